@@ -1,0 +1,33 @@
+"""Whose fault was it? Every error that swarmllm raises on purpose answers that question by its type.
+
+Ours: an assertion. The caller's: `LocalError` (and `UsageError`). A peer's: `RemoteError`: penalise the peer and go on. The world's
+(a full queue, a lost peer, a slow expert) is an ordinary result and never an exception.
+"""
+
+from __future__ import annotations
+
+
+class SwarmError(Exception):
+    """Base class. The message is one clear sentence that names the thing and its value."""
+
+    exit_code = 1
+
+
+class LocalError(SwarmError):
+    """The caller or the machine it runs on: a missing file, a full disk, a taken port. Exit code 1."""
+
+
+class UsageError(LocalError):
+    """What was asked for makes no sense: an empty prompt, an unknown option value. Exit code 2."""
+
+    exit_code = 2
+
+
+class HaltedError(LocalError):
+    """The swarm, or this node, is halted. Exit code 3."""
+
+    exit_code = 3
+
+
+class RemoteError(SwarmError):
+    """A peer sent something that breaks the protocol. The connection's owner penalises it and goes on."""

@@ -1,0 +1,207 @@
+"""Every message between peers, as frozen values.
+
+`wire.codec` turns each into one msgpack array `[type, field, ...]` and back; the bounds that stand in the annotations here are what it
+enforces, so that nothing above the wire ever sees a value out of range. The documents in `protocols/` say what the messages mean.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Final, NewType
+
+PeerId = NewType("PeerId", str)
+"""A libp2p peer id in base58 (`12D3Koo...`): the identity multihash of an Ed25519 public key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """An integer within `low..high`, both included."""
+
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A string (in UTF-8), byte string or tuple of `low..high` bytes or items."""
+
+    low: int
+    high: int
+
+
+VOCABULARY_MAX: Final = 1 << 20  # No published vocabulary reaches a quarter of this.
+CONTEXT_MAX: Final = 1 << 20  # Tokens; LLaMA-3.1 takes 131,072.
+TOKENS_MAX: Final = 16_384  # Per frame: 5 bytes each in msgpack, so that the largest Score stays under the frame bound.
+ANSWERS_MAX: Final = 64  # Lists per Scores frame: 64 raw lists of 256 entries are 98 KiB.
+ENTRIES_MAX: Final = 1_024  # Entries per list; 256 is the standard.
+FRAME_MAX: Final = 256 * 1024  # Bytes, without the 4-byte length.
+RECORD_MAX: Final = 512  # Bytes of one signed capacity record on the wire, envelope included.
+
+U32 = Annotated[int, Range(0, 2**32 - 1)]
+U63 = Annotated[int, Range(0, 2**63 - 1)]
+Token = Annotated[int, Range(0, VOCABULARY_MAX - 1)]
+Position = Annotated[int, Range(0, CONTEXT_MAX)]
+Digest = Annotated[bytes, Size(32, 32)]
+ShortHash = Annotated[bytes, Size(8, 8)]
+
+NO_CONTROL: Final = bytes(8)
+"""The control digest of a node without any control record. The kill switch (protocols/halt.md) gives it meaning."""
+
+
+# --- /swarmllm/expert/1: requester to expert ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Start a session. Nothing answers it: the first Score may follow at once, and its answer tells whether the session stands."""
+
+    session: U32
+    model_digest: Digest
+    vocab_fingerprint: Digest
+    ctl_digest: ShortHash
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """One round: append `tokens` behind the first `base` tokens, and answer for some of the new positions.
+
+    `answer` and `targets` are indices into `tokens`, strictly increasing. An index i in `answer` wants the distribution of the token
+    that follows tokens[i]; an index i in `targets` (i + 1 < len(tokens)) wants only the log-probability of tokens[i + 1].
+    `tail_max` is in 1/65536 of probability mass: a list may stop early once the mass it leaves out is below it (0: never).
+    """
+
+    session: U32
+    round: U32
+    epoch: U32
+    base: Position
+    context_hash: ShortHash
+    tokens: Annotated[tuple[Token, ...], Size(1, TOKENS_MAX)]
+    answer: Annotated[tuple[Annotated[int, Range(0, TOKENS_MAX - 1)], ...], Size(0, ANSWERS_MAX)]
+    targets: Annotated[tuple[Annotated[int, Range(0, TOKENS_MAX - 1)], ...], Size(0, TOKENS_MAX)]
+    entries_max: Annotated[int, Range(1, ENTRIES_MAX)]
+    tail_max: Annotated[int, Range(0, 65_535)]
+    ctl_digest: ShortHash
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The session is over; its cache may go."""
+
+    session: U32
+
+
+# --- /swarmllm/expert/1: expert to requester ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The answer to one Score: a sparse list (wire.sparse) for each index in `answer`, in order, and the target log-probabilities.
+
+    `target_logprobs` holds a big-endian u16 per target: the log-probability in nats is -value / 1024 (65535: that or less).
+    """
+
+    session: U32
+    round: U32
+    epoch: U32
+    lists: Annotated[tuple[Annotated[bytes, Size(1, 8 * ENTRIES_MAX)], ...], Size(0, ANSWERS_MAX)]
+    target_logprobs: Annotated[bytes, Size(0, 2 * TOKENS_MAX)]
+    queue_us: U32
+    compute_us: U32
+    ctl_digest: ShortHash
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The expert holds only the first `have` tokens of what the Score was based on: send again from there."""
+
+    session: U32
+    round: U32
+    have: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A clean refusal for want of room; ask again after `retry_after_ms`, or ask somebody else."""
+
+    session: U32
+    round: U32
+    retry_after_ms: Annotated[int, Range(0, 600_000)]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """This expert will never answer this session: see `protocols/expert.md` for the codes."""
+
+    session: U32
+    round: U32
+    code: Annotated[int, Range(1, 255)]
+
+
+REFUSED_MODEL: Final = 1  # Another model digest is loaded.
+REFUSED_VOCABULARY: Final = 2  # Another vocabulary.
+REFUSED_CONTEXT: Final = 3  # Longer than this expert's context.
+REFUSED_SESSION: Final = 4  # No such session was opened on this stream.
+REFUSED_ENGINE: Final = 5  # The engine is down.
+
+
+# --- /swarmllm/expert/1: both ways, for the stream itself --------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    nonce: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    nonce: U32
+
+
+Name = Annotated[str, Size(1, 32)]
+
+ExpertRequest = Open | Score | Close
+ExpertReply = Scores | Need | Busy | Refused
+ExpertMessage = ExpertRequest | ExpertReply
+StreamMessage = ExpertMessage | Ping | Pong
+
+
+# --- gossip and DHT: the payloads of signed envelopes ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityRecord:
+    """What an expert says of itself on the capacity topic. Values are hints: requesters correct them by what they measure.
+
+    `boot` is the Unix time in milliseconds at which the node started, `seq` counts its records since: the newest (boot, seq) of a
+    peer wins. `rate` is measured decode speed in tokens/s times 16, summed over all sessions. The signer's key is in the envelope.
+    """
+
+    boot: U63
+    seq: U32
+    model: Name
+    model_digest: Digest
+    vocab_fingerprint: Digest
+    n_params: U63
+    context_max: Position
+    rate: U32
+    queue_depth: Annotated[int, Range(0, 65_535)]
+    sessions_free: Annotated[int, Range(0, 65_535)]
+    sessions_max: Annotated[int, Range(0, 65_535)]
+    domains: Annotated[tuple[Name, ...], Size(0, 4)]
+    addrs: Annotated[tuple[Annotated[str, Size(1, 64)], ...], Size(0, 3)]
+    ctl_digest: ShortHash
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRecord:
+    """What the DHT holds under an expert's own key: enough to dial it and to know whether its vocabulary fits."""
+
+    boot: U63
+    model: Name
+    model_digest: Digest
+    vocab_fingerprint: Digest
+    n_params: U63
+    addrs: Annotated[tuple[Annotated[str, Size(1, 128)], ...], Size(0, 8)]
+
+
+SignedPayload = CapacityRecord | ExpertRecord

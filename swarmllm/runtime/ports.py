@@ -1,0 +1,123 @@
+"""The four ports: what the driver needs from the world. A Protocol stands here because two implementations do: the real one in
+`adapters` and a double in `testing`; both pass the same contract test (`tests/contracts/`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import trio
+
+from swarmllm.core.events import EngineLoad, EngineLoadChanged, EngineLost, EngineReady, ModelCard, NetworkInput, SessionKey
+from swarmllm.messages import ExpertMessage, ExpertReply, PeerId, Score
+
+GossipValidator = Callable[[PeerId, bytes], bool]
+"""(forwarding peer, data) -> whether to pass it on. Synchronous, under 1 ms; acts on what it accepts."""
+
+
+class Network(Protocol):
+    """Connections, streams, gossip and DHT. Lives inside `async with`; nothing is sent or accepted outside."""
+
+    @property
+    def peer(self) -> PeerId: ...
+
+    @property
+    def addrs(self) -> tuple[str, ...]:
+        """The multiaddrs that we announce, each with `/p2p/<peer>`."""
+
+    @property
+    def inputs(self) -> trio.MemoryReceiveChannel[NetworkInput]:
+        """What happened, in order. Bounded: a consumer that stops reading makes the network stop reading its peers."""
+
+    def send(self, peer: PeerId, message: ExpertMessage) -> None:
+        """Requests go out on our own stream to the peer, replies on the peer's stream to us. Never blocks, never raises: not
+        connected, or a full queue, shows as `PeerLost`."""
+
+    def publish(self, data: bytes) -> None:
+        """One message on the capacity topic, without waiting."""
+
+    def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None: ...
+
+    def hang_up(self, peer: PeerId, reason: str) -> None: ...
+
+    def penalise(self, peer: PeerId, reason: str) -> None:
+        """One strike; the third disconnects the peer and refuses it for ten minutes."""
+
+    def advertise(self, key: bytes, record: bytes) -> None:
+        """Provide `key` (32 bytes) in the DHT and put the signed record under our own peer id; in the background."""
+
+    def look_up(self, key: bytes) -> None:
+        """Find providers of `key` in the background; each shows as `AddressesFound`."""
+
+
+class Engine(Protocol):
+    """The model in its worker process. Lives inside `async with`."""
+
+    @property
+    def card(self) -> ModelCard: ...
+
+    @property
+    def inputs(self) -> trio.MemoryReceiveChannel[EngineReady | EngineLoadChanged | EngineLost]: ...
+
+    @property
+    def load(self) -> EngineLoad: ...
+
+    async def score(self, key: SessionKey, request: Score) -> ExpertReply:
+        """Never raises for want of room or for a divergent context: Busy, Need and Refused are answers. `REFUSED_ENGINE` when the
+        worker is down. Cancelling the call drops the work if it has not begun."""
+
+    def close(self, key: SessionKey) -> None: ...
+
+
+class Keyring(Protocol):
+    """The node's Ed25519 identity."""
+
+    @property
+    def peer(self) -> PeerId: ...
+
+    @property
+    def public_key(self) -> bytes: ...
+
+    def sign(self, message: bytes) -> bytes: ...
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool: ...
+
+
+class Store(Protocol):
+    """Small durable values. `save` returns when the value would survive a power cut."""
+
+    def load(self, key: str) -> bytes | None: ...
+
+    def save(self, key: str, value: bytes) -> None: ...
+
+
+class Text(Protocol):
+    """The shared vocabulary's text side."""
+
+    @property
+    def fingerprint(self) -> bytes: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def bos(self) -> int: ...
+
+    @property
+    def stop_tokens(self) -> frozenset[int]:
+        """Ids that end an answer: end of text, end of turn, end of message."""
+
+    def encode(self, text: str) -> list[int]:
+        """Ordinary text: special tokens that are spelled out in it stay text (a prompt must not be able to forge them)."""
+
+    def decoder(self) -> TextStream: ...
+
+
+class TextStream(Protocol):
+    """Streaming decode that never breaks a character."""
+
+    def push(self, token: int) -> str:
+        """The text that this token completes; empty while a character is unfinished."""
+
+    def finish(self) -> str:
+        """What is left, with U+FFFD for bytes that never became a character."""
