@@ -31,11 +31,14 @@ class Size:
 
 VOCABULARY_MAX: Final = 1 << 20  # No published vocabulary reaches a quarter of this.
 CONTEXT_MAX: Final = 1 << 20  # Tokens; LLaMA-3.1 takes 131,072.
-TOKENS_MAX: Final = 16_384  # Per frame: 5 bytes each in msgpack, so that the largest Score stays under the frame bound.
-ANSWERS_MAX: Final = 64  # Lists per Scores frame: 64 raw lists of 256 entries are 98 KiB.
+TOKENS_MAX: Final = 16_384  # Per frame: 4 bytes each, so that the largest Score (as many targets) stays under the frame bound.
+ANSWERS_MAX: Final = 64  # Lists per Scores frame.
 ENTRIES_MAX: Final = 1_024  # Entries per list; 256 is the standard.
+ANSWER_ENTRIES_MAX: Final = 32_768  # Over all lists of one Scores: raw lists of so many are 192 KiB, under the frame bound.
 FRAME_MAX: Final = 256 * 1024  # Bytes, without the 4-byte length.
 RECORD_MAX: Final = 512  # Bytes of one signed capacity record on the wire, envelope included.
+RECORD_ADDR_MAX: Final = 56  # Bytes of an address in it: any IPv6 address with its port; the largest record must fit RECORD_MAX.
+RECORD_ADDRS_MAX: Final = 3  # For the same reason.
 
 U32 = Annotated[int, Range(0, 2**32 - 1)]
 U63 = Annotated[int, Range(0, 2**63 - 1)]
@@ -68,6 +71,7 @@ class Score:
     `answer` and `targets` are indices into `tokens`, strictly increasing. An index i in `answer` wants the distribution of the token
     that follows tokens[i]; an index i in `targets` (i + 1 < len(tokens)) wants only the log-probability of tokens[i + 1].
     `tail_max` is in 1/65536 of probability mass: a list may stop early once the mass it leaves out is below it (0: never).
+    Together: base + len(tokens) <= CONTEXT_MAX, and len(answer) * entries_max <= ANSWER_ENTRIES_MAX.
     """
 
     session: U32
@@ -158,6 +162,7 @@ class Pong:
 
 
 Name = Annotated[str, Size(1, 32)]
+Domain = Annotated[str, Size(1, 16)]
 
 ExpertRequest = Open | Score | Close
 ExpertReply = Scores | Need | Busy | Refused
@@ -174,6 +179,7 @@ class CapacityRecord:
 
     `boot` is the Unix time in milliseconds at which the node started, `seq` counts its records since: the newest (boot, seq) of a
     peer wins. `rate` is measured decode speed in tokens/s times 16, summed over all sessions. The signer's key is in the envelope.
+    `addrs` come without `/p2p/...`, for the signer is the peer.
     """
 
     boot: U63
@@ -187,8 +193,8 @@ class CapacityRecord:
     queue_depth: Annotated[int, Range(0, 65_535)]
     sessions_free: Annotated[int, Range(0, 65_535)]
     sessions_max: Annotated[int, Range(0, 65_535)]
-    domains: Annotated[tuple[Name, ...], Size(0, 4)]
-    addrs: Annotated[tuple[Annotated[str, Size(1, 64)], ...], Size(0, 3)]
+    domains: Annotated[tuple[Domain, ...], Size(0, 4)]
+    addrs: Annotated[tuple[Annotated[str, Size(1, RECORD_ADDR_MAX)], ...], Size(0, RECORD_ADDRS_MAX)]
     ctl_digest: ShortHash
 
 
@@ -205,3 +211,12 @@ class ExpertRecord:
 
 
 SignedPayload = CapacityRecord | ExpertRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A signed payload: see `wire.envelope`. `payload` is the encoded message; the signature covers its domain and these bytes."""
+
+    public_key: Annotated[bytes, Size(32, 32)]
+    payload: Annotated[bytes, Size(1, 4_096)]
+    signature: Annotated[bytes, Size(64, 64)]

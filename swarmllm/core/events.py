@@ -233,10 +233,13 @@ class TokenChosen:
     agreement: float
 
 
+EndReason = Literal["length", "stop", "eos", "cancelled", "halted", "error"]
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     request: int
-    reason: Literal["length", "stop", "eos", "cancelled", "halted", "error"]
+    reason: EndReason
     tokens: int
     failovers: int
     local_only_tokens: int

@@ -1,0 +1,350 @@
+"""One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat (strict mode: one token a round).
+
+The requester owns the text; an expert is only a cache of it. So every request says what it builds on, any expert can take part in any
+token after catching up, and a death costs one prefill elsewhere, never the answer. A round ends with the first K answers, or at its
+deadline with those that are there; with none it goes on to ask others, down to the local expert, and tells the user so.
+
+Laws: a request ends exactly once; no token is lost or doubled whoever dies; at most one question per expert is open at a time; a late
+answer still counts for its own round and otherwise only for the expert's record.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Literal, assert_never
+
+from swarmllm.core import gate
+from swarmllm.core.events import Ended, EndReason, ExpertUse, GenerateOrder, Noticed, TokenChosen
+from swarmllm.core.pooling import agreement, pool
+from swarmllm.core.round import Ask, Member, Question, Reply, Round, Step, Swarm
+from swarmllm.core.sampling import draw
+from swarmllm.errors import RemoteError
+from swarmllm.messages import (
+    NO_CONTROL,
+    TOKENS_MAX,
+    Busy,
+    Close,
+    ExpertReply,
+    Need,
+    Open,
+    PeerId,
+    Refused,
+    Score,
+    Scores,
+)
+from swarmllm.wire import context
+from swarmllm.wire.sparse import decode_list
+
+EXPERT_WAIT_S = 10.0  # Without any expert at all: discovery on a LAN takes 2-3 s, a DHT look-up may take as long again.
+ROUND_MAX_S = 60.0  # A round that nobody answers ends the request: the slowest sensible prefill is shorter.
+RETRY_S = 0.25  # How often to look for somebody new when all are asked and silent.
+STRAGGLER_RATIO = 3.0  # Once somebody answered, the others get this many times as long.
+STRAGGLER_FLOOR_S = 0.25
+BUSY_MIN_S = 0.05  # An expert that says "busy, retry at once" must not become a tight loop.
+NEEDS_MAX = 4  # Need replies of one expert in one round before it counts as misbehaving.
+EVIDENCE_MAX = 64  # Prompt tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
+ENTRIES = 256
+
+
+class Generation:
+    """The machine of one request. Every method takes the time and returns what to do; `ended` is final."""
+
+    def __init__(self, request: int, session: int, order: GenerateOrder, now: float) -> None:
+        self.request = request
+        self.session = session
+        self.order = order
+        self.ended = False
+        self.members: dict[PeerId, Member] = {}
+        self.evidence: dict[PeerId, dict[int, float]] = {}
+        self._tokens = list(order.prompt)
+        self._digests = context.digests(order.prompt)
+        self._rng = random.Random(order.sampling.seed)
+        self._refused: set[PeerId] = set()
+        self._index = 0
+        self._failovers = 0
+        self._local_only = 0
+        self._level: int | None = None  # The number of experts that the user last heard of.
+        self._round = Round(now, now + EXPERT_WAIT_S)
+        self._retry_at = now
+
+    @property
+    def tokens_made(self) -> int:
+        return self._index
+
+    def next_deadline(self) -> float:
+        """When `timer` wants to be called."""
+        return min(self._round.deadline_at, self._retry_at) if self._wants_more() else self._round.deadline_at
+
+    # --- inputs --------------------------------------------------------------------------------------------------------------
+
+    def start(self, swarm: Swarm, now: float) -> list[Step]:
+        return self._begin(swarm, now)
+
+    def received(self, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float) -> list[Step]:
+        """An expert's answer. RemoteError: it breaks the protocol; the expert is out of this answer, nothing else changed."""
+        member = self.members.get(peer)
+        question = member.question if member is not None else None
+        if member is None or question is None or reply.round != question.round:
+            return []  # Nobody waits for it any more.
+        match reply:
+            case Scores():
+                self._scored(swarm, peer, member, question, reply, size_bytes, now)
+                if not question.final and question.round == self._index and peer in self._round.asked:
+                    return self._ask(peer, member, now)
+            case Need(have=have):
+                return self._needed(swarm, peer, member, question, have, now)
+            case Busy(retry_after_ms=retry_ms):
+                member.question = None
+                swarm.rest(peer, max(BUSY_MIN_S, retry_ms / 1000), now)
+                self._failed(peer)
+            case Refused():
+                self._drop(peer)
+                self._refused.add(peer)
+            case _:
+                assert_never(reply)
+        return self._settle(swarm, now)
+
+    def lost(self, swarm: Swarm, peer: PeerId, now: float) -> list[Step]:
+        """The connection to an expert is gone, and with it the session there."""
+        if peer not in self.members:
+            return []
+        if self.members[peer].question is not None and self.members[peer].have:
+            self._failovers += 1
+        self._drop(peer)
+        return self._settle(swarm, now)
+
+    def misbehaved(self, swarm: Swarm, peer: PeerId, now: float) -> list[Step]:
+        """The expert broke the protocol; it is not asked again for this answer."""
+        self._refused.add(peer)
+        return self.lost(swarm, peer, now)
+
+    def timer(self, swarm: Swarm, now: float) -> list[Step]:
+        """A deadline may have come: go on with what is there, or look for others."""
+        current = self._round
+        if now >= current.started_at + (ROUND_MAX_S if current.asked else EXPERT_WAIT_S) and not current.replies:
+            return self._end("error", self._despair(now - current.started_at))
+        if now >= current.deadline_at and current.asked:
+            for peer in self._waiting():
+                if peer not in current.late:
+                    current.late.add(peer)
+                    swarm.missed(peer, now)
+            if current.replies:
+                return self._finish(swarm, now)
+            current.deadline_at = min(now + 2 * RETRY_S, current.started_at + ROUND_MAX_S)
+            steps = self._widen(swarm, now, self.order.k + self.order.extra)
+            self._failovers += bool(steps)
+            return steps
+        if now >= self._retry_at and self._wants_more():
+            return self._settle(swarm, now)
+        return []
+
+    def cancel(self, reason: Literal["stop", "cancelled"]) -> list[Step]:
+        return self._end(reason)
+
+    def halt(self) -> list[Step]:
+        return self._end("halted")
+
+    # --- rounds --------------------------------------------------------------------------------------------------------------
+
+    def _begin(self, swarm: Swarm, now: float) -> list[Step]:
+        self._round = Round(now, now + EXPERT_WAIT_S)
+        for member in self.members.values():
+            member.needs = 0
+        return self._widen(swarm, now, self.order.k + self.order.extra)
+
+    def _widen(self, swarm: Swarm, now: float, count: int) -> list[Step]:
+        """Ask up to `count` experts that have no part in this round yet."""
+        current = self._round
+        total = len(self._tokens)
+        missing = {p: total - m.have for p, m in self.members.items()}
+        free = [
+            c
+            for c in swarm.candidates(missing, total, now)
+            if (c.peer not in current.asked or c.peer in current.failed)
+            and c.peer not in self._refused
+            and not self._asked(c.peer)
+        ]
+        steps: list[Step] = []
+        chosen = {c.peer: c for c in free}
+        for peer in swarm.pick(count, free, now):
+            candidate = chosen[peer]
+            if not current.asked:
+                current.deadline_at = now
+            current.asked[peer] = candidate
+            current.failed.discard(peer)
+            current.deadline_at = max(current.deadline_at, now + swarm.patience_s(candidate, now))
+            steps += self._ask(peer, self.members.setdefault(peer, Member(candidate.record)), now)
+        self._retry_at = now + RETRY_S
+        return steps
+
+    def _asked(self, peer: PeerId) -> bool:
+        member = self.members.get(peer)
+        return member is not None and member.question is not None
+
+    def _ask(self, peer: PeerId, member: Member, now: float) -> list[Step]:
+        """One Score from what the expert has towards the whole text; long texts go in several."""
+        base, total = member.have, len(self._tokens)
+        upto = min(total, base + TOKENS_MAX)
+        tokens = tuple(self._tokens[base:upto])
+        final = upto == total
+        prompt = len(self.order.prompt)
+        first = max(base, prompt - 1 - EVIDENCE_MAX)
+        targets = tuple(range(first - base, min(upto, prompt) - 1 - base)) if base < prompt else ()
+        member.question = Question(self._index, upto, len(tokens), now, final)
+        answer = (len(tokens) - 1,) if final else ()
+        score = Score(
+            session=self.session,
+            round=self._index,
+            epoch=0,
+            base=base,
+            context_hash=self._digests[base],
+            tokens=tokens,
+            answer=answer,
+            targets=targets,
+            entries_max=ENTRIES,
+            tail_max=0,
+            ctl_digest=NO_CONTROL,
+        )
+        if member.opened:
+            return [Ask(peer, score)]
+        member.opened = True
+        opening = Open(self.session, member.record.model_digest, member.record.vocab_fingerprint, NO_CONTROL)
+        return [Ask(peer, opening), Ask(peer, score)]
+
+    def _scored(
+        self, swarm: Swarm, peer: PeerId, member: Member, question: Question, reply: Scores, size_bytes: int, now: float
+    ) -> None:
+        if len(reply.lists) != int(question.final):
+            raise RemoteError(f"expert {peer}: {len(reply.lists)} lists where {int(question.final)} were asked for")
+        base = question.upto - question.count
+        self._learn(peer, base, question, reply)
+        found = [decode_list(data, ENTRIES, self.order.vocab_size) for data in reply.lists]
+        member.question = None
+        member.have = question.upto
+        swarm.replied(peer, now - question.sent_at, question.count, now)
+        current = self._round
+        if found and question.round == self._index and peer in current.asked:
+            current.replies[peer] = Reply(found[0], size_bytes, now - question.sent_at)
+            elapsed = now - current.started_at
+            expected = max((swarm.patience_s(current.asked[p], now) for p in self._waiting()), default=0.0)
+            grace = max(STRAGGLER_RATIO * elapsed, elapsed + STRAGGLER_FLOOR_S, expected)
+            current.deadline_at = min(current.deadline_at, current.started_at + grace)
+
+    def _learn(self, peer: PeerId, base: int, question: Question, reply: Scores) -> None:
+        """Keep what the expert thought of the prompt, by position."""
+        prompt = len(self.order.prompt)
+        first = max(base, prompt - 1 - EVIDENCE_MAX)
+        count = max(0, min(question.upto, prompt) - 1 - first) if base < prompt else 0
+        raw = reply.target_logprobs
+        if len(raw) != 2 * count:
+            raise RemoteError(f"expert {peer}: {len(raw)} bytes of target log-probabilities where {2 * count} were asked for")
+        if count:
+            known = self.evidence.setdefault(peer, {})
+            for i in range(count):
+                known[first + i] = -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024
+
+    def _needed(self, swarm: Swarm, peer: PeerId, member: Member, question: Question, have: int, now: float) -> list[Step]:
+        base = question.upto - question.count
+        member.needs += 1
+        if have >= max(base, 1) or member.needs > NEEDS_MAX:
+            raise RemoteError(f"expert {peer}: needs from {have} where it was sent from {base} ({member.needs} times)")
+        member.have, member.question = have, None
+        if question.round != self._index or peer not in self._round.asked:
+            return self._settle(swarm, now)
+        return self._ask(peer, member, now)
+
+    def _settle(self, swarm: Swarm, now: float) -> list[Step]:
+        """Finish the round if it is complete; ask others in place of those who fell out."""
+        if self.ended:
+            return []
+        current = self._round
+        if len(current.replies) >= self.order.k or (current.replies and not self._waiting()):
+            return self._finish(swarm, now)
+        short = self.order.k - len(current.replies) - len(self._waiting())
+        if short <= 0:
+            return []
+        if current.asked and not self._waiting():
+            current.deadline_at = min(now + 2 * RETRY_S, current.started_at + ROUND_MAX_S)
+        return self._widen(swarm, now, short)
+
+    def _finish(self, swarm: Swarm, now: float) -> list[Step]:
+        """Pool, sample, tell, and begin the next round."""
+        current = self._round
+        used = sorted(current.replies, key=lambda p: (not swarm.is_local(p), p))
+        weights = gate.weights(self.evidence, used)
+        lists = [current.replies[p].found for p in used]
+        pooled = pool(lists, weights)
+        token, logprob = draw(pooled, self.order.sampling, self._rng, self._tokens)
+        if used and all(swarm.is_local(p) for p in used):
+            self._local_only += 1
+        experts = tuple(
+            ExpertUse(p, current.asked[p].record.model, w, current.replies[p].size_bytes, current.replies[p].rtt_s, True)
+            for p, w in zip(used, weights, strict=True)
+        )
+        chosen = TokenChosen(
+            self.request,
+            self._index,
+            token,
+            logprob,
+            self._index,
+            len(used),
+            now - current.started_at,
+            experts,
+            agreement(lists, weights),
+        )
+        steps: list[Step] = [*self._notice(swarm, used), chosen]
+        self._tokens.append(token)
+        self._digests.append(context.extend(self._digests[-1], token))
+        self._index += 1
+        if token in self.order.stop_tokens:
+            return steps + self._end("eos")
+        if self._index >= self.order.max_tokens:
+            return steps + self._end("length")
+        return steps + self._begin(swarm, now)
+
+    def _notice(self, swarm: Swarm, used: Sequence[PeerId]) -> list[Step]:
+        """Say when the number of experts falls below what was asked for, and when it is back."""
+        level = min(len(used), self.order.k)
+        before = self.order.k if self._level is None else self._level
+        self._level = level
+        if level == before:
+            return []
+        if level >= self.order.k:
+            return [Noticed(self.request, f"{level} experts again")]
+        if all(swarm.is_local(p) for p in used):
+            return [Noticed(self.request, f"continuing with the local expert alone (asked for {self.order.k})")]
+        return [Noticed(self.request, f"{level} of {self.order.k} experts answered; continuing with {level}")]
+
+    # --- small questions -----------------------------------------------------------------------------------------------------
+
+    def _waiting(self) -> list[PeerId]:
+        """Asked in this round, and neither answered nor fallen out."""
+        current = self._round
+        return [p for p in current.asked if p not in current.replies and p not in current.failed]
+
+    def _wants_more(self) -> bool:
+        return len(self._round.replies) + len(self._waiting()) < self.order.k
+
+    def _failed(self, peer: PeerId) -> None:
+        if peer in self._round.asked and peer not in self._round.replies:
+            self._round.failed.add(peer)
+
+    def _drop(self, peer: PeerId) -> None:
+        self._failed(peer)
+        self.members.pop(peer, None)  # An answer that it gave to this round still counts.
+
+    def _despair(self, seconds: float) -> str:
+        asked = len(self._round.asked)
+        if not asked and not self.members:
+            return (
+                f"no expert for this vocabulary was reachable within {seconds:.0f} s; `swarmllm doctor` shows what this node sees"
+            )
+        return f"none of {max(asked, len(self.members))} experts answered within {seconds:.0f} s"
+
+    def _end(self, reason: EndReason, error: str = "") -> list[Step]:
+        assert not self.ended
+        self.ended = True
+        closing: list[Step] = [Ask(peer, Close(self.session)) for peer in sorted(self.members)]
+        ended = Ended(self.request, reason, self._index, self._failovers, self._local_only, error)
+        return [*closing, ended]

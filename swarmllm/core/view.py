@@ -1,0 +1,36 @@
+"""What a node shows of itself: one value of this moment, for `status`, `experts` and the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarmllm.core.events import EngineLoad, ModelCard
+from swarmllm.messages import CapacityRecord, PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertView:
+    """An expert as this node sees it; times in seconds, `score_s` is the expected time of one round."""
+
+    peer: PeerId
+    record: CapacityRecord
+    connected: bool
+    local: bool
+    resting: bool
+    replies: int
+    rtt_s: float
+    ping_s: float
+    score_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    peer: PeerId
+    boot: int
+    card: ModelCard | None
+    load: EngineLoad | None
+    addrs: tuple[str, ...]
+    peers: tuple[PeerId, ...]
+    experts: tuple[ExpertView, ...]
+    answers_open: int
+    rounds_served_open: int

@@ -1,0 +1,109 @@
+"""Laws of choosing: distinct, able, sticky, and not everybody's favourite at once."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmllm.core.router import HISTORY_MAX, SUSPECT_MAX_S, Candidate, Router
+from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
+
+OWN = PeerId("own")
+
+
+def candidate(name: str, *, rate: int = 160, missing: int = 1, member: bool = False, queue: int = 0) -> Candidate:
+    record = CapacityRecord(1, 1, "m", bytes(32), bytes(32), 1, 4096, rate, queue, 4, 4, (), (), NO_CONTROL)
+    return Candidate(PeerId(name), record, missing, member)
+
+
+Candidates = st.lists(
+    st.builds(
+        candidate, st.integers(0, 99).map(str), rate=st.integers(0, 5000), missing=st.integers(1, 500), member=st.booleans()
+    ),
+    max_size=12,
+    unique_by=lambda c: c.peer,
+)
+
+
+@given(Candidates, st.integers(0, 8), st.integers(0, 99), st.sets(st.integers(0, 99).map(str)))
+def test_picks_are_distinct_able_and_as_many_as_possible(
+    found: list[Candidate], count: int, seed: int, resting: set[str]
+) -> None:
+    router = Router(OWN, random.Random(seed))
+    for name in sorted(resting):
+        router.missed(PeerId(name), 0.0)
+    picked = router.pick(count, found, 0.5)
+    able = {c.peer for c in found} - {PeerId(n) for n in resting}
+    assert len(picked) == len(set(picked)) == min(count, len(able))
+    assert set(picked) <= able
+
+
+def test_own_expert_is_always_among_the_picked() -> None:
+    router = Router(OWN, random.Random(1))
+    found = [candidate(str(i), rate=10_000) for i in range(20)] + [candidate("own", rate=160)]
+    assert all(OWN in router.pick(3, found, 0.0) for _ in range(50))
+
+
+def test_members_are_kept_while_they_are_not_much_slower() -> None:
+    router = Router(OWN, random.Random(1))
+    members = [candidate(f"member{i}", missing=1, member=True) for i in range(3)]
+    others = [candidate(f"other{i}", missing=200) for i in range(10)]
+    for _ in range(50):
+        assert set(router.pick(3, members + others, 0.0)) == {m.peer for m in members}
+
+
+def test_a_member_that_became_slow_is_replaced() -> None:
+    router = Router(OWN, random.Random(1))
+    for _ in range(40):
+        router.replied(PeerId("slow"), 2.0, 1, None, 0.0)
+        router.replied(PeerId("good"), 0.05, 1, None, 0.0)
+    picked = router.pick(1, [candidate("slow", member=True), candidate("good", missing=10)], 0.0)
+    assert picked == [PeerId("good")]
+
+
+def test_equal_experts_share_the_load() -> None:
+    router = Router(OWN, random.Random(3))
+    found = [candidate(f"e{i}") for i in range(10)]
+    counts = Counter(p for _ in range(1000) for p in router.pick(1, found, 0.0))
+    assert max(counts.values()) < 4 * 1000 / 10
+    assert len(counts) >= 9  # Only the alphabetically last one loses every tie.
+
+
+def test_liars_about_their_rate_are_found_out_by_round_trips() -> None:
+    router = Router(OWN, random.Random(3))
+    liars = [candidate(f"liar{i}", rate=2**31) for i in range(10)]
+    honest = [candidate(f"honest{i}", rate=800) for i in range(40)]
+    for c in (*liars, *honest):
+        for _ in range(20):
+            router.replied(c.peer, 0.5 if c in liars else 0.05, 1, c.record, 0.0)
+    counts = Counter(p for _ in range(500) for p in router.pick(4, liars + honest, 1.0))
+    share = sum(n for p, n in counts.items() if p.startswith("liar")) / sum(counts.values())
+    assert share <= len(liars) / 50
+
+
+def test_missed_deadlines_rest_a_peer_longer_each_time_and_an_answer_ends_it() -> None:
+    router = Router(OWN, random.Random(0))
+    peer, now, rests = PeerId("p"), 0.0, []
+    for _ in range(12):
+        router.missed(peer, now)
+        rests.append(router.seen(peer, now).rests_until - now)
+    assert rests == sorted(rests)
+    assert rests[-1] == SUSPECT_MAX_S
+    router.replied(peer, 0.1, 1, None, now)
+    assert not router.rests(peer, now)
+
+
+def test_history_is_bounded() -> None:
+    router = Router(OWN, random.Random(0))
+    for i in range(HISTORY_MAX + 50):
+        router.seen(PeerId(str(i)), float(i))
+    assert len(router.histories()) == HISTORY_MAX
+
+
+def test_patience_grows_with_what_must_be_caught_up() -> None:
+    router = Router(OWN, random.Random(0))
+    router.replied(PeerId("p"), 0.05, 1, None, 0.0)
+    assert router.patience_s(candidate("p", missing=1), 0.0) < router.patience_s(candidate("p", missing=1000), 0.0)
