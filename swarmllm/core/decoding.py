@@ -16,7 +16,7 @@ from typing import Literal, assert_never
 
 from swarmllm.core import gate
 from swarmllm.core.events import Ended, EndReason, ExpertUse, GenerateOrder, Noticed, TokenChosen
-from swarmllm.core.pooling import agreement, pool
+from swarmllm.core.pooling import pool
 from swarmllm.core.round import Ask, Member, Question, Reply, Round, Step, Swarm
 from swarmllm.core.sampling import draw
 from swarmllm.errors import RemoteError
@@ -291,7 +291,7 @@ class Generation:
             len(used),
             now - current.started_at,
             experts,
-            agreement(lists, weights),
+            pooled.agreement,
         )
         steps: list[Step] = [*self._notice(swarm, used), chosen]
         self._tokens.append(token)

@@ -10,7 +10,7 @@ over *all* other lists (those without the token count as zero) never gives away 
 sub-distribution, and pooling truncated lists is within sum(w_k tail_k) of pooling whole ones in total variation.
 
 Greedy decoding hangs on exactness. Every step here is element by element in a fixed order of the lists, whatever order they came in: the
-same lists always give the same bits, and equal tokens stay equal. (A BLAS product would do neither at the edges of its blocks.)
+same lists always give the same bits, and equal tokens stay equal. (A BLAS product promises neither.)
 """
 
 from __future__ import annotations
@@ -72,11 +72,6 @@ def pool(lists: Sequence[SparseList], weights: Sequence[float], rule: PoolingRul
     probs = mixed / mixed.sum()
     tail = math.fsum(share * entries.tail for share, entries in zip(shares, lists, strict=True))
     return Pooled(ids, probs, tail, _agreement(table, probs))
-
-
-def agreement(lists: Sequence[SparseList], weights: Sequence[float]) -> float:
-    """`pool(lists, weights).agreement`; whoever has the pool has it already."""
-    return pool(lists, weights).agreement
 
 
 def _place(entry: tuple[SparseList, float]) -> tuple[float, float, bytes, bytes]:

@@ -54,8 +54,8 @@ def draw(pooled: Pooled, sampling: Sampling, rng: random.Random, recent: Sequenc
     else:
         order, odds = _candidates(scores, sampling)
         sums = np.cumsum(odds)
-        place = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
-        chosen = int(order[min(place, int(np.count_nonzero(odds)) - 1)])  # The product above may round up to the whole sum.
+        # Each token owns [sum before it, sum with it). The number is 1 - 2**-53 at most, so the product stays below the last sum.
+        chosen = int(order[np.searchsorted(sums, rng.random() * sums[-1], side="right")])
     return int(pooled.ids[chosen]), min(0.0, math.log(pooled.probs[chosen]))
 
 

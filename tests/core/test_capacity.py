@@ -150,6 +150,7 @@ def test_a_clock_that_runs_backwards_stands_still() -> None:
     table.hear(A, record(), 100.0)
     table.hear(B, record(), 50.0)
     assert table.next_deadline() == 100.0 + RECORD_TTL_S
+    assert len(table.alive(99.0 + RECORD_TTL_S)) == 2
     assert table.expire(0.0) == []
     assert table.expire(100.0 + RECORD_TTL_S) == [A, B]
 
@@ -166,6 +167,12 @@ def test_an_author_may_burst_and_then_speak_once_a_second() -> None:
     assert table.hear(A, record(1, 9), 1.0) == "updated"
     assert table.hear(A, record(1, 10), 1.0) == "limited"
     assert table.hear(B, record(1, 0), 1.0) == "new"
+
+
+def test_silence_saves_up_no_more_than_one_burst() -> None:
+    table = CapacityTable()
+    table.hear(A, record(1, 0), 0.0)
+    assert [table.hear(A, record(1, seq), 14.0) for seq in range(1, 8)] == ["updated"] * 5 + ["limited"] * 2
 
 
 def test_a_limited_record_does_not_live_on_and_its_author_is_heard_again() -> None:

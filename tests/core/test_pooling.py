@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.pooling import PROB_MIN, Pooled, PoolingRule, agreement, pool
+from swarmllm.core.pooling import PROB_MIN, Pooled, PoolingRule, pool
 from swarmllm.wire.sparse import SparseList, decode_list, encode_logits
 
 VOCABULARY = 64
@@ -210,7 +210,7 @@ def test_experts_that_share_nothing_agree_only_in_their_own_share(count: int) ->
 
 def test_agreement_is_one_minus_the_mean_total_variation() -> None:
     lists = [listed({1: 0.8, 2: 0.2}), listed({1: 0.4, 2: 0.6})]
-    assert agreement(lists, [0.75, 0.25]) == pytest.approx(1 - (0.1 + 0.3) / 2, abs=1e-6)
+    assert pool(lists, [0.75, 0.25]).agreement == pytest.approx(1 - (0.1 + 0.3) / 2, abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -156,6 +156,17 @@ def test_the_ends_of_the_unit_interval_give_the_likeliest_and_the_least_likely(n
     assert token == (order[0] if number == 0 else order[-1])
 
 
+def test_each_token_owns_its_start_and_not_its_end() -> None:
+    halves = pooled_of([0.5, 0.5])
+    assert draw(halves, Sampling(), Scripted(math.nextafter(0.5, 0.0)), [])[0] == 0
+    assert draw(halves, Sampling(), Scripted(0.5), [])[0] == 1
+
+
+@given(st.floats(1.0, 2.0**20))
+def test_no_number_that_a_generator_gives_reaches_the_whole_sum(total: float) -> None:
+    assert (1 - 2**-53) * total < total
+
+
 def test_an_impossible_token_is_never_drawn() -> None:
     pooled = pooled_of([0.0, 0.5, 0.5, 0.0])
     for number in (0.0, 0.25, 0.75, math.nextafter(1.0, 0.0)):
@@ -235,6 +246,12 @@ def test_min_p_keeps_what_has_that_share_of_the_likeliest(pooled: Pooled, min_p:
     assert dropped.size == 0 or dropped.max() < min_p + 1e-9
 
 
+def test_top_p_is_content_with_a_prefix_that_just_reaches_it() -> None:
+    quarters = pooled_of([0.25] * 4)
+    assert reachable(quarters, Sampling(top_p=0.5)).keys() == {0, 1}
+    assert reachable(quarters, Sampling(top_p=math.nextafter(0.5, 1.0))).keys() == {0, 1, 2}
+
+
 def test_top_p_counts_what_top_k_and_temperature_left() -> None:
     assert reachable(STANDARD, Sampling(top_k=2, top_p=0.59)).keys() == {4}  # 0.30 is 0.6 of the 0.50 left.
     assert reachable(STANDARD, Sampling(top_k=2, top_p=0.61)).keys() == {4, 40}
@@ -256,10 +273,9 @@ def odds_ratio(pooled: Pooled, sampling: Sampling, recent: list[int]) -> float:
 
 
 def test_the_penalty_follows_its_published_rule_above_and_below_a_blind_draw() -> None:
-    rare = math.exp(-BLIND_NATS - 1)
-    pooled = Pooled(np.array([0, 1], dtype=np.int32), np.array([rare, 1 - rare]), 0.0, 1.0)
-    greedy = Sampling(temperature=0, repetition_penalty=1.5)
-    assert draw(pooled, greedy, Scripted(0.5), [1])[0] == 1  # Still likelier by far.
+    below = Pooled(np.array([0, 1], dtype=np.int32), np.exp(np.array([-1.0, -1.2]) - BLIND_NATS), 0.0, 1.0)
+    for penalty, chosen in ((1.1, 0), (1.3, 1)):  # 1.0 becomes 1.1, then 1.3 nats below, beside 1.2.
+        assert draw(below, Sampling(temperature=0, repetition_penalty=penalty), Scripted(0.5), [0])[0] == chosen
     common = pooled_of([0.25, 0.75])
     ratio = odds_ratio(common, Sampling(repetition_penalty=1.5), [0])
     expected = math.exp((math.log(0.25) + BLIND_NATS) / 1.5 - BLIND_NATS) / 0.75
