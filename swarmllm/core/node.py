@@ -61,6 +61,7 @@ from swarmllm.messages import (
     Score,
     Scores,
 )
+from swarmllm.wire.codec import clip_text
 
 SAVED_PEERS = "peers"
 
@@ -247,7 +248,7 @@ class Node:
         return CapacityRecord(
             boot=self._boot,
             seq=self._seq,
-            model=record_name(card.name),
+            model=clip_text(card.name, 32) or "unnamed",
             model_digest=card.digest,
             vocab_fingerprint=card.vocab_fingerprint,
             n_params=card.n_params,
@@ -256,7 +257,7 @@ class Node:
             queue_depth=min(65_535, load.queue_depth),
             sessions_free=min(65_535, load.sessions_free),
             sessions_max=min(65_535, load.sessions_max),
-            domains=tuple(record_name(d) for d in card.domains[:4]),
+            domains=tuple(d for d in (clip_text(domain, 16) for domain in card.domains[:4]) if d),
             addrs=self._short_addrs(),
             ctl_digest=NO_CONTROL,
         )
@@ -330,7 +331,9 @@ class Node:
             return []
         self._advertise_at = now + self._spread(self._config.advertise_every_s)
         addrs = tuple(a for a in self._addrs if len(a.encode()) <= 128)[:8]
-        record = ExpertRecord(self._boot, record_name(card.name), card.digest, card.vocab_fingerprint, card.n_params, addrs)
+        record = ExpertRecord(
+            self._boot, clip_text(card.name, 32) or "unnamed", card.digest, card.vocab_fingerprint, card.n_params, addrs
+        )
         return [Advertise(record)]
 
     def _save(self, now: float) -> list[Effect]:
@@ -343,12 +346,6 @@ class Node:
 
     def _spread(self, seconds: float) -> float:
         return seconds * self._rng.uniform(0.8, 1.2)
-
-
-def record_name(name: str) -> str:
-    """A model's name as records carry it: printable, 1 to 32 bytes of UTF-8; a GGUF may name itself anything."""
-    shown = "".join(c for c in name if c.isprintable())
-    return shown.encode("utf-8", "ignore")[:32].decode("utf-8", "ignore") or "unnamed"
 
 
 class _Surroundings:

@@ -1,0 +1,54 @@
+"""Who said it, provably: a payload, the key of its author, and a signature that is good for this kind of payload only.
+
+The signed bytes begin with a domain, a constant per payload type, so that a signature made for one purpose proves nothing in another
+(the same key also signs libp2p handshakes). The payload is signed as the bytes that travel; the codec knows one encoding for each
+value, so these bytes and the value are the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final, TypeVar
+
+from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import CapacityRecord, Envelope, ExpertRecord, PeerId
+from swarmllm.wire import codec
+from swarmllm.wire.identity import peer_id_of
+
+DOMAINS: Final[dict[type, bytes]] = {
+    CapacityRecord: b"swarmllm/capacity/1\0",
+    ExpertRecord: b"swarmllm/expert-record/1\0",
+}
+"""What the signature is for. No domain is the beginning of another, because each ends in its only zero byte."""
+
+Sign = Callable[[bytes], bytes]
+Verify = Callable[[bytes, bytes, bytes], bool]
+"""(public key, message, signature) -> whether it is good; never raises."""
+
+_Payload = TypeVar("_Payload")
+
+
+def seal(payload: object, public_key: bytes, sign: Sign) -> bytes:
+    """The payload in a signed envelope. `sign` is Ed25519 with the private half of `public_key`."""
+    domain = DOMAINS.get(type(payload))
+    assert domain is not None, f"{type(payload).__name__} has no signature domain"
+    packed = codec.encode(payload)
+    signature = sign(domain + packed)
+    if len(public_key) != 32 or len(signature) != 64:
+        raise LocalError(f"an Ed25519 key of {len(public_key)} and signature of {len(signature)} bytes; they have 32 and 64")
+    return codec.encode(Envelope(public_key, packed, signature))
+
+
+def unseal(data: bytes, kinds: Sequence[type[_Payload]], verify: Verify, size_max: int) -> tuple[PeerId, _Payload]:
+    """The author and the payload. RemoteError if it is longer than `size_max` bytes, malformed, of another kind, or badly signed.
+
+    The cheap checks come first, so that rubbish costs microseconds and only a well-formed envelope costs a signature check.
+    """
+    if len(data) > size_max:
+        raise RemoteError(f"envelope of {len(data)} bytes exceeds {size_max}")
+    envelope = codec.decode(data, (Envelope,))
+    payload = codec.decode(envelope.payload, kinds)
+    author = peer_id_of(envelope.public_key)
+    if not verify(envelope.public_key, DOMAINS[type(payload)] + envelope.payload, envelope.signature):
+        raise RemoteError(f"{type(payload).__name__} of {author}: bad signature")
+    return author, payload

@@ -1,0 +1,311 @@
+"""A next-token distribution in few bytes: its likeliest tokens with their log-probabilities, and the mass of all others.
+
+Half a million bytes of logits become about 450. Ids, which carry most of the information, go as Rice-coded gaps, within two per cent of
+the best that any code can do. Probabilities go as cells whose width in nats shrinks as the probability grows, so that every
+entry adds about the same error to the distribution. Two planes hold each Rice code, the unary parts in one and the remainders in
+the other, so that both directions are a few numpy operations and no loop.
+
+Greedy decoding must not notice the quantisation: the largest decoded value is always the largest given one (the lowest id among
+equals), and it is unique, because the encoder raises it by one cell where others share its cell. `protocols/sparse.md` has the format.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import ENTRIES_MAX, VOCABULARY_MAX
+
+FORM_RAW: Final = 0
+FORM_RICE: Final = 1
+
+COARSE: Final = 2  # Coarse cells per nat.
+COARSE_MAX: Final = 63  # The last coarse cell: entries below -32 nats are left out; all of them together weigh nothing.
+LOGPROB_MIN: Final = -(COARSE_MAX + 1) / COARSE
+GRAINS: Final = 4
+FINE_BITS: Final = np.maximum(0, (37 + 3 * (np.arange(GRAINS)[:, None] - np.arange(COARSE_MAX + 1))) // 4)
+"""int[grain, coarse cell]: how often a coarse cell is halved. Once more for each 2/3 nat, about a doubling of the probability, so
+that probability times width stays the same: for a given size that is the least total variation."""
+FINE_BITS_MAX: Final = int(FINE_BITS.max())
+
+GAP_SHIFT_MAX: Final = 20  # 2**20 is the largest vocabulary.
+STEP_SHIFT_MAX: Final = 5  # 2**6 coarse cells.
+ODDS_EVEN: Final = 1 << 15  # The code of even odds tail : kept; code 0 is "no tail".
+ODDS_STEPS: Final = 1024
+"""Codes per doubling of the odds. One byte of -8 log2(tail) would cost more accuracy than all cells together where tail and kept
+entries are near even, and say nothing where nearly all mass is tail."""
+
+RICE_SLACK: Final = 4 / 3
+RAW_SLACK: Final = 1.02
+"""By what factor values may weigh more or less than the odds leave them, before they are scaled to fit. The centre of a coarse cell
+is off by e**(1/4) at most, a half-precision value by e**(1/128), and all of a list may be off the same way."""
+
+_BLOCKS: Final = 32  # The 1/32 of the vocabulary that survives the first look is still 16 times 256.
+
+_Ints = npt.NDArray[np.int64]
+_Bits = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SparseList:
+    """`ids` int32[n] rising strictly, `logprobs` float32[n] in nats over the full vocabulary, `tail` the mass of all other tokens."""
+
+    ids: npt.NDArray[np.int32]
+    logprobs: npt.NDArray[np.float32]
+    tail: float
+
+
+def size_max(entries_max: int) -> int:
+    """No list of so many entries is longer, in bytes, in either form."""
+    return 8 + 6 * entries_max
+
+
+# --- encoding ----------------------------------------------------------------------------------------------------------------
+
+
+def size_aim(count: int) -> int:
+    """The encoder takes the finest grain that keeps a list of `count` entries within so many bytes: 464 for 256."""
+    return 80 + 3 * count // 2
+
+
+def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
+    """The list of the `entries_max` likeliest tokens under softmax(logits), in the Rice form.
+
+    `logits` is float[V]; -inf means impossible. `tail_max` is in 1/65536 of probability mass, as in a Score: fewer entries are kept
+    if what they leave out is below it (0: never fewer). Entries below `LOGPROB_MIN` are left out. Equal logits are kept by lowest
+    id. LocalError for NaN, +inf, all -inf, or arguments out of bounds.
+    """
+    values = np.ascontiguousarray(logits, dtype=np.float32)
+    if values.ndim != 1 or not 1 <= values.size <= VOCABULARY_MAX:
+        raise LocalError(f"logits of shape {values.shape}; one row of 1 to {VOCABULARY_MAX} is needed")
+    if not 1 <= entries_max <= ENTRIES_MAX or not 0 <= tail_max <= 65_535:
+        raise LocalError(f"entries_max {entries_max} or tail_max {tail_max} out of bounds (1..{ENTRIES_MAX}, 0..65535)")
+    top = values.max()
+    if not np.isfinite(top):
+        raise LocalError(f"the largest logit is {top}: the model's output is broken")
+    with np.errstate(over="ignore", under="ignore"):
+        total = np.exp(values - top).sum(dtype=np.float64)
+        ids = _largest(values, entries_max)
+        logprobs = (values[ids] - top).astype(np.float64) - np.log(total)
+    winner_id = ids[np.argmax(values[ids])]
+    keep = logprobs >= LOGPROB_MIN
+    if tail_max:
+        order = np.argsort(-values[ids], kind="stable")  # Not by logprobs: rounding makes some of them equal that are not.
+        left_out = 1.0 - np.cumsum(np.exp(logprobs[order]))
+        keep[order[1:][left_out[:-1] < tail_max / 65_536]] = False
+    ids, logprobs = ids[keep], logprobs[keep]
+    tail = max(0.0, 1.0 - float(np.exp(logprobs).sum()))
+    return _encode_rice(ids, logprobs, tail, int(np.searchsorted(ids, winner_id)))
+
+
+def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:
+    """The same for a list at hand, in the Rice form or the raw one. LocalError if it breaks a rule of `SparseList`."""
+    ids, logprobs = entries.ids.astype(np.int64), entries.logprobs.astype(np.float64)
+    if ids.ndim != 1 or ids.shape != logprobs.shape or not 1 <= ids.size <= ENTRIES_MAX:
+        raise LocalError(f"a list of {ids.shape} ids and {logprobs.shape} values; 1 to {ENTRIES_MAX} of each are needed")
+    if ids[0] < 0 or ids[-1] >= VOCABULARY_MAX or not (np.diff(ids) > 0).all():
+        raise LocalError(f"ids {ids[0]}..{ids[-1]} must rise strictly within 0..{VOCABULARY_MAX - 1}")
+    if not ((logprobs <= 0) & (logprobs >= LOGPROB_MIN)).all():
+        raise LocalError(f"log-probabilities {logprobs.min()}..{logprobs.max()} must lie within {LOGPROB_MIN}..0")
+    mass = float(np.exp(logprobs).sum()) + entries.tail
+    if not (entries.tail >= 0 and abs(mass - 1) <= 0.001):
+        raise LocalError(f"values and tail {entries.tail} add up to {mass} instead of 1")
+    encode = _encode_raw if raw else _encode_rice
+    return encode(ids, logprobs, entries.tail, int(np.argmax(logprobs)))
+
+
+def _largest(values: npt.NDArray[np.float32], count: int) -> _Ints:
+    """Ascending ids of the `count` largest values, equal ones by lowest id.
+
+    A partition of all 128,256 values takes 0.8 ms; so first the maxima of interleaved blocks give a bound that at least `count`
+    values reach, and in practice hardly more (0.1 ms in all).
+    """
+    if values.size <= count:
+        return np.arange(values.size)
+    width = values.size // _BLOCKS
+    if width > count:
+        maxima = values[: width * _BLOCKS].reshape(_BLOCKS, width).max(axis=0)
+        candidates = np.flatnonzero(values >= np.partition(maxima, width - count)[width - count])
+    else:
+        candidates = np.arange(values.size)
+    found = values[candidates]
+    least = np.partition(found, found.size - count)[found.size - count]
+    keep = found > least
+    keep[np.flatnonzero(found == least)[: count - int(keep.sum())]] = True
+    kept: _Ints = candidates[keep]
+    return kept
+
+
+def _odds_code(logprobs: npt.NDArray[np.float64], tail: float) -> bytes:
+    """How the mass divides between tail and kept entries, as a u16."""
+    kept = float(np.exp(logprobs).sum())
+    code = 0 if tail <= 0 else round(ODDS_EVEN + ODDS_STEPS * float(np.log2(tail / kept)))
+    return min(2 * ODDS_EVEN - 1, max(0, code)).to_bytes(2, "big")
+
+
+def _encode_raw(ids: _Ints, logprobs: npt.NDArray[np.float64], tail: float, winner: int) -> bytes:
+    values = logprobs.astype(np.float16)
+    if np.count_nonzero(values == values[winner]) > 1:
+        values[winner] = np.nextafter(values[winner], np.float16(0))
+    head = bytes((FORM_RAW,)) + ids.size.to_bytes(2, "big") + _odds_code(logprobs, tail)
+    return head + ids.astype(">u4").tobytes() + values.astype(">f2").tobytes()
+
+
+def _encode_rice(ids: _Ints, logprobs: npt.NDArray[np.float64], tail: float, winner: int) -> bytes:
+    depth = np.minimum(np.maximum(-logprobs, 0.0) * COARSE, COARSE_MAX + 0.999)
+    coarse = depth.astype(np.int64)
+    gaps = np.diff(ids, prepend=-1) - 1
+    gap_shift, gap_bits = _best_shift(gaps, GAP_SHIFT_MAX)
+    steps = coarse.max() - coarse
+    _, step_bits = _best_shift(steps, STEP_SHIFT_MAX)
+    room = 8 * (size_aim(ids.size) - 7) - gap_bits - step_bits
+    grain = max(0, int(np.count_nonzero(FINE_BITS[:, coarse].sum(axis=1) <= room)) - 1)
+    fine = ((depth - coarse) * (1 << FINE_BITS[grain][coarse])).astype(np.int64)
+    _raise_winner(coarse, fine, winner, FINE_BITS[grain])
+    deepest = int(coarse.max())
+    steps = deepest - coarse
+    step_shift, _ = _best_shift(steps, STEP_SHIFT_MAX)
+    head = bytes((FORM_RICE,)) + (ids.size - 1).to_bytes(2, "big") + bytes((gap_shift << 3 | step_shift, grain << 6 | deepest))
+    planes = (*_rice_planes(gaps, gap_shift), *_rice_planes(steps, step_shift), _fine_plane(fine, FINE_BITS[grain][coarse]))
+    return head + _odds_code(logprobs, tail) + np.packbits(np.concatenate(planes)).tobytes()
+
+
+def _raise_winner(coarse: _Ints, fine: _Ints, winner: int, fine_bits: _Ints) -> None:
+    """Where others share the winner's cell, move it up by one, in place. Nobody is above it, so it stands alone there."""
+    if np.count_nonzero((coarse == coarse[winner]) & (fine == fine[winner])) == 1:
+        return
+    if fine[winner] > 0:
+        fine[winner] -= 1
+        return
+    assert coarse[winner] > 0, "two entries of probability one"
+    coarse[winner] -= 1
+    fine[winner] = (1 << fine_bits[coarse[winner]]) - 1
+
+
+def _best_shift(values: _Ints, shift_max: int) -> tuple[int, int]:
+    """The Rice parameter with the shortest code, and its bits: near log2 of the mean (of 0.69 of it, for geometric distributions)."""
+    near = max(0, int(values.sum() // values.size).bit_length() - 1)
+    tried = range(min(shift_max, max(0, near - 1)), min(shift_max, near + 1) + 1)
+    return min(((shift, int((values >> shift).sum()) + values.size * (shift + 1)) for shift in tried), key=lambda one: one[1])
+
+
+def _rice_planes(values: _Ints, shift: int) -> tuple[_Bits, _Bits]:
+    """Unary plane: for each value, value >> shift zeros and a one. Remainder plane: `shift` bits each, the high one first."""
+    ends = np.cumsum((values >> shift) + 1) - 1
+    unary = np.zeros(int(ends[-1]) + 1, dtype=np.uint8)
+    unary[ends] = 1
+    remainders = (values[:, None] >> np.arange(shift - 1, -1, -1)) & 1
+    return unary, remainders.astype(np.uint8).ravel()
+
+
+def _fine_shifts(widths: _Ints) -> _Ints:
+    """int[n, FINE_BITS_MAX]: how far each bit of a fine cell number stands from its low end; negative where there is no such bit."""
+    return widths[:, None] - np.arange(1, FINE_BITS_MAX + 1)
+
+
+def _fine_plane(fine: _Ints, widths: _Ints) -> _Bits:
+    some = widths > 0
+    shifts = _fine_shifts(widths[some])
+    bits = (fine[some][:, None] >> np.maximum(shifts, 0)) & 1
+    return bits[shifts >= 0].astype(np.uint8)
+
+
+# --- decoding ----------------------------------------------------------------------------------------------------------------
+
+
+def decode_list(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
+    """The list in `data`, scaled so that it and its tail add up to 1; exactly one value is the largest.
+
+    RemoteError unless it has 1 to `entries_max` entries, ids that rise strictly below `vocab_size`, finite values of at most 0,
+    a mass of 1 within the error of quantisation, one largest value, and no bits left over but zeros to the end of the byte.
+    Work and memory are linear in len(data), which may be `size_max(entries_max)` at most.
+    """
+    if not 8 <= len(data) <= size_max(entries_max):
+        raise RemoteError(f"sparse list of {len(data)} bytes: must be 8 to {size_max(entries_max)}")
+    match data[0]:
+        case 0:
+            ids, logprobs, odds = _decode_raw(data, entries_max)
+        case 1:
+            ids, logprobs, odds = _decode_rice(data, entries_max)
+        case form:
+            raise RemoteError(f"sparse list of form {form}: only 0 and 1 are known")
+    if ids[-1] >= vocab_size:
+        raise RemoteError(f"sparse list: id {ids[-1]} is outside the vocabulary of {vocab_size}")
+    if np.count_nonzero(logprobs == logprobs.max()) != 1:
+        raise RemoteError("sparse list: more than one largest value")
+    kept = 1.0 / (1.0 + odds)
+    mass = float(np.exp(logprobs).sum()) / kept
+    slack = RAW_SLACK if data[0] == FORM_RAW else RICE_SLACK
+    if not 1 / slack <= mass <= slack:
+        raise RemoteError(f"sparse list: values weigh {mass:.4f} of what the odds of the tail leave them")
+    scaled = np.minimum(logprobs - np.log(mass), 0.0)
+    return SparseList(ids.astype(np.int32), scaled.astype(np.float32), odds * kept)
+
+
+_Decoded = tuple[_Ints, npt.NDArray[np.float64], float]
+
+
+def _odds(code: bytes) -> float:
+    """Tail mass divided by kept mass."""
+    number = int.from_bytes(code, "big")
+    return float(2.0 ** ((number - ODDS_EVEN) / ODDS_STEPS)) if number else 0.0
+
+
+def _decode_raw(data: bytes, entries_max: int) -> _Decoded:
+    count = int.from_bytes(data[1:3], "big")
+    if not 1 <= count <= entries_max or len(data) != 5 + 6 * count:
+        raise RemoteError(f"sparse list: {count} raw entries in {len(data)} bytes, at most {entries_max} allowed")
+    ids = np.frombuffer(data, ">u4", count, 5).astype(np.int64)
+    if count > 1 and not (np.diff(ids) > 0).all():
+        raise RemoteError("sparse list: ids do not rise strictly")
+    logprobs = np.frombuffer(data, ">f2", count, 5 + 4 * count).astype(np.float64)
+    if not (np.isfinite(logprobs) & (logprobs <= 0)).all():
+        raise RemoteError("sparse list: a value is not finite, or above 0")
+    return ids, logprobs, _odds(data[3:5])
+
+
+def _decode_rice(data: bytes, entries_max: int) -> _Decoded:
+    count = int.from_bytes(data[1:3], "big") + 1
+    gap_shift, step_shift, grain, deepest = data[3] >> 3, data[3] & 7, data[4] >> 6, data[4] & 63
+    if count > entries_max or gap_shift > GAP_SHIFT_MAX or step_shift > STEP_SHIFT_MAX:
+        raise RemoteError(f"sparse list: {count} entries with shifts {gap_shift} and {step_shift}: out of bounds")
+    bits = np.unpackbits(np.frombuffer(data, np.uint8, offset=7))
+    ones = np.flatnonzero(bits)
+    gaps, at = _read_rice(bits, ones, 0, count, gap_shift)
+    steps, at = _read_rice(bits, ones, at, count, step_shift)
+    coarse = deepest - steps
+    if coarse.min() < 0:
+        raise RemoteError("sparse list: a value is above 0")
+    widths = FINE_BITS[grain][coarse]
+    end = at + int(widths.sum())
+    # A whole byte of padding, or a one in it, is as wrong as a missing bit.
+    if not 0 <= bits.size - end < 8 or bits[end:].any():
+        raise RemoteError(f"sparse list: {bits.size} bits where {end} and zeros to the end of the byte were needed")
+    fine = np.zeros(count)
+    some = np.flatnonzero(widths)
+    if some.size:
+        shifts = _fine_shifts(widths[some])
+        present = shifts >= 0
+        places = np.zeros(shifts.shape, dtype=np.int64)
+        places[present] = bits[at:end]
+        fine[some] = (places << np.maximum(shifts, 0)).sum(axis=1)
+    return np.cumsum(gaps + 1) - 1, -(coarse + (fine + 0.5) / (1 << widths)) / COARSE, _odds(data[5:7])
+
+
+def _read_rice(bits: _Bits, ones: _Ints, at: int, count: int, shift: int) -> tuple[_Ints, int]:
+    """`count` numbers whose unary plane begins at bit `at`, and where their remainder plane ends. `ones` are the bits set."""
+    first = int(np.searchsorted(ones, at))
+    ends = ones[first : first + count]
+    begin = int(ends[-1]) + 1 if ends.size == count else bits.size
+    end = begin + count * shift
+    if ends.size != count or end > bits.size:
+        raise RemoteError(f"sparse list: cut short at {len(bits) // 8 + 7} bytes")
+    numbers = np.diff(ends, prepend=at - 1) - 1
+    if shift:
+        powers = 1 << np.arange(shift - 1, -1, -1)
+        numbers = (numbers << shift) | bits[begin:end].reshape(count, shift) @ powers
+    return numbers, end

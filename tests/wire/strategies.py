@@ -1,0 +1,70 @@
+"""Random messages, drawn from the bounds in `swarmllm.messages` by another route than the codec's own."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from random import Random
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+from hypothesis import strategies as st
+
+from swarmllm.messages import ANSWER_ENTRIES_MAX, Range, Score, Scores, Size
+from swarmllm.wire.codec import CODES
+
+_LETTERS = st.characters(exclude_categories=("Cc", "Cs", "Cf", "Zl", "Zp"))
+
+
+def _values(annotation: Any) -> st.SearchStrategy[Any]:
+    assert get_origin(annotation) is Annotated
+    base, bound = get_args(annotation)
+    if isinstance(bound, Range):
+        edges = st.sampled_from((bound.low, bound.high))
+        return st.one_of(st.integers(bound.low, bound.high), edges)
+    assert isinstance(bound, Size)
+    if base is bytes:
+        return st.binary(min_size=bound.low, max_size=min(bound.high, max(bound.low, 300)))
+    if base is str:
+        return st.text(_LETTERS, min_size=bound.low, max_size=bound.high).filter(lambda s: len(s.encode()) <= bound.high)
+    item = get_args(base)[0]
+    return st.lists(_values(item), min_size=bound.low, max_size=min(bound.high, 40)).map(tuple)
+
+
+@st.composite
+def of_type(draw: st.DrawFn, kind: type) -> Any:
+    """A valid message of one type."""
+    hints = get_type_hints(kind, include_extras=True)
+    message: Any = kind(**{f.name: draw(_values(hints[f.name])) for f in fields(kind)})
+    if isinstance(message, Score):
+        count = len(message.tokens)
+        answer = draw(st.sets(st.integers(0, count - 1), max_size=min(64, ANSWER_ENTRIES_MAX // message.entries_max)))
+        targets = draw(st.sets(st.integers(0, count - 2))) if count > 1 else set()
+        base = min(message.base, (1 << 20) - count)
+        message = replace(message, base=base, answer=tuple(sorted(answer)), targets=tuple(sorted(targets)))
+    if isinstance(message, Scores):
+        message = replace(message, target_logprobs=message.target_logprobs * 2)
+    return message
+
+
+messages = st.sampled_from(sorted(CODES, key=CODES.__getitem__)).flatmap(of_type)
+
+
+def mutate(rng: Random, data: bytes) -> bytes:
+    """One to three small injuries: what a fuzzer without feedback does."""
+    found = bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        at = rng.randrange(len(found) + 1)
+        match rng.randrange(6):
+            case 0 if at < len(found):
+                found[at] ^= 1 << rng.randrange(8)
+            case 1 if at < len(found):
+                found[at] = rng.choice((0, 1, 0x7F, 0x80, 0x90, 0xC0, 0xC1, 0xC4, 0xCA, 0xCC, 0xCF, 0xD9, 0xDC, 0xFF))
+            case 2:
+                found[at:at] = rng.randbytes(rng.randint(1, 9))
+            case 3:
+                del found[at : at + rng.randint(1, 9)]
+            case 4:
+                del found[at:]
+            case _:
+                begin = rng.randrange(len(found) + 1)
+                found[at:at] = found[begin : begin + rng.randint(1, 20)]
+    return bytes(found)
