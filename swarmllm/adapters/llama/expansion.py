@@ -1,0 +1,91 @@
+"""The bundled experts as GGUF files in the user's cache: made on first use, checked on every later one.
+
+A GGUF file of a tiny model over 128,256 words is 70 MB of which 8 carry meaning, so it is neither shipped nor downloaded. The file
+appears whole or not at all; a sidecar with its size and digest shows later damage, and then it is made again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from swarmllm.adapters.llama.cache_file import alone, replacing
+from swarmllm.adapters.llama.demo import content_key, folder_of, load_compact
+from swarmllm.adapters.llama.demo_gguf import DemoGguf
+from swarmllm.adapters.llama.vocabulary import load_tables
+from swarmllm.errors import LocalError
+
+EXPANSION_FORMAT = 1  # Raise it when the same compact form gives other bytes.
+SPARE_BYTES = 16 * 1024 * 1024  # Disk that we leave to others.
+
+Progress = Callable[[int, int], None]
+"""(bytes written, bytes in all)."""
+
+
+def expand(name: str, cache_dir: Path, progress: Progress | None = None) -> Path:
+    """The GGUF file of the bundled expert `name`. Makes it if it is not there whole: seconds, and it blocks, so call it in a thread.
+
+    UsageError for an unknown name; LocalError, naming the folder and what is missing, if it cannot be written.
+    """
+    return expand_folder(folder_of(name), cache_dir, progress)
+
+
+def expand_folder(folder: Path, cache_dir: Path, progress: Progress | None = None) -> Path:
+    """The same for any compact model, such as one that was just trained."""
+    key = hashlib.sha256(f"{content_key(folder)} {EXPANSION_FORMAT}".encode()).hexdigest()
+    path = cache_dir / f"{folder.name}-{key[:16]}.gguf"
+    if intact(path):
+        return path
+    content = DemoGguf(load_compact(folder), load_tables(cache_dir))
+    try:
+        with alone(path):
+            if not intact(path):  # Another process may have made it while we waited.
+                _write(content, path, progress)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _no_room(path, content.size_bytes) from e
+        raise LocalError(f"cannot write the demo expert to {path}: {e.strerror or e}; choose another cache folder") from e
+    return path
+
+
+def sidecar(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def intact(path: Path) -> bool:
+    """Whether the file is what was once written there: size first, then digest (0.1 s)."""
+    try:
+        expected = json.loads(sidecar(path).read_text())
+        if path.stat().st_size != expected["size"]:
+            return False
+        with path.open("rb") as file:
+            return bool(hashlib.file_digest(file, "sha256").hexdigest() == expected["sha256"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _no_room(path: Path, needed: int) -> LocalError:
+    free = shutil.disk_usage(path.parent).free
+    return LocalError(
+        f"the demo expert {path.name} needs {needed:,} bytes in {path.parent}, where {free:,} are free: "
+        "make room there or choose another cache folder"
+    )
+
+
+def _write(content: DemoGguf, path: Path, progress: Progress | None) -> None:
+    if shutil.disk_usage(path.parent).free < content.size_bytes + SPARE_BYTES:
+        raise _no_room(path, content.size_bytes + SPARE_BYTES)
+    digest, done = hashlib.sha256(), 0
+    with replacing(path) as file:
+        for data in content.stream():
+            file.write(data)
+            digest.update(data)
+            done += len(data)
+            if progress:
+                progress(done, content.size_bytes)
+    with replacing(sidecar(path)) as file:
+        file.write(json.dumps({"size": done, "sha256": digest.hexdigest()}).encode())
