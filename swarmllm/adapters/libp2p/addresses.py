@@ -1,0 +1,149 @@
+"""Which addresses to listen on, and which to tell others, judged from the interfaces that this machine really has.
+
+A node that announces a loopback address to the LAN, or the bridge of a container engine, looks alive and can never be reached; so the
+choice is made from the interface list, with the ones that other machines are likely to reach first.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+import ifaddr
+
+from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import PeerId
+from swarmllm.wire.identity import public_key_of
+
+PORTS_TRIED_MAX: Final = 64  # With `port_auto`: more nodes than this on one machine choose their ports themselves.
+BACKLOG: Final = 128
+_VIRTUAL: Final = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "cali", "podman", "lxc")
+_DNS: Final = ("dns", "dns4", "dns6")
+
+
+@dataclass(frozen=True, slots=True)
+class TcpAddress:
+    """`/ip4/HOST/tcp/PORT` or ip6, dns, dns4, dns6, perhaps with `/p2p/PEER` behind it."""
+
+    kind: str
+    host: str
+    port: int
+    peer: PeerId | None
+
+    def __str__(self) -> str:
+        return f"/{self.kind}/{self.host}/tcp/{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.kind not in _DNS and ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def is_wildcard(self) -> bool:
+        return self.kind not in _DNS and ipaddress.ip_address(self.host).is_unspecified
+
+
+def parse_addr(text: str) -> TcpAddress:
+    """RemoteError for anything but a plain TCP address: peers send these, too."""
+    parts = text.split("/") if len(text) <= 256 else []
+    if len(parts) not in (5, 7) or parts[0] != "" or parts[3] != "tcp" or (len(parts) == 7 and parts[5] != "p2p"):
+        raise RemoteError(f"address {text[:64]!r}: not /ip4/HOST/tcp/PORT, perhaps with /p2p/PEER behind it")
+    kind, host = parts[1], parts[2]
+    try:
+        if kind == "ip4":
+            host = str(ipaddress.IPv4Address(host))
+        elif kind == "ip6":
+            host = str(ipaddress.IPv6Address(host))
+        elif kind not in _DNS or not 0 < len(host) <= 253 or not host.isascii() or not host.isprintable():
+            raise ValueError(kind)
+        if not (parts[4].isascii() and parts[4].isdigit() and 0 <= int(parts[4]) <= 65_535):
+            raise ValueError(parts[4])
+    except ValueError as error:
+        raise RemoteError(f"address {text[:64]!r}: not a host and port") from error
+    peer = PeerId(parts[6]) if len(parts) == 7 else None
+    if peer is not None:
+        public_key_of(peer)
+    return TcpAddress(kind, host, int(parts[4]), peer)
+
+
+def own_addr(text: str, what: str) -> TcpAddress:
+    """The same for an address that the user gave; LocalError says which one."""
+    try:
+        return parse_addr(text)
+    except RemoteError as error:
+        raise LocalError(f"the {what} {error}; give one like /ip4/192.0.2.7/tcp/7339") from error
+
+
+def bind(addr: TcpAddress, port_auto: bool) -> socket.socket:
+    """A listening socket on `addr`, or with `port_auto` on the next free port above it.
+
+    Fault 8: libp2p listens with SO_REUSEPORT, with which two nodes share a port unnoticed. This socket has only SO_REUSEADDR, which
+    on Linux forgives connections in TIME_WAIT but not a second listener.
+    """
+    if addr.kind in _DNS:
+        raise LocalError(f"cannot listen on the name {addr.host!r}; give the IP address of an interface, or 0.0.0.0 for all")
+    tries = PORTS_TRIED_MAX if port_auto and addr.port else 1
+    family = socket.AF_INET6 if addr.kind == "ip6" else socket.AF_INET
+    for port in range(addr.port, min(addr.port + tries, 65_536)):
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind((addr.host, port))
+            sock.listen(BACKLOG)
+        except OSError as error:
+            sock.close()
+            if error.errno == errno.EADDRINUSE:
+                continue
+            raise LocalError(f"cannot listen on {addr}: {error.strerror}; choose another address or port") from error
+        return sock
+    span = f"port {addr.port} is" if tries == 1 else f"ports {addr.port} to {addr.port + tries - 1} are all"
+    raise LocalError(f"{span} taken on {addr.host}; stop the program that listens there or choose another port")
+
+
+def bound_addr(sock: socket.socket) -> TcpAddress:
+    host, port = sock.getsockname()[:2]
+    return TcpAddress("ip6" if sock.family == socket.AF_INET6 else "ip4", host, port, None)
+
+
+def reachable(listening: list[TcpAddress]) -> tuple[TcpAddress, ...]:
+    """What others can dial: wildcards become the addresses of the interfaces; loopback only if there is nothing else."""
+    found: list[TcpAddress] = []
+    for addr in listening:
+        if not addr.is_wildcard:
+            found.append(addr)
+            continue
+        hosts = [ip for ip in interface_ips() if (ipaddress.ip_address(ip).version == 6) == (addr.kind == "ip6")]
+        found += [TcpAddress(addr.kind, host, addr.port, None) for host in hosts]
+        if not hosts:
+            found.append(TcpAddress(addr.kind, "::1" if addr.kind == "ip6" else "127.0.0.1", addr.port, None))
+    outside = [addr for addr in dict.fromkeys(found) if not addr.is_loopback]
+    return tuple(outside or dict.fromkeys(found))
+
+
+def interface_ips() -> list[str]:
+    """Addresses of this machine that others may reach, likeliest first: no loopback, no link-local, virtual bridges last."""
+    ranked: list[tuple[bool, bool, str]] = []
+    for adapter in ifaddr.get_adapters():
+        virtual = adapter.nice_name.startswith(_VIRTUAL)
+        for entry in adapter.ips:
+            text = entry.ip if isinstance(entry.ip, str) else entry.ip[0]
+            ip = ipaddress.ip_address(text)
+            if not (ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified):
+                ranked.append((virtual, text != _routed_ip(ip.version), text))
+    return [text for _, _, text in sorted(ranked)]
+
+
+def _routed_ip(version: int) -> str | None:
+    """The source address that the default route would use. Connecting a datagram socket sends nothing."""
+    family, target = (socket.AF_INET, "192.0.2.1") if version == 4 else (socket.AF_INET6, "2001:db8::1")
+    with socket.socket(family, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.connect((target, 9))
+        except OSError:
+            return None
+        return str(sock.getsockname()[0])

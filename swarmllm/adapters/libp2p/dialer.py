@@ -1,0 +1,203 @@
+"""Reaches peers: several addresses at once, one deadline over all, and an answer that says why not.
+
+Fault 7: the library dials one address per transport, has no deadline, and then refuses to try that peer for a minute. Success here is
+a peer that answered on its expert stream, because a connection to a frozen process succeeds, too.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from libp2p.network.exceptions import SwarmException
+from multiaddr import Multiaddr
+
+from swarmllm.adapters.libp2p.addresses import TcpAddress, own_addr, parse_addr
+from swarmllm.adapters.libp2p.links import Links, libp2p_id
+from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
+from swarmllm.adapters.libp2p.switch import Switch
+from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import PeerId
+
+log = logging.getLogger("swarmllm.net")
+
+STAGGER_S: Final = 0.15  # Between addresses of one peer: a LAN answers sooner, a distant one costs one more attempt.
+ADDRESS_TTL_S: Final = 3_600
+BACKOFF: Final = 2.0
+
+
+class Unreachable(Exception):
+    """The peer could not be reached; the text says why."""
+
+
+class Dialer:
+    """One dial per peer at a time; who asks again meanwhile waits for the same outcome."""
+
+    def __init__(self, switch: Switch, links: Links, options: NetworkOptions, us: PeerId) -> None:
+        self._switch, self._links, self._options, self._us = switch, links, options, us
+        self._slots = trio.CapacityLimiter(options.limits.dials_max)
+        self._dialling: dict[PeerId, trio.Event] = {}
+        self._failures: dict[PeerId, str] = {}  # The last outcome for those who waited; bounded by `_dialling`.
+
+    async def reach(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        """Return when the peer is connected and answers. Unreachable otherwise, within `dial_within_s`."""
+        if peer == self._us:
+            raise Unreachable("that is ourselves")
+        if self._links.refuses(peer):
+            raise Unreachable("refused for breaking the protocol")
+        if self._links.of(peer) is not None:
+            return
+        if peer in self._dialling:
+            await self._dialling[peer].wait()
+            if self._links.of(peer) is None:
+                raise Unreachable(self._failures.get(peer, "another attempt failed"))
+            return
+        done = self._dialling[peer] = trio.Event()
+        try:
+            await self._reach(peer, addrs)
+            self._failures.pop(peer, None)
+        except Unreachable as error:
+            self._failures = {peer: str(error)} | {key: text for key, text in self._failures.items() if key in self._dialling}
+            raise
+        finally:
+            del self._dialling[peer]
+            done.set()
+
+    async def _reach(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        targets = self._targets(peer, addrs)
+        errors: dict[str, str] = {}
+        within_s = self._options.timing.dial_within_s
+        with trio.move_on_after(within_s):
+            async with self._slots:
+                while self._links.is_coming(peer):
+                    if self._links.of(peer) is not None:
+                        return
+                    await self._links.wait_change()
+                await self._race(peer, targets, errors)
+                if len(errors) == len(targets):
+                    raise Unreachable("; ".join(f"{addr}: {text}" for addr, text in errors.items()))
+                while self._links.of(peer) is None:
+                    if self._links.refuses(peer):
+                        raise Unreachable("refused for breaking the protocol")
+                    if not self._switch.get_connections(libp2p_id(peer)):
+                        raise Unreachable("closed the connection")
+                    await self._links.wait_change()
+                return
+        raise Unreachable(f"no answer within {within_s:g} s")
+
+    def _targets(self, peer: PeerId, addrs: tuple[str, ...]) -> list[TcpAddress]:
+        """The addresses worth dialling. What peers tell is not to be trusted: malformed ones are left out, the rest is bounded."""
+        targets: list[TcpAddress] = []
+        for text in addrs[: 4 * self._options.limits.addrs_per_dial_max]:
+            try:
+                addr = parse_addr(text)
+            except RemoteError as error:
+                log.debug("address of %s left out: %s", peer, error)
+                continue
+            if addr.peer in (None, peer) and addr.port and not addr.is_wildcard:
+                targets.append(TcpAddress(addr.kind, addr.host, addr.port, None))
+        unique = list(dict.fromkeys(targets))[: self._options.limits.addrs_per_dial_max]
+        if not unique:
+            raise Unreachable("no usable address")
+        return unique
+
+    async def _race(self, peer: PeerId, targets: list[TcpAddress], errors: dict[str, str]) -> None:
+        """Dial all, each a little later than the one before; the first to connect ends the others. `errors` gets the failures."""
+        identity = libp2p_id(peer)
+        async with trio.open_nursery() as nursery:
+            for addr in targets:
+                failed = trio.Event()
+                nursery.start_soon(self._attempt, identity, addr, errors, failed, nursery.cancel_scope)
+                with trio.move_on_after(STAGGER_S):
+                    await failed.wait()
+
+    async def _attempt(
+        self, identity: Any, addr: TcpAddress, errors: dict[str, str], failed: trio.Event, race: trio.CancelScope
+    ) -> None:
+        target = Multiaddr(str(addr))
+        try:
+            await self._switch.dial_addr(target, identity)
+        # The guard's purpose (fault 1): a dial fails in many ways, all of which mean the same.
+        except Exception as error:  # noqa: BLE001
+            errors[str(addr)] = _root(error)
+            failed.set()
+            return
+        self._switch.peerstore.add_addrs(identity, [target], ADDRESS_TTL_S)
+        race.cancel()
+
+    async def route(self, identity: Any) -> Any:
+        """For the library: the connection to a peer, dialled at its last known addresses if need be. SwarmException if there is none."""
+        peer = PeerId(identity.to_base58())
+        link = self._links.of(peer)
+        if link is None:
+            try:
+                known = tuple(str(addr) for addr in self._switch.peerstore.addrs(identity))
+            # The library's peerstore raises for a peer that it does not know.
+            except Exception as error:
+                raise SwarmException(f"no address of {peer}") from error
+            try:
+                await self.reach(peer, known)
+            except (Unreachable, RemoteError) as error:
+                raise SwarmException(f"{peer}: {error}") from error
+            link = self._links.of(peer)
+        if link is None:
+            raise SwarmException(f"{peer} is gone")
+        return link.conn
+
+
+def bootstrap_addr(text: str) -> PeerId:
+    """The peer that a bootstrap address names. LocalError if it is no address or names none."""
+    peer = own_addr(text, "bootstrap").peer
+    if peer is None:
+        raise LocalError(f"the bootstrap address {text} names no peer; add /p2p/ and the peer's id")
+    return peer
+
+
+class Bootstrap:
+    """Keeps one configured peer connected, for ever and quietly: the library gives a bootstrap peer up after three failures."""
+
+    def __init__(
+        self, text: str, dialer: Dialer, links: Links, options: NetworkOptions, found: Callable[[PeerId, str], None]
+    ) -> None:
+        self._addr, self._peer = text, bootstrap_addr(text)
+        self._dialer, self._links, self._timing, self._found = dialer, links, options.timing, found
+        self._rng = random.Random()  # Jitter only: so that a restarted bootstrap peer is not dialled by everybody at once.
+        self._attempts = 0
+        self._error = ""
+
+    @property
+    def status(self) -> BootstrapStatus:
+        connected = self._links.of(self._peer) is not None
+        return BootstrapStatus(self._addr, self._peer, connected, self._attempts, "" if connected else self._error)
+
+    async def run(self) -> None:
+        self._found(self._peer, self._addr)
+        delay_s = self._timing.bootstrap_min_s
+        while True:
+            self._attempts += 1
+            try:
+                await self._dialer.reach(self._peer, (self._addr,))
+            except Unreachable as error:
+                self._error = str(error)
+                log.info("bootstrap peer %s: %s", self._addr, error)
+            since = trio.current_time()
+            while self._links.of(self._peer) is not None:
+                await self._links.wait_change()
+            if trio.current_time() - since > self._timing.bootstrap_max_s:
+                delay_s = self._timing.bootstrap_min_s  # One that connects and leaves again at once is to be left alone, too.
+            await trio.sleep(delay_s * self._rng.uniform(0.5, 1.0))
+            delay_s = min(delay_s * BACKOFF, self._timing.bootstrap_max_s)
+
+
+def _root(error: BaseException) -> str:
+    """What really happened, from the innermost exception that has something to say."""
+    text = ""
+    seen: BaseException | None = error
+    while seen is not None:
+        group = seen.exceptions if isinstance(seen, BaseExceptionGroup) else ()
+        text = getattr(seen, "strerror", None) or str(seen) or text
+        seen = group[0] if group else (seen.__cause__ or seen.__context__)
+    return text

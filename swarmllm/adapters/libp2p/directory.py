@@ -1,0 +1,211 @@
+"""The DHT: who might have an expert for this vocabulary, and where. It finds peers and decides nothing.
+
+Everything here happens in the background with a deadline, and a failure is a line in the log. What comes back is hints: the address
+record of an expert counts only with the expert's own signature, and whether it lives shows when it is dialled.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from libp2p.kad_dht.common import ALPHA, BUCKET_SIZE
+from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
+from libp2p.kad_dht.provider_store import ProviderStore
+from libp2p.records.utils import InvalidRecordType
+from libp2p.records.validator import NamespacedValidator, Validator
+
+from swarmllm.adapters.libp2p.addresses import parse_addr
+from swarmllm.adapters.libp2p.host import Host
+from swarmllm.adapters.libp2p.options import NetworkTiming
+from swarmllm.errors import RemoteError
+from swarmllm.messages import ExpertRecord, PeerId
+from swarmllm.wire.envelope import unseal
+
+log = logging.getLogger("swarmllm.net")
+
+NAMESPACE: Final = "swarmllm"
+RECORD_BYTES_MAX: Final = 2_048  # Eight addresses of 128 bytes, names, digests, key and signature.
+KEY_BYTES: Final = 32  # Vocabulary fingerprints; nothing else is provided here.
+KEYS_MAX: Final = 256  # Vocabularies that this node keeps providers of; the one heard of longest ago goes first.
+PROVIDE_WITHIN_S: Final = 30.0
+ADD_DELAYS_S: Final = (0.2, 1.0, 5.0)
+SETTLE_S: Final = 0.5  # After a new peer: several tend to come together.
+PAUSE_S: Final = 5.0  # Between two rounds of providing, however many peers come.
+LOOK_UPS_MAX: Final = 4  # At once; more for other vocabularies wait for nothing and are dropped.
+
+Found = Callable[[PeerId, tuple[str, ...]], None]
+
+
+class _RecordValidator(Validator):  # type: ignore[misc]
+    """`/swarmllm/<peer>` holds what that peer signed, and nothing else; the record of the latest start is the best."""
+
+    def validate(self, key: str, value: bytes) -> None:
+        _boot(key, value)
+
+    def select(self, key: str, values: list[bytes]) -> int:
+        return max(range(len(values)), key=lambda index: (_boot(key, values[index]), -index))
+
+
+class _Providers(ProviderStore):  # type: ignore[misc]
+    """Bounded in keys, and when a key has its twenty providers the longest silent one gives way: the library keeps them for two days."""
+
+    def add_provider(self, key: bytes, provider: Any) -> None:
+        if len(key) != KEY_BYTES:
+            return
+        known = self.providers.pop(key, {})
+        self.providers[key] = known  # Moved to the end: least recently heard of first.
+        name = str(provider.peer_id)
+        if name not in known and len(known) >= BUCKET_SIZE:
+            del known[min(known, key=lambda other: known[other].timestamp)]
+        super().add_provider(key, provider)
+        for stale in [other for other in self.providers if other not in self.providing_keys][
+            : max(0, len(self.providers) - KEYS_MAX)
+        ]:
+            del self.providers[stale]
+
+
+class Directory:
+    """`dht` is a service to be run, and so is `run`. `found` is called for every provider."""
+
+    def __init__(self, host: Host, timing: NetworkTiming, found: Found) -> None:
+        self._us = PeerId(host.get_id().to_base58())
+        self._timing, self._found = timing, found
+        self.dht = KadDHT(
+            host,
+            DHTMode.SERVER,
+            validator=NamespacedValidator({NAMESPACE: _RecordValidator()}, strict_validation=True),
+            validator_changed=True,
+            strict_validation=True,
+        )
+        self.dht.provider_store = _Providers(host, self.dht.peer_routing)
+        self._key = b""
+        self._record = b""
+        self._dirty = trio.Event()
+        self._looking: set[bytes] = set()
+
+    async def add(self, peer_id: Any) -> None:
+        """A peer that we are connected to; the library's routing table does not learn of it by itself."""
+        # Its addresses come with its first gossip frame, a moment after the connection; without them it is not added.
+        for delay_s in ADD_DELAYS_S:
+            if await self.dht.add_peer(peer_id, skip_server_mode_check=True):
+                break
+            await trio.sleep(delay_s)
+        if self._record and self.dht.get_routing_table_size() <= BUCKET_SIZE:
+            self._dirty.set()  # It belongs to the closest that there are, so it is to hold our record.
+
+    def advertise(self, key: bytes, record: bytes) -> None:
+        self._key, self._record = key, record
+        self._dirty.set()
+
+    async def run(self) -> None:
+        """Provide what is advertised: at once, when new peers come, and every `provide_every_s`."""
+        while True:
+            with trio.move_on_after(self._timing.provide_every_s):
+                await self._dirty.wait()
+            await trio.sleep(SETTLE_S)
+            self._dirty = trio.Event()
+            if not self._record:
+                continue
+            try:
+                with trio.move_on_after(PROVIDE_WITHIN_S):
+                    await self.dht.provider_store.provide(self._key)
+                    await self.dht.put_value(_key_of(self._us), self._record)
+            # The guard's purpose: the DHT is a convenience, and its failures are not ours.
+            except Exception as error:  # noqa: BLE001
+                log.info("advertising in the DHT failed: %r", error)
+            await trio.sleep(PAUSE_S)
+
+    async def look_up(self, key: bytes) -> None:
+        """Ask the closest peers who provides `key`; `found` is called for each that is not ourselves, in order of their ids."""
+        if key in self._looking or len(self._looking) >= LOOK_UPS_MAX:
+            return
+        self._looking.add(key)
+        try:
+            with trio.move_on_after(self._timing.look_up_within_s):
+                closest = await self.dht.peer_routing.find_closest_peers_network(key)
+                # The library answers from its own store first, which then holds ourselves and whoever told us: so ask, too.
+                providers = {one.peer_id: list(one.addrs) for one in self.dht.provider_store.get_providers(key)}
+                limiter = trio.CapacityLimiter(ALPHA)
+                async with trio.open_nursery() as nursery:
+                    for peer_id in closest:
+                        nursery.start_soon(self._ask, peer_id, key, providers, limiter)
+                for peer_id in sorted(providers, key=lambda one: one.to_bytes()):
+                    await self._tell(peer_id, [str(addr) for addr in providers[peer_id]])
+        # The guard's purpose: see `run`.
+        except Exception as error:  # noqa: BLE001
+            log.info("look-up in the DHT failed: %r", error)
+        finally:
+            self._looking.discard(key)
+
+    async def _ask(self, peer_id: Any, key: bytes, providers: dict[Any, list[Any]], limiter: trio.CapacityLimiter) -> None:
+        async with limiter:
+            with trio.move_on_after(self._timing.call_within_s):
+                found, _ = await self.dht.provider_store._get_providers_from_peer_with_closers(peer_id, key)
+                for one in found[:BUCKET_SIZE]:
+                    providers.setdefault(one.peer_id, []).extend(one.addrs)
+
+    async def _tell(self, peer_id: Any, hearsay: list[str]) -> None:
+        """Addresses that the provider signed, if its record can be had; else what others say, which a dial will prove or not."""
+        peer = PeerId(peer_id.to_base58())
+        if peer == self._us:
+            return
+        addrs = hearsay
+        with trio.move_on_after(self._timing.call_within_s):
+            record = await self._latest_record(_key_of(peer))
+            if record is not None:
+                addrs = list(record.addrs)
+        usable = tuple(addr for addr in dict.fromkeys(addrs) if _is_usable(addr))
+        if usable:
+            self._found(peer, usable[:8])
+
+    async def _latest_record(self, key: str) -> ExpertRecord | None:
+        """What the network holds. The library would answer from its own copy, however old, so that is put aside first."""
+        store, name = self.dht.value_store, key.encode()
+        copy = store.get(name)
+        store.remove(name)
+        value = await self.dht.get_value(key)
+        records = [_record(key, data) for data in (value, copy.value if copy is not None else None) if data is not None]
+        best = max(records, key=lambda record: record.boot, default=None)
+        if copy is not None and (value is None or best != records[0]):
+            store.put_record(name, copy)
+        return best
+
+
+def _key_of(peer: PeerId) -> str:
+    return f"/{NAMESPACE}/{peer}"
+
+
+def _boot(key: str, value: bytes) -> int:
+    return _record(key, value).boot
+
+
+def _record(key: str, value: bytes) -> ExpertRecord:
+    """InvalidRecordType, which is what the library understands, for a record that is malformed or not signed by the key's owner."""
+    try:
+        author, record = unseal(value, (ExpertRecord,), _verify, RECORD_BYTES_MAX)
+    except RemoteError as error:
+        raise InvalidRecordType(str(error)) from error
+    if key != _key_of(author):
+        raise InvalidRecordType(f"record of {author} under {key[:80]}")
+    return record
+
+
+def _verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _is_usable(addr: str) -> bool:
+    try:
+        parse_addr(addr)
+    except RemoteError:
+        return False
+    return True

@@ -1,0 +1,221 @@
+"""GossipSub v1.1 on one topic, with the library's switches that lose messages turned off and bounds of our own instead.
+
+Faults: 1 (an undecodable key or a raising validator stops the service), 6 (silent rate limits, a heartbeat of two minutes), 9 (many
+tiny messages in one frame stall the loop). Beyond them: message ids must not restart with the process, and a peer's registration
+follows the connection that we settled on rather than any connection of the moment.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from google.protobuf.message import DecodeError
+from libp2p.exceptions import ParseError
+from libp2p.host.exceptions import StreamFailure
+from libp2p.io.exceptions import IncompleteReadError
+from libp2p.network.exceptions import SwarmException
+from libp2p.network.stream.exceptions import StreamError
+from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11, GossipSub
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import Pubsub, maybe_consume_signed_record
+from libp2p.pubsub.pubsub_notifee import PubsubNotifee
+from libp2p.utils.varint import decode_uvarint
+
+from swarmllm.adapters.libp2p.host import Host
+from swarmllm.adapters.libp2p.lane import Bucket
+from swarmllm.adapters.libp2p.options import NetworkOptions
+from swarmllm.errors import RemoteError
+from swarmllm.messages import PeerId
+from swarmllm.runtime.ports import GossipValidator
+
+log = logging.getLogger("swarmllm.net")
+
+RPC_BYTES_MAX: Final = 16 * 1024  # Fault 9. Thirty records fit.
+RPC_ITEMS_MAX: Final = 64  # Messages, subscriptions or control entries in one frame, each kind.
+PUBLISH_QUEUE_MAX: Final = 32  # Own records that wait to be published; a newer one is worth more, so the oldest goes.
+DELIVERIES_MAX: Final = 1_000  # Timestamps that the library collects for a mode that is off.
+
+
+class _Router(GossipSub):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__(
+            protocols=[PROTOCOL_ID_V11],  # Version 1.2 costs twice the processor time for small messages.
+            degree=6,
+            degree_low=4,
+            degree_high=12,
+            gossip_window=5,
+            gossip_history=10,
+            heartbeat_initial_delay=0.1,
+            heartbeat_interval=1,
+            # Fault 6: drops everything above ten messages a second per forwarder; stretches the heartbeat to a minute.
+            spam_protection_enabled=False,
+            adaptive_gossip_enabled=False,
+            eclipse_protection_enabled=False,
+        )
+
+    async def publish(self, msg_forwarder: Any, pubsub_msg: Any) -> None:
+        await super().publish(msg_forwarder, pubsub_msg)
+        for times in self.recent_message_deliveries.values():
+            if len(times) > DELIVERIES_MAX:
+                times.clear()
+
+
+class _Pubsub(Pubsub):  # type: ignore[misc]
+    """`is_connected` says whether there is a settled connection to a peer."""
+
+    def __init__(
+        self, host: Host, router: _Router, topic: str, options: NetworkOptions, is_connected: Callable[[Any], bool]
+    ) -> None:
+        super().__init__(
+            host,
+            router,
+            strict_signing=True,
+            msg_id_constructor=_message_id,
+            max_inbound_rpc_size=RPC_BYTES_MAX,
+            max_subscriptions_per_rpc=RPC_ITEMS_MAX,
+            max_subscriptions_per_peer=4,
+            allowed_topics={topic},
+        )
+        self._is_connected = is_connected
+        self._timing, self._limits = options.timing, options.limits
+        self._buckets: dict[Any, Bucket] = {}  # Of peers with a gossip stream; bounded by the connections.
+        # The sequence number, too, starts where no earlier run of this node has been.
+        self.counter: int = time.time_ns()
+        network = host.get_network()
+        for notifee in [one for one in network.notifees if isinstance(one, PubsubNotifee)]:
+            network.remove_notifee(notifee)
+        for protocol in router.get_protocols():
+            host.set_stream_handler(protocol, self.stream_handler, lasting=True)
+
+    def _peer_is_connected(self, peer_id: Any) -> bool:
+        return self._is_connected(peer_id)
+
+    async def _handle_new_peer(self, peer_id: Any) -> None:
+        try:
+            await super()._handle_new_peer(peer_id)
+        except StreamFailure as error:
+            raise SwarmException(str(error)) from error  # Which the library tries again, while it gives up on the other.
+
+    async def stream_handler(self, stream: Any) -> None:
+        """Fault 1: junk is the peer's fault (RemoteError, one strike), and an ending stream is nobody's."""
+        peer_id = stream.muxed_conn.peer_id
+        try:
+            while True:
+                await self._handle_rpc(peer_id, await self._read_rpc(stream))
+        except (StreamError, IncompleteReadError):
+            log.debug("gossip stream of %s ended", peer_id)
+        except (ParseError, DecodeError) as error:
+            raise RemoteError(f"gossip frame: {error}") from error
+
+    async def _read_rpc(self, stream: Any) -> Any:
+        """One frame. Its first byte may come at any time, the rest within `frame_within_s`."""
+        prefix = bytearray(await self._read(stream, 1))
+        with trio.move_on_after(self._timing.frame_within_s):
+            while prefix[-1] & 0x80:
+                if len(prefix) > 3:
+                    raise RemoteError("gossip frame: length of more than four bytes")
+                prefix += await self._read(stream, 1)
+            size = decode_uvarint(bytes(prefix))
+            if size > RPC_BYTES_MAX:
+                raise RemoteError(f"gossip frame of {size} bytes exceeds {RPC_BYTES_MAX}")
+            body = bytearray()
+            while len(body) < size:
+                body += await self._read(stream, size - len(body))
+            rpc = rpc_pb2.RPC()
+            rpc.ParseFromString(bytes(body))
+            return rpc
+        raise RemoteError(f"gossip frame not finished within {self._timing.frame_within_s} s")
+
+    async def _read(self, stream: Any, count: int) -> bytes:
+        data: bytes = await stream.read(count)
+        if not data:
+            raise IncompleteReadError("gossip stream closed")
+        return data
+
+    async def _handle_rpc(self, peer_id: Any, rpc: Any) -> None:
+        control = rpc.control
+        kinds = (rpc.publish, rpc.subscriptions, control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
+        if max(len(kind) for kind in kinds) > RPC_ITEMS_MAX:
+            raise RemoteError(f"gossip frame with more than {RPC_ITEMS_MAX} entries of one kind")
+        if not maybe_consume_signed_record(rpc, self.host, peer_id):
+            raise RemoteError("gossip frame with an invalid address record")
+        now = trio.current_time()
+        bucket = self._buckets.setdefault(peer_id, Bucket(self._limits.gossip_per_s, 2.0, now))
+        for message in rpc.publish:
+            if bucket.try_take(1, now) and self._is_subscribed_to_msg(message):
+                await self.push_msg(peer_id, message)  # Here, not in a task of its own (fault 9).
+        for entry in rpc.subscriptions:
+            self.handle_subscription(peer_id, entry)
+        if rpc.HasField("control") and bucket.try_take(1, now):
+            await self.router.handle_rpc(rpc, peer_id)
+
+    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        try:
+            await super().push_msg(msg_forwarder, msg)
+        # The guard's purpose (fault 1): a message that makes the library raise is dropped.
+        except Exception as error:  # noqa: BLE001
+            log.debug("gossip message from %s dropped: %r", msg_forwarder, error)
+
+    def _handle_dead_peer(self, peer_id: Any) -> None:
+        super()._handle_dead_peer(peer_id)
+        if not self._is_connected(peer_id):
+            self._buckets.pop(peer_id, None)
+
+
+class Gossip:
+    """`services` are to be run; then `join`. Messages go through `publish`, peers come and go through `add` and `drop`."""
+
+    def __init__(self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
+        self.topic = f"/swarmllm/{options.swarm}/capacity/1"
+        self._validate: GossipValidator = options.validate
+        router = _Router()
+        self._pubsub = _Pubsub(host, router, self.topic, options, is_connected)
+        self._us = host.get_id()
+        # Synchronous: one that times out or fails once is held against the message for five minutes, whoever sends it.
+        self._pubsub.set_topic_validator(self.topic, self._check, is_async_validator=False)
+        self.services = (self._pubsub, router)
+        self._queue: deque[bytes] = deque(maxlen=PUBLISH_QUEUE_MAX)
+        self._more = trio.Event()
+
+    async def join(self) -> None:
+        await self._pubsub.subscribe(self.topic)
+
+    def close(self) -> None:
+        """The library's cache of seen messages keeps a thread."""
+        self._pubsub.seen_messages.stop()
+
+    def add(self, peer_id: Any) -> None:
+        self._pubsub._schedule_peer_stream_retry(peer_id)
+
+    def drop(self, peer_id: Any) -> None:
+        self._pubsub._handle_dead_peer(peer_id)
+
+    def publish(self, data: bytes) -> None:
+        self._queue.append(data)
+        self._more.set()
+
+    async def run(self) -> None:
+        while True:
+            while self._queue:
+                await self._pubsub.publish(self.topic, self._queue.popleft())
+            self._more = trio.Event()
+            await self._more.wait()
+
+    def _check(self, forwarder: Any, message: Any) -> bool:
+        if forwarder == self._us:
+            return True
+        if list(message.topicIDs) != [self.topic]:
+            return False
+        return self._validate(PeerId(forwarder.to_base58()), bytes(message.data))
+
+
+def _message_id(message: Any) -> bytes:
+    """Of what was said and by whom: ids from sequence numbers collide after a restart."""
+    topics = "|".join(message.topicIDs).encode()
+    return hashlib.sha256(b"|".join((message.from_id, topics, message.data))).digest()

@@ -1,0 +1,133 @@
+"""One direction of the expert protocol: a long-lived stream, one task that writes it and one that reads it.
+
+Callers only touch a bounded queue, so that nobody is ever cancelled inside a write (fault 3), and a peer that does not read costs us
+at most the queue. The reader judges lengths before it buffers, gives a begun frame a deadline, and slows down for a peer that sends
+more than its share: Yamux's window then slows the peer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import trio
+from libp2p.exceptions import BaseLibp2pError
+
+from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
+from swarmllm.errors import RemoteError
+from swarmllm.messages import FRAME_MAX, StreamMessage
+from swarmllm.wire.codec import decode
+from swarmllm.wire.framing import LENGTH_BYTES, FrameReader, frame
+
+READ_BYTES: Final = 65_536
+WRITE_BYTES: Final = 65_536  # Frames that wait together travel together, up to about this.
+
+Heard = Callable[[], None]
+Take = Callable[[Any, int], Awaitable[None]]
+
+
+class StreamEnded(Exception):
+    """The peer or the connection closed the stream: ordinary news, with the reason."""
+
+
+class Bucket:
+    """A token bucket, full at first: `rate` per second, at most `rate` times `burst_s` at once."""
+
+    def __init__(self, rate: float, burst_s: float, now: float) -> None:
+        self._rate, self._most = rate, rate * burst_s
+        self._left, self._at = self._most, now
+
+    def take(self, amount: float, now: float) -> float:
+        """Take `amount`, and return how many seconds to wait until it was really there (0: it is)."""
+        self._left = min(self._most, self._left + (now - self._at) * self._rate) - amount
+        self._at = now
+        return max(0.0, -self._left / self._rate)
+
+    def try_take(self, amount: float, now: float) -> bool:
+        """Take `amount` only if it is there."""
+        self._left = min(self._most, self._left + (now - self._at) * self._rate)
+        self._at = now
+        if self._left < amount:
+            return False
+        self._left -= amount
+        return True
+
+
+class Lane:
+    """`kinds` are the messages that may arrive on this stream."""
+
+    def __init__(self, stream: Any, kinds: Sequence[type[StreamMessage]], limits: NetworkLimits, timing: NetworkTiming) -> None:
+        self.stream = stream
+        self._kinds = kinds
+        self._limits, self._timing = limits, timing
+        self._queue: deque[bytes] = deque()
+        self._queued_bytes = 0
+        self._more = trio.Event()
+
+    def put(self, message: StreamMessage) -> bool:
+        """Queue a message. False if the queue is full: the peer is then as good as lost. LocalError if it breaks its own bounds."""
+        data = frame(message)
+        if len(self._queue) >= self._limits.queue_messages_max or self._queued_bytes + len(data) > self._limits.queue_bytes_max:
+            return False
+        self._queue.append(data)
+        self._queued_bytes += len(data)
+        self._more.set()
+        return True
+
+    async def write(self) -> None:
+        """Write what is queued until cancelled. StreamEnded when the stream will take no more."""
+        while True:
+            while not self._queue:
+                self._more = trio.Event()
+                await self._more.wait()
+            batch = bytearray(self._queue.popleft())
+            while self._queue and len(batch) + len(self._queue[0]) <= WRITE_BYTES:
+                batch += self._queue.popleft()
+            self._queued_bytes -= len(batch)
+            try:
+                await self.stream.write(bytes(batch))
+            except (BaseLibp2pError, OSError, trio.ClosedResourceError) as error:
+                raise StreamEnded(_why(error)) from error
+
+    async def read(self, heard: Heard, take: Take) -> None:
+        """Read until the stream ends (StreamEnded) or breaks the protocol (RemoteError). `heard` is called for every arrival of
+        bytes, `take` with every message and its whole size, in order."""
+        reader = FrameReader(FRAME_MAX)
+        now = trio.current_time()
+        messages, volume = Bucket(self._limits.messages_per_s, 2.0, now), Bucket(self._limits.bytes_per_s, 2.0, now)
+        frame_by = float("inf")
+        while True:
+            data = await self._read_some(frame_by)
+            heard()
+            frames = reader.feed(data)
+            for body in frames:
+                await take(decode(body, self._kinds), LENGTH_BYTES + len(body))
+            now = trio.current_time()
+            if not reader.mid_frame:
+                frame_by = float("inf")
+            elif frames or frame_by == float("inf"):
+                frame_by = now + self._timing.frame_within_s
+            wait_s = max(messages.take(len(frames), now), volume.take(len(data), now))
+            if wait_s:
+                frame_by += wait_s  # Our slowness is not the peer's.
+                await trio.sleep(wait_s)
+
+    async def _read_some(self, frame_by: float) -> bytes:
+        data: bytes = b""
+        with trio.move_on_at(frame_by) as scope:
+            try:
+                data = await self.stream.read(READ_BYTES)
+            except (BaseLibp2pError, OSError, trio.ClosedResourceError) as error:
+                raise StreamEnded(_why(error)) from error
+        if scope.cancelled_caught:
+            raise RemoteError(f"frame not finished within {self._timing.frame_within_s} s")
+        if not data:
+            raise StreamEnded("closed")
+        return data
+
+
+def _why(error: BaseException) -> str:
+    """The library's stream errors are often empty; their names speak for themselves."""
+    names = {"StreamEOF": "closed", "StreamReset": "reset", "StreamClosed": "closed"}
+    return names.get(type(error).__name__) or str(error) or type(error).__name__

@@ -1,0 +1,241 @@
+"""Which connection to which peer counts, who is refused, and what the consumer is told about it.
+
+Two peers that dial each other at once end up with two connections. One of them, the one with the smaller id, decides: it settles on the
+first connection it sees and closes any other, unless the first turns out to be dead. The other one opens its stream on every connection
+and takes the one on which it gets an answer. So both use the same one, nobody flaps, and a peer that lost its side of a connection
+without our noticing can come back at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from libp2p.peer.id import ID
+
+from swarmllm.adapters.libp2p.host import Host
+from swarmllm.adapters.libp2p.inbox import Inbox
+from swarmllm.adapters.libp2p.link import Link, LinkEvents
+from swarmllm.adapters.libp2p.options import NetworkOptions
+from swarmllm.core.events import PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.errors import RemoteError
+from swarmllm.messages import ExpertMessage, PeerId
+from swarmllm.wire.identity import public_key_of
+
+log = logging.getLogger("swarmllm.net")
+
+OFFENDERS_MAX: Final = 1024  # Peers with strikes; the one whose last strike is oldest is forgotten first.
+
+
+class Strikes:
+    """Broken protocol, counted. Strikes older than `refuse_for_s` are forgotten, and so is a refusal."""
+
+    def __init__(self, strikes_max: int, refuse_for_s: float) -> None:
+        self._strikes_max, self._refuse_for_s = strikes_max, refuse_for_s
+        self._counts: OrderedDict[PeerId, tuple[int, float]] = OrderedDict()
+
+    def add(self, peer: PeerId, now: float) -> int:
+        count = self._count(peer, now) + 1
+        self._counts[peer] = (count, now)
+        self._counts.move_to_end(peer)
+        while len(self._counts) > OFFENDERS_MAX:
+            self._counts.popitem(last=False)
+        return count
+
+    def refuses(self, peer: PeerId, now: float) -> bool:
+        return self._count(peer, now) >= self._strikes_max
+
+    def _count(self, peer: PeerId, now: float) -> int:
+        count, at = self._counts.get(peer, (0, now))
+        return count if now - at < self._refuse_for_s else 0
+
+
+class Links:
+    """All links. `on_ready` and `on_lost` are for gossip and the DHT, which follow the peers that we settled on."""
+
+    def __init__(
+        self,
+        options: NetworkOptions,
+        inbox: Inbox,
+        nursery: trio.Nursery,
+        us: PeerId,
+        on_ready: Callable[[Link], None],
+        on_lost: Callable[[Link], None],
+    ) -> None:
+        self._options, self._inbox, self._nursery, self._us = options, inbox, nursery, us
+        self._on_ready, self._on_lost = on_ready, on_lost
+        self._settled: dict[PeerId, Link] = {}
+        self._by_conn: dict[Any, Link] = {}  # Bounded by the connections that there are.
+        self._strikes = Strikes(options.limits.strikes_max, options.timing.refuse_for_s)
+        self._changed = trio.Event()
+        self._closing = False
+        self.host: Host
+        """Set before anything runs; the host needs these links, too."""
+
+    def of(self, peer: PeerId) -> Link | None:
+        """The link to use, or None while there is none that has answered."""
+        link = self._settled.get(peer)
+        return link if link is not None and link.ready.is_set() and not link.is_over else None
+
+    def is_coming(self, peer: PeerId) -> bool:
+        """Whether there is a connection that may still get ready."""
+        return any(link.peer == peer and not link.is_over for link in self._by_conn.values())
+
+    def refuses(self, peer: PeerId) -> bool:
+        return self._strikes.refuses(peer, trio.current_time())
+
+    @property
+    def ready_peers(self) -> list[PeerId]:
+        return sorted(peer for peer in self._settled if self.of(peer) is not None)
+
+    async def wait_change(self) -> None:
+        """Until a link gets ready or ends."""
+        await self._changed.wait()
+
+    def follow(self, conn: Any) -> Link | None:
+        """The link of a connection, which begins to live with the first mention of it. None if its peer is refused."""
+        if conn in self._by_conn:
+            return self._by_conn[conn]
+        if conn.is_closed:
+            return None
+        peer = PeerId(conn.muxed_conn.peer_id.to_base58())
+        if peer == self._us:
+            log.warning("another node has our identity %s; give one of them a data folder of its own", peer)
+            conn.muxed_conn.abort()
+            return None
+        if self._closing or self.refuses(peer) or not _has_readable_key(peer):
+            log.info("refused a connection with %s", peer)
+            conn.muxed_conn.abort()
+            return None
+        events = LinkEvents(self._ready, self._pong, self._message, self._broken, self._over)
+        link = Link(conn, peer, self.host, self._options.limits, self._options.timing, events)
+        self._by_conn[conn] = link
+        self._nursery.start_soon(self._run, link)
+        return link
+
+    def lost(self, conn: Any) -> None:
+        """The switch says that a connection is gone."""
+        if conn in self._by_conn:
+            self._by_conn[conn].end("connection closed")
+
+    async def answer(self, stream: Any) -> None:
+        """Handler of the streams that peers open to ask us."""
+        link = self.follow(stream.swarm_conn)
+        if link is None:
+            return
+        with trio.move_on_after(self._options.timing.ready_within_s):
+            await link.settled.wait()
+        if link.settled.is_set() and not link.is_over:
+            await link.answer(stream)
+
+    def send(self, peer: PeerId, message: ExpertMessage) -> None:
+        link = self.of(peer)
+        if link is None:
+            self._inbox.put(PeerLost(peer, "not connected"))
+        else:
+            link.send(message)
+
+    def hang_up(self, peer: PeerId, reason: str) -> None:
+        link = self._settled.get(peer)
+        if link is not None:
+            link.end(reason)
+
+    def penalise(self, peer: PeerId, reason: str) -> None:
+        count = self._strikes.add(peer, trio.current_time())
+        log.warning("strike %d of %d against %s: %s", count, self._options.limits.strikes_max, peer, reason)
+        if count < self._options.limits.strikes_max:
+            return
+        for link in list(self._by_conn.values()):
+            if link.peer == peer:
+                link.end(f"refused for {self._options.timing.refuse_for_s:.0f} s: {reason}")
+
+    async def close(self) -> None:
+        """Say goodbye to everybody, within `close_within_s`, and tell the consumer nothing any more."""
+        self._closing = True
+        with trio.move_on_after(self._options.timing.close_within_s):
+            for link in list(self._by_conn.values()):
+                link.end("closing")
+            while self._by_conn:
+                await self._changed.wait()
+
+    async def _run(self, link: Link) -> None:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._settle, link)
+                await link.run()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._by_conn.pop(link.conn, None)
+            self._announce_change()
+
+    async def _settle(self, link: Link) -> None:
+        """The smaller id decides; see the module's docstring."""
+        if self._us > link.peer:
+            link.settled.set()
+            return
+        while True:
+            current = self._settled.get(link.peer)
+            if current is None or current.is_over:
+                self._settled[link.peer] = link
+                link.settled.set()
+                return
+            if await current.is_alive(self._options.timing.probe_within_s):
+                link.end("another connection to this peer is in use")
+                return
+            current.end("replaced by a new connection", abort=True)
+
+    def _ready(self, link: Link) -> None:
+        current = self._settled.get(link.peer)
+        if current is not None and current is not link:
+            # Only where the peer decides: it has answered here, so this is the one that it uses.
+            current.end("replaced by a new connection")
+        self._settled[link.peer] = link
+        if not self._closing:
+            self._inbox.put(PeerConnected(link.peer))
+            self._on_ready(link)
+        self._announce_change()
+
+    def _over(self, link: Link) -> None:
+        """The link is no longer the one to use; if it ever was, the consumer learns so."""
+        self._announce_change()
+        if self._settled.get(link.peer) is not link:
+            return
+        del self._settled[link.peer]
+        if link.ready.is_set():
+            self._on_lost(link)
+            if not self._closing:
+                self._inbox.put(PeerLost(link.peer, link.reason or "connection closed"))
+
+    def _pong(self, link: Link, rtt_s: float) -> None:
+        if self._settled.get(link.peer) is link and not self._inbox.full:
+            self._inbox.put(PingMeasured(link.peer, rtt_s))
+
+    async def _message(self, link: Link, message: ExpertMessage, size_bytes: int) -> None:
+        await self._inbox.room()
+        if self._settled.get(link.peer) is link:
+            self._inbox.put(Received(link.peer, message, size_bytes))
+
+    def _broken(self, link: Link, reason: str) -> None:
+        self.penalise(link.peer, reason)
+
+    def _announce_change(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def libp2p_id(peer: PeerId) -> Any:
+    """libp2p's own form of a peer id. RemoteError for what is not one."""
+    public_key_of(peer)
+    return ID.from_base58(peer)
+
+
+def _has_readable_key(peer: PeerId) -> bool:
+    """Only Ed25519 ids carry the key that signed records are checked with."""
+    try:
+        public_key_of(peer)
+    except RemoteError:
+        return False
+    return True

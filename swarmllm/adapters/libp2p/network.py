@@ -1,0 +1,240 @@
+"""The parts put together: opened in order, closed in order, and never longer open than the `async with` around them."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import trio
+from libp2p.abc import INotifee
+from multiaddr import Multiaddr
+
+from swarmllm.adapters.libp2p import muxer, patches
+from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable
+from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable, bootstrap_addr
+from swarmllm.adapters.libp2p.directory import Directory
+from swarmllm.adapters.libp2p.gossip import Gossip
+from swarmllm.adapters.libp2p.host import Host
+from swarmllm.adapters.libp2p.inbox import Inbox
+from swarmllm.adapters.libp2p.lan import Lan
+from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, Link
+from swarmllm.adapters.libp2p.links import Links, libp2p_id
+from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
+from swarmllm.adapters.libp2p.supervisor import Supervisor
+from swarmllm.adapters.libp2p.switch import Switch
+from swarmllm.core.events import AddressesChanged, AddressesFound, DialFailed, NetworkInput
+from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import ExpertMessage, PeerId
+
+log = logging.getLogger("swarmllm.net")
+
+INTERFACES_EVERY_S: Final = (
+    30.0  # A laptop that moves to another network is found again after this, and on the next dial at the latest.
+)
+
+
+class Libp2pNetwork:
+    """`runtime.ports.Network`. Made by `open_network`."""
+
+    def __init__(self, options: NetworkOptions, nursery: trio.Nursery, sockets: list[socket.socket]) -> None:
+        self._options, self._nursery = options, nursery
+        self._listening = [bound_addr(sock) for sock in sockets]
+        self._override = tuple(_without_peer(text) for text in options.announce)
+        self._announced = self._override or reachable(self._listening)
+        self._inbox = Inbox(options.limits.inputs_max)
+        self._switch = Switch(options)
+        self._peer = PeerId(self._switch.get_peer_id().to_base58())
+        self._links = Links(options, self._inbox, nursery, self._peer, self._on_ready, self._on_lost)
+        self._dialer = Dialer(self._switch, self._links, options, self._peer)
+        self._host = Host(self._switch, options, self._multiaddrs, self._dialer.route, self.penalise)
+        self._links.host = self._host
+        self._host.set_stream_handler(EXPERT_PROTOCOL, self._links.answer, lasting=True)
+        self._switch.register_notifee(_Connections(self._links))
+        self._gossip = Gossip(self._host, options, self._is_settled)
+        self._directory = Directory(self._host, options.timing, self._found_in_dht) if options.dht else None
+        self._lan = Lan(self._peer, options.swarm, self._found_on_lan) if options.lan else None
+        self._bootstrap = [
+            Bootstrap(text, self._dialer, self._links, options, self._found_bootstrap) for text in options.bootstrap
+        ]
+
+    @property
+    def peer(self) -> PeerId:
+        return self._peer
+
+    @property
+    def addrs(self) -> tuple[str, ...]:
+        return tuple(f"{addr}/p2p/{self._peer}" for addr in self._announced)
+
+    @property
+    def inputs(self) -> trio.MemoryReceiveChannel[NetworkInput]:
+        return self._inbox.receive
+
+    @property
+    def bootstrap(self) -> tuple[BootstrapStatus, ...]:
+        return tuple(one.status for one in self._bootstrap)
+
+    @property
+    def peers(self) -> tuple[PeerId, ...]:
+        """Connected peers that have answered, in order of their ids."""
+        return tuple(self._links.ready_peers)
+
+    @property
+    def lan_error(self) -> str:
+        """Why the local network is not searched; empty if it is, or was not asked for."""
+        return self._lan.error if self._lan is not None else ""
+
+    def send(self, peer: PeerId, message: ExpertMessage) -> None:
+        self._links.send(peer, message)
+
+    def publish(self, data: bytes) -> None:
+        self._gossip.publish(data)
+
+    def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        self._nursery.start_soon(self._dial, peer, addrs)
+
+    def hang_up(self, peer: PeerId, reason: str) -> None:
+        self._links.hang_up(peer, reason)
+
+    def penalise(self, peer: PeerId, reason: str) -> None:
+        self._links.penalise(peer, reason)
+
+    def advertise(self, key: bytes, record: bytes) -> None:
+        if self._directory is not None:
+            self._directory.advertise(key, record)
+
+    def look_up(self, key: bytes) -> None:
+        if self._directory is not None:
+            self._nursery.start_soon(self._directory.look_up, key)
+
+    async def _dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        try:
+            await self._dialer.reach(peer, addrs)
+        except (Unreachable, RemoteError) as error:
+            self._inbox.put(DialFailed(peer, str(error)))
+
+    def _multiaddrs(self) -> list[Multiaddr]:
+        return [Multiaddr(str(addr)) for addr in self._announced]
+
+    def _is_settled(self, peer_id: Any) -> bool:
+        return self._links.of(PeerId(peer_id.to_base58())) is not None
+
+    def _on_ready(self, link: Link) -> None:
+        identity = libp2p_id(link.peer)
+        self._gossip.add(identity)
+        if self._directory is not None:
+            self._nursery.start_soon(self._directory.add, identity)
+
+    def _on_lost(self, link: Link) -> None:
+        self._gossip.drop(libp2p_id(link.peer))
+
+    def _found_in_dht(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        self._inbox.put(AddressesFound(peer, addrs, "dht"))
+
+    def _found_on_lan(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        if not self._inbox.full:  # Anybody on the network can write these; the next announcement comes by itself.
+            self._inbox.put(AddressesFound(peer, addrs, "lan"))
+
+    def _found_bootstrap(self, peer: PeerId, addr: str) -> None:
+        self._inbox.put(AddressesFound(peer, (addr,), "bootstrap"))
+
+    async def _start(self, sockets: list[socket.socket]) -> None:
+        """Services first, then the door, then whatever looks for others."""
+        start = self._nursery.start_soon
+        services = [self._switch, *self._gossip.services, *([self._directory.dht] if self._directory else [])]
+        for service in services:
+            await self._nursery.start(Supervisor(service).run)
+        start(self._inbox.run)
+        start(self._gossip.run)
+        await self._gossip.join()
+        start(self._switch.serve, sockets)
+        self._inbox.put(AddressesChanged(self.addrs))
+        if self._directory is not None:
+            start(self._directory.run)
+        start(self._announce)
+        for one in self._bootstrap:
+            start(one.run)
+
+    async def _announce(self) -> None:
+        """Tell the LAN where we are, and again whenever the interfaces change."""
+        fixed = bool(self._override) or not any(addr.is_wildcard for addr in self._listening)
+        while True:
+            async with trio.open_nursery() as nursery:
+                if self._lan is not None:
+                    nursery.start_soon(self._lan.run, self._announced)
+                now = self._announced
+                while now == self._announced:
+                    await trio.sleep(INTERFACES_EVERY_S)
+                    now = self._announced if fixed else reachable(self._listening)
+                nursery.cancel_scope.cancel()
+            self._announced = now
+            self._inbox.put(AddressesChanged(self.addrs))
+
+    async def _close(self) -> None:
+        """Goodbyes, then the sockets: nothing that a peer does or leaves undone can make this last."""
+        with trio.CancelScope(shield=True):
+            await self._links.close()
+            self._switch.abort_all()
+            self._gossip.close()
+        self._inbox.close()
+
+
+class _Connections(INotifee):  # type: ignore[misc]
+    """What the switch tells: a connection is up. Its end shows on its streams."""
+
+    def __init__(self, links: Links) -> None:
+        self._links = links
+
+    async def connected(self, network: Any, conn: Any) -> None:
+        self._links.follow(conn)
+
+    async def disconnected(self, network: Any, conn: Any) -> None:
+        self._links.lost(conn)
+
+    async def opened_stream(self, network: Any, stream: Any) -> None: ...
+
+    async def closed_stream(self, network: Any, stream: Any) -> None: ...
+
+    async def listen(self, network: Any, multiaddr: Any) -> None: ...
+
+    async def listen_close(self, network: Any, multiaddr: Any) -> None: ...
+
+
+@asynccontextmanager
+async def opened(options: NetworkOptions) -> AsyncIterator[Libp2pNetwork]:
+    """See `swarmllm.adapters.libp2p.open_network`."""
+    patches.apply()
+    muxer.apply()
+    if len(options.seed) != 32:
+        raise LocalError(f"an Ed25519 seed has 32 bytes, not {len(options.seed)}; use the node's key file")
+    for text in options.announce:
+        own_addr(text, "announce")
+    for text in options.bootstrap:
+        bootstrap_addr(text)
+    sockets: list[socket.socket] = []
+    failed: Exception | None = None
+    try:
+        for addr in [own_addr(text, "listen") for text in options.listen]:
+            sockets.append(bind(addr, options.port_auto))
+        async with trio.open_nursery() as nursery:
+            network = Libp2pNetwork(options, nursery, sockets)
+            try:
+                await network._start(sockets)
+                yield network
+            except Exception as error:  # noqa: BLE001 - what the caller raises leaves as it is, not wrapped in a group of one.
+                failed = error
+            finally:
+                await network._close()
+                nursery.cancel_scope.cancel()
+    finally:
+        for sock in sockets:
+            sock.close()
+    if failed is not None:
+        raise failed
+
+
+def _without_peer(text: str) -> TcpAddress:
+    addr = own_addr(text, "announce")
+    return TcpAddress(addr.kind, addr.host, addr.port, None)

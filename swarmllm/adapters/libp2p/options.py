@@ -1,0 +1,88 @@
+"""What a network can be told, with every bound and every deadline in one place.
+
+Deadlines are fields so that tests can shorten them; the defaults are the ones that the design notes were measured with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from swarmllm.messages import PeerId
+from swarmllm.runtime.ports import GossipValidator
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkLimits:
+    """Bounds, each per node unless it says per peer or per address."""
+
+    connections_max: int = 256  # 60 kB for each end: 15 MB.
+    per_address_max: int = (
+        16  # A household or small office behind one NAT; more from one address is an attempt to crowd others out.
+    )
+    per_loopback_max: int = 512  # Many nodes on one machine are a test or a demo, not an attack.
+    half_open_max: int = 64  # Connections that are still shaking hands; each holds a few kB for at most `handshake_within_s`.
+    streams_per_peer_max: int = 32  # Inbound, open at once: expert, gossip, and a Kademlia look-up's worth.
+    dials_max: int = 16  # Concurrent dials; look-ups of a large DHT must not exhaust file descriptors.
+    addrs_per_dial_max: int = 8  # A peer lists its interfaces; more than this is somebody else's list of targets.
+    queue_messages_max: int = 64  # Per peer and stream: a minute of strict-mode rounds for one session.
+    queue_bytes_max: int = 4 << 20  # Per peer and stream: 16 frames of the largest size.
+    inputs_max: int = 256  # Inputs the consumer has not taken yet; beyond it the network stops reading its peers.
+    messages_per_s: float = 2_000.0  # Per peer and stream: ten times what eight busy sessions need; above it we read more slowly.
+    bytes_per_s: float = 8 * (1 << 20)  # Per peer and stream, likewise.
+    gossip_per_s: float = 200.0  # Per forwarding peer: a swarm of 100 nodes at one record a second each, twice over.
+    strikes_max: int = 3  # Broken protocol this often, then refusal.
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTiming:
+    """Deadlines in seconds."""
+
+    ping_every_s: float = 2.0
+    dead_after_s: float = 6.0  # Without a byte on the expert streams, or with one write stuck for as long.
+    ready_within_s: float = 10.0  # From an open connection to the first answer on our expert stream.
+    frame_within_s: float = 5.0  # For the rest of a frame that has begun.
+    handshake_within_s: float = 5.0  # From an accepted socket to a multiplexed connection.
+    negotiate_within_s: float = 5.0  # For the name of the protocol on a new stream.
+    call_within_s: float = 10.0  # For one whole DHT or identify exchange that a peer began.
+    dial_within_s: float = 8.0  # From the order to a peer that answers.
+    probe_within_s: float = 3.0  # For an old connection to prove that it lives when a second one to the same peer appears.
+    refuse_for_s: float = 600.0
+    bootstrap_min_s: float = 0.5
+    bootstrap_max_s: float = 60.0
+    provide_every_s: float = 600.0
+    look_up_within_s: float = 20.0
+    close_within_s: float = 1.0  # For goodbyes, of the two seconds that closing may take.
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOptions:
+    """`seed` is the private half of the identity: 32 bytes, Ed25519.
+
+    `listen` holds TCP multiaddrs; port 0 is any free port. With `port_auto` a taken port gives way to the next free one. `announce`
+    replaces what peers are told, for nodes behind a forwarded port or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are
+    dialled for ever. `swarm` names topic, DHT and LAN service, so that two swarms in one place stay apart. `validate` sees every
+    gossip message once and acts on what it accepts.
+    """
+
+    seed: bytes = field(repr=False)
+    validate: GossipValidator
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/7339",)
+    port_auto: bool = False
+    announce: tuple[str, ...] = ()
+    bootstrap: tuple[str, ...] = ()
+    lan: bool = True
+    dht: bool = True
+    swarm: str = "private"
+    limits: NetworkLimits = field(default_factory=NetworkLimits)
+    timing: NetworkTiming = field(default_factory=NetworkTiming)
+
+
+@dataclass(frozen=True, slots=True)
+class BootstrapStatus:
+    """How one bootstrap address does: `error` is why the last attempt failed, empty while connected or before the first."""
+
+    addr: str
+    peer: PeerId
+    connected: bool
+    attempts: int
+    error: str

@@ -1,0 +1,246 @@
+"""What every `runtime.ports.Network` does, the real one and the double alike.
+
+A test module derives a class named `Test...` from `NetworkContract` and says how to open networks. Nothing here sleeps to synchronise:
+a test waits for what it expects to be told, under a deadline that only a broken network meets.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypeVar
+
+import trio
+
+from swarmllm.core.events import (
+    AddressesChanged,
+    AddressesFound,
+    DialFailed,
+    NetworkInput,
+    PeerConnected,
+    PeerLost,
+    PingMeasured,
+    Received,
+)
+from swarmllm.messages import NO_CONTROL, Busy, Close, ExpertRecord, Open, PeerId
+from swarmllm.runtime.ports import Keyring, Network
+from swarmllm.wire.envelope import seal
+from swarmllm.wire.framing import frame
+
+DEADLINE_S = 30.0
+FINGERPRINT = bytes(range(32))
+
+_Kind = TypeVar("_Kind", bound=NetworkInput)
+
+
+class Member:
+    """A network under test, everything it has told so far, and the gossip that its validator saw."""
+
+    def __init__(self, network: Network, keyring: Keyring) -> None:
+        self.network = network
+        self.keyring = keyring
+        self.told: list[NetworkInput] = []
+        self.gossip: list[tuple[PeerId, bytes]] = []
+        self.refused: set[bytes] = set()
+        self._changed = trio.Event()
+
+    @property
+    def peer(self) -> PeerId:
+        return self.network.peer
+
+    def validate(self, forwarder: PeerId, data: bytes) -> bool:
+        self.gossip.append((forwarder, data))
+        self._wake()
+        return data not in self.refused
+
+    async def listen(self) -> None:
+        async for happened in self.network.inputs:
+            self.told.append(happened)
+            self._wake()
+
+    async def hears(self, kind: type[_Kind], matching: Callable[[_Kind], bool] = lambda _: True, skip: int = 0) -> _Kind:
+        """The first input of this kind that matches, after `skip` of them, told already or still to come."""
+        with trio.fail_after(DEADLINE_S):
+            while True:
+                found = [one for one in self.told if isinstance(one, kind) and matching(one)]
+                if len(found) > skip:
+                    return found[skip]
+                await self._changed.wait()
+
+    async def validates(self, data: bytes) -> None:
+        with trio.fail_after(DEADLINE_S):
+            while data not in [message for _, message in self.gossip]:
+                await self._changed.wait()
+
+    def count(self, kind: type[NetworkInput]) -> int:
+        return sum(isinstance(one, kind) for one in self.told)
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+def opening(session: int) -> Open:
+    return Open(session, bytes(32), bytes(32), NO_CONTROL)
+
+
+async def connect(caller: Member, called: Member) -> None:
+    caller.network.dial(called.peer, called.network.addrs)
+    await caller.hears(PeerConnected, lambda one: one.peer == called.peer)
+    await called.hears(PeerConnected, lambda one: one.peer == caller.peer)
+
+
+class NetworkContract(ABC):
+    @abstractmethod
+    def open_members(self, count: int) -> AbstractAsyncContextManager[Sequence[Member]]:
+        """So many networks of one swarm, connected to nobody yet, each listening through `Member.listen`."""
+
+    def run(self, count: int, law: Callable[..., object]) -> None:
+        async def main() -> None:
+            async with self.open_members(count) as members:
+                await law(*members)  # type: ignore[misc]
+
+        trio.run(main)
+
+    def test_its_addresses_are_told_at_the_start(self) -> None:
+        async def law(a: Member) -> None:
+            told = await a.hears(AddressesChanged)
+            assert told.addrs == a.network.addrs != ()
+            assert all(addr.endswith(f"/p2p/{a.peer}") for addr in told.addrs)
+
+        self.run(1, law)
+
+    def test_a_dial_connects_both_sides_once(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            await connect(a, b)
+            assert (await a.hears(PingMeasured)).rtt_s >= 0
+            assert a.count(PeerConnected) == b.count(PeerConnected) == 1
+
+        self.run(2, law)
+
+    def test_requests_and_replies_arrive_in_order_with_their_size(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            await connect(a, b)
+            for session in range(50):
+                a.network.send(b.peer, opening(session))
+                b.network.send(a.peer, opening(1000 + session))
+            await b.hears(Received, skip=49)
+            await a.hears(Received, skip=49)
+            for session in range(50):
+                b.network.send(a.peer, Busy(session, 0, 10))
+            await a.hears(Received, skip=99)
+            received = [one for one in b.told if isinstance(one, Received)]
+            assert [one.message for one in received] == [opening(session) for session in range(50)]
+            assert {one.peer for one in received} == {a.peer}
+            assert [one.size_bytes for one in received] == [len(frame(one.message)) for one in received]
+            replies = [one.message for one in a.told if isinstance(one, Received) and isinstance(one.message, Busy)]
+            assert replies == [Busy(session, 0, 10) for session in range(50)]
+
+        self.run(2, law)
+
+    def test_nothing_of_a_peer_is_told_before_it_is_connected_or_after_it_is_lost(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            await connect(a, b)
+            b.network.send(a.peer, Close(7))
+            await a.hears(Received)
+            b.network.hang_up(a.peer, "enough")
+            await a.hears(PeerLost)
+            kinds = [type(one) for one in a.told if not isinstance(one, AddressesChanged | PingMeasured)]
+            assert kinds == [PeerConnected, Received, PeerLost]
+
+        self.run(2, law)
+
+    def test_hanging_up_loses_the_peer_on_both_sides(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            await connect(a, b)
+            a.network.hang_up(b.peer, "enough")
+            assert (await a.hears(PeerLost)).reason == "enough"
+            assert (await b.hears(PeerLost)).peer == a.peer
+            await self.reconnect(a, b)
+
+        self.run(2, law)
+
+    async def reconnect(self, a: Member, b: Member) -> None:
+        a.network.dial(b.peer, b.network.addrs)
+        await a.hears(PeerConnected, skip=1)
+        await b.hears(PeerConnected, skip=1)
+
+    def test_a_dial_that_reaches_nobody_says_so(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            a.network.dial(b.peer, ())
+            failed = await a.hears(DialFailed)
+            assert failed.peer == b.peer
+            assert failed.reason
+
+        self.run(2, law)
+
+    def test_sending_to_a_stranger_shows_as_a_lost_peer(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            a.network.send(b.peer, opening(1))
+            assert (await a.hears(PeerLost)).peer == b.peer
+
+        self.run(2, law)
+
+    def test_gossip_reaches_all_and_not_again_its_author(self) -> None:
+        async def law(a: Member, b: Member, c: Member) -> None:
+            await connect(a, b)
+            await connect(b, c)
+            a.network.publish(b"from a")
+            await c.validates(b"from a")
+            assert c.gossip == [(b.peer, b"from a")]
+            assert a.gossip == []
+
+        self.run(3, law)
+
+    def test_what_a_validator_refuses_goes_no_further(self) -> None:
+        async def law(a: Member, b: Member, c: Member) -> None:
+            b.refused.add(b"bad")
+            await connect(a, b)
+            await connect(b, c)
+            a.network.publish(b"bad")
+            a.network.publish(b"good")
+            await c.validates(b"good")
+            assert [data for _, data in c.gossip] == [b"good"]
+            assert [data for _, data in b.gossip] == [b"bad", b"good"]
+
+        self.run(3, law)
+
+    def test_who_advertises_is_found_by_its_signed_addresses(self) -> None:
+        async def law(a: Member, b: Member, c: Member) -> None:
+            await connect(a, b)
+            await connect(c, b)
+            record = ExpertRecord(1, "demo", bytes(32), FINGERPRINT, 1, ("/ip4/127.0.0.1/tcp/4242",))
+            a.network.advertise(FINGERPRINT, seal(record, a.keyring.public_key, a.keyring.sign))
+            with trio.fail_after(DEADLINE_S):
+                while not any(isinstance(one, AddressesFound) and one.peer == a.peer for one in c.told):
+                    c.network.look_up(FINGERPRINT)
+                    await trio.sleep(0.2)  # Between two questions; the answer is waited for.
+            found = await c.hears(AddressesFound, lambda one: one.peer == a.peer)
+            assert found == AddressesFound(a.peer, record.addrs, "dht")
+
+        self.run(3, law)
+
+    def test_a_peer_with_three_strikes_is_lost_and_refused(self) -> None:
+        async def law(a: Member, b: Member, c: Member) -> None:
+            await connect(a, b)
+            await connect(a, c)
+            for _ in range(3):
+                a.network.penalise(b.peer, "lies")
+            assert (await a.hears(PeerLost)).peer == b.peer
+            a.network.dial(b.peer, b.network.addrs)
+            assert (await a.hears(DialFailed)).peer == b.peer
+            a.network.send(c.peer, opening(1))
+            assert (await c.hears(Received)).peer == a.peer
+
+        self.run(3, law)
+
+
+@asynccontextmanager
+async def listening(members: Sequence[Member]) -> AsyncIterator[Sequence[Member]]:
+    """The members with their listening tasks."""
+    async with trio.open_nursery() as nursery:
+        for member in members:
+            nursery.start_soon(member.listen)
+        yield members
+        nursery.cancel_scope.cancel()

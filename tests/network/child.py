@@ -1,0 +1,25 @@
+"""A network in a process of its own, to be frozen and killed: dials the address given and answers every request with Busy."""
+
+from __future__ import annotations
+
+import sys
+
+import trio
+
+from swarmllm.adapters.keyfile import ephemeral_key
+from swarmllm.adapters.libp2p import open_network
+from swarmllm.core.events import Received
+from swarmllm.messages import Busy, Score
+from tests.network.support import options
+
+
+async def main(addr: str) -> None:
+    async with open_network(options(ephemeral_key(), lambda peer, data: True, bootstrap=(addr,))) as network:
+        print(network.peer, flush=True)
+        async for happened in network.inputs:
+            if isinstance(happened, Received) and isinstance(happened.message, Score):
+                network.send(happened.peer, Busy(happened.message.session, happened.message.round, 0))
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1])
