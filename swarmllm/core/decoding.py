@@ -44,6 +44,7 @@ STRAGGLER_FLOOR_S = 0.25
 BUSY_MIN_S = 0.05  # An expert that says "busy, retry at once" must not become a tight loop.
 NEEDS_MAX = 4  # Need replies of one expert in one round before it counts as misbehaving.
 EVIDENCE_MAX = 64  # Prompt tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
+WEIGHED_MAX = 64  # Sets of experts whose weights are remembered.
 ENTRIES = 256
 
 
@@ -57,6 +58,7 @@ class Generation:
         self.ended = False
         self.members: dict[PeerId, Member] = {}
         self.evidence: dict[PeerId, dict[int, float]] = {}
+        self._weighed: dict[tuple[PeerId, ...], list[float]] = {}
         self._tokens = list(order.prompt)
         self._digests = context.digests(order.prompt)
         self._rng = random.Random(order.sampling.seed)
@@ -240,6 +242,7 @@ class Generation:
         if len(raw) != 2 * count:
             raise RemoteError(f"expert {peer}: {len(raw)} bytes of target log-probabilities where {2 * count} were asked for")
         if count:
+            self._weighed.clear()
             known = self.evidence.setdefault(peer, {})
             for i in range(count):
                 known[first + i] = -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024
@@ -272,7 +275,7 @@ class Generation:
         """Pool, sample, tell, and begin the next round."""
         current = self._round
         used = sorted(current.replies, key=lambda p: (not swarm.is_local(p), p))
-        weights = gate.weights(self.evidence, used)
+        weights = self._weigh(used)
         lists = [current.replies[p].found for p in used]
         pooled = pool(lists, weights)
         token, logprob = draw(pooled, self.order.sampling, self._rng, self._tokens)
@@ -302,6 +305,15 @@ class Generation:
         if self._index >= self.order.max_tokens:
             return steps + self._end("length")
         return steps + self._begin(swarm, now)
+
+    def _weigh(self, used: Sequence[PeerId]) -> list[float]:
+        """Their weights; counted once for each set of experts, because the evidence rests after the prompt."""
+        key = tuple(used)
+        if key not in self._weighed:
+            if len(self._weighed) >= WEIGHED_MAX:
+                self._weighed.clear()
+            self._weighed[key] = gate.weights(self.evidence, list(used))
+        return self._weighed[key]
 
     def _notice(self, swarm: Swarm, used: Sequence[PeerId]) -> list[Step]:
         """Say when the number of experts falls below what was asked for, and when it is back."""
