@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -83,8 +83,13 @@ class Keyring(Protocol):
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool: ...
 
 
+KEY_BYTES_MAX: Final = 128  # Of a store's key in UTF-8: a kind and a peer id need 70.
+VALUE_BYTES_MAX: Final = 1 << 20  # The largest value, all saved addresses, is a few hundred KiB; longer things are files.
+
+
 class Store(Protocol):
-    """Small durable values. `save` returns when the value would survive a power cut."""
+    """Small durable values, within the two bounds above. `save` returns when the value would survive a power cut; LocalError when
+    it cannot (a full disk), and then the old value is still there."""
 
     def load(self, key: str) -> bytes | None: ...
 

@@ -1,0 +1,320 @@
+"""The composition root: the one place that knows every part, puts them together in order, and takes them apart again.
+
+Everything local comes first (folder, key, store, vocabulary, engine), so that a mistake shows before anybody hears of us; the control
+socket opens before the model is loaded, and the network waits for nobody. Apart goes the other way round: stop serving, say goodbye,
+close, all within two seconds whatever peers do.
+"""
+
+from __future__ import annotations
+
+import importlib
+import ipaddress
+import os
+import random
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from swarmllm.adapters.datadir import DataDir, default_folders, locked, make_folder
+from swarmllm.adapters.keyfile import KeyFile, load_or_create_key
+from swarmllm.adapters.libp2p import NetworkOptions, open_network
+from swarmllm.adapters.llama.demo import bundled
+from swarmllm.adapters.llama.engine import LlamaEngine
+from swarmllm.adapters.llama.engine_options import EngineOptions
+from swarmllm.adapters.llama.expansion import expand
+from swarmllm.adapters.llama.gguf_text import text_of_gguf
+from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
+from swarmllm.adapters.store import SqliteStore
+from swarmllm.core.events import AddressesFound
+from swarmllm.core.node import SAVED_PEERS, Node, NodeConfig
+from swarmllm.core.peering import load_saved
+from swarmllm.errors import LocalError
+from swarmllm.runtime import logs
+from swarmllm.runtime.config import Config, load_config
+from swarmllm.runtime.control_socket import Desk, serve
+from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.ports import Engine, Network, Text
+from swarmllm.runtime.records import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
+
+FAREWELL_S: Final = 0.5  # Of the two seconds that closing may take: for the ends of answers to reach the experts.
+DEFAULT_SWARM: Final = "private"  # It speaks LLaMA-3's vocabulary; a swarm with a name of its own may agree on another.
+DEFAULT_PORT: Final = 7339  # Nobody chose it, so the next free one is as good.
+NETWORK_MODULE: Final = "swarmllm.adapters.libp2p.network"
+DEMO: Final = "demo"
+DEMO_DEFAULT: Final = "prose"
+PROGRESS_EVERY_S: Final = 0.1
+LOG_FILE: Final = "node.log"
+
+Tell = Callable[[Life], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Doubles for a test or other implementations for an embedder; None means the real one."""
+
+    engine: AbstractAsyncContextManager[Engine] | None = None
+    text: Text | None = None
+    network: Callable[[KeyFile, Driver], AbstractAsyncContextManager[Network]] | None = None
+
+
+def configure(**settings: object) -> Config:
+    """The settings of this user and machine, with `settings` before all others. UsageError for a value that makes no sense."""
+    return load_config(settings, os.environ, default_folders())
+
+
+@asynccontextmanager
+async def open_node(config: Config, *, tell: Tell = lambda _: None, parts: Parts | None = None) -> AsyncIterator[LocalNode]:
+    """A running node, for as long as the block lasts.
+
+    `tell` hears of the node's life, from `Starting` to `Stopped`; it is called within the event loop and must not wait. LocalError or
+    UsageError, one sentence each, if the node cannot be started. Closing takes at most two seconds.
+    """
+    started = False
+    try:
+        async with AsyncExitStack() as stack:
+            data = stack.enter_context(locked(config.data_dir))
+            stack.enter_context(logs.writing(data.path / LOG_FILE, config.log_level))
+            tell(Starting(str(data.path), config.swarm))
+            stack.callback(tell, Stopped())
+            node = await _start(stack, config, data, tell, parts or Parts())
+            started = True
+            yield node
+    except BaseExceptionGroup as group:
+        # Nurseries wrap whatever passes through them; who called us wants the error itself.
+        leaf = _only_leaf(group)
+        if leaf is None:
+            raise
+        raise leaf from leaf.__cause__
+    if not started:
+        raise LocalError("the node was asked to stop before it had started; start it again with `swarmllm join`")
+
+
+def _only_leaf(group: BaseExceptionGroup[BaseException]) -> Exception | None:
+    """The one exception within, however deep; None if there are several, or if it is no error (a cancellation)."""
+    inner: BaseException = group
+    while isinstance(inner, BaseExceptionGroup):
+        if len(inner.exceptions) != 1:
+            return None
+        inner = inner.exceptions[0]
+    return inner if isinstance(inner, Exception) else None
+
+
+async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tell, parts: Parts) -> LocalNode:
+    nursery = await stack.enter_async_context(trio.open_nursery())
+    stack.callback(nursery.cancel_scope.cancel)
+    desk = Desk()
+    api: Path = await nursery.start(partial(serve, desk, data.path, fallback=_short_folder()))
+    nursery.start_soon(_obey, desk, nursery.cancel_scope)
+    keyring = await trio.to_thread.run_sync(load_or_create_key, data.key_file)
+    store = stack.enter_context(SqliteStore(data.store_file, notice=lambda text: tell(Warned(text))))
+    imported = trio.Event()
+    nursery.start_soon(_import_network, imported)  # Seconds on a slow machine, while the model is loaded elsewhere.
+    text, engine = await _open_model(stack, config, tell, parts)
+    await imported.wait()
+    rng = random.Random(random.SystemRandom().getrandbits(128))
+    node = Node(NodeConfig(text.fingerprint), keyring.peer, int(time.time() * 1000), rng)
+    driver = Driver(node, keyring, store)
+    network, troubles = await _open_network(stack, config, keyring, driver, parts)
+    local = LocalNode(node, driver, network, text, swarm=config.swarm, k=config.k, extra=config.extra, troubles=troubles)
+    await stack.enter_async_context(_driving(driver, network, engine))
+    await stack.enter_async_context(_forwarding(local, tell))
+    stack.callback(tell, Stopping("asked to"))
+    tell(Listening(network.addrs))
+    await _remember(config, driver, store)
+    desk.open(local)
+    tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
+    return local
+
+
+async def _import_network(done: trio.Event) -> None:
+    """In a thread, so that the engine's lease and the control socket go on."""
+    await trio.to_thread.run_sync(importlib.import_module, NETWORK_MODULE)
+    done.set()
+
+
+async def _obey(desk: Desk, start: trio.CancelScope) -> None:
+    """A client of the control socket wants the node to stop, be it running or still starting."""
+    await desk.wait_shutdown()
+    if desk.node is None:
+        start.cancel()
+    else:
+        desk.node.request_stop()
+
+
+def _short_folder() -> Path:
+    """Where sockets of long data folders go."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return Path(runtime) / "swarmllm" if os.path.isabs(runtime) else Path(tempfile.gettempdir()) / f"swarmllm-{os.getuid()}"
+
+
+# --- the model ---------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """A file to load; `name` None is what the file itself says."""
+
+    path: Path
+    name: str | None = None
+    domains: tuple[str, ...] = ()
+
+
+async def _open_model(stack: AsyncExitStack, config: Config, tell: Tell, parts: Parts) -> tuple[Text, Engine | None]:
+    began_at = trio.current_time()
+    model = None if parts.engine is not None or config.model == "none" else await _find_model(config, tell)
+    engine: Engine | None = None
+    if parts.engine is not None:
+        engine = await stack.enter_async_context(parts.engine)
+    elif model is not None:
+        engine = await stack.enter_async_context(LlamaEngine(model.path, _engine_options(config, model)))
+    text = parts.text
+    if text is None:
+        fingerprint = None if engine is None else engine.card.vocab_fingerprint
+        text = await trio.to_thread.run_sync(_text_for, config, None if model is None else model.path, fingerprint)
+    if engine is not None:
+        tell(ModelReady(engine.card, trio.current_time() - began_at))
+    return text, engine
+
+
+def _engine_options(config: Config, model: _Model) -> EngineOptions:
+    return EngineOptions(
+        context_max=config.context_max,
+        sessions_max=config.sessions_max,
+        threads=config.threads,
+        gpu_layers=config.gpu_layers,
+        vocab_fingerprint=bytes.fromhex(LLAMA3_FINGERPRINT) if config.swarm == DEFAULT_SWARM else None,
+        cache_dir=str(config.cache_dir),
+        name=model.name,
+        domains=model.domains,
+    )
+
+
+async def _find_model(config: Config, tell: Tell) -> _Model:
+    """The file that the settings name; a demo expert is made ready first if need be."""
+    kind, _, name = config.model.partition(":")
+    if kind != DEMO:
+        return _Model(Path(config.model))
+    name = name or DEMO_DEFAULT
+    told_at = -PROGRESS_EVERY_S
+
+    def show(done: int, total: int) -> None:
+        nonlocal told_at
+        now = time.monotonic()
+        if done == total or now - told_at >= PROGRESS_EVERY_S:
+            told_at = now
+            trio.from_thread.run_sync(tell, Progress(f"making the demo expert {name} ready", done, total, "bytes"))
+
+    cache = make_folder(config.cache_dir, "--cache-dir")
+    path = await trio.to_thread.run_sync(expand, name, cache, show)
+    card = next(card for card in bundled() if card.name == name)
+    return _Model(path, card.name, card.domains)
+
+
+def _text_for(config: Config, path: Path | None, fingerprint: bytes | None) -> Text:
+    """The text side of the swarm's vocabulary. LocalError if the model's is another than the swarm may have."""
+    if fingerprint is None or fingerprint.hex() == LLAMA3_FINGERPRINT:
+        return load_vocabulary(config.cache_dir)
+    if config.swarm == DEFAULT_SWARM:
+        raise LocalError(
+            f"{path or 'the engine'} has another vocabulary (fingerprint {fingerprint.hex()[:16]}) than LLaMA-3, which this swarm speaks; "
+            "use a LLaMA-3 model, or give experts of this vocabulary a swarm of their own with --swarm NAME"
+        )
+    assert path is not None
+    text = text_of_gguf(path)
+    if text.fingerprint != fingerprint:
+        raise LocalError(f"{path} changed while it was being loaded; start again")
+    return text
+
+
+# --- the network -------------------------------------------------------------------------------------------------------------
+
+
+async def _open_network(
+    stack: AsyncExitStack, config: Config, keyring: KeyFile, driver: Driver, parts: Parts
+) -> tuple[Network, Callable[[], tuple[str, ...]]]:
+    """The network, and what tells its troubles in sentences."""
+    if parts.network is not None:
+        return await stack.enter_async_context(parts.network(keyring, driver)), tuple
+    network = await stack.enter_async_context(open_network(network_options(config, keyring, driver)))
+
+    def troubles() -> tuple[str, ...]:
+        unreachable = [f"{b.addr} is unreachable: {b.error}" for b in network.bootstrap if b.error and not b.connected]
+        return (*unreachable, *([f"the LAN is not searched: {network.lan_error}"] if network.lan_error else []))
+
+    return network, troubles
+
+
+def network_options(config: Config, keyring: KeyFile, driver: Driver) -> NetworkOptions:
+    """Where to listen and whom to ask. Offline: on loopback only, and nobody beyond it."""
+    host = "127.0.0.1" if config.offline else config.listen_host
+    kind = "ip6" if ":" in host else "ip4"
+    return NetworkOptions(
+        seed=keyring.seed,
+        validate=driver.hear,
+        listen=(f"/{kind}/{host}/tcp/{config.port}",),
+        port_auto=config.port == DEFAULT_PORT,
+        announce=config.announce,
+        bootstrap=tuple(addr for addr in config.peers if not config.offline or _is_loopback(addr)),
+        lan=config.lan and not config.offline,
+        swarm=config.swarm,
+    )
+
+
+def _is_loopback(addr: str) -> bool:
+    _, kind, host, *_ = addr.split("/")
+    return kind in {"ip4", "ip6"} and ipaddress.ip_address(host).is_loopback
+
+
+async def _remember(config: Config, driver: Driver, store: SqliteStore) -> None:
+    """Peers of the last run; whoever is still there is found again without anybody's help."""
+    saved = await trio.to_thread.run_sync(store.load, SAVED_PEERS)
+    for peer, addrs in load_saved(saved or b""):
+        kept = tuple(addr for addr in addrs if not config.offline or _is_loopback(addr))
+        if kept:
+            await driver.feed(AddressesFound(peer, kept, "saved"))
+
+
+# --- running -----------------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _driving(driver: Driver, network: Network, engine: Engine | None) -> AsyncIterator[None]:
+    ended = trio.Event()
+
+    async def drive() -> None:
+        try:
+            await driver.run(network, engine)
+        finally:
+            ended.set()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drive)
+        try:
+            yield
+        finally:
+            driver.stop()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
+                await ended.wait()
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def _forwarding(local: LocalNode, tell: Tell) -> AsyncIterator[None]:
+    with local.events() as events:
+
+        async def forward() -> None:
+            async for event in events:
+                tell(event)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(forward)
+            yield
+            nursery.cancel_scope.cancel()

@@ -1,0 +1,145 @@
+"""A node's settings, each found in the first place that has it: flag, `SWARMLLM_*` variable, config file, default.
+
+Everything is checked here, once, before a port is opened or a model loaded, and each mistake is one sentence that names where the
+value was found, the value and what is allowed. A misspelt key or variable is an error and not a silence: a setting that a person
+believes to be on must be on. The environment and the default folders are arguments, so that a test needs neither.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.settings import SETTINGS, Folders, Reader, Unfit, read_folder
+
+CONFIG_VERSION: Final = 1
+CONFIG_FILE: Final = "config.toml"
+CONFIG_BYTES_MAX: Final = 256 * 1024  # Every setting at its longest needs a tenth of this; more is the wrong file.
+PREFIX: Final = "SWARMLLM_"
+OTHER_VARIABLES: Final = frozenset({"SWARMLLM_DEBUG"})  # Tracebacks instead of sentences; read by the commands themselves.
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Checked settings; `SETTINGS` says how each is read and what it allows.
+
+    `model` is `demo`, `demo:NAME`, `none` (ask others, offer nothing) or the path of a GGUF file. `listen_host` is an IP address;
+    `port` the first one tried (0: any). `announce` overrides the multiaddrs told to others. `context_max` is tokens per session,
+    `threads` 0 means one per core, `gpu_layers` -1 means all of them where llama.cpp can. `k` experts are asked per token, and
+    `extra` more as insurance. `offline` forbids any contact with the outside.
+    """
+
+    data_dir: Path
+    cache_dir: Path
+    model: str = "demo"
+    swarm: str = "private"
+    listen_host: str = "0.0.0.0"
+    port: int = 7339
+    peers: tuple[str, ...] = ()
+    announce: tuple[str, ...] = ()
+    lan: bool = True
+    sessions_max: int = 16
+    context_max: int = 2048
+    threads: int = 0
+    gpu_layers: int = -1
+    k: int = 3
+    extra: int = 1
+    log_level: str = "warning"
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A raw value, and where it was found in the words of a person. `is_text` tells strings to be parsed from TOML's typed values."""
+
+    value: object
+    where: str
+    is_text: bool
+
+
+def load_config(flags: Mapping[str, object], environ: Mapping[str, str], folders: Folders) -> Config:
+    """The settings of one node.
+
+    `flags` maps field names of `Config` to values given on the command line or by an embedder; None means not given. With a data
+    folder named by flag or variable, the config file is looked for in it: one folder then holds all of a node but its caches.
+    Raises UsageError for a value that makes no sense and LocalError for a config file that cannot be read.
+    """
+    known = {field.name for field in fields(Config)}
+    stray = sorted(set(flags) - known)
+    assert not stray, f"not settings: {stray}"
+    found = {
+        name: _Found(value, SETTINGS[name].flag, isinstance(value, str)) for name, value in flags.items() if value is not None
+    }
+    for name, value in _variables(environ).items():
+        found.setdefault(name, value)
+    config_dir = _data_dir(found["data_dir"]) if "data_dir" in found else folders.config_dir
+    for name, value in _file(config_dir / CONFIG_FILE).items():
+        found.setdefault(name, value)
+    values: dict[str, object] = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
+    values.update({name: _read(value, SETTINGS[name].read) for name, value in found.items()})
+    return Config(**values)  # type: ignore[arg-type]  # SETTINGS gives each name its own type; a test compares the two.
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, _Found]:
+    found = {}
+    for variable in sorted(environ):
+        if not variable.startswith(PREFIX) or variable in OTHER_VARIABLES:
+            continue
+        name = variable.removeprefix(PREFIX).lower()
+        if name not in SETTINGS or variable != PREFIX + name.upper():
+            raise UsageError(
+                f"the environment variable {variable} is no setting{_did_you_mean(name, PREFIX)}; unset it or correct its name"
+            )
+        if environ[variable] != "":  # Set to nothing is how shells and service files unset.
+            found[name] = _Found(environ[variable], variable, is_text=True)
+    return found
+
+
+def _file(path: Path) -> dict[str, _Found]:
+    try:
+        if os.path.getsize(path) > CONFIG_BYTES_MAX:
+            raise UsageError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes, which no config file is; move it away")
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise LocalError(f"cannot read the config file {path} ({error.strerror}); make it readable or move it away") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML ({error}); correct it or move it away") from error
+    if "version" not in table:
+        raise UsageError(
+            f"{path} does not say which version of the format it is; add the line `version = {CONFIG_VERSION}` at its top"
+        )
+    version = table.pop("version")
+    if version != CONFIG_VERSION or isinstance(version, bool):
+        raise UsageError(f"{path} has version = {version!r}, and this swarmllm reads only version = {CONFIG_VERSION}")
+    for key in table:
+        if key not in SETTINGS:
+            raise UsageError(f"{path} has the unknown key {key!r}{_did_you_mean(key)}; remove it or correct its name")
+    return {key: _Found(value, f"{key} in {path}", is_text=False) for key, value in table.items()}
+
+
+def _did_you_mean(name: str, prefix: str = "") -> str:
+    close = difflib.get_close_matches(name.lower(), SETTINGS, n=1)
+    if not close:
+        return ""
+    return f" (did you mean {prefix + (close[0].upper() if prefix else close[0])}?)"
+
+
+def _data_dir(found: _Found) -> Path:
+    folder = _read(found, read_folder)
+    assert isinstance(folder, Path)
+    return folder
+
+
+def _read(found: _Found, read: Reader) -> object:
+    try:
+        return read(found.value, found.is_text)
+    except Unfit as error:
+        raise UsageError(f"{found.where}: {error}") from error

@@ -1,0 +1,357 @@
+"""How other programs of the same user talk to a running node: one JSON object a line, over a Unix socket in the data folder.
+
+A connection carries one question: the client sends a line `{"v": 1, "op": ...}`, and the node answers with records (`records`) and
+closes. `generate` streams `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` answer with one record; `events` tells
+of experts and peers until somebody closes. Whatever cannot be answered is one `error` record. A client that goes away (or sends the line
+`{"op": "cancel"}`) ends its answer. The socket's mode and its folder keep other users out, so there is no password; everything is
+bounded all the same, for a program of the same user may be broken.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
+from swarmllm.runtime.generation import Answer, Wish
+from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.records import (
+    Record,
+    Stopping,
+    end_record,
+    error_record,
+    experts_record,
+    life_record,
+    part_record,
+    starting_record,
+    status_record,
+)
+from swarmllm.runtime.socket_path import bind, find
+
+VERSION: Final = 1
+LINE_BYTES_MAX: Final = (
+    16 << 20
+)  # A prompt that fills the largest context, with every character escaped; or a status of 4,096 experts.
+CLIENTS_MAX: Final = 64  # As many answers as the node writes at once.
+QUESTION_S: Final = 10.0  # For the client's line to arrive.
+STALL_S: Final = 600.0  # A client that reads nothing for so long (`generate | less`, forgotten) is given up.
+
+log = logging.getLogger("swarmllm.control")
+
+
+class NoNodeError(LocalError):
+    """No node runs on this data folder."""
+
+
+# --- the node's side ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One client's question being answered. `cancelled`: it wants no more of the answer, but still its end."""
+
+    stream: trio.SocketStream
+    cancelled: trio.Event = field(default_factory=trio.Event)
+
+    async def send(self, record: Record) -> None:
+        """Waits for a slow client. BrokenResourceError if it has gone, TooSlowError if it does not read at all."""
+        with trio.fail_after(STALL_S):
+            await self.stream.send_all(format_line(record))
+
+
+class Desk:
+    """The questions that one node answers; it may still be starting, and then only `status` and `shutdown` are answered at once."""
+
+    def __init__(self) -> None:
+        self.node: LocalNode | None = None
+        self._open = trio.Event()
+        self._shutdown = trio.Event()
+
+    def open(self, node: LocalNode) -> None:
+        self.node = node
+        self._open.set()
+
+    async def wait_shutdown(self) -> None:
+        """Until a client asks for the node to stop."""
+        await self._shutdown.wait()
+
+    async def answer(self, question: Record, call: Call) -> None:
+        """Raises UsageError or LocalError, which is then the answer."""
+        match question.get("op"):
+            case "status":
+                await call.send(starting_record() if self.node is None else status_record(self.node.status()))
+            case "experts":
+                await call.send(experts_record(() if self.node is None else self.node.experts()))
+            case "shutdown":
+                await call.send(life_record(Stopping("asked to")))
+                self._shutdown.set()
+            case "events":
+                await self._events(call)
+            case "generate":
+                await self._generate(question, call)
+            case other:
+                raise UsageError(f"the node knows no op {str(other)[:40]!r}; use generate, status, experts, events or shutdown")
+
+    async def _events(self, call: Call) -> None:
+        node = await self._started()
+        with node.events() as events:
+            async for event in events:
+                await call.send(life_record(event))
+
+    async def _generate(self, question: Record, call: Call) -> None:
+        wish = parse_wish(question)
+        wish.check()  # A mistake is told at once, also while the node is still starting.
+        node = await self._started()
+        async with node.answer(wish) as answer, trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when, call.cancelled, answer)
+            while (part := await answer.next_part()) is not None:
+                await call.send(part_record(part))
+            nursery.cancel_scope.cancel()
+        assert answer.result is not None
+        await call.send(end_record(answer.result))
+
+    async def _started(self) -> LocalNode:
+        await self._open.wait()
+        assert self.node is not None
+        return self.node
+
+
+async def _cancel_when(cancelled: trio.Event, answer: Answer) -> None:
+    await cancelled.wait()
+    answer.cancel()
+
+
+_FIELDS: Final = {field.name: field for field in fields(Wish)}
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "int | None": (int, type(None)),
+}
+
+
+def parse_wish(question: Record) -> Wish:
+    """The wish in a `generate` question. UsageError for a missing, unknown or mistyped field."""
+    values = {key: value for key, value in question.items() if key not in {"v", "op"}}
+    for name, value in values.items():
+        if name not in _FIELDS:
+            raise UsageError(f"generate takes no field {name[:40]!r}; it takes {', '.join(_FIELDS)}")
+        if name == "stop":
+            if not isinstance(value, list) or not all(isinstance(stop, str) for stop in value):
+                raise UsageError("the field 'stop' of generate is a list of strings; correct or leave it out")
+            values["stop"] = tuple(value)
+        elif not isinstance(value, _TYPES[str(_FIELDS[name].type)]) or isinstance(value, bool):
+            raise UsageError(
+                f"the field {name!r} of generate is {_FIELDS[name].type}, not {type(value).__name__}; correct or leave it out"
+            )
+    if "prompt" not in values:
+        raise UsageError("generate needs the field 'prompt'; give the text that is to be continued")
+    return Wish(**values)
+
+
+async def serve(desk: Desk, folder: Path, *, fallback: Path, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    """Listen until cancelled; `started` is called with the path of the socket. LocalError if it cannot be made.
+
+    `fallback` is a folder with a short path, for data folders whose own is too long for a socket.
+    """
+    with bind(folder, fallback) as (listening, path):
+        clients = trio.CapacityLimiter(CLIENTS_MAX)
+
+        async def attend(stream: trio.SocketStream) -> None:
+            async with stream:
+                try:
+                    clients.acquire_nowait()
+                except trio.WouldBlock:
+                    await _refuse(stream, LocalError(f"{CLIENTS_MAX} programs are talking to this node already; try again later"))
+                    return
+                try:
+                    await _attend(desk, stream)
+                # The guard's purpose: a fault in answering one local question must not end the node, nor say in the log what was asked.
+                except Exception as fault:  # noqa: BLE001
+                    log.error("a fault of our own while answering a local program: %s", _kinds(fault))
+                    await _refuse(
+                        stream, LocalError("the node stopped this answer by a fault of its own; its log says which kind")
+                    )
+                finally:
+                    clients.release()
+
+        task_status.started(path)
+        await trio.serve_listeners(attend, [trio.SocketListener(listening)])
+
+
+async def _attend(desk: Desk, stream: trio.SocketStream) -> None:
+    lines = Lines(stream, LINE_BYTES_MAX)
+    try:
+        question = await _question(lines)
+        async with trio.open_nursery() as nursery:
+            call = Call(stream)
+            nursery.start_soon(_watch, lines, call, nursery.cancel_scope)
+            await desk.answer(question, call)
+            nursery.cancel_scope.cancel()
+    except* SwarmError as group:
+        await _refuse(stream, _first(group))
+    except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+        log.debug("a client went away in the middle of an answer")
+
+
+def _kinds(fault: BaseException) -> str:
+    if isinstance(fault, BaseExceptionGroup):
+        return ", ".join(_kinds(inner) for inner in fault.exceptions)
+    return type(fault).__name__
+
+
+def _first(group: BaseExceptionGroup[SwarmError]) -> SwarmError:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+async def _question(lines: Lines) -> Record:
+    line: bytes | None = None
+    with trio.move_on_after(QUESTION_S):
+        line = await lines.next()
+    if not line:
+        raise UsageError(f"no question came within {QUESTION_S:.0f} s; send one JSON object on a line")
+    question = parse_line(line)
+    if question.get("v") != VERSION:
+        raise UsageError(
+            f"this node speaks version {VERSION}, not {str(question.get('v'))[:20]!r}; use the same swarmllm for both"
+        )
+    return question
+
+
+async def _watch(lines: Lines, call: Call, scope: trio.CancelScope) -> None:
+    """A second line, whatever it says, asks for the end of the answer; the end of the stream means that nobody reads it."""
+    while await lines.next() is not None:
+        call.cancelled.set()
+    scope.cancel()
+
+
+async def _refuse(stream: trio.SocketStream, error: SwarmError) -> None:
+    """Tell the client why, if it still listens; a second is enough for one line into a local socket."""
+    with trio.move_on_after(1.0):
+        try:
+            await stream.send_all(format_line(error_record(error)))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            log.debug("a client went away before it could be told what was wrong")
+
+
+# --- lines -------------------------------------------------------------------------------------------------------------------
+
+
+def format_line(record: Record) -> bytes:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+
+
+def parse_line(line: bytes) -> Record:
+    """UsageError for anything but one JSON object."""
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("the line is no JSON; send one JSON object on a line") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"the line is JSON of type {type(found).__name__}; send one JSON object on a line")
+    return found
+
+
+class Lines:
+    """Lines from a stream, each at most `bytes_max` long."""
+
+    def __init__(self, stream: trio.SocketStream, bytes_max: int) -> None:
+        self._stream = stream
+        self._bytes_max = bytes_max
+        self._buffer = bytearray()
+        self._searched = 0
+
+    async def next(self) -> bytes | None:
+        """Without its line feed; None at the end. UsageError for a line that is too long."""
+        while True:
+            at = self._buffer.find(b"\n", self._searched)
+            if at >= 0:
+                line = bytes(self._buffer[:at])
+                del self._buffer[: at + 1]
+                self._searched = 0
+                return line
+            self._searched = len(self._buffer)
+            if self._searched > self._bytes_max:
+                raise UsageError(f"a line has more than {self._bytes_max} bytes; send a shorter one")
+            try:
+                data = await self._stream.receive_some(65_536)
+            except trio.BrokenResourceError:
+                return None
+            if not data:
+                return None
+            self._buffer += data
+
+
+# --- the client's side -------------------------------------------------------------------------------------------------------
+
+
+class Conversation:
+    """One question to a running node, and the records that answer it. Iterate; an `error` record is raised as the error it tells."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._lines = Lines(stream, LINE_BYTES_MAX)
+
+    def __aiter__(self) -> AsyncIterator[Record]:
+        return self
+
+    async def cancel(self) -> None:
+        """Ask for the end of a running answer; its `end` record still comes."""
+        try:
+            await self._stream.send_all(format_line({"v": VERSION, "op": "cancel"}))
+        except trio.BrokenResourceError:
+            return  # It has ended already.
+
+    async def __anext__(self) -> Record:
+        line = await self._lines.next()
+        if line is None:
+            raise StopAsyncIteration
+        record = parse_line(line)
+        if record.get("event") == "error":
+            raise _error_of(record)
+        return record
+
+
+def _error_of(record: Record) -> SwarmError:
+    kind = {2: UsageError, 3: HaltedError}.get(record.get("exit_code", 1), LocalError)
+    return kind(str(record.get("message", "the node did not say what was wrong")))
+
+
+@asynccontextmanager
+async def asking(folder: Path, op: str, **values: object) -> AsyncIterator[Conversation]:
+    """Ask the node that runs on this data folder. NoNodeError if none does; leaving the block early ends a running answer.
+
+    `async with asking(folder, "generate", prompt="Once", k=3) as records: async for record in records: ...`
+    """
+    path = find(folder)
+    if path is None:
+        raise NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`")
+    try:
+        stream = await trio.open_unix_socket(str(path))
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ECONNREFUSED}:
+            raise NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`") from error
+        raise LocalError(f"cannot talk to the node on {folder} ({error.strerror}); are you its user?") from error
+    async with stream:
+        try:
+            await stream.send_all(format_line({"v": VERSION, "op": op, **values}))
+        except trio.BrokenResourceError as error:
+            raise NoNodeError(f"the node on {folder} has just stopped; start it again with `swarmllm join`") from error
+        yield Conversation(stream)
+
+
+async def ask(folder: Path, op: str, **values: object) -> Record:
+    """The one record that answers `status`, `experts` or `shutdown`."""
+    async with asking(folder, op, **values) as records:
+        async for record in records:
+            return record
+    raise NoNodeError(f"the node on {folder} stopped before it answered; start it again with `swarmllm join`")

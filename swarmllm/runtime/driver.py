@@ -1,0 +1,292 @@
+"""The shell round the pure `Node`: one task feeds it inputs and performs its effects, in order; everything else here is a queue.
+
+The node decides and never waits; the world waits and never decides. So this module holds no rule of the protocol: it signs and checks
+signatures, starts model work that comes back as an input, sets the one timer, and hands events to whoever listens. A fault in the
+node's own code ends the driver loudly (with the kind of input in the log, never its content): going on with a state that is half
+changed would be worse than a restart.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol, assert_never
+
+import trio
+
+from swarmllm.core.capacity import CapacityTable
+from swarmllm.core.events import (
+    Advertise,
+    Asked,
+    Cancelled,
+    CloseSession,
+    Dial,
+    Effect,
+    Emit,
+    Ended,
+    EngineLoadChanged,
+    EngineLost,
+    EngineReady,
+    ExpertFound,
+    ExpertLost,
+    GenerateOrder,
+    Hangup,
+    Heard,
+    Input,
+    LookUp,
+    NetworkInput,
+    NodeEvent,
+    Noticed,
+    PeerSeen,
+    Penalise,
+    Publish,
+    RunScore,
+    Save,
+    Scored,
+    Send,
+    TimerFired,
+    TokenChosen,
+)
+from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import RECORD_MAX, REFUSED_ENGINE, CapacityRecord, PeerId, Refused
+from swarmllm.runtime.ports import Engine, Keyring, Network, Store
+from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
+from swarmllm.wire.envelope import seal, unseal
+
+BATCH_MAX: Final = 64  # Inputs handled in one go before other tasks get a turn: a few milliseconds.
+TIMER_GAP_S: Final = 0.001  # Between two timer inputs, whatever deadline the node names: a mistake there must not burn a core.
+LISTENERS_MAX: Final = 64  # Programs that watch this node; each costs a queue.
+
+NODE_STOPPED: Final = "the node stopped before the answer was complete; start it again with `swarmllm join`"
+
+LifeEvent = ExpertFound | ExpertLost | PeerSeen
+Clock = Callable[[], float]
+
+log = logging.getLogger("swarmllm.driver")
+
+
+class Machine(Protocol):
+    """What the driver needs of `core.node.Node`."""
+
+    def handle(self, event: Input, now: float) -> list[Effect]: ...
+
+    def next_deadline(self) -> float: ...
+
+
+class Driver:
+    """Made before the network, because the network wants `hear` as its gossip validator; `run` brings both together."""
+
+    def __init__(self, node: Machine, keyring: Keyring, store: Store, clock: Clock = trio.current_time) -> None:
+        self._node = node
+        self._keyring = keyring
+        self._store = store
+        self._clock = clock
+        self._inbox = Inbox()
+        self._gossip = CapacityTable()  # What was passed on; the node's own table also knows who left.
+        self._network: Network | None = None
+        self._engine: Engine | None = None
+        self._nursery: trio.Nursery | None = None
+        self._requests = itertools.count(1)
+        self._answers: dict[int, AnswerFeed] = {}  # Bounded by the node, which refuses more than ANSWERS_MAX at once.
+        self._listeners: list[LifeFeed[LifeEvent]] = []
+        self._stopping = False
+        self.saves_failed = 0
+        self.records_refused = 0
+
+    # --- for the network, which calls it --------------------------------------------------------------------------------------
+
+    def hear(self, forwarder: PeerId, data: bytes) -> bool:
+        """The gossip validator (`ports.GossipValidator`): check the signature, queue the record, say whether to pass it on.
+
+        Old records and those of an author who speaks too often go no further (CAP-1, CAP-3, CAP-4). What cannot be queued is not
+        passed on either: records repeat every few seconds, so shedding them costs nothing, while forwarding what we had no time to
+        look at would spread a flood.
+        """
+        now = self._clock()
+        try:
+            author, record = unseal(data, (CapacityRecord,), self._keyring.verify, RECORD_MAX)
+            self._gossip.expire(now)
+            outcome = self._gossip.hear(author, record, now)
+        except RemoteError as fault:
+            self.records_refused += 1
+            if self._network is not None:
+                self._network.penalise(forwarder, str(fault))
+            return False
+        return outcome in {"new", "updated"} and self._inbox.hear(Heard(author, record))
+
+    # --- for the local user --------------------------------------------------------------------------------------------------
+
+    def ask(self, order: GenerateOrder) -> AnswerFeed:
+        """Start an answer. Its feed ends with one `Ended` in every case, also when the node stops."""
+        feed = AnswerFeed(next(self._requests))
+        if self._stopping:
+            feed.put(Ended(feed.request, "error", 0, 0, 0, NODE_STOPPED))
+            return feed
+        self._answers[feed.request] = feed
+        self._inbox.put_local(Asked(feed.request, order))
+        return feed
+
+    def cancel(self, cancelled: Cancelled) -> None:
+        """End an answer; one that has ended already is no mistake."""
+        if cancelled.request in self._answers:
+            self._inbox.put_local(cancelled)
+
+    def abandon(self, request: int) -> None:
+        """Nobody will read this answer any more. May be called from any thread, as finalisers are."""
+        if request in self._answers:
+            self._inbox.leave_local(Cancelled(request, "cancelled"))
+
+    @contextmanager
+    def listening(self) -> Iterator[LifeFeed[LifeEvent]]:
+        """Experts and peers as they come and go, from now on. LocalError if too many listen already."""
+        if len(self._listeners) >= LISTENERS_MAX:
+            raise LocalError(f"{LISTENERS_MAX} listeners are watching this node already; close one of them first")
+        feed: LifeFeed[LifeEvent] = LifeFeed()
+        if self._stopping:
+            feed.close()
+        self._listeners.append(feed)
+        try:
+            yield feed
+        finally:
+            self._listeners.remove(feed)
+
+    @property
+    def records_dropped(self) -> int:
+        """Valid capacity records that came faster than they could be handled."""
+        return self._inbox.heard_dropped
+
+    async def feed(self, event: Input) -> None:
+        """An input from somewhere else than the ports: saved addresses, a test."""
+        await self._inbox.put(event)
+
+    def stop(self) -> None:
+        """Cancel all answers, tell the experts so, and let `run` return."""
+        self._stopping = True
+        self._inbox.ring()
+
+    # --- the loop ------------------------------------------------------------------------------------------------------------
+
+    async def run(self, network: Network, engine: Engine | None) -> None:
+        """Drive the node until `stop` or cancellation. Raises whatever the node's code raises."""
+        self._network, self._engine = network, engine
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self._pump, network.inputs)
+                if engine is not None:
+                    nursery.start_soon(self._pump, engine.inputs)
+                await self._loop()
+                for request in list(self._answers):
+                    await self._handle(Cancelled(request, "cancelled"))
+                nursery.cancel_scope.cancel()
+        finally:
+            self._stopping = True
+            self._close()
+
+    def _close(self) -> None:
+        """Nobody waits for a node that is gone."""
+        for request, feed in self._answers.items():
+            feed.put(Ended(request, "error", 0, 0, 0, NODE_STOPPED))
+        self._answers.clear()
+        for listener in self._listeners:
+            listener.close()
+
+    async def _loop(self) -> None:
+        fired_at = -math.inf
+        while not self._stopping:
+            for _ in range(BATCH_MAX):
+                event = self._inbox.take()
+                if event is None:
+                    break
+                await self._handle(event)
+            now = self._clock()
+            wake_at = max(self._node.next_deadline(), fired_at + TIMER_GAP_S)
+            if wake_at <= now:
+                fired_at = now
+                await self._handle(TimerFired())
+                wake_at = max(self._node.next_deadline(), fired_at + TIMER_GAP_S)
+            if not self._stopping:
+                await self._inbox.wait(max(0.0, wake_at - self._clock()))
+
+    async def _handle(self, event: Input) -> None:
+        try:
+            effects = self._node.handle(event, self._clock())
+        except Exception:
+            # Named by its kind alone: the input may hold what a user wrote.
+            log.critical("a fault in the node's own code while handling %s; the node stops", type(event).__name__)
+            raise
+        for effect in effects:
+            if isinstance(effect, Save):
+                await self._save(effect)
+            else:
+                self._perform(effect)
+
+    def _perform(
+        self,
+        effect: Send | Publish | Dial | Hangup | RunScore | CloseSession | Advertise | LookUp | Penalise | Emit,
+    ) -> None:
+        network = self._network
+        assert network is not None, "effects come only from inputs, and inputs are handled only by `run`"
+        match effect:
+            case Send(peer=peer, message=message):
+                network.send(peer, message)
+            case RunScore():
+                assert self._nursery is not None
+                self._nursery.start_soon(self._score, effect)
+            case Emit(event=event):
+                self._tell(event)
+            case CloseSession(key=key):
+                if self._engine is not None:
+                    self._engine.close(key)
+            case Publish(record=record):
+                network.publish(seal(record, self._keyring.public_key, self._keyring.sign))
+            case Advertise(record=record):
+                network.advertise(record.vocab_fingerprint, seal(record, self._keyring.public_key, self._keyring.sign))
+            case LookUp(vocab_fingerprint=fingerprint):
+                network.look_up(fingerprint)
+            case Dial(peer=peer, addrs=addrs):
+                network.dial(peer, addrs)
+            case Hangup(peer=peer, reason=reason):
+                network.hang_up(peer, reason)
+            case Penalise(peer=peer, reason=reason):
+                network.penalise(peer, reason)
+            case _:
+                assert_never(effect)
+
+    async def _save(self, effect: Save) -> None:
+        """In a thread, since it waits for the disk; the loop waits for it, because later effects rely on it."""
+        try:
+            await trio.to_thread.run_sync(self._store.save, effect.key, effect.value)
+        except LocalError as fault:
+            # A full disk: what was to be remembered is not, and whoever looks at the status sees it. To stop serving would help nobody.
+            self.saves_failed += 1
+            log.error("could not remember %r: %s", effect.key, fault)
+
+    async def _score(self, effect: RunScore) -> None:
+        request = effect.request
+        if self._engine is None:
+            await self._inbox.put(Scored(effect.order, Refused(request.session, request.round, REFUSED_ENGINE)))
+        else:
+            await self._inbox.put(Scored(effect.order, await self._engine.score(effect.key, request)))
+
+    async def _pump(
+        self,
+        inputs: trio.MemoryReceiveChannel[NetworkInput] | trio.MemoryReceiveChannel[EngineReady | EngineLoadChanged | EngineLost],
+    ) -> None:
+        async for event in inputs:
+            await self._inbox.put(event)
+
+    def _tell(self, event: NodeEvent) -> None:
+        match event:
+            case TokenChosen() | Noticed():
+                self._answers[event.request].put(event)
+            case Ended():
+                self._answers.pop(event.request).put(event)
+            case ExpertFound() | ExpertLost() | PeerSeen():
+                for listener in self._listeners:
+                    listener.put(event)
+            case _:
+                assert_never(event)

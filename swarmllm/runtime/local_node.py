@@ -1,0 +1,181 @@
+"""A running node as its own program sees it: ask for text, look at the swarm, watch it change.
+
+Everything here is a question or an order to the driver; the node's rules are in `core`, and how the parts are put together is in
+`assembly`. The control socket serves exactly this object to other programs of the same user.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import trio
+
+from swarmllm.core.node import Node
+from swarmllm.core.view import ExpertView, NodeView
+from swarmllm.errors import UsageError
+from swarmllm.messages import PeerId
+from swarmllm.runtime.driver import Clock, Driver, LifeEvent
+from swarmllm.runtime.generation import Answer, Wish
+from swarmllm.runtime.ports import Network, Text
+from swarmllm.runtime.queues import LifeFeed
+
+READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `status` shows. `uptime_s` counts from the start of the driver, and so do the last three; `troubles` are of this moment.
+
+    `records_dropped` capacity records came faster than they could be handled, `records_refused` were malformed or badly signed, and
+    `saves_failed` values could not be written to the disk.
+    """
+
+    view: NodeView
+    swarm: str
+    uptime_s: float
+    troubles: tuple[str, ...]
+    records_dropped: int
+    records_refused: int
+    saves_failed: int
+
+
+class LocalNode:
+    """Made by `assembly.open_node`, and good for as long as that lasts."""
+
+    def __init__(
+        self,
+        node: Node,
+        driver: Driver,
+        network: Network,
+        text: Text,
+        *,
+        swarm: str = "private",
+        k: int = 3,
+        extra: int = 1,
+        troubles: Callable[[], tuple[str, ...]] = tuple,
+        clock: Clock = trio.current_time,
+    ) -> None:
+        """`k` and `extra` are what `generate` takes where the caller gives none; `troubles` tells what is wrong now, in sentences."""
+        self._node = node
+        self._driver = driver
+        self._network = network
+        self._text = text
+        self._swarm = swarm
+        self._k = k
+        self._extra = extra
+        self._troubles = troubles
+        self._clock = clock
+        self._began_at = clock()
+        self._stop = trio.Event()
+
+    # --- text ----------------------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        k: int | None = None,
+        extra: int | None = None,
+        max_tokens: int = 128,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        repetition_penalty: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+    ) -> Answer:
+        """Continue `prompt`; see `Answer` for how to read it. UsageError at once for a setting that makes no sense."""
+        return self.answer(
+            Wish(
+                prompt=prompt,
+                k=self._k if k is None else k,
+                extra=self._extra if extra is None else extra,
+                max_tokens=max_tokens,
+                temperature=temperature,
+                top_k=top_k,
+                top_p=top_p,
+                min_p=min_p,
+                repetition_penalty=repetition_penalty,
+                seed=seed,
+                stop=(stop,) if isinstance(stop, str) else tuple(stop),
+            )
+        )
+
+    def answer(self, wish: Wish) -> Answer:
+        """`generate` for a wish that is put together already."""
+        return Answer(self._driver, self._text, wish, self.context_max, self._clock)
+
+    @property
+    def default_k(self) -> int:
+        return self._k
+
+    @property
+    def default_extra(self) -> int:
+        return self._extra
+
+    def context_max(self) -> int | None:
+        """The longest context, in tokens, of the experts that can be reached now; None if there are none."""
+        return max((e.record.context_max for e in self._reachable()), default=None)
+
+    # --- the swarm -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def peer(self) -> PeerId:
+        return self._network.peer
+
+    @property
+    def addrs(self) -> tuple[str, ...]:
+        """The multiaddrs at which others can reach this node."""
+        return self._network.addrs
+
+    def view(self) -> NodeView:
+        return self._node.view(self._clock())
+
+    def status(self) -> Status:
+        driver = self._driver
+        return Status(
+            view=self.view(),
+            swarm=self._swarm,
+            uptime_s=self._clock() - self._began_at,
+            troubles=self._troubles(),
+            records_dropped=driver.records_dropped,
+            records_refused=driver.records_refused,
+            saves_failed=driver.saves_failed,
+        )
+
+    def experts(self) -> tuple[ExpertView, ...]:
+        """Every expert with our vocabulary that is known to be alive, our own included."""
+        return self.view().experts
+
+    def events(self) -> AbstractContextManager[LifeFeed[LifeEvent]]:
+        """Experts and peers as they come and go: `with node.events() as events: async for event in events: ...`."""
+        return self._driver.listening()
+
+    async def wait_ready(self, experts: int = 1, timeout_s: float = READY_WAIT_S) -> int:
+        """Wait until so many experts can be asked, or time is up; returns how many there are."""
+        if experts < 0:
+            raise UsageError(f"cannot wait for {experts} experts; give 0 or more")
+        with self.events() as events:
+            with trio.move_on_after(timeout_s):
+                while len(self._reachable()) < experts:
+                    try:
+                        await anext(events)
+                    except StopAsyncIteration:  # The node stopped.
+                        break
+        await trio.lowlevel.checkpoint()
+        return len(self._reachable())
+
+    def _reachable(self) -> list[ExpertView]:
+        return [e for e in self.experts() if e.connected or e.local]
+
+    # --- the end -------------------------------------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Ask whoever runs this node to close it; `wait_stopped` tells them."""
+        self._stop.set()
+
+    async def wait_stopped(self) -> None:
+        await self._stop.wait()

@@ -1,0 +1,106 @@
+"""Where a node's log goes: one bounded file in its data folder, and nothing on the terminal.
+
+A log is what a user pastes into a bug report, so it must be safe to paste: it holds no prompt, no answer, no token and no key. The
+code keeps to that by logging kinds and counts; `Canary` in the tests holds it to it. Third parties' loggers are heard from `WARNING`
+on only, because what they write at lower levels is theirs (raw frames, for instance).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from swarmllm.errors import LocalError
+
+FILE_BYTES_MAX: Final = 1_000_000  # Two files of this: some ten thousand lines, a few days of an ordinary node.
+MESSAGE_CHARS_MAX: Final = 2_000  # One record cannot push all others out of the file.
+OURS: Final = "swarmllm"
+THEIRS: Final = ("libp2p", "multiaddr", "zeroconf", "trio", "async_service")
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line, with `time` (Unix seconds), `level`, `event` (the logger's name) and `message`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if record.exc_info:
+            message += "\n" + self.formatException(record.exc_info)
+        if len(message) > MESSAGE_CHARS_MAX:
+            message = message[:MESSAGE_CHARS_MAX] + "…"
+        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "event": record.name, "message": message}
+        return json.dumps(line, ensure_ascii=False)
+
+
+class BoundedFile(logging.handlers.RotatingFileHandler):
+    """A full disk loses log lines, and neither ends the node nor fills the terminal with tracebacks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, maxBytes=FILE_BYTES_MAX, backupCount=1, encoding="utf-8", errors="replace")
+        self.lost = 0
+        self.setFormatter(JsonLines())
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError:
+            self.lost += 1
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        self.lost += 1
+
+
+class _Silent(logging.Handler):
+    """Keeps Python's last resort (standard error) from speaking for loggers nobody configured."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        return
+
+
+@contextmanager
+def writing(path: Path, level: str = "warning") -> Iterator[None]:
+    """Send our loggers at `level` and third parties' warnings to the file for as long as this lasts."""
+    try:
+        file = BoundedFile(path)
+    except OSError as error:
+        raise LocalError(f"cannot write the log {path} ({error.strerror}); choose another folder with --data-dir") from error
+    loggers = [logging.getLogger(name) for name in (OURS, *THEIRS)]
+    before = [(logger, logger.level, logger.propagate) for logger in loggers]
+    silent = _Silent()
+    for logger in loggers:
+        logger.addHandler(file)
+        logger.addHandler(silent)
+        logger.propagate = False
+        logger.setLevel(logging.getLevelName(level.upper()) if logger.name == OURS else logging.WARNING)
+    try:
+        yield
+    finally:
+        for logger, was_level, was_propagating in before:
+            logger.removeHandler(file)
+            logger.removeHandler(silent)
+            logger.setLevel(was_level)
+            logger.propagate = was_propagating
+        file.close()
+
+
+def tail(path: Path, lines: int = 20) -> list[str]:
+    """The last lines of a log for people, oldest first; none if there is no log."""
+    try:
+        raw = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+    except OSError:
+        return []
+    return [_readable(line) for line in raw]
+
+
+def _readable(line: str) -> str:
+    try:
+        record = json.loads(line)
+        at = time.strftime("%H:%M:%S", time.localtime(record["time"]))
+        return f"{at} {record['level']} {record['event']}: {record['message']}"
+    except (ValueError, KeyError, TypeError):
+        return line

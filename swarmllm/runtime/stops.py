@@ -1,0 +1,58 @@
+"""Stop strings in a stream: what might be the beginning of one is held back until it is known.
+
+A stop string may be spread over any number of tokens, and a piece that was shown cannot be taken back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from swarmllm.errors import UsageError
+
+STOPS_MAX: Final = 16  # Each is looked for at every token; OpenAI's API allows 4.
+STOP_CHARS_MAX: Final = 256  # What may be held back of the text: more would look like a stall.
+
+
+def check_stops(stops: Sequence[str]) -> tuple[str, ...]:
+    """The same strings. UsageError naming what cannot be one."""
+    if len(stops) > STOPS_MAX:
+        raise UsageError(f"{len(stops)} stop strings are more than the {STOPS_MAX} that can be given; leave some out")
+    for stop in stops:
+        if not 1 <= len(stop) <= STOP_CHARS_MAX:
+            raise UsageError(
+                f"a stop string has 1 to {STOP_CHARS_MAX} characters, not {len(stop)}; correct or leave out {stop[:20]!r}"
+            )
+    return tuple(stops)
+
+
+class StopFilter:
+    """Text goes in in pieces and comes out without the first stop string or anything behind it."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = tuple(stops)
+        self._held = ""
+        self.found = False
+
+    def push(self, text: str) -> str:
+        """What can be shown now. Once `found`, nothing can."""
+        if self.found:
+            return ""
+        text = self._held + text
+        at = min((i for i in (text.find(stop) for stop in self._stops) if i >= 0), default=-1)
+        if at >= 0:
+            self.found, self._held = True, ""
+            return text[:at]
+        keep = max((self._overlap(text, stop) for stop in self._stops), default=0)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def finish(self) -> str:
+        """What was held back and turned out to be ordinary text."""
+        held, self._held = self._held, ""
+        return held
+
+    @staticmethod
+    def _overlap(text: str, stop: str) -> int:
+        """Length of the longest proper beginning of `stop` that `text` ends with."""
+        return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,0 +1,390 @@
+"""The Network port within one trio loop: N nodes on one virtual wire whose delay, losses, freezes and deaths a test decides.
+
+    async with MemorySwarm(delay_s=0.05) as swarm:
+        async with swarm.network(peer, validate) as network: ...
+
+Messages are really encoded and decoded, keep their order per direction, and take `delay_s` each way; nothing sleeps in real time under
+trio's MockClock. What a peer of the real network would notice is noticed here: a killed one at once (a TCP reset), a frozen one after
+`SILENT_S` without a ping.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self
+
+import trio
+
+from swarmllm.core.events import (
+    AddressesChanged,
+    AddressesFound,
+    DialFailed,
+    NetworkInput,
+    PeerConnected,
+    PeerLost,
+    PingMeasured,
+    Received,
+)
+from swarmllm.messages import Busy, Close, ExpertMessage, ExpertRecord, Need, Open, PeerId, Refused, Score, Scores
+from swarmllm.runtime.ports import GossipValidator
+from swarmllm.wire.codec import decode, encode
+from swarmllm.wire.envelope import unseal
+
+PING_S: Final = 2.0  # As the real network.
+SILENT_S: Final = 6.0
+DIAL_S: Final = 8.0
+REFUSE_S: Final = 600.0
+STRIKES_MAX: Final = 3
+QUEUE_MAX: Final = 64  # Messages that have arrived and that the receiver does not take: then the connection is given up.
+INPUTS_MAX: Final = 256  # Inputs that the consumer has not read: then its peers have to wait.
+SEEN_MAX: Final = 4096  # Gossip messages remembered per node.
+DISCOVERY_S: Final = 0.1  # How long the LAN and the DHT take.
+HEADER_BYTES: Final = 4  # Of a frame.
+
+_MESSAGES: Final[tuple[type[ExpertMessage], ...]] = (Open, Score, Close, Scores, Need, Busy, Refused)
+
+
+class MemorySwarm:
+    """The wire. `delay_s` is one way and may be set per direction with `set_delay`; `gossip_loss` is the chance of losing a hop."""
+
+    def __init__(self, *, delay_s: float = 0.01, gossip_loss: float = 0.0, seed: int = 0) -> None:
+        self.delay_s = delay_s
+        self.gossip_loss = gossip_loss
+        self.rng = random.Random(seed)
+        self.networks: dict[PeerId, MemoryNetwork] = {}
+        self.providers: dict[bytes, dict[PeerId, bytes]] = {}
+        self._delays: dict[tuple[PeerId, PeerId], float] = {}
+        self._ports = 0
+        self._stack = AsyncExitStack()
+        self.nursery: trio.Nursery
+
+    async def __aenter__(self) -> Self:
+        self.nursery = await self._stack.enter_async_context(trio.open_nursery())
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.nursery.cancel_scope.cancel()
+        await self._stack.__aexit__(kind, value, trace)
+
+    @asynccontextmanager
+    async def network(self, peer: PeerId, validate: GossipValidator, *, lan: bool = True) -> AsyncIterator[MemoryNetwork]:
+        """One node's end of the wire. With `lan` all such nodes hear of each other."""
+        assert peer not in self.networks, f"{peer} is in the swarm already"
+        self._ports += 1
+        network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", validate, lan)
+        self.networks[peer] = network
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(network.pump)
+                network.tell(AddressesChanged(network.addrs))
+                nursery.start_soon(network.discover)
+                yield network
+                nursery.cancel_scope.cancel()
+        finally:
+            network.leave()
+            self.networks.pop(peer, None)
+
+    def one_way_s(self, source: PeerId, target: PeerId) -> float:
+        return self._delays.get((source, target), self.delay_s)
+
+    def set_delay(self, source: PeerId, target: PeerId, delay_s: float) -> None:
+        self._delays[source, target] = delay_s
+
+    def kill(self, peer: PeerId) -> None:
+        """As SIGKILL: what it has sent still arrives, then its peers see a reset. It hears and says nothing any more."""
+        self.networks[peer].leave()
+
+    def freeze(self, peer: PeerId) -> None:
+        """As SIGSTOP: nothing comes out of it or goes into it until `thaw`; its peers notice after SILENT_S."""
+        network = self.networks[peer]
+        network.frozen_at = trio.current_time()
+        network.moving = trio.Event()
+
+    def thaw(self, peer: PeerId) -> None:
+        network = self.networks[peer]
+        network.frozen_at = None
+        network.moving.set()
+
+    def cut(self, one: PeerId, other: PeerId) -> None:
+        """Reset the connection between the two; they may dial again."""
+        connection = self.networks[one].connections.get(other)
+        if connection is not None:
+            connection.lose("reset")
+
+
+@dataclass(frozen=True, slots=True)
+class _Gossip:
+    data: bytes
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One direction of a connection: messages and gossip on their way, and when each arrives. None is the end."""
+
+    connection: _Connection
+    source: MemoryNetwork
+    target: MemoryNetwork
+    items: deque[tuple[float, bytes | _Gossip | None]] = field(default_factory=deque)
+    more: trio.Event = field(default_factory=trio.Event)
+    reason: str = ""
+
+    def push(self, data: bytes | _Gossip | None) -> None:
+        arrives_at = trio.current_time() + self.target.swarm.one_way_s(self.source.peer, self.target.peer)
+        if self.items:  # Order is kept also when the delay was lowered meanwhile.
+            arrives_at = max(arrives_at, self.items[-1][0])
+        self.items.append((arrives_at, data))
+        self.more.set()
+
+    def stuck(self) -> int:
+        now = trio.current_time()
+        return sum(arrives_at <= now for arrives_at, _ in self.items)
+
+    async def run(self) -> None:
+        while True:
+            while not self.items:
+                self.more = trio.Event()
+                await self.more.wait()
+            arrives_at, data = self.items[0]
+            await trio.sleep_until(arrives_at)
+            if data is not None:
+                await self.source.moving.wait()
+            await self.target.moving.wait()
+            if self.target.connections.get(self.source.peer) is not self.connection:
+                return  # The target has given this connection up.
+            if data is None:
+                self.target.lost(self.source.peer, self.reason)
+                return
+            if not isinstance(data, _Gossip):
+                await self.target.room()
+            self.items.popleft()
+            if isinstance(data, _Gossip):
+                self.target.hear(self.source.peer, data.data)
+            else:
+                self.target.tell(Received(self.source.peer, decode(data, _MESSAGES), HEADER_BYTES + len(data)))
+
+
+class _Connection:
+    def __init__(self, one: MemoryNetwork, other: MemoryNetwork) -> None:
+        self.ends = {one.peer: one, other.peer: other}
+        self.lanes = {one.peer: _Lane(self, one, other), other.peer: _Lane(self, other, one)}  # By source.
+        self._open = True
+        one.connections[other.peer] = other.connections[one.peer] = self
+        one.tell(PeerConnected(other.peer))
+        other.tell(PeerConnected(one.peer))
+        for lane in self.lanes.values():
+            one.swarm.nursery.start_soon(lane.run)
+        one.swarm.nursery.start_soon(self._ping)
+
+    def lose(self, reason: str) -> None:
+        """Both ends see PeerLost, each behind what was already on its way to it."""
+        if self._open:
+            self._open = False
+            for lane in self.lanes.values():
+                lane.reason = reason
+                lane.push(None)
+
+    async def _ping(self) -> None:
+        one, other = self.ends.values()
+        swarm = one.swarm
+        wait_s = 0.0  # The first ping goes out at once.
+        while self._open:
+            await trio.sleep(wait_s)
+            wait_s = PING_S
+            now = trio.current_time()
+            frozen = [n for n in (one, other) if n.frozen_at is not None]
+            if not frozen:
+                rtt_s = swarm.one_way_s(one.peer, other.peer) + swarm.one_way_s(other.peer, one.peer)
+                for near, far in ((one, other), (other, one)):
+                    if self._open and near.alive:
+                        near.tell(PingMeasured(far.peer, rtt_s))
+            elif any(n.frozen_at is not None and now - n.frozen_at >= SILENT_S for n in frozen):
+                self._silence(frozen)
+
+    def _silence(self, frozen: list[MemoryNetwork]) -> None:
+        """Who is awake gives up; who is frozen finds out when it thaws, behind what had reached its socket."""
+        self._open = False
+        for peer, lane in self.lanes.items():
+            if lane.target in frozen:
+                lane.reason = "silent"
+                lane.push(None)
+            else:
+                lane.target.lost(peer, "silent")
+
+
+class MemoryNetwork:
+    """`runtime.ports.Network`, made by `MemorySwarm.network`. `sent` and `penalised` are for tests to look at."""
+
+    def __init__(self, swarm: MemorySwarm, peer: PeerId, addr: str, validate: GossipValidator, lan: bool) -> None:
+        self.swarm = swarm
+        self.alive = True
+        self.frozen_at: float | None = None
+        self.moving = trio.Event()
+        self.moving.set()
+        self.connections: dict[PeerId, _Connection] = {}
+        self.sent: list[tuple[PeerId, ExpertMessage]] = []
+        self.penalised: list[tuple[PeerId, str]] = []
+        self.lan = lan
+        self._peer = peer
+        self._addr = addr
+        self._validate = validate
+        self._refused: dict[PeerId, float] = {}
+        self._strikes: dict[PeerId, int] = {}
+        self._seen: OrderedDict[bytes, None] = OrderedDict()
+        self._events: deque[NetworkInput] = deque()
+        self._more, self._less = trio.Event(), trio.Event()
+        self._sender, self._receiver = trio.open_memory_channel[NetworkInput](0)
+
+    # --- the port ------------------------------------------------------------------------------------------------------------
+
+    @property
+    def peer(self) -> PeerId:
+        return self._peer
+
+    @property
+    def addrs(self) -> tuple[str, ...]:
+        return (self._addr,)
+
+    @property
+    def inputs(self) -> trio.MemoryReceiveChannel[NetworkInput]:
+        return self._receiver
+
+    def send(self, peer: PeerId, message: ExpertMessage) -> None:
+        connection = self.connections.get(peer)
+        if connection is None or not self.alive:
+            self.tell(PeerLost(peer, "not connected"))
+            return
+        lane = connection.lanes[self.peer]
+        if lane.stuck() >= QUEUE_MAX:
+            connection.lose("its queue is full")
+            self.lost(peer, "its queue is full")
+            return
+        self.sent.append((peer, message))
+        lane.push(encode(message))
+
+    def publish(self, data: bytes) -> None:
+        if self.alive:
+            self._note(data)
+            self._spread(data, but=None)
+
+    def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        self.swarm.nursery.start_soon(self._dial, peer, addrs)
+
+    def hang_up(self, peer: PeerId, reason: str) -> None:
+        connection = self.connections.get(peer)
+        if connection is not None:
+            connection.lose("reset")
+            self.lost(peer, reason)
+
+    def penalise(self, peer: PeerId, reason: str) -> None:
+        self.penalised.append((peer, reason))
+        self._strikes[peer] = self._strikes.get(peer, 0) + 1
+        if self._strikes[peer] >= STRIKES_MAX:
+            self._strikes[peer] = 0
+            self._refused[peer] = trio.current_time() + REFUSE_S
+            self.hang_up(peer, reason)
+
+    def advertise(self, key: bytes, record: bytes) -> None:
+        self.swarm.providers.setdefault(key, {})[self.peer] = record
+
+    def look_up(self, key: bytes) -> None:
+        self.swarm.nursery.start_soon(self._look_up, key)
+
+    # --- for the wire --------------------------------------------------------------------------------------------------------
+
+    def tell(self, event: NetworkInput) -> None:
+        if self.alive:
+            self._events.append(event)
+            self._more.set()
+
+    async def room(self) -> None:
+        while len(self._events) >= INPUTS_MAX:
+            self._less = trio.Event()
+            await self._less.wait()
+
+    async def pump(self) -> None:
+        """What was told, to the reader, in order; not while frozen."""
+        while True:
+            while not self._events:
+                self._more = trio.Event()
+                await self._more.wait()
+            await self.moving.wait()
+            await self._sender.send(self._events[0])
+            self._events.popleft()
+            self._less.set()
+
+    async def discover(self) -> None:
+        await trio.sleep(DISCOVERY_S)
+        for other in self.swarm.networks.values():
+            if self.lan and other.lan and other is not self and other.alive:
+                self.tell(AddressesFound(other.peer, other.addrs, "lan"))
+                other.tell(AddressesFound(self.peer, self.addrs, "lan"))
+
+    def lost(self, peer: PeerId, reason: str) -> None:
+        if self.connections.pop(peer, None) is not None:
+            self.tell(PeerLost(peer, reason))
+
+    def leave(self) -> None:
+        if self.alive:
+            self.alive = False
+            self.moving.set()  # Death ends a freeze, for whoever waits for this node.
+            for connection in list(self.connections.values()):
+                connection.lose("reset")
+            self.connections.clear()
+
+    def hear(self, forwarder: PeerId, data: bytes) -> None:
+        """Gossip, past the inputs and into the validator at once, as in the real network."""
+        if self.alive and self._note(data) and self._validate(forwarder, data):
+            self._spread(data, but=forwarder)
+
+    def refuses(self, peer: PeerId) -> bool:
+        return self._refused.get(peer, 0.0) > trio.current_time()
+
+    # --- inside --------------------------------------------------------------------------------------------------------------
+
+    async def _dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        await self.moving.wait()
+        await trio.sleep(2 * self.swarm.one_way_s(self.peer, peer))
+        target = self.swarm.networks.get(peer)
+        if target is None or not target.alive or not self.alive or target is self or not self._names(target, addrs):
+            self.tell(DialFailed(peer, "nobody answers there"))
+        elif target.refuses(self.peer) or self.refuses(peer):
+            self.tell(DialFailed(peer, "refused"))
+        elif target.frozen_at is not None:
+            await trio.sleep(DIAL_S)
+            self.tell(DialFailed(peer, "no answer in time"))
+        elif peer not in self.connections:
+            _Connection(self, target)
+
+    @staticmethod
+    def _names(target: MemoryNetwork, addrs: tuple[str, ...]) -> bool:
+        bare = target.addrs[0].removesuffix(f"/p2p/{target.peer}")
+        return any(addr.removesuffix(f"/p2p/{target.peer}") == bare for addr in addrs)
+
+    async def _look_up(self, key: bytes) -> None:
+        await trio.sleep(DISCOVERY_S)
+        for sealed in list(self.swarm.providers.get(key, {}).values()):
+            # Signatures are the business of whoever wrote the record and of the real network; here nobody forges.
+            author, record = unseal(sealed, (ExpertRecord,), lambda *_: True, len(sealed))
+            if author != self.peer:
+                self.tell(AddressesFound(author, record.addrs, "dht"))
+
+    def _note(self, data: bytes) -> bool:
+        """Whether the message is new."""
+        key = hashlib.sha256(data).digest()
+        if key in self._seen:
+            return False
+        if len(self._seen) >= SEEN_MAX:
+            self._seen.popitem(last=False)
+        self._seen[key] = None
+        return True
+
+    def _spread(self, data: bytes, but: PeerId | None) -> None:
+        for peer, connection in self.connections.items():
+            if peer != but and self.swarm.rng.random() >= self.swarm.gossip_loss:
+                connection.lanes[self.peer].push(_Gossip(data))

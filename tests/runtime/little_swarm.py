@@ -1,0 +1,100 @@
+"""A swarm in one trio loop: real drivers and nodes over the doubles of network, engine and text."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from swarmllm.adapters.keyfile import KeyFile
+from swarmllm.core.node import Node, NodeConfig
+from swarmllm.messages import PeerId
+from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.local_node import LocalNode
+from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
+from swarmllm.testing.memory_store import MemoryStore
+from swarmllm.testing.scripted_engine import ScriptedEngine
+from swarmllm.testing.scripted_model import ScriptedModel
+from swarmllm.testing.scripted_text import ScriptedText
+
+
+def key(number: int) -> KeyFile:
+    """The same identity at every run."""
+    return KeyFile(Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big")))
+
+
+@dataclass
+class Member:
+    peer: PeerId
+    node: Node
+    driver: Driver
+    local: LocalNode
+    network: MemoryNetwork
+    engine: ScriptedEngine | None
+    store: MemoryStore
+
+    def kill(self) -> None:
+        """As SIGKILL, for all that others can see: its driver runs on, and reaches nobody."""
+        self.network.swarm.kill(self.peer)
+
+    def freeze(self) -> None:
+        self.network.swarm.freeze(self.peer)
+        if self.engine is not None:
+            self.engine.freeze()
+
+    def thaw(self) -> None:
+        self.network.swarm.thaw(self.peer)
+        if self.engine is not None:
+            self.engine.thaw()
+
+
+@dataclass
+class LittleSwarm:
+    wire: MemorySwarm
+    members: list[Member]
+
+    async def wait_met(self) -> None:
+        """Until every member can ask every expert, itself included."""
+        experts = sum(m.engine is not None for m in self.members)
+        for member in self.members:
+            assert await member.local.wait_ready(experts, timeout_s=60) == experts
+
+
+@asynccontextmanager
+async def little_swarm(
+    seeds: list[int | None],
+    *,
+    delay_s: float = 0.01,
+    service_s: float = 0.005,
+    context_max: int = 4096,
+    stop_tokens: frozenset[int] = frozenset(),
+) -> AsyncIterator[LittleSwarm]:
+    """`seeds[i]` is the model seed of member i; None for one without an expert."""
+    async with AsyncExitStack() as stack:
+        wire = await stack.enter_async_context(MemorySwarm(delay_s=delay_s))
+        members = []
+        for i, seed in enumerate(seeds):
+            model = None if seed is None else ScriptedModel(f"model-{seed}", seed, context_max=context_max)
+            members.append(await stack.enter_async_context(_member(wire, i + 1, model, service_s, stop_tokens)))
+        yield LittleSwarm(wire, members)
+
+
+@asynccontextmanager
+async def _member(
+    wire: MemorySwarm, number: int, model: ScriptedModel | None, service_s: float, stop_tokens: frozenset[int]
+) -> AsyncIterator[Member]:
+    keyring, store = key(number), MemoryStore()
+    node = Node(NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, random.Random(number))
+    driver = Driver(node, keyring, store)
+    async with AsyncExitStack() as stack:
+        engine = None if model is None else await stack.enter_async_context(ScriptedEngine(model, service_s=service_s))
+        network = await stack.enter_async_context(wire.network(keyring.peer, driver.hear))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(driver.run, network, engine)
+            local = LocalNode(node, driver, network, ScriptedText(stop_tokens))
+            yield Member(keyring.peer, node, driver, local, network, engine, store)
+            driver.stop()

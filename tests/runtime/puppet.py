@@ -1,0 +1,59 @@
+"""A driver whose node does what a test tells it to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import trio
+import trio.testing
+
+from swarmllm.core.events import Effect, Input
+from swarmllm.messages import NO_CONTROL, CapacityRecord
+from swarmllm.runtime.driver import Driver
+from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
+from swarmllm.testing.memory_store import MemoryStore
+from tests.runtime.little_swarm import key
+
+RECORD = CapacityRecord(1, 1, "m", bytes(32), bytes(32), 1, 64, 16, 0, 1, 1, (), (), NO_CONTROL)
+STRANGER = key(9).peer
+
+
+class Puppet:
+    """A machine that does what a test tells it to."""
+
+    def __init__(self, effects: Callable[[Input], list[Effect]] = lambda _: []) -> None:
+        self.inputs: list[tuple[float, Input]] = []
+        self.effects = effects
+        self.deadline = math.inf
+        self._changed = trio.Event()
+
+    def handle(self, event: Input, now: float) -> list[Effect]:
+        self.inputs.append((now, event))
+        self._changed.set()
+        self._changed = trio.Event()
+        return self.effects(event)
+
+    def next_deadline(self) -> float:
+        return self.deadline
+
+    async def has(self, kind: type, count: int = 1) -> None:
+        while self.count(kind) < count:
+            await self._changed.wait()
+
+    def count(self, kind: type) -> int:
+        return sum(isinstance(event, kind) for _, event in self.inputs)
+
+
+@asynccontextmanager
+async def driving(machine: Puppet, store: MemoryStore | None = None) -> AsyncIterator[tuple[Driver, MemoryNetwork]]:
+    driver = Driver(machine, key(1), store or MemoryStore())
+    async with MemorySwarm() as swarm, swarm.network(key(1).peer, driver.hear) as network, trio.open_nursery() as nursery:
+        nursery.start_soon(driver.run, network, None)
+        yield driver, network
+        driver.stop()
+
+
+def run(body: Callable[[], Awaitable[None]]) -> None:
+    trio.run(body, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -1,0 +1,338 @@
+"""An answer as its reader sees it: stop strings, characters in pieces, limits, and exactly one end."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmllm.core.events import Ended, GenerateOrder, Noticed, TokenChosen
+from swarmllm.errors import HaltedError, LocalError, UsageError
+from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.generation import Answer, Notice, Piece, Wish
+from swarmllm.runtime.queues import AnswerFeed
+from swarmllm.runtime.stops import StopFilter, check_stops
+from swarmllm.testing.scripted_text import EOS, WORDS, ScriptedText
+
+
+def run(body: Callable[[], Awaitable[None]]) -> None:
+    trio.run(body, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+class ScriptedDriver(Driver):
+    """A driver whose answers are written beforehand: tokens, notices, and how it ends."""
+
+    def __init__(self, script: list[int | str], reason: str = "length", error: str = "") -> None:
+        self.script = script
+        self.reason = reason
+        self.error = error
+        self.orders: list[GenerateOrder] = []
+        self.cancelled: list[str] = []
+        self.feeds: list[AnswerFeed] = []
+
+    def ask(self, order: GenerateOrder) -> AnswerFeed:
+        self.orders.append(order)
+        feed = AnswerFeed(len(self.orders))
+        self.feeds.append(feed)
+        count = 0
+        for item in self.script:
+            if isinstance(item, str):
+                feed.put(Noticed(feed.request, item))
+            else:
+                feed.put(TokenChosen(feed.request, count, item, -0.5, count, 1, 0.01, (), 1.0))
+                count += 1
+        feed.put(Ended(feed.request, self.reason, count, 2, 1, self.error))  # type: ignore[arg-type]
+        return feed
+
+    def cancel(self, cancelled: object) -> None:
+        self.cancelled.append(cancelled.reason)  # type: ignore[attr-defined]
+
+    def abandon(self, request: int) -> None:
+        self.cancelled.append("abandoned")
+
+
+def answer_of(
+    script: list[int | str], wish: Wish | None = None, context_max: int | None = 4096, **ending: str
+) -> tuple[Answer, ScriptedDriver]:
+    driver = ScriptedDriver(script, **ending)
+    return Answer(driver, ScriptedText(), wish or Wish("prompt"), lambda: context_max), driver
+
+
+async def read(answer: Answer) -> list[Piece]:
+    return [piece async for piece in answer]
+
+
+def test_the_prompt_goes_out_with_the_first_token_of_a_text_in_front() -> None:
+    async def body() -> None:
+        answer, driver = answer_of([65])
+        await read(answer)
+        assert driver.orders[0].prompt == (ScriptedText.bos, *b"prompt")
+        assert driver.orders[0].vocab_size == ScriptedText.size
+        assert driver.orders[0].stop_tokens == {EOS}
+
+    run(body)
+
+
+def test_every_token_gives_one_piece_and_characters_come_whole() -> None:
+    async def body() -> None:
+        tokens = [*"aé€".encode(), 256]
+        answer, _ = answer_of(list(tokens))
+        pieces = await read(answer)
+        assert [p.token for p in pieces] == tokens
+        assert [p.index for p in pieces] == list(range(len(tokens)))
+        assert [p.text for p in pieces] == ["a", "", "é", "", "", "€", WORDS[256].decode()]
+        assert answer.result is not None
+        assert answer.result.text == "aé€" + WORDS[256].decode()
+        assert answer.result.tokens == len(tokens)
+
+    run(body)
+
+
+def test_a_character_that_is_never_finished_comes_out_with_the_last_token() -> None:
+    async def body() -> None:
+        answer, _ = answer_of([97, 0xE2, 0x82])
+        assert [p.text for p in await read(answer)] == ["a", "", "\ufffd"]
+
+    run(body)
+
+
+def test_notices_come_in_their_place_and_are_no_pieces() -> None:
+    async def body() -> None:
+        answer, _ = answer_of([97, "fewer experts", 98])
+        parts = []
+        while (part := await answer.next_part()) is not None:
+            parts.append(part)
+        assert [type(p) for p in parts] == [Piece, Notice, Piece]
+        answer, _ = answer_of([97, "fewer experts", 98])
+        assert "".join(p.text for p in await read(answer)) == "ab"
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    ("said", "stops", "shown"),
+    [
+        (b"one\ntwo", ["\n"], "one"),
+        (b"say STOP now", ["STOP"], "say "),
+        (b"say STO", ["STOP"], "say STO"),
+        (b"aab", ["ab"], "a"),
+        (b"ababac..", ["abac"], "ab"),
+        (b"first", ["first"], ""),
+        (b"x END y", ["zzz", " END"], "x"),
+        (b"both", ["th", "o"], "b"),
+    ],
+)
+def test_the_first_stop_string_ends_the_answer_and_is_not_shown(said: bytes, stops: list[str], shown: str) -> None:
+    async def body() -> None:
+        answer, driver = answer_of(list(said), Wish("prompt", stop=tuple(stops)))
+        pieces = await read(answer)
+        assert answer.result is not None
+        assert "".join(p.text for p in pieces) == answer.result.text == shown
+        stopped = any(stop.encode() in said for stop in stops)
+        assert driver.cancelled == (["stop"] if stopped else [])
+        assert answer.result.reason == ("stop" if stopped else "length")
+
+    run(body)
+
+
+def test_text_that_was_held_back_is_shown_when_the_answer_breaks_off() -> None:
+    async def body() -> None:
+        answer, driver = answer_of(list(b"say ST"), Wish("prompt", stop=("STOP",)), reason="error", error="all gone")
+        driver.script.append("a notice in between, so that the end is not at hand yet")
+        seen: list[Piece] = []
+        with pytest.raises(LocalError, match="all gone"):
+            await _collect(answer, seen)
+        assert "".join(p.text for p in seen) == "say ST"
+        assert seen[-1].chosen is None
+        assert answer.result is not None
+        assert answer.result.text == "say ST"
+        assert answer.result.tokens == 6
+
+    run(body)
+
+
+async def _collect(answer: Answer, seen: list[Piece]) -> None:
+    async for piece in answer:
+        seen.append(piece)
+
+
+@given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3), st.data())
+def test_a_stop_filter_shows_what_is_before_the_first_stop_however_the_text_is_cut(
+    text: str, stops: list[str], data: st.DataObject
+) -> None:
+    found = [at for at in (text.find(stop) for stop in stops) if at >= 0]
+    filtered = StopFilter(stops)
+    shown, rest = "", text
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        piece, rest = rest[:size], rest[size:]
+        shown += filtered.push(piece)
+        assert text.startswith(shown)
+    shown += "" if filtered.found else filtered.finish()
+    assert filtered.found == bool(found)
+    if not found:
+        assert shown == text
+    else:
+        # Cut into pieces, the stop that ends first is found first; it begins at or behind the leftmost one.
+        assert any(text.startswith(stop, len(shown)) for stop in stops)
+        assert len(shown) >= min(found)
+
+
+def test_a_stop_filter_holds_back_no_more_than_it_must() -> None:
+    filtered = StopFilter(["STOP"])
+    assert filtered.push("abcS") == "abc"
+    assert filtered.push("T") == ""
+    assert filtered.push("A") == "STA"
+
+
+@pytest.mark.parametrize("stops", [[""], ["x" * 257], ["x"] * 17])
+def test_impossible_stop_strings_are_refused(stops: list[str]) -> None:
+    with pytest.raises(UsageError):
+        check_stops(stops)
+
+
+@pytest.mark.parametrize(
+    ("wish", "named"),
+    [
+        (Wish(""), "empty"),
+        (Wish("x", k=0), "k is 0"),
+        (Wish("x", k=65), "65"),
+        (Wish("x", extra=-1), "extra is -1"),
+        (Wish("x", max_tokens=0), "max_tokens is 0"),
+        (Wish("x", temperature=-1.0), "temperature"),
+        (Wish("x", temperature=float("nan")), "temperature"),
+        (Wish("x", top_p=0.0), "top_p"),
+        (Wish("x", seed=-1), "seed"),
+        (Wish("x", stop=("",)), "stop"),
+    ],
+)
+def test_a_wish_that_makes_no_sense_is_refused_with_its_name_and_value(wish: Wish, named: str) -> None:
+    with pytest.raises(UsageError, match=named):
+        answer_of([97], wish)
+
+
+def test_a_text_longer_than_every_reachable_context_is_refused_with_both_numbers() -> None:
+    async def body() -> None:
+        answer, driver = answer_of([97], Wish("x" * 99, max_tokens=50), context_max=149)
+        with pytest.raises(UsageError, match=r"100 tokens and max_tokens is 50.*149"):
+            await read(answer)
+        assert driver.orders == []
+        answer, driver = answer_of([97], Wish("x" * 99, max_tokens=50), context_max=150)
+        await read(answer)
+        assert len(driver.orders) == 1
+
+    run(body)
+
+
+def test_experts_that_are_found_late_and_are_too_small_are_noticed_at_the_first_token() -> None:
+    async def body() -> None:
+        known: list[int | None] = [None]
+        driver = ScriptedDriver([97, 98])
+        answer = Answer(driver, ScriptedText(), Wish("xx", max_tokens=50), lambda: known[0])
+
+        def appear() -> None:
+            known[0] = 20
+
+        original = driver.ask
+
+        def ask(order: GenerateOrder) -> AnswerFeed:
+            appear()
+            return original(order)
+
+        driver.ask = ask  # type: ignore[method-assign]
+        with pytest.raises(UsageError, match="20"):
+            await read(answer)
+        assert driver.cancelled == ["cancelled"]
+
+    run(body)
+
+
+@pytest.mark.parametrize(("reason", "kind", "code"), [("error", LocalError, 1), ("halted", HaltedError, 3)])
+def test_an_answer_that_fails_raises_after_its_last_piece_and_keeps_its_result(
+    reason: str, kind: type[LocalError], code: int
+) -> None:
+    async def body() -> None:
+        answer, _ = answer_of([97], reason=reason, error="why")
+        seen: list[Piece] = []
+        with pytest.raises(kind, match="why") as raised:
+            await _collect(answer, seen)
+        assert raised.value.exit_code == code
+        assert [p.text for p in seen] == ["a"]
+        assert answer.result is not None
+        assert answer.result.reason == reason
+
+    run(body)
+
+
+def test_the_result_counts_what_was_read_and_tells_the_seed_that_was_drawn() -> None:
+    async def body() -> None:
+        answer, driver = answer_of(list(b"abc"))
+        await read(answer)
+        assert answer.result is not None
+        assert answer.result.tokens == 3
+        assert answer.result.prompt_tokens == 7
+        assert (answer.result.failovers, answer.result.local_only_tokens) == (2, 1)
+        assert answer.result.seed == driver.orders[0].sampling.seed
+        again, _ = answer_of(list(b"abc"), Wish("prompt", seed=4711))
+        await read(again)
+        assert again.result is not None
+        assert again.result.seed == 4711
+
+    run(body)
+
+
+def test_reading_on_after_the_end_gives_nothing() -> None:
+    async def body() -> None:
+        answer, _ = answer_of([97])
+        assert len(await read(answer)) == 1
+        assert await read(answer) == []
+        assert await answer.next_part() is None
+
+    run(body)
+
+
+def test_dropping_an_answer_abandons_it_and_a_finished_one_does_not() -> None:
+    async def body() -> None:
+        answer, driver = answer_of([97, 98, 99])
+        await anext(answer)
+        del answer
+        assert driver.cancelled == ["abandoned"]
+        answer, driver = answer_of([97])
+        await read(answer)
+        del answer
+        assert driver.cancelled == []
+
+    run(body)
+
+
+# --- the queues underneath ----------------------------------------------------------------------------------------------------
+
+
+def test_a_feed_keeps_every_token_and_the_newest_notices() -> None:
+    async def body() -> None:
+        feed = AnswerFeed(1)
+        for i in range(200):
+            feed.put(Noticed(1, str(i)))
+            feed.put(TokenChosen(1, i, 1, 0.0, i, 1, 0.0, (), 1.0))
+        feed.put(Ended(1, "length", 200, 0, 0))
+        tokens, notices = [], []
+        while not isinstance(event := await feed.get(), Ended):
+            if isinstance(event, TokenChosen):
+                tokens.append(event.index)
+            else:
+                notices.append(event.text)
+        assert tokens == list(range(200))
+        assert notices == [str(i) for i in range(136, 200)]
+
+    run(body)
+
+
+def test_a_second_end_is_a_fault() -> None:
+    feed = AnswerFeed(1)
+    feed.put(Ended(1, "length", 0, 0, 0))
+    with pytest.raises(AssertionError, match="after its end"):
+        feed.put(Ended(1, "length", 0, 0, 0))

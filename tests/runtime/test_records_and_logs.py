@@ -1,0 +1,177 @@
+"""What other programs parse, and what users paste into bug reports: exact names, and never a word of a prompt."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from swarmllm.core.events import EngineLoad, ExpertFound, ExpertLost, ExpertUse, ModelCard, PeerSeen, TokenChosen
+from swarmllm.errors import UsageError
+from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
+from swarmllm.runtime import logs, records
+from swarmllm.runtime.generation import Notice, Piece, Result
+from tests.runtime.little_swarm import little_swarm
+
+PEER = PeerId("12D3KooW")
+CARD = ModelCard("prose", bytes(32), bytes(32), 128_256, 6_000_000, 512, ("prose",))
+CAPACITY = CapacityRecord(1, 1, "prose", bytes(32), bytes(32), 6_000_000, 512, 160, 0, 4, 16, (), (), NO_CONTROL)
+
+
+def test_a_token_record_is_as_documented() -> None:
+    use = ExpertUse(PEER, "prose", 0.41, 438, 0.0022, True)
+    record = records.part_record(Piece(" The", TokenChosen(1, 0, 1820, -0.25, 0, 3, 0.0041, (use,), 0.83)))
+    assert isinstance(record.pop("time"), float)
+    assert record.pop("logprob") == -0.25
+    assert record == {
+        "event": "token",
+        "index": 0,
+        "id": 1820,
+        "text": " The",
+        "round": 0,
+        "k": 3,
+        "round_ms": 4.1,
+        "experts": [{"peer": PEER, "model": "prose", "weight": 0.41, "bytes": 438, "rtt_ms": 2.2, "used": True}],
+        "agreement": 0.83,
+    }
+
+
+def test_an_end_record_is_as_documented() -> None:
+    record = records.end_record(Result("length", "text", 64, 9, 1.9, 7, 431.0, 1, 0))
+    assert isinstance(record.pop("time"), float)
+    assert record == {
+        "event": "end",
+        "reason": "length",
+        "tokens": 64,
+        "prompt_tokens": 9,
+        "text": "text",
+        "seconds": 1.9,
+        "tokens_per_s": 33.68,
+        "bytes_per_expert_per_token": 431.0,
+        "failovers": 1,
+        "local_only_tokens": 0,
+        "seed": 7,
+    }
+    assert records.end_record(Result("error", "", 0, 9, 1.0, 7, 0.0, 0, 0, "why"))["error"] == "why"
+
+
+@pytest.mark.parametrize(
+    ("event", "name", "fields"),
+    [
+        (records.Starting("/data", "private"), "starting", {"data_dir", "swarm"}),
+        (records.Progress("expanding", 1, 2, "bytes"), "progress", {"what", "done", "total", "unit"}),
+        (
+            records.ModelReady(CARD, 1.0),
+            "model_ready",
+            {"model", "vocab", "n_params", "seconds", "digest", "context_max", "domains"},
+        ),
+        (records.Listening(("/ip4/127.0.0.1/tcp/1",)), "listening", {"addrs"}),
+        (records.Warned("port taken"), "warning", {"text"}),
+        (records.Ready(PEER, "unix:/x", "/ip4"), "ready", {"peer", "api", "invite"}),
+        (records.Stopping("asked to"), "stopping", {"reason"}),
+        (records.Stopped(), "stopped", set()),
+        (PeerSeen(PEER, True), "peer_found", {"peer"}),
+        (PeerSeen(PEER, False, "reset"), "peer_lost", {"peer", "reason"}),
+        (ExpertFound(PEER, CAPACITY), "expert_found", {"peer", "model", "n_params", "context_max", "tokens_per_s"}),
+        (ExpertLost(PEER, "reset"), "expert_lost", {"peer", "reason"}),
+    ],
+)
+def test_life_records_have_the_documented_names_and_fields(event: records.Life, name: str, fields: set[str]) -> None:
+    record = records.life_record(event)
+    assert record["event"] == name
+    assert set(record) == {"event", "time", *fields}
+    json.dumps(record, allow_nan=False)
+
+
+def test_other_records_can_be_told_apart() -> None:
+    assert records.part_record(Notice("fewer"))["event"] == "notice"
+    assert records.part_record(Piece("held", None))["event"] == "text"
+    error = records.error_record(UsageError("no"))
+    assert (error["event"], error["message"], error["exit_code"]) == ("error", "no", 2)
+    assert records.starting_record()["state"] == "starting"
+    assert EngineLoad(1, 2, 3, 4.0)
+
+
+# --- logs --------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_log_line_has_time_level_and_event_and_the_terminal_stays_clean(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with logs.writing(tmp_path / "node.log", "info"):
+        logging.getLogger("swarmllm.driver").info("hello %d", 5)
+        logging.getLogger("libp2p.host").info("chatter")
+        logging.getLogger("libp2p.host").warning("trouble")
+    logging.getLogger("swarmllm.driver").info("afterwards")
+    lines = [json.loads(line) for line in (tmp_path / "node.log").read_text().splitlines()]
+    assert [(line["level"], line["event"], line["message"]) for line in lines] == [
+        ("info", "swarmllm.driver", "hello 5"),
+        ("warning", "libp2p.host", "trouble"),
+    ]
+    assert all(line["time"] > 1e9 for line in lines)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_log_stays_bounded_whatever_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "FILE_BYTES_MAX", 20_000)
+    with logs.writing(tmp_path / "node.log", "info"):
+        for _ in range(200):
+            logging.getLogger("swarmllm.x").info("y" * 100_000)
+    sizes = [path.stat().st_size for path in tmp_path.iterdir()]
+    assert len(sizes) == 2
+    assert max(sizes) < 25_000
+
+
+def test_a_full_disk_loses_lines_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with logs.writing(tmp_path / "node.log", "info"):
+        handler = next(h for h in logging.getLogger("swarmllm").handlers if isinstance(h, logs.BoundedFile))
+        full = open("/dev/full", "w")  # noqa: SIM115  It cannot even be closed without an error.
+        before = handler.setStream(full)
+        logging.getLogger("swarmllm.x").warning("z" * 10_000)
+        assert handler.lost >= 1
+        assert before is not None
+        handler.setStream(before)
+        with pytest.raises(OSError, match="No space"):
+            full.close()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_tail_of_a_log_reads_like_sentences(tmp_path: Path) -> None:
+    with logs.writing(tmp_path / "node.log", "info"):
+        for i in range(30):
+            logging.getLogger("swarmllm.x").info("line %d", i)
+    found = logs.tail(tmp_path / "node.log", 3)
+    assert [line.split(" ", 1)[1] for line in found] == [f"info swarmllm.x: line {i}" for i in (27, 28, 29)]
+    assert logs.tail(tmp_path / "absent") == []
+
+
+CANARY = "canarybird"
+
+
+def test_no_log_holds_a_word_of_a_prompt_or_an_answer(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    async def body() -> None:
+        async with little_swarm([7, 7, 7]) as swarm:
+            await swarm.wait_met()
+            answer = swarm.members[0].local.generate(CANARY * 3, k=3, max_tokens=30, temperature=0)
+            async for piece in answer:
+                if piece.index == 5:
+                    swarm.members[1].kill()
+                if piece.index == 10:
+                    swarm.members[2].freeze()
+            assert answer.result is not None
+            said.append(answer.result.text)
+
+    with logs.writing(tmp_path / "node.log", "debug"):
+        logging.getLogger("swarmllm.test").debug("the log is on")
+        trio.run(body, clock=trio.testing.MockClock(autojump_threshold=0))
+    written = (tmp_path / "node.log").read_text()
+    assert "the log is on" in written
+    assert CANARY not in written
+    assert str(list(CANARY.encode()))[1:20] not in written
+    assert said[0][:8] not in written
