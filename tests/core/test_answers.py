@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarmllm.core.events import Cancelled, ExpertLost, GenerateOrder, Noticed, Received, Sampling
 from swarmllm.messages import NO_CONTROL, Busy, Need, PeerId, Refused, Scores
-from tests.core.tabletop import Tabletop
+from swarmllm.testing.tabletop import Tabletop
 
 GREEDY = Sampling(temperature=0.0)
 PROMPT = (3, 1, 4, 1, 5)
