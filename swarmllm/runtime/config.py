@@ -106,8 +106,8 @@ def _file(path: Path) -> dict[str, _Found]:
         if os.path.getsize(path) > CONFIG_BYTES_MAX:
             raise UsageError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes, which no config file is; move it away")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}  # Where a data folder cannot be, making it will say so better.
     except OSError as error:
         raise LocalError(f"cannot read the config file {path} ({error.strerror}); make it readable or move it away") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

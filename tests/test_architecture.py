@@ -1,0 +1,340 @@
+"""The folder is the layer: who may import whom, what pure code may not touch, and how long things may grow, read off the syntax trees.
+
+`check` maps one module's source to the sentences that are wrong with it, so the checker itself can be shown bad code.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[1]
+FUNCTION_LINES_MAX: Final = 60  # A function fits a screen.
+MODULE_LINES_MAX: Final = 400  # A module fits a sitting.
+
+# Each layer imports only itself and what stands before it. `experts` is package data. `assembly` composes what stands before it; the
+# root, `swarmllm` itself, is how embedders, agent, api and cli reach it.
+LAYERS: Final = (
+    ("errors", "messages", "experts"),
+    ("wire",),
+    ("core",),
+    ("runtime",),
+    ("adapters",),
+    ("assembly",),
+    ("",),
+    ("agent",),
+    ("api",),
+    ("cli",),
+    ("__main__",),
+)
+RANK: Final = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+# What `testing` stands on: doubles and the virtual world need the ports and all below, and may compose whole nodes.
+TESTING_IMPORTS: Final = frozenset({"errors", "messages", "wire", "core", "runtime", "adapters", "assembly", "", "testing"})
+# Nothing that ships imports `testing`, except: measuring over slow links and showing a node's death need the delay proxy.
+TESTING_EXCEPTIONS: Final = {"swarmllm.cli.bench": "swarmllm.testing.proxy", "swarmllm.cli.demo": "swarmllm.testing.proxy"}
+SIMS_IMPORT: Final = frozenset({"errors", "messages", "core", "testing"})
+
+PURE: Final = frozenset({"errors", "messages", "wire", "core"})
+PURE_THIRD_PARTY: Final = frozenset({"numpy", "msgpack"})
+THIRD_PARTY: Final[dict[str, frozenset[str] | None]] = {  # None: any.
+    "errors": frozenset(),
+    "messages": frozenset(),
+    "experts": frozenset(),
+    "wire": PURE_THIRD_PARTY,
+    "core": PURE_THIRD_PARTY,
+    "runtime": frozenset({"trio"}),
+    "assembly": frozenset({"trio"}),
+    "": frozenset(),
+    "__main__": frozenset(),
+    "adapters": None,
+    "agent": frozenset({"trio"}),
+    "api": None,
+    "cli": None,
+    "testing": None,
+}
+
+# The parts of the standard library through which a clock, chance, another task or the world would come in.
+IMPURE: Final = frozenset(
+    """time datetime calendar sched asyncio threading _thread multiprocessing concurrent subprocess signal select selectors socket ssl
+    socketserver http urllib ftplib smtplib email secrets uuid getpass logging warnings os posix io pathlib shutil tempfile glob fcntl
+    mmap sqlite3 dbm shelve pickle ctypes importlib queue contextvars platform pwd resource gc weakref atexit""".split()  # noqa: SIM905  # A list literal would be fifty lines.
+)
+IMPURE_BUILTINS: Final = frozenset({"print", "input", "open", "eval", "exec", "compile", "__import__", "breakpoint"})
+ASYNC: Final = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """One imported module, absolute; `name` is what `from` takes out of it. `is_lazy`: inside a function, or for the type checker only."""
+
+    module: str
+    name: str
+    line: int
+    is_lazy: bool
+
+
+def layer_of(module: str) -> str | None:
+    """`swarmllm.core.node` -> `core`; the root is ``; None outside the package."""
+    parts = module.split(".")
+    if parts[0] != "swarmllm":
+        return None
+    return parts[1] if len(parts) > 1 else ""
+
+
+def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Import]:
+    def walk(node: ast.AST, is_lazy: bool) -> Iterator[Import]:
+        for child in ast.iter_child_nodes(node):
+            match child:
+                case ast.Import(names):
+                    yield from (Import(alias.name, "", child.lineno, is_lazy) for alias in names)
+                case ast.ImportFrom(target, names, level):
+                    base = _resolved(module, is_package, target, level)
+                    yield from (Import(base, alias.name, child.lineno, is_lazy) for alias in names)
+            deeper = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) or (
+                isinstance(child, ast.If) and _is_typing_only(child)
+            )
+            yield from walk(child, is_lazy or deeper)
+
+    return walk(tree, False)
+
+
+def _resolved(module: str, is_package: bool, target: str | None, level: int) -> str:
+    if level == 0:
+        assert target is not None
+        return target
+    parts = module.split(".")
+    parts = parts[: len(parts) - level + is_package]
+    return ".".join([*parts, *([target] if target else [])])
+
+
+def _is_typing_only(node: ast.If) -> bool:
+    return ast.unparse(node.test) in {"TYPE_CHECKING", "typing.TYPE_CHECKING"}
+
+
+def check(source: str, module: str, is_package: bool = False) -> list[str]:
+    """What is wrong with one module, one sentence each."""
+    tree = ast.parse(source)
+    wrong = [*_lengths(tree, source), *_swallowed(tree)]
+    layer = module.split(".", maxsplit=1)[0] if layer_of(module) is None else layer_of(module)
+    assert layer is not None
+    if layer in {"tests", "scripts"}:
+        return wrong
+    for found in imports_of(tree, module, is_package):
+        wrong += _import(found, module, layer)
+    if layer in PURE:
+        wrong += _impure(tree)
+    return wrong
+
+
+def _import(found: Import, module: str, layer: str) -> Iterator[str]:
+    root = found.module.split(".")[0]
+    if root == "swarmllm":
+        yield from _own_import(found, module, layer)
+    elif root in sys.stdlib_module_names:
+        if layer in PURE and root in IMPURE:
+            yield f"line {found.line}: pure code imports {found.module}"
+    elif layer != "sims":
+        allowed = THIRD_PARTY.get(layer, frozenset())
+        if allowed is not None and root not in allowed:
+            yield f"line {found.line}: {layer or 'the root'} imports the third-party {found.module}"
+
+
+def _own_import(found: Import, module: str, layer: str) -> Iterator[str]:
+    target = layer_of(found.module)
+    assert target is not None
+    if target == "" and (found.name in RANK or found.name == "testing"):
+        target = found.name  # `from swarmllm import errors`
+    shown = f"line {found.line}: {module} imports swarmllm{'.' + target if target else ''}"
+    if layer == "sims":
+        if target not in SIMS_IMPORT:
+            yield f"{shown}; sims know {', '.join(sorted(SIMS_IMPORT))} only"
+    elif layer == "testing":
+        if target not in TESTING_IMPORTS:
+            yield f"{shown}, which testing may not"
+    elif target == "testing":
+        if TESTING_EXCEPTIONS.get(".".join(module.split(".")[:3])) not in {found.module, f"{found.module}.{found.name}"}:
+            yield f"{shown}, which only tests and sims may"
+    elif target not in RANK:
+        yield f"{shown}, which is in no layer"
+    elif RANK[target] > RANK[layer]:
+        yield f"{shown}, which is above it"
+    elif layer == "" and target not in {"errors", "messages"} and not found.is_lazy:
+        # Importing swarmllm.core runs swarmllm/__init__ first: that must not load trio, libp2p and llama.cpp.
+        yield f"{shown} at once; the root imports what is above messages only inside functions"
+
+
+def _impure(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ASYNC) or (isinstance(node, ast.comprehension) and node.is_async):
+            yield f"line {getattr(node, 'lineno', 0)}: pure code is async"
+        match node:
+            case ast.Call(ast.Name(id=name)) if name in IMPURE_BUILTINS:
+                yield f"line {node.lineno}: pure code calls {name}"
+            case ast.Call(ast.Attribute(ast.Name("random"), "Random") | ast.Name("Random"), args=[], keywords=[]):
+                yield f"line {node.lineno}: random.Random without a seed takes one from the system"
+            case ast.Attribute(ast.Name("random"), name) if name != "Random":
+                yield f"line {node.lineno}: global randomness, random.{name}"
+            case ast.Attribute(ast.Name("np" | "numpy"), "random"):
+                yield f"line {node.lineno}: numpy's randomness; take a random.Random as an argument"
+            case ast.ImportFrom("random", names) if {alias.name for alias in names} - {"Random"}:
+                yield f"line {node.lineno}: global randomness from random"
+            case ast.ImportFrom("numpy", names) if "random" in {alias.name for alias in names}:
+                yield f"line {node.lineno}: numpy's randomness"
+            case ast.Import(names) if any(alias.name.startswith("numpy.random") for alias in names):
+                yield f"line {node.lineno}: numpy's randomness"
+            case ast.ImportFrom(str(target)) if target.startswith("numpy.random"):
+                yield f"line {node.lineno}: numpy's randomness"
+            case ast.Import(names) if any(alias.name == "random" and alias.asname for alias in names):
+                yield f"line {node.lineno}: random under another name, which this check cannot follow"
+
+
+def _lengths(tree: ast.Module, source: str) -> Iterator[str]:
+    lines = len(source.splitlines())
+    if lines > MODULE_LINES_MAX:
+        yield f"the module has {lines} lines, more than {MODULE_LINES_MAX}"
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > FUNCTION_LINES_MAX:
+                yield f"line {node.lineno}: {node.name} has {lines} lines, more than {FUNCTION_LINES_MAX}"
+
+
+def _swallowed(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and _catches_all(node.type) and all(_does_nothing(line) for line in node.body):
+            yield f"line {node.lineno}: every exception is swallowed in silence"
+        if (
+            isinstance(node, ast.Call)
+            and ast.unparse(node.func) in {"suppress", "contextlib.suppress"}
+            and any(map(_catches_all, node.args))
+        ):
+            yield f"line {node.lineno}: every exception is swallowed in silence"
+
+
+def _catches_all(kind: ast.expr | None) -> bool:
+    if isinstance(kind, ast.Tuple):
+        return any(map(_catches_all, kind.elts))
+    return kind is None or ast.unparse(kind) in {"Exception", "BaseException", "builtins.Exception"}
+
+
+def _does_nothing(node: ast.stmt) -> bool:
+    return isinstance(node, (ast.Pass, ast.Continue)) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+
+
+# --- the tree ----------------------------------------------------------------------------------------------------------------
+
+FOLDERS: Final = ("swarmllm", "sims", "scripts", "tests")
+FILES: Final = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.parts[:-1] if path.name == "__init__.py" else path.with_suffix("").parts)
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_a_module_keeps_the_architecture(path: Path) -> None:
+    wrong = check((ROOT / path).read_text(encoding="utf-8"), _module(path), path.name == "__init__.py")
+    assert not wrong, f"{path}:\n  " + "\n  ".join(wrong)
+
+
+def test_every_folder_of_the_package_is_a_layer() -> None:
+    found = {path.parts[1].removesuffix(".py") for path in FILES if path.parts[0] == "swarmllm"} - {"__init__"}
+    assert found <= {*RANK, "testing"}
+    assert {"wire", "core", "runtime", "adapters", "testing"} <= found
+
+
+# --- the checker bites -------------------------------------------------------------------------------------------------------
+
+BAD: Final = [
+    ("swarmllm.wire.x", "import swarmllm.core.node", "above"),
+    ("swarmllm.wire.x", "from swarmllm import core", "above"),
+    ("swarmllm.wire.x", "from ..core import node", "above"),
+    ("swarmllm.core.x", "from swarmllm.runtime.ports import Engine", "above"),
+    ("swarmllm.core.x", "from swarmllm import open_node", "above"),
+    ("swarmllm.errors", "from swarmllm.wire import codec", "above"),
+    ("swarmllm.messages", "import numpy", "third-party"),
+    ("swarmllm.runtime.x", "def f():\n    from swarmllm.adapters import store", "above"),
+    ("swarmllm.adapters.x", "from swarmllm.assembly import open_node", "above"),
+    ("swarmllm.adapters.x", "from swarmllm.api import server", "above"),
+    ("swarmllm.api.x", "from swarmllm.cli import main", "above"),
+    ("swarmllm.cli.x", "from swarmllm.elsewhere import y", "no layer"),
+    ("swarmllm.core.x", "import time", "pure code imports time"),
+    ("swarmllm.core.x", "from datetime import datetime", "pure code imports datetime"),
+    ("swarmllm.core.x", "import os.path", "pure code imports os.path"),
+    ("swarmllm.core.x", "def f():\n    import asyncio", "pure code imports asyncio"),
+    ("swarmllm.core.x", "import logging", "pure code imports logging"),
+    ("swarmllm.core.x", "import secrets", "pure code imports secrets"),
+    ("swarmllm.wire.x", "import socket", "pure code imports socket"),
+    ("swarmllm.wire.x", "import trio", "third-party trio"),
+    ("swarmllm.wire.x", "from cryptography import x509", "third-party cryptography"),
+    ("swarmllm.runtime.x", "import libp2p", "third-party libp2p"),
+    ("swarmllm.assembly", "import rich", "third-party rich"),
+    ("swarmllm.core.x", "import random\nx = random.random()", "random.random"),
+    ("swarmllm.core.x", "import random\nf = random.shuffle", "random.shuffle"),
+    ("swarmllm.core.x", "import random\nx = random.Random()", "without a seed"),
+    ("swarmllm.core.x", "import random as r", "another name"),
+    ("swarmllm.core.x", "from random import choice", "global randomness"),
+    ("swarmllm.core.x", "import numpy as np\nx = np.random.rand()", "numpy"),
+    ("swarmllm.core.x", "from numpy import random", "numpy"),
+    ("swarmllm.core.x", "from numpy.random import default_rng", "numpy"),
+    ("swarmllm.core.x", "async def f(): pass", "async"),
+    ("swarmllm.core.x", "x = (y async for y in z)", "async"),
+    ("swarmllm.wire.x", "print(1)", "calls print"),
+    ("swarmllm.core.x", "open('x')", "calls open"),
+    ("swarmllm.runtime.x", "from swarmllm.testing import world", "only tests and sims"),
+    ("swarmllm.cli.join", "from swarmllm.testing.proxy import Proxy", "only tests and sims"),
+    ("swarmllm.cli.bench", "from swarmllm.testing.world import World", "only tests and sims"),
+    ("swarmllm.testing.x", "from swarmllm.cli import main", "testing may not"),
+    ("swarmllm", "from swarmllm.runtime.config import Config", "only inside functions"),
+    ("swarmllm", "def f():\n    from swarmllm.cli import main", "above"),
+    ("sims.churn", "from swarmllm.runtime import driver", "sims know"),
+    ("swarmllm.cli.x", "try:\n    f()\nexcept Exception:\n    pass", "swallowed"),
+    ("tests.x", "try:\n    f()\nexcept:\n    ...", "swallowed"),
+    (
+        "swarmllm.adapters.x",
+        "for x in y:\n    try:\n        f()\n    except (OSError, BaseException):\n        continue",
+        "swallowed",
+    ),
+    ("swarmllm.adapters.x", "with contextlib.suppress(Exception):\n    f()", "swallowed"),
+    ("swarmllm.cli.x", "def f():\n" + "    g()\n" * 60, "f has 61 lines"),
+    ("tests.x", "class A:\n    async def f(self):\n" + "        g()\n" * 60, "f has 61 lines"),
+    ("swarmllm.cli.x", "x = 1\n" * 401, "401 lines"),
+]
+
+GOOD: Final = [
+    ("swarmllm.wire.x", "import struct, math, hashlib\nimport numpy as np\nimport msgpack\nfrom swarmllm import errors"),
+    ("swarmllm.core.x", "from __future__ import annotations\nimport random\ndef f(rng: random.Random): return random.Random(1)"),
+    ("swarmllm.core.x", "from swarmllm.wire.sparse import SparseList\nfrom .events import Send"),
+    ("swarmllm.runtime.x", "import time, os\nimport trio\nfrom swarmllm.core.node import Node\nasync def f(): print(await g())"),
+    ("swarmllm.adapters.x", "import libp2p\nfrom swarmllm.runtime.ports import Network"),
+    ("swarmllm.assembly", "import trio\nfrom swarmllm.adapters.store import SqliteStore"),
+    ("swarmllm", "from swarmllm.errors import SwarmError\ndef f():\n    from swarmllm.assembly import open_node"),
+    ("swarmllm", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from swarmllm.assembly import open_node"),
+    ("swarmllm.cli.bench", "from swarmllm.testing.proxy import Proxy\nimport rich\nfrom swarmllm import open_node"),
+    ("swarmllm.cli.demo", "from swarmllm.testing import proxy"),
+    ("swarmllm.testing.x", "from swarmllm.runtime.ports import Store\nimport trio"),
+    ("sims.churn", "import matplotlib\nfrom swarmllm.core import router\nfrom swarmllm.testing import world"),
+    ("tests.x", "import pytest\nfrom swarmllm.testing import world\nimport time"),
+    ("swarmllm.cli.x", "try:\n    f()\nexcept OSError:\n    pass\ntry:\n    f()\nexcept Exception as e:\n    log(e)"),
+    ("swarmllm.cli.x", "def f():\n" + "    g()\n" * 59),
+    ("swarmllm.cli.x", "x = 1\n" * 400),
+]
+
+
+@pytest.mark.parametrize(("module", "source", "says"), BAD, ids=lambda value: value[:50])
+def test_bad_code_is_found_and_named(module: str, source: str, says: str) -> None:
+    wrong = check(source, module, is_package=module == "swarmllm")
+    assert len(wrong) == 1, wrong
+    assert says in wrong[0]
+
+
+@pytest.mark.parametrize(("module", "source"), GOOD, ids=lambda value: value[:50])
+def test_good_code_is_left_in_peace(module: str, source: str) -> None:
+    assert check(source, module, is_package=module == "swarmllm") == []
