@@ -1,0 +1,230 @@
+"""llama.cpp behind five calls: load, decode one batch, forget, copy, close; with settings under which one answer is one answer.
+
+A position must get the same logits, bit for bit, whether it was decoded alone, beside other sessions, or in one prefill with a thousand
+others: replicas would otherwise write different texts, and a session that moved to another expert would too. llama.cpp does not promise
+that; measured on x86-64 (largest difference of a logit, models with logits of standard deviation 4):
+
+    setting                                            F16      Q8_0     Q4_0    Q4_K_M
+    llama.cpp's defaults                               0.057    0.50     0.87    0.74
+    flash attention off                                0.017    0.23     0       0.57
+    K cache F16, V cache BF16, flash attention on      0.018    0        0       0.43
+    ... and no repacked weights, no tiled K-quant GEMM 0.018    0        0       0
+    ... and never a single row in a product            0        0        0       0
+
+Why these: with K and V of unequal types the CPU's flash attention takes neither its tiled path (many rows) nor its split path (one row),
+but always the one that walks over the cells of a row in order and skips masked ones; so neither the batch's shape nor what else is in the
+cache can matter, as long as each session's cells lie in the order of positions. That is so with one cache stream per sequence
+(`kv_unified` off); in a shared pool evictions break the order (0.4 with Q4_K_M). V is the one in BF16 because half-precision V
+would be summed in half precision. Repacked weights and the tiled GEMM have other kernels for one row, for 4 or 8, and for the rest.
+llamafile's GEMM takes over from two rows on, and differs from the vector kernels for F32, F16 and BF16: hence `rows_min`.
+On a GPU the kernels depend on the batch's shape in ways nobody promises; there the defaults are kept.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp.llama_cpp as llama
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmllm.adapters.llama.engine_options import EngineOptions
+from swarmllm.adapters.llama.gguf_file import ModelFile
+from swarmllm.adapters.llama.lease import abort_function
+from swarmllm.adapters.llama.rows import Rows, Stopped
+from swarmllm.errors import LocalError
+
+OUTPUTS_MAX: Final = 64  # Rows of logits per batch: 33 MB at 128,256 tokens, and as much again inside llama.cpp.
+CELLS_UNIT: Final = 256  # llama.cpp rounds a sequence's cells up to this.
+LOG_LINES_MAX: Final = 40
+LOG_LINE_BYTES_MAX: Final = 400
+MEMORY_SHARE: Final = 0.8  # Of the memory that is free; the rest is for everybody else, and for what we cannot foresee.
+SCRATCH_BYTES: Final = 64 << 20  # Compute buffers besides logits; generous for small models, noise for large ones.
+
+ENABLED, AUTO, F16, BF16 = 1, -1, 1, 30  # llama_flash_attn_type and ggml_type.
+LEVEL_ERROR: Final = 4  # ggml_log_level.
+ABORTED: Final = 2  # llama_decode's result when the abort callback said so.
+
+
+class EngineBroken(LocalError):
+    """llama.cpp failed in a way that only a new process can heal."""
+
+
+# --- the log -----------------------------------------------------------------------------------------------------------------
+
+_log: deque[tuple[int, str]] = deque(maxlen=LOG_LINES_MAX)
+
+
+@llama.llama_log_callback  # type: ignore[untyped-decorator]
+def _keep(level: int, text: bytes, _: ctypes.c_void_p) -> None:
+    line = text[:LOG_LINE_BYTES_MAX].decode(errors="replace").strip()
+    if line and line != ".":
+        _log.append((level, line))
+
+
+def capture_log() -> None:
+    """Keep llama.cpp's last lines here instead of printing them."""
+    llama.llama_log_set(_keep, None)
+
+
+def complaint() -> str:
+    """The first line that llama.cpp logged as an error (what follows only passes it on), or the last line at all."""
+    lines = [line for level, line in _log if level == LEVEL_ERROR][:1] or [line for _, line in _log][-1:]
+    return lines[0] if lines else "no message"
+
+
+def usable_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # macOS has no affinity.
+        return os.cpu_count() or 1
+
+
+# --- memory ------------------------------------------------------------------------------------------------------------------
+
+
+def free_memory() -> int | None:
+    """Bytes that can be taken without swapping; None where the system does not say."""
+    try:
+        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return None
+
+
+def session_bytes(model: ModelFile, context: int) -> int:
+    """Cache of one session: K and V, two bytes a number, for one token more than the context (see `Batcher`)."""
+    return -(-(context + 1) // CELLS_UNIT) * CELLS_UNIT * model.kv_values * 2 * 2
+
+
+def fitting_sessions(model: ModelFile, options: EngineOptions, context: int, free: int | None) -> int:
+    """How many sessions fit into `free` bytes beside the model, at most `sessions_max`. LocalError if none does, or fewer than
+    were insisted on."""
+    if free is None:
+        return options.sessions_max
+    each = session_bytes(model, context)
+    room = int(free * MEMORY_SHARE) - model.size_bytes - 2 * OUTPUTS_MAX * model.vocab_size * 4 - SCRATCH_BYTES
+    fit = min(options.sessions_max, room // each)
+    if fit < (options.sessions_max if options.sessions_exact else 1):
+        needed = (int(free * MEMORY_SHARE) - room + each * (options.sessions_max if options.sessions_exact else 1)) / MEMORY_SHARE
+        raise LocalError(
+            f"not enough memory for {options.sessions_max if options.sessions_exact else 1} session(s) of {context} tokens with model "
+            f"{model.name!r}: about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; choose a smaller context, fewer sessions or a "
+            "smaller model"
+        )
+    return fit
+
+
+# --- the model ---------------------------------------------------------------------------------------------------------------
+
+
+class LlamaModel:
+    """A loaded model with one context of `sessions` sequences ("slots") of `cells` tokens each. One thread at a time."""
+
+    def __init__(
+        self, path: Path, file: ModelFile, options: EngineOptions, context: int, sessions: int, abort_address: int
+    ) -> None:
+        self.gpu = bool(llama.llama_supports_gpu_offload()) and options.gpu_layers != 0
+        self.exact = options.reproducible and not self.gpu
+        self.rows_min = 2 if self.exact and not file.row_exact else 1
+        self.batch_max = options.batch_max
+        self.outputs_max = max(OUTPUTS_MAX, sessions)
+        self._model: Any = self._load(path, options)
+        self._context: Any = self._open(path, options, context, sessions, abort_address)
+        self._memory = llama.llama_get_memory(self._context)
+        self.cells = int(llama.llama_n_ctx_seq(self._context))
+        self.vocab_size = int(llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model)))
+        self.n_params = int(llama.llama_model_n_params(self._model))
+        self._make_batch(max(options.batch_max, 2))
+
+    def _load(self, path: Path, options: EngineOptions) -> Any:
+        wish = llama.llama_model_default_params()
+        wish.n_gpu_layers = options.gpu_layers if self.gpu else 0
+        wish.use_extra_bufts = not self.exact
+        model = llama.llama_model_load_from_file(os.fsencode(path), wish)
+        if not model:
+            raise LocalError(f"llama.cpp cannot load {path} ({complaint()}): download it again, or choose another file")
+        return model
+
+    def _open(self, path: Path, options: EngineOptions, context: int, sessions: int, abort_address: int) -> Any:
+        wish = llama.llama_context_default_params()
+        wish.n_seq_max = sessions
+        wish.n_ctx = -(-(context + 1) // CELLS_UNIT) * CELLS_UNIT * sessions
+        wish.n_batch = wish.n_ubatch = max(options.batch_max, 2)
+        wish.n_outputs_max = self.outputs_max
+        wish.n_outputs_max_per_seq = 0
+        wish.n_threads = wish.n_threads_batch = options.threads or usable_cores()
+        wish.kv_unified = False
+        wish.no_perf = True
+        wish.flash_attn_type = ENABLED if self.exact else AUTO
+        wish.type_k, wish.type_v = F16, BF16 if self.exact else F16
+        wish.abort_callback = llama.ggml_abort_callback(abort_function())
+        wish.abort_callback_data = abort_address
+        opened = llama.llama_init_from_model(self._model, wish)
+        if not opened:
+            raise LocalError(
+                f"llama.cpp cannot open {sessions} sessions of {context} tokens for {path} ({complaint()}): "
+                "choose a smaller context, fewer sessions or a smaller model"
+            )
+        return opened
+
+    def _make_batch(self, rows: int) -> None:
+        """A llama_batch over numpy arrays, so that filling it is four assignments whatever its size."""
+        self._tokens, self._positions = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
+        self._slots, self._outputs = np.zeros(rows, np.int32), np.zeros(rows, np.int8)
+        self._counts = np.ones(rows, np.int32)
+        places = self._slots.ctypes.data + 4 * np.arange(rows, dtype=np.uint64)
+        self._slot_places = places.astype(np.uint64)
+        batch = llama.llama_batch()
+        for field, array in (
+            ("token", self._tokens),
+            ("pos", self._positions),
+            ("n_seq_id", self._counts),
+            ("seq_id", self._slot_places),
+            ("logits", self._outputs),
+        ):
+            kind = dict(llama.llama_batch._fields_)[field]
+            setattr(batch, field, ctypes.cast(ctypes.c_void_p(array.ctypes.data), kind))
+        self._batch = batch
+
+    def decode(self, rows: Rows) -> NDArray[np.float32]:
+        """Compute one batch; float32[wanted rows, vocab_size], valid until the next call.
+
+        Raises Stopped if the lease ended it, EngineBroken if llama.cpp failed.
+        """
+        count = len(rows.tokens)
+        self._batch.n_tokens = count
+        self._tokens[:count] = rows.tokens
+        self._positions[:count] = rows.positions
+        self._slots[:count] = rows.slots
+        self._outputs[:count] = rows.outputs
+        result = llama.llama_decode(self._context, self._batch)
+        if result == ABORTED:
+            raise Stopped
+        if result != 0:
+            raise EngineBroken(
+                f"llama.cpp failed to decode {count} tokens (code {result}: {complaint()}): the engine starts anew"
+            )
+        wanted = int(self._outputs[:count].sum())
+        if wanted == 0:
+            return np.empty((0, self.vocab_size), np.float32)
+        address = llama.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(address, (wanted, self.vocab_size))
+
+    def forget(self, slot: int, start: int) -> None:
+        """Drop the slot's positions from `start` on."""
+        llama.llama_memory_seq_rm(self._memory, slot, start, -1)
+
+    def copy(self, source: int, target: int) -> None:
+        """Make `target` hold what `source` holds."""
+        llama.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    def close(self) -> None:
+        llama.llama_free(self._context)
+        llama.llama_model_free(self._model)

@@ -1,0 +1,223 @@
+"""The process that holds the model: `python -m swarmllm.adapters.llama.worker SOCKET_FD LEASE_FD PARENT_PID`.
+
+It exists so that nothing that goes wrong in native code, or takes long there, can touch the node. One thread takes orders, computes and
+answers; a second one looks at the lease and at the end of the pipe, and ends the process when its parent is gone, also in the middle of a
+batch. (A parent-death signal would not do: Linux ties it to the thread that forked, which may be a pool thread that ends long before
+the process.)
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from swarmllm.adapters.llama.batcher import Answer, Batcher
+from swarmllm.adapters.llama.engine_options import EngineOptions
+from swarmllm.adapters.llama.gguf_file import file_digest, read_model_file
+from swarmllm.adapters.llama.lease import Lease
+from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
+from swarmllm.adapters.llama.rows import Rows, Stopped
+from swarmllm.adapters.llama.session import Order
+from swarmllm.errors import LocalError, SwarmError
+from swarmllm.wire.sparse import encode_logits
+
+WATCH_S: Final = 0.05  # How late a lapsed lease may end a running batch, besides the lease itself.
+LAPSED_WAIT_S: Final = 0.02  # How late work goes on when the lease returns.
+WARM_UP_STEPS: Final = 4
+NEWS: Final = 0.1  # By how much the speed must have changed to be worth a message.
+RECV_BYTES: Final = 1 << 18
+
+
+class Inbox:
+    """Orders from the pipe, in order."""
+
+    def __init__(self, pipe: socket.socket) -> None:
+        pipe.setblocking(False)
+        self._pipe = pipe
+        self._frames = Frames()
+
+    def take(self, wait_s: float | None) -> list[list[Any]]:
+        """All that has arrived; waits for the first, for `wait_s` at most (None: for ever; 0: not at all)."""
+        if wait_s != 0:
+            select.select([self._pipe], [], [], wait_s)
+        taken: list[list[Any]] = []
+        while True:
+            try:
+                data = self._pipe.recv(RECV_BYTES)
+            except BlockingIOError:
+                return taken
+            except OSError:
+                os._exit(0)
+            if not data:
+                os._exit(0)
+            taken += self._frames.feed(data)
+
+
+class Worker:
+    """Loads the model, then answers orders until the pipe ends."""
+
+    def __init__(self, pipe: socket.socket, lease: Lease, parent: int) -> None:
+        self._pipe, self._lease, self._parent = pipe, lease, parent
+        self._inbox = Inbox(pipe)
+        self._sent_load: tuple[Any, ...] = (LOAD, -1, 0.0)
+        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+
+    def run(self) -> None:
+        kind, path, fields = self._first()
+        assert kind == START, f"the first message is {kind!r}"
+        self._batcher, ready = self._load(Path(path), EngineOptions.unpacked(fields))
+        self._send([(READY, ready)])
+        unsent: list[Answer] = []
+        while True:
+            allowed = self._lease.allows(time.monotonic_ns())
+            idle = not unsent and not self._batcher.waiting
+            unsent += self._take(None if idle else 0 if allowed else LAPSED_WAIT_S)
+            while self._batcher.waiting and (patience_s := self._batcher.patience_s()) > 0:
+                before = self._batcher.waiting
+                unsent += self._take(patience_s)
+                if self._batcher.waiting == before:
+                    break
+            self._lease.set_busy(True)
+            # In this order: whoever stops us sees either "not busy", and we see the flag, or "busy", and kills us.
+            if self._lease.allows(time.monotonic_ns()):
+                unsent += self._batcher.step()
+                if self._lease.allows(time.monotonic_ns()):
+                    self._send(unsent)
+                    unsent = []
+            self._lease.set_busy(False)
+
+    def _first(self) -> list[Any]:
+        while not (messages := self._inbox.take(None)):
+            pass
+        assert len(messages) == 1, "orders before the worker was ready"
+        return messages[0]
+
+    def _take(self, wait_s: float | None) -> list[Answer]:
+        return [answer for message in self._inbox.take(wait_s) for answer in self._receive(message)]
+
+    def _load(self, path: Path, options: EngineOptions) -> tuple[Batcher, dict[str, Any]]:
+        file = read_model_file(path)
+        if options.vocab_fingerprint is not None and file.vocab_fingerprint != options.vocab_fingerprint:
+            theirs, ours = (print_.hex()[:12] for print_ in (file.vocab_fingerprint, options.vocab_fingerprint))
+            raise LocalError(
+                f"{path} uses another vocabulary ({file.vocab_size} tokens, fingerprint {theirs}) than this swarm (fingerprint {ours}): "
+                "models can only be mixed over one vocabulary; choose a LLaMA-3 model"
+            )
+        digest: list[bytes] = []
+        hashing = threading.Thread(target=lambda: digest.append(file_digest(path, options.cache_folder)), daemon=True)
+        hashing.start()
+        # Only now: a file that is refused above should be refused at once.
+        from swarmllm.adapters.llama import llama_api
+
+        llama_api.capture_log()
+        context = min(options.context_max, file.context_trained)
+        sessions = llama_api.fitting_sessions(file, options, context, llama_api.free_memory())
+        model = llama_api.LlamaModel(path, file, options, context, sessions, self._lease.abort_address)
+        if model.vocab_size != file.vocab_size:
+            raise LocalError(
+                f"the model file {path} is damaged ({model.vocab_size} tokens, not {file.vocab_size}): download it again"
+            )
+        batcher = Batcher(model, encode_logits, time.monotonic, sessions, context, options.idle_s)
+        batcher.decode_rate = self._warm_up(model)
+        hashing.join()
+        if not digest:
+            raise LocalError(f"cannot read the model file {path} to its end: check the disk, or download it again")
+        card = {
+            "name": options.name or file.name,
+            "digest": digest[0],
+            "vocab_fingerprint": file.vocab_fingerprint,
+            "vocab_size": file.vocab_size,
+            "n_params": model.n_params,
+            "context_max": context,
+            "domains": options.domains,
+        }
+        return batcher, {"card": card, "sessions_max": sessions, "reproducible": model.exact}
+
+    def _warm_up(self, model: Any) -> float:
+        """Read the weights once and get a first idea of the speed, in tokens/s."""
+        best, steps = 0.0, 0
+        while steps < WARM_UP_STEPS:
+            begun = time.perf_counter()
+            try:
+                model.decode(Rows([0], [0], [0], [True]))
+            except Stopped:
+                time.sleep(LAPSED_WAIT_S)
+                continue
+            best = max(best, 1 / (time.perf_counter() - begun))
+            model.forget(0, 0)
+            steps += 1
+        return best
+
+    # --- the pipe ------------------------------------------------------------------------------------------------------------
+
+    def _receive(self, message: list[Any]) -> list[Answer]:
+        match message:
+            case [kind, order, sent_at, peer, session, *rest] if kind == SCORE:
+                epoch, base, context_hash, tokens, answer, targets, entries_max, tail_max = rest
+                key = (peer, session)
+                return self._batcher.submit(
+                    Order(order, key, epoch, base, context_hash, tokens, answer, targets, entries_max, tail_max, sent_at)
+                )
+            case [kind, peer, session] if kind == CLOSE:
+                return self._batcher.close((peer, session))
+            case [kind, order] if kind == CANCEL:
+                self._batcher.cancel(order)
+                return []
+        raise AssertionError(f"an order that nobody sends: {message[0]!r}")
+
+    def _load_report(self) -> tuple[Any, ...]:
+        return (LOAD, self._batcher.sessions_free, self._batcher.decode_rate)
+
+    def _send(self, answers: list[Answer]) -> None:
+        report = self._load_report()
+        if report[1] != self._sent_load[1] or abs(report[2] - self._sent_load[2]) > NEWS * report[2]:
+            self._sent_load = report
+            answers = [*answers, report]
+        if answers:
+            data = memoryview(b"".join(frame(answer) for answer in answers))
+            while data:
+                try:
+                    data = data[self._pipe.send(data) :]
+                except BlockingIOError:  # A control process that does not read makes us wait, as it should.
+                    select.select([], [self._pipe], [])
+
+    # --- the lease -----------------------------------------------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        hung_up = select.poll()
+        hung_up.register(self._pipe.fileno(), 0)  # Reports the end of the pipe, and nothing else.
+        while True:
+            self._lease.watch(time.monotonic_ns())
+            if hung_up.poll(WATCH_S * 1000) or os.getppid() != self._parent:
+                os._exit(0)  # By the second test also if somebody else still holds the pipe's other end.
+
+
+def main(arguments: list[str]) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C goes to the whole group; what it means is for the control process to say.
+    pipe_fd, lease_fd, parent = (int(argument) for argument in arguments)
+    pipe = socket.socket(fileno=pipe_fd)
+    try:
+        Worker(pipe, Lease.attach(lease_fd), parent).run()
+    except BrokenPipeError:
+        os._exit(0)  # The control process is gone.
+    except SwarmError as error:
+        pipe.sendall(frame((FAILED, str(error))))
+        os._exit(1)
+    except MemoryError:
+        pipe.sendall(
+            frame((FAILED, "not enough memory to load the model: choose a smaller context, fewer sessions or a smaller model"))
+        )
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

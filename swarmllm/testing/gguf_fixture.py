@@ -1,0 +1,166 @@
+"""Small LLaMA models with random weights, written as GGUF files: real enough for llama.cpp, small enough for a test.
+
+Everything is drawn from a seed, so that two files written from one shape are equal byte for byte (replicas), and the weights are scaled
+so that attention looks at the context and logits spread over several nats: a test that compares answers then compares different numbers,
+not noise around one value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+
+NORMAL: Final = 1
+CONTROL: Final = 3
+LOGIT_SPREAD: Final = 4.0  # Standard deviation of a logit, in nats: about that of a trained model's.
+QUANTISATIONS: Final = {
+    "f32": gguf.GGMLQuantizationType.F32,
+    "f16": gguf.GGMLQuantizationType.F16,
+    "q8_0": gguf.GGMLQuantizationType.Q8_0,
+    "q4_0": gguf.GGMLQuantizationType.Q4_0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FixtureVocabulary:
+    """`tokens` are (text in GPT-2's byte alphabet, GGUF token type), by id; `merges` are "left right"."""
+
+    tokens: tuple[tuple[str, int], ...]
+    merges: tuple[str, ...]
+    pre: str
+    bos: int
+    eos: int
+
+
+@dataclass(frozen=True, slots=True)
+class FixtureShape:
+    """`dim` must be divisible by 32 x `heads`, and `heads` by `kv_heads`; `ffn` by 32 (whole quantisation blocks)."""
+
+    dim: int = 64
+    layers: int = 2
+    heads: int = 2
+    kv_heads: int = 1
+    ffn: int = 128
+    context: int = 4096
+    kind: str = "f32"
+    seed: int = 1
+    architecture: str = "llama"
+
+
+SMALL: Final = FixtureShape()
+LARGER: Final = FixtureShape(dim=128, layers=3, heads=4, kv_heads=2, ffn=256, seed=2)
+WIDE: Final = FixtureShape(dim=256, layers=5, heads=4, kv_heads=2, ffn=768, kind="q8_0", seed=3)
+"""The shape of a demo expert, for measurements over the full 128,256 tokens."""
+
+
+def byte_alphabet() -> list[str]:
+    """GPT-2's printable stand-in for each byte."""
+    printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    moved = iter(range(256, 512))
+    return [chr(b) if b in printable else chr(next(moved)) for b in range(256)]
+
+
+def small_vocabulary(size: int = 512, seed: int = 0) -> FixtureVocabulary:
+    """All bytes, `size` - 272 seeded merges of two of them, and 16 special tokens at the end."""
+    alphabet = byte_alphabet()
+    n_merges = size - 256 - 16
+    assert 0 < n_merges < 10_000, f"a small vocabulary of {size} tokens"
+    rng = np.random.default_rng(seed)
+    letters = [
+        alphabet[b] for b in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,;:!?-_()[]{}<>=+*/&%$#@~^|'\""
+    ]
+    pairs = [(a, b) for a in letters for b in letters]
+    chosen = [pairs[i] for i in rng.permutation(len(pairs))[:n_merges]]
+    ordinary = [*alphabet, *(a + b for a, b in chosen)]
+    special = [f"<|fixture_special_{i}|>" for i in range(16)]
+    tokens = tuple([(t, NORMAL) for t in ordinary] + [(t, CONTROL) for t in special])
+    return FixtureVocabulary(tokens, tuple(f"{a} {b}" for a, b in chosen), "llama-bpe", len(ordinary), len(ordinary) + 1)
+
+
+def wide_vocabulary(size: int = 128_256) -> FixtureVocabulary:
+    """As many ids as LLaMA-3 has, with made-up texts: for measurements that only need the width."""
+    base = small_vocabulary(512)
+    ordinary = [*base.tokens[:496], *((f"token{i}", NORMAL) for i in range(size - 512))]
+    return FixtureVocabulary((*ordinary, *base.tokens[496:]), base.merges, base.pre, size - 16, size - 15)
+
+
+def write_model(
+    path: Path, shape: FixtureShape = SMALL, vocabulary: FixtureVocabulary | None = None, name: str = "fixture"
+) -> Path:
+    """Write one GGUF file and return its path. The same arguments give the same bytes."""
+    words = vocabulary or small_vocabulary()
+    writer = gguf.GGUFWriter(str(path), shape.architecture)
+    _write_header(writer, shape, words, name)
+    rng = np.random.default_rng(shape.seed)
+    for tensor, rows, columns, scale in _tensors(shape, len(words.tokens)):
+        if rows == 0:
+            weights = 1.0 + 0.1 * rng.standard_normal(columns, dtype=np.float32)
+            writer.add_tensor(tensor, weights)
+        else:
+            weights = rng.standard_normal((rows, columns), dtype=np.float32)
+            weights *= scale
+            _add_matrix(writer, tensor, weights, shape.kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _write_header(writer: gguf.GGUFWriter, shape: FixtureShape, words: FixtureVocabulary, name: str) -> None:
+    assert shape.dim % (32 * shape.heads) == 0, f"dim {shape.dim} for {shape.heads} heads"
+    writer.add_name(name)
+    writer.add_context_length(shape.context)
+    writer.add_embedding_length(shape.dim)
+    writer.add_block_count(shape.layers)
+    writer.add_feed_forward_length(shape.ffn)
+    writer.add_head_count(shape.heads)
+    writer.add_head_count_kv(shape.kv_heads)
+    writer.add_rope_dimension_count(shape.dim // shape.heads)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(words.tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(words.pre)
+    writer.add_token_list([text for text, _ in words.tokens])
+    writer.add_token_types([kind for _, kind in words.tokens])
+    writer.add_token_merges(list(words.merges))
+    writer.add_bos_token_id(words.bos)
+    writer.add_eos_token_id(words.eos)
+
+
+def _tensors(shape: FixtureShape, vocab_size: int) -> Sequence[tuple[str, int, int, float]]:
+    """(name, rows, columns, scale) of each tensor; rows 0 is a norm's vector."""
+    dim, ffn = shape.dim, shape.ffn
+    kv = dim * shape.kv_heads // shape.heads
+    unit = dim**-0.5
+    found: list[tuple[str, int, int, float]] = [("token_embd.weight", vocab_size, dim, 1.0)]
+    for i in range(shape.layers):
+        found += [
+            (f"blk.{i}.attn_norm.weight", 0, dim, 0.0),
+            (f"blk.{i}.attn_q.weight", dim, dim, 1.5 * unit),
+            (f"blk.{i}.attn_k.weight", kv, dim, 1.5 * unit),
+            (f"blk.{i}.attn_v.weight", kv, dim, unit),
+            (f"blk.{i}.attn_output.weight", dim, dim, 2 * unit),
+            (f"blk.{i}.ffn_norm.weight", 0, dim, 0.0),
+            (f"blk.{i}.ffn_gate.weight", ffn, dim, unit),
+            (f"blk.{i}.ffn_up.weight", ffn, dim, unit),
+            (f"blk.{i}.ffn_down.weight", dim, ffn, 2 * ffn**-0.5),
+        ]
+    return [*found, ("output_norm.weight", 0, dim, 0.0), ("output.weight", vocab_size, dim, LOGIT_SPREAD * unit)]
+
+
+def _add_matrix(writer: gguf.GGUFWriter, name: str, weights: NDArray[np.float32], kind: str) -> None:
+    quantisation = QUANTISATIONS[kind]
+    if kind == "f32":
+        writer.add_tensor(name, weights)
+    elif kind == "f16":
+        writer.add_tensor(name, weights.astype(np.float16))
+    else:
+        writer.add_tensor(name, gguf.quants.quantize(weights, quantisation), raw_dtype=quantisation)

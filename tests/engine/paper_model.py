@@ -1,0 +1,136 @@
+"""The batcher's model on paper: it keeps every cell as llama.cpp would, checks each batch against llama.cpp's rules, and its logits are a
+pure function of the context, so that any answer can be checked against the text it stands for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmllm.adapters.llama.batcher import Answer, Batcher
+from swarmllm.adapters.llama.rows import Rows, Stopped
+from swarmllm.adapters.llama.session import Key, Order
+from swarmllm.wire import context
+
+VOCABULARY = 24
+
+
+def logits_after(tokens: Sequence[int]) -> NDArray[np.float32]:
+    seed = int.from_bytes(hashlib.sha256(bytes(tokens)).digest()[:8], "big")
+    return np.random.default_rng(seed).standard_normal(VOCABULARY).astype(np.float32)
+
+
+def encode(row: NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
+    return bytes([entries_max]) + row.tobytes()
+
+
+def lists_after(text: Sequence[int], base: int, answer: Sequence[int], entries_max: int = 8) -> list[bytes]:
+    return [encode(logits_after(text[: base + i + 1]), entries_max, 0) for i in answer]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class PaperModel:
+    """`seconds_per_row` pass on the clock for each row; the next batch ends in `Stopped` while `stopped` is set."""
+
+    def __init__(self, clock: Clock, *, cells: int = 64, batch_max: int = 32, outputs_max: int = 8, rows_min: int = 1) -> None:
+        self.vocab_size, self.cells, self.batch_max, self.outputs_max, self.rows_min = (
+            VOCABULARY,
+            cells,
+            batch_max,
+            outputs_max,
+            rows_min,
+        )
+        self.clock = clock
+        self.seconds_per_row = 0.001
+        self.stopped = False
+        self.held: dict[int, list[int]] = {}
+        self.batches: list[Rows] = []
+
+    def decode(self, rows: Rows) -> NDArray[np.float32]:
+        assert self.rows_min <= len(rows.tokens) <= self.batch_max
+        outputs = sum(rows.outputs)
+        assert outputs <= self.outputs_max
+        assert outputs == 0 or outputs >= self.rows_min
+        slots = sorted(set(rows.slots))
+        assert slots == list(range(slots[0], slots[-1] + 1)), "a gap costs a second pass over the weights"
+        assert len({rows.slots.count(slot) for slot in slots}) == 1, "unequal rows cost a second pass over the weights"
+        self.batches.append(rows)
+        for token, position, slot in zip(rows.tokens, rows.positions, rows.slots, strict=True):
+            cells = self.held.setdefault(slot, [])
+            assert position == len(cells), "positions must follow each other"
+            assert position < self.cells, "no cell left"
+            cells.append(token)
+        self.clock.now += self.seconds_per_row * len(rows.tokens)
+        if self.stopped:
+            raise Stopped
+        wanted = [i for i, output in enumerate(rows.outputs) if output]
+        made = [logits_after(self.held[rows.slots[i]][: rows.positions[i] + 1]) for i in wanted]
+        return np.stack(made) if made else np.empty((0, VOCABULARY), np.float32)
+
+    def forget(self, slot: int, start: int) -> None:
+        del self.held.setdefault(slot, [])[start:]
+
+    def copy(self, source: int, target: int) -> None:
+        self.held[target] = list(self.held[source])
+
+    @property
+    def rows_computed(self) -> int:
+        return sum(len(rows.tokens) for rows in self.batches)
+
+
+class Desk:
+    """A batcher over a paper model, and orders with their ids counted."""
+
+    def __init__(self, *, sessions_max: int = 4, context_max: int = 60, idle_s: float = 5.0, **model: int) -> None:
+        self.clock = Clock()
+        self.model = PaperModel(self.clock, **{"cells": context_max + 1, **model})
+        self.batcher = Batcher(self.model, encode, self.clock, sessions_max, context_max, idle_s)
+        self.last_id = 0
+
+    def order(
+        self,
+        session: int,
+        text: Sequence[int],
+        base: int = 0,
+        *,
+        answer: Sequence[int] | None = None,
+        targets: Sequence[int] = (),
+        epoch: int = 0,
+        digest: bytes | None = None,
+    ) -> Order:
+        """A round that appends text[base:] and by default wants what follows it."""
+        self.last_id += 1
+        tokens = list(text[base:])
+        wanted = [len(tokens) - 1] if answer is None else list(answer)
+        known = context.digests(text[:base])[-1] if digest is None else digest
+        return Order(self.last_id, key(session), epoch, base, known, tokens, wanted, list(targets), 8, 0, self.clock.now)
+
+    def run(self, steps_max: int = 1000) -> list[Answer]:
+        answers: list[Answer] = []
+        for _ in range(steps_max):
+            if not self.batcher.waiting:
+                return answers
+            answers += self.batcher.step()
+            self.check_cells()
+        raise AssertionError(f"still waiting after {steps_max} steps")
+
+    def check_cells(self) -> None:
+        """The model holds what the batcher believes, cell by cell."""
+        for session in self.batcher._sessions.values():
+            assert self.model.held.get(session.slot, []) == session.tokens
+            assert session.digests == context.digests(session.tokens)
+        for slot, cells in self.model.held.items():
+            assert not cells or slot in self.batcher._by_slot
+
+
+def key(session: int) -> Key:
+    return ("peer", session)
