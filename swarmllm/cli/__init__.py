@@ -1,0 +1,25 @@
+"""The commands: `swarmllm ...` and `python -m swarmllm ...`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Sequence
+
+EXIT_MAX_S = 2.0  # After the last word: threads of libraries that do not end by themselves must not hold the process.
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    from swarmllm.cli.app import app
+
+    code = 1
+    try:
+        app(args=args, prog_name="swarmllm")
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+    last = threading.Timer(EXIT_MAX_S, os._exit, (code,))
+    last.daemon = True
+    last.start()
+    sys.exit(code)

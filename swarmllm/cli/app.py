@@ -1,0 +1,314 @@
+"""What can be typed, and nothing else: each command hands over to its own module, which is imported only then.
+
+So help, usage errors and shell completion cost no import of the network or of the model library.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swarmllm.cli import options as o
+from swarmllm.cli.guard import guarded
+
+app = typer.Typer(
+    name="swarmllm",
+    help="A swarm of equal peers that together serve one language model that no one owns.",
+    epilog="First try: swarmllm demo. Then: swarmllm join on several machines of one network, and swarmllm generate on any of them.",
+    no_args_is_help=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+models = typer.Typer(help="Model files on this machine.", no_args_is_help=False)
+app.add_typer(models, name="models")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"swarmllm {version('swarmllm')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    context: typer.Context,
+    _show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@models.callback(invoke_without_command=True)
+def models_root(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+@app.command()
+def join(
+    model: o.Model = None,
+    peer: o.Peers = None,
+    swarm: o.Swarm = None,
+    listen: o.Listen = None,
+    port: o.Port = None,
+    announce: o.Announce = None,
+    no_lan: o.NoLan = False,
+    data_dir: o.DataDir = None,
+    cache_dir: o.CacheDir = None,
+    offline: o.Offline = False,
+    threads: o.Threads = None,
+    context: o.Context = None,
+    sessions: o.Sessions = None,
+    gpu_layers: o.GpuLayers = None,
+    until_eof: Annotated[
+        bool, typer.Option("--until-eof", help="Leave when standard input closes (for programs that start nodes).")
+    ] = False,
+    log_level: o.LogLevel = None,
+    json: o.Json = False,
+) -> None:
+    """Load an expert, find the swarm, and serve until Ctrl-C."""
+
+    def body() -> int:
+        from swarmllm.cli.join import join as run
+        from swarmllm.cli.settings import config_of
+
+        config = config_of(
+            model=model,
+            peers=peer,
+            swarm=swarm,
+            listen_host=listen,
+            port=port,
+            announce=announce,
+            lan=False if no_lan else None,
+            data_dir=data_dir,
+            cache_dir=cache_dir,
+            offline=True if offline else None,
+            threads=threads,
+            context_max=context,
+            sessions_max=sessions,
+            gpu_layers=gpu_layers,
+            log_level=log_level,
+        )
+        return run(config, as_json=json, until_eof=until_eof)
+
+    raise typer.Exit(guarded(body))
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from standard input.")],
+    k: o.K = None,
+    extra: o.Extra = None,
+    max_tokens: o.MaxTokens = 128,
+    temperature: o.Temperature = 0.8,
+    top_k: o.TopK = 0,
+    top_p: o.TopP = 0.95,
+    min_p: o.MinP = 0.0,
+    repetition_penalty: o.Penalty = 1.0,
+    seed: o.Seed = None,
+    stop: o.Stop = None,
+    no_local: o.NoLocal = False,
+    peer: o.Peers = None,
+    swarm: o.Swarm = None,
+    no_lan: o.NoLan = False,
+    data_dir: o.DataDir = None,
+    cache_dir: o.CacheDir = None,
+    verbose: o.Verbose = False,
+    json: o.Json = False,
+) -> None:
+    """Continue a text through the swarm, streaming it to standard output."""
+
+    def body() -> int:
+        from swarmllm.cli.generate import generate as run
+        from swarmllm.cli.generate import read_prompt
+        from swarmllm.cli.settings import config_of
+        from swarmllm.runtime.generation import Wish
+
+        config = config_of(
+            peers=peer, swarm=swarm, lan=False if no_lan else None, data_dir=data_dir, cache_dir=cache_dir, k=k, extra=extra
+        )
+        wish = Wish(
+            read_prompt(prompt),
+            k=config.k,
+            extra=config.extra,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=tuple(stop or ()),
+        )
+        return run(config, wish, as_json=json, verbose=verbose, local=not no_local)
+
+    raise typer.Exit(guarded(body))
+
+
+@app.command()
+def chat(
+    k: o.K = None,
+    extra: o.Extra = None,
+    max_tokens: o.MaxTokens = 128,
+    temperature: o.Temperature = 0.8,
+    top_k: o.TopK = 0,
+    top_p: o.TopP = 0.95,
+    min_p: o.MinP = 0.0,
+    repetition_penalty: o.Penalty = 1.0,
+    seed: o.Seed = None,
+    stop: o.Stop = None,
+    no_local: o.NoLocal = False,
+    peer: o.Peers = None,
+    swarm: o.Swarm = None,
+    no_lan: o.NoLan = False,
+    data_dir: o.DataDir = None,
+    cache_dir: o.CacheDir = None,
+    verbose: o.Verbose = False,
+) -> None:
+    """Write a text together, turn by turn. Ctrl-C stops an answer, Ctrl-D ends."""
+
+    def body() -> int:
+        from swarmllm.cli.chat import chat as run
+        from swarmllm.cli.settings import config_of
+        from swarmllm.runtime.generation import Wish
+
+        config = config_of(
+            peers=peer, swarm=swarm, lan=False if no_lan else None, data_dir=data_dir, cache_dir=cache_dir, k=k, extra=extra
+        )
+        wish = Wish(
+            "",
+            k=config.k,
+            extra=config.extra,
+            max_tokens=max_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+            stop=tuple(stop or ()),
+        )
+        return run(config, wish, verbose=verbose, local=not no_local)
+
+    raise typer.Exit(guarded(body))
+
+
+@app.command()
+def status(data_dir: o.DataDir = None, json: o.Json = False) -> None:
+    """What the node running on this machine is doing."""
+
+    def body() -> int:
+        from swarmllm.cli.inspect import show_status
+        from swarmllm.cli.settings import config_of
+
+        return show_status(config_of(data_dir=data_dir), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@app.command()
+def experts(data_dir: o.DataDir = None, json: o.Json = False) -> None:
+    """The experts that the running node knows, and what it has measured of them."""
+
+    def body() -> int:
+        from swarmllm.cli.inspect import show_experts
+        from swarmllm.cli.settings import config_of
+
+        return show_experts(config_of(data_dir=data_dir), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@models.command("list")
+def models_list(
+    files: Annotated[
+        list[str] | None, typer.Argument(metavar="[FILE|FOLDER]...", help="GGUF files, or folders to look for them in.")
+    ] = None,
+    data_dir: o.DataDir = None,
+    cache_dir: o.CacheDir = None,
+    json: o.Json = False,
+) -> None:
+    """The bundled demo experts, and any GGUF files named: size, parameters, whether the vocabulary matches, digest."""
+
+    def body() -> int:
+        from swarmllm.cli.models import list_models
+        from swarmllm.cli.settings import config_of
+
+        return list_models(config_of(data_dir=data_dir, cache_dir=cache_dir), files or [], as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@models.command("show")
+def models_show(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="demo:NAME, or a GGUF file.")],
+    data_dir: o.DataDir = None,
+    cache_dir: o.CacheDir = None,
+    json: o.Json = False,
+) -> None:
+    """One model in full, with its model card."""
+
+    def body() -> int:
+        from swarmllm.cli.models import show_model
+        from swarmllm.cli.settings import config_of
+
+        return show_model(config_of(data_dir=data_dir, cache_dir=cache_dir), model, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@app.command()
+def doctor(data_dir: o.DataDir = None, cache_dir: o.CacheDir = None, json: o.Json = False) -> None:
+    """Check everything that a node needs, and say what to do about what is missing."""
+
+    def body() -> int:
+        from swarmllm.cli.doctor import examine
+        from swarmllm.cli.settings import config_of
+
+        return examine(config_of(data_dir=data_dir, cache_dir=cache_dir), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@app.command()
+def demo(
+    cache_dir: o.CacheDir = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave the nodes' folders and logs behind.", rich_help_panel=o.OUTPUT)
+    ] = False,
+    json: o.Json = False,
+) -> None:
+    """Four nodes on this machine with the bundled experts: generate together, then lose one in the middle of an answer."""
+
+    def body() -> int:
+        from swarmllm.cli.demo import demo as run
+        from swarmllm.cli.settings import config_of
+
+        return run(config_of(cache_dir=cache_dir), as_json=json, keep=keep)
+
+    raise typer.Exit(guarded(body))
+
+
+@app.command()
+def bench(
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="PART", help="transport, requester or engine (repeatable).")
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and tokens, in about a minute.")] = False,
+    cache_dir: o.CacheDir = None,
+    json: o.Json = False,
+) -> None:
+    """Measure this machine's node against its theoretical ceilings."""
+
+    def body() -> int:
+        from swarmllm.cli.bench import bench as run
+        from swarmllm.cli.settings import config_of
+
+        return run(config_of(cache_dir=cache_dir), only or [], quick=quick, as_json=json)
+
+    raise typer.Exit(guarded(body))

@@ -1,0 +1,71 @@
+"""`swarmllm bench`: what this machine's node reaches, each figure beside what theory allows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from functools import partial
+from typing import Final
+
+import trio
+
+from swarmllm.adapters.llama.expansion import expand
+from swarmllm.cli.bench import requester
+from swarmllm.cli.bench.report import Measurement, Report, table
+from swarmllm.cli.guard import OK, run
+from swarmllm.cli.output import people
+from swarmllm.errors import UsageError
+from swarmllm.runtime.config import Config
+
+PARTS: Final = ("requester", "engine", "transport")
+EXPERT: Final = "prose"
+TOKENS, TOKENS_QUICK = 200, 50  # Of the requester's part.
+
+Say = Callable[[str], None]
+
+
+def bench(config: Config, only: Sequence[str], *, quick: bool, as_json: bool) -> int:
+    for part in only:
+        if part not in PARTS:
+            raise UsageError(f"--only {part!r} is not a part of the benchmark; choose among {', '.join(PARTS)}")
+    return run(partial(_bench, config, [p for p in PARTS if not only or p in only], quick, as_json))
+
+
+async def _bench(config: Config, parts: Sequence[str], quick: bool, as_json: bool) -> int:
+    console = people()
+    report = Report(as_json=as_json)
+    with console.status("starting") as status:
+
+        def say(text: str) -> None:
+            status.update(text)
+            if not console.is_terminal:
+                console.print(text)
+
+        for part in parts:
+            async with aclosing(_part(part, config, quick, say)) as measurements:
+                async for measurement in measurements:
+                    report.add(measurement)
+    if not as_json:
+        console.print(table(report.measurements))
+    return OK
+
+
+async def _part(part: str, config: Config, quick: bool, say: Say) -> AsyncGenerator[Measurement]:
+    if part == "requester":
+        for measurement in requester.measure(TOKENS_QUICK if quick else TOKENS, say):
+            yield measurement
+            await trio.lowlevel.checkpoint()  # The measuring itself keeps the loop busy; Ctrl-C is seen here.
+        return
+    say(f"making the expert {EXPERT} ready")
+    model = await trio.to_thread.run_sync(expand, EXPERT, config.cache_dir)
+    if part == "engine":
+        from swarmllm.cli.bench import engine
+
+        found = engine.measure(model, config.cache_dir, quick, say)
+    else:
+        from swarmllm.cli.bench import transport
+
+        found = transport.measure(transport.QUICK if quick else transport.FULL, model, config.cache_dir, say)
+    async with aclosing(found) as measurements:
+        async for measurement in measurements:
+            yield measurement

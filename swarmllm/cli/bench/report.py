@@ -1,0 +1,93 @@
+"""A measurement, and how people and machines see it: always beside the best value that theory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.table import Table
+
+from swarmllm.cli.output import print_record
+
+BETTER: Final = {"tokens/s": "more", "bytes": "less", "ms": "less"}
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """`ceiling` is the best value that is possible in theory, in the same unit (for bytes and times: the least); `goal` is the
+    value to reach, if one was set. `parameters` tell the case, `details` what else was seen in it (for machines alone)."""
+
+    name: str
+    value: float
+    unit: str
+    ceiling: float
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    goal: float | None = None
+    details: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """How much of what is possible was reached, 1 at best."""
+        least, most = sorted((self.value, self.ceiling))
+        above = self.value > self.ceiling if BETTER[self.unit] == "more" else self.value < self.ceiling
+        ratio = least / most if most > 0 else 0.0
+        return 1 / ratio if above and ratio > 0 else ratio
+
+    @property
+    def reached(self) -> bool | None:
+        if self.goal is None:
+            return None
+        return self.value >= self.goal if BETTER[self.unit] == "more" else self.value <= self.goal
+
+    def record(self) -> dict[str, object]:
+        found: dict[str, object] = {
+            "event": "measurement",
+            "name": self.name,
+            "value": round(self.value, 4),
+            "unit": self.unit,
+            "ceiling": round(self.ceiling, 4),
+            "ratio": round(self.ratio, 4),
+            "parameters": dict(self.parameters),
+            "details": dict(self.details),
+        }
+        if self.goal is not None:
+            found |= {"goal": round(self.goal, 4), "reached": self.reached}
+        return found
+
+
+class Report:
+    """Measurements as they come; printed at once for machines, as one table at the end for people."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self.measurements: list[Measurement] = []
+
+    def add(self, measurement: Measurement) -> None:
+        self.measurements.append(measurement)
+        if self._as_json:
+            print_record(measurement.record())
+
+
+def table(measurements: Sequence[Measurement]) -> Table:
+    shown = Table(title="measured, beside what is possible", title_justify="left", pad_edge=False)
+    shown.add_column("what")
+    shown.add_column("with", style="dim")
+    for heading in ("measured", "possible", "share"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("goal", justify="right")
+    last = ""
+    for m in measurements:
+        if last and m.name != last:
+            shown.add_section()
+        goal = (
+            ""
+            if m.goal is None
+            else f"[{'green' if m.reached else 'red'}]{'≥' if BETTER[m.unit] == 'more' else '≤'} {m.goal:.4g}[/]"
+        )
+        with_ = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in m.parameters.items())
+        shown.add_row(
+            m.name if m.name != last else "", with_, f"{m.value:.4g} {m.unit}", f"{m.ceiling:.4g}", f"{100 * m.ratio:.0f} %", goal
+        )
+        last = m.name
+    return shown

@@ -1,0 +1,145 @@
+"""What one token costs the requester itself: everything between four replies on the wire and four new requests on it.
+
+Frames are cut, decoded, and given to the real `Node`, which pools, draws and orders the next round; its orders are framed again. Only
+the network and the experts are missing: their replies were encoded beforehand, from full-vocabulary distributions of realistic shape.
+The processor time of this thread is what counts, so that other programs on the machine do not.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from statistics import median
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmllm.cli.bench.report import Measurement
+from swarmllm.core.events import Asked, Effect, Emit, Ended, GenerateOrder, Heard, PeerConnected, Received, Sampling, Send
+from swarmllm.core.node import Node, NodeConfig
+from swarmllm.messages import FRAME_MAX, NO_CONTROL, CapacityRecord, PeerId, Score, Scores
+from swarmllm.wire.codec import EXPERT_REPLIES, decode
+from swarmllm.wire.framing import FrameReader, frame
+from swarmllm.wire.identity import peer_id_of
+from swarmllm.wire.sparse import encode_logits
+
+VOCABULARY: Final = 128_256
+ENTRIES: Final = 256
+PROMPT: Final = tuple(range(1000, 1032))
+DISTRIBUTIONS: Final = 12  # Different positions, repeated; encoding them is the experts' work and not measured.
+GOAL_MS: Final = 2.0  # At K = 4.
+SEED: Final = 7
+
+
+def measure(tokens: int, say: Callable[[str], None]) -> Iterator[Measurement]:
+    """One measurement for each of K = 1, 2, 4 over an answer of `tokens` tokens."""
+    say("preparing full-vocabulary distributions")
+    lists = _encoded_lists(4)
+    for k in (1, 2, 4):
+        say(f"requester at K={k}")
+        milliseconds = _answer(k, tokens, lists)
+        goal = GOAL_MS if k == 4 else None
+        details = {"p95_ms": round(float(np.percentile(milliseconds, 95)), 3), "vocabulary": VOCABULARY, "entries": ENTRIES}
+        yield Measurement("requester's own time per token", median(milliseconds), "ms", _floor_ms(k), {"k": k}, goal, details)
+
+
+def _encoded_lists(experts: int) -> list[list[bytes]]:
+    """`[expert][position]` sparse lists: a common Zipf-like ranking for each position, and each expert's own deviation."""
+    rng = np.random.default_rng(SEED)
+    ranks = -1.1 * np.log(np.arange(1, VOCABULARY + 1, dtype=np.float32))
+    found: list[list[bytes]] = [[] for _ in range(experts)]
+    for _ in range(DISTRIBUTIONS):
+        common = ranks[rng.permutation(VOCABULARY)] + rng.normal(0, 1.0, VOCABULARY).astype(np.float32)
+        for own in found:
+            logits = common + rng.normal(0, 0.5, VOCABULARY).astype(np.float32)
+            own.append(encode_logits(logits.astype(np.float32), ENTRIES, 0))
+    return found
+
+
+def _node(experts: int) -> tuple[Node, list[PeerId]]:
+    """A pure requester that knows `experts` connected experts."""
+    fingerprint = sha256(b"vocabulary").digest()
+    own, *peers = [peer_id_of(sha256(bytes([i])).digest()) for i in range(experts + 1)]
+    node = Node(NodeConfig(vocab_fingerprint=fingerprint), own, 1, random.Random(SEED))
+    for i, peer in enumerate(peers):
+        node.handle(PeerConnected(peer), 0.0)
+        record = CapacityRecord(
+            boot=1,
+            seq=1,
+            model=f"expert-{i}",
+            model_digest=sha256(peer.encode()).digest(),
+            vocab_fingerprint=fingerprint,
+            n_params=1,
+            context_max=1 << 16,
+            rate=16 * 100,
+            queue_depth=0,
+            sessions_free=16,
+            sessions_max=16,
+            domains=(),
+            addrs=(),
+            ctl_digest=NO_CONTROL,
+        )
+        node.handle(Heard(peer, record), 0.0)
+    return node, peers
+
+
+def _answer(k: int, tokens: int, lists: list[list[bytes]]) -> list[float]:
+    """Milliseconds of each token of one answer, the first one (which brings the prompt) left out."""
+    node, peers = _node(k)
+    order = GenerateOrder(
+        PROMPT,
+        k=k,
+        extra=0,
+        max_tokens=tokens + 1,
+        sampling=Sampling(temperature=0.8, top_p=0.95, seed=SEED),
+        vocab_size=VOCABULARY,
+    )
+    now, took = 1.0, []
+    effects = node.handle(Asked(1, order), now)
+    readers = {peer: FrameReader(FRAME_MAX) for peer in peers}
+    for position in range(tokens + 1):
+        replies = [
+            (e.peer, frame(_reply(e.message, lists[peers.index(e.peer)][position % DISTRIBUTIONS]))) for e in _scores(effects)
+        ]
+        assert len(replies) == k, f"{len(replies)} experts were asked where {k} should be"
+        now += 0.01
+        began = time.thread_time()
+        effects = []
+        for peer, data in replies:
+            for whole in readers[peer].feed(data):
+                message = decode(whole, EXPERT_REPLIES)
+                assert isinstance(message, Scores)
+                effects += node.handle(Received(peer, message, len(data)), now)
+        sent = [frame(e.message) for e in effects if isinstance(e, Send)]
+        took.append((time.thread_time() - began) * 1000)
+        assert sent
+    assert any(isinstance(e, Emit) and isinstance(e.event, Ended) and e.event.reason == "length" for e in effects)
+    return took[1:]
+
+
+def _scores(effects: list[Effect]) -> Iterator[Send]:
+    return (e for e in effects if isinstance(e, Send) and isinstance(e.message, Score))
+
+
+def _reply(request: object, sparse: bytes) -> Scores:
+    assert isinstance(request, Score)
+    evidence = (2048).to_bytes(2, "big") * len(request.targets)
+    return Scores(request.session, request.round, request.epoch, (sparse,) * len(request.answer), evidence, 0, 5000, NO_CONTROL)
+
+
+def _floor_ms(k: int) -> float:
+    """The least that any requester must do, as a few numpy calls on the same machine: merge K lists of 256 entries and draw one."""
+    rng = np.random.default_rng(SEED)
+    ids = [np.sort(rng.choice(VOCABULARY, ENTRIES, replace=False)).astype(np.int32) for _ in range(k)]
+    values: list[npt.NDArray[np.float32]] = [rng.random(ENTRIES, np.float32) for _ in range(k)]
+    took = []
+    for _ in range(200):
+        began = time.thread_time()
+        together, where = np.unique(np.concatenate(ids), return_inverse=True)
+        mass = np.bincount(where, weights=np.exp(np.concatenate(values)), minlength=len(together))
+        np.searchsorted(np.cumsum(mass), mass.sum() / 2)
+        took.append((time.thread_time() - began) * 1000)
+    return median(took)

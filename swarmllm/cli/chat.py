@@ -1,0 +1,156 @@
+"""`swarmllm chat`: write a text together, turn by turn. Ctrl-C stops an answer, Ctrl-D ends.
+
+The experts continue text and know nothing of turns, so the prompt of each answer is everything so far. The line editor needs the main
+thread (and signals reach only that one), so the event loop with the node runs in another.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import replace
+from types import FrameType
+from typing import Final, NoReturn
+
+import trio
+
+from swarmllm.cli.generate import ShownAnswer
+from swarmllm.cli.guard import OK
+from swarmllm.cli.output import complain, notice, people
+from swarmllm.cli.voice import Voice, open_voice
+from swarmllm.errors import SwarmError, UsageError
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.generation import Wish
+
+PROMPT: Final = "> "
+LEAVE_S: Final = 4.0  # For the node to say goodbye; it takes under 2 s.
+SHORTEN_MIN: Final = 400  # Characters; a shorter text that is refused is refused for another reason than its length.
+
+
+class _Loop:
+    """The event loop in its thread, with the voice in it. Every method is for the main thread."""
+
+    def __init__(self, config: Config, *, local: bool, verbose: bool) -> None:
+        self._config = config
+        self._local = local
+        self._verbose = verbose
+        self._ready = threading.Event()
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._leave: trio.Event | None = None
+        self._voice: Voice | None = None
+        self._failure: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="swarmllm-chat", daemon=True)
+
+    def start(self) -> None:
+        """Returns when answers can be asked for; raises what kept the node from starting."""
+        self._thread.start()
+        self._ready.wait()
+        self._raise()
+
+    def answer(self, wish: Wish) -> str:
+        """The text of one answer; KeyboardInterrupt ends it early and what came until then is returned."""
+        done, scope = threading.Event(), trio.CancelScope()
+        found: list[ShownAnswer] = []
+        self._soon(wish, scope, done, found)
+        while not done.is_set():
+            try:
+                done.wait()
+            except KeyboardInterrupt:
+                assert self._token is not None
+                self._token.run_sync_soon(scope.cancel)
+                notice("")
+        self._raise()
+        return found[0].text if found else ""
+
+    def leave(self) -> None:
+        if self._token is not None and self._leave is not None and self._thread.is_alive():
+            self._token.run_sync_soon(self._leave.set)
+            self._thread.join(LEAVE_S)
+
+    def _raise(self) -> None:
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _run(self) -> None:
+        try:
+            trio.run(self._main)
+        except BaseException as failure:  # noqa: BLE001  Carried over to the main thread, which raises it.
+            self._failure = failure
+        self._ready.set()
+
+    async def _main(self) -> None:
+        self._token, self._leave = trio.lowlevel.current_trio_token(), trio.Event()
+        async with open_voice(self._config, local=self._local) as voice, trio.open_nursery() as nursery:
+            self._voice, self._nursery = voice, nursery
+            self._ready.set()
+            await self._leave.wait()
+            nursery.cancel_scope.cancel()
+
+    def _soon(self, wish: Wish, scope: trio.CancelScope, done: threading.Event, found: list[ShownAnswer]) -> None:
+        voice, token = self._voice, self._token
+        assert voice is not None
+        assert token is not None
+
+        async def body() -> None:
+            try:
+                with scope:
+                    found.append(ShownAnswer(voice, people(), verbose=self._verbose))
+                    await found[0].run(wish)
+            except (SwarmError, OSError) as failure:
+                self._failure = failure
+            finally:
+                done.set()
+
+        token.run_sync_soon(lambda: self._nursery.start_soon(body))
+
+
+def chat(config: Config, wish: Wish, *, verbose: bool, local: bool) -> int:
+    wish.sampling()
+    signal.signal(signal.SIGTERM, _terminate)
+    loop = _Loop(config, local=local, verbose=verbose)
+    loop.start()
+    notice("Write the beginning of a text, and the experts continue it. They see all of it. Ctrl-C stops an answer, Ctrl-D ends.")
+    try:
+        _turns(loop, wish)
+    finally:
+        loop.leave()
+    return OK
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _turns(loop: _Loop, wish: Wish) -> None:
+    import readline  # noqa: F401  Gives `input` its line editing and its history, where the system has it.
+
+    text = ""
+    while True:
+        try:
+            said = input(PROMPT)
+        except EOFError:
+            notice("")
+            return
+        except KeyboardInterrupt:
+            notice("(Ctrl-D ends)")
+            continue
+        if not said and not text:
+            continue  # There is nothing to continue yet.
+        text = _continued(loop, replace(wish, prompt=text + said))
+
+
+def _continued(loop: _Loop, wish: Wish) -> str:
+    """The prompt and its answer. When the text no longer fits into any expert, its beginning is left out."""
+    while True:
+        try:
+            return wish.prompt + loop.answer(wish)
+        except UsageError as fault:
+            if len(wish.prompt) < SHORTEN_MIN:
+                complain(str(fault))
+                return wish.prompt
+            notice("(The text no longer fits; its older half is left out from here on.)")
+            wish = replace(wish, prompt=wish.prompt[len(wish.prompt) // 2 :])
+        except SwarmError as fault:
+            complain(str(fault))
+            return wish.prompt

@@ -1,0 +1,216 @@
+"""The single checks of `swarmllm doctor`: each takes the settings, looks at one thing, and returns what it found."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Final, Literal
+
+from swarmllm.adapters.datadir import DataDir, holder_of
+from swarmllm.cli.output import size
+from swarmllm.runtime.config import Config
+
+PACKAGES: Final = (
+    "swarmllm",
+    "libp2p",
+    "trio",
+    "llama-cpp-python",
+    "numpy",
+    "tokenizers",
+    "gguf",
+    "llama-models",
+    "cryptography",
+    "msgpack",
+    "typer",
+    "rich",
+)
+STATE_BYTES_MIN: Final = 10_000_000  # Key, peers and sockets are small; less than this is a disk about to be full.
+CACHE_BYTES_MIN: Final = 200_000_000  # Two expanded demo experts and the vocabulary's tables.
+MEMORY_BYTES_MIN: Final = 1_000_000_000  # A node with a demo expert takes about half of that.
+MDNS_GROUP, MDNS_PORT = "224.0.0.251", 5353  # RFC 6762
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    level: Literal["ok", "warn", "fail"]
+    found: str
+    remedy: str = ""
+
+
+def python(config: Config) -> Verdict:
+    return Verdict("ok", f"{platform.python_version()} ({platform.python_implementation()}) at {sys.executable}")
+
+
+def platform_(config: Config) -> Verdict:
+    found = f"{platform.system()} {platform.release()} on {platform.machine()}, {usable_cores()} cores"
+    if platform.system() not in {"Linux", "Darwin"}:
+        return Verdict("warn", found, "only Linux and macOS are tested")
+    return Verdict("ok", found)
+
+
+def usable_cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # Not on macOS.
+        return os.cpu_count() or 1
+
+
+def packages(config: Config) -> Verdict:
+    versions, missing = [], []
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            missing.append(name)
+    if missing:
+        return Verdict("fail", f"missing: {', '.join(missing)}", "reinstall swarmllm with pip")
+    return Verdict("ok", ", ".join(versions))
+
+
+def memory(config: Config) -> Verdict:
+    import psutil
+
+    found = psutil.virtual_memory()
+    text = f"{size(found.available)} free of {size(found.total)}"
+    if found.available < MEMORY_BYTES_MIN:
+        return Verdict("warn", text, "close other programs, or use a small model with --context and --sessions low")
+    return Verdict("ok", text)
+
+
+def llama_cpp(config: Config) -> Verdict:
+    from llama_cpp import llama_cpp as api
+
+    offload = "GPU offload" if api.llama_supports_gpu_offload() else "no GPU offload"
+    features = api.llama_print_system_info().decode(errors="replace")
+    wanted = [part.split("=")[0].strip() for part in features.replace(":", "|").split("|") if part.strip().endswith("= 1")]
+    return Verdict("ok", f"llama-cpp-python {metadata.version('llama-cpp-python')}: {offload}, {' '.join(wanted)}")
+
+
+def vocabulary(config: Config) -> Verdict:
+    from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
+
+    text = load_vocabulary(config.cache_dir)
+    found = text.fingerprint.hex()
+    if found != LLAMA3_FINGERPRINT:
+        return Verdict(
+            "fail", f"{text.size} tokens, fingerprint {found[:16]}…, which is not LLaMA-3's", "reinstall llama-models with pip"
+        )
+    return Verdict("ok", f"LLaMA-3, {text.size} tokens, fingerprint {found[:16]}…")
+
+
+def demo_experts(config: Config) -> Verdict:
+    from swarmllm.adapters.llama.demo import bundled
+
+    cards = bundled()
+    if not cards:
+        return Verdict("fail", "none are bundled", "reinstall swarmllm; the package is incomplete")
+    return Verdict("ok", ", ".join(card.name for card in cards))
+
+
+def data_folder(config: Config) -> Verdict:
+    return _folder(config.data_dir, STATE_BYTES_MIN, "--data-dir")
+
+
+def cache_folder(config: Config) -> Verdict:
+    return _folder(config.cache_dir, CACHE_BYTES_MIN, "--cache-dir")
+
+
+def _folder(path: Path, wanted_bytes: int, flag: str) -> Verdict:
+    there = path
+    while not there.exists() and there != there.parent:
+        there = there.parent  # It will be made on first use; what counts is whether it can be.
+    note = "" if there == path else " (made on first use)"
+    if not there.is_dir():
+        return Verdict("fail", f"{there} is not a folder", f"move it away, or choose another folder with {flag}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Verdict(
+            "fail", f"{path} cannot be written", f"correct the permissions of {there}, or choose another folder with {flag}"
+        )
+    free = shutil.disk_usage(there).free
+    if free < wanted_bytes:
+        return Verdict(
+            "fail",
+            f"{path}: only {size(free)} free, {size(wanted_bytes)} wanted",
+            f"free some space, or choose another folder with {flag}",
+        )
+    return Verdict("ok", f"{path}{note}, {size(free)} free")
+
+
+def key(config: Config) -> Verdict:
+    from swarmllm.adapters.keyfile import load_or_create_key
+
+    path = DataDir(config.data_dir).key_file
+    if not os.path.lexists(path):
+        return Verdict("ok", "none yet; the first start makes one")
+    return Verdict("ok", f"{load_or_create_key(path).peer}")
+
+
+def running_node(config: Config) -> Verdict:
+    holder = holder_of(config.data_dir)
+    if holder is None:
+        return Verdict("ok", "none on this data folder (swarmllm join starts one)")
+    return Verdict("ok", f"process {holder or '(unknown)'} holds {config.data_dir}")
+
+
+def port(config: Config) -> Verdict:
+    if config.port == 0:
+        return Verdict("ok", "any free port")
+    family = socket.AF_INET6 if ":" in config.listen_host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As servers do: a connection that lingers is no obstacle.
+        try:
+            probe.bind((config.listen_host, config.port))
+        except OSError as error:
+            return Verdict(
+                "warn",
+                f"{config.listen_host}:{config.port} is taken ({error.strerror})",
+                "nothing: the next free port will be used; --port chooses another",
+            )
+    return Verdict("ok", f"{config.listen_host}:{config.port} is free")
+
+
+def lan_addresses() -> list[tuple[str, str]]:
+    """(interface, IPv4 address) of every interface that is up and is not loopback."""
+    import psutil
+
+    up = {name for name, state in psutil.net_if_stats().items() if state.isup}
+    return [
+        (name, address.address)
+        for name, addresses in sorted(psutil.net_if_addrs().items())
+        for address in addresses
+        if name in up and address.family == socket.AF_INET and not address.address.startswith("127.")
+    ]
+
+
+def interfaces(config: Config) -> Verdict:
+    found = lan_addresses()
+    if not found:
+        return Verdict("warn", "loopback only", "connect to a network to join others; demo works without")
+    return Verdict("ok", ", ".join(f"{name} {address}" for name, address in found))
+
+
+def lan_discovery(config: Config) -> Verdict:
+    if not config.lan:
+        return Verdict("ok", "switched off (--no-lan or lan = false)")
+    remedy = "name a peer with --peer; allow UDP port 5353 and multicast in the firewall for LAN discovery"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(socket, "SO_REUSEPORT"):
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind(("", MDNS_PORT))
+            probe.setsockopt(
+                socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, struct.pack("4sl", socket.inet_aton(MDNS_GROUP), socket.INADDR_ANY)
+            )
+        except OSError as error:
+            return Verdict("warn", f"multicast DNS is not possible here ({error.strerror})", remedy)
+    if not lan_addresses():
+        return Verdict("warn", "multicast DNS works, but there is no network besides loopback", remedy)
+    return Verdict("ok", f"multicast DNS group {MDNS_GROUP}:{MDNS_PORT} can be joined")

@@ -1,0 +1,289 @@
+"""Four equal nodes on this machine, as real as they get: processes of their own, with keys, data folders and experts of their own.
+
+Every sentence that the demo says of itself is a check on what the processes reported or on the processes themselves; it exits 0 only
+if each of them held. Each wait ends by itself, and nothing that was started here outlives it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import psutil
+import trio
+
+from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
+from swarmllm.cli.demo_view import DemoView, known
+from swarmllm.cli.experts import expand_bundled
+from swarmllm.cli.guard import run
+from swarmllm.cli.output import people
+from swarmllm.cli.processes import Fleet, NodeProcess, is_alive, kill_all, open_fleet
+from swarmllm.cli.rounds import RoundTable, mean_bytes, uses
+from swarmllm.cli.stranger import providers
+from swarmllm.errors import LocalError
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.control_socket import ask, asking
+from swarmllm.runtime.records import Record
+
+NODES: Final = 4
+K: Final = 3
+START_S: Final = 90.0  # Four nodes load at once; on two busy cores that takes a fifth of this.
+MEET_S: Final = 45.0
+DHT_S: Final = 20.0
+ANSWER_S: Final = 90.0
+NOTICE_S: Final = 15.0  # A killed process resets its connections at once; a silent peer is noticed after 6 s.
+FIRST_PROMPT, FIRST_TOKENS = "It was a dark night, and the old man", 32
+SECOND_PROMPT, SECOND_TOKENS = "She looked out of the window and", 40
+KILL_AFTER: Final = 12  # Tokens of the second answer.
+AFTER_KILL: Final = 8  # Tokens that must have come after it, or the answer was not caught in its middle.
+ATTEMPTS: Final = 3  # A model may end its text early by itself; then another seed is drawn.
+BYTES_MAX: Final = 500  # Per expert and token.
+SAMPLING: Final = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
+
+
+def demo(config: Config, *, as_json: bool, keep: bool) -> int:
+    view = DemoView(people(), as_json=as_json)
+    fleets: list[Fleet] = []
+    folder = Path(tempfile.mkdtemp(prefix="swarmllm-demo-"))
+    try:
+        return run(lambda: _story(config, view, folder, fleets), at_force=lambda: kill_all(fleets))
+    finally:
+        if keep:
+            view.say(f"The nodes' folders and logs are in {folder}", "dim")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Fleet]) -> int:
+    began = trio.current_time()
+    view.say(
+        "[bold]Four nodes on this machine[/], each a process with its own identity, data folder and expert; none is in charge."
+    )
+    view.say("Their experts are tiny, for demonstration: they know how prose or code sounds, and nothing else.", "dim")
+    experts = await expand_bundled(config.cache_dir, view.console if not view.as_json else None)
+    cast = choose_cast(experts)
+    swarm = f"demo-{secrets.token_hex(4)}"  # Apart from any other demo on this machine.
+    async with open_fleet(folder) as fleet:
+        fleets.append(fleet)
+        bootstrap = await _start(config, view, fleet, cast, swarm)
+        await _meet(view, fleet.nodes, bootstrap, swarm)
+        speaker, others = fleet.nodes[2], [n for n in fleet.nodes if n is not fleet.nodes[2]]
+        view.rounds = RoundTable({n.peer: f"{n.name[-1]} {e}" for n, e in zip(fleet.nodes, cast, strict=True)}, speaker.peer)
+        await _first_answer(view, speaker)
+        workers = [worker for node in fleet.nodes for worker in node.workers()]
+        victim = await _second_answer(view, speaker, others)
+        await _survivors(view, [n for n in fleet.nodes if n is not victim], victim)
+        await _farewell(view, fleet, victim, workers)
+    return 0 if view.summary(trio.current_time() - began) else 1
+
+
+def choose_cast(bundled: Sequence[str]) -> list[str]:
+    """Four different experts if there are as many; otherwise the first one several times, because the prompts are its kind of text."""
+    if not bundled:
+        raise LocalError("no demo experts are bundled with this installation; reinstall swarmllm")
+    names = sorted(bundled, key=lambda name: (name != "prose", name))[:NODES]
+    return [*names, *([names[0]] * (NODES - len(names)))]
+
+
+# --- coming to life ------------------------------------------------------------------------------------------------------------
+
+
+async def _start(config: Config, view: DemoView, fleet: Fleet, cast: Sequence[str], swarm: str) -> str:
+    """The first node is told nothing; the others are told its address, which is returned, and nothing else."""
+    view.chapter("they start and find each other")
+    common = [
+        "--swarm",
+        swarm,
+        "--cache-dir",
+        str(config.cache_dir),
+        "--no-lan",
+        "--listen",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--threads",
+        "1",
+    ]
+    with view.board(fleet.nodes, cast):
+        first = await fleet.start("node 1", [*common, "--model", f"demo:{cast[0]}"])
+        bootstrap = str((await first.wait_for("listening", START_S))["addrs"][0])
+        for i, expert in enumerate(cast[1:], start=2):
+            await fleet.start(f"node {i}", [*common, "--model", f"demo:{expert}", "--peer", bootstrap])
+        for node in fleet.nodes:
+            await node.wait_for("ready", START_S)
+        for node in fleet.nodes:
+            for kind in ("peer", "expert"):
+                await _found_others(node, kind)
+    peers = {node.peer for node in fleet.nodes}
+    keys = {key.read_bytes() for node in fleet.nodes if (key := node.folder / "identity.pem").is_file()}
+    real = len(peers) == len(keys) == len({n.pid for n in fleet.nodes}) == NODES
+    view.checked("four_processes", real, f"{len(peers)} identities, {len(keys)} data folders with a key")
+    return bootstrap
+
+
+async def _found_others(node: NodeProcess, kind: str) -> None:
+    """Until the node has reported the three other peers, or experts."""
+    with trio.move_on_after(MEET_S):
+        while len(known(node, kind)) < NODES - 1:
+            await node.change()
+        return
+    raise LocalError(
+        f"{node.name} found {len(known(node, kind))} of {NODES - 1} other {kind}s within {MEET_S:.0f} s{node.last_words()}"
+    )
+
+
+async def _meet(view: DemoView, nodes: Sequence[NodeProcess], bootstrap: str, swarm: str) -> None:
+    """What each node says of the others when asked, and what the DHT says to a stranger."""
+    everybody = {node.peer for node in nodes}
+    seen, experts, told = [], [], []
+    for node in nodes:
+        status = await ask(node.folder, "status")
+        rows = {row["peer"]: row for row in (await ask(node.folder, "experts"))["experts"]}
+        seen.append(set(status["peers"]) == everybody - {node.peer})
+        experts.append(set(rows) == everybody)
+        told.append(all(row["sessions_max"] > 0 and row["context_max"] > 0 for peer, row in rows.items() if peer != node.peer))
+    view.checked("everybody_sees_everybody", all(seen), f"{sum(seen)} of {NODES} are connected to the others")
+    view.checked("everybody_knows_four_experts", all(experts), f"{sum(experts)} of {NODES} list all of them")
+    view.checked("capacity_is_gossiped", all(told), f"{sum(told)} of {NODES} hold the others' signed records")
+    with view.waiting("a stranger who knows one address asks the DHT"):
+        found = await providers(bootstrap, swarm, bytes.fromhex(LLAMA3_FINGERPRINT), everybody, DHT_S)
+    detail = f"a stranger with one address was told of {len(found)}"
+    view.checked("dht_names_the_experts", found == everybody, detail)
+
+
+# --- speaking ------------------------------------------------------------------------------------------------------------------
+
+
+async def _answer(
+    view: DemoView, speaker: NodeProcess, prompt: str, tokens: int, seed: int, seen: Callable[[Record], None]
+) -> tuple[list[Record], Record]:
+    """One answer through the node's own socket: its token records and its end. `seen` is called with each token as it comes."""
+    request = {"prompt": prompt, "k": K, "extra": 1, "max_tokens": tokens, "seed": seed, **SAMPLING}
+    found: list[Record] = []
+    with trio.move_on_after(ANSWER_S):
+        async with asking(speaker.folder, "generate", **request) as records:
+            async for record in records:
+                if record["event"] == "token":
+                    found.append(record)
+                    view.token(record)
+                    seen(record)
+                    continue
+                view.other(record)
+                if record["event"] == "end":
+                    return found, record
+        raise LocalError(f"{speaker.name} hung up after {len(found)} tokens{speaker.last_words()}")
+    raise LocalError(
+        f"{speaker.name} did not finish its answer within {ANSWER_S:.0f} s: {len(found)} tokens came{speaker.last_words()}"
+    )
+
+
+def _is_whole(tokens: Sequence[Record], end: Record) -> bool:
+    """Every token once, in order, and the end in accordance with them."""
+    in_order = [t["index"] for t in tokens] == list(range(len(tokens)))
+    same_text = end["text"] == "".join(t["text"] for t in tokens)
+    return in_order and same_text and end["tokens"] == len(tokens) > 0 and end["reason"] in {"length", "eos"}
+
+
+async def _first_answer(view: DemoView, speaker: NodeProcess) -> None:
+    view.chapter(f"{speaker.name} asks: {K} of {NODES} experts decide every token together")
+    view.legend()
+    view.say(f"  “{FIRST_PROMPT}”\n", "bold")
+    tokens, end = await _answer(view, speaker, FIRST_PROMPT, FIRST_TOKENS, 1, lambda _: None)
+    view.text(FIRST_PROMPT, end, tokens, speaker.peer)
+    view.checked("first_answer_is_whole", _is_whole(tokens, end), f"{len(tokens)} tokens, ended by {end['reason']}")
+    full = [t for t in tokens if t["k"] == K and len({u["peer"] for u in uses(t)}) == K]
+    view.checked(
+        "three_experts_for_each_token",
+        len(full) == len(tokens),
+        f"{len(full)} of {len(tokens)} tokens, by {K} different experts",
+    )
+    timed = [t for t in tokens if t["round_ms"] > 0 and all(u["bytes"] > 0 for u in uses(t) if u["peer"] != speaker.peer)]
+    view.checked(
+        "time_and_bytes_of_each_round",
+        len(timed) == len(tokens),
+        f"{len(timed)} of {len(tokens)} rounds report both",
+    )
+    mean = mean_bytes(tokens, speaker.peer)
+    view.checked("few_bytes", 0 < mean < BYTES_MAX, f"{mean:.0f} per expert and token, below {BYTES_MAX}")
+
+
+async def _second_answer(view: DemoView, speaker: NodeProcess, others: Sequence[NodeProcess]) -> NodeProcess:
+    """Kill an expert that has a part in the answer, in the middle of it."""
+    view.chapter(f"{speaker.name} asks again, and one of its experts is killed meanwhile")
+    view.say(f"  “{SECOND_PROMPT}”\n", "bold")
+    for seed in range(1, ATTEMPTS + 1):
+        killed: list[tuple[NodeProcess, int]] = []
+
+        def watch(token: Record, killed: list[tuple[NodeProcess, int]] = killed) -> None:
+            if token["index"] + 1 < KILL_AFTER or killed:
+                return
+            helping = {u["peer"] for u in uses(token)}
+            victim = next(n for n in others if n.peer in helping)  # Node 1 if it can be: the one that the others began with.
+            victim.send(signal.SIGKILL)
+            killed.append((victim, token["index"]))
+            view.killed(victim)
+
+        tokens, end = await _answer(view, speaker, SECOND_PROMPT, SECOND_TOKENS, seed, watch)
+        if killed:
+            break
+        view.say("  (the experts ended their text early; once more)\n", "dim")
+    else:
+        raise LocalError(f"in {ATTEMPTS} attempts no answer was longer than {KILL_AFTER} tokens, so none could be interrupted")
+    victim, at = killed[0]
+    view.text(SECOND_PROMPT, end, tokens, speaker.peer)
+    with trio.move_on_after(NOTICE_S):
+        await victim.process.wait()
+    view.checked(
+        "an_expert_was_killed",
+        victim.process.returncode == -signal.SIGKILL,
+        f"SIGKILL to {victim.name} after token {at}",
+    )
+    later = [t for t in tokens if t["index"] > at]
+    last = max((t["index"] for t in tokens if victim.peer in {u["peer"] for u in uses(t)}), default=-1)
+    view.checked(
+        "killed_in_the_middle",
+        len(later) >= AFTER_KILL and last < len(tokens) - 1,
+        f"{len(later)} more tokens, the last {len(tokens) - 1 - last} without it",
+    )
+    view.checked(
+        "second_answer_is_whole",
+        _is_whole(tokens, end),
+        f"{len(tokens)} tokens, none lost or doubled",
+    )
+    return victim
+
+
+# --- afterwards ----------------------------------------------------------------------------------------------------------------
+
+
+async def _survivors(view: DemoView, survivors: Sequence[NodeProcess], victim: NodeProcess) -> None:
+    noticed = []
+    with trio.move_on_after(NOTICE_S):
+        for node in survivors:
+            while victim.peer in known(node, "peer"):
+                await node.change()
+            noticed.append(node.name)
+    view.checked(
+        "the_others_noticed",
+        len(noticed) == len(survivors),
+        f"{len(noticed)} of {len(survivors)} report that {victim.name} is gone",
+    )
+
+
+async def _farewell(view: DemoView, fleet: Fleet, victim: NodeProcess, workers: Sequence[psutil.Process]) -> None:
+    """Stop the rest as Ctrl-C would, and see that no process of theirs is left, the killed node's worker included."""
+    codes = await fleet.leave([n for n in fleet.nodes if n is not victim])
+    view.checked(
+        "clean_farewell", set(codes.values()) == {0}, "exit codes: " + ", ".join(f"{name} {code}" for name, code in codes.items())
+    )
+    left = list(workers)
+    with trio.move_on_after(NOTICE_S):
+        while left := [worker for worker in left if is_alive(worker)]:  # noqa: ASYNC110  They are no children of ours, and tell nobody.
+            await trio.sleep(0.05)
+    found = f"all {len(workers)} worker processes are gone" if not left else f"still there: {sorted(w.pid for w in left)}"
+    view.checked("nothing_left_running", bool(workers) and not left, found)

@@ -1,0 +1,91 @@
+"""Everything that a node needs, looked at one by one: what bug reports paste, and what to do about what is missing.
+
+A check looks and changes nothing. It raises for nothing that it examines: whatever goes wrong inside one is that check's finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from rich.table import Table
+from rich.text import Text
+
+from swarmllm.cli import checks
+from swarmllm.cli.output import people, print_record
+from swarmllm.errors import SwarmError
+from swarmllm.runtime.config import Config
+
+MARKS: Final = {"ok": "[green]ok[/]  ", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`found` is a fact, `remedy` what to do about it (empty if nothing)."""
+
+    name: str
+    level: Literal["ok", "warn", "fail"]
+    found: str
+    remedy: str = ""
+
+
+Check = Callable[[Config], checks.Verdict]
+
+CHECKS: Final[tuple[tuple[str, Check], ...]] = (
+    ("python", checks.python),
+    ("platform", checks.platform_),
+    ("packages", checks.packages),
+    ("memory", checks.memory),
+    ("llama.cpp", checks.llama_cpp),
+    ("vocabulary", checks.vocabulary),
+    ("demo experts", checks.demo_experts),
+    ("data folder", checks.data_folder),
+    ("cache folder", checks.cache_folder),
+    ("key", checks.key),
+    ("running node", checks.running_node),
+    ("port", checks.port),
+    ("interfaces", checks.interfaces),
+    ("LAN discovery", checks.lan_discovery),
+)
+
+
+def _look(name: str, check: Check, config: Config) -> Finding:
+    try:
+        verdict = check(config)
+    except SwarmError as fault:
+        return Finding(name, "fail", str(fault))
+    except Exception as fault:  # noqa: BLE001  Doctor is run when things are broken: a check that breaks has found something.
+        return Finding(
+            name, "fail", f"{type(fault).__name__}: {fault}", "reinstall swarmllm; if that does not help, please report this line"
+        )
+    return Finding(name, verdict.level, verdict.found, verdict.remedy)
+
+
+def examine(config: Config, *, as_json: bool) -> int:
+    """Exit code 1 if anything failed; warnings are fine."""
+    console = people()
+    failed = warned = 0
+    for name, check in CHECKS:
+        finding = _look(name, check, config)
+        failed += finding.level == "fail"
+        warned += finding.level == "warn"
+        if as_json:
+            print_record(
+                {"event": "diagnosis", "name": name, "level": finding.level, "found": finding.found, "remedy": finding.remedy}
+            )
+            continue
+        row = Table.grid(padding=(0, 2))
+        row.add_column(width=4)
+        row.add_column(width=13, style="bold")
+        row.add_row(MARKS[finding.level], name, Text(finding.found))
+        if finding.remedy:
+            row.add_row("", "", Text(f"→ {finding.remedy}", style="cyan"))
+        console.print(row)
+    if as_json:
+        print_record({"event": "summary", "ok": failed == 0, "failed": failed, "warned": warned})
+    elif failed:
+        console.print(f"\n[red]{failed} of {len(CHECKS)} checks failed.[/]")
+    else:
+        console.print(f"\n[green]A node can run here{f' ({warned} warnings)' if warned else ''}.[/]")
+    return 1 if failed else 0

@@ -1,0 +1,87 @@
+"""`swarmllm generate`: the answer's text on standard output as it comes, everything else on standard error."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+
+from swarmllm.cli.guard import OK, run
+from swarmllm.cli.output import notice, people, print_record_async, write_stdout_async
+from swarmllm.cli.rounds import line_of
+from swarmllm.cli.voice import Voice, open_voice
+from swarmllm.errors import HaltedError, LocalError, UsageError
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.generation import PROMPT_BYTES_MAX, Wish
+from swarmllm.runtime.records import Record
+
+
+def read_prompt(argument: str) -> str:
+    """The argument, or all of standard input for `-`."""
+    if argument != "-":
+        return argument
+    data = sys.stdin.buffer.read(PROMPT_BYTES_MAX + 1)
+    try:
+        return data.decode()
+    except UnicodeDecodeError as fault:
+        raise UsageError(f"standard input is not UTF-8 text (byte {fault.start}); convert it first") from fault
+
+
+def generate(config: Config, wish: Wish, *, as_json: bool, verbose: bool, local: bool) -> int:
+    wish.check()  # Before anything is loaded or connected.
+    wish.sampling()
+
+    async def body() -> int:
+        async with open_voice(config, local=local) as voice:
+            await ShownAnswer(voice, people(), as_json=as_json, verbose=verbose).run(wish)
+        return OK
+
+    return run(body)
+
+
+class ShownAnswer:
+    """One answer as a person or a program sees it; `text` is what was shown so far."""
+
+    def __init__(self, voice: Voice, console: Console, *, as_json: bool = False, verbose: bool = False) -> None:
+        self.text = ""
+        self._voice = voice
+        self._console = console
+        self._as_json = as_json
+        self._verbose = verbose
+        # Rows of rounds and the text would mix on one screen; then the text, which the rows show too, comes at the end.
+        self._holds_text = verbose and sys.stdout.isatty() and sys.stderr.isatty()
+
+    async def run(self, wish: Wish) -> None:
+        """Show it to its end. UsageError, LocalError or HaltedError, in the node's words, if it did not get there."""
+        async with self._voice.answering(wish) as records:
+            async for record in records:
+                await self._show(record)
+
+    async def _show(self, record: Record) -> None:
+        if self._as_json:
+            await print_record_async(record)
+        match record["event"]:
+            case "token" | "text":
+                self.text += record["text"]
+                if not self._as_json and not self._holds_text:
+                    await write_stdout_async(record["text"])
+                if self._verbose and record["event"] == "token":
+                    self._console.print(line_of(record, self._voice.peer), soft_wrap=True)
+            case "notice":
+                notice(record["text"])
+            case "end":
+                await self._end(record)
+            case _:
+                return  # A newer node may tell more than we know how to show.
+
+    async def _end(self, record: Record) -> None:
+        if not self._as_json and (self.text or record["reason"] not in {"error", "halted"}):
+            await write_stdout_async(self.text + "\n" if self._holds_text else "\n")
+        if self._verbose:
+            speed = f"{record['tokens']} tokens in {record['seconds']:.1f} s ({record['tokens_per_s']:.1f} tokens/s)"
+            notice(f"{speed}, {record['bytes_per_expert_per_token']:.0f} bytes per expert and token, seed {record['seed']}")
+        match record["reason"]:
+            case "halted":
+                raise HaltedError(record.get("error") or "the swarm is halted; swarmllm status shows by whom")
+            case "error" | "cancelled" as reason:
+                raise LocalError(record.get("error") or f"the answer ended early ({reason})")

@@ -1,0 +1,102 @@
+"""What the running node says of itself and of the swarm, as tables for people."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from swarmllm.cli.guard import OK, run
+from swarmllm.cli.output import ago, count, people, print_record, short_peer
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.control_socket import ask
+from swarmllm.runtime.records import Record
+
+
+def show_status(config: Config, *, as_json: bool) -> int:
+    record = _asked(config, "status")
+    if as_json:
+        print_record(record)
+    else:
+        people().print(status_view(record))
+    return OK
+
+
+def show_experts(config: Config, *, as_json: bool) -> int:
+    record = _asked(config, "experts")
+    if as_json:
+        print_record(record)
+    else:
+        people().print(experts_table(record.get("experts") or [], float(record["time"])))
+    return OK
+
+
+def _asked(config: Config, op: str) -> Record:
+    found: list[Record] = []
+
+    async def body() -> int:
+        found.append(await ask(config.data_dir, op))
+        return OK
+
+    run(body)
+    return found[0]
+
+
+def status_view(record: Record) -> RenderableType:
+    if record.get("state") == "starting":
+        return "The node is still loading its expert."
+    model, load = record.get("model"), record.get("load")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")  # An address that is cut cannot be pasted.
+    table.add_row("node", f"{short_peer(record['peer'])} in the swarm “{record['swarm']}”, up for {ago(record['uptime_s'])}")
+    if model:
+        table.add_row("expert", f"{model['model']}, {count(model['n_params'])} parameters, context {model['context_max']} tokens")
+    else:
+        table.add_row("expert", "none: this node asks others and offers nothing")
+    if load:
+        free = f"{load['sessions_free']} of {load['sessions_max']} sessions free"
+        table.add_row("load", f"{load['tokens_per_s']:.1f} tokens/s, {free}, {load['queue_depth']} waiting")
+    table.add_row(
+        "answers",
+        f"{record['answers_open']} of our own being written, {record['rounds_served_open']} rounds for others under way",
+    )
+    experts = record.get("experts") or []
+    table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
+    for addr in record.get("addrs") or []:
+        table.add_row("reach it with", f"--peer {addr}")
+    troubles = {"records_dropped": "records dropped", "records_refused": "records refused", "saves_failed": "saves failed"}
+    told = [f"{record[name]} {what}" for name, what in troubles.items() if record.get(name)]
+    if told:
+        table.add_row("trouble", f"[yellow]{', '.join(told)}[/]")
+    return Group(table, "", experts_table(experts, float(record["time"]))) if experts else table
+
+
+def experts_table(experts: list[Record], now: float) -> Table:
+    """One row per expert, the likeliest to be asked first."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for heading, justify in (("expert", "left"), ("peer", "left"), ("size", "right"), ("tokens/s", "right"), ("free", "right")):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich types it as a literal.
+    for heading in ("round", "ping", "expected", "up for", ""):
+        table.add_column(heading, justify="right")
+    for expert in sorted(experts, key=lambda e: (not e["local"], not e["connected"], e["expected_ms"])):
+        table.add_row(
+            str(expert["model"]),
+            "this node" if expert["local"] else short_peer(expert["peer"]),
+            count(expert["n_params"]),
+            f"{expert['tokens_per_s']:.0f}" if expert["tokens_per_s"] else "-",
+            f"{expert['sessions_free']}/{expert['sessions_max']}",
+            _milliseconds(expert["round_ms"]),
+            _milliseconds(expert["ping_ms"]),
+            _milliseconds(expert["expected_ms"]),
+            ago(max(0.0, now - expert["started"])),
+            "[yellow]resting[/]"
+            if expert["resting"]
+            else ""
+            if expert["connected"] or expert["local"]
+            else "[dim]not connected[/]",
+        )
+    return table
+
+
+def _milliseconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"

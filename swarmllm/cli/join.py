@@ -1,0 +1,101 @@
+"""`swarmllm join`: a node until somebody stops it. Machines get its life as records, people a view that keeps itself up to date.
+
+What the node tells is queued and written by a task of its own, in threads: a terminal that is stopped (Ctrl-S) or a pipe that nobody
+empties must not hold up the node, whose engine stops when it is not heard from for half a second.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final
+
+import trio
+
+from swarmllm.adapters.datadir import DataDir, default_folders
+from swarmllm.assembly import open_node
+from swarmllm.cli.guard import OK, run
+from swarmllm.cli.join_view import JoinView
+from swarmllm.cli.output import in_thread, people, print_record_async
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.queues import LifeFeed
+from swarmllm.runtime.records import Life, Record, Stopped, life_record, status_record
+
+RECORDS_MAX: Final = 1024  # Waiting to be written; then the oldest are lost, as they are for any other slow listener.
+GOODBYE_S: Final = 0.5  # For the last records, to a reader that may have stopped reading.
+REFRESH_S: Final = 0.5
+EOF_BYTES: Final = 4096
+
+Show = Callable[[Record], Awaitable[None]]
+
+
+def join(config: Config, *, as_json: bool, until_eof: bool) -> int:
+    """Stopping it is how it is meant to end, so Ctrl-C and SIGTERM leave with 0."""
+    return run(partial(_join, config, as_json, until_eof), interrupted=OK)
+
+
+async def _join(config: Config, as_json: bool, until_eof: bool) -> int:
+    is_first = not DataDir(config.data_dir).key_file.exists()
+    view = None if as_json else JoinView(people(), ask_with=_flags(config), is_first_run=is_first)
+    feed: LifeFeed[Record] = LifeFeed(RECORDS_MAX)
+    show: Show = print_record_async if view is None else partial(in_thread, view.tell)
+
+    last: list[Life] = []
+
+    def tell(life: Life) -> None:
+        last[:] = [life]
+        feed.put(life_record(life))
+
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_write, feed, show)
+            async with open_node(config, tell=tell) as node:
+                await _serve(node, view, until_eof)
+            nursery.cancel_scope.cancel()
+    finally:
+        if last and not isinstance(last[0], Stopped):
+            tell(Stopped())  # Also when it ended by Ctrl-C or by a fault.
+        feed.close()
+        with trio.CancelScope(deadline=trio.current_time() + GOODBYE_S, shield=True):
+            await _write(feed, show)
+        if view is not None:
+            view.close()
+    return OK
+
+
+def _flags(config: Config) -> str:
+    """What other commands need to find this node."""
+    return "" if config.data_dir == default_folders().data_dir else f" --data-dir {shlex.quote(str(config.data_dir))}"
+
+
+async def _write(feed: LifeFeed[Record], show: Show) -> None:
+    async for record in feed:
+        await show(record)
+
+
+async def _serve(node: LocalNode, view: JoinView | None, until_eof: bool) -> None:
+    """Until a client asks the node to stop or, with `until_eof`, standard input closes."""
+    async with trio.open_nursery() as nursery:
+        if view is not None and view.is_live:
+            nursery.start_soon(_refresh, node, view)
+        if until_eof:
+            nursery.start_soon(_leave_at_eof, node)
+        await node.wait_stopped()
+        nursery.cancel_scope.cancel()
+
+
+async def _refresh(node: LocalNode, view: JoinView) -> None:
+    while True:
+        await in_thread(view.refresh, status_record(node.status()))
+        await trio.sleep(REFRESH_S)
+
+
+async def _leave_at_eof(node: LocalNode) -> None:
+    descriptor = sys.stdin.fileno()
+    while await trio.to_thread.run_sync(os.read, descriptor, EOF_BYTES, abandon_on_cancel=True):  # type: ignore[call-arg]
+        continue
+    node.request_stop()

@@ -1,0 +1,13 @@
+"""From the flags of a command to a checked Config: `runtime.config` with this machine's environment and folders."""
+
+from __future__ import annotations
+
+import os
+
+from swarmllm.adapters.datadir import default_folders
+from swarmllm.runtime.config import Config, load_config
+
+
+def config_of(**flags: object) -> Config:
+    """UsageError or LocalError if a setting, wherever it was found, makes no sense."""
+    return load_config(flags, os.environ, default_folders())

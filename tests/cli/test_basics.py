@@ -1,0 +1,109 @@
+"""What holds for every command: help costs nothing, mistakes get one sentence and the right code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import command, environment, run
+
+COMMANDS = ("join", "generate", "chat", "status", "experts", "models", "doctor", "demo", "bench")
+
+
+def test_no_arguments_show_help_and_succeed(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.code == 0
+    assert all(name in done.out for name in COMMANDS)
+    assert done.err == ""
+    assert list(tmp_path.iterdir()) == []  # No folder, hence no key, no socket, no port.
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "models list", "models show"])
+def test_every_command_has_help(tmp_path: Path, name: str) -> None:
+    done = run(tmp_path, *name.split(), "--help")
+    assert done.code == 0
+    assert "Usage: swarmllm " + name in done.out
+
+
+def test_help_imports_neither_network_nor_model_library() -> None:
+    program = (
+        "import sys\n"
+        "from swarmllm.cli import main\n"
+        "try:\n    main(['--help'])\n"
+        "except SystemExit as e:\n    assert e.code == 0\n"
+        "heavy = {'libp2p', 'llama_cpp', 'trio', 'numpy', 'tokenizers', 'cryptography'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nonsense",),
+        ("join", "--nonsense"),
+        ("join", "--port", "many"),
+        ("join", "--port", "70000"),
+        ("join", "--peer", "192.0.2.1:7339"),
+        ("join", "--swarm", "Not A Name"),
+        ("join", "--listen", "everywhere"),
+        ("join", "--context", "3"),
+        ("join", "--model", "demo:no-such-expert"),
+        ("generate",),
+        ("generate", ""),
+        ("generate", "text", "-k", "0"),
+        ("generate", "text", "--temperature", "-1"),
+        ("generate", "text", "--top-p", "2"),
+        ("generate", "text", "--max-tokens", "0"),
+        ("bench", "--only", "weather"),
+        ("models", "show", "demo:no-such-expert"),
+    ],
+)
+def test_usage_errors_have_code_2_and_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = run(tmp_path, *arguments)
+    assert done.code == 2, done
+    assert done.out == ""
+    assert "Traceback" not in done.err
+    assert done.err.strip()
+
+
+def test_an_unknown_setting_in_the_environment_is_named(tmp_path: Path) -> None:
+    done = run(tmp_path, "status", SWARMLLM_PROT="7339")
+    assert done.code == 2
+    assert "SWARMLLM_PROT" in done.sentence()
+    assert "SWARMLLM_PORT" in done.sentence()
+
+
+@pytest.mark.parametrize("name", ["status", "experts"])
+def test_without_a_node_status_says_so(tmp_path: Path, name: str) -> None:
+    done = run(tmp_path, name, "--json")
+    assert done.code == 1
+    assert done.out == ""
+    assert "swarmllm join" in done.sentence()
+
+
+def test_debug_shows_the_traceback_beside_the_sentence(tmp_path: Path) -> None:
+    done = run(tmp_path, "generate", "", SWARMLLM_DEBUG="1")
+    assert done.code == 2
+    assert "Traceback" in done.err
+    assert "swarmllm: " in done.err
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command("doctor", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(60) == 0
+        assert process.stderr.read() == ""
+
+
+def test_version_is_that_of_the_package(tmp_path: Path) -> None:
+    done = run(tmp_path, "--version")
+    assert (done.code, done.out) == (0, "swarmllm 0.1.0\n")

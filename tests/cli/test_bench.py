@@ -1,0 +1,46 @@
+"""Measurements are told beside what is possible, with the direction in which they are better."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from swarmllm.cli.bench.report import Measurement
+from swarmllm.cli.bench.transport import id_set_bytes
+from tests.cli.command import run
+
+SCHEMA = {"event", "time", "name", "value", "unit", "ceiling", "parameters"}
+
+
+def test_the_requesters_part_measures_each_k(tmp_path: Path) -> None:
+    done = run(tmp_path, "bench", "--only", "requester", "--quick", "--json")
+    records = done.records()
+    assert done.code == 0
+    assert [r["parameters"]["k"] for r in records] == [1, 2, 4]
+    assert all(set(r) >= SCHEMA and r["event"] == "measurement" for r in records)
+    assert all(0 < r["ceiling"] < r["value"] for r in records)  # Nothing costs less than the least that must be done.
+    assert records[-1]["goal"] == 2.0
+
+
+def test_the_floor_of_the_id_set_is_its_entropy() -> None:
+    assert id_set_bytes(1, 256) == pytest.approx(1.0)
+    assert id_set_bytes(256, 128_256) == pytest.approx(332.45, abs=0.01)
+    assert id_set_bytes(256, 256) == pytest.approx(0.0, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "ceiling", "ratio", "reached"),
+    [
+        ("tokens/s", 95.0, 100.0, 0.95, True),
+        ("tokens/s", 50.0, 100.0, 0.5, False),
+        ("tokens/s", 110.0, 100.0, 1.1, True),
+        ("bytes", 400.0, 300.0, 0.75, False),
+        ("ms", 1.0, 0.5, 0.5, True),
+        ("ms", 0.4, 0.5, 1.25, True),
+    ],
+)
+def test_ratio_and_goal_know_which_way_is_better(unit: str, value: float, ceiling: float, ratio: float, reached: bool) -> None:
+    found = Measurement("x", value, unit, ceiling, goal=90.0 if unit == "tokens/s" else 390.0 if unit == "bytes" else 2.0)
+    assert found.ratio == pytest.approx(ratio)
+    assert found.reached is reached

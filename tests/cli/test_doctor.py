@@ -1,0 +1,59 @@
+"""Doctor finds what is broken, says what to do, and fails only for what stops a node."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from tests.cli.command import run
+
+NAMES = {
+    "python",
+    "platform",
+    "packages",
+    "memory",
+    "llama.cpp",
+    "vocabulary",
+    "demo experts",
+    "data folder",
+    "cache folder",
+    "key",
+}
+
+
+def test_a_healthy_machine_passes(tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor", "--json")
+    records = done.records()
+    found = {r["name"]: r for r in records if r["event"] == "diagnosis"}
+    assert set(found) >= NAMES
+    assert [name for name, r in found.items() if r["level"] == "fail"] == []
+    assert records[-1] == {**records[-1], "event": "summary", "ok": True, "failed": 0}
+    assert done.code == 0
+    assert all(isinstance(r["time"], float) for r in records)
+
+
+def test_what_is_broken_is_named_with_its_remedy(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir(mode=0o700)
+    key = data / "identity.pem"
+    key.write_text("not a key")
+    key.chmod(0o644)
+    (tmp_path / "cache").write_text("a file, where a folder should be")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        flags = ("--data-dir", str(data), "--cache-dir", str(tmp_path / "cache"))
+        done = run(tmp_path, "doctor", "--json", *flags, SWARMLLM_PORT=port, SWARMLLM_LISTEN_HOST="127.0.0.1")
+    found = {r["name"]: r for r in done.records() if r["event"] == "diagnosis"}
+    assert done.code == 1
+    assert found["key"]["level"] == "fail"
+    assert f"chmod 600 {key}" in found["key"]["found"]
+    assert found["cache folder"]["level"] == "fail"
+    assert "--cache-dir" in found["cache folder"]["remedy"]
+    assert found["port"]["level"] == "warn"  # Nothing stops a node from taking the next one.
+    assert port in found["port"]["found"]
+
+
+def test_people_read_it_on_standard_error(tmp_path: Path) -> None:
+    done = run(tmp_path, "doctor")
+    assert (done.code, done.out) == (0, "")
+    assert "vocabulary" in done.err

@@ -1,0 +1,112 @@
+"""`swarmllm demo --json` shows what it claims to show, in the records that it promises, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.cli.command import Finished, command, environment, run
+
+pytestmark = pytest.mark.slow
+
+DEADLINE_S = 280.0
+CHECKS = {
+    "four_processes",
+    "everybody_sees_everybody",
+    "everybody_knows_four_experts",
+    "capacity_is_gossiped",
+    "dht_names_the_experts",
+    "first_answer_is_whole",
+    "three_experts_for_each_token",
+    "time_and_bytes_of_each_round",
+    "few_bytes",
+    "an_expert_was_killed",
+    "killed_in_the_middle",
+    "second_answer_is_whole",
+    "the_others_noticed",
+    "clean_farewell",
+    "nothing_left_running",
+}
+TOKEN = {"event", "time", "index", "id", "text", "round", "k", "round_ms", "experts", "agreement"}
+USE = {"peer", "model", "weight", "bytes", "rtt_ms", "used"}
+END = {
+    "event",
+    "time",
+    "reason",
+    "tokens",
+    "text",
+    "seconds",
+    "tokens_per_s",
+    "bytes_per_expert_per_token",
+    "failovers",
+    "local_only_tokens",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def shown(home: Path) -> Finished:
+    return run(home, "demo", "--json", deadline_s=DEADLINE_S)
+
+
+def of(records: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
+    return [r for r in records if r["event"] == event]
+
+
+def test_the_demo_succeeds_and_every_check_holds(shown: Finished) -> None:
+    records = shown.records()
+    assert {c["name"]: c["ok"] for c in of(records, "check")} == dict.fromkeys(CHECKS, True), shown.err
+    assert records[-1]["event"] == "summary"
+    assert records[-1]["ok"] is True
+    assert shown.code == 0
+
+
+def test_its_records_keep_to_the_schema(shown: Finished) -> None:
+    records = shown.records()
+    assert all(isinstance(r["event"], str) and isinstance(r["time"], float) for r in records)
+    tokens, ends = of(records, "token"), of(records, "end")
+    assert len(ends) >= 2
+    assert len(tokens) == sum(end["tokens"] for end in ends)
+    assert all(set(token) >= TOKEN for token in tokens)
+    assert all(set(use) >= USE for token in tokens for use in token["experts"])
+    assert all(set(end) >= END for end in ends)
+    assert all(abs(sum(use["weight"] for use in token["experts"]) - 1) < 0.01 for token in tokens)
+
+
+def test_the_killed_expert_has_no_part_in_what_came_after(shown: Finished) -> None:
+    records = shown.records()
+    (killed,) = of(records, "killed")
+    at = records.index(killed)
+    before = [t for t in of(records[:at], "token") if any(u["peer"] == killed["peer"] for u in t["experts"])]
+    last = of(records[at:], "token")[-5:]
+    assert before
+    assert last
+    assert not any(u["peer"] == killed["peer"] for t in last for u in t["experts"])
+
+
+def test_an_interrupted_demo_leaves_no_process_behind(home: Path) -> None:
+    with subprocess.Popen(
+        command("demo", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(home)
+    ) as demo:
+        below: list[psutil.Process] = []
+        deadline = time.monotonic() + 60
+        while len(below) < 4 and time.monotonic() < deadline and demo.poll() is None:
+            below = psutil.Process(demo.pid).children(recursive=True)
+            psutil.wait_procs(below, timeout=0.05)
+        assert len(below) >= 4
+        demo.send_signal(signal.SIGINT)
+        assert demo.wait(20) == 130
+        _, left = psutil.wait_procs(below, timeout=10)
+        assert not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
+        assert demo.stderr is not None
+        assert "Traceback" not in demo.stderr.read()

@@ -1,0 +1,48 @@
+"""`generate` and `chat` where no node runs, and with a swarm that only an address leads to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import RunningNode, run
+
+pytestmark = pytest.mark.slow
+
+FLAGS = ("--no-lan", "--max-tokens", "6")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("home")
+
+
+def test_without_a_node_the_bundled_expert_answers_and_nothing_stays(home: Path) -> None:
+    done = run(home, "generate", "Once upon a time", *FLAGS, "--json", SWARMLLM_THREADS="1")
+    records = done.records()
+    assert done.code == 0, done.err
+    assert [r["index"] for r in records if r["event"] == "token"] == list(range(6))
+    assert records[-1]["local_only_tokens"] == 6
+    assert "No node runs here" in done.err
+    assert not (home / ".local").exists()  # Neither an identity nor a folder of it.
+
+
+def test_an_ephemeral_node_asks_the_swarm_that_it_is_led_to(home: Path) -> None:
+    with RunningNode(home, home / "data", "--port", "0", "--model", "demo:code", "--threads", "1") as helper:
+        invite = helper.wait_for("ready")["invite"]
+        done = run(home, "generate", "-", "--peer", invite, "--no-local", *FLAGS, "--json", stdin=b"def read(path):\n")
+    tokens = [r for r in done.records() if r["event"] == "token"]
+    assert done.code == 0, done.err
+    assert len(tokens) == 6
+    assert {use["model"] for t in tokens for use in t["experts"]} == {"code"}
+    assert all(use["bytes"] > 0 for t in tokens for use in t["experts"])
+
+
+def test_a_conversation_keeps_its_text_and_ends_with_its_input(home: Path) -> None:
+    with RunningNode(home, home / "data", "--port", "0", "--model", "demo:prose", "--threads", "1") as node:
+        node.wait_for("ready")
+        done = run(home, "chat", "--data-dir", str(home / "data"), "--max-tokens", "5", stdin=b"The old man\n and then\n")
+    assert done.code == 0, done.err
+    assert done.out.count("> ") == 3  # Two turns, and the end of input.
+    assert len(done.out) > len("> > > ") + 4
