@@ -14,6 +14,9 @@ UNFINISHED="$VENV/.installing"      # There while pip works.
 FREE_KIB_MIN=$((2 * 1024 * 1024))   # .venv takes 0.6 GiB with the dev extra, the build another 0.3 GiB for a while.
 BUILD_KIB_MIN=$((1024 * 1024))
 
+# The multimodal half of llama-cpp-python is never used here and is a quarter of its build. The user's own options come later and win.
+export CMAKE_ARGS="-DLLAVA_BUILD=OFF${CMAKE_ARGS:+ $CMAKE_ARGS}"
+
 say() { printf '%s\n' "$*" >&2; }
 
 # --- what the machine must have ----------------------------------------------------------------------------------------------

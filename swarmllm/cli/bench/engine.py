@@ -17,7 +17,7 @@ TURNS_QUICK, STEPS_QUICK = 2, 8
 async def measure(model: Path, cache_dir: Path, quick: bool, say: Callable[[str], None]) -> AsyncGenerator[Measurement]:
     """One measurement for each number of sessions; the ceiling is llama.cpp alone with the same settings."""
     turns, steps = (TURNS_QUICK, STEPS_QUICK) if quick else (TURNS, TURN_STEPS)
-    say(f"engine at {SESSIONS[0]} session, beside llama.cpp alone")
+    say(f"engine at {', '.join(map(str, SESSIONS))} sessions, beside llama.cpp alone")
     async for figure in measure_engine(model, EngineOptions(cache_dir=str(cache_dir)), SESSIONS, turns, steps):
         details = {
             "llama_cpp_defaults_tokens_per_s": round(figure.defaults_tokens_per_s, 1),
@@ -27,4 +27,4 @@ async def measure(model: Path, cache_dir: Path, quick: bool, say: Callable[[str]
         yield Measurement(
             "engine through its port", figure.engine_tokens_per_s, "tokens/s", ceiling, parameters, SHARE_GOAL * ceiling, details
         )
-        say(f"engine at more sessions than {figure.sessions}")
+        say(f"engine at {figure.sessions} sessions: done")
