@@ -72,6 +72,7 @@ def test_a_killed_worker_refuses_who_waits_and_comes_back_empty() -> None:
                 lost = await until(engine, EngineLost)
                 assert "signal 9" in lost.reason
                 assert await engine.score(key(1), ask(TEXT)) == Refused(1, 1, REFUSED_ENGINE)
+                engine.close(key(1))
                 await until(engine, EngineReady)
                 assert engine.pid != first
                 assert await engine.score(key(1), ask([*TEXT, 4], len(TEXT))) == Need(1, 1, 0)

@@ -134,7 +134,8 @@ class LlamaEngine:
         return pending.reply
 
     def close(self, key: SessionKey) -> None:
-        self._write((CLOSE, key.peer, key.session))
+        if self._alive:  # A new worker holds nothing.
+            self._write((CLOSE, key.peer, key.session))
 
     # --- stop and go on ------------------------------------------------------------------------------------------------------
 
@@ -244,6 +245,7 @@ class LlamaEngine:
         """The worker is gone: refuse whoever waits. Returns whether it ever was ready."""
         was_ready, self._alive = self._alive, False
         self._pipe = None
+        self._lease.set_busy(False)  # It can no longer say so itself.
         self._unsent.clear()
         for pending in self._pending.values():
             pending.answer(Refused(pending.request.session, pending.request.round, REFUSED_ENGINE))

@@ -36,8 +36,8 @@ BLOCKS: Final = {
 }  # fmt: skip
 
 ROW_EXACT: Final = frozenset({2, 8, *range(10, 15), 16, 17, 18, 19, 21, 22, 23, 29})
-"""Types whose products with one row and with many are equal bit for bit on x86-64, as measured (see `llama_api`): Q4_0, Q8_0, and
-what llama.cpp multiplies by its vector kernels alone (K and I quants)."""
+"""Types whose products with one row and with many are equal bit for bit on x86-64: Q4_0, Q8_0, Q4_K and Q6_K as measured (see
+`llama_api`), the other K and I quants because llama.cpp's source gives them the same one kernel. All others are given company."""
 
 
 @dataclass(frozen=True, slots=True)
