@@ -45,6 +45,8 @@ def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
 def show_model(config: Config, model: str, *, as_json: bool) -> int:
     if model == "demo":
         raise UsageError(f"say which demo expert: {', '.join(DEMO + card.name for card in bundled())}")
+    if any(card.name == model for card in bundled()) and not Path(model).exists():
+        model = DEMO + model  # As the list shows it, less what is obvious.
     if not model.startswith(DEMO):
         row, text = _file(Path(model).expanduser(), config), ""
     else:
