@@ -210,9 +210,6 @@ class ExpertRecord:
     addrs: Annotated[tuple[Annotated[str, Size(1, 128)], ...], Size(0, 8)]
 
 
-SignedPayload = CapacityRecord | ExpertRecord
-
-
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """A signed payload: see `wire.envelope`. `payload` is the encoded message; the signature covers its domain and these bytes."""

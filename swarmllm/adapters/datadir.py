@@ -41,10 +41,6 @@ class DataDir:
         return self.path / "store.sqlite"
 
     @property
-    def socket_file(self) -> Path:
-        return self.path / "control.sock"
-
-    @property
     def lock_file(self) -> Path:
         return self.path / "lock"
 

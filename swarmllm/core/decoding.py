@@ -70,10 +70,6 @@ class Generation:
         self._round = Round(now, now + EXPERT_WAIT_S)
         self._retry_at = now
 
-    @property
-    def tokens_made(self) -> int:
-        return self._index
-
     def next_deadline(self) -> float:
         """When `timer` wants to be called."""
         return min(self._round.deadline_at, self._retry_at) if self._wants_more() else self._round.deadline_at
@@ -143,9 +139,6 @@ class Generation:
 
     def cancel(self, reason: Literal["stop", "cancelled"]) -> list[Step]:
         return self._end(reason)
-
-    def halt(self) -> list[Step]:
-        return self._end("halted")
 
     # --- rounds --------------------------------------------------------------------------------------------------------------
 

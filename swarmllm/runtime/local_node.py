@@ -108,14 +108,6 @@ class LocalNode:
         """`generate` for a wish that is put together already."""
         return Answer(self._driver, self._text, wish, self.context_max, self._clock)
 
-    @property
-    def default_k(self) -> int:
-        return self._k
-
-    @property
-    def default_extra(self) -> int:
-        return self._extra
-
     def context_max(self) -> int | None:
         """The longest context, in tokens, of the experts that can be reached now; None if there are none."""
         return max((e.record.context_max for e in self._reachable()), default=None)

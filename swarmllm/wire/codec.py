@@ -32,7 +32,6 @@ from swarmllm.messages import (
     Score,
     Scores,
     Size,
-    StreamMessage,
 )
 
 CODES: Final[dict[type, int]] = {
@@ -66,7 +65,6 @@ EXPERT_REPLIES: Final[tuple[type[ExpertReply | messages.Ping | messages.Pong], .
     messages.Ping,
     messages.Pong,
 )
-EXPERT_MESSAGES: Final[tuple[type[StreamMessage], ...]] = tuple(dict.fromkeys((*EXPERT_REQUESTS, *EXPERT_REPLIES)))
 
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Characters that could move the cursor or turn the writing direction where a name is shown. A fixed list, because what Python or
