@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +24,16 @@ async def experts_of(node: NodeProcess) -> set[str]:
     return {e["peer"] for e in (await ask(node.folder, "experts"))["experts"] if e["connected"] or e["local"]}
 
 
-async def connected_to(node: NodeProcess, count: int) -> None:
+async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     with trio.fail_after(MEET_S):
-        while len((await ask(node.folder, "status"))["peers"]) < count:
+        while True:
+            if await holds():
+                return
             await trio.sleep(0.1)
+
+
+async def is_connected(node: NodeProcess, count: int) -> bool:
+    return len((await ask(node.folder, "status"))["peers"]) >= count
 
 
 async def write(node: NodeProcess) -> tuple[list[dict[str, Any]], list[str]]:
@@ -59,11 +67,13 @@ def test_two_sizes_answer_together_and_another_vocabulary_stays_out(tmp_path: Pa
             ]
             for node in (small, larger, foreign):
                 await node.wait_for("ready", START_S)
-                await connected_to(node, 2)
+                await until(partial(is_connected, node, 2))
             family = {small.peer, larger.peer}
-            with trio.fail_after(MEET_S):
-                while await experts_of(small) != family or await experts_of(larger) != family:
-                    await trio.sleep(0.1)
+
+            async def is_met() -> bool:
+                return await experts_of(small) == family == await experts_of(larger)
+
+            await until(is_met)
             for asker in (small, larger):
                 tokens, _ = await write(asker)
                 assert len(tokens) == TOKENS
