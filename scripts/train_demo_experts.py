@@ -1,6 +1,6 @@
 """Train the bundled demo experts: tiny LLaMA-architecture models over the LLaMA-3 vocabulary.
 
-    python scripts/train_demo_experts.py prose --corpus ../shared/corpora/prose --steps 3000
+    python scripts/train_demo_experts.py prose --corpus BOOKS --steps 3000    # a folder of .txt files
 
 Trains on one CPU thread by default, in bfloat16, from a fixed seed. Interrupt it whenever you like: it writes a checkpoint every
 few minutes and goes on from there when it is started again. `--export` writes the newest checkpoint as the compact form
@@ -124,7 +124,7 @@ def train(args: argparse.Namespace, corpus: Corpus, work: Path) -> TinyLlama:
                 o.step()
                 o.zero_grad()
             step += 1
-            smooth = float(loss) if math.isnan(smooth) else 0.98 * smooth + 0.02 * float(loss)
+            smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
             speed = (step - first) * args.length * args.batch / (time.monotonic() - started)
             progress.update(task, completed=step, description=f"{args.expert} loss {smooth:.3f} {speed:,.0f} tokens/s")
             if step % 50 == 0:
@@ -153,7 +153,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("expert", choices=sorted(SHAPES))
     parser.add_argument(
-        "--corpus", type=Path, default=ROOT.parent / "shared" / "corpora" / "prose", help="folder of .txt books (prose)"
+        "--corpus", type=Path, default=ROOT / "corpora" / "prose", help="folder of books as .txt files (prose; code needs none)"
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--length", type=int, default=256, help="tokens per window; doubled for the last tenth of the steps")
