@@ -184,9 +184,8 @@ class Generation:
         tokens = tuple(self._tokens[base:upto])
         final = upto == total
         prompt = len(self.order.prompt)
-        first = max(base, prompt - 1 - EVIDENCE_MAX)
-        targets = tuple(range(first - base, min(upto, prompt) - 1 - base)) if base < prompt else ()
-        member.question = Question(self._index, upto, len(tokens), now, final)
+        evidence = range(max(base, prompt - 1 - EVIDENCE_MAX), min(upto, prompt) - 1)
+        member.question = Question(self._index, base, upto, evidence, now, final)
         answer = (len(tokens) - 1,) if final else ()
         score = Score(
             session=self.session,
@@ -196,7 +195,7 @@ class Generation:
             context_hash=self._digests[base],
             tokens=tokens,
             answer=answer,
-            targets=targets,
+            targets=tuple(position - base for position in evidence),
             entries_max=ENTRIES,
             tail_max=0,
             ctl_digest=NO_CONTROL,
@@ -212,12 +211,11 @@ class Generation:
     ) -> None:
         if len(reply.lists) != int(question.final):
             raise RemoteError(f"expert {peer}: {len(reply.lists)} lists where {int(question.final)} were asked for")
-        base = question.upto - question.count
-        self._learn(peer, base, question, reply)
+        self._learn(peer, question.evidence, reply.target_logprobs)
         found = [decode_list(data, ENTRIES, self.order.vocab_size) for data in reply.lists]
         member.question = None
         member.have = question.upto
-        swarm.replied(peer, now - question.sent_at, question.count, now)
+        swarm.replied(peer, now - question.sent_at, question.upto - question.base, now)
         current = self._round
         if found and question.round == self._index and peer in current.asked:
             current.replies[peer] = Reply(found[0], size_bytes, now - question.sent_at)
@@ -226,25 +224,20 @@ class Generation:
             grace = max(STRAGGLER_RATIO * elapsed, elapsed + STRAGGLER_FLOOR_S, expected)
             current.deadline_at = min(current.deadline_at, current.started_at + grace)
 
-    def _learn(self, peer: PeerId, base: int, question: Question, reply: Scores) -> None:
+    def _learn(self, peer: PeerId, positions: range, raw: bytes) -> None:
         """Keep what the expert thought of the prompt, by position."""
-        prompt = len(self.order.prompt)
-        first = max(base, prompt - 1 - EVIDENCE_MAX)
-        count = max(0, min(question.upto, prompt) - 1 - first) if base < prompt else 0
-        raw = reply.target_logprobs
-        if len(raw) != 2 * count:
-            raise RemoteError(f"expert {peer}: {len(raw)} bytes of target log-probabilities where {2 * count} were asked for")
-        if count:
+        if len(raw) != 2 * len(positions):
+            raise RemoteError(f"expert {peer}: {len(raw)} bytes of target log-probabilities for {len(positions)} positions")
+        if positions:
             self._weighed.clear()
             known = self.evidence.setdefault(peer, {})
-            for i in range(count):
-                known[first + i] = -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024
+            for i, position in enumerate(positions):
+                known[position] = -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024
 
     def _needed(self, swarm: Swarm, peer: PeerId, member: Member, question: Question, have: int, now: float) -> list[Step]:
-        base = question.upto - question.count
         member.needs += 1
-        if have >= max(base, 1) or member.needs > NEEDS_MAX:
-            raise RemoteError(f"expert {peer}: needs from {have} where it was sent from {base} ({member.needs} times)")
+        if have >= max(question.base, 1) or member.needs > NEEDS_MAX:
+            raise RemoteError(f"expert {peer}: needs from {have} where it was sent from {question.base} ({member.needs} times)")
         member.have, member.question = have, None
         if question.round != self._index or peer not in self._round.asked:
             return self._settle(swarm, now)

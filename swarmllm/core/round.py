@@ -44,11 +44,12 @@ Step = Ask | NodeEvent
 
 @dataclass(slots=True)
 class Question:
-    """An unanswered Score."""
+    """An unanswered Score of the tokens `base..upto`, which the expert holds once it has answered."""
 
     round: int
-    upto: int  # Tokens that the expert holds once it has answered.
-    count: int
+    base: int
+    upto: int
+    evidence: range  # Positions of the prompt (within base..upto) that it tells the log-probability of the next token for.
     sent_at: float
     final: bool  # Whether the answer brings the list for the round.
 

@@ -13,11 +13,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Final, Literal, Self, assert_never
+from typing import Final, Self, assert_never
 
 import trio
 
-from swarmllm.core.events import Cancelled, Ended, ExpertUse, GenerateOrder, Noticed, Sampling, TokenChosen
+from swarmllm.core.events import Cancelled, Ended, EndReason, ExpertUse, GenerateOrder, Noticed, Sampling, TokenChosen
 from swarmllm.core.sampling import validate
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
@@ -31,8 +31,6 @@ PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX  # No context holds more: a token is 4
 LONG_PROMPT_CHARS: Final = (
     4096  # Encoding goes at about 1 MB/s: beyond this it would be felt by everything else in the event loop.
 )
-
-Reason = Literal["length", "stop", "eos", "cancelled", "halted", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ Part = Piece | Notice
 class Result:
     """`bytes_per_expert_per_token` is the mean size of the remote replies that were used; 0 if there were none."""
 
-    reason: Reason
+    reason: EndReason
     text: str
     tokens: int
     prompt_tokens: int
@@ -321,7 +319,7 @@ class Answer:
         self._finish("stop" if self._stops.found else ended.reason, ended)
         return piece
 
-    def _finish(self, reason: Reason, ended: Ended | None) -> None:
+    def _finish(self, reason: EndReason, ended: Ended | None) -> None:
         tally = self._tally
         self.result = Result(
             reason=reason,
