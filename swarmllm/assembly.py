@@ -123,7 +123,17 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
     node = Node(NodeConfig(text.fingerprint), keyring.peer, int(time.time() * 1000), rng)
     driver = Driver(node, keyring, store)
     network, troubles = await _open_network(stack, config, keyring, driver, parts)
-    local = LocalNode(node, driver, network, text, swarm=config.swarm, k=config.k, extra=config.extra, troubles=troubles)
+    local = LocalNode(
+        node,
+        driver,
+        network,
+        text,
+        swarm=config.swarm,
+        k=config.k,
+        extra=config.extra,
+        quality=config.quality,
+        troubles=troubles,
+    )
     await stack.enter_async_context(_driving(driver, network, engine))
     await stack.enter_async_context(_forwarding(local, tell))
     stack.callback(tell, Stopping("asked to"))

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from swarmllm.cli import options as o
+from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.guard import guarded
 
 app = typer.Typer(
@@ -104,6 +105,8 @@ def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from standard input.")],
     k: o.K = None,
     extra: o.Extra = None,
+    quality: o.Quality = None,
+    domain: o.Domain = None,
     max_tokens: o.MaxTokens = 128,
     temperature: o.Temperature = 0.8,
     top_k: o.TopK = 0,
@@ -130,12 +133,21 @@ def generate(
         from swarmllm.runtime.generation import Wish
 
         config = config_of(
-            peers=peer, swarm=swarm, lan=False if no_lan else None, data_dir=data_dir, cache_dir=cache_dir, k=k, extra=extra
+            peers=peer,
+            swarm=swarm,
+            lan=False if no_lan else None,
+            data_dir=data_dir,
+            cache_dir=cache_dir,
+            k=k,
+            extra=extra,
+            quality=quality,
         )
         wish = Wish(
             read_prompt(prompt),
             k=config.k,
             extra=config.extra,
+            quality=config.quality,
+            domain=domain or "",
             max_tokens=max_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -154,6 +166,8 @@ def generate(
 def chat(
     k: o.K = None,
     extra: o.Extra = None,
+    quality: o.Quality = None,
+    domain: o.Domain = None,
     max_tokens: o.MaxTokens = 128,
     temperature: o.Temperature = 0.8,
     top_k: o.TopK = 0,
@@ -178,12 +192,21 @@ def chat(
         from swarmllm.runtime.generation import Wish
 
         config = config_of(
-            peers=peer, swarm=swarm, lan=False if no_lan else None, data_dir=data_dir, cache_dir=cache_dir, k=k, extra=extra
+            peers=peer,
+            swarm=swarm,
+            lan=False if no_lan else None,
+            data_dir=data_dir,
+            cache_dir=cache_dir,
+            k=k,
+            extra=extra,
+            quality=quality,
         )
         wish = Wish(
             "",
             k=config.k,
             extra=config.extra,
+            quality=config.quality,
+            domain=domain or "",
             max_tokens=max_tokens,
             temperature=temperature,
             top_k=top_k,
@@ -312,3 +335,6 @@ def bench(
         return run(config_of(cache_dir=cache_dir), only or [], quick=quick, as_json=json)
 
     raise typer.Exit(guarded(body))
+
+
+app.command("eval")(evaluate)

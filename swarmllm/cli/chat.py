@@ -125,7 +125,6 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def _turns(loop: _Loop, wish: Wish) -> None:
     import readline  # noqa: F401  Gives `input` its line editing and its history, where the system has it.
 
-    text = ""
     while True:
         try:
             said = input(PROMPT)
@@ -135,22 +134,40 @@ def _turns(loop: _Loop, wish: Wish) -> None:
         except KeyboardInterrupt:
             notice("(Ctrl-D ends)")
             continue
-        if not said and not text:
+        if not said and not wish.prompt:
             continue  # There is nothing to continue yet.
-        text = _continued(loop, replace(wish, prompt=text + said))
+        wish = _continued(loop, replace(wish, prompt=wish.prompt + said))
 
 
-def _continued(loop: _Loop, wish: Wish) -> str:
-    """The prompt and its answer. When the text no longer fits into any expert, its beginning is left out."""
+def _continued(loop: _Loop, wish: Wish) -> Wish:
+    """The wish with its answer in the prompt. When the text no longer fits into any expert, its beginning is left out."""
     while True:
         try:
-            return wish.prompt + loop.answer(wish)
+            return answered(wish, loop.answer(wish))
         except UsageError as fault:
             if len(wish.prompt) < SHORTEN_MIN:
                 complain(str(fault))
-                return wish.prompt
+                return wish
             notice("(The text no longer fits; its older half is left out from here on.)")
-            wish = replace(wish, prompt=wish.prompt[len(wish.prompt) // 2 :])
+            wish = shortened(wish)
         except SwarmError as fault:
             complain(str(fault))
-            return wish.prompt
+            return wish
+
+
+def answered(wish: Wish, answer: str) -> Wish:
+    """The next prompt: this one and what the ensemble wrote behind it, marked as such."""
+    end = len(wish.prompt) + len(answer)
+    if not answer:
+        return wish
+    goes_on = wish.turns[-1:] == (len(wish.prompt),)  # Nothing was said since the ensemble's last words.
+    turns = (*wish.turns[:-1], end) if goes_on else (*wish.turns, len(wish.prompt), end)
+    return replace(wish, prompt=wish.prompt + answer, turns=turns)
+
+
+def shortened(wish: Wish) -> Wish:
+    """The newer half of the prompt, with the same authors."""
+    cut = len(wish.prompt) // 2
+    before = sum(turn <= cut for turn in wish.turns)
+    turns = tuple(turn - cut for turn in wish.turns[before:])
+    return replace(wish, prompt=wish.prompt[cut:], turns=(0, *turns) if before % 2 else turns)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import notice, people, print_record_async, write_stdout_async
-from swarmllm.cli.rounds import line_of
+from swarmllm.cli.rounds import line_of, weighed_line
 from swarmllm.cli.voice import Voice, open_voice
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.runtime.config import Config
@@ -67,6 +67,8 @@ class ShownAnswer:
                     await write_stdout_async(record["text"])
                 if self._verbose and record["event"] == "token":
                     self._console.print(line_of(record, self._voice.peer), soft_wrap=True)
+            case "weighed" if self._verbose:
+                self._console.print(weighed_line(record), soft_wrap=True)
             case "notice":
                 notice(record["text"])
             case "end":
@@ -79,7 +81,8 @@ class ShownAnswer:
             await write_stdout_async(self.text + "\n" if self._holds_text else "\n")
         if self._verbose:
             speed = f"{record['tokens']} tokens in {record['seconds']:.1f} s ({record['tokens_per_s']:.1f} tokens/s)"
-            notice(f"{speed}, {record['bytes_per_expert_per_token']:.0f} bytes per expert and token, seed {record['seed']}")
+            size = f"{record['bytes_per_expert_per_token']:.0f} bytes per expert and token"
+            notice(f"{speed}, {record['experts_per_token']:.2f} experts per token, {size}, seed {record['seed']}")
         match record["reason"]:
             case "halted":
                 raise HaltedError(record.get("error") or "the swarm is halted; swarmllm status shows by whom")

@@ -72,11 +72,12 @@ def status_view(record: Record) -> RenderableType:
 
 
 def experts_table(experts: list[Record], now: float) -> Table:
-    """One row per expert, the likeliest to be asked first."""
+    """One row per expert, the nearest first. "weight" is its mean share in our answers, "merit" how many nats per token better than
+    the uniform pool it knew our prompts."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading, justify in (("expert", "left"), ("peer", "left"), ("size", "right"), ("tokens/s", "right"), ("free", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich types it as a literal.
-    for heading in ("round", "ping", "expected", "up for", ""):
+    for heading in ("round", "ping", "expected", "weight", "merit", "up for", ""):
         table.add_column(heading, justify="right")
     for expert in sorted(experts, key=lambda e: (not e["local"], not e["connected"], e["expected_ms"])):
         table.add_row(
@@ -88,6 +89,8 @@ def experts_table(experts: list[Record], now: float) -> Table:
             _milliseconds(expert["round_ms"]),
             _milliseconds(expert["ping_ms"]),
             _milliseconds(expert["expected_ms"]),
+            "-" if expert["share"] is None else f"{100 * expert['share']:.0f} %",
+            "-" if expert["merit_nats"] is None else f"{expert['merit_nats']:+.2f}",
             ago(max(0.0, now - expert["started"])),
             "[yellow]resting[/]"
             if expert["resting"]

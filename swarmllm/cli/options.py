@@ -83,6 +83,19 @@ Extra = Annotated[
     int | None,
     typer.Option("--extra", help="More experts asked than needed, as insurance against slow ones.", rich_help_panel=ANSWER),
 ]
+Quality = Annotated[
+    float | None,
+    typer.Option(
+        "--quality",
+        help="Share of tokens that all K experts are asked about, where the best one is least sure "
+        "(1: every token; 0: always one expert).",
+        rich_help_panel=ANSWER,
+    ),
+]
+Domain = Annotated[
+    str | None,
+    typer.Option("--domain", metavar="NAME", help="Believe experts of this domain more at first.", rich_help_panel=ANSWER),
+]
 MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Length of the answer at most.", rich_help_panel=ANSWER)]
 Temperature = Annotated[float, typer.Option("--temperature", help="0 always takes the likeliest token.", rich_help_panel=ANSWER)]
 TopK = Annotated[int, typer.Option("--top-k", help="Draw from this many likeliest tokens (0: off).", rich_help_panel=ANSWER)]

@@ -79,6 +79,19 @@ def line_of(token: Record, local: str) -> Text:
     return line
 
 
+def weighed_line(record: Record) -> Text:
+    """Whom an answer asks, and why: `generate -v`, once before the first token."""
+    experts = record["experts"]
+    kept = sum(expert["kept"] for expert in experts)
+    line = Text(f"     {len(experts)} of {record['known']} experts probed, {kept} kept:", style="dim")
+    for expert in experts:
+        colour = COLOURS[sum(expert["peer"].encode()) % len(COLOURS)]
+        nats = "" if expert["nats_per_token"] is None else f" ({expert['nats_per_token']:.2f} nats/token)"
+        style = f"not dim {colour}" if expert["kept"] else "dim strike"
+        line.append("  ").append(f"{expert['model']} {100 * expert['share']:.0f} %{nats}", style=style)
+    return line
+
+
 def mean_bytes(tokens: Sequence[Record], local: str) -> float:
     """Bytes per remote expert and token, over all that were used."""
     sizes = [u["bytes"] for t in tokens for u in uses(t) if u["peer"] != local]

@@ -1,8 +1,9 @@
 """One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat (strict mode: one token a round).
 
 The requester owns the text; an expert is only a cache of it. So every request says what it builds on, any expert can take part in any
-token after catching up, and a death costs one prefill elsewhere, never the answer. A round ends with the first K answers, or at its
-deadline with those that are there; with none it goes on to ask others, down to the local expert, and tells the user so.
+token after catching up, and a death costs one prefill elsewhere, never the answer. A round ends with K answers, as soon as those
+still to come would change little, or at its deadline with those that are there; with none it goes on to ask others, down to the local
+expert, and tells the user so. With `quality` below 1 a round begins with one expert and goes on to K only where that one is unsure.
 
 Laws: a request ends exactly once; no token is lost or doubled whoever dies; at most one question per expert is open at a time; a late
 answer still counts for its own round and otherwise only for the expert's record.
@@ -14,10 +15,12 @@ import random
 from collections.abc import Sequence
 from typing import Literal, assert_never
 
-from swarmllm.core import gate
-from swarmllm.core.events import Ended, EndReason, ExpertUse, GenerateOrder, Noticed, TokenChosen
+from swarmllm.core.escalation import surprise
+from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, ExpertUse, GenerateOrder, Noticed, TokenChosen
+from swarmllm.core.panel import Panel
 from swarmllm.core.pooling import pool
 from swarmllm.core.round import Ask, Member, Question, Reply, Round, Step, Swarm
+from swarmllm.core.router import Candidate
 from swarmllm.core.sampling import draw
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -41,10 +44,11 @@ ROUND_MAX_S = 60.0  # A round that nobody answers ends the request: the slowest 
 RETRY_S = 0.25  # How often to look for somebody new when all are asked and silent.
 STRAGGLER_RATIO = 3.0  # Once somebody answered, the others get this many times as long.
 STRAGGLER_FLOOR_S = 0.25
+LATE_RATIO = 1.5  # Once enough have answered, an expert that weighs much gets this many times as long, and at least ...
+LATE_FLOOR_S = 0.02  # ... so much longer: a token without it would be worse, a token without end worse still.
 BUSY_MIN_S = 0.05  # An expert that says "busy, retry at once" must not become a tight loop.
 NEEDS_MAX = 4  # Need replies of one expert in one round before it counts as misbehaving.
-EVIDENCE_MAX = 64  # Prompt tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
-WEIGHED_MAX = 64  # Sets of experts whose weights are remembered.
+EXPLORE_SALT = 0x5EED  # Keeps the draws of exploration apart from those of sampling.
 ENTRIES = 256
 
 
@@ -57,8 +61,8 @@ class Generation:
         self.order = order
         self.ended = False
         self.members: dict[PeerId, Member] = {}
-        self.evidence: dict[PeerId, dict[int, float]] = {}
-        self._weighed: dict[tuple[PeerId, ...], list[float]] = {}
+        self._panel = Panel(order, random.Random(order.sampling.seed ^ EXPLORE_SALT))
+        self._evidence = self._panel.gate.positions
         self._tokens = list(order.prompt)
         self._digests = context.digests(order.prompt)
         self._rng = random.Random(order.sampling.seed)
@@ -67,7 +71,7 @@ class Generation:
         self._failovers = 0
         self._local_only = 0
         self._level: int | None = None  # The number of experts that the user last heard of.
-        self._round = Round(now, now + EXPERT_WAIT_S)
+        self._round = Round(now, now + EXPERT_WAIT_S, order.k)
         self._retry_at = now
 
     def next_deadline(self) -> float:
@@ -123,14 +127,16 @@ class Generation:
         if now >= current.started_at + (ROUND_MAX_S if current.asked else EXPERT_WAIT_S) and not current.replies:
             return self._end("error", self._despair(now - current.started_at))
         if now >= current.deadline_at and current.asked:
+            if len(current.replies) >= current.wanted:
+                return self._complete(swarm, now)  # Who is slower than the others has missed nothing.
             for peer in self._waiting():
                 if peer not in current.late:
                     current.late.add(peer)
                     swarm.missed(peer, now)
             if current.replies:
-                return self._finish(swarm, now)
+                return self._complete(swarm, now)
             current.deadline_at = min(now + 2 * RETRY_S, current.started_at + ROUND_MAX_S)
-            steps = self._widen(swarm, now, self.order.k + self.order.extra)
+            steps = self._widen(swarm, now, current.wanted + self.order.extra)
             self._failovers += bool(steps)
             return steps
         if now >= self._retry_at and self._wants_more():
@@ -143,26 +149,20 @@ class Generation:
     # --- rounds --------------------------------------------------------------------------------------------------------------
 
     def _begin(self, swarm: Swarm, now: float) -> list[Step]:
-        self._round = Round(now, now + EXPERT_WAIT_S)
+        is_narrow = self._index > 0 and self.order.quality < 1
+        self._round = Round(now, now + EXPERT_WAIT_S, 1 if is_narrow else self.order.k)
         for member in self.members.values():
             member.needs = 0
-        return self._widen(swarm, now, self.order.k + self.order.extra)
+        return self._widen(swarm, now, 1 if is_narrow else self.order.k + self.order.extra)
 
     def _widen(self, swarm: Swarm, now: float, count: int) -> list[Step]:
-        """Ask up to `count` experts that have no part in this round yet."""
+        """Ask up to `count` experts that have no part in this round yet (before the first token: as many as are worth probing)."""
         current = self._round
-        total = len(self._tokens)
-        missing = {p: total - m.have for p, m in self.members.items()}
-        free = [
-            c
-            for c in swarm.candidates(missing, total, now)
-            if (c.peer not in current.asked or c.peer in current.failed)
-            and c.peer not in self._refused
-            and not self._asked(c.peer)
-        ]
+        free = self._free(swarm, now)
         steps: list[Step] = []
         chosen = {c.peer: c for c in free}
-        for peer in swarm.pick(count, free, now):
+        is_probing = self._index == 0 and not current.asked
+        for peer in self._panel.probe(swarm, free, now) if is_probing else swarm.pick(count, free, now):
             candidate = chosen[peer]
             if not current.asked:
                 current.deadline_at = now
@@ -172,6 +172,19 @@ class Generation:
             steps += self._ask(peer, self.members.setdefault(peer, Member(candidate.record)), now)
         self._retry_at = now + RETRY_S
         return steps
+
+    def _free(self, swarm: Swarm, now: float) -> list[Candidate]:
+        """Who could be asked in this round and was not."""
+        current, total = self._round, len(self._tokens)
+        missing = {p: total - m.have for p, m in self.members.items()}
+        free = [
+            c
+            for c in swarm.candidates(missing, total, now)
+            if (c.peer not in current.asked or c.peer in current.failed)
+            and c.peer not in self._refused
+            and not self._asked(c.peer)
+        ]
+        return self._panel.fitted(swarm, free)
 
     def _asked(self, peer: PeerId) -> bool:
         member = self.members.get(peer)
@@ -183,8 +196,7 @@ class Generation:
         upto = min(total, base + TOKENS_MAX)
         tokens = tuple(self._tokens[base:upto])
         final = upto == total
-        prompt = len(self.order.prompt)
-        evidence = range(max(base, prompt - 1 - EVIDENCE_MAX), min(upto, prompt) - 1)
+        evidence = tuple(position for position in self._evidence if base <= position < upto - 1)
         member.question = Question(self._index, base, upto, evidence, now, final)
         answer = (len(tokens) - 1,) if final else ()
         score = Score(
@@ -220,19 +232,19 @@ class Generation:
         if found and question.round == self._index and peer in current.asked:
             current.replies[peer] = Reply(found[0], size_bytes, now - question.sent_at)
             elapsed = now - current.started_at
-            expected = max((swarm.patience_s(current.asked[p], now) for p in self._waiting()), default=0.0)
-            grace = max(STRAGGLER_RATIO * elapsed, elapsed + STRAGGLER_FLOOR_S, expected)
+            if len(current.replies) >= current.wanted:
+                grace = max(LATE_RATIO * elapsed, elapsed + LATE_FLOOR_S)
+            else:
+                expected = max((swarm.patience_s(current.asked[p], now) for p in self._waiting()), default=0.0)
+                grace = max(STRAGGLER_RATIO * elapsed, elapsed + STRAGGLER_FLOOR_S, expected)
             current.deadline_at = min(current.deadline_at, current.started_at + grace)
 
-    def _learn(self, peer: PeerId, positions: range, raw: bytes) -> None:
+    def _learn(self, peer: PeerId, positions: Sequence[int], raw: bytes) -> None:
         """Keep what the expert thought of the prompt, by position."""
         if len(raw) != 2 * len(positions):
             raise RemoteError(f"expert {peer}: {len(raw)} bytes of target log-probabilities for {len(positions)} positions")
-        if positions:
-            self._weighed.clear()
-            known = self.evidence.setdefault(peer, {})
-            for i, position in enumerate(positions):
-                known[position] = -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024
+        for i, position in enumerate(positions):
+            self._panel.learn(peer, position, -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024)
 
     def _needed(self, swarm: Swarm, peer: PeerId, member: Member, question: Question, have: int, now: float) -> list[Step]:
         member.needs += 1
@@ -247,23 +259,37 @@ class Generation:
         """Finish the round if it is complete; ask others in place of those who fell out."""
         if self.ended:
             return []
-        current = self._round
-        if len(current.replies) >= self.order.k or (current.replies and not self._waiting()):
-            return self._finish(swarm, now)
-        short = self.order.k - len(current.replies) - len(self._waiting())
+        current, waiting = self._round, self._waiting()
+        if current.replies and (
+            not waiting or (len(current.replies) >= current.wanted and self._panel.is_quorum(current.replies, waiting))
+        ):
+            return self._complete(swarm, now)
+        short = current.wanted - len(current.replies) - len(waiting)
         if short <= 0:
             return []
-        if current.asked and not self._waiting():
+        if current.asked and not waiting:
             current.deadline_at = min(now + 2 * RETRY_S, current.started_at + ROUND_MAX_S)
         return self._widen(swarm, now, short)
+
+    def _complete(self, swarm: Swarm, now: float) -> list[Step]:
+        """There are answers enough; one alone that is unsure is a reason to ask the others after all."""
+        current = self._round
+        if current.wanted < self.order.k and not current.is_wide:
+            current.is_wide = True
+            alone = max(current.replies.values(), key=lambda reply: -surprise(reply.found))
+            if self._panel.escalation.widen(surprise(alone.found)):
+                current.wanted = self.order.k
+                steps = self._widen(swarm, now, self.order.k - len(current.replies))
+                if steps:
+                    return steps
+        return self._finish(swarm, now)
 
     def _finish(self, swarm: Swarm, now: float) -> list[Step]:
         """Pool, sample, tell, and begin the next round."""
         current = self._round
-        used = sorted(current.replies, key=lambda p: (not swarm.is_local(p), p))
-        weights = self._weigh(used)
-        lists = [current.replies[p].found for p in used]
-        pooled = pool(lists, weights)
+        used = sorted(self._panel.best(current.replies, current.wanted), key=lambda p: (not swarm.is_local(p), p))
+        weights = self._panel.weights(used)
+        pooled = pool([current.replies[p].found for p in used], weights)
         token, logprob = draw(pooled, self.order.sampling, self._rng, self._tokens)
         if used and all(swarm.is_local(p) for p in used):
             self._local_only += 1
@@ -282,7 +308,10 @@ class Generation:
             experts,
             pooled.agreement,
         )
-        steps: list[Step] = [*self._notice(swarm, used), chosen]
+        steps: list[Step] = [*self._notice(swarm, used)]
+        if self._index == 0:
+            steps += self._keep(swarm, now)
+        steps.append(chosen)
         self._tokens.append(token)
         self._digests.append(context.extend(self._digests[-1], token))
         self._index += 1
@@ -292,18 +321,23 @@ class Generation:
             return steps + self._end("length")
         return steps + self._begin(swarm, now)
 
-    def _weigh(self, used: Sequence[PeerId]) -> list[float]:
-        """Their weights; counted once for each set of experts, because the evidence rests after the prompt."""
-        key = tuple(used)
-        if key not in self._weighed:
-            if len(self._weighed) >= WEIGHED_MAX:
-                self._weighed.clear()
-            self._weighed[key] = gate.weights(self.evidence, list(used))
-        return self._weighed[key]
+    def _keep(self, swarm: Swarm, now: float) -> list[Step]:
+        """After the first round: tell who was weighed, and let those go that this answer will hardly need again."""
+        probed = [p for p in self._round.replies if p in self.members]
+        kept = self._panel.best(probed, self.order.k + self.order.extra)
+        told = ExpertsWeighed(
+            self.request,
+            tuple(self._panel.verdict(swarm, probed, kept, now)),
+            len(self._round.asked) + len(self._free(swarm, now)),
+        )
+        gone = sorted(set(probed) - set(kept))
+        for peer in gone:
+            del self.members[peer]
+        return [told, *(Ask(peer, Close(self.session)) for peer in gone)]
 
     def _notice(self, swarm: Swarm, used: Sequence[PeerId]) -> list[Step]:
         """Say when the number of experts falls below what was asked for, and when it is back."""
-        level = min(len(used), self.order.k)
+        level = self.order.k if len(used) >= self._round.wanted else len(used)
         before = self.order.k if self._level is None else self._level
         self._level = level
         if level == before:
@@ -322,7 +356,7 @@ class Generation:
         return [p for p in current.asked if p not in current.replies and p not in current.failed]
 
     def _wants_more(self) -> bool:
-        return len(self._round.replies) + len(self._waiting()) < self.order.k
+        return len(self._round.replies) + len(self._waiting()) < self._round.wanted
 
     def _failed(self, peer: PeerId) -> None:
         if peer in self._round.asked and peer not in self._round.replies:

@@ -64,11 +64,19 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class GenerateOrder:
-    """What an answer needs: `k` experts per token plus `extra` more as insurance, `max_tokens`, and where to stop."""
+    """What an answer needs: `k` experts per token plus `extra` more as insurance, `max_tokens`, and where to stop.
+
+    `quality` is the share of tokens that all k are asked about, those at which the best expert alone is least sure; 1: every token,
+    0: always one expert. `outside` are the stretches (start, end) of the prompt that the ensemble did not write itself, rising and
+    apart; empty: all of it. `domain`: experts that claim it are believed more at first.
+    """
 
     prompt: tuple[int, ...]
+    outside: tuple[tuple[int, int], ...] = ()
+    domain: str = ""
     k: int = 3
     extra: int = 1
+    quality: float = 1.0
     max_tokens: int = 128
     sampling: Sampling = field(default_factory=Sampling)
     stop_tokens: frozenset[int] = frozenset()
@@ -255,6 +263,27 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """What an expert was found to be worth for a text: `nats` per token of it (None: it told nothing), and its share among those
+    that were probed (replicas divide that of their model)."""
+
+    peer: PeerId
+    model: str
+    nats: float | None
+    share: float
+    kept: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertsWeighed:
+    """Whom an answer asks, and why: all experts that were probed with its prompt, best first. `known`: how many could have been."""
+
+    request: int
+    experts: tuple[Weighed, ...]
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertFound:
     peer: PeerId
     record: CapacityRecord
@@ -273,7 +302,7 @@ class PeerSeen:
     reason: str = ""
 
 
-NodeEvent = TokenChosen | Ended | Noticed | ExpertFound | ExpertLost | PeerSeen
+NodeEvent = TokenChosen | Ended | Noticed | ExpertsWeighed | ExpertFound | ExpertLost | PeerSeen
 
 
 # --- effects -----------------------------------------------------------------------------------------------------------------

@@ -277,6 +277,9 @@ class Node:
             resting=self._router.rests(peer, now),
             replies=history.replies,
             rtt_s=history.mean_s,
+            prompts=history.prompts,
+            merit=history.merit,
+            share=history.share,
             ping_s=history.ping_s,
             score_s=self._router.expected_s(Candidate(peer, record, 1, member=False), now),
         )
@@ -365,6 +368,12 @@ class _Surroundings:
 
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
         return self._node._router.pick(count, candidates, now)
+
+    def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
+        return self._node._router.prior(peer, record, domain)
+
+    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
+        self._node._router.weighed(peer, merit, share, now)
 
     def patience_s(self, candidate: Candidate, now: float) -> float:
         return self._node._router.patience_s(candidate, now)

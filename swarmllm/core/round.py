@@ -20,6 +20,11 @@ class Swarm(Protocol):
 
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]: ...
 
+    def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
+        """How much an expert is believed in before it has seen the text: relative, > 0."""
+
+    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None: ...
+
     def patience_s(self, candidate: Candidate, now: float) -> float: ...
 
     def replied(self, peer: PeerId, seconds: float, tokens: int, now: float) -> None: ...
@@ -49,7 +54,9 @@ class Question:
     round: int
     base: int
     upto: int
-    evidence: range  # Positions of the prompt (within base..upto) that it tells the log-probability of the next token for.
+    evidence: Sequence[
+        int
+    ]  # Positions of the prompt (within base..upto) that it tells the log-probability of the next token for.
     sent_at: float
     final: bool  # Whether the answer brings the list for the round.
 
@@ -74,9 +81,13 @@ class Reply:
 
 @dataclass(slots=True)
 class Round:
+    """`wanted` answers of the best experts make a token."""
+
     started_at: float
     deadline_at: float
+    wanted: int
     asked: dict[PeerId, Candidate] = field(default_factory=dict)
     replies: dict[PeerId, Reply] = field(default_factory=dict)
     failed: set[PeerId] = field(default_factory=set)  # Asked, and fell out without an answer.
     late: set[PeerId] = field(default_factory=set)  # Let the deadline pass; may still answer.
+    is_wide: bool = False  # Whether a round that began with one expert has been decided on.

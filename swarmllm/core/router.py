@@ -1,13 +1,21 @@
 """Whom to ask: every node ranks the experts it can reach by what it has seen of them itself.
 
 A capacity record is a hint by its author; a round trip is a fact. So a peer's expected time for a round starts from its record (rate,
-queue) and its pings, and belongs to our own history as soon as there is one. Choosing among equals is by power of two choices: everybody
-hears the same gossip, and always taking the single best would send the whole swarm to one peer (Mitzenmacher 2001).
+queue) and its pings, and belongs to our own history as soon as there is one. In the same way a model's worth starts from what its
+record claims (size, domains), is corrected by how well it did on our own earlier prompts, and gives way to what it thinks of the text
+at hand.
+
+An expert's score is the logarithm of the share that its model is expected to have in the answer, less what its waiting time costs.
+Another model is worth more than another replica of the same one. Choosing among replicas is by power of two choices, and scores of
+strangers are blurred a little: everybody hears the same gossip, and always taking the single best would send the whole swarm to one
+peer (Mitzenmacher 2001).
 """
 
 from __future__ import annotations
 
+import math
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,7 +30,15 @@ PATIENCE_UNKNOWN_S = 1.0  # For a peer that was never measured.
 PATIENCE_MAX_S = 30.0
 RATE_UNKNOWN = 10.0  # Tokens/s of an expert that claims nothing: a small model on a laptop.
 PREFILL_SPEEDUP = 4.0  # Catching up is batched, so at least this much faster than decoding token by token.
-SWITCH_RATIO = 2.0  # A member is given up only for somebody this much faster, catching up included.
+SWITCH_RATIO = 2.0  # A member is given up only for a replica this much faster, catching up included ...
+SWITCH_NATS = 0.7  # ... or for another model of twice its share.
+WAIT_NATS_PER_S = 2.0  # What waiting costs: 100 ms more are worth a fifth of an expert's share.
+REPLICA_NATS = 2.0  # A second replica of a model adds nothing to the answer, only insurance.
+BLUR_NATS = 0.1  # Strangers closer than this are equals.
+SIZE_POWER = 0.25  # A model of 16 times the parameters is believed twice as much before anything is known of it.
+DOMAIN_GAIN = 4.0  # So is one that claims the domain which the user names, four times.
+MERIT_GAIN = 1 / 8  # Of the running means of what an expert was worth to us.
+MERIT_MAX_NATS = 3.0  # Per token, either way: one strange prompt must not brand an expert.
 YOUNG_S = 120.0  # Session times are Weibull with shape < 1: who has just come is likeliest to go.
 YOUNG_PENALTY = 0.25  # Share of the expected time added for a peer heard of this moment.
 
@@ -38,6 +54,16 @@ class History:
     misses: int = 0  # In a row.
     rests_until: float = 0.0
     ping_s: float = 0.0
+    prompts: int = 0  # That it was weighed on.
+    merit: float = 0.0  # How much better it knew them than the uniform pool of all that were asked, in nats per token.
+    share: float = 0.0  # Its mean weight in our answers.
+
+    def weighed(self, merit: float, share: float) -> None:
+        merit = max(-MERIT_MAX_NATS, min(MERIT_MAX_NATS, merit))
+        gain = max(MERIT_GAIN, 1 / (1 + self.prompts))
+        self.merit += gain * (merit - self.merit)
+        self.share += gain * (share - self.share)
+        self.prompts += 1
 
     def observe(self, seconds: float) -> None:
         if self.replies == 0:
@@ -52,12 +78,16 @@ class History:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An expert that could be asked now; `missing` is how many tokens it would have to be sent."""
+    """An expert that could be asked now; `missing` is how many tokens it would have to be sent.
+
+    `fit` is the logarithm of the share that its model is expected to have in the answer, up to a constant.
+    """
 
     peer: PeerId
     record: CapacityRecord
     missing: int
     member: bool
+    fit: float = 0.0
 
 
 class Router:
@@ -121,27 +151,56 @@ class Router:
             return min(PATIENCE_MAX_S, history.mean_s + 4 * history.deviation_s + PATIENCE_FLOOR_S + prefill)
         return min(PATIENCE_MAX_S, PATIENCE_UNKNOWN_S + 2 * self.expected_s(candidate, now) + prefill)
 
+    def prior(self, peer: PeerId, record: CapacityRecord, domain: str = "") -> float:
+        """How much the expert is believed in before it has seen the text: relative, > 0."""
+        history = self._history.get(peer)
+        claimed = math.pow(1 + record.n_params, SIZE_POWER) * (DOMAIN_GAIN if domain and domain in record.domains else 1.0)
+        return claimed * math.exp(history.merit if history is not None else 0.0)
+
+    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
+        """How well the expert knew a text from outside, in nats per token above the pool, and the share that it was given."""
+        self.seen(peer, now).weighed(merit, share)
+
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
-        """Up to `count` distinct peers: our own expert, then members (they hold the context), then others by power of two choices."""
+        """Up to `count` distinct peers that do not rest, best first."""
         cost = {c.peer: self.expected_s(c, now) for c in candidates}
-        able = sorted((c for c in candidates if not self.rests(c.peer, now)), key=lambda c: c.peer)
-        kept = sorted(
-            (c for c in able if c.member or c.peer == self._own), key=lambda c: (c.peer != self._own, cost[c.peer], c.peer)
-        )
-        picked = [c.peer for c in kept[:count]]
-        others = [c.peer for c in able if c.peer not in picked]
-        while others and len(picked) < count:
-            picked.append(self._best_of_two(others, cost))
-            others.remove(picked[-1])
-        if others and picked and picked[-1] != self._own:
-            challenger, worst = self._best_of_two(others, cost), max(picked, key=lambda p: (p != self._own, cost[p], p))
-            if cost[challenger] * SWITCH_RATIO < cost[worst]:
-                picked[picked.index(worst)] = challenger
+        replicas: dict[bytes, list[Candidate]] = {}
+        for candidate in sorted(candidates, key=lambda c: c.peer):
+            if not self.rests(candidate.peer, now):
+                replicas.setdefault(candidate.record.model_digest, []).append(candidate)
+        fronts = {model: self._front(group, cost) for model, group in replicas.items()}
+        scores = {model: self._score(front, cost) for model, front in fronts.items()}
+        taken: Counter[bytes] = Counter()
+        picked: list[PeerId] = []
+        while fronts and len(picked) < count:
+            model = max(fronts, key=lambda m: (scores[m] - REPLICA_NATS * taken[m], m))
+            front = fronts.pop(model)
+            picked.append(front.peer)
+            taken[model] += 1
+            replicas[model].remove(front)
+            if replicas[model]:
+                fronts[model] = self._front(replicas[model], cost)
+                scores[model] = self._score(fronts[model], cost)
         return picked
 
-    def _best_of_two(self, peers: list[PeerId], cost: Mapping[PeerId, float]) -> PeerId:
-        pair = peers if len(peers) <= 2 else self._rng.sample(peers, 2)
-        return min(pair, key=lambda p: (cost[p], p))
+    def _front(self, group: Sequence[Candidate], cost: Mapping[PeerId, float]) -> Candidate:
+        """Whom to ask next of these replicas: our own, else a member (it holds the context) unless a stranger is much faster."""
+        members = [c for c in group if c.member]
+        strangers = [c for c in group if not c.member]
+        for candidate in group:
+            if candidate.peer == self._own:
+                return candidate
+        best = min(members, key=lambda c: (cost[c.peer], c.peer), default=None)
+        if not strangers:
+            assert best is not None
+            return best
+        pair = strangers if len(strangers) <= 2 else self._rng.sample(strangers, 2)
+        challenger = min(pair, key=lambda c: (cost[c.peer], c.peer))
+        return challenger if best is None or cost[challenger.peer] * SWITCH_RATIO < cost[best.peer] else best
+
+    def _score(self, candidate: Candidate, cost: Mapping[PeerId, float]) -> float:
+        known = SWITCH_NATS if candidate.member else BLUR_NATS * self._rng.random()
+        return candidate.fit + known - WAIT_NATS_PER_S * cost[candidate.peer]
 
     def histories(self) -> Mapping[PeerId, History]:
         return self._history

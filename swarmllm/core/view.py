@@ -10,7 +10,11 @@ from swarmllm.messages import CapacityRecord, PeerId
 
 @dataclass(frozen=True, slots=True)
 class ExpertView:
-    """An expert as this node sees it; times in seconds, `score_s` is the expected time of one round."""
+    """An expert as this node sees it; times in seconds, `score_s` is the expected time of one round.
+
+    `prompts` is how many of our prompts it was weighed on, `merit` how much better it knew them than all that were asked (nats per
+    token), `share` its mean weight.
+    """
 
     peer: PeerId
     record: CapacityRecord
@@ -21,6 +25,9 @@ class ExpertView:
     rtt_s: float
     ping_s: float
     score_s: float
+    prompts: int = 0
+    merit: float = 0.0
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ class Config:
     `model` is `demo`, `demo:NAME`, `none` (ask others, offer nothing) or the path of a GGUF file. `listen_host` is an IP address;
     `port` the first one tried (0: any). `announce` overrides the multiaddrs told to others. `context_max` is tokens per session,
     `threads` 0 means one per core, `gpu_layers` -1 means all of them where llama.cpp can. `k` experts are asked per token, and
-    `extra` more as insurance. `offline` forbids any contact with the outside.
+    `extra` more as insurance; `quality` is the share of tokens that all k are asked about. `offline` forbids any contact with the outside.
     """
 
     data_dir: Path
@@ -50,6 +50,7 @@ class Config:
     gpu_layers: int = -1
     k: int = 3
     extra: int = 1
+    quality: float = 1.0
     log_level: str = "warning"
     offline: bool = False
 

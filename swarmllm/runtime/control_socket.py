@@ -148,6 +148,10 @@ def parse_wish(question: Record) -> Wish:
             if not isinstance(value, list) or not all(isinstance(stop, str) for stop in value):
                 raise UsageError("the field 'stop' of generate is a list of strings; correct or leave it out")
             values["stop"] = tuple(value)
+        elif name == "turns":
+            if not isinstance(value, list) or not all(type(turn) is int for turn in value):
+                raise UsageError("the field 'turns' of generate is a list of whole numbers; correct or leave it out")
+            values["turns"] = tuple(value)
         elif not isinstance(value, _TYPES[str(_FIELDS[name].type)]) or isinstance(value, bool):
             raise UsageError(
                 f"the field {name!r} of generate is {_FIELDS[name].type}, not {type(value).__name__}; correct or leave it out"

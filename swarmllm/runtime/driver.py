@@ -32,6 +32,7 @@ from swarmllm.core.events import (
     EngineReady,
     ExpertFound,
     ExpertLost,
+    ExpertsWeighed,
     GenerateOrder,
     Hangup,
     Heard,
@@ -281,7 +282,7 @@ class Driver:
 
     def _tell(self, event: NodeEvent) -> None:
         match event:
-            case TokenChosen() | Noticed():
+            case TokenChosen() | Noticed() | ExpertsWeighed():
                 self._answers[event.request].put(event)
             case Ended():
                 self._answers.pop(event.request).put(event)

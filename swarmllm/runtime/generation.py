@@ -12,12 +12,24 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import Final, Self, assert_never
 
 import trio
 
-from swarmllm.core.events import Cancelled, Ended, EndReason, ExpertUse, GenerateOrder, Noticed, Sampling, TokenChosen
+from swarmllm.core.events import (
+    Cancelled,
+    Ended,
+    EndReason,
+    ExpertsWeighed,
+    ExpertUse,
+    GenerateOrder,
+    Noticed,
+    Sampling,
+    TokenChosen,
+    Weighed,
+)
 from swarmllm.core.sampling import validate
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
@@ -28,6 +40,8 @@ from swarmllm.runtime.stops import StopFilter, check_stops
 
 K_MAX: Final = 64  # Each expert costs a reply per token; pooling gains nothing measurable long before this.
 PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX  # No context holds more: a token is 4 bytes of English on average, and seldom over 8.
+DOMAIN_BYTES_MAX: Final = 16  # Of a capacity record's domains.
+TURNS_MAX: Final = 4096  # A conversation of this many turns fills any context.
 LONG_PROMPT_CHARS: Final = (
     4096  # Encoding goes at about 1 MB/s: beyond this it would be felt by everything else in the event loop.
 )
@@ -35,11 +49,19 @@ LONG_PROMPT_CHARS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What the user asks for. `seed` None: one is drawn, and told in the result. `stop`: strings that end the answer, not shown."""
+    """What the user asks for. `seed` None: one is drawn, and told in the result. `stop`: strings that end the answer, not shown.
+
+    `quality` is the share of tokens that all `k` experts are asked about (1: every token; 0: always the best one alone). `domain`:
+    experts that claim it are believed more at first. `turns` are the places (in characters) where the prompt's author changes, first
+    from outside to the ensemble and then back again, rising; what the ensemble wrote itself is no evidence of how well it writes.
+    """
 
     prompt: str
     k: int = 3
     extra: int = 1
+    quality: float = 1.0
+    domain: str = ""
+    turns: tuple[int, ...] = ()
     max_tokens: int = 128
     temperature: float = 1.0
     top_k: int = 0
@@ -76,6 +98,12 @@ class Wish:
         ):
             if not low <= value <= high:
                 raise UsageError(f"{name} is {value}, and it must be a whole number from {low} to {high}")
+        if not 0 <= self.quality <= 1:
+            raise UsageError(f"quality is {self.quality}, and it must be a share from 0 (one expert) to 1 (all k experts)")
+        if len(self.domain.encode()) > DOMAIN_BYTES_MAX:
+            raise UsageError(f"the domain {self.domain[:32]!r} has more than {DOMAIN_BYTES_MAX} bytes; no expert can claim it")
+        if len(self.turns) > TURNS_MAX or list(self.turns) != sorted({t for t in self.turns if 0 <= t <= len(self.prompt)}):
+            raise UsageError(f"turns must be at most {TURNS_MAX} rising places in the prompt; leave them out")
         check_stops(self.stop)
 
 
@@ -109,12 +137,21 @@ class Notice:
     text: str
 
 
-Part = Piece | Notice
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """Whom the answer asks and why, told once before its first token; see `ExpertsWeighed`."""
+
+    experts: tuple[Weighed, ...]
+    known: int
+
+
+Part = Piece | Notice | Weighing
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`bytes_per_expert_per_token` is the mean size of the remote replies that were used; 0 if there were none."""
+    """`bytes_per_expert_per_token` is the mean size of the remote replies that were used; 0 if there were none.
+    `experts_per_token` is the mean number of experts whose answers were pooled."""
 
     reason: EndReason
     text: str
@@ -123,6 +160,7 @@ class Result:
     seconds: float
     seed: int
     bytes_per_expert_per_token: float
+    experts_per_token: float
     failovers: int
     local_only_tokens: int
     error: str = ""
@@ -138,9 +176,11 @@ class _Tally:
     tokens: int = 0
     replies: int = 0
     reply_bytes: int = 0
+    pooled: int = 0
 
     def count(self, chosen: TokenChosen) -> None:
         self.tokens += 1
+        self.pooled += chosen.k
         for use in chosen.experts:
             if use.used and use.size_bytes:  # Our own expert's answer crosses no wire and has no size.
                 self.replies += 1
@@ -211,6 +251,8 @@ class Answer:
                             return self._piece(event)
                     case Noticed(text=text):
                         return Notice(text)
+                    case ExpertsWeighed(experts=experts, known=known):
+                        return Weighing(experts, known)
                     case Ended():
                         return self._end(event)
                     case _:
@@ -257,16 +299,22 @@ class Answer:
 
     async def _start(self) -> None:
         wish, text = self._wish, self._text
+        pieces = [wish.prompt[a:b] for a, b in pairwise((0, *wish.turns, len(wish.prompt)))]
         if len(wish.prompt) > LONG_PROMPT_CHARS:
-            ids = await trio.to_thread.run_sync(text.encode, wish.prompt)
+            encoded = await trio.to_thread.run_sync(lambda: [text.encode(piece) for piece in pieces])
         else:
-            ids = text.encode(wish.prompt)
+            encoded = [text.encode(piece) for piece in pieces]
+        ids = [i for piece in encoded for i in piece]
+        ends = list(accumulate((len(piece) for piece in encoded), initial=1))  # Behind the BOS.
         self._prompt_tokens = len(ids) + 1
         self._check_context()
         order = GenerateOrder(
             prompt=(text.bos, *ids),
+            outside=tuple(pairwise(ends))[::2] if wish.turns else (),
+            domain=wish.domain,
             k=wish.k,
             extra=wish.extra,
+            quality=wish.quality,
             max_tokens=wish.max_tokens,
             sampling=self._sampling,
             stop_tokens=text.stop_tokens,
@@ -329,6 +377,7 @@ class Answer:
             seconds=self._clock() - self._began_at,
             seed=self._sampling.seed,
             bytes_per_expert_per_token=tally.reply_bytes / tally.replies if tally.replies else 0.0,
+            experts_per_token=tally.pooled / tally.tokens if tally.tokens else 0.0,
             failovers=0 if ended is None else ended.failovers,
             local_only_tokens=0 if ended is None else ended.local_only_tokens,
             error="" if ended is None else ended.error,

@@ -54,10 +54,12 @@ class LocalNode:
         swarm: str = "private",
         k: int = 3,
         extra: int = 1,
+        quality: float = 1.0,
         troubles: Callable[[], tuple[str, ...]] = tuple,
         clock: Clock = trio.current_time,
     ) -> None:
-        """`k` and `extra` are what `generate` takes where the caller gives none; `troubles` tells what is wrong now, in sentences."""
+        """`k`, `extra` and `quality` are what `generate` takes where the caller gives none; `troubles` tells what is wrong now, in
+        sentences."""
         self._node = node
         self._driver = driver
         self._network = network
@@ -65,6 +67,7 @@ class LocalNode:
         self._swarm = swarm
         self._k = k
         self._extra = extra
+        self._quality = quality
         self._troubles = troubles
         self._clock = clock
         self._began_at = clock()
@@ -78,6 +81,8 @@ class LocalNode:
         *,
         k: int | None = None,
         extra: int | None = None,
+        quality: float | None = None,
+        domain: str = "",
         max_tokens: int = 128,
         temperature: float = 1.0,
         top_k: int = 0,
@@ -93,6 +98,8 @@ class LocalNode:
                 prompt=prompt,
                 k=self._k if k is None else k,
                 extra=self._extra if extra is None else extra,
+                quality=self._quality if quality is None else quality,
+                domain=domain,
                 max_tokens=max_tokens,
                 temperature=temperature,
                 top_k=top_k,

@@ -12,14 +12,14 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from swarmllm.core.events import Asked, Cancelled, Ended, Heard, Input, Noticed, TokenChosen
+from swarmllm.core.events import Asked, Cancelled, Ended, ExpertsWeighed, Heard, Input, Noticed, TokenChosen
 
 INPUTS_MAX: Final = 1024  # Handling one takes some 50 us, so a full queue is 50 ms of work: behind it the peers have to wait.
 HEARD_MAX: Final = 256  # Of these, gossip: a flood of records must leave room for answers.
 LIFE_MAX: Final = 256  # Events per listener: a swarm of 50 that comes and goes twice.
 NOTICES_MAX: Final = 64  # Per unread answer; the oldest goes first, since the newest tells the present state.
 
-AnswerEvent = TokenChosen | Noticed | Ended
+AnswerEvent = TokenChosen | Noticed | ExpertsWeighed | Ended
 _Event = TypeVar("_Event")
 
 

@@ -10,11 +10,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from swarmllm.core.events import EngineLoad, ExpertFound, ExpertLost, ExpertUse, ModelCard, PeerSeen
+from swarmllm.core.events import EngineLoad, ExpertFound, ExpertLost, ExpertUse, ModelCard, PeerSeen, Weighed
 from swarmllm.core.view import ExpertView
 from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
-from swarmllm.runtime.generation import Notice, Part, Piece, Result
+from swarmllm.runtime.generation import Notice, Part, Piece, Result, Weighing
 from swarmllm.runtime.local_node import Status
 
 Record = dict[str, Any]
@@ -127,8 +127,10 @@ def _swarm_record(event: ExpertFound | ExpertLost | PeerSeen) -> Record:
 
 
 def part_record(part: Part) -> Record:
-    """`token`, `notice`, or `text` for what was still held back when an answer broke off."""
+    """`weighed`, `token`, `notice`, or `text` for what was still held back when an answer broke off."""
     match part:
+        case Weighing(experts=experts, known=known):
+            return _record("weighed", experts=[_weighed(expert) for expert in experts], known=known)
         case Notice(text=text):
             return _record("notice", text=text)
         case Piece(text=text, chosen=None):
@@ -149,6 +151,16 @@ def part_record(part: Part) -> Record:
             )
         case _:
             assert_never(part)
+
+
+def _weighed(expert: Weighed) -> Record:
+    return {
+        "peer": expert.peer,
+        "model": expert.model,
+        "nats_per_token": None if expert.nats is None else round(expert.nats, 4),
+        "share": round(expert.share, 4),
+        "kept": expert.kept,
+    }
 
 
 def _use(use: ExpertUse) -> Record:
@@ -172,6 +184,7 @@ def end_record(result: Result) -> Record:
         seconds=round(result.seconds, 3),
         tokens_per_s=round(result.tokens_per_s, 2),
         bytes_per_expert_per_token=round(result.bytes_per_expert_per_token, 1),
+        experts_per_token=round(result.experts_per_token, 3),
         failovers=result.failovers,
         local_only_tokens=result.local_only_tokens,
         seed=result.seed,
@@ -243,6 +256,9 @@ def _expert(view: ExpertView) -> Record:
         "round_ms": _ms(view.rtt_s) if view.replies else None,
         "ping_ms": _ms(view.ping_s) if view.ping_s else None,
         "expected_ms": _ms(view.score_s),
+        "prompts": view.prompts,
+        "merit_nats": round(view.merit, 4) if view.prompts else None,
+        "share": round(view.share, 4) if view.prompts else None,
     }
 
 

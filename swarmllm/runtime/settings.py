@@ -97,6 +97,17 @@ def _whole(low: int, high: int) -> Reader:
     return read
 
 
+def _share(value: object, is_text: bool) -> float:
+    if is_text and isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError as error:
+            raise Unfit(value, "a number from 0 to 1") from error
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise Unfit(value, "a number from 0 to 1")
+    return float(value)
+
+
 def _switch(value: object, is_text: bool) -> bool:
     if is_text and isinstance(value, str):
         word = value.strip().lower()
@@ -203,6 +214,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     "gpu_layers": Setting("--gpu-layers", _whole(-1, 1000)),
     "k": Setting("-k", _whole(1, SHARE_MAX)),
     "extra": Setting("--extra", _whole(0, SHARE_MAX)),
+    "quality": Setting("--quality", _share),
     "log_level": Setting("--log-level", _log_level),
     "offline": Setting("--offline", _switch),
 }

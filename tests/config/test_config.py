@@ -73,7 +73,7 @@ def test_each_reader_gives_its_fields_type(folders: Folders) -> None:
         "gpu_layers": "0",
         "k": "1",
     }
-    words |= {"extra": "0", "log_level": "INFO", "offline": "1"}
+    words |= {"extra": "0", "quality": "0.5", "log_level": "INFO", "offline": "1"}
     assert set(words) == set(SETTINGS)
     config = _load(folders, environ={f"SWARMLLM_{name.upper()}": word for name, word in words.items()})
     for name in words:

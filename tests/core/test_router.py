@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.router import HISTORY_MAX, SUSPECT_MAX_S, Candidate, Router
+from swarmllm.core.router import HISTORY_MAX, MERIT_MAX_NATS, SUSPECT_MAX_S, Candidate, Router
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
 
 OWN = PeerId("own")
@@ -107,3 +108,38 @@ def test_patience_grows_with_what_must_be_caught_up() -> None:
     router = Router(OWN, random.Random(0))
     router.replied(PeerId("p"), 0.05, 1, None, 0.0)
     assert router.patience_s(candidate("p", missing=1), 0.0) < router.patience_s(candidate("p", missing=1000), 0.0)
+
+
+def of_model(name: str, model: int, **more: object) -> Candidate:
+    found = candidate(name, **more)  # type: ignore[arg-type]
+    return replace(found, record=replace(found.record, model_digest=bytes([model]) * 32))
+
+
+def test_different_models_come_before_replicas() -> None:
+    router = Router(OWN, random.Random(2))
+    found = [of_model(f"a{i}", 1, rate=10_000) for i in range(6)] + [of_model("b", 2), of_model("c", 3)]
+    for _ in range(20):
+        assert {p[0] for p in router.pick(3, found, 0.0)} == {"a", "b", "c"}
+
+
+def test_a_fit_outweighs_a_short_delay_and_a_long_delay_outweighs_a_fit() -> None:
+    router = Router(OWN, random.Random(2))
+    near, far = of_model("near", 1), replace(of_model("far", 2), fit=1.0)
+    for seconds, best in ((0.2, "far"), (2.0, "near")):
+        for _ in range(40):
+            router.replied(PeerId("far"), seconds, 1, None, 0.0)
+            router.replied(PeerId("near"), 0.02, 1, None, 0.0)
+        assert router.pick(1, [near, far], 0.0) == [PeerId(best)]
+
+
+def test_the_prior_rises_with_size_claimed_domain_and_merit() -> None:
+    router = Router(OWN, random.Random(2))
+    small, large = of_model("s", 1).record, replace(of_model("l", 2).record, n_params=16)
+    plain = router.prior(PeerId("p"), small)
+    assert router.prior(PeerId("p"), large) > plain
+    assert router.prior(PeerId("p"), replace(small, domains=("code",)), "code") > plain
+    assert router.prior(PeerId("p"), replace(small, domains=("code",)), "prose") == plain
+    for merit, sign in ((5.0, 1), (-50.0, -1)):
+        router.weighed(PeerId(f"m{sign}"), merit, 0.5, 0.0)
+        assert (router.prior(PeerId(f"m{sign}"), small) - plain) * sign > 0
+    assert router.seen(PeerId("m-1"), 0.0).merit >= -MERIT_MAX_NATS

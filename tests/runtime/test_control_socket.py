@@ -65,7 +65,10 @@ async def say(folder: Path, line: bytes) -> dict[str, Any]:
 def test_an_answer_streams_tokens_and_then_one_end(tmp_path: Path) -> None:
     async def body() -> None:
         async with serving(tmp_path):
-            records = await records_of(tmp_path, "generate", prompt="hello", k=2, max_tokens=5, temperature=0, seed=3)
+            asked = {"k": 2, "max_tokens": 5, "temperature": 0, "seed": 3, "turns": [2, 4]}
+            weighed, *records = await records_of(tmp_path, "generate", prompt="hello", **asked)
+            assert (weighed["event"], weighed["known"]) == ("weighed", 2)
+            assert sum(e["share"] for e in weighed["experts"]) == pytest.approx(1, abs=0.01)
             assert [r["event"] for r in records] == ["token"] * 5 + ["end"]
             assert [r["index"] for r in records[:-1]] == list(range(5))
             assert records[-1]["text"] == "".join(r["text"] for r in records[:-1])

@@ -41,7 +41,7 @@ def test_a_token_record_is_as_documented() -> None:
 
 
 def test_an_end_record_is_as_documented() -> None:
-    record = records.end_record(Result("length", "text", 64, 9, 1.9, 7, 431.0, 1, 0))
+    record = records.end_record(Result("length", "text", 64, 9, 1.9, 7, 431.0, 2.5, 1, 0))
     assert isinstance(record.pop("time"), float)
     assert record == {
         "event": "end",
@@ -52,11 +52,12 @@ def test_an_end_record_is_as_documented() -> None:
         "seconds": 1.9,
         "tokens_per_s": 33.68,
         "bytes_per_expert_per_token": 431.0,
+        "experts_per_token": 2.5,
         "failovers": 1,
         "local_only_tokens": 0,
         "seed": 7,
     }
-    assert records.end_record(Result("error", "", 0, 9, 1.0, 7, 0.0, 0, 0, "why"))["error"] == "why"
+    assert records.end_record(Result("error", "", 0, 9, 1.0, 7, 0.0, 0.0, 0, 0, "why"))["error"] == "why"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,257 @@
+"""Laws of probing, keeping and weighing the experts of one answer, on whole nodes under a virtual clock and on the panel alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmllm.core.events import Ended, EngineReady, ExpertsWeighed, GenerateOrder, Sampling, SessionKey
+from swarmllm.core.panel import EVIDENCE_MAX, Panel, evidence_turns
+from swarmllm.core.router import Candidate
+from swarmllm.messages import NO_CONTROL, CapacityRecord, ExpertReply, PeerId, Score
+from swarmllm.testing.scripted_model import ScriptedModel
+from swarmllm.testing.tabletop import Tabletop
+from swarmllm.wire import context
+
+PROMPT = tuple(range(3, 40))
+GREEDY = Sampling(temperature=0.0)
+
+
+def order(prompt: tuple[int, ...] = PROMPT, **more: object) -> GenerateOrder:
+    settings: dict[str, object] = {"k": 2, "extra": 0, "max_tokens": 12, "sampling": GREEDY, "vocab_size": 512}
+    return GenerateOrder(prompt, **(settings | more))  # type: ignore[arg-type]
+
+
+class Knowing(ScriptedModel):
+    """A model that expects each token to be the one before plus one, as PROMPT is made, with `boost` more logit."""
+
+    def __init__(self, seed: int, boost: float) -> None:
+        super().__init__(f"knows-{boost}", seed)
+        self._boost = boost
+        self._last: dict[bytes, int] = {}
+
+    def logits(self, digest: bytes) -> npt.NDArray[np.float32]:
+        found: npt.NDArray[np.float32] = super().logits(digest) / np.float32(3)
+        last = self._last.get(digest)
+        if last is not None:
+            found[(last + 1) % 512] += self._boost
+        return found
+
+    def score(self, key: SessionKey, request: Score) -> ExpertReply:
+        digest = request.context_hash
+        for token in request.tokens:
+            digest = context.extend(digest, token)
+            self._last[digest] = token
+        return super().score(key, request)
+
+
+def swarm(boosts: Sequence[float], copies: Mapping[int, int] | None = None) -> Tabletop:
+    """A node without an expert (peer-0), and one node per boost (`copies[i]` makes node i a replica of another)."""
+    table = Tabletop([None, *range(1, len(boosts) + 1)])
+    for i in range(1, len(boosts) + 1):
+        seed = (copies or {}).get(i, i)
+        model = Knowing(seed, boosts[seed - 1])
+        seat = table.seats[table.peers[i]]
+        seat.model = model
+        table.feed(table.peers[i], EngineReady(model.card, model.load))
+    table.run_until(4.0)
+    return table
+
+
+def weighed(table: Tabletop, request: int = 1) -> ExpertsWeighed:
+    found = [e for e in table.seats[table.peers[0]].events if isinstance(e, ExpertsWeighed) and e.request == request]
+    assert len(found) == 1
+    return found[0]
+
+
+def finished(table: Tabletop, wanted: GenerateOrder, request: int = 1) -> Ended:
+    table.ask(table.peers[0], wanted, request)
+    return table.finish(table.peers[0], request)
+
+
+# --- whole nodes -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_experts_that_know_the_prompt_are_kept_and_the_others_are_asked_once() -> None:
+    table = swarm([0, 9, 0, 7, 0, 0])
+    assert finished(table, order(k=3, extra=0)).reason == "length"
+    told = weighed(table)
+    assert (told.known, len(told.experts)) == (6, 6)
+    assert {w.peer for w in told.experts[:2]} == {PeerId("peer-2"), PeerId("peer-4")}
+    later = [{u.peer for u in chosen.experts} for chosen in table.chosen(table.peers[0])[1:]]
+    assert all(asked == {w.peer for w in told.experts if w.kept} for asked in later)
+    assert all(asked >= {PeerId("peer-2"), PeerId("peer-4")} for asked in later)
+
+
+def test_what_an_expert_was_worth_is_remembered_for_the_next_prompt() -> None:
+    table = swarm([0] * 7 + [9])
+    knower, asker = table.peers[8], table.peers[0]
+    for request in range(1, 30):
+        finished(table, order(k=1, extra=0, max_tokens=2, sampling=Sampling(seed=request)), request)
+        if any(w.peer == knower for w in weighed(table, request).experts):
+            break
+    else:
+        raise AssertionError("the expert that knows was never probed")
+    for more in range(40, 46):
+        finished(table, order(k=1, extra=0, max_tokens=3, sampling=Sampling(seed=more)), more)
+        assert {u.peer for u in table.chosen(asker, more)[-1].experts} == {knower}
+    views = {v.peer: v for v in table.seats[asker].node.view(table.now).experts}
+    assert views[knower].merit > 0.3
+    assert views[knower].prompts > 1
+    assert all(view.merit <= 0.01 for peer, view in views.items() if peer != knower)
+
+
+def test_another_model_is_worth_more_than_a_replica() -> None:
+    table = swarm([5, 5, 5], copies={2: 1})
+    finished(table, order(k=2, extra=0))
+    for chosen in table.chosen(table.peers[0]):
+        assert len({u.model for u in chosen.experts} | {u.peer for u in chosen.experts}) >= 3
+        assert PeerId("peer-3") in {u.peer for u in chosen.experts}
+
+
+def test_replicas_share_the_weight_of_their_model() -> None:
+    table = swarm([5, 5, 5], copies={2: 1})
+    finished(table, order(k=3, extra=0))
+    uses = {u.peer: u.weight for u in table.chosen(table.peers[0])[3].experts}
+    assert uses[PeerId("peer-1")] == pytest.approx(uses[PeerId("peer-2")])
+    assert sum(uses.values()) == pytest.approx(1.0)
+
+
+@given(st.floats(0, 1), st.integers(0, 20))
+def test_an_answer_of_any_quality_is_whole(quality: float, seed: int) -> None:
+    table = swarm([6, 0, 3])
+    end = finished(table, order(k=3, extra=0, quality=quality, max_tokens=16, sampling=Sampling(seed=seed)))
+    chosen = table.chosen(table.peers[0])
+    assert (end.reason, [c.index for c in chosen]) == ("length", list(range(16)))
+    assert chosen[0].k == 3
+    assert all(c.k in {1, 3} for c in chosen)
+    if quality in {0.0, 1.0}:
+        assert {c.k for c in chosen[1:]} == {3 if quality else 1}
+
+
+def test_less_quality_asks_fewer_experts() -> None:
+    means = []
+    for quality in (0.1, 0.5, 0.9):
+        table = swarm([2, 1, 1])
+        finished(table, order(k=3, extra=0, quality=quality, max_tokens=120, sampling=Sampling(seed=3)))
+        means.append(np.mean([c.k for c in table.chosen(table.peers[0])]))
+    assert means == pytest.approx([1.2, 2.0, 2.8], abs=0.35)
+
+
+def test_the_one_expert_that_is_asked_may_die() -> None:
+    table = swarm([8, 2, 1])
+    table.at(table.now + 0.3, lambda: table.kill(PeerId("peer-1")))
+    end = finished(table, order(k=3, extra=0, quality=0.0, max_tokens=40))
+    assert (end.reason, end.tokens) == ("length", 40)
+    assert [c.index for c in table.chosen(table.peers[0])] == list(range(40))
+    assert {u.peer for u in table.chosen(table.peers[0])[-1].experts} == {PeerId("peer-2")}
+
+
+# --- the panel alone ---------------------------------------------------------------------------------------------------------
+
+
+class FlatSwarm:
+    """All priors are alike, or as told; the first candidates are picked."""
+
+    def __init__(self, priors: Mapping[str, float] | None = None) -> None:
+        self._priors = priors or {}
+        self.verdicts: dict[PeerId, float] = {}
+
+    def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
+        return self._priors.get(peer, 1.0)
+
+    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
+        self.verdicts[peer] = merit
+
+    def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
+        return [c.peer for c in candidates][:count]
+
+
+def candidate(name: str, model: int) -> Candidate:
+    record = CapacityRecord(1, 1, f"m{model}", bytes([model]) * 32, bytes(32), 1, 4096, 160, 0, 4, 4, (), (), NO_CONTROL)
+    return Candidate(PeerId(name), record, 1, False)
+
+
+def panel_of(found: Sequence[Candidate], wanted: GenerateOrder, flat: FlatSwarm, seed: int = 0) -> Panel:
+    panel = Panel(wanted, random.Random(seed))
+    panel.fitted(flat, found)  # type: ignore[arg-type]
+    return panel
+
+
+@given(
+    st.lists(st.integers(0, 4), min_size=1, max_size=9),
+    st.dictionaries(st.integers(0, 4), st.floats(-20, 0), max_size=5),
+    st.integers(1, 6),
+)
+def test_weights_are_a_distribution_and_the_best_are_distinct_models_first(
+    models: list[int], nats: dict[int, float], count: int
+) -> None:
+    found = [candidate(f"p{i}", model) for i, model in enumerate(models)]
+    panel = panel_of(found, order(), FlatSwarm())
+    for c in found:
+        level = nats.get(c.record.model_digest[0])
+        if level is not None:
+            for position in panel.gate.positions:
+                panel.learn(c.peer, position, level)
+    peers = [c.peer for c in found]
+    assert sum(panel.weights(peers)) == pytest.approx(1.0)
+    best = panel.best(peers, count)
+    assert len(best) == len(set(best)) == min(count, len(peers))
+    kinds = [models[int(p[1:])] for p in best]
+    assert len(set(kinds)) == min(len(best), len(set(models)))
+
+
+def test_a_quorum_waits_for_weight_and_not_for_replicas() -> None:
+    found = [candidate("a", 1), candidate("b", 1), candidate("c", 2), candidate("d", 3)]
+    panel = panel_of(found, order(), FlatSwarm())
+    for expert, levels in zip(found, ((-1.0, -5.0), (-1.0, -5.0), (-5.0, -1.0), (-30.0, -30.0)), strict=True):
+        for position in panel.gate.positions:
+            panel.learn(expert.peer, position, levels[position % 2])
+    a, b, c, d = (x.peer for x in found)
+    assert panel.is_quorum([a, c], [b])  # Its replica has spoken.
+    assert panel.is_quorum([a, c], [b, d])  # It weighs next to nothing.
+    assert not panel.is_quorum([a, d], [c])
+    assert panel.is_quorum([a], [])
+
+
+def test_a_strong_prior_decides_where_there_is_no_evidence() -> None:
+    found = [candidate("a", 1), candidate("b", 2)]
+    panel = panel_of(found, order(prompt=(1,)), FlatSwarm({"b": 9.0}))
+    assert panel.best([c.peer for c in found], 1) == [PeerId("b")]
+    assert panel.weights([c.peer for c in found]) == pytest.approx([0.1, 0.9])
+
+
+@given(st.integers(2, 400), st.lists(st.integers(1, 400), max_size=6))
+def test_evidence_is_the_last_outside_tokens_and_never_our_own(length: int, places: list[int]) -> None:
+    places = sorted({p for p in places if p <= length})
+    bounds = [0, *places, length]
+    spans = tuple(pairwise(bounds))[::2]
+    turns = evidence_turns(order(prompt=tuple(range(length)), outside=spans))
+    outside = {t for a, b in spans for t in range(a, b)}
+    positions = [t for turn in turns for t in turn]
+    assert positions == sorted(set(positions))
+    assert len(positions) <= EVIDENCE_MAX
+    assert all(t + 1 in outside for t in positions)
+    every = sorted(t - 1 for t in outside if t > 0)
+    assert positions == every[-EVIDENCE_MAX:]
+
+
+def test_few_words_leave_no_reputation() -> None:
+    flat = FlatSwarm()
+    found = [candidate("a", 1), candidate("b", 2)]
+    for prompt, remembered in ((PROMPT[:5], False), (PROMPT, True)):
+        panel = panel_of(found, order(prompt=prompt), flat)
+        for c, level in zip(found, (-1.0, -3.0), strict=True):
+            for position in panel.gate.positions:
+                panel.learn(c.peer, position, level)
+        told = panel.verdict(flat, [c.peer for c in found], [PeerId("a")], 0.0)  # type: ignore[arg-type]
+        assert [w.kept for w in told] == [True, False]
+        assert bool(flat.verdicts) == remembered
+    assert flat.verdicts[PeerId("a")] > 0 > flat.verdicts[PeerId("b")]
