@@ -101,27 +101,10 @@ def join(
 
 
 @app.command()
+@o.spread
 def generate(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from standard input.")],
-    k: o.K = None,
-    extra: o.Extra = None,
-    quality: o.Quality = None,
-    domain: o.Domain = None,
-    max_tokens: o.MaxTokens = 128,
-    temperature: o.Temperature = 0.8,
-    top_k: o.TopK = 0,
-    top_p: o.TopP = 0.95,
-    min_p: o.MinP = 0.0,
-    repetition_penalty: o.Penalty = 1.0,
-    seed: o.Seed = None,
-    stop: o.Stop = None,
-    no_local: o.NoLocal = False,
-    peer: o.Peers = None,
-    swarm: o.Swarm = None,
-    no_lan: o.NoLan = False,
-    data_dir: o.DataDir = None,
-    cache_dir: o.CacheDir = None,
-    verbose: o.Verbose = False,
+    answer: o.Answering,
     json: o.Json = False,
 ) -> None:
     """Continue a text through the swarm, streaming it to standard output."""
@@ -129,94 +112,24 @@ def generate(
     def body() -> int:
         from swarmllm.cli.generate import generate as run
         from swarmllm.cli.generate import read_prompt
-        from swarmllm.cli.settings import config_of
-        from swarmllm.runtime.generation import Wish
 
-        config = config_of(
-            peers=peer,
-            swarm=swarm,
-            lan=False if no_lan else None,
-            data_dir=data_dir,
-            cache_dir=cache_dir,
-            k=k,
-            extra=extra,
-            quality=quality,
-        )
-        wish = Wish(
-            read_prompt(prompt),
-            k=config.k,
-            extra=config.extra,
-            quality=config.quality,
-            domain=domain or "",
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            stop=tuple(stop or ()),
-        )
-        return run(config, wish, as_json=json, verbose=verbose, local=not no_local)
+        config = answer.config()
+        wish = answer.wish(read_prompt(prompt), config)
+        return run(config, wish, as_json=json, verbose=answer.verbose, local=not answer.no_local)
 
     raise typer.Exit(guarded(body))
 
 
 @app.command()
-def chat(
-    k: o.K = None,
-    extra: o.Extra = None,
-    quality: o.Quality = None,
-    domain: o.Domain = None,
-    max_tokens: o.MaxTokens = 128,
-    temperature: o.Temperature = 0.8,
-    top_k: o.TopK = 0,
-    top_p: o.TopP = 0.95,
-    min_p: o.MinP = 0.0,
-    repetition_penalty: o.Penalty = 1.0,
-    seed: o.Seed = None,
-    stop: o.Stop = None,
-    no_local: o.NoLocal = False,
-    peer: o.Peers = None,
-    swarm: o.Swarm = None,
-    no_lan: o.NoLan = False,
-    data_dir: o.DataDir = None,
-    cache_dir: o.CacheDir = None,
-    verbose: o.Verbose = False,
-) -> None:
+@o.spread
+def chat(answer: o.Answering) -> None:
     """Write a text together, turn by turn. Ctrl-C stops an answer, Ctrl-D ends."""
 
     def body() -> int:
         from swarmllm.cli.chat import chat as run
-        from swarmllm.cli.settings import config_of
-        from swarmllm.runtime.generation import Wish
 
-        config = config_of(
-            peers=peer,
-            swarm=swarm,
-            lan=False if no_lan else None,
-            data_dir=data_dir,
-            cache_dir=cache_dir,
-            k=k,
-            extra=extra,
-            quality=quality,
-        )
-        wish = Wish(
-            "",
-            k=config.k,
-            extra=config.extra,
-            quality=config.quality,
-            domain=domain or "",
-            max_tokens=max_tokens,
-            temperature=temperature,
-            top_k=top_k,
-            top_p=top_p,
-            min_p=min_p,
-            repetition_penalty=repetition_penalty,
-            seed=seed,
-            stop=tuple(stop or ()),
-        )
-        return run(config, wish, verbose=verbose, local=not no_local)
+        config = answer.config()
+        return run(config, answer.wish("", config), verbose=answer.verbose, local=not answer.no_local)
 
     raise typer.Exit(guarded(body))
 

@@ -1,10 +1,22 @@
-"""The options that several commands share, declared once so that they read the same everywhere."""
+"""The options that several commands share, declared once so that they read the same everywhere.
+
+Where commands share a whole group of them, the group is a dataclass: a command takes one parameter of its type, and `spread` shows its
+fields to typer as if each were a parameter of the command.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
+
+if TYPE_CHECKING:  # Help must not cost their imports.
+    from swarmllm.runtime.config import Config
+    from swarmllm.runtime.generation import Wish
 
 NODE, MODEL, ANSWER, OUTPUT = "Node", "Model", "Answer", "Output"
 
@@ -130,3 +142,89 @@ NoLocal = Annotated[
         "--no-local", help="Without a running node: do not load the bundled expert as a fallback.", rich_help_panel=MODEL
     ),
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Answering:
+    """What `generate` and `chat` take."""
+
+    k: K = None
+    extra: Extra = None
+    quality: Quality = None
+    domain: Domain = None
+    max_tokens: MaxTokens = 128
+    temperature: Temperature = 0.8
+    top_k: TopK = 0
+    top_p: TopP = 0.95
+    min_p: MinP = 0.0
+    repetition_penalty: Penalty = 1.0
+    seed: Seed = None
+    stop: Stop = None
+    no_local: NoLocal = False
+    peer: Peers = None
+    swarm: Swarm = None
+    no_lan: NoLan = False
+    data_dir: DataDir = None
+    cache_dir: CacheDir = None
+    verbose: Verbose = False
+
+    def config(self) -> Config:
+        from swarmllm.cli.settings import config_of
+
+        return config_of(
+            peers=self.peer,
+            swarm=self.swarm,
+            lan=False if self.no_lan else None,
+            data_dir=self.data_dir,
+            cache_dir=self.cache_dir,
+            k=self.k,
+            extra=self.extra,
+            quality=self.quality,
+        )
+
+    def wish(self, prompt: str, config: Config) -> Wish:
+        from swarmllm.runtime.generation import Wish
+
+        return Wish(
+            prompt,
+            k=config.k,
+            extra=config.extra,
+            quality=config.quality,
+            domain=self.domain or "",
+            max_tokens=self.max_tokens,
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.seed,
+            stop=tuple(self.stop or ()),
+        )
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with each parameter whose type is a dataclass shown as that class's fields, in place."""
+    hints = get_type_hints(command, include_extras=True)
+    shown: list[inspect.Parameter] = []
+    groups: dict[str, tuple[type, list[str]]] = {}
+    for name, parameter in inspect.signature(command).parameters.items():
+        kind = hints[name]
+        if not is_dataclass(kind):
+            shown.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+            continue
+        assert isinstance(kind, type)
+        within = get_type_hints(kind, include_extras=True)
+        groups[name] = (kind, [f.name for f in fields(kind)])
+        for f in fields(kind):
+            assert f.default is not MISSING, f"{kind.__name__}.{f.name} has no default"
+            shown.append(inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=f.default, annotation=within[f.name]))
+
+    @wraps(command)
+    def called(**values: Any) -> None:
+        for name, (kind, names) in groups.items():
+            values[name] = kind(**{field: values.pop(field) for field in names})
+        command(**values)
+
+    called.__signature__ = inspect.Signature(shown)  # type: ignore[attr-defined]  # What typer reads.
+    called.__annotations__ = {p.name: p.annotation for p in shown}
+    return called
