@@ -14,7 +14,9 @@ import numpy as np
 
 from swarmllm.wire.sparse import SparseList
 
-FIRST_NATS = 2.0  # The threshold for the first token, about the median surprise of a small model; then it starts from what is seen.
+FIRST_NATS = (
+    2.0  # The threshold for the first token, about the median surprise of a small model; then it starts from what is seen.
+)
 STEP = 0.5  # Of the first moves of the threshold, in mean surprises; they shrink as one over the square root of their number.
 STEP_MIN = 0.03  # Texts change: the threshold never stops following.
 GAIN_MIN = 0.02  # Of the running mean of surprise.

@@ -1,0 +1,103 @@
+"""The models to compare: bundled experts and GGUF files, all over one vocabulary, under names that tell them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from swarmllm.adapters.llama.bpe_text import BpeText
+from swarmllm.adapters.llama.demo import bundled, folder_of
+from swarmllm.adapters.llama.expansion import expand
+from swarmllm.adapters.llama.gguf_text import text_of_gguf
+from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
+from swarmllm.cli.probe import probe
+from swarmllm.errors import UsageError
+
+DEMO: Final = "demo:"
+MODELS_MAX: Final = 64  # As many as a node ever asks about one token.
+
+
+@dataclass(frozen=True, slots=True)
+class Expert:
+    """One model. `domains` are what its card declares; a plain file declares none. `digest` is the hexadecimal SHA-256 of the file."""
+
+    name: str
+    path: Path
+    digest: str
+    vocab: str
+    n_params: int
+    context_max: int
+    size_bytes: int
+    domains: tuple[str, ...]
+
+
+def load_experts(models: Sequence[str], cache_dir: Path, say: Callable[[str], None]) -> list[Expert]:
+    """UsageError or LocalError, in one sentence, for a model that is not there, unfit, named twice, or of another vocabulary."""
+    names = list(models) or [DEMO + card.name for card in bundled()]
+    names = [name for given in names for name in ([DEMO + card.name for card in bundled()] if given == "demo" else [given])]
+    if not names:
+        raise UsageError("no bundled expert: name models with --model FILE.gguf")
+    if len(names) > MODELS_MAX:
+        raise UsageError(f"{len(names)} models are more than {MODELS_MAX}: name fewer")
+    found: list[Expert] = []
+    for name in dict.fromkeys(names):
+        say(f"making {name} ready")
+        expert = _expert(name, cache_dir)
+        twin = next((other for other in found if other.digest == expert.digest), None)
+        if twin is not None:
+            raise UsageError(f"{name} is the same file as {twin.path} (SHA-256 {twin.digest[:12]}…): name each model once")
+        first = found[0] if found else expert
+        if expert.vocab != first.vocab:
+            raise UsageError(
+                f"{first.name} (vocabulary {first.vocab[:12]}…) and {expert.name} (vocabulary {expert.vocab[:12]}…) do not share a "
+                "vocabulary: only models over one vocabulary can be pooled, so leave one of them out"
+            )
+        found.append(expert)
+    return _distinct(found)
+
+
+def _expert(name: str, cache_dir: Path) -> Expert:
+    if name.startswith(DEMO):
+        short = name.removeprefix(DEMO)
+        folder_of(short)
+        path = expand(short, cache_dir)
+        card = next(card for card in bundled() if card.name == short)
+        domains, trained = card.domains, card.n_params  # The file has rows for words that it never saw, too.
+    else:
+        short, domains, trained = "", (), 0
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise UsageError(f"the model {name!r} is neither a GGUF file nor demo:NAME: check the path")
+    facts = probe(path, cache_dir)
+    return Expert(
+        name=short or str(facts["name"]),
+        path=path,
+        digest=facts["digest"],
+        vocab=facts["vocab"],
+        n_params=trained or facts["n_params"],
+        context_max=facts["context_max"],
+        size_bytes=facts["size_bytes"],
+        domains=domains,
+    )
+
+
+def _distinct(experts: Sequence[Expert]) -> list[Expert]:
+    """Models of one name get their file's name, and a piece of the digest if that is not enough."""
+    names = [expert.name for expert in experts]
+    found = [replace(e, name=e.path.stem) if names.count(e.name) > 1 else e for e in experts]
+    names = [expert.name for expert in found]
+    return [replace(e, name=f"{e.name} {e.digest[:6]}") if names.count(e.name) > 1 else e for e in found]
+
+
+def vocabulary_of(experts: Sequence[Expert], cache_dir: Path) -> BpeText:
+    """The text side that all of them share."""
+    first = experts[0]
+    return load_vocabulary(cache_dir) if first.vocab == LLAMA3_FINGERPRINT else text_of_gguf(first.path)
+
+
+def right_expert(domain: str, experts: Sequence[Expert]) -> int | None:
+    """Index of the largest expert that declares this domain; None if nobody does."""
+    fitting = [i for i, expert in enumerate(experts) if domain in expert.domains]
+    return max(fitting, key=lambda i: (experts[i].n_params, -i)) if fitting else None

@@ -1,0 +1,64 @@
+"""What can be typed after `swarmllm eval`; the work is imported only when it is wanted, as for every command in `app`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from swarmllm.cli import options as o
+from swarmllm.cli.guard import guarded
+
+
+def evaluate(
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", metavar="MODEL", help="demo:NAME or a GGUF file (repeatable). Without this: all bundled experts."
+        ),
+    ] = None,
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--corpus",
+            metavar="NAME=PATH",
+            help="Text of one domain: a folder, a text file or JSON lines (repeatable). Without this: the bundled held-out text.",
+        ),
+    ] = None,
+    documents: Annotated[int | None, typer.Option("--documents", help="Documents of each kind of text (24).")] = None,
+    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens of each document, at most (512).")] = None,
+    prompt: Annotated[int, typer.Option("--prompt", help="Tokens at its beginning that are evidence and not scored.")] = 64,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed takes the same documents.")] = 1,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FOLDER", help="Write evaluation.md and its pictures there.", rich_help_panel=o.OUTPUT),
+    ] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter documents, in a minute or two.")] = False,
+    threads: o.Threads = None,
+    context: o.Context = None,
+    cache_dir: o.CacheDir = None,
+    json: o.Json = False,
+) -> None:
+    """Is the ensemble better than its best member? Measured on held-out text, with intervals."""
+
+    def body() -> int:
+        from swarmllm.cli.eval.command import evaluate as run
+        from swarmllm.cli.eval.plan import make_plan
+        from swarmllm.cli.settings import config_of
+
+        config = config_of(threads=threads, context_max=context, cache_dir=cache_dir)
+        plan = make_plan(
+            model or [],
+            corpus or [],
+            documents=documents,
+            tokens=tokens,
+            prompt=prompt,
+            seed=seed,
+            threads=config.threads,
+            context=config.context_max,
+            quick=quick,
+            out=out,
+        )
+        return run(config, plan, as_json=json)
+
+    raise typer.Exit(guarded(body))
