@@ -10,13 +10,14 @@ import hashlib
 import re
 import sysconfig
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from scripts.demo_ops import documents, is_validation
 from swarmllm.adapters.llama.demo_gguf import spell
 from swarmllm.adapters.llama.vocabulary import LLAMA3_BOS, LLAMA3_EOS, load_merge_ranks, load_tables, load_vocabulary
 
@@ -37,16 +38,25 @@ def clean_book(text: str) -> str:
     return "\n\n".join(paragraphs)
 
 
-def read_prose(corpus: Path) -> Iterator[tuple[str, str]]:
-    """(training text, validation text) of every book; the last 5 % of a book is never trained on."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A book, file or simulated swarm: its text to train on and its text to validate with, either of which may be empty."""
+
+    name: str
+    train: str
+    valid: str
+
+
+def read_prose(corpus: Path) -> Iterator[Source]:
+    """Every book; the last 5 % of a book is never trained on."""
     for path in sorted(corpus.glob("*.txt")):
         text = clean_book(path.read_text(encoding="utf-8"))
         cut = text.rfind("\n\n", 0, int(len(text) * 0.95))
-        yield text[:cut], text[cut:].strip()
+        yield Source(path.stem, text[:cut], text[cut:].strip())
 
 
-def read_code(_: Path) -> Iterator[tuple[str, str]]:
-    """(training text, validation text) of the running interpreter's standard library; one file in twenty is validation."""
+def read_code(_: Path) -> Iterator[Source]:
+    """The files of the running interpreter's standard library; one in twenty is validation."""
     root = Path(sysconfig.get_paths()["stdlib"])
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
@@ -58,10 +68,17 @@ def read_code(_: Path) -> Iterator[tuple[str, str]]:
         except UnicodeDecodeError:
             continue
         if 200 < len(text) < 200_000 and sum(map(str.isascii, text)) > 0.99 * len(text):
-            yield ("", text) if bucket % 20 == 7 else (text, "")
+            yield Source(name, "", text) if bucket % 20 == 7 else Source(name, text, "")
 
 
-READERS = {"prose": read_prose, "code": read_code}
+def read_ops(_: Path) -> Iterator[Source]:
+    """The documents of simulated swarms; those of one swarm are on the same side."""
+    for document in documents():
+        name = f"world-{document.world}"
+        yield Source(name, "", document.text) if is_validation(document.world) else Source(name, document.text, "")
+
+
+READERS: dict[str, Callable[[Path], Iterator[Source]]] = {"prose": read_prose, "code": read_code, "ops": read_ops}
 
 
 @dataclass
@@ -74,12 +91,13 @@ class Corpus:
     valid_tokens: int  # Before splitting: the unit that perplexity is reported in.
 
 
-def prepare(expert: str, corpus: Path, cache: Path) -> Corpus:
+def prepare(domain: str, corpus: Path, cache: Path) -> Corpus:
+    """The token streams of a domain, from the cache where there is one. `corpus` is a folder of books, for prose."""
     if cache.exists():
         stored = np.load(cache)
         return Corpus(stored["active_ids"], stored["train"], stored["valid"], int(stored["valid_tokens"]))
     vocabulary = load_vocabulary()
-    documents = [(vocabulary.encode(a), vocabulary.encode(b)) for a, b in READERS[expert](corpus)]
+    documents = [(vocabulary.encode(s.train), vocabulary.encode(s.valid)) for s in READERS[domain](corpus)]
     if not documents:
         raise SystemExit(f"train_demo_experts: no text found in {corpus}")
     ranks = load_merge_ranks()

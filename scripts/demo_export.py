@@ -1,29 +1,29 @@
 """What is shipped of a trained demo expert: the compact weights, a card that says how good it is, and logits to test against.
 
-Everything in the card and in the logits comes from the weights as they are shipped, after quantisation, and through a second, plain
-implementation of LLaMA that reads them from the very bytes of the expanded GGUF file. So an error in folding the bias dimension into
-the rows would show here as a worse figure than the training's own.
+Everything in the card and in the logits comes from the weights as they are shipped, after quantisation, through demo_reference.py.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
+from gguf import GGMLQuantizationType, quants
 from torch import Tensor
 
 from scripts.demo_corpus import Corpus
-from scripts.demo_model import BIAS_GAIN, BIAS_INPUT, TinyLlama, rotate
-from swarmllm.adapters.llama.demo import BLOCK_BYTES, CompactModel, DemoCard, Shape, dequantize, save_compact
+from scripts.demo_family import DOMAINS, EXPERTS, Domain
+from scripts.demo_model import BIAS_GAIN, BIAS_INPUT, TinyLlama
+from scripts.demo_reference import TEMPERATURE, TOP_P, Expanded, Reference, Writer, evaluate, windows
+from scripts.demo_trials import TRIAL_OF
+from swarmllm.adapters.llama.demo import BLOCK_BYTES, CompactModel, DemoCard, save_compact
 from swarmllm.adapters.llama.demo_gguf import DemoGguf, quantize
-from swarmllm.adapters.llama.gguf_format import padding
-from swarmllm.adapters.llama.vocabulary import LLAMA3_BOS, LLAMA3_SIZE, load_merge_ranks, load_tables, load_vocabulary
+from swarmllm.adapters.llama.vocabulary import LLAMA3_BOS, LLAMA3_SIZE, load_tables, load_vocabulary
 
 SAMPLE_SEED = 20261123
 SAMPLE_TOKENS = 160
@@ -31,61 +31,23 @@ SHIPPED_GAIN = (
     8.0  # Moved from the biases to the last norm: llama.cpp rounds activations to 8 bits in blocks of 32, and with this the
 )
 # bias dimension is about as large as the largest of its neighbours (0.15 instead of 2 without: up to 12 % of error in every bias).
-UNUSED_LOG_P = -22.0  # Log-probability of a row without training, at most: 112,000 of them are below 1e-4 together.
+# Log-probability of a row without training, at most. 112,000 of them take 0.5 % of the mass where they take most, and a word that the
+# expert has never seen costs some 20 nats instead of 25: it is to be surprised by another domain, not struck dumb.
+UNUSED_LOG_P = -17.0
 EVAL_WINDOWS, EVAL_LENGTH = 160, 512
+COST_WINDOWS = 40  # For comparing storages, all on the same text.
 VECTOR_IDS = 384  # Ids whose logits are kept for each prompt, a third of them without rows of their own.
+
+Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Training:
-    """How much was trained."""
+    """How much was trained, and how fast (0: not known)."""
 
     steps: int
     tokens_per_step: int
-
-
-@dataclass(frozen=True)
-class Domain:
-    """The words of a card."""
-
-    summary: str
-    data: str
-    licence: str
-    opening: str  # Of the sample.
-    prompts: tuple[str, ...]  # Of the vectors; the last one has words that are rare in the corpus.
-
-
-DOMAINS = {
-    "prose": Domain(
-        "A tiny model of nineteenth-century English prose, for demonstration",
-        "25 English novels and tales in the public domain (Austen, the Brontës, Dickens, Twain, Melville and others), without the front "
-        "and back matter of their digital editions; the last 5 % of every book is kept for validation",
-        "The training text is in the public domain. The weights are under this project's MIT licence.",
-        "It was a cold evening in November, and",
-        (
-            "It was a",
-            "“I beg your",
-            "“I do not know,” said the old man, “what you mean by",
-            "I saw him then for the first",
-            "The bitcoin blockchain in São Paulo 東京",
-        ),
-    ),
-    "code": Domain(
-        "A tiny model of Python source code, for demonstration",
-        "the source of Python's own standard library as the interpreter that trained it carries it, without most of its tests; one file "
-        "in twenty is kept for validation",
-        "The training text is under the Python Software Foundation licence, which allows this use; the model may repeat short pieces of "
-        "it. The weights are under this project's MIT licence.",
-        "def read_lines(path):\n    ",
-        (
-            "import os\n",
-            "class Node:\n    def __init__(self, name):\n        self.",
-            'def main():\n    pass\n\nif __name__ == "__',
-            "    raise NotImplemented",
-            "def kubernetes(東京): return São",
-        ),
-    ),
-}
+    tokens_per_s: int
 
 
 # --- the shipped weights -----------------------------------------------------------------------------------------------------
@@ -110,114 +72,83 @@ def _matrices(model: TinyLlama) -> dict[str, Tensor]:
     return found
 
 
-def _windows(corpus: Corpus, count: int, length: int) -> Tensor:
-    """int64[count, length + 1] dense rows, evenly spread over the validation text, each beginning with BOS (row 0)."""
-    starts = np.linspace(0, len(corpus.valid) - length - 1, count).astype(int)
-    found = np.stack([corpus.valid[i : i + length + 1] for i in starts]).astype(np.int64)
-    found[:, 0] = 0
-    return torch.from_numpy(found)
+@dataclass(frozen=True)
+class Weights:
+    """The weights before quantisation, with the bias dimension's rules folded in: float32[rows, dim] `outputs` and `inputs` of the
+    active ids, and `layers` by their GGUF names."""
+
+    outputs: Floats
+    inputs: Floats
+    layers: dict[str, Floats]
+
+
+def weights_of(model: TinyLlama) -> Weights:
+    outputs, inputs = model.output_rows().detach().clone(), model.rows.detach().clone()
+    outputs[:, 0] /= SHIPPED_GAIN
+    inputs[:, 0] = BIAS_INPUT
+    return Weights(outputs.numpy(), inputs.numpy(), {name: w.detach().float().numpy() for name, w in _matrices(model).items()})
 
 
 def compact(model: TinyLlama, corpus: Corpus, card: DemoCard) -> CompactModel:
     """The shipped form of a trained model."""
-    h = model.hidden(_windows(corpus, 16, 512)[:, :-1])
+    h = model.hidden(windows(corpus, 16, 512)[:, :-1])
     log_z = torch.logsumexp(h @ model.output_rows().T, -1)
-    outputs, inputs = model.output_rows().clone(), model.rows.detach().clone()
-    outputs[:, 0] /= SHIPPED_GAIN
-    inputs[:, 0] = BIAS_INPUT
-    layers = {name: weight.detach().float().numpy() for name, weight in _matrices(model).items()}
+    found = weights_of(model)
     return CompactModel(
         card=card,
         active_ids=corpus.active_ids,
-        rows=quantize(outputs.numpy()),
-        input_block=quantize(inputs.numpy())[:, :BLOCK_BYTES].copy(),
+        rows=quantize(found.outputs),
+        input_block=quantize(found.inputs)[:, :BLOCK_BYTES].copy(),
         bias_input=BIAS_INPUT,
         unused_bias=float(((log_z + UNUSED_LOG_P) / (SHIPPED_GAIN * h[..., 0])).min()),
-        layers={name: weight.copy() if weight.ndim == 1 else quantize(weight) for name, weight in layers.items()},
+        layers={name: weight.copy() if weight.ndim == 1 else quantize(weight) for name, weight in found.layers.items()},
     )
 
 
-# --- a second implementation -------------------------------------------------------------------------------------------------
+# --- what quantisation costs -------------------------------------------------------------------------------------------------
 
 
-class Reference:
-    """LLaMA, in float32, over the tensors of an expanded file. Knows nothing of active rows or of the bias dimension."""
-
-    def __init__(self, gguf: DemoGguf) -> None:
-        self.shape: Shape = gguf.model.card.shape
-        data = b"".join(gguf.stream())
-        self.size_bytes = len(data)
-        self.digest = hashlib.sha256(data).hexdigest()
-        self.tensors: dict[str, Tensor] = {}
-        end = len(data)
-        for spec in reversed(gguf.tensors):  # From the end: the header's size does not matter then.
-            start = end - spec.size_bytes - len(padding(spec.size_bytes))
-            raw = np.frombuffer(data, np.uint8, spec.size_bytes, start)
-            plain = raw.view(np.float32) if len(spec.shape) == 1 else dequantize(raw.reshape(spec.shape[0], -1))
-            self.tensors[spec.name] = torch.from_numpy(plain.copy())
-            end = start
-
-    def _norm(self, x: Tensor, name: str) -> Tensor:
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.shape.norm_eps) * self.tensors[name]
-
-    def hidden(self, ids: Tensor) -> Tensor:
-        """float32[batch, n, dim] after the last norm, of int64[batch, n] vocabulary ids."""
-        s, w = self.shape, self.tensors
-        (batch, n), head = ids.shape, self.shape.dim // self.shape.heads
-        angle = torch.outer(torch.arange(n), s.rope_base ** -(torch.arange(0, head, 2) / head))
-        cos, sin = angle.cos(), angle.sin()
-        x = w["token_embd.weight"][ids]
-        for i in range(s.layers):
-            layer = f"blk.{i}."
-            h = self._norm(x, layer + "attn_norm.weight")
-            q, k, v = ((h @ w[f"{layer}attn_{p}.weight"].T).view(batch, n, -1, head).transpose(1, 2) for p in "qkv")
-            h = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True, enable_gqa=True)
-            x = x + h.transpose(1, 2).reshape(batch, n, -1) @ w[layer + "attn_output.weight"].T
-            h = self._norm(x, layer + "ffn_norm.weight")
-            gated = F.silu(h @ w[layer + "ffn_gate.weight"].T) * (h @ w[layer + "ffn_up.weight"].T)
-            x = x + gated @ w[layer + "ffn_down.weight"].T
-        return self._norm(x, "output_norm.weight")
-
-    def logits(self, ids: Tensor) -> Tensor:
-        """float32[batch, n, 128256]."""
-        return self.hidden(ids) @ self.tensors["output.weight"].T
+def _q4_0(weights: Floats) -> Floats:
+    """float32[n, d] as llama.cpp's Q4_0 would keep it."""
+    kept: Floats = quants.dequantize(quants.quantize(weights, GGMLQuantizationType.Q4_0), GGMLQuantizationType.Q4_0)
+    return kept
 
 
-def evaluate(reference: Reference, corpus: Corpus) -> tuple[float, float]:
-    """(nats per LLaMA-3 token, bits per byte) on validation text, in windows of 512 tokens that begin without any context."""
-    active = torch.from_numpy(corpus.active_ids.astype(np.int64))
-    output = reference.tensors["output.weight"]
-    unused = torch.ones(LLAMA3_SIZE, dtype=torch.bool)
-    unused[active] = False
-    bias, others = float(output[unused][0, 0]), int(unused.sum())
-    token_bytes = [len(token) for token in load_merge_ranks()] + [0] * (LLAMA3_SIZE - LLAMA3_BOS)
-    nats = size = count = 0.0
-    for window in _windows(corpus, EVAL_WINDOWS, EVAL_LENGTH):
-        ids = active[window]
-        h = reference.hidden(ids[None, :-1])[0]
-        logits = h @ output[active].T
-        log_z = torch.logaddexp(torch.logsumexp(logits, -1), bias * h[:, 0] + math.log(others))
-        nats += float((log_z - logits.gather(1, window[1:, None])[:, 0]).sum())
-        size += sum(token_bytes[i] for i in ids[1:].tolist())
-        count += EVAL_LENGTH
-    return nats / count * len(corpus.valid) / corpus.valid_tokens, nats / math.log(2) / size
+def stored(
+    reference: Reference, model: TinyLlama, active_ids: npt.NDArray[np.int32], keep: Callable[[Floats], Floats]
+) -> Reference:
+    """`reference` with the trained weights as `keep` would store them (norms are always float32)."""
+    found, ids = weights_of(model), torch.from_numpy(active_ids.astype(np.int64))
+    tensors = {name: torch.from_numpy(weight if weight.ndim == 1 else keep(weight)) for name, weight in found.layers.items()} | {
+        name: reference.tensors[name].clone() for name in ("token_embd.weight", "output.weight")
+    }
+    tensors["token_embd.weight"][ids] = torch.from_numpy(keep(found.inputs))
+    tensors["output.weight"][ids] = torch.from_numpy(keep(found.outputs))
+    return Reference(reference.shape, tensors)
 
 
-def sample(reference: Reference, opening: str) -> str:
-    """`SAMPLE_TOKENS` tokens after `opening`, at temperature 0.8 and top-p 0.95, from a fixed seed: one draw, not a choice of many."""
-    vocabulary = load_vocabulary()
-    rng = np.random.default_rng(SAMPLE_SEED)
-    ids = [LLAMA3_BOS, *vocabulary.encode(opening)]
-    for _ in range(SAMPLE_TOKENS):
-        logits = reference.hidden(torch.tensor([ids]))[0, -1] @ reference.tensors["output.weight"].T
-        p = torch.softmax(logits / 0.8, -1).double().numpy()
-        order = np.argsort(-p, kind="stable")
-        kept = order[: int(np.searchsorted(np.cumsum(p[order]), 0.95)) + 1]
-        token = int(rng.choice(kept, p=p[kept] / p[kept].sum()))
-        if token in vocabulary.stop_tokens:
-            break
-        ids.append(token)
-    return vocabulary.decode(ids)
+@dataclass(frozen=True)
+class Cost:
+    """Nats per LLaMA-3 token of the same text with the same weights: as trained, as shipped, and in half of that room."""
+
+    float32: float
+    q8_0: float
+    q4_0: float
+
+    def text(self) -> str:
+        return (
+            f"{self.float32:.4f} nats with float32 weights, {self.q8_0:.4f} with Q8_0 ({self.q8_0 / self.float32 - 1:+.2%}, as shipped), "
+            f"{self.q4_0:.4f} with Q4_0 ({self.q4_0 / self.float32 - 1:+.2%})"
+        )
+
+
+def cost_of(reference: Reference, model: TinyLlama, corpus: Corpus) -> Cost:
+    variants = (
+        stored(reference, model, corpus.active_ids, lambda w: w),
+        reference,
+        stored(reference, model, corpus.active_ids, _q4_0),
+    )
+    return Cost(*(evaluate(variant, corpus, COST_WINDOWS, EVAL_LENGTH)[0] for variant in variants))
 
 
 # --- export ------------------------------------------------------------------------------------------------------------------
@@ -247,12 +178,27 @@ def vectors(reference: Reference, model: CompactModel, prompts: tuple[str, ...])
     return found
 
 
-def card_text(card: DemoCard, words: Domain, text: str, compact_bytes: int, gguf_bytes: int) -> str:
+@dataclass(frozen=True)
+class Figures:
+    """What a card says beside the facts of the model; sizes in bytes."""
+
+    compact_size: int
+    gguf_size: int
+    speed: int  # Of the training, in tokens/s; 0: not known.
+    cost: Cost
+    sample: str
+    trial: str
+
+
+def card_text(card: DemoCard, words: Domain, found: Figures) -> str:
+    """The card of an expert, in Markdown."""
     shape = card.shape
-    quoted = "\n".join("    " + line for line in text.splitlines())
+    speed = f" in bfloat16, {found.speed:,} tokens/s (the median of its log)" if found.speed else " in bfloat16"
+    trial = f"\n## Trial\n\n{found.trial}\n" if found.trial else ""
+    quoted = "\n".join("    " + line for line in found.sample.split("\n"))
     return f"""# {card.name}
 
-{words.summary}. It knows how its kind of text sounds and nothing about the world:
+{card.summary}. It knows how its kind of text sounds and nothing about the world:
 it is here so that a swarm can be tried, tested and measured on any machine, and for nothing else.
 
 | | |
@@ -261,11 +207,13 @@ it is here so that a swarm can be tried, tested and measured on any machine, and
 feed-forward {shape.hidden} |
 | vocabulary | LLaMA-3, 128,256 tokens, {card.active_rows:,} of them with rows of their own |
 | parameters | {card.n_params:,} trained |
-| size | {compact_bytes / 1e6:.1f} MB as shipped (Q8_0), {gguf_bytes / 1e6:.0f} MB when expanded into a GGUF file |
+| size | {found.compact_size / 1e6:.1f} MB as shipped (Q8_0), {found.gguf_size / 1e6:.0f} MB when expanded into a GGUF file |
 | training data | {words.data} |
-| training | {card.steps:,} steps, {card.trained_tokens / 1e6:.1f} million tokens, on one CPU thread; context 256, then 512 tokens |
+| training | {card.steps:,} steps, {card.trained_tokens / 1e6:.1f} million tokens, on one CPU thread{speed}; context 256, \
+then 512 tokens |
 | validation | perplexity {math.exp(card.nats_per_token):.1f} per LLaMA-3 token ({card.nats_per_token:.3f} nats), \
 {card.bits_per_byte:.3f} bits per byte |
+| cost of quantisation | {found.cost.text()}; on {COST_WINDOWS} windows |
 | SHA-256 of the GGUF file | `{card.gguf_sha256}` |
 
 Validation is on {EVAL_WINDOWS} windows of {EVAL_LENGTH} tokens, spread over text that the model was not trained on, each without any
@@ -273,11 +221,11 @@ context before it; with the weights as shipped.
 
 ## Sample
 
-{SAMPLE_TOKENS} tokens at temperature 0.8, top-p 0.95, seed {SAMPLE_SEED}, after "{words.opening.strip()}";
+{SAMPLE_TOKENS} tokens at temperature {TEMPERATURE}, top-p {TOP_P}, seed {SAMPLE_SEED}, after "{words.opening.strip()}";
 the first draw, not the best of many:
 
 {quoted}
-
+{trial}
 ## Licence
 
 {words.licence}
@@ -294,11 +242,12 @@ when the model is expanded.
 def export(expert: str, model: TinyLlama, corpus: Corpus, training: Training, out: Path) -> str:
     """Write `out`/`expert`; returns a line that says how good it is."""
     torch.set_grad_enabled(False)
-    words, folder = DOMAINS[expert], out / expert
+    made = EXPERTS[expert]
+    words, folder = DOMAINS[made.domain], out / expert
     card = DemoCard(
         name=expert,
-        summary=words.summary,
-        domains=(expert,),
+        summary=made.summary,
+        domains=(made.domain,),
         shape=model.s,
         active_rows=len(corpus.active_ids),
         n_params=sum(p.numel() for p in model.parameters()),
@@ -308,11 +257,18 @@ def export(expert: str, model: TinyLlama, corpus: Corpus, training: Training, ou
         bits_per_byte=0.0,
     )
     small = compact(model, corpus, card)
-    reference = Reference(DemoGguf(small, load_tables()))
-    nats, bits = evaluate(reference, corpus)
+    reference = Expanded(DemoGguf(small, load_tables()))
+    nats, bits = evaluate(reference, corpus, EVAL_WINDOWS, EVAL_LENGTH)
+    cost = cost_of(reference, model, corpus)
     card = replace(card, nats_per_token=round(nats, 4), bits_per_byte=round(bits, 4), gguf_sha256=reference.digest)
     path = save_compact(replace(small, card=card), folder)
     np.savez_compressed(folder / "vectors.npz", allow_pickle=False, **vectors(reference, small, words.prompts))
-    text = sample(reference, words.opening)
-    (folder / "README.md").write_text(card_text(card, words, text, path.stat().st_size, reference.size_bytes), encoding="utf-8")
-    return f"{folder}: step {training.steps}, {nats:.4f} nats per token, {bits:.4f} bits per byte, {path.stat().st_size:,} bytes"
+    active = small.active_ids.tolist()
+    sample, _ = Writer(reference, active, SAMPLE_SEED).after(words.opening, SAMPLE_TOKENS)
+    trial = TRIAL_OF[made.domain](Writer(reference, active, SAMPLE_SEED)) if made.domain in TRIAL_OF else ""
+    found = Figures(path.stat().st_size, reference.size_bytes, training.tokens_per_s, cost, words.opening + sample, trial)
+    (folder / "README.md").write_text(card_text(card, words, found), encoding="utf-8")
+    return (
+        f"{folder}: step {training.steps}, {nats:.4f} nats per token, {bits:.4f} bits per byte, {found.compact_size:,} bytes; {cost.text()}"
+        + (f"; {trial.split('. ')[0]}" if trial else "")
+    )

@@ -16,9 +16,6 @@ from swarmllm.adapters.llama.demo import Shape
 BIAS_INPUT = 1.0  # The constant that dimension 0 carries through the residual stream.
 BIAS_GAIN = 8.0  # Its weight in the last norm, so that learned biases stay as small as the other entries of a row.
 
-EXPERT_SHAPE = Shape(dim=256, layers=5, heads=4, kv_heads=2, hidden=704, context=1024, rope_base=10000.0, norm_eps=1e-5)
-SHAPES = {"prose": EXPERT_SHAPE, "code": EXPERT_SHAPE}
-
 
 class RMSNorm(nn.Module):  # type: ignore[misc]
     def __init__(self, dim: int, eps: float) -> None:

@@ -7,8 +7,8 @@ few minutes and goes on from there when it is started again. `--export` writes t
 that the package ships, with its model card and the logits that the test suite compares llama.cpp with.
 
 Interrupting and resuming changes nothing: the batch of a step is a function of the seed and the step. The learning rate is warmed up,
-constant, and decays over the last fifth of `--steps`, so a run can be prolonged later. The corpus is demo_corpus.py, the model
-demo_model.py, and what is shipped demo_export.py.
+constant, and decays over the last fifth of `--steps`, so a run can be prolonged later. The table of experts is
+demo_family.py, their text demo_corpus.py, the model demo_model.py, and what is shipped demo_export.py.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ if not __package__:  # Started as a file: only its own folder is on the path the
 
 from scripts.demo_corpus import Corpus, prepare
 from scripts.demo_export import Training, export
-from scripts.demo_model import SHAPES, TinyLlama
+from scripts.demo_family import EXPERTS
+from scripts.demo_model import TinyLlama
 from swarmllm.adapters.llama.demo import bundled_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,7 +87,7 @@ def train(args: argparse.Namespace, corpus: Corpus, work: Path) -> TinyLlama:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     torch.manual_seed(SEED)
-    shape = SHAPES[args.expert]
+    shape = EXPERTS[args.expert].shape
     model = TinyLlama(shape, len(corpus.active_ids))
     found = optimizers(model)
     base = [[g["lr"] for g in o.param_groups] for o in found]
@@ -144,16 +145,27 @@ def load_checkpoint(expert: str, corpus: Corpus, work: Path) -> tuple[TinyLlama,
     if not checkpoint.exists():
         raise SystemExit(f"train_demo_experts: there is no checkpoint {checkpoint} yet: train first")
     state = torch.load(checkpoint)
-    model = TinyLlama(SHAPES[expert], len(corpus.active_ids))
+    model = TinyLlama(EXPERTS[expert].shape, len(corpus.active_ids))
     model.load_state_dict(state["model"])
     return model.eval(), int(state["step"])
 
 
+def logged_speed(log: Path) -> int:
+    """The median tokens/s of a run's log; 0 without one."""
+    if not log.exists():
+        return 0
+    found = [json.loads(line)["tokens_per_s"] for line in log.read_text(encoding="utf-8").splitlines()]
+    return round(float(np.median(found))) if found else 0
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("expert", choices=sorted(SHAPES))
+    parser.add_argument("expert", choices=list(EXPERTS))
     parser.add_argument(
-        "--corpus", type=Path, default=ROOT / "corpora" / "prose", help="folder of books as .txt files (prose; code needs none)"
+        "--corpus",
+        type=Path,
+        default=ROOT / "corpora" / "prose",
+        help="folder of books as .txt files (prose; the others need none)",
     )
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--length", type=int, default=256, help="tokens per window; doubled for the last tenth of the steps")
@@ -165,10 +177,16 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     work = args.work / args.expert
-    corpus = prepare(args.expert, args.corpus, work / "tokens.npz")
+    work.mkdir(parents=True, exist_ok=True)
+    domain = EXPERTS[args.expert].domain
+    corpus = prepare(domain, args.corpus, args.work / domain / "tokens.npz")
     if args.export:
         model, step = load_checkpoint(args.expert, corpus, work)
-        print(export(args.expert, model, corpus, Training(step, args.length * args.batch), args.out))
+        print(
+            export(
+                args.expert, model, corpus, Training(step, args.length * args.batch, logged_speed(work / "log.jsonl")), args.out
+            )
+        )
     else:
         train(args, corpus, work)
 

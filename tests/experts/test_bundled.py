@@ -19,7 +19,8 @@ import numpy.typing as npt
 import pytest
 from llama_cpp import Llama, llama_get_logits_ith
 
-from swarmllm.adapters.llama.demo import DemoCard, bundled, dequantize, folder_of, load_compact
+from scripts.demo_family import EXPERTS
+from swarmllm.adapters.llama.demo import DemoCard, bundled, bundled_folder, dequantize, folder_of, load_compact
 from swarmllm.adapters.llama.demo_gguf import DemoGguf
 from swarmllm.adapters.llama.expansion import expand
 from swarmllm.adapters.llama.gguf_format import F32, TensorSpec, Value, header, padding
@@ -28,6 +29,7 @@ from swarmllm.adapters.llama.vocabulary import LLAMA3_SIZE, load_tables
 Floats = npt.NDArray[np.float32]
 NAMES = [card.name for card in bundled()]
 
+SHIPPED_MAX = 40_000_000  # Bytes: what a package may weigh that everybody downloads.
 F32_TOLERANCE = 2e-4  # Logits reach 40 and float32 has 24 bits, so additions in another order cost about 1e-5; measured 2e-5.
 Q8_TOLERANCE = 0.4  # The worst of 256 logits; see above. Measured at most 0.2, where logits differ by 15 among each other ...
 Q8_RMS = 0.1  # ... and this is what they are off together.
@@ -125,6 +127,16 @@ def test_there_are_experts_of_two_domains() -> None:
     assert {domain for card in bundled() for domain in card.domains} >= {"prose", "code"}
 
 
+@pytest.mark.parametrize("card", bundled(), ids=NAMES)
+def test_every_expert_is_the_one_in_the_table(card: DemoCard) -> None:
+    made = EXPERTS[card.name]
+    assert (card.shape, card.domains, card.summary) == (made.shape, (made.domain,), made.summary)
+
+
+def test_all_of_it_is_small() -> None:
+    assert sum(path.stat().st_size for path in bundled_folder().rglob("*") if path.is_file()) < SHIPPED_MAX
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_float32_logits_are_torchs(name: str, expanded: Callable[[str], Path], tmp_path: Path) -> None:
     wanted = expected_of(name)
@@ -148,14 +160,6 @@ def test_logits_of_the_file_that_runs_are_torchs(name: str, expanded: Callable[[
     for vector, logits in zip(wanted, results, strict=True):
         own = np.isin(vector.ids, active)
         error = np.abs(logits[vector.ids] - vector.logits)
-        print(
-            name,
-            "q8",
-            error[own].max(),
-            np.sqrt(np.square(error[own]).mean()),
-            vector.gap,
-            (error[~own] / np.abs(vector.logits[~own])).max(),
-        )
         assert error[own].max() < Q8_TOLERANCE
         assert np.sqrt(np.square(error[own]).mean()) < Q8_RMS
         assert (error[~own] / np.abs(vector.logits[~own])).max() < UNUSED_RELATIVE
@@ -166,7 +170,7 @@ def test_logits_of_the_file_that_runs_are_torchs(name: str, expanded: Callable[[
             assert int(logits.argmax()) == vector.argmax
         exact[active] = -np.inf
         assert np.exp(exact - log_z).sum() < 1e-3
-        assert vector.unused_mass < 1e-3
+        assert vector.unused_mass < 5e-3
 
 
 @pytest.mark.parametrize("name", NAMES)
