@@ -33,6 +33,7 @@ from swarmllm.messages import (
     Scores,
     Size,
 )
+from swarmllm.wire import control_rules
 
 CODES: Final[dict[type, int]] = {
     messages.Open: 1,
@@ -47,21 +48,34 @@ CODES: Final[dict[type, int]] = {
     messages.CapacityRecord: 64,
     messages.ExpertRecord: 65,
     messages.Envelope: 80,
+    # The kill switch (protocols/halt.md): the end of an expert stream's sessions, signed records, and the frames of /swarmllm/ctl/1.
+    messages.Halted: 34,
+    messages.Signed: 81,
+    messages.Halt: 96,
+    messages.Resume: 97,
+    messages.Charter: 98,
+    messages.Live: 99,
+    messages.ControlDigest: 112,
+    messages.Vectors: 113,
+    messages.Records: 114,
+    messages.Ack: 115,
 }
 """Type codes, for ever: a message that changes its meaning or its fields gets a new code."""
 
-EXPERT_REQUESTS: Final[tuple[type[ExpertRequest | messages.Ping | messages.Pong], ...]] = (
+EXPERT_REQUESTS: Final[tuple[type[ExpertRequest | messages.Halted | messages.Ping | messages.Pong], ...]] = (
     messages.Open,
     messages.Score,
     messages.Close,
+    messages.Halted,
     messages.Ping,
     messages.Pong,
 )
-EXPERT_REPLIES: Final[tuple[type[ExpertReply | messages.Ping | messages.Pong], ...]] = (
+EXPERT_REPLIES: Final[tuple[type[ExpertReply | messages.Halted | messages.Ping | messages.Pong], ...]] = (
     messages.Scores,
     messages.Need,
     messages.Busy,
     messages.Refused,
+    messages.Halted,
     messages.Ping,
     messages.Pong,
 )
@@ -347,7 +361,8 @@ def _rule(message: object) -> None:
             if len(target_logprobs) % 2:
                 raise _Invalid("target_logprobs has half a u16")
         case _:
-            pass
+            if wrong := control_rules.fault(message):
+                raise _Invalid(wrong)
 
 
 _Schema = tuple[int, tuple[tuple[str, _Write, _Read], ...], Callable[[object], None]]

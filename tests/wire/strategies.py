@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from swarmllm.messages import ANSWER_ENTRIES_MAX, Range, Score, Scores, Size
+from swarmllm.messages import ANSWER_ENTRIES_MAX, SEQ_MAX, Charter, Range, Resume, Score, Scores, Signed, Size, Vectors
 from swarmllm.wire.codec import CODES
 
 _LETTERS = st.characters(exclude_categories=("Cc", "Cs", "Cf", "Zl", "Zp"))
@@ -42,7 +42,41 @@ def of_type(draw: st.DrawFn, kind: type) -> Any:
         message = replace(message, base=base, answer=tuple(sorted(answer)), targets=tuple(sorted(targets)))
     if isinstance(message, Scores):
         message = replace(message, target_logprobs=message.target_logprobs * 2)
-    return message
+    return control_message(draw, message)
+
+
+def marks(draw: st.DrawFn, count_max: int = 16, count_min: int = 0) -> tuple[bytes, ...]:
+    """Entries of a version vector: key ids that rise strictly, each with a seq."""
+    ids = draw(st.sets(st.binary(min_size=16, max_size=16), min_size=count_min, max_size=count_max))
+    return tuple(key + draw(st.integers(1, SEQ_MAX)).to_bytes(8, "big") for key in sorted(ids))
+
+
+def control_message(draw: st.DrawFn, message: Any) -> Any:
+    """Control messages with their lists in order, without repetition, and thresholds that can be reached."""
+    match message:
+        case Signed(signatures=signatures):
+            return replace(message, signatures=tuple(sorted({one[:32]: one for one in signatures}.values())))
+        case Resume():
+            return replace(message, lifts=marks(draw, count_min=1))
+        case Vectors(charter_version=version, charter_hash=hashed):
+            known = version > 0
+            halts, lifts = (marks(draw), marks(draw)) if known else ((), ())
+            return replace(message, charter_hash=hashed[:-1] + b"\1" if known else bytes(32), halts=halts, lifts=lifts)
+        case Charter(version=version, prev_hash=before):
+            roles: dict[str, Any] = {
+                role: tuple(sorted(set(getattr(message, role)))) for role in ("root", "halt", "resume", "voter", "beacon")
+            }
+            return replace(
+                message,
+                **roles,
+                prev_hash=bytes(32) if version == 1 else before[:-1] + b"\1",
+                lift_base=() if version == 1 else marks(draw, 32),
+                root_threshold=min(message.root_threshold, len(roles["root"])),
+                resume_threshold=min(message.resume_threshold, len(roles["resume"])),
+                beacon_ttl_s=message.beacon_ttl_s if roles["beacon"] else 0,
+            )
+        case _:
+            return message
 
 
 messages = st.sampled_from(sorted(CODES, key=CODES.__getitem__)).flatmap(of_type)

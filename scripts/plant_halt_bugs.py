@@ -1,0 +1,197 @@
+"""Do the kill switch's tests bite? Each known way to get it wrong is planted in a copy, and the tests must fail there.
+
+    python scripts/plant_halt_bugs.py                all bugs, and which test noticed each
+    python scripts/plant_halt_bugs.py --machine      only the test that draws random schedules
+    python scripts/plant_halt_bugs.py --only NAME    one of them
+
+A bug is a replacement in one or more files. It must find its place exactly once: a bug that no longer fits is a failure too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+TESTS: Final = (
+    "tests/core/test_charter.py",  # The quick ones first.
+    "tests/core/test_halt_file.py",
+    "tests/core/test_control.py",
+    "tests/core/test_control_links.py",
+    "tests/core/test_journal.py",
+    "tests/core/test_halt.py",
+    "tests/core/test_halt_machine.py",
+)
+MACHINE: Final = TESTS[-1:]
+COPIED: Final = (
+    "pyproject.toml",
+    "swarmllm/__init__.py",
+    "swarmllm/errors.py",
+    "swarmllm/messages.py",
+    "swarmllm/wire",
+    "swarmllm/core",
+    "tests/__init__.py",
+    "tests/conftest.py",
+    "tests/core",
+)
+SCHEDULES: Final = "tests/core/test_halt_machine.py"
+SCHEDULES_MAX: Final = 600  # With --machine, where nothing else can notice.
+TIMEOUT_S: Final = 900.0  # A loaded machine is no verdict.
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    path: str
+    old: str
+    new: str
+
+
+HALT, CONTROL, FILE = "swarmllm/core/halt.py", "swarmllm/core/control.py", "swarmllm/core/halt_file.py"
+BUGS: Final[dict[str, tuple[Change, ...]]] = {
+    "one epoch instead of vectors": (
+        Change(HALT, "if halt.seq > self.lifts.get(halt.key, 0))", "if halt.seq > max(self.lifts.values(), default=0))"),
+    ),
+    "no threshold": (Change(HALT, "if len(signers) < charter.resume_threshold:", "if not signers:"),),
+    "one signer counted twice": (
+        Change("swarmllm/wire/control_rules.py", "all(one < two for", "all(one <= two for"),
+        Change(HALT, "if len(signers) < charter.resume_threshold:", "if len(opened.signatures) < charter.resume_threshold:"),
+    ),
+    "no persistence": (
+        Change(
+            CONTROL,
+            "return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]",
+            "return [*told, Announce(HaltHeard(order, peer))]",
+        ),
+    ),
+    "lift by a stale charter": (Change(HALT, "if resume.charter_version < charter.version:", "if resume.charter_version < 0:"),),
+    "expiry refuses a halt": (
+        Change(
+            HALT,
+            "    if halt.seq <= state.highs.get(halt.key, 0):",
+            '    if 0 < charter.expires_ms < halt.issued_ms:\n        return Refused("expired", penalise=False)\n'
+            "    if halt.seq <= state.highs.get(halt.key, 0):",
+        ),
+    ),
+    "lifts outlive their charter": (Change(HALT, "halts=halts, resumes=())", "halts=halts, resumes=state.resumes)"),),
+    "the new root quorum alone rotates": (
+        Change(
+            "swarmllm/core/charter.py",
+            "_signature_fault(opened, (current, charter), verify)",
+            "_signature_fault(opened, (charter,), verify)",
+        ),
+    ),
+    "a lost state is a new state": (
+        Change(FILE, "Boot(HaltState(swarm, chain, lost=True), 0, remarks)", "Boot(HaltState(swarm, chain), 0, remarks)"),
+    ),
+    "a corrupt copy hides the whole one": (
+        Change(
+            FILE, "for name, data in ((FIRST_COPY, first), (SECOND_COPY, second))]", "for name, data in ((FIRST_COPY, first),)]"
+        ),
+    ),
+    "starts before the resume is on disk": (
+        Change(CONTROL, "if self.durable is not None and self.durable.reasons:", "if self.durable is None:"),
+        Change(CONTROL, "if not self._running and self._saving.is_behind:", "if self.durable is None:"),
+    ),
+    "a resume overtakes the halt on its way to the disk": (
+        Change(CONTROL, "if not self._running and self._saving.is_behind:", "if self.durable is None:"),
+    ),
+    "acknowledges before it is on disk": (
+        Change(
+            CONTROL,
+            "if not link.ack_due or self.durable is None or self.durable.digest != self.digest:",
+            "if not link.ack_due:",
+        ),
+    ),
+    "the budget drops halts": (Change(CONTROL, "if not within and not is_urgent(self._state, data):", "if not within:"),),
+    "serves without asking its peers": (
+        Change("swarmllm/core/control_link.py", "self.done = self.done or alone", "self.done = True or alone"),
+    ),
+    "the digest forgets lifts": (
+        Change(
+            HALT,
+            "sha256(_DIGEST_DOMAIN + encode(vectors)).digest()[:8]",
+            "sha256(_DIGEST_DOMAIN + encode(replace(vectors, lifts=()))).digest()[:8]",
+        ),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`caught_by` is the first test that failed; empty if none did."""
+
+    caught_by: str
+    seconds: float
+
+
+def plant(bug: tuple[Change, ...], folder: Path) -> None:
+    """Copy what the tests need and put the bug in. SystemExit if it does not fit."""
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    for change in bug:
+        path = folder / change.path
+        text = path.read_text(encoding="utf-8")
+        if text.count(change.old) != 1:
+            sys.exit(f"{change.path} has {text.count(change.old)} places that read {change.old!r}; one is needed: mend the bug")
+        path.write_text(text.replace(change.old, change.new), encoding="utf-8")
+
+
+def judge(bug: tuple[Change, ...], tests: tuple[str, ...] = TESTS) -> Verdict:
+    """Run the tests on a copy with the bug in it. An empty bug must pass."""
+    begun = time.monotonic()
+    # A failing schedule is not made smaller here: that takes minutes, and nobody reads it.
+    quick = [Change(SCHEDULES, "PHASES = tuple(Phase)", "PHASES = (Phase.generate,)")]
+    if tests == MACHINE:
+        quick.append(Change(SCHEDULES, "EXAMPLES = 60", f"EXAMPLES = {SCHEDULES_MAX}"))
+    with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
+        folder = Path(name)
+        plant((*bug, *quick), folder)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no", "-rfE", *tests]
+        environment = {**os.environ, "CI": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    seconds = time.monotonic() - begun
+    if done.returncode == 0:
+        return Verdict("", seconds)
+    failed = re.search(r"^FAILED \S+?::(\S+)", done.stdout, re.MULTILINE)
+    if done.returncode != 1 or failed is None:
+        sys.exit(f"the tests did not run:\n{done.stdout}{done.stderr}")
+    return Verdict(failed[1], seconds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Plant bugs in copies of the kill switch and see whether its tests notice.")
+    parser.add_argument("--machine", action="store_true", help="run only the test that draws random schedules")
+    parser.add_argument("--only", choices=sorted(BUGS), help="plant only this one")
+    options = parser.parse_args()
+    tests = MACHINE if options.machine else TESTS
+    missed = 0
+    if options.only is None:
+        clean = judge((), tests)
+        missed += bool(clean.caught_by)
+        print(f"{'no bug':<52} {clean.caught_by or 'passes':<60} {clean.seconds:5.1f} s", flush=True)
+    for name, bug in BUGS.items():
+        if options.only in (None, name):
+            verdict = judge(bug, tests)
+            missed += not verdict.caught_by
+            print(f"{name:<52} {verdict.caught_by or 'NOT NOTICED':<60} {verdict.seconds:5.1f} s", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,400 @@
+"""The kill switch of one node: records come in from anywhere, and out come the orders to stop, tell and remember.
+
+A HALT is **stop, tell, remember**: flag, kill, relay, end of streams, then the disk. Nothing that can fail or wait stands before the
+flag, so a full disk or a slow peer delays nothing. A RESUME is the other way round, **remember first**: the flag is cleared only when a
+state without any standing halt is known to be on disk. An acknowledgement says "on disk", never "seen".
+
+How a node uses it (all calls are synchronous and return effects to perform in order, `core.control_link`):
+
+    control = Control(load(...), own_public_key, verify, rng, unix_ms_at_zero)
+    control.start(now)                     before any listener opens; the shared flag is set until `StartAgain` clears it
+    control.opened(peer, now) / closed     a control stream to the peer is up / gone; `received(peer, frame, now)` for each frame
+    control.heard(peer, record, now)       inside the gossip validator: (pass it on?, effects)
+    control.import_record(record, now)     own publication, hand carry: (outcome, effects)
+    control.persisted(number, ok, now)     after each `Persist`
+    control.timer(now) at control.next_deadline(now)
+    control.stop_here(now) / start_here    the owner's own stop: no key, no network
+  Questions:
+    control.digest                         goes into every request, reply and capacity record
+    control.halted                         why, a sentence each; empty if not: HaltedError, Halted, HTTP 503
+    control.may_serve(now)                 empty if this node may make tokens at all, else why not
+    control.may_infer(peer, now)           the same for tokens to or from this peer: also its state must equal ours
+    control.settle(peer, digest, now)      a digest stood in its message: effects that settle a mismatch
+
+Records are told apart from news by the state (`core.halt.judge`); a link only carries digests, then vectors, then records:
+
+    equal digests        silence
+    unequal              both send their vectors; each answers with the signed records that the other lacks, charters first
+    records              taken in, then answered by an Ack with the digest that is on disk
+
+Whoever sent vectors gets an answer, and asks again after 1 s, 2 s, ... 10 s while the two differ. So one lost frame costs a second.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from typing import Final, assert_never
+
+from swarmllm.core.beacons import Beacons
+from swarmllm.core.charter import Refused, is_private
+from swarmllm.core.control_link import (
+    AckHeard,
+    Announce,
+    CharterHeard,
+    ControlEffect,
+    EndStreams,
+    HaltHeard,
+    KillAfter,
+    Link,
+    RecordRefused,
+    Relay,
+    ResumeHeard,
+    RevertChanges,
+    StartAgain,
+    StopNow,
+    Sync,
+    Tell,
+    frames_of,
+    read_frame,
+)
+from swarmllm.core.control_saving import Saving
+from swarmllm.core.events import Penalise
+from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, judge_opened, lacks, missing
+from swarmllm.core.halt_file import Boot
+from swarmllm.errors import RemoteError
+from swarmllm.messages import (
+    Ack,
+    Charter,
+    ControlDigest,
+    Halt,
+    Halted,
+    Live,
+    PeerId,
+    Records,
+    Resume,
+    Vectors,
+)
+from swarmllm.wire.envelope import Verify
+from swarmllm.wire.signed import SignedRecord, open_record
+
+KILL_AFTER_S: Final = 0.05  # A worker that looks at its flag between batches has looked by then.
+ENTROPY_EVERY_S: Final = 10.0  # How often somebody is asked although nothing is known to be wrong.
+
+
+class Control:
+    """One node's. `own_key` is its public key; `unix_ms_at_zero` the wall clock in ms where `now` (s) is 0: only beacons look at it.
+    `rng` picks whom to ask every 10 s. There are no more links than the connections that the network allows."""
+
+    def __init__(self, boot: Boot, own_key: bytes, verify: Verify, rng: random.Random, unix_ms_at_zero: int) -> None:
+        self._state = boot.state
+        self._own_key = own_key
+        self._verify = verify
+        self._rng = rng
+        self._unix_ms_at_zero = unix_ms_at_zero
+        self._links: dict[PeerId, Link] = {}
+        self._beacons = Beacons()
+        self._running = False
+        self._sync = Sync()
+        self._entropy_at = math.inf
+        self._saving = Saving(boot)
+        self._revert = 0  # Changes to take back once the halt is on disk.
+        self._tell_after: list[ControlEffect] = []  # Resumes to relay once on disk: only the resume quorum adds to it.
+
+    # --- questions -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> HaltState:
+        """The records and vectors; for publishing, proposing, export and the API."""
+        return self._state
+
+    @property
+    def digest(self) -> bytes:
+        return self._state.digest
+
+    @property
+    def durable(self) -> HaltState | None:
+        """What a restart would begin with; None before the first state is on disk."""
+        return self._saving.durable
+
+    @property
+    def halted(self) -> tuple[str, ...]:
+        """Why this node is halted by order, by its owner, or for fear of an order it lost; empty if it is not."""
+        if self._state.reasons:
+            return self._state.reasons
+        if self.durable is not None and self.durable.reasons:
+            return ("the order to start again is not on disk yet",)
+        return ()
+
+    @property
+    def acknowledged(self) -> frozenset[PeerId]:
+        """The peers that have our whole control state on disk."""
+        return frozenset(peer for peer, link in self._links.items() if link.durable == self.digest)
+
+    def may_serve(self, now: float) -> str:
+        """Why no token may be made here now; empty if one may."""
+        return next(iter(self._obstacles(now)), "")
+
+    def may_infer(self, peer: PeerId, now: float) -> str:
+        """Why no token may be made with this peer now; empty if one may. Unsettled peers are already being asked."""
+        if obstacle := self.may_serve(now):
+            return obstacle
+        link = self._links.get(peer)
+        if link is None:
+            return f"no control stream to {peer} is open"
+        return "" if link.digest == self.digest else f"{peer} has other control records than this node"
+
+    def _obstacles(self, now: float) -> tuple[str, ...]:
+        charter = self._state.charter
+        if self.halted:
+            return self.halted
+        if charter is None:
+            return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
+        if not self._running and self._saving.is_behind:
+            return ("what this node was told last is not on disk yet",)
+        if silent := self._beacons.silent(charter, now):
+            return (silent,)
+        return () if self._is_synced(now) else ("asking peers for halts that were issued meanwhile",)
+
+    def _is_synced(self, now: float) -> bool:
+        if self._sync.done:
+            return True
+        charter = self._state.charter
+        alone = charter is not None and is_private(charter) and charter.root[0] == self._own_key
+        links = [link for link in self._links.values() if link.swarm in (None, self._state.swarm)]
+        return self._sync.is_done(len(links), sum(link.digest == self.digest for link in links), alone, now)
+
+    # --- life ----------------------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[ControlEffect]:
+        """The state has been loaded; nothing listens yet and the shared flag is set."""
+        self._sync.started_at = now
+        self._entropy_at = now + self._spread(ENTROPY_EVERY_S)
+        effects: list[ControlEffect] = [StopNow(self.halted)] if self.halted else []
+        self._owe_revert()  # Killed between halting and taking back: the journal knows what is done already.
+        return [*effects, *self._saving.save(self._state), *self._flag(now)]
+
+    def timer(self, now: float) -> list[ControlEffect]:
+        """`next_deadline` has come."""
+        effects = self._flag(now)
+        if now >= self._saving.retry_at:
+            effects += self._saving.save(self._state)
+        if now >= self._entropy_at:
+            self._entropy_at = now + self._spread(ENTROPY_EVERY_S)
+            if kin := sorted(peer for peer, link in self._links.items() if link.swarm == self._state.swarm):
+                effects.append(self._greeting(kin[self._rng.randrange(len(kin))]))
+        for peer, link in sorted(self._links.items()):
+            effects += self._ask(peer, link, now)
+        return effects
+
+    def next_deadline(self, now: float) -> float:
+        """When `timer` is wanted next; infinite before `start`."""
+        found = [self._saving.retry_at, self._entropy_at, self._beacons.next_deadline(self._state.charter, now)]
+        found += [link.asked_at + link.ask_every_s for link in self._links.values() if self._differs(link)]
+        return min(*found, self._sync.next_deadline(now))
+
+    def stop_here(self, now: float) -> list[ControlEffect]:
+        """The owner stops this node: no key, no network."""
+        if self._state.stopped_here:
+            return []
+        self._state = replace(self._state, stopped_here=True)
+        return [*self._flag(now), *self._saving.save(self._state)]
+
+    def start_here(self, now: float) -> list[ControlEffect]:
+        """The owner takes back the local stop, and answers for a lost record of halts. Orders of the swarm stay in force."""
+        if not (self._state.stopped_here or self._state.lost):
+            return []
+        self._state = replace(self._state, stopped_here=False, lost=False)
+        return [*self._saving.save(self._state), *self._flag(now)]
+
+    def persisted(self, number: int, ok: bool, now: float) -> list[ControlEffect]:
+        """The `Persist` of this number is on disk in both copies (`ok`), or could not be written: then it is tried again."""
+        if not self._saving.done(number, ok, now):
+            return []
+        if self._saving.again:
+            return [*self._saving.save(self._state), *self._flag(now)]
+        effects: list[ControlEffect] = [RevertChanges(self._revert)] if self._revert else []
+        effects += self._tell_after
+        self._revert, self._tell_after = 0, []
+        for peer, link in sorted(self._links.items()):
+            effects += self._acknowledge(peer, link)
+        return [*effects, *self._flag(now)]
+
+    # --- links ---------------------------------------------------------------------------------------------------------------
+
+    def opened(self, peer: PeerId, now: float) -> list[ControlEffect]:
+        """A control stream to the peer is up, in place of any before."""
+        self._links[peer] = Link(spent_at=now)
+        return [self._greeting(peer)]
+
+    def closed(self, peer: PeerId) -> None:
+        self._links.pop(peer, None)
+
+    def received(self, peer: PeerId, frame: bytes, now: float) -> list[ControlEffect]:
+        """One frame, without its length, from a control stream."""
+        link = self._links.get(peer)
+        if link is None:
+            return []  # Its stream is gone.
+        within = link.spend(now)
+        try:
+            message = read_frame(frame, is_first=not link.greeted)
+        except RemoteError as fault:
+            return [Penalise(peer, str(fault))]
+        if isinstance(message, Records):
+            return self._records(peer, link, message, within, now)
+        if not within:
+            return []  # Whatever it was, the next exchange makes up for it.
+        return [*self._exchange(peer, link, message, now), *self._flag(now)]
+
+    def settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True) -> list[ControlEffect]:
+        """A digest stood in an expert message of this peer, or (not `is_fresh`) in a capacity record, which may be seconds old and
+        therefore only makes us ask."""
+        link = self._links.get(peer)
+        if link is None:
+            return []
+        if is_fresh:
+            link.agrees(digest)
+        return self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
+
+    def _exchange(self, peer: PeerId, link: Link, message: ControlDigest | Vectors | Ack, now: float) -> list[ControlEffect]:
+        match message:
+            case ControlDigest(swarm=swarm, charter_version=version, ctl_digest=digest):
+                link.swarm, link.version = swarm, version
+                link.agrees(digest)
+                return self._ask(peer, link, now)
+            case Ack(ctl_digest=digest):
+                link.agrees(digest)
+                link.durable = digest
+                acked: list[ControlEffect] = [Announce(AckHeard(peer))] if digest == self.digest else []
+                return acked + self._ask(peer, link, now)
+            case Vectors():
+                link.swarm, link.version = message.swarm, message.charter_version
+                if message == self._state.vectors:
+                    link.agrees(self.digest)
+                    link.ack_due = True
+                    return self._acknowledge(peer, link)
+                effects: list[ControlEffect] = [Tell(peer, one) for one in frames_of(missing(self._state, message))]
+                if lacks(self._state, message):
+                    effects += self._ask(peer, link, now, on_suspicion=True)
+                elif not effects and message.swarm == self._state.swarm:
+                    link.ack_due = True
+                    effects += self._acknowledge(peer, link)
+                return effects
+            case _:
+                assert_never(message)
+
+    def _records(self, peer: PeerId, link: Link, message: Records, within: bool, now: float) -> list[ControlEffect]:
+        effects: list[ControlEffect] = []
+        link.ack_due = link.ack_due or within
+        for data in message.records:
+            if not within and not is_urgent(self._state, data):
+                continue
+            outcome, more = self._take(data, peer, link, now, gossip=True)
+            effects += more
+            if not isinstance(outcome, (Applied, Known)) and outcome.penalise:
+                break  # One strike a frame, one bad signature a strike: what a liar costs is bounded.
+        return effects + self._acknowledge(peer, link)
+
+    def _ask(self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False) -> list[ControlEffect]:
+        """Send our vectors if the two of us differ and it is time."""
+        same_swarm = link.swarm == self._state.swarm
+        if not same_swarm or not (on_suspicion or self._differs(link)) or not link.may_ask(now):
+            return []
+        return [Tell(peer, self._state.vectors)]
+
+    def _differs(self, link: Link) -> bool:
+        return link.swarm == self._state.swarm and link.digest != self.digest
+
+    def _greeting(self, peer: PeerId) -> Tell:
+        return Tell(peer, ControlDigest(self._state.swarm, self._state.version, self.digest))
+
+    def _acknowledge(self, peer: PeerId, link: Link) -> list[ControlEffect]:
+        if not link.ack_due or self.durable is None or self.durable.digest != self.digest:
+            return []
+        link.ack_due = False
+        return [Tell(peer, Ack(self.digest))]
+
+    # --- records -------------------------------------------------------------------------------------------------------------
+
+    def heard(self, peer: PeerId, data: bytes, now: float) -> tuple[bool, list[ControlEffect]]:
+        """A record from gossip, inside the validator: whether to pass it on. What `Relay` will publish anyway is not passed on."""
+        outcome, effects = self._take(data, peer, None, now, gossip=False)
+        return isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume), effects
+
+    def import_record(self, data: bytes, now: float) -> tuple[Outcome, list[ControlEffect]]:
+        """A record by hand: from our own operator, or from a file."""
+        return self._take(data, None, None, now, gossip=True)
+
+    def _take(
+        self, data: bytes, peer: PeerId | None, link: Link | None, now: float, *, gossip: bool
+    ) -> tuple[Outcome, list[ControlEffect]]:
+        outcome = self._judge(data, link, now)
+        match outcome:
+            case Known():
+                return outcome, []
+            case Applied(opened=opened, state=state):
+                self._state = state
+                return outcome, self._applied(opened, peer, now, gossip=gossip)
+        effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
+        if peer is not None and outcome.penalise:
+            effects.append(Penalise(peer, outcome.reason))
+        if peer is not None and outcome.ask and (asked := self._links.get(peer)) is not None:
+            effects += self._ask(peer, asked, now, on_suspicion=True)
+        return outcome, effects
+
+    def _judge(self, data: bytes, link: Link | None, now: float) -> Outcome:
+        try:
+            opened = open_record(data)
+        except RemoteError as fault:
+            return Refused(str(fault), penalise=True)
+        match opened.record:
+            case Live():
+                heard = self._beacons.hear(self._state, opened, self._verify, self._unix_ms_at_zero + now * 1_000, now)
+                return Applied(opened, self._state) if heard is None else heard
+            case Charter(version=version) if link is not None:
+                link.version = max(version, link.version or 0)  # Whoever sends it has it.
+        return judge_opened(self._state, opened, self._verify, link.version if link is not None else None)
+
+    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, gossip: bool) -> list[ControlEffect]:
+        """What a record that brought news brings about, in order."""
+        relay = Relay(opened.data, peer, gossip)
+        for link in self._links.values() if not isinstance(opened.record, Live) else ():
+            link.told(now)
+        match opened.record:
+            case Halt() as order:
+                stop = self._flag(now)
+                told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]
+                return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]
+            case Resume() as order:
+                self._tell_after.append(replace(relay, gossip=True))
+                return [*self._saving.save(self._state), Announce(ResumeHeard(order, peer))]
+            case Charter(version=version):
+                # Told before it is on disk: records that only make sense under it may follow, and it proves itself.
+                stop = self._flag(now)
+                return [*stop, relay, *self._saving.save(self._state), Announce(CharterHeard(version, peer)), *self._flag(now)]
+            case Live():
+                return [relay, *self._flag(now)]
+            case _:
+                assert_never(opened.record)
+
+    def _flag(self, now: float) -> list[ControlEffect]:
+        """Set or clear the shared flag where it does not say what it should: stop, kill, end; or start again."""
+        obstacles = self._obstacles(now)
+        if self._running and obstacles:
+            self._running = False
+            self._owe_revert()
+            return [StopNow(obstacles), KillAfter(KILL_AFTER_S), EndStreams(Halted(self.digest))]
+        if not self._running and not obstacles and self._sync.started_at <= now:
+            self._running = True
+            return [StartAgain()]
+        return []
+
+    def _owe_revert(self) -> None:
+        charter = self._state.charter
+        if charter is not None and self._state.standing:
+            self._revert = charter.revert_changes
+
+    def _spread(self, seconds: float) -> float:
+        """So that a swarm started at once does not beat in step."""
+        return seconds * self._rng.uniform(0.8, 1.2)

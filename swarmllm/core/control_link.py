@@ -1,0 +1,271 @@
+"""One control link, and what the machine orders: what is known of the peer at its other end, and how much it may make us do.
+
+The budget is on frames, because a frame is what costs: a HALT among them is a signature check, an exchange of vectors is work for two. It
+can never hold up the first HALT of a key: `core.control` looks for that in frames beyond the budget too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from swarmllm.core.events import Penalise
+from swarmllm.errors import RemoteError
+from swarmllm.messages import (
+    CONTROL_FRAME_MAX,
+    RECORDS_MAX,
+    Ack,
+    ControlDigest,
+    ControlFrame,
+    Halt,
+    Halted,
+    PeerId,
+    Records,
+    Resume,
+    Vectors,
+)
+from swarmllm.wire.codec import decode
+
+FRAMES_PER_S: Final = 8.0  # An honest peer sends one per record that is new to it and a few in each exchange.
+FRAMES_BURST: Final = (
+    16.0  # What two peers have to say after a partition: digests, vectors, and the longest usual chain of records.
+)
+ASK_EVERY_S: Final = 1.0  # Between two requests for the records that we lack; doubles to the next while it brings nothing.
+ASK_EVERY_MAX_S: Final = 10.0
+SYNC_PEERS: Final = 3  # Peers to agree with before the first token.
+SYNC_ALONE_S: Final = 5.0  # How long to wait for them.
+SYNC_QUIET_S: Final = 1.0  # With fewer than three, but all of them in agreement, after so long.
+QUEUE_MAX: Final = 64  # Frames that wait for one slow peer: a megabyte.
+CONTROL_FRAMES: Final[tuple[type[ControlFrame], ...]] = (ControlDigest, Vectors, Records, Ack)
+
+
+# --- effects -----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StopNow:
+    """Set the shared flag: workers stop at their next token check, the lease is no longer renewed, the gate refuses everything."""
+
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KillAfter:
+    """Kill every worker that is still busy after so long, without waiting for it here."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Write `Records((record,))` to every open control stream but that of `skip`; then, if `gossip`, publish the record there."""
+
+    record: bytes
+    skip: PeerId | None
+    gossip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EndStreams:
+    """Send `message` on every expert stream, both ways, and drop all sessions; running answers end with reason "halted"."""
+
+    message: Halted
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write both copies (see `core.halt_file`) and then call `Control.persisted(number, ok)`. Only one is ever outstanding."""
+
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RevertChanges:
+    """Take back the agent's last `count` changes (`core.journal`), each once."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgain:
+    """Clear the shared flag: nothing halts this node any more, and that is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Queue one control frame for a peer; see `Outbox`."""
+
+    peer: PeerId
+    message: ControlFrame
+
+
+@dataclass(frozen=True, slots=True)
+class HaltHeard:
+    """A new, valid order, for ledger and people. `peer` is None for our own operator."""
+
+    order: Halt
+    peer: PeerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeHeard:
+    order: Resume
+    peer: PeerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class CharterHeard:
+    version: int
+    peer: PeerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class AckHeard:
+    """This peer has our whole control state on its disk."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRefused:
+    """To be counted against its sender; a `Penalise` stands beside it where it is a strike as well."""
+
+    peer: PeerId | None
+    reason: str
+
+
+ControlEvent = HaltHeard | ResumeHeard | CharterHeard | AckHeard | RecordRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    event: ControlEvent
+
+
+ControlEffect = StopNow | KillAfter | Relay | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | Penalise
+"""To be performed in list order; none of them waits, a `Persist` runs in the background until `persisted` is called."""
+
+
+# --- one link ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Link:
+    """What we know of the peer: the swarm and charter version it named, and the digest of its state when we last heard of it."""
+
+    spent_at: float
+    allowance: float = FRAMES_BURST
+    swarm: bytes | None = None
+    version: int | None = None
+    digest: bytes | None = None
+    durable: bytes | None = None
+    ack_due: bool = False
+    asked_at: float = -math.inf
+    ask_every_s: float = ASK_EVERY_S
+
+    @property
+    def greeted(self) -> bool:
+        """Whether its first frame has come."""
+        return self.swarm is not None
+
+    def spend(self, now: float) -> bool:
+        """Whether one more frame is within the budget (a token bucket; a clock that runs backwards stands still)."""
+        passed = max(0.0, now - self.spent_at)
+        self.spent_at = max(now, self.spent_at)
+        self.allowance = min(FRAMES_BURST, self.allowance + passed * FRAMES_PER_S)
+        if self.allowance < 1:
+            return False
+        self.allowance -= 1
+        return True
+
+    def may_ask(self, now: float) -> bool:
+        """Whether it is time to ask (again); counts as having asked."""
+        if now < self.asked_at + self.ask_every_s:
+            return False
+        self.ask_every_s = ASK_EVERY_S if self.asked_at == -math.inf else min(ASK_EVERY_MAX_S, 2 * self.ask_every_s)
+        self.asked_at = now
+        return True
+
+    def told(self, now: float) -> None:
+        """Something new is on its way to it: time for its answer, before we ask."""
+        self.asked_at = max(self.asked_at, now)
+        self.ask_every_s = ASK_EVERY_S
+
+    def agrees(self, digest: bytes) -> None:
+        """Its state has this digest now; where that brought something, asking starts again at the short interval."""
+        if digest != self.digest:
+            self.ask_every_s = ASK_EVERY_S
+        self.digest = digest
+
+
+@dataclass(slots=True)
+class Sync:
+    """Has this node, since it started, asked whether there were halts? Once true, true for good."""
+
+    started_at: float = math.inf
+    done: bool = False
+
+    def is_done(self, links: int, settled: int, alone: bool, now: float) -> bool:
+        """`links` to peers of the swarm are open and `settled` of them agree with us; `alone`: nobody else could know of a halt."""
+        quiet = 0 < settled == links and now >= self.started_at + SYNC_QUIET_S
+        self.done = self.done or alone or settled >= SYNC_PEERS or quiet or now >= self.started_at + SYNC_ALONE_S
+        return self.done
+
+    def next_deadline(self, now: float) -> float:
+        """When waiting alone may change the answer."""
+        ends = (self.started_at + SYNC_QUIET_S, self.started_at + SYNC_ALONE_S)
+        return math.inf if self.done else min((at for at in ends if at > now), default=math.inf)
+
+
+def read_frame(frame: bytes, *, is_first: bool) -> ControlFrame:
+    """One frame, without its length. RemoteError if it is too long, malformed, or not the digest that a stream begins with."""
+    if len(frame) > CONTROL_FRAME_MAX:
+        raise RemoteError(f"control frame of {len(frame)} bytes exceeds {CONTROL_FRAME_MAX}")
+    message: ControlFrame = decode(frame, CONTROL_FRAMES)
+    if is_first and not isinstance(message, ControlDigest):
+        raise RemoteError(f"{type(message).__name__} before the digest that begins a control stream")
+    return message
+
+
+def frames_of(records: Sequence[bytes]) -> list[Records]:
+    """The records in as few frames as their bounds allow, in order."""
+    found: list[Records] = []
+    batch: list[bytes] = []
+    size = 8
+    for record in records:
+        if batch and (len(batch) == RECORDS_MAX or size + len(record) + 3 > CONTROL_FRAME_MAX):
+            found.append(Records(tuple(batch)))
+            batch, size = [], 8
+        batch.append(record)
+        size += len(record) + 3
+    return [*found, Records(tuple(batch))] if batch else found
+
+
+class Outbox:
+    """The frames that wait for one peer, in order. When it is full signs of life go first, oldest first; what matters never does."""
+
+    def __init__(self, frames_max: int = QUEUE_MAX) -> None:
+        assert frames_max >= 1
+        self._frames_max = frames_max
+        self._waiting: deque[tuple[bytes, bool]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, frame: bytes, is_live: bool) -> bool:
+        """False if it is full of frames that must not be dropped: the peer does not read, and is to be treated as lost."""
+        if len(self._waiting) >= self._frames_max:
+            oldest = next((at for at, (_, droppable) in enumerate(self._waiting) if droppable), None)
+            if oldest is None:
+                return is_live  # A sign of life that finds no room is what is dropped.
+            del self._waiting[oldest]
+        self._waiting.append((frame, is_live))
+        return True
+
+    def pop(self) -> bytes | None:
+        """The next frame to write; None if there is none."""
+        return self._waiting.popleft()[0] if self._waiting else None

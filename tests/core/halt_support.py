@@ -1,0 +1,207 @@
+"""People with keys, the charter they agreed on, and records signed by them. Signatures are hashes: the laws tested with these do not
+depend on the curve, and thousands of them cost nothing; `tests/wire/test_signed.py` and the vectors use Ed25519."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256, sha512
+from typing import Any
+
+from swarmllm.core.charter import private_charter, successor
+from swarmllm.core.control import Control
+from swarmllm.core.control_link import ControlEffect, Persist, Tell
+from swarmllm.core.halt import Applied, HaltState, judge
+from swarmllm.core.halt_file import Boot, load
+from swarmllm.messages import Charter, ControlDigest, ControlFrame, Halt, Live, PeerId, Records, Resume
+from swarmllm.wire.codec import encode
+from swarmllm.wire.control_rules import marks_of
+from swarmllm.wire.signed import SignedRecord, key_id, open_record, sign_record
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody with a key; forging needs no secret here, so tests forge by signing other bytes."""
+
+    name: str
+    public_key: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "public_key", sha256(self.name.encode()).digest())
+
+    @property
+    def id(self) -> bytes:
+        return key_id(self.public_key)
+
+    def sign(self, message: bytes) -> bytes:
+        return sha512(self.public_key + message).digest()
+
+    @property
+    def signer(self) -> tuple[bytes, Callable[[bytes], bytes]]:
+        return self.public_key, self.sign
+
+
+def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    return signature == sha512(public_key + message).digest()
+
+
+ROOTS = tuple(Person(f"root {i}") for i in range(3))
+HALTERS = tuple(Person(f"halt {i}") for i in range(3))
+RESUMERS = tuple(Person(f"resume {i}") for i in range(3))
+BEACON = Person("beacon")
+STRANGER = Person("stranger")
+
+
+def keys(people: Sequence[Person]) -> tuple[bytes, ...]:
+    return tuple(sorted(person.public_key for person in people))
+
+
+FIRST = Charter(
+    version=1,
+    prev_hash=bytes(32),
+    root=keys(ROOTS),
+    halt=keys(HALTERS),
+    resume=keys(RESUMERS),
+    voter=(),
+    beacon=(BEACON.public_key,),
+    root_threshold=2,
+    resume_threshold=2,
+    revert_changes=3,
+    beacon_ttl_s=0,
+    lift_base=(),
+    issued_ms=1_790_000_000_000,
+    expires_ms=0,
+)
+
+
+def signed(record: Any, *people: Person) -> bytes:
+    return sign_record(record, [person.signer for person in people])
+
+
+def forged(record: Any, *people: Person) -> bytes:
+    """Signatures by the right keys over the wrong bytes."""
+    return sign_record(record, [(person.public_key, lambda message, p=person: p.sign(b"forged" + message)) for person in people])  # type: ignore[misc]
+
+
+def apply(state: HaltState, *records: bytes) -> HaltState:
+    """The state after records that must all bring news."""
+    for data in records:
+        outcome = judge(state, data, verify)
+        assert isinstance(outcome, Applied), outcome
+        state = outcome.state
+    return state
+
+
+def feed(state: HaltState, *records: bytes) -> HaltState:
+    """The state after records of which any may be refused."""
+    for data in records:
+        outcome = judge(state, data, verify)
+        state = outcome.state if isinstance(outcome, Applied) else state
+    return state
+
+
+def founded(charter: Charter = FIRST) -> HaltState:
+    """The state of a swarm whose first charter this is, and nothing else."""
+    opened = open_record(signed(charter, *ROOTS))
+    return apply(HaltState(sha256(opened.payload).digest()), opened.data)
+
+
+SWARM = founded().swarm
+A, B = HALTERS[0], HALTERS[1]
+
+
+def halt(person: Person = A, seq: int = 1, swarm: bytes = SWARM, issued_ms: int = 0) -> bytes:
+    return signed(Halt(swarm, person.id, seq, 1, issued_ms), person)
+
+
+def resume(lifts: dict[Person, int], *people: Person, version: int = 1, swarm: bytes = SWARM) -> bytes:
+    record = Resume(swarm, version, marks_of({person.id: seq for person, seq in lifts.items()}), 0)
+    return signed(record, *(people or RESUMERS[:2]))
+
+
+def live(seq: int, *, ttl_s: int = 30, issued_ms: int = 0, version: int = 1, swarm: bytes = SWARM) -> bytes:
+    return signed(Live(swarm, version, BEACON.id, seq, issued_ms, ttl_s, bytes(8)), BEACON)
+
+
+def rotation(state: HaltState, lifts: dict[bytes, int] | None = None, **changes: Any) -> Charter:
+    """The next charter, with the lifts it should not forget unless told otherwise."""
+    assert state.charter is not None
+    return successor(state.charters[-1], state.lifts if lifts is None else lifts, replace(state.charter, **changes))
+
+
+def opened(data: bytes) -> SignedRecord:
+    return open_record(data)
+
+
+# --- nodes -------------------------------------------------------------------------------------------------------------------
+
+OWNER = Person("owner")
+PRIVATE = signed(private_charter(OWNER.public_key), OWNER)
+
+
+def boot_of(state: HaltState) -> Boot:
+    """As if this state had been saved before."""
+    return Boot(state, 1)
+
+
+def control(boot: Boot | HaltState | None = None, *, seed: int = 0, unix_ms: int = 0, own: Person = STRANGER) -> Control:
+    """A machine that has not been started."""
+    found = boot_of(founded()) if boot is None else boot_of(boot) if isinstance(boot, HaltState) else boot
+    return Control(found, own.public_key, verify, random.Random(seed), unix_ms)
+
+
+def saved(machine: Control, effects: Sequence[ControlEffect], now: float, ok: bool = True) -> list[ControlEffect]:
+    """The effects, with every `Persist` answered and what that brings about put behind."""
+    found = list(effects)
+    for effect in found:  # Grows while it runs.
+        if isinstance(effect, Persist):
+            found += machine.persisted(effect.number, ok, now)
+            if not ok:
+                break
+    return found
+
+
+def running(boot: Boot | HaltState | None = None, **options: Any) -> Control:
+    """A machine that serves at time 10, after it waited alone."""
+    machine = control(boot, **options)
+    saved(machine, machine.start(0.0), 0.0)
+    saved(machine, machine.timer(10.0), 10.0)
+    assert machine.may_serve(10.0) == ""
+    return machine
+
+
+def told(effects: Sequence[ControlEffect], peer: PeerId) -> list[ControlFrame]:
+    return [effect.message for effect in effects if isinstance(effect, Tell) and effect.peer == peer]
+
+
+def frame(message: ControlFrame) -> bytes:
+    return encode(message)
+
+
+def kinds(effects: Sequence[ControlEffect]) -> list[str]:
+    return [type(effect).__name__ for effect in effects]
+
+
+def fresh_boot(pinned: bytes | None = None) -> Boot:
+    return load(None, None, None, PRIVATE, pinned)
+
+
+P, Q = PeerId("P"), PeerId("Q")
+STATE = founded()
+
+
+def digest_of(state: HaltState) -> bytes:
+    return frame(ControlDigest(state.swarm, state.version, state.digest))
+
+
+def linked(machine: Control, *peers: PeerId, state: HaltState = STATE, now: float = 10.0) -> Control:
+    """With links to peers that hold `state`."""
+    for peer in peers:
+        machine.opened(peer, now)
+        machine.received(peer, digest_of(state), now)
+    return machine
+
+
+def put(machine: Control, peer: PeerId, *records: bytes, now: float = 10.0) -> list[ControlEffect]:
+    return saved(machine, machine.received(peer, frame(Records(records)), now), now)
