@@ -9,10 +9,26 @@ from typing import Final, Protocol
 import trio
 
 from swarmllm.core.events import EngineLoad, EngineLoadChanged, EngineLost, EngineReady, ModelCard, NetworkInput, SessionKey
-from swarmllm.messages import ExpertMessage, ExpertReply, PeerId, Score
+from swarmllm.messages import ExpertMessage, ExpertReply, Halted, PeerId, Score
 
 GossipValidator = Callable[[PeerId, bytes], bool]
 """(forwarding peer, data) -> whether to pass it on. Synchronous, under 1 ms; acts on what it accepts."""
+
+
+class ControlDoor(Protocol):
+    """Where the network brings what concerns the kill switch, the moment it arrives: synchronous calls within the event loop, past every
+    queue, because an order to stop must not wait behind the work that it stops. Each takes under 1 ms and never raises."""
+
+    def opened(self, peer: PeerId) -> None:
+        """A control stream to the peer is up (both ways), in place of any before."""
+
+    def closed(self, peer: PeerId) -> None: ...
+
+    def received(self, peer: PeerId, frame: bytes) -> None:
+        """One frame of /swarmllm/ctl/1, without its length, at most CONTROL_FRAME_MAX bytes."""
+
+    def heard(self, forwarder: PeerId, data: bytes) -> bool:
+        """A record on the control topic: whether to pass it on."""
 
 
 class Network(Protocol):
@@ -35,6 +51,16 @@ class Network(Protocol):
 
     def publish(self, data: bytes) -> None:
         """One message on the capacity topic, without waiting."""
+
+    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
+        """Queue one frame (without its length) on the control stream to the peer; see `core.control_link.Outbox`. Never blocks, never
+        raises. `is_live`: may be dropped when the peer is slow."""
+
+    def publish_control(self, record: bytes) -> None:
+        """One signed control record on the control topic, ahead of everything on the capacity topic."""
+
+    def end_streams(self, message: Halted) -> None:
+        """On every expert stream, both ways: drop what is queued and send this instead."""
 
     def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None: ...
 
@@ -67,6 +93,12 @@ class Engine(Protocol):
         worker is down. Cancelling the call drops the work if it has not begun."""
 
     def close(self, key: SessionKey) -> None: ...
+
+    def stop(self) -> None:
+        """No token more, from now on, be the worker in the middle of a batch or not; whoever is still busy after 50 ms is killed.
+        Also before the engine is entered: then nothing is computed until `resume`."""
+
+    def resume(self) -> None: ...
 
 
 class Keyring(Protocol):

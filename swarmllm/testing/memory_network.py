@@ -15,7 +15,6 @@ import random
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,18 +25,21 @@ from swarmllm.core.events import (
     AddressesFound,
     DialFailed,
     NetworkInput,
-    PeerConnected,
     PeerLost,
-    PingMeasured,
-    Received,
 )
-from swarmllm.messages import Busy, Close, ExpertMessage, ExpertRecord, Need, Open, PeerId, Refused, Score, Scores
-from swarmllm.runtime.ports import GossipValidator
-from swarmllm.wire.codec import decode, encode
+from swarmllm.messages import (
+    CHARTER_RECORD_MAX,
+    CONTROL_FRAME_MAX,
+    ExpertMessage,
+    ExpertRecord,
+    Halted,
+    PeerId,
+)
+from swarmllm.runtime.ports import ControlDoor, GossipValidator
+from swarmllm.testing.memory_wire import Connection, Frame, Gossip
+from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import unseal
 
-PING_S: Final = 2.0  # As the real network.
-SILENT_S: Final = 6.0
 DIAL_S: Final = 8.0
 REFUSE_S: Final = 600.0
 STRIKES_MAX: Final = 3
@@ -45,9 +47,6 @@ QUEUE_MAX: Final = 64  # Messages that have arrived and that the receiver does n
 INPUTS_MAX: Final = 256  # Inputs that the consumer has not read: then its peers have to wait.
 SEEN_MAX: Final = 4096  # Gossip messages remembered per node.
 DISCOVERY_S: Final = 0.1  # How long the LAN and the DHT take.
-HEADER_BYTES: Final = 4  # Of a frame.
-
-_MESSAGES: Final[tuple[type[ExpertMessage], ...]] = (Open, Score, Close, Scores, Need, Busy, Refused)
 
 
 class MemorySwarm:
@@ -73,16 +72,18 @@ class MemorySwarm:
         await self._stack.__aexit__(kind, value, trace)
 
     @asynccontextmanager
-    async def network(self, peer: PeerId, validate: GossipValidator, *, lan: bool = True) -> AsyncIterator[MemoryNetwork]:
-        """One node's end of the wire. With `lan` all such nodes hear of each other."""
+    async def network(
+        self, peer: PeerId, validate: GossipValidator, *, lan: bool = True, control: ControlDoor | None = None
+    ) -> AsyncIterator[MemoryNetwork]:
+        """One node's end of the wire. With `lan` all such nodes hear of each other. `control`: the kill switch's door; None: without."""
         assert peer not in self.networks, f"{peer} is in the swarm already"
         self._ports += 1
-        network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", validate, lan)
+        network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", validate, lan, control)
         self.networks[peer] = network
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(network.pump)
-                network.tell(AddressesChanged(network.addrs))
+                network.note(AddressesChanged(network.addrs))
                 nursery.start_soon(network.discover)
                 yield network
                 nursery.cancel_scope.cancel()
@@ -118,118 +119,22 @@ class MemorySwarm:
             connection.lose("reset")
 
 
-@dataclass(frozen=True, slots=True)
-class _Gossip:
-    data: bytes
-
-
-@dataclass(slots=True, eq=False)
-class _Lane:
-    """One direction of a connection: messages and gossip on their way, and when each arrives. None is the end."""
-
-    connection: _Connection
-    source: MemoryNetwork
-    target: MemoryNetwork
-    items: deque[tuple[float, bytes | _Gossip | None]] = field(default_factory=deque)
-    more: trio.Event = field(default_factory=trio.Event)
-    reason: str = ""
-
-    def push(self, data: bytes | _Gossip | None) -> None:
-        arrives_at = trio.current_time() + self.target.swarm.one_way_s(self.source.peer, self.target.peer)
-        if self.items:  # Order is kept also when the delay was lowered meanwhile.
-            arrives_at = max(arrives_at, self.items[-1][0])
-        self.items.append((arrives_at, data))
-        self.more.set()
-
-    def stuck(self) -> int:
-        now = trio.current_time()
-        return sum(arrives_at <= now for arrives_at, _ in self.items)
-
-    async def run(self) -> None:
-        while True:
-            while not self.items:
-                self.more = trio.Event()
-                await self.more.wait()
-            arrives_at, data = self.items[0]
-            await trio.sleep_until(arrives_at)
-            if data is not None:
-                await self.source.moving.wait()
-            await self.target.moving.wait()
-            if self.target.connections.get(self.source.peer) is not self.connection:
-                return  # The target has given this connection up.
-            if data is None:
-                self.target.lost(self.source.peer, self.reason)
-                return
-            if not isinstance(data, _Gossip):
-                await self.target.room()
-            self.items.popleft()
-            if isinstance(data, _Gossip):
-                self.target.hear(self.source.peer, data.data)
-            else:
-                self.target.tell(Received(self.source.peer, decode(data, _MESSAGES), HEADER_BYTES + len(data)))
-
-
-class _Connection:
-    def __init__(self, one: MemoryNetwork, other: MemoryNetwork) -> None:
-        self.ends = {one.peer: one, other.peer: other}
-        self.lanes = {one.peer: _Lane(self, one, other), other.peer: _Lane(self, other, one)}  # By source.
-        self._open = True
-        one.connections[other.peer] = other.connections[one.peer] = self
-        one.tell(PeerConnected(other.peer))
-        other.tell(PeerConnected(one.peer))
-        for lane in self.lanes.values():
-            one.swarm.nursery.start_soon(lane.run)
-        one.swarm.nursery.start_soon(self._ping)
-
-    def lose(self, reason: str) -> None:
-        """Both ends see PeerLost, each behind what was already on its way to it."""
-        if self._open:
-            self._open = False
-            for lane in self.lanes.values():
-                lane.reason = reason
-                lane.push(None)
-
-    async def _ping(self) -> None:
-        one, other = self.ends.values()
-        swarm = one.swarm
-        wait_s = 0.0  # The first ping goes out at once.
-        while self._open:
-            await trio.sleep(wait_s)
-            wait_s = PING_S
-            now = trio.current_time()
-            frozen = [n for n in (one, other) if n.frozen_at is not None]
-            if not frozen:
-                rtt_s = swarm.one_way_s(one.peer, other.peer) + swarm.one_way_s(other.peer, one.peer)
-                for near, far in ((one, other), (other, one)):
-                    if self._open and near.alive:
-                        near.tell(PingMeasured(far.peer, rtt_s))
-            elif any(n.frozen_at is not None and now - n.frozen_at >= SILENT_S for n in frozen):
-                self._silence(frozen)
-
-    def _silence(self, frozen: list[MemoryNetwork]) -> None:
-        """Who is awake gives up; who is frozen finds out when it thaws, behind what had reached its socket."""
-        self._open = False
-        for peer, lane in self.lanes.items():
-            if lane.target in frozen:
-                lane.reason = "silent"
-                lane.push(None)
-            else:
-                lane.target.lost(peer, "silent")
-
-
 class MemoryNetwork:
     """`runtime.ports.Network`, made by `MemorySwarm.network`. `sent` and `penalised` are for tests to look at."""
 
-    def __init__(self, swarm: MemorySwarm, peer: PeerId, addr: str, validate: GossipValidator, lan: bool) -> None:
+    def __init__(
+        self, swarm: MemorySwarm, peer: PeerId, addr: str, validate: GossipValidator, lan: bool, door: ControlDoor | None
+    ) -> None:
         self.swarm = swarm
         self.alive = True
         self.frozen_at: float | None = None
         self.moving = trio.Event()
         self.moving.set()
-        self.connections: dict[PeerId, _Connection] = {}
+        self.connections: dict[PeerId, Connection] = {}
         self.sent: list[tuple[PeerId, ExpertMessage]] = []
         self.penalised: list[tuple[PeerId, str]] = []
         self.lan = lan
+        self.door = door
         self._peer = peer
         self._addr = addr
         self._validate = validate
@@ -257,7 +162,7 @@ class MemoryNetwork:
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         connection = self.connections.get(peer)
         if connection is None or not self.alive:
-            self.tell(PeerLost(peer, "not connected"))
+            self.note(PeerLost(peer, "not connected"))
             return
         lane = connection.lanes[self.peer]
         if lane.stuck() >= QUEUE_MAX:
@@ -269,8 +174,33 @@ class MemoryNetwork:
 
     def publish(self, data: bytes) -> None:
         if self.alive:
-            self._note(data)
-            self._spread(data, but=None)
+            self._is_new(data)
+            self._spread(data, None, is_control=False)
+
+    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
+        assert 1 <= len(frame) <= CONTROL_FRAME_MAX, f"control frame of {len(frame)} bytes"
+        connection = self.connections.get(peer)
+        if connection is None or not self.alive or not connection.has_control:
+            return
+        lane = connection.control[self.peer]
+        if lane.make_room():
+            lane.push(Frame(frame, is_live))
+        elif not is_live:
+            connection.lose("its control queue is full")
+            self.lost(peer, "its control queue is full")
+
+    def publish_control(self, record: bytes) -> None:
+        assert len(record) <= CHARTER_RECORD_MAX, f"control record of {len(record)} bytes"
+        if self.alive and self.door is not None:
+            self._is_new(record)
+            self._spread(record, None, is_control=True)
+
+    def end_streams(self, message: Halted) -> None:
+        for connection in self.connections.values() if self.alive else ():
+            lane = connection.lanes[self.peer]
+            lane.drop_stuck()
+            for _ in range(2):  # On our stream and on the peer's, which are one lane here.
+                lane.push(encode(message))
 
     def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
         self.swarm.nursery.start_soon(self._dial, peer, addrs)
@@ -297,7 +227,7 @@ class MemoryNetwork:
 
     # --- for the wire --------------------------------------------------------------------------------------------------------
 
-    def tell(self, event: NetworkInput) -> None:
+    def note(self, event: NetworkInput) -> None:
         if self.alive:
             self._events.append(event)
             self._more.set()
@@ -322,12 +252,15 @@ class MemoryNetwork:
         await trio.sleep(DISCOVERY_S)
         for other in self.swarm.networks.values():
             if self.lan and other.lan and other is not self and other.alive:
-                self.tell(AddressesFound(other.peer, other.addrs, "lan"))
-                other.tell(AddressesFound(self.peer, self.addrs, "lan"))
+                self.note(AddressesFound(other.peer, other.addrs, "lan"))
+                other.note(AddressesFound(self.peer, self.addrs, "lan"))
 
     def lost(self, peer: PeerId, reason: str) -> None:
-        if self.connections.pop(peer, None) is not None:
-            self.tell(PeerLost(peer, reason))
+        connection = self.connections.pop(peer, None)
+        if connection is not None:
+            if self.alive and self.door is not None and connection.has_control:
+                self.door.closed(peer)
+            self.note(PeerLost(peer, reason))
 
     def leave(self) -> None:
         if self.alive:
@@ -337,10 +270,26 @@ class MemoryNetwork:
                 connection.lose("reset")
             self.connections.clear()
 
-    def hear(self, forwarder: PeerId, data: bytes) -> None:
+    def hear(self, forwarder: PeerId, data: bytes, is_control: bool) -> None:
         """Gossip, past the inputs and into the validator at once, as in the real network."""
-        if self.alive and self._note(data) and self._validate(forwarder, data):
-            self._spread(data, but=forwarder)
+        if not self.alive or (is_control and self.door is None):
+            return
+        key = hashlib.sha256(data).digest()
+        if key in self._seen:
+            return
+        if is_control:
+            assert self.door is not None
+            if not self.door.heard(forwarder, data):
+                return  # Not remembered: the door may want it later.
+            self._is_new(data)
+            self._spread(data, forwarder, is_control=True)
+        elif self._is_new(data) and self._validate(forwarder, data):
+            self._spread(data, forwarder, is_control=False)
+
+    def hear_frame(self, peer: PeerId, frame: bytes) -> None:
+        """A control frame, past the inputs and through the door at once."""
+        if self.alive and self.door is not None:
+            self.door.received(peer, frame)
 
     def refuses(self, peer: PeerId) -> bool:
         return self._refused.get(peer, 0.0) > trio.current_time()
@@ -352,14 +301,14 @@ class MemoryNetwork:
         await trio.sleep(2 * self.swarm.one_way_s(self.peer, peer))
         target = self.swarm.networks.get(peer)
         if target is None or not target.alive or not self.alive or target is self or not self._names(target, addrs):
-            self.tell(DialFailed(peer, "nobody answers there"))
+            self.note(DialFailed(peer, "nobody answers there"))
         elif target.refuses(self.peer) or self.refuses(peer):
-            self.tell(DialFailed(peer, "refused"))
+            self.note(DialFailed(peer, "refused"))
         elif target.frozen_at is not None:
             await trio.sleep(DIAL_S)
-            self.tell(DialFailed(peer, "no answer in time"))
+            self.note(DialFailed(peer, "no answer in time"))
         elif peer not in self.connections:
-            _Connection(self, target)
+            Connection(self, target)
 
     @staticmethod
     def _names(target: MemoryNetwork, addrs: tuple[str, ...]) -> bool:
@@ -372,9 +321,9 @@ class MemoryNetwork:
             # Signatures are the business of whoever wrote the record and of the real network; here nobody forges.
             author, record = unseal(sealed, (ExpertRecord,), lambda *_: True, len(sealed))
             if author != self.peer:
-                self.tell(AddressesFound(author, record.addrs, "dht"))
+                self.note(AddressesFound(author, record.addrs, "dht"))
 
-    def _note(self, data: bytes) -> bool:
+    def _is_new(self, data: bytes) -> bool:
         """Whether the message is new."""
         key = hashlib.sha256(data).digest()
         if key in self._seen:
@@ -384,7 +333,8 @@ class MemoryNetwork:
         self._seen[key] = None
         return True
 
-    def _spread(self, data: bytes, but: PeerId | None) -> None:
+    def _spread(self, data: bytes, but: PeerId | None, *, is_control: bool) -> None:
         for peer, connection in self.connections.items():
             if peer != but and self.swarm.rng.random() >= self.swarm.gossip_loss:
-                connection.lanes[self.peer].push(_Gossip(data))
+                lanes = connection.control if is_control else connection.lanes
+                lanes[self.peer].push(Gossip(data, is_control))

@@ -23,7 +23,7 @@ from swarmllm.core.events import (
     PingMeasured,
     Received,
 )
-from swarmllm.messages import NO_CONTROL, Busy, Close, ExpertRecord, Open, PeerId
+from swarmllm.messages import CONTROL_FRAME_MAX, NO_CONTROL, Busy, Close, ExpertRecord, Halted, Open, PeerId
 from swarmllm.runtime.ports import Keyring, Network
 from swarmllm.wire.envelope import seal
 from swarmllm.wire.framing import frame
@@ -34,12 +34,52 @@ FINGERPRINT = bytes(range(32))
 _Kind = TypeVar("_Kind", bound=NetworkInput)
 
 
-class Member:
-    """A network under test, everything it has told so far, and the gossip that its validator saw."""
+class Door:
+    """A `ControlDoor` that writes down who came: `calls` in order, as (what, peer, data). It passes on what is not in `refused`, each
+    record once."""
 
-    def __init__(self, network: Network, keyring: Keyring) -> None:
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, PeerId, bytes]] = []
+        self.refused: set[bytes] = set()
+        self._changed = trio.Event()
+
+    def opened(self, peer: PeerId) -> None:
+        self._note("opened", peer, b"")
+
+    def closed(self, peer: PeerId) -> None:
+        self._note("closed", peer, b"")
+
+    def received(self, peer: PeerId, frame: bytes) -> None:
+        self._note("received", peer, frame)
+
+    def heard(self, forwarder: PeerId, data: bytes) -> bool:
+        is_known = data in [record for what, _, record in self.calls if what == "heard"]
+        self._note("heard", forwarder, data)
+        return not is_known and data not in self.refused
+
+    def saw(self, what: str, peer: PeerId | None = None) -> list[bytes]:
+        return [data for kind, who, data in self.calls if kind == what and peer in (None, who)]
+
+    async def sees(self, what: str, peer: PeerId | None = None, skip: int = 0) -> bytes:
+        """The data of the first such call after `skip` of them, made already or still to come."""
+        with trio.fail_after(DEADLINE_S):
+            while len(found := self.saw(what, peer)) <= skip:
+                await self._changed.wait()
+            return found[skip]
+
+    def _note(self, what: str, peer: PeerId, data: bytes) -> None:
+        self.calls.append((what, peer, data))
+        self._changed.set()
+        self._changed = trio.Event()
+
+
+class Member:
+    """A network under test with its door, everything it has told so far, and the gossip that its validator saw."""
+
+    def __init__(self, network: Network, keyring: Keyring, door: Door) -> None:
         self.network = network
         self.keyring = keyring
+        self.door = door
         self.told: list[NetworkInput] = []
         self.gossip: list[tuple[PeerId, bytes]] = []
         self.refused: set[bytes] = set()
@@ -89,6 +129,24 @@ async def connect(caller: Member, called: Member) -> None:
     caller.network.dial(called.peer, called.network.addrs)
     await caller.hears(PeerConnected, lambda one: one.peer == called.peer)
     await called.hears(PeerConnected, lambda one: one.peer == caller.peer)
+
+
+async def meet(caller: Member, called: Member) -> None:
+    """Connect, and wait for the control stream."""
+    await connect(caller, called)
+    await caller.door.sees("opened", called.peer)
+    await called.door.sees("opened", caller.peer)
+
+
+def greet(member: Member) -> None:
+    """From now on the member's door says its own name to whoever opens."""
+    opened = member.door.opened
+
+    def opened_and_greeted(peer: PeerId) -> None:
+        opened(peer)
+        member.network.tell(peer, member.peer.encode())
+
+    member.door.opened = opened_and_greeted  # type: ignore[method-assign]
 
 
 class NetworkContract(ABC):
@@ -232,6 +290,100 @@ class NetworkContract(ABC):
             assert (await a.hears(DialFailed)).peer == b.peer
             a.network.send(c.peer, opening(1))
             assert (await c.hears(Received)).peer == a.peer
+
+        self.run(3, law)
+
+    def test_a_control_stream_opens_both_ways_and_ends_with_the_connection(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            await meet(a, b)
+            a.network.hang_up(b.peer, "enough")
+            assert [what for what, _, _ in a.door.calls] == ["opened", "closed"]  # At once.
+            await b.door.sees("closed", a.peer)
+            await self.reconnect(a, b)
+            await a.door.sees("opened", b.peer, skip=1)
+            await b.door.sees("opened", a.peer, skip=1)
+            assert [what for what, _, _ in a.door.calls] == ["opened", "closed", "opened"]
+            assert [what for what, _, _ in b.door.calls] == ["opened", "closed", "opened"]
+
+        self.run(2, law)
+
+    def test_control_frames_arrive_whole_and_in_order_both_ways(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            await meet(a, b)
+            frames = [bytes([n]) * size for n, size in enumerate([1, 2, 100, 1_000, CONTROL_FRAME_MAX] * 5)]
+            for frame_ in frames:
+                a.network.tell(b.peer, frame_)
+                b.network.tell(a.peer, frame_[::-1] + b"!" if len(frame_) < CONTROL_FRAME_MAX else frame_)
+            await b.door.sees("received", a.peer, skip=len(frames) - 1)
+            await a.door.sees("received", b.peer, skip=len(frames) - 1)
+            assert b.door.saw("received") == frames
+            assert a.door.saw("received") == [one + b"!" if len(one) < CONTROL_FRAME_MAX else one for one in frames]
+
+        self.run(2, law)
+
+    def test_what_a_door_says_at_once_is_the_first_thing_that_the_other_hears(self) -> None:
+        async def law(a: Member, b: Member) -> None:
+            for one in (a, b):
+                greet(one)
+            await meet(a, b)
+            assert await a.door.sees("received") == b.peer.encode()
+            assert await b.door.sees("received") == a.peer.encode()
+
+        self.run(2, law)
+
+    def test_telling_a_stranger_does_nothing(self) -> None:
+        async def law(a: Member, b: Member, c: Member) -> None:
+            await meet(a, b)
+            a.network.tell(c.peer, b"hello")
+            a.network.tell(b.peer, b"hello")
+            assert await b.door.sees("received") == b"hello"
+            assert a.count(PeerLost) == 0
+            assert c.door.calls == []
+
+        self.run(3, law)
+
+    def test_control_records_reach_all_and_not_again_their_author(self) -> None:
+        async def law(a: Member, b: Member, c: Member) -> None:
+            await connect(a, b)
+            await connect(b, c)
+            a.network.publish_control(b"from a")
+            await c.door.sees("heard", b.peer)
+            assert c.door.saw("heard") == [b"from a"]
+            assert a.door.saw("heard") == []
+            assert c.gossip == []
+
+        self.run(3, law)
+
+    def test_a_control_record_that_a_door_refuses_goes_no_further_and_may_come_again(self) -> None:
+        async def law(a: Member, b: Member, c: Member) -> None:
+            b.door.refused.add(b"too early")
+            await connect(a, b)
+            await connect(c, b)
+            a.network.publish_control(b"too early")
+            await b.door.sees("heard", a.peer)
+            c.network.publish_control(b"too early")
+            await b.door.sees("heard", c.peer)
+            a.network.publish_control(b"good")
+            await c.door.sees("heard")
+            assert c.door.saw("heard") == [b"good"]
+
+        self.run(3, law)
+
+    def test_the_end_of_streams_is_heard_by_every_peer_and_connections_stay(self) -> None:
+        async def law(a: Member, b: Member, c: Member) -> None:
+            await connect(a, b)
+            await connect(c, a)
+            a.network.end_streams(Halted(b"8 bytes."))
+            for peer in (b, c):
+                received = await peer.hears(Received)
+                assert (received.peer, received.message) == (a.peer, Halted(b"8 bytes."))
+                assert received.size_bytes == len(frame(received.message))
+                peer.network.send(a.peer, opening(1))
+                assert (await a.hears(Received, lambda one, peer=peer: one.peer == peer.peer)).message == opening(1)  # type: ignore[misc]
+                a.network.send(peer.peer, opening(2))
+                await peer.hears(Received, lambda one: one.message == opening(2))
+                assert peer.count(PeerLost) == 0
+            assert a.count(PeerLost) == 0
 
         self.run(3, law)
 

@@ -20,7 +20,7 @@ from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.messages import PeerId, Ping, Pong
 from swarmllm.wire.codec import EXPERT_REQUESTS, decode
 from swarmllm.wire.framing import FrameReader, frame
-from tests.contracts.network_contract import DEADLINE_S, Member, listening
+from tests.contracts.network_contract import DEADLINE_S, Door, Member, listening
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 QUICK = NetworkTiming(
@@ -53,8 +53,9 @@ async def member(**changes: Any) -> AsyncIterator[Member]:
     def validate(forwarder: PeerId, data: bytes) -> bool:
         return box[0].validate(forwarder, data)
 
-    async with open_network(options(key, validate, **changes)) as network:
-        box.append(Member(network, key))
+    door = Door()
+    async with open_network(options(key, validate, **({"control": door} | changes))) as network:
+        box.append(Member(network, key, door))
         yield box[0]
 
 

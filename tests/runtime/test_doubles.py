@@ -10,8 +10,9 @@ import trio.testing
 
 from swarmllm.core.events import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
 from swarmllm.messages import Close
-from swarmllm.testing.memory_network import SILENT_S, MemorySwarm
-from tests.contracts.network_contract import Member, NetworkContract, connect, listening
+from swarmllm.testing.memory_network import MemorySwarm
+from swarmllm.testing.memory_wire import SILENT_S
+from tests.contracts.network_contract import Door, Member, NetworkContract, connect, listening
 from tests.runtime.little_swarm import key
 
 
@@ -35,9 +36,9 @@ async def open_members(swarm: MemorySwarm, count: int, *, lan: bool = False) -> 
         await stack.enter_async_context(swarm)
         members: list[Member] = []
         for i in range(count):
-            keyring, gate = key(i + 1), _Gate()
-            network = await stack.enter_async_context(swarm.network(keyring.peer, gate, lan=lan))
-            gate.member = Member(network, keyring)
+            keyring, gate, door = key(i + 1), _Gate(), Door()
+            network = await stack.enter_async_context(swarm.network(keyring.peer, gate, lan=lan, control=door))
+            gate.member = Member(network, keyring, door)
             members.append(gate.member)
         yield await stack.enter_async_context(listening(members))
 

@@ -1,8 +1,13 @@
-"""GossipSub v1.1 on one topic, with the library's switches that lose messages turned off and bounds of our own instead.
+"""GossipSub v1.1 on two topics, with the library's switches that lose messages turned off and bounds of our own instead.
 
 Faults: 1 (an undecodable key or a raising validator stops the service), 6 (silent rate limits, a heartbeat of two minutes), 9 (many
 tiny messages in one frame stall the loop). Beyond them: message ids must not restart with the process, and a peer's registration
 follows the connection that we settled on rather than any connection of the moment.
+
+Control records go first everywhere: out of our own queue, within a frame, and in the queue to each peer, where they push capacity
+records out. They have a budget of their own, so that a flood of capacity records takes nothing from them, and what exceeds it waits
+instead of being dropped. They prove themselves, so the same record is the same message whoever published it, and one that the door
+does not want now is not held against the record when it comes again.
 """
 
 from __future__ import annotations
@@ -11,12 +16,13 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from operator import itemgetter
 from typing import Any, Final
 
 import trio
 from google.protobuf.message import DecodeError
-from libp2p.exceptions import ParseError
+from libp2p.exceptions import ParseError, ValidationError
 from libp2p.host.exceptions import StreamFailure
 from libp2p.io.exceptions import IncompleteReadError
 from libp2p.network.exceptions import SwarmException
@@ -29,9 +35,9 @@ from libp2p.utils.varint import decode_uvarint
 
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.lane import Bucket
-from swarmllm.adapters.libp2p.options import NetworkOptions
+from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkOptions
 from swarmllm.errors import RemoteError
-from swarmllm.messages import PeerId
+from swarmllm.messages import CHARTER_RECORD_MAX, PeerId
 from swarmllm.runtime.ports import GossipValidator
 
 log = logging.getLogger("swarmllm.net")
@@ -43,7 +49,10 @@ DELIVERIES_MAX: Final = 1_000  # Timestamps that the library collects for a mode
 
 
 class _Router(GossipSub):  # type: ignore[misc]
-    def __init__(self) -> None:
+    """`is_control` says which messages go first."""
+
+    def __init__(self, is_control: Callable[[Any], bool]) -> None:
+        self._is_control = is_control
         super().__init__(
             protocols=[PROTOCOL_ID_V11],  # Version 1.2 costs twice the processor time for small messages.
             degree=6,
@@ -59,6 +68,14 @@ class _Router(GossipSub):  # type: ignore[misc]
             eclipse_protection_enabled=False,
         )
 
+    def send_rpc(self, peer_id: Any, rpc: Any, priority: bool = False) -> None:
+        if any(self._is_control(message) for message in rpc.publish):
+            priority = True
+            rpcs = self.pubsub.peer_queues.get(peer_id)
+            if rpcs is not None and len(rpcs) >= rpcs._queue.max_size and rpcs._queue._non_priority:
+                rpcs._queue._non_priority.popleft()  # A full queue would refuse this one.
+        super().send_rpc(peer_id, rpc, priority)
+
     async def publish(self, msg_forwarder: Any, pubsub_msg: Any) -> None:
         await super().publish(msg_forwarder, pubsub_msg)
         for times in self.recent_message_deliveries.values():
@@ -66,25 +83,41 @@ class _Router(GossipSub):  # type: ignore[misc]
                 times.clear()
 
 
+class _Budget:
+    """What one forwarding peer may send."""
+
+    def __init__(self, limits: NetworkLimits, now: float) -> None:
+        self.records = Bucket(limits.gossip_per_s, 2.0, now)
+        self.control = Bucket(limits.gossip_control_per_s, 2.0, now)
+        self.volume = Bucket(limits.gossip_bytes_per_s, 2.0, now)
+
+
 class _Pubsub(Pubsub):  # type: ignore[misc]
     """`is_connected` says whether there is a settled connection to a peer."""
 
     def __init__(
-        self, host: Host, router: _Router, topic: str, options: NetworkOptions, is_connected: Callable[[Any], bool]
+        self,
+        host: Host,
+        topics: Collection[str],
+        is_control: Callable[[Any], bool],
+        options: NetworkOptions,
+        is_connected: Callable[[Any], bool],
     ) -> None:
+        self._is_control = is_control
+        router = _Router(is_control)
         super().__init__(
             host,
             router,
             strict_signing=True,
-            msg_id_constructor=_message_id,
+            msg_id_constructor=self._message_id,
             max_inbound_rpc_size=RPC_BYTES_MAX,
             max_subscriptions_per_rpc=RPC_ITEMS_MAX,
             max_subscriptions_per_peer=4,
-            allowed_topics={topic},
+            allowed_topics=set(topics),
         )
         self._is_connected = is_connected
         self._timing, self._limits = options.timing, options.limits
-        self._buckets: dict[Any, Bucket] = {}  # Of peers with a gossip stream; bounded by the connections.
+        self._budgets: dict[Any, _Budget] = {}  # Of peers with a gossip stream; bounded by the connections.
         # The sequence number, too, starts where no earlier run of this node has been.
         self.counter: int = time.time_ns()
         network = host.get_network()
@@ -107,14 +140,18 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         peer_id = stream.muxed_conn.peer_id
         try:
             while True:
-                await self._handle_rpc(peer_id, await self._read_rpc(stream))
+                rpc, size = await self._read_rpc(stream)
+                now = trio.current_time()
+                budget = self._budgets.setdefault(peer_id, _Budget(self._limits, now))
+                await trio.sleep(budget.volume.take(size, now))
+                await self._handle_rpc(peer_id, rpc, budget)
         except (StreamError, IncompleteReadError):
             log.debug("gossip stream of %s ended", peer_id)
         except (ParseError, DecodeError) as error:
             raise RemoteError(f"gossip frame: {error}") from error
 
-    async def _read_rpc(self, stream: Any) -> Any:
-        """One frame. Its first byte may come at any time, the rest within `frame_within_s`."""
+    async def _read_rpc(self, stream: Any) -> tuple[Any, int]:
+        """One frame and its size. Its first byte may come at any time, the rest within `frame_within_s`."""
         prefix = bytearray(await self._read(stream, 1))
         with trio.move_on_after(self._timing.frame_within_s):
             while prefix[-1] & 0x80:
@@ -129,7 +166,7 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
                 body += await self._read(stream, size - len(body))
             rpc = rpc_pb2.RPC()
             rpc.ParseFromString(bytes(body))
-            return rpc
+            return rpc, size
         raise RemoteError(f"gossip frame not finished within {self._timing.frame_within_s} s")
 
     async def _read(self, stream: Any, count: int) -> bytes:
@@ -138,7 +175,7 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             raise IncompleteReadError("gossip stream closed")
         return data
 
-    async def _handle_rpc(self, peer_id: Any, rpc: Any) -> None:
+    async def _handle_rpc(self, peer_id: Any, rpc: Any, budget: _Budget) -> None:
         control = rpc.control
         kinds = (rpc.publish, rpc.subscriptions, control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
         if max(len(kind) for kind in kinds) > RPC_ITEMS_MAX:
@@ -146,13 +183,19 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         if not maybe_consume_signed_record(rpc, self.host, peer_id):
             raise RemoteError("gossip frame with an invalid address record")
         now = trio.current_time()
-        bucket = self._buckets.setdefault(peer_id, Bucket(self._limits.gossip_per_s, 2.0, now))
-        for message in rpc.publish:
-            if bucket.try_take(1, now) and self._is_subscribed_to_msg(message):
-                await self.push_msg(peer_id, message)  # Here, not in a task of its own (fault 9).
+        messages = sorted(((self._is_control(one), one) for one in rpc.publish), key=itemgetter(0), reverse=True)
+        for is_control, message in messages:
+            if is_control:
+                if len(message.data) > CHARTER_RECORD_MAX:
+                    raise RemoteError(f"control record of {len(message.data)} bytes exceeds {CHARTER_RECORD_MAX}")
+                await trio.sleep(budget.control.take(1, trio.current_time()))
+            elif not budget.records.try_take(1, now) or not self._is_subscribed_to_msg(message):
+                continue
+            await self.push_msg(peer_id, message)  # Here, not in a task of its own (fault 9).
+            await trio.lowlevel.checkpoint()  # A frame holds many, and others have work, too.
         for entry in rpc.subscriptions:
             self.handle_subscription(peer_id, entry)
-        if rpc.HasField("control") and bucket.try_take(1, now):
+        if rpc.HasField("control") and budget.records.try_take(1, now):
             await self.router.handle_rpc(rpc, peer_id)
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
@@ -162,10 +205,27 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001
             log.debug("gossip message from %s dropped: %r", msg_forwarder, error)
 
+    def notify_subscriptions(self, publish_message: Any) -> None:
+        """Nobody reads the library's queue of 32 that drops what is too much: the validator has acted already."""
+
+    async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        """The library remembers for five minutes what was refused. A control record that the door knows, or cannot judge yet, may
+        be wanted later."""
+        if not self._is_control(msg):
+            await super().validate_msg(msg_forwarder, msg)
+        elif not all(one.validator(msg_forwarder, msg) for one in self.get_msg_validators(msg)):
+            raise ValidationError("control record not wanted")
+
+    def _message_id(self, message: Any) -> bytes:
+        """Of what was said and, but for control records, by whom: ids from sequence numbers collide after a restart."""
+        topics = "|".join(message.topicIDs).encode()
+        author = b"" if self._is_control(message) else message.from_id
+        return hashlib.sha256(b"|".join((author, topics, message.data))).digest()
+
     def _handle_dead_peer(self, peer_id: Any) -> None:
         super()._handle_dead_peer(peer_id)
         if not self._is_connected(peer_id):
-            self._buckets.pop(peer_id, None)
+            self._budgets.pop(peer_id, None)
 
 
 class Gossip:
@@ -173,18 +233,24 @@ class Gossip:
 
     def __init__(self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
         self.topic = f"/swarmllm/{options.swarm}/capacity/1"
+        self.control_topic = f"/swarmllm/{options.swarm}/control/1"
         self._validate: GossipValidator = options.validate
-        router = _Router()
-        self._pubsub = _Pubsub(host, router, self.topic, options, is_connected)
+        self._door = options.control
+        self._topics = [self.control_topic, self.topic] if self._door is not None else [self.topic]
+        self._pubsub = _Pubsub(host, self._topics, self._is_control, options, is_connected)
         self._us = host.get_id()
         # Synchronous: one that times out or fails once is held against the message for five minutes, whoever sends it.
         self._pubsub.set_topic_validator(self.topic, self._check, is_async_validator=False)
-        self.services = (self._pubsub, router)
+        if self._door is not None:
+            self._pubsub.set_topic_validator(self.control_topic, self._check_control, is_async_validator=False)
+        self.services = (self._pubsub, self._pubsub.router)
         self._queue: deque[bytes] = deque(maxlen=PUBLISH_QUEUE_MAX)
+        self._control: deque[bytes] = deque(maxlen=PUBLISH_QUEUE_MAX)
         self._more = trio.Event()
 
     async def join(self) -> None:
-        await self._pubsub.subscribe(self.topic)
+        for topic in self._topics:
+            await self._pubsub.subscribe(topic)
 
     def close(self) -> None:
         """The library's cache of seen messages keeps a thread."""
@@ -200,12 +266,25 @@ class Gossip:
         self._queue.append(data)
         self._more.set()
 
+    def publish_control(self, record: bytes) -> None:
+        """Nothing without a door: a node without a kill switch has no part in that topic."""
+        assert len(record) <= CHARTER_RECORD_MAX, f"control record of {len(record)} bytes"
+        if self._door is not None:
+            self._control.append(record)
+            self._more.set()
+
     async def run(self) -> None:
         while True:
-            while self._queue:
-                await self._pubsub.publish(self.topic, self._queue.popleft())
+            while self._control or self._queue:
+                if self._control:
+                    await self._pubsub.publish(self.control_topic, self._control.popleft())
+                else:
+                    await self._pubsub.publish(self.topic, self._queue.popleft())
             self._more = trio.Event()
             await self._more.wait()
+
+    def _is_control(self, message: Any) -> bool:
+        return self._door is not None and self.control_topic in message.topicIDs
 
     def _check(self, forwarder: Any, message: Any) -> bool:
         if forwarder == self._us:
@@ -214,8 +293,9 @@ class Gossip:
             return False
         return self._validate(PeerId(forwarder.to_base58()), bytes(message.data))
 
-
-def _message_id(message: Any) -> bytes:
-    """Of what was said and by whom: ids from sequence numbers collide after a restart."""
-    topics = "|".join(message.topicIDs).encode()
-    return hashlib.sha256(b"|".join((message.from_id, topics, message.data))).digest()
+    def _check_control(self, forwarder: Any, message: Any) -> bool:
+        if forwarder == self._us:
+            return True
+        if self._door is None or list(message.topicIDs) != [self.control_topic]:
+            return False
+        return self._door.heard(PeerId(forwarder.to_base58()), bytes(message.data))

@@ -16,7 +16,7 @@ from libp2p.exceptions import BaseLibp2pError
 
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
 from swarmllm.errors import RemoteError
-from swarmllm.messages import FRAME_MAX, StreamMessage
+from swarmllm.messages import FRAME_MAX, Halted, Ping, Pong, StreamMessage
 from swarmllm.wire.codec import decode
 from swarmllm.wire.framing import LENGTH_BYTES, FrameReader, frame
 
@@ -61,7 +61,7 @@ class Lane:
         self.stream = stream
         self._kinds = kinds
         self._limits, self._timing = limits, timing
-        self._queue: deque[bytes] = deque()
+        self._queue: deque[tuple[bytes, bool]] = deque()  # With whether it is a ping or pong, which keep the stream itself alive.
         self._queued_bytes = 0
         self._more = trio.Event()
 
@@ -70,10 +70,23 @@ class Lane:
         data = frame(message)
         if len(self._queue) >= self._limits.queue_messages_max or self._queued_bytes + len(data) > self._limits.queue_bytes_max:
             return False
-        self._queue.append(data)
+        self._push(data, isinstance(message, Ping | Pong))
+        return True
+
+    def end_with(self, message: Halted) -> None:
+        """Drop what is queued and send this instead. Only what is being written already is finished."""
+        waiting = list(self._queue)
+        self._queue.clear()
+        self._queued_bytes = 0
+        self._push(frame(message), is_upkeep=False)
+        for data, is_upkeep in waiting:
+            if is_upkeep:
+                self._push(data, is_upkeep)
+
+    def _push(self, data: bytes, is_upkeep: bool) -> None:
+        self._queue.append((data, is_upkeep))
         self._queued_bytes += len(data)
         self._more.set()
-        return True
 
     async def write(self) -> None:
         """Write what is queued until cancelled. StreamEnded when the stream will take no more."""
@@ -81,14 +94,11 @@ class Lane:
             while not self._queue:
                 self._more = trio.Event()
                 await self._more.wait()
-            batch = bytearray(self._queue.popleft())
-            while self._queue and len(batch) + len(self._queue[0]) <= WRITE_BYTES:
-                batch += self._queue.popleft()
+            batch = bytearray(self._queue.popleft()[0])
+            while self._queue and len(batch) + len(self._queue[0][0]) <= WRITE_BYTES:
+                batch += self._queue.popleft()[0]
             self._queued_bytes -= len(batch)
-            try:
-                await self.stream.write(bytes(batch))
-            except (BaseLibp2pError, OSError, trio.ClosedResourceError) as error:
-                raise StreamEnded(_why(error)) from error
+            await write_all(self.stream, bytes(batch))
 
     async def read(self, heard: Heard, take: Take) -> None:
         """Read until the stream ends (StreamEnded) or breaks the protocol (RemoteError). `heard` is called for every arrival of
@@ -98,7 +108,7 @@ class Lane:
         messages, volume = Bucket(self._limits.messages_per_s, 2.0, now), Bucket(self._limits.bytes_per_s, 2.0, now)
         frame_by = float("inf")
         while True:
-            data = await self._read_some(frame_by)
+            data = await read_some(self.stream, READ_BYTES, frame_by, self._timing.frame_within_s)
             heard()
             frames = reader.feed(data)
             for body in frames:
@@ -113,18 +123,29 @@ class Lane:
                 frame_by += wait_s  # Our slowness is not the peer's.
                 await trio.sleep(wait_s)
 
-    async def _read_some(self, frame_by: float) -> bytes:
-        data: bytes = b""
-        with trio.move_on_at(frame_by) as scope:
-            try:
-                data = await self.stream.read(READ_BYTES)
-            except (BaseLibp2pError, OSError, trio.ClosedResourceError) as error:
-                raise StreamEnded(_why(error)) from error
-        if scope.cancelled_caught:
-            raise RemoteError(f"frame not finished within {self._timing.frame_within_s} s")
-        if not data:
-            raise StreamEnded("closed")
-        return data
+
+async def write_all(stream: Any, data: bytes) -> None:
+    """StreamEnded when the stream will take no more."""
+    try:
+        await stream.write(data)
+    except (BaseLibp2pError, OSError, trio.ClosedResourceError) as error:
+        raise StreamEnded(_why(error)) from error
+
+
+async def read_some(stream: Any, bytes_max: int, frame_by: float, within_s: float) -> bytes:
+    """What has arrived, at least one byte. StreamEnded at the end; RemoteError at `frame_by`, when a begun frame should be whole
+    (`within_s` is only for the sentence)."""
+    data: bytes = b""
+    with trio.move_on_at(frame_by) as scope:
+        try:
+            data = await stream.read(bytes_max)
+        except (BaseLibp2pError, OSError, trio.ClosedResourceError) as error:
+            raise StreamEnded(_why(error)) from error
+    if scope.cancelled_caught:
+        raise RemoteError(f"frame not finished within {within_s} s")
+    if not data:
+        raise StreamEnded("closed")
+    return data
 
 
 def _why(error: BaseException) -> str:

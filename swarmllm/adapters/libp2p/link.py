@@ -15,6 +15,7 @@ from typing import Any, Final, assert_never
 import trio
 from libp2p.host.exceptions import StreamFailure
 
+from swarmllm.adapters.libp2p.control_lane import ControlLane
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.lane import Lane, StreamEnded
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
@@ -23,6 +24,7 @@ from swarmllm.messages import (
     Busy,
     Close,
     ExpertMessage,
+    Halted,
     Need,
     Open,
     PeerId,
@@ -55,11 +57,13 @@ class LinkEvents:
 
 
 class Link:
-    """`settled` is set by the owner once this connection, of perhaps several to this peer, is the one to use."""
+    """`settled` is set by the owner once this connection, of perhaps several to this peer, is the one to use. `control` runs from the
+    moment that the link is ready; None without a kill switch."""
 
     def __init__(
         self, conn: Any, peer: PeerId, host: Host, limits: NetworkLimits, timing: NetworkTiming, events: LinkEvents
     ) -> None:
+        self.control: ControlLane | None = None
         self.conn = conn
         self.peer = peer
         self.settled = trio.Event()
@@ -90,6 +94,8 @@ class Link:
             self.reason = reason
             self.over.set()
             self._scope.cancel()
+            if self.control is not None:
+                self.control.shut()
             self._events.on_over(self)
 
     def send(self, message: ExpertMessage) -> None:
@@ -99,10 +105,18 @@ class Link:
                 lane = self._ask
             case Scores() | Need() | Busy() | Refused():
                 lane = self._answer
+            case Halted():
+                lane = self._answer or self._ask  # It ends the sessions of both; who has asked us reads it first.
             case _:
                 assert_never(message)
         if lane is None or not lane.put(message):
             self.end("queue full" if lane is not None else "no stream to answer on")
+
+    def end_streams(self, message: Halted) -> None:
+        """See `runtime.ports.Network.end_streams`."""
+        for lane in (self._ask, self._answer):
+            if lane is not None:
+                lane.end_with(message)
 
     async def run(self) -> None:
         """The life of the link. Returns when it is over and its connection closed."""
@@ -134,6 +148,9 @@ class Link:
                 nursery.start_soon(self._serve, lane.write)
                 nursery.start_soon(self._serve, lambda: lane.read(self._on_bytes, self._on_reply))
                 nursery.start_soon(self._watch)
+                if self.control is not None and self.control.opens:
+                    await self.ready.wait()
+                    await self.control.keep_open(self._host, self.conn)
         except StreamFailure as error:
             self.end(f"does not speak {EXPERT_PROTOCOL}: {error}")
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
@@ -153,6 +170,25 @@ class Link:
             nursery.start_soon(self._serve, lambda: lane.read(self._on_bytes, self._on_request))
             await self.over.wait()
             nursery.cancel_scope.cancel()
+
+    async def answer_control(self, stream: Any) -> None:
+        """Serve the control stream that the peer opened; returns when either ends. RemoteError if the peer breaks the protocol."""
+        if self.control is None:
+            return
+        with trio.move_on_after(self._timing.ready_within_s):
+            await self.ready.wait()
+        if not self.ready.is_set() or self.is_over:
+            return
+        faults: list[RemoteError] = []
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_after, self.over, nursery.cancel_scope)
+            try:
+                await self.control.answer(stream)
+            except RemoteError as error:
+                faults.append(error)  # Out of here it would be wrapped in a group.
+            nursery.cancel_scope.cancel()
+        if faults:
+            raise faults[0]
 
     async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
@@ -240,3 +276,8 @@ class Link:
             late_s = trio.current_time() - wake_at
             if late_s > LATE_S:
                 self.heard_at += late_s  # We were stopped; what the peer sent meanwhile is still in the socket.
+
+
+async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

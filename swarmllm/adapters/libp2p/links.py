@@ -16,13 +16,14 @@ from typing import Any, Final
 import trio
 from libp2p.peer.id import ID
 
+from swarmllm.adapters.libp2p.control_lane import ControlLane
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.inbox import Inbox
 from swarmllm.adapters.libp2p.link import Link, LinkEvents
 from swarmllm.adapters.libp2p.options import NetworkOptions
 from swarmllm.core.events import PeerConnected, PeerLost, PingMeasured, Received
 from swarmllm.errors import RemoteError
-from swarmllm.messages import ExpertMessage, PeerId
+from swarmllm.messages import ExpertMessage, Halted, PeerId
 from swarmllm.wire.identity import public_key_of
 
 log = logging.getLogger("swarmllm.net")
@@ -112,6 +113,16 @@ class Links:
             return None
         events = LinkEvents(self._ready, self._pong, self._message, self._broken, self._over)
         link = Link(conn, peer, self.host, self._options.limits, self._options.timing, events)
+        if (door := self._options.control) is not None:
+            link.control = ControlLane(
+                peer,
+                self._us < peer,
+                door,
+                self._options.limits,
+                self._options.timing,
+                broken=lambda reason: self._broken(link, reason),
+                stuck=link.end,
+            )
         self._by_conn[conn] = link
         self._nursery.start_soon(self._run, link)
         return link
@@ -130,6 +141,21 @@ class Links:
             await link.settled.wait()
         if link.settled.is_set() and not link.is_over:
             await link.answer(stream)
+
+    async def answer_control(self, stream: Any) -> None:
+        """Handler of the control streams that peers open."""
+        link = self.follow(stream.swarm_conn)
+        if link is not None:
+            await link.answer_control(stream)
+
+    def tell(self, peer: PeerId, frame: bytes, is_live: bool) -> None:
+        link = self.of(peer)
+        if link is not None and link.control is not None:
+            link.control.tell(frame, is_live)
+
+    def end_streams(self, message: Halted) -> None:
+        for link in self._by_conn.values():
+            link.end_streams(message)
 
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         link = self.of(peer)

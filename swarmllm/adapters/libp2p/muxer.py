@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import trio
@@ -59,13 +61,37 @@ def apply() -> None:
     yamux.YamuxStream._auto_tune_and_send_window_update = _credit
 
 
+class Turns:
+    """Whose frame is written next: the library's lock is first come, first served, and here the urgent streams go first. A frame that
+    has begun is finished, so an urgent one waits for at most 64 KiB of others."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._urgent, self._rest = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
+
+    @asynccontextmanager
+    async def turn(self, urgent: bool) -> AsyncIterator[None]:
+        if self._taken:
+            await (self._urgent if urgent else self._rest).park()  # Whoever wakes us leaves the turn to us.
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._taken = True
+        try:
+            yield
+        finally:
+            if not self._urgent.unpark() and not self._rest.unpark():
+                self._taken = False
+
+
 class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
-    """One connection. `stall_s` is how long one write may take."""
+    """One connection. `stall_s` is how long one write may take; `urgent` are the ids of streams whose frames have the right of way."""
 
     def __init__(self, secured_conn: Any, peer_id: Any, stall_s: float) -> None:
         super().__init__(secured_conn, peer_id, is_initiator=secured_conn.is_initiator)
         self.stall_s = stall_s
         self.stream_buffers = _Buffers()
+        self.urgent: set[int] = set()
+        self._turns = Turns()
 
     async def start(self) -> None:
         try:
@@ -79,7 +105,8 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
 
     async def _write_frame(self, data: bytes) -> None:
         """Fault 3: waiting for the turn can be cancelled, writing cannot. Fault 5: nor can it last."""
-        async with self._write_lock:
+        stream_id = int.from_bytes(data[4:8], "big")  # See the header's format in the library.
+        async with self._turns.turn(stream_id in self.urgent):
             with trio.CancelScope(deadline=trio.current_time() + self.stall_s, shield=True) as scope:
                 await self.secured_conn.write(data)
             if scope.cancelled_caught:

@@ -14,6 +14,7 @@ from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p import muxer, patches
 from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable
+from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL
 from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable, bootstrap_addr
 from swarmllm.adapters.libp2p.directory import Directory
 from swarmllm.adapters.libp2p.gossip import Gossip
@@ -27,7 +28,7 @@ from swarmllm.adapters.libp2p.supervisor import Supervisor
 from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.core.events import AddressesChanged, AddressesFound, DialFailed, NetworkInput
 from swarmllm.errors import LocalError, RemoteError
-from swarmllm.messages import ExpertMessage, PeerId
+from swarmllm.messages import ExpertMessage, Halted, PeerId
 
 log = logging.getLogger("swarmllm.net")
 
@@ -52,6 +53,8 @@ class Libp2pNetwork:
         self._host = Host(self._switch, options, self._multiaddrs, self._dialer.route, self.penalise)
         self._links.host = self._host
         self._host.set_stream_handler(EXPERT_PROTOCOL, self._links.answer, lasting=True)
+        if options.control is not None:
+            self._host.set_stream_handler(CONTROL_PROTOCOL, self._links.answer_control, lasting=True)
         self._switch.register_notifee(_Connections(self._links))
         self._gossip = Gossip(self._host, options, self._is_settled)
         self._directory = Directory(self._host, options.timing, self._found_in_dht) if options.dht else None
@@ -91,6 +94,15 @@ class Libp2pNetwork:
 
     def publish(self, data: bytes) -> None:
         self._gossip.publish(data)
+
+    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
+        self._links.tell(peer, frame, is_live)
+
+    def publish_control(self, record: bytes) -> None:
+        self._gossip.publish_control(record)
+
+    def end_streams(self, message: Halted) -> None:
+        self._links.end_streams(message)
 
     def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
         self._nursery.start_soon(self._dial, peer, addrs)

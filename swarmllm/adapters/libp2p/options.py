@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from swarmllm.messages import PeerId
-from swarmllm.runtime.ports import GossipValidator
+from swarmllm.runtime.ports import ControlDoor, GossipValidator
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,16 @@ class NetworkLimits:
     inputs_max: int = 256  # Inputs the consumer has not taken yet; beyond it the network stops reading its peers.
     messages_per_s: float = 2_000.0  # Per peer and stream: ten times what eight busy sessions need; above it we read more slowly.
     bytes_per_s: float = 8 * (1 << 20)  # Per peer and stream, likewise.
-    gossip_per_s: float = 200.0  # Per forwarding peer: a swarm of 100 nodes at one record a second each, twice over.
+    control_per_s: float = 32.0  # Control frames per peer: four times the core's budget, beyond which we read more slowly.
+    control_bytes_per_s: float = 256 * 1024  # Likewise; a full exchange after a partition is some tens of kB.
+    control_openings_per_s: float = 0.5  # Control streams that a peer may open; each begins an exchange.
+    gossip_control_per_s: float = 20.0  # Control records per forwarding peer, in a budget of their own; beyond it they wait.
+    gossip_bytes_per_s: float = (
+        2 << 20
+    )  # Per forwarding peer, beyond which we read more slowly: more than ten times 100 records of 1.5 kB.
+    gossip_per_s: float = (
+        100.0  # Per forwarding peer: a swarm of 150 nodes at one record every 3 s, twice over; each costs 1.5 ms.
+    )
     strikes_max: int = 3  # Broken protocol this often, then refusal.
 
 
@@ -47,6 +56,8 @@ class NetworkTiming:
     dial_within_s: float = 8.0  # From the order to a peer that answers.
     probe_within_s: float = 3.0  # For an old connection to prove that it lives when a second one to the same peer appears.
     refuse_for_s: float = 600.0
+    control_retry_min_s: float = 0.2  # Until a control stream that died is opened again; doubles up to the next.
+    control_retry_max_s: float = 30.0
     bootstrap_min_s: float = 0.5
     bootstrap_max_s: float = 60.0
     provide_every_s: float = 600.0
@@ -61,11 +72,13 @@ class NetworkOptions:
     `listen` holds TCP multiaddrs; port 0 is any free port. With `port_auto` a taken port gives way to the next free one. `announce`
     replaces what peers are told, for nodes behind a forwarded port or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are
     dialled for ever. `swarm` names topic, DHT and LAN service, so that two swarms in one place stay apart. `validate` sees every
-    gossip message once and acts on what it accepts.
+    gossip message once and acts on what it accepts. `control` is where the kill switch's frames and records go; without it the node
+    offers no control stream and hears no control topic.
     """
 
     seed: bytes = field(repr=False)
     validate: GossipValidator
+    control: ControlDoor | None = None
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/7339",)
     port_auto: bool = False
     announce: tuple[str, ...] = ()
