@@ -11,6 +11,7 @@ import importlib
 import ipaddress
 import os
 import random
+import re
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,7 @@ from typing import Final
 import trio
 
 from swarmllm.adapters.datadir import DataDir, default_folders, locked, make_folder
+from swarmllm.adapters.halt_folder import HaltFolder
 from swarmllm.adapters.keyfile import KeyFile, load_or_create_key
 from swarmllm.adapters.libp2p import NetworkOptions, open_network
 from swarmllm.adapters.llama.demo import bundled
@@ -31,16 +33,22 @@ from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.expansion import expand
 from swarmllm.adapters.llama.gguf_text import text_of_gguf
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
+from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
+from swarmllm.core.control_events import OwnerStops
 from swarmllm.core.events import AddressesFound
 from swarmllm.core.node import SAVED_PEERS, Node, NodeConfig
 from swarmllm.core.peering import load_saved
 from swarmllm.errors import LocalError
 from swarmllm.runtime import logs
+from swarmllm.runtime.booting import Pin, boot, pin_of
+from swarmllm.runtime.changes import Changes
 from swarmllm.runtime.config import Config, load_config
 from swarmllm.runtime.control_socket import Desk, serve
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.halt_desk import HaltDesk
 from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.orders import Orders
 from swarmllm.runtime.ports import Engine, Network, Text
 from swarmllm.runtime.records import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
 
@@ -52,6 +60,8 @@ DEMO: Final = "demo"
 DEMO_DEFAULT: Final = "prose"
 PROGRESS_EVERY_S: Final = 0.1
 LOG_FILE: Final = "node.log"
+STOP_FILE: Final = "STOP"
+STOP_FILE_EVERY_S: Final = 0.2  # One look costs some microseconds, and a stop within a second is the promise.
 
 Tell = Callable[[Life], None]
 
@@ -117,11 +127,16 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
     store = stack.enter_context(SqliteStore(data.store_file, notice=lambda text: tell(Warned(text))))
     imported = trio.Event()
     nursery.start_soon(_import_network, imported)  # Seconds on a slow machine, while the model is loaded elsewhere.
-    text, engine = await _open_model(stack, config, tell, parts)
-    await imported.wait()
     rng = random.Random(random.SystemRandom().getrandbits(128))
-    node = Node(NodeConfig(text.fingerprint), keyring.peer, int(time.time() * 1000), rng)
-    driver = Driver(node, keyring, store)
+    changes = Changes(store)
+    pin = await trio.to_thread.run_sync(_pin, config.charter)
+    orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng, changes.revert)
+    for remark in remarks:
+        tell(Warned(remark))
+    text, engine = await _open_model(stack, config, tell, parts, orders)
+    await imported.wait()
+    node = Node(NodeConfig(text.fingerprint), keyring.peer, int(time.time() * 1000), rng, orders.control)
+    driver = Driver(node, keyring, store, orders=orders)
     network, troubles = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,
@@ -133,7 +148,9 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
         extra=config.extra,
         quality=config.quality,
         troubles=troubles,
+        halts=HaltDesk(driver, orders, lambda: node.view(trio.current_time()).peers),
     )
+    nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
     await stack.enter_async_context(_driving(driver, network, engine))
     await stack.enter_async_context(_forwarding(local, tell))
     stack.callback(tell, Stopping("asked to"))
@@ -165,6 +182,32 @@ def _short_folder() -> Path:
     return Path(runtime) / "swarmllm" if os.path.isabs(runtime) else Path(tempfile.gettempdir()) / f"swarmllm-{os.getuid()}"
 
 
+# --- the kill switch ---------------------------------------------------------------------------------------------------------
+
+
+def _pin(charter: str) -> Pin | None:
+    """The swarm that the settings name: by the file of its charter, or by its id, which peers then give the charter for."""
+    if not charter:
+        return None
+    if re.fullmatch(r"[0-9a-f]{64}", charter):
+        return Pin(bytes.fromhex(charter))
+    sheets = read_sheets(Path(charter))
+    if not all(sheet.data for sheet in sheets):
+        raise LocalError(f"{charter} holds a record that nobody has signed; use the signed one")
+    return pin_of([sheet.data for sheet in sheets])
+
+
+async def _watch_stop_file(path: Path, driver: Driver) -> None:
+    """The owner's own stop without a key or a network: a file of this name. Taking it away starts nothing; `swarmllm start` does."""
+    seen = False
+    while True:
+        there = os.path.lexists(path)  # noqa: ASYNC240  A microsecond; a thread would cost a hundred times as much.
+        if there and not seen:
+            driver.act(OwnerStops())
+        seen = there
+        await trio.sleep(STOP_FILE_EVERY_S)
+
+
 # --- the model ---------------------------------------------------------------------------------------------------------------
 
 
@@ -177,14 +220,19 @@ class _Model:
     domains: tuple[str, ...] = ()
 
 
-async def _open_model(stack: AsyncExitStack, config: Config, tell: Tell, parts: Parts) -> tuple[Text, Engine | None]:
+async def _open_model(
+    stack: AsyncExitStack, config: Config, tell: Tell, parts: Parts, orders: Orders
+) -> tuple[Text, Engine | None]:
     began_at = trio.current_time()
     model = None if parts.engine is not None or config.model == "none" else await _find_model(config, tell)
     engine: Engine | None = None
     if parts.engine is not None:
         engine = await stack.enter_async_context(parts.engine)
+        orders.take_engine(engine)
     elif model is not None:
-        engine = await stack.enter_async_context(LlamaEngine(model.path, _engine_options(config, model)))
+        real = LlamaEngine(model.path, _engine_options(config, model))
+        orders.take_engine(real)  # The flag stands before there is a worker.
+        engine = await stack.enter_async_context(real)
     text = parts.text
     if text is None:
         fingerprint = None if engine is None else engine.card.vocab_fingerprint
@@ -269,6 +317,7 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
     return NetworkOptions(
         seed=keyring.seed,
         validate=driver.hear,
+        control=driver,
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,
         announce=config.announce,

@@ -60,6 +60,8 @@ def status_view(record: Record) -> RenderableType:
         "answers",
         f"{record['answers_open']} of our own being written, {record['rounds_served_open']} rounds for others under way",
     )
+    for reason in record.get("halted") or []:
+        table.add_row("[bold red]halted[/]", f"[bold red]{reason}[/]")
     experts = record.get("experts") or []
     table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
     for addr in record.get("addrs") or []:
@@ -77,7 +79,7 @@ def experts_table(experts: list[Record], now: float) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading, justify in (("expert", "left"), ("peer", "left"), ("size", "right"), ("tokens/s", "right"), ("free", "right")):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich types it as a literal.
-    for heading in ("round", "ping", "expected", "weight", "merit", "up for", ""):
+    for heading in ("round", "weight", "merit", "up for", ""):
         table.add_column(heading, justify="right")
     for expert in sorted(experts, key=lambda e: (not e["local"], not e["connected"], e["expected_ms"])):
         table.add_row(
@@ -87,8 +89,6 @@ def experts_table(experts: list[Record], now: float) -> Table:
             f"{expert['tokens_per_s']:.0f}" if expert["tokens_per_s"] else "-",
             f"{expert['sessions_free']}/{expert['sessions_max']}",
             _milliseconds(expert["round_ms"]),
-            _milliseconds(expert["ping_ms"]),
-            _milliseconds(expert["expected_ms"]),
             "-" if expert["share"] is None else f"{100 * expert['share']:.0f} %",
             "-" if expert["merit_nats"] is None else f"{expert['merit_nats']:+.2f}",
             ago(max(0.0, now - expert["started"])),

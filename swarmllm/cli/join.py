@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -84,6 +85,7 @@ async def _serve(node: LocalNode, view: JoinView | None, until_eof: bool) -> Non
             nursery.start_soon(_refresh, node, view)
         if until_eof:
             nursery.start_soon(_leave_at_eof, node)
+        nursery.start_soon(_stop_at_signal, node)
         await node.wait_stopped()
         nursery.cancel_scope.cancel()
 
@@ -92,6 +94,13 @@ async def _refresh(node: LocalNode, view: JoinView) -> None:
     while True:
         await in_thread(view.refresh, status_record(node.status()))
         await trio.sleep(REFRESH_S)
+
+
+async def _stop_at_signal(node: LocalNode) -> None:
+    """SIGUSR1 is the owner's own stop: no key, no network, no second program."""
+    with trio.open_signal_receiver(signal.SIGUSR1) as signals:
+        async for _ in signals:
+            node.stop_here()
 
 
 async def _leave_at_eof(node: LocalNode) -> None:

@@ -97,6 +97,10 @@ def _line(record: Record) -> Text | None:
             return Text(f"+ expert {record['model']} of {peer}, {count(record['n_params'])} parameters", style="green")
         case "expert_lost":
             return Text(f"- expert of {peer} ({record['reason']})", style="yellow")
+        case "halted":
+            return Text(f"Halted: {'; '.join(record['reasons'])}", style="bold red")
+        case "resumed":
+            return Text("Started again: nothing halts this node any more", style="bold green")
         case "stopping":
             return Text("Leaving …")
         case "stopped":

@@ -41,6 +41,15 @@ Swarm = Annotated[
     str | None,
     typer.Option("--swarm", metavar="NAME", help="Only peers of the same swarm find each other.", rich_help_panel=NODE),
 ]
+Charter = Annotated[
+    str | None,
+    typer.Option(
+        "--charter",
+        metavar="FILE|ID",
+        help="The charter of the swarm, or its id: who may halt it. Without it, this node's owner alone.",
+        rich_help_panel=NODE,
+    ),
+]
 NoLan = Annotated[
     bool, typer.Option("--no-lan", help="Neither look for peers on the local network nor be found there.", rich_help_panel=NODE)
 ]
@@ -163,6 +172,7 @@ class Answering:
     no_local: NoLocal = False
     peer: Peers = None
     swarm: Swarm = None
+    charter: Charter = None
     no_lan: NoLan = False
     data_dir: DataDir = None
     cache_dir: CacheDir = None
@@ -174,6 +184,7 @@ class Answering:
         return config_of(
             peers=self.peer,
             swarm=self.swarm,
+            charter=self.charter,
             lan=False if self.no_lan else None,
             data_dir=self.data_dir,
             cache_dir=self.cache_dir,

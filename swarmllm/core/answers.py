@@ -54,6 +54,12 @@ class Answers:
         found = self._generations.get(event.request)
         return [] if found is None else self._perform(found, found.cancel(event.reason))
 
+    def halted(self, why: str) -> list[Effect]:
+        """All of them end now."""
+        self._orders.clear()
+        ended: list[Effect] = [CloseSession(SessionKey(self._own, g.session)) for g in self.generations()]
+        return ended + [e for g in self.generations() for e in self._perform(g, g.halt(why))]
+
     def received(self, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float) -> list[Effect]:
         request = self._by_session.get(reply.session)
         return [] if request is None else self._answered(request, swarm, peer, reply, size_bytes, now)

@@ -24,7 +24,6 @@ from swarmllm.core.router import Candidate
 from swarmllm.core.sampling import draw
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
-    NO_CONTROL,
     TOKENS_MAX,
     Busy,
     Close,
@@ -93,7 +92,7 @@ class Generation:
             case Scores():
                 self._scored(swarm, peer, member, question, reply, size_bytes, now)
                 if not question.final and question.round == self._index and peer in self._round.asked:
-                    return self._ask(peer, member, now)
+                    return self._ask(peer, member, swarm.digest, now)
             case Need(have=have):
                 return self._needed(swarm, peer, member, question, have, now)
             case Busy(retry_after_ms=retry_ms):
@@ -146,6 +145,11 @@ class Generation:
     def cancel(self, reason: Literal["stop", "cancelled"]) -> list[Step]:
         return self._end(reason)
 
+    def halt(self, why: str) -> list[Step]:
+        """The kill switch: not even a goodbye is sent."""
+        self.members.clear()
+        return self._end("halted", why)
+
     # --- rounds --------------------------------------------------------------------------------------------------------------
 
     def _begin(self, swarm: Swarm, now: float) -> list[Step]:
@@ -169,7 +173,7 @@ class Generation:
             current.asked[peer] = candidate
             current.failed.discard(peer)
             current.deadline_at = max(current.deadline_at, now + swarm.patience_s(candidate, now))
-            steps += self._ask(peer, self.members.setdefault(peer, Member(candidate.record)), now)
+            steps += self._ask(peer, self.members.setdefault(peer, Member(candidate.record)), swarm.digest, now)
         self._retry_at = now + RETRY_S
         return steps
 
@@ -190,7 +194,7 @@ class Generation:
         member = self.members.get(peer)
         return member is not None and member.question is not None
 
-    def _ask(self, peer: PeerId, member: Member, now: float) -> list[Step]:
+    def _ask(self, peer: PeerId, member: Member, digest: bytes, now: float) -> list[Step]:
         """One Score from what the expert has towards the whole text; long texts go in several."""
         base, total = member.have, len(self._tokens)
         upto = min(total, base + TOKENS_MAX)
@@ -210,12 +214,12 @@ class Generation:
             targets=tuple(position - base for position in evidence),
             entries_max=ENTRIES,
             tail_max=0,
-            ctl_digest=NO_CONTROL,
+            ctl_digest=digest,
         )
         if member.opened:
             return [Ask(peer, score)]
         member.opened = True
-        opening = Open(self.session, member.record.model_digest, member.record.vocab_fingerprint, NO_CONTROL)
+        opening = Open(self.session, member.record.model_digest, member.record.vocab_fingerprint, digest)
         return [Ask(peer, opening), Ask(peer, score)]
 
     def _scored(
@@ -253,7 +257,7 @@ class Generation:
         member.have, member.question = have, None
         if question.round != self._index or peer not in self._round.asked:
             return self._settle(swarm, now)
-        return self._ask(peer, member, now)
+        return self._ask(peer, member, swarm.digest, now)
 
     def _settle(self, swarm: Swarm, now: float) -> list[Step]:
         """Finish the round if it is complete; ask others in place of those who fell out."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from swarmllm.core.control_events import ControlInput
 from swarmllm.messages import CapacityRecord, ExpertMessage, ExpertRecord, ExpertReply, PeerId, Score
 
 # --- values ------------------------------------------------------------------------------------------------------------------
@@ -201,23 +202,20 @@ class TimerFired:
     """`next_deadline()` has come."""
 
 
-Input = (
+ChangeInput = (
     PeerConnected
     | PeerLost
     | PingMeasured
     | AddressesFound
     | DialFailed
-    | Received
-    | Heard
-    | Scored
     | EngineReady
     | EngineLoadChanged
     | EngineLost
     | AddressesChanged
-    | Asked
-    | Cancelled
-    | TimerFired
 )
+"""What changes in the world around the node, wanted or not."""
+
+Input = ChangeInput | Received | Heard | Scored | Asked | Cancelled | ControlInput | TimerFired
 
 NetworkInput = PeerConnected | PeerLost | PingMeasured | AddressesFound | DialFailed | Received | AddressesChanged
 """The inputs that a Network adapter yields as they happen (gossip comes through its validator instead)."""

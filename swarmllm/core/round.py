@@ -33,6 +33,10 @@ class Swarm(Protocol):
 
     def rest(self, peer: PeerId, seconds: float, now: float) -> None: ...
 
+    @property
+    def digest(self) -> bytes:
+        """What our control records add up to; it goes into every request."""
+
     def is_local(self, peer: PeerId) -> bool: ...
 
 

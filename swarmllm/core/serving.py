@@ -6,11 +6,12 @@ bounded number of sessions and open rounds, every Score gets exactly one answer,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from swarmllm.core.events import CloseSession, Effect, EngineLoad, ModelCard, RunScore, Send, SessionKey
 from swarmllm.messages import (
+    NO_CONTROL,
     REFUSED_CONTEXT,
     REFUSED_ENGINE,
     REFUSED_MODEL,
@@ -24,6 +25,7 @@ from swarmllm.messages import (
     PeerId,
     Refused,
     Score,
+    Scores,
 )
 
 SESSIONS_PER_PEER_MAX = 64  # Four times the default engine's sessions: a busy requester with many answers at once.
@@ -65,8 +67,9 @@ class Serving:
             case _:
                 assert_never(message)
 
-    def scored(self, order: int, reply: ExpertReply) -> list[Effect]:
-        """The engine's answer. If the session was closed while it ran, the engine has begun a new cache for it: close that too."""
+    def scored(self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_CONTROL) -> list[Effect]:
+        """The engine's answer, which leaves with our control digest. If the session was closed while it ran, the engine has begun a new
+        cache for it: close that too."""
         found = self._orders.pop(order, None)
         if found is None:
             return []
@@ -76,6 +79,8 @@ class Serving:
         if key.session not in requester.sessions:
             effects.append(CloseSession(key))
         if self._requesters.get(key.peer) is requester:
+            if isinstance(reply, Scores) and reply.ctl_digest != ctl_digest:
+                reply = replace(reply, ctl_digest=ctl_digest)
             effects.append(Send(key.peer, reply))
         return effects
 
@@ -87,6 +92,11 @@ class Serving:
         granted = sorted(s for s, code in requester.sessions.items() if code == 0)
         requester.sessions.clear()
         return [CloseSession(SessionKey(peer, s)) for s in granted]
+
+    def halted(self) -> list[Effect]:
+        """Every session of everybody is over; what the engine still answers goes nowhere."""
+        self._orders.clear()
+        return [effect for peer in sorted(self._requesters) for effect in self.lost(peer)]
 
     def engine_lost(self) -> None:
         """Answers to open orders still come (as REFUSED_ENGINE); new ones are refused from now on."""

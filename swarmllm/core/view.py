@@ -41,3 +41,5 @@ class NodeView:
     experts: tuple[ExpertView, ...]
     answers_open: int
     rounds_served_open: int
+    halted: tuple[str, ...] = ()
+    """Why no token is made here, a sentence each."""

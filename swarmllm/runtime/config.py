@@ -22,13 +22,15 @@ CONFIG_VERSION: Final = 1
 CONFIG_FILE: Final = "config.toml"
 CONFIG_BYTES_MAX: Final = 256 * 1024  # Every setting at its longest needs a tenth of this; more is the wrong file.
 PREFIX: Final = "SWARMLLM_"
-OTHER_VARIABLES: Final = frozenset({"SWARMLLM_DEBUG"})  # Tracebacks instead of sentences; read by the commands themselves.
+OTHER_VARIABLES: Final = frozenset({"SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE"})
+"""Read by the commands themselves: tracebacks instead of sentences; the file with an operator's passphrase."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """Checked settings; `SETTINGS` says how each is read and what it allows.
 
+    `charter` is the file of a swarm's charter, or the swarm's id: who may halt it; without one the node's own key alone may.
     `model` is `demo`, `demo:NAME`, `none` (ask others, offer nothing) or the path of a GGUF file. `listen_host` is an IP address;
     `port` the first one tried (0: any). `announce` overrides the multiaddrs told to others. `context_max` is tokens per session,
     `threads` 0 means one per core, `gpu_layers` -1 means all of them where llama.cpp can. `k` experts are asked per token, and
@@ -39,6 +41,7 @@ class Config:
     cache_dir: Path
     model: str = "demo"
     swarm: str = "private"
+    charter: str = ""
     listen_host: str = "0.0.0.0"
     port: int = 7339
     peers: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ import trio
 
 from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
 from swarmllm.runtime.generation import Answer, Wish
+from swarmllm.runtime.halt_desk import OPS as HALT_OPS
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.records import (
     Record,
@@ -97,8 +98,14 @@ class Desk:
                 await self._events(call)
             case "generate":
                 await self._generate(question, call)
+            case str(op) if op in HALT_OPS:
+                node = await self._started()
+                if node.halts is None:
+                    raise LocalError("this node runs without a kill switch")
+                await node.halts.answer(question, call.send)
             case other:
-                raise UsageError(f"the node knows no op {str(other)[:40]!r}; use generate, status, experts, events or shutdown")
+                known = ", ".join(["generate", "status", "experts", "events", "shutdown", *sorted(HALT_OPS)])
+                raise UsageError(f"the node knows no op {str(other)[:40]!r}; it knows {known}")
 
     async def _events(self, call: Call) -> None:
         node = await self._started()

@@ -11,20 +11,21 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol, assert_never
 
 import trio
 
 from swarmllm.core.capacity import CapacityTable
+from swarmllm.core.control_events import ControlClosed, ControlInput, ControlOpened, ControlReceived
+from swarmllm.core.control_link import ControlEffect, StartAgain, StopNow
 from swarmllm.core.events import (
     Advertise,
     Asked,
     Cancelled,
     CloseSession,
     Dial,
-    Effect,
     Emit,
     Ended,
     EngineLoadChanged,
@@ -51,8 +52,11 @@ from swarmllm.core.events import (
     TimerFired,
     TokenChosen,
 )
+from swarmllm.core.halt import Outcome
+from swarmllm.core.node import NodeEffect
 from swarmllm.errors import LocalError, RemoteError
-from swarmllm.messages import RECORD_MAX, REFUSED_ENGINE, CapacityRecord, PeerId, Refused
+from swarmllm.messages import RECORD_MAX, REFUSED_ENGINE, CapacityRecord, PeerId, Refused, Score, Scores
+from swarmllm.runtime.orders import NodeHalted, NodeResumed, Orders
 from swarmllm.runtime.ports import Engine, Keyring, Network, Store
 from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
 from swarmllm.wire.envelope import seal, unseal
@@ -63,7 +67,7 @@ LISTENERS_MAX: Final = 64  # Programs that watch this node; each costs a queue.
 
 NODE_STOPPED: Final = "the node stopped before the answer was complete; start it again with `swarmllm join`"
 
-LifeEvent = ExpertFound | ExpertLost | PeerSeen
+LifeEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed
 Clock = Callable[[], float]
 
 log = logging.getLogger("swarmllm.driver")
@@ -72,16 +76,24 @@ log = logging.getLogger("swarmllm.driver")
 class Machine(Protocol):
     """What the driver needs of `core.node.Node`."""
 
-    def handle(self, event: Input, now: float) -> list[Effect]: ...
+    def handle(self, event: Input, now: float) -> list[NodeEffect]: ...
 
     def next_deadline(self) -> float: ...
+
+    def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, list[NodeEffect]]: ...
+
+    def import_control(self, record: bytes, now: float) -> tuple[Outcome | None, list[NodeEffect]]: ...
 
 
 class Driver:
     """Made before the network, because the network wants `hear` as its gossip validator; `run` brings both together."""
 
-    def __init__(self, node: Machine, keyring: Keyring, store: Store, clock: Clock = trio.current_time) -> None:
+    def __init__(
+        self, node: Machine, keyring: Keyring, store: Store, clock: Clock = trio.current_time, orders: Orders | None = None
+    ) -> None:
+        """`orders` None: a node without a kill switch."""
         self._node = node
+        self._orders = orders
         self._keyring = keyring
         self._store = store
         self._clock = clock
@@ -94,6 +106,9 @@ class Driver:
         self._answers: dict[int, AnswerFeed] = {}  # Bounded by the node, which refuses more than ANSWERS_MAX at once.
         self._listeners: list[LifeFeed[LifeEvent]] = []
         self._stopping = False
+        self._scoring: set[trio.CancelScope] = set()  # One per round at our own engine; bounded by the node's orders.
+        self._tells_resume = orders is not None and bool(orders.control.halted)  # The first start is no resume.
+        self._saves: list[Save] = []  # Of inputs that were handled out of turn; the next one in turn takes them along.
         self.saves_failed = 0
         self.records_refused = 0
 
@@ -117,6 +132,45 @@ class Driver:
                 self._network.penalise(forwarder, str(fault))
             return False
         return outcome in {"new", "updated"} and self._inbox.hear(Heard(author, record))
+
+    # --- for the network, past every queue (`ports.ControlDoor`) --------------------------------------------------------------
+
+    def opened(self, peer: PeerId) -> None:
+        if self._orders is not None:
+            self._orders.opened(peer)
+        self.act(ControlOpened(peer))
+
+    def closed(self, peer: PeerId) -> None:
+        if self._orders is not None:
+            self._orders.closed(peer)
+        self.act(ControlClosed(peer))
+
+    def received(self, peer: PeerId, frame: bytes) -> None:
+        self.act(ControlReceived(peer, frame))
+
+    def heard(self, forwarder: PeerId, data: bytes) -> bool:
+        passes, effects = self._node.hear_control(forwarder, data, self._clock())
+        self._perform_all(effects)
+        return passes
+
+    def act(self, event: ControlInput) -> None:
+        """Handle it now, whatever waits in the queues."""
+        self._perform_all(self._node.handle(event, self._clock()))
+
+    def import_control(self, record: bytes) -> Outcome | None:
+        """A control record by hand; None: this node has no kill switch."""
+        outcome, effects = self._node.import_control(record, self._clock())
+        self._perform_all(effects)
+        return outcome
+
+    def _perform_all(self, effects: Iterable[NodeEffect]) -> None:
+        """Of an input that is handled out of turn: the loop looks at its timer again, and saves what is to be saved."""
+        for effect in effects:
+            if isinstance(effect, Save):
+                self._saves.append(effect)
+            else:
+                self._perform(effect)
+        self._inbox.ring()
 
     # --- for the local user --------------------------------------------------------------------------------------------------
 
@@ -176,6 +230,9 @@ class Driver:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                if self._orders is not None:
+                    self._orders.network = network
+                    nursery.start_soon(self._orders.remember, self.act)
                 nursery.start_soon(self._pump, network.inputs)
                 if engine is not None:
                     nursery.start_soon(self._pump, engine.inputs)
@@ -219,19 +276,25 @@ class Driver:
             # Named by its kind alone: the input may hold what a user wrote.
             log.critical("a fault in the node's own code while handling %s; the node stops", type(event).__name__)
             raise
+        while self._saves:
+            await self._save(self._saves.pop(0))
         for effect in effects:
             if isinstance(effect, Save):
                 await self._save(effect)
             else:
                 self._perform(effect)
 
-    def _perform(
-        self,
-        effect: Send | Publish | Dial | Hangup | RunScore | CloseSession | Advertise | LookUp | Penalise | Emit,
-    ) -> None:
+    def _perform(self, effect: NodeEffect) -> None:
         network = self._network
-        assert network is not None, "effects come only from inputs, and inputs are handled only by `run`"
+        if network is None:
+            # Before `run` there are only orders of the kill switch: to stop, to remember.
+            assert self._orders is not None
+            self._orders.perform(effect)  # type: ignore[arg-type]  # The machine of the kill switch gives no others.
+            return
+        halted = self._orders is not None and self._orders.is_halted
         match effect:
+            case Send(message=Score() | Scores()) | RunScore() if halted:
+                pass  # Decided before the order came: nothing of it leaves any more.
             case Send(peer=peer, message=message):
                 network.send(peer, message)
             case RunScore():
@@ -254,8 +317,25 @@ class Driver:
                 network.hang_up(peer, reason)
             case Penalise(peer=peer, reason=reason):
                 network.penalise(peer, reason)
+            case Save():
+                raise AssertionError("saving waits for the disk; see `_handle`")
             case _:
-                assert_never(effect)
+                self._order(effect)
+
+    def _order(self, effect: ControlEffect) -> None:
+        assert self._orders is not None
+        self._orders.perform(effect)
+        match effect:
+            case StopNow(reasons=reasons):
+                for scope in self._scoring:
+                    scope.cancel()
+                self._tells_resume = True
+                self._proclaim(self._orders.halted_event(reasons))
+            case StartAgain() if self._tells_resume:
+                self._tells_resume = False
+                self._proclaim(NodeResumed())
+            case _:
+                pass
 
     async def _save(self, effect: Save) -> None:
         """In a thread, since it waits for the disk; the loop waits for it, because later effects rely on it."""
@@ -270,8 +350,13 @@ class Driver:
         request = effect.request
         if self._engine is None:
             await self._inbox.put(Scored(effect.order, Refused(request.session, request.round, REFUSED_ENGINE)))
-        else:
-            await self._inbox.put(Scored(effect.order, await self._engine.score(effect.key, request)))
+            return
+        with trio.CancelScope() as scope:  # An order to stop takes the work back, and the node has forgotten it by then.
+            self._scoring.add(scope)
+            try:
+                await self._inbox.put(Scored(effect.order, await self._engine.score(effect.key, request)))
+            finally:
+                self._scoring.discard(scope)
 
     async def _pump(
         self,
@@ -287,7 +372,10 @@ class Driver:
             case Ended():
                 self._answers.pop(event.request).put(event)
             case ExpertFound() | ExpertLost() | PeerSeen():
-                for listener in self._listeners:
-                    listener.put(event)
+                self._proclaim(event)
             case _:
                 assert_never(event)
+
+    def _proclaim(self, event: LifeEvent) -> None:
+        for listener in self._listeners:
+            listener.put(event)

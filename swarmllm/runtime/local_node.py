@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
+from swarmllm.core.control_events import OwnerStops
 from swarmllm.core.node import Node
 from swarmllm.core.view import ExpertView, NodeView
 from swarmllm.errors import UsageError
@@ -20,6 +22,9 @@ from swarmllm.runtime.driver import Clock, Driver, LifeEvent
 from swarmllm.runtime.generation import Answer, Wish
 from swarmllm.runtime.ports import Network, Text
 from swarmllm.runtime.queues import LifeFeed
+
+if TYPE_CHECKING:
+    from swarmllm.runtime.halt_desk import HaltDesk  # It speaks in records, which describe this module's status.
 
 READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 
@@ -56,6 +61,7 @@ class LocalNode:
         extra: int = 1,
         quality: float = 1.0,
         troubles: Callable[[], tuple[str, ...]] = tuple,
+        halts: HaltDesk | None = None,
         clock: Clock = trio.current_time,
     ) -> None:
         """`k`, `extra` and `quality` are what `generate` takes where the caller gives none; `troubles` tells what is wrong now, in
@@ -69,6 +75,8 @@ class LocalNode:
         self._extra = extra
         self._quality = quality
         self._troubles = troubles
+        self.halts = halts
+        """The operators' desk; None for a node without a kill switch."""
         self._clock = clock
         self._began_at = clock()
         self._stop = trio.Event()
@@ -171,6 +179,10 @@ class LocalNode:
         return [e for e in self.experts() if e.connected or e.local]
 
     # --- the end -------------------------------------------------------------------------------------------------------------
+
+    def stop_here(self) -> None:
+        """The owner's own stop: this node makes no tokens until `swarmllm start`, restarts included."""
+        self._driver.act(OwnerStops())
 
     def request_stop(self) -> None:
         """Ask whoever runs this node to close it; `wait_stopped` tells them."""

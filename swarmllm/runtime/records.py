@@ -16,6 +16,7 @@ from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.generation import Notice, Part, Piece, Result, Weighing
 from swarmllm.runtime.local_node import Status
+from swarmllm.runtime.orders import NodeHalted, NodeResumed
 
 Record = dict[str, Any]
 
@@ -77,35 +78,40 @@ class Stopped:
     pass
 
 
-Life = Starting | Progress | ModelReady | Listening | Warned | Ready | Stopping | Stopped | ExpertFound | ExpertLost | PeerSeen
+SwarmEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed
+Life = Starting | Progress | ModelReady | Listening | Warned | Ready | Stopping | Stopped | SwarmEvent
 
 
 def life_record(event: Life) -> Record:
     match event:
         case Starting(data_dir=data_dir, swarm=swarm):
-            return _record("starting", data_dir=data_dir, swarm=swarm)
+            return record_of("starting", data_dir=data_dir, swarm=swarm)
         case Progress(what=what, done=done, total=total, unit=unit):
-            return _record("progress", what=what, done=done, total=total, unit=unit)
+            return record_of("progress", what=what, done=done, total=total, unit=unit)
         case ModelReady(card=card, seconds=seconds):
-            return _record("model_ready", **_model(card), seconds=round(seconds, 3))
+            return record_of("model_ready", **_model(card), seconds=round(seconds, 3))
         case Listening(addrs=addrs):
-            return _record("listening", addrs=list(addrs))
+            return record_of("listening", addrs=list(addrs))
         case Warned(text=text):
-            return _record("warning", text=text)
+            return record_of("warning", text=text)
         case Ready(peer=peer, api=api, invite=invite):
-            return _record("ready", peer=peer, api=api, invite=invite)
+            return record_of("ready", peer=peer, api=api, invite=invite)
         case Stopping(reason=reason):
-            return _record("stopping", reason=reason)
+            return record_of("stopping", reason=reason)
         case Stopped():
-            return _record("stopped")
+            return record_of("stopped")
         case _:
             return _swarm_record(event)
 
 
-def _swarm_record(event: ExpertFound | ExpertLost | PeerSeen) -> Record:
+def _swarm_record(event: SwarmEvent) -> Record:
     match event:
+        case NodeHalted(reasons=reasons, by=by, seq=seq):
+            return record_of("halted", by=by, seq=seq, reasons=list(reasons))
+        case NodeResumed():
+            return record_of("resumed")
         case ExpertFound(peer=peer, record=record):
-            return _record(
+            return record_of(
                 "expert_found",
                 peer=peer,
                 model=record.model,
@@ -114,11 +120,11 @@ def _swarm_record(event: ExpertFound | ExpertLost | PeerSeen) -> Record:
                 tokens_per_s=record.rate / 16,
             )
         case ExpertLost(peer=peer, reason=reason):
-            return _record("expert_lost", peer=peer, reason=reason)
+            return record_of("expert_lost", peer=peer, reason=reason)
         case PeerSeen(peer=peer, connected=True):
-            return _record("peer_found", peer=peer)
+            return record_of("peer_found", peer=peer)
         case PeerSeen(peer=peer, reason=reason):
-            return _record("peer_lost", peer=peer, reason=reason)
+            return record_of("peer_lost", peer=peer, reason=reason)
         case _:
             assert_never(event)
 
@@ -130,14 +136,14 @@ def part_record(part: Part) -> Record:
     """`weighed`, `token`, `notice`, or `text` for what was still held back when an answer broke off."""
     match part:
         case Weighing(experts=experts, known=known):
-            return _record("weighed", experts=[_weighed(expert) for expert in experts], known=known)
+            return record_of("weighed", experts=[_weighed(expert) for expert in experts], known=known)
         case Notice(text=text):
-            return _record("notice", text=text)
+            return record_of("notice", text=text)
         case Piece(text=text, chosen=None):
-            return _record("text", text=text)
+            return record_of("text", text=text)
         case Piece(text=text, chosen=chosen):
             assert chosen is not None
-            return _record(
+            return record_of(
                 "token",
                 index=chosen.index,
                 id=chosen.token,
@@ -175,7 +181,7 @@ def _use(use: ExpertUse) -> Record:
 
 
 def end_record(result: Result) -> Record:
-    record = _record(
+    record = record_of(
         "end",
         reason=result.reason,
         tokens=result.tokens,
@@ -196,7 +202,7 @@ def end_record(result: Result) -> Record:
 
 def error_record(error: SwarmError) -> Record:
     """What was asked for was not begun, or broke off; `exit_code` is what a command leaves with."""
-    return _record("error", message=str(error), exit_code=error.exit_code)
+    return record_of("error", message=str(error), exit_code=error.exit_code)
 
 
 # --- questions ---------------------------------------------------------------------------------------------------------------
@@ -204,12 +210,12 @@ def error_record(error: SwarmError) -> Record:
 
 def starting_record() -> Record:
     """The status of a node that is still loading its model."""
-    return _record("status", state="starting")
+    return record_of("status", state="starting")
 
 
 def status_record(status: Status) -> Record:
     view = status.view
-    return _record(
+    return record_of(
         "status",
         state="running",
         peer=view.peer,
@@ -219,6 +225,7 @@ def status_record(status: Status) -> Record:
         load=None if view.load is None else _load(view.load),
         addrs=list(view.addrs),
         peers=list(view.peers),
+        halted=list(view.halted),
         experts=[_expert(expert) for expert in view.experts],
         answers_open=view.answers_open,
         rounds_served_open=view.rounds_served_open,
@@ -230,7 +237,7 @@ def status_record(status: Status) -> Record:
 
 
 def experts_record(experts: tuple[ExpertView, ...]) -> Record:
-    return _record("experts", experts=[_expert(expert) for expert in experts])
+    return record_of("experts", experts=[_expert(expert) for expert in experts])
 
 
 def _expert(view: ExpertView) -> Record:
@@ -286,5 +293,6 @@ def _ms(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def _record(event: str, **values: Any) -> Record:
+def record_of(event: str, **values: Any) -> Record:
+    """Any record: its kind, the time, and its fields."""
     return {"event": event, "time": round(time.time(), 3), **values}

@@ -128,6 +128,16 @@ def _swarm(value: object, is_text: bool) -> str:
     return value
 
 
+def _charter(value: object, is_text: bool) -> str:
+    if value == "":
+        return ""
+    if not isinstance(value, str) or "\0" in value:
+        raise Unfit(value, "the file of a swarm's charter, or the swarm's id (64 hexadecimal digits)")
+    if re.fullmatch(r"[0-9a-fA-F]{64}", value):
+        return value.lower()
+    return str(Path(value).expanduser().absolute())
+
+
 def _host(value: object, is_text: bool) -> str:
     if not isinstance(value, str):
         raise Unfit(value, "an IP address")
@@ -203,6 +213,7 @@ SETTINGS: Final[dict[str, Setting]] = {
     "cache_dir": Setting("--cache-dir", read_folder),
     "model": Setting("--model", _model),
     "swarm": Setting("--swarm", _swarm),
+    "charter": Setting("--charter", _charter),
     "listen_host": Setting("--listen", _host),
     "port": Setting("--port", _whole(0, 65_535)),
     "peers": Setting("--peer", _addrs(needs_peer=True)),

@@ -47,6 +47,7 @@ class ScriptedEngine:
         self._running = trio.Event()
         self._running.set()
         self._alive = False
+        self._stopped = False
         self._sessions: set[SessionKey] = set()  # With a cache, as far as we know; emptied by `close` and `die`.
         self._sender, self._receiver = trio.open_memory_channel[EngineReady | EngineLoadChanged | EngineLost](INPUTS_MAX)
         self._nursery: trio.Nursery | None = None
@@ -67,7 +68,7 @@ class ScriptedEngine:
         return EngineLoad(len(self._waiting), load.sessions_free, load.sessions_max, load.tokens_per_s)
 
     async def score(self, key: SessionKey, request: Score) -> ExpertReply:
-        if not self._alive:
+        if not self._alive or self._stopped:
             await trio.lowlevel.checkpoint()
             return Refused(request.session, request.round, REFUSED_ENGINE)
         if len(self._waiting) >= self._waiting_max:
@@ -90,6 +91,13 @@ class ScriptedEngine:
             waiting.answer(Busy(waiting.request.session, waiting.request.round, 0))
         self._sessions.discard(key)
         self.model.close(key)
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._fail_all()
+
+    def resume(self) -> None:
+        self._stopped = False
 
     async def __aenter__(self) -> Self:
         self._manager = trio.open_nursery()

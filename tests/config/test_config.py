@@ -60,6 +60,7 @@ def test_each_reader_gives_its_fields_type(folders: Folders) -> None:
         "cache_dir": "/c",
         "model": "demo:prose",
         "swarm": "lab",
+        "charter": "a" * 64,
         "listen_host": "::1",
         "port": "1",
         "peers": ADDR,

@@ -153,6 +153,28 @@ def test_a_stop_in_the_middle_of_a_prompt_sends_nothing_and_resume_goes_on_where
     trio.run(main)
 
 
+def test_a_worker_that_starts_while_stopped_loads_its_model_and_computes_nothing_until_the_resume() -> None:
+    async def main() -> None:
+        with trio.fail_after(PATIENCE_S):
+            halted = LlamaEngine(model(), OPTIONS)
+            halted.stop()
+            async with halted as engine:
+                assert (await until(engine, EngineReady)).load.tokens_per_s == 0
+                replies = []
+
+                async def prompt() -> None:
+                    replies.append(await engine.score(key(1), ask(TEXT)))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(prompt)
+                    await trio.sleep(0.2)  # Time enough for an answer that must not come.
+                    assert replies == []
+                    engine.resume()
+                lists_of(replies[0])
+
+    trio.run(main)
+
+
 def test_a_worker_that_ignores_the_stop_is_killed_and_the_next_one_waits_for_the_resume() -> None:
     text = [i % 400 for i in range(4000)]
 

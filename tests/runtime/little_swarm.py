@@ -13,8 +13,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import PeerId
+from swarmllm.runtime.booting import Pin, boot
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.orders import Orders
+from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.scripted_engine import ScriptedEngine
@@ -36,6 +39,12 @@ class Member:
     network: MemoryNetwork
     engine: ScriptedEngine | None
     store: MemoryStore
+    halts: MemoryHalts
+    orders: Orders | None
+
+    @property
+    def halted(self) -> tuple[str, ...]:
+        return self.local.view().halted
 
     def kill(self) -> None:
         """As SIGKILL, for all that others can see: its driver runs on, and reaches nobody."""
@@ -72,29 +81,45 @@ async def little_swarm(
     service_s: float = 0.005,
     context_max: int = 4096,
     stop_tokens: frozenset[int] = frozenset(),
+    pin: Pin | None = None,
 ) -> AsyncIterator[LittleSwarm]:
-    """`seeds[i]` is the model seed of member i; None for one without an expert."""
+    """`seeds[i]` is the model seed of member i; None for one without an expert. With `pin` all have a kill switch, of that swarm."""
     async with AsyncExitStack() as stack:
         wire = await stack.enter_async_context(MemorySwarm(delay_s=delay_s))
         members = []
         for i, seed in enumerate(seeds):
             model = None if seed is None else ScriptedModel(f"model-{seed}", seed, context_max=context_max)
-            members.append(await stack.enter_async_context(_member(wire, i + 1, model, service_s, stop_tokens)))
+            members.append(await stack.enter_async_context(joined(wire, i + 1, model, service_s, stop_tokens, pin)))
         yield LittleSwarm(wire, members)
 
 
 @asynccontextmanager
-async def _member(
-    wire: MemorySwarm, number: int, model: ScriptedModel | None, service_s: float, stop_tokens: frozenset[int]
+async def joined(
+    wire: MemorySwarm,
+    number: int,
+    model: ScriptedModel | None,
+    service_s: float = 0.005,
+    stop_tokens: frozenset[int] = frozenset(),
+    pin: Pin | None = None,
+    halts: MemoryHalts | None = None,
 ) -> AsyncIterator[Member]:
-    keyring, store = key(number), MemoryStore()
-    node = Node(NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, random.Random(number))
-    driver = Driver(node, keyring, store)
+    """One more member. `halts` is what it remembers of the kill switch from an earlier life."""
+    keyring, store, rng = key(number), MemoryStore(), random.Random(number)
+    halts = MemoryHalts() if halts is None else halts
+    orders = None
+    if pin is not None:
+        orders, _ = await boot(halts, keyring, pin, rng, lambda _: None)
+    control = None if orders is None else orders.control
+    node = Node(NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, control)
+    driver = Driver(node, keyring, store, orders=orders)
     async with AsyncExitStack() as stack:
         engine = None if model is None else await stack.enter_async_context(ScriptedEngine(model, service_s=service_s))
-        network = await stack.enter_async_context(wire.network(keyring.peer, driver.hear))
+        if engine is not None and orders is not None:
+            orders.take_engine(engine)
+        door = driver if orders is not None else None
+        network = await stack.enter_async_context(wire.network(keyring.peer, driver.hear, control=door))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, network, engine)
             local = LocalNode(node, driver, network, ScriptedText(stop_tokens))
-            yield Member(keyring.peer, node, driver, local, network, engine, store)
+            yield Member(keyring.peer, node, driver, local, network, engine, store, halts, orders)
             driver.stop()

@@ -82,6 +82,7 @@ class LlamaEngine:
         self._load = EngineLoad(0, 0, 0, 0.0)
         self._reproducible = False
         self._alive = False
+        self._entered = False
         self._reports, self._inputs = trio.open_memory_channel[EngineReady | EngineLoadChanged | EngineLost](INPUTS_MAX)
 
     # --- the port ------------------------------------------------------------------------------------------------------------
@@ -141,16 +142,17 @@ class LlamaEngine:
 
     def stop(self) -> None:
         """No token more, from now on: at once between tokens, at the next operation within a batch; a worker that is still busy after
-        50 ms is killed. Works without the event loop, except for the killing."""
+        50 ms is killed. Works without the event loop, except for the killing; before the engine is entered there is nothing to kill."""
         self._lease.stop()
-        self._nursery.start_soon(self._kill_if_busy)
+        if self._entered:
+            self._nursery.start_soon(self._kill_if_busy)
 
     def resume(self) -> None:
         self._lease.resume()
 
     async def _kill_if_busy(self) -> None:
         await trio.sleep(KILL_S)
-        if self._lease.busy and self._process is not None:
+        if self._lease.stopped and self._lease.busy and self._process is not None:
             self._process.kill()
 
     # --- life ----------------------------------------------------------------------------------------------------------------
@@ -158,6 +160,7 @@ class LlamaEngine:
     async def __aenter__(self) -> Self:
         self._manager = trio.open_nursery()
         self._nursery = await self._manager.__aenter__()
+        self._entered = True
         try:
             self._lease.renew(time.monotonic_ns())
             self._nursery.start_soon(self._renew)
@@ -172,6 +175,7 @@ class LlamaEngine:
 
     async def _end(self) -> None:
         """The nursery never sees the block's exception, which would come out of it wrapped in a group."""
+        self._entered = False
         self._nursery.cancel_scope.cancel()
         try:
             await self._manager.__aexit__(None, None, None)

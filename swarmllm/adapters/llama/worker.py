@@ -141,13 +141,15 @@ class Worker:
         return batcher, {"card": card, "sessions_max": sessions, "reproducible": model.exact}
 
     def _warm_up(self, model: Any) -> float:
-        """Read the weights once and get a first idea of the speed, in tokens/s."""
+        """Read the weights once and get a first idea of the speed, in tokens/s; 0 (not measured) for a node that is halted."""
         best, steps = 0.0, 0
         while steps < WARM_UP_STEPS:
             begun = time.perf_counter()
             try:
                 model.decode(Rows([0], [0], [0], [True]))
             except Stopped:
+                if self._lease.stopped:
+                    return 0.0  # It may stay so for weeks, and the node waits for us before it can hear of a resume.
                 time.sleep(LAPSED_WAIT_S)
                 continue
             best = max(best, 1 / (time.perf_counter() - begun))

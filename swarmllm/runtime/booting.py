@@ -1,0 +1,83 @@
+"""The kill switch before anything else: what this folder remembers is loaded, and obeyed, before a listener opens or a worker starts.
+
+A node that was halted when it was killed starts halted; one whose record of halts was lost or cannot be read starts halted, too. The
+first state of a new folder is on disk before anybody can reach us, so that from then on its loss can be told from its absence.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from swarmllm.core.charter import Refused, charter_hash, private_charter
+from swarmllm.core.control import Control
+from swarmllm.core.control_link import ControlEffect
+from swarmllm.core.halt_file import load
+from swarmllm.errors import LocalError
+from swarmllm.messages import Charter
+from swarmllm.runtime.orders import Memory, Orders
+from swarmllm.runtime.ports import Keyring
+from swarmllm.wire.signed import open_record, sign_record
+
+log = logging.getLogger("swarmllm.halt")
+
+
+class Remembering(Memory, Protocol):
+    """`adapters.halt_folder`."""
+
+    def load(self) -> tuple[bytes | None, bytes | None, bytes | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The swarm that the user named: its id, and records that came with the name."""
+
+    swarm: bytes
+    records: tuple[bytes, ...] = ()
+
+
+def pin_of(records: Sequence[bytes]) -> Pin:
+    """The swarm of a file of records, which must begin with its first charter. LocalError if it does not."""
+    first = open_record(records[0])
+    if not isinstance(first.record, Charter) or first.record.version != 1:
+        raise LocalError(
+            "the file of the charter does not begin with a swarm's first charter; give the one that founded the swarm"
+        )
+    return Pin(charter_hash(first), tuple(records))
+
+
+async def boot(
+    memory: Remembering, keyring: Keyring, pin: Pin | None, rng: random.Random, revert: Callable[[int], object]
+) -> tuple[Orders, tuple[str, ...]]:
+    """The kill switch, started, and what people should be told, a sentence each.
+
+    UsageError if the folder belongs to another swarm; LocalError if a record of the pin is not valid.
+    """
+    first, second, genesis = await trio.to_thread.run_sync(memory.load)
+    private = sign_record(private_charter(keyring.public_key), [(keyring.public_key, keyring.sign)])
+    found = load(first, second, genesis, private, None if pin is None else pin.swarm)
+    now = trio.current_time()
+    control = Control(found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000))
+    orders = Orders(control, memory, revert)
+    _perform(orders, control.start(now))
+    for record in () if pin is None else pin.records:
+        outcome, effects = control.import_record(record, now)
+        if isinstance(outcome, Refused):
+            raise LocalError(f"a record of the charter is not valid: {outcome.reason}; ask its operators for the file again")
+        _perform(orders, effects)
+    while (event := await orders.save_next()) is not None:
+        _perform(orders, control.persisted(event.number, event.ok, trio.current_time()))
+        if not event.ok:
+            break  # It is tried again while the node runs; an order to stop is obeyed all the same.
+    return orders, (*found.remarks, *control.halted)
+
+
+def _perform(orders: Orders, effects: Sequence[ControlEffect]) -> None:
+    for effect in effects:
+        orders.perform(effect)

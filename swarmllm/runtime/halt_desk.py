@@ -1,0 +1,178 @@
+"""The operators' questions at a running node: what halts it, what it holds, take these records, stop here, start here.
+
+Records are taken in like those from the network, with the same checks; being asked locally gives nobody a right that a signature does not.
+Only the owner's own stop needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import trio
+
+from swarmllm.core.charter import Refused
+from swarmllm.core.control import Control
+from swarmllm.core.control_events import OwnerStarts, OwnerStops
+from swarmllm.core.control_link import AckHeard, ControlEvent
+from swarmllm.core.halt import Applied, Outcome
+from swarmllm.errors import LocalError, UsageError
+from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, Charter, PeerId
+from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.orders import Orders
+from swarmllm.runtime.records import Record, record_of
+
+OPS: Final = frozenset({"halt_status", "halt_export", "halt_publish", "stop_here", "start_here"})
+RECORDS_MAX: Final = 128  # A chain of charters, and a halt and a resume for each key.
+WAIT_S: Final = 3.0  # For acknowledgements; a peer that takes longer is not going to.
+WAIT_MAX_S: Final = 60.0
+DISK_S: Final = 2.0
+ACKS_MAX: Final = 1024  # Unread; connections are fewer.
+
+Send = Callable[[Record], Awaitable[None]]
+
+
+class HaltDesk:
+    def __init__(self, driver: Driver, orders: Orders, peers: Callable[[], tuple[PeerId, ...]]) -> None:
+        self._driver = driver
+        self._orders = orders
+        self._peers = peers
+
+    async def answer(self, question: Record, send: Send) -> None:
+        """One question of `OPS`. UsageError for fields that make no sense."""
+        match question.get("op"):
+            case "halt_status":
+                await send(self._status())
+            case "halt_export":
+                await send(record_of("control_records", records=[one.hex() for one in exported(self._orders.control)]))
+            case "halt_publish":
+                await self._publish(records_in(question), _wait_s(question), send)
+            case "stop_here":
+                self._driver.act(OwnerStops())
+                await self._remembered()
+                await send(self._status())
+            case "start_here":
+                self._driver.act(OwnerStarts())
+                await self._remembered()
+                await send(self._status())
+            case other:
+                raise UsageError(f"the node knows no op {str(other)[:40]!r} of the kill switch")
+
+    async def _remembered(self) -> None:
+        """Until what was just decided is on disk, or the disk has had its time: a start counts only then."""
+        control = self._orders.control
+        with trio.move_on_after(DISK_S):
+            while control.durable != control.state:  # noqa: ASYNC110  The disk takes milliseconds, and tells the driver alone.
+                await trio.sleep(0.005)
+
+    def _status(self) -> Record:
+        control = self._orders.control
+        state, durable = control.state, control.durable
+        return record_of(
+            "halt_status",
+            swarm=state.swarm.hex(),
+            charter_version=state.version,
+            charter=None if state.charter is None else charter_fields(state.charter),
+            halted=list(control.halted),
+            digest=control.digest.hex(),
+            standing=[
+                {
+                    "key": halt.key.hex(),
+                    "seq": halt.seq,
+                    "reason": HALT_REASONS.get(halt.reason_code, str(halt.reason_code)),
+                    "issued": halt.issued_ms / 1000,
+                }
+                for halt in state.standing
+            ],
+            highs={key.hex(): seq for key, seq in sorted(state.highs.items())},
+            lifts={key.hex(): seq for key, seq in sorted(state.lifts.items())},
+            stopped_here=state.stopped_here,
+            lost=state.lost,
+            durable=durable is not None and durable.digest == state.digest and durable.stopped_here == state.stopped_here,
+            peers=sorted(self._peers()),
+            acknowledged=sorted(control.acknowledged),
+        )
+
+    async def _publish(self, records: list[bytes], wait_s: float, send: Send) -> None:
+        sender, receiver = trio.open_memory_channel[tuple[PeerId, float]](ACKS_MAX)
+
+        def note(event: ControlEvent) -> None:
+            if isinstance(event, AckHeard):
+                try:
+                    sender.send_nowait((event.peer, trio.current_time()))
+                except trio.WouldBlock:  # Nobody reads this; the count at the end is right all the same.
+                    return
+
+        stop_listening = self._orders.listen(note)
+        try:
+            began_at = trio.current_time()
+            outcomes = [self._driver.import_control(record) for record in records]
+            asked = frozenset(self._orders.links)
+            control = self._orders.control
+            await send(
+                record_of("imported", outcomes=[_outcome(one) for one in outcomes], digest=control.digest.hex(), peers=len(asked))
+            )
+            last_s = 0.0
+            told: set[PeerId] = set()
+            with trio.move_on_after(wait_s):
+                while not asked <= told:
+                    peer, at = await receiver.receive()
+                    if peer in asked and peer not in told:
+                        told.add(peer)
+                        last_s = at - began_at
+                        await send(record_of("ack", peer=peer, ms=round(last_s * 1000, 3)))
+            await send(record_of("end", acknowledged=len(told), peers=len(asked), ms=round(last_s * 1000, 3)))
+        finally:
+            stop_listening()
+
+
+def exported(control: Control) -> list[bytes]:
+    """Every record held, charters first: what another node needs to be in the same state."""
+    state = control.state
+    return [one.data for group in (state.charters, state.halts, state.resumes) for one in group]
+
+
+def charter_fields(charter: Charter) -> dict[str, Any]:
+    """A charter as JSON: keys in hexadecimal."""
+    roles = {role: [key.hex() for key in getattr(charter, role)] for role in ("root", "halt", "resume", "voter", "beacon")}
+    return {
+        **roles,
+        "version": charter.version,
+        "root_threshold": charter.root_threshold,
+        "resume_threshold": charter.resume_threshold,
+        "revert_changes": charter.revert_changes,
+        "beacon_ttl_s": charter.beacon_ttl_s,
+        "expires": charter.expires_ms / 1000 if charter.expires_ms else None,
+    }
+
+
+def records_in(question: Record) -> list[bytes]:
+    """The field `records`: hexadecimal, bounded before it is decoded. UsageError."""
+    found = question.get("records")
+    if not isinstance(found, list) or not 1 <= len(found) <= RECORDS_MAX or not all(isinstance(one, str) for one in found):
+        raise UsageError(f"the field 'records' is a list of 1 to {RECORDS_MAX} control records in hexadecimal; correct it")
+    if any(len(one) > 2 * CHARTER_RECORD_MAX for one in found):
+        raise UsageError(f"a control record has at most {CHARTER_RECORD_MAX} bytes; one in 'records' is longer")
+    try:
+        return [bytes.fromhex(one) for one in found]
+    except ValueError as fault:
+        raise UsageError(f"a control record in 'records' is not hexadecimal ({fault}); correct it") from fault
+
+
+def _wait_s(question: Record) -> float:
+    value = question.get("wait_s", WAIT_S)
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= WAIT_MAX_S:
+        raise UsageError(f"the field 'wait_s' is {str(value)[:40]}; it must be a number of seconds from 0 to {WAIT_MAX_S:.0f}")
+    return float(value)
+
+
+def _outcome(outcome: Outcome | None) -> dict[str, str]:
+    match outcome:
+        case None:
+            raise LocalError("this node runs without a kill switch")
+        case Applied():
+            return {"outcome": "applied", "reason": ""}
+        case Refused(reason=reason):
+            return {"outcome": "refused", "reason": reason}
+        case _:
+            return {"outcome": "known", "reason": "this node holds it, or a newer one, already"}
