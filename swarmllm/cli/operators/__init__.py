@@ -1,0 +1,1 @@
+"""The operators' commands: keys, the charter, and the records that stop and start a swarm."""

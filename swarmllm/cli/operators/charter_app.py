@@ -1,0 +1,193 @@
+"""What can be typed after `swarmllm charter`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarmllm.cli import options as o
+from swarmllm.cli.guard import guarded
+
+if TYPE_CHECKING:  # Help must not cost their imports.
+    from swarmllm.cli.operators.charter import Terms
+
+TERMS, OPERATOR = "Terms", "Operator"
+
+charter = typer.Typer(help="Who may stop the swarm, who may start it again, and who may change that.", no_args_is_help=False)
+
+
+def _role(flag: str, what: str) -> object:
+    return typer.Option(flag, metavar="KEY", help=f"{what} (hex, .pub or key file; repeatable).", rich_help_panel=TERMS)
+
+
+Root = Annotated[list[str] | None, _role("--root", "May change the charter")]
+Halt = Annotated[list[str] | None, _role("--halt", "May stop the swarm, each alone")]
+Resume = Annotated[list[str] | None, _role("--resume", "May start it again, together")]
+Voter = Annotated[list[str] | None, _role("--voter", "May vote")]
+Beacon = Annotated[list[str] | None, _role("--beacon", "May send signs of life")]
+RootThreshold = Annotated[
+    int | None,
+    typer.Option("--root-threshold", min=1, max=5, help="Root signatures that a charter needs (2).", rich_help_panel=TERMS),
+]
+ResumeThreshold = Annotated[
+    int | None,
+    typer.Option("--resume-threshold", min=1, max=5, help="Resume signatures that a resume needs (2).", rich_help_panel=TERMS),
+]
+Revert = Annotated[
+    int | None,
+    typer.Option("--revert", min=0, max=16, help="Changes of the agent that a halt takes back (3).", rich_help_panel=TERMS),
+]
+BeaconTtl = Annotated[
+    int | None,
+    typer.Option(
+        "--beacon-ttl",
+        metavar="SECONDS",
+        min=0,
+        max=86_400,
+        help="Stop without a sign of life for so long (0: off).",
+        rich_help_panel=TERMS,
+    ),
+]
+Expires = Annotated[
+    str | None,
+    typer.Option("--expires", metavar="DATE", help="Remind people to renew it by 2030-12-31, or never.", rich_help_panel=TERMS),
+]
+Out = Annotated[str, typer.Option("--out", metavar="FILE", help="The file to write; never overwritten.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What `create` and `rotate` take."""
+
+    root: Root = None
+    halt: Halt = None
+    resume: Resume = None
+    voter: Voter = None
+    beacon: Beacon = None
+    root_threshold: RootThreshold = None
+    resume_threshold: ResumeThreshold = None
+    revert: Revert = None
+    beacon_ttl: BeaconTtl = None
+    expires: Expires = None
+
+    def terms(self) -> Terms:
+        from swarmllm.cli.operators.charter import Terms
+
+        roles = {
+            "root": self.root or (),
+            "halt": self.halt or (),
+            "resume": self.resume or (),
+            "voter": self.voter or (),
+            "beacon": self.beacon or (),
+        }
+        return Terms(roles, self.root_threshold, self.resume_threshold, self.revert, self.beacon_ttl, self.expires)
+
+
+@charter.command("create")
+@o.spread
+def create(given: Given, out: Out, json: o.Json = False) -> None:
+    """Write the first charter of a new swarm, for its root keys to sign. Its hash is the swarm's id."""
+
+    def body() -> int:
+        from swarmllm.cli.operators.charter import create as run
+
+        return run(given.terms(), out, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@charter.command("show")
+def show(file: Annotated[str, typer.Argument(metavar="FILE")], json: o.Json = False) -> None:
+    """The charters in a file, and whose signatures are missing."""
+
+    def body() -> int:
+        from swarmllm.cli.operators.charter import show as run
+
+        return run(file, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@charter.command("sign")
+def sign(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The charter; the signature is added to it.")],
+    key: Annotated[
+        list[str] | None,
+        typer.Option("--key", metavar="KEYFILE", help="The key file to sign with (repeatable).", rich_help_panel=OPERATOR),
+    ] = None,
+    merge: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--merge", metavar="FILE", help="Add the signatures of this copy of the file (repeatable).", rich_help_panel=OPERATOR
+        ),
+    ] = None,
+    passphrase_file: Annotated[
+        str | None,
+        typer.Option(
+            "--passphrase-file", metavar="FILE", help="Take the passphrase from this file's only line.", rich_help_panel=OPERATOR
+        ),
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Sign the last charter in a file with a root key."""
+
+    def body() -> int:
+        from swarmllm.cli.operators.charter import sign as run
+
+        return run(file, key or [], merge or [], passphrase_file, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@charter.command("rotate")
+@o.spread
+def rotate(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="The signed charter that is in force.")],
+    given: Given,
+    out: Out,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            metavar="FILE",
+            help="Take what has been lifted from exported records instead of the running node.",
+            rich_help_panel=OPERATOR,
+        ),
+    ] = None,
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
+) -> None:
+    """Write the next charter. A role that is named gets exactly the keys named; everything else stays as it is."""
+
+    def body() -> int:
+        from swarmllm.cli.operators.charter import rotate as run
+        from swarmllm.cli.settings import config_of
+
+        return run(config_of(data_dir=data_dir), file, given.terms(), state, out, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@charter.command("verify")
+def verify(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Charter files; copies that were signed apart count together.")
+    ],
+    after: Annotated[
+        str | None,
+        typer.Option(
+            "--after", metavar="FILE", help="The charter or charters that they follow, which you trust.", rich_help_panel=OPERATOR
+        ),
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Whether charters follow each other and have the signatures that they need."""
+
+    def body() -> int:
+        from swarmllm.cli.operators.charter import verify_files
+
+        return verify_files(files, after, as_json=json)
+
+    raise typer.Exit(guarded(body))

@@ -1,0 +1,116 @@
+"""A charter and its signatures as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from rich.table import Table
+from rich.text import Text
+
+from swarmllm.adapters.record_files import Sheet, moment
+from swarmllm.cli.operators.standing import charter_record
+from swarmllm.core.charter import expired
+from swarmllm.messages import SEQ_MAX, Charter
+from swarmllm.runtime.records import Record
+from swarmllm.wire.control_rules import vector_of
+from swarmllm.wire.signed import key_id
+
+ROLES: Final = ("root", "halt", "resume", "voter", "beacon")
+_MEANING: Final = {
+    "root": "may change the charter, {} together",
+    "halt": "may stop the swarm, each alone",
+    "resume": "may start it again, {} together",
+    "voter": "may vote on proposals",
+    "beacon": "may send signs of life",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """Signatures of the role's keys: who signed, who else may, and how many are needed."""
+
+    role: str
+    signed: tuple[bytes, ...]
+    others: tuple[bytes, ...]
+    needed: int
+
+    @property
+    def missing(self) -> int:
+        return max(0, self.needed - len(self.signed))
+
+    def record(self) -> Record:
+        ids = {"signed": [key_id(key).hex() for key in self.signed], "others": [key_id(key).hex() for key in self.others]}
+        return {"role": self.role, **ids, "needed": self.needed, "missing": self.missing}
+
+    def sentence(self) -> str:
+        have = f"{len(self.signed)} of {self.needed} signatures of {self.role}"
+        if not self.missing:
+            return have
+        may = ", ".join(key_id(key).hex()[:8] for key in self.others)
+        return f"{have}: {self.missing} missing, of {may}"
+
+
+def gathered(sheet: Sheet, role: str, keys: Sequence[bytes], needed: int) -> Gathered:
+    signed = tuple(key for key in sheet.signers if key in keys)
+    return Gathered(role, signed, tuple(key for key in keys if key not in signed), needed)
+
+
+def root_signatures(sheet: Sheet, before: Charter | None) -> tuple[Gathered, ...]:
+    """What a charter needs: the root threshold of the charter before it, and its own."""
+    charter = sheet.record
+    assert isinstance(charter, Charter)
+    own = gathered(sheet, f"the root keys of charter {charter.version}", charter.root, charter.root_threshold)
+    if before is None:
+        return (own,)
+    return (gathered(sheet, f"the root keys of charter {before.version}", before.root, before.root_threshold), own)
+
+
+def charter_line(sheet: Sheet, before: Charter | None) -> Record:
+    """The `charter` record of `--json`."""
+    charter = sheet.record
+    assert isinstance(charter, Charter)
+    ids = {role: [key_id(key).hex() for key in getattr(charter, role)] for role in ROLES}
+    return {
+        "event": "charter",
+        **charter_record(charter),
+        "hash": sha256(sheet.payload).hexdigest(),
+        "swarm": sha256(sheet.payload).hexdigest() if charter.version == 1 else None,
+        "follows": charter.prev_hash.hex() if charter.version > 1 else None,
+        "key_ids": ids,
+        "lift_base": {key.hex(): seq for key, seq in vector_of(charter.lift_base).items()},
+        "signatures": [one.record() for one in root_signatures(sheet, before)],
+    }
+
+
+def charter_table(sheet: Sheet, before: Charter | None, now_ms: int) -> Table:
+    charter = sheet.record
+    assert isinstance(charter, Charter)
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    own_hash = sha256(sheet.payload).hexdigest()
+    table.add_row("charter", f"{charter.version}, written {moment(charter.issued_ms)}")
+    table.add_row("swarm" if charter.version == 1 else "follows", own_hash if charter.version == 1 else charter.prev_hash.hex())
+    thresholds = {"root": charter.root_threshold, "resume": charter.resume_threshold}
+    for role in ROLES:
+        keys = getattr(charter, role)
+        if not keys:
+            continue
+        table.add_row(role, _MEANING[role].format(f"{thresholds.get(role, 1)} of {len(keys)}"))
+        for key in keys:
+            table.add_row("", Text(f"{key_id(key).hex()}  {key.hex()}", style="dim"))
+    table.add_row("a halt", f"takes back the last {charter.revert_changes} changes that the agent made")
+    if charter.beacon_ttl_s:
+        table.add_row("beacons", f"without a sign of life for {charter.beacon_ttl_s} s, nodes stop by themselves")
+    for key, seq in vector_of(charter.lift_base).items():
+        table.add_row("lifted", f"{key.hex()} {'for good' if seq == SEQ_MAX else f'up to {seq}'}")
+    if charter.expires_ms:
+        late = expired(charter, now_ms)
+        reminder = "[yellow]{} (past: it still holds; renew it)[/]" if late else "{}"
+        table.add_row("renew by", reminder.format(moment(charter.expires_ms)))
+    for one in root_signatures(sheet, before):
+        table.add_row("signed", Text(one.sentence(), style="yellow" if one.missing else "green"))
+    return table

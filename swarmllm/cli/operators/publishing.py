@@ -1,0 +1,132 @@
+"""Handing records to a running node, and counting who has them on disk.
+
+With `--peer` it is a node for this command alone, which connects to the peers named, hands the records on and leaves: an operator needs
+a key and an address, not a node of their own.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from swarmllm.adapters.record_files import render, sheet_of
+from swarmllm.cli.guard import OK, run
+from swarmllm.cli.output import complain, notice, people, print_record
+from swarmllm.cli.processes import Fleet, kill_all, open_fleet
+from swarmllm.core.halt import HaltState
+from swarmllm.errors import LocalError
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.control_socket import ask, asking
+from swarmllm.runtime.records import Record
+
+GRACE_S: Final = 10.0  # Beyond the time that the node was told to wait for acknowledgements; then the node itself is stuck.
+START_S: Final = 60.0  # For a node without a model; on a busy machine importing everything alone takes some seconds.
+CONNECT_S: Final = 15.0
+LOOK_EVERY_S: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of each record, and how many of the `peers` connected had the whole control state on disk after `ms`."""
+
+    outcomes: tuple[Record, ...]
+    peers: int
+    acknowledged: int
+    ms: float
+
+    @property
+    def refused(self) -> tuple[str, ...]:
+        return tuple(str(outcome.get("reason", "")) for outcome in self.outcomes if outcome.get("outcome") == "refused")
+
+
+def deliver(
+    config: Config, records: Sequence[bytes], wait_s: float, *, as_json: bool, peers: Sequence[str], state: HaltState
+) -> Delivery:
+    """Hand the records to the node on the data folder or, if `peers` are named, to one for this command alone that knows `state`."""
+    found: list[Delivery] = []
+    fleets: list[Fleet] = []
+
+    async def body() -> int:
+        if not peers:
+            found.append(await hand_over(config.data_dir, records, wait_s, as_json=as_json))
+            return OK
+        async with _node_at(config, peers, state, fleets) as folder:
+            found.append(await hand_over(folder, records, wait_s, as_json=as_json))
+        return OK
+
+    run(body, at_force=lambda: kill_all(fleets))
+    if not found:
+        raise KeyboardInterrupt  # `run` ends when somebody asks it to; then so do we.
+    return found[0]
+
+
+async def hand_over(folder: Path, records: Sequence[bytes], wait_s: float, *, as_json: bool) -> Delivery:
+    outcomes: tuple[Record, ...] | None = None
+    with trio.move_on_after(wait_s + GRACE_S):
+        async with asking(folder, "halt_publish", records=[record.hex() for record in records], wait_s=wait_s) as answers:
+            async for answer in answers:
+                if as_json:
+                    print_record(answer)
+                match answer.get("event"):
+                    case "imported":
+                        outcomes = tuple(answer.get("outcomes") or ())
+                    case "end" if outcomes is not None:
+                        return Delivery(outcomes, int(answer["peers"]), int(answer["acknowledged"]), float(answer["ms"]))
+        raise LocalError(f"the node on {folder} stopped before it had told whether others have the record; publish it again")
+    raise LocalError(f"the node on {folder} did not answer within {wait_s + GRACE_S:.0f} s; stop it and start it again")
+
+
+@asynccontextmanager
+async def _node_at(config: Config, peers: Sequence[str], state: HaltState, fleets: list[Fleet]) -> AsyncIterator[Path]:
+    """A node without a model that is connected to at least one of the peers. LocalError if none of them answers."""
+    notice("A node is started for this command alone, to reach the peers named.")
+    with tempfile.TemporaryDirectory(prefix="swarmllm-") as name:
+        charter = Path(name) / "charter"
+        charter.write_text(render([sheet_of(one.data) for one in state.charters]), encoding="ascii")
+        dialled = [word for peer in peers for word in ("--peer", peer)]
+        async with open_fleet(Path(name)) as fleet:
+            fleets.append(fleet)
+            flags = ["--model", "none", "--no-lan", "--port", "0", "--swarm", config.swarm, "--charter", str(charter)]
+            node = await fleet.start("publisher", [*flags, *dialled])
+            await node.wait_for("ready", START_S)
+            await _connected(node.folder)
+            yield node.folder
+
+
+async def _connected(folder: Path) -> None:
+    with trio.move_on_after(CONNECT_S):
+        while not (await ask(folder, "halt_status")).get("peers"):  # noqa: ASYNC110  Another process; it tells when asked.
+            await trio.sleep(LOOK_EVERY_S)
+        return
+    raise LocalError(f"none of the peers named answered within {CONNECT_S:.0f} s; check their addresses")
+
+
+def told(delivery: Delivery, what: str, *, as_json: bool) -> None:
+    """Say what came of it. LocalError if the node refused any of the records."""
+    if delivery.refused:
+        for reason in delivery.refused[1:]:
+            complain(f"refused: {reason}")
+        raise LocalError(f"the node refused {what}: {delivery.refused[0]}")
+    if as_json:
+        return
+    console = people()
+    if delivery.outcomes and all(outcome.get("outcome") == "known" for outcome in delivery.outcomes):
+        console.print(f"{what} was known already.")
+    console.print(acknowledged(delivery))
+
+
+def acknowledged(delivery: Delivery) -> str:
+    if not delivery.peers:
+        return "[yellow]No peer is connected: it reaches others when they connect, or by hand with `swarmllm halt export`.[/]"
+    of = f"{delivery.acknowledged} of {delivery.peers} connected peer{'s' if delivery.peers != 1 else ''}"
+    last = f"; the last acknowledged after {delivery.ms:.0f} ms" if delivery.acknowledged else ""
+    text = f"{of} {'have' if delivery.acknowledged != 1 else 'has'} it on disk{last}."
+    if delivery.acknowledged < delivery.peers:
+        return f"[yellow]{text} The others are asked again until they have it.[/]"
+    return f"[green]{text}[/]"

@@ -1,0 +1,135 @@
+"""A double of a running node: the questions about the kill switch on a real socket, answered from a real control state.
+
+Records are judged by the core, so what the commands send must hold; peers and what they acknowledge are as the test says.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from swarmllm.adapters.operator_keys import verify
+from swarmllm.adapters.record_files import read_sheets, reason_name
+from swarmllm.core.charter import charter_hash
+from swarmllm.core.halt import Applied, HaltState, Known, judge, records_of
+from swarmllm.wire.signed import open_record
+
+Record = dict[str, Any]
+
+
+class FakeNode:
+    """In the data folder `folder`, under the charters of a file. `mood` is how it misbehaves: silent, dies, garbage, short, halves."""
+
+    def __init__(self, folder: Path, charter: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.folder = folder
+        charters = tuple(open_record(sheet.data) for sheet in read_sheets(charter))
+        self.state = HaltState(charter_hash(charters[0]), charters)
+        self.peers = ["12D3KooWpeer1", "12D3KooWpeer2", "12D3KooWpeer3"]
+        self.silent_peers = 0
+        self.mood = ""
+        self.asked: list[Record] = []
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+
+    @property
+    def flags(self) -> tuple[str, str]:
+        return ("--data-dir", str(self.folder))
+
+    def __enter__(self) -> FakeNode:
+        self._listening.bind(str(self.folder / "control.sock"))
+        self._listening.listen()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(10)
+        (self.folder / "control.sock").unlink()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return  # Closed.
+            with connection, connection.makefile("rb") as lines:
+                question = json.loads(lines.readline())
+                self.asked.append(question)
+                for record in self._answers(question):
+                    text = "no JSON" if self.mood == "garbage" else json.dumps(record)
+                    connection.sendall(text.encode() + b"\n")
+
+    def _answers(self, question: Record) -> Iterator[Record]:
+        match question["op"]:
+            case "halt_status":
+                status = self._status()
+                if self.mood == "short":
+                    del status["swarm"]
+                yield status
+            case "halt_export":
+                yield {"event": "control_records", "records": [data.hex() for data in records_of(self.state)]}
+            case "halt_publish":
+                yield from self._publish(question)
+            case "stop_here":
+                self.state = replace(self.state, stopped_here=True)
+                yield self._status()
+            case "start_here":
+                self.state = replace(self.state, stopped_here=False, lost=False)
+                yield self._status()
+
+    def _publish(self, question: Record) -> Iterator[Record]:
+        if self.mood == "dies":
+            return
+        outcomes = [self._take(bytes.fromhex(record)) for record in question["records"]]
+        if self.mood == "halves":
+            outcomes = outcomes[:-1]
+        yield {"event": "imported", "outcomes": outcomes, "digest": self.state.digest.hex(), "peers": len(self.peers)}
+        acknowledging = self.peers[: len(self.peers) - self.silent_peers]
+        for at, peer in enumerate(acknowledging):
+            yield {"event": "ack", "peer": peer, "ms": 10.0 * (at + 1)}
+        yield {"event": "end", "acknowledged": len(acknowledging), "peers": len(self.peers), "ms": 10.0 * len(acknowledging)}
+
+    def _take(self, data: bytes) -> Record:
+        outcome = judge(self.state, data, verify)
+        if isinstance(outcome, Applied):
+            self.state = outcome.state
+            return {"outcome": "applied", "reason": ""}
+        if isinstance(outcome, Known):
+            return {"outcome": "known", "reason": ""}
+        return {"outcome": "refused", "reason": outcome.reason}
+
+    def _status(self) -> Record:
+        state = self.state
+        charter = state.charter
+        assert charter is not None
+        return {
+            "event": "halt_status",
+            "time": 1.0,
+            "swarm": state.swarm.hex(),
+            "charter_version": state.version,
+            "halted": list(state.reasons),
+            "digest": state.digest.hex(),
+            "standing": [
+                {"key": h.key.hex(), "seq": h.seq, "reason": reason_name(h.reason_code), "issued": h.issued_ms / 1000}
+                for h in state.standing
+            ],
+            "highs": {key.hex(): seq for key, seq in state.highs.items()},
+            "lifts": {key.hex(): seq for key, seq in state.lifts.items()},
+            "stopped_here": state.stopped_here,
+            "lost": state.lost,
+            "durable": True,
+            "peers": self.peers,
+            "acknowledged": self.peers[: len(self.peers) - self.silent_peers],
+            "charter": {
+                **{role: [key.hex() for key in getattr(charter, role)] for role in ("root", "halt", "resume", "voter", "beacon")},
+                "root_threshold": charter.root_threshold,
+                "resume_threshold": charter.resume_threshold,
+            },
+        }
