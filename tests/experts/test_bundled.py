@@ -34,6 +34,7 @@ F32_TOLERANCE = 2e-4  # Logits reach 40 and float32 has 24 bits, so additions in
 Q8_TOLERANCE = 0.4  # The worst of 256 logits; see above. Measured at most 0.2, where logits differ by 15 among each other ...
 Q8_RMS = 0.1  # ... and this is what they are off together.
 UNUSED_RELATIVE = 0.05  # Rows without training have one weight: its product is as inexact as that one activation.
+UNUSED_MASS_MAX = 6e-3  # 126,700 rows at exp(-17), where they take most.
 
 
 @dataclass(frozen=True)
@@ -169,8 +170,8 @@ def test_logits_of_the_file_that_runs_are_torchs(name: str, expanded: Callable[[
         if vector.gap > 2 * Q8_TOLERANCE:
             assert int(logits.argmax()) == vector.argmax
         exact[active] = -np.inf
-        assert np.exp(exact - log_z).sum() < 1e-3
-        assert vector.unused_mass < 5e-3
+        assert np.exp(exact - log_z).sum() < UNUSED_MASS_MAX
+        assert vector.unused_mass < UNUSED_MASS_MAX
 
 
 @pytest.mark.parametrize("name", NAMES)
