@@ -12,6 +12,7 @@ import typer
 from swarmllm.cli import options as o
 from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.guard import guarded
+from swarmllm.cli.operators import app as operators
 
 app = typer.Typer(
     name="swarmllm",
@@ -23,6 +24,8 @@ app = typer.Typer(
 )
 models = typer.Typer(help="Model files on this machine.", no_args_is_help=False)
 app.add_typer(models, name="models")
+bench = typer.Typer(help="Measure this machine's node against its theoretical ceilings.", no_args_is_help=False)
+app.add_typer(bench, name="bench")
 
 
 def _version(wanted: bool) -> None:
@@ -55,6 +58,7 @@ def join(
     model: o.Model = None,
     peer: o.Peers = None,
     swarm: o.Swarm = None,
+    charter: o.Charter = None,
     listen: o.Listen = None,
     port: o.Port = None,
     announce: o.Announce = None,
@@ -82,6 +86,7 @@ def join(
             model=model,
             peers=peer,
             swarm=swarm,
+            charter=charter,
             listen_host=listen,
             port=port,
             announce=announce,
@@ -219,7 +224,7 @@ def demo(
     ] = False,
     json: o.Json = False,
 ) -> None:
-    """Four nodes on this machine with the bundled experts: generate together, then lose one in the middle of an answer."""
+    """Four nodes on this machine with the bundled experts: they answer together, lose one in mid-answer, and obey a halt."""
 
     def body() -> int:
         from swarmllm.cli.demo import demo as run
@@ -230,8 +235,9 @@ def demo(
     raise typer.Exit(guarded(body))
 
 
-@app.command()
-def bench(
+@bench.callback(invoke_without_command=True)
+def bench_root(
+    context: typer.Context,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="PART", help="transport, requester or engine (repeatable).")
     ] = None,
@@ -239,7 +245,8 @@ def bench(
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
-    """Measure this machine's node against its theoretical ceilings."""
+    if context.invoked_subcommand is not None:
+        return
 
     def body() -> int:
         from swarmllm.cli.bench import bench as run
@@ -250,4 +257,34 @@ def bench(
     raise typer.Exit(guarded(body))
 
 
+@bench.command("halt")
+def bench_halt(
+    nodes: Annotated[int | None, typer.Option("--nodes", help="Nodes, each a process (50).")] = None,
+    halts: Annotated[
+        int | None, typer.Option("--halts", help="Halts in each scenario, each followed by a resume (1000).")
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--scenario",
+            metavar="NAME",
+            help="plain, streaming, flood, frozen, droppers or slow (repeatable). Without this: plain and streaming.",
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All scenarios.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="12 nodes and 30 halts.")] = False,
+    json: o.Json = False,
+) -> None:
+    """Measure how long a halt takes to stop the last token, anywhere, and under attack."""
+
+    def body() -> int:
+        from swarmllm.cli.bench.halt import bench_halt as run
+        from swarmllm.cli.bench.halt import plan_of
+
+        return run(plan_of(nodes, halts, scenario or [], every=every, quick=quick), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
 app.command("eval")(evaluate)
+operators.register(app)
