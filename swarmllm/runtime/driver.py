@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol, assert_never
 
@@ -76,13 +76,13 @@ log = logging.getLogger("swarmllm.driver")
 class Machine(Protocol):
     """What the driver needs of `core.node.Node`."""
 
-    def handle(self, event: Input, now: float) -> list[NodeEffect]: ...
+    def handle(self, event: Input, now: float) -> Sequence[NodeEffect]: ...
 
     def next_deadline(self) -> float: ...
 
-    def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, list[NodeEffect]]: ...
+    def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, Sequence[NodeEffect]]: ...
 
-    def import_control(self, record: bytes, now: float) -> tuple[Outcome | None, list[NodeEffect]]: ...
+    def import_control(self, record: bytes, now: float) -> tuple[Outcome | None, Sequence[NodeEffect]]: ...
 
 
 class Driver:

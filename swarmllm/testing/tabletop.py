@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from swarmllm.core.events import (
     Asked,
     CloseSession,
-    Effect,
     Emit,
     Ended,
     EngineReady,
@@ -34,7 +33,7 @@ from swarmllm.core.events import (
     TimerFired,
     TokenChosen,
 )
-from swarmllm.core.node import Node, NodeConfig
+from swarmllm.core.node import Node, NodeConfig, NodeEffect
 from swarmllm.messages import ExpertMessage, PeerId, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
 
@@ -97,7 +96,7 @@ class Tabletop:
             seat.timer_at = float("inf")
             self.feed(peer, TimerFired())
 
-    def _perform(self, peer: PeerId, seat: Seat, effect: Effect) -> None:
+    def _perform(self, peer: PeerId, seat: Seat, effect: NodeEffect) -> None:
         match effect:
             case Send(peer=to, message=message):
                 seat.sent += 1

@@ -10,7 +10,9 @@ import trio
 import trio.testing
 
 from swarmllm.core.events import Effect, Input
-from swarmllm.messages import NO_CONTROL, CapacityRecord
+from swarmllm.core.halt import Outcome
+from swarmllm.core.node import NodeEffect
+from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
 from swarmllm.runtime.driver import Driver
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
@@ -37,6 +39,12 @@ class Puppet:
 
     def next_deadline(self) -> float:
         return self.deadline
+
+    def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, list[NodeEffect]]:
+        return False, []
+
+    def import_control(self, record: bytes, now: float) -> tuple[Outcome | None, list[NodeEffect]]:
+        return None, []
 
     async def has(self, kind: type, count: int = 1) -> None:
         while self.count(kind) < count:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -13,12 +11,10 @@ from pathlib import Path
 import pytest
 import trio
 
-import swarmllm
 from swarmllm.adapters.datadir import DataDir
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.assembly import Parts, network_options, open_node
-from swarmllm.core.events import Effect, Input
 from swarmllm.core.node import SAVED_PEERS
 from swarmllm.core.peering import Peering
 from swarmllm.errors import LocalError
@@ -32,6 +28,7 @@ from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.scripted_engine import ScriptedEngine
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.scripted_text import ScriptedText
+from tests.runtime.puppet import Puppet
 
 
 def config_in(folder: Path) -> Config:
@@ -229,29 +226,11 @@ def test_offline_means_loopback_only(tmp_path: Path) -> None:
     named = f"/dns4/example.org/tcp/1/p2p/{peer}"
     config = replace(config_in(tmp_path), offline=True, peers=(near, far, named))
     keyring = ephemeral_key()
-    options = network_options(config, keyring, Driver(_Nothing(), keyring, MemoryStore()))
+    options = network_options(config, keyring, Driver(Puppet(), keyring, MemoryStore()))
     assert options.listen == ("/ip4/127.0.0.1/tcp/7339",)
     assert options.bootstrap == (near,)
     assert not options.lan
-    online = network_options(replace(config, offline=False), keyring, Driver(_Nothing(), keyring, MemoryStore()))
+    online = network_options(replace(config, offline=False), keyring, Driver(Puppet(), keyring, MemoryStore()))
     assert online.listen == ("/ip4/0.0.0.0/tcp/7339",)
     assert online.bootstrap == (near, far, named)
     assert online.lan
-
-
-class _Nothing:
-    def handle(self, event: Input, now: float) -> list[Effect]:
-        return []
-
-    def next_deadline(self) -> float:
-        return float("inf")
-
-
-def test_importing_the_package_imports_nothing_heavy() -> None:
-    code = "import sys, swarmllm; print([m for m in ('trio', 'numpy', 'libp2p', 'llama_cpp', 'msgpack') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "[]"
-    assert set(swarmllm.__all__) <= set(dir(swarmllm))
-    assert all(getattr(swarmllm, name) is not None for name in swarmllm.__all__)
-    with pytest.raises(AttributeError, match="nonsense"):
-        _ = swarmllm.nonsense

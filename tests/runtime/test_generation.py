@@ -324,6 +324,7 @@ def test_a_feed_keeps_every_token_and_the_newest_notices() -> None:
             if isinstance(event, TokenChosen):
                 tokens.append(event.index)
             else:
+                assert isinstance(event, Noticed)
                 notices.append(event.text)
         assert tokens == list(range(200))
         assert notices == [str(i) for i in range(136, 200)]
