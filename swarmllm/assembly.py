@@ -324,6 +324,7 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
         bootstrap=tuple(addr for addr in config.peers if not config.offline or _is_loopback(addr)),
         lan=config.lan and not config.offline,
         swarm=config.swarm,
+        control_swarm=driver.control_swarm,
     )
 
 

@@ -64,18 +64,7 @@ from swarmllm.core.events import Penalise
 from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, judge_opened, lacks, missing
 from swarmllm.core.halt_file import Boot
 from swarmllm.errors import RemoteError
-from swarmllm.messages import (
-    Ack,
-    Charter,
-    ControlDigest,
-    Halt,
-    Halted,
-    Live,
-    PeerId,
-    Records,
-    Resume,
-    Vectors,
-)
+from swarmllm.messages import Ack, Charter, ControlDigest, Halt, Halted, Live, PeerId, Records, Resume, Vectors
 from swarmllm.wire.envelope import Verify
 from swarmllm.wire.signed import SignedRecord, open_record
 
@@ -126,6 +115,11 @@ class Control:
         if self.durable is not None and self.durable.reasons:
             return ("the order to start again is not on disk yet",)
         return ()
+
+    def is_kin(self, peer: PeerId) -> bool:
+        """Whether the peer has said that it is of our swarm: from anybody else's point of view our records are a breach."""
+        link = self._links.get(peer)
+        return link is not None and link.swarm == self._state.swarm
 
     @property
     def acknowledged(self) -> frozenset[PeerId]:

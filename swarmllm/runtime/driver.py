@@ -153,6 +153,11 @@ class Driver:
         self._perform_all(effects)
         return passes
 
+    @property
+    def control_swarm(self) -> str:
+        """The id of the swarm whose charter we are under, in hexadecimal; empty without a kill switch."""
+        return "" if self._orders is None else self._orders.control.state.swarm.hex()
+
     def act(self, event: ControlInput) -> None:
         """Handle it now, whatever waits in the queues."""
         self._perform_all(self._node.handle(event, self._clock()))

@@ -151,7 +151,7 @@ class Orders:
                 frame = encode(Records((record,)))
                 is_live = isinstance(open_record(record).record, Live)
                 for peer in self.links:
-                    if peer != skip:
+                    if peer != skip and self.control.is_kin(peer):
                         network.tell(peer, frame, is_live=is_live)
                 if gossip:
                     network.publish_control(record)

@@ -73,12 +73,20 @@ class MemorySwarm:
 
     @asynccontextmanager
     async def network(
-        self, peer: PeerId, validate: GossipValidator, *, lan: bool = True, control: ControlDoor | None = None
+        self,
+        peer: PeerId,
+        validate: GossipValidator,
+        *,
+        lan: bool = True,
+        control: ControlDoor | None = None,
+        control_swarm: str = "",
     ) -> AsyncIterator[MemoryNetwork]:
-        """One node's end of the wire. With `lan` all such nodes hear of each other. `control`: the kill switch's door; None: without."""
+        """One node's end of the wire. With `lan` all such nodes hear of each other. `control`: the kill switch's door; None: without;
+        `control_swarm` names its topic."""
         assert peer not in self.networks, f"{peer} is in the swarm already"
         self._ports += 1
         network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", validate, lan, control)
+        network.control_swarm = control_swarm
         self.networks[peer] = network
         try:
             async with trio.open_nursery() as nursery:
@@ -135,6 +143,7 @@ class MemoryNetwork:
         self.penalised: list[tuple[PeerId, str]] = []
         self.lan = lan
         self.door = door
+        self.control_swarm = ""
         self._peer = peer
         self._addr = addr
         self._validate = validate
@@ -335,6 +344,8 @@ class MemoryNetwork:
 
     def _spread(self, data: bytes, but: PeerId | None, *, is_control: bool) -> None:
         for peer, connection in self.connections.items():
+            if is_control and self.swarm.networks[peer].control_swarm != self.control_swarm:
+                continue  # It does not hear our topic.
             if peer != but and self.swarm.rng.random() >= self.swarm.gossip_loss:
                 lanes = connection.control if is_control else connection.lanes
                 lanes[self.peer].push(Gossip(data, is_control))

@@ -25,7 +25,7 @@ from tests.contracts.network_contract import DEADLINE_S, Member, meet, opening
 from tests.network.support import RawPeer, members, raw_peer
 from tests.network.test_hostile import GOSSIP, TOPIC, network_of, still_answers
 
-CONTROL_TOPIC = "/swarmllm/test/control/1"
+CONTROL_TOPIC = "/swarmllm/test/ctl/1"
 
 
 def framed(body: bytes) -> bytes:

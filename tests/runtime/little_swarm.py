@@ -117,7 +117,9 @@ async def joined(
         if engine is not None and orders is not None:
             orders.take_engine(engine)
         door = driver if orders is not None else None
-        network = await stack.enter_async_context(wire.network(keyring.peer, driver.hear, control=door))
+        network = await stack.enter_async_context(
+            wire.network(keyring.peer, driver.hear, control=door, control_swarm=driver.control_swarm)
+        )
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, network, engine)
             local = LocalNode(node, driver, network, ScriptedText(stop_tokens))

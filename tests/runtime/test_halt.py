@@ -242,3 +242,20 @@ def test_swarms_of_different_charters_make_no_tokens_together() -> None:
                     assert all(replies == 0 for peer, replies in experts.items() if peer != member.peer)
 
     run(body)
+
+
+def test_an_order_is_not_told_to_nodes_of_another_swarm_and_costs_nobody_a_strike() -> None:
+    async def body() -> None:
+        async with little_swarm([7, 7], pin=WE.pin) as swarm:
+            async with joined(swarm.wire, 9, ScriptedModel("other", 8), pin=STRANGERS.pin) as other:
+                await trio.sleep(8.0)
+                for seq in range(1, 6):
+                    assert isinstance(swarm.members[0].driver.import_control(WE.halt(seq)), Applied)
+                    await trio.sleep(0.5)
+                assert all_halted(swarm)
+                assert not other.halted
+                assert other.orders is not None
+                assert other.orders.records_refused == 0
+                assert set(other.local.view().peers) == {m.peer for m in swarm.members}
+
+    run(body)

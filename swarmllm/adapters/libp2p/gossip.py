@@ -233,7 +233,7 @@ class Gossip:
 
     def __init__(self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
         self.topic = f"/swarmllm/{options.swarm}/capacity/1"
-        self.control_topic = f"/swarmllm/{options.swarm}/control/1"
+        self.control_topic = f"/swarmllm/{options.control_swarm or options.swarm}/ctl/1"
         self._validate: GossipValidator = options.validate
         self._door = options.control
         self._topics = [self.control_topic, self.topic] if self._door is not None else [self.topic]

@@ -73,7 +73,8 @@ class NetworkOptions:
     replaces what peers are told, for nodes behind a forwarded port or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are
     dialled for ever. `swarm` names topic, DHT and LAN service, so that two swarms in one place stay apart. `validate` sees every
     gossip message once and acts on what it accepts. `control` is where the kill switch's frames and records go; without it the node
-    offers no control stream and hears no control topic.
+    offers no control stream and hears no control topic. `control_swarm`, the id of the charter's swarm in hexadecimal, names that topic:
+    nodes of one name under different charters would else strike each other for orders that are none of theirs.
     """
 
     seed: bytes = field(repr=False)
@@ -86,6 +87,7 @@ class NetworkOptions:
     lan: bool = True
     dht: bool = True
     swarm: str = "private"
+    control_swarm: str = ""
     limits: NetworkLimits = field(default_factory=NetworkLimits)
     timing: NetworkTiming = field(default_factory=NetworkTiming)
 
