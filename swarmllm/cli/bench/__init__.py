@@ -59,9 +59,9 @@ async def _part(part: str, config: Config, quick: bool, say: Say) -> AsyncGenera
     say(f"making the expert {EXPERT} ready")
     model = await trio.to_thread.run_sync(expand, EXPERT, config.cache_dir)
     if part == "engine":
-        from swarmllm.cli.bench import engine
+        from swarmllm.cli.bench.engine import measure as measure_engine
 
-        found = engine.measure(model, config.cache_dir, quick, say)
+        found = measure_engine(model, config.cache_dir, quick, say)
     else:
         from swarmllm.cli.bench import transport
 

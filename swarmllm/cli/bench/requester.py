@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from statistics import median
 from typing import Final
@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.cli.bench.report import Measurement
-from swarmllm.core.events import Asked, Effect, Emit, Ended, GenerateOrder, Heard, PeerConnected, Received, Sampling, Send
-from swarmllm.core.node import Node, NodeConfig
+from swarmllm.core.events import Asked, Emit, Ended, GenerateOrder, Heard, PeerConnected, Received, Sampling, Send
+from swarmllm.core.node import Node, NodeConfig, NodeEffect
 from swarmllm.messages import FRAME_MAX, NO_CONTROL, CapacityRecord, PeerId, Score, Scores
 from swarmllm.wire.codec import EXPERT_REPLIES, decode
 from swarmllm.wire.framing import FrameReader, frame
@@ -98,7 +98,7 @@ def _answer(k: int, tokens: int, lists: list[list[bytes]]) -> list[float]:
         vocab_size=VOCABULARY,
     )
     now, took = 1.0, []
-    effects = node.handle(Asked(1, order), now)
+    effects: list[NodeEffect] = node.handle(Asked(1, order), now)
     readers = {peer: FrameReader(FRAME_MAX) for peer in peers}
     for position in range(tokens + 1):
         replies = [
@@ -120,7 +120,7 @@ def _answer(k: int, tokens: int, lists: list[list[bytes]]) -> list[float]:
     return took[1:]
 
 
-def _scores(effects: list[Effect]) -> Iterator[Send]:
+def _scores(effects: Sequence[NodeEffect]) -> Iterator[Send]:
     return (e for e in effects if isinstance(e, Send) and isinstance(e.message, Score))
 
 
