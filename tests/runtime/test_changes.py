@@ -1,0 +1,90 @@
+"""Laws of the agent's settings: a halt takes the last changes back, each once, and a damaged record sets nothing."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+
+from swarmllm.core.control_link import RevertChanges
+from swarmllm.core.journal import Setting
+from swarmllm.errors import LocalError
+from swarmllm.runtime.booting import boot
+from swarmllm.runtime.changes import JOURNAL_KEY, VALUES_KEY, Changes
+from swarmllm.testing.memory_halts import MemoryHalts
+from swarmllm.testing.memory_store import MemoryStore
+from swarmllm.testing.operators import Founders
+from tests.runtime.little_swarm import key
+
+K, EXTRA = Setting.EXPERTS_PER_TOKEN, Setting.EXPERTS_EXTRA
+WE = Founders("changes")
+
+
+def test_the_last_changes_are_taken_back_newest_first_and_only_once() -> None:
+    changes = Changes(MemoryStore())
+    for new in (4, 5, 6):
+        changes.apply(K, 3, new, at_ms=1)
+    changes.apply(EXTRA, 1, 2, at_ms=2)
+    assert [c.setting for c in changes.revert(3)] == [EXTRA, K, K]
+    assert (changes.value(K), changes.value(EXTRA)) == (4, 1)
+    assert changes.revert(3) == ()
+    assert changes.value(K) == 4
+
+
+def test_both_survive_a_restart() -> None:
+    store = MemoryStore()
+    before = Changes(store)
+    before.apply(K, 3, 5, at_ms=1)
+    before.apply(K, 3, 7, at_ms=2)
+    before.revert(1)
+    after = Changes(store)
+    assert after.value(K) == 5
+    assert [c.reverted for c in after.journal] == [False, True]
+    assert after.revert(1) == ()
+
+
+def test_a_value_out_of_bounds_changes_nothing() -> None:
+    changes = Changes(MemoryStore())
+    with pytest.raises(LocalError, match="EXPERTS_PER_TOKEN of 99"):
+        changes.apply(K, 3, 99, at_ms=1)
+    assert (changes.value(K), changes.journal) == (None, ())
+
+
+@pytest.mark.parametrize("name", [JOURNAL_KEY, VALUES_KEY])
+@pytest.mark.parametrize("data", [b"", b"junk", b"[[1, 99999]]", b'{"a": 1}', b"[[77, 1]]"])
+def test_a_damaged_record_is_an_error_or_sets_nothing(name: str, data: bytes) -> None:
+    store = MemoryStore()
+    store.save(name, data)
+    try:
+        changes = Changes(store)
+    except LocalError:
+        return
+    assert all(changes.value(setting) is None for setting in Setting)
+
+
+def test_a_halt_reverts_as_many_as_the_charter_says() -> None:
+    async def body() -> None:
+        changes = Changes(MemoryStore())
+        for new in (4, 5, 6, 7, 8):
+            changes.apply(K, 3, new, at_ms=new)
+        orders, _ = await boot(MemoryHalts(), key(1), WE.pin, random.Random(1), changes.revert)
+
+        async def settle() -> None:
+            while (event := await orders.save_next()) is not None:
+                for effect in orders.control.persisted(event.number, event.ok, trio.current_time()):
+                    orders.perform(effect)
+
+        # A pinned node waits for peers before it runs, and only a running node is halted by an order: 5 s alone are enough.
+        for effect in orders.control.timer(trio.current_time() + 6):
+            orders.perform(effect)
+        assert not orders.is_halted
+        _, effects = orders.control.import_record(WE.halt(), trio.current_time() + 6)
+        assert not any(isinstance(effect, RevertChanges) for effect in effects)  # Only when the halt itself is on disk.
+        for effect in effects:
+            orders.perform(effect)
+        assert changes.value(K) == 8
+        await settle()
+        assert changes.value(K) == 5
+
+    trio.run(body)
