@@ -43,6 +43,7 @@ from swarmllm.runtime.ports import GossipValidator
 log = logging.getLogger("swarmllm.net")
 
 RPC_BYTES_MAX: Final = 16 * 1024  # Fault 9. Thirty records fit.
+RPC_SEND_MAX: Final = 12 * 1024  # Of ours; the rest is for what the library puts round the messages.
 RPC_ITEMS_MAX: Final = 64  # Messages, subscriptions or control entries in one frame, each kind.
 PUBLISH_QUEUE_MAX: Final = 32  # Own records that wait to be published; a newer one is worth more, so the oldest goes.
 DELIVERIES_MAX: Final = 1_000  # Timestamps that the library collects for a mode that is off.
@@ -69,6 +70,11 @@ class _Router(GossipSub):  # type: ignore[misc]
         )
 
     def send_rpc(self, peer_id: Any, rpc: Any, priority: bool = False) -> None:
+        """The library answers a request for many messages with one frame, however long; our peers would strike us for it."""
+        for part in parts_of(rpc):
+            self._send_part(peer_id, part, priority)
+
+    def _send_part(self, peer_id: Any, rpc: Any, priority: bool) -> None:
         if any(self._is_control(message) for message in rpc.publish):
             priority = True
             rpcs = self.pubsub.peer_queues.get(peer_id)
@@ -299,3 +305,21 @@ class Gossip:
         if self._door is None or list(message.topicIDs) != [self.control_topic]:
             return False
         return self._door.heard(PeerId(forwarder.to_base58()), bytes(message.data))
+
+
+def parts_of(rpc: Any) -> list[Any]:
+    """The frame itself if it keeps to the bounds, else several whose messages are the same ones in the same order."""
+    if rpc.ByteSize() <= RPC_SEND_MAX and len(rpc.publish) <= RPC_ITEMS_MAX:
+        return [rpc]
+    rest = rpc_pb2.RPC()
+    rest.CopyFrom(rpc)
+    rest.ClearField("publish")
+    parts = [rest] if rest.ByteSize() else []
+    current = rpc_pb2.RPC()
+    for message in rpc.publish:
+        is_full = current.ByteSize() + message.ByteSize() > RPC_SEND_MAX or len(current.publish) == RPC_ITEMS_MAX
+        if current.publish and is_full:
+            parts.append(current)
+            current = rpc_pb2.RPC()
+        current.publish.add().CopyFrom(message)
+    return [*parts, current] if current.publish else parts
