@@ -1,5 +1,7 @@
 """Four equal nodes on this machine, as real as they get: processes of their own, with keys, data folders and experts of their own.
 
+They answer together, lose one in the middle of an answer and get it back, and are stopped by one operator (`demo_halt`).
+
 Every sentence that the demo says of itself is a check on what the processes reported or on the processes themselves; it exits 0 only
 if each of them held. Each wait ends by itself, and nothing that was started here outlives it.
 """
@@ -18,9 +20,11 @@ import psutil
 import trio
 
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
+from swarmllm.cli.demo_halt import halt_and_resume
 from swarmllm.cli.demo_view import DemoView, known
 from swarmllm.cli.experts import expand_bundled
 from swarmllm.cli.guard import run
+from swarmllm.cli.operators.ring import Ring
 from swarmllm.cli.output import people
 from swarmllm.cli.processes import Fleet, NodeProcess, is_alive, kill_all, open_fleet
 from swarmllm.cli.rounds import RoundTable, mean_bytes, uses
@@ -37,6 +41,7 @@ MEET_S: Final = 45.0
 DHT_S: Final = 20.0
 ANSWER_S: Final = 90.0
 NOTICE_S: Final = 15.0  # A killed process resets its connections at once; a silent peer is noticed after 6 s.
+FAREWELL_S: Final = 15.0  # Nobody waits for it but the check; on an idle machine it takes half a second.
 FIRST_PROMPT, FIRST_TOKENS = "It was a dark night, and the old man", 32
 SECOND_PROMPT, SECOND_TOKENS = "She looked out of the window and", 40
 KILL_AFTER: Final = 12  # Tokens of the second answer.
@@ -68,17 +73,26 @@ async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Flee
     experts = await expand_bundled(config.cache_dir, view.console if not view.as_json else None)
     cast = choose_cast(experts)
     swarm = f"demo-{secrets.token_hex(4)}"  # Apart from any other demo on this machine.
+    ring = Ring()
+    common = _flags(config, swarm, ring.write(folder / "charter"))
     async with open_fleet(folder) as fleet:
         fleets.append(fleet)
-        bootstrap = await _start(config, view, fleet, cast, swarm)
-        await _meet(view, fleet.nodes, bootstrap, swarm)
-        speaker, others = fleet.nodes[2], [n for n in fleet.nodes if n is not fleet.nodes[2]]
-        view.rounds = RoundTable({n.peer: f"{n.name[-1]} {e}" for n, e in zip(fleet.nodes, cast, strict=True)}, speaker.peer)
+        bootstrap = await _start(view, fleet, cast, common)
+        nodes = list(fleet.nodes)
+        await _meet(view, nodes, bootstrap, swarm)
+        speaker, others = nodes[2], [n for n in nodes if n is not nodes[2]]
+        columns = {n.peer: f"{n.name[-1]} {e}" for n, e in zip(nodes, cast, strict=True)}
+        view.rounds = RoundTable(columns, speaker.peer)
         await _first_answer(view, speaker)
-        workers = [worker for node in fleet.nodes for worker in node.workers()]
+        workers = [worker for node in nodes for worker in node.workers()]
         victim = await _second_answer(view, speaker, others)
-        await _survivors(view, [n for n in fleet.nodes if n is not victim], victim)
-        await _farewell(view, fleet, victim, workers)
+        place = nodes.index(victim)
+        await _survivors(view, [n for n in nodes if n is not victim], victim)
+        nodes[place] = await _comes_back(view, fleet, victim, nodes, [*common, "--model", f"demo:{cast[place]}"])
+        workers += nodes[place].workers()
+        view.rounds = RoundTable(columns, speaker.peer)
+        await halt_and_resume(view, nodes, ring)
+        await _farewell(view, fleet, nodes, workers)
     return 0 if view.summary(trio.current_time() - began) else 1
 
 
@@ -93,22 +107,16 @@ def choose_cast(bundled: Sequence[str]) -> list[str]:
 # --- coming to life ------------------------------------------------------------------------------------------------------------
 
 
-async def _start(config: Config, view: DemoView, fleet: Fleet, cast: Sequence[str], swarm: str) -> str:
+def _flags(config: Config, swarm: str, charter: Path) -> list[str]:
+    """What all nodes are told. The charter says who may halt them."""
+    flags = {"--swarm": swarm, "--charter": charter, "--cache-dir": config.cache_dir}
+    flags |= {"--listen": "127.0.0.1", "--port": 0, "--threads": 1}
+    return ["--no-lan", *(str(word) for flag in flags.items() for word in flag)]
+
+
+async def _start(view: DemoView, fleet: Fleet, cast: Sequence[str], common: Sequence[str]) -> str:
     """The first node is told nothing; the others are told its address, which is returned, and nothing else."""
     view.chapter("they start and find each other")
-    common = [
-        "--swarm",
-        swarm,
-        "--cache-dir",
-        str(config.cache_dir),
-        "--no-lan",
-        "--listen",
-        "127.0.0.1",
-        "--port",
-        "0",
-        "--threads",
-        "1",
-    ]
     with view.board(fleet.nodes, cast):
         first = await fleet.start("node 1", [*common, "--model", f"demo:{cast[0]}"])
         bootstrap = str((await first.wait_for("listening", START_S))["addrs"][0])
@@ -275,9 +283,28 @@ async def _survivors(view: DemoView, survivors: Sequence[NodeProcess], victim: N
     )
 
 
-async def _farewell(view: DemoView, fleet: Fleet, victim: NodeProcess, workers: Sequence[psutil.Process]) -> None:
-    """Stop the rest as Ctrl-C would, and see that no process of theirs is left, the killed node's worker included."""
-    codes = await fleet.leave([n for n in fleet.nodes if n is not victim])
+async def _comes_back(
+    view: DemoView, fleet: Fleet, victim: NodeProcess, nodes: Sequence[NodeProcess], arguments: Sequence[str]
+) -> NodeProcess:
+    """Start the killed node again: the same folder, and so the same identity. Who of the others it was told of does not matter."""
+    neighbour = next(n for n in nodes if n is not victim)
+    ready = neighbour.found("ready")
+    assert ready is not None
+    began = trio.current_time()
+    with view.waiting(f"{victim.name} is started again"):
+        back = await fleet.start(victim.name, [*arguments, "--peer", str(ready["invite"])])
+        await back.wait_for("ready", START_S)
+        for node in nodes:
+            for kind in ("peer", "expert"):
+                await _found_others(back if node is victim else node, kind)
+    detail = f"{victim.name} is process {back.pid} now, and all know each other again {trio.current_time() - began:.1f} s later"
+    view.checked("the_killed_node_is_back", back.peer == victim.peer and back.pid != victim.pid, detail)
+    return back
+
+
+async def _farewell(view: DemoView, fleet: Fleet, nodes: Sequence[NodeProcess], workers: Sequence[psutil.Process]) -> None:
+    """Stop all as Ctrl-C would, and see that no process of theirs is left, the killed node's worker included."""
+    codes = await fleet.leave(nodes, FAREWELL_S)
     view.checked(
         "clean_farewell", set(codes.values()) == {0}, "exit codes: " + ", ".join(f"{name} {code}" for name, code in codes.items())
     )

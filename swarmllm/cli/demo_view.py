@@ -19,9 +19,11 @@ from rich.text import Text
 from swarmllm.cli.output import print_record, short_peer
 from swarmllm.cli.processes import NodeProcess
 from swarmllm.cli.rounds import COLOURS, RoundTable, mean_bytes, uses
+from swarmllm.messages import Halt
 from swarmllm.runtime.records import Record
 
 WIDTH_MAX: Final = 100  # Wider lines are hard to read; the rows of rounds need 79.
+TAIL_CHARS: Final = 24  # Of an answer that was stopped.
 LEGEND: Final = (
     "  A column is a node: the bytes of its reply, and its weight in the mixture. All four are asked\n"
     "  and the first three count; a dot came later. A token has the colour of its weightiest expert.\n"
@@ -117,6 +119,27 @@ class DemoView:
             f"\n  [dim]{end['tokens']:.0f} tokens in {end['seconds']:.1f} s, {end['tokens_per_s']:.1f} tokens/s,"
             f" {mean_bytes(tokens, asking):.0f} bytes per expert and token[/]"
         )
+
+    def streamed(self, node: NodeProcess, record: Record) -> None:
+        """A record of one of several answers at once: for machines, with the node's name; people are told at the end."""
+        if self.as_json:
+            print_record(record | {"node": node.name})
+
+    def ordered(self, node: NodeProcess, order: Halt) -> None:
+        if self.as_json:
+            print_record({"event": "published", "type": "halt", "node": node.name, "key": order.key.hex(), "seq": order.seq})
+        self.say(f"  {node.name} is given an order to halt, signed by one operator", "bold red")
+
+    def stopped(self, answers: Sequence[tuple[NodeProcess, str, float, Record | None]]) -> None:
+        """For each node: its text, when its last token came (ms from the order), and its end."""
+        if self.as_json:
+            return
+        for i, (node, text, last_ms, end) in enumerate(answers):
+            line = Text(f"    {node.name} ", style=COLOURS[i % len(COLOURS)])
+            line.append(f"…{text[-TAIL_CHARS:]}".replace("\n", "⏎"), style="default")
+            when = f"{abs(last_ms):.0f} ms {'after' if last_ms > 0 else 'before'} it"
+            line.append(f"  ✋ {end['reason'] if end is not None else 'not ended'}, last token {when}", style="dim")
+            self.console.print(line, no_wrap=True)
 
     def summary(self, seconds: float) -> bool:
         ok = bool(self._checks) and all(passed for _, passed, _ in self._checks)

@@ -133,9 +133,10 @@ class Fleet:
         self.nodes: list[NodeProcess] = []
 
     async def start(self, name: str, arguments: Sequence[str]) -> NodeProcess:
-        """Start `swarmllm join --json` with its own data folder; returns at once."""
+        """Start `swarmllm join --json` with its own data folder; returns at once. The same name again is the same folder: a node that
+        comes back."""
         folder = self._folder / name.replace(" ", "-")
-        folder.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700, exist_ok=True)
         log = folder / "log"
         command = [sys.executable, "-m", "swarmllm", "join", "--json", "--until-eof", "--data-dir", str(folder), *arguments]
         with log.open("wb") as err:
@@ -158,12 +159,12 @@ class Fleet:
             node.send(signal.SIGCONT)
             node.send(signal.SIGKILL)
 
-    async def leave(self, nodes: Sequence[NodeProcess]) -> dict[str, int | None]:
+    async def leave(self, nodes: Sequence[NodeProcess], patience_s: float = LEAVE_S) -> dict[str, int | None]:
         """Ask nodes to leave, as Ctrl-C would; exit codes by name, None for those that had to be killed."""
         for node in nodes:
             node.send(signal.SIGCONT)
             node.send(signal.SIGTERM)
-        with trio.move_on_after(LEAVE_S):
+        with trio.move_on_after(patience_s):
             for node in nodes:
                 await node.process.wait()
         codes = {node.name: node.process.returncode for node in nodes}

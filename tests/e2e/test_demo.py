@@ -30,6 +30,14 @@ CHECKS = {
     "killed_in_the_middle",
     "second_answer_is_whole",
     "the_others_noticed",
+    "the_killed_node_is_back",
+    "forged_halt_does_nothing",
+    "halt_stops_every_node",
+    "no_token_after_the_halt",
+    "one_resume_signature_is_refused",
+    "two_resume",
+    "replayed_halt_does_nothing",
+    "an_answer_afterwards",
     "clean_farewell",
     "nothing_left_running",
 }
@@ -88,10 +96,24 @@ def test_the_killed_expert_has_no_part_in_what_came_after(shown: Finished) -> No
     (killed,) = of(records, "killed")
     at = records.index(killed)
     before = [t for t in of(records[:at], "token") if any(u["peer"] == killed["peer"] for u in t["experts"])]
-    last = of(records[at:], "token")[-5:]
+    last = [t for t in of(records[at:], "token") if "node" not in t][-5:]  # Several nodes write later, when it is back.
     assert before
     assert last
     assert not any(u["peer"] == killed["peer"] for t in last for u in t["experts"])
+
+
+def test_every_running_answer_ends_with_the_halt_and_nothing_comes_a_second_later(shown: Finished) -> None:
+    records = shown.records()
+    (published,) = of(records, "published")
+    ends = [end for end in of(records, "end") if end["reason"] == "halted"]
+    assert sorted(end["node"] for end in ends) == [f"node {i}" for i in range(1, 5)]
+    assert all(end["tokens"] > 0 and "halted by key" in end["error"] for end in ends)
+    halted = [t for t in of(records, "token") if "node" in t and t["time"] <= max(end["time"] for end in ends)]
+    assert {t["node"] for t in halted} == {end["node"] for end in ends}
+    assert published["seq"] > 0
+    afterwards = of(records, "end")[-1]
+    assert afterwards["reason"] in {"length", "eos"}
+    assert afterwards["node"] == "node 1"
 
 
 def test_an_interrupted_demo_leaves_no_process_behind(home: Path) -> None:

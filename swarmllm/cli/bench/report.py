@@ -10,7 +10,7 @@ from rich.table import Table
 
 from swarmllm.cli.output import print_record
 
-BETTER: Final = {"tokens/s": "more", "bytes": "less", "ms": "less"}
+BETTER: Final = {"tokens/s": "more", "bytes": "less", "ms": "less", "tokens": "less", "nodes": "less"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Measurement:
     @property
     def ratio(self) -> float:
         """How much of what is possible was reached, 1 at best."""
+        if self.value == self.ceiling:
+            return 1.0
         least, most = sorted((self.value, self.ceiling))
         above = self.value > self.ceiling if BETTER[self.unit] == "more" else self.value < self.ceiling
         ratio = least / most if most > 0 else 0.0

@@ -1,0 +1,185 @@
+"""One halt and its resume: published through one node's socket as an operator does, timed at every node, and lifted again.
+
+The clock starts just before the order goes to the publisher's socket. It stops, for each node, in the call that sets its flag, and for
+tokens when the last one is read by whoever asked for it, or the last score is sent. Whatever comes between the order and the resume is
+looked at, however late.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from swarmllm.cli.bench.halt_swarm import Host, Scenario, Swarm, now
+from swarmllm.cli.operators.publishing import hand_over
+from swarmllm.errors import LocalError
+from swarmllm.runtime.records import Record
+
+HALT_S: Final = 20.0  # Twenty times what is promised; a node that takes longer counts as one that missed the order.
+RUN_S: Final = 90.0  # For all to run again: lost frames are asked for again after up to 10 s.
+TOKEN_S: Final = 30.0
+ACKS_S: Final = 10.0
+LOOK_S: Final = 1.5  # How long after the order tokens are looked for at least.
+LATE_S: Final = 1.0
+FREEZE_S: Final = 0.3  # Stopped for so long before the order goes out.
+THAWED_S: Final = 0.5  # How long after the last flag the tokens of thawed nodes are looked for.
+PACE_S: Final = 1.2  # From order to order: more would exceed the 8 control frames per second that a peer has.
+IDLE_S: Final = 2.0
+
+
+@dataclass
+class Cycle:
+    """Milliseconds from publication; CPU times are sums over all nodes.
+
+    `flags`: of each node that was awake and halted; `missed` ones did not in time. `last_tokens`: of each awake node (0: none after
+    publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag of each
+    frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT.
+    """
+
+    index: int
+    by: str
+    flags: list[float] = field(default_factory=list)
+    missed: int = 0
+    last_tokens: list[float] = field(default_factory=list)
+    late: int = 0
+    thawed: list[float] = field(default_factory=list)
+    thawed_tokens: int = 0
+    on_disk_ms: float = 0.0
+    acknowledged: int = 0
+    resumed_ms: float = 0.0
+    tokens: int = 0
+    pooled: int = 0
+    cpu_to_flag_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def record(self, scenario: Scenario, nodes: int) -> Record:
+        return {
+            "event": "halt",
+            "scenario": scenario.name,
+            "nodes": nodes,
+            "index": self.index,
+            "by": self.by,
+            "flag_ms": [round(one, 1) for one in self.flags],
+            "missed": self.missed,
+            "last_token_ms": round(max(self.last_tokens, default=0.0), 1),
+            "late_tokens": self.late,
+            "thawed_ms": [round(one, 1) for one in self.thawed],
+            "thawed_tokens": self.thawed_tokens,
+            "on_disk_ms": round(self.on_disk_ms, 1),
+            "resumed_ms": round(self.resumed_ms, 1),
+            "tokens": self.tokens,
+            "cpu_to_flag_ms": round(1000 * self.cpu_to_flag_s, 2),
+            "cpu_ms": round(1000 * self.cpu_s, 2),
+        }
+
+
+async def idle_rate(swarm: Swarm) -> float:
+    """Seconds of CPU time per second that all nodes together take while nobody asks for anything."""
+    await swarm.each(_mark)
+    began_at = now()
+    await trio.sleep(IDLE_S)
+    reports = await swarm.reports()
+    return sum(float(report["cpu_s"]) for report in reports.values()) / (now() - began_at)
+
+
+async def stream(swarm: Swarm) -> None:
+    """Let every node write an answer, for as long as it may. LocalError if one cannot."""
+    await swarm.each(_order_stream)
+    if dumb := await swarm.wait(lambda host: "token" in host.events, TOKEN_S + RUN_S):
+        raise LocalError(
+            f"{dumb[0].name} and {len(dumb) - 1} more wrote no token within {TOKEN_S + RUN_S:.0f} s; try --nodes with fewer"
+        )
+
+
+async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float) -> Cycle:
+    hosts = swarm.hosts
+    publisher = hosts[index % len(hosts)]
+    frozen = swarm.rng.sample([h for h in hosts if h is not publisher], round(scenario.frozen * len(hosts)))
+    awake = [host for host in hosts if host not in frozen]
+    cycle = Cycle(index, publisher.name)
+    await swarm.each(_mark)
+    marked_at = now()
+    if frozen:
+        for host in frozen:
+            host.signal(signal.SIGSTOP)
+        await trio.sleep(FREEZE_S)
+    order, data = swarm.ring.halt()
+    async with trio.open_nursery() as nursery:
+        published_at = now()
+        nursery.start_soon(_publish, publisher.folder, data, cycle)
+        missed = await swarm.wait(lambda host: host.at("halted") > published_at, HALT_S, awake)
+    cycle.missed += len(missed)
+    cycle.flags = [1000 * (host.at("halted") - published_at) for host in awake if host not in missed]
+    if scenario.streaming:
+        await trio.sleep(max(0.0, published_at + LOOK_S - now()))
+    thawed_at = now()
+    await _thaw(swarm, frozen, thawed_at, cycle)
+    window_s = now() - marked_at
+    reports = await swarm.reports()
+    _count(cycle, awake, reports, published_at)
+    cycle.cpu_s -= idle_cpu * window_s
+    cycle.thawed_tokens = sum(_after(reports[host.name], thawed_at) for host in frozen)
+    await _resume(swarm, scenario, cycle, swarm.ring.resume(order), hosts[(index + 1) % len(hosts)])
+    await trio.sleep(max(0.0, published_at + PACE_S - now()))
+    return cycle
+
+
+async def _mark(host: Host) -> None:
+    await host.ask("mark", "marked")
+
+
+async def _order_stream(host: Host) -> None:
+    await host.order("stream", on=True)
+
+
+async def _publish(folder: Path, data: bytes, cycle: Cycle) -> None:
+    delivery = await hand_over(folder, [data], ACKS_S, as_json=False)
+    if delivery.refused:
+        raise LocalError(f"{cycle.by} refused the order: {delivery.refused[0]}")
+    cycle.on_disk_ms, cycle.acknowledged = delivery.ms, delivery.acknowledged
+
+
+async def _thaw(swarm: Swarm, frozen: Sequence[Host], thawed_at: float, cycle: Cycle) -> None:
+    if not frozen:
+        return
+    for host in frozen:
+        host.signal(signal.SIGCONT)
+    missed = await swarm.wait(lambda host: host.at("halted") > thawed_at, HALT_S, frozen)
+    cycle.missed += len(missed)
+    cycle.thawed = [1000 * (host.at("halted") - thawed_at) for host in frozen if host not in missed]
+    await trio.sleep(THAWED_S)
+
+
+def _after(report: Record, moment: float) -> int:
+    return sum(at > moment for at in (*report["tokens"], *report["scores"]))
+
+
+def _count(cycle: Cycle, awake: Sequence[Host], reports: dict[str, Record], published_at: float) -> None:
+    for host in awake:
+        report = reports[host.name]
+        last = max((*report["tokens"], *report["scores"]), default=published_at)
+        cycle.last_tokens.append(max(0.0, 1000 * (last - published_at)))
+        cycle.late += _after(report, published_at + LATE_S)
+    for report in reports.values():
+        cycle.tokens += len(report["tokens"])
+        cycle.pooled += int(report["pooled"])
+        cycle.cpu_to_flag_s += float(report["cpu_to_flag_s"])
+        cycle.cpu_s += float(report["cpu_s"])
+
+
+async def _resume(swarm: Swarm, scenario: Scenario, cycle: Cycle, data: bytes, through: Host) -> None:
+    """With both signatures. LocalError if not all run again in time."""
+    began_at = now()
+    delivery = await hand_over(through.folder, [data], 0.0, as_json=False)
+    if delivery.refused:
+        raise LocalError(f"{through.name} refused the resume: {delivery.refused[0]}")
+    if halted := await swarm.wait(lambda host: host.at("running") > began_at, RUN_S):
+        raise LocalError(f"{halted[0].name} and {len(halted) - 1} more did not resume within {RUN_S:.0f} s")
+    cycle.resumed_ms = 1000 * (max(host.at("running") for host in swarm.hosts) - began_at)
+    if scenario.streaming:
+        await swarm.wait(lambda host: host.at("token") > began_at, TOKEN_S)

@@ -1,0 +1,155 @@
+"""From halts to measurements: percentiles over all nodes and halts, what was to be reached, and what this machine's cores allow.
+
+The least that is possible is told beside each time: the CPU time that all nodes together need to set their flags, spread over all cores
+without a pause. On a machine for each node the same work would take one node's share of it, and the distance between them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Final
+
+from rich.table import Table
+
+from swarmllm.cli.bench.halt_cycle import Cycle
+from swarmllm.cli.bench.halt_swarm import Scenario
+from swarmllm.cli.bench.report import Measurement
+from swarmllm.cli.operators.drill import summary
+
+P99_GOAL_MS: Final = 600.0
+MAX_GOAL_MS: Final = 1_000.0
+GOALS: Final = {"p99": P99_GOAL_MS, "max": MAX_GOAL_MS}
+
+
+@dataclass
+class Result:
+    """What was measured of one swarm in one scenario so far."""
+
+    scenario: Scenario
+    nodes: int
+    neighbours: float = 0.0
+    idle_cpu: float = 0.0  # Cores that all nodes together take at rest.
+    cycles: list[Cycle] = field(default_factory=list)
+    flooded: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def cpu_to_flag_ms(self) -> float:
+        """Of one node (mean) at one halt (median): from just before publication to its flag."""
+        return 1000 * median(cycle.cpu_to_flag_s for cycle in self.cycles) / self.nodes
+
+    @property
+    def cpu_ms(self) -> float:
+        """The same without what it takes at rest, until the disk, relays and acknowledgements are done, too."""
+        return 1000 * median(cycle.cpu_s for cycle in self.cycles) / self.nodes
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def measurements(result: Result, plain: Result | None) -> list[Measurement]:
+    """`plain`: a swarm without streams, whose CPU time is the halt's alone. None while there is none: then its own counts."""
+    if not result.cycles:
+        return []
+    scenario, cycles = result.scenario, result.cycles
+    parameters = {"scenario": scenario.name, "nodes": result.nodes, "halts": len(cycles)}
+    basis = plain if plain is not None and plain.cycles else result
+    least_ms = result.nodes * basis.cpu_to_flag_ms / cores()
+    found: list[Measurement] = []
+
+    def times(name: str, values: Sequence[float], least: float, goals: dict[str, float]) -> None:
+        for what, value in (summary(values) if values else {}).items():
+            found.append(Measurement(name, value, "ms", least, parameters | {"of": what}, goals.get(what), _details(result)))
+
+    times("halt: order to flag, each node", [ms for cycle in cycles for ms in cycle.flags], least_ms, GOALS)
+    times("halt: order to the last flag", [max(cycle.flags, default=0.0) for cycle in cycles], least_ms, {})
+    if scenario.streaming:
+        times("halt: order to last token, each node", [ms for cycle in cycles for ms in cycle.last_tokens], least_ms, GOALS)
+        late = sum(cycle.late for cycle in cycles)
+        found.append(Measurement("halt: tokens and scores after 1 s", late, "tokens", 0.0, parameters, 0.0))
+    if scenario.frozen:
+        times("halt: SIGCONT to flag, each node", [ms for cycle in cycles for ms in cycle.thawed], least_ms, {"max": MAX_GOAL_MS})
+        after = sum(cycle.thawed_tokens for cycle in cycles)
+        found.append(Measurement("halt: tokens and scores after SIGCONT", after, "tokens", 0.0, parameters, 0.0))
+    found.append(Measurement("halt: nodes that missed it", sum(c.missed for c in cycles), "nodes", 0.0, parameters, 0.0))
+    times("halt: order to all neighbours' disks", [cycle.on_disk_ms for cycle in cycles], least_ms, {})
+    times("resume: to the last node", [cycle.resumed_ms for cycle in cycles], least_ms, {})
+    if not scenario.streaming:
+        found += _cpu(result, parameters)
+    return found
+
+
+def _cpu(result: Result, parameters: dict[str, object]) -> list[Measurement]:
+    """What a halt costs without any other load, and so the part of a time that is this machine's few cores."""
+    of = {"of": "p50"}
+    return [
+        Measurement("CPU time of a node to its flag", result.cpu_to_flag_ms, "ms", result.cpu_to_flag_ms, parameters | of),
+        Measurement("CPU time of a node for a halt", result.cpu_ms, "ms", result.cpu_to_flag_ms, parameters | of),
+    ]
+
+
+def _details(result: Result) -> dict[str, object]:
+    tokens, pooled = sum(c.tokens for c in result.cycles), sum(c.pooled for c in result.cycles)
+    return {
+        "cores": cores(),
+        "neighbours": round(result.neighbours, 1),
+        "idle_cores": round(result.idle_cpu, 3),
+        "cpu_per_halt_and_node_ms": round(result.cpu_ms, 2),
+        "cpu_to_flag_per_node_ms": round(result.cpu_to_flag_ms, 2),
+        "tokens_seen": tokens,
+        "experts_per_token": round(pooled / tokens, 2) if tokens else 0.0,
+        "flooders_sent": result.flooded,
+    }
+
+
+def table(found: Sequence[Measurement]) -> Table:
+    """One row for each thing that was measured in a scenario, its p50, p99 and max beside each other."""
+    shown = Table(title="halts, in milliseconds unless it says otherwise", title_justify="left", pad_edge=False)
+    shown.add_column("what")
+    for heading in ("p50", "p99", "max", "least"):
+        shown.add_column(heading, justify="right")
+    shown.add_column("goal")
+    rows: dict[tuple[object, ...], list[Measurement]] = {}
+    for one in found:
+        of = one.parameters
+        rows.setdefault((of["scenario"], of["nodes"], of["halts"], one.name), []).append(one)
+    last: tuple[object, ...] = ()
+    for (scenario, nodes, halts, name), ones in rows.items():
+        if (scenario, nodes) != last:
+            shown.add_section()
+            shown.add_row(f"[bold]{scenario}[/]: {nodes} nodes, {halts} halts")
+            last = (scenario, nodes)
+        values = {str(one.parameters.get("of", "all")): one for one in ones}
+        cells = [_cell(values.get(of)) for of in ("p50", "p99", "max")]
+        if not any(cells):
+            cells[0] = _cell(values["all"])
+        goals = [f"{of} {_goal(one)}" for of, one in values.items() if one.goal is not None]
+        shown.add_row(f"  {name}", *cells, f"{ones[0].ceiling:.0f}", ", ".join(goals))
+    return shown
+
+
+def _cell(one: Measurement | None) -> str:
+    if one is None:
+        return ""
+    return f"{one.value:.1f}" if one.unit == "ms" and one.value < 10 else f"{one.value:.0f}"
+
+
+def _goal(one: Measurement) -> str:
+    colour, verdict = ("green", "reached") if one.reached else ("red", "missed")
+    return f"[{colour}]≤ {one.goal:.0f} {verdict}[/]"
+
+
+def sentences(results: Sequence[Result]) -> list[str]:
+    """What the figures owe to this machine, for people."""
+    plain = [result for result in results if not result.scenario.streaming and result.cycles]
+    found = []
+    for result in plain:
+        whole_ms = result.nodes * result.cpu_to_flag_ms / cores()
+        found.append(
+            f"{result.nodes} nodes on {cores()} cores: {result.cpu_to_flag_ms:.1f} ms of CPU time per node until its flag is set, so"
+            f" {whole_ms:.0f} ms if the cores did nothing else; {result.cpu_ms:.1f} ms per node until everything is told and on disk."
+        )
+    return found

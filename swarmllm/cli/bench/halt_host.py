@@ -1,0 +1,342 @@
+"""One node of the halting swarm, in a process of its own: everything is real but the model.
+
+The composition root, driver, kill switch, its two files (flushed to the disk), libp2p over loopback TCP: as in any node. Scripted are the
+engine (distributions drawn from a seed, at once, no worker process and so no lease) and the vocabulary; the answers that stream through
+them take the real control path. The node is told its neighbours and dials nobody else, for in a swarm that is small enough for one machine
+everybody would otherwise be connected to everybody.
+
+Capacity records go out every 9 s instead of every 3, and only from some nodes: what every node costs every other one grows with the square
+of their number, and a machine that carries all of them would do nothing else.
+
+It stamps what happens on the monotonic clock, which all processes of one machine share: when the flag is set (in the very call), when
+tokens are read and scores are sent. Its parent asks for these over a socket; a parent that is gone takes the process along.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import random
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Final
+
+import trio
+
+from swarmllm.adapters.keyfile import KeyFile
+from swarmllm.adapters.libp2p import open_network
+from swarmllm.adapters.libp2p.network import Libp2pNetwork
+from swarmllm.assembly import Parts, configure, network_options, open_node
+from swarmllm.core.events import NetworkInput
+from swarmllm.errors import SwarmError
+from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.control_socket import Lines, format_line, parse_line
+from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.generation import Piece, Wish
+from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.ports import Network
+from swarmllm.runtime.records import Record
+from swarmllm.testing.proxy import Link, Proxy, open_proxy
+from swarmllm.testing.scripted_engine import ScriptedEngine
+from swarmllm.testing.scripted_model import ScriptedModel
+from swarmllm.testing.scripted_text import ScriptedText
+from swarmllm.wire.codec import decode
+
+PROMPT: Final = "a text that goes on"
+K: Final = 3
+LONG: Final = 3_500  # Tokens: the scripted context holds 4,096.
+SETTLE_S: Final = 0.3  # After a resume, before the next answer begins: its experts have then agreed on it, too.
+STAMPS_MAX: Final = 8_192  # Tokens and scores of one halt; on any machine far fewer.
+LINE_BYTES_MAX: Final = 1 << 20
+EVENTS_MAX: Final = 256
+RECORD_EVERY_S: Final = (
+    9.0  # Nodes say more often what they offer; on one machine the gossip of many nodes alone would fill its cores.
+)
+MODELS: Final = 8  # Different ones; replicas among many nodes are as usual.
+PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HostPlan:
+    """`neighbours` are multiaddrs with peer ids. `front`, if it is not 0, is the port that others dial: a proxy with `link` between it
+    and the node's own `port`, which resets all its connections at random every `reset_every_s` on average (0: never). `drops`: control
+    records are obeyed, and passed on to nobody. `offers`: its expert is made known, which otherwise only this node asks."""
+
+    number: int
+    folder: str
+    charter: str
+    swarm: str
+    port: int
+    neighbours: tuple[str, ...]
+    front: int = 0
+    link: Link = field(default_factory=Link)
+    reset_every_s: float = 0.0
+    drops: bool = False
+    offers: bool = True
+
+
+def model_of(number: int) -> ScriptedModel:
+    return ScriptedModel(f"scripted-{number % MODELS}", 1 + number % MODELS)
+
+
+def live(plan: HostPlan, line: socket.socket) -> None:
+    """The process: a node until the other end of `line` closes."""
+    die_with_parent()
+    trio.run(_live, plan, line)
+
+
+def die_with_parent() -> None:
+    """Ctrl-C is for the parent to decide, and its end is ours: the kernel sees to that even if we are stopped."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@dataclass
+class Log:
+    """What happened, and when (s of the monotonic clock)."""
+
+    running: bool = False
+    streaming: bool = False
+    told: bool = False  # Of the first token since the start.
+    halted_at: float = 0.0
+    cpu_at_mark: float = 0.0
+    cpu_at_halt: float = 0.0
+    pooled: int = 0
+    tokens: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
+    scores: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
+    changed: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self.sender, self.receiver = trio.open_memory_channel[Record](EVENTS_MAX)
+
+    def tell(self, **record: Any) -> None:
+        self.sender.send_nowait(record)
+
+    def flag(self, running: bool) -> None:
+        """The stop flag has just been set or cleared."""
+        now, cpu = time.monotonic(), time.process_time()
+        if running != self.running:
+            self.running, self.told = running, False
+            if not running:
+                self.halted_at, self.cpu_at_halt = now, cpu
+            self.tell(event="running" if running else "halted", at=now)
+            self.wake()
+
+    def token(self, pooled: int) -> None:
+        self.tokens.append(time.monotonic())
+        self.pooled += pooled
+        if not self.told and self.running:
+            self.told = True
+            self.tell(event="token", at=self.tokens[-1])
+
+    def mark(self) -> None:
+        """Everything that is counted is counted from here."""
+        self.tokens.clear()
+        self.scores.clear()
+        self.pooled = 0
+        self.cpu_at_mark = self.cpu_at_halt = time.process_time()
+
+    def report(self, local: LocalNode) -> Record:
+        return {
+            "tokens": list(self.tokens),
+            "scores": list(self.scores),
+            "pooled": self.pooled,
+            "halted_at": self.halted_at,
+            "cpu_to_flag_s": self.cpu_at_halt - self.cpu_at_mark,
+            "cpu_s": time.process_time() - self.cpu_at_mark,
+            "peers": len(local.view().peers),
+        }
+
+    def wake(self) -> None:
+        before, self.changed = self.changed, trio.Event()
+        before.set()
+
+
+class WatchedEngine(ScriptedEngine):
+    """`stop` is called in the same breath in which the flag is set."""
+
+    def __init__(self, model: ScriptedModel, log: Log) -> None:
+        super().__init__(model, service_s=0.0)
+        self._log = log
+
+    def stop(self) -> None:
+        self._log.flag(False)
+        super().stop()
+
+    def resume(self) -> None:
+        super().resume()
+        self._log.flag(True)
+
+
+class Fence:
+    """The real network, which dials only the neighbours that it was given, publishes less often, and whose sent scores are stamped.
+    With `drops` no control record leaves it."""
+
+    def __init__(self, inner: Libp2pNetwork, log: Log, plan: HostPlan) -> None:
+        self._inner, self._log, self._drops, self._offers = inner, log, plan.drops, plan.offers
+        self._published_at = -RECORD_EVERY_S
+
+    @property
+    def peer(self) -> PeerId:
+        return self._inner.peer
+
+    @property
+    def addrs(self) -> tuple[str, ...]:
+        return self._inner.addrs
+
+    @property
+    def inputs(self) -> trio.MemoryReceiveChannel[NetworkInput]:
+        return self._inner.inputs
+
+    def send(self, peer: PeerId, message: ExpertMessage) -> None:
+        if isinstance(message, Scores):
+            self._log.scores.append(time.monotonic())
+        self._inner.send(peer, message)
+
+    def publish(self, data: bytes) -> None:
+        if self._offers and time.monotonic() >= self._published_at + RECORD_EVERY_S:
+            self._published_at = time.monotonic()
+            self._inner.publish(data)
+
+    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
+        if not (self._drops and is_records(frame)):
+            self._inner.tell(peer, frame, is_live=is_live)
+
+    def publish_control(self, record: bytes) -> None:
+        if not self._drops:
+            self._inner.publish_control(record)
+
+    def end_streams(self, message: Halted) -> None:
+        self._inner.end_streams(message)
+
+    def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        """Not beyond the neighbours; the network keeps those connected by itself."""
+
+    def hang_up(self, peer: PeerId, reason: str) -> None:
+        self._inner.hang_up(peer, reason)
+
+    def penalise(self, peer: PeerId, reason: str) -> None:
+        self._inner.penalise(peer, reason)
+
+    def advertise(self, key: bytes, record: bytes) -> None:
+        self._inner.advertise(key, record)
+
+    def look_up(self, key: bytes) -> None:
+        self._inner.look_up(key)
+
+
+def is_records(frame: bytes) -> bool:
+    """Whether one of our own control frames carries records; others are digests, vectors and acknowledgements."""
+    try:
+        decode(frame, (Records,))
+    except SwarmError:
+        return False
+    return True
+
+
+class Silent:
+    """`runtime.ports.ControlDoor` of a node that obeys what it hears by gossip, and lets none of it through."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.opened, self.closed, self.received = driver.opened, driver.closed, driver.received
+        self._driver = driver
+
+    def heard(self, forwarder: PeerId, data: bytes) -> bool:
+        self._driver.heard(forwarder, data)
+        return False
+
+
+@asynccontextmanager
+async def _network(plan: HostPlan, config: Config, log: Log, keyring: KeyFile, driver: Driver) -> AsyncIterator[Network]:
+    options = replace(network_options(config, keyring, driver), dht=False)
+    if plan.drops:
+        options = replace(options, control=Silent(driver))
+    async with open_network(options) as inner:
+        yield Fence(inner, log, plan)
+
+
+async def _live(plan: HostPlan, line: socket.socket) -> None:
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(line))
+    log = Log()
+    announce = (f"/ip4/127.0.0.1/tcp/{plan.front}",) if plan.front else ()
+    config = configure(
+        data_dir=plan.folder,
+        swarm=plan.swarm,
+        charter=plan.charter,
+        model="none",
+        listen_host="127.0.0.1",
+        port=plan.port,
+        peers=plan.neighbours,
+        announce=announce,
+        lan=False,
+    )
+    parts = Parts(
+        engine=WatchedEngine(model_of(plan.number), log),
+        text=ScriptedText(stop_tokens=frozenset()),
+        network=partial(_network, plan, config, log),
+    )
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        stack.callback(nursery.cancel_scope.cancel)
+        if plan.front:
+            proxy = await stack.enter_async_context(
+                open_proxy("127.0.0.1", plan.port, plan.link, port=plan.front, seed=plan.number)
+            )
+            nursery.start_soon(_reset, proxy, plan)
+        local = await stack.enter_async_context(open_node(config, parts=parts))
+        nursery.start_soon(_tell, stream, log)
+        nursery.start_soon(_write, local, log, plan.number)
+        log.tell(event="ready", peer=local.peer)
+        await _obey(stream, local, log)
+
+
+async def _reset(proxy: Proxy, plan: HostPlan) -> None:
+    rng = random.Random(plan.number)
+    while plan.reset_every_s:
+        await trio.sleep(rng.expovariate(1 / plan.reset_every_s))
+        proxy.reset()
+
+
+async def _tell(stream: trio.SocketStream, log: Log) -> None:
+    async for record in log.receiver:
+        await stream.send_all(format_line(record))
+
+
+async def _obey(stream: trio.SocketStream, local: LocalNode, log: Log) -> None:
+    """The parent's wishes, until it is gone."""
+    lines = Lines(stream, LINE_BYTES_MAX)
+    while (line := await lines.next()) is not None:
+        wish = parse_line(line)
+        match wish["op"]:
+            case "mark":
+                log.mark()
+                log.tell(event="marked")
+            case "report":
+                log.tell(event="report", **log.report(local))
+            case "stream":
+                log.streaming = bool(wish["on"])
+                log.wake()
+
+
+async def _write(local: LocalNode, log: Log, seed: int) -> None:
+    """One answer after the other for as long as they are wanted and allowed."""
+    while True:
+        while not (log.streaming and log.running):
+            await log.changed.wait()
+        await trio.sleep(SETTLE_S)
+        wish = Wish(PROMPT, k=K, extra=1, max_tokens=LONG, seed=seed)
+        try:
+            async with local.answer(wish) as answer:
+                while log.streaming and (part := await answer.next_part()) is not None:
+                    if isinstance(part, Piece):
+                        log.token(0 if part.chosen is None else part.chosen.k)
+        except SwarmError:
+            continue  # No expert to be had just now; the pause above is before the next attempt, too.

@@ -1,0 +1,355 @@
+"""The swarm that is halted, seen from the program that halts it: processes, who knows whom, and one halt with its resume.
+
+Every node is a process, so that one can be frozen, has its own lock on the interpreter, and gets its own share of the processor. They are
+forked from one that has imported everything already (multiprocessing's fork server): 50 interpreters that import libp2p would take a minute
+and 5 GB. However this program ends, they end with it.
+
+Who knows whom: a ring, so that the swarm is in one piece, and some random neighbours each. Nobody is told of anybody else.
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import random
+import secrets
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from swarmllm.adapters.datadir import DataDir, make_folder
+from swarmllm.adapters.keyfile import load_or_create_key
+from swarmllm.cli.bench.halt_flooder import FloodPlan, flood
+from swarmllm.cli.bench.halt_host import LINE_BYTES_MAX, HostPlan, live
+from swarmllm.cli.operators.ring import Ring
+from swarmllm.errors import LocalError
+from swarmllm.runtime.control_socket import Lines, format_line, parse_line
+from swarmllm.runtime.records import Record
+from swarmllm.testing.proxy import Link
+
+RANDOM_NEIGHBOURS: Final = 3  # That a node dials, beside the next one of the ring; so each has about eight in all.
+EXPERTS_MAX: Final = 12  # Nodes that say what they offer; the others ask them, and their own.
+FLOODER_TARGETS: Final = 12
+STARTING_MAX: Final = 4  # At once: those that run already must not starve meanwhile.
+START_S: Final = 60.0
+START_EACH_S: Final = 4.0  # And for each node: they share this machine's cores.
+PRELOADED: Final = ("swarmllm.cli.bench.halt_host", "swarmllm.cli.bench.halt_flooder")
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What the swarm goes through. `frozen` and `droppers` are shares of the nodes; `link` lies in front of every node."""
+
+    name: str
+    streaming: bool = False
+    flooders: int = 0
+    frozen: float = 0.0
+    droppers: float = 0.0
+    link: Link | None = None
+    reset_every_s: float = 0.0
+
+
+SCENARIOS: Final = {
+    found.name: found
+    for found in (
+        Scenario("plain"),
+        Scenario("streaming", streaming=True),
+        Scenario("flood", streaming=True, flooders=4),
+        Scenario("frozen", streaming=True, frozen=0.2),
+        Scenario("droppers", streaming=True, droppers=0.3),
+        # A log-normal factor of sigma 0.45 on 100 ms: two thirds of all chunks take 64 to 157 ms.
+        Scenario("slow", streaming=True, link=Link(0.1, 0.45), reset_every_s=30.0),
+    )
+}
+
+
+class Host:
+    """One process, and the last that it told. All times are of the monotonic clock, which is one for the whole machine."""
+
+    def __init__(self, name: str, folder: Path, process: BaseProcess, stream: trio.SocketStream) -> None:
+        self.name, self.folder, self.process, self._stream = name, folder, process, stream
+        self.events: dict[str, Record] = {}
+        self.ended = False
+        self.changed = trio.Event()
+
+    def at(self, event: str) -> float:
+        """When it last happened; minus infinity if it never did."""
+        return float(self.events[event]["at"]) if event in self.events else -math.inf
+
+    async def read(self) -> None:
+        lines = Lines(self._stream, LINE_BYTES_MAX)
+        try:
+            while (line := await lines.next()) is not None:
+                record = parse_line(line)
+                self.events[record["event"]] = record
+                self._wake()
+        except trio.ClosedResourceError:
+            pass  # Closed by us, at the end.
+        self.ended = True
+        self._wake()
+
+    async def ask(self, op: str, answer: str, **fields: object) -> Record:
+        """LocalError if the process has ended."""
+        self.events.pop(answer, None)
+        await self.order(op, **fields)
+        await self.until(lambda: answer in self.events)
+        return self.events[answer]
+
+    async def order(self, op: str, **fields: object) -> None:
+        try:
+            await self._stream.send_all(format_line({"op": op, **fields}))
+        except trio.BrokenResourceError as error:
+            raise LocalError(f"{self.name} ended in the middle of the benchmark; see {self.folder}/node.log") from error
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            if self.ended:
+                raise LocalError(f"{self.name} ended in the middle of the benchmark; run it again with fewer nodes")
+            await self.changed.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.process.pid is not None and self.process.is_alive():
+            os.kill(self.process.pid, number)
+
+    def close(self) -> None:
+        self._stream.socket.close()
+
+    def _wake(self) -> None:
+        before, self.changed = self.changed, trio.Event()
+        before.set()
+
+
+@dataclass
+class Swarm:
+    hosts: list[Host]
+    flooders: list[Host]
+    ring: Ring
+    rng: random.Random
+    neighbours: float  # Mean number of connections of a node.
+    unlinked: int = 0
+    folder: Path = field(default_factory=Path)
+
+    async def each(self, work: Callable[[Host], Awaitable[object]], hosts: Sequence[Host] | None = None) -> None:
+        async with trio.open_nursery() as nursery:
+            for host in self.hosts if hosts is None else hosts:
+                nursery.start_soon(work, host)
+
+    async def reports(self) -> dict[str, Record]:
+        found: dict[str, Record] = {}
+
+        async def one(host: Host) -> None:
+            found[host.name] = await host.ask("report", "report")
+
+        await self.each(one)
+        return found
+
+    async def wait(self, condition: Callable[[Host], bool], timeout_s: float, hosts: Sequence[Host] | None = None) -> list[Host]:
+        """Until it holds for all of them; returns those for which it did not within the time."""
+        hosts = self.hosts if hosts is None else hosts
+
+        async def one(host: Host) -> None:
+            await host.until(lambda: condition(host))
+
+        with trio.move_on_after(timeout_s):
+            await self.each(one, hosts)
+        return [host for host in hosts if not condition(host)]
+
+
+# --- who knows whom ----------------------------------------------------------------------------------------------------------
+
+
+def neighbours_of(nodes: int, rng: random.Random, random_each: int = RANDOM_NEIGHBOURS) -> list[tuple[int, ...]]:
+    """Whom each node dials: the next one of the ring and some at random, of those that do not dial it already."""
+    dials: list[set[int]] = [{(i + 1) % nodes} - {i} for i in range(nodes)]
+    for i in range(nodes):
+        others = [j for j in range(nodes) if j != i and j not in dials[i] and i not in dials[j]]
+        dials[i] |= set(rng.sample(others, min(random_each, len(others))))
+    return [tuple(sorted(found)) for found in dials]
+
+
+def links_of(dials: Sequence[Sequence[int]]) -> list[set[int]]:
+    """Whom each is connected to, whoever dials."""
+    links: list[set[int]] = [set(found) for found in dials]
+    for i, found in enumerate(dials):
+        for j in found:
+            links[j].add(i)
+    return links
+
+
+def in_one_piece(dials: Sequence[Sequence[int]], without: frozenset[int]) -> bool:
+    """Whether all others still reach each other if some nodes pass nothing on. Those are then still told by their neighbours."""
+    rest = [i for i in range(len(dials)) if i not in without]
+    if not rest:
+        return False
+    links = links_of(dials)
+    seen, todo = {rest[0]}, [rest[0]]
+    while todo:
+        for j in links[todo.pop()] - seen - without:
+            seen.add(j)
+            todo.append(j)
+    return len(seen) == len(rest) and all(links[i] - without for i in without)
+
+
+def choose_droppers(dials: Sequence[Sequence[int]], share: float, rng: random.Random) -> frozenset[int]:
+    """So many that pass nothing on, with the others in one piece: what the protocol promises is for those connected through honest
+    nodes. LocalError if that cannot be found."""
+    count = round(share * len(dials))
+    for _ in range(1_000):
+        found = frozenset(rng.sample(range(len(dials)), count))
+        if in_one_piece(dials, found):
+            return found
+    raise LocalError(f"no {count} of {len(dials)} nodes can be left out without cutting the swarm; run with more --nodes")
+
+
+# --- coming to life ----------------------------------------------------------------------------------------------------------
+
+
+def _ports(count: int) -> list[int]:
+    """Free a moment ago; a node says so if somebody was quicker."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    found = [int(sock.getsockname()[1]) for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return found
+
+
+def _plans(scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: random.Random) -> tuple[list[HostPlan], list[str]]:
+    """The plan of each node, and the address at which it is dialled."""
+    ports, fronts = _ports(2 * nodes)[::2], _ports(nodes)
+    dials = neighbours_of(nodes, rng)
+    links = links_of(dials)
+    droppers = choose_droppers(dials, scenario.droppers, rng) if scenario.droppers else frozenset()
+    swarm = f"bench-{secrets.token_hex(4)}"
+    folders = [make_folder(folder / f"n{i}") for i in range(nodes)]
+    peers = [load_or_create_key(DataDir(one).key_file).peer for one in folders]
+    front = [fronts[i] if scenario.link is not None else 0 for i in range(nodes)]
+    addresses = [f"/ip4/127.0.0.1/tcp/{front[i] or ports[i]}/p2p/{peers[i]}" for i in range(nodes)]
+    plans = [
+        HostPlan(
+            number=i,
+            folder=str(folders[i]),
+            charter=str(charter),
+            swarm=swarm,
+            port=ports[i],
+            neighbours=tuple(addresses[j] for j in sorted(links[i]) if j < i),  # Those that have been started before it.
+            front=front[i],
+            link=scenario.link or Link(),
+            reset_every_s=scenario.reset_every_s,
+            drops=i in droppers,
+            offers=scenario.streaming and i % math.ceil(nodes / EXPERTS_MAX) == 0,
+        )
+        for i in range(nodes)
+    ]
+    return plans, addresses
+
+
+class Crew:
+    """The processes, and how they are got rid of."""
+
+    def __init__(self) -> None:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Threads do not survive a fork, and nothing here multiplies matrices.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(list(PRELOADED))
+        self.hosts: list[Host] = []
+
+    async def start(self, name: str, folder: Path, work: Callable[[object, socket.socket], None], plan: object) -> Host:
+        ours, theirs = socket.socketpair()
+        process = self._context.Process(target=work, args=(plan, theirs), daemon=True, name=name)
+        with theirs:
+            await trio.to_thread.run_sync(process.start)  # The first one waits until the server has imported everything.
+        host = Host(name, folder, process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
+        self.hosts.append(host)
+        return host
+
+    def kill(self) -> None:
+        """All of them, at once. Stopped processes die of SIGKILL, too."""
+        for host in self.hosts:
+            host.signal(signal.SIGKILL)
+
+    def bury(self) -> None:
+        self.kill()
+        for host in self.hosts:
+            host.process.join(5)
+            host.close()
+
+
+@asynccontextmanager
+async def open_swarm(scenario: Scenario, nodes: int, crews: list[Crew], say: Say, seed: int) -> AsyncIterator[Swarm]:
+    """The swarm of a scenario, all nodes linked and running. However the block ends, no process outlives it."""
+    rng = random.Random(seed)
+    crew = Crew()
+    crews.append(crew)
+    with tempfile.TemporaryDirectory(prefix="swarmllm-bench-") as name:
+        folder, ring = Path(name), Ring()
+        charter = ring.write(folder / "charter")
+        async with trio.open_nursery() as nursery:
+            try:
+                plans, addresses = _plans(scenario, nodes, folder, charter, rng)
+                for i, plan in enumerate(plans):
+                    say(f"{scenario.name}: starting node {i + 1} of {nodes}")
+                    nursery.start_soon((await crew.start(f"node {i}", Path(plan.folder), live, plan)).read)  # type: ignore[arg-type]
+                    if i >= STARTING_MAX:
+                        before = crew.hosts[i - STARTING_MAX]
+                        await before.until(partial(before.events.__contains__, "ready"))
+                hosts = list(crew.hosts)
+                swarm = Swarm(hosts, [], ring, rng, 2 * sum(len(plan.neighbours) for plan in plans) / nodes, folder=folder)
+                await _linked(swarm, plans, scenario, say)
+                for number in range(scenario.flooders):
+                    swarm.flooders.append(await _flooder(crew, nursery, number, plans, addresses, charter, rng))
+                yield swarm
+            finally:
+                crew.bury()
+                nursery.cancel_scope.cancel()
+
+
+async def _linked(swarm: Swarm, plans: Sequence[HostPlan], scenario: Scenario, say: Say) -> None:
+    """Until every node runs and has as many connections as were planned for it."""
+    timeout_s = START_S + START_EACH_S * len(plans)
+    if missing := await swarm.wait(lambda host: "ready" in host.events and "running" in host.events, timeout_s):
+        raise LocalError(f"{len(missing)} of {len(plans)} nodes did not start within {timeout_s:.0f} s; try --nodes with fewer")
+    wanted = sum(2 * len(plan.neighbours) for plan in plans)
+    linked = 0
+    with trio.move_on_after(timeout_s):
+        while True:
+            linked = sum(int(report["peers"]) for report in (await swarm.reports()).values())
+            say(f"{scenario.name}: {linked // 2} of {wanted // 2} connections")
+            if linked >= wanted or (scenario.reset_every_s and linked >= 0.9 * wanted):
+                return
+            await trio.sleep(0.5)
+    raise LocalError(
+        f"only {linked // 2} of {wanted // 2} connections came about within {timeout_s:.0f} s; try --nodes with fewer"
+    )
+
+
+async def _flooder(
+    crew: Crew,
+    nursery: trio.Nursery,
+    number: int,
+    plans: Sequence[HostPlan],
+    addresses: Sequence[str],
+    charter: Path,
+    rng: random.Random,
+) -> Host:
+    targets = sorted(rng.sample(range(len(plans)), min(FLOODER_TARGETS, len(plans))))
+    plan = FloodPlan(number, str(charter), plans[0].swarm, tuple(addresses[i] for i in targets), tuple(targets))
+    host = await crew.start(f"flooder {number}", charter.parent, flood, plan)  # type: ignore[arg-type]
+    nursery.start_soon(host.read)
+    await host.until(partial(host.events.__contains__, "ready"))
+    return host
+
+
+def now() -> float:
+    return time.monotonic()
