@@ -216,9 +216,11 @@ class Link:
     async def _on_reply(self, message: Any, size_bytes: int) -> None:
         match message:
             case Pong():
+                if not 0 < message.nonce <= self._nonce:
+                    raise RemoteError("pong to a ping that was never sent")
                 sent_at = self._pings.pop(message.nonce, None)
                 if sent_at is None:
-                    raise RemoteError("pong to a ping that was never sent")
+                    return  # One that we gave up waiting for. A peer that is late, as on a machine that is overloaded, is no liar.
                 if not self.ready.is_set():
                     self.ready.set()
                     self._events.on_ready(self)
