@@ -26,7 +26,7 @@ WIDTH_MAX: Final = 100  # Wider lines are hard to read; the rows of rounds need 
 TAIL_CHARS: Final = 24  # Of an answer that was stopped.
 LEGEND: Final = (
     "  A column is a node: the bytes of its reply, and its weight in the mixture. All four are asked\n"
-    "  and the first three count; a dot came later. A token has the colour of its weightiest expert.\n"
+    "  and three count: the weightiest, unless one is late. A token has the colour of its weightiest.\n"
 )
 STATES: Final = (
     ("ready", "ready"),

@@ -46,7 +46,8 @@ class RoundTable:
     def heading(self) -> Text:
         line = Text("      ", style="bold").append(f"{'token':<{TOKEN}}")
         for peer, name in self._names.items():
-            line.append(f"{name:>{CELL}}", style=self.colour(peer))
+            short = name if len(name) < CELL else f"{name[: CELL - 2]}…"
+            line.append(f"{short:>{CELL}}", style=self.colour(peer))
         return line.append(f"{'round':>8}{'agree':>7}")
 
     def row(self, token: Record) -> Text:
