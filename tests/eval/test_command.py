@@ -103,7 +103,13 @@ def _finished_files(cache: Path) -> Iterator[Path]:
 def test_an_interrupted_run_keeps_its_documents_and_goes_on_from_there(place: Path, tmp_path: Path, how: signal.Signals) -> None:
     arguments = ("eval", "--cache-dir", str(tmp_path), *_both(place), "--documents", "12", "--json")
     process = subprocess.Popen(
-        command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(place), start_new_session=True
+        command(*arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(place),
+        start_new_session=True,
+        # A test run that was itself started in the background has SIGINT ignored, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  A test with one thread.
     )
     deadline = time.monotonic() + 60
     while not any(_finished_files(tmp_path)) and process.poll() is None and time.monotonic() < deadline:
