@@ -76,7 +76,7 @@ from swarmllm.messages import (
 )
 
 SAVED_PEERS = "peers"
-HALTED_REST_S = 5.0  # Before a peer that said it is halted is asked again; its next record may end this sooner.
+HALTED_REST_S = 5.0  # Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
 SETTLE_MS = 250  # What a peer with other control records is told to wait; an exchange takes two round trips.
 
 
@@ -255,6 +255,7 @@ class Node:
                     found += self._answers.halted(f"no text is generated: {reasons[0]}")
                     found += self._serving.halted()
                 case StartAgain():
+                    self._router.wake()
                     self._publish_soon(now)
                     for peer, _ in self._roster.experts(now):
                         found += self._meet(peer, now)

@@ -127,6 +127,11 @@ class Router:
         history = self.seen(peer, now)
         history.rests_until = max(history.rests_until, now + min(seconds, SUSPECT_MAX_S))
 
+    def wake(self) -> None:
+        """Nobody rests any longer: what made them rest was before a halt, and most of them only said that they were halted, too."""
+        for history in self._history.values():
+            history.rests_until = 0.0
+
     def rests(self, peer: PeerId, now: float) -> bool:
         found = self._history.get(peer)
         return found is not None and found.rests_until > now

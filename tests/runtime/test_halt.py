@@ -126,6 +126,21 @@ def test_one_resume_signature_is_refused_and_two_resume() -> None:
     run(body)
 
 
+def test_after_a_resume_experts_that_were_halted_are_asked_again_at_once() -> None:
+    async def body() -> None:
+        async with streaming([7, 8, 9], readers=3) as (swarm, readers):
+            swarm.members[0].driver.import_control(WE.halt())
+            await trio.sleep(1.0)
+            assert all(reader.failure is not None for reader in readers)
+            swarm.members[1].driver.import_control(WE.resume())
+            await trio.sleep(1.0)
+            for member in swarm.members:
+                pieces = [piece async for piece in member.local.generate("on", k=3, max_tokens=3)]
+                assert min(sum(use.used for use in piece.experts) for piece in pieces) >= 2
+
+    run(body)
+
+
 def test_late_joiner_halts_before_first_request() -> None:
     async def body() -> None:
         async with streaming([7, 7]) as (swarm, _):
