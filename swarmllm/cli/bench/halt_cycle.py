@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import psutil
 import trio
 
-from swarmllm.cli.bench.halt_swarm import Host, Scenario, Swarm, now
+from swarmllm.cli.bench.halt_swarm import Host, Scenario, Swarm, linked, now
 from swarmllm.cli.operators.publishing import hand_over
 from swarmllm.errors import LocalError
 from swarmllm.runtime.records import Record
@@ -26,7 +27,11 @@ TOKEN_S: Final = 30.0
 ACKS_S: Final = 10.0
 LOOK_S: Final = 1.5  # How long after the order tokens are looked for at least.
 LATE_S: Final = 1.0
-FREEZE_S: Final = 0.3  # Stopped for so long before the order goes out.
+FREEZE_S: Final = 0.3  # Stopped for so long before the order goes out,
+FROZEN_S: Final = 1.5  # and for so long after it;
+LONG_S: Final = 8.0  # at every fifth halt for so long that their peers have given them up.
+LONG_EVERY: Final = 5
+LINKS_S: Final = 30.0  # Afterwards, until the swarm is connected as before: what is promised is for those that are.
 THAWED_S: Final = 0.5  # How long after the last flag the tokens of thawed nodes are looked for.
 PACE_S: Final = 1.2  # From order to order: more would exceed the 8 control frames per second that a peer has.
 IDLE_S: Final = 2.0
@@ -38,7 +43,7 @@ class Cycle:
 
     `flags`: of each node that was awake and halted; `missed` ones did not in time. `last_tokens`: of each awake node (0: none after
     publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag of each
-    frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT.
+    frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT. `others_cores`: what other programs took of this machine.
     """
 
     index: int
@@ -56,6 +61,7 @@ class Cycle:
     pooled: int = 0
     cpu_to_flag_s: float = 0.0
     cpu_s: float = 0.0
+    others_cores: float = 0.0
 
     def record(self, scenario: Scenario, nodes: int) -> Record:
         return {
@@ -75,6 +81,7 @@ class Cycle:
             "tokens": self.tokens,
             "cpu_to_flag_ms": round(1000 * self.cpu_to_flag_s, 2),
             "cpu_ms": round(1000 * self.cpu_s, 2),
+            "others_cores": round(self.others_cores, 2),
         }
 
 
@@ -103,7 +110,7 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     awake = [host for host in hosts if host not in frozen]
     cycle = Cycle(index, publisher.name)
     await swarm.each(_mark)
-    marked_at = now()
+    marked_at, busy_s = now(), _busy_s()
     if frozen:
         for host in frozen:
             host.signal(signal.SIGSTOP)
@@ -111,22 +118,35 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     order, data = swarm.ring.halt()
     async with trio.open_nursery() as nursery:
         published_at = now()
-        nursery.start_soon(_publish, publisher.folder, data, cycle)
+        # Those that are frozen do not acknowledge.
+        nursery.start_soon(_publish, publisher.folder, data, ACKS_S if not frozen else FROZEN_S, cycle)
         missed = await swarm.wait(lambda host: host.at("halted") > published_at, HALT_S, awake)
     cycle.missed += len(missed)
     cycle.flags = [1000 * (host.at("halted") - published_at) for host in awake if host not in missed]
+    look_s = LOOK_S
+    if frozen:
+        look_s = LONG_S if index % LONG_EVERY == LONG_EVERY - 1 else FROZEN_S
     if scenario.streaming:
-        await trio.sleep(max(0.0, published_at + LOOK_S - now()))
+        await trio.sleep(max(0.0, published_at + look_s - now()))
     thawed_at = now()
     await _thaw(swarm, frozen, thawed_at, cycle)
     window_s = now() - marked_at
     reports = await swarm.reports()
     _count(cycle, awake, reports, published_at)
+    cycle.others_cores = max(0.0, _busy_s() - busy_s - cycle.cpu_s) / window_s
     cycle.cpu_s -= idle_cpu * window_s
     cycle.thawed_tokens = sum(_after(reports[host.name], thawed_at) for host in frozen)
     await _resume(swarm, scenario, cycle, swarm.ring.resume(order), hosts[(index + 1) % len(hosts)])
+    if frozen:
+        await linked(swarm, LINKS_S)
     await trio.sleep(max(0.0, published_at + PACE_S - now()))
     return cycle
+
+
+def _busy_s() -> float:
+    """Seconds that all cores together were not idle since the machine started; 10 ms are its smallest step."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
 async def _mark(host: Host) -> None:
@@ -137,8 +157,8 @@ async def _order_stream(host: Host) -> None:
     await host.order("stream", on=True)
 
 
-async def _publish(folder: Path, data: bytes, cycle: Cycle) -> None:
-    delivery = await hand_over(folder, [data], ACKS_S, as_json=False)
+async def _publish(folder: Path, data: bytes, wait_s: float, cycle: Cycle) -> None:
+    delivery = await hand_over(folder, [data], wait_s, as_json=False)
     if delivery.refused:
         raise LocalError(f"{cycle.by} refused the order: {delivery.refused[0]}")
     cycle.on_disk_ms, cycle.acknowledged = delivery.ms, delivery.acknowledged

@@ -99,6 +99,7 @@ def _details(result: Result) -> dict[str, object]:
         "idle_cores": round(result.idle_cpu, 3),
         "cpu_per_halt_and_node_ms": round(result.cpu_ms, 2),
         "cpu_to_flag_per_node_ms": round(result.cpu_to_flag_ms, 2),
+        "others_cores": round(median(cycle.others_cores for cycle in result.cycles), 2),
         "tokens_seen": tokens,
         "experts_per_token": round(pooled / tokens, 2) if tokens else 0.0,
         "flooders_sent": result.flooded,
