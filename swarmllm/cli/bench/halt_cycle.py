@@ -105,7 +105,7 @@ async def stream(swarm: Swarm) -> None:
 
 async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float) -> Cycle:
     hosts = swarm.hosts
-    publisher = hosts[index % len(hosts)]
+    publisher, lifter = (swarm.publishers[(index + i) % len(swarm.publishers)] for i in (0, 1))
     frozen = swarm.rng.sample([h for h in hosts if h is not publisher], round(scenario.frozen * len(hosts)))
     awake = [host for host in hosts if host not in frozen]
     cycle = Cycle(index, publisher.name)
@@ -136,7 +136,7 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     cycle.others_cores = max(0.0, _busy_s() - busy_s - cycle.cpu_s) / window_s
     cycle.cpu_s -= idle_cpu * window_s
     cycle.thawed_tokens = sum(_after(reports[host.name], thawed_at) for host in frozen)
-    await _resume(swarm, scenario, cycle, swarm.ring.resume(order), hosts[(index + 1) % len(hosts)])
+    await _resume(swarm, scenario, cycle, swarm.ring.resume(order), lifter)
     if frozen:
         await linked(swarm, LINKS_S)
     await trio.sleep(max(0.0, published_at + PACE_S - now()))

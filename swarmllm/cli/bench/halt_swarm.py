@@ -137,6 +137,7 @@ class Host:
 @dataclass
 class Swarm:
     hosts: list[Host]
+    publishers: list[Host]  # Whom an operator gives an order to: those that pass it on.
     flooders: list[Host]
     ring: Ring
     rng: random.Random
@@ -307,7 +308,8 @@ async def open_swarm(scenario: Scenario, nodes: int, crews: list[Crew], say: Say
                         await before.until(partial(before.events.__contains__, "ready"))
                 hosts = list(crew.hosts)
                 mean = 2 * sum(len(plan.neighbours) for plan in plans) / nodes
-                swarm = Swarm(hosts, [], ring, rng, mean, scenario.reset_every_s > 0)
+                publishers = [host for host, plan in zip(hosts, plans, strict=True) if not plan.drops]
+                swarm = Swarm(hosts, publishers, [], ring, rng, mean, scenario.reset_every_s > 0)
                 await _running(swarm, nodes, scenario, say)
                 for number in range(scenario.flooders):
                     swarm.flooders.append(await _flooder(crew, nursery, number, plans, addresses, charter, rng))
