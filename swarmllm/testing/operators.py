@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from swarmllm.core.charter import charter_hash
 from swarmllm.messages import Charter, Halt, Resume
 from swarmllm.runtime.booting import Pin
 from swarmllm.wire.control_rules import marks_of
 from swarmllm.wire.signed import key_id, open_record, sign_record
+
+
+def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether an Ed25519 signature is good; never raises."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class ScriptedModel:
     ) -> None:
         digest = context.extend(context.EMPTY, seed) * 4
         self.card = ModelCard(name, digest, bytes(32), vocab_size, 1_000_000, context_max)
-        self._seed = seed
+        self.seed = seed
         self._sessions_max = sessions_max
         self._held: OrderedDict[SessionKey, Held] = OrderedDict()
 
@@ -46,8 +46,12 @@ class ScriptedModel:
 
     def logits(self, digest: bytes) -> npt.NDArray[np.float32]:
         """Of the token that follows the text with this digest; float32[vocab_size]."""
-        rng = np.random.default_rng([self._seed, int.from_bytes(digest, "big")])
+        rng = np.random.default_rng([self.seed, int.from_bytes(digest, "big")])
         return (rng.standard_normal(self.card.vocab_size) * SPREAD).astype(np.float32)
+
+    def list_after(self, digest: bytes, entries_max: int, tail_max: int) -> bytes:
+        """The sparse list of the token that follows the text with this digest."""
+        return encode_logits(self.logits(digest), entries_max, tail_max)
 
     def score(self, key: SessionKey, request: Score) -> ExpertReply:
         """What a real engine answers that has time."""
@@ -68,7 +72,7 @@ class ScriptedModel:
             held.tokens.append(token)
             held.digests.append(context.extend(held.digests[-1], token))
         after = held.digests[request.base + 1 :]
-        lists = tuple(encode_logits(self.logits(after[i]), request.entries_max, request.tail_max) for i in request.answer)
+        lists = tuple(self.list_after(after[i], request.entries_max, request.tail_max) for i in request.answer)
         targets = b"".join(self._target(after[i], request.tokens[i + 1]) for i in request.targets)
         return Scores(request.session, request.round, request.epoch, lists, targets, 0, 1000, NO_CONTROL)
 

@@ -1,0 +1,53 @@
+"""Laws that every step of every host keeps: the base of all checkers. Which there are stands in `testing.world.laws`.
+
+A checker is called by the world while it runs, never holds it up, and raises `Broken` at the step that breaks its law: the transcript then
+ends where it matters.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from swarmllm.core.events import Ended, TokenChosen
+from swarmllm.messages import PeerId
+
+if TYPE_CHECKING:
+    from swarmllm.core.node import NodeEffect
+    from swarmllm.testing.world.host import Answer, Host
+    from swarmllm.testing.world.world import World
+
+
+class Broken(AssertionError):
+    """A law is broken; the text says which, by whom and when."""
+
+
+class Checker:
+    """Every method may be left out. `world` is set before anything happens."""
+
+    world: World
+
+    def begin(self, world: World) -> None:
+        self.world = world
+
+    def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
+        """`event` was handled; the effects are about to be performed."""
+
+    def stepped(self, host: Host, event: object) -> None:
+        """The effects have been performed."""
+
+    def leaves(self, host: Host, peer: PeerId, message: Any) -> None:
+        """An expert message leaves the host."""
+
+    def token(self, host: Host, answer: Answer, chosen: TokenChosen) -> None: ...
+
+    def ended(self, host: Host, answer: Answer, end: Ended) -> None: ...
+
+    def published(self, host: Host, record: bytes) -> None:
+        """A control record was handed to a host."""
+
+    def settled(self) -> None:
+        """Faults have been off for as long as everything may take to recover."""
+
+    def broken(self, law: str, host: Host | None, why: str) -> Broken:
+        where = f"{host.peer}, " if host is not None else ""
+        return Broken(f"{law}: {where}at {self.world.now:.6f} s: {why} (seed {self.world.seed})")

@@ -1,0 +1,54 @@
+"""A host's disk: two copies of the kill switch's state and its marker, and whatever else is saved. Writing takes time, and each step is
+whole or has not happened: a process that is killed between two of them leaves the first one done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from swarmllm.testing.world.agenda import Agenda
+
+STEP_S: Final = 0.005  # One of the three files, flushed: a cheap solid-state disk.
+STEPS: Final = ("first", "second", "genesis")
+
+
+@dataclass(slots=True)
+class Disk:
+    """`full`: nothing can be written until it is cleared."""
+
+    first: bytes | None = None
+    second: bytes | None = None
+    genesis: bytes | None = None
+    values: dict[str, bytes] = field(default_factory=dict)
+    full: bool = False
+    step_s: float = STEP_S
+    writes: int = 0
+
+    def write(
+        self, agenda: Agenda, data: bytes, genesis: bytes, is_alive: Callable[[], bool], done: Callable[[bool], None]
+    ) -> None:
+        """All three files one after the other, for as long as `is_alive`; `done` hears whether they were written."""
+        agenda.after(self.step_s, self._step, agenda, 0, data, genesis, is_alive, done)
+
+    def write_now(self, data: bytes, genesis: bytes) -> bool:
+        """The same before anything else runs, at boot."""
+        if not self.full:
+            self.first, self.second, self.genesis = data, data, genesis
+            self.writes += 1
+        return not self.full
+
+    def _step(
+        self, agenda: Agenda, step: int, data: bytes, genesis: bytes, is_alive: Callable[[], bool], done: Callable[[bool], None]
+    ) -> None:
+        if not is_alive():
+            return
+        if self.full:
+            done(False)
+            return
+        setattr(self, STEPS[step], genesis if STEPS[step] == "genesis" else data)
+        if step + 1 < len(STEPS):
+            agenda.after(self.step_s, self._step, agenda, step + 1, data, genesis, is_alive, done)
+        else:
+            self.writes += 1
+            done(True)

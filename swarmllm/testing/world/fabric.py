@@ -1,0 +1,332 @@
+"""The network between hosts: connections with their two streams, dials, look-ups, the gossip of control records, partitions.
+
+A connection carries an expert stream and a control stream each way; each keeps its own order, as Yamux streams over one TCP connection do
+(the control stream has the right of way there, so here it waits for nobody). A process that dies is noticed at once, by the reset that
+its kernel sends; a machine that freezes, is cut off or loses its power is noticed after `SILENT_S` without a sign of life.
+
+**Gossip** is a model of GossipSub 1.1: each host keeps `mesh_degree` of its connections in its mesh, passes a valid new record on to
+those at once (after `hop_s` of work), and offers it to some others at its heartbeats, who then ask for what they lack. Only control
+records travel by it.
+
+**Look-ups** are a model of Kademlia: an answer after `look_up_s` names up to `LOOK_UP_MAX` of those who have advertised in the last
+`PROVIDER_TTL_S`, dead or alive. Both are compared with real py-libp2p by `tests/network/measure_world.py`.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from swarmllm.core.control_events import ControlClosed, ControlOpened, ControlReceived
+from swarmllm.core.events import AddressesFound, DialFailed, Input, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.messages import ExpertMessage, PeerId
+from swarmllm.testing.world.agenda import Agenda
+from swarmllm.testing.world.links import Delays, LinkModel, Place
+
+if TYPE_CHECKING:
+    from swarmllm.testing.world.host import Host
+
+SILENT_S: Final = 6.0  # As `NetworkTiming.dead_after_s`.
+DIAL_S: Final = 8.0  # As `NetworkTiming.dial_within_s`.
+CONNECT_TRIPS: Final = 4.6  # Round trips until the expert stream answers (TCP, Noise, Yamux, protocol names), as measured.
+CONTROL_TRIPS: Final = 1.0  # More until the control stream is open.
+CONNECTIONS_MAX: Final = 256
+STRIKES_MAX: Final = 3
+REFUSE_S: Final = 600.0
+LOOK_UP_MAX: Final = 20
+PROVIDER_TTL_S: Final = 48 * 3600.0
+SEEN_MAX: Final = 1024  # Gossip messages that a host remembers.
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """What the models of gossip and look-ups assume, in seconds where it says `_s`."""
+
+    mesh_degree: int = 6
+    hop_s: float = 0.003
+    gossip_loss: float = 0.0
+    heartbeat_s: float = 1.0
+    offers: int = 6
+    offer_beats: int = 5
+    look_up_s: float = 0.3
+    pings_s: float = 0.0
+    """How often a connection's round trip is measured after the first time (the real network: 2 s); 0: never. It only moves a mean that
+    measured answers soon outweigh, and a thousand hosts would do little else."""
+
+
+class Connection:
+    """`at` holds when the last message of each stream arrives: (ours, control) of one direction, then of the other."""
+
+    __slots__ = ("at", "base_s", "cut_at", "held", "number", "one", "open", "two")
+
+    def __init__(self, number: int, one: Host, two: Host, base_s: float) -> None:
+        self.number = number
+        self.one, self.two = one, two
+        self.base_s = base_s
+        self.open = True
+        self.at = [0.0, 0.0, 0.0, 0.0]
+        self.cut_at = -1.0  # Since when a partition lies across it; negative: none does.
+        self.held: list[tuple[Host, Input, int, bool]] = []  # What is sent meanwhile; bounded by the time until it is given up.
+
+    def other(self, host: Host) -> Host:
+        return self.two if host is self.one else self.one
+
+
+class Fabric:
+    """`rng` decides delays, faults, meshes and look-ups."""
+
+    def __init__(self, agenda: Agenda, model: LinkModel, overlay: Overlay, rng: random.Random) -> None:
+        self.agenda = agenda
+        self.overlay = overlay
+        self.hosts: dict[PeerId, Host] = {}
+        self.delays = Delays(model, rng)
+        self.messages = 0
+        self._rng = rng
+        self._made = 0
+        self._zones: dict[PeerId, int] = {}
+        self._providers: dict[bytes, dict[PeerId, tuple[float, tuple[str, ...]]]] = {}
+
+    # --- expert and control streams ------------------------------------------------------------------------------------------
+
+    def send(self, source: Host, peer: PeerId, message: ExpertMessage, size_bytes: int) -> None:
+        connection = source.connections.get(peer)
+        if connection is None:
+            self.agenda.after(0.0, source.feed_if, source.life, PeerLost(peer, "not connected"))
+            return
+        source.bytes_sent += size_bytes
+        self._put(connection, source, Received(source.peer, message, size_bytes), size_bytes, is_control=False)
+
+    def tell(self, source: Host, peer: PeerId, frame: bytes) -> None:
+        connection = source.connections.get(peer)
+        if connection is not None and source.has_control and connection.other(source).has_control:
+            self._put(connection, source, ControlReceived(source.peer, frame), len(frame), is_control=True)
+
+    def _put(self, connection: Connection, source: Host, event: Input, size_bytes: int, *, is_control: bool) -> None:
+        self.messages += 1
+        if connection.cut_at >= 0:
+            connection.held.append((source, event, size_bytes, is_control))
+            return
+        target = connection.other(source)
+        delays = self.delays
+        at = self.agenda.now + delays.draw_s(connection.base_s, size_bytes)
+        lane = (0 if source is connection.one else 2) + is_control
+        copies = 1
+        if delays.model.is_faulty and not is_control:
+            copies = delays.copies()
+        if copies == 0:
+            return
+        if at < connection.at[lane] and (is_control or not delays.overtakes()):
+            at = connection.at[lane]
+        else:
+            connection.at[lane] = at
+        self.agenda.at(at, self._arrive, connection, source.peer, target, event)
+        if copies == 2:
+            self.agenda.at(at + delays.draw_s(connection.base_s), self._arrive, connection, source.peer, target, event)
+
+    def _arrive(self, connection: Connection, sender: PeerId, target: Host, event: Input) -> None:
+        if target.connections.get(sender) is connection:
+            target.receive(event)
+
+    # --- life of a connection ------------------------------------------------------------------------------------------------
+
+    def base_s(self, one: Host, two: Host) -> float:
+        return self.delays.base_s(one.place, two.place)
+
+    def dial(self, source: Host, peer: PeerId, addrs: tuple[str, ...]) -> None:
+        target = self.hosts.get(peer)
+        life = source.life
+        known = target is not None and not set(addrs).isdisjoint(target.addrs) and target is not source
+        if target is None or not known or not target.machine_up or target.frozen or self.parted(source, target):
+            self.agenda.after(DIAL_S, self._dial_failed, source, life, peer, "no answer in time")
+            return
+        round_trip_s = self.base_s(source, target) + self.delays.draw_s(self.base_s(source, target))
+        if not target.alive or target.refuses(source.peer) or len(target.connections) >= CONNECTIONS_MAX:
+            self.agenda.after(round_trip_s, self._dial_failed, source, life, peer, "refused")
+            return
+        self.agenda.after(CONNECT_TRIPS * round_trip_s, self._connected, source, life, target, target.life)
+
+    def _dial_failed(self, source: Host, life: int, peer: PeerId, reason: str) -> None:
+        if source.life == life and peer not in source.connections:
+            source.receive(DialFailed(peer, reason))
+
+    def _connected(self, source: Host, life: int, target: Host, target_life: int) -> None:
+        if source.life != life or target.peer in source.connections:
+            return
+        if target.life != target_life or target.frozen or self.parted(source, target):
+            self._dial_failed(source, life, target.peer, "lost during the handshake")
+        else:
+            self.connect(source, target)
+
+    def connect(self, one: Host, two: Host) -> Connection:
+        """A connection that is up at both ends now; its control stream follows."""
+        self._made += 1
+        connection = Connection(self._made, one, two, self.base_s(one, two))
+        one.connections[two.peer] = two.connections[one.peer] = connection
+        for near, far in ((one, two), (two, one)):
+            near.receive(PeerConnected(far.peer))
+            near.receive(PingMeasured(far.peer, 2 * connection.base_s))
+        if one.has_control and two.has_control:
+            self.agenda.after(2 * CONTROL_TRIPS * connection.base_s, self._open_control, connection)
+        if self.overlay.pings_s:
+            self.agenda.after(self.overlay.pings_s, self._ping, connection)
+        return connection
+
+    def _open_control(self, connection: Connection) -> None:
+        one, two = connection.one, connection.two
+        if connection.open and connection.cut_at < 0:
+            one.receive(ControlOpened(two.peer))
+            two.receive(ControlOpened(one.peer))
+
+    def _ping(self, connection: Connection) -> None:
+        if not connection.open:
+            return
+        for near, far in ((connection.one, connection.two), (connection.two, connection.one)):
+            if not near.frozen:
+                near.receive(PingMeasured(far.peer, self.delays.draw_s(connection.base_s) + connection.base_s))
+        self.agenda.after(self.overlay.pings_s, self._ping, connection)
+
+    def end(self, connection: Connection, by: Host, reason: str, own_reason: str = "") -> None:
+        """One end closes or resets it; the other learns so behind what is on its way. `own_reason`: tell the closing end, too."""
+        if not connection.open:
+            return
+        connection.open = False
+        far = connection.other(by)
+        lane = 0 if by is connection.one else 2
+        at = max(self.agenda.now + self.delays.draw_s(connection.base_s), *connection.at[lane : lane + 2])
+        self._forget(by, far.peer, own_reason)
+        self.agenda.at(at, self._lost, connection, far, by.peer, reason)
+
+    def _lost(self, connection: Connection, host: Host, peer: PeerId, reason: str) -> None:
+        if host.connections.get(peer) is connection:
+            self._forget(host, peer, reason)
+
+    def _forget(self, host: Host, peer: PeerId, reason: str) -> None:
+        del host.connections[peer]
+        host.mesh.pop(peer, None)
+        if host.alive and reason:
+            host.receive(ControlClosed(peer))
+            host.receive(PeerLost(peer, reason))
+
+    # --- silence -------------------------------------------------------------------------------------------------------------
+
+    def fell_silent(self, host: Host) -> None:
+        """It froze, or its machine is gone without a word: whoever is connected to it finds out in time."""
+        for connection in host.connections.values():
+            self.agenda.after(SILENT_S, self._give_up, connection, host, host.silent_since)
+
+    def _give_up(self, connection: Connection, host: Host, since: float) -> None:
+        if connection.open and host.silent_since == since:
+            connection.open = False
+            far = connection.other(host)
+            self._lost(connection, far, host.peer, "silent")
+            self._lost(connection, host, far.peer, "silent")  # Behind what has reached its socket: it waits there until it thaws.
+
+    def partition(self, zones: dict[PeerId, int]) -> None:
+        """Hosts of different zones (0 for whom it does not name) cannot reach each other, from now on."""
+        self._zones = dict(zones)
+        now = self.agenda.now
+        for connection in self._all():
+            parted = self.parted(connection.one, connection.two)
+            if parted and connection.cut_at < 0:
+                connection.cut_at = now
+                self.agenda.after(SILENT_S, self._cut, connection, now)
+            elif not parted and connection.cut_at >= 0:
+                connection.cut_at = -1.0
+                held, connection.held = connection.held, []
+                for source, event, size_bytes, is_control in held:
+                    self._put(connection, source, event, size_bytes, is_control=is_control)
+
+    def heal(self) -> None:
+        self.partition({})
+
+    def parted(self, one: Host, two: Host) -> bool:
+        return bool(self._zones) and self._zones.get(one.peer, 0) != self._zones.get(two.peer, 0)
+
+    def _cut(self, connection: Connection, since: float) -> None:
+        if connection.open and connection.cut_at == since:
+            connection.open = False
+            self._lost(connection, connection.one, connection.two.peer, "silent")
+            self._lost(connection, connection.two, connection.one.peer, "silent")
+
+    def _all(self) -> list[Connection]:
+        found = {c.number: c for host in self.hosts.values() for c in host.connections.values()}
+        return [found[number] for number in sorted(found)]
+
+    # --- look-ups ------------------------------------------------------------------------------------------------------------
+
+    def advertise(self, source: Host, key: bytes, addrs: tuple[str, ...]) -> None:
+        self._providers.setdefault(key, {})[source.peer] = (self.agenda.now, addrs)
+
+    def look_up(self, source: Host, key: bytes) -> None:
+        self.agenda.after(self.overlay.look_up_s * self._rng.uniform(0.5, 2.0), self._looked_up, source, source.life, key)
+
+    def _looked_up(self, source: Host, life: int, key: bytes) -> None:
+        if source.life != life:
+            return
+        providers = self._providers.get(key, {})
+        oldest = self.agenda.now - PROVIDER_TTL_S
+        fresh = [(peer, addrs) for peer, (at, addrs) in providers.items() if at >= oldest and peer != source.peer]
+        for peer, addrs in self._rng.sample(fresh, min(LOOK_UP_MAX, len(fresh))):
+            source.receive(AddressesFound(peer, addrs, "dht"))
+
+    # --- gossip of control records -------------------------------------------------------------------------------------------
+
+    def gossip(self, source: Host, record: bytes, skip: PeerId | None = None) -> None:
+        """Its own, or one that it passes on."""
+        self._remember(source, record)
+        self._fill_mesh(source)
+        for peer in source.mesh:
+            if peer != skip:
+                self._whisper(source, peer, record)
+        self.agenda.after(self.overlay.heartbeat_s, self._offer, source, source.life, record, self.overlay.offer_beats)
+
+    def _whisper(self, source: Host, peer: PeerId, record: bytes) -> None:
+        connection = source.connections.get(peer)
+        if connection is None or connection.cut_at >= 0 or self._rng.random() < self.overlay.gossip_loss:
+            return
+        delay_s = self.overlay.hop_s + self.delays.draw_s(connection.base_s, len(record))
+        self.agenda.after(delay_s, self._heard, connection, source.peer, connection.other(source), record)
+
+    def _heard(self, connection: Connection, forwarder: PeerId, target: Host, record: bytes) -> None:
+        if target.connections.get(forwarder) is not connection or record in target.seen:
+            return
+        if target.hear(forwarder, record):
+            self.gossip(target, record, forwarder)
+
+    def _offer(self, source: Host, life: int, record: bytes, beats: int) -> None:
+        """A heartbeat: some that are not in the mesh are told of it, and ask for it if they lack it."""
+        if source.life != life or not source.alive:
+            return
+        others = [peer for peer in source.connections if peer not in source.mesh]
+        for peer in self._rng.sample(others, min(self.overlay.offers, len(others))):
+            target = source.connections[peer].other(source)
+            if record not in target.seen and not source.frozen:
+                # Offer and request take a round trip before the message itself.
+                delay_s = 2 * source.connections[peer].base_s
+                self.agenda.after(delay_s, self._whisper_if, source, life, peer, record)
+        if beats > 1:
+            self.agenda.after(self.overlay.heartbeat_s, self._offer, source, life, record, beats - 1)
+
+    def _whisper_if(self, source: Host, life: int, peer: PeerId, record: bytes) -> None:
+        if source.life == life and not source.frozen:
+            self._whisper(source, peer, record)
+
+    def _remember(self, host: Host, record: bytes) -> None:
+        if len(host.seen) >= SEEN_MAX:
+            del host.seen[next(iter(host.seen))]
+        host.seen[record] = None
+
+    def _fill_mesh(self, host: Host) -> None:
+        """Grafting is mutual, and accepted up to twice the degree, as in GossipSub."""
+        degree = self.overlay.mesh_degree
+        if len(host.mesh) >= degree:
+            return
+        others = [
+            p
+            for p, c in host.connections.items()
+            if p not in host.mesh and c.other(host).has_control and len(c.other(host).mesh) < 2 * degree
+        ]
+        for peer in self._rng.sample(others, min(degree - len(host.mesh), len(others))):
+            host.mesh[peer] = None
+            host.connections[peer].other(host).mesh[host.peer] = None

@@ -1,0 +1,509 @@
+"""One machine of the world: the real `Node` with its kill switch, a simulated engine, a disk, and the shell that the driver is in life.
+
+Whatever is decided here is decided by `core.node.Node`, through `handle` and `next_deadline`. This module performs its effects as
+`runtime.driver` and `runtime.orders` do: in order, stop before tell before remember, and while the flag is up no inference message leaves.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from swarmllm.core.charter import private_charter
+from swarmllm.core.control import Control
+from swarmllm.core.control_events import Persisted
+from swarmllm.core.control_link import (
+    Announce,
+    EndStreams,
+    HaltHeard,
+    KillAfter,
+    Persist,
+    Relay,
+    RevertChanges,
+    StartAgain,
+    StopNow,
+    Tell,
+)
+from swarmllm.core.events import (
+    AddressesChanged,
+    AddressesFound,
+    Advertise,
+    CloseSession,
+    Dial,
+    Emit,
+    Ended,
+    EngineLoad,
+    EngineLoadChanged,
+    EngineReady,
+    GenerateOrder,
+    Hangup,
+    Input,
+    LookUp,
+    Penalise,
+    RunScore,
+    Save,
+    Scored,
+    Send,
+    TimerFired,
+    TokenChosen,
+)
+from swarmllm.core.halt import Outcome
+from swarmllm.core.halt_file import load, pack_genesis
+from swarmllm.core.node import SAVED_PEERS, Node, NodeEffect
+from swarmllm.core.peering import load_saved
+from swarmllm.messages import ExpertReply, Halted, PeerId, Records, Score, Scores
+from swarmllm.testing.operators import Operator
+from swarmllm.testing.scripted_model import ScriptedModel
+from swarmllm.testing.world.disk import Disk
+from swarmllm.testing.world.engine import DEMO, Service, SimEngine
+from swarmllm.testing.world.fabric import REFUSE_S, STRIKES_MAX, Connection
+from swarmllm.testing.world.links import Place
+from swarmllm.testing.world.sizes import size_of
+from swarmllm.wire.codec import encode
+from swarmllm.wire.signed import sign_record
+
+if TYPE_CHECKING:
+    from swarmllm.testing.world.world import World
+
+EPOCH_MS: Final = 1_800_000_000_000  # The wall clock when a world begins.
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a host is. `model`: the seed of its expert (None: it offers none); equal seeds are replicas. `skew_s`: how far its wall clock is
+    ahead. `drift`: seconds of its clock per second. `load_s`: from its start until its model is loaded. `kind` is for whoever counts."""
+
+    model: int | None = 1
+    service: Service = DEMO
+    sessions_max: int = 16
+    context_max: int = 4096
+    place: Place | None = None
+    skew_s: float = 0.0
+    drift: float = 1.0
+    load_s: float = 1.0
+    kind: str = "peer"
+
+
+@dataclass(slots=True)
+class Answer:
+    """What became of one request."""
+
+    request: int
+    host: Host
+    order: GenerateOrder
+    asked_at: float
+    life: int
+    """Of the host when it was asked: what a later life does not know never ends."""
+    tokens: list[int] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+    chosen: list[TokenChosen] = field(default_factory=list)
+    ends: list[Ended] = field(default_factory=list)
+    ended_at: float = -1.0
+
+    @property
+    def end(self) -> Ended | None:
+        return self.ends[0] if self.ends else None
+
+
+Effects = list[NodeEffect]
+
+
+class Habits:
+    """How a host departs from honest behaviour; this base departs in nothing. See `testing.world.habits`."""
+
+    def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
+        """What is sent in place of this message; None: nothing."""
+        return message
+
+    def relays(self, host: Host) -> bool:
+        """Whether it passes control records on."""
+        return True
+
+    def begin(self, host: Host) -> None:
+        """It has just started: whatever it does by itself begins here."""
+
+
+HONEST: Final = Habits()
+
+
+class Host:
+    """`life` counts its starts: what was planned for an earlier life is void."""
+
+    def __init__(self, world: World, number: int, spec: Spec, place: Place, habits: Habits) -> None:
+        self.world = world
+        self.number = number
+        self.spec = spec
+        self.place = place
+        self.habits = habits
+        self.peer = PeerId(f"n{number:06}")
+        self.addrs = (f"/ip4/10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}/tcp/7339",)
+        self.key = Operator(f"host {number}") if world.halts else None
+        self.private = b""  # Its own charter, signed; made at the first start.
+        self.disk = Disk()
+        self.life = 0
+        self.alive = False
+        self.machine_up = False
+        self.frozen = False
+        self.silent_since = -1.0
+        self.is_halted = False
+        self.started_at = 0.0
+        self.thawed_at = -1.0
+        self.died_at = -1.0
+        self.halted_at = -1.0  # When the flag was last set; negative: never.
+        self.connections: dict[PeerId, Connection] = {}
+        self.mesh: dict[PeerId, None] = {}
+        self.seen: dict[bytes, None] = {}
+        self.backlog: list[Callable[[], None]] = []
+        self.answers: dict[int, Answer] = {}
+        self.penalised: list[tuple[PeerId, str]] = []
+        self.reverted: list[int] = []
+        self.bytes_sent = 0
+        self.node: Node
+        self.control: Control | None = None
+        self.engine: SimEngine | None = None
+        self._strikes: dict[PeerId, int] = {}
+        self._refused: dict[PeerId, float] = {}
+        self._timer_at = float("inf")
+
+    def __repr__(self) -> str:
+        return f"<{self.peer}>"
+
+    @property
+    def has_control(self) -> bool:
+        return self.control is not None
+
+    def clock(self) -> float:
+        return self.world.agenda.now * self.spec.drift
+
+    # --- life ----------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """The process starts: kill switch first, from the disk, then the node, then everything else."""
+        world, spec = self.world, self.spec
+        self.life += 1
+        self.alive = self.machine_up = True
+        self.frozen, self.silent_since = False, -1.0
+        self.started_at = world.agenda.now
+        self.backlog, self.seen, self._strikes, self._refused = [], {}, {}, {}
+        self._timer_at = float("inf")
+        rng = random.Random(f"{world.seed} {self.number} {self.life}")
+        unix_ms = EPOCH_MS + round(1000 * (world.agenda.now + spec.skew_s))
+        self.engine = None
+        self.is_halted = world.halts
+        self.control = self._boot_control(rng, unix_ms) if world.halts else None
+        self.node = Node(world.config, self.peer, unix_ms, rng, self.control, sealing=world.sealing.of(self.peer))
+        self.receive(AddressesChanged(self.addrs))
+        saved = self.disk.values.get(SAVED_PEERS)
+        for peer, addrs in load_saved(saved) if saved is not None else ():
+            self.receive(AddressesFound(peer, addrs, "saved"))
+        if spec.model is not None:
+            self.world.agenda.after(spec.load_s, self._loaded, self.life)
+        self.habits.begin(self)
+
+    def _boot_control(self, rng: random.Random, unix_ms: int) -> Control:
+        """As `runtime.booting.boot`."""
+        key, founders, disk = self.key, self.world.founders, self.disk
+        assert key is not None
+        self.private = self.private or sign_record(private_charter(key.public_key), [(key.public_key, key.sign)])
+        found = load(disk.first, disk.second, disk.genesis, self.private, founders.swarm)
+        control = Control(found, key.public_key, self.world.verify, rng, unix_ms - round(1000 * self.clock()))
+        self.control = control
+        self._boot_effects(control.start(self.clock()))
+        self._boot_effects(control.import_record(founders.charter, self.clock())[1])
+        return control
+
+    def _boot_effects(self, effects: Any) -> None:
+        for effect in effects:
+            if isinstance(effect, Persist):
+                ok = self.disk.write_now(effect.data, pack_genesis(self.world.founders.swarm))
+                assert self.control is not None
+                self._boot_effects(self.control.persisted(effect.number, ok, self.clock()))
+            else:
+                self.perform(effect)
+
+    def _loaded(self, life: int) -> None:
+        if life != self.life or not self.alive:
+            return
+        spec = self.spec
+        assert spec.model is not None
+        model = self.world.model(spec)
+        self.engine = SimEngine(self.world.agenda, model, spec.service, self._scored(life), self._load_changed(life))
+        if self.is_halted:
+            self.engine.stop()
+        self.receive(EngineReady(model.card, self.engine.load))
+
+    def _scored(self, life: int) -> Callable[[int, ExpertReply], None]:
+        def scored(order: int, reply: ExpertReply) -> None:
+            if life == self.life:
+                self.receive(Scored(order, reply))
+
+        return scored
+
+    def _load_changed(self, life: int) -> Callable[[EngineLoad], None]:
+        def changed(load: EngineLoad) -> None:
+            if life == self.life:
+                # Not at once: this may happen in the middle of performing effects, and inputs never nest.
+                self.world.agenda.after(0.0, self.receive_if, life, EngineLoadChanged(load))
+
+        return changed
+
+    def die(self) -> None:
+        """As by SIGKILL: memory is gone, the disk stays as it is."""
+        self.life += 1
+        self.alive = False
+        self.died_at = self.world.agenda.now
+        self.frozen, self.silent_since = False, -1.0
+        self.engine, self.backlog = None, []
+
+    # --- inputs --------------------------------------------------------------------------------------------------------------
+
+    def receive(self, event: Input) -> None:
+        """Now, or when it thaws."""
+        if self.frozen:
+            self.backlog.append(lambda: self.feed(event))
+        elif self.alive:
+            self.feed(event)
+
+    def receive_if(self, life: int, event: Input) -> None:
+        if life == self.life:
+            self.receive(event)
+
+    feed_if = receive_if
+
+    def feed(self, event: Input) -> None:
+        node = self.node
+        effects = node.handle(event, self.clock())
+        self.stepped(event, effects)
+
+    def stepped(self, event: object, effects: list[NodeEffect]) -> None:
+        """Perform the effects of an input, and plan the next look at the clock."""
+        world = self.world
+        for checker in world.checkers:
+            checker.decided(self, event, effects)
+        if world.recorder is not None:
+            world.recorder.step(world.agenda.now, self, event, effects)
+        for effect in effects:
+            self.perform(effect)
+        deadline = self.node.next_deadline()
+        if deadline < self._timer_at:
+            self._plan(deadline)
+        for checker in world.checkers:
+            checker.stepped(self, event)
+
+    def _plan(self, deadline: float) -> None:
+        self._timer_at = deadline
+        self.world.agenda.at(deadline / self.spec.drift, self._tick, self.life, deadline)
+
+    def _tick(self, life: int, deadline: float) -> None:
+        """An earlier deadline may have come up meanwhile, with a tick of its own; a later one is planned anew."""
+        if life != self.life or deadline != self._timer_at:
+            return
+        self._timer_at = float("inf")
+        if self.frozen:
+            self.backlog.append(lambda: self.feed(TimerFired()))
+            return
+        wanted = self.node.next_deadline()
+        if wanted <= self.clock() + 1e-9:
+            self.feed(TimerFired())
+        elif wanted < float("inf"):
+            self._plan(wanted)
+
+    def hear(self, forwarder: PeerId, record: bytes) -> bool:
+        """The validator of the control topic: whether to pass it on."""
+        if not self.alive:
+            return False
+        if self.frozen:
+            self.backlog.append(lambda: self._hear_late(forwarder, record))
+            return False
+        passes, effects = self.node.hear_control(forwarder, record, self.clock())
+        self.stepped(("heard", forwarder, record), effects)
+        return passes and self.habits.relays(self)
+
+    def _hear_late(self, forwarder: PeerId, record: bytes) -> None:
+        if self.hear(forwarder, record):
+            self.world.fabric.gossip(self, record, forwarder)
+
+    def import_record(self, record: bytes) -> Outcome | None:
+        """An operator's order through this node."""
+        outcome, effects = self.node.import_control(record, self.clock())
+        self.stepped(("imported", record), effects)
+        return outcome
+
+    def freeze(self) -> None:
+        """As by SIGSTOP: nothing is done, and nobody is told."""
+        assert self.alive and not self.frozen
+        self.frozen = True
+        self.silent_since = self.world.agenda.now
+
+    def thaw(self) -> None:
+        """As by SIGCONT: what has come meanwhile is handled, in order."""
+        if not self.frozen:
+            return
+        self.frozen, self.silent_since = False, -1.0
+        self.thawed_at = self.world.agenda.now
+        waiting, self.backlog = self.backlog, []
+        for one in waiting:
+            if self.alive and not self.frozen:
+                one()
+        if self.alive:
+            self._timer_at = float("inf")
+            self._plan(max(self.clock(), self.node.next_deadline()))
+
+    # --- effects -------------------------------------------------------------------------------------------------------------
+
+    def perform(self, effect: NodeEffect) -> None:
+        PERFORM[type(effect)](self, effect)
+
+    def _send(self, effect: Send) -> None:
+        message = effect.message
+        if self.is_halted and isinstance(message, (Score, Scores)):
+            return  # Decided before the order came: nothing of it leaves any more.
+        if self.habits is not HONEST:
+            message = self.habits.outgoing(self, effect.peer, message)
+            if message is None:
+                return
+        for checker in self.world.checkers:
+            checker.leaves(self, effect.peer, message)
+        self.world.fabric.send(self, effect.peer, message, size_of(message))
+
+    def _run_score(self, effect: RunScore) -> None:
+        if self.engine is not None and not self.is_halted:
+            self.engine.submit(effect.order, effect.key, effect.request)
+
+    def _close_session(self, effect: CloseSession) -> None:
+        if self.engine is not None:
+            self.engine.close(effect.key)
+
+    def _emit(self, effect: Emit) -> None:
+        event = effect.event
+        match event:
+            case TokenChosen():
+                answer = self.answers[event.request]
+                answer.tokens.append(event.token)
+                answer.times.append(self.world.agenda.now)
+                answer.chosen.append(event)
+                for checker in self.world.checkers:
+                    checker.token(self, answer, event)
+            case Ended():
+                answer = self.answers[event.request]
+                answer.ends.append(event)
+                answer.ended_at = self.world.agenda.now
+                for checker in self.world.checkers:
+                    checker.ended(self, answer, event)
+                self.world.ended(answer)
+            case _:
+                pass
+
+    def _dial(self, effect: Dial) -> None:
+        self.world.fabric.dial(self, effect.peer, effect.addrs)
+
+    def _hang_up(self, effect: Hangup) -> None:
+        self.drop(effect.peer, effect.reason)
+
+    def _advertise(self, effect: Advertise) -> None:
+        self.world.fabric.advertise(self, effect.record.vocab_fingerprint, effect.record.addrs)
+
+    def _look_up(self, effect: LookUp) -> None:
+        self.world.fabric.look_up(self, effect.vocab_fingerprint)
+
+    def _penalise(self, effect: Penalise) -> None:
+        peer = effect.peer
+        self.penalised.append((peer, effect.reason))
+        self._strikes[peer] = self._strikes.get(peer, 0) + 1
+        if self._strikes[peer] >= STRIKES_MAX:
+            self._strikes[peer] = 0
+            self._refused[peer] = self.world.agenda.now + REFUSE_S
+            self.drop(peer, f"refused: {effect.reason}")
+
+    def refuses(self, peer: PeerId) -> bool:
+        return self._refused.get(peer, 0.0) > self.world.agenda.now
+
+    def drop(self, peer: PeerId, reason: str) -> None:
+        """End the connection; we hear of it as an input, after the one that is being handled."""
+        self.world.agenda.after(0.0, self._drop, self.life, peer, reason)
+
+    def _drop(self, life: int, peer: PeerId, reason: str) -> None:
+        connection = self.connections.get(peer)
+        if connection is not None and life == self.life:
+            self.world.fabric.end(connection, self, "reset", reason)
+
+    def _save(self, effect: Save) -> None:
+        if not self.disk.full:
+            self.disk.values[effect.key] = effect.value
+
+    def _stop_now(self, effect: StopNow) -> None:
+        if not self.is_halted:
+            self.halted_at = self.world.agenda.now
+        self.is_halted = True
+        if self.engine is not None:
+            self.engine.stop()
+
+    def _start_again(self, _effect: StartAgain) -> None:
+        self.is_halted = False
+        if self.engine is not None:
+            self.engine.resume()
+
+    def _persist(self, effect: Persist) -> None:
+        life = self.life
+        genesis = pack_genesis(self.world.founders.swarm)
+
+        def done(ok: bool) -> None:
+            self.receive_if(life, Persisted(effect.number, ok))
+
+        self.disk.write(self.world.agenda, effect.data, genesis, lambda: life == self.life, done)
+
+    def _relay(self, effect: Relay) -> None:
+        if not self.habits.relays(self):
+            return
+        assert self.control is not None
+        frame = encode(Records((effect.record,)))
+        for peer in list(self.connections):
+            if peer != effect.skip and self.control.is_kin(peer):
+                self.world.fabric.tell(self, peer, frame)
+        if effect.gossip:
+            self.world.fabric.gossip(self, effect.record)
+
+    def _tell(self, effect: Tell) -> None:
+        if isinstance(effect.message, Records) and not self.habits.relays(self):
+            return
+        self.world.fabric.tell(self, effect.peer, self.world.encoded(effect.message))
+
+    def _end_streams(self, effect: EndStreams) -> None:
+        message: Halted = effect.message
+        for peer in list(self.connections):
+            self.world.fabric.send(self, peer, message, size_of(message))
+
+    def _revert(self, effect: RevertChanges) -> None:
+        self.reverted.append(effect.count)
+
+    def _announce(self, effect: Announce) -> None:
+        if isinstance(effect.event, HaltHeard):
+            self.world.heard_halt(self)
+
+    def _kill_after(self, _effect: KillAfter) -> None:
+        """The engine has stopped with the flag."""
+
+
+PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
+    Send: Host._send,
+    RunScore: Host._run_score,
+    CloseSession: Host._close_session,
+    Emit: Host._emit,
+    Dial: Host._dial,
+    Hangup: Host._hang_up,
+    Advertise: Host._advertise,
+    LookUp: Host._look_up,
+    Penalise: Host._penalise,
+    Save: Host._save,
+    StopNow: Host._stop_now,
+    StartAgain: Host._start_again,
+    Persist: Host._persist,
+    Relay: Host._relay,
+    Tell: Host._tell,
+    EndStreams: Host._end_streams,
+    RevertChanges: Host._revert,
+    Announce: Host._announce,
+    KillAfter: Host._kill_after,
+}

@@ -1,0 +1,226 @@
+"""A whole swarm in one thread, from one seed: virtual time, simulated machines and links, and the real node's decisions.
+
+    world = World(seed=7)
+    hosts = [world.add(Spec(model=i % 4)) for i in range(50)]
+    world.run_for(30.0)                       # they find each other
+    answer = world.ask(hosts[0], GenerateOrder((1, 2, 3), k=3, max_tokens=32, vocab_size=VOCABULARY))
+    world.crash(hosts[1]); world.freeze(hosts[2]); world.partition({hosts[3].peer: 1})
+    world.publish(hosts[4], world.founders.halt())
+    world.run_for(60.0)
+
+**What is real** and what is a model: every decision is `core.node.Node`'s, with the real kill switch, tables, router and decoding. Models are
+links (`links`), connections, gossip and look-ups (`fabric`), engines (`engine`), disks (`disk`). Signatures of capacity records are not
+computed (`testing.sealing`); those of control records are real.
+
+**One seed, one run.** Nothing here looks at a clock, at the system's randomness or at a set's order, so that a run is the same to the byte
+on every machine and under every hash seed; `Recorder` gives the digest that says so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from swarmllm.core.events import AddressesFound, Asked, Cancelled, GenerateOrder
+from swarmllm.core.halt import Outcome
+from swarmllm.core.node import NodeConfig
+from swarmllm.messages import ControlFrame, PeerId
+from swarmllm.testing.operators import Founders, verify
+from swarmllm.testing.scripted_model import ScriptedModel
+from swarmllm.testing.sealing import MemoSealing
+from swarmllm.testing.world.agenda import Agenda
+from swarmllm.testing.world.checks import Checker
+from swarmllm.testing.world.engine import QuickModel
+from swarmllm.testing.world.fabric import Fabric, Overlay
+from swarmllm.testing.world.host import HONEST, Answer, Habits, Host, Spec
+from swarmllm.testing.world.links import LinkModel
+from swarmllm.testing.world.recorder import Recorder
+from swarmllm.wire.codec import encode
+
+FINGERPRINT: Final = bytes(32)
+INTRODUCED: Final = 3  # Peers that a newcomer is told of, as by an invite.
+MEMO_MAX: Final = 65_536
+
+
+class World:
+    """`halts` False leaves the kill switch out, for studies that would never use it. `checkers` look at every step of every host."""
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        link: LinkModel | None = None,
+        overlay: Overlay | None = None,
+        config: NodeConfig | None = None,
+        halts: bool = True,
+        checkers: Sequence[Checker] = (),
+        recorder: Recorder | None = None,
+    ) -> None:
+        self.seed = seed
+        self.rng = random.Random(f"{seed} world")
+        self.agenda = Agenda()
+        self.config = config or NodeConfig(FINGERPRINT)
+        self.fabric = Fabric(self.agenda, link or LinkModel(), overlay or Overlay(), random.Random(f"{seed} fabric"))
+        self.sealing = MemoSealing()
+        self.halts = halts
+        self.founders = Founders("world")
+        self.checkers = tuple(checkers)
+        self.recorder = recorder
+        self.hosts: list[Host] = []
+        self.answers: list[Answer] = []
+        self.on_end: Callable[[Answer], None] | None = None
+        self.halts_heard: list[tuple[float, Host]] = []
+        self._lists: dict[tuple[int, int, int], bytes] = {}
+        self._verified: dict[tuple[bytes, bytes, bytes], bool] = {}
+        self._frames: dict[ControlFrame, bytes] = {}
+        self._requests = 0
+        for checker in self.checkers:
+            checker.begin(self)
+
+    @property
+    def now(self) -> float:
+        return self.agenda.now
+
+    # --- time ----------------------------------------------------------------------------------------------------------------
+
+    def run_until(self, when: float, is_done: Callable[[], bool] | None = None) -> None:
+        self.agenda.run_until(when, is_done)
+
+    def run_for(self, seconds: float, is_done: Callable[[], bool] | None = None) -> None:
+        self.agenda.run_until(self.agenda.now + seconds, is_done)
+
+    # --- hosts ---------------------------------------------------------------------------------------------------------------
+
+    def add(self, spec: Spec | None = None, habits: Habits = HONEST, *, starts: bool = True) -> Host:
+        """One more host; it starts at once, told of a few that are up, unless `starts` is False."""
+        spec = spec or Spec()
+        place = spec.place or (self.rng.random(), self.rng.random())
+        host = Host(self, len(self.hosts), spec, place, habits)
+        self.hosts.append(host)
+        self.fabric.hosts[host.peer] = host
+        if starts:
+            self.start(host)
+        return host
+
+    def start(self, host: Host, introduced: int = INTRODUCED) -> None:
+        """A host that is not up starts, with whatever its disk holds, and is told of some that are up."""
+        assert not host.alive, f"{host} is up already"
+        up = [other for other in self.hosts if other.alive and other is not host and not other.frozen]
+        host.start()
+        for other in self.rng.sample(up, min(introduced, len(up))):
+            host.receive(AddressesFound(other.peer, other.addrs, "bootstrap"))
+
+    def introduce(self, host: Host, other: Host) -> None:
+        host.receive(AddressesFound(other.peer, other.addrs, "bootstrap"))
+
+    def alive(self) -> list[Host]:
+        return [host for host in self.hosts if host.alive]
+
+    # --- what can happen to them ---------------------------------------------------------------------------------------------
+
+    def crash(self, host: Host) -> None:
+        """The process dies; its kernel resets its connections."""
+        if host.alive:
+            host.die()
+            for connection in list(host.connections.values()):
+                self.fabric.end(connection, host, "reset")
+
+    def lose_power(self, host: Host) -> None:
+        """The machine is gone without a word."""
+        if host.alive:
+            host.die()
+            host.machine_up = False
+            host.silent_since = self.now
+            self.fabric.fell_silent(host)
+
+    def leave(self, host: Host) -> None:
+        """It is stopped by its owner, and says goodbye."""
+        if host.alive:
+            for request, answer in list(host.answers.items()):
+                if not answer.ends:
+                    self.abandon(host, request)
+            host.die()
+            for connection in list(host.connections.values()):
+                self.fabric.end(connection, host, "closing")
+
+    def freeze(self, host: Host) -> None:
+        if host.alive and not host.frozen:
+            host.freeze()
+            self.fabric.fell_silent(host)
+
+    def thaw(self, host: Host) -> None:
+        host.thaw()
+
+    def wipe(self, host: Host, *, keep_marker: bool = False) -> None:
+        """Its disk is lost; with `keep_marker` only the state of the kill switch is."""
+        marker = host.disk.genesis if keep_marker else None
+        host.disk.first = host.disk.second = None
+        host.disk.genesis = marker
+        host.disk.values.clear()
+
+    def partition(self, groups: Sequence[Sequence[Host]]) -> None:
+        """Each group on its own, and everybody else together."""
+        self.fabric.partition({host.peer: number for number, group in enumerate(groups, 1) for host in group})
+
+    def heal(self) -> None:
+        self.fabric.heal()
+
+    # --- requests and orders -------------------------------------------------------------------------------------------------
+
+    def ask(self, host: Host, order: GenerateOrder) -> Answer:
+        self._requests += 1
+        answer = Answer(self._requests, host, order, self.now, host.life)
+        host.answers[answer.request] = answer
+        self.answers.append(answer)
+        host.receive(Asked(answer.request, order))
+        return answer
+
+    def abandon(self, host: Host, request: int) -> None:
+        host.receive(Cancelled(request, "cancelled"))
+
+    def publish(self, host: Host, record: bytes) -> Outcome | None:
+        """An operator hands a signed control record to a host."""
+        outcome = host.import_record(record)
+        for checker in self.checkers:
+            checker.published(host, record)
+        return outcome
+
+    def settled(self) -> None:
+        """Faults have been off for as long as everything may take to recover: now the laws about what comes in the end are checked."""
+        for checker in self.checkers:
+            checker.settled()
+
+    # --- for the hosts -------------------------------------------------------------------------------------------------------
+
+    def ended(self, answer: Answer) -> None:
+        if self.on_end is not None:
+            self.on_end(answer)
+
+    def heard_halt(self, host: Host) -> None:
+        self.halts_heard.append((self.now, host))
+
+    def model(self, spec: Spec) -> ScriptedModel:
+        assert spec.model is not None
+        return QuickModel(f"model-{spec.model}", spec.model, self._lists, spec.context_max, spec.sessions_max)
+
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        """Ed25519; the same question is answered once, however many hosts ask it."""
+        key = (public_key, message, signature)
+        found = self._verified.get(key)
+        if found is None:
+            if len(self._verified) >= MEMO_MAX:
+                self._verified.clear()
+            found = self._verified[key] = verify(public_key, message, signature)
+        return found
+
+    def encoded(self, frame: ControlFrame) -> bytes:
+        found = self._frames.get(frame)
+        if found is None:
+            if len(self._frames) >= MEMO_MAX:
+                self._frames.clear()
+            found = self._frames[frame] = encode(frame)
+        return found
+
+    def host_of(self, peer: PeerId) -> Host:
+        return self.fabric.hosts[peer]
