@@ -266,9 +266,10 @@ class Fabric:
             return
         providers = self._providers.get(key, {})
         oldest = self.agenda.now - PROVIDER_TTL_S
-        fresh = [(peer, addrs) for peer, (at, addrs) in providers.items() if at >= oldest and peer != source.peer]
-        for peer, addrs in self._rng.sample(fresh, min(LOOK_UP_MAX, len(fresh))):
-            source.receive(AddressesFound(peer, addrs, "dht"))
+        for peer in self._rng.sample(list(providers), min(LOOK_UP_MAX, len(providers))):
+            at, addrs = providers[peer]
+            if at >= oldest and peer != source.peer:
+                source.receive(AddressesFound(peer, addrs, "dht"))
 
     # --- gossip of control records -------------------------------------------------------------------------------------------
 
