@@ -39,6 +39,8 @@ FRAME_MAX: Final = 256 * 1024  # Bytes, without the 4-byte length.
 RECORD_MAX: Final = 512  # Bytes of one signed capacity record on the wire, envelope included.
 RECORD_ADDR_MAX: Final = 56  # Bytes of an address in it: any IPv6 address with its port; the largest record must fit RECORD_MAX.
 RECORD_ADDRS_MAX: Final = 3  # For the same reason.
+SHUFFLE_RECORDS_MAX: Final = 8  # Records per Shuffle: 4 KiB, and at most eight signature checks.
+AGE_MAX: Final = 36_000  # Tenths of a second: an hour, beyond any time for which a record is believed.
 
 U32 = Annotated[int, Range(0, 2**32 - 1)]
 U63 = Annotated[int, Range(0, 2**63 - 1)]
@@ -148,6 +150,32 @@ REFUSED_SESSION: Final = 4  # No such session was opened on this stream.
 REFUSED_ENGINE: Final = 5  # The engine is down.
 
 
+# --- /swarmllm/expert/1: who offers what (protocols/capacity.md) --------------------------------------------------------------
+
+Age = Annotated[int, Range(0, AGE_MAX)]
+Sealed = Annotated[bytes, Size(1, RECORD_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffle:
+    """Some sealed capacity records, each with its age in tenths of a second, in exchange for up to `want` others (0: for none).
+
+    `ages` and `records` have the same length. An age is the time since the author sealed the record, as far as its carriers say.
+    """
+
+    ages: Annotated[tuple[Age, ...], Size(0, SHUFFLE_RECORDS_MAX)]
+    records: Annotated[tuple[Sealed, ...], Size(0, SHUFFLE_RECORDS_MAX)]
+    want: Annotated[int, Range(0, SHUFFLE_RECORDS_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Shuffled:
+    """The answer to a Shuffle that wants records."""
+
+    ages: Annotated[tuple[Age, ...], Size(0, SHUFFLE_RECORDS_MAX)]
+    records: Annotated[tuple[Sealed, ...], Size(0, SHUFFLE_RECORDS_MAX)]
+
+
 # --- /swarmllm/expert/1: both ways, for the stream itself --------------------------------------------------------------------
 
 
@@ -173,16 +201,16 @@ Domain = Annotated[str, Size(1, 16)]
 
 ExpertRequest = Open | Score | Close
 ExpertReply = Scores | Need | Busy | Refused
-ExpertMessage = ExpertRequest | ExpertReply | Halted
+ExpertMessage = ExpertRequest | ExpertReply | Shuffle | Shuffled | Halted
 StreamMessage = ExpertMessage | Ping | Pong
 
 
-# --- gossip and DHT: the payloads of signed envelopes ------------------------------------------------------------------------
+# --- shuffles and DHT: the payloads of signed envelopes ----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class CapacityRecord:
-    """What an expert says of itself on the capacity topic. Values are hints: requesters correct them by what they measure.
+    """What an expert says of itself, passed from peer to peer. Values are hints: requesters correct them by what they measure.
 
     `boot` is the Unix time in milliseconds at which the node started, `seq` counts its records since: the newest (boot, seq) of a
     peer wins. `rate` is measured decode speed in tokens/s times 16, summed over all sessions. The signer's key is in the envelope.

@@ -1,51 +1,62 @@
-"""Who offers what, as they say themselves: for each peer the newest capacity record, for as long as it keeps coming.
+"""Who offers what, as they say themselves: for each peer the newest capacity record that any carrier has brought, for a limited time.
 
-Records come by gossip, so late, twice and out of order; the newest (boot, seq) wins, and whatever order they come in, the same one is
-left. The author's word is all there is, so the table bounds what anybody can do with it: records per second of one author, peers in all,
-and how long anything is believed.
+Records come from hand to hand (`core.shuffling`), so late, twice and out of order; the newest (boot, seq) wins, and whatever order they
+come in, the same one is left. The author's word is all there is, and the carrier's word for how old it is. So the table bounds what
+anybody can do with either: peers in all, strangers by one carrier, and how long anything is believed.
+
+**Age.** A record travels with the time since it was sealed. Each carrier adds how long it held it and rounds up, so an honest age never
+shrinks on its way. What is `ttl_s` old is forgotten. Of the same bytes the first age stands: a carrier that says less keeps nothing alive,
+one that says more ends nothing. A connected peer's record stays for as long as the connection, which proves better than any record that
+the peer is there; but once it is old it gives way to any other, and is not passed on.
+
+**Ghosts.** A carrier can lie about age and so keep somebody listed who is gone. That costs whoever believes it one dial: where a dial
+failed, or a connection broke, that version and all before are refused for `BURIED_S`, unless the peer itself connects. A peer that lives
+seals a new one within seconds.
 
 **Restarts and skewed clocks.** `boot` is the author's wall clock at its start, because a node that lost its disk must still be newer than
 its former self. So a node that once started with its clock far ahead looks older after its next start, and a stolen key can jump to the
 last boot there is (the fast-forward attack on version numbers). If that were remembered for good, the peer would be shut out for good;
-if it were compared with our clock, *our* clock being wrong would shut out everybody. Instead nothing is remembered longer than it is
-believed: only an accepted record renews an entry, stale ones never do, so `RECORD_TTL_S` after the last record from the future the entry
-is gone and the peer starts afresh (at once where its connection was seen to break, for then the node calls `forget`). Until then it is
-listed with its last values, which is what staleness costs: values are hints, and hints only.
+if it were compared with our clock, *our* clock being wrong would shut out everybody. Instead no version is defended longer than it is
+believed: only an accepted record renews an entry, stale ones never do. Until then it is listed with its last values, and values are hints.
 
-The price is that old records of a peer that has gone can be played back once it is forgotten. They list a peer that cannot be reached, in
-a bounded table, and never push out one that is connected; a live author's next record beats them.
+**Room.** Strangers are counted for the carrier that brought them first, and a carrier has its share of the table: what it brings beyond
+that takes the place of what it brought before, never of what others did. So inventing authors fills one's own corner only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import random
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal
 
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 
-PEERS_MAX = 4096  # Some 2 KiB each; more experts than one requester could ever measure.
-RECORD_TTL_S = 15.0  # Five records at one each 3 s: gossip loses one now and then, hardly five in a row.
-RATE_PER_S = 1.0  # Accepted records per author; three times what is needed.
-BURST = 5.0  # A node that has just started says what changed: model loaded, addresses found, first sessions.
+PEERS_MAX = 512  # Some 2 KiB each; an honest swarm of any size fills a fifth of it, for records come slowly and live shortly.
+SHARE_MIN = 8  # Places of one carrier, however many there are. An honest one among thirty fills three or four.
+RECORD_TTL_S = 90.0  # Time to travel to everybody who will ever hear of it; a ghost costs one dial within it.
+BURIED_S = (
+    300.0  # Longer than a record can live in honest hands, and than a peering backoff: a ghost costs a dial in five minutes.
+)
+BURIED_MAX = 1024  # As many as peering knows addresses of; the one buried first goes.
 
-Outcome = Literal["new", "updated", "stale", "limited", "full"]
-"""What became of a record. Only "new" (the peer was not listed) and "updated" changed anything; "limited": its author speaks too often;
-"full": every place is taken by a connected peer."""
+Outcome = Literal["new", "updated", "stale", "old", "buried", "full"]
+"""What became of a record. Only "new" (the peer was not listed) and "updated" changed anything; "old": beyond its time; "buried": the
+peer was found gone since; "full": every place is taken by a connected peer."""
 
 
-@dataclass(slots=True)
-class _Entry:
+@dataclass(slots=True, eq=False)
+class Entry:
+    """`sealed` is `record` as its author signed it, `born_at` when that was; `carrier` brought it first (None: it is connected)."""
+
+    peer: PeerId
     record: CapacityRecord
-    expires_at: float
-    allowance: float  # Records that the author may still send at `heard_at` (a token bucket).
-    heard_at: float
-
-
-def _nobody(_peer: PeerId) -> bool:
-    return False
+    sealed: bytes
+    born_at: float
+    carrier: PeerId | None
+    place: int  # In the list that samples are drawn from.
 
 
 class CapacityTable:
@@ -54,70 +65,163 @@ class CapacityTable:
     def __init__(self, ttl_s: float = RECORD_TTL_S, peers_max: int = PEERS_MAX) -> None:
         assert 0 < ttl_s < math.inf, f"ttl {ttl_s} s"
         assert peers_max >= 1, f"{peers_max} peers"
-        self._ttl_s = ttl_s
+        self.ttl_s = ttl_s
         self._peers_max = peers_max
-        self._entries: dict[PeerId, _Entry] = {}  # Ordered by when they were last renewed: the first expires first.
+        self._entries: dict[PeerId, Entry] = {}
+        self._by_bytes: dict[bytes, Entry] = {}
+        self._drawn: list[Entry] = []  # All entries, in no order that matters.
+        self._brought: dict[PeerId, dict[PeerId, None]] = {}  # Carrier -> the strangers that it brought, first come first.
+        self._buried: dict[PeerId, tuple[int, int, float]] = {}  # Boot, seq, until when; first buried first.
+        self._connected: set[PeerId] = set()
         self._now = -math.inf
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def hear(self, peer: PeerId, record: CapacityRecord, now: float, connected: Callable[[PeerId], bool] = _nobody) -> Outcome:
-        """Take in a record that `peer` has signed. RemoteError if it contradicts itself; nothing has changed then.
+    # --- what comes in -------------------------------------------------------------------------------------------------------
 
-        When the table is full the peer whose record is oldest makes room, but never one that is `connected`.
-        """
+    def holds(self, sealed: bytes, now: float) -> bool:
+        """Whether these very bytes are what the table holds of their author, so that there is nothing to check or learn."""
+        entry = self._by_bytes.get(sealed)
+        return entry is not None and now < entry.born_at + self.ttl_s
+
+    def hear(self, peer: PeerId, record: CapacityRecord, sealed: bytes, born_at: float, carrier: PeerId, now: float) -> Outcome:
+        """Take in a record that `peer` has signed, and `carrier`, who is connected, has brought. RemoteError if it contradicts itself;
+        nothing has changed then."""
         check(record)
         now = self._forward(now)
+        born_at = min(now, born_at)
+        if now >= born_at + self.ttl_s:
+            return "old"
         entry = self._entries.get(peer)
-        known = entry is not None and now < entry.expires_at
-        allowance = BURST
-        if entry is not None and known:
-            if (record.boot, record.seq) <= (entry.record.boot, entry.record.seq):
-                return "stale"  # Free for its author: else anybody could use it up by playing back old records.
-            allowance = min(BURST, entry.allowance + (now - entry.heard_at) * RATE_PER_S)
-            if allowance < 1:
-                return "limited"
         if entry is not None:
-            del self._entries[peer]  # To come in again at the end.
-        elif len(self._entries) >= self._peers_max:
-            oldest = next((p for p in self._entries if not connected(p)), None)
-            if oldest is None:
-                return "full"
-            del self._entries[oldest]
-        self._entries[peer] = _Entry(record, now + self._ttl_s, allowance - 1, now)
-        return "updated" if known else "new"
+            known = now < entry.born_at + self.ttl_s
+            if known and (record.boot, record.seq) <= (entry.record.boot, entry.record.seq):
+                return "stale"
+            del self._by_bytes[entry.sealed]
+            entry.record, entry.sealed, entry.born_at = record, sealed, born_at
+            self._by_bytes[sealed] = entry
+            return "updated" if known else "new"
+        if peer in self._buried and self._is_buried(peer, record, now):
+            return "buried"
+        if not self._make_room(carrier):
+            return "full"
+        brought_by = None if peer in self._connected else carrier
+        entry = Entry(peer, record, sealed, born_at, brought_by, len(self._drawn))
+        self._entries[peer] = self._by_bytes[sealed] = entry
+        self._drawn.append(entry)
+        if brought_by is not None:
+            self._brought.setdefault(brought_by, {})[peer] = None
+        return "new"
+
+    def _is_buried(self, peer: PeerId, record: CapacityRecord, now: float) -> bool:
+        boot, seq, until = self._buried[peer]
+        if now < until and (record.boot, record.seq) <= (boot, seq):
+            return True
+        del self._buried[peer]
+        return False
+
+    def _make_room(self, carrier: PeerId) -> bool:
+        """Room for one more stranger by this carrier: at the cost of what it brought itself, or of who brought most."""
+        share = max(SHARE_MIN, self._peers_max // max(1, len(self._connected)))
+        own = self._brought.get(carrier)
+        if own is not None and len(own) >= share:
+            self._drop(next(iter(own)))
+        if len(self._entries) >= self._peers_max:
+            if not self._brought:
+                return False
+            most = max(self._brought, key=lambda one: (len(self._brought[one]), one))
+            self._drop(next(iter(self._brought[most])))
+        return True
+
+    # --- what is known of the peers ------------------------------------------------------------------------------------------
+
+    def peer_connected(self, peer: PeerId) -> None:
+        """It lives, and what it says stays for as long as the connection."""
+        self._connected.add(peer)
+        self._buried.pop(peer, None)
+        entry = self._entries.get(peer)
+        if entry is not None:
+            self._unattribute(entry)
+
+    def peer_lost(self, peer: PeerId, now: float) -> None:
+        self._connected.discard(peer)
+        self._bury(peer, now)
+
+    def dial_failed(self, peer: PeerId, now: float) -> None:
+        if peer not in self._connected:
+            self._bury(peer, now)
+
+    def _bury(self, peer: PeerId, now: float) -> None:
+        """As if it had never been heard of, but for the versions that are known to be gone."""
+        entry = self._entries.get(peer)
+        if entry is None:
+            return
+        self._drop(peer)
+        self._buried.pop(peer, None)
+        while len(self._buried) >= BURIED_MAX:
+            del self._buried[next(iter(self._buried))]
+        self._buried[peer] = (entry.record.boot, entry.record.seq, self._forward(now) + BURIED_S)
+
+    # --- questions -----------------------------------------------------------------------------------------------------------
 
     def get(self, peer: PeerId) -> CapacityRecord | None:
-        """The peer's newest record; None if it has none, or `forget` or `expire` took it away."""
+        """The peer's newest record; None if it has none."""
         entry = self._entries.get(peer)
         return entry.record if entry is not None else None
 
+    def born_at(self, peer: PeerId) -> float:
+        """When the record that `get` gives was sealed, as far as its carriers say."""
+        return self._entries[peer].born_at
+
     def alive(self, now: float) -> list[tuple[PeerId, CapacityRecord]]:
         """Everybody whose record still counts, by peer id."""
-        now = self._forward(now)
-        return sorted(((p, e.record) for p, e in self._entries.items() if now < e.expires_at), key=lambda found: found[0])
+        now, ttl_s = self._forward(now), self.ttl_s
+        found = ((e.peer, e.record) for e in self._drawn if now < e.born_at + ttl_s or e.peer in self._connected)
+        return sorted(found, key=lambda one: one[0])
 
-    def forget(self, peer: PeerId) -> None:
-        """As if the peer had never been heard of."""
-        self._entries.pop(peer, None)
-
-    def expire(self, now: float) -> list[PeerId]:
-        """Forget all whose records have grown too old; returns them by peer id."""
-        now = self._forward(now)
-        gone: list[PeerId] = []
-        for peer, entry in self._entries.items():
-            if now < entry.expires_at:
+    def sample(self, count: int, now: float, rng: random.Random, peer: PeerId, but: Collection[bytes]) -> list[Entry]:
+        """Up to `count` records that still count, drawn at random, for `peer`: not its own, and none of `but`."""
+        now, ttl_s, places = self._forward(now), self.ttl_s, len(self._drawn)
+        found: list[Entry] = []
+        if not places:
+            return found
+        if places <= 4 * count:  # So few that every one may have to be looked at.
+            start = int(rng.random() * places)
+            at = [(start + i) % places for i in range(places)]
+        else:
+            at = [int(rng.random() * places) for _ in range(4 * count)]
+        for place in at:
+            if len(found) == count:
                 break
-            gone.append(peer)
-        for peer in gone:
-            del self._entries[peer]
-        return sorted(gone)
+            entry = self._drawn[place]
+            if now < entry.born_at + ttl_s and entry.peer != peer and entry.sealed not in but and entry not in found:
+                found.append(entry)
+        return found
 
-    def next_deadline(self) -> float:
-        """When `expire` will have something to do; infinite while the table is empty."""
-        first = next(iter(self._entries.values()), None)
-        return first.expires_at if first is not None else math.inf
+    def sweep(self, now: float) -> None:
+        """Forget strangers whose records have grown too old; from time to time, for the table is bounded and `alive` looks itself."""
+        now, ttl_s = self._forward(now), self.ttl_s
+        for peer in [e.peer for e in self._drawn if now >= e.born_at + ttl_s and e.peer not in self._connected]:
+            self._drop(peer)
+
+    def _drop(self, peer: PeerId) -> None:
+        entry = self._entries.pop(peer)
+        del self._by_bytes[entry.sealed]
+        self._unattribute(entry)
+        last = self._drawn.pop()
+        if last is not entry:
+            last.place = entry.place
+            self._drawn[entry.place] = last
+
+    def _unattribute(self, entry: Entry) -> None:
+        if entry.carrier is None:
+            return
+        brought = self._brought[entry.carrier]
+        del brought[entry.peer]
+        if not brought:
+            del self._brought[entry.carrier]
+        entry.carrier = None
 
     def _forward(self, now: float) -> float:
         self._now = max(self._now, now)

@@ -143,14 +143,6 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """A capacity record from gossip whose signature by `peer` has been verified."""
-
-    peer: PeerId
-    record: CapacityRecord
-
-
-@dataclass(frozen=True, slots=True)
 class Scored:
     """The local engine's answer to the `RunScore` with the same `order`. Its `session` and `round` repeat the request's."""
 
@@ -215,10 +207,10 @@ ChangeInput = (
 )
 """What changes in the world around the node, wanted or not."""
 
-Input = ChangeInput | Received | Heard | Scored | Asked | Cancelled | ControlInput | TimerFired
+Input = ChangeInput | Received | Scored | Asked | Cancelled | ControlInput | TimerFired
 
 NetworkInput = PeerConnected | PeerLost | PingMeasured | AddressesFound | DialFailed | Received | AddressesChanged
-"""The inputs that a Network adapter yields as they happen (gossip comes through its validator instead)."""
+"""The inputs that a Network adapter yields as they happen (what concerns the kill switch comes through its door instead)."""
 
 
 # --- events for whoever uses the node ----------------------------------------------------------------------------------------
@@ -315,13 +307,6 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
-class Publish:
-    """Sign the record and publish it on the capacity topic."""
-
-    record: CapacityRecord
-
-
-@dataclass(frozen=True, slots=True)
 class Dial:
     """Answered by `PeerConnected` or `DialFailed`."""
 
@@ -386,4 +371,4 @@ class Emit:
     event: NodeEvent
 
 
-Effect = Send | Publish | Dial | Hangup | RunScore | CloseSession | Advertise | LookUp | Penalise | Save | Emit
+Effect = Send | Dial | Hangup | RunScore | CloseSession | Advertise | LookUp | Penalise | Save | Emit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import assert_never
 
 from swarmllm.core.answers import Answers
@@ -40,15 +40,12 @@ from swarmllm.core.events import (
     EngineReady,
     ExpertFound,
     ExpertLost,
-    Heard,
     Input,
     LookUp,
     PeerConnected,
     PeerLost,
     PeerSeen,
-    Penalise,
     PingMeasured,
-    Publish,
     Received,
     Save,
     Scored,
@@ -60,8 +57,8 @@ from swarmllm.core.peering import Peering
 from swarmllm.core.roster import Roster
 from swarmllm.core.router import Router
 from swarmllm.core.serving import Serving
+from swarmllm.core.shuffling import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
 from swarmllm.core.view import NodeView
-from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     Busy,
     CapacityRecord,
@@ -73,6 +70,8 @@ from swarmllm.messages import (
     Refused,
     Score,
     Scores,
+    Shuffle,
+    Shuffled,
 )
 
 SAVED_PEERS = "peers"
@@ -85,8 +84,7 @@ class NodeConfig:
     """Intervals in seconds; every one is spread by +-20 % so that a swarm started at once does not beat in step."""
 
     vocab_fingerprint: bytes
-    publish_every_s: float = 3.0
-    publish_min_s: float = 1.0  # Between two records, however much changes.
+    shuffle_every_s: float = SHUFFLE_EVERY_S
     advertise_every_s: float = 600.0
     look_up_every_s: float = 30.0
     look_up_below: int = 16  # Experts known; with more there is nobody to look for.
@@ -97,12 +95,21 @@ NodeEffect = Effect | ControlEffect
 
 
 class Node:
-    """`boot` is the Unix time in milliseconds at start; `rng` decides every choice that is left to chance.
+    """`boot` is the Unix time in milliseconds at start; `rng` decides every choice that is left to chance; `sealing` signs our capacity
+    records and opens those of others.
 
     `control` is the kill switch, started already; None leaves it out, for tests of other parts.
     """
 
-    def __init__(self, config: NodeConfig, peer: PeerId, boot: int, rng: random.Random, control: Control | None = None) -> None:
+    def __init__(
+        self,
+        config: NodeConfig,
+        peer: PeerId,
+        boot: int,
+        rng: random.Random,
+        sealing: Sealing,
+        control: Control | None = None,
+    ) -> None:
         self._config = config
         self._peer = peer
         self._rng = rng
@@ -114,9 +121,10 @@ class Node:
         self._control = control
         parts = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, parts, control)
+        own_record, every_s = self._roster.next_record, config.shuffle_every_s
+        self._shuffling = Shuffling(peer, rng, self._table, sealing, own_record, every_s)
         self._met: set[PeerId] = set()  # Experts that were told of and not yet lost; bounded by connections.
-        self._published_at = float("-inf")
-        self._publish_at = self._advertise_at = self._look_up_at = self._save_at = float("inf")
+        self._advertise_at = self._look_up_at = self._save_at = float("inf")
         self._control_at = float("inf") if control is None else 0.0
         self._saved = b""
 
@@ -130,8 +138,8 @@ class Node:
 
     def next_deadline(self) -> float:
         """When a `TimerFired` is wanted, on the clock of `now`; infinity if never."""
-        own = (self._publish_at, self._advertise_at, self._look_up_at, self._save_at, self._control_at)
-        return min(*own, self._table.next_deadline(), self._peering.next_deadline(), self._answers.next_deadline())
+        parts = (self._shuffling.next_deadline(), self._peering.next_deadline(), self._answers.next_deadline())
+        return min(self._advertise_at, self._look_up_at, self._save_at, self._control_at, *parts)
 
     def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, list[NodeEffect]]:
         """A control record from gossip, within the validator: whether to pass it on, and what it brings about."""
@@ -170,8 +178,6 @@ class Node:
                 if self._answers.owns(order):
                     return [*self._answers.scored(self._roster, order, reply, now)]
                 return [*self._serving.scored(order, reply, self._roster.digest)]
-            case Heard(peer=peer, record=record):
-                return self._heard(peer, record, now)
             case Asked():
                 return self._asked(event, now)
             case Cancelled():
@@ -195,23 +201,25 @@ class Node:
                 self._peering.found(peer, addrs, now)
             case DialFailed(peer=peer):
                 self._peering.dial_failed(peer, now)
+                self._table.dial_failed(peer, now)
             case EngineReady(card=card, load=load):
                 self._serving.card, self._serving.load = card, load
                 self._advertise_at = now
-                self._publish_soon(now)
+                self._shuffling.changed(now)
                 self._met.discard(self._peer)
                 return self._meet(self._peer, now)
             case EngineLoadChanged(load=load):
                 before, self._serving.load = self._serving.load, load
                 if before is not None and (before.sessions_free == 0) != (load.sessions_free == 0):
-                    self._publish_soon(now)
+                    self._shuffling.changed(now)
             case EngineLost(reason=reason):
                 self._serving.engine_lost()
+                self._shuffling.changed(now)
                 return [Emit(ExpertLost(self._peer, reason))]
             case AddressesChanged(addrs=addrs):
                 self._roster.addrs = addrs
                 self._advertise_at = now
-                self._publish_soon(now)
+                self._shuffling.changed(now)
             case _:
                 assert_never(event)
         return []
@@ -256,7 +264,7 @@ class Node:
                     found += self._serving.halted()
                 case StartAgain():
                     self._router.wake()
-                    self._publish_soon(now)
+                    self._shuffling.changed(now)
                     for peer, _ in self._roster.experts(now):
                         found += self._meet(peer, now)
                 case _:
@@ -283,6 +291,10 @@ class Node:
                 return effects  # Whoever halts says so on its control stream; whoever differs settles it there.
             case Scores() | Need() | Busy() | Refused():
                 return [*effects, *self._answers.received(self._roster, peer, message, event.size_bytes, now)]
+            case Shuffle():
+                return self._took(self._shuffling.asked(peer, message, now), now)
+            case Shuffled():
+                return self._took(self._shuffling.answered(peer, message, now), now)
             case Halted():
                 self._router.rest(peer, HALTED_REST_S, now)
                 return [*effects, *self._serving.lost(peer), *self._answers.lost(self._roster, peer, now)]
@@ -300,11 +312,11 @@ class Node:
     def _connected(self, peer: PeerId, now: float) -> list[NodeEffect]:
         self._router.seen(peer, now)
         self._peering.peer_connected(peer)
-        self._publish_soon(now)
+        self._table.peer_connected(peer)
         self._advertise_at = min(self._advertise_at, now + 1.0)  # The first peer makes the DHT useful.
         self._look_up_at = min(self._look_up_at, now + 1.0)
         self._save_at = min(self._save_at, now + self._spread(self._config.save_every_s))
-        return [Emit(PeerSeen(peer, connected=True)), *self._meet(peer, now)]
+        return [Emit(PeerSeen(peer, connected=True)), *self._meet(peer, now), *self._shuffling.connected(peer, now)]
 
     def _lost(self, peer: PeerId, reason: str, now: float) -> list[NodeEffect]:
         if peer not in self._peering.connected:
@@ -314,24 +326,30 @@ class Node:
         if self._roster.is_usable(self._table.get(peer)):
             effects.append(Emit(ExpertLost(peer, reason)))
         self._met.discard(peer)
-        self._table.forget(peer)  # Whoever is alive says so again within seconds.
+        self._shuffling.lost(peer)
+        self._table.peer_lost(peer, now)  # Whoever is alive says so again within seconds.
         return [*effects, *self._serving.lost(peer), *self._answers.lost(self._roster, peer, now)]
 
+    def _took(self, taken: Taken, now: float) -> list[NodeEffect]:
+        effects: list[NodeEffect] = [*taken.effects]
+        for peer, record in taken.heard:
+            effects += self._heard(peer, record, now)
+        return effects
+
     def _heard(self, peer: PeerId, record: CapacityRecord, now: float) -> list[NodeEffect]:
-        if peer == self._peer:
-            return []
-        try:
-            self._table.hear(peer, record, now, self._peering.connected.__contains__)
-        except RemoteError as fault:
-            return [Penalise(peer, str(fault))]
+        """A record that is newer than what we had of this peer, if anything."""
         effects: list[NodeEffect] = []
-        if self._control is not None:
+        is_connected = peer in self._peering.connected
+        if is_connected and self._control is not None:
             effects += self._controlled(self._control.settle(peer, record.ctl_digest, now, is_fresh=False), now)
-        if not self._roster.is_usable(record):
-            return effects
-        self._router.seen(peer, now)
-        self._peering.found(peer, record.addrs, now)
-        return [*effects, *self._meet(peer, now)]
+        if self._roster.is_usable(record):
+            self._router.seen(peer, now)
+            self._peering.found(peer, record.addrs, now)
+            return [*effects, *self._meet(peer, now)] if is_connected else effects
+        if peer in self._met:
+            self._met.discard(peer)
+            effects.append(Emit(ExpertLost(peer, "its engine is down")))
+        return effects
 
     def _meet(self, peer: PeerId, now: float) -> list[NodeEffect]:
         """An expert became usable, its connection came up, or the kill switch let it: say so once, when all three are true."""
@@ -347,13 +365,8 @@ class Node:
         effects: list[NodeEffect] = []
         if self._control is not None and now >= self._control_at:
             effects += self._controlled(self._control.timer(now), now)
-        for peer in self._table.expire(now):
-            self._met.discard(peer)
-            if peer in self._peering.connected:
-                effects.append(Emit(ExpertLost(peer, "no capacity record for too long")))
+        effects += self._shuffling.timer(now)
         effects += self._answers.timer(self._roster, now)
-        if now >= self._publish_at:
-            effects += self._publish(now)
         if now >= self._advertise_at:
             effects += self._advertise(now)
         if now >= self._look_up_at:
@@ -363,19 +376,6 @@ class Node:
         if now >= self._save_at:
             effects += self._save(now)
         return effects
-
-    def _publish_soon(self, now: float) -> None:
-        """Bring the next record forward, within the rate that others accept."""
-        self._publish_at = min(self._publish_at, max(now + 0.1, self._published_at + self._config.publish_min_s))
-
-    def _publish(self, now: float) -> list[NodeEffect]:
-        record = self._roster.own_record()
-        self._publish_at = now + self._spread(self._config.publish_every_s) if record is not None else float("inf")
-        if record is None or not self._peering.connected:
-            return []
-        self._published_at = now
-        self._roster.seq += 1
-        return [Publish(replace(record, seq=self._roster.seq))]
 
     def _advertise(self, now: float) -> list[NodeEffect]:
         record = self._roster.dht_record()

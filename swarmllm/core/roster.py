@@ -7,9 +7,11 @@ lets us talk to a peer. It is also the `Swarm` that generations see.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from swarmllm.core.capacity import CapacityTable
 from swarmllm.core.control import Control
+from swarmllm.core.events import EngineLoad, ModelCard
 from swarmllm.core.peering import Peering
 from swarmllm.core.router import Candidate, Router
 from swarmllm.core.serving import Serving
@@ -19,6 +21,9 @@ from swarmllm.wire.codec import clip_text
 
 UNNAMED = "unnamed"
 NAME_MAX = 32
+
+
+_Said = tuple[ModelCard, EngineLoad, tuple[str, ...], bytes]
 
 
 class Roster:
@@ -36,6 +41,7 @@ class Roster:
         self.boot = boot
         self.seq = 0
         self.addrs: tuple[str, ...] = ()
+        self._own: tuple[_Said, CapacityRecord] | None = None  # The record of our own expert, and what it was made of.
         self._fingerprint = vocab_fingerprint
         self._table, self._router, self._peering, self._serving = parts
         self._control = control
@@ -43,7 +49,8 @@ class Roster:
     # --- who is there --------------------------------------------------------------------------------------------------------
 
     def is_usable(self, record: CapacityRecord | None) -> bool:
-        return record is not None and record.vocab_fingerprint == self._fingerprint
+        """Whether it offers an expert that can be mixed with ours; with no place for any session it offers none."""
+        return record is not None and record.sessions_max > 0 and record.vocab_fingerprint == self._fingerprint
 
     def is_cleared(self, peer: PeerId, now: float) -> bool:
         """Whether the kill switch lets us make tokens with this peer now."""
@@ -91,6 +98,22 @@ class Roster:
         card, load = self._serving.card, self._serving.load
         if card is None or load is None:
             return None
+        said = (card, load, self.addrs, self.digest)
+        if self._own is None or self._own[0] != said:
+            self._own = said, self._record(card, load)
+        elif self._own[1].seq != self.seq:
+            self._own = said, replace(self._own[1], seq=self.seq)
+        return self._own[1]
+
+    def next_record(self) -> CapacityRecord | None:
+        """What we say of ourselves from now on, with the next seq: after an expert has gone, that there is none."""
+        self.seq += 1
+        record = self.own_record()
+        if record is not None or self._own is None:
+            return record
+        return replace(self._own[1], seq=self.seq, queue_depth=0, sessions_free=0, sessions_max=0, ctl_digest=self.digest)
+
+    def _record(self, card: ModelCard, load: EngineLoad) -> CapacityRecord:
         return CapacityRecord(
             boot=self.boot,
             seq=self.seq,

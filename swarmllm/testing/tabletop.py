@@ -19,13 +19,11 @@ from swarmllm.core.events import (
     Ended,
     EngineReady,
     GenerateOrder,
-    Heard,
     Input,
     NodeEvent,
     PeerConnected,
     PeerLost,
     Penalise,
-    Publish,
     Received,
     RunScore,
     Scored,
@@ -36,6 +34,7 @@ from swarmllm.core.events import (
 from swarmllm.core.node import Node, NodeConfig, NodeEffect
 from swarmllm.messages import ExpertMessage, PeerId, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
+from swarmllm.testing.sealing import MemoSealing
 
 SILENT_S = 6.0
 
@@ -62,10 +61,12 @@ class Tabletop:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.seats: dict[PeerId, Seat] = {}
+        self.sealing = MemoSealing()
         self.peers = [PeerId(f"peer-{i}") for i in range(len(seeds))]
         for i, (peer, model_seed) in enumerate(zip(self.peers, seeds, strict=True)):
             model = None if model_seed is None else ScriptedModel(f"model-{model_seed}", model_seed)
-            node = Node(config or NodeConfig(bytes(32)), peer, 1000 + i, random.Random(seed * 1000 + i))
+            rng = random.Random(seed * 1000 + i)
+            node = Node(config or NodeConfig(bytes(32)), peer, 1000 + i, rng, self.sealing.of(peer))
             self.seats[peer] = Seat(node, model)
         for peer, seat in self.seats.items():
             if seat.model is not None:
@@ -106,10 +107,6 @@ class Tabletop:
             case CloseSession(key=key):
                 if seat.model is not None:
                     seat.model.close(key)
-            case Publish(record=record):
-                for other in self.peers:
-                    if other != peer:
-                        self.at(self.now + seat.delay_s, lambda o=other: self.feed(o, Heard(peer, record)))  # type: ignore[misc]
             case Emit(event=event):
                 seat.events.append(event)
             case Penalise(reason=reason):

@@ -31,6 +31,8 @@ from swarmllm.messages import (
     Range,
     Score,
     Scores,
+    Shuffle,
+    Shuffled,
     Size,
 )
 from swarmllm.wire import control_rules
@@ -39,10 +41,12 @@ CODES: Final[dict[type, int]] = {
     messages.Open: 1,
     messages.Score: 2,
     messages.Close: 3,
+    messages.Shuffle: 4,
     messages.Scores: 16,
     messages.Need: 17,
     messages.Busy: 18,
     messages.Refused: 19,
+    messages.Shuffled: 20,
     messages.Ping: 32,
     messages.Pong: 33,
     messages.CapacityRecord: 64,
@@ -62,19 +66,21 @@ CODES: Final[dict[type, int]] = {
 }
 """Type codes, for ever: a message that changes its meaning or its fields gets a new code."""
 
-EXPERT_REQUESTS: Final[tuple[type[ExpertRequest | messages.Halted | messages.Ping | messages.Pong], ...]] = (
+EXPERT_REQUESTS: Final[tuple[type[ExpertRequest | messages.Shuffle | messages.Halted | messages.Ping | messages.Pong], ...]] = (
     messages.Open,
     messages.Score,
     messages.Close,
+    messages.Shuffle,
     messages.Halted,
     messages.Ping,
     messages.Pong,
 )
-EXPERT_REPLIES: Final[tuple[type[ExpertReply | messages.Halted | messages.Ping | messages.Pong], ...]] = (
+EXPERT_REPLIES: Final[tuple[type[ExpertReply | messages.Shuffled | messages.Halted | messages.Ping | messages.Pong], ...]] = (
     messages.Scores,
     messages.Need,
     messages.Busy,
     messages.Refused,
+    messages.Shuffled,
     messages.Halted,
     messages.Ping,
     messages.Pong,
@@ -360,6 +366,9 @@ def _rule(message: object) -> None:
         case Scores(target_logprobs=target_logprobs):
             if len(target_logprobs) % 2:
                 raise _Invalid("target_logprobs has half a u16")
+        case Shuffle(ages=ages, records=records) | Shuffled(ages=ages, records=records):
+            if len(ages) != len(records):
+                raise _Invalid(f"{len(ages)} ages of {len(records)} records")
         case _:
             if wrong := control_rules.fault(message):
                 raise _Invalid(wrong)
