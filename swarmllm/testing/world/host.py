@@ -193,7 +193,7 @@ class Host:
         self.engine = None
         self.is_halted = world.halts
         self.control = self._boot_control(rng, unix_ms) if world.halts else None
-        self.node = Node(world.config, self.peer, unix_ms, rng, self.control, sealing=world.sealing.of(self.peer))
+        self.node = Node(world.config, self.peer, unix_ms, rng, world.sealing.of(self.peer), self.control)
         self.receive(AddressesChanged(self.addrs))
         saved = self.disk.values.get(SAVED_PEERS)
         for peer, addrs in load_saved(saved) if saved is not None else ():
