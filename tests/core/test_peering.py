@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import random
 
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from swarmllm.core import peering as module
+from swarmllm.core.events import Dial
 from swarmllm.core.peering import BACKOFF_MAX_S, CONNECTIONS_TARGET, DIALS_MAX, KNOWN_MAX, SAVED_MAX, Peering, load_saved
 from swarmllm.messages import PeerId
 
@@ -94,6 +97,80 @@ def test_the_book_is_bounded_and_keeps_the_connected() -> None:
     saved = load_saved(book.save())
     assert len(saved) == SAVED_MAX
     assert saved[0] == ("friend", ADDR)
+
+
+class PlainPeering(Peering):
+    """The same book, looked through from end to end each time."""
+
+    def _waiters(self) -> list[PeerId]:
+        return [p for p, k in self._known.items() if p not in self.connected and not k.dialling]
+
+    def due(self, now: float) -> list[Dial]:
+        ready = [p for p in self._waiters() if self._known[p].next_dial_at <= now]
+        ready.sort(key=lambda p: (self._known[p].failures, self._known[p].next_dial_at, p))
+        dialled = ready[: max(0, self._free())]
+        for peer in dialled:
+            self._known[peer].dialling = True
+        return [Dial(peer, self._known[peer].addrs) for peer in dialled]
+
+    def next_deadline(self) -> float:
+        if self._free() <= 0:
+            return float("inf")
+        return min((self._known[p].next_dial_at for p in self._waiters()), default=float("inf"))
+
+    def _free(self) -> int:
+        dialling = sum(k.dialling for k in self._known.values())
+        return min(module.DIALS_MAX - dialling, module.CONNECTIONS_TARGET - len(self.connected) - dialling)
+
+
+Steps = st.lists(
+    st.tuples(
+        st.sampled_from(["found", "found", "connected", "lost", "failed", "due"]),
+        st.integers(0, 12),
+        st.integers(1, 3),
+        st.sampled_from([0.0, 0.25, 1.0, 5.0, 300.0]),
+    ),
+    max_size=80,
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(Steps)
+def test_the_heaps_say_what_a_look_through_the_book_says(
+    monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int, int, float]]
+) -> None:
+    for name, small in (("KNOWN_MAX", 8), ("DIALS_MAX", 2), ("CONNECTIONS_TARGET", 4)):
+        monkeypatch.setattr(module, name, small)
+    books, now = (peering(), PlainPeering(OWN, random.Random(0))), 0.0
+    for what, number, port, wait in steps:
+        now += wait
+        peer = PeerId(f"p{number}")
+        for book in books:
+            match what:
+                case "found":
+                    book.found(peer, (f"/ip4/127.0.0.1/tcp/{port}",), now)
+                case "connected":
+                    book.peer_connected(peer)
+                case "lost":
+                    book.peer_lost(peer, now)
+                case "failed":
+                    book.dial_failed(peer, now)
+                case _:
+                    pass
+        assert books[0].next_deadline() == books[1].next_deadline()
+        if what == "due":
+            assert books[0].due(now) == books[1].due(now)
+            assert books[0].next_deadline() == books[1].next_deadline()
+        assert books[0].save() == books[1].save()
+
+
+def test_addresses_that_change_for_ever_do_not_fill_the_memory() -> None:
+    book = peering()
+    for i in range(CONNECTIONS_TARGET):
+        book.peer_connected(PeerId(f"friend {i}"))
+    for i in range(5 * KNOWN_MAX):
+        book.found(PeerId(f"p{i % 3}"), (f"/ip4/127.0.0.1/tcp/{i + 1}",), float(i))
+        assert len(book._waiting) + len(book._ready) <= 2 * KNOWN_MAX + 1
 
 
 @given(st.binary(max_size=200))
