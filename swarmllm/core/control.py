@@ -22,11 +22,9 @@ How a node uses it (all calls are synchronous and return effects to perform in o
     control.settle(peer, digest, now)      a digest stood in its message: effects that settle a mismatch
 
 Records are told apart from news by the state (`core.halt.judge`); a link only carries digests, then vectors, then records:
-
     equal digests        silence
     unequal              both send their vectors; each answers with the signed records that the other lacks, charters first
     records              taken in, then answered by an Ack with the digest that is on disk
-
 Whoever sent vectors gets an answer, and asks again after 1 s, 2 s, ... 10 s while the two differ. So one lost frame costs a second.
 """
 
@@ -88,6 +86,7 @@ class Control:
         self._sync = Sync()
         self._entropy_at = math.inf
         self._saving = Saving(boot)
+        self._asking_at: float | None = math.inf  # When a peer that differs is asked next; None: to be looked for.
         self._revert = 0  # Changes to take back once the halt is on disk.
         self._tell_after: list[ControlEffect] = []  # Resumes to relay once on disk: only the resume quorum adds to it.
 
@@ -171,6 +170,7 @@ class Control:
 
     def timer(self, now: float) -> list[ControlEffect]:
         """`next_deadline` has come."""
+        self._asking_at = None
         effects = self._flag(now)
         if now >= self._saving.retry_at:
             effects += self._saving.save(self._state)
@@ -184,9 +184,11 @@ class Control:
 
     def next_deadline(self, now: float) -> float:
         """When `timer` is wanted next; infinite before `start`."""
-        found = [self._saving.retry_at, self._entropy_at, self._beacons.next_deadline(self._state.charter, now)]
-        found += [link.asked_at + link.ask_every_s for link in self._links.values() if self._differs(link)]
-        return min(*found, self._sync.next_deadline(now))
+        if self._asking_at is None:
+            asked = (link.asked_at + link.ask_every_s for link in self._links.values() if self._differs(link))
+            self._asking_at = min(asked, default=math.inf)
+        beacon_at, sync_at = self._beacons.next_deadline(self._state.charter, now), self._sync.next_deadline(now)
+        return min(self._saving.retry_at, self._entropy_at, self._asking_at, beacon_at, sync_at)
 
     def stop_here(self, now: float) -> list[ControlEffect]:
         """The owner stops this node: no key, no network."""
@@ -220,16 +222,19 @@ class Control:
     def opened(self, peer: PeerId, now: float) -> list[ControlEffect]:
         """A control stream to the peer is up, in place of any before."""
         self._links[peer] = Link(spent_at=now)
+        self._asking_at = None
         return [self._greeting(peer)]
 
     def closed(self, peer: PeerId) -> None:
         self._links.pop(peer, None)
+        self._asking_at = None
 
     def received(self, peer: PeerId, frame: bytes, now: float) -> list[ControlEffect]:
         """One frame, without its length, from a control stream."""
         link = self._links.get(peer)
         if link is None:
             return []  # Its stream is gone.
+        self._asking_at = None
         within = link.spend(now)
         try:
             message = read_frame(frame, is_first=not link.greeted)
@@ -245,8 +250,9 @@ class Control:
         """A digest stood in an expert message of this peer, or (not `is_fresh`) in a capacity record, which may be seconds old and
         therefore only makes us ask."""
         link = self._links.get(peer)
-        if link is None:
-            return []
+        if link is None or (digest == self.digest and (not is_fresh or digest == link.digest)):
+            return []  # As a rule; and this stands in the way of every token.
+        self._asking_at = None
         if is_fresh:
             link.agrees(digest)
         return self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
@@ -323,6 +329,7 @@ class Control:
     def _take(
         self, data: bytes, peer: PeerId | None, link: Link | None, now: float, *, gossip: bool
     ) -> tuple[Outcome, list[ControlEffect]]:
+        self._asking_at = None
         outcome = self._judge(data, link, now)
         match outcome:
             case Known():
