@@ -170,7 +170,6 @@ class Control:
 
     def timer(self, now: float) -> list[ControlEffect]:
         """`next_deadline` has come."""
-        self._asking_at = None
         effects = self._flag(now)
         if now >= self._saving.retry_at:
             effects += self._saving.save(self._state)
@@ -178,17 +177,22 @@ class Control:
             self._entropy_at = now + self._spread(ENTROPY_EVERY_S)
             if kin := sorted(peer for peer, link in self._links.items() if link.swarm == self._state.swarm):
                 effects.append(self._greeting(kin[self._rng.randrange(len(kin))]))
-        for peer, link in sorted(self._links.items()):
-            effects += self._ask(peer, link, now)
+        if now >= self._ask_at():
+            self._asking_at = None
+            for peer, link in sorted(self._links.items()):
+                effects += self._ask(peer, link, now)
         return effects
 
     def next_deadline(self, now: float) -> float:
         """When `timer` is wanted next; infinite before `start`."""
+        beacon_at, sync_at = self._beacons.next_deadline(self._state.charter, now), self._sync.next_deadline(now)
+        return min(self._saving.retry_at, self._entropy_at, self._ask_at(), beacon_at, sync_at)
+
+    def _ask_at(self) -> float:
         if self._asking_at is None:
             asked = (link.asked_at + link.ask_every_s for link in self._links.values() if self._differs(link))
             self._asking_at = min(asked, default=math.inf)
-        beacon_at, sync_at = self._beacons.next_deadline(self._state.charter, now), self._sync.next_deadline(now)
-        return min(self._saving.retry_at, self._entropy_at, self._asking_at, beacon_at, sync_at)
+        return self._asking_at
 
     def stop_here(self, now: float) -> list[ControlEffect]:
         """The owner stops this node: no key, no network."""
@@ -234,12 +238,14 @@ class Control:
         link = self._links.get(peer)
         if link is None:
             return []  # Its stream is gone.
-        self._asking_at = None
         within = link.spend(now)
         try:
             message = read_frame(frame, is_first=not link.greeted)
         except RemoteError as fault:
             return [Penalise(peer, str(fault))]
+        if isinstance(message, ControlDigest) and link.says(message):
+            return []  # Nothing has changed; while the two of us differ, the clock asks.
+        self._asking_at = None
         if isinstance(message, Records):
             return self._records(peer, link, message, within, now)
         if not within:

@@ -172,6 +172,10 @@ class Link:
         """Whether its first frame has come."""
         return self.swarm is not None
 
+    def says(self, message: ControlDigest) -> bool:
+        """Whether this is what the peer has said before."""
+        return (self.swarm, self.version, self.digest) == (message.swarm, message.charter_version, message.ctl_digest)
+
     def spend(self, now: float) -> bool:
         """Whether one more frame is within the budget (a token bucket; a clock that runs backwards stands still)."""
         passed = max(0.0, now - self.spent_at)

@@ -88,7 +88,7 @@ class NodeConfig:
     advertise_every_s: float = 600.0
     look_up_every_s: float = 30.0
     look_up_below: int = 16  # Experts known; with more there is nobody to look for.
-    save_every_s: float = 30.0
+    save_every_s: float = 120.0
 
 
 NodeEffect = Effect | ControlEffect
