@@ -11,7 +11,6 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from swarmllm.core.escalation import Escalation
 from swarmllm.core.events import GenerateOrder, Weighed
@@ -52,8 +51,8 @@ class Panel:
         """The candidates with what is expected of their models."""
         for c in candidates:
             self._meet(swarm, c.peer, c.record)
-        shares = self._expected({c.peer for c in candidates})
-        return [replace(c, fit=math.log(shares[c.record.model_digest])) for c in candidates]
+        fits = {model: math.log(share) for model, share in self._expected({c.peer for c in candidates}).items()}
+        return [Candidate(c.peer, c.record, c.missing, c.member, fits[c.record.model_digest]) for c in candidates]
 
     def probe(self, swarm: Swarm, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
         """Whom to ask first."""

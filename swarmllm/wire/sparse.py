@@ -12,6 +12,7 @@ equals), and it is unique, because the encoder raises it by one cell where other
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -44,6 +45,8 @@ RAW_SLACK: Final = 1.02
 """By what factor values may weigh more or less than the odds leave them, before they are scaled to fit. The centre of a coarse cell
 is off by e**(1/4) at most, a half-precision value by e**(1/128), and all of a list may be off the same way."""
 
+DECODED_MAX: Final = 512
+"""Lists that are remembered: those of one round of every answer that a node writes, and a MiB at most."""
 _BLOCKS: Final = 32  # The 1/32 of the vocabulary that survives the first look is still 16 times 256.
 
 _Ints = npt.NDArray[np.int64]
@@ -222,8 +225,14 @@ def decode_list(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
 
     RemoteError unless it has 1 to `entries_max` entries, ids that rise strictly below `vocab_size`, finite values of at most 0,
     a mass of 1 within the error of quantisation, one largest value, and no bits left over but zeros to the end of the byte.
-    Work and memory are linear in len(data), which may be `size_max(entries_max)` at most.
+    Work and memory are linear in len(data), which may be `size_max(entries_max)` at most. The arrays are not to be changed: replicas of
+    a model give the same bytes, which are decoded once.
     """
+    return _decode(data, entries_max, vocab_size)
+
+
+@lru_cache(DECODED_MAX)
+def _decode(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
     if not 8 <= len(data) <= size_max(entries_max):
         raise RemoteError(f"sparse list of {len(data)} bytes: must be 8 to {size_max(entries_max)}")
     match data[0]:
