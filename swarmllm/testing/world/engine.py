@@ -4,8 +4,8 @@ The engine works in steps, as the real one does (continuous batching): a step ta
 `step_s + per_session_s * sessions + per_token_s * tokens caught up`. What comes out is drawn from the model's seed.
 
 `QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it. So each list is made once and used
-often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for the
-same text, and another text still gives another distribution, which is all that the machines can see.
+often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for
+the same text, and another text still gives another distribution, which is all that the machines can see.
 """
 
 from __future__ import annotations
