@@ -22,6 +22,7 @@ from swarmllm.core.events import (
     Ended,
     EngineLoad,
     EngineLoadChanged,
+    EngineLost,
     EngineReady,
     GenerateOrder,
     Input,
@@ -33,6 +34,7 @@ from swarmllm.core.halt import Outcome
 from swarmllm.core.halt_file import load, pack_genesis
 from swarmllm.core.node import SAVED_PEERS, Node, NodeEffect
 from swarmllm.core.peering import load_saved
+from swarmllm.core.shuffling import Sealing
 from swarmllm.messages import ExpertReply, PeerId
 from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.disk import Disk
@@ -99,6 +101,10 @@ class Habits:
         """Whether it passes control records on."""
         return True
 
+    def sealing(self, host: Host, sealing: Sealing) -> Sealing:
+        """How it signs what it says of itself."""
+        return sealing
+
     def begin(self, host: Host) -> None:
         """It has just started: whatever it does by itself begins here."""
 
@@ -127,6 +133,7 @@ class Host:
         self.silent_since = -1.0
         self.is_halted = False
         self.started_at = 0.0
+        self.booted_at = 0.0  # The same on its own clock.
         self.thawed_at = -1.0
         self.died_at = -1.0
         self.halted_at = -1.0  # When the flag was last set; negative: never.
@@ -144,6 +151,7 @@ class Host:
         self._strikes: dict[PeerId, int] = {}
         self._refused: dict[PeerId, float] = {}
         self._timer_at = float("inf")
+        self._at_least = 0.0
 
     def __repr__(self) -> str:
         return f"<{self.peer}>"
@@ -153,7 +161,8 @@ class Host:
         return self.control is not None
 
     def clock(self) -> float:
-        return self.world.agenda.now * self.spec.drift
+        """Its own time: the world's, seen through its drift. Never short of a deadline whose tick has come, whatever rounding does."""
+        return max(self.world.agenda.now * self.spec.drift, self._at_least)
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
@@ -163,7 +172,7 @@ class Host:
         self.life += 1
         self.alive = self.machine_up = True
         self.frozen, self.silent_since = False, -1.0
-        self.started_at = world.agenda.now
+        self.started_at, self.booted_at = world.agenda.now, self.clock()
         self.backlog, self.seen, self._strikes, self._refused = [], {}, {}, {}
         self._timer_at = float("inf")
         rng = random.Random(f"{world.seed} {self.number} {self.life}")
@@ -171,7 +180,8 @@ class Host:
         self.engine = None
         self.is_halted = world.halts
         self.control = self._boot_control(rng, unix_ms) if world.halts else None
-        self.node = Node(world.config, self.peer, unix_ms, rng, world.sealing.of(self.peer), self.control)
+        sealing = self.habits.sealing(self, world.sealing.of(self.peer))
+        self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.control)
         self.receive(AddressesChanged(self.addrs))
         saved = self.disk.values.get(SAVED_PEERS)
         for peer, addrs in load_saved(saved) if saved is not None else ():
@@ -211,6 +221,18 @@ class Host:
         if self.is_halted:
             self.engine.stop()
         self.receive(EngineReady(model.card, self.engine.load))
+
+    def lose_engine(self) -> None:
+        """Its worker process dies; what it was asked is refused, and then the node is told."""
+        if self.engine is not None and not self.engine.is_down:
+            self.engine.fail()
+            self.world.agenda.after(0.0, self.receive_if, self.life, EngineLost("the worker was killed"))
+
+    def regain_engine(self) -> None:
+        """Another worker has started and loaded its model."""
+        if self.engine is not None and self.engine.is_down:
+            self.engine.revive()
+            self.receive(EngineReady(self.engine.model.card, self.engine.load))
 
     def _scored(self, life: int) -> Callable[[int, ExpertReply], None]:
         def scored(order: int, reply: ExpertReply) -> None:
@@ -279,11 +301,12 @@ class Host:
         if life != self.life or deadline != self._timer_at:
             return
         self._timer_at = float("inf")
+        self._at_least = min(deadline, self.world.agenda.now * self.spec.drift + 1e-6)
         if self.frozen:
             self.backlog.append(lambda: self.feed(TimerFired()))
             return
         wanted = self.node.next_deadline()
-        if wanted <= self.clock() + 1e-9:
+        if wanted <= self.clock():
             self.feed(TimerFired())
         elif wanted < float("inf"):
             self._plan(wanted)

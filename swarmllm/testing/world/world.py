@@ -181,6 +181,8 @@ class World:
 
     def publish(self, host: Host, record: bytes) -> Outcome | None:
         """An operator hands a signed control record to a host."""
+        for checker in self.checkers:
+            checker.handed(host, record)
         outcome = host.import_record(record)
         for checker in self.checkers:
             checker.published(host, record)
