@@ -35,13 +35,14 @@ from swarmllm.adapters.llama.gguf_text import text_of_gguf
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
+from swarmllm.core.charter import Pin
 from swarmllm.core.control_events import OwnerStops
 from swarmllm.core.events import AddressesFound
 from swarmllm.core.node import SAVED_PEERS, Node, NodeConfig
 from swarmllm.core.peering import load_saved
 from swarmllm.errors import LocalError
 from swarmllm.runtime import logs
-from swarmllm.runtime.booting import Pin, boot, pin_of
+from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.changes import Changes
 from swarmllm.runtime.config import Config, load_config
 from swarmllm.runtime.control_socket import Desk, serve

@@ -42,6 +42,14 @@ class Refused:
     ask: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The swarm that the user named: its id, and records that came with the name."""
+
+    swarm: bytes
+    records: tuple[bytes, ...] = ()
+
+
 def key_ids(public_keys: Sequence[bytes]) -> frozenset[bytes]:
     """The ids by which records name these keys."""
     return frozenset(key_id(public_key) for public_key in public_keys)

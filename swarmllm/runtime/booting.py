@@ -10,12 +10,11 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
-from swarmllm.core.charter import Refused, charter_hash, private_charter
+from swarmllm.core.charter import Pin, Refused, charter_hash, private_charter
 from swarmllm.core.control import Control
 from swarmllm.core.control_link import ControlEffect
 from swarmllm.core.halt_file import load
@@ -32,14 +31,6 @@ class Remembering(Memory, Protocol):
     """`adapters.halt_folder`."""
 
     def load(self) -> tuple[bytes | None, bytes | None, bytes | None]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """The swarm that the user named: its id, and records that came with the name."""
-
-    swarm: bytes
-    records: tuple[bytes, ...] = ()
 
 
 def pin_of(records: Sequence[bytes]) -> Pin:

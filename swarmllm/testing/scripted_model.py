@@ -79,6 +79,10 @@ class ScriptedModel:
     def close(self, key: SessionKey) -> None:
         self._held.pop(key, None)
 
+    def forget(self) -> None:
+        """All caches are gone, as with the process that held them."""
+        self._held.clear()
+
     def holds(self, key: SessionKey) -> int:
         """Tokens in this session's cache."""
         found = self._held.get(key)

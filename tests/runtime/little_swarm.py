@@ -11,9 +11,10 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm.adapters.keyfile import KeyFile
+from swarmllm.core.charter import Pin
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import PeerId
-from swarmllm.runtime.booting import Pin, boot
+from swarmllm.runtime.booting import boot
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.orders import Orders

@@ -42,8 +42,11 @@ class Checker:
 
     def ended(self, host: Host, answer: Answer, end: Ended) -> None: ...
 
+    def handed(self, host: Host, record: bytes) -> None:
+        """A control record is about to be handed to a host, which may find it good or not."""
+
     def published(self, host: Host, record: bytes) -> None:
-        """A control record was handed to a host."""
+        """It was handed to the host, which has acted on it."""
 
     def settled(self) -> None:
         """Faults have been off for as long as everything may take to recover."""

@@ -4,8 +4,8 @@ The engine works in steps, as the real one does (continuous batching): a step ta
 `step_s + per_session_s * sessions + per_token_s * tokens caught up`. What comes out is drawn from the model's seed.
 
 `QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it. So each list is made once and used
-often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for the
-same text, and another text still gives another distribution, which is all that the machines can see.
+often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for
+the same text, and another text still gives another distribution, which is all that the machines can see.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class SimEngine:
         self._waiting: deque[tuple[int, SessionKey, Score]] = deque()
         self._batch: list[tuple[int, SessionKey, Score]] = []
         self._is_stopped = False
-        self._life = 0  # Counts stops: what was being computed before one is void after it.
+        self.is_down = False
+        self._life = 0  # Counts stops and deaths: what was being computed before one is void after it.
         self._free = model.load.sessions_free
 
     @property
@@ -103,8 +104,8 @@ class SimEngine:
         return EngineLoad(len(self._waiting), load.sessions_free, load.sessions_max, self.service.tokens_per_s(load.sessions_max))
 
     def submit(self, order: int, key: SessionKey, request: Score) -> None:
-        if self._is_stopped:
-            self._agenda.after(0.0, self._done, order, Refused(request.session, request.round, REFUSED_ENGINE))
+        if self._is_stopped or self.is_down:
+            self._refuse(order, request)
         elif len(self._waiting) >= WAITING_MAX:
             self._agenda.after(0.0, self._done, order, Busy(request.session, request.round, BUSY_MS))
         else:
@@ -127,6 +128,24 @@ class SimEngine:
 
     def resume(self) -> None:
         self._is_stopped = False
+
+    def fail(self) -> None:
+        """The worker process died: its caches are gone, and whatever waits, runs or comes is refused until `revive`."""
+        self.is_down = True
+        self._life += 1
+        lost = [*self._batch, *self._waiting]
+        self._batch = []
+        self._waiting.clear()
+        self.model.forget()
+        for order, _, request in lost:
+            self._refuse(order, request)
+
+    def revive(self) -> None:
+        self.is_down = False
+        self._free = self.model.load.sessions_free
+
+    def _refuse(self, order: int, request: Score) -> None:
+        self._agenda.after(0.0, self._done, order, Refused(request.session, request.round, REFUSED_ENGINE))
 
     def _begin(self) -> None:
         """The next step: of each session that waits its first round."""

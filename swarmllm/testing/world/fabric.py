@@ -22,7 +22,7 @@ from swarmllm.core.control_events import ControlClosed, ControlOpened, ControlRe
 from swarmllm.core.events import AddressesFound, DialFailed, Input, PeerConnected, PeerLost, PingMeasured, Received
 from swarmllm.messages import ExpertMessage, PeerId
 from swarmllm.testing.world.agenda import Agenda
-from swarmllm.testing.world.links import Delays, LinkModel, Place
+from swarmllm.testing.world.links import Delays, LinkModel
 
 if TYPE_CHECKING:
     from swarmllm.testing.world.host import Host

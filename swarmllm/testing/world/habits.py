@@ -1,4 +1,4 @@
-"""Hosts that do not behave: liars, silent ones, droppers of orders, flooders.
+"""Hosts that do not behave: liars, silent ones, droppers of orders, flooders, boasters, forgers.
 
 Each is an honest node whose outgoing messages are changed, kept back or multiplied, which is what an attacker with the protocol's own
 source code would do.
@@ -9,9 +9,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.messages import Close, Open, PeerId, Score, Scores
+from swarmllm.core.shuffling import Sealing
+from swarmllm.messages import CapacityRecord, Close, Halt, Open, PeerId, Records, Score, Scores
+from swarmllm.testing.operators import Founders
 from swarmllm.testing.world.host import Habits
 from swarmllm.wire import context
+from swarmllm.wire.codec import encode
+from swarmllm.wire.signed import sign_record
 
 if TYPE_CHECKING:
     from swarmllm.testing.world.host import Host
@@ -72,3 +76,53 @@ class Flooder(Habits):
             fabric.send(host, peer, Open(session, card.digest, card.vocab_fingerprint, digest), 88)
         request = Score(session, number, 0, 0, context.EMPTY, FLOOD_TOKENS, (len(FLOOD_TOKENS) - 1,), (), 256, 0, digest)
         fabric.send(host, peer, request, 60)
+
+
+class Boaster(Habits):
+    """Says of itself whatever brings it most questions: a high rate, no queue, all sessions free, and a context that it has not."""
+
+    def __init__(self, rate: int = 1_000_000, context: int = 8192) -> None:
+        self.rate = rate
+        self.context = context
+
+    def sealing(self, host: Host, sealing: Sealing) -> Sealing:
+        def seal(record: CapacityRecord) -> bytes:
+            context = max(record.context_max, self.context)
+            free = record.sessions_max
+            return sealing.seal(replace(record, rate=self.rate, queue_depth=0, sessions_free=free, context_max=context))
+
+        return replace(sealing, seal=seal)
+
+
+class Forger(Habits):
+    """Sends orders that nobody signed, or too few, and frames that are none, every `every_s` seconds to one peer after the other."""
+
+    def __init__(self, every_s: float = 1.0) -> None:
+        self.every_s = every_s
+
+    def begin(self, host: Host) -> None:
+        if host.world.halts:
+            host.world.agenda.after(self.every_s, self._forge, host, host.life, 0)
+
+    def _forge(self, host: Host, life: int, number: int) -> None:
+        if host.life != life or not host.alive:
+            return
+        peers = list(host.connections)
+        if peers and not host.frozen:
+            frames = (b"\xc1" * 9, *(encode(Records((record,))) for record in forgeries(host.world.founders, number)))
+            host.world.fabric.tell(host, peers[number % len(peers)], frames[number % len(frames)])
+        host.world.agenda.after(self.every_s, self._forge, host, life, number + 1)
+
+
+def forgeries(founders: Founders, number: int) -> tuple[bytes, ...]:
+    """Records that no node may obey: a spoilt signature, a signer without the role, one resume key of the two that it takes, and another
+    swarm's order."""
+    good = founders.halt(1_000_000 + number)
+    other = founders.resumers[0]
+    order = Halt(founders.swarm, other.id, 1 + number, 1, 0)
+    return (
+        good[:-1] + bytes((good[-1] ^ 1,)),
+        sign_record(order, [(other.public_key, other.sign)]),
+        founders.resume({0: 1_000_000 + number}, signers=(0,)),
+        Founders("others").halt(1 + number),
+    )

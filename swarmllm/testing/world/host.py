@@ -1,7 +1,7 @@
 """One machine of the world: the real `Node` with its kill switch, a simulated engine, a disk, and the shell that the driver is in life.
 
-Whatever is decided here is decided by `core.node.Node`, through `handle` and `next_deadline`. This module performs its effects as
-`runtime.driver` and `runtime.orders` do: in order, stop before tell before remember, and while the flag is up no inference message leaves.
+Whatever is decided here is decided by `core.node.Node`, through `handle` and `next_deadline`; its effects are performed by
+`testing.world.effects`.
 """
 
 from __future__ import annotations
@@ -13,39 +13,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.charter import private_charter
 from swarmllm.core.control import Control
-from swarmllm.core.control_events import Persisted
 from swarmllm.core.control_link import (
-    Announce,
-    EndStreams,
-    HaltHeard,
-    KillAfter,
     Persist,
-    Relay,
-    RevertChanges,
-    StartAgain,
-    StopNow,
-    Tell,
 )
 from swarmllm.core.events import (
     AddressesChanged,
     AddressesFound,
-    Advertise,
-    CloseSession,
-    Dial,
-    Emit,
     Ended,
     EngineLoad,
     EngineLoadChanged,
+    EngineLost,
     EngineReady,
     GenerateOrder,
-    Hangup,
     Input,
-    LookUp,
-    Penalise,
-    RunScore,
-    Save,
     Scored,
-    Send,
     TimerFired,
     TokenChosen,
 )
@@ -53,15 +34,14 @@ from swarmllm.core.halt import Outcome
 from swarmllm.core.halt_file import load, pack_genesis
 from swarmllm.core.node import SAVED_PEERS, Node, NodeEffect
 from swarmllm.core.peering import load_saved
-from swarmllm.messages import ExpertReply, Halted, PeerId, Records, Score, Scores
+from swarmllm.core.shuffling import Sealing
+from swarmllm.messages import ExpertReply, PeerId
 from swarmllm.testing.operators import Operator
-from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.disk import Disk
+from swarmllm.testing.world.effects import PERFORM
 from swarmllm.testing.world.engine import DEMO, Service, SimEngine
 from swarmllm.testing.world.fabric import REFUSE_S, STRIKES_MAX, Connection
 from swarmllm.testing.world.links import Place
-from swarmllm.testing.world.sizes import size_of
-from swarmllm.wire.codec import encode
 from swarmllm.wire.signed import sign_record
 
 if TYPE_CHECKING:
@@ -121,6 +101,10 @@ class Habits:
         """Whether it passes control records on."""
         return True
 
+    def sealing(self, host: Host, sealing: Sealing) -> Sealing:
+        """How it signs what it says of itself."""
+        return sealing
+
     def begin(self, host: Host) -> None:
         """It has just started: whatever it does by itself begins here."""
 
@@ -149,6 +133,7 @@ class Host:
         self.silent_since = -1.0
         self.is_halted = False
         self.started_at = 0.0
+        self.booted_at = 0.0  # The same on its own clock.
         self.thawed_at = -1.0
         self.died_at = -1.0
         self.halted_at = -1.0  # When the flag was last set; negative: never.
@@ -166,6 +151,7 @@ class Host:
         self._strikes: dict[PeerId, int] = {}
         self._refused: dict[PeerId, float] = {}
         self._timer_at = float("inf")
+        self._at_least = 0.0
 
     def __repr__(self) -> str:
         return f"<{self.peer}>"
@@ -175,7 +161,8 @@ class Host:
         return self.control is not None
 
     def clock(self) -> float:
-        return self.world.agenda.now * self.spec.drift
+        """Its own time: the world's, seen through its drift. Never short of a deadline whose tick has come, whatever rounding does."""
+        return max(self.world.agenda.now * self.spec.drift, self._at_least)
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
@@ -185,7 +172,7 @@ class Host:
         self.life += 1
         self.alive = self.machine_up = True
         self.frozen, self.silent_since = False, -1.0
-        self.started_at = world.agenda.now
+        self.started_at, self.booted_at = world.agenda.now, self.clock()
         self.backlog, self.seen, self._strikes, self._refused = [], {}, {}, {}
         self._timer_at = float("inf")
         rng = random.Random(f"{world.seed} {self.number} {self.life}")
@@ -193,7 +180,8 @@ class Host:
         self.engine = None
         self.is_halted = world.halts
         self.control = self._boot_control(rng, unix_ms) if world.halts else None
-        self.node = Node(world.config, self.peer, unix_ms, rng, world.sealing.of(self.peer), self.control)
+        sealing = self.habits.sealing(self, world.sealing.of(self.peer))
+        self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.control)
         self.receive(AddressesChanged(self.addrs))
         saved = self.disk.values.get(SAVED_PEERS)
         for peer, addrs in load_saved(saved) if saved is not None else ():
@@ -233,6 +221,18 @@ class Host:
         if self.is_halted:
             self.engine.stop()
         self.receive(EngineReady(model.card, self.engine.load))
+
+    def lose_engine(self) -> None:
+        """Its worker process dies; what it was asked is refused, and then the node is told."""
+        if self.engine is not None and not self.engine.is_down:
+            self.engine.fail()
+            self.world.agenda.after(0.0, self.receive_if, self.life, EngineLost("the worker was killed"))
+
+    def regain_engine(self) -> None:
+        """Another worker has started and loaded its model."""
+        if self.engine is not None and self.engine.is_down:
+            self.engine.revive()
+            self.receive(EngineReady(self.engine.model.card, self.engine.load))
 
     def _scored(self, life: int) -> Callable[[int, ExpertReply], None]:
         def scored(order: int, reply: ExpertReply) -> None:
@@ -301,11 +301,12 @@ class Host:
         if life != self.life or deadline != self._timer_at:
             return
         self._timer_at = float("inf")
+        self._at_least = min(deadline, self.world.agenda.now * self.spec.drift + 1e-6)
         if self.frozen:
             self.backlog.append(lambda: self.feed(TimerFired()))
             return
         wanted = self.node.next_deadline()
-        if wanted <= self.clock() + 1e-9:
+        if wanted <= self.clock():
             self.feed(TimerFired())
         elif wanted < float("inf"):
             self._plan(wanted)
@@ -333,7 +334,8 @@ class Host:
 
     def freeze(self) -> None:
         """As by SIGSTOP: nothing is done, and nobody is told."""
-        assert self.alive and not self.frozen
+        assert self.alive
+        assert not self.frozen
         self.frozen = True
         self.silent_since = self.world.agenda.now
 
@@ -356,66 +358,13 @@ class Host:
     def perform(self, effect: NodeEffect) -> None:
         PERFORM[type(effect)](self, effect)
 
-    def _send(self, effect: Send) -> None:
-        message = effect.message
-        if self.is_halted and isinstance(message, (Score, Scores)):
-            return  # Decided before the order came: nothing of it leaves any more.
-        if self.habits is not HONEST:
-            message = self.habits.outgoing(self, effect.peer, message)
-            if message is None:
-                return
-        for checker in self.world.checkers:
-            checker.leaves(self, effect.peer, message)
-        self.world.fabric.send(self, effect.peer, message, size_of(message))
-
-    def _run_score(self, effect: RunScore) -> None:
-        if self.engine is not None and not self.is_halted:
-            self.engine.submit(effect.order, effect.key, effect.request)
-
-    def _close_session(self, effect: CloseSession) -> None:
-        if self.engine is not None:
-            self.engine.close(effect.key)
-
-    def _emit(self, effect: Emit) -> None:
-        event = effect.event
-        match event:
-            case TokenChosen():
-                answer = self.answers[event.request]
-                answer.tokens.append(event.token)
-                answer.times.append(self.world.agenda.now)
-                answer.chosen.append(event)
-                for checker in self.world.checkers:
-                    checker.token(self, answer, event)
-            case Ended():
-                answer = self.answers[event.request]
-                answer.ends.append(event)
-                answer.ended_at = self.world.agenda.now
-                for checker in self.world.checkers:
-                    checker.ended(self, answer, event)
-                self.world.ended(answer)
-            case _:
-                pass
-
-    def _dial(self, effect: Dial) -> None:
-        self.world.fabric.dial(self, effect.peer, effect.addrs)
-
-    def _hang_up(self, effect: Hangup) -> None:
-        self.drop(effect.peer, effect.reason)
-
-    def _advertise(self, effect: Advertise) -> None:
-        self.world.fabric.advertise(self, effect.record.vocab_fingerprint, effect.record.addrs)
-
-    def _look_up(self, effect: LookUp) -> None:
-        self.world.fabric.look_up(self, effect.vocab_fingerprint)
-
-    def _penalise(self, effect: Penalise) -> None:
-        peer = effect.peer
-        self.penalised.append((peer, effect.reason))
+    def penalise(self, peer: PeerId, reason: str) -> None:
+        self.penalised.append((peer, reason))
         self._strikes[peer] = self._strikes.get(peer, 0) + 1
         if self._strikes[peer] >= STRIKES_MAX:
             self._strikes[peer] = 0
             self._refused[peer] = self.world.agenda.now + REFUSE_S
-            self.drop(peer, f"refused: {effect.reason}")
+            self.drop(peer, f"refused: {reason}")
 
     def refuses(self, peer: PeerId) -> bool:
         return self._refused.get(peer, 0.0) > self.world.agenda.now
@@ -428,82 +377,3 @@ class Host:
         connection = self.connections.get(peer)
         if connection is not None and life == self.life:
             self.world.fabric.end(connection, self, "reset", reason)
-
-    def _save(self, effect: Save) -> None:
-        if not self.disk.full:
-            self.disk.values[effect.key] = effect.value
-
-    def _stop_now(self, effect: StopNow) -> None:
-        if not self.is_halted:
-            self.halted_at = self.world.agenda.now
-        self.is_halted = True
-        if self.engine is not None:
-            self.engine.stop()
-
-    def _start_again(self, _effect: StartAgain) -> None:
-        self.is_halted = False
-        if self.engine is not None:
-            self.engine.resume()
-
-    def _persist(self, effect: Persist) -> None:
-        life = self.life
-        genesis = pack_genesis(self.world.founders.swarm)
-
-        def done(ok: bool) -> None:
-            self.receive_if(life, Persisted(effect.number, ok))
-
-        self.disk.write(self.world.agenda, effect.data, genesis, lambda: life == self.life, done)
-
-    def _relay(self, effect: Relay) -> None:
-        if not self.habits.relays(self):
-            return
-        assert self.control is not None
-        frame = encode(Records((effect.record,)))
-        for peer in list(self.connections):
-            if peer != effect.skip and self.control.is_kin(peer):
-                self.world.fabric.tell(self, peer, frame)
-        if effect.gossip:
-            self.world.fabric.gossip(self, effect.record)
-
-    def _tell(self, effect: Tell) -> None:
-        if isinstance(effect.message, Records) and not self.habits.relays(self):
-            return
-        self.world.fabric.tell(self, effect.peer, self.world.encoded(effect.message))
-
-    def _end_streams(self, effect: EndStreams) -> None:
-        message: Halted = effect.message
-        for peer in list(self.connections):
-            self.world.fabric.send(self, peer, message, size_of(message))
-
-    def _revert(self, effect: RevertChanges) -> None:
-        self.reverted.append(effect.count)
-
-    def _announce(self, effect: Announce) -> None:
-        if isinstance(effect.event, HaltHeard):
-            self.world.heard_halt(self)
-
-    def _kill_after(self, _effect: KillAfter) -> None:
-        """The engine has stopped with the flag."""
-
-
-PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
-    Send: Host._send,
-    RunScore: Host._run_score,
-    CloseSession: Host._close_session,
-    Emit: Host._emit,
-    Dial: Host._dial,
-    Hangup: Host._hang_up,
-    Advertise: Host._advertise,
-    LookUp: Host._look_up,
-    Penalise: Host._penalise,
-    Save: Host._save,
-    StopNow: Host._stop_now,
-    StartAgain: Host._start_again,
-    Persist: Host._persist,
-    Relay: Host._relay,
-    Tell: Host._tell,
-    EndStreams: Host._end_streams,
-    RevertChanges: Host._revert,
-    Announce: Host._announce,
-    KillAfter: Host._kill_after,
-}

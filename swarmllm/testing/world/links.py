@@ -39,7 +39,7 @@ class LinkModel:
     bytes_per_s: float = math.inf
 
     def __post_init__(self) -> None:
-        assert self.near_s >= 0 and self.span_s >= 0 and self.sigma >= 0 and self.bytes_per_s > 0, self
+        assert min(self.near_s, self.span_s, self.sigma) >= 0 < self.bytes_per_s, self
         assert all(0 <= share < 1 for share in (self.loss, self.drop, self.duplicate, self.reorder)), self
 
     @property

@@ -4,13 +4,13 @@
     hosts = [world.add(Spec(model=i % 4)) for i in range(50)]
     world.run_for(30.0)                       # they find each other
     answer = world.ask(hosts[0], GenerateOrder((1, 2, 3), k=3, max_tokens=32, vocab_size=VOCABULARY))
-    world.crash(hosts[1]); world.freeze(hosts[2]); world.partition({hosts[3].peer: 1})
+    world.crash(hosts[1]); world.freeze(hosts[2]); world.partition([hosts[3:5]])
     world.publish(hosts[4], world.founders.halt())
     world.run_for(60.0)
 
-**What is real** and what is a model: every decision is `core.node.Node`'s, with the real kill switch, tables, router and decoding. Models are
-links (`links`), connections, gossip and look-ups (`fabric`), engines (`engine`), disks (`disk`). Signatures of capacity records are not
-computed (`testing.sealing`); those of control records are real.
+**What is real** and what is a model: every decision is `core.node.Node`'s, with the real kill switch, tables, router and decoding. Models
+are links (`links`), connections, gossip and look-ups (`fabric`), engines (`engine`), disks (`disk`). Signatures of capacity records are
+not computed (`testing.sealing`); those of control records are real.
 
 **One seed, one run.** Nothing here looks at a clock, at the system's randomness or at a set's order, so that a run is the same to the byte
 on every machine and under every hash seed; `Recorder` gives the digest that says so.
@@ -181,6 +181,8 @@ class World:
 
     def publish(self, host: Host, record: bytes) -> Outcome | None:
         """An operator hands a signed control record to a host."""
+        for checker in self.checkers:
+            checker.handed(host, record)
         outcome = host.import_record(record)
         for checker in self.checkers:
             checker.published(host, record)

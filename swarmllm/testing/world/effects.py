@@ -1,0 +1,200 @@
+"""What a host does with the effects of its node, as `runtime.driver` and `runtime.orders` do: in order, stop before tell before remember,
+and while the flag is up no inference message leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from swarmllm.core.control_events import Persisted
+from swarmllm.core.control_link import (
+    Announce,
+    EndStreams,
+    HaltHeard,
+    KillAfter,
+    Persist,
+    Relay,
+    RevertChanges,
+    StartAgain,
+    StopNow,
+    Tell,
+)
+from swarmllm.core.events import (
+    Advertise,
+    CloseSession,
+    Dial,
+    Emit,
+    Ended,
+    Hangup,
+    LookUp,
+    Penalise,
+    RunScore,
+    Save,
+    Scored,
+    Send,
+    TokenChosen,
+)
+from swarmllm.core.halt_file import pack_genesis
+from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused, Score, Scores
+from swarmllm.testing.world.sizes import size_of
+from swarmllm.wire.codec import encode
+
+if TYPE_CHECKING:
+    from swarmllm.testing.world.host import Host
+
+
+def _send(host: Host, effect: Send) -> None:
+    message = effect.message
+    if host.is_halted and isinstance(message, (Score, Scores)):
+        return  # Decided before the order came: nothing of it leaves any more.
+    message = host.habits.outgoing(host, effect.peer, message)
+    if message is None:
+        return
+    for checker in host.world.checkers:
+        checker.leaves(host, effect.peer, message)
+    host.world.fabric.send(host, effect.peer, message, size_of(message))
+
+
+def _run_score(host: Host, effect: RunScore) -> None:
+    if host.is_halted:
+        return  # The node has forgotten the order by now.
+    if host.engine is None:
+        refusal = Refused(effect.request.session, effect.request.round, REFUSED_ENGINE)
+        host.world.agenda.after(0.0, host.receive_if, host.life, Scored(effect.order, refusal))
+    else:
+        host.engine.submit(effect.order, effect.key, effect.request)
+
+
+def _close_session(host: Host, effect: CloseSession) -> None:
+    if host.engine is not None:
+        host.engine.close(effect.key)
+
+
+def _emit(host: Host, effect: Emit) -> None:
+    event, now = effect.event, host.world.agenda.now
+    match event:
+        case TokenChosen():
+            answer = host.answers[event.request]
+            answer.tokens.append(event.token)
+            answer.times.append(now)
+            answer.chosen.append(event)
+            for checker in host.world.checkers:
+                checker.token(host, answer, event)
+        case Ended():
+            answer = host.answers[event.request]
+            answer.ends.append(event)
+            answer.ended_at = now
+            for checker in host.world.checkers:
+                checker.ended(host, answer, event)
+            host.world.ended(answer)
+        case _:
+            pass
+
+
+def _dial(host: Host, effect: Dial) -> None:
+    host.world.fabric.dial(host, effect.peer, effect.addrs)
+
+
+def _hang_up(host: Host, effect: Hangup) -> None:
+    host.drop(effect.peer, effect.reason)
+
+
+def _advertise(host: Host, effect: Advertise) -> None:
+    host.world.fabric.advertise(host, effect.record.vocab_fingerprint, effect.record.addrs)
+
+
+def _look_up(host: Host, effect: LookUp) -> None:
+    host.world.fabric.look_up(host, effect.vocab_fingerprint)
+
+
+def _penalise(host: Host, effect: Penalise) -> None:
+    host.penalise(effect.peer, effect.reason)
+
+
+def _save(host: Host, effect: Save) -> None:
+    if not host.disk.full:
+        host.disk.values[effect.key] = effect.value
+
+
+def _stop_now(host: Host, effect: StopNow) -> None:
+    if not host.is_halted:
+        host.halted_at = host.world.agenda.now
+    host.is_halted = True
+    if host.engine is not None:
+        host.engine.stop()
+
+
+def _start_again(host: Host, _effect: StartAgain) -> None:
+    host.is_halted = False
+    if host.engine is not None:
+        host.engine.resume()
+
+
+def _persist(host: Host, effect: Persist) -> None:
+    life = host.life
+    genesis = pack_genesis(host.world.founders.swarm)
+
+    def done(ok: bool) -> None:
+        host.receive_if(life, Persisted(effect.number, ok))
+
+    host.disk.write(host.world.agenda, effect.data, genesis, lambda: life == host.life, done)
+
+
+def _relay(host: Host, effect: Relay) -> None:
+    if not host.habits.relays(host):
+        return
+    assert host.control is not None
+    frame = encode(Records((effect.record,)))
+    for peer in list(host.connections):
+        if peer != effect.skip and host.control.is_kin(peer):
+            host.world.fabric.tell(host, peer, frame)
+    if effect.gossip:
+        host.world.fabric.gossip(host, effect.record)
+
+
+def _tell(host: Host, effect: Tell) -> None:
+    if isinstance(effect.message, Records) and not host.habits.relays(host):
+        return
+    host.world.fabric.tell(host, effect.peer, host.world.encoded(effect.message))
+
+
+def _end_streams(host: Host, effect: EndStreams) -> None:
+    message: Halted = effect.message
+    for peer in list(host.connections):
+        host.world.fabric.send(host, peer, message, size_of(message))
+
+
+def _revert(host: Host, effect: RevertChanges) -> None:
+    host.reverted.append(effect.count)
+
+
+def _announce(host: Host, effect: Announce) -> None:
+    if isinstance(effect.event, HaltHeard):
+        host.world.heard_halt(host)
+
+
+def _kill_after(host: Host, _effect: KillAfter) -> None:
+    """The engine has stopped with the flag."""
+
+
+PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
+    Send: _send,
+    RunScore: _run_score,
+    CloseSession: _close_session,
+    Emit: _emit,
+    Dial: _dial,
+    Hangup: _hang_up,
+    Advertise: _advertise,
+    LookUp: _look_up,
+    Penalise: _penalise,
+    Save: _save,
+    StopNow: _stop_now,
+    StartAgain: _start_again,
+    Persist: _persist,
+    Relay: _relay,
+    Tell: _tell,
+    EndStreams: _end_streams,
+    RevertChanges: _revert,
+    Announce: _announce,
+    KillAfter: _kill_after,
+}

@@ -1,0 +1,246 @@
+"""What must hold of the kill switch in every world: see `testing.world.laws`, which lists all of them.
+
+`HaltedIsSilent`     no token, and no request for one, leaves a halted host
+`HaltsAreKept`       the kill switch's state never goes back, restarts included
+`OrdersAreGenuine`   nobody obeys an order that was not signed by those who may
+`StartsFromDisk`     who runs would run after a restart, too
+`AsksFirst`          who has just started asks others for halts before its first token
+`HaltsArrive`        an order reaches whoever is connected through honest hosts, within its time
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from swarmllm.core.control_link import SYNC_ALONE_S, SYNC_PEERS, SYNC_QUIET_S, StartAgain, StopNow
+from swarmllm.core.events import Emit, Send, TokenChosen
+from swarmllm.core.halt import HaltState
+from swarmllm.core.halt_file import load
+from swarmllm.errors import RemoteError
+from swarmllm.messages import Halt, PeerId, Resume, Score, Scores
+from swarmllm.testing.world.checks import Checker
+from swarmllm.testing.world.host import Answer, Host
+from swarmllm.wire.control_rules import vector_of
+from swarmllm.wire.signed import good_signers, key_id, open_record
+
+if TYPE_CHECKING:
+    from swarmllm.core.node import NodeEffect
+
+HOP_S: Final = 0.05  # What one host may take to pass an order on, beside the way.
+DELAYS: Final = 8.0  # Medians that one way may take: 5 sigma of a log-normal with sigma 0.4.
+LOSS_S: Final = 3.0  # Per hop where packets are lost: four retransmissions in a row.
+
+
+class HaltedIsSilent(Checker):
+    """HALT-15, HALT-26."""
+
+    LAW: Final = "a halted host is silent"
+
+    def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
+        is_halted = host.is_halted
+        for effect in effects:
+            if isinstance(effect, StopNow):
+                is_halted = True
+            elif is_halted and _is_inference(effect):
+                raise self.broken(self.LAW, host, f"{effect} after {type(event).__name__}")
+
+    def leaves(self, host: Host, peer: PeerId, message: Any) -> None:
+        if host.is_halted and isinstance(message, (Score, Scores)):
+            raise self.broken(self.LAW, host, f"{type(message).__name__} to {peer}")
+
+    def token(self, host: Host, answer: Answer, chosen: TokenChosen) -> None:
+        if host.is_halted:
+            raise self.broken(self.LAW, host, f"token {chosen.index} of request {answer.request}")
+
+
+def _is_inference(effect: NodeEffect) -> bool:
+    match effect:
+        case Send(message=Score() | Scores()) | Emit(event=TokenChosen()):
+            return True
+        case _:
+            return False
+
+
+class HaltsAreKept(Checker):
+    """HALT-11, HALT-17, HALT-31, HALT-32: within a life the vectors only rise; a new life begins with what was on disk."""
+
+    LAW: Final = "the state of the kill switch never goes back"
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[int, HaltState]] = {}
+
+    def stepped(self, host: Host, event: object) -> None:
+        control = host.control
+        if control is None or not host.alive:
+            return
+        life, before = self._last.get(host.number, (0, None))
+        state = control.state
+        if life == host.life and before is state:
+            return
+        self._last[host.number] = (host.life, state)
+        if before is None:
+            return
+        if life == host.life:
+            self._compare(host, before, state, "forgot")
+            return
+        disk = host.disk
+        if disk.first is None and disk.second is None:
+            if disk.genesis is not None and not (state.lost or host.is_halted):
+                raise self.broken(self.LAW, host, "its state was lost, and it runs")
+            return
+        found = load(disk.first, disk.second, disk.genesis, host.private, host.world.founders.swarm)
+        self._compare(host, found.state, state, "did not load")
+
+    def _compare(self, host: Host, before: HaltState, after: HaltState, verb: str) -> None:
+        if after.version < before.version:
+            raise self.broken(self.LAW, host, f"{verb} charter {before.version}")
+        if after.version > before.version:
+            return  # L begins again, and keys may have gone.
+        for name, old, new in (("halt", before.highs, after.highs), ("lift", before.lifts, after.lifts)):
+            for key in sorted(old):
+                if new.get(key, 0) < old[key]:
+                    raise self.broken(self.LAW, host, f"{verb} {name} {old[key]} of key {key.hex()}")
+
+
+class OrdersAreGenuine(Checker):
+    """HALT-2, HALT-8, HALT-12: beside the machines stands a plain book of what was really signed, which knows nothing of theirs."""
+
+    LAW: Final = "nobody obeys an order that nobody gave"
+
+    def __init__(self) -> None:
+        self._halts: set[tuple[bytes, int]] = set()
+        self._lifts: dict[bytes, int] = {}
+        self._last: dict[int, HaltState] = {}
+
+    def handed(self, host: Host, record: bytes) -> None:
+        """What really was signed by those who may goes into the book."""
+        founders, verify = self.world.founders, self.world.verify
+        try:
+            opened = open_record(record)
+            halters = frozenset(p.public_key for p in founders.halters)
+            resumers = frozenset(p.public_key for p in founders.resumers)
+            match opened.record:
+                case Halt(swarm=founders.swarm, key=key, seq=seq):
+                    by = good_signers(opened, frozenset(k for k in halters if key_id(k) == key), verify)
+                    self._halts |= {(key, seq)} if by else set()
+                case Resume(swarm=founders.swarm, lifts=lifts) if len(good_signers(opened, resumers, verify)) >= 2:
+                    for key, seq in vector_of(lifts).items():
+                        self._lifts[key] = max(seq, self._lifts.get(key, 0))
+        except RemoteError:
+            return  # A forgery: that is what nobody may obey.
+
+    def stepped(self, host: Host, event: object) -> None:
+        control = host.control
+        if control is None or self._last.get(host.number) is control.state:
+            return
+        state = self._last[host.number] = control.state
+        for key, seq in sorted(state.highs.items()):
+            if (key, seq) not in self._halts:
+                raise self.broken(self.LAW, host, f"halt {seq} of key {key.hex()} after {type(event).__name__}")
+        for key, seq in sorted(state.lifts.items()):
+            if seq > self._lifts.get(key, 0):
+                raise self.broken(self.LAW, host, f"lift {seq} of key {key.hex()} after {type(event).__name__}")
+
+
+class StartsFromDisk(Checker):
+    """HALT-16, HALT-33: whoever runs has nothing that halts it, neither in memory nor on disk."""
+
+    LAW: Final = "who runs would run after a restart, too"
+
+    def __init__(self) -> None:
+        self._starting = False
+
+    def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
+        self._starting = any(isinstance(effect, StartAgain) for effect in effects)
+
+    def stepped(self, host: Host, event: object) -> None:
+        control, disk = host.control, host.disk
+        if control is None or host.is_halted or not host.alive:
+            return
+        if control.state.reasons:
+            raise self.broken(self.LAW, host, f"it runs although it is {control.state.reasons[0]}")
+        if self._starting:
+            found = load(disk.first, disk.second, disk.genesis, host.private, host.world.founders.swarm).state
+            if found.reasons or disk.first is None:
+                raise self.broken(self.LAW, host, f"it runs, and its disk says: {(*found.reasons, 'nothing')[0]}")
+
+
+class AsksFirst(Checker):
+    """HALT-33: it agrees with three peers, or with all that it is connected to for a second, or has waited for five."""
+
+    LAW: Final = "who has just started asks others for halts before its first token"
+
+    def __init__(self) -> None:
+        self._agreed: dict[int, tuple[int, int]] = {}  # Host -> (life, the most peers that it agreed with at once).
+
+    def stepped(self, host: Host, event: object) -> None:
+        control = host.control
+        if control is None or not host.alive or host.clock() >= host.booted_at + SYNC_ALONE_S:
+            return
+        links = [link for link in control._links.values() if link.swarm in (None, control.state.swarm)]
+        settled = sum(link.digest == control.digest for link in links)
+        life, most = self._agreed.get(host.number, (0, 0))
+        if settled == len(links) and host.clock() >= host.booted_at + SYNC_QUIET_S:
+            settled = SYNC_PEERS if links else 0
+        self._agreed[host.number] = (host.life, max(settled, most if life == host.life else 0))
+        if not host.is_halted and self._agreed[host.number][1] < SYNC_PEERS:
+            waited_s = host.clock() - host.booted_at
+            raise self.broken(self.LAW, host, f"it runs after {waited_s:.3f} s, and agrees with {settled} of {len(links)} peers")
+
+
+class HaltsArrive(Checker):
+    """From the host at which an order is published, through honest hosts that are up and awake all the while, over connections that
+    last: along the quickest of these ways, each hop within `DELAYS` times its median and `HOP_S`."""
+
+    LAW: Final = "an order reaches whoever is connected through honest hosts"
+
+    def published(self, host: Host, record: bytes) -> None:
+        try:
+            opened = open_record(record).record
+        except RemoteError:
+            return
+        if not isinstance(opened, Halt) or host.control is None or host.control.state.highs.get(opened.key, 0) != opened.seq:
+            return
+        lives = {h.number: h.life for h in self.world.hosts if h.alive and not h.frozen}
+        links = {c.number for h in self.world.hosts for c in h.connections.values() if _speaks(h, c.other(h))}
+        within_s = 1.0 + len(lives) * (HOP_S + (LOSS_S if self.world.fabric.delays.model.loss else 0.0))
+        self.world.agenda.after(within_s, self._look, host, opened, lives, links, self.world.now)
+
+    def _look(self, origin: Host, order: Halt, lives: dict[int, int], links: set[int], since: float) -> None:
+        for host, limit_s in self._reached(origin, lives, links, since):
+            if limit_s > self.world.now - since:
+                continue
+            assert host.control is not None
+            if host.control.state.highs.get(order.key, 0) < order.seq:
+                raise self.broken(
+                    self.LAW, host, f"order {order.seq} of {since:.3f} s at {origin.peer} has not come within {limit_s:.2f} s"
+                )
+
+    def _reached(self, origin: Host, lives: dict[int, int], links: set[int], since: float) -> Iterator[tuple[Host, float]]:
+        """Who must have it, and after how long at the latest (Dijkstra)."""
+        loss_s = LOSS_S if self.world.fabric.delays.model.loss else 0.0
+        todo: list[tuple[float, int]] = [(0.0, origin.number)]
+        done: set[int] = set()
+        while todo:
+            limit_s, number = heapq.heappop(todo)
+            host = self.world.hosts[number]
+            if number in done or not self._stayed(host, lives, since):
+                continue
+            done.add(number)
+            yield host, limit_s
+            if not host.habits.relays(host):
+                continue
+            for connection in host.connections.values():
+                if connection.number in links and connection.cut_at < 0:
+                    hop_s = DELAYS * connection.base_s + HOP_S + loss_s
+                    heapq.heappush(todo, (limit_s + hop_s, connection.other(host).number))
+
+    def _stayed(self, host: Host, lives: dict[int, int], since: float) -> bool:
+        return host.alive and not host.frozen and lives.get(host.number) == host.life and host.thawed_at <= since
+
+
+def _speaks(one: Host, two: Host) -> bool:
+    """Whether both have greeted on the control stream between them."""
+    return one.control is not None and two.control is not None and one.control.is_kin(two.peer) and two.control.is_kin(one.peer)
