@@ -114,8 +114,12 @@ class SimEngine:
                 self._begin()
 
     def close(self, key: SessionKey) -> None:
-        if self._waiting:
+        """Orders that still wait are answered: nobody may hang on one."""
+        dropped = [one for one in self._waiting if one[1] == key]
+        if dropped:
             self._waiting = deque(one for one in self._waiting if one[1] != key)
+            for order, _, request in dropped:
+                self._agenda.after(0.0, self._done, order, Busy(request.session, request.round, BUSY_MS))
         self.model.close(key)
         self._tell_load()
 

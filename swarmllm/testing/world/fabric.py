@@ -159,7 +159,13 @@ class Fabric:
             self.connect(source, target)
 
     def connect(self, one: Host, two: Host) -> Connection:
-        """A connection that is up at both ends now; its control stream follows."""
+        """A connection that is up at both ends now; its control stream follows. It takes the place of one that only one end has given
+        up, as after a restart that the other has not noticed."""
+        for near, far in ((one, two), (two, one)):
+            before = near.connections.get(far.peer)
+            if before is not None:
+                before.open = False
+                self._lost(before, near, far.peer, "replaced by a new connection")
         self._made += 1
         connection = Connection(self._made, one, two, self.base_s(one, two))
         one.connections[two.peer] = two.connections[one.peer] = connection

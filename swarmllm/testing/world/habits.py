@@ -50,7 +50,7 @@ class Poisoner(Habits):
 class Flooder(Habits):
     """Asks every connected peer for rounds that nobody needs, `rate` times a second each."""
 
-    def __init__(self, rate: float = 50.0) -> None:
+    def __init__(self, rate: float = 10.0) -> None:
         self.rate = rate
 
     def begin(self, host: Host) -> None:

@@ -107,6 +107,10 @@ class World:
         """A host that is not up starts, with whatever its disk holds, and is told of some that are up."""
         assert not host.alive, f"{host} is up already"
         up = [other for other in self.hosts if other.alive and other is not host and not other.frozen]
+        for connection in list(
+            host.connections.values()
+        ):  # Of a life that ended without a word: the new one knows nothing of them.
+            self.fabric.end(connection, host, "reset")
         host.start()
         for other in self.rng.sample(up, min(introduced, len(up))):
             host.receive(AddressesFound(other.peer, other.addrs, "bootstrap"))

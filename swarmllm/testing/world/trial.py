@@ -1,0 +1,153 @@
+"""One seed's world from beginning to end, in two phases: with faults, where nothing bad may ever happen, and after them, where something
+good must.
+
+    outcome = run(7)                              Broken, or whatever else it raises, is a finding
+    run(7, tell=print)                            the same with its whole transcript
+
+**Safety**, while machines die and orders come and go: all laws of `testing.world.laws`. **Liveness**, once faults are off: after
+`SETTLE_S` tables agree and nothing lingers; every host finds an expert, and finishes a request; an order reaches everybody, and once it
+is lifted everybody works again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.testing.world.checks import Broken
+from swarmllm.testing.world.drawing import Drawing, draw
+from swarmllm.testing.world.engine import VOCABULARY
+from swarmllm.testing.world.faults import Faults
+from swarmllm.testing.world.habits import Flooder
+from swarmllm.testing.world.host import HONEST, Answer, Host, Spec
+from swarmllm.testing.world.laws import NothingLingers, TextIsKept, all_laws
+from swarmllm.testing.world.recorder import Recorder
+from swarmllm.testing.world.world import World
+
+SETTLE_S: Final = (
+    130.0  # Longer than any backoff that the faulty phase can have led to, and than a record of the dead is believed.
+)
+HALT_S: Final = 4.0  # For an order to reach everybody, lost frames and all.
+RESUME_S: Final = 20.0  # And to be lifted: two hosts that differ ask each other every 10 s at the latest.
+FINISH_S: Final = 120.0
+TOKENS: Final = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a world came to; two runs of one seed are equal in all of it."""
+
+    seed: int
+    digest: str
+    hosts: int
+    events: int
+    simulated_s: float
+    ends: dict[str, int]
+    halted: int
+    """How often a host was halted."""
+
+
+def run(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
+    """Broken if a law does not hold in the world of this seed."""
+    return Trial(draw(seed), tell).run()
+
+
+class Trial:
+    def __init__(self, drawing: Drawing, tell: Callable[[str], None] | None = None) -> None:
+        self.drawing = drawing
+        self.rng = random.Random(f"{drawing.seed} trial")
+        laws = [*all_laws()]
+        if not any(isinstance(member.habits, Flooder) for member in drawing.members):
+            laws.append(NothingLingers())
+        self.recorder = Recorder(tell)
+        world = self.world = World(
+            drawing.seed, link=drawing.link, overlay=drawing.overlay, checkers=laws, recorder=self.recorder
+        )
+        if drawing.is_one_text:
+            text = TextIsKept(world.model(Spec(model=0)))
+            text.begin(world)
+            world.checkers = (*world.checkers, text)
+        self.faults = Faults(world, drawing)
+
+    def run(self) -> Outcome:
+        self._begin()
+        self._be_faulty()
+        self.faults.end()
+        self.world.run_for(RESUME_S)
+        self.faults.lift_everything()
+        self.world.run_for(SETTLE_S)
+        self.world.settled()
+        self._finish_everywhere()
+        if self.rng.random() < 0.5:
+            self._halt_and_resume()
+            self._finish_everywhere()
+        ends: dict[str, int] = {}
+        for answer in self.world.answers:
+            reason = answer.end.reason if answer.end is not None else "died with its host"
+            ends[reason] = ends.get(reason, 0) + 1
+        world = self.world
+        return Outcome(
+            seed=world.seed,
+            digest=self.recorder.digest,
+            hosts=len(world.hosts),
+            events=world.agenda.done,
+            simulated_s=world.now,
+            ends=dict(sorted(ends.items())),
+            halted=len(world.halts_heard),
+        )
+
+    # --- safety --------------------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        for member in self.drawing.members:
+            self.world.add(member.spec, member.habits)
+            self.world.run_for(self.rng.choice((0.0, 0.0, 0.3)))
+
+    def _be_faulty(self) -> None:
+        ends_at = self.world.now + self.drawing.faulty_s
+        while self.world.now < ends_at:
+            self.world.run_for(self.rng.expovariate(1 / self.drawing.gap_s))
+            self.faults.happen()
+
+    # --- liveness ------------------------------------------------------------------------------------------------------------
+
+    def _finish_everywhere(self) -> None:
+        """One request at every honest host: it ends by length, whatever was before."""
+        world = self.world
+        prompt = tuple(self.rng.randrange(VOCABULARY) for _ in range(9))
+        order = GenerateOrder(prompt, k=3, max_tokens=TOKENS, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
+        asked = [world.ask(host, order) for host in world.alive() if host.habits is HONEST]
+        world.run_for(FINISH_S, lambda: all(answer.ends for answer in asked))
+        for answer in asked:
+            if answer.end is None or answer.end.reason != "length":
+                raise self._broken("once faults are over, every request is finished", answer.host, f"{_said(answer)}")
+
+    def _halt_and_resume(self) -> None:
+        world, who = self.world, self.rng.randrange(3)
+        origin = self.rng.choice([host for host in world.alive() if host.habits.relays(host)])
+        self.faults.seqs[who] += 1
+        world.publish(origin, world.founders.halt(self.faults.seqs[who], who))
+        world.run_for(HALT_S)
+        for host in world.alive():
+            if not host.is_halted:
+                raise self._broken("once faults are over, an order reaches everybody", host, f"it runs {HALT_S:.0f} s later")
+        self.faults.lift_everything()
+        world.run_for(RESUME_S)
+        for host in world.alive():
+            if host.is_halted:
+                raise self._broken(
+                    "once an order is lifted, everybody starts again", host, str(host.node.view(host.clock()).halted)
+                )
+
+    def _broken(self, law: str, host: Host, why: str) -> Broken:
+        return Broken(f"{law}: {host.peer}, at {self.world.now:.6f} s: {why} (seed {self.world.seed})")
+
+
+def _said(answer: Answer) -> str:
+    end = answer.end
+    if end is None:
+        return f"request {answer.request} is at token {len(answer.tokens)} after {FINISH_S:.0f} s"
+    return f"request {answer.request} ended by {end.reason!r} after {len(answer.tokens)} tokens: {end.error}"
