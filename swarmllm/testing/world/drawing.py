@@ -163,4 +163,4 @@ def _overlay(rng: random.Random) -> Overlay:
 
 
 def _log_uniform(rng: random.Random, low: float, high: float) -> float:
-    return low * (high / low) ** rng.random()
+    return low * math.pow(high / low, rng.random())

@@ -119,7 +119,7 @@ class SimEngine:
         if dropped:
             self._waiting = deque(one for one in self._waiting if one[1] != key)
             for order, _, request in dropped:
-                self._agenda.after(0.0, self._done, order, Busy(request.session, request.round, BUSY_MS))
+                self._agenda.after(0.0, self._done, order, Busy(request.session, request.round, 0))
         self.model.close(key)
         self._tell_load()
 

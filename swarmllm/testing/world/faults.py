@@ -13,7 +13,7 @@ from typing import Final
 from swarmllm.core.control_events import OwnerStarts, OwnerStops
 from swarmllm.messages import Records
 from swarmllm.testing.world.drawing import Drawing, order_of
-from swarmllm.testing.world.habits import Forger, forgeries
+from swarmllm.testing.world.habits import Flooder, Forger, forgeries
 from swarmllm.testing.world.host import HONEST, Answer, Host
 from swarmllm.testing.world.world import World
 from swarmllm.wire.codec import encode
@@ -184,7 +184,7 @@ class Faults:
         world.heal()
         for host in world.hosts:
             host.disk.full = False
-            if isinstance(host.habits, Forger) or not self.drawing.keeps_liars:
+            if isinstance(host.habits, (Flooder, Forger)) or not self.drawing.keeps_liars:
                 host.habits = HONEST
             world.thaw(host)
             if not host.alive:

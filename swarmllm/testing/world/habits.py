@@ -57,7 +57,7 @@ class Flooder(Habits):
         host.world.agenda.after(1.0, self._flood, host, host.life, 0)
 
     def _flood(self, host: Host, life: int, number: int) -> None:
-        if host.life != life or not host.alive:
+        if host.life != life or not host.alive or host.habits is not self:
             return
         if not host.frozen:
             for peer in list(host.connections):
@@ -105,7 +105,7 @@ class Forger(Habits):
             host.world.agenda.after(self.every_s, self._forge, host, host.life, 0)
 
     def _forge(self, host: Host, life: int, number: int) -> None:
-        if host.life != life or not host.alive:
+        if host.life != life or not host.alive or host.habits is not self:
             return
         peers = list(host.connections)
         if peers and not host.frozen:

@@ -202,4 +202,5 @@ class NothingLingers(Checker):
 def all_laws() -> tuple[Checker, ...]:
     """One of each that holds in every world, for one world."""
     silent, kept, genuine, starts = HaltedIsSilent(), HaltsAreKept(), OrdersAreGenuine(), StartsFromDisk()
-    return (silent, kept, genuine, starts, AsksFirst(), HaltsArrive(), AnswersEnd(), SoundPicks(), Bounded(), TablesAgree())
+    halts = (silent, kept, genuine, starts, AsksFirst(), HaltsArrive())
+    return (*halts, AnswersEnd(), SoundPicks(), Bounded(), TablesAgree(), NothingLingers())

@@ -21,9 +21,8 @@ from swarmllm.testing.world.checks import Broken
 from swarmllm.testing.world.drawing import Drawing, draw
 from swarmllm.testing.world.engine import VOCABULARY
 from swarmllm.testing.world.faults import Faults
-from swarmllm.testing.world.habits import Flooder
 from swarmllm.testing.world.host import HONEST, Answer, Host, Spec
-from swarmllm.testing.world.laws import NothingLingers, TextIsKept, all_laws
+from swarmllm.testing.world.laws import TextIsKept, all_laws
 from swarmllm.testing.world.recorder import Recorder
 from swarmllm.testing.world.world import World
 
@@ -59,12 +58,9 @@ class Trial:
     def __init__(self, drawing: Drawing, tell: Callable[[str], None] | None = None) -> None:
         self.drawing = drawing
         self.rng = random.Random(f"{drawing.seed} trial")
-        laws = [*all_laws()]
-        if not any(isinstance(member.habits, Flooder) for member in drawing.members):
-            laws.append(NothingLingers())
         self.recorder = Recorder(tell)
         world = self.world = World(
-            drawing.seed, link=drawing.link, overlay=drawing.overlay, checkers=laws, recorder=self.recorder
+            drawing.seed, link=drawing.link, overlay=drawing.overlay, checkers=all_laws(), recorder=self.recorder
         )
         if drawing.is_one_text:
             text = TextIsKept(world.model(Spec(model=0)))
