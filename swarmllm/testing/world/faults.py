@@ -191,6 +191,12 @@ class Faults:
                 world.start(host)
             host.regain_engine()
 
+    def abandon_everything(self) -> None:
+        """Whoever still waits for an answer gives up."""
+        for answer in self.world.answers:
+            if answer.host.alive and answer.life == answer.host.life and not answer.ends:
+                self.world.abandon(answer.host, answer.request)
+
     def lift_everything(self) -> None:
         """The owners answer for what was lost, and the resume quorum lifts every order that was ever given."""
         for host in self.world.alive():

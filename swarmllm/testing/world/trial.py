@@ -74,6 +74,8 @@ class Trial:
         self.faults.end()
         self.world.run_for(RESUME_S)
         self.faults.lift_everything()
+        self.world.run_for(RESUME_S)
+        self.faults.abandon_everything()
         self.world.run_for(SETTLE_S)
         self.world.settled()
         self._finish_everywhere()
