@@ -45,7 +45,9 @@ TESTING_EXCEPTIONS: Final = {
     ),
     "swarmllm.cli.demo": frozenset({"swarmllm.testing.proxy"}),
 }
-SIMS_IMPORT: Final = frozenset({"errors", "messages", "core", "testing"})
+SIMS_IMPORT: Final = frozenset({"errors", "messages", "wire", "core", "testing"})
+# Studies are numpy and pictures; the frame around them shows progress and may compute on a cluster.
+SIMS_THIRD_PARTY: Final = frozenset({"numpy", "matplotlib", "rich", "distributed"})
 
 PURE: Final = frozenset({"errors", "messages", "wire", "core"})
 PURE_THIRD_PARTY: Final = frozenset({"numpy", "msgpack"})
@@ -146,8 +148,11 @@ def _import(found: Import, module: str, layer: str) -> Iterator[str]:
     elif root in sys.stdlib_module_names:
         if layer in PURE and root in IMPURE:
             yield f"line {found.line}: pure code imports {found.module}"
-    elif layer != "sims":
-        allowed = THIRD_PARTY.get(layer, frozenset())
+    elif root == "sims":
+        if layer != "sims":
+            yield f"line {found.line}: {module} imports {found.module}; studies are found by their names at run time"
+    else:
+        allowed = SIMS_THIRD_PARTY if layer == "sims" else THIRD_PARTY.get(layer, frozenset())
         if allowed is not None and root not in allowed:
             yield f"line {found.line}: {layer or 'the root'} imports the third-party {found.module}"
 
@@ -302,6 +307,10 @@ BAD: Final = [
     ("swarmllm", "from swarmllm.runtime.config import Config", "only inside functions"),
     ("swarmllm", "def f():\n    from swarmllm.cli import main", "above"),
     ("sims.churn", "from swarmllm.runtime import driver", "sims know"),
+    ("sims.frame.command", "from swarmllm.cli.output import people", "sims know"),
+    ("sims.churn", "import trio", "third-party trio"),
+    ("swarmllm.cli.simulate", "def f():\n    from sims.frame import command", "at run time"),
+    ("swarmllm.testing.x", "import sims.sessions", "at run time"),
     ("swarmllm.cli.x", "try:\n    f()\nexcept Exception:\n    pass", "swallowed"),
     ("tests.x", "try:\n    f()\nexcept:\n    ...", "swallowed"),
     (
@@ -327,7 +336,10 @@ GOOD: Final = [
     ("swarmllm.cli.bench", "from swarmllm.testing.proxy import Proxy\nimport rich\nfrom swarmllm import open_node"),
     ("swarmllm.cli.demo", "from swarmllm.testing import proxy"),
     ("swarmllm.testing.x", "from swarmllm.runtime.ports import Store\nimport trio"),
-    ("sims.churn", "import matplotlib\nfrom swarmllm.core import router\nfrom swarmllm.testing import world"),
+    (
+        "sims.churn",
+        "import matplotlib\nfrom swarmllm.core import router\nfrom swarmllm.testing import world\nfrom sims import study",
+    ),
     ("tests.x", "import pytest\nfrom swarmllm.testing import world\nimport time"),
     ("swarmllm.cli.x", "try:\n    f()\nexcept OSError:\n    pass\ntry:\n    f()\nexcept Exception as e:\n    log(e)"),
     ("swarmllm.cli.x", "def f():\n" + "    g()\n" * 59),

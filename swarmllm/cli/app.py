@@ -286,5 +286,17 @@ def bench_halt(
     raise typer.Exit(guarded(body))
 
 
+@app.command("simulate", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def simulate(context: typer.Context) -> None:
+    """What happens in a swarm of any size: research questions with sweeps, tables and plots. Without a name: which there are."""
+
+    def body() -> int:
+        from swarmllm.cli.simulate import simulate as run
+
+        return run(context.args)
+
+    raise typer.Exit(guarded(body))
+
+
 app.command("eval")(evaluate)
 operators.register(app)

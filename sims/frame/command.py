@@ -1,0 +1,170 @@
+"""One command from its words to its exit code: compute what is not known yet, keep it, show it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from sims.frame.cluster import run_cluster
+from sims.frame.code import version_of
+from sims.frame.options import Options, parse
+from sims.frame.points import Point, grid, key, record, swept
+from sims.frame.running import Found, cores, run_here, run_pool
+from sims.frame.store import FILE, Store
+from sims.frame.summary import summarise, write_points, write_summaries
+from sims.frame.table import table_of
+from sims.study import Results, Study, find, questions
+from swarmllm.errors import LocalError
+
+OK, FAILED, INTERRUPTED = 0, 1, 130
+Write = Callable[[str], None]
+HELP: Final = frozenset({"-h", "--help"})
+
+
+def simulate(arguments: Sequence[str], write: Write) -> int:
+    """`swarmllm simulate ...`: the exit code. `write` puts text on standard output; SwarmError is for the caller to show."""
+    console = Console(stderr=True, highlight=False)
+    if not arguments or arguments[0] in HELP:
+        write(listing())
+        return OK
+    study = find(arguments[0])
+    return run(study, parse(study, arguments[1:]), write, console)
+
+
+def listing() -> str:
+    lines = ["Usage: swarmllm simulate NAME [OPTIONS]    (swarmllm simulate NAME --help shows a study's parameters)", ""]
+    width = max(map(len, questions()), default=0)
+    lines += [f"  {name:<{width}}  {question}" for name, question in questions().items()]
+    return "\n".join(lines) + "\n"
+
+
+@dataclass(slots=True)
+class _Work:
+    """The points that were asked for and what is known of them; `shown` of them, from the first on, have been printed."""
+
+    study: Study
+    points: Sequence[Point]
+    results: dict[int, Results] = field(default_factory=dict)
+    shown: int = 0
+    reused: int = 0
+
+    def finished(self) -> list[tuple[Point, Results]]:
+        return [(self.points[place], self.results[place]) for place in sorted(self.results)]
+
+
+def run(study: Study, options: Options, write: Write, console: Console) -> int:
+    points = grid(study, options.given, options.sweep, options.seeds)
+    work = _Work(study, points)
+    store = Store(options.out) if options.out is not None else None
+    try:
+        interrupted = not _compute(work, options, store, write if options.json else None, console)
+    finally:
+        if store is not None:
+            store.close()
+        _print(work, write if options.json else None, everything=True)
+    if store is not None:
+        _say_kept(work, store, console)
+    if work.results:
+        _show(work, store, console, pictures=not interrupted)
+    if interrupted:
+        again = "the same command goes on from there" if store is not None else "with --out FOLDER they would be kept"
+        console.print(f"Interrupted: {len(work.results)} of {len(points)} points are finished; {again}.")
+        return INTERRUPTED
+    return OK if all(study.holds(results) for results in work.results.values()) else FAILED
+
+
+def _compute(work: _Work, options: Options, store: Store | None, write: Write | None, console: Console) -> bool:
+    """Whether it came to its end; False where Ctrl-C ended it. Whatever ends it, what is finished is kept."""
+    version = version_of(work.study.module) if store is not None else ""
+    keys = [key(work.study, point, version) for point in work.points]
+    missing: list[int] = []
+    for place, name in enumerate(keys):
+        known = store.get(name) if store is not None else None
+        if known is None:
+            missing.append(place)
+        else:
+            work.results[place] = known
+    work.reused = len(work.results)
+    with _progress(work, console) as advance:
+        _print(work, write)
+        try:
+            for number, results in _running(work.study, [work.points[place] for place in missing], options):
+                place = missing[number]
+                work.results[place] = results
+                if store is not None:
+                    store.add(keys[place], record(work.study, work.points[place], results))
+                _print(work, write)
+                advance()
+        except KeyboardInterrupt:
+            return False
+    return True
+
+
+def _running(study: Study, points: Sequence[Point], options: Options) -> Iterable[Found]:
+    if not points:
+        return ()
+    jobs = min(options.jobs or cores(), len(points))
+    if options.dask:
+        return run_cluster(study, points, options.dask, jobs)
+    return run_here(study, points) if jobs == 1 else run_pool(study, points, jobs)
+
+
+def _print(work: _Work, write: Write | None, *, everything: bool = False) -> None:
+    """Records in the order of the points, so that what is printed does not depend on who was faster."""
+    if write is None:
+        return
+    for place in range(work.shown, len(work.points)):
+        if place in work.results:
+            found = {**record(work.study, work.points[place], work.results[place]), "time": round(time.time(), 3)}
+            work.shown = place + 1
+            write(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+        elif not everything:
+            return
+
+
+@contextmanager
+def _progress(work: _Work, console: Console) -> Iterator[Callable[[], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(f"simulate {work.study.name}", total=len(work.points), completed=work.reused)
+        yield lambda: bar.advance(task)
+
+
+def _say_kept(work: _Work, store: Store, console: Console) -> None:
+    fresh = len(work.results) - work.reused
+    console.print(f"{fresh} points computed, {work.reused} reused from {store.folder / FILE}", soft_wrap=True)
+
+
+def _show(work: _Work, store: Store | None, console: Console, *, pictures: bool) -> None:
+    summaries = summarise(work.finished())
+    console.print(table_of(work.study, summaries))
+    says = work.study.says(summaries)
+    if says:
+        console.print(says, soft_wrap=True)
+    if store is None:
+        return
+    name, folder = work.study.name, store.folder
+    try:
+        write_points(folder / f"{name}.csv", work.finished())
+        write_summaries(folder / f"{name}-summary.csv", work.study, summaries)
+        files = [f"{name}.csv", f"{name}-summary.csv"]
+        if pictures and (swept(work.points) or work.study.plots):
+            from sims.frame.drawing import draw
+
+            files += draw(work.study, summaries, folder)
+    except OSError as error:
+        raise LocalError(f"cannot write to {folder}: {error.strerror or error}") from None
+    console.print(f"Written to {folder}: {', '.join(files)}", soft_wrap=True)
+
+
+def fail(sentence: str) -> None:
+    """One sentence of an error, for `python sims/NAME.py`."""
+    print(f"swarmllm: {sentence}", file=sys.stderr)

@@ -1,0 +1,41 @@
+"""What people read: a table on standard error, one line for each setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.table import Table
+
+from sims.study import Result, Study, Summary
+
+NEVER: Final = "never"
+
+
+def table_of(study: Study, summaries: Sequence[Summary]) -> Table:
+    """Swept parameters first, then the study's results with ± half of the 95 % interval."""
+    varied = [p for p in study.parameters if len({s.parameters[p.name] for s in summaries}) > 1]
+    seeds = max(len(s.seeds) for s in summaries)
+    table = Table(title=f"{study.name}: mean of {seeds} seeds ± 95 % interval" if seeds > 1 else f"{study.name}: one seed")
+    for parameter in varied:
+        table.add_column(parameter.label, justify="right", style="bold")
+    shown = [r for r in study.results if r.table]
+    for result in shown:
+        table.add_column(result.label, justify="right")
+    for summary in summaries:
+        table.add_row(
+            *(f"{summary.parameters[p.name]:,}" if isinstance(p.default, int | float) and not isinstance(p.default, bool)
+              else p.show(summary.parameters[p.name]) for p in varied),
+            *(cell(result, summary) for result in shown),
+        )  # fmt: skip
+    return table
+
+
+def cell(result: Result, summary: Summary) -> str:
+    mean = summary.means.get(result.name)
+    if mean is None:
+        return NEVER
+    text = f"{mean.value:,.{result.digits}f}"
+    if mean.n > 1:
+        text += f" ±{mean.half:,.{result.digits}f}"
+    return text if mean.n == len(summary.seeds) else f"{text} ({mean.n} of {len(summary.seeds)})"
