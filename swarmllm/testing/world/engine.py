@@ -7,8 +7,8 @@ closed or has been idle for a while and another one wants it; with all places ta
 model's seed.
 
 `QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it. So each list is made once and used
-often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for the
-same text, and another text still gives another distribution, which is all that the machines can see.
+often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for
+the same text, and another text still gives another distribution, which is all that the machines can see.
 """
 
 from __future__ import annotations
