@@ -264,9 +264,7 @@ class Generation:
         if self.ended:
             return []
         current, waiting = self._round, self._waiting()
-        if current.replies and (
-            not waiting or (len(current.replies) >= current.wanted and self._panel.is_quorum(current.replies, waiting))
-        ):
+        if current.replies and (not waiting or (len(current.replies) >= current.wanted and self._is_quorum(waiting))):
             return self._complete(swarm, now)
         short = current.wanted - len(current.replies) - len(waiting)
         if short <= 0:
@@ -361,6 +359,11 @@ class Generation:
 
     def _wants_more(self) -> bool:
         return len(self._round.replies) + len(self._waiting()) < self._round.wanted
+
+    def _is_quorum(self, waiting: Sequence[PeerId]) -> bool:
+        """Before the first token all that are probed are worth waiting for; from then on those that a token is made of."""
+        count = self._round.wanted if self._index else len(self._round.asked)
+        return self._panel.is_quorum(self._round.replies, waiting, count)
 
     def _failed(self, peer: PeerId) -> None:
         if peer in self._round.asked and peer not in self._round.replies:

@@ -25,7 +25,7 @@ PROBES_PER_K = 2  # Models in the first round; each costs it a prefill of the pr
 PROBE_PROMPT_MAX = 4096  # Tokens; beyond this a prefill is worth more than what it would tell.
 EXPLORE = 0.1  # How often one more is probed, drawn from all the rest, so that no early verdict stands for ever.
 UNKNOWN_SHARE = 0.01  # What a model that was never probed is expected to be worth once others were.
-QUORUM_SHARE = 0.9  # Of the asked models' weight: a token waits no longer for the rest.
+QUORUM_SHARE = 0.9  # Of the weight that a token could have: it waits no longer for the rest.
 SETS_MAX = 64  # Sets of models whose shares are remembered.
 PEERS_MAX = 1024  # Remembered; candidates of one answer are bounded by connections, but these come and go.
 
@@ -77,12 +77,15 @@ class Panel:
             seen[self._model(peer)] += 1
         return [peer for _, _, peer in sorted(ranks)[:count]]
 
-    def is_quorum(self, replied: Iterable[PeerId], waiting: Iterable[PeerId]) -> bool:
-        """Whether what the waiting ones could still say matters little beside what was said. One that has not been weighed yet, but
-        will be by its answer, counts as much as its prior."""
+    def is_quorum(self, replied: Iterable[PeerId], waiting: Iterable[PeerId], count: int) -> bool:
+        """Whether the best `count` models that have answered weigh nearly as much as the best `count` would if all answered: a token is
+        made of no more than that, and who was asked as insurance is not waited for. One that has not been weighed yet, but will be
+        by its answer, counts as much as its prior."""
         voiced = frozenset(map(self._model, replied))
         shares = self._among(voiced | frozenset(map(self._model, waiting)))
-        return sum(shares[m] for m in voiced) >= QUORUM_SHARE - 1e-9
+        now = sorted((shares[m] for m in voiced), reverse=True)[:count]
+        then = sorted(shares.values(), reverse=True)[:count]
+        return sum(now) >= QUORUM_SHARE * sum(then) - 1e-9
 
     # --- weighing ------------------------------------------------------------------------------------------------------------
 

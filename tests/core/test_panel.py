@@ -215,10 +215,23 @@ def test_a_quorum_waits_for_weight_and_not_for_replicas() -> None:
         for position in panel.gate.positions:
             panel.learn(expert.peer, position, levels[position % 2])
     a, b, c, d = (x.peer for x in found)
-    assert panel.is_quorum([a, c], [b])  # Its replica has spoken.
-    assert panel.is_quorum([a, c], [b, d])  # It weighs next to nothing.
-    assert not panel.is_quorum([a, d], [c])
-    assert panel.is_quorum([a], [])
+    assert panel.is_quorum([a, c], [b], 3)  # Its replica has spoken.
+    assert panel.is_quorum([a, c], [b, d], 3)  # It weighs next to nothing.
+    assert not panel.is_quorum([a, d], [c], 3)
+    assert panel.is_quorum([a], [], 3)
+
+
+def test_insurance_is_not_waited_for() -> None:
+    """Four equals are asked for a token of three: whichever three answer first make it. One that weighs more is waited for."""
+    found = [candidate(name, model) for model, name in enumerate("abcd", 1)]
+    a, b, c, d = (x.peer for x in found)
+    equals = panel_of(found, order(prompt=(1,)), FlatSwarm())
+    assert equals.is_quorum([b, c, d], [a], 3)
+    assert not equals.is_quorum([b, c], [a, d], 3)
+    assert not equals.is_quorum([b, c, d], [a], 4)
+    heavy = panel_of(found, order(prompt=(1,)), FlatSwarm({"a": 3.0}))
+    assert not heavy.is_quorum([b, c, d], [a], 3)
+    assert heavy.is_quorum([a, b, c], [d], 3)
 
 
 def test_a_strong_prior_decides_where_there_is_no_evidence() -> None:

@@ -1,7 +1,10 @@
 """A simulated expert: whose rounds are computed when, and what comes out.
 
-The engine works in steps, as the real one does (continuous batching): a step takes every session that waits, one round each, and lasts
-`step_s + per_session_s * sessions + per_token_s * tokens caught up`. What comes out is drawn from the model's seed.
+The engine works in steps, as the real one does (`adapters.llama.batcher`): a step is either the next tokens of as many sessions as wait
+(`step_s + per_session_s * sessions + per_token_s * tokens beyond one each`) or one chunk of one prompt (`step_s + per_token_s * tokens`);
+when both kinds wait they take turns, so that a long prompt stalls nobody for longer than a chunk. A session keeps its place until it is
+closed or has been idle for a while and another one wants it; with all places taken the answer is Busy. What comes out is drawn from the
+model's seed.
 
 `QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it. So each list is made once and used
 often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for
@@ -10,7 +13,7 @@ the same text, and another text still gives another distribution, which is all t
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -23,8 +26,14 @@ from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.agenda import Agenda
 
-WAITING_MAX: Final = 256  # As the real engine's queue.
-BUSY_MS: Final = 50
+WAITING_MAX: Final = 1024  # Here and below: as the real engine.
+DECODE_MAX: Final = 16  # Tokens up to which a round is a decode step and not a prompt.
+CHUNK_S: Final = 0.1  # How long a prompt may hold up others,
+CHUNK_ALONE_S: Final = 0.5  # and how long where nobody has been lately.
+CHUNK_MIN, CHUNK_MAX = 32, 512
+LIVELY_S: Final = 2.0
+IDLE_S: Final = 5.0
+RETRY_MIN_S, RETRY_MAX_S = 0.02, 5.0
 STATES: Final = 64
 VOCABULARY: Final = 64
 
@@ -75,6 +84,20 @@ class QuickModel(ScriptedModel):
         return found
 
 
+@dataclass(slots=True)
+class _Order:
+    number: int
+    request: Score
+    left: int  # Tokens still to be computed.
+
+
+@dataclass(slots=True)
+class _Session:
+    orders: deque[_Order]
+    used_at: float
+    served: int = 0  # The step in which it was served last.
+
+
 class SimEngine:
     """`done` is called with every order and its answer, `load_changed` when there is something to tell others."""
 
@@ -89,37 +112,51 @@ class SimEngine:
         self.model = model
         self.service = service
         self.served = 0
+        self.refused = 0
+        """Rounds that were answered with Busy."""
+        self.busy_s = 0.0
+        """How long it has computed."""
         self._agenda = agenda
         self._done, self._load_changed = done, load_changed
-        self._waiting: deque[tuple[int, SessionKey, Score]] = deque()
-        self._batch: list[tuple[int, SessionKey, Score]] = []
+        self._sessions: OrderedDict[SessionKey, _Session] = OrderedDict()  # Who was heard of longest ago comes first.
+        self._places = model.load.sessions_max
+        self._waiting = 0
+        self._batch: list[tuple[SessionKey, _Session, _Order, int]] = []
+        self._prompt_turn = False
+        self._steps = 0
         self._is_stopped = False
         self.is_down = False
         self._life = 0  # Counts stops and deaths: what was being computed before one is void after it.
-        self._free = model.load.sessions_free
+        self._free = self._places
 
     @property
     def load(self) -> EngineLoad:
-        load = self.model.load
-        return EngineLoad(len(self._waiting), load.sessions_free, load.sessions_max, self.service.tokens_per_s(load.sessions_max))
+        return EngineLoad(self._waiting, self._sessions_free(), self._places, self.service.tokens_per_s(self._places))
 
     def submit(self, order: int, key: SessionKey, request: Score) -> None:
         if self._is_stopped or self.is_down:
-            self._refuse(order, request)
-        elif len(self._waiting) >= WAITING_MAX:
-            self._agenda.after(0.0, self._done, order, Busy(request.session, request.round, BUSY_MS))
-        else:
-            self._waiting.append((order, key, request))
-            if not self._batch:
-                self._begin()
+            self._answer(order, Refused(request.session, request.round, REFUSED_ENGINE))
+            return
+        session = self._sessions.get(key) or self._begin_session(key)
+        if session is None or self._waiting >= WAITING_MAX:
+            self.refused += 1
+            self._answer(order, Busy(request.session, request.round, round(1000 * self._retry_s())))
+            return
+        session.orders.append(_Order(order, request, len(request.tokens)))
+        session.used_at = self._agenda.now
+        self._sessions.move_to_end(key)
+        self._waiting += 1
+        if not self._batch:
+            self._begin()
 
     def close(self, key: SessionKey) -> None:
-        """Orders that still wait are answered: nobody may hang on one."""
-        dropped = [one for one in self._waiting if one[1] == key]
-        if dropped:
-            self._waiting = deque(one for one in self._waiting if one[1] != key)
-            for order, _, request in dropped:
-                self._agenda.after(0.0, self._done, order, Busy(request.session, request.round, 0))
+        """Whatever of it waits is answered: nobody may hang on a session that is over."""
+        session = self._sessions.pop(key, None)
+        if session is not None:
+            self._waiting -= len(session.orders)
+            for order in session.orders:
+                self._answer(order.number, Busy(order.request.session, order.request.round, 0))
+            session.orders.clear()
         self.model.close(key)
         self._tell_load()
 
@@ -127,7 +164,9 @@ class SimEngine:
         """No more of what waits or runs is ever answered: whoever asked has been told that everything ended."""
         self._is_stopped = True
         self._life += 1
-        self._waiting.clear()
+        for session in self._sessions.values():
+            session.orders.clear()
+        self._waiting = 0
         self._batch = []
 
     def resume(self) -> None:
@@ -137,53 +176,118 @@ class SimEngine:
         """The worker process died: its caches are gone, and whatever waits, runs or comes is refused until `revive`."""
         self.is_down = True
         self._life += 1
-        lost = [*self._batch, *self._waiting]
-        self._batch = []
-        self._waiting.clear()
+        lost = [order for session in self._sessions.values() for order in session.orders]
+        self._sessions.clear()
+        self._waiting, self._batch = 0, []
         self.model.forget()
-        for order, _, request in lost:
-            self._refuse(order, request)
+        for order in lost:
+            self._answer(order.number, Refused(order.request.session, order.request.round, REFUSED_ENGINE))
 
     def revive(self) -> None:
         self.is_down = False
-        self._free = self.model.load.sessions_free
+        self._free = self._sessions_free()
 
-    def _refuse(self, order: int, request: Score) -> None:
-        self._agenda.after(0.0, self._done, order, Refused(request.session, request.round, REFUSED_ENGINE))
+    # --- sessions ------------------------------------------------------------------------------------------------------------
+
+    def _begin_session(self, key: SessionKey) -> _Session | None:
+        if len(self._sessions) >= self._places:
+            idle = next((k for k, s in self._sessions.items() if self._is_idle(s)), None)
+            if idle is None:
+                return None
+            del self._sessions[idle]
+            self.model.close(idle)
+        session = self._sessions[key] = _Session(deque(), self._agenda.now)
+        return session
+
+    def _is_idle(self, session: _Session) -> bool:
+        return not session.orders and self._agenda.now - session.used_at >= IDLE_S
+
+    def _sessions_free(self) -> int:
+        return self._places - sum(not self._is_idle(session) for session in self._sessions.values())
+
+    def _retry_s(self) -> float:
+        """When the session that will be idle first will be."""
+        soonest = min((s.used_at for s in self._sessions.values()), default=self._agenda.now) + IDLE_S - self._agenda.now
+        return min(RETRY_MAX_S, max(RETRY_MIN_S, soonest))
+
+    # --- steps ---------------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        """The next step: of each session that waits its first round."""
-        seen: set[SessionKey] = set()
-        later: deque[tuple[int, SessionKey, Score]] = deque()
-        tokens = 0
-        for one in self._waiting:
-            if one[1] in seen or len(seen) >= self.model.load.sessions_max:
-                later.append(one)
-                continue
-            seen.add(one[1])
-            self._batch.append(one)
-            tokens += len(one[2].tokens) - 1
-        self._waiting = later
+        """The next step, if anything waits."""
+        self._answer_needs()
+        heads = [(key, session, session.orders[0]) for key, session in self._sessions.items() if session.orders]
+        decodes = [head for head in heads if head[2].left <= DECODE_MAX]
+        prompts = [head for head in heads if head[2].left > DECODE_MAX]
+        if not heads:
+            return
         service = self.service
-        seconds = service.step_s + service.per_session_s * len(self._batch) + service.per_token_s * tokens
+        if prompts and (self._prompt_turn or not decodes):
+            self._prompt_turn = False
+            key, session, order = min(prompts, key=lambda head: head[1].served)
+            size = self._chunk(session, order.left)
+            self._batch = [(key, session, order, size)]
+            seconds = service.step_s + service.per_token_s * size
+        else:
+            self._prompt_turn = True
+            self._batch = [(key, session, order, order.left) for key, session, order in decodes]
+            count = len(decodes)
+            more = sum(order.left for _, _, order in decodes) - count
+            seconds = service.step_s + service.per_session_s * count + service.per_token_s * more
+        self.busy_s += seconds
         self._agenda.after(seconds, self._finish, self._life)
+
+    def _answer_needs(self) -> None:
+        """Whoever builds on what is not there learns it before anything is computed."""
+        for key, session in self._sessions.items():
+            while session.orders and session.orders[0].request.base > self.model.holds(key):
+                order = session.orders.popleft()
+                self._waiting -= 1
+                self._answer(order.number, self.model.score(key, order.request))
+
+    def _chunk(self, session: _Session, left: int) -> int:
+        """How much of a prompt is computed in one go."""
+        lively = any(
+            other is not session and (other.orders or self._agenda.now - other.used_at < LIVELY_S)
+            for other in self._sessions.values()
+        )
+        size = int((CHUNK_S if lively else CHUNK_ALONE_S) / self.service.per_token_s)
+        return min(left, CHUNK_MAX, max(CHUNK_MIN, size))
 
     def _finish(self, life: int) -> None:
         if life != self._life:
             return
         batch, self._batch = self._batch, []
-        for order, key, request in batch:
-            reply = self.model.score(key, request)
+        self._steps += 1
+        finished: list[tuple[SessionKey, _Order]] = []
+        for key, session, order, size in batch:
+            if not session.orders or session.orders[0] is not order:
+                continue  # Its session was closed meanwhile.
+            session.served = self._steps
+            session.used_at = self._agenda.now
+            order.left -= size
+            if not order.left:
+                session.orders.popleft()
+                self._waiting -= 1
+                finished.append((key, order))
+        for key, order in finished:
             self.served += 1
-            self._done(order, reply)
+            self._done(order.number, self.model.score(key, order.request))
             if life != self._life:
                 return  # An answer may bring about a halt.
         self._tell_load()
-        if self._waiting and not self._batch:
+        if not self._batch:
             self._begin()
 
+    def _answer(self, order: int, reply: ExpertReply) -> None:
+        """Not at once: this may be in the middle of an input, and inputs never nest."""
+        self._agenda.after(0.0, self._done_if, self._life, order, reply)
+
+    def _done_if(self, life: int, order: int, reply: ExpertReply) -> None:
+        if life == self._life or isinstance(reply, Refused):
+            self._done(order, reply)
+
     def _tell_load(self) -> None:
-        free = self.model.load.sessions_free
+        free = self._sessions_free()
         if free != self._free:
             self._free = free
             self._load_changed(self.load)
