@@ -199,23 +199,31 @@ def is_records(frame: bytes) -> bool:
     return True
 
 
-class Silent:
-    """`runtime.ports.ControlDoor` of a node that obeys what it hears by gossip, and lets none of it through."""
+class Door:
+    """`runtime.ports.ControlDoor`: the driver's, with the streams that are up counted. With `drops` that of a node that obeys what it hears
+    by gossip, and lets none of it through."""
 
-    def __init__(self, driver: Driver) -> None:
-        self.opened, self.closed, self.received = driver.opened, driver.closed, driver.received
-        self._driver = driver
+    def __init__(self, driver: Driver, log: Log, *, drops: bool) -> None:
+        self.received = driver.received
+        self._driver, self._log, self._drops = driver, log, drops
+
+    def opened(self, peer: PeerId) -> None:
+        self._log.links.add(peer)
+        self._driver.opened(peer)
+
+    def closed(self, peer: PeerId) -> None:
+        self._log.links.discard(peer)
+        self._driver.closed(peer)
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
-        self._driver.heard(forwarder, data)
-        return False
+        passes = self._driver.heard(forwarder, data)
+        return passes and not self._drops
 
 
 @asynccontextmanager
 async def _network(plan: HostPlan, config: Config, log: Log, keyring: KeyFile, driver: Driver) -> AsyncIterator[Network]:
-    options = replace(network_options(config, keyring, driver), dht=False)
-    if plan.drops:
-        options = replace(options, control=Silent(driver))
+    door = Door(driver, log, drops=plan.drops)
+    options = replace(network_options(config, keyring, driver), dht=False, control=door)
     async with open_network(options) as inner:
         yield Fence(inner, log, plan)
 

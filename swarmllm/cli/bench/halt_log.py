@@ -15,6 +15,7 @@ from typing import Any, Final
 import trio
 from trio.abc import Instrument
 
+from swarmllm.messages import PeerId
 from swarmllm.runtime.records import Record
 
 STAMPS_MAX: Final = 8_192  # Tokens and scores of one halt; on any machine far fewer.
@@ -56,6 +57,7 @@ class Log:
     pooled: int = 0
     tokens: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
+    links: set[PeerId] = field(default_factory=set)  # With a control stream that is up.
     turns: Turns = field(default_factory=Turns)
     changed: trio.Event = field(default_factory=trio.Event)
 
@@ -104,6 +106,7 @@ class Log:
             "gap_s": self.turns.gap_s,
             "turn_s": self.turns.cpu_s,
             "peers": peers,
+            "links": len(self.links),
         }
 
     def wake(self) -> None:

@@ -337,10 +337,11 @@ async def _running(swarm: Swarm, nodes: int, scenario: Scenario, say: Say) -> No
 
 
 async def linked(swarm: Swarm, timeout_s: float) -> bool:
-    """Whether the nodes have their connections, or get them within the time. Where links are reset all the time, most of them count."""
+    """Whether the nodes have their connections and the control streams on them, or get them within the time: a connection alone carries
+    no order. Where links are reset all the time, most of them count."""
     wanted = swarm.neighbours * len(swarm.hosts) * (MOST if swarm.resets else 1.0) - 0.5
     with trio.move_on_after(timeout_s):
-        while sum(int(report["peers"]) for report in (await swarm.reports()).values()) < wanted:  # noqa: ASYNC110  Asked, they tell.
+        while sum(min(int(report["peers"]), int(report["links"])) for report in (await swarm.reports()).values()) < wanted:  # noqa: ASYNC110  Asked, they tell.
             await trio.sleep(LOOK_EVERY_S)
         return True
     return False
