@@ -14,20 +14,22 @@ How a node uses it (all calls are synchronous and return effects to perform in o
     control.persisted(number, ok, now)     after each `Persist`
     control.timer(now) at control.next_deadline(now)
     control.stop_here(now) / start_here    the owner's own stop: no key, no network
+    control.woke(now)                      this process did not run for a while; then `holds` until it has heard from peers
   Questions:
     control.digest                         goes into every request, reply and capacity record
     control.halted                         why, a sentence each; empty if not: HaltedError, Halted, HTTP 503
     control.may_serve(now)                 empty if this node may make tokens at all, else why not
     control.may_infer(peer, now)           the same for tokens to or from this peer: also its state must equal ours
+    control.holds(now)                     whether everything but these calls has to wait
     control.settle(peer, digest, now)      a digest stood in its message: effects that settle a mismatch
 
-Records are told apart from news by the state (`core.halt.judge`); a link only carries digests, then vectors, then records:
+A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.judge`):
 
     equal digests        silence
     unequal              both send their vectors; each answers with the signed records that the other lacks, charters first
     records              taken in, then answered by an Ack with the digest that is on disk
 
-Whoever sent vectors gets an answer, and asks again after 1 s, 2 s, ... 10 s while the two differ. So one lost frame costs a second.
+Vectors get an answer, and are sent again after 1 s, 2 s, ... 10 s while the two differ: one lost frame costs a second.
 """
 
 from __future__ import annotations
@@ -37,8 +39,8 @@ import random
 from dataclasses import replace
 from typing import Final, assert_never
 
-from swarmllm.core.beacons import Beacons
-from swarmllm.core.charter import Refused, is_private
+from swarmllm.core.charter import is_private
+from swarmllm.core.control_judge import Judge
 from swarmllm.core.control_link import (
     AckHeard,
     Announce,
@@ -61,12 +63,12 @@ from swarmllm.core.control_link import (
 )
 from swarmllm.core.control_saving import Saving
 from swarmllm.core.events import Penalise
-from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, judge_opened, lacks, missing
+from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
 from swarmllm.core.halt_file import Boot
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Ack, Charter, ControlDigest, Halt, Halted, Live, PeerId, Records, Resume, Vectors
 from swarmllm.wire.envelope import Verify
-from swarmllm.wire.signed import SignedRecord, open_record
+from swarmllm.wire.signed import SignedRecord
 
 KILL_AFTER_S: Final = 0.05  # A worker that looks at its flag between batches has looked by then.
 ENTROPY_EVERY_S: Final = 10.0  # How often somebody is asked although nothing is known to be wrong.
@@ -79,13 +81,11 @@ class Control:
     def __init__(self, boot: Boot, own_key: bytes, verify: Verify, rng: random.Random, unix_ms_at_zero: int) -> None:
         self._state = boot.state
         self._own_key = own_key
-        self._verify = verify
+        self._judge = Judge(verify, unix_ms_at_zero)
         self._rng = rng
-        self._unix_ms_at_zero = unix_ms_at_zero
         self._links: dict[PeerId, Link] = {}
-        self._beacons = Beacons()
         self._running = False
-        self._sync = Sync()
+        self._sync, self._waking = Sync(), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = Saving(boot)
         self._revert = 0  # Changes to take back once the halt is on disk.
@@ -147,17 +147,21 @@ class Control:
             return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
         if not self._running and self._saving.is_behind:
             return ("what this node was told last is not on disk yet",)
-        if silent := self._beacons.silent(charter, now):
+        if silent := self._judge.beacons.silent(charter, now):
             return (silent,)
-        return () if self._is_synced(now) else ("asking peers for halts that were issued meanwhile",)
+        return () if self._agreed(self._sync, now) else ("asking peers for halts that were issued meanwhile",)
 
-    def _is_synced(self, now: float) -> bool:
-        if self._sync.done:
+    def holds(self, now: float) -> bool:
+        """Whether this node woke and has not heard yet what happened meanwhile: no token, and nothing that leads to one."""
+        return not self._waking.done and not self.halted and not self._agreed(self._waking, now)
+
+    def _agreed(self, sync: Sync, now: float) -> bool:
+        if sync.done:
             return True
         charter = self._state.charter
         alone = charter is not None and is_private(charter) and charter.root[0] == self._own_key
         links = [link for link in self._links.values() if link.swarm in (None, self._state.swarm)]
-        return self._sync.is_done(len(links), sum(link.digest == self.digest for link in links), alone, now)
+        return sync.is_done(len(links), sum(link.digest == self.digest for link in links), alone, now)
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
@@ -184,9 +188,20 @@ class Control:
 
     def next_deadline(self, now: float) -> float:
         """When `timer` is wanted next; infinite before `start`."""
-        found = [self._saving.retry_at, self._entropy_at, self._beacons.next_deadline(self._state.charter, now)]
+        found = [self._saving.retry_at, self._entropy_at, self._judge.beacons.next_deadline(self._state.charter, now)]
         found += [link.asked_at + link.ask_every_s for link in self._links.values() if self._differs(link)]
-        return min(*found, self._sync.next_deadline(now))
+        return min(*found, self._sync.next_deadline(now), self._waking.next_deadline(now))
+
+    def woke(self, now: float) -> list[ControlEffect]:
+        """Nobody knows for how long, so it is as at the start: all are asked, and what they said before counts no more."""
+        self._waking = Sync(started_at=now)
+        effects: list[ControlEffect] = []
+        for peer, link in sorted(self._links.items()):
+            if link.swarm == self._state.swarm:
+                link.digest = None  # What it said before is old.
+                link.told(now)  # Asked again after a second.
+                effects.append(Tell(peer, self._state.vectors))
+        return effects
 
     def stop_here(self, now: float) -> list[ControlEffect]:
         """The owner stops this node: no key, no network."""
@@ -323,7 +338,7 @@ class Control:
     def _take(
         self, data: bytes, peer: PeerId | None, link: Link | None, now: float, *, gossip: bool
     ) -> tuple[Outcome, list[ControlEffect]]:
-        outcome = self._judge(data, link, now)
+        outcome = self._judge.outcome(self._state, data, link, now)
         match outcome:
             case Known():
                 return outcome, []
@@ -336,19 +351,6 @@ class Control:
         if peer is not None and outcome.ask and (asked := self._links.get(peer)) is not None:
             effects += self._ask(peer, asked, now, on_suspicion=True)
         return outcome, effects
-
-    def _judge(self, data: bytes, link: Link | None, now: float) -> Outcome:
-        try:
-            opened = open_record(data)
-        except RemoteError as fault:
-            return Refused(str(fault), penalise=True)
-        match opened.record:
-            case Live():
-                heard = self._beacons.hear(self._state, opened, self._verify, self._unix_ms_at_zero + now * 1_000, now)
-                return Applied(opened, self._state) if heard is None else heard
-            case Charter(version=version) if link is not None:
-                link.version = max(version, link.version or 0)  # Whoever sends it has it.
-        return judge_opened(self._state, opened, self._verify, link.version if link is not None else None)
 
     def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, gossip: bool) -> list[ControlEffect]:
         """What a record that brought news brings about, in order."""
