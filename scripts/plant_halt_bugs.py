@@ -27,6 +27,7 @@ TESTS: Final = (
     "tests/core/test_halt_file.py",
     "tests/core/test_control.py",
     "tests/core/test_control_links.py",
+    "tests/core/test_waking.py",
     "tests/core/test_journal.py",
     "tests/core/test_halt.py",
     "tests/core/test_halt_machine.py",
@@ -114,6 +115,13 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "the budget drops halts": (Change(CONTROL, "if not within and not is_urgent(self._state, data):", "if not within:"),),
     "serves without asking its peers": (
         Change("swarmllm/core/control_link.py", "self.done = self.done or alone", "self.done = True or alone"),
+    ),
+    "who wakes goes on at once": (
+        Change(CONTROL, "self._waking = Sync(started_at=now)", "self._waking = Sync(started_at=now, done=True)"),
+    ),
+    "who wakes believes what was said before": (Change(CONTROL, "link.digest = None  # What it said before is old.", "pass"),),
+    "who wakes and is halted waits": (
+        Change(CONTROL, "not self._waking.done and not self.halted and", "not self._waking.done and"),
     ),
     "the digest forgets lifts": (
         Change(

@@ -51,6 +51,7 @@ from swarmllm.runtime.halt_desk import HaltDesk
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.orders import Orders
 from swarmllm.runtime.ports import Engine, Network, Text
+from swarmllm.runtime.pulse import Pulse
 from swarmllm.runtime.records import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
 
 FAREWELL_S: Final = 0.5  # Of the two seconds that closing may take: for the ends of answers to reach the experts.
@@ -137,7 +138,7 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
     text, engine = await _open_model(stack, config, tell, parts, orders)
     await imported.wait()
     node = Node(NodeConfig(text.fingerprint), keyring.peer, int(time.time() * 1000), rng, orders.control)
-    driver = Driver(node, keyring, store, orders=orders)
+    driver = Driver(node, keyring, store, orders=orders, pulse=Pulse())
     network, troubles = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,

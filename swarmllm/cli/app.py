@@ -268,7 +268,7 @@ def bench_halt(
         typer.Option(
             "--scenario",
             metavar="NAME",
-            help="plain, streaming, flood, frozen, droppers or slow (repeatable). Without this: plain and streaming.",
+            help="plain, streaming, saturated, flood, frozen, droppers or slow (repeatable). Without this: plain and streaming.",
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All scenarios.")] = False,

@@ -14,18 +14,18 @@ How a node uses it (all calls are synchronous and return effects to perform in o
     control.persisted(number, ok, now)     after each `Persist`
     control.timer(now) at control.next_deadline(now)
     control.stop_here(now) / start_here    the owner's own stop: no key, no network
+    control.woke(now)                      this process did not run for a while; then `holds` until it has heard from peers
   Questions:
     control.digest                         goes into every request, reply and capacity record
     control.halted                         why, a sentence each; empty if not: HaltedError, Halted, HTTP 503
     control.may_serve(now)                 empty if this node may make tokens at all, else why not
     control.may_infer(peer, now)           the same for tokens to or from this peer: also its state must equal ours
+    control.holds(now)                     whether everything but these calls has to wait
     control.settle(peer, digest, now)      a digest stood in its message: effects that settle a mismatch
 
-Records are told apart from news by the state (`core.halt.judge`); a link only carries digests, then vectors, then records:
-    equal digests        silence
-    unequal              both send their vectors; each answers with the signed records that the other lacks, charters first
-    records              taken in, then answered by an Ack with the digest that is on disk
-Whoever sent vectors gets an answer, and asks again after 1 s, 2 s, ... 10 s while the two differ. So one lost frame costs a second.
+A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.judge`). Equal digests: silence. Else
+both send their vectors, and each answers with the signed records that the other lacks, charters first; records are answered by an Ack with
+the digest that is on disk. Vectors are sent again after 1 s, 2 s, ... 10 s while the two differ: one lost frame costs a second.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ import random
 from dataclasses import replace
 from typing import Final, assert_never
 
-from swarmllm.core.beacons import Beacons
-from swarmllm.core.charter import Refused, is_private
+from swarmllm.core.charter import is_private
+from swarmllm.core.control_judge import Judge
 from swarmllm.core.control_link import (
     AckHeard,
     Announce,
@@ -59,15 +59,15 @@ from swarmllm.core.control_link import (
 )
 from swarmllm.core.control_saving import Saving
 from swarmllm.core.events import Penalise
-from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, judge_opened, lacks, missing
+from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
 from swarmllm.core.halt_file import Boot
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Ack, Charter, ControlDigest, Halt, Halted, Live, PeerId, Records, Resume, Vectors
 from swarmllm.wire.envelope import Verify
-from swarmllm.wire.signed import SignedRecord, open_record
+from swarmllm.wire.signed import SignedRecord
 
 KILL_AFTER_S: Final = 0.05  # A worker that looks at its flag between batches has looked by then.
-ENTROPY_EVERY_S: Final = 10.0  # How often somebody is asked although nothing is known to be wrong.
+ENTROPY_S: Final = (8.0, 12.0)  # How often somebody is asked although nothing is known to be wrong; not in step.
 
 
 class Control:
@@ -77,13 +77,11 @@ class Control:
     def __init__(self, boot: Boot, own_key: bytes, verify: Verify, rng: random.Random, unix_ms_at_zero: int) -> None:
         self._state = boot.state
         self._own_key = own_key
-        self._verify = verify
+        self._judge = Judge(verify, unix_ms_at_zero)
         self._rng = rng
-        self._unix_ms_at_zero = unix_ms_at_zero
         self._links: dict[PeerId, Link] = {}
-        self._beacons = Beacons()
         self._running = False
-        self._sync = Sync()
+        self._sync, self._waking = Sync(), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = Saving(boot)
         self._asking_at: float | None = math.inf  # When a peer that differs is asked next; None: to be looked for.
@@ -146,24 +144,29 @@ class Control:
             return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
         if not self._running and self._saving.is_behind:
             return ("what this node was told last is not on disk yet",)
-        if silent := self._beacons.silent(charter, now):
+        if silent := self._judge.beacons.silent(charter, now):
             return (silent,)
-        return () if self._is_synced(now) else ("asking peers for halts that were issued meanwhile",)
+        return () if self._agreed(self._sync, now) else ("asking peers for halts that were issued meanwhile",)
 
-    def _is_synced(self, now: float) -> bool:
-        if self._sync.done:
+    def holds(self, now: float) -> bool:
+        """Whether this node woke and has not heard yet what happened meanwhile: no token, and nothing that leads to one."""
+        return not self._waking.done and not self.halted and not self._agreed(self._waking, now)
+
+    def _agreed(self, sync: Sync, now: float) -> bool:
+        if sync.done:
             return True
-        charter = self._state.charter
-        alone = charter is not None and is_private(charter) and charter.root[0] == self._own_key
+        alone = (
+            self._state.charter is not None and is_private(self._state.charter) and self._state.charter.root[0] == self._own_key
+        )
         links = [link for link in self._links.values() if link.swarm in (None, self._state.swarm)]
-        return self._sync.is_done(len(links), sum(link.digest == self.digest for link in links), alone, now)
+        return sync.is_done(len(links), sum(link.digest == self.digest for link in links), alone, now)
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[ControlEffect]:
         """The state has been loaded; nothing listens yet and the shared flag is set."""
         self._sync.started_at = now
-        self._entropy_at = now + self._spread(ENTROPY_EVERY_S)
+        self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
         effects: list[ControlEffect] = [StopNow(self.halted)] if self.halted else []
         self._owe_revert()  # Killed between halting and taking back: the journal knows what is done already.
         return [*effects, *self._saving.save(self._state), *self._flag(now)]
@@ -174,7 +177,7 @@ class Control:
         if now >= self._saving.retry_at:
             effects += self._saving.save(self._state)
         if now >= self._entropy_at:
-            self._entropy_at = now + self._spread(ENTROPY_EVERY_S)
+            self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
             if kin := sorted(peer for peer, link in self._links.items() if link.swarm == self._state.swarm):
                 effects.append(self._greeting(kin[self._rng.randrange(len(kin))]))
         if now >= self._ask_at():
@@ -185,14 +188,29 @@ class Control:
 
     def next_deadline(self, now: float) -> float:
         """When `timer` is wanted next; infinite before `start`."""
-        beacon_at, sync_at = self._beacons.next_deadline(self._state.charter, now), self._sync.next_deadline(now)
-        return min(self._saving.retry_at, self._entropy_at, self._ask_at(), beacon_at, sync_at)
+        parts = (
+            self._judge.beacons.next_deadline(self._state.charter, now),
+            *(s.next_deadline(now) for s in (self._sync, self._waking)),
+        )
+        return min(self._saving.retry_at, self._entropy_at, self._ask_at(), *parts)
 
     def _ask_at(self) -> float:
         if self._asking_at is None:
             asked = (link.asked_at + link.ask_every_s for link in self._links.values() if self._differs(link))
             self._asking_at = min(asked, default=math.inf)
         return self._asking_at
+
+    def woke(self, now: float) -> list[ControlEffect]:
+        """Nobody knows for how long, so it is as at the start: all are asked, and what they said before counts no more."""
+        self._waking = Sync(started_at=now)
+        self._asking_at = None
+        effects: list[ControlEffect] = []
+        for peer, link in sorted(self._links.items()):
+            if link.swarm == self._state.swarm:
+                link.digest = None  # What it said before is old.
+                link.told(now)  # Asked again after a second.
+                effects.append(Tell(peer, self._state.vectors))
+        return effects
 
     def stop_here(self, now: float) -> list[ControlEffect]:
         """The owner stops this node: no key, no network."""
@@ -214,8 +232,7 @@ class Control:
             return []
         if self._saving.again:
             return [*self._saving.save(self._state), *self._flag(now)]
-        effects: list[ControlEffect] = [RevertChanges(self._revert)] if self._revert else []
-        effects += self._tell_after
+        effects = [*([RevertChanges(self._revert)] if self._revert else []), *self._tell_after]
         self._revert, self._tell_after = 0, []
         for peer, link in sorted(self._links.items()):
             effects += self._acknowledge(peer, link)
@@ -304,10 +321,8 @@ class Control:
 
     def _ask(self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False) -> list[ControlEffect]:
         """Send our vectors if the two of us differ and it is time."""
-        same_swarm = link.swarm == self._state.swarm
-        if not same_swarm or not (on_suspicion or self._differs(link)) or not link.may_ask(now):
-            return []
-        return [Tell(peer, self._state.vectors)]
+        wanted = link.swarm == self._state.swarm and (on_suspicion or self._differs(link))
+        return [Tell(peer, self._state.vectors)] if wanted and link.may_ask(now) else []
 
     def _differs(self, link: Link) -> bool:
         return link.swarm == self._state.swarm and link.digest != self.digest
@@ -336,7 +351,7 @@ class Control:
         self, data: bytes, peer: PeerId | None, link: Link | None, now: float, *, gossip: bool
     ) -> tuple[Outcome, list[ControlEffect]]:
         self._asking_at = None
-        outcome = self._judge(data, link, now)
+        outcome = self._judge.outcome(self._state, data, link, now)
         match outcome:
             case Known():
                 return outcome, []
@@ -349,19 +364,6 @@ class Control:
         if peer is not None and outcome.ask and (asked := self._links.get(peer)) is not None:
             effects += self._ask(peer, asked, now, on_suspicion=True)
         return outcome, effects
-
-    def _judge(self, data: bytes, link: Link | None, now: float) -> Outcome:
-        try:
-            opened = open_record(data)
-        except RemoteError as fault:
-            return Refused(str(fault), penalise=True)
-        match opened.record:
-            case Live():
-                heard = self._beacons.hear(self._state, opened, self._verify, self._unix_ms_at_zero + now * 1_000, now)
-                return Applied(opened, self._state) if heard is None else heard
-            case Charter(version=version) if link is not None:
-                link.version = max(version, link.version or 0)  # Whoever sends it has it.
-        return judge_opened(self._state, opened, self._verify, link.version if link is not None else None)
 
     def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, gossip: bool) -> list[ControlEffect]:
         """What a record that brought news brings about, in order."""
@@ -398,10 +400,5 @@ class Control:
         return []
 
     def _owe_revert(self) -> None:
-        charter = self._state.charter
-        if charter is not None and self._state.standing:
-            self._revert = charter.revert_changes
-
-    def _spread(self, seconds: float) -> float:
-        """So that a swarm started at once does not beat in step."""
-        return seconds * self._rng.uniform(0.8, 1.2)
+        if self._state.charter is not None and self._state.standing:
+            self._revert = self._state.charter.revert_changes

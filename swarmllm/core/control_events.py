@@ -45,4 +45,9 @@ class OwnerStarts:
     """The owner takes the own stop back, and answers for a lost record of halts."""
 
 
-ControlInput = ControlOpened | ControlClosed | ControlReceived | Persisted | OwnerStops | OwnerStarts
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """This process did not run for a while: stopped, starved, or its machine was asleep. Orders may have passed it by."""
+
+
+ControlInput = ControlOpened | ControlClosed | ControlReceived | Persisted | OwnerStops | OwnerStarts | Woke

@@ -208,7 +208,7 @@ class Link:
 
 @dataclass(slots=True)
 class Sync:
-    """Has this node, since it started, asked whether there were halts? Once true, true for good."""
+    """Has this node, since it started or woke, asked whether there were halts? Once true, true for good."""
 
     started_at: float = math.inf
     done: bool = False

@@ -22,7 +22,9 @@ from swarmllm.core.control_events import (
     OwnerStarts,
     OwnerStops,
     Persisted,
+    Woke,
 )
+from swarmllm.core.control_inputs import told
 from swarmllm.core.control_link import ControlEffect, StartAgain, StopNow
 from swarmllm.core.events import (
     AddressesChanged,
@@ -141,6 +143,10 @@ class Node:
         parts = (self._shuffling.next_deadline(), self._peering.next_deadline(), self._answers.next_deadline())
         return min(self._advertise_at, self._look_up_at, self._save_at, self._control_at, *parts)
 
+    def holds(self, now: float) -> bool:
+        """Whether only what concerns the kill switch may be handled now, because this node woke (HALT-34); the rest waits outside."""
+        return self._control is not None and self._control.holds(now)
+
     def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, list[NodeEffect]]:
         """A control record from gossip, within the validator: whether to pass it on, and what it brings about."""
         if self._control is None:
@@ -184,7 +190,7 @@ class Node:
                 return [*self._answers.cancelled(event)]
             case TimerFired():
                 return self._timer(now)
-            case ControlOpened() | ControlClosed() | ControlReceived() | Persisted() | OwnerStops() | OwnerStarts():
+            case ControlOpened() | ControlClosed() | ControlReceived() | Persisted() | OwnerStops() | OwnerStarts() | Woke():
                 return self._ordered(event, now)
             case _:
                 return self._changed(event, now)
@@ -230,22 +236,7 @@ class Node:
         control = self._control
         if control is None:
             return []
-        match event:
-            case ControlOpened(peer=peer):
-                effects = control.opened(peer, now)
-            case ControlClosed(peer=peer):
-                control.closed(peer)
-                effects = []
-            case ControlReceived(peer=peer, frame=frame):
-                effects = control.received(peer, frame, now)
-            case Persisted(number=number, ok=ok):
-                effects = control.persisted(number, ok, now)
-            case OwnerStops():
-                effects = control.stop_here(now)
-            case OwnerStarts():
-                effects = control.start_here(now)
-            case _:
-                assert_never(event)
+        effects = told(control, event, now)
         met: list[NodeEffect] = []
         if isinstance(event, ControlReceived):
             met = self._meet(event.peer, now)
@@ -365,6 +356,8 @@ class Node:
         effects: list[NodeEffect] = []
         if self._control is not None and now >= self._control_at:
             effects += self._controlled(self._control.timer(now), now)
+        if self.holds(now):
+            return effects
         effects += self._shuffling.timer(now)
         effects += self._answers.timer(self._roster, now)
         if now >= self._advertise_at:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol, assert_never
+from typing import Final, assert_never
 
 import trio
 
 from swarmllm.core.capacity import CapacityTable
-from swarmllm.core.control_events import ControlClosed, ControlInput, ControlOpened, ControlReceived
+from swarmllm.core.control_events import ControlClosed, ControlInput, ControlOpened, ControlReceived, Woke
 from swarmllm.core.control_link import ControlEffect, StartAgain, StopNow
 from swarmllm.core.events import (
     Advertise,
@@ -56,12 +56,15 @@ from swarmllm.core.halt import Outcome
 from swarmllm.core.node import NodeEffect
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import RECORD_MAX, REFUSED_ENGINE, CapacityRecord, PeerId, Refused, Score, Scores
+from swarmllm.runtime.machine import Machine
 from swarmllm.runtime.orders import NodeHalted, NodeResumed, Orders
 from swarmllm.runtime.ports import Engine, Keyring, Network, Store
+from swarmllm.runtime.pulse import LOOK_EVERY_S, Pulse
 from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
 from swarmllm.wire.envelope import seal, unseal
 
 BATCH_MAX: Final = 64  # Inputs handled in one go before other tasks get a turn: a few milliseconds.
+HELD_LOOK_S: Final = 0.05  # While inputs are held back, timers of the kill switch are looked at so often.
 TIMER_GAP_S: Final = 0.001  # Between two timer inputs, whatever deadline the node names: a mistake there must not burn a core.
 LISTENERS_MAX: Final = 64  # Programs that watch this node; each costs a queue.
 
@@ -73,27 +76,22 @@ Clock = Callable[[], float]
 log = logging.getLogger("swarmllm.driver")
 
 
-class Machine(Protocol):
-    """What the driver needs of `core.node.Node`."""
-
-    def handle(self, event: Input, now: float) -> Sequence[NodeEffect]: ...
-
-    def next_deadline(self) -> float: ...
-
-    def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, Sequence[NodeEffect]]: ...
-
-    def import_control(self, record: bytes, now: float) -> tuple[Outcome | None, Sequence[NodeEffect]]: ...
-
-
 class Driver:
     """Made before the network, because the network wants `hear` as its gossip validator; `run` brings both together."""
 
     def __init__(
-        self, node: Machine, keyring: Keyring, store: Store, clock: Clock = trio.current_time, orders: Orders | None = None
+        self,
+        node: Machine,
+        keyring: Keyring,
+        store: Store,
+        clock: Clock = trio.current_time,
+        orders: Orders | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
-        """`orders` None: a node without a kill switch."""
+        """`orders` None: a node without a kill switch. `pulse` None: one that never sleeps, because its time is a test's."""
         self._node = node
         self._orders = orders
+        self._pulse = pulse
         self._keyring = keyring
         self._store = store
         self._clock = clock
@@ -238,6 +236,8 @@ class Driver:
                 if self._orders is not None:
                     self._orders.network = network
                     nursery.start_soon(self._orders.remember, self.act)
+                if self._pulse is not None:
+                    nursery.start_soon(self._beat)
                 nursery.start_soon(self._pump, network.inputs)
                 if engine is not None:
                     nursery.start_soon(self._pump, engine.inputs)
@@ -261,7 +261,7 @@ class Driver:
         fired_at = -math.inf
         while not self._stopping:
             for _ in range(BATCH_MAX):
-                event = self._inbox.take()
+                event = None if self._is_held() else self._inbox.take()
                 if event is None:
                     break
                 await self._handle(event)
@@ -271,8 +271,22 @@ class Driver:
                 fired_at = now
                 await self._handle(TimerFired())
                 wake_at = max(self._node.next_deadline(), fired_at + TIMER_GAP_S)
+            if held := self._is_held():
+                wake_at = self._clock() + HELD_LOOK_S  # Other deadlines may have passed, and wait as well.
             if not self._stopping:
-                await self._inbox.wait(max(0.0, wake_at - self._clock()))
+                await self._inbox.wait(max(0.0, wake_at - self._clock()), whatever_waits=held)
+
+    def _is_held(self) -> bool:
+        """Whether inputs have to wait until the kill switch has heard from peers, because this process was stopped."""
+        if self._pulse is not None and self._pulse.missed():
+            log.info("this process did not run for a while; peers are asked for orders before anything goes on")
+            self.act(Woke())
+        return self._node.holds(self._clock())
+
+    async def _beat(self) -> None:
+        while True:
+            await trio.sleep(LOOK_EVERY_S)
+            self._is_held()
 
     async def _handle(self, event: Input) -> None:
         try:

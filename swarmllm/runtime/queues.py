@@ -81,9 +81,10 @@ class Inbox:
             self._room.unpark()
         return event
 
-    async def wait(self, seconds: float) -> None:
-        """Return when there may be an input, or after `seconds` (which may be infinite)."""
-        if self._inputs or self._local:
+    async def wait(self, seconds: float, *, whatever_waits: bool = False) -> None:
+        """Return when there may be an input, or after `seconds` (which may be infinite). `whatever_waits`: only when the bell rings, for
+        what lies here already may not be taken yet."""
+        if (self._inputs or self._local) and not whatever_waits:
             await trio.lowlevel.checkpoint()
             return
         self._bell = trio.Event()

@@ -1,6 +1,8 @@
 """The Engine port without a model: the pure `ScriptedModel` behind a queue that takes time, and that can die, freeze and fill up.
 
-Rounds are served one after another, each for `service_s`, as one worker process would; under trio's MockClock that costs no real time.
+Rounds are served one after another, each for `service_s`, as one worker process would; with `batch_max` up to so many in one step, which
+takes `service_s` and `round_s` more for each: a decoding step reads all weights once, whoever it serves. Under trio's MockClock that costs
+no real time.
 """
 
 from __future__ import annotations
@@ -36,13 +38,22 @@ class _Round:
 class ScriptedEngine:
     """`runtime.ports.Engine`. `die` and `revive` are the worker's crash and restart; `freeze` and `thaw` its SIGSTOP and SIGCONT."""
 
-    def __init__(self, model: ScriptedModel | None = None, *, service_s: float = 0.005, waiting_max: int = WAITING_MAX) -> None:
+    def __init__(
+        self,
+        model: ScriptedModel | None = None,
+        *,
+        service_s: float = 0.005,
+        round_s: float = 0.0,
+        batch_max: int = 1,
+        waiting_max: int = WAITING_MAX,
+    ) -> None:
         self.model = ScriptedModel() if model is None else model
-        self.service_s = service_s
+        self.service_s, self.round_s = service_s, round_s
         self.served = 0
+        self._batch_max = batch_max
         self._waiting_max = waiting_max
         self._waiting: deque[_Round] = deque()
-        self._current: _Round | None = None
+        self._current: list[_Round] = []
         self._bell = trio.Event()
         self._running = trio.Event()
         self._running.set()
@@ -142,20 +153,24 @@ class ScriptedEngine:
             while not self._waiting:
                 self._bell = trio.Event()
                 await self._bell.wait()
-            current = self._current = self._waiting.popleft()
-            await trio.sleep(self.service_s)
+            self._current = [self._waiting.popleft() for _ in range(min(self._batch_max, len(self._waiting)))]
+            await trio.sleep(self.service_s + self.round_s * len(self._current))
             await self._running.wait()
-            if not current.done.is_set():
-                before = self.model.load.sessions_free
-                self._sessions.add(current.key)
-                current.answer(self.model.score(current.key, current.request))
-                self.served += 1
-                if self.model.load.sessions_free != before:
-                    self._report(EngineLoadChanged(self.load))
-            self._current = None
+            for current in self._current:
+                if not current.done.is_set():
+                    self._answer(current)
+            self._current = []
+
+    def _answer(self, current: _Round) -> None:
+        before = self.model.load.sessions_free
+        self._sessions.add(current.key)
+        current.answer(self.model.score(current.key, current.request))
+        self.served += 1
+        if self.model.load.sessions_free != before:
+            self._report(EngineLoadChanged(self.load))
 
     def _fail_all(self) -> None:
-        lost = [*self._waiting, *([self._current] if self._current is not None else [])]
+        lost = [*self._waiting, *self._current]
         self._waiting.clear()
         for waiting in lost:
             if not waiting.done.is_set():

@@ -179,7 +179,7 @@ def frame(message: ControlFrame) -> bytes:
     return encode(message)
 
 
-def kinds(effects: Sequence[ControlEffect]) -> list[str]:
+def kinds(effects: Sequence[object]) -> list[str]:
     return [type(effect).__name__ for effect in effects]
 
 

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from swarmllm.core.control import ENTROPY_EVERY_S, Control
+from swarmllm.core.control import ENTROPY_S, Control
 from swarmllm.core.control_link import (
     ASK_EVERY_MAX_S,
     FRAMES_BURST,
@@ -127,7 +127,7 @@ def test_somebody_is_asked_every_ten_seconds_although_nothing_is_wrong() -> None
         now = machine.next_deadline(now)
         seen += [e.peer for e in machine.timer(now) if isinstance(e, Tell)]
     assert set(seen) == {P, Q}
-    assert 190 / (1.2 * ENTROPY_EVERY_S) - 1 <= len(seen) <= 190 / (0.8 * ENTROPY_EVERY_S) + 1
+    assert 190 / ENTROPY_S[1] - 1 <= len(seen) <= 190 / ENTROPY_S[0] + 1
 
 
 def test_peers_of_another_swarm_exchange_nothing_and_get_no_token() -> None:  # HALT-18

@@ -148,6 +148,12 @@ class Swarm(RuleBasedStateMachine):
         if spoil == "lost" and self.node(at).disk.genesis is not None:
             assert self.node(at).machine.halted
 
+    @rule(at=which)
+    def wake(self, at: int) -> None:
+        """The process was stopped, and looks round."""
+        node = self.node(at)
+        self.world.perform(node, node.machine.woke(self.world.now))
+
     @rule(seconds=st.sampled_from((0.1, 1.0, 6.0, 11.0)))
     def wait(self, seconds: float) -> None:
         self.world.wait(seconds)
@@ -230,6 +236,7 @@ class Swarm(RuleBasedStateMachine):
         assert len({state.digest for state in states}) == 1, "they never agree"
         assert len({state.standing for state in states}) == 1
         for node in self.world.nodes:
+            assert not node.machine.holds(self.world.now), "it woke and waits for ever"
             others = [other for other in self.world.nodes if other is not node]
             assert node.stopped == bool(node.machine.halted) == bool(node.machine.state.reasons)
             disk = node.disk

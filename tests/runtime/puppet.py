@@ -14,6 +14,7 @@ from swarmllm.core.halt import Outcome
 from swarmllm.core.node import NodeEffect
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.pulse import Pulse
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from tests.runtime.little_swarm import key
@@ -29,6 +30,7 @@ class Puppet:
         self.inputs: list[tuple[float, Input]] = []
         self.effects = effects
         self.deadline = math.inf
+        self.held = False
         self._changed = trio.Event()
 
     def handle(self, event: Input, now: float) -> list[Effect]:
@@ -39,6 +41,9 @@ class Puppet:
 
     def next_deadline(self) -> float:
         return self.deadline
+
+    def holds(self, now: float) -> bool:
+        return self.held
 
     def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, list[NodeEffect]]:
         return False, []
@@ -55,8 +60,10 @@ class Puppet:
 
 
 @asynccontextmanager
-async def driving(machine: Puppet, store: MemoryStore | None = None) -> AsyncIterator[tuple[Driver, MemoryNetwork]]:
-    driver = Driver(machine, key(1), store or MemoryStore())
+async def driving(
+    machine: Puppet, store: MemoryStore | None = None, pulse: Pulse | None = None
+) -> AsyncIterator[tuple[Driver, MemoryNetwork]]:
+    driver = Driver(machine, key(1), store or MemoryStore(), pulse=pulse)
     async with MemorySwarm() as swarm, swarm.network(key(1).peer, driver.hear) as network, trio.open_nursery() as nursery:
         nursery.start_soon(driver.run, network, None)
         yield driver, network

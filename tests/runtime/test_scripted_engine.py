@@ -141,3 +141,43 @@ def test_a_cancelled_round_that_has_not_begun_is_never_served() -> None:
             assert engine.served == 1
 
     run(body)
+
+
+def test_one_step_serves_all_that_wait_and_takes_longer_the_more_they_are() -> None:
+    async def body() -> None:
+        ended: list[float] = []
+        async with ScriptedEngine(service_s=1.0, round_s=0.1, batch_max=3) as engine:
+            began_at = trio.current_time()
+
+            async def one(number: int) -> None:
+                assert isinstance(await engine.score(SessionKey(PeerId("p"), number), score([number])), Scores)
+                ended.append(trio.current_time() - began_at)
+
+            async with trio.open_nursery() as nursery:
+                for number in range(5):
+                    nursery.start_soon(one, number)
+                    await trio.testing.wait_all_tasks_blocked()
+        assert ended == pytest.approx([1.1, 2.4, 2.4, 2.4, 3.5])
+
+    run(body)
+
+
+def test_a_stop_in_mid_step_answers_the_whole_batch() -> None:
+    async def body() -> None:
+        replies: list[ExpertReply] = []
+        async with ScriptedEngine(service_s=1.0, batch_max=4) as engine:
+
+            async def one(number: int) -> None:
+                replies.append(await engine.score(SessionKey(PeerId("p"), number), score([number])))
+
+            async with trio.open_nursery() as nursery:
+                for number in range(3):
+                    nursery.start_soon(one, number)
+                await trio.sleep(0.5)
+                engine.stop()
+                await trio.testing.wait_all_tasks_blocked()
+                assert replies == [Refused(1, 1, REFUSED_ENGINE)] * 3
+            await trio.sleep(2.0)
+            assert engine.served == 0
+
+    run(body)

@@ -16,6 +16,7 @@ from libp2p.network.exceptions import SwarmException
 from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p.addresses import TcpAddress, own_addr, parse_addr
+from swarmllm.adapters.libp2p.backoff import Backoff
 from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
 from swarmllm.adapters.libp2p.switch import Switch
@@ -26,7 +27,6 @@ log = logging.getLogger("swarmllm.net")
 
 STAGGER_S: Final = 0.15  # Between addresses of one peer: a LAN answers sooner, a distant one costs one more attempt.
 ADDRESS_TTL_S: Final = 3_600
-BACKOFF: Final = 2.0
 
 
 class Unreachable(Exception):
@@ -175,7 +175,7 @@ class Bootstrap:
 
     async def run(self) -> None:
         self._found(self._peer, self._addr)
-        delay_s = self._timing.bootstrap_min_s
+        backoff = Backoff(self._timing.bootstrap_min_s, self._timing.bootstrap_max_s)
         while True:
             self._attempts += 1
             try:
@@ -186,10 +186,8 @@ class Bootstrap:
             since = trio.current_time()
             while self._links.of(self._peer) is not None:
                 await self._links.wait_change()
-            if trio.current_time() - since > self._timing.bootstrap_max_s:
-                delay_s = self._timing.bootstrap_min_s  # One that connects and leaves again at once is to be left alone, too.
-            await trio.sleep(delay_s * self._rng.uniform(0.5, 1.0))
-            delay_s = min(delay_s * BACKOFF, self._timing.bootstrap_max_s)
+            held_s = trio.current_time() - since
+            await trio.sleep(backoff.pause_s(held_s) * self._rng.uniform(0.5, 1.0))
 
 
 def _root(error: BaseException) -> str:

@@ -25,6 +25,7 @@ HALT_S: Final = 20.0  # Twenty times what is promised; a node that takes longer 
 RUN_S: Final = 90.0  # For all to run again: lost frames are asked for again after up to 10 s.
 TOKEN_S: Final = 30.0
 ACKS_S: Final = 10.0
+LEAD_S: Final = 1.0  # For so long before the order tokens are counted: under what load it comes.
 LOOK_S: Final = 1.5  # How long after the order tokens are looked for at least.
 LATE_S: Final = 1.0
 FREEZE_S: Final = 0.3  # Stopped for so long before the order goes out,
@@ -44,6 +45,8 @@ class Cycle:
     `flags`: of each node that was awake and halted; `missed` ones did not in time. `last_tokens`: of each awake node (0: none after
     publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag of each
     frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT. `others_cores`: what other programs took of this machine.
+    `rate`: tokens per second that a node wrote just before the order (mean). `gap_ms`: the longest turn of any awake node's event loop,
+    as the clock says, and `turn_ms` in its own processor time.
     """
 
     index: int
@@ -62,6 +65,9 @@ class Cycle:
     cpu_to_flag_s: float = 0.0
     cpu_s: float = 0.0
     others_cores: float = 0.0
+    rate: float = 0.0
+    gap_ms: float = 0.0
+    turn_ms: float = 0.0
 
     def record(self, scenario: Scenario, nodes: int) -> Record:
         return {
@@ -82,12 +88,15 @@ class Cycle:
             "cpu_to_flag_ms": round(1000 * self.cpu_to_flag_s, 2),
             "cpu_ms": round(1000 * self.cpu_s, 2),
             "others_cores": round(self.others_cores, 2),
+            "tokens_per_s": round(self.rate, 2),
+            "gap_ms": round(self.gap_ms, 1),
+            "turn_ms": round(self.turn_ms, 1),
         }
 
 
 async def idle_rate(swarm: Swarm) -> float:
     """Seconds of CPU time per second that all nodes together take while nobody asks for anything."""
-    await swarm.each(_mark)
+    await _marks(swarm)
     began_at = now()
     await trio.sleep(IDLE_S)
     reports = await swarm.reports()
@@ -109,7 +118,11 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     frozen = swarm.rng.sample([h for h in hosts if h is not publisher], round(scenario.frozen * len(hosts)))
     awake = [host for host in hosts if host not in frozen]
     cycle = Cycle(index, publisher.name)
-    await swarm.each(_mark)
+    if scenario.streaming:
+        await _marks(swarm)
+        await trio.sleep(LEAD_S)
+    before = await _marks(swarm)
+    cycle.rate = sum(mark["tokens"] / mark["seconds"] for mark in before.values()) / len(hosts)
     marked_at, busy_s = now(), _busy_s()
     if frozen:
         for host in frozen:
@@ -149,8 +162,8 @@ def _busy_s() -> float:
     return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
 
 
-async def _mark(host: Host) -> None:
-    await host.ask("mark", "marked")
+async def _marks(swarm: Swarm) -> dict[str, Record]:
+    return await swarm.answers("mark", "marked")
 
 
 async def _order_stream(host: Host) -> None:
@@ -185,6 +198,8 @@ def _count(cycle: Cycle, awake: Sequence[Host], reports: dict[str, Record], publ
         last = max((*report["tokens"], *report["scores"]), default=published_at)
         cycle.last_tokens.append(max(0.0, 1000 * (last - published_at)))
         cycle.late += _after(report, published_at + LATE_S)
+        cycle.gap_ms = max(cycle.gap_ms, 1000 * float(report["gap_s"]))
+        cycle.turn_ms = max(cycle.turn_ms, 1000 * float(report["turn_s"]))
     for report in reports.values():
         cycle.tokens += len(report["tokens"])
         cycle.pooled += int(report["pooled"])

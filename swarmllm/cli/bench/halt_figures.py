@@ -22,6 +22,7 @@ from swarmllm.cli.operators.drill import summary
 P99_GOAL_MS: Final = 600.0
 MAX_GOAL_MS: Final = 1_000.0
 GOALS: Final = {"p99": P99_GOAL_MS, "max": MAX_GOAL_MS}
+TURN_GOAL_MS: Final = 100.0  # Of any node's event loop, whatever hostile peers do.
 
 
 @dataclass
@@ -74,12 +75,18 @@ def measurements(result: Result, plain: Result | None) -> list[Measurement]:
         times("halt: SIGCONT to flag, each node", [ms for cycle in cycles for ms in cycle.thawed], least_ms, {"max": MAX_GOAL_MS})
         after = sum(cycle.thawed_tokens for cycle in cycles)
         found.append(Measurement("halt: tokens and scores after SIGCONT", after, "tokens", 0.0, parameters, 0.0))
+    times("event loop: longest turn of any node, by the clock", [cycle.gap_ms for cycle in cycles], least_ms, {})
+    turns = [cycle.turn_ms for cycle in cycles]
+    times("event loop: longest turn of any node, CPU time", turns, 0.0, {"max": TURN_GOAL_MS} if scenario.flooders else {})
     found.append(Measurement("halt: nodes that missed it", sum(c.missed for c in cycles), "nodes", 0.0, parameters, 0.0))
     times("halt: order to all neighbours' disks", [cycle.on_disk_ms for cycle in cycles], least_ms, {})
     times("resume: to the last node", [cycle.resumed_ms for cycle in cycles], least_ms, {})
     if not scenario.streaming:
-        found += _cpu(result, parameters)
-    return found
+        return found + _cpu(result, parameters)
+    rate = median(cycle.rate for cycle in cycles)
+    pace = scenario.pace
+    alone = 1 / (pace.step_s + pace.session_s) if pace.step_s else rate  # What one session alone would get.
+    return [*found, Measurement("tokens per second and node before the order", rate, "tokens/s", alone, parameters)]
 
 
 def _cpu(result: Result, parameters: dict[str, object]) -> list[Measurement]:
@@ -101,6 +108,7 @@ def _details(result: Result) -> dict[str, object]:
         "cpu_to_flag_per_node_ms": round(result.cpu_to_flag_ms, 2),
         "others_cores": round(median(cycle.others_cores for cycle in result.cycles), 2),
         "tokens_seen": tokens,
+        "tokens_per_s_and_node": round(median(cycle.rate for cycle in result.cycles), 2),
         "experts_per_token": round(pooled / tokens, 2) if tokens else 0.0,
         "flooders_sent": result.flooded,
     }

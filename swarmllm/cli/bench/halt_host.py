@@ -1,15 +1,19 @@
 """One node of the halting swarm, in a process of its own: everything is real but the model.
 
 The composition root, driver, kill switch, its two files (flushed to the disk), libp2p over loopback TCP: as in any node. Scripted are the
-engine (distributions drawn from a seed, at once, no worker process and so no lease) and the vocabulary; the answers that stream through
-them take the real control path. The node is told its neighbours and dials nobody else, for in a swarm that is small enough for one machine
+engine (distributions drawn from a seed, no worker process and so no lease) and the vocabulary; the answers that stream through them take
+the real control path. The node is told its neighbours and dials nobody else, for in a swarm that is small enough for one machine
 everybody would otherwise be connected to everybody.
+
+The engine takes the time of the model that this network is made for, `PACED`. With one that answers at once fifty nodes ask each other
+as often as two cores let them: the machine is then full of work that no swarm has, for no expert decodes hundreds of tokens a second,
+and what is measured is the queue in front of its cores. That is the scenario `saturated`, the worst that load alone can do.
 
 Capacity records go out every 9 s instead of every 3, and only from some nodes: what every node costs every other one grows with the square
 of their number, and a machine that carries all of them would do nothing else.
 
-It stamps what happens on the monotonic clock, which all processes of one machine share: when the flag is set (in the very call), when
-tokens are read and scores are sent. Its parent asks for these over a socket; a parent that is gone takes the process along.
+It stamps what happens (`halt_log`): when the flag is set (in the very call), when tokens are read and scores are sent. Its parent asks
+for these over a socket; a parent that is gone takes the process along.
 """
 
 from __future__ import annotations
@@ -20,12 +24,11 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import trio
 
@@ -33,6 +36,7 @@ from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.adapters.libp2p import open_network
 from swarmllm.adapters.libp2p.network import Libp2pNetwork
 from swarmllm.assembly import Parts, configure, network_options, open_node
+from swarmllm.cli.bench.halt_log import Log
 from swarmllm.core.events import NetworkInput
 from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
@@ -42,7 +46,6 @@ from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.generation import Piece, Wish
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.ports import Network
-from swarmllm.runtime.records import Record
 from swarmllm.testing.proxy import Link, Proxy, open_proxy
 from swarmllm.testing.scripted_engine import ScriptedEngine
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -53,14 +56,26 @@ PROMPT: Final = "a text that goes on"
 K: Final = 3
 LONG: Final = 3_500  # Tokens: the scripted context holds 4,096.
 SETTLE_S: Final = 0.3  # After a resume, before the next answer begins: its experts have then agreed on it, too.
-STAMPS_MAX: Final = 8_192  # Tokens and scores of one halt; on any machine far fewer.
 LINE_BYTES_MAX: Final = 1 << 20
-EVENTS_MAX: Final = 256
 RECORD_EVERY_S: Final = (
     9.0  # Nodes say more often what they offer; on one machine the gossip of many nodes alone would fill its cores.
 )
 MODELS: Final = 8  # Different ones; replicas among many nodes are as usual.
 PR_SET_PDEATHSIG: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What a decoding step takes, and each session that it serves on top of it."""
+
+    step_s: float
+    session_s: float
+
+
+PACED: Final = Pace(0.1, 0.005)
+"""LLaMA-3-8B at 4 bits on a volunteer's machine: 4.7 GB of weights pass once through a memory of 50 GB/s, and each session costs 16 GFLOP
+on a processor of 3 TFLOP/s. So about 9 tokens/s for one session alone, as such machines are measured (5 to 20)."""
+AT_ONCE: Final = Pace(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +95,7 @@ class HostPlan:
     reset_every_s: float = 0.0
     drops: bool = False
     offers: bool = True
+    pace: Pace = PACED
 
 
 def model_of(number: int) -> ScriptedModel:
@@ -89,7 +105,8 @@ def model_of(number: int) -> ScriptedModel:
 def live(plan: HostPlan, line: socket.socket) -> None:
     """The process: a node until the other end of `line` closes."""
     die_with_parent()
-    trio.run(_live, plan, line)
+    log = Log()
+    trio.run(_live, plan, line, log, instruments=[log.turns])
 
 
 def die_with_parent() -> None:
@@ -99,72 +116,12 @@ def die_with_parent() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-@dataclass
-class Log:
-    """What happened, and when (s of the monotonic clock)."""
-
-    running: bool = False
-    streaming: bool = False
-    told: bool = False  # Of the first token since the start.
-    halted_at: float = 0.0
-    cpu_at_mark: float = 0.0
-    cpu_at_halt: float = 0.0
-    pooled: int = 0
-    tokens: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
-    scores: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
-    changed: trio.Event = field(default_factory=trio.Event)
-
-    def __post_init__(self) -> None:
-        self.sender, self.receiver = trio.open_memory_channel[Record](EVENTS_MAX)
-
-    def tell(self, **record: Any) -> None:
-        self.sender.send_nowait(record)
-
-    def flag(self, running: bool) -> None:
-        """The stop flag has just been set or cleared."""
-        now, cpu = time.monotonic(), time.process_time()
-        if running != self.running:
-            self.running, self.told = running, False
-            if not running:
-                self.halted_at, self.cpu_at_halt = now, cpu
-            self.tell(event="running" if running else "halted", at=now)
-            self.wake()
-
-    def token(self, pooled: int) -> None:
-        self.tokens.append(time.monotonic())
-        self.pooled += pooled
-        if not self.told and self.running:
-            self.told = True
-            self.tell(event="token", at=self.tokens[-1])
-
-    def mark(self) -> None:
-        """Everything that is counted is counted from here."""
-        self.tokens.clear()
-        self.scores.clear()
-        self.pooled = 0
-        self.cpu_at_mark = self.cpu_at_halt = time.process_time()
-
-    def report(self, local: LocalNode) -> Record:
-        return {
-            "tokens": list(self.tokens),
-            "scores": list(self.scores),
-            "pooled": self.pooled,
-            "halted_at": self.halted_at,
-            "cpu_to_flag_s": self.cpu_at_halt - self.cpu_at_mark,
-            "cpu_s": time.process_time() - self.cpu_at_mark,
-            "peers": len(local.view().peers),
-        }
-
-    def wake(self) -> None:
-        before, self.changed = self.changed, trio.Event()
-        before.set()
-
-
 class WatchedEngine(ScriptedEngine):
     """`stop` is called in the same breath in which the flag is set."""
 
-    def __init__(self, model: ScriptedModel, log: Log) -> None:
-        super().__init__(model, service_s=0.0)
+    def __init__(self, model: ScriptedModel, pace: Pace, log: Log) -> None:
+        batch_max = model.load.sessions_max if pace.step_s else 1
+        super().__init__(model, service_s=pace.step_s, round_s=pace.session_s, batch_max=batch_max)
         self._log = log
 
     def stop(self) -> None:
@@ -242,30 +199,37 @@ def is_records(frame: bytes) -> bool:
     return True
 
 
-class Silent:
-    """`runtime.ports.ControlDoor` of a node that obeys what it hears by gossip, and lets none of it through."""
+class Door:
+    """`runtime.ports.ControlDoor`: the driver's, with the streams that are up counted. With `drops` that of a node that obeys what it hears
+    by gossip, and lets none of it through."""
 
-    def __init__(self, driver: Driver) -> None:
-        self.opened, self.closed, self.received = driver.opened, driver.closed, driver.received
-        self._driver = driver
+    def __init__(self, driver: Driver, log: Log, *, drops: bool) -> None:
+        self.received = driver.received
+        self._driver, self._log, self._drops = driver, log, drops
+
+    def opened(self, peer: PeerId) -> None:
+        self._log.links.add(peer)
+        self._driver.opened(peer)
+
+    def closed(self, peer: PeerId) -> None:
+        self._log.links.discard(peer)
+        self._driver.closed(peer)
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
-        self._driver.heard(forwarder, data)
-        return False
+        passes = self._driver.heard(forwarder, data)
+        return passes and not self._drops
 
 
 @asynccontextmanager
 async def _network(plan: HostPlan, config: Config, log: Log, keyring: KeyFile, driver: Driver) -> AsyncIterator[Network]:
-    options = replace(network_options(config, keyring, driver), dht=False)
-    if plan.drops:
-        options = replace(options, control=Silent(driver))
+    door = Door(driver, log, drops=plan.drops)
+    options = replace(network_options(config, keyring, driver), dht=False, control=door)
     async with open_network(options) as inner:
         yield Fence(inner, log, plan)
 
 
-async def _live(plan: HostPlan, line: socket.socket) -> None:
+async def _live(plan: HostPlan, line: socket.socket, log: Log) -> None:
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(line))
-    log = Log()
     announce = (f"/ip4/127.0.0.1/tcp/{plan.front}",) if plan.front else ()
     config = configure(
         data_dir=plan.folder,
@@ -279,7 +243,7 @@ async def _live(plan: HostPlan, line: socket.socket) -> None:
         lan=False,
     )
     parts = Parts(
-        engine=WatchedEngine(model_of(plan.number), log),
+        engine=WatchedEngine(model_of(plan.number), plan.pace, log),
         text=ScriptedText(stop_tokens=frozenset()),
         network=partial(_network, plan, config, log),
     )
@@ -318,9 +282,8 @@ async def _obey(stream: trio.SocketStream, local: LocalNode, log: Log) -> None:
         match wish["op"]:
             case "mark":
                 log.mark()
-                log.tell(event="marked")
             case "report":
-                log.tell(event="report", **log.report(local))
+                log.tell(event="report", **log.report(len(local.view().peers)))
             case "stream":
                 log.streaming = bool(wish["on"])
                 log.wake()

@@ -31,7 +31,7 @@ import trio
 from swarmllm.adapters.datadir import DataDir, make_folder
 from swarmllm.adapters.keyfile import load_or_create_key
 from swarmllm.cli.bench.halt_flooder import FloodPlan, flood
-from swarmllm.cli.bench.halt_host import LINE_BYTES_MAX, HostPlan, live
+from swarmllm.cli.bench.halt_host import AT_ONCE, LINE_BYTES_MAX, PACED, HostPlan, Pace, live
 from swarmllm.cli.operators.ring import Ring
 from swarmllm.errors import LocalError
 from swarmllm.runtime.control_socket import Lines, format_line, parse_line
@@ -57,6 +57,7 @@ class Scenario:
 
     name: str
     streaming: bool = False
+    pace: Pace = PACED
     flooders: int = 0
     frozen: float = 0.0
     droppers: float = 0.0
@@ -69,6 +70,7 @@ SCENARIOS: Final = {
     for found in (
         Scenario("plain"),
         Scenario("streaming", streaming=True),
+        Scenario("saturated", streaming=True, pace=AT_ONCE),
         Scenario("flood", streaming=True, flooders=4),
         Scenario("frozen", streaming=True, frozen=0.2),
         Scenario("droppers", streaming=True, droppers=0.3),
@@ -150,10 +152,14 @@ class Swarm:
                 nursery.start_soon(work, host)
 
     async def reports(self) -> dict[str, Record]:
+        return await self.answers("report", "report")
+
+    async def answers(self, op: str, answer: str) -> dict[str, Record]:
+        """What every node says to this question."""
         found: dict[str, Record] = {}
 
         async def one(host: Host) -> None:
-            found[host.name] = await host.ask("report", "report")
+            found[host.name] = await host.ask(op, answer)
 
         await self.each(one)
         return found
@@ -251,6 +257,7 @@ def _plans(scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: ran
             link=scenario.link or Link(),
             reset_every_s=scenario.reset_every_s,
             drops=i in droppers,
+            pace=scenario.pace,
             offers=scenario.streaming and i % math.ceil(nodes / EXPERTS_MAX) == 0,
         )
         for i in range(nodes)
@@ -330,10 +337,11 @@ async def _running(swarm: Swarm, nodes: int, scenario: Scenario, say: Say) -> No
 
 
 async def linked(swarm: Swarm, timeout_s: float) -> bool:
-    """Whether the nodes have their connections, or get them within the time. Where links are reset all the time, most of them count."""
+    """Whether the nodes have their connections and the control streams on them, or get them within the time: a connection alone carries
+    no order. Where links are reset all the time, most of them count."""
     wanted = swarm.neighbours * len(swarm.hosts) * (MOST if swarm.resets else 1.0) - 0.5
     with trio.move_on_after(timeout_s):
-        while sum(int(report["peers"]) for report in (await swarm.reports()).values()) < wanted:  # noqa: ASYNC110  Asked, they tell.
+        while sum(min(int(report["peers"]), int(report["links"])) for report in (await swarm.reports()).values()) < wanted:  # noqa: ASYNC110  Asked, they tell.
             await trio.sleep(LOOK_EVERY_S)
         return True
     return False

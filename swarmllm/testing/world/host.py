@@ -9,10 +9,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.charter import private_charter
 from swarmllm.core.control import Control
+from swarmllm.core.control_events import ControlClosed, ControlOpened, ControlReceived, Persisted, Woke
 from swarmllm.core.control_link import (
     Persist,
 )
@@ -47,6 +49,9 @@ from swarmllm.wire.signed import sign_record
 if TYPE_CHECKING:
     from swarmllm.testing.world.world import World
 
+SLEPT_S: Final = 0.5  # As `runtime.pulse`.
+HELD_LOOK_S: Final = 0.05  # As `runtime.driver`.
+CONTROL: Final = (ControlOpened, ControlClosed, ControlReceived, Persisted)
 EPOCH_MS: Final = 1_800_000_000_000  # The wall clock when a world begins.
 
 
@@ -140,7 +145,8 @@ class Host:
         self.connections: dict[PeerId, Connection] = {}
         self.mesh: dict[PeerId, None] = {}
         self.seen: dict[bytes, None] = {}
-        self.backlog: list[Callable[[], None]] = []
+        self.has_slept = False  # In this life: only then may the kill switch hold things back.
+        self.backlog: list[tuple[bool, Callable[[], None]]] = []  # What waits meanwhile, and whether it concerns the kill switch.
         self.answers: dict[int, Answer] = {}
         self.penalised: list[tuple[PeerId, str]] = []
         self.reverted: list[int] = []
@@ -157,6 +163,11 @@ class Host:
         return f"<{self.peer}>"
 
     @property
+    def held(self) -> bool:
+        """It woke: until it has heard from peers, only what concerns the kill switch is handled."""
+        return self.has_slept and self.node.holds(self.clock())
+
+    @property
     def has_control(self) -> bool:
         return self.control is not None
 
@@ -171,7 +182,7 @@ class Host:
         world, spec = self.world, self.spec
         self.life += 1
         self.alive = self.machine_up = True
-        self.frozen, self.silent_since = False, -1.0
+        self.frozen, self.has_slept, self.silent_since = False, False, -1.0
         self.started_at, self.booted_at = world.agenda.now, self.clock()
         self.backlog, self.seen, self._strikes, self._refused = [], {}, {}, {}
         self._timer_at = float("inf")
@@ -254,16 +265,19 @@ class Host:
         self.life += 1
         self.alive = False
         self.died_at = self.world.agenda.now
-        self.frozen, self.silent_since = False, -1.0
+        self.frozen, self.has_slept, self.silent_since = False, False, -1.0
         self.engine, self.backlog = None, []
 
     # --- inputs --------------------------------------------------------------------------------------------------------------
 
     def receive(self, event: Input) -> None:
-        """Now, or when it thaws."""
-        if self.frozen:
-            self.backlog.append(lambda: self.feed(event))
-        elif self.alive:
+        """Now, or when it may."""
+        if self.frozen or self.has_slept:
+            is_control = isinstance(event, CONTROL)
+            if self.frozen or (self.held and not is_control):
+                self.backlog.append((is_control, partial(self.feed, event)))
+                return
+        if self.alive:
             self.feed(event)
 
     def receive_if(self, life: int, event: Input) -> None:
@@ -287,10 +301,16 @@ class Host:
         for effect in effects:
             self.perform(effect)
         deadline = self.node.next_deadline()
+        if self.held:
+            deadline = max(
+                deadline, self.clock() + HELD_LOOK_S
+            )  # Others than the kill switch's may have passed, and wait as well.
         if deadline < self._timer_at:
             self._plan(deadline)
         for checker in world.checkers:
             checker.stepped(self, event)
+        if self.backlog and not self.frozen and not self.held:
+            self._go_on()
 
     def _plan(self, deadline: float) -> None:
         self._timer_at = deadline
@@ -303,10 +323,9 @@ class Host:
         self._timer_at = float("inf")
         self._at_least = min(deadline, self.world.agenda.now * self.spec.drift + 1e-6)
         if self.frozen:
-            self.backlog.append(lambda: self.feed(TimerFired()))
-            return
+            return  # It looks at its clock when it thaws.
         wanted = self.node.next_deadline()
-        if wanted <= self.clock():
+        if wanted <= self.clock() or self.held:
             self.feed(TimerFired())
         elif wanted < float("inf"):
             self._plan(wanted)
@@ -316,7 +335,7 @@ class Host:
         if not self.alive:
             return False
         if self.frozen:
-            self.backlog.append(lambda: self._hear_late(forwarder, record))
+            self.backlog.append((True, partial(self._hear_late, forwarder, record)))
             return False
         passes, effects = self.node.hear_control(forwarder, record, self.clock())
         self.stepped(("heard", forwarder, record), effects)
@@ -340,18 +359,29 @@ class Host:
         self.silent_since = self.world.agenda.now
 
     def thaw(self) -> None:
-        """As by SIGCONT: what has come meanwhile is handled, in order."""
+        """As by SIGCONT: what has come meanwhile is handled, in order; after a long absence what concerns the kill switch comes first,
+        and everything else when the node has heard from its peers (`runtime.driver`)."""
         if not self.frozen:
             return
+        absent_s = self.world.agenda.now - self.silent_since
         self.frozen, self.silent_since = False, -1.0
         self.thawed_at = self.world.agenda.now
+        self._timer_at = float("inf")
+        if self.has_control and absent_s > SLEPT_S:
+            self.has_slept = True
+            self.feed(Woke())
+        self._go_on()
+        if self.alive and self._timer_at == float("inf"):
+            self._plan(max(self.clock(), self.node.next_deadline()))
+
+    def _go_on(self) -> None:
         waiting, self.backlog = self.backlog, []
         for one in waiting:
-            if self.alive and not self.frozen:
-                one()
-        if self.alive:
-            self._timer_at = float("inf")
-            self._plan(max(self.clock(), self.node.next_deadline()))
+            is_control, action = one
+            if self.alive and (self.frozen or (self.held and not is_control)):
+                self.backlog.append(one)
+            elif self.alive:
+                action()
 
     # --- effects -------------------------------------------------------------------------------------------------------------
 

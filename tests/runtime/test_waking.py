@@ -1,0 +1,129 @@
+"""A process that was stopped sees it on the clock, and everything but the kill switch waits until that has asked (HALT-34)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmllm.core.control_events import ControlOpened, Woke
+from swarmllm.core.events import DialFailed, TimerFired
+from swarmllm.messages import PeerId
+from swarmllm.runtime.driver import HELD_LOOK_S
+from swarmllm.runtime.pulse import LOOK_EVERY_S, SLEPT_S, Pulse, sleepless_clock
+from tests.runtime.puppet import STRANGER, Puppet, driving, run
+from tests.runtime.test_halt import WE, streaming
+
+
+class Hands:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(st.lists(st.floats(0.0, 2.0), max_size=20))
+def test_an_absence_is_seen_once_and_only_if_it_was_long(gaps: list[float]) -> None:
+    hands = Hands()
+    pulse = Pulse(hands)
+    for gap in gaps:
+        before = hands.now
+        hands.now += gap
+        assert pulse.missed() == (hands.now - before > SLEPT_S)
+        assert not pulse.missed()
+
+
+def test_the_looks_are_closer_than_the_absence_that_counts() -> None:
+    assert LOOK_EVERY_S < SLEPT_S
+    assert sleepless_clock() <= sleepless_clock()
+
+
+def test_after_an_absence_the_kill_switch_is_told_before_anything_that_lay_ready() -> None:
+    async def body() -> None:
+        hands = Hands()
+        machine = Puppet()
+        async with driving(machine, pulse=Pulse(hands)) as (driver, _):
+            await driver.feed(DialFailed(STRANGER, "before"))
+            await machine.has(DialFailed)
+            assert machine.count(Woke) == 0
+            hands.now += 60.0
+            await driver.feed(DialFailed(STRANGER, "after"))
+            await machine.has(DialFailed, 2)
+            assert machine.count(Woke) == 1
+        kinds = [type(event) for _, event in machine.inputs if isinstance(event, DialFailed | Woke)]
+        assert kinds == [DialFailed, Woke, DialFailed]
+
+    run(body)
+
+
+def test_an_absence_is_seen_without_any_input() -> None:
+    async def body() -> None:
+        hands = Hands()
+        machine = Puppet()
+        async with driving(machine, pulse=Pulse(hands)):
+            hands.now += 60.0
+            await machine.has(Woke)
+
+    run(body)
+
+
+def test_what_is_held_back_waits_in_order_and_control_goes_past_it() -> None:
+    async def body() -> None:
+        machine = Puppet()
+        machine.held = True
+        async with driving(machine) as (driver, _):
+            for number in range(5):
+                await driver.feed(DialFailed(STRANGER, str(number)))
+            await trio.sleep(1.0)
+            driver.act(ControlOpened(PeerId("p")))
+            assert (machine.count(DialFailed), machine.count(ControlOpened)) == (0, 1)
+            machine.held = False
+            await machine.has(DialFailed, 5)
+        assert [e.reason for _, e in machine.inputs if isinstance(e, DialFailed)] == list("01234")
+
+    run(body)
+
+
+def test_holding_does_not_spin() -> None:
+    async def body() -> None:
+        machine = Puppet()
+        machine.held, machine.deadline = True, 0.0  # A deadline that has passed, and that nobody may act on.
+        async with driving(machine) as (driver, _):
+            await driver.feed(DialFailed(STRANGER, ""))
+            await trio.sleep(1.0)
+            times = [at for at, event in machine.inputs if isinstance(event, TimerFired)]
+            assert 2 <= len(times) <= 1.0 / HELD_LOOK_S + 2
+            assert all(later - earlier >= 0.9 * HELD_LOOK_S for earlier, later in pairwise(times[1:]))
+
+    run(body)
+
+
+def test_who_wakes_gives_no_token_until_it_has_heard_that_there_is_no_order() -> None:
+    """Cut off like a frozen process, with its own expert: it would go on alone. Then it is there again, and an order came meanwhile."""
+
+    async def body() -> None:
+        async with streaming([7, 8, 8, 8], readers=1) as (swarm, (reader,)):
+            sleeper = swarm.members[0]
+            sleeper.network.swarm.freeze(sleeper.peer)
+            await trio.sleep(1.0)
+            swarm.members[1].driver.import_control(WE.halt())
+            await trio.sleep(1.0)
+            before = len(reader.times)
+            await trio.sleep(1.0)
+            assert len(reader.times) > before, "it goes on alone, or this test shows nothing"
+            sleeper.driver.act(Woke())
+            await trio.sleep(0.0)
+            before = len(reader.times)
+            sleeper.network.swarm.thaw(sleeper.peer)
+            await trio.sleep(4.0)
+            assert sleeper.halted
+            assert len(reader.times) <= before + 1  # One may have been under way to its reader.
+            assert reader.failure is not None
+
+    run(body)
