@@ -174,13 +174,8 @@ def _take(tally: Tally, found: Outcome | Finding, progress: Progress, options: a
 
 def _report(tally: Tally, seeds: range, wall_s: float, options: argparse.Namespace, is_interrupted: bool) -> None:
     if options.json:
-        summary = {
-            **asdict(tally),
-            "seed": seeds.start,
-            "runs": len(seeds),
-            "wall_s": round(wall_s, 3),
-            "interrupted": is_interrupted,
-        }
+        summary = {name: getattr(tally, name) for name in ("worlds", "hosts", "events", "simulated_s", "halted", "ends")}
+        summary |= {"seed": seeds.start, "runs": len(seeds), "wall_s": round(wall_s, 3), "interrupted": is_interrupted}
         summary["findings"] = [{**asdict(one), "replay": one.replay} for one in tally.findings]
         print(json.dumps(summary, sort_keys=True))
         return
