@@ -165,6 +165,7 @@ class Generation:
         free = self._free(swarm, now)
         steps: list[Step] = []
         chosen = {c.peer: c for c in free}
+        latest_at = current.started_at + ROUND_MAX_S  # However many are asked in place of others.
         is_probing = self._index == 0 and not current.asked
         for peer in self._panel.probe(swarm, free, now) if is_probing else swarm.pick(count, free, now):
             candidate = chosen[peer]
@@ -172,7 +173,7 @@ class Generation:
                 current.deadline_at = now
             current.asked[peer] = candidate
             current.failed.discard(peer)
-            current.deadline_at = max(current.deadline_at, now + swarm.patience_s(candidate, now))
+            current.deadline_at = min(latest_at, max(current.deadline_at, now + swarm.patience_s(candidate, now)))
             steps += self._ask(peer, self.members.setdefault(peer, Member(candidate.record)), swarm.digest, now)
         self._retry_at = now + RETRY_S
         return steps

@@ -203,7 +203,8 @@ class Faults:
             host.receive(OwnerStarts())
         given = {who: seq for who, seq in enumerate(self.seqs) if seq}
         if given:
-            self._publish(self.world.alive()[0], self.world.founders.resume(given))
+            teller = next(host for host in self.world.alive() if host.habits.relays(host))
+            self._publish(teller, self.world.founders.resume(given))
 
 
 RARE: Final = {"newcomer": 0.3, "partition": 0.5, "stop_here": 0.3, "leave": 0.5, "halt": 0.4, "fill_disk": 0.5}

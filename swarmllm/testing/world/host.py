@@ -243,7 +243,8 @@ class Host:
         """Another worker has started and loaded its model."""
         if self.engine is not None and self.engine.is_down:
             self.engine.revive()
-            self.receive(EngineReady(self.engine.model.card, self.engine.load))
+            ready = EngineReady(self.engine.model.card, self.engine.load)
+            self.world.agenda.after(0.0, self.receive_if, self.life, ready)  # Behind the loss, should both be of one moment.
 
     def _scored(self, life: int) -> Callable[[int, ExpertReply], None]:
         def scored(order: int, reply: ExpertReply) -> None:

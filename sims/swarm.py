@@ -1,0 +1,217 @@
+"""Is there a world in which this swarm breaks a law? Thousands of short ones are tried, each drawn from its seed.
+
+    python sims/swarm.py [--runs 100] [--seed 0] [--jobs 1] [--failures 10] [--json]
+    python sims/swarm.py --seed N --runs 1 --transcript FILE
+
+Each seed draws its own machines, links, liars and faults (`swarmllm.testing.world.drawing`, `.faults`), runs half a minute to two minutes
+with faults and then some minutes without (`.trial`), and is judged at every step by laws (`.laws`, `.halt_laws`). A world that breaks one
+is printed with the law and the one command that replays it; the transcript then holds every step up to the breach. One seed is one run,
+byte for byte, however many jobs there are.
+
+Exits with 0 if all worlds kept the laws, 1 if one did not, 2 for impossible options, 130 if it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Final, TextIO
+
+if __package__ in (None, ""):  # As a file: the package beside it is meant, installed or not.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from swarmllm.testing.world.checks import Broken
+from swarmllm.testing.world.trial import Outcome, run
+
+AHEAD: Final = 4  # Worlds per job that are handed out at once: a job never waits, and an interruption finds few unfinished.
+BAR: Final = 30
+SHOW_EVERY_S: Final = 0.2
+SEED_MAX: Final = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A world that broke a law, or made the node's own code fail."""
+
+    seed: int
+    law: str
+    trace: str = ""
+
+    @property
+    def replay(self) -> str:
+        return f"python sims/swarm.py --seed {self.seed} --runs 1 --transcript swarm-{self.seed}.txt"
+
+
+@dataclass(slots=True)
+class Tally:
+    """What all worlds so far came to."""
+
+    worlds: int = 0
+    hosts: int = 0
+    events: int = 0
+    simulated_s: float = 0.0
+    halted: int = 0
+    ends: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, found: Outcome | Finding) -> None:
+        self.worlds += 1
+        if isinstance(found, Finding):
+            self.findings.append(found)
+            return
+        self.hosts += found.hosts
+        self.events += found.events
+        self.simulated_s += found.simulated_s
+        self.halted += found.halted
+        self.ends.update(found.ends)
+
+
+def try_seed(seed: int, transcript: TextIO | None = None) -> Outcome | Finding:
+    """The world of this seed. Whatever it raises is a finding; nothing else would be told from a law that is broken."""
+    tell = None if transcript is None else lambda line: print(line, file=transcript)
+    try:
+        return run(seed, tell)
+    except Broken as breach:
+        return Finding(seed, str(breach))
+    except Exception as fault:  # noqa: BLE001  # An assertion or a KeyError in the node's code is what is looked for.
+        return Finding(seed, f"the node's own code fails: {type(fault).__name__}: {fault} (seed {seed})", traceback.format_exc())
+
+
+def try_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Outcome | Finding]:
+    """The worlds of these seeds, as they get finished."""
+    if jobs == 1:
+        yield from map(try_seed, seeds)
+        return
+    with ProcessPoolExecutor(jobs, initializer=_leave_interrupts) as pool:
+        todo = iter(seeds)
+        running: set[Future[Outcome | Finding]] = set()
+        try:
+            while True:
+                while len(running) < AHEAD * jobs and (seed := next(todo, None)) is not None:
+                    running.add(pool.submit(try_seed, seed))
+                if not running:
+                    return
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of the terminal; the first one decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class Progress:
+    """One line on standard error, where somebody can see it."""
+
+    def __init__(self, total: int, is_shown: bool) -> None:
+        self._total = total
+        self._is_shown = is_shown and sys.stderr.isatty()
+        self._begun = time.monotonic()
+        self._shown_at = 0.0
+
+    def show(self, tally: Tally, *, is_last: bool = False) -> None:
+        now = time.monotonic()
+        if not self._is_shown or (now < self._shown_at + SHOW_EVERY_S and not is_last):
+            return
+        self._shown_at = now
+        done = BAR * tally.worlds // self._total
+        rate = tally.worlds / max(1e-9, now - self._begun)
+        left_s = (self._total - tally.worlds) / rate if rate else 0.0
+        words = f"{tally.worlds}/{self._total} worlds, {len(tally.findings)} findings, {left_s:.0f} s left"
+        sys.stderr.write(f"\r\x1b[2K[{'#' * done}{'.' * (BAR - done)}] {words}" + ("\n" if is_last else ""))
+        sys.stderr.flush()
+
+    def clear(self) -> None:
+        if self._is_shown:
+            sys.stderr.write("\r\x1b[2K")
+            sys.stderr.flush()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = _options(argv)
+    seeds = range(options.seed, options.seed + options.runs)
+    tally, begun = Tally(), time.monotonic()
+    progress = Progress(len(seeds), not options.json)
+    is_interrupted = False
+    try:
+        if options.transcript is not None:
+            with open(options.transcript, "w", encoding="utf-8") as transcript:
+                _take(tally, try_seed(options.seed, transcript), progress, options)
+        else:
+            for found in try_seeds(seeds, options.jobs):
+                _take(tally, found, progress, options)
+                if len(tally.findings) >= options.failures:
+                    break
+    except KeyboardInterrupt:
+        is_interrupted = True
+    except OSError as fault:
+        print(f"swarm: cannot write the transcript: {fault}", file=sys.stderr)
+        return 2
+    progress.show(tally, is_last=True)
+    _report(tally, seeds, time.monotonic() - begun, options, is_interrupted)
+    return 130 if is_interrupted else int(bool(tally.findings))
+
+
+def _take(tally: Tally, found: Outcome | Finding, progress: Progress, options: argparse.Namespace) -> None:
+    tally.add(found)
+    if isinstance(found, Finding) and not options.json:
+        progress.clear()
+        print(f"{found.law}\n{found.trace}  replay it: {found.replay}", flush=True)
+    progress.show(tally)
+
+
+def _report(tally: Tally, seeds: range, wall_s: float, options: argparse.Namespace, is_interrupted: bool) -> None:
+    if options.json:
+        summary = {name: getattr(tally, name) for name in ("worlds", "hosts", "events", "simulated_s", "halted", "ends")}
+        summary |= {"seed": seeds.start, "runs": len(seeds), "wall_s": round(wall_s, 3), "interrupted": is_interrupted}
+        summary["findings"] = [{**asdict(one), "replay": one.replay} for one in tally.findings]
+        print(json.dumps(summary, sort_keys=True))
+        return
+    if is_interrupted:
+        print(f"interrupted: {tally.worlds} of {len(seeds)} worlds were run, from seed {seeds.start} on")
+    ends = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.ends.items()))
+    print(
+        f"{tally.worlds} worlds from seed {seeds.start}: {len(tally.findings)} broke a law; {tally.hosts} hosts, {tally.events} events,"
+        f" {tally.simulated_s / 3600:.1f} simulated hours in {wall_s:.0f} s; hosts halted {tally.halted} times; answers: {ends or 'none'}"
+    )
+    if options.transcript is not None:
+        print(f"the transcript is in {options.transcript}")
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="sims/swarm.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=100, help="how many worlds (100)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first one; the others follow (0)")
+    parser.add_argument("--jobs", type=int, default=1, help="worlds at once, each in a process (1)")
+    parser.add_argument("--failures", type=int, default=10, help="stop after so many findings (10)")
+    parser.add_argument("--transcript", metavar="FILE", help="write every step of the one world there")
+    parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
+    options = parser.parse_args(argv)
+    for name, low, high in (
+        ("runs", 1, 10_000_000),
+        ("seed", 0, SEED_MAX),
+        ("jobs", 1, 4 * (os.cpu_count() or 1)),
+        ("failures", 1, 10_000),
+    ):
+        value = getattr(options, name)
+        if not low <= value <= high:
+            parser.error(f"--{name} {value} is not within {low} and {high}")
+    if options.transcript is not None and options.runs != 1:
+        parser.error(f"--transcript wants --runs 1, not {options.runs}: the steps of several worlds in one file tell nothing")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
