@@ -63,11 +63,13 @@ class Overlay:
 def random_overlay(nodes: int, low: int, high: int, rng: np.random.Generator) -> Overlay:
     """Each of `nodes` >= 2 has `low` to `high` neighbours, drawn evenly, or all others if these are fewer.
 
-    The configuration model (Bollobas 1980): ends are paired at random, then loops and doubles are taken apart. In a graph so dense that some
-    remain, those nodes have fewer neighbours than ends.
+    The configuration model (Bollobas 1980): ends are paired at random, then loops and doubles are taken apart. Where a dense graph
+    leaves some, those nodes have fewer neighbours than ends.
     """
     assert nodes >= 2, f"{nodes} nodes"
     assert 1 <= low <= high, f"degree {low} to {high}"
+    if low >= nodes - 1:
+        return _complete(nodes)
     degree = np.minimum(rng.integers(low, high + 1, nodes), nodes - 1)
     if degree.sum() % 2:
         odd = int(np.argmax(degree))
@@ -85,6 +87,16 @@ def random_overlay(nodes: int, low: int, high: int, rng: np.random.Generator) ->
     return overlay
 
 
+def _complete(nodes: int) -> Overlay:
+    """Everybody with everybody."""
+    degree = np.full(nodes, nodes - 1)
+    owner = np.repeat(np.arange(nodes), nodes - 1)
+    place = np.tile(np.arange(nodes - 1), nodes)
+    other = place + (place >= owner)  # A node leaves itself out.
+    mate = other * (nodes - 1) + owner - (owner > other)
+    return Overlay(np.arange(nodes) * (nodes - 1), degree, owner, mate)
+
+
 def wrong_ends(overlay: Overlay) -> Ints:
     """One end of each loop, and of each connection that doubles another."""
     other = overlay.owner[overlay.mate]
@@ -94,4 +106,5 @@ def wrong_ends(overlay: Overlay) -> Ints:
     order = np.argsort(names, kind="stable")
     doubled = np.zeros(len(ends), bool)
     doubled[order[1:]] = names[order[1:]] == names[order[:-1]]
-    return ends[doubled | (low[ends] == high[ends])]
+    wrong: Ints = ends[doubled | (low[ends] == high[ends])]
+    return wrong

@@ -16,6 +16,7 @@ import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -57,7 +58,7 @@ class Weibull:
 
     def draw_rest(self, rng: random.Random) -> float:
         """What is left of one that is met at a random moment. With the length bias (t / scale)^shape is Gamma(1 + 1 / shape)."""
-        met = self.scale_s * rng.gammavariate(1 + 1 / self.shape, 1.0) ** (1 / self.shape)
+        met = self.scale_s * math.pow(rng.gammavariate(1 + 1 / self.shape, 1.0), 1 / self.shape)
         return met * rng.random()
 
     def draws(self, rng: np.random.Generator, count: int) -> npt.NDArray[np.float64]:
@@ -133,7 +134,7 @@ def read_trace(path: Path) -> dict[str, tuple[Spell, ...]]:
 
 def _in_order(node: str, spells: Sequence[Spell], path: Path) -> tuple[Spell, ...]:
     ordered = sorted(spells)
-    for (start, end), (following, _) in zip(ordered, ordered[1:], strict=False):
+    for (start, end), (following, _) in pairwise(ordered):
         if following < end:
             raise UsageError(f"{path}: node {node!r} is online twice at {following:g} s (already since {start:g} s)")
     return tuple(ordered)
@@ -149,14 +150,14 @@ def _rows(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, tuple[str, f
     lines = text.splitlines()
     header = tuple(word.strip() for word in lines[0].split(",")) if lines else ()
     if header not in {INTERVALS, DURATIONS}:
-        raise UsageError(f"line 1 of {path} is neither {','.join(INTERVALS)} nor {','.join(DURATIONS)}: {','.join(header)[:60]!r}")
+        raise UsageError(
+            f"line 1 of {path} is neither {','.join(INTERVALS)} nor {','.join(DURATIONS)}: {','.join(header)[:60]!r}"
+        )
     if len(lines) - 1 > TRACE_ROWS_MAX:
         raise UsageError(f"the trace {path} has {len(lines) - 1} rows, more than {TRACE_ROWS_MAX}")
     if not any(line.strip() for line in lines[1:]):
         raise UsageError(f"the trace {path} has a header and no rows")
-    return header, (
-        (number, _row(line, number, header, path)) for number, line in enumerate(lines[1:], 2) if line.strip()
-    )
+    return header, ((number, _row(line, number, header, path)) for number, line in enumerate(lines[1:], 2) if line.strip())
 
 
 def _row(line: str, number: int, header: Sequence[str], path: Path) -> tuple[str, float, float]:

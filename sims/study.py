@@ -28,6 +28,11 @@ Results = Mapping[str, Any]
 RUNS: Final = 3  # Seeds per point, enough for an interval to be seen.
 
 
+def label_of(name: str, unit: str) -> str:
+    """For people: a name that ends in its unit does not say it twice."""
+    return f"{name.removesuffix('_' + unit).replace('_', ' ')} ({unit})" if unit else name.replace("_", " ")
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """The type is that of the default: a bool is a flag, a str with `choices` one of these, any other str a file's path (or empty)."""
@@ -46,7 +51,7 @@ class Parameter:
 
     @property
     def label(self) -> str:
-        return self.name.replace("_", " ") + (f" ({self.unit})" if self.unit else "")
+        return label_of(self.name, self.unit)
 
     @property
     def is_file(self) -> bool:
@@ -88,7 +93,7 @@ class Result:
 
     @property
     def label(self) -> str:
-        return self.name.replace("_", " ") + (f" ({self.unit})" if self.unit else "")
+        return label_of(self.name, self.unit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,12 +26,13 @@ from swarmllm.errors import LocalError
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 Write = Callable[[str], None]
+WIDTH: Final = 160  # Of a table that goes to a file: wide enough for all columns.
 HELP: Final = frozenset({"-h", "--help"})
 
 
 def simulate(arguments: Sequence[str], write: Write) -> int:
     """`swarmllm simulate ...`: the exit code. `write` puts text on standard output; SwarmError is for the caller to show."""
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
     if not arguments or arguments[0] in HELP:
         write(listing())
         return OK
