@@ -168,6 +168,8 @@ class Node:
             answers_open=len(self._answers),
             rounds_served_open=self._serving.rounds_open,
             halted=() if self._control is None else self._control.halted,
+            records_dropped=self._shuffling.records_dropped,
+            records_refused=self._shuffling.records_refused,
         )
 
     def _dispatch(self, event: Input, now: float) -> list[NodeEffect]:
