@@ -96,17 +96,15 @@ class CapacityTable:
         return entry is not None and now < entry.born_at + self.ttl_s
 
     def hear(self, peer: PeerId, record: CapacityRecord, sealed: bytes, born_at: float, carrier: PeerId, now: float) -> Outcome:
-        """Take in a record that `peer` has signed, and `carrier`, who is connected, has brought. RemoteError if it contradicts itself;
-        nothing has changed then."""
-        check(record)
-        now = self._forward(now)
-        born_at = min(now, born_at)
-        if now >= born_at + self.ttl_s:
+        """Take in a record that `peer` has signed, that makes sense (`check`), and that `carrier`, who is connected, has brought."""
+        now, ttl_s = self._forward(now), self.ttl_s
+        born_at = born_at if born_at < now else now
+        if now >= born_at + ttl_s:
             return "old"
         entry = self._entries.get(peer)
         if entry is not None:
-            known = now < entry.born_at + self.ttl_s
-            if known and (record.boot, record.seq) <= (entry.record.boot, entry.record.seq):
+            known, before = now < entry.born_at + ttl_s, entry.record
+            if known and (record.boot < before.boot or (record.boot == before.boot and record.seq <= before.seq)):
                 return "stale"
             del self._by_bytes[entry.sealed]
             entry.record, entry.sealed, entry.born_at, entry.bearer, entry.given = record, sealed, born_at, carrier, 0
@@ -243,7 +241,8 @@ class CapacityTable:
         entry.carrier = None
 
     def _forward(self, now: float) -> float:
-        self._now = max(self._now, now)
+        if now > self._now:
+            self._now = now
         return self._now
 
 

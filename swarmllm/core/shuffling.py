@@ -27,12 +27,12 @@ from swarmllm.core.events import Penalise, Send
 from swarmllm.errors import RemoteError
 from swarmllm.messages import AGE_MAX, SHUFFLE_RECORDS_MAX, CapacityRecord, PeerId, Shuffle, Shuffled
 
-SHUFFLE_EVERY_S: Final = 5.0  # Between two exchanges that a node begins; as many are begun by others.
+SHUFFLE_EVERY_S: Final = 5.5  # Between two exchanges that a node begins; as many are begun by others.
 SHUFFLE_RECORDS: Final = 4  # Each way: the giver's own and three others, some 290 bytes each.
 BYTES_PER_S: Final = 960.0  # What exchanges may cost, sent and received: one that costs more puts the next one off for longer.
 PUT_OFF_MAX: Final = 4  # Intervals for which others can keep us from choosing for ourselves, by asking us all the time.
 RESEAL_S: Final = 4.0  # A record of our own that is older is sealed anew before it is sent: at most once for two exchanges.
-SWEEP_EVERY: Final = 4  # Exchanges between two looks for records that have grown too old.
+SWEEP_EVERY: Final = 6  # Exchanges between two looks for records that have grown too old.
 TELL_PEERS: Final = 8  # Who hears of news at once; each tells it on. In a swarm of a handful that is everybody.
 TELL_AFTER_S: Final = 0.1  # What changes together is told together.
 TELL_GAP_S: Final = (
@@ -59,7 +59,8 @@ IGNORED_MAX: Final = 32  # Messages in a row beyond what is looked at: that is n
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, or badly signed."""
+    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, badly signed, or contradicts itself
+    (`capacity.check`)."""
 
     seal: Callable[[CapacityRecord], bytes]
     unseal: Callable[[bytes], tuple[PeerId, CapacityRecord]]
@@ -257,8 +258,9 @@ class Shuffling:
         """The records that we can afford to check. `partner` None: in answer to our own question."""
         taken, table = Taken(), self._table
         too_old = 10 * table.ttl_s
-        for place, (age, sealed) in enumerate(zip(message.ages, message.records, strict=True)):
-            if table.holds(sealed, now) or age >= too_old:
+        for place, sealed in enumerate(message.records):
+            age = message.ages[place]
+            if age >= too_old or table.holds(sealed, now):
                 continue
             if partner is not None and not self._may_check(partner, place, now):
                 self.records_dropped += 1
@@ -270,7 +272,7 @@ class Shuffling:
                 self.records_refused += 1
                 taken.effects.append(Penalise(peer, str(fault)))
                 break  # One strike a message, one bad signature a strike: what a liar costs is bounded.
-            if news in {"new", "updated"}:
+            if news == "updated" or news == "new":  # noqa: PLR1714  Millions of times, in simulations.
                 taken.heard.append((author, record))
         return taken
 

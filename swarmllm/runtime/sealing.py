@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarmllm.core.capacity import check
 from swarmllm.core.shuffling import Sealing
 from swarmllm.messages import RECORD_MAX, CapacityRecord, PeerId
 from swarmllm.runtime.ports import Keyring
@@ -13,6 +14,8 @@ def sealing_with(keyring: Keyring) -> Sealing:
         return seal(record, keyring.public_key, keyring.sign)
 
     def others(sealed: bytes) -> tuple[PeerId, CapacityRecord]:
-        return unseal(sealed, (CapacityRecord,), keyring.verify, RECORD_MAX)
+        author, record = unseal(sealed, (CapacityRecord,), keyring.verify, RECORD_MAX)
+        check(record)
+        return author, record
 
     return Sealing(own, others)
