@@ -53,6 +53,7 @@ from swarmllm.runtime.orders import Orders
 from swarmllm.runtime.ports import Engine, Network, Text
 from swarmllm.runtime.pulse import Pulse
 from swarmllm.runtime.records import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
+from swarmllm.runtime.sealing import sealing_with
 
 FAREWELL_S: Final = 0.5  # Of the two seconds that closing may take: for the ends of answers to reach the experts.
 DEFAULT_SWARM: Final = "private"  # It speaks LLaMA-3's vocabulary; a swarm with a name of its own may agree on another.
@@ -137,7 +138,7 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
         tell(Warned(remark))
     text, engine = await _open_model(stack, config, tell, parts, orders)
     await imported.wait()
-    node = Node(NodeConfig(text.fingerprint), keyring.peer, int(time.time() * 1000), rng, orders.control)
+    node = Node(NodeConfig(text.fingerprint), keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control)
     driver = Driver(node, keyring, store, orders=orders, pulse=Pulse())
     network, troubles = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
@@ -318,7 +319,6 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
     kind = "ip6" if ":" in host else "ip4"
     return NetworkOptions(
         seed=keyring.seed,
-        validate=driver.hear,
         control=driver,
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,

@@ -1,6 +1,6 @@
 """A fresh peer that knows one address and asks the DHT who provides experts: what the swarm says of itself to those who come new.
 
-It has a key of its own that is kept nowhere, does not listen to the LAN, hears no gossip that it would believe, and leaves at once.
+It has a key of its own that is kept nowhere, does not listen to the LAN, has no part in gossip, and leaves at once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ async def providers(address: str, swarm: str, key: bytes, wanted: set[str], time
     found: set[str] = set()
     options = NetworkOptions(
         seed=ephemeral_key().seed,
-        validate=lambda forwarder, data: False,
         listen=("/ip4/127.0.0.1/tcp/0",),
         bootstrap=(address,),
         lan=False,

@@ -19,16 +19,20 @@ last boot there is (the fast-forward attack on version numbers). If that were re
 if it were compared with our clock, *our* clock being wrong would shut out everybody. Instead no version is defended longer than it is
 believed: only an accepted record renews an entry, stale ones never do. Until then it is listed with its last values, and values are hints.
 
+**What is passed on** is what has been passed on least often, the youngest first: so every author is known to about as many peers, and what
+is about to be forgotten does not travel. Records drawn at random would make a half or a third of the peers known.
+
 **Room.** Strangers are counted for the carrier that brought them first, and a carrier has its share of the table: what it brings beyond
 that takes the place of what it brought before, never of what others did. So inventing authors fills one's own corner only.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-import random
 from collections.abc import Collection
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from swarmllm.errors import RemoteError
@@ -37,6 +41,8 @@ from swarmllm.messages import CapacityRecord, PeerId
 PEERS_MAX = 512  # Some 2 KiB each; an honest swarm of any size fills a fifth of it, for records come slowly and live shortly.
 SHARE_MIN = 8  # Places of one carrier, however many there are. An honest one among thirty fills three or four.
 RECORD_TTL_S = 90.0  # Time to travel to everybody who will ever hear of it; a ghost costs one dial within it.
+FORWARD_S = 20.0  # A record that was passed on once more comes after one that is younger by no more than this.
+PASSED_OVER_MAX = 32  # Records that are looked at and not given, because the receiver has them: it hardly lacks the rest.
 BURIED_S = (
     300.0  # Longer than a record can live in honest hands, and than a peering backoff: a ghost costs a dial in five minutes.
 )
@@ -49,14 +55,17 @@ peer was found gone since; "full": every place is taken by a connected peer."""
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """`sealed` is `record` as its author signed it, `born_at` when that was; `carrier` brought it first (None: it is connected)."""
+    """`sealed` is `record` as its author signed it, `born_at` when that was, and `bearer` who brought this version. `carrier` brought
+    the first one (None: the author is connected)."""
 
     peer: PeerId
     record: CapacityRecord
     sealed: bytes
     born_at: float
+    bearer: PeerId
     carrier: PeerId | None
-    place: int  # In the list that samples are drawn from.
+    given: int = 0  # How often this version was passed on.
+    ticket: int = 0  # Of its place in the line; 0: it has none.
 
 
 class CapacityTable:
@@ -69,7 +78,8 @@ class CapacityTable:
         self._peers_max = peers_max
         self._entries: dict[PeerId, Entry] = {}
         self._by_bytes: dict[bytes, Entry] = {}
-        self._drawn: list[Entry] = []  # All entries, in no order that matters.
+        self._line: list[tuple[float, int, Entry]] = []  # A heap: whom to pass on next. Places of old tickets are void.
+        self._tickets = itertools.count(1)
         self._brought: dict[PeerId, dict[PeerId, None]] = {}  # Carrier -> the strangers that it brought, first come first.
         self._buried: dict[PeerId, tuple[int, int, float]] = {}  # Boot, seq, until when; first buried first.
         self._connected: set[PeerId] = set()
@@ -86,30 +96,29 @@ class CapacityTable:
         return entry is not None and now < entry.born_at + self.ttl_s
 
     def hear(self, peer: PeerId, record: CapacityRecord, sealed: bytes, born_at: float, carrier: PeerId, now: float) -> Outcome:
-        """Take in a record that `peer` has signed, and `carrier`, who is connected, has brought. RemoteError if it contradicts itself;
-        nothing has changed then."""
-        check(record)
-        now = self._forward(now)
-        born_at = min(now, born_at)
-        if now >= born_at + self.ttl_s:
+        """Take in a record that `peer` has signed, that makes sense (`check`), and that `carrier`, who is connected, has brought."""
+        now, ttl_s = self._forward(now), self.ttl_s
+        born_at = born_at if born_at < now else now
+        if now >= born_at + ttl_s:
             return "old"
         entry = self._entries.get(peer)
         if entry is not None:
-            known = now < entry.born_at + self.ttl_s
-            if known and (record.boot, record.seq) <= (entry.record.boot, entry.record.seq):
+            known, before = now < entry.born_at + ttl_s, entry.record
+            if known and (record.boot < before.boot or (record.boot == before.boot and record.seq <= before.seq)):
                 return "stale"
             del self._by_bytes[entry.sealed]
-            entry.record, entry.sealed, entry.born_at = record, sealed, born_at
+            entry.record, entry.sealed, entry.born_at, entry.bearer, entry.given = record, sealed, born_at, carrier, 0
             self._by_bytes[sealed] = entry
+            self._line_up(entry)
             return "updated" if known else "new"
         if peer in self._buried and self._is_buried(peer, record, now):
             return "buried"
         if not self._make_room(carrier):
             return "full"
         brought_by = None if peer in self._connected else carrier
-        entry = Entry(peer, record, sealed, born_at, brought_by, len(self._drawn))
+        entry = Entry(peer, record, sealed, born_at, carrier, brought_by)
         self._entries[peer] = self._by_bytes[sealed] = entry
-        self._drawn.append(entry)
+        self._line_up(entry)
         if brought_by is not None:
             self._brought.setdefault(brought_by, {})[peer] = None
         return "new"
@@ -177,42 +186,50 @@ class CapacityTable:
     def alive(self, now: float) -> list[tuple[PeerId, CapacityRecord]]:
         """Everybody whose record still counts, by peer id."""
         now, ttl_s = self._forward(now), self.ttl_s
-        found = ((e.peer, e.record) for e in self._drawn if now < e.born_at + ttl_s or e.peer in self._connected)
+        found = ((e.peer, e.record) for e in self._entries.values() if now < e.born_at + ttl_s or e.peer in self._connected)
         return sorted(found, key=lambda one: one[0])
 
-    def sample(self, count: int, now: float, rng: random.Random, peer: PeerId, but: Collection[bytes]) -> list[Entry]:
-        """Up to `count` records that still count, drawn at random, for `peer`: not its own, and none of `but`."""
-        now, ttl_s, places = self._forward(now), self.ttl_s, len(self._drawn)
-        found: list[Entry] = []
-        if not places:
-            return found
-        if places <= 4 * count:  # So few that every one may have to be looked at.
-            start = int(rng.random() * places)
-            at = [(start + i) % places for i in range(places)]
-        else:
-            at = [int(rng.random() * places) for _ in range(4 * count)]
-        for place in at:
-            if len(found) == count:
-                break
-            entry = self._drawn[place]
-            if now < entry.born_at + ttl_s and entry.peer != peer and entry.sealed not in but and entry not in found:
-                found.append(entry)
-        return found
+    def give(self, count: int, now: float, peer: PeerId, but: Collection[bytes]) -> list[Entry]:
+        """Up to `count` records that still count, to be passed on to `peer`: not its own, none that it brought, and none of `but`."""
+        now, line = self._forward(now), self._line
+        given: list[Entry] = []
+        passed_over: list[tuple[float, int, Entry]] = []
+        while line and len(given) < count and len(passed_over) < PASSED_OVER_MAX:
+            place = heappop(line)
+            entry = place[2]
+            if entry.ticket != place[1]:
+                continue
+            if now >= entry.born_at + self.ttl_s:
+                entry.ticket = 0  # A newer version will stand in line again.
+            elif peer in (entry.peer, entry.bearer) or entry.sealed in but:
+                passed_over.append(place)
+            else:
+                given.append(entry)
+        for place in passed_over:
+            heappush(line, place)
+        for entry in given:
+            entry.given += 1
+            self._line_up(entry)
+        return given
+
+    def _line_up(self, entry: Entry) -> None:
+        entry.ticket = next(self._tickets)
+        heappush(self._line, (FORWARD_S * entry.given - entry.born_at, entry.ticket, entry))
+        if len(self._line) > 2 * self._peers_max:
+            self._line = [place for place in self._line if place[2].ticket == place[1]]
+            heapify(self._line)
 
     def sweep(self, now: float) -> None:
         """Forget strangers whose records have grown too old; from time to time, for the table is bounded and `alive` looks itself."""
         now, ttl_s = self._forward(now), self.ttl_s
-        for peer in [e.peer for e in self._drawn if now >= e.born_at + ttl_s and e.peer not in self._connected]:
+        for peer in [e.peer for e in self._entries.values() if now >= e.born_at + ttl_s and e.peer not in self._connected]:
             self._drop(peer)
 
     def _drop(self, peer: PeerId) -> None:
         entry = self._entries.pop(peer)
         del self._by_bytes[entry.sealed]
         self._unattribute(entry)
-        last = self._drawn.pop()
-        if last is not entry:
-            last.place = entry.place
-            self._drawn[entry.place] = last
+        entry.ticket = 0
 
     def _unattribute(self, entry: Entry) -> None:
         if entry.carrier is None:

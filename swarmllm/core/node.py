@@ -174,6 +174,8 @@ class Node:
             answers_open=len(self._answers),
             rounds_served_open=self._serving.rounds_open,
             halted=() if self._control is None else self._control.halted,
+            records_dropped=self._shuffling.records_dropped,
+            records_refused=self._shuffling.records_refused,
         )
 
     def _dispatch(self, event: Input, now: float) -> list[NodeEffect]:
@@ -324,19 +326,19 @@ class Node:
     def _took(self, taken: Taken, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = [*taken.effects]
         for peer, record in taken.heard:
-            effects += self._heard(peer, record, now)
+            if peer in self._peering.connected:
+                effects += self._heard(peer, record, now)
+            if self._roster.is_usable(record):
+                self._peering.found(peer, record.addrs, now)
         return effects
 
     def _heard(self, peer: PeerId, record: CapacityRecord, now: float) -> list[NodeEffect]:
-        """A record that is newer than what we had of this peer, if anything."""
+        """What is new about a peer that we are connected to."""
         effects: list[NodeEffect] = []
-        is_connected = peer in self._peering.connected
-        if is_connected and self._control is not None:
+        if self._control is not None:
             effects += self._controlled(self._control.settle(peer, record.ctl_digest, now, is_fresh=False), now)
         if self._roster.is_usable(record):
-            self._router.seen(peer, now)
-            self._peering.found(peer, record.addrs, now)
-            return [*effects, *self._meet(peer, now)] if is_connected else effects
+            return [*effects, *self._meet(peer, now)]
         if peer in self._met:
             self._met.discard(peer)
             effects.append(Emit(ExpertLost(peer, "its engine is down")))

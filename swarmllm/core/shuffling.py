@@ -1,12 +1,13 @@
 """Who hears of whom: every few seconds a node exchanges a few sealed capacity records with one peer that it is connected to.
 
 What a node sends and receives this way depends on the clock alone, not on how many nodes there are: a swarm of any size costs each of them
-the same, and each knows a changing random sample of it (peer sampling: Voulgaris et al. 2005, Jelasity et al. 2007). Telling everybody
-everything, as gossip on a topic does, costs each node a share that grows with the swarm, and whoever invents authors costs all of them.
+the same, and each knows a changing sample of it (peer sampling: Voulgaris et al. 2005, Jelasity et al. 2007). Telling everybody everything,
+as gossip on a topic does, costs each node a share that grows with the swarm, and whoever invents authors costs all of them.
 
 Whom to exchange with next is who has been silent longest: so whoever comes by itself is not asked as well, and every connected peer's word
-is renewed before any other's is for the second time. News of our own (an engine, addresses, the last free session) goes to a few peers at
-once, by itself and for nothing in return.
+is renewed before any other's is for the second time. Every exchange, begun by either side, puts off the next that we begin, by what it
+cost: so nodes with many connections pay no more than others, and those with few hear no less. News of our own (an engine, addresses, the
+last free session) goes to a few peers at once, by itself and for nothing in return.
 
 Everything that a stranger can make us do is bounded. Records are checked before they are believed or passed on; bytes that the table holds
 are not checked again. What others bring unasked is checked within a budget for each of them and one for all; answers to our own questions
@@ -19,32 +20,47 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-from swarmllm.core.capacity import CapacityTable, Entry
+from swarmllm.core.capacity import CapacityTable
 from swarmllm.core.events import Penalise, Send
 from swarmllm.errors import RemoteError
 from swarmllm.messages import AGE_MAX, SHUFFLE_RECORDS_MAX, CapacityRecord, PeerId, Shuffle, Shuffled
 
-SHUFFLE_EVERY_S = 5.0  # With this many records each way, given and taken, some 1 KB/s:
-SHUFFLE_RECORDS = 4  # Our own and three others; a usual one has some 290 bytes.
-RESEAL_S = 4.0  # A record of our own that is older is sealed anew before it is sent; younger than any two exchanges are apart.
-SWEEP_EVERY = 4  # Exchanges between two looks for records that have grown too old.
-TELL_PEERS = 8  # Who hears of news at once; each tells it on. In a swarm of a handful that is everybody.
-TELL_AFTER_S = 0.1  # What changes together is told together.
-TELL_GAP_S = 1.0  # Between two rounds of news, however much changes ...
-TELL_BURST, TELL_PER_S = 4.0, 1 / 20  # ... and in the long run far less: a load that flaps is no news. 170 bytes/s.
-GREET_BURST, GREET_PER_S = 64.0, 1.0  # New connections that are greeted at once; the others have their turn first.
-ASK_BURST, ASK_PER_S = 5.0, 1.0  # Shuffles of one peer that are looked at. An honest one comes every 4 s, and with news.
-CHECK_BURST, CHECK_PER_S = (
-    2.0 * SHUFFLE_RECORDS_MAX,
-    1.0,
-)  # Signatures of one peer's shuffles; an honest one brings 0.8/s at most.
-CHECK_ALL_BURST, CHECK_ALL_PER_S = 128.0, 8.0  # And of all peers'; some 1 ms of work a second. Honest ones bring 0.6/s.
+SHUFFLE_EVERY_S: Final = 5.5  # Between two exchanges that a node begins; as many are begun by others.
+SHUFFLE_RECORDS: Final = 4  # Each way: the giver's own and three others, some 290 bytes each.
+BYTES_PER_S: Final = 960.0  # What exchanges may cost, sent and received: one that costs more puts the next one off for longer.
+PUT_OFF_MAX: Final = 4  # Intervals for which others can keep us from choosing for ourselves, by asking us all the time.
+RESEAL_S: Final = 4.0  # A record of our own that is older is sealed anew before it is sent: at most once for two exchanges.
+SWEEP_EVERY: Final = 6  # Exchanges between two looks for records that have grown too old.
+TELL_PEERS: Final = 8  # Who hears of news at once; each tells it on. In a swarm of a handful that is everybody.
+TELL_AFTER_S: Final = 0.1  # What changes together is told together.
+TELL_GAP_S: Final = (
+    1.0  # Between two rounds of news, however much changes; in the long run far less, for a load that flaps is no news.
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    burst: float
+    per_s: float
+
+
+TELLS: Final = Rate(4, 1 / 20)  # Rounds of news: 120 bytes/s in the long run.
+GREETINGS: Final = Rate(
+    12, 1 / 10
+)  # New connections that begin with a whole exchange: 64 candidates at once. Others: own records only.
+ANSWERS: Final = Rate(16, 0.4)  # Whole answers, to everybody together: 960 bytes/s. Beyond, with our own record only.
+ASKS: Final = Rate(5, 1)  # Shuffles of one peer that are looked at. An honest one comes every 4 s at most, and with news.
+CHECKS: Final = Rate(2 * SHUFFLE_RECORDS_MAX, 1)  # Signatures in one peer's shuffles. An honest one brings 0.8/s at most.
+CHECKS_OF_ALL: Final = Rate(128, 8)  # And in those of all together: 1 ms of work a second. Honest ones bring 0.8/s.
+IGNORED_MAX: Final = 32  # Messages in a row beyond what is looked at: that is no haste any more, but a flood, and a strike.
 
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, or badly signed."""
+    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, badly signed, or contradicts itself
+    (`capacity.check`)."""
 
     seal: Callable[[CapacityRecord], bytes]
     unseal: Callable[[bytes], tuple[PeerId, CapacityRecord]]
@@ -53,9 +69,9 @@ class Sealing:
 class Allowance:
     """A token bucket, full at first; a clock that runs backwards stands still."""
 
-    def __init__(self, burst: float, per_s: float, now: float) -> None:
-        self._burst, self._per_s = burst, per_s
-        self._left, self._at = burst, now
+    def __init__(self, rate: Rate) -> None:
+        self._rate = rate
+        self._left, self._at = rate.burst, -math.inf
 
     def take(self, now: float) -> bool:
         """Whether one is left, and take it."""
@@ -68,11 +84,11 @@ class Allowance:
     def next_at(self, now: float) -> float:
         """When one will be left."""
         self._refill(now)
-        return now if self._left >= 1 else now + (1 - self._left) / self._per_s
+        return now if self._left >= 1 else now + (1 - self._left) / self._rate.per_s
 
     def _refill(self, now: float) -> None:
         if now > self._at:
-            self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
+            self._left = min(self._rate.burst, self._left + (now - self._at) * self._rate.per_s)
             self._at = now
 
 
@@ -80,10 +96,11 @@ class Allowance:
 class _Partner:
     """A connected peer: what it may still make us do, and whether an answer of it is still to come."""
 
-    shuffles: Allowance
-    checks: Allowance
+    asks: Allowance = field(default_factory=lambda: Allowance(ASKS))
+    checks: Allowance = field(default_factory=lambda: Allowance(CHECKS))
     asked: bool = False
     waiting: bool = False
+    ignored: int = 0  # Of its messages, since the last that was looked at.
 
 
 @dataclass(slots=True)
@@ -113,14 +130,14 @@ class Shuffling:
         self._own_record = own_record
         self._every_s = every_s
         self._partners: dict[PeerId, _Partner] = {}  # Who has been silent longest comes first. Bounded by connections.
-        self._checks = Allowance(CHECK_ALL_BURST, CHECK_ALL_PER_S, -math.inf)
-        self._greetings = Allowance(GREET_BURST, GREET_PER_S, -math.inf)
-        self._rounds = Allowance(TELL_BURST, TELL_PER_S, -math.inf)
+        self._checks, self._answers = Allowance(CHECKS_OF_ALL), Allowance(ANSWERS)
+        self._greetings, self._tells = Allowance(GREETINGS), Allowance(TELLS)
         self._sealed: bytes | None = None  # Our own record as it was sealed last, and when; None: to be sealed anew.
-        self._sealed_at = -math.inf
-        self._told_at = -math.inf
+        self._sealed_at = self._told_at = self._began_at = -math.inf
         self._shuffle_at = self._tell_at = math.inf
         self._turns = 0
+        self.records_refused = 0  # Malformed, badly signed, or contradicting themselves.
+        self.records_dropped = 0  # Beyond what their bearers may bring.
 
     def next_deadline(self) -> float:
         """When `timer` is wanted."""
@@ -129,18 +146,16 @@ class Shuffling:
     # --- peers come and go ---------------------------------------------------------------------------------------------------
 
     def connected(self, peer: PeerId, now: float) -> list[Send]:
-        """The side with the smaller id greets, by an exchange: both know each other after one round trip."""
+        """The side with the smaller id begins an exchange at once: after one round trip both know each other."""
         if peer in self._partners:
             return []
-        shuffles, checks = Allowance(ASK_BURST, ASK_PER_S, now), Allowance(CHECK_BURST, CHECK_PER_S, now)
-        partner = _Partner(shuffles, checks)
+        partner = self._partners[peer] = _Partner()
         if self._shuffle_at == math.inf:
-            self._shuffle_at = now + self._spread()
-        if self._own > peer or self._greetings.take(now):
-            self._partners[peer] = partner
-            return [self._shuffle(peer, partner, now)] if self._own < peer else []
-        self._partners = {peer: partner, **self._partners}
-        return []
+            self._began_at = now
+            self._shuffle_at = now + self._spread(self._every_s)
+        if self._own > peer:
+            return []
+        return [self._shuffle(peer, partner, SHUFFLE_RECORDS if self._greetings.take(now) else 1, now)]
 
     def lost(self, peer: PeerId) -> None:
         self._partners.pop(peer, None)
@@ -148,7 +163,7 @@ class Shuffling:
     def changed(self, now: float) -> None:
         """There is news of ourselves: the next record is a new one, and some peers are told at once."""
         self._sealed = None
-        self._tell_at = min(self._tell_at, max(now + TELL_AFTER_S, self._told_at + TELL_GAP_S, self._rounds.next_at(now)))
+        self._tell_at = min(self._tell_at, max(now + TELL_AFTER_S, self._told_at + TELL_GAP_S, self._tells.next_at(now)))
 
     def timer(self, now: float) -> list[Send]:
         sends: list[Send] = []
@@ -159,20 +174,23 @@ class Shuffling:
         return sends
 
     def _turn(self, now: float) -> list[Send]:
+        """Time to begin an exchange with somebody."""
         self._turns += 1
         if self._turns % SWEEP_EVERY == 0:
             self._table.sweep(now)
         peer = next(iter(self._partners), None)
-        self._shuffle_at = now + self._spread() if peer is not None else math.inf
         if peer is None:
+            self._shuffle_at = math.inf
             return []
         partner = self._partners[peer] = self._partners.pop(peer)
-        return [self._shuffle(peer, partner, now)]
+        self._began_at = self._shuffle_at = now
+        return [self._shuffle(peer, partner, SHUFFLE_RECORDS, now)]
 
-    def _shuffle(self, peer: PeerId, partner: _Partner, now: float) -> Send:
+    def _shuffle(self, peer: PeerId, partner: _Partner, count: int, now: float) -> Send:
         partner.asked = partner.waiting = True
-        ages, records = self._records(SHUFFLE_RECORDS, peer, (), now)
-        return Send(peer, Shuffle(ages, records, SHUFFLE_RECORDS))
+        ages, records = self._records(count, peer, (), now)
+        self._put_off(2 * _size(records), self._every_s / 2 if count > 1 else 0.0, now)  # The answer will be like the question.
+        return Send(peer, Shuffle(ages, records, count))
 
     def _tell(self, now: float) -> list[Send]:
         self._tell_at = math.inf
@@ -180,24 +198,37 @@ class Shuffling:
         if sealed is None or not self._partners:
             return []
         self._told_at = now
-        self._rounds.take(now)
+        self._tells.take(now)
         peers = list(self._partners)
         if len(peers) > TELL_PEERS:
             peers = self._rng.sample(peers, TELL_PEERS)
-        news = Shuffle((self._age(self._sealed_at, now),), (sealed,), 0)
+        news = Shuffle((_age(self._sealed_at, now),), (sealed,), 0)
+        self._put_off(len(peers) * _size(news.records), 0.0, now)
         return [Send(peer, news) for peer in peers]
+
+    def _put_off(self, size_bytes: int, least_s: float, now: float) -> None:
+        """What has cost so many bytes puts off the next exchange that we begin."""
+        wait_s = self._spread(max(least_s, size_bytes / BYTES_PER_S))
+        self._shuffle_at = min(max(now, self._shuffle_at) + wait_s, self._began_at + PUT_OFF_MAX * self._every_s)
 
     # --- messages ------------------------------------------------------------------------------------------------------------
 
     def asked(self, peer: PeerId, message: Shuffle, now: float) -> Taken:
         """A peer offers records, and may want some."""
         partner = self._partners.get(peer)
-        if partner is None or not partner.shuffles.take(now):
+        if partner is None:
             return Taken()
+        if not partner.asks.take(now):
+            return self._ignore(peer, partner, message)
+        partner.ignored = 0
         taken = self._take(peer, message, partner, now)
-        if message.want and not taken.effects:
+        if not message.want:
+            self._put_off(_size(message.records), 0.0, now)
+        elif not taken.effects:
             self._partners[peer] = self._partners.pop(peer)
-            ages, records = self._records(min(message.want, SHUFFLE_RECORDS), peer, message.records, now)
+            is_whole = message.want > 1 and self._answers.take(now)
+            ages, records = self._records(min(message.want, SHUFFLE_RECORDS if is_whole else 1), peer, message.records, now)
+            self._put_off(_size(message.records) + _size(records), self._every_s / 2 if is_whole else 0.0, now)
             taken.effects.append(Send(peer, Shuffled(ages, records)))
         return taken
 
@@ -209,28 +240,39 @@ class Shuffling:
         if not partner.asked:
             return Taken(effects=[Penalise(peer, "capacity records in answer to a question that was never asked")])
         if not partner.waiting:
-            return Taken()
-        partner.waiting = False
+            return self._ignore(peer, partner, message)
+        partner.waiting, partner.ignored = False, 0
         return self._take(peer, message, None, now)
+
+    def _ignore(self, peer: PeerId, partner: _Partner, message: Shuffle | Shuffled) -> Taken:
+        self.records_dropped += len(message.records)
+        partner.ignored += 1
+        if partner.ignored < IGNORED_MAX:
+            return Taken()
+        partner.ignored = 0
+        return Taken(
+            effects=[Penalise(peer, f"{IGNORED_MAX} messages in a row with capacity records beyond what a peer may send")]
+        )
 
     def _take(self, peer: PeerId, message: Shuffle | Shuffled, partner: _Partner | None, now: float) -> Taken:
         """The records that we can afford to check. `partner` None: in answer to our own question."""
         taken, table = Taken(), self._table
-        oldest = 10 * table.ttl_s
-        for place, (age, sealed) in enumerate(zip(message.ages, message.records, strict=True)):
-            if table.holds(sealed, now) or age >= oldest:
+        too_old = 10 * table.ttl_s
+        for place, sealed in enumerate(message.records):
+            age = message.ages[place]
+            if age >= too_old or table.holds(sealed, now):
                 continue
             if partner is not None and not self._may_check(partner, place, now):
+                self.records_dropped += 1
                 continue
             try:
                 author, record = self._sealing.unseal(sealed)
-                if author == self._own:
-                    continue
-                news = table.hear(author, record, sealed, now - age / 10, peer, now)
+                news = "own" if author == self._own else table.hear(author, record, sealed, now - age / 10, peer, now)
             except RemoteError as fault:
+                self.records_refused += 1
                 taken.effects.append(Penalise(peer, str(fault)))
                 break  # One strike a message, one bad signature a strike: what a liar costs is bounded.
-            if news in {"new", "updated"}:
+            if news == "updated" or news == "new":  # noqa: PLR1714  Millions of times, in simulations.
                 taken.heard.append((author, record))
         return taken
 
@@ -246,11 +288,10 @@ class Shuffling:
         records: list[bytes] = []
         own = self._fresh(now)
         if own is not None:
-            ages.append(self._age(self._sealed_at, now))
+            ages.append(_age(self._sealed_at, now))
             records.append(own)
-        entries: list[Entry] = self._table.sample(count - len(records), now, self._rng, peer, but)
-        for entry in entries:
-            ages.append(self._age(entry.born_at, now))
+        for entry in self._table.give(count - len(records), now, peer, but):
+            ages.append(_age(entry.born_at, now))
             records.append(entry.sealed)
         return tuple(ages), tuple(records)
 
@@ -262,11 +303,16 @@ class Shuffling:
             self._sealed_at = now
         return self._sealed
 
-    @staticmethod
-    def _age(born_at: float, now: float) -> int:
-        """Rounded up, so that an age never shrinks on its way."""
-        return min(AGE_MAX, max(0, math.ceil((now - born_at) * 10)))
-
-    def _spread(self) -> float:
+    def _spread(self, seconds: float) -> float:
         """So that a swarm started at once does not beat in step."""
-        return self._every_s * self._rng.uniform(0.8, 1.2)
+        return seconds * self._rng.uniform(0.8, 1.2)
+
+
+def _age(born_at: float, now: float) -> int:
+    """In tenths of a second, rounded up, so that an age never shrinks on its way."""
+    return min(AGE_MAX, max(0, math.ceil((now - born_at) * 10)))
+
+
+def _size(records: Sequence[bytes]) -> int:
+    """Of a message with these records, as near as the pace needs it."""
+    return 16 + 7 * len(records) + sum(map(len, records))

@@ -43,3 +43,7 @@ class NodeView:
     rounds_served_open: int
     halted: tuple[str, ...] = ()
     """Why no token is made here, a sentence each."""
+    records_dropped: int = 0
+    """Capacity records that came unasked, and faster than is fair."""
+    records_refused: int = 0
+    """Capacity records that were malformed, badly signed, or contradicted themselves."""

@@ -1,7 +1,7 @@
 """The shell round the pure `Node`: one task feeds it inputs and performs its effects, in order; everything else here is a queue.
 
-The node decides and never waits; the world waits and never decides. So this module holds no rule of the protocol: it signs and checks
-signatures, starts model work that comes back as an input, sets the one timer, and hands events to whoever listens. A fault in the
+The node decides and never waits; the world waits and never decides. So this module holds no rule of the protocol: it signs what the
+node advertises, starts model work that comes back as an input, sets the one timer, and hands events to whoever listens. A fault in the
 node's own code ends the driver loudly (with the kind of input in the log, never its content): going on with a state that is half
 changed would be worse than a restart.
 """
@@ -17,7 +17,6 @@ from typing import Final, assert_never
 
 import trio
 
-from swarmllm.core.capacity import CapacityTable
 from swarmllm.core.control_events import ControlClosed, ControlInput, ControlOpened, ControlReceived, Woke
 from swarmllm.core.control_link import ControlEffect, StartAgain, StopNow
 from swarmllm.core.events import (
@@ -36,7 +35,6 @@ from swarmllm.core.events import (
     ExpertsWeighed,
     GenerateOrder,
     Hangup,
-    Heard,
     Input,
     LookUp,
     NetworkInput,
@@ -44,7 +42,6 @@ from swarmllm.core.events import (
     Noticed,
     PeerSeen,
     Penalise,
-    Publish,
     RunScore,
     Save,
     Scored,
@@ -54,14 +51,14 @@ from swarmllm.core.events import (
 )
 from swarmllm.core.halt import Outcome
 from swarmllm.core.node import NodeEffect
-from swarmllm.errors import LocalError, RemoteError
-from swarmllm.messages import RECORD_MAX, REFUSED_ENGINE, CapacityRecord, PeerId, Refused, Score, Scores
+from swarmllm.errors import LocalError
+from swarmllm.messages import REFUSED_ENGINE, PeerId, Refused, Score, Scores
 from swarmllm.runtime.machine import Machine
 from swarmllm.runtime.orders import NodeHalted, NodeResumed, Orders
 from swarmllm.runtime.ports import Engine, Keyring, Network, Store
 from swarmllm.runtime.pulse import LOOK_EVERY_S, Pulse
 from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
-from swarmllm.wire.envelope import seal, unseal
+from swarmllm.wire.envelope import seal
 
 BATCH_MAX: Final = 64  # Inputs handled in one go before other tasks get a turn: a few milliseconds.
 HELD_LOOK_S: Final = 0.05  # While inputs are held back, timers of the kill switch are looked at so often.
@@ -77,7 +74,7 @@ log = logging.getLogger("swarmllm.driver")
 
 
 class Driver:
-    """Made before the network, because the network wants `hear` as its gossip validator; `run` brings both together."""
+    """Made before the network, because the network wants it as its door; `run` brings both together."""
 
     def __init__(
         self,
@@ -96,7 +93,6 @@ class Driver:
         self._store = store
         self._clock = clock
         self._inbox = Inbox()
-        self._gossip = CapacityTable()  # What was passed on; the node's own table also knows who left.
         self._network: Network | None = None
         self._engine: Engine | None = None
         self._nursery: trio.Nursery | None = None
@@ -108,28 +104,6 @@ class Driver:
         self._tells_resume = orders is not None and bool(orders.control.halted)  # The first start is no resume.
         self._saves: list[Save] = []  # Of inputs that were handled out of turn; the next one in turn takes them along.
         self.saves_failed = 0
-        self.records_refused = 0
-
-    # --- for the network, which calls it --------------------------------------------------------------------------------------
-
-    def hear(self, forwarder: PeerId, data: bytes) -> bool:
-        """The gossip validator (`ports.GossipValidator`): check the signature, queue the record, say whether to pass it on.
-
-        Old records and those of an author who speaks too often go no further (CAP-1, CAP-3, CAP-4). What cannot be queued is not
-        passed on either: records repeat every few seconds, so shedding them costs nothing, while forwarding what we had no time to
-        look at would spread a flood.
-        """
-        now = self._clock()
-        try:
-            author, record = unseal(data, (CapacityRecord,), self._keyring.verify, RECORD_MAX)
-            self._gossip.expire(now)
-            outcome = self._gossip.hear(author, record, now)
-        except RemoteError as fault:
-            self.records_refused += 1
-            if self._network is not None:
-                self._network.penalise(forwarder, str(fault))
-            return False
-        return outcome in {"new", "updated"} and self._inbox.hear(Heard(author, record))
 
     # --- for the network, past every queue (`ports.ControlDoor`) --------------------------------------------------------------
 
@@ -210,11 +184,6 @@ class Driver:
             yield feed
         finally:
             self._listeners.remove(feed)
-
-    @property
-    def records_dropped(self) -> int:
-        """Valid capacity records that came faster than they could be handled."""
-        return self._inbox.heard_dropped
 
     async def feed(self, event: Input) -> None:
         """An input from somewhere else than the ports: saved addresses, a test."""
@@ -324,8 +293,6 @@ class Driver:
             case CloseSession(key=key):
                 if self._engine is not None:
                     self._engine.close(key)
-            case Publish(record=record):
-                network.publish(seal(record, self._keyring.public_key, self._keyring.sign))
             case Advertise(record=record):
                 network.advertise(record.vocab_fingerprint, seal(record, self._keyring.public_key, self._keyring.sign))
             case LookUp(vocab_fingerprint=fingerprint):

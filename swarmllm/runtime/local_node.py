@@ -31,9 +31,7 @@ READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `status` shows. `uptime_s` counts from the start of the driver, and so do the last three; `troubles` are of this moment.
-
-    `records_dropped` capacity records came faster than they could be handled, `records_refused` were malformed or badly signed, and
+    """What `status` shows. `uptime_s` counts from the start of the driver, and so does the last; `troubles` are of this moment.
     `saves_failed` values could not be written to the disk.
     """
 
@@ -41,8 +39,6 @@ class Status:
     swarm: str
     uptime_s: float
     troubles: tuple[str, ...]
-    records_dropped: int
-    records_refused: int
     saves_failed: int
 
 
@@ -148,8 +144,6 @@ class LocalNode:
             swarm=self._swarm,
             uptime_s=self._clock() - self._began_at,
             troubles=self._troubles(),
-            records_dropped=driver.records_dropped,
-            records_refused=driver.records_refused,
             saves_failed=driver.saves_failed,
         )
 

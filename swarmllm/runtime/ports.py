@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
 
 from swarmllm.core.events import EngineLoad, EngineLoadChanged, EngineLost, EngineReady, ModelCard, NetworkInput, SessionKey
 from swarmllm.messages import ExpertMessage, ExpertReply, Halted, PeerId, Score
-
-GossipValidator = Callable[[PeerId, bytes], bool]
-"""(forwarding peer, data) -> whether to pass it on. Synchronous, under 1 ms; acts on what it accepts."""
 
 
 class ControlDoor(Protocol):
@@ -49,15 +45,12 @@ class Network(Protocol):
         """Requests go out on our own stream to the peer, replies on the peer's stream to us. Never blocks, never raises: not
         connected, or a full queue, shows as `PeerLost`."""
 
-    def publish(self, data: bytes) -> None:
-        """One message on the capacity topic, without waiting."""
-
     def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
         """Queue one frame (without its length) on the control stream to the peer; see `core.control_link.Outbox`. Never blocks, never
         raises. `is_live`: may be dropped when the peer is slow."""
 
     def publish_control(self, record: bytes) -> None:
-        """One signed control record on the control topic, ahead of everything on the capacity topic."""
+        """One signed control record on the control topic, without waiting."""
 
     def end_streams(self, message: Halted) -> None:
         """On every expert stream, both ways: drop what is queued and send this instead."""

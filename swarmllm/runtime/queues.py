@@ -1,7 +1,7 @@
 """The bounded queues round the driver: inputs on their way in, and events on their way to whoever listens.
 
-Each has one reader, one bound with its reason, and a rule for when it is full: the network waits, gossip is dropped and counted, a
-listener to the node's life loses the oldest events, and an answer never loses a token (it has at most `max_tokens`).
+Each has one reader, one bound with its reason, and a rule for when it is full: the network waits, a listener to the node's life loses
+the oldest events, and an answer never loses a token (it has at most `max_tokens`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from swarmllm.core.events import Asked, Cancelled, Ended, ExpertsWeighed, Heard, Input, Noticed, TokenChosen
+from swarmllm.core.events import Asked, Cancelled, Ended, ExpertsWeighed, Input, Noticed, TokenChosen
 
 INPUTS_MAX: Final = 1024  # Handling one takes some 50 us, so a full queue is 50 ms of work: behind it the peers have to wait.
-HEARD_MAX: Final = 256  # Of these, gossip: a flood of records must leave room for answers.
 LIFE_MAX: Final = 256  # Events per listener: a swarm of 50 that comes and goes twice.
 NOTICES_MAX: Final = 64  # Per unread answer; the oldest goes first, since the newest tells the present state.
 
@@ -26,15 +25,12 @@ _Event = TypeVar("_Event")
 class Inbox:
     """Inputs in the order of their arrival; what the local user asks for goes first."""
 
-    def __init__(self, inputs_max: int = INPUTS_MAX, heard_max: int = HEARD_MAX) -> None:
+    def __init__(self, inputs_max: int = INPUTS_MAX) -> None:
         self._inputs_max = inputs_max
-        self._heard_max = heard_max
         self._inputs: deque[Input] = deque()
         self._local: deque[Asked | Cancelled] = deque()  # Bounded by the answers asked for: one of each kind per answer.
-        self._heard = 0
         self._bell: trio.Event | None = None
         self._room = trio.lowlevel.ParkingLot()
-        self.heard_dropped = 0
 
     def __len__(self) -> int:
         return len(self._inputs) + len(self._local)
@@ -45,16 +41,6 @@ class Inbox:
             await self._room.park()
         self._inputs.append(event)
         self.ring()
-
-    def hear(self, event: Heard) -> bool:
-        """False, and counted, if too much gossip waits already."""
-        if self._heard >= self._heard_max:
-            self.heard_dropped += 1
-            return False
-        self._heard += 1
-        self._inputs.append(event)
-        self.ring()
-        return True
 
     def put_local(self, event: Asked | Cancelled) -> None:
         self._local.append(event)
@@ -75,8 +61,6 @@ class Inbox:
         if not self._inputs:
             return None
         event = self._inputs.popleft()
-        if isinstance(event, Heard):
-            self._heard -= 1
         if self._room:
             self._room.unpark()
         return event

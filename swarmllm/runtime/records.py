@@ -230,8 +230,8 @@ def status_record(status: Status) -> Record:
         answers_open=view.answers_open,
         rounds_served_open=view.rounds_served_open,
         troubles=list(status.troubles),
-        records_dropped=status.records_dropped,
-        records_refused=status.records_refused,
+        records_dropped=view.records_dropped,
+        records_refused=view.records_refused,
         saves_failed=status.saves_failed,
     )
 

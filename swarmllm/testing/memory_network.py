@@ -1,7 +1,7 @@
 """The Network port within one trio loop: N nodes on one virtual wire whose delay, losses, freezes and deaths a test decides.
 
     async with MemorySwarm(delay_s=0.05) as swarm:
-        async with swarm.network(peer, validate) as network: ...
+        async with swarm.network(peer) as network: ...
 
 Messages are really encoded and decoded, keep their order per direction, and take `delay_s` each way; nothing sleeps in real time under
 trio's MockClock. What a peer of the real network would notice is noticed here: a killed one at once (a TCP reset), a frozen one after
@@ -35,7 +35,7 @@ from swarmllm.messages import (
     Halted,
     PeerId,
 )
-from swarmllm.runtime.ports import ControlDoor, GossipValidator
+from swarmllm.runtime.ports import ControlDoor
 from swarmllm.testing.memory_wire import Connection, Frame, Gossip
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import unseal
@@ -75,7 +75,6 @@ class MemorySwarm:
     async def network(
         self,
         peer: PeerId,
-        validate: GossipValidator,
         *,
         lan: bool = True,
         control: ControlDoor | None = None,
@@ -85,7 +84,7 @@ class MemorySwarm:
         `control_swarm` names its topic."""
         assert peer not in self.networks, f"{peer} is in the swarm already"
         self._ports += 1
-        network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", validate, lan, control)
+        network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", lan, control)
         network.control_swarm = control_swarm
         self.networks[peer] = network
         try:
@@ -130,9 +129,7 @@ class MemorySwarm:
 class MemoryNetwork:
     """`runtime.ports.Network`, made by `MemorySwarm.network`. `sent` and `penalised` are for tests to look at."""
 
-    def __init__(
-        self, swarm: MemorySwarm, peer: PeerId, addr: str, validate: GossipValidator, lan: bool, door: ControlDoor | None
-    ) -> None:
+    def __init__(self, swarm: MemorySwarm, peer: PeerId, addr: str, lan: bool, door: ControlDoor | None) -> None:
         self.swarm = swarm
         self.alive = True
         self.frozen_at: float | None = None
@@ -146,7 +143,6 @@ class MemoryNetwork:
         self.control_swarm = ""
         self._peer = peer
         self._addr = addr
-        self._validate = validate
         self._refused: dict[PeerId, float] = {}
         self._strikes: dict[PeerId, int] = {}
         self._seen: OrderedDict[bytes, None] = OrderedDict()
@@ -181,11 +177,6 @@ class MemoryNetwork:
         self.sent.append((peer, message))
         lane.push(encode(message))
 
-    def publish(self, data: bytes) -> None:
-        if self.alive:
-            self._is_new(data)
-            self._spread(data, None, is_control=False)
-
     def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
         assert 1 <= len(frame) <= CONTROL_FRAME_MAX, f"control frame of {len(frame)} bytes"
         connection = self.connections.get(peer)
@@ -201,8 +192,8 @@ class MemoryNetwork:
     def publish_control(self, record: bytes) -> None:
         assert len(record) <= CHARTER_RECORD_MAX, f"control record of {len(record)} bytes"
         if self.alive and self.door is not None:
-            self._is_new(record)
-            self._spread(record, None, is_control=True)
+            self._remember(record)
+            self._spread(record, None)
 
     def end_streams(self, message: Halted) -> None:
         for connection in self.connections.values() if self.alive else ():
@@ -279,21 +270,13 @@ class MemoryNetwork:
                 connection.lose("reset")
             self.connections.clear()
 
-    def hear(self, forwarder: PeerId, data: bytes, is_control: bool) -> None:
-        """Gossip, past the inputs and into the validator at once, as in the real network."""
-        if not self.alive or (is_control and self.door is None):
+    def hear(self, forwarder: PeerId, data: bytes) -> None:
+        """Gossip, past the inputs and through the door at once, as in the real network."""
+        if not self.alive or self.door is None or hashlib.sha256(data).digest() in self._seen:
             return
-        key = hashlib.sha256(data).digest()
-        if key in self._seen:
-            return
-        if is_control:
-            assert self.door is not None
-            if not self.door.heard(forwarder, data):
-                return  # Not remembered: the door may want it later.
-            self._is_new(data)
-            self._spread(data, forwarder, is_control=True)
-        elif self._is_new(data) and self._validate(forwarder, data):
-            self._spread(data, forwarder, is_control=False)
+        if self.door.heard(forwarder, data):  # If not, it is not remembered either: the door may want it later.
+            self._remember(data)
+            self._spread(data, forwarder)
 
     def hear_frame(self, peer: PeerId, frame: bytes) -> None:
         """A control frame, past the inputs and through the door at once."""
@@ -332,20 +315,14 @@ class MemoryNetwork:
             if author != self.peer:
                 self.note(AddressesFound(author, record.addrs, "dht"))
 
-    def _is_new(self, data: bytes) -> bool:
-        """Whether the message is new."""
-        key = hashlib.sha256(data).digest()
-        if key in self._seen:
-            return False
+    def _remember(self, data: bytes) -> None:
         if len(self._seen) >= SEEN_MAX:
             self._seen.popitem(last=False)
-        self._seen[key] = None
-        return True
+        self._seen[hashlib.sha256(data).digest()] = None
 
-    def _spread(self, data: bytes, but: PeerId | None, *, is_control: bool) -> None:
+    def _spread(self, data: bytes, but: PeerId | None) -> None:
         for peer, connection in self.connections.items():
-            if is_control and self.swarm.networks[peer].control_swarm != self.control_swarm:
+            if self.swarm.networks[peer].control_swarm != self.control_swarm:
                 continue  # It does not hear our topic.
             if peer != but and self.swarm.rng.random() >= self.swarm.gossip_loss:
-                lanes = connection.control if is_control else connection.lanes
-                lanes[self.peer].push(Gossip(data, is_control))
+                connection.control[self.peer].push(Gossip(data))

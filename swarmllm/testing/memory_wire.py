@@ -14,7 +14,7 @@ import trio
 
 from swarmllm.core.control_link import QUEUE_MAX as CONTROL_QUEUE_MAX
 from swarmllm.core.events import PeerConnected, PingMeasured, Received
-from swarmllm.messages import Busy, Close, ExpertMessage, Halted, Need, Open, Refused, Score, Scores
+from swarmllm.messages import Busy, Close, ExpertMessage, Halted, Need, Open, Refused, Score, Scores, Shuffle, Shuffled
 from swarmllm.wire.codec import decode
 
 if TYPE_CHECKING:
@@ -24,13 +24,25 @@ PING_S: Final = 2.0  # As the real network.
 SILENT_S: Final = 6.0
 HEADER_BYTES: Final = 4  # Of a frame.
 
-_MESSAGES: Final[tuple[type[ExpertMessage], ...]] = (Open, Score, Close, Scores, Need, Busy, Refused, Halted)
+_MESSAGES: Final[tuple[type[ExpertMessage], ...]] = (
+    Open,
+    Score,
+    Close,
+    Shuffle,
+    Scores,
+    Need,
+    Busy,
+    Refused,
+    Shuffled,
+    Halted,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Gossip:
+    """A control record on its topic."""
+
     data: bytes
-    is_control: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +119,8 @@ class Lane:
                     if not self.is_control:
                         self.target.lost(self.source.peer, self.reason)
                     return
-                case Gossip(data=data, is_control=is_control):
-                    self.target.hear(self.source.peer, data, is_control)
+                case Gossip(data=data):
+                    self.target.hear(self.source.peer, data)
                 case Frame(data=data):
                     self.target.hear_frame(self.source.peer, data)
                 case bytes():

@@ -10,6 +10,7 @@ from collections import deque
 from functools import partial
 from typing import Final
 
+from swarmllm.core.capacity import check
 from swarmllm.core.shuffling import Sealing
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
@@ -25,6 +26,7 @@ class MemoSealing:
     def __init__(self, versions_max: int = VERSIONS_MAX) -> None:
         self._versions_max = versions_max
         self._sealed: dict[bytes, tuple[PeerId, CapacityRecord]] = {}
+        self._senseless: dict[bytes, str] = {}  # What is wrong with those that contradict themselves.
         self._authors: dict[PeerId, _Author] = {}
         self._count = 0
 
@@ -38,8 +40,14 @@ class MemoSealing:
         self._count += 1
         sealed = self._count.to_bytes(8, "big").ljust(author.size, b"\0")
         self._sealed[sealed] = peer, record
+        try:
+            check(record)
+        except RemoteError as fault:
+            self._senseless[sealed] = str(fault)
         if len(author.versions) >= self._versions_max:
-            del self._sealed[author.versions.popleft()]
+            oldest = author.versions.popleft()
+            del self._sealed[oldest]
+            self._senseless.pop(oldest, None)
         author.versions.append(sealed)
         return sealed
 
@@ -47,6 +55,8 @@ class MemoSealing:
         found = self._sealed.get(sealed)
         if found is None:
             raise RemoteError(f"CapacityRecord of {len(sealed)} bytes: bad signature")
+        if self._senseless and sealed in self._senseless:
+            raise RemoteError(self._senseless[sealed])
         return found
 
 

@@ -1,13 +1,13 @@
-"""GossipSub v1.1 on two topics, with the library's switches that lose messages turned off and bounds of our own instead.
+"""GossipSub v1.1 on the topic of control records, with the library's switches that lose messages turned off and bounds of our own
+instead.
 
 Faults: 1 (an undecodable key or a raising validator stops the service), 6 (silent rate limits, a heartbeat of two minutes), 9 (many
 tiny messages in one frame stall the loop). Beyond them: message ids must not restart with the process, and a peer's registration
 follows the connection that we settled on rather than any connection of the moment.
 
-Control records go first everywhere: out of our own queue, within a frame, and in the queue to each peer, where they push capacity
-records out. They have a budget of their own, so that a flood of capacity records takes nothing from them, and what exceeds it waits
-instead of being dropped. They prove themselves, so the same record is the same message whoever published it, and one that the door
-does not want now is not held against the record when it comes again.
+Records go first: in the queue to each peer they push out what gossip says of itself. What exceeds their budget waits instead of being
+dropped. They prove themselves, so the same record is the same message whoever published it, and one that the door does not want now is not
+held against the record when it comes again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import hashlib
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Collection
-from operator import itemgetter
+from collections.abc import Callable
 from typing import Any, Final
 
 import trio
@@ -38,11 +37,11 @@ from swarmllm.adapters.libp2p.lane import Bucket
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkOptions
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CHARTER_RECORD_MAX, PeerId
-from swarmllm.runtime.ports import GossipValidator
+from swarmllm.runtime.ports import ControlDoor
 
 log = logging.getLogger("swarmllm.net")
 
-RPC_BYTES_MAX: Final = 16 * 1024  # Fault 9. Thirty records fit.
+RPC_BYTES_MAX: Final = 16 * 1024  # Fault 9. The longest records fit, and a dozen usual ones together.
 RPC_SEND_MAX: Final = 12 * 1024  # Of ours; the rest is for what the library puts round the messages.
 RPC_ITEMS_MAX: Final = 64  # Messages, subscriptions or control entries in one frame, each kind.
 PUBLISH_QUEUE_MAX: Final = 32  # Own records that wait to be published; a newer one is worth more, so the oldest goes.
@@ -50,10 +49,7 @@ DELIVERIES_MAX: Final = 1_000  # Timestamps that the library collects for a mode
 
 
 class _Router(GossipSub):  # type: ignore[misc]
-    """`is_control` says which messages go first."""
-
-    def __init__(self, is_control: Callable[[Any], bool]) -> None:
-        self._is_control = is_control
+    def __init__(self) -> None:
         super().__init__(
             protocols=[PROTOCOL_ID_V11],  # Version 1.2 costs twice the processor time for small messages.
             degree=6,
@@ -75,7 +71,7 @@ class _Router(GossipSub):  # type: ignore[misc]
             self._send_part(peer_id, part, priority)
 
     def _send_part(self, peer_id: Any, rpc: Any, priority: bool) -> None:
-        if any(self._is_control(message) for message in rpc.publish):
+        if rpc.publish:
             priority = True
             rpcs = self.pubsub.peer_queues.get(peer_id)
             if rpcs is not None and len(rpcs) >= rpcs._queue.max_size and rpcs._queue._non_priority:
@@ -93,24 +89,16 @@ class _Budget:
     """What one forwarding peer may send."""
 
     def __init__(self, limits: NetworkLimits, now: float) -> None:
-        self.records = Bucket(limits.gossip_per_s, 2.0, now)
-        self.control = Bucket(limits.gossip_control_per_s, 2.0, now)
+        self.frames = Bucket(limits.gossip_per_s, 2.0, now)
+        self.records = Bucket(limits.gossip_control_per_s, 2.0, now)
         self.volume = Bucket(limits.gossip_bytes_per_s, 2.0, now)
 
 
 class _Pubsub(Pubsub):  # type: ignore[misc]
     """`is_connected` says whether there is a settled connection to a peer."""
 
-    def __init__(
-        self,
-        host: Host,
-        topics: Collection[str],
-        is_control: Callable[[Any], bool],
-        options: NetworkOptions,
-        is_connected: Callable[[Any], bool],
-    ) -> None:
-        self._is_control = is_control
-        router = _Router(is_control)
+    def __init__(self, host: Host, topic: str, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
+        router = _Router()
         super().__init__(
             host,
             router,
@@ -119,7 +107,7 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             max_inbound_rpc_size=RPC_BYTES_MAX,
             max_subscriptions_per_rpc=RPC_ITEMS_MAX,
             max_subscriptions_per_peer=4,
-            allowed_topics=set(topics),
+            allowed_topics={topic},
         )
         self._is_connected = is_connected
         self._timing, self._limits = options.timing, options.limits
@@ -188,20 +176,17 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             raise RemoteError(f"gossip frame with more than {RPC_ITEMS_MAX} entries of one kind")
         if not maybe_consume_signed_record(rpc, self.host, peer_id):
             raise RemoteError("gossip frame with an invalid address record")
-        now = trio.current_time()
-        messages = sorted(((self._is_control(one), one) for one in rpc.publish), key=itemgetter(0), reverse=True)
-        for is_control, message in messages:
-            if is_control:
-                if len(message.data) > CHARTER_RECORD_MAX:
-                    raise RemoteError(f"control record of {len(message.data)} bytes exceeds {CHARTER_RECORD_MAX}")
-                await trio.sleep(budget.control.take(1, trio.current_time()))
-            elif not budget.records.try_take(1, now) or not self._is_subscribed_to_msg(message):
+        for message in rpc.publish:
+            if not self._is_subscribed_to_msg(message):
                 continue
+            if len(message.data) > CHARTER_RECORD_MAX:
+                raise RemoteError(f"control record of {len(message.data)} bytes exceeds {CHARTER_RECORD_MAX}")
+            await trio.sleep(budget.records.take(1, trio.current_time()))
             await self.push_msg(peer_id, message)  # Here, not in a task of its own (fault 9).
             await trio.lowlevel.checkpoint()  # A frame holds many, and others have work, too.
         for entry in rpc.subscriptions:
             self.handle_subscription(peer_id, entry)
-        if rpc.HasField("control") and budget.records.try_take(1, now):
+        if rpc.HasField("control") and budget.frames.try_take(1, trio.current_time()):
             await self.router.handle_rpc(rpc, peer_id)
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
@@ -215,18 +200,14 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         """Nobody reads the library's queue of 32 that drops what is too much: the validator has acted already."""
 
     async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        """The library remembers for five minutes what was refused. A control record that the door knows, or cannot judge yet, may
-        be wanted later."""
-        if not self._is_control(msg):
-            await super().validate_msg(msg_forwarder, msg)
-        elif not all(one.validator(msg_forwarder, msg) for one in self.get_msg_validators(msg)):
+        """The library remembers for five minutes what was refused. A record that the door knows, or cannot judge yet, may be wanted
+        later."""
+        if not all(one.validator(msg_forwarder, msg) for one in self.get_msg_validators(msg)):
             raise ValidationError("control record not wanted")
 
     def _message_id(self, message: Any) -> bytes:
-        """Of what was said and, but for control records, by whom: ids from sequence numbers collide after a restart."""
-        topics = "|".join(message.topicIDs).encode()
-        author = b"" if self._is_control(message) else message.from_id
-        return hashlib.sha256(b"|".join((author, topics, message.data))).digest()
+        """Of what was said, not by whom: and ids from sequence numbers collide after a restart."""
+        return hashlib.sha256(b"|".join(("|".join(message.topicIDs).encode(), message.data))).digest()
 
     def _handle_dead_peer(self, peer_id: Any) -> None:
         super()._handle_dead_peer(peer_id)
@@ -235,28 +216,21 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
 
 
 class Gossip:
-    """`services` are to be run; then `join`. Messages go through `publish`, peers come and go through `add` and `drop`."""
+    """`services` are to be run; then `join`. Records go through `publish`, peers come and go through `add` and `drop`."""
 
-    def __init__(self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
-        self.topic = f"/swarmllm/{options.swarm}/capacity/1"
-        self.control_topic = f"/swarmllm/{options.control_swarm or options.swarm}/ctl/1"
-        self._validate: GossipValidator = options.validate
-        self._door = options.control
-        self._topics = [self.control_topic, self.topic] if self._door is not None else [self.topic]
-        self._pubsub = _Pubsub(host, self._topics, self._is_control, options, is_connected)
+    def __init__(self, host: Host, options: NetworkOptions, door: ControlDoor, is_connected: Callable[[Any], bool]) -> None:
+        self.topic = f"/swarmllm/{options.control_swarm or options.swarm}/ctl/1"
+        self._door = door
+        self._pubsub = _Pubsub(host, self.topic, options, is_connected)
         self._us = host.get_id()
         # Synchronous: one that times out or fails once is held against the message for five minutes, whoever sends it.
         self._pubsub.set_topic_validator(self.topic, self._check, is_async_validator=False)
-        if self._door is not None:
-            self._pubsub.set_topic_validator(self.control_topic, self._check_control, is_async_validator=False)
         self.services = (self._pubsub, self._pubsub.router)
         self._queue: deque[bytes] = deque(maxlen=PUBLISH_QUEUE_MAX)
-        self._control: deque[bytes] = deque(maxlen=PUBLISH_QUEUE_MAX)
         self._more = trio.Event()
 
     async def join(self) -> None:
-        for topic in self._topics:
-            await self._pubsub.subscribe(topic)
+        await self._pubsub.subscribe(self.topic)
 
     def close(self) -> None:
         """The library's cache of seen messages keeps a thread."""
@@ -268,41 +242,22 @@ class Gossip:
     def drop(self, peer_id: Any) -> None:
         self._pubsub._handle_dead_peer(peer_id)
 
-    def publish(self, data: bytes) -> None:
-        self._queue.append(data)
-        self._more.set()
-
-    def publish_control(self, record: bytes) -> None:
-        """Nothing without a door: a node without a kill switch has no part in that topic."""
+    def publish(self, record: bytes) -> None:
         assert len(record) <= CHARTER_RECORD_MAX, f"control record of {len(record)} bytes"
-        if self._door is not None:
-            self._control.append(record)
-            self._more.set()
+        self._queue.append(record)
+        self._more.set()
 
     async def run(self) -> None:
         while True:
-            while self._control or self._queue:
-                if self._control:
-                    await self._pubsub.publish(self.control_topic, self._control.popleft())
-                else:
-                    await self._pubsub.publish(self.topic, self._queue.popleft())
+            while self._queue:
+                await self._pubsub.publish(self.topic, self._queue.popleft())
             self._more = trio.Event()
             await self._more.wait()
-
-    def _is_control(self, message: Any) -> bool:
-        return self._door is not None and self.control_topic in message.topicIDs
 
     def _check(self, forwarder: Any, message: Any) -> bool:
         if forwarder == self._us:
             return True
         if list(message.topicIDs) != [self.topic]:
-            return False
-        return self._validate(PeerId(forwarder.to_base58()), bytes(message.data))
-
-    def _check_control(self, forwarder: Any, message: Any) -> bool:
-        if forwarder == self._us:
-            return True
-        if self._door is None or list(message.topicIDs) != [self.control_topic]:
             return False
         return self._door.heard(PeerId(forwarder.to_base58()), bytes(message.data))
 

@@ -33,6 +33,8 @@ from swarmllm.messages import (
     Refused,
     Score,
     Scores,
+    Shuffle,
+    Shuffled,
 )
 from swarmllm.wire.codec import EXPERT_REPLIES, EXPERT_REQUESTS
 
@@ -101,9 +103,9 @@ class Link:
     def send(self, message: ExpertMessage) -> None:
         """Requests go out on our stream, replies on the peer's. A full queue ends the link, as does a reply that nobody asked for."""
         match message:
-            case Open() | Score() | Close():
+            case Open() | Score() | Close() | Shuffle():
                 lane = self._ask
-            case Scores() | Need() | Busy() | Refused():
+            case Scores() | Need() | Busy() | Refused() | Shuffled():
                 lane = self._answer
             case Halted():
                 lane = self._answer or self._ask  # It ends the sessions of both; who has asked us reads it first.

@@ -56,7 +56,7 @@ class Libp2pNetwork:
         if options.control is not None:
             self._host.set_stream_handler(CONTROL_PROTOCOL, self._links.answer_control, lasting=True)
         self._switch.register_notifee(_Connections(self._links))
-        self._gossip = Gossip(self._host, options, self._is_settled)
+        self._gossip = Gossip(self._host, options, options.control, self._is_settled) if options.control is not None else None
         self._directory = Directory(self._host, options.timing, self._found_in_dht) if options.dht else None
         self._lan = Lan(self._peer, options.swarm, self._found_on_lan) if options.lan else None
         self._bootstrap = [
@@ -92,14 +92,13 @@ class Libp2pNetwork:
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         self._links.send(peer, message)
 
-    def publish(self, data: bytes) -> None:
-        self._gossip.publish(data)
-
     def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
         self._links.tell(peer, frame, is_live)
 
     def publish_control(self, record: bytes) -> None:
-        self._gossip.publish_control(record)
+        """Nothing without a door: a node without a kill switch has no part in that topic."""
+        if self._gossip is not None:
+            self._gossip.publish(record)
 
     def end_streams(self, message: Halted) -> None:
         self._links.end_streams(message)
@@ -135,12 +134,14 @@ class Libp2pNetwork:
 
     def _on_ready(self, link: Link) -> None:
         identity = libp2p_id(link.peer)
-        self._gossip.add(identity)
+        if self._gossip is not None:
+            self._gossip.add(identity)
         if self._directory is not None:
             self._nursery.start_soon(self._directory.add, identity)
 
     def _on_lost(self, link: Link) -> None:
-        self._gossip.drop(libp2p_id(link.peer))
+        if self._gossip is not None:
+            self._gossip.drop(libp2p_id(link.peer))
 
     def _found_in_dht(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
         self._inbox.put(AddressesFound(peer, addrs, "dht"))
@@ -155,12 +156,14 @@ class Libp2pNetwork:
     async def _start(self, sockets: list[socket.socket]) -> None:
         """Services first, then the door, then whatever looks for others."""
         start = self._nursery.start_soon
-        services = [self._switch, *self._gossip.services, *([self._directory.dht] if self._directory else [])]
+        gossip = self._gossip
+        services = [self._switch, *(gossip.services if gossip else ()), *([self._directory.dht] if self._directory else [])]
         for service in services:
             await self._nursery.start(Supervisor(service).run)
         start(self._inbox.run)
-        start(self._gossip.run)
-        await self._gossip.join()
+        if gossip is not None:
+            start(gossip.run)
+            await gossip.join()
         start(self._switch.serve, sockets)
         self._inbox.put(AddressesChanged(self.addrs))
         if self._directory is not None:
@@ -189,7 +192,8 @@ class Libp2pNetwork:
         with trio.CancelScope(shield=True):
             await self._links.close()
             self._switch.abort_all()
-            self._gossip.close()
+            if self._gossip is not None:
+                self._gossip.close()
         self._inbox.close()
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from swarmllm.messages import PeerId
-from swarmllm.runtime.ports import ControlDoor, GossipValidator
+from swarmllm.runtime.ports import ControlDoor
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class NetworkLimits:
         2 << 20
     )  # Per forwarding peer, beyond which we read more slowly: more than ten times 100 records of 1.5 kB.
     gossip_per_s: float = (
-        100.0  # Per forwarding peer: a swarm of 150 nodes at one record every 3 s, twice over; each costs 1.5 ms.
+        20.0  # Frames per forwarding peer in which gossip speaks of itself: one each second, and some when peers come.
     )
     strikes_max: int = 3  # Broken protocol this often, then refusal.
 
@@ -71,14 +71,13 @@ class NetworkOptions:
 
     `listen` holds TCP multiaddrs; port 0 is any free port. With `port_auto` a taken port gives way to the next free one. `announce`
     replaces what peers are told, for nodes behind a forwarded port or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are
-    dialled for ever. `swarm` names topic, DHT and LAN service, so that two swarms in one place stay apart. `validate` sees every
-    gossip message once and acts on what it accepts. `control` is where the kill switch's frames and records go; without it the node
-    offers no control stream and hears no control topic. `control_swarm`, the id of the charter's swarm in hexadecimal, names that topic:
-    nodes of one name under different charters would else strike each other for orders that are none of theirs.
+    dialled for ever. `swarm` names DHT and LAN service, so that two swarms in one place stay apart. `control` is where the kill switch's
+    frames and records go; without it the node offers no control stream and has no part in gossip. `control_swarm`, the id of the charter's
+    swarm in hexadecimal, names that topic: nodes of one name under different charters would else strike each other for orders that are
+    none of theirs.
     """
 
     seed: bytes = field(repr=False)
-    validate: GossipValidator
     control: ControlDoor | None = None
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/7339",)
     port_auto: bool = False
