@@ -53,7 +53,7 @@ from swarmllm.core.control_link import (
     RecordRefused,
     Relay,
     ResumeHeard,
-    RevertChanges,
+    Rumour,
     StartAgain,
     StopNow,
     Sync,
@@ -61,6 +61,7 @@ from swarmllm.core.control_link import (
     frames_of,
     read_frame,
 )
+from swarmllm.core.control_rumours import Rumours
 from swarmllm.core.control_saving import Saving
 from swarmllm.core.events import Penalise
 from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
@@ -88,8 +89,7 @@ class Control:
         self._sync, self._waking = Sync(), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = Saving(boot)
-        self._revert = 0  # Changes to take back once the halt is on disk.
-        self._tell_after: list[ControlEffect] = []  # Resumes to relay once on disk: only the resume quorum adds to it.
+        self._rumours = Rumours()
 
     # --- questions -----------------------------------------------------------------------------------------------------------
 
@@ -170,12 +170,14 @@ class Control:
         self._sync.started_at = now
         self._entropy_at = now + self._spread(ENTROPY_EVERY_S)
         effects: list[ControlEffect] = [StopNow(self.halted)] if self.halted else []
-        self._owe_revert()  # Killed between halting and taking back: the journal knows what is done already.
+        self._saving.owe_revert(self._state)  # Killed between halting and taking back: the journal knows what is done already.
         return [*effects, *self._saving.save(self._state), *self._flag(now)]
 
-    def timer(self, now: float) -> list[ControlEffect]:
-        """`next_deadline` has come."""
+    def timer(self, now: float, connected: int = 0) -> list[ControlEffect]:
+        """`next_deadline` has come. `connected` peers there are, with a control stream or without."""
         effects = self._flag(now)
+        all_have_it = connected <= len(self._links) == len(self.acknowledged)
+        effects += self._rumours.due(all_have_it, now)
         if now >= self._saving.retry_at:
             effects += self._saving.save(self._state)
         if now >= self._entropy_at:
@@ -188,7 +190,12 @@ class Control:
 
     def next_deadline(self, now: float) -> float:
         """When `timer` is wanted next; infinite before `start`."""
-        found = [self._saving.retry_at, self._entropy_at, self._judge.beacons.next_deadline(self._state.charter, now)]
+        found = [
+            self._saving.retry_at,
+            self._entropy_at,
+            self._rumours.due_at,
+            self._judge.beacons.next_deadline(self._state.charter, now),
+        ]
         found += [link.asked_at + link.ask_every_s for link in self._links.values() if self._differs(link)]
         return min(*found, self._sync.next_deadline(now), self._waking.next_deadline(now))
 
@@ -223,9 +230,10 @@ class Control:
             return []
         if self._saving.again:
             return [*self._saving.save(self._state), *self._flag(now)]
-        effects: list[ControlEffect] = [RevertChanges(self._revert)] if self._revert else []
-        effects += self._tell_after
-        self._revert, self._tell_after = 0, []
+        effects: list[ControlEffect] = [*self._saving.owed()]
+        for effect in effects:
+            if isinstance(effect, Relay):
+                self._rumours.add(effect.record, now)
         for peer, link in sorted(self._links.items()):
             effects += self._acknowledge(peer, link)
         return [*effects, *self._flag(now)]
@@ -299,7 +307,7 @@ class Control:
         for data in message.records:
             if not within and not is_urgent(self._state, data):
                 continue
-            outcome, more = self._take(data, peer, link, now, gossip=True)
+            outcome, more = self._take(data, peer, link, now)
             effects += more
             if not isinstance(outcome, (Applied, Known)) and outcome.penalise:
                 break  # One strike a frame, one bad signature a strike: what a liar costs is bounded.
@@ -327,24 +335,22 @@ class Control:
     # --- records -------------------------------------------------------------------------------------------------------------
 
     def heard(self, peer: PeerId, data: bytes, now: float) -> tuple[bool, list[ControlEffect]]:
-        """A record from gossip, inside the validator: whether to pass it on. What `Relay` will publish anyway is not passed on."""
-        outcome, effects = self._take(data, peer, None, now, gossip=False)
+        """A record from gossip, inside the validator: whether to pass it on. A resume is published when it is on disk."""
+        outcome, effects = self._take(data, peer, None, now)
         return isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume), effects
 
     def import_record(self, data: bytes, now: float) -> tuple[Outcome, list[ControlEffect]]:
         """A record by hand: from our own operator, or from a file."""
-        return self._take(data, None, None, now, gossip=True)
+        return self._take(data, None, None, now)
 
-    def _take(
-        self, data: bytes, peer: PeerId | None, link: Link | None, now: float, *, gossip: bool
-    ) -> tuple[Outcome, list[ControlEffect]]:
+    def _take(self, data: bytes, peer: PeerId | None, link: Link | None, now: float) -> tuple[Outcome, list[ControlEffect]]:
         outcome = self._judge.outcome(self._state, data, link, now)
         match outcome:
             case Known():
                 return outcome, []
             case Applied(opened=opened, state=state):
                 self._state = state
-                return outcome, self._applied(opened, peer, now, gossip=gossip)
+                return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
         effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
         if peer is not None and outcome.penalise:
             effects.append(Penalise(peer, outcome.reason))
@@ -352,9 +358,11 @@ class Control:
             effects += self._ask(peer, asked, now, on_suspicion=True)
         return outcome, effects
 
-    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, gossip: bool) -> list[ControlEffect]:
-        """What a record that brought news brings about, in order."""
-        relay = Relay(opened.data, peer, gossip)
+    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, passed_on: bool) -> list[ControlEffect]:
+        """What a record that brought news brings about, in order. `passed_on`: by gossip, from where it came."""
+        relay = Relay(opened.data, peer)
+        if not passed_on and isinstance(opened.record, Halt | Charter):
+            self._rumours.add(opened.data, now)
         for link in self._links.values() if not isinstance(opened.record, Live) else ():
             link.told(now)
         match opened.record:
@@ -363,14 +371,14 @@ class Control:
                 told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]
                 return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]
             case Resume() as order:
-                self._tell_after.append(replace(relay, gossip=True))
+                self._saving.tell_after.append(relay)
                 return [*self._saving.save(self._state), Announce(ResumeHeard(order, peer))]
             case Charter(version=version):
                 # Told before it is on disk: records that only make sense under it may follow, and it proves itself.
                 stop = self._flag(now)
                 return [*stop, relay, *self._saving.save(self._state), Announce(CharterHeard(version, peer)), *self._flag(now)]
             case Live():
-                return [relay, *self._flag(now)]
+                return [relay, *([] if passed_on else [Rumour(opened.data)]), *self._flag(now)]
             case _:
                 assert_never(opened.record)
 
@@ -379,17 +387,12 @@ class Control:
         obstacles = self._obstacles(now)
         if self._running and obstacles:
             self._running = False
-            self._owe_revert()
+            self._saving.owe_revert(self._state)
             return [StopNow(obstacles), KillAfter(KILL_AFTER_S), EndStreams(Halted(self.digest))]
         if not self._running and not obstacles and self._sync.started_at <= now:
             self._running = True
             return [StartAgain()]
         return []
-
-    def _owe_revert(self) -> None:
-        charter = self._state.charter
-        if charter is not None and self._state.standing:
-            self._revert = charter.revert_changes
 
     def _spread(self, seconds: float) -> float:
         """So that a swarm started at once does not beat in step."""

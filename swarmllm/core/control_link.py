@@ -61,11 +61,17 @@ class KillAfter:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Write `Records((record,))` to every open control stream but that of `skip`; then, if `gossip`, publish the record there."""
+    """Write `Records((record,))` to every open control stream but that of `skip`."""
 
     record: bytes
     skip: PeerId | None
-    gossip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rumour:
+    """Publish the record by gossip."""
+
+    record: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,9 @@ class Announce:
     event: ControlEvent
 
 
-ControlEffect = StopNow | KillAfter | Relay | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | Penalise
+ControlEffect = (
+    StopNow | KillAfter | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | Penalise
+)
 """To be performed in list order; none of them waits, a `Persist` runs in the background until `persisted` is called."""
 
 
