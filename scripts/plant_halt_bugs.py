@@ -28,6 +28,7 @@ TESTS: Final = (
     "tests/core/test_control.py",
     "tests/core/test_control_links.py",
     "tests/core/test_waking.py",
+    "tests/core/test_rumours.py",
     "tests/core/test_journal.py",
     "tests/core/test_halt.py",
     "tests/core/test_halt_machine.py",
@@ -115,6 +116,12 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "the budget drops halts": (Change(CONTROL, "if not within and not is_urgent(self._state, data):", "if not within:"),),
     "serves without asking its peers": (
         Change("swarmllm/core/control_link.py", "self.done = self.done or alone", "self.done = True or alone"),
+    ),
+    "gossip trusts that the streams were enough": (
+        Change(CONTROL, "all_have_it = connected <= len(self._links) == len(self.acknowledged)", "all_have_it = True"),
+    ),
+    "gossip forgets peers without a control stream": (
+        Change(CONTROL, "all_have_it = connected <= len(self._links) ==", "all_have_it = len(self._links) =="),
     ),
     "who wakes goes on at once": (
         Change(CONTROL, "self._waking = Sync(started_at=now)", "self._waking = Sync(started_at=now, done=True)"),

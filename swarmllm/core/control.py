@@ -49,7 +49,7 @@ from swarmllm.core.control_link import (
     RecordRefused,
     Relay,
     ResumeHeard,
-    RevertChanges,
+    Rumour,
     StartAgain,
     StopNow,
     Sync,
@@ -57,6 +57,8 @@ from swarmllm.core.control_link import (
     frames_of,
     read_frame,
 )
+from swarmllm.core.control_links import Links
+from swarmllm.core.control_rumours import Rumours
 from swarmllm.core.control_saving import Saving
 from swarmllm.core.events import Penalise
 from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
@@ -79,14 +81,12 @@ class Control:
         self._own_key = own_key
         self._judge = Judge(verify, unix_ms_at_zero)
         self._rng = rng
-        self._links: dict[PeerId, Link] = {}
+        self._links = Links()
         self._running = False
         self._sync, self._waking = Sync(), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = Saving(boot)
-        self._asking_at: float | None = math.inf  # When a peer that differs is asked next; None: to be looked for.
-        self._revert = 0  # Changes to take back once the halt is on disk.
-        self._tell_after: list[ControlEffect] = []  # Resumes to relay once on disk: only the resume quorum adds to it.
+        self._rumours = Rumours()
 
     # --- questions -----------------------------------------------------------------------------------------------------------
 
@@ -158,8 +158,7 @@ class Control:
         alone = (
             self._state.charter is not None and is_private(self._state.charter) and self._state.charter.root[0] == self._own_key
         )
-        links = [link for link in self._links.values() if link.swarm in (None, self._state.swarm)]
-        return sync.is_done(len(links), sum(link.digest == self.digest for link in links), alone, now)
+        return sync.is_done(*self._links.count(self._state), alone, now)
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
@@ -168,42 +167,36 @@ class Control:
         self._sync.started_at = now
         self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
         effects: list[ControlEffect] = [StopNow(self.halted)] if self.halted else []
-        self._owe_revert()  # Killed between halting and taking back: the journal knows what is done already.
+        self._saving.owe_revert(self._state)  # Killed between halting and taking back: the journal knows what is done already.
         return [*effects, *self._saving.save(self._state), *self._flag(now)]
 
-    def timer(self, now: float) -> list[ControlEffect]:
-        """`next_deadline` has come."""
+    def timer(self, now: float, connected: int = 0) -> list[ControlEffect]:
+        """`next_deadline` has come. `connected` peers there are, with a control stream or without."""
         effects = self._flag(now)
+        if now >= self._rumours.due_at:
+            effects += self._rumours.due(connected <= len(self._links) == len(self.acknowledged), now)
         if now >= self._saving.retry_at:
             effects += self._saving.save(self._state)
         if now >= self._entropy_at:
             self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
-            if kin := sorted(peer for peer, link in self._links.items() if link.swarm == self._state.swarm):
+            if kin := self._links.kin(self._state):
                 effects.append(self._greeting(kin[self._rng.randrange(len(kin))]))
-        if now >= self._ask_at():
-            self._asking_at = None
+        if now >= self._links.ask_at(self._state):
+            self._links.touched()
             for peer, link in sorted(self._links.items()):
                 effects += self._ask(peer, link, now)
         return effects
 
     def next_deadline(self, now: float) -> float:
         """When `timer` is wanted next; infinite before `start`."""
-        parts = (
-            self._judge.beacons.next_deadline(self._state.charter, now),
-            *(s.next_deadline(now) for s in (self._sync, self._waking)),
-        )
-        return min(self._saving.retry_at, self._entropy_at, self._ask_at(), *parts)
-
-    def _ask_at(self) -> float:
-        if self._asking_at is None:
-            asked = (link.asked_at + link.ask_every_s for link in self._links.values() if self._differs(link))
-            self._asking_at = min(asked, default=math.inf)
-        return self._asking_at
+        found = (self._saving.retry_at, self._entropy_at, self._rumours.due_at, self._links.ask_at(self._state))
+        beacon_at = self._judge.beacons.next_deadline(self._state.charter, now)
+        return min(*found, beacon_at, self._sync.next_deadline(now), self._waking.next_deadline(now))
 
     def woke(self, now: float) -> list[ControlEffect]:
         """Nobody knows for how long, so it is as at the start: all are asked, and what they said before counts no more."""
         self._waking = Sync(started_at=now)
-        self._asking_at = None
+        self._links.touched()
         effects: list[ControlEffect] = []
         for peer, link in sorted(self._links.items()):
             if link.swarm == self._state.swarm:
@@ -232,8 +225,10 @@ class Control:
             return []
         if self._saving.again:
             return [*self._saving.save(self._state), *self._flag(now)]
-        effects = [*([RevertChanges(self._revert)] if self._revert else []), *self._tell_after]
-        self._revert, self._tell_after = 0, []
+        effects: list[ControlEffect] = [*self._saving.owed()]
+        for effect in effects:
+            if isinstance(effect, Relay):
+                self._rumours.add(effect.record, now)
         for peer, link in sorted(self._links.items()):
             effects += self._acknowledge(peer, link)
         return [*effects, *self._flag(now)]
@@ -243,12 +238,12 @@ class Control:
     def opened(self, peer: PeerId, now: float) -> list[ControlEffect]:
         """A control stream to the peer is up, in place of any before."""
         self._links[peer] = Link(spent_at=now)
-        self._asking_at = None
+        self._links.touched()
         return [self._greeting(peer)]
 
     def closed(self, peer: PeerId) -> None:
         self._links.pop(peer, None)
-        self._asking_at = None
+        self._links.touched()
 
     def received(self, peer: PeerId, frame: bytes, now: float) -> list[ControlEffect]:
         """One frame, without its length, from a control stream."""
@@ -262,7 +257,7 @@ class Control:
             return [Penalise(peer, str(fault))]
         if isinstance(message, ControlDigest) and link.says(message):
             return []  # Nothing has changed; while the two of us differ, the clock asks.
-        self._asking_at = None
+        self._links.touched()
         if isinstance(message, Records):
             return self._records(peer, link, message, within, now)
         if not within:
@@ -275,7 +270,7 @@ class Control:
         link = self._links.get(peer)
         if link is None or (digest == self.digest and (not is_fresh or digest == link.digest)):
             return []  # As a rule; and this stands in the way of every token.
-        self._asking_at = None
+        self._links.touched()
         if is_fresh:
             link.agrees(digest)
         return self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
@@ -313,7 +308,7 @@ class Control:
         for data in message.records:
             if not within and not is_urgent(self._state, data):
                 continue
-            outcome, more = self._take(data, peer, link, now, gossip=True)
+            outcome, more = self._take(data, peer, link, now)
             effects += more
             if not isinstance(outcome, (Applied, Known)) and outcome.penalise:
                 break  # One strike a frame, one bad signature a strike: what a liar costs is bounded.
@@ -321,11 +316,8 @@ class Control:
 
     def _ask(self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False) -> list[ControlEffect]:
         """Send our vectors if the two of us differ and it is time."""
-        wanted = link.swarm == self._state.swarm and (on_suspicion or self._differs(link))
+        wanted = link.swarm == self._state.swarm and (on_suspicion or link.differs(self._state))
         return [Tell(peer, self._state.vectors)] if wanted and link.may_ask(now) else []
-
-    def _differs(self, link: Link) -> bool:
-        return link.swarm == self._state.swarm and link.digest != self.digest
 
     def _greeting(self, peer: PeerId) -> Tell:
         return Tell(peer, ControlDigest(self._state.swarm, self._state.version, self.digest))
@@ -339,25 +331,23 @@ class Control:
     # --- records -------------------------------------------------------------------------------------------------------------
 
     def heard(self, peer: PeerId, data: bytes, now: float) -> tuple[bool, list[ControlEffect]]:
-        """A record from gossip, inside the validator: whether to pass it on. What `Relay` will publish anyway is not passed on."""
-        outcome, effects = self._take(data, peer, None, now, gossip=False)
+        """A record from gossip, inside the validator: whether to pass it on. A resume is published when it is on disk."""
+        outcome, effects = self._take(data, peer, None, now)
         return isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume), effects
 
     def import_record(self, data: bytes, now: float) -> tuple[Outcome, list[ControlEffect]]:
         """A record by hand: from our own operator, or from a file."""
-        return self._take(data, None, None, now, gossip=True)
+        return self._take(data, None, None, now)
 
-    def _take(
-        self, data: bytes, peer: PeerId | None, link: Link | None, now: float, *, gossip: bool
-    ) -> tuple[Outcome, list[ControlEffect]]:
-        self._asking_at = None
+    def _take(self, data: bytes, peer: PeerId | None, link: Link | None, now: float) -> tuple[Outcome, list[ControlEffect]]:
+        self._links.touched()
         outcome = self._judge.outcome(self._state, data, link, now)
         match outcome:
             case Known():
                 return outcome, []
             case Applied(opened=opened, state=state):
                 self._state = state
-                return outcome, self._applied(opened, peer, now, gossip=gossip)
+                return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
         effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
         if peer is not None and outcome.penalise:
             effects.append(Penalise(peer, outcome.reason))
@@ -365,9 +355,11 @@ class Control:
             effects += self._ask(peer, asked, now, on_suspicion=True)
         return outcome, effects
 
-    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, gossip: bool) -> list[ControlEffect]:
-        """What a record that brought news brings about, in order."""
-        relay = Relay(opened.data, peer, gossip)
+    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, passed_on: bool) -> list[ControlEffect]:
+        """What a record that brought news brings about, in order. `passed_on`: by gossip, from where it came."""
+        relay = Relay(opened.data, peer)
+        if not passed_on and isinstance(opened.record, Halt | Charter):
+            self._rumours.add(opened.data, now)
         for link in self._links.values() if not isinstance(opened.record, Live) else ():
             link.told(now)
         match opened.record:
@@ -376,14 +368,14 @@ class Control:
                 told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]
                 return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]
             case Resume() as order:
-                self._tell_after.append(replace(relay, gossip=True))
+                self._saving.tell_after.append(relay)
                 return [*self._saving.save(self._state), Announce(ResumeHeard(order, peer))]
             case Charter(version=version):
                 # Told before it is on disk: records that only make sense under it may follow, and it proves itself.
                 stop = self._flag(now)
                 return [*stop, relay, *self._saving.save(self._state), Announce(CharterHeard(version, peer)), *self._flag(now)]
             case Live():
-                return [relay, *self._flag(now)]
+                return [relay, *([] if passed_on else [Rumour(opened.data)]), *self._flag(now)]
             case _:
                 assert_never(opened.record)
 
@@ -392,13 +384,9 @@ class Control:
         obstacles = self._obstacles(now)
         if self._running and obstacles:
             self._running = False
-            self._owe_revert()
+            self._saving.owe_revert(self._state)
             return [StopNow(obstacles), KillAfter(KILL_AFTER_S), EndStreams(Halted(self.digest))]
         if not self._running and not obstacles and self._sync.started_at <= now:
             self._running = True
             return [StartAgain()]
         return []
-
-    def _owe_revert(self) -> None:
-        if self._state.charter is not None and self._state.standing:
-            self._revert = self._state.charter.revert_changes

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarmllm.core.events import Penalise
+from swarmllm.core.halt import HaltState
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     CONTROL_FRAME_MAX,
@@ -61,11 +62,17 @@ class KillAfter:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Write `Records((record,))` to every open control stream but that of `skip`; then, if `gossip`, publish the record there."""
+    """Write `Records((record,))` to every open control stream but that of `skip`."""
 
     record: bytes
     skip: PeerId | None
-    gossip: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rumour:
+    """Publish the record by gossip."""
+
+    record: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +153,9 @@ class Announce:
     event: ControlEvent
 
 
-ControlEffect = StopNow | KillAfter | Relay | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | Penalise
+ControlEffect = (
+    StopNow | KillAfter | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | Penalise
+)
 """To be performed in list order; none of them waits, a `Persist` runs in the background until `persisted` is called."""
 
 
@@ -171,6 +180,10 @@ class Link:
     def greeted(self) -> bool:
         """Whether its first frame has come."""
         return self.swarm is not None
+
+    def differs(self, state: HaltState) -> bool:
+        """Whether it is of the same swarm, and has other records than this."""
+        return self.swarm == state.swarm and self.digest != state.digest
 
     def says(self, message: ControlDigest) -> bool:
         """Whether this is what the peer has said before."""

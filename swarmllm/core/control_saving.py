@@ -1,11 +1,11 @@
-"""One state on its way to the disk at a time: what is durable, what is being written, and when to try again."""
+"""One state on its way to the disk at a time: what is durable, what is being written, when to try again, and what waits for it."""
 
 from __future__ import annotations
 
 import math
 from typing import Final
 
-from swarmllm.core.control_link import Persist
+from swarmllm.core.control_link import Persist, Relay, RevertChanges
 from swarmllm.core.halt import HaltState
 from swarmllm.core.halt_file import Boot, pack_state
 
@@ -24,6 +24,8 @@ class Saving:
         self._outstanding: tuple[int, HaltState] | None = None
         self._again = False
         self.retry_at = math.inf
+        self._revert = 0  # Changes to take back once the halt is on disk.
+        self.tell_after: list[Relay] = []  # Resumes to relay once on disk: only the resume quorum adds to it.
 
     @property
     def again(self) -> bool:
@@ -56,3 +58,15 @@ class Saving:
             return False
         self.durable = saved
         return True
+
+    def owe_revert(self, state: HaltState) -> None:
+        """This state is about to be written; if it halts, the agent's last changes are to be taken back then."""
+        if state.charter is not None and state.standing:
+            self._revert = state.charter.revert_changes
+
+    def owed(self) -> list[RevertChanges | Relay]:
+        """What has waited for the disk, once."""
+        found: list[RevertChanges | Relay] = [RevertChanges(self._revert)] if self._revert else []
+        found += self.tell_after
+        self._revert, self.tell_after = 0, []
+        return found

@@ -357,7 +357,7 @@ class Node:
     def _timer(self, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []
         if self._control is not None and now >= self._control_at:
-            effects += self._controlled(self._control.timer(now), now)
+            effects += self._controlled(self._control.timer(now, len(self._peering.connected)), now)
         if self.holds(now):
             return effects
         effects += self._shuffling.timer(now)

@@ -30,6 +30,7 @@ from swarmllm.core.control_link import (
     Relay,
     ResumeHeard,
     RevertChanges,
+    Rumour,
     StartAgain,
     StopNow,
     Tell,
@@ -139,22 +140,22 @@ class Orders:
                 self._revert(count)
             case Announce(event=event):
                 self._announce(event)
-            case Relay() | EndStreams() | Tell() | Penalise():
+            case Relay() | Rumour() | EndStreams() | Tell() | Penalise():
                 if self.network is not None:
                     self._send(self.network, effect)
             case _:
                 assert_never(effect)
 
-    def _send(self, network: Network, effect: Relay | EndStreams | Tell | Penalise) -> None:
+    def _send(self, network: Network, effect: Relay | Rumour | EndStreams | Tell | Penalise) -> None:
         match effect:
-            case Relay(record=record, skip=skip, gossip=gossip):
+            case Relay(record=record, skip=skip):
                 frame = encode(Records((record,)))
                 is_live = isinstance(open_record(record).record, Live)
                 for peer in self.links:
                     if peer != skip and self.control.is_kin(peer):
                         network.tell(peer, frame, is_live=is_live)
-                if gossip:
-                    network.publish_control(record)
+            case Rumour(record=record):
+                network.publish_control(record)
             case EndStreams(message=message):
                 network.end_streams(message)
             case Tell(peer=peer, message=message):

@@ -13,7 +13,7 @@ from typing import Final
 
 from swarmllm.core.charter import key_ids
 from swarmllm.core.control import Control
-from swarmllm.core.control_link import ControlEffect, Persist, Relay, StartAgain, StopNow, Tell
+from swarmllm.core.control_link import ControlEffect, Persist, Relay, Rumour, StartAgain, StopNow, Tell
 from swarmllm.core.events import Penalise
 from swarmllm.core.halt_file import load, pack_genesis
 from swarmllm.messages import Ack, Charter, Halt, PeerId, Records, Resume
@@ -150,12 +150,12 @@ class World:
                         self.check_ack(node, message.ctl_digest)
                     if (node.peer, peer) in self.streams:
                         self.streams[node.peer, peer].append(encode(message))
-                case Relay(record=record, skip=skip, gossip=gossip):
+                case Relay(record=record, skip=skip):
                     for (sender, receiver), waiting in self.streams.items():
                         if sender == node.peer and receiver != skip:
                             waiting.append(encode(Records((record,))))
-                            if gossip:
-                                self.rumours.append((sender, receiver, record))
+                case Rumour(record=record):
+                    self.rumours += [(sender, receiver, record) for sender, receiver in self.streams if sender == node.peer]
                 case Penalise(peer=peer, reason=reason):
                     assert peer == EVIL, f"{node.peer} blames {peer}: {reason}"
                 case _:

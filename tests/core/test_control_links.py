@@ -18,6 +18,7 @@ from swarmllm.core.control_link import (
     Outbox,
     RecordRefused,
     Relay,
+    Rumour,
     Tell,
     frames_of,
 )
@@ -176,7 +177,7 @@ def test_the_publisher_hears_who_has_it_on_disk() -> None:  # HALT-17
     machine = linked(running(), P, Q)
     outcome, effects = machine.import_record(halt(A, 1), 10.0)
     assert isinstance(outcome, Applied)
-    assert Relay(halt(A, 1), None, gossip=True) in effects
+    assert Relay(halt(A, 1), None) in effects
     saved(machine, effects, 10.0)
     assert machine.acknowledged == frozenset()
     assert machine.received(P, frame(Ack(machine.digest)), 10.1) == [Announce(AckHeard(P))]
@@ -188,13 +189,13 @@ def test_gossip_passes_on_what_is_new_and_nothing_else() -> None:  # HALT-21
     machine = linked(running(), P)
     forward, effects = machine.heard(P, halt(A, 1), 10.0)
     assert forward
-    assert Relay(halt(A, 1), P, gossip=False) in effects
+    assert Relay(halt(A, 1), P) in effects
     saved(machine, effects, 10.0)
     assert machine.heard(P, halt(A, 1), 10.0) == (False, [])
     assert machine.heard(P, forged(Halt(SWARM, A.id, 2, 1, 0), A), 10.0)[0] is False
     forward, effects = machine.heard(P, resume({A: 1}), 10.0)
     assert not forward, "remembered first: the relay publishes it"
-    assert [e for e in saved(machine, effects, 10.0) if isinstance(e, Relay)] == [Relay(resume({A: 1}), P, gossip=True)]
+    assert [e for e in saved(machine, effects, 10.0) if isinstance(e, Relay)] == [Relay(resume({A: 1}), P)]
 
 
 def test_a_charter_is_told_before_the_orders_that_need_it() -> None:  # HALT-19
@@ -292,7 +293,8 @@ def test_a_node_that_hears_no_beacon_stops_even_without_contact() -> None:  # HA
     assert "no beacon" in machine.may_serve(10.0)
     sign = live(1, swarm=GUARDED.swarm)
     effects = machine.received(P, frame(Records((sign,))), 10.0)
-    assert Relay(sign, P, gossip=True) in effects
+    assert Relay(sign, P) in effects
+    assert Rumour(sign) in effects  # Nobody acknowledges it.
     assert "StartAgain" in kinds(effects)
     assert machine.next_deadline(10.0) <= 40.0
     assert "StopNow" not in kinds(machine.timer(39.9))
