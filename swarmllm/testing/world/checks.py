@@ -13,7 +13,8 @@ from swarmllm.messages import PeerId
 
 if TYPE_CHECKING:
     from swarmllm.core.node import NodeEffect
-    from swarmllm.testing.world.host import Answer, Host
+    from swarmllm.testing.world.host import Host
+    from swarmllm.testing.world.roles import Answer
     from swarmllm.testing.world.world import World
 
 

@@ -16,8 +16,8 @@ from swarmllm.core.events import GenerateOrder, Sampling
 from swarmllm.testing.world.engine import DEMO, DESKTOP_8B, LAPTOP_8B, VOCABULARY
 from swarmllm.testing.world.fabric import Overlay
 from swarmllm.testing.world.habits import Boaster, Dropper, Flooder, Forger, Poisoner, Silent
-from swarmllm.testing.world.host import HONEST, Habits, Spec
 from swarmllm.testing.world.links import LinkModel
+from swarmllm.testing.world.roles import HONEST, Habits, Spec
 
 HOSTS: Final = (3, 30)
 FAULTY_S: Final = (30.0, 120.0)

@@ -14,7 +14,8 @@ from swarmllm.core.control_events import OwnerStarts, OwnerStops
 from swarmllm.messages import Records
 from swarmllm.testing.world.drawing import Drawing, order_of
 from swarmllm.testing.world.habits import Flooder, Forger, forgeries
-from swarmllm.testing.world.host import HONEST, Answer, Host
+from swarmllm.testing.world.host import Host
+from swarmllm.testing.world.roles import HONEST, Answer
 from swarmllm.testing.world.world import World
 from swarmllm.wire.codec import encode
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from swarmllm.core.shuffling import Sealing
 from swarmllm.messages import CapacityRecord, Close, Halt, Open, PeerId, Records, Score, Scores
 from swarmllm.testing.operators import Founders
-from swarmllm.testing.world.host import Habits
+from swarmllm.testing.world.roles import Habits
 from swarmllm.wire import context
 from swarmllm.wire.codec import encode
 from swarmllm.wire.signed import sign_record

@@ -21,7 +21,8 @@ from swarmllm.core.halt_file import load
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Halt, PeerId, Resume, Score, Scores
 from swarmllm.testing.world.checks import Checker
-from swarmllm.testing.world.host import Answer, Host
+from swarmllm.testing.world.host import Host
+from swarmllm.testing.world.roles import Answer
 from swarmllm.wire.control_rules import vector_of
 from swarmllm.wire.signed import good_signers, key_id, open_record
 

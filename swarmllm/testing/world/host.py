@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,29 +20,26 @@ from swarmllm.core.control_link import (
 from swarmllm.core.events import (
     AddressesChanged,
     AddressesFound,
-    Ended,
     EngineLoad,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
-    GenerateOrder,
     Input,
     Scored,
     TimerFired,
-    TokenChosen,
 )
 from swarmllm.core.halt import Outcome
 from swarmllm.core.halt_file import load, pack_genesis
 from swarmllm.core.node import SAVED_PEERS, Node, NodeEffect
 from swarmllm.core.peering import load_saved
-from swarmllm.core.shuffling import Sealing
 from swarmllm.messages import ExpertReply, PeerId
 from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.disk import Disk
 from swarmllm.testing.world.effects import PERFORM
-from swarmllm.testing.world.engine import DEMO, Service, SimEngine
+from swarmllm.testing.world.engine import SimEngine
 from swarmllm.testing.world.fabric import REFUSE_S, STRIKES_MAX, Connection
 from swarmllm.testing.world.links import Place
+from swarmllm.testing.world.roles import Answer, Habits, Spec
 from swarmllm.wire.signed import sign_record
 
 if TYPE_CHECKING:
@@ -53,68 +49,6 @@ SLEPT_S: Final = 0.5  # As `runtime.pulse`.
 HELD_LOOK_S: Final = 0.05  # As `runtime.driver`.
 CONTROL: Final = (ControlOpened, ControlClosed, ControlReceived, Persisted)
 EPOCH_MS: Final = 1_800_000_000_000  # The wall clock when a world begins.
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """What a host is. `model`: the seed of its expert (None: it offers none); equal seeds are replicas. `skew_s`: how far its wall clock is
-    ahead. `drift`: seconds of its clock per second. `load_s`: from its start until its model is loaded. `kind` is for whoever counts."""
-
-    model: int | None = 1
-    service: Service = DEMO
-    sessions_max: int = 16
-    context_max: int = 4096
-    place: Place | None = None
-    skew_s: float = 0.0
-    drift: float = 1.0
-    load_s: float = 1.0
-    kind: str = "peer"
-
-
-@dataclass(slots=True)
-class Answer:
-    """What became of one request."""
-
-    request: int
-    host: Host
-    order: GenerateOrder
-    asked_at: float
-    life: int
-    """Of the host when it was asked: what a later life does not know never ends."""
-    tokens: list[int] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-    chosen: list[TokenChosen] = field(default_factory=list)
-    ends: list[Ended] = field(default_factory=list)
-    ended_at: float = -1.0
-
-    @property
-    def end(self) -> Ended | None:
-        return self.ends[0] if self.ends else None
-
-
-Effects = list[NodeEffect]
-
-
-class Habits:
-    """How a host departs from honest behaviour; this base departs in nothing. See `testing.world.habits`."""
-
-    def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
-        """What is sent in place of this message; None: nothing."""
-        return message
-
-    def relays(self, host: Host) -> bool:
-        """Whether it passes control records on."""
-        return True
-
-    def sealing(self, host: Host, sealing: Sealing) -> Sealing:
-        """How it signs what it says of itself."""
-        return sealing
-
-    def begin(self, host: Host) -> None:
-        """It has just started: whatever it does by itself begins here."""
-
-
-HONEST: Final = Habits()
 
 
 class Host:

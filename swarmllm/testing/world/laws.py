@@ -32,7 +32,8 @@ from swarmllm.testing.world.halt_laws import (
     OrdersAreGenuine,
     StartsFromDisk,
 )
-from swarmllm.testing.world.host import HONEST, Answer, Host
+from swarmllm.testing.world.host import Host
+from swarmllm.testing.world.roles import HONEST, Answer
 from swarmllm.wire import context
 from swarmllm.wire.sparse import decode_list
 

@@ -21,9 +21,10 @@ from swarmllm.testing.world.checks import Broken
 from swarmllm.testing.world.drawing import Drawing, draw
 from swarmllm.testing.world.engine import VOCABULARY
 from swarmllm.testing.world.faults import Faults
-from swarmllm.testing.world.host import HONEST, Answer, Host, Spec
+from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.laws import TextIsKept, all_laws
 from swarmllm.testing.world.recorder import Recorder
+from swarmllm.testing.world.roles import HONEST, Answer, Spec
 from swarmllm.testing.world.world import World
 
 SETTLE_S: Final = (

@@ -33,9 +33,10 @@ from swarmllm.testing.world.agenda import Agenda
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.engine import QuickModel
 from swarmllm.testing.world.fabric import Fabric, Overlay
-from swarmllm.testing.world.host import HONEST, Answer, Habits, Host, Spec
+from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.links import LinkModel
 from swarmllm.testing.world.recorder import Recorder
+from swarmllm.testing.world.roles import HONEST, Answer, Habits, Spec
 from swarmllm.wire.codec import encode
 
 FINGERPRINT: Final = bytes(32)
