@@ -15,6 +15,7 @@ from swarmllm.core.control_link import (
     Persist,
     Relay,
     RevertChanges,
+    Rumour,
     StartAgain,
     StopNow,
     Tell,
@@ -148,7 +149,10 @@ def _relay(host: Host, effect: Relay) -> None:
     for peer in list(host.connections):
         if peer != effect.skip and host.control.is_kin(peer):
             host.world.fabric.tell(host, peer, frame)
-    if effect.gossip:
+
+
+def _rumour(host: Host, effect: Rumour) -> None:
+    if host.habits.relays(host):
         host.world.fabric.gossip(host, effect.record)
 
 
@@ -192,6 +196,7 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     StartAgain: _start_again,
     Persist: _persist,
     Relay: _relay,
+    Rumour: _rumour,
     Tell: _tell,
     EndStreams: _end_streams,
     RevertChanges: _revert,
