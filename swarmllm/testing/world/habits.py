@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.shuffling import Sealing
-from swarmllm.messages import CapacityRecord, Close, Halt, Open, PeerId, Records, Score, Scores
+from swarmllm.messages import CapacityRecord, Halt, Open, PeerId, Records, Score, Scores
 from swarmllm.testing.operators import Founders
 from swarmllm.testing.world.roles import Habits
 from swarmllm.wire import context
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from swarmllm.testing.world.host import Host
 
 FLOOD_TOKENS: Final = tuple(range(8))
+SESSIONS: Final = 80  # Of a flooder: more than anybody keeps for one peer.
 
 
 class Dropper(Habits):
@@ -69,10 +70,9 @@ class Flooder(Habits):
         if target.engine is None:
             return
         fabric, digest = host.world.fabric, bytes(8) if target.control is None else target.control.digest
-        session = 1 + number % 8
+        session = 1 + number % SESSIONS
         card = target.engine.model.card
-        if number % 64 < 8:
-            fabric.send(host, peer, Close(session), 16)
+        if number < SESSIONS or number % 64 < 8:
             fabric.send(host, peer, Open(session, card.digest, card.vocab_fingerprint, digest), 88)
         request = Score(session, number, 0, 0, context.EMPTY, FLOOD_TOKENS, (len(FLOOD_TOKENS) - 1,), (), 256, 0, digest)
         fabric.send(host, peer, request, 60)
