@@ -161,9 +161,10 @@ class Router:
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str = "") -> float:
         """How much the expert is believed in before it has seen the text: relative, > 0."""
         history = self._history.get(peer)
-        size = math.pow((1 + record.n_params) / SIZE_TYPICAL, SIZE_POWER)
-        claimed = min(SIZE_GAIN_MAX, size) * (DOMAIN_GAIN if domain and domain in record.domains else 1.0)
-        return claimed * math.exp(history.merit if history is not None else 0.0)
+        prompts, merit = (history.prompts, history.merit) if history is not None else (0, 0.0)
+        size = min(SIZE_GAIN_MAX, math.pow((1 + record.n_params) / SIZE_TYPICAL, SIZE_POWER))
+        believed = math.pow(size, 1 / (1 + prompts))  # What size is good for, merit tells.
+        return believed * (DOMAIN_GAIN if domain and domain in record.domains else 1.0) * math.exp(merit)
 
     def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
         """How well the expert knew a text from outside, in nats per token above the pool, and the share that it was given."""
