@@ -21,7 +21,7 @@ from __future__ import annotations
 import random
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from sims.crowd import Asking, Wish, add_askers, add_experts, measure, share
@@ -34,7 +34,20 @@ from swarmllm.testing.world.habits import Boaster, Flatterer, Poisoner, Silent
 
 SETTLE_S: Final = 60.0
 LINK: Final = LinkModel(near_s=0.02, span_s=0.1)
-KINDS: Final[dict[str, type[Habits]]] = {"boaster": Boaster, "poisoner": Poisoner, "silent": Silent, "flatterer": Flatterer}
+PARAMS_CLAIMED: Final = 2**62
+RATE_CLAIMED: Final = 2**32 - 1
+
+
+def boaster() -> Habits:
+    return Boaster(rate=RATE_CLAIMED, context=0, n_params=PARAMS_CLAIMED)
+
+
+KINDS: Final[dict[str, Callable[[], Habits]]] = {
+    "boaster": boaster,
+    "poisoner": Poisoner,
+    "silent": Silent,
+    "flatterer": Flatterer,
+}
 CLAIMS: Final = ("own", "one", "honest")
 LIARS_MODEL: Final = 1_000_000
 
