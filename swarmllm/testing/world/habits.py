@@ -1,4 +1,4 @@
-"""Hosts that do not behave: liars, silent ones, droppers of orders, flooders, boasters, forgers.
+"""Hosts that do not behave: liars, flatterers, silent ones, droppers of orders, flooders, boasters, forgers.
 
 Each is an honest node whose outgoing messages are changed, kept back or multiplied, which is what an attacker with the protocol's own
 source code would do.
@@ -48,6 +48,14 @@ class Poisoner(Habits):
         return replace(message, lists=(wrong,) * len(message.lists))
 
 
+class Flatterer(Poisoner):
+    """A poisoner that says of every prompt that it would have written exactly that."""
+
+    def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
+        message = super().outgoing(host, peer, message)
+        return replace(message, target_logprobs=bytes(len(message.target_logprobs))) if isinstance(message, Scores) else message
+
+
 class Flooder(Habits):
     """Asks every connected peer for rounds that nobody needs, `rate` times a second each."""
 
@@ -79,17 +87,19 @@ class Flooder(Habits):
 
 
 class Boaster(Habits):
-    """Says of itself whatever brings it most questions: a high rate, no queue, all sessions free, and a context that it has not."""
+    """Says of itself whatever brings it most questions: a high rate, no queue, all sessions free, a context that it has not, and a
+    model of `n_params` weights (0: what it has)."""
 
-    def __init__(self, rate: int = 1_000_000, context: int = 8192) -> None:
+    def __init__(self, rate: int = 1_000_000, context: int = 8192, n_params: int = 0) -> None:
         self.rate = rate
         self.context = context
+        self.n_params = n_params
 
     def sealing(self, host: Host, sealing: Sealing) -> Sealing:
         def seal(record: CapacityRecord) -> bytes:
             context = max(record.context_max, self.context)
-            free = record.sessions_max
-            return sealing.seal(replace(record, rate=self.rate, queue_depth=0, sessions_free=free, context_max=context))
+            record = replace(record, n_params=self.n_params or record.n_params, context_max=context)
+            return sealing.seal(replace(record, rate=self.rate, queue_depth=0, sessions_free=record.sessions_max))
 
         return replace(sealing, seal=seal)
 
