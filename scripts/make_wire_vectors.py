@@ -49,6 +49,7 @@ CAPACITY = m.CapacityRecord(
     addrs=("/ip4/192.0.2.7/tcp/7339", "/ip6/2001:db8::7/tcp/7339"),
     ctl_digest=CONTROL,
 )
+SHUFFLE = m.Shuffle((3, 901), (b"one", b"two"), 4)
 EXPERT = m.ExpertRecord(1_790_000_000_000, "prose", DIGEST, FINGERPRINT, 8_030_261_248, ("/ip4/192.0.2.7/tcp/7339",))
 
 
@@ -100,6 +101,8 @@ def broken_messages() -> dict[str, bytes]:
     score = encode(SCORE)
     tokens = b"".join(t.to_bytes(4, "big") for t in SCORE.tokens)
     record = encode(EXPERT)
+    shuffle = encode(SHUFFLE)
+    ages = b"\xc4\x08" + bytes.fromhex("0000000300000385")
     return {
         **broken_encodings(),
         "byte string with too long a header": score.replace(b"\xc4\x08", b"\xc5\x00\x08", 1),
@@ -116,6 +119,12 @@ def broken_messages() -> dict[str, bytes]:
         "target of the last token": score.replace(bytes.fromhex("0000000000000002"), bytes.fromhex("0000000000000003")),
         "half a target": b"\x99\x10\x07\x01\x00\x90\xc4\x01\x00\x00\x00\xc4\x08" + CONTROL,
         "refusal with code 0": b"\x94\x13\x07\x01\x00",
+        "an age too few": shuffle.replace(ages, b"\xc4\x04" + ages[2:6]),
+        "an age without a record": shuffle.replace(ages, b"\xc4\x0c" + ages[2:] + bytes(4)),
+        "an age beyond an hour": shuffle.replace(ages[6:], (m.AGE_MAX + 1).to_bytes(4, "big")),
+        "a record of no bytes": shuffle.replace(b"\xc4\x03two", b"\xc4\x00"),
+        "a record too long": shuffle.replace(b"\xc4\x03two", b"\xc5\x02\x01" + bytes(m.RECORD_MAX + 1)),
+        "more records wanted than there may be": shuffle[:-1] + bytes([m.SHUFFLE_RECORDS_MAX + 1]),
         "name not UTF-8": record.replace(b"\xa5prose", b"\xa5pr\xffse"),
         "name with an escape": record.replace(b"\xa5prose", b"\xa5p\x1b[2J"),
         "name with a right-to-left override": record.replace(b"\xa5prose", b"\xa5\xe2\x80\xaexx"),
@@ -141,6 +150,10 @@ def codec_vectors() -> dict[str, object]:
         m.Need(7, 1, 3),
         m.Busy(7, 1, 250),
         m.Refused(7, 1, m.REFUSED_VOCABULARY),
+        SHUFFLE,
+        m.Shuffle((), (), m.SHUFFLE_RECORDS_MAX),
+        m.Shuffled((0,) * m.SHUFFLE_RECORDS_MAX, (b"\1",) * m.SHUFFLE_RECORDS_MAX),
+        m.Shuffled((), ()),
         *(m.Ping(nonce) for nonce in (0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1)),
         m.Pong(1),
         CAPACITY,

@@ -19,7 +19,6 @@ from swarmllm.core.events import (
     EngineReady,
     ExpertLost,
     GenerateOrder,
-    Heard,
     Input,
     LookUp,
     PeerConnected,
@@ -29,7 +28,8 @@ from swarmllm.core.events import (
     TokenChosen,
 )
 from swarmllm.core.node import Node, NodeConfig, NodeEffect
-from swarmllm.messages import Need, PeerId, Score
+from swarmllm.core.shuffling import Sealing
+from swarmllm.messages import Need, PeerId, Score, Shuffle, Shuffled
 from swarmllm.testing.scripted_model import SPREAD, ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
 from swarmllm.wire.codec import encode
@@ -153,15 +153,15 @@ class Tally:
 class Watched(Node):
     """A node that is counted: the same machine, with a tally at its seam."""
 
-    def __init__(self, config: NodeConfig, peer: PeerId, boot: int, rng: random.Random) -> None:
-        super().__init__(config, peer, boot, rng)
+    def __init__(self, config: NodeConfig, peer: PeerId, boot: int, rng: random.Random, sealing: Sealing) -> None:
+        super().__init__(config, peer, boot, rng, sealing)
         self.tally = Tally()
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         count = self.tally.count
         match event:
-            case Heard():
-                count["records"] += 1
+            case Received(message=Shuffle(records=records) | Shuffled(records=records)):
+                count["records"] += len(records)
             case Received(message=message):
                 count["bytes"] += 4 + len(encode(message))
                 count["needs"] += isinstance(message, Need)
@@ -273,14 +273,14 @@ def _table(world: World, settings: Settings, without: str) -> tuple[Tabletop, Wa
     """The swarm with everybody connected; the node that asks comes first. `without` names an expert that has been paused."""
     config = NodeConfig(
         bytes(32),
-        publish_every_s=float(settings.publish_every_s),
+        shuffle_every_s=float(settings.publish_every_s),
         look_up_every_s=float(settings.look_up_every_s),
         look_up_below=settings.look_up_below,
     )
     members = [m for m in world.members if m.name != without]
     experts = members if world.local else [None, *members]
     table = Tabletop([None] * len(experts), config=config, seed=world.seed % 2**31)
-    asking = Watched(config, table.peers[0], 1000, random.Random(world.seed))
+    asking = Watched(config, table.peers[0], 1000, random.Random(world.seed), table.sealing.of(table.peers[0]))
     table.seats[table.peers[0]].node = asking
     peers: dict[str, PeerId] = {}
     seeds = {m.name: i for i, m in enumerate(world.members)}

@@ -95,10 +95,10 @@ class CapacityTable:
         entry = self._by_bytes.get(sealed)
         return entry is not None and now < entry.born_at + self.ttl_s
 
-    def hear(self, peer: PeerId, record: CapacityRecord, sealed: bytes, born_at: float, carrier: PeerId, now: float) -> Outcome:
+    def hear(self, peer: PeerId, record: CapacityRecord, sealed: bytes, age_s: float, carrier: PeerId, now: float) -> Outcome:
         """Take in a record that `peer` has signed, that makes sense (`check`), and that `carrier`, who is connected, has brought."""
         now, ttl_s = self._forward(now), self.ttl_s
-        born_at = born_at if born_at < now else now
+        born_at = now - age_s
         if now >= born_at + ttl_s:
             return "old"
         entry = self._entries.get(peer)

@@ -267,7 +267,7 @@ class Shuffling:
                 continue
             try:
                 author, record = self._sealing.unseal(sealed)
-                news = "own" if author == self._own else table.hear(author, record, sealed, now - age / 10, peer, now)
+                news = "own" if author == self._own else table.hear(author, record, sealed, age / 10, peer, now)
             except RemoteError as fault:
                 self.records_refused += 1
                 taken.effects.append(Penalise(peer, str(fault)))

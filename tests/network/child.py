@@ -14,7 +14,7 @@ from tests.network.support import options
 
 
 async def main(addr: str) -> None:
-    async with open_network(options(ephemeral_key(), lambda peer, data: True, bootstrap=(addr,))) as network:
+    async with open_network(options(ephemeral_key(), bootstrap=(addr,))) as network:
         print(network.peer, flush=True)
         async for happened in network.inputs:
             if isinstance(happened, Received) and isinstance(happened.message, Score):

@@ -25,8 +25,6 @@ from tests.contracts.network_contract import DEADLINE_S, Member, meet, opening
 from tests.network.support import RawPeer, members, raw_peer
 from tests.network.test_hostile import GOSSIP, TOPIC, network_of, still_answers
 
-CONTROL_TOPIC = "/swarmllm/test/ctl/1"
-
 
 def framed(body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + body
@@ -109,7 +107,7 @@ def rpc(*messages: rpc_pb2.Message) -> bytes:
 
 
 class Flooder:
-    """Sends everything at once, as fast as the node takes it: requests, and capacity records that pass every check but are too many."""
+    """Sends everything at once, as fast as the node takes it: requests, and gossip that passes every check but is too much."""
 
     def __init__(self, raw: RawPeer) -> None:
         self._raw = raw

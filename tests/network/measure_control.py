@@ -50,7 +50,7 @@ class Echo(Door):
 async def answer_everything() -> None:
     """The other process: an expert that answers at once, with 2 kB."""
     door = Echo()
-    async with open_network(options(ephemeral_key(), lambda *_: True, control=door, limits=LIMITS)) as network:
+    async with open_network(options(ephemeral_key(), control=door, limits=LIMITS)) as network:
         door.answer = network.tell
         print(network.addrs[0], flush=True)
         async for happened in network.inputs:

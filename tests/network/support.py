@@ -29,9 +29,9 @@ QUICK = NetworkTiming(
 """Deadlines for tests that wait for them; everything else keeps its default."""
 
 
-def options(key: KeyFile, validate: Any, **changes: Any) -> NetworkOptions:
+def options(key: KeyFile, **changes: Any) -> NetworkOptions:
     settings: dict[str, Any] = {"listen": (LOOPBACK,), "lan": False, "swarm": "test"} | changes
-    return NetworkOptions(seed=key.seed, validate=validate, **settings)
+    return NetworkOptions(seed=key.seed, **settings)
 
 
 @asynccontextmanager
@@ -48,15 +48,9 @@ async def members(count: int, **changes: Any) -> AsyncIterator[Sequence[Member]]
 async def member(**changes: Any) -> AsyncIterator[Member]:
     """Not yet listening."""
     key = ephemeral_key()
-    box: list[Member] = []
-
-    def validate(forwarder: PeerId, data: bytes) -> bool:
-        return box[0].validate(forwarder, data)
-
     door = Door()
-    async with open_network(options(key, validate, **({"control": door} | changes))) as network:
-        box.append(Member(network, key, door))
-        yield box[0]
+    async with open_network(options(key, **({"control": door} | changes))) as network:
+        yield Member(network, key, door)
 
 
 class RawPeer:
@@ -65,7 +59,7 @@ class RawPeer:
     def __init__(self, key: KeyFile, polite: bool) -> None:
         patches.apply()
         muxer.apply()
-        settings = options(key, lambda peer, data: True, limits=NetworkLimits(streams_per_peer_max=1000))
+        settings = options(key, limits=NetworkLimits(streams_per_peer_max=1000))
         self.peer = key.peer
         self.switch = Switch(settings)
         self.host = Host(self.switch, settings, list, self._route, lambda peer, reason: None)

@@ -179,8 +179,7 @@ def test_a_peer_without_a_kill_switch_stays_connected_and_is_never_opened() -> N
             node.network.tell(old.peer, b"hello?")
             old.network.tell(node.peer, b"hello?")
             old.network.publish_control(b"nobody hears this")
-            old.network.publish(b"but this")
-            await node.validates(b"but this")
+            await still_answers(node, old)
             assert node.door.calls == []
             assert CONTROL_PROTOCOL not in network_of(old)._host.get_mux().get_protocols()
 

@@ -8,13 +8,13 @@ from typing import Any
 import trio
 import trio.testing
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.utils.varint import encode_varint_prefixed
 
 from swarmllm.adapters.libp2p import NetworkLimits
 from swarmllm.core.events import Received
 from swarmllm.messages import CHARTER_RECORD_MAX
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, meet
 from tests.network.control_support import (
-    CONTROL_TOPIC,
     Flooder,
     attacked,
     rpc,
@@ -54,58 +54,51 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
     trio.run(main)
 
 
-def test_control_records_go_out_ahead_of_capacity_records() -> None:
-    async def main() -> None:
-        async with members(2) as (a, b):
-            await connect(a, b)
-            a.network.publish(b"first")
-            await b.validates(b"first")  # From now on gossip goes straight through.
-            for n in range(20):
-                a.network.publish(bytes([n]))
-            seen: list[int] = []
-            heard = b.door.heard
-            b.door.heard = lambda peer, data: seen.append(len(b.gossip)) or heard(peer, data)  # type: ignore[method-assign, assignment, func-returns-value]
-            a.network.publish_control(b"halt")
-            await b.door.sees("heard")
-            await b.validates(bytes([19]))
-            assert seen == [1]
-
-    trio.run(main)
+def own_talk() -> rpc_pb2.RPC:
+    """What gossip says of itself."""
+    return rpc_pb2.RPC(control=rpc_pb2.ControlMessage(ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=["00" * 32])]))
 
 
 def test_a_full_queue_to_a_peer_makes_room_for_a_control_record() -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
-        pubsub = network_of(node)._gossip._pubsub
+        gossip = network_of(node)._gossip
+        assert gossip is not None
+        pubsub = gossip._pubsub
         await until(lambda: stranger.host.get_id() not in pubsub.peers and pubsub.peers)
         ((peer, queue),) = pubsub.peer_queues.items()
-        capacity, control = (
-            rpc_pb2.RPC(publish=[signed_gossip(stranger, topic, b"8 bytes.")]) for topic in (TOPIC, CONTROL_TOPIC)
-        )
-        while queue.push(capacity):
+        while queue.push(own_talk()):
             pass
         full = len(queue)
-        pubsub.router.send_rpc(peer, control)
+        pubsub.router.send_rpc(peer, rpc_pb2.RPC(publish=[signed_gossip(stranger, TOPIC, b"8 bytes.")]))
         assert len(queue) == full
-        assert list(queue._queue.pop().publish[0].topicIDs) == [CONTROL_TOPIC]
+        assert list(queue._queue.pop().publish[0].topicIDs) == [TOPIC]
 
     attacked(attack)
 
 
-def test_capacity_records_beyond_their_budget_leave_that_of_control_records_alone() -> None:
+def test_what_gossip_says_of_itself_beyond_its_budget_leaves_that_of_records_alone() -> None:
     limits = NetworkLimits(gossip_per_s=1.0, gossip_control_per_s=50.0)
 
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, GOSSIP)
-        capacity = [signed_gossip(stranger, TOPIC, bytes([n]) * 8) for n in range(30)]
-        control = [signed_gossip(stranger, CONTROL_TOPIC, bytes([n]) * 8) for n in range(30)]
-        await stream.write(rpc(*capacity) + rpc(*capacity, *control))
+        talk = bytes(encode_varint_prefixed(own_talk().SerializeToString()))
+        records = [signed_gossip(stranger, TOPIC, bytes([n]) * 8) for n in range(30)]
+        await stream.write(talk * 200 + rpc(*records) + talk)
         await node.door.sees("heard", stranger.peer, skip=29)
         assert node.door.saw("heard") == [bytes([n]) * 8 for n in range(30)]
-        assert (
-            len([data for peer, data in node.gossip if peer == stranger.peer]) <= 4
-        )  # Two, and one for each second that passed.
 
     attacked(attack, limits=limits)
+
+
+def test_gossip_on_another_topic_is_not_looked_at() -> None:
+    async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
+        stream = await stranger.open(conn, GOSSIP)
+        other = signed_gossip(stranger, "/swarmllm/test/capacity/1", b"8 bytes.")
+        await stream.write(rpc(other, signed_gossip(stranger, TOPIC, b"the last")))
+        await node.door.sees("heard", stranger.peer)
+        assert node.door.saw("heard") == [b"the last"]
+
+    attacked(attack)
 
 
 def test_control_records_beyond_their_own_budget_wait_and_none_is_lost() -> None:
@@ -113,7 +106,7 @@ def test_control_records_beyond_their_own_budget_wait_and_none_is_lost() -> None
 
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, GOSSIP)
-        messages = [signed_gossip(stranger, CONTROL_TOPIC, bytes([n]) * 8) for n in range(60)]
+        messages = [signed_gossip(stranger, TOPIC, bytes([n]) * 8) for n in range(60)]
         began = trio.current_time()
         await stream.write(rpc(*messages))
         await node.door.sees("heard", stranger.peer, skip=59)
@@ -125,7 +118,7 @@ def test_control_records_beyond_their_own_budget_wait_and_none_is_lost() -> None
 def test_a_control_record_that_is_too_long_is_a_strike() -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, GOSSIP)
-        await stream.write(rpc(signed_gossip(stranger, CONTROL_TOPIC, bytes(CHARTER_RECORD_MAX + 1))))
+        await stream.write(rpc(signed_gossip(stranger, TOPIC, bytes(CHARTER_RECORD_MAX + 1))))
         with trio.fail_after(DEADLINE_S):
             await ended(stream)
         await until(lambda: strikes(node, stranger.peer) == 1)

@@ -26,7 +26,7 @@ KAD = "/swarmllm/test/kad/1"
 GOSSIP = str(PROTOCOL_ID_V11)
 IDENTIFY_PUSH = "/ipfs/id/push/1.0.0"
 PING = "/ipfs/ping/1.0.0"
-TOPIC = "/swarmllm/test/capacity/1"
+TOPIC = "/swarmllm/test/ctl/1"
 
 
 def message(**fields: Any) -> bytes:

@@ -18,6 +18,7 @@ from swarmllm.runtime.booting import boot
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.orders import Orders
+from swarmllm.runtime.sealing import sealing_with
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
@@ -111,16 +112,14 @@ async def joined(
     if pin is not None:
         orders, _ = await boot(halts, keyring, pin, rng, lambda _: None)
     control = None if orders is None else orders.control
-    node = Node(NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, control)
+    node = Node(NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring), control)
     driver = Driver(node, keyring, store, orders=orders)
     async with AsyncExitStack() as stack:
         engine = None if model is None else await stack.enter_async_context(ScriptedEngine(model, service_s=service_s))
         if engine is not None and orders is not None:
             orders.take_engine(engine)
         door = driver if orders is not None else None
-        network = await stack.enter_async_context(
-            wire.network(keyring.peer, driver.hear, control=door, control_swarm=driver.control_swarm)
-        )
+        network = await stack.enter_async_context(wire.network(keyring.peer, control=door, control_swarm=driver.control_swarm))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, network, engine)
             local = LocalNode(node, driver, network, ScriptedText(stop_tokens))

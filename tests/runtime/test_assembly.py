@@ -37,7 +37,7 @@ def config_in(folder: Path) -> Config:
 
 def parts_on(wire: MemorySwarm, engine: AbstractAsyncContextManager[Engine] | None = None, *, lan: bool = True) -> Parts:
     def network(keyring: KeyFile, driver: Driver) -> AbstractAsyncContextManager[Network]:
-        return wire.network(keyring.peer, driver.hear, lan=lan, control=driver)
+        return wire.network(keyring.peer, lan=lan, control=driver)
 
     return Parts(engine=engine, text=ScriptedText(frozenset()), network=network)
 

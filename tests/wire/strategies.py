@@ -8,7 +8,20 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from swarmllm.messages import ANSWER_ENTRIES_MAX, SEQ_MAX, Charter, Range, Resume, Score, Scores, Signed, Size, Vectors
+from swarmllm.messages import (
+    ANSWER_ENTRIES_MAX,
+    SEQ_MAX,
+    Charter,
+    Range,
+    Resume,
+    Score,
+    Scores,
+    Shuffle,
+    Shuffled,
+    Signed,
+    Size,
+    Vectors,
+)
 from swarmllm.wire.codec import CODES
 
 _LETTERS = st.characters(exclude_categories=("Cc", "Cs", "Cf", "Zl", "Zp"))
@@ -40,6 +53,8 @@ def of_type(draw: st.DrawFn, kind: type) -> Any:
         targets = draw(st.sets(st.integers(0, count - 2))) if count > 1 else set()
         base = min(message.base, (1 << 20) - count)
         message = replace(message, base=base, answer=tuple(sorted(answer)), targets=tuple(sorted(targets)))
+    if isinstance(message, Shuffle | Shuffled):
+        message = replace(message, ages=message.ages[: len(message.records)], records=message.records[: len(message.ages)])
     if isinstance(message, Scores):
         message = replace(message, target_logprobs=message.target_logprobs * 2)
     return control_message(draw, message)

@@ -1,8 +1,9 @@
 """A hostile peer: it speaks every protocol correctly, and as much as each limit lets through.
 
-On control streams, questions that must be answered, at the rate at which frames are read. By gossip, capacity records of authors who do
-not exist, each with a key and a good signature of its own, and a known control record again and again. On expert streams, rounds that make
-the engine work, with as many under way as a peer may have. It never breaks a rule, so it earns no strike.
+On control streams, questions that must be answered, at the rate at which frames are read. By gossip, a known control record again and
+again. On expert streams, rounds that make the engine work, with as many under way as a peer may have, and as often as is looked at them
+as many capacity records as fit, of authors who do not exist, each with a key and a good signature of its own. It never breaks a rule, so
+it earns no strike.
 """
 
 from __future__ import annotations
@@ -25,7 +26,17 @@ from swarmllm.core.control_link import CONTROL_FRAMES
 from swarmllm.core.events import PeerConnected, PeerLost, Received
 from swarmllm.core.halt import HaltState
 from swarmllm.errors import RemoteError
-from swarmllm.messages import NO_CONTROL, CapacityRecord, ControlDigest, Open, PeerId, Score
+from swarmllm.messages import (
+    NO_CONTROL,
+    SHUFFLE_RECORDS_MAX,
+    CapacityRecord,
+    ControlDigest,
+    Open,
+    PeerId,
+    Score,
+    Shuffle,
+    Shuffled,
+)
 from swarmllm.runtime.control_socket import Lines, format_line
 from swarmllm.testing.scripted_text import ScriptedText
 from swarmllm.wire import context
@@ -34,7 +45,7 @@ from swarmllm.wire.envelope import seal
 from swarmllm.wire.signed import open_record
 
 CONTROL_PER_S: Final = 30.0  # Of 32 that are read; a queue that fills would end the connection.
-RECORDS_PER_S: Final = 90.0  # Of 100 per forwarding peer.
+SHUFFLE_EVERY_S: Final = 1.0  # To each peer; what comes faster is not looked at.
 KNOWN_PER_S: Final = 16.0  # Of 20 control records.
 ROUNDS_OPEN: Final = 32  # Half of what a peer may have open, and of its queue.
 TOKENS: Final = tuple(range(100, 108))
@@ -106,12 +117,17 @@ class Flood:
                 self.sent += 1
             await trio.sleep(1 / CONTROL_PER_S)
 
-    async def gossip(self) -> None:
+    async def shuffle(self) -> None:
         while True:
-            author, number = ephemeral_key(), self.rng.randrange(MODELS)
-            self.network.publish(seal(self._record(number), author.public_key, author.sign))
-            self.sent += 1
-            await trio.sleep(1 / RECORDS_PER_S)
+            for peer in self.network.peers:
+                records = tuple(self._invented() for _ in range(SHUFFLE_RECORDS_MAX))
+                self.network.send(peer, Shuffle((0,) * len(records), records, SHUFFLE_RECORDS_MAX))
+                self.sent += 1
+            await trio.sleep(SHUFFLE_EVERY_S)
+
+    def _invented(self) -> bytes:
+        author = ephemeral_key()
+        return seal(self._record(self.rng.randrange(MODELS)), author.public_key, author.sign)
 
     def _record(self, number: int) -> CapacityRecord:
         card = model_of(number).card
@@ -151,7 +167,7 @@ class Flood:
                         waiting[peer].send()
                 case PeerLost(peer=peer):
                     waiting.pop(peer, None)
-                case Received(peer=peer) if peer in waiting:
+                case Received(peer=peer, message=message) if peer in waiting and not isinstance(message, Shuffle | Shuffled):
                     waiting[peer].send()
                 case _:
                     pass
@@ -182,10 +198,6 @@ def _never_halted(charter: bytes) -> HaltState:
     return HaltState(charter_hash(opened), (opened,))
 
 
-def _reject(_forwarder: PeerId, _data: bytes) -> bool:
-    return False
-
-
 async def _flood(plan: FloodPlan, line: socket.socket) -> None:
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(line))
     charter = read_sheets(Path(plan.charter))[0].data
@@ -193,7 +205,6 @@ async def _flood(plan: FloodPlan, line: socket.socket) -> None:
     door = EchoingDoor(ControlDigest(state.swarm, state.version, state.digest))
     options = NetworkOptions(
         seed=ephemeral_key().seed,
-        validate=_reject,
         control=door,
         listen=("/ip4/127.0.0.1/tcp/0",),
         bootstrap=plan.targets,
@@ -204,7 +215,7 @@ async def _flood(plan: FloodPlan, line: socket.socket) -> None:
     async with open_network(options) as network, trio.open_nursery() as nursery:
         door.network = network
         found = Flood(network, door, plan, charter, random.Random(plan.number))
-        for work in (found.ask_control, found.gossip, found.gossip_known, found.score):
+        for work in (found.ask_control, found.shuffle, found.gossip_known, found.score):
             nursery.start_soon(work)
         await stream.send_all(format_line({"event": "ready", "peer": network.peer}))
         lines = Lines(stream, LINE_BYTES_MAX)

@@ -9,9 +9,6 @@ The engine takes the time of the model that this network is made for, `PACED`. W
 as often as two cores let them: the machine is then full of work that no swarm has, for no expert decodes hundreds of tokens a second,
 and what is measured is the queue in front of its cores. That is the scenario `saturated`, the worst that load alone can do.
 
-Capacity records go out every 9 s instead of every 3, and only from some nodes: what every node costs every other one grows with the square
-of their number, and a machine that carries all of them would do nothing else.
-
 It stamps what happens (`halt_log`): when the flag is set (in the very call), when tokens are read and scores are sent. Its parent asks
 for these over a socket; a parent that is gone takes the process along.
 """
@@ -57,9 +54,6 @@ K: Final = 3
 LONG: Final = 3_500  # Tokens: the scripted context holds 4,096.
 SETTLE_S: Final = 0.3  # After a resume, before the next answer begins: its experts have then agreed on it, too.
 LINE_BYTES_MAX: Final = 1 << 20
-RECORD_EVERY_S: Final = (
-    9.0  # Nodes say more often what they offer; on one machine the gossip of many nodes alone would fill its cores.
-)
 MODELS: Final = 8  # Different ones; replicas among many nodes are as usual.
 PR_SET_PDEATHSIG: Final = 1
 
@@ -82,7 +76,7 @@ AT_ONCE: Final = Pace(0.0, 0.0)
 class HostPlan:
     """`neighbours` are multiaddrs with peer ids. `front`, if it is not 0, is the port that others dial: a proxy with `link` between it
     and the node's own `port`, which resets all its connections at random every `reset_every_s` on average (0: never). `drops`: control
-    records are obeyed, and passed on to nobody. `offers`: its expert is made known, which otherwise only this node asks."""
+    records are obeyed, and passed on to nobody."""
 
     number: int
     folder: str
@@ -94,7 +88,6 @@ class HostPlan:
     link: Link = field(default_factory=Link)
     reset_every_s: float = 0.0
     drops: bool = False
-    offers: bool = True
     pace: Pace = PACED
 
 
@@ -134,12 +127,11 @@ class WatchedEngine(ScriptedEngine):
 
 
 class Fence:
-    """The real network, which dials only the neighbours that it was given, publishes less often, and whose sent scores are stamped.
+    """The real network, which dials only the neighbours that it was given, and whose sent scores are stamped.
     With `drops` no control record leaves it."""
 
     def __init__(self, inner: Libp2pNetwork, log: Log, plan: HostPlan) -> None:
-        self._inner, self._log, self._drops, self._offers = inner, log, plan.drops, plan.offers
-        self._published_at = -RECORD_EVERY_S
+        self._inner, self._log, self._drops = inner, log, plan.drops
 
     @property
     def peer(self) -> PeerId:
@@ -157,11 +149,6 @@ class Fence:
         if isinstance(message, Scores):
             self._log.scores.append(time.monotonic())
         self._inner.send(peer, message)
-
-    def publish(self, data: bytes) -> None:
-        if self._offers and time.monotonic() >= self._published_at + RECORD_EVERY_S:
-            self._published_at = time.monotonic()
-            self._inner.publish(data)
 
     def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
         if not (self._drops and is_records(frame)):

@@ -39,7 +39,6 @@ from swarmllm.runtime.records import Record
 from swarmllm.testing.proxy import Link
 
 RANDOM_NEIGHBOURS: Final = 3  # That a node dials, beside the next one of the ring; so each has about eight in all.
-EXPERTS_MAX: Final = 12  # Nodes that say what they offer; the others ask them, and their own.
 FLOODER_TARGETS: Final = 12
 STARTING_MAX: Final = 4  # At once: those that run already must not starve meanwhile.
 LOOK_EVERY_S: Final = 0.5
@@ -258,7 +257,6 @@ def _plans(scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: ran
             reset_every_s=scenario.reset_every_s,
             drops=i in droppers,
             pace=scenario.pace,
-            offers=scenario.streaming and i % math.ceil(nodes / EXPERTS_MAX) == 0,
         )
         for i in range(nodes)
     ]

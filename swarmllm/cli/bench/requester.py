@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.cli.bench.report import Measurement
-from swarmllm.core.events import Asked, Emit, Ended, GenerateOrder, Heard, PeerConnected, Received, Sampling, Send
+from swarmllm.core.events import Asked, Emit, Ended, GenerateOrder, PeerConnected, Received, Sampling, Send
 from swarmllm.core.node import Node, NodeConfig, NodeEffect
-from swarmllm.messages import FRAME_MAX, NO_CONTROL, CapacityRecord, PeerId, Score, Scores
+from swarmllm.messages import FRAME_MAX, NO_CONTROL, CapacityRecord, PeerId, Score, Scores, Shuffle
+from swarmllm.testing.sealing import MemoSealing
 from swarmllm.wire.codec import EXPERT_REPLIES, decode
 from swarmllm.wire.framing import FrameReader, frame
 from swarmllm.wire.identity import peer_id_of
@@ -63,7 +64,8 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
     """A pure requester that knows `experts` connected experts."""
     fingerprint = sha256(b"vocabulary").digest()
     own, *peers = [peer_id_of(sha256(bytes([i])).digest()) for i in range(experts + 1)]
-    node = Node(NodeConfig(vocab_fingerprint=fingerprint), own, 1, random.Random(SEED))
+    sealing = MemoSealing()
+    node = Node(NodeConfig(vocab_fingerprint=fingerprint), own, 1, random.Random(SEED), sealing.of(own))
     for i, peer in enumerate(peers):
         node.handle(PeerConnected(peer), 0.0)
         record = CapacityRecord(
@@ -82,7 +84,7 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
             addrs=(),
             ctl_digest=NO_CONTROL,
         )
-        node.handle(Heard(peer, record), 0.0)
+        node.handle(Received(peer, Shuffle((0,), (sealing.of(peer).seal(record),), 0), 0), 0.0)
     return node, peers
 
 

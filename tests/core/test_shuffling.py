@@ -1,0 +1,416 @@
+"""Laws of the shuffles: ages only grow, nobody pays for more than its budget, and no flood silences those whom we ask ourselves."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from itertools import pairwise
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from swarmllm.core.capacity import RECORD_TTL_S, CapacityTable
+from swarmllm.core.events import Penalise, Send
+from swarmllm.core.shuffling import (
+    ANSWERS,
+    ASKS,
+    BYTES_PER_S,
+    CHECKS,
+    CHECKS_OF_ALL,
+    GREETINGS,
+    IGNORED_MAX,
+    PUT_OFF_MAX,
+    RESEAL_S,
+    SHUFFLE_EVERY_S,
+    SHUFFLE_RECORDS,
+    TELL_GAP_S,
+    TELL_PEERS,
+    TELLS,
+    Sealing,
+    Shuffling,
+    Taken,
+)
+from swarmllm.messages import SHUFFLE_RECORDS_MAX, CapacityRecord, PeerId, Shuffle, Shuffled
+from swarmllm.testing.sealing import MemoSealing
+from tests.core.test_capacity import record
+
+A, B, OWN, Z = (PeerId(name) for name in ("a", "b", "own", "z"))
+"""Of these, own greets z alone: the side with the smaller id begins."""
+
+
+class Bench:
+    """One machine whose seals are counted."""
+
+    def __init__(self, own: PeerId = OWN, seals: MemoSealing | None = None, *, offers: bool = True) -> None:
+        self.seals = seals or MemoSealing()
+        self.table = CapacityTable()
+        self.checks: list[bytes] = []
+        self.seq = 0
+        self.offers = offers
+        plain = self.seals.of(own)
+
+        def unseal(data: bytes) -> tuple[PeerId, CapacityRecord]:
+            self.checks.append(data)
+            return plain.unseal(data)
+
+        self.machine = Shuffling(own, random.Random(1), self.table, Sealing(plain.seal, unseal), self.own_record)
+
+    def own_record(self) -> CapacityRecord | None:
+        self.seq += 1
+        return record(1, self.seq) if self.offers else None
+
+    def meet(self, peer: PeerId, now: float = 0.0) -> list[Send]:
+        self.table.peer_connected(peer)
+        return self.machine.connected(peer, now)
+
+    def strangers(self, count: int, start: int = 0) -> tuple[bytes, ...]:
+        return tuple(self.seals.of(PeerId(f"stranger {i:05}")).seal(record()) for i in range(start, start + count))
+
+    def tell(self, peer: PeerId, records: Sequence[bytes], now: float, want: int = SHUFFLE_RECORDS) -> Taken:
+        return self.machine.asked(peer, Shuffle((0,) * len(records), tuple(records), want), now)
+
+    def answer(self, peer: PeerId, records: Sequence[bytes], now: float) -> Taken:
+        return self.machine.answered(peer, Shuffled((0,) * len(records), tuple(records)), now)
+
+    def run(self, until: float, start: float = 0.0) -> list[tuple[float, Send]]:
+        """All that the timer sends, and when."""
+        sent = []
+        while (now := max(start, self.machine.next_deadline())) <= until:
+            sent += [(now, send) for send in self.machine.timer(now)]
+        return sent
+
+
+# --- who begins, and with whom -----------------------------------------------------------------------------------------------
+
+
+def test_the_side_with_the_smaller_id_greets_at_once_and_the_other_waits() -> None:
+    bench = Bench()
+    (greeting,) = bench.meet(Z)
+    assert greeting.peer == Z
+    assert isinstance(greeting.message, Shuffle)
+    assert greeting.message.want == SHUFFLE_RECORDS
+    assert bench.meet(A) == []
+    assert bench.meet(Z) == []  # Once for each connection.
+
+
+def test_after_one_round_trip_both_know_each_other_and_who_the_other_knew() -> None:
+    seals = MemoSealing()
+    small, large = Bench(A, seals), Bench(Z, seals)
+    large.table.hear(B, record(), seals.of(B).seal(record()), 0.0, B, 0.0)
+    assert large.meet(A) == []
+    (greeting,) = small.meet(Z)
+    assert isinstance(greeting.message, Shuffle)
+    taken = large.machine.asked(A, greeting.message, 0.0)
+    assert taken.heard == [(A, record(1, 1))]
+    (answer,) = taken.effects
+    assert isinstance(answer, Send)
+    assert isinstance(answer.message, Shuffled)
+    assert [peer for peer, _ in small.machine.answered(Z, answer.message, 0.1).heard] == [Z, B]
+
+
+def test_who_offers_nothing_asks_all_the_same() -> None:
+    bench = Bench(offers=False)
+    (greeting,) = bench.meet(Z)
+    assert greeting.message == Shuffle((), (), SHUFFLE_RECORDS)
+
+
+def test_beyond_the_first_greetings_only_own_records_are_exchanged() -> None:
+    bench = Bench()
+    greetings = [bench.meet(PeerId(f"z{i}"))[0].message for i in range(20)]
+    assert [m.want for m in greetings if isinstance(m, Shuffle)] == [SHUFFLE_RECORDS] * int(GREETINGS.burst) + [1] * 8
+
+
+def test_everybody_has_its_turn_and_who_came_by_itself_the_last() -> None:
+    bench = Bench()
+    for peer in (A, B, Z):
+        bench.meet(peer)
+    bench.tell(A, (), 1.0)
+    assert [send.peer for _, send in bench.run(60.0)][:4] == [B, Z, A, B]
+
+
+def test_nobody_connected_nothing_to_do() -> None:
+    bench = Bench()
+    assert bench.machine.next_deadline() == float("inf")
+    bench.meet(Z)
+    bench.machine.lost(Z)
+    assert bench.run(100.0) == []
+    assert bench.machine.next_deadline() == float("inf")
+
+
+# --- pace --------------------------------------------------------------------------------------------------------------------
+
+
+def test_an_exchange_begun_by_another_puts_off_our_own_but_not_for_ever() -> None:
+    quiet, asked = Bench(), Bench()
+    for bench in (quiet, asked):
+        bench.meet(Z)
+    began = [at for at, send in quiet.run(300.0) if isinstance(send.message, Shuffle)]
+    for second in range(1, 300, 2):
+        asked.run(float(second))
+        asked.tell(Z, (), float(second))
+    pushed = [at for at, _ in asked.run(300.0)]
+    assert 90 <= len(began) <= 130  # With nobody who asks, half the time: as many bytes.
+    assert len(pushed) < len(began) / 4
+    starts = quiet_gaps(asked, 600.0)
+    assert max(starts) <= PUT_OFF_MAX * SHUFFLE_EVERY_S
+
+
+def quiet_gaps(bench: Bench, span_s: float) -> list[float]:
+    """Times between two exchanges of our own while Z asks every second."""
+    now, starts = 300.0, []
+    while now < 300.0 + span_s:
+        bench.tell(Z, (), now)
+        starts += [now for _ in bench.machine.timer(now)] if bench.machine.next_deadline() <= now else []
+        now += 1.0
+    return [b - a - 1.0 for a, b in pairwise(starts)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 30)), max_size=60), st.integers(0, 12))
+@settings(deadline=None)
+def test_what_exchanges_cost_in_the_long_run_is_bounded_whoever_asks_and_however_often(
+    asks: list[tuple[int, float]], connected: int
+) -> None:
+    bench, now, sent = Bench(), 0.0, 0
+    for i in range(connected):
+        sent += sum(size(send) for send in bench.meet(PeerId(f"z{i}")))
+    for i in range(3000):
+        bench.table.hear(PeerId(f"p{i}"), record(), f"p{i}".encode().ljust(290), 0.0, PeerId(f"z{i % 12}"), 0.0)
+    allowed = (ANSWERS.burst + GREETINGS.burst + 40) * 2000.0
+    for who, pause in asks:
+        for at, send in bench.run(now + pause, now):
+            assert at <= now + pause
+            sent += size(send)
+        now += pause
+        taken = bench.tell(PeerId(f"z{who}"), (), now)
+        sent += sum(size(effect) for effect in taken.effects if isinstance(effect, Send))
+        assert sent <= allowed + BYTES_PER_S * now + 4 * ASKS.per_s * 300 * now
+
+
+def size(send: Send) -> int:
+    message = send.message
+    assert isinstance(message, Shuffle | Shuffled)
+    return sum(map(len, message.records))
+
+
+def test_our_own_record_is_sealed_anew_only_after_a_while_or_for_news() -> None:
+    bench = Bench()
+    bench.meet(A)
+    for now in (0.0, 1.0, RESEAL_S - 0.1):
+        bench.tell(A, (), now)
+    assert bench.seq == 1
+    bench.tell(A, (), RESEAL_S)
+    assert bench.seq == 2
+    bench.machine.changed(RESEAL_S)
+    bench.tell(A, (), RESEAL_S + 0.5)
+    assert bench.seq == 3
+
+
+# --- news --------------------------------------------------------------------------------------------------------------------
+
+
+def test_news_goes_to_a_few_at_once_and_wants_nothing_back() -> None:
+    bench = Bench()
+    for i in range(20):
+        bench.meet(PeerId(f"b{i:02}"))
+    bench.machine.changed(1.0)
+    told = bench.run(1.2)
+    assert len({send.peer for _, send in told}) == len(told) == TELL_PEERS
+    for _, send in told:
+        assert isinstance(send.message, Shuffle)
+        assert (len(send.message.records), send.message.want) == (1, 0)
+    taken = bench.machine.asked(PeerId("b00"), Shuffle((), (), 0), 2.0)
+    assert taken.effects == []
+
+
+@given(st.lists(st.floats(0, 3), min_size=1, max_size=80))
+def test_however_often_something_changes_news_keeps_its_pace(pauses: list[float]) -> None:
+    bench, now, told = Bench(), 0.0, []
+    bench.meet(A)
+    for pause in pauses:
+        bench.machine.changed(now)
+        told += [at for at, send in bench.run(now + pause, now) if isinstance(send.message, Shuffle) and not send.message.want]
+        now += pause
+    assert all(b - a >= TELL_GAP_S - 1e-6 for a, b in pairwise(told))
+    assert len(told) <= TELLS.burst + TELLS.per_s * now + 1
+
+
+def test_the_last_change_is_told_in_the_end() -> None:
+    bench = Bench()
+    bench.meet(A)
+    for i in range(100):
+        bench.machine.changed(i / 10)
+        bench.run(i / 10, i / 10)
+    (news,) = [send.message for _, send in bench.run(40.0, 10.0) if isinstance(send.message, Shuffle) and not send.message.want]
+    assert bench.seals.of(OWN).unseal(news.records[0])[1].seq <= bench.seq
+
+
+# --- ages --------------------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 0.5)), min_size=1, max_size=8))
+def test_an_age_only_grows_on_its_way_and_never_beyond_the_truth_by_more_than_a_tenth_each(
+    hops: list[tuple[float, float]],
+) -> None:
+    seals = MemoSealing()
+    sealed = seals.of(A).seal(record())
+    now, under_way, age = 0.0, 0.0, 0
+    for held_s, travel_s in hops:
+        bench = Bench(OWN, seals, offers=False)
+        bench.meet(B)
+        bench.meet(Z)
+        bench.machine.answered(Z, Shuffled((age,), (sealed,)), now)
+        now += held_s
+        taken = bench.machine.asked(B, Shuffle((), (), 4), now)
+        given_on = [
+            e.message for e in taken.effects if isinstance(e, Send) and isinstance(e.message, Shuffled) and e.message.records
+        ]
+        if not given_on:
+            assert now >= RECORD_TTL_S - 1.0
+            return
+        (next_age,) = given_on[0].ages
+        assert next_age >= age
+        age = next_age
+        assert now - under_way - 1e-6 <= age / 10 <= now - under_way + 0.1 * len(hops) + 1e-6
+        now, under_way = now + travel_s, under_way + travel_s
+
+
+def test_what_is_said_to_be_beyond_its_time_is_not_even_checked() -> None:
+    bench = Bench()
+    bench.meet(A)
+    (stranger,) = bench.strangers(1)
+    assert bench.machine.asked(A, Shuffle((int(10 * RECORD_TTL_S),), (stranger,), 0), 0.0).heard == []
+    assert bench.checks == []
+    assert len(bench.machine.asked(A, Shuffle((int(10 * RECORD_TTL_S) - 1,), (stranger,), 0), 0.0).heard) == 1
+
+
+# --- what a stranger can make us do ------------------------------------------------------------------------------------------
+
+
+def test_bytes_that_are_known_are_not_checked_again_and_not_news() -> None:
+    bench = Bench()
+    bench.meet(A)
+    records = bench.strangers(3)
+    assert len(bench.tell(A, records, 0.0).heard) == 3
+    for now in (1.0, 2.0, 3.0):
+        assert bench.tell(A, records, now).heard == []
+    assert len(bench.checks) == 3
+
+
+def test_our_own_record_that_comes_back_is_no_news() -> None:
+    bench = Bench()
+    bench.meet(A)
+    assert bench.tell(A, [bench.seals.of(OWN).seal(record(9, 9))], 0.0).heard == []
+    assert len(bench.table) == 0
+
+
+Floods = st.lists(st.tuples(st.integers(0, 11), st.integers(0, SHUFFLE_RECORDS_MAX), st.sampled_from([0.0, 0.05, 0.3, 1.0, 4.0])))
+
+
+@given(Floods)
+def test_checks_never_exceed_their_budgets(flood: list[tuple[int, int, float]]) -> None:
+    bench, now, invented = Bench(), 0.0, 0
+    peers = [PeerId(f"a{i}") for i in range(12)]
+    checked = dict.fromkeys(peers, 0)
+    for peer in peers:
+        bench.meet(peer)
+    firsts = 0
+    for who, count, pause in flood:
+        now += pause
+        before = len(bench.checks)
+        bench.tell(peers[who], bench.strangers(count, invented), now)
+        invented += count
+        checked[peers[who]] += len(bench.checks) - before
+        firsts += len(bench.checks) > before
+        assert checked[peers[who]] <= CHECKS.burst + CHECKS.per_s * now + 1e-6
+        assert len(bench.checks) - firsts <= CHECKS_OF_ALL.burst + CHECKS_OF_ALL.per_s * now + 1e-6
+
+
+def test_a_flood_by_all_others_takes_nothing_from_the_answers_to_our_own_questions_nor_from_a_peer_s_word_about_itself() -> None:
+    bench, invented = Bench(), 0
+    flooders = [PeerId(f"a{i:02}") for i in range(60)]
+    for peer in (*flooders, B, Z):
+        bench.meet(peer)
+    for second in range(30):
+        for peer in flooders:
+            bench.tell(peer, bench.strangers(SHUFFLE_RECORDS_MAX, invented), float(second))
+            invented += SHUFFLE_RECORDS_MAX
+    assert bench.machine.records_dropped > 0
+    answer = bench.strangers(SHUFFLE_RECORDS_MAX, invented)
+    assert len(bench.answer(Z, answer, 30.0).heard) == SHUFFLE_RECORDS_MAX
+    own = bench.seals.of(B).seal(record(3, 3))
+    assert (B, record(3, 3)) in bench.tell(B, (own, *bench.strangers(3, invented + 100)), 30.0).heard
+
+
+def test_shuffles_beyond_one_a_second_are_ignored_without_a_strike_and_a_flood_is_one() -> None:
+    bench = Bench()
+    bench.meet(A)
+    looked_at = [bool(bench.tell(A, (), 0.0).effects) for _ in range(8)]
+    assert looked_at == [True] * int(ASKS.burst) + [False] * 3
+    assert bench.tell(A, (), 1.0).effects != []
+    faults = [effect for _ in range(2 * IGNORED_MAX) for effect in bench.tell(A, (), 1.0).effects]
+    assert [type(fault) for fault in faults] == [Penalise, Penalise]
+
+
+def test_beyond_what_all_may_ask_together_the_answer_is_our_own_record() -> None:
+    bench = Bench()
+    peers = [PeerId(f"a{i:02}") for i in range(30)]
+    for peer in peers:
+        bench.meet(peer)
+    bench.tell(peers[0], bench.strangers(8), 0.0, 0)
+    sizes = [len(effect.message.records) for peer in peers for effect in answers(bench.tell(peer, (), 0.0))]
+    whole = int(ANSWERS.burst)
+    assert sizes == [1] + [SHUFFLE_RECORDS] * (whole - 1) + [1] * (30 - whole)  # The first one knows them already.
+
+
+def answers(taken: Taken) -> list[Send]:
+    return [effect for effect in taken.effects if isinstance(effect, Send) and isinstance(effect.message, Shuffled)]
+
+
+def test_no_answer_is_longer_than_what_was_wanted() -> None:
+    bench = Bench()
+    bench.meet(A)
+    bench.meet(B)
+    bench.tell(B, bench.strangers(8), 0.0, 0)
+    for want in range(1, 5):
+        (answer,) = answers(bench.tell(A, (), float(want), want))
+        assert isinstance(answer.message, Shuffled)
+        assert len(answer.message.records) == len(answer.message.ages) == want
+
+
+def test_a_forged_record_is_a_strike_and_the_rest_is_neither_looked_at_nor_answered() -> None:
+    bench = Bench()
+    bench.meet(A)
+    good = bench.strangers(3)
+    taken = bench.tell(A, (good[0], b"forged", *good[1:]), 0.0)
+    assert [peer for peer, _ in taken.heard] == ["stranger 00000"]
+    assert [type(effect) for effect in taken.effects] == [Penalise]
+    assert bench.checks == [good[0], b"forged"]
+    assert bench.machine.records_refused == 1
+
+
+def test_a_record_that_contradicts_itself_is_a_strike_for_who_carries_it() -> None:
+    bench = Bench()
+    bench.meet(A)
+    bad = bench.seals.of(B).seal(record(1, 1, sessions_free=9))
+    (fault,) = bench.tell(A, (bad,), 0.0).effects
+    assert isinstance(fault, Penalise)
+    assert fault.peer == A
+    assert len(bench.table) == 0
+
+
+def test_an_answer_that_was_never_asked_for_is_a_strike_and_a_second_one_is_ignored() -> None:
+    bench = Bench()
+    bench.meet(A)
+    bench.meet(Z)
+    (fault,) = bench.answer(A, bench.strangers(1), 0.0).effects
+    assert isinstance(fault, Penalise)
+    assert len(bench.answer(Z, bench.strangers(1), 0.0).heard) == 1
+    again = bench.answer(Z, bench.strangers(1, 50), 0.0)
+    assert (again.heard, again.effects) == ([], [])
+
+
+def test_who_is_not_connected_is_not_heard() -> None:
+    bench = Bench()
+    assert bench.tell(A, bench.strangers(1), 0.0) == Taken()
+    assert bench.answer(A, bench.strangers(1), 0.0) == Taken()
+    assert bench.checks == []
