@@ -59,6 +59,7 @@ from swarmllm.core.control_link import (
     Sync,
     Tell,
     frames_of,
+    may_be_urgent,
     read_frame,
 )
 from swarmllm.core.control_rumours import Rumours
@@ -253,15 +254,15 @@ class Control:
         link = self._links.get(peer)
         if link is None:
             return []  # Its stream is gone.
-        within = link.spend(now)
+        within = link.spend(now, len(self._links))
+        if not within and not may_be_urgent(frame):
+            return []  # Whatever it was, the next exchange makes up for it.
         try:
             message = read_frame(frame, is_first=not link.greeted)
         except RemoteError as fault:
             return [Penalise(peer, str(fault))]
         if isinstance(message, Records):
             return self._records(peer, link, message, within, now)
-        if not within:
-            return []  # Whatever it was, the next exchange makes up for it.
         return [*self._exchange(peer, link, message, now), *self._flag(now)]
 
     def settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True) -> list[ControlEffect]:
