@@ -137,7 +137,7 @@ class KinModel(ScriptedModel):
     def logits(self, digest: bytes) -> npt.NDArray[np.float32]:
         """Of the token that follows the text with this digest; float32[VOCABULARY]."""
         of_all: npt.NDArray[np.float64] = np.random.default_rng(int.from_bytes(digest, "big")).standard_normal(VOCABULARY)
-        own = np.random.default_rng([self._seed, int.from_bytes(digest, "big")]).standard_normal(VOCABULARY)
+        own = np.random.default_rng([self.seed, int.from_bytes(digest, "big")]).standard_normal(VOCABULARY)
         mixed: npt.NDArray[np.float64] = (1 - self._odd) ** 0.5 * of_all + self._odd**0.5 * own
         return (mixed * SPREAD).astype(np.float32)
 

@@ -36,9 +36,7 @@ class Wish:
     def order(self, rng: random.Random) -> GenerateOrder:
         prompt = tuple(rng.randrange(VOCABULARY) for _ in range(self.prompt_tokens))
         sampling = Sampling(temperature=self.temperature, seed=rng.getrandbits(32))
-        return GenerateOrder(
-            prompt, k=self.k, extra=self.extra, max_tokens=self.tokens, sampling=sampling, vocab_size=VOCABULARY
-        )
+        return GenerateOrder(prompt, k=self.k, extra=self.extra, max_tokens=self.tokens, sampling=sampling, vocab_size=VOCABULARY)
 
 
 @dataclass(slots=True)

@@ -60,7 +60,9 @@ def point(p: Parameters, seed: int) -> Results:
         "round_p50_ms": 1000 * quantile(gaps, 0.5),
         "round_p99_ms": 1000 * quantile(gaps, 0.99),
         "first_token_s": fmean(answer.times[0] - answer.asked_at for answer in asking.answers),
-        "thin_tokens": share(sum(c.k < p["k"] for a in asking.answers for c in a.chosen), sum(len(a.tokens) for a in asking.answers)),
+        "thin_tokens": share(
+            sum(c.k < p["k"] for a in asking.answers for c in a.chosen), sum(len(a.tokens) for a in asking.answers)
+        ),
         "slow_used": share(sum(world.host_of(use.peer).spec.kind == "slow" for use in used), len(used)),
     }
 
