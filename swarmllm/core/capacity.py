@@ -189,6 +189,16 @@ class CapacityTable:
         found = ((e.peer, e.record) for e in self._entries.values() if now < e.born_at + ttl_s or e.peer in self._connected)
         return sorted(found, key=lambda one: one[0])
 
+    def usable(self, fingerprint: bytes, enough: int, now: float) -> int:
+        """How many have this vocabulary, counted up to `enough`."""
+        now, ttl_s, found = self._forward(now), self.ttl_s, 0
+        for e in self._entries.values():
+            if e.record.vocab_fingerprint == fingerprint and (now < e.born_at + ttl_s or e.peer in self._connected):
+                found += 1
+                if found >= enough:
+                    break
+        return found
+
     def give(self, count: int, now: float, peer: PeerId, but: Collection[bytes]) -> list[Entry]:
         """Up to `count` records that still count, to be passed on to `peer`: not its own, none that it brought, and none of `but`."""
         now, line = self._forward(now), self._line
@@ -241,7 +251,8 @@ class CapacityTable:
         entry.carrier = None
 
     def _forward(self, now: float) -> float:
-        self._now = max(self._now, now)
+        if now > self._now:
+            self._now = now
         return self._now
 
 

@@ -274,7 +274,7 @@ class Node:
         peer, message = event.peer, event.message
         effects: list[NodeEffect] = []
         if self._control is not None and isinstance(message, (Open, Score, Scores, Halted)):
-            effects += self._controlled(self._control.settle(peer, message.ctl_digest, now), now)
+            effects += self._settle(self._control, peer, message.ctl_digest, now, is_fresh=True)
         match message:
             case Score() if not self._roster.is_cleared(peer, now):
                 return [*effects, Send(peer, self._refusal(message))]
@@ -293,6 +293,11 @@ class Node:
                 return [*effects, *self._serving.lost(peer), *self._answers.lost(self._roster, peer, now)]
             case _:
                 assert_never(message)
+
+    def _settle(self, control: Control, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool) -> list[NodeEffect]:
+        """As a rule there is nothing to settle, and then nothing else is looked at: this stands in the way of every message."""
+        effects = control.settle(peer, digest, now, is_fresh=is_fresh)
+        return self._controlled(effects, now) if effects or digest != control.digest else []
 
     def _refusal(self, message: Score) -> Halted | Busy:
         assert self._control is not None
@@ -336,7 +341,7 @@ class Node:
         """What is new about a peer that we are connected to."""
         effects: list[NodeEffect] = []
         if self._control is not None:
-            effects += self._controlled(self._control.settle(peer, record.ctl_digest, now, is_fresh=False), now)
+            effects += self._settle(self._control, peer, record.ctl_digest, now, is_fresh=False)
         if self._roster.is_usable(record):
             return [*effects, *self._meet(peer, now)]
         if peer in self._met:
@@ -366,7 +371,7 @@ class Node:
             effects += self._advertise(now)
         if now >= self._look_up_at:
             self._look_up_at = now + self._spread(self._config.look_up_every_s)
-            if len(self._roster.experts(now)) < self._config.look_up_below:
+            if not self._roster.knows(self._config.look_up_below, now):
                 effects.append(LookUp(self._config.vocab_fingerprint))
         if now >= self._save_at:
             effects += self._save(now)

@@ -71,6 +71,11 @@ class Roster:
         others = [(p, r) for p, r in self._table.alive(now) if self.is_usable(r)]
         return sorted(others if own is None else [(self.own, own), *others], key=lambda e: e[0])
 
+    def knows(self, count: int, now: float) -> bool:
+        """Whether there are so many with our vocabulary, our own included."""
+        found = self._table.usable(self._fingerprint, count, now)
+        return found + (self._serving.card is not None) >= count
+
     def view(self, now: float) -> tuple[ExpertView, ...]:
         return tuple(self._view_of(peer, record, now) for peer, record in self.experts(now))
 

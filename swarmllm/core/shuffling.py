@@ -88,7 +88,8 @@ class Allowance:
 
     def _refill(self, now: float) -> None:
         if now > self._at:
-            self._left = min(self._rate.burst, self._left + (now - self._at) * self._rate.per_s)
+            left = self._left + (now - self._at) * self._rate.per_s
+            self._left = left if left < self._rate.burst else self._rate.burst
             self._at = now
 
 
@@ -310,7 +311,8 @@ class Shuffling:
 
 def _age(born_at: float, now: float) -> int:
     """In tenths of a second, rounded up, so that an age never shrinks on its way."""
-    return min(AGE_MAX, max(0, math.ceil((now - born_at) * 10)))
+    tenths = math.ceil((now - born_at) * 10)
+    return 0 if tenths < 0 else AGE_MAX if tenths > AGE_MAX else tenths
 
 
 def _size(records: Sequence[bytes]) -> int:

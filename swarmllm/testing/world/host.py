@@ -107,7 +107,8 @@ class Host:
 
     def clock(self) -> float:
         """Its own time: the world's, seen through its drift. Never short of a deadline whose tick has come, whatever rounding does."""
-        return max(self.world.agenda.now * self.spec.drift, self._at_least)
+        now = self.world.agenda.now * self.spec.drift
+        return now if now > self._at_least else self._at_least
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
@@ -229,21 +230,21 @@ class Host:
     def stepped(self, event: object, effects: list[NodeEffect]) -> None:
         """Perform the effects of an input, and plan the next look at the clock."""
         world = self.world
-        for checker in world.checkers:
-            checker.decided(self, event, effects)
+        if world.checkers:
+            for checker in world.checkers:
+                checker.decided(self, event, effects)
         if world.recorder is not None:
             world.recorder.step(world.agenda.now, self, event, effects)
         for effect in effects:
-            self.perform(effect)
+            PERFORM[type(effect)](self, effect)
         deadline = self.node.next_deadline()
-        if self.held:
-            deadline = max(
-                deadline, self.clock() + HELD_LOOK_S
-            )  # Others than the kill switch's may have passed, and wait as well.
+        if self.has_slept and self.held:  # Others than the kill switch's may have passed, and wait as well.
+            deadline = max(deadline, self.clock() + HELD_LOOK_S)
         if deadline < self._timer_at:
             self._plan(deadline)
-        for checker in world.checkers:
-            checker.stepped(self, event)
+        if world.checkers:
+            for checker in world.checkers:
+                checker.stepped(self, event)
         if self.backlog and not self.frozen and not self.held:
             self._go_on()
 
