@@ -114,6 +114,8 @@ class Host:
     def start(self) -> None:
         """The process starts: kill switch first, from the disk, then the node, then everything else."""
         world, spec = self.world, self.spec
+        for checker in world.checkers:
+            checker.starting(self)
         self.life += 1
         self.alive = self.machine_up = True
         self.frozen, self.has_slept, self.silent_since = False, False, -1.0
@@ -229,10 +231,10 @@ class Host:
     def stepped(self, event: object, effects: list[NodeEffect]) -> None:
         """Perform the effects of an input, and plan the next look at the clock."""
         world = self.world
-        for checker in world.checkers:
-            checker.decided(self, event, effects)
         if world.recorder is not None:
             world.recorder.step(world.agenda.now, self, event, effects)
+        for checker in world.checkers:
+            checker.decided(self, event, effects)
         for effect in effects:
             self.perform(effect)
         deadline = self.node.next_deadline()
