@@ -82,9 +82,9 @@ def test_with_fewer_peers_a_second_is_enough_and_without_any_five() -> None:
     assert machine.next_deadline(100.2) <= 100.0 + SYNC_QUIET_S
     assert not machine.holds(100.0 + SYNC_QUIET_S)
     machine = asleep(P, Q)
-    machine.closed(P)
-    machine.closed(Q)
-    machine.closed(OTHER)
+    machine.closed(P, 100.0)
+    machine.closed(Q, 100.0)
+    machine.closed(OTHER, 100.0)
     assert machine.holds(100.0 + SYNC_ALONE_S - 0.1)
     assert not machine.holds(100.0 + SYNC_ALONE_S)
 
@@ -136,7 +136,7 @@ def test_it_never_holds_for_longer_than_at_the_start(steps: list[tuple[str, Peer
             case "differ":
                 machine.received(peer, frame(Ack(b"differs.")), now)
             case "close":
-                machine.closed(peer)
+                machine.closed(peer, now)
             case "open":
                 linked(machine, peer, now=now)
             case _:
