@@ -80,8 +80,12 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(ANSWERS, "            self._by_session.pop(generation.session, None)\n", ""),
         Change(ANSWERS, "        if generation.ended:\n            self._generations.pop(generation.request, None)\n", ""),
     ),
-    "experts are asked that are not connected": (
-        Change(ROSTER, "return (peer == self.own or peer in self._peering.connected) and", "return"),
+    "peers are asked before the kill switch lets them": (
+        Change(
+            ROSTER,
+            "return not (self._control.may_serve(now) if peer == self.own else self._control.may_infer(peer, now))",
+            "return True",
+        ),
     ),
     "experts are asked for more than their context": (Change(ROSTER, "if record.context_max >= tokens and", "if"),),
     "records of the dead are believed for ever": (
