@@ -2,6 +2,7 @@
 
     python sims/swarm.py [--runs 100] [--seed 0] [--jobs 1] [--failures 10] [--json]
     python sims/swarm.py --seed N --runs 1 --transcript FILE
+    python sims/swarm.py --check                    the twenty worlds that `scripts/check` runs
 
 Each seed draws its own machines, links, liars and faults (`swarmllm.testing.world.drawing`, `.faults`), runs half a minute to two minutes
 with faults and then some minutes without (`.trial`), and is judged at every step by laws (`.laws`, `.halt_laws`). A world that breaks one
@@ -31,7 +32,7 @@ if __package__ in (None, ""):  # As a file: the package beside it is meant, inst
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swarmllm.testing.world.checks import Broken
-from swarmllm.testing.world.trial import Outcome, run
+from swarmllm.testing.world.trial import CHECK_SEEDS, Outcome, run
 
 AHEAD: Final = 4  # Worlds per job that are handed out at once: a job never waits, and an interruption finds few unfinished.
 BAR: Final = 30
@@ -141,7 +142,7 @@ class Progress:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
-    seeds = range(options.seed, options.seed + options.runs)
+    seeds = CHECK_SEEDS if options.check else range(options.seed, options.seed + options.runs)
     tally, begun = Tally(), time.monotonic()
     progress = Progress(len(seeds), not options.json)
     is_interrupted = False
@@ -173,18 +174,18 @@ def _take(tally: Tally, found: Outcome | Finding, progress: Progress, options: a
     progress.show(tally)
 
 
-def _report(tally: Tally, seeds: range, wall_s: float, options: argparse.Namespace, is_interrupted: bool) -> None:
+def _report(tally: Tally, seeds: Sequence[int], wall_s: float, options: argparse.Namespace, is_interrupted: bool) -> None:
     if options.json:
         summary = {name: getattr(tally, name) for name in ("worlds", "hosts", "events", "simulated_s", "halted", "ends")}
-        summary |= {"seed": seeds.start, "runs": len(seeds), "wall_s": round(wall_s, 3), "interrupted": is_interrupted}
+        summary |= {"seed": seeds[0], "runs": len(seeds), "wall_s": round(wall_s, 3), "interrupted": is_interrupted}
         summary["findings"] = [{**asdict(one), "replay": one.replay} for one in tally.findings]
         print(json.dumps(summary, sort_keys=True))
         return
     if is_interrupted:
-        print(f"interrupted: {tally.worlds} of {len(seeds)} worlds were run, from seed {seeds.start} on")
+        print(f"interrupted: {tally.worlds} of {len(seeds)} worlds were run, from seed {seeds[0]} on")
     ends = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.ends.items()))
     print(
-        f"{tally.worlds} worlds from seed {seeds.start}: {len(tally.findings)} broke a law; {tally.hosts} hosts, {tally.events} events,"
+        f"{tally.worlds} worlds from seed {seeds[0]}: {len(tally.findings)} broke a law; {tally.hosts} hosts, {tally.events} events,"
         f" {tally.simulated_s / 3600:.1f} simulated hours in {wall_s:.0f} s; hosts halted {tally.halted} times; answers: {ends or 'none'}"
     )
     if options.transcript is not None:
@@ -198,6 +199,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=1, help="worlds at once, each in a process (1)")
     parser.add_argument("--failures", type=int, default=10, help="stop after so many findings (10)")
     parser.add_argument("--transcript", metavar="FILE", help="write every step of the one world there")
+    parser.add_argument("--check", action="store_true", help="the worlds of `scripts/check` instead of --runs from --seed on")
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     options = parser.parse_args(argv)
     for name, low, high in (
@@ -209,7 +211,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         value = getattr(options, name)
         if not low <= value <= high:
             parser.error(f"--{name} {value} is not within {low} and {high}")
-    if options.transcript is not None and options.runs != 1:
+    if options.transcript is not None and (options.runs != 1 or options.check):
         parser.error(f"--transcript wants --runs 1, not {options.runs}: the steps of several worlds in one file tell nothing")
     return options
 

@@ -125,8 +125,8 @@ class Control:
         return frozenset(peer for peer, link in self._links.items() if link.durable == self.digest)
 
     def may_serve(self, now: float) -> str:
-        """Why no token may be made here now; empty if one may."""
-        return next(iter(self._obstacles(now)), "")
+        """Why no token may be made here now; empty if one may. Never before `StartAgain` has been given."""
+        return next(iter(self._obstacles(now)), "" if self._running else "about to start")
 
     def may_infer(self, peer: PeerId, now: float) -> str:
         """Why no token may be made with this peer now; empty if one may. Unsettled peers are already being asked."""
@@ -242,9 +242,10 @@ class Control:
         self._links.touched()
         return [self._greeting(peer)]
 
-    def closed(self, peer: PeerId) -> None:
+    def closed(self, peer: PeerId, now: float) -> list[ControlEffect]:
         self._links.pop(peer, None)
         self._links.touched()
+        return self._flag(now)  # Those that are left may all agree with us.
 
     def received(self, peer: PeerId, frame: bytes, now: float) -> list[ControlEffect]:
         """One frame, without its length, from a control stream."""
@@ -274,7 +275,8 @@ class Control:
         self._links.touched()
         if is_fresh:
             link.agrees(digest)
-        return self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
+        asked = self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
+        return [*asked, *self._flag(now)]
 
     def _exchange(self, peer: PeerId, link: Link, message: ControlDigest | Vectors | Ack, now: float) -> list[ControlEffect]:
         match message:

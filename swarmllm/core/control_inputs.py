@@ -24,8 +24,7 @@ def told(control: Control, event: ControlInput, now: float) -> list[ControlEffec
         case ControlOpened(peer=peer):
             return control.opened(peer, now)
         case ControlClosed(peer=peer):
-            control.closed(peer)
-            return []
+            return control.closed(peer, now)
         case ControlReceived(peer=peer, frame=frame):
             return control.received(peer, frame, now)
         case Persisted(number=number, ok=ok):

@@ -128,8 +128,8 @@ class World:
         if self.streams.pop((one.peer, two.peer), None) is None:
             return
         del self.streams[two.peer, one.peer]
-        one.machine.closed(two.peer)
-        two.machine.closed(one.peer)
+        self.perform(one, one.machine.closed(two.peer, self.now))
+        self.perform(two, two.machine.closed(one.peer, self.now))
 
     # --- effects -------------------------------------------------------------------------------------------------------------
 

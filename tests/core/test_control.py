@@ -219,6 +219,30 @@ def test_a_node_asks_its_peers_before_it_serves() -> None:  # HALT-33
     assert machine.may_infer(P, 1.0) == ""
 
 
+def test_the_last_peer_to_disagree_leaves_and_it_starts_at_once() -> None:  # HALT-33
+    """Seed 1092 of `sims/swarm.py`: it let its requests pass from that moment on, but started only at its next look at the clock, and its
+    own engine, still stopped, refused them."""
+    machine = control()
+    saved(machine, machine.start(0.0), 0.0)
+    linked(machine, P, now=0.5)
+    machine.opened(Q, 0.6)
+    assert machine.timer(2.0) == []
+    assert machine.may_serve(2.0)
+    assert kinds(machine.closed(Q, 2.0)) == ["StartAgain"]
+    assert machine.may_serve(2.0) == ""
+
+
+def test_the_digest_in_a_message_may_be_the_agreement_that_was_waited_for() -> None:  # HALT-33
+    """Seed 1063: the same, where an Open brought the digest; no token may be made before the start has been ordered."""
+    machine = control()
+    saved(machine, machine.start(0.0), 0.0)
+    third = PeerId("R")
+    machine = linked(linked(machine, P, Q, now=0.5), third, state=apply(STATE, halt(A, 1), resume({A: 1})), now=0.5)
+    assert machine.may_infer(P, 0.6)
+    assert kinds(machine.settle(third, STATE.digest, 0.7)) == ["StartAgain"]
+    assert machine.may_infer(P, 0.7) == ""
+
+
 def test_a_node_alone_waits_and_then_serves() -> None:  # HALT-33
     machine = control()
     saved(machine, machine.start(0.0), 0.0)

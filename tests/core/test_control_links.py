@@ -167,7 +167,7 @@ def test_a_digest_in_a_message_that_differs_is_settled_before_any_token() -> Non
     assert machine.may_infer(P, 10.0)
     machine.received(P, frame(Ack(STATE.digest)), 10.1)
     assert machine.may_infer(P, 10.1) == ""
-    machine.closed(P)
+    machine.closed(P, 10.1)
     assert "no control stream" in machine.may_infer(P, 10.1)
     assert machine.settle(P, other, 10.2) == []
 

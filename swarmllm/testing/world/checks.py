@@ -30,6 +30,9 @@ class Checker:
     def begin(self, world: World) -> None:
         self.world = world
 
+    def starting(self, host: Host) -> None:
+        """A new life of the host is about to begin with what its disk holds."""
+
     def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
         """`event` was handled; the effects are about to be performed."""
 

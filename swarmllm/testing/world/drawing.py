@@ -139,14 +139,14 @@ def _specs(rng: random.Random, count: int, models: int) -> list[Spec]:
 
 
 def _link(rng: random.Random) -> LinkModel:
-    is_faulty = rng.random() < 0.3
+    is_faulty = rng.random() < 0.4
     return LinkModel(
         near_s=_log_uniform(rng, 0.0005, 0.05),
         span_s=rng.choice((0.0, 0.0, 0.05, 0.15)),
         sigma=rng.choice((0.0, 0.4, 0.4, 1.0)),
         loss=rng.choice((0.0, 0.0, 0.005, 0.02)),
         drop=rng.choice((0.0, 0.01)) if is_faulty else 0.0,
-        duplicate=rng.choice((0.0, 0.02)) if is_faulty else 0.0,
+        duplicate=rng.choice((0.0, 0.02, 0.1)) if is_faulty else 0.0,
         reorder=rng.choice((0.0, 0.05)) if is_faulty else 0.0,
         bytes_per_s=rng.choice((math.inf, math.inf, 2e6, 5e4)),
     )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.control_events import Persisted
@@ -77,7 +78,15 @@ class HaltsAreKept(Checker):
 
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, HaltState]] = {}
-        self._saved: dict[int, HaltState] = {}
+        self._saved: dict[int, HaltState] = {}  # What was once known to be on disk, and has not been lost since.
+        self._lost: dict[int, int] = {}  # Host -> the life that begins without a readable copy, although there was one.
+
+    def starting(self, host: Host) -> None:
+        if host.disk.is_new:
+            self._saved.pop(host.number, None)
+        elif host.disk.is_lost:
+            self._saved.pop(host.number, None)
+            self._lost[host.number] = host.life + 1
 
     def stepped(self, host: Host, event: object) -> None:
         control = host.control
@@ -90,19 +99,12 @@ class HaltsAreKept(Checker):
         if life == host.life and before is state:
             return
         self._last[host.number] = (host.life, state)
-        if before is None:
-            return
-        if life == host.life:
+        if life == host.life and before is not None:
             self._compare(host, before, state, "forgot")
-            return
-        saved, disk = self._saved.get(host.number), host.disk
-        if disk.is_new:
-            self._saved.pop(host.number, None)
-        elif disk.is_lost:
-            if not (state.lost or host.is_halted):
-                raise self.broken(self.LAW, host, "its state was lost, and it runs")
-        elif saved is not None:
-            self._compare(host, saved, state, "did not load")
+        elif self._lost.get(host.number) == host.life and not (state.lost or host.is_halted):
+            raise self.broken(self.LAW, host, "its state was lost, and it runs")
+        elif host.number in self._saved:
+            self._compare(host, self._saved[host.number], state, "did not load")
 
     def _compare(self, host: Host, before: HaltState, after: HaltState, verb: str) -> None:
         if after.version < before.version:
@@ -249,20 +251,21 @@ class HaltsArrive(Checker):
             return
         lives = {h.number: h.life for h in self.world.hosts if h.alive and not h.frozen}
         links = {c.number for h in self.world.hosts for c in h.connections.values() if _speaks(h, c.other(h))}
+        silent = {h.number for h in self.world.hosts if not h.habits.relays(h)}
         within_s = 1.0 + len(lives) * (HOP_S + (LOSS_S if self.world.fabric.delays.model.loss else 0.0))
-        self.world.agenda.after(within_s, self._look, host, opened, lives, links, self.world.now)
+        self.world.agenda.after(within_s, self._look, host, opened, Then(lives, links, silent, self.world.now))
 
-    def _look(self, origin: Host, order: Halt, lives: dict[int, int], links: set[int], since: float) -> None:
-        for host, limit_s in self._reached(origin, lives, links, since):
-            if limit_s > self.world.now - since:
+    def _look(self, origin: Host, order: Halt, then: Then) -> None:
+        for host, limit_s in self._reached(origin, then):
+            if limit_s > self.world.now - then.at:
                 continue
             assert host.control is not None
             if host.control.state.highs.get(order.key, 0) < order.seq:
                 raise self.broken(
-                    self.LAW, host, f"order {order.seq} of {since:.3f} s at {origin.peer} has not come within {limit_s:.2f} s"
+                    self.LAW, host, f"order {order.seq} of {then.at:.3f} s at {origin.peer} has not come within {limit_s:.2f} s"
                 )
 
-    def _reached(self, origin: Host, lives: dict[int, int], links: set[int], since: float) -> Iterator[tuple[Host, float]]:
+    def _reached(self, origin: Host, then: Then) -> Iterator[tuple[Host, float]]:
         """Who must have it, and after how long at the latest (Dijkstra)."""
         loss_s = LOSS_S if self.world.fabric.delays.model.loss else 0.0
         todo: list[tuple[float, int]] = [(0.0, origin.number)]
@@ -270,19 +273,30 @@ class HaltsArrive(Checker):
         while todo:
             limit_s, number = heapq.heappop(todo)
             host = self.world.hosts[number]
-            if number in done or not self._stayed(host, lives, since):
+            if number in done or not then.still(host):
                 continue
             done.add(number)
             yield host, limit_s
-            if not host.habits.relays(host):
+            if number in then.silent:
                 continue
             for connection in host.connections.values():
-                if connection.number in links and connection.cut_at < 0:
+                if connection.number in then.links and connection.cut_at < 0:
                     hop_s = DELAYS * connection.base_s + HOP_S + loss_s
                     heapq.heappush(todo, (limit_s + hop_s, connection.other(host).number))
 
-    def _stayed(self, host: Host, lives: dict[int, int], since: float) -> bool:
-        return host.alive and not host.frozen and lives.get(host.number) == host.life and host.thawed_at <= since
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """What there was when an order was given: who was up and awake, in which life, which connections spoke, and who kept it to itself."""
+
+    lives: dict[int, int]
+    links: set[int]
+    silent: set[int]
+    at: float
+
+    def still(self, host: Host) -> bool:
+        """Whether it has been up and awake ever since."""
+        return host.alive and not host.frozen and self.lives.get(host.number) == host.life and host.thawed_at <= self.at
 
 
 def _speaks(one: Host, two: Host) -> bool:

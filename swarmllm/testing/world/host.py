@@ -115,6 +115,8 @@ class Host:
     def start(self) -> None:
         """The process starts: kill switch first, from the disk, then the node, then everything else."""
         world, spec = self.world, self.spec
+        for checker in world.checkers:
+            checker.starting(self)
         self.life += 1
         self.alive = self.machine_up = True
         self.frozen, self.has_slept, self.silent_since = False, False, -1.0
@@ -230,11 +232,10 @@ class Host:
     def stepped(self, event: object, effects: list[NodeEffect]) -> None:
         """Perform the effects of an input, and plan the next look at the clock."""
         world = self.world
-        if world.checkers:
-            for checker in world.checkers:
-                checker.decided(self, event, effects)
         if world.recorder is not None:
             world.recorder.step(world.agenda.now, self, event, effects)
+        for checker in world.checkers:
+            checker.decided(self, event, effects)
         for effect in effects:
             PERFORM[type(effect)](self, effect)
         deadline = self.node.next_deadline()
@@ -242,9 +243,8 @@ class Host:
             deadline = max(deadline, self.clock() + HELD_LOOK_S)
         if deadline < self._timer_at:
             self._plan(deadline)
-        if world.checkers:
-            for checker in world.checkers:
-                checker.stepped(self, event)
+        for checker in world.checkers:
+            checker.stepped(self, event)
         if self.backlog and not self.frozen and not self.held:
             self._go_on()
 

@@ -32,6 +32,8 @@ SETTLE_S: Final = (
 )
 HALT_S: Final = 4.0  # For an order to reach everybody, lost frames and all.
 RESUME_S: Final = 20.0  # And to be lifted: two hosts that differ ask each other every 10 s at the latest.
+CHECK_SEEDS: Final = tuple(range(20))
+"""Worlds that together break a law for every bug of `scripts/plant_world_bugs.py`, and are quickly run."""
 FINISH_S: Final = 120.0
 TOKENS: Final = 12
 

@@ -1,0 +1,236 @@
+"""Do the laws of the world bite? Each known way to get the node wrong is planted in a copy, and the worlds of `scripts/check` must notice.
+
+    python scripts/plant_world_bugs.py                  all bugs, and which law noticed each
+    python scripts/plant_world_bugs.py --runs 200       with the worlds of seeds 0 to 199 instead
+    python scripts/plant_world_bugs.py --only NAME      one of them
+
+A bug is a replacement in one or more files. It must find its place exactly once: a bug that no longer fits is a failure too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+COPIED: Final = (
+    "swarmllm/__init__.py",
+    "swarmllm/errors.py",
+    "swarmllm/messages.py",
+    "swarmllm/wire",
+    "swarmllm/core",
+    "swarmllm/testing/__init__.py",
+    "swarmllm/testing/operators.py",
+    "swarmllm/testing/scripted_model.py",
+    "swarmllm/testing/sealing.py",
+    "swarmllm/testing/world",
+    "sims/swarm.py",
+)
+TIMEOUT_S: Final = 900.0  # A loaded machine is no verdict.
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    path: str
+    old: str
+    new: str
+
+
+ANSWERS, CAPACITY, CONTROL = "swarmllm/core/answers.py", "swarmllm/core/capacity.py", "swarmllm/core/control.py"
+DECODING, HALT, NODE = "swarmllm/core/decoding.py", "swarmllm/core/halt.py", "swarmllm/core/node.py"
+ROSTER, SERVING = "swarmllm/core/roster.py", "swarmllm/core/serving.py"
+BUGS: Final[dict[str, tuple[Change, ...]]] = {
+    "a token is skipped on failover": (
+        Change(
+            DECODING,
+            "            self._failovers += 1\n        self._drop(peer)",
+            "            self._index += 1\n        self._drop(peer)",
+        ),
+    ),
+    "an answer of an earlier round counts": (
+        Change(DECODING, "or question is None or reply.round != question.round:", "or question is None:"),
+    ),
+    "a member that has the wrong text is not found out": (
+        Change("swarmllm/testing/scripted_model.py", "if held.digests[request.base] != request.context_hash:", "if False:"),
+        Change(DECODING, "        member.have = question.upto\n", "        member.have = question.upto + 1\n"),
+    ),
+    "the round's deadline moves away": (
+        Change(DECODING, "min(latest_at, max(current.deadline_at, now + swarm.patience_s(candidate, now)))", "latest_at + 60"),
+    ),
+    "an answer that was halted can still be cancelled": (
+        Change(
+            ANSWERS,
+            "return ended + [e for g in self.generations() for e in self._perform(g, g.halt(why))]",
+            "return ended + [Emit(s) for g in self.generations() for s in g.halt(why) if not isinstance(s, Ask)]",
+        ),
+    ),
+    "more answers than are allowed": (
+        Change(ANSWERS, "len(self._generations) >= ANSWERS_MAX:", "len(self._generations) > ANSWERS_MAX:"),
+    ),
+    "answers outlive their end": (
+        Change(ANSWERS, "            self._by_session.pop(generation.session, None)\n", ""),
+        Change(ANSWERS, "        if generation.ended:\n            self._generations.pop(generation.request, None)\n", ""),
+    ),
+    "peers are asked before the kill switch lets them": (
+        Change(
+            ROSTER,
+            "return not (self._control.may_serve(now) if peer == self.own else self._control.may_infer(peer, now))",
+            "return True",
+        ),
+    ),
+    "experts are asked for more than their context": (Change(ROSTER, "if record.context_max >= tokens and", "if"),),
+    "records of the dead are believed for ever": (
+        Change(CAPACITY, "if now < e.born_at + ttl_s or e.peer in self._connected)", "if ttl_s)"),
+        Change(
+            CAPACITY,
+            "        for peer in [e.peer for e in self._drawn if now >= e.born_at + ttl_s and",
+            "        for peer in [e.peer for e in self._drawn if now < 0 and",
+        ),
+        Change(CAPACITY, "        self._drop(peer)\n        self._buried.pop(peer, None)", "        return"),
+    ),
+    "a peer may have one round too many": (
+        Change(SERVING, "requester.rounds >= ROUNDS_PER_PEER_MAX", "requester.rounds > ROUNDS_PER_PEER_MAX"),
+    ),
+    "a peer may have any number of sessions": (
+        Change(SERVING, "and len(requester.sessions) >= SESSIONS_PER_PEER_MAX:", "and len(requester.sessions) < 0:"),
+    ),
+    "a peer that is gone keeps its sessions": (
+        Change(
+            NODE,
+            "return [*effects, *self._serving.lost(peer), *self._answers.lost(self._roster, peer, now)]\n\n    def _took",
+            "return [*effects, *self._answers.lost(self._roster, peer, now)]\n\n    def _took",
+        ),
+    ),
+    "it tells before it stops": (
+        Change(
+            CONTROL, "told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]", "told: list[ControlEffect] = [relay, *stop]"
+        ),
+    ),
+    "it starts before the resume is on disk": (
+        Change(CONTROL, "if self.durable is not None and self.durable.reasons:", "if self.durable is None:"),
+        Change(CONTROL, "if not self._running and self._saving.is_behind:", "if self.durable is None:"),
+    ),
+    "it acknowledges before it is on disk": (
+        Change(
+            CONTROL, "if not link.ack_due or self.durable is None or self.durable.digest != self.digest:", "if not link.ack_due:"
+        ),
+    ),
+    "a halt is not written down": (
+        Change(
+            CONTROL,
+            "return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]",
+            "return [*told, Announce(HaltHeard(order, peer))]",
+        ),
+    ),
+    "the older copy is loaded": (Change("swarmllm/core/halt_file.py", "best = max(whole, key=", "best = min(whole, key="),),
+    "a lost state is a new state": (
+        Change(
+            "swarmllm/core/halt_file.py",
+            "Boot(HaltState(swarm, chain, lost=True), 0, remarks)",
+            "Boot(HaltState(swarm, chain), 0, remarks)",
+        ),
+    ),
+    "it serves without asking its peers": (
+        Change("swarmllm/core/control_link.py", "self.done = self.done or alone", "self.done = True or alone"),
+    ),
+    "nobody answers vectors": (
+        Change(CONTROL, "for one in frames_of(missing(self._state, message))]", "for one in frames_of([])]"),
+    ),
+    "orders are not passed on": (
+        Change(CONTROL, "relay = Relay(opened.data, peer, gossip)", "relay = RevertChanges(0)"),
+        Change(CONTROL, "self._tell_after.append(replace(relay, gossip=True))", "pass"),
+        Change(
+            CONTROL,
+            "return isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume), effects",
+            "return False, effects",
+        ),
+    ),
+    "any signature is good": (
+        Change(
+            HALT, "signers = good_signers(opened, frozenset({by_id[halt.key]}), verify)", "signers = frozenset({by_id[halt.key]})"
+        ),
+    ),
+    "one resume key is enough": (Change(HALT, "if len(signers) < charter.resume_threshold:", "if not signers:"),),
+    "a halted node computes": (
+        Change(NODE, "case Score() if not self._roster.is_cleared(peer, now):", "case Score() if False:"),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`law` is what the first world said that noticed; empty if none did."""
+
+    law: str
+    worlds: int
+    seconds: float
+
+
+def plant(bug: tuple[Change, ...], folder: Path) -> None:
+    """Copy what the worlds need and put the bug in. SystemExit if it does not fit."""
+    for name in COPIED:
+        source, target = ROOT / name, folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, target)
+    for change in bug:
+        path = folder / change.path
+        text = path.read_text(encoding="utf-8")
+        if text.count(change.old) != 1:
+            sys.exit(f"{change.path} has {text.count(change.old)} places that read {change.old!r}; one is needed: mend the bug")
+        path.write_text(text.replace(change.old, change.new), encoding="utf-8")
+
+
+def judge(bug: tuple[Change, ...], words: tuple[str, ...] = ("--check",)) -> Verdict:
+    """Run the worlds on a copy with the bug in it. An empty bug must pass."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
+        folder = Path(name)
+        plant(bug, folder)
+        command = [sys.executable, "sims/swarm.py", *words, "--failures", "1", "--json"]
+        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": name}
+        done = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+        )
+    if done.returncode not in {0, 1} or not done.stdout:
+        sys.exit(f"the worlds did not run:\n{done.stdout}{done.stderr}")
+    said = json.loads(done.stdout)
+    law = said["findings"][0]["law"] if said["findings"] else ""
+    return Verdict(law, said["worlds"], time.monotonic() - begun)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Plant bugs in copies of the node and see whether the laws of the world notice.")
+    parser.add_argument("--runs", type=int, help="worlds of the seeds from 0 on, instead of those of scripts/check")
+    parser.add_argument("--only", choices=sorted(BUGS), help="plant only this one")
+    options = parser.parse_args()
+    words = ("--check",) if options.runs is None else ("--runs", str(options.runs))
+    missed = 0
+    if options.only is None:
+        clean = judge((), words)
+        missed += bool(clean.law)
+        print(f"{'no bug':<52} {clean.law or 'passes':<90} {clean.seconds:5.1f} s", flush=True)
+    for name, bug in BUGS.items():
+        if options.only in (None, name):
+            verdict = judge(bug, words)
+            missed += not verdict.law
+            print(
+                f"{name:<52} {verdict.law[:90] or 'NOT NOTICED':<90} {verdict.worlds:3} worlds {verdict.seconds:5.1f} s",
+                flush=True,
+            )
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
