@@ -81,12 +81,12 @@ class Asking:
         self.world.agenda.after(self.pause_s, self._ask, answer.host)
 
 
-def add_experts(world: World, specs: Iterable[Spec]) -> list[Host]:
-    """One after the other, a tenth of a second apart, so that no two of them start in step."""
+def add_experts(world: World, specs: Iterable[Spec], gap_s: float = 0.1) -> list[Host]:
+    """One after the other, so that no two of them start in step."""
     hosts = []
     for spec in specs:
         hosts.append(world.add(spec))
-        world.run_for(0.1)
+        world.run_for(gap_s)
     return hosts
 
 

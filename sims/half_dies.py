@@ -1,10 +1,10 @@
 """If half of the experts die at once, in the middle of their answers, how many of the answers are finished, and how whole?
 
-    python sims/half_dies.py [--experts 16] [--answers 8] [--k 3] [--extra 1] [--runs 50] [--seed 0] [--freeze] [--json]
+    python sims/half_dies.py [--sweep share=0.1,0.3,0.5,0.7,0.9] [--freeze]
 
-Real nodes under a virtual clock (`swarmllm.testing.tabletop`): one of them asks for many greedy answers at once, of replicas of one
-scripted model, so that a lost or doubled token would show as another text. At a random moment half of the others are killed (their
-peers see a reset) or, with `--freeze`, stop answering without a word, as a suspended process does.
+The exact World: some who ask for many greedy answers at once, of replicas of one model, so that a lost or doubled token would show as
+another text than that of an undisturbed swarm. At a random moment a `share` of the experts is killed (their peers see a reset) or, with
+`--freeze`, stops answering without a word, as a suspended process does. The goal: 99 % of the answers finish, and every one is whole.
 """
 
 from __future__ import annotations
@@ -13,75 +13,97 @@ import random
 import sys
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Final
 
-from sims.study import Parameter, Parameters, Result, Results, Study, Summary, main
+from sims.crowd import add_askers, add_experts, gaps_of
+from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.core.events import GenerateOrder, Sampling
-from swarmllm.testing.tabletop import Tabletop
+from swarmllm.errors import UsageError
+from swarmllm.testing.world import DESKTOP_8B, VOCABULARY, LinkModel, Spec, World
 
-TOKENS = 24
-PROMPT = (3, 1, 4, 1, 5)
-
-
-def order(k: int, extra: int) -> GenerateOrder:
-    return GenerateOrder(PROMPT, k=k, extra=extra, max_tokens=TOKENS, sampling=Sampling(temperature=0.0), vocab_size=512)
-
-
-@lru_cache(maxsize=1)
-def undisturbed() -> list[int]:
-    table = Tabletop([7])
-    table.ask(table.peers[0], order(1, 0))
-    table.finish(table.peers[0])
-    return table.tokens(table.peers[0])
+LINK: Final = LinkModel(near_s=0.01, span_s=0.05)
+PROMPT: Final = (3, 1, 4, 1, 5)
+MODEL: Final = 7
+SETTLE_S: Final = 30.0
+WITHIN_S: Final = 600.0
 
 
-def point(parameters: Parameters, seed: int) -> Results:
-    experts, answers = parameters["experts"], parameters["answers"]
-    rng = random.Random(seed)
-    table = Tabletop([None] + [7] * experts, seed=seed)
-    table.run_until(2.0)
-    asker = table.peers[0]
-    victims = rng.sample(table.peers[1:], experts // 2)
-    harm = table.freeze if parameters["freeze"] else table.kill
-    when = table.now + rng.uniform(0.05, 0.5)
-    for victim in victims:
-        table.at(when, lambda v=victim: harm(v))  # type: ignore[misc]
-    for request in range(1, answers + 1):
-        table.ask(asker, order(parameters["k"], parameters["extra"]), request)
-    ends = [table.finish(asker, request) for request in range(1, answers + 1)]
+def order(k: int, extra: int, tokens: int) -> GenerateOrder:
+    greedy = Sampling(temperature=0.0)
+    return GenerateOrder(PROMPT, k=k, extra=extra, max_tokens=tokens, sampling=greedy, vocab_size=VOCABULARY)
+
+
+@lru_cache(maxsize=8)
+def undisturbed(tokens: int) -> tuple[int, ...]:
+    world = World(0, halts=False)
+    (host,) = add_experts(world, [Spec(model=MODEL, service=DESKTOP_8B)])
+    world.run_for(5.0)
+    answer = world.ask(host, order(1, 0, tokens))
+    world.run_for(WITHIN_S, lambda: bool(answer.ends))
+    return tuple(answer.tokens)
+
+
+def point(p: Parameters, seed: int) -> Results:
+    rng = random.Random(f"{seed} half dies")
+    world = World(seed, link=LINK, halts=False)
+    experts = add_experts(world, [Spec(model=MODEL, service=DESKTOP_8B)] * p["experts"])
+    askers = add_askers(world, p["askers"])
+    world.run_for(SETTLE_S)
+    answers = [world.ask(host, order(p["k"], p["extra"], p["tokens"])) for host in askers for _ in range(p["answers"])]
+    world.run_for(rng.uniform(0.2, 2.0))
+    began = sum(bool(answer.tokens) for answer in answers)
+    harm = world.freeze if p["freeze"] else world.crash
+    for victim in rng.sample(experts, round(p["share"] * p["experts"])):
+        harm(victim)
+    world.run_for(WITHIN_S, lambda: all(answer.ends for answer in answers))
+    gaps = [gap for answer in answers for gap in gaps_of(answer)]
+    expected = list(undisturbed(p["tokens"]))
     return {
-        "answers": answers,
-        "finished": sum(end.reason == "length" for end in ends),
-        "whole": sum(table.tokens(asker, request) == undisturbed() for request in range(1, answers + 1)),
-        "longest_round_s": max(chosen.round_s for request in range(1, answers + 1) for chosen in table.chosen(asker, request)),
+        "answers": len(answers),
+        "began": began,
+        "finished": sum(answer.end is not None and answer.end.reason == "length" for answer in answers),
+        "whole": sum(answer.tokens == expected for answer in answers),
+        "longest_pause_s": max(gaps, default=0.0),
     }
+
+
+def check(p: Parameters) -> None:
+    if round(p["share"] * p["experts"]) >= p["experts"]:
+        raise UsageError(f"--share {p['share']:g} of --experts {p['experts']} leaves nobody")
 
 
 def says(found: Sequence[Summary]) -> str:
     finished, whole, answers = (sum(s.get(name) * len(s.seeds) for s in found) for name in ("finished", "whole", "answers"))
-    longest = max(s.get("longest_round_s") for s in found)
+    longest = max(s.get("longest_pause_s") for s in found)
     whole_text = f"{finished:.0f} of {answers:.0f} answers finished, {whole:.0f} with the undisturbed text"
-    return f"{whole_text}; longest round {longest:.2f} s on average."
+    return f"{whole_text}; the longest pause between two tokens was {longest:.2f} s on average."
 
 
-STUDY = Study(
+STUDY: Final = Study(
     "sims.half_dies",
     parameters=(
-        Parameter("experts", 16, "experts, half of which die", low=2, high=256),
-        Parameter("answers", 8, "answers asked for at once", low=1, high=64),
+        Parameter("experts", 16, "experts, some of which die", low=2, high=256),
+        Parameter("share", 0.5, "of the experts dies", low=0, high=1),
+        Parameter("askers", 2, "who ask", low=1, high=64),
+        Parameter("answers", 4, "answers that each asks for at once", low=1, high=64),
         Parameter("k", 3, "experts that decide each token together", low=1, high=64),
         Parameter("extra", 1, "more experts asked than needed", low=0, high=64),
+        Parameter("tokens", 48, "tokens of an answer", low=2, high=4096),
         Parameter("freeze", False, "the victims fall silent instead of breaking their connections"),
     ),
     results=(
         Result("answers", "answers asked for"),
+        Result("began", "of which the first token was there when it happened", digits=1),
         Result("finished", "answers that came to their end", digits=1),
         Result("whole", "of these, with the text of an undisturbed swarm", digits=1),
-        Result("longest_round_s", "longest round of any answer", digits=2),
+        Result("longest_pause_s", "longest time between two tokens of any answer", digits=2),
     ),
     point=point,
+    plots=(Lines("pause", "The longest wait for a token", "share", ("longest_pause_s",), "s"),),
+    check=check,
     says=says,
     holds=lambda results: bool(results["finished"] == results["whole"] == results["answers"]),
-    runs=50,
+    runs=30,
 )
 
 if __name__ == "__main__":
