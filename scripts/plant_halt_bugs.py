@@ -114,12 +114,6 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "the budget drops halts": (Change(CONTROL, "if not within and not is_urgent(self._state, data):", "if not within:"),),
-    "many peers may together ask for anything": (
-        Change("swarmllm/core/control_link.py", "rate = min(FRAMES_PER_S, NODE_FRAMES_PER_S / links)", "rate = FRAMES_PER_S"),
-    ),
-    "halts beyond the budget are taken for noise": (
-        Change("swarmllm/core/control_link.py", "return frame[1:2] == _RECORDS_CODE", "return False"),
-    ),
     "serves without asking its peers": (
         Change("swarmllm/core/control_link.py", "self.done = self.done or alone", "self.done = True or alone"),
     ),

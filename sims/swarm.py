@@ -168,8 +168,7 @@ def _take(tally: Tally, found: Outcome | Finding, progress: Progress, options: a
     tally.add(found)
     if isinstance(found, Finding) and not options.json:
         progress.clear()
-        trace = found.trace if options.runs == 1 else ""
-        print(f"{found.law}\n{trace}  replay it: {found.replay}", flush=True)
+        print(f"{found.law}\n{found.trace}  replay it: {found.replay}", flush=True)
     progress.show(tally)
 
 

@@ -55,7 +55,6 @@ from swarmllm.core.control_link import (
     Sync,
     Tell,
     frames_of,
-    may_be_urgent,
     read_frame,
 )
 from swarmllm.core.control_links import Links
@@ -251,9 +250,7 @@ class Control:
         link = self._links.get(peer)
         if link is None:
             return []  # Its stream is gone.
-        within = link.spend(now, len(self._links))
-        if not within and not may_be_urgent(frame):
-            return []  # Whatever it was, the next exchange makes up for it.
+        within = link.spend(now)
         try:
             message = read_frame(frame, is_first=not link.greeted)
         except RemoteError as fault:
@@ -263,6 +260,8 @@ class Control:
         self._links.touched()
         if isinstance(message, Records):
             return self._records(peer, link, message, within, now)
+        if not within:
+            return []  # Whatever it was, the next exchange makes up for it.
         return [*self._exchange(peer, link, message, now), *self._flag(now)]
 
     def settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True) -> list[ControlEffect]:

@@ -28,20 +28,18 @@ from swarmllm.messages import (
     Resume,
     Vectors,
 )
-from swarmllm.wire.codec import CODES, decode
+from swarmllm.wire.codec import decode
 
 FRAMES_PER_S: Final = 8.0  # An honest peer sends one per record that is new to it and a few in each exchange.
-FRAMES_BURST_S: Final = (
-    2.0  # 16 frames: what two peers have to say after a partition, the longest usual chain of records included.
+FRAMES_BURST: Final = (
+    16.0  # What two peers have to say after a partition: digests, vectors, and the longest usual chain of records.
 )
-NODE_FRAMES_PER_S: Final = 128.0  # Of all peers together, in equal shares: what 16 peers may send, and a tenth of a core.
 ASK_EVERY_S: Final = 1.0  # Between two requests for the records that we lack; doubles to the next while it brings nothing.
 ASK_EVERY_MAX_S: Final = 10.0
 SYNC_PEERS: Final = 3  # Peers to agree with before the first token.
 SYNC_ALONE_S: Final = 5.0  # How long to wait for them.
 SYNC_QUIET_S: Final = 1.0  # With fewer than three, but all of them in agreement, after so long.
 QUEUE_MAX: Final = 64  # Frames that wait for one slow peer: a megabyte.
-_RECORDS_CODE: Final = bytes((CODES[Records],))
 CONTROL_FRAMES: Final[tuple[type[ControlFrame], ...]] = (ControlDigest, Vectors, Records, Ack)
 
 
@@ -169,7 +167,7 @@ class Link:
     """What we know of the peer: the swarm and charter version it named, and the digest of its state when we last heard of it."""
 
     spent_at: float
-    allowance: float = FRAMES_PER_S * FRAMES_BURST_S
+    allowance: float = FRAMES_BURST
     swarm: bytes | None = None
     version: int | None = None
     digest: bytes | None = None
@@ -191,13 +189,11 @@ class Link:
         """Whether this is what the peer has said before."""
         return (self.swarm, self.version, self.digest) == (message.swarm, message.charter_version, message.ctl_digest)
 
-    def spend(self, now: float, links: int) -> bool:
-        """Whether one more frame is within the budget of one of so many links (a token bucket; a clock that runs backwards stands
-        still). However many peers there are, together they get no more than the node can afford."""
-        rate = min(FRAMES_PER_S, NODE_FRAMES_PER_S / links)
+    def spend(self, now: float) -> bool:
+        """Whether one more frame is within the budget (a token bucket; a clock that runs backwards stands still)."""
         passed = max(0.0, now - self.spent_at)
         self.spent_at = max(now, self.spent_at)
-        self.allowance = min(max(1.0, rate * FRAMES_BURST_S), self.allowance + passed * rate)
+        self.allowance = min(FRAMES_BURST, self.allowance + passed * FRAMES_PER_S)
         if self.allowance < 1:
             return False
         self.allowance -= 1
@@ -240,11 +236,6 @@ class Sync:
         """When waiting alone may change the answer."""
         ends = (self.started_at + SYNC_QUIET_S, self.started_at + SYNC_ALONE_S)
         return math.inf if self.done else min((at for at in ends if at > now), default=math.inf)
-
-
-def may_be_urgent(frame: bytes) -> bool:
-    """Whether it may hold a HALT, without decoding it: a list whose first element is the code of Records, in its one encoding."""
-    return frame[1:2] == _RECORDS_CODE
 
 
 def read_frame(frame: bytes, *, is_first: bool) -> ControlFrame:

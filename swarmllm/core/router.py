@@ -35,9 +35,7 @@ SWITCH_NATS = 0.7  # ... or for another model of twice its share.
 WAIT_NATS_PER_S = 2.0  # What waiting costs: 100 ms more are worth a fifth of an expert's share.
 REPLICA_NATS = 2.0  # A second replica of a model adds nothing to the answer, only insurance.
 BLUR_NATS = 0.1  # Strangers closer than this are equals.
-SIZE_POWER = 0.25  # A model of 16 times the parameters is believed twice as much before anything is known of it ...
-SIZE_TYPICAL = 1e9
-SIZE_GAIN_MAX = 4.0  # ... and none more than this: a claim costs nothing, and merit (20 times either way) must outweigh it soon.
+SIZE_POWER = 0.25  # A model of 16 times the parameters is believed twice as much before anything is known of it.
 DOMAIN_GAIN = 4.0  # So is one that claims the domain which the user names, four times.
 MERIT_GAIN = 1 / 8  # Of the running means of what an expert was worth to us.
 MERIT_MAX_NATS = 3.0  # Per token, either way: one strange prompt must not brand an expert.
@@ -161,10 +159,8 @@ class Router:
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str = "") -> float:
         """How much the expert is believed in before it has seen the text: relative, > 0."""
         history = self._history.get(peer)
-        prompts, merit = (history.prompts, history.merit) if history is not None else (0, 0.0)
-        size = min(SIZE_GAIN_MAX, math.pow((1 + record.n_params) / SIZE_TYPICAL, SIZE_POWER))
-        believed = math.pow(size, 1 / (1 + prompts))  # What size is good for, merit tells.
-        return believed * (DOMAIN_GAIN if domain and domain in record.domains else 1.0) * math.exp(merit)
+        claimed = math.pow(1 + record.n_params, SIZE_POWER) * (DOMAIN_GAIN if domain and domain in record.domains else 1.0)
+        return claimed * math.exp(history.merit if history is not None else 0.0)
 
     def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
         """How well the expert knew a text from outside, in nats per token above the pool, and the share that it was given."""

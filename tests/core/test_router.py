@@ -132,17 +132,6 @@ def test_a_fit_outweighs_a_short_delay_and_a_long_delay_outweighs_a_fit() -> Non
         assert router.pick(1, [near, far], 0.0) == [PeerId(best)]
 
 
-def test_no_claim_of_size_outweighs_what_was_measured() -> None:
-    """A record may claim any size; whoever was seen to be worth less is still believed less than one that claims nothing special."""
-    router = Router(OWN, random.Random(1))
-    plain = candidate("any").record
-    liar, honest = replace(plain, n_params=2**63 - 1), replace(plain, n_params=1_000_000_000)
-    for _ in range(20):
-        router.weighed(PeerId("liar"), -MERIT_MAX_NATS, 0.1, 0.0)
-    assert router.prior(PeerId("liar"), liar) < router.prior(PeerId("honest"), honest)
-    assert router.prior(PeerId("new"), liar) <= 4 * router.prior(PeerId("honest"), honest) + 1e-9
-
-
 def test_the_prior_rises_with_size_claimed_domain_and_merit() -> None:
     router = Router(OWN, random.Random(2))
     small, large = of_model("s", 1).record, replace(of_model("l", 2).record, n_params=16)

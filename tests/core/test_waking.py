@@ -13,6 +13,7 @@ from swarmllm.core.control_link import SYNC_ALONE_S, SYNC_QUIET_S, StopNow, Tell
 from swarmllm.core.events import AddressesFound, LookUp, PeerConnected, TimerFired
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import Ack, ControlDigest, PeerId, Records, Vectors
+from swarmllm.testing.sealing import MemoSealing
 from tests.core.halt_support import (
     OWNER,
     STATE,
@@ -149,7 +150,7 @@ def test_a_node_that_holds_does_nothing_but_what_the_kill_switch_asks() -> None:
     machine = control(STATE)
     saved(machine, machine.start(0.0), 0.0)
     saved(machine, machine.timer(10.0), 10.0)
-    node = Node(NodeConfig(bytes(32)), PeerId("us"), 1, random.Random(1), machine)
+    node = Node(NodeConfig(bytes(32)), PeerId("us"), 1, random.Random(1), MemoSealing().of(PeerId("us")), machine)
     linked(machine, P, Q, R)
     node.handle(AddressesFound(P, ("/ip4/192.0.2.1/tcp/1",), "lan"), 11.0)
     node.handle(PeerConnected(P), 11.0)

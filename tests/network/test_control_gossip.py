@@ -56,7 +56,7 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
 
 def own_talk() -> rpc_pb2.RPC:
     """What gossip says of itself."""
-    return rpc_pb2.RPC(control=rpc_pb2.ControlMessage(ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=["00" * 32])]))
+    return rpc_pb2.RPC(control=rpc_pb2.ControlMessage(ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[b"00" * 32])]))
 
 
 def test_a_full_queue_to_a_peer_makes_room_for_a_control_record() -> None:

@@ -7,7 +7,6 @@ from typing import Any, cast
 import pytest
 import trio
 
-from swarmllm.adapters.libp2p.lane import Commons
 from swarmllm.adapters.libp2p.link import PINGS_MAX, Link, LinkEvents
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
 from swarmllm.errors import RemoteError
@@ -31,7 +30,7 @@ def link_with(lane: Sent) -> Link:
         raise AssertionError("no message is expected here")
 
     events = LinkEvents(lambda _: None, lambda _link, _rtt: None, take, lambda _link, _why: None, lambda _: None)
-    link = Link(None, PeerId("peer"), cast(Any, None), NetworkLimits(), NetworkTiming(), Commons(NetworkLimits()), events)
+    link = Link(None, PeerId("peer"), cast(Any, None), NetworkLimits(), NetworkTiming(), events)
     link._ask = cast(Any, lane)
     return link
 

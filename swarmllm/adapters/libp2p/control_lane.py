@@ -19,7 +19,7 @@ import trio
 from libp2p.host.exceptions import StreamFailure
 
 from swarmllm.adapters.libp2p.host import Host, reset
-from swarmllm.adapters.libp2p.lane import BURST_S, Bucket, StreamEnded, read_some, write_all
+from swarmllm.adapters.libp2p.lane import Bucket, StreamEnded, read_some, write_all
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
 from swarmllm.core.control_link import Outbox
 from swarmllm.errors import RemoteError
@@ -32,6 +32,7 @@ log = logging.getLogger("swarmllm.net")
 CONTROL_PROTOCOL: Final = "/swarmllm/ctl/1"
 READ_BYTES: Final = LENGTH_BYTES + CONTROL_FRAME_MAX
 RETRY_FACTOR: Final = 2.0
+BURST_S: Final = 2.0  # The budgets of a peer that was quiet for so long are full.
 REOPEN_BURST: Final = 6.0  # What an honest peer needs in the first six seconds of its backoff.
 
 

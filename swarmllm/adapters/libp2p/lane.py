@@ -21,7 +21,6 @@ from swarmllm.wire.codec import decode
 from swarmllm.wire.framing import LENGTH_BYTES, FrameReader, frame
 
 READ_BYTES: Final = 65_536
-BURST_S: Final = 2.0  # The budgets of a peer that was quiet for so long are full.
 WRITE_BYTES: Final = 65_536  # Frames that wait together travel together, up to about this.
 
 Heard = Callable[[], None]
@@ -39,10 +38,6 @@ class Bucket:
         self._rate, self._most = rate, rate * burst_s
         self._left, self._at = self._most, now
 
-    def refit(self, rate: float, burst_s: float) -> None:
-        """From now on this rate and burst; what is left of a larger one is cut."""
-        self._rate, self._most = rate, rate * burst_s
-
     def take(self, amount: float, now: float) -> float:
         """Take `amount`, and return how many seconds to wait until it was really there (0: it is)."""
         self._left = min(self._most, self._left + (now - self._at) * self._rate) - amount
@@ -59,35 +54,11 @@ class Bucket:
         return True
 
 
-class Commons:
-    """What all peers together may send this node, in equal shares: many who each keep to a limit must not be too many together."""
-
-    def __init__(self, limits: NetworkLimits) -> None:
-        self._limits = limits
-        self.peers = 1
-
-    @property
-    def messages_per_s(self) -> float:
-        return self._limits.messages_per_s / max(1, self.peers)
-
-    @property
-    def bytes_per_s(self) -> float:
-        return self._limits.bytes_per_s / max(1, self.peers)
-
-
 class Lane:
     """`kinds` are the messages that may arrive on this stream."""
 
-    def __init__(
-        self,
-        stream: Any,
-        kinds: Sequence[type[StreamMessage]],
-        limits: NetworkLimits,
-        timing: NetworkTiming,
-        commons: Commons,
-    ) -> None:
+    def __init__(self, stream: Any, kinds: Sequence[type[StreamMessage]], limits: NetworkLimits, timing: NetworkTiming) -> None:
         self.stream = stream
-        self._commons = commons
         self._kinds = kinds
         self._limits, self._timing = limits, timing
         self._queue: deque[tuple[bytes, bool]] = deque()  # With whether it is a ping or pong, which keep the stream itself alive.
@@ -133,8 +104,8 @@ class Lane:
         """Read until the stream ends (StreamEnded) or breaks the protocol (RemoteError). `heard` is called for every arrival of
         bytes, `take` with every message and its whole size, in order."""
         reader = FrameReader(FRAME_MAX)
-        now, share = trio.current_time(), self._commons
-        messages, volume = Bucket(share.messages_per_s, BURST_S, now), Bucket(share.bytes_per_s, BURST_S, now)
+        now = trio.current_time()
+        messages, volume = Bucket(self._limits.messages_per_s, 2.0, now), Bucket(self._limits.bytes_per_s, 2.0, now)
         frame_by = float("inf")
         while True:
             data = await read_some(self.stream, READ_BYTES, frame_by, self._timing.frame_within_s)
@@ -147,8 +118,6 @@ class Lane:
                 frame_by = float("inf")
             elif frames or frame_by == float("inf"):
                 frame_by = now + self._timing.frame_within_s
-            messages.refit(share.messages_per_s, BURST_S)
-            volume.refit(share.bytes_per_s, BURST_S)
             wait_s = max(messages.take(len(frames), now), volume.take(len(data), now))
             if wait_s:
                 frame_by += wait_s  # Our slowness is not the peer's.

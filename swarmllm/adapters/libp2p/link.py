@@ -17,7 +17,7 @@ from libp2p.host.exceptions import StreamFailure
 
 from swarmllm.adapters.libp2p.control_lane import ControlLane
 from swarmllm.adapters.libp2p.host import Host
-from swarmllm.adapters.libp2p.lane import Commons, Lane, StreamEnded
+from swarmllm.adapters.libp2p.lane import Lane, StreamEnded
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -63,14 +63,7 @@ class Link:
     moment that the link is ready; None without a kill switch."""
 
     def __init__(
-        self,
-        conn: Any,
-        peer: PeerId,
-        host: Host,
-        limits: NetworkLimits,
-        timing: NetworkTiming,
-        commons: Commons,
-        events: LinkEvents,
+        self, conn: Any, peer: PeerId, host: Host, limits: NetworkLimits, timing: NetworkTiming, events: LinkEvents
     ) -> None:
         self.control: ControlLane | None = None
         self.conn = conn
@@ -83,7 +76,7 @@ class Link:
         self._heard = trio.Event()
         self._blocked = 0  # Readers that wait for our own consumer: then silence is our fault.
         self._host = host
-        self._limits, self._timing, self._commons, self._events = limits, timing, commons, events
+        self._limits, self._timing, self._events = limits, timing, events
         self._ask: Lane | None = None
         self._answer: Lane | None = None
         self._pings: dict[int, float] = {}
@@ -152,7 +145,7 @@ class Link:
         try:
             await self.settled.wait()
             stream = await self._host.open_stream(self.conn, [EXPERT_PROTOCOL])
-            lane = self._ask = Lane(stream, EXPERT_REPLIES, self._limits, self._timing, self._commons)
+            lane = self._ask = Lane(stream, EXPERT_REPLIES, self._limits, self._timing)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._serve, lane.write)
                 nursery.start_soon(self._serve, lambda: lane.read(self._on_bytes, self._on_reply))
@@ -173,7 +166,7 @@ class Link:
         """Serve the stream that the peer opened; returns when either ends. RemoteError if it has one already."""
         if self._answer is not None:
             raise RemoteError(f"a second {EXPERT_PROTOCOL} stream on one connection")
-        lane = self._answer = Lane(stream, EXPERT_REQUESTS, self._limits, self._timing, self._commons)
+        lane = self._answer = Lane(stream, EXPERT_REQUESTS, self._limits, self._timing)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._serve, lane.write)
             nursery.start_soon(self._serve, lambda: lane.read(self._on_bytes, self._on_request))

@@ -19,7 +19,6 @@ from libp2p.peer.id import ID
 from swarmllm.adapters.libp2p.control_lane import ControlLane
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.inbox import Inbox
-from swarmllm.adapters.libp2p.lane import Commons
 from swarmllm.adapters.libp2p.link import Link, LinkEvents
 from swarmllm.adapters.libp2p.options import NetworkOptions
 from swarmllm.core.events import PeerConnected, PeerLost, PingMeasured, Received
@@ -72,7 +71,6 @@ class Links:
         self._settled: dict[PeerId, Link] = {}
         self._by_conn: dict[Any, Link] = {}  # Bounded by the connections that there are.
         self._strikes = Strikes(options.limits.strikes_max, options.timing.refuse_for_s)
-        self._commons = Commons(options.limits)
         self._changed = trio.Event()
         self._closing = False
         self.host: Host
@@ -114,7 +112,7 @@ class Links:
             conn.muxed_conn.abort()
             return None
         events = LinkEvents(self._ready, self._pong, self._message, self._broken, self._over)
-        link = Link(conn, peer, self.host, self._options.limits, self._options.timing, self._commons, events)
+        link = Link(conn, peer, self.host, self._options.limits, self._options.timing, events)
         if (door := self._options.control) is not None:
             link.control = ControlLane(
                 peer,
@@ -126,7 +124,6 @@ class Links:
                 stuck=link.end,
             )
         self._by_conn[conn] = link
-        self._commons.peers = len(self._by_conn)
         self._nursery.start_soon(self._run, link)
         return link
 
@@ -198,7 +195,6 @@ class Links:
                 nursery.cancel_scope.cancel()
         finally:
             self._by_conn.pop(link.conn, None)
-            self._commons.peers = len(self._by_conn)
             self._announce_change()
 
     async def _settle(self, link: Link) -> None:

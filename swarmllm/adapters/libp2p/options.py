@@ -27,12 +27,12 @@ class NetworkLimits:
     queue_messages_max: int = 64  # Per peer and stream: a minute of strict-mode rounds for one session.
     queue_bytes_max: int = 4 << 20  # Per peer and stream: 16 frames of the largest size.
     inputs_max: int = 256  # Inputs the consumer has not taken yet; beyond it the network stops reading its peers.
-    messages_per_s: float = 2_000.0  # Per stream, divided equally among the peers: most of a core; above it we read more slowly.
-    bytes_per_s: float = 8 * (1 << 20)  # Likewise.
-    control_per_s: float = 16.0  # Control frames per peer: twice the core's budget, beyond which we read more slowly.
+    messages_per_s: float = 2_000.0  # Per peer and stream: ten times what eight busy sessions need; above it we read more slowly.
+    bytes_per_s: float = 8 * (1 << 20)  # Per peer and stream, likewise.
+    control_per_s: float = 32.0  # Control frames per peer: four times the core's budget, beyond which we read more slowly.
     control_bytes_per_s: float = 256 * 1024  # Likewise; a full exchange after a partition is some tens of kB.
     control_openings_per_s: float = 0.5  # Control streams that a peer may open; each begins an exchange.
-    gossip_control_per_s: float = 5.0  # Control records per forwarding peer, in a budget of their own; beyond it they wait.
+    gossip_control_per_s: float = 20.0  # Control records per forwarding peer, in a budget of their own; beyond it they wait.
     gossip_bytes_per_s: float = (
         2 << 20
     )  # Per forwarding peer, beyond which we read more slowly: more than ten times 100 records of 1.5 kB.

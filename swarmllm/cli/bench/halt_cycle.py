@@ -26,7 +26,6 @@ RUN_S: Final = 90.0  # For all to run again: lost frames are asked for again aft
 TOKEN_S: Final = 30.0
 ACKS_S: Final = 10.0
 LEAD_S: Final = 1.0  # For so long before the order tokens are counted: under what load it comes.
-REST_S: Final = 0.6  # Without tokens, until the resume before it is acknowledged and everywhere by gossip, too (0.3 s later).
 LOOK_S: Final = 1.5  # How long after the order tokens are looked for at least.
 LATE_S: Final = 1.0
 FREEZE_S: Final = 0.3  # Stopped for so long before the order goes out,
@@ -119,8 +118,9 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     frozen = swarm.rng.sample([h for h in hosts if h is not publisher], round(scenario.frozen * len(hosts)))
     awake = [host for host in hosts if host not in frozen]
     cycle = Cycle(index, publisher.name)
-    await _marks(swarm)
-    await trio.sleep(LEAD_S if scenario.streaming else REST_S)
+    if scenario.streaming:
+        await _marks(swarm)
+        await trio.sleep(LEAD_S)
     before = await _marks(swarm)
     cycle.rate = sum(mark["tokens"] / mark["seconds"] for mark in before.values()) / len(hosts)
     marked_at, busy_s = now(), _busy_s()

@@ -24,18 +24,6 @@ class Disk:
     full: bool = False
     step_s: float = STEP_S
     writes: int = 0
-    harmed: set[str] = field(default_factory=set)
-    """The copies that something other than the node has changed or taken away since they were written."""
-
-    @property
-    def is_new(self) -> bool:
-        """Whether there is nothing to tell that it ever held a state."""
-        return self.first is None and self.second is None and self.genesis is None
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether it tells that it held a state, and no copy of it is whole."""
-        return not self.is_new and {"first", "second"} <= self.harmed
 
     def write(
         self, agenda: Agenda, data: bytes, genesis: bytes, is_alive: Callable[[], bool], done: Callable[[bool], None]
@@ -47,14 +35,8 @@ class Disk:
         """The same before anything else runs, at boot."""
         if not self.full:
             self.first, self.second, self.genesis = data, data, genesis
-            self.harmed.clear()
             self.writes += 1
         return not self.full
-
-    def harm(self, copy: str, data: bytes | None) -> None:
-        """Something other than the node leaves `data` where a copy was."""
-        setattr(self, copy, data)
-        self.harmed.add(copy)
 
     def _step(
         self, agenda: Agenda, step: int, data: bytes, genesis: bytes, is_alive: Callable[[], bool], done: Callable[[bool], None]
@@ -65,7 +47,6 @@ class Disk:
             done(False)
             return
         setattr(self, STEPS[step], genesis if STEPS[step] == "genesis" else data)
-        self.harmed.discard(STEPS[step])
         if step + 1 < len(STEPS):
             agenda.after(self.step_s, self._step, agenda, step + 1, data, genesis, is_alive, done)
         else:

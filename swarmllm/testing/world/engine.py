@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -35,7 +35,6 @@ LIVELY_S: Final = 2.0
 IDLE_S: Final = 5.0
 RETRY_MIN_S, RETRY_MAX_S = 0.02, 5.0
 STATES: Final = 64
-PARAMS: Final = 8_000_000_000  # What every model says of its size.
 VOCABULARY: Final = 64
 
 
@@ -67,7 +66,6 @@ class QuickModel(ScriptedModel):
         self, name: str, seed: int, shared: dict[tuple[int, int, int], bytes], context_max: int, sessions_max: int
     ) -> None:
         super().__init__(name, seed, VOCABULARY, context_max, sessions_max)
-        self.card = replace(self.card, n_params=PARAMS)
         self._shared = shared
         self._rows: dict[int, npt.NDArray[np.float32]] = {}
 

@@ -11,10 +11,8 @@ from dataclasses import replace
 from typing import Final
 
 from swarmllm.core.control_events import OwnerStarts, OwnerStops
-from swarmllm.core.events import GenerateOrder
 from swarmllm.messages import Records
 from swarmllm.testing.world.drawing import Drawing, order_of
-from swarmllm.testing.world.engine import VOCABULARY
 from swarmllm.testing.world.habits import Flooder, Forger, forgeries
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.roles import HONEST, Answer
@@ -22,7 +20,6 @@ from swarmllm.testing.world.world import World
 from swarmllm.wire.codec import encode
 
 HOSTS_MAX: Final = 40  # With newcomers.
-RUSH: Final = 70
 OPEN_MAX: Final = 40  # Requests that are being answered at once, in the whole world: more only take time.
 
 
@@ -58,12 +55,6 @@ class Faults:
         open_now = sum(not answer.ends for answer in self.world.answers[-OPEN_MAX:])
         if host.alive and open_now < OPEN_MAX:
             self.world.ask(host, order_of(self.rng, is_greedy=self.rng.random() < 0.7))
-
-    def rush(self, host: Host) -> None:
-        """More at once than anybody writes answers for."""
-        if host.alive:
-            for _ in range(RUSH):
-                self.world.ask(host, GenerateOrder((1, 2), k=1, max_tokens=1, vocab_size=VOCABULARY))
 
     def cancel(self, host: Host) -> None:
         """Of those asked last any one: also what has ended already, as when somebody presses a key too late."""
@@ -126,7 +117,7 @@ class Faults:
             if data:
                 at = self.rng.randrange(len(data))
                 flipped = data[:at] + bytes((data[at] ^ 1 << self.rng.randrange(8),)) + data[at + 1 :]
-                disk.harm(name, flipped if self.rng.random() < 0.5 else data[:at])
+                setattr(disk, name, flipped if self.rng.random() < 0.5 else data[:at])
 
     def fill_disk(self, host: Host) -> None:
         host.disk.full = not host.disk.full
@@ -217,12 +208,11 @@ class Faults:
             self._publish(teller, self.world.founders.resume(given))
 
 
-RARE: Final = {"rush": 0.1, "newcomer": 0.3, "partition": 0.5, "stop_here": 0.3, "leave": 0.5, "halt": 0.4, "fill_disk": 0.5}
+RARE: Final = {"newcomer": 0.3, "partition": 0.5, "stop_here": 0.3, "leave": 0.5, "halt": 0.4, "fill_disk": 0.5}
 """What would otherwise leave nothing standing."""
 
 EVENTS: Final[dict[str, Callable[[Faults, Host], None]]] = {
     "ask": Faults.ask,
-    "rush": Faults.rush,
     "cancel": Faults.cancel,
     "crash": Faults.crash,
     "lose_power": Faults.lose_power,

@@ -1,4 +1,4 @@
-"""Hosts that do not behave: liars, flatterers, silent ones, droppers of orders, flooders, boasters, forgers.
+"""Hosts that do not behave: liars, silent ones, droppers of orders, flooders, boasters, forgers.
 
 Each is an honest node whose outgoing messages are changed, kept back or multiplied, which is what an attacker with the protocol's own
 source code would do.
@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.shuffling import Sealing
-from swarmllm.messages import CapacityRecord, Halt, Open, PeerId, Records, Score, Scores
+from swarmllm.messages import CapacityRecord, Close, Halt, Open, PeerId, Records, Score, Scores
 from swarmllm.testing.operators import Founders
 from swarmllm.testing.world.roles import Habits
 from swarmllm.wire import context
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from swarmllm.testing.world.host import Host
 
 FLOOD_TOKENS: Final = tuple(range(8))
-SESSIONS: Final = 80  # Of a flooder: more than anybody keeps for one peer.
 
 
 class Dropper(Habits):
@@ -48,14 +47,6 @@ class Poisoner(Habits):
         return replace(message, lists=(wrong,) * len(message.lists))
 
 
-class Flatterer(Poisoner):
-    """A poisoner that says of every prompt that it would have written exactly that."""
-
-    def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
-        message = super().outgoing(host, peer, message)
-        return replace(message, target_logprobs=bytes(len(message.target_logprobs))) if isinstance(message, Scores) else message
-
-
 class Flooder(Habits):
     """Asks every connected peer for rounds that nobody needs, `rate` times a second each."""
 
@@ -78,28 +69,27 @@ class Flooder(Habits):
         if target.engine is None:
             return
         fabric, digest = host.world.fabric, bytes(8) if target.control is None else target.control.digest
-        session = 1 + number % SESSIONS
+        session = 1 + number % 8
         card = target.engine.model.card
-        if number < SESSIONS or number % 64 < 8:
+        if number % 64 < 8:
+            fabric.send(host, peer, Close(session), 16)
             fabric.send(host, peer, Open(session, card.digest, card.vocab_fingerprint, digest), 88)
         request = Score(session, number, 0, 0, context.EMPTY, FLOOD_TOKENS, (len(FLOOD_TOKENS) - 1,), (), 256, 0, digest)
         fabric.send(host, peer, request, 60)
 
 
 class Boaster(Habits):
-    """Says of itself whatever brings it most questions: a high rate, no queue, all sessions free, a context that it has not, and a
-    model of `n_params` weights (0: what it has)."""
+    """Says of itself whatever brings it most questions: a high rate, no queue, all sessions free, and a context that it has not."""
 
-    def __init__(self, rate: int = 1_000_000, context: int = 8192, n_params: int = 0) -> None:
+    def __init__(self, rate: int = 1_000_000, context: int = 8192) -> None:
         self.rate = rate
         self.context = context
-        self.n_params = n_params
 
     def sealing(self, host: Host, sealing: Sealing) -> Sealing:
         def seal(record: CapacityRecord) -> bytes:
             context = max(record.context_max, self.context)
-            record = replace(record, n_params=self.n_params or record.n_params, context_max=context)
-            return sealing.seal(replace(record, rate=self.rate, queue_depth=0, sessions_free=record.sessions_max))
+            free = record.sessions_max
+            return sealing.seal(replace(record, rate=self.rate, queue_depth=0, sessions_free=free, context_max=context))
 
         return replace(sealing, seal=seal)
 

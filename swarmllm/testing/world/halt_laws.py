@@ -14,13 +14,12 @@ import heapq
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.control_events import Persisted
-from swarmllm.core.control_link import SYNC_ALONE_S, SYNC_PEERS, SYNC_QUIET_S, Relay, StartAgain, StopNow, Tell
-from swarmllm.core.events import Emit, RunScore, Send, TokenChosen
+from swarmllm.core.control_link import SYNC_ALONE_S, SYNC_PEERS, SYNC_QUIET_S, StartAgain, StopNow
+from swarmllm.core.events import Emit, Send, TokenChosen
 from swarmllm.core.halt import HaltState
 from swarmllm.core.halt_file import load
 from swarmllm.errors import RemoteError
-from swarmllm.messages import Ack, Halt, PeerId, Resume, Score, Scores
+from swarmllm.messages import Halt, PeerId, Resume, Score, Scores
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.roles import Answer
@@ -36,19 +35,15 @@ LOSS_S: Final = 3.0  # Per hop where packets are lost: four retransmissions in a
 
 
 class HaltedIsSilent(Checker):
-    """HALT-15, HALT-26: and it stops before it tells anybody."""
+    """HALT-15, HALT-26."""
 
     LAW: Final = "a halted host is silent"
 
     def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
-        is_halted, has_told = host.is_halted, False
+        is_halted = host.is_halted
         for effect in effects:
             if isinstance(effect, StopNow):
-                if has_told:
-                    raise self.broken(self.LAW, host, f"it passes the order on before it stops, after {type(event).__name__}")
                 is_halted = True
-            elif isinstance(effect, Relay) and not is_halted:
-                has_told = isinstance(open_record(effect.record).record, Halt)
             elif is_halted and _is_inference(effect):
                 raise self.broken(self.LAW, host, f"{effect} after {type(event).__name__}")
 
@@ -63,28 +58,24 @@ class HaltedIsSilent(Checker):
 
 def _is_inference(effect: NodeEffect) -> bool:
     match effect:
-        case Send(message=Score() | Scores()) | RunScore() | Emit(event=TokenChosen()):
+        case Send(message=Score() | Scores()) | Emit(event=TokenChosen()):
             return True
         case _:
             return False
 
 
 class HaltsAreKept(Checker):
-    """HALT-11, HALT-17, HALT-31, HALT-32: within a life the vectors only rise; a new life begins with no less than was once known to be
-    on disk, as long as one copy is unharmed, and halted if none is."""
+    """HALT-11, HALT-17, HALT-31, HALT-32: within a life the vectors only rise; a new life begins with what was on disk."""
 
     LAW: Final = "the state of the kill switch never goes back"
 
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, HaltState]] = {}
-        self._saved: dict[int, HaltState] = {}
 
     def stepped(self, host: Host, event: object) -> None:
         control = host.control
         if control is None or not host.alive:
             return
-        if isinstance(event, Persisted) and event.ok and control.durable is not None:
-            self._saved[host.number] = control.durable
         life, before = self._last.get(host.number, (0, None))
         state = control.state
         if life == host.life and before is state:
@@ -95,14 +86,13 @@ class HaltsAreKept(Checker):
         if life == host.life:
             self._compare(host, before, state, "forgot")
             return
-        saved, disk = self._saved.get(host.number), host.disk
-        if disk.is_new:
-            self._saved.pop(host.number, None)
-        elif disk.is_lost:
-            if not (state.lost or host.is_halted):
+        disk = host.disk
+        if disk.first is None and disk.second is None:
+            if disk.genesis is not None and not (state.lost or host.is_halted):
                 raise self.broken(self.LAW, host, "its state was lost, and it runs")
-        elif saved is not None:
-            self._compare(host, saved, state, "did not load")
+            return
+        found = load(disk.first, disk.second, disk.genesis, host.private, host.world.founders.swarm)
+        self._compare(host, found.state, state, "did not load")
 
     def _compare(self, host: Host, before: HaltState, after: HaltState, verb: str) -> None:
         if after.version < before.version:
@@ -173,9 +163,9 @@ class StartsFromDisk(Checker):
         if control.state.reasons:
             raise self.broken(self.LAW, host, f"it runs although it is {control.state.reasons[0]}")
         if self._starting:
-            reasons = on_disk(host).reasons
-            if reasons or disk.first is None:
-                raise self.broken(self.LAW, host, f"it runs, and its disk says: {(*reasons, 'nothing')[0]}")
+            found = load(disk.first, disk.second, disk.genesis, host.private, host.world.founders.swarm).state
+            if found.reasons or disk.first is None:
+                raise self.broken(self.LAW, host, f"it runs, and its disk says: {(*found.reasons, 'nothing')[0]}")
 
 
 class AsksFirst(Checker):
@@ -199,39 +189,6 @@ class AsksFirst(Checker):
         if not host.is_halted and self._agreed[host.number][1] < SYNC_PEERS:
             waited_s = host.clock() - host.booted_at
             raise self.broken(self.LAW, host, f"it runs after {waited_s:.3f} s, and agrees with {settled} of {len(links)} peers")
-
-
-class AcksAreTrue(Checker):
-    """HALT-17: what a host says is on its disk is there."""
-
-    LAW: Final = "an acknowledgement says what is on disk"
-
-    def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
-        for effect in effects:
-            if isinstance(effect, Tell) and isinstance(effect.message, Ack) and on_disk(host).digest != effect.message.ctl_digest:
-                raise self.broken(self.LAW, host, f"it acknowledges {effect.message.ctl_digest.hex()} to {effect.peer}")
-
-
-class OrdersAgree(Checker):
-    """HALT-20, HALT-31. Asked once faults have been off for long enough: all hosts hold the same orders, in memory and on disk."""
-
-    LAW: Final = "orders agree when nothing changes"
-
-    def settled(self) -> None:
-        hosts = [host for host in self.world.alive() if host.control is not None]
-        for host in hosts:
-            assert host.control is not None
-            assert hosts[0].control is not None
-            if host.control.digest != hosts[0].control.digest:
-                raise self.broken(self.LAW, host, f"it holds other orders than {hosts[0].peer}")
-            if on_disk(host).digest != host.control.digest:
-                raise self.broken(self.LAW, host, "its disk holds other orders than its memory")
-
-
-def on_disk(host: Host) -> HaltState:
-    """What a restart would begin with."""
-    disk = host.disk
-    return load(disk.first, disk.second, disk.genesis, host.private, host.world.founders.swarm).state
 
 
 class HaltsArrive(Checker):

@@ -159,9 +159,9 @@ class World:
 
     def wipe(self, host: Host, *, keep_marker: bool = False) -> None:
         """Its disk is lost; with `keep_marker` only the state of the kill switch is."""
-        host.disk.harm("first", None)
-        host.disk.harm("second", None)
-        host.disk.genesis = host.disk.genesis if keep_marker else None
+        marker = host.disk.genesis if keep_marker else None
+        host.disk.first = host.disk.second = None
+        host.disk.genesis = marker
         host.disk.values.clear()
 
     def partition(self, groups: Sequence[Sequence[Host]]) -> None:
