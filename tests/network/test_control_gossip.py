@@ -15,6 +15,7 @@ from swarmllm.core.events import Received
 from swarmllm.messages import CHARTER_RECORD_MAX
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, meet
 from tests.network.control_support import (
+    FLOOD,
     Flooder,
     attacked,
     rpc,
@@ -29,6 +30,7 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
     async def main() -> None:
         async with AsyncExitStack() as stack:
             node, other, beyond = await stack.enter_async_context(members(3))
+            node.door.refused.update(FLOOD)
             await meet(other, node)
             await meet(node, beyond)
             raws = [await stack.enter_async_context(raw_peer()) for _ in range(4)]
