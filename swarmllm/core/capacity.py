@@ -251,8 +251,7 @@ class CapacityTable:
         entry.carrier = None
 
     def _forward(self, now: float) -> float:
-        if now > self._now:
-            self._now = now
+        self._now = max(self._now, now)
         return self._now
 
 

@@ -1,24 +1,19 @@
-"""Laws of the shuffles: ages only grow, nobody pays for more than its budget, and no flood silences those whom we ask ourselves."""
+"""Laws of the shuffles: who begins and with whom, at what pace, what is news, and that ages only grow."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmllm.core.capacity import RECORD_TTL_S, CapacityTable
-from swarmllm.core.events import Penalise, Send
+from swarmllm.core.capacity import RECORD_TTL_S
+from swarmllm.core.events import Send
 from swarmllm.core.shuffling import (
     ANSWERS,
     ASKS,
     BYTES_PER_S,
-    CHECKS,
-    CHECKS_OF_ALL,
     GREETINGS,
-    IGNORED_MAX,
     PUT_OFF_MAX,
     RESEAL_S,
     SHUFFLE_EVERY_S,
@@ -26,59 +21,11 @@ from swarmllm.core.shuffling import (
     TELL_GAP_S,
     TELL_PEERS,
     TELLS,
-    Sealing,
-    Shuffling,
-    Taken,
 )
-from swarmllm.messages import SHUFFLE_RECORDS_MAX, CapacityRecord, PeerId, Shuffle, Shuffled
+from swarmllm.messages import PeerId, Shuffle, Shuffled
 from swarmllm.testing.sealing import MemoSealing
-from tests.core.test_capacity import record
-
-A, B, OWN, Z = (PeerId(name) for name in ("a", "b", "own", "z"))
-"""Of these, own greets z alone: the side with the smaller id begins."""
-
-
-class Bench:
-    """One machine whose seals are counted."""
-
-    def __init__(self, own: PeerId = OWN, seals: MemoSealing | None = None, *, offers: bool = True) -> None:
-        self.seals = seals or MemoSealing()
-        self.table = CapacityTable()
-        self.checks: list[bytes] = []
-        self.seq = 0
-        self.offers = offers
-        plain = self.seals.of(own)
-
-        def unseal(data: bytes) -> tuple[PeerId, CapacityRecord]:
-            self.checks.append(data)
-            return plain.unseal(data)
-
-        self.machine = Shuffling(own, random.Random(1), self.table, Sealing(plain.seal, unseal), self.own_record)
-
-    def own_record(self) -> CapacityRecord | None:
-        self.seq += 1
-        return record(1, self.seq) if self.offers else None
-
-    def meet(self, peer: PeerId, now: float = 0.0) -> list[Send]:
-        self.table.peer_connected(peer)
-        return self.machine.connected(peer, now)
-
-    def strangers(self, count: int, start: int = 0) -> tuple[bytes, ...]:
-        return tuple(self.seals.of(PeerId(f"stranger {i:05}")).seal(record()) for i in range(start, start + count))
-
-    def tell(self, peer: PeerId, records: Sequence[bytes], now: float, want: int = SHUFFLE_RECORDS) -> Taken:
-        return self.machine.asked(peer, Shuffle((0,) * len(records), tuple(records), want), now)
-
-    def answer(self, peer: PeerId, records: Sequence[bytes], now: float) -> Taken:
-        return self.machine.answered(peer, Shuffled((0,) * len(records), tuple(records)), now)
-
-    def run(self, until: float, start: float = 0.0) -> list[tuple[float, Send]]:
-        """All that the timer sends, and when."""
-        sent = []
-        while (now := max(start, self.machine.next_deadline())) <= until:
-            sent += [(now, send) for send in self.machine.timer(now)]
-        return sent
-
+from tests.core.capacity_support import record
+from tests.core.shuffling_support import OWN, A, B, Bench, Z
 
 # --- who begins, and with whom -----------------------------------------------------------------------------------------------
 
@@ -281,136 +228,3 @@ def test_what_is_said_to_be_beyond_its_time_is_not_even_checked() -> None:
     assert bench.machine.asked(A, Shuffle((int(10 * RECORD_TTL_S),), (stranger,), 0), 0.0).heard == []
     assert bench.checks == []
     assert len(bench.machine.asked(A, Shuffle((int(10 * RECORD_TTL_S) - 1,), (stranger,), 0), 0.0).heard) == 1
-
-
-# --- what a stranger can make us do ------------------------------------------------------------------------------------------
-
-
-def test_bytes_that_are_known_are_not_checked_again_and_not_news() -> None:
-    bench = Bench()
-    bench.meet(A)
-    records = bench.strangers(3)
-    assert len(bench.tell(A, records, 0.0).heard) == 3
-    for now in (1.0, 2.0, 3.0):
-        assert bench.tell(A, records, now).heard == []
-    assert len(bench.checks) == 3
-
-
-def test_our_own_record_that_comes_back_is_no_news() -> None:
-    bench = Bench()
-    bench.meet(A)
-    assert bench.tell(A, [bench.seals.of(OWN).seal(record(9, 9))], 0.0).heard == []
-    assert len(bench.table) == 0
-
-
-Floods = st.lists(st.tuples(st.integers(0, 11), st.integers(0, SHUFFLE_RECORDS_MAX), st.sampled_from([0.0, 0.05, 0.3, 1.0, 4.0])))
-
-
-@given(Floods)
-def test_checks_never_exceed_their_budgets(flood: list[tuple[int, int, float]]) -> None:
-    bench, now, invented = Bench(), 0.0, 0
-    peers = [PeerId(f"a{i}") for i in range(12)]
-    checked = dict.fromkeys(peers, 0)
-    for peer in peers:
-        bench.meet(peer)
-    firsts = 0
-    for who, count, pause in flood:
-        now += pause
-        before = len(bench.checks)
-        bench.tell(peers[who], bench.strangers(count, invented), now)
-        invented += count
-        checked[peers[who]] += len(bench.checks) - before
-        firsts += len(bench.checks) > before
-        assert checked[peers[who]] <= CHECKS.burst + CHECKS.per_s * now + 1e-6
-        assert len(bench.checks) - firsts <= CHECKS_OF_ALL.burst + CHECKS_OF_ALL.per_s * now + 1e-6
-
-
-def test_a_flood_by_all_others_takes_nothing_from_the_answers_to_our_own_questions_nor_from_a_peer_s_word_about_itself() -> None:
-    bench, invented = Bench(), 0
-    flooders = [PeerId(f"a{i:02}") for i in range(60)]
-    for peer in (*flooders, B, Z):
-        bench.meet(peer)
-    for second in range(30):
-        for peer in flooders:
-            bench.tell(peer, bench.strangers(SHUFFLE_RECORDS_MAX, invented), float(second))
-            invented += SHUFFLE_RECORDS_MAX
-    assert bench.machine.records_dropped > 0
-    answer = bench.strangers(SHUFFLE_RECORDS_MAX, invented)
-    assert len(bench.answer(Z, answer, 30.0).heard) == SHUFFLE_RECORDS_MAX
-    own = bench.seals.of(B).seal(record(3, 3))
-    assert (B, record(3, 3)) in bench.tell(B, (own, *bench.strangers(3, invented + 100)), 30.0).heard
-
-
-def test_shuffles_beyond_one_a_second_are_ignored_without_a_strike_and_a_flood_is_one() -> None:
-    bench = Bench()
-    bench.meet(A)
-    looked_at = [bool(bench.tell(A, (), 0.0).effects) for _ in range(8)]
-    assert looked_at == [True] * int(ASKS.burst) + [False] * 3
-    assert bench.tell(A, (), 1.0).effects != []
-    faults = [effect for _ in range(2 * IGNORED_MAX) for effect in bench.tell(A, (), 1.0).effects]
-    assert [type(fault) for fault in faults] == [Penalise, Penalise]
-
-
-def test_beyond_what_all_may_ask_together_the_answer_is_our_own_record() -> None:
-    bench = Bench()
-    peers = [PeerId(f"a{i:02}") for i in range(30)]
-    for peer in peers:
-        bench.meet(peer)
-    bench.tell(peers[0], bench.strangers(8), 0.0, 0)
-    sizes = [len(effect.message.records) for peer in peers for effect in answers(bench.tell(peer, (), 0.0))]
-    whole = int(ANSWERS.burst)
-    assert sizes == [1] + [SHUFFLE_RECORDS] * (whole - 1) + [1] * (30 - whole)  # The first one knows them already.
-
-
-def answers(taken: Taken) -> list[Send]:
-    return [effect for effect in taken.effects if isinstance(effect, Send) and isinstance(effect.message, Shuffled)]
-
-
-def test_no_answer_is_longer_than_what_was_wanted() -> None:
-    bench = Bench()
-    bench.meet(A)
-    bench.meet(B)
-    bench.tell(B, bench.strangers(8), 0.0, 0)
-    for want in range(1, 5):
-        (answer,) = answers(bench.tell(A, (), float(want), want))
-        assert isinstance(answer.message, Shuffled)
-        assert len(answer.message.records) == len(answer.message.ages) == want
-
-
-def test_a_forged_record_is_a_strike_and_the_rest_is_neither_looked_at_nor_answered() -> None:
-    bench = Bench()
-    bench.meet(A)
-    good = bench.strangers(3)
-    taken = bench.tell(A, (good[0], b"forged", *good[1:]), 0.0)
-    assert [peer for peer, _ in taken.heard] == ["stranger 00000"]
-    assert [type(effect) for effect in taken.effects] == [Penalise]
-    assert bench.checks == [good[0], b"forged"]
-    assert bench.machine.records_refused == 1
-
-
-def test_a_record_that_contradicts_itself_is_a_strike_for_who_carries_it() -> None:
-    bench = Bench()
-    bench.meet(A)
-    bad = bench.seals.of(B).seal(record(1, 1, sessions_free=9))
-    (fault,) = bench.tell(A, (bad,), 0.0).effects
-    assert isinstance(fault, Penalise)
-    assert fault.peer == A
-    assert len(bench.table) == 0
-
-
-def test_an_answer_that_was_never_asked_for_is_a_strike_and_a_second_one_is_ignored() -> None:
-    bench = Bench()
-    bench.meet(A)
-    bench.meet(Z)
-    (fault,) = bench.answer(A, bench.strangers(1), 0.0).effects
-    assert isinstance(fault, Penalise)
-    assert len(bench.answer(Z, bench.strangers(1), 0.0).heard) == 1
-    again = bench.answer(Z, bench.strangers(1, 50), 0.0)
-    assert (again.heard, again.effects) == ([], [])
-
-
-def test_who_is_not_connected_is_not_heard() -> None:
-    bench = Bench()
-    assert bench.tell(A, bench.strangers(1), 0.0) == Taken()
-    assert bench.answer(A, bench.strangers(1), 0.0) == Taken()
-    assert bench.checks == []

@@ -106,12 +106,16 @@ def rpc(*messages: rpc_pb2.Message) -> bytes:
     return bytes(encode_varint_prefixed(rpc_pb2.RPC(publish=messages).SerializeToString()))
 
 
+FLOOD = [struct.pack(">Q", n) + bytes(400) for n in range(500)]
+"""What a flooder gossips: no door wants it."""
+
+
 class Flooder:
     """Sends everything at once, as fast as the node takes it: requests, and gossip that passes every check but is too much."""
 
     def __init__(self, raw: RawPeer) -> None:
         self._raw = raw
-        records = [signed_gossip(raw, TOPIC, struct.pack(">Q", n) + bytes(400)) for n in range(500)]
+        records = [signed_gossip(raw, TOPIC, data) for data in FLOOD]
         self._records = [rpc(*records[n : n + 20]) for n in range(0, len(records), 20)]
         self._requests = b"".join(frame(opening(n)) for n in range(500))
 

@@ -139,7 +139,7 @@ def test_a_port_is_not_shared_with_a_listener_that_would_share_it() -> None:
 )
 def test_bad_options_are_one_clear_sentence(changes: dict[str, Any], words: str) -> None:
     async def main() -> None:
-        async with open_network(options(ephemeral_key(), lambda peer, data: True, **changes)):
+        async with open_network(options(ephemeral_key(), **changes)):
             pass
 
     with pytest.raises(LocalError, match=words.replace("(", r"\(")):
@@ -150,7 +150,7 @@ def test_announced_addresses_replace_the_real_ones() -> None:
     async def main() -> tuple[str, ...]:
         key = ephemeral_key()
         proxy = "/ip4/127.0.0.1/tcp/4242"
-        async with open_network(options(key, lambda peer, data: True, announce=(proxy,))) as network:
+        async with open_network(options(key, announce=(proxy,))) as network:
             assert network.addrs == (f"{proxy}/p2p/{key.peer}",)
             assert [str(addr) for addr in network._host.get_addrs()] == list(network.addrs)
             return network.addrs
@@ -192,7 +192,7 @@ def test_a_service_record_gives_at_most_eight_addresses_of_one_peer() -> None:
 
 def test_what_the_body_raises_leaves_the_network_as_it_is() -> None:
     async def main() -> None:
-        async with open_network(options(ephemeral_key(), lambda peer, data: True)):
+        async with open_network(options(ephemeral_key())):
             raise LocalError("mine")
 
     with pytest.raises(LocalError, match="mine"):

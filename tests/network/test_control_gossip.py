@@ -15,6 +15,7 @@ from swarmllm.core.events import Received
 from swarmllm.messages import CHARTER_RECORD_MAX
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, meet
 from tests.network.control_support import (
+    FLOOD,
     Flooder,
     attacked,
     rpc,
@@ -29,6 +30,7 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
     async def main() -> None:
         async with AsyncExitStack() as stack:
             node, other, beyond = await stack.enter_async_context(members(3))
+            node.door.refused.update(FLOOD)
             await meet(other, node)
             await meet(node, beyond)
             raws = [await stack.enter_async_context(raw_peer()) for _ in range(4)]
@@ -56,7 +58,7 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
 
 def own_talk() -> rpc_pb2.RPC:
     """What gossip says of itself."""
-    return rpc_pb2.RPC(control=rpc_pb2.ControlMessage(ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=["00" * 32])]))
+    return rpc_pb2.RPC(control=rpc_pb2.ControlMessage(ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[b"00" * 32])]))
 
 
 def test_a_full_queue_to_a_peer_makes_room_for_a_control_record() -> None:

@@ -187,7 +187,7 @@ def test_an_unreachable_bootstrap_peer_shows_and_is_found_when_it_comes_up() -> 
             status = network_of(node).bootstrap[0]
             assert not status.connected
             assert "refused" in status.error
-            again = options(key, lambda peer, data: True, listen=(LOOPBACK.replace("/0", f"/{port}"),))
+            again = options(key, listen=(LOOPBACK.replace("/0", f"/{port}"),))
             async with open_network(again):
                 assert (await node.hears(PeerConnected)).peer == late.peer
                 assert network_of(node).bootstrap[0].connected

@@ -20,9 +20,9 @@ import numpy.typing as npt
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.core.events import Asked, Emit, Ended, GenerateOrder, PeerConnected, Received, Sampling, Send
 from swarmllm.core.node import Node, NodeConfig, NodeEffect
+from swarmllm.core.shuffling import Sealing
 from swarmllm.messages import FRAME_MAX, NO_CONTROL, CapacityRecord, PeerId, Score, Scores, Shuffle
-from swarmllm.testing.sealing import MemoSealing
-from swarmllm.wire.codec import EXPERT_REPLIES, decode
+from swarmllm.wire.codec import EXPERT_REPLIES, decode, encode
 from swarmllm.wire.framing import FrameReader, frame
 from swarmllm.wire.identity import peer_id_of
 from swarmllm.wire.sparse import encode_logits
@@ -64,8 +64,8 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
     """A pure requester that knows `experts` connected experts."""
     fingerprint = sha256(b"vocabulary").digest()
     own, *peers = [peer_id_of(sha256(bytes([i])).digest()) for i in range(experts + 1)]
-    sealing = MemoSealing()
-    node = Node(NodeConfig(vocab_fingerprint=fingerprint), own, 1, random.Random(SEED), sealing.of(own))
+    known: dict[bytes, tuple[PeerId, CapacityRecord]] = {}
+    node = Node(NodeConfig(vocab_fingerprint=fingerprint), own, 1, random.Random(SEED), Sealing(encode, known.__getitem__))
     for i, peer in enumerate(peers):
         node.handle(PeerConnected(peer), 0.0)
         record = CapacityRecord(
@@ -84,7 +84,9 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
             addrs=(),
             ctl_digest=NO_CONTROL,
         )
-        node.handle(Received(peer, Shuffle((0,), (sealing.of(peer).seal(record),), 0), 0), 0.0)
+        sealed = encode(record)
+        known[sealed] = peer, record
+        node.handle(Received(peer, Shuffle((0,), (sealed,), 0), 0), 0.0)
     return node, peers
 
 
