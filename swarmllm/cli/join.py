@@ -18,6 +18,7 @@ import trio
 
 from swarmllm.adapters.datadir import DataDir, default_folders
 from swarmllm.assembly import open_node
+from swarmllm.cli import collector
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.join_view import JoinView
 from swarmllm.cli.output import in_thread, people, print_record_async
@@ -55,6 +56,7 @@ async def _join(config: Config, as_json: bool, until_eof: bool) -> int:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_write, feed, show)
             async with open_node(config, tell=tell) as node:
+                collector.leave_alone()
                 await _serve(node, view, until_eof)
             nursery.cancel_scope.cancel()
     finally:

@@ -90,6 +90,7 @@ class HaltDesk:
             lost=state.lost,
             durable=durable is not None and durable.digest == state.digest and durable.stopped_here == state.stopped_here,
             peers=sorted(self._peers()),
+            kin=sorted(peer for peer in self._orders.links if control.is_kin(peer)),
             acknowledged=sorted(control.acknowledged),
         )
 

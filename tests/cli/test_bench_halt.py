@@ -139,7 +139,7 @@ def test_four_nodes_are_halted_in_the_middle_of_their_answers(tmp_path: Path) ->
     records = done.records()
     halts = [r for r in records if r["event"] == "halt"]
     assert [len(halt["flag_ms"]) for halt in halts] == [4, 4, 4]
-    assert all(halt["missed"] == 0 and halt["tokens"] > 0 and min(halt["flag_ms"]) > 0 for halt in halts)
+    assert all(halt["missed"] == 0 and halt["tokens_per_s"] > 0 and min(halt["flag_ms"]) > 0 for halt in halts)
     assert len({halt["by"] for halt in halts}) == 3
     found = {(r["name"], r["parameters"].get("of")): r for r in records if r["event"] == "measurement"}
     assert found["halt: tokens and scores after 1 s", None]["value"] == sum(halt["late_tokens"] for halt in halts)

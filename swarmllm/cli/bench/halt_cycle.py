@@ -37,6 +37,7 @@ LINKS_S: Final = 30.0  # Afterwards, until the swarm is connected as before: wha
 THAWED_S: Final = 0.5  # How long after the last flag the tokens of thawed nodes are looked for.
 PACE_S: Final = 1.2  # From order to order: more would exceed the 8 control frames per second that a peer has.
 IDLE_S: Final = 2.0
+JIFFY_S: Final = 0.01  # The steps in which the kernel counts what cores do.
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Cycle:
     publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag of each
     frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT. `others_cores`: what other programs took of this machine.
     `rate`: tokens per second that a node wrote just before the order (mean). `gap_ms`: the longest turn of any awake node's event loop,
-    as the clock says, and `turn_ms` in its own processor time.
+    as the clock says, and `turn_ms` in its own processor time. `busy_cores`: how many cores were not idle from the order to the last flag.
     """
 
     index: int
@@ -67,6 +68,7 @@ class Cycle:
     cpu_s: float = 0.0
     others_cores: float = 0.0
     rate: float = 0.0
+    busy_cores: float = 0.0
     gap_ms: float = 0.0
     turn_ms: float = 0.0
 
@@ -89,6 +91,7 @@ class Cycle:
             "cpu_to_flag_ms": round(1000 * self.cpu_to_flag_s, 2),
             "cpu_ms": round(1000 * self.cpu_s, 2),
             "others_cores": round(self.others_cores, 2),
+            "busy_cores": round(self.busy_cores, 2),
             "tokens_per_s": round(self.rate, 2),
             "gap_ms": round(self.gap_ms, 1),
             "turn_ms": round(self.turn_ms, 1),
@@ -130,11 +133,13 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
         await trio.sleep(FREEZE_S)
     order, data = swarm.ring.halt()
     async with trio.open_nursery() as nursery:
-        published_at = now()
+        published_at, busy_at = now(), _busy_s()
         # Those that are frozen do not acknowledge.
         nursery.start_soon(_publish, publisher.folder, data, ACKS_S if not frozen else FROZEN_S, cycle)
         missed = await swarm.wait(lambda host: host.at("halted") > published_at, HALT_S, awake)
+        flagged_at, flagged_busy = now(), _busy_s()
     cycle.missed += len(missed)
+    cycle.busy_cores = (flagged_busy - busy_at) / max(JIFFY_S, flagged_at - published_at)
     cycle.flags = [1000 * (host.at("halted") - published_at) for host in awake if host not in missed]
     look_s = LOOK_S
     if frozen:

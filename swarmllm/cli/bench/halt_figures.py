@@ -75,6 +75,8 @@ def measurements(result: Result, plain: Result | None) -> list[Measurement]:
         times("halt: SIGCONT to flag, each node", [ms for cycle in cycles for ms in cycle.thawed], least_ms, {"max": MAX_GOAL_MS})
         after = sum(cycle.thawed_tokens for cycle in cycles)
         found.append(Measurement("halt: tokens and scores after SIGCONT", after, "tokens", 0.0, parameters, 0.0))
+    busy = median(cycle.busy_cores for cycle in cycles)
+    found.append(Measurement("cores busy from the order to the last flag", busy, "cores", float(cores()), parameters))
     times("event loop: longest turn of any node, by the clock", [cycle.gap_ms for cycle in cycles], least_ms, {})
     turns = [cycle.turn_ms for cycle in cycles]
     times("event loop: longest turn of any node, CPU time", turns, 0.0, {"max": TURN_GOAL_MS} if scenario.flooders else {})
@@ -143,6 +145,8 @@ def table(found: Sequence[Measurement]) -> Table:
 def _cell(one: Measurement | None) -> str:
     if one is None:
         return ""
+    if one.unit in {"cores", "tokens/s"}:
+        return f"{one.value:.2f}"
     return f"{one.value:.1f}" if one.unit == "ms" and one.value < 10 else f"{one.value:.0f}"
 
 

@@ -33,6 +33,7 @@ from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.adapters.libp2p import open_network
 from swarmllm.adapters.libp2p.network import Libp2pNetwork
 from swarmllm.assembly import Parts, configure, network_options, open_node
+from swarmllm.cli import collector
 from swarmllm.cli.bench.halt_log import Log
 from swarmllm.core.events import NetworkInput
 from swarmllm.errors import SwarmError
@@ -245,6 +246,7 @@ async def _live(plan: HostPlan, line: socket.socket, log: Log) -> None:
         local = await stack.enter_async_context(open_node(config, parts=parts))
         nursery.start_soon(_tell, stream, log)
         nursery.start_soon(_write, local, log, plan.number)
+        collector.leave_alone()  # As `swarmllm join` does.
         log.tell(event="ready", peer=local.peer)
         await _obey(stream, local, log)
 
