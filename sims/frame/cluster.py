@@ -13,15 +13,15 @@ from typing import Any, Final
 
 from sims.frame.code import version_of
 from sims.frame.points import Point
-from sims.frame.running import Found, compute
-from sims.study import Results, Study
+from sims.frame.running import Computed, Found, compute
+from sims.study import Study
 from swarmllm.errors import LocalError, UsageError
 
 PATIENCE_S: Final = 5  # For a scheduler to answer.
 LOCAL: Final = "local"
 AHEAD_MIN: Final = 64  # Points on the cluster at once, at least; else four for each of its threads.
 
-Loaded = tuple[str, Results]
+Loaded = tuple[str, Computed]
 
 
 def compute_versioned(name: str, module: str, point: Point) -> Loaded:
@@ -86,7 +86,7 @@ def _collect(distributed: Any, client: Any, study: Study, points: Sequence[Point
     for future in running:
         place = places.pop(future.key)
         try:
-            theirs, results = future.result()
+            theirs, computed = future.result()
         except (ImportError, AttributeError) as error:
             raise LocalError(f"the workers at {address} cannot run this study; is swarmllm installed there? ({error})") from None
         except distributed.KilledWorker:
@@ -95,7 +95,7 @@ def _collect(distributed: Any, client: Any, study: Study, points: Sequence[Point
             raise LocalError(
                 f"the workers at {address} have other code ({theirs}) than is here ({version}); nothing of theirs is taken"
             )
-        yield place, results
+        yield place, computed
         more = next(following, None)
         if more is not None:
             running.add(submit(more))

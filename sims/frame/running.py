@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,8 +22,10 @@ from swarmllm.errors import LocalError, SwarmError
 
 AHEAD: Final = 4  # Points per process that wait in its queue: enough that none is idle, few enough to be dropped at once.
 
-Found = tuple[int, Results]
-"""A point's place in the list that was asked for, and its results. They come as they are finished, in any order."""
+Computed = tuple[Results, float]
+"""And the seconds that it took."""
+Found = tuple[int, Computed]
+"""A point's place in the list that was asked for, and what came of it. They come as they are finished, in any order."""
 
 
 def cores() -> int:
@@ -35,14 +38,17 @@ def run_here(study: Study, points: Sequence[Point]) -> Iterator[Found]:
         yield place, compute(study.name, point)
 
 
-def compute(name: str, point: Point) -> Results:
+def compute(name: str, point: Point) -> Computed:
     """What the processes run. Faults of the study's own come back as one sentence: their traces would not survive the journey."""
+    study = find(name)
+    began = time.perf_counter()
     try:
-        return find(name).point(point.parameters, point.seed)
+        results = study.point(point.parameters, point.seed)
     except SwarmError:
         raise
     except Exception as fault:
         raise LocalError(f"simulate {name} failed at {point}: {type(fault).__name__}: {fault}") from fault
+    return results, time.perf_counter() - began
 
 
 def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found]:
@@ -62,7 +68,7 @@ def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found
 
 
 def _collect(executor: ProcessPoolExecutor, study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found]:
-    waiting: dict[Future[Results], int] = {}
+    waiting: dict[Future[Computed], int] = {}
     place = 0
     while waiting or place < len(points):
         while place < len(points) and len(waiting) < AHEAD * jobs:
