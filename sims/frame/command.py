@@ -105,33 +105,34 @@ def _compute(work: _Work, options: Options, store: Store | None, write: Write | 
         else:
             work.results[place] = known
     work.reused = len(work.results)
-    with _progress(work, console) as advance:
-        _print(work, write)
-        try:
-            # Closed at once whatever happens, so that no process computes on for nobody.
-            with closing(_running(work.study, [work.points[place] for place in missing], options)) as running:
-                for number, (results, seconds) in running:
-                    place = missing[number]
-                    work.results[place], work.seconds[place] = results, seconds
-                    if store is not None:
-                        store.add(keys[place], work.record(place))
-                    _print(work, write)
-                    advance()
-        except KeyboardInterrupt:
-            return False
+    try:
+        # The generator is closed at once whatever happens, so that no process computes on for nobody.
+        with _progress(work, console) as advance, closing(_running(work.study, work.points, missing, options)) as running:
+            _print(work, write)
+            for place, (results, seconds) in running:
+                work.results[place], work.seconds[place] = results, seconds
+                if store is not None:
+                    store.add(keys[place], work.record(place))
+                _print(work, write)
+                advance()
+    except KeyboardInterrupt:
+        return False
     return True
 
 
-def _running(study: Study, points: Sequence[Point], options: Options) -> Generator[Found, None, None]:
-    jobs = min(options.jobs or cores(), len(points))
-    if not points:
+def _running(study: Study, points: Sequence[Point], missing: Sequence[int], options: Options) -> Generator[Found, None, None]:
+    """Those of the points whose places are `missing`."""
+    if not missing:
         return
+    wanted = [points[place] for place in missing]
+    jobs = min(options.jobs or cores(), len(wanted))
     if options.dask:
-        yield from run_cluster(study, points, options.dask, jobs)
-    elif jobs == 1:
-        yield from run_here(study, points)
+        found = run_cluster(study, wanted, options.dask, jobs)
     else:
-        yield from run_pool(study, points, jobs)
+        found = run_here(study, wanted) if jobs == 1 else run_pool(study, wanted, jobs)
+    with closing(found):
+        for number, computed in found:
+            yield missing[number], computed
 
 
 def _print(work: _Work, write: Write | None, *, everything: bool = False) -> None:

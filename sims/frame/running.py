@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Final
@@ -33,7 +33,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_here(study: Study, points: Sequence[Point]) -> Iterator[Found]:
+def run_here(study: Study, points: Sequence[Point]) -> Generator[Found, None, None]:
     for place, point in enumerate(points):
         yield place, compute(study.name, point)
 
@@ -51,7 +51,7 @@ def compute(name: str, point: Point) -> Computed:
     return results, time.perf_counter() - began
 
 
-def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found]:
+def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Generator[Found, None, None]:
     """On `jobs` processes. However this ends, by an error or by Ctrl-C, no process is left."""
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
@@ -67,7 +67,7 @@ def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found
             process.join()
 
 
-def _collect(executor: ProcessPoolExecutor, study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found]:
+def _collect(executor: ProcessPoolExecutor, study: Study, points: Sequence[Point], jobs: int) -> Generator[Found, None, None]:
     waiting: dict[Future[Computed], int] = {}
     place = 0
     while waiting or place < len(points):

@@ -49,9 +49,9 @@ def test_its_parameters_hold_together(study: Study) -> None:
         assert parameter.help
         assert parameter.parse(parameter.show(parameter.default)) == parameter.default
     for name, values in study.sweep.items():
-        parameter = study.parameter(name)
-        assert parameter is not None
-        assert all(parameter.parse(parameter.show(value)) == value for value in values)
+        swept = study.parameter(name)
+        assert swept is not None
+        assert all(swept.parse(swept.show(value)) == value for value in values)
     study.check(study.defaults)
 
 
@@ -67,7 +67,10 @@ def test_its_point_is_what_it_declares_and_can_travel(study: Study) -> None:
 
 def test_results_do_not_depend_on_the_hash_seed() -> None:
     """Python gives each process another order of sets unless told otherwise."""
-    program = "import json; from tests.sims.test_studies import SMALL, results as r; print(json.dumps({n: r(n, **SMALL[n]) for n in SMALL}))"
+    program = (
+        "import json; from tests.sims.test_studies import SMALL, results;"
+        "print(json.dumps({name: results(name, **SMALL[name]) for name in SMALL}))"
+    )
     found = {
         subprocess.run(
             [sys.executable, "-c", program],
