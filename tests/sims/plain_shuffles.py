@@ -26,6 +26,7 @@ class PlainNode:
     last: float
     table: dict[int, Copy] = field(default_factory=dict)
     records_moved: int = 0
+    sealed: float = -1e9
 
 
 class PlainShuffles:
@@ -84,7 +85,10 @@ class PlainShuffles:
         chosen = sorted(usable, key=rank)[: self.scheme.records - 1]
         for author in chosen:
             table[author].passed += 1
-        return [(giver, self.now), *((author, table[author].issued) for author in chosen)]
+        own = self.nodes[giver]
+        if self.now - own.sealed >= self.scheme.reseal_s:
+            own.sealed = self.now
+        return [(giver, own.sealed), *((author, table[author].issued) for author in chosen)]
 
     def _hear(self, taker: int, giver: int, records: list[tuple[int, float]]) -> None:
         node = self.nodes[taker]

@@ -23,6 +23,7 @@ schemes = st.builds(
     silent=st.booleans(),
     balanced=st.booleans(),
     greet=st.integers(0, 20),
+    reseal_s=st.sampled_from([0.0, 4.0]),
 )
 
 
