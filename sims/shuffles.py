@@ -42,7 +42,7 @@ class Scheme:
 
     `rule` says which others: "count" prefers the young and those not passed on yet, "youngest" the young, "half" draws among the younger
     half, "uniform" among all. `silent`: with whom we have not exchanged for longest; else with anybody. `balanced`: an exchange that
-    another started counts as one of ours. `greet`: exchanges of a newcomer at once.
+    another started counts as one of ours. `greet`: exchanges of a newcomer at once. `reseal_s`: how old our own record may be when sent.
     """
 
     every_s: float = 5.5
@@ -51,7 +51,8 @@ class Scheme:
     rule: Rule = "count"
     silent: bool = True
     balanced: bool = True
-    greet: int = 16
+    greet: int = 12
+    reseal_s: float = 4.0
 
     @property
     def places(self) -> int:
@@ -87,6 +88,7 @@ class Shuffles:
         self._ends = sessions.rests(rng, nodes) if sessions is not None else np.full(nodes, NEVER)
         self._due = rng.uniform(0, scheme.every_s, nodes)
         self._last = self._due - scheme.every_s
+        self._sealed = np.full(nodes, LONG_AGO)  # When its own record was made.
         places = scheme.places
         self.authors: Ids = np.full((nodes, places), -1, np.int32)
         self.issued: Floats32 = np.full((nodes, places), LONG_AGO, np.float32)
@@ -125,7 +127,7 @@ class Shuffles:
         if self._sessions is not None:
             self._ends[node] = self.now + self._sessions.draws(self._rng, 1)[0]
         self.authors[node], self.issued[node] = -1, LONG_AGO
-        self._last[node] = self.now
+        self._last[node], self._sealed[node] = self.now, LONG_AGO
         self._due[node] = self.now + self._rng.uniform(0, self.scheme.every_s)
         self.overlay.replace(node, self._rng)
         others = np.unique(self.overlay.neighbours(node))
@@ -188,7 +190,8 @@ class Shuffles:
         """int32 and float32[givers, records]: what each gives; author -1 where it has no more."""
         scheme, places, count = self.scheme, self.scheme.places, self.scheme.records - 1
         own = self.ids[givers][:, None]
-        fresh = np.full((len(givers), 1), self.now, np.float32)
+        self._sealed[givers] = np.where(self.now - self._sealed[givers] >= scheme.reseal_s, self.now, self._sealed[givers])
+        fresh = self._sealed[givers].astype(np.float32)[:, None]
         if not count:
             return own, fresh
         width = min(RECENT, places) if scheme.rule in {"count", "youngest"} else places

@@ -7,21 +7,21 @@ and none of its results is taken. What was finished before a cluster was lost is
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
 from sims.frame.code import version_of
 from sims.frame.points import Point
-from sims.frame.running import Found, compute
-from sims.study import Results, Study
+from sims.frame.running import Computed, Found, compute
+from sims.study import Study
 from swarmllm.errors import LocalError, UsageError
 
 PATIENCE_S: Final = 5  # For a scheduler to answer.
 LOCAL: Final = "local"
 AHEAD_MIN: Final = 64  # Points on the cluster at once, at least; else four for each of its threads.
 
-Loaded = tuple[str, Results]
+Loaded = tuple[str, Computed]
 
 
 def compute_versioned(name: str, module: str, point: Point) -> Loaded:
@@ -29,14 +29,15 @@ def compute_versioned(name: str, module: str, point: Point) -> Loaded:
     return version_of(module), compute(name, point)
 
 
-def run_cluster(study: Study, points: Sequence[Point], address: str, jobs: int) -> Iterator[Found]:
+def run_cluster(study: Study, points: Sequence[Point], address: str, jobs: int) -> Generator[Found, None, None]:
     """UsageError where the address is none or dask.distributed is missing, LocalError where the cluster does not answer or is lost."""
     try:
         import distributed
     except ModuleNotFoundError as missing:
         raise UsageError(f"--dask needs the package {missing.name}; install it with: pip install 'swarmllm[cluster]'") from None
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # What goes wrong is said once, by us.
     with ExitStack() as stack:
+        stack.callback(logging.disable, logging.root.manager.disable)
+        logging.disable(logging.CRITICAL)  # What goes wrong is said once, by us.
         if address == LOCAL:
             where: Any = stack.enter_context(
                 distributed.LocalCluster(
@@ -71,7 +72,7 @@ def _checked(address: str) -> str:
     return address
 
 
-def _collect(distributed: Any, client: Any, study: Study, points: Sequence[Point], address: str) -> Iterator[Found]:
+def _collect(distributed: Any, client: Any, study: Study, points: Sequence[Point], address: str) -> Generator[Found, None, None]:
     version = version_of(study.module)
     ahead = max(AHEAD_MIN, 4 * sum(client.nthreads().values()))
     places: dict[str, int] = {}
@@ -86,7 +87,7 @@ def _collect(distributed: Any, client: Any, study: Study, points: Sequence[Point
     for future in running:
         place = places.pop(future.key)
         try:
-            theirs, results = future.result()
+            theirs, computed = future.result()
         except (ImportError, AttributeError) as error:
             raise LocalError(f"the workers at {address} cannot run this study; is swarmllm installed there? ({error})") from None
         except distributed.KilledWorker:
@@ -95,7 +96,7 @@ def _collect(distributed: Any, client: Any, study: Study, points: Sequence[Point
             raise LocalError(
                 f"the workers at {address} have other code ({theirs}) than is here ({version}); nothing of theirs is taken"
             )
-        yield place, results
+        yield place, computed
         more = next(following, None)
         if more is not None:
             running.add(submit(more))

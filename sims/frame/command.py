@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sims.frame.cluster import run_cluster
 from sims.frame.code import version_of
 from sims.frame.options import Options, parse
-from sims.frame.points import Point, grid, key, record, swept
+from sims.frame.points import Point, grid, key, record
 from sims.frame.running import Found, cores, run_here, run_pool
 from sims.frame.store import FILE, Store
 from sims.frame.summary import summarise, write_points, write_summaries
@@ -54,8 +54,14 @@ class _Work:
     study: Study
     points: Sequence[Point]
     results: dict[int, Results] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)  # Of those that were computed now.
     shown: int = 0
     reused: int = 0
+
+    def record(self, place: int) -> dict[str, object]:
+        """How long it took is there for measurements; it is no result."""
+        found = record(self.study, self.points[place], self.results[place])
+        return {**found, "seconds": round(self.seconds[place], 3)} if place in self.seconds else found
 
     def finished(self) -> list[tuple[Point, Results]]:
         return [(self.points[place], self.results[place]) for place in sorted(self.results)]
@@ -73,6 +79,11 @@ def run(study: Study, options: Options, write: Write, console: Console) -> int:
         _print(work, write if options.json else None, everything=True)
     if store is not None:
         _say_kept(work, store, console)
+    if work.seconds:
+        slowest = max(work.seconds, key=work.seconds.__getitem__)
+        console.print(
+            f"slowest point: {work.seconds[slowest]:.1f} s; all: {sum(work.seconds.values()):.1f} s of computing", soft_wrap=True
+        )
     if work.results:
         _show(work, store, console, pictures=not interrupted)
     if interrupted:
@@ -94,28 +105,34 @@ def _compute(work: _Work, options: Options, store: Store | None, write: Write | 
         else:
             work.results[place] = known
     work.reused = len(work.results)
-    with _progress(work, console) as advance:
-        _print(work, write)
-        try:
-            for number, results in _running(work.study, [work.points[place] for place in missing], options):
-                place = missing[number]
-                work.results[place] = results
+    try:
+        # The generator is closed at once whatever happens, so that no process computes on for nobody.
+        with _progress(work, console) as advance, closing(_running(work.study, work.points, missing, options)) as running:
+            _print(work, write)
+            for place, (results, seconds) in running:
+                work.results[place], work.seconds[place] = results, seconds
                 if store is not None:
-                    store.add(keys[place], record(work.study, work.points[place], results))
+                    store.add(keys[place], work.record(place))
                 _print(work, write)
                 advance()
-        except KeyboardInterrupt:
-            return False
+    except KeyboardInterrupt:
+        return False
     return True
 
 
-def _running(study: Study, points: Sequence[Point], options: Options) -> Iterable[Found]:
-    if not points:
-        return ()
-    jobs = min(options.jobs or cores(), len(points))
+def _running(study: Study, points: Sequence[Point], missing: Sequence[int], options: Options) -> Generator[Found, None, None]:
+    """Those of the points whose places are `missing`."""
+    if not missing:
+        return
+    wanted = [points[place] for place in missing]
+    jobs = min(options.jobs or cores(), len(wanted))
     if options.dask:
-        return run_cluster(study, points, options.dask, jobs)
-    return run_here(study, points) if jobs == 1 else run_pool(study, points, jobs)
+        found = run_cluster(study, wanted, options.dask, jobs)
+    else:
+        found = run_here(study, wanted) if jobs == 1 else run_pool(study, wanted, jobs)
+    with closing(found):
+        for number, computed in found:
+            yield missing[number], computed
 
 
 def _print(work: _Work, write: Write | None, *, everything: bool = False) -> None:
@@ -124,7 +141,7 @@ def _print(work: _Work, write: Write | None, *, everything: bool = False) -> Non
         return
     for place in range(work.shown, len(work.points)):
         if place in work.results:
-            found = {**record(work.study, work.points[place], work.results[place]), "time": round(time.time(), 3)}
+            found = {**work.record(place), "time": round(time.time(), 3)}
             work.shown = place + 1
             write(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
         elif not everything:
@@ -157,7 +174,7 @@ def _show(work: _Work, store: Store | None, console: Console, *, pictures: bool)
         write_points(folder / f"{name}.csv", work.finished())
         write_summaries(folder / f"{name}-summary.csv", work.study, summaries)
         files = [f"{name}.csv", f"{name}-summary.csv"]
-        if pictures and (swept(work.points) or work.study.plots):
+        if pictures and work.study.plots:
             from sims.frame.drawing import draw
 
             files += draw(work.study, summaries, folder)

@@ -48,12 +48,6 @@ def grid(study: Study, given: Mapping[str, Value], sweep: Mapping[str, Sequence[
     return points
 
 
-def swept(points: Sequence[Point]) -> list[str]:
-    """The parameters that differ between the points."""
-    first = points[0].parameters
-    return [name for name in first if any(point.parameters[name] != first[name] for point in points)]
-
-
 def replay(study: Study, point: Point) -> str:
     """The command that computes exactly this point."""
     words = ["swarmllm", "simulate", study.name, "--seed", str(point.seed), "--runs", "1"]

@@ -10,7 +10,8 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Final
@@ -21,8 +22,10 @@ from swarmllm.errors import LocalError, SwarmError
 
 AHEAD: Final = 4  # Points per process that wait in its queue: enough that none is idle, few enough to be dropped at once.
 
-Found = tuple[int, Results]
-"""A point's place in the list that was asked for, and its results. They come as they are finished, in any order."""
+Computed = tuple[Results, float]
+"""And the seconds that it took."""
+Found = tuple[int, Computed]
+"""A point's place in the list that was asked for, and what came of it. They come as they are finished, in any order."""
 
 
 def cores() -> int:
@@ -30,22 +33,25 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_here(study: Study, points: Sequence[Point]) -> Iterator[Found]:
+def run_here(study: Study, points: Sequence[Point]) -> Generator[Found, None, None]:
     for place, point in enumerate(points):
         yield place, compute(study.name, point)
 
 
-def compute(name: str, point: Point) -> Results:
+def compute(name: str, point: Point) -> Computed:
     """What the processes run. Faults of the study's own come back as one sentence: their traces would not survive the journey."""
+    study = find(name)
+    began = time.perf_counter()
     try:
-        return find(name).point(point.parameters, point.seed)
+        results = study.point(point.parameters, point.seed)
     except SwarmError:
         raise
     except Exception as fault:
         raise LocalError(f"simulate {name} failed at {point}: {type(fault).__name__}: {fault}") from fault
+    return results, time.perf_counter() - began
 
 
-def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found]:
+def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Generator[Found, None, None]:
     """On `jobs` processes. However this ends, by an error or by Ctrl-C, no process is left."""
     context = multiprocessing.get_context("spawn")
     others = set(multiprocessing.active_children())
@@ -61,8 +67,8 @@ def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found
             process.join()
 
 
-def _collect(executor: ProcessPoolExecutor, study: Study, points: Sequence[Point], jobs: int) -> Iterator[Found]:
-    waiting: dict[Future[Results], int] = {}
+def _collect(executor: ProcessPoolExecutor, study: Study, points: Sequence[Point], jobs: int) -> Generator[Found, None, None]:
+    waiting: dict[Future[Computed], int] = {}
     place = 0
     while waiting or place < len(points):
         while place < len(points) and len(waiting) < AHEAD * jobs:
