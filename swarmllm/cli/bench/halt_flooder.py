@@ -44,9 +44,9 @@ from swarmllm.wire.codec import decode, encode
 from swarmllm.wire.envelope import seal
 from swarmllm.wire.signed import open_record
 
-CONTROL_PER_S: Final = 30.0  # Of 32 that are read; a queue that fills would end the connection.
+CONTROL_PER_S: Final = 15.0  # Of 16 that are read; a queue that fills would end the connection.
 SHUFFLE_EVERY_S: Final = 1.0  # To each peer; what comes faster is not looked at.
-KNOWN_PER_S: Final = 16.0  # Of 20 control records.
+KNOWN_PER_S: Final = 5.0  # Control records: all that are read.
 ROUNDS_OPEN: Final = 32  # Half of what a peer may have open, and of its queue.
 TOKENS: Final = tuple(range(100, 108))
 OPEN_EVERY: Final = 64  # Rounds: an order to halt ends sessions.
