@@ -1,0 +1,17 @@
+"""The worlds that `scripts/check` runs; `python sims/swarm.py --runs 5000 --jobs 2` runs as many more as there is time for."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarmllm.testing.world.trial import CHECK_SEEDS, run
+
+
+@pytest.mark.parametrize("seed", CHECK_SEEDS)
+def test_the_world_of_this_seed_keeps_every_law(seed: int) -> None:
+    outcome = run(seed)
+    assert outcome.ends.get("length", 0) > 0
+
+
+def test_there_are_twenty() -> None:
+    assert len(set(CHECK_SEEDS)) == 20
