@@ -7,7 +7,7 @@ at hand.
 
 An expert's score is the logarithm of the share that its model is expected to have in the answer, less what its waiting time costs.
 Another model is worth more than another replica of the same one. Choosing among replicas is by power of two choices, and scores of
-strangers are blurred a little: everybody hears the same gossip, and always taking the single best would send the whole swarm to one
+strangers are blurred a little: many hear the same records, and always taking the single best would send the whole swarm to one
 peer (Mitzenmacher 2001).
 """
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from swarmllm.messages import CapacityRecord, PeerId
 
-HISTORY_MAX = 4096  # Peers with own history; as many as the capacity table holds.
+HISTORY_MAX = 4096  # Peers with own history; more than the capacity table holds, for who was asked is remembered longer.
 SUSPECT_BASE_S = 1.0  # After a missed deadline a peer rests this long, doubled for each further miss in a row.
 SUSPECT_MAX_S = 60.0
 GAIN = 1 / 8  # Of the running mean and deviation, as in TCP's round-trip estimator (RFC 6298).
