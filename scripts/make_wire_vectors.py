@@ -49,7 +49,7 @@ CAPACITY = m.CapacityRecord(
     addrs=("/ip4/192.0.2.7/tcp/7339", "/ip6/2001:db8::7/tcp/7339"),
     ctl_digest=CONTROL,
 )
-SHUFFLE = m.Shuffle((3, 901), (b"one", b"two"), 4)
+SHUFFLE = m.Shuffle(DIGEST[:8], (3, 901), (b"one", b"two"), 4)
 EXPERT = m.ExpertRecord(1_790_000_000_000, "prose", DIGEST, FINGERPRINT, 8_030_261_248, ("/ip4/192.0.2.7/tcp/7339",))
 
 
@@ -151,7 +151,7 @@ def codec_vectors() -> dict[str, object]:
         m.Busy(7, 1, 250),
         m.Refused(7, 1, m.REFUSED_VOCABULARY),
         SHUFFLE,
-        m.Shuffle((), (), m.SHUFFLE_RECORDS_MAX),
+        m.Shuffle(bytes(8), (), (), m.SHUFFLE_RECORDS_MAX),
         m.Shuffled((0,) * m.SHUFFLE_RECORDS_MAX, (b"\1",) * m.SHUFFLE_RECORDS_MAX),
         m.Shuffled((), ()),
         *(m.Ping(nonce) for nonce in (0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1)),

@@ -35,7 +35,7 @@ from swarmllm.testing.tabletop import Tabletop
 from swarmllm.wire.codec import encode
 
 VOCABULARY = 384  # Words of the scripted models; a list of 256 of them has the size it has in earnest.
-SETTLE_S = 2.0  # Until everybody has heard of everybody.
+SETTLE_S = 25.0  # Until everybody has heard of everybody, and what that cost is made up for.
 ANSWER_S = 90.0  # Virtual; no answer of these worlds takes longer unless nobody is left.
 # fmt: off
 NAMES = [  # Of experts.

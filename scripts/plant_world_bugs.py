@@ -90,8 +90,12 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "experts are asked for more than their context": (Change(ROSTER, "if record.context_max >= tokens and", "if"),),
     "records of the dead are believed for ever": (
         Change(CAPACITY, "if now < e.born_at + ttl_s or e.peer in self._connected)", "if ttl_s)"),
-        Change(CAPACITY, "if now >= e.born_at + ttl_s and e.peer not in self._connected]:", "if now < 0]:"),
-        Change(CAPACITY, "        self._drop(peer)\n        self._buried.pop(peer, None)\n", "        return\n"),
+        Change(
+            CAPACITY,
+            "        for peer in [e.peer for e in self._drawn if now >= e.born_at + ttl_s and",
+            "        for peer in [e.peer for e in self._drawn if now < 0 and",
+        ),
+        Change(CAPACITY, "        self._drop(peer)\n        self._buried.pop(peer, None)", "        return"),
     ),
     "a peer may have one round too many": (
         Change(SERVING, "requester.rounds >= ROUNDS_PER_PEER_MAX", "requester.rounds > ROUNDS_PER_PEER_MAX"),
@@ -142,8 +146,13 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(CONTROL, "for one in frames_of(missing(self._state, message))]", "for one in frames_of([])]"),
     ),
     "orders are not passed on": (
-        Change(CONTROL, "told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]", "told: list[ControlEffect] = stop"),
-        Change(CONTROL, "            self._rumours.add(opened.data, now)", "            pass"),
+        Change(CONTROL, "relay = Relay(opened.data, peer, gossip)", "relay = RevertChanges(0)"),
+        Change(CONTROL, "self._tell_after.append(replace(relay, gossip=True))", "pass"),
+        Change(
+            CONTROL,
+            "return isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume), effects",
+            "return False, effects",
+        ),
     ),
     "any signature is good": (
         Change(

@@ -4,8 +4,7 @@ Sessions are Weibull with shape 0.608, scaled so that the share `churn` of the n
 are those of a trace that somebody measured (`--trace FILE.csv`, with a header `node,start_s,end_s` or `node,online_s,offline_s`). Whoever
 leaves is replaced at that moment by a newcomer with another identity and an empty disk, who needs `load_s` to load its model: the swarm
 keeps its size, and newcomers are the likeliest to leave again. (Absences have a mean of fifteen hours, so who comes back within an hour
-is nearly as strange to the others as who is new.) With a trace, nodes come and go as it says, under their own identities and with their
-disks.
+is nearly as strange to the others as who is new.) With a trace, nodes come and go as it says, under their own identities and with their disks.
 Of the departures `crash` end with a reset of all connections, `power` without a word, and the rest with a goodbye.
 
 Those who ask run no expert and stay, so an answer that does not finish was lost by the swarm. `untouched` is the share of answers during

@@ -11,7 +11,6 @@ import random
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Final
 
 from swarmllm.core.events import GenerateOrder, Sampling
@@ -119,7 +118,7 @@ def measure(answers: Sequence[Answer], k: int) -> dict[str, float]:
 
 def gaps_of(answer: Answer) -> list[float]:
     """The times between its tokens."""
-    return [after - before for before, after in pairwise(answer.times)]
+    return [after - before for before, after in zip(answer.times, answer.times[1:], strict=False)]
 
 
 def untouched(answers: Sequence[Answer], gone_at: Mapping[PeerId, float]) -> float:

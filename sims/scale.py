@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from statistics import fmean
 from typing import Final
 
@@ -105,7 +104,7 @@ def point(parameters: Parameters, seed: int) -> Results:
     for answer in asking.answers:
         times = [at for at in answer.times if at >= since]
         rates.append(len(times) / p["seconds"])
-        gaps += [after - before for before, after in pairwise(times)]
+        gaps += [after - before for before, after in zip(times, times[1:], strict=False)]
     gaps.sort()
     used = [chosen.k for answer in asking.answers for chosen, at in zip(answer.chosen, answer.times, strict=True) if at >= since]
     return {

@@ -1,7 +1,7 @@
 """Which share of a requester's questions, and of the weight in its tokens, do liars and Sybils get, with and without the defences?
 
-`share` of the `experts` are liars, each an identity of its own. What they do (`kind`): `boaster` claims the largest and fastest model
-in its capacity record and is `slow_factor` times slower than the others; `poisoner` answers with another text's distribution; `silent` takes
+`share` of the `experts` are liars, each an identity of its own. What they do (`kind`): `boaster` claims the largest and fastest model in its
+capacity record and is `slow_factor` times slower than the others; `poisoner` answers with another text's distribution; `silent` takes
 every question and answers none; `flatterer` poisons, and says of every prompt that it would have written exactly that. What they say of
 their model (`claims`): each `own`, all `one`, or an `honest` one, as if they were replicas of it.
 
@@ -13,8 +13,7 @@ weights within an answer stay.
 
     python sims/sybil.py --sweep share=0,0.2,0.4,0.6 --sweep kind=boaster,poisoner,silent,flatterer --sweep defended=true,false
 
-The goal: 10 liars of 50 get no more than a fair share (0.2) after 20 requests each. (Of another model than everybody else's, an identity is
-worth more questions than a replica: 10 liars with models `own` beside 8 honest models offer 10 of 18.)
+The goal: 10 liars of 50 get no more than a fair share (0.2) after 20 requests each.
 """
 
 from __future__ import annotations

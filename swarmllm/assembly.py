@@ -54,6 +54,7 @@ from swarmllm.runtime.ports import Engine, Network, Text
 from swarmllm.runtime.pulse import Pulse
 from swarmllm.runtime.records import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
 from swarmllm.runtime.sealing import sealing_with
+from swarmllm.wire.identity import swarm_hash
 
 FAREWELL_S: Final = 0.5  # Of the two seconds that closing may take: for the ends of answers to reach the experts.
 DEFAULT_SWARM: Final = "private"  # It speaks LLaMA-3's vocabulary; a swarm with a name of its own may agree on another.
@@ -138,7 +139,8 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
         tell(Warned(remark))
     text, engine = await _open_model(stack, config, tell, parts, orders)
     await imported.wait()
-    node = Node(NodeConfig(text.fingerprint), keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control)
+    settings = NodeConfig(text.fingerprint, swarm_hash(config.swarm))
+    node = Node(settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control)
     driver = Driver(node, keyring, store, orders=orders, pulse=Pulse())
     network, troubles = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(

@@ -160,9 +160,11 @@ Sealed = Annotated[bytes, Size(1, RECORD_MAX)]
 class Shuffle:
     """Some sealed capacity records, each with its age in tenths of a second, in exchange for up to `want` others (0: for none).
 
-    `ages` and `records` have the same length. An age is the time since the author sealed the record, as far as its carriers say.
+    `swarm` is the short hash of the swarm's name (`wire.identity.swarm_hash`): peers of two swarms exchange nothing. `ages` and `records`
+    have the same length; an age is the time since the author sealed the record, as far as its carriers say.
     """
 
+    swarm: ShortHash
     ages: Annotated[tuple[Age, ...], Size(0, SHUFFLE_RECORDS_MAX)]
     records: Annotated[tuple[Sealed, ...], Size(0, SHUFFLE_RECORDS_MAX)]
     want: Annotated[int, Range(0, SHUFFLE_RECORDS_MAX)]

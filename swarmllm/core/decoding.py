@@ -47,8 +47,6 @@ LATE_RATIO = 1.5  # Once enough have answered, an expert that weighs much gets t
 LATE_FLOOR_S = 0.02  # ... so much longer: a token without it would be worse, a token without end worse still.
 BUSY_MIN_S = 0.05  # An expert that says "busy, retry at once" must not become a tight loop.
 NEEDS_MAX = 4  # Need replies of one expert in one round before it counts as misbehaving.
-INSURANCE_S = 0.1  # Of an expert's time: what insurance against one that is only late may cost it.
-ANYBODY = 1 << 30
 EXPLORE_SALT = 0x5EED  # Keeps the draws of exploration apart from those of sampling.
 ENTRIES = 256
 
@@ -159,23 +157,18 @@ class Generation:
         self._round = Round(now, now + EXPERT_WAIT_S, 1 if is_narrow else self.order.k)
         for member in self.members.values():
             member.needs = 0
-        owed = sum(member.question is not None for member in self.members.values())
-        sure = self.order.k + max(0, self.order.extra - owed)  # Who still owes an answer is likelier late than lost.
-        return self._widen(swarm, now, 1 if is_narrow else self.order.k + self.order.extra, sure)
+        return self._widen(swarm, now, 1 if is_narrow else self.order.k + self.order.extra)
 
-    def _widen(self, swarm: Swarm, now: float, count: int, sure: int = ANYBODY) -> list[Step]:
-        """Ask up to `count` experts that have no part in this round yet (before the first token: as many as are worth probing), beyond
-        the first `sure` of them only those that need not catch up for long."""
+    def _widen(self, swarm: Swarm, now: float, count: int) -> list[Step]:
+        """Ask up to `count` experts that have no part in this round yet (before the first token: as many as are worth probing)."""
         current = self._round
         free = self._free(swarm, now)
         steps: list[Step] = []
         chosen = {c.peer: c for c in free}
         latest_at = current.started_at + ROUND_MAX_S  # However many are asked in place of others.
         is_probing = self._index == 0 and not current.asked
-        for place, peer in enumerate(self._panel.probe(swarm, free, now) if is_probing else swarm.pick(count, free, now)):
+        for peer in self._panel.probe(swarm, free, now) if is_probing else swarm.pick(count, free, now):
             candidate = chosen[peer]
-            if place >= sure and not is_probing and swarm.catch_up_s(candidate, now) > INSURANCE_S:
-                continue
             if not current.asked:
                 current.deadline_at = now
             current.asked[peer] = candidate

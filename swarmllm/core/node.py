@@ -86,6 +86,7 @@ class NodeConfig:
     """Intervals in seconds; every one is spread by +-20 % so that a swarm started at once does not beat in step."""
 
     vocab_fingerprint: bytes
+    swarm: bytes = bytes(8)  # The short hash of its name: with peers of another swarm no records are exchanged.
     shuffle_every_s: float = SHUFFLE_EVERY_S
     advertise_every_s: float = 600.0
     look_up_every_s: float = 30.0
@@ -124,7 +125,7 @@ class Node:
         parts = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, parts, control)
         own_record, every_s = self._roster.next_record, config.shuffle_every_s
-        self._shuffling = Shuffling(peer, rng, self._table, sealing, own_record, every_s)
+        self._shuffling = Shuffling(peer, rng, self._table, sealing, own_record, every_s, config.swarm)
         self._met: set[PeerId] = set()  # Experts that were told of and not yet lost; bounded by connections.
         self._advertise_at = self._look_up_at = self._save_at = float("inf")
         self._control_at = float("inf") if control is None else 0.0

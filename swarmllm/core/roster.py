@@ -174,9 +174,6 @@ class Roster:
     def patience_s(self, candidate: Candidate, now: float) -> float:
         return self._router.patience_s(candidate, now)
 
-    def catch_up_s(self, candidate: Candidate, now: float) -> float:
-        return self._router.catch_up_s(candidate, now)
-
     def replied(self, peer: PeerId, seconds: float, tokens: int, now: float) -> None:
         self._router.replied(peer, seconds, tokens, self._table.get(peer), now)
 

@@ -27,9 +27,6 @@ class Swarm(Protocol):
 
     def patience_s(self, candidate: Candidate, now: float) -> float: ...
 
-    def catch_up_s(self, candidate: Candidate, now: float) -> float:
-        """How long it will compute before it can answer for the last token alone."""
-
     def replied(self, peer: PeerId, seconds: float, tokens: int, now: float) -> None: ...
 
     def missed(self, peer: PeerId, now: float) -> None: ...

@@ -7,7 +7,7 @@ at hand.
 
 An expert's score is the logarithm of the share that its model is expected to have in the answer, less what its waiting time costs.
 Another model is worth more than another replica of the same one. Choosing among replicas is by power of two choices, and scores of
-strangers are blurred a little: everybody hears the same gossip, and always taking the single best would send the whole swarm to one
+strangers are blurred a little: many hear the same records, and always taking the single best would send the whole swarm to one
 peer (Mitzenmacher 2001).
 """
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from swarmllm.messages import CapacityRecord, PeerId
 
-HISTORY_MAX = 4096  # Peers with own history; as many as the capacity table holds.
+HISTORY_MAX = 4096  # Peers with own history; more than the capacity table holds, for who was asked is remembered longer.
 SUSPECT_BASE_S = 1.0  # After a missed deadline a peer rests this long, doubled for each further miss in a row.
 SUSPECT_MAX_S = 60.0
 GAIN = 1 / 8  # Of the running mean and deviation, as in TCP's round-trip estimator (RFC 6298).
@@ -30,8 +30,6 @@ PATIENCE_UNKNOWN_S = 1.0  # For a peer that was never measured.
 PATIENCE_MAX_S = 30.0
 RATE_UNKNOWN = 10.0  # Tokens/s of an expert that claims nothing: a small model on a laptop.
 PREFILL_SPEEDUP = 4.0  # Catching up is batched, so at least this much faster than decoding token by token.
-PREFILL_TOKENS = 16  # From so many on a reply tells how fast an expert catches up.
-PREFILL_GAIN = 1 / 4
 SWITCH_RATIO = 2.0  # A member is given up only for a replica this much faster, catching up included ...
 SWITCH_NATS = 0.7  # ... or for another model of twice its share.
 WAIT_NATS_PER_S = 2.0  # What waiting costs: 100 ms more are worth a fifth of an expert's share.
@@ -58,7 +56,6 @@ class History:
     misses: int = 0  # In a row.
     rests_until: float = 0.0
     ping_s: float = 0.0
-    prefill_s: float = 0.0  # Per token that it had to catch up with; 0: never seen.
     prompts: int = 0  # That it was weighed on.
     merit: float = 0.0  # How much better it knew them than the uniform pool of all that were asked, in nats per token.
     share: float = 0.0  # Its mean weight in our answers.
@@ -69,10 +66,6 @@ class History:
         self.merit += gain * (merit - self.merit)
         self.share += gain * (share - self.share)
         self.prompts += 1
-
-    def caught_up(self, seconds_per_token: float) -> None:
-        before = self.prefill_s
-        self.prefill_s = seconds_per_token if before == 0 else before + PREFILL_GAIN * (seconds_per_token - before)
 
     def observe(self, seconds: float) -> None:
         if self.replies == 0:
@@ -121,14 +114,8 @@ class Router:
     def replied(self, peer: PeerId, seconds: float, tokens: int, record: CapacityRecord | None, now: float) -> None:
         """A round trip of `seconds` in which the expert took in `tokens`; long catch-ups say little about a round of one."""
         history = self.seen(peer, now)
-        if tokens >= PREFILL_TOKENS:
-            # What a round of one takes is measured, or it is claimed; what is beyond it was spent on catching up.
-            alone_s = (
-                history.mean_s if history.replies else history.ping_s + (1 / self._rate(record) if record is not None else 0.0)
-            )
-            history.caught_up(max(0.0, seconds - alone_s) / (tokens - 1))
         if tokens <= 4 or history.replies == 0:
-            history.observe(max(0.0, seconds - self._prefill_s(history, record, tokens - 1) if tokens > 4 else seconds))
+            history.observe(max(0.0, seconds - self._prefill_s(record, tokens - 1) if tokens > 4 else seconds))
         history.misses, history.rests_until = 0, 0.0
 
     def missed(self, peer: PeerId, now: float) -> None:
@@ -161,16 +148,12 @@ class Router:
         )
         age = max(0.0, now - history.first_seen_at)
         young = YOUNG_PENALTY * max(0.0, 1 - age / YOUNG_S) if candidate.peer != self._own else 0.0
-        return base * (1 + young) + self.catch_up_s(candidate, now)
-
-    def catch_up_s(self, candidate: Candidate, now: float) -> float:
-        """How long it will compute until only the last token is missing: as measured, else as its record lets one expect."""
-        return self._prefill_s(self.seen(candidate.peer, now), candidate.record, candidate.missing - 1)
+        return base * (1 + young) + self._prefill_s(candidate.record, candidate.missing - 1)
 
     def patience_s(self, candidate: Candidate, now: float) -> float:
         """How long to wait for its answer before it counts as missing: mean plus four deviations, as TCP does."""
         history = self.seen(candidate.peer, now)
-        prefill = 2 * self.catch_up_s(candidate, now)
+        prefill = 2 * self._prefill_s(candidate.record, candidate.missing - 1)
         if history.replies:
             return min(PATIENCE_MAX_S, history.mean_s + 4 * history.deviation_s + PATIENCE_FLOOR_S + prefill)
         return min(PATIENCE_MAX_S, PATIENCE_UNKNOWN_S + 2 * self.expected_s(candidate, now) + prefill)
@@ -234,8 +217,6 @@ class Router:
     def _rate(self, record: CapacityRecord) -> float:
         return record.rate / 16 if record.rate else RATE_UNKNOWN
 
-    def _prefill_s(self, history: History, record: CapacityRecord | None, tokens: int) -> float:
-        if history.prefill_s > 0:
-            return max(0, tokens) * history.prefill_s
+    def _prefill_s(self, record: CapacityRecord | None, tokens: int) -> float:
         rate = self._rate(record) if record is not None else RATE_UNKNOWN
         return max(0, tokens) / (rate * PREFILL_SPEEDUP)

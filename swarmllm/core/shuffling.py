@@ -113,7 +113,8 @@ class Taken:
 
 
 class Shuffling:
-    """One node's. `own_record` gives what we say of ourselves with its next seq, each time it is called; None: nothing."""
+    """One node's. `own_record` gives what we say of ourselves with its next seq, each time it is called; None: nothing. Peers that name
+    another `swarm` are as if they were not connected."""
 
     def __init__(
         self,
@@ -123,6 +124,7 @@ class Shuffling:
         sealing: Sealing,
         own_record: Callable[[], CapacityRecord | None],
         every_s: float = SHUFFLE_EVERY_S,
+        swarm: bytes = bytes(8),
     ) -> None:
         self._own = own
         self._rng = rng
@@ -130,6 +132,7 @@ class Shuffling:
         self._sealing = sealing
         self._own_record = own_record
         self._every_s = every_s
+        self._swarm = swarm
         self._partners: dict[PeerId, _Partner] = {}  # Who has been silent longest comes first. Bounded by connections.
         self._checks, self._answers = Allowance(CHECKS_OF_ALL), Allowance(ANSWERS)
         self._greetings, self._tells = Allowance(GREETINGS), Allowance(TELLS)
@@ -191,7 +194,7 @@ class Shuffling:
         partner.asked = partner.waiting = True
         ages, records = self._records(count, peer, (), now)
         self._put_off(2 * _size(records), self._every_s / 2 if count > 1 else 0.0, now)  # The answer will be like the question.
-        return Send(peer, Shuffle(ages, records, count))
+        return Send(peer, Shuffle(self._swarm, ages, records, count))
 
     def _tell(self, now: float) -> list[Send]:
         self._tell_at = math.inf
@@ -203,7 +206,7 @@ class Shuffling:
         peers = list(self._partners)
         if len(peers) > TELL_PEERS:
             peers = self._rng.sample(peers, TELL_PEERS)
-        news = Shuffle((_age(self._sealed_at, now),), (sealed,), 0)
+        news = Shuffle(self._swarm, (_age(self._sealed_at, now),), (sealed,), 0)
         self._put_off(len(peers) * _size(news.records), 0.0, now)
         return [Send(peer, news) for peer in peers]
 
@@ -222,6 +225,9 @@ class Shuffling:
         if not partner.asks.take(now):
             return self._ignore(peer, partner, message)
         partner.ignored = 0
+        if message.swarm != self._swarm:
+            del self._partners[peer]  # Until it connects again. It is told once, so that it does not ask for nothing.
+            return Taken(effects=[Send(peer, Shuffle(self._swarm, (), (), 0))])
         taken = self._take(peer, message, partner, now)
         if not message.want:
             self._put_off(_size(message.records), 0.0, now)

@@ -6,6 +6,7 @@ in base58 (libp2p specs, `peer-ids`). Keys of other types hash into ids from whi
 
 from __future__ import annotations
 
+from hashlib import blake2b
 from typing import Final
 
 from swarmllm.errors import LocalError, RemoteError
@@ -52,3 +53,9 @@ def _base58(data: bytes) -> str:
         letters.append(_ALPHABET[digit])
     zeros = len(data) - len(data.lstrip(b"\0"))
     return "1" * zeros + "".join(reversed(letters))
+
+
+def swarm_hash(name: str) -> bytes:
+    """Which swarm is meant, in eight bytes: BLAKE2b over its name in UTF-8. It keeps swarms apart that do not want to meet; who wants to
+    mislead finds another name with the same hash, or just says the same name."""
+    return blake2b(name.encode(), digest_size=8).digest()

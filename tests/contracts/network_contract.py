@@ -231,7 +231,7 @@ class NetworkContract(ABC):
     def test_a_shuffle_goes_out_on_our_own_stream_and_its_answer_comes_back_on_it(self) -> None:
         async def law(a: Member, b: Member) -> None:
             await connect(a, b)
-            shuffle, shuffled = Shuffle((3,), (b"sealed",), 4), Shuffled((0, 7), (b"one", b"two"))
+            shuffle, shuffled = Shuffle(bytes(8), (3,), (b"sealed",), 4), Shuffled((0, 7), (b"one", b"two"))
             a.network.send(b.peer, shuffle)
             b.network.send(a.peer, shuffle)
             assert (await b.hears(Received)).message == (await a.hears(Received)).message == shuffle

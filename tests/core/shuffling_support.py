@@ -12,6 +12,7 @@ from swarmllm.messages import CapacityRecord, PeerId, Shuffle, Shuffled
 from swarmllm.testing.sealing import MemoSealing
 from tests.core.capacity_support import record
 
+SWARM = bytes(8)
 A, B, OWN, Z = (PeerId(name) for name in ("a", "b", "own", "z"))
 """Of these, own greets z alone: the side with the smaller id begins."""
 
@@ -45,7 +46,7 @@ class Bench:
         return tuple(self.seals.of(PeerId(f"stranger {i:05}")).seal(record()) for i in range(start, start + count))
 
     def tell(self, peer: PeerId, records: Sequence[bytes], now: float, want: int = SHUFFLE_RECORDS) -> Taken:
-        return self.machine.asked(peer, Shuffle((0,) * len(records), tuple(records), want), now)
+        return self.machine.asked(peer, Shuffle(SWARM, (0,) * len(records), tuple(records), want), now)
 
     def answer(self, peer: PeerId, records: Sequence[bytes], now: float) -> Taken:
         return self.machine.answered(peer, Shuffled((0,) * len(records), tuple(records)), now)

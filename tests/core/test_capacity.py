@@ -32,7 +32,7 @@ versions = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
 @given(st.lists(versions, min_size=1, max_size=10), st.floats(0, 1e9))
-def test_any_order_of_delivery_ends_in_the_newest(arrivals: list[tuple[int, int]], now: float) -> None:
+def test_any_order_of_delivery_ends_in_the_newest(arrivals: list[tuple[int, int]], now: float) -> None:  # CAP-3
     table = CapacityTable()
     newest: tuple[int, int] | None = None
     for version in arrivals:
@@ -54,7 +54,7 @@ def test_order_repetition_and_carriers_change_nothing(arrivals: list[tuple[tuple
     assert tables[0].alive(1000.0) == tables[1].alive(1000.0)
 
 
-def test_the_same_bytes_are_known_and_do_not_live_longer() -> None:
+def test_the_same_bytes_are_known_and_do_not_live_longer() -> None:  # CAP-4
     table = CapacityTable()
     assert not table.holds(sealed(A), 0.0)
     assert hear(table, A) == "new"
@@ -99,7 +99,7 @@ def test_a_record_is_as_old_as_its_carrier_says_and_lives_for_the_rest() -> None
     assert alive(table, 40.0 + RECORD_TTL_S) == []
 
 
-def test_a_record_beyond_its_time_is_not_taken() -> None:
+def test_a_record_beyond_its_time_is_not_taken() -> None:  # CAP-5
     table = CapacityTable()
     assert hear(table, A, now=100.0, age_s=RECORD_TTL_S) == "old"
     assert len(table) == 0
@@ -134,7 +134,7 @@ def test_what_is_too_old_is_swept_away_and_what_is_connected_stays() -> None:
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_a_boot_from_the_future_locks_its_peer_out_no_longer_than_a_record_lives(connected: bool) -> None:
+def test_a_boot_from_the_future_locks_its_peer_out_no_longer_than_a_record_lives(connected: bool) -> None:  # CAP-5
     table = CapacityTable()
     if connected:
         table.peer_connected(A)
@@ -158,7 +158,7 @@ def test_a_clock_that_runs_backwards_stands_still() -> None:
 
 
 @pytest.mark.parametrize("way", ["dial failed", "lost"])
-def test_who_was_found_gone_is_not_believed_in_again_by_the_same_word(way: str) -> None:
+def test_who_was_found_gone_is_not_believed_in_again_by_the_same_word(way: str) -> None:  # CAP-12
     table = CapacityTable()
     if way == "lost":
         table.peer_connected(A)
@@ -207,7 +207,7 @@ def given_by(
     return [entry.peer for entry in table.give(count, now, to, but)]
 
 
-def test_the_youngest_goes_first_and_what_was_given_comes_later() -> None:
+def test_the_youngest_goes_first_and_what_was_given_comes_later() -> None:  # CAP-7
     table = CapacityTable()
     for age_s, peer in ((3.0, A), (1.0, B), (2.0, C)):
         hear(table, peer, now=10.0, age_s=age_s)
@@ -217,7 +217,7 @@ def test_the_youngest_goes_first_and_what_was_given_comes_later() -> None:
     assert given_by(table, 1) == [C]
 
 
-def test_nobody_is_given_its_own_record_nor_what_it_brought_nor_what_it_just_said() -> None:
+def test_nobody_is_given_its_own_record_nor_what_it_brought_nor_what_it_just_said() -> None:  # CAP-7
     table = CapacityTable()
     for peer in (A, B, C, OTHER):
         hear(table, peer, now=10.0, by=FRIEND if peer != B else OTHER)
@@ -255,7 +255,7 @@ def test_records_that_change_for_ever_do_not_fill_the_memory() -> None:
 # --- bounds ------------------------------------------------------------------------------------------------------------------
 
 
-def test_whoever_invents_authors_fills_only_its_own_share() -> None:
+def test_whoever_invents_authors_fills_only_its_own_share() -> None:  # CAP-11
     table = CapacityTable(peers_max=4 * SHARE_MIN)
     for peer in (FRIEND, OTHER):
         table.peer_connected(peer)
@@ -325,7 +325,7 @@ def test_the_standard_table_holds_its_bound() -> None:
         {"addrs": ("/ip4/192.0.2.7/tcp/1\u202e",)},
     ],
 )
-def test_a_record_that_contradicts_itself_is_a_peer_fault(changes: dict[str, object]) -> None:
+def test_a_record_that_contradicts_itself_is_a_peer_fault(changes: dict[str, object]) -> None:  # CAP-1
     with pytest.raises(RemoteError, match=r"^capacity record: "):
         check(record(2, 0, **changes))
 

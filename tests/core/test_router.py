@@ -132,22 +132,6 @@ def test_a_fit_outweighs_a_short_delay_and_a_long_delay_outweighs_a_fit() -> Non
         assert router.pick(1, [near, far], 0.0) == [PeerId(best)]
 
 
-def test_how_fast_an_expert_catches_up_is_measured_and_no_longer_believed() -> None:
-    """An expert that claims 160 tokens/s and took 3 s for a prompt of 101 tokens will take as long for the next one."""
-    router = Router(OWN, random.Random(1))
-    near, long = candidate("p", rate=2560), candidate("p", rate=2560, missing=101)
-    assert router.catch_up_s(long, 0.0) < 0.5
-    router.pinged(PeerId("p"), 0.1, 0.0)
-    router.replied(PeerId("p"), 3.1, 101, near.record, 0.0)
-    assert 2.5 < router.catch_up_s(long, 0.0) < 3.1
-    assert router.expected_s(near, 1e6) < 0.2  # A round of one token has not become slower by it.
-    assert router.patience_s(long, 0.0) > router.catch_up_s(long, 0.0)
-    for _ in range(40):
-        router.replied(PeerId("p"), 0.2, 1, near.record, 0.0)
-        router.replied(PeerId("p"), 1.2, 101, near.record, 0.0)
-    assert 0.9 < router.catch_up_s(long, 0.0) < 1.1
-
-
 def test_no_claim_of_size_outweighs_what_was_measured() -> None:
     """A record may claim any size; whoever was seen to be worth less is still believed less than one that claims nothing special."""
     router = Router(OWN, random.Random(1))

@@ -21,16 +21,17 @@ from swarmllm.core.shuffling import (
     TELL_GAP_S,
     TELL_PEERS,
     TELLS,
+    Taken,
 )
 from swarmllm.messages import PeerId, Shuffle, Shuffled
 from swarmllm.testing.sealing import MemoSealing
 from tests.core.capacity_support import record
-from tests.core.shuffling_support import OWN, A, B, Bench, Z
+from tests.core.shuffling_support import OWN, SWARM, A, B, Bench, Z
 
 # --- who begins, and with whom -----------------------------------------------------------------------------------------------
 
 
-def test_the_side_with_the_smaller_id_greets_at_once_and_the_other_waits() -> None:
+def test_the_side_with_the_smaller_id_greets_at_once_and_the_other_waits() -> None:  # CAP-6
     bench = Bench()
     (greeting,) = bench.meet(Z)
     assert greeting.peer == Z
@@ -58,7 +59,7 @@ def test_after_one_round_trip_both_know_each_other_and_who_the_other_knew() -> N
 def test_who_offers_nothing_asks_all_the_same() -> None:
     bench = Bench(offers=False)
     (greeting,) = bench.meet(Z)
-    assert greeting.message == Shuffle((), (), SHUFFLE_RECORDS)
+    assert greeting.message == Shuffle(SWARM, (), (), SHUFFLE_RECORDS)
 
 
 def test_beyond_the_first_greetings_only_own_records_are_exchanged() -> None:
@@ -67,7 +68,7 @@ def test_beyond_the_first_greetings_only_own_records_are_exchanged() -> None:
     assert [m.want for m in greetings if isinstance(m, Shuffle)] == [SHUFFLE_RECORDS] * int(GREETINGS.burst) + [1] * 8
 
 
-def test_everybody_has_its_turn_and_who_came_by_itself_the_last() -> None:
+def test_everybody_has_its_turn_and_who_came_by_itself_the_last() -> None:  # CAP-6
     bench = Bench()
     for peer in (A, B, Z):
         bench.meet(peer)
@@ -84,10 +85,26 @@ def test_nobody_connected_nothing_to_do() -> None:
     assert bench.machine.next_deadline() == float("inf")
 
 
+def test_peers_of_another_swarm_are_told_so_once_and_exchange_nothing() -> None:  # CAP-13
+    bench = Bench()
+    for peer in (A, Z):
+        bench.meet(peer)
+    taken = bench.machine.asked(A, Shuffle(b"another.", (0,), bench.strangers(1), 4), 1.0)
+    assert taken.heard == []
+    assert taken.effects == [Send(A, Shuffle(SWARM, (), (), 0))]
+    assert bench.machine.asked(A, Shuffle(b"another.", (0,), bench.strangers(1), 4), 2.0) == Taken()
+    assert bench.machine.answered(A, Shuffled((0,), bench.strangers(1)), 2.0) == Taken()
+    assert {send.peer for _, send in bench.run(100.0)} == {Z}
+    assert bench.checks == []
+    bench.machine.lost(A)
+    bench.meet(A)
+    assert bench.tell(A, bench.strangers(1), 100.0).heard != []
+
+
 # --- pace --------------------------------------------------------------------------------------------------------------------
 
 
-def test_an_exchange_begun_by_another_puts_off_our_own_but_not_for_ever() -> None:
+def test_an_exchange_begun_by_another_puts_off_our_own_but_not_for_ever() -> None:  # CAP-6
     quiet, asked = Bench(), Bench()
     for bench in (quiet, asked):
         bench.meet(Z)
@@ -155,7 +172,7 @@ def test_our_own_record_is_sealed_anew_only_after_a_while_or_for_news() -> None:
 # --- news --------------------------------------------------------------------------------------------------------------------
 
 
-def test_news_goes_to_a_few_at_once_and_wants_nothing_back() -> None:
+def test_news_goes_to_a_few_at_once_and_wants_nothing_back() -> None:  # CAP-8
     bench = Bench()
     for i in range(20):
         bench.meet(PeerId(f"b{i:02}"))
@@ -165,12 +182,12 @@ def test_news_goes_to_a_few_at_once_and_wants_nothing_back() -> None:
     for _, send in told:
         assert isinstance(send.message, Shuffle)
         assert (len(send.message.records), send.message.want) == (1, 0)
-    taken = bench.machine.asked(PeerId("b00"), Shuffle((), (), 0), 2.0)
+    taken = bench.machine.asked(PeerId("b00"), Shuffle(SWARM, (), (), 0), 2.0)
     assert taken.effects == []
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=80))
-def test_however_often_something_changes_news_keeps_its_pace(pauses: list[float]) -> None:
+def test_however_often_something_changes_news_keeps_its_pace(pauses: list[float]) -> None:  # CAP-8
     bench, now, told = Bench(), 0.0, []
     bench.meet(A)
     for pause in pauses:
@@ -197,7 +214,7 @@ def test_the_last_change_is_told_in_the_end() -> None:
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 0.5)), min_size=1, max_size=8))
 def test_an_age_only_grows_on_its_way_and_never_beyond_the_truth_by_more_than_a_tenth_each(
     hops: list[tuple[float, float]],
-) -> None:
+) -> None:  # CAP-4
     seals = MemoSealing()
     sealed = seals.of(A).seal(record())
     now, under_way, age = 0.0, 0.0, 0
@@ -207,7 +224,7 @@ def test_an_age_only_grows_on_its_way_and_never_beyond_the_truth_by_more_than_a_
         bench.meet(Z)
         bench.machine.answered(Z, Shuffled((age,), (sealed,)), now)
         now += held_s
-        taken = bench.machine.asked(B, Shuffle((), (), 4), now)
+        taken = bench.machine.asked(B, Shuffle(SWARM, (), (), 4), now)
         given_on = [
             e.message for e in taken.effects if isinstance(e, Send) and isinstance(e.message, Shuffled) and e.message.records
         ]
@@ -225,6 +242,6 @@ def test_what_is_said_to_be_beyond_its_time_is_not_even_checked() -> None:
     bench = Bench()
     bench.meet(A)
     (stranger,) = bench.strangers(1)
-    assert bench.machine.asked(A, Shuffle((int(10 * RECORD_TTL_S),), (stranger,), 0), 0.0).heard == []
+    assert bench.machine.asked(A, Shuffle(SWARM, (int(10 * RECORD_TTL_S),), (stranger,), 0), 0.0).heard == []
     assert bench.checks == []
-    assert len(bench.machine.asked(A, Shuffle((int(10 * RECORD_TTL_S) - 1,), (stranger,), 0), 0.0).heard) == 1
+    assert len(bench.machine.asked(A, Shuffle(SWARM, (int(10 * RECORD_TTL_S) - 1,), (stranger,), 0), 0.0).heard) == 1

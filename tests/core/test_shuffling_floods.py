@@ -33,7 +33,7 @@ Floods = st.lists(st.tuples(st.integers(0, 11), st.integers(0, SHUFFLE_RECORDS_M
 
 
 @given(Floods)
-def test_checks_never_exceed_their_budgets(flood: list[tuple[int, int, float]]) -> None:
+def test_checks_never_exceed_their_budgets(flood: list[tuple[int, int, float]]) -> None:  # CAP-10
     bench, now, invented = Bench(), 0.0, 0
     peers = [PeerId(f"a{i}") for i in range(12)]
     checked = dict.fromkeys(peers, 0)
@@ -67,7 +67,7 @@ def test_a_flood_by_all_others_takes_nothing_from_the_answers_to_our_own_questio
     assert (B, record(3, 3)) in bench.tell(B, (own, *bench.strangers(3, invented + 100)), 30.0).heard
 
 
-def test_shuffles_beyond_one_a_second_are_ignored_without_a_strike_and_a_flood_is_one() -> None:
+def test_shuffles_beyond_one_a_second_are_ignored_without_a_strike_and_a_flood_is_one() -> None:  # CAP-9
     bench = Bench()
     bench.meet(A)
     looked_at = [bool(bench.tell(A, (), 0.0).effects) for _ in range(8)]
@@ -92,7 +92,7 @@ def answers(taken: Taken) -> list[Shuffled]:
     return [one.message for one in taken.effects if isinstance(one, Send) and isinstance(one.message, Shuffled)]
 
 
-def test_no_answer_is_longer_than_what_was_wanted() -> None:
+def test_no_answer_is_longer_than_what_was_wanted() -> None:  # CAP-9
     bench = Bench()
     bench.meet(A)
     bench.meet(B)
@@ -102,7 +102,7 @@ def test_no_answer_is_longer_than_what_was_wanted() -> None:
         assert len(answer.records) == len(answer.ages) == want
 
 
-def test_a_forged_record_is_a_strike_and_the_rest_is_neither_looked_at_nor_answered() -> None:
+def test_a_forged_record_is_a_strike_and_the_rest_is_neither_looked_at_nor_answered() -> None:  # CAP-1
     bench = Bench()
     bench.meet(A)
     good = bench.strangers(3)
@@ -123,7 +123,7 @@ def test_a_record_that_contradicts_itself_is_a_strike_for_who_carries_it() -> No
     assert len(bench.table) == 0
 
 
-def test_an_answer_that_was_never_asked_for_is_a_strike_and_a_second_one_is_ignored() -> None:
+def test_an_answer_that_was_never_asked_for_is_a_strike_and_a_second_one_is_ignored() -> None:  # CAP-9
     bench = Bench()
     bench.meet(A)
     bench.meet(Z)

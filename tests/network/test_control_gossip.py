@@ -117,49 +117,6 @@ def test_control_records_beyond_their_own_budget_wait_and_none_is_lost() -> None
     attacked(attack, limits=limits)
 
 
-def test_the_door_looks_before_the_signature_on_the_copy_does_and_what_it_refuses_costs_none() -> None:
-    """Records prove themselves. One whose copy was spoilt on the way is acted on, and goes no further."""
-
-    async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
-        pubsub = network_of(node)._gossip._pubsub  # type: ignore[union-attr]
-        passed: list[bytes] = []
-        publish = pubsub.router.publish
-
-        async def watched(forwarder: Any, message: Any) -> None:
-            passed.append(bytes(message.data))
-            await publish(forwarder, message)
-
-        pubsub.router.publish = watched
-        node.door.refused.add(b"refused.")
-        spoilt = signed_gossip(stranger, TOPIC, b"spoilt..")
-        spoilt.signature = bytes(64)
-        good = signed_gossip(stranger, TOPIC, b"and good")
-        stream = await stranger.open(conn, GOSSIP)
-        await stream.write(rpc(signed_gossip(stranger, TOPIC, b"refused."), spoilt, good))
-        await node.door.sees("heard", stranger.peer, skip=2)
-        await until(lambda: bool(passed))
-        assert node.door.saw("heard") == [b"refused.", b"spoilt..", b"and good"]
-        assert passed == [b"and good"]
-        await stream.write(rpc(good, signed_gossip(stranger, TOPIC, b"the last")))
-        await node.door.sees("heard", stranger.peer, skip=3)
-        assert node.door.saw("heard")[3:] == [b"the last"]  # What has been passed on is not even shown to the door again.
-
-    attacked(attack)
-
-
-def test_frames_of_gossip_beyond_their_budget_are_read_more_slowly() -> None:
-    limits = NetworkLimits(gossip_frames_per_s=20.0)
-
-    async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
-        stream = await stranger.open(conn, GOSSIP)
-        began = trio.current_time()
-        await stream.write(b"".join(rpc() for _ in range(60)) + rpc(signed_gossip(stranger, TOPIC, b"the last")))
-        await node.door.sees("heard", stranger.peer)
-        assert trio.current_time() - began >= (60 - 40) / limits.gossip_frames_per_s - 0.01
-
-    attacked(attack, limits=limits)
-
-
 def test_a_control_record_that_is_too_long_is_a_strike() -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, GOSSIP)

@@ -12,7 +12,7 @@ from libp2p.peer.id import ID
 
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import PeerId
-from swarmllm.wire.identity import peer_id_of, public_key_of
+from swarmllm.wire.identity import peer_id_of, public_key_of, swarm_hash
 
 
 @given(st.binary(min_size=32, max_size=32))
@@ -55,3 +55,8 @@ def test_mutated_ids_are_another_peer_or_raise() -> None:  # ENV-4; 10^4 executi
 def test_a_key_of_another_length_is_refused(size: int) -> None:
     with pytest.raises(LocalError):
         peer_id_of(bytes(size))
+
+
+def test_a_swarm_is_named_by_the_hash_of_its_name() -> None:
+    assert swarm_hash("private").hex() == "2c5b4f6c5cb07666"
+    assert len({swarm_hash(name) for name in ("", "a", "b", "Bücher", "private")}) == 5

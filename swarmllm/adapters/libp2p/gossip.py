@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import trio
 from google.protobuf.message import DecodeError
-from libp2p.exceptions import ParseError
+from libp2p.exceptions import ParseError, ValidationError
 from libp2p.host.exceptions import StreamFailure
 from libp2p.io.exceptions import IncompleteReadError
 from libp2p.network.exceptions import SwarmException
@@ -89,11 +89,9 @@ class _Budget:
     """What one forwarding peer may send."""
 
     def __init__(self, limits: NetworkLimits, now: float) -> None:
-        self.frames = Bucket(limits.gossip_frames_per_s, 2.0, now)
-        self.own = Bucket(limits.gossip_per_s, 2.0, now)  # In which gossip speaks of itself.
+        self.frames = Bucket(limits.gossip_per_s, 2.0, now)
         self.records = Bucket(limits.gossip_control_per_s, 2.0, now)
         self.volume = Bucket(limits.gossip_bytes_per_s, 2.0, now)
-        self.address_record = b""  # The last one that was good; peers send the same with every frame.
 
 
 class _Pubsub(Pubsub):  # type: ignore[misc]
@@ -139,7 +137,7 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
                 rpc, size = await self._read_rpc(stream)
                 now = trio.current_time()
                 budget = self._budgets.setdefault(peer_id, _Budget(self._limits, now))
-                await trio.sleep(max(budget.volume.take(size, now), budget.frames.take(1, now)))
+                await trio.sleep(budget.volume.take(size, now))
                 await self._handle_rpc(peer_id, rpc, budget)
         except (StreamError, IncompleteReadError):
             log.debug("gossip stream of %s ended", peer_id)
@@ -176,10 +174,8 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         kinds = (rpc.publish, rpc.subscriptions, control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
         if max(len(kind) for kind in kinds) > RPC_ITEMS_MAX:
             raise RemoteError(f"gossip frame with more than {RPC_ITEMS_MAX} entries of one kind")
-        if rpc.senderRecord != budget.address_record:
-            if not maybe_consume_signed_record(rpc, self.host, peer_id):
-                raise RemoteError("gossip frame with an invalid address record")
-            budget.address_record = rpc.senderRecord
+        if not maybe_consume_signed_record(rpc, self.host, peer_id):
+            raise RemoteError("gossip frame with an invalid address record")
         for message in rpc.publish:
             if not self._is_subscribed_to_msg(message):
                 continue
@@ -190,15 +186,11 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             await trio.lowlevel.checkpoint()  # A frame holds many, and others have work, too.
         for entry in rpc.subscriptions:
             self.handle_subscription(peer_id, entry)
-        if rpc.HasField("control") and budget.own.try_take(1, trio.current_time()):
+        if rpc.HasField("control") and budget.frames.try_take(1, trio.current_time()):
             await self.router.handle_rpc(rpc, peer_id)
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        """A record proves itself, so the door looks at it first: what it knows already, which is most, costs no check of the signature
-        that the library puts on every copy. Whoever spoilt that one has only kept the record from being passed on."""
         try:
-            if self._is_msg_seen(msg) or not all(one.validator(msg_forwarder, msg) for one in self.get_msg_validators(msg)):
-                return
             await super().push_msg(msg_forwarder, msg)
         # The guard's purpose (fault 1): a message that makes the library raise is dropped.
         except Exception as error:  # noqa: BLE001
@@ -208,8 +200,10 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         """Nobody reads the library's queue of 32 that drops what is too much: the validator has acted already."""
 
     async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        """Done in `push_msg`. The library would remember for five minutes what was refused, and a record that the door knows, or cannot
-        judge yet, may be wanted later."""
+        """The library remembers for five minutes what was refused. A record that the door knows, or cannot judge yet, may be wanted
+        later."""
+        if not all(one.validator(msg_forwarder, msg) for one in self.get_msg_validators(msg)):
+            raise ValidationError("control record not wanted")
 
     def _message_id(self, message: Any) -> bytes:
         """Of what was said, not by whom: and ids from sequence numbers collide after a restart."""

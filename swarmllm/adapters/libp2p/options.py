@@ -33,8 +33,9 @@ class NetworkLimits:
     control_bytes_per_s: float = 256 * 1024  # Likewise; a full exchange after a partition is some tens of kB.
     control_openings_per_s: float = 0.5  # Control streams that a peer may open; each begins an exchange.
     gossip_control_per_s: float = 5.0  # Control records per forwarding peer, in a budget of their own; beyond it they wait.
-    gossip_bytes_per_s: float = 256 * 1024  # Per forwarding peer, beyond which we read more slowly; as on control streams.
-    gossip_frames_per_s: float = 40.0  # Likewise: a record in each, what gossip says of itself, and as much again.
+    gossip_bytes_per_s: float = (
+        2 << 20
+    )  # Per forwarding peer, beyond which we read more slowly: more than ten times 100 records of 1.5 kB.
     gossip_per_s: float = (
         20.0  # Frames per forwarding peer in which gossip speaks of itself: one each second, and some when peers come.
     )

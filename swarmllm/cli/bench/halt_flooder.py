@@ -42,11 +42,12 @@ from swarmllm.testing.scripted_text import ScriptedText
 from swarmllm.wire import context
 from swarmllm.wire.codec import decode, encode
 from swarmllm.wire.envelope import seal
+from swarmllm.wire.identity import swarm_hash
 from swarmllm.wire.signed import open_record
 
-CONTROL_PER_S: Final = 15.0  # Of 16 that are read; a queue that fills would end the connection.
+CONTROL_PER_S: Final = 30.0  # Of 32 that are read; a queue that fills would end the connection.
 SHUFFLE_EVERY_S: Final = 1.0  # To each peer; what comes faster is not looked at.
-KNOWN_PER_S: Final = 5.0  # Control records: all that are read.
+KNOWN_PER_S: Final = 16.0  # Of 20 control records.
 ROUNDS_OPEN: Final = 32  # Half of what a peer may have open, and of its queue.
 TOKENS: Final = tuple(range(100, 108))
 OPEN_EVERY: Final = 64  # Rounds: an order to halt ends sessions.
@@ -118,10 +119,11 @@ class Flood:
             await trio.sleep(1 / CONTROL_PER_S)
 
     async def shuffle(self) -> None:
+        swarm = swarm_hash(self.plan.swarm)
         while True:
             for peer in self.network.peers:
                 records = tuple(self._invented() for _ in range(SHUFFLE_RECORDS_MAX))
-                self.network.send(peer, Shuffle((0,) * len(records), records, SHUFFLE_RECORDS_MAX))
+                self.network.send(peer, Shuffle(swarm, (0,) * len(records), records, SHUFFLE_RECORDS_MAX))
                 self.sent += 1
             await trio.sleep(SHUFFLE_EVERY_S)
 

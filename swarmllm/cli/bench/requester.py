@@ -86,7 +86,7 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
         )
         sealed = encode(record)
         known[sealed] = peer, record
-        node.handle(Received(peer, Shuffle((0,), (sealed,), 0), 0), 0.0)
+        node.handle(Received(peer, Shuffle(NO_CONTROL, (0,), (sealed,), 0), 0), 0.0)
     return node, peers
 
 

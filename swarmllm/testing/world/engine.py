@@ -53,9 +53,8 @@ class Service:
 
 DEMO: Final = Service(0.0052, 0.00134, 0.0004)
 """The bundled demo expert on two cores, fitted to `swarmllm bench --only engine`: 152, 415 and 602 tokens/s at 1, 8 and 16 sessions."""
-LAPTOP_8B: Final = Service(0.110, 0.020, 0.020)
-"""LLaMA-3-8B at 4 bits where each step reads 4.7 GB of weights at some 43 GB/s: a laptop of today. A token more in a step is computed in
-20 ms, whether it is another session's or a prompt's: 50 tokens of prompt a second."""
+LAPTOP_8B: Final = Service(0.110, 0.006, 0.030)
+"""LLaMA-3-8B at 4 bits where each step reads 4.7 GB of weights at some 43 GB/s: a laptop of today; 30 tokens of prompt a second."""
 DESKTOP_8B: Final = Service(0.014, 0.0008, 0.0005)
 """The same on a graphics card with 360 GB/s."""
 SERVICES: Final = {"demo": DEMO, "laptop-8b": LAPTOP_8B, "desktop-8b": DESKTOP_8B}

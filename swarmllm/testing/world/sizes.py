@@ -16,7 +16,7 @@ OPEN: Final = 88
 def size_of(message: ExpertMessage) -> int:
     match message:
         case Scores():
-            return 32 + sum(map(len, message.lists)) + 3 * len(message.lists) + len(message.target_logprobs)
+            return 40 + sum(map(len, message.lists)) + 3 * len(message.lists) + len(message.target_logprobs)
         case Score():
             return 52 + 3 * len(message.tokens) + len(message.answer) + len(message.targets)
         case Shuffle() | Shuffled():
