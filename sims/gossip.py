@@ -238,7 +238,7 @@ STUDY = Study(
         Parameter("rule", "count", "which records are passed on", choices=("count", "youngest", "half", "uniform")),
         Parameter("partner", "silent", "with whom: who has been silent longest, or anybody", choices=("silent", "random")),
         Parameter("balanced", True, "exchanges that others start count as own ones"),
-        Parameter("greet", 12, "exchanges of a newcomer at once", low=0, high=1_000),
+        Parameter("greet", 24, "exchanges of a newcomer at once", low=0, high=1_000),
         Parameter("reseal_s", 4.0, "how old one's own record may be when it is sent", "s", low=0, high=60),
         Parameter("record_bytes", 275, "a sealed record", "bytes", low=1, high=512),
         Parameter("message_bytes", 30, "around the records of a message", "bytes", low=0, high=1_000),

@@ -51,7 +51,7 @@ class Scheme:
     rule: Rule = "count"
     silent: bool = True
     balanced: bool = True
-    greet: int = 12
+    greet: int = 24  # Twelve that it begins itself, and as many that the others begin.
     reseal_s: float = 4.0
 
     @property
