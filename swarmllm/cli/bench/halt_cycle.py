@@ -152,7 +152,7 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     reports = await swarm.reports()
     _count(cycle, awake, reports, published_at)
     cycle.others_cores = max(0.0, _busy_s() - busy_s - cycle.cpu_s) / window_s
-    cycle.cpu_s -= idle_cpu * window_s
+    cycle.cpu_s = max(0.0, cycle.cpu_s - idle_cpu * window_s)  # At rest there may have been more to do: flooders flood on.
     cycle.thawed_tokens = sum(_after(reports[host.name], thawed_at) for host in frozen)
     await _resume(swarm, scenario, cycle, swarm.ring.resume(order), lifter)
     if frozen:
