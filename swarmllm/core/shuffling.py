@@ -54,6 +54,7 @@ ANSWERS: Final = Rate(16, 0.4)  # Whole answers, to everybody together: 960 byte
 ASKS: Final = Rate(5, 1)  # Shuffles of one peer that are looked at. An honest one comes every 4 s at most, and with news.
 CHECKS: Final = Rate(2 * SHUFFLE_RECORDS_MAX, 1)  # Signatures in one peer's shuffles. An honest one brings 0.8/s at most.
 CHECKS_OF_ALL: Final = Rate(128, 8)  # And in those of all together: 1 ms of work a second. Honest ones bring 0.8/s.
+WHOLE: Final = 1 - 1e-9  # What rounding leaves of one that should be there by now.
 IGNORED_MAX: Final = 32  # Messages in a row beyond what is looked at: that is no haste any more, but a flood, and a strike.
 
 
@@ -76,7 +77,7 @@ class Allowance:
     def take(self, now: float) -> bool:
         """Whether one is left, and take it."""
         self._refill(now)
-        if self._left < 1:
+        if self._left < WHOLE:
             return False
         self._left -= 1
         return True
@@ -84,7 +85,7 @@ class Allowance:
     def next_at(self, now: float) -> float:
         """When one will be left."""
         self._refill(now)
-        return now if self._left >= 1 else now + (1 - self._left) / self._rate.per_s
+        return now if self._left >= WHOLE else now + (1 - self._left) / self._rate.per_s
 
     def _refill(self, now: float) -> None:
         if now > self._at:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swarmllm.core.capacity import RECORD_TTL_S
@@ -187,6 +187,7 @@ def test_news_goes_to_a_few_at_once_and_wants_nothing_back() -> None:  # CAP-8
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=80))
+@example([1.0, *[3.0] * 4, 2.0, 1.5, *[3.0] * 8, 1.0])  # A round that came when one was due but for rounding was not counted.
 def test_however_often_something_changes_news_keeps_its_pace(pauses: list[float]) -> None:  # CAP-8
     bench, now, told = Bench(), 0.0, []
     bench.meet(A)
