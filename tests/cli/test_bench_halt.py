@@ -7,6 +7,7 @@ import random
 import signal
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,7 @@ from swarmllm.cli.bench.halt import HALTS_QUICK, NODES_QUICK, USUAL, plan_of
 from swarmllm.cli.bench.halt_cycle import Cycle, _after
 from swarmllm.cli.bench.halt_figures import MAX_GOAL_MS, P99_GOAL_MS, Result, cores, measurements, table
 from swarmllm.cli.bench.halt_host import is_records
-from swarmllm.cli.bench.halt_swarm import SCENARIOS, choose_droppers, in_one_piece, neighbours_of
+from swarmllm.cli.bench.halt_swarm import SCENARIOS, choose_droppers, in_one_piece, neighbours_of, writers_of
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import Ack, ControlDigest, Records
 from swarmllm.wire.codec import encode
@@ -100,6 +101,14 @@ def test_those_who_pass_nothing_on_never_cut_the_swarm(nodes: int, seed: int) ->
     droppers = choose_droppers(dials, 0.3, rng)
     assert len(droppers) == round(0.3 * nodes)
     assert in_one_piece(dials, droppers)
+
+
+@given(st.integers(1, 128), st.integers(1, 128))
+def test_writers_are_spread_evenly_and_no_more_than_wanted(nodes: int, most: int) -> None:
+    writers = writers_of(list(range(nodes)), most)  # type: ignore[arg-type]
+    assert len(set(writers)) == len(writers) == min(nodes, most)
+    gaps = {later - earlier for earlier, later in pairwise(writers)}  # type: ignore[operator]
+    assert not gaps or max(gaps) - min(gaps) <= 1
 
 
 def test_a_chain_is_cut_by_its_middle() -> None:

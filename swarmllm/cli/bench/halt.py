@@ -15,7 +15,7 @@ from typing import Final
 from swarmllm.cli.bench import Say
 from swarmllm.cli.bench.halt_cycle import idle_rate, one_halt, stream
 from swarmllm.cli.bench.halt_figures import Result, measurements, sentences, table
-from swarmllm.cli.bench.halt_swarm import SCENARIOS, Crew, Scenario, Swarm, open_swarm
+from swarmllm.cli.bench.halt_swarm import NODES_MAX, SCENARIOS, Crew, Scenario, Swarm, open_swarm
 from swarmllm.cli.bench.report import Report
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import people, print_record
@@ -23,7 +23,7 @@ from swarmllm.errors import UsageError
 
 NODES, HALTS = 50, 1_000
 NODES_QUICK, HALTS_QUICK = 12, 30
-NODES_MIN, NODES_MAX = 4, 128
+NODES_MIN: Final = 4
 HALTS_MAX: Final = 100_000
 USUAL: Final = ("plain", "streaming")
 FEW: Final = 5  # The swarm beside it has so many times fewer nodes and a tenth of the halts.
@@ -96,7 +96,7 @@ async def _run(result: Result, halts: int, crews: list[Crew], say: Say, *, as_js
         result.neighbours = swarm.neighbours
         result.idle_cpu = await idle_rate(swarm)
         if scenario.streaming:
-            say(f"{scenario.name}: until every node writes")
+            say(f"{scenario.name}: until all writers write")
             await stream(swarm)
         for index in range(halts):
             last = f", last: {max(result.cycles[-1].flags, default=0):.0f} ms" if result.cycles else ""

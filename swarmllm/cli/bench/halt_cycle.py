@@ -47,8 +47,9 @@ class Cycle:
     `flags`: of each node that was awake and halted; `missed` ones did not in time. `last_tokens`: of each awake node (0: none after
     publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag of each
     frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT. `others_cores`: what other programs took of this machine.
-    `rate`: tokens per second that a node wrote just before the order (mean). `gap_ms`: the longest turn of any awake node's event loop,
-    as the clock says, and `turn_ms` in its own processor time. `busy_cores`: how many cores were not idle from the order to the last flag.
+    `rate`: tokens per second that each writer wrote just before the order (mean). `gap_ms`: the longest turn of any awake node's event
+    loop, as the clock says, and `turn_ms` in its own processor time. `busy_cores`: how many cores were not idle from the order to the
+    last flag.
     """
 
     index: int
@@ -108,9 +109,9 @@ async def idle_rate(swarm: Swarm) -> float:
 
 
 async def stream(swarm: Swarm) -> None:
-    """Let every node write an answer, for as long as it may. LocalError if one cannot."""
-    await swarm.each(_order_stream)
-    if dumb := await swarm.wait(lambda host: "token" in host.events, TOKEN_S + RUN_S):
+    """Let the writers write, for as long as they may. LocalError if one cannot."""
+    await swarm.each(_order_stream, swarm.writers)
+    if dumb := await swarm.wait(lambda host: "token" in host.events, TOKEN_S + RUN_S, swarm.writers):
         raise LocalError(
             f"{dumb[0].name} and {len(dumb) - 1} more wrote no token within {TOKEN_S + RUN_S:.0f} s; try --nodes with fewer"
         )
@@ -125,7 +126,7 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     await _marks(swarm)
     await trio.sleep(LEAD_S if scenario.streaming else REST_S)
     before = await _marks(swarm)
-    cycle.rate = sum(mark["tokens"] / mark["seconds"] for mark in before.values()) / len(hosts)
+    cycle.rate = sum(mark["tokens"] / mark["seconds"] for mark in before.values()) / len(swarm.writers)
     marked_at, busy_s = now(), _busy_s()
     if frozen:
         for host in frozen:
@@ -222,4 +223,4 @@ async def _resume(swarm: Swarm, scenario: Scenario, cycle: Cycle, data: bytes, t
         raise LocalError(f"{halted[0].name} and {len(halted) - 1} more did not resume within {RUN_S:.0f} s")
     cycle.resumed_ms = 1000 * (max(host.at("running") for host in swarm.hosts) - began_at)
     if scenario.streaming:
-        await swarm.wait(lambda host: host.at("token") > began_at, TOKEN_S)
+        await swarm.wait(lambda host: host.at("token") > began_at, TOKEN_S, swarm.writers)

@@ -88,7 +88,7 @@ def measurements(result: Result, plain: Result | None) -> list[Measurement]:
     rate = median(cycle.rate for cycle in cycles)
     pace = scenario.pace
     alone = 1 / (pace.step_s + pace.session_s) if pace.step_s else rate  # What one session alone would get.
-    return [*found, Measurement("tokens per second and node before the order", rate, "tokens/s", alone, parameters)]
+    return [*found, Measurement("tokens per second and writer before the order", rate, "tokens/s", alone, parameters)]
 
 
 def _cpu(result: Result, parameters: dict[str, object]) -> list[Measurement]:
@@ -109,8 +109,9 @@ def _details(result: Result) -> dict[str, object]:
         "cpu_per_halt_and_node_ms": round(result.cpu_ms, 2),
         "cpu_to_flag_per_node_ms": round(result.cpu_to_flag_ms, 2),
         "others_cores": round(median(cycle.others_cores for cycle in result.cycles), 2),
+        "writers": min(result.nodes, result.scenario.writers_max) if result.scenario.streaming else 0,
         "tokens_seen": tokens,
-        "tokens_per_s_and_node": round(median(cycle.rate for cycle in result.cycles), 2),
+        "tokens_per_s_and_writer": round(median(cycle.rate for cycle in result.cycles), 2),
         "experts_per_token": round(pooled / tokens, 2) if tokens else 0.0,
         "flooders_sent": result.flooded,
     }

@@ -7,7 +7,8 @@ everybody would otherwise be connected to everybody.
 
 The engine takes the time of the model that this network is made for, `PACED`. With one that answers at once fifty nodes ask each other
 as often as two cores let them: the machine is then full of work that no swarm has, for no expert decodes hundreds of tokens a second,
-and what is measured is the queue in front of its cores. That is the scenario `saturated`, the worst that load alone can do.
+and what is measured is the queue in front of its cores. For the same reason no more than 24 of the nodes write; all of them serve. Where
+every node writes, of engines that answer at once, the scenario is called `saturated`: the worst that load alone can do.
 
 It stamps what happens (`halt_log`): when the flag is set (in the very call), when tokens are read and scores are sent. Its parent asks
 for these over a socket; a parent that is gone takes the process along.

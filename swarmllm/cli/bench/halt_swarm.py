@@ -40,6 +40,10 @@ from swarmllm.testing.proxy import Link
 
 RANDOM_NEIGHBOURS: Final = 3  # That a node dials, beside the next one of the ring; so each has about eight in all.
 FLOODER_TARGETS: Final = 12
+NODES_MAX: Final = 128
+WRITERS_MAX: Final = (
+    24  # A token costs all nodes together 8 ms: so 4 tokens/s each leave two cores room for an order, as any node has it.
+)
 STARTING_MAX: Final = 4  # At once: those that run already must not starve meanwhile.
 LOOK_EVERY_S: Final = 0.5
 MOST: Final = 0.9
@@ -52,11 +56,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What the swarm goes through. `frozen` and `droppers` are shares of the nodes; `link` lies in front of every node."""
+    """What the swarm goes through. `frozen` and `droppers` are shares of the nodes; `link` lies in front of every node. No more than
+    `writers_max` nodes write answers, spread evenly; all serve."""
 
     name: str
     streaming: bool = False
     pace: Pace = PACED
+    writers_max: int = WRITERS_MAX
     flooders: int = 0
     frozen: float = 0.0
     droppers: float = 0.0
@@ -69,7 +75,7 @@ SCENARIOS: Final = {
     for found in (
         Scenario("plain"),
         Scenario("streaming", streaming=True),
-        Scenario("saturated", streaming=True, pace=AT_ONCE),
+        Scenario("saturated", streaming=True, pace=AT_ONCE, writers_max=NODES_MAX),
         Scenario("flood", streaming=True, flooders=4),
         Scenario("frozen", streaming=True, frozen=0.2),
         Scenario("droppers", streaming=True, droppers=0.3),
@@ -138,6 +144,7 @@ class Host:
 @dataclass
 class Swarm:
     hosts: list[Host]
+    writers: list[Host]
     publishers: list[Host]  # Whom an operator gives an order to: those that pass it on.
     flooders: list[Host]
     ring: Ring
@@ -263,6 +270,12 @@ def _plans(scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: ran
     return plans, addresses
 
 
+def writers_of(hosts: Sequence[Host], writers_max: int) -> list[Host]:
+    """So many of them, spread evenly; all if they are no more."""
+    count = min(len(hosts), writers_max)
+    return [hosts[i * len(hosts) // count] for i in range(count)]
+
+
 class Crew:
     """The processes, and how they are got rid of."""
 
@@ -314,7 +327,9 @@ async def open_swarm(scenario: Scenario, nodes: int, crews: list[Crew], say: Say
                 hosts = list(crew.hosts)
                 mean = 2 * sum(len(plan.neighbours) for plan in plans) / nodes
                 publishers = [host for host, plan in zip(hosts, plans, strict=True) if not plan.drops]
-                swarm = Swarm(hosts, publishers, [], ring, rng, mean, scenario.reset_every_s > 0)
+                swarm = Swarm(
+                    hosts, writers_of(hosts, scenario.writers_max), publishers, [], ring, rng, mean, scenario.reset_every_s > 0
+                )
                 await _running(swarm, nodes, scenario, say)
                 for number in range(scenario.flooders):
                     swarm.flooders.append(await _flooder(crew, nursery, number, plans, addresses, charter, rng))
