@@ -1,0 +1,351 @@
+"""Every law bites: a host that breaks it, by sabotage, is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from swarmllm.core.answers import ANSWERS_MAX
+from swarmllm.core.capacity import RECORD_TTL_S
+from swarmllm.core.control_events import Persisted
+from swarmllm.core.control_link import Relay, StartAgain, StopNow, Tell
+from swarmllm.core.events import Ended, GenerateOrder, RunScore, Sampling, SessionKey, TokenChosen
+from swarmllm.core.halt import HaltState, with_halt, with_resume
+from swarmllm.messages import Ack, Close, Open, PeerId, Score
+from swarmllm.testing.world import VOCABULARY, Answer, Broken, Checker, Host, LinkModel, Spec, World
+from swarmllm.testing.world.halt_laws import (
+    AcksAreTrue,
+    AsksFirst,
+    HaltedIsSilent,
+    HaltsAreKept,
+    HaltsArrive,
+    OrdersAgree,
+    OrdersAreGenuine,
+    StartsFromDisk,
+)
+from swarmllm.testing.world.laws import (
+    LOOK_EVERY,
+    AnswersEnd,
+    Bounded,
+    NothingLingers,
+    SoundPicks,
+    TablesAgree,
+    TextIsKept,
+)
+from swarmllm.wire import context
+from swarmllm.wire.signed import open_record
+
+SCORE = Score(1, 0, 0, 0, bytes(8), (1,), (0,), (), 256, 0, bytes(8))
+RUN = RunScore(1, SessionKey(PeerId("n000001"), 1), SCORE)
+ORDER = GenerateOrder((1, 2, 3), k=1, max_tokens=4, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
+
+
+def swarm(law: Checker, count: int = 3, seconds: float = 20.0) -> tuple[World, list[Host]]:
+    world = World(5, link=LinkModel(0.01), checkers=[law])
+    hosts = [world.add(Spec()) for _ in range(count)]
+    world.run_for(seconds)
+    return world, hosts
+
+
+def state_of(host: Host) -> HaltState:
+    assert host.control is not None
+    return host.control.state
+
+
+def sabotage(host: Host, state: HaltState) -> None:
+    assert host.control is not None
+    host.control._state = state
+
+
+def halted(world: World, state: HaltState, seq: int = 1) -> HaltState:
+    return with_halt(state, open_record(world.founders.halt(seq)))
+
+
+def chosen(request: int, index: int, token: int = 1) -> TokenChosen:
+    return TokenChosen(request, index, token, -1.0, index, 1, 0.1, (), 1.0)
+
+
+# --- of the kill switch ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("effects", [[RUN], [StopNow(("x",)), RUN]], ids=["halted", "halting"])
+def test_a_halted_host_that_computes_is_found(effects: list[Any]) -> None:
+    law = HaltedIsSilent()
+    world, (host, *_) = swarm(law)
+    host.is_halted = len(effects) == 1
+    with pytest.raises(Broken, match="silent"):
+        law.decided(host, object(), effects)
+    law.decided(host, object(), [StopNow(("x",)), Relay(world.founders.halt(), None)])
+
+
+def test_a_halted_host_that_sends_or_says_a_token_is_found() -> None:
+    law = HaltedIsSilent()
+    _, (host, other, *_) = swarm(law)
+    law.leaves(host, other.peer, SCORE)
+    host.is_halted = True
+    law.leaves(host, other.peer, Close(1))
+    with pytest.raises(Broken, match="silent"):
+        law.leaves(host, other.peer, SCORE)
+    with pytest.raises(Broken, match="silent"):
+        law.token(host, Answer(1, host, ORDER, 0.0, host.life), chosen(1, 0))
+
+
+def test_a_host_that_tells_before_it_stops_is_found() -> None:
+    law = HaltedIsSilent()
+    world, (host, *_) = swarm(law)
+    with pytest.raises(Broken, match="before it stops"):
+        law.decided(host, object(), [Relay(world.founders.halt(), None), StopNow(("x",))])
+
+
+def test_a_state_that_goes_back_within_a_life_is_found() -> None:
+    law = HaltsAreKept()
+    world, (host, *_) = swarm(law)
+    before = state_of(host)
+    world.publish(host, world.founders.halt())
+    sabotage(host, before)
+    with pytest.raises(Broken, match="forgot halt 1"):
+        law.stepped(host, object())
+
+
+def test_a_restart_that_forgets_is_found() -> None:
+    law = HaltsAreKept()
+    world, (host, *_) = swarm(law)
+    old = host.disk.first
+    world.publish(host, world.founders.halt())
+    world.run_for(1.0)
+    for other in world.hosts:
+        world.crash(other)
+    host.disk.first = host.disk.second = old  # Nobody harmed it: it must have been the node.
+    with pytest.raises(Broken, match="did not load halt 1"):
+        world.start(host)
+
+
+def test_a_harmed_copy_is_made_up_for_and_two_are_not() -> None:
+    law = HaltsAreKept()
+    world, hosts = swarm(law)
+    world.publish(hosts[0], world.founders.halt())
+    world.run_for(1.0)
+    for host, copies in zip(hosts, (("first",), ("second",), ("first", "second")), strict=True):
+        world.crash(host)
+        for copy in copies:
+            host.disk.harm(copy, b"rubbish")
+        world.start(host, introduced=0)
+        assert host.is_halted
+    assert state_of(hosts[2]).lost
+    hosts[2].is_halted = False
+    sabotage(hosts[2], replace(state_of(hosts[2]), lost=False))
+    with pytest.raises(Broken, match="it runs"):
+        law.stepped(hosts[2], object()), law._last.pop(hosts[2].number), law.stepped(hosts[2], object())
+
+
+def test_an_order_that_nobody_gave_is_found() -> None:
+    law = OrdersAreGenuine()
+    world, (host, other, *_) = swarm(law)
+    world.publish(host, world.founders.halt(1))
+    sabotage(other, halted(world, state_of(other), 2))
+    with pytest.raises(Broken, match="halt 2"):
+        law.stepped(other, object())
+
+
+def test_a_lift_by_too_few_is_found() -> None:
+    law = OrdersAreGenuine()
+    world, (host, *_) = swarm(law)
+    world.publish(host, world.founders.resume({0: 7}, signers=(0,)))
+    sabotage(host, with_resume(state_of(host), open_record(world.founders.resume({0: 7}, signers=(0,)))))
+    with pytest.raises(Broken, match="lift 7"):
+        law.stepped(host, object())
+
+
+def test_a_host_that_runs_although_it_is_halted_is_found() -> None:
+    law = StartsFromDisk()
+    world, (host, *_) = swarm(law)
+    sabotage(host, halted(world, state_of(host)))
+    with pytest.raises(Broken, match="it runs although"):
+        law.stepped(host, object())
+
+
+def test_a_host_that_starts_before_its_disk_says_so_is_found() -> None:
+    law = StartsFromDisk()
+    world, (host, *_) = swarm(law)
+    old = host.disk.first
+    world.publish(host, world.founders.halt())
+    world.run_for(1.0)
+    halting = host.disk.first
+    assert halting != old
+    sabotage(host, with_resume(state_of(host), open_record(world.founders.resume())))
+    host.is_halted = False
+    law.decided(host, object(), [StartAgain()])
+    with pytest.raises(Broken, match="its disk says: halted by key"):
+        law.stepped(host, object())
+
+
+def test_an_acknowledgement_of_what_is_not_on_disk_is_found() -> None:
+    law = AcksAreTrue()
+    world, (host, other, *_) = swarm(law)
+    law.decided(host, object(), [Tell(other.peer, Ack(state_of(host).digest))])
+    with pytest.raises(Broken, match="acknowledges"):
+        law.decided(host, object(), [Tell(other.peer, Ack(halted(world, state_of(host)).digest))])
+
+
+def test_who_starts_without_asking_is_found() -> None:
+    law = AsksFirst()
+    world = World(5, link=LinkModel(0.01), checkers=[law])
+    world.add(Spec())
+    host = world.add(Spec())
+    host.is_halted = False
+    with pytest.raises(Broken, match="agrees with 0 of"):
+        law.stepped(host, object())
+
+
+def test_an_order_that_does_not_come_is_found() -> None:
+    law = HaltsArrive()
+    world, (host, *_) = swarm(law)
+    world.fabric.tell = lambda *_: None  # type: ignore[method-assign]
+    world.fabric.gossip = lambda *_: None  # type: ignore[method-assign,assignment]
+    world.publish(host, world.founders.halt())
+    with pytest.raises(Broken, match="has not come"):
+        world.run_for(10.0)
+
+
+def test_orders_that_differ_in_the_end_are_found() -> None:
+    law = OrdersAgree()
+    world, (host, other, *_) = swarm(law)
+    world.settled()
+    before = state_of(other)
+    sabotage(other, halted(world, before))
+    with pytest.raises(Broken, match="other orders than n000000"):
+        world.settled()
+    for one in world.hosts:
+        sabotage(one, state_of(other))
+    with pytest.raises(Broken, match="its disk holds other orders"):
+        world.settled()
+    assert host.alive
+
+
+# --- of answers and tables ---------------------------------------------------------------------------------------------------
+
+
+def an_answer(world: World, host: Host) -> Answer:
+    answer = Answer(1, host, ORDER, world.now, host.life)
+    world.answers.append(answer)
+    return answer
+
+
+def say(law: Checker, answer: Answer, index: int, token: int = 1) -> None:
+    """As the host does when its node emits a token."""
+    answer.tokens.append(token)
+    answer.times.append(law.world.now)
+    law.token(answer.host, answer, chosen(answer.request, index, token))
+
+
+def test_a_token_that_is_lost_doubled_or_late_is_found() -> None:
+    law = AnswersEnd()
+    world, (host, *_) = swarm(law)
+    answer = an_answer(world, host)
+    say(law, answer, 0)
+    with pytest.raises(Broken, match="token 2 comes as number 1"):
+        say(law, answer, 2)
+    answer = an_answer(world, host)
+    world.run_for(100.0)
+    with pytest.raises(Broken, match=r"waited 100\.0 s at token 1"):
+        say(law, answer, 0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "tokens", "says"),
+    [
+        ([Ended(1, "length", 4, 0, 0)] * 2, 4, "ended 2 times"),
+        ([Ended(1, "eos", 3, 0, 0)], 2, "ended with 3 tokens, and 2 came"),
+        ([Ended(1, "length", 3, 0, 0)], 3, "by length at 3 of 4"),
+    ],
+)
+def test_a_wrong_end_is_found(ends: list[Ended], tokens: int, says: str) -> None:
+    law = AnswersEnd()
+    world, (host, *_) = swarm(law)
+    answer = an_answer(world, host)
+    for index in range(tokens):
+        say(law, answer, index)
+    answer.ends += ends
+    with pytest.raises(Broken, match=says):
+        law.ended(host, answer, ends[-1])
+
+
+def test_an_answer_that_never_ends_is_found() -> None:
+    law = AnswersEnd()
+    world, (host, *_) = swarm(law)
+    an_answer(world, host)
+    world.settled()
+    world.run_for(100.0)
+    with pytest.raises(Broken, match="waited 100"):
+        world.settled()
+
+
+def test_another_text_is_found() -> None:
+    world = World(5, link=LinkModel(0.01))
+    law = TextIsKept(world.model(Spec()))
+    law.begin(world)
+    answer = an_answer(world, world.add(Spec()))
+    first = law.after(context.digests(ORDER.prompt)[-1])
+    say(law, answer, 0, first)
+    second = law.after(context.digests((*ORDER.prompt, first))[-1])
+    with pytest.raises(Broken, match=f"token 1 is {second + 1} instead of {second}"):
+        say(law, answer, 1, second + 1)
+
+
+def test_an_expert_that_is_not_listed_not_able_or_another_is_found() -> None:
+    law = SoundPicks()
+    _, (host, other, *_) = swarm(law)
+    assert other.engine is not None
+    card = other.engine.model.card
+    good = Open(1, card.digest, card.vocab_fingerprint, bytes(8))
+    law.leaves(host, other.peer, good)
+    with pytest.raises(Broken, match="does not list"):
+        law.leaves(host, PeerId("nobody"), good)
+    with pytest.raises(Broken, match="another model"):
+        law.leaves(host, other.peer, replace(good, model_digest=bytes(32)))
+    law.leaves(host, other.peer, replace(SCORE, base=card.context_max - 1))
+    with pytest.raises(Broken, match="which takes"):
+        law.leaves(host, other.peer, replace(SCORE, base=card.context_max))
+
+
+def test_a_collection_that_grows_is_found() -> None:
+    law = Bounded()
+    _, (host, *_) = swarm(law)
+    host.node._answers._generations |= dict.fromkeys(range(ANSWERS_MAX + 1))  # type: ignore[arg-type]
+    with pytest.raises(Broken, match=f"answers holds {ANSWERS_MAX + 1} of at most {ANSWERS_MAX}"):
+        for _ in range(LOOK_EVERY):
+            law.stepped(host, object())
+
+
+def test_tables_that_lack_the_living_or_list_the_dead_are_found() -> None:
+    law = TablesAgree()
+    world, (host, other, third) = swarm(law)
+    world.settled()
+    record = host.node._table._entries[third.peer]
+    host.node._table._drop(other.peer)
+    with pytest.raises(Broken, match=f"does not list {other.peer}, to which it is connected"):
+        world.settled()
+    world.crash(other)
+    world.crash(third)
+    world.run_for(RECORD_TTL_S + 5.0)
+    world.settled()
+    record.born_at = host.clock()
+    host.node._table._entries[third.peer] = record
+    with pytest.raises(Broken, match=f"lists {third.peer}, which has been gone"):
+        world.settled()
+
+
+def test_what_is_left_over_is_found() -> None:
+    law = NothingLingers()
+    world, (host, other, *_) = swarm(law)
+    world.settled()
+    host.node.handle(Persisted(99, ok=True), host.clock())
+    host.node._serving.received(PeerId("gone"), Close(1))
+    with pytest.raises(Broken, match="sessions of gone"):
+        world.settled()
+    del host.node._serving._requesters[PeerId("gone")]
+    other.node._serving._orders[1] = None  # type: ignore[assignment]
+    with pytest.raises(Broken, match="1 rounds"):
+        world.settled()
