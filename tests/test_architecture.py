@@ -38,10 +38,11 @@ RANK: Final = {name: rank for rank, names in enumerate(LAYERS) for name in names
 # What `testing` stands on: doubles and the virtual world need the ports and all below, and may compose whole nodes.
 TESTING_IMPORTS: Final = frozenset({"errors", "messages", "wire", "core", "runtime", "adapters", "assembly", "", "testing"})
 # Nothing that ships imports `testing`, except: measuring over slow links and showing a node's death need the delay proxy; halting fifty
-# nodes on one machine needs engines without a model and their vocabulary.
+# nodes on one machine needs engines without a model and their vocabulary; how fast the world is, the world.
 TESTING_EXCEPTIONS: Final = {
     "swarmllm.cli.bench": frozenset(
-        f"swarmllm.testing.{name}" for name in ("proxy", "scripted_engine", "scripted_model", "scripted_text")
+        f"swarmllm.testing.{name}"
+        for name in ("proxy", "scripted_engine", "scripted_model", "scripted_text", "world", "world.agenda")
     ),
     "swarmllm.cli.demo": frozenset({"swarmllm.testing.proxy"}),
 }
@@ -302,7 +303,7 @@ BAD: Final = [
     ("swarmllm.core.x", "open('x')", "calls open"),
     ("swarmllm.runtime.x", "from swarmllm.testing import world", "only tests and sims"),
     ("swarmllm.cli.join", "from swarmllm.testing.proxy import Proxy", "only tests and sims"),
-    ("swarmllm.cli.bench", "from swarmllm.testing.world import World", "only tests and sims"),
+    ("swarmllm.cli.bench", "from swarmllm.testing.tabletop import Tabletop", "only tests and sims"),
     ("swarmllm.testing.x", "from swarmllm.cli import main", "testing may not"),
     ("swarmllm", "from swarmllm.runtime.config import Config", "only inside functions"),
     ("swarmllm", "def f():\n    from swarmllm.cli import main", "above"),

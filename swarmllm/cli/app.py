@@ -286,6 +286,26 @@ def bench_halt(
     raise typer.Exit(guarded(body))
 
 
+@bench.command("world")
+def bench_world(
+    nodes: Annotated[int, typer.Option("--nodes", help="Nodes of the simulated swarm.")] = 1000,
+    minutes: Annotated[float, typer.Option("--minutes", help="Simulated time.")] = 60.0,
+    requests: Annotated[float, typer.Option("--requests", help="Answers an hour, by the whole swarm.")] = 1000.0,
+    halts: Annotated[bool, typer.Option("--kill-switch/--no-kill-switch", help="Whether nodes have the kill switch.")] = True,
+    seed: Annotated[int, typer.Option("--seed")] = 1,
+    json: o.Json = False,
+) -> None:
+    """Measure how long it takes to simulate a swarm for an hour, on one core."""
+
+    def body() -> int:
+        from swarmllm.cli.bench.world import Plan
+        from swarmllm.cli.bench.world import bench_world as run
+
+        return run(Plan(nodes, minutes, requests, halts, seed), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
 @app.command("simulate", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def simulate(context: typer.Context) -> None:
     """What happens in a swarm of any size: research questions with sweeps, tables and plots. Without a name: which there are."""

@@ -23,6 +23,22 @@ def test_the_requesters_part_measures_each_k(tmp_path: Path) -> None:
     assert records[-1]["goal"] == 2.0
 
 
+def test_the_worlds_speed_is_told_beside_an_agenda_that_does_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "bench", "world", "--nodes", "12", "--minutes", "1", "--requests", "600", "--json")
+    hour, start = done.records()
+    assert done.code == 0
+    assert all(set(r) >= SCHEMA and 0 < r["ceiling"] < r["value"] for r in (hour, start))
+    assert hour["goal"] == pytest.approx(60 * 12 / 1000 / 60, abs=1e-3)
+    assert hour["details"]["answers"] > 0
+    assert hour["details"]["tokens"] > 0
+
+
+def test_a_world_of_an_impossible_size_is_refused(tmp_path: Path) -> None:
+    done = run(tmp_path, "bench", "world", "--nodes", "3")
+    assert done.code == 2
+    assert "--nodes is 3" in done.err
+
+
 def test_the_floor_of_the_id_set_is_its_entropy() -> None:
     assert id_set_bytes(1, 256) == pytest.approx(1.0)
     assert id_set_bytes(256, 128_256) == pytest.approx(332.45, abs=0.01)

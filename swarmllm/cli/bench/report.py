@@ -10,7 +10,15 @@ from rich.table import Table
 
 from swarmllm.cli.output import print_record
 
-BETTER: Final = {"tokens/s": "more", "bytes": "less", "ms": "less", "tokens": "less", "nodes": "less", "cores": "less"}
+BETTER: Final = {
+    "tokens/s": "more",
+    "bytes": "less",
+    "ms": "less",
+    "s": "less",
+    "tokens": "less",
+    "nodes": "less",
+    "cores": "less",
+}
 
 
 @dataclass(frozen=True, slots=True)
