@@ -27,6 +27,7 @@ from swarmllm.errors import LocalError
 OK, FAILED, INTERRUPTED = 0, 1, 130
 Write = Callable[[str], None]
 WIDTH: Final = 160  # Of a table that goes to a file: wide enough for all columns.
+WORLDS: Final = "swarm"  # A search, and no grid of points: it has options of its own.
 HELP: Final = frozenset({"-h", "--help"})
 
 
@@ -36,14 +37,22 @@ def simulate(arguments: Sequence[str], write: Write) -> int:
     if not arguments or arguments[0] in HELP:
         write(listing())
         return OK
+    if arguments[0] == WORLDS:
+        from sims.swarm import main as try_worlds
+
+        return try_worlds(arguments[1:])
     study = find(arguments[0])
     return run(study, parse(study, arguments[1:]), write, console)
 
 
 def listing() -> str:
     lines = ["Usage: swarmllm simulate NAME [OPTIONS]    (swarmllm simulate NAME --help shows a study's parameters)", ""]
-    width = max(map(len, questions()), default=0)
-    lines += [f"  {name:<{width}}  {question}" for name, question in questions().items()]
+    found = {
+        **questions(),
+        WORLDS: "Is there a world in which this swarm breaks a law? Thousands of short ones, each drawn from its seed.",
+    }
+    width = max(map(len, found))
+    lines += [f"  {name:<{width}}  {found[name]}" for name in sorted(found)]
     return "\n".join(lines) + "\n"
 
 
