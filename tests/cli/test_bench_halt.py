@@ -72,6 +72,16 @@ def test_a_missed_halt_and_a_thawed_token_are_told() -> None:
     assert thawed.reached is False
 
 
+def test_halts_that_other_programs_disturbed_count_and_those_they_did_not_are_told_besides() -> None:
+    found = measurements(result("plain", [cycle([10.0]), cycle([900.0], others_cores=0.9)]), None)
+    values = {(m.name, m.parameters.get("of")): m.value for m in found}
+    assert values["halt: order to flag, each node", "max"] == 900.0
+    assert values["halt: order to flag, undisturbed halts", "max"] == 10.0
+    assert not [m for m in measurements(result("plain", [cycle([10.0])]), None) if "undisturbed" in m.name]
+    flooded = measurements(result("flood", [cycle([10.0]), cycle([20.0], others_cores=0.9)]), None)
+    assert not [m for m in flooded if "undisturbed" in m.name], "the flooders are the others"
+
+
 def test_nothing_measured_is_nothing_told() -> None:
     assert measurements(result("plain", []), None) == []
 
