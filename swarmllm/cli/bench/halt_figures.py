@@ -83,9 +83,11 @@ def measurements(result: Result, plain: Result | None) -> list[Measurement]:
         late = sum(cycle.late for cycle in cycles)
         found.append(Measurement("halt: tokens and scores after 1 s", late, "tokens", 0.0, parameters, 0.0))
     if scenario.frozen:
-        times("halt: SIGCONT to flag, each node", [ms for cycle in cycles for ms in cycle.thawed], least_ms, {"max": MAX_GOAL_MS})
-        after = sum(cycle.thawed_tokens for cycle in cycles)
-        found.append(Measurement("halt: tokens and scores after SIGCONT", after, "tokens", 0.0, parameters, 0.0))
+        # No goal here: after the longest pauses peers have given it up, and it has to find them first.
+        times("halt: SIGCONT to flag, each node", [ms for cycle in cycles for ms in cycle.thawed], least_ms, {})
+        after, late = sum(cycle.thawed_tokens for cycle in cycles), sum(cycle.thawed_late for cycle in cycles)
+        found.append(Measurement("halt: tokens and scores after SIGCONT", after, "tokens", 0.0, parameters))
+        found.append(Measurement("halt: tokens and scores later than 1 s after SIGCONT", late, "tokens", 0.0, parameters, 0.0))
     busy = median(cycle.busy_cores for cycle in cycles)
     found.append(Measurement("cores busy from the order to the last flag", busy, "cores", float(cores()), parameters))
     times("event loop: longest turn of any node, by the clock", [cycle.gap_ms for cycle in cycles], least_ms, {})
