@@ -63,13 +63,23 @@ def test_one_late_token_is_too_many(late: int, reached: bool) -> None:
 
 
 def test_a_missed_halt_and_a_thawed_token_are_told() -> None:
-    found = measurements(result("frozen", [cycle([10.0], missed=1, thawed=[1500.0], thawed_tokens=2)]), None)
+    found = measurements(result("frozen", [cycle([10.0], missed=1, thawed=[1500.0], thawed_tokens=3, thawed_late=2)]), None)
     assert {m.name: m.reached for m in found if m.value in (1, 2)} == {
         "halt: nodes that missed it": False,
-        "halt: tokens and scores after SIGCONT": False,
+        "halt: tokens and scores later than 1 s after SIGCONT": False,
     }
-    (thawed,) = [m for m in found if m.name == "halt: SIGCONT to flag, each node" and m.goal is not None]
-    assert thawed.reached is False
+    assert [m.value for m in found if m.name == "halt: tokens and scores after SIGCONT"] == [3]
+    assert {m.value for m in found if m.name == "halt: SIGCONT to flag, each node"} == {1500.0}
+
+
+def test_halts_that_other_programs_disturbed_count_and_those_they_did_not_are_told_besides() -> None:
+    found = measurements(result("plain", [cycle([10.0]), cycle([900.0], others_cores=0.9)]), None)
+    values = {(m.name, m.parameters.get("of")): m.value for m in found}
+    assert values["halt: order to flag, each node", "max"] == 900.0
+    assert values["halt: order to flag, undisturbed halts", "max"] == 10.0
+    assert not [m for m in measurements(result("plain", [cycle([10.0])]), None) if "undisturbed" in m.name]
+    flooded = measurements(result("flood", [cycle([10.0]), cycle([20.0], others_cores=0.9)]), None)
+    assert not [m for m in flooded if "undisturbed" in m.name], "the flooders are the others"
 
 
 def test_nothing_measured_is_nothing_told() -> None:

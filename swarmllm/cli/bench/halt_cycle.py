@@ -34,7 +34,7 @@ FROZEN_S: Final = 1.5  # and for so long after it;
 LONG_S: Final = 8.0  # at every fifth halt for so long that their peers have given them up.
 LONG_EVERY: Final = 5
 LINKS_S: Final = 30.0  # Afterwards, until the swarm is connected as before: what is promised is for those that are.
-THAWED_S: Final = 0.5  # How long after the last flag the tokens of thawed nodes are looked for.
+THAWED_S: Final = 1.2  # How long after the last flag the tokens of thawed nodes are looked for.
 PACE_S: Final = 1.2  # From order to order: more would exceed the 8 control frames per second that a peer has.
 IDLE_S: Final = 2.0
 JIFFY_S: Final = 0.01  # The steps in which the kernel counts what cores do.
@@ -46,7 +46,8 @@ class Cycle:
 
     `flags`: of each node that was awake and halted; `missed` ones did not in time. `last_tokens`: of each awake node (0: none after
     publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag of each
-    frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT. `others_cores`: what other programs took of this machine.
+    frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT, `thawed_late` those more than 1 s after it. `others_cores`:
+    what other programs took of this machine.
     `rate`: tokens per second that each writer wrote just before the order (mean). `gap_ms`: the longest turn of any awake node's event
     loop, as the clock says, and `turn_ms` in its own processor time. `busy_cores`: how many cores were not idle from the order to the
     last flag.
@@ -60,6 +61,7 @@ class Cycle:
     late: int = 0
     thawed: list[float] = field(default_factory=list)
     thawed_tokens: int = 0
+    thawed_late: int = 0
     on_disk_ms: float = 0.0
     acknowledged: int = 0
     resumed_ms: float = 0.0
@@ -86,6 +88,7 @@ class Cycle:
             "late_tokens": self.late,
             "thawed_ms": [round(one, 1) for one in self.thawed],
             "thawed_tokens": self.thawed_tokens,
+            "thawed_late": self.thawed_late,
             "on_disk_ms": round(self.on_disk_ms, 1),
             "resumed_ms": round(self.resumed_ms, 1),
             "tokens": self.tokens,
@@ -155,6 +158,7 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     cycle.others_cores = max(0.0, _busy_s() - busy_s - cycle.cpu_s) / window_s
     cycle.cpu_s = max(0.0, cycle.cpu_s - idle_cpu * window_s)  # At rest there may have been more to do: flooders flood on.
     cycle.thawed_tokens = sum(_after(reports[host.name], thawed_at) for host in frozen)
+    cycle.thawed_late = sum(_after(reports[host.name], thawed_at + LATE_S) for host in frozen)
     await _resume(swarm, scenario, cycle, swarm.ring.resume(order), lifter)
     if frozen:
         await linked(swarm, LINKS_S)
