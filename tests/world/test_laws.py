@@ -204,7 +204,7 @@ def test_an_order_that_does_not_come_is_found() -> None:
     law = HaltsArrive()
     world, (host, *_) = swarm(law)
     world.fabric.tell = lambda *_: None  # type: ignore[method-assign]
-    world.fabric.gossip = lambda *_: None  # type: ignore[method-assign,assignment]
+    world.fabric.gossip = lambda *_: None  # type: ignore[method-assign]
     world.publish(host, world.founders.halt())
     with pytest.raises(Broken, match="has not come"):
         world.run_for(10.0)
