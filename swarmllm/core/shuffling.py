@@ -99,7 +99,6 @@ class _Partner:
 
     asks: Allowance = field(default_factory=lambda: Allowance(ASKS))
     checks: Allowance = field(default_factory=lambda: Allowance(CHECKS))
-    asked: bool = False
     waiting: bool = False
     ignored: int = 0  # Of its messages, since the last that was looked at.
 
@@ -191,7 +190,7 @@ class Shuffling:
         return [self._shuffle(peer, partner, SHUFFLE_RECORDS, now)]
 
     def _shuffle(self, peer: PeerId, partner: _Partner, count: int, now: float) -> Send:
-        partner.asked = partner.waiting = True
+        partner.waiting = True
         ages, records = self._records(count, peer, (), now)
         self._put_off(2 * _size(records), self._every_s / 2 if count > 1 else 0.0, now)  # The answer will be like the question.
         return Send(peer, Shuffle(self._swarm, ages, records, count))
@@ -244,9 +243,7 @@ class Shuffling:
         partner = self._partners.get(peer)
         if partner is None:
             return Taken()
-        if not partner.asked:
-            return Taken(effects=[Penalise(peer, "capacity records in answer to a question that was never asked")])
-        if not partner.waiting:
+        if not partner.waiting:  # Honest, too: on a new connection the answer to what was asked on the one before.
             return self._ignore(peer, partner, message)
         partner.waiting, partner.ignored = False, 0
         return self._take(peer, message, None, now)
