@@ -9,7 +9,8 @@ from rich.table import Table
 
 from sims.study import Result, Study, Summary
 
-NEVER: Final = "never"
+NEVER: Final = "never"  # A time that did not come.
+NOTHING: Final = "–"
 
 
 def table_of(study: Study, summaries: Sequence[Summary]) -> Table:
@@ -34,7 +35,7 @@ def table_of(study: Study, summaries: Sequence[Summary]) -> Table:
 def cell(result: Result, summary: Summary) -> str:
     mean = summary.means.get(result.name)
     if mean is None:
-        return NEVER
+        return NEVER if result.unit == "s" else NOTHING
     text = f"{mean.value:,.{result.digits}f}"
     if mean.n > 1:
         text += f" ±{mean.half:,.{result.digits}f}"
