@@ -175,7 +175,8 @@ class Control:
         """`next_deadline` has come. `connected` peers there are, with a control stream or without."""
         effects = self._flag(now)
         if now >= self._rumours.due_at:
-            effects += self._rumours.due(connected <= len(self._links) == len(self.acknowledged), now)
+            all_have_it = connected <= len(self._links) == len(self.acknowledged)
+            effects += self._rumours.due(all_have_it, now)
         if now >= self._saving.retry_at:
             effects += self._saving.save(self._state)
         if now >= self._entropy_at:

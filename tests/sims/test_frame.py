@@ -272,7 +272,12 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     out = tmp_path / "found"
     arguments = ("simulate", "halt", "--nodes", "2000", "--runs", "60", "--jobs", jobs, "--json", "--out", str(out))
     with subprocess.Popen(
-        [sys.executable, "-m", "swarmllm", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(tmp_path)
+        [sys.executable, "-m", "swarmllm", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(tmp_path),
+        # A test run that was itself started in the background has SIGINT ignored, and hands that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  A test with one thread.
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
