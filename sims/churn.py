@@ -37,7 +37,6 @@ from swarmllm.testing.world import SERVICES, Host, LinkModel, Spec, World
 SETTLE_S: Final = 60.0
 LINK: Final = LinkModel(near_s=0.02, span_s=0.15)  # One way 20 to 170 ms, a continent and an ocean; with jitter.
 CLAIM: Final = 0.8
-NEVER_AGAIN_S: Final = 1e9
 
 
 class Comings:
@@ -120,7 +119,7 @@ def _play(world: World, comings: Comings, p: Parameters) -> float:
     hosts = [world.add(comings.spec(i), starts=False) for i in range(len(spells))]
     for host, one in zip(hosts, spells, strict=True):
         comings.follow(host, one, since_s)
-    return min(last_s - since_s, 3600 * p["trace_hours"])
+    return min(last_s - since_s, 3600 * float(p["trace_hours"]))
 
 
 def check(p: Parameters) -> None:
@@ -188,8 +187,9 @@ STUDY: Final = Study(
             "finished",
             "Answers that are written to their end",
             "churn",
-            ("finished", "untouched"),
+            ("finished",),
             "share of the answers",
+            guide="untouched",
             limit=(CLAIM, "the reference design's claim at 30 % churn"),
         ),
         Lines("speed", "Tokens per second of one answer", "churn", ("tokens_per_s",), "tokens/s"),

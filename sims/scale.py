@@ -110,24 +110,25 @@ def point(parameters: Parameters, seed: int) -> Results:
     used = [chosen.k for answer in asking.answers for chosen, at in zip(answer.chosen, answer.times, strict=True) if at >= since]
     return {
         "size": len(hosts),
-        "streams_in_all": len(asking.answers),
+        "streams_in_all": count * streams_of(p),
         "tokens_per_s": sum(rates),
-        "per_stream": fmean(rates),
+        "per_stream": sum(rates) / (count * streams_of(p)),
         "per_stream_p5": quantile(sorted(rates), 0.05),
         "round_p50_s": quantile(gaps, 0.5),
         "round_p99_s": quantile(gaps, 0.99),
         "experts_per_token": fmean(used) if used else 0.0,
+        "given_up": share(sum(bool(answer.ends) for answer in asking.answers), len(asking.answers)),
         **meter.results(),
     }
 
 
 def streams_of(p: Parameters) -> int:
     """At each asker: as wished, or fewer where the load is less than one asker's."""
-    return max(1, min(int(p["streams"]), round(p["load"] * p["nodes"])))
+    return max(1, min(int(p["streams"]), round(float(p["load"] * p["nodes"]))))
 
 
 def askers_of(p: Parameters) -> int:
-    return max(1, min(int(p["nodes"]), round(p["load"] * p["nodes"] / streams_of(p))))
+    return max(1, min(int(p["nodes"]), round(float(p["load"] * p["nodes"]) / streams_of(p))))
 
 
 def check(parameters: Parameters) -> None:
@@ -173,6 +174,7 @@ STUDY: Final = Study(
         Result("round_p50_s", "median time between two tokens", "s", digits=2),
         Result("round_p99_s", "99th percentile", "s", digits=2),
         Result("experts_per_token", "lists that made a token", digits=2),
+        Result("given_up", "share of the answers that ended for want of experts", digits=3, table=False),
         Result("busy", "share of the questions that were answered with Busy", digits=3),
         Result("used", "share of the time that engines compute", digits=2),
         Result("used_p95", "of the busiest twentieth", digits=2, table=False),

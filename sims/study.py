@@ -100,7 +100,8 @@ class Result:
 class Lines:
     """A picture: `ys` (results) over parameter `x`, one line for each value of whatever else was swept.
 
-    If `x` was not swept, whichever numbers were stand in its place. `limit` is a value worth a dotted line, with its words.
+    If `x` was not swept, whichever numbers were stand in its place. `limit` is a value worth a dotted line, with its words; `guide` is a
+    result that is drawn dotted beside each line of the first of `ys`: what is possible, expected or fair there.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Lines:
     y_label: str
     log: Literal["", "x", "y", "xy"] = ""
     limit: tuple[float, str] | None = None
+    guide: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,9 @@
 """Which share of a requester's questions, and of the weight in its tokens, do liars and Sybils get, with and without the defences?
 
 `share` of the `experts` are liars, each an identity of its own. What they do (`kind`): `boaster` claims the largest and fastest model
-in its capacity record and is `slow_factor` times slower than the others; `poisoner` answers with another text's distribution; `silent` takes
-every question and answers none; `flatterer` poisons, and says of every prompt that it would have written exactly that. What they say of
-their model (`claims`): each `own`, all `one`, or an `honest` one, as if they were replicas of it.
+in its capacity record and is `slow_factor` times slower than the others; `poisoner` answers with another text's distribution; `silent`
+takes every question and answers none; `flatterer` poisons, and says of every prompt that it would have written exactly that. What they say
+of their model (`claims`): each `own`, all `one`, or an `honest` one, as if they were replicas of it.
 
 The requesters ask `before` times, and then `after` times while it is counted whom. Their defences are their own measurements: round trips
 (the record's rate and queue are believed only until the first answer), rest after a missed deadline, the gate's weights by the prompt,
@@ -162,10 +162,10 @@ STUDY: Final = Study(
         Parameter("models", 8, "different honest models", low=1, high=1000),
         Parameter("k", 4, "experts whose lists make a token", low=1, high=32),
         Parameter("extra", 1, "more experts asked as insurance", low=0, high=32),
-        Parameter("askers", 3, "who ask", low=1, high=100),
+        Parameter("askers", 2, "who ask", low=1, high=100),
         Parameter("before", 20, "requests of each before it is counted", low=1, high=10_000),
         Parameter("after", 10, "requests of each while it is", low=1, high=10_000),
-        Parameter("tokens", 12, "tokens of an answer", low=2, high=4096),
+        Parameter("tokens", 8, "tokens of an answer", low=2, high=4096),
         Parameter("service", "desktop-8b", "what the experts run on", choices=tuple(SERVICES)),
         Parameter("slow_factor", 10.0, "how much slower a boaster is", low=1, high=1000),
     ),
@@ -180,8 +180,8 @@ STUDY: Final = Study(
     point=point,
     sweep={"kind": tuple(KINDS), "defended": (True, False), "share": (0.1, 0.2, 0.4, 0.6)},
     plots=(
-        Lines("asked", "Questions that go to liars", "share", ("asked",), "share of the questions"),
-        Lines("weight", "Weight of liars in the tokens", "share", ("weight",), "share of the weight"),
+        Lines("asked", "Questions that go to liars", "share", ("asked",), "share of the questions", guide="fair"),
+        Lines("weight", "Weight of liars in the tokens", "share", ("weight",), "share of the weight", guide="fair"),
     ),
     check=check,
     says=says,

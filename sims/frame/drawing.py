@@ -35,7 +35,7 @@ def draw(study: Study, summaries: Sequence[Summary], folder: Path) -> list[str]:
             figure, axis = pyplot.subplots(figsize=(7.6, 4.8), layout="constrained")
             lines = list(_lines(study, plot, summaries) if isinstance(plot, Lines) else _curves(study, plot, summaries))
             if lines:
-                _finish(figure, axis, plot, lines)
+                _finish(study, figure, axis, plot, lines)
                 name = f"{study.name}-{plot.name}.png"
                 figure.savefig(folder / name, format="png", dpi=DPI, bbox_inches="tight")
                 names.append(name)
@@ -44,13 +44,14 @@ def draw(study: Study, summaries: Sequence[Summary], folder: Path) -> list[str]:
 
 
 class _Line:
-    """`x` is a number or a word; `halves` are the halves of intervals, empty for a curve."""
+    """`x` is a number or a word; `halves` are the halves of intervals, empty for a curve; `guide` is as long as `x`, or empty."""
 
     def __init__(self, label: str, x_label: str) -> None:
         self.label, self.x_label = label, x_label
         self.x: list[Any] = []
         self.y: list[float] = []
         self.halves: list[float] = []
+        self.guide: list[float] = []
 
 
 def _varied(study: Study, summaries: Sequence[Summary]) -> list[Parameter]:
@@ -76,6 +77,8 @@ def _lines(study: Study, plot: Lines, summaries: Sequence[Summary]) -> Iterator[
             line.x.append(summary.parameters[x.name])
             line.y.append(mean.value)
             line.halves.append(mean.half)
+            if plot.guide and y == plot.ys[0]:
+                line.guide.append(summary.get(plot.guide))
     yield from found.values()
 
 
@@ -90,7 +93,7 @@ def _curves(study: Study, plot: Curves, summaries: Sequence[Summary]) -> Iterato
         yield line
 
 
-def _finish(figure: Any, axis: Any, plot: Plot, lines: Sequence[_Line]) -> None:
+def _finish(study: Study, figure: Any, axis: Any, plot: Plot, lines: Sequence[_Line]) -> None:
     for number, line in enumerate(lines[:LINES_MAX]):
         colour = COLOURS[number % len(COLOURS)]
         style = STYLES[number // len(COLOURS) % len(STYLES)]
@@ -99,6 +102,8 @@ def _finish(figure: Any, axis: Any, plot: Plot, lines: Sequence[_Line]) -> None:
                           markersize=5, capsize=2, linewidth=1.4, label=line.label)  # fmt: skip
         else:
             axis.plot(line.x, line.y, color=colour, linestyle=style, linewidth=1.4, label=line.label)
+    if isinstance(plot, Lines) and plot.guide:
+        _guides(axis, lines[:LINES_MAX], next((r.label for r in study.results if r.name == plot.guide), plot.guide))
     if isinstance(plot, Lines) and plot.limit is not None:
         axis.axhline(plot.limit[0], color=GREY, linestyle=":", linewidth=1.4, label=plot.limit[1])
     axis.set_xlabel(lines[0].x_label)
@@ -110,5 +115,16 @@ def _finish(figure: Any, axis: Any, plot: Plot, lines: Sequence[_Line]) -> None:
         axis.set_yscale("log")
     axis.grid(alpha=0.3)
     axis.set_title(plot.title)
-    if len(lines) > 1 or (isinstance(plot, Lines) and plot.limit is not None):
+    if len(lines) > 1 or (isinstance(plot, Lines) and (plot.limit is not None or plot.guide)):
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
+
+
+def _guides(axis: Any, lines: Sequence[_Line], label: str) -> None:
+    """In the colour of the line beside which they belong; one that all have in common is drawn once, in grey."""
+    guided = [(number, line) for number, line in enumerate(lines) if line.guide]
+    is_common = len({(tuple(line.x), tuple(line.guide)) for _, line in guided}) == 1
+    for number, line in guided[:1] if is_common else guided:
+        colour = GREY if is_common else COLOURS[number % len(COLOURS)]
+        axis.plot(line.x, line.guide, color=colour, linestyle=":", linewidth=1.2)
+    if guided:
+        axis.plot([], [], color=GREY, linestyle=":", linewidth=1.2, label=label)
