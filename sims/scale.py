@@ -11,7 +11,7 @@ given.
 
     python sims/scale.py --sweep load=0.1,0.5,1,2,4,8
     python sims/scale.py --sweep nodes=50,200,1000 --load 0.1
-    python sims/scale.py --sweep streams=1,4,16,64 --load 1
+    python sims/scale.py --sweep streams=1,4,16,64 --nodes 64
     python sims/scale.py --sweep phase=0,1,2,3,4 --load 0.05
 
 Everything is the exact World: each of the nodes decides for itself. 1,000 nodes take about a minute for each 20 seconds at a load of 0.1.

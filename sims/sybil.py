@@ -14,7 +14,8 @@ weights within an answer stay.
     python sims/sybil.py --sweep share=0,0.2,0.4,0.6 --sweep kind=boaster,poisoner,silent,flatterer --sweep defended=true,false
 
 The goal: 10 liars of 50 get no more than a fair share (0.2) after 20 requests each. (Of another model than everybody else's, an identity is
-worth more questions than a replica: 10 liars with models `own` beside 8 honest models offer 10 of 18.)
+worth more questions than a replica: 10 liars with models `own` beside 8 honest models offer 10 of 18.) Against flatterers there is no
+defence here: what an expert says of a prompt that it sees cannot be checked by whoever has no other holder of that model to ask.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ KINDS: Final[dict[str, Callable[[], Habits]]] = {
 }
 CLAIMS: Final = ("own", "one", "honest")
 LIARS_MODEL: Final = 1_000_000
+GOAL: Final = 0.2
 
 
 class Questions(Checker):
@@ -142,13 +144,16 @@ def says(found: Sequence[Summary]) -> str:
     for defended in (True, False):
         here = [s for s in found if s.parameters["defended"] is defended and s.get("fair") > 0]
         if here:
-            worst = max(here, key=lambda s: s.get("asked") / s.get("fair"))
-            parts.append(
-                f"{'with' if defended else 'without'} the defences liars get at most {worst.get('asked') / worst.get('fair'):.2f} of"
-                f" their fair share of the questions ({worst.parameters['kind']} at {100 * worst.parameters['share']:g} % of the swarm)"
-            )
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "." if text else "There are no liars."
+            size = min((s.get("fair") for s in here), key=lambda fair: abs(fair - GOAL))
+            shares = [
+                f"{s.parameters['kind']}s {100 * s.get('asked'):.0f} ({100 * s.get('weight'):.0f})"
+                for s in here
+                if s.get("fair") == size
+            ]
+            parts.append(f"{'with' if defended else 'without'} the defences, {', '.join(shares)}")
+    if not parts:
+        return "There are no liars."
+    return f"Per cent of the questions (and of the weight) that liars get who are {100 * size:.0f} % of the swarm: {'; '.join(parts)}."
 
 
 STUDY: Final = Study(
@@ -162,10 +167,10 @@ STUDY: Final = Study(
         Parameter("models", 8, "different honest models", low=1, high=1000),
         Parameter("k", 4, "experts whose lists make a token", low=1, high=32),
         Parameter("extra", 1, "more experts asked as insurance", low=0, high=32),
-        Parameter("askers", 3, "who ask", low=1, high=100),
+        Parameter("askers", 2, "who ask", low=1, high=100),
         Parameter("before", 20, "requests of each before it is counted", low=1, high=10_000),
         Parameter("after", 10, "requests of each while it is", low=1, high=10_000),
-        Parameter("tokens", 12, "tokens of an answer", low=2, high=4096),
+        Parameter("tokens", 8, "tokens of an answer", low=2, high=4096),
         Parameter("service", "desktop-8b", "what the experts run on", choices=tuple(SERVICES)),
         Parameter("slow_factor", 10.0, "how much slower a boaster is", low=1, high=1000),
     ),
@@ -178,7 +183,7 @@ STUDY: Final = Study(
         Result("pause_p99_s", "99th percentile of the time between two tokens", "s", digits=2),
     ),
     point=point,
-    sweep={"kind": tuple(KINDS), "defended": (True, False), "share": (0.1, 0.2, 0.4, 0.6)},
+    sweep={"kind": tuple(KINDS), "defended": (True, False), "share": (0.2, 0.4, 0.6)},
     plots=(
         Lines("asked", "Questions that go to liars", "share", ("asked",), "share of the questions", guide="fair"),
         Lines("weight", "Weight of liars in the tokens", "share", ("weight",), "share of the weight", guide="fair"),

@@ -19,7 +19,11 @@ from sims.study import Curves, Study, find, questions
 SMALL: dict[str, dict[str, Any]] = {
     "gossip": {"nodes": 60},
     "halt": {"nodes": 60},
-    "half_dies": {"experts": 4, "answers": 1, "k": 2},
+    "half_dies": {"experts": 6, "askers": 1, "answers": 2, "tokens": 12},
+    "churn": {"service": "desktop-8b", "experts": 12, "models": 4, "askers": 2, "answers": 1, "tokens": 24, "churn": 40.0},
+    "throughput": {"experts": 8, "models": 4, "tokens": 12, "answers": 1},
+    "sybil": {"experts": 10, "models": 3, "before": 1, "after": 1, "askers": 1, "tokens": 4},
+    "scale": {"nodes": 8, "load": 0.5, "models": 2, "settle_s": 5.0, "warm_s": 2.0, "seconds": 2.0},
 }
 """What makes a point of each study quick. A new study needs a line here."""
 
