@@ -95,8 +95,11 @@ def test_a_halted_host_that_sends_or_says_a_token_is_found() -> None:
 def test_a_host_that_tells_before_it_stops_is_found() -> None:
     law = HaltedIsSilent()
     world, (host, *_) = swarm(law)
+    effects = [Relay(world.founders.halt(), None), StopNow(("x",))]
+    law.decided(host, object(), effects)  # Of another order: this one does not stand.
+    sabotage(host, halted(world, state_of(host)))
     with pytest.raises(Broken, match="before it stops"):
-        law.decided(host, object(), [Relay(world.founders.halt(), None), StopNow(("x",))])
+        law.decided(host, object(), effects)
 
 
 def test_a_state_that_goes_back_within_a_life_is_found() -> None:

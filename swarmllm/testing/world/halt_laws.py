@@ -49,7 +49,9 @@ class HaltedIsSilent(Checker):
                     raise self.broken(self.LAW, host, f"it passes the order on before it stops, after {type(event).__name__}")
                 is_halted = True
             elif isinstance(effect, Relay) and not is_halted:
-                has_told = isinstance(open_record(effect.record).record, Halt)
+                assert host.control is not None
+                # One that was lifted before it came stops nobody, and may stand in one frame with another that does.
+                has_told = has_told or open_record(effect.record).record in host.control.state.standing
             elif is_halted and _is_inference(effect):
                 raise self.broken(self.LAW, host, f"{effect} after {type(event).__name__}")
 
