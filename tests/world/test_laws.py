@@ -95,7 +95,7 @@ def test_a_halted_host_that_sends_or_says_a_token_is_found() -> None:
 def test_a_host_that_tells_before_it_stops_is_found() -> None:
     law = HaltedIsSilent()
     world, (host, *_) = swarm(law)
-    effects = [Relay(world.founders.halt(), None), StopNow(("x",))]
+    effects: list[Any] = [Relay(world.founders.halt(), None), StopNow(("x",))]
     law.decided(host, object(), effects)  # Of another order: this one does not stand.
     sabotage(host, halted(world, state_of(host)))
     with pytest.raises(Broken, match="before it stops"):
