@@ -28,8 +28,8 @@ class Links(dict[PeerId, Link]):
         return self._ask_at
 
     def kin(self, state: HaltState) -> list[PeerId]:
-        """Peers of the same swarm, by id."""
-        return sorted(peer for peer, link in self.items() if link.swarm == state.swarm)
+        """Peers of the same swarm, in the order in which their streams were opened."""
+        return [peer for peer, link in self.items() if link.swarm == state.swarm]
 
     def count(self, state: HaltState) -> tuple[int, int]:
         """How many are of this swarm, or have not said yet, and how many have this very state."""
