@@ -1,7 +1,7 @@
 """The second way of a control record: by gossip, for those whom the control streams have not reached.
 
 Gossip goes over the same connections, so whoever has acknowledged on the stream gains nothing by it, while each copy costs every node 2.5
-to 3 ms of processor time: at once it was half of what a halt costs, in the very moment in which everybody is to be told. So it waits for
+to 3 ms of processor time, at once in the very moment in which everybody is to be told. So it waits for
 as long as acknowledgements take. Whoever hears the record by gossip passes it on by gossip at once: the pause is made once on a way, not
 at every hop.
 """
