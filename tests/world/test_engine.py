@@ -48,7 +48,7 @@ class Bench:
 @pytest.mark.parametrize(("sessions", "tokens_per_s", "off"), [(1, 152, 0.03), (8, 415, 0.22), (16, 602, 0.03)])
 def test_the_demo_expert_is_as_fast_as_it_was_measured(sessions: int, tokens_per_s: float, off: float) -> None:
     bench = Bench()
-    texts = {session: (session,) for session in range(sessions)}
+    texts: dict[int, tuple[int, ...]] = {session: (session,) for session in range(sessions)}
 
     def go_on(order: int, reply: ExpertReply) -> None:
         session = reply.session

@@ -13,6 +13,7 @@ from swarmllm.core.control_events import Persisted
 from swarmllm.core.control_link import Relay, StartAgain, StopNow, Tell
 from swarmllm.core.events import Ended, GenerateOrder, RunScore, Sampling, SessionKey, TokenChosen
 from swarmllm.core.halt import HaltState, with_halt, with_resume
+from swarmllm.core.node import NodeEffect
 from swarmllm.messages import Ack, Close, Open, PeerId, Score
 from swarmllm.testing.world import VOCABULARY, Answer, Broken, Checker, Host, LinkModel, Spec, World
 from swarmllm.testing.world.halt_laws import (
@@ -95,7 +96,7 @@ def test_a_halted_host_that_sends_or_says_a_token_is_found() -> None:
 def test_a_host_that_tells_before_it_stops_is_found() -> None:
     law = HaltedIsSilent()
     world, (host, *_) = swarm(law)
-    effects = [Relay(world.founders.halt(), None), StopNow(("x",))]
+    effects: list[NodeEffect] = [Relay(world.founders.halt(), None), StopNow(("x",))]
     law.decided(host, object(), effects)  # Of another order: this one does not stand.
     sabotage(host, halted(world, state_of(host)))
     with pytest.raises(Broken, match="before it stops"):
@@ -207,7 +208,7 @@ def test_an_order_that_does_not_come_is_found() -> None:
     law = HaltsArrive()
     world, (host, *_) = swarm(law)
     world.fabric.tell = lambda *_: None  # type: ignore[method-assign]
-    world.fabric.gossip = lambda *_: None  # type: ignore[method-assign,assignment]
+    world.fabric.gossip = lambda *_: None  # type: ignore[method-assign]
     world.publish(host, world.founders.halt())
     with pytest.raises(Broken, match="has not come"):
         world.run_for(10.0)
