@@ -49,6 +49,7 @@ BUSY_MIN_S = 0.05  # An expert that says "busy, retry at once" must not become a
 NEEDS_MAX = 4  # Need replies of one expert in one round before it counts as misbehaving.
 INSURANCE_S = 0.1  # Of an expert's time: what insurance against one that is only late may cost it.
 ANYBODY = 1 << 30
+CAUGHT_UP = 16  # Tokens missing, up to which an expert answers in a step and not after a prompt.
 EXPLORE_SALT = 0x5EED  # Keeps the draws of exploration apart from those of sampling.
 ENTRIES = 256
 
@@ -95,6 +96,8 @@ class Generation:
                 self._scored(swarm, peer, member, question, reply, size_bytes, now)
                 if not question.final and question.round == self._index and peer in self._round.asked:
                     return self._ask(peer, member, swarm.digest, now)
+                if question.round != self._index:
+                    return [*self._rejoin(swarm, peer, member, now), *self._settle(swarm, now)]
             case Need(have=have):
                 return self._needed(swarm, peer, member, question, have, now)
             case Busy(retry_after_ms=retry_ms):
@@ -194,13 +197,9 @@ class Generation:
             for c in swarm.candidates(missing, total, now)
             if (c.peer not in current.asked or c.peer in current.failed)
             and c.peer not in self._refused
-            and not self._asked(c.peer)
+            and (c.peer not in self.members or self.members[c.peer].question is None)
         ]
         return self._panel.fitted(swarm, free)
-
-    def _asked(self, peer: PeerId) -> bool:
-        member = self.members.get(peer)
-        return member is not None and member.question is not None
 
     def _ask(self, peer: PeerId, member: Member, digest: bytes, now: float) -> list[Step]:
         """One Score from what the expert has towards the whole text; long texts go in several."""
@@ -235,7 +234,7 @@ class Generation:
     ) -> None:
         if len(reply.lists) != int(question.final):
             raise RemoteError(f"expert {peer}: {len(reply.lists)} lists where {int(question.final)} were asked for")
-        self._learn(peer, question.evidence, reply.target_logprobs)
+        self._panel.told(peer, question.evidence, reply.target_logprobs)
         found = [decode_list(data, ENTRIES, self.order.vocab_size) for data in reply.lists]
         member.question = None
         member.have = question.upto
@@ -251,12 +250,16 @@ class Generation:
                 grace = max(STRAGGLER_RATIO * elapsed, elapsed + STRAGGLER_FLOOR_S, expected)
             current.deadline_at = min(current.deadline_at, current.started_at + grace)
 
-    def _learn(self, peer: PeerId, positions: Sequence[int], raw: bytes) -> None:
-        """Keep what the expert thought of the prompt, by position."""
-        if len(raw) != 2 * len(positions):
-            raise RemoteError(f"expert {peer}: {len(raw)} bytes of target log-probabilities for {len(positions)} positions")
-        for i, position in enumerate(positions):
-            self._panel.learn(peer, position, -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024)
+    def _rejoin(self, swarm: Swarm, peer: PeerId, member: Member, now: float) -> list[Step]:
+        """Its answer to an earlier round has come after all: where this one waits for somebody's prompt, it is asked again."""
+        current = self._round
+        behind = any(current.asked[p].missing > CAUGHT_UP for p in self._waiting())
+        found = next((c for c in self._free(swarm, now) if c.peer == peer), None) if behind else None
+        if found is None or len(current.replies) >= current.wanted:
+            return []
+        current.asked[peer] = found
+        current.deadline_at = max(current.deadline_at, now + swarm.patience_s(found, now))
+        return self._ask(peer, member, swarm.digest, now)
 
     def _needed(self, swarm: Swarm, peer: PeerId, member: Member, question: Question, have: int, now: float) -> list[Step]:
         member.needs += 1

@@ -17,6 +17,7 @@ from swarmllm.core.events import GenerateOrder, Weighed
 from swarmllm.core.gate import Gate, Model
 from swarmllm.core.round import Swarm
 from swarmllm.core.router import Candidate
+from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 
 EVIDENCE_MAX = 64  # Outside tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
@@ -88,6 +89,13 @@ class Panel:
         return sum(now) >= QUORUM_SHARE * sum(then) - 1e-9
 
     # --- weighing ------------------------------------------------------------------------------------------------------------
+
+    def told(self, peer: PeerId, positions: Sequence[int], raw: bytes) -> None:
+        """Keep what the expert thought of the prompt at these positions, as it is on the wire. RemoteError: it told more or less."""
+        if len(raw) != 2 * len(positions):
+            raise RemoteError(f"expert {peer}: {len(raw)} bytes of target log-probabilities for {len(positions)} positions")
+        for i, position in enumerate(positions):
+            self.learn(peer, position, -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024)
 
     def learn(self, peer: PeerId, position: int, logprob: float) -> None:
         self._shares.clear()
