@@ -27,6 +27,7 @@ def test_a_swarm_is_halted_and_resumed_by_operators_with_and_without_a_node(desk
         assert "1 missing" in desk.refused(1, "resume", "publish", "proposal", *flags)
         desk.ok("resume", "sign", "proposal", "--key", "bob.key")
         desk.ok("resume", "publish", "proposal", *flags)
+        node.wait_for("resumed")  # Which waits for the disk, as the command does not.
         assert desk.ok("halt", "status", "--json", *flags).records()[0]["halted"] == []
         desk.ok("halt", "publish", "--key", "ann.key", *flags)
         desk.ok("stop", *flags)
