@@ -23,6 +23,7 @@ from swarmllm.testing.world.halt_laws import (
     HaltsArrive,
     OrdersAgree,
     OrdersAreGenuine,
+    OrdersAreWritten,
     StartsFromDisk,
 )
 from swarmllm.testing.world.laws import (
@@ -183,6 +184,28 @@ def test_a_host_that_starts_before_its_disk_says_so_is_found() -> None:
     law.decided(host, object(), [StartAgain()])
     with pytest.raises(Broken, match="its disk says: halted by key"):
         law.stepped(host, object())
+
+
+def test_an_order_that_is_not_written_down_is_found() -> None:
+    law = OrdersAreWritten()
+    world, (host, *_) = swarm(law)
+    old = host.disk.first
+    world.publish(host, world.founders.halt())
+    world.run_for(1.0)
+    host.disk.first = host.disk.second = old
+    with pytest.raises(Broken, match=r"halt 1 of key [0-9a-f]+ is not on disk"):
+        world.run_for(2.0)
+
+
+def test_a_full_disk_is_an_excuse_for_as_long_as_it_is_full() -> None:
+    law = OrdersAreWritten()
+    world, (host, *_) = swarm(law)
+    host.disk.full = True
+    world.publish(host, world.founders.halt())
+    world.run_for(20.0)
+    host.disk.clear(world.now)
+    world.run_for(20.0)
+    assert world.hosts[0].is_halted
 
 
 def test_an_acknowledgement_of_what_is_not_on_disk_is_found() -> None:

@@ -27,6 +27,9 @@ class Disk:
     harmed: set[str] = field(default_factory=set)
     """The copies that something other than the node has changed or taken away since they were written."""
 
+    cleared_at: float = -1.0
+    """When it was last full, and is no more."""
+
     @property
     def is_new(self) -> bool:
         """Whether there is nothing to tell that it ever held a state."""
@@ -50,6 +53,11 @@ class Disk:
             self.harmed.clear()
             self.writes += 1
         return not self.full
+
+    def clear(self, now: float) -> None:
+        """There is room again."""
+        if self.full:
+            self.full, self.cleared_at = False, now
 
     def harm(self, copy: str, data: bytes | None) -> None:
         """Something other than the node leaves `data` where a copy was."""

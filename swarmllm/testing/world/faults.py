@@ -130,7 +130,10 @@ class Faults:
                 disk.harm(name, flipped if self.rng.random() < 0.5 else data[:at])
 
     def fill_disk(self, host: Host) -> None:
-        host.disk.full = not host.disk.full
+        if host.disk.full:
+            host.disk.clear(self.world.now)
+        else:
+            host.disk.full = True
 
     # --- the network ---------------------------------------------------------------------------------------------------------
 
@@ -194,7 +197,7 @@ class Faults:
         world.fabric.delays.model = replace(world.fabric.delays.model, drop=0.0, duplicate=0.0, reorder=0.0)
         world.heal()
         for host in world.hosts:
-            host.disk.full = False
+            host.disk.clear(world.now)
             if isinstance(host.habits, (Flooder, Forger)) or not self.drawing.keeps_liars:
                 host.habits = HONEST
             world.thaw(host)

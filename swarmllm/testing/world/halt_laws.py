@@ -4,6 +4,9 @@
 `HaltsAreKept`       the kill switch's state never goes back, restarts included
 `OrdersAreGenuine`   nobody obeys an order that was not signed by those who may
 `StartsFromDisk`     who runs would run after a restart, too
+`OrdersAreWritten`   what is obeyed is written down soon
+`AcksAreTrue`        what a host says is on its disk is there
+`OrdersAgree`        when nothing changes any more, all hold the same orders, in memory and on disk
 `AsksFirst`          who has just started asks others for halts before its first token
 `HaltsArrive`        an order reaches whoever is connected through honest hosts, within its time
 """
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
 HOP_S: Final = 0.05  # What one host may take to pass an order on, beside the way.
 DELAYS: Final = 8.0  # Medians that one way may take: 5 sigma of a log-normal with sigma 0.4.
+WRITTEN_S: Final = 2.0  # Two attempts, the first of which another state on its way to the disk may have had to wait for.
 LOSS_S: Final = 3.0  # Per hop where packets are lost: four retransmissions in a row.
 
 
@@ -203,6 +207,34 @@ class AsksFirst(Checker):
         if not host.is_halted and self._agreed[host.number][1] < SYNC_PEERS:
             waited_s = host.clock() - host.booted_at
             raise self.broken(self.LAW, host, f"it runs after {waited_s:.3f} s, and agrees with {settled} of {len(links)} peers")
+
+
+class OrdersAreWritten(Checker):
+    """HALT-15 (e), HALT-31: what a host obeys is on its disk `WRITTEN_S` later, as long as it lives, is awake, and has room."""
+
+    LAW: Final = "what is obeyed is written down"
+
+    def __init__(self) -> None:
+        self._last: dict[int, HaltState] = {}
+
+    def stepped(self, host: Host, event: object) -> None:
+        control = host.control
+        if control is None or self._last.get(host.number) is control.state:
+            return
+        self._last[host.number] = control.state
+        self.world.agenda.after(WRITTEN_S, self._look, host, host.life, control.state)
+
+    def _look(self, host: Host, life: int, state: HaltState) -> None:
+        if life != host.life:
+            return
+        if host.frozen or host.disk.full or self.world.now - max(host.thawed_at, host.disk.cleared_at) < WRITTEN_S:
+            self.world.agenda.after(WRITTEN_S, self._look, host, life, state)
+            return
+        written = on_disk(host)
+        for name, old, new in (("halt", state.highs, written.highs), ("lift", state.lifts, written.lifts)):
+            for key in sorted(old):
+                if new.get(key, 0) < old[key] and written.version <= state.version:
+                    raise self.broken(self.LAW, host, f"{name} {old[key]} of key {key.hex()} is not on disk")
 
 
 class AcksAreTrue(Checker):

@@ -32,6 +32,7 @@ from swarmllm.testing.world.halt_laws import (
     HaltsArrive,
     OrdersAgree,
     OrdersAreGenuine,
+    OrdersAreWritten,
     StartsFromDisk,
 )
 from swarmllm.testing.world.host import Host
@@ -206,5 +207,15 @@ class NothingLingers(Checker):
 
 def all_laws() -> tuple[Checker, ...]:
     """One of each that holds in every world, for one world."""
-    orders = (HaltedIsSilent(), HaltsAreKept(), OrdersAreGenuine(), StartsFromDisk(), AcksAreTrue(), OrdersAgree())
-    return (*orders, AsksFirst(), HaltsArrive(), AnswersEnd(), SoundPicks(), Bounded(), TablesAgree(), NothingLingers())
+    orders = (HaltedIsSilent(), HaltsAreKept(), OrdersAreGenuine(), StartsFromDisk(), OrdersAreWritten(), AcksAreTrue())
+    return (
+        *orders,
+        OrdersAgree(),
+        AsksFirst(),
+        HaltsArrive(),
+        AnswersEnd(),
+        SoundPicks(),
+        Bounded(),
+        TablesAgree(),
+        NothingLingers(),
+    )

@@ -32,7 +32,7 @@ SETTLE_S: Final = (
 )
 HALT_S: Final = 4.0  # For an order to reach everybody, lost frames and all.
 RESUME_S: Final = 20.0  # And to be lifted: two hosts that differ ask each other every 10 s at the latest.
-CHECK_SEEDS: Final = tuple(range(20))
+CHECK_SEEDS: Final = (0, 4, 6, 8, 10, 11, 12, 13, 14, 16, 17, 19, 20, 24, 26, 27, 29, 49, 70, 74)
 """Worlds that together break a law for every bug of `scripts/plant_world_bugs.py`, and are quickly run."""
 FINISH_S: Final = 120.0
 TOKENS: Final = 12
