@@ -124,10 +124,10 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change("swarmllm/core/control_link.py", "self.done = self.done or alone", "self.done = True or alone"),
     ),
     "gossip trusts that the streams were enough": (
-        Change(CONTROL, "due(connected <= len(self._links) == len(self.acknowledged), now)", "due(True, now)"),
+        Change(CONTROL, "all_have_it = connected <= len(self._links) == len(self.acknowledged)", "all_have_it = True"),
     ),
     "gossip forgets peers without a control stream": (
-        Change(CONTROL, "due(connected <= len(self._links) ==", "due(len(self._links) =="),
+        Change(CONTROL, "all_have_it = connected <= len(self._links) ==", "all_have_it = len(self._links) =="),
     ),
     "who wakes goes on at once": (
         Change(CONTROL, "self._waking = Sync(started_at=now)", "self._waking = Sync(started_at=now, done=True)"),
