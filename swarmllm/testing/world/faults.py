@@ -204,6 +204,9 @@ class Faults:
             if not host.alive and (len(world.alive()) < ALIVE_MIN or self.rng.random() < 0.7):
                 world.start(host)
             host.regain_engine()
+        for host in world.alive():
+            if not host.connections:  # It started when nobody else was up, and knows nobody: somebody invites it.
+                world.introduce(host, self.rng.choice([other for other in world.alive() if other is not host]))
 
     def abandon_everything(self) -> None:
         """Whoever still waits for an answer gives up."""
