@@ -7,7 +7,7 @@ swarm alone. Times are those that the nodes themselves put on their records, on 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
@@ -47,6 +47,7 @@ class Stream:
     node: NodeProcess
     prompt: str
     tokens: list[Record] = field(default_factory=list)
+    current: int = 0  # Tokens of the answer that runs now.
     end: Record | None = None
     changed: trio.Event = field(default_factory=trio.Event)
 
@@ -64,19 +65,29 @@ class Stream:
     def _take(self, record: Record) -> None:
         if record["event"] == "token":
             self.tokens.append(record)
-        elif record["event"] == "end" and record["reason"] not in {"eos", "length"}:
+            self.current += 1
+        elif record["event"] == "end" and record["reason"] in {"eos", "length"}:
+            self.current = 0
+        elif record["event"] == "end":
             self.end = record
         before, self.changed = self.changed, trio.Event()
         before.set()
 
     async def write(self, tokens: int) -> None:
         """Until it has so many tokens. LocalError if that takes too long or its node ends it."""
+        await self._until(lambda: len(self.tokens) >= tokens, f"{tokens} tokens")
+
+    async def reach_the_middle(self) -> None:
+        """Until the answer that runs now has a token: one may have ended by itself just now, and the next not have begun."""
+        await self._until(lambda: self.current > 0, "the first token of an answer")
+
+    async def _until(self, done: Callable[[], bool], what: str) -> None:
         with trio.move_on_after(STREAM_S):
-            while len(self.tokens) < tokens and self.end is None:
+            while not done() and self.end is None:
                 await self.changed.wait()
-        if len(self.tokens) < tokens:
+        if not done():
             why = f"ended by {self.end['reason']}" if self.end is not None else f"not more within {STREAM_S:.0f} s"
-            raise LocalError(f"{self.node.name} wrote {len(self.tokens)} of {tokens} tokens: {why}{self.node.last_words()}")
+            raise LocalError(f"{self.node.name} wrote {len(self.tokens)} tokens, not {what}: {why}{self.node.last_words()}")
 
     @property
     def text(self) -> str:
@@ -94,6 +105,9 @@ async def halt_and_resume(view: DemoView, nodes: Sequence[NodeProcess], ring: Ri
             for stream in streams:
                 await stream.write(BEFORE)
             await _forged(view, nodes[0], ring, streams)
+            while not all(stream.current for stream in streams):
+                for stream in streams:
+                    await stream.reach_the_middle()
         order, data = ring.halt()
         began_at = time.time()
         await hand_over(nodes[1].folder, [data], ACKS_S, as_json=False)
