@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
+import sys
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -16,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.cli.bench.halt import HALTS_QUICK, NODES_QUICK, USUAL, plan_of
-from swarmllm.cli.bench.halt_cycle import Cycle, _after
+from swarmllm.cli.bench.halt_cycle import Cycle, _after, was_cut_off
 from swarmllm.cli.bench.halt_figures import MAX_GOAL_MS, P99_GOAL_MS, Result, cores, measurements, table
 from swarmllm.cli.bench.halt_host import is_records
-from swarmllm.cli.bench.halt_swarm import SCENARIOS, choose_droppers, in_one_piece, neighbours_of, writers_of
+from swarmllm.cli.bench.halt_log import Log
+from swarmllm.cli.bench.halt_swarm import SCENARIOS, choose_droppers, free_ports, in_one_piece, neighbours_of, writers_of
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.messages import Ack, ControlDigest, Records
+from swarmllm.messages import Ack, ControlDigest, PeerId, Records
 from swarmllm.wire.codec import encode
 from tests.cli.command import command, environment, run
 
@@ -82,6 +85,38 @@ def test_halts_that_other_programs_disturbed_count_and_those_they_did_not_are_to
     assert not [m for m in flooded if "undisturbed" in m.name], "the flooders are the others"
 
 
+def test_nodes_that_nothing_led_to_count_and_are_told_besides() -> None:
+    found = measurements(result("slow", [cycle([10.0, 2000.0], cut_off=[2000.0], late=3, late_cut_off=2)]), None)
+    values = {(m.name, m.parameters.get("of")): m.value for m in found}
+    assert values["halt: order to flag, each node", "max"] == 2000.0
+    assert values["halt: order to flag, nodes that were cut off meanwhile", "p50"] == 2000.0
+    assert values["halt: nodes that were cut off meanwhile", None] == 1
+    assert values["halt: tokens and scores after 1 s", None] == 3
+    assert values["halt: tokens and scores after 1 s by nodes that were cut off", None] == 2
+    assert not [m for m in measurements(result("slow", [cycle([10.0])]), None) if "cut off" in m.name]
+
+
+def test_a_node_is_cut_off_while_its_last_control_stream_is_gone() -> None:
+    log = Log()
+    log.linked(PeerId("a"))
+    log.linked(PeerId("b"))
+    log.unlinked(PeerId("a"))
+    assert log.report(1)["cut"] == []
+    log.unlinked(PeerId("b"))
+    log.unlinked(PeerId("b"))
+    ((since, until),) = log.report(0)["cut"]
+    assert since <= until
+    log.linked(PeerId("a"))
+    (closed,) = log.report(1)["cut"]
+    assert closed == log.report(1)["cut"][0]
+    assert was_cut_off({"cut": [closed]}, closed[0] - 1, closed[0])
+    assert was_cut_off({"cut": [closed]}, closed[1], closed[1] + 1)
+    assert not was_cut_off({"cut": [closed]}, closed[1] + 0.1, closed[1] + 1)
+    assert not was_cut_off({"cut": [closed]}, closed[0] - 1, closed[0] - 0.1)
+    log.mark()
+    assert log.report(1)["cut"] == []
+
+
 def test_nothing_measured_is_nothing_told() -> None:
     assert measurements(result("plain", []), None) == []
 
@@ -119,6 +154,15 @@ def test_writers_are_spread_evenly_and_no_more_than_wanted(nodes: int, most: int
     assert len(set(writers)) == len(writers) == min(nodes, most)
     gaps = {later - earlier for earlier, later in pairwise(writers)}  # type: ignore[operator]
     assert not gaps or max(gaps) - min(gaps) <= 1
+
+
+def test_nodes_listen_where_nobody_is_served_who_dials() -> None:
+    ports = free_ports(40)
+    assert len(set(ports)) == 40
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) if sys.platform == "linux" else 32_768
+    assert max(ports) < lowest
+    with socket.create_server(("127.0.0.1", ports[0])):
+        pass
 
 
 def test_a_chain_is_cut_by_its_middle() -> None:

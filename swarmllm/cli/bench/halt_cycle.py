@@ -44,10 +44,11 @@ JIFFY_S: Final = 0.01  # The steps in which the kernel counts what cores do.
 class Cycle:
     """Milliseconds from publication; CPU times are sums over all nodes.
 
-    `flags`: of each node that was awake and halted; `missed` ones did not in time. `last_tokens`: of each awake node (0: none after
-    publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag of each
-    frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT, `thawed_late` those more than 1 s after it. `others_cores`:
-    what other programs took of this machine.
+    `flags`: of each node that was awake and halted; `missed` ones did not in time. `cut_off`: those of nodes that no control stream led
+    to at some moment between the order and their flag, and `late_cut_off` their part of `late`. `last_tokens`: of each awake node (0:
+    none after publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag
+    of each frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT, `thawed_late` those more than 1 s after it.
+    `others_cores`: what other programs took of this machine.
     `rate`: tokens per second that each writer wrote just before the order (mean). `gap_ms`: the longest turn of any awake node's event
     loop, as the clock says, and `turn_ms` in its own processor time. `busy_cores`: how many cores were not idle from the order to the
     last flag.
@@ -56,9 +57,11 @@ class Cycle:
     index: int
     by: str
     flags: list[float] = field(default_factory=list)
+    cut_off: list[float] = field(default_factory=list)
     missed: int = 0
     last_tokens: list[float] = field(default_factory=list)
     late: int = 0
+    late_cut_off: int = 0
     thawed: list[float] = field(default_factory=list)
     thawed_tokens: int = 0
     thawed_late: int = 0
@@ -83,9 +86,11 @@ class Cycle:
             "index": self.index,
             "by": self.by,
             "flag_ms": [round(one, 1) for one in self.flags],
+            "cut_off_ms": [round(one, 1) for one in self.cut_off],
             "missed": self.missed,
             "last_token_ms": round(max(self.last_tokens, default=0.0), 1),
             "late_tokens": self.late,
+            "late_cut_off": self.late_cut_off,
             "thawed_ms": [round(one, 1) for one in self.thawed],
             "thawed_tokens": self.thawed_tokens,
             "thawed_late": self.thawed_late,
@@ -202,12 +207,22 @@ def _after(report: Record, moment: float) -> int:
     return sum(at > moment for at in (*report["tokens"], *report["scores"]))
 
 
+def was_cut_off(report: Record, begun_at: float, ended_at: float) -> bool:
+    """Whether no control stream led to the node at some moment in between: no order could reach it then."""
+    return any(since <= ended_at and until >= begun_at for since, until in report["cut"])
+
+
 def _count(cycle: Cycle, awake: Sequence[Host], reports: dict[str, Record], published_at: float) -> None:
     for host in awake:
         report = reports[host.name]
         last = max((*report["tokens"], *report["scores"]), default=published_at)
         cycle.last_tokens.append(max(0.0, 1000 * (last - published_at)))
-        cycle.late += _after(report, published_at + LATE_S)
+        late = _after(report, published_at + LATE_S)
+        cycle.late += late
+        flag_at = host.at("halted")
+        if flag_at > published_at and was_cut_off(report, published_at, flag_at):
+            cycle.cut_off.append(1000 * (flag_at - published_at))
+            cycle.late_cut_off += late
         cycle.gap_ms = max(cycle.gap_ms, 1000 * float(report["gap_s"]))
         cycle.turn_ms = max(cycle.turn_ms, 1000 * float(report["turn_s"]))
     for report in reports.values():

@@ -77,6 +77,7 @@ def measurements(result: Result, plain: Result | None) -> list[Measurement]:
         if scenario.streaming:
             last = [ms for cycle in quiet for ms in cycle.last_tokens]
             times("halt: order to last token, undisturbed halts", last, least_ms, {})
+    found += _cut_off(result, parameters)
     times("halt: order to the last flag", [max(cycle.flags, default=0.0) for cycle in cycles], least_ms, {})
     if scenario.streaming:
         times("halt: order to last token, each node", [ms for cycle in cycles for ms in cycle.last_tokens], least_ms, GOALS)
@@ -102,6 +103,20 @@ def measurements(result: Result, plain: Result | None) -> list[Measurement]:
     pace = scenario.pace
     alone = 1 / (pace.step_s + pace.session_s) if pace.step_s else rate  # What one session alone would get.
     return [*found, Measurement("tokens per second and writer before the order", rate, "tokens/s", alone, parameters)]
+
+
+def _cut_off(result: Result, parameters: dict[str, object]) -> list[Measurement]:
+    """Whoever nothing leads to hears nothing: these count with all others, and are told besides."""
+    cut_off = [ms for cycle in result.cycles for ms in cycle.cut_off]
+    if not cut_off:
+        return []
+    found = [
+        Measurement("halt: order to flag, nodes that were cut off meanwhile", value, "ms", 0.0, parameters | {"of": what})
+        for what, value in summary(cut_off).items()
+    ]
+    late = sum(cycle.late_cut_off for cycle in result.cycles)
+    found.append(Measurement("halt: nodes that were cut off meanwhile", len(cut_off), "nodes", 0.0, parameters))
+    return [*found, Measurement("halt: tokens and scores after 1 s by nodes that were cut off", late, "tokens", 0.0, parameters)]
 
 
 def _cpu(result: Result, parameters: dict[str, object]) -> list[Measurement]:

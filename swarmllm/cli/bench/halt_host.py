@@ -2,7 +2,7 @@
 
 The composition root, driver, kill switch, its two files (flushed to the disk), libp2p over loopback TCP: as in any node. Scripted are the
 engine (distributions drawn from a seed, no worker process and so no lease) and the vocabulary; the answers that stream through them take
-the real control path. The node is told its neighbours and dials nobody else, for in a swarm that is small enough for one machine
+the real control path. The node is told its neighbours and dials nobody but them, for in a swarm that is small enough for one machine
 everybody would otherwise be connected to everybody.
 
 The engine takes the time of the model that this network is made for, `PACED`. With one that answers at once fifty nodes ask each other
@@ -76,7 +76,8 @@ AT_ONCE: Final = Pace(0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """`neighbours` are multiaddrs with peer ids. `front`, if it is not 0, is the port that others dial: a proxy with `link` between it
+    """`neighbours` are the multiaddrs of those that the node dials from the start; `kin` also has the others that it knows, and looks for
+    when their connection is lost, as any node does. `front`, if it is not 0, is the port that others dial: a proxy with `link` between it
     and the node's own `port`, which resets all its connections at random every `reset_every_s` on average (0: never). `drops`: control
     records are obeyed, and passed on to nobody."""
 
@@ -86,6 +87,7 @@ class HostPlan:
     swarm: str
     port: int
     neighbours: tuple[str, ...]
+    kin: frozenset[PeerId]
     front: int = 0
     link: Link = field(default_factory=Link)
     reset_every_s: float = 0.0
@@ -133,7 +135,7 @@ class Fence:
     With `drops` no control record leaves it."""
 
     def __init__(self, inner: Libp2pNetwork, log: Log, plan: HostPlan) -> None:
-        self._inner, self._log, self._drops = inner, log, plan.drops
+        self._inner, self._log, self._drops, self._kin = inner, log, plan.drops, plan.kin
 
     @property
     def peer(self) -> PeerId:
@@ -164,7 +166,9 @@ class Fence:
         self._inner.end_streams(message)
 
     def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
-        """Not beyond the neighbours; the network keeps those connected by itself."""
+        """Nobody but neighbours."""
+        if peer in self._kin:
+            self._inner.dial(peer, addrs)
 
     def hang_up(self, peer: PeerId, reason: str) -> None:
         self._inner.hang_up(peer, reason)
@@ -197,11 +201,11 @@ class Door:
         self._driver, self._log, self._drops = driver, log, drops
 
     def opened(self, peer: PeerId) -> None:
-        self._log.links.add(peer)
+        self._log.linked(peer)
         self._driver.opened(peer)
 
     def closed(self, peer: PeerId) -> None:
-        self._log.links.discard(peer)
+        self._log.unlinked(peer)
         self._driver.closed(peer)
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:

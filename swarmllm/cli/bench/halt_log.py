@@ -58,6 +58,8 @@ class Log:
     tokens: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
     links: set[PeerId] = field(default_factory=set)  # With a control stream that is up.
+    cut: list[tuple[float, float]] = field(default_factory=list)  # From when to when there was none.
+    cut_at: float | None = None  # Since when there is none; None: there is one.
     turns: Turns = field(default_factory=Turns)
     changed: trio.Event = field(default_factory=trio.Event)
 
@@ -84,6 +86,17 @@ class Log:
             self.told = True
             self.tell(event="token", at=self.tokens[-1])
 
+    def linked(self, peer: PeerId) -> None:
+        self.links.add(peer)
+        if self.cut_at is not None:
+            self.cut.append((self.cut_at, time.monotonic()))
+            self.cut_at = None
+
+    def unlinked(self, peer: PeerId) -> None:
+        self.links.discard(peer)
+        if not self.links and self.cut_at is None:
+            self.cut_at = time.monotonic()
+
     def mark(self) -> None:
         """Everything that is counted is counted from here. Tells what was counted until now."""
         now = time.monotonic()
@@ -91,6 +104,7 @@ class Log:
         self.marked_at = now
         self.tokens.clear()
         self.scores.clear()
+        self.cut.clear()
         self.turns.reset()
         self.pooled = 0
         self.cpu_at_mark = self.cpu_at_halt = time.process_time()
@@ -107,6 +121,7 @@ class Log:
             "turn_s": self.turns.cpu_s,
             "peers": peers,
             "links": len(self.links),
+            "cut": [*self.cut, *([(self.cut_at, time.monotonic())] if self.cut_at is not None else [])],
         }
 
     def wake(self) -> None:

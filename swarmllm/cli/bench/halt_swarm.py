@@ -19,7 +19,7 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -49,6 +49,7 @@ LOOK_EVERY_S: Final = 0.5
 MOST: Final = 0.9
 START_S: Final = 60.0
 START_EACH_S: Final = 4.0  # And for each node: they share this machine's cores.
+LISTEN_PORTS: Final = range(12_000, 32_000)  # Below what usual systems give to whoever dials (Linux: 32,768 and up).
 PRELOADED: Final = ("swarmllm.cli.bench.halt_host", "swarmllm.cli.bench.halt_flooder")
 
 Say = Callable[[str], None]
@@ -231,18 +232,22 @@ def choose_droppers(dials: Sequence[Sequence[int]], share: float, rng: random.Ra
 # --- coming to life ----------------------------------------------------------------------------------------------------------
 
 
-def _ports(count: int) -> list[int]:
-    """Free a moment ago; a node says so if somebody was quicker."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    found = [int(sock.getsockname()[1]) for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return found
+def free_ports(count: int) -> list[int]:
+    """Different ones, free a moment ago. Not from the range out of which systems serve whoever dials: hundreds of connections are made
+    before the last node listens, and one of them would have its port by then."""
+    found: list[int] = []
+    for port in random.SystemRandom().sample(LISTEN_PORTS, len(LISTEN_PORTS)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise LocalError(f"this machine has no {count} free TCP ports between {LISTEN_PORTS[0]} and {LISTEN_PORTS[-1]}")
 
 
 def _plans(scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: random.Random) -> tuple[list[HostPlan], list[str]]:
     """The plan of each node, and the address at which it is dialled."""
-    ports, fronts = _ports(2 * nodes)[::2], _ports(nodes)
+    ports = free_ports(2 * nodes)
+    ports, fronts = ports[:nodes], ports[nodes:]
     dials = neighbours_of(nodes, rng)
     links = links_of(dials)
     droppers = choose_droppers(dials, scenario.droppers, rng) if scenario.droppers else frozenset()
@@ -259,6 +264,7 @@ def _plans(scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: ran
             swarm=swarm,
             port=ports[i],
             neighbours=tuple(addresses[j] for j in sorted(links[i]) if j < i),  # Those that have been started before it.
+            kin=frozenset(peers[j] for j in links[i]),
             front=front[i],
             link=scenario.link or Link(),
             reset_every_s=scenario.reset_every_s,
