@@ -21,6 +21,7 @@ How a node uses it (all calls are synchronous and return effects to perform in o
     control.may_serve(now)                 empty if this node may make tokens at all, else why not
     control.may_infer(peer, now)           the same for tokens to or from this peer: also its state must equal ours
     control.holds(now)                     whether everything but these calls has to wait
+    control.is_adrift(now)                 whether tokens of our own expert have to wait
     control.settle(peer, digest, now)      a digest stood in its message: effects that settle a mismatch
 
 A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.judge`). Equal digests: silence. Else
@@ -153,6 +154,10 @@ class Control:
         """Whether this node woke and has not heard yet what happened meanwhile: no token, and nothing that leads to one."""
         return not self._waking.done and not self.halted and not self._agreed(self._waking, now)
 
+    def is_adrift(self, now: float) -> bool:
+        """Whether all of several links to our swarm were lost, and no order could have come since: no token is made alone."""
+        return not self._agreed(self._links.adrift, now)
+
     def _agreed(self, sync: Sync, now: float) -> bool:
         if sync.done:
             return True
@@ -244,8 +249,7 @@ class Control:
         return [self._greeting(peer)]
 
     def closed(self, peer: PeerId, now: float) -> list[ControlEffect]:
-        self._links.pop(peer, None)
-        self._links.touched()
+        self._links.close(peer, self._state, now)
         return self._flag(now)  # Those that are left may all agree with us.
 
     def received(self, peer: PeerId, frame: bytes, now: float) -> list[ControlEffect]:

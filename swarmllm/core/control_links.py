@@ -4,10 +4,13 @@ questions come with every input and the changes hardly ever."""
 from __future__ import annotations
 
 import math
+from typing import Final
 
-from swarmllm.core.control_link import Link
+from swarmllm.core.control_link import Link, Sync
 from swarmllm.core.halt import HaltState
 from swarmllm.messages import PeerId
+
+SEVERAL: Final = 2  # Links that are all gone at once: that is our own line, and not a peer that left.
 
 
 class Links(dict[PeerId, Link]):
@@ -15,10 +18,22 @@ class Links(dict[PeerId, Link]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.adrift = Sync(done=True)  # Since the last of several links to our swarm was lost.
+        self._kin_most = 0  # How many there were since there was none.
         self._ask_at: float | None = math.inf
 
     def touched(self) -> None:
         self._ask_at = None
+
+    def close(self, peer: PeerId, state: HaltState, now: float) -> None:
+        """The stream to a peer is gone. With the last of several to our swarm any order may pass us by."""
+        self._kin_most = max(self._kin_most, len(self.kin(state)))
+        self.pop(peer, None)
+        self.touched()
+        if not self.kin(state):
+            if self._kin_most >= SEVERAL:
+                self.adrift = Sync(started_at=now)
+            self._kin_most = 0
 
     def ask_at(self, state: HaltState) -> float:
         """When a peer that differs from this state is asked next; infinite if none does."""

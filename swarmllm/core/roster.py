@@ -156,10 +156,11 @@ class Roster:
         return NO_CONTROL if self._control is None else self._control.digest
 
     def candidates(self, missing: Mapping[PeerId, int], tokens: int, now: float) -> list[Candidate]:
+        without = self.own if self._control is not None and self._control.is_adrift(now) else None
         return [
             Candidate(peer, record, missing.get(peer, tokens), peer in missing)
             for peer, record in self.experts(now)
-            if record.context_max >= tokens and self.can_ask(peer, now)
+            if record.context_max >= tokens and peer != without and self.can_ask(peer, now)
         ]
 
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
