@@ -144,7 +144,7 @@ def says(found: Sequence[Summary]) -> str:
     return (
         f"{finished:.0f} of {answers:.0f} answers were finished (with 95 % confidence at least {100 * (1 - most):.1f} % are);"
         f" if losing any expert at work ended an answer, only {100 * worst.get('untouched'):.0f} % would have been at"
-        f" {100 * worst.parameters['churn']:g} % churn; the longest pause between two tokens was"
+        f" a churn of {worst.parameters['churn']:g} per hour; the longest pause between two tokens was"
         f" {slowest.get('pause_max_s'):.1f} s."
     )
 
@@ -152,7 +152,7 @@ def says(found: Sequence[Summary]) -> str:
 STUDY: Final = Study(
     module="sims.churn",
     parameters=(
-        Parameter("churn", 0.3, "share of the nodes that leaves in an hour", low=0, high=100),
+        Parameter("churn", 0.3, "share of the nodes that leaves in an hour", unit="per hour", low=0, high=100),
         Parameter("k", 4, "experts whose lists make a token", low=1, high=32),
         Parameter("extra", 1, "more experts asked as insurance", low=0, high=32),
         Parameter("tokens", 256, "tokens of an answer", low=2, high=16_000),

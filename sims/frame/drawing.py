@@ -13,6 +13,7 @@ MARKERS: Final = "osD^vPX*"
 STYLES: Final = ("-", "--", "-.", ":")
 GREY: Final = "#8A8A8A"
 DPI: Final = 120
+LOG_DOWN_MAX: Final = 0.5  # Of a value: an interval that reaches below zero has no end on a logarithmic axis.
 LINES_MAX: Final = 16  # More cannot be told apart; the rest is in the CSV.
 
 
@@ -94,16 +95,18 @@ def _curves(study: Study, plot: Curves, summaries: Sequence[Summary]) -> Iterato
 
 
 def _finish(study: Study, figure: Any, axis: Any, plot: Plot, lines: Sequence[_Line]) -> None:
+    is_log = "y" in plot.log and all(y > 0 for line in lines for y in line.y)
     for number, line in enumerate(lines[:LINES_MAX]):
         colour = COLOURS[number % len(COLOURS)]
         style = STYLES[number // len(COLOURS) % len(STYLES)]
         if line.halves:
-            axis.errorbar(line.x, line.y, yerr=line.halves, color=colour, linestyle=style, marker=MARKERS[number % len(MARKERS)],
+            down = [min(half, LOG_DOWN_MAX * y) for half, y in zip(line.halves, line.y, strict=True)] if is_log else line.halves
+            axis.errorbar(line.x, line.y, yerr=(down, line.halves), color=colour, linestyle=style, marker=MARKERS[number % len(MARKERS)],
                           markersize=5, capsize=2, linewidth=1.4, label=line.label)  # fmt: skip
         else:
             axis.plot(line.x, line.y, color=colour, linestyle=style, linewidth=1.4, label=line.label)
     if isinstance(plot, Lines) and plot.guide:
-        _guides(axis, lines[:LINES_MAX], next((r.label for r in study.results if r.name == plot.guide), plot.guide))
+        _guides(axis, lines[:LINES_MAX], next((r.help for r in study.results if r.name == plot.guide), plot.guide))
     if isinstance(plot, Lines) and plot.limit is not None:
         axis.axhline(plot.limit[0], color=GREY, linestyle=":", linewidth=1.4, label=plot.limit[1])
     axis.set_xlabel(lines[0].x_label)
@@ -111,7 +114,7 @@ def _finish(study: Study, figure: Any, axis: Any, plot: Plot, lines: Sequence[_L
     numbers = all(isinstance(x, int | float) for line in lines for x in line.x)
     if "x" in plot.log and numbers and all(x > 0 for line in lines for x in line.x):
         axis.set_xscale("log")
-    if "y" in plot.log and all(y > 0 for line in lines for y in line.y):
+    if is_log:
         axis.set_yscale("log")
     axis.grid(alpha=0.3)
     axis.set_title(plot.title)
