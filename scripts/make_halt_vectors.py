@@ -20,8 +20,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from swarmllm import messages as m
-from swarmllm.core.charter import successor
-from swarmllm.core.halt import Applied, HaltState, Known, judge
+from swarmllm.core.halt.charter import successor
+from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.wire.codec import encode
 from swarmllm.wire.control_rules import marks_of
 from swarmllm.wire.signed import CONTROL_DOMAINS, key_id, open_record, sign_record

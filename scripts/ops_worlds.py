@@ -13,22 +13,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.core.events import (
-    Emit,
-    Ended,
-    EngineReady,
-    ExpertLost,
-    GenerateOrder,
-    Input,
-    LookUp,
-    PeerConnected,
-    Received,
-    Sampling,
-    Send,
-    TokenChosen,
-)
+from swarmllm.core.capacity.exchange import Sealing
+from swarmllm.core.effects import Emit, LookUp, Send
+from swarmllm.core.events import Ended, ExpertLost, TokenChosen
+from swarmllm.core.inputs import EngineReady, Input, PeerConnected, Received
 from swarmllm.core.node import Node, NodeConfig, NodeEffect
-from swarmllm.core.shuffling import Sealing
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.messages import Need, PeerId, Score, Shuffle, Shuffled
 from swarmllm.testing.scripted_model import SPREAD, ScriptedModel
 from swarmllm.testing.tabletop import Tabletop

@@ -57,7 +57,7 @@ class Change:
     new: str
 
 
-HALT, CONTROL, FILE = "swarmllm/core/halt.py", "swarmllm/core/control.py", "swarmllm/core/halt_file.py"
+HALT, CONTROL, FILE = "swarmllm/core/halt/state.py", "swarmllm/core/halt/machine.py", "swarmllm/core/halt/state_file.py"
 BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "one epoch instead of vectors": (
         Change(HALT, "if halt.seq > self.lifts.get(halt.key, 0))", "if halt.seq > max(self.lifts.values(), default=0))"),
@@ -86,7 +86,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "lifts outlive their charter": (Change(HALT, "halts=halts, resumes=())", "halts=halts, resumes=state.resumes)"),),
     "the new root quorum alone rotates": (
         Change(
-            "swarmllm/core/charter.py",
+            "swarmllm/core/halt/charter.py",
             "_signature_fault(opened, (current, charter), verify)",
             "_signature_fault(opened, (charter,), verify)",
         ),
@@ -115,13 +115,13 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     ),
     "the budget drops halts": (Change(CONTROL, "if not within and not is_urgent(self._state, data):", "if not within:"),),
     "many peers may together ask for anything": (
-        Change("swarmllm/core/control_link.py", "rate = min(FRAMES_PER_S, NODE_FRAMES_PER_S / links)", "rate = FRAMES_PER_S"),
+        Change("swarmllm/core/halt/link.py", "rate = min(FRAMES_PER_S, NODE_FRAMES_PER_S / links)", "rate = FRAMES_PER_S"),
     ),
     "halts beyond the budget are taken for noise": (
-        Change("swarmllm/core/control_link.py", "return frame[1:2] == _RECORDS_CODE", "return False"),
+        Change("swarmllm/core/halt/link.py", "return frame[1:2] == _RECORDS_CODE", "return False"),
     ),
     "serves without asking its peers": (
-        Change("swarmllm/core/control_link.py", "self.done = self.done or alone", "self.done = True or alone"),
+        Change("swarmllm/core/halt/link.py", "self.done = self.done or alone", "self.done = True or alone"),
     ),
     "gossip trusts that the streams were enough": (
         Change(CONTROL, "all_have_it = connected <= len(self._links) == len(self.acknowledged)", "all_have_it = True"),

@@ -45,9 +45,13 @@ class Change:
     new: str
 
 
-ANSWERS, CAPACITY, CONTROL = "swarmllm/core/answers.py", "swarmllm/core/capacity.py", "swarmllm/core/control.py"
-DECODING, HALT, NODE = "swarmllm/core/decoding.py", "swarmllm/core/halt.py", "swarmllm/core/node.py"
-ROSTER, SERVING = "swarmllm/core/roster.py", "swarmllm/core/serving.py"
+ANSWERS, CAPACITY, CONTROL = (
+    "swarmllm/core/decoding/requests.py",
+    "swarmllm/core/capacity/table.py",
+    "swarmllm/core/halt/machine.py",
+)
+DECODING, HALT, NODE = "swarmllm/core/decoding/generation.py", "swarmllm/core/halt/state.py", "swarmllm/core/node.py"
+ROSTER, SERVING = "swarmllm/core/peers/roster.py", "swarmllm/core/serving/admission.py"
 BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a token is skipped on failover": (
         Change(
@@ -127,16 +131,16 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
             "return [*told, Announce(HaltHeard(order, peer))]",
         ),
     ),
-    "the older copy is loaded": (Change("swarmllm/core/halt_file.py", "best = max(whole, key=", "best = min(whole, key="),),
+    "the older copy is loaded": (Change("swarmllm/core/halt/state_file.py", "best = max(whole, key=", "best = min(whole, key="),),
     "a lost state is a new state": (
         Change(
-            "swarmllm/core/halt_file.py",
+            "swarmllm/core/halt/state_file.py",
             "Boot(HaltState(swarm, chain, lost=True), 0, remarks)",
             "Boot(HaltState(swarm, chain), 0, remarks)",
         ),
     ),
     "it serves without asking its peers": (
-        Change("swarmllm/core/control_link.py", "self.done = self.done or alone", "self.done = True or alone"),
+        Change("swarmllm/core/halt/link.py", "self.done = self.done or alone", "self.done = True or alone"),
     ),
     "nobody answers vectors": (
         Change(CONTROL, "for one in frames_of(missing(self._state, message))]", "for one in frames_of([])]"),

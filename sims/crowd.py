@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.messages import PeerId
 from swarmllm.testing.world import VOCABULARY, Answer, Host, Spec, World
 

@@ -5,7 +5,7 @@
 Three schemes for capacity records, compared by bytes sent and received per node and second, and by the pool: records that are at most
 60 s old in a node's table.
 
-- `shuffle`: a few records in each exchange with one connected peer (`core.shuffling`): cost and pool do not depend on the size.
+- `shuffle`: a few records in each exchange with one connected peer (`core.capacity.exchange`): cost and pool do not depend on the size.
 - `broadcast`: every record to everybody on one gossipsub topic, each `--publish-s`: cost grows with the size.
 - `topics`: authors are spread over topics of `--shard` members each; a node publishes and listens on one of them, each
   `--topic-publish-s`. Cost does not grow, but gossipsub brings every record three to five times, members of a topic must find and connect

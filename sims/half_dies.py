@@ -17,7 +17,7 @@ from typing import Final
 
 from sims.crowd import add_askers, add_experts, gaps_of
 from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
-from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.errors import UsageError
 from swarmllm.testing.world import DESKTOP_8B, VOCABULARY, LinkModel, Spec, World
 

@@ -27,13 +27,13 @@ from typing import Final
 
 from sims.crowd import Asking, Wish, add_experts, quantile, share
 from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
-from swarmllm.core.events import EngineLoad
+from swarmllm.core.values import EngineLoad
 from swarmllm.errors import UsageError
 from swarmllm.testing.world import SERVICES, Host, LinkModel, Spec, World
 
 LINK: Final = LinkModel(near_s=0.02, span_s=0.15)
 JOIN_GAP_S: Final = 20.0  # In which all join, whatever their number.
-STREAMS_MAX: Final = 64  # Of one node, as `core.answers` has it.
+STREAMS_MAX: Final = 64  # Of one node, as `core.decoding.requests` has it.
 FOREVER: Final = 1_000_000
 PHASES: Final[dict[str, dict[str, int]]] = {
     "none": {},

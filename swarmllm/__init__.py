@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from swarmllm.errors import RemoteError as RemoteError
     from swarmllm.errors import SwarmError as SwarmError
     from swarmllm.errors import UsageError as UsageError
+    from swarmllm.runtime.answer import Answer as Answer
+    from swarmllm.runtime.answer import Notice as Notice
+    from swarmllm.runtime.answer import Piece as Piece
+    from swarmllm.runtime.answer import Result as Result
     from swarmllm.runtime.config import Config as Config
-    from swarmllm.runtime.generation import Answer as Answer
-    from swarmllm.runtime.generation import Notice as Notice
-    from swarmllm.runtime.generation import Piece as Piece
-    from swarmllm.runtime.generation import Result as Result
     from swarmllm.runtime.local_node import LocalNode as LocalNode
 
 _HOMES = {
-    "Answer": "swarmllm.runtime.generation",
+    "Answer": "swarmllm.runtime.answer",
     "Config": "swarmllm.runtime.config",
     "HaltedError": "swarmllm.errors",
     "LocalError": "swarmllm.errors",
     "LocalNode": "swarmllm.runtime.local_node",
-    "Notice": "swarmllm.runtime.generation",
-    "Piece": "swarmllm.runtime.generation",
+    "Notice": "swarmllm.runtime.answer",
+    "Piece": "swarmllm.runtime.answer",
     "RemoteError": "swarmllm.errors",
-    "Result": "swarmllm.runtime.generation",
+    "Result": "swarmllm.runtime.answer",
     "SwarmError": "swarmllm.errors",
     "UsageError": "swarmllm.errors",
     "configure": "swarmllm.assembly",

@@ -35,25 +35,24 @@ from swarmllm.adapters.llama.gguf_text import text_of_gguf
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
-from swarmllm.core.charter import Pin
-from swarmllm.core.control_events import OwnerStops
-from swarmllm.core.events import AddressesFound
+from swarmllm.core.halt.charter import Pin
+from swarmllm.core.inputs import AddressesFound, OwnerStops
 from swarmllm.core.node import SAVED_PEERS, Node, NodeConfig
-from swarmllm.core.peering import load_saved
+from swarmllm.core.peers.dialling import load_saved
 from swarmllm.errors import LocalError
 from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
-from swarmllm.runtime.changes import Changes
+from swarmllm.runtime.change_log import Changes
 from swarmllm.runtime.config import Config, load_config
 from swarmllm.runtime.control_socket import Desk, serve
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_desk import HaltDesk
+from swarmllm.runtime.halt_performer import Orders
+from swarmllm.runtime.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
 from swarmllm.runtime.local_node import LocalNode
-from swarmllm.runtime.orders import Orders
 from swarmllm.runtime.ports import Engine, Network, Text
-from swarmllm.runtime.pulse import Pulse
-from swarmllm.runtime.records import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
 from swarmllm.runtime.sealing import sealing_with
+from swarmllm.runtime.suspend_detector import Pulse
 from swarmllm.wire.identity import swarm_hash
 
 FAREWELL_S: Final = 0.5  # Of the two seconds that closing may take: for the ends of answers to reach the experts.

@@ -1,7 +1,7 @@
 """The kill switch's memory in the data folder: two copies and a marker, each written whole, one after the other.
 
 Written aside, flushed, renamed, and the folder flushed: at every moment each file is the old one or the new one, and at least one of the
-two copies is readable. What the bytes mean is `core.halt_file`.
+two copies is readable. What the bytes mean is `core.halt.state_file`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from swarmllm.core.halt_file import FIRST_COPY, GENESIS, GENESIS_MAGIC, SECOND_COPY, STATE_BYTES_MAX
+from swarmllm.core.halt.state_file import FIRST_COPY, GENESIS, GENESIS_MAGIC, SECOND_COPY, STATE_BYTES_MAX
 from swarmllm.errors import LocalError
 
 ASIDE: Final = ".new"
@@ -19,7 +19,7 @@ GENESIS_BYTES_MAX: Final = len(GENESIS_MAGIC) + 33  # One more than it ever has,
 
 
 class HaltFolder:
-    """`runtime.orders.Memory` in `folder`."""
+    """`runtime.halt_performer.Memory` in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from swarmllm.adapters.whole_file import read_bounded, read_open, refuse_existing, write_new
+from swarmllm.adapters.atomic_file import read_bounded, read_open, refuse_existing, write_new
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.wire.envelope import Sign
 from swarmllm.wire.signed import key_id

@@ -25,9 +25,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, assert_never
 
+from swarmllm.adapters.atomic_file import read_bounded
 from swarmllm.adapters.operator_keys import verify
-from swarmllm.adapters.whole_file import read_bounded
-from swarmllm.core.charter import CHARTERS_MAX
+from swarmllm.core.halt.charter import CHARTERS_MAX
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, ROLE_KEYS_MAX, Charter, Halt, Live, Resume
 from swarmllm.wire import codec

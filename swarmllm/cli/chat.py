@@ -14,13 +14,13 @@ from typing import Final, NoReturn
 
 import trio
 
+from swarmllm.cli.client import Voice, open_voice
 from swarmllm.cli.generate import ShownAnswer
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import complain, notice, people
-from swarmllm.cli.voice import Voice, open_voice
 from swarmllm.errors import SwarmError, UsageError
+from swarmllm.runtime.answer import Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.generation import Wish
 
 PROMPT: Final = "> "
 LEAVE_S: Final = 4.0  # For the node to say goodbye; it takes under 2 s.

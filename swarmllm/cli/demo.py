@@ -22,17 +22,17 @@ import trio
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.cli.demo_halt import halt_and_resume
 from swarmllm.cli.demo_view import DemoView, known
+from swarmllm.cli.dht_probe import providers
 from swarmllm.cli.experts import expand_bundled
 from swarmllm.cli.guard import run
-from swarmllm.cli.operators.ring import Ring
+from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.cli.output import people
 from swarmllm.cli.processes import Fleet, NodeProcess, is_alive, kill_all, open_fleet
 from swarmllm.cli.rounds import RoundTable, mean_bytes, uses
-from swarmllm.cli.stranger import providers
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask, asking
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 
 NODES: Final = 4
 K: Final = 3

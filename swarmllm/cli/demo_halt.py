@@ -16,12 +16,12 @@ import trio
 
 from swarmllm.cli.demo_view import DemoView
 from swarmllm.cli.operators.publishing import hand_over
-from swarmllm.cli.operators.ring import Ring
+from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.cli.processes import NodeProcess
 from swarmllm.errors import LocalError
 from swarmllm.messages import Halt
 from swarmllm.runtime.control_socket import ask, asking
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 
 PROMPTS: Final = (
     "It was a dark night, and the old man",

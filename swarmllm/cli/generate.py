@@ -6,14 +6,14 @@ import sys
 
 from rich.console import Console
 
+from swarmllm.cli.client import Voice, open_voice
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import notice, people, print_record_async, write_stdout_async
 from swarmllm.cli.rounds import line_of, weighed_line
-from swarmllm.cli.voice import Voice, open_voice
 from swarmllm.errors import HaltedError, LocalError, UsageError
+from swarmllm.runtime.answer import PROMPT_BYTES_MAX, Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.generation import PROMPT_BYTES_MAX, Wish
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 
 
 def read_prompt(argument: str) -> str:

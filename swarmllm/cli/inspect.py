@@ -9,7 +9,7 @@ from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import ago, count, people, print_record, short_peer
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 
 
 def show_status(config: Config, *, as_json: bool) -> int:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from swarmllm.cli.inspect import status_view
 from swarmllm.cli.output import count, short_peer, size
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 
 SHARE_NOTICE: Final = (
     "The experts that help with an answer see its prompt and its text. Other people's nodes are other people's computers."

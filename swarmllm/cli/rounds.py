@@ -11,7 +11,7 @@ from typing import Final
 from rich.text import Text
 
 from swarmllm.cli.output import short_peer
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 CELL, TOKEN = 11, 14  # Columns: four experts, index, token, time and agreement fit in 80.

@@ -11,56 +11,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from swarmllm.core.answers import Answers
-from swarmllm.core.capacity import CapacityTable
-from swarmllm.core.control import Control
-from swarmllm.core.control_events import (
+from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
+from swarmllm.core.capacity.table import CapacityTable
+from swarmllm.core.decoding.requests import Answers
+from swarmllm.core.effects import Advertise, ControlEffect, Effect, Emit, LookUp, Save, Send, StartAgain, StopNow
+from swarmllm.core.events import Ended, ExpertFound, ExpertLost, PeerSeen
+from swarmllm.core.halt.dispatch import told
+from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.state import Outcome
+from swarmllm.core.inputs import (
+    AddressesChanged,
+    AddressesFound,
+    Asked,
+    Cancelled,
+    ChangeInput,
     ControlClosed,
     ControlInput,
     ControlOpened,
     ControlReceived,
-    OwnerStarts,
-    OwnerStops,
-    Persisted,
-    Woke,
-)
-from swarmllm.core.control_inputs import told
-from swarmllm.core.control_link import ControlEffect, StartAgain, StopNow
-from swarmllm.core.events import (
-    AddressesChanged,
-    AddressesFound,
-    Advertise,
-    Asked,
-    Cancelled,
-    ChangeInput,
     DialFailed,
-    Effect,
-    Emit,
-    Ended,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
-    ExpertFound,
-    ExpertLost,
     Input,
-    LookUp,
+    OwnerStarts,
+    OwnerStops,
     PeerConnected,
     PeerLost,
-    PeerSeen,
+    Persisted,
     PingMeasured,
     Received,
-    Save,
     Scored,
-    Send,
     TimerFired,
+    Woke,
 )
-from swarmllm.core.halt import Outcome
-from swarmllm.core.peering import Peering
-from swarmllm.core.roster import Roster
-from swarmllm.core.router import Router
-from swarmllm.core.serving import Serving
-from swarmllm.core.shuffling import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
-from swarmllm.core.view import NodeView
+from swarmllm.core.peers.dialling import Peering
+from swarmllm.core.peers.roster import Roster
+from swarmllm.core.peers.router import Router
+from swarmllm.core.peers.view import NodeView
+from swarmllm.core.serving.admission import Serving
 from swarmllm.messages import (
     Busy,
     CapacityRecord,

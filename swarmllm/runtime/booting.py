@@ -14,13 +14,13 @@ from typing import Protocol
 
 import trio
 
-from swarmllm.core.charter import Pin, Refused, charter_hash, private_charter
-from swarmllm.core.control import Control
-from swarmllm.core.control_link import ControlEffect
-from swarmllm.core.halt_file import load
+from swarmllm.core.effects import ControlEffect
+from swarmllm.core.halt.charter import Pin, Refused, charter_hash, private_charter
+from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.state_file import load
 from swarmllm.errors import LocalError
 from swarmllm.messages import Charter
-from swarmllm.runtime.orders import Memory, Orders
+from swarmllm.runtime.halt_performer import Memory, Orders
 from swarmllm.runtime.ports import Keyring
 from swarmllm.wire.signed import open_record, sign_record
 

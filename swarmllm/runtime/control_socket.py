@@ -21,10 +21,9 @@ from typing import Any, Final
 import trio
 
 from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
-from swarmllm.runtime.generation import Answer, Wish
+from swarmllm.runtime.answer import Answer, Wish
 from swarmllm.runtime.halt_desk import OPS as HALT_OPS
-from swarmllm.runtime.local_node import LocalNode
-from swarmllm.runtime.records import (
+from swarmllm.runtime.json_events import (
     Record,
     Stopping,
     end_record,
@@ -35,6 +34,7 @@ from swarmllm.runtime.records import (
     starting_record,
     status_record,
 )
+from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.socket_path import bind, find
 
 VERSION: Final = 1

@@ -17,47 +17,48 @@ from typing import Final, assert_never
 
 import trio
 
-from swarmllm.core.control_events import ControlClosed, ControlInput, ControlOpened, ControlReceived, Woke
-from swarmllm.core.control_link import ControlEffect, StartAgain, StopNow
-from swarmllm.core.events import (
+from swarmllm.core.effects import (
     Advertise,
-    Asked,
-    Cancelled,
     CloseSession,
+    ControlEffect,
     Dial,
     Emit,
-    Ended,
-    EngineLoadChanged,
-    EngineLost,
-    EngineReady,
-    ExpertFound,
-    ExpertLost,
-    ExpertsWeighed,
-    GenerateOrder,
     Hangup,
-    Input,
     LookUp,
-    NetworkInput,
-    NodeEvent,
-    Noticed,
-    PeerSeen,
     Penalise,
     RunScore,
     Save,
-    Scored,
     Send,
-    TimerFired,
-    TokenChosen,
+    StartAgain,
+    StopNow,
 )
-from swarmllm.core.halt import Outcome
+from swarmllm.core.events import Ended, ExpertFound, ExpertLost, ExpertsWeighed, NodeEvent, Noticed, PeerSeen, TokenChosen
+from swarmllm.core.halt.state import Outcome
+from swarmllm.core.inputs import (
+    Asked,
+    Cancelled,
+    ControlClosed,
+    ControlInput,
+    ControlOpened,
+    ControlReceived,
+    EngineLoadChanged,
+    EngineLost,
+    EngineReady,
+    Input,
+    NetworkInput,
+    Scored,
+    TimerFired,
+    Woke,
+)
 from swarmllm.core.node import NodeEffect
+from swarmllm.core.values import GenerateOrder
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_ENGINE, PeerId, Refused, Score, Scores
+from swarmllm.runtime.halt_performer import NodeHalted, NodeResumed, Orders
 from swarmllm.runtime.machine import Machine
-from swarmllm.runtime.orders import NodeHalted, NodeResumed, Orders
 from swarmllm.runtime.ports import Engine, Keyring, Network, Store
-from swarmllm.runtime.pulse import LOOK_EVERY_S, Pulse
 from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
+from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, Pulse
 from swarmllm.wire.envelope import seal
 
 BATCH_MAX: Final = 64  # Inputs handled in one go before other tasks get a turn: a few milliseconds.

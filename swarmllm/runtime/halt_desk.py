@@ -11,16 +11,16 @@ from typing import Any, Final
 
 import trio
 
-from swarmllm.core.charter import Refused
-from swarmllm.core.control import Control
-from swarmllm.core.control_events import OwnerStarts, OwnerStops
-from swarmllm.core.control_link import AckHeard, ControlEvent
-from swarmllm.core.halt import Applied, Outcome
+from swarmllm.core.events import AckHeard, ControlEvent
+from swarmllm.core.halt.charter import Refused
+from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.state import Applied, Outcome
+from swarmllm.core.inputs import OwnerStarts, OwnerStops
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, Charter, PeerId
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.orders import Orders
-from swarmllm.runtime.records import Record, record_of
+from swarmllm.runtime.halt_performer import Orders
+from swarmllm.runtime.json_events import Record, record_of
 
 OPS: Final = frozenset({"halt_status", "halt_export", "halt_publish", "stop_here", "start_here"})
 RECORDS_MAX: Final = 128  # A chain of charters, and a halt and a resume for each key.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from swarmllm.core.events import Input
-from swarmllm.core.halt import Outcome
+from swarmllm.core.halt.state import Outcome
+from swarmllm.core.inputs import Input
 from swarmllm.core.node import NodeEffect
 from swarmllm.messages import PeerId
 

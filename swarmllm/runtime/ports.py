@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 import trio
 
-from swarmllm.core.events import EngineLoad, EngineLoadChanged, EngineLost, EngineReady, ModelCard, NetworkInput, SessionKey
+from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, NetworkInput
+from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import ExpertMessage, ExpertReply, Halted, PeerId, Score
 
 
@@ -46,7 +47,7 @@ class Network(Protocol):
         connected, or a full queue, shows as `PeerLost`."""
 
     def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
-        """Queue one frame (without its length) on the control stream to the peer; see `core.control_link.Outbox`. Never blocks, never
+        """Queue one frame (without its length) on the control stream to the peer; see `core.halt.link.Outbox`. Never blocks, never
         raises. `is_live`: may be dropped when the peer is slow."""
 
     def publish_control(self, record: bytes) -> None:

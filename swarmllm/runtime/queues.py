@@ -12,7 +12,8 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
-from swarmllm.core.events import Asked, Cancelled, Ended, ExpertsWeighed, Input, Noticed, TokenChosen
+from swarmllm.core.events import Ended, ExpertsWeighed, Noticed, TokenChosen
+from swarmllm.core.inputs import Asked, Cancelled, Input
 
 INPUTS_MAX: Final = 1024  # Handling one takes some 50 us, so a full queue is 50 ms of work: behind it the peers have to wait.
 LIFE_MAX: Final = 256  # Events per listener: a swarm of 50 that comes and goes twice.

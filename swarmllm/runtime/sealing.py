@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from swarmllm.core.capacity import check
-from swarmllm.core.shuffling import Sealing
+from swarmllm.core.capacity.exchange import Sealing
+from swarmllm.core.capacity.table import check
 from swarmllm.messages import RECORD_MAX, CapacityRecord, PeerId
 from swarmllm.runtime.ports import Keyring
 from swarmllm.wire.envelope import seal, unseal

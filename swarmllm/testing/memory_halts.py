@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from swarmllm.core.halt_file import FIRST_COPY, GENESIS, SECOND_COPY
+from swarmllm.core.halt.state_file import FIRST_COPY, GENESIS, SECOND_COPY
 from swarmllm.errors import LocalError
 
 

@@ -20,13 +20,7 @@ from typing import Final, Self
 
 import trio
 
-from swarmllm.core.events import (
-    AddressesChanged,
-    AddressesFound,
-    DialFailed,
-    NetworkInput,
-    PeerLost,
-)
+from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, NetworkInput, PeerLost
 from swarmllm.messages import (
     CHARTER_RECORD_MAX,
     CONTROL_FRAME_MAX,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from swarmllm.core.control_link import QUEUE_MAX as CONTROL_QUEUE_MAX
-from swarmllm.core.events import PeerConnected, PingMeasured, Received
+from swarmllm.core.halt.link import QUEUE_MAX as CONTROL_QUEUE_MAX
+from swarmllm.core.inputs import PeerConnected, PingMeasured, Received
 from swarmllm.messages import Busy, Close, ExpertMessage, Halted, Need, Open, Refused, Score, Scores, Shuffle, Shuffled
 from swarmllm.wire.codec import decode
 
@@ -87,7 +87,7 @@ class Lane:
         self.items = deque(kept)
 
     def make_room(self) -> bool:
-        """As `core.control_link.Outbox`: the oldest sign of life makes way. False if nothing may be dropped."""
+        """As `core.halt.link.Outbox`: the oldest sign of life makes way. False if nothing may be dropped."""
         if self.stuck() < CONTROL_QUEUE_MAX:
             return True
         for at, (_, item) in enumerate(self.items):

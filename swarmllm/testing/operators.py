@@ -8,7 +8,7 @@ from hashlib import sha256
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from swarmllm.core.charter import Pin, charter_hash
+from swarmllm.core.halt.charter import Pin, charter_hash
 from swarmllm.messages import Charter, Halt, Resume
 from swarmllm.wire.control_rules import marks_of
 from swarmllm.wire.signed import key_id, open_record, sign_record

@@ -14,7 +14,8 @@ from typing import Final, Self
 
 import trio
 
-from swarmllm.core.events import EngineLoad, EngineLoadChanged, EngineLost, EngineReady, ModelCard, SessionKey
+from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
+from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 

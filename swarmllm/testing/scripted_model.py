@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.core.events import EngineLoad, ModelCard, SessionKey
+from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import NO_CONTROL, REFUSED_CONTEXT, ExpertReply, Need, Refused, Score, Scores
 from swarmllm.wire import context
 from swarmllm.wire.sparse import encode_logits

@@ -10,8 +10,8 @@ from collections import deque
 from functools import partial
 from typing import Final
 
-from swarmllm.core.capacity import check
-from swarmllm.core.shuffling import Sealing
+from swarmllm.core.capacity.exchange import Sealing
+from swarmllm.core.capacity.table import check
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 from swarmllm.wire.codec import encode

@@ -12,26 +12,11 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from swarmllm.core.events import (
-    Asked,
-    CloseSession,
-    Emit,
-    Ended,
-    EngineReady,
-    GenerateOrder,
-    Input,
-    NodeEvent,
-    PeerConnected,
-    PeerLost,
-    Penalise,
-    Received,
-    RunScore,
-    Scored,
-    Send,
-    TimerFired,
-    TokenChosen,
-)
+from swarmllm.core.effects import CloseSession, Emit, Penalise, RunScore, Send
+from swarmllm.core.events import Ended, NodeEvent, TokenChosen
+from swarmllm.core.inputs import Asked, EngineReady, Input, PeerConnected, PeerLost, Received, Scored, TimerFired
 from swarmllm.core.node import Node, NodeConfig, NodeEffect
+from swarmllm.core.values import GenerateOrder
 from swarmllm.messages import ExpertMessage, PeerId, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.sealing import MemoSealing

@@ -1,6 +1,6 @@
 """What the bounds of single fields cannot say of control records: order, no repetition, and numbers that fit each other.
 
-Everything here can be judged from the message alone. What needs the charter in force stands in `core.halt`.
+Everything here can be judged from the message alone. What needs the charter in force stands in `core.halt.state`.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ from typing import TypeVar
 
 import trio
 
-from swarmllm.core.events import EngineReady, SessionKey
+from swarmllm.core.inputs import EngineReady
+from swarmllm.core.values import SessionKey
 from swarmllm.messages import NO_CONTROL, REFUSED_CONTEXT, ExpertReply, Need, PeerId, Refused, Score, Scores
 from swarmllm.runtime.ports import Engine
 from swarmllm.wire import context

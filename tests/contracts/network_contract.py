@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import trio
 
-from swarmllm.core.events import (
+from swarmllm.core.inputs import (
     AddressesChanged,
     AddressesFound,
     DialFailed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from swarmllm.core.capacity import CapacityTable, Outcome
+from swarmllm.core.capacity.table import CapacityTable, Outcome
 from swarmllm.messages import CapacityRecord, PeerId
 
 A, B, C, FRIEND, OTHER = (PeerId(name) for name in ("A", "B", "C", "friend", "other"))

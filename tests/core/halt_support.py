@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256, sha512
 from typing import Any
 
-from swarmllm.core.charter import private_charter, successor
-from swarmllm.core.control import Control
-from swarmllm.core.control_link import ControlEffect, Persist, Tell
-from swarmllm.core.halt import Applied, HaltState, judge
-from swarmllm.core.halt_file import Boot, load
+from swarmllm.core.effects import ControlEffect, Persist, Tell
+from swarmllm.core.halt.charter import private_charter, successor
+from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.state import Applied, HaltState, judge
+from swarmllm.core.halt.state_file import Boot, load
 from swarmllm.messages import Charter, ControlDigest, ControlFrame, Halt, Live, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
 from swarmllm.wire.control_rules import marks_of

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from swarmllm.core.charter import key_ids
-from swarmllm.core.control import Control
-from swarmllm.core.control_link import ControlEffect, Persist, Relay, Rumour, StartAgain, StopNow, Tell
-from swarmllm.core.events import Penalise
-from swarmllm.core.halt_file import load, pack_genesis
+from swarmllm.core.effects import ControlEffect, Penalise, Persist, Relay, Rumour, StartAgain, StopNow, Tell
+from swarmllm.core.halt.charter import key_ids
+from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.state_file import load, pack_genesis
 from swarmllm.messages import Ack, Charter, Halt, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
 from swarmllm.wire.control_rules import vector_of

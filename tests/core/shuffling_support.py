@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from swarmllm.core.capacity import CapacityTable
-from swarmllm.core.events import Send
-from swarmllm.core.shuffling import SHUFFLE_RECORDS, Sealing, Shuffling, Taken
+from swarmllm.core.capacity.exchange import SHUFFLE_RECORDS, Sealing, Shuffling, Taken
+from swarmllm.core.capacity.table import CapacityTable
+from swarmllm.core.effects import Send
 from swarmllm.messages import CapacityRecord, PeerId, Shuffle, Shuffled
 from swarmllm.testing.sealing import MemoSealing
 from tests.core.capacity_support import record

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.control_link import SYNC_ALONE_S, SYNC_QUIET_S
-from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.messages import ControlDigest, PeerId
 from swarmllm.testing.world import VOCABULARY, Answer, Host, LinkModel, Spec, World
 from tests.core.halt_support import OWNER, P, Q, frame, fresh_boot, linked, running

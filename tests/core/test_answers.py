@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmllm.core.events import Cancelled, ExpertLost, GenerateOrder, Noticed, Received, Sampling
+from swarmllm.core.events import ExpertLost, Noticed
+from swarmllm.core.inputs import Cancelled, Received
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.messages import NO_CONTROL, Busy, Need, PeerId, Refused, Scores
 from swarmllm.testing.tabletop import Tabletop
 
@@ -214,7 +216,7 @@ def test_a_reply_nobody_asked_for_changes_nothing() -> None:
 
 
 def test_prompt_longer_than_a_frame_is_sent_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarmllm.core.decoding.TOKENS_MAX", 4)
+    monkeypatch.setattr("swarmllm.core.decoding.generation.TOKENS_MAX", 4)
     table = settled([None, 7, 7])
     table.ask(table.peers[0], order(k=2))
     assert table.finish(table.peers[0]).reason == "length"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.capacity import (
+from swarmllm.core.capacity.table import (
     BURIED_MAX,
     BURIED_S,
     PASSED_OVER_MAX,

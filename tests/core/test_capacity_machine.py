@@ -7,7 +7,7 @@ import itertools
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from swarmllm.core.capacity import BURIED_S, SHARE_MIN, CapacityTable
+from swarmllm.core.capacity.table import BURIED_S, SHARE_MIN, CapacityTable
 from swarmllm.messages import PeerId
 from tests.core.capacity_support import FRIEND, OTHER, hear, record, sealed
 

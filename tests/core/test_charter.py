@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from swarmllm.core.charter import CHARTERS_MAX, Refused, expired, is_private, private_charter, successor
-from swarmllm.core.halt import Applied, HaltState, Known, judge
+from swarmllm.core.halt.charter import CHARTERS_MAX, Refused, expired, is_private, private_charter, successor
+from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, CONTROL_RECORD_MAX, NO_CONTROL, SEQ_MAX, Charter, Halt, Resume
 from swarmllm.wire.codec import encode

@@ -4,20 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarmllm.core.control_link import (
-    SYNC_ALONE_S,
-    Announce,
-    EndStreams,
-    HaltHeard,
-    KillAfter,
-    Persist,
-    Relay,
-    RevertChanges,
-    StartAgain,
-    StopNow,
-    Tell,
-)
-from swarmllm.core.halt_file import Boot, load
+from swarmllm.core.effects import Announce, EndStreams, KillAfter, Persist, Relay, RevertChanges, StartAgain, StopNow, Tell
+from swarmllm.core.events import HaltHeard
+from swarmllm.core.halt.link import SYNC_ALONE_S
+from swarmllm.core.halt.state_file import Boot, load
 from swarmllm.messages import (
     Ack,
     Halt,

@@ -10,25 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.control import ENTROPY_S, Control
-from swarmllm.core.control_link import (
+from swarmllm.core.effects import Announce, Penalise, Relay, Rumour, Tell
+from swarmllm.core.events import AckHeard, RecordRefused
+from swarmllm.core.halt.link import (
     ASK_EVERY_MAX_S,
     FRAMES_BURST_S,
     FRAMES_PER_S,
     NODE_FRAMES_PER_S,
-    AckHeard,
-    Announce,
     Link,
     Outbox,
-    RecordRefused,
-    Relay,
-    Rumour,
-    Tell,
     frames_of,
     may_be_urgent,
 )
-from swarmllm.core.events import Penalise
-from swarmllm.core.halt import Applied
+from swarmllm.core.halt.machine import ENTROPY_S, Control
+from swarmllm.core.halt.state import Applied
 from swarmllm.messages import (
     CONTROL_FRAME_MAX,
     NO_CONTROL,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmllm.core.escalation import Escalation, surprise
+from swarmllm.core.decoding.escalation import Escalation, surprise
 from swarmllm.wire.sparse import SparseList
 
 

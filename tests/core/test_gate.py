@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core import gate
-from swarmllm.core.gate import Gate, em, floored, soft_bayes
+from swarmllm.core.decoding import gate
+from swarmllm.core.decoding.gate import Gate, em, floored, soft_bayes
 
 A, B, C = b"a", b"b", b"c"
 EVEN = {A: 1.0, B: 1.0, C: 1.0}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.charter import Refused
-from swarmllm.core.halt import Applied, HaltState, Known, join, judge, lacks, missing, next_halt, next_resume, records_of
+from swarmllm.core.halt.charter import Refused
+from swarmllm.core.halt.state import Applied, HaltState, Known, join, judge, lacks, missing, next_halt, next_resume, records_of
 from swarmllm.errors import RemoteError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, CONTROL_RECORD_MAX, SEQ_MAX, Halt, Live, Resume, Signed
 from swarmllm.wire.codec import decode, encode

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.halt import HaltState
-from swarmllm.core.halt_file import STATE_BYTES_MAX, Boot, load, pack_genesis, pack_state
+from swarmllm.core.halt.state import HaltState
+from swarmllm.core.halt.state_file import STATE_BYTES_MAX, Boot, load, pack_genesis, pack_state
 from swarmllm.errors import UsageError
 from tests.core.halt_support import OWNER, PRIVATE, ROOTS, SWARM, A, B, apply, founded, halt, resume, rotation, signed
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from swarmllm.core.charter import successor
-from swarmllm.core.halt_file import load
+from swarmllm.core.halt.charter import successor
+from swarmllm.core.halt.state_file import load
 from swarmllm.messages import Halt, Records, Resume, Signed
 from swarmllm.wire.codec import CODES, encode
 from swarmllm.wire.control_rules import marks_of

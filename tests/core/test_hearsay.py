@@ -5,28 +5,24 @@ from __future__ import annotations
 import random
 from hashlib import sha256
 
-from swarmllm.core.capacity import RECORD_TTL_S
-from swarmllm.core.events import (
+from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S
+from swarmllm.core.capacity.table import RECORD_TTL_S
+from swarmllm.core.effects import Dial, Emit, Penalise, Send
+from swarmllm.core.events import ExpertFound, ExpertLost
+from swarmllm.core.inputs import (
     AddressesChanged,
-    Dial,
     DialFailed,
-    Emit,
-    EngineLoad,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
-    ExpertFound,
-    ExpertLost,
     Input,
     PeerConnected,
     PeerLost,
-    Penalise,
     Received,
-    Send,
     TimerFired,
 )
 from swarmllm.core.node import Node, NodeConfig, NodeEffect
-from swarmllm.core.shuffling import SHUFFLE_EVERY_S
+from swarmllm.core.values import EngineLoad
 from swarmllm.messages import PeerId, Shuffle, Shuffled
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.sealing import MemoSealing

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.journal import CHANGES_MAX, Journal, Setting, unpack
+from swarmllm.core.agent.change_log import CHANGES_MAX, Journal, Setting, unpack
 from swarmllm.errors import LocalError
 
 

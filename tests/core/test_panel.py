@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.events import Ended, EngineReady, ExpertsWeighed, GenerateOrder, Sampling, SessionKey
-from swarmllm.core.panel import EVIDENCE_MAX, Panel, evidence_turns
-from swarmllm.core.router import Candidate
+from swarmllm.core.decoding.panel import EVIDENCE_MAX, Panel, evidence_turns
+from swarmllm.core.events import Ended, ExpertsWeighed
+from swarmllm.core.inputs import EngineReady
+from swarmllm.core.peers.router import Candidate
+from swarmllm.core.values import GenerateOrder, Sampling, SessionKey
 from swarmllm.messages import NO_CONTROL, CapacityRecord, ExpertReply, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.tabletop import Tabletop

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from swarmllm.core import peering as module
-from swarmllm.core.events import Dial
-from swarmllm.core.peering import BACKOFF_MAX_S, CONNECTIONS_TARGET, DIALS_MAX, KNOWN_MAX, SAVED_MAX, Peering, load_saved
+from swarmllm.core.effects import Dial
+from swarmllm.core.peers import dialling as module
+from swarmllm.core.peers.dialling import BACKOFF_MAX_S, CONNECTIONS_TARGET, DIALS_MAX, KNOWN_MAX, SAVED_MAX, Peering, load_saved
 from swarmllm.messages import PeerId
 
 OWN = PeerId("own")

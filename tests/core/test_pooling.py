@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.pooling import PROB_MIN, Pooled, PoolingRule, pool
+from swarmllm.core.decoding.pooling import PROB_MIN, Pooled, PoolingRule, pool
 from swarmllm.wire.sparse import SparseList, decode_list, encode_logits
 
 VOCABULARY = 64

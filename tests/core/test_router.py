@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.router import HISTORY_MAX, MERIT_MAX_NATS, SUSPECT_MAX_S, Candidate, Router
+from swarmllm.core.peers.router import HISTORY_MAX, MERIT_MAX_NATS, SUSPECT_MAX_S, Candidate, Router
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
 
 OWN = PeerId("own")

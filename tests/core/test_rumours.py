@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from swarmllm.core.control import Control
-from swarmllm.core.control_link import Relay, Rumour
-from swarmllm.core.control_rumours import GOSSIP_AFTER_S, RUMOURS_MAX, Rumours
+from swarmllm.core.effects import Relay, Rumour
+from swarmllm.core.halt.gossip import GOSSIP_AFTER_S, RUMOURS_MAX, Rumours
+from swarmllm.core.halt.machine import Control
 from swarmllm.messages import Ack, Records
 from tests.core.halt_support import (
     A,

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.events import Sampling
-from swarmllm.core.pooling import Pooled
-from swarmllm.core.sampling import BLIND_NATS, draw, validate
+from swarmllm.core.decoding.pooling import Pooled
+from swarmllm.core.decoding.sampling import BLIND_NATS, draw, validate
+from swarmllm.core.values import Sampling
 from swarmllm.errors import UsageError
 
 DRAWS = 12_000

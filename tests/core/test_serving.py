@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from swarmllm.core.events import CloseSession, EngineLoad, ModelCard, RunScore, Send, SessionKey
-from swarmllm.core.serving import ROUNDS_PER_PEER_MAX, SESSIONS_PER_PEER_MAX, Serving
+from swarmllm.core.effects import CloseSession, RunScore, Send
+from swarmllm.core.serving.admission import ROUNDS_PER_PEER_MAX, SESSIONS_PER_PEER_MAX, Serving
+from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import (
     NO_CONTROL,
     REFUSED_CONTEXT,

@@ -7,9 +7,7 @@ from itertools import pairwise
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from swarmllm.core.capacity import RECORD_TTL_S
-from swarmllm.core.events import Send
-from swarmllm.core.shuffling import (
+from swarmllm.core.capacity.exchange import (
     ANSWERS,
     ASKS,
     BYTES_PER_S,
@@ -23,6 +21,8 @@ from swarmllm.core.shuffling import (
     TELLS,
     Taken,
 )
+from swarmllm.core.capacity.table import RECORD_TTL_S
+from swarmllm.core.effects import Send
 from swarmllm.messages import PeerId, Shuffle, Shuffled
 from swarmllm.testing.sealing import MemoSealing
 from tests.core.capacity_support import record

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.events import Penalise, Send
-from swarmllm.core.shuffling import ANSWERS, ASKS, CHECKS, CHECKS_OF_ALL, IGNORED_MAX, SHUFFLE_RECORDS, Taken
+from swarmllm.core.capacity.exchange import ANSWERS, ASKS, CHECKS, CHECKS_OF_ALL, IGNORED_MAX, SHUFFLE_RECORDS, Taken
+from swarmllm.core.effects import Penalise, Send
 from swarmllm.messages import SHUFFLE_RECORDS_MAX, PeerId, Shuffled
 from tests.core.capacity_support import record
 from tests.core.shuffling_support import OWN, A, B, Bench, Z

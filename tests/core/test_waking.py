@@ -7,10 +7,10 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.control import Control
-from swarmllm.core.control_events import ControlReceived, Woke
-from swarmllm.core.control_link import SYNC_ALONE_S, SYNC_QUIET_S, StopNow, Tell
-from swarmllm.core.events import AddressesFound, LookUp, PeerConnected, TimerFired
+from swarmllm.core.effects import LookUp, StopNow, Tell
+from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
+from swarmllm.core.halt.machine import Control
+from swarmllm.core.inputs import AddressesFound, ControlReceived, PeerConnected, TimerFired, Woke
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import Ack, ControlDigest, PeerId, Records, Vectors
 from swarmllm.testing.sealing import MemoSealing

@@ -23,7 +23,7 @@ from swarmllm.adapters.llama.engine import LlamaEngine, environment
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.lease import Lease
 from swarmllm.adapters.llama.pipe import READY, SCORE, START, Frames, frame
-from swarmllm.core.events import EngineLoadChanged, EngineLost, EngineReady
+from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_ENGINE, Busy, Need, Refused, Scores
 from swarmllm.wire import context

@@ -7,7 +7,7 @@ import pytest
 
 from swarmllm.cli.eval.adaptive import SHARES, SIGNALS, WEIGHTS, Spent, _spend, curve
 from swarmllm.cli.eval.methods import learned, pooled
-from swarmllm.core.gate import floored
+from swarmllm.core.decoding.gate import floored
 from tests.eval.made import PROMPT, document, logprobs_of
 
 LENGTH = 800

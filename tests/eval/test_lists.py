@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.cli.eval.lists import acceptance, complete, figures
-from swarmllm.core.pooling import pool
+from swarmllm.core.decoding.pooling import pool
 from swarmllm.wire.sparse import decode_list, encode_logits
 
 VOCABULARY = 500

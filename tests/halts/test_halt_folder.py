@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from swarmllm.adapters.halt_folder import HaltFolder
-from swarmllm.core.halt import Applied, HaltState, judge
-from swarmllm.core.halt_file import FIRST_COPY, GENESIS, SECOND_COPY, STATE_BYTES_MAX, Boot, load, pack_genesis, pack_state
+from swarmllm.core.halt.state import Applied, HaltState, judge
+from swarmllm.core.halt.state_file import FIRST_COPY, GENESIS, SECOND_COPY, STATE_BYTES_MAX, Boot, load, pack_genesis, pack_state
 from swarmllm.errors import LocalError
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.operators import Founders

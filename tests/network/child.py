@@ -8,7 +8,7 @@ import trio
 
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p import open_network
-from swarmllm.core.events import Received
+from swarmllm.core.inputs import Received
 from swarmllm.messages import Busy, Score
 from tests.network.support import options
 

@@ -18,7 +18,7 @@ from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL
 from swarmllm.adapters.libp2p.lane import StreamEnded, write_all
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, Link
-from swarmllm.core.events import PeerConnected
+from swarmllm.core.inputs import PeerConnected
 from swarmllm.messages import PeerId
 from swarmllm.wire.framing import frame
 from tests.contracts.network_contract import DEADLINE_S, Member, meet, opening

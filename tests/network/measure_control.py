@@ -18,7 +18,7 @@ import trio.lowlevel
 
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p import NetworkLimits, open_network
-from swarmllm.core.events import Received
+from swarmllm.core.inputs import Received
 from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
 from tests.contracts.network_contract import Door, Member
 from tests.network.control_support import Flooder

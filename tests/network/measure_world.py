@@ -13,8 +13,7 @@ from typing import Any, Final
 
 import trio
 
-from swarmllm.core.control_events import ControlOpened
-from swarmllm.core.events import AddressesFound, PeerConnected
+from swarmllm.core.inputs import AddressesFound, ControlOpened, PeerConnected
 from swarmllm.messages import ExpertRecord, PeerId
 from swarmllm.testing.proxy import Link, open_proxy
 from swarmllm.testing.world import Checker, Host, LinkModel, Overlay, Spec, World

@@ -12,8 +12,8 @@ import trio.testing
 from swarmllm.adapters.libp2p import NetworkLimits, NetworkTiming, muxer
 from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL, REOPEN_BURST
 from swarmllm.adapters.libp2p.lane import write_all
-from swarmllm.core.control_link import QUEUE_MAX
-from swarmllm.core.events import PeerLost, Received
+from swarmllm.core.halt.link import QUEUE_MAX
+from swarmllm.core.inputs import PeerLost, Received
 from swarmllm.messages import CONTROL_FRAME_MAX, Busy, Halted, Open, Score
 from swarmllm.wire.framing import frame
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, greet, listening, meet, opening

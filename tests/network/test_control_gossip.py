@@ -11,7 +11,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 
 from swarmllm.adapters.libp2p import NetworkLimits
-from swarmllm.core.events import Received
+from swarmllm.core.inputs import Received
 from swarmllm.messages import CHARTER_RECORD_MAX
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, meet
 from tests.network.control_support import (

@@ -16,7 +16,7 @@ from libp2p.utils.varint import encode_varint_prefixed
 from swarmllm.adapters.libp2p import NetworkLimits, NetworkTiming, muxer
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL
 from swarmllm.adapters.libp2p.network import Libp2pNetwork
-from swarmllm.core.events import DialFailed, PeerConnected, PeerLost, Received
+from swarmllm.core.inputs import DialFailed, PeerConnected, PeerLost, Received
 from swarmllm.messages import FRAME_MAX, Busy, Ping, Pong
 from swarmllm.wire.framing import frame
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, opening

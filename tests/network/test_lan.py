@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from swarmllm.core.events import AddressesFound
+from swarmllm.core.inputs import AddressesFound
 from tests.contracts.network_contract import Member
 from tests.network.support import members
 

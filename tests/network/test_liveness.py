@@ -18,7 +18,7 @@ from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.adapters.libp2p import NetworkLimits, NetworkTiming, open_network
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL
 from swarmllm.adapters.libp2p.network import Libp2pNetwork
-from swarmllm.core.events import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.inputs import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
 from swarmllm.messages import NO_CONTROL, Busy, Score
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, listening, opening
 from tests.network.support import LOOPBACK, QUICK, member, members, options, raw_peer, until

@@ -15,8 +15,8 @@ from typing import Any
 
 from swarmllm.adapters.operator_keys import verify
 from swarmllm.adapters.record_files import read_sheets, reason_name
-from swarmllm.core.charter import charter_hash
-from swarmllm.core.halt import Applied, HaltState, Known, judge, records_of
+from swarmllm.core.halt.charter import charter_hash
+from swarmllm.core.halt.state import Applied, HaltState, Known, judge, records_of
 from swarmllm.wire.signed import open_record
 
 Record = dict[str, Any]

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from swarmllm.adapters.operator_keys import verify
 from swarmllm.cli.operators.drill import BARS_MAX, histogram, percentile, summary
-from swarmllm.cli.operators.ring import Ring
-from swarmllm.core.charter import charter_hash
-from swarmllm.core.halt import Applied, HaltState, judge
+from swarmllm.cli.operators.throwaway_keys import Ring
+from swarmllm.core.halt.charter import charter_hash
+from swarmllm.core.halt.state import Applied, HaltState, judge
 from swarmllm.wire.signed import open_record
 from tests.cli.command import run
 

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmllm.adapters.atomic_file import replace_whole, write_new
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.operator_keys import verify
 from swarmllm.adapters.record_files import (
@@ -25,7 +26,6 @@ from swarmllm.adapters.record_files import (
     sheet_of,
     with_signature,
 )
-from swarmllm.adapters.whole_file import replace_whole, write_new
 from swarmllm.errors import LocalError
 from swarmllm.messages import SEQ_MAX, Charter, Halt, Live, Resume, Signed
 from swarmllm.wire.codec import encode

@@ -11,13 +11,13 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm.adapters.keyfile import KeyFile
-from swarmllm.core.charter import Pin
+from swarmllm.core.halt.charter import Pin
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import PeerId
 from swarmllm.runtime.booting import boot
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.halt_performer import Orders
 from swarmllm.runtime.local_node import LocalNode
-from swarmllm.runtime.orders import Orders
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm

@@ -9,12 +9,13 @@ from contextlib import asynccontextmanager
 import trio
 import trio.testing
 
-from swarmllm.core.events import Effect, Input
-from swarmllm.core.halt import Outcome
+from swarmllm.core.effects import Effect
+from swarmllm.core.halt.state import Outcome
+from swarmllm.core.inputs import Input
 from swarmllm.core.node import NodeEffect
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.pulse import Pulse
+from swarmllm.runtime.suspend_detector import Pulse
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from tests.runtime.little_swarm import key

@@ -16,13 +16,13 @@ from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.assembly import Parts, network_options, open_node
 from swarmllm.core.node import SAVED_PEERS
-from swarmllm.core.peering import Peering
+from swarmllm.core.peers.dialling import Peering
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError, ask
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.json_events import Life, Listening, ModelReady, Ready, Starting, Stopped, Stopping
 from swarmllm.runtime.ports import Engine, Network
-from swarmllm.runtime.records import Life, Listening, ModelReady, Ready, Starting, Stopped, Stopping
 from swarmllm.testing.memory_network import MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.scripted_engine import ScriptedEngine

@@ -7,11 +7,11 @@ import random
 import pytest
 import trio
 
-from swarmllm.core.control_link import RevertChanges
-from swarmllm.core.journal import Setting
+from swarmllm.core.agent.change_log import Setting
+from swarmllm.core.effects import RevertChanges
 from swarmllm.errors import LocalError
 from swarmllm.runtime.booting import boot
-from swarmllm.runtime.changes import JOURNAL_KEY, VALUES_KEY, Changes
+from swarmllm.runtime.change_log import JOURNAL_KEY, VALUES_KEY, Changes
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.operators import Founders

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 import trio.testing
 
-from swarmllm.core.events import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.inputs import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
 from swarmllm.messages import Close
 from swarmllm.testing.memory_network import MemorySwarm
 from swarmllm.testing.memory_wire import SILENT_S

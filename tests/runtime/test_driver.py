@@ -10,23 +10,10 @@ import pytest
 import trio
 import trio.testing
 
-from swarmllm.core.events import (
-    AddressesFound,
-    Asked,
-    Cancelled,
-    DialFailed,
-    Effect,
-    Emit,
-    Ended,
-    GenerateOrder,
-    Input,
-    PeerSeen,
-    RunScore,
-    Save,
-    Scored,
-    SessionKey,
-    TimerFired,
-)
+from swarmllm.core.effects import Effect, Emit, RunScore, Save
+from swarmllm.core.events import Ended, PeerSeen
+from swarmllm.core.inputs import AddressesFound, Asked, Cancelled, DialFailed, Input, Scored, TimerFired
+from swarmllm.core.values import GenerateOrder, SessionKey
 from swarmllm.messages import NO_CONTROL, REFUSED_ENGINE, Refused, Score
 from swarmllm.runtime.queues import INPUTS_MAX, LIFE_MAX, Inbox
 from swarmllm.testing.memory_store import MemoryStore

@@ -13,8 +13,8 @@ import pytest
 import trio
 import trio.testing
 
-from swarmllm.core.control_events import OwnerStarts, OwnerStops
-from swarmllm.core.halt import Applied
+from swarmllm.core.halt.state import Applied
+from swarmllm.core.inputs import OwnerStarts, OwnerStops
 from swarmllm.errors import HaltedError
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.operators import Founders

@@ -10,11 +10,13 @@ import pytest
 import trio
 import trio.testing
 
-from swarmllm.core.events import EngineLoad, ExpertFound, ExpertLost, ExpertUse, ModelCard, PeerSeen, TokenChosen
+from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, PeerSeen, TokenChosen
+from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import UsageError
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
-from swarmllm.runtime import logs, records
-from swarmllm.runtime.generation import Notice, Piece, Result
+from swarmllm.runtime import json_events as records
+from swarmllm.runtime import logs
+from swarmllm.runtime.answer import Notice, Piece, Result
 from tests.runtime.little_swarm import little_swarm
 
 PEER = PeerId("12D3KooW")

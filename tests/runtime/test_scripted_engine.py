@@ -9,7 +9,8 @@ import pytest
 import trio
 import trio.testing
 
-from swarmllm.core.events import EngineLoadChanged, EngineLost, EngineReady, SessionKey
+from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
+from swarmllm.core.values import SessionKey
 from swarmllm.messages import NO_CONTROL, REFUSED_CONTEXT, REFUSED_ENGINE, Busy, ExpertReply, Need, PeerId, Refused, Score, Scores
 from swarmllm.runtime.ports import Engine
 from swarmllm.testing.scripted_engine import ScriptedEngine

@@ -9,11 +9,10 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.control_events import ControlOpened, Woke
-from swarmllm.core.events import DialFailed, TimerFired
+from swarmllm.core.inputs import ControlOpened, DialFailed, TimerFired, Woke
 from swarmllm.messages import PeerId
 from swarmllm.runtime.driver import HELD_LOOK_S
-from swarmllm.runtime.pulse import LOOK_EVERY_S, SLEPT_S, Pulse, sleepless_clock
+from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, SLEPT_S, Pulse, sleepless_clock
 from tests.runtime.puppet import STRANGER, Puppet, driving, run
 from tests.runtime.test_halt import WE, streaming
 

@@ -22,8 +22,8 @@ if not hasattr(importlib.import_module("swarmllm.messages"), "Shuffle"):
 
 
 def test_a_hundred_real_nodes_move_and_know_what_the_model_says() -> None:
-    core: Any = importlib.import_module("swarmllm.core.shuffling")
-    capacity: Any = importlib.import_module("swarmllm.core.capacity")
+    core: Any = importlib.import_module("swarmllm.core.capacity.exchange")
+    capacity: Any = importlib.import_module("swarmllm.core.capacity.table")
     moved = dict.fromkeys(range(NODES), 0)
 
     class Counter(worlds.Checker):  # type: ignore[misc]  # Any.

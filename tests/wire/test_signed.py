@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm import messages
-from swarmllm.core.halt import Applied, HaltState, Known, judge
+from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import Halt, Resume, Signed
 from swarmllm.wire.codec import decode, encode

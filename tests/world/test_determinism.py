@@ -14,9 +14,9 @@ from typing import Final
 
 import pytest
 
-from swarmllm.core.events import Sampling
-from swarmllm.core.pooling import pool
-from swarmllm.core.sampling import draw
+from swarmllm.core.decoding.pooling import pool
+from swarmllm.core.decoding.sampling import draw
+from swarmllm.core.values import Sampling
 from swarmllm.testing.world.engine import STATES, VOCABULARY, QuickModel
 from swarmllm.testing.world.links import Delays, LinkModel
 from swarmllm.testing.world.recorder import show

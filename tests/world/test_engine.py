@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from swarmllm.core.events import EngineLoad, SessionKey
+from swarmllm.core.values import EngineLoad, SessionKey
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Need, PeerId, Refused, Score, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.agenda import Agenda

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from swarmllm.core.events import AddressesFound, DialFailed, PeerConnected, PeerLost, Received
+from swarmllm.core.inputs import AddressesFound, DialFailed, PeerConnected, PeerLost, Received
 from swarmllm.messages import Close, PeerId
 from swarmllm.testing.world import Host, LinkModel, Overlay, Spec, World
 from swarmllm.testing.world.checks import Checker

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from swarmllm.core.events import GenerateOrder, Sampling
-from swarmllm.core.serving import ROUNDS_PER_PEER_MAX
+from swarmllm.core.serving.admission import ROUNDS_PER_PEER_MAX
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.testing.world import VOCABULARY, Answer, Habits, Host, LinkModel, Spec, World
 from swarmllm.testing.world.habits import Boaster, Dropper, Flooder, Forger, Poisoner, Silent, forgeries
 from swarmllm.testing.world.laws import all_laws

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
-from swarmllm.core.answers import ANSWERS_MAX
-from swarmllm.core.capacity import RECORD_TTL_S
-from swarmllm.core.control_events import Persisted
-from swarmllm.core.control_link import Relay, StartAgain, StopNow, Tell
-from swarmllm.core.events import Ended, GenerateOrder, RunScore, Sampling, SessionKey, TokenChosen
-from swarmllm.core.halt import HaltState, with_halt, with_resume
+from swarmllm.core.capacity.table import RECORD_TTL_S
+from swarmllm.core.decoding.requests import ANSWERS_MAX
+from swarmllm.core.effects import Relay, RunScore, StartAgain, StopNow, Tell
+from swarmllm.core.events import Ended, TokenChosen
+from swarmllm.core.halt.state import HaltState, with_halt, with_resume
+from swarmllm.core.inputs import Persisted
+from swarmllm.core.values import GenerateOrder, Sampling, SessionKey
 from swarmllm.messages import Ack, Close, Open, PeerId, Score
 from swarmllm.testing.world import VOCABULARY, Answer, Broken, Checker, Host, LinkModel, Spec, World
 from swarmllm.testing.world.halt_laws import (

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.testing.world import LAPTOP_8B, VOCABULARY, Answer, Host, LinkModel, Spec, World
 
 PROMPT = tuple(i % VOCABULARY for i in range(300))

@@ -21,7 +21,7 @@ from libp2p.host.exceptions import StreamFailure
 from swarmllm.adapters.libp2p.host import Host, reset
 from swarmllm.adapters.libp2p.lane import BURST_S, Bucket, StreamEnded, read_some, write_all
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
-from swarmllm.core.control_link import Outbox
+from swarmllm.core.halt.link import Outbox
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CONTROL_FRAME_MAX, PeerId
 from swarmllm.runtime.ports import ControlDoor

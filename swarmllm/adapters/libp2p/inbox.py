@@ -11,7 +11,7 @@ from collections import deque
 
 import trio
 
-from swarmllm.core.events import NetworkInput
+from swarmllm.core.inputs import NetworkInput
 
 
 class Inbox:

@@ -22,7 +22,7 @@ from swarmllm.adapters.libp2p.inbox import Inbox
 from swarmllm.adapters.libp2p.lane import Commons
 from swarmllm.adapters.libp2p.link import Link, LinkEvents
 from swarmllm.adapters.libp2p.options import NetworkOptions
-from swarmllm.core.events import PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.inputs import PeerConnected, PeerLost, PingMeasured, Received
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
 from swarmllm.wire.identity import public_key_of

@@ -26,7 +26,7 @@ from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
 from swarmllm.adapters.libp2p.supervisor import Supervisor
 from swarmllm.adapters.libp2p.switch import Switch
-from swarmllm.core.events import AddressesChanged, AddressesFound, DialFailed, NetworkInput
+from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, NetworkInput
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
 

@@ -21,7 +21,8 @@ import trio
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.lease import RENEW_S, Lease
 from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
-from swarmllm.core.events import EngineLoad, EngineLoadChanged, EngineLost, EngineReady, ModelCard, SessionKey
+from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
+from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.errors import LocalError
 from swarmllm.messages import NO_CONTROL, REFUSED_ENGINE, Busy, ExpertReply, Need, Refused, Score, Scores
 

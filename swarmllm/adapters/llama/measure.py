@@ -23,7 +23,7 @@ import trio
 from swarmllm.adapters.llama.engine import LlamaEngine, environment
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.lease import Lease
-from swarmllm.core.events import SessionKey
+from swarmllm.core.values import SessionKey
 from swarmllm.errors import LocalError
 from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
 from swarmllm.wire import context

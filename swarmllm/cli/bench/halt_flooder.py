@@ -21,10 +21,10 @@ from swarmllm.adapters.libp2p import NetworkOptions, open_network
 from swarmllm.adapters.libp2p.network import Libp2pNetwork
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.cli.bench.halt_host import LINE_BYTES_MAX, MODELS, die_with_parent, model_of
-from swarmllm.core.charter import charter_hash
-from swarmllm.core.control_link import CONTROL_FRAMES
-from swarmllm.core.events import PeerConnected, PeerLost, Received
-from swarmllm.core.halt import HaltState
+from swarmllm.core.halt.charter import charter_hash
+from swarmllm.core.halt.link import CONTROL_FRAMES
+from swarmllm.core.halt.state import HaltState
+from swarmllm.core.inputs import PeerConnected, PeerLost, Received
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     NO_CONTROL,

@@ -36,13 +36,13 @@ from swarmllm.adapters.libp2p.network import Libp2pNetwork
 from swarmllm.assembly import Parts, configure, network_options, open_node
 from swarmllm.cli import collector
 from swarmllm.cli.bench.halt_log import Log
-from swarmllm.core.events import NetworkInput
+from swarmllm.core.inputs import NetworkInput
 from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
+from swarmllm.runtime.answer import Piece, Wish
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import Lines, format_line, parse_line
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.generation import Piece, Wish
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.ports import Network
 from swarmllm.testing.proxy import Link, Proxy, open_proxy

@@ -11,7 +11,7 @@ import trio
 
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
-from swarmllm.core.events import SessionKey
+from swarmllm.core.values import SessionKey
 from swarmllm.errors import LocalError
 from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
 from swarmllm.wire import context

@@ -28,7 +28,7 @@ from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
 from swarmllm.cli.rounds import uses
 from swarmllm.errors import LocalError
 from swarmllm.runtime.control_socket import asking
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 from swarmllm.testing.proxy import Link, open_proxy
 
 START_S: Final = 90.0

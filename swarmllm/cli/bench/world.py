@@ -16,7 +16,7 @@ from typing import Final
 from swarmllm.cli.bench.report import Measurement, Report, table
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import people
-from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.errors import UsageError
 from swarmllm.testing.world import VOCABULARY, Host, LinkModel, Spec, World
 from swarmllm.testing.world.agenda import Agenda

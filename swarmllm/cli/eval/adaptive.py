@@ -6,7 +6,7 @@ expert was surprised by lately (`recent`: a text that left its domain shows ther
 surprised lately than it expected to be, which is nothing on average while it knows the text (`excess`).
  With weights that go on learning, what the others thought of the tokens in between arrives when they
 are asked again (they have to read these tokens anyway), so the weights used until then are those of the last token that all were asked
-about. The threshold itself (`core.escalation`) begins anew with each document, as it would with each answer.
+about. The threshold itself (`core.decoding.escalation`) begins anew with each document, as it would with each answer.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.cli.eval.methods import learned, pooled, running_means, trajectory
-from swarmllm.core.escalation import Escalation
-from swarmllm.core.gate import floored
+from swarmllm.core.decoding.escalation import Escalation
+from swarmllm.core.decoding.gate import floored
 
 Floats = npt.NDArray[np.float64]
 

@@ -18,7 +18,7 @@ from swarmllm.cli.eval.adaptive import Spent
 from swarmllm.cli.eval.lists import ListFigures, figures
 from swarmllm.cli.eval.score_file import ENTRIES, Scored, load
 from swarmllm.cli.eval.texts import Document
-from swarmllm.core.gate import floored
+from swarmllm.core.decoding.gate import floored
 from swarmllm.errors import LocalError
 
 Floats = npt.NDArray[np.float64]

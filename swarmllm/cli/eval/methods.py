@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.core.gate import ETA, SHARE, em, floored, soft_bayes
+from swarmllm.core.decoding.gate import ETA, SHARE, em, floored, soft_bayes
 
 Floats = npt.NDArray[np.float64]
 

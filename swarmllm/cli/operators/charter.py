@@ -14,15 +14,15 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+from swarmllm.adapters.atomic_file import refuse_existing, replace_whole, write_new
 from swarmllm.adapters.operator_keys import read_key, read_public, verify
 from swarmllm.adapters.record_files import Sheet, draft, merged, read_sheets, render, with_signature
-from swarmllm.adapters.whole_file import refuse_existing, replace_whole, write_new
 from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.operators.charter_view import ROLES, Gathered, charter_line, charter_table, root_signatures
-from swarmllm.cli.operators.standing import standing_of, state_in
+from swarmllm.cli.operators.halt_source import standing_of, state_in
 from swarmllm.cli.output import complain, notice, people, print_record
-from swarmllm.core.charter import charter_hash, expired, first_fault, next_fault, successor
+from swarmllm.core.halt.charter import charter_hash, expired, first_fault, next_fault, successor
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import ROLE_KEYS_MAX, Charter
 from swarmllm.runtime.config import Config

@@ -11,10 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from swarmllm.adapters.record_files import Sheet, moment
-from swarmllm.cli.operators.standing import charter_record
-from swarmllm.core.charter import expired
+from swarmllm.cli.operators.halt_source import charter_record
+from swarmllm.core.halt.charter import expired
 from swarmllm.messages import SEQ_MAX, Charter
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 from swarmllm.wire.control_rules import vector_of
 from swarmllm.wire.signed import key_id
 

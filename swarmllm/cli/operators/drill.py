@@ -21,13 +21,13 @@ import trio
 
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.operators.publishing import START_S, hand_over
-from swarmllm.cli.operators.ring import Ring
+from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.cli.output import notice, people, print_record
 from swarmllm.cli.processes import Fleet, NodeProcess, kill_all, open_fleet
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 
 SWARM: Final = "drill"  # A name of its own: nobody else's node is ever asked.
 CONNECT_S: Final = 60.0

@@ -10,13 +10,12 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from swarmllm.adapters.atomic_file import refuse_existing, write_new
 from swarmllm.adapters.operator_keys import OperatorKey, read_key
 from swarmllm.adapters.record_files import Sheet, moment, read_sheets, render, sheet_of
-from swarmllm.adapters.whole_file import refuse_existing, write_new
 from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.operators import passphrase
-from swarmllm.cli.operators.publishing import Delivery, deliver, told
-from swarmllm.cli.operators.standing import (
+from swarmllm.cli.operators.halt_source import (
     Standing,
     folder_held,
     judged,
@@ -27,14 +26,15 @@ from swarmllm.cli.operators.standing import (
     state_in,
     status_of,
 )
+from swarmllm.cli.operators.publishing import Delivery, deliver, told
 from swarmllm.cli.output import complain, people, print_record, short_peer
-from swarmllm.core.charter import CHARTERS_MAX, charter_hash
-from swarmllm.core.halt import next_halt, records_of
+from swarmllm.core.halt.charter import CHARTERS_MAX, charter_hash
+from swarmllm.core.halt.state import next_halt, records_of
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import HALT_REASONS, Charter, Halt, Resume
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 from swarmllm.wire.signed import open_record, sign_record
 
 WHAT: Final = "the file of records"

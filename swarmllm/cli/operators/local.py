@@ -11,7 +11,7 @@ from rich.text import Text
 from swarmllm.adapters.datadir import DataDir
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.cli.guard import OK
-from swarmllm.cli.operators.standing import Standing, ask_node, folder_held, has_history, state_in, status_of
+from swarmllm.cli.operators.halt_source import Standing, ask_node, folder_held, has_history, state_in, status_of
 from swarmllm.cli.output import people, print_record
 from swarmllm.errors import HaltedError
 from swarmllm.runtime.config import Config

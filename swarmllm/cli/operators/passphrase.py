@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from swarmllm.adapters.atomic_file import read_bounded
 from swarmllm.adapters.operator_keys import OperatorKey, check_passphrase
-from swarmllm.adapters.whole_file import read_bounded
 from swarmllm.cli.output import notice
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.wire.envelope import Sign

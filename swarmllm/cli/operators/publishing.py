@@ -21,13 +21,13 @@ from swarmllm.adapters.libp2p import open_network
 from swarmllm.adapters.record_files import render, sheet_of
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import complain, people, print_record
-from swarmllm.core.halt import HaltState
+from swarmllm.core.halt.state import HaltState
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask, asking
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.json_events import Record
 from swarmllm.runtime.ports import Network
-from swarmllm.runtime.records import Record
 
 GRACE_S: Final = 10.0  # Beyond the time that the node was told to wait for acknowledgements; then the node itself is stuck.
 START_S: Final = 60.0  # For a node without a model; on a busy machine importing everything alone takes some seconds.

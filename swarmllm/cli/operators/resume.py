@@ -15,6 +15,7 @@ from typing import Final
 from rich.table import Table
 from rich.text import Text
 
+from swarmllm.adapters.atomic_file import refuse_existing, replace_whole, write_new
 from swarmllm.adapters.operator_keys import read_key
 from swarmllm.adapters.record_files import (
     Sheet,
@@ -27,19 +28,18 @@ from swarmllm.adapters.record_files import (
     sheet_of,
     with_signature,
 )
-from swarmllm.adapters.whole_file import refuse_existing, replace_whole, write_new
 from swarmllm.cli.guard import OK
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.operators.charter_view import Gathered, gathered
+from swarmllm.cli.operators.halt_source import Standing, refuse_other_swarm, standing_if_any, standing_of, state_in
 from swarmllm.cli.operators.publishing import deliver, told
-from swarmllm.cli.operators.standing import Standing, refuse_other_swarm, standing_if_any, standing_of, state_in
 from swarmllm.cli.output import notice, people, print_record
-from swarmllm.core.halt import HaltState, next_resume
+from swarmllm.core.halt.state import HaltState, next_resume
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import Resume
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError
-from swarmllm.runtime.records import Record
+from swarmllm.runtime.json_events import Record
 from swarmllm.wire.control_rules import vector_of
 
 WHAT: Final = "the proposal"

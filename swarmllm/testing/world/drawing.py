@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.testing.world.engine import DEMO, DESKTOP_8B, LAPTOP_8B, VOCABULARY
 from swarmllm.testing.world.fabric import Overlay
 from swarmllm.testing.world.habits import Boaster, Dropper, Flooder, Forger, Poisoner, Silent

@@ -1,41 +1,36 @@
-"""What a host does with the effects of its node, as `runtime.driver` and `runtime.orders` do: in order, stop before tell before remember,
-and while the flag is up no inference message leaves."""
+"""What a host does with the effects of its node, as `runtime.driver` and `runtime.halt_performer` do: in order, stop before tell
+before remember, and while the flag is up no inference message leaves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.control_events import Persisted
-from swarmllm.core.control_link import (
+from swarmllm.core.effects import (
+    Advertise,
     Announce,
+    CloseSession,
+    Dial,
+    Emit,
     EndStreams,
-    HaltHeard,
+    Hangup,
     KillAfter,
+    LookUp,
+    Penalise,
     Persist,
     Relay,
     RevertChanges,
     Rumour,
+    RunScore,
+    Save,
+    Send,
     StartAgain,
     StopNow,
     Tell,
 )
-from swarmllm.core.events import (
-    Advertise,
-    CloseSession,
-    Dial,
-    Emit,
-    Ended,
-    Hangup,
-    LookUp,
-    Penalise,
-    RunScore,
-    Save,
-    Scored,
-    Send,
-    TokenChosen,
-)
-from swarmllm.core.halt_file import pack_genesis
+from swarmllm.core.events import Ended, HaltHeard, TokenChosen
+from swarmllm.core.halt.state_file import pack_genesis
+from swarmllm.core.inputs import Persisted, Scored
 from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused, Score, Scores
 from swarmllm.testing.world.sizes import size_of
 from swarmllm.wire.codec import encode

@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.core.events import EngineLoad, SessionKey
+from swarmllm.core.values import EngineLoad, SessionKey
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.agenda import Agenda

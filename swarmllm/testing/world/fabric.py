@@ -18,8 +18,18 @@ import random
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from swarmllm.core.control_events import ControlClosed, ControlOpened, ControlReceived
-from swarmllm.core.events import AddressesFound, DialFailed, Input, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.inputs import (
+    AddressesFound,
+    ControlClosed,
+    ControlOpened,
+    ControlReceived,
+    DialFailed,
+    Input,
+    PeerConnected,
+    PeerLost,
+    PingMeasured,
+    Received,
+)
 from swarmllm.messages import ExpertMessage, PeerId
 from swarmllm.testing.world.agenda import Agenda
 from swarmllm.testing.world.links import Delays, LinkModel

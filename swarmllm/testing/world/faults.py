@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from swarmllm.core.control_events import OwnerStarts, OwnerStops
-from swarmllm.core.events import GenerateOrder
+from swarmllm.core.inputs import OwnerStarts, OwnerStops
+from swarmllm.core.values import GenerateOrder
 from swarmllm.messages import Records
 from swarmllm.testing.world.drawing import Drawing, order_of
 from swarmllm.testing.world.engine import VOCABULARY

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.shuffling import Sealing
+from swarmllm.core.capacity.exchange import Sealing
 from swarmllm.messages import CapacityRecord, Halt, Open, PeerId, Records, Score, Scores
 from swarmllm.testing.operators import Founders
 from swarmllm.testing.world.roles import Habits

@@ -18,11 +18,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.control_events import Persisted
-from swarmllm.core.control_link import SYNC_ALONE_S, SYNC_PEERS, SYNC_QUIET_S, Relay, StartAgain, StopNow, Tell
-from swarmllm.core.events import Emit, RunScore, Send, TokenChosen
-from swarmllm.core.halt import HaltState
-from swarmllm.core.halt_file import load
+from swarmllm.core.effects import Emit, Relay, RunScore, Send, StartAgain, StopNow, Tell
+from swarmllm.core.events import TokenChosen
+from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_PEERS, SYNC_QUIET_S
+from swarmllm.core.halt.state import HaltState
+from swarmllm.core.halt.state_file import load
+from swarmllm.core.inputs import Persisted
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Ack, Halt, PeerId, Resume, Score, Scores
 from swarmllm.testing.world.checks import Checker

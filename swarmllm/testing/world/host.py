@@ -11,27 +11,29 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.charter import private_charter
-from swarmllm.core.control import Control
-from swarmllm.core.control_events import ControlClosed, ControlOpened, ControlReceived, Persisted, Woke
-from swarmllm.core.control_link import (
-    Persist,
-)
-from swarmllm.core.events import (
+from swarmllm.core.effects import Persist
+from swarmllm.core.halt.charter import private_charter
+from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.state import Outcome
+from swarmllm.core.halt.state_file import load, pack_genesis
+from swarmllm.core.inputs import (
     AddressesChanged,
     AddressesFound,
-    EngineLoad,
+    ControlClosed,
+    ControlOpened,
+    ControlReceived,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
     Input,
+    Persisted,
     Scored,
     TimerFired,
+    Woke,
 )
-from swarmllm.core.halt import Outcome
-from swarmllm.core.halt_file import load, pack_genesis
 from swarmllm.core.node import SAVED_PEERS, Node, NodeEffect
-from swarmllm.core.peering import load_saved
+from swarmllm.core.peers.dialling import load_saved
+from swarmllm.core.values import EngineLoad
 from swarmllm.messages import ExpertReply, PeerId
 from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.disk import Disk
@@ -45,7 +47,7 @@ from swarmllm.wire.signed import sign_record
 if TYPE_CHECKING:
     from swarmllm.testing.world.world import World
 
-SLEPT_S: Final = 0.5  # As `runtime.pulse`.
+SLEPT_S: Final = 0.5  # As `runtime.suspend_detector`.
 HELD_LOOK_S: Final = 0.05  # As `runtime.driver`.
 CONTROL: Final = (ControlOpened, ControlClosed, ControlReceived, Persisted)
 EPOCH_MS: Final = 1_800_000_000_000  # The wall clock when a world begins.

@@ -17,9 +17,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from swarmllm.core import answers, capacity, decoding, peering, router, serving
+from swarmllm.core.capacity import table as capacity
+from swarmllm.core.decoding import generation as decoding
+from swarmllm.core.decoding import requests as answers
+from swarmllm.core.decoding.pooling import pool
 from swarmllm.core.events import Ended, TokenChosen
-from swarmllm.core.pooling import pool
+from swarmllm.core.peers import dialling as peering
+from swarmllm.core.peers import router
+from swarmllm.core.serving import admission as serving
 from swarmllm.messages import Open, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.checks import Checker

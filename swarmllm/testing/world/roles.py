@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.events import Ended, GenerateOrder, TokenChosen
-from swarmllm.core.shuffling import Sealing
+from swarmllm.core.capacity.exchange import Sealing
+from swarmllm.core.events import Ended, TokenChosen
+from swarmllm.core.values import GenerateOrder
 from swarmllm.messages import PeerId
 from swarmllm.testing.world.engine import DEMO, Service
 from swarmllm.testing.world.links import Place

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.testing.world.checks import Broken
 from swarmllm.testing.world.drawing import Drawing, draw
 from swarmllm.testing.world.engine import VOCABULARY

@@ -23,9 +23,10 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from swarmllm.core.events import AddressesFound, Asked, Cancelled, GenerateOrder
-from swarmllm.core.halt import Outcome
+from swarmllm.core.halt.state import Outcome
+from swarmllm.core.inputs import AddressesFound, Asked, Cancelled
 from swarmllm.core.node import NodeConfig
+from swarmllm.core.values import GenerateOrder
 from swarmllm.messages import ControlFrame, PeerId
 from swarmllm.testing.operators import Founders, verify
 from swarmllm.testing.scripted_model import ScriptedModel

@@ -1,0 +1,110 @@
+"""One token out of the pooled distribution: penalty, temperature, top-k, top-p, min-p, then one random number.
+
+All of it happens at the requester and after pooling, so that experts need not know how anybody samples, and one pool serves every
+setting. The candidates stand in order of probability (equal ones by id) and the random number finds its place in their running sum;
+so what comes and goes in the tail, as when an expert drops out, rarely changes which token a number means: a seed keeps its sense.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmllm.core.decoding.pooling import Pooled
+from swarmllm.core.values import Sampling
+from swarmllm.errors import UsageError
+from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX
+
+TEMPERATURE_MAX = 100.0  # Far beyond the last sensible value, where the distribution is all but uniform.
+PENALTY_MIN, PENALTY_MAX = 0.1, 10.0  # Likewise; published settings lie between 1 and 2.
+SEED_MAX = 2**63 - 1  # What other programs and JSON readers can hold.
+BLIND_NATS = 17 * math.log(2)
+"""Probabilities count from here for the repetition penalty: 2**-17 is the chance of a token drawn blindly from 131,072."""
+
+_Floats = npt.NDArray[np.float64]
+
+
+def validate(sampling: Sampling) -> None:
+    """UsageError that names the first field which makes no sense, its value, and what would do."""
+    _number(
+        "temperature", sampling.temperature, 0.0, TEMPERATURE_MAX, "0 always takes the likeliest token, 1 leaves the odds alone"
+    )
+    _whole("top_k", sampling.top_k, VOCABULARY_MAX, "0 switches it off")
+    _number("top_p", sampling.top_p, 0.0, 1.0, "1 switches it off", above=True)
+    _number("min_p", sampling.min_p, 0.0, 1.0, "0 switches it off")
+    _number("repetition_penalty", sampling.repetition_penalty, PENALTY_MIN, PENALTY_MAX, "1 switches it off")
+    _whole("penalty_last", sampling.penalty_last, CONTEXT_MAX, "it counts tokens")
+    _whole("seed", sampling.seed, SEED_MAX, "any of them will do")
+
+
+def draw(pooled: Pooled, sampling: Sampling, rng: random.Random, recent: Sequence[int]) -> tuple[int, float]:
+    """A token, and the natural logarithm of its probability in `pooled`, before any of the settings.
+
+    `recent` is prompt and answer so far; the penalty looks at its last `penalty_last` tokens. Temperature 0 takes the likeliest token,
+    the lowest id among equals, and leaves `rng` alone; any other takes exactly one number from it. `sampling` must be valid.
+    """
+    scores = _penalised(pooled, sampling, recent)
+    if sampling.temperature == 0:
+        # Logarithms may round two probabilities to one, so they decide only where the penalty has moved them.
+        chosen = int(np.argmax(pooled.probs if sampling.repetition_penalty == 1 else scores))
+    else:
+        order, odds = _candidates(scores, sampling)
+        sums = np.cumsum(odds)
+        # Each token owns [sum before it, sum with it). The number is 1 - 2**-53 at most, so the product stays below the last sum.
+        chosen = int(order[np.searchsorted(sums, rng.random() * sums[-1], side="right")])
+    return int(pooled.ids[chosen]), min(0.0, math.log(pooled.probs[chosen]))
+
+
+def _penalised(pooled: Pooled, sampling: Sampling, recent: Sequence[int]) -> _Floats:
+    """Log-probabilities, float64[n], those of recent tokens moved by the repetition penalty.
+
+    The published rule (Keskar et al. 2019, arXiv 1909.05858) divides a positive logit by the penalty; a negative one is multiplied. We
+    have no logits, and log-probabilities in their place would do nothing against a loop, where the token to come has a probability of
+    almost 1 and a logarithm of almost 0. So the rule is applied to nats above `BLIND_NATS`, which is where logits come from in spirit
+    and depends neither on how far the lists reach nor on how many there are.
+    """
+    with np.errstate(divide="ignore"):  # A token that only lists of weight 0 hold is impossible: -inf.
+        scores = np.log(pooled.probs)
+    last = sampling.penalty_last
+    if sampling.repetition_penalty == 1 or last == 0 or not recent:
+        return scores
+    seen = np.isin(pooled.ids, np.array(recent[-last:], dtype=np.int64))
+    above = scores[seen] + BLIND_NATS
+    penalty = sampling.repetition_penalty
+    scores[seen] = np.where(above > 0, above / penalty, above * penalty) - BLIND_NATS
+    return scores
+
+
+def _candidates(scores: _Floats, sampling: Sampling) -> tuple[npt.NDArray[np.intp], _Floats]:
+    """Indices that may be drawn, the likeliest first, and their odds (not normalised; the first is 1). There is at least one."""
+    order = np.argsort(-scores, kind="stable")
+    if sampling.top_k:
+        order = order[: sampling.top_k]
+    drops = scores[order] - scores[order[0]]
+    with np.errstate(over="ignore", under="ignore"):  # A temperature of almost 0 leaves only the first.
+        odds = np.exp(drops / sampling.temperature)
+    if sampling.top_p < 1:
+        sums = np.cumsum(odds)
+        odds = odds[: int(np.searchsorted(sums, sampling.top_p * sums[-1], side="left")) + 1]
+    if sampling.min_p > 0:
+        odds = odds[: int(np.count_nonzero(odds >= sampling.min_p))]
+    return order[: odds.size], odds
+
+
+def _number(name: str, value: float, low: float, high: float, hint: str, *, above: bool = False) -> None:
+    """`low` itself is allowed unless `above`."""
+    good = (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high and not (above and value == low)
+    )
+    if not good:
+        reach = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
+        raise UsageError(f"{name} {value!r} makes no sense: choose a number {reach} ({hint})")
+
+
+def _whole(name: str, value: int, high: int, hint: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= high:
+        raise UsageError(f"{name} {value!r} makes no sense: choose a whole number from 0 to {high} ({hint})")

@@ -1,0 +1,162 @@
+"""The effects that `core.node.Node.handle` returns: orders that the driver or the simulator performs in list order.
+
+A `Save` completes before any later effect begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarmllm.core.events import ControlEvent, NodeEvent
+from swarmllm.core.values import SessionKey
+from swarmllm.messages import ControlFrame, ExpertMessage, ExpertRecord, Halted, PeerId, Score
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Queue one message for a connected peer. Never blocks; a full queue loses the peer (`PeerLost`)."""
+
+    peer: PeerId
+    message: ExpertMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Answered by `PeerConnected` or `DialFailed`."""
+
+    peer: PeerId
+    addrs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hangup:
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunScore:
+    """Give one round to the local engine; answered by `Scored` with the same `order`."""
+
+    order: int
+    key: SessionKey
+    request: Score
+
+
+@dataclass(frozen=True, slots=True)
+class CloseSession:
+    """The engine may drop this session's cache."""
+
+    key: SessionKey
+
+
+@dataclass(frozen=True, slots=True)
+class Advertise:
+    """Sign the record, put it into the DHT under our peer id, and provide the vocabulary's key."""
+
+    record: ExpertRecord
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """Ask the DHT who provides experts for this vocabulary; answered by `AddressesFound`, if by anything."""
+
+    vocab_fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Penalise:
+    """A peer broke the protocol. The network counts strikes and disconnects at the third."""
+
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Durable before any later effect begins."""
+
+    key: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    event: NodeEvent
+
+
+Effect = Send | Dial | Hangup | RunScore | CloseSession | Advertise | LookUp | Penalise | Save | Emit
+
+
+@dataclass(frozen=True, slots=True)
+class StopNow:
+    """Set the shared flag: workers stop at their next token check, the lease is no longer renewed, the gate refuses everything."""
+
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KillAfter:
+    """Kill every worker that is still busy after so long, without waiting for it here."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Write `Records((record,))` to every open control stream but that of `skip`."""
+
+    record: bytes
+    skip: PeerId | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rumour:
+    """Publish the record by gossip."""
+
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EndStreams:
+    """Send `message` on every expert stream, both ways, and drop all sessions; running answers end with reason "halted"."""
+
+    message: Halted
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write both copies (see `core.halt.state_file`) and then call `Control.persisted(number, ok)`. Only one is ever outstanding."""
+
+    number: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RevertChanges:
+    """Take back the agent's last `count` changes (`core.agent.change_log`), each once."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartAgain:
+    """Clear the shared flag: nothing halts this node any more, and that is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Queue one control frame for a peer; see `Outbox`."""
+
+    peer: PeerId
+    message: ControlFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Announce:
+    event: ControlEvent
+
+
+ControlEffect = (
+    StopNow | KillAfter | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | Penalise
+)
+"""To be performed in list order; none of them waits, a `Persist` runs in the background until `persisted` is called."""

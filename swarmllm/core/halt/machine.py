@@ -1,0 +1,393 @@
+"""The kill switch of one node: records come in from anywhere, and out come the orders to stop, tell and remember.
+
+A HALT is **stop, tell, remember**: flag, kill, relay, end of streams, then the disk. Nothing that can fail or wait stands before
+the flag, so a full disk or a slow peer delays nothing. A RESUME is the other way round, **remember first**: the flag is cleared
+only when a state without any standing halt is known to be on disk. An acknowledgement says "on disk", never "seen".
+
+How a node uses it (all calls are synchronous and return effects to perform in order, `core.halt.link`):
+
+    control = Control(load(...), own_public_key, verify, rng, unix_ms_at_zero)
+    control.start(now)                     before any listener opens; the shared flag is set until `StartAgain` clears it
+    control.opened(peer, now) / closed     a control stream to the peer is up / gone; `received(peer, frame, now)` for each frame
+    control.heard(peer, record, now)       inside the gossip validator: (pass it on?, effects)
+    control.import_record(record, now)     own publication, hand carry: (outcome, effects)
+    control.persisted(number, ok, now)     after each `Persist`
+    control.timer(now) at control.next_deadline(now)
+    control.stop_here(now) / start_here    the owner's own stop: no key, no network
+    control.woke(now)                      this process did not run for a while; then `holds` until it has heard from peers
+  Questions:
+    control.digest                         goes into every request, reply and capacity record
+    control.halted                         why, a sentence each; empty if not: HaltedError, Halted, HTTP 503
+    control.may_serve(now)                 empty if this node may make tokens at all, else why not
+    control.may_infer(peer, now)           the same for tokens to or from this peer: also its state must equal ours
+    control.holds(now)                     whether everything but these calls has to wait
+    control.is_adrift(now)                 whether tokens of our own expert have to wait
+    control.settle(peer, digest, now)      a digest stood in its message: effects that settle a mismatch
+
+A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.state.judge`). Equal
+digests: silence. Else both send their vectors, and each answers with the signed records that the other lacks, charters first;
+records are answered by an Ack with the digest that is on disk. Vectors are sent again after 1 s, 2 s, ... 10 s while the two
+differ: one lost frame costs a second.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+from typing import Final, assert_never
+
+from swarmllm.core.effects import (
+    Announce,
+    ControlEffect,
+    EndStreams,
+    KillAfter,
+    Penalise,
+    Relay,
+    Rumour,
+    StartAgain,
+    StopNow,
+    Tell,
+)
+from swarmllm.core.events import AckHeard, CharterHeard, HaltHeard, RecordRefused, ResumeHeard
+from swarmllm.core.halt.charter import is_private
+from swarmllm.core.halt.gossip import Rumours
+from swarmllm.core.halt.judge import Judge
+from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
+from swarmllm.core.halt.links import Links
+from swarmllm.core.halt.persistence import Saving
+from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
+from swarmllm.core.halt.state_file import Boot
+from swarmllm.errors import RemoteError
+from swarmllm.messages import Ack, Charter, ControlDigest, Halt, Halted, Live, PeerId, Records, Resume, Vectors
+from swarmllm.wire.envelope import Verify
+from swarmllm.wire.signed import SignedRecord
+
+KILL_AFTER_S: Final = 0.05  # A worker that looks at its flag between batches has looked by then.
+ENTROPY_S: Final = (8.0, 12.0)  # How often somebody is asked although nothing is known to be wrong; not in step.
+
+
+class Control:
+    """One node's. `own_key` is its public key; `unix_ms_at_zero` the wall clock in ms where `now` (s) is 0: only beacons look at
+    it. `rng` picks whom to ask every 10 s. There are no more links than the connections that the network allows."""
+
+    def __init__(self, boot: Boot, own_key: bytes, verify: Verify, rng: random.Random, unix_ms_at_zero: int) -> None:
+        self._state = boot.state
+        self._own_key = own_key
+        self._judge = Judge(verify, unix_ms_at_zero)
+        self._rng = rng
+        self._links = Links()
+        self._running = False
+        self._sync, self._waking = Sync(), Sync(done=True)
+        self._entropy_at = math.inf
+        self._saving = Saving(boot)
+        self._rumours = Rumours()
+
+    # --- questions -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> HaltState:
+        """The records and vectors; for publishing, proposing, export and the API."""
+        return self._state
+
+    @property
+    def digest(self) -> bytes:
+        return self._state.digest
+
+    @property
+    def durable(self) -> HaltState | None:
+        """What a restart would begin with; None before the first state is on disk."""
+        return self._saving.durable
+
+    @property
+    def halted(self) -> tuple[str, ...]:
+        """Why this node is halted by order, by its owner, or for fear of an order it lost; empty if it is not."""
+        if self._state.reasons:
+            return self._state.reasons
+        if self.durable is not None and self.durable.reasons:
+            return ("the order to start again is not on disk yet",)
+        return ()
+
+    def is_kin(self, peer: PeerId) -> bool:
+        """Whether the peer has said that it is of our swarm: from anybody else's point of view our records are a breach."""
+        link = self._links.get(peer)
+        return link is not None and link.swarm == self._state.swarm
+
+    @property
+    def acknowledged(self) -> frozenset[PeerId]:
+        """The peers that have our whole control state on disk."""
+        return frozenset(peer for peer, link in self._links.items() if link.durable == self.digest)
+
+    def may_serve(self, now: float) -> str:
+        """Why no token may be made here now; empty if one may. Never before `StartAgain` has been given."""
+        return next(iter(self._obstacles(now)), "" if self._running else "about to start")
+
+    def may_infer(self, peer: PeerId, now: float) -> str:
+        """Why no token may be made with this peer now; empty if one may. Unsettled peers are already being asked."""
+        if obstacle := self.may_serve(now):
+            return obstacle
+        link = self._links.get(peer)
+        if link is None:
+            return f"no control stream to {peer} is open"
+        return "" if link.digest == self.digest else f"{peer} has other control records than this node"
+
+    def _obstacles(self, now: float) -> tuple[str, ...]:
+        charter = self._state.charter
+        if self.halted:
+            return self.halted
+        if charter is None:
+            return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
+        if not self._running and self._saving.is_behind:
+            return ("what this node was told last is not on disk yet",)
+        if silent := self._judge.beacons.silent(charter, now):
+            return (silent,)
+        return () if self._agreed(self._sync, now) else ("asking peers for halts that were issued meanwhile",)
+
+    def holds(self, now: float) -> bool:
+        """Whether this node woke and has not heard yet what happened meanwhile: no token, and nothing that leads to one."""
+        return not self._waking.done and not self.halted and not self._agreed(self._waking, now)
+
+    def is_adrift(self, now: float) -> bool:
+        """Whether all of several links to our swarm were lost, and no order could have come since: no token is made alone."""
+        return not self._agreed(self._links.adrift, now)
+
+    def _agreed(self, sync: Sync, now: float) -> bool:
+        if sync.done:
+            return True
+        alone = (
+            self._state.charter is not None and is_private(self._state.charter) and self._state.charter.root[0] == self._own_key
+        )
+        return sync.is_done(*self._links.count(self._state), alone, now)
+
+    # --- life ----------------------------------------------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[ControlEffect]:
+        """The state has been loaded; nothing listens yet and the shared flag is set."""
+        self._sync.started_at = now
+        self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
+        effects: list[ControlEffect] = [StopNow(self.halted)] if self.halted else []
+        self._saving.owe_revert(self._state)  # Killed between halting and taking back: the journal knows what is done already.
+        return [*effects, *self._saving.save(self._state), *self._flag(now)]
+
+    def timer(self, now: float, connected: int = 0) -> list[ControlEffect]:
+        """`next_deadline` has come. `connected` peers there are, with a control stream or without."""
+        effects = self._flag(now)
+        if now >= self._rumours.due_at:
+            all_have_it = connected <= len(self._links) == len(self.acknowledged)
+            effects += self._rumours.due(all_have_it, now)
+        if now >= self._saving.retry_at:
+            effects += self._saving.save(self._state)
+        if now >= self._entropy_at:
+            self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
+            if kin := self._links.kin(self._state):
+                effects.append(self._greeting(kin[self._rng.randrange(len(kin))]))
+        if now >= self._links.ask_at(self._state):
+            self._links.touched()
+            for peer, link in sorted(self._links.items()):
+                effects += self._ask(peer, link, now)
+        return effects
+
+    def next_deadline(self, now: float) -> float:
+        """When `timer` is wanted next; infinite before `start`."""
+        found = (self._saving.retry_at, self._entropy_at, self._rumours.due_at, self._links.ask_at(self._state))
+        beacon_at = self._judge.beacons.next_deadline(self._state.charter, now)
+        return min(*found, beacon_at, self._sync.next_deadline(now), self._waking.next_deadline(now))
+
+    def woke(self, now: float) -> list[ControlEffect]:
+        """Nobody knows for how long, so it is as at the start: all are asked, and what they said before counts no more."""
+        self._waking = Sync(started_at=now)
+        self._links.touched()
+        effects: list[ControlEffect] = []
+        for peer, link in sorted(self._links.items()):
+            if link.swarm == self._state.swarm:
+                link.digest = None  # What it said before is old.
+                link.told(now)  # Asked again after a second.
+                effects.append(Tell(peer, self._state.vectors))
+        return effects
+
+    def stop_here(self, now: float) -> list[ControlEffect]:
+        """The owner stops this node: no key, no network."""
+        if self._state.stopped_here:
+            return []
+        self._state = replace(self._state, stopped_here=True)
+        return [*self._flag(now), *self._saving.save(self._state)]
+
+    def start_here(self, now: float) -> list[ControlEffect]:
+        """The owner takes back the local stop, and answers for a lost record of halts. Orders of the swarm stay in force."""
+        if not (self._state.stopped_here or self._state.lost):
+            return []
+        self._state = replace(self._state, stopped_here=False, lost=False)
+        return [*self._saving.save(self._state), *self._flag(now)]
+
+    def persisted(self, number: int, ok: bool, now: float) -> list[ControlEffect]:
+        """The `Persist` of this number is on disk in both copies (`ok`), or could not be written: then it is tried again."""
+        if not self._saving.done(number, ok, now):
+            return []
+        if self._saving.again:
+            return [*self._saving.save(self._state), *self._flag(now)]
+        effects: list[ControlEffect] = [*self._saving.owed()]
+        for effect in effects:
+            if isinstance(effect, Relay):
+                self._rumours.add(effect.record, now)
+        for peer, link in sorted(self._links.items()):
+            effects += self._acknowledge(peer, link)
+        return [*effects, *self._flag(now)]
+
+    # --- links ---------------------------------------------------------------------------------------------------------------
+
+    def opened(self, peer: PeerId, now: float) -> list[ControlEffect]:
+        """A control stream to the peer is up, in place of any before."""
+        self._links[peer] = Link(spent_at=now)
+        self._links.touched()
+        return [self._greeting(peer)]
+
+    def closed(self, peer: PeerId, now: float) -> list[ControlEffect]:
+        self._links.close(peer, self._state, now)
+        return self._flag(now)  # Those that are left may all agree with us.
+
+    def received(self, peer: PeerId, frame: bytes, now: float) -> list[ControlEffect]:
+        """One frame, without its length, from a control stream."""
+        link = self._links.get(peer)
+        if link is None:
+            return []  # Its stream is gone.
+        within = link.spend(now, len(self._links))
+        if not within and not may_be_urgent(frame):
+            return []  # Whatever it was, the next exchange makes up for it.
+        try:
+            message = read_frame(frame, is_first=not link.greeted)
+        except RemoteError as fault:
+            return [Penalise(peer, str(fault))]
+        if isinstance(message, ControlDigest) and link.says(message):
+            return []  # Nothing has changed; while the two of us differ, the clock asks.
+        self._links.touched()
+        if isinstance(message, Records):
+            return self._records(peer, link, message, within, now)
+        return [*self._exchange(peer, link, message, now), *self._flag(now)]
+
+    def settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True) -> list[ControlEffect]:
+        """A digest stood in an expert message of this peer, or (not `is_fresh`) in a capacity record, which may be seconds old
+        and therefore only makes us ask."""
+        link = self._links.get(peer)
+        if link is None or (digest == self.digest and (not is_fresh or digest == link.digest)):
+            return []  # As a rule; and this stands in the way of every token.
+        self._links.touched()
+        if is_fresh:
+            link.agrees(digest)
+        asked = self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
+        return [*asked, *self._flag(now)]
+
+    def _exchange(self, peer: PeerId, link: Link, message: ControlDigest | Vectors | Ack, now: float) -> list[ControlEffect]:
+        match message:
+            case ControlDigest(swarm=swarm, charter_version=version, ctl_digest=digest):
+                link.swarm, link.version = swarm, version
+                link.agrees(digest)
+                return self._ask(peer, link, now)
+            case Ack(ctl_digest=digest):
+                link.agrees(digest)
+                link.durable = digest
+                acked: list[ControlEffect] = [Announce(AckHeard(peer))] if digest == self.digest else []
+                return acked + self._ask(peer, link, now)
+            case Vectors():
+                link.swarm, link.version = message.swarm, message.charter_version
+                if message == self._state.vectors:
+                    link.agrees(self.digest)
+                    link.ack_due = True
+                    return self._acknowledge(peer, link)
+                effects: list[ControlEffect] = [Tell(peer, one) for one in frames_of(missing(self._state, message))]
+                if lacks(self._state, message):
+                    effects += self._ask(peer, link, now, on_suspicion=True)
+                elif not effects and message.swarm == self._state.swarm:
+                    link.ack_due = True
+                    effects += self._acknowledge(peer, link)
+                return effects
+            case _:
+                assert_never(message)
+
+    def _records(self, peer: PeerId, link: Link, message: Records, within: bool, now: float) -> list[ControlEffect]:
+        effects: list[ControlEffect] = []
+        link.ack_due = link.ack_due or within
+        for data in message.records:
+            if not within and not is_urgent(self._state, data):
+                continue
+            outcome, more = self._take(data, peer, link, now)
+            effects += more
+            if not isinstance(outcome, (Applied, Known)) and outcome.penalise:
+                break  # One strike a frame, one bad signature a strike: what a liar costs is bounded.
+        return effects + self._acknowledge(peer, link)
+
+    def _ask(self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False) -> list[ControlEffect]:
+        """Send our vectors if the two of us differ and it is time."""
+        wanted = link.swarm == self._state.swarm and (on_suspicion or link.differs(self._state))
+        return [Tell(peer, self._state.vectors)] if wanted and link.may_ask(now) else []
+
+    def _greeting(self, peer: PeerId) -> Tell:
+        return Tell(peer, ControlDigest(self._state.swarm, self._state.version, self.digest))
+
+    def _acknowledge(self, peer: PeerId, link: Link) -> list[ControlEffect]:
+        if not link.ack_due or self.durable is None or self.durable.digest != self.digest:
+            return []
+        link.ack_due = False
+        return [Tell(peer, Ack(self.digest))]
+
+    # --- records -------------------------------------------------------------------------------------------------------------
+
+    def heard(self, peer: PeerId, data: bytes, now: float) -> tuple[bool, list[ControlEffect]]:
+        """A record from gossip, inside the validator: whether to pass it on. A resume is published when it is on disk."""
+        outcome, effects = self._take(data, peer, None, now)
+        return isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume), effects
+
+    def import_record(self, data: bytes, now: float) -> tuple[Outcome, list[ControlEffect]]:
+        """A record by hand: from our own operator, or from a file."""
+        return self._take(data, None, None, now)
+
+    def _take(self, data: bytes, peer: PeerId | None, link: Link | None, now: float) -> tuple[Outcome, list[ControlEffect]]:
+        self._links.touched()
+        outcome = self._judge.outcome(self._state, data, link, now)
+        match outcome:
+            case Known():
+                return outcome, []
+            case Applied(opened=opened, state=state):
+                self._state = state
+                return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
+        effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
+        if peer is not None and outcome.penalise:
+            effects.append(Penalise(peer, outcome.reason))
+        if peer is not None and outcome.ask and (asked := self._links.get(peer)) is not None:
+            effects += self._ask(peer, asked, now, on_suspicion=True)
+        return outcome, effects
+
+    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, passed_on: bool) -> list[ControlEffect]:
+        """What a record that brought news brings about, in order. `passed_on`: by gossip, from where it came."""
+        relay = Relay(opened.data, peer)
+        if not passed_on and isinstance(opened.record, Halt | Charter):
+            self._rumours.add(opened.data, now)
+        for link in self._links.values() if not isinstance(opened.record, Live) else ():
+            link.told(now)
+        match opened.record:
+            case Halt() as order:
+                stop = self._flag(now)
+                told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]
+                return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]
+            case Resume() as order:
+                self._saving.tell_after.append(relay)
+                return [*self._saving.save(self._state), Announce(ResumeHeard(order, peer))]
+            case Charter(version=version):
+                # Told before it is on disk: records that only make sense under it may follow, and it proves itself.
+                stop = self._flag(now)
+                return [*stop, relay, *self._saving.save(self._state), Announce(CharterHeard(version, peer)), *self._flag(now)]
+            case Live():
+                return [relay, *([] if passed_on else [Rumour(opened.data)]), *self._flag(now)]
+            case _:
+                assert_never(opened.record)
+
+    def _flag(self, now: float) -> list[ControlEffect]:
+        """Set or clear the shared flag where it does not say what it should: stop, kill, end; or start again."""
+        obstacles = self._obstacles(now)
+        if self._running and obstacles:
+            self._running = False
+            self._saving.owe_revert(self._state)
+            return [StopNow(obstacles), KillAfter(KILL_AFTER_S), EndStreams(Halted(self.digest))]
+        if not self._running and not obstacles and self._sync.started_at <= now:
+            self._running = True
+            return [StartAgain()]
+        return []

@@ -1,0 +1,169 @@
+"""The inputs of `core.node.Node.handle`: facts in the past tense, from the network, the engine, the disk, the owner and the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from swarmllm.core.values import EngineLoad, GenerateOrder, ModelCard
+from swarmllm.messages import ExpertMessage, ExpertReply, PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ControlOpened:
+    """A control stream to the peer is up, both ways, in place of any before."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ControlClosed:
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ControlReceived:
+    """One frame of /swarmllm/ctl/1, without its length."""
+
+    peer: PeerId
+    frame: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Persisted:
+    """The `Persist` of this number is on disk in both copies (`ok`), or could not be written."""
+
+    number: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerStops:
+    """The owner's own stop, of this node alone: no key, no network."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerStarts:
+    """The owner takes the own stop back, and answers for a lost record of halts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """This process did not run for a while: stopped, starved, or its machine was asleep. Orders may have passed it by."""
+
+
+ControlInput = ControlOpened | ControlClosed | ControlReceived | Persisted | OwnerStops | OwnerStarts | Woke
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """A connection is up and our own expert stream on it is open: `Send` works from now on."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLost:
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PingMeasured:
+    peer: PeerId
+    rtt_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesFound:
+    """Somebody who might be worth dialling, from the LAN, a bootstrap address, the DHT or an invite."""
+
+    peer: PeerId
+    addrs: tuple[str, ...]
+    source: Literal["lan", "bootstrap", "dht", "saved"]
+
+
+@dataclass(frozen=True, slots=True)
+class DialFailed:
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A decoded message of the expert protocol; `size_bytes` is its whole frame."""
+
+    peer: PeerId
+    message: ExpertMessage
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """The local engine's answer to the `RunScore` with the same `order`. Its `session` and `round` repeat the request's."""
+
+    order: int
+    reply: ExpertReply
+
+
+@dataclass(frozen=True, slots=True)
+class EngineReady:
+    card: ModelCard
+    load: EngineLoad
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLoadChanged:
+    load: EngineLoad
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLost:
+    """The worker process died or was killed; orders in flight will not be answered."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddressesChanged:
+    """The addresses that we announce to others."""
+
+    addrs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    request: int
+    order: GenerateOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The local user wants no more of this answer (`stop`: a stop string was found)."""
+
+    request: int
+    reason: Literal["cancelled", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """`next_deadline()` has come."""
+
+
+ChangeInput = (
+    PeerConnected
+    | PeerLost
+    | PingMeasured
+    | AddressesFound
+    | DialFailed
+    | EngineReady
+    | EngineLoadChanged
+    | EngineLost
+    | AddressesChanged
+)
+"""What changes in the world around the node, wanted or not."""
+
+Input = ChangeInput | Received | Scored | Asked | Cancelled | ControlInput | TimerFired
+
+NetworkInput = PeerConnected | PeerLost | PingMeasured | AddressesFound | DialFailed | Received | AddressesChanged
+"""The inputs that a Network adapter yields as they happen (what concerns the kill switch comes through its door instead)."""

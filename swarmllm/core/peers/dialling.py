@@ -1,0 +1,173 @@
+"""Who to be connected to: addresses found anywhere, dialled with backoff until there are enough connections.
+
+Discovery only finds peers; it decides nothing. Every source (LAN, bootstrap, DHT, capacity records, the last run) feeds one bounded book,
+and outbound slots are ours alone, so that inbound peers cannot crowd out those that we chose.
+
+The node asks after every input whether somebody is to be dialled now, and hardly ever is. So two heaps answer that without a look through
+the book: those who wait for their time, and those whose time has come, in the order in which they will be dialled. A change of a peer makes
+its earlier places in them void; they are passed over when they come up, and cleared away once they are the majority.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+import msgpack
+
+from swarmllm.core.effects import Dial
+from swarmllm.messages import PeerId
+
+KNOWN_MAX = 1024  # Peers in the book: some 200 bytes each; who failed most and was heard of longest ago goes first.
+ADDRS_MAX = 8  # Per peer: the interfaces of one machine, and a relay or two.
+CONNECTIONS_TARGET = 32  # Dial no more on our own beyond this: K is 4 to 16, gossip wants 6 to 12.
+DIALS_MAX = 8  # At once.
+BACKOFF_BASE_S = 1.0
+BACKOFF_MAX_S = 300.0
+SAVED_MAX = 64  # Anchors for the next start.
+
+
+@dataclass(slots=True)
+class Known:
+    addrs: tuple[str, ...]
+    heard_at: float
+    failures: int = 0
+    next_dial_at: float = 0.0
+    dialling: bool = False
+    ticket: int = 0  # Of its place in a heap; 0: it has none.
+
+
+class Peering:
+    def __init__(self, own: PeerId, rng: random.Random) -> None:
+        self._own = own
+        self._rng = rng
+        self._known: dict[PeerId, Known] = {}
+        self._dialling = 0
+        self._tickets = itertools.count(1)
+        self._waiting: list[tuple[float, PeerId, int]] = []  # When to dial it, whom, ticket.
+        self._ready: list[tuple[int, float, PeerId, int]] = []  # The same behind the number of failures; their time has come.
+        self.connected: set[PeerId] = set()
+
+    def found(self, peer: PeerId, addrs: tuple[str, ...], now: float) -> None:
+        """New addresses come first: what was heard last is likeliest to be right."""
+        if peer == self._own or not addrs:
+            return
+        known = self._known.get(peer)
+        if known is None:
+            self._make_room()
+            known = self._known[peer] = Known(addrs[:ADDRS_MAX], now, next_dial_at=now)
+            self._line_up(peer, known)
+            return
+        known.heard_at = now
+        if known.addrs[: len(addrs)] == addrs:
+            return
+        merged = tuple(dict.fromkeys((*addrs, *known.addrs)))[:ADDRS_MAX]
+        if set(merged) != set(known.addrs) and not known.dialling:
+            known.failures, known.next_dial_at = 0, min(known.next_dial_at, now + BACKOFF_BASE_S)
+            self._line_up(peer, known)
+        known.addrs = merged
+
+    def peer_connected(self, peer: PeerId) -> None:
+        self.connected.add(peer)
+        known = self._known.get(peer)
+        if known is not None:
+            self._hung_up(known)
+            known.failures, known.ticket = 0, 0
+
+    def peer_lost(self, peer: PeerId, now: float) -> None:
+        self.connected.discard(peer)
+        known = self._known.get(peer)
+        if known is not None:
+            self._hung_up(known)
+            known.next_dial_at = max(known.next_dial_at, now + BACKOFF_BASE_S * self._rng.uniform(0.5, 1.5))
+            self._line_up(peer, known)
+
+    def dial_failed(self, peer: PeerId, now: float) -> None:
+        known = self._known.get(peer)
+        if known is None:
+            return
+        self._hung_up(known)
+        known.failures += 1
+        wait = min(BACKOFF_MAX_S, BACKOFF_BASE_S * 2.0 ** min(known.failures, 16))
+        known.next_dial_at = now + wait * self._rng.uniform(0.5, 1.0)
+        self._line_up(peer, known)
+
+    def due(self, now: float) -> list[Dial]:
+        """Dials to begin now; call after every change and at `next_deadline`."""
+        room = self._room()
+        dials: list[Dial] = []
+        if room <= 0:
+            return dials
+        self._call_up(now)
+        while self._ready and len(dials) < room:
+            _, _, peer, ticket = heappop(self._ready)
+            known = self._known.get(peer)
+            if known is not None and known.ticket == ticket:
+                known.dialling, known.ticket = True, 0
+                self._dialling += 1
+                dials.append(Dial(peer, known.addrs))
+        return dials
+
+    def next_deadline(self) -> float:
+        """When `due` will have something to do; at once where it has and was not called."""
+        if self._room() <= 0:
+            return float("inf")  # The end of a dial or of a connection comes as an input.
+        ready = (at for _, at, peer, ticket in self._ready if self._holds(peer, ticket))
+        while self._waiting and not self._holds(*self._waiting[0][1:]):
+            heappop(self._waiting)
+        first = self._waiting[0][0] if self._waiting else float("inf")
+        return min(ready, default=first) if self._ready else first
+
+    def _room(self) -> int:
+        return min(DIALS_MAX - self._dialling, CONNECTIONS_TARGET - len(self.connected) - self._dialling)
+
+    def _call_up(self, now: float) -> None:
+        """Those whose time has come, from the one heap to the other."""
+        while self._waiting and self._waiting[0][0] <= now:
+            at, peer, ticket = heappop(self._waiting)
+            if self._holds(peer, ticket):
+                heappush(self._ready, (self._known[peer].failures, at, peer, ticket))
+
+    def _line_up(self, peer: PeerId, known: Known) -> None:
+        """A place for a peer that could be dialled, in place of any it had."""
+        known.ticket = 0
+        if known.dialling or peer in self.connected:
+            return
+        known.ticket = next(self._tickets)
+        heappush(self._waiting, (known.next_dial_at, peer, known.ticket))
+        if len(self._waiting) + len(self._ready) > 2 * KNOWN_MAX:  # Most are void: there are at most as many peers as KNOWN_MAX.
+            self._waiting = [place for place in self._waiting if self._holds(*place[1:])]
+            self._ready = [place for place in self._ready if self._holds(*place[2:])]
+            heapify(self._waiting)
+            heapify(self._ready)
+
+    def _holds(self, peer: PeerId, ticket: int) -> bool:
+        known = self._known.get(peer)
+        return known is not None and known.ticket == ticket
+
+    def _hung_up(self, known: Known) -> None:
+        self._dialling -= known.dialling
+        known.dialling = False
+
+    def save(self) -> bytes:
+        """The peers worth trying first at the next start: connected ones, then those heard of last."""
+        best = sorted(self._known, key=lambda p: (p not in self.connected, -self._known[p].heard_at, p))[:SAVED_MAX]
+        packed: bytes = msgpack.packb([[p, list(self._known[p].addrs)] for p in best])
+        return packed
+
+    def _make_room(self) -> None:
+        while len(self._known) >= KNOWN_MAX:
+            idle = [p for p, k in self._known.items() if p not in self.connected and not k.dialling] or list(self._known)
+            gone = self._known.pop(max(idle, key=lambda p: (self._known[p].failures, -self._known[p].heard_at, p)))
+            self._hung_up(gone)
+
+
+def load_saved(data: bytes) -> list[tuple[PeerId, tuple[str, ...]]]:
+    """What `Peering.save` wrote; anything else (another version, a damaged disk) is no peers at all."""
+    try:
+        rows = msgpack.unpackb(data)
+        return [(PeerId(str(p)), tuple(str(a) for a in addrs)) for p, addrs in rows[:SAVED_MAX]]
+    except (ValueError, TypeError, msgpack.UnpackException):
+        return []

@@ -1,0 +1,191 @@
+"""Who is there: the experts that this node knows, our own included, and what it may ask of which of them now.
+
+It brings together what the capacity table heard, whom peering is connected to, what the router measured and whether the kill switch
+lets us talk to a peer. It is also the `Swarm` that generations see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from swarmllm.core.capacity.table import CapacityTable
+from swarmllm.core.halt.machine import Control
+from swarmllm.core.peers.dialling import Peering
+from swarmllm.core.peers.router import Candidate, Router
+from swarmllm.core.peers.view import ExpertView
+from swarmllm.core.serving.admission import Serving
+from swarmllm.core.values import EngineLoad, ModelCard
+from swarmllm.messages import NO_CONTROL, RECORD_ADDR_MAX, RECORD_ADDRS_MAX, CapacityRecord, ExpertRecord, PeerId
+from swarmllm.wire.codec import clip_text
+
+UNNAMED = "unnamed"
+NAME_MAX = 32
+
+
+_Said = tuple[ModelCard, EngineLoad, tuple[str, ...], bytes]
+
+
+class Roster:
+    """`control` None: a node without a kill switch, as in the tests of other parts."""
+
+    def __init__(
+        self,
+        own: PeerId,
+        boot: int,
+        vocab_fingerprint: bytes,
+        parts: tuple[CapacityTable, Router, Peering, Serving],
+        control: Control | None,
+    ) -> None:
+        self.own = own
+        self.boot = boot
+        self.seq = 0
+        self.addrs: tuple[str, ...] = ()
+        self._own: tuple[_Said, CapacityRecord] | None = None  # The record of our own expert, and what it was made of.
+        self._fingerprint = vocab_fingerprint
+        self._table, self._router, self._peering, self._serving = parts
+        self._control = control
+
+    # --- who is there --------------------------------------------------------------------------------------------------------
+
+    def is_usable(self, record: CapacityRecord | None) -> bool:
+        """Whether it offers an expert that can be mixed with ours; with no place for any session it offers none."""
+        return record is not None and record.sessions_max > 0 and record.vocab_fingerprint == self._fingerprint
+
+    def is_cleared(self, peer: PeerId, now: float) -> bool:
+        """Whether the kill switch lets us make tokens with this peer now."""
+        if self._control is None:
+            return True
+        return not (self._control.may_serve(now) if peer == self.own else self._control.may_infer(peer, now))
+
+    def can_ask(self, peer: PeerId, now: float) -> bool:
+        """Whether a question would reach it, and be allowed to."""
+        return (peer == self.own or peer in self._peering.connected) and self.is_cleared(peer, now)
+
+    def record_of(self, peer: PeerId) -> CapacityRecord | None:
+        return self.own_record() if peer == self.own else self._table.get(peer)
+
+    def experts(self, now: float) -> list[tuple[PeerId, CapacityRecord]]:
+        """All with our vocabulary, by peer id."""
+        own = self.own_record()
+        others = [(p, r) for p, r in self._table.alive(now) if self.is_usable(r)]
+        return sorted(others if own is None else [(self.own, own), *others], key=lambda e: e[0])
+
+    def knows(self, count: int, now: float) -> bool:
+        """Whether there are so many with our vocabulary, our own included."""
+        found = self._table.usable(self._fingerprint, count, now)
+        return found + (self._serving.card is not None) >= count
+
+    def view(self, now: float) -> tuple[ExpertView, ...]:
+        return tuple(self._view_of(peer, record, now) for peer, record in self.experts(now))
+
+    def _view_of(self, peer: PeerId, record: CapacityRecord, now: float) -> ExpertView:
+        history = self._router.seen(peer, now)
+        return ExpertView(
+            peer=peer,
+            record=record,
+            connected=peer == self.own or peer in self._peering.connected,
+            local=peer == self.own,
+            resting=self._router.rests(peer, now),
+            replies=history.replies,
+            rtt_s=history.mean_s,
+            prompts=history.prompts,
+            merit=history.merit,
+            share=history.share,
+            ping_s=history.ping_s,
+            score_s=self._router.expected_s(Candidate(peer, record, 1, member=False), now),
+        )
+
+    # --- what we say of ourselves --------------------------------------------------------------------------------------------
+
+    def own_record(self) -> CapacityRecord | None:
+        """The capacity record of our own expert; None while there is none."""
+        card, load = self._serving.card, self._serving.load
+        if card is None or load is None:
+            return None
+        said = (card, load, self.addrs, self.digest)
+        if self._own is None or self._own[0] != said:
+            self._own = said, self._record(card, load)
+        elif self._own[1].seq != self.seq:
+            self._own = said, replace(self._own[1], seq=self.seq)
+        return self._own[1]
+
+    def next_record(self) -> CapacityRecord | None:
+        """What we say of ourselves from now on, with the next seq: after an expert has gone, that there is none."""
+        self.seq += 1
+        record = self.own_record()
+        if record is not None or self._own is None:
+            return record
+        return replace(self._own[1], seq=self.seq, queue_depth=0, sessions_free=0, sessions_max=0, ctl_digest=self.digest)
+
+    def _record(self, card: ModelCard, load: EngineLoad) -> CapacityRecord:
+        return CapacityRecord(
+            boot=self.boot,
+            seq=self.seq,
+            model=clip_text(card.name, NAME_MAX) or UNNAMED,
+            model_digest=card.digest,
+            vocab_fingerprint=card.vocab_fingerprint,
+            n_params=card.n_params,
+            context_max=card.context_max,
+            rate=max(0, min(2**32 - 1, round(load.tokens_per_s * 16))),
+            queue_depth=min(65_535, load.queue_depth),
+            sessions_free=min(65_535, load.sessions_free),
+            sessions_max=min(65_535, load.sessions_max),
+            domains=tuple(d for d in (clip_text(domain, 16) for domain in card.domains[:4]) if d),
+            addrs=self._short_addrs(),
+            ctl_digest=self.digest,
+        )
+
+    def dht_record(self) -> ExpertRecord | None:
+        card = self._serving.card
+        if card is None:
+            return None
+        addrs = tuple(a for a in self.addrs if len(a.encode()) <= 128)[:8]
+        name = clip_text(card.name, NAME_MAX) or UNNAMED
+        return ExpertRecord(self.boot, name, card.digest, card.vocab_fingerprint, card.n_params, addrs)
+
+    def _short_addrs(self) -> tuple[str, ...]:
+        """Without our peer id, which the envelope proves anyway and which would be half of the record."""
+        bare = dict.fromkeys(a.removesuffix(f"/p2p/{self.own}") for a in self.addrs)
+        return tuple(a for a in bare if len(a.encode()) <= RECORD_ADDR_MAX)[:RECORD_ADDRS_MAX]
+
+    # --- what a generation may ask (`round.Swarm`) ---------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> bytes:
+        return NO_CONTROL if self._control is None else self._control.digest
+
+    def candidates(self, missing: Mapping[PeerId, int], tokens: int, now: float) -> list[Candidate]:
+        without = self.own if self._control is not None and self._control.is_adrift(now) else None
+        return [
+            Candidate(peer, record, missing.get(peer, tokens), peer in missing)
+            for peer, record in self.experts(now)
+            if record.context_max >= tokens and peer != without and self.can_ask(peer, now)
+        ]
+
+    def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
+        return self._router.pick(count, candidates, now)
+
+    def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
+        return self._router.prior(peer, record, domain)
+
+    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
+        self._router.weighed(peer, merit, share, now)
+
+    def patience_s(self, candidate: Candidate, now: float) -> float:
+        return self._router.patience_s(candidate, now)
+
+    def catch_up_s(self, candidate: Candidate, now: float) -> float:
+        return self._router.catch_up_s(candidate, now)
+
+    def replied(self, peer: PeerId, seconds: float, tokens: int, now: float) -> None:
+        self._router.replied(peer, seconds, tokens, self._table.get(peer), now)
+
+    def missed(self, peer: PeerId, now: float) -> None:
+        self._router.missed(peer, now)
+
+    def rest(self, peer: PeerId, seconds: float, now: float) -> None:
+        self._router.rest(peer, seconds, now)
+
+    def is_local(self, peer: PeerId) -> bool:
+        return peer == self.own

@@ -1,0 +1,49 @@
+"""What a node shows of itself: one value of this moment, for `status`, `experts` and the tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from swarmllm.core.values import EngineLoad, ModelCard
+from swarmllm.messages import CapacityRecord, PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertView:
+    """An expert as this node sees it; times in seconds, `score_s` is the expected time of one round.
+
+    `prompts` is how many of our prompts it was weighed on, `merit` how much better it knew them than all that were asked (nats per
+    token), `share` its mean weight.
+    """
+
+    peer: PeerId
+    record: CapacityRecord
+    connected: bool
+    local: bool
+    resting: bool
+    replies: int
+    rtt_s: float
+    ping_s: float
+    score_s: float
+    prompts: int = 0
+    merit: float = 0.0
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    peer: PeerId
+    boot: int
+    card: ModelCard | None
+    load: EngineLoad | None
+    addrs: tuple[str, ...]
+    peers: tuple[PeerId, ...]
+    experts: tuple[ExpertView, ...]
+    answers_open: int
+    rounds_served_open: int
+    halted: tuple[str, ...] = ()
+    """Why no token is made here, a sentence each."""
+    records_dropped: int = 0
+    """Capacity records that came unasked, and faster than is fair."""
+    records_refused: int = 0
+    """Capacity records that were malformed, badly signed, or contradicted themselves."""

@@ -1,0 +1,143 @@
+"""The expert's side: whose rounds our engine runs, and what it tells whom.
+
+The engine owns the caches; this machine owns the manners: a session must be opened with the right model and vocabulary, a peer has a
+bounded number of sessions and open rounds, every Score gets exactly one answer, and a peer that is gone takes its work with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from swarmllm.core.effects import CloseSession, Effect, RunScore, Send
+from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
+from swarmllm.messages import (
+    NO_CONTROL,
+    REFUSED_CONTEXT,
+    REFUSED_ENGINE,
+    REFUSED_MODEL,
+    REFUSED_SESSION,
+    REFUSED_VOCABULARY,
+    Busy,
+    Close,
+    ExpertReply,
+    ExpertRequest,
+    Open,
+    PeerId,
+    Refused,
+    Score,
+    Scores,
+)
+
+SESSIONS_PER_PEER_MAX = 64  # Four times the default engine's sessions: a busy requester with many answers at once.
+ROUNDS_PER_PEER_MAX = 64  # Open rounds; strict mode has one per session.
+ROUNDS_MAX = 512  # Of all peers: more than an engine answers within a second only fills memory.
+BUSY_S_PER_ROUND = 0.02  # What one queued round costs if the engine has not measured its own rate yet.
+
+
+@dataclass(slots=True)
+class Requester:
+    """One peer's sessions (0: granted, otherwise the code it is refused with) and open rounds."""
+
+    sessions: dict[int, int] = field(default_factory=dict)
+    rounds: int = 0
+
+
+class Serving:
+    def __init__(self) -> None:
+        self.card: ModelCard | None = None
+        self.load: EngineLoad | None = None
+        self._requesters: dict[PeerId, Requester] = {}
+        self._orders: dict[int, tuple[SessionKey, Requester]] = {}
+        self._next_order = 1
+
+    @property
+    def rounds_open(self) -> int:
+        return len(self._orders)
+
+    def received(self, peer: PeerId, message: ExpertRequest) -> list[Effect]:
+        requester = self._requesters.setdefault(peer, Requester())
+        match message:
+            case Open():
+                return self._open(peer, requester, message)
+            case Score():
+                return self._score(peer, requester, message)
+            case Close(session=session):
+                granted = requester.sessions.pop(session, None) == 0
+                return [CloseSession(SessionKey(peer, session))] if granted else []
+            case _:
+                assert_never(message)
+
+    def scored(self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_CONTROL) -> list[Effect]:
+        """The engine's answer, which leaves with our control digest. If the session was closed while it ran, the engine has begun a new
+        cache for it: close that too."""
+        found = self._orders.pop(order, None)
+        if found is None:
+            return []
+        key, requester = found
+        requester.rounds -= 1
+        effects: list[Effect] = []
+        if key.session not in requester.sessions:
+            effects.append(CloseSession(key))
+        if self._requesters.get(key.peer) is requester:
+            if isinstance(reply, Scores) and reply.ctl_digest != ctl_digest:
+                reply = replace(reply, ctl_digest=ctl_digest)
+            effects.append(Send(key.peer, reply))
+        return effects
+
+    def lost(self, peer: PeerId) -> list[Effect]:
+        """The peer is gone: free its sessions; answers still to come are dropped."""
+        requester = self._requesters.pop(peer, None)
+        if requester is None:
+            return []
+        granted = sorted(s for s, code in requester.sessions.items() if code == 0)
+        requester.sessions.clear()
+        return [CloseSession(SessionKey(peer, s)) for s in granted]
+
+    def halted(self) -> list[Effect]:
+        """Every session of everybody is over; what the engine still answers goes nowhere."""
+        self._orders.clear()
+        return [effect for peer in sorted(self._requesters) for effect in self.lost(peer)]
+
+    def engine_lost(self) -> None:
+        """Answers to open orders still come (as REFUSED_ENGINE); new ones are refused from now on."""
+        self.card = None
+
+    def _open(self, peer: PeerId, requester: Requester, message: Open) -> list[Effect]:
+        effects: list[Effect] = []
+        if message.session not in requester.sessions and len(requester.sessions) >= SESSIONS_PER_PEER_MAX:
+            oldest = next(iter(requester.sessions))  # Dropped for the new one: its owner sees REFUSED_SESSION.
+            if requester.sessions.pop(oldest) == 0:
+                effects.append(CloseSession(SessionKey(peer, oldest)))
+        code = 0
+        if self.card is None:
+            code = REFUSED_ENGINE
+        elif message.vocab_fingerprint != self.card.vocab_fingerprint:
+            code = REFUSED_VOCABULARY
+        elif message.model_digest != self.card.digest:
+            code = REFUSED_MODEL
+        requester.sessions[message.session] = code
+        return effects
+
+    def _score(self, peer: PeerId, requester: Requester, message: Score) -> list[Effect]:
+        code = requester.sessions.get(message.session, REFUSED_SESSION)
+        if self.card is None:
+            code = REFUSED_ENGINE
+        elif code == 0 and message.base + len(message.tokens) > self.card.context_max:
+            code = REFUSED_CONTEXT
+        if code:
+            return [Send(peer, Refused(message.session, message.round, code))]
+        if requester.rounds >= ROUNDS_PER_PEER_MAX or len(self._orders) >= ROUNDS_MAX:
+            return [Send(peer, Busy(message.session, message.round, self.retry_after_ms()))]
+        order = self._next_order
+        self._next_order += 1
+        key = SessionKey(peer, message.session)
+        self._orders[order] = (key, requester)
+        requester.rounds += 1
+        return [RunScore(order, key, message)]
+
+    def retry_after_ms(self) -> int:
+        """When the rounds that wait now should be done."""
+        rate = self.load.tokens_per_s if self.load is not None else 0.0
+        seconds = len(self._orders) / rate if rate > 0 else len(self._orders) * BUSY_S_PER_ROUND
+        return max(50, min(10_000, round(seconds * 1000)))

@@ -1,0 +1,299 @@
+"""The machine-readable records of `--json`, the control socket and the HTTP API: one JSON object each, stable names (ux.md).
+
+Other programs parse these, so each kind is written in exactly one place, here. A record has `event` and `time` (Unix seconds); a field
+may be added, none is renamed. Prompts are in none of them.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, PeerSeen, Weighed
+from swarmllm.core.peers.view import ExpertView
+from swarmllm.core.values import EngineLoad, ModelCard
+from swarmllm.errors import SwarmError
+from swarmllm.messages import PeerId
+from swarmllm.runtime.answer import Notice, Part, Piece, Result, Weighing
+from swarmllm.runtime.halt_performer import NodeHalted, NodeResumed
+from swarmllm.runtime.local_node import Status
+
+Record = dict[str, Any]
+
+# --- a node's life, beyond what the core tells --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """The first thing a node says."""
+
+    data_dir: str
+    swarm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Work before the start that takes seconds: `done` of `total` (0: unknown) in `unit`."""
+
+    what: str
+    done: int
+    total: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReady:
+    card: ModelCard
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    addrs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something that a person should know and that stops nothing."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Always the last of the start. `api` is where local programs can ask; `invite` is an address to give to others, if any."""
+
+    peer: PeerId
+    api: str
+    invite: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    pass
+
+
+SwarmEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed
+Life = Starting | Progress | ModelReady | Listening | Warned | Ready | Stopping | Stopped | SwarmEvent
+
+
+def life_record(event: Life) -> Record:
+    match event:
+        case Starting(data_dir=data_dir, swarm=swarm):
+            return record_of("starting", data_dir=data_dir, swarm=swarm)
+        case Progress(what=what, done=done, total=total, unit=unit):
+            return record_of("progress", what=what, done=done, total=total, unit=unit)
+        case ModelReady(card=card, seconds=seconds):
+            return record_of("model_ready", **_model(card), seconds=round(seconds, 3))
+        case Listening(addrs=addrs):
+            return record_of("listening", addrs=list(addrs))
+        case Warned(text=text):
+            return record_of("warning", text=text)
+        case Ready(peer=peer, api=api, invite=invite):
+            return record_of("ready", peer=peer, api=api, invite=invite)
+        case Stopping(reason=reason):
+            return record_of("stopping", reason=reason)
+        case Stopped():
+            return record_of("stopped")
+        case _:
+            return _swarm_record(event)
+
+
+def _swarm_record(event: SwarmEvent) -> Record:
+    match event:
+        case NodeHalted(reasons=reasons, by=by, seq=seq):
+            return record_of("halted", by=by, seq=seq, reasons=list(reasons))
+        case NodeResumed():
+            return record_of("resumed")
+        case ExpertFound(peer=peer, record=record):
+            return record_of(
+                "expert_found",
+                peer=peer,
+                model=record.model,
+                n_params=record.n_params,
+                context_max=record.context_max,
+                tokens_per_s=record.rate / 16,
+            )
+        case ExpertLost(peer=peer, reason=reason):
+            return record_of("expert_lost", peer=peer, reason=reason)
+        case PeerSeen(peer=peer, connected=True):
+            return record_of("peer_found", peer=peer)
+        case PeerSeen(peer=peer, reason=reason):
+            return record_of("peer_lost", peer=peer, reason=reason)
+        case _:
+            assert_never(event)
+
+
+# --- an answer ---------------------------------------------------------------------------------------------------------------
+
+
+def part_record(part: Part) -> Record:
+    """`weighed`, `token`, `notice`, or `text` for what was still held back when an answer broke off."""
+    match part:
+        case Weighing(experts=experts, known=known):
+            return record_of("weighed", experts=[_weighed(expert) for expert in experts], known=known)
+        case Notice(text=text):
+            return record_of("notice", text=text)
+        case Piece(text=text, chosen=None):
+            return record_of("text", text=text)
+        case Piece(text=text, chosen=chosen):
+            assert chosen is not None
+            return record_of(
+                "token",
+                index=chosen.index,
+                id=chosen.token,
+                text=text,
+                logprob=round(chosen.logprob, 4),
+                round=chosen.round,
+                k=chosen.k,
+                round_ms=_ms(chosen.round_s),
+                experts=[_use(use) for use in chosen.experts],
+                agreement=round(chosen.agreement, 4),
+            )
+        case _:
+            assert_never(part)
+
+
+def _weighed(expert: Weighed) -> Record:
+    return {
+        "peer": expert.peer,
+        "model": expert.model,
+        "nats_per_token": None if expert.nats is None else round(expert.nats, 4),
+        "share": round(expert.share, 4),
+        "kept": expert.kept,
+    }
+
+
+def _use(use: ExpertUse) -> Record:
+    return {
+        "peer": use.peer,
+        "model": use.model,
+        "weight": round(use.weight, 4),
+        "bytes": use.size_bytes,
+        "rtt_ms": _ms(use.rtt_s),
+        "used": use.used,
+    }
+
+
+def end_record(result: Result) -> Record:
+    record = record_of(
+        "end",
+        reason=result.reason,
+        tokens=result.tokens,
+        prompt_tokens=result.prompt_tokens,
+        text=result.text,
+        seconds=round(result.seconds, 3),
+        tokens_per_s=round(result.tokens_per_s, 2),
+        bytes_per_expert_per_token=round(result.bytes_per_expert_per_token, 1),
+        experts_per_token=round(result.experts_per_token, 3),
+        failovers=result.failovers,
+        local_only_tokens=result.local_only_tokens,
+        seed=result.seed,
+    )
+    if result.error:
+        record["error"] = result.error
+    return record
+
+
+def error_record(error: SwarmError) -> Record:
+    """What was asked for was not begun, or broke off; `exit_code` is what a command leaves with."""
+    return record_of("error", message=str(error), exit_code=error.exit_code)
+
+
+# --- questions ---------------------------------------------------------------------------------------------------------------
+
+
+def starting_record() -> Record:
+    """The status of a node that is still loading its model."""
+    return record_of("status", state="starting")
+
+
+def status_record(status: Status) -> Record:
+    view = status.view
+    return record_of(
+        "status",
+        state="running",
+        peer=view.peer,
+        swarm=status.swarm,
+        uptime_s=round(status.uptime_s, 3),
+        model=None if view.card is None else _model(view.card),
+        load=None if view.load is None else _load(view.load),
+        addrs=list(view.addrs),
+        peers=list(view.peers),
+        halted=list(view.halted),
+        experts=[_expert(expert) for expert in view.experts],
+        answers_open=view.answers_open,
+        rounds_served_open=view.rounds_served_open,
+        troubles=list(status.troubles),
+        records_dropped=view.records_dropped,
+        records_refused=view.records_refused,
+        saves_failed=status.saves_failed,
+    )
+
+
+def experts_record(experts: tuple[ExpertView, ...]) -> Record:
+    return record_of("experts", experts=[_expert(expert) for expert in experts])
+
+
+def _expert(view: ExpertView) -> Record:
+    """Times in milliseconds as measured here, None where nothing was measured yet; what the expert says of itself besides."""
+    record = view.record
+    return {
+        "peer": view.peer,
+        "model": record.model,
+        "digest": record.model_digest.hex(),
+        "n_params": record.n_params,
+        "context_max": record.context_max,
+        "tokens_per_s": record.rate / 16,
+        "queue_depth": record.queue_depth,
+        "sessions_free": record.sessions_free,
+        "sessions_max": record.sessions_max,
+        "domains": list(record.domains),
+        "addrs": list(record.addrs),
+        "started": record.boot / 1000,
+        "connected": view.connected,
+        "local": view.local,
+        "resting": view.resting,
+        "replies": view.replies,
+        "round_ms": _ms(view.rtt_s) if view.replies else None,
+        "ping_ms": _ms(view.ping_s) if view.ping_s else None,
+        "expected_ms": _ms(view.score_s),
+        "prompts": view.prompts,
+        "merit_nats": round(view.merit, 4) if view.prompts else None,
+        "share": round(view.share, 4) if view.prompts else None,
+    }
+
+
+def _model(card: ModelCard) -> Record:
+    return {
+        "model": card.name,
+        "vocab": card.vocab_fingerprint.hex(),
+        "digest": card.digest.hex(),
+        "n_params": card.n_params,
+        "context_max": card.context_max,
+        "domains": list(card.domains),
+    }
+
+
+def _load(load: EngineLoad) -> Record:
+    return {
+        "queue_depth": load.queue_depth,
+        "sessions_free": load.sessions_free,
+        "sessions_max": load.sessions_max,
+        "tokens_per_s": round(load.tokens_per_s, 2),
+    }
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def record_of(event: str, **values: Any) -> Record:
+    """Any record: its kind, the time, and its fields."""
+    return {"event": event, "time": round(time.time(), 3), **values}
