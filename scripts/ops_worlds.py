@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.core.capacity.exchange import Sealing
-from swarmllm.core.effects import Emit, LookUp, Send
+from swarmllm.core.effects import Emit, LookUp, NodeEffect, Send
 from swarmllm.core.events import Ended, ExpertLost, TokenChosen
 from swarmllm.core.inputs import EngineReady, Input, PeerConnected, Received
-from swarmllm.core.node import Node, NodeConfig, NodeEffect
+from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.messages import Need, PeerId, Score, Shuffle, Shuffled
 from swarmllm.testing.scripted_model import SPREAD, ScriptedModel

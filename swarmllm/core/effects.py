@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarmllm.core.events import ControlEvent, NodeEvent
+from swarmllm.core.halt.state import Outcome
 from swarmllm.core.values import SessionKey
 from swarmllm.messages import ControlFrame, ExpertMessage, ExpertRecord, Halted, PeerId, Score
 
@@ -89,24 +90,28 @@ Effect = Send | Dial | Hangup | RunScore | CloseSession | Advertise | LookUp | P
 
 @dataclass(frozen=True, slots=True)
 class StopNow:
-    """Set the shared flag: workers stop at their next token check, the lease is no longer renewed, the gate refuses everything."""
+    """Set the shared flag: workers stop at their next token check, those still busy 50 ms later are killed, and no inference message
+    leaves any more. Inference effects that were decided before this one and not yet performed are dropped."""
 
     reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class KillAfter:
-    """Kill every worker that is still busy after so long, without waiting for it here."""
+class Relay:
+    """Write `Records((record,))` to the control streams of these peers. `is_live`: a sign of life, which a slow peer may miss."""
 
-    delay_s: float
+    record: bytes
+    to: tuple[PeerId, ...]
+    is_live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Relay:
-    """Write `Records((record,))` to every open control stream but that of `skip`."""
+class RecordChecked:
+    """The answer to the `RecordOffered` with the same `check`. `passes`: gossip may pass the record on."""
 
-    record: bytes
-    skip: PeerId | None
+    check: int
+    outcome: Outcome
+    passes: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,9 @@ class Announce:
 
 
 ControlEffect = (
-    StopNow | KillAfter | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | Penalise
+    StopNow | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | RecordChecked | Penalise
 )
-"""To be performed in list order; none of them waits, a `Persist` runs in the background until `persisted` is called."""
+"""To be performed in list order; none of them waits, a `Persist` runs in the background and comes back as `Persisted`."""
+
+NodeEffect = Effect | ControlEffect
+"""Whatever `Node.handle` returns."""

@@ -96,7 +96,24 @@ class PeerSeen:
     reason: str = ""
 
 
-NodeEvent = TokenChosen | Ended | Noticed | ExpertsWeighed | ExpertFound | ExpertLost | PeerSeen
+@dataclass(frozen=True, slots=True)
+class NodeHalted:
+    """No token is made here any more; `by` (hex key id) and `seq` name the order, empty and 0 for the owner's own stop."""
+
+    reasons: tuple[str, ...]
+    by: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeResumed:
+    """Nothing halts this node any more."""
+
+
+LifeEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed
+"""What happens to the node itself, whoever asks it for text."""
+
+NodeEvent = TokenChosen | Ended | Noticed | ExpertsWeighed | LifeEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +144,11 @@ class AckHeard:
 
 
 @dataclass(frozen=True, slots=True)
+class StateSaved:
+    """All that this node was told so far is on disk."""
+
+
+@dataclass(frozen=True, slots=True)
 class RecordRefused:
     """To be counted against its sender; a `Penalise` stands beside it where it is a strike as well."""
 
@@ -134,4 +156,4 @@ class RecordRefused:
     reason: str
 
 
-ControlEvent = HaltHeard | ResumeHeard | CharterHeard | AckHeard | RecordRefused
+ControlEvent = HaltHeard | ResumeHeard | CharterHeard | AckHeard | StateSaved | RecordRefused

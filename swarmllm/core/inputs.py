@@ -30,6 +30,16 @@ class ControlReceived:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordOffered:
+    """A signed control record that came by gossip (from `forwarder`, inside the validator) or by hand (None: from our own operator, or
+    from a file); answered at once by `RecordChecked` with the same `check`."""
+
+    check: int
+    record: bytes
+    forwarder: PeerId | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Persisted:
     """The `Persist` of this number is on disk in both copies (`ok`), or could not be written."""
 
@@ -52,7 +62,7 @@ class Woke:
     """This process did not run for a while: stopped, starved, or its machine was asleep. Orders may have passed it by."""
 
 
-ControlInput = ControlOpened | ControlClosed | ControlReceived | Persisted | OwnerStops | OwnerStarts | Woke
+ControlInput = ControlOpened | ControlClosed | ControlReceived | RecordOffered | Persisted | OwnerStops | OwnerStarts | Woke
 
 
 @dataclass(frozen=True, slots=True)

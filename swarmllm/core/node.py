@@ -14,11 +14,9 @@ from typing import assert_never
 from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Answers
-from swarmllm.core.effects import Advertise, ControlEffect, Effect, Emit, LookUp, Save, Send, StartAgain, StopNow
-from swarmllm.core.events import Ended, ExpertFound, ExpertLost, PeerSeen
-from swarmllm.core.halt.dispatch import told
+from swarmllm.core.effects import Advertise, ControlEffect, Emit, Hangup, LookUp, NodeEffect, Save, Send, StartAgain, StopNow
+from swarmllm.core.events import Ended, ExpertFound, ExpertLost, NodeHalted, NodeResumed, PeerSeen
 from swarmllm.core.halt.machine import Control
-from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import (
     AddressesChanged,
     AddressesFound,
@@ -41,6 +39,7 @@ from swarmllm.core.inputs import (
     Persisted,
     PingMeasured,
     Received,
+    RecordOffered,
     Scored,
     TimerFired,
     Woke,
@@ -67,6 +66,8 @@ from swarmllm.messages import (
 
 SAVED_PEERS = "peers"
 HALTED_REST_S = 5.0  # Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
+HELD_MAX = 4_096  # Inputs that wait while the kill switch asks: 5 s of what all peers together may send,
+HELD_BYTES_MAX = 16 << 20  # in bytes.
 SETTLE_MS = 250  # What a peer with other control records is told to wait; an exchange takes two round trips.
 
 
@@ -81,9 +82,6 @@ class NodeConfig:
     look_up_every_s: float = 30.0
     look_up_below: int = 16  # Experts known; with more there is nobody to look for.
     save_every_s: float = 120.0
-
-
-NodeEffect = Effect | ControlEffect
 
 
 class Node:
@@ -119,37 +117,31 @@ class Node:
         self._advertise_at = self._look_up_at = self._save_at = float("inf")
         self._control_at = float("inf") if control is None else 0.0
         self._saved = b""
+        self._held: list[Input] = []  # What waits while the kill switch asks; see `_hold` for its bounds.
+        self._held_bytes = 0
+        self._holding = False
+        self._was_halted = control is not None and bool(control.halted)  # The first start is no resume.
 
     # --- the seam ------------------------------------------------------------------------------------------------------------
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""
-        effects = self._dispatch(event, now)
+        self._look(now)
+        if self._holding and not isinstance(event, ControlInput | TimerFired):
+            return self._hold(event)
+        effects = self._release(now)
+        effects += self._dispatch(event, now)
+        self._look(now)
+        effects += self._release(now)
         effects += self._peering.due(now)
         return effects
 
     def next_deadline(self) -> float:
         """When a `TimerFired` is wanted, on the clock of `now`; infinity if never."""
+        if self._holding:
+            return self._control_at  # Other deadlines may have passed, and wait as well.
         parts = (self._shuffling.next_deadline(), self._peering.next_deadline(), self._answers.next_deadline())
         return min(self._advertise_at, self._look_up_at, self._save_at, self._control_at, *parts)
-
-    def holds(self, now: float) -> bool:
-        """Whether only what concerns the kill switch may be handled now, because this node woke (HALT-34); the rest waits outside."""
-        return self._control is not None and self._control.holds(now)
-
-    def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, list[NodeEffect]]:
-        """A control record from gossip, within the validator: whether to pass it on, and what it brings about."""
-        if self._control is None:
-            return False, []
-        passes, effects = self._control.heard(forwarder, record, now)
-        return passes, self._controlled(effects, now)
-
-    def import_control(self, record: bytes, now: float) -> tuple[Outcome | None, list[NodeEffect]]:
-        """A control record by hand: from the node's own operator, or from a file. None: this node has no kill switch."""
-        if self._control is None:
-            return None, []
-        outcome, effects = self._control.import_record(record, now)
-        return outcome, self._controlled(effects, now)
 
     def view(self, now: float) -> NodeView:
         """What `status` and `experts` show."""
@@ -168,6 +160,41 @@ class Node:
             records_refused=self._shuffling.records_refused,
         )
 
+    # --- what waits while the kill switch asks (HALT-34) ------------------------------------------------------------------------
+
+    def _look(self, now: float) -> None:
+        """Whether inputs have to wait now: the node woke, and has not heard yet whether it was halted meanwhile."""
+        self._holding = self._control is not None and self._control.holds(now)
+
+    def _hold(self, event: Input) -> list[NodeEffect]:
+        """Keep it for later, in order. A wait takes 5 s at most; a peer that fills our memory meanwhile is hung up, and hints that come
+        again by themselves are let go."""
+        size = event.size_bytes if isinstance(event, Received) else 0
+        if len(self._held) < HELD_MAX and self._held_bytes + size <= HELD_BYTES_MAX:
+            self._held.append(event)
+            self._held_bytes += size
+            return []
+        match event:
+            case Received(peer=peer):
+                return [Hangup(peer, "sent more than this node keeps while it asks for orders that it may have missed")]
+            case AddressesFound() | PingMeasured() | EngineLoadChanged():
+                return []
+            case _:  # One per connection, dial, answer or round: each of these is bounded elsewhere.
+                self._held.append(event)
+                return []
+
+    def _release(self, now: float) -> list[NodeEffect]:
+        """What has waited, once nothing has to any more."""
+        if not self._held or self._holding:
+            return []
+        waiting, self._held, self._held_bytes = self._held, [], 0
+        effects: list[NodeEffect] = []
+        for event in waiting:
+            if isinstance(event, PeerLost):  # What was decided for it a moment ago has nowhere to go.
+                effects = [e for e in effects if not (isinstance(e, Send) and e.peer == event.peer)]
+            effects += self._dispatch(event, now)
+        return effects
+
     def _dispatch(self, event: Input, now: float) -> list[NodeEffect]:
         match event:
             case Received():
@@ -182,7 +209,16 @@ class Node:
                 return [*self._answers.cancelled(event)]
             case TimerFired():
                 return self._timer(now)
-            case ControlOpened() | ControlClosed() | ControlReceived() | Persisted() | OwnerStops() | OwnerStarts() | Woke():
+            case (
+                ControlOpened()
+                | ControlClosed()
+                | ControlReceived()
+                | RecordOffered()
+                | Persisted()
+                | OwnerStops()
+                | OwnerStarts()
+                | Woke()
+            ):
                 return self._ordered(event, now)
             case _:
                 return self._changed(event, now)
@@ -228,7 +264,7 @@ class Node:
         control = self._control
         if control is None:
             return []
-        effects = told(control, event, now)
+        effects = control.handle(event, now)
         met: list[NodeEffect] = []
         if isinstance(event, ControlReceived):
             met = self._meet(event.peer, now)
@@ -243,9 +279,14 @@ class Node:
             found.append(effect)
             match effect:
                 case StopNow(reasons=reasons):
+                    self._was_halted = True
+                    found.append(Emit(self._halted_event(reasons)))
                     found += self._answers.halted(f"no text is generated: {reasons[0]}")
                     found += self._serving.halted()
                 case StartAgain():
+                    if self._was_halted:
+                        found.append(Emit(NodeResumed()))
+                    self._was_halted = False
                     self._router.wake()
                     self._shuffling.changed(now)
                     for peer, _ in self._roster.experts(now):
@@ -253,6 +294,12 @@ class Node:
                 case _:
                     pass
         return found
+
+    def _halted_event(self, reasons: tuple[str, ...]) -> NodeHalted:
+        assert self._control is not None
+        standing = self._control.state.standing
+        by, seq = (standing[-1].key.hex(), standing[-1].seq) if standing else ("", 0)
+        return NodeHalted(reasons, by, seq)
 
     def _asked(self, event: Asked, now: float) -> list[NodeEffect]:
         if self._control is not None and self._control.halted:
@@ -353,7 +400,8 @@ class Node:
         effects: list[NodeEffect] = []
         if self._control is not None and now >= self._control_at:
             effects += self._controlled(self._control.timer(now, len(self._peering.connected)), now)
-        if self.holds(now):
+        self._look(now)
+        if self._holding:
             return effects
         effects += self._shuffling.timer(now)
         effects += self._answers.timer(self._roster, now)

@@ -14,10 +14,12 @@ from typing import Protocol
 
 import trio
 
-from swarmllm.core.effects import ControlEffect
+from swarmllm.core.effects import ControlEffect, Penalise, RecordChecked
 from swarmllm.core.halt.charter import Pin, Refused, charter_hash, private_charter
 from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.state import Outcome
 from swarmllm.core.halt.state_file import load
+from swarmllm.core.inputs import RecordOffered
 from swarmllm.errors import LocalError
 from swarmllm.messages import Charter
 from swarmllm.runtime.halt_performer import Memory, Orders
@@ -57,18 +59,23 @@ async def boot(
     control = Control(found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000))
     orders = Orders(control, memory, revert)
     _perform(orders, control.start(now))
-    for record in () if pin is None else pin.records:
-        outcome, effects = control.import_record(record, now)
+    for check, record in enumerate(() if pin is None else pin.records):
+        outcome = _perform(orders, control.handle(RecordOffered(check, record), now))
         if isinstance(outcome, Refused):
             raise LocalError(f"a record of the charter is not valid: {outcome.reason}; ask its operators for the file again")
-        _perform(orders, effects)
     while (event := await orders.save_next()) is not None:
-        _perform(orders, control.persisted(event.number, event.ok, trio.current_time()))
+        _perform(orders, control.handle(event, trio.current_time()))
         if not event.ok:
             break  # It is tried again while the node runs; an order to stop is obeyed all the same.
     return orders, (*found.remarks, *control.halted)
 
 
-def _perform(orders: Orders, effects: Sequence[ControlEffect]) -> None:
+def _perform(orders: Orders, effects: Sequence[ControlEffect]) -> Outcome | None:
+    """Carry out what the kill switch wants before there is a network; returns what it found of a record that was offered."""
+    outcome: Outcome | None = None
     for effect in effects:
-        orders.perform(effect)
+        if isinstance(effect, RecordChecked):
+            outcome = effect.outcome
+        elif not isinstance(effect, Penalise):  # Nobody is connected yet.
+            orders.perform(effect)
+    return outcome

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, assert_never
 
@@ -20,19 +20,31 @@ import trio
 from swarmllm.core.effects import (
     Advertise,
     CloseSession,
-    ControlEffect,
     Dial,
     Emit,
     Hangup,
     LookUp,
+    NodeEffect,
     Penalise,
+    RecordChecked,
     RunScore,
     Save,
     Send,
-    StartAgain,
     StopNow,
 )
-from swarmllm.core.events import Ended, ExpertFound, ExpertLost, ExpertsWeighed, NodeEvent, Noticed, PeerSeen, TokenChosen
+from swarmllm.core.events import (
+    Ended,
+    ExpertFound,
+    ExpertLost,
+    ExpertsWeighed,
+    LifeEvent,
+    NodeEvent,
+    NodeHalted,
+    NodeResumed,
+    Noticed,
+    PeerSeen,
+    TokenChosen,
+)
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import (
     Asked,
@@ -46,29 +58,27 @@ from swarmllm.core.inputs import (
     EngineReady,
     Input,
     NetworkInput,
+    RecordOffered,
     Scored,
     TimerFired,
     Woke,
 )
-from swarmllm.core.node import NodeEffect
+from swarmllm.core.shell import EffectQueue
 from swarmllm.core.values import GenerateOrder
 from swarmllm.errors import LocalError
-from swarmllm.messages import REFUSED_ENGINE, PeerId, Refused, Score, Scores
-from swarmllm.runtime.halt_performer import NodeHalted, NodeResumed, Orders
-from swarmllm.runtime.machine import Machine
-from swarmllm.runtime.ports import Engine, Keyring, Network, Store
+from swarmllm.messages import REFUSED_ENGINE, PeerId, Refused
+from swarmllm.runtime.halt_performer import HaltOrder, Orders
+from swarmllm.runtime.ports import Engine, Keyring, Machine, Network, Store
 from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
 from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, Pulse
 from swarmllm.wire.envelope import seal
 
 BATCH_MAX: Final = 64  # Inputs handled in one go before other tasks get a turn: a few milliseconds.
-HELD_LOOK_S: Final = 0.05  # While inputs are held back, timers of the kill switch are looked at so often.
 TIMER_GAP_S: Final = 0.001  # Between two timer inputs, whatever deadline the node names: a mistake there must not burn a core.
 LISTENERS_MAX: Final = 64  # Programs that watch this node; each costs a queue.
 
 NODE_STOPPED: Final = "the node stopped before the answer was complete; start it again with `swarmllm join`"
 
-LifeEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed
 Clock = Callable[[], float]
 
 log = logging.getLogger("swarmllm.driver")
@@ -102,8 +112,8 @@ class Driver:
         self._listeners: list[LifeFeed[LifeEvent]] = []
         self._stopping = False
         self._scoring: set[trio.CancelScope] = set()  # One per round at our own engine; bounded by the node's orders.
-        self._tells_resume = orders is not None and bool(orders.control.halted)  # The first start is no resume.
-        self._saves: list[Save] = []  # Of inputs that were handled out of turn; the next one in turn takes them along.
+        self._effects = EffectQueue(is_halted=orders is not None and orders.is_halted)
+        self._checks = itertools.count(1)
         self.saves_failed = 0
 
     # --- for the network, past every queue (`ports.ControlDoor`) --------------------------------------------------------------
@@ -122,33 +132,33 @@ class Driver:
         self.act(ControlReceived(peer, frame))
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
-        passes, effects = self._node.hear_control(forwarder, data, self._clock())
-        self._perform_all(effects)
-        return passes
+        checked = self._offer(data, forwarder)
+        return checked is not None and checked.passes
 
     @property
     def control_swarm(self) -> str:
         """The id of the swarm whose charter we are under, in hexadecimal; empty without a kill switch."""
         return "" if self._orders is None else self._orders.control.state.swarm.hex()
 
-    def act(self, event: ControlInput) -> None:
-        """Handle it now, whatever waits in the queues."""
-        self._perform_all(self._node.handle(event, self._clock()))
-
-    def import_control(self, record: bytes) -> Outcome | None:
-        """A control record by hand; None: this node has no kill switch."""
-        outcome, effects = self._node.import_control(record, self._clock())
-        self._perform_all(effects)
-        return outcome
-
-    def _perform_all(self, effects: Iterable[NodeEffect]) -> None:
-        """Of an input that is handled out of turn: the loop looks at its timer again, and saves what is to be saved."""
-        for effect in effects:
-            if isinstance(effect, Save):
-                self._saves.append(effect)
+    def act(self, event: ControlInput) -> RecordChecked | None:
+        """Handle it now, whatever waits in the queues; the loop looks at its timer again, and saves what is to be saved. Returns the
+        answer to a `RecordOffered`."""
+        checked: RecordChecked | None = None
+        for effect in self._effects.overtake(self._node.handle(event, self._clock())):
+            if isinstance(effect, RecordChecked):
+                checked = effect
             else:
                 self._perform(effect)
         self._inbox.ring()
+        return checked
+
+    def import_control(self, record: bytes) -> Outcome | None:
+        """A control record by hand; None: this node has no kill switch."""
+        checked = self._offer(record, None)
+        return None if checked is None else checked.outcome
+
+    def _offer(self, record: bytes, forwarder: PeerId | None) -> RecordChecked | None:
+        return self.act(RecordOffered(next(self._checks), record, forwarder))
 
     # --- for the local user --------------------------------------------------------------------------------------------------
 
@@ -230,8 +240,10 @@ class Driver:
     async def _loop(self) -> None:
         fired_at = -math.inf
         while not self._stopping:
+            await self._perform_waiting()
             for _ in range(BATCH_MAX):
-                event = None if self._is_held() else self._inbox.take()
+                self._look()
+                event = self._inbox.take()
                 if event is None:
                     break
                 await self._handle(event)
@@ -241,22 +253,19 @@ class Driver:
                 fired_at = now
                 await self._handle(TimerFired())
                 wake_at = max(self._node.next_deadline(), fired_at + TIMER_GAP_S)
-            if held := self._is_held():
-                wake_at = self._clock() + HELD_LOOK_S  # Other deadlines may have passed, and wait as well.
             if not self._stopping:
-                await self._inbox.wait(max(0.0, wake_at - self._clock()), whatever_waits=held)
+                await self._inbox.wait(max(0.0, wake_at - self._clock()))
 
-    def _is_held(self) -> bool:
-        """Whether inputs have to wait until the kill switch has heard from peers, because this process was stopped."""
+    def _look(self) -> None:
+        """If this process was stopped, the kill switch hears of it before anything else."""
         if self._pulse is not None and self._pulse.missed():
             log.info("this process did not run for a while; peers are asked for orders before anything goes on")
             self.act(Woke())
-        return self._node.holds(self._clock())
 
     async def _beat(self) -> None:
         while True:
             await trio.sleep(LOOK_EVERY_S)
-            self._is_held()
+            self._look()
 
     async def _handle(self, event: Input) -> None:
         try:
@@ -265,64 +274,59 @@ class Driver:
             # Named by its kind alone: the input may hold what a user wrote.
             log.critical("a fault in the node's own code while handling %s; the node stops", type(event).__name__)
             raise
-        while self._saves:
-            await self._save(self._saves.pop(0))
-        for effect in effects:
+        self._effects.put(effects)
+        await self._perform_waiting()
+
+    async def _perform_waiting(self) -> None:
+        for effect in self._effects.take():
             if isinstance(effect, Save):
                 await self._save(effect)
             else:
                 self._perform(effect)
 
     def _perform(self, effect: NodeEffect) -> None:
-        network = self._network
-        if network is None:
-            # Before `run` there are only orders of the kill switch: to stop, to remember.
-            assert self._orders is not None
-            self._orders.perform(effect)  # type: ignore[arg-type]  # The machine of the kill switch gives no others.
-            return
-        halted = self._orders is not None and self._orders.is_halted
         match effect:
-            case Send(message=Score() | Scores()) | RunScore() if halted:
-                pass  # Decided before the order came: nothing of it leaves any more.
-            case Send(peer=peer, message=message):
-                network.send(peer, message)
             case RunScore():
                 assert self._nursery is not None
                 self._nursery.start_soon(self._score, effect)
             case Emit(event=event):
-                self._tell(event)
+                self._emit(event)
             case CloseSession(key=key):
                 if self._engine is not None:
                     self._engine.close(key)
-            case Advertise(record=record):
-                network.advertise(record.vocab_fingerprint, seal(record, self._keyring.public_key, self._keyring.sign))
-            case LookUp(vocab_fingerprint=fingerprint):
-                network.look_up(fingerprint)
+            case Send() | Dial() | Hangup() | Advertise() | LookUp():
+                assert self._network is not None, "nothing is sent before there is a network"
+                self._send(self._network, effect)
+            case Penalise(peer=peer, reason=reason):
+                if self._network is not None:
+                    self._network.penalise(peer, reason)
+            case Save() | RecordChecked():
+                raise AssertionError(f"{type(effect).__name__} is not performed here")
+            case StopNow():
+                for scope in self._scoring:
+                    scope.cancel()
+                self._order(effect)
+            case _:
+                self._order(effect)
+
+    def _order(self, effect: HaltOrder) -> None:
+        assert self._orders is not None, f"{type(effect).__name__} of a node without a kill switch"
+        self._orders.perform(effect)
+
+    def _send(self, network: Network, effect: Send | Dial | Hangup | Advertise | LookUp) -> None:
+        match effect:
+            case Send(peer=peer, message=message):
+                network.send(peer, message)
             case Dial(peer=peer, addrs=addrs):
                 network.dial(peer, addrs)
             case Hangup(peer=peer, reason=reason):
                 network.hang_up(peer, reason)
-            case Penalise(peer=peer, reason=reason):
-                network.penalise(peer, reason)
-            case Save():
-                raise AssertionError("saving waits for the disk; see `_handle`")
+            case Advertise(record=record):
+                network.advertise(record.vocab_fingerprint, seal(record, self._keyring.public_key, self._keyring.sign))
+            case LookUp(vocab_fingerprint=fingerprint):
+                network.look_up(fingerprint)
             case _:
-                self._order(effect)
-
-    def _order(self, effect: ControlEffect) -> None:
-        assert self._orders is not None
-        self._orders.perform(effect)
-        match effect:
-            case StopNow(reasons=reasons):
-                for scope in self._scoring:
-                    scope.cancel()
-                self._tells_resume = True
-                self._proclaim(self._orders.halted_event(reasons))
-            case StartAgain() if self._tells_resume:
-                self._tells_resume = False
-                self._proclaim(NodeResumed())
-            case _:
-                pass
+                assert_never(effect)
 
     async def _save(self, effect: Save) -> None:
         """In a thread, since it waits for the disk; the loop waits for it, because later effects rely on it."""
@@ -352,17 +356,14 @@ class Driver:
         async for event in inputs:
             await self._inbox.put(event)
 
-    def _tell(self, event: NodeEvent) -> None:
+    def _emit(self, event: NodeEvent) -> None:
         match event:
             case TokenChosen() | Noticed() | ExpertsWeighed():
                 self._answers[event.request].put(event)
             case Ended():
                 self._answers.pop(event.request).put(event)
-            case ExpertFound() | ExpertLost() | PeerSeen():
-                self._proclaim(event)
+            case ExpertFound() | ExpertLost() | PeerSeen() | NodeHalted() | NodeResumed():
+                for listener in self._listeners:
+                    listener.put(event)
             case _:
                 assert_never(event)
-
-    def _proclaim(self, event: LifeEvent) -> None:
-        for listener in self._listeners:
-            listener.put(event)

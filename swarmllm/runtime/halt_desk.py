@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from swarmllm.core.events import AckHeard, ControlEvent
+from swarmllm.core.events import AckHeard, ControlEvent, StateSaved
 from swarmllm.core.halt.charter import Refused
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Applied, Outcome
@@ -60,10 +60,15 @@ class HaltDesk:
 
     async def _remembered(self) -> None:
         """Until what was just decided is on disk, or the disk has had its time: a start counts only then."""
-        control = self._orders.control
-        with trio.move_on_after(DISK_S):
-            while control.durable != control.state:  # noqa: ASYNC110  The disk takes milliseconds, and tells the driver alone.
-                await trio.sleep(0.005)
+        control, saved = self._orders.control, trio.Event()
+        if control.durable == control.state:
+            return
+        stop_listening = self._orders.listen(lambda event: saved.set() if isinstance(event, StateSaved) else None)
+        try:
+            with trio.move_on_after(DISK_S):
+                await saved.wait()
+        finally:
+            stop_listening()
 
     def _status(self) -> Record:
         control = self._orders.control

@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, Protocol, assert_never
 
 import trio
 
 from swarmllm.core.effects import (
     Announce,
-    ControlEffect,
     EndStreams,
-    KillAfter,
-    Penalise,
     Persist,
     Relay,
     RevertChanges,
@@ -28,15 +24,14 @@ from swarmllm.core.effects import (
     StopNow,
     Tell,
 )
-from swarmllm.core.events import AckHeard, CharterHeard, ControlEvent, HaltHeard, RecordRefused, ResumeHeard
+from swarmllm.core.events import AckHeard, CharterHeard, ControlEvent, HaltHeard, RecordRefused, ResumeHeard, StateSaved
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state_file import pack_genesis
 from swarmllm.core.inputs import Persisted
 from swarmllm.errors import LocalError
-from swarmllm.messages import CONTROL_FRAME_MAX, Live, PeerId, Records
+from swarmllm.messages import CONTROL_FRAME_MAX, PeerId, Records
 from swarmllm.runtime.ports import Engine, Network
 from swarmllm.wire.codec import encode
-from swarmllm.wire.signed import open_record
 
 log = logging.getLogger("swarmllm.halt")
 
@@ -51,21 +46,9 @@ class Memory(Protocol):
         """Durable when it returns. LocalError if it cannot be."""
 
 
-@dataclass(frozen=True, slots=True)
-class NodeHalted:
-    """No token is made here any more; `by` (hex key id) and `seq` name the order, empty and 0 for the owner's own stop."""
-
-    reasons: tuple[str, ...]
-    by: str
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class NodeResumed:
-    """Nothing halts this node any more."""
-
-
 Listener = Callable[[ControlEvent], None]
+HaltOrder = StopNow | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce
+"""The kill switch's effects but for the two that concern others: a strike, and the answer to a record that was offered."""
 
 
 class Orders:
@@ -108,12 +91,7 @@ class Orders:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def halted_event(self, reasons: tuple[str, ...]) -> NodeHalted:
-        standing = self.control.state.standing
-        by, seq = (standing[-1].key.hex(), standing[-1].seq) if standing else ("", 0)
-        return NodeHalted(reasons, by, seq)
-
-    def perform(self, effect: ControlEffect) -> None:
+    def perform(self, effect: HaltOrder) -> None:
         """One order. Never waits, never raises."""
         match effect:
             case StopNow(reasons=reasons):
@@ -121,8 +99,6 @@ class Orders:
                 if self.engine is not None:
                     self.engine.stop()  # Kills a worker that is still busy after 50 ms.
                 log.warning("halted: %s", "; ".join(reasons))
-            case KillAfter():
-                pass  # Done by `Engine.stop`, which alone knows its workers.
             case StartAgain():
                 self.is_halted = False
                 if self.engine is not None:
@@ -135,28 +111,24 @@ class Orders:
                 self._revert(count)
             case Announce(event=event):
                 self._announce(event)
-            case Relay() | Rumour() | EndStreams() | Tell() | Penalise():
+            case Relay() | Rumour() | EndStreams() | Tell():
                 if self.network is not None:
                     self._send(self.network, effect)
             case _:
                 assert_never(effect)
 
-    def _send(self, network: Network, effect: Relay | Rumour | EndStreams | Tell | Penalise) -> None:
+    def _send(self, network: Network, effect: Relay | Rumour | EndStreams | Tell) -> None:
         match effect:
-            case Relay(record=record, skip=skip):
+            case Relay(record=record, to=to, is_live=is_live):
                 frame = encode(Records((record,)))
-                is_live = isinstance(open_record(record).record, Live)
-                for peer in self.links:
-                    if peer != skip and self.control.is_kin(peer):
-                        network.tell(peer, frame, is_live=is_live)
+                for peer in to:
+                    network.tell(peer, frame, is_live=is_live)
             case Rumour(record=record):
                 network.publish_control(record)
             case EndStreams(message=message):
                 network.end_streams(message)
             case Tell(peer=peer, message=message):
                 network.tell(peer, encode(message))
-            case Penalise(peer=peer, reason=reason):
-                network.penalise(peer, reason)
             case _:
                 assert_never(effect)
 
@@ -171,7 +143,7 @@ class Orders:
             case RecordRefused(peer=peer, reason=reason):
                 self.records_refused += 1
                 log.info("control record from %s refused: %s", peer or "our own operator", reason)
-            case AckHeard():
+            case AckHeard() | StateSaved():
                 pass
             case _:
                 assert_never(event)

@@ -10,13 +10,12 @@ import time
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, PeerSeen, Weighed
+from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, NodeHalted, NodeResumed, PeerSeen, Weighed
 from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.answer import Notice, Part, Piece, Result, Weighing
-from swarmllm.runtime.halt_performer import NodeHalted, NodeResumed
 from swarmllm.runtime.local_node import Status
 
 Record = dict[str, Any]

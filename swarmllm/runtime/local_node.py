@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from swarmllm.core.events import LifeEvent
 from swarmllm.core.inputs import OwnerStops
 from swarmllm.core.node import Node
 from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.answer import Answer, Wish
-from swarmllm.runtime.driver import Clock, Driver, LifeEvent
+from swarmllm.runtime.driver import Clock, Driver
 from swarmllm.runtime.ports import Network, Text
 from swarmllm.runtime.queues import LifeFeed
 

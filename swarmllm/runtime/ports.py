@@ -1,15 +1,25 @@
-"""The four ports: what the driver needs from the world. A Protocol stands here because two implementations do: the real one in
+"""The ports: what the driver needs from the world. A Protocol stands here because two implementations do: the real one in
 `adapters` and a double in `testing`; both pass the same contract test (`tests/contracts/`)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import trio
 
-from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, NetworkInput
+from swarmllm.core.effects import NodeEffect
+from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, Input, NetworkInput
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import ExpertMessage, ExpertReply, Halted, PeerId, Score
+
+
+class Machine(Protocol):
+    """What the driver drives: `core.node.Node`, or a test's puppet."""
+
+    def handle(self, event: Input, now: float) -> Sequence[NodeEffect]: ...
+
+    def next_deadline(self) -> float: ...
 
 
 class ControlDoor(Protocol):

@@ -12,10 +12,10 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from swarmllm.core.effects import CloseSession, Emit, Penalise, RunScore, Send
+from swarmllm.core.effects import CloseSession, Emit, NodeEffect, Penalise, RunScore, Send
 from swarmllm.core.events import Ended, NodeEvent, TokenChosen
 from swarmllm.core.inputs import Asked, EngineReady, Input, PeerConnected, PeerLost, Received, Scored, TimerFired
-from swarmllm.core.node import Node, NodeConfig, NodeEffect
+from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.values import GenerateOrder
 from swarmllm.messages import ExpertMessage, PeerId, Scores
 from swarmllm.testing.scripted_model import ScriptedModel

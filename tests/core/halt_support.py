@@ -9,11 +9,12 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256, sha512
 from typing import Any
 
-from swarmllm.core.effects import ControlEffect, Persist, Tell
+from swarmllm.core.effects import ControlEffect, Persist, RecordChecked, Tell
 from swarmllm.core.halt.charter import private_charter, successor
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Applied, HaltState, judge
 from swarmllm.core.halt.state_file import Boot, load
+from swarmllm.core.inputs import RecordOffered
 from swarmllm.messages import Charter, ControlDigest, ControlFrame, Halt, Live, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
 from swarmllm.wire.control_rules import marks_of
@@ -205,3 +206,12 @@ def linked(machine: Control, *peers: PeerId, state: HaltState = STATE, now: floa
 
 def put(machine: Control, peer: PeerId, *records: bytes, now: float = 10.0) -> list[ControlEffect]:
     return saved(machine, machine.received(peer, frame(Records(records)), now), now)
+
+
+def offered(
+    machine: Control, data: bytes, now: float, forwarder: PeerId | None = None
+) -> tuple[RecordChecked, list[ControlEffect]]:
+    """Offer a record by gossip, or by hand without a forwarder: what was found of it, and the other effects."""
+    checked, *effects = machine.handle(RecordOffered(1, data, forwarder), now)
+    assert isinstance(checked, RecordChecked)
+    return checked, effects

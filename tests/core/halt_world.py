@@ -19,7 +19,7 @@ from swarmllm.messages import Ack, Charter, Halt, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
 from swarmllm.wire.control_rules import vector_of
 from swarmllm.wire.signed import open_record
-from tests.core.halt_support import FIRST, PRIVATE, ROOTS, STRANGER, SWARM, founded, signed, verify
+from tests.core.halt_support import FIRST, PRIVATE, ROOTS, STRANGER, SWARM, founded, offered, signed, verify
 
 EVIL: Final = PeerId("evil")
 Vector = dict[bytes, int]
@@ -149,10 +149,10 @@ class World:
                         self.check_ack(node, message.ctl_digest)
                     if (node.peer, peer) in self.streams:
                         self.streams[node.peer, peer].append(encode(message))
-                case Relay(record=record, skip=skip):
-                    for (sender, receiver), waiting in self.streams.items():
-                        if sender == node.peer and receiver != skip:
-                            waiting.append(encode(Records((record,))))
+                case Relay(record=record, to=to):
+                    for receiver in to:
+                        if (node.peer, receiver) in self.streams:
+                            self.streams[node.peer, receiver].append(encode(Records((record,))))
                 case Rumour(record=record):
                     self.rumours += [(sender, receiver, record) for sender, receiver in self.streams if sender == node.peer]
                 case Penalise(peer=peer, reason=reason):
@@ -192,16 +192,16 @@ class World:
             self.perform(node, node.machine.received(sender, waiting.pop(0), self.now))
 
     def rumour(self, node: NodeInWorld, data: bytes, sender: PeerId = EVIL) -> None:
-        forward, effects = node.machine.heard(sender, data, self.now)
+        checked, effects = offered(node.machine, data, self.now, sender)
         self.witness(node, data)
         self.perform(node, effects)
-        if forward:
+        if checked.passes:
             for one, other in list(self.streams):
                 if one == node.peer and other != sender:
                     self.rumours.append((one, other, data))
 
     def bring(self, node: NodeInWorld, data: bytes) -> None:
-        effects = node.machine.import_record(data, self.now)[1]
+        effects = offered(node.machine, data, self.now)[1]
         self.witness(node, data)
         self.perform(node, effects)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarmllm.core.effects import Announce, EndStreams, KillAfter, Persist, Relay, RevertChanges, StartAgain, StopNow, Tell
-from swarmllm.core.events import HaltHeard
+from swarmllm.core.effects import Announce, EndStreams, Persist, Relay, RevertChanges, StartAgain, StopNow, Tell
+from swarmllm.core.events import HaltHeard, StateSaved
 from swarmllm.core.halt.link import SYNC_ALONE_S
 from swarmllm.core.halt.state_file import Boot, load
 from swarmllm.messages import (
@@ -47,25 +47,24 @@ def test_a_halt_is_stop_tell_remember_in_this_order() -> None:  # HALT-15
     machine = linked(running(), P, Q)
     data = halt(A, 4)
     effects = machine.received(P, frame(Records((data,))), 10.0)
-    assert kinds(effects) == ["StopNow", "KillAfter", "Relay", "EndStreams", "Persist", "Announce"]
-    stop, kill, relay, end, persist, announce = effects
+    assert kinds(effects) == ["StopNow", "Relay", "EndStreams", "Persist", "Announce"]
+    stop, relay, end, persist, announce = effects
     assert isinstance(stop, StopNow)
     assert "order 4" in stop.reasons[0]
-    assert kill == KillAfter(0.05)
-    assert relay == Relay(data, P)
+    assert relay == Relay(data, (Q,))
     assert end == EndStreams(Halted(machine.digest))
     assert isinstance(persist, Persist)
     assert announce == Announce(HaltHeard(Halt(SWARM, A.id, 4, 1, 0), P))
     assert machine.halted
     assert machine.may_serve(10.0)
     after = machine.persisted(persist.number, True, 10.1)
-    assert after == [RevertChanges(3), Tell(P, Ack(machine.digest))]
+    assert after == [RevertChanges(3), Announce(StateSaved()), Tell(P, Ack(machine.digest))]
 
 
 def test_disk_full_still_stops() -> None:  # HALT-15, HALT-17
     machine = linked(running(), P)
     effects = machine.received(P, frame(Records((halt(A, 1),))), 10.0)
-    assert kinds(effects)[:2] == ["StopNow", "KillAfter"]
+    assert kinds(effects)[:2] == ["StopNow", "Relay"]
     (persist,) = (e for e in effects if isinstance(e, Persist))
     assert machine.persisted(persist.number, False, 10.1) == []
     assert machine.halted
@@ -83,7 +82,7 @@ def test_a_resume_is_remembered_before_anything_starts() -> None:  # HALT-16
     assert machine.halted == ("the order to start again is not on disk yet",)
     (persist,) = (e for e in effects if isinstance(e, Persist))
     after = machine.persisted(persist.number, True, 11.1)
-    assert after == [Relay(data, P), Tell(P, Ack(machine.digest)), StartAgain()]
+    assert after == [Relay(data, (Q,)), Announce(StateSaved()), Tell(P, Ack(machine.digest)), StartAgain()]
     assert machine.may_serve(11.1) == ""
 
 
@@ -95,7 +94,7 @@ def test_a_resume_that_cannot_be_written_starts_nothing() -> None:  # HALT-16
     assert machine.persisted(persist.number, False, 11.1) == []
     assert machine.may_serve(11.1)
     effects = saved(machine, machine.timer(12.2), 12.2)
-    assert [kind for kind in kinds(effects) if kind not in ("Tell", "Rumour")] == ["Persist", "Relay", "StartAgain"]
+    assert [kind for kind in kinds(effects) if kind not in ("Tell", "Rumour", "Announce")] == ["Persist", "Relay", "StartAgain"]
 
 
 def test_a_resume_that_overtakes_its_halt_on_the_way_to_the_disk_waits_for_both() -> None:  # HALT-16
@@ -148,7 +147,7 @@ def test_only_one_write_is_under_way_and_the_newest_state_follows() -> None:  # 
     assert isinstance(again, Persist)
     found = load(again.data, None, None, PRIVATE, SWARM)
     assert found.state == machine.state
-    assert kinds(machine.persisted(again.number, True, 10.2)) == ["RevertChanges", "Tell"]
+    assert kinds(machine.persisted(again.number, True, 10.2)) == ["RevertChanges", "Announce", "Tell"]
     assert machine.persisted(again.number, True, 10.2) == []
 
 
@@ -164,11 +163,11 @@ def test_a_second_halt_takes_nothing_more_back() -> None:  # HALT-28
 def test_the_owner_stops_this_node_without_key_or_network() -> None:  # HALT-27
     machine = running()
     before = machine.digest
-    assert kinds(saved(machine, machine.stop_here(11.0), 11.0)) == ["StopNow", "KillAfter", "EndStreams", "Persist"]
+    assert kinds(saved(machine, machine.stop_here(11.0), 11.0)) == ["StopNow", "EndStreams", "Persist", "Announce"]
     assert machine.halted == ("stopped by the owner of this node",)
     assert machine.digest == before
     assert machine.stop_here(11.0) == []
-    assert kinds(saved(machine, machine.start_here(12.0), 12.0)) == ["Persist", "StartAgain"]
+    assert kinds(saved(machine, machine.start_here(12.0), 12.0)) == ["Persist", "Announce", "StartAgain"]
     assert machine.start_here(12.0) == []
 
 
@@ -187,7 +186,7 @@ def test_nothing_runs_before_the_state_says_so() -> None:  # HALT-33
     halted = apply(STATE, halt(A, 1))
     machine = control(halted)
     effects = saved(machine, machine.start(0.0), 0.0)
-    assert kinds(effects) == ["StopNow", "Persist", "RevertChanges"]
+    assert kinds(effects) == ["StopNow", "Persist", "RevertChanges", "Announce"]
     assert "StartAgain" not in kinds(saved(machine, machine.timer(100.0), 100.0))
 
 
@@ -195,7 +194,7 @@ def test_a_lost_state_halts_until_the_owner_answers_for_it() -> None:  # HALT-32
     machine = control(Boot(replace(STATE, lost=True), 0))
     saved(machine, machine.start(0.0), 0.0)
     assert saved(machine, machine.timer(100.0), 100.0) == []
-    assert kinds(saved(machine, machine.start_here(101.0), 101.0)) == ["Persist", "StartAgain"]
+    assert kinds(saved(machine, machine.start_here(101.0), 101.0)) == ["Persist", "Announce", "StartAgain"]
 
 
 def test_a_node_asks_its_peers_before_it_serves() -> None:  # HALT-33
@@ -265,7 +264,7 @@ def test_late_joiner_halts_before_first_request() -> None:  # HALT-18, HALT-33
 
 def test_a_swarm_of_one_serves_at_once() -> None:  # HALT-4, HALT-33
     machine = control(fresh_boot(), own=OWNER)
-    assert kinds(saved(machine, machine.start(0.0), 0.0)) == ["Persist", "StartAgain"]
+    assert kinds(saved(machine, machine.start(0.0), 0.0)) == ["Persist", "Announce", "StartAgain"]
     guest = control(fresh_boot())
     saved(guest, guest.start(0.0), 0.0)
     assert guest.may_serve(0.0), "the same charter, but somebody else's key: halts may have been missed"

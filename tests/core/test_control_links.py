@@ -61,6 +61,7 @@ from tests.core.halt_support import (
     kinds,
     linked,
     live,
+    offered,
     put,
     resume,
     rotation,
@@ -146,8 +147,8 @@ def test_two_swarms_of_one_without_orders_may_work_together() -> None:  # HALT-4
     machine.opened(P, 10.0)
     assert machine.received(P, frame(ControlDigest(bytes(32), 1, NO_CONTROL)), 10.0) == []
     assert machine.may_infer(P, 10.0) == ""
-    saved(machine, machine.import_record(halt(OWNER, 1, machine.state.swarm), 11.0)[1], 11.0)
-    saved(machine, machine.import_record(resume({OWNER: 1}, OWNER, swarm=machine.state.swarm), 12.0)[1], 12.0)
+    saved(machine, offered(machine, halt(OWNER, 1, machine.state.swarm), 11.0)[1], 11.0)
+    saved(machine, offered(machine, resume({OWNER: 1}, OWNER, swarm=machine.state.swarm), 12.0)[1], 12.0)
     assert machine.may_serve(12.0) == ""
     assert machine.may_infer(P, 12.0)
 
@@ -175,9 +176,9 @@ def test_vectors_are_always_answered() -> None:  # HALT-20
 
 def test_the_publisher_hears_who_has_it_on_disk() -> None:  # HALT-17
     machine = linked(running(), P, Q)
-    outcome, effects = machine.import_record(halt(A, 1), 10.0)
-    assert isinstance(outcome, Applied)
-    assert Relay(halt(A, 1), None) in effects
+    checked, effects = offered(machine, halt(A, 1), 10.0)
+    assert isinstance(checked.outcome, Applied)
+    assert Relay(halt(A, 1), (P, Q)) in effects
     saved(machine, effects, 10.0)
     assert machine.acknowledged == frozenset()
     assert machine.received(P, frame(Ack(machine.digest)), 10.1) == [Announce(AckHeard(P))]
@@ -187,15 +188,16 @@ def test_the_publisher_hears_who_has_it_on_disk() -> None:  # HALT-17
 
 def test_gossip_passes_on_what_is_new_and_nothing_else() -> None:  # HALT-21
     machine = linked(running(), P)
-    forward, effects = machine.heard(P, halt(A, 1), 10.0)
-    assert forward
-    assert Relay(halt(A, 1), P) in effects
+    checked, effects = offered(machine, halt(A, 1), 10.0, P)
+    assert checked.passes
+    assert Relay(halt(A, 1), ()) in effects
     saved(machine, effects, 10.0)
-    assert machine.heard(P, halt(A, 1), 10.0) == (False, [])
-    assert machine.heard(P, forged(Halt(SWARM, A.id, 2, 1, 0), A), 10.0)[0] is False
-    forward, effects = machine.heard(P, resume({A: 1}), 10.0)
-    assert not forward, "remembered first: the relay publishes it"
-    assert [e for e in saved(machine, effects, 10.0) if isinstance(e, Relay)] == [Relay(resume({A: 1}), P)]
+    again, nothing = offered(machine, halt(A, 1), 10.0, P)
+    assert (again.passes, nothing) == (False, [])
+    assert not offered(machine, forged(Halt(SWARM, A.id, 2, 1, 0), A), 10.0, P)[0].passes
+    checked, effects = offered(machine, resume({A: 1}), 10.0, P)
+    assert not checked.passes, "remembered first: the relay publishes it"
+    assert [e for e in saved(machine, effects, 10.0) if isinstance(e, Relay)] == [Relay(resume({A: 1}), ())]
 
 
 def test_a_charter_is_told_before_the_orders_that_need_it() -> None:  # HALT-19
@@ -288,11 +290,10 @@ def test_blacklisting_the_operator_does_not_help() -> None:  # HALT-12
         machine = linked(running(), P)
         for _ in range(3):
             machine.received(P, b"junk", 10.0)
-        effects = {
-            "stream": lambda m=machine: m.received(P, frame(Records((halt(A, 1),))), 10.0),
-            "gossip": lambda m=machine: m.heard(P, halt(A, 1), 10.0)[1],
-            "file": lambda m=machine: m.import_record(halt(A, 1), 10.0)[1],
-        }[bring]()
+        if bring == "stream":
+            effects = machine.received(P, frame(Records((halt(A, 1),))), 10.0)
+        else:
+            _, effects = offered(machine, halt(A, 1), 10.0, P if bring == "gossip" else None)
         assert kinds(effects)[0] == "StopNow"
 
 
@@ -316,12 +317,12 @@ def test_a_node_that_hears_no_beacon_stops_even_without_contact() -> None:  # HA
     assert "no beacon" in machine.may_serve(10.0)
     sign = live(1, swarm=GUARDED.swarm)
     effects = machine.received(P, frame(Records((sign,))), 10.0)
-    assert Relay(sign, P) in effects
+    assert Relay(sign, (), is_live=True) in effects
     assert Rumour(sign) in effects  # Nobody acknowledges it.
     assert "StartAgain" in kinds(effects)
     assert machine.next_deadline(10.0) <= 40.0
     assert "StopNow" not in kinds(machine.timer(39.9))
-    assert kinds(machine.timer(40.0))[:3] == ["StopNow", "KillAfter", "EndStreams"]
+    assert kinds(machine.timer(40.0))[:2] == ["StopNow", "EndStreams"]
     assert not machine.halted, "no order halts it; it only may not serve"
     put(machine, P, sign, now=41.0)
     assert machine.may_serve(41.0), "a replay is no sign of life"

@@ -7,7 +7,7 @@ from hashlib import sha256
 
 from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S
 from swarmllm.core.capacity.table import RECORD_TTL_S
-from swarmllm.core.effects import Dial, Emit, Penalise, Send
+from swarmllm.core.effects import Dial, Emit, NodeEffect, Penalise, Send
 from swarmllm.core.events import ExpertFound, ExpertLost
 from swarmllm.core.inputs import (
     AddressesChanged,
@@ -21,7 +21,7 @@ from swarmllm.core.inputs import (
     Received,
     TimerFired,
 )
-from swarmllm.core.node import Node, NodeConfig, NodeEffect
+from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.values import EngineLoad
 from swarmllm.messages import PeerId, Shuffle, Shuffled
 from swarmllm.testing.scripted_model import ScriptedModel

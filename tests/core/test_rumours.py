@@ -14,6 +14,7 @@ from tests.core.halt_support import (
     frame,
     halt,
     linked,
+    offered,
     put,
     resume,
     running,
@@ -30,8 +31,8 @@ def rumours(machine: Control, connected: int = 2, now: float = DUE) -> list[byte
 def halted() -> Control:
     """Two peers, an order by our own operator, on our disk."""
     machine = linked(running(), P, Q)
-    effects = machine.import_record(halt(A, 1), 10.0)[1]
-    assert Relay(halt(A, 1), None) in effects
+    effects = offered(machine, halt(A, 1), 10.0)[1]
+    assert Relay(halt(A, 1), (P, Q)) in effects
     assert not any(isinstance(effect, Rumour) for effect in saved(machine, effects, 10.0))
     return machine
 
@@ -62,7 +63,7 @@ def test_a_peer_without_a_control_stream_hears_it_by_gossip() -> None:
 
 def test_what_came_by_gossip_has_been_passed_on_by_it() -> None:
     machine = linked(running(), P, Q)
-    saved(machine, machine.heard(P, halt(A, 1), 10.0)[1], 10.0)
+    saved(machine, offered(machine, halt(A, 1), 10.0, P)[1], 10.0)
     assert rumours(machine) == []
 
 

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.effects import LookUp, StopNow, Tell
+from swarmllm.core.effects import Dial, LookUp, StopNow, Tell
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.inputs import AddressesFound, ControlReceived, PeerConnected, TimerFired, Woke
@@ -155,11 +155,12 @@ def test_a_node_that_holds_does_nothing_but_what_the_kill_switch_asks() -> None:
     node.handle(AddressesFound(P, ("/ip4/192.0.2.1/tcp/1",), "lan"), 11.0)
     node.handle(PeerConnected(P), 11.0)
     assert kinds(node.handle(Woke(), 100.0)) == ["Tell", "Tell", "Tell"]
-    assert node.holds(100.0)
+    assert node.handle(AddressesFound(Q, ("/ip4/192.0.2.2/tcp/1",), "lan"), 100.0) == []
     assert not any(isinstance(effect, LookUp) for effect in node.handle(TimerFired(), 100.0))
-    for peer in (P, Q, R):
-        node.handle(ControlReceived(peer, digest_of(STATE)), 100.1)
-    assert not node.holds(100.1)
+    for peer in (P, Q):
+        assert node.handle(ControlReceived(peer, digest_of(STATE)), 100.1) == []
+    effects = node.handle(ControlReceived(R, digest_of(STATE)), 100.1)
+    assert [effect.peer for effect in effects if isinstance(effect, Dial)] == [Q], "what has waited is handled at once"
     assert any(isinstance(effect, LookUp) for effect in node.handle(TimerFired(), 100.1))
 
 

@@ -10,10 +10,8 @@ import trio
 import trio.testing
 
 from swarmllm.core.effects import Effect
-from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import Input
-from swarmllm.core.node import NodeEffect
-from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
+from swarmllm.messages import NO_CONTROL, CapacityRecord
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.suspend_detector import Pulse
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
@@ -31,7 +29,6 @@ class Puppet:
         self.inputs: list[tuple[float, Input]] = []
         self.effects = effects
         self.deadline = math.inf
-        self.held = False
         self._changed = trio.Event()
 
     def handle(self, event: Input, now: float) -> list[Effect]:
@@ -42,15 +39,6 @@ class Puppet:
 
     def next_deadline(self) -> float:
         return self.deadline
-
-    def holds(self, now: float) -> bool:
-        return self.held
-
-    def hear_control(self, forwarder: PeerId, record: bytes, now: float) -> tuple[bool, list[NodeEffect]]:
-        return False, []
-
-    def import_control(self, record: bytes, now: float) -> tuple[Outcome | None, list[NodeEffect]]:
-        return None, []
 
     async def has(self, kind: type, count: int = 1) -> None:
         while self.count(kind) < count:

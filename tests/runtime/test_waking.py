@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.inputs import ControlOpened, DialFailed, TimerFired, Woke
-from swarmllm.messages import PeerId
-from swarmllm.runtime.driver import HELD_LOOK_S
+from swarmllm.core.inputs import DialFailed, Woke
 from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, SLEPT_S, Pulse, sleepless_clock
 from tests.runtime.puppet import STRANGER, Puppet, driving, run
 from tests.runtime.test_halt import WE, streaming
@@ -68,37 +64,6 @@ def test_an_absence_is_seen_without_any_input() -> None:
         async with driving(machine, pulse=Pulse(hands)):
             hands.now += 60.0
             await machine.has(Woke)
-
-    run(body)
-
-
-def test_what_is_held_back_waits_in_order_and_control_goes_past_it() -> None:
-    async def body() -> None:
-        machine = Puppet()
-        machine.held = True
-        async with driving(machine) as (driver, _):
-            for number in range(5):
-                await driver.feed(DialFailed(STRANGER, str(number)))
-            await trio.sleep(1.0)
-            driver.act(ControlOpened(PeerId("p")))
-            assert (machine.count(DialFailed), machine.count(ControlOpened)) == (0, 1)
-            machine.held = False
-            await machine.has(DialFailed, 5)
-        assert [e.reason for _, e in machine.inputs if isinstance(e, DialFailed)] == list("01234")
-
-    run(body)
-
-
-def test_holding_does_not_spin() -> None:
-    async def body() -> None:
-        machine = Puppet()
-        machine.held, machine.deadline = True, 0.0  # A deadline that has passed, and that nobody may act on.
-        async with driving(machine) as (driver, _):
-            await driver.feed(DialFailed(STRANGER, ""))
-            await trio.sleep(1.0)
-            times = [at for at, event in machine.inputs if isinstance(event, TimerFired)]
-            assert 2 <= len(times) <= 1.0 / HELD_LOOK_S + 2
-            assert all(later - earlier >= 0.9 * HELD_LOOK_S for earlier, later in pairwise(times[1:]))
 
     run(body)
 

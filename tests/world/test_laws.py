@@ -76,17 +76,17 @@ def chosen(request: int, index: int, token: int = 1) -> TokenChosen:
 def test_a_halted_host_that_computes_is_found(effects: list[Any]) -> None:
     law = HaltedIsSilent()
     world, (host, *_) = swarm(law)
-    host.is_halted = len(effects) == 1
+    host.effects.is_halted = len(effects) == 1
     with pytest.raises(Broken, match="silent"):
         law.decided(host, object(), effects)
-    law.decided(host, object(), [StopNow(("x",)), Relay(world.founders.halt(), None)])
+    law.decided(host, object(), [StopNow(("x",)), Relay(world.founders.halt(), ())])
 
 
 def test_a_halted_host_that_sends_or_says_a_token_is_found() -> None:
     law = HaltedIsSilent()
     _, (host, other, *_) = swarm(law)
     law.leaves(host, other.peer, SCORE)
-    host.is_halted = True
+    host.effects.is_halted = True
     law.leaves(host, other.peer, Close(1))
     with pytest.raises(Broken, match="silent"):
         law.leaves(host, other.peer, SCORE)
@@ -97,7 +97,7 @@ def test_a_halted_host_that_sends_or_says_a_token_is_found() -> None:
 def test_a_host_that_tells_before_it_stops_is_found() -> None:
     law = HaltedIsSilent()
     world, (host, *_) = swarm(law)
-    effects: list[Any] = [Relay(world.founders.halt(), None), StopNow(("x",))]
+    effects: list[Any] = [Relay(world.founders.halt(), ()), StopNow(("x",))]
     law.decided(host, object(), effects)  # Of another order: this one does not stand.
     sabotage(host, halted(world, state_of(host)))
     with pytest.raises(Broken, match="before it stops"):
@@ -139,7 +139,7 @@ def test_a_harmed_copy_is_made_up_for_and_two_are_not() -> None:
         world.start(host, introduced=0)
         assert host.is_halted
     assert state_of(hosts[2]).lost
-    hosts[2].is_halted = False
+    hosts[2].effects.is_halted = False
     sabotage(hosts[2], replace(state_of(hosts[2]), lost=False))
     law._last.pop(hosts[2].number)
     with pytest.raises(Broken, match="it runs"):
@@ -181,7 +181,7 @@ def test_a_host_that_starts_before_its_disk_says_so_is_found() -> None:
     halting = host.disk.first
     assert halting != old
     sabotage(host, with_resume(state_of(host), open_record(world.founders.resume())))
-    host.is_halted = False
+    host.effects.is_halted = False
     law.decided(host, object(), [StartAgain()])
     with pytest.raises(Broken, match="its disk says: halted by key"):
         law.stepped(host, object())
@@ -222,7 +222,7 @@ def test_who_starts_without_asking_is_found() -> None:
     world = World(5, link=LinkModel(0.01), checkers=[law])
     world.add(Spec())
     host = world.add(Spec())
-    host.is_halted = False
+    host.effects.is_halted = False
     with pytest.raises(Broken, match="agrees with 0 of"):
         law.stepped(host, object())
 

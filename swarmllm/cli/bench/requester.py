@@ -19,10 +19,10 @@ import numpy.typing as npt
 
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.core.capacity.exchange import Sealing
-from swarmllm.core.effects import Emit, Send
+from swarmllm.core.effects import Emit, NodeEffect, Send
 from swarmllm.core.events import Ended
 from swarmllm.core.inputs import Asked, PeerConnected, Received
-from swarmllm.core.node import Node, NodeConfig, NodeEffect
+from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.messages import FRAME_MAX, NO_CONTROL, CapacityRecord, PeerId, Score, Scores, Shuffle
 from swarmllm.wire.codec import EXPERT_REPLIES, decode, encode

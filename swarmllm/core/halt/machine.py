@@ -1,28 +1,12 @@
 """The kill switch of one node: records come in from anywhere, and out come the orders to stop, tell and remember.
 
-A HALT is **stop, tell, remember**: flag, kill, relay, end of streams, then the disk. Nothing that can fail or wait stands before
+A HALT is **stop, tell, remember**: flag, relay, end of streams, then the disk. Nothing that can fail or wait stands before
 the flag, so a full disk or a slow peer delays nothing. A RESUME is the other way round, **remember first**: the flag is cleared
 only when a state without any standing halt is known to be on disk. An acknowledgement says "on disk", never "seen".
 
-How a node uses it (all calls are synchronous and return effects to perform in order, `core.halt.link`):
-
-    control = Control(load(...), own_public_key, verify, rng, unix_ms_at_zero)
-    control.start(now)                     before any listener opens; the shared flag is set until `StartAgain` clears it
-    control.opened(peer, now) / closed     a control stream to the peer is up / gone; `received(peer, frame, now)` for each frame
-    control.heard(peer, record, now)       inside the gossip validator: (pass it on?, effects)
-    control.import_record(record, now)     own publication, hand carry: (outcome, effects)
-    control.persisted(number, ok, now)     after each `Persist`
-    control.timer(now) at control.next_deadline(now)
-    control.stop_here(now) / start_here    the owner's own stop: no key, no network
-    control.woke(now)                      this process did not run for a while; then `holds` until it has heard from peers
-  Questions:
-    control.digest                         goes into every request, reply and capacity record
-    control.halted                         why, a sentence each; empty if not: HaltedError, Halted, HTTP 503
-    control.may_serve(now)                 empty if this node may make tokens at all, else why not
-    control.may_infer(peer, now)           the same for tokens to or from this peer: also its state must equal ours
-    control.holds(now)                     whether everything but these calls has to wait
-    control.is_adrift(now)                 whether tokens of our own expert have to wait
-    control.settle(peer, digest, now)      a digest stood in its message: effects that settle a mismatch
+A node calls `start(now)` before any listener opens, then `handle(input, now)` for every input of the kill switch and `timer(now)` at
+`next_deadline(now)`; the effects are performed in list order. Whoever makes tokens asks `may_serve` and `may_infer`, whoever reads a
+digest in a message calls `settle`, and `holds` says whether everything else has to wait.
 
 A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.state.judge`). Equal
 digests: silence. Else both send their vectors, and each answers with the signed records that the other lacks, charters first;
@@ -41,15 +25,15 @@ from swarmllm.core.effects import (
     Announce,
     ControlEffect,
     EndStreams,
-    KillAfter,
     Penalise,
+    RecordChecked,
     Relay,
     Rumour,
     StartAgain,
     StopNow,
     Tell,
 )
-from swarmllm.core.events import AckHeard, CharterHeard, HaltHeard, RecordRefused, ResumeHeard
+from swarmllm.core.events import AckHeard, CharterHeard, HaltHeard, RecordRefused, ResumeHeard, StateSaved
 from swarmllm.core.halt.charter import is_private
 from swarmllm.core.halt.gossip import Rumours
 from swarmllm.core.halt.judge import Judge
@@ -58,12 +42,22 @@ from swarmllm.core.halt.links import Links
 from swarmllm.core.halt.persistence import Saving
 from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
 from swarmllm.core.halt.state_file import Boot
+from swarmllm.core.inputs import (
+    ControlClosed,
+    ControlInput,
+    ControlOpened,
+    ControlReceived,
+    OwnerStarts,
+    OwnerStops,
+    Persisted,
+    RecordOffered,
+    Woke,
+)
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Ack, Charter, ControlDigest, Halt, Halted, Live, PeerId, Records, Resume, Vectors
 from swarmllm.wire.envelope import Verify
 from swarmllm.wire.signed import SignedRecord
 
-KILL_AFTER_S: Final = 0.05  # A worker that looks at its flag between batches has looked by then.
 ENTROPY_S: Final = (8.0, 12.0)  # How often somebody is asked although nothing is known to be wrong; not in step.
 
 
@@ -82,6 +76,30 @@ class Control:
         self._entropy_at = math.inf
         self._saving = Saving(boot)
         self._rumours = Rumours()
+
+    # --- the seam ------------------------------------------------------------------------------------------------------------
+
+    def handle(self, event: ControlInput, now: float) -> list[ControlEffect]:
+        """What one input brings about, in order."""
+        match event:
+            case ControlOpened(peer=peer):
+                return self.opened(peer, now)
+            case ControlClosed(peer=peer):
+                return self.closed(peer, now)
+            case ControlReceived(peer=peer, frame=frame):
+                return self.received(peer, frame, now)
+            case RecordOffered():
+                return self.offered(event, now)
+            case Persisted(number=number, ok=ok):
+                return self.persisted(number, ok, now)
+            case OwnerStops():
+                return self.stop_here(now)
+            case OwnerStarts():
+                return self.start_here(now)
+            case Woke():
+                return self.woke(now)
+            case _:
+                assert_never(event)
 
     # --- questions -----------------------------------------------------------------------------------------------------------
 
@@ -225,10 +243,11 @@ class Control:
             return []
         if self._saving.again:
             return [*self._saving.save(self._state), *self._flag(now)]
-        effects: list[ControlEffect] = [*self._saving.owed()]
-        for effect in effects:
-            if isinstance(effect, Relay):
-                self._rumours.add(effect.record, now)
+        effects: list[ControlEffect] = [*self._saving.owed_revert()]
+        for record, skip in self._saving.owed_relays():
+            effects.append(self._relay(record, skip))
+            self._rumours.add(record, now)
+        effects.append(Announce(StateSaved()))
         for peer, link in sorted(self._links.items()):
             effects += self._acknowledge(peer, link)
         return [*effects, *self._flag(now)]
@@ -331,14 +350,11 @@ class Control:
 
     # --- records -------------------------------------------------------------------------------------------------------------
 
-    def heard(self, peer: PeerId, data: bytes, now: float) -> tuple[bool, list[ControlEffect]]:
-        """A record from gossip, inside the validator: whether to pass it on. A resume is published when it is on disk."""
-        outcome, effects = self._take(data, peer, None, now)
-        return isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume), effects
-
-    def import_record(self, data: bytes, now: float) -> tuple[Outcome, list[ControlEffect]]:
-        """A record by hand: from our own operator, or from a file."""
-        return self._take(data, None, None, now)
+    def offered(self, offer: RecordOffered, now: float) -> list[ControlEffect]:
+        """A record from gossip, inside the validator, or by hand. A resume is published when it is on disk, not before."""
+        outcome, effects = self._take(offer.record, offer.forwarder, None, now)
+        passes = isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume)
+        return [RecordChecked(offer.check, outcome, passes), *effects]
 
     def _take(self, data: bytes, peer: PeerId | None, link: Link | None, now: float) -> tuple[Outcome, list[ControlEffect]]:
         self._links.touched()
@@ -358,36 +374,38 @@ class Control:
 
     def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, passed_on: bool) -> list[ControlEffect]:
         """What a record that brought news brings about, in order. `passed_on`: by gossip, from where it came."""
-        relay = Relay(opened.data, peer)
+        relay = self._relay(opened.data, peer, is_live=isinstance(opened.record, Live))
         if not passed_on and isinstance(opened.record, Halt | Charter):
             self._rumours.add(opened.data, now)
         for link in self._links.values() if not isinstance(opened.record, Live) else ():
             link.told(now)
         match opened.record:
             case Halt() as order:
-                stop = self._flag(now)
-                told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]
-                return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]
+                return [*self._flag(now, relay), *self._saving.save(self._state), Announce(HaltHeard(order, peer))]
             case Resume() as order:
-                self._saving.tell_after.append(relay)
+                self._saving.relay_after(opened.data, peer)
                 return [*self._saving.save(self._state), Announce(ResumeHeard(order, peer))]
             case Charter(version=version):
                 # Told before it is on disk: records that only make sense under it may follow, and it proves itself.
-                stop = self._flag(now)
-                return [*stop, relay, *self._saving.save(self._state), Announce(CharterHeard(version, peer)), *self._flag(now)]
+                told: list[ControlEffect] = [*self._flag(now), relay, *self._saving.save(self._state)]
+                return [*told, Announce(CharterHeard(version, peer)), *self._flag(now)]
             case Live():
                 return [relay, *([] if passed_on else [Rumour(opened.data)]), *self._flag(now)]
             case _:
                 assert_never(opened.record)
 
-    def _flag(self, now: float) -> list[ControlEffect]:
-        """Set or clear the shared flag where it does not say what it should: stop, kill, end; or start again."""
+    def _relay(self, record: bytes, skip: PeerId | None, *, is_live: bool = False) -> Relay:
+        return Relay(record, tuple(peer for peer in self._links.kin(self._state) if peer != skip), is_live)
+
+    def _flag(self, now: float, *told: ControlEffect) -> list[ControlEffect]:
+        """Set or clear the shared flag where it does not say what it should: stop, and end all streams, or start again. `told` comes
+        right behind the stop: nothing that can wait stands before the flag, and nothing but the flag before the word."""
         obstacles = self._obstacles(now)
         if self._running and obstacles:
             self._running = False
             self._saving.owe_revert(self._state)
-            return [StopNow(obstacles), KillAfter(KILL_AFTER_S), EndStreams(Halted(self.digest))]
+            return [StopNow(obstacles), *told, EndStreams(Halted(self.digest))]
         if not self._running and not obstacles and self._sync.started_at <= now:
             self._running = True
-            return [StartAgain()]
-        return []
+            return [*told, StartAgain()]
+        return [*told]

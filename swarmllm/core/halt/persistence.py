@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from swarmllm.core.effects import Persist, Relay, RevertChanges
+from swarmllm.core.effects import Persist, RevertChanges
 from swarmllm.core.halt.state import HaltState
 from swarmllm.core.halt.state_file import Boot, pack_state
+from swarmllm.messages import PeerId
 
 RETRY_EVERY_S: Final = 1.0  # Between two attempts at a state that could not be written: a full disk may be cleared any time.
 
@@ -25,7 +26,7 @@ class Saving:
         self._again = False
         self.retry_at = math.inf
         self._revert = 0  # Changes to take back once the halt is on disk.
-        self.tell_after: list[Relay] = []  # Resumes to relay once on disk: only the resume quorum adds to it.
+        self._relays: list[tuple[bytes, PeerId | None]] = []  # Resumes and who brought them: only the resume quorum adds to it.
 
     @property
     def again(self) -> bool:
@@ -64,9 +65,17 @@ class Saving:
         if state.charter is not None and state.standing:
             self._revert = state.charter.revert_changes
 
-    def owed(self) -> list[RevertChanges | Relay]:
-        """What has waited for the disk, once."""
-        found: list[RevertChanges | Relay] = [RevertChanges(self._revert)] if self._revert else []
-        found += self.tell_after
-        self._revert, self.tell_after = 0, []
+    def owed_revert(self) -> list[RevertChanges]:
+        """What is to be taken back now that the halt is on disk; once."""
+        found = [RevertChanges(self._revert)] if self._revert else []
+        self._revert = 0
+        return found
+
+    def relay_after(self, record: bytes, skip: PeerId | None) -> None:
+        """Relay this resume, but not to `skip`, once it is on disk."""
+        self._relays.append((record, skip))
+
+    def owed_relays(self) -> list[tuple[bytes, PeerId | None]]:
+        """The resumes that waited for the disk; once."""
+        found, self._relays = self._relays, []
         return found

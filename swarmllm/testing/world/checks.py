@@ -12,7 +12,7 @@ from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.messages import PeerId
 
 if TYPE_CHECKING:
-    from swarmllm.core.node import NodeEffect
+    from swarmllm.core.effects import NodeEffect
     from swarmllm.testing.world.host import Host
     from swarmllm.testing.world.roles import Answer
     from swarmllm.testing.world.world import World

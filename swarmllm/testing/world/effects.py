@@ -14,10 +14,10 @@ from swarmllm.core.effects import (
     Emit,
     EndStreams,
     Hangup,
-    KillAfter,
     LookUp,
     Penalise,
     Persist,
+    RecordChecked,
     Relay,
     RevertChanges,
     Rumour,
@@ -31,7 +31,7 @@ from swarmllm.core.effects import (
 from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state_file import pack_genesis
 from swarmllm.core.inputs import Persisted, Scored
-from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused, Score, Scores
+from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused
 from swarmllm.testing.world.sizes import size_of
 from swarmllm.wire.codec import encode
 
@@ -40,10 +40,7 @@ if TYPE_CHECKING:
 
 
 def _send(host: Host, effect: Send) -> None:
-    message = effect.message
-    if host.is_halted and isinstance(message, (Score, Scores)):
-        return  # Decided before the order came: nothing of it leaves any more.
-    message = host.habits.outgoing(host, effect.peer, message)
+    message = host.habits.outgoing(host, effect.peer, effect.message)
     if message is None:
         return
     for checker in host.world.checkers:
@@ -52,8 +49,6 @@ def _send(host: Host, effect: Send) -> None:
 
 
 def _run_score(host: Host, effect: RunScore) -> None:
-    if host.is_halted:
-        return  # The node has forgotten the order by now.
     if host.engine is None:
         refusal = Refused(effect.request.session, effect.request.round, REFUSED_ENGINE)
         host.world.agenda.after(0.0, host.receive_if, host.life, Scored(effect.order, refusal))
@@ -113,15 +108,12 @@ def _save(host: Host, effect: Save) -> None:
 
 
 def _stop_now(host: Host, effect: StopNow) -> None:
-    if not host.is_halted:
-        host.halted_at = host.world.agenda.now
-    host.is_halted = True
+    host.halted_at = host.world.agenda.now
     if host.engine is not None:
         host.engine.stop()
 
 
 def _start_again(host: Host, _effect: StartAgain) -> None:
-    host.is_halted = False
     if host.engine is not None:
         host.engine.resume()
 
@@ -139,11 +131,9 @@ def _persist(host: Host, effect: Persist) -> None:
 def _relay(host: Host, effect: Relay) -> None:
     if not host.habits.relays(host):
         return
-    assert host.control is not None
     frame = encode(Records((effect.record,)))
-    for peer in list(host.connections):
-        if peer != effect.skip and host.control.is_kin(peer):
-            host.world.fabric.tell(host, peer, frame)
+    for peer in effect.to:
+        host.world.fabric.tell(host, peer, frame)
 
 
 def _rumour(host: Host, effect: Rumour) -> None:
@@ -172,8 +162,8 @@ def _announce(host: Host, effect: Announce) -> None:
         host.world.heard_halt(host)
 
 
-def _kill_after(host: Host, _effect: KillAfter) -> None:
-    """The engine has stopped with the flag."""
+def _checked(host: Host, effect: RecordChecked) -> None:
+    host.checked(effect)
 
 
 PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
@@ -196,5 +186,5 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     EndStreams: _end_streams,
     RevertChanges: _revert,
     Announce: _announce,
-    KillAfter: _kill_after,
+    RecordChecked: _checked,
 }

@@ -33,7 +33,7 @@ from swarmllm.wire.control_rules import vector_of
 from swarmllm.wire.signed import good_signers, key_id, open_record
 
 if TYPE_CHECKING:
-    from swarmllm.core.node import NodeEffect
+    from swarmllm.core.effects import NodeEffect
 
 HOP_S: Final = 0.05  # What one host may take to pass an order on, beside the way.
 DELAYS: Final = 8.0  # Medians that one way may take: 5 sigma of a log-normal with sigma 0.4.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.effects import Persist
+from swarmllm.core.effects import Persist, RecordChecked
 from swarmllm.core.halt.charter import private_charter
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Outcome
@@ -19,20 +19,19 @@ from swarmllm.core.halt.state_file import load, pack_genesis
 from swarmllm.core.inputs import (
     AddressesChanged,
     AddressesFound,
-    ControlClosed,
-    ControlOpened,
-    ControlReceived,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
     Input,
     Persisted,
+    RecordOffered,
     Scored,
     TimerFired,
     Woke,
 )
-from swarmllm.core.node import SAVED_PEERS, Node, NodeEffect
+from swarmllm.core.node import SAVED_PEERS, Node
 from swarmllm.core.peers.dialling import load_saved
+from swarmllm.core.shell import EffectQueue
 from swarmllm.core.values import EngineLoad
 from swarmllm.messages import ExpertReply, PeerId
 from swarmllm.testing.operators import Operator
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
     from swarmllm.testing.world.world import World
 
 SLEPT_S: Final = 0.5  # As `runtime.suspend_detector`.
-HELD_LOOK_S: Final = 0.05  # As `runtime.driver`.
-CONTROL: Final = (ControlOpened, ControlClosed, ControlReceived, Persisted)
 EPOCH_MS: Final = 1_800_000_000_000  # The wall clock when a world begins.
 
 
@@ -72,7 +69,7 @@ class Host:
         self.machine_up = False
         self.frozen = False
         self.silent_since = -1.0
-        self.is_halted = False
+        self.effects = EffectQueue(is_halted=False)
         self.started_at = 0.0
         self.booted_at = 0.0  # The same on its own clock.
         self.thawed_at = -1.0
@@ -81,8 +78,7 @@ class Host:
         self.connections: dict[PeerId, Connection] = {}
         self.mesh: dict[PeerId, None] = {}
         self.seen: dict[bytes, None] = {}
-        self.has_slept = False  # In this life: only then may the kill switch hold things back.
-        self.backlog: list[tuple[bool, Callable[[], None]]] = []  # What waits meanwhile, and whether it concerns the kill switch.
+        self.backlog: list[Callable[[], None]] = []  # What has come while it was frozen.
         self.answers: dict[int, Answer] = {}
         self.penalised: list[tuple[PeerId, str]] = []
         self.reverted: list[int] = []
@@ -94,14 +90,15 @@ class Host:
         self._refused: dict[PeerId, float] = {}
         self._timer_at = float("inf")
         self._at_least = 0.0
+        self._offers = 0
 
     def __repr__(self) -> str:
         return f"<{self.peer}>"
 
     @property
-    def held(self) -> bool:
-        """It woke: until it has heard from peers, only what concerns the kill switch is handled."""
-        return self.has_slept and self.node.holds(self.clock())
+    def is_halted(self) -> bool:
+        """Whether the shared flag is set."""
+        return self.effects.is_halted
 
     @property
     def has_control(self) -> bool:
@@ -121,14 +118,15 @@ class Host:
             checker.starting(self)
         self.life += 1
         self.alive = self.machine_up = True
-        self.frozen, self.has_slept, self.silent_since = False, False, -1.0
+        self.frozen, self.silent_since = False, -1.0
         self.started_at, self.booted_at = world.agenda.now, self.clock()
         self.backlog, self.seen, self._strikes, self._refused = [], {}, {}, {}
         self._timer_at = float("inf")
         rng = random.Random(f"{world.seed} {self.number} {self.life}")
         unix_ms = EPOCH_MS + round(1000 * (world.agenda.now + spec.skew_s))
         self.engine = None
-        self.is_halted = world.halts
+        self.effects = EffectQueue(is_halted=world.halts)
+        self._checked: dict[int, RecordChecked] = {}
         self.control = self._boot_control(rng, unix_ms) if world.halts else None
         sealing = self.habits.sealing(self, world.sealing.of(self.peer))
         self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.control)
@@ -149,17 +147,17 @@ class Host:
         control = Control(found, key.public_key, self.world.verify, rng, unix_ms - round(1000 * self.clock()))
         self.control = control
         self._boot_effects(control.start(self.clock()))
-        self._boot_effects(control.import_record(founders.charter, self.clock())[1])
+        self._boot_effects(control.handle(RecordOffered(0, founders.charter), self.clock()))
         return control
 
     def _boot_effects(self, effects: Any) -> None:
-        for effect in effects:
+        for effect in self.effects.overtake(effects):
             if isinstance(effect, Persist):
                 ok = self.disk.write_now(effect.data, pack_genesis(self.world.founders.swarm))
                 assert self.control is not None
-                self._boot_effects(self.control.persisted(effect.number, ok, self.clock()))
-            else:
-                self.perform(effect)
+                self._boot_effects(self.control.handle(Persisted(effect.number, ok), self.clock()))
+            elif not isinstance(effect, RecordChecked):
+                PERFORM[type(effect)](self, effect)
 
     def _loaded(self, life: int) -> None:
         if life != self.life or not self.alive:
@@ -205,19 +203,16 @@ class Host:
         self.life += 1
         self.alive = False
         self.died_at = self.world.agenda.now
-        self.frozen, self.has_slept, self.silent_since = False, False, -1.0
+        self.frozen, self.silent_since = False, -1.0
         self.engine, self.backlog = None, []
 
     # --- inputs --------------------------------------------------------------------------------------------------------------
 
     def receive(self, event: Input) -> None:
-        """Now, or when it may."""
-        if self.frozen or self.has_slept:
-            is_control = isinstance(event, CONTROL)
-            if self.frozen or (self.held and not is_control):
-                self.backlog.append((is_control, partial(self.feed, event)))
-                return
-        if self.alive:
+        """Now, or when it thaws."""
+        if self.frozen:
+            self.backlog.append(partial(self.feed, event))
+        elif self.alive:
             self.feed(event)
 
     def receive_if(self, life: int, event: Input) -> None:
@@ -227,28 +222,21 @@ class Host:
     feed_if = receive_if
 
     def feed(self, event: Input) -> None:
-        node = self.node
-        effects = node.handle(event, self.clock())
-        self.stepped(event, effects)
-
-    def stepped(self, event: object, effects: list[NodeEffect]) -> None:
-        """Perform the effects of an input, and plan the next look at the clock."""
+        """Handle an input, perform its effects, and plan the next look at the clock."""
         world = self.world
+        effects = self.node.handle(event, self.clock())
         if world.recorder is not None:
             world.recorder.step(world.agenda.now, self, event, effects)
         for checker in world.checkers:
             checker.decided(self, event, effects)
-        for effect in effects:
+        self.effects.put(effects)
+        for effect in self.effects.take():
             PERFORM[type(effect)](self, effect)
         deadline = self.node.next_deadline()
-        if self.has_slept and self.held:  # Others than the kill switch's may have passed, and wait as well.
-            deadline = max(deadline, self.clock() + HELD_LOOK_S)
         if deadline < self._timer_at:
             self._plan(deadline)
         for checker in world.checkers:
             checker.stepped(self, event)
-        if self.backlog and not self.frozen and not self.held:
-            self._go_on()
 
     def _plan(self, deadline: float) -> None:
         self._timer_at = deadline
@@ -263,7 +251,7 @@ class Host:
         if self.frozen:
             return  # It looks at its clock when it thaws.
         wanted = self.node.next_deadline()
-        if wanted <= self.clock() or self.held:
+        if wanted <= self.clock():
             self.feed(TimerFired())
         elif wanted < float("inf"):
             self._plan(wanted)
@@ -273,11 +261,10 @@ class Host:
         if not self.alive:
             return False
         if self.frozen:
-            self.backlog.append((True, partial(self._hear_late, forwarder, record)))
+            self.backlog.append(partial(self._hear_late, forwarder, record))
             return False
-        passes, effects = self.node.hear_control(forwarder, record, self.clock())
-        self.stepped(("heard", forwarder, record), effects)
-        return passes and self.habits.relays(self)
+        checked = self._offer(record, forwarder)
+        return checked is not None and checked.passes and self.habits.relays(self)
 
     def _hear_late(self, forwarder: PeerId, record: bytes) -> None:
         if self.hear(forwarder, record):
@@ -285,9 +272,17 @@ class Host:
 
     def import_record(self, record: bytes) -> Outcome | None:
         """An operator's order through this node."""
-        outcome, effects = self.node.import_control(record, self.clock())
-        self.stepped(("imported", record), effects)
-        return outcome
+        checked = self._offer(record, None)
+        return None if checked is None else checked.outcome
+
+    def _offer(self, record: bytes, forwarder: PeerId | None) -> RecordChecked | None:
+        check = self._offers = self._offers + 1
+        self.feed(RecordOffered(check, record, forwarder))
+        return self._checked.pop(check, None)
+
+    def checked(self, effect: RecordChecked) -> None:
+        """The answer to what was offered."""
+        self._checked[effect.check] = effect
 
     def freeze(self) -> None:
         """As by SIGSTOP: nothing is done, and nobody is told."""
@@ -297,8 +292,7 @@ class Host:
         self.silent_since = self.world.agenda.now
 
     def thaw(self) -> None:
-        """As by SIGCONT: what has come meanwhile is handled, in order; after a long absence what concerns the kill switch comes first,
-        and everything else when the node has heard from its peers (`runtime.driver`)."""
+        """As by SIGCONT: what has come meanwhile is handled, in order; after a long absence the node hears of that first."""
         if not self.frozen:
             return
         absent_s = self.world.agenda.now - self.silent_since
@@ -306,7 +300,6 @@ class Host:
         self.thawed_at = self.world.agenda.now
         self._timer_at = float("inf")
         if self.has_control and absent_s > SLEPT_S:
-            self.has_slept = True
             self.feed(Woke())
         self._go_on()
         if self.alive and self._timer_at == float("inf"):
@@ -314,17 +307,13 @@ class Host:
 
     def _go_on(self) -> None:
         waiting, self.backlog = self.backlog, []
-        for one in waiting:
-            is_control, action = one
-            if self.alive and (self.frozen or (self.held and not is_control)):
-                self.backlog.append(one)
+        for action in waiting:
+            if self.alive and self.frozen:
+                self.backlog.append(action)
             elif self.alive:
                 action()
 
     # --- effects -------------------------------------------------------------------------------------------------------------
-
-    def perform(self, effect: NodeEffect) -> None:
-        PERFORM[type(effect)](self, effect)
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         self.penalised.append((peer, reason))
