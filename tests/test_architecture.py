@@ -447,7 +447,7 @@ BAD: Final = [
     ("swarmllm.adapters.x", "with contextlib.suppress(Exception):\n    f()", "swallowed"),
     ("swarmllm.cli.x", "def f():\n" + "    g()\n" * 60, "f has 61 lines"),
     ("tests.x", "class A:\n    async def f(self):\n" + "        g()\n" * 60, "f has 61 lines"),
-    ("swarmllm.cli.x", "x = 1\n" * 401, "401 lines"),
+    ("swarmllm.cli.x", "x = 1\n" * 601, "601 lines"),
 ]
 
 GOOD: Final = [
