@@ -23,7 +23,7 @@ from swarmllm import messages as m
 from swarmllm.core.halt.charter import successor
 from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.wire.codec import encode
-from swarmllm.wire.control_rules import marks_of
+from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import CONTROL_DOMAINS, key_id, open_record, sign_record
 
 PATH = Path(__file__).resolve().parent.parent / "protocols" / "vectors" / "halt.json"

@@ -38,7 +38,7 @@ COPIED: Final = (
     "pyproject.toml",
     "swarmllm/__init__.py",
     "swarmllm/errors.py",
-    "swarmllm/messages.py",
+    "swarmllm/messages",
     "swarmllm/wire",
     "swarmllm/core",
     "tests/__init__.py",
@@ -64,7 +64,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     ),
     "no threshold": (Change(HALT, "if len(signers) < charter.resume_threshold:", "if not signers:"),),
     "one signer counted twice": (
-        Change("swarmllm/wire/control_rules.py", "all(one < two for", "all(one <= two for"),
+        Change("swarmllm/messages/bounds.py", "all(one < two for", "all(one <= two for"),
         Change(HALT, "if len(signers) < charter.resume_threshold:", "if len(opened.signatures) < charter.resume_threshold:"),
     ),
     "no persistence": (

@@ -31,8 +31,8 @@ from swarmllm.core.halt.charter import CHARTERS_MAX
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, ROLE_KEYS_MAX, Charter, Halt, Live, Resume
 from swarmllm.wire import codec
-from swarmllm.wire.control_rules import vector_of
 from swarmllm.wire.envelope import Sign
+from swarmllm.wire.marks import vector_of
 from swarmllm.wire.signed import CONTROL_DOMAINS, add_signature, key_id, merge, open_record, sign_record
 
 RECORDS_MAX: Final = CHARTERS_MAX + 2 * ROLE_KEYS_MAX + 1  # A whole control state, and a proposal.

@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 
 from swarmllm.core.effects import NodeEffect, RunScore, Save, Send, StartAgain, StopNow
-from swarmllm.messages import Score, Scores
+from swarmllm.messages import DECLARED
 
 
 def infers(effect: NodeEffect) -> bool:
     """Whether a halted node must not perform it: it makes a token, or asks for one, or delivers one."""
-    return isinstance(effect, RunScore) or (isinstance(effect, Send) and isinstance(effect.message, Score | Scores))
+    return isinstance(effect, RunScore) or (isinstance(effect, Send) and DECLARED[type(effect.message)].infers)
 
 
 class EffectQueue:

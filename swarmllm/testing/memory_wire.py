@@ -14,7 +14,8 @@ import trio
 
 from swarmllm.core.halt.link import QUEUE_MAX as CONTROL_QUEUE_MAX
 from swarmllm.core.inputs import PeerConnected, PingMeasured, Received
-from swarmllm.messages import Busy, Close, ExpertMessage, Halted, Need, Open, Refused, Score, Scores, Shuffle, Shuffled
+from swarmllm.messages.declare import EXPERT, ANSWERER, ASKER, kinds_on
+from swarmllm.messages.expert import Ping, Pong
 from swarmllm.wire.codec import decode
 
 if TYPE_CHECKING:
@@ -24,18 +25,7 @@ PING_S: Final = 2.0  # As the real network.
 SILENT_S: Final = 6.0
 HEADER_BYTES: Final = 4  # Of a frame.
 
-_MESSAGES: Final[tuple[type[ExpertMessage], ...]] = (
-    Open,
-    Score,
-    Close,
-    Shuffle,
-    Scores,
-    Need,
-    Busy,
-    Refused,
-    Shuffled,
-    Halted,
-)
+_MESSAGES: Final = tuple(kind for kind in kinds_on(EXPERT, ASKER, ANSWERER) if kind not in (Ping, Pong))
 
 
 @dataclass(frozen=True, slots=True)

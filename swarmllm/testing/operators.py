@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from swarmllm.core.halt.charter import Pin, charter_hash
 from swarmllm.messages import Charter, Halt, Resume
-from swarmllm.wire.control_rules import marks_of
+from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import key_id, open_record, sign_record
 
 

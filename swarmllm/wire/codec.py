@@ -15,76 +15,18 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import fields
-from itertools import islice
-from operator import lt
 from typing import Annotated, Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 import msgpack
 
-from swarmllm import messages
 from swarmllm.errors import LocalError, RemoteError
-from swarmllm.messages import (
-    ANSWER_ENTRIES_MAX,
-    CONTEXT_MAX,
-    ExpertReply,
-    ExpertRequest,
-    Range,
-    Score,
-    Scores,
-    Shuffle,
-    Shuffled,
-    Size,
-)
-from swarmllm.wire import control_rules
+from swarmllm.messages import ANSWERER, ASKER, DECLARED, EXPERT, Range, Size, kinds_on
 
-CODES: Final[dict[type, int]] = {
-    messages.Open: 1,
-    messages.Score: 2,
-    messages.Close: 3,
-    messages.Shuffle: 4,
-    messages.Scores: 16,
-    messages.Need: 17,
-    messages.Busy: 18,
-    messages.Refused: 19,
-    messages.Shuffled: 20,
-    messages.Ping: 32,
-    messages.Pong: 33,
-    messages.CapacityRecord: 64,
-    messages.ExpertRecord: 65,
-    messages.Envelope: 80,
-    # The kill switch (protocols/halt.md): the end of an expert stream's sessions, signed records, and the frames of /swarmllm/ctl/1.
-    messages.Halted: 34,
-    messages.Signed: 81,
-    messages.Halt: 96,
-    messages.Resume: 97,
-    messages.Charter: 98,
-    messages.Live: 99,
-    messages.ControlDigest: 112,
-    messages.Vectors: 113,
-    messages.Records: 114,
-    messages.Ack: 115,
-}
-"""Type codes, for ever: a message that changes its meaning or its fields gets a new code."""
-
-EXPERT_REQUESTS: Final[tuple[type[ExpertRequest | messages.Shuffle | messages.Halted | messages.Ping | messages.Pong], ...]] = (
-    messages.Open,
-    messages.Score,
-    messages.Close,
-    messages.Shuffle,
-    messages.Halted,
-    messages.Ping,
-    messages.Pong,
-)
-EXPERT_REPLIES: Final[tuple[type[ExpertReply | messages.Shuffled | messages.Halted | messages.Ping | messages.Pong], ...]] = (
-    messages.Scores,
-    messages.Need,
-    messages.Busy,
-    messages.Refused,
-    messages.Shuffled,
-    messages.Halted,
-    messages.Ping,
-    messages.Pong,
-)
+CODES: Final[dict[type, int]] = {kind: one.code for kind, one in DECLARED.items()}
+EXPERT_REQUESTS: Final = kinds_on(EXPERT, ASKER)
+"""What may arrive on an expert stream that the peer opened."""
+EXPERT_REPLIES: Final = kinds_on(EXPERT, ANSWERER)
+"""What may arrive on an expert stream that we opened."""
 
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 """Characters that could move the cursor or turn the writing direction where a name is shown. A fixed list, because what Python or
@@ -104,14 +46,15 @@ def encode(message: object) -> bytes:
     kind = type(message)
     schema = _SCHEMAS.get(kind)
     assert schema is not None, f"{kind.__name__} is no wire message"
-    code, columns, rule = schema
+    code, _, columns, fault = schema
     row: list[object] = [code]
     name = ""
     try:
         for name, write, _ in columns:
             row.append(write(getattr(message, name)))
         name = "fields together"
-        rule(message)
+        if wrong := fault(message):
+            raise _Invalid(wrong)
     except _Invalid as bad:
         raise LocalError(f"cannot send {kind.__name__}: {name}: {bad}") from None
     packed: bytes = msgpack.packb(row)
@@ -124,16 +67,17 @@ def decode(data: bytes, kinds: Sequence[type[_Message]]) -> _Message:
     Peak memory is at most 8 times the input plus 160 KiB (a token of 4 bytes becomes an integer object of 28 and its reference, in
     the two tuples of up to 16,384 that a Score has).
     """
-    found = _BY_CODE.get(data[1]) if len(data) >= 2 else None
+    at = 3 if data[:1] == b"\xdc" else 1
+    found = _BY_CODE.get(data[at]) if len(data) > at else None
     if found is None or found not in kinds:
         allowed = ", ".join(kind.__name__ for kind in kinds)
         raise RemoteError(f"message of {len(data)} bytes beginning {data[:2].hex() or 'nowhere'}: must be one of {allowed}")
-    _, columns, rule = _SCHEMAS[found]
+    _, head, columns, fault = _SCHEMAS[found]
     name = "array"
     try:
-        if data[0] != 0x91 + len(columns):
+        if not data.startswith(head):
             raise _Invalid(f"must be of type and {len(columns)} fields")
-        at = 2
+        at = len(head)
         values = []
         for name, _, read in columns:  # noqa: B007  # The name of the field at fault, if one is.
             value, at = read(data, at)
@@ -143,7 +87,8 @@ def decode(data: bytes, kinds: Sequence[type[_Message]]) -> _Message:
             raise _Invalid(f"{len(data) - at} bytes too many")
         message: _Message = found(*values)
         name = "fields together"
-        rule(message)
+        if wrong := fault(message):
+            raise _Invalid(wrong)
     except _Invalid as bad:
         raise RemoteError(f"{found.__name__} of {len(data)} bytes: {name}: {bad}") from None
     return message
@@ -348,43 +293,22 @@ def _compile(annotation: Any) -> tuple[_Write, _Read]:
     raise AssertionError(f"{annotation}: the wire knows int, bytes, str and tuples of them")
 
 
-def _rising(name: str, values: tuple[int, ...], below: int) -> None:
-    if values and (values[-1] >= below or not all(map(lt, values, islice(values, 1, None)))):
-        raise _Invalid(f"{name} must rise strictly and stay below {below}")
+_Fault = Callable[[Any], str]
+_Schema = tuple[int, bytes, tuple[tuple[str, _Write, _Read], ...], _Fault]
+"""Type code, the array's header with the code, columns, and what the bounds of single fields cannot say."""
 
 
-def _rule(message: object) -> None:
-    """What the bounds of single fields cannot say."""
-    match message:
-        case Score(base=base, tokens=tokens, answer=answer, targets=targets, entries_max=entries_max):
-            if base + len(tokens) > CONTEXT_MAX:
-                raise _Invalid(f"context of {base + len(tokens)} tokens exceeds {CONTEXT_MAX}")
-            _rising("answer", answer, len(tokens))
-            _rising("targets", targets, len(tokens) - 1)
-            if len(answer) * entries_max > ANSWER_ENTRIES_MAX:
-                raise _Invalid(f"{len(answer)} lists of {entries_max} entries exceed {ANSWER_ENTRIES_MAX} together")
-        case Scores(target_logprobs=target_logprobs):
-            if len(target_logprobs) % 2:
-                raise _Invalid("target_logprobs has half a u16")
-        case Shuffle(ages=ages, records=records) | Shuffled(ages=ages, records=records):
-            if len(ages) != len(records):
-                raise _Invalid(f"{len(ages)} ages of {len(records)} records")
-        case _:
-            if wrong := control_rules.fault(message):
-                raise _Invalid(wrong)
-
-
-_Schema = tuple[int, tuple[tuple[str, _Write, _Read], ...], Callable[[object], None]]
+def _no_fault(_message: object) -> str:
+    return ""
 
 
 def _schema(kind: Any, code: int) -> _Schema:
     hints = get_type_hints(kind, include_extras=True)
     columns = tuple((field.name, *_compile(hints[field.name])) for field in fields(kind))
-    assert len(columns) < 15, f"{kind.__name__}: the count of fields and type must fit a one-byte array header"
-    assert code < 0x80, f"{kind.__name__}: the code must fit one byte"
-    return code, columns, _rule
+    count = len(columns) + 1
+    head = bytes((0x90 + count,)) if count < 16 else b"\xdc" + count.to_bytes(2, "big")
+    return code, head + bytes((code,)), columns, getattr(kind, "fault", _no_fault)
 
 
 _SCHEMAS: Final[dict[type, _Schema]] = {kind: _schema(kind, code) for kind, code in CODES.items()}
 _BY_CODE: Final[dict[int, type[Any]]] = {code: kind for kind, code in CODES.items()}
-assert len(_BY_CODE) == len(CODES), "type codes must differ"

@@ -17,7 +17,7 @@ from swarmllm.core.halt.state_file import Boot, load
 from swarmllm.core.inputs import RecordOffered
 from swarmllm.messages import Charter, ControlDigest, ControlFrame, Halt, Live, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
-from swarmllm.wire.control_rules import marks_of
+from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import SignedRecord, key_id, open_record, sign_record
 
 

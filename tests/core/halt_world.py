@@ -17,7 +17,7 @@ from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state_file import load, pack_genesis
 from swarmllm.messages import Ack, Charter, Halt, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
-from swarmllm.wire.control_rules import vector_of
+from swarmllm.wire.marks import vector_of
 from swarmllm.wire.signed import open_record
 from tests.core.halt_support import FIRST, PRIVATE, ROOTS, STRANGER, SWARM, founded, offered, signed, verify
 

@@ -13,7 +13,7 @@ from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, CONTROL_RECORD_MAX, NO_CONTROL, SEQ_MAX, Charter, Halt, Resume
 from swarmllm.wire.codec import encode
-from swarmllm.wire.control_rules import marks_of, vector_of
+from swarmllm.wire.marks import marks_of, vector_of
 from swarmllm.wire.signed import open_record, sign_record
 from tests.core.halt_support import (
     BEACON,

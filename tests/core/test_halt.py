@@ -15,7 +15,7 @@ from swarmllm.core.halt.state import Applied, HaltState, Known, join, judge, lac
 from swarmllm.errors import RemoteError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, CONTROL_RECORD_MAX, SEQ_MAX, Halt, Live, Resume, Signed
 from swarmllm.wire.codec import decode, encode
-from swarmllm.wire.control_rules import mark_of, marks_of
+from swarmllm.wire.marks import mark_of, marks_of
 from swarmllm.wire.signed import CONTROL_DOMAINS, key_id, open_record
 from tests.core.halt_support import (
     HALTERS,

@@ -18,7 +18,7 @@ from swarmllm.core.halt.charter import successor
 from swarmllm.core.halt.state_file import load
 from swarmllm.messages import Halt, Records, Resume, Signed
 from swarmllm.wire.codec import CODES, encode
-from swarmllm.wire.control_rules import marks_of
+from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import open_record
 from tests.core.halt_support import HALTERS, PRIVATE, RESUMERS, ROOTS, STRANGER, SWARM, A, B, Person, forged, keys, signed
 from tests.core.halt_world import EVIL, NodeInWorld, World

@@ -9,7 +9,7 @@ import pytest
 
 from swarmllm.adapters.record_files import read_sheets, render, sheet_of
 from swarmllm.messages import HALT_REASONS, Halt, Resume
-from swarmllm.wire.control_rules import marks_of
+from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import key_id, sign_record
 from tests.operators.conftest import PASSPHRASE, Desk
 from tests.operators.fake_node import FakeNode

@@ -29,7 +29,7 @@ from swarmllm.adapters.record_files import (
 from swarmllm.errors import LocalError
 from swarmllm.messages import SEQ_MAX, Charter, Halt, Live, Resume, Signed
 from swarmllm.wire.codec import encode
-from swarmllm.wire.control_rules import marks_of
+from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import key_id, sign_record
 
 PEOPLE = tuple(ephemeral_key() for _ in range(4))

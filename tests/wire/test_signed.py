@@ -19,8 +19,8 @@ from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import Halt, Resume, Signed
 from swarmllm.wire.codec import decode, encode
-from swarmllm.wire.control_rules import marks_of
 from swarmllm.wire.envelope import DOMAINS
+from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import CONTROL_DOMAINS, add_signature, good_signers, key_id, merge, open_record, sign_record
 from tests.wire.strategies import mutate
 from tests.wire.test_envelope import verify

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, assert_never
+from typing import Any, Final
 
 import trio
 from libp2p.host.exceptions import StreamFailure
@@ -21,21 +21,13 @@ from swarmllm.adapters.libp2p.lane import Commons, Lane, StreamEnded
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
-    Busy,
-    Close,
     ExpertMessage,
     Halted,
-    Need,
-    Open,
     PeerId,
     Ping,
     Pong,
-    Refused,
-    Score,
-    Scores,
-    Shuffle,
-    Shuffled,
 )
+from swarmllm.messages.declare import DECLARED
 from swarmllm.wire.codec import EXPERT_REPLIES, EXPERT_REQUESTS
 
 log = logging.getLogger("swarmllm.net")
@@ -109,15 +101,13 @@ class Link:
 
     def send(self, message: ExpertMessage) -> None:
         """Requests go out on our stream, replies on the peer's. A full queue ends the link, as does a reply that nobody asked for."""
-        match message:
-            case Open() | Score() | Close() | Shuffle():
+        match DECLARED[type(message)].sender:
+            case "asker":
                 lane = self._ask
-            case Scores() | Need() | Busy() | Refused() | Shuffled():
+            case "answerer":
                 lane = self._answer
-            case Halted():
-                lane = self._answer or self._ask  # It ends the sessions of both; who has asked us reads it first.
             case _:
-                assert_never(message)
+                lane = self._answer or self._ask  # Halted ends the sessions of both; who has asked us reads it first.
         if lane is None or not lane.put(message):
             self.end("queue full" if lane is not None else "no stream to answer on")
 

@@ -26,7 +26,6 @@ from swarmllm.core.halt.charter import charter_hash, expired, first_fault, next_
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import ROLE_KEYS_MAX, Charter
 from swarmllm.runtime.config import Config
-from swarmllm.wire.control_rules import fault
 from swarmllm.wire.signed import SignedRecord, key_id, open_record
 
 WHAT: Final = "the charter file"
@@ -250,7 +249,7 @@ def _keys(role: str, words: Sequence[str]) -> tuple[bytes, ...]:
 
 
 def _check(charter: Charter) -> None:
-    if wrong := fault(charter):
+    if wrong := charter.fault():
         raise UsageError(f"this cannot be a charter: {wrong}; give more keys or a smaller threshold")
     if charter.resume_threshold == 1:
         notice("One resume key alone will be able to start this swarm again (--resume-threshold 1).")

@@ -15,7 +15,7 @@ from swarmllm.cli.operators.halt_source import charter_record
 from swarmllm.core.halt.charter import expired
 from swarmllm.messages import SEQ_MAX, Charter
 from swarmllm.runtime.json_events import Record
-from swarmllm.wire.control_rules import vector_of
+from swarmllm.wire.marks import vector_of
 from swarmllm.wire.signed import key_id
 
 ROLES: Final = ("root", "halt", "resume", "voter", "beacon")

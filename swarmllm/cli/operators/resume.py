@@ -40,7 +40,7 @@ from swarmllm.messages import Resume
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError
 from swarmllm.runtime.json_events import Record
-from swarmllm.wire.control_rules import vector_of
+from swarmllm.wire.marks import vector_of
 
 WHAT: Final = "the proposal"
 

@@ -15,7 +15,7 @@ from swarmllm.adapters.record_files import render, sheet_of
 from swarmllm.core.halt.charter import charter_hash
 from swarmllm.core.halt.state import HaltState, next_halt
 from swarmllm.messages import Charter, Halt, Resume
-from swarmllm.wire.control_rules import marks_of
+from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import key_id, open_record, sign_record
 
 DRILL_REASON = 1

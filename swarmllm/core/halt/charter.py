@@ -23,8 +23,8 @@ from typing import Final
 
 from swarmllm.errors import RemoteError, UsageError
 from swarmllm.messages import SEQ_MAX, Charter
-from swarmllm.wire.control_rules import marks_of, vector_of
 from swarmllm.wire.envelope import Verify
+from swarmllm.wire.marks import marks_of, vector_of
 from swarmllm.wire.signed import SignedRecord, good_signers, key_id
 
 CHARTERS_MAX: Final = 64

@@ -17,12 +17,11 @@ from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     CONTROL_FRAME_MAX,
     RECORDS_MAX,
-    Ack,
     ControlDigest,
     ControlFrame,
     Records,
-    Vectors,
 )
+from swarmllm.messages.declare import BOTH, HALT, kinds_on
 from swarmllm.wire.codec import CODES, decode
 
 FRAMES_PER_S: Final = 8.0  # An honest peer sends one per record that is new to it and a few in each exchange.
@@ -37,7 +36,7 @@ SYNC_ALONE_S: Final = 5.0  # How long to wait for them.
 SYNC_QUIET_S: Final = 1.0  # With fewer than three, but all of them in agreement, after so long.
 QUEUE_MAX: Final = 64  # Frames that wait for one slow peer: a megabyte.
 _RECORDS_CODE: Final = bytes((CODES[Records],))
-CONTROL_FRAMES: Final[tuple[type[ControlFrame], ...]] = (ControlDigest, Vectors, Records, Ack)
+CONTROL_FRAMES: Final[tuple[type[ControlFrame], ...]] = kinds_on(HALT, BOTH)
 
 
 @dataclass(slots=True)

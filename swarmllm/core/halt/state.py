@@ -33,8 +33,8 @@ from swarmllm.core.halt.charter import (
 from swarmllm.errors import RemoteError, UsageError
 from swarmllm.messages import NO_CONTROL, SEQ_MAX, Charter, Halt, Live, Resume, Vectors
 from swarmllm.wire.codec import encode
-from swarmllm.wire.control_rules import marks_of, vector_of
 from swarmllm.wire.envelope import Verify
+from swarmllm.wire.marks import marks_of, vector_of
 from swarmllm.wire.signed import SignedRecord, good_signers, key_id, open_record
 
 _DIGEST_DOMAIN: Final = b"swarmllm/ctl-digest/1\0"

@@ -29,7 +29,7 @@ from swarmllm.messages import Ack, Halt, PeerId, Resume, Score, Scores
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.roles import Answer
-from swarmllm.wire.control_rules import vector_of
+from swarmllm.wire.marks import vector_of
 from swarmllm.wire.signed import good_signers, key_id, open_record
 
 if TYPE_CHECKING:

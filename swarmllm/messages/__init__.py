@@ -1,0 +1,282 @@
+"""Every message between peers, as frozen values; one module for each document in `protocols/`.
+
+`wire.codec` turns each into one msgpack array `[type, field, ...]` and back; the bounds that stand in the annotations here are what it
+enforces, so that nothing above the wire ever sees a value out of range. The documents in `protocols/` say what the messages mean.
+"""
+
+from swarmllm.messages.bounds import (
+    CONTEXT_MAX as CONTEXT_MAX,
+)
+from swarmllm.messages.bounds import (
+    FRAME_MAX as FRAME_MAX,
+)
+from swarmllm.messages.bounds import (
+    NO_CONTROL as NO_CONTROL,
+)
+from swarmllm.messages.bounds import (
+    U32 as U32,
+)
+from swarmllm.messages.bounds import (
+    U63 as U63,
+)
+from swarmllm.messages.bounds import (
+    VOCABULARY_MAX as VOCABULARY_MAX,
+)
+from swarmllm.messages.bounds import (
+    Digest as Digest,
+)
+from swarmllm.messages.bounds import (
+    PeerId as PeerId,
+)
+from swarmllm.messages.bounds import (
+    Position as Position,
+)
+from swarmllm.messages.bounds import (
+    Range as Range,
+)
+from swarmllm.messages.bounds import (
+    ShortHash as ShortHash,
+)
+from swarmllm.messages.bounds import (
+    Size as Size,
+)
+from swarmllm.messages.bounds import (
+    Token as Token,
+)
+from swarmllm.messages.bounds import (
+    rising as rising,
+)
+from swarmllm.messages.bounds import (
+    rising_below as rising_below,
+)
+from swarmllm.messages.capacity import (
+    AGE_MAX as AGE_MAX,
+)
+from swarmllm.messages.capacity import (
+    RECORD_ADDR_MAX as RECORD_ADDR_MAX,
+)
+from swarmllm.messages.capacity import (
+    RECORD_ADDRS_MAX as RECORD_ADDRS_MAX,
+)
+from swarmllm.messages.capacity import (
+    RECORD_MAX as RECORD_MAX,
+)
+from swarmllm.messages.capacity import (
+    SHUFFLE_RECORDS_MAX as SHUFFLE_RECORDS_MAX,
+)
+from swarmllm.messages.capacity import (
+    Age as Age,
+)
+from swarmllm.messages.capacity import (
+    CapacityRecord as CapacityRecord,
+)
+from swarmllm.messages.capacity import (
+    Domain as Domain,
+)
+from swarmllm.messages.capacity import (
+    Envelope as Envelope,
+)
+from swarmllm.messages.capacity import (
+    ExpertRecord as ExpertRecord,
+)
+from swarmllm.messages.capacity import (
+    Name as Name,
+)
+from swarmllm.messages.capacity import (
+    Sealed as Sealed,
+)
+from swarmllm.messages.capacity import (
+    Shuffle as Shuffle,
+)
+from swarmllm.messages.capacity import (
+    Shuffled as Shuffled,
+)
+from swarmllm.messages.declare import (
+    ANSWERER as ANSWERER,
+)
+from swarmllm.messages.declare import (
+    ASKER as ASKER,
+)
+from swarmllm.messages.declare import (
+    BOTH as BOTH,
+)
+from swarmllm.messages.declare import (
+    DECLARED as DECLARED,
+)
+from swarmllm.messages.declare import (
+    EXPERT as EXPERT,
+)
+from swarmllm.messages.declare import (
+    HALT as HALT,
+)
+from swarmllm.messages.declare import (
+    Declaration as Declaration,
+)
+from swarmllm.messages.declare import (
+    kinds_on as kinds_on,
+)
+from swarmllm.messages.declare import (
+    message as message,
+)
+from swarmllm.messages.expert import (
+    ANSWER_ENTRIES_MAX as ANSWER_ENTRIES_MAX,
+)
+from swarmllm.messages.expert import (
+    ANSWERS_MAX as ANSWERS_MAX,
+)
+from swarmllm.messages.expert import (
+    ENTRIES_MAX as ENTRIES_MAX,
+)
+from swarmllm.messages.expert import (
+    REFUSED_CONTEXT as REFUSED_CONTEXT,
+)
+from swarmllm.messages.expert import (
+    REFUSED_ENGINE as REFUSED_ENGINE,
+)
+from swarmllm.messages.expert import (
+    REFUSED_MODEL as REFUSED_MODEL,
+)
+from swarmllm.messages.expert import (
+    REFUSED_SESSION as REFUSED_SESSION,
+)
+from swarmllm.messages.expert import (
+    REFUSED_VOCABULARY as REFUSED_VOCABULARY,
+)
+from swarmllm.messages.expert import (
+    TOKENS_MAX as TOKENS_MAX,
+)
+from swarmllm.messages.expert import (
+    Busy as Busy,
+)
+from swarmllm.messages.expert import (
+    Close as Close,
+)
+from swarmllm.messages.expert import (
+    ExpertMessage as ExpertMessage,
+)
+from swarmllm.messages.expert import (
+    ExpertReply as ExpertReply,
+)
+from swarmllm.messages.expert import (
+    ExpertRequest as ExpertRequest,
+)
+from swarmllm.messages.expert import (
+    Halted as Halted,
+)
+from swarmllm.messages.expert import (
+    Need as Need,
+)
+from swarmllm.messages.expert import (
+    Open as Open,
+)
+from swarmllm.messages.expert import (
+    Ping as Ping,
+)
+from swarmllm.messages.expert import (
+    Pong as Pong,
+)
+from swarmllm.messages.expert import (
+    Refused as Refused,
+)
+from swarmllm.messages.expert import (
+    Score as Score,
+)
+from swarmllm.messages.expert import (
+    Scores as Scores,
+)
+from swarmllm.messages.expert import (
+    StreamMessage as StreamMessage,
+)
+from swarmllm.messages.halt import (
+    BEACON_TTL_MAX_S as BEACON_TTL_MAX_S,
+)
+from swarmllm.messages.halt import (
+    CHARTER_RECORD_MAX as CHARTER_RECORD_MAX,
+)
+from swarmllm.messages.halt import (
+    CONTROL_FRAME_MAX as CONTROL_FRAME_MAX,
+)
+from swarmllm.messages.halt import (
+    CONTROL_RECORD_MAX as CONTROL_RECORD_MAX,
+)
+from swarmllm.messages.halt import (
+    HALT_REASONS as HALT_REASONS,
+)
+from swarmllm.messages.halt import (
+    KEY_ID_BYTES as KEY_ID_BYTES,
+)
+from swarmllm.messages.halt import (
+    LIFT_BASE_MAX as LIFT_BASE_MAX,
+)
+from swarmllm.messages.halt import (
+    RECORDS_MAX as RECORDS_MAX,
+)
+from swarmllm.messages.halt import (
+    REVERT_MAX as REVERT_MAX,
+)
+from swarmllm.messages.halt import (
+    ROLE_KEYS_MAX as ROLE_KEYS_MAX,
+)
+from swarmllm.messages.halt import (
+    SEQ_MAX as SEQ_MAX,
+)
+from swarmllm.messages.halt import (
+    SIGNATURE_BYTES as SIGNATURE_BYTES,
+)
+from swarmllm.messages.halt import (
+    SIGNERS_MAX as SIGNERS_MAX,
+)
+from swarmllm.messages.halt import (
+    THRESHOLD_MAX as THRESHOLD_MAX,
+)
+from swarmllm.messages.halt import (
+    Ack as Ack,
+)
+from swarmllm.messages.halt import (
+    Charter as Charter,
+)
+from swarmllm.messages.halt import (
+    ControlDigest as ControlDigest,
+)
+from swarmllm.messages.halt import (
+    ControlFrame as ControlFrame,
+)
+from swarmllm.messages.halt import (
+    ControlRecord as ControlRecord,
+)
+from swarmllm.messages.halt import (
+    Halt as Halt,
+)
+from swarmllm.messages.halt import (
+    KeyId as KeyId,
+)
+from swarmllm.messages.halt import (
+    Live as Live,
+)
+from swarmllm.messages.halt import (
+    Mark as Mark,
+)
+from swarmllm.messages.halt import (
+    PublicKey as PublicKey,
+)
+from swarmllm.messages.halt import (
+    Records as Records,
+)
+from swarmllm.messages.halt import (
+    Resume as Resume,
+)
+from swarmllm.messages.halt import (
+    Seq as Seq,
+)
+from swarmllm.messages.halt import (
+    Signature as Signature,
+)
+from swarmllm.messages.halt import (
+    Signed as Signed,
+)
+from swarmllm.messages.halt import (
+    Vectors as Vectors,
+)
+from swarmllm.messages.halt import (
+    Version as Version,
+)

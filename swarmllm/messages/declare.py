@@ -1,0 +1,56 @@
+"""The declaration of a wire message: `@message` turns a class into a frozen dataclass and enters it into the table of all messages.
+
+A message is declared once, where it is defined: its type code, the protocol on whose streams it travels, and who may send it there. The
+codec, the lanes of a connection, the filter of a halted node and the table in protocols/README.md are all made from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar, dataclass_transform
+
+EXPERT: Final = "expert"
+HALT: Final = "halt"
+ASKER: Final = "asker"
+ANSWERER: Final = "answerer"
+BOTH: Final = "both"
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """`code` is the type code, for ever: a message that changes its meaning or its fields gets a new one. `stream` is the protocol on whose
+    streams it travels (empty: only within other messages), `sender` who may send it there: the side that opened the stream and asks, the
+    side that answers, or both. `infers`: it makes, asks for or delivers tokens, which a halted node never does."""
+
+    code: int
+    stream: str
+    sender: str
+    infers: bool
+
+
+DECLARED: Final[dict[type, Declaration]] = {}
+"""Every message, in the order of declaration."""
+
+_Class = TypeVar("_Class", bound=type)
+
+
+@dataclass_transform(frozen_default=True)
+def message(*, code: int, stream: str = "", sender: str = "", infers: bool = False) -> Callable[[_Class], _Class]:
+    """Declare a message. A method `fault` may say what the bounds of single fields cannot: a sentence, empty if nothing is wrong."""
+    assert 0 < code < 0x80, f"type code {code} must fit one byte"
+    assert all(other.code != code for other in DECLARED.values()), f"type code {code} is taken"
+
+    def declare(kind: _Class) -> _Class:
+        made: Any = dataclass(frozen=True, slots=True)(kind)
+        DECLARED[made] = Declaration(code, stream, sender, infers)
+        found: _Class = made
+        return found
+
+    return declare
+
+
+def kinds_on(stream: str, *senders: str) -> tuple[type[Any], ...]:
+    """The messages that these senders may send on streams of this protocol, by type code."""
+    found = [kind for kind, one in DECLARED.items() if one.stream == stream and one.sender in (*senders, BOTH)]
+    return tuple(sorted(found, key=lambda kind: DECLARED[kind].code))

@@ -1,0 +1,149 @@
+"""Messages of `/swarmllm/expert`: asking an expert for next-token distributions (protocols/expert.md)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from swarmllm.messages.bounds import (
+    CONTEXT_MAX,
+    U32,
+    Digest,
+    Position,
+    Range,
+    ShortHash,
+    Size,
+    Token,
+    rising_below,
+)
+from swarmllm.messages.capacity import Shuffle, Shuffled
+from swarmllm.messages.declare import ANSWERER, ASKER, BOTH, EXPERT, message
+
+TOKENS_MAX: Final = 16_384  # Per frame: 4 bytes each, so that the largest Score (as many targets) stays under the frame bound.
+ANSWERS_MAX: Final = 64  # Lists per Scores frame.
+ENTRIES_MAX: Final = 1_024  # Entries per list; 256 is the standard.
+ANSWER_ENTRIES_MAX: Final = 32_768  # Over all lists of one Scores: raw lists of so many are 192 KiB, under the frame bound.
+
+
+@message(code=1, stream=EXPERT, sender=ASKER)
+class Open:
+    """Start a session. Nothing answers it: the first Score may follow at once, and its answer tells whether the session stands."""
+
+    session: U32
+    model_digest: Digest
+    vocab_fingerprint: Digest
+    ctl_digest: ShortHash
+
+
+@message(code=2, stream=EXPERT, sender=ASKER, infers=True)
+class Score:
+    """One round: append `tokens` behind the first `base` tokens, and answer for some of the new positions.
+
+    `answer` and `targets` are indices into `tokens`, strictly increasing. An index i in `answer` wants the distribution of the token
+    that follows tokens[i]; an index i in `targets` (i + 1 < len(tokens)) wants only the log-probability of tokens[i + 1].
+    `tail_max` is in 1/65536 of probability mass: a list may stop early once the mass it leaves out is below it (0: never).
+    Together: base + len(tokens) <= CONTEXT_MAX, and len(answer) * entries_max <= ANSWER_ENTRIES_MAX.
+    """
+
+    session: U32
+    round: U32
+    epoch: U32
+    base: Position
+    context_hash: ShortHash
+    tokens: Annotated[tuple[Token, ...], Size(1, TOKENS_MAX)]
+    answer: Annotated[tuple[Annotated[int, Range(0, TOKENS_MAX - 1)], ...], Size(0, ANSWERS_MAX)]
+    targets: Annotated[tuple[Annotated[int, Range(0, TOKENS_MAX - 1)], ...], Size(0, TOKENS_MAX)]
+    entries_max: Annotated[int, Range(1, ENTRIES_MAX)]
+    tail_max: Annotated[int, Range(0, 65_535)]
+    ctl_digest: ShortHash
+
+    def fault(self) -> str:
+        count = len(self.tokens)
+        if self.base + count > CONTEXT_MAX:
+            return f"context of {self.base + count} tokens exceeds {CONTEXT_MAX}"
+        if len(self.answer) * self.entries_max > ANSWER_ENTRIES_MAX:
+            return f"{len(self.answer)} lists of {self.entries_max} entries exceed {ANSWER_ENTRIES_MAX} together"
+        return rising_below("answer", self.answer, count) or rising_below("targets", self.targets, count - 1)
+
+
+@message(code=3, stream=EXPERT, sender=ASKER)
+class Close:
+    """The session is over; its cache may go."""
+
+    session: U32
+
+
+@message(code=16, stream=EXPERT, sender=ANSWERER, infers=True)
+class Scores:
+    """The answer to one Score: a sparse list (wire.sparse) for each index in `answer`, in order, and the target log-probabilities.
+
+    `target_logprobs` holds a big-endian u16 per target: the log-probability in nats is -value / 1024 (65535: that or less).
+    """
+
+    session: U32
+    round: U32
+    epoch: U32
+    lists: Annotated[tuple[Annotated[bytes, Size(1, 8 * ENTRIES_MAX)], ...], Size(0, ANSWERS_MAX)]
+    target_logprobs: Annotated[bytes, Size(0, 2 * TOKENS_MAX)]
+    queue_us: U32
+    compute_us: U32
+    ctl_digest: ShortHash
+
+    def fault(self) -> str:
+        return "target_logprobs has half a u16" if len(self.target_logprobs) % 2 else ""
+
+
+@message(code=17, stream=EXPERT, sender=ANSWERER)
+class Need:
+    """The expert holds only the first `have` tokens of what the Score was based on: send again from there."""
+
+    session: U32
+    round: U32
+    have: Position
+
+
+@message(code=18, stream=EXPERT, sender=ANSWERER)
+class Busy:
+    """A clean refusal for want of room; ask again after `retry_after_ms`, or ask somebody else."""
+
+    session: U32
+    round: U32
+    retry_after_ms: Annotated[int, Range(0, 600_000)]
+
+
+@message(code=19, stream=EXPERT, sender=ANSWERER)
+class Refused:
+    """This expert will never answer this session: see `protocols/expert.md` for the codes."""
+
+    session: U32
+    round: U32
+    code: Annotated[int, Range(1, 255)]
+
+
+REFUSED_MODEL: Final = 1  # Another model digest is loaded.
+REFUSED_VOCABULARY: Final = 2  # Another vocabulary.
+REFUSED_CONTEXT: Final = 3  # Longer than this expert's context.
+REFUSED_SESSION: Final = 4  # No such session was opened on this stream.
+REFUSED_ENGINE: Final = 5  # The engine is down.
+
+
+@message(code=32, stream=EXPERT, sender=BOTH)
+class Ping:
+    nonce: U32
+
+
+@message(code=33, stream=EXPERT, sender=BOTH)
+class Pong:
+    nonce: U32
+
+
+@message(code=34, stream=EXPERT, sender=BOTH)
+class Halted:
+    """On an expert stream, either way: the sender is halted and drops every session. The order itself comes by /swarmllm/ctl/1."""
+
+    ctl_digest: ShortHash
+
+
+ExpertRequest = Open | Score | Close
+ExpertReply = Scores | Need | Busy | Refused
+ExpertMessage = ExpertRequest | ExpertReply | Shuffle | Shuffled | Halted
+StreamMessage = ExpertMessage | Ping | Pong
