@@ -23,7 +23,7 @@ class ControlClosed:
 
 @dataclass(frozen=True, slots=True)
 class ControlReceived:
-    """One frame of /swarmllm/ctl/1, without its length."""
+    """One frame of /swarmllm/halt/2, without its length."""
 
     peer: PeerId
     frame: bytes

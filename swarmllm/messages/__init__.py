@@ -8,6 +8,9 @@ from swarmllm.messages.bounds import (
     CONTEXT_MAX as CONTEXT_MAX,
 )
 from swarmllm.messages.bounds import (
+    EXT_MAX as EXT_MAX,
+)
+from swarmllm.messages.bounds import (
     FRAME_MAX as FRAME_MAX,
 )
 from swarmllm.messages.bounds import (
@@ -24,6 +27,9 @@ from swarmllm.messages.bounds import (
 )
 from swarmllm.messages.bounds import (
     Digest as Digest,
+)
+from swarmllm.messages.bounds import (
+    Ext as Ext,
 )
 from swarmllm.messages.bounds import (
     PeerId as PeerId,
@@ -51,6 +57,9 @@ from swarmllm.messages.bounds import (
 )
 from swarmllm.messages.capacity import (
     AGE_MAX as AGE_MAX,
+)
+from swarmllm.messages.capacity import (
+    EXPERT_RECORD_MAX as EXPERT_RECORD_MAX,
 )
 from swarmllm.messages.capacity import (
     RECORD_ADDR_MAX as RECORD_ADDR_MAX,

@@ -39,6 +39,11 @@ Position = Annotated[int, Range(0, CONTEXT_MAX)]
 Digest = Annotated[bytes, Size(32, 32)]
 ShortHash = Annotated[bytes, Size(8, 8)]
 
+EXT_MAX: Final = 64  # Bytes: room for two digests, and the largest capacity record still fits a shuffle of eight.
+Ext = Annotated[bytes, Size(0, EXT_MAX)]
+"""What later versions say in a signed record that is passed on: a reader who does not know it keeps it and passes it on, as it is, and
+decides nothing by it. Each addition is a type byte, a length byte and so many bytes; what a type means is written down in protocols/."""
+
 NO_CONTROL: Final = bytes(8)
 """The control digest of a node without any control record. The kill switch (protocols/halt.md) gives it meaning."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from swarmllm.messages.bounds import U32, U63, Digest, Position, Range, ShortHash, Size
+from swarmllm.messages.bounds import U32, U63, Digest, Ext, Position, Range, ShortHash, Size
 from swarmllm.messages.declare import ANSWERER, ASKER, EXPERT, message
 
-RECORD_MAX: Final = 512  # Bytes of one signed capacity record on the wire, envelope included.
+RECORD_MAX: Final = 576  # Bytes of one signed capacity record on the wire, envelope included.
+EXPERT_RECORD_MAX: Final = 2_048  # Eight addresses of 128 bytes, names, digests, key and signature.
 RECORD_ADDR_MAX: Final = 56  # Bytes of an address in it: any IPv6 address with its port; the largest record must fit RECORD_MAX.
 RECORD_ADDRS_MAX: Final = 3  # For the same reason.
 SHUFFLE_RECORDS_MAX: Final = 8  # Records per Shuffle: 4 KiB, and at most eight signature checks.
@@ -51,13 +52,13 @@ Name = Annotated[str, Size(1, 32)]
 Domain = Annotated[str, Size(1, 16)]
 
 
-@message(code=64)
+@message(code=66, domain=b"swarmllm/capacity/2\0", size_max=RECORD_MAX)
 class CapacityRecord:
     """What an expert says of itself, passed from peer to peer. Values are hints: requesters correct them by what they measure.
 
     `boot` is the Unix time in milliseconds at which the node started, `seq` counts its records since: the newest (boot, seq) of a
     peer wins. `rate` is measured decode speed in tokens/s times 16, summed over all sessions. The signer's key is in the envelope.
-    `addrs` come without `/p2p/...`, for the signer is the peer.
+    `addrs` come without `/p2p/...`, for the signer is the peer. `ext` is for fields that come later: see `bounds.Ext`.
     """
 
     boot: U63
@@ -74,9 +75,10 @@ class CapacityRecord:
     domains: Annotated[tuple[Domain, ...], Size(0, 4)]
     addrs: Annotated[tuple[Annotated[str, Size(1, RECORD_ADDR_MAX)], ...], Size(0, RECORD_ADDRS_MAX)]
     ctl_digest: ShortHash
+    ext: Ext = b""
 
 
-@message(code=65)
+@message(code=67, domain=b"swarmllm/expert-record/2\0", size_max=EXPERT_RECORD_MAX)
 class ExpertRecord:
     """What the DHT holds under an expert's own key: enough to dial it and to know whether its vocabulary fits."""
 
@@ -86,6 +88,7 @@ class ExpertRecord:
     vocab_fingerprint: Digest
     n_params: U63
     addrs: Annotated[tuple[Annotated[str, Size(1, 128)], ...], Size(0, 8)]
+    ext: Ext = b""
 
 
 @message(code=80)

@@ -138,7 +138,7 @@ class Pong:
 
 @message(code=34, stream=EXPERT, sender=BOTH)
 class Halted:
-    """On an expert stream, either way: the sender is halted and drops every session. The order itself comes by /swarmllm/ctl/1."""
+    """On an expert stream, either way: the sender is halted and drops every session. The order itself comes by /swarmllm/halt/2."""
 
     ctl_digest: ShortHash
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Final
 
-from swarmllm.messages.bounds import U32, U63, Digest, Range, ShortHash, Size, rising
+from swarmllm.messages.bounds import U32, U63, Digest, Ext, Range, ShortHash, Size, rising
 from swarmllm.messages.declare import BOTH, HALT, message
 
 KEY_ID_BYTES: Final = 16
@@ -18,7 +18,7 @@ SIGNERS_MAX: Final = 10  # A charter: the root thresholds of the old one and of 
 CONTROL_RECORD_MAX: Final = 1_024  # Bytes of a signed Halt, Resume or Live.
 CHARTER_RECORD_MAX: Final = 4_096  # Bytes of a signed Charter.
 RECORDS_MAX: Final = 16  # Records per frame.
-CONTROL_FRAME_MAX: Final = 16_384  # Bytes of a frame of /swarmllm/ctl/1 without its length: nobody waits long behind a full one.
+CONTROL_FRAME_MAX: Final = 16_384  # Bytes of a frame of /swarmllm/halt/2 without its length: nobody waits long behind a full one.
 REVERT_MAX: Final = 16  # Changes that a halt takes back; more than a person could look through afterwards.
 BEACON_TTL_MAX_S: Final = 86_400  # A beacon that may be silent for longer than a day guards nothing.
 
@@ -34,7 +34,7 @@ Signature = Annotated[bytes, Size(SIGNATURE_BYTES, SIGNATURE_BYTES)]
 """A public key (32 bytes) and its signature (64). In a list, keys rise strictly: nobody signs twice."""
 
 
-@message(code=96)
+@message(code=96, domain=b"swarmllm/halt/1\0", size_max=CONTROL_RECORD_MAX)
 class Halt:
     """Stop everything. `key` is the id of the halt key that signs; its highest `seq` counts. `issued_ms` (Unix time) and
     `reason_code` are for people and decide nothing."""
@@ -49,7 +49,7 @@ class Halt:
 HALT_REASONS: Final = {0: "not given", 1: "drill", 2: "misbehaviour", 3: "security", 4: "legal", 5: "maintenance"}
 
 
-@message(code=97)
+@message(code=97, domain=b"swarmllm/resume/1\0", size_max=CONTROL_RECORD_MAX)
 class Resume:
     """The halts up to each mark in `lifts` are lifted; one with a higher seq stands."""
 
@@ -62,13 +62,13 @@ class Resume:
         return _marks("lifts", self.lifts)
 
 
-@message(code=98)
+@message(code=100, domain=b"swarmllm/charter/2\0", size_max=CHARTER_RECORD_MAX)
 class Charter:
     """Who may do what. `prev_hash` is SHA-256 of the encoding of the charter before (zeros in the first, whose own hash is the
     swarm's id); each role lists public keys that rise strictly. `lift_base` are the lifts that this charter starts from.
 
     `revert_changes` is how many of the agent's changes a halt takes back; `beacon_ttl_s` 0 means that beacons are off;
-    `expires_ms` (0: never) warns people and refuses nothing.
+    `expires_ms` (0: never) warns people and refuses nothing. `ext` is for fields that come later: see `bounds.Ext`.
     """
 
     version: Version
@@ -85,6 +85,7 @@ class Charter:
     lift_base: Annotated[tuple[Mark, ...], Size(0, LIFT_BASE_MAX)]
     issued_ms: U63
     expires_ms: U63
+    ext: Ext = b""
 
     def fault(self) -> str:
         for name in ("root", "halt", "resume", "voter", "beacon"):
@@ -103,7 +104,7 @@ class Charter:
         return _marks("lift_base", self.lift_base)
 
 
-@message(code=99)
+@message(code=99, domain=b"swarmllm/live/1\0", size_max=CONTROL_RECORD_MAX)
 class Live:
     """A beacon's sign of life: nodes under a charter with beacons stop when none has come for `ttl_s`."""
 

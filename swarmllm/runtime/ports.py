@@ -32,7 +32,7 @@ class ControlDoor(Protocol):
     def closed(self, peer: PeerId) -> None: ...
 
     def received(self, peer: PeerId, frame: bytes) -> None:
-        """One frame of /swarmllm/ctl/1, without its length, at most CONTROL_FRAME_MAX bytes."""
+        """One frame of /swarmllm/halt/2, without its length, at most CONTROL_FRAME_MAX bytes."""
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
         """A record on the control topic: whether to pass it on."""

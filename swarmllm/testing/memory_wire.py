@@ -14,7 +14,7 @@ import trio
 
 from swarmllm.core.halt.link import QUEUE_MAX as CONTROL_QUEUE_MAX
 from swarmllm.core.inputs import PeerConnected, PingMeasured, Received
-from swarmllm.messages.declare import EXPERT, ANSWERER, ASKER, kinds_on
+from swarmllm.messages.declare import ANSWERER, ASKER, EXPERT, kinds_on
 from swarmllm.messages.expert import Ping, Pong
 from swarmllm.wire.codec import decode
 

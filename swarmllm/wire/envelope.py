@@ -12,14 +12,12 @@ from typing import Final, TypeVar
 
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CapacityRecord, Envelope, ExpertRecord, PeerId
+from swarmllm.messages.declare import DECLARED
 from swarmllm.wire import codec
 from swarmllm.wire.identity import peer_id_of
 
-DOMAINS: Final[dict[type, bytes]] = {
-    CapacityRecord: b"swarmllm/capacity/1\0",
-    ExpertRecord: b"swarmllm/expert-record/1\0",
-}
-"""What the signature is for. No domain is the beginning of another, because each ends in its only zero byte."""
+DOMAINS: Final[dict[type, bytes]] = {kind: DECLARED[kind].domain for kind in (CapacityRecord, ExpertRecord)}
+"""What the signature is for, of each record that one author signs (`messages.declare`)."""
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes, bytes], bool]

@@ -14,7 +14,6 @@ from typing import Final, TypeVar
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import (
     CHARTER_RECORD_MAX,
-    CONTROL_RECORD_MAX,
     KEY_ID_BYTES,
     SIGNERS_MAX,
     Charter,
@@ -24,18 +23,14 @@ from swarmllm.messages import (
     Resume,
     Signed,
 )
+from swarmllm.messages.declare import DECLARED
 from swarmllm.wire import codec
 from swarmllm.wire.envelope import Sign, Verify
 
-CONTROL_DOMAINS: Final[dict[type[ControlRecord], bytes]] = {
-    Halt: b"swarmllm/halt/1\0",
-    Resume: b"swarmllm/resume/1\0",
-    Charter: b"swarmllm/charter/1\0",
-    Live: b"swarmllm/live/1\0",
-}
-"""What a signature is for; like those of `wire.envelope`, each ends in its only zero byte, so none is the beginning of another."""
+HALTING: Final[tuple[type[ControlRecord], ...]] = (Halt, Resume, Charter, Live)
+"""The kinds that the kill switch obeys. Fixed here by hand: what else may ever be signed in a swarm, it is none of these."""
+CONTROL_DOMAINS: Final[dict[type[ControlRecord], bytes]] = {kind: DECLARED[kind].domain for kind in HALTING}
 
-KINDS: Final[tuple[type[ControlRecord], ...]] = tuple(CONTROL_DOMAINS)
 _Record = TypeVar("_Record", Halt, Resume, Charter, Live)
 
 
@@ -61,7 +56,7 @@ def key_id(public_key: bytes) -> bytes:
 
 def size_max(kind: type[ControlRecord]) -> int:
     """No signed record of this kind is longer, in bytes."""
-    return CHARTER_RECORD_MAX if kind is Charter else CONTROL_RECORD_MAX
+    return DECLARED[kind].size_max
 
 
 def sign_record(record: ControlRecord, signers: Sequence[tuple[bytes, Sign]]) -> bytes:
@@ -94,7 +89,7 @@ def open_record(data: bytes) -> SignedRecord:
     if len(data) > CHARTER_RECORD_MAX:
         raise RemoteError(f"control record of {len(data)} bytes exceeds {CHARTER_RECORD_MAX}")
     signed = codec.decode(data, (Signed,))
-    record: ControlRecord = codec.decode(signed.payload, KINDS)
+    record: ControlRecord = codec.decode(signed.payload, HALTING)
     if len(data) > size_max(type(record)):
         raise RemoteError(f"{type(record).__name__} of {len(data)} bytes exceeds {size_max(type(record))}")
     return SignedRecord(data, record, signed.payload, signed.signatures)

@@ -22,11 +22,11 @@ from swarmllm.wire.framing import frame
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, opening
 from tests.network.support import QUICK, RawPeer, ended, members, raw_peer
 
-KAD = "/swarmllm/test/kad/1"
+KAD = "/swarmllm/test/kad/2"
 GOSSIP = str(PROTOCOL_ID_V11)
 IDENTIFY_PUSH = "/ipfs/id/push/1.0.0"
 PING = "/ipfs/ping/1.0.0"
-TOPIC = "/swarmllm/test/ctl/1"
+TOPIC = "/swarmllm/test/halt/2"
 
 
 def message(**fields: Any) -> bytes:

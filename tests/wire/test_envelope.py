@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CONTEXT_MAX, RECORD_MAX, CapacityRecord, Envelope, ExpertRecord
+from swarmllm.messages.bounds import EXT_MAX
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import DOMAINS, seal, unseal
 from swarmllm.wire.identity import peer_id_of
@@ -65,8 +66,9 @@ def test_the_largest_capacity_record_fits_its_bound() -> None:  # CAP-2
         domains=domains,
         addrs=tuple(a.ljust(56, "x") for a in addrs),
         ctl_digest=b"\xff" * 8,
+        ext=b"\xff" * EXT_MAX,
     )
-    assert len(seal(record, PUBLIC, PRIVATE.sign)) == 505 <= RECORD_MAX
+    assert len(seal(record, PUBLIC, PRIVATE.sign)) == 573 <= RECORD_MAX
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,4 +1,4 @@
-"""The kill switch's own stream to one peer: /swarmllm/ctl/1, one stream both ways, opened again when it dies.
+"""The kill switch's own stream to one peer: /swarmllm/halt/2, one stream both ways, opened again when it dies.
 
 One stream and not a pair, because what is said on it is an exchange that begins with a greeting on either side: a stream that dies takes
 its exchange along, and the next one begins with greetings again, with nothing of before still under way in the other direction. The peer
@@ -29,7 +29,7 @@ from swarmllm.wire.framing import LENGTH_BYTES, FrameReader
 
 log = logging.getLogger("swarmllm.net")
 
-CONTROL_PROTOCOL: Final = "/swarmllm/ctl/1"
+CONTROL_PROTOCOL: Final = "/swarmllm/halt/2"
 READ_BYTES: Final = LENGTH_BYTES + CONTROL_FRAME_MAX
 RETRY_FACTOR: Final = 2.0
 REOPEN_BURST: Final = 6.0  # What an honest peer needs in the first six seconds of its backoff.

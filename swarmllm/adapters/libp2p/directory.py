@@ -24,12 +24,12 @@ from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertRecord, PeerId
+from swarmllm.messages.capacity import EXPERT_RECORD_MAX
 from swarmllm.wire.envelope import unseal
 
 log = logging.getLogger("swarmllm.net")
 
 NAMESPACE: Final = "swarmllm"
-RECORD_BYTES_MAX: Final = 2_048  # Eight addresses of 128 bytes, names, digests, key and signature.
 KEY_BYTES: Final = 32  # Vocabulary fingerprints; nothing else is provided here.
 KEYS_MAX: Final = 256  # Vocabularies that this node keeps providers of; the one heard of longest ago goes first.
 PROVIDE_WITHIN_S: Final = 30.0
@@ -187,7 +187,7 @@ def _boot(key: str, value: bytes) -> int:
 def _record(key: str, value: bytes) -> ExpertRecord:
     """InvalidRecordType, which is what the library understands, for a record that is malformed or not signed by the key's owner."""
     try:
-        author, record = unseal(value, (ExpertRecord,), _verify, RECORD_BYTES_MAX)
+        author, record = unseal(value, (ExpertRecord,), _verify, EXPERT_RECORD_MAX)
     except RemoteError as error:
         raise InvalidRecordType(str(error)) from error
     if key != _key_of(author):

@@ -225,7 +225,7 @@ class Gossip:
     """`services` are to be run; then `join`. Records go through `publish`, peers come and go through `add` and `drop`."""
 
     def __init__(self, host: Host, options: NetworkOptions, door: ControlDoor, is_connected: Callable[[Any], bool]) -> None:
-        self.topic = f"/swarmllm/{options.control_swarm or options.swarm}/ctl/1"
+        self.topic = f"/swarmllm/{options.control_swarm or options.swarm}/halt/2"
         self._door = door
         self._pubsub = _Pubsub(host, self.topic, options, is_connected)
         self._us = host.get_id()

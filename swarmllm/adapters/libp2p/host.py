@@ -45,7 +45,7 @@ class Host(BasicHost):  # type: ignore[misc]
     ) -> None:
         # Fault of the DHT: `protocol_prefix` is ignored. The name is changed on its way in and out, so that swarms stay apart from
         # IPFS and from each other.
-        self._aliases = {IPFS_KAD: f"/swarmllm/{options.swarm}/kad/1"}
+        self._aliases = {IPFS_KAD: f"/swarmllm/{options.swarm}/kad/2"}
         self._announced = announced
         self._route = route
         self._penalise = penalise

@@ -32,7 +32,7 @@ from swarmllm.wire.codec import EXPERT_REPLIES, EXPERT_REQUESTS
 
 log = logging.getLogger("swarmllm.net")
 
-EXPERT_PROTOCOL: Final = "/swarmllm/expert/1"
+EXPERT_PROTOCOL: Final = "/swarmllm/expert/2"
 PINGS_MAX: Final = 8  # In flight; more than ever happens within `dead_after_s`.
 LATE_S: Final = 0.5  # A timer that fires later than this says that we were stopped, not the peer.
 

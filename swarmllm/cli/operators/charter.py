@@ -47,7 +47,7 @@ class Terms:
 def create(terms: Terms, out: str, *, as_json: bool) -> int:
     path = Path(out).expanduser()
     refuse_existing(path, WHAT)
-    keys = {role: _keys(role, terms.roles.get(role) or ()) for role in ROLES}
+    keys: dict[str, Any] = {role: _keys(role, terms.roles.get(role) or ()) for role in ROLES}
     for role in ("root", "halt", "resume"):
         if not keys[role]:
             raise UsageError(f"a charter needs at least one {role} key; give it with --{role}")
