@@ -1,12 +1,11 @@
-"""A numpy model of capacity records that go from hand to hand between very many nodes: the rules of `core.capacity.exchange`, all
-nodes at once.
+"""A numpy model of capacity records that go from hand to hand between very many nodes: the rules of `core.capacity.exchange`, all nodes at once.
 
 Time goes in steps of half a second. In a step every node whose turn has come exchanges records with one of its neighbours; of two
-exchanges that share a node one comes after the other. Nothing is lost and nothing takes time on the way: a tenth of a second is
-little beside ages of half a minute. A record is its author and the moment it was issued; bytes are counted, not made.
+exchanges that share a node one comes after the other. Nothing is lost and nothing takes time on the way: a tenth of a second is little
+beside ages of half a minute. A record is its author and the moment it was issued; bytes are counted, not made.
 
-Each table is a ring: a record that comes in, or in a newer version, takes the place of what was renewed longest ago. It has more
-places than records can come in within their time to live, so nothing is pushed out before its time.
+Each table is a ring: a record that comes in, or in a newer version, takes the place of what was renewed longest ago. It has more places
+than records can come in within their time to live, so nothing is pushed out before its time.
 """
 
 from __future__ import annotations
@@ -41,10 +40,9 @@ Rule = Literal["count", "youngest", "half", "uniform"]
 class Scheme:
     """`records` go each way in an exchange, the sender's own first; a node has two exchanges per `every_s` on average.
 
-    `rule` says which others: "count" prefers the young and those not passed on yet, "youngest" the young, "half" draws among the
-    younger half, "uniform" among all. `silent`: with whom we have not exchanged for longest; else with anybody. `balanced`: an
-    exchange that another started counts as one of ours. `greet`: exchanges of a newcomer at once. `reseal_s`: how old our own
-    record may be when sent.
+    `rule` says which others: "count" prefers the young and those not passed on yet, "youngest" the young, "half" draws among the younger
+    half, "uniform" among all. `silent`: with whom we have not exchanged for longest; else with anybody. `balanced`: an exchange that
+    another started counts as one of ours. `greet`: exchanges of a newcomer at once. `reseal_s`: how old our own record may be when sent.
     """
 
     every_s: float = 5.5

@@ -31,6 +31,7 @@ from swarmllm.core.effects import (
     Send,
     StartAgain,
     StopNow,
+    Withdraw,
 )
 from swarmllm.core.events import Ended, ExpertFound, ExpertLost, ExpertsWeighed, NodeEvent, Noticed, PeerSeen, TokenChosen
 from swarmllm.core.halt.state import Outcome
@@ -296,6 +297,8 @@ class Driver:
                     self._engine.close(key)
             case Advertise(record=record):
                 network.advertise(record.vocab_fingerprint, seal(record, self._keyring.public_key, self._keyring.sign))
+            case Withdraw(vocab_fingerprint=fingerprint):
+                network.advertise(fingerprint, b"")
             case LookUp(vocab_fingerprint=fingerprint):
                 network.look_up(fingerprint)
             case Dial(peer=peer, addrs=addrs):

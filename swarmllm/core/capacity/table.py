@@ -1,44 +1,43 @@
-"""Who offers what, as they say themselves: for each peer the newest capacity record that any carrier has brought, for a limited
-time.
+"""Who offers what, as they say themselves: for each peer the newest capacity record that any carrier has brought, for a limited time.
 
-Records come from hand to hand (`core.capacity.exchange`), so late, twice and out of order; the newest (boot, seq) wins, and
-whatever order they come in, the same one is left. The author's word is all there is, and the carrier's word for how old it is. So
-the table bounds what anybody can do with either: peers in all, strangers by one carrier, and how long anything is believed.
+Records come from hand to hand (`core.capacity.exchange`), so late, twice and out of order; the newest (boot, seq) wins, and whatever order they
+come in, the same one is left. The author's word is all there is, and the carrier's word for how old it is. So the table bounds what
+anybody can do with either: peers in all, strangers by one carrier, and how long anything is believed.
 
-**Age.** A record travels with the time since it was sealed. Each carrier adds how long it held it and rounds up, so an honest age
-never shrinks on its way. What is `ttl_s` old is forgotten. Of the same bytes the first age stands: a carrier that says less keeps
-nothing alive, one that says more ends nothing. A connected peer's record stays for as long as the connection, which proves better
-than any record that the peer is there; but once it is old it gives way to any other, and is not passed on.
+**Age.** A record travels with the time since it was sealed. Each carrier adds how long it held it and rounds up, so an honest age never
+shrinks on its way. What is `ttl_s` old is forgotten. Of the same bytes the first age stands: a carrier that says less keeps nothing alive,
+one that says more ends nothing. A connected peer's record stays for as long as the connection, which proves better than any record that
+the peer is there; but once it is old it gives way to any other, and is not passed on.
 
-**Ghosts.** A carrier can lie about age and so keep somebody listed who is gone. That costs whoever believes it one dial: where a
-dial failed, or a connection broke, that version and all before are refused for `BURIED_S`, unless the peer itself connects. A
-peer that lives seals a new one within seconds.
+**Ghosts.** A carrier can lie about age and so keep somebody listed who is gone. That costs whoever believes it one dial: where a dial
+failed, or a connection broke, that version and all before are refused for `BURIED_S`, unless the peer itself connects. A peer that lives
+seals a new one within seconds.
 
-**Restarts and skewed clocks.** `boot` is the author's wall clock at its start, because a node that lost its disk must still be
-newer than its former self. So a node that once started with its clock far ahead looks older after its next start, and a stolen
-key can jump to the last boot there is (the fast-forward attack on version numbers). If that were remembered for good, the peer
-would be shut out for good; if it were compared with our clock, *our* clock being wrong would shut out everybody. Instead no
-version is defended longer than it is believed: only an accepted record renews an entry, stale ones never do. Until then it is
-listed with its last values, and values are hints.
+**Restarts and skewed clocks.** `boot` is the author's wall clock at its start, because a node that lost its disk must still be newer than
+its former self. So a node that once started with its clock far ahead looks older after its next start, and a stolen key can jump to the
+last boot there is (the fast-forward attack on version numbers). If that were remembered for good, the peer would be shut out for good;
+if it were compared with our clock, *our* clock being wrong would shut out everybody. Instead no version is defended longer than it is
+believed: only an accepted record renews an entry, stale ones never do. Until then it is listed with its last values, and values are hints.
 
-**What is passed on** is what has been passed on least often, the youngest first: so every author is known to about as many peers,
-and what is about to be forgotten does not travel. Records drawn at random would make a half or a third of the peers known.
+**What is passed on** is what has been passed on least often, the youngest first: so every author is known to about as many peers, and what
+is about to be forgotten does not travel. Records drawn at random would make a half or a third of the peers known.
 
-**Room.** Strangers are counted for the carrier that brought them first, and a carrier has its share of the table: what it brings
-beyond that takes the place of what it brought before, never of what others did. So inventing authors fills one's own corner only.
+**Room.** Strangers are counted for the carrier that brought them first, and a carrier has its share of the table: what it brings beyond
+that takes the place of what it brought before, never of what others did. So inventing authors fills one's own corner only.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
+from swarmllm.wire.names import is_address, is_name
 
 PEERS_MAX = 512  # Some 2 KiB each; an honest swarm of any size fills a fifth of it, for records come slowly and live shortly.
 SHARE_MIN = 8  # Places of one carrier, however many there are. An honest one among thirty fills three or four.
@@ -51,14 +50,14 @@ BURIED_S = (
 BURIED_MAX = 1024  # As many as peering knows addresses of; the one buried first goes.
 
 Outcome = Literal["new", "updated", "stale", "old", "buried", "full"]
-"""What became of a record. Only "new" (the peer was not listed) and "updated" changed anything; "old": beyond its time; "buried":
-the peer was found gone since; "full": every place is taken by a connected peer."""
+"""What became of a record. Only "new" (the peer was not listed) and "updated" changed anything; "old": beyond its time; "buried": the
+peer was found gone since; "full": every place is taken by a connected peer."""
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """`sealed` is `record` as its author signed it, `born_at` when that was, and `bearer` who brought this version. `carrier`
-    brought the first one (None: the author is connected)."""
+    """`sealed` is `record` as its author signed it, `born_at` when that was, and `bearer` who brought this version. `carrier` brought
+    the first one (None: the author is connected)."""
 
     peer: PeerId
     record: CapacityRecord
@@ -202,8 +201,7 @@ class CapacityTable:
         return found
 
     def give(self, count: int, now: float, peer: PeerId, but: Collection[bytes]) -> list[Entry]:
-        """Up to `count` records that still count, to be passed on to `peer`: not its own, none that it brought, and none of
-        `but`."""
+        """Up to `count` records that still count, to be passed on to `peer`: not its own, none that it brought, and none of `but`."""
         now, line = self._forward(now), self._line
         given: list[Entry] = []
         passed_over: list[tuple[float, int, Entry]] = []
@@ -233,8 +231,7 @@ class CapacityTable:
             heapify(self._line)
 
     def sweep(self, now: float) -> None:
-        """Forget strangers whose records have grown too old; from time to time, for the table is bounded and `alive` looks
-        itself."""
+        """Forget strangers whose records have grown too old; from time to time, for the table is bounded and `alive` looks itself."""
         now, ttl_s = self._forward(now), self.ttl_s
         for peer in [e.peer for e in self._entries.values() if now >= e.born_at + ttl_s and e.peer not in self._connected]:
             self._drop(peer)
@@ -259,12 +256,30 @@ class CapacityTable:
         return self._now
 
 
-def check(record: CapacityRecord) -> None:
-    """RemoteError if the record contradicts itself, or carries text that could steer somebody's terminal."""
+class Contradiction(RemoteError):
+    """Numbers that contradict each other in a record that `author` signed: only the author can have written them."""
+
+    def __init__(self, author: PeerId, text: str) -> None:
+        super().__init__(text)
+        self.author = author
+
+
+def check(author: PeerId, record: CapacityRecord) -> None:
+    """RemoteError if a text of the record has characters that are not on our list, `Contradiction` if its numbers make no sense."""
+    if wrong := unlisted((record.model, *record.domains), record.addrs):
+        raise RemoteError(f"capacity record: {wrong}")
     if record.sessions_free > record.sessions_max:
-        raise RemoteError(f"capacity record: {record.sessions_free} sessions free of {record.sessions_max}")
+        raise Contradiction(author, f"capacity record: {record.sessions_free} sessions free of {record.sessions_max}")
     if record.context_max < 1:
-        raise RemoteError(f"capacity record: a context of {record.context_max} tokens")
-    for text in (record.model, *record.domains, *record.addrs):
-        if not text.isprintable():
-            raise RemoteError(f"capacity record: unprintable text {text!a}")
+        raise Contradiction(author, f"capacity record: a context of {record.context_max} tokens")
+
+
+def unlisted(names: Iterable[str], addrs: Iterable[str]) -> str:
+    """Which of these has a character that records may not hold (`wire.names`); empty if none has."""
+    for name in names:
+        if not is_name(name):
+            return f"name {name!a} has characters that names do not have"
+    for addr in addrs:
+        if not is_address(addr):
+            return f"address {addr!a} has characters that addresses do not have"
+    return ""

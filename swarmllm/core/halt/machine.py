@@ -1,8 +1,8 @@
 """The kill switch of one node: records come in from anywhere, and out come the orders to stop, tell and remember.
 
-A HALT is **stop, tell, remember**: flag, kill, relay, end of streams, then the disk. Nothing that can fail or wait stands before
-the flag, so a full disk or a slow peer delays nothing. A RESUME is the other way round, **remember first**: the flag is cleared
-only when a state without any standing halt is known to be on disk. An acknowledgement says "on disk", never "seen".
+A HALT is **stop, tell, remember**: flag, kill, relay, end of streams, then the disk. Nothing that can fail or wait stands before the
+flag, so a full disk or a slow peer delays nothing. A RESUME is the other way round, **remember first**: the flag is cleared only when a
+state without any standing halt is known to be on disk. An acknowledgement says "on disk", never "seen".
 
 How a node uses it (all calls are synchronous and return effects to perform in order, `core.halt.link`):
 
@@ -24,10 +24,9 @@ How a node uses it (all calls are synchronous and return effects to perform in o
     control.is_adrift(now)                 whether tokens of our own expert have to wait
     control.settle(peer, digest, now)      a digest stood in its message: effects that settle a mismatch
 
-A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.state.judge`). Equal
-digests: silence. Else both send their vectors, and each answers with the signed records that the other lacks, charters first;
-records are answered by an Ack with the digest that is on disk. Vectors are sent again after 1 s, 2 s, ... 10 s while the two
-differ: one lost frame costs a second.
+A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.state.judge`). Equal digests: silence. Else
+both send their vectors, and each answers with the signed records that the other lacks, charters first; records are answered by an Ack with
+the digest that is on disk. Vectors are sent again after 1 s, 2 s, ... 10 s while the two differ: one lost frame costs a second.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ from swarmllm.core.halt.judge import Judge
 from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
 from swarmllm.core.halt.links import Links
 from swarmllm.core.halt.persistence import Saving
-from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
+from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_fork, is_urgent, lacks, missing
 from swarmllm.core.halt.state_file import Boot
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Ack, Charter, ControlDigest, Halt, Halted, Live, PeerId, Records, Resume, Vectors
@@ -68,8 +67,8 @@ ENTROPY_S: Final = (8.0, 12.0)  # How often somebody is asked although nothing i
 
 
 class Control:
-    """One node's. `own_key` is its public key; `unix_ms_at_zero` the wall clock in ms where `now` (s) is 0: only beacons look at
-    it. `rng` picks whom to ask every 10 s. There are no more links than the connections that the network allows."""
+    """One node's. `own_key` is its public key; `unix_ms_at_zero` the wall clock in ms where `now` (s) is 0: only beacons look at it.
+    `rng` picks whom to ask every 10 s. There are no more links than the connections that the network allows."""
 
     def __init__(self, boot: Boot, own_key: bytes, verify: Verify, rng: random.Random, unix_ms_at_zero: int) -> None:
         self._state = boot.state
@@ -77,7 +76,7 @@ class Control:
         self._judge = Judge(verify, unix_ms_at_zero)
         self._rng = rng
         self._links = Links()
-        self._running = False
+        self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
         self._sync, self._waking = Sync(), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = Saving(boot)
@@ -120,7 +119,7 @@ class Control:
 
     def may_serve(self, now: float) -> str:
         """Why no token may be made here now; empty if one may. Never before `StartAgain` has been given."""
-        return next(iter(self._obstacles(now)), "" if self._running else "about to start")
+        return next(iter(self._obstacles(now)), "" if self.serves else "about to start")
 
     def may_infer(self, peer: PeerId, now: float) -> str:
         """Why no token may be made with this peer now; empty if one may. Unsettled peers are already being asked."""
@@ -137,7 +136,7 @@ class Control:
             return self.halted
         if charter is None:
             return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
-        if not self._running and self._saving.is_behind:
+        if not self.serves and self._saving.is_behind:
             return ("what this node was told last is not on disk yet",)
         if silent := self._judge.beacons.silent(charter, now):
             return (silent,)
@@ -265,8 +264,8 @@ class Control:
         return [*self._exchange(peer, link, message, now), *self._flag(now)]
 
     def settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True) -> list[ControlEffect]:
-        """A digest stood in an expert message of this peer, or (not `is_fresh`) in a capacity record, which may be seconds old
-        and therefore only makes us ask."""
+        """A digest stood in an expert message of this peer, or (not `is_fresh`) in a capacity record, which may be seconds old and
+        therefore only makes us ask."""
         link = self._links.get(peer)
         if link is None or (digest == self.digest and (not is_fresh or digest == link.digest)):
             return []  # As a rule; and this stands in the way of every token.
@@ -288,7 +287,7 @@ class Control:
                 acked: list[ControlEffect] = [Announce(AckHeard(peer))] if digest == self.digest else []
                 return acked + self._ask(peer, link, now)
             case Vectors():
-                link.swarm, link.version = message.swarm, message.charter_version
+                link.swarm, link.version, link.forked = message.swarm, message.charter_version, is_fork(self._state, message)
                 if message == self._state.vectors:
                     link.agrees(self.digest)
                     link.ack_due = True
@@ -350,7 +349,7 @@ class Control:
                 self._state = state
                 return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
         effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
-        if peer is not None and outcome.penalise:
+        if peer is not None and outcome.penalise and not self._links.is_forked(peer):
             effects.append(Penalise(peer, outcome.reason))
         if peer is not None and outcome.ask and (asked := self._links.get(peer)) is not None:
             effects += self._ask(peer, asked, now, on_suspicion=True)
@@ -383,11 +382,11 @@ class Control:
     def _flag(self, now: float) -> list[ControlEffect]:
         """Set or clear the shared flag where it does not say what it should: stop, kill, end; or start again."""
         obstacles = self._obstacles(now)
-        if self._running and obstacles:
-            self._running = False
+        if self.serves and obstacles:
+            self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
             self._saving.owe_revert(self._state)
             return [StopNow(obstacles), KillAfter(KILL_AFTER_S), EndStreams(Halted(self.digest))]
-        if not self._running and not obstacles and self._sync.started_at <= now:
-            self._running = True
+        if not self.serves and not obstacles and self._sync.started_at <= now:
+            self.serves = True
             return [StartAgain()]
         return []

@@ -2,15 +2,14 @@
 
     H[key] = highest valid halt seq seen     L[key] = highest lifted seq     halted iff some H[key] > L[key]
 
-Two version vectors and not one epoch number: joining them is the element-wise maximum, so order, repetition and replay mean
-nothing, no clock is needed, and a HALT issued while a RESUME is on its way has the higher seq and wins. The state *is* its
-records: H and L are computed from the signed records held, so whoever has a state can prove it to anybody.
+Two version vectors and not one epoch number: joining them is the element-wise maximum, so order, repetition and replay mean nothing, no
+clock is needed, and a HALT issued while a RESUME is on its way has the higher seq and wins. The state *is* its records: H and L are
+computed from the signed records held, so whoever has a state can prove it to anybody.
 
-With a new charter H stays and L starts again from its `lift_base` (see `core.halt.charter`); so states are ordered first by
-charter, then by vectors. Everything is a value: `judge` returns a new state or says why not, and changes nothing.
+With a new charter H stays and L starts again from its `lift_base` (see `core.halt.charter`); so states are ordered first by charter, then by
+vectors. Everything is a value: `judge` returns a new state or says why not, and changes nothing.
 
-The machine round this state (links, persistence, effects) is `core.halt.machine`; what is written to disk is
-`core.halt.state_file`.
+The machine round this state (links, persistence, effects) is `core.halt.machine`; what is written to disk is `core.halt.state_file`.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ _DIGEST_DOMAIN: Final = b"swarmllm/ctl-digest/1\0"
 
 @dataclass(frozen=True, slots=True)
 class HaltState:
-    """What a node holds of one swarm's control records, all of them verified. `charters` is the chain from the first one; empty
-    while only the swarm's id is known. `halts` has the highest halt of each key, `resumes` the records that L is made of.
+    """What a node holds of one swarm's control records, all of them verified. `charters` is the chain from the first one; empty while
+    only the swarm's id is known. `halts` has the highest halt of each key, `resumes` the records that L is made of.
 
     `stopped_here`: the owner stopped this node; `lost`: a former state is known to have been lost or unreadable.
     """
@@ -126,8 +125,8 @@ Outcome = Applied | Known | Refused
 def judge(state: HaltState, data: bytes, verify: Verify, sender_version: int | None = None) -> Outcome:
     """What becomes of a signed Halt, Resume or Charter in `data`.
 
-    Cheapest first: length, encoding, type, swarm, role, whether it is new, and only then signatures. `sender_version` is the
-    charter version that the sender is known to have: one that has ours, or an older one, cannot honestly hold what ours forbids.
+    Cheapest first: length, encoding, type, swarm, role, whether it is new, and only then signatures. `sender_version` is the charter
+    version that the sender is known to have: one that has ours, or an older one, cannot honestly hold what ours forbids.
     """
     try:
         opened = open_record(data)
@@ -267,7 +266,7 @@ def join(one: HaltState, two: HaltState) -> HaltState:
 
 def missing(state: HaltState, theirs: Vectors) -> list[bytes]:
     """The signed records that the sender of `theirs` lacks and can use, charters first."""
-    if theirs.swarm != state.swarm or _is_fork(state, theirs):
+    if theirs.swarm != state.swarm or is_fork(state, theirs):
         return []
     found = [one.data for one in state.charters[theirs.charter_version :]]
     highs = vector_of(theirs.halts)
@@ -282,7 +281,7 @@ def missing(state: HaltState, theirs: Vectors) -> list[bytes]:
 
 def lacks(state: HaltState, theirs: Vectors) -> bool:
     """Whether the sender of `theirs` has something that would be new to us."""
-    if theirs.swarm != state.swarm or _is_fork(state, theirs):
+    if theirs.swarm != state.swarm or is_fork(state, theirs):
         return False
     if theirs.charter_version > state.version:
         return True
@@ -293,10 +292,14 @@ def lacks(state: HaltState, theirs: Vectors) -> bool:
     return more or any(seq > state.lifts.get(key, 0) for key, seq in vector_of(theirs.lifts).items())
 
 
-def _is_fork(state: HaltState, theirs: Vectors) -> bool:
+def is_fork(state: HaltState, theirs: Vectors) -> bool:
     """A root quorum signed two charters of one version: the two halves never settle, so they do no work for each other."""
     version = theirs.charter_version
-    return 0 < version <= state.version and charter_hash(state.charters[version - 1]) != theirs.charter_hash
+    return (
+        theirs.swarm == state.swarm
+        and 0 < version <= state.version
+        and charter_hash(state.charters[version - 1]) != theirs.charter_hash
+    )
 
 
 # --- what operators write ----------------------------------------------------------------------------------------------------
@@ -305,8 +308,8 @@ def _is_fork(state: HaltState, theirs: Vectors) -> bool:
 def next_halt(state: HaltState, public_key: bytes, reason_code: int, unix_ms: int) -> Halt:
     """The order that `public_key` should sign now. UsageError if it may not halt this swarm.
 
-    Its seq is the clock's milliseconds, or one more than any seen if that is larger: an operator who knows nothing of former
-    halts still gets a new number, and a clock that is wrong costs nothing.
+    Its seq is the clock's milliseconds, or one more than any seen if that is larger: an operator who knows nothing of former halts
+    still gets a new number, and a clock that is wrong costs nothing.
     """
     key = key_id(public_key)
     if state.charter is None:

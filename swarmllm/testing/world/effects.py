@@ -1,5 +1,5 @@
-"""What a host does with the effects of its node, as `runtime.driver` and `runtime.halt_performer` do: in order, stop before tell
-before remember, and while the flag is up no inference message leaves."""
+"""What a host does with the effects of its node, as `runtime.driver` and `runtime.halt_performer` do: in order, stop before tell before remember,
+and while the flag is up no inference message leaves."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from swarmllm.core.effects import (
     StartAgain,
     StopNow,
     Tell,
+    Withdraw,
 )
 from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state_file import pack_genesis
@@ -97,6 +98,10 @@ def _hang_up(host: Host, effect: Hangup) -> None:
 
 def _advertise(host: Host, effect: Advertise) -> None:
     host.world.fabric.advertise(host, effect.record.vocab_fingerprint, effect.record.addrs)
+
+
+def _withdraw(host: Host, effect: Withdraw) -> None:
+    host.world.fabric.withdraw(host, effect.vocab_fingerprint)
 
 
 def _look_up(host: Host, effect: LookUp) -> None:
@@ -184,6 +189,7 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     Dial: _dial,
     Hangup: _hang_up,
     Advertise: _advertise,
+    Withdraw: _withdraw,
     LookUp: _look_up,
     Penalise: _penalise,
     Save: _save,
