@@ -26,9 +26,10 @@ from swarmllm.cli.dht_probe import providers
 from swarmllm.cli.experts import expand_bundled
 from swarmllm.cli.guard import run
 from swarmllm.cli.operators.throwaway_keys import Ring
-from swarmllm.cli.output import people
+from swarmllm.cli.output import answer
 from swarmllm.cli.processes import Fleet, NodeProcess, is_alive, kill_all, open_fleet
 from swarmllm.cli.rounds import RoundTable, mean_bytes, uses
+from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask, asking
@@ -52,7 +53,7 @@ SAMPLING: Final = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
 
 
 def demo(config: Config, *, as_json: bool, keep: bool) -> int:
-    view = DemoView(people(), as_json=as_json)
+    view = DemoView(answer(), as_json=as_json)
     fleets: list[Fleet] = []
     folder = Path(tempfile.mkdtemp(prefix="swarmllm-demo-"))
     try:
@@ -66,9 +67,8 @@ def demo(config: Config, *, as_json: bool, keep: bool) -> int:
 
 async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Fleet]) -> int:
     began = trio.current_time()
-    view.say(
-        "[bold]Four nodes on this machine[/], each a process with its own identity, data folder and expert; none is in charge."
-    )
+    first = Line().append("Four nodes on this machine", "bold")
+    view.say(first.append(", each a process with its own identity, data folder and expert; none is in charge."))
     view.say("Their experts are tiny, for demonstration: they know how prose or code sounds, and nothing else.", "dim")
     experts = await expand_bundled(config.cache_dir, view.console if not view.as_json else None)
     cast = choose_cast(experts)

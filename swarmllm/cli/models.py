@@ -9,15 +9,16 @@ from typing import Any, Final
 
 from rich.markdown import Markdown
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.adapters.llama.demo import DemoCard, bundled, folder_of
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.cli.guard import FAILED, OK
-from swarmllm.cli.output import complain, count, people, print_record, size
+from swarmllm.cli.output import answer, complain, count, print_record, size
 from swarmllm.cli.probe import probe
+from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.user_path import user_path
 
 DEMO: Final = "demo:"
 FILES_MAX: Final = 1000  # Of one folder: each takes seconds to hash, and a folder of more is the wrong one.
@@ -36,7 +37,7 @@ def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
         for row in rows:
             print_record(row)
     else:
-        people().print(_table(rows))
+        answer().print(_table(rows))
     for sentence in unfit:
         complain(sentence)
     return FAILED if unfit else OK
@@ -48,7 +49,7 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
     if any(card.name == model for card in bundled()) and not Path(model).exists():
         model = DEMO + model  # As the list shows it, less what is obvious.
     if not model.startswith(DEMO):
-        row, text = _file(Path(model).expanduser(), config), ""
+        row, text = _file(user_path(model), config), ""
     else:
         name = model.removeprefix(DEMO)
         folder = folder_of(name)
@@ -58,11 +59,11 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
     if as_json:
         print_record({**row, "card": text})
         return OK
-    console = people()
+    console = answer()
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     for name in ("model", "source", "n_params", "size_bytes", "context_max", "vocabulary", "digest"):
-        table.add_row(name.replace("_", " "), Text(_shown(name, row[name])))
+        table.add_row(name.replace("_", " "), Line(_shown(name, row[name])))
     console.print(table)
     if text:
         console.print()
@@ -77,7 +78,7 @@ def _known(config: Config) -> list[str]:
 
 def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
     for name in names:
-        path = Path(name).expanduser()
+        path = user_path(name)
         if not path.is_dir():
             yield path
             continue
@@ -137,8 +138,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table.add_column("digest")
     for row in rows:
         name = row["model"] if row["source"] == "bundled" else row["source"]
-        fits = Text("LLaMA-3", style="green") if row["matches"] else Text(f"other ({row['vocabulary'][:8]}…)", style="yellow")
+        fits = Line("LLaMA-3", style="green") if row["matches"] else Line(f"other ({row['vocabulary'][:8]}…)", style="yellow")
         table.add_row(
-            Text(name), count(row["n_params"]), size(row["size_bytes"]), str(row["context_max"]), fits, f"{row['digest'][:12]}…"
+            Line(name), count(row["n_params"]), size(row["size_bytes"]), str(row["context_max"]), fits, f"{row['digest'][:12]}…"
         )
     return table

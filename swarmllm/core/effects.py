@@ -58,6 +58,13 @@ class Advertise:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell the DHT no more that we have an expert for this vocabulary."""
+
+    vocab_fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LookUp:
     """Ask the DHT who provides experts for this vocabulary; answered by `AddressesFound`, if by anything."""
 
@@ -85,7 +92,7 @@ class Emit:
     event: NodeEvent
 
 
-Effect = Send | Dial | Hangup | RunScore | CloseSession | Advertise | LookUp | Penalise | Save | Emit
+Effect = Send | Dial | Hangup | RunScore | CloseSession | Advertise | Withdraw | LookUp | Penalise | Save | Emit
 
 
 @dataclass(frozen=True, slots=True)

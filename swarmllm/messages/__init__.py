@@ -146,6 +146,9 @@ from swarmllm.messages.expert import (
     REFUSED_MODEL as REFUSED_MODEL,
 )
 from swarmllm.messages.expert import (
+    REFUSED_OUTPUT as REFUSED_OUTPUT,
+)
+from swarmllm.messages.expert import (
     REFUSED_SESSION as REFUSED_SESSION,
 )
 from swarmllm.messages.expert import (

@@ -31,6 +31,7 @@ from swarmllm.core.effects import (
     Save,
     Send,
     StopNow,
+    Withdraw,
 )
 from swarmllm.core.events import (
     Ended,
@@ -294,7 +295,7 @@ class Driver:
             case CloseSession(key=key):
                 if self._engine is not None:
                     self._engine.close(key)
-            case Send() | Dial() | Hangup() | Advertise() | LookUp():
+            case Send() | Dial() | Hangup() | Advertise() | Withdraw() | LookUp():
                 assert self._network is not None, "nothing is sent before there is a network"
                 self._send(self._network, effect)
             case Penalise(peer=peer, reason=reason):
@@ -313,7 +314,7 @@ class Driver:
         assert self._orders is not None, f"{type(effect).__name__} of a node without a kill switch"
         self._orders.perform(effect)
 
-    def _send(self, network: Network, effect: Send | Dial | Hangup | Advertise | LookUp) -> None:
+    def _send(self, network: Network, effect: Send | Dial | Hangup | Advertise | Withdraw | LookUp) -> None:
         match effect:
             case Send(peer=peer, message=message):
                 network.send(peer, message)
@@ -323,6 +324,8 @@ class Driver:
                 network.hang_up(peer, reason)
             case Advertise(record=record):
                 network.advertise(record.vocab_fingerprint, seal(record, self._keyring.public_key, self._keyring.sign))
+            case Withdraw(vocab_fingerprint=fingerprint):
+                network.advertise(fingerprint, b"")
             case LookUp(vocab_fingerprint=fingerprint):
                 network.look_up(fingerprint)
             case _:

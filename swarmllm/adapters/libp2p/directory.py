@@ -22,6 +22,7 @@ from libp2p.records.validator import NamespacedValidator, Validator
 from swarmllm.adapters.libp2p.addresses import parse_addr
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
+from swarmllm.core.capacity.table import unlisted
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertRecord, PeerId
 from swarmllm.messages.capacity import EXPERT_RECORD_MAX
@@ -99,8 +100,19 @@ class Directory:
             self._dirty.set()  # It belongs to the closest that there are, so it is to hold our record.
 
     def advertise(self, key: bytes, record: bytes) -> None:
+        """Provide `key` with this record from now on; with an empty one, no more."""
         self._key, self._record = key, record
-        self._dirty.set()
+        if record:
+            self._dirty.set()
+        else:
+            self._forget(key)
+
+    def _forget(self, key: bytes) -> None:
+        """Others keep what they have until it is old; from here nobody hears it any more."""
+        store = self.dht.provider_store
+        store.providing_keys.discard(key)
+        store.providers.get(key, {}).pop(str(store.local_peer_id), None)
+        self.dht.value_store.remove(_key_of(self._us).encode())
 
     async def run(self) -> None:
         """Provide what is advertised: at once, when new peers come, and every `provide_every_s`."""
@@ -118,6 +130,8 @@ class Directory:
             # The guard's purpose: the DHT is a convenience, and its failures are not ours.
             except Exception as error:  # noqa: BLE001
                 log.info("advertising in the DHT failed: %r", error)
+            if not self._record:
+                self._forget(self._key)  # Taken back while the network was being told.
             await trio.sleep(PAUSE_S)
 
     async def look_up(self, key: bytes) -> None:
@@ -190,6 +204,8 @@ def _record(key: str, value: bytes) -> ExpertRecord:
         author, record = unseal(value, (ExpertRecord,), _verify, EXPERT_RECORD_MAX)
     except RemoteError as error:
         raise InvalidRecordType(str(error)) from error
+    if wrong := unlisted((record.model,), record.addrs):
+        raise InvalidRecordType(f"record of {author}: {wrong}")
     if key != _key_of(author):
         raise InvalidRecordType(f"record of {author} under {key[:80]}")
     return record

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.adapters.atomic_file import refuse_existing, write_new
 from swarmllm.adapters.operator_keys import OperatorKey, read_key
@@ -27,7 +26,8 @@ from swarmllm.cli.operators.halt_source import (
     status_of,
 )
 from swarmllm.cli.operators.publishing import Delivery, deliver, told
-from swarmllm.cli.output import complain, people, print_record, short_peer
+from swarmllm.cli.output import answer, complain, people, print_record, short_peer
+from swarmllm.cli.screen import Line
 from swarmllm.core.halt.charter import CHARTERS_MAX, charter_hash
 from swarmllm.core.halt.state import next_halt, records_of
 from swarmllm.errors import LocalError, UsageError
@@ -35,6 +35,7 @@ from swarmllm.messages import HALT_REASONS, Charter, Halt, Resume
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError
 from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.signed import open_record, sign_record
 
 WHAT: Final = "the file of records"
@@ -53,8 +54,8 @@ def publish(
 ) -> int:
     """Sign a HALT and hand it to the running node, or to the peers named in the settings; `out` keeps it as a file besides."""
     code = reason_code(reason)
-    key = read_key(Path(key_file).expanduser())
-    path = Path(out).expanduser() if out else None
+    key = read_key(user_path(key_file))
+    path = user_path(out) if out else None
     if path is not None:
         refuse_existing(path, WHAT)
     standing = _known(config, state_file)
@@ -83,15 +84,16 @@ def publish(
 def _known(config: Config, state_file: str | None) -> Standing:
     if state_file is None:
         return standing_of(config)
-    return Standing(state_in(read_sheets(Path(state_file).expanduser()), state_file), state_file)
+    return Standing(state_in(read_sheets(user_path(state_file)), state_file), state_file)
 
 
 def _published(order: Halt, key: OperatorKey, delivery: Delivery | None, path: Path | None, *, as_json: bool) -> None:
     if not as_json:
         why = HALT_REASONS.get(order.reason_code, "")
-        people().print(f"HALT signed by [bold]{key.name}[/] ({key.id.hex()}), order {order.seq}, reason: {why}.", soft_wrap=True)
+        signed = Line("HALT signed by ").append(key.name, "bold").append(f" ({key.id.hex()}), order {order.seq}, reason: {why}.")
+        people().print(signed, soft_wrap=True)
         if path is not None:
-            people().print(Text(f"Written to {path}; `swarmllm halt import {path}` applies it on any node."), soft_wrap=True)
+            people().print(Line(f"Written to {path}; `swarmllm halt import {path}` applies it on any node."), soft_wrap=True)
     if delivery is not None:
         told(delivery, "The order", as_json=as_json)
     if as_json:
@@ -118,7 +120,7 @@ def status(config: Config, *, as_json: bool) -> int:
     if as_json:
         print_record(record)
     else:
-        people().print(_status_table(standing, record))
+        answer().print(_status_table(standing, record))
     return OK
 
 
@@ -127,8 +129,8 @@ def _status_table(standing: Standing, record: Record) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     halted = [str(sentence) for sentence in record["halted"]]
-    table.add_row("state", Text("; ".join(halted), style="red") if halted else Text("not halted", style="green"))
-    table.add_row("of", Text(standing.where))
+    table.add_row("state", Line("; ".join(halted), style="red") if halted else Line("not halted", style="green"))
+    table.add_row("of", Line(standing.where))
     table.add_row("swarm", str(record["swarm"]))
     charter = record.get("charter")
     table.add_row("charter", "not come yet" if not charter else f"{record['charter_version']}, {_roles(charter)}")
@@ -140,13 +142,13 @@ def _status_table(standing: Standing, record: Record) -> Table:
         table.add_row("peers", f"{len(peers)} connected, {len(acknowledged)} with the same state on disk")
         behind = [short_peer(str(peer)) for peer in peers if peer not in acknowledged]
         if behind:
-            table.add_row("", Text(f"not yet: {', '.join(behind)}", style="yellow"))
+            table.add_row("", Line(f"not yet: {', '.join(behind)}", style="yellow"))
     if not record["durable"]:
-        table.add_row("disk", Text("the state is not on disk yet", style="yellow"))
+        table.add_row("disk", Line("the state is not on disk yet", style="yellow"))
     if standing.state.standing:
-        table.add_row("next", Text("swarmllm resume propose --out FILE, signed by the resume quorum", style="cyan"))
+        table.add_row("next", Line("swarmllm resume propose --out FILE, signed by the resume quorum", style="cyan"))
     elif record["stopped_here"] or record["lost"]:
-        table.add_row("next", Text("swarmllm start", style="cyan"))
+        table.add_row("next", Line("swarmllm start", style="cyan"))
     return table
 
 
@@ -159,7 +161,7 @@ def _roles(charter: Record) -> str:
 
 
 def export(config: Config, out: str, *, as_json: bool) -> int:
-    path = Path(out).expanduser()
+    path = user_path(out)
     refuse_existing(path, WHAT)
     standing = standing_of(config)
     records = list(records_of(standing.state))
@@ -169,13 +171,13 @@ def export(config: Config, out: str, *, as_json: bool) -> int:
     if as_json:
         print_record({"event": "exported", "file": str(path), "records": len(records), "digest": standing.state.digest.hex()})
     else:
-        people().print(Text(f"{len(records)} records of {standing.where} are in {path}."), soft_wrap=True)
+        people().print(Line(f"{len(records)} records of {standing.where} are in {path}."), soft_wrap=True)
     return OK
 
 
 def import_files(config: Config, files: Sequence[str], *, wait_s: float, as_json: bool) -> int:
     """Apply the records of files: by the running node, or in the data folder where none runs. Exit code 1 if one is refused."""
-    read = [(name, read_sheets(Path(name).expanduser())) for name in files]  # All of them, before any of them counts.
+    read = [(name, read_sheets(user_path(name))) for name in files]  # All of them, before any of them counts.
     for name, found in read:
         refuse_unsigned(found, name)
     in_order = sorted((sheet for _, found in read for sheet in found), key=_place)
@@ -200,7 +202,7 @@ def import_files(config: Config, files: Sequence[str], *, wait_s: float, as_json
     if delivery is not None:
         told(delivery, "Everything in it" if len(files) == 1 else "Everything in them", as_json=as_json)
     elif not as_json:
-        people().print(Text(f"No node runs on {config.data_dir}: the next `swarmllm join` starts with this."), soft_wrap=True)
+        people().print(Line(f"No node runs on {config.data_dir}: the next `swarmllm join` starts with this."), soft_wrap=True)
     return OK
 
 
@@ -242,7 +244,7 @@ def _outcomes(sheets: Sequence[Sheet], outcomes: Sequence[Record], *, as_json: b
         if not as_json:
             style = {"applied": "green", "known": "dim"}.get(str(what), "red")
             said = {"applied": "applied", "known": "known already"}.get(str(what), f"refused: {outcome.get('reason')}")
-            people().print(Text(f"{_titled(sheet)}: {said}", style=style), soft_wrap=True)
+            people().print(Line(f"{_titled(sheet)}: {said}", style=style), soft_wrap=True)
         elif what == "refused":
             complain(f"{_titled(sheet)}: {outcome.get('reason')}")
     return refused

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.adapters.atomic_file import refuse_existing, replace_whole, write_new
 from swarmllm.adapters.operator_keys import read_key
@@ -33,13 +32,15 @@ from swarmllm.cli.operators import passphrase
 from swarmllm.cli.operators.charter_view import Gathered, gathered
 from swarmllm.cli.operators.halt_source import Standing, refuse_other_swarm, standing_if_any, standing_of, state_in
 from swarmllm.cli.operators.publishing import deliver, told
-from swarmllm.cli.output import notice, people, print_record
+from swarmllm.cli.output import answer, notice, people, print_record
+from swarmllm.cli.screen import Line
 from swarmllm.core.halt.state import HaltState, next_resume
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import Resume
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError
 from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.marks import vector_of
 
 WHAT: Final = "the proposal"
@@ -68,9 +69,9 @@ class Proposal:
 
 def propose(config: Config, out: str, from_file: str | None, *, as_json: bool) -> int:
     """Write the RESUME that lifts everything that stands. UsageError if nothing does."""
-    path = Path(out).expanduser()
+    path = user_path(out)
     refuse_existing(path, WHAT)
-    state = standing_of(config).state if from_file is None else state_in(read_sheets(Path(from_file).expanduser()), from_file)
+    state = standing_of(config).state if from_file is None else state_in(read_sheets(user_path(from_file)), from_file)
     sheet = draft(next_resume(state, time.time_ns() // 1_000_000))
     lifted = {halt.key for halt in state.standing}
     kept = [*state.charters, *(one for one in state.halts if getattr(one.record, "key", b"") in lifted)]
@@ -81,16 +82,16 @@ def propose(config: Config, out: str, from_file: str | None, *, as_json: bool) -
 
 def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passphrase_file: str | None, *, as_json: bool) -> int:
     """Add signatures to the proposal, in place. UsageError for a key without the role resume."""
-    proposal = read_proposal(Path(file).expanduser())
+    proposal = read_proposal(user_path(file))
     if not key_files and not merge_files:
         raise UsageError("nothing to sign with; give a key file with --key, or a signed copy of the file with --merge")
     charter = proposal.state.charter
     assert charter is not None
     sheet = proposal.sheet
     for name in merge_files:
-        sheet = merged(sheet, read_proposal(Path(name).expanduser()).sheet)
+        sheet = merged(sheet, read_proposal(user_path(name)).sheet)
     for name in key_files:
-        key = read_key(Path(name).expanduser())
+        key = read_key(user_path(name))
         if key.public_key not in charter.resume:
             raise UsageError(
                 f"key {key.id.hex()} ({key.name}) has no role resume in charter {charter.version}; sign with a resume key"
@@ -109,7 +110,7 @@ def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passph
 
 def publish(config: Config, files: Sequence[str], wait_s: float, *, as_json: bool) -> int:
     """Hand on the RESUME; copies that were signed apart are put together. HaltedError if a newer halt stands all the same."""
-    proposals = [read_proposal(Path(name).expanduser()) for name in files]
+    proposals = [read_proposal(user_path(name)) for name in files]
     first = proposals[0]
     sheet = first.sheet
     for other in proposals[1:]:
@@ -184,9 +185,9 @@ def _shown(proposal: Proposal, *, as_json: bool, only_signatures: bool = False) 
         print_record(head | {"charter_version": proposal.resume.charter_version, "lifts": halts} | proposal.signatures.record())
     elif only_signatures:
         style = "yellow" if proposal.signatures.missing else "green"
-        people().print(Text(proposal.signatures.sentence(), style=style), soft_wrap=True)
+        answer().print(Line(proposal.signatures.sentence(), style=style), soft_wrap=True)
     else:
-        people().print(_table(proposal, with_signatures=True))
+        answer().print(_table(proposal, with_signatures=True))
     return OK
 
 
@@ -199,6 +200,6 @@ def _table(proposal: Proposal, *, with_signatures: bool) -> Table:
         what = f"order {halt.seq} of key {halt.key.hex()}, reason: {reason_name(halt.reason_code)}, {moment(halt.issued_ms)}"
         table.add_row("lifts", what)
     if with_signatures:
-        table.add_row("file", Text(str(proposal.path)))
-        table.add_row("signed", Text(proposal.signatures.sentence(), style="yellow" if proposal.signatures.missing else "green"))
+        table.add_row("file", Line(str(proposal.path)))
+        table.add_row("signed", Line(proposal.signatures.sentence(), style="yellow" if proposal.signatures.missing else "green"))
     return table

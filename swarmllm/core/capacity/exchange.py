@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarmllm.core.capacity.table import CapacityTable
+from swarmllm.core.capacity.table import CapacityTable, Contradiction
 from swarmllm.core.effects import Penalise, Send
 from swarmllm.errors import RemoteError
 from swarmllm.messages import AGE_MAX, SHUFFLE_RECORDS_MAX, CapacityRecord, PeerId, Shuffle, Shuffled
@@ -60,8 +60,8 @@ IGNORED_MAX: Final = 32  # Messages in a row beyond what is looked at: that is n
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, badly signed, or contradicts itself
-    (`capacity.check`)."""
+    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, badly signed, or not allowed
+    (`capacity.check`), and `Contradiction` for what its author alone can be blamed for."""
 
     seal: Callable[[CapacityRecord], bytes]
     unseal: Callable[[bytes], tuple[PeerId, CapacityRecord]]
@@ -139,8 +139,9 @@ class Shuffling:
         self._sealed: bytes | None = None  # Our own record as it was sealed last, and when; None: to be sealed anew.
         self._sealed_at = self._told_at = self._began_at = -math.inf
         self._shuffle_at = self._tell_at = math.inf
+        self._tells_all = False  # With the next round of news: whoever believes us to be stopped loses an expert by it.
         self._turns = 0
-        self.records_refused = 0  # Malformed, badly signed, or contradicting themselves.
+        self.records_refused = 0  # Malformed, badly signed, with characters that are not allowed, or contradicting themselves.
         self.records_dropped = 0  # Beyond what their bearers may bring.
 
     def next_deadline(self) -> float:
@@ -164,9 +165,10 @@ class Shuffling:
     def lost(self, peer: PeerId) -> None:
         self._partners.pop(peer, None)
 
-    def changed(self, now: float) -> None:
-        """There is news of ourselves: the next record is a new one, and some peers are told at once."""
+    def changed(self, now: float, *, to_all: bool = False) -> None:
+        """There is news of ourselves: the next record is a new one, and some peers, or `to_all`, are told at once."""
         self._sealed = None
+        self._tells_all |= to_all
         self._tell_at = min(self._tell_at, max(now + TELL_AFTER_S, self._told_at + TELL_GAP_S, self._tells.next_at(now)))
 
     def timer(self, now: float) -> list[Send]:
@@ -198,13 +200,14 @@ class Shuffling:
 
     def _tell(self, now: float) -> list[Send]:
         self._tell_at = math.inf
+        tells_all, self._tells_all = self._tells_all, False
         sealed = self._fresh(now)
         if sealed is None or not self._partners:
             return []
         self._told_at = now
         self._tells.take(now)
         peers = list(self._partners)
-        if len(peers) > TELL_PEERS:
+        if len(peers) > TELL_PEERS and not tells_all:
             peers = self._rng.sample(peers, TELL_PEERS)
         news = Shuffle(self._swarm, (_age(self._sealed_at, now),), (sealed,), 0)
         self._put_off(len(peers) * _size(news.records), 0.0, now)
@@ -275,8 +278,10 @@ class Shuffling:
                 news = "own" if author == self._own else table.hear(author, record, sealed, age / 10, peer, now)
             except RemoteError as fault:
                 self.records_refused += 1
-                taken.effects.append(Penalise(peer, str(fault)))
-                break  # One strike a message, one bad signature a strike: what a liar costs is bounded.
+                if isinstance(fault, Contradiction) and fault.author == peer:
+                    taken.effects.append(Penalise(peer, str(fault)))
+                    break
+                continue  # Its bearer need not see it as we do (protocols/strikes.md); what this costs us the allowances bound.
             if news == "updated" or news == "new":  # noqa: PLR1714  Millions of times, in simulations.
                 taken.heard.append((author, record))
         return taken

@@ -4,9 +4,9 @@ A HALT is **stop, tell, remember**: flag, relay, end of streams, then the disk. 
 the flag, so a full disk or a slow peer delays nothing. A RESUME is the other way round, **remember first**: the flag is cleared
 only when a state without any standing halt is known to be on disk. An acknowledgement says "on disk", never "seen".
 
-A node calls `start(now)` before any listener opens, then `handle(input, now)` for every input of the kill switch and `timer(now)` at
-`next_deadline(now)`; the effects are performed in list order. Whoever makes tokens asks `may_serve` and `may_infer`, whoever reads a
-digest in a message calls `settle`, and `holds` says whether everything else has to wait.
+A node calls `start(now)` before any listener opens, then `handle(input, now)` for every input of the kill switch and `timer(now)`
+at `next_deadline(now)`; the effects are performed in list order. Whoever makes tokens asks `may_serve` and `may_infer`, whoever
+reads a digest in a message calls `settle`, and `holds` says whether everything else has to wait.
 
 A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.state.judge`). Equal
 digests: silence. Else both send their vectors, and each answers with the signed records that the other lacks, charters first;
@@ -40,7 +40,7 @@ from swarmllm.core.halt.judge import Judge
 from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
 from swarmllm.core.halt.links import Links
 from swarmllm.core.halt.persistence import Saving
-from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
+from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_fork, is_urgent, lacks, missing
 from swarmllm.core.halt.state_file import Boot
 from swarmllm.core.inputs import (
     ControlClosed,
@@ -71,7 +71,7 @@ class Control:
         self._judge = Judge(verify, unix_ms_at_zero)
         self._rng = rng
         self._links = Links()
-        self._running = False
+        self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
         self._sync, self._waking = Sync(), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = Saving(boot)
@@ -138,7 +138,7 @@ class Control:
 
     def may_serve(self, now: float) -> str:
         """Why no token may be made here now; empty if one may. Never before `StartAgain` has been given."""
-        return next(iter(self._obstacles(now)), "" if self._running else "about to start")
+        return next(iter(self._obstacles(now)), "" if self.serves else "about to start")
 
     def may_infer(self, peer: PeerId, now: float) -> str:
         """Why no token may be made with this peer now; empty if one may. Unsettled peers are already being asked."""
@@ -155,7 +155,7 @@ class Control:
             return self.halted
         if charter is None:
             return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
-        if not self._running and self._saving.is_behind:
+        if not self.serves and self._saving.is_behind:
             return ("what this node was told last is not on disk yet",)
         if silent := self._judge.beacons.silent(charter, now):
             return (silent,)
@@ -307,7 +307,7 @@ class Control:
                 acked: list[ControlEffect] = [Announce(AckHeard(peer))] if digest == self.digest else []
                 return acked + self._ask(peer, link, now)
             case Vectors():
-                link.swarm, link.version = message.swarm, message.charter_version
+                link.swarm, link.version, link.forked = message.swarm, message.charter_version, is_fork(self._state, message)
                 if message == self._state.vectors:
                     link.agrees(self.digest)
                     link.ack_due = True
@@ -366,7 +366,7 @@ class Control:
                 self._state = state
                 return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
         effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
-        if peer is not None and outcome.penalise:
+        if peer is not None and outcome.penalise and not self._links.is_forked(peer):
             effects.append(Penalise(peer, outcome.reason))
         if peer is not None and outcome.ask and (asked := self._links.get(peer)) is not None:
             effects += self._ask(peer, asked, now, on_suspicion=True)
@@ -398,14 +398,14 @@ class Control:
         return Relay(record, tuple(peer for peer in self._links.kin(self._state) if peer != skip), is_live)
 
     def _flag(self, now: float, *told: ControlEffect) -> list[ControlEffect]:
-        """Set or clear the shared flag where it does not say what it should: stop, and end all streams, or start again. `told` comes
-        right behind the stop: nothing that can wait stands before the flag, and nothing but the flag before the word."""
+        """Set or clear the shared flag where it does not say what it should: stop, and end all streams, or start again. `told`
+        comes right behind the stop: nothing that can wait stands before the flag, and nothing but the flag before the word."""
         obstacles = self._obstacles(now)
-        if self._running and obstacles:
-            self._running = False
+        if self.serves and obstacles:
+            self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
             self._saving.owe_revert(self._state)
             return [StopNow(obstacles), *told, EndStreams(Halted(self.digest))]
-        if not self._running and not obstacles and self._sync.started_at <= now:
-            self._running = True
+        if not self.serves and not obstacles and self._sync.started_at <= now:
+            self.serves = True
             return [*told, StartAgain()]
         return [*told]

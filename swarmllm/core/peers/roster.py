@@ -17,13 +17,13 @@ from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.serving.admission import Serving
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.messages import NO_CONTROL, RECORD_ADDR_MAX, RECORD_ADDRS_MAX, CapacityRecord, ExpertRecord, PeerId
-from swarmllm.wire.codec import clip_text
+from swarmllm.wire.names import clip_name, is_address
 
 UNNAMED = "unnamed"
 NAME_MAX = 32
 
 
-_Said = tuple[ModelCard, EngineLoad, tuple[str, ...], bytes]
+_Said = tuple[ModelCard, EngineLoad, tuple[str, ...], bytes, bool]
 
 
 class Roster:
@@ -98,12 +98,16 @@ class Roster:
 
     # --- what we say of ourselves --------------------------------------------------------------------------------------------
 
+    @property
+    def _serves(self) -> bool:
+        return self._control is None or self._control.serves
+
     def own_record(self) -> CapacityRecord | None:
-        """The capacity record of our own expert; None while there is none."""
+        """The capacity record of our own expert; None while there is none. With no place for any session while this node is stopped."""
         card, load = self._serving.card, self._serving.load
         if card is None or load is None:
             return None
-        said = (card, load, self.addrs, self.digest)
+        said = (card, load, self.addrs, self.digest, self._serves)
         if self._own is None or self._own[0] != said:
             self._own = said, self._record(card, load)
         elif self._own[1].seq != self.seq:
@@ -122,32 +126,33 @@ class Roster:
         return CapacityRecord(
             boot=self.boot,
             seq=self.seq,
-            model=clip_text(card.name, NAME_MAX) or UNNAMED,
+            model=clip_name(card.name, NAME_MAX) or UNNAMED,
             model_digest=card.digest,
             vocab_fingerprint=card.vocab_fingerprint,
             n_params=card.n_params,
             context_max=card.context_max,
             rate=max(0, min(2**32 - 1, round(load.tokens_per_s * 16))),
             queue_depth=min(65_535, load.queue_depth),
-            sessions_free=min(65_535, load.sessions_free),
-            sessions_max=min(65_535, load.sessions_max),
-            domains=tuple(d for d in (clip_text(domain, 16) for domain in card.domains[:4]) if d),
+            sessions_free=min(65_535, load.sessions_free) if self._serves else 0,
+            sessions_max=min(65_535, load.sessions_max) if self._serves else 0,
+            domains=tuple(d for d in (clip_name(domain, 16) for domain in card.domains[:4]) if d),
             addrs=self._short_addrs(),
             ctl_digest=self.digest,
         )
 
     def dht_record(self) -> ExpertRecord | None:
+        """What the DHT may be told; None while there is no expert, or this node is stopped."""
         card = self._serving.card
-        if card is None:
+        if card is None or not self._serves:
             return None
-        addrs = tuple(a for a in self.addrs if len(a.encode()) <= 128)[:8]
-        name = clip_text(card.name, NAME_MAX) or UNNAMED
+        addrs = tuple(a for a in self.addrs if is_address(a) and len(a) <= 128)[:8]
+        name = clip_name(card.name, NAME_MAX) or UNNAMED
         return ExpertRecord(self.boot, name, card.digest, card.vocab_fingerprint, card.n_params, addrs)
 
     def _short_addrs(self) -> tuple[str, ...]:
         """Without our peer id, which the envelope proves anyway and which would be half of the record."""
         bare = dict.fromkeys(a.removesuffix(f"/p2p/{self.own}") for a in self.addrs)
-        return tuple(a for a in bare if len(a.encode()) <= RECORD_ADDR_MAX)[:RECORD_ADDRS_MAX]
+        return tuple(a for a in bare if is_address(a) and len(a) <= RECORD_ADDR_MAX)[:RECORD_ADDRS_MAX]
 
     # --- what a generation may ask (`round.Swarm`) ---------------------------------------------------------------------------
 
@@ -165,6 +170,9 @@ class Roster:
 
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
         return self._router.pick(count, candidates, now)
+
+    def suspect(self, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
+        return self._router.suspect(candidates, now)
 
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
         return self._router.prior(peer, record, domain)
@@ -189,3 +197,25 @@ class Roster:
 
     def is_local(self, peer: PeerId) -> bool:
         return peer == self.own
+
+    def hopes(self, tokens: int, now: float) -> bool:
+        return any(r.context_max >= tokens and not self.can_ask(p, now) for p, r in self.experts(now))
+
+    def shortage(self, tokens: int, now: float) -> str:
+        known = self.experts(now)
+        if not known:
+            down = self._own is not None and self._serving.card is None
+            return (
+                "this node's own engine is down and no other expert is known"
+                if down
+                else "no expert for this vocabulary is known"
+            )
+        near = [(p, r) for p, r in known if p == self.own or p in self._peering.connected]
+        if not near:
+            return f"none of the {len(known)} experts that are known is connected"
+        longest = max(record.context_max for _, record in near)
+        if longest < tokens:
+            return f"the text has {tokens} tokens, and the longest context of an expert is {longest}"
+        if not any(self.is_cleared(peer, now) for peer, _ in near):
+            return f"the kill switch has not let any of {len(near)} experts yet"
+        return "every expert has no room or did not answer lately"

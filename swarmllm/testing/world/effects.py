@@ -27,6 +27,7 @@ from swarmllm.core.effects import (
     StartAgain,
     StopNow,
     Tell,
+    Withdraw,
 )
 from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state_file import pack_genesis
@@ -92,6 +93,10 @@ def _hang_up(host: Host, effect: Hangup) -> None:
 
 def _advertise(host: Host, effect: Advertise) -> None:
     host.world.fabric.advertise(host, effect.record.vocab_fingerprint, effect.record.addrs)
+
+
+def _withdraw(host: Host, effect: Withdraw) -> None:
+    host.world.fabric.withdraw(host, effect.vocab_fingerprint)
 
 
 def _look_up(host: Host, effect: LookUp) -> None:
@@ -174,6 +179,7 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     Dial: _dial,
     Hangup: _hang_up,
     Advertise: _advertise,
+    Withdraw: _withdraw,
     LookUp: _look_up,
     Penalise: _penalise,
     Save: _save,
