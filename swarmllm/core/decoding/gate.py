@@ -7,7 +7,7 @@ always spread as the prior has it.
 
 The first stretch of outside text is weighed by expectation maximisation, which treats it as of one kind; each later one (a user's next
 turn, after an answer of ours) by Soft-Bayes with sharing, which forgets: a conversation may have moved on (Orseau, Lattimore and Legg
-2017; Herbster and Warmuth 1998). Evidence belongs to whoever gave it (a *source*); which sources are one voice `core.voices` knows.
+2017; Herbster and Warmuth 1998). Evidence belongs to whoever gave it (a *source*); which sources are one voice `core.decoding.voices` knows.
 """
 
 from __future__ import annotations

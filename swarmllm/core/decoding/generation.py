@@ -7,7 +7,7 @@ expert, and tells the user so. With `quality` below 1 a round begins with one ex
 would end the text. The first round is not won by who is quickest: whoever may still change what is known of the prompt is waited for.
 
 Laws: a request ends exactly once; no token is lost or doubled whoever dies; at most one question per expert is open at a time; a late
-answer still counts for its own round and otherwise only for the expert's record; what passes (`core.standing`) is waited for, up to
+answer still counts for its own round and otherwise only for the expert's record; what passes (`core.decoding.standing`) is waited for, up to
 `ROUND_MAX_S` a token, and what is final is said at once.
 """
 
@@ -17,15 +17,16 @@ import random
 from collections.abc import Sequence
 from typing import Literal, assert_never
 
-from swarmllm.core import standing, telling
-from swarmllm.core.consent import decide
+from swarmllm.core.decoding import notices as telling
+from swarmllm.core.decoding import standing
+from swarmllm.core.decoding.consent import decide
 from swarmllm.core.decoding.escalation import surprise
 from swarmllm.core.decoding.panel import Panel
+from swarmllm.core.decoding.patience import ROUND_MAX_S, gives_up_at, waits_until
 from swarmllm.core.decoding.round import Ask, Member, Question, Reply, Round, Step, Swarm, questions
+from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, Noticed, TokenChosen
-from swarmllm.core.patience import ROUND_MAX_S, gives_up_at, waits_until
 from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
-from swarmllm.core.standing import Standing
 from swarmllm.core.values import GenerateOrder
 from swarmllm.errors import RemoteError
 from swarmllm.messages import REFUSED_CONTEXT, TOKENS_MAX, Busy, Close, ExpertReply, Need, PeerId, Refused, Scores

@@ -2,7 +2,7 @@
 
 Probe, score, keep: the first round goes to more models than the answer will need. Each gives its distribution and says what it thought
 of the prompt; the models that knew it best are asked from then on, and the others are let go. What they turned out to be worth is
-remembered for the next answer. Replicas that say the same of the prompt are one voice and share its weight (`core.voices`); evidence is
+remembered for the next answer. Replicas that say the same of the prompt are one voice and share its weight (`core.decoding.voices`); evidence is
 each peer's own, and nobody's word stands for another who says otherwise.
 """
 
@@ -17,10 +17,10 @@ from swarmllm.core.decoding.escalation import Escalation
 from swarmllm.core.decoding.gate import Gate
 from swarmllm.core.decoding.pooling import Holder
 from swarmllm.core.decoding.round import Swarm
+from swarmllm.core.decoding.voices import contradicted, voices
 from swarmllm.core.events import Weighed
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.values import GenerateOrder
-from swarmllm.core.voices import contradicted, voices
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 
