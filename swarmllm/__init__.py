@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from swarmllm.runtime.answer import Answer as Answer
     from swarmllm.runtime.answer import Notice as Notice
     from swarmllm.runtime.answer import Piece as Piece
-    from swarmllm.runtime.answer import Result as Result
     from swarmllm.runtime.config import Config as Config
     from swarmllm.runtime.local_node import LocalNode as LocalNode
+    from swarmllm.runtime.result import Result as Result
 
 _HOMES = {
     "Answer": "swarmllm.runtime.answer",
@@ -41,7 +41,7 @@ _HOMES = {
     "Notice": "swarmllm.runtime.answer",
     "Piece": "swarmllm.runtime.answer",
     "RemoteError": "swarmllm.errors",
-    "Result": "swarmllm.runtime.answer",
+    "Result": "swarmllm.runtime.result",
     "SwarmError": "swarmllm.errors",
     "UsageError": "swarmllm.errors",
     "configure": "swarmllm.assembly",
