@@ -51,7 +51,7 @@ from swarmllm.runtime.halt_desk import HaltDesk
 from swarmllm.runtime.halt_performer import Orders
 from swarmllm.runtime.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
 from swarmllm.runtime.local_node import LocalNode
-from swarmllm.runtime.ports import Engine, Network, Text
+from swarmllm.runtime.ports import Engine, Network, Text, halt_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.suspend_detector import Pulse
 from swarmllm.wire.identity import swarm_hash
@@ -317,14 +317,13 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
     kind = "ip6" if ":" in host else "ip4"
     return NetworkOptions(
         seed=keyring.seed,
-        control=driver,
+        channels=(halt_channel(driver, driver.control_swarm or config.swarm),),
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,
         announce=config.announce,
         bootstrap=tuple(addr for addr in config.peers if not config.offline or _is_loopback(addr)),
         lan=config.lan and not config.offline,
         swarm=config.swarm,
-        control_swarm=driver.control_swarm,
     )
 
 

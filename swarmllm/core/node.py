@@ -15,7 +15,7 @@ from swarmllm.core.capacity.advertising import Advertising
 from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Answers
-from swarmllm.core.effects import ControlEffect, Emit, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
+from swarmllm.core.effects import Emit, HaltEffect, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
 from swarmllm.core.events import Ended, ExpertFound, ExpertLost, NodeHalted, NodeResumed, PeerSeen
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.inputs import (
@@ -25,14 +25,14 @@ from swarmllm.core.inputs import (
     AskingEnded,
     Cancelled,
     ChangeInput,
-    ControlClosed,
-    ControlInput,
-    ControlOpened,
-    ControlReceived,
+    ChannelClosed,
+    ChannelOpened,
     DialFailed,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
+    FrameReceived,
+    HaltInput,
     Input,
     OwnerStarts,
     OwnerStops,
@@ -130,7 +130,7 @@ class Node:
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""
         self._look(now)
-        if self._holding and not isinstance(event, ControlInput | TimerFired):
+        if self._holding and not isinstance(event, HaltInput | TimerFired):
             return self._hold(event)
         effects = self._release(now)
         effects += self._dispatch(event, now)
@@ -213,9 +213,9 @@ class Node:
             case TimerFired():
                 return self._timer(now)
             case (
-                ControlOpened()
-                | ControlClosed()
-                | ControlReceived()
+                ChannelOpened()
+                | ChannelClosed()
+                | FrameReceived()
                 | RecordOffered()
                 | Persisted()
                 | OwnerStops()
@@ -263,17 +263,17 @@ class Node:
 
     # --- the kill switch -----------------------------------------------------------------------------------------------------
 
-    def _ordered(self, event: ControlInput, now: float) -> list[NodeEffect]:
+    def _ordered(self, event: HaltInput, now: float) -> list[NodeEffect]:
         control = self._control
         if control is None:
             return []
         effects = control.handle(event, now)
         met: list[NodeEffect] = []
-        if isinstance(event, ControlReceived):
+        if isinstance(event, FrameReceived):
             met = self._meet(event.peer, now)
         return [*self._controlled(effects, now), *met]
 
-    def _controlled(self, effects: Sequence[ControlEffect], now: float) -> list[NodeEffect]:
+    def _controlled(self, effects: Sequence[HaltEffect], now: float) -> list[NodeEffect]:
         """What the kill switch orders, and what follows for answers and sessions: they end with the flag, before anything else."""
         assert self._control is not None
         self._control_at = self._control.next_deadline(now)

@@ -17,7 +17,7 @@ import trio
 from libp2p.peer.id import ID
 
 from swarmllm.adapters.libp2p.admission import Standing, Worth
-from swarmllm.adapters.libp2p.control_lane import ControlLane
+from swarmllm.adapters.libp2p.channel_lane import ChannelLane
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.inbox import Inbox
 from swarmllm.adapters.libp2p.lane import Commons
@@ -137,11 +137,11 @@ class Links:
             return None
         events = LinkEvents(self._ready, self._pong, self._message, self._broken, self._guest, self._asking_ended, self._over)
         link = Link(conn, peer, self.host, self._options.limits, self._options.timing, self._commons, events)
-        if (door := self._options.control) is not None:
-            link.control = ControlLane(
+        for channel in self._options.channels:
+            link.channels[channel.name] = ChannelLane(
                 peer,
                 self._us < peer,
-                door,
+                channel,
                 self._options.limits,
                 self._options.timing,
                 broken=lambda reason: self._broken(link, reason),
@@ -168,16 +168,16 @@ class Links:
         if link.settled.is_set() and not link.is_over:
             await link.answer(stream)
 
-    async def answer_control(self, stream: Any) -> None:
-        """Handler of the control streams that peers open."""
+    async def answer_channel(self, name: str, stream: Any) -> None:
+        """Handler of the streams of a channel that peers open."""
         link = self.follow(stream.swarm_conn)
         if link is not None:
-            await link.answer_control(stream)
+            await link.answer_channel(name, stream)
 
-    def tell(self, peer: PeerId, frame: bytes, is_live: bool) -> None:
+    def send_frame(self, channel: str, peer: PeerId, frame: bytes, droppable: bool) -> None:
         link = self.of(peer)
-        if link is not None and link.control is not None:
-            link.control.tell(frame, is_live)
+        if link is not None and channel in link.channels:
+            link.channels[channel].send(frame, droppable)
 
     def end_streams(self, message: Halted) -> None:
         for link in self._by_conn.values():
@@ -201,7 +201,7 @@ class Links:
         """By muxed connection: what it has been good for, for when there is no room for all."""
         return {
             conn.muxed_conn: Standing(
-                self._worth[conn].answered, link.control is not None and link.control.is_up, self._worth[conn].ping_s
+                self._worth[conn].answered, any(lane.is_up for lane in link.channels.values()), self._worth[conn].ping_s
             )
             for conn, link in self._by_conn.items()
             if link.ready.is_set()

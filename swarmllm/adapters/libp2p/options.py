@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from swarmllm.messages import PeerId
-from swarmllm.runtime.ports import ControlDoor
+from swarmllm.runtime.ports import Channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +79,12 @@ class NetworkOptions:
 
     `listen` holds TCP multiaddrs; port 0 is any free port. With `port_auto` a taken port gives way to the next free one. `announce`
     replaces what peers are told, for nodes behind a forwarded port or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are
-    dialled for ever. `swarm` names DHT and LAN service, so that two swarms in one place stay apart. `control` is where the kill switch's
-    frames and records go; without it the node offers no control stream and has no part in gossip. `control_swarm`, the id of the charter's
-    swarm in hexadecimal, names that topic: nodes of one name under different charters would else strike each other for orders that are
-    none of theirs.
+    dialled for ever. `swarm` names DHT and LAN service, so that two swarms in one place stay apart. `channels` are the protocols beside the
+    expert protocol that this node speaks, the kill switch's first; without any it has no part in gossip.
     """
 
     seed: bytes = field(repr=False)
-    control: ControlDoor | None = None
+    channels: tuple[Channel, ...] = ()
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/7339",)
     port_auto: bool = False
     announce: tuple[str, ...] = ()
@@ -94,7 +92,6 @@ class NetworkOptions:
     lan: bool = True
     dht: bool = True
     swarm: str = "private"
-    control_swarm: str = ""
     limits: NetworkLimits = field(default_factory=NetworkLimits)
     timing: NetworkTiming = field(default_factory=NetworkTiming)
 
