@@ -41,7 +41,7 @@ log = logging.getLogger("swarmllm.net")
 
 EXPERT_PROTOCOL: Final = "/swarmllm/expert/2"
 PINGS_MAX: Final = 8  # In flight; more than ever happens within `dead_after_s`.
-GOODBYE_S: Final = 0.2  # For the peer to read why, and to close; one that does not wait for it closes within milliseconds.
+GOODBYE_S: Final = 0.5  # For the peer to read why, and to close; one that does not wait for it closes within milliseconds.
 GUEST_RETRY_S: Final = 1.0  # Until a guest is asked again whether it speaks the protocol; doubles each time.
 GREETED_BY_S: Final = 1.0  # An honest peer's control stream is up by then.
 LATE_S: Final = 0.5  # A timer that fires later than this says that we were stopped, not the peer.
@@ -94,10 +94,11 @@ class Link:
         self._host = host
         self._limits, self._timing, self._commons, self._events = limits, timing, commons, events
         self._ask: Lane | None = None
+        self._closed = trio.Event()
         self._asking = Asking(
             peer,
             (limits, timing, commons),
-            self.over,
+            (self.over, self._closed),
             heard=self._on_bytes,
             take=self._on_request,
             broken=self._broke,
@@ -108,7 +109,6 @@ class Link:
         self._pings: dict[int, float] = {}
         self._nonce = 0
         self._scope = trio.CancelScope()
-        self._closed = trio.Event()
 
     @property
     def is_over(self) -> bool:
