@@ -54,7 +54,7 @@ def text() -> str:
             "swarm": swarm.hex(),
             "greeting": encode(m.ControlDigest(swarm, 1, m.NO_CONTROL)).hex(),
         },
-        "dht": {"value_key": f"/swarmllm/{peer_id_of(PUBLIC)}".encode().hex(), "protocol": "/swarmllm/private/kad/1"},
+        "dht": {"value_key": f"/swarmllm/{peer_id_of(PUBLIC)}".encode().hex(), "protocol": "/swarmllm/private/kad/2"},
         "senseless_records": [
             {"name": "more sessions free than there are", "hex": encode(replace(SENSIBLE, sessions_free=3)).hex()},
             {"name": "a context of no tokens", "hex": encode(replace(SENSIBLE, context_max=0)).hex()},

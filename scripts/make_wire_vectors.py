@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm import messages as m
 from swarmllm.errors import RemoteError
+from swarmllm.messages.goodbye import Goodbye
 from swarmllm.wire import context, envelope, sparse
 from swarmllm.wire.codec import CODES, encode
 from swarmllm.wire.framing import frame
-from swarmllm.wire.goodbyes import Goodbye
 from swarmllm.wire.identity import peer_id_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "protocols" / "vectors"
