@@ -1,8 +1,8 @@
 """Who is let in: sockets that still shake hands, and connections with their peers, each counted while it lives.
 
-Two budgets, because a stranger costs us nothing to make half of a connection and something to make a whole one: those that shake hands
-give way by age and address block, those that are up by use and address block (`core.peers.eviction`). A third of the connections is for peers
-that we chose, and what the owner named comes in whoever is there.
+Two budgets, because a stranger costs us nothing to make half of a connection and something to make a whole one: those that shake
+hands give way by age and address block, those that are up by use and address block (`core.peers.eviction`). A third of the
+connections is for peers that we chose, and what the owner named comes in whoever is there.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class _Seat:
 
 
 class Admission:
-    """`standings` tells what connections are good for, `hang_up` ends one to make room; both are set by whoever owns the connections.
+    """`standings` tells what connections are good for, `hang_up` ends one to make room; both are set by whoever owns the
+    connections.
 
     Connections are whatever the caller's muxed connections are; here they are only keys.
     """
