@@ -19,6 +19,7 @@ import trio
 
 from swarmllm.core.effects import (
     Advertise,
+    Announce,
     CloseSession,
     ControlEffect,
     Dial,
@@ -33,7 +34,17 @@ from swarmllm.core.effects import (
     StopNow,
     Withdraw,
 )
-from swarmllm.core.events import Ended, ExpertFound, ExpertLost, ExpertsWeighed, NodeEvent, Noticed, PeerSeen, TokenChosen
+from swarmllm.core.events import (
+    Ended,
+    ExpertFound,
+    ExpertLost,
+    ExpertsWeighed,
+    HaltHeard,
+    NodeEvent,
+    Noticed,
+    PeerSeen,
+    TokenChosen,
+)
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import (
     Asked,
@@ -321,6 +332,11 @@ class Driver:
                     scope.cancel()
                 self._tells_resume = True
                 self._proclaim(self._orders.halted_event(reasons))
+            case Announce(event=HaltHeard()) if (
+                not self._tells_resume
+            ):  # It came before the first start, so nothing had to be stopped.
+                self._tells_resume = True
+                self._proclaim(self._orders.halted_event(self._orders.control.halted))
             case StartAgain() if self._tells_resume:
                 self._tells_resume = False
                 self._proclaim(NodeResumed())

@@ -24,7 +24,7 @@ from swarmllm.adapters.libp2p.addresses import parse_addr
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
 from swarmllm.core.capacity.table import unlisted
-from swarmllm.core.sharing import Place, block_of, who_leaves
+from swarmllm.core.peers.provider_shares import Place, block_of, who_leaves
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertRecord, PeerId
 from swarmllm.wire.envelope import unseal
@@ -55,7 +55,7 @@ class _RecordValidator(Validator):  # type: ignore[misc]
 
 
 class _Providers(ProviderStore):  # type: ignore[misc]
-    """Bounded in keys, and of each key's twenty providers those that came first and still say so stay (`core.sharing`): the library keeps
+    """Bounded in keys, and of each key's twenty providers those that came first and still say so stay (`core.peers.provider_shares`): the library keeps
     silent ones for two days."""
 
     def add_provider(self, key: bytes, provider: Any) -> None:
