@@ -17,8 +17,8 @@ from swarmllm.core.capacity.advertising import Advertising
 from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Answers
-from swarmllm.core.effects import Emit, HaltEffect, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
-from swarmllm.core.events import Ended, ExpertFound, ExpertLost, NodeHalted, NodeResumed, PeerSeen
+from swarmllm.core.effects import Announce, Emit, HaltEffect, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
+from swarmllm.core.events import Ended, ExpertFound, ExpertLost, HaltHeard, NodeHalted, NodeResumed, PeerSeen
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.inputs import (
     AddressesChanged,
@@ -312,6 +312,10 @@ class Node:
                     found += self._answers.halted(f"no text is generated: {reasons[0]}")
                     found += self._serving.halted()
                     self._told_anew(now, to_all=not self._control.state.standing)  # An order reaches all by itself.
+                case Announce(event=HaltHeard()) if not self._was_halted and self._control.halted:
+                    # It came before the first start, so that nothing had to be stopped.
+                    self._was_halted = True
+                    found.append(Emit(self._halted_event(self._control.halted)))
                 case StartAgain():
                     if self._was_halted:
                         found.append(Emit(NodeResumed()))
