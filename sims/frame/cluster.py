@@ -11,11 +11,11 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from sims.frame.code import version_of
-from sims.frame.points import Point
-from sims.frame.running import Computed, Found, compute
-from sims.study import Study
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.sims.frame.code import version_of
+from swarmllm.sims.frame.points import Point
+from swarmllm.sims.frame.running import Computed, Found, compute
+from swarmllm.sims.study import Study
 
 PATIENCE_S: Final = 5  # For a scheduler to answer.
 LOCAL: Final = "local"

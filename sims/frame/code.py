@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 OURS: Final = frozenset({"swarmllm", "sims"})
-FRAME: Final = ("sims.frame", "sims.study")
+FRAME: Final = ("swarmllm.sims.frame", "swarmllm.sims.study")
 
 
 @lru_cache(maxsize=8)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from sims.study import Curves, Lines, Parameter, Plot, Study, Summary
+from swarmllm.sims.study import Curves, Lines, Parameter, Plot, Study, Summary
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
 MARKERS: Final = "osD^vPX*"
