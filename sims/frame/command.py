@@ -77,6 +77,10 @@ class _Work:
 
 
 def run(study: Study, options: Options, write: Write, console: Console) -> int:
+    if options.out is not None and study.plots:
+        from swarmllm.sims.frame.drawing import require_matplotlib
+
+        require_matplotlib()
     points = grid(study, options.given, options.sweep, options.seeds)
     work = _Work(study, points)
     store = Store(options.out) if options.out is not None else None
