@@ -3,6 +3,8 @@
 One `from MODULE import NAME as NAME` a line. What is not here may change in any version.
 """
 
+__all__: list[str]
+
 from swarmllm.assembly import Parts as Parts
 from swarmllm.assembly import configure as configure
 from swarmllm.assembly import open_node as open_node

@@ -167,6 +167,8 @@ def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Impo
                 case ast.ImportFrom(target, names, level):
                     base = _resolved(module, is_package, target, level)
                     yield from (Import(base, alias.name, child.lineno, is_lazy) for alias in names)
+                case _:
+                    pass
             deeper = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) or (
                 isinstance(child, ast.If) and _is_typing_only(child)
             )

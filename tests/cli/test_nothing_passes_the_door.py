@@ -57,6 +57,8 @@ def _imports(node: ast.AST) -> Iterator[str]:
             yield from (f"imports {alias.name}" for alias in names if alias.name.split(".")[0] == "rich")
         case ast.ImportFrom(str(module), names) if module.split(".")[0] == "rich":
             yield from (f"takes {one.name} from {module}" for one in names if one.name not in RICH.get(module, set()))
+        case _:
+            pass
 
 
 def _calls(node: ast.AST, ours: set[str]) -> Iterator[str]:

@@ -160,6 +160,8 @@ def test_an_environment_of_ours_that_is_not_whole_is_made_anew(clone: Path, quic
             (clone / ".venv/.made-by-scripts").write_text("/somewhere/else\n")
         case "no python":
             (clone / ".venv/bin/python").unlink()
+        case other:
+            raise AssertionError(other)
     (clone / ".venv/leftover").touch()
     done = _bash(clone, STUBS + "make_environment plain", PYTHON=quick_python)
     assert done.returncode == 0, done.stderr

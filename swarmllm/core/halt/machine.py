@@ -365,6 +365,8 @@ class Control:
             case Applied(opened=opened, state=state):
                 self._state = state
                 return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
+            case Refused():
+                pass
         effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
         if peer is not None and outcome.penalise and not self._links.is_forked(peer):
             effects.append(Penalise(peer, outcome.reason))
