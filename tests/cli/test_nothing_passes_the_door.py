@@ -71,6 +71,8 @@ def _calls(node: ast.AST, ours: set[str]) -> Iterator[str]:
             yield f"asks for {node.arg}"
         case ast.Call(func, arguments, keywords):
             yield from _call(ast.unparse(func), arguments, {word.arg: word.value for word in keywords}, ours)
+        case _:
+            pass
 
 
 def _call(name: str, arguments: list[ast.expr], words: dict[str | None, ast.expr], ours: set[str]) -> Iterator[str]:

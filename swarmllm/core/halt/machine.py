@@ -34,7 +34,7 @@ from swarmllm.core.effects import (
     Tell,
 )
 from swarmllm.core.events import AckHeard, CharterHeard, HaltHeard, RecordRefused, ResumeHeard, StateSaved
-from swarmllm.core.halt.charter import is_private
+from swarmllm.core.halt.charter import Refused, is_private
 from swarmllm.core.halt.gossip import Rumours
 from swarmllm.core.halt.judge import Judge
 from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
