@@ -37,6 +37,7 @@ MACHINE: Final = TESTS[-1:]
 COPIED: Final = (
     "pyproject.toml",
     "swarmllm/__init__.py",
+    "swarmllm/__init__.pyi",
     "swarmllm/errors.py",
     "swarmllm/messages",
     "swarmllm/wire",

@@ -24,8 +24,9 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 COPIED: Final = (
     "swarmllm/__init__.py",
+    "swarmllm/__init__.pyi",
     "swarmllm/errors.py",
-    "swarmllm/messages.py",
+    "swarmllm/messages",
     "swarmllm/wire",
     "swarmllm/core",
     "swarmllm/testing/__init__.py",

@@ -267,3 +267,13 @@ def test_the_readme_lists_every_setting_with_its_flag_and_variable() -> None:
     for name, (flag, variable) in listed.items():
         assert SETTINGS[name].flag in flag or flag.strip() == f"`--no-{name}`"
         assert f"`SWARMLLM_{name.upper()}`" in variable
+
+
+@pytest.mark.parametrize("text", ["[node]\nlisten = 1\n", 'version = "2.1"\nshards = 4\n', "version = 1\nzzz = 1\n"])
+def test_a_file_with_keys_like_none_of_ours_may_be_another_programs(folders: Folders, text: str) -> None:
+    path = folders.config_dir / "config.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"another program's of the same name, .*--data-dir") as caught:
+        _load(folders)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -334,6 +334,8 @@ class LlamaEngine:
                             self._report(EngineLoadChanged(self.load))
                     case [kind, order, *rest]:
                         self._answer(kind, order, rest)
+                    case _:
+                        return "the worker sent an empty message"
 
     def _ready(self, fields: dict[str, Any]) -> None:
         card = fields["card"]
