@@ -25,7 +25,6 @@ MANY_METHODS: Final[dict[str, int]] = {
     "swarmllm.adapters.libp2p.link.Link": 27,
     "swarmllm.adapters.libp2p.links.Links": 31,
     "swarmllm.adapters.libp2p.network.Libp2pNetwork": 28,
-    "swarmllm.adapters.llama.batcher.Batcher": 29,
     "swarmllm.adapters.llama.engine.LlamaEngine": 25,
     "swarmllm.core.decoding.generation.Generation": 29,
     "swarmllm.core.halt.machine.Control": 35,

@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarmllm.adapters.limits import free_memory
-from swarmllm.adapters.llama.batcher import Answer, Batcher
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import read_model_file
 from swarmllm.adapters.llama.gguf_parts import Hashing
 from swarmllm.adapters.llama.health import PROBES, probe, probe_tokens
 from swarmllm.adapters.llama.lease import Lease
 from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
-from swarmllm.adapters.llama.rows import Stopped
-from swarmllm.adapters.llama.session import Order
+from swarmllm.adapters.llama.stepping import Stopped, shape_of, step
 from swarmllm.adapters.private import keep_private
+from swarmllm.core.serving.batcher import Batcher
+from swarmllm.core.serving.planning import Answer
+from swarmllm.core.serving.session import Order
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.wire.sparse import encode_logits
 
@@ -85,7 +86,7 @@ class Worker:
             allowed = self._lease.allows(time.monotonic_ns())
             idle = not unsent and not self._batcher.waiting
             unsent += self._take(None if idle else 0 if allowed else LAPSED_WAIT_S)
-            while self._batcher.waiting and (patience_s := self._batcher.patience_s()) > 0:
+            while self._batcher.waiting and (patience_s := self._batcher.patience_s(time.monotonic())) > 0:
                 before = self._batcher.waiting
                 unsent += self._take(patience_s)
                 if self._batcher.waiting == before:
@@ -93,7 +94,7 @@ class Worker:
             self._lease.set_busy(True)
             # In this order: whoever stops us sees either "not busy", and we see the flag, or "busy", and kills us.
             if self._lease.allows(time.monotonic_ns()):
-                unsent += self._batcher.step()
+                unsent += step(self._batcher, self._model, encode_logits, time.monotonic)
                 self._examine()
                 if self._lease.allows(time.monotonic_ns()):
                     self._send(unsent)
@@ -129,8 +130,8 @@ class Worker:
         if model.vocab_size != file.vocab_size:
             raise LocalError(f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file")
         self._model = model
-        batcher = Batcher(model, encode_logits, time.monotonic, sessions, context, options.idle_s, options.owner)
-        batcher.decode_rate = self._warm_up(model, path)
+        batcher = Batcher(shape_of(model), sessions, context, options.idle_s, options.owner)
+        batcher.rates.decode = self._warm_up(model, path)
         card = {
             "name": options.name or file.name,
             "digest": hashing.result(),
@@ -164,7 +165,7 @@ class Worker:
     def _examine(self) -> None:
         """After an answer that was no numbers: was it that text, or can the model no longer answer anything? Then this process is of no
         use, and the node must hear so. (A halted node has not seen the model answer before its first question.)"""
-        slot, now = self._batcher.free_slot, time.monotonic()
+        slot, now = self._batcher.places.free_slot, time.monotonic()
         if self._batcher.broken == self._examined or slot is None or now - self._examined_at < EXAMINE_EVERY_S:
             return
         token = probe_tokens(self._model.vocab_size)[self._batcher.broken % PROBES]
@@ -195,7 +196,7 @@ class Worker:
         raise AssertionError(f"an order that nobody sends: {message[0]!r}")
 
     def _load_report(self) -> tuple[Any, ...]:
-        return (LOAD, self._batcher.sessions_free, self._batcher.decode_rate)
+        return (LOAD, self._batcher.places.free(time.monotonic()), self._batcher.rates.decode)
 
     def _send(self, answers: list[Answer]) -> None:
         report = self._load_report()
