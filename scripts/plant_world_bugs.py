@@ -64,7 +64,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(DECODING, "or question is None or reply.round != question.round:", "or question is None:"),
     ),
     "a member that has the wrong text is not found out": (
-        Change("swarmllm/testing/scripted_model.py", "if held.digests[request.base] != request.context_hash:", "if False:"),
+        Change("swarmllm/core/serving/batcher.py", "elif session.digests[order.base] != order.context_hash:", "elif False:"),
         Change(DECODING, "        member.have = question.upto\n", "        member.have = question.upto + 1\n"),
     ),
     "the round's deadline moves away": (

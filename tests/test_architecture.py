@@ -32,7 +32,6 @@ MANY_METHODS: Final[dict[str, int]] = {
     "swarmllm.core.peers.roster.Roster": 29,
     "swarmllm.runtime.driver.Driver": 29,
     "swarmllm.testing.memory_network.MemoryNetwork": 27,
-    "swarmllm.testing.world.engine.SimEngine": 22,
     "swarmllm.testing.world.fabric.Fabric": 33,
     "swarmllm.testing.world.faults.Faults": 30,
     "swarmllm.testing.world.host.Host": 31,

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from swarmllm.adapters.llama.stepping import Stopped, shape_of, step
+from swarmllm.core.serving.answers import Answer
 from swarmllm.core.serving.batcher import Batcher
-from swarmllm.core.serving.planning import Answer
 from swarmllm.core.serving.rows import Rows
 from swarmllm.core.serving.session import Key, Order
 from swarmllm.errors import LocalError

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.serving.batcher import BUSY, NEED, REFUSED, SCORES
+from swarmllm.core.serving.answers import BUSY, NEED, REFUSED, SCORES, Answer
 from swarmllm.core.serving.places import SHARE_MIN
-from swarmllm.core.serving.planning import GAP_MAX, Answer
+from swarmllm.core.serving.planning import GAP_MAX
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_SESSION, REFUSED_VOCABULARY
 from tests.engine.paper_model import VOCABULARY, Desk, key, lists_after, logits_after
 

@@ -15,7 +15,8 @@ from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import read_model_file
 from swarmllm.adapters.llama.lease import Lease
 from swarmllm.adapters.llama.stepping import shape_of, step
-from swarmllm.core.serving.batcher import SCORES, Batcher
+from swarmllm.core.serving.answers import SCORES
+from swarmllm.core.serving.batcher import Batcher
 from swarmllm.core.serving.session import Order
 from swarmllm.wire import context
 from tests.engine.models import model

@@ -7,8 +7,8 @@ from collections import Counter
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from swarmllm.core.serving.batcher import BUSY, NEED, REFUSED, SCORES, STRANGERS_MAX
-from swarmllm.core.serving.planning import Answer
+from swarmllm.core.serving.answers import BUSY, NEED, REFUSED, SCORES, Answer
+from swarmllm.core.serving.batcher import STRANGERS_MAX
 from swarmllm.core.serving.session import DECODE_MAX, Session
 from swarmllm.core.serving.shares import owners_places
 from tests.engine.paper_model import VOCABULARY, Desk

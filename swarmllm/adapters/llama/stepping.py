@@ -9,8 +9,9 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from swarmllm.core.serving.answers import Answer
 from swarmllm.core.serving.batcher import Batcher
-from swarmllm.core.serving.planning import Answer, Copy, Output, Shape, Wanted
+from swarmllm.core.serving.planning import Copy, Output, Shape, Wanted
 from swarmllm.core.serving.rows import Rows, rows_of
 from swarmllm.errors import LocalError
 

@@ -27,8 +27,8 @@ from swarmllm.adapters.llama.lease import Lease
 from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
 from swarmllm.adapters.llama.stepping import Stopped, shape_of, step
 from swarmllm.adapters.private import keep_private
+from swarmllm.core.serving.answers import Answer, LoadNews
 from swarmllm.core.serving.batcher import Batcher
-from swarmllm.core.serving.planning import Answer
 from swarmllm.core.serving.session import Order
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.wire.sparse import encode_logits
@@ -36,7 +36,6 @@ from swarmllm.wire.sparse import encode_logits
 WATCH_S: Final = 0.05  # How late a lapsed lease may end a running batch, besides the lease itself.
 LAPSED_WAIT_S: Final = 0.02  # How late work goes on when the lease returns.
 EXAMINE_EVERY_S: Final = 1.0  # How often a model that gave no numbers is asked whether it still can: a step of one token.
-NEWS: Final = 0.1  # By how much the speed must have changed to be worth a message.
 RECV_BYTES: Final = 1 << 18
 
 
@@ -71,7 +70,7 @@ class Worker:
     def __init__(self, pipe: socket.socket, lease: Lease, parent: int) -> None:
         self._pipe, self._lease, self._parent = pipe, lease, parent
         self._inbox = Inbox(pipe)
-        self._sent_load: tuple[Any, ...] = (LOAD, -1, 0.0)
+        self._news = LoadNews()
         self._examined, self._examined_at = 0, 0.0  # Broken answers so far, when the model was last asked for another.
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
@@ -195,14 +194,10 @@ class Worker:
                 return []
         raise AssertionError(f"an order that nobody sends: {message[0]!r}")
 
-    def _load_report(self) -> tuple[Any, ...]:
-        return (LOAD, self._batcher.places.free(time.monotonic()), self._batcher.rates.decode)
-
     def _send(self, answers: list[Answer]) -> None:
-        report = self._load_report()
-        if report[1] != self._sent_load[1] or abs(report[2] - self._sent_load[2]) > NEWS * report[2]:
-            self._sent_load = report
-            answers = [*answers, report]
+        free, rate = self._batcher.places.free(time.monotonic()), self._batcher.rates.decode
+        if self._news.is_worth_telling(free, rate):
+            answers = [*answers, (LOAD, free, rate)]
         if answers:
             data = memoryview(b"".join(frame(answer) for answer in answers))
             while data:

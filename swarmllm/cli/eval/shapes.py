@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.adapters.llama.stepping import shape_of, step
-from swarmllm.core.serving.batcher import SCORES, Batcher
+from swarmllm.core.serving.answers import SCORES
+from swarmllm.core.serving.batcher import Batcher
 from swarmllm.core.serving.session import Order
 from swarmllm.wire import context
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from swarmllm.core.serving.answers import BUSY, NEED, REFUSED, SCORES, Answer
 from swarmllm.core.serving.places import RETRY_MAX_S, Places
-from swarmllm.core.serving.planning import Answer, Batch, Edit, Forget, Output, Part, Shape, chunk, group, wanted_of
+from swarmllm.core.serving.planning import Batch, Edit, Forget, Output, Part, Shape, chunk, group, wanted_of
 from swarmllm.core.serving.session import DECODE_MAX, Key, Order, Session
 from swarmllm.core.serving.shares import Turns, fits
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_OUTPUT, REFUSED_SESSION, REFUSED_VOCABULARY
@@ -28,8 +29,6 @@ LIVELY_S: Final = 2.0  # A session that was served this recently will soon be ba
 PATIENCE_SHARE: Final = 0.25  # Of a decode step, to have more sessions in the next one;
 PATIENCE_MAX_S: Final = 0.005  # no more than a requester in the same machine needs.
 SMOOTHING: Final = 0.2  # Weight of the newest measurement.
-
-SCORES, NEED, BUSY, REFUSED = "scores", "need", "busy", "refused"
 
 
 class Rates:

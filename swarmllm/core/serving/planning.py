@@ -9,17 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
+from swarmllm.core.serving.answers import Answer
 from swarmllm.core.serving.session import Order, Session
 from swarmllm.wire import context
 
 GAP_MAX: Final = 2  # Idle slots that are worth bridging: a row without logits is cheaper than reading the weights once more.
 BATCH_MAX: Final = 512  # Rows of a batch, unless the owner says otherwise.
 OUTPUTS_MAX: Final = 64  # Rows of logits per batch, or as many as there are sessions: a row of 128,256 takes half a megabyte.
-
-Answer = tuple[Any, ...]
-"""SCORES, order, lists, target_logprobs, queue_us, compute_us; NEED, order, have; BUSY, order, retry_after_ms; REFUSED, order, code."""
 
 
 @dataclass(frozen=True, slots=True)
