@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from swarmllm.runtime.settings import SETTINGS, Unfit
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 FOLDERS = {"data_dir": "`~/.local/share/swarmllm` on Linux", "cache_dir": "`~/.cache/swarmllm` on Linux"}
+WIDTH = 120
 REPEATED = ("peers", "announce")  # Given once for each value on the command line, with commas in a variable.
 
 HEAD = f"""# Configuration
@@ -57,8 +59,12 @@ def page() -> str:
     """The whole page."""
     assert all(f"`{variable}" in TAIL for variable in OTHER_VARIABLES), "a variable is missing at the end of the page"
     rows = [f"| `{name}` | {option(name)} | {variable(name)} | {default(name)} |" for name in SETTINGS]
-    meanings = [f"- `{name}`: {setting.about} Allowed: {allowed(name)}." for name, setting in SETTINGS.items()]
+    meanings = [meaning(f"- `{name}`: {setting.about} Allowed: {allowed(name)}.") for name, setting in SETTINGS.items()]
     return HEAD + "\n".join(rows) + "\n\n## What each setting means\n\n" + "\n".join(meanings) + "\n" + TAIL
+
+
+def meaning(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def option(name: str) -> str:
