@@ -70,7 +70,11 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "the round's deadline moves away": (
         Change(DECODING, "            current.deadline_at = min(latest_at, max(current.deadline_at, current.until[peer]))\n", ""),
         Change(DECODING, "                current.deadline_at = now\n", "                current.deadline_at = latest_at + 60\n"),
-        Change("swarmllm/core/patience.py", "if is_idle and not was_asked else ROUND_MAX_S)", "if False else 10 * ROUND_MAX_S)"),
+        Change(
+            "swarmllm/core/decoding/patience.py",
+            "if is_idle and not was_asked else ROUND_MAX_S)",
+            "if False else 10 * ROUND_MAX_S)",
+        ),
     ),
     "an answer that was halted can still be cancelled": (
         Change(
@@ -113,9 +117,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "it tells before it stops": (
-        Change(
-            CONTROL, "told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]", "told: list[ControlEffect] = [relay, *stop]"
-        ),
+        Change(CONTROL, "told: list[HaltEffect] = [*stop[:2], relay, *stop[2:]]", "told: list[HaltEffect] = [relay, *stop]"),
     ),
     "it starts before the resume is on disk": (
         Change(CONTROL, "if self.durable is not None and self.durable.reasons:", "if self.durable is None:"),
@@ -148,7 +150,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(CONTROL, "for one in frames_of(missing(self._state, message))]", "for one in frames_of([])]"),
     ),
     "orders are not passed on": (
-        Change(CONTROL, "told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]", "told: list[ControlEffect] = stop"),
+        Change(CONTROL, "told: list[HaltEffect] = [*stop[:2], relay, *stop[2:]]", "told: list[HaltEffect] = stop"),
         Change(CONTROL, "            self._rumours.add(opened.data, now)", "            pass"),
     ),
     "any signature is good": (

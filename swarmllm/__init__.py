@@ -14,8 +14,18 @@ Importing this package is quick: each name is fetched from its module when it is
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+
+# `python -m swarmllm` (for which argv[0] is "-m" at this point) looks for every module in the current folder first, so that a file called
+# random.py there would be run in place of Python's own. Not so in a source tree that is run without being installed: there is nothing
+# else in which its own modules are found. (`python -P -m swarmllm` is safe from the start, and so is the command `swarmllm`.)
+_TREE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[:1] == [os.getcwd()] != [_TREE]:
+    del sys.path[0]
+
+import importlib  # noqa: E402  Only now; see above.
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
     from swarmllm.assembly import configure as configure
@@ -28,9 +38,9 @@ if TYPE_CHECKING:
     from swarmllm.runtime.answer import Answer as Answer
     from swarmllm.runtime.answer import Notice as Notice
     from swarmllm.runtime.answer import Piece as Piece
-    from swarmllm.runtime.answer import Result as Result
     from swarmllm.runtime.config import Config as Config
     from swarmllm.runtime.local_node import LocalNode as LocalNode
+    from swarmllm.runtime.result import Result as Result
 
 _HOMES = {
     "Answer": "swarmllm.runtime.answer",
@@ -41,7 +51,7 @@ _HOMES = {
     "Notice": "swarmllm.runtime.answer",
     "Piece": "swarmllm.runtime.answer",
     "RemoteError": "swarmllm.errors",
-    "Result": "swarmllm.runtime.answer",
+    "Result": "swarmllm.runtime.result",
     "SwarmError": "swarmllm.errors",
     "UsageError": "swarmllm.errors",
     "configure": "swarmllm.assembly",

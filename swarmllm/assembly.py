@@ -31,8 +31,8 @@ from swarmllm.adapters.llama.demo import bundled
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.expansion import expand
-from swarmllm.adapters.llama.gguf_text import text_of_gguf
-from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
+from swarmllm.adapters.llama.gguf_text import text_of_swarm
+from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.core.halt.charter import Pin
@@ -51,7 +51,7 @@ from swarmllm.runtime.halt_desk import HaltDesk
 from swarmllm.runtime.halt_performer import Orders
 from swarmllm.runtime.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
 from swarmllm.runtime.local_node import LocalNode
-from swarmllm.runtime.ports import Engine, Network, Text
+from swarmllm.runtime.ports import Engine, Network, Text, halt_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.suspend_detector import Pulse
 from swarmllm.wire.identity import swarm_hash
@@ -284,18 +284,13 @@ async def _find_model(config: Config, tell: Tell) -> _Model:
 
 def _text_for(config: Config, path: Path | None, fingerprint: bytes | None) -> Text:
     """The text side of the swarm's vocabulary. LocalError if the model's is another than the swarm may have."""
-    if fingerprint is None or fingerprint.hex() == LLAMA3_FINGERPRINT:
-        return load_vocabulary(config.cache_dir)
-    if config.swarm == DEFAULT_SWARM:
+    other = fingerprint is not None and fingerprint.hex() != LLAMA3_FINGERPRINT
+    if fingerprint is not None and other and config.swarm == DEFAULT_SWARM:
         raise LocalError(
             f"{path or 'the engine'} has another vocabulary (fingerprint {fingerprint.hex()[:16]}) than LLaMA-3, which this swarm speaks; "
             "use a LLaMA-3 model, or give experts of this vocabulary a swarm of their own with --swarm NAME"
         )
-    assert path is not None
-    text = text_of_gguf(path)
-    if text.fingerprint != fingerprint:
-        raise LocalError(f"{path} changed while it was being loaded; start again")
-    return text
+    return text_of_swarm(path, fingerprint, config.cache_dir)
 
 
 # --- the network -------------------------------------------------------------------------------------------------------------
@@ -322,14 +317,13 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
     kind = "ip6" if ":" in host else "ip4"
     return NetworkOptions(
         seed=keyring.seed,
-        control=driver,
+        channels=(halt_channel(driver, driver.control_swarm or config.swarm),),
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,
         announce=config.announce,
         bootstrap=tuple(addr for addr in config.peers if not config.offline or _is_loopback(addr)),
         lan=config.lan and not config.offline,
         swarm=config.swarm,
-        control_swarm=driver.control_swarm,
     )
 
 

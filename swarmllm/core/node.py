@@ -11,27 +11,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
-from swarmllm.core.advertising import Advertising
+from swarmllm.core.capacity.advertising import Advertising
 from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Answers
-from swarmllm.core.effects import ControlEffect, Emit, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
+from swarmllm.core.effects import Emit, HaltEffect, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
 from swarmllm.core.events import Ended, ExpertFound, ExpertLost, NodeHalted, NodeResumed, PeerSeen
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.inputs import (
     AddressesChanged,
     AddressesFound,
     Asked,
+    AskingEnded,
     Cancelled,
     ChangeInput,
-    ControlClosed,
-    ControlInput,
-    ControlOpened,
-    ControlReceived,
+    ChannelClosed,
+    ChannelOpened,
     DialFailed,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
+    FrameReceived,
+    HaltInput,
     Input,
     OwnerStarts,
     OwnerStops,
@@ -69,7 +70,6 @@ SAVED_PEERS = "peers"
 HALTED_REST_S = 5.0  # Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
 HELD_MAX = 4_096  # Inputs that wait while the kill switch asks: 5 s of what all peers together may send,
 HELD_BYTES_MAX = 16 << 20  # in bytes.
-SETTLE_MS = 250  # What a peer with other control records is told to wait; an exchange takes two round trips.
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class Node:
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""
         self._look(now)
-        if self._holding and not isinstance(event, ControlInput | TimerFired):
+        if self._holding and not isinstance(event, HaltInput | TimerFired):
             return self._hold(event)
         effects = self._release(now)
         effects += self._dispatch(event, now)
@@ -213,9 +213,9 @@ class Node:
             case TimerFired():
                 return self._timer(now)
             case (
-                ControlOpened()
-                | ControlClosed()
-                | ControlReceived()
+                ChannelOpened()
+                | ChannelClosed()
+                | FrameReceived()
                 | RecordOffered()
                 | Persisted()
                 | OwnerStops()
@@ -232,10 +232,12 @@ class Node:
                 return self._connected(peer, now)
             case PeerLost(peer=peer, reason=reason):
                 return self._lost(peer, reason, now)
+            case AskingEnded(peer=peer):
+                return [*self._serving.lost(peer)]
             case PingMeasured(peer=peer, rtt_s=rtt_s):
                 self._router.pinged(peer, rtt_s, now)
-            case AddressesFound(peer=peer, addrs=addrs):
-                self._peering.found(peer, addrs, now)
+            case AddressesFound(peer=peer, addrs=addrs, source=source):
+                self._peering.found(peer, addrs, now, proven=source == "saved")
             case DialFailed(peer=peer):
                 self._peering.dial_failed(peer, now)
                 self._table.dial_failed(peer, now)
@@ -261,17 +263,17 @@ class Node:
 
     # --- the kill switch -----------------------------------------------------------------------------------------------------
 
-    def _ordered(self, event: ControlInput, now: float) -> list[NodeEffect]:
+    def _ordered(self, event: HaltInput, now: float) -> list[NodeEffect]:
         control = self._control
         if control is None:
             return []
         effects = control.handle(event, now)
         met: list[NodeEffect] = []
-        if isinstance(event, ControlReceived):
+        if isinstance(event, FrameReceived):
             met = self._meet(event.peer, now)
         return [*self._controlled(effects, now), *met]
 
-    def _controlled(self, effects: Sequence[ControlEffect], now: float) -> list[NodeEffect]:
+    def _controlled(self, effects: Sequence[HaltEffect], now: float) -> list[NodeEffect]:
         """What the kill switch orders, and what follows for answers and sessions: they end with the flag, before anything else."""
         assert self._control is not None
         self._control_at = self._control.next_deadline(now)
@@ -321,7 +323,7 @@ class Node:
             effects += self._settle(self._control, peer, message.ctl_digest, now, is_fresh=True)
         match message:
             case Score() if not self._roster.is_cleared(peer, now):
-                return [*effects, Send(peer, self._refusal(message))]
+                return [*effects, Send(peer, self._serving.unsettled(peer, message, self._control))]
             case Open() | Score() | Close():
                 return [*effects, *self._serving.received(peer, message)]
             case Scores() if not self._roster.is_cleared(peer, now):
@@ -342,12 +344,6 @@ class Node:
         """As a rule there is nothing to settle, and then nothing else is looked at: this stands in the way of every message."""
         effects = control.settle(peer, digest, now, is_fresh=is_fresh)
         return self._controlled(effects, now) if effects or digest != control.digest else []
-
-    def _refusal(self, message: Score) -> Halted | Busy:
-        assert self._control is not None
-        if self._control.halted:
-            return Halted(self._control.digest)
-        return Busy(message.session, message.round, SETTLE_MS)
 
     # --- peers and experts ---------------------------------------------------------------------------------------------------
 

@@ -152,6 +152,9 @@ from swarmllm.messages.expert import (
     REFUSED_SESSION as REFUSED_SESSION,
 )
 from swarmllm.messages.expert import (
+    REFUSED_UNSETTLED as REFUSED_UNSETTLED,
+)
+from swarmllm.messages.expert import (
     REFUSED_VOCABULARY as REFUSED_VOCABULARY,
 )
 from swarmllm.messages.expert import (
@@ -199,6 +202,8 @@ from swarmllm.messages.expert import (
 from swarmllm.messages.expert import (
     StreamMessage as StreamMessage,
 )
+from swarmllm.messages.goodbye import GOODBYES as GOODBYES
+from swarmllm.messages.goodbye import Goodbye as Goodbye
 from swarmllm.messages.halt import (
     BEACON_TTL_MAX_S as BEACON_TTL_MAX_S,
 )

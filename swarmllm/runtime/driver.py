@@ -50,13 +50,13 @@ from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import (
     Asked,
     Cancelled,
-    ControlClosed,
-    ControlInput,
-    ControlOpened,
-    ControlReceived,
+    ChannelClosed,
+    ChannelOpened,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
+    FrameReceived,
+    HaltInput,
     Input,
     NetworkInput,
     RecordOffered,
@@ -117,20 +117,20 @@ class Driver:
         self._checks = itertools.count(1)
         self.saves_failed = 0
 
-    # --- for the network, past every queue (`ports.ControlDoor`) --------------------------------------------------------------
+    # --- for the network, past every queue (`ports.Door`) --------------------------------------------------------------
 
     def opened(self, peer: PeerId) -> None:
         if self._orders is not None:
             self._orders.opened(peer)
-        self.act(ControlOpened(peer))
+        self.act(ChannelOpened(peer))
 
     def closed(self, peer: PeerId) -> None:
         if self._orders is not None:
             self._orders.closed(peer)
-        self.act(ControlClosed(peer))
+        self.act(ChannelClosed(peer))
 
     def received(self, peer: PeerId, frame: bytes) -> None:
-        self.act(ControlReceived(peer, frame))
+        self.act(FrameReceived(peer, frame))
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
         checked = self._offer(data, forwarder)
@@ -141,7 +141,7 @@ class Driver:
         """The id of the swarm whose charter we are under, in hexadecimal; empty without a kill switch."""
         return "" if self._orders is None else self._orders.control.state.swarm.hex()
 
-    def act(self, event: ControlInput) -> RecordChecked | None:
+    def act(self, event: HaltInput) -> RecordChecked | None:
         """Handle it now, whatever waits in the queues; the loop looks at its timer again, and saves what is to be saved. Returns the
         answer to a `RecordOffered`."""
         checked: RecordChecked | None = None

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import trio
 
-from swarmllm.core.events import AckHeard, ControlEvent, StateSaved
+from swarmllm.core.events import AckHeard, HaltEvent, StateSaved
 from swarmllm.core.halt.charter import Refused
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Applied, Outcome
@@ -102,7 +102,7 @@ class HaltDesk:
     async def _publish(self, records: list[bytes], wait_s: float, send: Send) -> None:
         sender, receiver = trio.open_memory_channel[tuple[PeerId, float]](ACKS_MAX)
 
-        def note(event: ControlEvent) -> None:
+        def note(event: HaltEvent) -> None:
             if isinstance(event, AckHeard):
                 try:
                     sender.send_nowait((event.peer, trio.current_time()))

@@ -24,12 +24,13 @@ from swarmllm.core.effects import (
     StopNow,
     Tell,
 )
-from swarmllm.core.events import AckHeard, CharterHeard, ControlEvent, HaltHeard, RecordRefused, ResumeHeard, StateSaved
+from swarmllm.core.events import AckHeard, CharterHeard, HaltEvent, HaltHeard, RecordRefused, ResumeHeard, StateSaved
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state_file import pack_genesis
 from swarmllm.core.inputs import Persisted
 from swarmllm.errors import LocalError
 from swarmllm.messages import CONTROL_FRAME_MAX, PeerId, Records
+from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import Engine, Network
 from swarmllm.wire.codec import encode
 
@@ -46,7 +47,7 @@ class Memory(Protocol):
         """Durable when it returns. LocalError if it cannot be."""
 
 
-Listener = Callable[[ControlEvent], None]
+Listener = Callable[[HaltEvent], None]
 HaltOrder = StopNow | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce
 """The kill switch's effects but for the two that concern others: a strike, and the answer to a record that was offered."""
 
@@ -67,6 +68,7 @@ class Orders:
         self._listeners: list[Listener] = []
         self._to_save: Persist | None = None
         self._bell = trio.Event()
+        self._was_halted = bool(control.halted)  # Before the first start nothing was stopped that could start again.
 
     def opened(self, peer: PeerId) -> None:
         self._links[peer] = None
@@ -95,7 +97,7 @@ class Orders:
         """One order. Never waits, never raises."""
         match effect:
             case StopNow(reasons=reasons):
-                self.is_halted = True
+                self.is_halted = self._was_halted = True
                 if self.engine is not None:
                     self.engine.stop()  # Kills a worker that is still busy after 50 ms.
                 log.warning("halted: %s", "; ".join(reasons))
@@ -103,7 +105,10 @@ class Orders:
                 self.is_halted = False
                 if self.engine is not None:
                     self.engine.resume()
-                log.warning("started again: nothing halts this node any more")
+                if self._was_halted:
+                    log.warning("started again: nothing halts this node any more")
+                else:
+                    log.info("started: nothing halts this node")
             case Persist():
                 self._to_save = effect
                 self._bell.set()
@@ -122,17 +127,17 @@ class Orders:
             case Relay(record=record, to=to, is_live=is_live):
                 frame = encode(Records((record,)))
                 for peer in to:
-                    network.tell(peer, frame, is_live=is_live)
-            case Rumour(record=record):
-                network.publish_control(record)
+                    network.send_frame(HALT, peer, frame, droppable=is_live)
+            case Rumour(record=record, channel=channel):
+                network.publish(channel, record)
             case EndStreams(message=message):
                 network.end_streams(message)
-            case Tell(peer=peer, message=message):
-                network.tell(peer, encode(message))
+            case Tell(peer=peer, message=message, channel=channel):
+                network.send_frame(channel, peer, encode(message))
             case _:
                 assert_never(effect)
 
-    def _announce(self, event: ControlEvent) -> None:
+    def _announce(self, event: HaltEvent) -> None:
         match event:
             case HaltHeard(order=order, peer=peer):
                 log.warning("order %d to halt by key %s, through %s", order.seq, order.key.hex(), peer or "our own operator")

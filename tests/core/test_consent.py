@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.consent import SUPPORT_MIN, decide, lone
+from swarmllm.core.decoding.consent import SUPPORT_MIN, decide, lone
 from swarmllm.core.decoding.pooling import Holder, pool
 from swarmllm.core.decoding.sampling import draw
 from swarmllm.core.values import GenerateOrder, Sampling

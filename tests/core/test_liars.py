@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from swarmllm.core.decoding.patience import FIRST_MAX_S
 from swarmllm.core.events import Ended, ExpertsWeighed, TokenChosen
 from swarmllm.core.inputs import EngineReady
-from swarmllm.core.patience import FIRST_MAX_S
 from swarmllm.core.values import EngineLoad, GenerateOrder, Sampling
 from swarmllm.messages import PeerId
 from swarmllm.testing.lying_model import LyingModel

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.shares import ACCOUNTS_MAX, PREFILL_BURST_S, PREFILL_SHARE, Turns, fits, gives_way, owners_places
+from swarmllm.core.serving.shares import ACCOUNTS_MAX, PREFILL_BURST_S, PREFILL_SHARE, Turns, fits, gives_way, owners_places
 
 OWNER = "me"
 PEERS = [OWNER, "a", "b", "c", "d"]

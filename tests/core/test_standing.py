@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core import standing, telling
+from swarmllm.core.decoding import notices as telling
+from swarmllm.core.decoding import standing
+from swarmllm.core.decoding.patience import EXPERT_WAIT_S
+from swarmllm.core.decoding.standing import FINAL, PEERS_MAX, REST_MAX_S, REST_MIN_S, Standing
 from swarmllm.core.events import Noticed
 from swarmllm.core.inputs import EngineLost, EngineReady
-from swarmllm.core.patience import EXPERT_WAIT_S
-from swarmllm.core.standing import FINAL, PEERS_MAX, REST_MAX_S, REST_MIN_S, Standing
 from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.messages import (
     NO_CONTROL,

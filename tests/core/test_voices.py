@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.decoding.gate import FLOOR_NATS, Gate
-from swarmllm.core.voices import AGREE_NATS, CONTRADICT_NATS, contradicted, voices
+from swarmllm.core.decoding.voices import AGREE_NATS, CONTRADICT_NATS, contradicted, voices
 from swarmllm.messages import PeerId
 
 POSITIONS = range(32)

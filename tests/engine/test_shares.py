@@ -9,7 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from swarmllm.adapters.llama.batcher import BUSY, NEED, REFUSED, SCORES, STRANGERS_MAX, Answer
 from swarmllm.adapters.llama.session import DECODE_MAX, Session
-from swarmllm.core.shares import owners_places
+from swarmllm.core.serving.shares import owners_places
 from tests.engine.paper_model import VOCABULARY, Desk
 
 OWNER = "me"

@@ -22,7 +22,7 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError, ask
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.json_events import Life, Listening, ModelReady, Ready, Starting, Stopped, Stopping
-from swarmllm.runtime.ports import Engine, Network
+from swarmllm.runtime.ports import Engine, Network, halt_channel
 from swarmllm.testing.memory_network import MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.scripted_engine import ScriptedEngine
@@ -37,7 +37,7 @@ def config_in(folder: Path) -> Config:
 
 def parts_on(wire: MemorySwarm, engine: AbstractAsyncContextManager[Engine] | None = None, *, lan: bool = True) -> Parts:
     def network(keyring: KeyFile, driver: Driver) -> AbstractAsyncContextManager[Network]:
-        return wire.network(keyring.peer, lan=lan, control=driver)
+        return wire.network(keyring.peer, lan=lan, channels=(halt_channel(driver, driver.control_swarm),))
 
     return Parts(engine=engine, text=ScriptedText(frozenset()), network=network)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from swarmllm.core.patience import ROUND_MAX_S
+from swarmllm.core.decoding.patience import ROUND_MAX_S
 from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.testing.world import VOCABULARY, Service, Spec, World
 from swarmllm.testing.world.habits import Silent

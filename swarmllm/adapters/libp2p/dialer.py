@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Final
 
 import trio
@@ -19,7 +20,9 @@ from swarmllm.adapters.libp2p.addresses import TcpAddress, own_addr, parse_addr
 from swarmllm.adapters.libp2p.backoff import Backoff
 from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
+from swarmllm.adapters.libp2p.resolve import by_number
 from swarmllm.adapters.libp2p.switch import Switch
+from swarmllm.core.peers.dial_rule import Knocks, Vantage, refusal
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import PeerId
 
@@ -33,17 +36,42 @@ class Unreachable(Exception):
     """The peer could not be reached; the text says why."""
 
 
-class Dialer:
-    """One dial per peer at a time; who asks again meanwhile waits for the same outcome."""
+class For(Enum):
+    """On whose behalf a peer is dialled."""
 
-    def __init__(self, switch: Switch, links: Links, options: NetworkOptions, us: PeerId) -> None:
-        self._switch, self._links, self._options, self._us = switch, links, options, us
-        self._slots = trio.CapacityLimiter(options.limits.dials_max)
+    NODE = "node"
+    OWNER = "owner"
+    ROUTE = "route"  # The DHT's, at addresses that strangers gave.
+
+
+class Dialer:
+    """One dial per peer at a time; who asks again meanwhile waits for the same outcome. `vantage` says where this node stands, for what
+    strangers tell; the bootstrap addresses are the owner's own word and always dialled."""
+
+    def __init__(self, switch: Switch, links: Links, options: NetworkOptions, us: PeerId, vantage: Callable[[], Vantage]) -> None:
+        self._switch, self._links, self._options, self._us, self._vantage = switch, links, options, us, vantage
+        self._owners = frozenset(own_addr(text, "bootstrap") for text in options.bootstrap)
+        self._knocks = Knocks()
+        # What the DHT asks for, at addresses that strangers gave, must not keep our own choice waiting, nor both the owner's.
+        self._slots = {
+            For.NODE: trio.CapacityLimiter(options.limits.dials_max),
+            For.ROUTE: trio.CapacityLimiter(max(1, options.limits.dials_max // 2)),
+            For.OWNER: trio.CapacityLimiter(max(1, len(options.bootstrap))),
+        }
         self._dialling: dict[PeerId, trio.Event] = {}
         self._failures: dict[PeerId, str] = {}  # The last outcome for those who waited; bounded by `_dialling`.
 
-    async def reach(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
-        """Return when the peer is connected and answers. Unreachable otherwise, within `dial_within_s`."""
+    async def reach(self, peer: PeerId, addrs: tuple[str, ...], whom: For = For.NODE) -> None:
+        """Return when the peer is connected and answers. Unreachable otherwise, within `dial_within_s`. Whom we chose, we keep."""
+        if whom is For.ROUTE:
+            await self._reached(peer, addrs, whom)
+            return
+        with self._switch.admission.wanting(peer):
+            await self._reached(peer, addrs, whom)
+        if (link := self._links.of(peer)) is not None:
+            self._switch.admission.keep(link.conn.muxed_conn)
+
+    async def _reached(self, peer: PeerId, addrs: tuple[str, ...], whom: For) -> None:
         if peer == self._us:
             raise Unreachable("that is ourselves")
         if self._links.refuses(peer):
@@ -57,7 +85,7 @@ class Dialer:
             return
         done = self._dialling[peer] = trio.Event()
         try:
-            await self._reach(peer, addrs)
+            await self._reach(peer, addrs, whom)
             self._failures.pop(peer, None)
         except Unreachable as error:
             self._failures = {peer: str(error)} | {key: text for key, text in self._failures.items() if key in self._dialling}
@@ -66,12 +94,16 @@ class Dialer:
             del self._dialling[peer]
             done.set()
 
-    async def _reach(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+    async def _reach(self, peer: PeerId, addrs: tuple[str, ...], whom: For) -> None:
         targets = self._targets(peer, addrs)
         errors: dict[str, str] = {}
         within_s = self._options.timing.dial_within_s
         with trio.move_on_after(within_s):
-            async with self._slots:
+            async with self._slots[whom]:
+                unknown: dict[str, str] = {}
+                targets = await by_number(targets, unknown)
+                if not targets:
+                    raise Unreachable("; ".join(f"{addr}: {text}" for addr, text in unknown.items()))
                 while self._links.is_coming(peer):
                     if self._links.of(peer) is not None:
                         return
@@ -89,20 +121,31 @@ class Dialer:
         raise Unreachable(f"no answer within {within_s:g} s")
 
     def _targets(self, peer: PeerId, addrs: tuple[str, ...]) -> list[TcpAddress]:
-        """The addresses worth dialling. What peers tell is not to be trusted: malformed ones are left out, the rest is bounded."""
+        """The addresses worth dialling. What peers tell is not to be trusted: malformed ones are left out and those that no stranger may
+        send us to (`core.peers.dial_rule`), the rest is bounded."""
         targets: list[TcpAddress] = []
+        why, vantage = "no usable address", self._vantage()
         for text in addrs[: 4 * self._options.limits.addrs_per_dial_max]:
             try:
                 addr = parse_addr(text)
             except RemoteError as error:
                 log.debug("address of %s left out: %s", peer, error)
                 continue
-            if addr.peer in (None, peer) and addr.port and not addr.is_wildcard:
-                targets.append(TcpAddress(addr.kind, addr.host, addr.port, None))
+            if addr.peer not in (None, peer) or not addr.port or addr.is_wildcard:
+                continue
+            if not self._is_owners(peer, addr):
+                refused = refusal(addr.packed, addr.port, vantage) if addr.packed else "a name that a stranger told"
+                if refused:
+                    why = f"{addr} is not dialled: {refused}"
+                    continue
+            targets.append(TcpAddress(addr.kind, addr.host, addr.port, None))
         unique = list(dict.fromkeys(targets))[: self._options.limits.addrs_per_dial_max]
         if not unique:
-            raise Unreachable("no usable address")
+            raise Unreachable(why)
         return unique
+
+    def _is_owners(self, peer: PeerId, addr: TcpAddress) -> bool:
+        return TcpAddress(addr.kind, addr.host, addr.port, peer) in self._owners
 
     async def _race(self, peer: PeerId, targets: list[TcpAddress], errors: dict[str, str]) -> None:
         """Dial all, each a little later than the one before; the first to connect ends the others. `errors` gets the failures."""
@@ -110,6 +153,9 @@ class Dialer:
         async with trio.open_nursery() as nursery:
             for addr in targets:
                 failed = trio.Event()
+                if not self._is_owners(peer, addr) and not self._knocks.take(addr.packed, addr.port, trio.current_time()):
+                    errors[str(addr)] = "dialled too often within the last minute"
+                    continue
                 nursery.start_soon(self._attempt, identity, addr, errors, failed, nursery.cancel_scope)
                 with trio.move_on_after(STAGGER_S):
                     await failed.wait()
@@ -125,6 +171,10 @@ class Dialer:
             errors[str(addr)] = _root(error)
             failed.set()
             return
+        if addr.packed:
+            self._knocks.give_back(
+                addr.packed, addr.port, trio.current_time()
+            )  # The handshake has proved that the peer is there.
         self._switch.peerstore.add_addrs(identity, [target], ADDRESS_TTL_S)
         race.cancel()
 
@@ -139,7 +189,7 @@ class Dialer:
             except Exception as error:
                 raise SwarmException(f"no address of {peer}") from error
             try:
-                await self.reach(peer, known)
+                await self.reach(peer, known, For.ROUTE)
             except (Unreachable, RemoteError) as error:
                 raise SwarmException(f"{peer}: {error}") from error
             link = self._links.of(peer)
@@ -179,7 +229,7 @@ class Bootstrap:
         while True:
             self._attempts += 1
             try:
-                await self._dialer.reach(self._peer, (self._addr,))
+                await self._dialer.reach(self._peer, (self._addr,), For.OWNER)
             except Unreachable as error:
                 self._error = str(error)
                 log.info("bootstrap peer %s: %s", self._addr, error)

@@ -10,23 +10,23 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import trio
 from libp2p.host.basic_host import BasicHost, _IdentifyNotifee
 from libp2p.host.exceptions import StreamFailure
+from libp2p.identity.identify import identify
 from libp2p.kad_dht.common import PROTOCOL_ID as IPFS_KAD
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 
+from swarmllm.adapters.libp2p.agent import own_agent
 from swarmllm.adapters.libp2p.options import NetworkOptions
 from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.errors import RemoteError
 from swarmllm.messages import PeerId
 
 log = logging.getLogger("swarmllm.net")
-
-STREAMS_MAX: Final = 512  # On one connection, both ways, finished or not; at most 256 of them are ours.
 
 Route = Callable[[Any], Awaitable[Any]]
 """libp2p peer id -> the connection to use for it. Raises SwarmException when there is none and none can be had."""
@@ -54,6 +54,7 @@ class Host(BasicHost):  # type: ignore[misc]
         self._lasting: set[str] = set()
         super().__init__(switch, disable_identify_address_discovery=True)
         self.switch = switch
+        identify.AGENT_VERSION = own_agent()  # The library's own name and version otherwise; it offers no other way to say it.
         # Peers answer identify, but nobody needs to ask: records carry addresses, and its background tasks are trio system tasks, in
         # which an exception ends the process.
         for notifee in [one for one in switch.notifees if isinstance(one, _IdentifyNotifee)]:
@@ -108,12 +109,6 @@ class Host(BasicHost):  # type: ignore[misc]
         """Every inbound stream, from negotiation to its end."""
         peer = PeerId(stream.muxed_conn.peer_id.to_base58())
         conn = stream.muxed_conn
-        if len(conn.streams) > STREAMS_MAX:
-            # Streams that we have finished with stay in the muxer until the peer closes its half, too.
-            # When a peer closes its half is its library's habit, so this is no strike (protocols/strikes.md).
-            log.info("hung up on %s: %d streams on one connection", peer, len(conn.streams))
-            conn.abort()
-            return
         if self._open[conn] >= self._limits.streams_per_peer_max:
             log.info("%s has %d streams open already; reset one more", peer, self._open[conn])
             await reset(stream)
@@ -136,6 +131,8 @@ class Host(BasicHost):  # type: ignore[misc]
             # A handler that returns does not close its stream.
             if not finished or not stream.is_closed:
                 await reset(stream)
+            else:
+                await conn.forget(stream.muxed_stream)
 
     async def _answer(self, stream: Any, scope: trio.CancelScope) -> None:
         timeout_s = max(1, int(self._timing.negotiate_within_s))
@@ -153,6 +150,7 @@ async def reset(stream: Any) -> None:
     with trio.CancelScope(deadline=trio.current_time() + 1.0, shield=True):
         try:
             await stream.reset()
+            await stream.muxed_conn.forget(stream.muxed_stream)  # What both had closed already is not reset.
         # The guard's purpose: a stream that cannot even be reset belongs to a connection that is closing.
         except Exception as error:  # noqa: BLE001
             log.debug("reset failed: %r", error)

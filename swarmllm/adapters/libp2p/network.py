@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -13,8 +16,8 @@ from libp2p.abc import INotifee
 from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p import muxer, patches
-from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable
-from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL
+from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable, vantage
+from swarmllm.adapters.libp2p.descriptors import fitting, raised, used
 from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable, bootstrap_addr
 from swarmllm.adapters.libp2p.directory import Directory
 from swarmllm.adapters.libp2p.gossip import Gossip
@@ -27,6 +30,7 @@ from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
 from swarmllm.adapters.libp2p.supervisor import Supervisor
 from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, NetworkInput
+from swarmllm.core.peers.dial_rule import Vantage
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
 
@@ -35,6 +39,8 @@ log = logging.getLogger("swarmllm.net")
 INTERFACES_EVERY_S: Final = (
     30.0  # A laptop that moves to another network is found again after this, and on the next dial at the latest.
 )
+
+STAND_S: Final = 5.0  # Between two looks at the interfaces for the sake of dials: a laptop that moves is soon on its new network.
 
 
 class Libp2pNetwork:
@@ -45,18 +51,21 @@ class Libp2pNetwork:
         self._listening = [bound_addr(sock) for sock in sockets]
         self._override = tuple(_without_peer(text) for text in options.announce)
         self._announced = self._override or reachable(self._listening)
+        self._stands, self._stands_with, self._stood_at = Vantage(), self._announced, -math.inf
         self._inbox = Inbox(options.limits.inputs_max)
         self._switch = Switch(options)
         self._peer = PeerId(self._switch.get_peer_id().to_base58())
         self._links = Links(options, self._inbox, nursery, self._peer, self._on_ready, self._on_lost)
-        self._dialer = Dialer(self._switch, self._links, options, self._peer)
+        self._dialer = Dialer(self._switch, self._links, options, self._peer, self._stand)
         self._host = Host(self._switch, options, self._multiaddrs, self._dialer.route, self.penalise)
         self._links.host = self._host
+        self._switch.admission.standings, self._switch.admission.hang_up = self._links.standings, self._links.make_room
         self._host.set_stream_handler(EXPERT_PROTOCOL, self._links.answer, lasting=True)
-        if options.control is not None:
-            self._host.set_stream_handler(CONTROL_PROTOCOL, self._links.answer_control, lasting=True)
+        for channel in options.channels:
+            answer = partial(self._links.answer_channel, channel.name)
+            self._host.set_stream_handler(channel.protocol, answer, lasting=True)
         self._switch.register_notifee(_Connections(self._links))
-        self._gossip = Gossip(self._host, options, options.control, self._is_settled) if options.control is not None else None
+        self._gossip = Gossip(self._host, options, self._is_settled) if options.channels else None
         self._directory = Directory(self._host, options.timing, self._found_in_dht) if options.dht else None
         self._lan = Lan(self._peer, options.swarm, self._found_on_lan) if options.lan else None
         self._bootstrap = [
@@ -92,13 +101,13 @@ class Libp2pNetwork:
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         self._links.send(peer, message)
 
-    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
-        self._links.tell(peer, frame, is_live)
+    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
+        self._links.send_frame(channel, peer, frame, droppable)
 
-    def publish_control(self, record: bytes) -> None:
-        """Nothing without a door: a node without a kill switch has no part in that topic."""
+    def publish(self, channel: str, record: bytes) -> None:
+        """Nothing without channels: such a node has no part in gossip."""
         if self._gossip is not None:
-            self._gossip.publish(record)
+            self._gossip.publish(channel, record)
 
     def end_streams(self, message: Halted) -> None:
         self._links.end_streams(message)
@@ -125,6 +134,13 @@ class Libp2pNetwork:
             await self._dialer.reach(peer, addrs)
         except (Unreachable, RemoteError) as error:
             self._inbox.put(DialFailed(peer, str(error)))
+
+    def _stand(self) -> Vantage:
+        """Where we are, looked at again from time to time, as interfaces come and go."""
+        now = trio.current_time()
+        if now >= self._stood_at + STAND_S or self._stands_with != self._announced:
+            self._stood_at, self._stands_with, self._stands = now, self._announced, vantage(self._announced)
+        return self._stands
 
     def _multiaddrs(self) -> list[Multiaddr]:
         return [Multiaddr(str(addr)) for addr in self._announced]
@@ -229,6 +245,7 @@ async def opened(options: NetworkOptions) -> AsyncIterator[Libp2pNetwork]:
         own_addr(text, "announce")
     for text in options.bootstrap:
         bootstrap_addr(text)
+    options = replace(options, limits=fitting(options.limits, raised(), used()))
     sockets: list[socket.socket] = []
     failed: Exception | None = None
     try:

@@ -8,20 +8,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from swarmllm.messages import PeerId
-from swarmllm.runtime.ports import ControlDoor
+from swarmllm.runtime.ports import Channel
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkLimits:
     """Bounds, each per node unless it says per peer or per address."""
 
-    connections_max: int = 256  # 60 kB for each end: 15 MB.
+    connections_max: int = 256  # 60 kB for each end: 15 MB. A third of them is for those that we dial.
     per_address_max: int = (
         16  # A household or small office behind one NAT; more from one address is an attempt to crowd others out.
     )
+    per_block_max: int = 32  # Inbound, from one IPv4 /24 or IPv6 /64: an office, or whatever one party rents at a time.
     per_loopback_max: int = 512  # Many nodes on one machine are a test or a demo, not an attack.
-    half_open_max: int = 64  # Connections that are still shaking hands; each holds a few kB for at most `handshake_within_s`.
+    guests_max: int = 8  # Peers that dialled us and do not speak the expert protocol: DHT clients, monitors, what pings.
+    asking_openings_per_s: float = 1.0  # Asking streams that a peer may open, in place of the one before; a burst of eight.
+    half_open_max: int = 64  # Inbound connections that still shake hands; a quarter of them for one block. A few kB each.
+    dial_sockets_max: int = 128  # Addresses that are being dialled at once, those of the owner's peers not counted.
     streams_per_peer_max: int = 32  # Inbound, open at once: expert, gossip, and a Kademlia look-up's worth.
+    unread_bytes_max: int = 64 << 20  # Of all connections together; the one that holds most gives way.
+    unread_bytes_per_peer_max: int = (
+        2 << 20
+    )  # Per connection, over all its streams: the windows of the four that last, twice over.
     dials_max: int = 16  # Concurrent dials; look-ups of a large DHT must not exhaust file descriptors.
     addrs_per_dial_max: int = 8  # A peer lists its interfaces; more than this is somebody else's list of targets.
     queue_messages_max: int = 64  # Per peer and stream: a minute of strict-mode rounds for one session.
@@ -47,6 +55,7 @@ class NetworkTiming:
 
     ping_every_s: float = 2.0
     dead_after_s: float = 6.0  # Without a byte on the expert streams, or with one write stuck for as long.
+    guest_s: float = 60.0  # For a peer that does not speak the expert protocol: long enough for a look-up, too short to stay.
     ready_within_s: float = 10.0  # From an open connection to the first answer on our expert stream.
     frame_within_s: float = 5.0  # For the rest of a frame that has begun.
     handshake_within_s: float = 5.0  # From an accepted socket to a multiplexed connection.
@@ -70,14 +79,12 @@ class NetworkOptions:
 
     `listen` holds TCP multiaddrs; port 0 is any free port. With `port_auto` a taken port gives way to the next free one. `announce`
     replaces what peers are told, for nodes behind a forwarded port or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are
-    dialled for ever. `swarm` names DHT and LAN service, so that two swarms in one place stay apart. `control` is where the kill switch's
-    frames and records go; without it the node offers no control stream and has no part in gossip. `control_swarm`, the id of the charter's
-    swarm in hexadecimal, names that topic: nodes of one name under different charters would else strike each other for orders that are
-    none of theirs.
+    dialled for ever. `swarm` names DHT and LAN service, so that two swarms in one place stay apart. `channels` are the protocols beside the
+    expert protocol that this node speaks, the kill switch's first; without any it has no part in gossip.
     """
 
     seed: bytes = field(repr=False)
-    control: ControlDoor | None = None
+    channels: tuple[Channel, ...] = ()
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/7339",)
     port_auto: bool = False
     announce: tuple[str, ...] = ()
@@ -85,7 +92,6 @@ class NetworkOptions:
     lan: bool = True
     dht: bool = True
     swarm: str = "private"
-    control_swarm: str = ""
     limits: NetworkLimits = field(default_factory=NetworkLimits)
     timing: NetworkTiming = field(default_factory=NetworkTiming)
 

@@ -2,7 +2,7 @@
 
 A step is either a decode batch (the next token, or a short draft, of as many sessions as possible) or one chunk of one prompt; when both
 kinds wait they take turns, so that a long prompt stalls nobody for longer than a chunk. Within a kind the owner comes first, then the peer
-that was served longest ago. How slots, places in the queue and time are shared among peers is `core.shares`'s to say, which rows go
+that was served longest ago. How slots, places in the queue and time are shared among peers is `core.serving.shares`'s to say, which rows go
 together `planning`'s. None of this knows llama.cpp, threads or clocks: the model is a port and the time an argument.
 """
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from swarmllm.adapters.llama.planning import Model, Plan, chunk, group, rows_of
 from swarmllm.adapters.llama.rows import Stopped
 from swarmllm.adapters.llama.session import DECODE_MAX, Key, Order, Session, common
-from swarmllm.core.shares import Turns, fits, gives_way, owners_places
+from swarmllm.core.serving.shares import Turns, fits, gives_way, owners_places
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_OUTPUT, REFUSED_SESSION, REFUSED_VOCABULARY
 

@@ -41,10 +41,10 @@ from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
 from swarmllm.runtime.answer import Piece, Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import Lines, format_line, parse_line
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.lines import Lines, format_line, parse_line
 from swarmllm.runtime.local_node import LocalNode
-from swarmllm.runtime.ports import Network
+from swarmllm.runtime.ports import Network, halt_channel
 from swarmllm.testing.proxy import Link, Proxy, open_proxy
 from swarmllm.testing.scripted_engine import ScriptedEngine
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -154,13 +154,13 @@ class Fence:
             self._log.scores.append(time.monotonic())
         self._inner.send(peer, message)
 
-    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
+    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
         if not (self._drops and is_records(frame)):
-            self._inner.tell(peer, frame, is_live=is_live)
+            self._inner.send_frame(channel, peer, frame, droppable=droppable)
 
-    def publish_control(self, record: bytes) -> None:
+    def publish(self, channel: str, record: bytes) -> None:
         if not self._drops:
-            self._inner.publish_control(record)
+            self._inner.publish(channel, record)
 
     def end_streams(self, message: Halted) -> None:
         self._inner.end_streams(message)
@@ -193,7 +193,7 @@ def is_records(frame: bytes) -> bool:
 
 
 class Door:
-    """`runtime.ports.ControlDoor`: the driver's, with the streams that are up counted. With `drops` that of a node that obeys what it hears
+    """`runtime.ports.Door`: the driver's, with the streams that are up counted. With `drops` that of a node that obeys what it hears
     by gossip, and lets none of it through."""
 
     def __init__(self, driver: Driver, log: Log, *, drops: bool) -> None:
@@ -216,7 +216,9 @@ class Door:
 @asynccontextmanager
 async def _network(plan: HostPlan, config: Config, log: Log, keyring: KeyFile, driver: Driver) -> AsyncIterator[Network]:
     door = Door(driver, log, drops=plan.drops)
-    options = replace(network_options(config, keyring, driver), dht=False, control=door)
+    options = replace(
+        network_options(config, keyring, driver), dht=False, channels=(halt_channel(door, driver.control_swarm or config.swarm),)
+    )
     async with open_network(options) as inner:
         yield Fence(inner, log, plan)
 

@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from swarmllm.adapters.limits import free_memory
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.rows import Rows
 from swarmllm.cli.eval.score_file import ENTRIES, PROBE_EVERY, Scored, save
@@ -114,13 +115,11 @@ def _work(order: dict[str, Any]) -> None:
     options = EngineOptions.unpacked(order["options"])
     file = read_model_file(path)
     llama_api.capture_log()
-    llama_api.fitting_sessions(file, options, options.context_max, llama_api.free_memory())
+    llama_api.fitting_sessions(file, options, options.context_max, free_memory())
     lease = Lease.create()
     model = llama_api.LlamaModel(path, file, options, options.context_max, options.sessions_max, lease.abort_address)
     if model.vocab_size != file.vocab_size:
-        raise LocalError(
-            f"the model file {path} is damaged ({model.vocab_size} tokens, not {file.vocab_size}): download it again"
-        )
+        raise LocalError(f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file")
     if "shapes" in order:
         from swarmllm.cli.eval.shapes import compare
 

@@ -1,13 +1,14 @@
 """How much each expert counts: mixture weights learned from text that comes from outside the ensemble.
 
-What an expert thought of a text that somebody else wrote is evidence of how well it knows such texts; the log-probabilities of some
-prompt tokens are all that is needed. What the ensemble sampled itself is none (its posterior is a martingale that drifts to one expert
-at random), so the weights rest while an answer is written, and because a text may turn to another domain after its prompt a share is
-always spread as the prior has it.
+What an expert thought of a text that somebody else wrote is evidence of how well it knows such texts; the log-probabilities of
+some prompt tokens are all that is needed. What the ensemble sampled itself is none (its posterior is a martingale that drifts to
+one expert at random), so the weights rest while an answer is written, and because a text may turn to another domain after its
+prompt a share is always spread as the prior has it.
 
-The first stretch of outside text is weighed by expectation maximisation, which treats it as of one kind; each later one (a user's next
-turn, after an answer of ours) by Soft-Bayes with sharing, which forgets: a conversation may have moved on (Orseau, Lattimore and Legg
-2017; Herbster and Warmuth 1998). Evidence belongs to whoever gave it (a *source*); which sources are one voice `core.voices` knows.
+The first stretch of outside text is weighed by expectation maximisation, which treats it as of one kind; each later one (a user's
+next turn, after an answer of ours) by Soft-Bayes with sharing, which forgets: a conversation may have moved on (Orseau, Lattimore
+and Legg 2017; Herbster and Warmuth 1998). Evidence belongs to whoever gave it (a *source*); which sources are one voice
+`core.decoding.voices` knows.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ Source = PeerId
 def em(logprobs: Floats, prior: Floats) -> Floats:
     """float64[K]: the weights under which the mixture makes a text likeliest, found by expectation maximisation.
 
-    `logprobs` float64[T, K] are what each expert gave to each of the T tokens, in nats; `prior` float64[K] adds up to 1 and counts as
-    PRIOR_COUNT * K tokens of evidence. With T = 0 the prior is what comes out.
+    `logprobs` float64[T, K] are what each expert gave to each of the T tokens, in nats; `prior` float64[K] adds up to 1 and
+    counts as PRIOR_COUNT * K tokens of evidence. With T = 0 the prior is what comes out.
     """
     tokens, experts = logprobs.shape
     if tokens == 0:
@@ -92,7 +93,8 @@ class Gate:
         return [position for turn in self.turns for position in turn]
 
     def learn(self, source: Source, position: int, logprob: float) -> None:
-        """What it gave to a token, in nats. Heard twice (after a failover): the first stands, for what came then is in the weights."""
+        """What it gave to a token, in nats. Heard twice (after a failover): the first stands, for what came then is in the
+        weights."""
         self._known.setdefault(source, {}).setdefault(position, logprob)
 
     def forget(self, source: Source) -> None:

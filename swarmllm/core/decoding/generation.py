@@ -1,14 +1,16 @@
-"""One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat (strict mode: one token a round).
+"""One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat (strict mode: one token a
+round).
 
-The requester owns the text; an expert is only a cache of it. So every request says what it builds on, any expert can take part in any
-token after catching up, and a death costs one prefill elsewhere, never the answer. A round ends with K answers, as soon as those
-still to come would change little, or at its deadline with those that are there; with none it goes on to ask others, down to the local
-expert, and tells the user so. With `quality` below 1 a round begins with one expert and goes on to K only where that one is unsure, or
-would end the text. The first round is not won by who is quickest: whoever may still change what is known of the prompt is waited for.
+The requester owns the text; an expert is only a cache of it. So every request says what it builds on, any expert can take part in
+any token after catching up, and a death costs one prefill elsewhere, never the answer. A round ends with K answers, as soon as
+those still to come would change little, or at its deadline with those that are there; with none it goes on to ask others, down to
+the local expert, and tells the user so. With `quality` below 1 a round begins with one expert and goes on to K only where that
+one is unsure, or would end the text. The first round is not won by who is quickest: whoever may still change what is known of the
+prompt is waited for.
 
-Laws: a request ends exactly once; no token is lost or doubled whoever dies; at most one question per expert is open at a time; a late
-answer still counts for its own round and otherwise only for the expert's record; what passes (`core.standing`) is waited for, up to
-`ROUND_MAX_S` a token, and what is final is said at once.
+Laws: a request ends exactly once; no token is lost or doubled whoever dies; at most one question per expert is open at a time; a
+late answer still counts for its own round and otherwise only for the expert's record; what passes (`core.decoding.standing`) is
+waited for, up to `ROUND_MAX_S` a token, and what is final is said at once.
 """
 
 from __future__ import annotations
@@ -17,15 +19,16 @@ import random
 from collections.abc import Sequence
 from typing import Literal, assert_never
 
-from swarmllm.core import standing, telling
-from swarmllm.core.consent import decide
+from swarmllm.core.decoding import notices as telling
+from swarmllm.core.decoding import standing
+from swarmllm.core.decoding.consent import decide
 from swarmllm.core.decoding.escalation import surprise
 from swarmllm.core.decoding.panel import Panel
+from swarmllm.core.decoding.patience import ROUND_MAX_S, gives_up_at, waits_until
 from swarmllm.core.decoding.round import Ask, Member, Question, Reply, Round, Step, Swarm, questions
+from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, Noticed, TokenChosen
-from swarmllm.core.patience import ROUND_MAX_S, gives_up_at, waits_until
 from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
-from swarmllm.core.standing import Standing
 from swarmllm.core.values import GenerateOrder
 from swarmllm.errors import RemoteError
 from swarmllm.messages import REFUSED_CONTEXT, TOKENS_MAX, Busy, Close, ExpertReply, Need, PeerId, Refused, Scores
@@ -163,8 +166,8 @@ class Generation:
         return self._widen(swarm, now, 1 if is_narrow else self.order.k + self.order.extra, sure)
 
     def _widen(self, swarm: Swarm, now: float, count: int, sure: int = ANYBODY) -> list[Step]:
-        """Ask up to `count` experts that have no part in this round yet (before the first token: as many as are worth probing), beyond
-        the first `sure` of them only those that need not catch up for long."""
+        """Ask up to `count` experts that have no part in this round yet (before the first token: as many as are worth probing),
+        beyond the first `sure` of them only those that need not catch up for long."""
         current = self._round
         free = self._free(swarm, now)
         steps: list[Step] = []
@@ -352,8 +355,8 @@ class Generation:
     # --- small questions -----------------------------------------------------------------------------------------------------
 
     def _is_quorum(self, waiting: Sequence[PeerId]) -> bool:
-        """Before the first token all are waited for that may change what is known of the prompt; from then on those that a token is
-        made of."""
+        """Before the first token all are waited for that may change what is known of the prompt; from then on those that a token
+        is made of."""
         if not self._index:
             return not self._panel.owed(self._round.replies, waiting)
         return self._panel.is_quorum(self._round.replies, waiting, self._round.wanted)
@@ -370,8 +373,8 @@ class Generation:
         return [Noticed(self.request, telling.silence(len(current.waiting), *why, self._gives_up_at() - now))]
 
     def _miss(self, swarm: Swarm, now: float) -> None:
-        """Whoever has not answered in time is noted down for it, once a round. Where enough have answered, nobody has missed anything by
-        being slower, except before the first token, for which it was waited."""
+        """Whoever has not answered in time is noted down for it, once a round. Where enough have answered, nobody has missed
+        anything by being slower, except before the first token, for which it was waited."""
         current, late = self._round, self._round.waiting
         if len(current.replies) >= current.wanted:
             late = [] if self._index else self._panel.owed(current.replies, late)

@@ -1,9 +1,9 @@
 """The experts of one answer: which of N are probed with its prompt, which K are kept, and how much each of them counts.
 
-Probe, score, keep: the first round goes to more models than the answer will need. Each gives its distribution and says what it thought
-of the prompt; the models that knew it best are asked from then on, and the others are let go. What they turned out to be worth is
-remembered for the next answer. Replicas that say the same of the prompt are one voice and share its weight (`core.voices`); evidence is
-each peer's own, and nobody's word stands for another who says otherwise.
+Probe, score, keep: the first round goes to more models than the answer will need. Each gives its distribution and says what it
+thought of the prompt; the models that knew it best are asked from then on, and the others are let go. What they turned out to be
+worth is remembered for the next answer. Replicas that say the same of the prompt are one voice and share its weight
+(`core.decoding.voices`); evidence is each peer's own, and nobody's word stands for another who says otherwise.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from swarmllm.core.decoding.escalation import Escalation
 from swarmllm.core.decoding.gate import Gate
 from swarmllm.core.decoding.pooling import Holder
 from swarmllm.core.decoding.round import Swarm
+from swarmllm.core.decoding.voices import contradicted, voices
 from swarmllm.core.events import Weighed
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.values import GenerateOrder
-from swarmllm.core.voices import contradicted, voices
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 
@@ -92,9 +92,9 @@ class Panel:
         return [peer for _, _, peer in sorted(ranks)[:count]]
 
     def is_quorum(self, replied: Iterable[PeerId], waiting: Iterable[PeerId], count: int) -> bool:
-        """Whether the best `count` voices that have answered weigh nearly as much as the best `count` would if all answered: a token is
-        made of no more than that, and who was asked as insurance is not waited for. One that has not been weighed yet, but will be
-        by its answer, counts as much as its prior."""
+        """Whether the best `count` voices that have answered weigh nearly as much as the best `count` would if all answered: a
+        token is made of no more than that, and who was asked as insurance is not waited for. One that has not been weighed yet,
+        but will be by its answer, counts as much as its prior."""
         voiced = frozenset(map(self._voice, replied))
         shares = self._among(voiced | frozenset(map(self._voice, waiting)))
         now = sorted((shares[v] for v in voiced), reverse=True)[:count]
@@ -102,8 +102,9 @@ class Panel:
         return sum(now) >= QUORUM_SHARE * sum(then) - 1e-9
 
     def owed(self, replied: Iterable[PeerId], waiting: Iterable[PeerId]) -> list[PeerId]:
-        """Of those that are waited for before the first token, whoever may still change what is known of the prompt: how quick the
-        others were says nothing about them. Only a replica has nothing to add, once two of its model agree (or our own has spoken)."""
+        """Of those that are waited for before the first token, whoever may still change what is known of the prompt: how quick
+        the others were says nothing about them. Only a replica has nothing to add, once two of its model agree (or our own has
+        spoken)."""
         replied = set(replied)
         counts = Counter((self._model(p), self._voice(p)) for p in replied)
         settled = {model for (model, _), count in counts.items() if count > 1 or not self.gate.turns}

@@ -4,7 +4,7 @@ The engine works in steps, as the real one does (`adapters.llama.batcher`): a st
 (`step_s + per_session_s * sessions + per_token_s * tokens beyond one each`) or one chunk of one prompt (`step_s + per_token_s * tokens`);
 when both kinds wait they take turns, so that a long prompt stalls nobody for longer than a chunk. A session keeps its place until it is
 closed, or has been idle for a while and another one wants it, or its peer has to give way; with all places taken the answer is Busy. How
-places and turns are shared is `core.shares`'s to say, here and there. What comes out is drawn from the model's seed.
+places and turns are shared is `core.serving.shares`'s to say, here and there. What comes out is drawn from the model's seed.
 
 `QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it. So each list is made once and used
 often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for
@@ -21,7 +21,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.core.shares import Turns, fits, gives_way, owners_places
+from swarmllm.core.serving.shares import Turns, fits, gives_way, owners_places
 from swarmllm.core.values import EngineLoad, SessionKey
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, PeerId, Refused, Score
 from swarmllm.testing.scripted_model import ScriptedModel

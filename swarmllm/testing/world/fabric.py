@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Final
 
 from swarmllm.core.inputs import (
     AddressesFound,
-    ControlClosed,
-    ControlOpened,
-    ControlReceived,
+    ChannelClosed,
+    ChannelOpened,
     DialFailed,
+    FrameReceived,
     Input,
     PeerConnected,
     PeerLost,
@@ -110,7 +110,7 @@ class Fabric:
     def tell(self, source: Host, peer: PeerId, frame: bytes) -> None:
         connection = source.connections.get(peer)
         if connection is not None and source.has_control and connection.other(source).has_control:
-            self._put(connection, source, ControlReceived(source.peer, frame), len(frame), is_control=True)
+            self._put(connection, source, FrameReceived(source.peer, frame), len(frame), is_control=True)
 
     def _put(self, connection: Connection, source: Host, event: Input, size_bytes: int, *, is_control: bool) -> None:
         self.messages += 1
@@ -191,8 +191,8 @@ class Fabric:
     def _open_control(self, connection: Connection) -> None:
         one, two = connection.one, connection.two
         if connection.open and connection.cut_at < 0:
-            one.receive(ControlOpened(two.peer))
-            two.receive(ControlOpened(one.peer))
+            one.receive(ChannelOpened(two.peer))
+            two.receive(ChannelOpened(one.peer))
 
     def _ping(self, connection: Connection) -> None:
         if not connection.open:
@@ -221,7 +221,7 @@ class Fabric:
         del host.connections[peer]
         host.mesh.pop(peer, None)
         if host.alive and reason:
-            host.receive(ControlClosed(peer))
+            host.receive(ChannelClosed(peer))
             host.receive(PeerLost(peer, reason))
 
     # --- silence -------------------------------------------------------------------------------------------------------------

@@ -17,9 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from swarmllm.core import patience
 from swarmllm.core.capacity import table as capacity
 from swarmllm.core.decoding import generation as decoding
+from swarmllm.core.decoding import patience
 from swarmllm.core.decoding import requests as answers
 from swarmllm.core.decoding.pooling import pool
 from swarmllm.core.events import Ended, TokenChosen
