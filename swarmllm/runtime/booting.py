@@ -14,7 +14,7 @@ from typing import Protocol
 
 import trio
 
-from swarmllm.core.effects import HaltEffect, Penalise, RecordChecked
+from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, RecordChecked, Relay, Rumour, Tell
 from swarmllm.core.halt.charter import Pin, Refused, charter_hash, private_charter
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Outcome
@@ -76,6 +76,6 @@ def _perform(orders: Orders, effects: Sequence[HaltEffect]) -> Outcome | None:
     for effect in effects:
         if isinstance(effect, RecordChecked):
             outcome = effect.outcome
-        elif not isinstance(effect, Penalise):  # Nobody is connected yet.
+        elif not isinstance(effect, Penalise | Tell | Relay | Rumour | EndStreams):  # Nobody is connected yet.
             orders.perform(effect)
     return outcome

@@ -159,8 +159,10 @@ def test_a_node_that_holds_does_nothing_but_what_the_kill_switch_asks() -> None:
     assert not any(isinstance(effect, LookUp) for effect in node.handle(TimerFired(), 100.0))
     for peer in (P, Q):
         assert node.handle(FrameReceived(peer, digest_of(STATE)), 100.1) == []
-    effects = node.handle(FrameReceived(R, digest_of(STATE)), 100.1)
-    assert [effect.peer for effect in effects if isinstance(effect, Dial)] == [Q], "what has waited is handled at once"
+    node.handle(FrameReceived(R, digest_of(STATE)), 100.1)
+    assert node.next_deadline() < 100.1, "what has waited is due at once"
+    effects = node.handle(TimerFired(), 100.1)
+    assert [effect.peer for effect in effects if isinstance(effect, Dial)] == [Q]
     assert any(isinstance(effect, LookUp) for effect in node.handle(TimerFired(), 100.1))
 
 

@@ -27,7 +27,7 @@ log = logging.getLogger("swarmllm.net")
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a connection has been good for; see `core.eviction.Guest`."""
+    """What a connection has been good for; see `core.peers.eviction.Guest`."""
 
     answered: int = 0
     is_kin: bool = False

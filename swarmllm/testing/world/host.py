@@ -235,7 +235,7 @@ class Host:
             PERFORM[type(effect)](self, effect)
         deadline = self.node.next_deadline()
         if deadline < self._timer_at:
-            self._plan(deadline)
+            self._plan(max(deadline, self.clock()))
         for checker in world.checkers:
             checker.stepped(self, event)
 
