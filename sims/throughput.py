@@ -11,8 +11,8 @@ is not told, and has to find out.
     python sims/throughput.py --sweep k=2,4,8,16 --sweep one_way_ms=25,50,100,200
     python sims/throughput.py --sweep extra=0,1,2 --sweep slow_share=0,0.25,0.5 --models 1
 
-Measured from the first token on, for the first one also waits for the prompt. The experts do nothing else. The reference design's own
-model gives 3.2 tokens/s at K = 4 and 100 ms.
+Measured from the first token on, for the first one also waits for the prompt. The experts do nothing else. The estimate that the
+project began with is 3.2 tokens/s at K = 4 and 100 ms.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def says(found: Sequence[Summary]) -> str:
         at = anchor[0]
         text += (
             f"; at K = 4 and 100 ms one-way {at.get('tokens_per_s'):.2f} tokens/s, where the ceiling is {at.get('ceiling'):.2f}"
-            f" and the reference design models {REFERENCE}"
+            f" and the project's first estimate was {REFERENCE}"
         )
     return text + "."
 
@@ -143,7 +143,7 @@ STUDY: Final = Study(
             "tokens/s",
             log="xy",
             guide="ceiling",
-            limit=(REFERENCE, "the reference design's model at K = 4, 100 ms"),
+            limit=(REFERENCE, "the project's first estimate at K = 4, 100 ms"),
         ),
         Lines("share", "How near to the ceiling of one token per round", "one_way_ms", ("of_ceiling",), "share of the ceiling"),
         Lines(

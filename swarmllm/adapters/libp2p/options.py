@@ -1,6 +1,6 @@
 """What a network can be told, with every bound and every deadline in one place.
 
-Deadlines are fields so that tests can shorten them; the defaults are the ones that the design notes were measured with.
+Deadlines are fields so that tests can shorten them; the defaults are the ones that docs/libp2p-faults.md was measured with.
 """
 
 from __future__ import annotations
