@@ -24,7 +24,7 @@ METHODS_MAX: Final = 20  # A class with more is two machines, as a rule.
 MANY_METHODS: Final[dict[str, int]] = {
     "swarmllm.adapters.libp2p.link.Link": 27,
     "swarmllm.adapters.libp2p.links.Links": 31,
-    "swarmllm.adapters.libp2p.network.Libp2pNetwork": 28,
+    "swarmllm.adapters.libp2p.network.Libp2pNetwork": 29,
     "swarmllm.adapters.llama.engine.LlamaEngine": 25,
     "swarmllm.core.decoding.generation.Generation": 29,
     "swarmllm.core.halt.machine.Control": 35,

@@ -26,7 +26,8 @@ def reply_of(kind: str, rest: Sequence[Any], request: Score) -> ExpertReply:
             return Busy(session, round_, retry_after_ms)
         case "refused", [code]:
             return Refused(session, round_, code)
-    raise AssertionError(f"an answer that no batcher gives: {kind!r}")
+        case _:
+            raise AssertionError(f"an answer that no batcher gives: {kind!r}")
 
 
 class LoadNews:
