@@ -83,11 +83,6 @@ class ScriptedModel:
         """All caches are gone, as with the process that held them."""
         self._held.clear()
 
-    def holds(self, key: SessionKey) -> int:
-        """Tokens in this session's cache."""
-        found = self._held.get(key)
-        return len(found.tokens) if found is not None else 0
-
     def target_after(self, digest: bytes, token: int) -> int:
         """-1024 times the log-probability of `token` after the text with this digest, at most 65535."""
         logits = self.logits(digest).astype(np.float64)
