@@ -27,11 +27,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from sims.crowd import CONTEXT_MAX, Asking, Wish, add_askers, add_experts, measure, untouched
-from sims.sessions import SESSIONS, Spell, Weibull, read_trace, repeat, sessions_of_rate
-from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
+from swarmllm.sims.crowd import CONTEXT_MAX, Asking, Wish, add_askers, add_experts, measure, untouched
+from swarmllm.sims.sessions import SESSIONS, Spell, Weibull, read_trace, repeat, sessions_of_rate
+from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import SERVICES, Host, LinkModel, Spec, World
 
 SETTLE_S: Final = 60.0
@@ -150,7 +150,7 @@ def says(found: Sequence[Summary]) -> str:
 
 
 STUDY: Final = Study(
-    module="sims.churn",
+    module="swarmllm.sims.churn",
     parameters=(
         Parameter("churn", 0.3, "share of the nodes that leaves in an hour", unit="per hour", low=0, high=100),
         Parameter("k", 4, "experts whose lists make a token", low=1, high=32),

@@ -24,9 +24,9 @@ from typing import Final
 
 import numpy as np
 
-from sims.crowd import Asking, Wish, add_askers, add_experts, gaps_of, quantile, share
-from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.errors import UsageError
+from swarmllm.sims.crowd import Asking, Wish, add_askers, add_experts, gaps_of, quantile, share
+from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import SERVICES, LinkModel, Service, Spec, World
 
 SETTLE_S: Final = 30.0
@@ -107,7 +107,7 @@ def says(found: Sequence[Summary]) -> str:
 
 
 STUDY: Final = Study(
-    module="sims.throughput",
+    module="swarmllm.sims.throughput",
     parameters=(
         Parameter("k", 4, "experts whose lists make a token", low=1, high=64),
         Parameter("one_way_ms", 100.0, "median time of a message", "ms", low=0, high=10_000),

@@ -17,9 +17,9 @@ import pytest
 import typer.main
 
 import swarmllm
-from sims.study import find, questions
 from swarmllm.cli.app import app
 from swarmllm.runtime.local_node import LocalNode
+from swarmllm.sims.study import find, questions
 
 ROOT: Final = Path(__file__).parents[1]
 HIDDEN: Final = re.compile(r"(^|/)\.|node_modules|/build/")

@@ -20,6 +20,7 @@ from typing import Final
 
 import platformdirs
 
+from swarmllm.adapters.data_marker import KEY, STORE, mark, refuse_foreign
 from swarmllm.errors import LocalError
 from swarmllm.runtime.holder import LOCK, holder_of, pid_in
 from swarmllm.runtime.settings import Folders
@@ -39,11 +40,11 @@ class DataDir:
 
     @property
     def key_file(self) -> Path:
-        return self.path / "identity.pem"
+        return self.path / KEY
 
     @property
     def store_file(self) -> Path:
-        return self.path / "store.sqlite"
+        return self.path / STORE
 
     @property
     def lock_file(self) -> Path:
@@ -69,11 +70,13 @@ def make_folder(path: Path, flag: str = "--data-dir") -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[DataDir]:
-    """Create the data folder if need be and hold it. LocalError if another node has it, or if it cannot be written."""
+    """Create the data folder if need be and hold it. LocalError if another node has it, if another program made it, or
+    if it cannot be written."""
     data_dir = DataDir(make_folder(path))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o022:  # Whoever may rename files in it may hand us another key.
         raise LocalError(f"the data folder {path} can be written by other users (mode {mode:03o}); run: chmod 700 {path}")
+    refuse_foreign(path)
     try:
         fd = os.open(data_dir.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -110,6 +113,7 @@ def _take(fd: int, path: Path) -> None:
     try:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        mark(path)
     except OSError as error:
         raise LocalError(
             f"cannot write to the data folder {path} ({_reason(error)}); choose another one with --data-dir"

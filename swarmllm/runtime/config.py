@@ -116,6 +116,13 @@ def _file(path: Path) -> dict[str, _Found]:
         raise LocalError(f"cannot read the config file {path} ({error.strerror}); make it readable or move it away") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML ({error}); correct it or move it away") from error
+    is_ours = table.get("version") == CONFIG_VERSION  # Then a key that is nearly one of ours is a misspelt one.
+    strange = [key for key in table if key not in {"version", *SETTINGS} and not (is_ours and _did_you_mean(key))]
+    if strange:
+        raise UsageError(
+            f"{path} has the unknown key {strange[0]!r}; correct or remove it, or, if the file is another program's of the same name,"
+            " give this node a folder of its own with --data-dir"
+        )
     if "version" not in table:
         raise UsageError(
             f"{path} does not say which version of the format it is; add the line `version = {CONFIG_VERSION}` at its top"

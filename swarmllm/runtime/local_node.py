@@ -33,7 +33,7 @@ READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 @dataclass(frozen=True, slots=True)
 class Status:
     """What `status` shows. `uptime_s` counts from the start of the driver, and so does the last; `troubles` are of this moment.
-    `saves_failed` values could not be written to the disk.
+    `saves_failed` values could not be written to the disk. `crowding` counts connections that gave way, by the bound that was reached.
     """
 
     view: NodeView
@@ -41,6 +41,7 @@ class Status:
     uptime_s: float
     troubles: tuple[str, ...]
     saves_failed: int
+    crowding: dict[str, int]
 
 
 class LocalNode:
@@ -58,6 +59,7 @@ class LocalNode:
         extra: int = 1,
         quality: float = 1.0,
         troubles: Callable[[], tuple[str, ...]] = tuple,
+        crowding: Callable[[], dict[str, int]] = dict,
         halts: HaltDesk | None = None,
         clock: Clock = trio.current_time,
     ) -> None:
@@ -72,6 +74,7 @@ class LocalNode:
         self._extra = extra
         self._quality = quality
         self._troubles = troubles
+        self._crowding = crowding
         self.halts = halts
         """The operators' desk; None for a node without a kill switch."""
         self._clock = clock
@@ -146,6 +149,7 @@ class LocalNode:
             uptime_s=self._clock() - self._began_at,
             troubles=self._troubles(),
             saves_failed=driver.saves_failed,
+            crowding=self._crowding(),
         )
 
     def experts(self) -> tuple[ExpertView, ...]:

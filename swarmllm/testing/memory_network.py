@@ -21,6 +21,8 @@ from typing import Final, Self
 import trio
 
 from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, NetworkInput, PeerLost
+from swarmllm.core.peers.liveness import DIAL_S
+from swarmllm.core.peers.strikes import Strikes
 from swarmllm.messages import (
     ExpertMessage,
     ExpertRecord,
@@ -32,9 +34,6 @@ from swarmllm.testing.memory_wire import Connection, Frame, Gossip
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import unseal
 
-DIAL_S: Final = 8.0
-REFUSE_S: Final = 600.0
-STRIKES_MAX: Final = 3
 QUEUE_MAX: Final = 64  # Messages that have arrived and that the receiver does not take: then the connection is given up.
 INPUTS_MAX: Final = 256  # Inputs that the consumer has not read: then its peers have to wait.
 SEEN_MAX: Final = 4096  # Gossip messages remembered per node.
@@ -132,8 +131,7 @@ class MemoryNetwork:
         self.channels = {channel.name: channel for channel in channels}
         self._peer = peer
         self._addr = addr
-        self._refused: dict[PeerId, float] = {}
-        self._strikes: dict[PeerId, int] = {}
+        self._strikes = Strikes()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._events: deque[NetworkInput] = deque()
         self._more, self._less = trio.Event(), trio.Event()
@@ -202,10 +200,8 @@ class MemoryNetwork:
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         self.penalised.append((peer, reason))
-        self._strikes[peer] = self._strikes.get(peer, 0) + 1
-        if self._strikes[peer] >= STRIKES_MAX:
-            self._strikes[peer] = 0
-            self._refused[peer] = trio.current_time() + REFUSE_S
+        self._strikes.add(peer, trio.current_time())
+        if self.refuses(peer):
             self.hang_up(peer, reason)
 
     def advertise(self, key: bytes, record: bytes) -> None:
@@ -277,7 +273,7 @@ class MemoryNetwork:
             self.channels[channel].door.received(peer, frame)
 
     def refuses(self, peer: PeerId) -> bool:
-        return self._refused.get(peer, 0.0) > trio.current_time()
+        return self._strikes.refuses(peer, trio.current_time())
 
     # --- inside --------------------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ import trio
 
 from swarmllm.core.halt.link import QUEUE_MAX as CONTROL_QUEUE_MAX
 from swarmllm.core.inputs import PeerConnected, PingMeasured, Received
+from swarmllm.core.peers.liveness import PING_S, SILENT_S
 from swarmllm.messages.declare import ANSWERER, ASKER, EXPERT, kinds_on
 from swarmllm.messages.expert import Ping, Pong
 from swarmllm.wire.codec import decode
@@ -21,8 +22,6 @@ from swarmllm.wire.codec import decode
 if TYPE_CHECKING:
     from swarmllm.testing.memory_network import MemoryNetwork
 
-PING_S: Final = 2.0  # As the real network.
-SILENT_S: Final = 6.0
 HEADER_BYTES: Final = 4  # Of a frame.
 
 _MESSAGES: Final = tuple(kind for kind in kinds_on(EXPERT, ASKER, ANSWERER) if kind not in (Ping, Pong))

@@ -108,6 +108,8 @@ async def sessions(us: Member, peer: PeerId) -> None:
             case [Received(message=Scores(session=session))]:
                 rounds += 1
                 done[session].set()
+            case _:
+                pass
         note()
 
     us._wake = wake  # type: ignore[method-assign]

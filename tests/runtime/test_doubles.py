@@ -9,11 +9,11 @@ import trio
 import trio.testing
 
 from swarmllm.core.inputs import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.peers.liveness import SILENT_S
 from swarmllm.messages import Close
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import halt_channel
 from swarmllm.testing.memory_network import MemorySwarm
-from swarmllm.testing.memory_wire import SILENT_S
 from tests.contracts.network_contract import Door, Member, NetworkContract, connect, listening
 from tests.runtime.little_swarm import key
 

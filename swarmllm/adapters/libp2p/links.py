@@ -9,7 +9,6 @@ without our noticing can come back at once.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from swarmllm.adapters.libp2p.lane import Commons
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, GOODBYE_S, Link, LinkEvents
 from swarmllm.adapters.libp2p.options import NetworkOptions
 from swarmllm.core.inputs import AskingEnded, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.peers.strikes import Strikes
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
 from swarmllm.messages.goodbye import DOUBLE, LEAVING, OTHER, REFUSED, Goodbye
@@ -34,40 +34,6 @@ log = logging.getLogger("swarmllm.net")
 
 TURNED_AWAY_MAX: Final = 4  # Refused peers that are being told so; more at once are cut off in silence.
 TURN_AWAY_S: Final = 1.0
-KNOCK_EVERY_S: Final = 60.0  # Between two lines in the log about one refused peer that dials again.
-OFFENDERS_MAX: Final = 1024  # Peers with strikes; the one whose last strike is oldest is forgotten first.
-
-
-class Strikes:
-    """Broken protocol, counted. Strikes older than `refuse_for_s` are forgotten, and so is a refusal."""
-
-    def __init__(self, strikes_max: int, refuse_for_s: float) -> None:
-        self._strikes_max, self._refuse_for_s = strikes_max, refuse_for_s
-        self._counts: OrderedDict[PeerId, tuple[int, float]] = OrderedDict()
-        self._knocks: dict[PeerId, float] = {}  # When the log last said that a refused peer dials; bounded by `_counts`.
-
-    def add(self, peer: PeerId, now: float) -> int:
-        count = self._count(peer, now) + 1
-        self._counts[peer] = (count, now)
-        self._counts.move_to_end(peer)
-        while len(self._counts) > OFFENDERS_MAX:
-            forgotten, _ = self._counts.popitem(last=False)
-            self._knocks.pop(forgotten, None)
-        return count
-
-    def refuses(self, peer: PeerId, now: float) -> bool:
-        return self._count(peer, now) >= self._strikes_max
-
-    def knocks(self, peer: PeerId, now: float) -> float | None:
-        """A refused peer is here again: for how much longer it is refused, in seconds, if the log has not said so lately."""
-        if peer not in self._counts or now - self._knocks.get(peer, -KNOCK_EVERY_S) < KNOCK_EVERY_S:
-            return None
-        self._knocks[peer] = now
-        return self._counts[peer][1] + self._refuse_for_s - now
-
-    def _count(self, peer: PeerId, now: float) -> int:
-        count, at = self._counts.get(peer, (0, now))
-        return count if now - at < self._refuse_for_s else 0
 
 
 class Links:
@@ -216,10 +182,10 @@ class Links:
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         count = self._strikes.add(peer, trio.current_time())
-        log.warning("strike %d of %d against %s: %s", count, self._options.limits.strikes_max, peer, reason)
-        if count < self._options.limits.strikes_max:
+        log.warning("strike %d of %d against %s: %s", count, self._strikes.strikes_max, peer, reason)
+        if count < self._strikes.strikes_max:
             return
-        refused = f"refused for {self._options.timing.refuse_for_s:.0f} s: {reason}"
+        refused = f"refused for {self._strikes.refuse_for_s:.0f} s: {reason}"
         log.warning("%s is %s", peer, refused)
         for link in list(self._by_conn.values()):
             if link.peer == peer:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from swarmllm.core.peers.liveness import DIAL_S, PING_S, SILENT_S
+from swarmllm.core.peers.strikes import REFUSE_S, STRIKES_MAX
 from swarmllm.messages import PeerId
 from swarmllm.runtime.ports import Channel
 
@@ -46,24 +48,24 @@ class NetworkLimits:
     gossip_per_s: float = (
         20.0  # Frames per forwarding peer in which gossip speaks of itself: one each second, and some when peers come.
     )
-    strikes_max: int = 3  # Broken protocol this often, then refusal.
+    strikes_max: int = STRIKES_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkTiming:
     """Deadlines in seconds."""
 
-    ping_every_s: float = 2.0
-    dead_after_s: float = 6.0  # Without a byte on the expert streams, or with one write stuck for as long.
+    ping_every_s: float = PING_S
+    dead_after_s: float = SILENT_S  # Without a byte on the expert streams, or with one write stuck for as long.
     guest_s: float = 60.0  # For a peer that does not speak the expert protocol: long enough for a look-up, too short to stay.
     ready_within_s: float = 10.0  # From an open connection to the first answer on our expert stream.
     frame_within_s: float = 5.0  # For the rest of a frame that has begun.
     handshake_within_s: float = 5.0  # From an accepted socket to a multiplexed connection.
     negotiate_within_s: float = 5.0  # For the name of the protocol on a new stream.
     call_within_s: float = 10.0  # For one whole DHT or identify exchange that a peer began.
-    dial_within_s: float = 8.0  # From the order to a peer that answers.
+    dial_within_s: float = DIAL_S  # From the order to a peer that answers.
     probe_within_s: float = 3.0  # For an old connection to prove that it lives when a second one to the same peer appears.
-    refuse_for_s: float = 600.0
+    refuse_for_s: float = REFUSE_S
     control_retry_min_s: float = 0.2  # Until a control stream that died is opened again; doubles up to the next.
     control_retry_max_s: float = 30.0
     bootstrap_min_s: float = 0.5

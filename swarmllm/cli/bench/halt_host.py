@@ -283,6 +283,8 @@ async def _obey(stream: trio.SocketStream, local: LocalNode, log: Log) -> None:
             case "stream":
                 log.streaming = bool(wish["on"])
                 log.wake()
+            case other:
+                raise AssertionError(f"the parent sent the unknown wish {other!r}")
 
 
 async def _write(local: LocalNode, log: Log, seed: int) -> None:

@@ -34,7 +34,7 @@ from swarmllm.core.effects import (
     Tell,
 )
 from swarmllm.core.events import AckHeard, CharterHeard, HaltHeard, RecordRefused, ResumeHeard, StateSaved
-from swarmllm.core.halt.charter import is_private
+from swarmllm.core.halt.charter import Refused, is_private
 from swarmllm.core.halt.gossip import Rumours
 from swarmllm.core.halt.judge import Judge
 from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
@@ -365,6 +365,8 @@ class Control:
             case Applied(opened=opened, state=state):
                 self._state = state
                 return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
+            case Refused():
+                pass
         effects: list[HaltEffect] = [Announce(RecordRefused(peer, outcome.reason))]
         if peer is not None and outcome.penalise and not self._links.is_forked(peer):
             effects.append(Penalise(peer, outcome.reason))

@@ -30,6 +30,7 @@ from swarmllm.core.inputs import (
     PingMeasured,
     Received,
 )
+from swarmllm.core.peers.liveness import DIAL_S, SILENT_S
 from swarmllm.messages import ExpertMessage, PeerId
 from swarmllm.testing.world.agenda import Agenda
 from swarmllm.testing.world.links import Delays, LinkModel
@@ -37,13 +38,9 @@ from swarmllm.testing.world.links import Delays, LinkModel
 if TYPE_CHECKING:
     from swarmllm.testing.world.host import Host
 
-SILENT_S: Final = 6.0  # As `NetworkTiming.dead_after_s`.
-DIAL_S: Final = 8.0  # As `NetworkTiming.dial_within_s`.
 CONNECT_TRIPS: Final = 4.6  # Round trips until the expert stream answers (TCP, Noise, Yamux, protocol names), as measured.
 CONTROL_TRIPS: Final = 1.0  # More until the control stream is open.
 CONNECTIONS_MAX: Final = 256
-STRIKES_MAX: Final = 3
-REFUSE_S: Final = 600.0
 LOOK_UP_MAX: Final = 20
 PROVIDER_TTL_S: Final = 48 * 3600.0
 SEEN_MAX: Final = 1024  # Gossip messages that a host remembers.
