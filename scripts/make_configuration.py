@@ -40,6 +40,9 @@ The config file is in the user's config folder (`~/.config/swarmllm` on Linux). 
     threads = 4
 
 An unknown key, an unknown `{PREFIX}*` variable and a value that is not allowed are errors: the command says which, and starts nothing.
+Another program is called swarmllm as well and has the same default folders. What it made there is refused by name and left alone;
+`--data-dir` gives this node a folder of its own. A data folder of ours holds the file `swarmllm-node`.
+
 Paths in the file are absolute (`~` is expanded). Not every command has every option; `--help` lists those that it takes.
 
 | key | option | variable | default |
