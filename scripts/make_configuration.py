@@ -40,6 +40,9 @@ The config file is in the user's config folder (`~/.config/swarmllm` on Linux). 
     threads = 4
 
 An unknown key, an unknown `{PREFIX}*` variable and a value that is not allowed are errors: the command says which, and starts nothing.
+Another program is called swarmllm as well and has the same default folders. What it made there is refused by name and left alone;
+`--data-dir` gives this node a folder of its own. A data folder of ours holds the file `swarmllm-node`.
+
 Paths in the file are absolute (`~` is expanded). Not every command has every option; `--help` lists those that it takes.
 
 | key | option | variable | default |
@@ -47,8 +50,9 @@ Paths in the file are absolute (`~` is expanded). Not every command has every op
 """
 
 TAIL = """
-Two more variables are read by the commands themselves: `SWARMLLM_DEBUG=1` shows a traceback where an error is otherwise one sentence, and
-`SWARMLLM_PASSPHRASE_FILE` names the file with an operator's passphrase.
+Some variables are read by the commands themselves: `SWARMLLM_DEBUG=1` shows a traceback where an error is otherwise one sentence,
+`SWARMLLM_PASSPHRASE_FILE` names the file with an operator's passphrase, `SWARMLLM_PATIENCE_S` says after how many seconds a command stops
+waiting for a node that does not answer, and `SWARMLLM_ALLOW_DUMPS=1` leaves core dumps and debuggers as the system has them.
 
 An option of the build, not of a node: to compile llama.cpp for a GPU, give its options to the first run of a script, for example
 `CMAKE_ARGS="-DGGML_CUDA=on" scripts/demo`.

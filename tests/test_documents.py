@@ -17,9 +17,9 @@ import pytest
 import typer.main
 
 import swarmllm
-from sims.study import find, questions
 from swarmllm.cli.app import app
 from swarmllm.runtime.local_node import LocalNode
+from swarmllm.sims.study import find, questions
 
 ROOT: Final = Path(__file__).parents[1]
 HIDDEN: Final = re.compile(r"(^|/)\.|node_modules|/build/")
@@ -196,7 +196,7 @@ def blocks(path: Path) -> list[str]:
 
 def test_the_example_of_the_readme_uses_what_there_is() -> None:
     (example,) = blocks(ROOT / "README.md")
-    assert len(example.splitlines()) <= 12
+    assert len([line for line in example.splitlines() if line]) <= 12
     for node in ast.walk(ast.parse(example)):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "swarmllm":
             assert node.attr in swarmllm.__all__

@@ -23,8 +23,9 @@ CONFIG_VERSION: Final = 1
 CONFIG_FILE: Final = "config.toml"
 CONFIG_BYTES_MAX: Final = 256 * 1024  # Every setting at its longest needs a tenth of this; more is the wrong file.
 PREFIX: Final = "SWARMLLM_"
-OTHER_VARIABLES: Final = frozenset({"SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE", "SWARMLLM_PATIENCE_S"})
-"""Read by the commands themselves: tracebacks instead of sentences; the file with an operator's passphrase; how long they wait."""
+OTHER_VARIABLES: Final = frozenset({"SWARMLLM_ALLOW_DUMPS", "SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE", "SWARMLLM_PATIENCE_S"})
+"""Read where they are needed: whether core dumps and debuggers are allowed; tracebacks instead of sentences; the file with an operator's
+passphrase; how long commands wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Mapping
 from dataclasses import fields
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from scripts import make_configuration
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.runtime.config import Config, load_config
+from swarmllm.runtime.config import OTHER_VARIABLES, PREFIX, Config, load_config
 from swarmllm.runtime.settings import SETTINGS, Folders
 from swarmllm.wire.identity import peer_id_of
 
@@ -257,6 +258,14 @@ def test_any_flags_give_a_config_or_one_sentence(tmp_path_factory: pytest.TempPa
     except UsageError as error:
         outcome = str(error)
     assert "\n" not in outcome
+
+
+def test_every_variable_that_the_program_reads_is_known() -> None:
+    texts = [path.read_text(encoding="utf-8") for path in (Path(__file__).parents[2] / "swarmllm").rglob("*.py")]
+    read = {name for text in texts for name in re.findall(r'"(SWARMLLM_[A-Z_]*[A-Z])"', text)}
+    assert "SWARMLLM_DEBUG" in read
+    refused = {"SWARMLLM_PASSPHRASE"}  # A secret in the environment: the operators' commands say so in their own words.
+    assert read - refused <= OTHER_VARIABLES | {PREFIX + name.upper() for name in SETTINGS}
 
 
 def test_the_page_of_settings_is_what_the_settings_say() -> None:
