@@ -58,7 +58,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(
             DECODING,
             "            self._failovers += 1\n        self._drop(peer)",
-            "            self._index += 1\n        self._drop(peer)",
+            "            self._text.append(0)\n        self._drop(peer)",
         ),
     ),
     "an answer of an earlier round counts": (

@@ -27,12 +27,12 @@ from swarmllm.core.decoding.panel import Panel
 from swarmllm.core.decoding.patience import ROUND_MAX_S, gives_up_at, waits_until
 from swarmllm.core.decoding.round import Ask, Member, Question, Reply, Round, Step, Swarm, questions
 from swarmllm.core.decoding.standing import Standing
+from swarmllm.core.decoding.text import Text
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, Noticed, TokenChosen
 from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
 from swarmllm.core.values import GenerateOrder
 from swarmllm.errors import RemoteError
 from swarmllm.messages import REFUSED_CONTEXT, TOKENS_MAX, Busy, Close, ExpertReply, Need, PeerId, Refused, Scores
-from swarmllm.wire import context
 from swarmllm.wire.sparse import decode_list
 
 RETRY_S = 0.25  # How often to look for somebody new when all are asked and silent.
@@ -56,12 +56,10 @@ class Generation:
         self.members: dict[PeerId, Member] = {}
         self._panel = Panel(order, random.Random(order.sampling.seed ^ EXPLORE_SALT))
         self._evidence = self._panel.gate.positions
-        self._tokens = list(order.prompt)
-        self._digests = context.digests(order.prompt)
+        self._text = Text(order.prompt)
         self._rng = random.Random(order.sampling.seed)
         self._standing = Standing()
         self._parts: set[PeerId] = set()  # Who was ever asked: as many as the panel knows, at most.
-        self._index = 0
         self._failovers = 0
         self._local_only = 0
         self._level = telling.Level(order.k)
@@ -94,9 +92,9 @@ class Generation:
             case Scores():
                 self._scored(swarm, peer, member, question, reply, size_bytes, now)
                 steps = self._expose(swarm, now)
-                if not question.final and question.round == self._index and peer in self._round.asked:
+                if not question.final and question.round == self._text.index and peer in self._round.asked:
                     steps += self._ask(peer, member, swarm.digest, now) if peer in self.members else []
-                elif question.round != self._index and peer in self.members:
+                elif question.round != self._text.index and peer in self.members:
                     steps += self._rejoin(swarm, peer, member, now)
                 return steps + self._settle(swarm, now)
             case Need(have=have):
@@ -157,8 +155,8 @@ class Generation:
     # --- rounds --------------------------------------------------------------------------------------------------------------
 
     def _begin(self, swarm: Swarm, now: float) -> list[Step]:
-        is_narrow = self._index > 0 and self.order.quality < 1
-        self._round = Round(self._index, now, now + ROUND_MAX_S, 1 if is_narrow else self.order.k)
+        is_narrow = self._text.index > 0 and self.order.quality < 1
+        self._round = Round(self._text.index, now, now + ROUND_MAX_S, 1 if is_narrow else self.order.k)
         for member in self.members.values():
             member.needs = 0
         owed = sum(member.question is not None for member in self.members.values())
@@ -173,7 +171,7 @@ class Generation:
         steps: list[Step] = []
         chosen = {c.peer: c for c in free}
         latest_at = current.started_at + ROUND_MAX_S  # However many are asked in place of others.
-        is_probing = self._index == 0 and not current.asked
+        is_probing = self._text.index == 0 and not current.asked
         picked = self._panel.probe(swarm, free, now) if is_probing else swarm.pick(count, free, now)
         if not picked and not current.replies and not current.waiting:
             picked = swarm.suspect(free, now)
@@ -194,7 +192,7 @@ class Generation:
 
     def _free(self, swarm: Swarm, now: float) -> list[Candidate]:
         """Who could be asked in this round and was not."""
-        current, total = self._round, len(self._tokens)
+        current, total = self._round, len(self._text)
         for peer, member in self.members.items():
             if member.record.context_max < total:
                 self._standing.refused(peer, member.record, REFUSED_CONTEXT)
@@ -212,12 +210,12 @@ class Generation:
 
     def _ask(self, peer: PeerId, member: Member, digest: bytes, now: float) -> list[Step]:
         """One Score from what the expert has towards the whole text; long texts go in several."""
-        base, total = member.have, len(self._tokens)
+        base, total = member.have, len(self._text)
         upto = min(total, base + TOKENS_MAX)
         evidence = tuple(position for position in self._evidence if base <= position < upto - 1)
-        member.question = Question(self._index, base, upto, evidence, now, upto == total)
-        tokens = tuple(self._tokens[base:upto])
-        return [Ask(peer, m) for m in questions(self.session, member, self._digests[base], tokens, ENTRIES, digest)]
+        member.question = Question(self._text.index, base, upto, evidence, now, upto == total)
+        tokens, hashed = self._text.piece(base, upto), self._text.digest(base)
+        return [Ask(peer, m) for m in questions(self.session, member, hashed, tokens, ENTRIES, digest)]
 
     def _scored(
         self, swarm: Swarm, peer: PeerId, member: Member, question: Question, reply: Scores, size_bytes: int, now: float
@@ -231,10 +229,10 @@ class Generation:
         self._standing.answered(peer)
         swarm.replied(peer, now - question.sent_at, question.upto - question.base, now)
         current = self._round
-        if found and question.round == self._index and peer in current.asked:
+        if found and question.round == self._text.index and peer in current.asked:
             current.replies[peer] = Reply(found[0], size_bytes, now - question.sent_at)
             needed = max((swarm.patience_s(current.asked[p], now) for p in current.waiting), default=0.0)
-            owed = None if self._index else self._panel.owed(current.replies, current.waiting)
+            owed = None if self._text.index else self._panel.owed(current.replies, current.waiting)
             current.deadline_at = min(current.deadline_at, waits_until(current, now, needed, owed))
 
     def _expose(self, swarm: Swarm, now: float) -> list[Step]:
@@ -270,7 +268,7 @@ class Generation:
             swarm.rest(peer, self._standing.rebuffed(peer, standing.NEEDY), now)
             self._drop(peer)
             return self._settle(swarm, now)
-        if question.round != self._index or peer not in self._round.asked:
+        if question.round != self._text.index or peer not in self._round.asked:
             return self._settle(swarm, now)
         return self._ask(peer, member, swarm.digest, now)
 
@@ -293,7 +291,7 @@ class Generation:
         current = self._round
         if current.wanted < self.order.k and not current.is_wide:
             current.is_wide = True
-            alone = max(current.replies.values(), key=lambda reply: -surprise(reply.found))
+            alone = min(current.replies.values(), key=lambda reply: surprise(reply.found))
             if self._panel.escalation.widen(surprise(alone.found)):
                 current.wanted = self.order.k
                 steps = self._widen(swarm, now, self.order.k - len(current.replies))
@@ -306,7 +304,7 @@ class Generation:
         current = self._round
         used = sorted(self._panel.best(current.replies, current.wanted), key=lambda p: (not swarm.is_local(p), p))
         found = [current.replies[p].found for p in used]
-        text = self._tokens
+        text = self._text.tokens
         token, logprob, weights, pooled = decide(
             self.order, found, self._panel.weights(used), self._panel.holders(used), self._rng, text
         )
@@ -318,18 +316,18 @@ class Generation:
         if used and all(swarm.is_local(p) for p in used):
             self._local_only += 1
         uses, took_s = current.uses(used, weights), now - current.started_at
-        chosen = TokenChosen(self.request, self._index, token, logprob, self._index, len(used), took_s, uses, pooled.agreement)
+        chosen = TokenChosen(
+            self.request, self._text.index, token, logprob, self._text.index, len(used), took_s, uses, pooled.agreement
+        )
         said = self._level.change(len(used), current.wanted, all(swarm.is_local(p) for p in used))
         steps = [Noticed(self.request, said)] if said else []
-        if self._index == 0:
+        if self._text.index == 0:
             steps += self._keep(swarm, now)
         steps.append(chosen)
-        self._tokens.append(token)
-        self._digests.append(context.extend(self._digests[-1], token))
-        self._index += 1
+        self._text.append(token)
         if token in self.order.stop_tokens:
             return steps + self._end("eos")
-        if self._index >= self.order.max_tokens:
+        if self._text.index >= self.order.max_tokens:
             return steps + self._end("length")
         return steps + self._begin(swarm, now)
 
@@ -357,7 +355,7 @@ class Generation:
     def _is_quorum(self, waiting: Sequence[PeerId]) -> bool:
         """Before the first token all are waited for that may change what is known of the prompt; from then on those that a token
         is made of."""
-        if not self._index:
+        if not self._text.index:
             return not self._panel.owed(self._round.replies, waiting)
         return self._panel.is_quorum(self._round.replies, waiting, self._round.wanted)
 
@@ -369,7 +367,7 @@ class Generation:
         if current.replies or current.is_told or now < current.started_at + telling.SAY_S:
             return []
         current.is_told = True
-        why = self._standing.reasons, swarm.shortage(len(self._tokens), now)
+        why = self._standing.reasons, swarm.shortage(len(self._text), now)
         return [Noticed(self.request, telling.silence(len(current.waiting), *why, self._gives_up_at() - now))]
 
     def _miss(self, swarm: Swarm, now: float) -> None:
@@ -377,7 +375,7 @@ class Generation:
         anything by being slower, except before the first token, for which it was waited."""
         current, late = self._round, self._round.waiting
         if len(current.replies) >= current.wanted:
-            late = [] if self._index else self._panel.owed(current.replies, late)
+            late = [] if self._text.index else self._panel.owed(current.replies, late)
         for peer in late:
             if peer not in current.late:
                 current.late.add(peer)
@@ -389,7 +387,7 @@ class Generation:
         self.members.pop(peer, None)  # An answer that it gave to this round still counts.
 
     def _despair(self, swarm: Swarm, now: float) -> str:
-        why = self._standing.reasons, swarm.shortage(len(self._tokens), now)
+        why = self._standing.reasons, swarm.shortage(len(self._text), now)
         is_final = self._standing.is_hopeless and not self._round.has_known
         return telling.despair(len(self._parts), *why, now - self._round.started_at, is_final=is_final)
 
@@ -397,5 +395,5 @@ class Generation:
         assert not self.ended
         self.ended = True
         closing: list[Step] = [Ask(peer, Close(self.session)) for peer in sorted(self.members)]
-        ended = Ended(self.request, reason, self._index, self._failovers, self._local_only, error)
+        ended = Ended(self.request, reason, self._text.index, self._failovers, self._local_only, error)
         return [*closing, ended]
