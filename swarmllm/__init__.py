@@ -35,23 +35,23 @@ if TYPE_CHECKING:
     from swarmllm.errors import RemoteError as RemoteError
     from swarmllm.errors import SwarmError as SwarmError
     from swarmllm.errors import UsageError as UsageError
-    from swarmllm.runtime.answer import Answer as Answer
-    from swarmllm.runtime.answer import Notice as Notice
-    from swarmllm.runtime.answer import Piece as Piece
     from swarmllm.runtime.config import Config as Config
-    from swarmllm.runtime.local_node import LocalNode as LocalNode
-    from swarmllm.runtime.result import Result as Result
+    from swarmllm.runtime.service.answer import Answer as Answer
+    from swarmllm.runtime.service.answer import Notice as Notice
+    from swarmllm.runtime.service.answer import Piece as Piece
+    from swarmllm.runtime.service.local_node import LocalNode as LocalNode
+    from swarmllm.runtime.service.result import Result as Result
 
 _HOMES = {
-    "Answer": "swarmllm.runtime.answer",
+    "Answer": "swarmllm.runtime.service.answer",
     "Config": "swarmllm.runtime.config",
     "HaltedError": "swarmllm.errors",
     "LocalError": "swarmllm.errors",
-    "LocalNode": "swarmllm.runtime.local_node",
-    "Notice": "swarmllm.runtime.answer",
-    "Piece": "swarmllm.runtime.answer",
+    "LocalNode": "swarmllm.runtime.service.local_node",
+    "Notice": "swarmllm.runtime.service.answer",
+    "Piece": "swarmllm.runtime.service.answer",
     "RemoteError": "swarmllm.errors",
-    "Result": "swarmllm.runtime.result",
+    "Result": "swarmllm.runtime.service.result",
     "SwarmError": "swarmllm.errors",
     "UsageError": "swarmllm.errors",
     "configure": "swarmllm.assembly",

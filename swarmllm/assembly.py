@@ -45,14 +45,14 @@ from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.change_log import Changes
 from swarmllm.runtime.config import Config, load_config
-from swarmllm.runtime.control_socket import Desk, serve
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.halt_desk import HaltDesk
 from swarmllm.runtime.halt_performer import Orders
-from swarmllm.runtime.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
-from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.local_api.server import Desk, serve
 from swarmllm.runtime.ports import Engine, Network, Text
 from swarmllm.runtime.sealing import sealing_with
+from swarmllm.runtime.service.halts import HaltDesk
+from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
+from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.suspend_detector import Pulse
 from swarmllm.wire.identity import swarm_hash
 

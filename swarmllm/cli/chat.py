@@ -21,8 +21,8 @@ from swarmllm.cli.guard import OK
 from swarmllm.cli.output import complain, notice, people
 from swarmllm.cli.streams import input_is_closed
 from swarmllm.errors import SwarmError, UsageError
-from swarmllm.runtime.answer import Wish
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.service.answer import Wish
 from swarmllm.runtime.user_text import typed_text
 
 PROMPT: Final = "> "

@@ -21,11 +21,11 @@ from swarmllm.cli.experts import expand_bundled
 from swarmllm.cli.output import notice, people
 from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
 from swarmllm.core.node import SAVED_PEERS
-from swarmllm.runtime.answer import Answer, Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import ask, asking
-from swarmllm.runtime.json_events import Record, end_record, part_record
-from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.local_api.server import ask, asking
+from swarmllm.runtime.service.answer import Answer, Wish
+from swarmllm.runtime.service.json_events import Record, end_record, part_record
+from swarmllm.runtime.service.local_node import LocalNode
 
 GATHER_S: Final = 4.0  # Discovery on a LAN takes 2-3 s. Experts found later join in while the answer goes on.
 FALLBACK: Final = "prose"  # The bundled expert whose texts most resemble what people try first.

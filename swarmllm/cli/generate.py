@@ -10,9 +10,9 @@ from swarmllm.cli.output import notice, people, print_record_async, write_answer
 from swarmllm.cli.rounds import line_of, weighed_line
 from swarmllm.cli.screen import Screen
 from swarmllm.errors import HaltedError, LocalError
-from swarmllm.runtime.answer import Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.answer import Wish
+from swarmllm.runtime.service.json_events import Record
 
 
 def generate(config: Config, wish: Wish, *, as_json: bool, verbose: bool, local: bool) -> int:

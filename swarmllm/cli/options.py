@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 if TYPE_CHECKING:  # Help must not cost their imports.
-    from swarmllm.runtime.answer import Wish
     from swarmllm.runtime.config import Config
+    from swarmllm.runtime.service.answer import Wish
 
 NODE, MODEL, ANSWER, OUTPUT = "Node", "Model", "Answer", "Output"
 
@@ -194,7 +194,7 @@ class Answering:
         )
 
     def wish(self, prompt: str, config: Config) -> Wish:
-        from swarmllm.runtime.answer import Wish
+        from swarmllm.runtime.service.answer import Wish
         from swarmllm.runtime.user_text import typed_text
 
         return Wish(

@@ -30,9 +30,9 @@ from swarmllm.cli.rounds import RoundTable
 from swarmllm.core.halt.state import HaltState
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.runtime import logs
-from swarmllm.runtime.answer import Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.answer import Wish
+from swarmllm.runtime.service.json_events import Record
 from tests.cli.terminal import Terminal, screen_on
 
 View = Callable[[str], str]

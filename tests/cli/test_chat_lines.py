@@ -6,7 +6,7 @@ import pytest
 
 from swarmllm.cli.chat import turn
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.runtime.answer import Wish
+from swarmllm.runtime.service.answer import Wish
 
 BAD = "bad"
 

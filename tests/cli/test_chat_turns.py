@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.cli.chat import answered, shortened
-from swarmllm.runtime.answer import Wish
+from swarmllm.runtime.service.answer import Wish
 
 Turn = st.tuples(st.text("abc", max_size=5), st.text("xyz", max_size=5))
 

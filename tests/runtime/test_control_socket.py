@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.runtime.answer import Wish
-from swarmllm.runtime.control_socket import VERSION, Desk, NoNodeError, ask, asking, parse_wish, serve
-from swarmllm.runtime.lines import format_line, parse_line
-from swarmllm.runtime.socket_path import NAME, PATH_BYTES_MAX, POINTER, bind, find
+from swarmllm.runtime.local_api.lines import format_line, parse_line
+from swarmllm.runtime.local_api.server import VERSION, Desk, NoNodeError, ask, asking, parse_wish, serve
+from swarmllm.runtime.local_api.socket_path import NAME, PATH_BYTES_MAX, POINTER, bind, find
+from swarmllm.runtime.service.answer import Wish
 from tests.runtime.little_swarm import LittleSwarm, little_swarm
 
 
@@ -221,7 +221,7 @@ def test_errors_come_out_at_the_client_as_the_errors_they_are(tmp_path: Path) ->
 
 
 def test_an_endless_line_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarmllm.runtime.control_socket.LINE_BYTES_MAX", 1000)
+    monkeypatch.setattr("swarmllm.runtime.local_api.server.LINE_BYTES_MAX", 1000)
 
     async def body() -> None:
         async with serving(tmp_path):

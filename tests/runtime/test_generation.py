@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from swarmllm.core.events import Ended, Noticed, TokenChosen
 from swarmllm.core.values import GenerateOrder
 from swarmllm.errors import HaltedError, LocalError, UsageError
-from swarmllm.runtime.answer import Answer, Notice, Piece, Wish
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.queues import AnswerFeed
-from swarmllm.runtime.stop_strings import StopFilter, check_stops
+from swarmllm.runtime.service.answer import Answer, Notice, Piece, Wish
+from swarmllm.runtime.service.stop_strings import StopFilter, check_stops
 from swarmllm.testing.scripted_text import EOS, WORDS, ScriptedText
 
 

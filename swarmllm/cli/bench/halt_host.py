@@ -39,12 +39,12 @@ from swarmllm.cli.bench.halt_log import Log
 from swarmllm.core.inputs import NetworkInput
 from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
-from swarmllm.runtime.answer import Piece, Wish
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.lines import Lines, format_line, parse_line
-from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
 from swarmllm.runtime.ports import Network
+from swarmllm.runtime.service.answer import Piece, Wish
+from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.testing.proxy import Link, Proxy, open_proxy
 from swarmllm.testing.scripted_engine import ScriptedEngine
 from swarmllm.testing.scripted_model import ScriptedModel

@@ -15,9 +15,9 @@ from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
-from swarmllm.runtime.answer import Notice, Part, Piece, Weighing
-from swarmllm.runtime.local_node import Status
-from swarmllm.runtime.result import Result
+from swarmllm.runtime.service.answer import Notice, Part, Piece, Weighing
+from swarmllm.runtime.service.local_node import Status
+from swarmllm.runtime.service.result import Result
 
 Record = dict[str, Any]
 

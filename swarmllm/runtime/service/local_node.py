@@ -19,13 +19,13 @@ from swarmllm.core.node import Node
 from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
-from swarmllm.runtime.answer import Answer, Wish
 from swarmllm.runtime.driver import Clock, Driver
 from swarmllm.runtime.ports import Network, Text
 from swarmllm.runtime.queues import LifeFeed
+from swarmllm.runtime.service.answer import Answer, Wish
 
 if TYPE_CHECKING:
-    from swarmllm.runtime.halt_desk import HaltDesk  # It speaks in records, which describe this module's status.
+    from swarmllm.runtime.service.halts import HaltDesk  # It speaks in records, which describe this module's status.
 
 READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 

@@ -7,7 +7,7 @@ import json
 import trio
 
 from swarmllm.errors import UsageError
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.json_events import Record
 
 
 def format_line(record: Record) -> bytes:

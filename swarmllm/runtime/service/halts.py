@@ -20,7 +20,7 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, Charter, PeerId
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import Orders
-from swarmllm.runtime.json_events import Record, record_of
+from swarmllm.runtime.service.json_events import Record, record_of
 
 OPS: Final = frozenset({"halt_status", "halt_export", "halt_publish", "stop_here", "start_here"})
 RECORDS_MAX: Final = 128  # A chain of charters, and a halt and a resume for each key.

@@ -27,8 +27,8 @@ from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Text, TextStream
 from swarmllm.runtime.queues import AnswerFeed
-from swarmllm.runtime.result import Result, why_empty
-from swarmllm.runtime.stop_strings import StopFilter, check_stops
+from swarmllm.runtime.service.result import Result, why_empty
+from swarmllm.runtime.service.stop_strings import StopFilter, check_stops
 from swarmllm.runtime.user_text import check_text
 
 K_MAX: Final = 64  # Each expert costs a reply per token; pooling gains nothing measurable long before this.

@@ -21,9 +21,12 @@ from typing import Any, Final
 import trio
 
 from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
-from swarmllm.runtime.answer import Answer, Wish
-from swarmllm.runtime.halt_desk import OPS as HALT_OPS
-from swarmllm.runtime.json_events import (
+from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
+from swarmllm.runtime.local_api.patience import ALIVE, ALIVE_EVERY_S, SILENT, Patience, Wait, pid_of
+from swarmllm.runtime.local_api.socket_path import bind, find
+from swarmllm.runtime.service.answer import Answer, Wish
+from swarmllm.runtime.service.halts import OPS as HALT_OPS
+from swarmllm.runtime.service.json_events import (
     Record,
     Stopping,
     end_record,
@@ -34,10 +37,7 @@ from swarmllm.runtime.json_events import (
     starting_record,
     status_record,
 )
-from swarmllm.runtime.lines import Lines, format_line, parse_line
-from swarmllm.runtime.local_node import LocalNode
-from swarmllm.runtime.patience import ALIVE, ALIVE_EVERY_S, SILENT, Patience, Wait, pid_of
-from swarmllm.runtime.socket_path import bind, find
+from swarmllm.runtime.service.local_node import LocalNode
 
 VERSION: Final = 1
 LINE_BYTES_MAX: Final = (
