@@ -29,6 +29,7 @@ class Unfit(ValueError):
 
     def __init__(self, value: object, expected: str) -> None:
         super().__init__(f"{value!r} is not {expected}")
+        self.expected = expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,11 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`flag` is the command-line spelling, for messages."""
+    """`flag` is the command-line spelling, for messages; `about` says what the setting decides (docs/configuration.md is made of it)."""
 
     flag: str
     read: Reader
+    about: str
 
 
 def read_folder(value: object, is_text: bool) -> Path:
@@ -216,23 +218,35 @@ def _is_host(kind: str, host: str) -> bool:
 
 
 SETTINGS: Final[dict[str, Setting]] = {
-    "data_dir": Setting("--data-dir", read_folder),
-    "cache_dir": Setting("--cache-dir", read_folder),
-    "model": Setting("--model", _model),
-    "swarm": Setting("--swarm", _swarm),
-    "charter": Setting("--charter", _charter),
-    "listen_host": Setting("--listen", _host),
-    "port": Setting("--port", _whole(0, 65_535)),
-    "peers": Setting("--peer", _addrs(needs_peer=True)),
-    "announce": Setting("--announce", _addrs(needs_peer=False)),
-    "lan": Setting("--lan", _switch),
-    "sessions_max": Setting("--sessions", _whole(1, SESSIONS_LIMIT)),
-    "context_max": Setting("--context", _whole(64, CONTEXT_MAX)),
-    "threads": Setting("--threads", _whole(0, 1024)),
-    "gpu_layers": Setting("--gpu-layers", _whole(-1, 1000)),
-    "k": Setting("-k", _whole(1, SHARE_MAX)),
-    "extra": Setting("--extra", _whole(0, SHARE_MAX)),
-    "quality": Setting("--quality", _share),
-    "log_level": Setting("--log-level", _log_level),
-    "offline": Setting("--offline", _switch),
+    "data_dir": Setting("--data-dir", read_folder, "The folder of the node's key, state, log and local socket; one node each."),
+    "cache_dir": Setting(
+        "--cache-dir", read_folder, "The folder of expanded demo experts and the vocabulary; nodes may share it."
+    ),
+    "model": Setting("--model", _model, "The expert that this node offers. `none`: it asks others and offers nothing."),
+    "swarm": Setting("--swarm", _swarm, "The name of the swarm; only peers of one swarm find each other."),
+    "charter": Setting(
+        "--charter", _charter, "Who may halt the swarm: the charter's file, or the swarm's id. Empty: this node's owner alone."
+    ),
+    "listen_host": Setting("--listen", _host, "The address to listen on; 0.0.0.0 is every interface."),
+    "port": Setting(
+        "--port", _whole(0, 65_535), "The TCP port. 0: any free one. If nobody chose it and it is taken, the next free one."
+    ),
+    "peers": Setting("--peer", _addrs(needs_peer=True), "Peers to begin with."),
+    "announce": Setting(
+        "--announce", _addrs(needs_peer=False), "The addresses that others are told, instead of those that were found."
+    ),
+    "lan": Setting("--lan", _switch, "Whether the node looks for peers on the local network and can be found there."),
+    "sessions_max": Setting("--sessions", _whole(1, SESSIONS_LIMIT), "Answers that the expert takes part in at once."),
+    "context_max": Setting("--context", _whole(64, CONTEXT_MAX), "Tokens of context that each session may have."),
+    "threads": Setting("--threads", _whole(0, 1024), "Processor threads of the engine. 0: one for each core."),
+    "gpu_layers": Setting(
+        "--gpu-layers", _whole(-1, 1000), "Layers of the model on the GPU, where llama.cpp was built for one. -1: all."
+    ),
+    "k": Setting("-k", _whole(1, SHARE_MAX), "Experts that decide each token together."),
+    "extra": Setting("--extra", _whole(0, SHARE_MAX), "Experts asked beyond `k`, as insurance against slow ones."),
+    "quality": Setting(
+        "--quality", _share, "Share of the tokens that all `k` experts are asked about. 1: all tokens; 0: always one expert."
+    ),
+    "log_level": Setting("--log-level", _log_level, "What the log file holds."),
+    "offline": Setting("--offline", _switch, "Whether every contact beyond this machine's networks is forbidden."),
 }

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts import make_configuration
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config, load_config
 from swarmllm.runtime.settings import SETTINGS, Folders
@@ -258,12 +259,7 @@ def test_any_flags_give_a_config_or_one_sentence(tmp_path_factory: pytest.TempPa
     assert "\n" not in outcome
 
 
-def test_the_readme_lists_every_setting_with_its_flag_and_variable() -> None:
-    rows = [
-        line.split("|") for line in (Path(__file__).parents[2] / "README.md").read_text().splitlines() if "`SWARMLLM_" in line
-    ]
-    listed = {row[1].strip(" `"): (row[2], row[3]) for row in rows}
-    assert list(listed) == list(SETTINGS)
-    for name, (flag, variable) in listed.items():
-        assert SETTINGS[name].flag in flag or flag.strip() == f"`--no-{name}`"
-        assert f"`SWARMLLM_{name.upper()}`" in variable
+def test_the_page_of_settings_is_what_the_settings_say() -> None:
+    written = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
+    assert written == make_configuration.page(), "run python scripts/make_configuration.py"
+    assert all(make_configuration.allowed(name) for name in SETTINGS)

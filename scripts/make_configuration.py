@@ -1,0 +1,110 @@
+"""Write docs/configuration.md from the table of settings, so that the page says what the program checks.
+
+python scripts/make_configuration.py            writes docs/configuration.md
+python scripts/make_configuration.py --check    exits 1 if the page differs from what would be written
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import MISSING, fields
+from pathlib import Path
+
+from swarmllm.runtime.config import CONFIG_FILE, CONFIG_VERSION, OTHER_VARIABLES, PREFIX, Config
+from swarmllm.runtime.settings import SETTINGS, Unfit
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+FOLDERS = {"data_dir": "`~/.local/share/swarmllm` on Linux", "cache_dir": "`~/.cache/swarmllm` on Linux"}
+REPEATED = ("peers", "announce")  # Given once for each value on the command line, with commas in a variable.
+
+HEAD = f"""# Configuration
+
+This page is written by `scripts/make_configuration.py` from the table in `swarmllm/runtime/settings.py`. Do not edit it.
+
+A setting is taken from the first place that has it:
+
+1. an option of the command, such as `--port 7340`;
+2. an environment variable, such as `{PREFIX}PORT=7340` (a variable that is empty counts as not set);
+3. the config file `{CONFIG_FILE}`;
+4. the default.
+
+The config file is in the user's config folder (`~/.config/swarmllm` on Linux). A data folder that is named by `--data-dir` or
+`{PREFIX}DATA_DIR` brings its own config file. The file begins with `version = {CONFIG_VERSION}`:
+
+    version = {CONFIG_VERSION}
+    model = "/home/ann/models/Llama-3.2-1B-Instruct-Q4_K_M.gguf"
+    peers = ["/ip4/203.0.113.7/tcp/7339/p2p/12D3KooWMCqGiCdfJvbDXYmu7xYvrBihm8aFCVKWHGuK6mmY29W3"]
+    threads = 4
+
+An unknown key, an unknown `{PREFIX}*` variable and a value that is not allowed are errors: the command says which, and starts nothing.
+Paths in the file are absolute (`~` is expanded). Not every command has every option; `--help` lists those that it takes.
+
+| key | option | variable | default |
+|---|---|---|---|
+"""
+
+TAIL = """
+Two more variables are read by the commands themselves: `SWARMLLM_DEBUG=1` shows a traceback where an error is otherwise one sentence, and
+`SWARMLLM_PASSPHRASE_FILE` names the file with an operator's passphrase.
+
+An option of the build, not of a node: to compile llama.cpp for a GPU, give its options to the first run of a script, for example
+`CMAKE_ARGS="-DGGML_CUDA=on" scripts/demo`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    assert all(f"`{variable}" in TAIL for variable in OTHER_VARIABLES), "a variable is missing at the end of the page"
+    rows = [f"| `{name}` | {option(name)} | {variable(name)} | {default(name)} |" for name in SETTINGS]
+    meanings = [f"- `{name}`: {setting.about} Allowed: {allowed(name)}." for name, setting in SETTINGS.items()]
+    return HEAD + "\n".join(rows) + "\n\n## What each setting means\n\n" + "\n".join(meanings) + "\n" + TAIL
+
+
+def option(name: str) -> str:
+    if default_of(name) is True:
+        return f"`--no-{name}`"
+    return f"`{SETTINGS[name].flag}`" + (", repeated" if name in REPEATED else "")
+
+
+def variable(name: str) -> str:
+    return f"`{PREFIX}{name.upper()}`" + (", with commas" if name in REPEATED else "")
+
+
+def default_of(name: str) -> object:
+    return next(field.default for field in fields(Config) if field.name == name)
+
+
+def default(name: str) -> str:
+    value = default_of(name)
+    if value is MISSING:
+        return FOLDERS[name]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value in ("", ()):
+        return "none" if name != "announce" else "the addresses found"
+    return f"`{value}`" if isinstance(value, str) else f"{value:g}"
+
+
+def allowed(name: str) -> str:
+    """In the words of the refusal of a value that fits no setting."""
+    try:
+        SETTINGS[name].read(None, False)
+    except Unfit as refusal:
+        return refusal.expected
+    raise AssertionError(f"{name} takes anything")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only compare")
+    if not parser.parse_args().check:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
+        print(f"{PAGE.name} is not what the settings say; run python scripts/make_configuration.py", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
