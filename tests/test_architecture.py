@@ -58,9 +58,6 @@ CIRCLES: Final[frozenset[frozenset[str]]] = frozenset(
                 "sims.study",
             }
         ),
-        frozenset(
-            {"swarmllm.runtime.service.halts", "swarmllm.runtime.service.json_events", "swarmllm.runtime.service.local_node"}
-        ),
         frozenset({"swarmllm.testing.memory_network", "swarmllm.testing.memory_wire"}),
         frozenset(
             {

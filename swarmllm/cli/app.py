@@ -130,8 +130,8 @@ def generate(
         from swarmllm.cli.prompt import read_prompt
 
         config = answer.config()
-        wish = answer.wish(read_prompt(prompt, file), config)
-        return run(config, wish, as_json=json, verbose=answer.verbose, local=not answer.no_local)
+        request = answer.request(read_prompt(prompt, file), config)
+        return run(config, request, as_json=json, verbose=answer.verbose, local=not answer.no_local)
 
     raise typer.Exit(guarded(body))
 
@@ -145,7 +145,7 @@ def chat(answer: o.Answering) -> None:
         from swarmllm.cli.chat import chat as run
 
         config = answer.config()
-        return run(config, answer.wish("", config), verbose=answer.verbose, local=not answer.no_local)
+        return run(config, answer.request("", config), verbose=answer.verbose, local=not answer.no_local)
 
     raise typer.Exit(guarded(body))
 

@@ -32,7 +32,7 @@ from swarmllm.cli.rounds import RoundTable, mean_bytes, uses
 from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.local_api.server import ask, asking
+from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.service.json_events import Record
 
 NODES: Final = 4

@@ -20,7 +20,7 @@ from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.cli.processes import NodeProcess
 from swarmllm.errors import LocalError
 from swarmllm.messages import Halt
-from swarmllm.runtime.local_api.server import ask, asking
+from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.service.json_events import Record
 
 PROMPTS: Final = (

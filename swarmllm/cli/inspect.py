@@ -10,7 +10,7 @@ from swarmllm.cli.output import ago, answer, count, print_record, short_peer
 from swarmllm.cli.screen import Line
 from swarmllm.cli.waiting import QUESTION
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.local_api.server import ask
+from swarmllm.runtime.local_api.client import ask
 from swarmllm.runtime.service.json_events import Record
 
 

@@ -16,7 +16,7 @@ import typer
 
 if TYPE_CHECKING:  # Help must not cost their imports.
     from swarmllm.runtime.config import Config
-    from swarmllm.runtime.service.answer import Wish
+    from swarmllm.runtime.service.request import TextRequest
 
 NODE, MODEL, ANSWER, OUTPUT = "Node", "Model", "Answer", "Output"
 
@@ -193,22 +193,25 @@ class Answering:
             quality=self.quality,
         )
 
-    def wish(self, prompt: str, config: Config) -> Wish:
-        from swarmllm.runtime.service.answer import Wish
+    def request(self, prompt: str, config: Config) -> TextRequest:
+        from swarmllm.core.values import Sampling
+        from swarmllm.runtime.service.request import TextRequest
         from swarmllm.runtime.user_text import typed_text
 
-        return Wish(
+        return TextRequest(
             typed_text(prompt, "the prompt"),
             k=config.k,
             extra=config.extra,
             quality=config.quality,
             domain=typed_text(self.domain or "", "--domain"),
             max_tokens=self.max_tokens,
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
+            sampling=Sampling(
+                temperature=self.temperature,
+                top_k=self.top_k,
+                top_p=self.top_p,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+            ),
             seed=self.seed,
             stop=tuple(typed_text(stop, "--stop") for stop in self.stop or ()),
         )

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from swarmllm.cli.output import notice
-from swarmllm.runtime.local_api.patience import Patience
+from swarmllm.runtime.local_api.client import Patience
 
 WORD_EVERY_S: Final = 4.0  # Before a person has waited for 5 s without a word.
 QUESTION: Final = Patience(notice, end_s=20.0)  # A node that is well answers a question within milliseconds.

@@ -20,7 +20,7 @@ from swarmllm.core.peers.dialling import Peering
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.local_api.server import NoNodeError, ask
+from swarmllm.runtime.local_api.client import NoNodeError, ask
 from swarmllm.runtime.ports import Engine, Network
 from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Ready, Starting, Stopped, Stopping
 from swarmllm.testing.memory_network import MemorySwarm

@@ -27,7 +27,7 @@ from swarmllm.cli.demo_view import known
 from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
 from swarmllm.cli.rounds import uses
 from swarmllm.errors import LocalError
-from swarmllm.runtime.local_api.server import asking
+from swarmllm.runtime.local_api.client import asking
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.testing.proxy import Link, open_proxy
 

@@ -27,7 +27,7 @@ from swarmllm.cli.processes import Fleet, NodeProcess, kill_all, open_fleet
 from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.local_api.server import ask
+from swarmllm.runtime.local_api.client import ask
 from swarmllm.runtime.service.json_events import Record
 
 SWARM: Final = "drill"  # A name of its own: nobody else's node is ever asked.

@@ -27,7 +27,7 @@ from swarmllm.core.halt.state import HaltState
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.local_api.server import ask, asking
+from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.ports import Network
 from swarmllm.runtime.service.json_events import Record
 

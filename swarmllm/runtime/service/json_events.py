@@ -1,4 +1,4 @@
-"""The machine-readable records of `--json`, the control socket and the HTTP API: one JSON object each, stable names (ux.md).
+"""The machine-readable records of `--json`, the local socket and the HTTP API: one JSON object each, stable names (ux.md).
 
 Other programs parse these, so each kind is written in exactly one place, here. A record has `event` and `time` (Unix seconds); a field
 may be added, none is renamed. Prompts are in none of them.
