@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from swarmllm.core.values import SAMPLING, USUAL_SAMPLING, Sampling
+from swarmllm.core.values import MAX_TOKENS_USUAL, SAMPLING, USUAL_SAMPLING, Sampling
 from swarmllm.runtime.settings import SETTINGS
 
 if TYPE_CHECKING:  # Help must not cost their imports.
@@ -98,7 +98,7 @@ class Answering:
 
     settings: AskingSettings = field(default_factory=dict)
     domain: Domain = None
-    max_tokens: MaxTokens = 128
+    max_tokens: MaxTokens = MAX_TOKENS_USUAL
     sampling: Sampling = USUAL_SAMPLING
     seed: Seed = None
     stop: Stop = None

@@ -136,6 +136,13 @@ USUAL_SAMPLING: Final = Sampling(
 """What a text is drawn with where nobody says anything. Not the distribution as it is: small models ramble in its tail."""
 
 
+K_USUAL: Final = 3
+EXTRA_USUAL: Final = 1
+QUALITY_USUAL: Final = 1.0
+MAX_TOKENS_USUAL: Final = 128
+"""What an answer takes where nobody says anything: orders, requests, settings and options all start from these."""
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateOrder:
     """What an answer needs: `k` experts per token plus `extra` more as insurance, `max_tokens`, and where to stop.
@@ -148,10 +155,10 @@ class GenerateOrder:
     prompt: tuple[int, ...]
     outside: tuple[tuple[int, int], ...] = ()
     domain: str = ""
-    k: int = 3
-    extra: int = 1
-    quality: float = 1.0
-    max_tokens: int = 128
+    k: int = K_USUAL
+    extra: int = EXTRA_USUAL
+    quality: float = QUALITY_USUAL
+    max_tokens: int = MAX_TOKENS_USUAL
     sampling: Sampling = field(default_factory=Sampling)
     stop_tokens: frozenset[int] = frozenset()
     vocab_size: int = 128_256

@@ -26,7 +26,7 @@ CLIENTS_MAX: Final = 64  # As many answers as the node writes at once.
 QUESTION_S: Final = 10.0  # For the client's line to arrive.
 STALL_S: Final = 600.0  # A client that reads nothing for so long (`generate | less`, forgotten) is given up.
 
-log = logging.getLogger("swarmllm.control")
+log = logging.getLogger("swarmllm.local_api")
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from swarmllm.core.decoding.sampling import validate
-from swarmllm.core.values import SAMPLING, USUAL_SAMPLING, Sampling
+from swarmllm.core.values import EXTRA_USUAL, K_USUAL, MAX_TOKENS_USUAL, QUALITY_USUAL, SAMPLING, USUAL_SAMPLING, Sampling
 from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.service.stop_strings import check_stops
+from swarmllm.runtime.settings import SHARE_MAX
 from swarmllm.runtime.user_text import check_text
 
-K_MAX: Final = 64  # Each expert costs a reply per token; pooling gains nothing measurable long before this.
 PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX  # No context holds more: a token is 4 bytes of English on average, and seldom over 8.
 DOMAIN_BYTES_MAX: Final = 16  # Of a capacity record's domains.
 TURNS_MAX: Final = 4096  # A conversation of this many turns fills any context.
@@ -35,12 +35,12 @@ class TextRequest:
     """
 
     prompt: str
-    k: int = 3
-    extra: int = 1
-    quality: float = 1.0
+    k: int = K_USUAL
+    extra: int = EXTRA_USUAL
+    quality: float = QUALITY_USUAL
     domain: str = ""
     turns: tuple[int, ...] = ()
-    max_tokens: int = 128
+    max_tokens: int = MAX_TOKENS_USUAL
     sampling: Sampling = USUAL_SAMPLING
     seed: int | None = None
     stop: tuple[str, ...] = ()
@@ -66,8 +66,8 @@ class TextRequest:
         for text in (self.domain, *self.stop):
             check_text(text, f"the text {text[:20]!r}")
         for name, value, low, high in (
-            ("k", self.k, 1, K_MAX),
-            ("extra", self.extra, 0, K_MAX),
+            ("k", self.k, 1, SHARE_MAX),
+            ("extra", self.extra, 0, SHARE_MAX),
             ("max_tokens", self.max_tokens, 1, CONTEXT_MAX),
         ):
             if not low <= value <= high:
