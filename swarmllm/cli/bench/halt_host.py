@@ -37,6 +37,7 @@ from swarmllm.assembly import Parts, configure, network_options, open_node
 from swarmllm.cli import collector
 from swarmllm.cli.bench.halt_log import Log
 from swarmllm.core.inputs import NetworkInput
+from swarmllm.core.values import Sampling
 from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
 from swarmllm.runtime.config import Config
@@ -290,7 +291,7 @@ async def _write(local: LocalNode, log: Log, seed: int) -> None:
         while not (log.streaming and log.running):
             await log.changed.wait()
         await trio.sleep(SETTLE_S)
-        request = TextRequest(PROMPT, k=K, extra=1, max_tokens=LONG, seed=seed)
+        request = TextRequest(PROMPT, k=K, extra=1, max_tokens=LONG, sampling=Sampling(), seed=seed)
         try:
             async with local.answer(request) as answer:
                 while log.streaming and (part := await answer.next_part()) is not None:
