@@ -1,4 +1,4 @@
-"""The machine-readable records of `--json`, the local socket and the HTTP API: one JSON object each, stable names (ux.md).
+"""The records in which the service answers, and that `--json` and the local socket show: one JSON object each, with stable names.
 
 Other programs parse these, so each kind is written in exactly one place, here. A record has `event` and `time` (Unix seconds); a field
 may be added, none is renamed. Prompts are in none of them.
