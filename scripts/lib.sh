@@ -5,13 +5,17 @@
 #
 # llama-cpp-python is compiled here, for this processor, which takes minutes. So: look for everything that is needed first; show what is
 # going on; keep the wheel for the next clone; and never do it twice. An installation that was cut off leaves a mark and is begun anew.
+#
+# There are two kinds of environment. `plain` is what the commands need: the extras cli and plots. `dev` adds what the checks need: the
+# extra cluster and the dependency group dev. Versions are those of constraints.txt, which scripts/lock writes.
 # shellcheck shell=bash
 
 VENV="$ROOT/.venv"
 LOG="$VENV/install.log"
 MADE="$VENV/.made-by-scripts"       # Holds ROOT. A .venv without it is somebody's own: added to, never removed.
 UNFINISHED="$VENV/.installing"      # There while pip works.
-FREE_KIB_MIN=$((2 * 1024 * 1024))   # .venv takes 0.6 GiB with the dev extra, the build another 0.3 GiB for a while.
+CONSTRAINTS="$ROOT/constraints.txt" # Empty: whatever is newest within the ranges of pyproject.toml.
+FREE_KIB_MIN=$((2 * 1024 * 1024))   # .venv takes 0.6 GiB for development, the build another 0.3 GiB for a while.
 BUILD_KIB_MIN=$((1024 * 1024))
 
 # The multimodal half of llama-cpp-python is never used here and is a quarter of its build. The user's own options come later and win.
@@ -163,19 +167,20 @@ shown() {
 # --- the environment ---------------------------------------------------------------------------------------------------------
 
 # What an installation depends on; sources are not among it, because the package is installed as a link to them.
-fingerprint() { # EXTRA
-  "$VENV/bin/python" - "$ROOT" "$1" <<'PY'
+fingerprint() { # KIND
+  "$VENV/bin/python" - "$ROOT" "$CONSTRAINTS" "$1" <<'PY'
 import hashlib, pathlib, sys
-root, extra = sys.argv[1:]
-print(hashlib.sha256(b"\0".join([pathlib.Path(root, "pyproject.toml").read_bytes(), sys.version.encode(), root.encode(), extra.encode()])).hexdigest())
+root, constraints, kind = sys.argv[1:]
+files = [pathlib.Path(root, "pyproject.toml"), *([pathlib.Path(constraints)] if constraints else [])]
+print(hashlib.sha256(b"\0".join([*(file.read_bytes() for file in files), sys.version.encode(), root.encode(), kind.encode()])).hexdigest())
 PY
 }
 
-is_installed() { # EXTRA: what was installed with the dev extra does for everything.
-  local extra
+is_installed() { # KIND: an environment for development does for everything.
+  local kind
   [ -x "$VENV/bin/python" ] && [ -x "$VENV/bin/swarmllm" ] && [ ! -e "$UNFINISHED" ] || return 1
-  for extra in "$1" dev; do
-    [ -f "$VENV/.installed-$extra" ] && [ "$(cat "$VENV/.installed-$extra")" = "$(fingerprint "$extra")" ] && return 0
+  for kind in "$1" dev; do
+    [ -f "$VENV/.installed-$kind" ] && [ "$(cat "$VENV/.installed-$kind")" = "$(fingerprint "$kind")" ] && return 0
   done
   return 1
 }
@@ -203,6 +208,9 @@ PY
 
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
 
+# Options first, so that the versions of constraints.txt hold.
+pip_install() { pip install ${CONSTRAINTS:+--constraint "$CONSTRAINTS"} --prefer-binary --progress-bar off "$@"; }
+
 # The requirement for one package as pyproject.toml states it.
 requirement() {
   "$VENV/bin/python" - "$ROOT/pyproject.toml" "$1" <<'PY'
@@ -213,15 +221,25 @@ print(wanted[0])
 PY
 }
 
+# The requirements of a dependency group (PEP 735), one a line. The pip that a new environment has may be too old to know --group.
+group() {
+  "$VENV/bin/python" - "$ROOT/pyproject.toml" "$1" <<'PY'
+import sys, tomllib
+path, name = sys.argv[1:]
+print(*tomllib.load(open(path, "rb"))["dependency-groups"][name], sep="\n")
+PY
+}
+
 # Compile llama-cpp-python into the wheel folder, whole or not at all.
 build_llama() { # WHEELS
   local wheels=$1 partial="$1/.partial.$$" need
   need=$(requirement llama-cpp-python)
-  pip install --no-index --no-deps "$need" >/dev/null 2>&1 && return 0 # Installed already.
-  pip install --no-index --no-deps --find-links "$wheels" "$need" >>"$LOG" 2>&1 && return 0 # Compiled already, by an earlier clone.
+  pip_install --no-index --no-deps "$need" >/dev/null 2>&1 && return 0 # Installed already.
+  pip_install --no-index --no-deps --find-links "$wheels" "$need" >>"$LOG" 2>&1 && return 0 # Compiled already, by an earlier clone.
   say 'llama-cpp-python is compiled for this processor: once per machine, 3 to 5 minutes on two cores.'
   rm -rf "$partial" && mkdir "$partial" || return 1
-  if ! shown 'compiling llama-cpp-python' pip -v wheel --no-deps --prefer-binary --progress-bar off --wheel-dir "$partial" "$need"; then
+  if ! shown 'compiling llama-cpp-python' pip -v wheel ${CONSTRAINTS:+--constraint "$CONSTRAINTS"} --no-deps --prefer-binary --progress-bar off \
+    --wheel-dir "$partial" "$need"; then
     rm -rf "$partial"
     return 1
   fi
@@ -233,12 +251,12 @@ build_fastecdsa() {
   local packages library need
   [ "$(uname -s)" = Linux ] && ! has_header "$ROOT" gmp.h || return 0
   "$VENV/bin/python" -c 'import fastecdsa.curvemath' >/dev/null 2>&1 && return 0
-  shown 'fetching the GMP library' pip install --only-binary :all: --progress-bar off 'gmpy2>=2.2.1,<3' || {
+  shown 'fetching the GMP library' pip_install --only-binary :all: 'gmpy2>=2.2.1,<3' || {
     say 'The GMP library is missing, and gmpy2 has no wheel for this machine that would bring it. Install its headers and run'
     say "$SELF again: sudo apt-get install libgmp-dev   (Fedora: sudo dnf install gmp-devel)"
     return 1
   }
-  shown 'fetching libp2p' pip install --no-deps --prefer-binary --progress-bar off "$(requirement libp2p)" || return 1
+  shown 'fetching libp2p' pip_install --no-deps "$(requirement libp2p)" || return 1
   need=$("$VENV/bin/python" -c 'import importlib.metadata as m; print(*[r.partition(";")[0] for r in m.requires("libp2p") if r.startswith("fastecdsa")])')
   packages=$("$VENV/bin/python" -c 'import sysconfig; print(sysconfig.get_path("platlib"))')
   for library in "$packages"/gmpy2.libs/libgmp-*; do
@@ -247,23 +265,28 @@ build_fastecdsa() {
   # Not from or into pip's cache: this build finds its library beside itself, in this environment only.
   # shellcheck disable=SC2016  # $ORIGIN is for the loader.
   CFLAGS="-I$packages/gmpy2 ${CFLAGS:-}" LDFLAGS="-L$VENV/gmp -Wl,-rpath,\$ORIGIN/../gmpy2.libs ${LDFLAGS:-}" \
-    shown 'compiling fastecdsa' pip install --no-cache-dir --no-deps --progress-bar off "$need"
+    shown 'compiling fastecdsa' pip_install --no-cache-dir --no-deps "$need"
 }
 
-install_everything() { # EXTRA
-  local wheels target=$ROOT again=
-  [ "$1" = plain ] || target="${ROOT}[$1]"
+install_everything() { # KIND
+  local wheels extras=cli,plots again=
   [ -e "$UNFINISHED" ] && again=--force-reinstall
   : >"$UNFINISHED"
+  : >"$VENV/requirements.txt"
+  if [ "$1" = dev ]; then
+    extras=$extras,cluster
+    group dev >"$VENV/requirements.txt" || return 1
+  fi
   wheels=$(wheel_folder) || return 1
   build_llama "$wheels" && build_fastecdsa || return 1
   # shellcheck disable=SC2086  # `again` is one word or none.
-  shown 'installing swarmllm and what it needs' pip install $again --prefer-binary --find-links "$wheels" --progress-bar off --editable "$target" || return 1
+  shown 'installing swarmllm and what it needs' pip_install $again --find-links "$wheels" --requirement "$VENV/requirements.txt" \
+    --editable "${ROOT}[$extras]" || return 1
   fingerprint "$1" >"$VENV/.installed-$1"
   rm -f "$UNFINISHED"
 }
 
-make_environment() { # EXTRA
+make_environment() { # KIND
   local python
   use_brew_gmp
   python=$(find_python)
@@ -309,7 +332,7 @@ with_lock() {
 
 install_if_needed() { is_installed "$1" || make_environment "$1"; }
 
-ensure_environment() { # EXTRA (plain or dev)
+ensure_environment() { # KIND (plain or dev)
   is_installed "$1" && return 0
   check_prerequisites && with_lock install_if_needed "$1"
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from dataclasses import MISSING, fields
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from swarmllm.runtime.settings import SETTINGS, Unfit
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 FOLDERS = {"data_dir": "`~/.local/share/swarmllm` on Linux", "cache_dir": "`~/.cache/swarmllm` on Linux"}
+WIDTH = 120
 REPEATED = ("peers", "announce")  # Given once for each value on the command line, with commas in a variable.
 
 HEAD = f"""# Configuration
@@ -57,8 +59,8 @@ question at the local socket, and arguments of `node.generate`. The defaults are
 """
 
 TAIL = """
-Two more variables are read by the commands themselves: `SWARMLLM_DEBUG=1` shows a traceback where an error is otherwise one sentence, and
-`SWARMLLM_PASSPHRASE_FILE` names the file with an operator's passphrase.
+Three more variables are read by the commands themselves: `SWARMLLM_DEBUG=1` shows a traceback where an error is otherwise one sentence,
+`SWARMLLM_PASSPHRASE_FILE` names the file with an operator's passphrase, and `SWARMLLM_PATIENCE_S` says how long they wait for a node.
 
 An option of the build, not of a node: to compile llama.cpp for a GPU, give its options to the first run of a script, for example
 `CMAKE_ARGS="-DGGML_CUDA=on" scripts/demo`.
@@ -69,7 +71,7 @@ def page() -> str:
     """The whole page."""
     assert all(f"`{variable}" in TAIL for variable in OTHER_VARIABLES), "a variable is missing at the end of the page"
     rows = [f"| `{name}` | {option(name)} | {variable(name)} | {default(name)} |" for name in SETTINGS]
-    meanings = [f"- `{name}`: {setting.about} Allowed: {allowed(name)}." for name, setting in SETTINGS.items()]
+    meanings = [meaning(f"- `{name}`: {setting.about} Allowed: {allowed(name)}.") for name, setting in SETTINGS.items()]
     drawing = [
         f"| `{name}` | `--{name.replace('_', '-')}` | {getattr(USUAL_SAMPLING, name):g} | {reach(name)} | {row.about} |"
         for name, row in SAMPLING.items()
@@ -82,6 +84,10 @@ def reach(name: str) -> str:
     row = SAMPLING[name]
     top = f"{row.high:.0f}" if row.kind is int else f"{row.high:g}"
     return f"above {row.low:g}, at most {top}" if row.above else f"{row.low:g} to {top}"
+
+
+def meaning(text: str) -> str:
+    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def option(name: str) -> str:

@@ -37,10 +37,13 @@ MACHINE: Final = TESTS[-1:]
 COPIED: Final = (
     "pyproject.toml",
     "swarmllm/__init__.py",
+    "swarmllm/__init__.pyi",
     "swarmllm/errors.py",
     "swarmllm/messages",
     "swarmllm/wire",
     "swarmllm/core",
+    "swarmllm/testing/__init__.py",
+    "swarmllm/testing/sealing.py",
     "tests/__init__.py",
     "tests/conftest.py",
     "tests/core",
@@ -70,8 +73,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "no persistence": (
         Change(
             CONTROL,
-            "return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]",
-            "return [*told, Announce(HaltHeard(order, peer))]",
+            "return [*self._flag(now, relay), *self._saving.save(self._state), Announce(HaltHeard(order, peer))]",
+            "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
         ),
     ),
     "lift by a stale charter": (Change(HALT, "if resume.charter_version < charter.version:", "if resume.charter_version < 0:"),),
@@ -101,10 +104,10 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     ),
     "starts before the resume is on disk": (
         Change(CONTROL, "if self.durable is not None and self.durable.reasons:", "if self.durable is None:"),
-        Change(CONTROL, "if not self._running and self._saving.is_behind:", "if self.durable is None:"),
+        Change(CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"),
     ),
     "a resume overtakes the halt on its way to the disk": (
-        Change(CONTROL, "if not self._running and self._saving.is_behind:", "if self.durable is None:"),
+        Change(CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"),
     ),
     "acknowledges before it is on disk": (
         Change(

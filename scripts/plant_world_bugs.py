@@ -24,8 +24,9 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parent.parent
 COPIED: Final = (
     "swarmllm/__init__.py",
+    "swarmllm/__init__.pyi",
     "swarmllm/errors.py",
-    "swarmllm/messages.py",
+    "swarmllm/messages",
     "swarmllm/wire",
     "swarmllm/core",
     "swarmllm/testing/__init__.py",
@@ -64,7 +65,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(DECODING, "or question is None or reply.round != question.round:", "or question is None:"),
     ),
     "a member that has the wrong text is not found out": (
-        Change("swarmllm/testing/scripted_model.py", "if held.digests[request.base] != request.context_hash:", "if False:"),
+        Change("swarmllm/core/serving/batcher.py", "elif session.digests[order.base] != order.context_hash:", "elif False:"),
         Change(DECODING, "        member.have = question.upto\n", "        member.have = question.upto + 1\n"),
     ),
     "the round's deadline moves away": (
@@ -117,13 +118,11 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "it tells before it stops": (
-        Change(
-            CONTROL, "told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]", "told: list[ControlEffect] = [relay, *stop]"
-        ),
+        Change(CONTROL, "return [StopNow(obstacles), *told, EndStreams(", "return [*told, StopNow(obstacles), EndStreams("),
     ),
     "it starts before the resume is on disk": (
         Change(CONTROL, "if self.durable is not None and self.durable.reasons:", "if self.durable is None:"),
-        Change(CONTROL, "if not self._running and self._saving.is_behind:", "if self.durable is None:"),
+        Change(CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"),
     ),
     "it acknowledges before it is on disk": (
         Change(
@@ -133,8 +132,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a halt is not written down": (
         Change(
             CONTROL,
-            "return [*told, *self._saving.save(self._state), Announce(HaltHeard(order, peer))]",
-            "return [*told, Announce(HaltHeard(order, peer))]",
+            "return [*self._flag(now, relay), *self._saving.save(self._state), Announce(HaltHeard(order, peer))]",
+            "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
         ),
     ),
     "the older copy is loaded": (Change("swarmllm/core/halt/state_file.py", "best = max(whole, key=", "best = min(whole, key="),),
@@ -152,7 +151,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(CONTROL, "for one in frames_of(missing(self._state, message))]", "for one in frames_of([])]"),
     ),
     "orders are not passed on": (
-        Change(CONTROL, "told: list[ControlEffect] = [*stop[:2], relay, *stop[2:]]", "told: list[ControlEffect] = stop"),
+        Change(CONTROL, "return [*self._flag(now, relay), ", "return [*self._flag(now), "),
         Change(CONTROL, "            self._rumours.add(opened.data, now)", "            pass"),
     ),
     "any signature is good": (

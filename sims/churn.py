@@ -15,7 +15,7 @@ which none of the experts at work left: what would have finished if, as in a cha
     python sims/churn.py --sweep k=1,2,4,8 --churn 0.3
     python sims/churn.py --sweep tokens=64,256,1024 --churn 0.3
 
-The claim to beat is the reference design's: 80 % finish at 30 % churn.
+The claim to beat is the estimate that the project began with: 80 % finish at 30 % churn.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from sims.crowd import CONTEXT_MAX, Asking, Wish, add_askers, add_experts, measure, untouched
-from sims.sessions import SESSIONS, Spell, Weibull, read_trace, repeat, sessions_of_rate
-from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
+from swarmllm.sims.crowd import CONTEXT_MAX, Asking, Wish, add_askers, add_experts, measure, untouched
+from swarmllm.sims.sessions import SESSIONS, Spell, Weibull, read_trace, repeat, sessions_of_rate
+from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import SERVICES, Host, LinkModel, Spec, World
 
 SETTLE_S: Final = 60.0
@@ -150,7 +150,7 @@ def says(found: Sequence[Summary]) -> str:
 
 
 STUDY: Final = Study(
-    module="sims.churn",
+    module="swarmllm.sims.churn",
     parameters=(
         Parameter("churn", 0.3, "share of the nodes that leaves in an hour", unit="per hour", low=0, high=100),
         Parameter("k", 4, "experts whose lists make a token", low=1, high=32),
@@ -190,7 +190,7 @@ STUDY: Final = Study(
             ("finished",),
             "share of the answers",
             guide="untouched",
-            limit=(CLAIM, "the reference design's claim at 30 % churn"),
+            limit=(CLAIM, "the project's first estimate at 30 % churn"),
         ),
         Lines("speed", "Tokens per second of one answer", "churn", ("tokens_per_s",), "tokens/s"),
         Lines("pauses", "How long a token lets one wait", "churn", ("pause_p50_s", "pause_p99_s", "pause_max_s"), "s", log="y"),

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sims.overlay import Ints, Overlay
+from swarmllm.sims.overlay import Ints, Overlay
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]

@@ -26,12 +26,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from sims.flood import arrivals, copies, delays, places_of
-from sims.overlay import random_overlay
-from sims.sessions import SESSIONS, Weibull
-from sims.shuffles import Scheme, Shuffles
-from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.errors import UsageError
+from swarmllm.sims.flood import arrivals, copies, delays, places_of
+from swarmllm.sims.overlay import random_overlay
+from swarmllm.sims.sessions import SESSIONS, Weibull
+from swarmllm.sims.shuffles import Scheme, Shuffles
+from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 
 FRESH_S: Final = 60.0  # A candidate that was there a minute ago is worth asking.
 POOL: Final = 64  # Fresh candidates that every node should have.
@@ -228,7 +228,7 @@ def says(found: Sequence[Summary]) -> str:
 
 
 STUDY = Study(
-    "sims.gossip",
+    "swarmllm.sims.gossip",
     parameters=(
         Parameter("nodes", 10_000, "size of the swarm", low=2, high=1_000_000),
         Parameter("scheme", "shuffle", "how records spread", choices=("shuffle", "broadcast", "topics")),

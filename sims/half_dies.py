@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from sims.crowd import add_askers, add_experts, gaps_of
-from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.errors import UsageError
+from swarmllm.sims.crowd import add_askers, add_experts, gaps_of
+from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import DESKTOP_8B, VOCABULARY, LinkModel, Spec, World
 
 LINK: Final = LinkModel(near_s=0.01, span_s=0.05)
@@ -80,7 +80,7 @@ def says(found: Sequence[Summary]) -> str:
 
 
 STUDY: Final = Study(
-    "sims.half_dies",
+    "swarmllm.sims.half_dies",
     parameters=(
         Parameter("experts", 16, "experts, some of which die", low=2, high=256),
         Parameter("share", 0.5, "of the experts dies", low=0, high=1),

@@ -22,10 +22,10 @@ from typing import Final
 
 import numpy as np
 
-from sims.flood import Bools, Floats, arrivals, delays, hops, places_of
-from sims.overlay import Ints, Overlay, random_overlay
-from sims.study import Curves, Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.errors import UsageError
+from swarmllm.sims.flood import Bools, Floats, arrivals, delays, hops, places_of
+from swarmllm.sims.overlay import Ints, Overlay, random_overlay
+from swarmllm.sims.study import Curves, Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 
 DIGEST_S: Final = 10.0  # HALT-20.
 ROUNDS_MAX: Final = 30  # Rounds of digests that are waited for.
@@ -182,7 +182,7 @@ def says(found: Sequence[Summary]) -> str:
 
 
 STUDY = Study(
-    "sims.halt",
+    "swarmllm.sims.halt",
     parameters=(
         Parameter("nodes", 10_000, "size of the swarm", low=2, high=1_000_000),
         Parameter("path", "control", "what carries the order", choices=("control", "gossip", "both")),

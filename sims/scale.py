@@ -25,10 +25,10 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Final
 
-from sims.crowd import Asking, Wish, add_experts, quantile, share
-from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.core.values import EngineLoad
 from swarmllm.errors import UsageError
+from swarmllm.sims.crowd import Asking, Wish, add_experts, quantile, share
+from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import SERVICES, Host, LinkModel, Spec, World
 
 LINK: Final = LinkModel(near_s=0.02, span_s=0.15)
@@ -151,7 +151,7 @@ def says(found: Sequence[Summary]) -> str:
 
 
 STUDY: Final = Study(
-    module="sims.scale",
+    module="swarmllm.sims.scale",
     parameters=(
         Parameter("nodes", 40, "size of the swarm", low=1, high=20_000),
         Parameter("load", 1.0, "answers at once for each node of the swarm", low=0, high=64),

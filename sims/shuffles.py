@@ -18,8 +18,8 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from sims.overlay import Ints, random_overlay
-from sims.sessions import Weibull
+from swarmllm.sims.overlay import Ints, random_overlay
+from swarmllm.sims.sessions import Weibull
 
 Floats32 = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int32]

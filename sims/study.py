@@ -2,8 +2,9 @@
 
     python sims/NAME.py ...  =  swarmllm simulate NAME ...
 
-A module `sims.NAME` is a study if it assigns `STUDY` at its top level; the first paragraph of its docstring is the question. `point` must
-stand at the top level too and be a function of its arguments alone: it runs in other processes, on other machines, and again for a replay.
+A module `swarmllm.sims.NAME` is a study if it assigns `STUDY` at its top level; the first paragraph of its docstring is the question.
+`point` must stand at the top level too and be a function of its arguments alone: it runs in other processes, on other machines, and again
+for a replay.
 """
 
 from __future__ import annotations
@@ -217,13 +218,13 @@ def find(name: str) -> Study:
     known = questions()
     if name not in known:
         raise UsageError(f"there is no study {name!r}; there are {', '.join(known)}")
-    study = import_module(f"sims.{name}").STUDY
+    study = import_module(f"swarmllm.sims.{name}").STUDY
     assert isinstance(study, Study), name
     return study
 
 
 def main(name: str) -> int:
     """What `python sims/NAME.py` does: the exit code."""
-    from sims.frame.script import run_script
+    from swarmllm.sims.frame.script import run_script
 
     return run_script(name)

@@ -26,11 +26,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from sims.crowd import Asking, Wish, add_askers, add_experts, measure, share
-from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
-from sims.throughput import slower
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId, Score
+from swarmllm.sims.crowd import Asking, Wish, add_askers, add_experts, measure, share
+from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
+from swarmllm.sims.throughput import slower
 from swarmllm.testing.world import HONEST, SERVICES, Answer, Checker, Habits, Host, LinkModel, Spec, World
 from swarmllm.testing.world.habits import Boaster, Flatterer, Poisoner, Silent
 
@@ -157,7 +157,7 @@ def says(found: Sequence[Summary]) -> str:
 
 
 STUDY: Final = Study(
-    module="sims.sybil",
+    module="swarmllm.sims.sybil",
     parameters=(
         Parameter("share", 0.2, "share of the experts that lie", low=0, high=0.9),
         Parameter("kind", "boaster", "what liars do", choices=tuple(KINDS)),

@@ -11,8 +11,8 @@ is not told, and has to find out.
     python sims/throughput.py --sweep k=2,4,8,16 --sweep one_way_ms=25,50,100,200
     python sims/throughput.py --sweep extra=0,1,2 --sweep slow_share=0,0.25,0.5 --models 1
 
-Measured from the first token on, for the first one also waits for the prompt. The experts do nothing else. The reference design's own
-model gives 3.2 tokens/s at K = 4 and 100 ms.
+Measured from the first token on, for the first one also waits for the prompt. The experts do nothing else. The estimate that the
+project began with is 3.2 tokens/s at K = 4 and 100 ms.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from typing import Final
 
 import numpy as np
 
-from sims.crowd import Asking, Wish, add_askers, add_experts, gaps_of, quantile, share
-from sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.errors import UsageError
+from swarmllm.sims.crowd import Asking, Wish, add_askers, add_experts, gaps_of, quantile, share
+from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import SERVICES, LinkModel, Service, Spec, World
 
 SETTLE_S: Final = 30.0
@@ -101,13 +101,13 @@ def says(found: Sequence[Summary]) -> str:
         at = anchor[0]
         text += (
             f"; at K = 4 and 100 ms one-way {at.get('tokens_per_s'):.2f} tokens/s, where the ceiling is {at.get('ceiling'):.2f}"
-            f" and the reference design models {REFERENCE}"
+            f" and the project's first estimate was {REFERENCE}"
         )
     return text + "."
 
 
 STUDY: Final = Study(
-    module="sims.throughput",
+    module="swarmllm.sims.throughput",
     parameters=(
         Parameter("k", 4, "experts whose lists make a token", low=1, high=64),
         Parameter("one_way_ms", 100.0, "median time of a message", "ms", low=0, high=10_000),
@@ -143,7 +143,7 @@ STUDY: Final = Study(
             "tokens/s",
             log="xy",
             guide="ceiling",
-            limit=(REFERENCE, "the reference design's model at K = 4, 100 ms"),
+            limit=(REFERENCE, "the project's first estimate at K = 4, 100 ms"),
         ),
         Lines("share", "How near to the ceiling of one token per round", "one_way_ms", ("of_ceiling",), "share of the ceiling"),
         Lines(

@@ -48,7 +48,7 @@ from swarmllm.runtime.config import Config, load_config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import Orders
 from swarmllm.runtime.local_api.server import serve
-from swarmllm.runtime.ports import Engine, Network, Text
+from swarmllm.runtime.ports import Engine, Network, Text, halt_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
@@ -145,7 +145,7 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
     settings = NodeConfig(text.fingerprint, swarm_hash(config.swarm))
     node = Node(settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control)
     driver = Driver(node, keyring, store, orders=orders, pulse=Pulse())
-    network, troubles = await _open_network(stack, config, keyring, driver, parts)
+    network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,
         driver,
@@ -154,6 +154,7 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
         swarm=config.swarm,
         defaults=defaults,
         troubles=troubles,
+        crowding=crowding,
     )
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
     await stack.enter_async_context(_driving(driver, network, engine))
@@ -298,17 +299,17 @@ def _text_for(config: Config, path: Path | None, fingerprint: bytes | None) -> T
 
 async def _open_network(
     stack: AsyncExitStack, config: Config, keyring: KeyFile, driver: Driver, parts: Parts
-) -> tuple[Network, Callable[[], tuple[str, ...]]]:
-    """The network, and what tells its troubles in sentences."""
+) -> tuple[Network, Callable[[], tuple[str, ...]], Callable[[], dict[str, int]]]:
+    """The network, what tells its troubles in sentences, and what counts the connections that gave way."""
     if parts.network is not None:
-        return await stack.enter_async_context(parts.network(keyring, driver)), tuple
+        return await stack.enter_async_context(parts.network(keyring, driver)), tuple, dict
     network = await stack.enter_async_context(open_network(network_options(config, keyring, driver)))
 
     def troubles() -> tuple[str, ...]:
         unreachable = [f"{b.addr} is unreachable: {b.error}" for b in network.bootstrap if b.error and not b.connected]
         return (*unreachable, *([f"the LAN is not searched: {network.lan_error}"] if network.lan_error else []))
 
-    return network, troubles
+    return network, troubles, lambda: network.crowding
 
 
 def network_options(config: Config, keyring: KeyFile, driver: Driver) -> NetworkOptions:
@@ -317,14 +318,13 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
     kind = "ip6" if ":" in host else "ip4"
     return NetworkOptions(
         seed=keyring.seed,
-        control=driver,
+        channels=(halt_channel(driver, driver.control_swarm or config.swarm),),
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,
         announce=config.announce,
         bootstrap=tuple(addr for addr in config.peers if not config.offline or _is_loopback(addr)),
         lan=config.lan and not config.offline,
         swarm=config.swarm,
-        control_swarm=driver.control_swarm,
     )
 
 

@@ -23,6 +23,13 @@ class UsageError(LocalError):
     exit_code = 2
 
 
+class MissingExtraError(UsageError):
+    """What was asked for needs a package that only an optional extra of swarmllm brings."""
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(f"{what} needs the package {package}; run: pip install 'swarmllm[{extra}]' (in a clone: '.[{extra}]')")
+
+
 class HaltedError(LocalError):
     """The swarm, or this node, is halted. Exit code 3."""
 

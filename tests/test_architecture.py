@@ -24,16 +24,14 @@ METHODS_MAX: Final = 20  # A class with more is two machines, as a rule.
 MANY_METHODS: Final[dict[str, int]] = {
     "swarmllm.adapters.libp2p.link.Link": 27,
     "swarmllm.adapters.libp2p.links.Links": 31,
-    "swarmllm.adapters.libp2p.network.Libp2pNetwork": 28,
-    "swarmllm.adapters.llama.batcher.Batcher": 29,
+    "swarmllm.adapters.libp2p.network.Libp2pNetwork": 29,
     "swarmllm.adapters.llama.engine.LlamaEngine": 25,
     "swarmllm.core.decoding.generation.Generation": 29,
     "swarmllm.core.halt.machine.Control": 35,
-    "swarmllm.core.node.Node": 24,
+    "swarmllm.core.node.Node": 25,
     "swarmllm.core.peers.roster.Roster": 29,
-    "swarmllm.runtime.driver.Driver": 29,
+    "swarmllm.runtime.driver.Driver": 31,
     "swarmllm.testing.memory_network.MemoryNetwork": 27,
-    "swarmllm.testing.world.engine.SimEngine": 22,
     "swarmllm.testing.world.fabric.Fabric": 33,
     "swarmllm.testing.world.faults.Faults": 30,
     "swarmllm.testing.world.host.Host": 31,
@@ -45,17 +43,17 @@ CIRCLES: Final[frozenset[frozenset[str]]] = frozenset(
     {
         frozenset(
             {
-                "sims.frame.cluster",
-                "sims.frame.command",
-                "sims.frame.drawing",
-                "sims.frame.options",
-                "sims.frame.points",
-                "sims.frame.running",
-                "sims.frame.script",
-                "sims.frame.store",
-                "sims.frame.summary",
-                "sims.frame.table",
-                "sims.study",
+                "swarmllm.sims.frame.cluster",
+                "swarmllm.sims.frame.command",
+                "swarmllm.sims.frame.drawing",
+                "swarmllm.sims.frame.options",
+                "swarmllm.sims.frame.points",
+                "swarmllm.sims.frame.running",
+                "swarmllm.sims.frame.script",
+                "swarmllm.sims.frame.store",
+                "swarmllm.sims.frame.summary",
+                "swarmllm.sims.frame.table",
+                "swarmllm.sims.study",
             }
         ),
         frozenset({"swarmllm.testing.memory_network", "swarmllm.testing.memory_wire"}),
@@ -106,6 +104,7 @@ TESTING_EXCEPTIONS: Final = {
     ),
     "swarmllm.cli.demo": frozenset({"swarmllm.testing.proxy"}),
 }
+SIMS_USER: Final = "swarmllm.cli.simulate"
 SIMS_IMPORT: Final = frozenset({"errors", "messages", "wire", "core", "testing"})
 # Studies are numpy and pictures; the frame around them shows progress and may compute on a cluster.
 SIMS_THIRD_PARTY: Final = frozenset({"numpy", "matplotlib", "rich", "distributed"})
@@ -150,7 +149,7 @@ class Import:
 
 
 def layer_of(module: str) -> str | None:
-    """`swarmllm.core.node` -> `core`; the root is ``; None outside the package."""
+    """`swarmllm.core.node` -> `core`; the root is ``; None outside the package. The folder sims is `swarmllm.sims`."""
     parts = module.split(".")
     if parts[0] != "swarmllm":
         return None
@@ -166,6 +165,8 @@ def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Impo
                 case ast.ImportFrom(target, names, level):
                     base = _resolved(module, is_package, target, level)
                     yield from (Import(base, alias.name, child.lineno, is_lazy) for alias in names)
+                case _:
+                    pass
             deeper = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)) or (
                 isinstance(child, ast.If) and _is_typing_only(child)
             )
@@ -210,8 +211,7 @@ def _import(found: Import, module: str, layer: str) -> Iterator[str]:
         if layer in PURE and root in IMPURE:
             yield f"line {found.line}: pure code imports {found.module}"
     elif root == "sims":
-        if layer != "sims":
-            yield f"line {found.line}: {module} imports {found.module}; studies are found by their names at run time"
+        yield f"line {found.line}: {module} imports {found.module}; the studies are swarmllm.sims, and imported twice otherwise"
     else:
         allowed = SIMS_THIRD_PARTY if layer == "sims" else THIRD_PARTY.get(layer, frozenset())
         if allowed is not None and root not in allowed:
@@ -221,10 +221,13 @@ def _import(found: Import, module: str, layer: str) -> Iterator[str]:
 def _own_import(found: Import, module: str, layer: str) -> Iterator[str]:
     target = layer_of(found.module)
     assert target is not None
-    if target == "" and (found.name in RANK or found.name == "testing"):
+    if target == "" and (found.name in RANK or found.name in {"testing", "sims"}):
         target = found.name  # `from swarmllm import errors`
     shown = f"line {found.line}: {module} imports swarmllm{'.' + target if target else ''}"
-    if layer == "sims":
+    if target == "sims":
+        if module != SIMS_USER and layer != "sims":
+            yield f"{shown}, which only {SIMS_USER} may"
+    elif layer == "sims":
         if target not in SIMS_IMPORT:
             yield f"{shown}; sims know {', '.join(sorted(SIMS_IMPORT))} only"
     elif layer == "testing":
@@ -315,7 +318,9 @@ FILES: Final = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (
 
 
 def _module(path: Path) -> str:
-    return ".".join(path.parts[:-1] if path.name == "__init__.py" else path.with_suffix("").parts)
+    """As it is imported: the folder sims is `swarmllm.sims`, through the link `swarmllm/sims`."""
+    name = ".".join(path.parts[:-1] if path.name == "__init__.py" else path.with_suffix("").parts)
+    return f"swarmllm.{name}" if path.parts[0] == "sims" else name
 
 
 @pytest.mark.parametrize("path", FILES, ids=str)
@@ -433,11 +438,13 @@ BAD: Final = [
     ("swarmllm.testing.x", "from swarmllm.cli import main", "testing may not"),
     ("swarmllm", "from swarmllm.runtime.config import Config", "only inside functions"),
     ("swarmllm", "def f():\n    from swarmllm.cli import main", "above"),
-    ("sims.churn", "from swarmllm.runtime import driver", "sims know"),
-    ("sims.frame.command", "from swarmllm.cli.output import people", "sims know"),
-    ("sims.churn", "import trio", "third-party trio"),
-    ("swarmllm.cli.simulate", "def f():\n    from sims.frame import command", "at run time"),
-    ("swarmllm.testing.x", "import sims.sessions", "at run time"),
+    ("swarmllm.sims.churn", "from swarmllm.runtime import driver", "sims know"),
+    ("swarmllm.sims.frame.command", "from swarmllm.cli.output import people", "sims know"),
+    ("swarmllm.sims.churn", "import trio", "third-party trio"),
+    ("swarmllm.cli.bench", "def f():\n    from swarmllm.sims.frame import command", "only swarmllm.cli.simulate"),
+    ("swarmllm.testing.x", "import swarmllm.sims.sessions", "only swarmllm.cli.simulate"),
+    ("swarmllm.sims.churn", "from sims import study", "imported twice"),
+    ("swarmllm.cli.simulate", "import sims.study", "imported twice"),
     ("swarmllm.cli.x", "try:\n    f()\nexcept Exception:\n    pass", "swallowed"),
     ("tests.x", "try:\n    f()\nexcept:\n    ...", "swallowed"),
     (
@@ -464,8 +471,8 @@ GOOD: Final = [
     ("swarmllm.cli.demo", "from swarmllm.testing import proxy"),
     ("swarmllm.testing.x", "from swarmllm.runtime.ports import Store\nimport trio"),
     (
-        "sims.churn",
-        "import matplotlib\nfrom swarmllm.core import router\nfrom swarmllm.testing import world\nfrom sims import study",
+        "swarmllm.sims.churn",
+        "import matplotlib\nfrom swarmllm.core import router\nfrom swarmllm.testing import world\nfrom swarmllm.sims import study",
     ),
     ("tests.x", "import pytest\nfrom swarmllm.testing import world\nimport time"),
     ("swarmllm.cli.x", "try:\n    f()\nexcept OSError:\n    pass\ntry:\n    f()\nexcept Exception as e:\n    log(e)"),

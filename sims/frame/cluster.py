@@ -11,11 +11,11 @@ from collections.abc import Generator, Sequence
 from contextlib import ExitStack
 from typing import Any, Final
 
-from sims.frame.code import version_of
-from sims.frame.points import Point
-from sims.frame.running import Computed, Found, compute
-from sims.study import Study
-from swarmllm.errors import LocalError, UsageError
+from swarmllm.errors import LocalError, MissingExtraError, UsageError
+from swarmllm.sims.frame.code import version_of
+from swarmllm.sims.frame.points import Point
+from swarmllm.sims.frame.running import Computed, Found, compute
+from swarmllm.sims.study import Study
 
 PATIENCE_S: Final = 5  # For a scheduler to answer.
 LOCAL: Final = "local"
@@ -34,7 +34,7 @@ def run_cluster(study: Study, points: Sequence[Point], address: str, jobs: int) 
     try:
         import distributed
     except ModuleNotFoundError as missing:
-        raise UsageError(f"--dask needs the package {missing.name}; install it with: pip install 'swarmllm[cluster]'") from None
+        raise MissingExtraError("--dask", missing.name or "distributed", "cluster") from None
     with ExitStack() as stack:
         stack.callback(logging.disable, logging.root.manager.disable)
         logging.disable(logging.CRITICAL)  # What goes wrong is said once, by us.

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 OURS: Final = frozenset({"swarmllm", "sims"})
-FRAME: Final = ("sims.frame", "sims.study")
+FRAME: Final = ("swarmllm.sims.frame", "swarmllm.sims.study")
 
 
 @lru_cache(maxsize=8)
@@ -64,3 +64,5 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
                 base = ".".join([*parts[: len(parts) - level + 1], *([target] if target else [])]) if level else str(target)
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in names)
+            case _:
+                pass

@@ -13,16 +13,16 @@ from typing import Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from sims.frame.cluster import run_cluster
-from sims.frame.code import version_of
-from sims.frame.options import Options, parse
-from sims.frame.points import Point, grid, key, record
-from sims.frame.running import Found, cores, run_here, run_pool
-from sims.frame.store import FILE, Store
-from sims.frame.summary import summarise, write_points, write_summaries
-from sims.frame.table import table_of
-from sims.study import Results, Study, find, questions
 from swarmllm.errors import LocalError
+from swarmllm.sims.frame.cluster import run_cluster
+from swarmllm.sims.frame.code import version_of
+from swarmllm.sims.frame.options import Options, parse
+from swarmllm.sims.frame.points import Point, grid, key, record
+from swarmllm.sims.frame.running import Found, cores, run_here, run_pool
+from swarmllm.sims.frame.store import FILE, Store
+from swarmllm.sims.frame.summary import summarise, write_points, write_summaries
+from swarmllm.sims.frame.table import table_of
+from swarmllm.sims.study import Results, Study, find, questions
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
 Write = Callable[[str], None]
@@ -38,7 +38,7 @@ def simulate(arguments: Sequence[str], write: Write) -> int:
         write(listing())
         return OK
     if arguments[0] == WORLDS:
-        from sims.swarm import main as try_worlds
+        from swarmllm.sims.swarm import main as try_worlds
 
         return try_worlds(arguments[1:])
     study = find(arguments[0])
@@ -77,6 +77,10 @@ class _Work:
 
 
 def run(study: Study, options: Options, write: Write, console: Console) -> int:
+    if options.out is not None and study.plots:
+        from swarmllm.sims.frame.drawing import require_matplotlib
+
+        require_matplotlib()
     points = grid(study, options.given, options.sweep, options.seeds)
     work = _Work(study, points)
     store = Store(options.out) if options.out is not None else None
@@ -186,7 +190,7 @@ def _show(work: _Work, store: Store | None, answer: Console, console: Console, *
         write_summaries(folder / f"{name}-summary.csv", work.study, summaries)
         files = [f"{name}.csv", f"{name}-summary.csv"]
         if pictures and work.study.plots:
-            from sims.frame.drawing import draw
+            from swarmllm.sims.frame.drawing import draw
 
             files += draw(work.study, summaries, folder)
     except OSError as error:

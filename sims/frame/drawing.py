@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from sims.study import Curves, Lines, Parameter, Plot, Study, Summary
+from swarmllm.errors import MissingExtraError
+from swarmllm.sims.study import Curves, Lines, Parameter, Plot, Study, Summary
 
 COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8A8A8A")
 MARKERS: Final = "osD^vPX*"
@@ -17,8 +19,15 @@ LOG_DOWN_MAX: Final = 0.5  # Of a value: an interval that reaches below zero has
 LINES_MAX: Final = 16  # More cannot be told apart; the rest is in the CSV.
 
 
+def require_matplotlib() -> None:
+    """Before minutes of computing, and not after them. UsageError, which names the extra, if there is none."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("--out", "matplotlib", "plots")
+
+
 def draw(study: Study, summaries: Sequence[Summary], folder: Path) -> list[str]:
     """Write the pictures that these summaries have something for; their file names. OSError passes through."""
+    require_matplotlib()
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from sims.study import Parameter, Study, Value, questions
 from swarmllm.errors import UsageError
+from swarmllm.sims.study import Parameter, Study, Value, questions
 
 RUNS_MAX: Final = 10_000
 JOBS_MAX: Final = 1_024

@@ -11,8 +11,8 @@ from itertools import product
 from pathlib import Path
 from typing import Final
 
-from sims.study import Parameters, Results, Study, Value
 from swarmllm.errors import UsageError
+from swarmllm.sims.study import Parameters, Results, Study, Value
 
 POINTS_MAX: Final = 100_000  # A line of a kilobyte each; more is a mistyped sweep.
 

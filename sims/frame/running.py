@@ -1,4 +1,4 @@
-"""Where points are computed: here, or in a process for each core. `sims.frame.cluster` does the same on a Dask cluster.
+"""Where points are computed: here, or in a process for each core. `swarmllm.sims.frame.cluster` does the same on a Dask cluster.
 
 A pool of plain processes is the default, because it starts in a fraction of a second, opens no port and needs no other package; a cluster
 is there for whoever has one. Results depend on neither: a point is a function of its parameters and seed.
@@ -16,9 +16,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Final
 
-from sims.frame.points import Point
-from sims.study import Results, Study, find
 from swarmllm.errors import LocalError, SwarmError
+from swarmllm.sims.frame.points import Point
+from swarmllm.sims.study import Results, Study, find
 
 AHEAD: Final = 4  # Points per process that wait in its queue: enough that none is idle, few enough to be dropped at once.
 

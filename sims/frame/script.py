@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from sims.frame.command import INTERRUPTED, OK, fail, simulate
 from swarmllm.errors import SwarmError
+from swarmllm.sims.frame.command import INTERRUPTED, OK, fail, simulate
 
 
 def run_script(name: str) -> int:

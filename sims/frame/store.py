@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from sims.study import Results
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.sims.study import Results
 
 FILE: Final = "points.jsonl"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Final
 
-from sims.frame.points import Point
-from sims.study import Mean, Results, Study, Summary, Value
+from swarmllm.sims.frame.points import Point
+from swarmllm.sims.study import Mean, Results, Study, Summary, Value
 
 # Student's t, 97.5 %, for 1, 2, ... degrees of freedom; from 30 on the normal value is within 4 %.
 STUDENT: Final = (

@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.table import Table
 
-from sims.study import Result, Study, Summary
+from swarmllm.sims.study import Result, Study, Summary
 
 NEVER: Final = "never"  # A time that did not come.
 NOTHING: Final = "–"

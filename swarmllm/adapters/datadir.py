@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,11 +20,16 @@ from typing import Final
 
 import platformdirs
 
+from swarmllm.adapters.data_marker import KEY, STORE, mark, refuse_foreign
 from swarmllm.errors import LocalError
+from swarmllm.runtime.holder import LOCK, holder_of, pid_in
 from swarmllm.runtime.settings import Folders
 
+__all__ = ["DataDir", "default_folders", "holder_of", "locked", "make_folder"]
+
 APP: Final = "swarmllm"
-PID_BYTES_MAX: Final = 20  # Digits of the largest 64-bit number.
+LOOKS: Final = 5  # A client that looks who holds the folder holds it itself for some microseconds.
+LOOK_EVERY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,15 +40,15 @@ class DataDir:
 
     @property
     def key_file(self) -> Path:
-        return self.path / "identity.pem"
+        return self.path / KEY
 
     @property
     def store_file(self) -> Path:
-        return self.path / "store.sqlite"
+        return self.path / STORE
 
     @property
     def lock_file(self) -> Path:
-        return self.path / "lock"
+        return self.path / LOCK
 
 
 def default_folders() -> Folders:
@@ -64,11 +70,13 @@ def make_folder(path: Path, flag: str = "--data-dir") -> Path:
 
 @contextmanager
 def locked(path: Path) -> Iterator[DataDir]:
-    """Create the data folder if need be and hold it. LocalError if another node has it, or if it cannot be written."""
+    """Create the data folder if need be and hold it. LocalError if another node has it, if another program made it, or
+    if it cannot be written."""
     data_dir = DataDir(make_folder(path))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o022:  # Whoever may rename files in it may hand us another key.
         raise LocalError(f"the data folder {path} can be written by other users (mode {mode:03o}); run: chmod 700 {path}")
+    refuse_foreign(path)
     try:
         fd = os.open(data_dir.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
@@ -82,30 +90,18 @@ def locked(path: Path) -> Iterator[DataDir]:
         os.close(fd)  # Gives the lock up. The file stays: removing it would race with whoever opens it just now.
 
 
-def holder_of(path: Path) -> int | None:
-    """The process id of the node that holds the data folder; 0 if it holds it but left no id; None if nobody does."""
-    try:
-        fd = os.open(DataDir(path).lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _pid_in(fd)
-    except OSError as error:
-        raise LocalError(
-            f"cannot see whether the data folder {path} is in use ({error.strerror}); its file system has no locks"
-        ) from error
-    finally:
-        os.close(fd)
-    return None
-
-
 def _take(fd: int, path: Path) -> None:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for _ in range(LOOKS - 1):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(LOOK_EVERY_S)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        pid = _pid_in(fd)
+        pid = pid_in(fd)
         by = f"process {pid}" if pid else "another process"
         raise LocalError(
             f"the data folder {path} is in use by another node ({by}); stop it, or give this one its own folder with --data-dir"
@@ -117,6 +113,7 @@ def _take(fd: int, path: Path) -> None:
     try:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        mark(path)
     except OSError as error:
         raise LocalError(
             f"cannot write to the data folder {path} ({_reason(error)}); choose another one with --data-dir"
@@ -125,8 +122,3 @@ def _take(fd: int, path: Path) -> None:
 
 def _reason(error: OSError) -> str:
     return "its disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
-
-
-def _pid_in(fd: int) -> int:
-    text = os.pread(fd, PID_BYTES_MAX, 0).strip()
-    return int(text) if text.isdigit() else 0

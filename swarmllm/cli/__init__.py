@@ -6,7 +6,11 @@ import os
 import sys
 import threading
 from collections.abc import Sequence
+from importlib.util import find_spec
 
+from swarmllm.errors import MissingExtraError
+
+PACKAGES = ("typer", "rich", "psutil")  # What the extra `cli` brings; a program that embeds a node needs none of them.
 EXIT_MAX_S = 2.0  # After the last word: threads of libraries that do not end by themselves must not hold the process.
 
 
@@ -17,9 +21,15 @@ def main(args: Sequence[str] | None = None) -> None:
 
     keep_private()  # Before anything is read that is nobody else's business.
     prepare()  # First: from here on whatever goes wrong can be told, or at least ends in the right code.
+    from swarmllm.cli.output import catch_strays, complain
+
+    missing = [package for package in PACKAGES if find_spec(package) is None]
+    if missing:
+        error = MissingExtraError("the command swarmllm", missing[0], "cli")
+        complain(str(error))
+        sys.exit(error.exit_code)
     from swarmllm.cli.app import app
     from swarmllm.cli.guard import exit_code_of
-    from swarmllm.cli.output import catch_strays
 
     catch_strays()
     code = 1

@@ -75,3 +75,5 @@ class ShownAnswer:
                 raise HaltedError(record.get("error") or "the swarm is halted; swarmllm status shows by whom")
             case "error" | "cancelled" as reason:
                 raise LocalError(record.get("error") or f"the answer ended early ({reason})")
+            case _:  # It has all that was asked for.
+                pass

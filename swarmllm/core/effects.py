@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from swarmllm.core.events import ControlEvent, NodeEvent
+from swarmllm.core.events import HaltEvent, NodeEvent
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.values import SessionKey
 from swarmllm.messages import ControlFrame, ExpertMessage, ExpertRecord, Halted, PeerId, Score
+from swarmllm.messages.declare import HALT
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +124,10 @@ class RecordChecked:
 
 @dataclass(frozen=True, slots=True)
 class Rumour:
-    """Publish the record by gossip."""
+    """Publish the record by gossip, on the topic of its channel."""
 
     record: bytes
+    channel: str = HALT
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,21 +159,22 @@ class StartAgain:
 
 @dataclass(frozen=True, slots=True)
 class Tell:
-    """Queue one control frame for a peer; see `Outbox`."""
+    """Queue one frame for a peer on a channel; see `runtime.ports.Channel`."""
 
     peer: PeerId
     message: ControlFrame
+    channel: str = HALT
 
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    event: ControlEvent
+    event: HaltEvent
 
 
-ControlEffect = (
+HaltEffect = (
     StopNow | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | RecordChecked | Penalise
 )
 """To be performed in list order; none of them waits, a `Persist` runs in the background and comes back as `Persisted`."""
 
-NodeEffect = Effect | ControlEffect
+NodeEffect = Effect | HaltEffect
 """Whatever `Node.handle` returns."""

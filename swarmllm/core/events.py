@@ -156,4 +156,4 @@ class RecordRefused:
     reason: str
 
 
-ControlEvent = HaltHeard | ResumeHeard | CharterHeard | AckHeard | StateSaved | RecordRefused
+HaltEvent = HaltHeard | ResumeHeard | CharterHeard | AckHeard | StateSaved | RecordRefused

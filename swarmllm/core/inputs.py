@@ -7,36 +7,41 @@ from typing import Literal
 
 from swarmllm.core.values import EngineLoad, GenerateOrder, ModelCard
 from swarmllm.messages import ExpertMessage, ExpertReply, PeerId
+from swarmllm.messages.declare import HALT
 
 
 @dataclass(frozen=True, slots=True)
-class ControlOpened:
-    """A control stream to the peer is up, both ways, in place of any before."""
+class ChannelOpened:
+    """A stream of this channel to the peer is up, both ways, in place of any before."""
 
     peer: PeerId
+    channel: str = HALT
 
 
 @dataclass(frozen=True, slots=True)
-class ControlClosed:
+class ChannelClosed:
     peer: PeerId
+    channel: str = HALT
 
 
 @dataclass(frozen=True, slots=True)
-class ControlReceived:
-    """One frame of /swarmllm/halt/2, without its length."""
+class FrameReceived:
+    """One frame of a channel, without its length."""
 
     peer: PeerId
     frame: bytes
+    channel: str = HALT
 
 
 @dataclass(frozen=True, slots=True)
 class RecordOffered:
-    """A signed control record that came by gossip (from `forwarder`, inside the validator) or by hand (None: from our own operator, or
-    from a file); answered at once by `RecordChecked` with the same `check`."""
+    """A signed record of a channel that came by gossip (from `forwarder`, inside the validator) or by hand (None: from our own operator,
+    or from a file); answered at once by `RecordChecked` with the same `check`."""
 
     check: int
     record: bytes
     forwarder: PeerId | None = None
+    channel: str = HALT
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,7 @@ class Woke:
     """This process did not run for a while: stopped, starved, or its machine was asleep. Orders may have passed it by."""
 
 
-ControlInput = ControlOpened | ControlClosed | ControlReceived | RecordOffered | Persisted | OwnerStops | OwnerStarts | Woke
+HaltInput = ChannelOpened | ChannelClosed | FrameReceived | RecordOffered | Persisted | OwnerStops | OwnerStarts | Woke
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +186,7 @@ ChangeInput = (
 )
 """What changes in the world around the node, wanted or not."""
 
-Input = ChangeInput | Received | Scored | Asked | Cancelled | ControlInput | TimerFired
+Input = ChangeInput | Received | Scored | Asked | Cancelled | HaltInput | TimerFired
 
 NetworkInput = PeerConnected | PeerLost | AskingEnded | PingMeasured | AddressesFound | DialFailed | Received | AddressesChanged
 """The inputs that a Network adapter yields as they happen (what concerns the kill switch comes through its door instead)."""

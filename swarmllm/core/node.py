@@ -6,7 +6,9 @@ never hold each other. The trio driver and the simulator both drive this class a
 
 from __future__ import annotations
 
+import math
 import random
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
@@ -15,8 +17,8 @@ from swarmllm.core.capacity.advertising import Advertising
 from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Answers
-from swarmllm.core.effects import ControlEffect, Emit, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
-from swarmllm.core.events import Ended, ExpertFound, ExpertLost, NodeHalted, NodeResumed, PeerSeen
+from swarmllm.core.effects import Announce, Emit, HaltEffect, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
+from swarmllm.core.events import Ended, ExpertFound, ExpertLost, HaltHeard, NodeHalted, NodeResumed, PeerSeen
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.inputs import (
     AddressesChanged,
@@ -25,14 +27,14 @@ from swarmllm.core.inputs import (
     AskingEnded,
     Cancelled,
     ChangeInput,
-    ControlClosed,
-    ControlInput,
-    ControlOpened,
-    ControlReceived,
+    ChannelClosed,
+    ChannelOpened,
     DialFailed,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
+    FrameReceived,
+    HaltInput,
     Input,
     OwnerStarts,
     OwnerStops,
@@ -46,6 +48,7 @@ from swarmllm.core.inputs import (
     TimerFired,
     Woke,
 )
+from swarmllm.core.part import Part, channel_of
 from swarmllm.core.peers.dialling import Peering
 from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Router
@@ -65,6 +68,7 @@ from swarmllm.messages import (
     Shuffle,
     Shuffled,
 )
+from swarmllm.messages.declare import HALT
 
 SAVED_PEERS = "peers"
 HALTED_REST_S = 5.0  # Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
@@ -89,7 +93,8 @@ class Node:
     """`boot` is the Unix time in milliseconds at start; `rng` decides every choice that is left to chance; `sealing` signs our capacity
     records and opens those of others.
 
-    `control` is the kill switch, started already; None leaves it out, for tests of other parts.
+    `control` is the kill switch, started already; None leaves it out, for tests of other parts. `parts` are further machines, heard after
+    the node's own in their order.
     """
 
     def __init__(
@@ -100,7 +105,9 @@ class Node:
         rng: random.Random,
         sealing: Sealing,
         control: Control | None = None,
+        parts: Sequence[Part] = (),
     ) -> None:
+        self._parts = tuple(parts)
         self._config = config
         self._peer = peer
         self._rng = rng
@@ -110,8 +117,8 @@ class Node:
         self._serving = Serving()
         self._answers = Answers(peer, rng)
         self._control = control
-        parts = (self._table, self._router, self._peering, self._serving)
-        self._roster = Roster(peer, boot, config.vocab_fingerprint, parts, control)
+        known = (self._table, self._router, self._peering, self._serving)
+        self._roster = Roster(peer, boot, config.vocab_fingerprint, known, control)
         own_record, shuffle_s = self._roster.next_record, config.shuffle_every_s
         self._shuffling = Shuffling(peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm)
         every_s = config.advertise_every_s, config.look_up_every_s
@@ -120,7 +127,7 @@ class Node:
         self._save_at = float("inf")
         self._control_at = float("inf") if control is None else 0.0
         self._saved = b""
-        self._held: list[Input] = []  # What waits while the kill switch asks; see `_hold` for its bounds.
+        self._held: deque[Input] = deque()  # What waits while the kill switch asks; see `_hold` for its bounds.
         self._held_bytes = 0
         self._holding = False
         self._was_halted = control is not None and bool(control.halted)  # The first start is no resume.
@@ -130,12 +137,13 @@ class Node:
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""
         self._look(now)
-        if self._holding and not isinstance(event, ControlInput | TimerFired):
+        is_urgent = isinstance(event, HaltInput) and channel_of(event) in ("", HALT)
+        if self._holding and not (is_urgent or isinstance(event, TimerFired)):
             return self._hold(event)
-        effects = self._release(now)
-        effects += self._dispatch(event, now)
+        if self._held and not (self._holding or is_urgent):
+            event = self._next_held(event)
+        effects = self._spread_out(event, now)
         self._look(now)
-        effects += self._release(now)
         effects += self._peering.due(now)
         return effects
 
@@ -143,8 +151,11 @@ class Node:
         """When a `TimerFired` is wanted, on the clock of `now`; infinity if never."""
         if self._holding:
             return self._control_at  # Other deadlines may have passed, and wait as well.
+        if self._held:
+            return -math.inf
         parts = (self._shuffling.next_deadline(), self._peering.next_deadline(), self._answers.next_deadline())
-        return min(self._advertising.next_deadline(), self._save_at, self._control_at, *parts)
+        extra = min((part.next_deadline() for part in self._parts), default=float("inf"))
+        return min(self._advertising.next_deadline(), self._save_at, self._control_at, extra, *parts)
 
     def view(self, now: float) -> NodeView:
         """What `status` and `experts` show."""
@@ -161,6 +172,7 @@ class Node:
             halted=() if self._control is None else self._control.halted,
             records_dropped=self._shuffling.records_dropped,
             records_refused=self._shuffling.records_refused,
+            parts=tuple(part.view(now) for part in self._parts),
         )
 
     # --- what waits while the kill switch asks (HALT-34) ------------------------------------------------------------------------
@@ -172,6 +184,8 @@ class Node:
     def _hold(self, event: Input) -> list[NodeEffect]:
         """Keep it for later, in order. A wait takes 5 s at most; a peer that fills our memory meanwhile is hung up, and hints that come
         again by themselves are let go."""
+        if isinstance(event, RecordOffered):
+            return []  # Gossip wants to know at once whether to pass it on, and brings it again.
         size = event.size_bytes if isinstance(event, Received) else 0
         if len(self._held) < HELD_MAX and self._held_bytes + size <= HELD_BYTES_MAX:
             self._held.append(event)
@@ -186,16 +200,27 @@ class Node:
                 self._held.append(event)
                 return []
 
-    def _release(self, now: float) -> list[NodeEffect]:
-        """What has waited, once nothing has to any more."""
-        if not self._held or self._holding:
-            return []
-        waiting, self._held, self._held_bytes = self._held, [], 0
-        effects: list[NodeEffect] = []
-        for event in waiting:
-            if isinstance(event, PeerLost):  # What was decided for it a moment ago has nowhere to go.
-                effects = [e for e in effects if not (isinstance(e, Send) and e.peer == event.peer)]
-            effects += self._dispatch(event, now)
+    def _next_held(self, event: Input) -> Input:
+        """What has waited longest, once nothing has to any more; `event` takes its place behind the others. One at a time, so that the
+        effects of each are performed before the next is looked at."""
+        if not isinstance(event, TimerFired):
+            self._held.append(event)
+            self._held_bytes += event.size_bytes if isinstance(event, Received) else 0
+        first = self._held.popleft()
+        self._held_bytes -= first.size_bytes if isinstance(first, Received) else 0
+        return first
+
+    # --- inputs --------------------------------------------------------------------------------------------------------------
+
+    def _spread_out(self, event: Input, now: float) -> list[NodeEffect]:
+        """To the node's own machines, the kill switch first, and then to the parts that want it."""
+        channel = channel_of(event)
+        effects = self._dispatch(event, now) if channel in ("", HALT) else []
+        is_timer = isinstance(event, TimerFired)
+        for part in () if is_timer and self._holding else self._parts:
+            wants = part.next_deadline() <= now if is_timer else not channel and isinstance(event, part.inputs)
+            if wants or (channel and channel == part.channel):
+                effects += part.handle(event, now)
         return effects
 
     def _dispatch(self, event: Input, now: float) -> list[NodeEffect]:
@@ -213,9 +238,9 @@ class Node:
             case TimerFired():
                 return self._timer(now)
             case (
-                ControlOpened()
-                | ControlClosed()
-                | ControlReceived()
+                ChannelOpened()
+                | ChannelClosed()
+                | FrameReceived()
                 | RecordOffered()
                 | Persisted()
                 | OwnerStops()
@@ -263,17 +288,17 @@ class Node:
 
     # --- the kill switch -----------------------------------------------------------------------------------------------------
 
-    def _ordered(self, event: ControlInput, now: float) -> list[NodeEffect]:
+    def _ordered(self, event: HaltInput, now: float) -> list[NodeEffect]:
         control = self._control
         if control is None:
             return []
         effects = control.handle(event, now)
         met: list[NodeEffect] = []
-        if isinstance(event, ControlReceived):
+        if isinstance(event, FrameReceived):
             met = self._meet(event.peer, now)
         return [*self._controlled(effects, now), *met]
 
-    def _controlled(self, effects: Sequence[ControlEffect], now: float) -> list[NodeEffect]:
+    def _controlled(self, effects: Sequence[HaltEffect], now: float) -> list[NodeEffect]:
         """What the kill switch orders, and what follows for answers and sessions: they end with the flag, before anything else."""
         assert self._control is not None
         self._control_at = self._control.next_deadline(now)
@@ -287,6 +312,10 @@ class Node:
                     found += self._answers.halted(f"no text is generated: {reasons[0]}")
                     found += self._serving.halted()
                     self._told_anew(now, to_all=not self._control.state.standing)  # An order reaches all by itself.
+                case Announce(event=HaltHeard()) if not self._was_halted and self._control.halted:
+                    # It came before the first start, so that nothing had to be stopped.
+                    self._was_halted = True
+                    found.append(Emit(self._halted_event(self._control.halted)))
                 case StartAgain():
                     if self._was_halted:
                         found.append(Emit(NodeResumed()))

@@ -14,7 +14,7 @@ from typing import Protocol
 
 import trio
 
-from swarmllm.core.effects import ControlEffect, Penalise, RecordChecked
+from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, RecordChecked, Relay, Rumour, Tell
 from swarmllm.core.halt.charter import Pin, Refused, charter_hash, private_charter
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Outcome
@@ -70,12 +70,12 @@ async def boot(
     return orders, (*found.remarks, *control.halted)
 
 
-def _perform(orders: Orders, effects: Sequence[ControlEffect]) -> Outcome | None:
+def _perform(orders: Orders, effects: Sequence[HaltEffect]) -> Outcome | None:
     """Carry out what the kill switch wants before there is a network; returns what it found of a record that was offered."""
     outcome: Outcome | None = None
     for effect in effects:
         if isinstance(effect, RecordChecked):
             outcome = effect.outcome
-        elif not isinstance(effect, Penalise):  # Nobody is connected yet.
+        elif not isinstance(effect, Penalise | Tell | Relay | Rumour | EndStreams):  # Nobody is connected yet.
             orders.perform(effect)
     return outcome

@@ -24,8 +24,8 @@ CONFIG_VERSION: Final = 1
 CONFIG_FILE: Final = "config.toml"
 CONFIG_BYTES_MAX: Final = 256 * 1024  # Every setting at its longest needs a tenth of this; more is the wrong file.
 PREFIX: Final = "SWARMLLM_"
-OTHER_VARIABLES: Final = frozenset({"SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE"})
-"""Read by the commands themselves: tracebacks instead of sentences; the file with an operator's passphrase."""
+OTHER_VARIABLES: Final = frozenset({"SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE", "SWARMLLM_PATIENCE_S"})
+"""Read by the commands themselves: tracebacks instead of sentences; the file with an operator's passphrase; how long they wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,22 @@ def _file(path: Path) -> dict[str, _Found]:
         raise LocalError(f"cannot read the config file {path} ({error.strerror}); make it readable or move it away") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML ({error}); correct it or move it away") from error
+    is_ours = table.get("version") == CONFIG_VERSION  # Then a key that is nearly one of ours is a misspelt one.
+    strange = [key for key in table if key not in {"version", *SETTINGS} and not (is_ours and _did_you_mean(key))]
+    if strange:
+        raise UsageError(
+            f"{path} has the unknown key {strange[0]!r}; correct or remove it, or, if the file is another program's of the same name,"
+            " give this node a folder of its own with --data-dir"
+        )
     if "version" not in table:
         raise UsageError(
             f"{path} does not say which version of the format it is; add the line `version = {CONFIG_VERSION}` at its top"
         )
     version = table.pop("version")
     if version != CONFIG_VERSION or isinstance(version, bool):
-        raise UsageError(f"{path} has version = {version!r}, and this swarmllm reads only version = {CONFIG_VERSION}")
+        raise UsageError(
+            f"{path} has version = {version!r}, and this swarmllm reads only version = {CONFIG_VERSION}; correct it or move the file away"
+        )
     for key in table:
         if key not in SETTINGS:
             raise UsageError(f"{path} has the unknown key {key!r}{_did_you_mean(key)}; remove it or correct its name")

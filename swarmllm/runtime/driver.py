@@ -22,15 +22,19 @@ from swarmllm.core.effects import (
     CloseSession,
     Dial,
     Emit,
+    EndStreams,
     Hangup,
     LookUp,
     NodeEffect,
     Penalise,
     RecordChecked,
+    Relay,
+    Rumour,
     RunScore,
     Save,
     Send,
     StopNow,
+    Tell,
     Withdraw,
 )
 from swarmllm.core.events import (
@@ -50,13 +54,13 @@ from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import (
     Asked,
     Cancelled,
-    ControlClosed,
-    ControlInput,
-    ControlOpened,
-    ControlReceived,
+    ChannelClosed,
+    ChannelOpened,
     EngineLoadChanged,
     EngineLost,
     EngineReady,
+    FrameReceived,
+    HaltInput,
     Input,
     NetworkInput,
     RecordOffered,
@@ -68,10 +72,13 @@ from swarmllm.core.shell import EffectQueue
 from swarmllm.core.values import GenerateOrder
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_ENGINE, PeerId, Refused
+from swarmllm.messages.declare import HALT
+from swarmllm.messages.halt import Records
 from swarmllm.runtime.halt_performer import HaltOrder, Orders
-from swarmllm.runtime.ports import Engine, Keyring, Machine, Network, Store
+from swarmllm.runtime.ports import Door, Engine, Keyring, Machine, Network, Store
 from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
 from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, Pulse
+from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import seal
 
 BATCH_MAX: Final = 64  # Inputs handled in one go before other tasks get a turn: a few milliseconds.
@@ -117,20 +124,20 @@ class Driver:
         self._checks = itertools.count(1)
         self.saves_failed = 0
 
-    # --- for the network, past every queue (`ports.ControlDoor`) --------------------------------------------------------------
+    # --- for the network, past every queue (`ports.Door`) --------------------------------------------------------------
 
     def opened(self, peer: PeerId) -> None:
         if self._orders is not None:
             self._orders.opened(peer)
-        self.act(ControlOpened(peer))
+        self.act(ChannelOpened(peer))
 
     def closed(self, peer: PeerId) -> None:
         if self._orders is not None:
             self._orders.closed(peer)
-        self.act(ControlClosed(peer))
+        self.act(ChannelClosed(peer))
 
     def received(self, peer: PeerId, frame: bytes) -> None:
-        self.act(ControlReceived(peer, frame))
+        self.act(FrameReceived(peer, frame))
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
         checked = self._offer(data, forwarder)
@@ -141,7 +148,7 @@ class Driver:
         """The id of the swarm whose charter we are under, in hexadecimal; empty without a kill switch."""
         return "" if self._orders is None else self._orders.control.state.swarm.hex()
 
-    def act(self, event: ControlInput) -> RecordChecked | None:
+    def act(self, event: HaltInput) -> RecordChecked | None:
         """Handle it now, whatever waits in the queues; the loop looks at its timer again, and saves what is to be saved. Returns the
         answer to a `RecordOffered`."""
         checked: RecordChecked | None = None
@@ -158,8 +165,12 @@ class Driver:
         checked = self._offer(record, None)
         return None if checked is None else checked.outcome
 
-    def _offer(self, record: bytes, forwarder: PeerId | None) -> RecordChecked | None:
-        return self.act(RecordOffered(next(self._checks), record, forwarder))
+    def _offer(self, record: bytes, forwarder: PeerId | None, channel: str = HALT) -> RecordChecked | None:
+        return self.act(RecordOffered(next(self._checks), record, forwarder, channel))
+
+    def door(self, channel: str) -> Door:
+        """Where the network brings what comes on the channel of one of the node's parts."""
+        return _PartDoor(self, channel)
 
     # --- for the local user --------------------------------------------------------------------------------------------------
 
@@ -215,7 +226,6 @@ class Driver:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 if self._orders is not None:
-                    self._orders.network = network
                     nursery.start_soon(self._orders.remember, self.act)
                 if self._pulse is not None:
                     nursery.start_soon(self._beat)
@@ -295,6 +305,9 @@ class Driver:
             case CloseSession(key=key):
                 if self._engine is not None:
                     self._engine.close(key)
+            case Tell() | Relay() | Rumour() | EndStreams():
+                if self._network is not None:  # Before there is one there is nobody to tell.
+                    self._tell(self._network, effect)
             case Send() | Dial() | Hangup() | Advertise() | Withdraw() | LookUp():
                 assert self._network is not None, "nothing is sent before there is a network"
                 self._send(self._network, effect)
@@ -313,6 +326,21 @@ class Driver:
     def _order(self, effect: HaltOrder) -> None:
         assert self._orders is not None, f"{type(effect).__name__} of a node without a kill switch"
         self._orders.perform(effect)
+
+    def _tell(self, network: Network, effect: Tell | Relay | Rumour | EndStreams) -> None:
+        match effect:
+            case Tell(peer=peer, message=message, channel=channel):
+                network.send_frame(channel, peer, encode(message))
+            case Relay(record=record, to=to, is_live=is_live):
+                frame = encode(Records((record,)))
+                for peer in to:
+                    network.send_frame(HALT, peer, frame, droppable=is_live)
+            case Rumour(record=record, channel=channel):
+                network.publish(channel, record)
+            case EndStreams(message=message):
+                network.end_streams(message)
+            case _:
+                assert_never(effect)
 
     def _send(self, network: Network, effect: Send | Dial | Hangup | Advertise | Withdraw | LookUp) -> None:
         match effect:
@@ -370,3 +398,23 @@ class Driver:
                     listener.put(event)
             case _:
                 assert_never(event)
+
+
+class _PartDoor:
+    """`runtime.ports.Door` of a part's channel: every call is an input, handled at once."""
+
+    def __init__(self, driver: Driver, channel: str) -> None:
+        self._driver, self._channel = driver, channel
+
+    def opened(self, peer: PeerId) -> None:
+        self._driver.act(ChannelOpened(peer, self._channel))
+
+    def closed(self, peer: PeerId) -> None:
+        self._driver.act(ChannelClosed(peer, self._channel))
+
+    def received(self, peer: PeerId, frame: bytes) -> None:
+        self._driver.act(FrameReceived(peer, frame, self._channel))
+
+    def heard(self, forwarder: PeerId, data: bytes) -> bool:
+        checked = self._driver._offer(data, forwarder, self._channel)
+        return checked is not None and checked.passes

@@ -1,4 +1,4 @@
-"""The kill switch's orders, carried out: flag, tell and end at once and in order, the disk in the background.
+"""The kill switch's orders to this machine, carried out: the flag at once, the disk in the background.
 
 Everything but the disk is a synchronous call, so that nothing stands between an order and the flag: no queue, no lock, no await. The
 flag is up from the start and comes down only with the first `StartAgain`; while it is up `is_halted` keeps every inference message from
@@ -15,23 +15,18 @@ import trio
 
 from swarmllm.core.effects import (
     Announce,
-    EndStreams,
     Persist,
-    Relay,
     RevertChanges,
-    Rumour,
     StartAgain,
     StopNow,
-    Tell,
 )
-from swarmllm.core.events import AckHeard, CharterHeard, ControlEvent, HaltHeard, RecordRefused, ResumeHeard, StateSaved
+from swarmllm.core.events import AckHeard, CharterHeard, HaltEvent, HaltHeard, RecordRefused, ResumeHeard, StateSaved
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state_file import pack_genesis
 from swarmllm.core.inputs import Persisted
 from swarmllm.errors import LocalError
-from swarmllm.messages import CONTROL_FRAME_MAX, PeerId, Records
-from swarmllm.runtime.ports import Engine, Network
-from swarmllm.wire.codec import encode
+from swarmllm.messages import CONTROL_FRAME_MAX, PeerId
+from swarmllm.runtime.ports import Engine
 
 log = logging.getLogger("swarmllm.halt")
 
@@ -46,18 +41,17 @@ class Memory(Protocol):
         """Durable when it returns. LocalError if it cannot be."""
 
 
-Listener = Callable[[ControlEvent], None]
-HaltOrder = StopNow | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce
-"""The kill switch's effects but for the two that concern others: a strike, and the answer to a record that was offered."""
+Listener = Callable[[HaltEvent], None]
+HaltOrder = StopNow | Persist | RevertChanges | StartAgain | Announce
+"""The kill switch's effects that concern this machine: its engine, its disk, its people. The rest goes over the network, or to others."""
 
 
 class Orders:
-    """`revert` takes back the agent's last changes. `network` and `engine` are set when they are there."""
+    """`revert` takes back the agent's last changes. `engine` is set when it is there."""
 
     def __init__(self, control: Control, memory: Memory, revert: Callable[[int], object]) -> None:
         self.control = control
         self.is_halted = True
-        self.network: Network | None = None
         self.engine: Engine | None = None
         self.saves_failed = 0
         self.records_refused = 0
@@ -115,28 +109,10 @@ class Orders:
                 self._revert(count)
             case Announce(event=event):
                 self._announce(event)
-            case Relay() | Rumour() | EndStreams() | Tell():
-                if self.network is not None:
-                    self._send(self.network, effect)
             case _:
                 assert_never(effect)
 
-    def _send(self, network: Network, effect: Relay | Rumour | EndStreams | Tell) -> None:
-        match effect:
-            case Relay(record=record, to=to, is_live=is_live):
-                frame = encode(Records((record,)))
-                for peer in to:
-                    network.tell(peer, frame, is_live=is_live)
-            case Rumour(record=record):
-                network.publish_control(record)
-            case EndStreams(message=message):
-                network.end_streams(message)
-            case Tell(peer=peer, message=message):
-                network.tell(peer, encode(message))
-            case _:
-                assert_never(effect)
-
-    def _announce(self, event: ControlEvent) -> None:
+    def _announce(self, event: HaltEvent) -> None:
         match event:
             case HaltHeard(order=order, peer=peer):
                 log.warning("order %d to halt by key %s, through %s", order.seq, order.key.hex(), peer or "our own operator")

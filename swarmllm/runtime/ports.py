@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
@@ -12,6 +13,10 @@ from swarmllm.core.effects import NodeEffect
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, Input, NetworkInput
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import ExpertMessage, ExpertReply, Halted, PeerId, Score
+from swarmllm.messages.declare import HALT
+from swarmllm.messages.halt import CHARTER_RECORD_MAX, CONTROL_FRAME_MAX
+
+HALT_PROTOCOL: Final = "/swarmllm/halt/2"
 
 
 class Machine(Protocol):
@@ -22,20 +27,43 @@ class Machine(Protocol):
     def next_deadline(self) -> float: ...
 
 
-class ControlDoor(Protocol):
-    """Where the network brings what concerns the kill switch, the moment it arrives: synchronous calls within the event loop, past every
-    queue, because an order to stop must not wait behind the work that it stops. Each takes under 1 ms and never raises."""
+class Door(Protocol):
+    """Where the network brings what comes on a channel, the moment it arrives: synchronous calls within the event loop, past every queue,
+    because an order to stop must not wait behind the work that it stops. Each takes under 1 ms and never raises."""
 
     def opened(self, peer: PeerId) -> None:
-        """A control stream to the peer is up (both ways), in place of any before."""
+        """A stream of the channel to the peer is up (both ways), in place of any before."""
 
     def closed(self, peer: PeerId) -> None: ...
 
     def received(self, peer: PeerId, frame: bytes) -> None:
-        """One frame of /swarmllm/halt/2, without its length, at most CONTROL_FRAME_MAX bytes."""
+        """One frame, without its length, of at most the channel's `frame_max` bytes."""
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
-        """A record on the control topic: whether to pass it on."""
+        """A record on the channel's topic, of at most its `record_max` bytes: whether to pass it on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A protocol between peers beside the expert protocol: one stream to each peer, kept open, and one gossip topic (empty: none).
+
+    Sizes are bytes. `urgent` streams have the right of way over all others of a connection: the kill switch's. Budgets per peer are the
+    network's own (`NetworkLimits`), one of each for every channel.
+    """
+
+    name: str
+    protocol: str
+    topic: str
+    frame_max: int
+    record_max: int
+    door: Door
+    urgent: bool = False
+
+
+def halt_channel(door: Door, swarm: str) -> Channel:
+    """The kill switch's. `swarm` is the id of the charter's swarm in hexadecimal, or the swarm's name: nodes of one name under different
+    charters would else be handed orders that are none of theirs."""
+    return Channel(HALT, HALT_PROTOCOL, f"/swarmllm/{swarm}/halt/2", CONTROL_FRAME_MAX, CHARTER_RECORD_MAX, door, urgent=True)
 
 
 class Network(Protocol):
@@ -56,12 +84,12 @@ class Network(Protocol):
         """Requests go out on our own stream to the peer, replies on the peer's stream to us. Never blocks, never raises: not
         connected, or a full queue, shows as `PeerLost`."""
 
-    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
-        """Queue one frame (without its length) on the control stream to the peer; see `core.halt.link.Outbox`. Never blocks, never
-        raises. `is_live`: may be dropped when the peer is slow."""
+    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
+        """Queue one frame (without its length) on the channel's stream to the peer; see `core.halt.link.Outbox`. Never blocks, never
+        raises. `droppable`: may be left out when the peer is slow."""
 
-    def publish_control(self, record: bytes) -> None:
-        """One signed control record on the control topic, without waiting."""
+    def publish(self, channel: str, record: bytes) -> None:
+        """One signed record on the channel's topic, without waiting."""
 
     def end_streams(self, message: Halted) -> None:
         """On every expert stream, both ways: drop what is queued and send this instead."""

@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-SLEPT_S: Final = 0.5  # As long as a worker's lease: it has stopped by itself then.
+from swarmllm.core.peers.liveness import SLEPT_S
+
 LOOK_EVERY_S: Final = 0.2  # So an absence of 0.3 to 0.5 s may already count.
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
@@ -21,22 +21,19 @@ from typing import Final, Self
 import trio
 
 from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, NetworkInput, PeerLost
+from swarmllm.core.peers.liveness import DIAL_S
+from swarmllm.core.peers.strikes import Strikes
 from swarmllm.messages import (
-    CHARTER_RECORD_MAX,
-    CONTROL_FRAME_MAX,
     ExpertMessage,
     ExpertRecord,
     Halted,
     PeerId,
 )
-from swarmllm.runtime.ports import ControlDoor
+from swarmllm.runtime.ports import Channel
 from swarmllm.testing.memory_wire import Connection, Frame, Gossip
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import unseal
 
-DIAL_S: Final = 8.0
-REFUSE_S: Final = 600.0
-STRIKES_MAX: Final = 3
 QUEUE_MAX: Final = 64  # Messages that have arrived and that the receiver does not take: then the connection is given up.
 INPUTS_MAX: Final = 256  # Inputs that the consumer has not read: then its peers have to wait.
 SEEN_MAX: Final = 4096  # Gossip messages remembered per node.
@@ -71,15 +68,13 @@ class MemorySwarm:
         peer: PeerId,
         *,
         lan: bool = True,
-        control: ControlDoor | None = None,
-        control_swarm: str = "",
+        channels: Sequence[Channel] = (),
     ) -> AsyncIterator[MemoryNetwork]:
-        """One node's end of the wire. With `lan` all such nodes hear of each other. `control`: the kill switch's door; None: without;
-        `control_swarm` names its topic."""
+        """One node's end of the wire. With `lan` all such nodes hear of each other. `channels`: what it speaks beside the
+        expert protocol."""
         assert peer not in self.networks, f"{peer} is in the swarm already"
         self._ports += 1
-        network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", lan, control)
-        network.control_swarm = control_swarm
+        network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", lan, channels)
         self.networks[peer] = network
         try:
             async with trio.open_nursery() as nursery:
@@ -123,7 +118,7 @@ class MemorySwarm:
 class MemoryNetwork:
     """`runtime.ports.Network`, made by `MemorySwarm.network`. `sent` and `penalised` are for tests to look at."""
 
-    def __init__(self, swarm: MemorySwarm, peer: PeerId, addr: str, lan: bool, door: ControlDoor | None) -> None:
+    def __init__(self, swarm: MemorySwarm, peer: PeerId, addr: str, lan: bool, channels: Sequence[Channel]) -> None:
         self.swarm = swarm
         self.alive = True
         self.frozen_at: float | None = None
@@ -133,12 +128,10 @@ class MemoryNetwork:
         self.sent: list[tuple[PeerId, ExpertMessage]] = []
         self.penalised: list[tuple[PeerId, str]] = []
         self.lan = lan
-        self.door = door
-        self.control_swarm = ""
+        self.channels = {channel.name: channel for channel in channels}
         self._peer = peer
         self._addr = addr
-        self._refused: dict[PeerId, float] = {}
-        self._strikes: dict[PeerId, int] = {}
+        self._strikes = Strikes()
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._events: deque[NetworkInput] = deque()
         self._more, self._less = trio.Event(), trio.Event()
@@ -171,23 +164,23 @@ class MemoryNetwork:
         self.sent.append((peer, message))
         lane.push(encode(message))
 
-    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
-        assert 1 <= len(frame) <= CONTROL_FRAME_MAX, f"control frame of {len(frame)} bytes"
+    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
         connection = self.connections.get(peer)
-        if connection is None or not self.alive or not connection.has_control:
+        if connection is None or not self.alive or channel not in connection.channels:
             return
+        assert 1 <= len(frame) <= self.channels[channel].frame_max, f"{channel} frame of {len(frame)} bytes"
         lane = connection.control[self.peer]
         if lane.make_room():
-            lane.push(Frame(frame, is_live))
-        elif not is_live:
-            connection.lose("its control queue is full")
-            self.lost(peer, "its control queue is full")
+            lane.push(Frame(channel, frame, droppable))
+        elif not droppable:
+            connection.lose(f"its {channel} queue is full")
+            self.lost(peer, f"its {channel} queue is full")
 
-    def publish_control(self, record: bytes) -> None:
-        assert len(record) <= CHARTER_RECORD_MAX, f"control record of {len(record)} bytes"
-        if self.alive and self.door is not None:
+    def publish(self, channel: str, record: bytes) -> None:
+        if self.alive and channel in self.channels:
+            assert len(record) <= self.channels[channel].record_max, f"record of {len(record)} bytes on {channel}"
             self._remember(record)
-            self._spread(record, None)
+            self._spread(channel, record, None)
 
     def end_streams(self, message: Halted) -> None:
         for connection in self.connections.values() if self.alive else ():
@@ -207,10 +200,8 @@ class MemoryNetwork:
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         self.penalised.append((peer, reason))
-        self._strikes[peer] = self._strikes.get(peer, 0) + 1
-        if self._strikes[peer] >= STRIKES_MAX:
-            self._strikes[peer] = 0
-            self._refused[peer] = trio.current_time() + REFUSE_S
+        self._strikes.add(peer, trio.current_time())
+        if self.refuses(peer):
             self.hang_up(peer, reason)
 
     def advertise(self, key: bytes, record: bytes) -> None:
@@ -256,8 +247,8 @@ class MemoryNetwork:
     def lost(self, peer: PeerId, reason: str) -> None:
         connection = self.connections.pop(peer, None)
         if connection is not None:
-            if self.alive and self.door is not None and connection.has_control:
-                self.door.closed(peer)
+            for channel in connection.channels if self.alive else ():
+                self.channels[channel].door.closed(peer)
             self.note(PeerLost(peer, reason))
 
     def leave(self) -> None:
@@ -268,21 +259,21 @@ class MemoryNetwork:
                 connection.lose("reset")
             self.connections.clear()
 
-    def hear(self, forwarder: PeerId, data: bytes) -> None:
+    def hear(self, channel: str, forwarder: PeerId, data: bytes) -> None:
         """Gossip, past the inputs and through the door at once, as in the real network."""
-        if not self.alive or self.door is None or hashlib.sha256(data).digest() in self._seen:
+        if not self.alive or channel not in self.channels or hashlib.sha256(data).digest() in self._seen:
             return
-        if self.door.heard(forwarder, data):  # If not, it is not remembered either: the door may want it later.
+        if self.channels[channel].door.heard(forwarder, data):  # If not, it is not remembered either: the door may want it later.
             self._remember(data)
-            self._spread(data, forwarder)
+            self._spread(channel, data, forwarder)
 
-    def hear_frame(self, peer: PeerId, frame: bytes) -> None:
-        """A control frame, past the inputs and through the door at once."""
-        if self.alive and self.door is not None:
-            self.door.received(peer, frame)
+    def hear_frame(self, channel: str, peer: PeerId, frame: bytes) -> None:
+        """A frame of a channel, past the inputs and through the door at once."""
+        if self.alive and channel in self.channels:
+            self.channels[channel].door.received(peer, frame)
 
     def refuses(self, peer: PeerId) -> bool:
-        return self._refused.get(peer, 0.0) > trio.current_time()
+        return self._strikes.refuses(peer, trio.current_time())
 
     # --- inside --------------------------------------------------------------------------------------------------------------
 
@@ -318,9 +309,10 @@ class MemoryNetwork:
             self._seen.popitem(last=False)
         self._seen[hashlib.sha256(data).digest()] = None
 
-    def _spread(self, data: bytes, but: PeerId | None) -> None:
+    def _spread(self, channel: str, data: bytes, but: PeerId | None) -> None:
         for peer, connection in self.connections.items():
-            if self.swarm.networks[peer].control_swarm != self.control_swarm:
+            theirs = self.swarm.networks[peer].channels.get(channel)
+            if theirs is None or theirs.topic != self.channels[channel].topic:
                 continue  # It does not hear our topic.
             if peer != but and self.swarm.rng.random() >= self.swarm.gossip_loss:
-                connection.control[self.peer].push(Gossip(data))
+                connection.control[self.peer].push(Gossip(channel, data))

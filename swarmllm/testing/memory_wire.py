@@ -14,6 +14,7 @@ import trio
 
 from swarmllm.core.halt.link import QUEUE_MAX as CONTROL_QUEUE_MAX
 from swarmllm.core.inputs import PeerConnected, PingMeasured, Received
+from swarmllm.core.peers.liveness import PING_S, SILENT_S
 from swarmllm.messages.declare import ANSWERER, ASKER, EXPERT, kinds_on
 from swarmllm.messages.expert import Ping, Pong
 from swarmllm.wire.codec import decode
@@ -21,8 +22,6 @@ from swarmllm.wire.codec import decode
 if TYPE_CHECKING:
     from swarmllm.testing.memory_network import MemoryNetwork
 
-PING_S: Final = 2.0  # As the real network.
-SILENT_S: Final = 6.0
 HEADER_BYTES: Final = 4  # Of a frame.
 
 _MESSAGES: Final = tuple(kind for kind in kinds_on(EXPERT, ASKER, ANSWERER) if kind not in (Ping, Pong))
@@ -30,17 +29,19 @@ _MESSAGES: Final = tuple(kind for kind in kinds_on(EXPERT, ASKER, ANSWERER) if k
 
 @dataclass(frozen=True, slots=True)
 class Gossip:
-    """A control record on its topic."""
+    """A record on its channel's topic."""
 
+    channel: str
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One of the control stream. `is_live`: may be dropped."""
+    """One frame of a channel."""
 
+    channel: str
     data: bytes
-    is_live: bool
+    droppable: bool
 
 
 Item = bytes | Gossip | Frame | None
@@ -81,7 +82,7 @@ class Lane:
         if self.stuck() < CONTROL_QUEUE_MAX:
             return True
         for at, (_, item) in enumerate(self.items):
-            if isinstance(item, Frame) and item.is_live:
+            if isinstance(item, Frame) and item.droppable:
                 del self.items[at]
                 return True
         return False
@@ -109,10 +110,10 @@ class Lane:
                     if not self.is_control:
                         self.target.lost(self.source.peer, self.reason)
                     return
-                case Gossip(data=data):
-                    self.target.hear(self.source.peer, data)
-                case Frame(data=data):
-                    self.target.hear_frame(self.source.peer, data)
+                case Gossip(channel=channel, data=data):
+                    self.target.hear(channel, self.source.peer, data)
+                case Frame(channel=channel, data=data):
+                    self.target.hear_frame(channel, self.source.peer, data)
                 case bytes():
                     message = decode(item, _MESSAGES)
                     self.target.note(Received(self.source.peer, message, HEADER_BYTES + len(item)))
@@ -126,7 +127,7 @@ class Connection:
             one.peer: Lane(self, one, other, is_control=True),
             other.peer: Lane(self, other, one, is_control=True),
         }
-        self.has_control = one.door is not None and other.door is not None
+        self.channels = [name for name in one.channels if name in other.channels]
         self._open = True
         one.connections[other.peer] = other.connections[one.peer] = self
         one.note(PeerConnected(other.peer))
@@ -134,9 +135,9 @@ class Connection:
         for lane in (*self.lanes.values(), *self.control.values()):
             one.swarm.nursery.start_soon(lane.run)
         one.swarm.nursery.start_soon(self._ping)
-        if one.door is not None and other.door is not None:
-            one.door.opened(other.peer)
-            other.door.opened(one.peer)
+        for name in self.channels:
+            one.channels[name].door.opened(other.peer)
+            other.channels[name].door.opened(one.peer)
 
     def lose(self, reason: str) -> None:
         """Both ends see PeerLost, each behind what was already on its way to it."""

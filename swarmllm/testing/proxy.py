@@ -143,10 +143,11 @@ class Proxy:
         finally:
             del self._connections[connection]
             limiter.release_on_behalf_of(token)
-            for stream in (client, connection.server):
-                if stream is not None:
-                    # The close itself must happen even while we are cancelled; it does, before it notices.
-                    await trio.aclose_forcefully(stream)
+            # Shielded, or a cancellation would be noticed after the first close and leave the second stream open.
+            with trio.CancelScope(shield=True):
+                for stream in (client, connection.server):
+                    if stream is not None:
+                        await trio.aclose_forcefully(stream)
 
     async def _connect(self) -> trio.SocketStream | None:
         """None when the target does not answer: the client then sees its connection close, as behind any proxy."""

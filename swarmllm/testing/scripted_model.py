@@ -73,7 +73,7 @@ class ScriptedModel:
             held.digests.append(context.extend(held.digests[-1], token))
         after = held.digests[request.base + 1 :]
         lists = tuple(self.list_after(after[i], request.entries_max, request.tail_max) for i in request.answer)
-        targets = b"".join(self._target(after[i], request.tokens[i + 1]) for i in request.targets)
+        targets = b"".join(self.target_after(after[i], request.tokens[i + 1]).to_bytes(2, "big") for i in request.targets)
         return Scores(request.session, request.round, request.epoch, lists, targets, 0, 1000, NO_CONTROL)
 
     def close(self, key: SessionKey) -> None:
@@ -88,8 +88,9 @@ class ScriptedModel:
         found = self._held.get(key)
         return len(found.tokens) if found is not None else 0
 
-    def _target(self, digest: bytes, token: int) -> bytes:
+    def target_after(self, digest: bytes, token: int) -> int:
+        """-1024 times the log-probability of `token` after the text with this digest, at most 65535."""
         logits = self.logits(digest).astype(np.float64)
         top = logits.max()
         nats = top + np.log(np.exp(logits - top).sum()) - logits[token]
-        return min(65_535, round(float(nats) * 1024)).to_bytes(2, "big")
+        return min(65_535, round(float(nats) * 1024))

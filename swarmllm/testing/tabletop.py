@@ -16,12 +16,11 @@ from swarmllm.core.effects import CloseSession, Emit, NodeEffect, Penalise, RunS
 from swarmllm.core.events import Ended, NodeEvent, TokenChosen
 from swarmllm.core.inputs import Asked, EngineReady, Input, PeerConnected, PeerLost, Received, Scored, TimerFired
 from swarmllm.core.node import Node, NodeConfig
+from swarmllm.core.peers.liveness import SILENT_S
 from swarmllm.core.values import GenerateOrder
 from swarmllm.messages import ExpertMessage, PeerId, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.sealing import MemoSealing
-
-SILENT_S = 6.0
 
 
 @dataclass

@@ -57,6 +57,8 @@ def _imports(node: ast.AST) -> Iterator[str]:
             yield from (f"imports {alias.name}" for alias in names if alias.name.split(".")[0] == "rich")
         case ast.ImportFrom(str(module), names) if module.split(".")[0] == "rich":
             yield from (f"takes {one.name} from {module}" for one in names if one.name not in RICH.get(module, set()))
+        case _:
+            pass
 
 
 def _calls(node: ast.AST, ours: set[str]) -> Iterator[str]:
@@ -69,6 +71,8 @@ def _calls(node: ast.AST, ours: set[str]) -> Iterator[str]:
             yield f"asks for {node.arg}"
         case ast.Call(func, arguments, keywords):
             yield from _call(ast.unparse(func), arguments, {word.arg: word.value for word in keywords}, ours)
+        case _:
+            pass
 
 
 def _call(name: str, arguments: list[ast.expr], words: dict[str | None, ast.expr], ours: set[str]) -> Iterator[str]:

@@ -263,3 +263,13 @@ def test_the_page_of_settings_is_what_the_settings_say() -> None:
     written = (Path(__file__).parents[2] / "docs/configuration.md").read_text(encoding="utf-8")
     assert written == make_configuration.page(), "run python scripts/make_configuration.py"
     assert all(make_configuration.allowed(name) for name in SETTINGS)
+
+
+@pytest.mark.parametrize("text", ["[node]\nlisten = 1\n", 'version = "2.1"\nshards = 4\n', "version = 1\nzzz = 1\n"])
+def test_a_file_with_keys_like_none_of_ours_may_be_another_programs(folders: Folders, text: str) -> None:
+    path = folders.config_dir / "config.toml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=r"another program's of the same name, .*--data-dir") as caught:
+        _load(folders)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -24,6 +24,7 @@ from swarmllm.core.inputs import (
     Received,
 )
 from swarmllm.messages import CONTROL_FRAME_MAX, NO_CONTROL, Busy, Close, ExpertRecord, Halted, Open, PeerId, Shuffle, Shuffled
+from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import Keyring, Network
 from swarmllm.wire.envelope import seal
 from swarmllm.wire.framing import frame
@@ -35,7 +36,7 @@ _Kind = TypeVar("_Kind", bound=NetworkInput)
 
 
 class Door:
-    """A `ControlDoor` that writes down who came: `calls` in order, as (what, peer, data). It passes on what is not in `refused`, each
+    """A `Door` that writes down who came: `calls` in order, as (what, peer, data). It passes on what is not in `refused`, each
     record once."""
 
     def __init__(self) -> None:
@@ -132,7 +133,7 @@ def greet(member: Member) -> None:
 
     def opened_and_greeted(peer: PeerId) -> None:
         opened(peer)
-        member.network.tell(peer, member.peer.encode())
+        member.network.send_frame(HALT, peer, member.peer.encode())
 
     member.door.opened = opened_and_greeted  # type: ignore[method-assign]
 
@@ -291,8 +292,8 @@ class NetworkContract(ABC):
             await meet(a, b)
             frames = [bytes([n]) * size for n, size in enumerate([1, 2, 100, 1_000, CONTROL_FRAME_MAX] * 5)]
             for frame_ in frames:
-                a.network.tell(b.peer, frame_)
-                b.network.tell(a.peer, frame_[::-1] + b"!" if len(frame_) < CONTROL_FRAME_MAX else frame_)
+                a.network.send_frame(HALT, b.peer, frame_)
+                b.network.send_frame(HALT, a.peer, frame_[::-1] + b"!" if len(frame_) < CONTROL_FRAME_MAX else frame_)
             await b.door.sees("received", a.peer, skip=len(frames) - 1)
             await a.door.sees("received", b.peer, skip=len(frames) - 1)
             assert b.door.saw("received") == frames
@@ -313,8 +314,8 @@ class NetworkContract(ABC):
     def test_telling_a_stranger_does_nothing(self) -> None:
         async def law(a: Member, b: Member, c: Member) -> None:
             await meet(a, b)
-            a.network.tell(c.peer, b"hello")
-            a.network.tell(b.peer, b"hello")
+            a.network.send_frame(HALT, c.peer, b"hello")
+            a.network.send_frame(HALT, b.peer, b"hello")
             assert await b.door.sees("received") == b"hello"
             assert a.count(PeerLost) == 0
             assert c.door.calls == []
@@ -325,7 +326,7 @@ class NetworkContract(ABC):
         async def law(a: Member, b: Member, c: Member) -> None:
             await connect(a, b)
             await connect(b, c)
-            a.network.publish_control(b"from a")
+            a.network.publish(HALT, b"from a")
             await c.door.sees("heard", b.peer)
             assert c.door.saw("heard") == [b"from a"]
             assert a.door.saw("heard") == []
@@ -337,11 +338,11 @@ class NetworkContract(ABC):
             b.door.refused.add(b"too early")
             await connect(a, b)
             await connect(c, b)
-            a.network.publish_control(b"too early")
+            a.network.publish(HALT, b"too early")
             await b.door.sees("heard", a.peer)
-            c.network.publish_control(b"too early")
+            c.network.publish(HALT, b"too early")
             await b.door.sees("heard", c.peer)
-            a.network.publish_control(b"good")
+            a.network.publish(HALT, b"good")
             await c.door.sees("heard")
             assert c.door.saw("heard") == [b"good"]
 

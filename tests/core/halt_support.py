@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256, sha512
 from typing import Any
 
-from swarmllm.core.effects import ControlEffect, Persist, RecordChecked, Tell
+from swarmllm.core.effects import HaltEffect, Persist, RecordChecked, Tell
 from swarmllm.core.halt.charter import private_charter, successor
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Applied, HaltState, judge
@@ -157,7 +157,7 @@ def control(boot: Boot | HaltState | None = None, *, seed: int = 0, unix_ms: int
     return Control(found, own.public_key, verify, random.Random(seed), unix_ms)
 
 
-def saved(machine: Control, effects: Sequence[ControlEffect], now: float, ok: bool = True) -> list[ControlEffect]:
+def saved(machine: Control, effects: Sequence[HaltEffect], now: float, ok: bool = True) -> list[HaltEffect]:
     """The effects, with every `Persist` answered and what that brings about put behind."""
     found = list(effects)
     for effect in found:  # Grows while it runs.
@@ -177,7 +177,7 @@ def running(boot: Boot | HaltState | None = None, **options: Any) -> Control:
     return machine
 
 
-def told(effects: Sequence[ControlEffect], peer: PeerId) -> list[ControlFrame]:
+def told(effects: Sequence[HaltEffect], peer: PeerId) -> list[ControlFrame]:
     return [effect.message for effect in effects if isinstance(effect, Tell) and effect.peer == peer]
 
 
@@ -209,13 +209,11 @@ def linked(machine: Control, *peers: PeerId, state: HaltState = STATE, now: floa
     return machine
 
 
-def put(machine: Control, peer: PeerId, *records: bytes, now: float = 10.0) -> list[ControlEffect]:
+def put(machine: Control, peer: PeerId, *records: bytes, now: float = 10.0) -> list[HaltEffect]:
     return saved(machine, machine.received(peer, frame(Records(records)), now), now)
 
 
-def offered(
-    machine: Control, data: bytes, now: float, forwarder: PeerId | None = None
-) -> tuple[RecordChecked, list[ControlEffect]]:
+def offered(machine: Control, data: bytes, now: float, forwarder: PeerId | None = None) -> tuple[RecordChecked, list[HaltEffect]]:
     """Offer a record by gossip, or by hand without a forwarder: what was found of it, and the other effects."""
     checked, *effects = machine.handle(RecordOffered(1, data, forwarder), now)
     assert isinstance(checked, RecordChecked)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from swarmllm.core.effects import ControlEffect, Penalise, Persist, Relay, Rumour, StartAgain, StopNow, Tell
+from swarmllm.core.effects import HaltEffect, Penalise, Persist, Relay, Rumour, StartAgain, StopNow, Tell
 from swarmllm.core.halt.charter import key_ids
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state_file import load, pack_genesis
@@ -132,7 +132,7 @@ class World:
 
     # --- effects -------------------------------------------------------------------------------------------------------------
 
-    def perform(self, node: NodeInWorld, effects: Sequence[ControlEffect]) -> None:
+    def perform(self, node: NodeInWorld, effects: Sequence[HaltEffect]) -> None:
         for effect in effects:
             match effect:
                 case StopNow():

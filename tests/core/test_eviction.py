@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.eviction import Block, Guest, block_of, evicted, hurried, spared
+from swarmllm.core.peers.eviction import Block, Guest, block_of, evicted, hurried, spared
 
 
 def block(number: int) -> Block:

@@ -8,9 +8,9 @@ from dataclasses import replace
 from swarmllm.core.effects import CloseSession, RunScore, Send
 from swarmllm.core.inputs import (
     AskingEnded,
-    ControlOpened,
-    ControlReceived,
+    ChannelOpened,
     EngineReady,
+    FrameReceived,
     OwnerStops,
     PeerConnected,
     Received,
@@ -168,8 +168,8 @@ class Expert:
 
     def greeted(self) -> None:
         """A stranger without a charter of this swarm greets: any swarm will do, as long as neither holds an order."""
-        self.node.handle(ControlOpened(PEER), 10.0)
-        self.node.handle(ControlReceived(PEER, frame(ControlDigest(SWARM, 1, NO_CONTROL))), 10.0)
+        self.node.handle(ChannelOpened(PEER), 10.0)
+        self.node.handle(FrameReceived(PEER, frame(ControlDigest(SWARM, 1, NO_CONTROL))), 10.0)
 
     def answers(self, message: ExpertMessage) -> list[object]:
         effects = self.node.handle(Received(PEER, message, 9), 10.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.sharing import PER_BLOCK_MAX, STALE_S, Place, block_of, who_leaves
+from swarmllm.core.peers.provider_shares import PER_BLOCK_MAX, STALE_S, Place, block_of, who_leaves
 
 ROOM = 20
 

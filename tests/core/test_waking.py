@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from swarmllm.core.effects import Dial, LookUp, StopNow, Tell
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
 from swarmllm.core.halt.machine import Control
-from swarmllm.core.inputs import AddressesFound, ControlReceived, PeerConnected, TimerFired, Woke
+from swarmllm.core.inputs import AddressesFound, FrameReceived, PeerConnected, TimerFired, Woke
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import Ack, ControlDigest, PeerId, Records, Vectors
 from swarmllm.testing.sealing import MemoSealing
@@ -158,9 +158,11 @@ def test_a_node_that_holds_does_nothing_but_what_the_kill_switch_asks() -> None:
     assert node.handle(AddressesFound(Q, ("/ip4/192.0.2.2/tcp/1",), "lan"), 100.0) == []
     assert not any(isinstance(effect, LookUp) for effect in node.handle(TimerFired(), 100.0))
     for peer in (P, Q):
-        assert node.handle(ControlReceived(peer, digest_of(STATE)), 100.1) == []
-    effects = node.handle(ControlReceived(R, digest_of(STATE)), 100.1)
-    assert [effect.peer for effect in effects if isinstance(effect, Dial)] == [Q], "what has waited is handled at once"
+        assert node.handle(FrameReceived(peer, digest_of(STATE)), 100.1) == []
+    node.handle(FrameReceived(R, digest_of(STATE)), 100.1)
+    assert node.next_deadline() < 100.1, "what has waited is due at once"
+    effects = node.handle(TimerFired(), 100.1)
+    assert [effect.peer for effect in effects if isinstance(effect, Dial)] == [Q]
     assert any(isinstance(effect, LookUp) for effect in node.handle(TimerFired(), 100.1))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from swarmllm.adapters.data_marker import FIRST_LINE, MARKER
 from swarmllm.adapters.datadir import default_folders, holder_of, locked, make_folder
 from swarmllm.errors import LocalError
 
@@ -153,3 +154,72 @@ def test_default_folders_follow_the_environment_and_are_not_created(tmp_path: Pa
     assert folders.data_dir == tmp_path / "DATA" / "swarmllm"
     assert folders.cache_dir == tmp_path / "CACHE" / "swarmllm"
     assert list(tmp_path.iterdir()) == []
+
+
+# --- whose folder it is ------------------------------------------------------------------------------------------------------
+
+
+def test_a_new_or_empty_folder_gets_the_marker(tmp_path: Path) -> None:
+    for path in (tmp_path / "new", make_folder(tmp_path / "empty")):
+        with locked(path):
+            assert (path / MARKER).read_bytes().startswith(FIRST_LINE)
+        with locked(path):
+            pass
+
+
+OURS = [
+    {"identity.pem": "-----BEGIN PRIVATE KEY-----\n", "identity.pem.old": ""},
+    {"store.sqlite": "", "notes.txt": "mine"},
+    {"config.toml": "version = 1\n"},
+    {"lock": "1\n", "node.log": "", "control.sock": ""},
+    {"STOP": ""},
+    {MARKER: FIRST_LINE.decode() + "words", "whatever": "I put there"},
+]
+
+
+@pytest.mark.parametrize("files", OURS, ids="+".join)
+def test_a_folder_that_an_older_version_made_or_its_owner_prepared_gets_the_marker_in_silence(
+    tmp_path: Path, files: dict[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with locked(tmp_path):
+        assert (tmp_path / MARKER).read_bytes().startswith(FIRST_LINE)
+    assert capfd.readouterr() == ("", "")
+
+
+FOREIGN = [
+    {"identity.key": "binary", "config.toml": "[node]\n"},
+    {"identity.pem": "another kind of key", "shards": ""},
+    {"db": "", "lock": "", "node.log": ""},
+    {"one": "", "two": "", "three": "", "four": ""},
+]
+
+
+@pytest.mark.parametrize("files", FOREIGN, ids="+".join)
+def test_a_folder_of_another_program_is_refused_by_name_and_left_as_it_is(tmp_path: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(LocalError, match=r"another program's of the same name; .* --data-dir") as caught, locked(tmp_path):
+        pytest.fail("took another program's folder")
+    assert str(tmp_path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == files
+
+
+def test_a_marker_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MARKER).write_text("swarmllm data folder, version 2\n")
+    with pytest.raises(LocalError, match=f"the marker {tmp_path / MARKER}"), locked(tmp_path):
+        pytest.fail("took a folder that it does not understand")
+
+
+def test_a_full_disk_leaves_no_half_marker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(fd: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refuse)
+        with pytest.raises(LocalError, match="its disk is full"), locked(tmp_path):
+            pytest.fail("held a folder without a marker")
+    with locked(tmp_path):
+        assert (tmp_path / MARKER).read_bytes().startswith(FIRST_LINE)

@@ -4,14 +4,16 @@ pure function of the context, so that any answer can be checked against the text
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from swarmllm.adapters.llama.batcher import Answer, Batcher
-from swarmllm.adapters.llama.rows import Rows, Stopped
-from swarmllm.adapters.llama.session import Key, Order
+from swarmllm.adapters.llama.stepping import Stopped, shape_of, step
+from swarmllm.core.serving.answers import Answer
+from swarmllm.core.serving.batcher import Batcher
+from swarmllm.core.serving.rows import Rows
+from swarmllm.core.serving.session import Key, Order
 from swarmllm.errors import LocalError
 from swarmllm.wire import context
 
@@ -57,6 +59,7 @@ class PaperModel:
         self.seconds_per_row = 0.001
         self.stopped = False
         self.poison = -1  # Whatever follows this token is not a number.
+        self.meanwhile: Callable[[], None] | None = None  # What happens while the next batch is computed.
         self.held: dict[int, list[int]] = {}
         self.batches: list[Rows] = []
 
@@ -75,6 +78,9 @@ class PaperModel:
             assert position < self.cells, "no cell left"
             cells.append(token)
         self.clock.now += self.seconds_per_row * len(rows.tokens)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            meanwhile()
         if self.stopped:
             raise Stopped
         wanted = [i for i, output in enumerate(rows.outputs) if output]
@@ -103,7 +109,7 @@ class Desk:
     ) -> None:
         self.clock = Clock()
         self.model = PaperModel(self.clock, **{"cells": context_max + 1, **model})
-        self.batcher = Batcher(self.model, encode, self.clock, sessions_max, context_max, idle_s, owner)
+        self.batcher = Batcher(shape_of(self.model), sessions_max, context_max, idle_s, owner)
         self.last_id = 0
 
     def order(
@@ -125,22 +131,25 @@ class Desk:
         known = context.digests(text[:base])[-1] if digest is None else digest
         return Order(self.last_id, (peer, session), epoch, base, known, tokens, wanted, list(targets), 8, 0, self.clock.now)
 
+    def step(self) -> list[Answer]:
+        return step(self.batcher, self.model, encode, self.clock)
+
     def run(self, steps_max: int = 1000) -> list[Answer]:
         answers: list[Answer] = []
         for _ in range(steps_max):
             if not self.batcher.waiting:
                 return answers
-            answers += self.batcher.step()
+            answers += self.step()
             self.check_cells()
         raise AssertionError(f"still waiting after {steps_max} steps")
 
     def check_cells(self) -> None:
         """The model holds what the batcher believes, cell by cell."""
-        for session in self.batcher._sessions.values():
+        for session in self.batcher.places.sessions.values():
             assert self.model.held.get(session.slot, []) == session.tokens
             assert session.digests == context.digests(session.tokens)
         for slot, cells in self.model.held.items():
-            assert not cells or slot in self.batcher._by_slot
+            assert not cells or slot in self.batcher.places.by_slot
 
 
 def key(session: int) -> Key:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.adapters.llama.batcher import BUSY, NEED, REFUSED, SCORES, SHARE_MIN, Answer
-from swarmllm.adapters.llama.planning import GAP_MAX
+from swarmllm.core.serving.answers import BUSY, NEED, REFUSED, SCORES, Answer
+from swarmllm.core.serving.places import SHARE_MIN
+from swarmllm.core.serving.planning import GAP_MAX
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_SESSION, REFUSED_VOCABULARY
 from tests.engine.paper_model import VOCABULARY, Desk, key, lists_after, logits_after
 
@@ -38,7 +40,7 @@ def test_times_are_measured_from_the_order_to_its_first_row_and_from_there_to_it
 def test_a_newer_epoch_drops_queued_and_running_work_and_each_is_answered_once() -> None:
     desk = Desk(batch_max=32)
     desk.batcher.submit(desk.order(1, LONG[:50]))
-    assert desk.batcher.step() == []
+    assert desk.step() == []
     desk.batcher.submit(desk.order(1, LONG[:52], 50))
     assert desk.batcher.submit(desk.order(1, LONG[:8], epoch=1)) == [(BUSY, 1, 0), (BUSY, 2, 0)]
     [(kind, order, lists, *_)] = desk.run()
@@ -138,13 +140,13 @@ def test_a_long_prompt_holds_up_a_decoding_session_for_one_chunk_at_most() -> No
     desk.run()
     desk.batcher.submit(desk.order(2, [i % VOCABULARY for i in range(3000)], answer=[2999]))
     text = [1, 2, 3]
-    while any(session.orders for session in [desk.batcher._sessions[key(2)]]):
+    while any(session.orders for session in [desk.batcher.places.sessions[key(2)]]):
         text.append(4)
         desk.batcher.submit(desk.order(1, text, len(text) - 1))
         waited_from = desk.clock.now
         answers: list[Answer] = []
         while not any(answer[1] == desk.last_id for answer in answers):
-            answers += desk.batcher.step()
+            answers += desk.step()
         assert desk.clock.now - waited_from <= 0.16  # A chunk of 0.1 s, estimated, and the step itself.
 
 
@@ -154,7 +156,7 @@ def test_prompts_take_turns() -> None:
         desk.batcher.submit(desk.order(n, [(n + i) % VOCABULARY for i in range(300)], answer=[]))
     served = []
     while desk.batcher.waiting:
-        desk.batcher.step()
+        desk.step()
         served.append(desk.model.batches[-1].slots[0])
     assert served[:6] in ([0, 1, 2, 0, 1, 2],)
 
@@ -174,14 +176,14 @@ def test_the_least_recently_used_idle_session_makes_room() -> None:
         desk.batcher.submit(desk.order(n, LONG[:3]))
         desk.run()
         desk.clock.now += 1
-    assert desk.batcher.sessions_free == 0
+    assert desk.batcher.places.free(desk.clock.now) == 0
     [(kind, _, retry_ms)] = desk.batcher.submit(desk.order(2, LONG[:3]))
     assert kind == BUSY
     desk.clock.now += retry_ms / 1000
-    assert desk.batcher.sessions_free == 1
+    assert desk.batcher.places.free(desk.clock.now) == 1
     assert desk.batcher.submit(desk.order(2, LONG[:3])) == []
     desk.run()
-    assert [desk.batcher.holds(key(n)) for n in range(3)] == [None, 3, 3]
+    assert [desk.batcher.places.holds(key(n)) for n in range(3)] == [None, 3, 3]
 
 
 def test_a_session_with_work_is_never_evicted() -> None:
@@ -203,7 +205,7 @@ def test_a_session_with_work_is_never_evicted() -> None:
 def test_senseless_orders_are_refused_and_change_nothing(change: dict[str, Any], code: int) -> None:
     desk = Desk()
     assert desk.batcher.submit(desk.order(1, **change)) == [(REFUSED, 1, code)]
-    assert (desk.batcher.waiting, desk.batcher.holds(key(1))) == (0, None)
+    assert (desk.batcher.waiting, desk.batcher.places.holds(key(1))) == (0, None)
 
 
 def test_a_stopped_batch_leaves_nothing_behind_and_is_done_later() -> None:
@@ -212,7 +214,7 @@ def test_a_stopped_batch_leaves_nothing_behind_and_is_done_later() -> None:
     desk.run()
     desk.model.stopped = True
     desk.batcher.submit(desk.order(1, LONG[:22], 20))
-    assert desk.batcher.step() == []
+    assert desk.step() == []
     assert desk.model.held[0] == LONG[:20]
     desk.model.stopped = False
     [(_, _, lists, *_)] = desk.run()
@@ -227,18 +229,39 @@ def test_who_was_back_at_once_is_waited_for_and_who_was_not_is_not() -> None:
             desk.batcher.submit(desk.order(1, text, len(text) - 1 if len(text) > 3 else 0))
             desk.run()
             text.append(2)
-            assert 0 <= desk.batcher.patience_s() <= 0.005
+            assert 0 <= desk.batcher.patience_s(desk.clock.now) <= 0.005
             desk.clock.now += 0.0001 if near else 0.3
         desk.batcher.submit(desk.order(1, text, len(text) - 1))
         desk.run()
-        assert (desk.batcher.patience_s() > 0) == near
+        assert (desk.batcher.patience_s(desk.clock.now) > 0) == near
         desk.batcher.close(key(1))
+
+
+def test_whoever_leaves_while_a_batch_is_computed_takes_nothing_of_others_along() -> None:
+    desk = Desk()
+    for n in range(3):
+        desk.batcher.submit(desk.order(n, [n, 1, 2]))
+    told: list[Answer] = []
+
+    def meanwhile() -> None:
+        told.extend(desk.batcher.close(key(0)))
+        told.extend(desk.batcher.submit(desk.order(1, [9, 9], epoch=1)))
+        told.extend(desk.batcher.submit(desk.order(7, [7, 7])))  # In the slot that has just become free.
+
+    desk.model.meanwhile = meanwhile
+    answers = desk.run()
+    assert told == [(BUSY, 1, 0), (BUSY, 2, 0)]
+    assert {order: lists for _, order, lists, *_ in answers} == {
+        3: lists_after([2, 1, 2], 0, [2]),
+        4: lists_after([9, 9], 0, [1]),
+        5: lists_after([7, 7], 0, [1]),
+    }
 
 
 Move = tuple[str, int, int, int, int, bool, bool]
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["order"] * 6 + ["step"] * 6 + ["close", "cancel", "stop", "wait"]),
+        st.sampled_from(["order"] * 6 + ["step"] * 6 + ["close", "cancel", "stop", "wait", "during"]),
         st.integers(0, 4),  # Session.
         st.sampled_from([0, 0, 0, 4, 20, 24, 40]),  # Base: often where another order ended.
         st.sampled_from([1, 4, 20, 40]),  # New tokens.
@@ -258,17 +281,31 @@ def test_every_order_gets_one_answer_and_every_list_is_that_of_its_own_text(move
     orders, epochs = {}, [0] * 5
     answers: list[Answer] = []
     cancelled: set[int] = set()
+
+    def submit(session: int, base: int, count: int, which: int, honest: bool, rises: bool) -> None:
+        epochs[session] += rises
+        text = texts[which][: base + count]
+        digest = None if honest else bytes(7) + b"\1"
+        order = desk.order(session, text, base, answer=sorted({0, count - 1}), epoch=epochs[session], digest=digest)
+        orders[order.id] = (text, base, sorted({0, count - 1}))
+        answers.extend(desk.batcher.submit(order))
+
+    def happen(session: int, base: int, count: int, which: int, honest: bool, rises: bool) -> None:
+        """A session ends, and the same or another one comes."""
+        answers.extend(desk.batcher.close(key(which)))
+        submit(session, base, count, which, honest, rises)
+
     for what, session, base, count, which, honest, rises in moves:
         match what:
             case "order":
-                epochs[session] += rises
-                text = texts[which][: base + count]
-                digest = None if honest else bytes(7) + b"\1"
-                order = desk.order(session, text, base, answer=sorted({0, count - 1}), epoch=epochs[session], digest=digest)
-                orders[order.id] = (text, base, sorted({0, count - 1}))
-                answers += desk.batcher.submit(order)
+                submit(session, base, count, which, honest, rises)
+            case "during":
+                desk.model.meanwhile = partial(happen, session, base, count, which, honest, rises)
+                answers += desk.step()
+                desk.model.meanwhile = None
+                desk.check_cells()
             case "step":
-                answers += desk.batcher.step()
+                answers += desk.step()
                 desk.check_cells()
             case "close":
                 answers += desk.batcher.close(key(session))
@@ -278,7 +315,7 @@ def test_every_order_gets_one_answer_and_every_list_is_that_of_its_own_text(move
                 cancelled |= {desk.last_id} if desk.batcher.waiting < waiting else set()
             case "stop":
                 desk.model.stopped = True
-                answers += desk.batcher.step()
+                answers += desk.step()
                 desk.model.stopped = False
                 desk.check_cells()
             case _:

@@ -11,11 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 from swarmllm.adapters.llama import llama_api
-from swarmllm.adapters.llama.batcher import SCORES, Batcher
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import read_model_file
 from swarmllm.adapters.llama.lease import Lease
-from swarmllm.adapters.llama.session import Order
+from swarmllm.adapters.llama.stepping import shape_of, step
+from swarmllm.core.serving.answers import SCORES
+from swarmllm.core.serving.batcher import Batcher
+from swarmllm.core.serving.session import Order
 from swarmllm.wire import context
 from tests.engine.models import model
 
@@ -28,20 +30,21 @@ def whole_row(row: NDArray[np.float32], entries_max: int, tail_max: int) -> byte
 
 
 @contextmanager
-def opened(kind: str, *, reproducible: bool = True) -> Iterator[Batcher]:
+def opened(kind: str, *, reproducible: bool = True) -> Iterator[Asker]:
     llama_api.capture_log()
     path = model(kind, dim=256)
     options = EngineOptions(context_max=300, sessions_max=4, threads=2, reproducible=reproducible, batch_max=64)
     lease = Lease.create()
     loaded = llama_api.LlamaModel(path, read_model_file(path), options, 300, 4, lease.abort_address)
-    yield Batcher(loaded, whole_row, time.monotonic, 4, 300, 0.0)
+    yield Asker(loaded)
     loaded.close()
     lease.close()
 
 
 class Asker:
-    def __init__(self, batcher: Batcher) -> None:
-        self.batcher = batcher
+    def __init__(self, loaded: llama_api.LlamaModel) -> None:
+        self.model = loaded
+        self.batcher = Batcher(shape_of(loaded), 4, 300, 0.0)
         self.last = 0
 
     def submit(self, session: int, text: Sequence[int], base: int, answer: Sequence[int]) -> int:
@@ -54,7 +57,7 @@ class Asker:
     def run(self) -> dict[int, list[bytes]]:
         found = {}
         while self.batcher.waiting:
-            for kind, order, lists, *_ in self.batcher.step():
+            for kind, order, lists, *_ in step(self.batcher, self.model, whole_row, time.monotonic):
                 assert kind == SCORES
                 found[order] = lists
         return found
@@ -74,15 +77,14 @@ class Asker:
 
 @pytest.mark.parametrize("kind", ["f32", "f16", "q8_0", "q4_0", "q4_k_m"])
 def test_logits_are_the_same_bits_whatever_way_the_context_was_computed(kind: str) -> None:
-    with opened(kind) as batcher:
-        asker = Asker(batcher)
+    with opened(kind) as asker:
         single = asker.rows(1, TEXT, [1])
         assert len(set(single)) == len(TEXT), "a test that compares equal rows proves nothing"
-        batcher.close(("peer", 1))
+        asker.batcher.close(("peer", 1))
         assert asker.rows(1, TEXT, [len(TEXT)]) == single
-        batcher.close(("peer", 1))
+        asker.batcher.close(("peer", 1))
         assert asker.rows(1, TEXT, [7, 1, 33, 2, 5]) == single
-        batcher.close(("peer", 1))
+        asker.batcher.close(("peer", 1))
         # After a rejected draft:
         asker.submit(1, [*TEXT[:50], *OTHER[:9]], 0, [58])
         asker.run()
@@ -99,10 +101,9 @@ def test_logits_are_the_same_bits_whatever_way_the_context_was_computed(kind: st
 
 @pytest.mark.parametrize("kind", ["f16", "q8_0"])
 def test_neighbours_leave_no_trace(kind: str) -> None:
-    with opened(kind) as batcher:
-        asker = Asker(batcher)
+    with opened(kind) as asker:
         single = asker.rows(1, TEXT[:60], [1])
-        batcher.close(("peer", 1))
+        asker.batcher.close(("peer", 1))
         asker.submit(7, OTHER[:90], 0, [89])
         asker.run()
         rows = []
@@ -117,7 +118,7 @@ def test_neighbours_leave_no_trace(kind: str) -> None:
 
 def test_a_row_that_nobody_wants_is_only_added_where_it_is_needed() -> None:
     for kind, rows_min in (("f32", 2), ("f16", 2), ("q8_0", 1), ("q4_0", 1)):
-        with opened(kind) as batcher:
-            assert batcher._model.rows_min == rows_min
-    with opened("f16", reproducible=False) as batcher:
-        assert batcher._model.rows_min == 1
+        with opened(kind) as asker:
+            assert asker.model.rows_min == rows_min
+    with opened("f16", reproducible=False) as asker:
+        assert asker.model.rows_min == 1

@@ -7,8 +7,9 @@ from collections import Counter
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from swarmllm.adapters.llama.batcher import BUSY, NEED, REFUSED, SCORES, STRANGERS_MAX, Answer
-from swarmllm.adapters.llama.session import DECODE_MAX, Session
+from swarmllm.core.serving.answers import BUSY, NEED, REFUSED, SCORES, Answer
+from swarmllm.core.serving.batcher import STRANGERS_MAX
+from swarmllm.core.serving.session import DECODE_MAX, Session
 from swarmllm.core.serving.shares import owners_places
 from tests.engine.paper_model import VOCABULARY, Desk
 
@@ -42,13 +43,13 @@ class SharedEngine(RuleBasedStateMachine):
     )
     def order(self, peer: str, session: int, length: int, token: int) -> None:
         batcher = self.desk.batcher
-        is_new = batcher.holds((peer, session)) is None
+        is_new = batcher.places.holds((peer, session)) is None
         order = self.desk.order(session, [token] * length, peer=peer)
         self.asked.add(order.id)
         answers = batcher.submit(order)
         self.told(answers)
         if is_new and order.id in {answer[1] for answer in answers}:
-            held = Counter(key[0] for key in batcher._sessions)
+            held = Counter(key[0] for key in batcher.places.sessions)
             if peer == OWNER:
                 assert held[OWNER] >= owners_places(self.places)
             else:
@@ -59,10 +60,10 @@ class SharedEngine(RuleBasedStateMachine):
     def step(self) -> None:
         batcher = self.desk.batcher
         before = batcher._step
-        sessions: list[Session] = list(batcher._sessions.values())
+        sessions: list[Session] = list(batcher.places.sessions.values())
         heads = {id(s): s.orders[0].left for s in sessions if s.orders}
         waits = any(s.key[0] == OWNER and s.orders for s in sessions)
-        self.told(batcher.step())
+        self.told(self.desk.step())
         self.desk.check_cells()
         if batcher._step == before:
             return
@@ -89,8 +90,8 @@ class SharedEngine(RuleBasedStateMachine):
             return
         batcher = self.desk.batcher
         assert batcher.waiting == len(self.asked) <= STRANGERS_MAX + 64
-        assert len(batcher._sessions) <= self.places
-        assert 0 <= batcher.sessions_free <= self.places
+        assert len(batcher.places.sessions) <= self.places
+        assert 0 <= batcher.places.free(self.desk.clock.now) <= self.places
 
     def teardown(self) -> None:
         if hasattr(self, "desk"):
@@ -109,7 +110,7 @@ def saturate(desk: Desk, peer: str, count: int, length: int = 3) -> None:
 def test_an_owner_that_comes_to_an_engine_full_of_one_strangers_sessions_is_in_the_next_step() -> None:
     desk = Desk(sessions_max=4, owner=OWNER)
     saturate(desk, "stranger", 4)
-    desk.batcher.step()
+    desk.step()
     saturate(desk, "stranger", 4, length=4)
     [(kind, _, retry_ms)] = desk.batcher.submit(desk.order(0, [7, 7], peer=OWNER))
     assert kind == BUSY
@@ -117,8 +118,8 @@ def test_an_owner_that_comes_to_an_engine_full_of_one_strangers_sessions_is_in_t
     own = desk.last_id
     answers: list[Answer] = []
     for _ in range(2):  # Two tokens, beside others with as many.
-        answers += desk.batcher.step()
-        assert desk.batcher._sessions[OWNER, 0].served == desk.batcher._step
+        answers += desk.step()
+        assert desk.batcher.places.sessions[OWNER, 0].served == desk.batcher._step
     assert own in {answer[1] for answer in answers if answer[0] == SCORES}
 
 
@@ -129,7 +130,7 @@ def test_a_stranger_that_comes_gets_a_place_of_whoever_has_most_and_that_is_its_
         desk.clock.now += 0.01
     [(kind, order, _)] = desk.batcher.submit(desk.order(0, [9] * 3, peer="newcomer"))
     assert (kind, order) == (BUSY, 4)
-    assert desk.batcher.holds(("newcomer", 0)) == 0
+    assert desk.batcher.places.holds(("newcomer", 0)) == 0
 
 
 def test_one_peer_may_have_a_whole_engine_that_nobody_else_wants() -> None:
@@ -147,8 +148,8 @@ def test_the_owners_session_is_not_taken_while_it_waits_for_others_experts() -> 
     desk.clock.now += 60
     assert desk.batcher.submit(desk.order(0, [1, 2], peer="b")) == []
     desk.run()
-    assert desk.batcher.holds((OWNER, 0)) == 2
-    assert desk.batcher.holds(("a", 0)) is None
+    assert desk.batcher.places.holds((OWNER, 0)) == 2
+    assert desk.batcher.places.holds(("a", 0)) is None
 
 
 def test_long_drafts_of_strangers_do_not_make_one_long_step_when_the_owner_is_about() -> None:
@@ -159,7 +160,7 @@ def test_long_drafts_of_strangers_do_not_make_one_long_step_when_the_owner_is_ab
     for session in range(7):
         desk.batcher.submit(desk.order(session, [2] * DECODE_MAX, peer="stranger"))
     begun = desk.clock.now
-    desk.batcher.step()
+    desk.step()
     assert desk.clock.now - begun <= 0.02 * 32
 
 
@@ -171,4 +172,4 @@ def test_a_text_that_makes_no_numbers_is_refused_and_others_in_its_step_are_answ
     desk.batcher.submit(desk.order(0, [1, 3], peer="c"))
     assert sorted((order, kind) for kind, order, *_ in desk.run()) == [(1, SCORES), (2, REFUSED), (3, SCORES)]
     assert desk.batcher.broken == 1
-    assert desk.batcher.holds(("b", 0)) is None, "a cache full of it is of no use"
+    assert desk.batcher.places.holds(("b", 0)) is None, "a cache full of it is of no use"

@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from swarmllm.adapters.llama.rows import Rows
 from swarmllm.cli.eval import scorer
 from swarmllm.cli.eval.scorer import score
 from swarmllm.cli.eval.shapes import SHAPES, compare
+from swarmllm.core.serving.rows import Rows
 from swarmllm.wire.sparse import decode_list
 
 VOCABULARY = 300

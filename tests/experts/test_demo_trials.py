@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="training needs the extra `train`")
+torch = pytest.importorskip("torch", reason="training needs the dependency group `train`")
 
 from scripts.demo_reference import Cache, Reference  # noqa: E402
 from scripts.demo_trials import CODE_LINES_MIN, compiles, function_in  # noqa: E402

@@ -15,11 +15,12 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
-from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL
 from swarmllm.adapters.libp2p.lane import StreamEnded, write_all
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, Link
 from swarmllm.core.inputs import PeerConnected
 from swarmllm.messages import PeerId
+from swarmllm.messages.declare import HALT
+from swarmllm.runtime.ports import HALT_PROTOCOL
 from swarmllm.wire.framing import frame
 from tests.contracts.network_contract import DEADLINE_S, Member, meet, opening
 from tests.network.support import RawPeer, members, raw_peer
@@ -62,9 +63,9 @@ def attacked(attack: Attack, *, stranger_opens: bool = True, **changes: Any) -> 
                 await node.hears(PeerConnected, lambda one: one.peer == stranger.peer)
                 await attack(node, stranger, conn)
             await still_answers(node, other)
-            other.network.tell(node.peer, b"still there")
+            other.network.send_frame(HALT, node.peer, b"still there")
             before = len(other.door.saw("received"))
-            node.network.tell(other.peer, b"yes")
+            node.network.send_frame(HALT, other.peer, b"yes")
             assert await node.door.sees("received", other.peer, skip=node.door.saw("received", other.peer).count(b"still there"))
             assert await other.door.sees("received", node.peer, skip=before) == b"yes"
 
@@ -74,7 +75,7 @@ def attacked(attack: Attack, *, stranger_opens: bool = True, **changes: Any) -> 
 async def control_stream(node: Member, stranger: RawPeer, conn: Any, stranger_opens: bool) -> Any:
     """The stranger's end of a control stream that is up."""
     if stranger_opens:
-        stream = await stranger.open(conn, CONTROL_PROTOCOL)
+        stream = await stranger.open(conn, HALT_PROTOCOL)
     else:
         stream = await answered(stranger)
     await node.door.sees("opened", stranger.peer)
@@ -89,7 +90,7 @@ async def answered(stranger: RawPeer) -> Any:
         await send.send(stream)
         await trio.sleep_forever()
 
-    stranger.host.set_stream_handler(CONTROL_PROTOCOL, answer, lasting=True)
+    stranger.host.set_stream_handler(HALT_PROTOCOL, answer, lasting=True)
     with trio.fail_after(DEADLINE_S):
         return await receive.receive()
 

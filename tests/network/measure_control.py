@@ -20,6 +20,8 @@ from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p import NetworkLimits, open_network
 from swarmllm.core.inputs import Received
 from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
+from swarmllm.messages.declare import HALT
+from swarmllm.runtime.ports import halt_channel
 from tests.contracts.network_contract import Door, Member
 from tests.network.control_support import Flooder
 from tests.network.support import members, options, raw_peer
@@ -50,8 +52,8 @@ class Echo(Door):
 async def answer_everything() -> None:
     """The other process: an expert that answers at once, with 2 kB."""
     door = Echo()
-    async with open_network(options(ephemeral_key(), control=door, limits=LIMITS)) as network:
-        door.answer = network.tell
+    async with open_network(options(ephemeral_key(), channels=(halt_channel(door, ""),), limits=LIMITS)) as network:
+        door.answer = partial(network.send_frame, HALT)
         print(network.addrs[0], flush=True)
         async for happened in network.inputs:
             if isinstance(happened, Received) and isinstance(happened.message, Score):
@@ -106,6 +108,8 @@ async def sessions(us: Member, peer: PeerId) -> None:
             case [Received(message=Scores(session=session))]:
                 rounds += 1
                 done[session].set()
+            case _:
+                pass
         note()
 
     us._wake = wake  # type: ignore[method-assign]
@@ -134,11 +138,11 @@ async def measure(name: str, us: Member, peer: PeerId, load: Callable[[Member, P
             nursery.start_soon(load, us, peer)
             await trio.sleep(1.0)
         for _ in range(SAMPLES):
-            us.network.tell(peer, time.monotonic_ns().to_bytes(8, "big"))
+            us.network.send_frame(HALT, peer, time.monotonic_ns().to_bytes(8, "big"))
             await trio.sleep(EVERY_S)
         nursery.cancel_scope.cancel()
     us.door.calls.clear()
-    us.network.tell(peer, ENOUGH)
+    us.network.send_frame(HALT, peer, ENOUGH)
     data = await us.door.sees("received", peer)
     ages = sorted(struct.unpack(f">{len(data) // 4}I", data))
     p50, p99 = ages[len(ages) // 2] / 1e3, ages[int(0.99 * len(ages))] / 1e3

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import trio
 
-from swarmllm.core.inputs import AddressesFound, ControlOpened, PeerConnected
+from swarmllm.core.inputs import AddressesFound, ChannelOpened, PeerConnected
 from swarmllm.messages import ExpertRecord, PeerId
+from swarmllm.messages.declare import HALT
 from swarmllm.testing.proxy import Link, open_proxy
 from swarmllm.testing.world import Checker, Host, LinkModel, Overlay, Spec, World
 from swarmllm.wire.envelope import seal
@@ -90,7 +91,7 @@ async def _publish(hosts: Any, origin: int, record: bytes, figures: Figures) -> 
 
         host.door.heard = note
     began = time.monotonic()
-    hosts[origin].network.publish_control(record)
+    hosts[origin].network.publish(HALT, record)
     with trio.move_on_after(WITHIN_S):
         await done.wait()
     figures["gossip"] += [at - began for at in times]
@@ -124,7 +125,7 @@ class Notes(Checker):
         match event:
             case PeerConnected(peer=peer):
                 self.at.setdefault(("connected", host.peer, peer), self.world.now)
-            case ControlOpened(peer=peer):
+            case ChannelOpened(peer=peer):
                 self.at.setdefault(("control", host.peer, peer), self.world.now)
             case ("heard", _, record):
                 self.at.setdefault(("heard", host.peer, record), self.world.now)

@@ -18,6 +18,7 @@ from swarmllm.adapters.libp2p.network import Libp2pNetwork
 from swarmllm.adapters.libp2p.supervisor import Supervisor
 from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.messages import PeerId, Ping, Pong
+from swarmllm.runtime.ports import halt_channel
 from swarmllm.wire.codec import EXPERT_REQUESTS, decode
 from swarmllm.wire.framing import FrameReader, frame
 from tests.contracts.network_contract import DEADLINE_S, Door, Member, listening
@@ -49,7 +50,9 @@ async def member(**changes: Any) -> AsyncIterator[Member]:
     """Not yet listening."""
     key = ephemeral_key()
     door = Door()
-    async with open_network(options(key, **({"control": door} | changes))) as network:
+    async with open_network(
+        options(key, **({"channels": (halt_channel(door, str(changes.get("swarm", "test"))),)} | changes))
+    ) as network:
         yield Member(network, key, door)
 
 

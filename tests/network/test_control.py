@@ -10,12 +10,14 @@ import trio
 import trio.testing
 
 from swarmllm.adapters.libp2p import NetworkLimits, NetworkTiming, muxer
-from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL, REOPEN_BURST
+from swarmllm.adapters.libp2p.channel_lane import REOPEN_BURST
 from swarmllm.adapters.libp2p.lane import write_all
 from swarmllm.adapters.libp2p.unread import STREAM_BYTES_MAX
 from swarmllm.core.halt.link import QUEUE_MAX
 from swarmllm.core.inputs import PeerLost, Received
 from swarmllm.messages import CONTROL_FRAME_MAX, Busy, Halted, Open, Score
+from swarmllm.messages.declare import HALT
+from swarmllm.runtime.ports import HALT_PROTOCOL
 from swarmllm.wire.framing import frame
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, greet, listening, meet, opening
 from tests.network.control_support import (
@@ -63,7 +65,7 @@ def test_a_broken_frame_is_a_strike_and_costs_the_stream_alone(data: bytes, stra
 def test_three_broken_frames_and_the_peer_is_refused() -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         for _ in range(3):
-            stream = await stranger.open(conn, CONTROL_PROTOCOL)
+            stream = await stranger.open(conn, HALT_PROTOCOL)
             await stream.write(bytes(4))
             with trio.fail_after(DEADLINE_S):
                 await ended(stream)
@@ -75,7 +77,7 @@ def test_three_broken_frames_and_the_peer_is_refused() -> None:
 
 def test_a_control_stream_from_the_side_that_answers_is_a_strike() -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
-        stream = await stranger.open(conn, CONTROL_PROTOCOL)
+        stream = await stranger.open(conn, HALT_PROTOCOL)
         with trio.fail_after(DEADLINE_S):
             await ended(stream)
         await until(lambda: strikes(node, stranger.peer) == 1)
@@ -88,13 +90,13 @@ def test_a_new_control_stream_replaces_the_old_one_and_too_many_are_refused() ->
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         streams = []
         for n in range(int(REOPEN_BURST)):
-            streams.append(await stranger.open(conn, CONTROL_PROTOCOL))
+            streams.append(await stranger.open(conn, HALT_PROTOCOL))
             await node.door.sees("opened", stranger.peer, skip=n)
         await streams[-1].write(framed(b"the last one counts"))
         assert await node.door.sees("received", stranger.peer) == b"the last one counts"
         with trio.fail_after(DEADLINE_S):
             await ended(streams[0])
-            await ended(await stranger.open(conn, CONTROL_PROTOCOL))
+            await ended(await stranger.open(conn, HALT_PROTOCOL))
         calls = [what for what, peer, _ in node.door.calls if peer == stranger.peer]
         assert calls == ["opened", *["closed", "opened"] * (int(REOPEN_BURST) - 1), "received"]
         assert strikes(node, stranger.peer) == 0
@@ -106,7 +108,7 @@ def test_an_endless_stream_of_frames_is_read_slowly_and_held_in_bounds() -> None
     limits = NetworkLimits(control_bytes_per_s=16.0 * CONTROL_FRAME_MAX)
 
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
-        stream = await stranger.open(conn, CONTROL_PROTOCOL)
+        stream = await stranger.open(conn, HALT_PROTOCOL)
         sent, began = 0, trio.current_time()
 
         async def endless() -> None:
@@ -134,13 +136,13 @@ def test_a_peer_that_reads_no_control_frames_is_lost_when_its_queue_is_full_of_w
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         await control_stream(node, stranger, conn, stranger_opens=True)
         for _ in range(10 * QUEUE_MAX):
-            node.network.tell(stranger.peer, bytes(CONTROL_FRAME_MAX), is_live=True)
+            node.network.send_frame(HALT, stranger.peer, bytes(CONTROL_FRAME_MAX), droppable=True)
         assert stranger.peer in network_of(node).peers
         for _ in range(QUEUE_MAX):
-            node.network.tell(stranger.peer, b"matters")
+            node.network.send_frame(HALT, stranger.peer, b"matters")
         assert stranger.peer in network_of(node).peers
-        node.network.tell(stranger.peer, b"matters")
-        assert (await node.hears(PeerLost)).reason == "control queue full"
+        node.network.send_frame(HALT, stranger.peer, b"matters")
+        assert (await node.hears(PeerLost)).reason == "halt queue full"
 
     attacked(attack)
 
@@ -156,16 +158,14 @@ def test_a_control_stream_that_is_reset_is_opened_again_and_begins_anew(who: str
             await a.door.sees("received")
             await b.door.sees("received")
             resets, sees = sorted(both, key=lambda one: one.peer, reverse=who == "answered")
-            control = link_of(resets, sees.peer).control
-            assert control is not None
+            control = link_of(resets, sees.peer).channels[HALT]
             assert control.opens == (who == "opened")
             control._scope.cancel()
             for one, other in ((a, b), (b, a)):
                 await one.door.sees("received", skip=1)
                 calls = [("opened", b""), ("received", other.peer.encode())]
                 assert [(what, data) for what, _, data in one.door.calls] == [*calls, ("closed", b""), *calls]
-                control = link_of(one, other.peer).control
-                assert control is not None
+                control = link_of(one, other.peer).channels[HALT]
                 assert link_of(one, other.peer).conn.muxed_conn.urgent == {control._stream.muxed_stream.stream_id}
             await still_answers(a, b)
 
@@ -174,15 +174,15 @@ def test_a_control_stream_that_is_reset_is_opened_again_and_begins_anew(who: str
 
 def test_a_peer_without_a_kill_switch_stays_connected_and_is_never_opened() -> None:
     async def main() -> None:
-        async with members(1) as (node,), members(1, control=None) as (old,):
+        async with members(1) as (node,), members(1, channels=()) as (old,):
             await connect(node, old)
             await still_answers(node, old)
-            node.network.tell(old.peer, b"hello?")
-            old.network.tell(node.peer, b"hello?")
-            old.network.publish_control(b"nobody hears this")
+            node.network.send_frame(HALT, old.peer, b"hello?")
+            old.network.send_frame(HALT, node.peer, b"hello?")
+            old.network.publish(HALT, b"nobody hears this")
             await still_answers(node, old)
             assert node.door.calls == []
-            assert CONTROL_PROTOCOL not in network_of(old)._host.get_mux().get_protocols()
+            assert HALT_PROTOCOL not in network_of(old)._host.get_mux().get_protocols()
 
     trio.run(main)
 
@@ -204,9 +204,9 @@ def test_frames_pass_while_neither_side_reads_an_expert_stream_and_halted_takes_
             stuck = len(asking._queue)
             assert stuck > 30
             for n in range(5):  # The library gives a stream without a window up after five seconds.
-                a.network.tell(b.peer, bytes([n]))
+                a.network.send_frame(HALT, b.peer, bytes([n]))
                 assert await b.door.sees("received", skip=n) == bytes([n])
-                b.network.tell(a.peer, bytes([n]))
+                b.network.send_frame(HALT, a.peer, bytes([n]))
                 assert await a.door.sees("received", skip=n) == bytes([n])
             assert len(asking._queue) == len(answering._queue) == stuck
             a.network.end_streams(HALTED)

@@ -13,6 +13,7 @@ from libp2p.utils.varint import encode_varint_prefixed
 from swarmllm.adapters.libp2p import NetworkLimits
 from swarmllm.core.inputs import Received
 from swarmllm.messages import CHARTER_RECORD_MAX
+from swarmllm.messages.declare import HALT
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, meet
 from tests.network.control_support import (
     FLOOD,
@@ -43,11 +44,11 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
                 for raw in raws:
                     await node.hears(Received, lambda heard, raw=raw: heard.peer == raw.peer, skip=40)  # type: ignore[misc]
                 for n in range(5):
-                    other.network.tell(node.peer, bytes([n]))
+                    other.network.send_frame(HALT, node.peer, bytes([n]))
                     assert await node.door.sees("received", other.peer, skip=n) == bytes([n])
-                    node.network.tell(other.peer, bytes([n]))
+                    node.network.send_frame(HALT, other.peer, bytes([n]))
                     assert await other.door.sees("received", node.peer, skip=n) == bytes([n])
-                other.network.publish_control(b"halt")
+                other.network.publish(HALT, b"halt")
                 assert await beyond.door.sees("heard", node.peer) == b"halt"
                 assert beyond.door.saw("received") == []  # It came by gossip alone, over two hops.
                 nursery.cancel_scope.cancel()
@@ -177,12 +178,12 @@ def test_the_same_record_from_many_is_one_message() -> None:
         async with members(3) as (a, b, c):
             await connect(a, b)
             await connect(c, b)
-            a.network.publish_control(b"halt")
+            a.network.publish(HALT, b"halt")
             await c.door.sees("heard", b.peer)
-            c.network.publish_control(b"halt")
-            a.network.publish_control(b"next")
+            c.network.publish(HALT, b"halt")
+            a.network.publish(HALT, b"next")
             await c.door.sees("heard", b.peer, skip=1)
-            c.network.publish_control(b"last")
+            c.network.publish(HALT, b"last")
             await b.door.sees("heard", c.peer)
             assert b.door.saw("heard", c.peer) == [b"last"]
 

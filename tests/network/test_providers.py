@@ -1,4 +1,4 @@
-"""The DHT's own list of providers keeps those who were there first (`core.sharing`)."""
+"""The DHT's own list of providers keeps those who were there first (`core.peers.provider_shares`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from multiaddr import Multiaddr
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p.directory import _Providers
 from swarmllm.adapters.libp2p.links import libp2p_id
-from swarmllm.core.sharing import PER_BLOCK_MAX
+from swarmllm.core.peers.provider_shares import PER_BLOCK_MAX
 
 KEY = bytes(32)
 

@@ -83,6 +83,8 @@ class FakeNode:
             case "start_here":
                 self.state = replace(self.state, stopped_here=False, lost=False)
                 yield self._status()
+            case other:
+                raise AssertionError(f"a node knows no question {other!r}")
 
     def _publish(self, question: Record) -> Iterator[Record]:
         if self.mood == "dies":

@@ -67,9 +67,20 @@ def test_jitter_is_log_normal_around_the_delay_and_repeats_with_its_seed() -> No
 # --- the proxy, between real sockets -----------------------------------------------------------------------------------------
 
 
+_CLIENTS: list[trio.SocketStream] = []  # What a test connected; closed when it is over.
+
+
 def run_virtually(test: Callable[[], Awaitable[None]]) -> None:
     """Virtual time stands still while any task can run or any socket has bytes; loopback hands bytes over within the send call."""
-    trio.run(test, clock=trio.testing.MockClock(autojump_threshold=0.005))
+
+    async def whole() -> None:
+        try:
+            await test()
+        finally:
+            while _CLIENTS:
+                _CLIENTS.pop().socket.close()
+
+    trio.run(whole, clock=trio.testing.MockClock(autojump_threshold=0.005))
 
 
 @asynccontextmanager
@@ -91,7 +102,8 @@ async def _echo(stream: trio.SocketStream) -> None:
 
 
 async def _connect(proxy: Proxy) -> trio.SocketStream:
-    return await trio.open_tcp_stream(proxy.host, proxy.port)
+    _CLIENTS.append(await trio.open_tcp_stream(proxy.host, proxy.port))
+    return _CLIENTS[-1]
 
 
 async def _exactly(stream: trio.SocketStream, size: int) -> bytes:

@@ -17,6 +17,7 @@ from swarmllm.messages import PeerId
 from swarmllm.runtime.booting import boot
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import Orders
+from swarmllm.runtime.ports import halt_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.testing.memory_halts import MemoryHalts
@@ -118,8 +119,8 @@ async def joined(
         engine = None if model is None else await stack.enter_async_context(ScriptedEngine(model, service_s=service_s))
         if engine is not None and orders is not None:
             orders.take_engine(engine)
-        door = driver if orders is not None else None
-        network = await stack.enter_async_context(wire.network(keyring.peer, control=door, control_swarm=driver.control_swarm))
+        channels = (halt_channel(driver, driver.control_swarm),) if orders is not None else ()
+        network = await stack.enter_async_context(wire.network(keyring.peer, channels=channels))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, network, engine)
             local = LocalNode(node, driver, network, ScriptedText(stop_tokens))

@@ -21,7 +21,7 @@ from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_api.client import NoNodeError, ask
-from swarmllm.runtime.ports import Engine, Network
+from swarmllm.runtime.ports import Engine, Network, halt_channel
 from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Ready, Starting, Stopped, Stopping
 from swarmllm.testing.memory_network import MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
@@ -37,7 +37,7 @@ def config_in(folder: Path) -> Config:
 
 def parts_on(wire: MemorySwarm, engine: AbstractAsyncContextManager[Engine] | None = None, *, lan: bool = True) -> Parts:
     def network(keyring: KeyFile, driver: Driver) -> AbstractAsyncContextManager[Network]:
-        return wire.network(keyring.peer, lan=lan, control=driver)
+        return wire.network(keyring.peer, lan=lan, channels=(halt_channel(driver, driver.control_swarm),))
 
     return Parts(engine=engine, text=ScriptedText(frozenset()), network=network)
 

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from swarmllm.core.agent.change_log import Setting
-from swarmllm.core.effects import ControlEffect, Penalise, RecordChecked, RevertChanges
+from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, RecordChecked, Relay, RevertChanges, Rumour, Tell
 from swarmllm.core.inputs import RecordOffered
 from swarmllm.errors import LocalError
 from swarmllm.runtime.booting import boot
@@ -66,9 +66,9 @@ def test_a_damaged_record_is_an_error_or_sets_nothing(name: str, data: bytes) ->
     assert all(changes.value(setting) is None for setting in Setting)
 
 
-def perform(orders: Orders, effects: Sequence[ControlEffect]) -> None:
+def perform(orders: Orders, effects: Sequence[HaltEffect]) -> None:
     for effect in effects:
-        if not isinstance(effect, RecordChecked | Penalise):
+        if not isinstance(effect, RecordChecked | Penalise | Tell | Relay | Rumour | EndStreams):
             orders.perform(effect)
 
 

@@ -9,9 +9,11 @@ import trio
 import trio.testing
 
 from swarmllm.core.inputs import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.peers.liveness import SILENT_S
 from swarmllm.messages import Close
+from swarmllm.messages.declare import HALT
+from swarmllm.runtime.ports import halt_channel
 from swarmllm.testing.memory_network import MemorySwarm
-from swarmllm.testing.memory_wire import SILENT_S
 from tests.contracts.network_contract import Door, Member, NetworkContract, connect, listening
 from tests.runtime.little_swarm import key
 
@@ -37,7 +39,7 @@ async def open_members(swarm: MemorySwarm, count: int, *, lan: bool = False) -> 
         members: list[Member] = []
         for i in range(count):
             keyring, door = key(i + 1), Door()
-            network = await stack.enter_async_context(swarm.network(keyring.peer, lan=lan, control=door))
+            network = await stack.enter_async_context(swarm.network(keyring.peer, lan=lan, channels=(halt_channel(door, ""),)))
             members.append(Member(network, keyring, door))
         yield await stack.enter_async_context(listening(members))
 
@@ -144,7 +146,7 @@ def test_gossip_is_lost_as_often_as_a_test_says() -> None:
     async def law(wire: MemorySwarm, a: Member, b: Member) -> None:
         await connect(a, b)
         for i in range(400):
-            a.network.publish_control(i.to_bytes(4, "big"))
+            a.network.publish(HALT, i.to_bytes(4, "big"))
         await trio.sleep(1)
         assert 150 < len(b.door.saw("heard")) < 250
 

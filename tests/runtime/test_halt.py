@@ -13,6 +13,7 @@ import pytest
 import trio
 import trio.testing
 
+from swarmllm.core.events import NodeHalted
 from swarmllm.core.halt.state import Applied
 from swarmllm.core.inputs import OwnerStarts, OwnerStops
 from swarmllm.errors import HaltedError
@@ -272,5 +273,23 @@ def test_an_order_is_not_told_to_nodes_of_another_swarm_and_costs_nobody_a_strik
                 assert other.orders is not None
                 assert other.orders.records_refused == 0
                 assert set(other.local.view().peers) == {m.peer for m in swarm.members}
+
+    run(body)
+
+
+def test_a_halt_that_comes_before_the_first_start_is_told_as_any_other() -> None:
+    """A node asks its peers before it starts; an order that it hears meanwhile stops nothing, and its owner wants to know of it."""
+
+    async def body() -> None:
+        async with little_swarm([7, 8], pin=WE.pin) as swarm:
+            member = swarm.members[0]
+            assert member.orders is not None
+            assert not member.orders.control.serves
+            with member.local.events() as events:
+                assert isinstance(member.driver.import_control(WE.halt()), Applied)
+                async for event in events:
+                    if isinstance(event, NodeHalted):
+                        assert event.seq > 0
+                        return
 
     run(body)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.inputs import DialFailed, Woke
-from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, SLEPT_S, Pulse, sleepless_clock
+from swarmllm.core.peers.liveness import SLEPT_S
+from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, Pulse, sleepless_clock
 from tests.runtime.puppet import STRANGER, Puppet, driving, run
 from tests.runtime.test_halt import WE, streaming
 

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,7 @@ def _bash(root: Path, text: str, **environ: str) -> Done:
 def clone(tmp_path: Path) -> Path:
     """A folder like a clone with an environment that some earlier run made, whose Python is ours."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copy(ROOT / "constraints.txt", tmp_path)
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/python").symlink_to(sys.executable)
     (tmp_path / ".venv/bin/swarmllm").write_text("#!/bin/sh\n")
@@ -38,8 +40,8 @@ def clone(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _stamp(clone: Path, extra: str) -> None:
-    assert _bash(clone, f'fingerprint {extra} > "$VENV/.installed-{extra}"').returncode == 0
+def _stamp(clone: Path, kind: str) -> None:
+    assert _bash(clone, f'fingerprint {kind} > "$VENV/.installed-{kind}"').returncode == 0
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def bare_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["scripts/demo", "scripts/check", "scripts/lib.sh", ".ci/run"])
+@pytest.mark.parametrize("name", ["scripts/demo", "scripts/check", "scripts/lock", "scripts/lib.sh", ".ci/run"])
 def test_every_script_parses(name: str) -> None:
     assert subprocess.run([SHELL, "-n", str(ROOT / name)], capture_output=True, text=True, check=False).stderr == ""
 
@@ -93,7 +95,7 @@ def test_a_second_run_installs_nothing_and_says_nothing(clone: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_the_dev_extra_does_for_everything_but_not_the_other_way_round(clone: Path) -> None:
+def test_an_environment_for_development_does_for_everything_but_not_the_other_way_round(clone: Path) -> None:
     _stamp(clone, "plain")
     assert _bash(clone, "is_installed dev").returncode == 1
     _stamp(clone, "dev")
@@ -101,13 +103,38 @@ def test_the_dev_extra_does_for_everything_but_not_the_other_way_round(clone: Pa
     assert _bash(clone, "is_installed plain && is_installed dev").returncode == 0
 
 
-def test_an_edit_of_sources_needs_no_installation_and_one_of_pyproject_does(clone: Path) -> None:
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
+def test_an_edit_of_sources_needs_no_installation_and_one_of_what_is_installed_does(clone: Path, name: str) -> None:
     _stamp(clone, "plain")
     (clone / "swarmllm.py").write_text("x = 1\n")
     assert _bash(clone, "is_installed plain").returncode == 0
-    with (clone / "pyproject.toml").open("a") as file:
+    with (clone / name).open("a") as file:
         file.write("# changed\n")
     assert _bash(clone, "is_installed plain").returncode == 1
+
+
+RECORDED = (
+    'wheel_folder() { echo /wheels; }; build_llama() { :; }; build_fastecdsa() { :; }; shown() { shift; "$@"; };'
+    ' pip() { printf "%s\\n" "$@"; }; '
+)
+
+
+@pytest.mark.parametrize(("kind", "extras"), [("plain", "cli,plots"), ("dev", "cli,plots,cluster")])
+def test_what_is_installed_has_the_versions_of_the_constraints(clone: Path, kind: str, extras: str) -> None:
+    """The group dev is read here, because the pip of a new environment may not know --group."""
+    done = _bash(clone, RECORDED + f"install_everything {kind}")
+    assert done.returncode == 0, done.stderr
+    words = done.stdout.split()
+    assert words[words.index("--constraint") + 1] == str(clone / "constraints.txt")
+    assert words[words.index("--editable") + 1] == f"{clone}[{extras}]"
+    group = tomllib.loads((clone / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    assert Path(words[words.index("--requirement") + 1]).read_text().splitlines() == (group if kind == "dev" else [])
+
+
+def test_a_lock_is_made_of_the_newest_versions(clone: Path) -> None:
+    done = _bash(clone, RECORDED + "CONSTRAINTS=; install_everything dev")
+    assert done.returncode == 0, done.stderr
+    assert "--constraint" not in done.stdout
 
 
 STUBS = 'shown() { shift; "$@" >/dev/null; }; install_everything() { say "installing $1"; }; find_python() { echo "$PYTHON"; }; '
@@ -133,6 +160,8 @@ def test_an_environment_of_ours_that_is_not_whole_is_made_anew(clone: Path, quic
             (clone / ".venv/.made-by-scripts").write_text("/somewhere/else\n")
         case "no python":
             (clone / ".venv/bin/python").unlink()
+        case other:
+            raise AssertionError(other)
     (clone / ".venv/leftover").touch()
     done = _bash(clone, STUBS + "make_environment plain", PYTHON=quick_python)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,6 @@
 """The shuffle scheme once more, one node and one exchange at a time, in plain Python: what the arrays are checked against.
 
-Written from the rules in `sims.shuffles.Scheme`, without its ring, its steps of half a second and its batches.
+Written from the rules in `swarmllm.sims.shuffles.Scheme`, without its ring, its steps of half a second and its batches.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import heapq
 import random
 from dataclasses import dataclass, field
 
-from sims.shuffles import AGAIN_S, LATEST, Scheme
+from swarmllm.sims.shuffles import AGAIN_S, LATEST, Scheme
 
 
 @dataclass(slots=True)

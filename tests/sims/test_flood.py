@@ -9,8 +9,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sims.flood import PLACES, SHARES, Bools, Floats, arrivals, copies, delays, hops, places_of
-from sims.overlay import Overlay, random_overlay
+from swarmllm.sims.flood import PLACES, SHARES, Bools, Floats, arrivals, copies, delays, hops, places_of
+from swarmllm.sims.overlay import Overlay, random_overlay
 
 
 def one_by_one(overlay: Overlay, way: Floats, opens: Floats, held: Floats, passes_on: Bools, begun: Floats) -> list[float]:

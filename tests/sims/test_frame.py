@@ -17,15 +17,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sims.frame import command as command_module
-from sims.frame.code import version_of
-from sims.frame.command import simulate
-from sims.frame.options import parse
-from sims.frame.points import POINTS_MAX, Point, grid, replay
-from sims.frame.store import FILE
-from sims.frame.summary import mean_of, summarise
-from sims.study import Lines, Parameter, Result, Study, find
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.sims.frame import command as command_module
+from swarmllm.sims.frame.code import version_of
+from swarmllm.sims.frame.command import simulate
+from swarmllm.sims.frame.options import parse
+from swarmllm.sims.frame.points import POINTS_MAX, Point, grid, replay
+from swarmllm.sims.frame.store import FILE
+from swarmllm.sims.frame.summary import mean_of, summarise
+from swarmllm.sims.study import Lines, Parameter, Result, Study, find
 from tests.cli.command import Finished, environment, run
 
 SWEEP = ("halt", "--sweep", "nodes=20,30,40", "--sweep", "droppers=0,0.2", "--runs", "2", "--seed", "5")
@@ -247,8 +247,8 @@ def test_other_code_makes_other_points(
 
 
 def test_the_version_covers_what_a_study_imports_and_not_the_frame() -> None:
-    assert version_of("sims.halt") == version_of("sims.halt") != version_of("sims.gossip")
-    assert len(version_of("sims.half_dies")) == 16
+    assert version_of("swarmllm.sims.halt") == version_of("swarmllm.sims.halt") != version_of("swarmllm.sims.gossip")
+    assert len(version_of("swarmllm.sims.half_dies")) == 16
 
 
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_a_fault_in_a_study_is_one_sentence_and_costs_no_other_point(tmp_path: P
         return honest(parameters, seed)
 
     broken = Study(study.module, study.parameters, study.results, faulty)
-    monkeypatch.setattr("sims.frame.running.find", lambda _name: broken)
+    monkeypatch.setattr("swarmllm.sims.frame.running.find", lambda _name: broken)
     with pytest.raises(LocalError, match=r"nodes.*40.*ZeroDivisionError: by chance"):
         say(*SWEEP, "--jobs", "1", "--out", str(tmp_path))
     assert len((tmp_path / FILE).read_bytes().splitlines()) == 8

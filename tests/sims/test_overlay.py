@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sims.overlay import Overlay, random_overlay, wrong_ends
+from swarmllm.sims.overlay import Overlay, random_overlay, wrong_ends
 
 
 def check(overlay: Overlay) -> None:

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sims.sessions import ABSENCES, SESSIONS, Churn, Weibull, read_trace, repeat, sessions_of_rate
 from swarmllm.errors import UsageError
+from swarmllm.sims.sessions import ABSENCES, SESSIONS, Churn, Weibull, read_trace, repeat, sessions_of_rate
 
 DRAWS = 200_000
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sims.sessions import Weibull
-from sims.shuffles import STEP_S, Rule, Scheme, Shuffles
+from swarmllm.sims.sessions import Weibull
+from swarmllm.sims.shuffles import STEP_S, Rule, Scheme, Shuffles
 from tests.sims.plain_shuffles import PlainShuffles
 
 rules: st.SearchStrategy[Rule] = st.sampled_from(["count", "youngest", "half", "uniform"])

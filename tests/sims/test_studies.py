@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from sims.flood import BASE_MS
-from sims.study import Curves, Study, find, questions
+from swarmllm.sims.flood import BASE_MS
+from swarmllm.sims.study import Curves, Study, find, questions
 
 SMALL: dict[str, dict[str, Any]] = {
     "gossip": {"nodes": 60},
@@ -43,7 +43,7 @@ def study(request: pytest.FixtureRequest) -> Study:
 
 def test_a_study_is_a_question(study: Study) -> None:
     assert questions()[study.name].endswith("?")
-    assert study.module == f"sims.{study.name}"
+    assert study.module == f"swarmllm.sims.{study.name}"
 
 
 def test_its_parameters_hold_together(study: Study) -> None:

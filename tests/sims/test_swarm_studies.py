@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from sims import churn, half_dies, scale, sybil, throughput
-from sims.crowd import CONTEXT_MAX, Wish, add_askers, add_experts, untouched
-from sims.frame.command import simulate
-from sims.study import Study
 from swarmllm.errors import UsageError
+from swarmllm.sims import churn, half_dies, scale, sybil, throughput
+from swarmllm.sims.crowd import CONTEXT_MAX, Wish, add_askers, add_experts, untouched
+from swarmllm.sims.frame.command import simulate
+from swarmllm.sims.study import Study
 from swarmllm.testing.world import DESKTOP_8B, LinkModel, Spec, World
 from tests.sims.test_studies import SMALL
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from sims.flood import BASE_MS, PLACES, SIGMA, arrivals, delays
-from sims.overlay import random_overlay
-from sims.shuffles import Scheme, Shuffles
+from swarmllm.sims.flood import BASE_MS, PLACES, SIGMA, arrivals, delays
+from swarmllm.sims.overlay import random_overlay
+from swarmllm.sims.shuffles import Scheme, Shuffles
 
 NODES: Final = 100
 EUROPE: Final = PLACES.index("Europe")

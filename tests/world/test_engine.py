@@ -6,11 +6,13 @@ from typing import Any
 
 import pytest
 
+from swarmllm.core.serving.batcher import CHUNK_S, STRANGERS_MAX
+from swarmllm.core.serving.places import IDLE_S
 from swarmllm.core.values import EngineLoad, SessionKey
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Need, PeerId, Refused, Score, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.agenda import Agenda
-from swarmllm.testing.world.engine import CHUNK_S, DEMO, IDLE_S, STRANGERS_MAX, VOCABULARY, QuickModel, Service, SimEngine
+from swarmllm.testing.world.engine import DEMO, VOCABULARY, QuickModel, Service, SimEngine
 from swarmllm.wire import context
 
 PEER = PeerId("asker")

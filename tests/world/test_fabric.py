@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from swarmllm.core.inputs import AddressesFound, DialFailed, PeerConnected, PeerLost, Received
+from swarmllm.core.peers.liveness import DIAL_S, SILENT_S
 from swarmllm.messages import Close, PeerId
 from swarmllm.testing.world import Host, LinkModel, Overlay, Spec, World
 from swarmllm.testing.world.checks import Checker
-from swarmllm.testing.world.fabric import DIAL_S, SILENT_S
 
 MESSAGES = 60
 

@@ -1,5 +1,7 @@
 """The real `runtime.ports.Network`: py-libp2p 0.8.1 behind guards of our own.
 
+Where a comment here or in the tests names a fault of the library by number, docs/libp2p-faults.md describes it.
+
 Importing this package costs nothing; `open_network` imports libp2p (seconds on a slow machine) only when a network is really opened,
 so that commands which need none start at once.
 """

@@ -1,8 +1,8 @@
 """Who is let in: sockets that still shake hands, and connections with their peers, each counted while it lives.
 
-Two budgets, because a stranger costs us nothing to make half of a connection and something to make a whole one: those that shake hands
-give way by age and address block, those that are up by use and address block (`core.eviction`). A third of the connections is for peers
-that we chose, and what the owner named comes in whoever is there.
+Two budgets, because a stranger costs us nothing to make half of a connection and something to make a whole one: those that shake
+hands give way by age and address block, those that are up by use and address block (`core.peers.eviction`). A third of the
+connections is for peers that we chose, and what the owner named comes in whoever is there.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import trio
 from libp2p.network.exceptions import SwarmException
 
 from swarmllm.adapters.libp2p.options import NetworkLimits
-from swarmllm.core.eviction import Block, Guest, block_of, evicted, hurried
+from swarmllm.core.peers.eviction import Block, Guest, block_of, evicted, hurried
 from swarmllm.messages import ExpertMessage, PeerId, Score, Scores
 
 log = logging.getLogger("swarmllm.net")
@@ -27,7 +27,7 @@ log = logging.getLogger("swarmllm.net")
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What a connection has been good for; see `core.eviction.Guest`."""
+    """What a connection has been good for; see `core.peers.eviction.Guest`."""
 
     answered: int = 0
     is_kin: bool = False
@@ -75,7 +75,8 @@ class _Seat:
 
 
 class Admission:
-    """`standings` tells what connections are good for, `hang_up` ends one to make room; both are set by whoever owns the connections.
+    """`standings` tells what connections are good for, `hang_up` ends one to make room; both are set by whoever owns the
+    connections.
 
     Connections are whatever the caller's muxed connections are; here they are only keys.
     """

@@ -1,7 +1,7 @@
 """The DHT: who might have an expert for this vocabulary, and where. It finds peers and decides nothing.
 
-Everything here happens in the background with a deadline, and a failure is a line in the log. What comes back is hints: the address
-record of an expert counts only with the expert's own signature, and whether it lives shows when it is dialled.
+Everything here happens in the background with a deadline, and a failure is a line in the log. What comes back is hints: the
+address record of an expert counts only with the expert's own signature, and whether it lives shows when it is dialled.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from swarmllm.adapters.libp2p.addresses import parse_addr
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
 from swarmllm.core.capacity.table import unlisted
-from swarmllm.core.sharing import Place, block_of, who_leaves
+from swarmllm.core.peers.provider_shares import Place, block_of, who_leaves
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertRecord, PeerId
 from swarmllm.messages.capacity import EXPERT_RECORD_MAX
@@ -55,8 +55,8 @@ class _RecordValidator(Validator):  # type: ignore[misc]
 
 
 class _Providers(ProviderStore):  # type: ignore[misc]
-    """Bounded in keys, and of each key's twenty providers those that came first and still say so stay (`core.sharing`): the library keeps
-    silent ones for two days."""
+    """Bounded in keys, and of each key's twenty providers those that came first and still say so stay
+    (`core.peers.provider_shares`): the library keeps silent ones for two days."""
 
     def add_provider(self, key: bytes, provider: Any) -> None:
         if len(key) != KEY_BYTES:

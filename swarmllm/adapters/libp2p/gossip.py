@@ -36,8 +36,7 @@ from swarmllm.adapters.libp2p.host import Host, reset
 from swarmllm.adapters.libp2p.lane import Bucket
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkOptions
 from swarmllm.errors import RemoteError
-from swarmllm.messages import CHARTER_RECORD_MAX, PeerId
-from swarmllm.runtime.ports import ControlDoor
+from swarmllm.messages import PeerId
 
 log = logging.getLogger("swarmllm.net")
 
@@ -106,8 +105,9 @@ class _Budget:
 class _Pubsub(Pubsub):  # type: ignore[misc]
     """`is_connected` says whether there is a settled connection to a peer."""
 
-    def __init__(self, host: Host, topic: str, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
+    def __init__(self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
         router = _Router()
+        self._records_max = {channel.topic: channel.record_max for channel in options.channels}
         super().__init__(
             host,
             router,
@@ -115,8 +115,8 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             msg_id_constructor=self._message_id,
             max_inbound_rpc_size=RPC_BYTES_MAX,
             max_subscriptions_per_rpc=RPC_ITEMS_MAX,
-            max_subscriptions_per_peer=4,
-            allowed_topics={topic},
+            max_subscriptions_per_peer=4 * len(self._records_max),
+            allowed_topics=set(self._records_max),
         )
         self._is_connected = is_connected
         self._timing, self._limits = options.timing, options.limits
@@ -204,8 +204,9 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         for message in rpc.publish:
             if not self._is_subscribed_to_msg(message):
                 continue
-            if len(message.data) > CHARTER_RECORD_MAX:
-                raise RemoteError(f"control record of {len(message.data)} bytes exceeds {CHARTER_RECORD_MAX}")
+            most = max((self._records_max.get(topic, 0) for topic in message.topicIDs), default=0)
+            if len(message.data) > most:
+                raise RemoteError(f"record of {len(message.data)} bytes by gossip exceeds {most}")
             await trio.sleep(budget.records.take(1, trio.current_time()))
             await self.push_msg(peer_id, message)  # Here, not in a task of its own (fault 9).
             await trio.lowlevel.checkpoint()  # A frame holds many, and others have work, too.
@@ -245,19 +246,21 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
 class Gossip:
     """`services` are to be run; then `join`. Records go through `publish`, peers come and go through `add` and `drop`."""
 
-    def __init__(self, host: Host, options: NetworkOptions, door: ControlDoor, is_connected: Callable[[Any], bool]) -> None:
-        self.topic = f"/swarmllm/{options.control_swarm or options.swarm}/halt/2"
-        self._door = door
-        self._pubsub = _Pubsub(host, self.topic, options, is_connected)
+    def __init__(self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
+        self._channels = {channel.topic: channel for channel in options.channels}
+        self._topics = {channel.name: channel.topic for channel in options.channels}
+        self._pubsub = _Pubsub(host, options, is_connected)
         self._us = host.get_id()
-        # Synchronous: one that times out or fails once is held against the message for five minutes, whoever sends it.
-        self._pubsub.set_topic_validator(self.topic, self._check, is_async_validator=False)
+        for topic in self._channels:
+            # Synchronous: one that times out or fails once is held against the message for five minutes, whoever sends it.
+            self._pubsub.set_topic_validator(topic, self._check, is_async_validator=False)
         self.services = (self._pubsub, self._pubsub.router)
-        self._queue: deque[bytes] = deque(maxlen=PUBLISH_QUEUE_MAX)
+        self._queue: deque[tuple[str, bytes]] = deque(maxlen=PUBLISH_QUEUE_MAX)
         self._more = trio.Event()
 
     async def join(self) -> None:
-        await self._pubsub.subscribe(self.topic)
+        for topic in self._channels:
+            await self._pubsub.subscribe(topic)
 
     def close(self) -> None:
         """The library's cache of seen messages keeps a thread."""
@@ -269,24 +272,26 @@ class Gossip:
     def drop(self, peer_id: Any) -> None:
         self._pubsub._handle_dead_peer(peer_id)
 
-    def publish(self, record: bytes) -> None:
-        assert len(record) <= CHARTER_RECORD_MAX, f"control record of {len(record)} bytes"
-        self._queue.append(record)
+    def publish(self, channel: str, record: bytes) -> None:
+        topic = self._topics[channel]
+        assert len(record) <= self._channels[topic].record_max, f"record of {len(record)} bytes on {channel}"
+        self._queue.append((topic, record))
         self._more.set()
 
     async def run(self) -> None:
         while True:
             while self._queue:
-                await self._pubsub.publish(self.topic, self._queue.popleft())
+                await self._pubsub.publish(*self._queue.popleft())
             self._more = trio.Event()
             await self._more.wait()
 
     def _check(self, forwarder: Any, message: Any) -> bool:
         if forwarder == self._us:
             return True
-        if list(message.topicIDs) != [self.topic]:
+        channels = [self._channels.get(topic) for topic in message.topicIDs]
+        if len(channels) != 1 or channels[0] is None:
             return False
-        return self._door.heard(PeerId(forwarder.to_base58()), bytes(message.data))
+        return channels[0].door.heard(PeerId(forwarder.to_base58()), bytes(message.data))
 
 
 def parts_of(rpc: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from libp2p.host.exceptions import StreamFailure
 
 from swarmllm.adapters.libp2p.agent import ask_agent
 from swarmllm.adapters.libp2p.asking import Asking
-from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL, ControlLane
+from swarmllm.adapters.libp2p.channel_lane import ChannelLane
 from swarmllm.adapters.libp2p.host import Host, reset
 from swarmllm.adapters.libp2p.lane import Commons, Lane, StreamEnded
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
@@ -32,7 +32,7 @@ from swarmllm.messages import (
     Ping,
     Pong,
 )
-from swarmllm.messages.declare import DECLARED
+from swarmllm.messages.declare import DECLARED, HALT
 from swarmllm.messages.expert import Score
 from swarmllm.messages.goodbye import BREACH, DOUBLE, FOREIGN, SLOW, Goodbye
 from swarmllm.wire.codec import EXPERT_REPLIES
@@ -41,7 +41,7 @@ log = logging.getLogger("swarmllm.net")
 
 EXPERT_PROTOCOL: Final = "/swarmllm/expert/2"
 PINGS_MAX: Final = 8  # In flight; more than ever happens within `dead_after_s`.
-GOODBYE_S: Final = 0.2  # For the peer to read why, and to close; one that does not wait for it closes within milliseconds.
+GOODBYE_S: Final = 0.5  # For the peer to read why, and to close; one that does not wait for it closes within milliseconds.
 GUEST_RETRY_S: Final = 1.0  # Until a guest is asked again whether it speaks the protocol; doubles each time.
 GREETED_BY_S: Final = 1.0  # An honest peer's control stream is up by then.
 LATE_S: Final = 0.5  # A timer that fires later than this says that we were stopped, not the peer.
@@ -65,8 +65,8 @@ class LinkEvents:
 
 
 class Link:
-    """`settled` is set by the owner once this connection, of perhaps several to this peer, is the one to use. `control` runs from the
-    moment that the link is ready; None without a kill switch."""
+    """`settled` is set by the owner once this connection, of perhaps several to this peer, is the one to use. `channels`, by name,
+    run from the moment that the link is ready."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Link:
         commons: Commons,
         events: LinkEvents,
     ) -> None:
-        self.control: ControlLane | None = None
+        self.channels: dict[str, ChannelLane] = {}
         self.conn = conn
         self.peer = peer
         self.settled = trio.Event()
@@ -94,10 +94,11 @@ class Link:
         self._host = host
         self._limits, self._timing, self._commons, self._events = limits, timing, commons, events
         self._ask: Lane | None = None
+        self._closed = trio.Event()
         self._asking = Asking(
             peer,
             (limits, timing, commons),
-            self.over,
+            (self.over, self._closed),
             heard=self._on_bytes,
             take=self._on_request,
             broken=self._broke,
@@ -108,7 +109,6 @@ class Link:
         self._pings: dict[int, float] = {}
         self._nonce = 0
         self._scope = trio.CancelScope()
-        self._closed = trio.Event()
 
     @property
     def is_over(self) -> bool:
@@ -127,8 +127,8 @@ class Link:
             self.reason, self._goodbye = reason, 0 if abort else goodbye
             self.over.set()
             self._scope.cancel()
-            if self.control is not None:
-                self.control.shut()
+            for lane in self.channels.values():
+                lane.shut()
             self._events.on_over(self)
 
     def send(self, message: ExpertMessage) -> None:
@@ -226,9 +226,10 @@ class Link:
             nursery.start_soon(serve, lane.write)
             nursery.start_soon(serve, lambda: lane.read(self._on_bytes, self._on_reply))
             nursery.start_soon(self._watch)
-            if self.control is not None and self.control.opens:
-                await self.ready.wait()
-                await self.control.keep_open(self._host, self.conn)
+            await self.ready.wait()
+            for channel in self.channels.values():
+                if channel.opens:
+                    nursery.start_soon(channel.keep_open, self._host, self.conn)
         self._ask = None
         await reset(stream)
         raise StreamFailure(f"the stream was {refusals[0] if refusals else 'ended'} before a ping was answered on it")
@@ -266,10 +267,8 @@ class Link:
         """Serve the stream that the peer opened; returns when it ends or is replaced, or with the link."""
         await self._asking.serve(stream)
 
-    async def answer_control(self, stream: Any) -> None:
-        """Serve the control stream that the peer opened; returns when either ends. RemoteError if the peer breaks the protocol."""
-        if self.control is None:
-            return
+    async def answer_channel(self, name: str, stream: Any) -> None:
+        """Serve a channel's stream that the peer opened; returns when either ends. RemoteError if the peer breaks the protocol."""
         with trio.move_on_after(self._timing.ready_within_s):
             await self.ready.wait()
         if not self.ready.is_set() or self.is_over:
@@ -278,7 +277,7 @@ class Link:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_after, self.over, nursery.cancel_scope)
             try:
-                await self.control.answer(stream)
+                await self.channels[name].answer(stream)
             except RemoteError as error:
                 faults.append(error)  # Out of here it would be wrapped in a group.
             nursery.cancel_scope.cancel()
@@ -331,9 +330,10 @@ class Link:
     def _hint(self) -> None:
         """Once for each connection, for whoever wonders why an expert is busy for ever."""
         is_late = trio.current_time() > self.began_at + GREETED_BY_S
-        if self.control is not None and not self.control.was_up and is_late and not self._hinted:
+        halt = self.channels.get(HALT)
+        if halt is not None and not halt.was_up and is_late and not self._hinted:
             self._hinted = True
-            log.info("%s asks before it has greeted on %s: it is told to wait until it does", self.peer, CONTROL_PROTOCOL)
+            log.info("%s asks before it has greeted on %s: it is told to wait until it does", self.peer, halt.channel.protocol)
 
     async def _pass_on(self, message: ExpertMessage, size_bytes: int) -> None:
         self._blocked += 1

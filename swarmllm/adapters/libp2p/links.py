@@ -9,7 +9,6 @@ without our noticing can come back at once.
 from __future__ import annotations
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -17,13 +16,14 @@ import trio
 from libp2p.peer.id import ID
 
 from swarmllm.adapters.libp2p.admission import Standing, Worth
-from swarmllm.adapters.libp2p.control_lane import ControlLane
+from swarmllm.adapters.libp2p.channel_lane import ChannelLane
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.inbox import Inbox
 from swarmllm.adapters.libp2p.lane import Commons
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, GOODBYE_S, Link, LinkEvents
 from swarmllm.adapters.libp2p.options import NetworkOptions
 from swarmllm.core.inputs import AskingEnded, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.peers.strikes import Strikes
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
 from swarmllm.messages.goodbye import DOUBLE, LEAVING, OTHER, REFUSED, Goodbye
@@ -34,40 +34,6 @@ log = logging.getLogger("swarmllm.net")
 
 TURNED_AWAY_MAX: Final = 4  # Refused peers that are being told so; more at once are cut off in silence.
 TURN_AWAY_S: Final = 1.0
-KNOCK_EVERY_S: Final = 60.0  # Between two lines in the log about one refused peer that dials again.
-OFFENDERS_MAX: Final = 1024  # Peers with strikes; the one whose last strike is oldest is forgotten first.
-
-
-class Strikes:
-    """Broken protocol, counted. Strikes older than `refuse_for_s` are forgotten, and so is a refusal."""
-
-    def __init__(self, strikes_max: int, refuse_for_s: float) -> None:
-        self._strikes_max, self._refuse_for_s = strikes_max, refuse_for_s
-        self._counts: OrderedDict[PeerId, tuple[int, float]] = OrderedDict()
-        self._knocks: dict[PeerId, float] = {}  # When the log last said that a refused peer dials; bounded by `_counts`.
-
-    def add(self, peer: PeerId, now: float) -> int:
-        count = self._count(peer, now) + 1
-        self._counts[peer] = (count, now)
-        self._counts.move_to_end(peer)
-        while len(self._counts) > OFFENDERS_MAX:
-            forgotten, _ = self._counts.popitem(last=False)
-            self._knocks.pop(forgotten, None)
-        return count
-
-    def refuses(self, peer: PeerId, now: float) -> bool:
-        return self._count(peer, now) >= self._strikes_max
-
-    def knocks(self, peer: PeerId, now: float) -> float | None:
-        """A refused peer is here again: for how much longer it is refused, in seconds, if the log has not said so lately."""
-        if peer not in self._counts or now - self._knocks.get(peer, -KNOCK_EVERY_S) < KNOCK_EVERY_S:
-            return None
-        self._knocks[peer] = now
-        return self._counts[peer][1] + self._refuse_for_s - now
-
-    def _count(self, peer: PeerId, now: float) -> int:
-        count, at = self._counts.get(peer, (0, now))
-        return count if now - at < self._refuse_for_s else 0
 
 
 class Links:
@@ -137,11 +103,11 @@ class Links:
             return None
         events = LinkEvents(self._ready, self._pong, self._message, self._broken, self._guest, self._asking_ended, self._over)
         link = Link(conn, peer, self.host, self._options.limits, self._options.timing, self._commons, events)
-        if (door := self._options.control) is not None:
-            link.control = ControlLane(
+        for channel in self._options.channels:
+            link.channels[channel.name] = ChannelLane(
                 peer,
                 self._us < peer,
-                door,
+                channel,
                 self._options.limits,
                 self._options.timing,
                 broken=lambda reason: self._broken(link, reason),
@@ -168,16 +134,16 @@ class Links:
         if link.settled.is_set() and not link.is_over:
             await link.answer(stream)
 
-    async def answer_control(self, stream: Any) -> None:
-        """Handler of the control streams that peers open."""
+    async def answer_channel(self, name: str, stream: Any) -> None:
+        """Handler of the streams of a channel that peers open."""
         link = self.follow(stream.swarm_conn)
         if link is not None:
-            await link.answer_control(stream)
+            await link.answer_channel(name, stream)
 
-    def tell(self, peer: PeerId, frame: bytes, is_live: bool) -> None:
+    def send_frame(self, channel: str, peer: PeerId, frame: bytes, droppable: bool) -> None:
         link = self.of(peer)
-        if link is not None and link.control is not None:
-            link.control.tell(frame, is_live)
+        if link is not None and channel in link.channels:
+            link.channels[channel].send(frame, droppable)
 
     def end_streams(self, message: Halted) -> None:
         for link in self._by_conn.values():
@@ -201,7 +167,7 @@ class Links:
         """By muxed connection: what it has been good for, for when there is no room for all."""
         return {
             conn.muxed_conn: Standing(
-                self._worth[conn].answered, link.control is not None and link.control.is_up, self._worth[conn].ping_s
+                self._worth[conn].answered, any(lane.is_up for lane in link.channels.values()), self._worth[conn].ping_s
             )
             for conn, link in self._by_conn.items()
             if link.ready.is_set()
@@ -216,10 +182,10 @@ class Links:
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         count = self._strikes.add(peer, trio.current_time())
-        log.warning("strike %d of %d against %s: %s", count, self._options.limits.strikes_max, peer, reason)
-        if count < self._options.limits.strikes_max:
+        log.warning("strike %d of %d against %s: %s", count, self._strikes.strikes_max, peer, reason)
+        if count < self._strikes.strikes_max:
             return
-        refused = f"refused for {self._options.timing.refuse_for_s:.0f} s: {reason}"
+        refused = f"refused for {self._strikes.refuse_for_s:.0f} s: {reason}"
         log.warning("%s is %s", peer, refused)
         for link in list(self._by_conn.values()):
             if link.peer == peer:

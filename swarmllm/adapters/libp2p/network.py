@@ -8,6 +8,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -16,7 +17,6 @@ from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p import muxer, patches
 from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable, vantage
-from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL
 from swarmllm.adapters.libp2p.descriptors import fitting, raised, used
 from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable, bootstrap_addr
 from swarmllm.adapters.libp2p.directory import Directory
@@ -61,10 +61,11 @@ class Libp2pNetwork:
         self._links.host = self._host
         self._switch.admission.standings, self._switch.admission.hang_up = self._links.standings, self._links.make_room
         self._host.set_stream_handler(EXPERT_PROTOCOL, self._links.answer, lasting=True)
-        if options.control is not None:
-            self._host.set_stream_handler(CONTROL_PROTOCOL, self._links.answer_control, lasting=True)
+        for channel in options.channels:
+            answer = partial(self._links.answer_channel, channel.name)
+            self._host.set_stream_handler(channel.protocol, answer, lasting=True)
         self._switch.register_notifee(_Connections(self._links))
-        self._gossip = Gossip(self._host, options, options.control, self._is_settled) if options.control is not None else None
+        self._gossip = Gossip(self._host, options, self._is_settled) if options.channels else None
         self._directory = Directory(self._host, options.timing, self._found_in_dht) if options.dht else None
         self._lan = Lan(self._peer, options.swarm, self._found_on_lan) if options.lan else None
         self._bootstrap = [
@@ -97,16 +98,26 @@ class Libp2pNetwork:
         """Why the local network is not searched; empty if it is, or was not asked for."""
         return self._lan.error if self._lan is not None else ""
 
+    @property
+    def crowding(self) -> dict[str, int]:
+        """How many connections ended so far because there was no room for all that peers wanted, by the bound that ended them."""
+        unread = self._switch.unread
+        return {
+            "evicted": self._switch.admission.given_way,
+            "unread_exceeded": unread.exceeded,
+            "unread_given_way": unread.given_way,
+        }
+
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         self._links.send(peer, message)
 
-    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
-        self._links.tell(peer, frame, is_live)
+    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
+        self._links.send_frame(channel, peer, frame, droppable)
 
-    def publish_control(self, record: bytes) -> None:
-        """Nothing without a door: a node without a kill switch has no part in that topic."""
+    def publish(self, channel: str, record: bytes) -> None:
+        """Nothing without channels: such a node has no part in gossip."""
         if self._gossip is not None:
-            self._gossip.publish(record)
+            self._gossip.publish(channel, record)
 
     def end_streams(self, message: Halted) -> None:
         self._links.end_streams(message)

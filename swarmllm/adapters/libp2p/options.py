@@ -1,14 +1,16 @@
 """What a network can be told, with every bound and every deadline in one place.
 
-Deadlines are fields so that tests can shorten them; the defaults are the ones that the design notes were measured with.
+Deadlines are fields so that tests can shorten them; the defaults are the ones that docs/libp2p-faults.md was measured with.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from swarmllm.core.peers.liveness import DIAL_S, PING_S, SILENT_S
+from swarmllm.core.peers.strikes import REFUSE_S, STRIKES_MAX
 from swarmllm.messages import PeerId
-from swarmllm.runtime.ports import ControlDoor
+from swarmllm.runtime.ports import Channel
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +48,24 @@ class NetworkLimits:
     gossip_per_s: float = (
         20.0  # Frames per forwarding peer in which gossip speaks of itself: one each second, and some when peers come.
     )
-    strikes_max: int = 3  # Broken protocol this often, then refusal.
+    strikes_max: int = STRIKES_MAX
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkTiming:
     """Deadlines in seconds."""
 
-    ping_every_s: float = 2.0
-    dead_after_s: float = 6.0  # Without a byte on the expert streams, or with one write stuck for as long.
+    ping_every_s: float = PING_S
+    dead_after_s: float = SILENT_S  # Without a byte on the expert streams, or with one write stuck for as long.
     guest_s: float = 60.0  # For a peer that does not speak the expert protocol: long enough for a look-up, too short to stay.
     ready_within_s: float = 10.0  # From an open connection to the first answer on our expert stream.
     frame_within_s: float = 5.0  # For the rest of a frame that has begun.
     handshake_within_s: float = 5.0  # From an accepted socket to a multiplexed connection.
     negotiate_within_s: float = 5.0  # For the name of the protocol on a new stream.
     call_within_s: float = 10.0  # For one whole DHT or identify exchange that a peer began.
-    dial_within_s: float = 8.0  # From the order to a peer that answers.
+    dial_within_s: float = DIAL_S  # From the order to a peer that answers.
     probe_within_s: float = 3.0  # For an old connection to prove that it lives when a second one to the same peer appears.
-    refuse_for_s: float = 600.0
+    refuse_for_s: float = REFUSE_S
     control_retry_min_s: float = 0.2  # Until a control stream that died is opened again; doubles up to the next.
     control_retry_max_s: float = 30.0
     bootstrap_min_s: float = 0.5
@@ -79,14 +81,12 @@ class NetworkOptions:
 
     `listen` holds TCP multiaddrs; port 0 is any free port. With `port_auto` a taken port gives way to the next free one. `announce`
     replaces what peers are told, for nodes behind a forwarded port or a proxy. `bootstrap` multiaddrs end in `/p2p/<peer>` and are
-    dialled for ever. `swarm` names DHT and LAN service, so that two swarms in one place stay apart. `control` is where the kill switch's
-    frames and records go; without it the node offers no control stream and has no part in gossip. `control_swarm`, the id of the charter's
-    swarm in hexadecimal, names that topic: nodes of one name under different charters would else strike each other for orders that are
-    none of theirs.
+    dialled for ever. `swarm` names DHT and LAN service, so that two swarms in one place stay apart. `channels` are the protocols beside the
+    expert protocol that this node speaks, the kill switch's first; without any it has no part in gossip.
     """
 
     seed: bytes = field(repr=False)
-    control: ControlDoor | None = None
+    channels: tuple[Channel, ...] = ()
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/7339",)
     port_auto: bool = False
     announce: tuple[str, ...] = ()
@@ -94,7 +94,6 @@ class NetworkOptions:
     lan: bool = True
     dht: bool = True
     swarm: str = "private"
-    control_swarm: str = ""
     limits: NetworkLimits = field(default_factory=NetworkLimits)
     timing: NetworkTiming = field(default_factory=NetworkTiming)
 

@@ -123,7 +123,7 @@ def _facts(archive: Any) -> dict[str, Any]:
 def load_compact(folder: Path) -> CompactModel:
     path = folder / MODEL_FILE
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a damaged file open.
             facts = _facts(archive)
             layers = {name.removeprefix("layers/"): archive[name] for name in archive.files if name.startswith("layers/")}
             return CompactModel(
@@ -148,7 +148,7 @@ def bundled() -> list[DemoCard]:
     cards = []
     for path in sorted(bundled_folder().glob(f"*/{MODEL_FILE}")):
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a damaged file open.
                 cards.append(_facts(archive)["card"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
             raise LocalError(f"the bundled expert {path} cannot be read ({e}): reinstall swarmllm") from e

@@ -25,9 +25,10 @@ from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.lease import RENEW_S, Lease
 from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
+from swarmllm.core.serving.answers import reply_of
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.errors import LocalError
-from swarmllm.messages import NO_CONTROL, REFUSED_ENGINE, Busy, ExpertReply, Need, Refused, Score, Scores
+from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
 
 POLITE: Final = {"OMP_WAIT_POLICY": "passive"}
 """llama.cpp's threads meet at some hundred barriers per step, and by default spin there. On a machine that does anything else
@@ -334,6 +335,8 @@ class LlamaEngine:
                             self._report(EngineLoadChanged(self.load))
                     case [kind, order, *rest]:
                         self._answer(kind, order, rest)
+                    case _:
+                        return "the worker sent an empty message"
 
     def _ready(self, fields: dict[str, Any]) -> None:
         card = fields["card"]
@@ -347,19 +350,7 @@ class LlamaEngine:
         pending = self._pending.pop(order, None)
         if pending is None:
             return  # Cancelled meanwhile.
-        session, round_ = pending.request.session, pending.request.round
-        match kind, rest:
-            case "scores", [lists, targets, queue_us, compute_us]:
-                epoch = pending.request.epoch
-                pending.answer(Scores(session, round_, epoch, tuple(lists), targets, queue_us, compute_us, NO_CONTROL))
-            case "need", [have]:
-                pending.answer(Need(session, round_, have))
-            case "busy", [retry_after_ms]:
-                pending.answer(Busy(session, round_, retry_after_ms))
-            case "refused", [code]:
-                pending.answer(Refused(session, round_, code))
-            case _:
-                raise AssertionError(f"an answer that the worker never gives: {kind!r}")
+        pending.answer(reply_of(kind, rest, pending.request))
 
     def _report(self, event: EngineReady | EngineLoadChanged | EngineLost) -> None:
         try:

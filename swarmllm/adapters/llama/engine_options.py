@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from swarmllm.core.serving.places import IDLE_S
+from swarmllm.core.serving.planning import BATCH_MAX
 from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
 
@@ -29,8 +31,8 @@ class EngineOptions:
     sessions_exact: bool = False
     threads: int = 0
     gpu_layers: int = -1
-    batch_max: int = 512
-    idle_s: float = 5.0
+    batch_max: int = BATCH_MAX
+    idle_s: float = IDLE_S
     reproducible: bool = True
     vocab_fingerprint: bytes | None = None
     cache_dir: str | None = None

@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from swarmllm.adapters.llama.planning import Model
-from swarmllm.adapters.llama.rows import Rows
+from swarmllm.adapters.llama.stepping import Model
+from swarmllm.core.serving.rows import Rows
 
 PROBES: Final = 4
 

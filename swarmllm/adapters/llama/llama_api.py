@@ -39,10 +39,11 @@ from swarmllm.adapters import limits
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import ModelFile
 from swarmllm.adapters.llama.lease import abort_function
-from swarmllm.adapters.llama.rows import Rows, Stopped
+from swarmllm.adapters.llama.stepping import Stopped
+from swarmllm.core.serving.planning import OUTPUTS_MAX
+from swarmllm.core.serving.rows import Rows
 from swarmllm.errors import LocalError
 
-OUTPUTS_MAX: Final = 64  # Rows of logits per batch: 33 MB at 128,256 tokens, and as much again inside llama.cpp.
 CELLS_UNIT: Final = 256  # llama.cpp rounds a sequence's cells up to this.
 LOG_LINES_MAX: Final = 40
 LOG_LINE_BYTES_MAX: Final = 400

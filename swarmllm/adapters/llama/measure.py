@@ -157,7 +157,7 @@ def main() -> None:
     """The other side of `_Alone`."""
     from swarmllm.adapters.llama import llama_api
     from swarmllm.adapters.llama.gguf_file import read_model_file
-    from swarmllm.adapters.llama.rows import Rows
+    from swarmllm.core.serving.rows import Rows
 
     path, fields = msgpack.unpackb(bytes.fromhex(input()))
     options = EngineOptions.unpacked(fields)
@@ -188,7 +188,7 @@ def main() -> None:
 
 
 def _prefill(model: Any, count: int) -> dict[int, int]:
-    from swarmllm.adapters.llama.rows import Rows
+    from swarmllm.core.serving.rows import Rows
 
     for s in range(count):
         model.forget(s, 0)

@@ -19,23 +19,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from swarmllm.adapters.limits import free_memory
-from swarmllm.adapters.llama.batcher import Answer, Batcher
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import read_model_file
 from swarmllm.adapters.llama.gguf_parts import Hashing
 from swarmllm.adapters.llama.health import PROBES, probe, probe_tokens
 from swarmllm.adapters.llama.lease import Lease
 from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
-from swarmllm.adapters.llama.rows import Stopped
-from swarmllm.adapters.llama.session import Order
+from swarmllm.adapters.llama.stepping import Stopped, shape_of, step
 from swarmllm.adapters.private import keep_private
+from swarmllm.core.serving.answers import Answer, LoadNews
+from swarmllm.core.serving.batcher import Batcher
+from swarmllm.core.serving.session import Order
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.wire.sparse import encode_logits
 
 WATCH_S: Final = 0.05  # How late a lapsed lease may end a running batch, besides the lease itself.
 LAPSED_WAIT_S: Final = 0.02  # How late work goes on when the lease returns.
 EXAMINE_EVERY_S: Final = 1.0  # How often a model that gave no numbers is asked whether it still can: a step of one token.
-NEWS: Final = 0.1  # By how much the speed must have changed to be worth a message.
 RECV_BYTES: Final = 1 << 18
 
 
@@ -70,7 +70,7 @@ class Worker:
     def __init__(self, pipe: socket.socket, lease: Lease, parent: int) -> None:
         self._pipe, self._lease, self._parent = pipe, lease, parent
         self._inbox = Inbox(pipe)
-        self._sent_load: tuple[Any, ...] = (LOAD, -1, 0.0)
+        self._news = LoadNews()
         self._examined, self._examined_at = 0, 0.0  # Broken answers so far, when the model was last asked for another.
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
@@ -85,7 +85,7 @@ class Worker:
             allowed = self._lease.allows(time.monotonic_ns())
             idle = not unsent and not self._batcher.waiting
             unsent += self._take(None if idle else 0 if allowed else LAPSED_WAIT_S)
-            while self._batcher.waiting and (patience_s := self._batcher.patience_s()) > 0:
+            while self._batcher.waiting and (patience_s := self._batcher.patience_s(time.monotonic())) > 0:
                 before = self._batcher.waiting
                 unsent += self._take(patience_s)
                 if self._batcher.waiting == before:
@@ -93,7 +93,7 @@ class Worker:
             self._lease.set_busy(True)
             # In this order: whoever stops us sees either "not busy", and we see the flag, or "busy", and kills us.
             if self._lease.allows(time.monotonic_ns()):
-                unsent += self._batcher.step()
+                unsent += step(self._batcher, self._model, encode_logits, time.monotonic)
                 self._examine()
                 if self._lease.allows(time.monotonic_ns()):
                     self._send(unsent)
@@ -129,8 +129,8 @@ class Worker:
         if model.vocab_size != file.vocab_size:
             raise LocalError(f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file")
         self._model = model
-        batcher = Batcher(model, encode_logits, time.monotonic, sessions, context, options.idle_s, options.owner)
-        batcher.decode_rate = self._warm_up(model, path)
+        batcher = Batcher(shape_of(model), sessions, context, options.idle_s, options.owner)
+        batcher.rates.decode = self._warm_up(model, path)
         card = {
             "name": options.name or file.name,
             "digest": hashing.result(),
@@ -164,7 +164,7 @@ class Worker:
     def _examine(self) -> None:
         """After an answer that was no numbers: was it that text, or can the model no longer answer anything? Then this process is of no
         use, and the node must hear so. (A halted node has not seen the model answer before its first question.)"""
-        slot, now = self._batcher.free_slot, time.monotonic()
+        slot, now = self._batcher.places.free_slot, time.monotonic()
         if self._batcher.broken == self._examined or slot is None or now - self._examined_at < EXAMINE_EVERY_S:
             return
         token = probe_tokens(self._model.vocab_size)[self._batcher.broken % PROBES]
@@ -194,14 +194,10 @@ class Worker:
                 return []
         raise AssertionError(f"an order that nobody sends: {message[0]!r}")
 
-    def _load_report(self) -> tuple[Any, ...]:
-        return (LOAD, self._batcher.sessions_free, self._batcher.decode_rate)
-
     def _send(self, answers: list[Answer]) -> None:
-        report = self._load_report()
-        if report[1] != self._sent_load[1] or abs(report[2] - self._sent_load[2]) > NEWS * report[2]:
-            self._sent_load = report
-            answers = [*answers, report]
+        free, rate = self._batcher.places.free(time.monotonic()), self._batcher.rates.decode
+        if self._news.is_worth_telling(free, rate):
+            answers = [*answers, (LOAD, free, rate)]
         if answers:
             data = memoryview(b"".join(frame(answer) for answer in answers))
             while data:

@@ -37,7 +37,9 @@ from swarmllm.messages import (
     Shuffle,
     Shuffled,
 )
+from swarmllm.messages.declare import HALT
 from swarmllm.runtime.local_api.lines import Lines, format_line
+from swarmllm.runtime.ports import halt_channel
 from swarmllm.testing.scripted_text import ScriptedText
 from swarmllm.wire import context
 from swarmllm.wire.codec import decode, encode
@@ -71,7 +73,7 @@ def flood(plan: FloodPlan, line: socket.socket) -> None:
 
 
 class EchoingDoor:
-    """`runtime.ports.ControlDoor`: says of itself whatever a peer says of itself, so that peers make tokens with it."""
+    """`runtime.ports.Door`: says of itself whatever a peer says of itself, so that peers make tokens with it."""
 
     def __init__(self, greeting: ControlDigest) -> None:
         self.network: Libp2pNetwork | None = None
@@ -82,7 +84,7 @@ class EchoingDoor:
     def opened(self, peer: PeerId) -> None:
         self.open.add(peer)
         if self.network is not None:
-            self.network.tell(peer, self._greeting)
+            self.network.send_frame(HALT, peer, self._greeting)
 
     def closed(self, peer: PeerId) -> None:
         self.open.discard(peer)
@@ -94,7 +96,7 @@ class EchoingDoor:
             return
         if isinstance(message, ControlDigest) and self.network is not None:
             self.digests[peer] = message.ctl_digest
-            self.network.tell(peer, frame)
+            self.network.send_frame(HALT, peer, frame)
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
         return False
@@ -114,7 +116,7 @@ class Flood:
         frame = encode(_never_halted(self.charter).vectors)
         while True:
             for peer in tuple(self.door.open):
-                self.network.tell(peer, frame)
+                self.network.send_frame(HALT, peer, frame)
                 self.sent += 1
             await trio.sleep(1 / CONTROL_PER_S)
 
@@ -152,7 +154,7 @@ class Flood:
 
     async def gossip_known(self) -> None:
         while True:
-            self.network.publish_control(self.charter)
+            self.network.publish(HALT, self.charter)
             await trio.sleep(1 / KNOWN_PER_S)
 
     async def score(self) -> None:
@@ -207,7 +209,7 @@ async def _flood(plan: FloodPlan, line: socket.socket) -> None:
     door = EchoingDoor(ControlDigest(state.swarm, state.version, state.digest))
     options = NetworkOptions(
         seed=ephemeral_key().seed,
-        control=door,
+        channels=(halt_channel(door, plan.swarm),),
         listen=("/ip4/127.0.0.1/tcp/0",),
         bootstrap=plan.targets,
         lan=False,

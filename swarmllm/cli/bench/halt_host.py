@@ -43,7 +43,7 @@ from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
-from swarmllm.runtime.ports import Network
+from swarmllm.runtime.ports import Network, halt_channel
 from swarmllm.runtime.service.answer import Piece
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.request import TextRequest
@@ -156,13 +156,13 @@ class Fence:
             self._log.scores.append(time.monotonic())
         self._inner.send(peer, message)
 
-    def tell(self, peer: PeerId, frame: bytes, *, is_live: bool = False) -> None:
+    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
         if not (self._drops and is_records(frame)):
-            self._inner.tell(peer, frame, is_live=is_live)
+            self._inner.send_frame(channel, peer, frame, droppable=droppable)
 
-    def publish_control(self, record: bytes) -> None:
+    def publish(self, channel: str, record: bytes) -> None:
         if not self._drops:
-            self._inner.publish_control(record)
+            self._inner.publish(channel, record)
 
     def end_streams(self, message: Halted) -> None:
         self._inner.end_streams(message)
@@ -195,7 +195,7 @@ def is_records(frame: bytes) -> bool:
 
 
 class Door:
-    """`runtime.ports.ControlDoor`: the driver's, with the streams that are up counted. With `drops` that of a node that obeys what it hears
+    """`runtime.ports.Door`: the driver's, with the streams that are up counted. With `drops` that of a node that obeys what it hears
     by gossip, and lets none of it through."""
 
     def __init__(self, driver: Driver, log: Log, *, drops: bool) -> None:
@@ -218,7 +218,9 @@ class Door:
 @asynccontextmanager
 async def _network(plan: HostPlan, config: Config, log: Log, keyring: KeyFile, driver: Driver) -> AsyncIterator[Network]:
     door = Door(driver, log, drops=plan.drops)
-    options = replace(network_options(config, keyring, driver), dht=False, control=door)
+    options = replace(
+        network_options(config, keyring, driver), dht=False, channels=(halt_channel(door, driver.control_swarm or config.swarm),)
+    )
     async with open_network(options) as inner:
         yield Fence(inner, log, plan)
 
@@ -283,6 +285,8 @@ async def _obey(stream: trio.SocketStream, local: LocalNode, log: Log) -> None:
             case "stream":
                 log.streaming = bool(wish["on"])
                 log.wake()
+            case other:
+                raise AssertionError(f"the parent sent the unknown wish {other!r}")
 
 
 async def _write(local: LocalNode, log: Log, seed: int) -> None:

@@ -54,7 +54,9 @@ def evaluate(config: Config, plan: Plan, *, as_json: bool) -> int:
         console = people(width=WIDTH)
     if plan.out is not None:
         from swarmllm.cli.eval.files import make_out
+        from swarmllm.cli.eval.plots import require_matplotlib
 
+        require_matplotlib()
         make_out(plan.out)  # Now, and not after minutes of work.
     report = _measure(config, plan, console)
     written = _write(report) if plan.out is not None else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from swarmllm.adapters.llama.cache_file import replacing
 from swarmllm.cli.eval.names import EXPERT, OURS, RUNNING, title_of
 from swarmllm.cli.eval.report import Report
 from swarmllm.cli.eval.texts import MIXED, SINGLE
+from swarmllm.errors import MissingExtraError
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = (
     "#000000",
@@ -25,8 +27,15 @@ DPI: Final = 120
 NATS: Final = "nats per token (lower is better)"
 
 
+def require_matplotlib() -> None:
+    """Before minutes of measuring, and not after them. UsageError, which names the extra, if there is none."""
+    if find_spec("matplotlib") is None:
+        raise MissingExtraError("--out", "matplotlib", "plots")
+
+
 def draw(report: Report, folder: Path) -> list[str]:
     """Write the pictures; their file names. OSError passes through."""
+    require_matplotlib()
     import matplotlib as mpl
 
     mpl.use("Agg")

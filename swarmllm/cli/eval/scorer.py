@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 from swarmllm.adapters.limits import free_memory
 from swarmllm.adapters.llama.engine_options import EngineOptions
-from swarmllm.adapters.llama.rows import Rows
 from swarmllm.cli.eval.score_file import ENTRIES, PROBE_EVERY, Scored, save
 from swarmllm.cli.output import write_stdout
+from swarmllm.core.serving.rows import Rows
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.wire.sparse import decode_list, encode_logits
 

@@ -13,8 +13,10 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.adapters.llama.batcher import SCORES, Batcher
-from swarmllm.adapters.llama.session import Order
+from swarmllm.adapters.llama.stepping import shape_of, step
+from swarmllm.core.serving.answers import SCORES
+from swarmllm.core.serving.batcher import Batcher
+from swarmllm.core.serving.session import Order
 from swarmllm.wire import context
 
 SHAPES: Final = ("one at a time", "chunks of 7", "one batch", "beside another")
@@ -54,7 +56,7 @@ def _compute(model: Any, tokens: Sequence[int], beside: Sequence[int], chunk: in
     def encode(row: Logits, entries_max: int, tail_max: int) -> bytes:
         return row.astype("<f4").tobytes()
 
-    batcher = Batcher(model, encode, time.monotonic, 2, context_max, 0.0)
+    batcher = Batcher(shape_of(model), 2, context_max, 0.0)
     hashes = {"ours": context.EMPTY, "theirs": context.EMPTY}
     texts = {"theirs": beside, "ours": tokens} if beside else {"ours": tokens}
     number = 0
@@ -71,12 +73,13 @@ def _compute(model: Any, tokens: Sequence[int], beside: Sequence[int], chunk: in
         expected = {number: "ours", number - 1: "theirs"}
         answered = 0
         while answered < len(texts):
-            for answer in batcher.step():
+            for answer in step(batcher, model, encode, time.monotonic):
                 assert answer[0] == SCORES, f"the engine answered {answer[0]}"
                 taken[expected[answer[1]]] += [np.frombuffer(data, "<f4") for data in answer[2]]
                 answered += 1
     for name in texts:
         batcher.close((name, 1))
+    step(batcher, model, encode, time.monotonic)  # Nothing waits: the cache is cleared for the next shape.
     return np.stack(taken["ours"])
 
 

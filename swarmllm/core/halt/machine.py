@@ -23,8 +23,8 @@ from typing import Final, assert_never
 
 from swarmllm.core.effects import (
     Announce,
-    ControlEffect,
     EndStreams,
+    HaltEffect,
     Penalise,
     RecordChecked,
     Relay,
@@ -34,7 +34,7 @@ from swarmllm.core.effects import (
     Tell,
 )
 from swarmllm.core.events import AckHeard, CharterHeard, HaltHeard, RecordRefused, ResumeHeard, StateSaved
-from swarmllm.core.halt.charter import is_private
+from swarmllm.core.halt.charter import Refused, is_private
 from swarmllm.core.halt.gossip import Rumours
 from swarmllm.core.halt.judge import Judge
 from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
@@ -43,10 +43,10 @@ from swarmllm.core.halt.persistence import Saving
 from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_fork, is_urgent, lacks, missing
 from swarmllm.core.halt.state_file import Boot
 from swarmllm.core.inputs import (
-    ControlClosed,
-    ControlInput,
-    ControlOpened,
-    ControlReceived,
+    ChannelClosed,
+    ChannelOpened,
+    FrameReceived,
+    HaltInput,
     OwnerStarts,
     OwnerStops,
     Persisted,
@@ -79,14 +79,14 @@ class Control:
 
     # --- the seam ------------------------------------------------------------------------------------------------------------
 
-    def handle(self, event: ControlInput, now: float) -> list[ControlEffect]:
+    def handle(self, event: HaltInput, now: float) -> list[HaltEffect]:
         """What one input brings about, in order."""
         match event:
-            case ControlOpened(peer=peer):
+            case ChannelOpened(peer=peer):
                 return self.opened(peer, now)
-            case ControlClosed(peer=peer):
+            case ChannelClosed(peer=peer):
                 return self.closed(peer, now)
-            case ControlReceived(peer=peer, frame=frame):
+            case FrameReceived(peer=peer, frame=frame):
                 return self.received(peer, frame, now)
             case RecordOffered():
                 return self.offered(event, now)
@@ -179,15 +179,15 @@ class Control:
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
-    def start(self, now: float) -> list[ControlEffect]:
+    def start(self, now: float) -> list[HaltEffect]:
         """The state has been loaded; nothing listens yet and the shared flag is set."""
         self._sync.started_at = now
         self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
-        effects: list[ControlEffect] = [StopNow(self.halted)] if self.halted else []
+        effects: list[HaltEffect] = [StopNow(self.halted)] if self.halted else []
         self._saving.owe_revert(self._state)  # Killed between halting and taking back: the journal knows what is done already.
         return [*effects, *self._saving.save(self._state), *self._flag(now)]
 
-    def timer(self, now: float, connected: int = 0) -> list[ControlEffect]:
+    def timer(self, now: float, connected: int = 0) -> list[HaltEffect]:
         """`next_deadline` has come. `connected` peers there are, with a control stream or without."""
         effects = self._flag(now)
         if now >= self._rumours.due_at:
@@ -211,11 +211,11 @@ class Control:
         beacon_at = self._judge.beacons.next_deadline(self._state.charter, now)
         return min(*found, beacon_at, self._sync.next_deadline(now), self._waking.next_deadline(now))
 
-    def woke(self, now: float) -> list[ControlEffect]:
+    def woke(self, now: float) -> list[HaltEffect]:
         """Nobody knows for how long, so it is as at the start: all are asked, and what they said before counts no more."""
         self._waking = Sync(started_at=now)
         self._links.touched()
-        effects: list[ControlEffect] = []
+        effects: list[HaltEffect] = []
         for peer, link in sorted(self._links.items()):
             if link.swarm == self._state.swarm:
                 link.digest = None  # What it said before is old.
@@ -223,27 +223,27 @@ class Control:
                 effects.append(Tell(peer, self._state.vectors))
         return effects
 
-    def stop_here(self, now: float) -> list[ControlEffect]:
+    def stop_here(self, now: float) -> list[HaltEffect]:
         """The owner stops this node: no key, no network."""
         if self._state.stopped_here:
             return []
         self._state = replace(self._state, stopped_here=True)
         return [*self._flag(now), *self._saving.save(self._state)]
 
-    def start_here(self, now: float) -> list[ControlEffect]:
+    def start_here(self, now: float) -> list[HaltEffect]:
         """The owner takes back the local stop, and answers for a lost record of halts. Orders of the swarm stay in force."""
         if not (self._state.stopped_here or self._state.lost):
             return []
         self._state = replace(self._state, stopped_here=False, lost=False)
         return [*self._saving.save(self._state), *self._flag(now)]
 
-    def persisted(self, number: int, ok: bool, now: float) -> list[ControlEffect]:
+    def persisted(self, number: int, ok: bool, now: float) -> list[HaltEffect]:
         """The `Persist` of this number is on disk in both copies (`ok`), or could not be written: then it is tried again."""
         if not self._saving.done(number, ok, now):
             return []
         if self._saving.again:
             return [*self._saving.save(self._state), *self._flag(now)]
-        effects: list[ControlEffect] = [*self._saving.owed_revert()]
+        effects: list[HaltEffect] = [*self._saving.owed_revert()]
         for record, skip in self._saving.owed_relays():
             effects.append(self._relay(record, skip))
             self._rumours.add(record, now)
@@ -254,17 +254,17 @@ class Control:
 
     # --- links ---------------------------------------------------------------------------------------------------------------
 
-    def opened(self, peer: PeerId, now: float) -> list[ControlEffect]:
+    def opened(self, peer: PeerId, now: float) -> list[HaltEffect]:
         """A control stream to the peer is up, in place of any before."""
         self._links[peer] = Link(spent_at=now)
         self._links.touched()
         return [self._greeting(peer)]
 
-    def closed(self, peer: PeerId, now: float) -> list[ControlEffect]:
+    def closed(self, peer: PeerId, now: float) -> list[HaltEffect]:
         self._links.close(peer, self._state, now)
         return self._flag(now)  # Those that are left may all agree with us.
 
-    def received(self, peer: PeerId, frame: bytes, now: float) -> list[ControlEffect]:
+    def received(self, peer: PeerId, frame: bytes, now: float) -> list[HaltEffect]:
         """One frame, without its length, from a control stream."""
         link = self._links.get(peer)
         if link is None:
@@ -283,7 +283,7 @@ class Control:
             return self._records(peer, link, message, within, now)
         return [*self._exchange(peer, link, message, now), *self._flag(now)]
 
-    def settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True) -> list[ControlEffect]:
+    def settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True) -> list[HaltEffect]:
         """A digest stood in an expert message of this peer, or (not `is_fresh`) in a capacity record, which may be seconds old
         and therefore only makes us ask."""
         link = self._links.get(peer)
@@ -295,7 +295,7 @@ class Control:
         asked = self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
         return [*asked, *self._flag(now)]
 
-    def _exchange(self, peer: PeerId, link: Link, message: ControlDigest | Vectors | Ack, now: float) -> list[ControlEffect]:
+    def _exchange(self, peer: PeerId, link: Link, message: ControlDigest | Vectors | Ack, now: float) -> list[HaltEffect]:
         match message:
             case ControlDigest(swarm=swarm, charter_version=version, ctl_digest=digest):
                 link.swarm, link.version = swarm, version
@@ -304,7 +304,7 @@ class Control:
             case Ack(ctl_digest=digest):
                 link.agrees(digest)
                 link.durable = digest
-                acked: list[ControlEffect] = [Announce(AckHeard(peer))] if digest == self.digest else []
+                acked: list[HaltEffect] = [Announce(AckHeard(peer))] if digest == self.digest else []
                 return acked + self._ask(peer, link, now)
             case Vectors():
                 link.swarm, link.version, link.forked = message.swarm, message.charter_version, is_fork(self._state, message)
@@ -312,7 +312,7 @@ class Control:
                     link.agrees(self.digest)
                     link.ack_due = True
                     return self._acknowledge(peer, link)
-                effects: list[ControlEffect] = [Tell(peer, one) for one in frames_of(missing(self._state, message))]
+                effects: list[HaltEffect] = [Tell(peer, one) for one in frames_of(missing(self._state, message))]
                 if lacks(self._state, message):
                     effects += self._ask(peer, link, now, on_suspicion=True)
                 elif not effects and message.swarm == self._state.swarm:
@@ -322,8 +322,8 @@ class Control:
             case _:
                 assert_never(message)
 
-    def _records(self, peer: PeerId, link: Link, message: Records, within: bool, now: float) -> list[ControlEffect]:
-        effects: list[ControlEffect] = []
+    def _records(self, peer: PeerId, link: Link, message: Records, within: bool, now: float) -> list[HaltEffect]:
+        effects: list[HaltEffect] = []
         link.ack_due = link.ack_due or within
         for data in message.records:
             if not within and not is_urgent(self._state, data):
@@ -334,7 +334,7 @@ class Control:
                 break  # One strike a frame, one bad signature a strike: what a liar costs is bounded.
         return effects + self._acknowledge(peer, link)
 
-    def _ask(self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False) -> list[ControlEffect]:
+    def _ask(self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False) -> list[HaltEffect]:
         """Send our vectors if the two of us differ and it is time."""
         wanted = link.swarm == self._state.swarm and (on_suspicion or link.differs(self._state))
         return [Tell(peer, self._state.vectors)] if wanted and link.may_ask(now) else []
@@ -342,7 +342,7 @@ class Control:
     def _greeting(self, peer: PeerId) -> Tell:
         return Tell(peer, ControlDigest(self._state.swarm, self._state.version, self.digest))
 
-    def _acknowledge(self, peer: PeerId, link: Link) -> list[ControlEffect]:
+    def _acknowledge(self, peer: PeerId, link: Link) -> list[HaltEffect]:
         if not link.ack_due or self.durable is None or self.durable.digest != self.digest:
             return []
         link.ack_due = False
@@ -350,13 +350,13 @@ class Control:
 
     # --- records -------------------------------------------------------------------------------------------------------------
 
-    def offered(self, offer: RecordOffered, now: float) -> list[ControlEffect]:
+    def offered(self, offer: RecordOffered, now: float) -> list[HaltEffect]:
         """A record from gossip, inside the validator, or by hand. A resume is published when it is on disk, not before."""
         outcome, effects = self._take(offer.record, offer.forwarder, None, now)
         passes = isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume)
         return [RecordChecked(offer.check, outcome, passes), *effects]
 
-    def _take(self, data: bytes, peer: PeerId | None, link: Link | None, now: float) -> tuple[Outcome, list[ControlEffect]]:
+    def _take(self, data: bytes, peer: PeerId | None, link: Link | None, now: float) -> tuple[Outcome, list[HaltEffect]]:
         self._links.touched()
         outcome = self._judge.outcome(self._state, data, link, now)
         match outcome:
@@ -365,14 +365,16 @@ class Control:
             case Applied(opened=opened, state=state):
                 self._state = state
                 return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
-        effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
+            case Refused():
+                pass
+        effects: list[HaltEffect] = [Announce(RecordRefused(peer, outcome.reason))]
         if peer is not None and outcome.penalise and not self._links.is_forked(peer):
             effects.append(Penalise(peer, outcome.reason))
         if peer is not None and outcome.ask and (asked := self._links.get(peer)) is not None:
             effects += self._ask(peer, asked, now, on_suspicion=True)
         return outcome, effects
 
-    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, passed_on: bool) -> list[ControlEffect]:
+    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, passed_on: bool) -> list[HaltEffect]:
         """What a record that brought news brings about, in order. `passed_on`: by gossip, from where it came."""
         relay = self._relay(opened.data, peer, is_live=isinstance(opened.record, Live))
         if not passed_on and isinstance(opened.record, Halt | Charter):
@@ -387,7 +389,7 @@ class Control:
                 return [*self._saving.save(self._state), Announce(ResumeHeard(order, peer))]
             case Charter(version=version):
                 # Told before it is on disk: records that only make sense under it may follow, and it proves itself.
-                told: list[ControlEffect] = [*self._flag(now), relay, *self._saving.save(self._state)]
+                told: list[HaltEffect] = [*self._flag(now), relay, *self._saving.save(self._state)]
                 return [*told, Announce(CharterHeard(version, peer)), *self._flag(now)]
             case Live():
                 return [relay, *([] if passed_on else [Rumour(opened.data)]), *self._flag(now)]
@@ -397,7 +399,7 @@ class Control:
     def _relay(self, record: bytes, skip: PeerId | None, *, is_live: bool = False) -> Relay:
         return Relay(record, tuple(peer for peer in self._links.kin(self._state) if peer != skip), is_live)
 
-    def _flag(self, now: float, *told: ControlEffect) -> list[ControlEffect]:
+    def _flag(self, now: float, *told: HaltEffect) -> list[HaltEffect]:
         """Set or clear the shared flag where it does not say what it should: stop, and end all streams, or start again. `told`
         comes right behind the stop: nothing that can wait stands before the flag, and nothing but the flag before the word."""
         obstacles = self._obstacles(now)

@@ -47,3 +47,5 @@ class NodeView:
     """Capacity records that came unasked, and faster than is fair."""
     records_refused: int = 0
     """Capacity records that were malformed, badly signed, or contradicted themselves."""
+    parts: tuple[object, ...] = ()
+    """What each further part of the node shows, in the order in which they were given."""

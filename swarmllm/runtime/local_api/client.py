@@ -19,8 +19,9 @@ from typing import Final
 import trio
 
 from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
+from swarmllm.runtime.holder import holder_of
 from swarmllm.runtime.local_api.lines import ALIVE, LINE_BYTES_MAX, VERSION, Lines, format_line, parse_line
-from swarmllm.runtime.local_api.socket_path import find
+from swarmllm.runtime.local_api.socket_path import find, refuse_foreign
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.service.service import NO_PARAMS
 
@@ -151,6 +152,18 @@ def _error_of(record: Record) -> SwarmError:
     return kind(str(record.get("message", "the node did not say what was wrong")))
 
 
+def _nobody_listens(folder: Path) -> LocalError:
+    """A node holds its folder before it has a socket, and a little longer."""
+    pid = holder_of(folder)
+    if pid is None:
+        return NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`")
+    named = f" (process {pid})" if pid else ""
+    return LocalError(
+        f"the node on {folder}{named} is just starting or stopping and takes no questions; try again in some seconds, and if it stays"
+        f" so, `kill -CONT {pid or 'PID'}` lets it go on if it was suspended"
+    )
+
+
 @asynccontextmanager
 async def asking(folder: Path, op: str, patience: Patience = SILENT, /, **values: object) -> AsyncIterator[Conversation]:
     """Ask the node that runs on this data folder. NoNodeError if none does; leaving the block early ends a running answer.
@@ -159,13 +172,16 @@ async def asking(folder: Path, op: str, patience: Patience = SILENT, /, **values
     """
     path = find(folder)
     if path is None:
-        raise NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`")
+        raise _nobody_listens(folder)
     try:
+        refuse_foreign(path)
         stream = await trio.open_unix_socket(str(path))
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ECONNREFUSED}:
-            raise NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`") from error
-        raise LocalError(f"cannot talk to the node on {folder} ({error.strerror}); are you its user?") from error
+            raise _nobody_listens(folder) from error
+        raise LocalError(
+            f"cannot talk to the node on {folder} ({error.strerror}); run this as the user who started it, or name another --data-dir"
+        ) from error
     async with stream:
         conversation = Conversation(stream, f"the node on {folder}", patience)
         try:

@@ -71,7 +71,10 @@ async def serve(service: Service, folder: Path, *, fallback: Path, task_status: 
                 except Exception as fault:  # noqa: BLE001
                     log.error("a fault of our own while answering a local program: %s", _kinds(fault))
                     await _refuse(
-                        stream, LocalError("the node stopped this answer by a fault of its own; its log says which kind")
+                        stream,
+                        LocalError(
+                            "the node stopped this answer by a fault of its own; node.log in its data folder says which kind"
+                        ),
                     )
                 finally:
                     clients.release()

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import trio
 
-from swarmllm.core.events import AckHeard, ControlEvent, StateSaved
+from swarmllm.core.events import AckHeard, HaltEvent, StateSaved
 from swarmllm.core.halt.charter import Refused
 from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Applied, Outcome
@@ -57,7 +57,7 @@ class HaltService:
                 await self._remembered()
                 yield self._status()
             case other:
-                raise UsageError(f"the node knows no op {other[:40]!r} of the kill switch")
+                raise UsageError(f"the node knows no op {other[:40]!r} of the kill switch; it knows {', '.join(sorted(OPS))}")
 
     async def _remembered(self) -> None:
         """Until what was just decided is on disk, or the disk has had its time: a start counts only then."""
@@ -103,7 +103,7 @@ class HaltService:
     async def _publish(self, records: list[bytes], wait_s: float) -> AsyncGenerator[Record]:
         sender, receiver = trio.open_memory_channel[tuple[PeerId, float]](ACKS_MAX)
 
-        def note(event: ControlEvent) -> None:
+        def note(event: HaltEvent) -> None:
             if isinstance(event, AckHeard):
                 try:
                     sender.send_nowait((event.peer, trio.current_time()))
@@ -178,7 +178,7 @@ def _wait_s(params: Mapping[str, object]) -> float:
 def _outcome(outcome: Outcome | None) -> dict[str, str]:
     match outcome:
         case None:
-            raise LocalError("this node runs without a kill switch")
+            raise LocalError("this node runs without a kill switch; ask one that `swarmllm join` started")
         case Applied():
             return {"outcome": "applied", "reason": ""}
         case Refused(reason=reason):

@@ -30,7 +30,7 @@ READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 @dataclass(frozen=True, slots=True)
 class Status:
     """What `status` shows. `uptime_s` counts from the start of the driver, and so does the last; `troubles` are of this moment.
-    `saves_failed` values could not be written to the disk.
+    `saves_failed` values could not be written to the disk. `crowding` counts connections that gave way, by the bound that was reached.
     """
 
     view: NodeView
@@ -38,6 +38,7 @@ class Status:
     uptime_s: float
     troubles: tuple[str, ...]
     saves_failed: int
+    crowding: dict[str, int]
 
 
 class LocalNode:
@@ -53,6 +54,7 @@ class LocalNode:
         swarm: str = "private",
         defaults: TextRequest = DEFAULTS,
         troubles: Callable[[], tuple[str, ...]] = tuple,
+        crowding: Callable[[], dict[str, int]] = dict,
         clock: Clock = trio.current_time,
     ) -> None:
         """`defaults` holds what `generate` takes where the caller gives nothing; `troubles` tells what is wrong now, in sentences."""
@@ -63,6 +65,7 @@ class LocalNode:
         self._swarm = swarm
         self.defaults = defaults
         self._troubles = troubles
+        self._crowding = crowding
         self._clock = clock
         self._began_at = clock()
         self._stop = trio.Event()
@@ -122,6 +125,7 @@ class LocalNode:
             uptime_s=self._clock() - self._began_at,
             troubles=self._troubles(),
             saves_failed=driver.saves_failed,
+            crowding=self._crowding(),
         )
 
     def experts(self) -> tuple[ExpertView, ...]:

@@ -162,6 +162,6 @@ class Service:
     async def _halt(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
         await self._started()
         if self._halts is None:
-            raise LocalError("this node runs without a kill switch")
+            raise LocalError("this node runs without a kill switch; ask one that `swarmllm join` started")
         async for record in self._halts.call(op, params):
             yield record

@@ -20,16 +20,17 @@ from typing import TYPE_CHECKING, Final
 
 from swarmllm.core.inputs import (
     AddressesFound,
-    ControlClosed,
-    ControlOpened,
-    ControlReceived,
+    ChannelClosed,
+    ChannelOpened,
     DialFailed,
+    FrameReceived,
     Input,
     PeerConnected,
     PeerLost,
     PingMeasured,
     Received,
 )
+from swarmllm.core.peers.liveness import DIAL_S, SILENT_S
 from swarmllm.messages import ExpertMessage, PeerId
 from swarmllm.testing.world.agenda import Agenda
 from swarmllm.testing.world.links import Delays, LinkModel
@@ -37,13 +38,9 @@ from swarmllm.testing.world.links import Delays, LinkModel
 if TYPE_CHECKING:
     from swarmllm.testing.world.host import Host
 
-SILENT_S: Final = 6.0  # As `NetworkTiming.dead_after_s`.
-DIAL_S: Final = 8.0  # As `NetworkTiming.dial_within_s`.
 CONNECT_TRIPS: Final = 4.6  # Round trips until the expert stream answers (TCP, Noise, Yamux, protocol names), as measured.
 CONTROL_TRIPS: Final = 1.0  # More until the control stream is open.
 CONNECTIONS_MAX: Final = 256
-STRIKES_MAX: Final = 3
-REFUSE_S: Final = 600.0
 LOOK_UP_MAX: Final = 20
 PROVIDER_TTL_S: Final = 48 * 3600.0
 SEEN_MAX: Final = 1024  # Gossip messages that a host remembers.
@@ -110,7 +107,7 @@ class Fabric:
     def tell(self, source: Host, peer: PeerId, frame: bytes) -> None:
         connection = source.connections.get(peer)
         if connection is not None and source.has_control and connection.other(source).has_control:
-            self._put(connection, source, ControlReceived(source.peer, frame), len(frame), is_control=True)
+            self._put(connection, source, FrameReceived(source.peer, frame), len(frame), is_control=True)
 
     def _put(self, connection: Connection, source: Host, event: Input, size_bytes: int, *, is_control: bool) -> None:
         self.messages += 1
@@ -191,8 +188,8 @@ class Fabric:
     def _open_control(self, connection: Connection) -> None:
         one, two = connection.one, connection.two
         if connection.open and connection.cut_at < 0:
-            one.receive(ControlOpened(two.peer))
-            two.receive(ControlOpened(one.peer))
+            one.receive(ChannelOpened(two.peer))
+            two.receive(ChannelOpened(one.peer))
 
     def _ping(self, connection: Connection) -> None:
         if not connection.open:
@@ -221,7 +218,7 @@ class Fabric:
         del host.connections[peer]
         host.mesh.pop(peer, None)
         if host.alive and reason:
-            host.receive(ControlClosed(peer))
+            host.receive(ChannelClosed(peer))
             host.receive(PeerLost(peer, reason))
 
     # --- silence -------------------------------------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ from swarmllm.core.inputs import (
 )
 from swarmllm.core.node import SAVED_PEERS, Node
 from swarmllm.core.peers.dialling import load_saved
+from swarmllm.core.peers.liveness import SLEPT_S
+from swarmllm.core.peers.strikes import Strikes
 from swarmllm.core.shell import EffectQueue
 from swarmllm.core.values import EngineLoad
 from swarmllm.messages import ExpertReply, PeerId
@@ -38,7 +40,7 @@ from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.disk import Disk
 from swarmllm.testing.world.effects import PERFORM
 from swarmllm.testing.world.engine import SimEngine
-from swarmllm.testing.world.fabric import REFUSE_S, STRIKES_MAX, Connection
+from swarmllm.testing.world.fabric import Connection
 from swarmllm.testing.world.links import Place
 from swarmllm.testing.world.roles import Answer, Habits, Spec
 from swarmllm.wire.signed import sign_record
@@ -46,7 +48,6 @@ from swarmllm.wire.signed import sign_record
 if TYPE_CHECKING:
     from swarmllm.testing.world.world import World
 
-SLEPT_S: Final = 0.5  # As `runtime.suspend_detector`.
 EPOCH_MS: Final = 1_800_000_000_000  # The wall clock when a world begins.
 
 
@@ -86,8 +87,7 @@ class Host:
         self.node: Node
         self.control: Control | None = None
         self.engine: SimEngine | None = None
-        self._strikes: dict[PeerId, int] = {}
-        self._refused: dict[PeerId, float] = {}
+        self._strikes = Strikes()
         self._timer_at = float("inf")
         self._at_least = 0.0
         self._offers = 0
@@ -120,7 +120,7 @@ class Host:
         self.alive = self.machine_up = True
         self.frozen, self.silent_since = False, -1.0
         self.started_at, self.booted_at = world.agenda.now, self.clock()
-        self.backlog, self.seen, self._strikes, self._refused = [], {}, {}, {}
+        self.backlog, self.seen, self._strikes = [], {}, Strikes()
         self._timer_at = float("inf")
         rng = random.Random(f"{world.seed} {self.number} {self.life}")
         unix_ms = EPOCH_MS + round(1000 * (world.agenda.now + spec.skew_s))
@@ -235,7 +235,7 @@ class Host:
             PERFORM[type(effect)](self, effect)
         deadline = self.node.next_deadline()
         if deadline < self._timer_at:
-            self._plan(deadline)
+            self._plan(max(deadline, self.clock()))
         for checker in world.checkers:
             checker.stepped(self, event)
 
@@ -318,14 +318,12 @@ class Host:
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         self.penalised.append((peer, reason))
-        self._strikes[peer] = self._strikes.get(peer, 0) + 1
-        if self._strikes[peer] >= STRIKES_MAX:
-            self._strikes[peer] = 0
-            self._refused[peer] = self.world.agenda.now + REFUSE_S
+        self._strikes.add(peer, self.world.agenda.now)
+        if self.refuses(peer):
             self.drop(peer, f"refused: {reason}")
 
     def refuses(self, peer: PeerId) -> bool:
-        return self._refused.get(peer, 0.0) > self.world.agenda.now
+        return self._strikes.refuses(peer, self.world.agenda.now)
 
     def drop(self, peer: PeerId, reason: str) -> None:
         """End the connection; we hear of it as an input, after the one that is being handled."""

@@ -1,4 +1,4 @@
-"""One requester's context as the worker keeps it, and the rounds that wait for it. The requester owns the truth; this is a cache."""
+"""One requester's context as an engine keeps it, and the rounds that wait for it. The requester owns the truth; this is a cache."""
 
 from __future__ import annotations
 
@@ -74,13 +74,6 @@ class Session:
 
     def cut(self, length: int) -> None:
         del self.tokens[length:], self.digests[length + 1 :]
-
-    def extend(self, tokens: Sequence[int]) -> None:
-        digest = self.digests[-1]
-        for token in tokens:
-            digest = context.extend(digest, token)
-            self.digests.append(digest)
-        self.tokens.extend(tokens)
 
 
 def common(left: Sequence[int], right: Sequence[int]) -> int:

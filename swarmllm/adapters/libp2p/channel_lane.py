@@ -1,12 +1,12 @@
-"""The kill switch's own stream to one peer: /swarmllm/halt/2, one stream both ways, opened again when it dies.
+"""The stream of one channel to one peer, such as the kill switch's /swarmllm/halt/2: one stream both ways, opened again when it dies.
 
 One stream and not a pair, because what is said on it is an exchange that begins with a greeting on either side: a stream that dies takes
 its exchange along, and the next one begins with greetings again, with nothing of before still under way in the other direction. The peer
 with the smaller id opens it, the other one answers; which of two simultaneous streams counts is then no question.
 
-Nothing here waits for the expert protocol: the stream has its own window and queue, its own two tasks, the right of way on the connection
-(`muxer.Turns`), and what arrives goes straight through the door. A peer without this protocol keeps its connection; its control state is
-just unknown.
+Nothing here waits for the expert protocol: the stream has its own window and queue, its own two tasks, if urgent the right of way on the
+connection (`muxer.Turns`), and what arrives goes straight through the channel's door. A peer without this protocol keeps its connection;
+what it would say on it is just unknown.
 """
 
 from __future__ import annotations
@@ -23,33 +23,31 @@ from swarmllm.adapters.libp2p.lane import BURST_S, Bucket, StreamEnded, read_som
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
 from swarmllm.core.halt.link import Outbox
 from swarmllm.errors import RemoteError
-from swarmllm.messages import CONTROL_FRAME_MAX, PeerId
-from swarmllm.runtime.ports import ControlDoor
+from swarmllm.messages import PeerId
+from swarmllm.runtime.ports import Channel
 from swarmllm.wire.framing import LENGTH_BYTES, FrameReader
 
 log = logging.getLogger("swarmllm.net")
 
-CONTROL_PROTOCOL: Final = "/swarmllm/halt/2"
-READ_BYTES: Final = LENGTH_BYTES + CONTROL_FRAME_MAX
 RETRY_FACTOR: Final = 2.0
 REOPEN_BURST: Final = 6.0  # What an honest peer needs in the first six seconds of its backoff.
 
 
-class ControlLane:
-    """The control streams of one link, one after the other. `broken` is told how the peer broke the protocol, `stuck` that it does
+class ChannelLane:
+    """The streams of one channel on one link, one after the other. `broken` is told how the peer broke the protocol, `stuck` that it does
     not read."""
 
     def __init__(
         self,
         peer: PeerId,
         opens: bool,
-        door: ControlDoor,
+        channel: Channel,
         limits: NetworkLimits,
         timing: NetworkTiming,
         broken: Callable[[str], None],
         stuck: Callable[[str], None],
     ) -> None:
-        self._peer, self.opens, self._door = peer, opens, door
+        self._peer, self.opens, self.channel, self._door = peer, opens, channel, channel.door
         self._limits, self._timing = limits, timing
         self._broken, self._stuck = broken, stuck
         self._outbox = Outbox()
@@ -64,13 +62,13 @@ class ControlLane:
     def is_up(self) -> bool:
         return self._stream is not None
 
-    def tell(self, frame: bytes, is_live: bool) -> None:
+    def send(self, frame: bytes, droppable: bool) -> None:
         """Queue one frame; it goes nowhere while no stream is up."""
-        assert 1 <= len(frame) <= CONTROL_FRAME_MAX, f"control frame of {len(frame)} bytes"
+        assert 1 <= len(frame) <= self.channel.frame_max, f"frame of {len(frame)} bytes"
         if not self.is_up:
             return
-        if not self._outbox.push(len(frame).to_bytes(LENGTH_BYTES, "big") + frame, is_live):
-            self._stuck("control queue full")
+        if not self._outbox.push(len(frame).to_bytes(LENGTH_BYTES, "big") + frame, droppable):
+            self._stuck(f"{self.channel.name} queue full")
         self._more.set()
 
     def shut(self) -> None:
@@ -86,9 +84,9 @@ class ControlLane:
         while True:
             opened_at = trio.current_time()
             try:
-                await self._carry(await host.open_stream(conn, [CONTROL_PROTOCOL]))
+                await self._carry(await host.open_stream(conn, [self.channel.protocol]))
             except StreamFailure as error:
-                log.debug("%s offers no control stream: %s", self._peer, error)
+                log.debug("%s offers no %s stream: %s", self._peer, self.channel.name, error)
             except RemoteError as error:
                 self._broken(str(error))
             if trio.current_time() - opened_at > self._timing.control_retry_max_s:
@@ -99,9 +97,9 @@ class ControlLane:
     async def answer(self, stream: Any) -> None:
         """Serve the stream that the peer opened, in place of any before. RemoteError if it breaks the protocol."""
         if self.opens:
-            raise RemoteError(f"a {CONTROL_PROTOCOL} stream from the peer with the larger id")
+            raise RemoteError(f"a {self.channel.protocol} stream from the peer with the larger id")
         if not self._openings.try_take(1, trio.current_time()):
-            log.info("%s opens control streams too often; refused one", self._peer)
+            log.info("%s opens %s streams too often; refused one", self._peer, self.channel.name)
             return
         await self._carry(stream)
 
@@ -114,7 +112,8 @@ class ControlLane:
         self.was_up = True
         self._scope = trio.CancelScope()
         faults: list[RemoteError] = []
-        stream.muxed_conn.urgent.add(stream.muxed_stream.stream_id)
+        if self.channel.urgent:
+            stream.muxed_conn.urgent.add(stream.muxed_stream.stream_id)
         try:
             self._door.opened(self._peer)
             with self._scope:
@@ -134,12 +133,12 @@ class ControlLane:
         try:
             await work(stream)
         except StreamEnded as error:
-            log.debug("control stream of %s: %s", self._peer, error)
+            log.debug("%s stream of %s: %s", self.channel.name, self._peer, error)
         except RemoteError as error:
             faults.append(error)
         # The guard's purpose: whatever fails here costs this stream, and neither the connection nor the node.
         except Exception:
-            log.exception("control stream of %s failed", self._peer)
+            log.exception("%s stream of %s failed", self.channel.name, self._peer)
         if self._stream is stream:
             self.shut()
 
@@ -153,12 +152,12 @@ class ControlLane:
 
     async def _read(self, stream: Any) -> None:
         """Every frame through the door the moment it is whole; a peer that sends more than its share is read more slowly."""
-        reader = FrameReader(CONTROL_FRAME_MAX)
+        reader = FrameReader(self.channel.frame_max)
         now = trio.current_time()
         frames, volume = Bucket(self._limits.control_per_s, BURST_S, now), Bucket(self._limits.control_bytes_per_s, BURST_S, now)
         frame_by = float("inf")
         while True:
-            data = await read_some(stream, READ_BYTES, frame_by, self._timing.frame_within_s)
+            data = await read_some(stream, LENGTH_BYTES + self.channel.frame_max, frame_by, self._timing.frame_within_s)
             found = reader.feed(data)
             waited_s = await _slow_down(volume.take(len(data), trio.current_time()))
             for body in found:

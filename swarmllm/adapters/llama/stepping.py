@@ -1,0 +1,91 @@
+"""One step of a model: plan a batch, compute it, encode what somebody wants of it, and say so. All that `core.serving` leaves to others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from swarmllm.core.serving.answers import Answer
+from swarmllm.core.serving.batcher import Batcher
+from swarmllm.core.serving.planning import Copy, Output, Shape, Wanted
+from swarmllm.core.serving.rows import Rows, rows_of
+from swarmllm.errors import LocalError
+
+TARGET_STEPS: Final = 1024  # Per nat, see `messages.Scores`.
+
+Encode = Callable[[NDArray[np.float32], int, int], bytes]
+"""`wire.sparse.encode_logits`."""
+
+
+class Stopped(Exception):
+    """The abort callback ended the batch; nothing of it is in the cache."""
+
+
+class Model(Protocol):
+    """`llama_api.LlamaModel`, or a double."""
+
+    vocab_size: int
+    cells: int
+    batch_max: int
+    outputs_max: int
+    rows_min: int
+
+    def decode(self, rows: Rows) -> NDArray[np.float32]: ...
+
+    def forget(self, slot: int, start: int) -> None: ...
+
+    def copy(self, source: int, target: int) -> None: ...
+
+
+def shape_of(model: Model) -> Shape:
+    return Shape(model.vocab_size, model.cells, model.batch_max, model.outputs_max, model.rows_min)
+
+
+def step(batcher: Batcher, model: Model, encode: Encode, clock: Callable[[], float]) -> list[Answer]:
+    """Compute one batch if anything waits. A batch that ended in `Stopped` waits again."""
+    batch = batcher.plan(clock())
+    _edit(batcher, model)
+    if batch is None or not batch.parts:
+        return batch.answers if batch is not None else []
+    rows, picked = rows_of(batch, model.rows_min)
+    try:
+        logits = model.decode(rows)
+    except Stopped:
+        batcher.abandon(batch)
+        _edit(batcher, model)
+        return batch.answers
+    seconds = clock() - batch.begun_at
+    outputs = [_output(logits[row], wanted, encode) for row, wanted in zip(picked, batch.wanted, strict=True)]
+    answers = batcher.commit(batch, outputs, seconds, clock())
+    _edit(batcher, model)
+    return batch.answers + answers
+
+
+def _edit(batcher: Batcher, model: Model) -> None:
+    for edit in batcher.take_edits():
+        if isinstance(edit, Copy):
+            model.copy(edit.source, edit.target)
+        else:
+            model.forget(edit.slot, edit.start)
+
+
+def _output(row: NDArray[np.float32], wanted: Wanted, encode: Encode) -> Output | None:
+    try:
+        data = encode(row, wanted.entries_max, wanted.tail_max) if wanted.is_list else None
+        return data, _target(row, wanted.target) if wanted.target is not None else None
+    except LocalError:
+        return None
+
+
+def _target(row: NDArray[np.float32], token: int) -> int:
+    """-1024 times the log-probability of `token` under softmax(row), at most 65535. LocalError if the row is no distribution."""
+    top = float(row.max())
+    if not math.isfinite(top):
+        raise LocalError(f"the largest logit is {top}: the model's output is broken")
+    with np.errstate(under="ignore"):
+        mass = float(np.exp(row - top).sum(dtype=np.float64))
+    return round(min(65_535.0, max(0.0, (top + math.log(mass) - float(row[token])) * TARGET_STEPS)))

@@ -1,0 +1,93 @@
+"""A part of the node hears what it asks for, after the kill switch, and nothing while that holds everything back."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+
+from swarmllm.core.effects import NodeEffect, Rumour
+from swarmllm.core.inputs import (
+    ChannelOpened,
+    FrameReceived,
+    Input,
+    OwnerStops,
+    PeerConnected,
+    PeerLost,
+    RecordOffered,
+    TimerFired,
+    Woke,
+)
+from swarmllm.core.node import Node, NodeConfig
+from swarmllm.core.part import Part
+from swarmllm.messages import PeerId
+from swarmllm.testing.sealing import MemoSealing
+from tests.core.halt_support import P, Q, linked, running
+
+OWN = PeerId("own")
+
+
+@dataclass
+class Notebook:
+    """Writes down what it hears, and publishes each frame that it gets."""
+
+    channel: str = "votes"
+    inputs: tuple[type[Input], ...] = (PeerConnected, PeerLost)
+    deadline: float = math.inf
+    heard: list[Input] = field(default_factory=list)
+
+    def handle(self, event: Input, now: float) -> list[NodeEffect]:
+        self.heard.append(event)
+        return [Rumour(event.frame, self.channel)] if isinstance(event, FrameReceived) else []
+
+    def next_deadline(self) -> float:
+        return self.deadline
+
+    def view(self, now: float) -> int:
+        return len(self.heard)
+
+
+def node_with(*parts: Part) -> tuple[Node, object]:
+    control = linked(running(), P, Q)
+    return Node(NodeConfig(bytes(32)), OWN, 1, random.Random(1), MemoSealing().of(OWN), control, parts), control
+
+
+def test_a_part_hears_what_it_names_and_what_comes_on_its_channel() -> None:
+    votes, ledger = Notebook(), Notebook("ledger", ())
+    node, _ = node_with(votes, ledger)
+    frame, other, record = FrameReceived(P, b"1", "votes"), FrameReceived(P, b"2", "ledger"), RecordOffered(1, b"3", P, "votes")
+    for event in (PeerConnected(P), ChannelOpened(P, "votes"), frame, other, record, OwnerStops()):
+        node.handle(event, 20.0)
+    assert votes.heard == [PeerConnected(P), ChannelOpened(P, "votes"), frame, record]
+    assert ledger.heard == [other]
+    assert node.view(20.0).parts == (4, 1)
+
+
+def test_what_a_part_orders_is_performed_and_a_frame_of_its_channel_is_no_order_to_halt() -> None:
+    votes = Notebook()
+    node, _ = node_with(votes)
+    assert node.handle(FrameReceived(P, b"whatever", "votes"), 20.0) == [Rumour(b"whatever", "votes")]
+    assert node.view(20.0).halted == ()
+
+
+def test_a_part_is_woken_at_its_deadline_and_not_before() -> None:
+    votes = Notebook(inputs=(), deadline=30.0)
+    node, _ = node_with(votes)
+    assert node.next_deadline() <= 30.0
+    node.handle(TimerFired(), 29.0)
+    assert votes.heard == []
+    node.handle(TimerFired(), 30.0)
+    assert votes.heard == [TimerFired()]
+
+
+def test_a_part_hears_nothing_while_the_kill_switch_asks_and_everything_afterwards_in_order() -> None:
+    votes = Notebook(deadline=0.0)
+    node, _ = node_with(votes)
+    node.handle(Woke(), 100.0)
+    frame = FrameReceived(P, b"1", "votes")
+    for event in (PeerConnected(P), frame, TimerFired()):
+        node.handle(event, 100.1)
+    assert votes.heard == []
+    for _ in range(3):
+        node.handle(TimerFired(), 200.0)  # Nobody answered: the wait is over.
+    assert votes.heard == [PeerConnected(P), frame, TimerFired()]
