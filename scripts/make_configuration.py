@@ -12,6 +12,7 @@ import textwrap
 from dataclasses import MISSING, fields
 from pathlib import Path
 
+from swarmllm.core.values import SAMPLING, USUAL_SAMPLING
 from swarmllm.runtime.config import CONFIG_FILE, CONFIG_VERSION, OTHER_VARIABLES, PREFIX, Config
 from swarmllm.runtime.settings import SETTINGS, Unfit
 
@@ -22,7 +23,8 @@ REPEATED = ("peers", "announce")  # Given once for each value on the command lin
 
 HEAD = f"""# Configuration
 
-This page is written by `scripts/make_configuration.py` from the table in `swarmllm/runtime/settings.py`. Do not edit it.
+This page is written by `scripts/make_configuration.py` from the table in `swarmllm/runtime/settings.py` and
+from `Sampling` in `swarmllm/core/values.py`. Do not edit it.
 
 A setting is taken from the first place that has it:
 
@@ -49,6 +51,16 @@ Paths in the file are absolute (`~` is expanded). Not every command has every op
 |---|---|---|---|
 """
 
+DRAWING = """
+## How tokens are drawn
+
+These are no settings of a node but parameters of each answer: options of `swarmllm generate` and `swarmllm chat`, fields of a `generate`
+question at the local socket, and arguments of `node.generate`. The defaults are the same in all three.
+
+| parameter | option | default | allowed | meaning |
+|---|---|---|---|---|
+"""
+
 TAIL = """
 Some variables are read by the commands themselves: `SWARMLLM_DEBUG=1` shows a traceback where an error is otherwise one sentence,
 `SWARMLLM_PASSPHRASE_FILE` names the file with an operator's passphrase, `SWARMLLM_PATIENCE_S` says after how many seconds a command stops
@@ -64,7 +76,18 @@ def page() -> str:
     assert all(f"`{variable}" in TAIL for variable in OTHER_VARIABLES), "a variable is missing at the end of the page"
     rows = [f"| `{name}` | {option(name)} | {variable(name)} | {default(name)} |" for name in SETTINGS]
     meanings = [meaning(f"- `{name}`: {setting.about} Allowed: {allowed(name)}.") for name, setting in SETTINGS.items()]
-    return HEAD + "\n".join(rows) + "\n\n## What each setting means\n\n" + "\n".join(meanings) + "\n" + TAIL
+    drawing = [
+        f"| `{name}` | `--{name.replace('_', '-')}` | {getattr(USUAL_SAMPLING, name):g} | {reach(name)} | {row.about} |"
+        for name, row in SAMPLING.items()
+    ]
+    settings = "\n".join(rows) + "\n\n## What each setting means\n\n" + "\n".join(meanings) + "\n"
+    return HEAD + settings + TAIL + DRAWING + "\n".join(drawing) + "\n"
+
+
+def reach(name: str) -> str:
+    row = SAMPLING[name]
+    top = f"{row.high:.0f}" if row.kind is int else f"{row.high:g}"
+    return f"above {row.low:g}, at most {top}" if row.above else f"{row.low:g} to {top}"
 
 
 def meaning(text: str) -> str:

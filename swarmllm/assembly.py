@@ -45,14 +45,16 @@ from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.change_log import Changes
 from swarmllm.runtime.config import Config, load_config
-from swarmllm.runtime.control_socket import Desk, serve
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.halt_desk import HaltDesk
 from swarmllm.runtime.halt_performer import Orders
-from swarmllm.runtime.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
-from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.ports import Engine, Network, Text, halt_channel
 from swarmllm.runtime.sealing import sealing_with
+from swarmllm.runtime.service.halts import HaltService
+from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
+from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.service.service import Service
 from swarmllm.runtime.suspend_detector import Pulse
 from swarmllm.wire.identity import swarm_hash
 
@@ -124,9 +126,10 @@ def _only_leaf(group: BaseExceptionGroup[BaseException]) -> Exception | None:
 async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tell, parts: Parts) -> LocalNode:
     nursery = await stack.enter_async_context(trio.open_nursery())
     stack.callback(nursery.cancel_scope.cancel)
-    desk = Desk()
-    api: Path = await nursery.start(partial(serve, desk, data.path, fallback=_short_folder()))
-    nursery.start_soon(_obey, desk, nursery.cancel_scope)
+    defaults = TextRequest("", k=config.k, extra=config.extra, quality=config.quality)
+    service = Service(defaults)
+    api: Path = await nursery.start(partial(serve, service, data.path, fallback=_short_folder()))
+    nursery.start_soon(_obey, service, nursery.cancel_scope)
     keyring = await trio.to_thread.run_sync(load_or_create_key, data.key_file)
     store = stack.enter_context(SqliteStore(data.store_file, notice=lambda text: tell(Warned(text))))
     imported = trio.Event()
@@ -149,12 +152,9 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
         network,
         text,
         swarm=config.swarm,
-        k=config.k,
-        extra=config.extra,
-        quality=config.quality,
+        defaults=defaults,
         troubles=troubles,
         crowding=crowding,
-        halts=HaltDesk(driver, orders, lambda: node.view(trio.current_time()).peers),
     )
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
     await stack.enter_async_context(_driving(driver, network, engine))
@@ -162,24 +162,24 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
     stack.callback(tell, Stopping("asked to"))
     tell(Listening(network.addrs))
     await _remember(config, driver, store)
-    desk.open(local)
+    service.open(local, HaltService(driver, orders, lambda: node.view(trio.current_time()).peers))
     tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
     return local
 
 
 async def _import_network(done: trio.Event) -> None:
-    """In a thread, so that the engine's lease and the control socket go on."""
+    """In a thread, so that the engine's lease and the local socket go on."""
     await trio.to_thread.run_sync(importlib.import_module, NETWORK_MODULE)
     done.set()
 
 
-async def _obey(desk: Desk, start: trio.CancelScope) -> None:
-    """A client of the control socket wants the node to stop, be it running or still starting."""
-    await desk.wait_shutdown()
-    if desk.node is None:
+async def _obey(service: Service, start: trio.CancelScope) -> None:
+    """A client of the local socket wants the node to stop, be it running or still starting."""
+    await service.wait_shutdown()
+    if service.node is None:
         start.cancel()
     else:
-        desk.node.request_stop()
+        service.node.request_stop()
 
 
 def _short_folder() -> Path:

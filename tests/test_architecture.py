@@ -41,7 +41,6 @@ MANY_METHODS: Final[dict[str, int]] = {
 # Modules that know each other in a circle, found as they stood when this was first looked at. May only shrink.
 CIRCLES: Final[frozenset[frozenset[str]]] = frozenset(
     {
-        frozenset({"swarmllm.runtime.halt_desk", "swarmllm.runtime.json_events", "swarmllm.runtime.local_node"}),
         frozenset(
             {
                 "swarmllm.sims.frame.cluster",

@@ -18,7 +18,7 @@ import typer.main
 
 import swarmllm
 from swarmllm.cli.app import app
-from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.sims.study import find, questions
 
 ROOT: Final = Path(__file__).parents[1]

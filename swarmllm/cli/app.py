@@ -55,26 +55,12 @@ def models_root(context: typer.Context) -> None:
 
 
 @app.command()
+@o.spread
 def join(
-    model: o.Model = None,
-    peer: o.Peers = None,
-    swarm: o.Swarm = None,
-    charter: o.Charter = None,
-    listen: o.Listen = None,
-    port: o.Port = None,
-    announce: o.Announce = None,
-    no_lan: o.NoLan = False,
-    data_dir: o.DataDir = None,
-    cache_dir: o.CacheDir = None,
-    offline: o.Offline = False,
-    threads: o.Threads = None,
-    context: o.Context = None,
-    sessions: o.Sessions = None,
-    gpu_layers: o.GpuLayers = None,
+    settings: o.ServingSettings,
     until_eof: Annotated[
         bool, typer.Option("--until-eof", help="Leave when standard input closes (for programs that start nodes).")
     ] = False,
-    log_level: o.LogLevel = None,
     json: o.Json = False,
 ) -> None:
     """Load an expert, find the swarm, and serve until Ctrl-C."""
@@ -83,25 +69,7 @@ def join(
         from swarmllm.cli.join import join as run
         from swarmllm.cli.settings import config_of
 
-        config = config_of(
-            model=model,
-            peers=peer,
-            swarm=swarm,
-            charter=charter,
-            listen_host=listen,
-            port=port,
-            announce=announce,
-            lan=False if no_lan else None,
-            data_dir=data_dir,
-            cache_dir=cache_dir,
-            offline=True if offline else None,
-            threads=threads,
-            context_max=context,
-            sessions_max=sessions,
-            gpu_layers=gpu_layers,
-            log_level=log_level,
-        )
-        return run(config, as_json=json, until_eof=until_eof)
+        return run(config_of(**settings), as_json=json, until_eof=until_eof)
 
     raise typer.Exit(guarded(body))
 
@@ -130,8 +98,8 @@ def generate(
         from swarmllm.cli.prompt import read_prompt
 
         config = answer.config()
-        wish = answer.wish(read_prompt(prompt, file), config)
-        return run(config, wish, as_json=json, verbose=answer.verbose, local=not answer.no_local)
+        request = answer.request(read_prompt(prompt, file), config)
+        return run(config, request, as_json=json, verbose=answer.verbose, local=not answer.no_local)
 
     raise typer.Exit(guarded(body))
 
@@ -145,7 +113,7 @@ def chat(answer: o.Answering) -> None:
         from swarmllm.cli.chat import chat as run
 
         config = answer.config()
-        return run(config, answer.wish("", config), verbose=answer.verbose, local=not answer.no_local)
+        return run(config, answer.request("", config), verbose=answer.verbose, local=not answer.no_local)
 
     raise typer.Exit(guarded(body))
 

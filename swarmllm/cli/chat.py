@@ -15,14 +15,14 @@ from typing import Final, NoReturn
 
 import trio
 
-from swarmllm.cli.client import Voice, open_voice
+from swarmllm.cli.client import NodeClient, open_client
 from swarmllm.cli.generate import ShownAnswer
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import complain, notice, people
 from swarmllm.cli.streams import input_is_closed
 from swarmllm.errors import SwarmError, UsageError
-from swarmllm.runtime.answer import Wish
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.user_text import typed_text
 
 PROMPT: Final = "> "
@@ -31,7 +31,7 @@ SHORTEN_MIN: Final = 400  # Characters; a shorter text that is refused is refuse
 
 
 class _Loop:
-    """The event loop in its thread, with the voice in it. Every method is for the main thread."""
+    """The event loop in its thread, with the client in it. Every method is for the main thread."""
 
     def __init__(self, config: Config, *, local: bool, verbose: bool) -> None:
         self._config = config
@@ -40,7 +40,7 @@ class _Loop:
         self._ready = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._leave: trio.Event | None = None
-        self._voice: Voice | None = None
+        self._client: NodeClient | None = None
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="swarmllm-chat", daemon=True)
 
@@ -50,11 +50,11 @@ class _Loop:
         self._ready.wait()
         self._raise()
 
-    def answer(self, wish: Wish) -> str:
+    def answer(self, request: TextRequest) -> str:
         """The text of one answer; KeyboardInterrupt ends it early and what came until then is returned. SwarmError if none came."""
         done, scope = threading.Event(), trio.CancelScope()
         found: list[ShownAnswer] = []
-        self._soon(wish, scope, done, found)
+        self._soon(request, scope, done, found)
         while not done.is_set():
             try:
                 done.wait()
@@ -88,22 +88,22 @@ class _Loop:
 
     async def _main(self) -> None:
         self._token, self._leave = trio.lowlevel.current_trio_token(), trio.Event()
-        async with open_voice(self._config, local=self._local) as voice, trio.open_nursery() as nursery:
-            self._voice, self._nursery = voice, nursery
+        async with open_client(self._config, local=self._local) as client, trio.open_nursery() as nursery:
+            self._client, self._nursery = client, nursery
             self._ready.set()
             await self._leave.wait()
             nursery.cancel_scope.cancel()
 
-    def _soon(self, wish: Wish, scope: trio.CancelScope, done: threading.Event, found: list[ShownAnswer]) -> None:
-        voice, token = self._voice, self._token
-        assert voice is not None
+    def _soon(self, request: TextRequest, scope: trio.CancelScope, done: threading.Event, found: list[ShownAnswer]) -> None:
+        client, token = self._client, self._token
+        assert client is not None
         assert token is not None
 
         async def body() -> None:
             try:
                 with scope:
-                    found.append(ShownAnswer(voice, people(), verbose=self._verbose))
-                    await found[0].run(wish)
+                    found.append(ShownAnswer(client, people(), verbose=self._verbose))
+                    await found[0].run(request)
             except (SwarmError, OSError) as failure:
                 self._failure = failure
             finally:
@@ -112,8 +112,8 @@ class _Loop:
         token.run_sync_soon(lambda: self._nursery.start_soon(body))
 
 
-def chat(config: Config, wish: Wish, *, verbose: bool, local: bool) -> int:
-    wish.sampling()
+def chat(config: Config, request: TextRequest, *, verbose: bool, local: bool) -> int:
+    request.check_options()
     if input_is_closed():
         raise UsageError("chat reads what you write from standard input, which is closed; run it on a terminal")
     signal.signal(signal.SIGTERM, _terminate)
@@ -121,7 +121,7 @@ def chat(config: Config, wish: Wish, *, verbose: bool, local: bool) -> int:
     loop.start()
     notice("Write the beginning of a text, and the experts continue it. They see all of it. Ctrl-C stops an answer, Ctrl-D ends.")
     try:
-        _turns(loop, wish)
+        _turns(loop, request)
     finally:
         loop.leave()
     return OK
@@ -131,7 +131,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _turns(loop: _Loop, wish: Wish) -> None:
+def _turns(loop: _Loop, request: TextRequest) -> None:
     import readline  # noqa: F401  Gives `input` its line editing and its history, where the system has it.
 
     while True:
@@ -143,29 +143,29 @@ def _turns(loop: _Loop, wish: Wish) -> None:
         except KeyboardInterrupt:
             notice("(Ctrl-D ends)")
             continue
-        if not said and not wish.prompt:
+        if not said and not request.prompt:
             continue  # There is nothing to continue yet.
-        wish = turn(wish, said, loop.answer)
+        request = turn(request, said, loop.answer)
 
 
-def turn(before: Wish, said: str, answer: Callable[[Wish], str]) -> Wish:
-    """The wish after one line: with it and its answer in the prompt, or as it was if the line got no answer.
+def turn(before: TextRequest, said: str, answer: Callable[[TextRequest], str]) -> TextRequest:
+    """The request after one line: with it and its answer in the prompt, or as it was if the line got no answer.
 
     A line that stayed there after it was refused would make every later one be refused as well. When the text no longer fits into
     any expert, its beginning is left out.
     """
-    wish = before
+    request = before
     try:
         said = typed_text(said, "the line")
-        wish = replace(before, prompt=before.prompt + said)
+        request = replace(before, prompt=before.prompt + said)
         while True:
             try:
-                return answered(wish, answer(wish))
+                return answered(request, answer(request))
             except UsageError:
-                if len(wish.prompt) < SHORTEN_MIN:
+                if len(request.prompt) < SHORTEN_MIN:
                     raise
                 notice("(The text no longer fits; its older half is left out from here on.)")
-                wish = shortened(wish)
+                request = shortened(request)
     except SwarmError as fault:
         complain(str(fault))
         if said:
@@ -175,19 +175,19 @@ def turn(before: Wish, said: str, answer: Callable[[Wish], str]) -> Wish:
         return before
 
 
-def answered(wish: Wish, answer: str) -> Wish:
+def answered(request: TextRequest, answer: str) -> TextRequest:
     """The next prompt: this one and what the ensemble wrote behind it, marked as such."""
-    end = len(wish.prompt) + len(answer)
+    end = len(request.prompt) + len(answer)
     if not answer:
-        return wish
-    goes_on = wish.turns[-1:] == (len(wish.prompt),)  # Nothing was said since the ensemble's last words.
-    turns = (*wish.turns[:-1], end) if goes_on else (*wish.turns, len(wish.prompt), end)
-    return replace(wish, prompt=wish.prompt + answer, turns=turns)
+        return request
+    goes_on = request.turns[-1:] == (len(request.prompt),)  # Nothing was said since the ensemble's last words.
+    turns = (*request.turns[:-1], end) if goes_on else (*request.turns, len(request.prompt), end)
+    return replace(request, prompt=request.prompt + answer, turns=turns)
 
 
-def shortened(wish: Wish) -> Wish:
+def shortened(request: TextRequest) -> TextRequest:
     """The newer half of the prompt, with the same authors."""
-    cut = len(wish.prompt) // 2
-    before = sum(turn <= cut for turn in wish.turns)
-    turns = tuple(turn - cut for turn in wish.turns[before:])
-    return replace(wish, prompt=wish.prompt[cut:], turns=(0, *turns) if before % 2 else turns)
+    cut = len(request.prompt) // 2
+    before = sum(turn <= cut for turn in request.turns)
+    turns = tuple(turn - cut for turn in request.turns[before:])
+    return replace(request, prompt=request.prompt[cut:], turns=(0, *turns) if before % 2 else turns)

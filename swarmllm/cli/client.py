@@ -1,4 +1,4 @@
-"""Something that can answer: the node that runs on this data folder, or else one for this command alone.
+"""The node that a command asks: the node that runs on this data folder, or else one for this command alone.
 
 Both give the same records, so whoever shows an answer need not know which it was. A node for one command has an identity that is kept
 nowhere, knows the peers that this user's node has met before, and (unless told not to) loads the bundled expert, so that there is an
@@ -8,11 +8,11 @@ answer even where nobody else is.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import asdict, replace
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from swarmllm.adapters.datadir import DataDir, holder_of
 from swarmllm.adapters.store import SqliteStore
@@ -21,68 +21,41 @@ from swarmllm.cli.experts import expand_bundled
 from swarmllm.cli.output import notice, people
 from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
 from swarmllm.core.node import SAVED_PEERS
-from swarmllm.runtime.answer import Answer, Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import ask, asking
-from swarmllm.runtime.json_events import Record, end_record, part_record
-from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.local_api.client import SocketClient, ask
+from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.request import TextRequest, params_of
+from swarmllm.runtime.service.service import Client, Service
 
 GATHER_S: Final = 4.0  # Discovery on a LAN takes 2-3 s. Experts found later join in while the answer goes on.
 FALLBACK: Final = "prose"  # The bundled expert whose texts most resemble what people try first.
 
 
-class Voice(Protocol):
-    @property
-    def peer(self) -> str: ...
+@dataclass(frozen=True, slots=True)
+class NodeClient:
+    """What a command asks, and the id of the node that answers it."""
 
-    def answering(self, wish: Wish) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
-        """The records of one answer; the last one is its end, or an error. Leaving the block early ends the answer."""
+    node: Client
+    peer: str
 
-
-class _RunningNode:
-    """The node that another process runs, through its socket."""
-
-    def __init__(self, data_dir: Path, peer: str) -> None:
-        self._data_dir = data_dir
-        self.peer = peer
-
-    def answering(self, wish: Wish) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
-        return asking(self._data_dir, "generate", ANSWER, **asdict(wish))
-
-
-class _OwnNode:
-    """A node in this process."""
-
-    def __init__(self, node: LocalNode) -> None:
-        self._node = node
-
-    @property
-    def peer(self) -> str:
-        return self._node.peer
-
-    @asynccontextmanager
-    async def answering(self, wish: Wish) -> AsyncIterator[AsyncIterator[Record]]:
-        async with self._node.answer(wish) as answer, aclosing(_records(answer)) as records:
-            yield records
-
-
-async def _records(answer: Answer) -> AsyncGenerator[Record]:
-    while (part := await answer.next_part()) is not None:
-        yield part_record(part)
-    assert answer.result is not None
-    yield end_record(answer.result)
+    def answering(self, request: TextRequest) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
+        """The records of one answer; the last one is its end. Leaving the block early ends the answer."""
+        return self.node.call("generate", params_of(request))
 
 
 @asynccontextmanager
-async def open_voice(config: Config, *, local: bool) -> AsyncIterator[Voice]:
+async def open_client(config: Config, *, local: bool) -> AsyncIterator[NodeClient]:
     """The running node, or a new one; standard error tells when it is a new one."""
     if holder_of(config.data_dir) is not None:
         status = await ask(config.data_dir, "status", QUESTION)
-        yield _RunningNode(config.data_dir, str(status.get("peer", "")))
+        yield NodeClient(SocketClient(config.data_dir, ANSWER), str(status.get("peer", "")))
         return
     with tempfile.TemporaryDirectory(prefix="swarmllm-") as folder:
         async with _ephemeral(config, Path(folder), local=local) as node:
-            yield _OwnNode(node)
+            service = Service(node.defaults)
+            service.open(node)
+            yield NodeClient(service, node.peer)
 
 
 @asynccontextmanager

@@ -32,8 +32,8 @@ from swarmllm.cli.rounds import RoundTable, mean_bytes, uses
 from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import ask, asking
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.local_api.client import ask, asking
+from swarmllm.runtime.service.json_events import Record
 
 NODES: Final = 4
 K: Final = 3

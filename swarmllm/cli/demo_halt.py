@@ -20,8 +20,8 @@ from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.cli.processes import NodeProcess
 from swarmllm.errors import LocalError
 from swarmllm.messages import Halt
-from swarmllm.runtime.control_socket import ask, asking
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.local_api.client import ask, asking
+from swarmllm.runtime.service.json_events import Record
 
 PROMPTS: Final = (
     "It was a dark night, and the old man",

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from swarmllm.cli.client import Voice, open_voice
+from swarmllm.cli.client import NodeClient, open_client
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import notice, people, print_record_async, write_answer_async
 from swarmllm.cli.rounds import line_of, weighed_line
 from swarmllm.cli.screen import Screen
 from swarmllm.errors import HaltedError, LocalError
-from swarmllm.runtime.answer import Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.request import TextRequest
 
 
-def generate(config: Config, wish: Wish, *, as_json: bool, verbose: bool, local: bool) -> int:
-    wish.check()  # Before anything is loaded or connected.
-    wish.sampling()
+def generate(config: Config, request: TextRequest, *, as_json: bool, verbose: bool, local: bool) -> int:
+    request.check()  # Before anything is loaded or connected.
 
     async def body() -> int:
-        async with open_voice(config, local=local) as voice:
-            await ShownAnswer(voice, people(), as_json=as_json, verbose=verbose).run(wish)
+        async with open_client(config, local=local) as client:
+            await ShownAnswer(client, people(), as_json=as_json, verbose=verbose).run(request)
         return OK
 
     return run(body)
@@ -30,18 +29,18 @@ def generate(config: Config, wish: Wish, *, as_json: bool, verbose: bool, local:
 class ShownAnswer:
     """One answer as a person or a program sees it; `text` is what was shown so far."""
 
-    def __init__(self, voice: Voice, console: Screen, *, as_json: bool = False, verbose: bool = False) -> None:
+    def __init__(self, client: NodeClient, console: Screen, *, as_json: bool = False, verbose: bool = False) -> None:
         self.text = ""
-        self._voice = voice
+        self._client = client
         self._console = console
         self._as_json = as_json
         self._verbose = verbose
         # Rows of rounds and the text would mix on one screen; then the text, which the rows show too, comes at the end.
         self._holds_text = verbose and sys.stdout.isatty() and sys.stderr.isatty()
 
-    async def run(self, wish: Wish) -> None:
+    async def run(self, request: TextRequest) -> None:
         """Show it to its end. UsageError, LocalError or HaltedError, in the node's words, if it did not get there."""
-        async with self._voice.answering(wish) as records:
+        async with self._client.answering(request) as records:
             async for record in records:
                 await self._show(record)
 
@@ -54,7 +53,7 @@ class ShownAnswer:
                 if not self._as_json and not self._holds_text:
                     await write_answer_async(record["text"])
                 if self._verbose and record["event"] == "token":
-                    self._console.print(line_of(record, self._voice.peer), soft_wrap=True)
+                    self._console.print(line_of(record, self._client.peer), soft_wrap=True)
             case "weighed" if self._verbose:
                 self._console.print(weighed_line(record), soft_wrap=True)
             case "notice":

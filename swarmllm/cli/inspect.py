@@ -10,8 +10,8 @@ from swarmllm.cli.output import ago, answer, count, print_record, short_peer
 from swarmllm.cli.screen import Line
 from swarmllm.cli.waiting import QUESTION
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import ask
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.local_api.client import ask
+from swarmllm.runtime.service.json_events import Record
 
 
 def show_status(config: Config, *, as_json: bool) -> int:

@@ -27,9 +27,9 @@ from swarmllm.cli.streams import input_is_closed
 from swarmllm.cli.waiting import Silence
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.json_events import Life, ModelReady, Progress, Record, Starting, Stopped, life_record, status_record
-from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.queues import LifeFeed
+from swarmllm.runtime.service.json_events import Life, ModelReady, Progress, Record, Starting, Stopped, life_record, status_record
+from swarmllm.runtime.service.local_node import LocalNode
 
 RECORDS_MAX: Final = 1024  # Waiting to be written; then the oldest are lost, as they are for any other slow listener.
 GOODBYE_S: Final = 0.5  # For the last records, to a reader that may have stopped reading.

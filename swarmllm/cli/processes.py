@@ -21,7 +21,7 @@ import psutil
 import trio
 
 from swarmllm.errors import LocalError
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.json_events import Record
 
 LEAVE_S: Final = 3.0  # A node says goodbye within 2 s; after that it is killed.
 LINE_MAX: Final = 1 << 20  # Characters of one record; the longest hold an answer's whole text.

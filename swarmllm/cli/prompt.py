@@ -10,7 +10,7 @@ from swarmllm.cli.output import notice
 from swarmllm.cli.streams import STDIN, input_is_closed, read_descriptor
 from swarmllm.cli.waiting import still_waiting
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.runtime.answer import PROMPT_BYTES_MAX
+from swarmllm.runtime.service.request import PROMPT_BYTES_MAX
 from swarmllm.runtime.user_path import user_path
 from swarmllm.runtime.user_text import typed_text
 

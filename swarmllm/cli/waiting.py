@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from swarmllm.cli.output import notice
-from swarmllm.runtime.patience import Patience
+from swarmllm.runtime.local_api.client import Patience
 
 WORD_EVERY_S: Final = 4.0  # Before a person has waited for 5 s without a word.
 END_VARIABLE: Final = (

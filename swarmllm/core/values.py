@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Final
 
-from swarmllm.messages import PeerId
+from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX, PeerId
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +40,107 @@ class EngineLoad:
 
 
 @dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the requester draws from the pooled distribution; the defaults draw from it unchanged.
-
-    `temperature` 0 is greedy; `top_k` 0, `top_p` 1, `min_p` 0 and `repetition_penalty` 1 are off. The penalty looks at the last
-    `penalty_last` tokens of prompt and answer. `seed` makes a run reproducible.
+class Parameter:
+    """What a parameter of the sampling may be: from `low` (only above it, if `above`) to `high`. `usual` is what texts are drawn with
+    where nobody says anything; None: the default, which leaves the distribution as it is. `hint` ends the sentence that refuses a
+    value, and `about` is the help of its option.
     """
 
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    penalty_last: int = 64
+    low: float
+    high: float
+    hint: str
+    about: str
+    usual: float | None = None
+    above: bool = False
+    kind: type[int] | type[float] = float
+
+    def as_metadata(self) -> dict[str, Parameter]:
+        return {"parameter": self}
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the requester draws from the pooled distribution; the defaults draw from it unchanged. `seed` makes a run reproducible.
+
+    A parameter is declared here and nowhere else: options, requests and their checks are made of these fields (see `SAMPLING`).
+    """
+
+    temperature: float = field(
+        default=1.0,
+        metadata=Parameter(
+            low=0.0,
+            high=100.0,  # Far beyond the last sensible value, where the distribution is all but uniform.
+            hint="0 always takes the likeliest token, 1 leaves the odds alone",
+            about="0 always takes the likeliest token.",
+            usual=0.8,
+        ).as_metadata(),
+    )
+    top_k: int = field(
+        default=0,
+        metadata=Parameter(
+            low=0,
+            high=VOCABULARY_MAX,
+            hint="0 switches it off",
+            about="Draw from this many likeliest tokens (0: off).",
+            kind=int,
+        ).as_metadata(),
+    )
+    top_p: float = field(
+        default=1.0,
+        metadata=Parameter(
+            low=0.0,
+            high=1.0,
+            hint="1 switches it off",
+            about="Draw from the likeliest tokens with this share of the mass (1: off).",
+            usual=0.95,
+            above=True,
+        ).as_metadata(),
+    )
+    min_p: float = field(
+        default=0.0,
+        metadata=Parameter(
+            low=0.0,
+            high=1.0,
+            hint="0 switches it off",
+            about="Leave out tokens below this share of the likeliest one (0: off).",
+        ).as_metadata(),
+    )
+    repetition_penalty: float = field(
+        default=1.0,
+        metadata=Parameter(
+            low=0.1,
+            high=10.0,  # Published settings lie between 1 and 2.
+            hint="1 switches it off",
+            about="Above 1 discourages repetition (1: off).",
+        ).as_metadata(),
+    )
+    penalty_last: int = field(
+        default=64,
+        metadata=Parameter(
+            low=0,
+            high=CONTEXT_MAX,
+            hint="it counts tokens",
+            about="Tokens of prompt and answer, counted from the end, that the repetition penalty looks at.",
+            kind=int,
+        ).as_metadata(),
+    )
     seed: int = 0
+
+
+SAMPLING: Final[dict[str, Parameter]] = {f.name: f.metadata["parameter"] for f in fields(Sampling) if "parameter" in f.metadata}
+"""The parameters of the sampling: all its fields but the seed, which says nothing of how to draw."""
+
+USUAL_SAMPLING: Final = Sampling(
+    **{name: parameter.kind(parameter.usual) for name, parameter in SAMPLING.items() if parameter.usual is not None}  # type: ignore[arg-type]
+)
+"""What a text is drawn with where nobody says anything. Not the distribution as it is: small models ramble in its tail."""
+
+
+K_USUAL: Final = 3
+EXTRA_USUAL: Final = 1
+QUALITY_USUAL: Final = 1.0
+MAX_TOKENS_USUAL: Final = 128
+"""What an answer takes where nobody says anything: orders, requests, settings and options all start from these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +155,10 @@ class GenerateOrder:
     prompt: tuple[int, ...]
     outside: tuple[tuple[int, int], ...] = ()
     domain: str = ""
-    k: int = 3
-    extra: int = 1
-    quality: float = 1.0
-    max_tokens: int = 128
+    k: int = K_USUAL
+    extra: int = EXTRA_USUAL
+    quality: float = QUALITY_USUAL
+    max_tokens: int = MAX_TOKENS_USUAL
     sampling: Sampling = field(default_factory=Sampling)
     stop_tokens: frozenset[int] = frozenset()
     vocab_size: int = 128_256

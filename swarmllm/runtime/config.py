@@ -16,6 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Final
 
+from swarmllm.core.values import EXTRA_USUAL, K_USUAL, QUALITY_USUAL
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.settings import SETTINGS, Folders, Reader, Unfit, read_folder
 
@@ -53,9 +54,9 @@ class Config:
     context_max: int = 2048
     threads: int = 0
     gpu_layers: int = -1
-    k: int = 3
-    extra: int = 1
-    quality: float = 1.0
+    k: int = K_USUAL
+    extra: int = EXTRA_USUAL
+    quality: float = QUALITY_USUAL
     log_level: str = "warning"
     offline: bool = False
 

@@ -43,11 +43,27 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """`flag` is the command-line spelling, for messages; `about` says what the setting decides (docs/configuration.md is made of it)."""
+    """One row of the table. `flag` is the command-line spelling, for messages; `about` says what the setting decides: the option's help and
+    docs/configuration.md are made of it.
+
+    `kind` is the type of the option's value: str, int, float, list (repeatable) or bool. An option of the last kind takes no value: it
+    sets the setting to `sets`, and `help` then says what giving it means. `panel` is its place in the help of a command.
+    """
 
     flag: str
     read: Reader
     about: str
+    kind: type = str
+    panel: str = "Node"
+    metavar: str | None = None
+    also: tuple[str, ...] = ()
+    sets: bool = True
+    help: str = ""
+
+    @property
+    def option(self) -> str:
+        """What is typed: `--no-lan` for a switch that switches off."""
+        return self.flag if self.kind is not bool or self.sets else f"--no-{self.flag.removeprefix('--')}"
 
 
 def read_folder(value: object, is_text: bool) -> Path:
@@ -218,35 +234,89 @@ def _is_host(kind: str, host: str) -> bool:
 
 
 SETTINGS: Final[dict[str, Setting]] = {
-    "data_dir": Setting("--data-dir", read_folder, "The folder of the node's key, state, log and local socket; one node each."),
+    "data_dir": Setting(
+        "--data-dir", read_folder, "The folder of the node's key, state, log and local socket; one node each.", metavar="FOLDER"
+    ),
     "cache_dir": Setting(
-        "--cache-dir", read_folder, "The folder of expanded demo experts and the vocabulary; nodes may share it."
+        "--cache-dir",
+        read_folder,
+        "The folder of expanded demo experts and the vocabulary; nodes may share it.",
+        metavar="FOLDER",
     ),
-    "model": Setting("--model", _model, "The expert that this node offers. `none`: it asks others and offers nothing."),
-    "swarm": Setting("--swarm", _swarm, "The name of the swarm; only peers of one swarm find each other."),
+    "model": Setting(
+        "--model",
+        _model,
+        "The expert that this node offers. `none`: it asks others and offers nothing.",
+        panel="Model",
+        metavar="demo|demo:NAME|none|FILE",
+    ),
+    "swarm": Setting("--swarm", _swarm, "The name of the swarm; only peers of one swarm find each other.", metavar="NAME"),
     "charter": Setting(
-        "--charter", _charter, "Who may halt the swarm: the charter's file, or the swarm's id. Empty: this node's owner alone."
+        "--charter",
+        _charter,
+        "Who may halt the swarm: the charter's file, or the swarm's id. Empty: this node's owner alone.",
+        metavar="FILE|ID",
     ),
-    "listen_host": Setting("--listen", _host, "The address to listen on; 0.0.0.0 is every interface."),
+    "listen_host": Setting("--listen", _host, "The address to listen on; 0.0.0.0 is every interface.", metavar="HOST"),
     "port": Setting(
-        "--port", _whole(0, 65_535), "The TCP port. 0: any free one. If nobody chose it and it is taken, the next free one."
+        "--port",
+        _whole(0, 65_535),
+        "The TCP port. 0: any free one. If nobody chose it and it is taken, the next free one.",
+        kind=int,
     ),
-    "peers": Setting("--peer", _addrs(needs_peer=True), "Peers to begin with."),
+    "peers": Setting("--peer", _addrs(needs_peer=True), "Peers to begin with.", kind=list, metavar="MULTIADDR"),
     "announce": Setting(
-        "--announce", _addrs(needs_peer=False), "The addresses that others are told, instead of those that were found."
+        "--announce",
+        _addrs(needs_peer=False),
+        "The addresses that others are told, instead of those that were found.",
+        kind=list,
+        metavar="MULTIADDR",
     ),
-    "lan": Setting("--lan", _switch, "Whether the node looks for peers on the local network and can be found there."),
-    "sessions_max": Setting("--sessions", _whole(1, SESSIONS_LIMIT), "Answers that the expert takes part in at once."),
-    "context_max": Setting("--context", _whole(64, CONTEXT_MAX), "Tokens of context that each session may have."),
-    "threads": Setting("--threads", _whole(0, 1024), "Processor threads of the engine. 0: one for each core."),
+    "lan": Setting(
+        "--lan",
+        _switch,
+        "Whether the node looks for peers on the local network and can be found there.",
+        kind=bool,
+        sets=False,
+        help="Neither look for peers on the local network nor be found there.",
+    ),
+    "sessions_max": Setting(
+        "--sessions", _whole(1, SESSIONS_LIMIT), "Answers that the expert takes part in at once.", kind=int, panel="Model"
+    ),
+    "context_max": Setting(
+        "--context", _whole(64, CONTEXT_MAX), "Tokens of context that each session may have.", kind=int, panel="Model"
+    ),
+    "threads": Setting(
+        "--threads", _whole(0, 1024), "Processor threads of the engine. 0: one for each core.", kind=int, panel="Model"
+    ),
     "gpu_layers": Setting(
-        "--gpu-layers", _whole(-1, 1000), "Layers of the model on the GPU, where llama.cpp was built for one. -1: all."
+        "--gpu-layers",
+        _whole(-1, 1000),
+        "Layers of the model on the GPU, where llama.cpp was built for one. -1: all.",
+        kind=int,
+        panel="Model",
     ),
-    "k": Setting("-k", _whole(1, SHARE_MAX), "Experts that decide each token together."),
-    "extra": Setting("--extra", _whole(0, SHARE_MAX), "Experts asked beyond `k`, as insurance against slow ones."),
+    "k": Setting(
+        "-k", _whole(1, SHARE_MAX), "Experts that decide each token together.", kind=int, panel="Answer", also=("--experts",)
+    ),
+    "extra": Setting(
+        "--extra", _whole(0, SHARE_MAX), "Experts asked beyond `k`, as insurance against slow ones.", kind=int, panel="Answer"
+    ),
     "quality": Setting(
-        "--quality", _share, "Share of the tokens that all `k` experts are asked about. 1: all tokens; 0: always one expert."
+        "--quality",
+        _share,
+        "Share of the tokens that all `k` experts are asked about. 1: all tokens; 0: always one expert.",
+        kind=float,
+        panel="Answer",
     ),
-    "log_level": Setting("--log-level", _log_level, "What the log file holds."),
-    "offline": Setting("--offline", _switch, "Whether every contact beyond this machine's networks is forbidden."),
+    "log_level": Setting(
+        "--log-level", _log_level, "What the log file holds.", panel="Output", metavar="debug|info|warning|error"
+    ),
+    "offline": Setting(
+        "--offline",
+        _switch,
+        "Whether every contact beyond this machine's networks is forbidden.",
+        kind=bool,
+        help="No contact with anything outside this machine's networks.",
+    ),
 }

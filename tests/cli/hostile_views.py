@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ from swarmllm.cli import doctor, join_view, models, output
 from swarmllm.cli.bench import report as bench_report
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.cli.checks import Verdict
+from swarmllm.cli.client import NodeClient
 from swarmllm.cli.demo_view import DemoView
 from swarmllm.cli.eval import tables
 from swarmllm.cli.generate import ShownAnswer
@@ -30,9 +31,10 @@ from swarmllm.cli.rounds import RoundTable
 from swarmllm.core.halt.state import HaltState
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.runtime import logs
-from swarmllm.runtime.answer import Wish
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.service.service import NO_PARAMS
 from tests.cli.terminal import Terminal, screen_on
 
 View = Callable[[str], str]
@@ -191,14 +193,14 @@ def life(event: str, text: str) -> Record:
 # --- answers ---------------------------------------------------------------------------------------------------------------------
 
 
-class FakeVoice:
+class FakeClient:
     peer = "12D3KooWown"
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = records
 
     @asynccontextmanager
-    async def answering(self, _: Wish) -> AsyncIterator[AsyncIterator[Record]]:
+    async def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> AsyncIterator[AsyncIterator[Record]]:
         async def parts() -> AsyncIterator[Record]:
             for record in self._records:
                 yield record
@@ -209,8 +211,11 @@ class FakeVoice:
 def answered(text: str, *, as_json: bool = False, verbose: bool = False, reason: str = "length") -> None:
     """In one piece, and again with every character in a token of its own."""
     records = [weighed(text), token(text), *map(token, text), {"event": "notice", "text": text}, {"event": "text", "text": text}]
-    voice = FakeVoice([*records, end(text, reason)])
-    trio.run(ShownAnswer(voice, output.people(), as_json=as_json, verbose=verbose).run, Wish(prompt="x"))
+    client = FakeClient([*records, end(text, reason)])
+    trio.run(
+        ShownAnswer(NodeClient(client, client.peer), output.people(), as_json=as_json, verbose=verbose).run,
+        TextRequest(prompt="x"),
+    )
 
 
 # --- the others ------------------------------------------------------------------------------------------------------------------

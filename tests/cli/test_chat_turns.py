@@ -8,24 +8,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.cli.chat import answered, shortened
-from swarmllm.runtime.answer import Wish
+from swarmllm.runtime.service.request import TextRequest
 
 Turn = st.tuples(st.text("abc", max_size=5), st.text("xyz", max_size=5))
 
 
-def written_by_others(wish: Wish) -> str:
-    places = list(pairwise((0, *wish.turns, len(wish.prompt))))
-    return "".join(wish.prompt[a:b] for a, b in places[::2])
+def written_by_others(request: TextRequest) -> str:
+    places = list(pairwise((0, *request.turns, len(request.prompt))))
+    return "".join(request.prompt[a:b] for a, b in places[::2])
 
 
 @given(st.lists(Turn, max_size=6), st.booleans())
 def test_only_what_people_said_counts_as_said_by_people(turns: list[tuple[str, str]], shorten: bool) -> None:
-    wish = Wish("first ")
+    request = TextRequest("first ")
     for said, answer in turns:
-        wish = answered(Wish(wish.prompt + said, turns=wish.turns), answer)
-        wish.check()
+        request = answered(TextRequest(request.prompt + said, turns=request.turns), answer)
+        request.check()
     if shorten:
-        wish = shortened(wish)
-        if wish.prompt:
-            wish.check()
-    assert written_by_others(wish) == "".join(c for c in wish.prompt if c not in "xyz")
+        request = shortened(request)
+        if request.prompt:
+            request.check()
+    assert written_by_others(request) == "".join(c for c in request.prompt if c not in "xyz")

@@ -13,8 +13,7 @@ import pytest
 import trio
 
 from swarmllm.errors import LocalError
-from swarmllm.runtime.control_socket import asking
-from swarmllm.runtime.patience import Patience
+from swarmllm.runtime.local_api.client import Patience, asking
 from tests.cli.command import RunningNode, command, environment
 
 

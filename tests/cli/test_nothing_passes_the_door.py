@@ -149,7 +149,7 @@ GOOD: Final = [
     "typer.echo(context.get_help())",
     "input(PROMPT) + getpass.getpass(one_line(question))",
     "from rich.live import Live\nLive(table, console=console)",
-    "from swarmllm.runtime.json_events import Progress\nProgress(what, 1, 2)",
+    "from swarmllm.runtime.service.json_events import Progress\nProgress(what, 1, 2)",
     "TextColumn('{task.description}', markup=False)",
     "sys.stdin.buffer.read(1)",
 ]

@@ -14,8 +14,8 @@ import trio
 from swarmllm.cli.output import shell_word
 from swarmllm.cli.waiting import Silence
 from swarmllm.errors import LocalError
-from swarmllm.runtime.control_socket import NoNodeError, ask
-from swarmllm.runtime.socket_path import NAME
+from swarmllm.runtime.local_api.client import NoNodeError, ask
+from swarmllm.runtime.local_api.socket_path import NAME
 from tests.cli.command import RunningNode, run
 from tests.cli.test_frozen import suspended
 

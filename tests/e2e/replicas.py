@@ -14,7 +14,7 @@ import psutil
 import trio
 
 from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
-from swarmllm.runtime.control_socket import ask, asking
+from swarmllm.runtime.local_api.client import ask, asking
 
 START_S = 120.0  # Processes of four nodes on a busy machine with two cores.
 MEET_S = 60.0

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from swarmllm.cli.processes import NodeProcess, open_fleet
-from swarmllm.runtime.control_socket import ask, asking
+from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.testing.gguf_fixture import LARGER, SMALL, small_vocabulary, write_model
 from tests.e2e.replicas import ANSWER_S, MEET_S, START_S, arguments
 

@@ -17,9 +17,9 @@ from swarmllm.messages import PeerId
 from swarmllm.runtime.booting import boot
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import Orders
-from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.ports import halt_channel
 from swarmllm.runtime.sealing import sealing_with
+from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore

@@ -19,10 +19,10 @@ from swarmllm.core.node import SAVED_PEERS
 from swarmllm.core.peers.dialling import Peering
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import NoNodeError, ask
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.json_events import Life, Listening, ModelReady, Ready, Starting, Stopped, Stopping
+from swarmllm.runtime.local_api.client import NoNodeError, ask
 from swarmllm.runtime.ports import Engine, Network, halt_channel
+from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Ready, Starting, Stopped, Stopping
 from swarmllm.testing.memory_network import MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.scripted_engine import ScriptedEngine

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.events import Ended, Noticed, TokenChosen
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateOrder, Sampling
 from swarmllm.errors import HaltedError, LocalError, UsageError
-from swarmllm.runtime.answer import Answer, Notice, Piece, Wish
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.queues import AnswerFeed
-from swarmllm.runtime.stop_strings import StopFilter, check_stops
+from swarmllm.runtime.service.answer import Answer, Notice, Piece
+from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.service.stop_strings import StopFilter, check_stops
 from swarmllm.testing.scripted_text import EOS, WORDS, ScriptedText
 
 
@@ -58,10 +59,10 @@ class ScriptedDriver(Driver):
 
 
 def answer_of(
-    script: list[int | str], wish: Wish | None = None, context_max: int | None = 4096, **ending: str
+    script: list[int | str], request: TextRequest | None = None, context_max: int | None = 4096, **ending: str
 ) -> tuple[Answer, ScriptedDriver]:
     driver = ScriptedDriver(script, **ending)
-    return Answer(driver, ScriptedText(), wish or Wish("prompt"), lambda: context_max), driver
+    return Answer(driver, ScriptedText(), request or TextRequest("prompt"), lambda: context_max), driver
 
 
 async def read(answer: Answer) -> list[Piece]:
@@ -85,7 +86,7 @@ def order_of(prompt: str, *, add_bos: bool, turns: tuple[int, ...] = ()) -> Gene
     driver = ScriptedDriver([65])
 
     async def body() -> None:
-        await read(Answer(driver, text, Wish(prompt, turns=turns), lambda: 4096))
+        await read(Answer(driver, text, TextRequest(prompt, turns=turns), lambda: 4096))
 
     run(body)
     return driver.orders[0]
@@ -129,7 +130,7 @@ def test_an_answer_with_nothing_to_read_is_said_to_be_empty(script: list[int | s
 
 def test_an_answer_that_begins_with_a_stop_string_is_said_to_be_empty() -> None:
     async def body() -> None:
-        answer, _ = answer_of([*b"STOP and more"], Wish("prompt", stop=("STOP",)))
+        answer, _ = answer_of([*b"STOP and more"], TextRequest("prompt", stop=("STOP",)))
         parts = []
         while (part := await answer.next_part()) is not None:
             parts.append(part)
@@ -189,7 +190,7 @@ def test_notices_come_in_their_place_and_are_no_pieces() -> None:
 )
 def test_the_first_stop_string_ends_the_answer_and_is_not_shown(said: bytes, stops: list[str], shown: str) -> None:
     async def body() -> None:
-        answer, driver = answer_of(list(said), Wish("prompt", stop=tuple(stops)))
+        answer, driver = answer_of(list(said), TextRequest("prompt", stop=tuple(stops)))
         pieces = await read(answer)
         assert answer.result is not None
         assert "".join(p.text for p in pieces) == answer.result.text == shown
@@ -202,7 +203,7 @@ def test_the_first_stop_string_ends_the_answer_and_is_not_shown(said: bytes, sto
 
 def test_text_that_was_held_back_is_shown_when_the_answer_breaks_off() -> None:
     async def body() -> None:
-        answer, driver = answer_of(list(b"say ST"), Wish("prompt", stop=("STOP",)), reason="error", error="all gone")
+        answer, driver = answer_of(list(b"say ST"), TextRequest("prompt", stop=("STOP",)), reason="error", error="all gone")
         driver.script.append("a notice in between, so that the end is not at hand yet")
         seen: list[Piece] = []
         with pytest.raises(LocalError, match="all gone"):
@@ -257,32 +258,32 @@ def test_impossible_stop_strings_are_refused(stops: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wish", "named"),
+    ("asked", "named"),
     [
-        (Wish(""), "empty"),
-        (Wish("x", k=0), "k is 0"),
-        (Wish("x", k=65), "65"),
-        (Wish("x", extra=-1), "extra is -1"),
-        (Wish("x", max_tokens=0), "max_tokens is 0"),
-        (Wish("x", temperature=-1.0), "temperature"),
-        (Wish("x", temperature=float("nan")), "temperature"),
-        (Wish("x", top_p=0.0), "top_p"),
-        (Wish("x", seed=-1), "seed"),
-        (Wish("x", stop=("",)), "stop"),
+        (TextRequest(""), "empty"),
+        (TextRequest("x", k=0), "k is 0"),
+        (TextRequest("x", k=65), "65"),
+        (TextRequest("x", extra=-1), "extra is -1"),
+        (TextRequest("x", max_tokens=0), "max_tokens is 0"),
+        (TextRequest("x", sampling=Sampling(temperature=-1.0)), "temperature"),
+        (TextRequest("x", sampling=Sampling(temperature=float("nan"))), "temperature"),
+        (TextRequest("x", sampling=Sampling(top_p=0.0)), "top_p"),
+        (TextRequest("x", seed=-1), "seed"),
+        (TextRequest("x", stop=("",)), "stop"),
     ],
 )
-def test_a_wish_that_makes_no_sense_is_refused_with_its_name_and_value(wish: Wish, named: str) -> None:
+def test_a_request_that_makes_no_sense_is_refused_with_its_name_and_value(asked: TextRequest, named: str) -> None:
     with pytest.raises(UsageError, match=named):
-        answer_of([97], wish)
+        answer_of([97], asked)
 
 
 def test_a_text_longer_than_every_reachable_context_is_refused_with_both_numbers() -> None:
     async def body() -> None:
-        answer, driver = answer_of([97], Wish("x" * 99, max_tokens=50), context_max=149)
+        answer, driver = answer_of([97], TextRequest("x" * 99, max_tokens=50), context_max=149)
         with pytest.raises(UsageError, match=r"100 tokens and max_tokens is 50.*149"):
             await read(answer)
         assert driver.orders == []
-        answer, driver = answer_of([97], Wish("x" * 99, max_tokens=50), context_max=150)
+        answer, driver = answer_of([97], TextRequest("x" * 99, max_tokens=50), context_max=150)
         await read(answer)
         assert len(driver.orders) == 1
 
@@ -293,7 +294,7 @@ def test_experts_that_are_found_late_and_are_too_small_are_noticed_at_the_first_
     async def body() -> None:
         known: list[int | None] = [None]
         driver = ScriptedDriver([97, 98])
-        answer = Answer(driver, ScriptedText(), Wish("xx", max_tokens=50), lambda: known[0])
+        answer = Answer(driver, ScriptedText(), TextRequest("xx", max_tokens=50), lambda: known[0])
 
         def appear() -> None:
             known[0] = 20
@@ -338,7 +339,7 @@ def test_the_result_counts_what_was_read_and_tells_the_seed_that_was_drawn() -> 
         assert answer.result.prompt_tokens == 7
         assert (answer.result.failovers, answer.result.local_only_tokens) == (2, 1)
         assert answer.result.seed == driver.orders[0].sampling.seed
-        again, _ = answer_of(list(b"abc"), Wish("prompt", seed=4711))
+        again, _ = answer_of(list(b"abc"), TextRequest("prompt", seed=4711))
         await read(again)
         assert again.result is not None
         assert again.result.seed == 4711

@@ -14,10 +14,10 @@ from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, PeerSeen, T
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import UsageError
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
-from swarmllm.runtime import json_events as records
 from swarmllm.runtime import logs
-from swarmllm.runtime.answer import Notice, Piece
-from swarmllm.runtime.result import Result
+from swarmllm.runtime.service import json_events as records
+from swarmllm.runtime.service.answer import Notice, Piece
+from swarmllm.runtime.service.result import Result
 from swarmllm.runtime.visible import one_line
 from tests.runtime.little_swarm import little_swarm
 

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from swarmllm.errors import LocalError
-from swarmllm.runtime.answer import Answer, Piece
+from swarmllm.runtime.service.answer import Answer, Piece
 from tests.runtime.little_swarm import LittleSwarm, Member, little_swarm
 
 TOKENS = 40

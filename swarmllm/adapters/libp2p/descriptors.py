@@ -1,4 +1,4 @@
-"""How many connections the process may have open: strangers must not take the descriptors that the control socket, the worker, the log
+"""How many connections the process may have open: strangers must not take the descriptors that the local socket, the worker, the log
 and the disk need. macOS gives a process 256 of them."""
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from swarmllm.adapters.libp2p.options import NetworkLimits
 from swarmllm.errors import LocalError
 
 WANTED: Final = 4096  # Enough for every default bound, and for several nodes in one process.
-RESERVED: Final = 112  # 64 clients of the control socket, the worker's pipes, log, store, mDNS sockets, and files for a moment.
+RESERVED: Final = 112  # 64 clients of the local socket, the worker's pipes, log, store, mDNS sockets, and files for a moment.
 NEEDED: Final = 24  # For the network, at least.
 
 

@@ -19,7 +19,7 @@ import trio
 from swarmllm.cli.bench.halt_swarm import Host, Scenario, Swarm, linked, now
 from swarmllm.cli.operators.publishing import hand_over
 from swarmllm.errors import LocalError
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.json_events import Record
 
 HALT_S: Final = 20.0  # Twenty times what is promised; a node that takes longer counts as one that missed the order.
 RUN_S: Final = 90.0  # For all to run again: lost frames are asked for again after up to 10 s.

@@ -38,7 +38,7 @@ from swarmllm.messages import (
     Shuffled,
 )
 from swarmllm.messages.declare import HALT
-from swarmllm.runtime.lines import Lines, format_line
+from swarmllm.runtime.local_api.lines import Lines, format_line
 from swarmllm.runtime.ports import halt_channel
 from swarmllm.testing.scripted_text import ScriptedText
 from swarmllm.wire import context

@@ -37,14 +37,16 @@ from swarmllm.assembly import Parts, configure, network_options, open_node
 from swarmllm.cli import collector
 from swarmllm.cli.bench.halt_log import Log
 from swarmllm.core.inputs import NetworkInput
+from swarmllm.core.values import Sampling
 from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
-from swarmllm.runtime.answer import Piece, Wish
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.lines import Lines, format_line, parse_line
-from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
 from swarmllm.runtime.ports import Network, halt_channel
+from swarmllm.runtime.service.answer import Piece
+from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.request import TextRequest
 from swarmllm.testing.proxy import Link, Proxy, open_proxy
 from swarmllm.testing.scripted_engine import ScriptedEngine
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -293,9 +295,9 @@ async def _write(local: LocalNode, log: Log, seed: int) -> None:
         while not (log.streaming and log.running):
             await log.changed.wait()
         await trio.sleep(SETTLE_S)
-        wish = Wish(PROMPT, k=K, extra=1, max_tokens=LONG, seed=seed)
+        request = TextRequest(PROMPT, k=K, extra=1, max_tokens=LONG, sampling=Sampling(), seed=seed)
         try:
-            async with local.answer(wish) as answer:
+            async with local.answer(request) as answer:
                 while log.streaming and (part := await answer.next_part()) is not None:
                     if isinstance(part, Piece):
                         log.token(0 if part.chosen is None else part.chosen.k)

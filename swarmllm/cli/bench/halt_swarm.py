@@ -34,8 +34,8 @@ from swarmllm.cli.bench.halt_flooder import FloodPlan, flood
 from swarmllm.cli.bench.halt_host import AT_ONCE, LINE_BYTES_MAX, PACED, HostPlan, Pace, live
 from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.errors import LocalError
-from swarmllm.runtime.json_events import Record
-from swarmllm.runtime.lines import Lines, format_line, parse_line
+from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
+from swarmllm.runtime.service.json_events import Record
 from swarmllm.testing.proxy import Link
 
 RANDOM_NEIGHBOURS: Final = 3  # That a node dials, beside the next one of the ring; so each has about eight in all.

@@ -14,7 +14,7 @@ from swarmllm.cli.operators.halt_source import charter_record
 from swarmllm.cli.screen import Line
 from swarmllm.core.halt.charter import expired
 from swarmllm.messages import SEQ_MAX, Charter
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.json_events import Record
 from swarmllm.wire.marks import vector_of
 from swarmllm.wire.signed import key_id
 

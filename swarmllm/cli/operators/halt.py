@@ -33,8 +33,8 @@ from swarmllm.core.halt.state import next_halt, records_of
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import HALT_REASONS, Charter, Halt, Resume
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import NoNodeError
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.local_api.client import NoNodeError
+from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.signed import open_record, sign_record
 

@@ -24,8 +24,8 @@ from swarmllm.core.halt.state_file import Boot, load, pack_genesis, pack_state
 from swarmllm.errors import LocalError
 from swarmllm.messages import Charter
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import NoNodeError, ask
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.local_api.client import NoNodeError, ask
+from swarmllm.runtime.service.json_events import Record
 from swarmllm.wire.signed import open_record, sign_record
 
 

@@ -26,10 +26,10 @@ from swarmllm.cli.waiting import QUESTION, still_waiting
 from swarmllm.core.halt.state import HaltState
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import ask, asking
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.ports import Network
+from swarmllm.runtime.service.json_events import Record
 
 GRACE_S: Final = 10.0  # Beyond the time that the node was told to wait for acknowledgements; then the node itself is stuck.
 START_S: Final = 60.0  # For a node without a model; on a busy machine importing everything alone takes some seconds.

@@ -38,8 +38,8 @@ from swarmllm.core.halt.state import HaltState, next_resume
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import Resume
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import NoNodeError
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.local_api.client import NoNodeError
+from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.marks import vector_of
 

@@ -15,13 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.core.decoding.pooling import Pooled
-from swarmllm.core.values import Sampling
+from swarmllm.core.values import SAMPLING, Parameter, Sampling
 from swarmllm.errors import UsageError
-from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX
 
-TEMPERATURE_MAX = 100.0  # Far beyond the last sensible value, where the distribution is all but uniform.
-PENALTY_MIN, PENALTY_MAX = 0.1, 10.0  # Likewise; published settings lie between 1 and 2.
 SEED_MAX = 2**63 - 1  # What other programs and JSON readers can hold.
+SEED = Parameter(0, SEED_MAX, "any of them will do", "The same seed draws the same tokens from the same distributions.", kind=int)
 BLIND_NATS = 17 * math.log(2)
 """Probabilities count from here for the repetition penalty: 2**-17 is the chance of a token drawn blindly from 131,072."""
 
@@ -30,15 +28,9 @@ _Floats = npt.NDArray[np.float64]
 
 def validate(sampling: Sampling) -> None:
     """UsageError that names the first field which makes no sense, its value, and what would do."""
-    _number(
-        "temperature", sampling.temperature, 0.0, TEMPERATURE_MAX, "0 always takes the likeliest token, 1 leaves the odds alone"
-    )
-    _whole("top_k", sampling.top_k, VOCABULARY_MAX, "0 switches it off")
-    _number("top_p", sampling.top_p, 0.0, 1.0, "1 switches it off", above=True)
-    _number("min_p", sampling.min_p, 0.0, 1.0, "0 switches it off")
-    _number("repetition_penalty", sampling.repetition_penalty, PENALTY_MIN, PENALTY_MAX, "1 switches it off")
-    _whole("penalty_last", sampling.penalty_last, CONTEXT_MAX, "it counts tokens")
-    _whole("seed", sampling.seed, SEED_MAX, "any of them will do")
+    for name, parameter in SAMPLING.items():
+        _check(name, getattr(sampling, name), parameter)
+    _check("seed", sampling.seed, SEED)
 
 
 def draw(pooled: Pooled, sampling: Sampling, rng: random.Random, recent: Sequence[int]) -> tuple[int, float]:
@@ -95,16 +87,14 @@ def _candidates(scores: _Floats, sampling: Sampling) -> tuple[npt.NDArray[np.int
     return order[: odds.size], odds
 
 
-def _number(name: str, value: float, low: float, high: float, hint: str, *, above: bool = False) -> None:
-    """`low` itself is allowed unless `above`."""
-    good = (
-        isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high and not (above and value == low)
-    )
-    if not good:
-        reach = f"above {low:g} and at most {high:g}" if above else f"from {low:g} to {high:g}"
-        raise UsageError(f"{name} {value!r} makes no sense: choose a number {reach} ({hint})")
-
-
-def _whole(name: str, value: int, high: int, hint: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= high:
-        raise UsageError(f"{name} {value!r} makes no sense: choose a whole number from 0 to {high} ({hint})")
+def _check(name: str, value: object, parameter: Parameter) -> None:
+    low, high, is_whole = parameter.low, parameter.high, parameter.kind is int
+    if (
+        not isinstance(value, int if is_whole else (int, float))
+        or isinstance(value, bool)
+        or not low <= value <= high
+        or (parameter.above and value == low)
+    ):
+        top = f"{high:.0f}" if is_whole else f"{high:g}"
+        reach = f"above {low:g} and at most {top}" if parameter.above else f"from {low:g} to {top}"
+        raise UsageError(f"{name} {value!r} makes no sense: choose a {'whole ' * is_whole}number {reach} ({parameter.hint})")

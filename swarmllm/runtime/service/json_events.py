@@ -1,4 +1,4 @@
-"""The machine-readable records of `--json`, and of the control socket: one JSON object each, with stable names.
+"""The records in which the service answers, and that `--json` and the local socket show: one JSON object each, with stable names.
 
 Other programs parse these, so each kind is written in exactly one place, here. A record has `event` and `time` (Unix seconds); a field
 may be added, none is renamed. Prompts are in none of them.
@@ -15,9 +15,9 @@ from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
-from swarmllm.runtime.answer import Notice, Part, Piece, Weighing
-from swarmllm.runtime.local_node import Status
-from swarmllm.runtime.result import Result
+from swarmllm.runtime.service.answer import Notice, Part, Piece, Weighing
+from swarmllm.runtime.service.local_node import Status
+from swarmllm.runtime.service.result import Result
 
 Record = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Where the control socket lies: in the data folder, or, if that path is too long for a socket, in a private folder with a short one.
+"""Where the local socket lies: in the data folder, or, if that path is too long for a socket, in a private folder with a short one.
 
 The kernel takes 104 to 108 bytes for the path of a Unix socket, and home folders of managed machines are longer. Then the socket goes
 to the fallback folder, and a small file in the data folder says where, so that clients need not share our environment to find it.

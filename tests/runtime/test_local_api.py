@@ -18,23 +18,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.runtime.answer import Wish
-from swarmllm.runtime.control_socket import VERSION, Desk, NoNodeError, ask, asking, parse_wish, serve
-from swarmllm.runtime.lines import format_line, parse_line
-from swarmllm.runtime.socket_path import NAME, PATH_BYTES_MAX, POINTER, bind, find
+from swarmllm.runtime.local_api.client import NoNodeError, ask, asking
+from swarmllm.runtime.local_api.lines import format_line, parse_line
+from swarmllm.runtime.local_api.server import serve
+from swarmllm.runtime.local_api.socket_path import NAME, PATH_BYTES_MAX, POINTER, bind, find
+from swarmllm.runtime.service.request import FIELDS, parse_request
+from swarmllm.runtime.service.service import Service
 from tests.runtime.little_swarm import LittleSwarm, little_swarm
 
 
 @asynccontextmanager
-async def serving(folder: Path, *, started: bool = True) -> AsyncIterator[tuple[Desk, LittleSwarm]]:
+async def serving(folder: Path, *, started: bool = True) -> AsyncIterator[tuple[Service, LittleSwarm]]:
     """A swarm of two with the first member's socket in `folder`."""
-    desk = Desk()
+    service = Service()
     async with little_swarm([7, 7], delay_s=0.001, service_s=0.001) as swarm, trio.open_nursery() as nursery:
-        await nursery.start(partial(serve, desk, folder, fallback=folder / "s"))
+        await nursery.start(partial(serve, service, folder, fallback=folder / "s"))
         if started:
             await swarm.wait_met()
-            desk.open(swarm.members[0].local)
-        yield desk, swarm
+            service.open(swarm.members[0].local)
+        yield service, swarm
         nursery.cancel_scope.cancel()
 
 
@@ -99,7 +101,7 @@ def test_status_and_experts_say_what_the_node_sees(tmp_path: Path) -> None:
 
 def test_a_node_that_is_still_starting_says_so_and_answers_as_soon_as_it_can(tmp_path: Path) -> None:
     async def body() -> None:
-        async with serving(tmp_path, started=False) as (desk, swarm):
+        async with serving(tmp_path, started=False) as (service, swarm):
             assert (await ask(tmp_path, "status"))["state"] == "starting"
             records: list[dict[str, Any]] = []
 
@@ -110,7 +112,7 @@ def test_a_node_that_is_still_starting_says_so_and_answers_as_soon_as_it_can(tmp
                 nursery.start_soon(generate)
                 assert (await ask(tmp_path, "status"))["state"] == "starting"
                 assert records == []
-                desk.open(swarm.members[0].local)
+                service.open(swarm.members[0].local)
             assert records[-1]["event"] == "end"
 
     run(body)
@@ -118,9 +120,9 @@ def test_a_node_that_is_still_starting_says_so_and_answers_as_soon_as_it_can(tmp
 
 def test_shutdown_is_confirmed_and_passed_on(tmp_path: Path) -> None:
     async def body() -> None:
-        async with serving(tmp_path) as (desk, _):
+        async with serving(tmp_path) as (service, _):
             assert (await ask(tmp_path, "shutdown"))["event"] == "stopping"
-            await desk.wait_shutdown()
+            await service.wait_shutdown()
 
     run(body)
 
@@ -221,7 +223,7 @@ def test_errors_come_out_at_the_client_as_the_errors_they_are(tmp_path: Path) ->
 
 
 def test_an_endless_line_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarmllm.runtime.control_socket.LINE_BYTES_MAX", 1000)
+    monkeypatch.setattr("swarmllm.runtime.local_api.server.LINE_BYTES_MAX", 1000)
 
     async def body() -> None:
         async with serving(tmp_path):
@@ -233,21 +235,21 @@ def test_an_endless_line_is_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @given(
     st.dictionaries(
-        st.sampled_from([*Wish.__slots__, "other"]),
+        st.sampled_from([*FIELDS, "other"]),
         st.none() | st.booleans() | st.integers() | st.text() | st.floats() | st.lists(st.text()),
     )
 )
-def test_any_fields_make_a_wish_or_one_usage_error(fields: dict[str, Any]) -> None:
+def test_any_fields_make_a_request_or_one_usage_error(fields: dict[str, Any]) -> None:
     try:
-        wish = parse_wish({"v": VERSION, "op": "generate", **fields})
+        request = parse_request(fields)
     except UsageError:
         return
-    assert wish.prompt == fields["prompt"]
+    assert request.prompt == fields["prompt"]
     try:
-        wish.check()
+        request.check()
     except UsageError:
         return
-    assert wish.prompt
+    assert request.prompt
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -296,9 +298,9 @@ def test_a_data_folder_with_a_long_path_has_its_socket_elsewhere_and_clients_fin
 
     async def body() -> None:
         async with little_swarm([7], delay_s=0.001) as swarm, trio.open_nursery() as nursery:
-            desk = Desk()
-            desk.open(swarm.members[0].local)
-            path = await nursery.start(partial(serve, desk, folder, fallback=short))
+            service = Service()
+            service.open(swarm.members[0].local)
+            path = await nursery.start(partial(serve, service, folder, fallback=short))
             assert path.parent == short
             assert stat.S_IMODE(os.stat(short).st_mode) == 0o700
             assert (await ask(folder, "status"))["state"] == "running"

@@ -1,13 +1,21 @@
-"""The control socket's lines: one JSON object each, both ways, bounded."""
+"""The local socket's lines: one JSON object each, both ways, bounded."""
 
 from __future__ import annotations
 
 import json
+from typing import Final
 
 import trio
 
 from swarmllm.errors import UsageError
-from swarmllm.runtime.json_events import Record
+from swarmllm.runtime.service.json_events import Record
+
+VERSION: Final = 1
+LINE_BYTES_MAX: Final = (
+    16 << 20
+)  # A prompt that fills the largest context, with every character escaped; or a status of 4,096 experts.
+ALIVE: Final = "alive"
+ALIVE_EVERY_S: Final = 2.0
 
 
 def format_line(record: Record) -> bytes:

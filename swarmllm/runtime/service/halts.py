@@ -6,7 +6,8 @@ Only the owner's own stop needs none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, Final
 
 import trio
@@ -20,7 +21,7 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, Charter, PeerId
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import Orders
-from swarmllm.runtime.json_events import Record, record_of
+from swarmllm.runtime.service.json_events import Record, record_of
 
 OPS: Final = frozenset({"halt_status", "halt_export", "halt_publish", "stop_here", "start_here"})
 RECORDS_MAX: Final = 128  # A chain of charters, and a halt and a resume for each key.
@@ -29,36 +30,34 @@ WAIT_MAX_S: Final = 60.0
 DISK_S: Final = 2.0
 ACKS_MAX: Final = 1024  # Unread; connections are fewer.
 
-Send = Callable[[Record], Awaitable[None]]
 
-
-class HaltDesk:
+class HaltService:
     def __init__(self, driver: Driver, orders: Orders, peers: Callable[[], tuple[PeerId, ...]]) -> None:
         self._driver = driver
         self._orders = orders
         self._peers = peers
 
-    async def answer(self, question: Record, send: Send) -> None:
-        """One question of `OPS`. UsageError for fields that make no sense."""
-        match question.get("op"):
+    async def call(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+        """The records that answer one of `OPS`. UsageError for parameters that make no sense."""
+        match op:
             case "halt_status":
-                await send(self._status())
+                yield self._status()
             case "halt_export":
-                await send(record_of("control_records", records=[one.hex() for one in exported(self._orders.control)]))
+                yield record_of("control_records", records=[one.hex() for one in exported(self._orders.control)])
             case "halt_publish":
-                await self._publish(records_in(question), _wait_s(question), send)
+                async with aclosing(self._publish(records_in(params), _wait_s(params))) as records:
+                    async for record in records:
+                        yield record
             case "stop_here":
                 self._driver.act(OwnerStops())
                 await self._remembered()
-                await send(self._status())
+                yield self._status()
             case "start_here":
                 self._driver.act(OwnerStarts())
                 await self._remembered()
-                await send(self._status())
+                yield self._status()
             case other:
-                raise UsageError(
-                    f"the node knows no op {str(other)[:40]!r} of the kill switch; it knows {', '.join(sorted(OPS))}"
-                )
+                raise UsageError(f"the node knows no op {other[:40]!r} of the kill switch; it knows {', '.join(sorted(OPS))}")
 
     async def _remembered(self) -> None:
         """Until what was just decided is on disk, or the disk has had its time: a start counts only then."""
@@ -101,7 +100,7 @@ class HaltDesk:
             acknowledged=sorted(control.acknowledged),
         )
 
-    async def _publish(self, records: list[bytes], wait_s: float, send: Send) -> None:
+    async def _publish(self, records: list[bytes], wait_s: float) -> AsyncGenerator[Record]:
         sender, receiver = trio.open_memory_channel[tuple[PeerId, float]](ACKS_MAX)
 
         def note(event: HaltEvent) -> None:
@@ -116,20 +115,22 @@ class HaltDesk:
             began_at = trio.current_time()
             outcomes = [self._driver.import_control(record) for record in records]
             asked = frozenset(self._orders.links)
-            control = self._orders.control
-            await send(
-                record_of("imported", outcomes=[_outcome(one) for one in outcomes], digest=control.digest.hex(), peers=len(asked))
-            )
-            last_s = 0.0
+            digest = self._orders.control.digest.hex()
+            yield record_of("imported", outcomes=[_outcome(one) for one in outcomes], digest=digest, peers=len(asked))
+            deadline, last_s = trio.current_time() + wait_s, 0.0
             told: set[PeerId] = set()
-            with trio.move_on_after(wait_s):
-                while not asked <= told:
-                    peer, at = await receiver.receive()
-                    if peer in asked and peer not in told:
-                        told.add(peer)
-                        last_s = at - began_at
-                        await send(record_of("ack", peer=peer, ms=round(last_s * 1000, 3)))
-            await send(record_of("end", acknowledged=len(told), peers=len(asked), ms=round(last_s * 1000, 3)))
+            while not asked <= told:
+                ack: tuple[PeerId, float] | None = None
+                with trio.move_on_at(deadline):
+                    ack = await receiver.receive()
+                if ack is None:
+                    break
+                peer, at = ack
+                if peer in asked and peer not in told:
+                    told.add(peer)
+                    last_s = at - began_at
+                    yield record_of("ack", peer=peer, ms=round(last_s * 1000, 3))
+            yield record_of("end", acknowledged=len(told), peers=len(asked), ms=round(last_s * 1000, 3))
         finally:
             stop_listening()
 
@@ -154,9 +155,9 @@ def charter_fields(charter: Charter) -> dict[str, Any]:
     }
 
 
-def records_in(question: Record) -> list[bytes]:
+def records_in(params: Mapping[str, object]) -> list[bytes]:
     """The field `records`: hexadecimal, bounded before it is decoded. UsageError."""
-    found = question.get("records")
+    found = params.get("records")
     if not isinstance(found, list) or not 1 <= len(found) <= RECORDS_MAX or not all(isinstance(one, str) for one in found):
         raise UsageError(f"the field 'records' is a list of 1 to {RECORDS_MAX} control records in hexadecimal; correct it")
     if any(len(one) > 2 * CHARTER_RECORD_MAX for one in found):
@@ -167,8 +168,8 @@ def records_in(question: Record) -> list[bytes]:
         raise UsageError(f"a control record in 'records' is not hexadecimal ({fault}); correct it") from fault
 
 
-def _wait_s(question: Record) -> float:
-    value = question.get("wait_s", WAIT_S)
+def _wait_s(params: Mapping[str, object]) -> float:
+    value = params.get("wait_s", WAIT_S)
     if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= WAIT_MAX_S:
         raise UsageError(f"the field 'wait_s' is {str(value)[:40]}; it must be a number of seconds from 0 to {WAIT_MAX_S:.0f}")
     return float(value)

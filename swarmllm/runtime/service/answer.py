@@ -9,7 +9,6 @@ be a stop string, and makes sure that an answer nobody reads any more is cancell
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
@@ -18,86 +17,19 @@ from typing import Final, Self, assert_never
 
 import trio
 
-from swarmllm.core.decoding.sampling import validate
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, ExpertUse, Noticed, TokenChosen, Weighed
 from swarmllm.core.inputs import Cancelled
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateOrder
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Text, TextStream
 from swarmllm.runtime.queues import AnswerFeed
-from swarmllm.runtime.result import Result, why_empty
-from swarmllm.runtime.stop_strings import StopFilter, check_stops
-from swarmllm.runtime.user_text import check_text
+from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.service.result import Result, why_empty
+from swarmllm.runtime.service.stop_strings import StopFilter
 
-K_MAX: Final = 64  # Each expert costs a reply per token; pooling gains nothing measurable long before this.
-PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX  # No context holds more: a token is 4 bytes of English on average, and seldom over 8.
-DOMAIN_BYTES_MAX: Final = 16  # Of a capacity record's domains.
-TURNS_MAX: Final = 4096  # A conversation of this many turns fills any context.
 LONG_PROMPT_CHARS: Final = 4096  # Encoding goes at 1 MB/s: beyond this, everything else in the event loop would feel it.
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the user asks for. `seed` None: one is drawn, and told in the result. `stop`: strings that end the answer, not shown.
-
-    `quality` is the share of tokens that all `k` experts are asked about (1: every token; 0: always the best one alone). `domain`:
-    experts that claim it are believed more at first. `turns` are the places (in characters) where the prompt's author changes, first
-    from outside to the ensemble and then back again, rising; what the ensemble wrote itself is no evidence of how well it writes.
-    """
-
-    prompt: str
-    k: int = 3
-    extra: int = 1
-    quality: float = 1.0
-    domain: str = ""
-    turns: tuple[int, ...] = ()
-    max_tokens: int = 128
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-    seed: int | None = None
-    stop: tuple[str, ...] = ()
-
-    def sampling(self) -> Sampling:
-        """With a seed drawn if none was given. UsageError naming the value that makes no sense."""
-        found = Sampling(
-            temperature=self.temperature,
-            top_k=self.top_k,
-            top_p=self.top_p,
-            min_p=self.min_p,
-            repetition_penalty=self.repetition_penalty,
-            seed=random.SystemRandom().randrange(1 << 31) if self.seed is None else self.seed,
-        )
-        validate(found)
-        return found
-
-    def check(self) -> None:
-        """UsageError for whatever can be seen to be wrong without a vocabulary."""
-        if not self.prompt:
-            raise UsageError("the prompt is empty; give the text that is to be continued")
-        for text in (self.prompt, self.domain, *self.stop):
-            check_text(text, f"the text {text[:20]!r}")
-        size = len(self.prompt.encode())
-        if size > PROMPT_BYTES_MAX:
-            raise UsageError(f"the prompt has {size} bytes, and no expert can hold more than {PROMPT_BYTES_MAX}; shorten it")
-        for name, value, low, high in (
-            ("k", self.k, 1, K_MAX),
-            ("extra", self.extra, 0, K_MAX),
-            ("max_tokens", self.max_tokens, 1, CONTEXT_MAX),
-        ):
-            if not low <= value <= high:
-                raise UsageError(f"{name} is {value}, and it must be a whole number from {low} to {high}")
-        if not 0 <= self.quality <= 1:
-            raise UsageError(f"quality is {self.quality}, and it must be a share from 0 (one expert) to 1 (all k experts)")
-        if len(self.domain.encode()) > DOMAIN_BYTES_MAX:
-            raise UsageError(f"the domain {self.domain[:32]!r} has more than {DOMAIN_BYTES_MAX} bytes; no expert can claim it")
-        if len(self.turns) > TURNS_MAX or list(self.turns) != sorted({t for t in self.turns if 0 <= t <= len(self.prompt)}):
-            raise UsageError(f"turns must be at most {TURNS_MAX} rising places in the prompt; leave them out")
-        check_stops(self.stop)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +102,19 @@ class Answer:
         self,
         driver: Driver,
         text: Text,
-        wish: Wish,
+        request: TextRequest,
         context_max: Callable[[], int | None],
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         """`context_max` tells the longest context of the experts that can be reached now; None if there are none."""
-        wish.check()
-        self._sampling = wish.sampling()
+        request.check()
+        self._sampling = request.drawn()
         self._driver = driver
         self._text = text
-        self._wish = wish
+        self._request = request
         self._context_max = context_max
         self._clock = clock
-        self._stops = StopFilter(wish.stop)
+        self._stops = StopFilter(request.stop)
         self._decoder: TextStream | None = None
         self._feed: AnswerFeed | None = None
         self._prompt_tokens = 0
@@ -190,6 +122,7 @@ class Answer:
         self._tally = _Tally()
         self._done = False
         self._closed = False
+        self._is_cancelled = False
         self._failure: LocalError | None = None
         self.result: Result | None = None
 
@@ -245,6 +178,7 @@ class Answer:
 
     def cancel(self) -> None:
         """Ask for no more tokens. Those on their way can still be read, and the result's reason is `cancelled`."""
+        self._is_cancelled = True
         if self._feed is not None:
             self._driver.cancel(Cancelled(self._feed.request, "cancelled"))
 
@@ -269,9 +203,9 @@ class Answer:
     # --- inside --------------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        wish, text = self._wish, self._text
-        pieces = [wish.prompt[a:b] for a, b in pairwise((0, *wish.turns, len(wish.prompt)))]
-        if len(wish.prompt) > LONG_PROMPT_CHARS:
+        request, text = self._request, self._text
+        pieces = [request.prompt[a:b] for a, b in pairwise((0, *request.turns, len(request.prompt)))]
+        if len(request.prompt) > LONG_PROMPT_CHARS:
             encoded = await trio.to_thread.run_sync(lambda: [text.encode(piece) for piece in pieces])
         else:
             encoded = [text.encode(piece) for piece in pieces]
@@ -284,12 +218,12 @@ class Answer:
         self._check_context()
         order = GenerateOrder(
             prompt=(*first, *ids),
-            outside=tuple(pairwise(ends))[::2] if wish.turns else (),
-            domain=wish.domain,
-            k=wish.k,
-            extra=wish.extra,
-            quality=wish.quality,
-            max_tokens=wish.max_tokens,
+            outside=tuple(pairwise(ends))[::2] if request.turns else (),
+            domain=request.domain,
+            k=request.k,
+            extra=request.extra,
+            quality=request.quality,
+            max_tokens=request.max_tokens,
             sampling=self._sampling,
             stop_tokens=text.stop_tokens,
             vocab_size=text.size,
@@ -297,15 +231,17 @@ class Answer:
         self._decoder = text.decoder()
         self._began_at = self._clock()
         self._feed = self._driver.ask(order)
+        if self._is_cancelled:  # While the prompt was being encoded, or before.
+            self._driver.cancel(Cancelled(self._feed.request, "cancelled"))
 
     def _check_context(self) -> None:
         """UsageError if experts are known and none of them can hold the whole text."""
-        total, longest = self._prompt_tokens + self._wish.max_tokens, self._context_max()
+        total, longest = self._prompt_tokens + self._request.max_tokens, self._context_max()
         if total > CONTEXT_MAX:
             longest = min(CONTEXT_MAX, longest or CONTEXT_MAX)
         if longest is not None and total > longest:
             raise UsageError(
-                f"the prompt has {self._prompt_tokens} tokens and max_tokens is {self._wish.max_tokens}, together {total}, "
+                f"the prompt has {self._prompt_tokens} tokens and max_tokens is {self._request.max_tokens}, together {total}, "
                 f"but the longest context of any reachable expert is {longest} tokens; shorten the prompt or lower max_tokens"
             )
 

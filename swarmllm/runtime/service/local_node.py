@@ -1,7 +1,7 @@
 """A running node as its own program sees it: ask for text, look at the swarm, watch it change.
 
 Everything here is a question or an order to the driver; the node's rules are in `core`, and how the parts are put together is in
-`assembly`. The control socket serves exactly this object to other programs of the same user.
+`assembly`. `service` puts it to clients as questions and records.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import trio
 
@@ -19,13 +18,11 @@ from swarmllm.core.node import Node
 from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
-from swarmllm.runtime.answer import Answer, Wish
 from swarmllm.runtime.driver import Clock, Driver
 from swarmllm.runtime.ports import Network, Text
 from swarmllm.runtime.queues import LifeFeed
-
-if TYPE_CHECKING:
-    from swarmllm.runtime.halt_desk import HaltDesk  # It speaks in records, which describe this module's status.
+from swarmllm.runtime.service.answer import Answer
+from swarmllm.runtime.service.request import DEFAULTS, TextRequest, parse_request
 
 READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 
@@ -55,28 +52,20 @@ class LocalNode:
         text: Text,
         *,
         swarm: str = "private",
-        k: int = 3,
-        extra: int = 1,
-        quality: float = 1.0,
+        defaults: TextRequest = DEFAULTS,
         troubles: Callable[[], tuple[str, ...]] = tuple,
         crowding: Callable[[], dict[str, int]] = dict,
-        halts: HaltDesk | None = None,
         clock: Clock = trio.current_time,
     ) -> None:
-        """`k`, `extra` and `quality` are what `generate` takes where the caller gives none; `troubles` tells what is wrong now, in
-        sentences."""
+        """`defaults` holds what `generate` takes where the caller gives nothing; `troubles` tells what is wrong now, in sentences."""
         self._node = node
         self._driver = driver
         self._network = network
         self._text = text
         self._swarm = swarm
-        self._k = k
-        self._extra = extra
-        self._quality = quality
+        self.defaults = defaults
         self._troubles = troubles
         self._crowding = crowding
-        self.halts = halts
-        """The operators' desk; None for a node without a kill switch."""
         self._clock = clock
         self._began_at = clock()
         self._stop = trio.Event()
@@ -91,37 +80,24 @@ class LocalNode:
         extra: int | None = None,
         quality: float | None = None,
         domain: str = "",
-        max_tokens: int = 128,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        min_p: float = 0.0,
-        repetition_penalty: float = 1.0,
+        max_tokens: int | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
+        **sampling: float,
     ) -> Answer:
-        """Continue `prompt`; see `Answer` for how to read it. UsageError at once for a setting that makes no sense."""
-        return self.answer(
-            Wish(
-                prompt=prompt,
-                k=self._k if k is None else k,
-                extra=self._extra if extra is None else extra,
-                quality=self._quality if quality is None else quality,
-                domain=domain,
-                max_tokens=max_tokens,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                min_p=min_p,
-                repetition_penalty=repetition_penalty,
-                seed=seed,
-                stop=(stop,) if isinstance(stop, str) else tuple(stop),
-            )
-        )
+        """Continue `prompt`; see `Answer` for how to read it. What is left out is as this node is set, or as `TextRequest` has it.
 
-    def answer(self, wish: Wish) -> Answer:
-        """`generate` for a wish that is put together already."""
-        return Answer(self._driver, self._text, wish, self.context_max, self._clock)
+        `sampling` are the fields of `Sampling` by name, such as `temperature=0.7`; those left out are the usual ones (`USUAL_SAMPLING`).
+        UsageError at once for a setting that makes no sense.
+        """
+        given = {"k": k, "extra": extra, "quality": quality, "max_tokens": max_tokens, "seed": seed, **sampling}
+        params: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        return self.answer(parse_request({"prompt": prompt, "domain": domain, "stop": stops, **params}, self.defaults))
+
+    def answer(self, request: TextRequest) -> Answer:
+        """`generate` for a request that is put together already."""
+        return Answer(self._driver, self._text, request, self.context_max, self._clock)
 
     def context_max(self) -> int | None:
         """The longest context, in tokens, of the experts that can be reached now; None if there are none."""

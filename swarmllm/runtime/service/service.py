@@ -1,0 +1,167 @@
+"""Every question that a client can put to a node, without a transport: an operation with its parameters in, records out.
+
+    async with service.call("generate", {"prompt": "Once", "k": 3}) as records:
+        async for record in records: ...
+
+The local socket (`local_api`) and a command's own node are thin callers of this. `generate` gives `weighed`, `token`, `notice` and at
+last `end`; `status`, `experts` and `shutdown` give one record; `events` tells of experts and peers until the caller leaves; the kill
+switch's operations are in `halts`. What cannot be answered is raised as a UsageError, LocalError or HaltedError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+import trio
+
+from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.service.halts import OPS as HALT_OPS
+from swarmllm.runtime.service.halts import HaltService
+from swarmllm.runtime.service.json_events import (
+    Record,
+    Stopping,
+    end_record,
+    experts_record,
+    life_record,
+    part_record,
+    starting_record,
+    status_record,
+)
+from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.request import DEFAULTS, TextRequest, parse_request
+
+NO_PARAMS: Final[Mapping[str, object]] = {}
+
+
+class Client(Protocol):
+    """Whatever puts questions to a node: the service itself, or a transport to one."""
+
+    def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
+        """One question; its records are iterated over within the block. Leaving the block early ends the answer."""
+
+
+class Call:
+    """One question being answered. Iterate over it once, within `async with`, which ends the answer when the block is left."""
+
+    def __init__(self, records: Callable[[Call], AsyncGenerator[Record]]) -> None:
+        self._records = records(self)
+        self._is_cancelled = False
+        self._end: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """Ask for no more of a text; its `end` record still comes. Nothing for other operations, which leaving the block ends."""
+        self._is_cancelled = True
+        if self._end is not None:
+            self._end()
+
+    def when_cancelled(self, end: Callable[[], None]) -> None:
+        """For whoever answers: what `cancel` does. It is called at once if that was before."""
+        self._end = end
+        if self._is_cancelled:
+            end()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Record:
+        return await anext(self._records)
+
+    async def __aenter__(self) -> Self:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        await self._records.aclose()
+
+
+class Service:
+    """The questions that one node answers. While it is still starting only `status`, `experts` and `shutdown` are answered at once, and
+    the others when it has started."""
+
+    def __init__(self, defaults: TextRequest = DEFAULTS) -> None:
+        """`defaults`: what `generate` takes where a client gives nothing."""
+        self.node: LocalNode | None = None
+        self._defaults = defaults
+        self._halts: HaltService | None = None
+        self._open = trio.Event()
+        self._shutdown = trio.Event()
+        self._ops: Final[dict[str, Callable[[Mapping[str, object], Call], AsyncGenerator[Record]]]] = {
+            "generate": self._generate,
+            "status": self._status,
+            "experts": self._experts,
+            "events": self._events,
+            "shutdown": self._ask_shutdown,
+        }
+
+    def open(self, node: LocalNode, halts: HaltService | None = None) -> None:
+        """The node has started. `halts` None: it has no kill switch."""
+        self.node = node
+        self._halts = halts
+        self._open.set()
+
+    @property
+    def ops(self) -> tuple[str, ...]:
+        return (*self._ops, *sorted(HALT_OPS))
+
+    def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> Call:
+        """Nothing happens before the first record is asked for; an unknown `op` or a wrong parameter is a UsageError then."""
+        if op in HALT_OPS:
+            return Call(lambda _: self._halt(op, params))
+        answer = self._ops.get(op)
+        if answer is None:
+            return Call(lambda _: self._unknown(op))
+        return Call(lambda call: answer(params, call))
+
+    async def wait_shutdown(self) -> None:
+        """Until a client asks for the node to stop."""
+        await self._shutdown.wait()
+
+    async def _started(self) -> LocalNode:
+        await self._open.wait()
+        assert self.node is not None
+        return self.node
+
+    # --- the operations ------------------------------------------------------------------------------------------------------
+
+    async def _unknown(self, op: str) -> AsyncGenerator[Record]:
+        raise UsageError(f"the node knows no op {op[:40]!r}; it knows {', '.join(self.ops)}")
+        yield  # It is a generator all the same.
+
+    async def _status(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
+        yield starting_record() if self.node is None else status_record(self.node.status())
+
+    async def _experts(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
+        yield experts_record(() if self.node is None else self.node.experts())
+
+    async def _ask_shutdown(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
+        try:
+            yield life_record(Stopping("asked to"))
+        finally:  # Also if the client has left: it has asked.
+            self._shutdown.set()
+
+    async def _events(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
+        node = await self._started()
+        with node.events() as events:
+            async for event in events:
+                yield life_record(event)
+
+    async def _generate(self, params: Mapping[str, object], call: Call) -> AsyncGenerator[Record]:
+        request = parse_request(params, self._defaults)
+        request.check()  # A mistake is told at once, also while the node is still starting.
+        node = await self._started()
+        async with node.answer(request) as answer:
+            call.when_cancelled(answer.cancel)
+            while (part := await answer.next_part()) is not None:
+                yield part_record(part)
+        assert answer.result is not None
+        yield end_record(answer.result)
+
+    async def _halt(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+        await self._started()
+        if self._halts is None:
+            raise LocalError("this node runs without a kill switch; ask one that `swarmllm join` started")
+        async for record in self._halts.call(op, params):
+            yield record
