@@ -29,6 +29,7 @@ from swarmllm.core.halt.machine import Control
 from swarmllm.core.halt.state import Applied, HaltState, judge
 from swarmllm.core.halt.state_file import Boot
 from swarmllm.core.node import Node, NodeConfig
+from swarmllm.messages.goodbye import BREACH
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.wire import context
@@ -215,6 +216,18 @@ SCENES: dict[str, tuple[Callable[[], Bench], tuple[Line, ...]]] = {
     ),
     "the client lacks a halt": (lambda: Bench(STOPPED), (*GREETED, (CONTROL, CALM.vectors), (CONTROL, m.Ack(STOPPED.digest)))),
 }
+BREACHES: tuple[tuple[str, bytes, dict[str, Any]], ...] = (
+    ("a wrong direction", frame(m.Busy(1, 1, 1)), {"goodbye": BREACH, "strikes": 1}),
+    ("an unknown type", b"\0\0\0\3\x92\x7f\0", {"goodbye": BREACH, "strikes": 1}),
+    ("no message", b"\0\0\0\3\xc1\xc1\xc1", {"goodbye": BREACH, "strikes": 1}),
+    ("a length of zero", bytes(4), {"goodbye": BREACH, "strikes": 1}),
+    ("a length beyond the bound", (m.FRAME_MAX + 1).to_bytes(4, "big"), {"goodbye": BREACH, "strikes": 1}),
+    ("half a frame, and then nothing", b"\0\0\0\3\x92", {"goodbye": BREACH, "strikes": 1}),
+    ("a pong to no ping, then a ping", frame(m.Pong(1)) + frame(m.Ping(2)), {"strikes": 0, "answer": frame(m.Pong(2)).hex()}),
+)
+"""What a client writes on its expert stream, and what it sees. A goodbye comes on the stream that the node opened, and then the connection
+ends; without one it stays. The network adapter does this and not the Node, so `tests/network/test_dialogues.py` plays it on a line."""
+
 WAIT_MS = 10  # Between two lines of the client.
 
 
@@ -234,10 +247,11 @@ def text() -> str:
     content = {
         "what": "Dialogues of one client with one node. A step is a frame with its length (`hex`), its direction, its stream and"
         " its time since the start; or an `event` that comes with no frame; or a `strike` or `hangup` of the node. Fields named in"
-        " `any` may differ. The control state is that of halt.json.",
+        " `any` may differ. `breaches`: what a client writes on its expert stream and what it sees. Control state: as in halt.json.",
         "node": {"peer": NODE.peer, "seed": NODE.seed.hex(), "model_digest": MODEL.hex(), "vocab_fingerprint": VOCABULARY.hex()},
         "client": {"peer": CLIENT.peer, "seed": CLIENT.seed.hex()},
         "dialogues": [{"name": name, "steps": played(*scene)} for name, scene in SCENES.items()],
+        "breaches": [{"name": name, "hex": written.hex(), "sees": sees} for name, written, sees in BREACHES],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
