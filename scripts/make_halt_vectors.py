@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from dataclasses import fields, replace
 from hashlib import sha256
@@ -20,7 +21,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from swarmllm import messages as m
-from swarmllm.core.halt.charter import successor
+from swarmllm.core.halt.beacons import Beacons
+from swarmllm.core.halt.charter import Refused, successor
 from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.wire.codec import encode
 from swarmllm.wire.marks import marks_of
@@ -101,6 +103,15 @@ def records() -> dict[str, bytes]:
         "resume of 6 under charter 1": sign(replace(lift, lifts=marks_of({ONE: 6})), "resume 1", "resume 2"),
         "resume of 6 under charter 2": sign(replace(lift, charter_version=2, lifts=marks_of({ONE: 6})), "resume 1", "resume 2"),
     }
+    third = replace(second, version=3, prev_hash=sha256(encode(second)).digest(), lift_base=())
+    gone = replace(second, halt=role("halt 2"), lift_base=marks_of({ONE: m.SEQ_MAX}))
+    back = replace(third, halt=role("halt 1", "halt 2"))
+    made["charter 3 with halt 2 back"] = sign(back, "root 1", "root 2")
+    made["charter 3 without halt 2"] = sign(third, "root 1", "root 2")
+    made["another charter 2"] = sign(gone, "root 1", "root 3")
+    made["charter 3 of the other branch"] = sign(
+        replace(gone, version=3, prev_hash=sha256(encode(gone)).digest(), lift_base=()), "root 1", "root 3"
+    )
     good = made["halt 1 seq 6"]
     made["halt 1 seq 6, signature bit flipped"] = good[:-1] + bytes((good[-1] ^ 1,))
     return made
@@ -133,7 +144,59 @@ TRANSCRIPTS: dict[str, tuple[str, ...]] = {
         "resume of 6 under charter 1",
         "resume of 6 under charter 2",
     ),
+    "a key that was taken out comes back": (
+        "charter 1",
+        "charter 2 without halt 2",
+        "charter 3 with halt 2 back",
+        "charter 3 without halt 2",
+    ),
+    "two branches": ("charter 1", "charter 2 without halt 2", "another charter 2", "charter 3 of the other branch"),
 }
+
+BEACON_TTL_S = 60
+WATCHED = replace(FIRST, beacon_ttl_s=BEACON_TTL_S)
+START_MS = WATCHED.issued_ms
+
+
+def signs_of_life() -> list[tuple[str, float, bytes]]:
+    """Name, seconds since the start by either clock, record; in the order in which one node hears them."""
+    swarm = sha256(encode(WATCHED)).digest()
+    live = m.Live(swarm, 1, key_id(public_of("beacon 1")), 1, START_MS, 30, bytes(8))
+    at = START_MS + 40_000
+    return [
+        ("valid", 0.0, sign(live, "beacon 1")),
+        ("the same again", 1.0, sign(live, "beacon 1")),
+        ("a foreign key", 2.0, sign(replace(live, seq=2, key=key_id(public_of("stranger"))), "stranger")),
+        ("the beacon's name, a stranger's signature", 3.0, sign(replace(live, seq=2), "stranger")),
+        ("another swarm", 4.0, sign(replace(live, seq=2, swarm=bytes(32)), "beacon 1")),
+        ("a ttl beyond the charter's", 40.0, sign(replace(live, seq=3, issued_ms=at, ttl_s=3_000), "beacon 1")),
+        ("a seq below the last", 41.0, sign(replace(live, seq=2, issued_ms=at), "beacon 1")),
+        ("a later charter", 42.0, sign(replace(live, seq=4, charter_version=2, issued_ms=at), "beacon 1")),
+        ("in time by a hair", 190.0, sign(replace(live, seq=5, issued_ms=at), "beacon 1")),
+        ("too old", 190.001, sign(replace(live, seq=6, issued_ms=at), "beacon 1")),
+    ]
+
+
+def heard() -> list[dict[str, object]]:
+    """What each sign does, and until when the node may serve if nothing more comes."""
+    outcome = judge(HaltState(sha256(encode(WATCHED)).digest()), sign(WATCHED, "root 1", "root 2"), verify, 1)
+    assert isinstance(outcome, Applied)
+    beacons, steps = Beacons(), []
+    for name, at_s, data in signs_of_life():
+        found = beacons.hear(outcome.state, open_record(data), verify, START_MS + at_s * 1_000, at_s)
+        until = beacons.next_deadline(WATCHED, at_s)
+        steps.append(
+            {
+                "name": name,
+                "at_s": at_s,
+                "outcome": "new" if found is None else "known" if isinstance(found, Known) else "refused",
+                "strike": isinstance(found, Refused) and found.penalise,
+                "serves_until_s": None if until == math.inf else until,
+                **described(open_record(data).record),
+                "hex": data.hex(),
+            }
+        )
+    return steps
 
 
 def played(names: tuple[str, ...], made: dict[str, bytes]) -> list[dict[str, object]]:
@@ -218,6 +281,13 @@ def text() -> str:
         "records": [{"name": name, **described(open_record(data).record), "hex": data.hex()} for name, data in made.items()],
         "messages": [{**described(message), "hex": encode(message).hex()} for message in other_messages(made)],
         "transcripts": [{"name": name, "steps": played(names, made)} for name, names in TRANSCRIPTS.items()],
+        "beacons": {
+            "what": "Signs of life as one node hears them (HALT-25), `at_s` seconds after `start_ms` by its own clock and by the wall"
+            " clock. `serves_until_s`: when it stops if nothing more comes; null if no beacon lives.",
+            "charter": sign(WATCHED, "root 1", "root 2").hex(),
+            "start_ms": START_MS,
+            "steps": heard(),
+        },
         "invalid": [{"name": name, "hex": data.hex()} for name, data in invalid(made).items()],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 from dataclasses import fields
+from hashlib import sha256
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,6 +17,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm import messages
+from swarmllm.core.halt.beacons import Beacons
+from swarmllm.core.halt.charter import Refused
 from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import Halt, Resume, Signed
@@ -167,3 +171,27 @@ def test_the_file_is_what_the_script_writes() -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     assert script.PATH.read_text(encoding="utf-8") == script.text(), "run scripts/make_halt_vectors.py"
+
+
+def test_signs_of_life_are_heard_as_the_vectors_say() -> None:  # HALT-25
+    told = VECTORS["beacons"]
+    charter = bytes.fromhex(told["charter"])
+    first = judge(HaltState(sha256(open_record(charter).payload).digest()), charter, verify, 1)
+    assert isinstance(first, Applied)
+    beacons = Beacons()
+    for step in told["steps"]:
+        opened = open_record(bytes.fromhex(step["hex"]))
+        assert described(opened.record) == step["fields"]
+        found = beacons.hear(first.state, opened, verify, told["start_ms"] + step["at_s"] * 1_000, step["at_s"])
+        word = "new" if found is None else "known" if isinstance(found, Known) else "refused"
+        assert (word, isinstance(found, Refused) and found.penalise) == (step["outcome"], step["strike"]), step["name"]
+        until = beacons.next_deadline(first.state.charter, step["at_s"])
+        assert (None if until == math.inf else until) == step["serves_until_s"], step["name"]
+
+
+def test_a_halt_key_that_was_taken_out_never_comes_back_and_a_second_branch_is_no_strike() -> None:  # HALT-5, HALT-6
+    steps = {one["name"]: one["steps"] for one in VECTORS["transcripts"]}
+    returned = steps["a key that was taken out comes back"]
+    assert [step["outcome"] for step in returned[:3]] == ["applied", "applied", "refused"]
+    branches = [(step["outcome"], step["strike"], step["charter_version"]) for step in steps["two branches"][2:]]
+    assert branches == [("known", False, 2), ("refused", False, 2)]
