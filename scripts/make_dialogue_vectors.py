@@ -25,7 +25,7 @@ from swarmllm import messages as m
 from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.core import effects as out
 from swarmllm.core import inputs as put
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state import Applied, HaltState, judge
 from swarmllm.core.halt.state_file import Boot
 from swarmllm.core.node import Node, NodeConfig
@@ -79,7 +79,7 @@ class Bench:
     def __init__(self, state: HaltState = CALM, expert: bool = True) -> None:
         self.model = ScriptedModel("scripted", 1, context_max=64)
         self.now, self.steps = START_S, list[dict[str, Any]]()
-        control = Control(Boot(state, 1), NODE.public_key, NODE.verify, random.Random(1), 0)
+        control = HaltMachine(Boot(state, 1), NODE.public_key, NODE.verify, random.Random(1), 0)
         self.node = Node(NodeConfig(VOCABULARY), NODE.peer, 1_000_000, random.Random(2), sealing_with(NODE), control)
         for effect in control.start(0.0):
             if isinstance(effect, out.Persist):
@@ -100,7 +100,7 @@ class Bench:
             case out.EndStreams(message=message):
                 self.note("node", ASKING, message)
                 self.note("node", ANSWERING, message)
-            case out.Tell(message=told):
+            case out.SendFrame(message=told):
                 self.note("node", CONTROL, told)
             case out.Relay(record=record, to=to) if CLIENT.peer in to:
                 self.note("node", CONTROL, m.Records((record,)))
@@ -147,7 +147,7 @@ class Bench:
     def says(self, stream: str, framed: bytes) -> None:
         """The client writes one frame."""
         if stream == CONTROL:
-            message: Any = decode(framed[4:], (m.ControlDigest, m.Vectors, m.Records, m.Ack))
+            message: Any = decode(framed[4:], (m.HaltDigest, m.Vectors, m.Records, m.Ack))
             self.note("client", stream, message)
             self.give(put.FrameReceived(CLIENT.peer, framed[4:]))
         else:
@@ -168,7 +168,7 @@ Line = tuple[str, Any]
 GREETED: tuple[Line, ...] = (
     ("", "connected"),
     ("", "control stream open"),
-    (CONTROL, m.ControlDigest(CALM.swarm, 1, CALM.digest)),
+    (CONTROL, m.HaltDigest(CALM.swarm, 1, CALM.digest)),
 )
 MODEL = ScriptedModel("scripted", 1).card.digest
 
@@ -205,7 +205,7 @@ SCENES: dict[str, tuple[Callable[[], Bench], tuple[Line, ...]]] = {
         Bench,
         (
             *GREETED[:2],
-            (CONTROL, m.ControlDigest(STOPPED.swarm, 1, STOPPED.digest)),
+            (CONTROL, m.HaltDigest(STOPPED.swarm, 1, STOPPED.digest)),
             (CONTROL, STOPPED.vectors),
             (CONTROL, m.Records((RECORDS["halt 1 seq 5"],))),
         ),

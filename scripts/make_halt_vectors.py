@@ -26,7 +26,7 @@ from swarmllm.core.halt.charter import Refused, successor
 from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.wire.codec import encode
 from swarmllm.wire.marks import marks_of
-from swarmllm.wire.signed import CONTROL_DOMAINS, key_id, open_record, sign_record
+from swarmllm.wire.signed import HALT_DOMAINS, key_id, open_record, sign_record
 
 PATH = Path(__file__).resolve().parent.parent / "protocols" / "vectors" / "halt.json"
 NAMES = ("root 1", "root 2", "root 3", "halt 1", "halt 2", "resume 1", "resume 2", "resume 3", "beacon 1", "stranger")
@@ -44,7 +44,7 @@ def public_of(name: str) -> bytes:
     return private_of(name).public_key().public_bytes_raw()
 
 
-def sign(record: m.ControlRecord, *names: str) -> bytes:
+def sign(record: m.HaltRecord, *names: str) -> bytes:
     return sign_record(record, [(public_of(name), private_of(name).sign) for name in names])
 
 
@@ -235,7 +235,7 @@ def other_messages(made: dict[str, bytes]) -> list[Any]:
     sign_of_life = m.Live(SWARM, 1, key_id(public_of("beacon 1")), 9, 1_790_000_004_000, 30, bytes(8))
     return [
         sign_of_life,
-        m.ControlDigest(SWARM, 1, bytes(range(8))),
+        m.HaltDigest(SWARM, 1, bytes(range(8))),
         m.Vectors(SWARM, 0, bytes(32), (), ()),
         m.Vectors(SWARM, 1, SWARM, marks_of({ONE: 6, TWO: 1}), marks_of({ONE: 5})),
         m.Records((made["charter 1"], made["halt 1 seq 5"])),
@@ -276,7 +276,7 @@ def text() -> str:
             name: {"seed": seed_of(name).hex(), "public_key": public_of(name).hex(), "key": key_id(public_of(name)).hex()}
             for name in NAMES
         },
-        "domains": {kind.__name__: domain.decode() for kind, domain in CONTROL_DOMAINS.items()},
+        "domains": {kind.__name__: domain.decode() for kind, domain in HALT_DOMAINS.items()},
         "swarm": SWARM.hex(),
         "records": [{"name": name, **described(open_record(data).record), "hex": data.hex()} for name, data in made.items()],
         "messages": [{**described(message), "hex": encode(message).hex()} for message in other_messages(made)],

@@ -52,7 +52,7 @@ def text() -> str:
             "peer": peer_id_of(PUBLIC),
             "charter": charter.hex(),
             "swarm": swarm.hex(),
-            "greeting": encode(m.ControlDigest(swarm, 1, m.NO_CONTROL)).hex(),
+            "greeting": encode(m.HaltDigest(swarm, 1, m.NO_CONTROL)).hex(),
         },
         "dht": {"value_key": f"/swarmllm/{peer_id_of(PUBLIC)}".encode().hex(), "protocol": "/swarmllm/private/kad/2"},
         "senseless_records": [

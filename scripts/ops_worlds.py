@@ -18,7 +18,7 @@ from swarmllm.core.effects import Emit, LookUp, NodeEffect, Send
 from swarmllm.core.events import Ended, ExpertLost, TokenChosen
 from swarmllm.core.inputs import EngineReady, Input, PeerConnected, Received
 from swarmllm.core.node import Node, NodeConfig
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import Need, PeerId, Score, Shuffle, Shuffled
 from swarmllm.testing.scripted_model import SPREAD, ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
@@ -324,7 +324,7 @@ def run(world: World, settings: Settings | None = None, without: str = "") -> Ru
     for request in range(1, world.answers + 1):
         prompt = tuple(rng.randrange(VOCABULARY) for _ in range(world.prompt))
         greedy = Sampling(temperature=0.0)
-        order = GenerateOrder(prompt, k=s.k, extra=s.extra, max_tokens=world.tokens, sampling=greedy, vocab_size=VOCABULARY)
+        order = GenerateRequest(prompt, k=s.k, extra=s.extra, max_tokens=world.tokens, sampling=greedy, vocab_size=VOCABULARY)
         table.ask(table.peers[0], order, request)
     ends = [table.finish(table.peers[0], request, ANSWER_S) for request in range(1, world.answers + 1)]
     names = {peer: name for name, peer in peers.items()}

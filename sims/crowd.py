@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import PeerId
 from swarmllm.testing.world import VOCABULARY, Answer, Host, Spec, World
 
@@ -34,10 +34,12 @@ class Wish:
     prompt_tokens: int = PROMPT_TOKENS
     temperature: float = 1.0
 
-    def order(self, rng: random.Random) -> GenerateOrder:
+    def order(self, rng: random.Random) -> GenerateRequest:
         prompt = tuple(rng.randrange(VOCABULARY) for _ in range(self.prompt_tokens))
         sampling = Sampling(temperature=self.temperature, seed=rng.getrandbits(32))
-        return GenerateOrder(prompt, k=self.k, extra=self.extra, max_tokens=self.tokens, sampling=sampling, vocab_size=VOCABULARY)
+        return GenerateRequest(
+            prompt, k=self.k, extra=self.extra, max_tokens=self.tokens, sampling=sampling, vocab_size=VOCABULARY
+        )
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.errors import UsageError
 from swarmllm.sims.crowd import add_askers, add_experts, gaps_of
 from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
@@ -28,9 +28,9 @@ SETTLE_S: Final = 30.0
 WITHIN_S: Final = 600.0
 
 
-def order(k: int, extra: int, tokens: int) -> GenerateOrder:
+def order(k: int, extra: int, tokens: int) -> GenerateRequest:
     greedy = Sampling(temperature=0.0)
-    return GenerateOrder(PROMPT, k=k, extra=extra, max_tokens=tokens, sampling=greedy, vocab_size=VOCABULARY)
+    return GenerateRequest(PROMPT, k=k, extra=extra, max_tokens=tokens, sampling=greedy, vocab_size=VOCABULARY)
 
 
 @lru_cache(maxsize=8)

@@ -46,7 +46,7 @@ from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.change_log import Changes
 from swarmllm.runtime.config import Config, load_config
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.halt_performer import Orders
+from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.ports import Engine, Network, Text, halt_channel
 from swarmllm.runtime.sealing import sealing_with
@@ -55,7 +55,7 @@ from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Pr
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.service.service import Service
-from swarmllm.runtime.suspend_detector import Pulse
+from swarmllm.runtime.suspend_detector import SuspendDetector
 from swarmllm.wire.identity import swarm_hash
 
 FAREWELL_S: Final = 0.5  # Of the two seconds that closing may take: for the ends of answers to reach the experts.
@@ -69,7 +69,7 @@ LOG_FILE: Final = "node.log"
 STOP_FILE: Final = "STOP"
 STOP_FILE_EVERY_S: Final = 0.2  # One look costs some microseconds, and a stop within a second is the promise.
 
-Tell = Callable[[Life], None]
+SendFrame = Callable[[Life], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def configure(**settings: object) -> Config:
 
 
 @asynccontextmanager
-async def open_node(config: Config, *, tell: Tell = lambda _: None, parts: Parts | None = None) -> AsyncIterator[LocalNode]:
+async def open_node(config: Config, *, tell: SendFrame = lambda _: None, parts: Parts | None = None) -> AsyncIterator[LocalNode]:
     """A running node, for as long as the block lasts.
 
     `tell` hears of the node's life, from `Starting` to `Stopped`; it is called within the event loop and must not wait. LocalError or
@@ -123,7 +123,7 @@ def _only_leaf(group: BaseExceptionGroup[BaseException]) -> Exception | None:
     return inner if isinstance(inner, Exception) else None
 
 
-async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tell, parts: Parts) -> LocalNode:
+async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: SendFrame, parts: Parts) -> LocalNode:
     nursery = await stack.enter_async_context(trio.open_nursery())
     stack.callback(nursery.cancel_scope.cancel)
     defaults = TextRequest("", k=config.k, extra=config.extra, quality=config.quality)
@@ -144,7 +144,7 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
     await imported.wait()
     settings = NodeConfig(text.fingerprint, swarm_hash(config.swarm))
     node = Node(settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control)
-    driver = Driver(node, keyring, store, orders=orders, pulse=Pulse())
+    driver = Driver(node, keyring, store, orders=orders, pulse=SuspendDetector())
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,
@@ -227,7 +227,7 @@ class _Model:
 
 
 async def _open_model(
-    stack: AsyncExitStack, config: Config, tell: Tell, parts: Parts, orders: Orders, owner: PeerId
+    stack: AsyncExitStack, config: Config, tell: SendFrame, parts: Parts, orders: HaltPerformer, owner: PeerId
 ) -> tuple[Text, Engine | None]:
     began_at = trio.current_time()
     model = None if parts.engine is not None or config.model == "none" else await _find_model(config, tell)
@@ -262,7 +262,7 @@ def _engine_options(config: Config, model: _Model, owner: PeerId) -> EngineOptio
     )
 
 
-async def _find_model(config: Config, tell: Tell) -> _Model:
+async def _find_model(config: Config, tell: SendFrame) -> _Model:
     """The file that the settings name; a demo expert is made ready first if need be."""
     kind, _, name = config.model.partition(":")
     if kind != DEMO:
@@ -367,7 +367,7 @@ async def _driving(driver: Driver, network: Network, engine: Engine | None) -> A
 
 
 @asynccontextmanager
-async def _forwarding(local: LocalNode, tell: Tell) -> AsyncIterator[None]:
+async def _forwarding(local: LocalNode, tell: SendFrame) -> AsyncIterator[None]:
     with local.events() as events:
 
         async def forward() -> None:

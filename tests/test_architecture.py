@@ -27,7 +27,7 @@ MANY_METHODS: Final[dict[str, int]] = {
     "swarmllm.adapters.libp2p.network.Libp2pNetwork": 29,
     "swarmllm.adapters.llama.engine.LlamaEngine": 25,
     "swarmllm.core.decoding.generation.Generation": 29,
-    "swarmllm.core.halt.machine.Control": 35,
+    "swarmllm.core.halt.machine.HaltMachine": 35,
     "swarmllm.core.node.Node": 25,
     "swarmllm.core.peers.roster.Roster": 29,
     "swarmllm.runtime.driver.Driver": 31,

@@ -19,7 +19,7 @@ GENESIS_BYTES_MAX: Final = len(GENESIS_MAGIC) + 33  # One more than it ever has,
 
 
 class HaltFolder:
-    """`runtime.halt_performer.Memory` in `folder`."""
+    """`runtime.halt_performer.HaltStore` in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -34,7 +34,7 @@ from swarmllm.wire import codec
 from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.envelope import Sign
 from swarmllm.wire.marks import vector_of
-from swarmllm.wire.signed import CONTROL_DOMAINS, add_signature, key_id, merge, open_record, sign_record
+from swarmllm.wire.signed import HALT_DOMAINS, add_signature, key_id, merge, open_record, sign_record
 
 RECORDS_MAX: Final = CHARTERS_MAX + 2 * ROLE_KEYS_MAX + 1  # A whole control state, and a proposal.
 FILE_BYTES_MAX: Final = 1 << 20  # So many records of 4 KiB, in base64 and with their readable lines, have 0.8 MiB.
@@ -64,7 +64,7 @@ def sheet_of(data: bytes) -> Sheet:
     opened = open_record(data)
     if isinstance(opened.record, Live):
         raise RemoteError("a beacon's sign of life means nothing in a file")
-    domain = CONTROL_DOMAINS[type(opened.record)]
+    domain = HALT_DOMAINS[type(opened.record)]
     for entry in opened.signatures:
         if not is_sound(entry[:32], entry[32:]) or not verify(entry[:32], domain + opened.payload, entry[32:]):
             raise RemoteError(f"{type(opened.record).__name__}: bad signature of key {key_id(entry[:32]).hex()}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from swarmllm.core.events import HaltEvent, NodeEvent
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.values import SessionKey
-from swarmllm.messages import ControlFrame, ExpertMessage, ExpertRecord, Halted, PeerId, Score
+from swarmllm.messages import ExpertMessage, ExpertRecord, Halted, HaltFrame, PeerId, Score
 from swarmllm.messages.declare import HALT
 
 
@@ -123,7 +123,7 @@ class RecordChecked:
 
 
 @dataclass(frozen=True, slots=True)
-class Rumour:
+class PublishRecord:
     """Publish the record by gossip, on the topic of its channel."""
 
     record: bytes
@@ -139,7 +139,7 @@ class EndStreams:
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Write both copies (see `core.halt.state_file`) and then call `Control.persisted(number, ok)`. Only one is ever outstanding."""
+    """Write both copies (see `core.halt.state_file`) and then call `HaltMachine.persisted(number, ok)`. Only one is ever outstanding."""
 
     number: int
     data: bytes
@@ -158,11 +158,11 @@ class StartAgain:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
+class SendFrame:
     """Queue one frame for a peer on a channel; see `runtime.ports.Channel`."""
 
     peer: PeerId
-    message: ControlFrame
+    message: HaltFrame
     channel: str = HALT
 
 
@@ -172,7 +172,17 @@ class Announce:
 
 
 HaltEffect = (
-    StopNow | Relay | Rumour | EndStreams | Persist | RevertChanges | StartAgain | Tell | Announce | RecordChecked | Penalise
+    StopNow
+    | Relay
+    | PublishRecord
+    | EndStreams
+    | Persist
+    | RevertChanges
+    | StartAgain
+    | SendFrame
+    | Announce
+    | RecordChecked
+    | Penalise
 )
 """To be performed in list order; none of them waits, a `Persist` runs in the background and comes back as `Persisted`."""
 

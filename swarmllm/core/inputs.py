@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from swarmllm.core.values import EngineLoad, GenerateOrder, ModelCard
+from swarmllm.core.values import EngineLoad, GenerateRequest, ModelCard
 from swarmllm.messages import ExpertMessage, ExpertReply, PeerId
 from swarmllm.messages.declare import HALT
 
@@ -156,7 +156,7 @@ class AddressesChanged:
 @dataclass(frozen=True, slots=True)
 class Asked:
     request: int
-    order: GenerateOrder
+    order: GenerateRequest
 
 
 @dataclass(frozen=True, slots=True)

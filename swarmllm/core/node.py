@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from swarmllm.core.capacity.advertising import Advertising
-from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, Sealing, Shuffling, Taken
+from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, CapacityExchange, Sealing, Taken
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Answers
 from swarmllm.core.effects import Announce, Emit, HaltEffect, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
 from swarmllm.core.events import Ended, ExpertFound, ExpertLost, HaltHeard, NodeHalted, NodeResumed, PeerSeen
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.inputs import (
     AddressesChanged,
     AddressesFound,
@@ -49,7 +49,7 @@ from swarmllm.core.inputs import (
     Woke,
 )
 from swarmllm.core.part import Part, channel_of
-from swarmllm.core.peers.dialling import Peering
+from swarmllm.core.peers.dialling import Dialling
 from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Router
 from swarmllm.core.peers.view import NodeView
@@ -104,7 +104,7 @@ class Node:
         boot: int,
         rng: random.Random,
         sealing: Sealing,
-        control: Control | None = None,
+        control: HaltMachine | None = None,
         parts: Sequence[Part] = (),
     ) -> None:
         self._parts = tuple(parts)
@@ -113,14 +113,14 @@ class Node:
         self._rng = rng
         self._table = CapacityTable()
         self._router = Router(peer, rng)
-        self._peering = Peering(peer, rng)
+        self._peering = Dialling(peer, rng)
         self._serving = Serving()
         self._answers = Answers(peer, rng)
         self._control = control
         known = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, known, control)
         own_record, shuffle_s = self._roster.next_record, config.shuffle_every_s
-        self._shuffling = Shuffling(peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm)
+        self._shuffling = CapacityExchange(peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm)
         every_s = config.advertise_every_s, config.look_up_every_s
         self._advertising = Advertising(self._roster, rng, config.vocab_fingerprint, *every_s, config.look_up_below)
         self._met: set[PeerId] = set()  # Experts that were told of and not yet lost; bounded by connections.
@@ -369,7 +369,7 @@ class Node:
             case _:
                 assert_never(message)
 
-    def _settle(self, control: Control, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool) -> list[NodeEffect]:
+    def _settle(self, control: HaltMachine, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool) -> list[NodeEffect]:
         """As a rule there is nothing to settle, and then nothing else is looked at: this stands in the way of every message."""
         effects = control.settle(peer, digest, now, is_fresh=is_fresh)
         return self._controlled(effects, now) if effects or digest != control.digest else []

@@ -144,7 +144,7 @@ MAX_TOKENS_USUAL: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
-class GenerateOrder:
+class GenerateRequest:
     """What an answer needs: `k` experts per token plus `extra` more as insurance, `max_tokens`, and where to stop.
 
     `quality` is the share of tokens that all k are asked about, those at which the best expert alone is least sure; 1: every token,

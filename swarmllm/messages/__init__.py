@@ -211,13 +211,13 @@ from swarmllm.messages.halt import (
     CHARTER_RECORD_MAX as CHARTER_RECORD_MAX,
 )
 from swarmllm.messages.halt import (
-    CONTROL_FRAME_MAX as CONTROL_FRAME_MAX,
-)
-from swarmllm.messages.halt import (
-    CONTROL_RECORD_MAX as CONTROL_RECORD_MAX,
+    HALT_FRAME_MAX as HALT_FRAME_MAX,
 )
 from swarmllm.messages.halt import (
     HALT_REASONS as HALT_REASONS,
+)
+from swarmllm.messages.halt import (
+    HALT_RECORD_MAX as HALT_RECORD_MAX,
 )
 from swarmllm.messages.halt import (
     KEY_ID_BYTES as KEY_ID_BYTES,
@@ -253,16 +253,16 @@ from swarmllm.messages.halt import (
     Charter as Charter,
 )
 from swarmllm.messages.halt import (
-    ControlDigest as ControlDigest,
-)
-from swarmllm.messages.halt import (
-    ControlFrame as ControlFrame,
-)
-from swarmllm.messages.halt import (
-    ControlRecord as ControlRecord,
-)
-from swarmllm.messages.halt import (
     Halt as Halt,
+)
+from swarmllm.messages.halt import (
+    HaltDigest as HaltDigest,
+)
+from swarmllm.messages.halt import (
+    HaltFrame as HaltFrame,
+)
+from swarmllm.messages.halt import (
+    HaltRecord as HaltRecord,
 )
 from swarmllm.messages.halt import (
     KeyId as KeyId,

@@ -15,10 +15,10 @@ ROLE_KEYS_MAX: Final = 16  # Keys per role, and so keys per version vector: one 
 LIFT_BASE_MAX: Final = 32  # The halt keys that stay and those that go.
 THRESHOLD_MAX: Final = 5  # So many signatures and 16 lifts still fit a record of 1 KiB.
 SIGNERS_MAX: Final = 10  # A charter: the root thresholds of the old one and of the new one.
-CONTROL_RECORD_MAX: Final = 1_024  # Bytes of a signed Halt, Resume or Live.
+HALT_RECORD_MAX: Final = 1_024  # Bytes of a signed Halt, Resume or Live.
 CHARTER_RECORD_MAX: Final = 4_096  # Bytes of a signed Charter.
 RECORDS_MAX: Final = 16  # Records per frame.
-CONTROL_FRAME_MAX: Final = 16_384  # Bytes of a frame of /swarmllm/halt/2 without its length: nobody waits long behind a full one.
+HALT_FRAME_MAX: Final = 16_384  # Bytes of a frame of /swarmllm/halt/2 without its length: nobody waits long behind a full one.
 REVERT_MAX: Final = 16  # Changes that a halt takes back; more than a person could look through afterwards.
 BEACON_TTL_MAX_S: Final = 86_400  # A beacon that may be silent for longer than a day guards nothing.
 
@@ -34,7 +34,7 @@ Signature = Annotated[bytes, Size(SIGNATURE_BYTES, SIGNATURE_BYTES)]
 """A public key (32 bytes) and its signature (64). In a list, keys rise strictly: nobody signs twice."""
 
 
-@message(code=96, domain=b"swarmllm/halt/1\0", size_max=CONTROL_RECORD_MAX)
+@message(code=96, domain=b"swarmllm/halt/1\0", size_max=HALT_RECORD_MAX)
 class Halt:
     """Stop everything. `key` is the id of the halt key that signs; its highest `seq` counts. `issued_ms` (Unix time) and
     `reason_code` are for people and decide nothing."""
@@ -49,7 +49,7 @@ class Halt:
 HALT_REASONS: Final = {0: "not given", 1: "drill", 2: "misbehaviour", 3: "security", 4: "legal", 5: "maintenance"}
 
 
-@message(code=97, domain=b"swarmllm/resume/1\0", size_max=CONTROL_RECORD_MAX)
+@message(code=97, domain=b"swarmllm/resume/1\0", size_max=HALT_RECORD_MAX)
 class Resume:
     """The halts up to each mark in `lifts` are lifted; one with a higher seq stands."""
 
@@ -104,7 +104,7 @@ class Charter:
         return _marks("lift_base", self.lift_base)
 
 
-@message(code=99, domain=b"swarmllm/live/1\0", size_max=CONTROL_RECORD_MAX)
+@message(code=99, domain=b"swarmllm/live/1\0", size_max=HALT_RECORD_MAX)
 class Live:
     """A beacon's sign of life: nodes under a charter with beacons stop when none has come for `ttl_s`."""
 
@@ -117,7 +117,7 @@ class Live:
     ctl_digest: ShortHash
 
 
-ControlRecord = Halt | Resume | Charter | Live
+HaltRecord = Halt | Resume | Charter | Live
 
 
 @message(code=81)
@@ -132,7 +132,7 @@ class Signed:
 
 
 @message(code=112, stream=HALT, sender=BOTH)
-class ControlDigest:
+class HaltDigest:
     """The first frame both ways, and every 10 s to somebody: what the sender's control state adds up to. Equal: nothing to say."""
 
     swarm: Digest
@@ -171,7 +171,7 @@ class Ack:
     ctl_digest: ShortHash
 
 
-ControlFrame = ControlDigest | Vectors | Records | Ack
+HaltFrame = HaltDigest | Vectors | Records | Ack
 
 
 def _marks(name: str, marks: Sequence[bytes]) -> str:

@@ -14,22 +14,22 @@ from typing import Protocol
 
 import trio
 
-from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, RecordChecked, Relay, Rumour, Tell
+from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, PublishRecord, RecordChecked, Relay, SendFrame
 from swarmllm.core.halt.charter import Pin, Refused, charter_hash, private_charter
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.halt.state_file import load
 from swarmllm.core.inputs import RecordOffered
 from swarmllm.errors import LocalError
 from swarmllm.messages import Charter
-from swarmllm.runtime.halt_performer import Memory, Orders
+from swarmllm.runtime.halt_performer import HaltPerformer, HaltStore
 from swarmllm.runtime.ports import Keyring
 from swarmllm.wire.signed import open_record, sign_record
 
 log = logging.getLogger("swarmllm.halt")
 
 
-class Remembering(Memory, Protocol):
+class Remembering(HaltStore, Protocol):
     """`adapters.halt_folder`."""
 
     def load(self) -> tuple[bytes | None, bytes | None, bytes | None]: ...
@@ -47,7 +47,7 @@ def pin_of(records: Sequence[bytes]) -> Pin:
 
 async def boot(
     memory: Remembering, keyring: Keyring, pin: Pin | None, rng: random.Random, revert: Callable[[int], object]
-) -> tuple[Orders, tuple[str, ...]]:
+) -> tuple[HaltPerformer, tuple[str, ...]]:
     """The kill switch, started, and what people should be told, a sentence each.
 
     UsageError if the folder belongs to another swarm; LocalError if a record of the pin is not valid.
@@ -56,8 +56,8 @@ async def boot(
     private = sign_record(private_charter(keyring.public_key), [(keyring.public_key, keyring.sign)])
     found = load(first, second, genesis, private, None if pin is None else pin.swarm)
     now = trio.current_time()
-    control = Control(found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000))
-    orders = Orders(control, memory, revert)
+    control = HaltMachine(found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000))
+    orders = HaltPerformer(control, memory, revert)
     _perform(orders, control.start(now))
     for check, record in enumerate(() if pin is None else pin.records):
         outcome = _perform(orders, control.handle(RecordOffered(check, record), now))
@@ -70,12 +70,12 @@ async def boot(
     return orders, (*found.remarks, *control.halted)
 
 
-def _perform(orders: Orders, effects: Sequence[HaltEffect]) -> Outcome | None:
+def _perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> Outcome | None:
     """Carry out what the kill switch wants before there is a network; returns what it found of a record that was offered."""
     outcome: Outcome | None = None
     for effect in effects:
         if isinstance(effect, RecordChecked):
             outcome = effect.outcome
-        elif not isinstance(effect, Penalise | Tell | Relay | Rumour | EndStreams):  # Nobody is connected yet.
+        elif not isinstance(effect, Penalise | SendFrame | Relay | PublishRecord | EndStreams):  # Nobody is connected yet.
             orders.perform(effect)
     return outcome

@@ -27,14 +27,14 @@ from swarmllm.core.effects import (
     LookUp,
     NodeEffect,
     Penalise,
+    PublishRecord,
     RecordChecked,
     Relay,
-    Rumour,
     RunScore,
     Save,
     Send,
+    SendFrame,
     StopNow,
-    Tell,
     Withdraw,
 )
 from swarmllm.core.events import (
@@ -69,15 +69,15 @@ from swarmllm.core.inputs import (
     Woke,
 )
 from swarmllm.core.shell import EffectQueue
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_ENGINE, PeerId, Refused
 from swarmllm.messages.declare import HALT
 from swarmllm.messages.halt import Records
-from swarmllm.runtime.halt_performer import HaltOrder, Orders
+from swarmllm.runtime.halt_performer import HaltOrder, HaltPerformer
 from swarmllm.runtime.ports import Door, Engine, Keyring, Machine, Network, Store
 from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
-from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, Pulse
+from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, SuspendDetector
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import seal
 
@@ -101,8 +101,8 @@ class Driver:
         keyring: Keyring,
         store: Store,
         clock: Clock = trio.current_time,
-        orders: Orders | None = None,
-        pulse: Pulse | None = None,
+        orders: HaltPerformer | None = None,
+        pulse: SuspendDetector | None = None,
     ) -> None:
         """`orders` None: a node without a kill switch. `pulse` None: one that never sleeps, because its time is a test's."""
         self._node = node
@@ -174,7 +174,7 @@ class Driver:
 
     # --- for the local user --------------------------------------------------------------------------------------------------
 
-    def ask(self, order: GenerateOrder) -> AnswerFeed:
+    def ask(self, order: GenerateRequest) -> AnswerFeed:
         """Start an answer. Its feed ends with one `Ended` in every case, also when the node stops."""
         feed = AnswerFeed(next(self._requests))
         if self._stopping:
@@ -305,7 +305,7 @@ class Driver:
             case CloseSession(key=key):
                 if self._engine is not None:
                     self._engine.close(key)
-            case Tell() | Relay() | Rumour() | EndStreams():
+            case SendFrame() | Relay() | PublishRecord() | EndStreams():
                 if self._network is not None:  # Before there is one there is nobody to tell.
                     self._tell(self._network, effect)
             case Send() | Dial() | Hangup() | Advertise() | Withdraw() | LookUp():
@@ -327,15 +327,15 @@ class Driver:
         assert self._orders is not None, f"{type(effect).__name__} of a node without a kill switch"
         self._orders.perform(effect)
 
-    def _tell(self, network: Network, effect: Tell | Relay | Rumour | EndStreams) -> None:
+    def _tell(self, network: Network, effect: SendFrame | Relay | PublishRecord | EndStreams) -> None:
         match effect:
-            case Tell(peer=peer, message=message, channel=channel):
+            case SendFrame(peer=peer, message=message, channel=channel):
                 network.send_frame(channel, peer, encode(message))
             case Relay(record=record, to=to, is_live=is_live):
                 frame = encode(Records((record,)))
                 for peer in to:
                     network.send_frame(HALT, peer, frame, droppable=is_live)
-            case Rumour(record=record, channel=channel):
+            case PublishRecord(record=record, channel=channel):
                 network.publish(channel, record)
             case EndStreams(message=message):
                 network.end_streams(message)

@@ -21,20 +21,20 @@ from swarmllm.core.effects import (
     StopNow,
 )
 from swarmllm.core.events import AckHeard, CharterHeard, HaltEvent, HaltHeard, RecordRefused, ResumeHeard, StateSaved
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state_file import pack_genesis
 from swarmllm.core.inputs import Persisted
 from swarmllm.errors import LocalError
-from swarmllm.messages import CONTROL_FRAME_MAX, PeerId
+from swarmllm.messages import HALT_FRAME_MAX, PeerId
 from swarmllm.runtime.ports import Engine
 
 log = logging.getLogger("swarmllm.halt")
 
 LISTENERS_MAX: Final = 64  # Operators that wait for acknowledgements; each is one call per event.
-assert CONTROL_FRAME_MAX > 4_096 + 16, "a frame holds the largest record"
+assert HALT_FRAME_MAX > 4_096 + 16, "a frame holds the largest record"
 
 
-class Memory(Protocol):
+class HaltStore(Protocol):
     """Where the state survives; see `adapters.halt_folder`."""
 
     def save(self, data: bytes, genesis: bytes) -> None:
@@ -46,10 +46,10 @@ HaltOrder = StopNow | Persist | RevertChanges | StartAgain | Announce
 """The kill switch's effects that concern this machine: its engine, its disk, its people. The rest goes over the network, or to others."""
 
 
-class Orders:
+class HaltPerformer:
     """`revert` takes back the agent's last changes. `engine` is set when it is there."""
 
-    def __init__(self, control: Control, memory: Memory, revert: Callable[[int], object]) -> None:
+    def __init__(self, control: HaltMachine, memory: HaltStore, revert: Callable[[int], object]) -> None:
         self.control = control
         self.is_halted = True
         self.engine: Engine | None = None

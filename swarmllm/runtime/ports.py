@@ -14,7 +14,7 @@ from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, Inp
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import ExpertMessage, ExpertReply, Halted, PeerId, Score
 from swarmllm.messages.declare import HALT
-from swarmllm.messages.halt import CHARTER_RECORD_MAX, CONTROL_FRAME_MAX
+from swarmllm.messages.halt import CHARTER_RECORD_MAX, HALT_FRAME_MAX
 
 HALT_PROTOCOL: Final = "/swarmllm/halt/2"
 
@@ -63,7 +63,7 @@ class Channel:
 def halt_channel(door: Door, swarm: str) -> Channel:
     """The kill switch's. `swarm` is the id of the charter's swarm in hexadecimal, or the swarm's name: nodes of one name under different
     charters would else be handed orders that are none of theirs."""
-    return Channel(HALT, HALT_PROTOCOL, f"/swarmllm/{swarm}/halt/2", CONTROL_FRAME_MAX, CHARTER_RECORD_MAX, door, urgent=True)
+    return Channel(HALT, HALT_PROTOCOL, f"/swarmllm/{swarm}/halt/2", HALT_FRAME_MAX, CHARTER_RECORD_MAX, door, urgent=True)
 
 
 class Network(Protocol):

@@ -21,7 +21,7 @@ def sleepless_clock() -> float:
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
-class Pulse:
+class SuspendDetector:
     """To be looked at at least every `LOOK_EVERY_S`."""
 
     def __init__(self, clock: Callable[[], float] = sleepless_clock) -> None:

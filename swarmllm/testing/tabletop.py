@@ -17,7 +17,7 @@ from swarmllm.core.events import Ended, NodeEvent, TokenChosen
 from swarmllm.core.inputs import Asked, EngineReady, Input, PeerConnected, PeerLost, Received, Scored, TimerFired
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.peers.liveness import SILENT_S
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import ExpertMessage, PeerId, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.sealing import MemoSealing
@@ -133,7 +133,7 @@ class Tabletop:
 
     # --- one answer ----------------------------------------------------------------------------------------------------------
 
-    def ask(self, peer: PeerId, order: GenerateOrder, request: int = 1) -> None:
+    def ask(self, peer: PeerId, order: GenerateRequest, request: int = 1) -> None:
         self.feed(peer, Asked(request, order))
 
     def finish(self, peer: PeerId, request: int = 1, within_s: float = 120.0) -> Ended:

@@ -17,8 +17,8 @@ from swarmllm.messages import (
     KEY_ID_BYTES,
     SIGNERS_MAX,
     Charter,
-    ControlRecord,
     Halt,
+    HaltRecord,
     Live,
     Resume,
     Signed,
@@ -28,9 +28,9 @@ from swarmllm.wire import codec
 from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.envelope import Sign, Verify
 
-HALTING: Final[tuple[type[ControlRecord], ...]] = (Halt, Resume, Charter, Live)
+HALTING: Final[tuple[type[HaltRecord], ...]] = (Halt, Resume, Charter, Live)
 """The kinds that the kill switch obeys. Fixed here by hand: what else may ever be signed in a swarm, it is none of these."""
-CONTROL_DOMAINS: Final[dict[type[ControlRecord], bytes]] = {kind: DECLARED[kind].domain for kind in HALTING}
+HALT_DOMAINS: Final[dict[type[HaltRecord], bytes]] = {kind: DECLARED[kind].domain for kind in HALTING}
 
 _Record = TypeVar("_Record", Halt, Resume, Charter, Live)
 
@@ -40,7 +40,7 @@ class SignedRecord:
     """A control record as it travels (`data`) and as it reads. Whether its signatures are good is for `good_signers` to say."""
 
     data: bytes
-    record: ControlRecord
+    record: HaltRecord
     payload: bytes
     signatures: tuple[bytes, ...]
 
@@ -55,12 +55,12 @@ def key_id(public_key: bytes) -> bytes:
     return sha256(public_key).digest()[:KEY_ID_BYTES]
 
 
-def size_max(kind: type[ControlRecord]) -> int:
+def size_max(kind: type[HaltRecord]) -> int:
     """No signed record of this kind is longer, in bytes."""
     return DECLARED[kind].size_max
 
 
-def sign_record(record: ControlRecord, signers: Sequence[tuple[bytes, Sign]]) -> bytes:
+def sign_record(record: HaltRecord, signers: Sequence[tuple[bytes, Sign]]) -> bytes:
     """The record signed by each (public key, sign), the same key once. LocalError if there are none, or too many for its bounds."""
     payload = codec.encode(record)
     return _pack(record, payload, {key: _signature(record, payload, key, sign) for key, sign in signers})
@@ -90,7 +90,7 @@ def open_record(data: bytes) -> SignedRecord:
     if len(data) > CHARTER_RECORD_MAX:
         raise RemoteError(f"control record of {len(data)} bytes exceeds {CHARTER_RECORD_MAX}")
     signed = codec.decode(data, (Signed,))
-    record: ControlRecord = codec.decode(signed.payload, HALTING)
+    record: HaltRecord = codec.decode(signed.payload, HALTING)
     if len(data) > size_max(type(record)):
         raise RemoteError(f"{type(record).__name__} of {len(data)} bytes exceeds {size_max(type(record))}")
     return SignedRecord(data, record, signed.payload, signed.signatures)
@@ -105,21 +105,21 @@ def good_signers(opened: SignedRecord, allowed: frozenset[bytes], verify: Verify
     for public_key in opened.signers:
         if public_key not in allowed:
             raise RemoteError(f"{name}: key {key_id(public_key).hex()} has no part in signing this")
-    domain = CONTROL_DOMAINS[type(opened.record)]
+    domain = HALT_DOMAINS[type(opened.record)]
     for entry in opened.signatures:
         if not is_sound(entry[:32], entry[32:]) or not verify(entry[:32], domain + opened.payload, entry[32:]):
             raise RemoteError(f"{name}: bad signature of key {key_id(entry[:32]).hex()}")
     return frozenset(opened.signers)
 
 
-def _signature(record: ControlRecord, payload: bytes, public_key: bytes, sign: Sign) -> bytes:
-    signature = sign(CONTROL_DOMAINS[type(record)] + payload)
+def _signature(record: HaltRecord, payload: bytes, public_key: bytes, sign: Sign) -> bytes:
+    signature = sign(HALT_DOMAINS[type(record)] + payload)
     if len(public_key) != 32 or len(signature) != 64:
         raise LocalError(f"an Ed25519 key of {len(public_key)} and signature of {len(signature)} bytes; they have 32 and 64")
     return public_key + signature
 
 
-def _pack(record: ControlRecord, payload: bytes, entries: dict[bytes, bytes]) -> bytes:
+def _pack(record: HaltRecord, payload: bytes, entries: dict[bytes, bytes]) -> bytes:
     name = type(record).__name__
     if not 1 <= len(entries) <= SIGNERS_MAX:
         raise LocalError(f"{name} with {len(entries)} signatures; 1 to {SIGNERS_MAX} are possible")

@@ -25,7 +25,7 @@ from swarmllm.cli.bench.halt_host import is_records
 from swarmllm.cli.bench.halt_log import Log
 from swarmllm.cli.bench.halt_swarm import SCENARIOS, choose_droppers, free_ports, in_one_piece, neighbours_of, writers_of
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.messages import Ack, ControlDigest, PeerId, Records
+from swarmllm.messages import Ack, HaltDigest, PeerId, Records
 from swarmllm.wire.codec import encode
 from tests.cli.command import command, environment, run
 
@@ -178,7 +178,7 @@ def test_a_chain_is_cut_by_its_middle() -> None:
 def test_only_frames_with_records_are_dropped() -> None:
     assert is_records(encode(Records((b"x",))))
     assert not is_records(encode(Ack(bytes(8))))
-    assert not is_records(encode(ControlDigest(bytes(32), 1, bytes(8))))
+    assert not is_records(encode(HaltDigest(bytes(32), 1, bytes(8))))
 
 
 def test_the_plan_takes_what_was_asked_for() -> None:

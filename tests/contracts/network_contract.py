@@ -23,7 +23,7 @@ from swarmllm.core.inputs import (
     PingMeasured,
     Received,
 )
-from swarmllm.messages import CONTROL_FRAME_MAX, NO_CONTROL, Busy, Close, ExpertRecord, Halted, Open, PeerId, Shuffle, Shuffled
+from swarmllm.messages import HALT_FRAME_MAX, NO_CONTROL, Busy, Close, ExpertRecord, Halted, Open, PeerId, Shuffle, Shuffled
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import Keyring, Network
 from swarmllm.wire.envelope import seal
@@ -290,14 +290,14 @@ class NetworkContract(ABC):
     def test_control_frames_arrive_whole_and_in_order_both_ways(self) -> None:
         async def law(a: Member, b: Member) -> None:
             await meet(a, b)
-            frames = [bytes([n]) * size for n, size in enumerate([1, 2, 100, 1_000, CONTROL_FRAME_MAX] * 5)]
+            frames = [bytes([n]) * size for n, size in enumerate([1, 2, 100, 1_000, HALT_FRAME_MAX] * 5)]
             for frame_ in frames:
                 a.network.send_frame(HALT, b.peer, frame_)
-                b.network.send_frame(HALT, a.peer, frame_[::-1] + b"!" if len(frame_) < CONTROL_FRAME_MAX else frame_)
+                b.network.send_frame(HALT, a.peer, frame_[::-1] + b"!" if len(frame_) < HALT_FRAME_MAX else frame_)
             await b.door.sees("received", a.peer, skip=len(frames) - 1)
             await a.door.sees("received", b.peer, skip=len(frames) - 1)
             assert b.door.saw("received") == frames
-            assert a.door.saw("received") == [one + b"!" if len(one) < CONTROL_FRAME_MAX else one for one in frames]
+            assert a.door.saw("received") == [one + b"!" if len(one) < HALT_FRAME_MAX else one for one in frames]
 
         self.run(2, law)
 

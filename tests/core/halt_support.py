@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256, sha512
 from typing import Any
 
-from swarmllm.core.effects import HaltEffect, Persist, RecordChecked, Tell
+from swarmllm.core.effects import HaltEffect, Persist, RecordChecked, SendFrame
 from swarmllm.core.halt.charter import private_charter, successor
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state import Applied, HaltState, judge
 from swarmllm.core.halt.state_file import Boot, load
 from swarmllm.core.inputs import RecordOffered
-from swarmllm.messages import Charter, ControlDigest, ControlFrame, Halt, Live, PeerId, Records, Resume
+from swarmllm.messages import Charter, Halt, HaltDigest, HaltFrame, Live, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
 from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import SignedRecord, key_id, open_record, sign_record
@@ -151,13 +151,13 @@ def boot_of(state: HaltState) -> Boot:
     return Boot(state, 1)
 
 
-def control(boot: Boot | HaltState | None = None, *, seed: int = 0, unix_ms: int = 0, own: Person = STRANGER) -> Control:
+def control(boot: Boot | HaltState | None = None, *, seed: int = 0, unix_ms: int = 0, own: Person = STRANGER) -> HaltMachine:
     """A machine that has not been started."""
     found = boot_of(founded()) if boot is None else boot_of(boot) if isinstance(boot, HaltState) else boot
-    return Control(found, own.public_key, verify, random.Random(seed), unix_ms)
+    return HaltMachine(found, own.public_key, verify, random.Random(seed), unix_ms)
 
 
-def saved(machine: Control, effects: Sequence[HaltEffect], now: float, ok: bool = True) -> list[HaltEffect]:
+def saved(machine: HaltMachine, effects: Sequence[HaltEffect], now: float, ok: bool = True) -> list[HaltEffect]:
     """The effects, with every `Persist` answered and what that brings about put behind."""
     found = list(effects)
     for effect in found:  # Grows while it runs.
@@ -168,7 +168,7 @@ def saved(machine: Control, effects: Sequence[HaltEffect], now: float, ok: bool 
     return found
 
 
-def running(boot: Boot | HaltState | None = None, **options: Any) -> Control:
+def running(boot: Boot | HaltState | None = None, **options: Any) -> HaltMachine:
     """A machine that serves at time 10, after it waited alone."""
     machine = control(boot, **options)
     saved(machine, machine.start(0.0), 0.0)
@@ -177,11 +177,11 @@ def running(boot: Boot | HaltState | None = None, **options: Any) -> Control:
     return machine
 
 
-def told(effects: Sequence[HaltEffect], peer: PeerId) -> list[ControlFrame]:
-    return [effect.message for effect in effects if isinstance(effect, Tell) and effect.peer == peer]
+def told(effects: Sequence[HaltEffect], peer: PeerId) -> list[HaltFrame]:
+    return [effect.message for effect in effects if isinstance(effect, SendFrame) and effect.peer == peer]
 
 
-def frame(message: ControlFrame) -> bytes:
+def frame(message: HaltFrame) -> bytes:
     return encode(message)
 
 
@@ -198,10 +198,10 @@ STATE = founded()
 
 
 def digest_of(state: HaltState) -> bytes:
-    return frame(ControlDigest(state.swarm, state.version, state.digest))
+    return frame(HaltDigest(state.swarm, state.version, state.digest))
 
 
-def linked(machine: Control, *peers: PeerId, state: HaltState = STATE, now: float = 10.0) -> Control:
+def linked(machine: HaltMachine, *peers: PeerId, state: HaltState = STATE, now: float = 10.0) -> HaltMachine:
     """With links to peers that hold `state`."""
     for peer in peers:
         machine.opened(peer, now)
@@ -209,11 +209,13 @@ def linked(machine: Control, *peers: PeerId, state: HaltState = STATE, now: floa
     return machine
 
 
-def put(machine: Control, peer: PeerId, *records: bytes, now: float = 10.0) -> list[HaltEffect]:
+def put(machine: HaltMachine, peer: PeerId, *records: bytes, now: float = 10.0) -> list[HaltEffect]:
     return saved(machine, machine.received(peer, frame(Records(records)), now), now)
 
 
-def offered(machine: Control, data: bytes, now: float, forwarder: PeerId | None = None) -> tuple[RecordChecked, list[HaltEffect]]:
+def offered(
+    machine: HaltMachine, data: bytes, now: float, forwarder: PeerId | None = None
+) -> tuple[RecordChecked, list[HaltEffect]]:
     """Offer a record by gossip, or by hand without a forwarder: what was found of it, and the other effects."""
     checked, *effects = machine.handle(RecordOffered(1, data, forwarder), now)
     assert isinstance(checked, RecordChecked)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from swarmllm.core.effects import HaltEffect, Penalise, Persist, Relay, Rumour, StartAgain, StopNow, Tell
+from swarmllm.core.effects import HaltEffect, Penalise, Persist, PublishRecord, Relay, SendFrame, StartAgain, StopNow
 from swarmllm.core.halt.charter import key_ids
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state_file import load, pack_genesis
 from swarmllm.messages import Ack, Charter, Halt, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
@@ -66,7 +66,7 @@ class NodeInWorld:
         """Good halts that were put before this machine under a charter by which they count."""
         self.writing: set[Fact] = set()
         self.safe: set[Fact] = set()
-        self.machine: Control
+        self.machine: HaltMachine
 
 
 class World:
@@ -93,7 +93,7 @@ class World:
         found = load(disk.first, disk.second, disk.genesis, PRIVATE, SWARM)
         if not found.state.charters:  # The invitation brings the first one: all may lose their disks, and somebody must have it.
             found = replace(found, state=replace(found.state, charters=founded().charters))
-        node.machine = Control(found, STRANGER.public_key, verify, random.Random(node.seed), 0)
+        node.machine = HaltMachine(found, STRANGER.public_key, verify, random.Random(node.seed), 0)
         node.stopped = True
         node.known = set(node.safe)
         self.perform(node, node.machine.start(self.now))
@@ -144,7 +144,7 @@ class World:
                     node.disk.number, node.disk.data = number, data
                     node.disk.steps = ["first", "second", "genesis"]
                     node.writing = set(node.known)
-                case Tell(peer=peer, message=message):
+                case SendFrame(peer=peer, message=message):
                     if isinstance(message, Ack):
                         self.check_ack(node, message.ctl_digest)
                     if (node.peer, peer) in self.streams:
@@ -153,7 +153,7 @@ class World:
                     for receiver in to:
                         if (node.peer, receiver) in self.streams:
                             self.streams[node.peer, receiver].append(encode(Records((record,))))
-                case Rumour(record=record):
+                case PublishRecord(record=record):
                     self.rumours += [(sender, receiver, record) for sender, receiver in self.streams if sender == node.peer]
                 case Penalise(peer=peer, reason=reason):
                     assert peer == EVIL, f"{node.peer} blames {peer}: {reason}"

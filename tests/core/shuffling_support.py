@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from swarmllm.core.capacity.exchange import SHUFFLE_RECORDS, Sealing, Shuffling, Taken
+from swarmllm.core.capacity.exchange import SHUFFLE_RECORDS, CapacityExchange, Sealing, Taken
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.effects import Send
 from swarmllm.messages import CapacityRecord, PeerId, Shuffle, Shuffled
@@ -32,7 +32,7 @@ class Bench:
             self.checks.append(data)
             return plain.unseal(data)
 
-        self.machine = Shuffling(own, random.Random(1), self.table, Sealing(plain.seal, unseal), self.own_record)
+        self.machine = CapacityExchange(own, random.Random(1), self.table, Sealing(plain.seal, unseal), self.own_record)
 
     def own_record(self) -> CapacityRecord | None:
         self.seq += 1

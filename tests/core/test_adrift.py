@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
 from swarmllm.core.halt.links import ADRIFT_BURST, ADRIFT_EVERY_S
-from swarmllm.core.halt.machine import Control
-from swarmllm.core.values import GenerateOrder, Sampling
-from swarmllm.messages import ControlDigest, PeerId
+from swarmllm.core.halt.machine import HaltMachine
+from swarmllm.core.values import GenerateRequest, Sampling
+from swarmllm.messages import HaltDigest, PeerId
 from swarmllm.testing.world import VOCABULARY, Answer, Host, LinkModel, Spec, World
 from tests.core.halt_support import OWNER, STATE, A, P, Q, apply, control, frame, fresh_boot, halt, linked, running, saved
 
@@ -37,7 +37,7 @@ def test_the_only_peer_may_leave_and_so_may_strangers() -> None:
     machine = linked(running(), P)
     for stranger in (OTHER, R):
         machine.opened(stranger, 10.0)
-        machine.received(stranger, frame(ControlDigest(bytes(32), 1, bytes(8))), 10.0)
+        machine.received(stranger, frame(HaltDigest(bytes(32), 1, bytes(8))), 10.0)
     machine.closed(P, 20.0)
     machine.closed(OTHER, 20.0)
     machine.closed(R, 20.0)
@@ -81,7 +81,7 @@ def test_it_lasts_no_longer_than_the_wait_at_the_start_and_begins_with_nothing_b
         assert not machine.is_adrift(max(now, lost_at + SYNC_ALONE_S))
 
 
-def flap(machine: Control, now: float, peers: tuple[PeerId, ...] = (OTHER, R), stay_s: float = 4.0) -> float:
+def flap(machine: HaltMachine, now: float, peers: tuple[PeerId, ...] = (OTHER, R), stay_s: float = 4.0) -> float:
     """Peers that say that they are of our swarm come, and are gone again when this returns, at the time that it gives."""
     linked(machine, *peers, now=now)
     for peer in peers:
@@ -161,7 +161,7 @@ def writing(others: int) -> tuple[World, Host, Answer]:
         world.add(Spec(model=number))
     asker = world.add(Spec(model=7))
     world.run_for(20.0)
-    order = GenerateOrder(tuple(range(1, 9)), k=3, max_tokens=3_000, vocab_size=VOCABULARY, sampling=Sampling())
+    order = GenerateRequest(tuple(range(1, 9)), k=3, max_tokens=3_000, vocab_size=VOCABULARY, sampling=Sampling())
     answer = world.ask(asker, order)
     world.run_for(60.0, lambda: len(answer.tokens) >= 20)
     assert len(asker.connections) == others

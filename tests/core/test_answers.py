@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from swarmllm.core.events import ExpertLost, Noticed
 from swarmllm.core.inputs import Cancelled, Received
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import NO_CONTROL, Busy, Need, PeerId, Refused, Scores
 from swarmllm.testing.tabletop import Tabletop
 
@@ -18,8 +18,8 @@ GREEDY = Sampling(temperature=0.0)
 PROMPT = (3, 1, 4, 1, 5)
 
 
-def order(k: int = 3, tokens: int = 12, **more: object) -> GenerateOrder:
-    return GenerateOrder(PROMPT, k=k, max_tokens=tokens, sampling=GREEDY, vocab_size=512, **more)  # type: ignore[arg-type]
+def order(k: int = 3, tokens: int = 12, **more: object) -> GenerateRequest:
+    return GenerateRequest(PROMPT, k=k, max_tokens=tokens, sampling=GREEDY, vocab_size=512, **more)  # type: ignore[arg-type]
 
 
 def settled(seeds: list[int | None]) -> Tabletop:
@@ -236,7 +236,7 @@ def test_same_seed_gives_the_same_run() -> None:
     def run() -> list[object]:
         table = Tabletop([1, 2, 3, 4], seed=9)
         table.run_until(2.0)
-        table.ask(table.peers[0], GenerateOrder(PROMPT, k=2, max_tokens=10, sampling=Sampling(seed=5), vocab_size=512))
+        table.ask(table.peers[0], GenerateRequest(PROMPT, k=2, max_tokens=10, sampling=Sampling(seed=5), vocab_size=512))
         table.at(2.1, lambda: table.kill(table.peers[2]))
         table.finish(table.peers[0])
         return list(table.seats[table.peers[0]].events)

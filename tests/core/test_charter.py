@@ -11,7 +11,7 @@ import pytest
 from swarmllm.core.halt.charter import CHARTERS_MAX, Refused, expired, is_private, private_charter, successor
 from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.messages import CHARTER_RECORD_MAX, CONTROL_RECORD_MAX, NO_CONTROL, SEQ_MAX, Charter, Halt, Resume
+from swarmllm.messages import CHARTER_RECORD_MAX, HALT_RECORD_MAX, NO_CONTROL, SEQ_MAX, Charter, Halt, Resume
 from swarmllm.wire.codec import encode
 from swarmllm.wire.marks import marks_of, vector_of
 from swarmllm.wire.signed import open_record, sign_record
@@ -220,10 +220,10 @@ def test_a_charter_that_contradicts_itself_cannot_be_written(change: dict[str, A
 def test_every_allowed_record_fits_its_bound_or_is_refused_when_it_is_made() -> None:  # HALT-1
     seqs = {person.id: SEQ_MAX for person in CROWD}
     full = Resume(b"\xff" * 32, 2**32 - 1, marks_of(seqs), 2**63 - 1)
-    assert len(signed(full, *CROWD[:5])) <= CONTROL_RECORD_MAX
+    assert len(signed(full, *CROWD[:5])) <= HALT_RECORD_MAX
     with pytest.raises(LocalError, match="exceeds 1024"):
         signed(full, *CROWD[:6])
-    assert len(signed(Halt(b"\xff" * 32, A.id, SEQ_MAX, 255, 2**63 - 1), A)) <= CONTROL_RECORD_MAX
+    assert len(signed(Halt(b"\xff" * 32, A.id, SEQ_MAX, 255, 2**63 - 1), A)) <= HALT_RECORD_MAX
     everybody = keys(CROWD)
     large = replace(FIRST, root=everybody, halt=everybody, resume=everybody, voter=everybody, beacon=everybody)
     assert len(signed(large, *CROWD[:5])) <= CHARTER_RECORD_MAX

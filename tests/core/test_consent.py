@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from swarmllm.core.decoding.consent import SUPPORT_MIN, decide, lone
 from swarmllm.core.decoding.pooling import Holder, pool
 from swarmllm.core.decoding.sampling import draw
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.wire.sparse import SparseList
 
 STOP, OTHER_STOP = 7, 8
@@ -26,8 +26,8 @@ def listed(entries: dict[int, float]) -> SparseList:
     return SparseList(np.array(ids, np.int32), np.log(np.array([entries[i] for i in ids])).astype(np.float32), tail)
 
 
-def order(temperature: float = 1.0) -> GenerateOrder:
-    return GenerateOrder((1,), sampling=Sampling(temperature=temperature), stop_tokens=STOPS, vocab_size=64)
+def order(temperature: float = 1.0) -> GenerateRequest:
+    return GenerateRequest((1,), sampling=Sampling(temperature=temperature), stop_tokens=STOPS, vocab_size=64)
 
 
 ENDS = listed({STOP: 0.99, 1: 0.005})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from swarmllm.core.effects import Announce, EndStreams, Persist, Relay, RevertChanges, StartAgain, StopNow, Tell
+from swarmllm.core.effects import Announce, EndStreams, Persist, Relay, RevertChanges, SendFrame, StartAgain, StopNow
 from swarmllm.core.events import HaltHeard, StateSaved
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
 from swarmllm.core.halt.state_file import Boot, load
@@ -58,7 +58,7 @@ def test_a_halt_is_stop_tell_remember_in_this_order() -> None:  # HALT-15
     assert machine.halted
     assert machine.may_serve(10.0)
     after = machine.persisted(persist.number, True, 10.1)
-    assert after == [RevertChanges(3), Announce(StateSaved()), Tell(P, Ack(machine.digest))]
+    assert after == [RevertChanges(3), Announce(StateSaved()), SendFrame(P, Ack(machine.digest))]
 
 
 def test_disk_full_still_stops() -> None:  # HALT-15, HALT-17
@@ -82,7 +82,7 @@ def test_a_resume_is_remembered_before_anything_starts() -> None:  # HALT-16
     assert machine.halted == ("the order to start again is not on disk yet",)
     (persist,) = (e for e in effects if isinstance(e, Persist))
     after = machine.persisted(persist.number, True, 11.1)
-    assert after == [Relay(data, (Q,)), Announce(StateSaved()), Tell(P, Ack(machine.digest)), StartAgain()]
+    assert after == [Relay(data, (Q,)), Announce(StateSaved()), SendFrame(P, Ack(machine.digest)), StartAgain()]
     assert machine.may_serve(11.1) == ""
 
 
@@ -94,7 +94,11 @@ def test_a_resume_that_cannot_be_written_starts_nothing() -> None:  # HALT-16
     assert machine.persisted(persist.number, False, 11.1) == []
     assert machine.may_serve(11.1)
     effects = saved(machine, machine.timer(12.2), 12.2)
-    assert [kind for kind in kinds(effects) if kind not in ("Tell", "Rumour", "Announce")] == ["Persist", "Relay", "StartAgain"]
+    assert [kind for kind in kinds(effects) if kind not in ("SendFrame", "PublishRecord", "Announce")] == [
+        "Persist",
+        "Relay",
+        "StartAgain",
+    ]
 
 
 def test_a_resume_that_overtakes_its_halt_on_the_way_to_the_disk_waits_for_both() -> None:  # HALT-16
@@ -134,7 +138,7 @@ def test_a_halt_known_already_is_told_to_nobody_and_costs_no_write() -> None:  #
     machine = linked(running(), P, Q)
     data = halt(A, 1)
     put(machine, P, data)
-    assert machine.received(Q, frame(Records((data,))), 10.0) == [Tell(Q, Ack(machine.digest))]
+    assert machine.received(Q, frame(Records((data,))), 10.0) == [SendFrame(Q, Ack(machine.digest))]
 
 
 def test_only_one_write_is_under_way_and_the_newest_state_follows() -> None:  # HALT-17
@@ -147,7 +151,7 @@ def test_only_one_write_is_under_way_and_the_newest_state_follows() -> None:  # 
     assert isinstance(again, Persist)
     found = load(again.data, None, None, PRIVATE, SWARM)
     assert found.state == machine.state
-    assert kinds(machine.persisted(again.number, True, 10.2)) == ["RevertChanges", "Announce", "Tell"]
+    assert kinds(machine.persisted(again.number, True, 10.2)) == ["RevertChanges", "Announce", "SendFrame"]
     assert machine.persisted(again.number, True, 10.2) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.effects import Announce, Penalise, Relay, Rumour, Tell
+from swarmllm.core.effects import Announce, Penalise, PublishRecord, Relay, SendFrame
 from swarmllm.core.events import AckHeard, RecordRefused
 from swarmllm.core.halt.link import (
     ASK_EVERY_MAX_S,
@@ -22,14 +22,14 @@ from swarmllm.core.halt.link import (
     frames_of,
     may_be_urgent,
 )
-from swarmllm.core.halt.machine import ENTROPY_S, Control
+from swarmllm.core.halt.machine import ENTROPY_S, HaltMachine
 from swarmllm.core.halt.state import Applied
 from swarmllm.messages import (
-    CONTROL_FRAME_MAX,
+    HALT_FRAME_MAX,
     NO_CONTROL,
     Ack,
-    ControlDigest,
     Halt,
+    HaltDigest,
     Ping,
     Records,
     Vectors,
@@ -72,14 +72,14 @@ from tests.core.halt_support import (
 )
 
 
-def settle(first: Control, second: Control, now: float = 20.0) -> int:
+def settle(first: HaltMachine, second: HaltMachine, now: float = 20.0) -> int:
     """Carry frames between two machines until both are silent; returns how many there were."""
     waiting = [(0, e) for e in saved(first, first.opened(Q, now), now)] + [
         (1, e) for e in saved(second, second.opened(P, now), now)
     ]
     frames = 0
     for side, effect in waiting:  # Grows while it runs.
-        if isinstance(effect, Tell):
+        if isinstance(effect, SendFrame):
             frames += 1
             assert frames < 40, "they do not stop talking"
             machine, sender = (second, P) if side == 0 else (first, Q)
@@ -127,7 +127,7 @@ def test_somebody_is_asked_every_ten_seconds_although_nothing_is_wrong() -> None
     now = 10.0
     while now < 200.0:
         now = machine.next_deadline(now)
-        seen += [e.peer for e in machine.timer(now) if isinstance(e, Tell)]
+        seen += [e.peer for e in machine.timer(now) if isinstance(e, SendFrame)]
     assert set(seen) == {P, Q}
     assert 190 / ENTROPY_S[1] - 1 <= len(seen) <= 190 / ENTROPY_S[0] + 1
 
@@ -145,7 +145,7 @@ def test_peers_of_another_swarm_exchange_nothing_and_get_no_token() -> None:  # 
 def test_two_swarms_of_one_without_orders_may_work_together() -> None:  # HALT-4
     machine = running(fresh_boot(), own=OWNER)
     machine.opened(P, 10.0)
-    assert machine.received(P, frame(ControlDigest(bytes(32), 1, NO_CONTROL)), 10.0) == []
+    assert machine.received(P, frame(HaltDigest(bytes(32), 1, NO_CONTROL)), 10.0) == []
     assert machine.may_infer(P, 10.0) == ""
     saved(machine, offered(machine, halt(OWNER, 1, machine.state.swarm), 11.0)[1], 11.0)
     saved(machine, offered(machine, resume({OWNER: 1}, OWNER, swarm=machine.state.swarm), 12.0)[1], 12.0)
@@ -213,7 +213,7 @@ def test_a_charter_is_told_before_the_orders_that_need_it() -> None:  # HALT-19
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x91", frame(Ack(bytes(8)))[:-1], encode(Ping(1)), bytes(CONTROL_FRAME_MAX + 1), halt(A, 1)],
+    [b"", b"\x91", frame(Ack(bytes(8)))[:-1], encode(Ping(1)), bytes(HALT_FRAME_MAX + 1), halt(A, 1)],
     ids=["nothing", "half", "cut short", "of the expert protocol", "too long", "a bare record"],
 )
 def test_rubbish_is_a_strike_and_changes_nothing(data: bytes) -> None:  # HALT-10
@@ -235,7 +235,7 @@ def test_a_forged_order_is_counted_and_the_rest_of_its_frame_is_not_looked_at() 
     machine = linked(running(), P)
     bad = forged(Halt(SWARM, A.id, 9, 1, 0), A)
     effects = machine.received(P, frame(Records((bad, bad, halt(A, 1)))), 11.0)
-    assert kinds(effects) == ["Announce", "Penalise", "Tell"]
+    assert kinds(effects) == ["Announce", "Penalise", "SendFrame"]
     announce, penalise = effects[:2]
     assert isinstance(announce, Announce)
     assert isinstance(announce.event, RecordRefused)
@@ -302,7 +302,7 @@ def test_a_strange_role_is_asked_about_before_it_is_blamed() -> None:  # HALT-10
     assert "Penalise" in kinds(machine.received(P, frame(Records((halt(STRANGER, 1),))), 10.0))
     ahead = running()
     ahead.opened(P, 10.0)
-    ahead.received(P, frame(ControlDigest(SWARM, 2, bytes(8))), 10.0)
+    ahead.received(P, frame(HaltDigest(SWARM, 2, bytes(8))), 10.0)
     assert "Penalise" not in kinds(ahead.received(P, frame(Records((halt(STRANGER, 1),))), 10.0))
 
 
@@ -318,7 +318,7 @@ def test_a_node_that_hears_no_beacon_stops_even_without_contact() -> None:  # HA
     sign = live(1, swarm=GUARDED.swarm)
     effects = machine.received(P, frame(Records((sign,))), 10.0)
     assert Relay(sign, (), is_live=True) in effects
-    assert Rumour(sign) in effects  # Nobody acknowledges it.
+    assert PublishRecord(sign) in effects  # Nobody acknowledges it.
     assert "StartAgain" in kinds(effects)
     assert machine.next_deadline(10.0) <= 40.0
     assert "StopNow" not in kinds(machine.timer(39.9))
@@ -351,7 +351,7 @@ def test_signs_of_life_of_others_or_forged_do_not_count(sign: bytes) -> None:  #
 
 def test_where_beacons_are_off_they_mean_nothing() -> None:
     machine = linked(running(), P)
-    assert put(machine, P, live(1)) == [Tell(P, Ack(machine.digest))]
+    assert put(machine, P, live(1)) == [SendFrame(P, Ack(machine.digest))]
     assert machine.may_serve(1e6) == ""
 
 
@@ -375,7 +375,7 @@ def test_records_are_packed_into_frames_in_order() -> None:  # HALT-19
     records = [bytes((i,)) * size for i, size in enumerate([4_096] * 5 + [100] * 40)]
     frames = frames_of(records)
     assert [data for one in frames for data in one.records] == records
-    assert all(len(frame(one)) <= CONTROL_FRAME_MAX for one in frames)
+    assert all(len(frame(one)) <= HALT_FRAME_MAX for one in frames)
     assert [len(one.records) for one in frames] == [3, 16, 16, 10]
     assert frames_of([]) == []
 

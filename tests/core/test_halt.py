@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from swarmllm.core.halt.charter import Refused
 from swarmllm.core.halt.state import Applied, HaltState, Known, join, judge, lacks, missing, next_halt, next_resume, records_of
 from swarmllm.errors import RemoteError, UsageError
-from swarmllm.messages import CHARTER_RECORD_MAX, CONTROL_RECORD_MAX, SEQ_MAX, Halt, Live, Resume, Signed
+from swarmllm.messages import CHARTER_RECORD_MAX, HALT_RECORD_MAX, SEQ_MAX, Halt, Live, Resume, Signed
 from swarmllm.wire.codec import decode, encode
 from swarmllm.wire.marks import mark_of, marks_of
-from swarmllm.wire.signed import CONTROL_DOMAINS, key_id, open_record
+from swarmllm.wire.signed import HALT_DOMAINS, key_id, open_record
 from tests.core.halt_support import (
     HALTERS,
     RESUMERS,
@@ -186,10 +186,10 @@ def test_vote_to_lift_refused() -> None:  # HALT-12
 def test_a_signature_for_one_purpose_lifts_nothing_in_another() -> None:  # HALT-1
     state = apply(STATE, halt(A, 1))
     payload = encode(Resume(SWARM, 1, marks_of({A.id: 1}), 0))
-    for domain in (b"", *(d for kind, d in CONTROL_DOMAINS.items() if kind is not Resume)):
+    for domain in (b"", *(d for kind, d in HALT_DOMAINS.items() if kind is not Resume)):
         entries = tuple(sorted(p.public_key + p.sign(domain + payload) for p in RESUMERS[:2]))
         assert "bad signature" in refused(state, encode(Signed(payload, entries))).reason
-    domains = sorted(CONTROL_DOMAINS.values())
+    domains = sorted(HALT_DOMAINS.values())
     assert all(d.endswith(b"\0") and d.count(b"\0") == 1 for d in domains)
     assert len(set(domains)) == 4
 
@@ -241,7 +241,7 @@ def test_unknown_field_refused() -> None:  # HALT-2
     longer = msgpack.packb([*inner, 1])
     shorter = msgpack.packb(inner[:-1])
     for payload in (longer, shorter):
-        entry = A.public_key + A.sign(CONTROL_DOMAINS[Halt] + payload)
+        entry = A.public_key + A.sign(HALT_DOMAINS[Halt] + payload)
         assert refused(STATE, msgpack.packb([81, payload, [entry]])).penalise
     assert refused(STATE, msgpack.packb([*outer, b""])).penalise
     assert refused(STATE, msgpack.packb({"type": 96})).penalise
@@ -251,7 +251,7 @@ def test_only_the_one_encoding_is_read() -> None:  # HALT-2
     _, inner = fields_of(halt(A, 1))
     loose = encode(open_record(halt(A, 1)).record)[:-1] + b"\xcc\x00"
     assert msgpack.unpackb(loose) == inner
-    entry = A.public_key + A.sign(CONTROL_DOMAINS[Halt] + loose)
+    entry = A.public_key + A.sign(HALT_DOMAINS[Halt] + loose)
     assert "shortest" in refused(STATE, msgpack.packb([81, loose, [entry]])).reason
 
 
@@ -284,8 +284,8 @@ def test_what_is_cheap_is_checked_before_any_signature() -> None:  # HALT-10
 
 def test_a_record_longer_than_its_own_bound_is_refused() -> None:  # HALT-1
     padded = Signed(encode(Resume(SWARM, 1, marks_of({A.id: 1}), 0)), tuple(sorted(bytes((i,)) * 96 for i in range(10))))
-    assert CONTROL_RECORD_MAX < len(encode(padded)) < CHARTER_RECORD_MAX
-    assert f"exceeds {CONTROL_RECORD_MAX}" in refused(STATE, encode(padded)).reason
+    assert HALT_RECORD_MAX < len(encode(padded)) < CHARTER_RECORD_MAX
+    assert f"exceeds {HALT_RECORD_MAX}" in refused(STATE, encode(padded)).reason
 
 
 def test_a_sender_that_may_know_a_newer_charter_is_not_blamed() -> None:  # HALT-10

@@ -11,7 +11,7 @@ import pytest
 from swarmllm.core.decoding.patience import FIRST_MAX_S
 from swarmllm.core.events import Ended, ExpertsWeighed, TokenChosen
 from swarmllm.core.inputs import EngineReady
-from swarmllm.core.values import EngineLoad, GenerateOrder, Sampling
+from swarmllm.core.values import EngineLoad, GenerateRequest, Sampling
 from swarmllm.messages import PeerId
 from swarmllm.testing.lying_model import LyingModel
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -23,9 +23,9 @@ GREEDY = Sampling(temperature=0.0)
 SLOW_S = 0.4  # Of honest experts; liars need no time to compute.
 
 
-def order(**more: object) -> GenerateOrder:
+def order(**more: object) -> GenerateRequest:
     found = {"k": 3, "extra": 0, "max_tokens": 12, "sampling": GREEDY, "vocab_size": 512, "stop_tokens": frozenset({STOP})}
-    return GenerateOrder(PROMPT, **(found | more))  # type: ignore[arg-type]
+    return GenerateRequest(PROMPT, **(found | more))  # type: ignore[arg-type]
 
 
 def swarm(models: list[ScriptedModel | None]) -> Tabletop:
@@ -62,7 +62,7 @@ def honest(count: int) -> list[ScriptedModel]:
     return [Going(seed) for seed in range(1, count + 1)]
 
 
-def answer(table: Tabletop, wanted: GenerateOrder) -> tuple[Ended, list[TokenChosen], ExpertsWeighed]:
+def answer(table: Tabletop, wanted: GenerateRequest) -> tuple[Ended, list[TokenChosen], ExpertsWeighed]:
     asker = table.peers[0]
     table.ask(asker, wanted)
     end = table.finish(asker)

@@ -16,7 +16,7 @@ from swarmllm.core.decoding.panel import EVIDENCE_MAX, Panel, evidence_turns
 from swarmllm.core.events import Ended, ExpertsWeighed
 from swarmllm.core.inputs import EngineReady
 from swarmllm.core.peers.router import Candidate
-from swarmllm.core.values import GenerateOrder, Sampling, SessionKey
+from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
 from swarmllm.messages import NO_CONTROL, CapacityRecord, ExpertReply, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
@@ -26,9 +26,9 @@ PROMPT = tuple(range(3, 40))
 GREEDY = Sampling(temperature=0.0)
 
 
-def order(prompt: tuple[int, ...] = PROMPT, **more: object) -> GenerateOrder:
+def order(prompt: tuple[int, ...] = PROMPT, **more: object) -> GenerateRequest:
     settings: dict[str, object] = {"k": 2, "extra": 0, "max_tokens": 12, "sampling": GREEDY, "vocab_size": 512}
-    return GenerateOrder(prompt, **(settings | more))  # type: ignore[arg-type]
+    return GenerateRequest(prompt, **(settings | more))  # type: ignore[arg-type]
 
 
 class Knowing(ScriptedModel):
@@ -73,7 +73,7 @@ def weighed(table: Tabletop, request: int = 1) -> ExpertsWeighed:
     return found[0]
 
 
-def finished(table: Tabletop, wanted: GenerateOrder, request: int = 1) -> Ended:
+def finished(table: Tabletop, wanted: GenerateRequest, request: int = 1) -> Ended:
     table.ask(table.peers[0], wanted, request)
     return table.finish(table.peers[0], request)
 
@@ -185,7 +185,7 @@ def candidate(name: str, model: int) -> Candidate:
     return Candidate(PeerId(name), record, 1, False)
 
 
-def panel_of(found: Sequence[Candidate], wanted: GenerateOrder, flat: FlatSwarm, seed: int = 0) -> Panel:
+def panel_of(found: Sequence[Candidate], wanted: GenerateRequest, flat: FlatSwarm, seed: int = 0) -> Panel:
     panel = Panel(wanted, random.Random(seed))
     panel.fitted(flat, found)  # type: ignore[arg-type]
     return panel

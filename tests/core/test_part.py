@@ -6,7 +6,7 @@ import math
 import random
 from dataclasses import dataclass, field
 
-from swarmllm.core.effects import NodeEffect, Rumour
+from swarmllm.core.effects import NodeEffect, PublishRecord
 from swarmllm.core.inputs import (
     ChannelOpened,
     FrameReceived,
@@ -38,7 +38,7 @@ class Notebook:
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         self.heard.append(event)
-        return [Rumour(event.frame, self.channel)] if isinstance(event, FrameReceived) else []
+        return [PublishRecord(event.frame, self.channel)] if isinstance(event, FrameReceived) else []
 
     def next_deadline(self) -> float:
         return self.deadline
@@ -66,7 +66,7 @@ def test_a_part_hears_what_it_names_and_what_comes_on_its_channel() -> None:
 def test_what_a_part_orders_is_performed_and_a_frame_of_its_channel_is_no_order_to_halt() -> None:
     votes = Notebook()
     node, _ = node_with(votes)
-    assert node.handle(FrameReceived(P, b"whatever", "votes"), 20.0) == [Rumour(b"whatever", "votes")]
+    assert node.handle(FrameReceived(P, b"whatever", "votes"), 20.0) == [PublishRecord(b"whatever", "votes")]
     assert node.view(20.0).halted == ()
 
 

@@ -18,7 +18,7 @@ from swarmllm.core.peers.dialling import (
     KNOWN_MAX,
     PROVEN_FAILURES_MAX,
     SAVED_MAX,
-    Peering,
+    Dialling,
     load_saved,
 )
 from swarmllm.messages import PeerId
@@ -27,8 +27,8 @@ OWN = PeerId("own")
 ADDR = ("/ip4/127.0.0.1/tcp/1",)
 
 
-def peering() -> Peering:
-    return Peering(OWN, random.Random(0))
+def peering() -> Dialling:
+    return Dialling(OWN, random.Random(0))
 
 
 def test_a_found_peer_is_dialled_once() -> None:
@@ -72,7 +72,7 @@ def test_dials_and_connections_are_bounded() -> None:
     assert book.next_deadline() == float("inf")
 
 
-def chosen(book: Peering, peers: list[PeerId], now: float = 0.0) -> None:
+def chosen(book: Dialling, peers: list[PeerId], now: float = 0.0) -> None:
     """The book dials them, and they are there."""
     for peer in peers:
         book.found(peer, ADDR, now)
@@ -187,7 +187,7 @@ def test_the_book_is_bounded_and_keeps_the_connected() -> None:
     assert saved[0] == ("friend", ADDR)
 
 
-class PlainPeering(Peering):
+class PlainPeering(Dialling):
     """The same book, looked through from end to end each time."""
 
     def _waiters(self) -> list[PeerId]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from swarmllm.core.effects import Relay, Rumour
-from swarmllm.core.halt.gossip import GOSSIP_AFTER_S, RUMOURS_MAX, Rumours
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.effects import PublishRecord, Relay
+from swarmllm.core.halt.gossip import GOSSIP_AFTER_S, RUMOURS_MAX, DelayedGossip
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.messages import Ack, Records
 from tests.core.halt_support import (
     A,
@@ -24,16 +24,16 @@ from tests.core.halt_support import (
 DUE = 10.0 + GOSSIP_AFTER_S
 
 
-def rumours(machine: Control, connected: int = 2, now: float = DUE) -> list[bytes]:
-    return [effect.record for effect in machine.timer(now, connected) if isinstance(effect, Rumour)]
+def rumours(machine: HaltMachine, connected: int = 2, now: float = DUE) -> list[bytes]:
+    return [effect.record for effect in machine.timer(now, connected) if isinstance(effect, PublishRecord)]
 
 
-def halted() -> Control:
+def halted() -> HaltMachine:
     """Two peers, an order by our own operator, on our disk."""
     machine = linked(running(), P, Q)
     effects = offered(machine, halt(A, 1), 10.0)[1]
     assert Relay(halt(A, 1), (P, Q)) in effects
-    assert not any(isinstance(effect, Rumour) for effect in saved(machine, effects, 10.0))
+    assert not any(isinstance(effect, PublishRecord) for effect in saved(machine, effects, 10.0))
     return machine
 
 
@@ -83,7 +83,7 @@ def test_all_that_came_within_the_pause_goes_together_and_the_first_sets_the_tim
 
 
 def test_no_more_wait_than_can_be_published() -> None:
-    waiting = Rumours()
+    waiting = DelayedGossip()
     for number in range(RUMOURS_MAX + 5):
         waiting.add(bytes([number]), 0.0)
     assert [one.record for one in waiting.due(False, 1.0)] == [bytes([number]) for number in range(5, RUMOURS_MAX + 5)]

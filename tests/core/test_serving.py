@@ -36,8 +36,8 @@ from swarmllm.messages import (
     REFUSED_VOCABULARY,
     Busy,
     Close,
-    ControlDigest,
     ExpertMessage,
+    HaltDigest,
     Halted,
     Need,
     Open,
@@ -169,7 +169,7 @@ class Expert:
     def greeted(self) -> None:
         """A stranger without a charter of this swarm greets: any swarm will do, as long as neither holds an order."""
         self.node.handle(ChannelOpened(PEER), 10.0)
-        self.node.handle(FrameReceived(PEER, frame(ControlDigest(SWARM, 1, NO_CONTROL))), 10.0)
+        self.node.handle(FrameReceived(PEER, frame(HaltDigest(SWARM, 1, NO_CONTROL))), 10.0)
 
     def answers(self, message: ExpertMessage) -> list[object]:
         effects = self.node.handle(Received(PEER, message, 9), 10.0)

@@ -14,7 +14,7 @@ from swarmllm.core.decoding.patience import EXPERT_WAIT_S
 from swarmllm.core.decoding.standing import FINAL, PEERS_MAX, REST_MAX_S, REST_MIN_S, Standing
 from swarmllm.core.events import Noticed
 from swarmllm.core.inputs import EngineLost, EngineReady
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import (
     NO_CONTROL,
     REFUSED_CONTEXT,
@@ -38,9 +38,9 @@ UNKNOWN = 77
 PASSING = (REFUSED_SESSION, REFUSED_ENGINE, UNKNOWN)
 
 
-def order(k: int = 1, **more: object) -> GenerateOrder:
+def order(k: int = 1, **more: object) -> GenerateRequest:
     found = {"k": k, "max_tokens": TOKENS, "sampling": Sampling(temperature=0.0), "vocab_size": 512}
-    return GenerateOrder(PROMPT, **(found | more))  # type: ignore[arg-type]
+    return GenerateRequest(PROMPT, **(found | more))  # type: ignore[arg-type]
 
 
 def settled(seeds: list[int | None]) -> Tabletop:

@@ -7,12 +7,12 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.effects import Dial, LookUp, StopNow, Tell
+from swarmllm.core.effects import Dial, LookUp, SendFrame, StopNow
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.inputs import AddressesFound, FrameReceived, PeerConnected, TimerFired, Woke
 from swarmllm.core.node import Node, NodeConfig
-from swarmllm.messages import Ack, ControlDigest, PeerId, Records, Vectors
+from swarmllm.messages import Ack, HaltDigest, PeerId, Records, Vectors
 from swarmllm.testing.sealing import MemoSealing
 from tests.core.halt_support import (
     OWNER,
@@ -37,18 +37,18 @@ from tests.core.halt_support import (
 R, OTHER = PeerId("R"), PeerId("of another swarm")
 
 
-def asleep(*peers: PeerId) -> Control:
+def asleep(*peers: PeerId) -> HaltMachine:
     """A machine with links to peers that agree with it, which wakes at 100."""
     machine = linked(running(), *peers)
     assert not machine.holds(10.0)
     machine.opened(OTHER, 10.0)
-    machine.received(OTHER, frame(ControlDigest(bytes(32), 1, bytes(8))), 10.0)
+    machine.received(OTHER, frame(HaltDigest(bytes(32), 1, bytes(8))), 10.0)
     effects = machine.woke(100.0)
-    assert effects == [Tell(peer, machine.state.vectors) for peer in peers]
+    assert effects == [SendFrame(peer, machine.state.vectors) for peer in peers]
     return machine
 
 
-def agree(machine: Control, peer: PeerId, now: float) -> None:
+def agree(machine: HaltMachine, peer: PeerId, now: float) -> None:
     machine.received(peer, frame(Ack(machine.digest)), now)
 
 
@@ -115,7 +115,7 @@ def test_a_swarm_of_one_need_not_ask() -> None:
 
 def test_waking_ends_no_answer() -> None:
     machine = linked(running(), P, Q)
-    assert kinds(machine.woke(100.0)) == ["Tell", "Tell"]
+    assert kinds(machine.woke(100.0)) == ["SendFrame", "SendFrame"]
     assert machine.may_serve(100.0) == ""
 
 
@@ -154,7 +154,7 @@ def test_a_node_that_holds_does_nothing_but_what_the_kill_switch_asks() -> None:
     linked(machine, P, Q, R)
     node.handle(AddressesFound(P, ("/ip4/192.0.2.1/tcp/1",), "lan"), 11.0)
     node.handle(PeerConnected(P), 11.0)
-    assert kinds(node.handle(Woke(), 100.0)) == ["Tell", "Tell", "Tell"]
+    assert kinds(node.handle(Woke(), 100.0)) == ["SendFrame", "SendFrame", "SendFrame"]
     assert node.handle(AddressesFound(Q, ("/ip4/192.0.2.2/tcp/1",), "lan"), 100.0) == []
     assert not any(isinstance(effect, LookUp) for effect in node.handle(TimerFired(), 100.0))
     for peer in (P, Q):

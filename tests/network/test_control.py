@@ -15,7 +15,7 @@ from swarmllm.adapters.libp2p.lane import write_all
 from swarmllm.adapters.libp2p.unread import STREAM_BYTES_MAX
 from swarmllm.core.halt.link import QUEUE_MAX
 from swarmllm.core.inputs import PeerLost, Received
-from swarmllm.messages import CONTROL_FRAME_MAX, Busy, Halted, Open, Score
+from swarmllm.messages import HALT_FRAME_MAX, Busy, Halted, Open, Score
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import HALT_PROTOCOL
 from swarmllm.wire.framing import frame
@@ -36,7 +36,7 @@ HALTED = Halted(b"8 bytes.")
 
 BREACHES = {
     "a length of zero": bytes(4),
-    "a frame beyond the bound": framed(bytes(CONTROL_FRAME_MAX + 1)),
+    "a frame beyond the bound": framed(bytes(HALT_FRAME_MAX + 1)),
     "a length of 4 GiB": b"\xff" * 4,
     "an expert frame of its own size": struct.pack(">I", 1 << 18) + bytes(100),
     "a frame that is not finished": struct.pack(">I", 1000) + b"half",
@@ -105,7 +105,7 @@ def test_a_new_control_stream_replaces_the_old_one_and_too_many_are_refused() ->
 
 
 def test_an_endless_stream_of_frames_is_read_slowly_and_held_in_bounds() -> None:
-    limits = NetworkLimits(control_bytes_per_s=16.0 * CONTROL_FRAME_MAX)
+    limits = NetworkLimits(control_bytes_per_s=16.0 * HALT_FRAME_MAX)
 
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, HALT_PROTOCOL)
@@ -114,7 +114,7 @@ def test_an_endless_stream_of_frames_is_read_slowly_and_held_in_bounds() -> None
         async def endless() -> None:
             nonlocal sent
             while True:
-                await write_all(stream, framed(bytes(CONTROL_FRAME_MAX)))
+                await write_all(stream, framed(bytes(HALT_FRAME_MAX)))
                 sent += 1
 
         async with trio.open_nursery() as nursery:
@@ -125,7 +125,7 @@ def test_an_endless_stream_of_frames_is_read_slowly_and_held_in_bounds() -> None
             theirs = link_of(node, stranger.peer).conn.muxed_conn
             held = sum(map(len, theirs.stream_buffers.values()))
             assert held <= STREAM_BYTES_MAX
-            assert sent <= taken + 1 + (STREAM_BYTES_MAX + 4 * CONTROL_FRAME_MAX) // CONTROL_FRAME_MAX
+            assert sent <= taken + 1 + (STREAM_BYTES_MAX + 4 * HALT_FRAME_MAX) // HALT_FRAME_MAX
             nursery.cancel_scope.cancel()
         assert strikes(node, stranger.peer) == 0
 
@@ -136,7 +136,7 @@ def test_a_peer_that_reads_no_control_frames_is_lost_when_its_queue_is_full_of_w
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         await control_stream(node, stranger, conn, stranger_opens=True)
         for _ in range(10 * QUEUE_MAX):
-            node.network.send_frame(HALT, stranger.peer, bytes(CONTROL_FRAME_MAX), droppable=True)
+            node.network.send_frame(HALT, stranger.peer, bytes(HALT_FRAME_MAX), droppable=True)
         assert stranger.peer in network_of(node).peers
         for _ in range(QUEUE_MAX):
             node.network.send_frame(HALT, stranger.peer, b"matters")

@@ -16,7 +16,7 @@ from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import PeerId
 from swarmllm.runtime.booting import boot
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.halt_performer import Orders
+from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.ports import halt_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.service.local_node import LocalNode
@@ -43,7 +43,7 @@ class Member:
     engine: ScriptedEngine | None
     store: MemoryStore
     halts: MemoryHalts
-    orders: Orders | None
+    orders: HaltPerformer | None
 
     @property
     def halted(self) -> tuple[str, ...]:

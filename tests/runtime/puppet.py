@@ -13,7 +13,7 @@ from swarmllm.core.effects import Effect
 from swarmllm.core.inputs import Input
 from swarmllm.messages import NO_CONTROL, CapacityRecord
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.suspend_detector import Pulse
+from swarmllm.runtime.suspend_detector import SuspendDetector
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from tests.runtime.little_swarm import key
@@ -50,7 +50,7 @@ class Puppet:
 
 @asynccontextmanager
 async def driving(
-    machine: Puppet, store: MemoryStore | None = None, pulse: Pulse | None = None
+    machine: Puppet, store: MemoryStore | None = None, pulse: SuspendDetector | None = None
 ) -> AsyncIterator[tuple[Driver, MemoryNetwork]]:
     driver = Driver(machine, key(1), store or MemoryStore(), pulse=pulse)
     async with MemorySwarm() as swarm, swarm.network(key(1).peer) as network, trio.open_nursery() as nursery:

@@ -16,7 +16,7 @@ from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.assembly import Parts, network_options, open_node
 from swarmllm.core.node import SAVED_PEERS
-from swarmllm.core.peers.dialling import Peering
+from swarmllm.core.peers.dialling import Dialling
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
@@ -208,7 +208,7 @@ def test_another_vocabulary_than_the_swarms_is_refused(tmp_path: Path) -> None:
 def test_peers_of_the_last_run_are_dialled_without_anybodys_help(tmp_path: Path) -> None:
     async def body() -> None:
         async with MemorySwarm() as wire, open_node(config_in(tmp_path / "a"), parts=parts_on(wire, scripted(), lan=False)) as a:
-            book = Peering(ephemeral_key().peer, random.Random(1))
+            book = Dialling(ephemeral_key().peer, random.Random(1))
             book.found(a.peer, a.addrs, 0.0)
             folder = tmp_path / "b" / "data"
             folder.mkdir(parents=True, mode=0o700)

@@ -9,12 +9,12 @@ import pytest
 import trio
 
 from swarmllm.core.agent.change_log import Setting
-from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, RecordChecked, Relay, RevertChanges, Rumour, Tell
+from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, PublishRecord, RecordChecked, Relay, RevertChanges, SendFrame
 from swarmllm.core.inputs import RecordOffered
 from swarmllm.errors import LocalError
 from swarmllm.runtime.booting import boot
 from swarmllm.runtime.change_log import JOURNAL_KEY, VALUES_KEY, Changes
-from swarmllm.runtime.halt_performer import Orders
+from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.operators import Founders
@@ -66,9 +66,9 @@ def test_a_damaged_record_is_an_error_or_sets_nothing(name: str, data: bytes) ->
     assert all(changes.value(setting) is None for setting in Setting)
 
 
-def perform(orders: Orders, effects: Sequence[HaltEffect]) -> None:
+def perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> None:
     for effect in effects:
-        if not isinstance(effect, RecordChecked | Penalise | Tell | Relay | Rumour | EndStreams):
+        if not isinstance(effect, RecordChecked | Penalise | SendFrame | Relay | PublishRecord | EndStreams):
             orders.perform(effect)
 
 

@@ -13,7 +13,7 @@ import trio.testing
 from swarmllm.core.effects import Effect, Emit, RunScore, Save
 from swarmllm.core.events import Ended, PeerSeen
 from swarmllm.core.inputs import AddressesFound, Asked, Cancelled, DialFailed, Input, Scored, TimerFired
-from swarmllm.core.values import GenerateOrder, SessionKey
+from swarmllm.core.values import GenerateRequest, SessionKey
 from swarmllm.messages import NO_CONTROL, REFUSED_ENGINE, Refused, Score
 from swarmllm.runtime.queues import INPUTS_MAX, LIFE_MAX, Inbox
 from swarmllm.testing.memory_store import MemoryStore
@@ -141,7 +141,7 @@ def test_a_fault_of_the_node_ends_the_driver_loudly_and_its_log_names_only_the_k
         feeds = []
         with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
             async with driving(machine) as (driver, _):
-                feeds.append(driver.ask(GenerateOrder(prompt=secret)))
+                feeds.append(driver.ask(GenerateRequest(prompt=secret)))
                 await trio.sleep_forever()
         assert isinstance(await feeds[0].get(), Ended)
 
@@ -155,14 +155,14 @@ def test_a_request_ends_exactly_once_also_when_the_node_stops() -> None:
     async def body() -> None:
         machine = Puppet()
         async with driving(machine) as (driver, _):
-            feed = driver.ask(GenerateOrder(prompt=(1,)))
+            feed = driver.ask(GenerateRequest(prompt=(1,)))
             await machine.has(Asked)
             driver.stop()
             ended = await feed.get()
             assert isinstance(ended, Ended)
             assert ended.reason == "error"
         assert [e for _, e in machine.inputs if isinstance(e, Cancelled)] == [Cancelled(feed.request, "cancelled")]
-        late = driver.ask(GenerateOrder(prompt=(1,)))
+        late = driver.ask(GenerateRequest(prompt=(1,)))
         assert isinstance(await late.get(), Ended)
 
     run(body)
@@ -172,7 +172,7 @@ def test_cancelling_an_answer_that_has_ended_does_nothing() -> None:
     async def body() -> None:
         machine = Puppet(lambda e: [Emit(Ended(e.request, "length", 0, 0, 0))] if isinstance(e, Asked) else [])
         async with driving(machine) as (driver, _):
-            feed = driver.ask(GenerateOrder(prompt=(1,)))
+            feed = driver.ask(GenerateRequest(prompt=(1,)))
             await feed.get()
             driver.cancel(Cancelled(feed.request, "cancelled"))
             driver.abandon(feed.request)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.events import Ended, Noticed, TokenChosen
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.queues import AnswerFeed
@@ -33,11 +33,11 @@ class ScriptedDriver(Driver):
         self.script = script
         self.reason = reason
         self.error = error
-        self.orders: list[GenerateOrder] = []
+        self.orders: list[GenerateRequest] = []
         self.cancelled: list[str] = []
         self.feeds: list[AnswerFeed] = []
 
-    def ask(self, order: GenerateOrder) -> AnswerFeed:
+    def ask(self, order: GenerateRequest) -> AnswerFeed:
         self.orders.append(order)
         feed = AnswerFeed(len(self.orders))
         self.feeds.append(feed)
@@ -80,7 +80,7 @@ def test_the_prompt_goes_out_with_the_first_token_of_a_text_in_front() -> None:
     run(body)
 
 
-def order_of(prompt: str, *, add_bos: bool, turns: tuple[int, ...] = ()) -> GenerateOrder:
+def order_of(prompt: str, *, add_bos: bool, turns: tuple[int, ...] = ()) -> GenerateRequest:
     text = ScriptedText()
     text.add_bos = add_bos
     driver = ScriptedDriver([65])
@@ -301,7 +301,7 @@ def test_experts_that_are_found_late_and_are_too_small_are_noticed_at_the_first_
 
         original = driver.ask
 
-        def ask(order: GenerateOrder) -> AnswerFeed:
+        def ask(order: GenerateRequest) -> AnswerFeed:
             appear()
             return original(order)
 

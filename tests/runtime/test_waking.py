@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from swarmllm.core.inputs import DialFailed, Woke
 from swarmllm.core.peers.liveness import SLEPT_S
-from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, Pulse, sleepless_clock
+from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, SuspendDetector, sleepless_clock
 from tests.runtime.puppet import STRANGER, Puppet, driving, run
 from tests.runtime.test_halt import WE, streaming
 
@@ -27,7 +27,7 @@ class Hands:
 @given(st.lists(st.floats(0.0, 2.0), max_size=20))
 def test_an_absence_is_seen_once_and_only_if_it_was_long(gaps: list[float]) -> None:
     hands = Hands()
-    pulse = Pulse(hands)
+    pulse = SuspendDetector(hands)
     for gap in gaps:
         before = hands.now
         hands.now += gap
@@ -44,7 +44,7 @@ def test_after_an_absence_the_kill_switch_is_told_before_anything_that_lay_ready
     async def body() -> None:
         hands = Hands()
         machine = Puppet()
-        async with driving(machine, pulse=Pulse(hands)) as (driver, _):
+        async with driving(machine, pulse=SuspendDetector(hands)) as (driver, _):
             await driver.feed(DialFailed(STRANGER, "before"))
             await machine.has(DialFailed)
             assert machine.count(Woke) == 0
@@ -62,7 +62,7 @@ def test_an_absence_is_seen_without_any_input() -> None:
     async def body() -> None:
         hands = Hands()
         machine = Puppet()
-        async with driving(machine, pulse=Pulse(hands)):
+        async with driving(machine, pulse=SuspendDetector(hands)):
             hands.now += 60.0
             await machine.has(Woke)
 

@@ -252,7 +252,7 @@ def test_type_codes_never_change() -> None:  # WIRE-1
         "Resume": 97,
         "Charter": 100,
         "Live": 99,
-        "ControlDigest": 112,
+        "HaltDigest": 112,
         "Vectors": 113,
         "Records": 114,
         "Ack": 115,

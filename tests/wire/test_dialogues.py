@@ -60,7 +60,7 @@ def test_the_dialogues_hold_every_answer_that_a_node_without_a_broken_model_give
     said = [step for steps in DIALOGUES.values() for step in steps if step["from"] == "node"]
     kinds = {step.get("type") for step in said} - {None}
     assert kinds == {
-        *("Scores", "Need", "Busy", "Refused", "Halted", "Shuffle", "Shuffled", "ControlDigest", "Vectors", "Records", "Ack")
+        *("Scores", "Need", "Busy", "Refused", "Halted", "Shuffle", "Shuffled", "HaltDigest", "Vectors", "Records", "Ack")
     }
     assert {step["fields"]["code"] for step in said if step.get("type") == "Refused"} == {1, 2, 3, 4, 5, 7}
     assert [step for step in said if step.get("strike")]

@@ -25,7 +25,7 @@ from swarmllm.messages import Halt, Resume, Signed
 from swarmllm.wire.codec import decode, encode
 from swarmllm.wire.envelope import DOMAINS
 from swarmllm.wire.marks import marks_of
-from swarmllm.wire.signed import CONTROL_DOMAINS, add_signature, good_signers, key_id, merge, open_record, sign_record
+from swarmllm.wire.signed import HALT_DOMAINS, add_signature, good_signers, key_id, merge, open_record, sign_record
 from tests.wire.strategies import mutate
 from tests.wire.test_envelope import verify
 
@@ -89,7 +89,7 @@ def test_every_signature_must_be_good_and_by_somebody_who_has_a_part_in_it() -> 
 
 
 def test_no_domain_is_used_twice_or_begins_another() -> None:  # HALT-1
-    every = [*CONTROL_DOMAINS.values(), *DOMAINS.values()]
+    every = [*HALT_DOMAINS.values(), *DOMAINS.values()]
     assert len(set(every)) == len(every)
     assert not any(one != two and two.startswith(one) for one in every for two in every)
 
@@ -160,7 +160,7 @@ def test_transcripts(vector: Any) -> None:
 
 
 def test_domains_are_published() -> None:
-    assert {kind.__name__: domain.decode() for kind, domain in CONTROL_DOMAINS.items()} == VECTORS["domains"]
+    assert {kind.__name__: domain.decode() for kind, domain in HALT_DOMAINS.items()} == VECTORS["domains"]
     assert isinstance(open_record(RECORDS["halt 1 seq 5"]).record, Halt)
 
 

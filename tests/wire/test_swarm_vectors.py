@@ -13,7 +13,7 @@ import pytest
 from swarmllm.adapters.libp2p.directory import _key_of
 from swarmllm.core.capacity.table import check
 from swarmllm.errors import RemoteError
-from swarmllm.messages import CapacityRecord, Charter, ControlDigest
+from swarmllm.messages import CapacityRecord, Charter, HaltDigest
 from swarmllm.wire.codec import decode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def test_the_private_charter_and_its_greeting() -> None:  # ID-6, ID-7
     expected = Charter(1, bytes(32), (key,), (key,), (key,), (), (), 1, 1, 3, 0, (), 0, 0)
     assert decode(data, (Charter,)) == expected
     assert sha256(data).hexdigest() == vector["swarm"]
-    assert decode(bytes.fromhex(vector["greeting"]), (ControlDigest,)) == ControlDigest(sha256(data).digest(), 1, bytes(8))
+    assert decode(bytes.fromhex(vector["greeting"]), (HaltDigest,)) == HaltDigest(sha256(data).digest(), 1, bytes(8))
 
 
 def test_the_key_of_a_value_is_text() -> None:  # ID-13

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from swarmllm.core.decoding.patience import ROUND_MAX_S
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world import VOCABULARY, Service, Spec, World
 from swarmllm.testing.world.habits import Silent
 
 GREEDY = Sampling(temperature=0.0)
 
 
-def order(k: int = 3, tokens: int = 8) -> GenerateOrder:
-    return GenerateOrder((1, 2, 3), k=k, max_tokens=tokens, sampling=GREEDY, vocab_size=VOCABULARY)
+def order(k: int = 3, tokens: int = 8) -> GenerateRequest:
+    return GenerateRequest((1, 2, 3), k=k, max_tokens=tokens, sampling=GREEDY, vocab_size=VOCABULARY)
 
 
 def test_a_token_that_has_an_answer_is_not_put_off_beyond_its_round() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from swarmllm.core.serving.admission import ROUNDS_PER_PEER_MAX
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world import VOCABULARY, Answer, Habits, Host, LinkModel, Spec, World
 from swarmllm.testing.world.habits import Boaster, Dropper, Flooder, Forger, Poisoner, Silent, forgeries
 from swarmllm.testing.world.laws import all_laws
@@ -21,7 +21,7 @@ def swarm(habits: Habits, honest: int = 3, *, asker_has_expert: bool = False) ->
 
 
 def asked(world: World, host: Host, k: int = 3, seconds: float = 30.0) -> Answer:
-    order = GenerateOrder((1, 2, 3), k=k, max_tokens=8, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
+    order = GenerateRequest((1, 2, 3), k=k, max_tokens=8, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
     answer = world.ask(host, order)
     world.run_for(seconds, lambda: bool(answer.ends))
     return answer

@@ -9,11 +9,11 @@ import pytest
 
 from swarmllm.core.capacity.table import RECORD_TTL_S
 from swarmllm.core.decoding.requests import ANSWERS_MAX
-from swarmllm.core.effects import Relay, RunScore, StartAgain, StopNow, Tell
+from swarmllm.core.effects import Relay, RunScore, SendFrame, StartAgain, StopNow
 from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.halt.state import HaltState, with_halt, with_resume
 from swarmllm.core.inputs import Persisted
-from swarmllm.core.values import GenerateOrder, Sampling, SessionKey
+from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
 from swarmllm.messages import Ack, Close, Open, PeerId, Score
 from swarmllm.testing.world import VOCABULARY, Answer, Broken, Checker, Host, LinkModel, Spec, World
 from swarmllm.testing.world.halt_laws import (
@@ -41,7 +41,7 @@ from swarmllm.wire.signed import open_record
 
 SCORE = Score(1, 0, 0, 0, bytes(8), (1,), (0,), (), 256, 0, bytes(8))
 RUN = RunScore(1, SessionKey(PeerId("n000001"), 1), SCORE)
-ORDER = GenerateOrder((1, 2, 3), k=1, max_tokens=4, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
+ORDER = GenerateRequest((1, 2, 3), k=1, max_tokens=4, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
 
 
 def swarm(law: Checker, count: int = 3, seconds: float = 20.0) -> tuple[World, list[Host]]:
@@ -212,9 +212,9 @@ def test_a_full_disk_is_an_excuse_for_as_long_as_it_is_full() -> None:
 def test_an_acknowledgement_of_what_is_not_on_disk_is_found() -> None:
     law = AcksAreTrue()
     world, (host, other, *_) = swarm(law)
-    law.decided(host, object(), [Tell(other.peer, Ack(state_of(host).digest))])
+    law.decided(host, object(), [SendFrame(other.peer, Ack(state_of(host).digest))])
     with pytest.raises(Broken, match="acknowledges"):
-        law.decided(host, object(), [Tell(other.peer, Ack(halted(world, state_of(host)).digest))])
+        law.decided(host, object(), [SendFrame(other.peer, Ack(halted(world, state_of(host)).digest))])
 
 
 def test_who_starts_without_asking_is_found() -> None:

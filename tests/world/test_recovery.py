@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world import LAPTOP_8B, VOCABULARY, Answer, Host, LinkModel, Spec, World
 
 PROMPT = tuple(i % VOCABULARY for i in range(300))
@@ -20,7 +20,7 @@ def swarm(extra: int, experts: int = 6) -> tuple[World, Answer, list[Host]]:
         world.add(Spec(model=1, service=LAPTOP_8B))
     asker = world.add(Spec(model=None))
     world.run_for(20.0)
-    order = GenerateOrder(PROMPT, k=2, extra=extra, max_tokens=90, vocab_size=VOCABULARY, sampling=Sampling())
+    order = GenerateRequest(PROMPT, k=2, extra=extra, max_tokens=90, vocab_size=VOCABULARY, sampling=Sampling())
     answer = world.ask(asker, order)
     world.run_for(60.0, lambda: len(answer.tokens) >= 20)
     assert len(answer.tokens) == 20

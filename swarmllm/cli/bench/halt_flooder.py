@@ -22,7 +22,7 @@ from swarmllm.adapters.libp2p.network import Libp2pNetwork
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.cli.bench.halt_host import LINE_BYTES_MAX, MODELS, die_with_parent, model_of
 from swarmllm.core.halt.charter import charter_hash
-from swarmllm.core.halt.link import CONTROL_FRAMES
+from swarmllm.core.halt.link import HALT_FRAMES
 from swarmllm.core.halt.state import HaltState
 from swarmllm.core.inputs import PeerConnected, PeerLost, Received
 from swarmllm.errors import RemoteError
@@ -30,7 +30,7 @@ from swarmllm.messages import (
     NO_CONTROL,
     SHUFFLE_RECORDS_MAX,
     CapacityRecord,
-    ControlDigest,
+    HaltDigest,
     Open,
     PeerId,
     Score,
@@ -75,7 +75,7 @@ def flood(plan: FloodPlan, line: socket.socket) -> None:
 class EchoingDoor:
     """`runtime.ports.Door`: says of itself whatever a peer says of itself, so that peers make tokens with it."""
 
-    def __init__(self, greeting: ControlDigest) -> None:
+    def __init__(self, greeting: HaltDigest) -> None:
         self.network: Libp2pNetwork | None = None
         self._greeting = encode(greeting)
         self.digests: dict[PeerId, bytes] = {}
@@ -91,10 +91,10 @@ class EchoingDoor:
 
     def received(self, peer: PeerId, frame: bytes) -> None:
         try:
-            message = decode(frame, CONTROL_FRAMES)
+            message = decode(frame, HALT_FRAMES)
         except RemoteError:
             return
-        if isinstance(message, ControlDigest) and self.network is not None:
+        if isinstance(message, HaltDigest) and self.network is not None:
             self.digests[peer] = message.ctl_digest
             self.network.send_frame(HALT, peer, frame)
 
@@ -206,7 +206,7 @@ async def _flood(plan: FloodPlan, line: socket.socket) -> None:
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(line))
     charter = read_sheets(Path(plan.charter))[0].data
     state = _never_halted(charter)
-    door = EchoingDoor(ControlDigest(state.swarm, state.version, state.digest))
+    door = EchoingDoor(HaltDigest(state.swarm, state.version, state.digest))
     options = NetworkOptions(
         seed=ephemeral_key().seed,
         channels=(halt_channel(door, plan.swarm),),

@@ -23,7 +23,7 @@ from swarmllm.core.effects import Emit, NodeEffect, Send
 from swarmllm.core.events import Ended
 from swarmllm.core.inputs import Asked, PeerConnected, Received
 from swarmllm.core.node import Node, NodeConfig
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import FRAME_MAX, NO_CONTROL, CapacityRecord, PeerId, Score, Scores, Shuffle
 from swarmllm.wire.codec import EXPERT_REPLIES, decode, encode
 from swarmllm.wire.framing import FrameReader, frame
@@ -96,7 +96,7 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
 def _answer(k: int, tokens: int, lists: list[list[bytes]]) -> list[float]:
     """Milliseconds of each token of one answer, the first one (which brings the prompt) left out."""
     node, peers = _node(k)
-    order = GenerateOrder(
+    order = GenerateRequest(
         PROMPT,
         k=k,
         extra=0,

@@ -16,7 +16,7 @@ from typing import Final
 from swarmllm.cli.bench.report import Measurement, Report, table
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import answer, people
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.errors import UsageError
 from swarmllm.testing.world import VOCABULARY, Host, LinkModel, Spec, World
 from swarmllm.testing.world.agenda import Agenda
@@ -29,7 +29,7 @@ STARTS_EVERY_S: Final = 0.02
 SETTLE_S: Final = 30.0
 SLICE_S: Final = 10.0
 MODELS: Final = 8
-ORDER: Final = GenerateOrder(tuple(range(1, 17)), k=3, max_tokens=16, sampling=Sampling(0.7), vocab_size=VOCABULARY)
+ORDER: Final = GenerateRequest(tuple(range(1, 17)), k=3, max_tokens=16, sampling=Sampling(0.7), vocab_size=VOCABULARY)
 
 
 @dataclass(frozen=True, slots=True)

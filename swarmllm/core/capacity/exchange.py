@@ -112,7 +112,7 @@ class Taken:
     effects: list[Send | Penalise] = field(default_factory=list)
 
 
-class Shuffling:
+class CapacityExchange:
     """One node's. `own_record` gives what we say of ourselves with its next seq, each time it is called; None: nothing. Peers that name
     another `swarm` are as if they were not connected."""
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from swarmllm.core.decoding.pooling import Holder, Pooled, pool
 from swarmllm.core.decoding.sampling import draw
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateRequest
 from swarmllm.wire.sparse import SparseList
 
 SUPPORT_MIN: Final = 1e-4
@@ -27,7 +27,7 @@ SUPPORT_MIN: Final = 1e-4
 
 
 def decide(
-    order: GenerateOrder,
+    order: GenerateRequest,
     lists: Sequence[SparseList],
     weights: Sequence[float],
     holders: Sequence[Holder],

@@ -30,7 +30,7 @@ from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.decoding.text import Text
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, Noticed, TokenChosen
 from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import REFUSED_CONTEXT, TOKENS_MAX, Busy, Close, ExpertReply, Need, PeerId, Refused, Scores
 from swarmllm.wire.sparse import decode_list
@@ -48,7 +48,7 @@ ENTRIES = 256
 class Generation:
     """The machine of one request. Every method takes the time and returns what to do; `ended` is final."""
 
-    def __init__(self, request: int, session: int, order: GenerateOrder, now: float) -> None:
+    def __init__(self, request: int, session: int, order: GenerateRequest, now: float) -> None:
         self.request = request
         self.session = session
         self.order = order

@@ -20,7 +20,7 @@ from swarmllm.core.decoding.round import Swarm
 from swarmllm.core.decoding.voices import contradicted, voices
 from swarmllm.core.events import Weighed
 from swarmllm.core.peers.router import Candidate
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 
@@ -44,7 +44,7 @@ Model = bytes
 class Panel:
     """Of one answer. `rng` decides only what is explored, so that it changes nothing else about the answer."""
 
-    def __init__(self, order: GenerateOrder, rng: random.Random) -> None:
+    def __init__(self, order: GenerateRequest, rng: random.Random) -> None:
         self._k = order.k
         self._extra = order.extra
         self._domain = order.domain
@@ -206,7 +206,7 @@ class Panel:
         return {**dict.fromkeys(found - informed, UNKNOWN_SHARE), **self._among(informed)}
 
 
-def evidence_turns(order: GenerateOrder) -> list[range]:
+def evidence_turns(order: GenerateRequest) -> list[range]:
     """The positions whose next tokens came from outside, the last EVIDENCE_MAX of them, by stretches."""
     spans = order.outside or ((0, len(order.prompt)),)
     turns: list[range] = []

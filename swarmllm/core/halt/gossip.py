@@ -12,13 +12,13 @@ import math
 from collections import deque
 from typing import Final
 
-from swarmllm.core.effects import Rumour
+from swarmllm.core.effects import PublishRecord
 
 GOSSIP_AFTER_S: Final = 0.3  # There and back between continents, and a disk; a third of what a halt may take.
 RUMOURS_MAX: Final = 32  # As many as wait to be published; the oldest goes, and is found by those who ask (HALT-20).
 
 
-class Rumours:
+class DelayedGossip:
     def __init__(self) -> None:
         self._waiting: deque[bytes] = deque(maxlen=RUMOURS_MAX)
         self.due_at = math.inf
@@ -27,11 +27,11 @@ class Rumours:
         self._waiting.append(record)
         self.due_at = min(self.due_at, now + GOSSIP_AFTER_S)
 
-    def due(self, all_have_it: bool, now: float) -> list[Rumour]:
+    def due(self, all_have_it: bool, now: float) -> list[PublishRecord]:
         """What is to be published now."""
         if now < self.due_at:
             return []
-        found = [] if all_have_it else [Rumour(record) for record in self._waiting]
+        found = [] if all_have_it else [PublishRecord(record) for record in self._waiting]
         self._waiting.clear()
         self.due_at = math.inf
         return found

@@ -17,7 +17,7 @@ from swarmllm.wire.signed import SignedRecord, open_record
 
 
 class Judge:
-    """`unix_ms_at_zero` as in `core.halt.machine.Control`."""
+    """`unix_ms_at_zero` as in `core.halt.machine.HaltMachine`."""
 
     def __init__(self, verify: Verify, unix_ms_at_zero: int) -> None:
         self.beacons = Beacons()

@@ -15,10 +15,10 @@ from typing import Final
 from swarmllm.core.halt.state import HaltState
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
-    CONTROL_FRAME_MAX,
+    HALT_FRAME_MAX,
     RECORDS_MAX,
-    ControlDigest,
-    ControlFrame,
+    HaltDigest,
+    HaltFrame,
     Records,
 )
 from swarmllm.messages.declare import BOTH, HALT, kinds_on
@@ -36,7 +36,7 @@ SYNC_ALONE_S: Final = 5.0  # How long to wait for them.
 SYNC_QUIET_S: Final = 1.0  # With fewer than three, but all of them in agreement, after so long.
 QUEUE_MAX: Final = 64  # Frames that wait for one slow peer: a megabyte.
 _RECORDS_CODE: Final = bytes((CODES[Records],))
-CONTROL_FRAMES: Final[tuple[type[ControlFrame], ...]] = kinds_on(HALT, BOTH)
+HALT_FRAMES: Final[tuple[type[HaltFrame], ...]] = kinds_on(HALT, BOTH)
 
 
 @dataclass(slots=True)
@@ -68,7 +68,7 @@ class Link:
         """Whether it is of the same swarm, and has other records than this."""
         return self.swarm == state.swarm and self.digest != state.digest
 
-    def says(self, message: ControlDigest) -> bool:
+    def says(self, message: HaltDigest) -> bool:
         """Whether this is what the peer has said before."""
         return (self.swarm, self.version, self.digest) == (message.swarm, message.charter_version, message.ctl_digest)
 
@@ -131,12 +131,12 @@ def may_be_urgent(frame: bytes) -> bool:
     return frame[1:2] == _RECORDS_CODE
 
 
-def read_frame(frame: bytes, *, is_first: bool) -> ControlFrame:
+def read_frame(frame: bytes, *, is_first: bool) -> HaltFrame:
     """One frame, without its length. RemoteError if it is too long, malformed, or not the digest that a stream begins with."""
-    if len(frame) > CONTROL_FRAME_MAX:
-        raise RemoteError(f"control frame of {len(frame)} bytes exceeds {CONTROL_FRAME_MAX}")
-    message: ControlFrame = decode(frame, CONTROL_FRAMES)
-    if is_first and not isinstance(message, ControlDigest):
+    if len(frame) > HALT_FRAME_MAX:
+        raise RemoteError(f"control frame of {len(frame)} bytes exceeds {HALT_FRAME_MAX}")
+    message: HaltFrame = decode(frame, HALT_FRAMES)
+    if is_first and not isinstance(message, HaltDigest):
         raise RemoteError(f"{type(message).__name__} before the digest that begins a control stream")
     return message
 
@@ -147,7 +147,7 @@ def frames_of(records: Sequence[bytes]) -> list[Records]:
     batch: list[bytes] = []
     size = 8
     for record in records:
-        if batch and (len(batch) == RECORDS_MAX or size + len(record) + 3 > CONTROL_FRAME_MAX):
+        if batch and (len(batch) == RECORDS_MAX or size + len(record) + 3 > HALT_FRAME_MAX):
             found.append(Records(tuple(batch)))
             batch, size = [], 8
         batch.append(record)

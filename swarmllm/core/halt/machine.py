@@ -26,20 +26,20 @@ from swarmllm.core.effects import (
     EndStreams,
     HaltEffect,
     Penalise,
+    PublishRecord,
     RecordChecked,
     Relay,
-    Rumour,
+    SendFrame,
     StartAgain,
     StopNow,
-    Tell,
 )
 from swarmllm.core.events import AckHeard, CharterHeard, HaltHeard, RecordRefused, ResumeHeard, StateSaved
 from swarmllm.core.halt.charter import Refused, is_private
-from swarmllm.core.halt.gossip import Rumours
+from swarmllm.core.halt.gossip import DelayedGossip
 from swarmllm.core.halt.judge import Judge
 from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
 from swarmllm.core.halt.links import Links
-from swarmllm.core.halt.persistence import Saving
+from swarmllm.core.halt.persistence import HaltPersistence
 from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_fork, is_urgent, lacks, missing
 from swarmllm.core.halt.state_file import Boot
 from swarmllm.core.inputs import (
@@ -54,14 +54,14 @@ from swarmllm.core.inputs import (
     Woke,
 )
 from swarmllm.errors import RemoteError
-from swarmllm.messages import Ack, Charter, ControlDigest, Halt, Halted, Live, PeerId, Records, Resume, Vectors
+from swarmllm.messages import Ack, Charter, Halt, HaltDigest, Halted, Live, PeerId, Records, Resume, Vectors
 from swarmllm.wire.envelope import Verify
 from swarmllm.wire.signed import SignedRecord
 
 ENTROPY_S: Final = (8.0, 12.0)  # How often somebody is asked although nothing is known to be wrong; not in step.
 
 
-class Control:
+class HaltMachine:
     """One node's. `own_key` is its public key; `unix_ms_at_zero` the wall clock in ms where `now` (s) is 0: only beacons look at
     it. `rng` picks whom to ask every 10 s. There are no more links than the connections that the network allows."""
 
@@ -74,8 +74,8 @@ class Control:
         self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
         self._sync, self._waking = Sync(patient=True), Sync(done=True)
         self._entropy_at = math.inf
-        self._saving = Saving(boot)
-        self._rumours = Rumours()
+        self._saving = HaltPersistence(boot)
+        self._rumours = DelayedGossip()
 
     # --- the seam ------------------------------------------------------------------------------------------------------------
 
@@ -220,7 +220,7 @@ class Control:
             if link.swarm == self._state.swarm:
                 link.digest = None  # What it said before is old.
                 link.told(now)  # Asked again after a second.
-                effects.append(Tell(peer, self._state.vectors))
+                effects.append(SendFrame(peer, self._state.vectors))
         return effects
 
     def stop_here(self, now: float) -> list[HaltEffect]:
@@ -276,7 +276,7 @@ class Control:
             message = read_frame(frame, is_first=not link.greeted)
         except RemoteError as fault:
             return [Penalise(peer, str(fault))]
-        if isinstance(message, ControlDigest) and link.says(message):
+        if isinstance(message, HaltDigest) and link.says(message):
             return []  # Nothing has changed; while the two of us differ, the clock asks.
         self._links.touched()
         if isinstance(message, Records):
@@ -295,9 +295,9 @@ class Control:
         asked = self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
         return [*asked, *self._flag(now)]
 
-    def _exchange(self, peer: PeerId, link: Link, message: ControlDigest | Vectors | Ack, now: float) -> list[HaltEffect]:
+    def _exchange(self, peer: PeerId, link: Link, message: HaltDigest | Vectors | Ack, now: float) -> list[HaltEffect]:
         match message:
-            case ControlDigest(swarm=swarm, charter_version=version, ctl_digest=digest):
+            case HaltDigest(swarm=swarm, charter_version=version, ctl_digest=digest):
                 link.swarm, link.version = swarm, version
                 link.agrees(digest)
                 return self._ask(peer, link, now)
@@ -312,7 +312,7 @@ class Control:
                     link.agrees(self.digest)
                     link.ack_due = True
                     return self._acknowledge(peer, link)
-                effects: list[HaltEffect] = [Tell(peer, one) for one in frames_of(missing(self._state, message))]
+                effects: list[HaltEffect] = [SendFrame(peer, one) for one in frames_of(missing(self._state, message))]
                 if lacks(self._state, message):
                     effects += self._ask(peer, link, now, on_suspicion=True)
                 elif not effects and message.swarm == self._state.swarm:
@@ -337,16 +337,16 @@ class Control:
     def _ask(self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False) -> list[HaltEffect]:
         """Send our vectors if the two of us differ and it is time."""
         wanted = link.swarm == self._state.swarm and (on_suspicion or link.differs(self._state))
-        return [Tell(peer, self._state.vectors)] if wanted and link.may_ask(now) else []
+        return [SendFrame(peer, self._state.vectors)] if wanted and link.may_ask(now) else []
 
-    def _greeting(self, peer: PeerId) -> Tell:
-        return Tell(peer, ControlDigest(self._state.swarm, self._state.version, self.digest))
+    def _greeting(self, peer: PeerId) -> SendFrame:
+        return SendFrame(peer, HaltDigest(self._state.swarm, self._state.version, self.digest))
 
     def _acknowledge(self, peer: PeerId, link: Link) -> list[HaltEffect]:
         if not link.ack_due or self.durable is None or self.durable.digest != self.digest:
             return []
         link.ack_due = False
-        return [Tell(peer, Ack(self.digest))]
+        return [SendFrame(peer, Ack(self.digest))]
 
     # --- records -------------------------------------------------------------------------------------------------------------
 
@@ -392,7 +392,7 @@ class Control:
                 told: list[HaltEffect] = [*self._flag(now), relay, *self._saving.save(self._state)]
                 return [*told, Announce(CharterHeard(version, peer)), *self._flag(now)]
             case Live():
-                return [relay, *([] if passed_on else [Rumour(opened.data)]), *self._flag(now)]
+                return [relay, *([] if passed_on else [PublishRecord(opened.data)]), *self._flag(now)]
             case _:
                 assert_never(opened.record)
 

@@ -13,7 +13,7 @@ from swarmllm.messages import PeerId
 RETRY_EVERY_S: Final = 1.0  # Between two attempts at a state that could not be written: a full disk may be cleared any time.
 
 
-class Saving:
+class HaltPersistence:
     """`durable` is what a restart would begin with: None before the first state of a new folder is on disk.
 
     States that come while one is being written are not queued: the newest contains the others.

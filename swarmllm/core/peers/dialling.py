@@ -45,7 +45,7 @@ class Known:
     ticket: int = 0  # Of its place in a heap; 0: it has none.
 
 
-class Peering:
+class Dialling:
     def __init__(self, own: PeerId, rng: random.Random) -> None:
         self._own = own
         self._rng = rng
@@ -194,7 +194,7 @@ class Peering:
 
 
 def load_saved(data: bytes) -> list[tuple[PeerId, tuple[str, ...]]]:
-    """What `Peering.save` wrote; anything else (another version, a damaged disk) is no peers at all."""
+    """What `Dialling.save` wrote; anything else (another version, a damaged disk) is no peers at all."""
     try:
         rows = msgpack.unpackb(data)
         return [(PeerId(str(p)), tuple(str(a) for a in addrs)) for p, addrs in rows[:SAVED_MAX]]

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from swarmllm.core.capacity.table import CapacityTable
-from swarmllm.core.halt.machine import Control
-from swarmllm.core.peers.dialling import Peering
+from swarmllm.core.halt.machine import HaltMachine
+from swarmllm.core.peers.dialling import Dialling
 from swarmllm.core.peers.router import Candidate, Router
 from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.serving.admission import Serving
@@ -34,8 +34,8 @@ class Roster:
         own: PeerId,
         boot: int,
         vocab_fingerprint: bytes,
-        parts: tuple[CapacityTable, Router, Peering, Serving],
-        control: Control | None,
+        parts: tuple[CapacityTable, Router, Dialling, Serving],
+        control: HaltMachine | None,
     ) -> None:
         self.own = own
         self.boot = boot

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from swarmllm.core.effects import CloseSession, Effect, RunScore, Send
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.serving.shares import fits
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import (
@@ -81,7 +81,7 @@ class Serving:
             case _:
                 assert_never(message)
 
-    def unsettled(self, peer: PeerId, message: Score, control: Control | None) -> Halted | Busy | Refused:
+    def unsettled(self, peer: PeerId, message: Score, control: HaltMachine | None) -> Halted | Busy | Refused:
         """The answer to a Score that the kill switch does not let through. A peer with which nothing was ever settled is told so after a
         while: it may be another implementation, whose author would see an expert that is busy for ever."""
         assert control is not None, "without a kill switch everybody is settled"

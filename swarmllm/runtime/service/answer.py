@@ -19,7 +19,7 @@ import trio
 
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, ExpertUse, Noticed, TokenChosen, Weighed
 from swarmllm.core.inputs import Cancelled
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
@@ -216,7 +216,7 @@ class Answer:
         ends = list(accumulate((len(piece) for piece in encoded), initial=len(first)))
         self._prompt_tokens = len(first) + len(ids)
         self._check_context()
-        order = GenerateOrder(
+        order = GenerateRequest(
             prompt=(*first, *ids),
             outside=tuple(pairwise(ends))[::2] if request.turns else (),
             domain=request.domain,

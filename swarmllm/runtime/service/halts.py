@@ -14,13 +14,13 @@ import trio
 
 from swarmllm.core.events import AckHeard, HaltEvent, StateSaved
 from swarmllm.core.halt.charter import Refused
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state import Applied, Outcome
 from swarmllm.core.inputs import OwnerStarts, OwnerStops
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, Charter, PeerId
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.halt_performer import Orders
+from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.service.json_events import Record, record_of
 
 OPS: Final = frozenset({"halt_status", "halt_export", "halt_publish", "stop_here", "start_here"})
@@ -32,7 +32,7 @@ ACKS_MAX: Final = 1024  # Unread; connections are fewer.
 
 
 class HaltService:
-    def __init__(self, driver: Driver, orders: Orders, peers: Callable[[], tuple[PeerId, ...]]) -> None:
+    def __init__(self, driver: Driver, orders: HaltPerformer, peers: Callable[[], tuple[PeerId, ...]]) -> None:
         self._driver = driver
         self._orders = orders
         self._peers = peers
@@ -135,7 +135,7 @@ class HaltService:
             stop_listening()
 
 
-def exported(control: Control) -> list[bytes]:
+def exported(control: HaltMachine) -> list[bytes]:
     """Every record held, charters first: what another node needs to be in the same state."""
     state = control.state
     return [one.data for group in (state.charters, state.halts, state.resumes) for one in group]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world.engine import DEMO, DESKTOP_8B, LAPTOP_8B, VOCABULARY
 from swarmllm.testing.world.fabric import Overlay
 from swarmllm.testing.world.habits import Boaster, Dropper, Flooder, Forger, Poisoner, Silent
@@ -86,12 +86,12 @@ def some(rng: random.Random, features: Sequence[T]) -> list[T]:
     return [feature for feature in features if rng.random() < 0.5]
 
 
-def order_of(rng: random.Random, *, is_greedy: bool) -> GenerateOrder:
+def order_of(rng: random.Random, *, is_greedy: bool) -> GenerateRequest:
     """A request: mostly short, sometimes longer than some contexts, and rarely longer than all but one."""
     length = round(_log_uniform(rng, 1, rng.choice((16, 64, 300, 1500))))
     sampling = Sampling(temperature=0.0) if is_greedy else _sampling(rng)
     k = rng.choice((1, 1, 2, 3, 3, 4, 8, 16))
-    return GenerateOrder(
+    return GenerateRequest(
         prompt=tuple(rng.randrange(VOCABULARY) for _ in range(length)),
         domain=rng.choice(("", "", "code")),
         k=k,

@@ -17,16 +17,16 @@ from swarmllm.core.effects import (
     LookUp,
     Penalise,
     Persist,
+    PublishRecord,
     RecordChecked,
     Relay,
     RevertChanges,
-    Rumour,
     RunScore,
     Save,
     Send,
+    SendFrame,
     StartAgain,
     StopNow,
-    Tell,
     Withdraw,
 )
 from swarmllm.core.events import Ended, HaltHeard, TokenChosen
@@ -141,12 +141,12 @@ def _relay(host: Host, effect: Relay) -> None:
         host.world.fabric.tell(host, peer, frame)
 
 
-def _rumour(host: Host, effect: Rumour) -> None:
+def _rumour(host: Host, effect: PublishRecord) -> None:
     if host.habits.relays(host):
         host.world.fabric.gossip(host, effect.record)
 
 
-def _tell(host: Host, effect: Tell) -> None:
+def _tell(host: Host, effect: SendFrame) -> None:
     if isinstance(effect.message, Records) and not host.habits.relays(host):
         return
     host.world.fabric.tell(host, effect.peer, host.world.encoded(effect.message))
@@ -187,8 +187,8 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     StartAgain: _start_again,
     Persist: _persist,
     Relay: _relay,
-    Rumour: _rumour,
-    Tell: _tell,
+    PublishRecord: _rumour,
+    SendFrame: _tell,
     EndStreams: _end_streams,
     RevertChanges: _revert,
     Announce: _announce,

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from swarmllm.core.inputs import OwnerStarts, OwnerStops
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import Records
 from swarmllm.testing.world.drawing import Drawing, order_of
 from swarmllm.testing.world.engine import VOCABULARY
@@ -64,7 +64,7 @@ class Faults:
         """More at once than anybody writes answers for."""
         if host.alive:
             for _ in range(RUSH):
-                self.world.ask(host, GenerateOrder((1, 2), k=1, max_tokens=1, vocab_size=VOCABULARY))
+                self.world.ask(host, GenerateRequest((1, 2), k=1, max_tokens=1, vocab_size=VOCABULARY))
 
     def cancel(self, host: Host) -> None:
         """Of those asked last any one: also what has ended already, as when somebody presses a key too late."""

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.effects import Emit, Relay, RunScore, Send, StartAgain, StopNow, Tell
+from swarmllm.core.effects import Emit, Relay, RunScore, Send, SendFrame, StartAgain, StopNow
 from swarmllm.core.events import TokenChosen
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_PEERS, SYNC_QUIET_S
 from swarmllm.core.halt.state import HaltState
@@ -245,7 +245,11 @@ class AcksAreTrue(Checker):
 
     def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
         for effect in effects:
-            if isinstance(effect, Tell) and isinstance(effect.message, Ack) and on_disk(host).digest != effect.message.ctl_digest:
+            if (
+                isinstance(effect, SendFrame)
+                and isinstance(effect.message, Ack)
+                and on_disk(host).digest != effect.message.ctl_digest
+            ):
                 raise self.broken(self.LAW, host, f"it acknowledges {effect.message.ctl_digest.hex()} to {effect.peer}")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.effects import Persist, RecordChecked
 from swarmllm.core.halt.charter import private_charter
-from swarmllm.core.halt.machine import Control
+from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.halt.state_file import load, pack_genesis
 from swarmllm.core.inputs import (
@@ -85,7 +85,7 @@ class Host:
         self.reverted: list[int] = []
         self.bytes_sent = 0
         self.node: Node
-        self.control: Control | None = None
+        self.control: HaltMachine | None = None
         self.engine: SimEngine | None = None
         self._strikes = Strikes()
         self._timer_at = float("inf")
@@ -138,13 +138,13 @@ class Host:
             self.world.agenda.after(spec.load_s, self._loaded, self.life)
         self.habits.begin(self)
 
-    def _boot_control(self, rng: random.Random, unix_ms: int) -> Control:
+    def _boot_control(self, rng: random.Random, unix_ms: int) -> HaltMachine:
         """As `runtime.booting.boot`."""
         key, founders, disk = self.key, self.world.founders, self.disk
         assert key is not None
         self.private = self.private or sign_record(private_charter(key.public_key), [(key.public_key, key.sign)])
         found = load(disk.first, disk.second, disk.genesis, self.private, founders.swarm)
-        control = Control(found, key.public_key, self.world.verify, rng, unix_ms - round(1000 * self.clock()))
+        control = HaltMachine(found, key.public_key, self.world.verify, rng, unix_ms - round(1000 * self.clock()))
         self.control = control
         self._boot_effects(control.start(self.clock()))
         self._boot_effects(control.handle(RecordOffered(0, founders.charter), self.clock()))

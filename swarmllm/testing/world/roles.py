@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.capacity.exchange import Sealing
 from swarmllm.core.events import Ended, TokenChosen
-from swarmllm.core.values import GenerateOrder
+from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import PeerId
 from swarmllm.testing.world.engine import DEMO, Service
 from swarmllm.testing.world.links import Place
@@ -38,7 +38,7 @@ class Answer:
 
     request: int
     host: Host
-    order: GenerateOrder
+    order: GenerateRequest
     asked_at: float
     life: int
     """Of the host when it was asked: what a later life does not know never ends."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from swarmllm.core.values import GenerateOrder, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world.checks import Broken
 from swarmllm.testing.world.drawing import Drawing, draw
 from swarmllm.testing.world.engine import VOCABULARY
@@ -119,7 +119,7 @@ class Trial:
         """One request at every honest host: it ends by length, whatever was before."""
         world = self.world
         prompt = tuple(self.rng.randrange(VOCABULARY) for _ in range(9))
-        order = GenerateOrder(prompt, k=3, max_tokens=TOKENS, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
+        order = GenerateRequest(prompt, k=3, max_tokens=TOKENS, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
         asked = [world.ask(host, order) for host in world.alive() if host.habits is HONEST]
         world.run_for(FINISH_S, lambda: all(answer.ends for answer in asked))
         for answer in asked:

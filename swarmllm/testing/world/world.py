@@ -26,8 +26,8 @@ from typing import Final
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import AddressesFound, Asked, Cancelled
 from swarmllm.core.node import NodeConfig
-from swarmllm.core.values import GenerateOrder
-from swarmllm.messages import ControlFrame, PeerId
+from swarmllm.core.values import GenerateRequest
+from swarmllm.messages import HaltFrame, PeerId
 from swarmllm.testing.operators import Founders, verify
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.sealing import MemoSealing
@@ -77,7 +77,7 @@ class World:
         self.halts_heard: list[tuple[float, Host]] = []
         self._lists: dict[tuple[int, int, int], bytes] = {}
         self._verified: dict[tuple[bytes, bytes, bytes], bool] = {}
-        self._frames: dict[ControlFrame, bytes] = {}
+        self._frames: dict[HaltFrame, bytes] = {}
         self._requests = 0
         for checker in self.checkers:
             checker.begin(self)
@@ -185,7 +185,7 @@ class World:
 
     # --- requests and orders -------------------------------------------------------------------------------------------------
 
-    def ask(self, host: Host, order: GenerateOrder) -> Answer:
+    def ask(self, host: Host, order: GenerateRequest) -> Answer:
         self._requests += 1
         answer = Answer(self._requests, host, order, self.now, host.life)
         host.answers[answer.request] = answer
@@ -233,7 +233,7 @@ class World:
             found = self._verified[key] = verify(public_key, message, signature)
         return found
 
-    def encoded(self, frame: ControlFrame) -> bytes:
+    def encoded(self, frame: HaltFrame) -> bytes:
         found = self._frames.get(frame)
         if found is None:
             if len(self._frames) >= MEMO_MAX:
