@@ -1,4 +1,4 @@
-"""Whose fault was it? Every error that swarmllm raises on purpose answers that question by its type.
+"""Errors, typed by whose fault they are: everything that swarmllm raises on purpose.
 
 Ours: an assertion. The caller's: `LocalError` (and `UsageError`). A peer's: `RemoteError`: penalise the peer and go on. The world's
 (a full queue, a lost peer, a slow expert) is an ordinary result and never an exception.

@@ -1,4 +1,4 @@
-"""How many cores and how much memory this process may use: what the machine has, or less where a container was given less.
+"""Processor and memory limits of this process: what the machine has, or less where a container was given less.
 
 A container sees the host's cores and the host's /proc/meminfo; what it may use stands in the files of its control groups (Linux, both
 versions). Threads beyond the quota are stopped in the middle of a step while the others spin, and memory beyond the limit is paid for

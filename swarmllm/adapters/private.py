@@ -1,4 +1,4 @@
-"""What a process holds is its user's business: prompts and keys must not end up in core dumps, nor be read by other programs."""
+"""Process privacy: no core dumps and no reading by other programs, for prompts and keys are in memory."""
 
 from __future__ import annotations
 

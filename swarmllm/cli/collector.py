@@ -1,4 +1,4 @@
-"""The garbage collector leaves alone what a program has loaded, and so the event loop.
+"""Freezes loaded objects (`gc.freeze`), so that full garbage collections do not stall the event loop.
 
 A full collection looks through everything that exists: 76 ms with the network library loaded, in which no order to halt is read, and
 hostile peers can bring about as many as they like by making a node allocate. What is there when a node is ready stays there anyway.

@@ -1,4 +1,4 @@
-"""Four equal nodes on this machine, as real as they get: processes of their own, with keys, data folders and experts of their own.
+"""`swarmllm demo` runs four node processes on this machine, each with its own key, data folder and expert.
 
 They answer together, lose one in the middle of an answer and get it back, and are stopped by one operator (`demo_halt`).
 

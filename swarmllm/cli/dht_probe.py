@@ -1,4 +1,4 @@
-"""A fresh peer that knows one address and asks the DHT who provides experts: what the swarm says of itself to those who come new.
+"""A DHT probe: a fresh peer that knows one address and asks who provides experts.
 
 It has a key of its own that is kept nowhere, does not listen to the LAN, has no part in gossip, and leaves at once.
 """

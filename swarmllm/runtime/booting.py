@@ -1,4 +1,4 @@
-"""The kill switch before anything else: what this folder remembers is loaded, and obeyed, before a listener opens or a worker starts.
+"""Boots the kill switch first: the saved halt state is loaded and obeyed before a listener opens or a worker starts.
 
 A node that was halted when it was killed starts halted; one whose record of halts was lost or cannot be read starts halted, too. The
 first state of a new folder is on disk before anybody can reach us, so that from then on its loss can be told from its absence.

@@ -1,4 +1,4 @@
-"""The shell round the pure `Node`: one task feeds it inputs and performs its effects, in order; everything else here is a queue.
+"""The driver runs the pure `Node` under trio: one task feeds it inputs and performs its effects, in order.
 
 The node decides and never waits; the world waits and never decides. So this module holds no rule of the protocol: it signs what the
 node advertises, starts model work that comes back as an input, sets the one timer, and hands events to whoever listens. A fault in the

@@ -1,4 +1,4 @@
-"""Who holds a data folder: the kernel's lock on a file in it says so, from before the node listens until after it has closed its socket."""
+"""The data folder lock: which process holds a data folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a node's log goes: one bounded file in its data folder, and nothing on the terminal.
+"""Logging: one bounded file in the data folder, and nothing on the terminal.
 
 A log is what a user pastes into a bug report, so it must be safe to paste: it holds no prompt, no answer, no token and no key. The
 code keeps to that by logging kinds and counts; `Canary` in the tests holds it to it. What peers sent does stand in it: it is written

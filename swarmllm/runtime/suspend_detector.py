@@ -1,4 +1,5 @@
-"""Did this process run all the time? It cannot feel that it was stopped; it can only see that the clock went on without it.
+"""Detects that this process was suspended, by a jump of a clock that also counts sleep. It cannot feel that it was stopped; it
+can only see that the clock went on without it.
 
 SIGSTOP, a machine that swaps or is overloaded, a laptop's lid: whoever was away may have missed an order to halt, and everything that
 lay ready when it happened goes on at once. So the clock is looked at before every input, and a few times a second where there is none.

@@ -1,4 +1,4 @@
-"""One message, one byte string: a msgpack array `[type, field, ...]` that only its schema can read.
+"""The message codec: a message is one msgpack array `[type, field, ...]` that only its schema can read.
 
 The schema is the dataclass itself: `Range` and `Size` in its annotations are compiled once per type into a writer and a reader. The
 reader is our own and not msgpack's, because a general reader builds whatever the sender describes before anybody can object (a frame

@@ -1,4 +1,4 @@
-"""Which Ed25519 signatures are looked at at all, so that every implementation says the same of every signature.
+"""Ed25519 admission rule: which keys and signatures are verified at all, so that every implementation agrees.
 
 RFC 8032 leaves open what becomes of keys of small order, of encodings that are not the shortest, and of the cofactor, and libraries differ
 in each (Chalkias, Garillot, Nikolaenko 2020, "Taming the many EdDSAs"). A halt that one half of a swarm takes for genuine and the other

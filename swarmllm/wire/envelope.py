@@ -1,4 +1,4 @@
-"""Who said it, provably: a payload, the key of its author, and a signature that is good for this kind of payload only.
+"""Signed envelopes: a payload, its author's key, and a signature that is good for this kind of payload only.
 
 The signed bytes begin with a domain, a constant per payload type, so that a signature made for one purpose proves nothing in another
 (the same key also signs libp2p handshakes). The payload is signed as the bytes that travel; the codec knows one encoding for each

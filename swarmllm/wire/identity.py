@@ -1,4 +1,4 @@
-"""A peer's id is its public key in another spelling, so that whoever knows an id can check what its owner signed.
+"""Peer ids: a peer's id is its public key in another spelling.
 
 libp2p wraps an Ed25519 key into a protobuf (`type` = 1, `data` = the 32 bytes), that into an identity multihash, and spells the result
 in base58 (libp2p specs, `peer-ids`). Keys of other types hash into ids from which no key can be read; this swarm does not use them.

@@ -1,4 +1,4 @@
-"""A control record and the people who signed it: one payload, several keys, and signatures that are good for this kind of record only.
+"""Multi-signed records: one payload, several keys, and signatures that are good for this kind of record only.
 
 Signatures are gathered one by one, on machines that never meet, so adding one is an operation of its own. A record with a bad or a
 superfluous signature is refused as a whole and not counted down to the good ones: every record then has one meaning for everybody.

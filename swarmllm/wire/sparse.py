@@ -1,4 +1,4 @@
-"""A next-token distribution in few bytes: its likeliest tokens with their log-probabilities, and the mass of all others.
+"""Sparse log-probability lists: the likeliest tokens of a next-token distribution, and the mass of all others.
 
 Half a million bytes of logits become about 450. Ids, which carry most of the information, go as Rice-coded gaps, within two per cent of
 the best that any code can do. Probabilities go as cells whose width in nats shrinks as the probability grows, so that every

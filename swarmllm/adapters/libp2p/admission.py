@@ -1,4 +1,4 @@
-"""Who is let in: sockets that still shake hands, and connections with their peers, each counted while it lives.
+"""Connection admission: limits on half-open handshakes and on open connections, each counted while it lives.
 
 Two budgets, because a stranger costs us nothing to make half of a connection and something to make a whole one: those that shake
 hands give way by age and address block, those that are up by use and address block (`core.peers.eviction`). A third of the

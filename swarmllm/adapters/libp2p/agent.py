@@ -1,4 +1,4 @@
-"""Who a peer says that it is: our own name in identify, and the question for that of a peer which does not speak our protocols.
+"""Agent strings of identify: this node's own, and the question for that of a peer that does not speak our protocols.
 
 Our own peers are never asked: their records say what they are. A foreign one is asked once, because its name in the log is what tells the
 owner of a node, or the author of another implementation, who it was that was hung up on.

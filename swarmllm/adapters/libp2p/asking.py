@@ -1,4 +1,4 @@
-"""The stream on which a peer asks us: one at a time, and a new one takes the place of the one before.
+"""The inbound expert stream, on which a peer asks this node: one at a time, and a new one replaces the one before.
 
 A client whose stream is half dead cannot know that we still hold it, and many libraries open a stream for each question; neither breaks the
 protocol. So the newest stream counts, the one before ends without a strike, and with it the sessions that were opened there. What a peer

@@ -1,4 +1,4 @@
-"""How long to wait before the next attempt.
+"""Exponential backoff: how long to wait before the next attempt.
 
 Each pause is twice the one before, up to a bound, and the first one again after something held for longer than the pause that would come
 now. So a peer that is away is asked less and less often, and one that answers and leaves again at once likewise; but one that was there for

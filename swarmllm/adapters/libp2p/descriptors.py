@@ -1,5 +1,4 @@
-"""How many connections the process may have open: strangers must not take the descriptors that the local socket, the worker, the log
-and the disk need. macOS gives a process 256 of them."""
+"""File descriptor budget: connection limits that leave the local socket, the worker, the log and the disk what they need."""
 
 from __future__ import annotations
 

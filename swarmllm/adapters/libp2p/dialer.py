@@ -1,4 +1,4 @@
-"""Reaches peers: several addresses at once, one deadline over all, and an answer that says why not.
+"""The dialer connects to peers: several addresses at once, one deadline over all, and an error that says why not.
 
 Fault 7: the library dials one address per transport, has no deadline, and then refuses to try that peer for a minute. Success here is
 a peer that answered on its expert stream, because a connection to a frozen process succeeds, too.

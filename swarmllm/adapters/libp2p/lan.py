@@ -1,4 +1,4 @@
-"""Finding each other on the local network without being told: multicast DNS, one service type per swarm.
+"""LAN discovery by multicast DNS (mDNS), one service type per swarm.
 
 Directly on zeroconf: the library's own discovery announces whatever address its default route has and writes into a shared address
 book from a foreign thread. Here the announced addresses are the ones that we listen on, on the interfaces that have them, and what is

@@ -1,4 +1,4 @@
-"""Which connection to which peer counts, who is refused, and what the consumer, the peer and the log are told about it.
+"""The connection manager chooses which connection to a peer counts, refuses peers, and reports connects and losses.
 
 Two peers that dial each other at once end up with two connections. One of them, the one with the smaller id, decides: it settles on the
 first connection it sees and closes any other, unless the first turns out to be dead. The other one opens its stream on every connection

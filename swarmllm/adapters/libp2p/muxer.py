@@ -1,4 +1,4 @@
-"""Yamux with honest credit, whole writes and bounds: one connection can neither corrupt itself, nor hang, nor eat our memory.
+"""Yamux with correct flow control, uninterrupted writes and size limits.
 
 A cancelled write leaves half a Noise message on the wire, or skips one of its nonces; either kills the connection for everybody on it
 (fault 3). So every write to the connection, ours and the library's, happens here behind a shield, and a shield needs a deadline: a

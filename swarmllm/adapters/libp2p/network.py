@@ -1,4 +1,4 @@
-"""The parts put together: opened in order, closed in order, and never longer open than the `async with` around them."""
+"""The libp2p network opens its parts in order and closes them in order."""
 
 from __future__ import annotations
 

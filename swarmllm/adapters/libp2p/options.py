@@ -1,4 +1,4 @@
-"""What a network can be told, with every bound and every deadline in one place.
+"""Network options: every limit and every deadline of the libp2p network in one place.
 
 Deadlines are fields so that tests can shorten them; the defaults are the ones that docs/libp2p-faults.md was measured with.
 """

@@ -1,4 +1,4 @@
-"""What must be changed inside py-libp2p itself, process-wide and once, for exactly the version that was read.
+"""Patches to py-libp2p itself, process-wide and applied once, for exactly the version that was read.
 
 Each change names its fault (numbered in docs/libp2p-faults.md) and goes away when a later version is read and found to need it no
 more. Everything that can be done by subclassing is done there instead.

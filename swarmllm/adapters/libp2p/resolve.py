@@ -1,4 +1,4 @@
-"""Names of peers, looked up as every other program on this machine looks them up: hosts file, mDNS, search domains, and then DNS.
+"""DNS resolution of the owner's peer names through the system's resolver: hosts file, mDNS, search domains, then DNS.
 
 The library asks DNS servers alone, so a name from `/etc/hosts`, or one that only the system's resolver knows, was not found.
 """

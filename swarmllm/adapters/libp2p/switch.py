@@ -1,4 +1,4 @@
-"""libp2p's switchboard, with our own front door: who is let in, how many, and how a connection is upgraded.
+"""The libp2p switch (swarm object) with admission control, connection limits and upgrade guards of our own.
 
 Listening is ours altogether (fault 8: no SO_REUSEPORT, and closing closes the sockets), and so is the life of an inbound connection
 (fault 2: the library's limiter counts every connection that ever was; here a connection counts while it lives).

@@ -1,4 +1,4 @@
-"""What peers have sent and nobody has read yet: one account for the node, with a bound for each connection and one for all together.
+"""Receive buffer accounting: unread bytes are bounded for each connection and for the node.
 
 Flow control bounds a stream; a peer opens many, resets them full and opens more. So bytes are counted per connection, whatever streams
 they came on, from the moment that a frame announces them until they are read or dropped.

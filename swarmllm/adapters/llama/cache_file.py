@@ -1,4 +1,4 @@
-"""A file in the cache is whole or it is not there.
+"""Atomic cache files: a file in the cache is whole or it is not there.
 
 Both things that are cached here, the built tokenizer and the expanded demo experts, can be made again. So the only damage a crash,
 a full disk or a second process may do is to cost time: content goes to a file of another name, reaches the disk, and is then renamed.

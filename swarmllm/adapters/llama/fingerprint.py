@@ -1,4 +1,4 @@
-"""Two models can be mixed if, and only if, the same id means the same piece of text: the fingerprint says so in 32 bytes.
+"""The vocabulary fingerprint: 32 bytes that are equal if, and only if, the same id means the same piece of text.
 
 It covers the ordered tokens and the name of the pre-tokenizer, because the same tokens split by another pattern make other prompts.
 The texts of control tokens are left out: LLaMA-3, 3.1, 3.2 and their fine-tunes give the reserved ones other names, and must still

@@ -1,4 +1,5 @@
-"""Can a loaded model answer at all? Weights full of NaN load without a complaint, and so does a file that a converter broke."""
+"""Health check of a loaded model: its logits must be finite and must differ. Weights full of NaN load without a complaint, and
+so does a file that a converter broke."""
 
 from __future__ import annotations
 

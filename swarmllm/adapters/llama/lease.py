@@ -1,4 +1,4 @@
-"""One shared page through which the control process allows the worker to go on: no system call, no message, nothing that can queue up.
+"""The lease is one shared memory page through which the node process allows the worker to go on computing.
 
 The control process writes "until when" ten times a second; a worker that reads a time in the past stops, whatever happened to the
 process that should have written: killed, swapped out, or held up by a hostile peer. A stop flag lies beside it. Both reach the middle of

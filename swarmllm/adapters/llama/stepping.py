@@ -1,4 +1,5 @@
-"""One step of a model: plan a batch, compute it, encode what somebody wants of it, and say so. All that `core.serving` leaves to others."""
+"""One engine step: plan a batch, compute it, encode the answers. It does what `core.serving` leaves to others. All that
+`core.serving` leaves to others."""
 
 from __future__ import annotations
 

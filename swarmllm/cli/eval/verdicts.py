@@ -1,4 +1,4 @@
-"""The claim, held against the numbers: sentences that nobody wrote by hand, so they cannot outlive the numbers."""
+"""Generates the report's conclusions from the measured numbers."""
 
 from __future__ import annotations
 

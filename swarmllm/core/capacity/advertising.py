@@ -1,4 +1,4 @@
-"""What the DHT is told of our own expert, and when it is asked for those of others.
+"""DHT advertising: what the DHT is told of the local expert, and when it is asked for those of others.
 
 What was told is taken back as soon as the expert is gone or the node is stopped: the network would else tell it again, for as long as the
 node lives. Entries that others keep meanwhile lead to a node that says by its capacity record that it has no place.

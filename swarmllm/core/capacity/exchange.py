@@ -1,4 +1,4 @@
-"""Who hears of whom: every few seconds a node exchanges a few sealed capacity records with one peer that it is connected to.
+"""Peer sampling: every few seconds a node exchanges a few sealed capacity records with one connected peer.
 
 What a node sends and receives this way depends on the clock alone, not on how many nodes there are: a swarm of any size costs each of them
 the same, and each knows a changing sample of it (peer sampling: Voulgaris et al. 2005, Jelasity et al. 2007). Telling everybody everything,

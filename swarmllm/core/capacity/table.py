@@ -1,5 +1,4 @@
-"""Who offers what, as they say themselves: for each peer the newest capacity record that any carrier has brought, for a limited
-time.
+"""The capacity table keeps the newest capacity record of each peer, whoever brought it, for a limited time.
 
 Records come from hand to hand (`core.capacity.exchange`), so late, twice and out of order; the newest (boot, seq) wins, and
 whatever order they come in, the same one is left. The author's word is all there is, and the carrier's word for how old it is. So

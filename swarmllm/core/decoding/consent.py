@@ -1,4 +1,4 @@
-"""Pool, draw, and what no stranger brings about alone: the end of an answer.
+"""End-of-text consent: a stop token that a single model wants is drawn again from the others.
 
 A model that lies need not win any argument: to force the end of the text once is enough, and nothing can make it good. So where the token
 that was drawn ends the text, and only one model wants an end while every other that was asked gives it hardly any probability, the token

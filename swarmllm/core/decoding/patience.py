@@ -1,4 +1,4 @@
-"""How long a round waits for whom: rules of time alone, in seconds on the clock of whoever asks."""
+"""Round deadlines: how long a round waits for which expert, in seconds on the caller's clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pieces of one round: who was asked what, and what came back."""
+"""The state of one round: which experts were asked what, and what came back."""
 
 from __future__ import annotations
 

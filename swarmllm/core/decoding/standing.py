@@ -1,4 +1,4 @@
-"""Whom this answer may still ask: what a refusal, a breach or a long silence of an expert means for the rest of it.
+"""Expert standing within one answer: what a refusal, a breach or a long silence means for the rest of it.
 
 Most of what keeps an expert from answering passes: its engine restarts, it has no room, it has dropped the session, its connection is
 gone. None of that puts it out of the answer: it rests, longer each time, and is asked again. Final is only what no waiting changes: it

@@ -1,4 +1,4 @@
-"""Who speaks with one voice: the holders of one model that say the same of a text.
+"""Voices: holders of one model digest that report the same evidence share one weight.
 
 A digest is a name, and anybody may take it. What holders of one model say of the same tokens differs by rounding only, so those who agree
 share the weight that their model earns, and who says otherwise speaks for itself alone: it gains nothing by the name, and takes nothing

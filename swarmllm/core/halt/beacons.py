@@ -1,4 +1,4 @@
-"""Signs of life: under a charter with beacons, a node that has heard none for their time to live stops, even if nobody can reach it.
+"""Beacons (a dead man's switch): under a charter with beacons, a node that has heard none for their time to live stops.
 
 A sign counts from when it was received, on our own clock, so a wrong wall clock cannot keep a node running longer. Its `issued_ms` can only
 make it count less: one that is already too old by the wall clock is void, so that somebody who cut us off cannot feed us signs that they

@@ -1,4 +1,4 @@
-"""Who may stop the swarm, who may start it again, and who may change that: signed, numbered, each charter chained to the one before.
+"""The charter says which keys may halt, resume and change the swarm: signed, numbered, chained to the one before.
 
 The rules are TUF's for its root of trust: charter N+1 needs the root threshold of N **and** of N+1, counts exactly one up, and carries the
 hash of N. So nobody who steals fewer keys than a threshold can move the swarm, and nobody can roll it back. The swarm's id is the hash of

@@ -1,4 +1,4 @@
-"""The second way of a control record: by gossip, for those whom the control streams have not reached.
+"""Delayed gossip of halt records, for peers that the halt streams have not reached.
 
 Gossip goes over the same connections, so whoever has acknowledged on the stream gains nothing by it, while each copy costs every node 2.5
 to 3 ms of processor time, at once in the very moment in which everybody is to be told. So it waits for

@@ -1,4 +1,5 @@
-"""Is a control record news? By the state for charters, halts and resumes, by the beacons for signs of life.
+"""The validator of halt records: charters, halts and resumes go by the state, signs of life by the beacons. By the state for
+charters, halts and resumes, by the beacons for signs of life.
 
 Most records that arrive are held already: every neighbour passes on every record, gossip brings it again, and a flood consists of nothing
 else. Those are recognised by their bytes, before anything is decoded.

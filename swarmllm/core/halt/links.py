@@ -1,5 +1,5 @@
-"""All control links of one node: whom to ask when, and how many agree. Looked for only after something may have changed, because the
-questions come with every input and the changes hardly ever."""
+"""The link table of the kill switch: which peers to ask when, and how many agree. Looked for only after something may have
+changed, because the questions come with every input and the changes hardly ever."""
 
 from __future__ import annotations
 

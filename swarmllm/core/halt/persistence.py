@@ -1,4 +1,4 @@
-"""One state on its way to the disk at a time: what is durable, what is being written, when to try again, and what waits for it."""
+"""Persistence of the halt state: what is durable, what is being written, when to retry, and what waits for it."""
 
 from __future__ import annotations
 

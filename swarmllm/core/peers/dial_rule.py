@@ -1,4 +1,4 @@
-"""Which addresses of strangers are dialled: none that would let somebody use the swarm to knock on doors.
+"""Dial rules: which addresses of strangers may be dialled, so that nobody uses the swarm to knock on doors.
 
 Anybody can write any address into a record, the DHT or a LAN announcement, and everybody who hears it would dial it. So such an address is
 dialled only if it could be a peer's: global, or private and on a network that this machine itself is on; never a name (looking it up is a

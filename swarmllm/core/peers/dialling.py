@@ -1,4 +1,4 @@
-"""Who to be connected to: addresses found anywhere, dialled with backoff until there are enough connections.
+"""Connection targets: addresses found anywhere are dialled with backoff until there are enough connections.
 
 Discovery only finds peers; it decides nothing. Every source (LAN, bootstrap, DHT, capacity records, the last run) feeds one bounded book.
 

@@ -1,4 +1,4 @@
-"""Who keeps a connection when there is no room for all: decided by use and by address, so that no crowd from few places shuts others out.
+"""Connection eviction, by usefulness and address block, so that a crowd from few places shuts nobody out.
 
 Connections that we chose are never given up for one that somebody else opened. Of the others, the best few by each measure stay (rounds
 they answered for us, being of our swarm, nearness), then the older half; each measure is hard to buy in a different way. Of what is left

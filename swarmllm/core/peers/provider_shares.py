@@ -1,4 +1,4 @@
-"""Who gives way when more peers say that they provide something than are kept: whoever came first and still says so stays.
+"""DHT provider limits: which provider gives way when a key has more than are kept.
 
 Identities cost nothing, so a newcomer must not take the place of somebody who has been there for long: twenty invented ones would displace
 twenty honest ones. Nor may those of one address block take all places, should they come first.

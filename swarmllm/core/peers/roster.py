@@ -1,4 +1,4 @@
-"""Who is there: the experts that this node knows, our own included, and what it may ask of which of them now.
+"""The roster lists the experts that this node knows, its own included, and which of them it may ask now.
 
 It brings together what the capacity table heard, whom peering is connected to, what the router measured and whether the kill switch
 lets us talk to a peer. It is also the `Swarm` that generations see.

@@ -1,4 +1,4 @@
-"""Whom to ask: every node ranks the experts it can reach by what it has seen of them itself.
+"""The router ranks the experts that this node can reach by what it has measured of them itself.
 
 A capacity record is a hint by its author; a round trip is a fact. So a peer's expected time for a round starts from its record (rate,
 queue) and its pings, and belongs to our own history as soon as there is one. In the same way a model's worth starts from what its

@@ -1,4 +1,4 @@
-"""What is held against whom (protocols/strikes.md): broken protocol, counted, and the refusal that follows the third time."""
+"""Strikes: protocol breaches are counted for each peer, and the third refuses it (protocols/strikes.md)."""
 
 from __future__ import annotations
 

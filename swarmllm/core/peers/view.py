@@ -1,4 +1,4 @@
-"""What a node shows of itself: one value of this moment, for `status`, `experts` and the tests."""
+"""The node view: one frozen value for `status`, `experts` and the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The expert's side: whose rounds our engine runs, and what it tells whom.
+"""Session admission on the expert's side: whose rounds the engine runs, and what each requester is answered.
 
 The engine owns the caches; this machine owns the manners: a session must be opened with the right model and vocabulary, a peer has a
 bounded number of sessions and open rounds, every Score gets exactly one answer, and a peer that is gone takes its work with it.

@@ -1,4 +1,4 @@
-"""The slots of an engine: which session has which, and whose goes when a new one comes."""
+"""Engine slots: which session has which, and which session gives way to a new one."""
 
 from __future__ import annotations
 

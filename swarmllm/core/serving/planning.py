@@ -1,4 +1,4 @@
-"""Which rows make one batch: a piece of one prompt, or the next tokens of sessions whose slots lie close together.
+"""Batch planning: one batch holds a piece of one prompt, or the next tokens of sessions in neighbouring slots.
 
 llama.cpp computes sequences of consecutive numbers in one go and each gap as a batch of its own, which reads all weights again. So
 narrow gaps are bridged by a row that nobody wants, put behind what the idle slot holds and forgotten at once. In the same way a lone row

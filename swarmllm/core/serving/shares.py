@@ -1,5 +1,5 @@
-"""Who gets how much of one engine: its sessions, its queue and its time. The rules of `admission`, `batcher` and `places`, in one place
-so that they cannot drift apart.
+"""Fair shares of one engine: sessions, queue places and time, for the owner and for each peer that asks. The rules of
+`admission`, `batcher` and `places`, in one place so that they cannot drift apart.
 
 Whoever lends a machine must not be kept out of it, and one stranger must not keep out the others. So the owner counts as much as all
 strangers together, and strangers count by peer, however many sessions each of them opens. (Many identities are many peers: no rule of one

@@ -1,4 +1,4 @@
-"""Virtual time: what happens when, and nothing in between. A simulated hour costs as long as its events, however far apart they are.
+"""The event queue of virtual time. A simulated hour costs as long as its events, however far apart they are.
 
 Events of one moment happen in the order in which they were planned, so that one seed gives one run.
 """

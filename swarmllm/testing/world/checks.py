@@ -1,4 +1,4 @@
-"""Laws that every step of every host keeps: the base of all checkers. Which there are stands in `testing.world.laws`.
+"""The checker base class: invariants that every step of every host keeps. Which there are stands in `testing.world.laws`.
 
 A checker is called by the world while it runs, never holds it up, and raises `Broken` at the step that breaks its law: the transcript then
 ends where it matters.

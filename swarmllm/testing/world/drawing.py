@@ -1,4 +1,4 @@
-"""One seed's swarm on paper: which machines, links, habits and faults there are, before anything happens.
+"""Scenarios: which machines, links, behaviours and faults one seed's swarm has, before anything happens.
 
 Swarm testing (Groce et al. 2012): each run leaves about half of all features out, because what always happens together hides what only
 happens alone. A world in which nobody ever freezes can reach states that a world with everything in it never sees.

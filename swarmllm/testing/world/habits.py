@@ -1,4 +1,4 @@
-"""Hosts that do not behave: liars, flatterers, silent ones, droppers of orders, flooders, boasters, forgers.
+"""Byzantine behaviours of hosts: liars, flatterers, silent ones, droppers of orders, flooders, boasters, forgers.
 
 Each is an honest node whose outgoing messages are changed, kept back or multiplied, which is what an attacker with the protocol's own
 source code would do.

@@ -1,4 +1,4 @@
-"""What must hold in every world, whatever happens in it: checked at every step of every host.
+"""Invariants of every world, checked at every step of every host.
 
     `AnswersEnd`         every request ends exactly once, in time, and no token of it is lost or doubled
     `TextIsKept`         where all experts are replicas of one model, a greedy answer is the text that one of them alone would write

@@ -3,7 +3,7 @@
     world = World(seed=7)
     hosts = [world.add(Spec(model=i % 4)) for i in range(50)]
     world.run_for(30.0)                       # they find each other
-    answer = world.ask(hosts[0], GenerateOrder((1, 2, 3), k=3, max_tokens=32, vocab_size=VOCABULARY))
+    answer = world.ask(hosts[0], GenerateRequest((1, 2, 3), k=3, max_tokens=32, vocab_size=VOCABULARY))
     world.crash(hosts[1]); world.freeze(hosts[2]); world.partition([hosts[3:5]])
     world.publish(hosts[4], world.founders.halt())
     world.run_for(60.0)
