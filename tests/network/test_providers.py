@@ -5,16 +5,19 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 from libp2p.kad_dht.common import BUCKET_SIZE
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
+from libp2p.peer.envelope import seal_record
+from libp2p.peer.peer_record import PeerRecord
 from libp2p.peer.peerinfo import PeerInfo
-from libp2p.utils.varint import read_varint_prefixed_bytes
+from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes
 from multiaddr import Multiaddr
-from varint import encode
 
 from swarmllm.adapters.keyfile import ephemeral_key
-from swarmllm.adapters.libp2p.directory import _CONNECTION, ADDRS_MAX, _Providers
+from swarmllm.adapters.libp2p.address_book import ADDRS_MAX
+from swarmllm.adapters.libp2p.directory import _CONNECTION, ANSWERED_MAX, _Providers
 from swarmllm.adapters.libp2p.links import libp2p_id
 from swarmllm.adapters.libp2p.patches import DHT_MESSAGE_MAX
 from swarmllm.core.peers.provider_shares import PER_BLOCK_MAX
@@ -92,7 +95,7 @@ def test_hearsay_about_who_provides_is_not_kept() -> None:
 async def asked(raw: RawPeer, conn: Any, message: Message) -> Message:
     stream = await raw.open(conn, KAD)
     body = message.SerializeToString()
-    await stream.write(encode(len(body)) + body)
+    await stream.write(encode_varint_prefixed(body))
     answer = Message()
     with trio.fail_after(DEADLINE_S):
         answer.ParseFromString(await read_varint_prefixed_bytes(stream))
@@ -122,14 +125,40 @@ def test_invented_identities_of_one_machine_take_one_share_whatever_addresses_th
     trio.run(main)
 
 
-def test_no_provider_makes_the_answer_about_all_of_them_too_long_to_read() -> None:
+LONG = ["/ip4/9.9.9.9/tcp/7339"] + [f"/dns/{'.'.join(['a' * 50] * 4)}{i}/tcp/7339" for i in range(250)]
+"""Some 50 kB."""
+
+
+@pytest.mark.parametrize("addrs", [[f"/ip4/9.{i // 250}.{i % 250}.9/tcp/7339" for i in range(5_000)], LONG], ids=["many", "long"])
+def test_no_peer_makes_the_answer_about_all_of_them_too_long_to_read(addrs: list[str]) -> None:
     async def main() -> None:
         async with members(1) as (node,), raw_peer() as hog, raw_peer() as raw:
             conn = await hog.dial(network_of(node))
-            await asked(hog, conn, providing(hog, *(f"/ip4/9.{i // 250}.{i % 250}.9/tcp/7339" for i in range(5_000))))
+            await asked(hog, conn, providing(hog, *addrs))
+            # Its signed record says the same, in the DHT's answers about whoever is near.
+            record = PeerRecord(libp2p_id(hog.peer), [Multiaddr(addr) for addr in addrs], 1)
+            signed = seal_record(record, hog.switch.peerstore.privkey(libp2p_id(hog.peer))).marshal_envelope()
+            ask = Message(type=Message.MessageType.GET_PROVIDERS, key=KEY)
+            find = Message(type=Message.MessageType.FIND_NODE, key=libp2p_id(hog.peer).to_bytes(), senderRecord=signed)
+            await asked(hog, conn, find)
             conn = await raw.dial(network_of(node))
-            answer = await asked(raw, conn, Message(type=Message.MessageType.GET_PROVIDERS, key=KEY))
-            assert [len(one.addrs) for one in answer.providerPeers] == [ADDRS_MAX]
-            assert answer.ByteSize() < DHT_MESSAGE_MAX
+            answer = await asked(raw, conn, ask)
+            assert [len(one.addrs) for one in answer.providerPeers] in ([ADDRS_MAX], [1])
+            assert answer.ByteSize() < DHT_MESSAGE_MAX // 40
+
+    trio.run(main)
+
+
+def test_one_peer_with_silent_streams_does_not_keep_the_dht_from_others() -> None:
+    async def main() -> None:
+        async with members(1) as (node,), raw_peer() as hog, raw_peer() as raw:
+            conn = await hog.dial(network_of(node))
+            for _ in range(ANSWERED_MAX):  # Each is a call that never comes.
+                await hog.open(conn, KAD)
+            assert network_of(node)._directory is not None
+            conn = await raw.dial(network_of(node))
+            for _ in range(ANSWERED_MAX):
+                answer = await asked(raw, conn, Message(type=Message.MessageType.GET_PROVIDERS, key=KEY))
+                assert answer.key == KEY
 
     trio.run(main)

@@ -6,6 +6,7 @@ address record of an expert counts only with the expert's own signature, and whe
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -22,11 +23,12 @@ from libp2p.peer.peerinfo import PeerInfo
 from libp2p.records.utils import InvalidRecordType
 from libp2p.records.validator import NamespacedValidator, Validator
 
+from swarmllm.adapters.libp2p.address_book import ADDRS_MAX, is_short
 from swarmllm.adapters.libp2p.addresses import parse_addr
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
 from swarmllm.core.capacity.table import unlisted
-from swarmllm.core.peers.eviction import Block, block_of
+from swarmllm.core.peers.eviction import Block, block_of, hurried
 from swarmllm.core.peers.provider_shares import Place, who_leaves
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertRecord, PeerId
@@ -44,8 +46,9 @@ SETTLE_S: Final = 0.5  # After a new peer: several tend to come together.
 PAUSE_S: Final = 5.0  # Between two rounds of providing, however many peers come.
 LOOK_UPS_MAX: Final = 4  # At once; more for other vocabularies wait for nothing and are dropped.
 
-ADDRS_MAX: Final = 8  # Of one provider, as in its record; the library keeps and passes on all that fit into a message.
 ADDRS_READ_MAX: Final = 32  # Of which those of other transports are left out.
+
+ANSWERED_MAX: Final = 12  # Streams of others at once.
 
 _CONNECTION: ContextVar[Any] = ContextVar("connection", default=None)
 """The muxed connection on which a DHT message came that is being answered."""
@@ -101,7 +104,7 @@ class _Providers(ProviderStore):  # type: ignore[misc]
             block = known[name].block
         elif block is not None and not self._makes_room(known, block):
             return
-        addrs = [addr for addr in provider.addrs[:ADDRS_READ_MAX] if _is_usable(str(addr))][:ADDRS_MAX]
+        addrs = [addr for addr in provider.addrs[:ADDRS_READ_MAX] if is_short(addr) and _is_usable(str(addr))][:ADDRS_MAX]
         known[name] = _Provider(PeerInfo(provider.peer_id, addrs), block)
         for stale in [other for other in self.providers if other not in self.providing_keys][
             : max(0, len(self.providers) - KEYS_MAX)
@@ -119,11 +122,38 @@ class _Providers(ProviderStore):  # type: ignore[misc]
 
 
 class _Dht(KadDHT):  # type: ignore[misc]
-    """Tells the store of providers on which connection it is told."""
+    """Tells the store of providers on which connection it is told, and shares out the streams that are answered at once.
+
+    The library answers twelve and resets all others, so whoever holds twelve open and silent would be the only one that is heard. Here
+    the oldest stream of whoever has most gives way, as at the front door (`core.peers.eviction.hurried`).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._inbound_limiter = trio.CapacityLimiter(4 * ANSWERED_MAX)  # Those that give way are still there for a moment.
+        self._numbers = itertools.count()
+        self._answered: dict[int, tuple[Block, trio.CancelScope]] = {}  # In order of age.
 
     async def handle_stream(self, stream: Any) -> None:
-        _CONNECTION.set(stream.muxed_conn)  # Every stream is answered in a task, and so in a context, of its own.
-        await super().handle_stream(stream)
+        conn = stream.muxed_conn
+        remote = conn.get_remote_address()
+        if remote is None:
+            return
+        _CONNECTION.set(conn)  # Every stream is answered in a task, and so in a context, of its own.
+        block = block_of(str(remote[0]))
+        if block.is_local:  # Many nodes on one machine are a test or a demo: there each peer is counted for itself.
+            block = Block(str(conn.peer_id), str(conn.peer_id), is_local=True)
+        waiting = {number: one for number, (one, _) in self._answered.items()}
+        late = hurried(waiting, block, ANSWERED_MAX, ANSWERED_MAX // 3)
+        if late is not None:
+            self._answered.pop(late)[1].cancel()
+        number = next(self._numbers)
+        with trio.CancelScope() as scope:
+            self._answered[number] = block, scope
+            try:
+                await super().handle_stream(stream)
+            finally:
+                self._answered.pop(number, None)
 
 
 class Directory:
