@@ -25,7 +25,19 @@ STORE: Final = "store.sqlite"
 OUR_NAMES: Final = frozenset({STORE, FIRST_COPY, SECOND_COPY, GENESIS})
 """Names that no other program gives its files."""
 COMMON_NAMES: Final = frozenset(
-    {KEY, "lock", "log", "node.log", "control.sock", "control.path", "STOP", "config.toml", "lost+found", ".DS_Store", ".directory"}
+    {
+        KEY,
+        "lock",
+        "log",
+        "node.log",
+        "control.sock",
+        "control.path",
+        "STOP",
+        "config.toml",
+        "lost+found",
+        ".DS_Store",
+        ".directory",
+    }
 )
 """Names that prove nothing: an owner may put the key, the settings or STOP there before the first start, and `swarmllm demo` and
 `halt drill` catch what a node prints in `log` beside its other files."""
