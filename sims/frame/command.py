@@ -94,7 +94,8 @@ def run(study: Study, options: Options, write: Write, console: Console) -> int:
             f"slowest point: {work.seconds[slowest]:.1f} s; all: {sum(work.seconds.values()):.1f} s of computing", soft_wrap=True
         )
     if work.results:
-        _show(work, store, console, pictures=not interrupted)
+        answer = console if options.json else Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        _show(work, store, answer, console, pictures=not interrupted)
     if interrupted:
         again = "the same command goes on from there" if store is not None else "with --out FOLDER they would be kept"
         console.print(f"Interrupted: {len(work.results)} of {len(points)} points are finished; {again}.")
@@ -170,12 +171,13 @@ def _say_kept(work: _Work, store: Store, console: Console) -> None:
     console.print(f"{fresh} points computed, {work.reused} reused from {store.folder / FILE}", soft_wrap=True)
 
 
-def _show(work: _Work, store: Store | None, console: Console, *, pictures: bool) -> None:
+def _show(work: _Work, store: Store | None, answer: Console, console: Console, *, pictures: bool) -> None:
+    """`answer` is for what was asked for, `console` for what is told besides."""
     summaries = summarise(work.finished())
-    console.print(table_of(work.study, summaries))
+    answer.print(table_of(work.study, summaries))
     says = work.study.says(summaries)
     if says:
-        console.print(says, soft_wrap=True)
+        answer.print(says, soft_wrap=True)
     if store is None:
         return
     name, folder = work.study.name, store.folder

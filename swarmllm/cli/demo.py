@@ -25,7 +25,7 @@ from swarmllm.cli.demo_view import DemoView, known
 from swarmllm.cli.experts import expand_bundled
 from swarmllm.cli.guard import run
 from swarmllm.cli.operators.ring import Ring
-from swarmllm.cli.output import people
+from swarmllm.cli.output import answer
 from swarmllm.cli.processes import Fleet, NodeProcess, is_alive, kill_all, open_fleet
 from swarmllm.cli.rounds import RoundTable, mean_bytes, uses
 from swarmllm.cli.stranger import providers
@@ -52,7 +52,7 @@ SAMPLING: Final = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
 
 
 def demo(config: Config, *, as_json: bool, keep: bool) -> int:
-    view = DemoView(people(), as_json=as_json)
+    view = DemoView(answer(), as_json=as_json)
     fleets: list[Fleet] = []
     folder = Path(tempfile.mkdtemp(prefix="swarmllm-demo-"))
     try:

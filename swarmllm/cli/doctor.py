@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from swarmllm.cli import checks
-from swarmllm.cli.output import people, print_record
+from swarmllm.cli.output import answer, print_record
 from swarmllm.errors import SwarmError
 from swarmllm.runtime.config import Config
 
@@ -64,7 +64,7 @@ def _look(name: str, check: Check, config: Config) -> Finding:
 
 def examine(config: Config, *, as_json: bool) -> int:
     """Exit code 1 if anything failed; warnings are fine."""
-    console = people()
+    console = answer()
     failed = warned = 0
     for name, check in CHECKS:
         finding = _look(name, check, config)

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from swarmllm.cli.guard import OK, run
-from swarmllm.cli.output import ago, count, people, print_record, short_peer
+from swarmllm.cli.output import ago, answer, count, print_record, short_peer
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask
 from swarmllm.runtime.records import Record
@@ -17,7 +17,7 @@ def show_status(config: Config, *, as_json: bool) -> int:
     if as_json:
         print_record(record)
     else:
-        people().print(status_view(record))
+        answer().print(status_view(record))
     return OK
 
 
@@ -26,7 +26,7 @@ def show_experts(config: Config, *, as_json: bool) -> int:
     if as_json:
         print_record(record)
     else:
-        people().print(experts_table(record.get("experts") or [], float(record["time"])))
+        answer().print(experts_table(record.get("experts") or [], float(record["time"])))
     return OK
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from swarmllm.adapters.llama.demo import DemoCard, bundled, folder_of
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.cli.guard import FAILED, OK
-from swarmllm.cli.output import complain, count, people, print_record, size
+from swarmllm.cli.output import answer, complain, count, print_record, size
 from swarmllm.cli.probe import probe
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
@@ -36,7 +36,7 @@ def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
         for row in rows:
             print_record(row)
     else:
-        people().print(_table(rows))
+        answer().print(_table(rows))
     for sentence in unfit:
         complain(sentence)
     return FAILED if unfit else OK
@@ -58,7 +58,7 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
     if as_json:
         print_record({**row, "card": text})
         return OK
-    console = people()
+    console = answer()
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     for name in ("model", "source", "n_params", "size_bytes", "context_max", "vocabulary", "digest"):

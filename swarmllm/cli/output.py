@@ -1,4 +1,5 @@
-"""People read standard error, machines read standard output; this module is the one place where the commands write to either.
+"""What a command was asked to show goes to standard output, for people as for machines (`--json`); progress, notices and errors go to
+standard error. This module is the one place where the commands write to either.
 
 Records and text go to file descriptor 1 directly: a reader that has gone (`| head`) shows at once, and nothing is left in a buffer
 whose flush could fail or block while the interpreter shuts down.
@@ -66,10 +67,17 @@ async def print_record_async(record: Mapping[str, object]) -> None:
 
 
 def people(*, width: int | None = None) -> Console:
-    """The console for people: standard error, colours only on a terminal."""
+    """The console for what is told besides, such as progress: standard error, colours only on a terminal."""
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, soft_wrap=False, width=width)
+
+
+def answer(*, width: int | None = None) -> Console:
+    """The console for what a command was asked to show: standard output, so that `swarmllm doctor > file` holds it."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=False, width=width)
 
 
 def complain(sentence: str) -> None:

@@ -53,7 +53,7 @@ def test_what_is_broken_is_named_with_its_remedy(tmp_path: Path) -> None:
     assert port in found["port"]["found"]
 
 
-def test_people_read_it_on_standard_error(tmp_path: Path) -> None:
+def test_what_was_asked_for_is_on_standard_output(tmp_path: Path) -> None:
     done = run(tmp_path, "doctor")
-    assert (done.code, done.out) == (0, "")
-    assert "vocabulary" in done.err
+    assert (done.code, done.err) == (0, "")
+    assert "vocabulary" in done.out

@@ -70,9 +70,9 @@ def test_status_and_experts_are_one_object_for_machines_and_tables_for_people(no
     assert status["peer"] == peer
     assert [e["peer"] for e in experts["experts"]] == [peer]
     shown = run(node.home, "status", "--data-dir", str(node.data))
-    assert (shown.code, shown.out) == (0, "")
-    assert peer[-6:] in shown.err
-    assert "this node" in shown.err
+    assert (shown.code, shown.err) == (0, "")
+    assert peer[-6:] in shown.out
+    assert "this node" in shown.out
 
 
 def test_a_client_that_is_interrupted_ends_its_answer_and_leaves_the_node(node: RunningNode) -> None:

@@ -137,10 +137,10 @@ def test_verify_finds_a_break_in_the_chain(desk: Desk, node: FakeNode) -> None:
     desk.ok("charter", "rotate", "c1", "--revert", "5", "--out", "c2", *node.flags)
     desk.ok("charter", "sign", "c2", "--key", "ann.key", "--key", "bob.key")
     Path("alone").write_text(render(read_sheets(Path("c2"))[1:]))
-    assert "--after" in desk.run("charter", "verify", "alone").err
+    assert "--after" in desk.run("charter", "verify", "alone").out
     desk.ok("charter", "verify", "alone", "--after", "c1")
     desk.charter("other")
     done = desk.run("charter", "verify", "alone", "--after", "other")
     assert done.code == 1
-    assert "not chained" in done.err
+    assert "not chained" in done.out
     assert "different records" in desk.refused(1, "charter", "verify", "c1", "other")

@@ -37,7 +37,7 @@ def test_people_read_who_signed_and_who_acknowledged_and_when(desk: Desk, node: 
         assert word in done.err
     status = desk.ok("halt", "status", *node.flags)
     for word in (desk.keys["cy"].id.hex(), "security", "3 connected, 2 with the same state", "peer3", "resume propose"):
-        assert word in status.err
+        assert word in status.out
 
 
 def test_every_halt_has_a_higher_number(desk: Desk, node: FakeNode) -> None:

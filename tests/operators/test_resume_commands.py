@@ -42,7 +42,8 @@ def test_signatures_are_gathered_on_machines_that_have_nothing_but_the_file(desk
 def test_whoever_signs_is_shown_what_would_be_lifted(desk: Desk, node: FakeNode) -> None:
     desk.ok("halt", "publish", "--key", "ann.key", "--reason", "security", *node.flags)
     desk.ok("resume", "propose", "--out", "proposal", *node.flags)
-    shown = desk.ok("resume", "sign", "proposal", "--key", "bob.key").err
+    done = desk.ok("resume", "sign", "proposal", "--key", "bob.key")
+    shown = done.err + done.out  # What is about to be signed is told before; what was asked for are the signatures then.
     for word in (desk.keys["ann"].id.hex(), "security", node.state.swarm.hex(), "1 missing", desk.keys["cy"].id.hex()[:8]):
         assert word in shown
 

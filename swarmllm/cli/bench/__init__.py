@@ -13,7 +13,7 @@ from swarmllm.adapters.llama.expansion import expand
 from swarmllm.cli.bench import requester
 from swarmllm.cli.bench.report import Measurement, Report, table
 from swarmllm.cli.guard import OK, run
-from swarmllm.cli.output import people
+from swarmllm.cli.output import answer, people
 from swarmllm.errors import UsageError
 from swarmllm.runtime.config import Config
 
@@ -46,7 +46,7 @@ async def _bench(config: Config, parts: Sequence[str], quick: bool, as_json: boo
                 async for measurement in measurements:
                     report.add(measurement)
     if not as_json:
-        console.print(table(report.measurements))
+        answer().print(table(report.measurements))
     return OK
 
 

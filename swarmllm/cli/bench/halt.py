@@ -18,7 +18,7 @@ from swarmllm.cli.bench.halt_figures import Result, measurements, sentences, tab
 from swarmllm.cli.bench.halt_swarm import NODES_MAX, SCENARIOS, Crew, Scenario, Swarm, open_swarm
 from swarmllm.cli.bench.report import Report
 from swarmllm.cli.guard import OK, run
-from swarmllm.cli.output import people, print_record
+from swarmllm.cli.output import answer, people, print_record
 from swarmllm.errors import UsageError
 
 NODES, HALTS = 50, 1_000
@@ -120,7 +120,7 @@ def _tell(results: Sequence[Result], *, as_json: bool) -> None:
             report.add(measurement)
     if as_json or not report.measurements:
         return
-    console = people()
+    console = answer()
     console.print(table(report.measurements))
     for sentence in sentences(results):
         console.print(sentence, soft_wrap=True)

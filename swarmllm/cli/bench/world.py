@@ -15,7 +15,7 @@ from typing import Final
 
 from swarmllm.cli.bench.report import Measurement, Report, table
 from swarmllm.cli.guard import OK
-from swarmllm.cli.output import people
+from swarmllm.cli.output import answer, people
 from swarmllm.core.events import GenerateOrder, Sampling
 from swarmllm.errors import UsageError
 from swarmllm.testing.world import VOCABULARY, Host, LinkModel, Spec, World
@@ -116,8 +116,8 @@ def bench_world(plan: Plan, *, as_json: bool) -> int:
     report.add(Measurement("simulated time, CPU", ended - settled, "s", bare_s(events), parameters, goal, details))
     report.add(Measurement("start of all nodes, CPU", settled - began, "s", bare_s(before), parameters))
     if not as_json:
-        console.print(table(report.measurements))
-        console.print(
+        answer().print(table(report.measurements))
+        answer().print(
             f"{events:,} events at {1e6 * (ended - settled) / max(1, events):.0f} µs, {busy.left} nodes left and were replaced, "
             f"{len(busy.world.answers)} answers with {busy.tokens:,} tokens"
         )

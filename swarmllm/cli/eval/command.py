@@ -39,7 +39,7 @@ from swarmllm.cli.eval.tables import shown
 from swarmllm.cli.eval.texts import Texts, make_texts
 from swarmllm.cli.eval.verdicts import verdicts
 from swarmllm.cli.guard import OK
-from swarmllm.cli.output import notice, people, print_record
+from swarmllm.cli.output import answer, notice, people, print_record
 from swarmllm.runtime.config import Config
 
 PAGE: Final = "evaluation.md"
@@ -61,7 +61,7 @@ def evaluate(config: Config, plan: Plan, *, as_json: bool) -> int:
         for record in _records(report):
             print_record(record)
     else:
-        console.print(shown(report))
+        (answer() if sys.stdout.isatty() else answer(width=WIDTH)).print(shown(report))
         for path in written:
             notice(f"written: {path}")
     return OK

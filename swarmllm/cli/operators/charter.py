@@ -21,7 +21,7 @@ from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.operators.charter_view import ROLES, Gathered, charter_line, charter_table, root_signatures
 from swarmllm.cli.operators.standing import standing_of, state_in
-from swarmllm.cli.output import complain, notice, people, print_record
+from swarmllm.cli.output import answer, complain, notice, print_record
 from swarmllm.core.charter import charter_hash, expired, first_fault, next_fault, successor
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import ROLE_KEYS_MAX, Charter
@@ -179,9 +179,9 @@ def verify_files(files: Sequence[str], after: str | None, *, as_json: bool) -> i
         if as_json:
             print_record({"event": "verified", "version": version, "ok": not wrong, "fault": wrong} | _signatures(gathered))
         else:
-            people().print(f"charter {version}: " + (f"[red]{wrong}[/]" if wrong else "[green]holds[/]"), soft_wrap=True)
+            answer().print(f"charter {version}: " + (f"[red]{wrong}[/]" if wrong else "[green]holds[/]"), soft_wrap=True)
             for one in gathered:
-                people().print(f"  {one.sentence()}", soft_wrap=True)
+                answer().print(f"  {one.sentence()}", soft_wrap=True)
     if faults:
         complain(f"{faults} of {len(sheets)} charters do not hold")
     return FAILED if faults else OK
@@ -286,5 +286,5 @@ def _shown(path: Path, sheets: Sequence[Sheet], *, as_json: bool, only_last: boo
         if as_json:
             print_record(charter_line(sheet, before) | {"file": str(path)})
         else:
-            people().print(charter_table(sheet, before, _now_ms()))
+            answer().print(charter_table(sheet, before, _now_ms()))
     return OK

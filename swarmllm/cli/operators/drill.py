@@ -22,7 +22,7 @@ import trio
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.operators.publishing import START_S, hand_over
 from swarmllm.cli.operators.ring import Ring
-from swarmllm.cli.output import notice, people, print_record
+from swarmllm.cli.output import answer, notice, print_record
 from swarmllm.cli.processes import Fleet, NodeProcess, kill_all, open_fleet
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
@@ -179,7 +179,7 @@ def _report(times: Times, nodes: int, halts: int, *, as_json: bool) -> None:
                 )
         print_record({"event": "summary", "ok": True, "nodes": nodes, "halts": halts})
         return
-    console = people()
+    console = answer()
     console.print(f"\n[bold]{halts} halts of {nodes} nodes, milliseconds from publication[/]")
     for title, _, values in rows:
         found = summary(values)

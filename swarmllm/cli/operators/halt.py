@@ -27,7 +27,7 @@ from swarmllm.cli.operators.standing import (
     state_in,
     status_of,
 )
-from swarmllm.cli.output import complain, people, print_record, short_peer
+from swarmllm.cli.output import answer, complain, people, print_record, short_peer
 from swarmllm.core.charter import CHARTERS_MAX, charter_hash
 from swarmllm.core.halt import next_halt, records_of
 from swarmllm.errors import LocalError, UsageError
@@ -118,7 +118,7 @@ def status(config: Config, *, as_json: bool) -> int:
     if as_json:
         print_record(record)
     else:
-        people().print(_status_table(standing, record))
+        answer().print(_status_table(standing, record))
     return OK
 
 

@@ -10,7 +10,7 @@ from rich.text import Text
 from swarmllm.adapters.operator_keys import OperatorKey, new_key, pub_path, read_key, refuse_taken
 from swarmllm.cli.guard import OK
 from swarmllm.cli.operators import passphrase
-from swarmllm.cli.output import notice, people, print_record
+from swarmllm.cli.output import answer, notice, print_record
 
 
 def new(name: str, out: str | None, passphrase_file: str | None, *, as_json: bool) -> int:
@@ -55,4 +55,4 @@ def _tell(key: OperatorKey, *, as_json: bool, opened: bool | None = None) -> Non
     rows += [("passphrase", "opens it")] if opened else []
     for name, value in rows:
         table.add_row(name, Text(value))
-    people().print(table)
+    answer().print(table)

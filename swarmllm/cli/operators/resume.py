@@ -33,7 +33,7 @@ from swarmllm.cli.operators import passphrase
 from swarmllm.cli.operators.charter_view import Gathered, gathered
 from swarmllm.cli.operators.publishing import deliver, told
 from swarmllm.cli.operators.standing import Standing, refuse_other_swarm, standing_if_any, standing_of, state_in
-from swarmllm.cli.output import notice, people, print_record
+from swarmllm.cli.output import answer, notice, people, print_record
 from swarmllm.core.halt import HaltState, next_resume
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import Resume
@@ -184,9 +184,9 @@ def _shown(proposal: Proposal, *, as_json: bool, only_signatures: bool = False) 
         print_record(head | {"charter_version": proposal.resume.charter_version, "lifts": halts} | proposal.signatures.record())
     elif only_signatures:
         style = "yellow" if proposal.signatures.missing else "green"
-        people().print(Text(proposal.signatures.sentence(), style=style), soft_wrap=True)
+        answer().print(Text(proposal.signatures.sentence(), style=style), soft_wrap=True)
     else:
-        people().print(_table(proposal, with_signatures=True))
+        answer().print(_table(proposal, with_signatures=True))
     return OK
 
 
