@@ -13,7 +13,9 @@ EXIT_MAX_S = 2.0  # After the last word: threads of libraries that do not end by
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     from swarmllm.cli.app import app
+    from swarmllm.cli.output import catch_strays
 
+    catch_strays()
     code = 1
     try:
         app(args=args, prog_name="swarmllm")

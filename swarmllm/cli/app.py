@@ -13,6 +13,7 @@ from swarmllm.cli import options as o
 from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.guard import guarded
 from swarmllm.cli.operators import app as operators
+from swarmllm.cli.output import write_stdout
 
 app = typer.Typer(
     name="swarmllm",
@@ -32,7 +33,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"swarmllm {version('swarmllm')}")
+        write_stdout(f"swarmllm {version('swarmllm')}\n")
         raise typer.Exit
 
 

@@ -28,6 +28,7 @@ from swarmllm.cli.operators.ring import Ring
 from swarmllm.cli.output import answer
 from swarmllm.cli.processes import Fleet, NodeProcess, is_alive, kill_all, open_fleet
 from swarmllm.cli.rounds import RoundTable, mean_bytes, uses
+from swarmllm.cli.screen import Line
 from swarmllm.cli.stranger import providers
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
@@ -66,9 +67,8 @@ def demo(config: Config, *, as_json: bool, keep: bool) -> int:
 
 async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Fleet]) -> int:
     began = trio.current_time()
-    view.say(
-        "[bold]Four nodes on this machine[/], each a process with its own identity, data folder and expert; none is in charge."
-    )
+    first = Line().append("Four nodes on this machine", "bold")
+    view.say(first.append(", each a process with its own identity, data folder and expert; none is in charge."))
     view.say("Their experts are tiny, for demonstration: they know how prose or code sounds, and nothing else.", "dim")
     experts = await expand_bundled(config.cache_dir, view.console if not view.as_json else None)
     cast = choose_cast(experts)

@@ -9,16 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.cli.output import print_record, short_peer
 from swarmllm.cli.processes import NodeProcess
 from swarmllm.cli.rounds import COLOURS, RoundTable, mean_bytes, uses
+from swarmllm.cli.screen import Flow, Line, Screen
 from swarmllm.messages import Halt
 from swarmllm.runtime.records import Record
 
@@ -39,20 +39,21 @@ STATES: Final = (
 class DemoView:
     """Everything the demo says. With `as_json`, records on standard output and nothing else."""
 
-    def __init__(self, console: Console, *, as_json: bool) -> None:
+    def __init__(self, console: Screen, *, as_json: bool) -> None:
         self.console = console
         self.as_json = as_json
         self.rounds: RoundTable | None = None
         self._checks: list[tuple[str, bool, str]] = []
 
-    def say(self, text: str, style: str = "") -> None:
+    def say(self, text: str | Line, style: str = "") -> None:
         if not self.as_json:
-            self.console.print(text, style=style)
+            self.console.print(Flow(text) if isinstance(text, str) else text, style=style)
 
     def chapter(self, title: str) -> None:
         if not self.as_json:
             self.console.print()
-            self.console.print(Rule(f"[bold]{title}[/]", align="left", style="dim"), width=min(self.console.width, WIDTH_MAX))
+            rule = Rule(Line(title, "bold"), align="left", style="dim")
+            self.console.print(rule, width=min(self.console.width, WIDTH_MAX))
 
     @contextmanager
     def board(self, nodes: Sequence[NodeProcess], experts: Sequence[str]) -> Iterator[None]:
@@ -70,7 +71,7 @@ class DemoView:
         """A sign of life on a terminal while something takes seconds."""
         if self.as_json or not self.console.is_terminal:
             return nullcontext()
-        return self.console.status(f"[dim]{what}[/]")
+        return self.console.status(Line(what, "dim"))
 
     def legend(self) -> None:
         self.say(LEGEND, "dim")
@@ -93,7 +94,7 @@ class DemoView:
         if self.as_json:
             print_record(record)
         elif record["event"] == "notice":
-            self.console.print(Text(f"      {record['text']}", style="yellow"))
+            self.console.print(Line(f"      {record['text']}", style="yellow"))
 
     def killed(self, node: NodeProcess) -> None:
         if self.as_json:
@@ -101,24 +102,22 @@ class DemoView:
             return
         if self.rounds is not None:
             self.rounds.gone(node.peer)
-        self.console.print(
-            Rule(f"[bold red]SIGKILL to {node.name} (process {node.pid})[/]", style="red"), width=min(self.console.width, 79)
-        )
+        rule = Rule(Line(f"SIGKILL to {node.name} (process {node.pid})", "bold red"), style="red")
+        self.console.print(rule, width=min(self.console.width, 79))
 
     def text(self, prompt: str, end: Record, tokens: Sequence[Record], asking: str) -> None:
         """The finished answer, coloured by the expert that counted most for each token."""
         if self.as_json or self.rounds is None:
             return
-        text = Text(prompt, style="bold")
+        text = Flow(prompt, style="bold")
         for token in tokens:
             best = max(uses(token), key=lambda use: use["weight"])
             text.append(token["text"], style=self.rounds.colour(best["peer"]))
         self.console.print()
         self.console.print(Padding(text, (0, 2)), width=min(self.console.width, WIDTH_MAX))
-        self.console.print(
-            f"\n  [dim]{end['tokens']:.0f} tokens in {end['seconds']:.1f} s, {end['tokens_per_s']:.1f} tokens/s,"
-            f" {mean_bytes(tokens, asking):.0f} bytes per expert and token[/]"
-        )
+        pace = f"{end['tokens']:.0f} tokens in {end['seconds']:.1f} s, {end['tokens_per_s']:.1f} tokens/s"
+        self.console.line()
+        self.console.print(Line(f"  {pace}, {mean_bytes(tokens, asking):.0f} bytes per expert and token", "dim"))
 
     def streamed(self, node: NodeProcess, record: Record) -> None:
         """A record of one of several answers at once: for machines, with the node's name; people are told at the end."""
@@ -135,7 +134,7 @@ class DemoView:
         if self.as_json:
             return
         for i, (node, text, last_ms, end) in enumerate(answers):
-            line = Text(f"    {node.name} ", style=COLOURS[i % len(COLOURS)])
+            line = Line(f"    {node.name} ", style=COLOURS[i % len(COLOURS)])
             line.append(f"…{text[-TAIL_CHARS:]}".replace("\n", "⏎"), style="default")
             when = f"{abs(last_ms):.0f} ms {'after' if last_ms > 0 else 'before'} it"
             line.append(f"  ✋ {end['reason'] if end is not None else 'not ended'}, last token {when}", style="dim")
@@ -149,10 +148,13 @@ class DemoView:
         self.chapter("what was shown")
         table = Table.grid(padding=(0, 2))
         for name, passed, detail in self._checks:
-            table.add_row("[green]✓[/]" if passed else "[bold red]✗[/]", Text(name.replace("_", " ")), Text(detail, style="dim"))
+            mark = Line("✓", "green") if passed else Line("✗", "bold red")
+            table.add_row(mark, Line(name.replace("_", " ")), Line(detail, style="dim"))
         self.console.print(Padding(table, (0, 2)))
-        verdict = "[bold green]All of it really happened[/]" if ok else "[bold red]Not all of it happened[/]"
-        self.console.print(f"\n{verdict}, in {seconds:.0f} s. Next: [bold]swarmllm join[/] on several machines of one network.")
+        verdict, style = ("All of it really happened", "bold green") if ok else ("Not all of it happened", "bold red")
+        line = Line().append(verdict, style).append(f", in {seconds:.0f} s. Next: ")
+        self.console.line()
+        self.console.print(line.append("swarmllm join", "bold").append(" on several machines of one network."))
         return ok
 
 
@@ -165,7 +167,7 @@ def _board(nodes: Sequence[NodeProcess], experts: Sequence[str]) -> Group:
     for i, (node, expert) in enumerate(zip(nodes, experts, strict=False)):
         state = next((text for event, text in STATES if node.found(event)), "starting")
         table.add_row(
-            Text(node.name, style=COLOURS[i % len(COLOURS)]),
+            Line(node.name, style=COLOURS[i % len(COLOURS)]),
             expert,
             str(node.pid),
             short_peer(node.peer) if node.peer else "",

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.cli import checks
 from swarmllm.cli.output import answer, print_record
+from swarmllm.cli.screen import Line
 from swarmllm.errors import SwarmError
 from swarmllm.runtime.config import Config
 
-MARKS: Final = {"ok": "[green]ok[/]  ", "warn": "[yellow]warn[/]", "fail": "[red]fail[/]"}
+STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +78,16 @@ def examine(config: Config, *, as_json: bool) -> int:
         row = Table.grid(padding=(0, 2))
         row.add_column(width=4)
         row.add_column(width=13, style="bold")
-        row.add_row(MARKS[finding.level], name, Text(finding.found))
+        row.add_row(Line(finding.level, STYLES[finding.level]), name, Line(finding.found))
         if finding.remedy:
-            row.add_row("", "", Text(f"→ {finding.remedy}", style="cyan"))
+            row.add_row("", "", Line(f"→ {finding.remedy}", style="cyan"))
         console.print(row)
     if as_json:
         print_record({"event": "summary", "ok": failed == 0, "failed": failed, "warned": warned})
     elif failed:
-        console.print(f"\n[red]{failed} of {len(CHECKS)} checks failed.[/]")
+        console.line()
+        console.print(Line(f"{failed} of {len(CHECKS)} checks failed.", "red"))
     else:
-        console.print(f"\n[green]A node can run here{f' ({warned} warnings)' if warned else ''}.[/]")
+        console.line()
+        console.print(Line(f"A node can run here{f' ({warned} warnings)' if warned else ''}.", "green"))
     return 1 if failed else 0

@@ -6,14 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import trio
-from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from swarmllm.adapters.llama.demo import bundled
 from swarmllm.adapters.llama.expansion import expand
+from swarmllm.cli.screen import Screen
 
 
-async def expand_bundled(cache_dir: Path, console: Console | None, names: list[str] | None = None) -> list[str]:
+async def expand_bundled(cache_dir: Path, console: Screen | None, names: list[str] | None = None) -> list[str]:
     """Names of the experts, all of them unless `names` says which; each is expanded when this returns. A second call costs a
     tenth of a second. LocalError if the cache cannot be written."""
     names = [card.name for card in bundled()] if names is None else names
@@ -22,11 +22,11 @@ async def expand_bundled(cache_dir: Path, console: Console | None, names: list[s
     return names
 
 
-async def _expand(name: str, cache_dir: Path, console: Console | None) -> None:
+async def _expand(name: str, cache_dir: Path, console: Screen | None) -> None:
     if console is None or not console.is_terminal:
         await trio.to_thread.run_sync(partial(expand, name, cache_dir))
         return
-    columns = (TextColumn("making the expert {task.description} ready"), BarColumn(), DownloadColumn())
+    columns = (TextColumn("making the expert {task.description} ready", markup=False), BarColumn(), DownloadColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(name, total=None, visible=False)  # Seen only if there is something to wait for.
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
-
 from swarmllm.cli.guard import OK, run
-from swarmllm.cli.output import notice, people, print_record_async, write_stdout_async
+from swarmllm.cli.output import notice, people, print_record_async, write_answer_async
 from swarmllm.cli.rounds import line_of, weighed_line
+from swarmllm.cli.screen import Screen
 from swarmllm.cli.voice import Voice, open_voice
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.runtime.config import Config
@@ -42,7 +41,7 @@ def generate(config: Config, wish: Wish, *, as_json: bool, verbose: bool, local:
 class ShownAnswer:
     """One answer as a person or a program sees it; `text` is what was shown so far."""
 
-    def __init__(self, voice: Voice, console: Console, *, as_json: bool = False, verbose: bool = False) -> None:
+    def __init__(self, voice: Voice, console: Screen, *, as_json: bool = False, verbose: bool = False) -> None:
         self.text = ""
         self._voice = voice
         self._console = console
@@ -64,7 +63,7 @@ class ShownAnswer:
             case "token" | "text":
                 self.text += record["text"]
                 if not self._as_json and not self._holds_text:
-                    await write_stdout_async(record["text"])
+                    await write_answer_async(record["text"])
                 if self._verbose and record["event"] == "token":
                     self._console.print(line_of(record, self._voice.peer), soft_wrap=True)
             case "weighed" if self._verbose:
@@ -78,7 +77,7 @@ class ShownAnswer:
 
     async def _end(self, record: Record) -> None:
         if not self._as_json and (self.text or record["reason"] not in {"error", "halted"}):
-            await write_stdout_async(self.text + "\n" if self._holds_text else "\n")
+            await write_answer_async(self.text + "\n" if self._holds_text else "\n")
         if self._verbose:
             speed = f"{record['tokens']} tokens in {record['seconds']:.1f} s ({record['tokens_per_s']:.1f} tokens/s)"
             size = f"{record['bytes_per_expert_per_token']:.0f} bytes per expert and token"

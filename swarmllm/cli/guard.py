@@ -9,12 +9,11 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from swarmllm.cli.output import complain
+from swarmllm.cli.output import complain, trace
 from swarmllm.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def _exit_code_of(raised: BaseException) -> int:
     leaves = list(_leaves(raised))
     ours = [e for e in leaves if isinstance(e, SwarmError)]
     if os.environ.get("SWARMLLM_DEBUG") == "1":
-        traceback.print_exception(raised)
+        trace(raised)
     if ours:
         complain(str(ours[0]))
         return ours[0].exit_code

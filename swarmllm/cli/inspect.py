@@ -7,6 +7,7 @@ from rich.table import Table
 
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import ago, answer, count, print_record, short_peer
+from swarmllm.cli.screen import Line
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask
 from swarmllm.runtime.records import Record
@@ -43,7 +44,7 @@ def _asked(config: Config, op: str) -> Record:
 
 def status_view(record: Record) -> RenderableType:
     if record.get("state") == "starting":
-        return "The node is still loading its expert."
+        return Line("The node is still loading its expert.")
     model, load = record.get("model"), record.get("load")
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
@@ -61,7 +62,7 @@ def status_view(record: Record) -> RenderableType:
         f"{record['answers_open']} of our own being written, {record['rounds_served_open']} rounds for others under way",
     )
     for reason in record.get("halted") or []:
-        table.add_row("[bold red]halted[/]", f"[bold red]{reason}[/]")
+        table.add_row(Line("halted", "bold red"), Line(reason, "bold red"))
     experts = record.get("experts") or []
     table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
     for addr in record.get("addrs") or []:
@@ -69,7 +70,7 @@ def status_view(record: Record) -> RenderableType:
     troubles = {"records_dropped": "records dropped", "records_refused": "records refused", "saves_failed": "saves failed"}
     told = [f"{record[name]} {what}" for name, what in troubles.items() if record.get(name)]
     if told:
-        table.add_row("trouble", f"[yellow]{', '.join(told)}[/]")
+        table.add_row("trouble", Line(", ".join(told), "yellow"))
     return Group(table, "", experts_table(experts, float(record["time"]))) if experts else table
 
 
@@ -92,11 +93,9 @@ def experts_table(experts: list[Record], now: float) -> Table:
             "-" if expert["share"] is None else f"{100 * expert['share']:.0f} %",
             "-" if expert["merit_nats"] is None else f"{expert['merit_nats']:+.2f}",
             ago(max(0.0, now - expert["started"])),
-            "[yellow]resting[/]"
+            Line("resting", "yellow")
             if expert["resting"]
-            else ""
-            if expert["connected"] or expert["local"]
-            else "[dim]not connected[/]",
+            else Line("" if expert["connected"] or expert["local"] else "not connected", "dim"),
         )
     return table
 

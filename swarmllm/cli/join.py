@@ -93,8 +93,12 @@ async def _serve(node: LocalNode, view: JoinView | None, until_eof: bool) -> Non
 
 
 async def _refresh(node: LocalNode, view: JoinView) -> None:
-    while True:
-        await in_thread(view.refresh, status_record(node.status()))
+    while view.is_live:
+        status: Record | None = None
+        with view.sheltered("read the node's state"):
+            status = status_record(node.status())
+        if status is not None:
+            await in_thread(view.refresh, status)
         await trio.sleep(REFRESH_S)
 
 

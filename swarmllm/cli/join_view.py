@@ -1,20 +1,29 @@
 """What a person sees of a running node: a line for everything that happens and, on a terminal, its state below them.
 
-Methods are called from threads, one at a time; they may block as long as the terminal does.
+The view runs in the node's process, and shows what strangers wrote. So whatever goes wrong in it stays in it: the log is told once of each
+kind of fault, the person sees a plain line in place of what failed, and the node goes on. When the live state below the lines cannot even
+say that much, or the terminal itself fails, the view goes on without it.
+
+Methods are called from threads, one at a time; they may block as long as the terminal does. None of them raises for a fault.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.rule import Rule
-from rich.text import Text
 
 from swarmllm.cli.inspect import status_view
 from swarmllm.cli.output import count, short_peer, size
+from swarmllm.cli.screen import Line, Screen
 from swarmllm.runtime.records import Record
+
+log = logging.getLogger("swarmllm.view")
 
 SHARE_NOTICE: Final = (
     "The experts that help with an answer see its prompt and its text. Other people's nodes are other people's computers."
@@ -22,88 +31,142 @@ SHARE_NOTICE: Final = (
 
 
 class JoinView:
-    def __init__(self, console: Console, *, ask_with: str, is_first_run: bool) -> None:
+    def __init__(self, console: Screen, *, ask_with: str, is_first_run: bool) -> None:
         """`ask_with`: flags with which other commands find this node."""
-        self.is_live = console.is_terminal
         self._console = console
         self._is_first_run = is_first_run
         self._ask_with = ask_with
-        self._live = Live(Text(""), console=console, auto_refresh=False, transient=True) if self.is_live else None
+        self._live = Live(Line(""), console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._told: set[str] = set()
-        if self._live is not None:
-            self._live.start()
+        self._faults: set[str] = set()
+        with self.sheltered("start", self._without_live):
+            if self._live is not None:
+                self._live.start()
+
+    @property
+    def is_live(self) -> bool:
+        """Whether there is a state to refresh. It may end."""
+        return self._live is not None
 
     def tell(self, record: Record) -> None:
         """Show one record of the node's life."""
-        match record["event"]:
-            case "progress":
-                self._progress(record)
-            case "ready":
-                self._ready(record)
-            case _:
-                line = _line(record)
-                if line is not None:
-                    self._console.print(line, soft_wrap=True)
+        with self.sheltered(f"show {str(record.get('event'))[:40]!r}", self._without_line):
+            match record["event"]:
+                case "progress":
+                    self._progress(record)
+                case "ready":
+                    self._ready(record)
+                case _:
+                    line = _line(record)
+                    if line is not None:
+                        self._console.print(line, soft_wrap=True)
 
     def refresh(self, status: Record) -> None:
-        if self._live is not None:
-            foot = Text("Ctrl-C leaves", style="dim")
-            self._live.update(Group(Rule(style="dim"), status_view(status), foot), refresh=True)
+        """Show the node's state anew."""
+        with self.sheltered("show the node's state", self._without_state):
+            if self._live is not None:
+                foot = Line("Ctrl-C leaves", "dim")
+                self._live.update(Group(Rule(style="dim"), status_view(status), foot), refresh=True)
 
     def close(self) -> None:
-        if self._live is not None:
-            self._live.stop()
+        with self.sheltered("end"):
+            if self._live is not None:
+                self._live.stop()
+
+    # --- faults --------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def sheltered(self, what: str, instead: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Whatever this raises is told to the log; `instead` shows something simpler, and may fail as well."""
+        try:
+            yield
+        except Exception as fault:  # noqa: BLE001  A fault of a view, or of the terminal, must never end a node.
+            self._note(what, fault)
+            self._console.drop()
+            try:
+                instead()
+            except Exception as second:  # noqa: BLE001  The same.
+                self._note(f"say that it could not {what}", second)
+                self._console.drop()
+
+    def _note(self, what: str, fault: Exception) -> None:
+        """The kind and not the text, which may quote what was to be shown. Once: a view is refreshed twice a second."""
+        kind = f"{what}: {type(fault).__name__}"
+        if kind not in self._faults:
+            self._faults.add(kind)
+            log.error("the view could not %s; the node goes on", kind)
+
+    def _without_line(self) -> None:
+        self._console.print(Line("(Something happened that could not be shown; node.log has the reason.)", "dim"))
+
+    def _without_state(self) -> None:
+        """The next refresh tries again: what could not be shown may be gone by then."""
+        try:
+            if self._live is not None:
+                self._live.update(
+                    Line("The node runs, but its state cannot be shown; node.log has the reason.", "dim"), refresh=True
+                )
+        except Exception:
+            self._without_live()
+            raise
+
+    def _without_live(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    # --- what is shown -------------------------------------------------------------------------------------------------------
 
     def _progress(self, record: Record) -> None:
         what, done, total = str(record["what"]), record["done"], record["total"]
         if self._live is not None:
             share = f" {100 * done / total:.0f} %" if total else ""
             amount = f" ({size(done)} of {size(total)})" if total and record["unit"] == "bytes" else ""
-            self._live.update(Text(f"{what}{share}{amount} …", style="dim"), refresh=True)
+            self._live.update(Line(f"{what}{share}{amount} …", style="dim"), refresh=True)
         elif what not in self._told:
             self._told.add(what)
-            self._console.print(Text(f"{what} …"))
+            self._console.print(Line(f"{what} …"))
 
     def _ready(self, record: Record) -> None:
         show = self._console.print
-        show(Text(f"Ready. This node is {record['peer']}", style="bold green"), soft_wrap=True)
+        show(Line(f"Ready. This node is {record['peer']}", style="bold green"), soft_wrap=True)
         if record["invite"]:
-            show("Others join it with:", style="bold")
-            show(Text(f"    swarmllm join --peer {record['invite']}", style="cyan"), soft_wrap=True)
-        show("Ask the swarm, here and now:", style="bold")
-        show(Text(f'    swarmllm generate -v{self._ask_with} "Once upon a time"', style="cyan"), soft_wrap=True)
+            show(Line("Others join it with:", style="bold"))
+            show(Line(f"    swarmllm join --peer {record['invite']}", style="cyan"), soft_wrap=True)
+        show(Line("Ask the swarm, here and now:", style="bold"))
+        show(Line(f'    swarmllm generate -v{self._ask_with} "Once upon a time"', style="cyan"), soft_wrap=True)
         if self._is_first_run:
-            show(Text(SHARE_NOTICE, style="yellow"))
+            show(Line(SHARE_NOTICE, style="yellow"))
 
 
-def _line(record: Record) -> Text | None:
+def _line(record: Record) -> Line | None:
     """None for what people need not be told."""
     peer = short_peer(str(record.get("peer", "")))
     match record["event"]:
         case "starting":
-            return Text(f"Starting a node of the swarm “{record['swarm']}” ({record['data_dir']})")
+            return Line(f"Starting a node of the swarm “{record['swarm']}” ({record['data_dir']})")
         case "model_ready":
             facts = f"{count(record['n_params'])} parameters, context {record['context_max']} tokens"
-            return Text(f"Expert {record['model']} is ready: {facts}, loaded in {record['seconds']:.1f} s")
+            return Line(f"Expert {record['model']} is ready: {facts}, loaded in {record['seconds']:.1f} s")
         case "listening":
-            return Text(f"Listening on {', '.join(record['addrs']) or 'no address that others could reach'}")
+            return Line(f"Listening on {', '.join(record['addrs']) or 'no address that others could reach'}")
         case "warning":
-            return Text(str(record["text"]), style="yellow")
+            return Line(str(record["text"]), style="yellow")
         case "peer_found":
-            return Text(f"+ peer {peer}", style="dim")
+            return Line(f"+ peer {peer}", style="dim")
         case "peer_lost":
-            return Text(f"- peer {peer} ({record['reason']})", style="dim")
+            return Line(f"- peer {peer} ({record['reason']})", style="dim")
         case "expert_found":
-            return Text(f"+ expert {record['model']} of {peer}, {count(record['n_params'])} parameters", style="green")
+            return Line(f"+ expert {record['model']} of {peer}, {count(record['n_params'])} parameters", style="green")
         case "expert_lost":
-            return Text(f"- expert of {peer} ({record['reason']})", style="yellow")
+            return Line(f"- expert of {peer} ({record['reason']})", style="yellow")
         case "halted":
-            return Text(f"Halted: {'; '.join(record['reasons'])}", style="bold red")
+            return Line(f"Halted: {'; '.join(record['reasons'])}", style="bold red")
         case "resumed":
-            return Text("Started again: nothing halts this node any more", style="bold green")
+            return Line("Started again: nothing halts this node any more", style="bold green")
         case "stopping":
-            return Text("Leaving …")
+            return Line("Leaving …")
         case "stopped":
-            return Text("Left.")
+            return Line("Left.")
         case _:
             return None

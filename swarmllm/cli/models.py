@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from rich.markdown import Markdown
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.adapters.llama.demo import DemoCard, bundled, folder_of
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.output import answer, complain, count, print_record, size
 from swarmllm.cli.probe import probe
+from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 
@@ -62,7 +62,7 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     for name in ("model", "source", "n_params", "size_bytes", "context_max", "vocabulary", "digest"):
-        table.add_row(name.replace("_", " "), Text(_shown(name, row[name])))
+        table.add_row(name.replace("_", " "), Line(_shown(name, row[name])))
     console.print(table)
     if text:
         console.print()
@@ -137,8 +137,8 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table.add_column("digest")
     for row in rows:
         name = row["model"] if row["source"] == "bundled" else row["source"]
-        fits = Text("LLaMA-3", style="green") if row["matches"] else Text(f"other ({row['vocabulary'][:8]}…)", style="yellow")
+        fits = Line("LLaMA-3", style="green") if row["matches"] else Line(f"other ({row['vocabulary'][:8]}…)", style="yellow")
         table.add_row(
-            Text(name), count(row["n_params"]), size(row["size_bytes"]), str(row["context_max"]), fits, f"{row['digest'][:12]}…"
+            Line(name), count(row["n_params"]), size(row["size_bytes"]), str(row["context_max"]), fits, f"{row['digest'][:12]}…"
         )
     return table

@@ -1,30 +1,64 @@
 """What a command was asked to show goes to standard output, for people as for machines (`--json`); progress, notices and errors go to
 standard error. This module is the one place where the commands write to either.
 
+Much of what they write are words of strangers. Records and, in a pipe or a file, answers go out exactly. Everything that a person reads
+goes through `runtime.visible`: here, or in `screen`, which tables and styled lines are made of.
+
 Records and text go to file descriptor 1 directly: a reader that has gone (`| head`) shows at once, and nothing is left in a buffer
 whose flush could fail or block while the interpreter shuts down.
 """
 
 from __future__ import annotations
 
-import json
+import logging
 import os
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TextIO, TypeVar
+
+from swarmllm.errors import LocalError
+from swarmllm.runtime.logs import OneLine
+from swarmllm.runtime.visible import flowing, json_of, runs
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from swarmllm.cli.screen import Screen
 
 _writing = threading.Lock()
 T = TypeVar("T")
 
 
 def write_stdout(text: str) -> None:
-    """Write all of `text`; BrokenPipeError if nobody reads any more."""
-    data = text.encode("utf-8", "replace")
+    """Write all of `text`, exactly; BrokenPipeError if nobody reads any more."""
+    _write_all(text, _exact(text))
+
+
+def write_answer(text: str) -> None:
+    """A piece of what strangers' experts wrote: exactly, for a pipe or a file; on a terminal it shows what would act there.
+
+    Pieces need not end where characters' meanings do: an escape sequence that comes in two is caught by its first character.
+    """
+    if sys.stdout is None or not sys.stdout.isatty():
+        write_stdout(text)
+        return
+    shown = _with_faint(text) if _has_colours(sys.stdout) else flowing(text)
+    # In the terminal's own encoding: a byte of a UTF-8 sequence may be a control character in another.
+    _write_all(shown, shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+
+
+def _exact(text: str) -> bytes:
+    """UTF-8, and the bytes of file names that are none; what never was bytes becomes a question mark."""
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "replace")
+
+
+def _write_all(text: str, data: bytes) -> None:
+    if sys.stdout is None:
+        raise LocalError("standard output is closed, so nothing can be shown there; send it to a terminal, a file or a pipe")
     try:
         descriptor = sys.stdout.fileno()
     except (OSError, ValueError):  # Replaced by an object without a descriptor (a test, a notebook).
@@ -32,6 +66,14 @@ def write_stdout(text: str) -> None:
         return
     while data:
         data = data[os.write(descriptor, data) :]
+
+
+def _has_colours(stream: TextIO) -> bool:
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") not in {"dumb", "unknown"}
+
+
+def _with_faint(text: str) -> str:
+    return "".join(f"\x1b[2m{part}\x1b[22m" if is_written_out else part for part, is_written_out in runs(text, flows=True))
 
 
 async def in_thread(write: Callable[[T], object], what: T) -> None:
@@ -52,10 +94,14 @@ async def write_stdout_async(text: str) -> None:
     await in_thread(write_stdout, text)
 
 
+async def write_answer_async(text: str) -> None:
+    await in_thread(write_answer, text)
+
+
 def line(record: Mapping[str, object]) -> str:
     """One record as one line of JSON; `time` (Unix seconds) is added if it is missing."""
     complete = dict(record) if "time" in record else {**record, "time": round(time.time(), 3)}
-    return json.dumps(complete, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+    return json_of(complete) + "\n"
 
 
 def print_record(record: Mapping[str, object]) -> None:
@@ -66,38 +112,58 @@ async def print_record_async(record: Mapping[str, object]) -> None:
     await write_stdout_async(line(record))
 
 
-def people(*, width: int | None = None) -> Console:
+def people(*, width: int | None = None) -> Screen:
     """The console for what is told besides, such as progress: standard error, colours only on a terminal."""
-    from rich.console import Console
+    from swarmllm.cli.screen import Screen  # Here, so that help need not wait for it.
 
-    return Console(stderr=True, highlight=False, soft_wrap=False, width=width)
+    return Screen(stderr=True, soft_wrap=False, width=width)
 
 
-def answer(*, width: int | None = None) -> Console:
+def answer(*, width: int | None = None) -> Screen:
     """The console for what a command was asked to show: standard output, so that `swarmllm doctor > file` holds it."""
-    from rich.console import Console
+    from swarmllm.cli.screen import Screen
 
-    return Console(highlight=False, soft_wrap=False, width=width)
+    return Screen(soft_wrap=False, width=width)
 
 
 def complain(sentence: str) -> None:
     """One sentence of an error, red on a terminal. Plain writing, since it must work when all else does not."""
-    red, end = ("\x1b[31m", "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
-    try:
-        sys.stderr.write(f"{red}swarmllm: {sentence}{end}\n")
-        sys.stderr.flush()
-    except OSError:
-        return  # Nobody is there to read it; the exit code still tells.
+    _say(f"swarmllm: {sentence}", "\x1b[31m")
 
 
 def notice(sentence: str) -> None:
     """One sentence that is no error."""
-    dim, end = ("\x1b[2m", "\x1b[0m") if sys.stderr.isatty() and "NO_COLOR" not in os.environ else ("", "")
+    _say(sentence, "\x1b[2m")
+
+
+def trace(raised: BaseException) -> None:
+    """Where an exception comes from. Its text, and those of all before it, may quote a peer."""
+    _say("".join(traceback.format_exception(raised)).rstrip("\n"), "")
+
+
+def _say(sentence: str, colour: str) -> None:
+    """Sentences quote strangers. Further lines are set in, so that a line break in a quotation does not begin another sentence."""
+    stream: TextIO | None = sys.stderr
+    if stream is None:
+        return  # It was closed before we began.
+    begin, end = (colour, "\x1b[0m") if colour and _has_colours(stream) else ("", "")
     try:
-        sys.stderr.write(f"{dim}{sentence}{end}\n")
-        sys.stderr.flush()
-    except OSError:
-        return
+        stream.write(f"{begin}{flowing(sentence).replace(chr(10), chr(10) + '  ')}{end}\n")
+        stream.flush()
+    except (OSError, ValueError):
+        return  # Nobody is there to read it; the exit code still tells.
+
+
+def catch_strays() -> None:
+    """What libraries say past every door, on standard error: log lines that no handler took, and threads that end by an exception."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(OneLine())
+    threading.excepthook = _thread_ended
+
+
+def _thread_ended(how: threading.ExceptHookArgs) -> None:
+    if how.exc_value is not None and not isinstance(how.exc_value, SystemExit):
+        trace(how.exc_value)
 
 
 def short_peer(peer: str) -> str:

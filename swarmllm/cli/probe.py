@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from swarmllm.cli.output import write_stdout
 from swarmllm.errors import LocalError
 
 MEMORY_BYTES_MAX: Final = 4 << 30  # Address space: a header of the largest vocabulary takes a tenth of this.
@@ -60,4 +61,4 @@ if __name__ == "__main__":
     # The digest of a file is read in pieces; its mapping, however, counts as address space.
     limit = MEMORY_BYTES_MAX + (Path(sys.argv[1]).stat().st_size if Path(sys.argv[1]).is_file() else 0)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    print(json.dumps(_main(Path(sys.argv[1]), Path(sys.argv[2]))))
+    write_stdout(json.dumps(_main(Path(sys.argv[1]), Path(sys.argv[2]))) + "\n")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from rich.text import Text
-
 from swarmllm.cli.output import short_peer
+from swarmllm.cli.screen import Line
 from swarmllm.runtime.records import Record
+from swarmllm.runtime.visible import one_line
 
 COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
 CELL, TOKEN = 11, 14  # Columns: four experts, index, token, time and agreement fit in 80.
@@ -23,8 +23,8 @@ def uses(token: Record) -> list[Record]:
 
 
 def shown_token(text: str, width: int = TOKEN) -> str:
-    """A token between quotes, with line breaks visible, cut to `width` columns."""
-    plain = text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍")
+    """A token between quotes, with everything in it visible, cut to `width` columns."""
+    plain = one_line(text.replace("\n", "⏎").replace("\t", "⇥").replace("\r", "␍"))
     return f"“{plain}”" if len(plain) <= width - 2 else f"“{plain[: width - 3]}…”"
 
 
@@ -43,33 +43,33 @@ class RoundTable:
     def gone(self, peer: str) -> None:
         self._gone.add(peer)
 
-    def heading(self) -> Text:
-        line = Text("      ", style="bold").append(f"{'token':<{TOKEN}}")
+    def heading(self) -> Line:
+        line = Line("      ", style="bold").append(f"{'token':<{TOKEN}}")
         for peer, name in self._names.items():
             short = name if len(name) < CELL else f"{name[: CELL - 2]}…"
             line.append(f"{short:>{CELL}}", style=self.colour(peer))
         return line.append(f"{'round':>8}{'agree':>7}")
 
-    def row(self, token: Record) -> Text:
+    def row(self, token: Record) -> Line:
         by_peer = {u["peer"]: u for u in uses(token)}
         best = max(by_peer, key=lambda p: by_peer[p]["weight"], default="")
-        line = Text(f"{token['index']:>4}  ", style="dim")
+        line = Line(f"{token['index']:>4}  ", style="dim")
         line.append(f"{shown_token(token['text']):<{TOKEN}}", style=f"not dim {self.colour(best)}")
         for peer in self._names:
             line.append(self._cell(peer, by_peer.get(peer)))
         line.append(f"{token['round_ms']:>5.0f} ms", style="not dim")
         return line.append(f"{100 * token['agreement']:>5.0f} %", style="not dim")
 
-    def _cell(self, peer: str, use: Record | None) -> Text:
+    def _cell(self, peer: str, use: Record | None) -> Line:
         if use is None:
-            return Text(f"{'✗' if peer in self._gone else '·':>{CELL}}", style="red" if peer in self._gone else "dim")
+            return Line(f"{'✗' if peer in self._gone else '·':>{CELL}}", style="red" if peer in self._gone else "dim")
         size = "local" if peer == self._asking else f"{use['bytes']:.0f} B"
-        return Text(f"{size:>6}{100 * use['weight']:>3.0f} %", style=f"not dim {self.colour(peer)}")
+        return Line(f"{size:>6}{100 * use['weight']:>3.0f} %", style=f"not dim {self.colour(peer)}")
 
 
-def line_of(token: Record, local: str) -> Text:
+def line_of(token: Record, local: str) -> Line:
     """A row for any swarm: `generate -v`. `local` is the peer id of the node that asks."""
-    line = Text(f"{token['index']:>4} ", style="dim")
+    line = Line(f"{token['index']:>4} ", style="dim")
     line.append(f"{shown_token(token['text']):<{TOKEN}}", style="not dim bold")
     line.append(f"{token['round_ms']:>6.1f} ms {100 * token['agreement']:>3.0f} %", style="not dim")
     for use in uses(token):
@@ -80,11 +80,11 @@ def line_of(token: Record, local: str) -> Text:
     return line
 
 
-def weighed_line(record: Record) -> Text:
+def weighed_line(record: Record) -> Line:
     """Whom an answer asks, and why: `generate -v`, once before the first token."""
     experts = record["experts"]
     kept = sum(expert["kept"] for expert in experts)
-    line = Text(f"     {len(experts)} of {record['known']} experts probed, {kept} kept:", style="dim")
+    line = Line(f"     {len(experts)} of {record['known']} experts probed, {kept} kept:", style="dim")
     for expert in experts:
         colour = COLOURS[sum(expert["peer"].encode()) % len(COLOURS)]
         nats = "" if expert["nats_per_token"] is None else f" ({expert['nats_per_token']:.2f} nats/token)"

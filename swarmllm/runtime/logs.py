@@ -1,8 +1,9 @@
 """Where a node's log goes: one bounded file in its data folder, and nothing on the terminal.
 
 A log is what a user pastes into a bug report, so it must be safe to paste: it holds no prompt, no answer, no token and no key. The
-code keeps to that by logging kinds and counts; `Canary` in the tests holds it to it. Third parties' loggers are heard from `WARNING`
-on only, because what they write at lower levels is theirs (raw frames, for instance).
+code keeps to that by logging kinds and counts; `Canary` in the tests holds it to it. What peers sent does stand in it: it is written
+so that a terminal which shows the file obeys none of it. Third parties' loggers are heard from `WARNING` on only, because what they
+write at lower levels is theirs (raw frames, for instance).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from swarmllm.errors import LocalError
+from swarmllm.runtime.visible import json_of, one_line
 
 FILE_BYTES_MAX: Final = 1_000_000  # Two files of this: some ten thousand lines, a few days of an ordinary node.
 MESSAGE_CHARS_MAX: Final = 2_000  # One record cannot push all others out of the file.
@@ -24,17 +26,30 @@ OURS: Final = "swarmllm"
 THEIRS: Final = ("libp2p", "multiaddr", "zeroconf", "trio", "async_service")
 
 
-class JsonLines(logging.Formatter):
-    """One JSON object a line, with `time` (Unix seconds), `level`, `event` (the logger's name) and `message`."""
+class OneLine(logging.Formatter):
+    """For a screen: one record is one line, and nothing in it acts. What peers sent stands in messages and in exceptions' texts."""
 
     def format(self, record: logging.LogRecord) -> str:
-        message = record.getMessage()
+        return one_line(f"{record.levelname.lower()} {record.name}: {self.whole(record)}")
+
+    def whole(self, record: logging.LogRecord) -> str:
+        """The message and the exception, bounded. A record whose arguments do not fit its text is still told of."""
+        try:
+            message = record.getMessage()
+        except Exception as fault:  # noqa: BLE001  Arguments are objects of any library, and their `__str__` can fail in any way.
+            text = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            message = f"{text} (its values cannot be shown: {type(fault).__name__})"
         if record.exc_info:
             message += "\n" + self.formatException(record.exc_info)
-        if len(message) > MESSAGE_CHARS_MAX:
-            message = message[:MESSAGE_CHARS_MAX] + "…"
-        line = {"time": round(record.created, 3), "level": record.levelname.lower(), "event": record.name, "message": message}
-        return json.dumps(line, ensure_ascii=False)
+        return message if len(message) <= MESSAGE_CHARS_MAX else message[:MESSAGE_CHARS_MAX] + "…"
+
+
+class JsonLines(OneLine):
+    """One JSON object a line, with `time` (Unix seconds), `level`, `event` (the logger's name) and `message`: exact, once parsed."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        what = {"level": record.levelname.lower(), "event": record.name, "message": self.whole(record)}
+        return json_of({"time": round(record.created, 3), **what})
 
 
 class BoundedFile(logging.handlers.RotatingFileHandler):
@@ -91,10 +106,10 @@ def writing(path: Path, level: str = "warning") -> Iterator[None]:
 def tail(path: Path, lines: int = 20) -> list[str]:
     """The last lines of a log for people, oldest first; none if there is no log."""
     try:
-        raw = path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]
+        raw = path.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         return []
-    return [_readable(line) for line in raw]
+    return [one_line(_readable(line)) for line in [line for line in raw if line][-lines:]]
 
 
 def _readable(line: str) -> str:

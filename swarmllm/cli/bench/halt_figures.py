@@ -18,6 +18,7 @@ from swarmllm.cli.bench.halt_cycle import Cycle
 from swarmllm.cli.bench.halt_swarm import Scenario
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.cli.operators.drill import summary
+from swarmllm.cli.screen import Line
 
 P99_GOAL_MS: Final = 600.0
 MAX_GOAL_MS: Final = 1_000.0
@@ -161,14 +162,14 @@ def table(found: Sequence[Measurement]) -> Table:
     for (scenario, nodes, halts, name), ones in rows.items():
         if (scenario, nodes) != last:
             shown.add_section()
-            shown.add_row(f"[bold]{scenario}[/]: {nodes} nodes, {halts} halts")
+            shown.add_row(Line().append(str(scenario), "bold").append(f": {nodes} nodes, {halts} halts"))
             last = (scenario, nodes)
         values = {str(one.parameters.get("of", "all")): one for one in ones}
         cells = [_cell(values.get(of)) for of in ("p50", "p99", "max")]
         if not any(cells):
             cells[0] = _cell(values["all"])
-        goals = [f"{of} {_goal(one)}" for of, one in values.items() if one.goal is not None]
-        shown.add_row(f"  {name}", *cells, f"{ones[0].ceiling:.0f}", ", ".join(goals))
+        goals = [_goal(of, one) for of, one in values.items() if one.goal is not None]
+        shown.add_row(f"  {name}", *cells, f"{ones[0].ceiling:.0f}", Line(", ").join(goals))
     return shown
 
 
@@ -180,9 +181,9 @@ def _cell(one: Measurement | None) -> str:
     return f"{one.value:.1f}" if one.unit == "ms" and one.value < 10 else f"{one.value:.0f}"
 
 
-def _goal(one: Measurement) -> str:
+def _goal(of: str, one: Measurement) -> Line:
     colour, verdict = ("green", "reached") if one.reached else ("red", "missed")
-    return f"[{colour}]≤ {one.goal:.0f} {verdict}[/]"
+    return Line(f"{of} ").append(f"≤ {one.goal:.0f} {verdict}", colour)
 
 
 def sentences(results: Sequence[Result]) -> list[str]:

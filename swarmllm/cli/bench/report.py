@@ -9,6 +9,7 @@ from typing import Final
 from rich.table import Table
 
 from swarmllm.cli.output import print_record
+from swarmllm.cli.screen import Line
 
 BETTER: Final = {
     "tokens/s": "more",
@@ -93,7 +94,7 @@ def table(measurements: Sequence[Measurement]) -> Table:
         goal = (
             ""
             if m.goal is None
-            else f"[{'green' if m.reached else 'red'}]{'≥' if BETTER[m.unit] == 'more' else '≤'} {m.goal:.4g}[/]"
+            else Line(f"{'≥' if BETTER[m.unit] == 'more' else '≤'} {m.goal:.4g}", "green" if m.reached else "red")
         )
         with_ = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in m.parameters.items())
         shown.add_row(

@@ -24,7 +24,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from swarmllm.cli.eval import measurements as m
@@ -40,6 +39,7 @@ from swarmllm.cli.eval.texts import Texts, make_texts
 from swarmllm.cli.eval.verdicts import verdicts
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import answer, notice, people, print_record
+from swarmllm.cli.screen import Screen
 from swarmllm.runtime.config import Config
 
 PAGE: Final = "evaluation.md"
@@ -67,7 +67,7 @@ def evaluate(config: Config, plan: Plan, *, as_json: bool) -> int:
     return OK
 
 
-def _measure(config: Config, plan: Plan, console: Console) -> Report:
+def _measure(config: Config, plan: Plan, console: Screen) -> Report:
     clock = _Clock()
     with _bars(console) as bar:
         say = _sayer(console)
@@ -171,14 +171,14 @@ Advance = Callable[[str, int, int], None]
 """(what, done, in all)."""
 
 
-def _sayer(console: Console) -> Callable[[str], None]:
+def _sayer(console: Screen) -> Callable[[str], None]:
     return lambda text: console.print(text, style="dim")
 
 
 @contextmanager
-def _bars(console: Console) -> Iterator[Callable[[str], Advance]]:
+def _bars(console: Screen) -> Iterator[Callable[[str], Advance]]:
     """Bars on a terminal; elsewhere one line for each model and part, when it is done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         tasks: dict[tuple[str, str], int] = {}
 

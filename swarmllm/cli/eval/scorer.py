@@ -19,6 +19,7 @@ import numpy.typing as npt
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.rows import Rows
 from swarmllm.cli.eval.score_file import ENTRIES, PROBE_EVERY, Scored, save
+from swarmllm.cli.output import write_stdout
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.wire.sparse import decode_list, encode_logits
 
@@ -132,8 +133,7 @@ def _work(order: dict[str, Any]) -> None:
 
 def _say(record: dict[str, Any]) -> None:
     try:
-        sys.stdout.write(json.dumps(record) + "\n")
-        sys.stdout.flush()
+        write_stdout(json.dumps(record) + "\n")
     except BrokenPipeError:  # Nobody waits any more; what is finished is on disk.
         sys.exit(1)
 

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.cli.eval.names import EXPERT, OURS, title_of
 from swarmllm.cli.eval.report import Report
+from swarmllm.cli.screen import Flow, Line
 
 MARKS = {True: ("yes", "green"), False: ("no", "red"), None: ("open", "yellow")}
 
@@ -20,8 +20,8 @@ def shown(report: Report) -> RenderableType:
     parts += [_curve(report), _lists(report)]
     if report.verdicts:
         parts.append(_verdicts(report))
-    parts += [Text(note, style="dim") for note in report.notes]
-    return Group(*(line for part in parts for line in (part, Text())))
+    parts += [Line(note, style="dim") for note in report.notes]
+    return Group(*(line for part in parts for line in (part, Line())))
 
 
 def _scores(report: Report, text: str) -> Table:
@@ -40,7 +40,7 @@ def _scores(report: Report, text: str) -> Table:
         best = score.method == kind.best_single
         name = title_of(score.method, report.names) + (f" ({score.setting})" if score.setting is not None else "")
         table.add_row(
-            Text(name + (" ◂ best single" if best else ""), style="bold" if best or group == "ours" else ""),
+            Line(name + (" ◂ best single" if best else ""), style="bold" if best or group == "ours" else ""),
             f"{score.nats.mean:.3f} ± {score.nats.half:.3f}",
             "" if best else f"{score.difference.mean:+.3f} ± {score.difference.half:.3f}",
             f"{score.asked:.2f}",
@@ -56,7 +56,7 @@ def _curve(report: Report) -> Table:
     table.add_column("share", justify="right")
     for weights in ("EM", "Soft-Bayes"):
         for heading in ("experts", "entropy", "excess", "random"):
-            table.add_column(f"{weights}\n{heading}", justify="right")
+            table.add_column(Flow(f"{weights}\n{heading}"), justify="right")
     for point in report.measured("adaptive_k", text=text, weights="em", signal="entropy"):
         row = []
         for weights in ("em", "em_soft_bayes"):
@@ -92,4 +92,4 @@ def _verdicts(report: Report) -> RenderableType:
 def _verdict_lines(report: Report) -> Iterator[RenderableType]:
     for verdict in report.verdicts:
         word, style = MARKS[verdict.holds]
-        yield Text.assemble((f"{word:>5}  ", style), verdict.sentence)
+        yield Line.assemble((f"{word:>5}  ", style), verdict.sentence)

@@ -22,6 +22,7 @@ from swarmllm.cli.operators import passphrase
 from swarmllm.cli.operators.charter_view import ROLES, Gathered, charter_line, charter_table, root_signatures
 from swarmllm.cli.operators.standing import standing_of, state_in
 from swarmllm.cli.output import answer, complain, notice, print_record
+from swarmllm.cli.screen import Line
 from swarmllm.core.charter import charter_hash, expired, first_fault, next_fault, successor
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import ROLE_KEYS_MAX, Charter
@@ -179,7 +180,8 @@ def verify_files(files: Sequence[str], after: str | None, *, as_json: bool) -> i
         if as_json:
             print_record({"event": "verified", "version": version, "ok": not wrong, "fault": wrong} | _signatures(gathered))
         else:
-            answer().print(f"charter {version}: " + (f"[red]{wrong}[/]" if wrong else "[green]holds[/]"), soft_wrap=True)
+            said = Line(f"charter {version}: ").append(wrong or "holds", "red" if wrong else "green")
+            answer().print(said, soft_wrap=True)
             for one in gathered:
                 answer().print(f"  {one.sentence()}", soft_wrap=True)
     if faults:

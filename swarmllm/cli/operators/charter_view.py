@@ -8,10 +8,10 @@ from hashlib import sha256
 from typing import Final
 
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.adapters.record_files import Sheet, moment
 from swarmllm.cli.operators.standing import charter_record
+from swarmllm.cli.screen import Line
 from swarmllm.core.charter import expired
 from swarmllm.messages import SEQ_MAX, Charter
 from swarmllm.runtime.records import Record
@@ -101,7 +101,7 @@ def charter_table(sheet: Sheet, before: Charter | None, now_ms: int) -> Table:
             continue
         table.add_row(role, _MEANING[role].format(f"{thresholds.get(role, 1)} of {len(keys)}"))
         for key in keys:
-            table.add_row("", Text(f"{key_id(key).hex()}  {key.hex()}", style="dim"))
+            table.add_row("", Line(f"{key_id(key).hex()}  {key.hex()}", style="dim"))
     table.add_row("a halt", f"takes back the last {charter.revert_changes} changes that the agent made")
     if charter.beacon_ttl_s:
         table.add_row("beacons", f"without a sign of life for {charter.beacon_ttl_s} s, nodes stop by themselves")
@@ -109,8 +109,8 @@ def charter_table(sheet: Sheet, before: Charter | None, now_ms: int) -> Table:
         table.add_row("lifted", f"{key.hex()} {'for good' if seq == SEQ_MAX else f'up to {seq}'}")
     if charter.expires_ms:
         late = expired(charter, now_ms)
-        reminder = "[yellow]{} (past: it still holds; renew it)[/]" if late else "{}"
-        table.add_row("renew by", reminder.format(moment(charter.expires_ms)))
+        by = moment(charter.expires_ms)
+        table.add_row("renew by", Line(f"{by} (past: it still holds; renew it)", "yellow") if late else by)
     for one in root_signatures(sheet, before):
-        table.add_row("signed", Text(one.sentence(), style="yellow" if one.missing else "green"))
+        table.add_row("signed", Line(one.sentence(), style="yellow" if one.missing else "green"))
     return table

@@ -24,6 +24,7 @@ from swarmllm.cli.operators.publishing import START_S, hand_over
 from swarmllm.cli.operators.ring import Ring
 from swarmllm.cli.output import answer, notice, print_record
 from swarmllm.cli.processes import Fleet, NodeProcess, kill_all, open_fleet
+from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask
@@ -180,10 +181,12 @@ def _report(times: Times, nodes: int, halts: int, *, as_json: bool) -> None:
         print_record({"event": "summary", "ok": True, "nodes": nodes, "halts": halts})
         return
     console = answer()
-    console.print(f"\n[bold]{halts} halts of {nodes} nodes, milliseconds from publication[/]")
+    console.line()
+    console.print(Line(f"{halts} halts of {nodes} nodes, milliseconds from publication", "bold"))
     for title, _, values in rows:
         found = summary(values)
         console.print(f"  {title:20} p50 {found['p50']:6.0f}   p99 {found['p99']:6.0f}   max {found['max']:6.0f}", soft_wrap=True)
-    console.print(f"\n[bold]every node at every halt ({len(times.each)})[/]")
+    console.line()
+    console.print(Line(f"every node at every halt ({len(times.each)})", "bold"))
     for row in histogram(times.each):
         console.print(f"  {row}", soft_wrap=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.adapters.operator_keys import OperatorKey, read_key
 from swarmllm.adapters.record_files import Sheet, moment, read_sheets, render, sheet_of
@@ -28,6 +27,7 @@ from swarmllm.cli.operators.standing import (
     status_of,
 )
 from swarmllm.cli.output import answer, complain, people, print_record, short_peer
+from swarmllm.cli.screen import Line
 from swarmllm.core.charter import CHARTERS_MAX, charter_hash
 from swarmllm.core.halt import next_halt, records_of
 from swarmllm.errors import LocalError, UsageError
@@ -89,9 +89,10 @@ def _known(config: Config, state_file: str | None) -> Standing:
 def _published(order: Halt, key: OperatorKey, delivery: Delivery | None, path: Path | None, *, as_json: bool) -> None:
     if not as_json:
         why = HALT_REASONS.get(order.reason_code, "")
-        people().print(f"HALT signed by [bold]{key.name}[/] ({key.id.hex()}), order {order.seq}, reason: {why}.", soft_wrap=True)
+        signed = Line("HALT signed by ").append(key.name, "bold").append(f" ({key.id.hex()}), order {order.seq}, reason: {why}.")
+        people().print(signed, soft_wrap=True)
         if path is not None:
-            people().print(Text(f"Written to {path}; `swarmllm halt import {path}` applies it on any node."), soft_wrap=True)
+            people().print(Line(f"Written to {path}; `swarmllm halt import {path}` applies it on any node."), soft_wrap=True)
     if delivery is not None:
         told(delivery, "The order", as_json=as_json)
     if as_json:
@@ -127,8 +128,8 @@ def _status_table(standing: Standing, record: Record) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     halted = [str(sentence) for sentence in record["halted"]]
-    table.add_row("state", Text("; ".join(halted), style="red") if halted else Text("not halted", style="green"))
-    table.add_row("of", Text(standing.where))
+    table.add_row("state", Line("; ".join(halted), style="red") if halted else Line("not halted", style="green"))
+    table.add_row("of", Line(standing.where))
     table.add_row("swarm", str(record["swarm"]))
     charter = record.get("charter")
     table.add_row("charter", "not come yet" if not charter else f"{record['charter_version']}, {_roles(charter)}")
@@ -140,13 +141,13 @@ def _status_table(standing: Standing, record: Record) -> Table:
         table.add_row("peers", f"{len(peers)} connected, {len(acknowledged)} with the same state on disk")
         behind = [short_peer(str(peer)) for peer in peers if peer not in acknowledged]
         if behind:
-            table.add_row("", Text(f"not yet: {', '.join(behind)}", style="yellow"))
+            table.add_row("", Line(f"not yet: {', '.join(behind)}", style="yellow"))
     if not record["durable"]:
-        table.add_row("disk", Text("the state is not on disk yet", style="yellow"))
+        table.add_row("disk", Line("the state is not on disk yet", style="yellow"))
     if standing.state.standing:
-        table.add_row("next", Text("swarmllm resume propose --out FILE, signed by the resume quorum", style="cyan"))
+        table.add_row("next", Line("swarmllm resume propose --out FILE, signed by the resume quorum", style="cyan"))
     elif record["stopped_here"] or record["lost"]:
-        table.add_row("next", Text("swarmllm start", style="cyan"))
+        table.add_row("next", Line("swarmllm start", style="cyan"))
     return table
 
 
@@ -169,7 +170,7 @@ def export(config: Config, out: str, *, as_json: bool) -> int:
     if as_json:
         print_record({"event": "exported", "file": str(path), "records": len(records), "digest": standing.state.digest.hex()})
     else:
-        people().print(Text(f"{len(records)} records of {standing.where} are in {path}."), soft_wrap=True)
+        people().print(Line(f"{len(records)} records of {standing.where} are in {path}."), soft_wrap=True)
     return OK
 
 
@@ -200,7 +201,7 @@ def import_files(config: Config, files: Sequence[str], *, wait_s: float, as_json
     if delivery is not None:
         told(delivery, "Everything in it" if len(files) == 1 else "Everything in them", as_json=as_json)
     elif not as_json:
-        people().print(Text(f"No node runs on {config.data_dir}: the next `swarmllm join` starts with this."), soft_wrap=True)
+        people().print(Line(f"No node runs on {config.data_dir}: the next `swarmllm join` starts with this."), soft_wrap=True)
     return OK
 
 
@@ -242,7 +243,7 @@ def _outcomes(sheets: Sequence[Sheet], outcomes: Sequence[Record], *, as_json: b
         if not as_json:
             style = {"applied": "green", "known": "dim"}.get(str(what), "red")
             said = {"applied": "applied", "known": "known already"}.get(str(what), f"refused: {outcome.get('reason')}")
-            people().print(Text(f"{_titled(sheet)}: {said}", style=style), soft_wrap=True)
+            people().print(Line(f"{_titled(sheet)}: {said}", style=style), soft_wrap=True)
         elif what == "refused":
             complain(f"{_titled(sheet)}: {outcome.get('reason')}")
     return refused

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.adapters.operator_keys import OperatorKey, new_key, pub_path, read_key, refuse_taken
 from swarmllm.cli.guard import OK
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.output import answer, notice, print_record
+from swarmllm.cli.screen import Line
 
 
 def new(name: str, out: str | None, passphrase_file: str | None, *, as_json: bool) -> int:
@@ -54,5 +54,5 @@ def _tell(key: OperatorKey, *, as_json: bool, opened: bool | None = None) -> Non
     rows += [("public half", str(pub))] if pub.is_file() else []
     rows += [("passphrase", "opens it")] if opened else []
     for name, value in rows:
-        table.add_row(name, Text(value))
+        table.add_row(name, Line(value))
     answer().print(table)

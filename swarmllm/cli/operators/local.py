@@ -6,13 +6,12 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from rich.text import Text
-
 from swarmllm.adapters.datadir import DataDir
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.cli.guard import OK
 from swarmllm.cli.operators.standing import Standing, ask_node, folder_held, has_history, state_in, status_of
 from swarmllm.cli.output import people, print_record
+from swarmllm.cli.screen import Line
 from swarmllm.errors import HaltedError
 from swarmllm.runtime.config import Config
 
@@ -31,11 +30,11 @@ def stop(config: Config, *, as_json: bool) -> int:
         print_record(record)
     elif record["running"]:
         people().print(
-            "[yellow]This node is stopped: it makes no token and asks for none until `swarmllm start`.[/]", soft_wrap=True
+            Line("This node is stopped: it makes no token and asks for none until `swarmllm start`.", "yellow"), soft_wrap=True
         )
     else:
         said = f"No node runs on {config.data_dir}; the next `swarmllm join` will be stopped until `swarmllm start`."
-        people().print(Text(said, style="yellow"), soft_wrap=True)
+        people().print(Line(said, style="yellow"), soft_wrap=True)
     return OK
 
 
@@ -67,5 +66,5 @@ def start(config: Config, *, as_json: bool) -> int:
         )
     if not as_json:
         said = "This node may work again." if record["running"] else f"No node runs on {config.data_dir}; the next one may work."
-        people().print(Text(said, style="green"), soft_wrap=True)
+        people().print(Line(said, style="green"), soft_wrap=True)
     return OK

@@ -16,6 +16,7 @@ from swarmllm.adapters.operator_keys import OperatorKey, check_passphrase
 from swarmllm.adapters.whole_file import read_bounded
 from swarmllm.cli.output import notice
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.visible import one_line
 from swarmllm.wire.envelope import Sign
 
 VARIABLE: Final = "SWARMLLM_PASSPHRASE_FILE"
@@ -68,6 +69,6 @@ def _typed(question: str) -> str:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", getpass.GetPassWarning)
-            return getpass.getpass(question)
+            return getpass.getpass(one_line(question))
     except (getpass.GetPassWarning, EOFError) as error:
         raise UsageError(hint) from error

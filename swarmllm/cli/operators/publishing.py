@@ -21,6 +21,7 @@ from swarmllm.adapters.libp2p import open_network
 from swarmllm.adapters.record_files import render, sheet_of
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import complain, people, print_record
+from swarmllm.cli.screen import Line
 from swarmllm.core.halt import HaltState
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
@@ -137,12 +138,14 @@ def told(delivery: Delivery, what: str, *, as_json: bool) -> None:
     console.print(acknowledged(delivery))
 
 
-def acknowledged(delivery: Delivery) -> str:
+def acknowledged(delivery: Delivery) -> Line:
     if not delivery.peers:
-        return "[yellow]No peer is connected: it reaches others when they connect, or by hand with `swarmllm halt export`.[/]"
+        return Line(
+            "No peer is connected: it reaches others when they connect, or by hand with `swarmllm halt export`.", "yellow"
+        )
     of = f"{delivery.acknowledged} of {delivery.peers} connected peer{'s' if delivery.peers != 1 else ''}"
     last = f"; the last acknowledged after {delivery.ms:.0f} ms" if delivery.acknowledged else ""
     text = f"{of} {'have' if delivery.acknowledged != 1 else 'has'} it on disk{last}."
     if delivery.acknowledged < delivery.peers:
-        return f"[yellow]{text} The others are asked again until they have it.[/]"
-    return f"[green]{text}[/]"
+        return Line(f"{text} The others are asked again until they have it.", "yellow")
+    return Line(text, "green")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from rich.table import Table
-from rich.text import Text
 
 from swarmllm.adapters.operator_keys import read_key
 from swarmllm.adapters.record_files import (
@@ -34,6 +33,7 @@ from swarmllm.cli.operators.charter_view import Gathered, gathered
 from swarmllm.cli.operators.publishing import deliver, told
 from swarmllm.cli.operators.standing import Standing, refuse_other_swarm, standing_if_any, standing_of, state_in
 from swarmllm.cli.output import answer, notice, people, print_record
+from swarmllm.cli.screen import Line
 from swarmllm.core.halt import HaltState, next_resume
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import Resume
@@ -184,7 +184,7 @@ def _shown(proposal: Proposal, *, as_json: bool, only_signatures: bool = False) 
         print_record(head | {"charter_version": proposal.resume.charter_version, "lifts": halts} | proposal.signatures.record())
     elif only_signatures:
         style = "yellow" if proposal.signatures.missing else "green"
-        answer().print(Text(proposal.signatures.sentence(), style=style), soft_wrap=True)
+        answer().print(Line(proposal.signatures.sentence(), style=style), soft_wrap=True)
     else:
         answer().print(_table(proposal, with_signatures=True))
     return OK
@@ -199,6 +199,6 @@ def _table(proposal: Proposal, *, with_signatures: bool) -> Table:
         what = f"order {halt.seq} of key {halt.key.hex()}, reason: {reason_name(halt.reason_code)}, {moment(halt.issued_ms)}"
         table.add_row("lifts", what)
     if with_signatures:
-        table.add_row("file", Text(str(proposal.path)))
-        table.add_row("signed", Text(proposal.signatures.sentence(), style="yellow" if proposal.signatures.missing else "green"))
+        table.add_row("file", Line(str(proposal.path)))
+        table.add_row("signed", Line(proposal.signatures.sentence(), style="yellow" if proposal.signatures.missing else "green"))
     return table
