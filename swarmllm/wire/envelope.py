@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CapacityRecord, Envelope, ExpertRecord, PeerId
 from swarmllm.wire import codec
+from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.identity import peer_id_of
 
 DOMAINS: Final[dict[type, bytes]] = {
@@ -23,7 +24,7 @@ DOMAINS: Final[dict[type, bytes]] = {
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes, bytes], bool]
-"""(public key, message, signature) -> whether it is good; never raises."""
+"""(public key, message, signature) -> whether it is good; never raises. Asked only about what `wire.ed25519.is_sound` lets through."""
 
 _Payload = TypeVar("_Payload")
 
@@ -49,6 +50,7 @@ def unseal(data: bytes, kinds: Sequence[type[_Payload]], verify: Verify, size_ma
     envelope = codec.decode(data, (Envelope,))
     payload = codec.decode(envelope.payload, kinds)
     author = peer_id_of(envelope.public_key)
-    if not verify(envelope.public_key, DOMAINS[type(payload)] + envelope.payload, envelope.signature):
+    signed = DOMAINS[type(payload)] + envelope.payload
+    if not is_sound(envelope.public_key, envelope.signature) or not verify(envelope.public_key, signed, envelope.signature):
         raise RemoteError(f"{type(payload).__name__} of {author}: bad signature")
     return author, payload

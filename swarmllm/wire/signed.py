@@ -25,6 +25,7 @@ from swarmllm.messages import (
     Signed,
 )
 from swarmllm.wire import codec
+from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.envelope import Sign, Verify
 
 CONTROL_DOMAINS: Final[dict[type[ControlRecord], bytes]] = {
@@ -111,7 +112,7 @@ def good_signers(opened: SignedRecord, allowed: frozenset[bytes], verify: Verify
             raise RemoteError(f"{name}: key {key_id(public_key).hex()} has no part in signing this")
     domain = CONTROL_DOMAINS[type(opened.record)]
     for entry in opened.signatures:
-        if not verify(entry[:32], domain + opened.payload, entry[32:]):
+        if not is_sound(entry[:32], entry[32:]) or not verify(entry[:32], domain + opened.payload, entry[32:]):
             raise RemoteError(f"{name}: bad signature of key {key_id(entry[:32]).hex()}")
     return frozenset(opened.signers)
 
