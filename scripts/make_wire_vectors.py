@@ -45,7 +45,7 @@ CAPACITY = m.CapacityRecord(
     queue_depth=2,
     sessions_free=14,
     sessions_max=16,
-    domains=("prose", "Bücher"),
+    domains=("prose", "books"),
     addrs=("/ip4/192.0.2.7/tcp/7339", "/ip6/2001:db8::7/tcp/7339"),
     ctl_digest=CONTROL,
 )

@@ -30,13 +30,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
+from swarmllm.wire.names import is_address, is_name
 
 PEERS_MAX = 512  # Some 2 KiB each; an honest swarm of any size fills a fifth of it, for records come slowly and live shortly.
 SHARE_MIN = 8  # Places of one carrier, however many there are. An honest one among thirty fills three or four.
@@ -255,12 +256,30 @@ class CapacityTable:
         return self._now
 
 
-def check(record: CapacityRecord) -> None:
-    """RemoteError if the record contradicts itself, or carries text that could steer somebody's terminal."""
+class Contradiction(RemoteError):
+    """Numbers that contradict each other in a record that `author` signed: only the author can have written them."""
+
+    def __init__(self, author: PeerId, text: str) -> None:
+        super().__init__(text)
+        self.author = author
+
+
+def check(author: PeerId, record: CapacityRecord) -> None:
+    """RemoteError if a text of the record has characters that are not on our list, `Contradiction` if its numbers make no sense."""
+    if wrong := unlisted((record.model, *record.domains), record.addrs):
+        raise RemoteError(f"capacity record: {wrong}")
     if record.sessions_free > record.sessions_max:
-        raise RemoteError(f"capacity record: {record.sessions_free} sessions free of {record.sessions_max}")
+        raise Contradiction(author, f"capacity record: {record.sessions_free} sessions free of {record.sessions_max}")
     if record.context_max < 1:
-        raise RemoteError(f"capacity record: a context of {record.context_max} tokens")
-    for text in (record.model, *record.domains, *record.addrs):
-        if not text.isprintable():
-            raise RemoteError(f"capacity record: unprintable text {text!a}")
+        raise Contradiction(author, f"capacity record: a context of {record.context_max} tokens")
+
+
+def unlisted(names: Iterable[str], addrs: Iterable[str]) -> str:
+    """Which of these has a character that records may not hold (`wire.names`); empty if none has."""
+    for name in names:
+        if not is_name(name):
+            return f"name {name!a} has characters that names do not have"
+    for addr in addrs:
+        if not is_address(addr):
+            return f"address {addr!a} has characters that addresses do not have"
+    return ""

@@ -63,7 +63,7 @@ from swarmllm.core.control_links import Links
 from swarmllm.core.control_rumours import Rumours
 from swarmllm.core.control_saving import Saving
 from swarmllm.core.events import Penalise
-from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_urgent, lacks, missing
+from swarmllm.core.halt import Applied, HaltState, Known, Outcome, is_fork, is_urgent, lacks, missing
 from swarmllm.core.halt_file import Boot
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Ack, Charter, ControlDigest, Halt, Halted, Live, PeerId, Records, Resume, Vectors
@@ -295,7 +295,7 @@ class Control:
                 acked: list[ControlEffect] = [Announce(AckHeard(peer))] if digest == self.digest else []
                 return acked + self._ask(peer, link, now)
             case Vectors():
-                link.swarm, link.version = message.swarm, message.charter_version
+                link.swarm, link.version, link.forked = message.swarm, message.charter_version, is_fork(self._state, message)
                 if message == self._state.vectors:
                     link.agrees(self.digest)
                     link.ack_due = True
@@ -357,7 +357,7 @@ class Control:
                 self._state = state
                 return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
         effects: list[ControlEffect] = [Announce(RecordRefused(peer, outcome.reason))]
-        if peer is not None and outcome.penalise:
+        if peer is not None and outcome.penalise and not self._links.is_forked(peer):
             effects.append(Penalise(peer, outcome.reason))
         if peer is not None and outcome.ask and (asked := self._links.get(peer)) is not None:
             effects += self._ask(peer, asked, now, on_suspicion=True)

@@ -172,6 +172,7 @@ class Link:
     allowance: float = FRAMES_PER_S * FRAMES_BURST_S
     swarm: bytes | None = None
     version: int | None = None
+    forked: bool = False  # Under another charter with one number: what is a breach to us, it holds for good, and passes on.
     digest: bytes | None = None
     durable: bytes | None = None
     ack_due: bool = False

@@ -42,6 +42,10 @@ class Links(dict[PeerId, Link]):
             self._ask_at = min(asked, default=math.inf)
         return self._ask_at
 
+    def is_forked(self, peer: PeerId) -> bool:
+        link = self.get(peer)
+        return link is not None and link.forked
+
     def kin(self, state: HaltState) -> list[PeerId]:
         """Peers of the same swarm, in the order in which their streams were opened."""
         return [peer for peer, link in self.items() if link.swarm == state.swarm]

@@ -266,7 +266,7 @@ def join(one: HaltState, two: HaltState) -> HaltState:
 
 def missing(state: HaltState, theirs: Vectors) -> list[bytes]:
     """The signed records that the sender of `theirs` lacks and can use, charters first."""
-    if theirs.swarm != state.swarm or _is_fork(state, theirs):
+    if theirs.swarm != state.swarm or is_fork(state, theirs):
         return []
     found = [one.data for one in state.charters[theirs.charter_version :]]
     highs = vector_of(theirs.halts)
@@ -281,7 +281,7 @@ def missing(state: HaltState, theirs: Vectors) -> list[bytes]:
 
 def lacks(state: HaltState, theirs: Vectors) -> bool:
     """Whether the sender of `theirs` has something that would be new to us."""
-    if theirs.swarm != state.swarm or _is_fork(state, theirs):
+    if theirs.swarm != state.swarm or is_fork(state, theirs):
         return False
     if theirs.charter_version > state.version:
         return True
@@ -292,10 +292,14 @@ def lacks(state: HaltState, theirs: Vectors) -> bool:
     return more or any(seq > state.lifts.get(key, 0) for key, seq in vector_of(theirs.lifts).items())
 
 
-def _is_fork(state: HaltState, theirs: Vectors) -> bool:
+def is_fork(state: HaltState, theirs: Vectors) -> bool:
     """A root quorum signed two charters of one version: the two halves never settle, so they do no work for each other."""
     version = theirs.charter_version
-    return 0 < version <= state.version and charter_hash(state.charters[version - 1]) != theirs.charter_hash
+    return (
+        theirs.swarm == state.swarm
+        and 0 < version <= state.version
+        and charter_hash(state.charters[version - 1]) != theirs.charter_hash
+    )
 
 
 # --- what operators write ----------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from swarmllm.core.router import Candidate, Router
 from swarmllm.core.serving import Serving
 from swarmllm.core.view import ExpertView
 from swarmllm.messages import NO_CONTROL, RECORD_ADDR_MAX, RECORD_ADDRS_MAX, CapacityRecord, ExpertRecord, PeerId
-from swarmllm.wire.codec import clip_text
+from swarmllm.wire.names import clip_name, is_address
 
 UNNAMED = "unnamed"
 NAME_MAX = 32
@@ -122,7 +122,7 @@ class Roster:
         return CapacityRecord(
             boot=self.boot,
             seq=self.seq,
-            model=clip_text(card.name, NAME_MAX) or UNNAMED,
+            model=clip_name(card.name, NAME_MAX) or UNNAMED,
             model_digest=card.digest,
             vocab_fingerprint=card.vocab_fingerprint,
             n_params=card.n_params,
@@ -131,7 +131,7 @@ class Roster:
             queue_depth=min(65_535, load.queue_depth),
             sessions_free=min(65_535, load.sessions_free),
             sessions_max=min(65_535, load.sessions_max),
-            domains=tuple(d for d in (clip_text(domain, 16) for domain in card.domains[:4]) if d),
+            domains=tuple(d for d in (clip_name(domain, 16) for domain in card.domains[:4]) if d),
             addrs=self._short_addrs(),
             ctl_digest=self.digest,
         )
@@ -140,14 +140,14 @@ class Roster:
         card = self._serving.card
         if card is None:
             return None
-        addrs = tuple(a for a in self.addrs if len(a.encode()) <= 128)[:8]
-        name = clip_text(card.name, NAME_MAX) or UNNAMED
+        addrs = tuple(a for a in self.addrs if is_address(a) and len(a) <= 128)[:8]
+        name = clip_name(card.name, NAME_MAX) or UNNAMED
         return ExpertRecord(self.boot, name, card.digest, card.vocab_fingerprint, card.n_params, addrs)
 
     def _short_addrs(self) -> tuple[str, ...]:
         """Without our peer id, which the envelope proves anyway and which would be half of the record."""
         bare = dict.fromkeys(a.removesuffix(f"/p2p/{self.own}") for a in self.addrs)
-        return tuple(a for a in bare if len(a.encode()) <= RECORD_ADDR_MAX)[:RECORD_ADDRS_MAX]
+        return tuple(a for a in bare if is_address(a) and len(a) <= RECORD_ADDR_MAX)[:RECORD_ADDRS_MAX]
 
     # --- what a generation may ask (`round.Swarm`) ---------------------------------------------------------------------------
 

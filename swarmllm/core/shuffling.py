@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarmllm.core.capacity import CapacityTable
+from swarmllm.core.capacity import CapacityTable, Contradiction
 from swarmllm.core.events import Penalise, Send
 from swarmllm.errors import RemoteError
 from swarmllm.messages import AGE_MAX, SHUFFLE_RECORDS_MAX, CapacityRecord, PeerId, Shuffle, Shuffled
@@ -60,8 +60,8 @@ IGNORED_MAX: Final = 32  # Messages in a row beyond what is looked at: that is n
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, badly signed, or contradicts itself
-    (`capacity.check`)."""
+    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, badly signed, or not allowed
+    (`capacity.check`), and `Contradiction` for what its author alone can be blamed for."""
 
     seal: Callable[[CapacityRecord], bytes]
     unseal: Callable[[bytes], tuple[PeerId, CapacityRecord]]
@@ -140,7 +140,7 @@ class Shuffling:
         self._sealed_at = self._told_at = self._began_at = -math.inf
         self._shuffle_at = self._tell_at = math.inf
         self._turns = 0
-        self.records_refused = 0  # Malformed, badly signed, or contradicting themselves.
+        self.records_refused = 0  # Malformed, badly signed, with characters that are not allowed, or contradicting themselves.
         self.records_dropped = 0  # Beyond what their bearers may bring.
 
     def next_deadline(self) -> float:
@@ -275,8 +275,10 @@ class Shuffling:
                 news = "own" if author == self._own else table.hear(author, record, sealed, age / 10, peer, now)
             except RemoteError as fault:
                 self.records_refused += 1
-                taken.effects.append(Penalise(peer, str(fault)))
-                break  # One strike a message, one bad signature a strike: what a liar costs is bounded.
+                if isinstance(fault, Contradiction) and fault.author == peer:
+                    taken.effects.append(Penalise(peer, str(fault)))
+                    break
+                continue  # Its bearer need not see it as we do (protocols/strikes.md); what this costs us the allowances bound.
             if news == "updated" or news == "new":  # noqa: PLR1714  Millions of times, in simulations.
                 taken.heard.append((author, record))
         return taken

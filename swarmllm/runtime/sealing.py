@@ -15,7 +15,7 @@ def sealing_with(keyring: Keyring) -> Sealing:
 
     def others(sealed: bytes) -> tuple[PeerId, CapacityRecord]:
         author, record = unseal(sealed, (CapacityRecord,), keyring.verify, RECORD_MAX)
-        check(record)
+        check(author, record)
         return author, record
 
     return Sealing(own, others)

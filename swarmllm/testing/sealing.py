@@ -26,7 +26,7 @@ class MemoSealing:
     def __init__(self, versions_max: int = VERSIONS_MAX) -> None:
         self._versions_max = versions_max
         self._sealed: dict[bytes, tuple[PeerId, CapacityRecord]] = {}
-        self._senseless: dict[bytes, str] = {}  # What is wrong with those that contradict themselves.
+        self._senseless: dict[bytes, RemoteError] = {}  # What is wrong with those that contradict themselves.
         self._authors: dict[PeerId, _Author] = {}
         self._count = 0
 
@@ -41,9 +41,9 @@ class MemoSealing:
         sealed = self._count.to_bytes(8, "big").ljust(author.size, b"\0")
         self._sealed[sealed] = peer, record
         try:
-            check(record)
+            check(peer, record)
         except RemoteError as fault:
-            self._senseless[sealed] = str(fault)
+            self._senseless[sealed] = fault
         if len(author.versions) >= self._versions_max:
             oldest = author.versions.popleft()
             del self._sealed[oldest]
@@ -56,7 +56,7 @@ class MemoSealing:
         if found is None:
             raise RemoteError(f"CapacityRecord of {len(sealed)} bytes: bad signature")
         if self._senseless and sealed in self._senseless:
-            raise RemoteError(self._senseless[sealed])
+            raise self._senseless[sealed].with_traceback(None)
         return found
 
 

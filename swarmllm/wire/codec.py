@@ -149,15 +149,6 @@ def decode(data: bytes, kinds: Sequence[type[_Message]]) -> _Message:
     return message
 
 
-def clip_text(text: str, bytes_max: int) -> str:
-    """The beginning of `text` that may travel as a name of at most `bytes_max` bytes, without the characters that may not.
-
-    For what comes from files and configuration, such as a model's name; may be empty.
-    """
-    safe = _UNSAFE.sub("", text).encode("utf-8", "ignore")
-    return safe[:bytes_max].decode("utf-8", "ignore")
-
-
 # --- writing and reading one field -------------------------------------------------------------------------------------------
 
 

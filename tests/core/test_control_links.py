@@ -342,7 +342,9 @@ def test_saved_up_signs_of_life_are_void_by_the_clock_and_a_slow_clock_is_no_exc
         assert ("StartAgain" in kinds(effects)) == counts
 
 
-@pytest.mark.parametrize("sign", [live(1), live(1, swarm=GUARDED.swarm, version=2), live(1, swarm=GUARDED.swarm)[:-1] + b"\0"])
+@pytest.mark.parametrize(
+    "sign", [live(1), live(1, swarm=GUARDED.swarm, version=2), live(1, swarm=GUARDED.swarm)[:-2] + b"\xff\0"]
+)
 def test_signs_of_life_of_others_or_forged_do_not_count(sign: bytes) -> None:  # HALT-25
     machine = control(GUARDED)
     saved(machine, machine.start(0.0), 0.0)

@@ -102,25 +102,58 @@ def test_no_answer_is_longer_than_what_was_wanted() -> None:  # CAP-9
         assert len(answer.records) == len(answer.ages) == want
 
 
-def test_a_forged_record_is_a_strike_and_the_rest_is_neither_looked_at_nor_answered() -> None:  # CAP-1
+def test_a_bad_record_costs_its_carrier_nothing_and_the_others_of_the_message_count() -> None:  # CAP-1
     bench = Bench()
     bench.meet(A)
     good = bench.strangers(3)
-    taken = bench.tell(A, (good[0], b"forged", *good[1:]), 0.0)
-    assert [peer for peer, _ in taken.heard] == ["stranger 00000"]
-    assert [type(effect) for effect in taken.effects] == [Penalise]
-    assert bench.checks == [good[0], b"forged"]
-    assert bench.machine.records_refused == 1
+    senseless = bench.seals.of(B).seal(record(1, 1, sessions_free=9))
+    unnamed = bench.seals.of(Z).seal(record(1, 1, model="\U0001fae8"))
+    taken = bench.tell(A, (good[0], b"forged", senseless, unnamed, *good[1:]), 0.0)
+    assert [peer for peer, _ in taken.heard] == ["stranger 00000", "stranger 00001", "stranger 00002"]
+    assert [type(effect) for effect in taken.effects] == [Send]  # The answer, and no strike.
+    assert bench.machine.records_refused == 3
+    assert len(bench.table) == 3
 
 
-def test_a_record_that_contradicts_itself_is_a_strike_for_who_carries_it() -> None:
+def test_what_was_refused_is_not_passed_on() -> None:  # CAP-1
     bench = Bench()
     bench.meet(A)
-    bad = bench.seals.of(B).seal(record(1, 1, sessions_free=9))
+    bench.meet(B)
+    bad = bench.seals.of(Z).seal(record(1, 1, model="[/x]"))
+    bench.tell(A, (bad,), 0.0, 0)
+    (answer,) = answers(bench.tell(B, (), 1.0, 8))
+    assert bad not in answer.records
+
+
+def test_an_author_whose_numbers_contradict_each_other_pays_for_them_itself() -> None:  # CAP-1
+    bench = Bench()
+    bench.meet(A)
+    bad = bench.seals.of(A).seal(record(1, 1, sessions_free=9))
     (fault,) = bench.tell(A, (bad,), 0.0).effects
     assert isinstance(fault, Penalise)
     assert fault.peer == A
     assert len(bench.table) == 0
+
+
+def test_a_name_of_its_own_with_other_characters_costs_its_author_nothing() -> None:  # CAP-1: older versions had another list.
+    bench = Bench()
+    bench.meet(A)
+    taken = bench.tell(A, (bench.seals.of(A).seal(record(1, 1, model="B\u00fccher")),), 0.0, 0)
+    assert taken == Taken()
+    assert bench.machine.records_refused == 1
+
+
+@given(Floods)
+def test_a_flood_of_bad_records_costs_no_more_checks_than_one_of_good_ones(flood: list[tuple[int, int, float]]) -> None:  # CAP-10
+    bench, now = Bench(), 0.0
+    peers = [PeerId(f"a{i}") for i in range(12)]
+    for peer in peers:
+        bench.meet(peer)
+    for number, (who, count, pause) in enumerate(flood):
+        now += pause
+        bench.tell(peers[who], tuple(f"forged {number} {i}".encode() for i in range(count)), now)
+    assert len(bench.checks) <= sum(CHECKS.burst + CHECKS.per_s * now for _ in peers)
+    assert len(bench.checks) <= CHECKS_OF_ALL.burst + CHECKS_OF_ALL.per_s * now + len(flood)
 
 
 def test_an_answer_that_is_not_waited_for_is_ignored_and_a_flood_of_them_is_a_strike() -> None:  # CAP-9

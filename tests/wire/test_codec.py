@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CONTEXT_MAX, FRAME_MAX, TOKENS_MAX, Close, ExpertRecord, Need, Open, Ping, Score, Scores
-from swarmllm.wire.codec import CODES, EXPERT_REPLIES, EXPERT_REQUESTS, clip_text, decode, encode
+from swarmllm.wire.codec import CODES, EXPERT_REPLIES, EXPERT_REQUESTS, decode, encode
 from tests.wire.strategies import messages, mutate, of_type
 
 KINDS: tuple[type, ...] = tuple(CODES)
@@ -184,18 +184,6 @@ def test_names_that_could_deceive_a_terminal_are_neither_sent_nor_taken(name: st
     header = bytes((0xA0 + len(text),)) if len(text) < 32 else bytes((0xD9, len(text)))
     with pytest.raises(RemoteError):
         decode(encode(good).replace(b"\xa5model", header + text), KINDS)
-
-
-@given(st.text(st.characters(), max_size=40), st.integers(0, 32))
-@example("Llama\x1b[2J \ud800 名前 \u202eevil", 20)
-def test_clipped_text_may_travel_as_a_name(text: str, bytes_max: int) -> None:  # WIRE-5
-    clipped = clip_text(text, bytes_max)
-    assert len(clipped.encode()) <= bytes_max
-    if clipped:
-        record = ExpertRecord(1, clipped, bytes(32), bytes(32), 1, ())
-        assert decode(encode(record), (ExpertRecord,)) == record
-    if clip_text(text, 1_000) == text and len(text.encode()) <= bytes_max:
-        assert clipped == text
 
 
 def peak_of(data: bytes) -> int:

@@ -22,6 +22,7 @@ from libp2p.records.validator import NamespacedValidator, Validator
 from swarmllm.adapters.libp2p.addresses import parse_addr
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
+from swarmllm.core.capacity import unlisted
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertRecord, PeerId
 from swarmllm.wire.envelope import unseal
@@ -190,6 +191,8 @@ def _record(key: str, value: bytes) -> ExpertRecord:
         author, record = unseal(value, (ExpertRecord,), _verify, RECORD_BYTES_MAX)
     except RemoteError as error:
         raise InvalidRecordType(str(error)) from error
+    if wrong := unlisted((record.model,), record.addrs):
+        raise InvalidRecordType(f"record of {author}: {wrong}")
     if key != _key_of(author):
         raise InvalidRecordType(f"record of {author} under {key[:80]}")
     return record

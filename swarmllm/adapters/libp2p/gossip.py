@@ -32,7 +32,7 @@ from libp2p.pubsub.pubsub import Pubsub, maybe_consume_signed_record
 from libp2p.pubsub.pubsub_notifee import PubsubNotifee
 from libp2p.utils.varint import decode_uvarint
 
-from swarmllm.adapters.libp2p.host import Host
+from swarmllm.adapters.libp2p.host import Host, reset
 from swarmllm.adapters.libp2p.lane import Bucket
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkOptions
 from swarmllm.errors import RemoteError
@@ -43,9 +43,16 @@ log = logging.getLogger("swarmllm.net")
 
 RPC_BYTES_MAX: Final = 16 * 1024  # Fault 9. The longest records fit, and a dozen usual ones together.
 RPC_SEND_MAX: Final = 12 * 1024  # Of ours; the rest is for what the library puts round the messages.
-RPC_ITEMS_MAX: Final = 64  # Messages, subscriptions or control entries in one frame, each kind.
+RPC_ITEMS_MAX: Final = 64  # Messages, subscriptions or control entries in one frame, each kind; what is beyond is not looked at.
+RPC_SKIPPED_MAX: Final = 1 << 20  # As long as other libraries make their frames. Those beyond `RPC_BYTES_MAX` are read past.
+JUNK_PAUSE_S: Final = 1.0  # Before a stream that makes no sense is reset: opening the next at once would cost its peer nothing.
 PUBLISH_QUEUE_MAX: Final = 32  # Own records that wait to be published; a newer one is worth more, so the oldest goes.
 DELIVERIES_MAX: Final = 1_000  # Timestamps that the library collects for a mode that is off.
+
+
+class _Junk(Exception):
+    """A frame after which the stream makes no sense, as its text says. What a frame may be, its sender's library decides and no document of
+    ours: the stream ends, and nobody gets a strike."""
 
 
 class _Router(GossipSub):  # type: ignore[misc]
@@ -66,7 +73,7 @@ class _Router(GossipSub):  # type: ignore[misc]
         )
 
     def send_rpc(self, peer_id: Any, rpc: Any, priority: bool = False) -> None:
-        """The library answers a request for many messages with one frame, however long; our peers would strike us for it."""
+        """The library answers a request for many messages with one frame, however long; our peers would not look at all of it."""
         for part in parts_of(rpc):
             self._send_part(peer_id, part, priority)
 
@@ -93,7 +100,7 @@ class _Budget:
         self.own = Bucket(limits.gossip_per_s, 2.0, now)  # In which gossip speaks of itself.
         self.records = Bucket(limits.gossip_control_per_s, 2.0, now)
         self.volume = Bucket(limits.gossip_bytes_per_s, 2.0, now)
-        self.address_record = b""  # The last one that was good; peers send the same with every frame.
+        self.address_record = b""  # The last one; peers send the same with every frame.
 
 
 class _Pubsub(Pubsub):  # type: ignore[misc]
@@ -132,38 +139,52 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             raise SwarmException(str(error)) from error  # Which the library tries again, while it gives up on the other.
 
     async def stream_handler(self, stream: Any) -> None:
-        """Fault 1: junk is the peer's fault (RemoteError, one strike), and an ending stream is nobody's."""
+        """Fault 1: junk ends the stream, an ending stream is nobody's fault, and only a record that breaks the rules of the kill
+        switch is a strike (RemoteError)."""
         peer_id = stream.muxed_conn.peer_id
         try:
             while True:
-                rpc, size = await self._read_rpc(stream)
+                budget = self._budgets.setdefault(peer_id, _Budget(self._limits, trio.current_time()))
+                rpc, size = await self._read_rpc(stream, budget)
                 now = trio.current_time()
-                budget = self._budgets.setdefault(peer_id, _Budget(self._limits, now))
                 await trio.sleep(max(budget.volume.take(size, now), budget.frames.take(1, now)))
                 await self._handle_rpc(peer_id, rpc, budget)
         except (StreamError, IncompleteReadError):
             log.debug("gossip stream of %s ended", peer_id)
-        except (ParseError, DecodeError) as error:
-            raise RemoteError(f"gossip frame: {error}") from error
+        except (ParseError, DecodeError, _Junk) as error:
+            log.info("reset a gossip stream of %s: %s", peer_id, error)
+            await trio.sleep(JUNK_PAUSE_S)
+            await reset(stream)
 
-    async def _read_rpc(self, stream: Any) -> tuple[Any, int]:
-        """One frame and its size. Its first byte may come at any time, the rest within `frame_within_s`."""
-        prefix = bytearray(await self._read(stream, 1))
-        with trio.move_on_after(self._timing.frame_within_s):
-            while prefix[-1] & 0x80:
-                if len(prefix) > 3:
-                    raise RemoteError("gossip frame: length of more than four bytes")
-                prefix += await self._read(stream, 1)
-            size = decode_uvarint(bytes(prefix))
-            if size > RPC_BYTES_MAX:
-                raise RemoteError(f"gossip frame of {size} bytes exceeds {RPC_BYTES_MAX}")
-            body = bytearray()
-            while len(body) < size:
-                body += await self._read(stream, size - len(body))
-            rpc = rpc_pb2.RPC()
-            rpc.ParseFromString(bytes(body))
-            return rpc, size
-        raise RemoteError(f"gossip frame not finished within {self._timing.frame_within_s} s")
+    async def _read_rpc(self, stream: Any, budget: _Budget) -> tuple[Any, int]:
+        """The next frame that is not too long, and its size. Its first byte may come at any time, the rest within `frame_within_s`."""
+        while True:
+            prefix = bytearray(await self._read(stream, 1))
+            with trio.move_on_after(self._timing.frame_within_s):
+                while prefix[-1] & 0x80:
+                    if len(prefix) > 3:
+                        raise _Junk("length of more than four bytes")
+                    prefix += await self._read(stream, 1)
+                size = decode_uvarint(bytes(prefix))
+                if size <= RPC_BYTES_MAX:
+                    body = bytearray()
+                    while len(body) < size:
+                        body += await self._read(stream, size - len(body))
+                    rpc = rpc_pb2.RPC()
+                    rpc.ParseFromString(bytes(body))
+                    return rpc, size
+                if size <= RPC_SKIPPED_MAX:
+                    await self._skip(stream, size, budget)
+                    continue
+                raise _Junk(f"frame of {size} bytes")
+            raise _Junk(f"frame not finished within {self._timing.frame_within_s:g} s")
+
+    async def _skip(self, stream: Any, size: int, budget: _Budget) -> None:
+        """Read past a frame that is too long for us, as slowly as if it counted."""
+        while size:
+            chunk = await self._read(stream, min(size, RPC_BYTES_MAX))
+            size -= len(chunk)
+            await trio.sleep(budget.volume.take(len(chunk), trio.current_time()))
 
     async def _read(self, stream: Any, count: int) -> bytes:
         data: bytes = await stream.read(count)
@@ -173,13 +194,13 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
 
     async def _handle_rpc(self, peer_id: Any, rpc: Any, budget: _Budget) -> None:
         control = rpc.control
-        kinds = (rpc.publish, rpc.subscriptions, control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
-        if max(len(kind) for kind in kinds) > RPC_ITEMS_MAX:
-            raise RemoteError(f"gossip frame with more than {RPC_ITEMS_MAX} entries of one kind")
+        kinds = (control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
+        for kind in (rpc.publish, rpc.subscriptions, *kinds):
+            del kind[RPC_ITEMS_MAX:]
         if rpc.senderRecord != budget.address_record:
-            if not maybe_consume_signed_record(rpc, self.host, peer_id):
-                raise RemoteError("gossip frame with an invalid address record")
             budget.address_record = rpc.senderRecord
+            if not maybe_consume_signed_record(rpc, self.host, peer_id):
+                log.debug("address record of %s left out", peer_id)  # The library's word, so no strike.
         for message in rpc.publish:
             if not self._is_subscribed_to_msg(message):
                 continue

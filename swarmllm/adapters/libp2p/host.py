@@ -110,7 +110,8 @@ class Host(BasicHost):  # type: ignore[misc]
         conn = stream.muxed_conn
         if len(conn.streams) > STREAMS_MAX:
             # Streams that we have finished with stay in the muxer until the peer closes its half, too.
-            self._penalise(peer, f"{len(conn.streams)} streams on one connection")
+            # When a peer closes its half is its library's habit, so this is no strike (protocols/strikes.md).
+            log.info("hung up on %s: %d streams on one connection", peer, len(conn.streams))
             conn.abort()
             return
         if self._open[conn] >= self._limits.streams_per_peer_max:
