@@ -41,6 +41,7 @@ from swarmllm.core.events import AddressesFound
 from swarmllm.core.node import SAVED_PEERS, Node, NodeConfig
 from swarmllm.core.peering import load_saved
 from swarmllm.errors import LocalError
+from swarmllm.messages import PeerId
 from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.changes import Changes
@@ -137,7 +138,7 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
     orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng, changes.revert)
     for remark in remarks:
         tell(Warned(remark))
-    text, engine = await _open_model(stack, config, tell, parts, orders)
+    text, engine = await _open_model(stack, config, tell, parts, orders, keyring.peer)
     await imported.wait()
     settings = NodeConfig(text.fingerprint, swarm_hash(config.swarm))
     node = Node(settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control)
@@ -226,7 +227,7 @@ class _Model:
 
 
 async def _open_model(
-    stack: AsyncExitStack, config: Config, tell: Tell, parts: Parts, orders: Orders
+    stack: AsyncExitStack, config: Config, tell: Tell, parts: Parts, orders: Orders, owner: PeerId
 ) -> tuple[Text, Engine | None]:
     began_at = trio.current_time()
     model = None if parts.engine is not None or config.model == "none" else await _find_model(config, tell)
@@ -235,7 +236,7 @@ async def _open_model(
         engine = await stack.enter_async_context(parts.engine)
         orders.take_engine(engine)
     elif model is not None:
-        real = LlamaEngine(model.path, _engine_options(config, model))
+        real = LlamaEngine(model.path, _engine_options(config, model, owner))
         orders.take_engine(real)  # The flag stands before there is a worker.
         engine = await stack.enter_async_context(real)
     text = parts.text
@@ -247,7 +248,7 @@ async def _open_model(
     return text, engine
 
 
-def _engine_options(config: Config, model: _Model) -> EngineOptions:
+def _engine_options(config: Config, model: _Model, owner: PeerId) -> EngineOptions:
     return EngineOptions(
         context_max=config.context_max,
         sessions_max=config.sessions_max,
@@ -257,6 +258,7 @@ def _engine_options(config: Config, model: _Model) -> EngineOptions:
         cache_dir=str(config.cache_dir),
         name=model.name,
         domains=model.domains,
+        owner=owner,
     )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from swarmllm.core.events import CloseSession, Effect, EngineLoad, ModelCard, RunScore, Send, SessionKey
+from swarmllm.core.shares import fits
 from swarmllm.messages import (
     NO_CONTROL,
     REFUSED_CONTEXT,
@@ -30,7 +31,7 @@ from swarmllm.messages import (
 
 SESSIONS_PER_PEER_MAX = 64  # Four times the default engine's sessions: a busy requester with many answers at once.
 ROUNDS_PER_PEER_MAX = 64  # Open rounds; strict mode has one per session.
-ROUNDS_MAX = 512  # Of all peers: more than an engine answers within a second only fills memory.
+ROUNDS_MAX = 512  # Of all peers: more than an engine answers within a second only fills memory. See `shares.fits` for who gets them.
 BUSY_S_PER_ROUND = 0.02  # What one queued round costs if the engine has not measured its own rate yet.
 
 
@@ -126,7 +127,7 @@ class Serving:
             code = REFUSED_CONTEXT
         if code:
             return [Send(peer, Refused(message.session, message.round, code))]
-        if requester.rounds >= ROUNDS_PER_PEER_MAX or len(self._orders) >= ROUNDS_MAX:
+        if requester.rounds >= ROUNDS_PER_PEER_MAX or not fits(requester.rounds, len(self._orders), ROUNDS_MAX):
             return [Send(peer, Busy(message.session, message.round, self.retry_after_ms()))]
         order = self._next_order
         self._next_order += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from swarmllm.core.events import CloseSession, EngineLoad, ModelCard, RunScore, Send, SessionKey
-from swarmllm.core.serving import ROUNDS_PER_PEER_MAX, SESSIONS_PER_PEER_MAX, Serving
+from swarmllm.core.serving import ROUNDS_MAX, ROUNDS_PER_PEER_MAX, SESSIONS_PER_PEER_MAX, Serving
 from swarmllm.messages import (
     NO_CONTROL,
     REFUSED_CONTEXT,
@@ -82,6 +82,20 @@ def test_open_rounds_of_one_peer_are_bounded_by_busy() -> None:
     side.received(PeerId("b"), opening())
     [other] = side.received(PeerId("b"), score())
     assert isinstance(other, RunScore), "one greedy peer must not keep others out"
+
+
+def test_greedy_peers_leave_places_in_the_queue_for_those_who_have_none() -> None:
+    side = serving()
+    peers = [PeerId(f"greedy {n}") for n in range(12)]
+    for peer in peers:
+        side.received(peer, opening())
+    for number in range(ROUNDS_PER_PEER_MAX):
+        for peer in peers:
+            side.received(peer, score(number=number))
+    assert side.rounds_open < ROUNDS_MAX
+    side.received(PeerId("newcomer"), opening())
+    [run] = side.received(PeerId("newcomer"), score())
+    assert isinstance(run, RunScore)
 
 
 def test_sessions_of_one_peer_are_bounded_and_the_oldest_goes() -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from swarmllm.adapters.llama.batcher import Answer, Batcher
 from swarmllm.adapters.llama.rows import Rows, Stopped
 from swarmllm.adapters.llama.session import Key, Order
+from swarmllm.errors import LocalError
 from swarmllm.wire import context
 
 VOCABULARY = 24
@@ -23,6 +24,9 @@ def logits_after(tokens: Sequence[int]) -> NDArray[np.float32]:
 
 
 def encode(row: NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
+    """LocalError for a row of no numbers, as `wire.sparse.encode_logits`."""
+    if not np.isfinite(row.max()):
+        raise LocalError("no numbers")
     return bytes([entries_max]) + row.tobytes()
 
 
@@ -52,6 +56,7 @@ class PaperModel:
         self.clock = clock
         self.seconds_per_row = 0.001
         self.stopped = False
+        self.poison = -1  # Whatever follows this token is not a number.
         self.held: dict[int, list[int]] = {}
         self.batches: list[Rows] = []
 
@@ -73,8 +78,11 @@ class PaperModel:
         if self.stopped:
             raise Stopped
         wanted = [i for i, output in enumerate(rows.outputs) if output]
-        made = [logits_after(self.held[rows.slots[i]][: rows.positions[i] + 1]) for i in wanted]
+        made = [self._logits(self.held[rows.slots[i]][: rows.positions[i] + 1]) for i in wanted]
         return np.stack(made) if made else np.empty((0, VOCABULARY), np.float32)
+
+    def _logits(self, text: list[int]) -> NDArray[np.float32]:
+        return np.full(VOCABULARY, np.nan, np.float32) if self.poison in text else logits_after(text)
 
     def forget(self, slot: int, start: int) -> None:
         del self.held.setdefault(slot, [])[start:]
@@ -90,10 +98,12 @@ class PaperModel:
 class Desk:
     """A batcher over a paper model, and orders with their ids counted."""
 
-    def __init__(self, *, sessions_max: int = 4, context_max: int = 60, idle_s: float = 5.0, **model: int) -> None:
+    def __init__(
+        self, *, sessions_max: int = 4, context_max: int = 60, idle_s: float = 5.0, owner: str = "", **model: int
+    ) -> None:
         self.clock = Clock()
         self.model = PaperModel(self.clock, **{"cells": context_max + 1, **model})
-        self.batcher = Batcher(self.model, encode, self.clock, sessions_max, context_max, idle_s)
+        self.batcher = Batcher(self.model, encode, self.clock, sessions_max, context_max, idle_s, owner)
         self.last_id = 0
 
     def order(
@@ -106,13 +116,14 @@ class Desk:
         targets: Sequence[int] = (),
         epoch: int = 0,
         digest: bytes | None = None,
+        peer: str = "peer",
     ) -> Order:
         """A round that appends text[base:] and by default wants what follows it."""
         self.last_id += 1
         tokens = list(text[base:])
         wanted = [len(tokens) - 1] if answer is None else list(answer)
         known = context.digests(text[:base])[-1] if digest is None else digest
-        return Order(self.last_id, key(session), epoch, base, known, tokens, wanted, list(targets), 8, 0, self.clock.now)
+        return Order(self.last_id, (peer, session), epoch, base, known, tokens, wanted, list(targets), 8, 0, self.clock.now)
 
     def run(self, steps_max: int = 1000) -> list[Answer]:
         answers: list[Answer] = []

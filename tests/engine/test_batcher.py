@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.adapters.llama.batcher import BUSY, GAP_MAX, NEED, REFUSED, SCORES, SHARE_MIN, Answer
+from swarmllm.adapters.llama.batcher import BUSY, NEED, REFUSED, SCORES, SHARE_MIN, Answer
+from swarmllm.adapters.llama.planning import GAP_MAX
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_SESSION, REFUSED_VOCABULARY
 from tests.engine.paper_model import VOCABULARY, Desk, key, lists_after, logits_after
 

@@ -10,10 +10,11 @@ from swarmllm.core.events import EngineLoad, SessionKey
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Need, PeerId, Refused, Score, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.agenda import Agenda
-from swarmllm.testing.world.engine import CHUNK_S, DEMO, IDLE_S, VOCABULARY, WAITING_MAX, QuickModel, Service, SimEngine
+from swarmllm.testing.world.engine import CHUNK_S, DEMO, IDLE_S, STRANGERS_MAX, VOCABULARY, QuickModel, Service, SimEngine
 from swarmllm.wire import context
 
 PEER = PeerId("asker")
+OWNER = PeerId("owner")
 
 
 class Bench:
@@ -24,7 +25,7 @@ class Bench:
         self.answers: list[tuple[float, int, ExpertReply]] = []
         self.loads: list[EngineLoad] = []
         model = QuickModel("m", 1, {}, 4096, sessions_max)
-        self.engine = SimEngine(self.agenda, model, service, self._done, self.loads.append)
+        self.engine = SimEngine(self.agenda, model, service, self._done, self.loads.append, OWNER)
         self.on_answer: Any = None
         self.orders = 0
 
@@ -33,12 +34,12 @@ class Bench:
         if self.on_answer is not None:
             self.on_answer(order, reply)
 
-    def ask(self, session: int, text: tuple[int, ...], base: int = 0, round_: int = 0) -> int:
+    def ask(self, session: int, text: tuple[int, ...], base: int = 0, round_: int = 0, peer: PeerId = PEER) -> int:
         self.orders += 1
         digest = context.digests(text)[base]
         tokens = text[base:]
         score = Score(session, round_, 0, base, digest, tokens, (len(tokens) - 1,), (), 256, 0, bytes(8))
-        self.engine.submit(self.orders, SessionKey(PEER, session), score)
+        self.engine.submit(self.orders, SessionKey(peer, session), score)
         return self.orders
 
     def kinds(self) -> list[type]:
@@ -102,12 +103,36 @@ def test_nobody_is_refused_a_place_that_somebody_left_idle() -> None:
     assert bench.kinds() == [Scores, Busy, Scores]
 
 
-def test_its_queue_is_bounded() -> None:
+def test_nobody_has_more_of_its_queue_than_is_left_free() -> None:
     bench = Bench()
-    for _ in range(WAITING_MAX + 3):
+    for _ in range(STRANGERS_MAX // 2 + 3):
         bench.ask(1, (1,))
     bench.agenda.run_until(0.0)
     assert bench.kinds() == [Busy] * 3
+
+
+def test_the_owner_is_in_the_next_step_although_a_stranger_has_every_place() -> None:
+    bench = Bench(Service(1.0, 0.0, 0.0), sessions_max=4)
+    for session in range(4):
+        for _ in range(3):
+            bench.ask(session, (session,))
+    bench.agenda.run_until(0.5)
+    own = bench.ask(1, (9,), peer=OWNER)
+    bench.agenda.run_until(2.1)
+    done = {order: (at, type(reply)) for at, order, reply in bench.answers}
+    assert done[own] == (pytest.approx(2.0), Scores)
+    bench.agenda.run_until(20.0)
+    assert len(bench.answers) == 13, "every order gets one answer"
+
+
+def test_a_newcomer_gets_a_place_of_whoever_has_most() -> None:
+    bench = Bench(Service(1.0, 0.0, 0.0), sessions_max=4)
+    for session in range(4):
+        bench.ask(session, (session,))
+    new = bench.ask(1, (9,), peer=PeerId("newcomer"))
+    bench.agenda.run_until(5.0)
+    assert {order: type(reply) for _, order, reply in bench.answers}[new] is Scores
+    assert sorted(kind.__name__ for kind in bench.kinds()) == ["Busy", *["Scores"] * 4]
 
 
 def test_stop_leaves_nothing_and_resume_begins_anew() -> None:

@@ -1,33 +1,33 @@
 """Continuous batching: every step is one batch made from all sessions that wait, and every order gets exactly one answer.
 
 A step is either a decode batch (the next token, or a short draft, of as many sessions as possible) or one chunk of one prompt; when both
-kinds wait they take turns, so that a long prompt stalls nobody for longer than a chunk. Within a kind, who was served longest ago
-comes first. All policy is here and none of it knows llama.cpp, threads or clocks: the model is a port and the time an argument.
-
-llama.cpp computes sequences of consecutive numbers in one go and each gap as a batch of its own, which reads all weights again. So
-sessions take the lowest free slot, and narrow gaps are bridged by a row that nobody wants, put behind what the idle slot holds and
-forgotten at once. In the same way a lone row gets company where the model needs it to be exact (`rows_min`).
+kinds wait they take turns, so that a long prompt stalls nobody for longer than a chunk. Within a kind the owner comes first, then the peer
+that was served longest ago. How slots, places in the queue and time are shared among peers is `core.shares`'s to say, which rows go
+together `planning`'s. None of this knows llama.cpp, threads or clocks: the model is a port and the time an argument.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from swarmllm.adapters.llama.rows import Rows, Stopped
+from swarmllm.adapters.llama.planning import Model, Plan, chunk, group, rows_of
+from swarmllm.adapters.llama.rows import Stopped
 from swarmllm.adapters.llama.session import DECODE_MAX, Key, Order, Session, common
-from swarmllm.messages import REFUSED_CONTEXT, REFUSED_SESSION, REFUSED_VOCABULARY
+from swarmllm.core.shares import Turns, fits, gives_way, owners_places
+from swarmllm.errors import LocalError
+from swarmllm.messages import REFUSED_CONTEXT, REFUSED_OUTPUT, REFUSED_SESSION, REFUSED_VOCABULARY
 
-ORDERS_MAX: Final = 1024  # Waiting in all; the node's own bound is half of it.
+ORDERS_MAX: Final = 1024  # Waiting in all;
+STRANGERS_MAX: Final = 512  # and of strangers, which is the node's own bound as well.
 SHARE_MIN: Final = 16  # Tokens: copying a cache must save more than it costs.
-GAP_MAX: Final = 2  # Idle slots that are worth bridging: a row without logits is cheaper than reading the weights once more.
-CHUNK_S: Final = 0.1  # How long a prompt may hold up others,
+CHUNK_S: Final = 0.1  # How long a prompt, or drafts, may hold up others,
+CHUNK_OWNER_S: Final = 0.05  # the owner of the machine,
 CHUNK_ALONE_S: Final = 0.5  # and how long it may hold up somebody who comes when nobody was there.
 CHUNK_MIN: Final = 32
 LIVELY_S: Final = 2.0  # A session that was served this recently will soon be back.
@@ -42,40 +42,23 @@ Answer = tuple[Any, ...]
 """SCORES, order, lists, target_logprobs, queue_us, compute_us; NEED, order, have; BUSY, order, retry_after_ms; REFUSED, order, code."""
 
 
-class Model(Protocol):
-    """`llama_api.LlamaModel`, or a double."""
-
-    vocab_size: int
-    cells: int
-    batch_max: int
-    outputs_max: int
-    rows_min: int
-
-    def decode(self, rows: Rows) -> NDArray[np.float32]: ...
-
-    def forget(self, slot: int, start: int) -> None: ...
-
-    def copy(self, source: int, target: int) -> None: ...
-
-
 Encode = Callable[[NDArray[np.float32], int, int], bytes]
 """`wire.sparse.encode_logits`."""
 
 
-@dataclass(slots=True)
-class _Plan:
-    """A batch: `parts` are (session, how many tokens of its current order); `bridged` are idle slots with one row each."""
-
-    parts: list[tuple[Session, int]]
-    is_prompt: bool
-    bridged: list[int] = field(default_factory=list)
-
-
 class Batcher:
-    """`context_max` is at most `model.cells` - 1: one cell stays free for a row that is forgotten at once."""
+    """`context_max` is at most `model.cells` - 1: one cell stays free for a row that is forgotten at once. `owner` is the peer whose
+    machine this is."""
 
     def __init__(
-        self, model: Model, encode: Encode, clock: Callable[[], float], sessions_max: int, context_max: int, idle_s: float
+        self,
+        model: Model,
+        encode: Encode,
+        clock: Callable[[], float],
+        sessions_max: int,
+        context_max: int,
+        idle_s: float,
+        owner: str = "",
     ) -> None:
         assert context_max < model.cells, f"{context_max} tokens in {model.cells} cells"
         self._model, self._encode, self._clock = model, encode, clock
@@ -84,7 +67,8 @@ class Batcher:
         self._by_slot: dict[int, Session] = {}
         self._waiting = 0
         self._step = 0
-        self._prompt_turn = False
+        self._owner, self._turns = owner, Turns(owner)
+        self.broken = 0  # Orders whose logits were no numbers.
         self._step_s = 0.0  # How long a decode step takes.
         self.decode_rate = 0.0  # Tokens/s of all sessions together, while decoding.
         self._prompt_rate = 0.0  # Tokens/s of a prefill.
@@ -97,7 +81,12 @@ class Batcher:
     def sessions_free(self) -> int:
         """Sessions that could begin now: empty slots, and those whose session has been idle for long enough."""
         now = self._clock()
-        return self._sessions_max - sum(not self._evictable(session, now) for session in self._sessions.values())
+        return self._sessions_max - sum(not self._evictable(session, "", now) for session in self._sessions.values())
+
+    @property
+    def free_slot(self) -> int | None:
+        """The lowest slot that holds nothing."""
+        return next((i for i in range(self._sessions_max) if i not in self._by_slot), None)
 
     def holds(self, key: Key) -> int | None:
         """Tokens in the cache for this session; None if it has no slot."""
@@ -111,16 +100,18 @@ class Batcher:
         code = self._fault(order)
         if code:
             return [(REFUSED, order.id, code)]
-        if self._waiting >= ORDERS_MAX:
+        if not self._has_room(order.key[0]):
             return [(BUSY, order.id, round(RETRY_MAX_S * 1000))]
-        session = self._sessions.get(order.key) or self._begin(order.key, order.arrived_at)
+        stale: list[Answer] = []
+        session = self._sessions.get(order.key)
+        if session is None:
+            session, stale = self._begin(order.key, order.arrived_at)
         if session is None:
             return [(BUSY, order.id, round(self._retry_s(order.arrived_at) * 1000))]
         if order.epoch < session.epoch:
             return [(BUSY, order.id, 0)]
-        stale: list[Answer] = []
         if order.epoch > session.epoch:
-            stale = self._drop(session)
+            stale += self._drop(session, 0)
             session.epoch = order.epoch
         session.orders.append(order)
         session.absence_s = order.arrived_at - session.answered_at
@@ -128,12 +119,21 @@ class Batcher:
         self._touch(session, order.arrived_at)
         return stale
 
+    def _has_room(self, peer: str) -> bool:
+        if peer == self._owner:
+            return self._waiting < ORDERS_MAX
+        held = own = 0
+        for session in self._sessions.values():
+            held += len(session.orders) if session.key[0] == peer else 0
+            own += len(session.orders) if session.key[0] == self._owner else 0
+        return fits(held, self._waiting - own, STRANGERS_MAX)
+
     def close(self, key: Key) -> list[Answer]:
         """The session is over. Orders that still wait are answered: nobody may hang on one."""
         session = self._sessions.get(key)
         if session is None:
             return []
-        dropped = self._drop(session)
+        dropped = self._drop(session, 0)
         self._end(session)
         return dropped
 
@@ -158,8 +158,8 @@ class Batcher:
             return REFUSED_SESSION
         return 0
 
-    def _drop(self, session: Session) -> list[Answer]:
-        dropped: list[Answer] = [(BUSY, order.id, 0) for order in session.orders]
+    def _drop(self, session: Session, retry_ms: int) -> list[Answer]:
+        dropped: list[Answer] = [(BUSY, order.id, retry_ms) for order in session.orders]
         self._waiting -= len(dropped)
         session.orders.clear()
         return dropped
@@ -177,22 +177,40 @@ class Batcher:
 
     # --- slots ---------------------------------------------------------------------------------------------------------------
 
-    def _begin(self, key: Key, now: float) -> Session | None:
+    def _begin(self, key: Key, now: float) -> tuple[Session | None, list[Answer]]:
+        """A slot for a new session, and what those are told whose session gave way to it."""
+        told: list[Answer] = []
         if len(self._sessions) >= self._sessions_max:
-            oldest = next((s for s in self._sessions.values() if self._evictable(s, now)), None)
-            if oldest is None:
-                return None
-            self._end(oldest)
-        slot = next(i for i in range(self._sessions_max) if i not in self._by_slot)
-        session = self._sessions[key] = self._by_slot[slot] = Session(key, slot, now)
-        return session
+            going = next((s for s in self._sessions.values() if self._evictable(s, key[0], now)), None) or self._giving_way(
+                key[0]
+            )
+            if going is None:
+                return None, []
+            told = self._drop(going, round(self._retry_s(now) * 1000))
+            self._end(going)
+        slot = self.free_slot
+        assert slot is not None
+        session = self._sessions[key] = self._by_slot[slot] = Session(key, slot, now, begun_at=now)
+        return session, told
+
+    def _giving_way(self, newcomer: str) -> Session | None:
+        """Of the peer that has to give way: what it has left idle, else what it began last, of which the least has been computed."""
+        peer = gives_way(Counter(key[0] for key in self._sessions), newcomer, self._owner, self._sessions_max)
+        its = [s for s in self._sessions.values() if s.key[0] == peer]
+        idle = [s for s in its if not s.orders]
+        return idle[0] if idle else max(its, key=lambda s: s.begun_at, default=None)
 
     def _end(self, session: Session) -> None:
         del self._sessions[session.key], self._by_slot[session.slot]
         self._model.forget(session.slot, 0)
 
-    def _evictable(self, session: Session, now: float) -> bool:
-        return not session.orders and now - session.used_at >= self._idle_s
+    def _evictable(self, session: Session, newcomer: str, now: float) -> bool:
+        """Whether it is idle enough to go; the owner's do not, for others, as long as it has no more than its half."""
+        if session.orders or now - session.used_at < self._idle_s:
+            return False
+        if session.key[0] != self._owner or newcomer == self._owner:
+            return True
+        return sum(key[0] == self._owner for key in self._sessions) > owners_places(self._sessions_max)
 
     def _retry_s(self, now: float) -> float:
         """When the session that will be idle first will be."""
@@ -212,16 +230,19 @@ class Batcher:
         plan = self._plan(now)
         if plan is None:
             return answers
-        rows, wanted = self._rows(plan)
+        rows, wanted = rows_of(plan, self._by_slot, self._model.rows_min)
+        waiting = {s.key[0] for s in self._sessions.values() if s.orders}
+        peers = {s.key[0] for s, _ in plan.parts}
         try:
             logits = self._model.decode(rows)
         except Stopped:
             self._restore(plan)
-            self._prompt_turn = not self._prompt_turn  # The turn was not taken.
             return answers
         self._step += 1
         self._measure(plan, self._clock() - now)
         answers += self._commit(plan, logits, wanted)
+        end = self._clock()
+        self._turns.worked(peers, waiting, plan.is_prompt, end - now, end)
         return answers
 
     def _start(self, session: Session, now: float) -> list[Answer]:
@@ -264,76 +285,32 @@ class Batcher:
 
     # --- what goes into the batch --------------------------------------------------------------------------------------------
 
-    def _plan(self, now: float) -> _Plan | None:
+    def _plan(self, now: float) -> Plan | None:
         ready = [(s, s.orders[0].left) for s in self._sessions.values() if s.orders]
-        decodes = sorted((s for s, left in ready if left <= DECODE_MAX), key=lambda s: (s.served, s.orders[0].id))
-        prompts = sorted((s for s, left in ready if left > DECODE_MAX), key=lambda s: (s.served, s.orders[0].id))
-        if not decodes and not prompts:
+        decodes = [s for s, left in ready if left <= DECODE_MAX]
+        prompts = [s for s, left in ready if left > DECODE_MAX]
+        if self._turns.is_prompt_next([s.key[0] for s in decodes], [s.key[0] for s in prompts], now):
+            first = min(prompts, key=lambda s: (self._turns.rank(s.key[0], now), s.served, s.orders[0].id))
+            return chunk(first, self._rows_within(first, now), self._model)
+        if not decodes:
             return None
-        take_prompt = bool(prompts) and (self._prompt_turn or not decodes)
-        self._prompt_turn = not take_prompt
-        return self._chunk(prompts[0], now) if take_prompt else self._group(decodes)
+        served: dict[str, int] = {}
+        for session in self._sessions.values():
+            served[session.key[0]] = max(session.served, served.get(session.key[0], 0))
+        decodes.sort(key=lambda s: (s.key[0] != self._owner, served[s.key[0]], s.served, s.orders[0].id))
+        return group(decodes, self._rows_within(decodes[0], now), self._model)
 
-    def _chunk(self, session: Session, now: float) -> _Plan:
-        """As much of one prompt as may be computed in one go."""
-        lively = any(s is not session and (s.orders or now - s.used_at < LIVELY_S) for s in self._sessions.values())
-        budget = self._prompt_rate * (CHUNK_S if lively else CHUNK_ALONE_S) or CHUNK_MIN
-        order = session.orders[0]
-        size = min(order.left, self._model.batch_max, max(CHUNK_MIN, int(budget)))
-        return _Plan([(session, self._within_outputs(order, size, self._model.outputs_max))], is_prompt=True)
-
-    def _group(self, decodes: list[Session]) -> _Plan:
-        """The session that waited longest, and all around it that can be computed with it."""
-        ready = {s.slot: s for s in decodes}
-        first = decodes[0].slot
-        low, high = self._reach(ready, first, -1), self._reach(ready, first, +1)
-        chosen = [ready[slot] for slot in range(low, high + 1) if slot in ready]
-        bridged = [slot for slot in range(low, high + 1) if slot not in ready]
-        size = 1 if bridged else min(self._model.batch_max // len(chosen), *(s.orders[0].left for s in chosen))
-        room = self._model.outputs_max // len(chosen)
-        size = min(self._within_outputs(s.orders[0], size, room) for s in chosen)
-        return _Plan([(s, size) for s in chosen], is_prompt=False, bridged=bridged)
-
-    def _reach(self, ready: dict[int, Session], slot: int, way: int) -> int:
-        """The last ready slot in direction `way` that no gap beyond `GAP_MAX` separates from `slot`, within the batch's size."""
-        last, size = slot, self._model.batch_max // 2  # Both ways together.
-        for other in range(slot + way, slot + way * size, way):
-            if not 0 <= other < self._sessions_max or abs(other - last) > GAP_MAX + 1:
-                break
-            if other in ready:
-                last = other
-        return last
-
-    def _within_outputs(self, order: Order, size: int, room: int) -> int:
-        """At most `size` tokens, of which at most `room` have wanted logits."""
-        beyond = order.next_wanted + room
-        return min(size, order.wanted[beyond] - order.done) if beyond < len(order.wanted) else size
-
-    def _rows(self, plan: _Plan) -> tuple[Rows, list[int]]:
-        """The batch in the order of slots, and which of its rows with logits are really wanted (indices among those)."""
-        rows = Rows()
-        bridges = [(slot, self._by_slot.get(slot)) for slot in plan.bridged]
-        parts = [(s.slot, s, size) for s, size in plan.parts] + [(slot, s, 0) for slot, s in bridges]
-        for slot, session, size in sorted(parts, key=lambda part: part[0]):
-            held = len(session.tokens) if session is not None else 0
-            if size == 0 or session is None:
-                rows.add(0, held, slot, False)
-                continue
-            order = session.orders[0]
-            wanted = set(order.wanted[order.next_wanted : order.next_wanted + size])
-            for i in range(order.done, order.done + size):
-                rows.add(order.tokens[i], order.base + i, slot, i in wanted)
-        real = [i for i, output in enumerate(rows.outputs) if output]
-        if len(rows.tokens) < self._model.rows_min:
-            rows.add(0, rows.positions[-1] + 1, rows.slots[-1], bool(real))
-        elif 0 < len(real) < self._model.rows_min:
-            rows.outputs[real[0] - 1 if real[0] > 0 else 1] = True
-        shown = [i for i, output in enumerate(rows.outputs) if output]
-        return rows, [n for n, i in enumerate(shown) if i in set(real)]
+    def _rows_within(self, session: Session, now: float) -> int:
+        """How many rows a step for this session may have, so that it holds up others for no longer than they should be."""
+        others = [s for s in self._sessions.values() if s is not session and (s.orders or now - s.used_at < LIVELY_S)]
+        seconds = CHUNK_S if others else CHUNK_ALONE_S
+        if session.key[0] != self._owner and any(s.key[0] == self._owner for s in others):
+            seconds = CHUNK_OWNER_S
+        return max(CHUNK_MIN, int(self._prompt_rate * seconds))
 
     # --- what comes out of it ------------------------------------------------------------------------------------------------
 
-    def _restore(self, plan: _Plan) -> None:
+    def _restore(self, plan: Plan) -> None:
         """Forget whatever the batch put into the cache beyond what the sessions are known to hold."""
         for session, _ in plan.parts:
             self._model.forget(session.slot, len(session.tokens))
@@ -341,30 +318,48 @@ class Batcher:
             idle = self._by_slot.get(slot)
             self._model.forget(slot, len(idle.tokens) if idle is not None else 0)
 
-    def _commit(self, plan: _Plan, logits: NDArray[np.float32], wanted: list[int]) -> list[Answer]:
+    def _commit(self, plan: Plan, logits: NDArray[np.float32], wanted: list[int]) -> list[Answer]:
         picked = iter(wanted)
         answers = []
+        broken: list[Session] = []
         for session, size in sorted(plan.parts, key=lambda part: part[0].slot):
             order = session.orders[0]
             end = order.done + size
+            is_sound = True
             while order.next_wanted < len(order.wanted) and order.wanted[order.next_wanted] < end:
-                self._answer_row(order, order.wanted[order.next_wanted], logits[next(picked)])
+                is_sound &= self._answer_row(order, order.wanted[order.next_wanted], logits[next(picked)])
                 order.next_wanted += 1
             session.extend(order.tokens[order.done : end])
             order.done = end
             session.served = self._step
-            if order.left == 0:
+            if not is_sound:
+                broken.append(session)
+            elif order.left == 0:
                 answers.append(self._finish(session, order, self._clock()))
         if plan.bridged or len(plan.parts) == 1:  # Only these have rows that nobody wanted in the cache.
             self._restore(plan)
-        return answers
+        return answers + [answer for session in broken for answer in self._give_up(session)]
 
-    def _answer_row(self, order: Order, index: int, row: NDArray[np.float32]) -> None:
-        if len(order.lists) < len(order.answer) and order.answer[len(order.lists)] == index:
-            order.lists.append(self._encode(row, order.entries_max, order.tail_max))
-        done = len(order.target_logprobs)
-        if done < len(order.targets) and order.targets[done] == index:
-            order.target_logprobs.append(_target(row, order.tokens[index + 1]))
+    def _answer_row(self, order: Order, index: int, row: NDArray[np.float32]) -> bool:
+        """Whether the row says anything: what is no number cannot be answered with."""
+        try:
+            if len(order.lists) < len(order.answer) and order.answer[len(order.lists)] == index:
+                order.lists.append(self._encode(row, order.entries_max, order.tail_max))
+            done = len(order.target_logprobs)
+            if done < len(order.targets) and order.targets[done] == index:
+                order.target_logprobs.append(_target(row, order.tokens[index + 1]))
+        except LocalError:
+            return False
+        return True
+
+    def _give_up(self, session: Session) -> list[Answer]:
+        """The model has no answer to this text. That is no reason to keep it from others; the cache, full of the same, goes."""
+        self.broken += 1
+        order = session.orders.popleft()
+        self._waiting -= 1
+        others = self._drop(session, 0)
+        self._end(session)
+        return [(REFUSED, order.id, REFUSED_OUTPUT), *others]
 
     def _finish(self, session: Session, order: Order, now: float) -> Answer:
         session.orders.popleft()
@@ -376,7 +371,7 @@ class Batcher:
         targets = b"".join(value.to_bytes(2, "big") for value in order.target_logprobs)
         return (SCORES, order.id, order.lists, targets, _microseconds(queued), _microseconds(computed))
 
-    def _measure(self, plan: _Plan, seconds: float) -> None:
+    def _measure(self, plan: Plan, seconds: float) -> None:
         tokens = sum(size for _, size in plan.parts)
         if seconds <= 0:
             return
@@ -393,8 +388,10 @@ def _microseconds(seconds: float) -> int:
 
 
 def _target(row: NDArray[np.float32], token: int) -> int:
-    """-1024 times the log-probability of `token` under softmax(row), at most 65535."""
+    """-1024 times the log-probability of `token` under softmax(row), at most 65535. LocalError if the row is no distribution."""
     top = float(row.max())
+    if not math.isfinite(top):
+        raise LocalError(f"the largest logit is {top}: the model's output is broken")
     with np.errstate(under="ignore"):
         mass = float(np.exp(row - top).sum(dtype=np.float64))
-    return min(65_535, max(0, round((top + math.log(mass) - float(row[token])) * TARGET_STEPS)))
+    return round(min(65_535.0, max(0.0, (top + math.log(mass) - float(row[token])) * TARGET_STEPS)))

@@ -20,7 +20,8 @@ class EngineOptions:
 
     `sessions_max` sessions are kept in the cache if memory allows, otherwise as many as fit; with `sessions_exact` fewer are an error.
     An idle session may be evicted for a new one after `idle_s`. `reproducible` gives bit-identical answers however a context was
-    computed (see `llama_api` for what it costs). `vocab_fingerprint`, if given, is the only vocabulary that will do.
+    computed (see `llama_api` for what it costs). `vocab_fingerprint`, if given, is the only vocabulary that will do. `owner` is the peer
+    id of this node: its sessions have half of the engine whatever others ask (`core.shares`).
     """
 
     context_max: int = 2048
@@ -35,6 +36,7 @@ class EngineOptions:
     cache_dir: str | None = None
     name: str | None = None
     domains: tuple[str, ...] = ()
+    owner: str = ""
 
     def __post_init__(self) -> None:
         for name, low, high in (

@@ -58,6 +58,7 @@ class Session:
     key: Key
     slot: int
     used_at: float
+    begun_at: float = 0.0
     served: int = 0  # The step that last worked for it.
     epoch: int = 0
     answered_at: float = -math.inf

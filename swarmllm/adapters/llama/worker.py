@@ -124,7 +124,7 @@ class Worker:
             raise LocalError(
                 f"the model file {path} is damaged ({model.vocab_size} tokens, not {file.vocab_size}): download it again"
             )
-        batcher = Batcher(model, encode_logits, time.monotonic, sessions, context, options.idle_s)
+        batcher = Batcher(model, encode_logits, time.monotonic, sessions, context, options.idle_s, options.owner)
         batcher.decode_rate = self._warm_up(model)
         hashing.join()
         if not digest:

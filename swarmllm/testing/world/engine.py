@@ -3,8 +3,8 @@
 The engine works in steps, as the real one does (`adapters.llama.batcher`): a step is either the next tokens of as many sessions as wait
 (`step_s + per_session_s * sessions + per_token_s * tokens beyond one each`) or one chunk of one prompt (`step_s + per_token_s * tokens`);
 when both kinds wait they take turns, so that a long prompt stalls nobody for longer than a chunk. A session keeps its place until it is
-closed or has been idle for a while and another one wants it; with all places taken the answer is Busy. What comes out is drawn from the
-model's seed.
+closed, or has been idle for a while and another one wants it, or its peer has to give way; with all places taken the answer is Busy. How
+places and turns are shared is `core.shares`'s to say, here and there. What comes out is drawn from the model's seed.
 
 `QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it. So each list is made once and used
 often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for
@@ -13,7 +13,7 @@ the same text, and another text still gives another distribution, which is all t
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -22,13 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.core.events import EngineLoad, SessionKey
-from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
+from swarmllm.core.shares import Turns, fits, gives_way, owners_places
+from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, PeerId, Refused, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.agenda import Agenda
 
 WAITING_MAX: Final = 1024  # Here and below: as the real engine.
+STRANGERS_MAX: Final = 512
 DECODE_MAX: Final = 16  # Tokens up to which a round is a decode step and not a prompt.
-CHUNK_S: Final = 0.1  # How long a prompt may hold up others,
+CHUNK_S: Final = 0.1  # How long a prompt, or drafts, may hold up others,
+CHUNK_OWNER_S: Final = 0.05  # the owner of the machine,
 CHUNK_ALONE_S: Final = 0.5  # and how long where nobody has been lately.
 CHUNK_MIN, CHUNK_MAX = 32, 512
 LIVELY_S: Final = 2.0
@@ -99,6 +102,7 @@ class _Order:
 class _Session:
     orders: deque[_Order]
     used_at: float
+    begun_at: float
     served: int = 0  # The step in which it was served last.
 
 
@@ -112,6 +116,7 @@ class SimEngine:
         service: Service,
         done: Callable[[int, ExpertReply], None],
         load_changed: Callable[[EngineLoad], None],
+        owner: PeerId = PeerId(""),  # noqa: B008  A name, and no work.
     ) -> None:
         self.model = model
         self.service = service
@@ -126,7 +131,7 @@ class SimEngine:
         self._places = model.load.sessions_max
         self._waiting = 0
         self._batch: list[tuple[SessionKey, _Session, _Order, int]] = []
-        self._prompt_turn = False
+        self._owner, self._turns = owner, Turns(owner)
         self._steps = 0
         self._is_stopped = False
         self._is_finishing = (
@@ -144,8 +149,8 @@ class SimEngine:
         if self._is_stopped or self.is_down:
             self._answer(order, Refused(request.session, request.round, REFUSED_ENGINE))
             return
-        session = self._sessions.get(key) or self._begin_session(key)
-        if session is None or self._waiting >= WAITING_MAX:
+        session = (self._sessions.get(key) or self._begin_session(key)) if self._has_room(key.peer) else None
+        if session is None:
             self.refused += 1
             self._answer(order, Busy(request.session, request.round, round(1000 * self._retry_s())))
             return
@@ -156,16 +161,26 @@ class SimEngine:
         if not self._batch and not self._is_finishing:
             self._begin()
 
+    def _has_room(self, peer: PeerId) -> bool:
+        if peer == self._owner:
+            return self._waiting < WAITING_MAX
+        held = sum(len(session.orders) for key, session in self._sessions.items() if key.peer == peer)
+        own = sum(len(session.orders) for key, session in self._sessions.items() if key.peer == self._owner)
+        return fits(held, self._waiting - own, STRANGERS_MAX)
+
     def close(self, key: SessionKey) -> None:
+        self._end_session(key, 0)
+        self._tell_load()
+
+    def _end_session(self, key: SessionKey, retry_ms: int) -> None:
         """Whatever of it waits is answered: nobody may hang on a session that is over."""
         session = self._sessions.pop(key, None)
         if session is not None:
             self._waiting -= len(session.orders)
             for order in session.orders:
-                self._answer(order.number, Busy(order.request.session, order.request.round, 0))
+                self._answer(order.number, Busy(order.request.session, order.request.round, retry_ms))
             session.orders.clear()
         self.model.close(key)
-        self._tell_load()
 
     def stop(self) -> None:
         """No more of what waits or runs is ever answered: whoever asked has been told that everything ended."""
@@ -198,19 +213,32 @@ class SimEngine:
 
     def _begin_session(self, key: SessionKey) -> _Session | None:
         if len(self._sessions) >= self._places:
-            idle = next((k for k, s in self._sessions.items() if self._is_idle(s)), None)
-            if idle is None:
+            going = next((k for k, s in self._sessions.items() if self._is_idle(k, s, key.peer)), None) or self._giving_way(
+                key.peer
+            )
+            if going is None:
                 return None
-            del self._sessions[idle]
-            self.model.close(idle)
-        session = self._sessions[key] = _Session(deque(), self._agenda.now)
+            self._end_session(going, round(1000 * self._retry_s()))
+        session = self._sessions[key] = _Session(deque(), self._agenda.now, self._agenda.now)
         return session
 
-    def _is_idle(self, session: _Session) -> bool:
-        return not session.orders and self._agenda.now - session.used_at >= IDLE_S
+    def _giving_way(self, newcomer: PeerId) -> SessionKey | None:
+        """Of the peer that has to give way: what it has left idle, else what it began last."""
+        peer = gives_way(Counter(key.peer for key in self._sessions), newcomer, self._owner, self._places)
+        its = [key for key in self._sessions if key.peer == peer]
+        idle = [key for key in its if not self._sessions[key].orders]
+        return idle[0] if idle else max(its, key=lambda key: self._sessions[key].begun_at, default=None)
+
+    def _is_idle(self, key: SessionKey, session: _Session, newcomer: str = "") -> bool:
+        """Idle enough to go; the owner's do not, for others, as long as it has no more than its half."""
+        if session.orders or self._agenda.now - session.used_at < IDLE_S:
+            return False
+        if key.peer != self._owner or newcomer == self._owner:
+            return True
+        return sum(key.peer == self._owner for key in self._sessions) > owners_places(self._places)
 
     def _sessions_free(self) -> int:
-        return self._places - sum(not self._is_idle(session) for session in self._sessions.values())
+        return self._places - sum(not self._is_idle(key, session) for key, session in self._sessions.items())
 
     def _retry_s(self) -> float:
         """When the session that will be idle first will be."""
@@ -227,19 +255,20 @@ class SimEngine:
         prompts = [head for head in heads if head[2].left > DECODE_MAX]
         if not heads:
             return
-        service = self.service
-        if prompts and (self._prompt_turn or not decodes):
-            self._prompt_turn = False
-            key, session, order = min(prompts, key=lambda head: head[1].served)
-            size = self._chunk(session, order.left)
+        service, now = self.service, self._agenda.now
+        is_prompt = self._turns.is_prompt_next([key.peer for key, _, _ in decodes], [key.peer for key, _, _ in prompts], now)
+        if is_prompt:
+            key, session, order = min(prompts, key=lambda head: (self._turns.rank(head[0].peer, now), head[1].served))
+            size = min(order.left, CHUNK_MAX, self._rows_within(key, session))
             self._batch = [(key, session, order, size)]
             seconds = service.step_s + service.per_token_s * size
         else:
-            self._prompt_turn = True
-            self._batch = [(key, session, order, order.left) for key, session, order in decodes]
             count = len(decodes)
-            more = sum(order.left for _, _, order in decodes) - count
+            rows = self._rows_within(decodes[0][0], decodes[0][1]) if any(order.left > 1 for *_, order in decodes) else count
+            self._batch = [(key, session, order, min(order.left, max(1, rows // count))) for key, session, order in decodes]
+            more = sum(size for *_, size in self._batch) - count
             seconds = service.step_s + service.per_session_s * count + service.per_token_s * more
+        self._turns.worked({part[0].peer for part in self._batch}, {head[0].peer for head in heads}, is_prompt, seconds, now)
         self.busy_s += seconds
         self._agenda.after(seconds, self._finish, self._life)
 
@@ -251,14 +280,17 @@ class SimEngine:
                 self._waiting -= 1
                 self._answer(order.number, self.model.score(key, order.request))
 
-    def _chunk(self, session: _Session, left: int) -> int:
-        """How much of a prompt is computed in one go."""
-        lively = any(
-            other is not session and (other.orders or self._agenda.now - other.used_at < LIVELY_S)
-            for other in self._sessions.values()
-        )
-        size = int((CHUNK_S if lively else CHUNK_ALONE_S) / self.service.per_token_s)
-        return min(left, CHUNK_MAX, max(CHUNK_MIN, size))
+    def _rows_within(self, key: SessionKey, session: _Session) -> int:
+        """How much may be computed in one go for this session, so that it holds up others for no longer than it should."""
+        others = [
+            other.peer
+            for other, its in self._sessions.items()
+            if its is not session and (its.orders or self._agenda.now - its.used_at < LIVELY_S)
+        ]
+        seconds = CHUNK_S if others else CHUNK_ALONE_S
+        if key.peer != self._owner and self._owner in others:
+            seconds = CHUNK_OWNER_S
+        return max(CHUNK_MIN, int(seconds / max(self.service.per_token_s, 1e-9)))
 
     def _finish(self, life: int) -> None:
         if life != self._life:

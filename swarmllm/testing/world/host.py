@@ -165,7 +165,8 @@ class Host:
         spec = self.spec
         assert spec.model is not None
         model = self.world.model(spec)
-        self.engine = SimEngine(self.world.agenda, model, spec.service, self._scored(life), self._load_changed(life))
+        done, changed = self._scored(life), self._load_changed(life)
+        self.engine = SimEngine(self.world.agenda, model, spec.service, done, changed, self.peer)
         if self.is_halted:
             self.engine.stop()
         self.receive(EngineReady(model.card, self.engine.load))
