@@ -85,7 +85,7 @@ def locked(path: Path) -> Iterator[DataDir]:
 def holder_of(path: Path) -> int | None:
     """The process id of the node that holds the data folder; 0 if it holds it but left no id; None if nobody does."""
     try:
-        fd = os.open(DataDir(path).lock_file, os.O_RDONLY | os.O_NOFOLLOW)
+        fd = os.open(DataDir(path).lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return None
     try:

@@ -15,7 +15,6 @@ import base64
 import binascii
 import os
 import re
-import stat
 import unicodedata
 from dataclasses import dataclass
 from hashlib import sha256
@@ -27,8 +26,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from swarmllm.adapters.whole_file import read_bounded, read_open, refuse_existing, write_new
+from swarmllm.adapters.whole_file import read_bounded, read_open, refuse_existing, refuse_shared, write_new
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.envelope import Sign
 from swarmllm.wire.signed import key_id
 
@@ -138,17 +138,9 @@ def read_key(path: Path) -> OperatorKey:
         raise LocalError(f"cannot read the key file {path} ({error.strerror}); check its path and permissions") from error
     try:
         data = read_open(fd, path, KEY_FILE_BYTES_MAX, _WHAT)
-        status = os.fstat(fd)
+        refuse_shared(fd, path, _WHAT)
     finally:
         os.close(fd)
-    mode = stat.S_IMODE(status.st_mode)
-    if mode & 0o077:
-        raise LocalError(f"the key file {path} can be read or changed by other users (mode {mode:03o}); run: chmod 600 {path}")
-    if status.st_uid != os.geteuid():
-        raise LocalError(
-            f"the key file {path} belongs to user {status.st_uid}, not to user {os.geteuid()} who would sign with it;"
-            f" run: chown {os.geteuid()} {path}"
-        )
     return _parse(data, path)
 
 
@@ -159,7 +151,7 @@ def read_public(word: str) -> bytes:
     """
     if re.fullmatch(r"[0-9a-fA-F]{64}", word):
         return bytes.fromhex(word)
-    path = Path(word).expanduser()
+    path = user_path(word)
     if not os.path.lexists(path):
         raise UsageError(f"{word[:100]!r} is neither a public key (64 hex digits) nor a file that is there; give one of these")
     data = read_bounded(path, KEY_FILE_BYTES_MAX, "the public key")

@@ -18,16 +18,31 @@ from swarmllm.errors import LocalError
 _PARTIAL: Final = ".{name}.{pid}.partial"
 
 
-def read_bounded(path: Path, bytes_max: int, what: str) -> bytes:
-    """The bytes of a regular file of at most `bytes_max`. LocalError, with `what` it should be and its path, otherwise."""
+def read_bounded(path: Path, bytes_max: int, what: str, *, is_secret: bool = False) -> bytes:
+    """The bytes of a regular file of at most `bytes_max`. LocalError, with `what` it should be and its path, otherwise; also for a
+    secret that other users can read or change."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # Or a named pipe in its place would make us wait for ever.
     except OSError as error:
         raise LocalError(f"cannot read {what} {path} ({error.strerror}); check its path and permissions") from error
     try:
+        if is_secret:
+            refuse_shared(fd, path, what)
         return read_open(fd, path, bytes_max, what)
     finally:
         os.close(fd)
+
+
+def refuse_shared(fd: int, path: Path, what: str) -> None:
+    """LocalError, with the remedy, if anybody but us (and root, who can anyway) can read or change the open file."""
+    status = os.fstat(fd)
+    mode = stat.S_IMODE(status.st_mode)
+    if mode & 0o077:
+        raise LocalError(f"{what} {path} can be read or changed by other users (mode {mode:03o}); run: chmod 600 {path}")
+    if status.st_uid not in {os.geteuid(), 0}:
+        raise LocalError(
+            f"{what} {path} belongs to user {status.st_uid}, not to user {os.geteuid()} who uses it; run: chown {os.geteuid()} {path}"
+        )
 
 
 def read_open(fd: int, path: Path, bytes_max: int, what: str) -> bytes:

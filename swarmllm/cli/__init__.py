@@ -12,7 +12,11 @@ EXIT_MAX_S = 2.0  # After the last word: threads of libraries that do not end by
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    from swarmllm.cli.streams import prepare
+
+    prepare()  # First: from here on whatever goes wrong can be told, or at least ends in the right code.
     from swarmllm.cli.app import app
+    from swarmllm.cli.guard import exit_code_of
     from swarmllm.cli.output import catch_strays
 
     catch_strays()
@@ -21,6 +25,8 @@ def main(args: Sequence[str] | None = None) -> None:
         app(args=args, prog_name="swarmllm")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else 0 if leaving.code is None else 1
+    except BaseException as raised:  # noqa: BLE001  What help and errors of usage raise, such as a full disk.
+        code = exit_code_of(raised)
     last = threading.Timer(EXIT_MAX_S, os._exit, (code,))
     last.daemon = True
     last.start()

@@ -109,18 +109,28 @@ def join(
 @app.command()
 @o.spread
 def generate(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads it from standard input.")],
     answer: o.Answering,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[-|PROMPT]",
+            help="-: the text to continue is on standard input. A text given here instead is seen by every user of this machine, "
+            "in its list of processes.",
+        ),
+    ] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="FILE", help="The text to continue is in this file.", rich_help_panel=o.ANSWER)
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Continue a text through the swarm, streaming it to standard output."""
 
     def body() -> int:
         from swarmllm.cli.generate import generate as run
-        from swarmllm.cli.generate import read_prompt
+        from swarmllm.cli.prompt import read_prompt
 
         config = answer.config()
-        wish = answer.wish(read_prompt(prompt), config)
+        wish = answer.wish(read_prompt(prompt, file), config)
         return run(config, wish, as_json=json, verbose=answer.verbose, local=not answer.no_local)
 
     raise typer.Exit(guarded(body))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from types import FrameType
 from typing import Final, NoReturn
@@ -17,10 +18,12 @@ import trio
 from swarmllm.cli.generate import ShownAnswer
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import complain, notice, people
+from swarmllm.cli.streams import input_is_closed
 from swarmllm.cli.voice import Voice, open_voice
 from swarmllm.errors import SwarmError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.generation import Wish
+from swarmllm.runtime.user_text import typed_text
 
 PROMPT: Final = "> "
 LEAVE_S: Final = 4.0  # For the node to say goodbye; it takes under 2 s.
@@ -48,7 +51,7 @@ class _Loop:
         self._raise()
 
     def answer(self, wish: Wish) -> str:
-        """The text of one answer; KeyboardInterrupt ends it early and what came until then is returned."""
+        """The text of one answer; KeyboardInterrupt ends it early and what came until then is returned. SwarmError if none came."""
         done, scope = threading.Event(), trio.CancelScope()
         found: list[ShownAnswer] = []
         self._soon(wish, scope, done, found)
@@ -59,8 +62,12 @@ class _Loop:
                 assert self._token is not None
                 self._token.run_sync_soon(scope.cancel)
                 notice("")
+        text = found[0].text if found else ""
+        if text and isinstance(self._failure, SwarmError):
+            complain(str(self._failure))  # What was shown stays part of the text.
+            self._failure = None
         self._raise()
-        return found[0].text if found else ""
+        return text
 
     def leave(self) -> None:
         if self._token is not None and self._leave is not None and self._thread.is_alive():
@@ -107,6 +114,8 @@ class _Loop:
 
 def chat(config: Config, wish: Wish, *, verbose: bool, local: bool) -> int:
     wish.sampling()
+    if input_is_closed():
+        raise UsageError("chat reads what you write from standard input, which is closed; run it on a terminal")
     signal.signal(signal.SIGTERM, _terminate)
     loop = _Loop(config, local=local, verbose=verbose)
     loop.start()
@@ -136,23 +145,34 @@ def _turns(loop: _Loop, wish: Wish) -> None:
             continue
         if not said and not wish.prompt:
             continue  # There is nothing to continue yet.
-        wish = _continued(loop, replace(wish, prompt=wish.prompt + said))
+        wish = turn(wish, said, loop.answer)
 
 
-def _continued(loop: _Loop, wish: Wish) -> Wish:
-    """The wish with its answer in the prompt. When the text no longer fits into any expert, its beginning is left out."""
-    while True:
-        try:
-            return answered(wish, loop.answer(wish))
-        except UsageError as fault:
-            if len(wish.prompt) < SHORTEN_MIN:
-                complain(str(fault))
-                return wish
-            notice("(The text no longer fits; its older half is left out from here on.)")
-            wish = shortened(wish)
-        except SwarmError as fault:
-            complain(str(fault))
-            return wish
+def turn(before: Wish, said: str, answer: Callable[[Wish], str]) -> Wish:
+    """The wish after one line: with it and its answer in the prompt, or as it was if the line got no answer.
+
+    A line that stayed there after it was refused would make every later one be refused as well. When the text no longer fits into
+    any expert, its beginning is left out.
+    """
+    wish = before
+    try:
+        said = typed_text(said, "the line")
+        wish = replace(before, prompt=before.prompt + said)
+        while True:
+            try:
+                return answered(wish, answer(wish))
+            except UsageError:
+                if len(wish.prompt) < SHORTEN_MIN:
+                    raise
+                notice("(The text no longer fits; its older half is left out from here on.)")
+                wish = shortened(wish)
+    except SwarmError as fault:
+        complain(str(fault))
+        if said:
+            notice(
+                "(Your last line got no answer and is left out of the text; the rest is as it was. Write on, or write it again.)"
+            )
+        return before
 
 
 def answered(wish: Wish, answer: str) -> Wish:

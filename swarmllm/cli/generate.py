@@ -9,21 +9,10 @@ from swarmllm.cli.output import notice, people, print_record_async, write_answer
 from swarmllm.cli.rounds import line_of, weighed_line
 from swarmllm.cli.screen import Screen
 from swarmllm.cli.voice import Voice, open_voice
-from swarmllm.errors import HaltedError, LocalError, UsageError
+from swarmllm.errors import HaltedError, LocalError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.generation import PROMPT_BYTES_MAX, Wish
+from swarmllm.runtime.generation import Wish
 from swarmllm.runtime.records import Record
-
-
-def read_prompt(argument: str) -> str:
-    """The argument, or all of standard input for `-`."""
-    if argument != "-":
-        return argument
-    data = sys.stdin.buffer.read(PROMPT_BYTES_MAX + 1)
-    try:
-        return data.decode()
-    except UnicodeDecodeError as fault:
-        raise UsageError(f"standard input is not UTF-8 text (byte {fault.start}); convert it first") from fault
 
 
 def generate(config: Config, wish: Wish, *, as_json: bool, verbose: bool, local: bool) -> int:

@@ -5,15 +5,16 @@ Codes: 0 done, 1 failed, 2 used wrongly, 3 halted, 130 interrupted before it was
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from swarmllm.cli.output import complain, trace
+from swarmllm.cli.streams import forget_output
 from swarmllm.errors import SwarmError
 
 if TYPE_CHECKING:
@@ -29,10 +30,11 @@ def guarded(body: Callable[[], int]) -> int:
         with _sigterm_as_sigint():
             return body()
     except BaseException as raised:  # noqa: BLE001  This is the guard: the last frame of every command.
-        return _exit_code_of(raised)
+        return exit_code_of(raised)
 
 
-def _exit_code_of(raised: BaseException) -> int:
+def exit_code_of(raised: BaseException) -> int:
+    """One sentence on standard error, unless nothing went wrong, and the exit code."""
     leaves = list(_leaves(raised))
     ours = [e for e in leaves if isinstance(e, SwarmError)]
     if os.environ.get("SWARMLLM_DEBUG") == "1":
@@ -45,12 +47,18 @@ def _exit_code_of(raised: BaseException) -> int:
             case SystemExit(code=code):
                 return code if isinstance(code, int) else FAILED
             case BrokenPipeError():
-                _forget_stdout()
+                forget_output()
                 return OK  # The reader has what it wanted.
             case KeyboardInterrupt():
                 continue
             case MemoryError():
                 complain("not enough memory; use a smaller model, --context or --sessions")
+                return FAILED
+            case OSError() if sentence := machine_fault(leaf):
+                complain(sentence)
+                return FAILED
+            case UnicodeEncodeError(object=text, start=start) if 0xDC80 <= ord(text[start]) <= 0xDCFF:
+                complain(f"{text[:100]!r} holds bytes that are not UTF-8, and here only text will do; give another name or text")
                 return FAILED
             case _:
                 complain(
@@ -69,12 +77,36 @@ def _leaves(raised: BaseException) -> Iterator[BaseException]:
         yield raised
 
 
-def _forget_stdout() -> None:
-    """Nobody reads standard output: let the interpreter's own flush at exit go nowhere."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        return
+_REMEDIES: Final = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space",
+    errno.EMFILE: "allow this user more open files with `ulimit -n 4096`",
+    errno.ENFILE: "close other programs: the whole system has too many files open",
+    errno.ENOMEM: "close other programs, or use a smaller model, --context or --sessions",
+    errno.EAGAIN: "close other programs, or allow this user more processes with `ulimit -u`",
+    errno.EIO: "check the disk",
+    errno.EROFS: "choose a folder on a disk that can be written",
+    errno.EACCES: "correct its permissions, or choose another one",
+    errno.EPERM: "correct its permissions, or choose another one",
+    errno.ENOENT: "check that it is there",
+    errno.ENOTDIR: "check its path: a part of it is no folder",
+    errno.EISDIR: "give a file, not a folder",
+    errno.ELOOP: "check its path: its links lead in a circle",
+    errno.ENAMETOOLONG: "give a shorter path",
+}
+_OF_ITSELF: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS})
+"""These tell enough without the name of a file."""
+
+
+def machine_fault(error: OSError) -> str:
+    """What the machine refused, with what to do; empty if that would not tell a person anything."""
+    if str(error.strerror).startswith("No usable temporary directory"):
+        return "no folder for temporary files can be written; name one in the variable TMPDIR"
+    remedy = _REMEDIES.get(error.errno or 0)
+    if remedy is None or (error.filename is None and error.errno not in _OF_ITSELF):
+        return ""
+    what = "something that is needed" if error.filename is None else os.fsdecode(error.filename)
+    return f"the system refuses {what} ({error.strerror}); {remedy}"
 
 
 @contextmanager

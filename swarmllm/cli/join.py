@@ -7,6 +7,7 @@ empties must not hold up the node, whose engine stops when it is not heard from 
 from __future__ import annotations
 
 import os
+import select
 import shlex
 import signal
 import sys
@@ -22,6 +23,8 @@ from swarmllm.cli import collector
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.join_view import JoinView
 from swarmllm.cli.output import in_thread, people, print_record_async
+from swarmllm.cli.streams import input_is_closed
+from swarmllm.errors import UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.queues import LifeFeed
@@ -37,6 +40,11 @@ Show = Callable[[Record], Awaitable[None]]
 
 def join(config: Config, *, as_json: bool, until_eof: bool) -> int:
     """Stopping it is how it is meant to end, so Ctrl-C and SIGTERM leave with 0."""
+    if until_eof and input_is_closed():
+        raise UsageError(
+            "--until-eof waits for standard input to close, and it is closed already; keep it open, or leave this out"
+        )
+    os.umask(0o077)  # Whatever a node writes is its owner's alone, also in a folder that others may look into.
     return run(partial(_join, config, as_json, until_eof), interrupted=OK)
 
 
@@ -111,6 +119,17 @@ async def _stop_at_signal(node: LocalNode) -> None:
 
 async def _leave_at_eof(node: LocalNode) -> None:
     descriptor = sys.stdin.fileno()
-    while await trio.to_thread.run_sync(os.read, descriptor, EOF_BYTES, abandon_on_cancel=True):  # type: ignore[call-arg]
+    while await trio.to_thread.run_sync(_wait_input, descriptor, abandon_on_cancel=True):  # type: ignore[call-arg]
         continue
     node.request_stop()
+
+
+def _wait_input(descriptor: int) -> bool:
+    """Until something came, which is dropped; whether there can be more. A terminal that hung up has nothing more to say."""
+    try:
+        return bool(os.read(descriptor, EOF_BYTES))
+    except BlockingIOError:  # Whoever started us set its end not to block, and with it ours.
+        select.select([descriptor], [], [])
+        return True
+    except OSError:
+        return False

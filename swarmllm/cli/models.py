@@ -18,6 +18,7 @@ from swarmllm.cli.probe import probe
 from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.user_path import user_path
 
 DEMO: Final = "demo:"
 FILES_MAX: Final = 1000  # Of one folder: each takes seconds to hash, and a folder of more is the wrong one.
@@ -48,7 +49,7 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
     if any(card.name == model for card in bundled()) and not Path(model).exists():
         model = DEMO + model  # As the list shows it, less what is obvious.
     if not model.startswith(DEMO):
-        row, text = _file(Path(model).expanduser(), config), ""
+        row, text = _file(user_path(model), config), ""
     else:
         name = model.removeprefix(DEMO)
         folder = folder_of(name)
@@ -77,7 +78,7 @@ def _known(config: Config) -> list[str]:
 
 def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
     for name in names:
-        path = Path(name).expanduser()
+        path = user_path(name)
         if not path.is_dir():
             yield path
             continue

@@ -195,13 +195,14 @@ class Answering:
 
     def wish(self, prompt: str, config: Config) -> Wish:
         from swarmllm.runtime.generation import Wish
+        from swarmllm.runtime.user_text import typed_text
 
         return Wish(
-            prompt,
+            typed_text(prompt, "the prompt"),
             k=config.k,
             extra=config.extra,
             quality=config.quality,
-            domain=self.domain or "",
+            domain=typed_text(self.domain or "", "--domain"),
             max_tokens=self.max_tokens,
             temperature=self.temperature,
             top_k=self.top_k,
@@ -209,7 +210,7 @@ class Answering:
             min_p=self.min_p,
             repetition_penalty=self.repetition_penalty,
             seed=self.seed,
-            stop=tuple(self.stop or ()),
+            stop=tuple(typed_text(stop, "--stop") for stop in self.stop or ()),
         )
 
 

@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from swarmllm.cli.streams import write_all
 from swarmllm.errors import LocalError
 from swarmllm.runtime.logs import OneLine
 from swarmllm.runtime.visible import flowing, json_of, runs
@@ -31,7 +32,7 @@ T = TypeVar("T")
 
 
 def write_stdout(text: str) -> None:
-    """Write all of `text`, exactly; BrokenPipeError if nobody reads any more."""
+    """Write all of `text`, exactly; BrokenPipeError if nobody reads any more, OutputError if it cannot be written."""
     _write_all(text, _exact(text))
 
 
@@ -64,8 +65,7 @@ def _write_all(text: str, data: bytes) -> None:
     except (OSError, ValueError):  # Replaced by an object without a descriptor (a test, a notebook).
         sys.stdout.write(text)
         return
-    while data:
-        data = data[os.write(descriptor, data) :]
+    write_all(descriptor, data)
 
 
 def _has_colours(stream: TextIO) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import stat
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -107,9 +108,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, _Found]:
 
 def _file(path: Path) -> dict[str, _Found]:
     try:
-        if os.path.getsize(path) > CONFIG_BYTES_MAX:
-            raise UsageError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes, which no config file is; move it away")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(_bytes_of(path).decode())
     except (FileNotFoundError, NotADirectoryError):
         return {}  # Where a data folder cannot be, making it will say so better.
     except OSError as error:
@@ -127,6 +126,20 @@ def _file(path: Path) -> dict[str, _Found]:
         if key not in SETTINGS:
             raise UsageError(f"{path} has the unknown key {key!r}{_did_you_mean(key)}; remove it or correct its name")
     return {key: _Found(value, f"{key} in {path}", is_text=False) for key, value in table.items()}
+
+
+def _bytes_of(path: Path) -> bytes:
+    """Judged by the open file, which may have been put there by somebody else: a named pipe would be waited for, for ever."""
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(fd, "rb") as file:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise UsageError(f"{path} is not a regular file; move it away")
+        if found.st_mode & 0o002:
+            raise UsageError(f"{path} can be changed by every user, and with it what this node does; run: chmod o-w {path}")
+        if found.st_size > CONFIG_BYTES_MAX:
+            raise UsageError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes, which no config file is; move it away")
+        return file.read(CONFIG_BYTES_MAX)
 
 
 def _did_you_mean(name: str, prefix: str = "") -> str:

@@ -258,7 +258,9 @@ async def _refuse(stream: trio.SocketStream, error: SwarmError) -> None:
 
 
 def format_line(record: Record) -> bytes:
-    return json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+    return (
+        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+    )
 
 
 def parse_line(line: bytes) -> Record:

@@ -37,6 +37,7 @@ from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Text, TextStream
 from swarmllm.runtime.queues import AnswerFeed
 from swarmllm.runtime.stops import StopFilter, check_stops
+from swarmllm.runtime.user_text import check_text
 
 K_MAX: Final = 64  # Each expert costs a reply per token; pooling gains nothing measurable long before this.
 PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX  # No context holds more: a token is 4 bytes of English on average, and seldom over 8.
@@ -88,7 +89,9 @@ class Wish:
         """UsageError for whatever can be seen to be wrong without a vocabulary."""
         if not self.prompt:
             raise UsageError("the prompt is empty; give the text that is to be continued")
-        size = len(self.prompt.encode("utf-8", "replace"))
+        for text in (self.prompt, self.domain, *self.stop):
+            check_text(text, f"the text {text[:20]!r}")
+        size = len(self.prompt.encode())
         if size > PROMPT_BYTES_MAX:
             raise UsageError(f"the prompt has {size} bytes, and no expert can hold more than {PROMPT_BYTES_MAX}; shorten it")
         for name, value, low, high in (

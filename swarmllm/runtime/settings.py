@@ -57,7 +57,7 @@ def read_folder(value: object, is_text: bool) -> Path:
     path = _expanded(value)
     if not is_text and not path.is_absolute():
         raise Unfit(value, "an absolute path (a config file has no current folder)")
-    return path.absolute()
+    return _absolute(path)
 
 
 def _expanded(value: str) -> Path:
@@ -65,6 +65,13 @@ def _expanded(value: str) -> Path:
         return Path(value).expanduser()
     except RuntimeError as error:
         raise Unfit(value, "a path whose home folder can be found") from error
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except FileNotFoundError as error:
+        raise Unfit(str(path), "a path from / on, and the current folder was removed") from error
 
 
 def _model(value: object, is_text: bool) -> str:
@@ -81,7 +88,7 @@ def _model(value: object, is_text: bool) -> str:
     path = _expanded(value)
     if not is_text and not path.is_absolute():
         raise Unfit(value, "an absolute path (a config file has no current folder)")
-    return str(path.absolute())
+    return str(_absolute(path))
 
 
 def _whole(low: int, high: int) -> Reader:
@@ -135,7 +142,7 @@ def _charter(value: object, is_text: bool) -> str:
         raise Unfit(value, "the file of a swarm's charter, or the swarm's id (64 hexadecimal digits)")
     if re.fullmatch(r"[0-9a-fA-F]{64}", value):
         return value.lower()
-    return str(Path(value).expanduser().absolute())
+    return str(_absolute(_expanded(value)))
 
 
 def _host(value: object, is_text: bool) -> str:

@@ -32,7 +32,7 @@ def find(folder: Path) -> Path | None:
     if fits(direct):
         return direct if direct.exists() else None
     try:
-        named = (folder / POINTER).read_text(encoding="utf-8").strip()
+        named = os.fsdecode((folder / POINTER).read_bytes()).strip()
     except OSError:
         return None
     return Path(named) if named else None
@@ -110,6 +110,6 @@ def _private(folder: Path) -> Path:
 
 def _write(path: Path, text: str) -> None:
     try:
-        path.write_text(text + "\n", encoding="utf-8")
+        path.write_bytes(os.fsencode(text) + b"\n")
     except OSError as error:
         raise LocalError(f"cannot write {path} ({error.strerror}); choose another folder with --data-dir") from error

@@ -207,10 +207,21 @@ def test_a_passphrase_file_has_one_line_of_text_that_is_long_enough(desk: Desk, 
     assert not Path("dan.key").exists()
 
 
-def test_a_passphrase_file_that_others_can_read_is_warned_of(desk: Desk) -> None:
-    Path("pass").chmod(0o644)
-    done = desk.ok("keys", "show", "ann.key", "--check")
-    assert "chmod 600" in done.err
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o606])
+def test_a_passphrase_file_that_others_can_read_or_change_is_refused(desk: Desk, mode: int) -> None:
+    Path("pass").chmod(mode)
+    assert f"chmod 600 {Path('pass').absolute()}" in desk.refused(1, "keys", "show", "ann.key", "--check")
+    assert "chmod 600" in desk.refused(1, "keys", "new", "dan", "--passphrase-file", "pass")
+    assert not Path("dan.key").exists()
+    Path("pass").chmod(0o400)
+    desk.ok("keys", "show", "ann.key", "--check")
+
+
+def test_a_passphrase_in_a_variable_is_refused_with_the_way_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignored in silence, it would look as if it had been used; and every child would have it."""
+    monkeypatch.setenv("SWARMLLM_PASSPHRASE", PASSPHRASE)
+    assert "SWARMLLM_PASSPHRASE_FILE" in desk.refused(2, "keys", "show", "ann.key", "--check")
+    assert "SWARMLLM_PASSPHRASE_FILE" in desk.refused(2, "keys", "new", "dan")
 
 
 def test_without_a_terminal_the_way_out_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +243,7 @@ def test_a_typed_passphrase_is_asked_twice_and_never_shown(tmp_path: Path, secon
     assert (tmp_path / "ann.key").exists() == (code == 0)
     if code == 0:
         (tmp_path / "pass").write_text(PASSPHRASE)
+        (tmp_path / "pass").chmod(0o600)
         done = run(tmp_path, "keys", "show", str(tmp_path / "ann.key"), "--check", "--passphrase-file", str(tmp_path / "pass"))
         assert done.code == 0, done
 

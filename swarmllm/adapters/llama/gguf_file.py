@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+import os
 import struct
 from contextlib import suppress
 from dataclasses import dataclass
@@ -191,7 +192,7 @@ def file_digest(path: Path, cache_dir: Path | None) -> bytes:
     key = [str(path.absolute()), seen.st_size, seen.st_mtime_ns, seen.st_ino]
     place = None
     if cache_dir is not None:
-        place = cache_dir / "digests" / (hashlib.sha256(str(key[0]).encode()).hexdigest()[:32] + ".json")
+        place = cache_dir / "digests" / (hashlib.sha256(os.fsencode(str(key[0]))).hexdigest()[:32] + ".json")
         with suppress(OSError, ValueError, KeyError, TypeError):  # A missing or damaged entry costs the time, nothing else.
             kept = json.loads(place.read_text())
             if kept["key"] == key and len(digest := bytes.fromhex(kept["sha256"])) == 32:

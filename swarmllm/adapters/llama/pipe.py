@@ -19,7 +19,7 @@ READY, FAILED, LOAD = "ready", "failed", "load"
 
 
 def frame(message: tuple[Any, ...] | list[Any]) -> bytes:
-    data: bytes = msgpack.packb(message)
+    data: bytes = msgpack.packb(message, unicode_errors="surrogateescape")  # A path may hold bytes that are no text.
     return len(data).to_bytes(4, "big") + data
 
 
@@ -39,7 +39,7 @@ class Frames:
                 raise ValueError(f"a frame of {size} bytes on the engine's pipe")
             if len(self._buffer) - at - 4 < size:
                 break
-            message = msgpack.unpackb(memoryview(self._buffer)[at + 4 : at + 4 + size])
+            message = msgpack.unpackb(memoryview(self._buffer)[at + 4 : at + 4 + size], unicode_errors="surrogateescape")
             if not isinstance(message, list) or not message:
                 raise ValueError("a frame on the engine's pipe that is no array")
             found.append(message)

@@ -14,6 +14,7 @@ from swarmllm.adapters.llama.gguf_text import text_of_gguf
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
 from swarmllm.cli.probe import probe
 from swarmllm.errors import UsageError
+from swarmllm.runtime.user_path import user_path
 
 DEMO: Final = "demo:"
 MODELS_MAX: Final = 64  # As many as a node ever asks about one token.
@@ -67,7 +68,7 @@ def _expert(name: str, cache_dir: Path) -> Expert:
         domains, trained = card.domains, card.n_params  # The file has rows for words that it never saw, too.
     else:
         short, domains, trained = "", (), 0
-        path = Path(name).expanduser()
+        path = user_path(name)
         if not path.is_file():
             raise UsageError(f"the model {name!r} is neither a GGUF file nor demo:NAME: check the path")
     facts = probe(path, cache_dir)

@@ -9,6 +9,7 @@ from typing import Final
 
 from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
+from swarmllm.runtime.user_path import user_path
 
 SCORED_MIN: Final = 64  # Tokens after the prompt: below this the weights would hardly have begun to matter.
 SEGMENT_MIN, SEGMENT_MAX = 96, 128  # Tokens of one domain inside a mixed text.
@@ -60,7 +61,7 @@ def make_plan(
         threads=threads,
         context=context,
         is_quick=quick,
-        out=Path(out).expanduser() if out is not None else None,
+        out=user_path(out) if out is not None else None,
     )
     _within("--documents", plan.documents, 1, DOCUMENTS_MAX)
     _within("--prompt", plan.prompt, 1, CONTEXT_MAX - SCORED_MIN)
@@ -90,5 +91,5 @@ def _named(corpora: Sequence[str]) -> tuple[tuple[str, Path], ...]:
             )
         if name in found:
             raise UsageError(f"--corpus {name!r} is named twice: give each corpus a name of its own")
-        found[name] = Path(path).expanduser()
+        found[name] = user_path(path)
     return tuple(found.items())

@@ -27,6 +27,7 @@ from swarmllm.core.charter import charter_hash, expired, first_fault, next_fault
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import ROLE_KEYS_MAX, Charter
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.control_rules import fault
 from swarmllm.wire.signed import SignedRecord, key_id, open_record
 
@@ -47,7 +48,7 @@ class Terms:
 
 
 def create(terms: Terms, out: str, *, as_json: bool) -> int:
-    path = Path(out).expanduser()
+    path = user_path(out)
     refuse_existing(path, WHAT)
     keys = {role: _keys(role, terms.roles.get(role) or ()) for role in ROLES}
     for role in ("root", "halt", "resume"):
@@ -73,9 +74,9 @@ def create(terms: Terms, out: str, *, as_json: bool) -> int:
 
 def rotate(config: Config, file: str, terms: Terms, state_file: str | None, out: str, *, as_json: bool) -> int:
     """The charter after the one in `file`: what is not given stays as it is."""
-    path = Path(out).expanduser()
+    path = user_path(out)
     refuse_existing(path, WHAT)
-    sheets = [sheet for sheet in charters_in(Path(file).expanduser()) if sheet.data]
+    sheets = [sheet for sheet in charters_in(user_path(file)) if sheet.data]
     if not sheets:
         raise LocalError(
             f"the charter in {file} has no signature yet, so none can follow it; sign it with `swarmllm charter sign {file}`"
@@ -111,7 +112,7 @@ def _lifts(config: Config, state_file: str | None, head: SignedRecord, file: str
         state, where = standing.state, standing.where
     else:
         where = state_file
-        state = state_in(read_sheets(Path(state_file).expanduser()), where)
+        state = state_in(read_sheets(user_path(state_file)), where)
     if not state.charters or charter_hash(state.charters[-1]) != charter_hash(head):
         raise LocalError(
             f"{where} has charter {state.version} of swarm {state.swarm.hex()[:16]} in force, and {file} ends with another one;"
@@ -121,13 +122,13 @@ def _lifts(config: Config, state_file: str | None, head: SignedRecord, file: str
 
 
 def show(file: str, *, as_json: bool) -> int:
-    path = Path(file).expanduser()
+    path = user_path(file)
     return _shown(path, charters_in(path), as_json=as_json, only_last=False)
 
 
 def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passphrase_file: str | None, *, as_json: bool) -> int:
     """Add signatures to the last charter in the file, in place. UsageError for a key without the role root."""
-    path = Path(file).expanduser()
+    path = user_path(file)
     sheets = charters_in(path)
     last, before = sheets[-1], _charter(sheets[-2]) if len(sheets) > 1 else None
     if not key_files and not merge_files:
@@ -135,9 +136,9 @@ def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passph
     charter = _charter(last)
     allowed = {*charter.root, *(before.root if before is not None else ())}
     for name in merge_files:
-        last = merged(last, charters_in(Path(name).expanduser())[-1])
+        last = merged(last, charters_in(user_path(name))[-1])
     for name in key_files:
-        key = read_key(Path(name).expanduser())
+        key = read_key(user_path(name))
         if key.public_key not in allowed:
             raise UsageError(
                 f"key {key.id.hex()} ({key.name}) has no role root in charter {charter.version}; sign with a root key"
@@ -159,7 +160,7 @@ def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passph
 def verify_files(files: Sequence[str], after: str | None, *, as_json: bool) -> int:
     """Whether the charters follow each other and have the signatures that they need. Exit code 1 if not."""
     sheets = _collected(files)
-    trusted = charters_in(Path(after).expanduser()) if after else ()
+    trusted = charters_in(user_path(after)) if after else ()
     together = {_charter(sheet).version: sheet for sheet in trusted}
     for version, sheet in sheets.items():
         together[version] = merged(together[version], sheet) if version in together else sheet
@@ -226,7 +227,7 @@ def _collected(files: Sequence[str]) -> dict[int, Sheet]:
     """The charters of all files by version, with the signatures of all copies."""
     found: dict[int, Sheet] = {}
     for name in files:
-        for sheet in charters_in(Path(name).expanduser()):
+        for sheet in charters_in(user_path(name)):
             version = _charter(sheet).version
             found[version] = merged(found[version], sheet) if version in found else sheet
     return found

@@ -35,6 +35,7 @@ from swarmllm.messages import HALT_REASONS, Charter, Halt, Resume
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError
 from swarmllm.runtime.records import Record
+from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.signed import open_record, sign_record
 
 WHAT: Final = "the file of records"
@@ -53,8 +54,8 @@ def publish(
 ) -> int:
     """Sign a HALT and hand it to the running node, or to the peers named in the settings; `out` keeps it as a file besides."""
     code = reason_code(reason)
-    key = read_key(Path(key_file).expanduser())
-    path = Path(out).expanduser() if out else None
+    key = read_key(user_path(key_file))
+    path = user_path(out) if out else None
     if path is not None:
         refuse_existing(path, WHAT)
     standing = _known(config, state_file)
@@ -83,7 +84,7 @@ def publish(
 def _known(config: Config, state_file: str | None) -> Standing:
     if state_file is None:
         return standing_of(config)
-    return Standing(state_in(read_sheets(Path(state_file).expanduser()), state_file), state_file)
+    return Standing(state_in(read_sheets(user_path(state_file)), state_file), state_file)
 
 
 def _published(order: Halt, key: OperatorKey, delivery: Delivery | None, path: Path | None, *, as_json: bool) -> None:
@@ -160,7 +161,7 @@ def _roles(charter: Record) -> str:
 
 
 def export(config: Config, out: str, *, as_json: bool) -> int:
-    path = Path(out).expanduser()
+    path = user_path(out)
     refuse_existing(path, WHAT)
     standing = standing_of(config)
     records = list(records_of(standing.state))
@@ -176,7 +177,7 @@ def export(config: Config, out: str, *, as_json: bool) -> int:
 
 def import_files(config: Config, files: Sequence[str], *, wait_s: float, as_json: bool) -> int:
     """Apply the records of files: by the running node, or in the data folder where none runs. Exit code 1 if one is refused."""
-    read = [(name, read_sheets(Path(name).expanduser())) for name in files]  # All of them, before any of them counts.
+    read = [(name, read_sheets(user_path(name))) for name in files]  # All of them, before any of them counts.
     for name, found in read:
         refuse_unsigned(found, name)
     in_order = sorted((sheet for _, found in read for sheet in found), key=_place)

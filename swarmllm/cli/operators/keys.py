@@ -11,10 +11,11 @@ from swarmllm.cli.guard import OK
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.output import answer, notice, print_record
 from swarmllm.cli.screen import Line
+from swarmllm.runtime.user_path import user_path
 
 
 def new(name: str, out: str | None, passphrase_file: str | None, *, as_json: bool) -> int:
-    path = Path(out).expanduser() if out else Path(f"{name}.key")
+    path = user_path(out) if out else Path(f"{name}.key")
     refuse_taken(path, name)  # Before anybody types a passphrase twice.
     key = new_key(path, name, passphrase.new_passphrase(name, passphrase_file))
     _tell(key, as_json=as_json)
@@ -26,7 +27,7 @@ def new(name: str, out: str | None, passphrase_file: str | None, *, as_json: boo
 
 
 def show(file: str, passphrase_file: str | None, *, check: bool, as_json: bool) -> int:
-    key = read_key(Path(file).expanduser())
+    key = read_key(user_path(file))
     if check:
         passphrase.unseal(key, passphrase_file)
     _tell(key, as_json=as_json, opened=True if check else None)

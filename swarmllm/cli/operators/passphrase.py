@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import stat
 import sys
 import warnings
 from collections.abc import Sequence
@@ -14,12 +13,13 @@ from typing import Final
 
 from swarmllm.adapters.operator_keys import OperatorKey, check_passphrase
 from swarmllm.adapters.whole_file import read_bounded
-from swarmllm.cli.output import notice
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.user_path import user_path
 from swarmllm.runtime.visible import one_line
 from swarmllm.wire.envelope import Sign
 
 VARIABLE: Final = "SWARMLLM_PASSPHRASE_FILE"
+VALUE: Final = "SWARMLLM_PASSPHRASE"  # What people try first.
 FILE_BYTES_MAX: Final = 8_192  # The longest passphrase in the widest characters, twice.
 
 Signers = Sequence[tuple[bytes, Sign]]
@@ -42,16 +42,18 @@ def unseal(key: OperatorKey, file: str | None) -> Sign:
 
 
 def _file(flag: str | None) -> Path | None:
+    if os.environ.get(VALUE):
+        raise UsageError(
+            f"the variable {VALUE} is not used, for every program that is started from here inherits it; unset it, write the passphrase"
+            f" into a file of mode 600 and name that in {VARIABLE}"
+        )
     named = flag or os.environ.get(VARIABLE, "")
-    return Path(named).expanduser() if named else None
+    return user_path(named) if named else None
 
 
 def _read(path: Path) -> str:
     """The first line of the file; a passphrase has no line end in it."""
-    data = read_bounded(path, FILE_BYTES_MAX, "the passphrase file")
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        notice(f"The passphrase file {path} can be read by other users (mode {mode:03o}); run: chmod 600 {path}")
+    data = read_bounded(path, FILE_BYTES_MAX, "the passphrase file", is_secret=True)
     try:
         lines = data.decode().splitlines()
     except UnicodeDecodeError:

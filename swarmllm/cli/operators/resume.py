@@ -40,6 +40,7 @@ from swarmllm.messages import Resume
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import NoNodeError
 from swarmllm.runtime.records import Record
+from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.control_rules import vector_of
 
 WHAT: Final = "the proposal"
@@ -68,9 +69,9 @@ class Proposal:
 
 def propose(config: Config, out: str, from_file: str | None, *, as_json: bool) -> int:
     """Write the RESUME that lifts everything that stands. UsageError if nothing does."""
-    path = Path(out).expanduser()
+    path = user_path(out)
     refuse_existing(path, WHAT)
-    state = standing_of(config).state if from_file is None else state_in(read_sheets(Path(from_file).expanduser()), from_file)
+    state = standing_of(config).state if from_file is None else state_in(read_sheets(user_path(from_file)), from_file)
     sheet = draft(next_resume(state, time.time_ns() // 1_000_000))
     lifted = {halt.key for halt in state.standing}
     kept = [*state.charters, *(one for one in state.halts if getattr(one.record, "key", b"") in lifted)]
@@ -81,16 +82,16 @@ def propose(config: Config, out: str, from_file: str | None, *, as_json: bool) -
 
 def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passphrase_file: str | None, *, as_json: bool) -> int:
     """Add signatures to the proposal, in place. UsageError for a key without the role resume."""
-    proposal = read_proposal(Path(file).expanduser())
+    proposal = read_proposal(user_path(file))
     if not key_files and not merge_files:
         raise UsageError("nothing to sign with; give a key file with --key, or a signed copy of the file with --merge")
     charter = proposal.state.charter
     assert charter is not None
     sheet = proposal.sheet
     for name in merge_files:
-        sheet = merged(sheet, read_proposal(Path(name).expanduser()).sheet)
+        sheet = merged(sheet, read_proposal(user_path(name)).sheet)
     for name in key_files:
-        key = read_key(Path(name).expanduser())
+        key = read_key(user_path(name))
         if key.public_key not in charter.resume:
             raise UsageError(
                 f"key {key.id.hex()} ({key.name}) has no role resume in charter {charter.version}; sign with a resume key"
@@ -109,7 +110,7 @@ def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passph
 
 def publish(config: Config, files: Sequence[str], wait_s: float, *, as_json: bool) -> int:
     """Hand on the RESUME; copies that were signed apart are put together. HaltedError if a newer halt stands all the same."""
-    proposals = [read_proposal(Path(name).expanduser()) for name in files]
+    proposals = [read_proposal(user_path(name)) for name in files]
     first = proposals[0]
     sheet = first.sheet
     for other in proposals[1:]:
