@@ -84,7 +84,7 @@ class Control:
         self._judge = Judge(verify, unix_ms_at_zero)
         self._rng = rng
         self._links = Links()
-        self._running = False
+        self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
         self._sync, self._waking = Sync(), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = Saving(boot)
@@ -127,7 +127,7 @@ class Control:
 
     def may_serve(self, now: float) -> str:
         """Why no token may be made here now; empty if one may. Never before `StartAgain` has been given."""
-        return next(iter(self._obstacles(now)), "" if self._running else "about to start")
+        return next(iter(self._obstacles(now)), "" if self.serves else "about to start")
 
     def may_infer(self, peer: PeerId, now: float) -> str:
         """Why no token may be made with this peer now; empty if one may. Unsettled peers are already being asked."""
@@ -144,7 +144,7 @@ class Control:
             return self.halted
         if charter is None:
             return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
-        if not self._running and self._saving.is_behind:
+        if not self.serves and self._saving.is_behind:
             return ("what this node was told last is not on disk yet",)
         if silent := self._judge.beacons.silent(charter, now):
             return (silent,)
@@ -390,11 +390,11 @@ class Control:
     def _flag(self, now: float) -> list[ControlEffect]:
         """Set or clear the shared flag where it does not say what it should: stop, kill, end; or start again."""
         obstacles = self._obstacles(now)
-        if self._running and obstacles:
-            self._running = False
+        if self.serves and obstacles:
+            self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
             self._saving.owe_revert(self._state)
             return [StopNow(obstacles), KillAfter(KILL_AFTER_S), EndStreams(Halted(self.digest))]
-        if not self._running and not obstacles and self._sync.started_at <= now:
-            self._running = True
+        if not self.serves and not obstacles and self._sync.started_at <= now:
+            self.serves = True
             return [StartAgain()]
         return []

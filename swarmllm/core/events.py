@@ -344,6 +344,13 @@ class Advertise:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell the DHT no more that we have an expert for this vocabulary."""
+
+    vocab_fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class LookUp:
     """Ask the DHT who provides experts for this vocabulary; answered by `AddressesFound`, if by anything."""
 
@@ -371,4 +378,4 @@ class Emit:
     event: NodeEvent
 
 
-Effect = Send | Dial | Hangup | RunScore | CloseSession | Advertise | LookUp | Penalise | Save | Emit
+Effect = Send | Dial | Hangup | RunScore | CloseSession | Advertise | Withdraw | LookUp | Penalise | Save | Emit

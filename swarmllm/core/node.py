@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import assert_never
 
+from swarmllm.core.advertising import Advertising
 from swarmllm.core.answers import Answers
 from swarmllm.core.capacity import CapacityTable
 from swarmllm.core.control import Control
@@ -29,7 +30,6 @@ from swarmllm.core.control_link import ControlEffect, StartAgain, StopNow
 from swarmllm.core.events import (
     AddressesChanged,
     AddressesFound,
-    Advertise,
     Asked,
     Cancelled,
     ChangeInput,
@@ -43,7 +43,6 @@ from swarmllm.core.events import (
     ExpertFound,
     ExpertLost,
     Input,
-    LookUp,
     PeerConnected,
     PeerLost,
     PeerSeen,
@@ -124,10 +123,12 @@ class Node:
         self._control = control
         parts = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, parts, control)
-        own_record, every_s = self._roster.next_record, config.shuffle_every_s
-        self._shuffling = Shuffling(peer, rng, self._table, sealing, own_record, every_s, config.swarm)
+        own_record, shuffle_s = self._roster.next_record, config.shuffle_every_s
+        self._shuffling = Shuffling(peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm)
+        every_s = config.advertise_every_s, config.look_up_every_s
+        self._advertising = Advertising(self._roster, rng, config.vocab_fingerprint, *every_s, config.look_up_below)
         self._met: set[PeerId] = set()  # Experts that were told of and not yet lost; bounded by connections.
-        self._advertise_at = self._look_up_at = self._save_at = float("inf")
+        self._save_at = float("inf")
         self._control_at = float("inf") if control is None else 0.0
         self._saved = b""
 
@@ -142,7 +143,7 @@ class Node:
     def next_deadline(self) -> float:
         """When a `TimerFired` is wanted, on the clock of `now`; infinity if never."""
         parts = (self._shuffling.next_deadline(), self._peering.next_deadline(), self._answers.next_deadline())
-        return min(self._advertise_at, self._look_up_at, self._save_at, self._control_at, *parts)
+        return min(self._advertising.next_deadline(), self._save_at, self._control_at, *parts)
 
     def holds(self, now: float) -> bool:
         """Whether only what concerns the kill switch may be handled now, because this node woke (HALT-34); the rest waits outside."""
@@ -213,8 +214,7 @@ class Node:
                 self._table.dial_failed(peer, now)
             case EngineReady(card=card, load=load):
                 self._serving.card, self._serving.load = card, load
-                self._advertise_at = now
-                self._shuffling.changed(now)
+                self._told_anew(now)
                 self._met.discard(self._peer)
                 return self._meet(self._peer, now)
             case EngineLoadChanged(load=load):
@@ -223,12 +223,11 @@ class Node:
                     self._shuffling.changed(now)
             case EngineLost(reason=reason):
                 self._serving.engine_lost()
-                self._shuffling.changed(now)
+                self._told_anew(now)
                 return [Emit(ExpertLost(self._peer, reason))]
             case AddressesChanged(addrs=addrs):
                 self._roster.addrs = addrs
-                self._advertise_at = now
-                self._shuffling.changed(now)
+                self._told_anew(now)
             case _:
                 assert_never(event)
         return []
@@ -256,14 +255,20 @@ class Node:
                 case StopNow(reasons=reasons):
                     found += self._answers.halted(f"no text is generated: {reasons[0]}")
                     found += self._serving.halted()
+                    self._told_anew(now, to_all=not self._control.state.standing)  # An order reaches all by itself.
                 case StartAgain():
                     self._router.wake()
-                    self._shuffling.changed(now)
+                    self._told_anew(now, to_all=True)
                     for peer, _ in self._roster.experts(now):
                         found += self._meet(peer, now)
                 case _:
                     pass
         return found
+
+    def _told_anew(self, now: float, *, to_all: bool = False) -> None:
+        """There is news of our own expert: for some peers or `to_all` of them, and for the DHT."""
+        self._shuffling.changed(now, to_all=to_all)
+        self._advertising.changed(now)
 
     def _asked(self, event: Asked, now: float) -> list[NodeEffect]:
         if self._control is not None and self._control.halted:
@@ -312,8 +317,7 @@ class Node:
         self._router.seen(peer, now)
         self._peering.peer_connected(peer)
         self._table.peer_connected(peer)
-        self._advertise_at = min(self._advertise_at, now + 1.0)  # The first peer makes the DHT useful.
-        self._look_up_at = min(self._look_up_at, now + 1.0)
+        self._advertising.connected(now)
         self._save_at = min(self._save_at, now + self._spread(self._config.save_every_s))
         return [Emit(PeerSeen(peer, connected=True)), *self._meet(peer, now), *self._shuffling.connected(peer, now)]
 
@@ -347,7 +351,7 @@ class Node:
             return [*effects, *self._meet(peer, now)]
         if peer in self._met:
             self._met.discard(peer)
-            effects.append(Emit(ExpertLost(peer, "its engine is down")))
+            effects.append(Emit(ExpertLost(peer, "it offers no place any more: its engine is down, or it was stopped")))
         return effects
 
     def _meet(self, peer: PeerId, now: float) -> list[NodeEffect]:
@@ -368,23 +372,10 @@ class Node:
             return effects
         effects += self._shuffling.timer(now)
         effects += self._answers.timer(self._roster, now)
-        if now >= self._advertise_at:
-            effects += self._advertise(now)
-        if now >= self._look_up_at:
-            self._look_up_at = now + self._spread(self._config.look_up_every_s)
-            if not self._roster.knows(self._config.look_up_below, now):
-                effects.append(LookUp(self._config.vocab_fingerprint))
+        effects += self._advertising.timer(bool(self._peering.connected), now)
         if now >= self._save_at:
             effects += self._save(now)
         return effects
-
-    def _advertise(self, now: float) -> list[NodeEffect]:
-        record = self._roster.dht_record()
-        if record is None or not self._peering.connected:
-            self._advertise_at = float("inf")  # Until there is an expert to advertise and somebody to tell.
-            return []
-        self._advertise_at = now + self._spread(self._config.advertise_every_s)
-        return [Advertise(record)]
 
     def _save(self, now: float) -> list[NodeEffect]:
         self._save_at = now + self._spread(self._config.save_every_s) if self._peering.connected else float("inf")

@@ -23,7 +23,7 @@ UNNAMED = "unnamed"
 NAME_MAX = 32
 
 
-_Said = tuple[ModelCard, EngineLoad, tuple[str, ...], bytes]
+_Said = tuple[ModelCard, EngineLoad, tuple[str, ...], bytes, bool]
 
 
 class Roster:
@@ -98,12 +98,16 @@ class Roster:
 
     # --- what we say of ourselves --------------------------------------------------------------------------------------------
 
+    @property
+    def _serves(self) -> bool:
+        return self._control is None or self._control.serves
+
     def own_record(self) -> CapacityRecord | None:
-        """The capacity record of our own expert; None while there is none."""
+        """The capacity record of our own expert; None while there is none. With no place for any session while this node is stopped."""
         card, load = self._serving.card, self._serving.load
         if card is None or load is None:
             return None
-        said = (card, load, self.addrs, self.digest)
+        said = (card, load, self.addrs, self.digest, self._serves)
         if self._own is None or self._own[0] != said:
             self._own = said, self._record(card, load)
         elif self._own[1].seq != self.seq:
@@ -129,16 +133,17 @@ class Roster:
             context_max=card.context_max,
             rate=max(0, min(2**32 - 1, round(load.tokens_per_s * 16))),
             queue_depth=min(65_535, load.queue_depth),
-            sessions_free=min(65_535, load.sessions_free),
-            sessions_max=min(65_535, load.sessions_max),
+            sessions_free=min(65_535, load.sessions_free) if self._serves else 0,
+            sessions_max=min(65_535, load.sessions_max) if self._serves else 0,
             domains=tuple(d for d in (clip_name(domain, 16) for domain in card.domains[:4]) if d),
             addrs=self._short_addrs(),
             ctl_digest=self.digest,
         )
 
     def dht_record(self) -> ExpertRecord | None:
+        """What the DHT may be told; None while there is no expert, or this node is stopped."""
         card = self._serving.card
-        if card is None:
+        if card is None or not self._serves:
             return None
         addrs = tuple(a for a in self.addrs if is_address(a) and len(a) <= 128)[:8]
         name = clip_name(card.name, NAME_MAX) or UNNAMED

@@ -139,6 +139,7 @@ class Shuffling:
         self._sealed: bytes | None = None  # Our own record as it was sealed last, and when; None: to be sealed anew.
         self._sealed_at = self._told_at = self._began_at = -math.inf
         self._shuffle_at = self._tell_at = math.inf
+        self._tells_all = False  # With the next round of news: whoever believes us to be stopped loses an expert by it.
         self._turns = 0
         self.records_refused = 0  # Malformed, badly signed, with characters that are not allowed, or contradicting themselves.
         self.records_dropped = 0  # Beyond what their bearers may bring.
@@ -164,9 +165,10 @@ class Shuffling:
     def lost(self, peer: PeerId) -> None:
         self._partners.pop(peer, None)
 
-    def changed(self, now: float) -> None:
-        """There is news of ourselves: the next record is a new one, and some peers are told at once."""
+    def changed(self, now: float, *, to_all: bool = False) -> None:
+        """There is news of ourselves: the next record is a new one, and some peers, or `to_all`, are told at once."""
         self._sealed = None
+        self._tells_all |= to_all
         self._tell_at = min(self._tell_at, max(now + TELL_AFTER_S, self._told_at + TELL_GAP_S, self._tells.next_at(now)))
 
     def timer(self, now: float) -> list[Send]:
@@ -198,13 +200,14 @@ class Shuffling:
 
     def _tell(self, now: float) -> list[Send]:
         self._tell_at = math.inf
+        tells_all, self._tells_all = self._tells_all, False
         sealed = self._fresh(now)
         if sealed is None or not self._partners:
             return []
         self._told_at = now
         self._tells.take(now)
         peers = list(self._partners)
-        if len(peers) > TELL_PEERS:
+        if len(peers) > TELL_PEERS and not tells_all:
             peers = self._rng.sample(peers, TELL_PEERS)
         news = Shuffle(self._swarm, (_age(self._sealed_at, now),), (sealed,), 0)
         self._put_off(len(peers) * _size(news.records), 0.0, now)

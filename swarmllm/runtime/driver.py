@@ -48,6 +48,7 @@ from swarmllm.core.events import (
     Send,
     TimerFired,
     TokenChosen,
+    Withdraw,
 )
 from swarmllm.core.halt import Outcome
 from swarmllm.core.node import NodeEffect
@@ -295,6 +296,8 @@ class Driver:
                     self._engine.close(key)
             case Advertise(record=record):
                 network.advertise(record.vocab_fingerprint, seal(record, self._keyring.public_key, self._keyring.sign))
+            case Withdraw(vocab_fingerprint=fingerprint):
+                network.advertise(fingerprint, b"")
             case LookUp(vocab_fingerprint=fingerprint):
                 network.look_up(fingerprint)
             case Dial(peer=peer, addrs=addrs):

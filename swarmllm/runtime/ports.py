@@ -63,7 +63,8 @@ class Network(Protocol):
         """One strike; the third disconnects the peer and refuses it for ten minutes."""
 
     def advertise(self, key: bytes, record: bytes) -> None:
-        """Provide `key` (32 bytes) in the DHT and put the signed record under our own peer id; in the background."""
+        """Provide `key` (32 bytes) in the DHT and put the signed record under our own peer id; in the background. With an empty record:
+        provide it no more."""
 
     def look_up(self, key: bytes) -> None:
         """Find providers of `key` in the background; each shows as `AddressesFound`."""

@@ -220,7 +220,11 @@ class MemoryNetwork:
             self.hang_up(peer, reason)
 
     def advertise(self, key: bytes, record: bytes) -> None:
-        self.swarm.providers.setdefault(key, {})[self.peer] = record
+        providers = self.swarm.providers.setdefault(key, {})
+        if record:
+            providers[self.peer] = record
+        else:
+            providers.pop(self.peer, None)
 
     def look_up(self, key: bytes) -> None:
         self.swarm.nursery.start_soon(self._look_up, key)

@@ -100,8 +100,19 @@ class Directory:
             self._dirty.set()  # It belongs to the closest that there are, so it is to hold our record.
 
     def advertise(self, key: bytes, record: bytes) -> None:
+        """Provide `key` with this record from now on; with an empty one, no more."""
         self._key, self._record = key, record
-        self._dirty.set()
+        if record:
+            self._dirty.set()
+        else:
+            self._forget(key)
+
+    def _forget(self, key: bytes) -> None:
+        """Others keep what they have until it is old; from here nobody hears it any more."""
+        store = self.dht.provider_store
+        store.providing_keys.discard(key)
+        store.providers.get(key, {}).pop(str(store.local_peer_id), None)
+        self.dht.value_store.remove(_key_of(self._us).encode())
 
     async def run(self) -> None:
         """Provide what is advertised: at once, when new peers come, and every `provide_every_s`."""
@@ -119,6 +130,8 @@ class Directory:
             # The guard's purpose: the DHT is a convenience, and its failures are not ours.
             except Exception as error:  # noqa: BLE001
                 log.info("advertising in the DHT failed: %r", error)
+            if not self._record:
+                self._forget(self._key)  # Taken back while the network was being told.
             await trio.sleep(PAUSE_S)
 
     async def look_up(self, key: bytes) -> None:

@@ -34,6 +34,7 @@ from swarmllm.core.events import (
     Scored,
     Send,
     TokenChosen,
+    Withdraw,
 )
 from swarmllm.core.halt_file import pack_genesis
 from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused, Score, Scores
@@ -102,6 +103,10 @@ def _hang_up(host: Host, effect: Hangup) -> None:
 
 def _advertise(host: Host, effect: Advertise) -> None:
     host.world.fabric.advertise(host, effect.record.vocab_fingerprint, effect.record.addrs)
+
+
+def _withdraw(host: Host, effect: Withdraw) -> None:
+    host.world.fabric.withdraw(host, effect.vocab_fingerprint)
 
 
 def _look_up(host: Host, effect: LookUp) -> None:
@@ -189,6 +194,7 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     Dial: _dial,
     Hangup: _hang_up,
     Advertise: _advertise,
+    Withdraw: _withdraw,
     LookUp: _look_up,
     Penalise: _penalise,
     Save: _save,

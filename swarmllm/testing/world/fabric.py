@@ -264,6 +264,9 @@ class Fabric:
     def advertise(self, source: Host, key: bytes, addrs: tuple[str, ...]) -> None:
         self._providers.setdefault(key, {})[source.peer] = (self.agenda.now, addrs)
 
+    def withdraw(self, source: Host, key: bytes) -> None:
+        self._providers.get(key, {}).pop(source.peer, None)
+
     def look_up(self, source: Host, key: bytes) -> None:
         self.agenda.after(self.overlay.look_up_s * self._rng.uniform(0.5, 2.0), self._looked_up, source, source.life, key)
 
