@@ -146,8 +146,8 @@ def _say(sentence: str, colour: str) -> None:
     stream: TextIO | None = sys.stderr
     if stream is None:
         return  # It was closed before we began.
-    begin, end = (colour, "\x1b[0m") if colour and _has_colours(stream) else ("", "")
     try:
+        begin, end = (colour, "\x1b[0m") if colour and _has_colours(stream) else ("", "")
         stream.write(f"{begin}{flowing(sentence).replace(chr(10), chr(10) + '  ')}{end}\n")
         stream.flush()
     except (OSError, ValueError):

@@ -74,7 +74,7 @@ def line_of(token: Record, local: str) -> Line:
     line.append(f"{token['round_ms']:>6.1f} ms {100 * token['agreement']:>3.0f} %", style="not dim")
     for use in uses(token):
         peer = use["peer"]
-        colour = COLOURS[sum(peer.encode()) % len(COLOURS)]
+        colour = COLOURS[sum(map(ord, peer)) % len(COLOURS)]
         where = "local" if peer == local else f"{short_peer(peer)} {use['bytes']:.0f} B {use['rtt_ms']:.1f} ms"
         line.append(f"  {use['model']} {100 * use['weight']:.0f} % ({where})", style=f"not dim {colour}")
     return line
@@ -86,7 +86,7 @@ def weighed_line(record: Record) -> Line:
     kept = sum(expert["kept"] for expert in experts)
     line = Line(f"     {len(experts)} of {record['known']} experts probed, {kept} kept:", style="dim")
     for expert in experts:
-        colour = COLOURS[sum(expert["peer"].encode()) % len(COLOURS)]
+        colour = COLOURS[sum(map(ord, expert["peer"])) % len(COLOURS)]
         nats = "" if expert["nats_per_token"] is None else f" ({expert['nats_per_token']:.2f} nats/token)"
         style = f"not dim {colour}" if expert["kept"] else "dim strike"
         line.append("  ").append(f"{expert['model']} {100 * expert['share']:.0f} %{nats}", style=style)

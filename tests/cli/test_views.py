@@ -1,0 +1,53 @@
+"""Whatever strangers write, in whichever view: nothing acts on the terminal, nothing is lost, nothing fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarmllm.cli import output
+from swarmllm.runtime.visible import flowing, one_line
+from tests.cli.hostile_views import VIEWS
+from tests.cli.terminal import ACTING, MARKUP, PRINTABLE, SEQUENCES, acting_in, words_on
+
+
+def wrong_with(name: str, text: str) -> str:
+    """Empty if the view showed the text as it is and let nothing act."""
+    raw = VIEWS[name](text)
+    if acting := acting_in(raw):
+        return f"{text!r}: {sorted(acting)!r} came out"
+    if "\x1b]" in raw:
+        return f"{text!r}: a link or a title came out"
+    words = words_on(raw)
+    return (
+        ""
+        if any(words_on(way(text)) in words for way in (one_line, flowing, in_json))
+        else f"{text!r}: not to be read in {raw!r}"
+    )
+
+
+def in_json(text: str) -> str:
+    return output.line({"x": text, "time": 0}).removeprefix('{"x":"').removesuffix('","time":0}\n')
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_printable_character_is_shown_as_it_is(name: str) -> None:
+    wrong = [found for char in PRINTABLE if (found := wrong_with(name, f"ab{char}cd"))]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_markup_is_text(name: str) -> None:
+    wrong = [found for text in MARKUP if (found := wrong_with(name, text))]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_control_character_is_made_visible(name: str) -> None:
+    wrong = [found for char in ACTING if (found := wrong_with(name, f"ab{char}cd"))]
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_sequences_that_a_terminal_obeys_are_made_visible(name: str) -> None:
+    wrong = [found for text in SEQUENCES if (found := wrong_with(name, text))]
+    assert wrong == []
