@@ -15,6 +15,7 @@ from swarmllm.errors import UsageError
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
 from swarmllm.runtime import logs, records
 from swarmllm.runtime.generation import Notice, Piece, Result
+from swarmllm.runtime.visible import one_line
 from tests.runtime.little_swarm import little_swarm
 
 PEER = PeerId("12D3KooW")
@@ -176,3 +177,40 @@ def test_no_log_holds_a_word_of_a_prompt_or_an_answer(tmp_path: Path) -> None:
     assert CANARY not in written
     assert str(list(CANARY.encode()))[1:20] not in written
     assert said[0][:8] not in written
+
+
+@pytest.mark.parametrize("text", ["\x1b]52;c;eA==\x07", "\x9b2J", "a\nb\r\nc", "\u202ex\u2028y", "\U000e0041", "\x7f", "[/x]"])
+def test_what_peers_sent_is_one_line_of_a_log_and_acts_on_no_terminal(tmp_path: Path, text: str) -> None:
+    """In the message, in its arguments and in an exception; exact, once parsed."""
+    log = logging.getLogger("swarmllm.net")
+    with logs.writing(tmp_path / "node.log", "info"):
+        log.info("said %s", text)
+        log.info(text)
+        try:
+            raise ValueError(text)
+        except ValueError:
+            log.exception("failed")
+    raw = (tmp_path / "node.log").read_bytes().decode()
+    assert one_line(raw.replace("\n", "")) == raw.replace("\n", "")
+    messages = [json.loads(line)["message"] for line in raw.split("\n") if line]
+    assert messages[:2] == [f"said {text}", text]
+    assert len(messages) == 3
+    assert text in messages[2]
+    assert all(one_line(line) == line for line in logs.tail(tmp_path / "node.log"))
+
+
+def test_a_record_whose_values_cannot_be_shown_is_told_of_all_the_same(tmp_path: Path) -> None:
+    class Broken:
+        def __str__(self) -> str:
+            raise RecursionError
+
+    with logs.writing(tmp_path / "node.log", "info"):
+        logging.getLogger("swarmllm.x").info("peer %s", Broken())
+        logging.getLogger("swarmllm.x").info("too few %s %s", 1)
+        logging.getLogger("swarmllm.x").info(Broken())
+    messages = [json.loads(line)["message"] for line in (tmp_path / "node.log").read_text().splitlines()]
+    assert messages == [
+        "peer %s (its values cannot be shown: RecursionError)",
+        "too few %s %s (its values cannot be shown: TypeError)",
+        "Broken (its values cannot be shown: RecursionError)",
+    ]
