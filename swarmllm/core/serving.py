@@ -31,7 +31,9 @@ from swarmllm.messages import (
 
 SESSIONS_PER_PEER_MAX = 64  # Four times the default engine's sessions: a busy requester with many answers at once.
 ROUNDS_PER_PEER_MAX = 64  # Open rounds; strict mode has one per session.
-ROUNDS_MAX = 512  # Of all peers: more than an engine answers within a second only fills memory. See `shares.fits` for who gets them.
+ROUNDS_MAX = (
+    512  # Of all peers: more than an engine answers within a second only fills memory. See `shares.fits` for who gets them.
+)
 BUSY_S_PER_ROUND = 0.02  # What one queued round costs if the engine has not measured its own rate yet.
 
 

@@ -206,7 +206,7 @@ def test_a_record_whose_values_cannot_be_shown_is_told_of_all_the_same(tmp_path:
 
     with logs.writing(tmp_path / "node.log", "info"):
         logging.getLogger("swarmllm.x").info("peer %s", Broken())
-        logging.getLogger("swarmllm.x").info("too few %s %s", 1)
+        logging.getLogger("swarmllm.x").info("too few %s %s", 1)  # noqa: PLE1206  That is what is tried.
         logging.getLogger("swarmllm.x").info(Broken())
     messages = [json.loads(line)["message"] for line in (tmp_path / "node.log").read_text().splitlines()]
     assert messages == [
