@@ -7,15 +7,18 @@ always spread as the prior has it.
 
 The first stretch of outside text is weighed by expectation maximisation, which treats it as of one kind; each later one (a user's next
 turn, after an answer of ours) by Soft-Bayes with sharing, which forgets: a conversation may have moved on (Orseau, Lattimore and Legg
-2017; Herbster and Warmuth 1998). Evidence belongs to a *model*: replicas are one voice, however many offer it.
+2017; Herbster and Warmuth 1998). Evidence belongs to whoever gave it (a *source*); which sources are one voice `core.voices` knows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from swarmllm.messages import PeerId
 
 ROUNDS = 25  # Of EM; the weights move by less than 1e-3 after some 20 on prompts of any length tried.
 PRIOR_COUNT = 0.5  # Tokens' worth of pseudo-evidence per expert: a prompt of a few tokens cannot silence anybody.
@@ -31,8 +34,8 @@ SHARE = 0.02  # What Soft-Bayes spreads out again after each token: a text chang
 FLOOR_NATS = -30.0  # No single token counts for more evidence than this against an expert.
 
 Floats = npt.NDArray[np.float64]
-Model = bytes
-"""The digest of a model: what all its replicas have in common."""
+Source = PeerId
+"""Whose word it is."""
 
 
 def em(logprobs: Floats, prior: Floats) -> Floats:
@@ -82,55 +85,73 @@ class Gate:
 
     def __init__(self, turns: Sequence[range]) -> None:
         self.turns = tuple(turn for turn in turns if len(turn))
-        self._known: dict[Model, dict[int, float]] = {}
+        self._known: dict[Source, dict[int, float]] = {}
 
     @property
     def positions(self) -> list[int]:
         return [position for turn in self.turns for position in turn]
 
-    def learn(self, model: Model, position: int, logprob: float) -> None:
-        """What a model gave to a token, in nats. Heard twice (from replicas, after a failover): the first stands."""
-        self._known.setdefault(model, {}).setdefault(position, logprob)
+    def learn(self, source: Source, position: int, logprob: float) -> None:
+        """What it gave to a token, in nats. Heard twice (after a failover): the first stands, for what came then is in the weights."""
+        self._known.setdefault(source, {}).setdefault(position, logprob)
 
-    def is_informed(self, model: Model) -> bool:
+    def forget(self, source: Source) -> None:
+        self._known.pop(source, None)
+
+    def is_informed(self, source: Source) -> bool:
         """Whether there is enough of its evidence to compare it with others: a scrap must not shrink what all have in common."""
         most = max((len(known) for known in self._known.values()), default=0)
-        return len(self._known.get(model, ())) * 2 > most
+        return len(self._known.get(source, ())) * 2 > most
 
-    def shares(self, priors: Mapping[Model, float]) -> dict[Model, float]:
-        """The mixture weights of these models, adding up to 1. `priors` are relative (> 0) and need no scale.
+    def mean(self, source: Source) -> float:
+        """Nats per token that an informed source gave, at most 0."""
+        known = self._known[source]
+        return math.fsum(max(FLOOR_NATS, value) for value in known.values()) / len(known)
 
-        Only positions are compared that all informed models have in common. A model without evidence keeps its part of the prior.
+    def common(self, a: Source, b: Source) -> int:
+        """How many tokens both have told of."""
+        return len(self._known[a].keys() & self._known[b].keys())
+
+    def distance(self, a: Source, b: Source) -> float:
+        """How far two informed sources are apart: the mean difference of what they gave to the same tokens, in nats."""
+        known, other = self._known[a], self._known[b]
+        gaps = [abs(max(FLOOR_NATS, known[t]) - max(FLOOR_NATS, other[t])) for t in sorted(known.keys() & other.keys())]
+        return math.fsum(gaps) / len(gaps) if gaps else math.inf
+
+    def shares(self, priors: Mapping[Source, float]) -> dict[Source, float]:
+        """The mixture weights of these sources, adding up to 1. `priors` are relative (> 0) and need no scale.
+
+        Only positions are compared that all informed ones have in common. A source without evidence keeps its part of the prior.
         """
-        models = sorted(priors)
+        sources = sorted(priors)
         total = sum(priors.values())
-        scaled = {m: priors[m] / total for m in models}
-        informed = [m for m in models if self.is_informed(m)]
+        scaled = {s: priors[s] / total for s in sources}
+        informed = [s for s in sources if self.is_informed(s)]
         found = dict(scaled)
         if len(informed) > 1:
-            mass = sum(scaled[m] for m in informed)
-            prior = np.array([scaled[m] / mass for m in informed])
+            mass = sum(scaled[s] for s in informed)
+            prior = np.array([scaled[s] / mass for s in informed])
             learned = self._learned(informed, prior)
-            found |= {m: mass * float(w) for m, w in zip(informed, learned, strict=True)}
-        return {m: (1 - UNIFORM_SHARE) * found[m] + UNIFORM_SHARE * scaled[m] for m in models}
+            found |= {s: mass * float(w) for s, w in zip(informed, learned, strict=True)}
+        return {s: (1 - UNIFORM_SHARE) * found[s] + UNIFORM_SHARE * scaled[s] for s in sources}
 
-    def merits(self) -> dict[Model, float]:
-        """How much better than the informed models' uniform pool each of them was on this text, in nats per token."""
-        informed = sorted(m for m in self._known if self.is_informed(m))
+    def merits(self, sources: Iterable[Source] | None = None) -> dict[Source, float]:
+        """How much better than their uniform pool each of these informed sources was on this text, in nats per token. None: all."""
+        informed = sorted(s for s in (self._known if sources is None else set(sources)) if self.is_informed(s))
         table = self._table(informed, self.turns)
         if not table.size:
             return {}
         pool = np.logaddexp.reduce(table, axis=1) - np.log(len(informed))
-        return {m: float(mean) for m, mean in zip(informed, (table - pool[:, None]).mean(axis=0), strict=True)}
+        return {s: float(mean) for s, mean in zip(informed, (table - pool[:, None]).mean(axis=0), strict=True)}
 
-    def nats(self) -> dict[Model, float]:
-        """Nats per token that each model needed for this text: the lower, the better it knows it."""
-        return {m: -sum(known.values()) / len(known) for m, known in sorted(self._known.items()) if known}
+    def nats(self) -> dict[Source, float]:
+        """Nats per token that each needed for this text: the lower, the better it knows it."""
+        return {s: -sum(known.values()) / len(known) for s, known in sorted(self._known.items()) if known}
 
-    def _learned(self, models: Sequence[Model], prior: Floats) -> Floats:
+    def _learned(self, sources: Sequence[Source], prior: Floats) -> Floats:
         w = prior
         for i, turn in enumerate(self.turns):
-            table = self._table(models, [turn])
+            table = self._table(sources, [turn])
             if i == 0:
                 w = em(table, prior)
                 continue
@@ -138,7 +159,9 @@ class Gate:
                 w = soft_bayes(w, row, prior=prior)
         return w
 
-    def _table(self, models: Sequence[Model], turns: Sequence[range]) -> Floats:
-        """float64[T, K] of the positions that all these models have in common."""
-        shared = [t for turn in turns for t in turn if all(t in self._known[m] for m in models)]
-        return np.array([[max(FLOOR_NATS, self._known[m][t]) for m in models] for t in shared]).reshape(len(shared), len(models))
+    def _table(self, sources: Sequence[Source], turns: Sequence[range]) -> Floats:
+        """float64[T, K] of the positions that all these sources have in common."""
+        shared = [t for turn in turns for t in turn if all(t in self._known[s] for s in sources)]
+        return np.array([[max(FLOOR_NATS, self._known[s][t]) for s in sources] for t in shared]).reshape(
+            len(shared), len(sources)
+        )

@@ -2,7 +2,8 @@
 
 Probe, score, keep: the first round goes to more models than the answer will need. Each gives its distribution and says what it thought
 of the prompt; the models that knew it best are asked from then on, and the others are let go. What they turned out to be worth is
-remembered for the next answer. A replica speaks with its model's voice: it shares the model's weight and brings no evidence of its own.
+remembered for the next answer. Replicas that say the same of the prompt are one voice and share its weight (`core.voices`); evidence is
+each peer's own, and nobody's word stands for another who says otherwise.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from swarmllm.core.escalation import Escalation
 from swarmllm.core.events import GenerateOrder, Weighed
-from swarmllm.core.gate import Gate, Model
+from swarmllm.core.gate import Gate
+from swarmllm.core.pooling import Holder
 from swarmllm.core.round import Swarm
 from swarmllm.core.router import Candidate
+from swarmllm.core.voices import contradicted, voices
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 
@@ -28,7 +31,13 @@ EXPLORE = 0.1  # How often one more is probed, drawn from all the rest, so that 
 UNKNOWN_SHARE = 0.01  # What a model that was never probed is expected to be worth once others were.
 QUORUM_SHARE = 0.9  # Of the weight that a token could have: it waits no longer for the rest.
 SETS_MAX = 64  # Sets of models whose shares are remembered.
-PEERS_MAX = 1024  # Remembered; candidates of one answer are bounded by connections, but these come and go.
+PEERS_MAX = 1024  # Known to one answer; its candidates are bounded by connections, but these come and go.
+
+
+Voice = PeerId
+"""The peer that leads it."""
+Model = bytes
+"""The digest of a model: what all its replicas have in common."""
 
 
 class Panel:
@@ -42,24 +51,27 @@ class Panel:
         self._rng = rng
         self._records: dict[PeerId, CapacityRecord] = {}
         self._priors: dict[PeerId, float] = {}
-        self._shares: dict[frozenset[Model], dict[Model, float]] = {}
+        self._own: PeerId | None = None
+        self._voices: dict[PeerId, Voice] = {}  # Of everybody in `_records`; empty: to be found anew.
+        self._shares: dict[frozenset[Voice], dict[Voice, float]] = {}
         self.gate = Gate(evidence_turns(order))
         self.escalation = Escalation(order.quality)
 
     # --- choosing ------------------------------------------------------------------------------------------------------------
 
     def fitted(self, swarm: Swarm, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates with what is expected of their models."""
-        for c in candidates:
-            self._meet(swarm, c.peer, c.record)
-        fits = {model: math.log(share) for model, share in self._expected({c.peer for c in candidates}).items()}
-        return [Candidate(c.peer, c.record, c.missing, c.member, fits[c.record.model_digest]) for c in candidates]
+        """The candidates with what is expected of their models. Who comes when `PEERS_MAX` are known has no part in this answer."""
+        candidates = [c for c in candidates if self._meet(swarm, c.peer, c.record)]
+        fits = {voice: math.log(share) for voice, share in self._expected({c.peer for c in candidates}).items()}
+        return [Candidate(c.peer, c.record, c.missing, c.member, fits[self._voice(c.peer)]) for c in candidates]
 
     def probe(self, swarm: Swarm, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
-        """Whom to ask first."""
+        """Whom to ask first; our own expert, whose word we need not take on trust, is among them wherever a prompt is weighed."""
         models = len({c.record.model_digest for c in candidates})
         wide = min(models, PROBES_PER_K * self._k) if self._short and self.gate.turns else 0
         picked = swarm.pick(max(self._k + self._extra, wide), candidates, now)
+        if wide:
+            picked += swarm.pick(1, [c for c in candidates if swarm.is_local(c.peer) and c.peer not in picked], now)
         known = {c.record.model_digest for c in candidates if c.peer in picked}
         others = sorted(c.peer for c in candidates if c.record.model_digest not in known)
         if others and self._short and self._rng.random() < EXPLORE:
@@ -67,26 +79,35 @@ class Panel:
         return picked
 
     def best(self, peers: Iterable[PeerId], count: int) -> list[PeerId]:
-        """The `count` whose lists make the best pool: other models before replicas, the heavier first."""
+        """The `count` whose lists make the best pool: other voices before replicas, the heavier first."""
         found = set(peers)
         shares = self._expected(found)
-        ordered = sorted(found, key=lambda p: (-shares[self._model(p)], p))
-        seen: Counter[Model] = Counter()
+        ordered = sorted(found, key=lambda p: (-shares[self._voice(p)], p))
+        seen: Counter[Voice] = Counter()
         ranks: list[tuple[int, int, PeerId]] = []
         for peer in ordered:
-            ranks.append((seen[self._model(peer)], len(ranks), peer))
-            seen[self._model(peer)] += 1
+            ranks.append((seen[self._voice(peer)], len(ranks), peer))
+            seen[self._voice(peer)] += 1
         return [peer for _, _, peer in sorted(ranks)[:count]]
 
     def is_quorum(self, replied: Iterable[PeerId], waiting: Iterable[PeerId], count: int) -> bool:
-        """Whether the best `count` models that have answered weigh nearly as much as the best `count` would if all answered: a token is
+        """Whether the best `count` voices that have answered weigh nearly as much as the best `count` would if all answered: a token is
         made of no more than that, and who was asked as insurance is not waited for. One that has not been weighed yet, but will be
         by its answer, counts as much as its prior."""
-        voiced = frozenset(map(self._model, replied))
-        shares = self._among(voiced | frozenset(map(self._model, waiting)))
-        now = sorted((shares[m] for m in voiced), reverse=True)[:count]
+        voiced = frozenset(map(self._voice, replied))
+        shares = self._among(voiced | frozenset(map(self._voice, waiting)))
+        now = sorted((shares[v] for v in voiced), reverse=True)[:count]
         then = sorted(shares.values(), reverse=True)[:count]
         return sum(now) >= QUORUM_SHARE * sum(then) - 1e-9
+
+    def owed(self, replied: Iterable[PeerId], waiting: Iterable[PeerId]) -> list[PeerId]:
+        """Of those that are waited for before the first token, whoever may still change what is known of the prompt: how quick the
+        others were says nothing about them. Only a replica has nothing to add, once two of its model agree (or our own has spoken)."""
+        replied = set(replied)
+        counts = Counter((self._model(p), self._voice(p)) for p in replied)
+        settled = {model for (model, _), count in counts.items() if count > 1 or not self.gate.turns}
+        settled |= {self._model(p) for p in replied if p == self._own}
+        return [p for p in waiting if p == self._own or self._model(p) not in settled]
 
     # --- weighing ------------------------------------------------------------------------------------------------------------
 
@@ -98,62 +119,89 @@ class Panel:
             self.learn(peer, position, -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024)
 
     def learn(self, peer: PeerId, position: int, logprob: float) -> None:
+        self._voices.clear()
         self._shares.clear()
-        self.gate.learn(self._model(peer), position, logprob)
+        self.gate.learn(peer, position, logprob)
+
+    def contradicted(self) -> list[PeerId]:
+        """Those who claim the model that our own expert runs, and say of the prompt what it does not."""
+        if self._own is None or not self.gate.is_informed(self._own):
+            return []
+        model = self._model(self._own)
+        return contradicted([p for p in self._records if self._model(p) == model], self.gate, self._own)
 
     def weights(self, peers: Sequence[PeerId]) -> list[float]:
         """The mixture weights of these peers' lists, in their order, adding up to 1."""
-        replicas = Counter(self._model(p) for p in peers)
+        replicas = Counter(self._voice(p) for p in peers)
         shares = self._among(frozenset(replicas))
-        return [shares[self._model(p)] / replicas[self._model(p)] for p in peers]
+        return [shares[self._voice(p)] / replicas[self._voice(p)] for p in peers]
+
+    def holders(self, peers: Iterable[PeerId]) -> list[Holder]:
+        """Which model each of them claims, and which one is our own."""
+        return [Holder(self._model(p), p == self._own) for p in peers]
 
     def verdict(self, swarm: Swarm, probed: Iterable[PeerId], kept: Sequence[PeerId], now: float) -> list[Weighed]:
         """What each of the probed experts was worth, best first; the router remembers it."""
         peers = sorted(probed)
-        merits, nats = self.gate.merits(), self.gate.nats()
+        merits, nats = self.gate.merits(self._voice(p) for p in peers), self.gate.nats()
         found = []
         for peer, share in zip(peers, self.weights(peers), strict=True):
-            model = self._model(peer)
-            if model in merits and len(merits) > 1 and len(self.gate.positions) >= EVIDENCE_MIN:
-                swarm.weighed(peer, merits[model], share, now)
-            found.append(Weighed(peer, self._records[peer].model, nats.get(model), share, peer in kept))
+            voice = self._voice(peer)
+            if peer in nats and voice in merits and len(merits) > 1 and len(self.gate.positions) >= EVIDENCE_MIN:
+                swarm.weighed(peer, merits[voice], share, now)
+            found.append(Weighed(peer, self._records[peer].model, nats.get(peer), share, peer in kept))
         return sorted(found, key=lambda w: (-w.share, not w.kept, w.peer))
 
     # --- inside --------------------------------------------------------------------------------------------------------------
 
-    def _meet(self, swarm: Swarm, peer: PeerId, record: CapacityRecord) -> None:
+    def _meet(self, swarm: Swarm, peer: PeerId, record: CapacityRecord) -> bool:
         known = self._records.get(peer)
         if known is not None and known.model_digest == record.model_digest:
-            return
-        if len(self._records) >= PEERS_MAX:
-            gone = next(iter(self._records))
-            del self._records[gone], self._priors[gone]
+            return True
+        if known is None and len(self._records) >= PEERS_MAX:
+            return False
         self._records[peer] = record
         self._priors[peer] = swarm.prior(peer, record, self._domain)
+        if swarm.is_local(peer):
+            self._own = peer
+        if known is not None:
+            self.gate.forget(peer)  # What it said, it said of another model.
+        self._voices.clear()
         self._shares.clear()
+        return True
 
     def _model(self, peer: PeerId) -> Model:
         return self._records[peer].model_digest
 
-    def _prior(self, model: Model) -> float:
-        """That of its best replica."""
-        return max(self._priors[p] for p, r in self._records.items() if r.model_digest == model)
+    def _voice(self, peer: PeerId) -> Voice:
+        if not self._voices:
+            holders: dict[Model, list[PeerId]] = {}
+            for known, record in self._records.items():
+                holders.setdefault(record.model_digest, []).append(known)
+            for group in holders.values():
+                self._voices |= voices(group, self.gate, self._own)
+        return self._voices[peer]
 
-    def _among(self, models: frozenset[Model]) -> dict[Model, float]:
-        found = self._shares.get(models)
-        if found is None:
+    def _prior(self, voice: Voice) -> float:
+        """That of its best member, so that nobody is believed less for whoever joins it; but our own expert's where it is one."""
+        members = [p for p, v in self._voices.items() if v == voice]
+        return self._priors[self._own] if self._own in members else max(self._priors[p] for p in members)
+
+    def _among(self, found: frozenset[Voice]) -> dict[Voice, float]:
+        shares = self._shares.get(found)
+        if shares is None:
             if len(self._shares) >= SETS_MAX:
                 self._shares.clear()
-            found = self._shares[models] = self.gate.shares({m: self._prior(m) for m in models})
-        return found
+            shares = self._shares[found] = self.gate.shares({v: self._prior(v) for v in found})
+        return shares
 
-    def _expected(self, peers: Iterable[PeerId]) -> Mapping[Model, float]:
-        """The share of each of these peers' models: as weighed if it was probed, else by prior; all > 0."""
-        models = frozenset(map(self._model, peers))
-        informed = frozenset(m for m in models if self.gate.is_informed(m))
+    def _expected(self, peers: Iterable[PeerId]) -> Mapping[Voice, float]:
+        """The share of each of these peers' voices: as weighed if it was probed, else by prior; all > 0."""
+        found = frozenset(map(self._voice, peers))
+        informed = frozenset(v for v in found if self.gate.is_informed(v))
         if not informed:
-            return self._among(models) if models else {}
-        return {**dict.fromkeys(models - informed, UNKNOWN_SHARE), **self._among(informed)}
+            return self._among(found) if found else {}
+        return {**dict.fromkeys(found - informed, UNKNOWN_SHARE), **self._among(informed)}
 
 
 def evidence_turns(order: GenerateOrder) -> list[range]:

@@ -9,6 +9,11 @@ as the other experts would spread it, and at most the smallest value that the li
 over *all* other lists (those without the token count as zero) never gives away more than the tail. So every completed list is still a
 sub-distribution, and pooling truncated lists is within sum(w_k tail_k) of pooling whole ones in total variation.
 
+Among the holders of one model there is a bound on what one of them may say alone: where at least three were asked, none of them counts
+for more than four times what the others say (and a ten-thousandth); our own expert, which we need not take on trust, bounds all others of
+its model and is bound by none. Of two strangers who contradict each other nobody knows which one lies, so two are left as they are. Honest
+holders say the same, and the bound never touches them: not one bit of their pool is another.
+
 Greedy decoding hangs on exactness. Every step here is element by element in a fixed order of the lists, whatever order they came in: the
 same lists always give the same bits, and equal tokens stay equal. (A BLAS product promises neither.)
 """
@@ -30,7 +35,20 @@ PoolingRule = Literal["arithmetic", "geometric"]
 PROB_MIN = math.exp(LOGPROB_MIN)
 """The smallest probability that a list can hold. The geometric mean takes it where the guess is less: one zero would be a veto."""
 
+HOLDER_RATIO = 4.0  # How far one holder of a model may go beyond the mean of the others of that model, ...
+HOLDER_FLOOR = 1e-4  # ... and what it may give to a token that they give nothing. An attacker's 0.20 becomes 0.01 for 0.02 nats.
+BOUND_MIN = 3  # Holders of one model from which on the others can be said to be right.
+
 _Floats = npt.NDArray[np.float64]
+_Mask = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who a list is from: which model it claims, and whether it is our own expert."""
+
+    model: bytes
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,8 +66,14 @@ class Pooled:
     agreement: float
 
 
-def pool(lists: Sequence[SparseList], weights: Sequence[float], rule: PoolingRule = "arithmetic") -> Pooled:
-    """Pool K >= 1 lists, each with a weight >= 0 (not all of them 0; they are scaled to add up to 1).
+def pool(
+    lists: Sequence[SparseList],
+    weights: Sequence[float],
+    rule: PoolingRule = "arithmetic",
+    holders: Sequence[Holder] | None = None,
+) -> Pooled:
+    """Pool K >= 1 lists, each with a weight >= 0 (not all of them 0; they are scaled to add up to 1). With `holders`, one for each list,
+    those of one model bound each other.
 
     The result does not depend, in any bit, on the order in which the lists come.
     """
@@ -57,10 +81,12 @@ def pool(lists: Sequence[SparseList], weights: Sequence[float], rule: PoolingRul
     assert all(w >= 0 for w in weights), f"weights {list(weights)}"
     total = math.fsum(weights)
     assert 0 < total < math.inf, f"weights {list(weights)}"
-    ordered = sorted(zip(lists, weights, strict=True), key=_place)
-    lists = [entries for entries, _ in ordered]
-    shares = [weight / total for _, weight in ordered]
-    ids, table = _complete(lists)
+    ordered = sorted(zip(lists, weights, holders or [_NOBODY] * len(lists), strict=True), key=_place)
+    lists = [entries for entries, _, _ in ordered]
+    shares = [weight / total for _, weight, _ in ordered]
+    ids, table, held = _complete(lists)
+    if holders is not None:
+        _bound(table, held, lists, [holder for _, _, holder in ordered])
     match rule:
         case "arithmetic":
             mixed = _weighted_sum(table, shares)
@@ -74,14 +100,40 @@ def pool(lists: Sequence[SparseList], weights: Sequence[float], rule: PoolingRul
     return Pooled(ids, probs, tail, _agreement(table, probs))
 
 
-def _place(entry: tuple[SparseList, float]) -> tuple[float, float, bytes, bytes]:
+_NOBODY = Holder(b"")
+
+
+def _place(entry: tuple[SparseList, float, Holder]) -> tuple[float, float, bytes, bytes, bytes, bool]:
     """A list's place in the order of summation. Only lists that are equal in everything share one."""
-    entries, weight = entry
-    return weight, entries.tail, entries.ids.tobytes(), entries.logprobs.tobytes()
+    entries, weight, holder = entry
+    return weight, entries.tail, entries.ids.tobytes(), entries.logprobs.tobytes(), holder.model, holder.is_own
 
 
-def _complete(lists: Sequence[SparseList]) -> tuple[npt.NDArray[np.int32], _Floats]:
-    """The union of all ids, int32[n] rising, and float64[K, n]: what each list gives to each of them, guessed where it is missing."""
+def _bound(table: _Floats, held: _Mask, lists: Sequence[SparseList], holders: Sequence[Holder]) -> None:
+    """Cut what one holder of a model says beyond what the others bear out; whatever is cut, everybody else gains when it is renormalised.
+
+    What a list leaves out bears out as much as it could have had there, so that lists which end at different tokens do not count as a
+    contradiction.
+    """
+    groups: dict[bytes, list[int]] = {}
+    for place, holder in enumerate(holders):
+        groups.setdefault(holder.model, []).append(place)
+    for places in groups.values():
+        own = next((place for place in places if holders[place].is_own), None)
+        if len(places) < (BOUND_MIN if own is None else 2):
+            continue
+        most = [np.where(held[p], table[p], min(lists[p].tail, table[p][held[p]].min())) for p in places]
+        total = _weighted_sum(np.array(most), [1.0] * len(most))
+        for place, words in zip(places, most, strict=True):
+            if place == own:
+                continue
+            others = (total - words) / (len(places) - 1) if own is None else most[places.index(own)]
+            np.minimum(table[place], HOLDER_RATIO * others + HOLDER_FLOOR, out=table[place])
+
+
+def _complete(lists: Sequence[SparseList]) -> tuple[npt.NDArray[np.int32], _Floats, _Mask]:
+    """The union of all ids, int32[n] rising; float64[K, n]: what each list gives to each of them, guessed where it is missing; and
+    bool[K, n]: whether it is not a guess."""
     gathered = np.sort(np.concatenate([entries.ids for entries in lists]))
     ids = gathered[np.flatnonzero(np.diff(gathered, prepend=-1))]  # As np.unique, at a third of its cost.
     table = np.zeros((len(lists), ids.size))
@@ -91,14 +143,14 @@ def _complete(lists: Sequence[SparseList]) -> tuple[npt.NDArray[np.int32], _Floa
         row[columns] = np.exp(entries.logprobs.astype(np.float64))
         mask[columns] = True
     if len(lists) == 1:
-        return ids, table
+        return ids, table, held
     others_mean = _weighted_sum(
         table, [1.0 / (len(lists) - 1)] * len(lists)
     )  # Where a list is one of the others, its own term is 0.
     guesses = np.empty_like(table)
     for row, mask, guess, entries in zip(table, held, guesses, lists, strict=True):
         np.minimum(row[mask].min(), entries.tail * others_mean, out=guess)
-    return ids, np.where(held, table, guesses)
+    return ids, np.where(held, table, guesses), held
 
 
 def _weighted_sum(table: _Floats, shares: Sequence[float]) -> _Floats:

@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 
 from swarmllm.core import gate
 from swarmllm.core.gate import Gate, em, floored, soft_bayes
+from swarmllm.messages import PeerId
 
-A, B, C = b"a", b"b", b"c"
+A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 EVEN = {A: 1.0, B: 1.0, C: 1.0}
 Evidence = st.dictionaries(st.integers(0, 20), st.floats(-70, 0), max_size=20)
 
 
-def informed(evidence: dict[bytes, dict[int, float]], turns: tuple[range, ...] = (range(40),)) -> Gate:
+def informed(evidence: dict[PeerId, dict[int, float]], turns: tuple[range, ...] = (range(40),)) -> Gate:
     found = Gate(turns)
-    for model, known in evidence.items():
+    for source, known in evidence.items():
         for position, logprob in known.items():
-            found.learn(model, position, logprob)
+            found.learn(source, position, logprob)
     return found
 
 

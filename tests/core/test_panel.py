@@ -160,8 +160,9 @@ def test_the_one_expert_that_is_asked_may_die() -> None:
 class FlatSwarm:
     """All priors are alike, or as told; the first candidates are picked."""
 
-    def __init__(self, priors: Mapping[str, float] | None = None) -> None:
+    def __init__(self, priors: Mapping[str, float] | None = None, own: str = "") -> None:
         self._priors = priors or {}
+        self.own = own
         self.verdicts: dict[PeerId, float] = {}
 
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
@@ -169,6 +170,9 @@ class FlatSwarm:
 
     def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
         self.verdicts[peer] = merit
+
+    def is_local(self, peer: PeerId) -> bool:
+        return peer == self.own
 
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
         return [c.peer for c in candidates][:count]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.pooling import PROB_MIN, Pooled, PoolingRule, pool
+from swarmllm.core.pooling import HOLDER_FLOOR, PROB_MIN, Holder, Pooled, PoolingRule, pool
 from swarmllm.wire.sparse import SparseList, decode_list, encode_logits
 
 VOCABULARY = 64
@@ -220,3 +221,63 @@ def test_agreement_is_one_minus_the_mean_total_variation() -> None:
 def test_weights_that_make_no_sense_are_our_own_fault(shares: list[float]) -> None:
     with pytest.raises(AssertionError):
         pool([listed({1: 1.0}), listed({2: 1.0})], shares)
+
+
+# --- holders of one model ----------------------------------------------------------------------------------------------------
+
+MODEL, OWN, OTHER = Holder(b"m"), Holder(b"m", is_own=True), Holder(b"other")
+TRUE = {1: 0.7, 2: 0.2, 3: 0.05}
+FORCED = {9: 0.99}
+
+
+def mass(pooled: Pooled, token: int) -> float:
+    found = pooled.probs[pooled.ids == token]
+    return float(found[0]) if found.size else 0.0
+
+
+def test_one_of_three_holders_forces_nothing_that_the_others_do_not_bear_out() -> None:
+    lists = [listed(FORCED, 0.01), *(listed(TRUE, 0.05) for _ in range(4))]
+    assert mass(pool(lists, [0.2] * 5), 9) > 0.19
+    assert mass(pool(lists, [0.2] * 5, holders=[MODEL] * 5), 9) < 0.07  # A twentieth left out is room for something.
+    exact = [listed(FORCED, 0.01), *(listed(TRUE, 0.0) for _ in range(4))]  # These leave nothing out.
+    assert mass(pool(exact, [0.2] * 5, holders=[MODEL] * 5), 9) <= HOLDER_FLOOR
+
+
+def test_our_own_expert_bounds_who_claims_its_model_and_nobody_bounds_it() -> None:
+    liar, own = listed(FORCED), listed(TRUE, 0.0)
+    for order in ([liar, own], [own, liar]):
+        holders = [OWN if one is own else MODEL for one in order]
+        pooled = pool(order, [0.5, 0.5], holders=holders)
+        assert mass(pooled, 9) < 1e-3
+        assert int(pooled.ids[pooled.probs.argmax()]) == 1
+    crowd = [own, *(listed(FORCED) for _ in range(5))]
+    assert mass(pool(crowd, [1 / 6] * 6, holders=[OWN, *[MODEL] * 5]), 1) > 0.6
+
+
+def test_of_two_strangers_nobody_knows_who_lies() -> None:
+    lists, shares = [listed(FORCED, 0.01), listed(TRUE, 0.05), listed(TRUE, 0.05)], [0.25, 0.25, 0.5]
+    assert bits(pool(lists, shares, holders=[MODEL, MODEL, OTHER])) == bits(pool(lists, shares))
+
+
+@given(distributions(), st.integers(1, VOCABULARY), st.integers(2, 5), st.booleans())
+def test_honest_holders_lose_not_one_bit_by_the_bound(distribution: Floats, count: int, holders: int, local: bool) -> None:
+    lists = [truncated(distribution, count)] * holders
+    found = pool(lists, [1.0] * holders, holders=[OWN if local else MODEL, *[MODEL] * (holders - 1)])
+    assert bits(found) == bits(pool(lists, [1.0] * holders))
+
+
+@given(distributions(), st.integers(0, 2**32 - 1), st.integers(8, VOCABULARY), st.integers(3, 5))
+def test_back_ends_of_one_model_lose_nothing_by_the_bound(distribution: Floats, seed: int, count: int, holders: int) -> None:
+    """They differ by some hundredths of a nat, and so in which tokens their lists hold."""
+    rng = np.random.default_rng(seed)
+    noisy = [distribution * np.exp(rng.normal(0, 0.03, VOCABULARY)) for _ in range(holders)]
+    lists = [truncated(np.asarray(row / row.sum(), np.float64), count) for row in noisy]
+    assert bits(pool(lists, [1.0] * holders, holders=[MODEL] * holders)) == bits(pool(lists, [1.0] * holders))
+
+
+@given(weighted_lists, st.lists(st.sampled_from([MODEL, OTHER]), min_size=5, max_size=5), st.randoms())
+def test_the_bound_depends_on_no_order(entries: list[tuple[SparseList, float]], names: list[Holder], rng: random.Random) -> None:
+    parts = [(one, weight, name) for (one, weight), name in zip(entries, names, strict=False)]
+    shuffled = rng.sample(parts, len(parts))
+    found = [pool([p[0] for p in x], [p[1] for p in x], holders=[p[2] for p in x]) for x in (parts, shuffled)]
+    assert bits(found[0]) == bits(found[1])

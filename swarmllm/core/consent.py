@@ -1,0 +1,65 @@
+"""Pool, draw, and what no stranger brings about alone: the end of an answer.
+
+A model that lies need not win any argument: to force the end of the text once is enough, and nothing can make it good. So where the token
+that was drawn ends the text, and only one model wants an end while every other that was asked gives it hardly any probability, the token
+is drawn again from the others' pool. Our own expert may end a text alone, and so may whoever is asked alone.
+
+All tokens that end a text count as one wish: models end their texts with different ones.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from swarmllm.core.events import GenerateOrder
+from swarmllm.core.pooling import Holder, Pooled, pool
+from swarmllm.core.sampling import draw
+from swarmllm.wire.sparse import SparseList
+
+SUPPORT_MIN: Final = 1e-4
+"""From this probability on a model is said to want a token, too. What its list leaves out does not count: a guess is no consent."""
+
+
+def decide(
+    order: GenerateOrder,
+    lists: Sequence[SparseList],
+    weights: Sequence[float],
+    holders: Sequence[Holder],
+    rng: random.Random,
+    text: Sequence[int],
+) -> tuple[int, float, list[float], Pooled]:
+    """The next token after `text`, its log-probability in the pool that it came from, the weights that the lists had there (adding up
+    to 1), and that pool. `rng` gives one number, or two where the first token was not taken."""
+    pooled = pool(lists, weights, holders=holders)
+    token, logprob = draw(pooled, order.sampling, rng, text)
+    muted = lone(order.stop_tokens, lists, holders) if token in order.stop_tokens else []
+    if not muted:
+        return token, logprob, list(weights), pooled
+    rest = [i for i in range(len(lists)) if i not in muted]
+    total = math.fsum(weights[i] for i in rest)
+    heard = {i: weights[i] / total for i in rest}
+    pooled = pool([lists[i] for i in rest], list(heard.values()), holders=[holders[i] for i in rest])
+    token, logprob = draw(pooled, order.sampling, rng, text)
+    return token, logprob, [heard.get(i, 0.0) for i in range(len(lists))], pooled
+
+
+def lone(ids: Collection[int], lists: Sequence[SparseList], holders: Sequence[Holder]) -> list[int]:
+    """The indices of the lists of the only model that wants any of these tokens; none if another one or our own expert wants one, or if
+    no other model was asked."""
+    wanted = np.fromiter(sorted(ids), dtype=np.int64, count=len(ids))
+    wishing = [holder for holder, one in zip(holders, lists, strict=True) if _mass(one, wanted) >= SUPPORT_MIN]
+    models = {holder.model for holder in wishing}
+    if len(models) != 1 or any(holder.is_own for holder in wishing):
+        return []
+    found = [i for i, holder in enumerate(holders) if holder.model in models]
+    return found if len(found) < len(holders) else []
+
+
+def _mass(found: SparseList, wanted: npt.NDArray[np.int64]) -> float:
+    return float(np.exp(found.logprobs[np.isin(found.ids, wanted)].astype(np.float64)).sum())
