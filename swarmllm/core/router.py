@@ -37,10 +37,12 @@ SWITCH_NATS = 0.7  # ... or for another model of twice its share.
 WAIT_NATS_PER_S = 2.0  # What waiting costs: 100 ms more are worth a fifth of an expert's share.
 REPLICA_NATS = 2.0  # A second replica of a model adds nothing to the answer, only insurance.
 BLUR_NATS = 0.1  # Strangers closer than this are equals.
-SIZE_POWER = 0.25  # A model of 16 times the parameters is believed twice as much before anything is known of it ...
+SIZE_POWER = 1 / 16  # A model of 16 times the parameters is believed a fifth more before anything is known of it ...
 SIZE_TYPICAL = 1e9
-SIZE_GAIN_MAX = 4.0  # ... and none more than this: a claim costs nothing, and merit (20 times either way) must outweigh it soon.
-DOMAIN_GAIN = 4.0  # So is one that claims the domain which the user names, four times.
+SIZE_GAIN_MAX = 2.0**0.25  # ... none more than this, and none less than its inverse: a claim costs nothing, and what every record
+DOMAIN_GAIN = (
+    2.0**0.5
+)  # can say of itself (its size, and the domain that the user names) makes no more than twice the weight in all.
 MERIT_GAIN = 1 / 8  # Of the running means of what an expert was worth to us.
 MERIT_MAX_NATS = 3.0  # Per token, either way: one strange prompt must not brand an expert.
 YOUNG_S = 120.0  # Session times are Weibull with shape < 1: who has just come is likeliest to go.
@@ -57,6 +59,7 @@ class History:
     replies: int = 0
     misses: int = 0  # In a row.
     rests_until: float = 0.0
+    full_until: float = 0.0  # It said so itself; until then it is not asked even where nobody else is left.
     ping_s: float = 0.0
     prefill_s: float = 0.0  # Per token that it had to catch up with; 0: never seen.
     prompts: int = 0  # That it was weighed on.
@@ -82,7 +85,7 @@ class History:
             self.mean_s += GAIN * (seconds - self.mean_s)
         self.replies += 1
         self.misses = 0
-        self.rests_until = 0.0
+        self.rests_until = self.full_until = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ class Router:
             history.caught_up(max(0.0, seconds - alone_s) / (tokens - 1))
         if tokens <= 4 or history.replies == 0:
             history.observe(max(0.0, seconds - self._prefill_s(history, record, tokens - 1) if tokens > 4 else seconds))
-        history.misses, history.rests_until = 0, 0.0
+        history.misses, history.rests_until, history.full_until = 0, 0.0, 0.0
 
     def missed(self, peer: PeerId, now: float) -> None:
         """The peer let a deadline pass: it rests, longer each time, and its mean moves towards what it cost."""
@@ -140,12 +143,13 @@ class Router:
     def rest(self, peer: PeerId, seconds: float, now: float) -> None:
         """The peer said itself that it has no room for a while."""
         history = self.seen(peer, now)
-        history.rests_until = max(history.rests_until, now + min(seconds, SUSPECT_MAX_S))
+        history.full_until = max(history.full_until, now + min(seconds, SUSPECT_MAX_S))
+        history.rests_until = max(history.rests_until, history.full_until)
 
     def wake(self) -> None:
         """Nobody rests any longer: what made them rest was before a halt, and most of them only said that they were halted, too."""
         for history in self._history.values():
-            history.rests_until = 0.0
+            history.rests_until = history.full_until = 0.0
 
     def rests(self, peer: PeerId, now: float) -> bool:
         found = self._history.get(peer)
@@ -179,7 +183,8 @@ class Router:
         """How much the expert is believed in before it has seen the text: relative, > 0."""
         history = self._history.get(peer)
         prompts, merit = (history.prompts, history.merit) if history is not None else (0, 0.0)
-        size = min(SIZE_GAIN_MAX, math.pow((1 + record.n_params) / SIZE_TYPICAL, SIZE_POWER))
+        size = math.pow((1 + record.n_params) / SIZE_TYPICAL, SIZE_POWER)
+        size = max(1 / SIZE_GAIN_MAX, min(SIZE_GAIN_MAX, size))
         believed = math.pow(size, 1 / (1 + prompts))  # What size is good for, merit tells.
         return believed * (DOMAIN_GAIN if domain and domain in record.domains else 1.0) * math.exp(merit)
 
@@ -208,6 +213,12 @@ class Router:
                 fronts[model] = self._front(replicas[model], cost)
                 scores[model] = self._score(fronts[model], cost)
         return picked
+
+    def suspect(self, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
+        """Where all rest: the one that was suspected longest ago, for suspicion is ours and may be over. Whoever said itself that it
+        has no room is left alone until it has."""
+        able = [c.peer for c in candidates if self.seen(c.peer, now).full_until <= now]
+        return sorted(able, key=lambda p: (self.seen(p, now).rests_until, p))[:1]
 
     def _front(self, group: Sequence[Candidate], cost: Mapping[PeerId, float]) -> Candidate:
         """Whom to ask next of these replicas: our own, else a member (it holds the context) unless a stranger is much faster."""

@@ -156,12 +156,39 @@ def test_no_claim_of_size_outweighs_what_was_measured() -> None:
     for _ in range(20):
         router.weighed(PeerId("liar"), -MERIT_MAX_NATS, 0.1, 0.0)
     assert router.prior(PeerId("liar"), liar) < router.prior(PeerId("honest"), honest)
-    assert router.prior(PeerId("new"), liar) <= 4 * router.prior(PeerId("honest"), honest) + 1e-9
+
+
+Claims = st.builds(
+    lambda params, domains: replace(candidate("any").record, n_params=params, domains=domains),
+    st.integers(0, 2**63 - 1),
+    st.sampled_from([(), ("code",), ("code", "prose", "law", "ops")]),
+)
+
+
+@given(Claims, Claims, st.sampled_from(["", "code", "law"]))
+def test_all_that_records_claim_never_weighs_more_than_twice_as_much(
+    one: CapacityRecord, other: CapacityRecord, domain: str
+) -> None:
+    router = Router(OWN, random.Random(1))
+    assert router.prior(PeerId("a"), one, domain) <= 2 * router.prior(PeerId("b"), other, domain) + 1e-9
+
+
+def test_a_suspect_is_the_one_suspected_longest_ago_and_never_one_that_said_itself_that_it_is_full() -> None:
+    router = Router(OWN, random.Random(1))
+    found = [candidate(name) for name in ("full", "late", "later")]
+    router.rest(PeerId("full"), 1.0, 0.0)
+    router.missed(PeerId("late"), 1.0)
+    router.missed(PeerId("later"), 2.0)
+    router.missed(PeerId("later"), 2.0)
+    assert router.pick(3, found, 0.5) == []
+    assert router.suspect(found, 0.5) == [PeerId("late")]
+    assert router.suspect(found[:1], 0.5) == []
+    assert router.suspect(found[:1], 1.5) == [PeerId("full")]
 
 
 def test_the_prior_rises_with_size_claimed_domain_and_merit() -> None:
     router = Router(OWN, random.Random(2))
-    small, large = of_model("s", 1).record, replace(of_model("l", 2).record, n_params=16)
+    small, large = (replace(of_model("s", 1).record, n_params=n) for n in (500_000_000, 8_000_000_000))
     plain = router.prior(PeerId("p"), small)
     assert router.prior(PeerId("p"), large) > plain
     assert router.prior(PeerId("p"), replace(small, domains=("code",)), "code") > plain
