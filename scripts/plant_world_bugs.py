@@ -64,7 +64,9 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(DECODING, "        member.have = question.upto\n", "        member.have = question.upto + 1\n"),
     ),
     "the round's deadline moves away": (
-        Change(DECODING, "min(latest_at, max(current.deadline_at, now + swarm.patience_s(candidate, now)))", "latest_at + 60"),
+        Change(DECODING, "            current.deadline_at = min(latest_at, max(current.deadline_at, current.until[peer]))\n", ""),
+        Change(DECODING, "                current.deadline_at = now\n", "                current.deadline_at = latest_at + 60\n"),
+        Change("swarmllm/core/patience.py", "if is_idle and not was_asked else ROUND_MAX_S)", "if False else 10 * ROUND_MAX_S)"),
     ),
     "an answer that was halted can still be cancelled": (
         Change(

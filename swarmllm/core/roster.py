@@ -171,6 +171,9 @@ class Roster:
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
         return self._router.pick(count, candidates, now)
 
+    def suspect(self, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
+        return self._router.suspect(candidates, now)
+
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
         return self._router.prior(peer, record, domain)
 
@@ -194,3 +197,25 @@ class Roster:
 
     def is_local(self, peer: PeerId) -> bool:
         return peer == self.own
+
+    def hopes(self, tokens: int, now: float) -> bool:
+        return any(r.context_max >= tokens and not self.can_ask(p, now) for p, r in self.experts(now))
+
+    def shortage(self, tokens: int, now: float) -> str:
+        known = self.experts(now)
+        if not known:
+            down = self._own is not None and self._serving.card is None
+            return (
+                "this node's own engine is down and no other expert is known"
+                if down
+                else "no expert for this vocabulary is known"
+            )
+        near = [(p, r) for p, r in known if p == self.own or p in self._peering.connected]
+        if not near:
+            return f"none of the {len(known)} experts that are known is connected"
+        longest = max(record.context_max for _, record in near)
+        if longest < tokens:
+            return f"the text has {tokens} tokens, and the longest context of an expert is {longest}"
+        if not any(self.is_cleared(peer, now) for peer, _ in near):
+            return f"the kill switch has not let any of {len(near)} experts yet"
+        return "every expert has no room or did not answer lately"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from swarmllm.core.decoding import ROUND_MAX_S
 from swarmllm.core.events import GenerateOrder, Sampling
+from swarmllm.core.patience import ROUND_MAX_S
 from swarmllm.testing.world import VOCABULARY, Service, Spec, World
 from swarmllm.testing.world.habits import Silent
 

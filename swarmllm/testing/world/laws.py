@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from swarmllm.core import answers, capacity, decoding, peering, router, serving
+from swarmllm.core import answers, capacity, decoding, patience, peering, router, serving
 from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.pooling import pool
 from swarmllm.messages import Open, PeerId, Score
@@ -41,7 +41,7 @@ from swarmllm.wire import context
 from swarmllm.wire.sparse import decode_list
 
 TOKEN_S: Final = (
-    decoding.ROUND_MAX_S + decoding.EXPERT_WAIT_S + 5.0
+    patience.ROUND_MAX_S + patience.EXPERT_WAIT_S + 5.0
 )  # The longest that a token can take before the request is given up.
 LOOK_EVERY: Final = 64  # Steps of a host between two looks at its collections.
 
