@@ -14,6 +14,7 @@ from rich.table import Table
 from swarmllm.cli import checks
 from swarmllm.cli.output import answer, print_record
 from swarmllm.cli.screen import Line
+from swarmllm.cli.waiting import still_waiting
 from swarmllm.errors import SwarmError
 from swarmllm.runtime.config import Config
 
@@ -52,7 +53,8 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
 
 def _look(name: str, check: Check, config: Config) -> Finding:
     try:
-        verdict = check(config)
+        with still_waiting(f"the check of {name}"):
+            verdict = check(config)
     except SwarmError as fault:
         return Finding(name, "fail", str(fault))
     except Exception as fault:  # noqa: BLE001  Doctor is run when things are broken: a check that breaks has found something.

@@ -8,6 +8,7 @@ from rich.table import Table
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import ago, answer, count, print_record, short_peer
 from swarmllm.cli.screen import Line
+from swarmllm.cli.waiting import QUESTION
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask
 from swarmllm.runtime.records import Record
@@ -35,7 +36,7 @@ def _asked(config: Config, op: str) -> Record:
     found: list[Record] = []
 
     async def body() -> int:
-        found.append(await ask(config.data_dir, op))
+        found.append(await ask(config.data_dir, op, QUESTION))
         return OK
 
     run(body)

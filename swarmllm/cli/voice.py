@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -19,6 +19,7 @@ from swarmllm.adapters.store import SqliteStore
 from swarmllm.assembly import open_node
 from swarmllm.cli.experts import expand_bundled
 from swarmllm.cli.output import notice, people
+from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
 from swarmllm.core.node import SAVED_PEERS
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask, asking
@@ -46,7 +47,7 @@ class _RunningNode:
         self.peer = peer
 
     def answering(self, wish: Wish) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
-        return asking(self._data_dir, "generate", **asdict(wish))
+        return asking(self._data_dir, "generate", ANSWER, **asdict(wish))
 
 
 class _OwnNode:
@@ -76,7 +77,7 @@ async def _records(answer: Answer) -> AsyncGenerator[Record]:
 async def open_voice(config: Config, *, local: bool) -> AsyncIterator[Voice]:
     """The running node, or a new one; standard error tells when it is a new one."""
     if holder_of(config.data_dir) is not None:
-        status = await ask(config.data_dir, "status")
+        status = await ask(config.data_dir, "status", QUESTION)
         yield _RunningNode(config.data_dir, str(status.get("peer", "")))
         return
     with tempfile.TemporaryDirectory(prefix="swarmllm-") as folder:
@@ -89,10 +90,13 @@ async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncItera
     own = f"the bundled expert {FALLBACK} of its own" if local else "no expert of its own"
     notice(f"No node runs here, so one is started for this command, with {own} (swarmllm join starts one that stays).")
     if local:
-        await expand_bundled(config.cache_dir, people(), [FALLBACK])
+        with still_waiting(f"the expert {FALLBACK} to be made ready"):
+            await expand_bundled(config.cache_dir, people(), [FALLBACK])
     model = f"demo:{FALLBACK}" if local else "none"
     _bring_saved_peers(config.data_dir, folder)
-    async with open_node(replace(config, data_dir=folder, model=model, port=0)) as node:
+    async with AsyncExitStack() as stack:
+        with still_waiting("the node to start"):
+            node = await stack.enter_async_context(open_node(replace(config, data_dir=folder, model=model, port=0)))
         wanted = config.k
         found = await node.wait_ready(wanted, GATHER_S)
         if found < wanted:

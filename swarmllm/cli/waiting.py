@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from typing import Final
 
 from swarmllm.cli.output import notice
+from swarmllm.runtime.patience import Patience
 
 WORD_EVERY_S: Final = 4.0  # Before a person has waited for 5 s without a word.
+QUESTION: Final = Patience(notice, end_s=20.0)  # A node that is well answers a question within milliseconds.
+ANSWER: Final = Patience(notice, end_s=60.0)  # In the middle of a long answer a node may be given more time to come back.
 
 
 @contextmanager

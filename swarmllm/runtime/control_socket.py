@@ -1,8 +1,9 @@
 """How other programs of the same user talk to a running node: one JSON object a line, over a Unix socket in the data folder.
 
 A connection carries one question: the client sends a line `{"v": 1, "op": ...}`, and the node answers with records (`records`) and
-closes. `generate` streams `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` answer with one record; `events` tells
-of experts and peers until somebody closes. Whatever cannot be answered is one `error` record. A client that goes away (or sends the line
+closes; while it has nothing to tell it sends `alive` every 2 s. `generate` streams `token`, `notice` and at last `end`; `status`, `experts`
+and `shutdown` answer with one record; `events` tells of experts and peers until somebody closes.
+Whatever cannot be answered is one `error` record. A client that goes away (or sends the line
 `{"op": "cancel"}`) ends its answer. The socket's mode and its folder keep other users out, so there is no password; everything is
 bounded all the same, for a program of the same user may be broken.
 """
@@ -10,7 +11,6 @@ bounded all the same, for a program of the same user may be broken.
 from __future__ import annotations
 
 import errno
-import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +23,9 @@ import trio
 from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
 from swarmllm.runtime.generation import Answer, Wish
 from swarmllm.runtime.halt_desk import OPS as HALT_OPS
+from swarmllm.runtime.lines import Lines, format_line, parse_line
 from swarmllm.runtime.local_node import LocalNode
+from swarmllm.runtime.patience import ALIVE, ALIVE_EVERY_S, SILENT, Patience, Wait, pid_of
 from swarmllm.runtime.records import (
     Record,
     Stopping,
@@ -61,11 +63,20 @@ class Call:
 
     stream: trio.SocketStream
     cancelled: trio.Event = field(default_factory=trio.Event)
+    sending: trio.Lock = field(default_factory=trio.Lock)
 
     async def send(self, record: Record) -> None:
         """Waits for a slow client. BrokenResourceError if it has gone, TooSlowError if it does not read at all."""
         with trio.fail_after(STALL_S):
-            await self.stream.send_all(format_line(record))
+            async with self.sending:
+                await self.stream.send_all(format_line(record))
+
+    async def keep_alive(self) -> None:
+        """Tell the client again and again that the node is at work, so that it can tell that from a frozen one."""
+        while True:
+            await trio.sleep(ALIVE_EVERY_S)
+            if not self.sending.locked():
+                await self.send({"event": ALIVE})
 
 
 class Desk:
@@ -205,6 +216,7 @@ async def _attend(desk: Desk, stream: trio.SocketStream) -> None:
         async with trio.open_nursery() as nursery:
             call = Call(stream)
             nursery.start_soon(_watch, lines, call, nursery.cancel_scope)
+            nursery.start_soon(call.keep_alive)
             await desk.answer(question, call)
             nursery.cancel_scope.cancel()
     except* SwarmError as group:
@@ -254,65 +266,33 @@ async def _refuse(stream: trio.SocketStream, error: SwarmError) -> None:
             log.debug("a client went away before it could be told what was wrong")
 
 
-# --- lines -------------------------------------------------------------------------------------------------------------------
-
-
-def format_line(record: Record) -> bytes:
-    return (
-        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
-    )
-
-
-def parse_line(line: bytes) -> Record:
-    """UsageError for anything but one JSON object."""
-    try:
-        found = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise UsageError("the line is no JSON; send one JSON object on a line") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"the line is JSON of type {type(found).__name__}; send one JSON object on a line")
-    return found
-
-
-class Lines:
-    """Lines from a stream, each at most `bytes_max` long."""
-
-    def __init__(self, stream: trio.SocketStream, bytes_max: int) -> None:
-        self._stream = stream
-        self._bytes_max = bytes_max
-        self._buffer = bytearray()
-        self._searched = 0
-
-    async def next(self) -> bytes | None:
-        """Without its line feed; None at the end. UsageError for a line that is too long."""
-        while True:
-            at = self._buffer.find(b"\n", self._searched)
-            if at >= 0:
-                line = bytes(self._buffer[:at])
-                del self._buffer[: at + 1]
-                self._searched = 0
-                return line
-            self._searched = len(self._buffer)
-            if self._searched > self._bytes_max:
-                raise UsageError(f"a line has more than {self._bytes_max} bytes; send a shorter one")
-            try:
-                data = await self._stream.receive_some(65_536)
-            except trio.BrokenResourceError:
-                return None
-            if not data:
-                return None
-            self._buffer += data
-
-
 # --- the client's side -------------------------------------------------------------------------------------------------------
 
 
 class Conversation:
     """One question to a running node, and the records that answer it. Iterate; an `error` record is raised as the error it tells."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, node: str, patience: Patience) -> None:
         self._stream = stream
         self._lines = Lines(stream, LINE_BYTES_MAX)
+        self._patience, self._node, self._pid = patience, node, pid_of(stream)
+
+    def _waiting(self) -> Wait:
+        return Wait(self._patience, f"{self._node} (process {self._pid})" if self._pid else self._node, self._pid)
+
+    async def send(self, record: Record) -> None:
+        """All of it; LocalError if the node takes none of it for long. BrokenResourceError if it has gone."""
+        rest, wait = memoryview(format_line(record)), self._waiting()
+        while rest:
+            sent = 0
+            with trio.move_on_after(self._patience.word_s):
+                try:
+                    sent = await self._stream.socket.send(rest)
+                except OSError as error:
+                    raise trio.BrokenResourceError from error
+            rest = rest[sent:]
+            if not sent:
+                wait.silent()
 
     def __aiter__(self) -> AsyncIterator[Record]:
         return self
@@ -320,15 +300,25 @@ class Conversation:
     async def cancel(self) -> None:
         """Ask for the end of a running answer; its `end` record still comes."""
         try:
-            await self._stream.send_all(format_line({"v": VERSION, "op": "cancel"}))
+            await self.send({"v": VERSION, "op": "cancel"})
         except trio.BrokenResourceError:
             return  # It has ended already.
 
     async def __anext__(self) -> Record:
-        line = await self._lines.next()
-        if line is None:
-            raise StopAsyncIteration
-        record = parse_line(line)
+        wait = self._waiting()
+        while True:
+            line: bytes | None = None
+            with trio.move_on_after(self._patience.word_s) as scope:
+                line = await self._lines.next()
+            if scope.cancelled_caught:
+                wait.silent()
+                continue
+            if line is None:
+                raise StopAsyncIteration
+            record = parse_line(line)
+            if record.get("event") != ALIVE:
+                break
+            wait.alive()
         if record.get("event") == "error":
             raise _error_of(record)
         return record
@@ -340,7 +330,7 @@ def _error_of(record: Record) -> SwarmError:
 
 
 @asynccontextmanager
-async def asking(folder: Path, op: str, **values: object) -> AsyncIterator[Conversation]:
+async def asking(folder: Path, op: str, patience: Patience = SILENT, /, **values: object) -> AsyncIterator[Conversation]:
     """Ask the node that runs on this data folder. NoNodeError if none does; leaving the block early ends a running answer.
 
     `async with asking(folder, "generate", prompt="Once", k=3) as records: async for record in records: ...`
@@ -355,16 +345,17 @@ async def asking(folder: Path, op: str, **values: object) -> AsyncIterator[Conve
             raise NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`") from error
         raise LocalError(f"cannot talk to the node on {folder} ({error.strerror}); are you its user?") from error
     async with stream:
+        conversation = Conversation(stream, f"the node on {folder}", patience)
         try:
-            await stream.send_all(format_line({"v": VERSION, "op": op, **values}))
+            await conversation.send({"v": VERSION, "op": op, **values})
         except trio.BrokenResourceError as error:
             raise NoNodeError(f"the node on {folder} has just stopped; start it again with `swarmllm join`") from error
-        yield Conversation(stream)
+        yield conversation
 
 
-async def ask(folder: Path, op: str, **values: object) -> Record:
+async def ask(folder: Path, op: str, patience: Patience = SILENT, /, **values: object) -> Record:
     """The one record that answers `status`, `experts` or `shutdown`."""
-    async with asking(folder, op, **values) as records:
+    async with asking(folder, op, patience, **values) as records:
         async for record in records:
             return record
     raise NoNodeError(f"the node on {folder} stopped before it answered; start it again with `swarmllm join`")

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.runtime.control_socket import VERSION, Desk, NoNodeError, ask, asking, format_line, parse_line, parse_wish, serve
+from swarmllm.runtime.control_socket import VERSION, Desk, NoNodeError, ask, asking, parse_wish, serve
 from swarmllm.runtime.generation import Wish
+from swarmllm.runtime.lines import format_line, parse_line
 from swarmllm.runtime.socket_path import NAME, PATH_BYTES_MAX, POINTER, bind, find
 from tests.runtime.little_swarm import LittleSwarm, little_swarm
 

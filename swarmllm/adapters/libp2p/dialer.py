@@ -19,6 +19,7 @@ from swarmllm.adapters.libp2p.addresses import TcpAddress, own_addr, parse_addr
 from swarmllm.adapters.libp2p.backoff import Backoff
 from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
+from swarmllm.adapters.libp2p.resolve import by_number
 from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import PeerId
@@ -72,6 +73,10 @@ class Dialer:
         within_s = self._options.timing.dial_within_s
         with trio.move_on_after(within_s):
             async with self._slots:
+                unknown: dict[str, str] = {}
+                targets = await by_number(targets, unknown)
+                if not targets:
+                    raise Unreachable("; ".join(f"{addr}: {text}" for addr, text in unknown.items()))
                 while self._links.is_coming(peer):
                     if self._links.of(peer) is not None:
                         return

@@ -37,7 +37,7 @@ from swarmllm.messages import (
     Shuffle,
     Shuffled,
 )
-from swarmllm.runtime.control_socket import Lines, format_line
+from swarmllm.runtime.lines import Lines, format_line
 from swarmllm.testing.scripted_text import ScriptedText
 from swarmllm.wire import context
 from swarmllm.wire.codec import decode, encode

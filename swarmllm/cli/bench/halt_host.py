@@ -40,9 +40,9 @@ from swarmllm.core.events import NetworkInput
 from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.control_socket import Lines, format_line, parse_line
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.generation import Piece, Wish
+from swarmllm.runtime.lines import Lines, format_line, parse_line
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.ports import Network
 from swarmllm.testing.proxy import Link, Proxy, open_proxy

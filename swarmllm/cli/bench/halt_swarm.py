@@ -34,7 +34,7 @@ from swarmllm.cli.bench.halt_flooder import FloodPlan, flood
 from swarmllm.cli.bench.halt_host import AT_ONCE, LINE_BYTES_MAX, PACED, HostPlan, Pace, live
 from swarmllm.cli.operators.ring import Ring
 from swarmllm.errors import LocalError
-from swarmllm.runtime.control_socket import Lines, format_line, parse_line
+from swarmllm.runtime.lines import Lines, format_line, parse_line
 from swarmllm.runtime.records import Record
 from swarmllm.testing.proxy import Link
 

@@ -22,6 +22,7 @@ from swarmllm.adapters.record_files import render, sheet_of
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import complain, people, print_record
 from swarmllm.cli.screen import Line
+from swarmllm.cli.waiting import QUESTION, still_waiting
 from swarmllm.core.halt import HaltState
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
@@ -73,7 +74,8 @@ def deliver(
 async def hand_over(folder: Path, records: Sequence[bytes], wait_s: float, *, as_json: bool) -> Delivery:
     outcomes: tuple[Record, ...] | None = None
     with trio.move_on_after(wait_s + GRACE_S):
-        async with asking(folder, "halt_publish", records=[record.hex() for record in records], wait_s=wait_s) as answers:
+        asked = {"records": [record.hex() for record in records], "wait_s": wait_s}
+        async with asking(folder, "halt_publish", QUESTION, **asked) as answers:
             async for answer in answers:
                 if as_json:
                     print_record(answer)
@@ -83,7 +85,10 @@ async def hand_over(folder: Path, records: Sequence[bytes], wait_s: float, *, as
                     case "end" if outcomes is not None:
                         return Delivery(outcomes, int(answer["peers"]), int(answer["acknowledged"]), float(answer["ms"]))
         raise LocalError(f"the node on {folder} stopped before it had told whether others have the record; publish it again")
-    raise LocalError(f"the node on {folder} did not answer within {wait_s + GRACE_S:.0f} s; stop it and start it again")
+    raise LocalError(
+        f"the node on {folder} did not answer within {wait_s + GRACE_S:.0f} s; "
+        "if it was suspended, `kill -CONT` with its process id lets it go on; otherwise end it and start it again"
+    )
 
 
 @asynccontextmanager
@@ -111,7 +116,8 @@ async def _messenger(config: Config, peers: Sequence[str], state: HaltState) -> 
             return open_network(replace(network_options(settings, keyring, driver), dht=False))
 
         async with open_node(settings, parts=Parts(network=network)):
-            await _connected(folder)
+            with still_waiting("the peers named to answer"):
+                await _connected(folder)
             yield folder
 
 

@@ -17,6 +17,7 @@ from swarmllm.adapters.keyfile import KeyFile, ephemeral_key, load_or_create_key
 from swarmllm.adapters.operator_keys import verify
 from swarmllm.adapters.record_files import Sheet, reason_name
 from swarmllm.cli.guard import OK, run
+from swarmllm.cli.waiting import QUESTION
 from swarmllm.core.charter import charter_hash, private_charter
 from swarmllm.core.halt import Applied, HaltState, Known, judge
 from swarmllm.core.halt_file import Boot, load, pack_genesis, pack_state
@@ -61,7 +62,7 @@ def ask_node(config: Config, *ops: str) -> list[Record] | None:
         nonlocal is_running
         try:
             for op in ops:
-                found.append(await ask(config.data_dir, op))
+                found.append(await ask(config.data_dir, op, QUESTION))
         except NoNodeError:
             is_running = False
         return OK
