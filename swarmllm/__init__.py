@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from swarmllm.runtime.generation import Answer as Answer
     from swarmllm.runtime.generation import Notice as Notice
     from swarmllm.runtime.generation import Piece as Piece
-    from swarmllm.runtime.generation import Result as Result
     from swarmllm.runtime.local_node import LocalNode as LocalNode
+    from swarmllm.runtime.result import Result as Result
 
 _HOMES = {
     "Answer": "swarmllm.runtime.generation",
@@ -41,7 +41,7 @@ _HOMES = {
     "Notice": "swarmllm.runtime.generation",
     "Piece": "swarmllm.runtime.generation",
     "RemoteError": "swarmllm.errors",
-    "Result": "swarmllm.runtime.generation",
+    "Result": "swarmllm.runtime.result",
     "SwarmError": "swarmllm.errors",
     "UsageError": "swarmllm.errors",
     "configure": "swarmllm.assembly",

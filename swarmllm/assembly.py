@@ -31,8 +31,8 @@ from swarmllm.adapters.llama.demo import bundled
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.expansion import expand
-from swarmllm.adapters.llama.gguf_text import text_of_gguf
-from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
+from swarmllm.adapters.llama.gguf_text import text_of_swarm
+from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.core.charter import Pin
@@ -285,18 +285,13 @@ async def _find_model(config: Config, tell: Tell) -> _Model:
 
 def _text_for(config: Config, path: Path | None, fingerprint: bytes | None) -> Text:
     """The text side of the swarm's vocabulary. LocalError if the model's is another than the swarm may have."""
-    if fingerprint is None or fingerprint.hex() == LLAMA3_FINGERPRINT:
-        return load_vocabulary(config.cache_dir)
-    if config.swarm == DEFAULT_SWARM:
+    other = fingerprint is not None and fingerprint.hex() != LLAMA3_FINGERPRINT
+    if fingerprint is not None and other and config.swarm == DEFAULT_SWARM:
         raise LocalError(
             f"{path or 'the engine'} has another vocabulary (fingerprint {fingerprint.hex()[:16]}) than LLaMA-3, which this swarm speaks; "
             "use a LLaMA-3 model, or give experts of this vocabulary a swarm of their own with --swarm NAME"
         )
-    assert path is not None
-    text = text_of_gguf(path)
-    if text.fingerprint != fingerprint:
-        raise LocalError(f"{path} changed while it was being loaded; start again")
-    return text
+    return text_of_swarm(path, fingerprint, config.cache_dir)
 
 
 # --- the network -------------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from rich.markdown import Markdown
 from rich.table import Table
 
 from swarmllm.adapters.llama.demo import DemoCard, bundled, folder_of
+from swarmllm.adapters.llama.gguf_parts import is_later_part
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.output import answer, complain, count, print_record, size
@@ -82,7 +83,7 @@ def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        found = sorted(path.rglob("*.gguf"))
+        found = sorted(file for file in path.rglob("*.gguf") if not is_later_part(file))
         if len(found) > FILES_MAX:
             raise UsageError(f"{path} holds {len(found)} GGUF files, more than {FILES_MAX}; name a folder further down")
         yield from found

@@ -42,7 +42,7 @@ def _main(path: Path, cache_dir: Path) -> dict[str, object]:
 
     try:
         found = read_model_file(path)
-        digest = file_digest(path, cache_dir)
+        digest = file_digest(path, cache_dir, found.parts)
     except LocalError as fault:
         return {"error": str(fault)}
     except OSError as fault:
@@ -58,7 +58,5 @@ def _main(path: Path, cache_dir: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    # The digest of a file is read in pieces; its mapping, however, counts as address space.
-    limit = MEMORY_BYTES_MAX + (Path(sys.argv[1]).stat().st_size if Path(sys.argv[1]).is_file() else 0)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     write_stdout(json.dumps(_main(Path(sys.argv[1]), Path(sys.argv[2]))) + "\n")

@@ -36,6 +36,7 @@ from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Text, TextStream
 from swarmllm.runtime.queues import AnswerFeed
+from swarmllm.runtime.result import Result, why_empty
 from swarmllm.runtime.stops import StopFilter, check_stops
 from swarmllm.runtime.user_text import check_text
 
@@ -43,9 +44,7 @@ K_MAX: Final = 64  # Each expert costs a reply per token; pooling gains nothing 
 PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX  # No context holds more: a token is 4 bytes of English on average, and seldom over 8.
 DOMAIN_BYTES_MAX: Final = 16  # Of a capacity record's domains.
 TURNS_MAX: Final = 4096  # A conversation of this many turns fills any context.
-LONG_PROMPT_CHARS: Final = (
-    4096  # Encoding goes at about 1 MB/s: beyond this it would be felt by everything else in the event loop.
-)
+LONG_PROMPT_CHARS: Final = 4096  # Encoding goes at 1 MB/s: beyond this, everything else in the event loop would feel it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,28 +148,6 @@ class Weighing:
 
 
 Part = Piece | Notice | Weighing
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """`bytes_per_expert_per_token` is the mean size of the remote replies that were used; 0 if there were none.
-    `experts_per_token` is the mean number of experts whose answers were pooled."""
-
-    reason: EndReason
-    text: str
-    tokens: int
-    prompt_tokens: int
-    seconds: float
-    seed: int
-    bytes_per_expert_per_token: float
-    experts_per_token: float
-    failovers: int
-    local_only_tokens: int
-    error: str = ""
-
-    @property
-    def tokens_per_s(self) -> float:
-        return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
 @dataclass(slots=True)
@@ -308,11 +285,14 @@ class Answer:
         else:
             encoded = [text.encode(piece) for piece in pieces]
         ids = [i for piece in encoded for i in piece]
-        ends = list(accumulate((len(piece) for piece in encoded), initial=1))  # Behind the BOS.
-        self._prompt_tokens = len(ids) + 1
+        if not ids:
+            raise UsageError("nothing is left of the prompt in this vocabulary; give a text that is to be continued")
+        first = (text.bos,) if text.add_bos and ids[0] != text.bos else ()
+        ends = list(accumulate((len(piece) for piece in encoded), initial=len(first)))
+        self._prompt_tokens = len(first) + len(ids)
         self._check_context()
         order = GenerateOrder(
-            prompt=(text.bos, *ids),
+            prompt=(*first, *ids),
             outside=tuple(pairwise(ends))[::2] if wish.turns else (),
             domain=wish.domain,
             k=wish.k,
@@ -360,7 +340,7 @@ class Answer:
             self._tally.texts.append(piece.text)
         return piece
 
-    def _end(self, ended: Ended) -> Piece | None:
+    def _end(self, ended: Ended) -> Piece | Notice | None:
         if ended.reason == "error" and self._tally.tokens == 0:
             self._check_context()  # "No expert can be asked" may be because none is large enough.
         rest = self._rest()
@@ -368,7 +348,8 @@ class Answer:
         self._done = True
         # A stop string in the last token that was allowed: the node counted tokens, we read them.
         self._finish("stop" if self._stops.found else ended.reason, ended)
-        return piece
+        empty = why_empty(self.result) if piece is None and self.result is not None else None
+        return piece if empty is None else Notice(empty)
 
     def _finish(self, reason: EndReason, ended: Ended | None) -> None:
         tally = self._tally

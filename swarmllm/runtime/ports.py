@@ -132,7 +132,12 @@ class Text(Protocol):
     def size(self) -> int: ...
 
     @property
-    def bos(self) -> int: ...
+    def bos(self) -> int:
+        """The token that stands at the beginning of a text, where one does."""
+
+    @property
+    def add_bos(self) -> bool:
+        """Whether texts begin with it: what the model's file says."""
 
     @property
     def stop_tokens(self) -> frozenset[int]:

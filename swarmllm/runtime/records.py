@@ -14,9 +14,10 @@ from swarmllm.core.events import EngineLoad, ExpertFound, ExpertLost, ExpertUse,
 from swarmllm.core.view import ExpertView
 from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
-from swarmllm.runtime.generation import Notice, Part, Piece, Result, Weighing
+from swarmllm.runtime.generation import Notice, Part, Piece, Weighing
 from swarmllm.runtime.local_node import Status
 from swarmllm.runtime.orders import NodeHalted, NodeResumed
+from swarmllm.runtime.result import Result
 
 Record = dict[str, Any]
 

@@ -91,11 +91,19 @@ def wide_vocabulary(size: int = 128_256) -> FixtureVocabulary:
 
 
 def write_model(
-    path: Path, shape: FixtureShape = SMALL, vocabulary: FixtureVocabulary | None = None, name: str = "fixture"
+    path: Path,
+    shape: FixtureShape = SMALL,
+    vocabulary: FixtureVocabulary | None = None,
+    name: str = "fixture",
+    *,
+    part_tensors: int = 0,
 ) -> Path:
-    """Write one GGUF file and return its path. The same arguments give the same bytes."""
+    """Write one GGUF file and return its path. The same arguments give the same bytes.
+
+    With `part_tensors` the model is split into files of so many tensors, PATH-00001-of-0000N.gguf, and the first one's path is returned.
+    """
     words = vocabulary or small_vocabulary()
-    writer = gguf.GGUFWriter(str(path), shape.architecture)
+    writer = gguf.GGUFWriter(str(path), shape.architecture, split_max_tensors=part_tensors)
     _write_header(writer, shape, words, name)
     rng = np.random.default_rng(shape.seed)
     for tensor, rows, columns, scale in _tensors(shape, len(words.tokens)):
@@ -110,7 +118,7 @@ def write_model(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path
+    return path if not part_tensors else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
 def _write_header(writer: gguf.GGUFWriter, shape: FixtureShape, words: FixtureVocabulary, name: str) -> None:

@@ -24,6 +24,7 @@ class ScriptedText:
     fingerprint = bytes(32)
     size = SIZE
     bos = BOS
+    add_bos = True
 
     def __init__(self, stop_tokens: frozenset[int] = frozenset({EOS})) -> None:
         """Scripted models know no end of text; without stop tokens every answer has its full length."""

@@ -14,7 +14,8 @@ from swarmllm.core.events import EngineLoad, ExpertFound, ExpertLost, ExpertUse,
 from swarmllm.errors import UsageError
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
 from swarmllm.runtime import logs, records
-from swarmllm.runtime.generation import Notice, Piece, Result
+from swarmllm.runtime.generation import Notice, Piece
+from swarmllm.runtime.result import Result
 from swarmllm.runtime.visible import one_line
 from tests.runtime.little_swarm import little_swarm
 

@@ -23,6 +23,7 @@ def byte_alphabet() -> list[str]:
 
 
 ALPHABET = byte_alphabet()
+UTF8_BYTES = frozenset(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}  # The others occur in no text.
 BYTE_OF = {character: byte for byte, character in enumerate(ALPHABET)}
 
 
@@ -67,33 +68,69 @@ class ByteStream:
 
 
 class BpeText:
-    """The `Text` port for one vocabulary. `types` gives GGUF's type of each id from 0 on; only two of them have text."""
+    """The `Text` port for one vocabulary. `types` gives GGUF's type of each id from 0 on; only two of them have text.
+
+    Some vocabularies lack tokens for a few bytes that hardly any text holds; what needs one of them cannot be encoded.
+    """
 
     def __init__(
-        self, tokenizer: Tokenizer, types: bytes, *, fingerprint: bytes, bos: int, stop_tokens: frozenset[int], source: str
+        self,
+        tokenizer: Tokenizer,
+        types: bytes,
+        *,
+        fingerprint: bytes,
+        bos: int,
+        stop_tokens: frozenset[int],
+        source: str,
+        add_bos: bool = True,
     ) -> None:
         self._tokenizer = tokenizer
         self._types = types
         self._bytes: dict[int, bytes] = {}  # At most `size` entries: filled as ids are seen.
+        self._missing = bytes(b for b in sorted(UTF8_BYTES) if tokenizer.token_to_id(ALPHABET[b]) is None)
         self.source = source
         self.fingerprint = fingerprint
         self.bos = bos
+        self.add_bos = add_bos
         self.stop_tokens = stop_tokens
+
+    def marked(self, *, bos: int, add_bos: bool, stop_tokens: frozenset[int], source: str) -> BpeText:
+        """The same vocabulary, whose texts begin and end as another file says."""
+        return BpeText(
+            self._tokenizer,
+            self._types,
+            fingerprint=self.fingerprint,
+            bos=bos,
+            stop_tokens=stop_tokens,
+            source=source,
+            add_bos=add_bos,
+        )
 
     @property
     def size(self) -> int:
         return len(self._types)
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary text only. UsageError for half a surrogate pair, which no UTF-8 text can hold."""
+        """Ordinary text only. UsageError for half a surrogate pair, which no UTF-8 text can hold, and for a character that this
+        vocabulary has no tokens for."""
         try:
-            text.encode()
+            data = text.encode()
         except UnicodeEncodeError as e:
             raise UsageError(
                 f"the text holds U+{ord(text[e.start]):04X} at position {e.start}, which is no character: give it as valid UTF-8"
             ) from e
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        if self._missing and data.translate(None, self._missing) != data and b"".join(map(self.bytes_of, ids)) != data:
+            raise self._unspelled(text)
         return ids
+
+    def _unspelled(self, text: str) -> UsageError:
+        for at, character in enumerate(text):
+            if any(byte in self._missing for byte in character.encode()):
+                return UsageError(
+                    f"the text holds U+{ord(character):04X} at position {at}, for which {self.source} has no token: leave it out"
+                )
+        raise AssertionError("a text without a missing byte")
 
     def bytes_of(self, token: int) -> bytes:
         """The bytes that a token stands for; none for special tokens. LocalError for an id outside of the vocabulary."""

@@ -127,6 +127,20 @@ def fitting_sessions(model: ModelFile, options: EngineOptions, context: int, fre
 # --- the model ---------------------------------------------------------------------------------------------------------------
 
 
+def check_kind(path: Path, model: Any) -> None:
+    """LocalError for a model that llama.cpp knows and that cannot continue texts here, or not go back in them."""
+    if llama.llama_model_has_encoder(model) or not llama.llama_model_has_decoder(model):
+        said = "reads all of a text before it writes another (an encoder), and does not continue texts: choose a language model"
+    elif llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model):
+        said = "is recurrent and cannot go back in a text, as answers of several experts need it: choose a transformer model"
+    elif llama.llama_model_is_diffusion(model):
+        said = "writes by diffusion and not token by token: choose another model"
+    else:
+        return
+    llama.llama_model_free(model)
+    raise LocalError(f"the model in {path} {said}")
+
+
 class LlamaModel:
     """A loaded model with one context of `sessions` sequences ("slots") of `cells` tokens each. One thread at a time."""
 
@@ -138,7 +152,7 @@ class LlamaModel:
         self.rows_min = 2 if self.exact and not file.row_exact else 1
         self.batch_max = options.batch_max
         self.outputs_max = max(OUTPUTS_MAX, sessions)
-        self._model: Any = self._load(path, options)
+        self._model: Any = self._load(file.parts[0], options)
         self._context: Any = self._open(path, options, context, sessions, abort_address)
         self._memory = llama.llama_get_memory(self._context)
         self.cells = int(llama.llama_n_ctx_seq(self._context))
@@ -152,7 +166,10 @@ class LlamaModel:
         wish.use_extra_bufts = not self.exact
         model = llama.llama_model_load_from_file(os.fsencode(path), wish)
         if not model:
-            raise LocalError(f"llama.cpp cannot load {path} ({complaint()}): download it again, or choose another file")
+            raise LocalError(
+                f"llama.cpp cannot load {path} ({complaint()}): choose another file, or a newer llama-cpp-python if the model is newer"
+            )
+        check_kind(path, model)
         return model
 
     def _open(self, path: Path, options: EngineOptions, context: int, sessions: int, abort_address: int) -> Any:

@@ -14,7 +14,9 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import logging
+import re
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,6 +42,8 @@ SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+
+_RESERVED = re.compile(r"<\|?(reserved_special_token|reserved|unused)_?\d+\|?>|<\|finetune_right_pad_id\|>")
 
 CACHE_FORMAT = 1  # Raise it when the content of the cached file changes.
 _DIGEST_BYTES = 32
@@ -83,6 +87,11 @@ def special_tokens() -> list[str]:
         10: "<|python_tag|>",
     }
     return [named.get(i, f"<|reserved_special_token_{i - 8}|>") for i in range(256)]
+
+
+def reserved_tokens(tokens: Iterable[str]) -> frozenset[int]:
+    """The ids whose names only keep a place, such as `<|reserved_special_token_5|>`."""
+    return frozenset(token for token, text in enumerate(tokens) if _RESERVED.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ from typing import Any, Final
 
 from swarmllm.adapters.llama.batcher import Answer, Batcher
 from swarmllm.adapters.llama.engine_options import EngineOptions
-from swarmllm.adapters.llama.gguf_file import file_digest, read_model_file
+from swarmllm.adapters.llama.gguf_file import read_model_file
+from swarmllm.adapters.llama.gguf_parts import Hashing
 from swarmllm.adapters.llama.lease import Lease
 from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
 from swarmllm.adapters.llama.rows import Rows, Stopped
@@ -108,11 +109,10 @@ class Worker:
             theirs, ours = (print_.hex()[:12] for print_ in (file.vocab_fingerprint, options.vocab_fingerprint))
             raise LocalError(
                 f"{path} uses another vocabulary ({file.vocab_size} tokens, fingerprint {theirs}) than this swarm (fingerprint {ours}): "
-                "models can only be mixed over one vocabulary; choose a LLaMA-3 model"
+                "models can only be mixed over one vocabulary; choose a LLaMA-3 model, or give models of this vocabulary a swarm of "
+                "their own with --swarm NAME"
             )
-        digest: list[bytes] = []
-        hashing = threading.Thread(target=lambda: digest.append(file_digest(path, options.cache_folder)), daemon=True)
-        hashing.start()
+        hashing = Hashing(file.parts, options.cache_folder)
         # Only now: a file that is refused above should be refused at once.
         from swarmllm.adapters.llama import llama_api
 
@@ -121,24 +121,19 @@ class Worker:
         sessions = llama_api.fitting_sessions(file, options, context, llama_api.free_memory())
         model = llama_api.LlamaModel(path, file, options, context, sessions, self._lease.abort_address)
         if model.vocab_size != file.vocab_size:
-            raise LocalError(
-                f"the model file {path} is damaged ({model.vocab_size} tokens, not {file.vocab_size}): download it again"
-            )
+            raise LocalError(f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file")
         batcher = Batcher(model, encode_logits, time.monotonic, sessions, context, options.idle_s, options.owner)
         batcher.decode_rate = self._warm_up(model)
-        hashing.join()
-        if not digest:
-            raise LocalError(f"cannot read the model file {path} to its end: check the disk, or download it again")
         card = {
             "name": options.name or file.name,
-            "digest": digest[0],
+            "digest": hashing.result(),
             "vocab_fingerprint": file.vocab_fingerprint,
             "vocab_size": file.vocab_size,
             "n_params": model.n_params,
             "context_max": context,
             "domains": options.domains,
         }
-        return batcher, {"card": card, "sessions_max": sessions, "reproducible": model.exact}
+        return batcher, {"card": card, "sessions_max": sessions, "reproducible": model.exact and file.measured}
 
     def _warm_up(self, model: Any) -> float:
         """Read the weights once and get a first idea of the speed, in tokens/s; 0 (not measured) for a node that is halted."""

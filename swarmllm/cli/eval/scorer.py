@@ -118,9 +118,7 @@ def _work(order: dict[str, Any]) -> None:
     lease = Lease.create()
     model = llama_api.LlamaModel(path, file, options, options.context_max, options.sessions_max, lease.abort_address)
     if model.vocab_size != file.vocab_size:
-        raise LocalError(
-            f"the model file {path} is damaged ({model.vocab_size} tokens, not {file.vocab_size}): download it again"
-        )
+        raise LocalError(f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file")
     if "shapes" in order:
         from swarmllm.cli.eval.shapes import compare
 
