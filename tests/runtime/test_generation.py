@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -73,6 +74,65 @@ def test_the_prompt_goes_out_with_the_first_token_of_a_text_in_front() -> None:
         assert driver.orders[0].prompt == (ScriptedText.bos, *b"prompt")
         assert driver.orders[0].vocab_size == ScriptedText.size
         assert driver.orders[0].stop_tokens == {EOS}
+
+    run(body)
+
+
+def order_of(prompt: str, *, add_bos: bool, turns: tuple[int, ...] = ()) -> GenerateOrder:
+    text = ScriptedText()
+    text.add_bos = add_bos
+    driver = ScriptedDriver([65])
+
+    async def body() -> None:
+        await read(Answer(driver, text, Wish(prompt, turns=turns), lambda: 4096))
+
+    run(body)
+    return driver.orders[0]
+
+
+def test_no_first_token_goes_out_where_texts_have_none() -> None:
+    assert order_of("prompt", add_bos=False).prompt == tuple(b"prompt")
+    assert order_of("saidwritten", add_bos=False, turns=(4,)).outside == ((0, 4),)
+    assert order_of("saidwritten", add_bos=True, turns=(4,)).outside == ((1, 5),)
+
+
+def test_a_text_that_begins_with_the_first_token_gets_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScriptedText, "encode", lambda self, text: [ScriptedText.bos, *text.encode()])
+    assert order_of("prompt", add_bos=True).prompt == (ScriptedText.bos, *b"prompt")
+
+
+@pytest.mark.parametrize(
+    ("script", "ending", "words"),
+    [
+        ([EOS], "eos", "ended the text at once.*chat format"),
+        ([*b" \n", EOS], "eos", "ended the text at once"),
+        ([*b"\n\n"], "length", "nothing to read in its 2 tokens"),
+        ([*b"no", EOS], "eos", None),
+        ([EOS], "cancelled", None),
+    ],
+)
+def test_an_answer_with_nothing_to_read_is_said_to_be_empty(script: list[int | str], ending: str, words: str | None) -> None:
+    async def body() -> None:
+        answer, _ = answer_of(script, reason=ending)
+        parts = []
+        while (part := await answer.next_part()) is not None:
+            parts.append(part)
+        notices = [part.text for part in parts if isinstance(part, Notice)]
+        assert len(notices) == (0 if words is None else 1)
+        assert words is None or re.search(words, notices[0])
+        assert answer.result is not None
+        assert answer.result.reason == ending
+
+    run(body)
+
+
+def test_an_answer_that_begins_with_a_stop_string_is_said_to_be_empty() -> None:
+    async def body() -> None:
+        answer, _ = answer_of([*b"STOP and more"], Wish("prompt", stop=("STOP",)))
+        parts = []
+        while (part := await answer.next_part()) is not None:
+            parts.append(part)
+        assert [part.text for part in parts if isinstance(part, Notice)] == ["the answer is empty: it began with a stop string"]
 
     run(body)
 

@@ -143,7 +143,7 @@ def _architecture(path: Path, found: Mapping[str, Value]) -> str:
     if any(part in architecture for part in RECURRENT):
         raise LocalError(
             f"{path} holds a recurrent model ({architecture[:40]!r}), which cannot go back in a text, as answers of several experts "
-            "need it: choose a transformer model"
+            "need it: choose a transformer model, such as those of the LLaMA family"
         )
     return architecture
 

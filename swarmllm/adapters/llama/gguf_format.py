@@ -78,7 +78,7 @@ def padding(size: int) -> bytes:
 
 
 def _string(text: str) -> bytes:
-    data = text.encode()
+    data = text.encode(errors="surrogateescape")
     return struct.pack("<Q", len(data)) + data
 
 
@@ -92,6 +92,8 @@ def _value(value: Value) -> bytes:
             return struct.pack("<If", FLOAT, value)
         case str():
             return struct.pack("<I", STRING) + _string(value)
+        case []:
+            return struct.pack("<IIQ", ARRAY, STRING, 0)
         case [str(), *_]:
             return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join([_string(str(item)) for item in value])
         case _:
@@ -208,7 +210,6 @@ def _counts(path: Path, reader: _Reader) -> tuple[int, int]:
 def _other_kind(start: bytes) -> str:
     """What a file is that does not begin with GGUF, as far as its first bytes tell."""
     kinds = {
-        b"": "it is empty",
         b"PK\3\4": "it is a ZIP archive or PyTorch's weights",
         b"version https://git-lfs": "it is a Git LFS pointer; `git lfs pull` fetches the model itself",
         b"lmgg": "it has llama.cpp's old format GGML, which needs to be converted",
@@ -216,10 +217,12 @@ def _other_kind(start: bytes) -> str:
         b"FUGG": "its bytes are in another order",
         b"<": "it looks like a page of a web site",
     }
-    fits = [said for begin, said in kinds.items() if begin and start.startswith(begin)]
+    if not start:
+        return "it is empty"
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < HEADER_BYTES_MAX:
-        fits.append("it looks like safetensors, which llama.cpp's convert_hf_to_gguf.py converts")
-    return fits[0] if fits else "it is empty" if not start else "it does not begin with 'GGUF'"
+        return "it looks like safetensors, which llama.cpp's convert_hf_to_gguf.py converts"
+    fits = (said for begin, said in kinds.items() if start.startswith(begin))
+    return next(fits, "it does not begin with 'GGUF'")
 
 
 class _Reader:
@@ -267,6 +270,7 @@ class _Reader:
 
     def texts(self, count: int) -> list[str]:
         """Without a call for each of its parts: there are some hundred thousand."""
+        self._claim(8 * count)  # At least: each has its length in front.
         read, at, found = self._file.read, self.at, []
         for _ in range(count):
             size = int.from_bytes(read(8), "little")
@@ -280,6 +284,7 @@ class _Reader:
         return found
 
     def skip_texts(self, count: int) -> None:
+        self._claim(8 * count)
         read, at = self._file.read, self.at
         for _ in range(count):
             size = int.from_bytes(read(8), "little")

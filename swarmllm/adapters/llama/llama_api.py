@@ -132,7 +132,7 @@ def check_kind(path: Path, model: Any) -> None:
     if llama.llama_model_has_encoder(model) or not llama.llama_model_has_decoder(model):
         said = "reads all of a text before it writes another (an encoder), and does not continue texts: choose a language model"
     elif llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model):
-        said = "is recurrent and cannot go back in a text, as answers of several experts need it: choose a transformer model"
+        said = "is recurrent and cannot go back in a text, as answers of several experts need it: choose a model such as LLaMA"
     elif llama.llama_model_is_diffusion(model):
         said = "writes by diffusion and not token by token: choose another model"
     else:
