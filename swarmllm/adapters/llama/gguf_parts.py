@@ -94,9 +94,7 @@ def digest_of(parts: Sequence[Path], cache_dir: Path | None) -> bytes:
     key = [_stamp(part) for part in parts]
     place = None
     if cache_dir is not None:
-        place = (
-            cache_dir / "digests" / (hashlib.sha256(os.fsencode(str(key[0][0]))).hexdigest()[:32] + ".json")
-        )
+        place = cache_dir / "digests" / (hashlib.sha256(os.fsencode(str(key[0][0]))).hexdigest()[:32] + ".json")
         with suppress(OSError, ValueError, KeyError, TypeError):  # A missing or damaged entry costs the time, nothing else.
             kept = json.loads(place.read_text())
             if kept["files"] == key and len(digest := bytes.fromhex(kept["sha256"])) == 32:
