@@ -149,6 +149,7 @@ REFUSED_CONTEXT: Final = 3  # Longer than this expert's context.
 REFUSED_SESSION: Final = 4  # No such session was opened on this stream.
 REFUSED_ENGINE: Final = 5  # The engine is down.
 REFUSED_OUTPUT: Final = 6  # What the model makes of this text is no distribution (NaN).
+REFUSED_UNSETTLED: Final = 7  # The two control states never agreed on this connection: greet on /swarmllm/ctl/1, then ask again.
 
 
 # --- /swarmllm/expert/1: who offers what (protocols/capacity.md) --------------------------------------------------------------

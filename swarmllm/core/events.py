@@ -113,6 +113,13 @@ class PeerLost:
 
 
 @dataclass(frozen=True, slots=True)
+class AskingEnded:
+    """The peer ended the stream on which it asked us, or opened another one: its sessions here are over, the connection is not."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
 class PingMeasured:
     peer: PeerId
     rtt_s: float
@@ -197,6 +204,7 @@ class TimerFired:
 ChangeInput = (
     PeerConnected
     | PeerLost
+    | AskingEnded
     | PingMeasured
     | AddressesFound
     | DialFailed
@@ -209,7 +217,7 @@ ChangeInput = (
 
 Input = ChangeInput | Received | Scored | Asked | Cancelled | ControlInput | TimerFired
 
-NetworkInput = PeerConnected | PeerLost | PingMeasured | AddressesFound | DialFailed | Received | AddressesChanged
+NetworkInput = PeerConnected | PeerLost | AskingEnded | PingMeasured | AddressesFound | DialFailed | Received | AddressesChanged
 """The inputs that a Network adapter yields as they happen (what concerns the kill switch comes through its door instead)."""
 
 

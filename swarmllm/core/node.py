@@ -31,6 +31,7 @@ from swarmllm.core.events import (
     AddressesChanged,
     AddressesFound,
     Asked,
+    AskingEnded,
     Cancelled,
     ChangeInput,
     DialFailed,
@@ -77,7 +78,6 @@ from swarmllm.messages import (
 
 SAVED_PEERS = "peers"
 HALTED_REST_S = 5.0  # Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
-SETTLE_MS = 250  # What a peer with other control records is told to wait; an exchange takes two round trips.
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +205,8 @@ class Node:
                 return self._connected(peer, now)
             case PeerLost(peer=peer, reason=reason):
                 return self._lost(peer, reason, now)
+            case AskingEnded(peer=peer):
+                return [*self._serving.lost(peer)]
             case PingMeasured(peer=peer, rtt_s=rtt_s):
                 self._router.pinged(peer, rtt_s, now)
             case AddressesFound(peer=peer, addrs=addrs):
@@ -283,7 +285,7 @@ class Node:
             effects += self._settle(self._control, peer, message.ctl_digest, now, is_fresh=True)
         match message:
             case Score() if not self._roster.is_cleared(peer, now):
-                return [*effects, Send(peer, self._refusal(message))]
+                return [*effects, Send(peer, self._serving.unsettled(peer, message, self._control))]
             case Open() | Score() | Close():
                 return [*effects, *self._serving.received(peer, message)]
             case Scores() if not self._roster.is_cleared(peer, now):
@@ -304,12 +306,6 @@ class Node:
         """As a rule there is nothing to settle, and then nothing else is looked at: this stands in the way of every message."""
         effects = control.settle(peer, digest, now, is_fresh=is_fresh)
         return self._controlled(effects, now) if effects or digest != control.digest else []
-
-    def _refusal(self, message: Score) -> Halted | Busy:
-        assert self._control is not None
-        if self._control.halted:
-            return Halted(self._control.digest)
-        return Busy(message.session, message.round, SETTLE_MS)
 
     # --- peers and experts ---------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
+from swarmllm.core.control import Control
 from swarmllm.core.events import CloseSession, Effect, EngineLoad, ModelCard, RunScore, Send, SessionKey
 from swarmllm.core.shares import fits
 from swarmllm.messages import (
@@ -17,11 +18,13 @@ from swarmllm.messages import (
     REFUSED_ENGINE,
     REFUSED_MODEL,
     REFUSED_SESSION,
+    REFUSED_UNSETTLED,
     REFUSED_VOCABULARY,
     Busy,
     Close,
     ExpertReply,
     ExpertRequest,
+    Halted,
     Open,
     PeerId,
     Refused,
@@ -34,15 +37,22 @@ ROUNDS_PER_PEER_MAX = 64  # Open rounds; strict mode has one per session.
 ROUNDS_MAX = (
     512  # Of all peers: more than an engine answers within a second only fills memory. See `shares.fits` for who gets them.
 )
+SETTLE_MS = 250  # What a peer with other control records is told to wait; an exchange takes two round trips.
+UNSETTLED_MAX = (
+    8  # So many Busys in a row, two seconds of them, while a greeting may be under way; then it is told what is missing.
+)
 BUSY_S_PER_ROUND = 0.02  # What one queued round costs if the engine has not measured its own rate yet.
 
 
 @dataclass(slots=True)
 class Requester:
-    """One peer's sessions (0: granted, otherwise the code it is refused with) and open rounds."""
+    """One peer's sessions (0: granted, otherwise the code it is refused with) and open rounds. `put_off`: its Scores that the kill
+    switch did not let through, until there was one that it did (`was_settled`)."""
 
     sessions: dict[int, int] = field(default_factory=dict)
     rounds: int = 0
+    put_off: int = 0
+    was_settled: bool = False
 
 
 class Serving:
@@ -69,6 +79,18 @@ class Serving:
                 return [CloseSession(SessionKey(peer, session))] if granted else []
             case _:
                 assert_never(message)
+
+    def unsettled(self, peer: PeerId, message: Score, control: Control | None) -> Halted | Busy | Refused:
+        """The answer to a Score that the kill switch does not let through. A peer with which nothing was ever settled is told so after a
+        while: it may be another implementation, whose author would see an expert that is busy for ever."""
+        assert control is not None, "without a kill switch everybody is settled"
+        if control.halted:
+            return Halted(control.digest)
+        requester = self._requesters.setdefault(peer, Requester())
+        requester.put_off += 1
+        if requester.put_off > UNSETTLED_MAX and not requester.was_settled:
+            return Refused(message.session, message.round, REFUSED_UNSETTLED)
+        return Busy(message.session, message.round, SETTLE_MS)
 
     def scored(self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_CONTROL) -> list[Effect]:
         """The engine's answer, which leaves with our control digest. If the session was closed while it ran, the engine has begun a new
@@ -122,6 +144,7 @@ class Serving:
         return effects
 
     def _score(self, peer: PeerId, requester: Requester, message: Score) -> list[Effect]:
+        requester.was_settled = True
         code = requester.sessions.get(message.session, REFUSED_SESSION)
         if self.card is None:
             code = REFUSED_ENGINE

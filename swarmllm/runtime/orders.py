@@ -89,6 +89,7 @@ class Orders:
         self._listeners: list[Listener] = []
         self._to_save: Persist | None = None
         self._bell = trio.Event()
+        self._was_halted = bool(control.halted)  # Before the first start nothing was stopped that could start again.
 
     def opened(self, peer: PeerId) -> None:
         self._links[peer] = None
@@ -122,7 +123,7 @@ class Orders:
         """One order. Never waits, never raises."""
         match effect:
             case StopNow(reasons=reasons):
-                self.is_halted = True
+                self.is_halted = self._was_halted = True
                 if self.engine is not None:
                     self.engine.stop()  # Kills a worker that is still busy after 50 ms.
                 log.warning("halted: %s", "; ".join(reasons))
@@ -132,7 +133,10 @@ class Orders:
                 self.is_halted = False
                 if self.engine is not None:
                     self.engine.resume()
-                log.warning("started again: nothing halts this node any more")
+                if self._was_halted:
+                    log.warning("started again: nothing halts this node any more")
+                else:
+                    log.info("started: nothing halts this node")
             case Persist():
                 self._to_save = effect
                 self._bell.set()

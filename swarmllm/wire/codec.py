@@ -36,6 +36,7 @@ from swarmllm.messages import (
     Size,
 )
 from swarmllm.wire import control_rules
+from swarmllm.wire.goodbyes import Goodbye
 
 CODES: Final[dict[type, int]] = {
     messages.Open: 1,
@@ -54,6 +55,7 @@ CODES: Final[dict[type, int]] = {
     messages.Envelope: 80,
     # The kill switch (protocols/halt.md): the end of an expert stream's sessions, signed records, and the frames of /swarmllm/ctl/1.
     messages.Halted: 34,
+    Goodbye: 35,
     messages.Signed: 81,
     messages.Halt: 96,
     messages.Resume: 97,
@@ -66,22 +68,28 @@ CODES: Final[dict[type, int]] = {
 }
 """Type codes, for ever: a message that changes its meaning or its fields gets a new code."""
 
-EXPERT_REQUESTS: Final[tuple[type[ExpertRequest | messages.Shuffle | messages.Halted | messages.Ping | messages.Pong], ...]] = (
+EXPERT_REQUESTS: Final[
+    tuple[type[ExpertRequest | messages.Shuffle | messages.Halted | Goodbye | messages.Ping | messages.Pong], ...]
+] = (
     messages.Open,
     messages.Score,
     messages.Close,
     messages.Shuffle,
     messages.Halted,
+    Goodbye,
     messages.Ping,
     messages.Pong,
 )
-EXPERT_REPLIES: Final[tuple[type[ExpertReply | messages.Shuffled | messages.Halted | messages.Ping | messages.Pong], ...]] = (
+EXPERT_REPLIES: Final[
+    tuple[type[ExpertReply | messages.Shuffled | messages.Halted | Goodbye | messages.Ping | messages.Pong], ...]
+] = (
     messages.Scores,
     messages.Need,
     messages.Busy,
     messages.Refused,
     messages.Shuffled,
     messages.Halted,
+    Goodbye,
     messages.Ping,
     messages.Pong,
 )

@@ -2,23 +2,46 @@
 
 from __future__ import annotations
 
-from swarmllm.core.events import CloseSession, EngineLoad, ModelCard, RunScore, Send, SessionKey
-from swarmllm.core.serving import ROUNDS_MAX, ROUNDS_PER_PEER_MAX, SESSIONS_PER_PEER_MAX, Serving
+import random
+from dataclasses import replace
+
+from swarmllm.core.control_events import ControlOpened, ControlReceived, OwnerStops
+from swarmllm.core.events import (
+    AskingEnded,
+    CloseSession,
+    EngineLoad,
+    EngineReady,
+    ModelCard,
+    PeerConnected,
+    Received,
+    RunScore,
+    Scored,
+    Send,
+    SessionKey,
+)
+from swarmllm.core.node import Node, NodeConfig
+from swarmllm.core.serving import ROUNDS_MAX, ROUNDS_PER_PEER_MAX, SESSIONS_PER_PEER_MAX, SETTLE_MS, UNSETTLED_MAX, Serving
 from swarmllm.messages import (
     NO_CONTROL,
     REFUSED_CONTEXT,
     REFUSED_ENGINE,
     REFUSED_MODEL,
     REFUSED_SESSION,
+    REFUSED_UNSETTLED,
     REFUSED_VOCABULARY,
     Busy,
     Close,
+    ControlDigest,
+    ExpertMessage,
+    Halted,
     Need,
     Open,
     PeerId,
     Refused,
     Score,
 )
+from swarmllm.testing.sealing import MemoSealing
+from tests.core.halt_support import OWNER, SWARM, frame, fresh_boot, running
 
 PEER = PeerId("a")
 MODEL, VOCABULARY = b"m" * 32, b"v" * 32
@@ -120,3 +143,71 @@ def test_close_frees_the_cache_once() -> None:
     side.received(PEER, opening())
     assert side.received(PEER, Close(1)) == [CloseSession(SessionKey(PEER, 1))]
     assert side.received(PEER, Close(1)) == []
+
+
+# --- what becomes of sessions and questions at a whole node ------------------------------------------------------------------
+
+
+class Expert:
+    """A node with an expert and a kill switch under its own private charter, and one connected peer."""
+
+    def __init__(self) -> None:
+        self.control = running(fresh_boot(), own=OWNER)
+        own = PeerId("expert")
+        self.node = Node(NodeConfig(VOCABULARY), own, 1, random.Random(1), MemoSealing().of(own), self.control)
+        side = serving()
+        assert side.card is not None
+        assert side.load is not None
+        self.node.handle(EngineReady(side.card, side.load), 10.0)
+        self.node.handle(PeerConnected(PEER), 10.0)
+
+    def greeted(self) -> None:
+        """A stranger without a charter of this swarm greets: any swarm will do, as long as neither holds an order."""
+        self.node.handle(ControlOpened(PEER), 10.0)
+        self.node.handle(ControlReceived(PEER, frame(ControlDigest(SWARM, 1, NO_CONTROL))), 10.0)
+
+    def answers(self, message: ExpertMessage) -> list[object]:
+        effects = self.node.handle(Received(PEER, message, 9), 10.0)
+        return [e.message for e in effects if isinstance(e, Send)] or [e for e in effects if isinstance(e, RunScore)]
+
+
+def test_who_never_greeted_is_told_to_wait_and_then_what_is_missing_and_is_served_once_it_has() -> None:
+    expert = Expert()
+    expert.answers(opening())
+    for number in range(UNSETTLED_MAX):
+        assert expert.answers(score(number=number)) == [Busy(1, number, SETTLE_MS)]
+    assert expert.answers(score(number=99)) == [Refused(1, 99, REFUSED_UNSETTLED)]
+    expert.greeted()
+    [run] = expert.answers(score(number=100))
+    assert isinstance(run, RunScore)
+
+
+def test_who_was_served_before_is_only_told_to_wait() -> None:
+    expert = Expert()
+    expert.greeted()
+    expert.answers(opening())
+    assert isinstance(expert.answers(score())[0], RunScore)
+    for number in range(3 * UNSETTLED_MAX):
+        assert expert.answers(replace(score(number=number), ctl_digest=b"other 8.")) == [Busy(1, number, SETTLE_MS)]
+
+
+def test_a_stopped_node_answers_every_score_with_halted() -> None:  # EXPERT-6
+    expert = Expert()
+    expert.greeted()
+    expert.answers(opening())
+    expert.node.handle(OwnerStops(), 10.0)
+    for number in range(3):
+        assert expert.answers(score(number=number)) == [Halted(expert.control.digest)]
+
+
+def test_the_end_of_the_asking_stream_ends_its_sessions_and_drops_what_was_not_answered_yet() -> None:
+    expert = Expert()
+    expert.greeted()
+    expert.answers(opening())
+    [run] = expert.answers(score())
+    assert isinstance(run, RunScore)
+    assert CloseSession(SessionKey(PEER, 1)) in expert.node.handle(AskingEnded(PEER), 10.0)
+    effects = expert.node.handle(Scored(run.order, Need(1, 0, 0)), 10.0)
+    assert not [e for e in effects if isinstance(e, Send)], "nobody on the new stream has asked for this"
+    assert expert.answers(score(number=1)) == [Refused(1, 1, REFUSED_SESSION)]
+    assert PEER in expert.node.view(10.0).peers

@@ -134,7 +134,7 @@ def test_a_peer_that_lost_its_side_unnoticed_replaces_the_old_connection(decides
             # b forgets the connection without a word on the wire: its streams are no longer read or answered.
             link = network_of(b)._links._by_conn.popitem()[1]
             network_of(b)._links._settled.clear()
-            link._answer = None
+            link._asking.lane = None
             link._on_request = never  # type: ignore[method-assign, assignment]
             link._on_reply = never  # type: ignore[method-assign, assignment]
             network_of(b)._switch.connections.clear()
@@ -227,7 +227,7 @@ def test_closing_says_goodbye_and_ends_within_its_time_whatever_peers_do() -> No
                     node.network.send(stuck.peer, score(session, tokens=16_000))
                 began = trio.current_time()
             assert trio.current_time() - began < 2.0 + 8.0  # Two seconds of its own, and room for a busy machine.
-            assert (await polite.hears(PeerLost)).reason == "connection closed"
+            assert (await polite.hears(PeerLost)).reason == "it hung up: it is closing"
 
     trio.run(main)
 

@@ -242,6 +242,7 @@ def test_type_codes_never_change() -> None:  # WIRE-1
         "ExpertRecord": 65,
         "Envelope": 80,
         "Halted": 34,
+        "Goodbye": 35,
         "Signed": 81,
         "Halt": 96,
         "Resume": 97,

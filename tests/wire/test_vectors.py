@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from swarmllm import messages
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, ExpertRecord
 from swarmllm.wire.codec import CODES, decode, encode
@@ -25,6 +24,7 @@ from tests.wire.test_envelope import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 KINDS: tuple[type[Any], ...] = tuple(CODES)
+BY_NAME = {kind.__name__: kind for kind in KINDS}
 SIGNED: tuple[type[Any], ...] = (CapacityRecord, ExpertRecord)
 
 
@@ -54,7 +54,7 @@ def fields_of(message: Any) -> dict[str, object]:
 @pytest.mark.parametrize("vector", **named(CODEC["valid"]))
 def test_valid_messages(vector: Any) -> None:
     data = bytes.fromhex(vector["hex"])
-    message: Any = decode(data, (getattr(messages, vector["type"]),))
+    message: Any = decode(data, (BY_NAME[vector["type"]],))
     assert fields_of(message) == vector["fields"]
     assert encode(message) == data
 

@@ -54,6 +54,7 @@ class ControlLane:
         self._broken, self._stuck = broken, stuck
         self._outbox = Outbox()
         self._more = trio.Event()
+        self.was_up = False
         self._stream: Any = None  # The one that is up, and what ends its tasks.
         self._scope = trio.CancelScope()
         now = trio.current_time()
@@ -110,6 +111,7 @@ class ControlLane:
         self._outbox = Outbox()
         self._more = trio.Event()
         self._stream = stream
+        self.was_up = True
         self._scope = trio.CancelScope()
         faults: list[RemoteError] = []
         stream.muxed_conn.urgent.add(stream.muxed_stream.stream_id)

@@ -15,10 +15,12 @@ from typing import Any, Final
 import trio
 from libp2p.host.basic_host import BasicHost, _IdentifyNotifee
 from libp2p.host.exceptions import StreamFailure
+from libp2p.identity.identify import identify
 from libp2p.kad_dht.common import PROTOCOL_ID as IPFS_KAD
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 
+from swarmllm.adapters.libp2p.agent import own_agent
 from swarmllm.adapters.libp2p.options import NetworkOptions
 from swarmllm.adapters.libp2p.switch import Switch
 from swarmllm.errors import RemoteError
@@ -54,6 +56,7 @@ class Host(BasicHost):  # type: ignore[misc]
         self._lasting: set[str] = set()
         super().__init__(switch, disable_identify_address_discovery=True)
         self.switch = switch
+        identify.AGENT_VERSION = own_agent()  # The library's own name and version otherwise; it offers no other way to say it.
         # Peers answer identify, but nobody needs to ask: records carry addresses, and its background tasks are trio system tasks, in
         # which an exception ends the process.
         for notifee in [one for one in switch.notifees if isinstance(one, _IdentifyNotifee)]:

@@ -7,6 +7,7 @@ more than its share: Yamux's window then slows the peer.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
@@ -19,6 +20,9 @@ from swarmllm.errors import RemoteError
 from swarmllm.messages import FRAME_MAX, Halted, Ping, Pong, StreamMessage
 from swarmllm.wire.codec import decode
 from swarmllm.wire.framing import LENGTH_BYTES, FrameReader, frame
+from swarmllm.wire.goodbyes import Goodbye
+
+log = logging.getLogger("swarmllm.net")
 
 READ_BYTES: Final = 65_536
 BURST_S: Final = 2.0  # The budgets of a peer that was quiet for so long are full.
@@ -81,7 +85,7 @@ class Lane:
     def __init__(
         self,
         stream: Any,
-        kinds: Sequence[type[StreamMessage]],
+        kinds: Sequence[type[StreamMessage | Goodbye]],
         limits: NetworkLimits,
         timing: NetworkTiming,
         commons: Commons,
@@ -93,6 +97,7 @@ class Lane:
         self._queue: deque[tuple[bytes, bool]] = deque()  # With whether it is a ping or pong, which keep the stream itself alive.
         self._queued_bytes = 0
         self._more = trio.Event()
+        self._is_writing = False
 
     def put(self, message: StreamMessage) -> bool:
         """Queue a message. False if the queue is full: the peer is then as good as lost. LocalError if it breaks its own bounds."""
@@ -127,7 +132,17 @@ class Lane:
             while self._queue and len(batch) + len(self._queue[0][0]) <= WRITE_BYTES:
                 batch += self._queue.popleft()[0]
             self._queued_bytes -= len(batch)
+            self._is_writing = True
             await write_all(self.stream, bytes(batch))
+            self._is_writing = False
+
+    async def say_goodbye(self, goodbye: Goodbye) -> None:
+        """Write this as the last frame. Nothing if the stream takes no more, or ends in half a frame: `write` was cancelled in it."""
+        if not self._is_writing:
+            try:
+                await write_all(self.stream, frame(goodbye))
+            except StreamEnded as error:
+                log.debug("no goodbye: %s", error)
 
     async def read(self, heard: Heard, take: Take) -> None:
         """Read until the stream ends (StreamEnded) or breaks the protocol (RemoteError). `heard` is called for every arrival of

@@ -1,22 +1,27 @@
-"""One connection to one peer, with the two streams on which the expert protocol runs over it.
+"""One connection to one peer, with the two streams on which the expert protocol runs over it (protocols/streams.md).
 
 Each side opens one stream of its own and asks on it; the other side answers there. A link is `ready` when the peer has answered our
 first ping: only then is it known that somebody is behind the connection who has settled on it, too. A link lives as long as bytes
-arrive; silence, a broken protocol, a full queue and the end of either stream all end it, and the connection with it.
+arrive; silence, a broken protocol, a full queue and the end of our own stream all end it, and the connection with it: what was asked
+there is lost, and who asked must know at once. The end of the peer's stream only ends the sessions that it had there; the peer may open
+another one at any time. A peer that dialled us and does not speak the protocol is a guest: its connection lives for a while.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, assert_never
 
 import trio
 from libp2p.host.exceptions import StreamFailure
 
-from swarmllm.adapters.libp2p.control_lane import ControlLane
-from swarmllm.adapters.libp2p.host import Host
+from swarmllm.adapters.libp2p.agent import ask_agent
+from swarmllm.adapters.libp2p.asking import Asking
+from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL, ControlLane
+from swarmllm.adapters.libp2p.host import Host, reset
 from swarmllm.adapters.libp2p.lane import Commons, Lane, StreamEnded
 from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkTiming
 from swarmllm.errors import RemoteError
@@ -36,12 +41,16 @@ from swarmllm.messages import (
     Shuffle,
     Shuffled,
 )
-from swarmllm.wire.codec import EXPERT_REPLIES, EXPERT_REQUESTS
+from swarmllm.wire.codec import EXPERT_REPLIES
+from swarmllm.wire.goodbyes import BREACH, DOUBLE, FOREIGN, SLOW, Goodbye
 
 log = logging.getLogger("swarmllm.net")
 
 EXPERT_PROTOCOL: Final = "/swarmllm/expert/1"
 PINGS_MAX: Final = 8  # In flight; more than ever happens within `dead_after_s`.
+GOODBYE_S: Final = 0.2  # For the peer to read why, and to close; one that does not wait for it closes within milliseconds.
+GUEST_RETRY_S: Final = 1.0  # Until a guest is asked again whether it speaks the protocol; doubles each time.
+GREETED_BY_S: Final = 1.0  # An honest peer's control stream is up by then.
 LATE_S: Final = 0.5  # A timer that fires later than this says that we were stopped, not the peer.
 
 
@@ -54,6 +63,10 @@ class LinkEvents:
     on_message: Callable[[Link, ExpertMessage, int], Awaitable[None]]
     on_broken: Callable[[Link, str], None]
     """The peer broke the protocol."""
+    on_guest: Callable[[Link], bool]
+    """The peer dialled us and does not speak the protocol: whether it may stay for a while, and is marked as a guest."""
+    on_asking_ended: Callable[[Link], None]
+    """The stream is gone on which the peer has asked us something; the connection is not."""
     on_over: Callable[[Link], None]
     """At the first `end`, at once: closing the connection may take a while longer."""
 
@@ -79,13 +92,26 @@ class Link:
         self.ready = trio.Event()
         self.over = trio.Event()
         self.reason = ""
+        self.agent = ""  # What a guest calls itself.
+        self.is_guest = False
+        self.began_at = trio.current_time()
         self.heard_at = trio.current_time()
         self._heard = trio.Event()
         self._blocked = 0  # Readers that wait for our own consumer: then silence is our fault.
         self._host = host
         self._limits, self._timing, self._commons, self._events = limits, timing, commons, events
         self._ask: Lane | None = None
-        self._answer: Lane | None = None
+        self._asking = Asking(
+            peer,
+            (limits, timing, commons),
+            self.over,
+            heard=self._on_bytes,
+            take=self._on_request,
+            broken=self._broke,
+            ended=lambda: events.on_asking_ended(self),
+        )
+        self._goodbye = 0
+        self._hinted = False
         self._pings: dict[int, float] = {}
         self._nonce = 0
         self._scope = trio.CancelScope()
@@ -95,12 +121,17 @@ class Link:
     def is_over(self) -> bool:
         return self.over.is_set()
 
-    def end(self, reason: str, abort: bool = False) -> None:
-        """End the link; the first reason counts. With `abort` the socket is closed at once, without a goodbye."""
+    @property
+    def we_dialled(self) -> bool:
+        return bool(self.conn.muxed_conn.is_initiator)
+
+    def end(self, reason: str, abort: bool = False, goodbye: int = 0) -> None:
+        """End the link; the first reason counts. `goodbye` is the code that the peer reads (`wire.goodbyes`; 0: it went by itself).
+        With `abort` the socket is closed at once, without a goodbye."""
         if abort:
             self.conn.muxed_conn.abort()
         if not self.is_over:
-            self.reason = reason
+            self.reason, self._goodbye = reason, 0 if abort else goodbye
             self.over.set()
             self._scope.cancel()
             if self.control is not None:
@@ -108,22 +139,25 @@ class Link:
             self._events.on_over(self)
 
     def send(self, message: ExpertMessage) -> None:
-        """Requests go out on our stream, replies on the peer's. A full queue ends the link, as does a reply that nobody asked for."""
+        """Requests go out on our stream, replies on the peer's. A full queue ends the link. A reply goes nowhere once the stream on which
+        it was asked for is gone: whoever closes it wants none."""
         match message:
             case Open() | Score() | Close() | Shuffle():
                 lane = self._ask
             case Scores() | Need() | Busy() | Refused() | Shuffled():
-                lane = self._answer
+                lane = self._asking.lane
             case Halted():
-                lane = self._answer or self._ask  # It ends the sessions of both; who has asked us reads it first.
+                lane = self._asking.lane or self._ask  # It ends the sessions of both; who has asked us reads it first.
             case _:
                 assert_never(message)
-        if lane is None or not lane.put(message):
-            self.end("queue full" if lane is not None else "no stream to answer on")
+        if lane is None:
+            log.debug("%s for %s dropped: its stream is gone", type(message).__name__, self.peer)
+        elif not lane.put(message):
+            self.end("queue full", goodbye=SLOW)
 
     def end_streams(self, message: Halted) -> None:
         """See `runtime.ports.Network.end_streams`."""
-        for lane in (self._ask, self._answer):
+        for lane in (self._ask, self._asking.lane):
             if lane is not None:
                 lane.end_with(message)
 
@@ -137,6 +171,7 @@ class Link:
             finally:
                 self.end("connection closed")
                 with trio.CancelScope(shield=True):
+                    await self._say_goodbye()
                     await self.conn.close()  # Bounded: see `_reap`.
                 self._closed.set()
 
@@ -148,37 +183,97 @@ class Link:
                 await self._closed.wait()
             self.conn.muxed_conn.abort()
 
+    async def _say_goodbye(self) -> None:
+        """On our own stream, which every peer reads; the connection is closed once the peer has had a moment to do so."""
+        if not self._goodbye:
+            return
+        with trio.move_on_after(GOODBYE_S):
+            if self._ask is None and self._goodbye == DOUBLE:  # Nothing was opened on a connection that was not to be used.
+                with suppress(StreamFailure):
+                    self._ask = self._lane(await self._host.open_stream(self.conn, [EXPERT_PROTOCOL]))
+            if self._ask is not None:
+                await self._ask.say_goodbye(Goodbye(self._goodbye))
+                await self.conn.muxed_conn.event_closed.wait()
+
+    def _lane(self, stream: Any) -> Lane:
+        return Lane(stream, EXPERT_REPLIES, self._limits, self._timing, self._commons)
+
     async def _live(self) -> None:
         try:
             await self.settled.wait()
-            stream = await self._host.open_stream(self.conn, [EXPERT_PROTOCOL])
-            lane = self._ask = Lane(stream, EXPERT_REPLIES, self._limits, self._timing, self._commons)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._serve, lane.write)
-                nursery.start_soon(self._serve, lambda: lane.read(self._on_bytes, self._on_reply))
-                nursery.start_soon(self._watch)
-                if self.control is not None and self.control.opens:
-                    await self.ready.wait()
-                    await self.control.keep_open(self._host, self.conn)
-        except StreamFailure as error:
-            self.end(f"does not speak {EXPERT_PROTOCOL}: {error}")
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self.end(f"connection lost: {error}")
+                wait_s = GUEST_RETRY_S
+                while not self.is_over:
+                    try:
+                        await self._talk(await self._host.open_stream(self.conn, [EXPERT_PROTOCOL]))
+                    except StreamFailure as error:
+                        self._not_spoken(str(error), nursery)
+                    await trio.sleep(wait_s)
+                    wait_s *= 2
         # The guard's purpose (fault 1): the library's connection may raise anything while it closes.
         except Exception as error:  # noqa: BLE001
             log.debug("link to %s failed: %r", self.peer, error)
             self.end("connection lost")
 
-    async def answer(self, stream: Any) -> None:
-        """Serve the stream that the peer opened; returns when either ends. RemoteError if it has one already."""
-        if self._answer is not None:
-            raise RemoteError(f"a second {EXPERT_PROTOCOL} stream on one connection")
-        lane = self._answer = Lane(stream, EXPERT_REQUESTS, self._limits, self._timing, self._commons)
+    async def _talk(self, stream: Any) -> None:
+        """Ask on our own stream. Returns only if it ends before the peer has answered anything on it; later, its end is the link's."""
+        lane = self._ask = self._lane(stream)
+        refusals: list[str] = []
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._serve, lane.write)
-            nursery.start_soon(self._serve, lambda: lane.read(self._on_bytes, self._on_request))
-            await self.over.wait()
-            nursery.cancel_scope.cancel()
+
+            async def serve(work: Callable[[], Awaitable[None]]) -> None:
+                try:
+                    await work()
+                except StreamEnded as error:
+                    if self.ready.is_set() or self._is_gone():
+                        self.end(f"connection {error}" if str(error) in ("closed", "reset") else str(error))
+                    refusals.append(str(error))
+                    nursery.cancel_scope.cancel()
+                except RemoteError as error:
+                    self._broke(f"{error} (on our own {EXPERT_PROTOCOL} stream)")
+
+            nursery.start_soon(serve, lane.write)
+            nursery.start_soon(serve, lambda: lane.read(self._on_bytes, self._on_reply))
+            nursery.start_soon(self._watch)
+            if self.control is not None and self.control.opens:
+                await self.ready.wait()
+                await self.control.keep_open(self._host, self.conn)
+        self._ask = None
+        await reset(stream)
+        raise StreamFailure(f"the stream was {refusals[0] if refusals else 'ended'} before a ping was answered on it")
+
+    def _is_gone(self) -> bool:
+        muxed = self.conn.muxed_conn
+        return bool(self.conn.is_closed or muxed.is_closed or muxed.event_shutting_down.is_set())
+
+    def _not_spoken(self, why: str, nursery: trio.Nursery) -> None:
+        """The peer will not have our stream. Whom we dialled is no use then; whoever dialled us may have come for something else."""
+        was_guest = self.is_guest
+        if self._is_gone():
+            self.end("connection closed")
+        elif self.we_dialled or not self._events.on_guest(self):
+            self.end(f"does not speak {EXPERT_PROTOCOL}: {why}", goodbye=FOREIGN)
+        elif not was_guest:
+            nursery.start_soon(self._host_guest)
+
+    async def _host_guest(self) -> None:
+        """Until the guest's time is over, or it has begun to speak the protocol."""
+        self.agent = await ask_agent(self._host, self.conn)
+        log.info(
+            "%s (agent %r) dialled us and does not speak %s; its connection may stay for %.0f s",
+            self.peer,
+            self.agent,
+            EXPERT_PROTOCOL,
+            self._timing.guest_s,
+        )
+        with trio.move_on_after(self._timing.guest_s):
+            await self.ready.wait()
+            return
+        self.end(f"did not speak {EXPERT_PROTOCOL} within {self._timing.guest_s:g} s", goodbye=FOREIGN)
+
+    async def answer(self, stream: Any) -> None:
+        """Serve the stream that the peer opened; returns when it ends or is replaced, or with the link."""
+        await self._asking.serve(stream)
 
     async def answer_control(self, stream: Any) -> None:
         """Serve the control stream that the peer opened; returns when either ends. RemoteError if the peer breaks the protocol."""
@@ -199,14 +294,9 @@ class Link:
         if faults:
             raise faults[0]
 
-    async def _serve(self, work: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await work()
-        except StreamEnded as error:
-            self.end(f"connection {error}" if str(error) in ("closed", "reset") else str(error))
-        except RemoteError as error:
-            self.end(f"broke the protocol: {error}")
-            self._events.on_broken(self, str(error))
+    def _broke(self, why: str) -> None:
+        self.end(f"broke the protocol: {why}", goodbye=BREACH)
+        self._events.on_broken(self, why)
 
     def _on_bytes(self) -> None:
         self.heard_at = trio.current_time()
@@ -215,29 +305,44 @@ class Link:
     async def _on_request(self, message: Any, size_bytes: int) -> None:
         match message:
             case Ping():
-                if self._answer is None or not self._answer.put(Pong(message.nonce)):
-                    self.end("queue full")
+                self._pong(self._asking.lane, message)
             case Pong():
-                raise RemoteError("pong to a ping that was never sent")
+                pass  # To a ping that was never sent: of no use to anybody, and no harm.
+            case Goodbye():
+                self.end(f"it hung up: {message.meaning}")
             case _:
+                if isinstance(message, Score):
+                    self._hint()
                 await self._pass_on(message, size_bytes)
 
     async def _on_reply(self, message: Any, size_bytes: int) -> None:
         match message:
             case Pong():
-                if not 0 < message.nonce <= self._nonce:
-                    raise RemoteError("pong to a ping that was never sent")
                 sent_at = self._pings.pop(message.nonce, None)
                 if sent_at is None:
-                    return  # One that we gave up waiting for. A peer that is late, as on a machine that is overloaded, is no liar.
+                    return  # Never sent, or given up: a peer may be late, as on a machine that is overloaded.
                 if not self.ready.is_set():
                     self.ready.set()
+                    self.is_guest = False
                     self._events.on_ready(self)
                 self._events.on_pong(self, trio.current_time() - sent_at)
             case Ping():
-                raise RemoteError("ping on a stream that we opened")
+                self._pong(self._ask, message)
+            case Goodbye():
+                self.end(f"it hung up: {message.meaning}")
             case _:
                 await self._pass_on(message, size_bytes)
+
+    def _pong(self, lane: Lane | None, ping: Ping) -> None:
+        if lane is not None and not lane.put(Pong(ping.nonce)):
+            self.end("queue full", goodbye=SLOW)
+
+    def _hint(self) -> None:
+        """Once for each connection, for whoever wonders why an expert is busy for ever."""
+        is_late = trio.current_time() > self.began_at + GREETED_BY_S
+        if self.control is not None and not self.control.was_up and is_late and not self._hinted:
+            self._hinted = True
+            log.info("%s asks before it has greeted on %s: it is told to wait until it does", self.peer, CONTROL_PROTOCOL)
 
     async def _pass_on(self, message: ExpertMessage, size_bytes: int) -> None:
         self._blocked += 1
@@ -256,7 +361,7 @@ class Link:
             del self._pings[next(iter(self._pings))]
         self._pings[self._nonce] = trio.current_time()
         if not self._ask.put(Ping(self._nonce)):
-            self.end("queue full")
+            self.end("queue full", goodbye=SLOW)
 
     async def is_alive(self, within_s: float) -> bool:
         """Whether a byte arrives within `within_s`, provoked by a ping."""
@@ -278,7 +383,7 @@ class Link:
             if now >= self.heard_at + self._timing.dead_after_s:
                 self.end("silent", abort=True)
             elif not self.ready.is_set() and now >= ready_by:
-                self.end(f"did not answer within {self._timing.ready_within_s} s")
+                self.end(f"did not answer within {self._timing.ready_within_s:g} s", goodbye=SLOW)
             if now >= next_ping:
                 self.ping()
                 next_ping = now + self._timing.ping_every_s

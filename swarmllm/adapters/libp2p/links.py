@@ -1,4 +1,4 @@
-"""Which connection to which peer counts, who is refused, and what the consumer is told about it.
+"""Which connection to which peer counts, who is refused, and what the consumer, the peer and the log are told about it.
 
 Two peers that dial each other at once end up with two connections. One of them, the one with the smaller id, decides: it settles on the
 first connection it sees and closes any other, unless the first turns out to be dead. The other one opens its stream on every connection
@@ -20,15 +20,20 @@ from swarmllm.adapters.libp2p.control_lane import ControlLane
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.inbox import Inbox
 from swarmllm.adapters.libp2p.lane import Commons
-from swarmllm.adapters.libp2p.link import Link, LinkEvents
+from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL, GOODBYE_S, Link, LinkEvents
 from swarmllm.adapters.libp2p.options import NetworkOptions
-from swarmllm.core.events import PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.events import AskingEnded, PeerConnected, PeerLost, PingMeasured, Received
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
+from swarmllm.wire.framing import frame
+from swarmllm.wire.goodbyes import DOUBLE, LEAVING, OTHER, REFUSED, Goodbye
 from swarmllm.wire.identity import public_key_of
 
 log = logging.getLogger("swarmllm.net")
 
+TURNED_AWAY_MAX: Final = 4  # Refused peers that are being told so; more at once are cut off in silence.
+TURN_AWAY_S: Final = 1.0
+KNOCK_EVERY_S: Final = 60.0  # Between two lines in the log about one refused peer that dials again.
 OFFENDERS_MAX: Final = 1024  # Peers with strikes; the one whose last strike is oldest is forgotten first.
 
 
@@ -38,17 +43,26 @@ class Strikes:
     def __init__(self, strikes_max: int, refuse_for_s: float) -> None:
         self._strikes_max, self._refuse_for_s = strikes_max, refuse_for_s
         self._counts: OrderedDict[PeerId, tuple[int, float]] = OrderedDict()
+        self._knocks: dict[PeerId, float] = {}  # When the log last said that a refused peer dials; bounded by `_counts`.
 
     def add(self, peer: PeerId, now: float) -> int:
         count = self._count(peer, now) + 1
         self._counts[peer] = (count, now)
         self._counts.move_to_end(peer)
         while len(self._counts) > OFFENDERS_MAX:
-            self._counts.popitem(last=False)
+            forgotten, _ = self._counts.popitem(last=False)
+            self._knocks.pop(forgotten, None)
         return count
 
     def refuses(self, peer: PeerId, now: float) -> bool:
         return self._count(peer, now) >= self._strikes_max
+
+    def knocks(self, peer: PeerId, now: float) -> float | None:
+        """A refused peer is here again: for how much longer it is refused, in seconds, if the log has not said so lately."""
+        if peer not in self._counts or now - self._knocks.get(peer, -KNOCK_EVERY_S) < KNOCK_EVERY_S:
+            return None
+        self._knocks[peer] = now
+        return self._counts[peer][1] + self._refuse_for_s - now
 
     def _count(self, peer: PeerId, now: float) -> int:
         count, at = self._counts.get(peer, (0, now))
@@ -73,6 +87,7 @@ class Links:
         self._by_conn: dict[Any, Link] = {}  # Bounded by the connections that there are.
         self._strikes = Strikes(options.limits.strikes_max, options.timing.refuse_for_s)
         self._commons = Commons(options.limits)
+        self._turned_away: set[Any] = set()  # Connections; at most TURNED_AWAY_MAX.
         self._changed = trio.Event()
         self._closing = False
         self.host: Host
@@ -84,8 +99,8 @@ class Links:
         return link if link is not None and link.ready.is_set() and not link.is_over else None
 
     def is_coming(self, peer: PeerId) -> bool:
-        """Whether there is a connection that may still get ready."""
-        return any(link.peer == peer and not link.is_over for link in self._by_conn.values())
+        """Whether there is a connection that may still get ready. Who speaks other protocols only is not waited for."""
+        return any(link.peer == peer and not link.is_over and not link.is_guest for link in self._by_conn.values())
 
     def refuses(self, peer: PeerId) -> bool:
         return self._strikes.refuses(peer, trio.current_time())
@@ -109,11 +124,16 @@ class Links:
             log.warning("another node has our identity %s; give one of them a data folder of its own", peer)
             conn.muxed_conn.abort()
             return None
-        if self._closing or self.refuses(peer) or not _has_readable_key(peer):
-            log.info("refused a connection with %s", peer)
+        if self.refuses(peer) and not self._closing:
+            self._turn_away(conn, peer)
+            return None
+        if self._closing or not _has_readable_key(peer):
+            log.info(
+                "refused a connection with %s: %s", peer, "we are closing" if self._closing else "its id holds no Ed25519 key"
+            )
             conn.muxed_conn.abort()
             return None
-        events = LinkEvents(self._ready, self._pong, self._message, self._broken, self._over)
+        events = LinkEvents(self._ready, self._pong, self._message, self._broken, self._guest, self._asking_ended, self._over)
         link = Link(conn, peer, self.host, self._options.limits, self._options.timing, self._commons, events)
         if (door := self._options.control) is not None:
             link.control = ControlLane(
@@ -126,7 +146,7 @@ class Links:
                 stuck=link.end,
             )
         self._by_conn[conn] = link
-        self._commons.peers = len(self._by_conn)
+        self._count()
         self._nursery.start_soon(self._run, link)
         return link
 
@@ -170,23 +190,54 @@ class Links:
     def hang_up(self, peer: PeerId, reason: str) -> None:
         link = self._settled.get(peer)
         if link is not None:
-            link.end(reason)
+            link.end(reason, goodbye=OTHER)
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         count = self._strikes.add(peer, trio.current_time())
         log.warning("strike %d of %d against %s: %s", count, self._options.limits.strikes_max, peer, reason)
         if count < self._options.limits.strikes_max:
             return
+        refused = f"refused for {self._options.timing.refuse_for_s:.0f} s: {reason}"
+        log.warning("%s is %s", peer, refused)
         for link in list(self._by_conn.values()):
             if link.peer == peer:
-                link.end(f"refused for {self._options.timing.refuse_for_s:.0f} s: {reason}")
+                link.end(refused, goodbye=REFUSED)
+
+    def _turn_away(self, conn: Any, peer: PeerId) -> None:
+        """A refused peer is told so, or nobody there could tell a refusal from a crash. Only a few at once: it costs a stream."""
+        if conn in self._turned_away:
+            return
+        left_s = self._strikes.knocks(peer, trio.current_time())
+        if left_s is not None:
+            log.info("%s dialled again and is still refused, for %.0f s", peer, left_s)
+        if len(self._turned_away) >= TURNED_AWAY_MAX:
+            conn.muxed_conn.abort()
+            return
+        self._turned_away.add(conn)
+        self._nursery.start_soon(self._say_refused, conn)
+
+    async def _say_refused(self, conn: Any) -> None:
+        try:
+            with trio.move_on_after(TURN_AWAY_S):
+                stream = await self.host.open_stream(conn, [EXPERT_PROTOCOL])
+                await stream.write(frame(Goodbye(REFUSED)))
+                with trio.move_on_after(GOODBYE_S):
+                    await conn.muxed_conn.event_closed.wait()
+        # The guard's purpose (fault 1): it is gone, or will not have the stream; both end in the same way.
+        except Exception as error:  # noqa: BLE001
+            log.debug("a refused peer was not told so: %r", error)
+        finally:
+            self._turned_away.discard(conn)
+            with trio.CancelScope(deadline=trio.current_time() + self._options.timing.close_within_s, shield=True):
+                await conn.close()
+            conn.muxed_conn.abort()
 
     async def close(self) -> None:
         """Say goodbye to everybody, within `close_within_s`, and tell the consumer nothing any more."""
         self._closing = True
         with trio.move_on_after(self._options.timing.close_within_s):
             for link in list(self._by_conn.values()):
-                link.end("closing")
+                link.end("closing", goodbye=LEAVING)
             while self._by_conn:
                 await self._changed.wait()
 
@@ -198,7 +249,7 @@ class Links:
                 nursery.cancel_scope.cancel()
         finally:
             self._by_conn.pop(link.conn, None)
-            self._commons.peers = len(self._by_conn)
+            self._count()
             self._announce_change()
 
     async def _settle(self, link: Link) -> None:
@@ -213,7 +264,7 @@ class Links:
                 link.settled.set()
                 return
             if await current.is_alive(self._options.timing.probe_within_s):
-                link.end("another connection to this peer is in use")
+                link.end("another connection to this peer is in use", goodbye=DOUBLE)
                 return
             current.end("replaced by a new connection", abort=True)
 
@@ -221,8 +272,9 @@ class Links:
         current = self._settled.get(link.peer)
         if current is not None and current is not link:
             # Only where the peer decides: it has answered here, so this is the one that it uses.
-            current.end("replaced by a new connection")
+            current.end("replaced by a new connection", goodbye=DOUBLE)
         self._settled[link.peer] = link
+        self._count()
         if not self._closing:
             self._inbox.put(PeerConnected(link.peer))
             self._on_ready(link)
@@ -231,6 +283,7 @@ class Links:
     def _over(self, link: Link) -> None:
         """The link is no longer the one to use; if it ever was, the consumer learns so."""
         self._announce_change()
+        log.info("connection with %s ended after %.1f s: %s", _described(link), trio.current_time() - link.began_at, link.reason)
         if self._settled.get(link.peer) is not link:
             return
         del self._settled[link.peer]
@@ -248,12 +301,37 @@ class Links:
         if self._settled.get(link.peer) is link:
             self._inbox.put(Received(link.peer, message, size_bytes))
 
+    def _guest(self, link: Link) -> bool:
+        """Guests count for nothing else: no place is kept for them, and none is taken by them."""
+        others = sum(other.is_guest for other in self._by_conn.values() if other is not link)
+        if not link.is_guest and others >= self._options.limits.guests_max:
+            log.info("%s is one guest too many: %d are here already", link.peer, others)
+            return False
+        if self._settled.get(link.peer) is link:
+            del self._settled[link.peer]
+        link.is_guest = True
+        self._count()
+        return True
+
+    def _asking_ended(self, link: Link) -> None:
+        if self._settled.get(link.peer) is link and link.ready.is_set() and not self._closing:
+            self._inbox.put(AskingEnded(link.peer))
+
+    def _count(self) -> None:
+        self._commons.peers = sum(not link.is_guest for link in self._by_conn.values())
+
     def _broken(self, link: Link, reason: str) -> None:
         self.penalise(link.peer, reason)
 
     def _announce_change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+def _described(link: Link) -> str:
+    """For the log: who it was, as far as it said, and who dialled whom."""
+    agent = f", agent {link.agent}" if link.agent else ""
+    return f"{link.peer} ({'we' if link.we_dialled else 'it'} dialled{agent})"
 
 
 def libp2p_id(peer: PeerId) -> Any:

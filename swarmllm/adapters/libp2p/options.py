@@ -21,6 +21,8 @@ class NetworkLimits:
     )
     per_loopback_max: int = 512  # Many nodes on one machine are a test or a demo, not an attack.
     half_open_max: int = 64  # Connections that are still shaking hands; each holds a few kB for at most `handshake_within_s`.
+    guests_max: int = 8  # Peers that dialled us and do not speak the expert protocol: DHT clients, monitors, what pings.
+    asking_openings_per_s: float = 1.0  # Asking streams that a peer may open, in place of the one before; a burst of eight.
     streams_per_peer_max: int = 32  # Inbound, open at once: expert, gossip, and a Kademlia look-up's worth.
     dials_max: int = 16  # Concurrent dials; look-ups of a large DHT must not exhaust file descriptors.
     addrs_per_dial_max: int = 8  # A peer lists its interfaces; more than this is somebody else's list of targets.
@@ -47,6 +49,7 @@ class NetworkTiming:
 
     ping_every_s: float = 2.0
     dead_after_s: float = 6.0  # Without a byte on the expert streams, or with one write stuck for as long.
+    guest_s: float = 60.0  # For a peer that does not speak the expert protocol: long enough for a look-up, too short to stay.
     ready_within_s: float = 10.0  # From an open connection to the first answer on our expert stream.
     frame_within_s: float = 5.0  # For the rest of a frame that has begun.
     handshake_within_s: float = 5.0  # From an accepted socket to a multiplexed connection.

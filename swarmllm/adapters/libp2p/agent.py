@@ -1,0 +1,59 @@
+"""Who a peer says that it is: our own name in identify, and the question for that of a peer which does not speak our protocols.
+
+Our own peers are never asked: their records say what they are. A foreign one is asked once, because its name in the log is what tells the
+owner of a node, or the author of another implementation, who it was that was hung up on.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+import trio
+from libp2p.host.exceptions import StreamFailure
+from libp2p.identity.identify.identify import ID as IDENTIFY
+from libp2p.identity.identify.identify import parse_identify_response
+
+from swarmllm.adapters.libp2p.lane import StreamEnded, read_some
+
+log = logging.getLogger("swarmllm.net")
+
+ANSWER_BYTES_MAX: Final = 8_192  # Keys, addresses, protocols and a signed record are some 700 bytes.
+NAME_MAX: Final = 64
+ASK_WITHIN_S: Final = 5.0
+_ODD: Final = re.compile(r"[^A-Za-z0-9 ./_+()-]")
+
+
+def own_agent() -> str:
+    """`swarmllm/VERSION`, from the package's metadata."""
+    try:
+        return f"swarmllm/{version('swarmllm')}"
+    except PackageNotFoundError:
+        return "swarmllm/unpackaged"
+
+
+def readable(agent: str) -> str:
+    """A stranger's name for itself as the log may hold it: a few letters, no control characters."""
+    return _ODD.sub("?", agent[:NAME_MAX])
+
+
+async def ask_agent(host: Any, conn: Any) -> str:
+    """What the peer calls itself in identify; empty if it does not say within `ASK_WITHIN_S`."""
+    answer = b""
+    with trio.move_on_after(ASK_WITHIN_S):
+        try:
+            stream = await host.open_stream(conn, [IDENTIFY])
+            while len(answer) < ANSWER_BYTES_MAX:
+                answer += await read_some(stream, ANSWER_BYTES_MAX, float("inf"), ASK_WITHIN_S)
+        except StreamEnded:
+            pass  # The end of the answer.
+        except StreamFailure as error:
+            log.debug("%s", error)
+    try:
+        return readable(parse_identify_response(answer).agent_version)
+    # The guard's purpose: a stranger's bytes in the library's parser.
+    except Exception as error:  # noqa: BLE001
+        log.debug("no agent name: %r", error)
+        return ""
