@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import re
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import ifaddr
 
+from swarmllm.core.dialling import Vantage
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import PeerId
 from swarmllm.wire.identity import public_key_of
@@ -22,6 +25,7 @@ PORTS_TRIED_MAX: Final = 64  # With `port_auto`: more nodes than this on one mac
 BACKLOG: Final = 128
 _VIRTUAL: Final = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "cali", "podman", "lxc")
 _DNS: Final = ("dns", "dns4", "dns6")
+_DNS_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,11 @@ class TcpAddress:
 
     def __str__(self) -> str:
         return f"/{self.kind}/{self.host}/tcp/{self.port}"
+
+    @property
+    def packed(self) -> bytes:
+        """The 4 or 16 bytes of the host; none for a name, or for an address that is good on one interface alone."""
+        return b"" if self.kind in _DNS or "%" in self.host else ipaddress.ip_address(self.host).packed
 
     @property
     def is_loopback(self) -> bool:
@@ -56,7 +65,7 @@ def parse_addr(text: str) -> TcpAddress:
             host = str(ipaddress.IPv4Address(host))
         elif kind == "ip6":
             host = str(ipaddress.IPv6Address(host))
-        elif kind not in _DNS or not 0 < len(host) <= 253 or not host.isascii() or not host.isprintable():
+        elif kind not in _DNS or not _DNS_NAME.fullmatch(host):
             raise ValueError(kind)
         if not (parts[4].isascii() and parts[4].isdigit() and 0 <= int(parts[4]) <= 65_535):
             raise ValueError(parts[4])
@@ -136,6 +145,19 @@ def interface_ips() -> list[str]:
             if not (ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_unspecified):
                 ranked.append((virtual, text != _routed_ip(ip.version), text))
     return [text for _, _, text in sorted(ranked)]
+
+
+def vantage(announced: Sequence[TcpAddress]) -> Vantage:
+    """Where this node stands, as far as strangers' addresses are concerned. Bridges of container engines are no networks of ours."""
+    networks: list[tuple[bytes, int]] = []
+    for adapter in ifaddr.get_adapters():
+        if adapter.nice_name.startswith(_VIRTUAL):
+            continue
+        for entry in adapter.ips:
+            ip = ipaddress.ip_address(entry.ip if isinstance(entry.ip, str) else entry.ip[0])
+            if not (ip.is_loopback or ip.is_link_local):
+                networks.append((ip.packed, entry.network_prefix))
+    return Vantage(tuple(networks), bool(announced) and all(addr.is_loopback for addr in announced))
 
 
 def _routed_ip(version: int) -> str | None:

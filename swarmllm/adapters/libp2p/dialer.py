@@ -21,6 +21,7 @@ from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
 from swarmllm.adapters.libp2p.resolve import by_number
 from swarmllm.adapters.libp2p.switch import Switch
+from swarmllm.core.dialling import Knocks, Vantage, refusal
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import PeerId
 
@@ -35,10 +36,13 @@ class Unreachable(Exception):
 
 
 class Dialer:
-    """One dial per peer at a time; who asks again meanwhile waits for the same outcome."""
+    """One dial per peer at a time; who asks again meanwhile waits for the same outcome. `vantage` says where this node stands, for what
+    strangers tell; the bootstrap addresses are the owner's own word and always dialled."""
 
-    def __init__(self, switch: Switch, links: Links, options: NetworkOptions, us: PeerId) -> None:
-        self._switch, self._links, self._options, self._us = switch, links, options, us
+    def __init__(self, switch: Switch, links: Links, options: NetworkOptions, us: PeerId, vantage: Callable[[], Vantage]) -> None:
+        self._switch, self._links, self._options, self._us, self._vantage = switch, links, options, us, vantage
+        self._owners = frozenset(own_addr(text, "bootstrap") for text in options.bootstrap)
+        self._knocks = Knocks()
         self._slots = trio.CapacityLimiter(options.limits.dials_max)
         self._dialling: dict[PeerId, trio.Event] = {}
         self._failures: dict[PeerId, str] = {}  # The last outcome for those who waited; bounded by `_dialling`.
@@ -94,20 +98,31 @@ class Dialer:
         raise Unreachable(f"no answer within {within_s:g} s")
 
     def _targets(self, peer: PeerId, addrs: tuple[str, ...]) -> list[TcpAddress]:
-        """The addresses worth dialling. What peers tell is not to be trusted: malformed ones are left out, the rest is bounded."""
+        """The addresses worth dialling. What peers tell is not to be trusted: malformed ones are left out and those that no stranger may
+        send us to (`core.dialling`), the rest is bounded."""
         targets: list[TcpAddress] = []
+        why, vantage = "no usable address", self._vantage()
         for text in addrs[: 4 * self._options.limits.addrs_per_dial_max]:
             try:
                 addr = parse_addr(text)
             except RemoteError as error:
                 log.debug("address of %s left out: %s", peer, error)
                 continue
-            if addr.peer in (None, peer) and addr.port and not addr.is_wildcard:
-                targets.append(TcpAddress(addr.kind, addr.host, addr.port, None))
+            if addr.peer not in (None, peer) or not addr.port or addr.is_wildcard:
+                continue
+            if not self._is_owners(peer, addr):
+                refused = refusal(addr.packed, addr.port, vantage) if addr.packed else "a name that a stranger told"
+                if refused:
+                    why = f"{addr} is not dialled: {refused}"
+                    continue
+            targets.append(TcpAddress(addr.kind, addr.host, addr.port, None))
         unique = list(dict.fromkeys(targets))[: self._options.limits.addrs_per_dial_max]
         if not unique:
-            raise Unreachable("no usable address")
+            raise Unreachable(why)
         return unique
+
+    def _is_owners(self, peer: PeerId, addr: TcpAddress) -> bool:
+        return TcpAddress(addr.kind, addr.host, addr.port, peer) in self._owners
 
     async def _race(self, peer: PeerId, targets: list[TcpAddress], errors: dict[str, str]) -> None:
         """Dial all, each a little later than the one before; the first to connect ends the others. `errors` gets the failures."""
@@ -115,6 +130,9 @@ class Dialer:
         async with trio.open_nursery() as nursery:
             for addr in targets:
                 failed = trio.Event()
+                if not self._is_owners(peer, addr) and not self._knocks.take(addr.packed, addr.port, trio.current_time()):
+                    errors[str(addr)] = "dialled too often within the last minute"
+                    continue
                 nursery.start_soon(self._attempt, identity, addr, errors, failed, nursery.cancel_scope)
                 with trio.move_on_after(STAGGER_S):
                     await failed.wait()
@@ -130,6 +148,10 @@ class Dialer:
             errors[str(addr)] = _root(error)
             failed.set()
             return
+        if addr.packed:
+            self._knocks.give_back(
+                addr.packed, addr.port, trio.current_time()
+            )  # The handshake has proved that the peer is there.
         self._switch.peerstore.add_addrs(identity, [target], ADDRESS_TTL_S)
         race.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from libp2p.abc import INotifee
 from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p import muxer, patches
-from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable
+from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable, vantage
 from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL
 from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable, bootstrap_addr
 from swarmllm.adapters.libp2p.directory import Directory
@@ -26,6 +27,7 @@ from swarmllm.adapters.libp2p.links import Links, libp2p_id
 from swarmllm.adapters.libp2p.options import BootstrapStatus, NetworkOptions
 from swarmllm.adapters.libp2p.supervisor import Supervisor
 from swarmllm.adapters.libp2p.switch import Switch
+from swarmllm.core.dialling import Vantage
 from swarmllm.core.events import AddressesChanged, AddressesFound, DialFailed, NetworkInput
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
@@ -36,6 +38,8 @@ INTERFACES_EVERY_S: Final = (
     30.0  # A laptop that moves to another network is found again after this, and on the next dial at the latest.
 )
 
+STAND_S: Final = 5.0  # Between two looks at the interfaces for the sake of dials: a laptop that moves is soon on its new network.
+
 
 class Libp2pNetwork:
     """`runtime.ports.Network`. Made by `open_network`."""
@@ -45,11 +49,12 @@ class Libp2pNetwork:
         self._listening = [bound_addr(sock) for sock in sockets]
         self._override = tuple(_without_peer(text) for text in options.announce)
         self._announced = self._override or reachable(self._listening)
+        self._stands, self._stands_with, self._stood_at = Vantage(), self._announced, -math.inf
         self._inbox = Inbox(options.limits.inputs_max)
         self._switch = Switch(options)
         self._peer = PeerId(self._switch.get_peer_id().to_base58())
         self._links = Links(options, self._inbox, nursery, self._peer, self._on_ready, self._on_lost)
-        self._dialer = Dialer(self._switch, self._links, options, self._peer)
+        self._dialer = Dialer(self._switch, self._links, options, self._peer, self._stand)
         self._host = Host(self._switch, options, self._multiaddrs, self._dialer.route, self.penalise)
         self._links.host = self._host
         self._host.set_stream_handler(EXPERT_PROTOCOL, self._links.answer, lasting=True)
@@ -125,6 +130,13 @@ class Libp2pNetwork:
             await self._dialer.reach(peer, addrs)
         except (Unreachable, RemoteError) as error:
             self._inbox.put(DialFailed(peer, str(error)))
+
+    def _stand(self) -> Vantage:
+        """Where we are, looked at again from time to time, as interfaces come and go."""
+        now = trio.current_time()
+        if now >= self._stood_at + STAND_S or self._stands_with != self._announced:
+            self._stood_at, self._stands_with, self._stands = now, self._announced, vantage(self._announced)
+        return self._stands
 
     def _multiaddrs(self) -> list[Multiaddr]:
         return [Multiaddr(str(addr)) for addr in self._announced]
