@@ -85,7 +85,7 @@ class Control:
         self._rng = rng
         self._links = Links()
         self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
-        self._sync, self._waking = Sync(), Sync(done=True)
+        self._sync, self._waking = Sync(patient=True), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = Saving(boot)
         self._rumours = Rumours()
@@ -164,7 +164,7 @@ class Control:
         alone = (
             self._state.charter is not None and is_private(self._state.charter) and self._state.charter.root[0] == self._own_key
         )
-        return sync.is_done(*self._links.count(self._state), alone, now)
+        return sync.is_done(*self._links.count(self._state, known_only=sync is self._links.adrift), alone, now)
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from swarmllm.core.events import Penalise
@@ -166,9 +166,11 @@ ControlEffect = (
 
 @dataclass(slots=True)
 class Link:
-    """What we know of the peer: the swarm and charter version it named, and the digest of its state when we last heard of it."""
+    """What we know of the peer: the swarm and charter version it named, and the digest of its state when we last heard of it. Made when
+    the stream opens, at `spent_at`."""
 
     spent_at: float
+    opened_at: float = field(init=False)
     allowance: float = FRAMES_PER_S * FRAMES_BURST_S
     swarm: bytes | None = None
     version: int | None = None
@@ -178,6 +180,9 @@ class Link:
     ack_due: bool = False
     asked_at: float = -math.inf
     ask_every_s: float = ASK_EVERY_S
+
+    def __post_init__(self) -> None:
+        self.opened_at = self.spent_at
 
     @property
     def greeted(self) -> bool:
@@ -226,15 +231,18 @@ class Link:
 
 @dataclass(slots=True)
 class Sync:
-    """Has this node, since it started or woke, asked whether there were halts? Once true, true for good."""
+    """Has this node, since it started, woke or lost its peers, asked whether there were halts? Once true, true for good. A `patient`
+    one does not trust three peers that agree within the first second: who is there first may be a stranger who only repeats what we say."""
 
     started_at: float = math.inf
     done: bool = False
+    patient: bool = False
 
     def is_done(self, links: int, settled: int, alone: bool, now: float) -> bool:
         """`links` to peers of the swarm are open and `settled` of them agree with us; `alone`: nobody else could know of a halt."""
         quiet = 0 < settled == links and now >= self.started_at + SYNC_QUIET_S
-        self.done = self.done or alone or settled >= SYNC_PEERS or quiet or now >= self.started_at + SYNC_ALONE_S
+        enough = settled >= SYNC_PEERS and (not self.patient or now >= self.started_at + SYNC_QUIET_S)
+        self.done = self.done or alone or enough or quiet or now >= self.started_at + SYNC_ALONE_S
         return self.done
 
     def next_deadline(self, now: float) -> float:

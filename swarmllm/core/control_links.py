@@ -4,22 +4,35 @@ questions come with every input and the changes hardly ever."""
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from typing import Final
 
-from swarmllm.core.control_link import Link, Sync
+from swarmllm.core.control_link import SYNC_ALONE_S, Link, Sync
 from swarmllm.core.halt import HaltState
 from swarmllm.messages import PeerId
 
+KNOWN_AFTER_S: Final = 8.0  # A link that held for so long is a peer's that stays; who flaps is not missed.
+KNOWN_MAX: Final = 256  # As many as there are connections.
+ADRIFT_BURST: Final = 6.0  # Waits of five seconds in a row, whatever happens to our line ...
+ADRIFT_EVERY_S: Final = 600.0  # ... and one more after so long: less than a hundredth of the time.
 SEVERAL: Final = 2  # Links that are all gone at once: that is our own line, and not a peer that left.
 
 
 class Links(dict[PeerId, Link]):
-    """By peer. Whoever changes a link, or the state that they are compared with, calls `touched`."""
+    """By peer. Whoever changes a link, or the state that they are compared with, calls `touched`.
+
+    Adrift makes a node wait, so strangers must not be able to bring it about by coming and going: only peers count whose link once held for
+    `KNOWN_AFTER_S`, a wait that has begun is not begun anew, and there are only so many of them. Nor can strangers end it by repeating
+    our own digest: only those same peers are asked."""
 
     def __init__(self) -> None:
         super().__init__()
         self.adrift = Sync(done=True)  # Since the last of several links to our swarm was lost.
-        self._kin_most = 0  # How many there were since there was none.
+        self._known: OrderedDict[PeerId, None] = (
+            OrderedDict()
+        )  # Of our swarm, and once here for long; the last one lost comes last.
+        self._kin_most = 0  # How many of them there were since there was none.
+        self._waits, self._waits_at = ADRIFT_BURST, -math.inf
         self._ask_at: float | None = math.inf
 
     def touched(self) -> None:
@@ -27,13 +40,31 @@ class Links(dict[PeerId, Link]):
 
     def close(self, peer: PeerId, state: HaltState, now: float) -> None:
         """The stream to a peer is gone. With the last of several to our swarm any order may pass us by."""
-        self._kin_most = max(self._kin_most, len(self.kin(state)))
+        for kin in self.kin(state):
+            if now >= self[kin].opened_at + KNOWN_AFTER_S:
+                self._known[kin] = None
+                self._known.move_to_end(kin)
+        while len(self._known) > KNOWN_MAX:
+            self._known.popitem(last=False)
+        self._kin_most = max(self._kin_most, sum(kin in self._known for kin in self.kin(state)))
         self.pop(peer, None)
         self.touched()
-        if not self.kin(state):
-            if self._kin_most >= SEVERAL:
-                self.adrift = Sync(started_at=now)
-            self._kin_most = 0
+        if any(kin in self._known for kin in self.kin(state)):
+            return
+        if self._kin_most >= SEVERAL and not self._waits_already(now) and self._may_wait(now):
+            self.adrift = Sync(started_at=now)
+        self._kin_most = 0
+
+    def _waits_already(self, now: float) -> bool:
+        return not self.adrift.done and now < self.adrift.started_at + SYNC_ALONE_S
+
+    def _may_wait(self, now: float) -> bool:
+        passed = max(0.0, now - self._waits_at)
+        self._waits, self._waits_at = min(ADRIFT_BURST, self._waits + passed / ADRIFT_EVERY_S), max(now, self._waits_at)
+        if self._waits < 1:
+            return False
+        self._waits -= 1
+        return True
 
     def ask_at(self, state: HaltState) -> float:
         """When a peer that differs from this state is asked next; infinite if none does."""
@@ -50,7 +81,9 @@ class Links(dict[PeerId, Link]):
         """Peers of the same swarm, in the order in which their streams were opened."""
         return [peer for peer, link in self.items() if link.swarm == state.swarm]
 
-    def count(self, state: HaltState) -> tuple[int, int]:
-        """How many are of this swarm, or have not said yet, and how many have this very state."""
-        found = [link for link in self.values() if link.swarm in (None, state.swarm)]
+    def count(self, state: HaltState, *, known_only: bool = False) -> tuple[int, int]:
+        """How many are of this swarm, or have not said yet, and how many have this very state; `known_only`: of those that once stayed."""
+        found = [
+            link for peer, link in self.items() if link.swarm in (None, state.swarm) and (not known_only or peer in self._known)
+        ]
         return len(found), sum(link.digest == state.digest for link in found)

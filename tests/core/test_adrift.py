@@ -9,13 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmllm.core.control import Control
 from swarmllm.core.control_link import SYNC_ALONE_S, SYNC_QUIET_S
+from swarmllm.core.control_links import ADRIFT_BURST, ADRIFT_EVERY_S
 from swarmllm.core.events import GenerateOrder, Sampling
 from swarmllm.messages import ControlDigest, PeerId
 from swarmllm.testing.world import VOCABULARY, Answer, Host, LinkModel, Spec, World
-from tests.core.halt_support import OWNER, P, Q, frame, fresh_boot, linked, running
+from tests.core.halt_support import OWNER, STATE, A, P, Q, apply, control, frame, fresh_boot, halt, linked, running, saved
 
 R, OTHER = PeerId("R"), PeerId("of another swarm")
+STRANGERS = tuple(PeerId(f"stranger {i}") for i in range(3))
+OTHER_STATE = apply(STATE, halt(A, 1))
 
 
 def test_whoever_loses_all_of_several_links_is_adrift_for_five_seconds() -> None:
@@ -75,6 +79,76 @@ def test_it_lasts_no_longer_than_the_wait_at_the_start_and_begins_with_nothing_b
         if now >= lost_at + SYNC_ALONE_S:
             assert not machine.is_adrift(now)
         assert not machine.is_adrift(max(now, lost_at + SYNC_ALONE_S))
+
+
+def flap(machine: Control, now: float, peers: tuple[PeerId, ...] = (OTHER, R), stay_s: float = 4.0) -> float:
+    """Peers that say that they are of our swarm come, and are gone again when this returns, at the time that it gives."""
+    linked(machine, *peers, now=now)
+    for peer in peers:
+        machine.closed(peer, now + stay_s)
+    return now + stay_s
+
+
+def test_strangers_that_come_and_go_every_four_seconds_hold_up_nobody() -> None:
+    machine, now, adrift_s = running(), 10.0, 0
+    for _ in range(900):
+        now = flap(machine, now)
+        adrift_s += 4 * machine.is_adrift(now)
+    assert adrift_s == 0
+
+
+@pytest.mark.parametrize("stay_s", [8.0, 9.0, 20.0, 60.0])
+def test_those_that_stay_for_a_while_first_hold_it_up_for_a_small_part_of_the_time(stay_s: float) -> None:
+    machine, now, waits = running(), 10.0, 0
+    while now < 3600.0:
+        now = flap(machine, now, stay_s=stay_s)
+        waits += machine.is_adrift(now)
+        assert not machine.is_adrift(now + SYNC_ALONE_S)
+    assert 1 <= waits <= ADRIFT_BURST + 3600 / ADRIFT_EVERY_S
+
+
+def test_who_comes_and_goes_while_it_waits_does_not_make_it_wait_longer() -> None:
+    machine = linked(running(), P, Q)
+    machine.closed(P, 20.0)
+    machine.closed(Q, 20.0)
+    for now in (21.0, 22.5, 24.0):
+        linked(machine, P, Q, now=now, state=OTHER_STATE)
+        machine.closed(P, now + 0.5)
+        machine.closed(Q, now + 0.5)
+        assert machine.is_adrift(now + 0.5)
+    assert not machine.is_adrift(20.0 + SYNC_ALONE_S)
+
+
+def test_strangers_that_repeat_our_digest_do_not_end_it() -> None:
+    machine = linked(running(), P, Q)
+    machine.closed(P, 20.0)
+    machine.closed(Q, 20.0)
+    linked(machine, *STRANGERS, now=20.1)
+    assert machine.is_adrift(20.2)
+    assert machine.is_adrift(20.0 + SYNC_QUIET_S + 0.1)
+    linked(machine, P, now=21.2)
+    assert not machine.is_adrift(21.2), "who was here before and agrees ends it"
+
+
+def test_a_peer_that_once_stayed_counts_again_as_soon_as_it_is_back() -> None:
+    """Or whoever resets all connections every other second would have to do it twice only."""
+    machine = linked(running(), P, Q)
+    for now in (20.0, 22.0, 24.0):
+        for peer in (P, Q):
+            machine.closed(peer, now)
+        assert machine.is_adrift(now)
+        linked(machine, P, Q, now=now + 0.2)
+        assert not machine.is_adrift(now + SYNC_QUIET_S)
+
+
+def test_strangers_that_repeat_our_digest_end_the_wait_at_the_start_no_sooner_than_a_second() -> None:  # HALT-33
+    machine = control()
+    saved(machine, machine.start(0.0), 0.0)
+    linked(machine, *STRANGERS, now=0.1)
+    assert machine.may_serve(0.2)
+    assert machine.may_serve(SYNC_QUIET_S - 0.1)
+    saved(machine, machine.timer(SYNC_QUIET_S), SYNC_QUIET_S)
+    assert machine.may_serve(SYNC_QUIET_S) == ""
 
 
 # --- a whole node ------------------------------------------------------------------------------------------------------------
