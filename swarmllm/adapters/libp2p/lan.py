@@ -10,7 +10,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import logging
+import random
+import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -19,11 +22,17 @@ from zeroconf import ServiceBrowser, ServiceInfo, ServiceListener, Zeroconf
 from swarmllm.adapters.libp2p.addresses import TcpAddress, parse_addr
 from swarmllm.errors import RemoteError
 from swarmllm.messages import PeerId
+from swarmllm.wire.identity import public_key_of
 
 log = logging.getLogger("swarmllm.net")
 
 ADDRS_MAX: Final = 8
-ASK_MS: Final = 3_000  # For the details of a service whose name was heard.
+ASK_MS: Final = 1_000  # For the details of a service of which the name alone was heard; an announcement brings both.
+ASKS_MAX: Final = 2  # Such questions at once, each a packet to everybody on the network.
+ASK_PAUSE_S: Final = 0.5  # Between two of them.
+UNASKED_MAX: Final = (
+    64  # Names that wait to be asked about. One more takes the place of any, so that a flood wins by nothing but luck.
+)
 CLOSE_WITHIN_S: Final = 0.8
 
 Found = Callable[[PeerId, tuple[str, ...]], None]
@@ -39,6 +48,9 @@ class Lan:
         self._type = f"_swarmllm-{self._tag[:6]}._udp.local."
         self._name = f"{us}.{self._type}"
         self.error = ""
+        self._lock = threading.Lock()
+        self._unasked: list[str] = []
+        self._rng = random.Random()  # Whom to ask about next: nothing that anybody has to be able to repeat.
 
     async def run(self, addrs: tuple[TcpAddress, ...]) -> None:
         """With `addrs` as what we announce: no multicast leaves on an interface that has none of them."""
@@ -56,7 +68,9 @@ class Lan:
             await trio.to_thread.run_sync(lambda: found.register_service(service))
             browser = await trio.to_thread.run_sync(lambda: ServiceBrowser(found, self._type, self._listener()))
             log.info("searching the local network on %s as %s", ", ".join(hosts), self._type)
-            await trio.sleep_forever()
+            async with trio.open_nursery() as nursery:
+                for _ in range(ASKS_MAX):
+                    nursery.start_soon(self._ask, zeroconf)
         # The guard's purpose: without multicast (or with zeroconf's dozen reasons) the node goes on, and says so.
         except Exception as error:  # noqa: BLE001
             self.error = f"{error!r}"
@@ -87,17 +101,48 @@ class Lan:
             self._type, self._name, port=addrs[0].port, properties=properties, server=f"{self._us}.local.", addresses=packed
         )
 
+    async def _ask(self, zeroconf: Zeroconf) -> None:
+        """Ask about names that came alone, for ever: one at a time, in no order that whoever floods us could use."""
+        run_abandonable: Any = trio.to_thread.run_sync
+        while True:
+            with self._lock:
+                name = self._unasked.pop(self._rng.randrange(len(self._unasked))) if self._unasked else ""
+            if name:
+                ask = partial(zeroconf.get_service_info, self._type, name, timeout=ASK_MS)
+                info = await run_abandonable(ask, abandon_on_cancel=True)
+                if info is not None:
+                    self._tell(dict(info.properties))
+            await trio.sleep(ASK_PAUSE_S)
+
+    def _ask_later(self, name: str) -> None:
+        with self._lock:
+            if name in self._unasked:
+                return
+            if len(self._unasked) >= UNASKED_MAX:
+                self._unasked.pop(self._rng.randrange(UNASKED_MAX))
+            self._unasked.append(name)
+
+    def _is_peer_name(self, name: str) -> bool:
+        """Whether it could be another node's: a peer id before our type. Made-up names of any other form cost nothing."""
+        try:
+            public_key_of(PeerId(name.removesuffix(f".{self._type}")))
+        except RemoteError:
+            return False
+        return name != self._name
+
     def _listener(self) -> ServiceListener:
-        """Called in zeroconf's thread."""
+        """Called in zeroconf's thread, one name after the other: nothing here may wait, or a flood of names would make all others wait."""
         lan = self
 
         class Listener(ServiceListener):
             def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-                if name == lan._name:
+                if not lan._is_peer_name(name):
                     return
-                info = zc.get_service_info(type_, name, timeout=ASK_MS)
-                if info is not None:
+                info = ServiceInfo(type_, name)
+                if info.load_from_cache(zc):
                     lan._heard(dict(info.properties))
+                else:
+                    lan._ask_later(name)
 
             def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
                 self.add_service(zc, type_, name)
@@ -108,13 +153,16 @@ class Lan:
         return Listener()
 
     def _heard(self, properties: dict[bytes, Any]) -> None:
-        found = read_service(properties, self._tag)
-        if found is None or found[0] == self._us:
-            return
+        """In zeroconf's thread."""
         try:
-            trio.from_thread.run_sync(self._found, *found, trio_token=self._token)
+            trio.from_thread.run_sync(self._tell, properties, trio_token=self._token)
         except trio.RunFinishedError:
-            log.debug("found %s too late", found[0])
+            log.debug("found somebody too late")
+
+    def _tell(self, properties: dict[bytes, Any]) -> None:
+        found = read_service(properties, self._tag)
+        if found is not None and found[0] != self._us:
+            self._found(*found)
 
 
 def read_service(properties: dict[bytes, Any], tag: str) -> tuple[PeerId, tuple[str, ...]] | None:
