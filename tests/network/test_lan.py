@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import trio
-from zeroconf import DNSCache, DNSOutgoing, DNSPointer, Zeroconf
+from zeroconf import Zeroconf
+from zeroconf._cache import DNSCache
+from zeroconf._dns import DNSPointer
+from zeroconf._protocol.outgoing import DNSOutgoing
 from zeroconf.const import _CLASS_IN, _FLAGS_AA, _FLAGS_QR_RESPONSE, _TYPE_PTR
 
 from swarmllm.adapters.keyfile import ephemeral_key

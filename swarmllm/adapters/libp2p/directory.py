@@ -7,7 +7,8 @@ record of an expert counts only with the expert's own signature, and whether it 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import trio
@@ -23,6 +24,7 @@ from swarmllm.adapters.libp2p.addresses import parse_addr
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
 from swarmllm.core.capacity import unlisted
+from swarmllm.core.sharing import Place, block_of, who_leaves
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertRecord, PeerId
 from swarmllm.wire.envelope import unseal
@@ -53,7 +55,8 @@ class _RecordValidator(Validator):  # type: ignore[misc]
 
 
 class _Providers(ProviderStore):  # type: ignore[misc]
-    """Bounded in keys, and when a key has its twenty providers the longest silent one gives way: the library keeps them for two days."""
+    """Bounded in keys, and of each key's twenty providers those that came first and still say so stay (`core.sharing`): the library keeps
+    silent ones for two days."""
 
     def add_provider(self, key: bytes, provider: Any) -> None:
         if len(key) != KEY_BYTES:
@@ -61,8 +64,17 @@ class _Providers(ProviderStore):  # type: ignore[misc]
         known = self.providers.pop(key, {})
         self.providers[key] = known  # Moved to the end: least recently heard of first.
         name = str(provider.peer_id)
-        if name not in known and len(known) >= BUCKET_SIZE:
-            del known[min(known, key=lambda other: known[other].timestamp)]
+        if name not in known and provider.peer_id != self.local_peer_id:
+            held = {
+                other: Place(_block(one.addresses), one.timestamp)
+                for other, one in known.items()
+                if one.peer_id != self.local_peer_id  # Our own place is none of theirs.
+            }
+            now = time.time()
+            is_taken, leaves = who_leaves(held, Place(_block(provider.addrs), now), BUCKET_SIZE - 1, now)
+            if not is_taken:
+                return
+            known.pop(leaves, None)
         super().add_provider(key, provider)
         for stale in [other for other in self.providers if other not in self.providing_keys][
             : max(0, len(self.providers) - KEYS_MAX)
@@ -217,6 +229,16 @@ def _verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
+
+
+def _block(addrs: Iterable[Any]) -> bytes:
+    """Of the first address that can be read."""
+    for addr in addrs:
+        try:
+            return block_of(parse_addr(str(addr)).packed)
+        except RemoteError:
+            continue
+    return b""
 
 
 def _is_usable(addr: str) -> bool:
