@@ -209,8 +209,8 @@ class Node:
                 return [*self._serving.lost(peer)]
             case PingMeasured(peer=peer, rtt_s=rtt_s):
                 self._router.pinged(peer, rtt_s, now)
-            case AddressesFound(peer=peer, addrs=addrs):
-                self._peering.found(peer, addrs, now)
+            case AddressesFound(peer=peer, addrs=addrs, source=source):
+                self._peering.found(peer, addrs, now, proven=source == "saved")
             case DialFailed(peer=peer):
                 self._peering.dial_failed(peer, now)
                 self._table.dial_failed(peer, now)

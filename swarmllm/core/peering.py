@@ -1,7 +1,10 @@
 """Who to be connected to: addresses found anywhere, dialled with backoff until there are enough connections.
 
-Discovery only finds peers; it decides nothing. Every source (LAN, bootstrap, DHT, capacity records, the last run) feeds one bounded book,
-and outbound slots are ours alone, so that inbound peers cannot crowd out those that we chose.
+Discovery only finds peers; it decides nothing. Every source (LAN, bootstrap, DHT, capacity records, the last run) feeds one bounded book.
+
+Whoever connects to us cannot keep us from those that we choose: `CHOSEN_MIN` connections are to peers that we were dialling when they
+came up, however many others there are. Beyond that, any connections are as good, up to `CONNECTIONS_TARGET`. Those that we chose are the
+first to be dialled at the next start, the longest held first, and the last to leave the book.
 
 The node asks after every input whether somebody is to be dialled now, and hardly ever is. So two heaps answer that without a look through
 the book: those who wait for their time, and those whose time has come, in the order in which they will be dialled. A change of a peer makes
@@ -23,6 +26,8 @@ from swarmllm.messages import PeerId
 KNOWN_MAX = 1024  # Peers in the book: some 200 bytes each; who failed most and was heard of longest ago goes first.
 ADDRS_MAX = 8  # Per peer: the interfaces of one machine, and a relay or two.
 CONNECTIONS_TARGET = 32  # Dial no more on our own beyond this: K is 4 to 16, gossip wants 6 to 12.
+CHOSEN_MIN = 16  # But have so many that we dialled: as many as the largest K, whoever else has come.
+PROVEN_FAILURES_MAX = 8  # Dials that fail in a row, over some 10 minutes, until an anchor is a peer like any other.
 DIALS_MAX = 8  # At once.
 BACKOFF_BASE_S = 1.0
 BACKOFF_MAX_S = 300.0
@@ -36,6 +41,7 @@ class Known:
     failures: int = 0
     next_dial_at: float = 0.0
     dialling: bool = False
+    proven: bool = False  # We chose it once, in this run or the last, and it was there.
     ticket: int = 0  # Of its place in a heap; 0: it has none.
 
 
@@ -49,18 +55,20 @@ class Peering:
         self._waiting: list[tuple[float, PeerId, int]] = []  # When to dial it, whom, ticket.
         self._ready: list[tuple[int, float, PeerId, int]] = []  # The same behind the number of failures; their time has come.
         self.connected: set[PeerId] = set()
+        self._chosen: dict[PeerId, None] = {}  # Of those, the ones that we dialled; the longest held first.
 
-    def found(self, peer: PeerId, addrs: tuple[str, ...], now: float) -> None:
-        """New addresses come first: what was heard last is likeliest to be right."""
+    def found(self, peer: PeerId, addrs: tuple[str, ...], now: float, *, proven: bool = False) -> None:
+        """New addresses come first: what was heard last is likeliest to be right. `proven`: it was an anchor of the last run."""
         if peer == self._own or not addrs:
             return
         known = self._known.get(peer)
         if known is None:
             self._make_room()
-            known = self._known[peer] = Known(addrs[:ADDRS_MAX], now, next_dial_at=now)
+            known = self._known[peer] = Known(addrs[:ADDRS_MAX], now, next_dial_at=now, proven=proven)
             self._line_up(peer, known)
             return
         known.heard_at = now
+        known.proven |= proven
         if known.addrs[: len(addrs)] == addrs:
             return
         merged = tuple(dict.fromkeys((*addrs, *known.addrs)))[:ADDRS_MAX]
@@ -73,11 +81,15 @@ class Peering:
         self.connected.add(peer)
         known = self._known.get(peer)
         if known is not None:
+            if known.dialling:
+                self._chosen.setdefault(peer)
+                known.proven = True
             self._hung_up(known)
             known.failures, known.ticket = 0, 0
 
     def peer_lost(self, peer: PeerId, now: float) -> None:
         self.connected.discard(peer)
+        self._chosen.pop(peer, None)
         known = self._known.get(peer)
         if known is not None:
             self._hung_up(known)
@@ -121,7 +133,8 @@ class Peering:
         return min(ready, default=first) if self._ready else first
 
     def _room(self) -> int:
-        return min(DIALS_MAX - self._dialling, CONNECTIONS_TARGET - len(self.connected) - self._dialling)
+        missing = max(CONNECTIONS_TARGET - len(self.connected), CHOSEN_MIN - len(self._chosen))
+        return min(DIALS_MAX, missing) - self._dialling
 
     def _call_up(self, now: float) -> None:
         """Those whose time has come, from the one heap to the other."""
@@ -152,16 +165,32 @@ class Peering:
         known.dialling = False
 
     def save(self) -> bytes:
-        """The peers worth trying first at the next start: connected ones, then those heard of last."""
-        best = sorted(self._known, key=lambda p: (p not in self.connected, -self._known[p].heard_at, p))[:SAVED_MAX]
+        """The peers worth trying first at the next start: those that we chose, the longest held first, then those that we chose before,
+        then others that are connected, then those heard of last."""
+        rank = {peer: number for number, peer in enumerate(self._chosen)}
+
+        def order(peer: PeerId) -> tuple[int, bool, bool, float, PeerId]:
+            known = self._known[peer]
+            return rank.get(peer, KNOWN_MAX), not self._is_anchor(known), peer not in self.connected, -known.heard_at, peer
+
+        best = sorted(self._known, key=order)[:SAVED_MAX]
         packed: bytes = msgpack.packb([[p, list(self._known[p].addrs)] for p in best])
         return packed
 
     def _make_room(self) -> None:
         while len(self._known) >= KNOWN_MAX:
             idle = [p for p, k in self._known.items() if p not in self.connected and not k.dialling] or list(self._known)
-            gone = self._known.pop(max(idle, key=lambda p: (self._known[p].failures, -self._known[p].heard_at, p)))
+            gone = self._known.pop(max(idle, key=self._worthless))
             self._hung_up(gone)
+
+    def _worthless(self, peer: PeerId) -> tuple[bool, int, float, PeerId]:
+        """Who leaves the book first is greatest by this: a flood of made-up peers does not drive out those that were there."""
+        known = self._known[peer]
+        return not self._is_anchor(known), known.failures, -known.heard_at, peer
+
+    @staticmethod
+    def _is_anchor(known: Known) -> bool:
+        return known.proven and known.failures <= PROVEN_FAILURES_MAX
 
 
 def load_saved(data: bytes) -> list[tuple[PeerId, tuple[str, ...]]]:

@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 
 from swarmllm.core import peering as module
 from swarmllm.core.events import Dial
-from swarmllm.core.peering import BACKOFF_MAX_S, CONNECTIONS_TARGET, DIALS_MAX, KNOWN_MAX, SAVED_MAX, Peering, load_saved
+from swarmllm.core.peering import (
+    BACKOFF_MAX_S,
+    CHOSEN_MIN,
+    CONNECTIONS_TARGET,
+    DIALS_MAX,
+    KNOWN_MAX,
+    PROVEN_FAILURES_MAX,
+    SAVED_MAX,
+    Peering,
+    load_saved,
+)
 from swarmllm.messages import PeerId
 
 OWN = PeerId("own")
@@ -52,11 +62,67 @@ def test_dials_and_connections_are_bounded() -> None:
     book = peering()
     for i in range(100):
         book.found(PeerId(f"p{i}"), ADDR, 0.0)
-    assert len(book.due(0.0)) == DIALS_MAX
-    for i in range(CONNECTIONS_TARGET):
-        book.peer_connected(PeerId(f"p{i}"))
-    assert book.due(0.0) == []
+    dials = book.due(0.0)
+    assert len(dials) == DIALS_MAX
+    while dials:
+        for dial in dials:
+            book.peer_connected(dial.peer)
+        dials = book.due(0.0)
+    assert len(book.connected) == CONNECTIONS_TARGET
     assert book.next_deadline() == float("inf")
+
+
+def chosen(book: Peering, peers: list[PeerId], now: float = 0.0) -> None:
+    """The book dials them, and they are there."""
+    for peer in peers:
+        book.found(peer, ADDR, now)
+    while dials := book.due(now):
+        for dial in dials:
+            book.peer_connected(dial.peer)
+
+
+@given(st.integers(0, 300))
+def test_whoever_connects_to_us_cannot_keep_us_from_those_that_we_choose(strangers: int) -> None:
+    book = peering()
+    for i in range(strangers):
+        book.peer_connected(PeerId(f"stranger {i}"))
+    friends = [PeerId(f"friend {i}") for i in range(100)]
+    chosen(book, friends)
+    assert len(book.connected & set(friends)) == max(CHOSEN_MIN, CONNECTIONS_TARGET - strangers)
+
+
+def test_one_that_we_chose_and_lost_makes_room_for_another() -> None:
+    book = peering()
+    for i in range(CONNECTIONS_TARGET):
+        book.peer_connected(PeerId(f"stranger {i}"))
+    chosen(book, [PeerId(f"friend {i}") for i in range(CHOSEN_MIN)])
+    book.found(PeerId("spare"), ADDR, 1.0)
+    assert book.due(1.0) == []
+    book.peer_lost(PeerId("friend 3"), 2.0)
+    assert [dial.peer for dial in book.due(2.0)] == ["spare"]
+
+
+def test_those_that_we_chose_are_saved_before_any_crowd_that_came_later() -> None:
+    book = peering()
+    friends = [PeerId(f"friend {i}") for i in range(10)]
+    chosen(book, friends)
+    for i in range(SAVED_MAX):
+        book.found(PeerId(f"stranger {i}"), ADDR, 5.0)
+        book.peer_connected(PeerId(f"stranger {i}"))
+    assert [peer for peer, _ in load_saved(book.save())][:10] == friends
+
+
+def test_a_flood_of_made_up_peers_does_not_drive_anchors_out_of_the_book() -> None:
+    book = peering()
+    book.found(PeerId("anchor"), ADDR, 0.0, proven=True)
+    book.due(0.0)
+    book.dial_failed(PeerId("anchor"), 0.0)  # It is not up yet.
+    for i in range(2 * KNOWN_MAX):
+        book.found(PeerId(f"made up {i}"), ADDR, float(i))
+    assert "anchor" in book._known
+    book._known[PeerId("anchor")].failures = PROVEN_FAILURES_MAX + 1  # It never came back.
+    book.found(PeerId("one more"), ADDR, 1e6)
+    assert "anchor" not in book._known
 
 
 Events = st.lists(
@@ -120,7 +186,8 @@ class PlainPeering(Peering):
 
     def _free(self) -> int:
         dialling = sum(k.dialling for k in self._known.values())
-        return min(module.DIALS_MAX - dialling, module.CONNECTIONS_TARGET - len(self.connected) - dialling)
+        missing = max(module.CONNECTIONS_TARGET - len(self.connected), module.CHOSEN_MIN - len(self._chosen))
+        return min(module.DIALS_MAX, missing) - dialling
 
 
 Steps = st.lists(
@@ -139,7 +206,7 @@ Steps = st.lists(
 def test_the_heaps_say_what_a_look_through_the_book_says(
     monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int, int, float]]
 ) -> None:
-    for name, small in (("KNOWN_MAX", 8), ("DIALS_MAX", 2), ("CONNECTIONS_TARGET", 4)):
+    for name, small in (("KNOWN_MAX", 8), ("DIALS_MAX", 2), ("CONNECTIONS_TARGET", 4), ("CHOSEN_MIN", 2)):
         monkeypatch.setattr(module, name, small)
     books, now = (peering(), PlainPeering(OWN, random.Random(0))), 0.0
     for what, number, port, wait in steps:
@@ -166,8 +233,7 @@ def test_the_heaps_say_what_a_look_through_the_book_says(
 
 def test_addresses_that_change_for_ever_do_not_fill_the_memory() -> None:
     book = peering()
-    for i in range(CONNECTIONS_TARGET):
-        book.peer_connected(PeerId(f"friend {i}"))
+    chosen(book, [PeerId(f"friend {i}") for i in range(CONNECTIONS_TARGET)])
     for i in range(5 * KNOWN_MAX):
         book.found(PeerId(f"p{i % 3}"), (f"/ip4/127.0.0.1/tcp/{i + 1}",), float(i))
         assert len(book._waiting) + len(book._ready) <= 2 * KNOWN_MAX + 1
