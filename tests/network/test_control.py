@@ -12,6 +12,7 @@ import trio.testing
 from swarmllm.adapters.libp2p import NetworkLimits, NetworkTiming, muxer
 from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL, REOPEN_BURST
 from swarmllm.adapters.libp2p.lane import write_all
+from swarmllm.adapters.libp2p.unread import STREAM_BYTES_MAX
 from swarmllm.core.control_link import QUEUE_MAX
 from swarmllm.core.events import PeerLost, Received
 from swarmllm.messages import CONTROL_FRAME_MAX, Busy, Halted, Open, Score
@@ -121,8 +122,8 @@ def test_an_endless_stream_of_frames_is_read_slowly_and_held_in_bounds() -> None
             assert trio.current_time() - began > (50 - 2 * 16) / 16 - 0.1  # Two seconds' worth at once, then 16 a second.
             theirs = link_of(node, stranger.peer).conn.muxed_conn
             held = sum(map(len, theirs.stream_buffers.values()))
-            assert held <= muxer.BUFFER_BYTES_MAX
-            assert sent <= taken + 1 + (muxer.BUFFER_BYTES_MAX + 4 * CONTROL_FRAME_MAX) // CONTROL_FRAME_MAX
+            assert held <= STREAM_BYTES_MAX
+            assert sent <= taken + 1 + (STREAM_BYTES_MAX + 4 * CONTROL_FRAME_MAX) // CONTROL_FRAME_MAX
             nursery.cancel_scope.cancel()
         assert strikes(node, stranger.peer) == 0
 

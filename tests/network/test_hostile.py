@@ -229,15 +229,6 @@ def test_a_muxer_frame_beyond_the_window_ends_the_connection() -> None:
     attacked(attack)
 
 
-def test_unread_bytes_of_a_stream_are_bounded() -> None:
-    buffers = muxer._Buffers()
-    buffers[1] = bytearray()
-    buffers[1].extend(bytes(muxer.BUFFER_BYTES_MAX))
-    with pytest.raises(trio.TooSlowError):
-        buffers[1].extend(b"x")
-    assert len(buffers[1]) == muxer.BUFFER_BYTES_MAX
-
-
 def test_more_streams_than_allowed_are_reset_and_the_rest_served() -> None:
     async def attack(node: Member, raw: Any) -> None:
         async with raw() as stranger:

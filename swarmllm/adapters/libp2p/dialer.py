@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from enum import Enum
 from typing import Any, Final
 
 import trio
@@ -35,6 +36,14 @@ class Unreachable(Exception):
     """The peer could not be reached; the text says why."""
 
 
+class For(Enum):
+    """On whose behalf a peer is dialled."""
+
+    NODE = "node"
+    OWNER = "owner"
+    ROUTE = "route"  # The DHT's, at addresses that strangers gave.
+
+
 class Dialer:
     """One dial per peer at a time; who asks again meanwhile waits for the same outcome. `vantage` says where this node stands, for what
     strangers tell; the bootstrap addresses are the owner's own word and always dialled."""
@@ -43,12 +52,26 @@ class Dialer:
         self._switch, self._links, self._options, self._us, self._vantage = switch, links, options, us, vantage
         self._owners = frozenset(own_addr(text, "bootstrap") for text in options.bootstrap)
         self._knocks = Knocks()
-        self._slots = trio.CapacityLimiter(options.limits.dials_max)
+        # What the DHT asks for, at addresses that strangers gave, must not keep our own choice waiting, nor both the owner's.
+        self._slots = {
+            For.NODE: trio.CapacityLimiter(options.limits.dials_max),
+            For.ROUTE: trio.CapacityLimiter(max(1, options.limits.dials_max // 2)),
+            For.OWNER: trio.CapacityLimiter(max(1, len(options.bootstrap))),
+        }
         self._dialling: dict[PeerId, trio.Event] = {}
         self._failures: dict[PeerId, str] = {}  # The last outcome for those who waited; bounded by `_dialling`.
 
-    async def reach(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
-        """Return when the peer is connected and answers. Unreachable otherwise, within `dial_within_s`."""
+    async def reach(self, peer: PeerId, addrs: tuple[str, ...], whom: For = For.NODE) -> None:
+        """Return when the peer is connected and answers. Unreachable otherwise, within `dial_within_s`. Whom we chose, we keep."""
+        if whom is For.ROUTE:
+            await self._reached(peer, addrs, whom)
+            return
+        with self._switch.admission.wanting(peer):
+            await self._reached(peer, addrs, whom)
+        if (link := self._links.of(peer)) is not None:
+            self._switch.admission.keep(link.conn.muxed_conn)
+
+    async def _reached(self, peer: PeerId, addrs: tuple[str, ...], whom: For) -> None:
         if peer == self._us:
             raise Unreachable("that is ourselves")
         if self._links.refuses(peer):
@@ -62,7 +85,7 @@ class Dialer:
             return
         done = self._dialling[peer] = trio.Event()
         try:
-            await self._reach(peer, addrs)
+            await self._reach(peer, addrs, whom)
             self._failures.pop(peer, None)
         except Unreachable as error:
             self._failures = {peer: str(error)} | {key: text for key, text in self._failures.items() if key in self._dialling}
@@ -71,12 +94,12 @@ class Dialer:
             del self._dialling[peer]
             done.set()
 
-    async def _reach(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
+    async def _reach(self, peer: PeerId, addrs: tuple[str, ...], whom: For) -> None:
         targets = self._targets(peer, addrs)
         errors: dict[str, str] = {}
         within_s = self._options.timing.dial_within_s
         with trio.move_on_after(within_s):
-            async with self._slots:
+            async with self._slots[whom]:
                 unknown: dict[str, str] = {}
                 targets = await by_number(targets, unknown)
                 if not targets:
@@ -166,7 +189,7 @@ class Dialer:
             except Exception as error:
                 raise SwarmException(f"no address of {peer}") from error
             try:
-                await self.reach(peer, known)
+                await self.reach(peer, known, For.ROUTE)
             except (Unreachable, RemoteError) as error:
                 raise SwarmException(f"{peer}: {error}") from error
             link = self._links.of(peer)
@@ -206,7 +229,7 @@ class Bootstrap:
         while True:
             self._attempts += 1
             try:
-                await self._dialer.reach(self._peer, (self._addr,))
+                await self._dialer.reach(self._peer, (self._addr,), For.OWNER)
             except Unreachable as error:
                 self._error = str(error)
                 log.info("bootstrap peer %s: %s", self._addr, error)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import trio
 from libp2p.host.basic_host import BasicHost, _IdentifyNotifee
@@ -27,8 +27,6 @@ from swarmllm.errors import RemoteError
 from swarmllm.messages import PeerId
 
 log = logging.getLogger("swarmllm.net")
-
-STREAMS_MAX: Final = 512  # On one connection, both ways, finished or not; at most 256 of them are ours.
 
 Route = Callable[[Any], Awaitable[Any]]
 """libp2p peer id -> the connection to use for it. Raises SwarmException when there is none and none can be had."""
@@ -111,12 +109,6 @@ class Host(BasicHost):  # type: ignore[misc]
         """Every inbound stream, from negotiation to its end."""
         peer = PeerId(stream.muxed_conn.peer_id.to_base58())
         conn = stream.muxed_conn
-        if len(conn.streams) > STREAMS_MAX:
-            # Streams that we have finished with stay in the muxer until the peer closes its half, too.
-            # When a peer closes its half is its library's habit, so this is no strike (protocols/strikes.md).
-            log.info("hung up on %s: %d streams on one connection", peer, len(conn.streams))
-            conn.abort()
-            return
         if self._open[conn] >= self._limits.streams_per_peer_max:
             log.info("%s has %d streams open already; reset one more", peer, self._open[conn])
             await reset(stream)
@@ -139,6 +131,8 @@ class Host(BasicHost):  # type: ignore[misc]
             # A handler that returns does not close its stream.
             if not finished or not stream.is_closed:
                 await reset(stream)
+            else:
+                await conn.forget(stream.muxed_stream)
 
     async def _answer(self, stream: Any, scope: trio.CancelScope) -> None:
         timeout_s = max(1, int(self._timing.negotiate_within_s))
@@ -156,6 +150,7 @@ async def reset(stream: Any) -> None:
     with trio.CancelScope(deadline=trio.current_time() + 1.0, shield=True):
         try:
             await stream.reset()
+            await stream.muxed_conn.forget(stream.muxed_stream)  # What both had closed already is not reset.
         # The guard's purpose: a stream that cannot even be reset belongs to a connection that is closing.
         except Exception as error:  # noqa: BLE001
             log.debug("reset failed: %r", error)

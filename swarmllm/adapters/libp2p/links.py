@@ -16,6 +16,7 @@ from typing import Any, Final
 import trio
 from libp2p.peer.id import ID
 
+from swarmllm.adapters.libp2p.admission import Standing, Worth
 from swarmllm.adapters.libp2p.control_lane import ControlLane
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.inbox import Inbox
@@ -85,6 +86,7 @@ class Links:
         self._on_ready, self._on_lost = on_ready, on_lost
         self._settled: dict[PeerId, Link] = {}
         self._by_conn: dict[Any, Link] = {}  # Bounded by the connections that there are.
+        self._worth: dict[Any, Worth] = {}
         self._strikes = Strikes(options.limits.strikes_max, options.timing.refuse_for_s)
         self._commons = Commons(options.limits)
         self._turned_away: set[Any] = set()  # Connections; at most TURNED_AWAY_MAX.
@@ -146,6 +148,7 @@ class Links:
                 stuck=link.end,
             )
         self._by_conn[conn] = link
+        self._worth[conn] = Worth()
         self._count()
         self._nursery.start_soon(self._run, link)
         return link
@@ -185,12 +188,31 @@ class Links:
         if link is None:
             self._inbox.put(PeerLost(peer, "not connected"))
         else:
+            if (worth := self._worth.get(link.conn)) is not None:
+                worth.sent(message)
             link.send(message)
 
     def hang_up(self, peer: PeerId, reason: str) -> None:
         link = self._settled.get(peer)
         if link is not None:
             link.end(reason, goodbye=OTHER)
+
+    def standings(self) -> dict[Any, Standing]:
+        """By muxed connection: what it has been good for, for when there is no room for all."""
+        return {
+            conn.muxed_conn: Standing(
+                self._worth[conn].answered, link.control is not None and link.control.is_up, self._worth[conn].ping_s
+            )
+            for conn, link in self._by_conn.items()
+            if link.ready.is_set()
+        }
+
+    def make_room(self, muxed_conn: Any, reason: str) -> None:
+        """End this connection at once."""
+        for conn, link in list(self._by_conn.items()):
+            if conn.muxed_conn is muxed_conn:
+                link.end(reason, abort=True)
+        muxed_conn.abort()
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         count = self._strikes.add(peer, trio.current_time())
@@ -249,6 +271,7 @@ class Links:
                 nursery.cancel_scope.cancel()
         finally:
             self._by_conn.pop(link.conn, None)
+            self._worth.pop(link.conn, None)
             self._count()
             self._announce_change()
 
@@ -293,10 +316,14 @@ class Links:
                 self._inbox.put(PeerLost(link.peer, link.reason or "connection closed"))
 
     def _pong(self, link: Link, rtt_s: float) -> None:
+        if (worth := self._worth.get(link.conn)) is not None:
+            worth.ping_s = min(worth.ping_s, rtt_s)
         if self._settled.get(link.peer) is link and not self._inbox.full:
             self._inbox.put(PingMeasured(link.peer, rtt_s))
 
     async def _message(self, link: Link, message: ExpertMessage, size_bytes: int) -> None:
+        if (worth := self._worth.get(link.conn)) is not None:
+            worth.received(message)
         await self._inbox.room()
         if self._settled.get(link.peer) is link:
             self._inbox.put(Received(link.peer, message, size_bytes))

@@ -10,40 +10,61 @@ from __future__ import annotations
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import trio
 from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.stream_muxer.yamux import yamux
 
+from swarmllm.adapters.libp2p.unread import Buffers, Overrun, Unread
+
 log = logging.getLogger("swarmllm.net")
 
 FRAME_BYTES_MAX: Final = (
     yamux.DEFAULT_WINDOW_SIZE
 )  # No honest peer sends more in one frame than its window; the library takes 16 MiB.
-BUFFER_BYTES_MAX: Final = 2 * yamux.DEFAULT_WINDOW_SIZE  # Unread bytes of one stream: the window, and as much again for rounding.
+OWN_STREAMS_MAX: Final = 256  # That we opened on one connection, finished or not; the library allows as many unfinished ones.
 _LAYERS: Final = ("conn", "read_writer", "read_write_closer", "stream", "stream")
 """From the secured connection down to trio's SocketStream: session, Noise, packets, raw connection, TCP stream."""
 
 
-class _Overrun(trio.TooSlowError):
-    """The peer broke flow control. A TooSlowError because that is what makes Yamux close the connection instead of going on."""
+class _Streams(dict[int, yamux.YamuxStream]):
+    """The streams of one connection, finished or not. A peer opens at most `inbound_max` of them, and only with ids of its own."""
+
+    def __init__(self, inbound_max: int, peer_parity: int, breach: Callable[[str], None]) -> None:
+        super().__init__()
+        self._inbound_max, self._peer_parity, self._breach = inbound_max, peer_parity, breach
+
+    def __setitem__(self, stream_id: int, stream: yamux.YamuxStream) -> None:
+        if not stream.is_initiator:
+            if stream_id == 0 or stream_id % 2 != self._peer_parity:
+                raise Overrun(f"stream id {stream_id} is not the peer's to give")
+            if self.count(inbound=True) >= self._inbound_max:
+                self._breach(f"more than {self._inbound_max} streams at once")
+                raise Overrun("too many streams")
+        super().__setitem__(stream_id, stream)
+
+    def count(self, inbound: bool) -> int:
+        return sum(stream.is_initiator is not inbound for stream in self.values())
+
+    def lingering(self, inbound: bool) -> yamux.YamuxStream | None:
+        """The oldest one that we have finished with and the peer has not."""
+        return next((one for one in self.values() if one.is_initiator is not inbound and one.send_closed), None)
 
 
-class _Buffer(bytearray):
-    """What a stream has received and nobody has read. The library only warns when a peer sends more than its window."""
+class _Events(dict[int, trio.Event]):
+    """What wakes the readers. A reader that wakes because its stream is gone would put a new event there that nobody takes away."""
 
-    def extend(self, data: Any, /) -> None:
-        if len(self) + len(data) > BUFFER_BYTES_MAX:
-            raise _Overrun(f"{len(self) + len(data)} unread bytes on one stream")
-        super().extend(data)
+    def __init__(self, streams: _Streams) -> None:
+        super().__init__()
+        self._streams = streams
 
-
-class _Buffers(dict[int, bytearray]):
-    def __setitem__(self, stream_id: int, buffer: bytearray) -> None:
-        super().__setitem__(stream_id, _Buffer(buffer))
+    def __setitem__(self, stream_id: int, event: trio.Event) -> None:
+        if stream_id in self._streams:
+            super().__setitem__(stream_id, event)
 
 
 async def _credit(stream: Any, *, bytes_read: int = 0) -> None:
@@ -83,13 +104,31 @@ class Turns:
                 self._taken = False
 
 
-class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
-    """One connection. `stall_s` is how long one write may take; `urgent` are the ids of streams whose frames have the right of way."""
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """`stall_s` is how long one write may take, `inbound_streams_max` how many streams a peer may have, finished or not."""
 
-    def __init__(self, secured_conn: Any, peer_id: Any, stall_s: float) -> None:
+    stall_s: float
+    inbound_streams_max: int
+    unread: Unread
+
+
+class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
+    """One connection. `urgent` are the ids of streams whose frames have the right of way."""
+
+    def __init__(self, secured_conn: Any, peer_id: Any, bounds: Bounds) -> None:
         super().__init__(secured_conn, peer_id, is_initiator=secured_conn.is_initiator)
-        self.stall_s = stall_s
-        self.stream_buffers = _Buffers()
+        self.stall_s = bounds.stall_s
+
+        def breach(reason: str) -> None:
+            """No strike: what is unread and which streams are open is partly our own and partly a library's doing."""
+            log.info("hung up on %s: %s", peer_id, reason)
+
+        self._unread = bounds.unread.share(self._give_way, breach)
+        self.streams = _Streams(bounds.inbound_streams_max, 0 if self.is_initiator_value else 1, breach)
+        self.stream_buffers = Buffers(self._unread)
+        self.stream_events = _Events(self.streams)
+        self._inbound_max = bounds.inbound_streams_max
         self.urgent: set[int] = set()
         self._turns = Turns()
 
@@ -115,10 +154,57 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
         await trio.lowlevel.cancel_shielded_checkpoint()  # What is written is written: the caller must learn that it happened.
 
     async def _read_data_body(self, length: int) -> bytes:
+        """A frame counts as unread from its header on: many that never end hold as much as many that do."""
         if length > FRAME_BYTES_MAX:
-            raise _Overrun(f"frame of {length} bytes")
-        body: bytes = await super()._read_data_body(length)
+            raise Overrun(f"frame of {length} bytes")
+        self._unread.take(length)
+        try:
+            body: bytes = await super()._read_data_body(length)
+        finally:
+            self._unread.give(length)
         return body
+
+    async def open_stream(self) -> Any:
+        """MuxedStreamError where the peer leaves everything open that we closed."""
+        self._forget_lingering(inbound=False, most=OWN_STREAMS_MAX)
+        return await super().open_stream()
+
+    async def accept_stream(self) -> Any:
+        self._forget_lingering(inbound=True, most=self._inbound_max // 2)
+        return await super().accept_stream()
+
+    def _forget_lingering(self, *, inbound: bool, most: int) -> None:
+        """A stream whose end we have said stays until the peer says so, too; the oldest of too many are not waited for."""
+        while self.streams.count(inbound) >= most and (oldest := self.streams.lingering(inbound)) is not None:
+            oldest.closed = oldest.recv_closed = True
+            if (event := self.stream_events.get(oldest.stream_id)) is not None:
+                event.set()
+            self._forget(oldest)
+
+    def _finalize_stream_locked(self, stream: yamux.YamuxStream, *, fully_closed: bool) -> None:
+        """The library keeps what a reset stream has not read for 60 to 90 s, in case that somebody reads it yet. Nobody does."""
+        if fully_closed and stream.reset_received and (buffer := self.stream_buffers.get(stream.stream_id)) is not None:
+            buffer.clear()
+        super()._finalize_stream_locked(stream, fully_closed=fully_closed)
+
+    async def forget(self, stream: yamux.YamuxStream) -> None:
+        """Nobody reads this stream any more: if both ends have closed it, drop what it holds."""
+        async with self.streams_lock:
+            if stream.closed:
+                self._forget(stream)
+
+    def _forget(self, stream: yamux.YamuxStream) -> None:
+        if stream.stream_id in self.streams:
+            stream.reset_received = True
+            self._finalize_stream_locked(stream, fully_closed=True)
+
+    def _give_way(self, reason: str) -> None:
+        log.info("hung up on %s: this node holds too many unread bytes, and %s", self.peer_id, reason)
+        self.abort()
+
+    async def _cleanup_on_error(self) -> None:
+        self._unread.close()  # At once: what follows may wait.
+        await super()._cleanup_on_error()
 
     def abort(self) -> None:
         """Close the OS socket under the connection, at once, whatever is stuck above it; what was not sent yet is dropped.
@@ -134,3 +220,4 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
         except OSError:
             log.debug("connection to %s is already closed", self.peer_id)
         layer.socket.close()
+        self._unread.close()

@@ -57,6 +57,7 @@ class Libp2pNetwork:
         self._dialer = Dialer(self._switch, self._links, options, self._peer, self._stand)
         self._host = Host(self._switch, options, self._multiaddrs, self._dialer.route, self.penalise)
         self._links.host = self._host
+        self._switch.admission.standings, self._switch.admission.hang_up = self._links.standings, self._links.make_room
         self._host.set_stream_handler(EXPERT_PROTOCOL, self._links.answer, lasting=True)
         if options.control is not None:
             self._host.set_stream_handler(CONTROL_PROTOCOL, self._links.answer_control, lasting=True)

@@ -15,15 +15,21 @@ from swarmllm.runtime.ports import ControlDoor
 class NetworkLimits:
     """Bounds, each per node unless it says per peer or per address."""
 
-    connections_max: int = 256  # 60 kB for each end: 15 MB.
+    connections_max: int = 256  # 60 kB for each end: 15 MB. A third of them is for those that we dial.
     per_address_max: int = (
         16  # A household or small office behind one NAT; more from one address is an attempt to crowd others out.
     )
+    per_block_max: int = 32  # Inbound, from one IPv4 /24 or IPv6 /64: an office, or whatever one party rents at a time.
     per_loopback_max: int = 512  # Many nodes on one machine are a test or a demo, not an attack.
-    half_open_max: int = 64  # Connections that are still shaking hands; each holds a few kB for at most `handshake_within_s`.
     guests_max: int = 8  # Peers that dialled us and do not speak the expert protocol: DHT clients, monitors, what pings.
     asking_openings_per_s: float = 1.0  # Asking streams that a peer may open, in place of the one before; a burst of eight.
+    half_open_max: int = 64  # Inbound connections that still shake hands; a quarter of them for one block. A few kB each.
+    dial_sockets_max: int = 128  # Addresses that are being dialled at once, those of the owner's peers not counted.
     streams_per_peer_max: int = 32  # Inbound, open at once: expert, gossip, and a Kademlia look-up's worth.
+    unread_bytes_max: int = 64 << 20  # Of all connections together; the one that holds most gives way.
+    unread_bytes_per_peer_max: int = (
+        2 << 20
+    )  # Per connection, over all its streams: the windows of the four that last, twice over.
     dials_max: int = 16  # Concurrent dials; look-ups of a large DHT must not exhaust file descriptors.
     addrs_per_dial_max: int = 8  # A peer lists its interfaces; more than this is somebody else's list of targets.
     queue_messages_max: int = 64  # Per peer and stream: a minute of strict-mode rounds for one session.

@@ -6,10 +6,8 @@ Listening is ours altogether (fault 8: no SO_REUSEPORT, and closing closes the s
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
-from collections import Counter
 from typing import Any
 
 import trio
@@ -30,8 +28,12 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
-from swarmllm.adapters.libp2p.muxer import GuardedYamux
-from swarmllm.adapters.libp2p.options import NetworkLimits, NetworkOptions, NetworkTiming
+from swarmllm.adapters.libp2p.addresses import own_addr
+from swarmllm.adapters.libp2p.admission import Admission, Full
+from swarmllm.adapters.libp2p.muxer import Bounds, GuardedYamux
+from swarmllm.adapters.libp2p.options import NetworkOptions, NetworkTiming
+from swarmllm.adapters.libp2p.unread import Unread
+from swarmllm.messages import PeerId
 
 log = logging.getLogger("swarmllm.net")
 
@@ -39,14 +41,14 @@ log = logging.getLogger("swarmllm.net")
 class _Upgrader(TransportUpgrader):  # type: ignore[misc]
     """Fault 4: only Noise is offered, never plaintext. The muxer is ours; the library would make its own whatever it is given."""
 
-    def __init__(self, key_pair: Any, timing: NetworkTiming) -> None:
+    def __init__(self, key_pair: Any, timing: NetworkTiming, bounds: Bounds) -> None:
         noise = NoiseTransport(key_pair, noise_privkey=create_noise_key_pair().private_key)
         super().__init__({NOISE: noise}, {YAMUX: Yamux}, negotiate_timeout=max(1, round(timing.handshake_within_s)))
-        self._stall_s = timing.dead_after_s
+        self._bounds = bounds
 
     async def upgrade_connection(self, conn: Any, peer_id: Any) -> GuardedYamux:
         await super().upgrade_connection(conn, peer_id)  # Agrees on the protocol; what it makes has not started yet.
-        return GuardedYamux(conn, peer_id, self._stall_s)
+        return GuardedYamux(conn, peer_id, self._bounds)
 
 
 class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
@@ -68,9 +70,12 @@ class Switch(Swarm):  # type: ignore[misc]
         peerstore = PeerStore()
         peerstore.add_key_pair(peer_id, key_pair)
         limits, timing = options.limits, options.timing
+        never = 2 * (
+            limits.connections_max + limits.half_open_max
+        )  # Admission decides; the library only counts, and would turn us away.
         config = ConnectionConfig(
-            max_connections=limits.connections_max,
-            high_watermark=limits.connections_max,
+            max_connections=never,
+            high_watermark=never,
             min_connections=0,
             low_watermark=0,
             # Two connections to one peer settle by our own rule (`links`), not by the library's trimming.
@@ -80,21 +85,54 @@ class Switch(Swarm):  # type: ignore[misc]
             inbound_stream_protocol_negotiation_timeout=timing.negotiate_within_s,
             outbound_stream_protocol_negotiation_timeout=timing.negotiate_within_s,
         )
+        self.unread = Unread(limits.unread_bytes_per_peer_max, limits.unread_bytes_max)
+        bounds = Bounds(timing.dead_after_s, 2 * limits.streams_per_peer_max, self.unread)
         super().__init__(
             peer_id,
             peerstore,
-            _Upgrader(key_pair, timing),
+            _Upgrader(key_pair, timing, bounds),
             transports=[TCP()],
             retry_config=RetryConfig(max_retries=0),  # Retrying is policy, and policy is the core's.
             connection_config=config,
         )
         self.auto_connector = _NoAutoConnector(swarm=self)
-        self.admission = Admission(limits)
+        self._owners = frozenset(peer for text in options.bootstrap if (peer := own_addr(text, "bootstrap").peer) is not None)
+        self.admission = Admission(limits, self._owners)
+        self._dial_slots = trio.CapacityLimiter(limits.dial_sockets_max)
 
     async def serve(self, sockets: list[socket.socket]) -> None:
-        """Accept until cancelled; the listening sockets are closed then."""
+        """Accept until cancelled; the listening sockets are closed then. Where the process has no descriptor left, trio tries again
+        every 100 ms."""
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
         await trio.serve_listeners(self._accept, listeners)
+
+    async def dial_addr(self, addr: Any, peer_id: Any, source: tuple[str, int] | None = None) -> Any:
+        """The owner's own peers wait for nobody's dials."""
+        if PeerId(peer_id.to_base58()) in self._owners:
+            return await super().dial_addr(addr, peer_id, source)
+        async with self._dial_slots:
+            return await super().dial_addr(addr, peer_id, source)
+
+    async def add_conn(self, muxed_conn: Any, direction: str = "unknown") -> Any:
+        """Every connection comes through here once it has shaken hands. Full (a SwarmException) if there is no room for it."""
+        remote = muxed_conn.get_remote_address()
+        if remote is None:
+            raise Full("the connection has no remote address any more")
+        peer = PeerId(muxed_conn.peer_id.to_base58())
+        try:
+            self.admission.seat(muxed_conn, peer, str(remote[0]), inbound=direction == "inbound")
+        except Full:
+            muxed_conn.abort()
+            raise
+        try:
+            return await super().add_conn(muxed_conn, direction)
+        except BaseException:
+            self.admission.free(muxed_conn)
+            raise
+
+    def remove_conn(self, swarm_conn: Any) -> None:
+        self.admission.free(swarm_conn.muxed_conn)
+        super().remove_conn(swarm_conn)
 
     async def _accept(self, stream: trio.SocketStream) -> None:
         """One inbound connection, from its first byte to its last."""
@@ -103,56 +141,29 @@ class Switch(Swarm):  # type: ignore[misc]
         except OSError:
             stream.socket.close()  # Gone before we looked.
             return
-        if not self.admission.enter(host):
-            log.info("refused a connection from %s: too many from there, or too many at once", host)
+        entrant = self.admission.enter(host)
+        if entrant is None:
+            log.info("refused a connection from %s: too many from there", host)
             stream.socket.close()
             return
         raw = RawConnection(TrioTCPStream(stream), False)
         try:
-            try:
+            muxed = None
+            with entrant.scope:
                 muxed = await self.upgrade_inbound_raw_conn(raw, Multiaddr("/ip4/0.0.0.0/tcp/0"))
-            finally:
-                self.admission.upgraded()
-            await muxed.event_closed.wait()
+            self.admission.upgraded(entrant)
+            if muxed is not None:
+                await muxed.event_closed.wait()
+        except Full as error:
+            log.info("%s", error)
         # The guard's purpose (fault 1): whatever a stranger's handshake provokes ends that handshake.
         except Exception as error:  # noqa: BLE001
             log.debug("inbound connection from %s failed: %r", host, error)
         finally:
-            self.admission.leave(host)
+            self.admission.leave(entrant)
             stream.socket.close()
 
     def abort_all(self) -> None:
         """Close every socket at once; the last resort of closing."""
         for conn in self.get_connections():
             conn.muxed_conn.abort()
-
-
-class Admission:
-    """How many connections there are from where, and how many still shake hands. Bounded by the connections that it counts."""
-
-    def __init__(self, limits: NetworkLimits) -> None:
-        self._limits = limits
-        self._from: Counter[str] = Counter()
-        self._half_open = 0
-
-    @property
-    def half_open(self) -> int:
-        return self._half_open
-
-    def enter(self, host: str) -> bool:
-        """Whether one more connection from `host` is welcome; if so it counts until `leave`, and as half open until `upgraded`."""
-        loopback = ipaddress.ip_address(host.partition("%")[0]).is_loopback
-        allowed = self._limits.per_loopback_max if loopback else self._limits.per_address_max
-        if self._from[host] >= allowed or self._half_open >= self._limits.half_open_max:
-            return False
-        self._from[host] += 1
-        self._half_open += 1
-        return True
-
-    def upgraded(self) -> None:
-        self._half_open -= 1
-
-    def leave(self, host: str) -> None:
-        self._from[host] -= 1
-        if not self._from[host]:
-            del self._from[host]
