@@ -7,6 +7,7 @@ import math
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import trio
@@ -16,6 +17,7 @@ from multiaddr import Multiaddr
 from swarmllm.adapters.libp2p import muxer, patches
 from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable, vantage
 from swarmllm.adapters.libp2p.control_lane import CONTROL_PROTOCOL
+from swarmllm.adapters.libp2p.descriptors import fitting, raised, used
 from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable, bootstrap_addr
 from swarmllm.adapters.libp2p.directory import Directory
 from swarmllm.adapters.libp2p.gossip import Gossip
@@ -242,6 +244,7 @@ async def opened(options: NetworkOptions) -> AsyncIterator[Libp2pNetwork]:
         own_addr(text, "announce")
     for text in options.bootstrap:
         bootstrap_addr(text)
+    options = replace(options, limits=fitting(options.limits, raised(), used()))
     sockets: list[socket.socket] = []
     failed: Exception | None = None
     try:
