@@ -14,8 +14,18 @@ Importing this package is quick: each name is fetched from its module when it is
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+import os
+import sys
+
+# `python -m swarmllm` (for which argv[0] is "-m" at this point) looks for every module in the current folder first, so that a file called
+# random.py there would be run in place of Python's own. Not so in a source tree that is run without being installed: there is nothing
+# else in which its own modules are found. (`python -P -m swarmllm` is safe from the start, and so is the command `swarmllm`.)
+_TREE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[:1] == [os.getcwd()] != [_TREE]:
+    del sys.path[0]
+
+import importlib  # noqa: E402  Only now; see above.
+from typing import TYPE_CHECKING, Any  # noqa: E402
 
 if TYPE_CHECKING:
     from swarmllm.assembly import configure as configure

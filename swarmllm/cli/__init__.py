@@ -12,8 +12,10 @@ EXIT_MAX_S = 2.0  # After the last word: threads of libraries that do not end by
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
+    from swarmllm.adapters.private import keep_private
     from swarmllm.cli.streams import prepare
 
+    keep_private()  # Before anything is read that is nobody else's business.
     prepare()  # First: from here on whatever goes wrong can be told, or at least ends in the right code.
     from swarmllm.cli.app import app
     from swarmllm.cli.guard import exit_code_of

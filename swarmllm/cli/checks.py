@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
 
+from swarmllm.adapters import limits
 from swarmllm.adapters.datadir import DataDir, holder_of
 from swarmllm.cli.output import size
 from swarmllm.runtime.config import Config
@@ -49,17 +50,10 @@ def python(config: Config) -> Verdict:
 
 
 def platform_(config: Config) -> Verdict:
-    found = f"{platform.system()} {platform.release()} on {platform.machine()}, {usable_cores()} cores"
+    found = f"{platform.system()} {platform.release()} on {platform.machine()}, {limits.cores()} cores"
     if platform.system() not in {"Linux", "Darwin"}:
         return Verdict("warn", found, "only Linux and macOS are tested")
     return Verdict("ok", found)
-
-
-def usable_cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # Not on macOS.
-        return os.cpu_count() or 1
 
 
 def packages(config: Config) -> Verdict:
@@ -75,11 +69,14 @@ def packages(config: Config) -> Verdict:
 
 
 def memory(config: Config) -> Verdict:
-    import psutil
+    free, total = limits.free_memory(), limits.total_memory()
+    if free is None or total is None:  # Not Linux.
+        import psutil
 
-    found = psutil.virtual_memory()
-    text = f"{size(found.available)} free of {size(found.total)}"
-    if found.available < MEMORY_BYTES_MIN:
+        found = psutil.virtual_memory()
+        free, total = found.available, found.total
+    text = f"{size(free)} free of {size(total)}"
+    if free < MEMORY_BYTES_MIN:
         return Verdict("warn", text, "close other programs, or use a small model with --context and --sessions low")
     return Verdict("ok", text)
 

@@ -21,7 +21,7 @@ SECONDS_MAX: Final = 300.0  # Hashing 40 GB from a slow disk.
 
 def probe(path: Path, cache_dir: Path) -> dict[str, Any]:
     """`name, vocab, n_params, context_max, size_bytes, digest` of a GGUF file. LocalError with one sentence for one that is unfit."""
-    command = [sys.executable, "-m", "swarmllm.cli.probe", str(path), str(cache_dir)]
+    command = [sys.executable, "-P", "-m", "swarmllm.cli.probe", str(path), str(cache_dir)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=SECONDS_MAX, check=False, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired as error:

@@ -138,7 +138,7 @@ class Fleet:
         folder = self._folder / name.replace(" ", "-")
         folder.mkdir(mode=0o700, exist_ok=True)
         log = folder / "log"
-        command = [sys.executable, "-m", "swarmllm", "join", "--json", "--until-eof", "--data-dir", str(folder), *arguments]
+        command = [sys.executable, "-P", "-m", "swarmllm", "join", "--json", "--until-eof", "--data-dir", str(folder), *arguments]
         with log.open("wb") as err:
             process = await trio.lowlevel.open_process(
                 command,

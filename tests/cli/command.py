@@ -40,7 +40,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "swarmllm", *arguments]
+    return [sys.executable, "-P", "-m", "swarmllm", *arguments]
 
 
 def run(home: Path, *arguments: str, stdin: bytes = b"", deadline_s: float = DEADLINE_S, **more: str) -> Finished:

@@ -17,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmllm.adapters.limits import cores
 from swarmllm.cli.bench.halt import HALTS_QUICK, NODES_QUICK, USUAL, plan_of
 from swarmllm.cli.bench.halt_cycle import Cycle, _after, was_cut_off
-from swarmllm.cli.bench.halt_figures import MAX_GOAL_MS, P99_GOAL_MS, Result, cores, measurements, table
+from swarmllm.cli.bench.halt_figures import MAX_GOAL_MS, P99_GOAL_MS, Result, measurements, table
 from swarmllm.cli.bench.halt_host import is_records
 from swarmllm.cli.bench.halt_log import Log
 from swarmllm.cli.bench.halt_swarm import SCENARIOS, choose_droppers, free_ports, in_one_piece, neighbours_of, writers_of

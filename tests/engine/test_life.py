@@ -238,7 +238,7 @@ def worker() -> Iterator[Control]:
     ours, theirs = socket.socketpair()
     arguments = [str(theirs.fileno()), str(lease.fd), str(os.getpid())]
     process = subprocess.Popen(
-        [sys.executable, "-m", "swarmllm.adapters.llama.worker", *arguments],
+        [sys.executable, "-P", "-m", "swarmllm.adapters.llama.worker", *arguments],
         pass_fds=(theirs.fileno(), lease.fd),
         env=environment(OPTIONS),
     )

@@ -6,12 +6,15 @@ refused at once, the node hears `EngineLost`, and the next worker starts after a
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -34,6 +37,7 @@ set the variable has decided otherwise."""
 EXACT: Final = {"GGML_CPU_TILED_MM": "0"}
 """For reproducible answers (see `llama_api`); llama.cpp reads it with getenv, so it must stand before the process does."""
 
+WORKER: Final = "swarmllm.adapters.llama.worker"
 PENDING_MAX: Final = 1024  # Twice what a node admits.
 INPUTS_MAX: Final = 64  # Unread reports; newer ones replace older ones.
 BACKOFF_S: Final = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0)
@@ -43,6 +47,8 @@ KILL_S: Final = 0.05  # From `stop` to SIGKILL for a worker that is still busy.
 RETRY_MS: Final = 1000
 RECV_BYTES: Final = 1 << 18
 LAST_WORDS_BYTES: Final = 2000
+
+log = logging.getLogger("swarmllm.engine")
 
 
 def environment(options: EngineOptions) -> dict[str, str]:
@@ -71,7 +77,10 @@ class LlamaEngine:
     def __init__(self, model: Path, options: EngineOptions | None = None) -> None:
         self._path = model
         self._options = options or EngineOptions()
-        self._lease = Lease.create()
+        try:
+            self._lease = Lease.create()
+        except OSError as error:
+            raise _cannot_start(error) from error
         self._pending: dict[int, _Pending] = {}
         self._last_order = 0
         self._pipe: socket.socket | None = None
@@ -200,18 +209,26 @@ class LlamaEngine:
                     raise
                 reason = str(error)
             started = True
-            self._report(EngineLost(reason))
             failures = 0 if trio.current_time() - begun >= STEADY_S else failures
-            await trio.sleep(BACKOFF_S[min(failures, len(BACKOFF_S) - 1)])
+            pause_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
+            often = f", {failures} times in a row" if failures > 1 else ""
+            reason = f"{reason}{often}; it starts again in {pause_s:g} s"
+            log.warning("%s", reason)
+            self._report(EngineLost(reason))
+            await trio.sleep(pause_s)
 
     async def _live(self, task_status: Any) -> str:
         """The life of one worker; returns how it ended. LocalError if it ended before it was ready."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with tempfile.TemporaryFile() as words, ours:
-            with theirs:
+        with ExitStack() as files:
+            try:
+                ours, theirs = (files.enter_context(end) for end in socket.socketpair())
+                words: BinaryIO = files.enter_context(tempfile.TemporaryFile())
                 process = self._process = await self._spawn(theirs, words)
+            except OSError as error:  # Strangers' connections may hold every descriptor; that passes, and must not end the node.
+                raise _cannot_start(error) from error
+            ours.setblocking(False)
+            theirs.close()
             reason, was_ready = None, False
             try:
                 async with trio.open_nursery() as nursery:
@@ -237,7 +254,7 @@ class LlamaEngine:
 
     async def _spawn(self, pipe: socket.socket, words: BinaryIO) -> trio.Process:
         return await trio.lowlevel.open_process(
-            [sys.executable, "-m", "swarmllm.adapters.llama.worker", str(pipe.fileno()), str(self._lease.fd), str(os.getpid())],
+            [sys.executable, "-P", "-m", WORKER, str(pipe.fileno()), str(self._lease.fd), str(os.getpid())],
             pass_fds=(pipe.fileno(), self._lease.fd),
             stdin=subprocess.DEVNULL,
             stdout=words,
@@ -349,6 +366,13 @@ class LlamaEngine:
         except trio.WouldBlock:
             self._inputs.receive_nowait()
             self._reports.send_nowait(event)
+
+
+def _cannot_start(error: OSError) -> LocalError:
+    advice = "free some memory or disk space"
+    if error.errno in {errno.EMFILE, errno.ENFILE}:
+        advice = "raise the limit with `ulimit -n 4096`, or close other programs"
+    return LocalError(f"the engine's worker process cannot be started ({error.strerror or error}): {advice}")
 
 
 def words_of(file: BinaryIO) -> str:

@@ -35,6 +35,7 @@ import llama_cpp.llama_cpp as llama
 import numpy as np
 from numpy.typing import NDArray
 
+from swarmllm.adapters import limits
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import ModelFile
 from swarmllm.adapters.llama.lease import abort_function
@@ -80,25 +81,7 @@ def complaint() -> str:
     return lines[0] if lines else "no message"
 
 
-def usable_cores() -> int:
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # macOS has no affinity.
-        return os.cpu_count() or 1
-
-
 # --- memory ------------------------------------------------------------------------------------------------------------------
-
-
-def free_memory() -> int | None:
-    """Bytes that can be taken without swapping; None where the system does not say."""
-    try:
-        for line in Path("/proc/meminfo").read_text("ascii").splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return None
 
 
 def session_bytes(model: ModelFile, context: int) -> int:
@@ -179,7 +162,7 @@ class LlamaModel:
         wish.n_batch = wish.n_ubatch = max(options.batch_max, 2)
         wish.n_outputs_max = self.outputs_max
         wish.n_outputs_max_per_seq = 0
-        wish.n_threads = wish.n_threads_batch = options.threads or usable_cores()
+        wish.n_threads = wish.n_threads_batch = options.threads or limits.cores()
         wish.kv_unified = False
         wish.no_perf = True
         wish.flash_attn_type = ENABLED if self.exact else AUTO

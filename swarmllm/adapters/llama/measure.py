@@ -122,7 +122,7 @@ class _Alone:
 
     def __enter__(self) -> _Alone:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "swarmllm.adapters.llama.measure"],
+            [sys.executable, "-P", "-m", "swarmllm.adapters.llama.measure"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

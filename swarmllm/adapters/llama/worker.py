@@ -18,20 +18,23 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
+from swarmllm.adapters.limits import free_memory
 from swarmllm.adapters.llama.batcher import Answer, Batcher
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import read_model_file
 from swarmllm.adapters.llama.gguf_parts import Hashing
+from swarmllm.adapters.llama.health import PROBES, probe, probe_tokens
 from swarmllm.adapters.llama.lease import Lease
 from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
-from swarmllm.adapters.llama.rows import Rows, Stopped
+from swarmllm.adapters.llama.rows import Stopped
 from swarmllm.adapters.llama.session import Order
+from swarmllm.adapters.private import keep_private
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.wire.sparse import encode_logits
 
 WATCH_S: Final = 0.05  # How late a lapsed lease may end a running batch, besides the lease itself.
 LAPSED_WAIT_S: Final = 0.02  # How late work goes on when the lease returns.
-WARM_UP_STEPS: Final = 4
+EXAMINE_EVERY_S: Final = 1.0  # How often a model that gave no numbers is asked whether it still can: a step of one token.
 NEWS: Final = 0.1  # By how much the speed must have changed to be worth a message.
 RECV_BYTES: Final = 1 << 18
 
@@ -68,12 +71,14 @@ class Worker:
         self._pipe, self._lease, self._parent = pipe, lease, parent
         self._inbox = Inbox(pipe)
         self._sent_load: tuple[Any, ...] = (LOAD, -1, 0.0)
+        self._examined, self._examined_at = 0, 0.0  # Broken answers so far, when the model was last asked for another.
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
     def run(self) -> None:
         kind, path, fields = self._first()
         assert kind == START, f"the first message is {kind!r}"
-        self._batcher, ready = self._load(Path(path), EngineOptions.unpacked(fields))
+        self._path = Path(path)
+        self._batcher, ready = self._load(self._path, EngineOptions.unpacked(fields))
         self._send([(READY, ready)])
         unsent: list[Answer] = []
         while True:
@@ -89,6 +94,7 @@ class Worker:
             # In this order: whoever stops us sees either "not busy", and we see the flag, or "busy", and kills us.
             if self._lease.allows(time.monotonic_ns()):
                 unsent += self._batcher.step()
+                self._examine()
                 if self._lease.allows(time.monotonic_ns()):
                     self._send(unsent)
                     unsent = []
@@ -118,12 +124,13 @@ class Worker:
 
         llama_api.capture_log()
         context = min(options.context_max, file.context_trained)
-        sessions = llama_api.fitting_sessions(file, options, context, llama_api.free_memory())
+        sessions = llama_api.fitting_sessions(file, options, context, free_memory())
         model = llama_api.LlamaModel(path, file, options, context, sessions, self._lease.abort_address)
         if model.vocab_size != file.vocab_size:
             raise LocalError(f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file")
+        self._model = model
         batcher = Batcher(model, encode_logits, time.monotonic, sessions, context, options.idle_s, options.owner)
-        batcher.decode_rate = self._warm_up(model)
+        batcher.decode_rate = self._warm_up(model, path)
         card = {
             "name": options.name or file.name,
             "digest": hashing.result(),
@@ -135,22 +142,40 @@ class Worker:
         }
         return batcher, {"card": card, "sessions_max": sessions, "reproducible": model.exact and file.measured}
 
-    def _warm_up(self, model: Any) -> float:
-        """Read the weights once and get a first idea of the speed, in tokens/s; 0 (not measured) for a node that is halted."""
-        best, steps = 0.0, 0
-        while steps < WARM_UP_STEPS:
+    def _warm_up(self, model: Any, path: Path) -> float:
+        """Read the weights once, see that they give answers, and get a first idea of the speed, in tokens/s; 0 (not measured) for a node
+        that is halted. LocalError for a model that cannot answer."""
+        best, tokens = 0.0, probe_tokens(model.vocab_size)
+        while tokens:
             begun = time.perf_counter()
             try:
-                model.decode(Rows([0], [0], [0], [True]))
+                fault = probe(model, 0, tokens[0])
             except Stopped:
                 if self._lease.stopped:
                     return 0.0  # It may stay so for weeks, and the node waits for us before it can hear of a resume.
                 time.sleep(LAPSED_WAIT_S)
                 continue
+            if fault:
+                raise _cannot_answer(path, tokens[0], fault)
             best = max(best, 1 / (time.perf_counter() - begun))
-            model.forget(0, 0)
-            steps += 1
+            del tokens[0]
         return best
+
+    def _examine(self) -> None:
+        """After an answer that was no numbers: was it that text, or can the model no longer answer anything? Then this process is of no
+        use, and the node must hear so. (A halted node has not seen the model answer before its first question.)"""
+        slot, now = self._batcher.free_slot, time.monotonic()
+        if self._batcher.broken == self._examined or slot is None or now - self._examined_at < EXAMINE_EVERY_S:
+            return
+        token = probe_tokens(self._model.vocab_size)[self._batcher.broken % PROBES]
+        try:
+            fault = probe(self._model, slot, token)
+        except Stopped:
+            self._model.forget(slot, 0)
+            return
+        self._examined, self._examined_at = self._batcher.broken, now
+        if fault:
+            raise _cannot_answer(self._path, token, fault)
 
     # --- the pipe ------------------------------------------------------------------------------------------------------------
 
@@ -196,7 +221,15 @@ class Worker:
                 os._exit(0)  # By the second test also if somebody else still holds the pipe's other end.
 
 
+def _cannot_answer(path: Path, token: int, fault: str) -> LocalError:
+    return LocalError(
+        f"the model {path} loads but cannot answer (after token {token} {fault}): its weights are damaged or were converted wrongly; "
+        "choose another file"
+    )
+
+
 def main(arguments: list[str]) -> None:
+    keep_private()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C goes to the whole group; what it means is for the control process to say.

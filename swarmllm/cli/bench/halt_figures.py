@@ -6,7 +6,6 @@ without a pause. On a machine for each node the same work would take one node's 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -14,6 +13,7 @@ from typing import Final
 
 from rich.table import Table
 
+from swarmllm.adapters.limits import cores
 from swarmllm.cli.bench.halt_cycle import Cycle
 from swarmllm.cli.bench.halt_swarm import Scenario
 from swarmllm.cli.bench.report import Measurement
@@ -52,10 +52,6 @@ class Result:
     def cpu_ms(self) -> float:
         """The same without what it takes at rest, until the disk, relays and acknowledgements are done, too."""
         return 1000 * median(cycle.cpu_s for cycle in self.cycles) / self.nodes
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def measurements(result: Result, plain: Result | None) -> list[Measurement]:

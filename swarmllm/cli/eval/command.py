@@ -26,6 +26,7 @@ from typing import Final
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from swarmllm.adapters.limits import cores
 from swarmllm.cli.eval import measurements as m
 from swarmllm.cli.eval.analysis import Question, analyse_all
 from swarmllm.cli.eval.corpora import bundled_corpora, read_corpus
@@ -33,7 +34,7 @@ from swarmllm.cli.eval.experts import Expert, load_experts, right_expert, vocabu
 from swarmllm.cli.eval.findings import kinds_of
 from swarmllm.cli.eval.plan import Plan
 from swarmllm.cli.eval.report import Report, score_record, summary_record, verdict_record
-from swarmllm.cli.eval.scoring import agree_with_itself, score_all, usable_cores
+from swarmllm.cli.eval.scoring import agree_with_itself, score_all
 from swarmllm.cli.eval.tables import shown
 from swarmllm.cli.eval.texts import Texts, make_texts
 from swarmllm.cli.eval.verdicts import verdicts
@@ -86,7 +87,7 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
             for document, paths in zip(texts.documents, scored.paths, strict=True)
         ]
         weighing = bar("weighing")
-        answers = analyse_all(questions, plan.threads or usable_cores(), lambda done, total: weighing("documents", done, total))
+        answers = analyse_all(questions, plan.threads or cores(), lambda done, total: weighing("documents", done, total))
         clock.lap("weighing")
     kinds = kinds_of(answers, texts.kinds, len(experts), plan.seed)
     names = [expert.name for expert in experts]

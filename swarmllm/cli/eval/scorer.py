@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from swarmllm.adapters.limits import free_memory
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.rows import Rows
 from swarmllm.cli.eval.score_file import ENTRIES, PROBE_EVERY, Scored, save
@@ -114,7 +115,7 @@ def _work(order: dict[str, Any]) -> None:
     options = EngineOptions.unpacked(order["options"])
     file = read_model_file(path)
     llama_api.capture_log()
-    llama_api.fitting_sessions(file, options, options.context_max, llama_api.free_memory())
+    llama_api.fitting_sessions(file, options, options.context_max, free_memory())
     lease = Lease.create()
     model = llama_api.LlamaModel(path, file, options, options.context_max, options.sessions_max, lease.abort_address)
     if model.vocab_size != file.vocab_size:

@@ -8,7 +8,6 @@ times get all threads in one process.
 from __future__ import annotations
 
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
+from swarmllm.adapters.limits import cores
 from swarmllm.adapters.llama.engine import environment
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.cli.eval.experts import Expert
@@ -43,11 +43,6 @@ class ScoredText:
 
     paths: tuple[tuple[Path, ...], ...]
     fresh: int
-
-
-def usable_cores() -> int:
-    """As `llama_api` counts them; asking there would load llama.cpp into this process."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def context_of(expert: Expert, plan: Plan) -> int:
@@ -77,7 +72,7 @@ def score_all(
 
 
 def _computed(expert: Expert, wanted: Sequence[tuple[Document, Path]], bos: int, plan: Plan, cache_dir: Path) -> Iterator[int]:
-    threads = plan.threads or usable_cores()
+    threads = plan.threads or cores()
     workers = 1 if expert.size_bytes > LARGE_BYTES else max(1, min(threads, len(wanted)))
     options = _options(expert, plan, max(1, threads // workers), sessions=1)
     orders = [
@@ -97,7 +92,7 @@ def _computed(expert: Expert, wanted: Sequence[tuple[Document, Path]], bos: int,
 def agree_with_itself(expert: Expert, tokens: Sequence[int], plan: Plan, *, exact: bool) -> dict[str, Any]:
     """`shapes.compare` in a process of its own, with the engine's reproducible setting or with llama.cpp's defaults."""
     length = min(LENGTH, context_of(expert, plan) - 1, len(tokens) // 2)
-    options = replace(_options(expert, plan, plan.threads or usable_cores(), sessions=2), reproducible=exact)
+    options = replace(_options(expert, plan, plan.threads or cores(), sessions=2), reproducible=exact)
     order = {
         "path": str(expert.path),
         "options": options.packed(),
@@ -157,7 +152,7 @@ def _processes(orders: Sequence[dict[str, Any]], options: EngineOptions) -> Iter
             for order in orders:
                 words: BinaryIO = files.enter_context(tempfile.TemporaryFile())
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "swarmllm.cli.eval.scorer"],
+                    [sys.executable, "-P", "-m", "swarmllm.cli.eval.scorer"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=words,
