@@ -32,6 +32,7 @@ from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, ROLE_KEYS_MAX, Charter, Halt, Live, Resume
 from swarmllm.wire import codec
 from swarmllm.wire.control_rules import vector_of
+from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.envelope import Sign
 from swarmllm.wire.signed import CONTROL_DOMAINS, add_signature, key_id, merge, open_record, sign_record
 
@@ -65,7 +66,7 @@ def sheet_of(data: bytes) -> Sheet:
         raise RemoteError("a beacon's sign of life means nothing in a file")
     domain = CONTROL_DOMAINS[type(opened.record)]
     for entry in opened.signatures:
-        if not verify(entry[:32], domain + opened.payload, entry[32:]):
+        if not is_sound(entry[:32], entry[32:]) or not verify(entry[:32], domain + opened.payload, entry[32:]):
             raise RemoteError(f"{type(opened.record).__name__}: bad signature of key {key_id(entry[:32]).hex()}")
     return Sheet(opened.record, opened.payload, data, opened.signers)
 
