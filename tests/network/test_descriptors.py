@@ -19,11 +19,11 @@ CHILD = """
 import resource, sys, trio
 resource.setrlimit(resource.RLIMIT_NOFILE, (200, 200))
 from swarmllm.adapters.keyfile import ephemeral_key
-from swarmllm.adapters.libp2p import open_network
+from swarmllm.adapters.libp2p import NetworkLimits, open_network
 from tests.network.support import options
 
 async def main():
-    async with open_network(options(ephemeral_key())) as network:
+    async with open_network(options(ephemeral_key(), limits=NetworkLimits(half_open_max=400))) as network:
         print(network.addrs[0].split("/")[4], flush=True)
         await trio.to_thread.run_sync(sys.stdin.readline)
         files = [open("/dev/null") for _ in range(64)]
