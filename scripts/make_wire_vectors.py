@@ -24,6 +24,7 @@ from swarmllm.errors import RemoteError
 from swarmllm.wire import context, envelope, sparse
 from swarmllm.wire.codec import CODES, encode
 from swarmllm.wire.framing import frame
+from swarmllm.wire.goodbyes import Goodbye
 from swarmllm.wire.identity import peer_id_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "protocols" / "vectors"
@@ -50,6 +51,7 @@ CAPACITY = m.CapacityRecord(
     ctl_digest=CONTROL,
 )
 SHUFFLE = m.Shuffle(DIGEST[:8], (3, 901), (b"one", b"two"), 4)
+FIFTEEN = m.Scores(7, 1, 0, (b"\1",) * 15, b"", 0, 0, CONTROL)
 EXPERT = m.ExpertRecord(1_790_000_000_000, "prose", DIGEST, FINGERPRINT, 8_030_261_248, ("/ip4/192.0.2.7/tcp/7339",))
 
 
@@ -108,7 +110,7 @@ def broken_messages() -> dict[str, bytes]:
         "byte string with too long a header": score.replace(b"\xc4\x08", b"\xc5\x00\x08", 1),
         "text for bytes": score.replace(b"\xc4\x08", b"\xa8", 1),
         "hash of seven bytes": score.replace(b"\xc4\x08" + SCORE.context_hash, b"\xc4\x07" + SCORE.context_hash[:7], 1),
-        "bytes longer than the message": b"\x92\x01\xc6\xff\xff\xff\xff",
+        "bytes longer than the message": encode(m.Halted(bytes(8)))[:2] + b"\xc6\xff\xff\xff\xff",
         "tokens as an array": score.replace(b"\xc4\x10" + tokens, b"\x94\x01\x02\x03\x04"),
         "no tokens": score.replace(b"\xc4\x10" + tokens, b"\xc4\x00"),
         "half a token": score.replace(b"\xc4\x10" + tokens, b"\xc4\x0e" + tokens[:14]),
@@ -118,6 +120,10 @@ def broken_messages() -> dict[str, bytes]:
         "answer beyond the tokens": score.replace(bytes.fromhex("0000000100000003"), bytes.fromhex("0000000100000004")),
         "target of the last token": score.replace(bytes.fromhex("0000000000000002"), bytes.fromhex("0000000000000003")),
         "half a target": b"\x99\x10\x07\x01\x00\x90\xc4\x01\x00\x00\x00\xc4\x08" + CONTROL,
+        "an integer of 2^63": encode(replace(EXPERT, boot=2**63 - 1)).replace(
+            b"\xcf\x7f" + b"\xff" * 7, b"\xcf\x80" + bytes(7), 1
+        ),
+        "fifteen items in a header for more": encode(FIFTEEN).replace(b"\x9f\xc4\x01", b"\xdc\x00\x0f\xc4\x01", 1),
         "refusal with code 0": b"\x94\x13\x07\x01\x00",
         "an age too few": shuffle.replace(ages, b"\xc4\x04" + ages[2:6]),
         "an age without a record": shuffle.replace(ages, b"\xc4\x0c" + ages[2:] + bytes(4)),
@@ -159,6 +165,11 @@ def codec_vectors() -> dict[str, object]:
         CAPACITY,
         EXPERT,
         m.Envelope(PUBLIC, b"\1", bytes(64)),
+        Goodbye(1),
+        Goodbye(255),
+        replace(CAPACITY, boot=2**63 - 1, n_params=2**63 - 1),
+        m.Scores(7, 1, 0, (b"\1",) * 16, b"", 0, 0, CONTROL),  # An array of sixteen has a header of three bytes.
+        m.Scores(7, 1, 0, (b"\1",) * m.ANSWERS_MAX, b"", 0, 0, CONTROL),
     ]
     invalid = broken_messages()
     taken = [encode(message) for message in valid]
@@ -264,11 +275,14 @@ def envelope_vectors() -> dict[str, object]:
 
 
 def sparse_vector(name: str, data: bytes, vocab_size: int, **more: object) -> dict[str, object]:
-    found = sparse.decode_list(data, 256, vocab_size)
+    """`entries_max` and `tail_max`, where `logits` are given, are what the encoder was told."""
+    entries_max = int(str(more.setdefault("entries_max", 256)))
+    if "logits" in more:
+        more["tail_max"] = 0
+    found = sparse.decode_list(data, entries_max, vocab_size)
     return {
         "name": name,
         "hex": data.hex(),
-        "entries_max": 256,
         "vocab_size": vocab_size,
         "ids": found.ids.tolist(),
         "logprobs": [round(float(v), 6) for v in found.logprobs],
@@ -294,7 +308,7 @@ def sparse_vectors() -> dict[str, object]:
             sparse_vector(name, sparse.encode_logits(np.array(row, np.float32), 256, 0), len(row), logits=row)
             for name, row in rows.items()
         ),
-        sparse_vector("four of five", coded, 5, logits=[3.0, 0.0, 2.0, 1.0, 0.5]),
+        sparse_vector("four of five", coded, 5, entries_max=4, logits=[3.0, 0.0, 2.0, 1.0, 0.5]),
         sparse_vector("raw", raw, 8),
         sparse_vector("256 of 128,256", sparse.encode_list(usual_list), 128_256),
         sparse_vector("256 of 128,256, raw", sparse.encode_list(usual_list, raw=True), 128_256),
@@ -327,7 +341,8 @@ def sparse_vectors() -> dict[str, object]:
             continue
         raise AssertionError(f"{name} was accepted")
     return {
-        "what": "Sparse lists, version 1. `logits`, where given, encode to `hex`. `invalid` are read with entries_max 256, vocab_size 8.",
+        "what": "Sparse lists, version 1. `logits`, where given, encode to `hex` under `entries_max` and `tail_max` in the reference encoder; other"
+        " lawful encoders may choose other grains and shifts. `logprobs` and `tail` are within `tolerance`. `invalid` are read with entries_max 256, vocab_size 8.",
         "tolerance": 2e-5,
         "valid": valid,
         "invalid": [{"name": name, "hex": data.hex(), "entries_max": 256, "vocab_size": 8} for name, data in invalid.items()],

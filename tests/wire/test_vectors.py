@@ -127,7 +127,7 @@ def test_valid_lists(vector: Any) -> None:
     if "logits" in vector:
         logits = np.array(vector["logits"], np.float32)
         assert found.ids[np.argmax(found.logprobs)] == np.argmax(logits)
-        assert encode_logits(logits, len(vector["ids"]), 0) == data
+        assert encode_logits(logits, vector["entries_max"], vector["tail_max"]) == data
 
 
 @pytest.mark.parametrize("vector", **named(SPARSE["invalid"]))
