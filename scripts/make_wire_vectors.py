@@ -341,8 +341,9 @@ def sparse_vectors() -> dict[str, object]:
             continue
         raise AssertionError(f"{name} was accepted")
     return {
-        "what": "Sparse lists, version 1. `logits`, where given, encode to `hex` under `entries_max` and `tail_max` in the reference encoder; other"
-        " lawful encoders may choose other grains and shifts. `logprobs` and `tail` are within `tolerance`. `invalid` are read with entries_max 256, vocab_size 8.",
+        "what": "Sparse lists, version 1. `logits`, where given, encode to `hex` under `entries_max` and `tail_max` in the reference"
+        " encoder; other lawful encoders may choose other grains and shifts. `logprobs` and `tail` are within `tolerance`."
+        " `invalid` are read with entries_max 256, vocab_size 8.",
         "tolerance": 2e-5,
         "valid": valid,
         "invalid": [{"name": name, "hex": data.hex(), "entries_max": 256, "vocab_size": 8} for name, data in invalid.items()],
