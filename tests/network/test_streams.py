@@ -352,3 +352,27 @@ def test_who_asks_without_a_greeting_is_named_in_the_log_once(caplog: Any) -> No
         assert stranger.peer in hints[0]
 
     attacked(attack)
+
+
+@pytest.mark.parametrize(
+    ("how", "meaning"), [("hangs up", OTHER), ("refuses", REFUSED), ("breach", BREACH)], ids=["hangs up", "refuses", "breach"]
+)
+def test_a_peer_of_our_own_kind_always_hears_why_before_its_own_stream_is_reset(how: str, meaning: int) -> None:
+    async def main() -> None:
+        for _ in range(10):
+            async with members(2) as (node, other):
+                await connect(other, node)
+                other.network.send(node.peer, opening(1))
+                await node.hears(Received)
+                if how == "hangs up":
+                    node.network.hang_up(other.peer, "enough")
+                elif how == "refuses":
+                    for _ in range(3):
+                        node.network.penalise(other.peer, "lies")
+                else:
+                    lane = link_of(other, node.peer)._ask
+                    assert lane is not None
+                    lane._push(frame(Busy(1, 1, 1)), is_upkeep=False)
+                assert (await other.hears(PeerLost)).reason == f"it hung up: {Goodbye(meaning).meaning}"
+
+    trio.run(main)

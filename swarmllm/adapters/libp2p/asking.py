@@ -27,13 +27,15 @@ OPENINGS_BURST: Final = 8.0  # Streams that a peer may open at once.
 
 class Asking:
     """The asking streams of one peer on one connection. `broken` is told how the peer broke the protocol; `ended` that a stream is gone on
-    which it had asked something. Neither once `over` is set: the connection is then gone as well."""
+    which it had asked something. Neither once the link is over, the first of `ends`: from then on nothing is read or written here. The
+    second is that its connection is closed. Only then does the stream go, too: its reset would overtake the goodbye on the other one.
+    """
 
     def __init__(
         self,
         peer: PeerId,
         common: tuple[NetworkLimits, NetworkTiming, Commons],
-        over: trio.Event,
+        ends: tuple[trio.Event, trio.Event],
         *,
         heard: Heard,
         take: Take,
@@ -42,7 +44,8 @@ class Asking:
     ) -> None:
         self.lane: Lane | None = None
         """The one that is up; replies go there."""
-        self._peer, self._common, self._over = peer, common, over
+        self._peer, self._common = peer, common
+        self._over, self._closed = ends
         self._heard, self._take, self._broken, self._ended = heard, take, broken, ended
         self._newest = trio.CancelScope()
         self._turn = trio.Lock()
@@ -74,6 +77,8 @@ class Asking:
             if self._was_asked and not self._over.is_set():
                 self._ended()
             self._was_asked = False
+        if self._over.is_set():
+            await self._closed.wait()
 
     async def _half(self, work: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
         """The end of one direction is the end of the stream."""

@@ -101,10 +101,11 @@ class Link:
         self._host = host
         self._limits, self._timing, self._commons, self._events = limits, timing, commons, events
         self._ask: Lane | None = None
+        self._closed = trio.Event()
         self._asking = Asking(
             peer,
             (limits, timing, commons),
-            self.over,
+            (self.over, self._closed),
             heard=self._on_bytes,
             take=self._on_request,
             broken=self._broke,
@@ -115,7 +116,6 @@ class Link:
         self._pings: dict[int, float] = {}
         self._nonce = 0
         self._scope = trio.CancelScope()
-        self._closed = trio.Event()
 
     @property
     def is_over(self) -> bool:
