@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,10 +21,14 @@ from typing import Final
 import platformdirs
 
 from swarmllm.errors import LocalError
+from swarmllm.runtime.holder import LOCK, holder_of, pid_in
 from swarmllm.runtime.settings import Folders
 
+__all__ = ["DataDir", "default_folders", "holder_of", "locked", "make_folder"]
+
 APP: Final = "swarmllm"
-PID_BYTES_MAX: Final = 20  # Digits of the largest 64-bit number.
+LOOKS: Final = 5  # A client that looks who holds the folder holds it itself for some microseconds.
+LOOK_EVERY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class DataDir:
 
     @property
     def lock_file(self) -> Path:
-        return self.path / "lock"
+        return self.path / LOCK
 
 
 def default_folders() -> Folders:
@@ -82,30 +87,18 @@ def locked(path: Path) -> Iterator[DataDir]:
         os.close(fd)  # Gives the lock up. The file stays: removing it would race with whoever opens it just now.
 
 
-def holder_of(path: Path) -> int | None:
-    """The process id of the node that holds the data folder; 0 if it holds it but left no id; None if nobody does."""
-    try:
-        fd = os.open(DataDir(path).lock_file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return _pid_in(fd)
-    except OSError as error:
-        raise LocalError(
-            f"cannot see whether the data folder {path} is in use ({error.strerror}); its file system has no locks"
-        ) from error
-    finally:
-        os.close(fd)
-    return None
-
-
 def _take(fd: int, path: Path) -> None:
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for _ in range(LOOKS - 1):
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(LOOK_EVERY_S)
+        else:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        pid = _pid_in(fd)
+        pid = pid_in(fd)
         by = f"process {pid}" if pid else "another process"
         raise LocalError(
             f"the data folder {path} is in use by another node ({by}); stop it, or give this one its own folder with --data-dir"
@@ -125,8 +118,3 @@ def _take(fd: int, path: Path) -> None:
 
 def _reason(error: OSError) -> str:
     return "its disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
-
-
-def _pid_in(fd: int) -> int:
-    text = os.pread(fd, PID_BYTES_MAX, 0).strip()
-    return int(text) if text.isdigit() else 0

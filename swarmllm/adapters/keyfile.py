@@ -93,7 +93,10 @@ def _read(path: Path) -> bytes:
             ) from None
         raise
     except OSError as error:
-        raise LocalError(f"cannot read the key {path} ({error.strerror}{_mode_of(path)}); run: chmod 600 {path}") from error
+        remedy = (
+            f"run: chmod 600 {path}" if isinstance(error, PermissionError) else "check its path and the disk, or restore the file"
+        )
+        raise LocalError(f"cannot read the key {path} ({error.strerror}{_mode_of(path)}); {remedy}") from error
     try:
         status = os.fstat(fd)
         mode = stat.S_IMODE(status.st_mode)

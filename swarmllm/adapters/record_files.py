@@ -102,7 +102,9 @@ def parse(text: bytes, name: str) -> tuple[Sheet, ...]:
     Mail may have made every line end in CR LF, or taken the last line end away; nothing else may differ.
     """
     if len(text) > FILE_BYTES_MAX:
-        raise LocalError(f"{name} has {len(text)} bytes, and no file of records has more than {FILE_BYTES_MAX}")
+        raise LocalError(
+            f"{name} has {len(text)} bytes, and no file of records has more than {FILE_BYTES_MAX}; give another file"
+        )
     plain = text.decode("latin-1")
     if "\r\n" in plain:
         if plain.count("\r\n") != plain.count("\n"):

@@ -57,7 +57,8 @@ def demo(config: Config, *, as_json: bool, keep: bool) -> int:
     fleets: list[Fleet] = []
     folder = Path(tempfile.mkdtemp(prefix="swarmllm-demo-"))
     try:
-        return run(lambda: _story(config, view, folder, fleets), at_force=lambda: kill_all(fleets))
+        with view.silence:
+            return run(lambda: _story(config, view, folder, fleets), at_force=lambda: kill_all(fleets))
     finally:
         if keep:
             view.say(f"The nodes' folders and logs are in {folder}", "dim")

@@ -6,7 +6,7 @@ On anything but a terminal the board is left out and every other line is the sam
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Final
 
 from rich.console import Group
@@ -19,6 +19,7 @@ from swarmllm.cli.output import print_record, short_peer
 from swarmllm.cli.processes import NodeProcess
 from swarmllm.cli.rounds import COLOURS, RoundTable, mean_bytes, uses
 from swarmllm.cli.screen import Flow, Line, Screen
+from swarmllm.cli.waiting import Silence
 from swarmllm.messages import Halt
 from swarmllm.runtime.records import Record
 
@@ -42,14 +43,17 @@ class DemoView:
     def __init__(self, console: Screen, *, as_json: bool) -> None:
         self.console = console
         self.as_json = as_json
+        self.silence = Silence("the experts are made ready")
         self.rounds: RoundTable | None = None
         self._checks: list[tuple[str, bool, str]] = []
 
     def say(self, text: str | Line, style: str = "") -> None:
+        self.silence.heard()
         if not self.as_json:
             self.console.print(Flow(text) if isinstance(text, str) else text, style=style)
 
     def chapter(self, title: str) -> None:
+        self.silence.at(title)
         if not self.as_json:
             self.console.print()
             rule = Rule(Line(title, "bold"), align="left", style="dim")
@@ -61,27 +65,34 @@ class DemoView:
         if self.as_json:
             yield
         elif self.console.is_terminal:
-            with Live(get_renderable=lambda: _board(nodes, experts), console=self.console, refresh_per_second=4):
+            live = Live(get_renderable=lambda: _board(nodes, experts), console=self.console, refresh_per_second=4)
+            with self.silence.covered(), live:
                 yield
         else:
             yield
             self.console.print(_board(nodes, experts))
 
-    def waiting(self, what: str) -> AbstractContextManager[object]:
-        """A sign of life on a terminal while something takes seconds."""
+    @contextmanager
+    def waiting(self, what: str) -> Iterator[None]:
+        """A sign of life while something takes seconds: it moves on a terminal, and is a sentence now and then elsewhere."""
+        self.silence.at(what)
         if self.as_json or not self.console.is_terminal:
-            return nullcontext()
-        return self.console.status(Line(what, "dim"))
+            yield
+            return
+        with self.silence.covered(), self.console.status(Line(what, "dim")):
+            yield
 
     def legend(self) -> None:
         self.say(LEGEND, "dim")
 
     def checked(self, name: str, ok: bool, detail: str) -> None:
+        self.silence.heard()
         self._checks.append((name, ok, detail))
         if self.as_json:
             print_record({"event": "check", "name": name, "ok": ok, "detail": detail})
 
     def token(self, record: Record) -> None:
+        self.silence.heard()
         if self.as_json:
             print_record(record)
         elif self.rounds is not None:
@@ -122,6 +133,7 @@ class DemoView:
     def streamed(self, node: NodeProcess, record: Record) -> None:
         """A record of one of several answers at once: for machines, with the node's name; people are told at the end."""
         if self.as_json:
+            self.silence.heard()
             print_record(record | {"node": node.name})
 
     def ordered(self, node: NodeProcess, order: Halt) -> None:

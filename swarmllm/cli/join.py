@@ -6,9 +6,9 @@ empties must not hold up the node, whose engine stops when it is not heard from 
 
 from __future__ import annotations
 
+import math
 import os
 import select
-import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable
@@ -22,17 +22,20 @@ from swarmllm.assembly import open_node
 from swarmllm.cli import collector
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.join_view import JoinView
-from swarmllm.cli.output import in_thread, people, print_record_async
+from swarmllm.cli.output import in_thread, people, print_record_async, shell_word
 from swarmllm.cli.streams import input_is_closed
-from swarmllm.errors import UsageError
+from swarmllm.cli.waiting import Silence
+from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.queues import LifeFeed
-from swarmllm.runtime.records import Life, Record, Stopped, life_record, status_record
+from swarmllm.runtime.records import Life, ModelReady, Progress, Record, Starting, Stopped, life_record, status_record
 
 RECORDS_MAX: Final = 1024  # Waiting to be written; then the oldest are lost, as they are for any other slow listener.
 GOODBYE_S: Final = 0.5  # For the last records, to a reader that may have stopped reading.
 REFRESH_S: Final = 0.5
+START_MAX_S: Final = 900.0  # Without a new step or progress. The largest models take minutes to load.
+ADVICE: Final = "try again with `--model none`: if that works, its disk is too slow for this model"
 EOF_BYTES: Final = 4096
 
 Show = Callable[[Record], Awaitable[None]]
@@ -55,18 +58,29 @@ async def _join(config: Config, as_json: bool, until_eof: bool) -> int:
     show: Show = print_record_async if view is None else partial(in_thread, view.tell)
 
     last: list[Life] = []
+    silence, start = Silence("the node starts"), trio.CancelScope(deadline=trio.current_time() + START_MAX_S)
 
     def tell(life: Life) -> None:
         last[:] = [life]
         feed.put(life_record(life))
+        silence.at(_next_step(life))
+        if not silence.is_over:
+            start.deadline = trio.current_time() + START_MAX_S
 
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_write, feed, show)
-            async with open_node(config, tell=tell) as node:
-                collector.leave_alone()
-                await _serve(node, view, until_eof)
+            with silence, start:
+                async with open_node(config, tell=tell) as node:
+                    silence.end()
+                    start.deadline = math.inf
+                    collector.leave_alone()
+                    await _serve(node, view, until_eof)
             nursery.cancel_scope.cancel()
+        if start.cancelled_caught:
+            raise LocalError(
+                f"the node on {config.data_dir} was not started: {silence.what} took more than {START_MAX_S:.0f} s; {ADVICE}"
+            )
     finally:
         if last and not isinstance(last[0], Stopped):
             tell(Stopped())  # Also when it ended by Ctrl-C or by a fault.
@@ -78,9 +92,22 @@ async def _join(config: Config, as_json: bool, until_eof: bool) -> int:
     return OK
 
 
+def _next_step(life: Life) -> str:
+    """What a starting node does once it has told this."""
+    match life:
+        case Starting():
+            return "the key, the records of this folder and the model are being loaded"
+        case Progress(what=what):
+            return what
+        case ModelReady():
+            return "the network is being opened"
+        case _:
+            return "the node starts"
+
+
 def _flags(config: Config) -> str:
     """What other commands need to find this node."""
-    return "" if config.data_dir == default_folders().data_dir else f" --data-dir {shlex.quote(str(config.data_dir))}"
+    return "" if config.data_dir == default_folders().data_dir else f" --data-dir {shell_word(str(config.data_dir))}"
 
 
 async def _write(feed: LifeFeed[Record], show: Show) -> None:

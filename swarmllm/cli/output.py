@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import sys
 import threading
 import time
@@ -164,6 +165,14 @@ def catch_strays() -> None:
 def _thread_ended(how: threading.ExceptHookArgs) -> None:
     if how.exc_value is not None and not isinstance(how.exc_value, SystemExit):
         trace(how.exc_value)
+
+
+def shell_word(text: str) -> str:
+    """As a word of a command line that can be pasted; what is no printable text (bytes of a name that is not UTF-8) as its bytes."""
+    if text.isprintable():
+        return shlex.quote(text)
+    data = text.encode("utf-8", "surrogateescape")
+    return "$'" + "".join(chr(b) if 32 <= b < 127 and b not in b"\\'" else f"\\x{b:02x}" for b in data) + "'"
 
 
 def short_peer(peer: str) -> str:

@@ -30,7 +30,8 @@ def probe(path: Path, cache_dir: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError as error:
         raise LocalError(
-            f"the header of {path} broke the process that read it (code {done.returncode}); do not use this file"
+            f"the header of {path} broke the process that read it (code {done.returncode}): it is damaged, or made to do so;"
+            " compare its checksum with the one that its source states, or choose another model"
         ) from error
     if "error" in found:
         raise LocalError(found["error"])

@@ -23,8 +23,8 @@ CONFIG_VERSION: Final = 1
 CONFIG_FILE: Final = "config.toml"
 CONFIG_BYTES_MAX: Final = 256 * 1024  # Every setting at its longest needs a tenth of this; more is the wrong file.
 PREFIX: Final = "SWARMLLM_"
-OTHER_VARIABLES: Final = frozenset({"SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE"})
-"""Read by the commands themselves: tracebacks instead of sentences; the file with an operator's passphrase."""
+OTHER_VARIABLES: Final = frozenset({"SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE", "SWARMLLM_PATIENCE_S"})
+"""Read by the commands themselves: tracebacks instead of sentences; the file with an operator's passphrase; how long they wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,9 @@ def _file(path: Path) -> dict[str, _Found]:
         )
     version = table.pop("version")
     if version != CONFIG_VERSION or isinstance(version, bool):
-        raise UsageError(f"{path} has version = {version!r}, and this swarmllm reads only version = {CONFIG_VERSION}")
+        raise UsageError(
+            f"{path} has version = {version!r}, and this swarmllm reads only version = {CONFIG_VERSION}; correct it or move the file away"
+        )
     for key in table:
         if key not in SETTINGS:
             raise UsageError(f"{path} has the unknown key {key!r}{_did_you_mean(key)}; remove it or correct its name")

@@ -23,6 +23,7 @@ import trio
 from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
 from swarmllm.runtime.generation import Answer, Wish
 from swarmllm.runtime.halt_desk import OPS as HALT_OPS
+from swarmllm.runtime.holder import holder_of
 from swarmllm.runtime.lines import Lines, format_line, parse_line
 from swarmllm.runtime.local_node import LocalNode
 from swarmllm.runtime.patience import ALIVE, ALIVE_EVERY_S, SILENT, Patience, Wait, pid_of
@@ -37,7 +38,7 @@ from swarmllm.runtime.records import (
     starting_record,
     status_record,
 )
-from swarmllm.runtime.socket_path import bind, find
+from swarmllm.runtime.socket_path import bind, find, refuse_foreign
 
 VERSION: Final = 1
 LINE_BYTES_MAX: Final = (
@@ -112,7 +113,7 @@ class Desk:
             case str(op) if op in HALT_OPS:
                 node = await self._started()
                 if node.halts is None:
-                    raise LocalError("this node runs without a kill switch")
+                    raise LocalError("this node runs without a kill switch; ask one that `swarmllm join` started")
                 await node.halts.answer(question, call.send)
             case other:
                 known = ", ".join(["generate", "status", "experts", "events", "shutdown", *sorted(HALT_OPS)])
@@ -200,7 +201,10 @@ async def serve(desk: Desk, folder: Path, *, fallback: Path, task_status: Any = 
                 except Exception as fault:  # noqa: BLE001
                     log.error("a fault of our own while answering a local program: %s", _kinds(fault))
                     await _refuse(
-                        stream, LocalError("the node stopped this answer by a fault of its own; its log says which kind")
+                        stream,
+                        LocalError(
+                            "the node stopped this answer by a fault of its own; node.log in its data folder says which kind"
+                        ),
                     )
                 finally:
                     clients.release()
@@ -329,6 +333,18 @@ def _error_of(record: Record) -> SwarmError:
     return kind(str(record.get("message", "the node did not say what was wrong")))
 
 
+def _nobody_listens(folder: Path) -> LocalError:
+    """A node holds its folder before it has a socket, and a little longer."""
+    pid = holder_of(folder)
+    if pid is None:
+        return NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`")
+    named = f" (process {pid})" if pid else ""
+    return LocalError(
+        f"the node on {folder}{named} is just starting or stopping and takes no questions; try again in some seconds, and if it stays"
+        f" so, `kill -CONT {pid or 'PID'}` lets it go on if it was suspended"
+    )
+
+
 @asynccontextmanager
 async def asking(folder: Path, op: str, patience: Patience = SILENT, /, **values: object) -> AsyncIterator[Conversation]:
     """Ask the node that runs on this data folder. NoNodeError if none does; leaving the block early ends a running answer.
@@ -337,13 +353,16 @@ async def asking(folder: Path, op: str, patience: Patience = SILENT, /, **values
     """
     path = find(folder)
     if path is None:
-        raise NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`")
+        raise _nobody_listens(folder)
     try:
+        refuse_foreign(path)
         stream = await trio.open_unix_socket(str(path))
     except OSError as error:
         if error.errno in {errno.ENOENT, errno.ECONNREFUSED}:
-            raise NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`") from error
-        raise LocalError(f"cannot talk to the node on {folder} ({error.strerror}); are you its user?") from error
+            raise _nobody_listens(folder) from error
+        raise LocalError(
+            f"cannot talk to the node on {folder} ({error.strerror}); run this as the user who started it, or name another --data-dir"
+        ) from error
     async with stream:
         conversation = Conversation(stream, f"the node on {folder}", patience)
         try:

@@ -18,7 +18,7 @@ from typing import Final, assert_never
 import trio
 
 from swarmllm.core.control_events import ControlClosed, ControlInput, ControlOpened, ControlReceived, Woke
-from swarmllm.core.control_link import ControlEffect, StartAgain, StopNow
+from swarmllm.core.control_link import Announce, ControlEffect, HaltHeard, StartAgain, StopNow
 from swarmllm.core.events import (
     Advertise,
     Asked,
@@ -320,6 +320,11 @@ class Driver:
                     scope.cancel()
                 self._tells_resume = True
                 self._proclaim(self._orders.halted_event(reasons))
+            case Announce(event=HaltHeard()) if (
+                not self._tells_resume
+            ):  # It came before the first start, so nothing had to be stopped.
+                self._tells_resume = True
+                self._proclaim(self._orders.halted_event(self._orders.control.halted))
             case StartAgain() if self._tells_resume:
                 self._tells_resume = False
                 self._proclaim(NodeResumed())

@@ -56,7 +56,9 @@ class HaltDesk:
                 await self._remembered()
                 await send(self._status())
             case other:
-                raise UsageError(f"the node knows no op {str(other)[:40]!r} of the kill switch")
+                raise UsageError(
+                    f"the node knows no op {str(other)[:40]!r} of the kill switch; it knows {', '.join(sorted(OPS))}"
+                )
 
     async def _remembered(self) -> None:
         """Until what was just decided is on disk, or the disk has had its time: a start counts only then."""
@@ -170,7 +172,7 @@ def _wait_s(question: Record) -> float:
 def _outcome(outcome: Outcome | None) -> dict[str, str]:
     match outcome:
         case None:
-            raise LocalError("this node runs without a kill switch")
+            raise LocalError("this node runs without a kill switch; ask one that `swarmllm join` started")
         case Applied():
             return {"outcome": "applied", "reason": ""}
         case Refused(reason=reason):

@@ -38,6 +38,16 @@ def find(folder: Path) -> Path | None:
     return Path(named) if named else None
 
 
+def refuse_foreign(path: Path) -> None:
+    """LocalError if the socket is another user's: whoever listens there would be told our prompts. OSError if it has gone."""
+    owner, us = path.stat().st_uid, os.geteuid()
+    if owner != us:
+        raise LocalError(
+            f"the control socket {path} belongs to user {owner}, not to user {us} who runs this; run it as user {owner}, or name the"
+            " folder of your own node with --data-dir"
+        )
+
+
 def fits(path: Path) -> bool:
     return len(os.fsencode(path)) <= PATH_BYTES_MAX
 

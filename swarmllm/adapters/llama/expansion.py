@@ -48,7 +48,9 @@ def expand_folder(folder: Path, cache_dir: Path, progress: Progress | None = Non
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_room(path, content.size_bytes) from e
-        raise LocalError(f"cannot write the demo expert to {path}: {e.strerror or e}; choose another cache folder") from e
+        raise LocalError(
+            f"cannot write the demo expert to {path}: {e.strerror or e}; choose another cache folder with --cache-dir"
+        ) from e
     return path
 
 
@@ -72,7 +74,7 @@ def _no_room(path: Path, needed: int) -> LocalError:
     free = shutil.disk_usage(path.parent).free
     return LocalError(
         f"the demo expert {path.name} needs {needed:,} bytes in {path.parent}, where {free:,} are free: "
-        "make room there or choose another cache folder"
+        "make room there or choose another cache folder with --cache-dir"
     )
 
 

@@ -182,7 +182,9 @@ def _reading(path: Path) -> Iterator[tuple[_Reader, int, int]]:
         if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
             raise LocalError(f"the model file {path} changed while it was read: wait until it is complete, then try again")
     except OSError as e:
-        raise LocalError(f"cannot read the model file {path}: {e.strerror or e}") from e
+        raise LocalError(
+            f"cannot read the model file {path} ({e.strerror or e}): check its path, its permissions and the disk"
+        ) from e
     except (struct.error, KeyError, ValueError) as e:
         raise LocalError(
             f"the model file {path} is damaged or cut off ({e}): compare its size and checksum with those that its source states"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from functools import partial
 from typing import Final
 
@@ -14,10 +14,12 @@ from swarmllm.cli.bench import requester
 from swarmllm.cli.bench.report import Measurement, Report, table
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import answer, people
-from swarmllm.errors import UsageError
+from swarmllm.cli.waiting import Silence
+from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 
 PARTS: Final = ("requester", "engine", "transport")
+PART_MAX_S: Final = 1800.0  # The longest takes minutes on a slow machine.
 EXPERT: Final = "prose"
 TOKENS, TOKENS_QUICK = 200, 50  # Of the requester's part.
 
@@ -34,17 +36,26 @@ def bench(config: Config, only: Sequence[str], *, quick: bool, as_json: bool) ->
 async def _bench(config: Config, parts: Sequence[str], quick: bool, as_json: bool) -> int:
     console = people()
     report = Report(as_json=as_json)
-    with console.status("starting") as status:
+    with console.status("starting") as status, Silence("the benchmark starts") as silence:
 
         def say(text: str) -> None:
+            silence.at(text)
             status.update(text)
             if not console.is_terminal:
                 console.print(text)
 
-        for part in parts:
-            async with aclosing(_part(part, config, quick, say)) as measurements:
-                async for measurement in measurements:
-                    report.add(measurement)
+        with silence.covered() if console.is_terminal else nullcontext():  # There the status moves.
+            for part in parts:
+                with trio.move_on_after(PART_MAX_S) as scope:
+                    async with aclosing(_part(part, config, quick, say)) as measurements:
+                        async for measurement in measurements:
+                            report.add(measurement)
+                            silence.heard()
+                if scope.cancelled_caught:
+                    raise LocalError(
+                        f"the part {part} of the benchmark did not end within {PART_MAX_S:.0f} s, the last step was: {silence.what};"
+                        " try --quick, or leave it out with --only"
+                    )
     if not as_json:
         answer().print(table(report.measurements))
     return OK

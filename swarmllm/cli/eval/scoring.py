@@ -136,7 +136,8 @@ def _records(orders: Sequence[dict[str, Any]], options: EngineOptions, expert: E
                 lines = words.read()[-WORDS_BYTES:].decode(errors="replace").strip().splitlines()
                 last = f" ({lines[-1]})" if lines else ""
                 raise LocalError(
-                    f"the process that ran {expert.name} ended with code {code}{last}: download the model again, or choose a smaller one"
+                    f"the process that ran {expert.name} ended with code {code}{last}: "
+                    "close other programs if memory was short (code -9 says so), or leave this model out"
                 )
 
 

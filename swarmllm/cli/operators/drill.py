@@ -25,6 +25,7 @@ from swarmllm.cli.operators.ring import Ring
 from swarmllm.cli.output import answer, notice, print_record
 from swarmllm.cli.processes import Fleet, NodeProcess, kill_all, open_fleet
 from swarmllm.cli.screen import Line
+from swarmllm.cli.waiting import Silence
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.control_socket import ask
@@ -58,7 +59,8 @@ def drill(config: Config, nodes: int, halts: int, *, as_json: bool) -> int:
         with tempfile.TemporaryDirectory(prefix="swarmllm-drill-") as folder:
             async with open_fleet(Path(folder)) as fleet:
                 fleets.append(fleet)
-                await _drill(config, fleet, Path(folder), nodes, halts, times, as_json=as_json)
+                with Silence(f"{nodes} nodes start") as silence:
+                    await _drill(config, fleet, Path(folder), nodes, halts, times, silence, as_json=as_json)
         return OK
 
     code = run(body, at_force=lambda: kill_all(fleets))
@@ -67,11 +69,14 @@ def drill(config: Config, nodes: int, halts: int, *, as_json: bool) -> int:
     return code
 
 
-async def _drill(config: Config, fleet: Fleet, folder: Path, nodes: int, halts: int, times: Times, *, as_json: bool) -> None:
+async def _drill(
+    config: Config, fleet: Fleet, folder: Path, nodes: int, halts: int, times: Times, silence: Silence, *, as_json: bool
+) -> None:
     ring = Ring()
     file = ring.write(folder / "charter")
     notice(f"Starting {nodes} nodes without models, on this machine alone.")
     await _start(config, fleet, file, nodes)
+    silence.at(f"{halts} halts of {nodes} nodes")
     for index in range(halts):
         publisher = fleet.nodes[index % nodes]
         order, data = ring.halt()

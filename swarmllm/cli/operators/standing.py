@@ -143,7 +143,9 @@ def fold(state: HaltState, records: Sequence[bytes], where: str) -> HaltState:
         if isinstance(outcome, Applied):
             state = outcome.state
         elif not isinstance(outcome, Known):
-            raise LocalError(f"{where} has a record that does not hold: {outcome.reason}; ask for the records again")
+            raise LocalError(
+                f"{where} has a record that does not hold: {outcome.reason}; take the records from another node of the swarm"
+            )
     return state
 
 
