@@ -16,6 +16,7 @@ import trio.testing
 from swarmllm.core.control_events import OwnerStarts, OwnerStops
 from swarmllm.core.halt import Applied
 from swarmllm.errors import HaltedError
+from swarmllm.runtime.orders import NodeHalted
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.operators import Founders
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -272,5 +273,23 @@ def test_an_order_is_not_told_to_nodes_of_another_swarm_and_costs_nobody_a_strik
                 assert other.orders is not None
                 assert other.orders.records_refused == 0
                 assert set(other.local.view().peers) == {m.peer for m in swarm.members}
+
+    run(body)
+
+
+def test_a_halt_that_comes_before_the_first_start_is_told_as_any_other() -> None:
+    """A node asks its peers before it starts; an order that it hears meanwhile stops nothing, and its owner wants to know of it."""
+
+    async def body() -> None:
+        async with little_swarm([7, 8], pin=WE.pin) as swarm:
+            member = swarm.members[0]
+            assert member.orders is not None
+            assert not member.orders.control.serves
+            with member.local.events() as events:
+                assert isinstance(member.driver.import_control(WE.halt()), Applied)
+                async for event in events:
+                    if isinstance(event, NodeHalted):
+                        assert event.seq > 0
+                        return
 
     run(body)
