@@ -112,6 +112,28 @@ def test_those_that_we_chose_are_saved_before_any_crowd_that_came_later() -> Non
     assert [peer for peer, _ in load_saved(book.save())][:10] == friends
 
 
+def test_anchors_outlive_a_restart_into_a_crowd_again_and_again() -> None:
+    """At every start strangers are there first, as many as connect to us, and invent peers; they are in the saved book as well."""
+    book, friends = peering(), [PeerId(f"friend {i}") for i in range(CHOSEN_MIN)]
+    chosen(book, friends)
+    for run in range(3):
+        for i in range(SAVED_MAX):
+            book.found(PeerId(f"a stranger {i}"), ADDR, 5.0)
+            book.peer_connected(PeerId(f"a stranger {i}"))
+        for i in range(2 * KNOWN_MAX):
+            book.found(PeerId(f"a made-up peer {run} {i}"), ADDR, 5.0 + i)
+        saved = load_saved(book.save())
+        book = peering()
+        for i in range(2 * CONNECTIONS_TARGET):
+            book.peer_connected(PeerId(f"a stranger {i}"))
+        for number, (peer, addrs) in enumerate(saved):  # One input after another, as a driver feeds them.
+            book.found(peer, addrs, number * 1e-3, proven=True)
+            for dial in book.due(number * 1e-3):
+                book.peer_connected(dial.peer)
+        assert {peer for peer, _ in load_saved(book.save())[:CHOSEN_MIN]} == set(friends)
+        assert set(friends) <= book.connected
+
+
 def test_a_flood_of_made_up_peers_does_not_drive_anchors_out_of_the_book() -> None:
     book = peering()
     book.found(PeerId("anchor"), ADDR, 0.0, proven=True)
