@@ -143,7 +143,7 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
     settings = NodeConfig(text.fingerprint, swarm_hash(config.swarm))
     node = Node(settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control)
     driver = Driver(node, keyring, store, orders=orders, pulse=Pulse())
-    network, troubles = await _open_network(stack, config, keyring, driver, parts)
+    network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,
         driver,
@@ -154,6 +154,7 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Tel
         extra=config.extra,
         quality=config.quality,
         troubles=troubles,
+        crowding=crowding,
         halts=HaltDesk(driver, orders, lambda: node.view(trio.current_time()).peers),
     )
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
@@ -299,17 +300,17 @@ def _text_for(config: Config, path: Path | None, fingerprint: bytes | None) -> T
 
 async def _open_network(
     stack: AsyncExitStack, config: Config, keyring: KeyFile, driver: Driver, parts: Parts
-) -> tuple[Network, Callable[[], tuple[str, ...]]]:
-    """The network, and what tells its troubles in sentences."""
+) -> tuple[Network, Callable[[], tuple[str, ...]], Callable[[], dict[str, int]]]:
+    """The network, what tells its troubles in sentences, and what counts the connections that gave way."""
     if parts.network is not None:
-        return await stack.enter_async_context(parts.network(keyring, driver)), tuple
+        return await stack.enter_async_context(parts.network(keyring, driver)), tuple, dict
     network = await stack.enter_async_context(open_network(network_options(config, keyring, driver)))
 
     def troubles() -> tuple[str, ...]:
         unreachable = [f"{b.addr} is unreachable: {b.error}" for b in network.bootstrap if b.error and not b.connected]
         return (*unreachable, *([f"the LAN is not searched: {network.lan_error}"] if network.lan_error else []))
 
-    return network, troubles
+    return network, troubles, lambda: network.crowding
 
 
 def network_options(config: Config, keyring: KeyFile, driver: Driver) -> NetworkOptions:

@@ -32,7 +32,7 @@ READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 @dataclass(frozen=True, slots=True)
 class Status:
     """What `status` shows. `uptime_s` counts from the start of the driver, and so does the last; `troubles` are of this moment.
-    `saves_failed` values could not be written to the disk.
+    `saves_failed` values could not be written to the disk. `crowding` counts connections that gave way, by the bound that was reached.
     """
 
     view: NodeView
@@ -40,6 +40,7 @@ class Status:
     uptime_s: float
     troubles: tuple[str, ...]
     saves_failed: int
+    crowding: dict[str, int]
 
 
 class LocalNode:
@@ -57,6 +58,7 @@ class LocalNode:
         extra: int = 1,
         quality: float = 1.0,
         troubles: Callable[[], tuple[str, ...]] = tuple,
+        crowding: Callable[[], dict[str, int]] = dict,
         halts: HaltDesk | None = None,
         clock: Clock = trio.current_time,
     ) -> None:
@@ -71,6 +73,7 @@ class LocalNode:
         self._extra = extra
         self._quality = quality
         self._troubles = troubles
+        self._crowding = crowding
         self.halts = halts
         """The operators' desk; None for a node without a kill switch."""
         self._clock = clock
@@ -145,6 +148,7 @@ class LocalNode:
             uptime_s=self._clock() - self._began_at,
             troubles=self._troubles(),
             saves_failed=driver.saves_failed,
+            crowding=self._crowding(),
         )
 
     def experts(self) -> tuple[ExpertView, ...]:

@@ -234,6 +234,7 @@ def status_record(status: Status) -> Record:
         records_dropped=view.records_dropped,
         records_refused=view.records_refused,
         saves_failed=status.saves_failed,
+        crowding=status.crowding,
     )
 
 

@@ -132,6 +132,7 @@ def status(text: str) -> Record:
         "records_dropped": 1,
         "records_refused": 1,
         "saves_failed": 0,
+        "crowding": {"evicted": 1, "unread_exceeded": 1, "unread_given_way": 1},
     }
 
 

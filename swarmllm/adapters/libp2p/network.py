@@ -97,6 +97,16 @@ class Libp2pNetwork:
         """Why the local network is not searched; empty if it is, or was not asked for."""
         return self._lan.error if self._lan is not None else ""
 
+    @property
+    def crowding(self) -> dict[str, int]:
+        """How many connections ended so far because there was no room for all that peers wanted, by the bound that ended them."""
+        unread = self._switch.unread
+        return {
+            "evicted": self._switch.admission.given_way,
+            "unread_exceeded": unread.exceeded,
+            "unread_given_way": unread.given_way,
+        }
+
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         self._links.send(peer, message)
 
