@@ -125,6 +125,10 @@ class Knocks:
 
     @staticmethod
     def _keys(packed: bytes, port: int) -> tuple[tuple[bytes, float], ...]:
+        for form, start in ((_MAPPED, 12), (_NAT64, 12), (_6TO4, 2)):  # One host, however its address is written.
+            if is_within(packed, form):
+                packed = packed[start : start + 4]
+                break
         host = packed[:8] if len(packed) == 16 else packed
         is_loopback = any(is_within(packed, one) for one in _LOOPBACK)
         of_host = LOOPBACK_BURST if is_loopback else HOST_BURST

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -31,7 +32,7 @@ async def crowd(port: int, peer: PeerId, owner: Callable[[], None]) -> None:
     """Run `owner` while strangers hold half-open sockets and as many complete connections as they get."""
     there = 0
 
-    async def one(task_status: trio.TaskStatus[None]) -> None:
+    async def one(task_status: Any) -> None:
         nonlocal there
         async with raw_peer(key=ephemeral_key()) as raw:
             # A few may be refused: that is for the node to choose.

@@ -123,6 +123,21 @@ def test_all_addresses_of_one_ipv6_network_are_one_host() -> None:
     assert taken == HOST_BURST
 
 
+@pytest.mark.parametrize("form", ["::ffff:198.18.7.9", "64:ff9b::198.18.7.9", "2002:c612:0709:{}::1"])
+def test_one_host_is_knocked_at_as_often_in_whatever_form_its_address_is_written(form: str) -> None:
+    knocks = Knocks()
+    plain = ip_address("198.18.7.9").packed
+    assert sum(knocks.take(plain, 2000 + i, 0.0) for i in range(20)) == HOST_BURST
+    for i in range(20):
+        assert not knocks.take(ip_address(form.format(i)).packed, 3000 + i, 0.0)
+
+
+@pytest.mark.parametrize("form", ["::ffff:198.18.{}.9", "64:ff9b::198.18.{}.9"])
+def test_hosts_behind_one_prefix_of_translators_are_many(form: str) -> None:
+    knocks = Knocks()
+    assert all(knocks.take(ip_address(form.format(i)).packed, 2000, 0.0) for i in range(2 * int(HOST_BURST)))
+
+
 def test_what_is_remembered_is_bounded() -> None:
     knocks = Knocks()
     for i in range(2 * HOSTS_MAX):
