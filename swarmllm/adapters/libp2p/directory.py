@@ -6,9 +6,11 @@ address record of an expert counts only with the expert's own signature, and whe
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 import trio
@@ -16,15 +18,18 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from libp2p.kad_dht.common import ALPHA, BUCKET_SIZE
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
-from libp2p.kad_dht.provider_store import ProviderStore
+from libp2p.kad_dht.provider_store import ProviderRecord, ProviderStore
+from libp2p.peer.peerinfo import PeerInfo
 from libp2p.records.utils import InvalidRecordType
 from libp2p.records.validator import NamespacedValidator, Validator
 
+from swarmllm.adapters.libp2p.address_book import ADDRS_MAX, is_short
 from swarmllm.adapters.libp2p.addresses import parse_addr
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
 from swarmllm.core.capacity.table import unlisted
-from swarmllm.core.peers.provider_shares import Place, block_of, who_leaves
+from swarmllm.core.peers.eviction import Block, block_of, hurried
+from swarmllm.core.peers.provider_shares import Place, who_leaves
 from swarmllm.errors import RemoteError
 from swarmllm.messages import ExpertRecord, PeerId
 from swarmllm.messages.capacity import EXPERT_RECORD_MAX
@@ -41,6 +46,13 @@ SETTLE_S: Final = 0.5  # After a new peer: several tend to come together.
 PAUSE_S: Final = 5.0  # Between two rounds of providing, however many peers come.
 LOOK_UPS_MAX: Final = 4  # At once; more for other vocabularies wait for nothing and are dropped.
 
+ADDRS_READ_MAX: Final = 32  # Of which those of other transports are left out.
+
+ANSWERED_MAX: Final = 12  # Streams of others at once.
+
+_CONNECTION: ContextVar[Any] = ContextVar("connection", default=None)
+"""The muxed connection on which a DHT message came that is being answered."""
+
 Found = Callable[[PeerId, tuple[str, ...]], None]
 
 
@@ -54,48 +66,111 @@ class _RecordValidator(Validator):  # type: ignore[misc]
         return max(range(len(values)), key=lambda index: (_boot(key, values[index]), -index))
 
 
+class _Provider(ProviderRecord):  # type: ignore[misc]
+    """`block` is where it was when it first said so: whoever renews from elsewhere frees no place in the block that it came from."""
+
+    def __init__(self, info: Any, block: Block | None) -> None:
+        super().__init__(info)
+        self.block = block
+
+
 class _Providers(ProviderStore):  # type: ignore[misc]
     """Bounded in keys, and of each key's twenty providers those that came first and still say so stay
-    (`core.peers.provider_shares`): the library keeps silent ones for two days."""
+    (`core.peers.provider_shares`): the library keeps silent ones for two days.
+
+    A peer provides for itself alone, on its own connection, and the share that it falls under is that of the connection's remote
+    address: what it writes about itself is its own choice.
+    """
+
+    def __init__(self, host: Any, peer_routing: Any, is_loopback: Callable[[], bool]) -> None:
+        super().__init__(host, peer_routing)
+        self._is_loopback = is_loopback
 
     def add_provider(self, key: bytes, provider: Any) -> None:
+        """Nothing for what is not a fingerprint, for hearsay, and where there is no place."""
         if len(key) != KEY_BYTES:
             return
+        block = None
+        if provider.peer_id != self.local_peer_id:
+            conn = _CONNECTION.get()
+            remote = conn.get_remote_address() if conn is not None and conn.peer_id == provider.peer_id else None
+            if remote is None:
+                return
+            block = block_of(str(remote[0]))
         known = self.providers.pop(key, {})
         self.providers[key] = known  # Moved to the end: least recently heard of first.
         name = str(provider.peer_id)
-        if name not in known and provider.peer_id != self.local_peer_id:
-            held = {
-                other: Place(_block(one.addresses), one.timestamp)
-                for other, one in known.items()
-                if one.peer_id != self.local_peer_id  # Our own place is none of theirs.
-            }
-            now = time.time()
-            is_taken, leaves = who_leaves(held, Place(_block(provider.addrs), now), BUCKET_SIZE - 1, now)
-            if not is_taken:
-                return
-            known.pop(leaves, None)
-        super().add_provider(key, provider)
+        if name in known:
+            block = known[name].block
+        elif block is not None and not self._makes_room(known, block):
+            return
+        addrs = [addr for addr in provider.addrs[:ADDRS_READ_MAX] if is_short(addr) and _is_usable(str(addr))][:ADDRS_MAX]
+        known[name] = _Provider(PeerInfo(provider.peer_id, addrs), block)
         for stale in [other for other in self.providers if other not in self.providing_keys][
             : max(0, len(self.providers) - KEYS_MAX)
         ]:
             del self.providers[stale]
 
+    def _makes_room(self, known: dict[str, _Provider], block: Block) -> bool:
+        # Our own place, which has no block, is none of theirs.
+        held = {other: Place(one.block, one.timestamp) for other, one in known.items() if one.block is not None}
+        now = time.time()
+        is_taken, leaves = who_leaves(held, Place(block, now), BUCKET_SIZE - 1, now, is_loopback=self._is_loopback())
+        if is_taken:
+            known.pop(leaves, None)
+        return is_taken
+
+
+class _Dht(KadDHT):  # type: ignore[misc]
+    """Tells the store of providers on which connection it is told, and shares out the streams that are answered at once.
+
+    The library answers twelve and resets all others, so whoever holds twelve open and silent would be the only one that is heard. Here
+    the oldest stream of whoever has most gives way, as at the front door (`core.peers.eviction.hurried`).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._inbound_limiter = trio.CapacityLimiter(4 * ANSWERED_MAX)  # Those that give way are still there for a moment.
+        self._numbers = itertools.count()
+        self._answered: dict[int, tuple[Block, trio.CancelScope]] = {}  # In order of age.
+
+    async def handle_stream(self, stream: Any) -> None:
+        conn = stream.muxed_conn
+        remote = conn.get_remote_address()
+        if remote is None:
+            return
+        _CONNECTION.set(conn)  # Every stream is answered in a task, and so in a context, of its own.
+        block = block_of(str(remote[0]))
+        if block.is_local:  # Many nodes on one machine are a test or a demo: there each peer is counted for itself.
+            block = Block(str(conn.peer_id), str(conn.peer_id), is_local=True)
+        waiting = {number: one for number, (one, _) in self._answered.items()}
+        late = hurried(waiting, block, ANSWERED_MAX, ANSWERED_MAX // 3)
+        if late is not None:
+            self._answered.pop(late)[1].cancel()
+        number = next(self._numbers)
+        with trio.CancelScope() as scope:
+            self._answered[number] = block, scope
+            try:
+                await super().handle_stream(stream)
+            finally:
+                self._answered.pop(number, None)
+
 
 class Directory:
-    """`dht` is a service to be run, and so is `run`. `found` is called for every provider."""
+    """`dht` is a service to be run, and so is `run`. `found` is called for every provider; `is_loopback` tells whether this node is
+    reached by loopback alone."""
 
-    def __init__(self, host: Host, timing: NetworkTiming, found: Found) -> None:
+    def __init__(self, host: Host, timing: NetworkTiming, found: Found, is_loopback: Callable[[], bool]) -> None:
         self._us = PeerId(host.get_id().to_base58())
         self._timing, self._found = timing, found
-        self.dht = KadDHT(
+        self.dht = _Dht(
             host,
             DHTMode.SERVER,
             validator=NamespacedValidator({NAMESPACE: _RecordValidator()}, strict_validation=True),
             validator_changed=True,
             strict_validation=True,
         )
-        self.dht.provider_store = _Providers(host, self.dht.peer_routing)
+        self.dht.provider_store = _Providers(host, self.dht.peer_routing, is_loopback)
         self._key = b""
         self._record = b""
         self._dirty = trio.Event()
@@ -187,7 +262,7 @@ class Directory:
                 addrs = list(record.addrs)
         usable = tuple(addr for addr in dict.fromkeys(addrs) if _is_usable(addr))
         if usable:
-            self._found(peer, usable[:8])
+            self._found(peer, usable[:ADDRS_MAX])
 
     async def _latest_record(self, key: str) -> ExpertRecord | None:
         """What the network holds. The library would answer from its own copy, however old, so that is put aside first."""
@@ -229,16 +304,6 @@ def _verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     except (InvalidSignature, ValueError):
         return False
     return True
-
-
-def _block(addrs: Iterable[Any]) -> bytes:
-    """Of the first address that can be read."""
-    for addr in addrs:
-        try:
-            return block_of(parse_addr(str(addr)).packed)
-        except RemoteError:
-            continue
-    return b""
 
 
 def _is_usable(addr: str) -> bool:

@@ -66,7 +66,9 @@ class Libp2pNetwork:
             self._host.set_stream_handler(channel.protocol, answer, lasting=True)
         self._switch.register_notifee(_Connections(self._links))
         self._gossip = Gossip(self._host, options, self._is_settled) if options.channels else None
-        self._directory = Directory(self._host, options.timing, self._found_in_dht) if options.dht else None
+        self._directory = (
+            Directory(self._host, options.timing, self._found_in_dht, lambda: self._stand().is_loopback) if options.dht else None
+        )
         self._lan = Lan(self._peer, options.swarm, self._found_on_lan) if options.lan else None
         self._bootstrap = [
             Bootstrap(text, self._dialer, self._links, options, self._found_bootstrap) for text in options.bootstrap

@@ -19,7 +19,6 @@ from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection.raw_connection import RawConnection
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
-from libp2p.peer.peerstore import PeerStore
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX
@@ -28,6 +27,7 @@ from libp2p.transport.tcp.tcp import TCP
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from swarmllm.adapters.libp2p.address_book import AddressBook
 from swarmllm.adapters.libp2p.addresses import own_addr
 from swarmllm.adapters.libp2p.admission import Admission, Full
 from swarmllm.adapters.libp2p.muxer import Bounds, GuardedYamux
@@ -67,7 +67,7 @@ class Switch(Swarm):  # type: ignore[misc]
     def __init__(self, options: NetworkOptions) -> None:
         key_pair = create_new_key_pair(options.seed)
         peer_id = ID.from_pubkey(key_pair.public_key)
-        peerstore = PeerStore()
+        peerstore = AddressBook()
         peerstore.add_key_pair(peer_id, key_pair)
         limits, timing = options.limits, options.timing
         never = 2 * (

@@ -6,37 +6,47 @@ twenty honest ones. Nor may those of one address block take all places, should t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from swarmllm.core.peers.eviction import Block
+
 PER_BLOCK_MAX: Final = 4  # Of one IPv4 /24 or IPv6 /64: a household, or a rack.
+PER_WIDE_MAX: Final = 8  # Of one IPv4 /16 or IPv6 /48: whoever rents the latter has 65,536 of the former.
 STALE_S: Final = 1_500.0  # Without a renewal, which comes every ten minutes: whoever missed two has left.
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """`block` is the network that its address is in, empty where that says nothing (loopback, names); `renewed_at` in seconds."""
+    """`block` is where the connection came from on which it was told, whatever the provider writes; `renewed_at` in seconds."""
 
-    block: bytes
+    block: Block
     renewed_at: float
 
 
-def block_of(packed: bytes) -> bytes:
-    """The /24 of an IPv4 address, the /64 of an IPv6 address, as 3 or 8 bytes; empty for loopback and for nothing."""
-    if not packed or packed[0] == 127 or packed == bytes(15) + b"\1":
-        return b""
-    return packed[:3] if len(packed) == 4 else packed[:8]
+def who_leaves(
+    held: Mapping[str, Place], newcomer: Place, places_max: int, now: float, *, is_loopback: bool = False
+) -> tuple[bool, str]:
+    """Whether the newcomer is taken, and at whose cost (empty: at nobody's).
 
-
-def who_leaves(held: Mapping[str, Place], newcomer: Place, places_max: int, now: float) -> tuple[bool, str]:
-    """Whether the newcomer is taken, and at whose cost (empty: at nobody's)."""
+    `is_loopback`: we are reached by loopback alone, as in a test or a demo, so this machine is held to no share. Elsewhere all of this
+    machine's addresses together are one block: its processes, or a proxy's crowd.
+    """
     stale = sorted((one.renewed_at, name) for name, one in held.items() if now - one.renewed_at > STALE_S)
-    blocks = Counter(one.block for one in held.values() if one.block)
-    if newcomer.block and blocks[newcomer.block] >= PER_BLOCK_MAX:
-        of_block = [name for _, name in stale if held[name].block == newcomer.block]
-        return (True, of_block[0]) if of_block else (False, "")
+    if not (newcomer.block.is_local and is_loopback):
+        for share, of in ((PER_BLOCK_MAX, _narrow), (PER_WIDE_MAX, _wide)):
+            if sum(of(one.block) == of(newcomer.block) for one in held.values()) >= share:
+                of_block = [name for _, name in stale if of(held[name].block) == of(newcomer.block)]
+                return (True, of_block[0]) if of_block else (False, "")
     if len(held) < places_max:
         return True, ""
     return (True, stale[0][1]) if stale else (False, "")
+
+
+def _narrow(block: Block) -> str:
+    return "" if block.is_local else block.name
+
+
+def _wide(block: Block) -> str:
+    return "" if block.is_local else block.wide
