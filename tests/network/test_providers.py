@@ -19,6 +19,7 @@ from multiaddr import Multiaddr
 
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.libp2p.address_book import ADDRS_MAX
+from swarmllm.adapters.libp2p.dht_pace import ANSWERS_BURST, ANSWERS_PER_S, Pace
 from swarmllm.adapters.libp2p.directory import _CONNECTION, ANSWERED_MAX, _Providers
 from swarmllm.adapters.libp2p.links import libp2p_id
 from swarmllm.adapters.libp2p.patches import DHT_MESSAGE_MAX
@@ -192,5 +193,32 @@ def test_a_peer_puts_its_own_value_and_nobody_else_s_and_one_machine_has_one_sha
                     with suppress(BaseLibp2pError):
                         await asked(raw, conn, putting(key))
             assert len(store.store) == PER_BLOCK_MAX
+
+    trio.run(main)
+
+
+def test_whoever_asks_without_end_waits_and_others_do_not() -> None:
+    class Conn:
+        """Of one peer."""
+
+    pace, hog, other = Pace(), Conn(), Conn()
+    waits = [pace.wait_s(hog, 0.0) for _ in range(1_000)]
+    assert waits[: int(ANSWERS_BURST)] == [0.0] * int(ANSWERS_BURST)
+    assert waits[-1] == pytest.approx((1_000 - ANSWERS_BURST) / ANSWERS_PER_S)
+    assert pace.wait_s(other, 0.0) == 0.0
+
+
+def test_a_flood_of_questions_on_one_stream_is_answered_at_the_pace_of_one_connection() -> None:
+    async def main() -> None:
+        async with members(1) as (node,), raw_peer() as hog:
+            stream = await hog.open(await hog.dial(network_of(node)), KAD)
+            ask = Message(type=Message.MessageType.PING).SerializeToString()
+            await stream.write(encode_varint_prefixed(ask) * 200)
+            began, answers = trio.current_time(), 0
+            with trio.move_on_after(0.5):
+                while answers < 200:
+                    await read_varint_prefixed_bytes(stream)
+                    answers += 1
+            assert 1 <= answers <= ANSWERS_BURST + 2 + ANSWERS_PER_S * (trio.current_time() - began)
 
     trio.run(main)

@@ -26,6 +26,7 @@ from libp2p.records.validator import NamespacedValidator, Validator
 
 from swarmllm.adapters.libp2p.address_book import ADDRS_MAX, is_short
 from swarmllm.adapters.libp2p.addresses import parse_addr
+from swarmllm.adapters.libp2p.dht_pace import Pace, Paced
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
 from swarmllm.adapters.libp2p.patches import DHT_VALUES_MAX
@@ -173,6 +174,7 @@ class _Dht(KadDHT):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._inbound_limiter = trio.CapacityLimiter(4 * ANSWERED_MAX)  # Those that give way are still there for a moment.
+        self._pace = Pace()
         self._numbers = itertools.count()
         self._answered: dict[int, tuple[Block, trio.CancelScope]] = {}  # In order of age.
 
@@ -193,7 +195,9 @@ class _Dht(KadDHT):  # type: ignore[misc]
         with trio.CancelScope() as scope:
             self._answered[number] = block, scope
             try:
-                await super().handle_stream(stream)
+                # A question that is not answered counts as well: its stream ends, and another one begins.
+                await trio.sleep(self._pace.wait_s(conn, trio.current_time()))
+                await super().handle_stream(Paced(stream, self._pace))
             finally:
                 self._answered.pop(number, None)
 
