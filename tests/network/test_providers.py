@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
+from libp2p.exceptions import BaseLibp2pError
 from libp2p.kad_dht.common import BUCKET_SIZE
 from libp2p.kad_dht.pb.kademlia_pb2 import Message
 from libp2p.peer.envelope import seal_record
@@ -15,12 +17,15 @@ from libp2p.peer.peerinfo import PeerInfo
 from libp2p.utils.varint import encode_varint_prefixed, read_varint_prefixed_bytes
 from multiaddr import Multiaddr
 
-from swarmllm.adapters.keyfile import ephemeral_key
+from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.libp2p.address_book import ADDRS_MAX
+from swarmllm.adapters.libp2p.dht_pace import ANSWERS_BURST, ANSWERS_PER_S, Pace
 from swarmllm.adapters.libp2p.directory import _CONNECTION, ANSWERED_MAX, _Providers
 from swarmllm.adapters.libp2p.links import libp2p_id
 from swarmllm.adapters.libp2p.patches import DHT_MESSAGE_MAX
 from swarmllm.core.peers.provider_shares import PER_BLOCK_MAX
+from swarmllm.messages import ExpertRecord
+from swarmllm.wire.envelope import seal
 from tests.contracts.network_contract import DEADLINE_S
 from tests.network.support import RawPeer, members, raw_peer
 from tests.network.test_hostile import network_of
@@ -160,5 +165,60 @@ def test_one_peer_with_silent_streams_does_not_keep_the_dht_from_others() -> Non
             for _ in range(ANSWERED_MAX):
                 answer = await asked(raw, conn, Message(type=Message.MessageType.GET_PROVIDERS, key=KEY))
                 assert answer.key == KEY
+
+    trio.run(main)
+
+
+def putting(key: KeyFile) -> Message:
+    record = ExpertRecord(1, "demo", bytes(32), KEY, 1, (ELSEWHERE,))
+    name = f"/swarmllm/{key.peer}".encode()
+    message = Message(type=Message.MessageType.PUT_VALUE, key=name)
+    message.record.key, message.record.value = name, seal(record, key.public_key, key.sign)
+    return message
+
+
+def test_a_peer_puts_its_own_value_and_nobody_else_s_and_one_machine_has_one_share() -> None:
+    async def main() -> None:
+        async with members(1, announce=(ELSEWHERE,)) as (node,):
+            network = network_of(node)
+            assert network._directory is not None
+            store = network._directory.dht.value_store
+            addr = Multiaddr(str(network._listening[0]))
+            for _ in range(PER_BLOCK_MAX + 3):
+                key = ephemeral_key()
+                async with raw_peer(key=key) as raw:
+                    conn = await raw.switch.dial_addr(addr, libp2p_id(node.peer))
+                    with suppress(BaseLibp2pError):
+                        await asked(raw, conn, putting(ephemeral_key()))
+                    with suppress(BaseLibp2pError):
+                        await asked(raw, conn, putting(key))
+            assert len(store.store) == PER_BLOCK_MAX
+
+    trio.run(main)
+
+
+def test_whoever_asks_without_end_waits_and_others_do_not() -> None:
+    class Conn:
+        """Of one peer."""
+
+    pace, hog, other = Pace(), Conn(), Conn()
+    waits = [pace.wait_s(hog, 0.0) for _ in range(1_000)]
+    assert waits[: int(ANSWERS_BURST)] == [0.0] * int(ANSWERS_BURST)
+    assert waits[-1] == pytest.approx((1_000 - ANSWERS_BURST) / ANSWERS_PER_S)
+    assert pace.wait_s(other, 0.0) == 0.0
+
+
+def test_a_flood_of_questions_on_one_stream_is_answered_at_the_pace_of_one_connection() -> None:
+    async def main() -> None:
+        async with members(1) as (node,), raw_peer() as hog:
+            stream = await hog.open(await hog.dial(network_of(node)), KAD)
+            ask = Message(type=Message.MessageType.PING).SerializeToString()
+            await stream.write(encode_varint_prefixed(ask) * 200)
+            began, answers = trio.current_time(), 0
+            with trio.move_on_after(0.5):
+                while answers < 200:
+                    await read_varint_prefixed_bytes(stream)
+                    answers += 1
+            assert 1 <= answers <= ANSWERS_BURST + 2 + ANSWERS_PER_S * (trio.current_time() - began)
 
     trio.run(main)

@@ -19,14 +19,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from libp2p.kad_dht.common import ALPHA, BUCKET_SIZE
 from libp2p.kad_dht.kad_dht import DHTMode, KadDHT
 from libp2p.kad_dht.provider_store import ProviderRecord, ProviderStore
+from libp2p.kad_dht.value_store import ValueStore
 from libp2p.peer.peerinfo import PeerInfo
 from libp2p.records.utils import InvalidRecordType
 from libp2p.records.validator import NamespacedValidator, Validator
 
 from swarmllm.adapters.libp2p.address_book import ADDRS_MAX, is_short
 from swarmllm.adapters.libp2p.addresses import parse_addr
+from swarmllm.adapters.libp2p.dht_pace import Pace, Paced
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.options import NetworkTiming
+from swarmllm.adapters.libp2p.patches import DHT_VALUES_MAX
 from swarmllm.core.capacity.table import unlisted
 from swarmllm.core.peers.eviction import Block, block_of, hurried
 from swarmllm.core.peers.provider_shares import Place, who_leaves
@@ -48,6 +51,7 @@ LOOK_UPS_MAX: Final = 4  # At once; more for other vocabularies wait for nothing
 
 ADDRS_READ_MAX: Final = 32  # Of which those of other transports are left out.
 
+VALUES_MAX: Final = DHT_VALUES_MAX // 2  # Of other peers, put here by them.
 ANSWERED_MAX: Final = 12  # Streams of others at once.
 
 _CONNECTION: ContextVar[Any] = ContextVar("connection", default=None)
@@ -121,6 +125,45 @@ class _Providers(ProviderStore):  # type: ignore[misc]
         return is_taken
 
 
+class _Values(ValueStore):  # type: ignore[misc]
+    """What others ask this node to keep: of each peer its own value, told on its own connection, and of one address block no more than
+    its share. Otherwise one stranger with invented keys would push out everybody's, for the library forgets the oldest first.
+
+    Half of the places are for what strangers put here; the rest is for our own value and for what our look-ups find.
+    """
+
+    def __init__(self, host: Any, local_peer_id: Any, is_loopback: Callable[[], bool]) -> None:
+        super().__init__(host, local_peer_id)
+        self._is_loopback = is_loopback
+        self._places: dict[bytes, Place] = {}
+
+    def put_record(self, key: bytes, record: Any) -> None:
+        """ValueError, which ends the stream, for what a peer may not put here or has no place for."""
+        conn = _CONNECTION.get()
+        if conn is not None:
+            self._take(key, conn)
+        super().put_record(key, record)
+
+    def _take(self, key: bytes, conn: Any) -> None:
+        remote = conn.get_remote_address()
+        if remote is None or key != _key_of(PeerId(conn.peer_id.to_base58())).encode():
+            raise ValueError(f"{conn.peer_id} puts a value that is not its own")
+        now = time.time()
+        self._places = {one: place for one, place in self._places.items() if one in self.store}
+        known = self._places.get(key)
+        if known is None:
+            held = {one.decode(): place for one, place in self._places.items()}
+            newcomer = Place(block_of(str(remote[0])), now)
+            is_taken, leaves = who_leaves(held, newcomer, VALUES_MAX, now, is_loopback=self._is_loopback())
+            if not is_taken:
+                raise ValueError(f"no place for a value of {conn.peer_id}")
+            if leaves:
+                del self._places[leaves.encode()]
+                self.remove(leaves.encode())
+            known = newcomer
+        self._places[key] = Place(known.block, now)
+
+
 class _Dht(KadDHT):  # type: ignore[misc]
     """Tells the store of providers on which connection it is told, and shares out the streams that are answered at once.
 
@@ -131,6 +174,7 @@ class _Dht(KadDHT):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._inbound_limiter = trio.CapacityLimiter(4 * ANSWERED_MAX)  # Those that give way are still there for a moment.
+        self._pace = Pace()
         self._numbers = itertools.count()
         self._answered: dict[int, tuple[Block, trio.CancelScope]] = {}  # In order of age.
 
@@ -151,7 +195,9 @@ class _Dht(KadDHT):  # type: ignore[misc]
         with trio.CancelScope() as scope:
             self._answered[number] = block, scope
             try:
-                await super().handle_stream(stream)
+                # A question that is not answered counts as well: its stream ends, and another one begins.
+                await trio.sleep(self._pace.wait_s(conn, trio.current_time()))
+                await super().handle_stream(Paced(stream, self._pace))
             finally:
                 self._answered.pop(number, None)
 
@@ -171,6 +217,7 @@ class Directory:
             strict_validation=True,
         )
         self.dht.provider_store = _Providers(host, self.dht.peer_routing, is_loopback)
+        self.dht.value_store = _Values(host, host.get_id(), is_loopback)
         self._key = b""
         self._record = b""
         self._dirty = trio.Event()
