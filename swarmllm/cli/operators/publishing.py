@@ -98,7 +98,8 @@ async def _messenger(config: Config, peers: Sequence[str], state: HaltState) -> 
     from swarmllm.assembly import Parts, configure, network_options, open_node  # A second, which other commands need not wait.
 
     with tempfile.TemporaryDirectory(prefix="swarmllm-") as name:
-        folder, charter = Path(name), Path(name) / "charter"
+        folder, charter = Path(name) / "node", Path(name) / "charter"  # Apart: a data folder holds what its node makes alone.
+        folder.mkdir(mode=0o700)
         charter.write_text(render([sheet_of(one.data) for one in state.charters]), encoding="ascii")
         settings = configure(
             data_dir=str(folder),
