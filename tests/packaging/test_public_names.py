@@ -33,8 +33,8 @@ def show(event: swarmllm.Life) -> None:
 async def main() -> None:
     config: swarmllm.Config = swarmllm.configure(data_dir=Path("/nonexistent"), offline=True)
     async with swarmllm.open_node(config, tell=show) as node:
-        wish = swarmllm.Wish(prompt="Once", k=3, max_tokens=8)
-        answer: swarmllm.Answer = node.answer(wish)
+        request = swarmllm.TextRequest(prompt="Once", k=3, max_tokens=8)
+        answer: swarmllm.Answer = node.answer(request)
         async for piece in answer:
             text: str = piece.text
             print(text)

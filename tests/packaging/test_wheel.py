@@ -109,7 +109,7 @@ def test_a_simulation_runs_from_the_installed_wheel(installed: Path, tmp_path: P
 
 def test_types_of_a_users_program_are_checked_against_the_installed_package(installed: Path, tmp_path: Path) -> None:
     (tmp_path / "good.py").write_text(SNIPPET, encoding="utf-8")
-    (tmp_path / "bad.py").write_text("import swarmllm\n\nswarmllm.Wish(prompt=3)\nswarmllm.nothing\n", encoding="utf-8")
+    (tmp_path / "bad.py").write_text("import swarmllm\n\nswarmllm.TextRequest(prompt=3)\nswarmllm.nothing\n", encoding="utf-8")
     command = [
         sys.executable,
         "-m",
