@@ -113,7 +113,7 @@ def test_what_cannot_be_used_is_named(tmp_path: Path, changes: dict[str, Value |
 
 
 def test_a_missing_file_and_another_format_are_named(tmp_path: Path) -> None:
-    with pytest.raises(LocalError, match=r"cannot read .*none\.gguf: No such file"):
+    with pytest.raises(LocalError, match=r"cannot read the model file .*none\.gguf \(No such file"):
         text_of_gguf(tmp_path / "none.gguf")
     for content in (b"", b"PK\3\4 not this"):
         (tmp_path / "other.gguf").write_bytes(content)
