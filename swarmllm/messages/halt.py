@@ -1,4 +1,4 @@
-"""Messages of the kill switch: signed records that halt, resume, charter and beacon, and the frames of `/swarmllm/ctl` that carry them
+"""Messages of the kill switch: signed records that halt, resume, charter and beacon, and the frames of `/swarmllm/halt` that carry them
 (protocols/halt.md)."""
 
 from __future__ import annotations

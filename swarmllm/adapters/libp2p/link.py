@@ -119,7 +119,7 @@ class Link:
         return bool(self.conn.muxed_conn.is_initiator)
 
     def end(self, reason: str, abort: bool = False, goodbye: int = 0) -> None:
-        """End the link; the first reason counts. `goodbye` is the code that the peer reads (`wire.goodbyes`; 0: it went by itself).
+        """End the link; the first reason counts. `goodbye` is the code that the peer reads (`messages.goodbye`; 0: it went by itself).
         With `abort` the socket is closed at once, without a goodbye."""
         if abort:
             self.conn.muxed_conn.abort()
