@@ -1,4 +1,5 @@
-"""The tests on each Python that is at hand: `nox`, or `nox -s tests-3.12 -- tests/wire` (`pipx install nox` brings it)."""
+"""The tests on each Python that is at hand: `nox`, or `nox -s tests-3.12 -- tests/wire` (`pipx
+install nox` brings it)."""
 
 import nox
 

@@ -1,7 +1,7 @@
 """The text that the demo experts learn from, as streams of tokens.
 
-Only ids that are frequent in the corpus get rows of their own. A rarer token is written as the two BPE pieces it was merged from
-(recursively), so every text can still be learned and generated.
+Only ids that are frequent in the corpus get rows of their own. A rarer token is written as the two
+BPE pieces it was merged from (recursively), so every text can still be learned and generated.
 """
 
 from __future__ import annotations
@@ -19,13 +19,21 @@ import numpy.typing as npt
 
 from scripts.demo_ops import documents, is_validation
 from swarmllm.adapters.llama.demo_gguf import spell
-from swarmllm.adapters.llama.vocabulary import LLAMA3_BOS, LLAMA3_EOS, load_merge_ranks, load_tables, load_vocabulary
+from swarmllm.adapters.llama.vocabulary import (
+    LLAMA3_BOS,
+    LLAMA3_EOS,
+    load_merge_ranks,
+    load_tables,
+    load_vocabulary,
+)
 
-MIN_COUNT = 8  # Ids seen less often than this are split into their pieces (about 1 % of the tokens).
+# Ids seen less often than this are split into their pieces (about 1 % of the tokens).
+MIN_COUNT = 8
 
 
 def clean_book(text: str) -> str:
-    """Unwrap paragraphs and drop the marks of the digital edition, so that the model learns sentences and not line breaks."""
+    """Unwrap paragraphs and drop the marks of the digital edition, so that the model learns
+    sentences and not line breaks."""
     paragraphs = []
     for block in re.split(r"\n\s*\n", text):
         lines = [line.strip() for line in block.splitlines() if line.strip()]
@@ -40,7 +48,8 @@ def clean_book(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A book, file or simulated swarm: its text to train on and its text to validate with, either of which may be empty."""
+    """A book, file or simulated swarm: its text to train on and its text to validate with, either
+    of which may be empty."""
 
     name: str
     train: str
@@ -61,7 +70,9 @@ def read_code(_: Path) -> Iterator[Source]:
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root).as_posix()
         bucket = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "big")
-        if re.match(r"(site-packages|encodings|pydoc_data|lib2to3)/", name) or ("test" in name and bucket % 3):
+        if re.match(r"(site-packages|encodings|pydoc_data|lib2to3)/", name) or (
+            "test" in name and bucket % 3
+        ):
             continue
         try:
             text = path.read_text(encoding="utf-8")
@@ -75,10 +86,18 @@ def read_ops(_: Path) -> Iterator[Source]:
     """The documents of simulated swarms; those of one swarm are on the same side."""
     for document in documents():
         name = f"world-{document.world}"
-        yield Source(name, "", document.text) if is_validation(document.world) else Source(name, document.text, "")
+        yield (
+            Source(name, "", document.text)
+            if is_validation(document.world)
+            else Source(name, document.text, "")
+        )
 
 
-READERS: dict[str, Callable[[Path], Iterator[Source]]] = {"prose": read_prose, "code": read_code, "ops": read_ops}
+READERS: dict[str, Callable[[Path], Iterator[Source]]] = {
+    "prose": read_prose,
+    "code": read_code,
+    "ops": read_ops,
+}
 
 
 @dataclass
@@ -92,12 +111,17 @@ class Corpus:
 
 
 def prepare(domain: str, corpus: Path, cache: Path) -> Corpus:
-    """The token streams of a domain, from the cache where there is one. `corpus` is a folder of books, for prose."""
+    """The token streams of a domain, from the cache where there is one. `corpus` is a folder of
+    books, for prose."""
     if cache.exists():
         stored = np.load(cache)
-        return Corpus(stored["active_ids"], stored["train"], stored["valid"], int(stored["valid_tokens"]))
+        return Corpus(
+            stored["active_ids"], stored["train"], stored["valid"], int(stored["valid_tokens"])
+        )
     vocabulary = load_vocabulary()
-    documents = [(vocabulary.encode(s.train), vocabulary.encode(s.valid)) for s in READERS[domain](corpus)]
+    documents = [
+        (vocabulary.encode(s.train), vocabulary.encode(s.valid)) for s in READERS[domain](corpus)
+    ]
     if not documents:
         raise SystemExit(f"train_demo_experts: no text found in {corpus}")
     ranks = load_merge_ranks()
@@ -105,15 +129,22 @@ def prepare(domain: str, corpus: Path, cache: Path) -> Corpus:
     pieces = tables.last_merges()
     counts = Counter(token for train, _ in documents for token in train)
     keep = frozenset(
-        {rank for token, rank in ranks.items() if len(token) == 1} | {t for t, n in counts.items() if n >= MIN_COUNT}
+        {rank for token, rank in ranks.items() if len(token) == 1}
+        | {t for t, n in counts.items() if n >= MIN_COUNT}
     )
 
-    written_as = spell({rank: [rank] for rank in ranks.values() if rank in keep or rank not in pieces}, tables)
+    written_as = spell(
+        {rank: [rank] for rank in ranks.values() if rank in keep or rank not in pieces}, tables
+    )
     streams: list[list[int]] = [[], []]
     for document in documents:
         for stream, tokens in zip(streams, document, strict=True):
             if tokens:
-                stream += [LLAMA3_BOS, *(part for token in tokens for part in written_as[token]), LLAMA3_EOS]
+                stream += [
+                    LLAMA3_BOS,
+                    *(part for token in tokens for part in written_as[token]),
+                    LLAMA3_EOS,
+                ]
     seen = sorted(set(streams[0]) | set(streams[1]) | keep - {LLAMA3_BOS, LLAMA3_EOS})
     active = np.array([LLAMA3_BOS, LLAMA3_EOS, *(t for t in seen if t < LLAMA3_BOS)], np.int32)
     row = {int(token): i for i, token in enumerate(active)}

@@ -1,6 +1,8 @@
-"""What is shipped of a trained demo expert: the compact weights, a card that says how good it is, and logits to test against.
+"""What is shipped of a trained demo expert: the compact weights, a card that says how good it is,
+and logits to test against.
 
-Everything in the card and in the logits comes from the weights as they are shipped, after quantisation, through demo_reference.py.
+Everything in the card and in the logits comes from the weights as they are shipped, after
+quantisation, through demo_reference.py.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from torch import Tensor
 from scripts.demo_corpus import Corpus
 from scripts.demo_family import DOMAINS, EXPERTS, Domain
 from scripts.demo_model import BIAS_GAIN, BIAS_INPUT, TinyLlama
-from scripts.demo_reference import TEMPERATURE, TOP_P, Expanded, Reference, Writer, evaluate, windows
+from scripts.demo_reference import (
+    TEMPERATURE,
+    TOP_P,
+    Expanded,
+    Reference,
+    Writer,
+    evaluate,
+    windows,
+)
 from scripts.demo_trials import TRIAL_OF
 from swarmllm.adapters.llama.demo import BLOCK_BYTES, CompactModel, DemoCard, save_compact
 from swarmllm.adapters.llama.demo_gguf import DemoGguf, quantize
@@ -28,15 +38,19 @@ from swarmllm.adapters.llama.vocabulary import LLAMA3_BOS, LLAMA3_SIZE, load_tab
 SAMPLE_SEED = 20261123
 SAMPLE_TOKENS = 160
 SHIPPED_GAIN = (
-    8.0  # Moved from the biases to the last norm: llama.cpp rounds activations to 8 bits in blocks of 32, and with this the
+    # Moved from the biases to the last norm: llama.cpp rounds activations to 8 bits in blocks of
+    # 32, and with this the
+    8.0
 )
-# bias dimension is about as large as the largest of its neighbours (0.15 instead of 2 without: up to 12 % of error in every bias).
-# Log-probability of a row without training, at most. 112,000 of them take 0.5 % of the mass where they take most, and a word that the
-# expert has never seen costs some 20 nats instead of 25: it is to be surprised by another domain, not struck dumb.
+# bias dimension is about as large as the largest of its neighbours (0.15 instead of 2 without: up
+# to 12 % of error in every bias). Log-probability of a row without training, at most. 112,000 of
+# them take 0.5 % of the mass where they take most, and a word that the expert has never seen costs
+# some 20 nats instead of 25: it is to be surprised by another domain, not struck dumb.
 UNUSED_LOG_P = -17.0
 EVAL_WINDOWS, EVAL_LENGTH = 160, 512
 COST_WINDOWS = 40  # For comparing storages, all on the same text.
-VECTOR_IDS = 384  # Ids whose logits are kept for each prompt, a third of them without rows of their own.
+# Ids whose logits are kept for each prompt, a third of them without rows of their own.
+VECTOR_IDS = 384
 
 Floats = npt.NDArray[np.float32]
 
@@ -74,8 +88,8 @@ def _matrices(model: TinyLlama) -> dict[str, Tensor]:
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights before quantisation, with the bias dimension's rules folded in: float32[rows, dim] `outputs` and `inputs` of the
-    active ids, and `layers` by their GGUF names."""
+    """The weights before quantisation, with the bias dimension's rules folded in: float32[rows,
+    dim] `outputs` and `inputs` of the active ids, and `layers` by their GGUF names."""
 
     outputs: Floats
     inputs: Floats
@@ -86,7 +100,11 @@ def weights_of(model: TinyLlama) -> Weights:
     outputs, inputs = model.output_rows().detach().clone(), model.rows.detach().clone()
     outputs[:, 0] /= SHIPPED_GAIN
     inputs[:, 0] = BIAS_INPUT
-    return Weights(outputs.numpy(), inputs.numpy(), {name: w.detach().float().numpy() for name, w in _matrices(model).items()})
+    return Weights(
+        outputs.numpy(),
+        inputs.numpy(),
+        {name: w.detach().float().numpy() for name, w in _matrices(model).items()},
+    )
 
 
 def compact(model: TinyLlama, corpus: Corpus, card: DemoCard) -> CompactModel:
@@ -101,7 +119,10 @@ def compact(model: TinyLlama, corpus: Corpus, card: DemoCard) -> CompactModel:
         input_block=quantize(found.inputs)[:, :BLOCK_BYTES].copy(),
         bias_input=BIAS_INPUT,
         unused_bias=float(((log_z + UNUSED_LOG_P) / (SHIPPED_GAIN * h[..., 0])).min()),
-        layers={name: weight.copy() if weight.ndim == 1 else quantize(weight) for name, weight in found.layers.items()},
+        layers={
+            name: weight.copy() if weight.ndim == 1 else quantize(weight)
+            for name, weight in found.layers.items()
+        },
     )
 
 
@@ -110,18 +131,24 @@ def compact(model: TinyLlama, corpus: Corpus, card: DemoCard) -> CompactModel:
 
 def _q4_0(weights: Floats) -> Floats:
     """float32[n, d] as llama.cpp's Q4_0 would keep it."""
-    kept: Floats = quants.dequantize(quants.quantize(weights, GGMLQuantizationType.Q4_0), GGMLQuantizationType.Q4_0)
+    kept: Floats = quants.dequantize(
+        quants.quantize(weights, GGMLQuantizationType.Q4_0), GGMLQuantizationType.Q4_0
+    )
     return kept
 
 
 def stored(
-    reference: Reference, model: TinyLlama, active_ids: npt.NDArray[np.int32], keep: Callable[[Floats], Floats]
+    reference: Reference,
+    model: TinyLlama,
+    active_ids: npt.NDArray[np.int32],
+    keep: Callable[[Floats], Floats],
 ) -> Reference:
     """`reference` with the trained weights as `keep` would store them (norms are always float32)."""
     found, ids = weights_of(model), torch.from_numpy(active_ids.astype(np.int64))
-    tensors = {name: torch.from_numpy(weight if weight.ndim == 1 else keep(weight)) for name, weight in found.layers.items()} | {
-        name: reference.tensors[name].clone() for name in ("token_embd.weight", "output.weight")
-    }
+    tensors = {
+        name: torch.from_numpy(weight if weight.ndim == 1 else keep(weight))
+        for name, weight in found.layers.items()
+    } | {name: reference.tensors[name].clone() for name in ("token_embd.weight", "output.weight")}
     tensors["token_embd.weight"][ids] = torch.from_numpy(keep(found.inputs))
     tensors["output.weight"][ids] = torch.from_numpy(keep(found.outputs))
     return Reference(reference.shape, tensors)
@@ -129,7 +156,8 @@ def stored(
 
 @dataclass(frozen=True)
 class Cost:
-    """Nats per LLaMA-3 token of the same text with the same weights: as trained, as shipped, and in half of that room."""
+    """Nats per LLaMA-3 token of the same text with the same weights: as trained, as shipped, and in
+    half of that room."""
 
     float32: float
     q8_0: float
@@ -154,17 +182,27 @@ def cost_of(reference: Reference, model: TinyLlama, corpus: Corpus) -> Cost:
 # --- export ------------------------------------------------------------------------------------------------------------------
 
 
-def vectors(reference: Reference, model: CompactModel, prompts: tuple[str, ...]) -> dict[str, npt.NDArray[np.generic]]:
-    """For each prompt, at its last position: logits of some ids, log of the sum of all exponentials, the mass of unused rows, the
-    best id and how far it is ahead of the second."""
+def vectors(
+    reference: Reference, model: CompactModel, prompts: tuple[str, ...]
+) -> dict[str, npt.NDArray[np.generic]]:
+    """For each prompt, at its last position: logits of some ids, log of the sum of all
+    exponentials, the mass of unused rows, the best id and how far it is ahead of the second."""
     rng = np.random.default_rng(SAMPLE_SEED)
     vocabulary = load_vocabulary()
     unused = np.setdiff1d(np.arange(LLAMA3_SIZE), model.active_ids)
     found: dict[str, npt.NDArray[np.generic]] = {}
-    for i, ids in enumerate([[LLAMA3_BOS], *([LLAMA3_BOS, *vocabulary.encode(prompt)] for prompt in prompts)]):
+    for i, ids in enumerate(
+        [[LLAMA3_BOS], *([LLAMA3_BOS, *vocabulary.encode(prompt)] for prompt in prompts)]
+    ):
         logits = reference.logits(torch.tensor([ids]))[0, -1].numpy()
         top = np.argsort(-logits, kind="stable")[: VECTOR_IDS // 3]
-        chosen = np.concatenate([top, rng.choice(model.active_ids, VECTOR_IDS // 3), rng.choice(unused, VECTOR_IDS // 3)])
+        chosen = np.concatenate(
+            [
+                top,
+                rng.choice(model.active_ids, VECTOR_IDS // 3),
+                rng.choice(unused, VECTOR_IDS // 3),
+            ]
+        )
         log_z = float(torch.logsumexp(torch.from_numpy(logits).double(), 0))
         found |= {
             f"{i}/prompt": np.array(ids, np.int32),
@@ -193,7 +231,11 @@ class Figures:
 def card_text(card: DemoCard, words: Domain, found: Figures) -> str:
     """The card of an expert, in Markdown."""
     shape = card.shape
-    speed = f" in bfloat16, {found.speed:,} tokens/s (the median of its log)" if found.speed else " in bfloat16"
+    speed = (
+        f" in bfloat16, {found.speed:,} tokens/s (the median of its log)"
+        if found.speed
+        else " in bfloat16"
+    )
     trial = f"\n## Trial\n\n{found.trial}\n" if found.trial else ""
     quoted = "\n".join("    " + line for line in found.sample.split("\n"))
     return f"""# {card.name}
@@ -260,13 +302,31 @@ def export(expert: str, model: TinyLlama, corpus: Corpus, training: Training, ou
     reference = Expanded(DemoGguf(small, load_tables()))
     nats, bits = evaluate(reference, corpus, EVAL_WINDOWS, EVAL_LENGTH)
     cost = cost_of(reference, model, corpus)
-    card = replace(card, nats_per_token=round(nats, 4), bits_per_byte=round(bits, 4), gguf_sha256=reference.digest)
+    card = replace(
+        card,
+        nats_per_token=round(nats, 4),
+        bits_per_byte=round(bits, 4),
+        gguf_sha256=reference.digest,
+    )
     path = save_compact(replace(small, card=card), folder)
-    np.savez_compressed(folder / "vectors.npz", allow_pickle=False, **vectors(reference, small, words.prompts))
+    np.savez_compressed(
+        folder / "vectors.npz", allow_pickle=False, **vectors(reference, small, words.prompts)
+    )
     active = small.active_ids.tolist()
     sample, _ = Writer(reference, active, SAMPLE_SEED).after(words.opening, SAMPLE_TOKENS)
-    trial = TRIAL_OF[made.domain](Writer(reference, active, SAMPLE_SEED)) if made.domain in TRIAL_OF else ""
-    found = Figures(path.stat().st_size, reference.size_bytes, training.tokens_per_s, cost, words.opening + sample, trial)
+    trial = (
+        TRIAL_OF[made.domain](Writer(reference, active, SAMPLE_SEED))
+        if made.domain in TRIAL_OF
+        else ""
+    )
+    found = Figures(
+        path.stat().st_size,
+        reference.size_bytes,
+        training.tokens_per_s,
+        cost,
+        words.opening + sample,
+        trial,
+    )
     (folder / "README.md").write_text(card_text(card, words, found), encoding="utf-8")
     return (
         f"{folder}: step {training.steps}, {nats:.4f} nats per token, {bits:.4f} bits per byte, {found.compact_size:,} bytes; {cost.text()}"

@@ -1,4 +1,5 @@
-"""The bundled experts, one entry each: what it learns from and how large it is. Two experts of one domain share a corpus."""
+"""The bundled experts, one entry each: what it learns from and how large it is. Two experts of one
+domain share a corpus."""
 
 from __future__ import annotations
 
@@ -73,14 +74,26 @@ DOMAINS = {
 
 def _shape(dim: int, layers: int, heads: int, kv_heads: int, hidden: int) -> Shape:
     """Widths are multiples of 32, the block of the stored weights."""
-    return Shape(dim, layers, heads, kv_heads, hidden, context=1024, rope_base=10000.0, norm_eps=1e-5)
+    return Shape(
+        dim, layers, heads, kv_heads, hidden, context=1024, rope_base=10000.0, norm_eps=1e-5
+    )
 
 
 EXPERTS = {
-    "prose": Expert("prose", _shape(256, 5, 4, 2, 704), "A tiny model of nineteenth-century English prose, for demonstration"),
-    "prose-small": Expert(
-        "prose", _shape(160, 3, 5, 1, 448), "A still smaller model of nineteenth-century English prose, for demonstration"
+    "prose": Expert(
+        "prose",
+        _shape(256, 5, 4, 2, 704),
+        "A tiny model of nineteenth-century English prose, for demonstration",
     ),
-    "code": Expert("code", _shape(256, 5, 4, 2, 704), "A tiny model of Python source code, for demonstration"),
-    "ops": Expert("ops", _shape(192, 5, 6, 2, 576), "A tiny model of how this swarm is run, for demonstration"),
+    "prose-small": Expert(
+        "prose",
+        _shape(160, 3, 5, 1, 448),
+        "A still smaller model of nineteenth-century English prose, for demonstration",
+    ),
+    "code": Expert(
+        "code", _shape(256, 5, 4, 2, 704), "A tiny model of Python source code, for demonstration"
+    ),
+    "ops": Expert(
+        "ops", _shape(192, 5, 6, 2, 576), "A tiny model of how this swarm is run, for demonstration"
+    ),
 }

@@ -1,8 +1,8 @@
 """The model that the demo experts are while they learn: LLaMA, with a bias dimension.
 
-Dimension 0 of the residual stream is a constant that no layer may write to. Active rows learn a bias on it; on expansion every other
-row is a large negative number there and zero elsewhere, so its logit is low whatever the context. LLaMA files have no output bias;
-this one needs none.
+Dimension 0 of the residual stream is a constant that no layer may write to. Active rows learn a
+bias on it; on expansion every other row is a large negative number there and zero elsewhere, so its
+logit is low whatever the context. LLaMA files have no output bias; this one needs none.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from swarmllm.adapters.llama.demo import Shape
 
 BIAS_INPUT = 1.0  # The constant that dimension 0 carries through the residual stream.
-BIAS_GAIN = 8.0  # Its weight in the last norm, so that learned biases stay as small as the other entries of a row.
+# Its weight in the last norm, so that learned biases stay as small as the other entries of a row.
+BIAS_GAIN = 8.0
 
 
 class RMSNorm(nn.Module):  # type: ignore[misc]
@@ -24,11 +25,16 @@ class RMSNorm(nn.Module):  # type: ignore[misc]
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         x = x.float()
-        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps) * (self.weight if weight is None else weight)
+        return (
+            x
+            * torch.rsqrt(x.square().mean(-1, keepdim=True) + self.eps)
+            * (self.weight if weight is None else weight)
+        )
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary position in LLaMA's own layout: neighbouring pairs (GGUF's `llama` expects exactly this one)."""
+    """Rotary position in LLaMA's own layout: neighbouring pairs (GGUF's `llama` expects exactly
+    this one)."""
     even, odd = x[..., 0::2], x[..., 1::2]
     return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).to(x.dtype)
 
@@ -52,7 +58,9 @@ class Block(nn.Module):  # type: ignore[misc]
         b, t, _ = x.shape
         h = self.attn_norm(x)
         q, k, v = (f(h).view(b, t, -1, self.head).transpose(1, 2) for f in (self.q, self.k, self.v))
-        h = F.scaled_dot_product_attention(rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True, enable_gqa=True)
+        h = F.scaled_dot_product_attention(
+            rotate(q, cos, sin), rotate(k, cos, sin), v, is_causal=True, enable_gqa=True
+        )
         x = x + self.o(h.transpose(1, 2).reshape(b, t, -1)) * writable
         h = self.ffn_norm(x)
         return x + self.down(F.silu(self.gate(h)) * self.up(h)) * writable
@@ -70,7 +78,10 @@ class TinyLlama(nn.Module):  # type: ignore[misc]
         self.norm = RMSNorm(s.dim, s.norm_eps)
         self.register_buffer("writable", torch.ones(s.dim), persistent=False)
         self.writable[0] = 0.0
-        angle = torch.outer(torch.arange(s.context), s.rope_base ** -(torch.arange(0, s.dim // s.heads, 2) / (s.dim // s.heads)))
+        angle = torch.outer(
+            torch.arange(s.context),
+            s.rope_base ** -(torch.arange(0, s.dim // s.heads, 2) / (s.dim // s.heads)),
+        )
         self.register_buffer("cos", angle.cos(), persistent=False)
         self.register_buffer("sin", angle.sin(), persistent=False)
 

@@ -1,11 +1,12 @@
-"""Documents about running this swarm, written from simulated runs of its own machinery: what was measured, what was wrong, what was
-changed, what happened after.
+"""Documents about running this swarm, written from simulated runs of its own machinery: what was
+measured, what was wrong, what was changed, what happened after.
 
     python scripts/demo_ops.py --seed 1 --count 5 [--out FILE]
 
-A document is a function of the seed and its place: ops_worlds.py makes a small swarm with something wrong in it and measures, ops_rules.py
-finds what is wrong and changes one thing, ops_words.py has the words. Every world is told several times, in different registers and with
-different excerpts of its figures. One world in twenty is validation, with everything that is told of it.
+A document is a function of the seed and its place: ops_worlds.py makes a small swarm with something
+wrong in it and measures, ops_rules.py finds what is wrong and changes one thing, ops_words.py has
+the words. Every world is told several times, in different registers and with different excerpts of
+its figures. One world in twenty is validation, with everything that is told of it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,19 @@ if not __package__:  # Started as a file: only its own folder is on the path the
 from scripts.ops_episodes import Episode, live
 from scripts.ops_grammar import say
 from scripts.ops_schema import SETTINGS
-from scripts.ops_words import deed, experts, facts, figures, metric_names, outcome, sentence, setting_names, went, why, wrong
+from scripts.ops_words import (
+    deed,
+    experts,
+    facts,
+    figures,
+    metric_names,
+    outcome,
+    sentence,
+    setting_names,
+    went,
+    why,
+    wrong,
+)
 
 SEED = 20261123
 WORLDS = 1000
@@ -61,7 +74,13 @@ def _need(episode: Episode) -> list[str]:
     """The metrics without which the document could not be understood."""
     kind = episode.finding.kind
     return [
-        *dict.fromkeys([episode.finding.metric, *(metric for metric, _ in episode.proposal.expect), *SPOKEN_OF.get(kind, ())])
+        *dict.fromkeys(
+            [
+                episode.finding.metric,
+                *(metric for metric, _ in episode.proposal.expect),
+                *SPOKEN_OF.get(kind, ()),
+            ]
+        )
     ]
 
 
@@ -80,35 +99,51 @@ def _snapshot(rng: random.Random, episode: Episode, more: int, style: str = "") 
 
 
 def _proposal(rng: random.Random, e: Episode) -> str:
-    head = say(rng, "[## Metrics|Metrics snapshot:|Measured:|## Snapshot|Metrics of the last window:]")
+    head = say(
+        rng, "[## Metrics|Metrics snapshot:|Measured:|## Snapshot|Metrics of the last window:]"
+    )
     parts = [f"{head}\n{_snapshot(rng, e, rng.randint(1, 5))}"]
     if rng.random() < 0.6:
         label = say(rng, "[Finding: |Observed: |Problem: |]")
         parts.append(label + sentence(wrong(rng, e)))
     parts.append(f"Proposal:\n{e.proposal.text()}")
     if rng.random() < 0.75:
-        parts.append(f"{say(rng, '[After:|Result:|Outcome:|What happened after:]')} {outcome(rng, e)}")
+        parts.append(
+            f"{say(rng, '[After:|Result:|Outcome:|What happened after:]')} {outcome(rng, e)}"
+        )
     return "\n\n".join(parts)
 
 
 def _log(rng: random.Random, e: Episode) -> str:
     lines = [
         f"{say(rng, '[metrics|measure|window]')} {line}"
-        for line in figures(rng, e.before, metric_names(rng, _need(e), 4), ["k", "extra"], "plain").splitlines()
+        for line in figures(
+            rng, e.before, metric_names(rng, _need(e), 4), ["k", "extra"], "plain"
+        ).splitlines()
     ]
-    lines += [f"{say(rng, '[analyse|finding|warn]')} {f.kind}: {wrong(rng, e, f)}" for f in (e.finding, *e.others[:2])]
+    lines += [
+        f"{say(rng, '[analyse|finding|warn]')} {f.kind}: {wrong(rng, e, f)}"
+        for f in (e.finding, *e.others[:2])
+    ]
     lines.append(f"propose {e.proposal.text()}")
     for trial in e.after:
         metrics = metric_names(rng, _need(e), 3)
         value = f" {e.proposal.subject}={trial.value}" if trial.value is not None else ""
-        lines.append(f"{say(rng, '[apply|rerun]')}{value} " + " ".join(f"{m}={trial.run.metrics[m]:g}" for m in metrics))
+        lines.append(
+            f"{say(rng, '[apply|rerun]')}{value} "
+            + " ".join(f"{m}={trial.run.metrics[m]:g}" for m in metrics)
+        )
     lines.append(f"{say(rng, '[result|judge|verdict]')} {e.verdict}: {outcome(rng, e)}")
     return "\n".join(lines)
 
 
 def _incident(rng: random.Random, e: Episode) -> str:
     known = facts(e)
-    title = say(rng, "[Incident|Incident report|Post-mortem|What went wrong]: {kind}", kind=e.finding.kind.replace("_", "-"))
+    title = say(
+        rng,
+        "[Incident|Incident report|Post-mortem|What went wrong]: {kind}",
+        kind=e.finding.kind.replace("_", "-"),
+    )
     during = "one answer" if e.before.answers == 1 else f"{e.before.answers} answers at once"
     first = say(
         rng,
@@ -124,9 +159,17 @@ def _incident(rng: random.Random, e: Episode) -> str:
         "The swarm had {known_before} experts, then {experts_known}]",
         **known,
     )
-    others = [sentence(say(rng, "[Besides|Apart from that|Also], {w}", w=wrong(rng, e, f))) for f in e.others[:1]]
+    others = [
+        sentence(say(rng, "[Besides|Apart from that|Also], {w}", w=wrong(rng, e, f)))
+        for f in e.others[:1]
+    ]
     acted = sentence(
-        say(rng, "[We|The operators|The agent] {deed}[, because {why}|: {why}|]", deed=deed(rng, e), why=why(rng, e))
+        say(
+            rng,
+            "[We|The operators|The agent] {deed}[, because {why}|: {why}|]",
+            deed=deed(rng, e),
+            why=why(rng, e),
+        )
     )
     parts = [
         f"# {title}",
@@ -143,9 +186,22 @@ def _review(rng: random.Random, e: Episode) -> str:
     p = e.proposal
     ask = f"> {p.text()}"
     view = _view(rng, e)
-    ground = sentence(say(rng, "[The snapshot says|I looked at the figures|From the metrics]: {w}", w=wrong(rng, e)))
-    tier = say(rng, "[The tier is {t}|It is {t}|{t} is the right tier][, {who}|]", t=p.tier, who=_who(p.tier))
-    return "\n\n".join([_snapshot(rng, e, 3), ask, f"{ground} {view}", sentence(tier) + " " + outcome(rng, e)])
+    ground = sentence(
+        say(
+            rng,
+            "[The snapshot says|I looked at the figures|From the metrics]: {w}",
+            w=wrong(rng, e),
+        )
+    )
+    tier = say(
+        rng,
+        "[The tier is {t}|It is {t}|{t} is the right tier][, {who}|]",
+        t=p.tier,
+        who=_who(p.tier),
+    )
+    return "\n\n".join(
+        [_snapshot(rng, e, 3), ask, f"{ground} {view}", sentence(tier) + " " + outcome(rng, e)]
+    )
 
 
 def _who(tier: str) -> str:
@@ -166,7 +222,9 @@ def _view(rng: random.Random, e: Episode) -> str:
         case "nothing" | "worse":
             return sentence(
                 say(
-                    rng, "[I doubt it|I am not convinced|Try it, but be ready to revert], [even if|though] {why}", why=why(rng, e)
+                    rng,
+                    "[I doubt it|I am not convinced|Try it, but be ready to revert], [even if|though] {why}",
+                    why=why(rng, e),
                 )
             )
         case _:
@@ -181,10 +239,19 @@ def _dialogue(rng: random.Random, e: Episode) -> str:
         "Is anything wrong with this swarm?|What would you propose?]",
     )
     told = sentence(wrong(rng, e))
-    act = sentence(say(rng, "[I would propose this|Proposal|My proposal]:")) + "\n" + e.proposal.text()
-    lines = [f"Q: {question}\n{_snapshot(rng, e, rng.randint(2, 5))}", f"A: {told} {sentence(why(rng, e))} {act}"]
+    act = (
+        sentence(say(rng, "[I would propose this|Proposal|My proposal]:"))
+        + "\n"
+        + e.proposal.text()
+    )
+    lines = [
+        f"Q: {question}\n{_snapshot(rng, e, rng.randint(2, 5))}",
+        f"A: {told} {sentence(why(rng, e))} {act}",
+    ]
     if rng.random() < 0.7:
-        lines.append(f"Q: {say(rng, '[What happened then?|And did it help?|How did it go?]')}\nA: {outcome(rng, e)}")
+        lines.append(
+            f"Q: {say(rng, '[What happened then?|And did it help?|How did it go?]')}\nA: {outcome(rng, e)}"
+        )
     if rng.random() < 0.4:
         meaning = SETTINGS[e.proposal.subject].meaning if e.proposal.subject in SETTINGS else ""
         if meaning:
@@ -198,7 +265,11 @@ def _changelog(rng: random.Random, e: Episode) -> str:
     p = e.proposal
     title = say(rng, "[## Changes|## Changelog|Changes of this window|Ledger]")
     line = say(rng, "- {deed} ({tier}): {w}", deed=deed(rng, e), tier=p.tier, w=wrong(rng, e))
-    moves = [f"- {went(rng, m, e.before, t.run)}" for t in e.after[:1] for m in metric_names(rng, _need(e), 2)]
+    moves = [
+        f"- {went(rng, m, e.before, t.run)}"
+        for t in e.after[:1]
+        for m in metric_names(rng, _need(e), 2)
+    ]
     return "\n".join(
         [
             title,
@@ -213,9 +284,15 @@ def _changelog(rng: random.Random, e: Episode) -> str:
 
 def _runbook(rng: random.Random, e: Episode) -> str:
     known = facts(e)
-    title = say(rng, "# [Runbook|How to deal with|When you see|Case]: {kind}", kind=e.finding.kind.replace("_", " "))
+    title = say(
+        rng,
+        "# [Runbook|How to deal with|When you see|Case]: {kind}",
+        kind=e.finding.kind.replace("_", " "),
+    )
     symptom = f"{say(rng, '[Symptom|What you see|Sign]')}: {sentence(wrong(rng, e))}"
-    look = f"{say(rng, '[Check|Look at|First look at]')} {', '.join(metric_names(rng, _need(e), 1))}."
+    look = (
+        f"{say(rng, '[Check|Look at|First look at]')} {', '.join(metric_names(rng, _need(e), 1))}."
+    )
     check = f"{look} {say(rng, '[Here|In this case|In the example]')}:\n{_snapshot(rng, e, 2)}"
     act = f"{say(rng, '[What was done|Change|Remedy tried]')}: {sentence(deed(rng, e))} {sentence(why(rng, e))}"
     tier = f"Tier: {e.proposal.tier}, {_who(e.proposal.tier)}."
@@ -224,7 +301,9 @@ def _runbook(rng: random.Random, e: Episode) -> str:
     if rng.random() < 0.4:
         parts.append(f"Proposal:\n{e.proposal.text()}")
     if e.finding.suspect:
-        parts.append(say(rng, "[Ask|Tell] the operator of {suspect} [first|before anything else].", **known))
+        parts.append(
+            say(rng, "[Ask|Tell] the operator of {suspect} [first|before anything else].", **known)
+        )
     return "\n\n".join(parts)
 
 
@@ -252,21 +331,27 @@ def tell(episode: Episode, seed: int, count: int = TOLD) -> Iterator[Document]:
         yield Document(number, register, REGISTERS[register](rng, episode))
 
 
-def documents(seed: int = SEED, worlds: int = WORLDS, only: Callable[[int], bool] = lambda _: True) -> Iterator[Document]:
-    """The documents of the worlds 0 to `worlds` that `only` wants, world by world; some 150 ms a world."""
+def documents(
+    seed: int = SEED, worlds: int = WORLDS, only: Callable[[int], bool] = lambda _: True
+) -> Iterator[Document]:
+    """The documents of the worlds 0 to `worlds` that `only` wants, world by world; some 150 ms a
+    world."""
     for number in range(worlds):
         if only(number):
             yield from tell(live(number, seed), seed)
 
 
 def proposal_prompts(count: int) -> list[tuple[str, dict[str, int]]]:
-    """(a document of a validation world up to where its proposal would begin, the world's settings), one for each of `count` worlds."""
+    """(a document of a validation world up to where its proposal would begin, the world's
+    settings), one for each of `count` worlds."""
     found: list[tuple[str, dict[str, int]]] = []
     for number in filter(is_validation, range(WORLDS)):
         if len(found) < count:
             episode = live(number, SEED)
             text = next(tell(episode, SEED, 1)).text
-            found.append((text[: text.index("Proposal:\n")] + "Proposal:\n", asdict(episode.before.settings)))
+            found.append(
+                (text[: text.index("Proposal:\n")] + "Proposal:\n", asdict(episode.before.settings))
+            )
     return found
 
 

@@ -1,4 +1,5 @@
-"""What a demo expert can be tried with beyond its perplexity: does its code compile, do its proposals keep to the schema?
+"""What a demo expert can be tried with beyond its perplexity: does its code compile, do its
+proposals keep to the schema?
 
 Every sample is the first draw from a fixed seed, without any constraint while it is written.
 """
@@ -29,12 +30,14 @@ CODE_OPENINGS = (
 )
 
 
-NEXT_STATEMENT = re.compile(r"\n(?=[^\s)\]}])")  # A line that begins in the first column and closes no bracket.
+# A line that begins in the first column and closes no bracket.
+NEXT_STATEMENT = re.compile(r"\n(?=[^\s)\]}])")
 
 
 def function_in(text: str, ended: bool) -> str:
-    """The first top-level statement of `text`: the lines before the next one that begins in the first column (a comment or
-    decorator, too), and without the last line if the text was broken off in it."""
+    """The first top-level statement of `text`: the lines before the next one that begins in the
+    first column (a comment or decorator, too), and without the last line if the text was broken off
+    in it."""
     if found := NEXT_STATEMENT.search(text):
         return text[: found.start()].rstrip()
     return (text if ended else text[: text.rfind("\n") + 1]).rstrip()
@@ -58,7 +61,9 @@ def code_trial(writer: Writer) -> str:
     done = 0
     for number in range(TRIALS):
         opening = CODE_OPENINGS[number % len(CODE_OPENINGS)]
-        text, ended = writer.after(opening, CODE_TOKENS, lambda text: NEXT_STATEMENT.search(text) is not None)
+        text, ended = writer.after(
+            opening, CODE_TOKENS, lambda text: NEXT_STATEMENT.search(text) is not None
+        )
         done += compiles(function_in(opening + text, ended))
     return (
         f"{done} of {TRIALS} sampled functions compile with Python's `compile()`. Each begins with one of {len(CODE_OPENINGS)} first lines "
@@ -69,7 +74,8 @@ def code_trial(writer: Writer) -> str:
 
 
 def ops_trial(writer: Writer) -> str:
-    """A sentence on how many of its proposals keep to the schema, and how many of these know the setting's present value."""
+    """A sentence on how many of its proposals keep to the schema, and how many of these know the
+    setting's present value."""
     valid = changes = true = 0
     prompts = proposal_prompts(TRIALS)
     for prompt, current in prompts:

@@ -1,4 +1,5 @@
-"""Write docs/configuration.md from the table of settings, so that the page says what the program checks.
+"""Write docs/configuration.md from the table of settings, so that the page says what the program
+checks.
 
 python scripts/make_configuration.py            writes docs/configuration.md
 python scripts/make_configuration.py --check    exits 1 if the page differs from what would be written
@@ -17,9 +18,13 @@ from swarmllm.runtime.config import CONFIG_FILE, CONFIG_VERSION, OTHER_VARIABLES
 from swarmllm.runtime.settings import SETTINGS, Unfit
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-FOLDERS = {"data_dir": "`~/.local/share/swarmllm` on Linux", "cache_dir": "`~/.cache/swarmllm` on Linux"}
+FOLDERS = {
+    "data_dir": "`~/.local/share/swarmllm` on Linux",
+    "cache_dir": "`~/.cache/swarmllm` on Linux",
+}
 WIDTH = 120
-REPEATED = ("peers", "announce")  # Given once for each value on the command line, with commas in a variable.
+# Given once for each value on the command line, with commas in a variable.
+REPEATED = ("peers", "announce")
 
 HEAD = f"""# Configuration
 
@@ -73,9 +78,16 @@ An option of the build, not of a node: to compile llama.cpp for a GPU, give its 
 
 def page() -> str:
     """The whole page."""
-    assert all(f"`{variable}" in TAIL for variable in OTHER_VARIABLES), "a variable is missing at the end of the page"
-    rows = [f"| `{name}` | {option(name)} | {variable(name)} | {default(name)} |" for name in SETTINGS]
-    meanings = [meaning(f"- `{name}`: {setting.about} Allowed: {allowed(name)}.") for name, setting in SETTINGS.items()]
+    assert all(f"`{variable}" in TAIL for variable in OTHER_VARIABLES), (
+        "a variable is missing at the end of the page"
+    )
+    rows = [
+        f"| `{name}` | {option(name)} | {variable(name)} | {default(name)} |" for name in SETTINGS
+    ]
+    meanings = [
+        meaning(f"- `{name}`: {setting.about} Allowed: {allowed(name)}.")
+        for name, setting in SETTINGS.items()
+    ]
     drawing = [
         f"| `{name}` | `--{name.replace('_', '-')}` | {getattr(USUAL_SAMPLING, name):g} | {reach(name)} | {row.about} |"
         for name, row in SAMPLING.items()
@@ -91,7 +103,9 @@ def reach(name: str) -> str:
 
 
 def meaning(text: str) -> str:
-    return textwrap.fill(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def option(name: str) -> str:
@@ -134,7 +148,10 @@ def main() -> int:
     if not parser.parse_args().check:
         PAGE.write_text(page(), encoding="utf-8")
     elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
-        print(f"{PAGE.name} is not what the settings say; run python scripts/make_configuration.py", file=sys.stderr)
+        print(
+            f"{PAGE.name} is not what the settings say; run python scripts/make_configuration.py",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -3,8 +3,9 @@
     python scripts/make_dialogue_vectors.py            writes protocols/vectors/dialogues.json
     python scripts/make_dialogue_vectors.py --check    exits 1 if the file there differs from what would be written
 
-A real `Node` is driven step by step with fixed keys, chance and clock, so every run writes the same bytes. What libp2p and the network
-adapter do by themselves (pings, Goodbye, ending a connection) is not the Node's, and not in here.
+A real `Node` is driven step by step with fixed keys, chance and clock, so every run writes the same
+bytes. What libp2p and the network adapter do by themselves (pings, Goodbye, ending a connection) is
+not the Node's, and not in here.
 """
 
 from __future__ import annotations
@@ -39,15 +40,32 @@ from swarmllm.wire.framing import frame
 VECTORS = Path(__file__).resolve().parent.parent / "protocols" / "vectors"
 PATH = VECTORS / "dialogues.json"
 START_S = 10.0
-ANY = {"Scores": ["queue_us", "compute_us"], "Shuffle": ["records", "ages"], "Shuffled": ["records", "ages"]}
+ANY = {
+    "Scores": ["queue_us", "compute_us"],
+    "Shuffle": ["records", "ages"],
+    "Shuffled": ["records", "ages"],
+}
 """Fields that another implementation, or another machine, may fill otherwise."""
 ASKING, ANSWERING, CONTROL = "client's expert stream", "node's expert stream", "control"
 VOCABULARY = bytes(32)
-EXPERT_KINDS = (m.Open, m.Score, m.Close, m.Shuffle, m.Scores, m.Need, m.Busy, m.Refused, m.Shuffled, m.Halted)
+EXPERT_KINDS = (
+    m.Open,
+    m.Score,
+    m.Close,
+    m.Shuffle,
+    m.Scores,
+    m.Need,
+    m.Busy,
+    m.Refused,
+    m.Shuffled,
+    m.Halted,
+)
 
 
 def key_of(name: str) -> KeyFile:
-    return KeyFile(Ed25519PrivateKey.from_private_bytes(sha256(f"swarmllm vectors: {name}".encode()).digest()))
+    return KeyFile(
+        Ed25519PrivateKey.from_private_bytes(sha256(f"swarmllm vectors: {name}".encode()).digest())
+    )
 
 
 NODE, CLIENT = key_of("dialogue node"), key_of("dialogue client")
@@ -80,7 +98,14 @@ class Bench:
         self.model = ScriptedModel("scripted", 1, context_max=64)
         self.now, self.steps = START_S, list[dict[str, Any]]()
         control = HaltMachine(Boot(state, 1), NODE.public_key, NODE.verify, random.Random(1), 0)
-        self.node = Node(NodeConfig(VOCABULARY), NODE.peer, 1_000_000, random.Random(2), sealing_with(NODE), control)
+        self.node = Node(
+            NodeConfig(VOCABULARY),
+            NODE.peer,
+            1_000_000,
+            random.Random(2),
+            sealing_with(NODE),
+            control,
+        )
         for effect in control.start(0.0):
             if isinstance(effect, out.Persist):
                 control.persisted(effect.number, True, 0.0)
@@ -121,7 +146,13 @@ class Bench:
 
     def note(self, side: str, stream: str, message: Any) -> None:
         name = type(message).__name__
-        step = {"at_ms": self.at_ms, "from": side, "stream": stream, "type": name, "any": ANY.get(name, [])}
+        step = {
+            "at_ms": self.at_ms,
+            "from": side,
+            "stream": stream,
+            "type": name,
+            "any": ANY.get(name, []),
+        }
         content = {f.name: plain(getattr(message, f.name)) for f in fields(message)}
         self.steps.append(step | {"fields": content, "hex": frame(message).hex()})
 
@@ -177,18 +208,34 @@ def opening(model: bytes = MODEL, vocabulary: bytes = VOCABULARY) -> Line:
     return ASKING, m.Open(1, model, vocabulary, CALM.digest)
 
 
-def score(number: int = 0, base: int = 0, tokens: tuple[int, ...] = (1, 2, 3), before: tuple[int, ...] = ()) -> Line:
+def score(
+    number: int = 0,
+    base: int = 0,
+    tokens: tuple[int, ...] = (1, 2, 3),
+    before: tuple[int, ...] = (),
+) -> Line:
     digest = context.EMPTY
     for token in before:
         digest = context.extend(digest, token)
-    return ASKING, m.Score(1, number, 0, base, digest, tokens, (len(tokens) - 1,), (), 8, 0, CALM.digest)
+    return ASKING, m.Score(
+        1, number, 0, base, digest, tokens, (len(tokens) - 1,), (), 8, 0, CALM.digest
+    )
 
 
 SCENES: dict[str, tuple[Callable[[], Bench], tuple[Line, ...]]] = {
     "first contact": (Bench, GREETED),
-    "a question": (Bench, (*GREETED, opening(), score(), score(1, 3, (4,), (1, 2, 3)), (ASKING, m.Close(1)))),
-    "a cache that was lost": (Bench, (*GREETED, opening(), score(), ("", "cache lost"), score(1, 3, (4,), (1, 2, 3)))),
-    "no greeting: busy, then refused 7": (Bench, (("", "connected"), opening(), *(score(i) for i in range(9)))),
+    "a question": (
+        Bench,
+        (*GREETED, opening(), score(), score(1, 3, (4,), (1, 2, 3)), (ASKING, m.Close(1))),
+    ),
+    "a cache that was lost": (
+        Bench,
+        (*GREETED, opening(), score(), ("", "cache lost"), score(1, 3, (4,), (1, 2, 3))),
+    ),
+    "no greeting: busy, then refused 7": (
+        Bench,
+        (("", "connected"), opening(), *(score(i) for i in range(9))),
+    ),
     "refused 1: another model": (Bench, (*GREETED, opening(model=b"\1" * 32), score())),
     "refused 2: another vocabulary": (Bench, (*GREETED, opening(vocabulary=b"\1" * 32), score())),
     "refused 3: beyond the context": (Bench, (*GREETED, opening(), score(tokens=tuple(range(65))))),
@@ -197,7 +244,14 @@ SCENES: dict[str, tuple[Callable[[], Bench], tuple[Line, ...]]] = {
     "the owner stops": (Bench, (*GREETED, opening(), ("", "owner stops"), score())),
     "a second asking stream": (
         Bench,
-        (*GREETED, opening(), ("", "the client's expert stream ended"), score(), opening(), score()),
+        (
+            *GREETED,
+            opening(),
+            ("", "the client's expert stream ended"),
+            score(),
+            opening(),
+            score(),
+        ),
     ),
     "a shuffle": (Bench, (*GREETED, (ASKING, m.Shuffle(bytes(8), (), (), 4)))),
     "a shuffle of another swarm": (Bench, (*GREETED, (ASKING, m.Shuffle(b"\1" * 8, (), (), 4)))),
@@ -214,25 +268,38 @@ SCENES: dict[str, tuple[Callable[[], Bench], tuple[Line, ...]]] = {
         Bench,
         (*GREETED, (CONTROL, m.Records((RECORDS["halt 1 seq 6, signature bit flipped"],)))),
     ),
-    "the client lacks a halt": (lambda: Bench(STOPPED), (*GREETED, (CONTROL, CALM.vectors), (CONTROL, m.Ack(STOPPED.digest)))),
+    "the client lacks a halt": (
+        lambda: Bench(STOPPED),
+        (*GREETED, (CONTROL, CALM.vectors), (CONTROL, m.Ack(STOPPED.digest))),
+    ),
 }
 BREACHES: tuple[tuple[str, bytes, dict[str, Any]], ...] = (
     ("a wrong direction", frame(m.Busy(1, 1, 1)), {"goodbye": BREACH, "strikes": 1}),
     ("an unknown type", b"\0\0\0\3\x92\x7f\0", {"goodbye": BREACH, "strikes": 1}),
     ("no message", b"\0\0\0\3\xc1\xc1\xc1", {"goodbye": BREACH, "strikes": 1}),
     ("a length of zero", bytes(4), {"goodbye": BREACH, "strikes": 1}),
-    ("a length beyond the bound", (m.FRAME_MAX + 1).to_bytes(4, "big"), {"goodbye": BREACH, "strikes": 1}),
+    (
+        "a length beyond the bound",
+        (m.FRAME_MAX + 1).to_bytes(4, "big"),
+        {"goodbye": BREACH, "strikes": 1},
+    ),
     ("half a frame, and then nothing", b"\0\0\0\3\x92", {"goodbye": BREACH, "strikes": 1}),
-    ("a pong to no ping, then a ping", frame(m.Pong(1)) + frame(m.Ping(2)), {"strikes": 0, "answer": frame(m.Pong(2)).hex()}),
+    (
+        "a pong to no ping, then a ping",
+        frame(m.Pong(1)) + frame(m.Ping(2)),
+        {"strikes": 0, "answer": frame(m.Pong(2)).hex()},
+    ),
 )
-"""What a client writes on its expert stream, and what it sees. A goodbye comes on the stream that the node opened, and then the connection
-ends; without one it stays. The network adapter does this and not the Node, so `tests/network/test_dialogues.py` plays it on a line."""
+"""What a client writes on its expert stream, and what it sees. A goodbye comes on the stream that
+the node opened, and then the connection ends; without one it stays. The network adapter does this
+and not the Node, so `tests/network/test_dialogues.py` plays it on a line."""
 
 WAIT_MS = 10  # Between two lines of the client.
 
 
 def played(make: Callable[[], Bench], lines: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
-    """The steps of one dialogue; a line is a stream and a message or its frame, or no stream and an event."""
+    """The steps of one dialogue; a line is a stream and a message or its frame, or no stream and an
+    event."""
     bench = make()
     for number, (stream, what) in enumerate(lines):
         bench.wait(number * WAIT_MS)
@@ -248,17 +315,26 @@ def text() -> str:
         "what": "Dialogues of one client with one node. A step is a frame with its length (`hex`), its direction, its stream and"
         " its time since the start; or an `event` that comes with no frame; or a `strike` or `hangup` of the node. Fields named in"
         " `any` may differ. `breaches`: what a client writes on its expert stream and what it sees. Control state: as in halt.json.",
-        "node": {"peer": NODE.peer, "seed": NODE.seed.hex(), "model_digest": MODEL.hex(), "vocab_fingerprint": VOCABULARY.hex()},
+        "node": {
+            "peer": NODE.peer,
+            "seed": NODE.seed.hex(),
+            "model_digest": MODEL.hex(),
+            "vocab_fingerprint": VOCABULARY.hex(),
+        },
         "client": {"peer": CLIENT.peer, "seed": CLIENT.seed.hex()},
         "dialogues": [{"name": name, "steps": played(*scene)} for name, scene in SCENES.items()],
-        "breaches": [{"name": name, "hex": written.hex(), "sees": sees} for name, written, sees in BREACHES],
+        "breaches": [
+            {"name": name, "hex": written.hex(), "sees": sees} for name, written, sees in BREACHES
+        ],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write or check the dialogues.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the file is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if the file is out of date"
+    )
     if parser.parse_args().check:
         if PATH.exists() and PATH.read_text(encoding="utf-8") == text():
             return 0

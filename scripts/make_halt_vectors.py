@@ -1,9 +1,11 @@
-"""Write the kill switch's test vectors: signed records, frames, and what a state becomes as they come in.
+"""Write the kill switch's test vectors: signed records, frames, and what a state becomes as they
+come in.
 
     python scripts/make_halt_vectors.py            writes protocols/vectors/halt.json
     python scripts/make_halt_vectors.py --check    exits 1 if the file there differs from what would be written
 
-The keys are made from the names of those who hold them, so every run writes the same bytes, and nobody should use them.
+The keys are made from the names of those who hold them, so every run writes the same bytes, and
+nobody should use them.
 """
 
 from __future__ import annotations
@@ -29,7 +31,18 @@ from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import HALT_DOMAINS, key_id, open_record, sign_record
 
 PATH = Path(__file__).resolve().parent.parent / "protocols" / "vectors" / "halt.json"
-NAMES = ("root 1", "root 2", "root 3", "halt 1", "halt 2", "resume 1", "resume 2", "resume 3", "beacon 1", "stranger")
+NAMES = (
+    "root 1",
+    "root 2",
+    "root 3",
+    "halt 1",
+    "halt 2",
+    "resume 1",
+    "resume 2",
+    "resume 3",
+    "beacon 1",
+    "stranger",
+)
 
 
 def seed_of(name: str) -> bytes:
@@ -85,7 +98,11 @@ def records() -> dict[str, bytes]:
     first = sign(FIRST, "root 1", "root 2")
     lift = m.Resume(SWARM, 1, marks_of({ONE: 5}), 1_790_000_002_000)
     next_lifts = {ONE: 5}
-    second = successor(open_record(first), next_lifts, replace(FIRST, halt=role("halt 1"), issued_ms=1_790_000_003_000))
+    second = successor(
+        open_record(first),
+        next_lifts,
+        replace(FIRST, halt=role("halt 1"), issued_ms=1_790_000_003_000),
+    )
     order = m.Halt(SWARM, ONE, 5, 1, 1_790_000_001_000)
     made = {
         "charter 1": first,
@@ -99,9 +116,15 @@ def records() -> dict[str, bytes]:
         "resume of 5 by halt keys": sign(lift, "halt 1", "halt 2"),
         "charter 2 without halt 2": sign(second, "root 2", "root 3"),
         "charter 2 by one root": sign(second, "root 2"),
-        "charter 2 forgetting halt 2": sign(replace(second, lift_base=marks_of({ONE: 5})), "root 1", "root 2"),
-        "resume of 6 under charter 1": sign(replace(lift, lifts=marks_of({ONE: 6})), "resume 1", "resume 2"),
-        "resume of 6 under charter 2": sign(replace(lift, charter_version=2, lifts=marks_of({ONE: 6})), "resume 1", "resume 2"),
+        "charter 2 forgetting halt 2": sign(
+            replace(second, lift_base=marks_of({ONE: 5})), "root 1", "root 2"
+        ),
+        "resume of 6 under charter 1": sign(
+            replace(lift, lifts=marks_of({ONE: 6})), "resume 1", "resume 2"
+        ),
+        "resume of 6 under charter 2": sign(
+            replace(lift, charter_version=2, lifts=marks_of({ONE: 6})), "resume 1", "resume 2"
+        ),
     }
     third = replace(second, version=3, prev_hash=sha256(encode(second)).digest(), lift_base=())
     gone = replace(second, halt=role("halt 2"), lift_base=marks_of({ONE: m.SEQ_MAX}))
@@ -110,7 +133,9 @@ def records() -> dict[str, bytes]:
     made["charter 3 without halt 2"] = sign(third, "root 1", "root 2")
     made["another charter 2"] = sign(gone, "root 1", "root 3")
     made["charter 3 of the other branch"] = sign(
-        replace(gone, version=3, prev_hash=sha256(encode(gone)).digest(), lift_base=()), "root 1", "root 3"
+        replace(gone, version=3, prev_hash=sha256(encode(gone)).digest(), lift_base=()),
+        "root 1",
+        "root 3",
     )
     good = made["halt 1 seq 6"]
     made["halt 1 seq 6, signature bit flipped"] = good[:-1] + bytes((good[-1] ^ 1,))
@@ -120,7 +145,12 @@ def records() -> dict[str, bytes]:
 TRANSCRIPTS: dict[str, tuple[str, ...]] = {
     "a halt and its resume": ("charter 1", "halt 1 seq 5", "resume of 5 by two"),
     "the resume overtakes the halt": ("charter 1", "resume of 5 by two", "halt 1 seq 5"),
-    "a resume misses a newer halt": ("charter 1", "halt 1 seq 5", "halt 1 seq 6", "resume of 5 by two"),
+    "a resume misses a newer halt": (
+        "charter 1",
+        "halt 1 seq 5",
+        "halt 1 seq 6",
+        "resume of 5 by two",
+    ),
     "replays": ("charter 1", "halt 1 seq 6", "halt 1 seq 5", "halt 1 seq 6", "charter 1"),
     "who may not": (
         "charter 1",
@@ -150,7 +180,12 @@ TRANSCRIPTS: dict[str, tuple[str, ...]] = {
         "charter 3 with halt 2 back",
         "charter 3 without halt 2",
     ),
-    "two branches": ("charter 1", "charter 2 without halt 2", "another charter 2", "charter 3 of the other branch"),
+    "two branches": (
+        "charter 1",
+        "charter 2 without halt 2",
+        "another charter 2",
+        "charter 3 of the other branch",
+    ),
 }
 
 BEACON_TTL_S = 60
@@ -159,19 +194,32 @@ START_MS = WATCHED.issued_ms
 
 
 def signs_of_life() -> list[tuple[str, float, bytes]]:
-    """Name, seconds since the start by either clock, record; in the order in which one node hears them."""
+    """Name, seconds since the start by either clock, record; in the order in which one node hears
+    them."""
     swarm = sha256(encode(WATCHED)).digest()
     live = m.Live(swarm, 1, key_id(public_of("beacon 1")), 1, START_MS, 30, bytes(8))
     at = START_MS + 40_000
     return [
         ("valid", 0.0, sign(live, "beacon 1")),
         ("the same again", 1.0, sign(live, "beacon 1")),
-        ("a foreign key", 2.0, sign(replace(live, seq=2, key=key_id(public_of("stranger"))), "stranger")),
+        (
+            "a foreign key",
+            2.0,
+            sign(replace(live, seq=2, key=key_id(public_of("stranger"))), "stranger"),
+        ),
         ("the beacon's name, a stranger's signature", 3.0, sign(replace(live, seq=2), "stranger")),
         ("another swarm", 4.0, sign(replace(live, seq=2, swarm=bytes(32)), "beacon 1")),
-        ("a ttl beyond the charter's", 40.0, sign(replace(live, seq=3, issued_ms=at, ttl_s=3_000), "beacon 1")),
+        (
+            "a ttl beyond the charter's",
+            40.0,
+            sign(replace(live, seq=3, issued_ms=at, ttl_s=3_000), "beacon 1"),
+        ),
         ("a seq below the last", 41.0, sign(replace(live, seq=2, issued_ms=at), "beacon 1")),
-        ("a later charter", 42.0, sign(replace(live, seq=4, charter_version=2, issued_ms=at), "beacon 1")),
+        (
+            "a later charter",
+            42.0,
+            sign(replace(live, seq=4, charter_version=2, issued_ms=at), "beacon 1"),
+        ),
         ("in time by a hair", 190.0, sign(replace(live, seq=5, issued_ms=at), "beacon 1")),
         ("too old", 190.001, sign(replace(live, seq=6, issued_ms=at), "beacon 1")),
     ]
@@ -179,17 +227,25 @@ def signs_of_life() -> list[tuple[str, float, bytes]]:
 
 def heard() -> list[dict[str, object]]:
     """What each sign does, and until when the node may serve if nothing more comes."""
-    outcome = judge(HaltState(sha256(encode(WATCHED)).digest()), sign(WATCHED, "root 1", "root 2"), verify, 1)
+    outcome = judge(
+        HaltState(sha256(encode(WATCHED)).digest()), sign(WATCHED, "root 1", "root 2"), verify, 1
+    )
     assert isinstance(outcome, Applied)
     beacons, steps = Beacons(), []
     for name, at_s, data in signs_of_life():
-        found = beacons.hear(outcome.state, open_record(data), verify, START_MS + at_s * 1_000, at_s)
+        found = beacons.hear(
+            outcome.state, open_record(data), verify, START_MS + at_s * 1_000, at_s
+        )
         until = beacons.next_deadline(WATCHED, at_s)
         steps.append(
             {
                 "name": name,
                 "at_s": at_s,
-                "outcome": "new" if found is None else "known" if isinstance(found, Known) else "refused",
+                "outcome": "new"
+                if found is None
+                else "known"
+                if isinstance(found, Known)
+                else "refused",
                 "strike": isinstance(found, Refused) and found.penalise,
                 "serves_until_s": None if until == math.inf else until,
                 **described(open_record(data).record),
@@ -205,7 +261,13 @@ def played(names: tuple[str, ...], made: dict[str, bytes]) -> list[dict[str, obj
     for name in names:
         outcome = judge(state, made[name], verify, 1)
         state = outcome.state if isinstance(outcome, Applied) else state
-        word = "applied" if isinstance(outcome, Applied) else "known" if isinstance(outcome, Known) else "refused"
+        word = (
+            "applied"
+            if isinstance(outcome, Applied)
+            else "known"
+            if isinstance(outcome, Known)
+            else "refused"
+        )
         steps.append(
             {
                 "record": name,
@@ -228,11 +290,16 @@ def plain(value: object) -> object:
 
 
 def described(message: Any) -> dict[str, object]:
-    return {"type": type(message).__name__, "fields": {f.name: plain(getattr(message, f.name)) for f in fields(message)}}
+    return {
+        "type": type(message).__name__,
+        "fields": {f.name: plain(getattr(message, f.name)) for f in fields(message)},
+    }
 
 
 def other_messages(made: dict[str, bytes]) -> list[Any]:
-    sign_of_life = m.Live(SWARM, 1, key_id(public_of("beacon 1")), 9, 1_790_000_004_000, 30, bytes(8))
+    sign_of_life = m.Live(
+        SWARM, 1, key_id(public_of("beacon 1")), 9, 1_790_000_004_000, 30, bytes(8)
+    )
     return [
         sign_of_life,
         m.HaltDigest(SWARM, 1, bytes(range(8))),
@@ -257,10 +324,16 @@ def invalid(made: dict[str, bytes]) -> dict[str, bytes]:
         "signatures in falling order": head + other + one,
         "one signature twice": head + one + one,
         "a payload that is no record": encode(m.Signed(encode(m.Ping(1)), two.signatures)),
-        "a payload with a field too many": encode(m.Signed(b"\x97" + order[1:] + b"\0", two.signatures)),
-        "a seq of zero": encode(m.Signed(order.replace(ONE + b"\x05", ONE + b"\x00"), two.signatures)),
+        "a payload with a field too many": encode(
+            m.Signed(b"\x97" + order[1:] + b"\0", two.signatures)
+        ),
+        "a seq of zero": encode(
+            m.Signed(order.replace(ONE + b"\x05", ONE + b"\x00"), two.signatures)
+        ),
         "a resume of more than 1,024 bytes": encode(
-            m.Signed(two.payload, tuple(bytes((i,)) * m.SIGNATURE_BYTES for i in range(m.SIGNERS_MAX)))
+            m.Signed(
+                two.payload, tuple(bytes((i,)) * m.SIGNATURE_BYTES for i in range(m.SIGNERS_MAX))
+            )
         ),
         "longer than any record": bytes(m.CHARTER_RECORD_MAX + 1),
     }
@@ -273,14 +346,25 @@ def text() -> str:
         "what": "The kill switch. `records` are well formed; `transcripts` say what becomes of a node that takes them in, one after the"
         " other, from a sender at charter 1; `invalid` are no records. Keys come from the seeds.",
         "keys": {
-            name: {"seed": seed_of(name).hex(), "public_key": public_of(name).hex(), "key": key_id(public_of(name)).hex()}
+            name: {
+                "seed": seed_of(name).hex(),
+                "public_key": public_of(name).hex(),
+                "key": key_id(public_of(name)).hex(),
+            }
             for name in NAMES
         },
         "domains": {kind.__name__: domain.decode() for kind, domain in HALT_DOMAINS.items()},
         "swarm": SWARM.hex(),
-        "records": [{"name": name, **described(open_record(data).record), "hex": data.hex()} for name, data in made.items()],
-        "messages": [{**described(message), "hex": encode(message).hex()} for message in other_messages(made)],
-        "transcripts": [{"name": name, "steps": played(names, made)} for name, names in TRANSCRIPTS.items()],
+        "records": [
+            {"name": name, **described(open_record(data).record), "hex": data.hex()}
+            for name, data in made.items()
+        ],
+        "messages": [
+            {**described(message), "hex": encode(message).hex()} for message in other_messages(made)
+        ],
+        "transcripts": [
+            {"name": name, "steps": played(names, made)} for name, names in TRANSCRIPTS.items()
+        ],
         "beacons": {
             "what": "Signs of life as one node hears them (HALT-25), `at_s` seconds after `start_ms` by its own clock and by the wall"
             " clock. `serves_until_s`: when it stops if nothing more comes; null if no beacon lives.",
@@ -295,7 +379,9 @@ def text() -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write or check the kill switch's test vectors.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the file is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if the file is out of date"
+    )
     if parser.parse_args().check:
         if PATH.exists() and PATH.read_text(encoding="utf-8") == text():
             return 0

@@ -1,9 +1,11 @@
-"""Write the held-out documents that `swarmllm eval` reads: text of the three domains that no bundled expert was trained on.
+"""Write the held-out documents that `swarmllm eval` reads: text of the three domains that no
+bundled expert was trained on.
 
     python scripts/make_held_out.py --prose BOOKS [--out FOLDER]
 
-They are pieces of about 3,000 characters of the readers' validation text (demo_corpus.py), cut at the ends of paragraphs or lines, and
-spread over all books, files and simulated swarms there are. Without `--prose` the prose is left as it is.
+They are pieces of about 3,000 characters of the readers' validation text (demo_corpus.py), cut at
+the ends of paragraphs or lines, and spread over all books, files and simulated swarms there are.
+Without `--prose` the prose is left as it is.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ PIECE_CHARS_MIN = 2000  # What is left of a text gives no piece if it is shorter
 
 
 def pieces(text: str) -> list[str]:
-    """`text` in consecutive pieces: each ends at the last empty line in its second half, else at its last line end, else wherever
-    it must."""
+    """`text` in consecutive pieces: each ends at the last empty line in its second half, else at
+    its last line end, else wherever it must."""
     found = []
     while len(text) >= PIECE_CHARS_MIN:
         cut = len(text)
@@ -44,13 +46,18 @@ def pieces(text: str) -> list[str]:
 
 
 def spread(texts: Iterable[tuple[str, str]], count: int = PIECES) -> list[tuple[str, str]]:
-    """`count` (id, piece) of (name, text) pairs: of as many texts as there are, evenly chosen, and of each its beginning, its second or
-    its third piece in turn; further pieces of the same texts only where there are too few texts."""
+    """`count` (id, piece) of (name, text) pairs: of as many texts as there are, evenly chosen, and
+    of each its beginning, its second or its third piece in turn; further pieces of the same texts
+    only where there are too few texts."""
     found = [(name, cut) for name, text in texts if (cut := pieces(text))]
     if len(found) > count:
         found = [found[i * len(found) // count] for i in range(count)]
-    turns = [[(f"{name}#{n}", cut[n]) for n in _turn(i, len(cut))] for i, (name, cut) in enumerate(found)]
-    rounds = [[turn[n] for turn in turns if n < len(turn)] for n in range(max(map(len, turns), default=0))]
+    turns = [
+        [(f"{name}#{n}", cut[n]) for n in _turn(i, len(cut))] for i, (name, cut) in enumerate(found)
+    ]
+    rounds = [
+        [turn[n] for turn in turns if n < len(turn)] for n in range(max(map(len, turns), default=0))
+    ]
     chosen: list[tuple[str, str]] = []
     for one in rounds:
         room = count - len(chosen)
@@ -79,7 +86,10 @@ def write(folder: Path, domain: str, texts: Iterable[tuple[str, str]]) -> Path:
             f"make_held_out: only {len(found)} pieces of {domain} where {PIECES} are wanted: name a folder with more text"
         )
     path = folder / f"{domain}.jsonl"
-    lines = [json.dumps({"id": f"{domain}/{name}", "text": text}, ensure_ascii=False) + "\n" for name, text in found]
+    lines = [
+        json.dumps({"id": f"{domain}/{name}", "text": text}, ensure_ascii=False) + "\n"
+        for name, text in found
+    ]
     path.write_text("".join(lines), encoding="utf-8")
     return path
 

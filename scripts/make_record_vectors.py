@@ -1,10 +1,12 @@
-"""Write the test vectors of what records may hold and which signatures count: names, addresses, doubtful Ed25519.
+"""Write the test vectors of what records may hold and which signatures count: names, addresses,
+doubtful Ed25519.
 
     python scripts/make_record_vectors.py            writes protocols/vectors/names.json and ed25519.json
     python scripts/make_record_vectors.py --check    exits 1 if a file there differs from what would be written
 
-Keys and numbers are fixed, so every run writes the same bytes. The signatures are made and judged by plain arithmetic
-(`swarmllm.testing.edwards`), not by a library and not by the code that they are to test.
+Keys and numbers are fixed, so every run writes the same bytes. The signatures are made and judged
+by plain arithmetic (`swarmllm.testing.edwards`), not by a library and not by the code that they are
+to test.
 """
 
 from __future__ import annotations
@@ -19,13 +21,21 @@ from pathlib import Path
 from swarmllm.testing.edwards import BASE, ORDER, P, Point, challenge, is_good, torsion
 
 FOLDER = Path(__file__).resolve().parent.parent / "protocols" / "vectors"
-SECRET, NONCE = 0x5EC4E7 << 200, 0x40CE << 220  # Scalars known to everybody, so good for nothing else.
+# Scalars known to everybody, so good for nothing else.
+SECRET, NONCE = 0x5EC4E7 << 200, 0x40CE << 220
 
 
 def names() -> dict[str, object]:
     return {
         "names": {
-            "valid": ["m", "SmolLM-135M Q8_0", "meta-llama/Llama-3.2-1B", "a:b", "code (Python), v1.0+x@y", "7"],
+            "valid": [
+                "m",
+                "SmolLM-135M Q8_0",
+                "meta-llama/Llama-3.2-1B",
+                "a:b",
+                "code (Python), v1.0+x@y",
+                "7",
+            ],
             "invalid": [
                 "",
                 " a",
@@ -43,7 +53,11 @@ def names() -> dict[str, object]:
             + [f"a{one}b" for one in "!\"#$%&'*;<=>?[\\]^`{|}~"],
         },
         "addresses": {
-            "valid": ["/ip4/192.0.2.7/tcp/7339", "/ip6/2001:db8::7/tcp/7339", "/dns4/some-host.example/tcp/7339"],
+            "valid": [
+                "/ip4/192.0.2.7/tcp/7339",
+                "/ip6/2001:db8::7/tcp/7339",
+                "/dns4/some-host.example/tcp/7339",
+            ],
             "invalid": [
                 "",
                 "/",
@@ -69,33 +83,82 @@ def signatures() -> Iterator[dict[str, object]]:
     mixed, eighth = BASE.times(SECRET) + torsion(), torsion()
     plain = BASE.times(SECRET)
     yield case("plain", plain.encoded, b"message", signed(plain, SECRET, b"message"))
-    yield case("plain, for another message", plain.encoded, b"other", signed(plain, SECRET, b"message"))
-    yield case("S not below the order of the group", plain.encoded, b"message", raised(signed(plain, SECRET, b"message"), ORDER))
-    yield case("S far above it", plain.encoded, b"message", raised(signed(plain, SECRET, b"message"), 8 * ORDER))
+    yield case(
+        "plain, for another message", plain.encoded, b"other", signed(plain, SECRET, b"message")
+    )
+    yield case(
+        "S not below the order of the group",
+        plain.encoded,
+        b"message",
+        raised(signed(plain, SECRET, b"message"), ORDER),
+    )
+    yield case(
+        "S far above it",
+        plain.encoded,
+        b"message",
+        raised(signed(plain, SECRET, b"message"), 8 * ORDER),
+    )
     for good in (True, False):
-        message = next(m for m in map(_numbered, count()) if is_good(mixed.encoded, m, signed(mixed, SECRET, m)) == good)
-        name = "key of mixed order, k divisible by 8" if good else "key of mixed order, right with the cofactor only"
+        message = next(
+            m
+            for m in map(_numbered, count())
+            if is_good(mixed.encoded, m, signed(mixed, SECRET, m)) == good
+        )
+        name = (
+            "key of mixed order, k divisible by 8"
+            if good
+            else "key of mixed order, right with the cofactor only"
+        )
         yield case(name, mixed.encoded, message, signed(mixed, SECRET, message))
     yield case(
-        "R of mixed order, right with the cofactor only", plain.encoded, b"message", signed(plain, SECRET, b"message", eighth)
+        "R of mixed order, right with the cofactor only",
+        plain.encoded,
+        b"message",
+        signed(plain, SECRET, b"message", eighth),
     )
-    yield case("R of small order", plain.encoded, b"message", signed(plain, SECRET, b"message", nonce=0))
+    yield case(
+        "R of small order", plain.encoded, b"message", signed(plain, SECRET, b"message", nonce=0)
+    )
     for order in (1, 2, 4, 8):
         small = eighth.times(8 // order)
-        message = next(m for m in map(_numbered, count()) if is_good(small.encoded, m, signed(small, 0, m)))
+        message = next(
+            m for m in map(_numbered, count()) if is_good(small.encoded, m, signed(small, 0, m))
+        )
         yield case(f"key of order {order}", small.encoded, message, signed(small, 0, message))
     for name, y in (("1", P + 1), ("-1", P - 1 | 1 << 255), ("0", P)):
         key = y.to_bytes(32, "little")
         message = next(m for m in map(_numbered, count()) if is_good(key, m, _with_key(key, m)))
-        yield case(f"key of small order in a longer encoding of y = {name}", key, message, _with_key(key, message))
-    yield case("key in a longer encoding", (P + 3).to_bytes(32, "little"), b"message", signed(plain, SECRET, b"message"))
-    yield case("R in a longer encoding", plain.encoded, b"message", (P + 3).to_bytes(32, "little") + bytes(32))
+        yield case(
+            f"key of small order in a longer encoding of y = {name}",
+            key,
+            message,
+            _with_key(key, message),
+        )
+    yield case(
+        "key in a longer encoding",
+        (P + 3).to_bytes(32, "little"),
+        b"message",
+        signed(plain, SECRET, b"message"),
+    )
+    yield case(
+        "R in a longer encoding",
+        plain.encoded,
+        b"message",
+        (P + 3).to_bytes(32, "little") + bytes(32),
+    )
 
 
 def case(name: str, public_key: bytes, message: bytes, signature: bytes) -> dict[str, object]:
-    a, r, s = (int.from_bytes(part, "little") for part in (public_key, signature[:32], signature[32:]))
-    small = {eighth & (2**255 - 1) for eighth in (int.from_bytes(torsion().times(n).encoded, "little") for n in range(8))}
-    sound = s < ORDER and all(y < P and y not in small for y in (a & (2**255 - 1), r & (2**255 - 1)))
+    a, r, s = (
+        int.from_bytes(part, "little") for part in (public_key, signature[:32], signature[32:])
+    )
+    small = {
+        eighth & (2**255 - 1)
+        for eighth in (int.from_bytes(torsion().times(n).encoded, "little") for n in range(8))
+    }
+    sound = s < ORDER and all(
+        y < P and y not in small for y in (a & (2**255 - 1), r & (2**255 - 1))
+    )
     good = is_good(public_key, message, signature)
     return {
         "name": name,
@@ -109,14 +172,17 @@ def case(name: str, public_key: bytes, message: bytes, signature: bytes) -> dict
     }
 
 
-def signed(key: Point, secret: int, message: bytes, shift: Point | None = None, nonce: int = NONCE) -> bytes:
+def signed(
+    key: Point, secret: int, message: bytes, shift: Point | None = None, nonce: int = NONCE
+) -> bytes:
     r = BASE.times(nonce) if shift is None else BASE.times(nonce) + shift
     s = (nonce + challenge(r.encoded, key.encoded, message) * secret) % ORDER
     return r.encoded + s.to_bytes(32, "little")
 
 
 def _with_key(key: bytes, message: bytes) -> bytes:
-    """By the nonce alone: right for a key of small order whenever the challenge is a multiple of that order."""
+    """By the nonce alone: right for a key of small order whenever the challenge is a multiple of
+    that order."""
     return BASE.times(NONCE).encoded + (NONCE % ORDER).to_bytes(32, "little")
 
 
@@ -129,11 +195,18 @@ def _numbered(number: int) -> bytes:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a file differs"
+    )
     is_check = parser.parse_args().check
     wrong = []
-    for name, content in (("names.json", names()), ("ed25519.json", {"signatures": list(signatures())})):
+    for name, content in (
+        ("names.json", names()),
+        ("ed25519.json", {"signatures": list(signatures())}),
+    ):
         path, text = FOLDER / name, json.dumps(content, indent=1, ensure_ascii=True) + "\n"
         if not is_check:
             path.write_text(text, encoding="utf-8")

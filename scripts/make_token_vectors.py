@@ -1,9 +1,11 @@
-"""Rebuild tests/vectors/llama3_tokens.json from llama.cpp's published test vectors for the LLaMA-3 vocabulary.
+"""Rebuild tests/vectors/llama3_tokens.json from llama.cpp's published test vectors for the LLaMA-3
+vocabulary.
 
     pip download --no-deps --no-binary :all: llama-cpp-python==0.3.36
     python scripts/make_token_vectors.py llama_cpp_python-0.3.36.tar.gz
 
-llama.cpp wrote them with the tokenizer that was published with the model; they are an independent word on what the ids of a text are.
+llama.cpp wrote them with the tokenizer that was published with the model; they are an independent
+word on what the ids of a text are.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ def read_member(archive: tarfile.TarFile, ending: str) -> str:
     names = [name for name in archive.getnames() if name.endswith(ending)]
     found = archive.extractfile(names[0]) if len(names) == 1 else None
     if found is None:
-        raise SystemExit(f"make_token_vectors: {archive.name!s} holds {len(names)} files {ending}, not one")
+        raise SystemExit(
+            f"make_token_vectors: {archive.name!s} holds {len(names)} files {ending}, not one"
+        )
     return found.read().decode()
 
 
@@ -42,7 +46,9 @@ def main() -> None:
     ]
     OUT.parent.mkdir(parents=True, exist_ok=True)
     vectors = ",\n".join(rows)
-    OUT.write_text(f'{{"source": {json.dumps(source)},\n"vectors": [\n{vectors}\n]}}\n', encoding="utf-8")
+    OUT.write_text(
+        f'{{"source": {json.dumps(source)},\n"vectors": [\n{vectors}\n]}}\n', encoding="utf-8"
+    )
     print(f"{OUT}: {len(texts)} vectors")
 
 

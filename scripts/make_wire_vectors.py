@@ -1,9 +1,11 @@
-"""Write the wire formats' test vectors: what must be accepted, and as what, and what must be refused.
+"""Write the wire formats' test vectors: what must be accepted, and as what, and what must be
+refused.
 
     python scripts/make_wire_vectors.py            writes protocols/vectors/*.json
     python scripts/make_wire_vectors.py --check    exits 1 if a file there differs from what would be written
 
-They are for other implementations as much as for this one. Keys, seeds and numbers are fixed, so every run writes the same bytes.
+They are for other implementations as much as for this one. Keys, seeds and numbers are fixed, so
+every run writes the same bytes.
 """
 
 from __future__ import annotations
@@ -28,12 +30,25 @@ from swarmllm.wire.framing import frame
 from swarmllm.wire.identity import peer_id_of
 
 FOLDER = Path(__file__).resolve().parent.parent / "protocols" / "vectors"
-SEED = bytes(range(32))  # Of the Ed25519 key that signs the vectors. Known to everybody, so good for nothing else.
+# Of the Ed25519 key that signs the vectors. Known to everybody, so good for nothing else.
+SEED = bytes(range(32))
 PRIVATE = Ed25519PrivateKey.from_private_bytes(SEED)
 PUBLIC = PRIVATE.public_key().public_bytes_raw()
 DIGEST, FINGERPRINT, CONTROL = bytes(range(32)), bytes(range(32, 64)), bytes(8)
 
-SCORE = m.Score(7, 1, 0, 3, context.digests((1, 2, 3))[-1], (128_000, 9_906, 11, 1_917), (1, 3), (0, 2), 256, 655, CONTROL)
+SCORE = m.Score(
+    7,
+    1,
+    0,
+    3,
+    context.digests((1, 2, 3))[-1],
+    (128_000, 9_906, 11, 1_917),
+    (1, 3),
+    (0, 2),
+    256,
+    655,
+    CONTROL,
+)
 CAPACITY = m.CapacityRecord(
     boot=1_790_000_000_000,
     seq=4,
@@ -52,7 +67,9 @@ CAPACITY = m.CapacityRecord(
 )
 SHUFFLE = m.Shuffle(DIGEST[:8], (3, 901), (b"one", b"two"), 4)
 FIFTEEN = m.Scores(7, 1, 0, (b"\1",) * 15, b"", 0, 0, CONTROL)
-EXPERT = m.ExpertRecord(1_790_000_000_000, "prose", DIGEST, FINGERPRINT, 8_030_261_248, ("/ip4/192.0.2.7/tcp/7339",))
+EXPERT = m.ExpertRecord(
+    1_790_000_000_000, "prose", DIGEST, FINGERPRINT, 8_030_261_248, ("/ip4/192.0.2.7/tcp/7339",)
+)
 
 
 def plain(value: object) -> object:
@@ -67,7 +84,10 @@ def plain(value: object) -> object:
 
 
 def described(message: Any) -> dict[str, object]:
-    return {"type": type(message).__name__, "fields": {f.name: plain(getattr(message, f.name)) for f in fields(message)}}
+    return {
+        "type": type(message).__name__,
+        "fields": {f.name: plain(getattr(message, f.name)) for f in fields(message)},
+    }
 
 
 # --- codec and framing -------------------------------------------------------------------------------------------------------
@@ -109,27 +129,41 @@ def broken_messages() -> dict[str, bytes]:
         **broken_encodings(),
         "byte string with too long a header": score.replace(b"\xc4\x08", b"\xc5\x00\x08", 1),
         "text for bytes": score.replace(b"\xc4\x08", b"\xa8", 1),
-        "hash of seven bytes": score.replace(b"\xc4\x08" + SCORE.context_hash, b"\xc4\x07" + SCORE.context_hash[:7], 1),
+        "hash of seven bytes": score.replace(
+            b"\xc4\x08" + SCORE.context_hash, b"\xc4\x07" + SCORE.context_hash[:7], 1
+        ),
         "bytes longer than the message": encode(m.Halted(bytes(8)))[:2] + b"\xc6\xff\xff\xff\xff",
         "tokens as an array": score.replace(b"\xc4\x10" + tokens, b"\x94\x01\x02\x03\x04"),
         "no tokens": score.replace(b"\xc4\x10" + tokens, b"\xc4\x00"),
         "half a token": score.replace(b"\xc4\x10" + tokens, b"\xc4\x0e" + tokens[:14]),
         "token of 2^20": score.replace(tokens[:4], b"\x00\x10\x00\x00"),
-        "answer falls": score.replace(bytes.fromhex("0000000100000003"), bytes.fromhex("0000000300000001")),
-        "answer twice": score.replace(bytes.fromhex("0000000100000003"), bytes.fromhex("0000000300000003")),
-        "answer beyond the tokens": score.replace(bytes.fromhex("0000000100000003"), bytes.fromhex("0000000100000004")),
-        "target of the last token": score.replace(bytes.fromhex("0000000000000002"), bytes.fromhex("0000000000000003")),
+        "answer falls": score.replace(
+            bytes.fromhex("0000000100000003"), bytes.fromhex("0000000300000001")
+        ),
+        "answer twice": score.replace(
+            bytes.fromhex("0000000100000003"), bytes.fromhex("0000000300000003")
+        ),
+        "answer beyond the tokens": score.replace(
+            bytes.fromhex("0000000100000003"), bytes.fromhex("0000000100000004")
+        ),
+        "target of the last token": score.replace(
+            bytes.fromhex("0000000000000002"), bytes.fromhex("0000000000000003")
+        ),
         "half a target": b"\x99\x10\x07\x01\x00\x90\xc4\x01\x00\x00\x00\xc4\x08" + CONTROL,
         "an integer of 2^63": encode(replace(EXPERT, boot=2**63 - 1)).replace(
             b"\xcf\x7f" + b"\xff" * 7, b"\xcf\x80" + bytes(7), 1
         ),
-        "fifteen items in a header for more": encode(FIFTEEN).replace(b"\x9f\xc4\x01", b"\xdc\x00\x0f\xc4\x01", 1),
+        "fifteen items in a header for more": encode(FIFTEEN).replace(
+            b"\x9f\xc4\x01", b"\xdc\x00\x0f\xc4\x01", 1
+        ),
         "refusal with code 0": b"\x94\x13\x07\x01\x00",
         "an age too few": shuffle.replace(ages, b"\xc4\x04" + ages[2:6]),
         "an age without a record": shuffle.replace(ages, b"\xc4\x0c" + ages[2:] + bytes(4)),
         "an age beyond an hour": shuffle.replace(ages[6:], (m.AGE_MAX + 1).to_bytes(4, "big")),
         "a record of no bytes": shuffle.replace(b"\xc4\x03two", b"\xc4\x00"),
-        "a record too long": shuffle.replace(b"\xc4\x03two", b"\xc5\x02\x01" + bytes(m.RECORD_MAX + 1)),
+        "a record too long": shuffle.replace(
+            b"\xc4\x03two", b"\xc5\x02\x01" + bytes(m.RECORD_MAX + 1)
+        ),
         "more records wanted than there may be": shuffle[:-1] + bytes([m.SHUFFLE_RECORDS_MAX + 1]),
         "name not UTF-8": record.replace(b"\xa5prose", b"\xa5pr\xffse"),
         "name with an escape": record.replace(b"\xa5prose", b"\xa5p\x1b[2J"),
@@ -138,7 +172,9 @@ def broken_messages() -> dict[str, bytes]:
         "name too long": record.replace(b"\xa5prose", b"\xd9\x21" + b"x" * 33),
         "name with too long a header": record.replace(b"\xa5prose", b"\xd9\x05prose"),
         "bytes for text": record.replace(b"\xa5prose", b"\xc4\x05prose"),
-        "addresses with too long a header": record.replace(b"\x91\xb7/ip4", b"\xdc\x00\x01\xb7/ip4"),
+        "addresses with too long a header": record.replace(
+            b"\x91\xb7/ip4", b"\xdc\x00\x01\xb7/ip4"
+        ),
     }
 
 
@@ -146,12 +182,28 @@ def codec_vectors() -> dict[str, object]:
     valid: list[Any] = [
         m.Open(7, DIGEST, FINGERPRINT, CONTROL),
         SCORE,
-        replace(SCORE, base=0, context_hash=context.EMPTY, tokens=(0,), answer=(0,), targets=(), entries_max=1, tail_max=0),
         replace(
-            SCORE, session=2**32 - 1, base=m.CONTEXT_MAX - 4, tokens=(m.VOCABULARY_MAX - 1, 0, 1, 2), answer=(), entries_max=1024
+            SCORE,
+            base=0,
+            context_hash=context.EMPTY,
+            tokens=(0,),
+            answer=(0,),
+            targets=(),
+            entries_max=1,
+            tail_max=0,
+        ),
+        replace(
+            SCORE,
+            session=2**32 - 1,
+            base=m.CONTEXT_MAX - 4,
+            tokens=(m.VOCABULARY_MAX - 1, 0, 1, 2),
+            answer=(),
+            entries_max=1024,
         ),
         m.Close(0),
-        m.Scores(7, 1, 0, (b"\1", bytes(range(256))), bytes.fromhex("0400ffff"), 120, 65_536, CONTROL),
+        m.Scores(
+            7, 1, 0, (b"\1", bytes(range(256))), bytes.fromhex("0400ffff"), 120, 65_536, CONTROL
+        ),
         m.Scores(7, 1, 0, (), b"", 0, 0, CONTROL),
         m.Need(7, 1, 3),
         m.Busy(7, 1, 250),
@@ -168,7 +220,8 @@ def codec_vectors() -> dict[str, object]:
         Goodbye(1),
         Goodbye(255),
         replace(CAPACITY, boot=2**63 - 1, n_params=2**63 - 1),
-        m.Scores(7, 1, 0, (b"\1",) * 16, b"", 0, 0, CONTROL),  # An array of sixteen has a header of three bytes.
+        # An array of sixteen has a header of three bytes.
+        m.Scores(7, 1, 0, (b"\1",) * 16, b"", 0, 0, CONTROL),
         m.Scores(7, 1, 0, (b"\1",) * m.ANSWERS_MAX, b"", 0, 0, CONTROL),
     ]
     invalid = broken_messages()
@@ -178,7 +231,10 @@ def codec_vectors() -> dict[str, object]:
     return {
         "what": "Messages, without length prefix. `invalid` must be refused whatever type is expected.",
         "codes": {kind.__name__: code for kind, code in CODES.items()},
-        "valid": [{**described(message), "hex": data.hex()} for message, data in zip(valid, taken, strict=True)],
+        "valid": [
+            {**described(message), "hex": data.hex()}
+            for message, data in zip(valid, taken, strict=True)
+        ],
         "invalid": [{"name": name, "hex": data.hex()} for name, data in invalid.items()],
     }
 
@@ -202,10 +258,16 @@ def framing_vectors() -> dict[str, object]:
         "what": "Streams in the pieces in which they arrive, and the frames (without length) that come out of them.",
         "frame_max": m.FRAME_MAX,
         "valid": [
-            {"name": name, "chunks": [c.hex() for c in chunks], "frames": [f[4:].hex() for f in expected[name]]}
+            {
+                "name": name,
+                "chunks": [c.hex() for c in chunks],
+                "frames": [f[4:].hex() for f in expected[name]],
+            }
             for name, chunks in streams.items()
         ],
-        "invalid": [{"name": name, "chunks": [c.hex() for c in chunks]} for name, chunks in broken.items()],
+        "invalid": [
+            {"name": name, "chunks": [c.hex() for c in chunks]} for name, chunks in broken.items()
+        ],
     }
 
 
@@ -232,15 +294,26 @@ def identity_vectors() -> dict[str, object]:
 
 
 def context_vectors() -> dict[str, object]:
-    rows: list[tuple[int, ...]] = [(), (0,), (128_000, 9_906, 11, 1_917), (m.VOCABULARY_MAX - 1, 0, 0, 1)]
+    rows: list[tuple[int, ...]] = [
+        (),
+        (0,),
+        (128_000, 9_906, 11, 1_917),
+        (m.VOCABULARY_MAX - 1, 0, 0, 1),
+    ]
     return {
         "what": "Token sequences and the rolling hash of each prefix, the empty one first.",
-        "valid": [{"tokens": list(row), "digests": [d.hex() for d in context.digests(row)]} for row in rows],
+        "valid": [
+            {"tokens": list(row), "digests": [d.hex() for d in context.digests(row)]}
+            for row in rows
+        ],
     }
 
 
 def envelope_vectors() -> dict[str, object]:
-    valid = [{**described(p), "hex": envelope.seal(p, PUBLIC, PRIVATE.sign).hex()} for p in (CAPACITY, EXPERT)]
+    valid = [
+        {**described(p), "hex": envelope.seal(p, PUBLIC, PRIVATE.sign).hex()}
+        for p in (CAPACITY, EXPERT)
+    ]
     packed, sealed = encode(EXPERT), envelope.seal(EXPERT, PUBLIC, PRIVATE.sign)
     domain, other = envelope.DOMAINS[m.ExpertRecord], envelope.DOMAINS[m.CapacityRecord]
 
@@ -305,7 +378,9 @@ def sparse_vectors() -> dict[str, object]:
     raw = bytes.fromhex("00 0002 0000 00000003 00000007 b820 bb50")
     valid = [
         *(
-            sparse_vector(name, sparse.encode_logits(np.array(row, np.float32), 256, 0), len(row), logits=row)
+            sparse_vector(
+                name, sparse.encode_logits(np.array(row, np.float32), 256, 0), len(row), logits=row
+            )
             for name, row in rows.items()
         ),
         sparse_vector("four of five", coded, 5, entries_max=4, logits=[3.0, 0.0, 2.0, 1.0, 0.5]),
@@ -346,7 +421,10 @@ def sparse_vectors() -> dict[str, object]:
         " `invalid` are read with entries_max 256, vocab_size 8.",
         "tolerance": 2e-5,
         "valid": valid,
-        "invalid": [{"name": name, "hex": data.hex(), "entries_max": 256, "vocab_size": 8} for name, data in invalid.items()],
+        "invalid": [
+            {"name": name, "hex": data.hex(), "entries_max": 256, "vocab_size": 8}
+            for name, data in invalid.items()
+        ],
     }
 
 
@@ -360,12 +438,17 @@ def files() -> dict[str, str]:
         "envelope.json": envelope_vectors(),
         "sparse.json": sparse_vectors(),
     }
-    return {name: json.dumps(content, indent=1, ensure_ascii=False) + "\n" for name, content in made.items()}
+    return {
+        name: json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+        for name, content in made.items()
+    }
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Write or check the wire formats' test vectors.")
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a file is out of date")
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing; exit 1 if a file is out of date"
+    )
     check = parser.parse_args().check
     stale = 0
     for name, text in files().items():

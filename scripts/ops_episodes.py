@@ -1,4 +1,5 @@
-"""One swarm's story: it runs, one thing is changed, it runs again under the same seed, and the difference decides whether it stays so."""
+"""One swarm's story: it runs, one thing is changed, it runs again under the same seed, and the
+difference decides whether it stays so."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """A world's whole story; `others` are findings that were left alone. `after` is empty for a proposal only to watch."""
+    """A world's whole story; `others` are findings that were left alone. `after` is empty for a
+    proposal only to watch."""
 
     world: World
     before: Run
@@ -62,12 +64,18 @@ def judge(proposal: Proposal, before: Run, after: Run) -> Verdict:
         return "worse"
     if gained < TELLING:
         return "nothing"
-    return "cost" if any(gain(guard, before, after) < -PRICE for guard in GUARDS if guard != target) else "helped"
+    return (
+        "cost"
+        if any(gain(guard, before, after) < -PRICE for guard in GUARDS if guard != target)
+        else "helped"
+    )
 
 
 def price(proposal: Proposal, before: Run, after: Run) -> str:
     """The guard that moved furthest for the worse."""
-    return min((g for g in GUARDS if g != proposal.expect[0][0]), key=lambda g: gain(g, before, after))
+    return min(
+        (g for g in GUARDS if g != proposal.expect[0][0]), key=lambda g: gain(g, before, after)
+    )
 
 
 def _changed(s: Settings, proposal: Proposal, value: int) -> Settings:
@@ -91,15 +99,36 @@ def live(number: int, seed: int) -> Episode:
             return Episode(world, before, finding, others, proposal, (), "nothing", None)
         case "pause":
             after = run(world, without=proposal.subject)
-            return Episode(world, before, finding, others, proposal, (Trial(None, after),), judge(proposal, before, after), None)
+            return Episode(
+                world,
+                before,
+                finding,
+                others,
+                proposal,
+                (Trial(None, after),),
+                judge(proposal, before, after),
+                None,
+            )
         case _:
-            runs = tuple(Trial(v, run(world, _changed(world.settings, proposal, v))) for v in proposal.values)
+            runs = tuple(
+                Trial(v, run(world, _changed(world.settings, proposal, v))) for v in proposal.values
+            )
     target = proposal.expect[0][0]
     order: tuple[Verdict, ...] = ("helped", "cost", "nothing", "worse")
-    ranked = sorted(runs, key=lambda t: (order.index(judge(proposal, before, t.run)), -gain(target, before, t.run)))
+    ranked = sorted(
+        runs,
+        key=lambda t: (order.index(judge(proposal, before, t.run)), -gain(target, before, t.run)),
+    )
     verdict = judge(proposal, before, ranked[0].run)
     return Episode(
-        world, before, finding, others, proposal, runs, verdict, ranked[0].value if verdict in ("helped", "cost") else None
+        world,
+        before,
+        finding,
+        others,
+        proposal,
+        runs,
+        verdict,
+        ranked[0].value if verdict in ("helped", "cost") else None,
     )
 
 
@@ -111,5 +140,7 @@ def _as_trial(finding: Finding, proposal: Proposal) -> Proposal:
         proposal.values[0],
         proposal.values[0] + step,
     }
-    values = tuple(sorted(v for v in wanted if setting.low <= v <= setting.high and v != before))[:3]
+    values = tuple(sorted(v for v in wanted if setting.low <= v <= setting.high and v != before))[
+        :3
+    ]
     return replace(proposal, action="try", values=values, tier=tier_of("try", proposal.subject))

@@ -9,7 +9,10 @@ _INNERMOST = re.compile(r"\[([^\[\]]*)\]")
 
 
 def say(rng: random.Random, template: str, /, **facts: object) -> str:
-    """One expansion of `template`: [this|that] is a choice, choices may stand within choices, {name} is a fact."""
+    """One expansion of `template`: [this|that] is a choice, choices may stand within choices,
+    {name} is a fact."""
     while found := _INNERMOST.search(template):
-        template = template[: found.start()] + rng.choice(found[1].split("|")) + template[found.end() :]
+        template = (
+            template[: found.start()] + rng.choice(found[1].split("|")) + template[found.end() :]
+        )
     return template.format(**facts)

@@ -1,7 +1,7 @@
 """What is wrong with a run, by rules over its measured figures, and which changes might help.
 
-The rules see what an operator sees: metrics, settings, the table of experts. They do not know what was done to the world, so they are
-sometimes wrong, and then a second run says so.
+The rules see what an operator sees: metrics, settings, the table of experts. They do not know what
+was done to the world, so they are sometimes wrong, and then a second run says so.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from scripts.ops_worlds import Run
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """`kind` names the rule and `metric` the figure that gave it away; `remedies` are proposals, the most plausible first."""
+    """`kind` names the rule and `metric` the figure that gave it away; `remedies` are proposals,
+    the most plausible first."""
 
     kind: str
     metric: str
@@ -23,13 +24,17 @@ class Finding:
     suspect: str = ""  # An expert.
 
 
-def _set(before: Run, setting: str, to: int, expect: dict[str, float], because: str) -> Proposal | None:
+def _set(
+    before: Run, setting: str, to: int, expect: dict[str, float], because: str
+) -> Proposal | None:
     """None where there is nothing to change within the range."""
     limits, now = SETTINGS[setting], int(getattr(before.settings, setting))
     to = min(limits.high, max(limits.low, to))
     if to == now:
         return None
-    return Proposal("set", setting, now, (to,), tier_of("set", setting), tuple(expect.items()), because)
+    return Proposal(
+        "set", setting, now, (to,), tier_of("set", setting), tuple(expect.items()), because
+    )
 
 
 def _pause(name: str, expect: dict[str, float], because: str) -> Proposal:
@@ -40,7 +45,9 @@ def _watch(metric: str, because: str) -> Proposal:
     return Proposal("watch", metric, None, (), tier_of("watch", metric), (), because)
 
 
-def _finding(kind: str, metric: str, remedies: list[Proposal | None], suspect: str = "") -> list[Finding]:
+def _finding(
+    kind: str, metric: str, remedies: list[Proposal | None], suspect: str = ""
+) -> list[Finding]:
     found = tuple(r for r in remedies if r is not None)
     return [Finding(kind, metric, found, suspect)] if found else []
 
@@ -55,7 +62,8 @@ def _spare(r: Run) -> int:
 
 
 def detect(r: Run) -> list[Finding]:
-    """Everything that is wrong, the most urgent first; a run without any fault has the one finding `healthy`."""
+    """Everything that is wrong, the most urgent first; a run without any fault has the one finding
+    `healthy`."""
     rules: tuple[Callable[[Run], list[Finding]], ...] = (
         _expired,
         _cache,
@@ -96,7 +104,13 @@ def _cache(r: Run) -> list[Finding]:
         "cache",
         "needs",
         [
-            _set(r, "sessions_max", max(4, 2 * r.answers), {"needs": -0.99, "round_ms_p50": -0.3}, because),
+            _set(
+                r,
+                "sessions_max",
+                max(4, 2 * r.answers),
+                {"needs": -0.99, "round_ms_p50": -0.3},
+                because,
+            ),
             _set(r, "sessions_max", s.sessions_max + 1, {"needs": -0.5}, because),
         ],
     )
@@ -107,10 +121,10 @@ def _few(r: Run) -> list[Finding]:
     if short < 15:
         return []
     if known < s.k:
-        because = (
-            f"k is {s.k} but [only|no more than] {known} experts are known, so {_text(short)} % of the rounds [fall|end] short"
+        because = f"k is {s.k} but [only|no more than] {known} experts are known, so {_text(short)} % of the rounds [fall|end] short"
+        return _finding(
+            "few", "short_rounds", [_set(r, "k", known, {"short_rounds": -0.9}, because)]
         )
-        return _finding("few", "short_rounds", [_set(r, "k", known, {"short_rounds": -0.9}, because)])
     because = f"{_text(short)} % of the rounds ended with fewer than {s.k} answers though {known} experts are known"
     return _finding(
         "short",
@@ -158,7 +172,9 @@ def _straggler(r: Run) -> list[Finding]:
         [
             _set(r, "extra", s.extra + 1, {"round_ms_p95": -0.3}, because) if spare else None,
             _pause(slow.name, {"round_ms_p95": -0.4}, because),
-            _set(r, "k", s.k - 1, {"round_ms_p95": -0.3, "agreement": -0.05}, because) if s.k > 2 else None,
+            _set(r, "k", s.k - 1, {"round_ms_p95": -0.3, "agreement": -0.05}, because)
+            if s.k > 2
+            else None,
         ],
         slow.name,
     )
@@ -242,7 +258,9 @@ def _talk(r: Run) -> list[Finding]:
             "look_ups",
             [
                 _set(r, "look_up_every_s", 30 if s.look_up_every_s > 6 else 60, fewer, because),
-                _set(r, "look_up_below", known, {"look_ups": -0.99}, because) if s.look_up_below > known > 0 else None,
+                _set(r, "look_up_below", known, {"look_ups": -0.99}, because)
+                if s.look_up_below > known > 0
+                else None,
                 _set(r, "look_up_every_s", s.look_up_every_s * 2, {"look_ups": -0.5}, because),
             ],
         )
@@ -267,7 +285,10 @@ def _weight(r: Run) -> list[Finding]:
         return _finding(
             "odd",
             "agreement",
-            [_pause(odd.name, {"agreement": 0.1}, because), _set(r, "k", s.k + 1, {"agreement": 0.05}, because)],
+            [
+                _pause(odd.name, {"agreement": 0.1}, because),
+                _set(r, "k", s.k + 1, {"agreement": 0.05}, because),
+            ],
             odd.name,
         )
     if m["agreement"] < 0.6 and s.k > 1:
@@ -277,7 +298,10 @@ def _weight(r: Run) -> list[Finding]:
         return _finding(
             "disagree",
             "agreement",
-            [_set(r, "k", s.k + 1, {"agreement": 0.05}, because) if more else None, _watch("agreement", because)],
+            [
+                _set(r, "k", s.k + 1, {"agreement": 0.05}, because) if more else None,
+                _watch("agreement", because),
+            ],
         )
     return []
 
@@ -294,7 +318,11 @@ def _healthy(r: Run) -> list[Finding]:
             _watch("tokens_per_s", because),
             _watch("round_ms_p95", because),
             _set(
-                r, "k", s.k + 1, {"agreement": 0.03}, "[the swarm is well and has an expert to spare|there are experts to spare]"
+                r,
+                "k",
+                s.k + 1,
+                {"agreement": 0.03},
+                "[the swarm is well and has an expert to spare|there are experts to spare]",
             )
             if more
             else None,

@@ -1,10 +1,12 @@
-"""What an improvement proposal may say: one JSON object on one line, every key known, every value within its range.
+"""What an improvement proposal may say: one JSON object on one line, every key known, every value
+within its range.
 
     {"action":"set","setting":"extra","from":1,"to":2,"tier":"deploy-minor","expect":{"round_ms_p95":-0.3},"because":"..."}
 
-Four actions: `watch` a metric, `pause` an expert (advice to its operator), `try` values of a setting in simulation, `set` a setting. The
-tier follows from the action and the setting, never from what the proposal claims; whatever is not known here is `deploy-major`.
-`expect` is the relative change of each metric that would confirm the proposal, so that it can be measured and reverted.
+Four actions: `watch` a metric, `pause` an expert (advice to its operator), `try` values of a
+setting in simulation, `set` a setting. The tier follows from the action and the setting, never from
+what the proposal claims; whatever is not known here is `deploy-major`. `expect` is the relative
+change of each metric that would confirm the proposal, so that it can be measured and reverted.
 Pure: no file, clock or chance, so that whoever judges a proposal judges it by this module alone.
 """
 
@@ -29,7 +31,8 @@ CHANGE_MAX: Final = 9.0  # ... or is believed to grow tenfold.
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A number that may be changed within `low..high`, and who has to agree. `unit` is empty for counts."""
+    """A number that may be changed within `low..high`, and who has to agree. `unit` is empty for
+    counts."""
 
     low: int
     high: int
@@ -42,9 +45,13 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "k": Setting(1, 16, "", "deploy-minor", "experts whose answers are pooled for a token"),
     "extra": Setting(0, 6, "", "deploy-minor", "experts asked beyond k as insurance"),
     "sessions_max": Setting(1, 64, "", "deploy-minor", "texts that an expert keeps in its cache"),
-    "look_up_every_s": Setting(5, 600, "s", "deploy-minor", "seconds between two look-ups of experts in the DHT"),
+    "look_up_every_s": Setting(
+        5, 600, "s", "deploy-minor", "seconds between two look-ups of experts in the DHT"
+    ),
     "look_up_below": Setting(1, 64, "", "deploy-minor", "experts known at which look-ups stop"),
-    "publish_every_s": Setting(2, 60, "s", "deploy-major", "seconds between two capacity records of an expert"),
+    "publish_every_s": Setting(
+        2, 60, "s", "deploy-major", "seconds between two capacity records of an expert"
+    ),
 }
 
 METRICS: Final[Mapping[str, str]] = {
@@ -81,7 +88,8 @@ class ProposalError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """`subject` is a setting, an expert or a metric; `values` has one number for `set`, several for `try`, none otherwise."""
+    """`subject` is a setting, an expert or a metric; `values` has one number for `set`, several for
+    `try`, none otherwise."""
 
     action: Action
     subject: str
@@ -106,7 +114,9 @@ class Proposal:
         found["tier"] = self.tier
         if self.action != "watch":
             found["expect"] = dict(self.expect)
-        return json.dumps(found | {"because": self.because}, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps(
+            found | {"because": self.because}, separators=(",", ":"), ensure_ascii=False
+        )
 
 
 def tier_of(action: str, subject: str) -> Tier:
@@ -177,7 +187,9 @@ def _subject(action: Action, found: dict[str, Any]) -> str:
     return subject
 
 
-def _values(action: Action, subject: str, found: dict[str, Any]) -> tuple[int | None, tuple[int, ...]]:
+def _values(
+    action: Action, subject: str, found: dict[str, Any]
+) -> tuple[int | None, tuple[int, ...]]:
     """(the value now, the values proposed), all of them different and within the setting's range."""
     if action not in ("try", "set"):
         return None, ()
@@ -187,10 +199,18 @@ def _values(action: Action, subject: str, found: dict[str, Any]) -> tuple[int | 
     if not isinstance(values, list) or not 1 <= len(values) <= VALUES_MAX:
         raise ProposalError(f"values must be a list of 1 to {VALUES_MAX} numbers")
     for value in (before, *values):
-        if not isinstance(value, int) or isinstance(value, bool) or not setting.low <= value <= setting.high:
-            raise ProposalError(f"{subject} is a whole number from {setting.low} to {setting.high}, not {value!r}")
+        if (
+            not isinstance(value, int)
+            or isinstance(value, bool)
+            or not setting.low <= value <= setting.high
+        ):
+            raise ProposalError(
+                f"{subject} is a whole number from {setting.low} to {setting.high}, not {value!r}"
+            )
     if len({before, *values}) != len(values) + 1:
-        raise ProposalError(f"the values of {subject} must differ from {before} and from each other")
+        raise ProposalError(
+            f"the values of {subject} must differ from {before} and from each other"
+        )
     return before, tuple(values)
 
 
@@ -200,6 +220,12 @@ def _expect(found: Any) -> tuple[tuple[str, float], ...]:
     for metric, change in found.items():
         if metric not in METRICS:
             raise ProposalError(f"there is no metric {metric!r}")
-        if not isinstance(change, int | float) or isinstance(change, bool) or not CHANGE_MIN <= change <= CHANGE_MAX:
-            raise ProposalError(f"the change of {metric} is a number from {CHANGE_MIN} to {CHANGE_MAX}, not {change!r}")
+        if (
+            not isinstance(change, int | float)
+            or isinstance(change, bool)
+            or not CHANGE_MIN <= change <= CHANGE_MAX
+        ):
+            raise ProposalError(
+                f"the change of {metric} is a number from {CHANGE_MIN} to {CHANGE_MAX}, not {change!r}"
+            )
     return tuple((metric, float(change)) for metric, change in found.items())

@@ -1,6 +1,8 @@
-"""Words for figures: tables, sentences and reasons about a run, varied by a small grammar and by nothing else.
+"""Words for figures: tables, sentences and reasons about a run, varied by a small grammar and by
+nothing else.
 
-Every number that is written here was measured, is a setting, or is the difference of two of these in per cent.
+Every number that is written here was measured, is a setting, or is the difference of two of these
+in per cent.
 """
 
 from __future__ import annotations
@@ -20,7 +22,11 @@ from scripts.ops_worlds import Run
 def sentence(text: str) -> str:
     """With a capital letter, unless it begins with a name that has none, and a full stop."""
     first = text.split(" ", 1)[0].strip(",:")
-    begin = text if first in SETTINGS or first in METRICS or "=" in first else text[:1].upper() + text[1:]
+    begin = (
+        text
+        if first in SETTINGS or first in METRICS or "=" in first
+        else text[:1].upper() + text[1:]
+    )
     return begin if begin.endswith((".", "?", ":")) else begin + "."
 
 
@@ -47,11 +53,15 @@ def setting_names(rng: random.Random, need: Sequence[str]) -> list[str]:
     return [s for s in SETTINGS if s in wanted]
 
 
-def figures(rng: random.Random, run: Run, metrics: Sequence[str], settings: Sequence[str], style: str = "") -> str:
+def figures(
+    rng: random.Random, run: Run, metrics: Sequence[str], settings: Sequence[str], style: str = ""
+) -> str:
     """Some metrics and settings of a run as text, in one of six styles."""
     values = {m: number(run.metrics[m]) for m in metrics}
     current = {s: str(asdict(run.settings)[s]) for s in settings}
-    match style or rng.choice(("plain", "plain", "pairs", "pairs", "colons", "table", "json", "bullets")):
+    match style or rng.choice(
+        ("plain", "plain", "pairs", "pairs", "colons", "table", "json", "bullets")
+    ):
         case "plain":
             return f"{_pairs(values)}\n[settings] {_pairs(current)}"
         case "pairs":
@@ -63,7 +73,10 @@ def figures(rng: random.Random, run: Run, metrics: Sequence[str], settings: Sequ
             return "\n".join(["| name | value |", "|---|---|", *rows])
         case "json":
             plain = {m: run.metrics[m] for m in metrics}
-            return json.dumps({"metrics": plain, "settings": {s: int(v) for s, v in current.items()}}, separators=(", ", ": "))
+            return json.dumps(
+                {"metrics": plain, "settings": {s: int(v) for s, v in current.items()}},
+                separators=(", ", ": "),
+            )
         case _:
             return "\n".join(f"- {key} {value}" for key, value in (values | current).items())
 
@@ -75,11 +88,15 @@ def _pairs(found: dict[str, str]) -> str:
 def experts(rng: random.Random, run: Run, need: str, style: str = "") -> str:
     """The table of experts that were asked (and `need`), at most six."""
     asked = [e for e in run.experts if e.replies or e.name == need]
-    shown = [e for e in asked if e.name == need] + rng.sample(others := [e for e in asked if e.name != need], min(5, len(others)))
+    shown = [e for e in asked if e.name == need] + rng.sample(
+        others := [e for e in asked if e.name != need], min(5, len(others))
+    )
     shown.sort(key=lambda e: e.name)
     if (style or rng.choice(("lines", "lines", "table"))) == "table":
         rows = [f"| {e.name} | {e.replies} | {e.rtt_ms} | {e.share} | {e.weight} |" for e in shown]
-        return "\n".join(["| expert | replies | rtt_ms | share | weight |", "|---|---|---|---|---|", *rows])
+        return "\n".join(
+            ["| expert | replies | rtt_ms | share | weight |", "|---|---|---|---|---|", *rows]
+        )
     return "\n".join(
         f"{e.name}: replies={e.replies} rtt_ms={e.rtt_ms} share={e.share} weight={e.weight}{' resting' if e.resting else ''}"
         for e in shown
@@ -157,21 +174,33 @@ _WRONG = {
 
 _WHY = {
     ("k", 1): "[one more opinion sharpens|more experts steady] the pooled distribution",
-    ("k", -1): "[a round that waits for fewer answers ends sooner|fewer answers are needed before a token is chosen]",
+    (
+        "k",
+        -1,
+    ): "[a round that waits for fewer answers ends sooner|fewer answers are needed before a token is chosen]",
     (
         "extra",
         1,
     ): "[with one to spare, the slowest answer is never waited for|more insurance means that a late or lost answer is made up for at once]",
-    ("extra", -1): "[insurance that is not used only costs bytes|the swarm answers well enough without so much insurance]",
+    (
+        "extra",
+        -1,
+    ): "[insurance that is not used only costs bytes|the swarm answers well enough without so much insurance]",
     (
         "sessions_max",
         1,
     ): "[room for every open answer keeps their texts in the cache|an expert with more room does not throw away what it needs next]",
     ("sessions_max", -1): "[less memory is needed|the room is not used]",
-    ("look_up_every_s", 1): "[looking less often costs nothing when nobody new is there|the DHT is spared]",
+    (
+        "look_up_every_s",
+        1,
+    ): "[looking less often costs nothing when nobody new is there|the DHT is spared]",
     ("look_up_every_s", -1): "[new experts are found sooner]",
     ("look_up_below", 1): "[more experts are looked for]",
-    ("look_up_below", -1): "[the node stops looking once it has enough|there is no need to look for more experts than there are]",
+    (
+        "look_up_below",
+        -1,
+    ): "[the node stops looking once it has enough|there is no need to look for more experts than there are]",
     ("publish_every_s", 1): "[rarer records cost everybody less|fewer records say the same]",
     (
         "publish_every_s",
@@ -183,14 +212,20 @@ _WHY = {
 def facts(episode: Episode) -> dict[str, str]:
     """Everything that a sentence about the first run may say."""
     r, f = episode.before, episode.finding
-    found = {name: number(value) for name, value in r.metrics.items()} | {s: str(v) for s, v in asdict(r.settings).items()}
+    found = {name: number(value) for name, value in r.metrics.items()} | {
+        s: str(v) for s, v in asdict(r.settings).items()
+    }
     found |= {
         "m": number(r.metrics[f.metric]),
         "longest": number(r.metrics["round_ms_max"]),
         "suspect": f.suspect,
         "tokens": str(r.tokens),
     }
-    found |= {"answers": str(r.answers), "finished": str(r.finished), "known_before": str(r.known_before)}
+    found |= {
+        "answers": str(r.answers),
+        "finished": str(r.finished),
+        "known_before": str(r.known_before),
+    }
     for e in r.experts:
         if e.name == f.suspect:
             found |= {"suspect_ms": str(e.rtt_ms), "suspect_weight": str(e.weight)}
@@ -200,7 +235,10 @@ def facts(episode: Episode) -> dict[str, str]:
 def wrong(rng: random.Random, episode: Episode, finding: Finding | None = None) -> str:
     """What was wrong, as a clause."""
     about = finding or episode.finding
-    known = facts(episode) | {"m": number(episode.before.metrics[about.metric]), "suspect": about.suspect}
+    known = facts(episode) | {
+        "m": number(episode.before.metrics[about.metric]),
+        "suspect": about.suspect,
+    }
     for e in episode.before.experts:
         if e.name == about.suspect:
             known |= {"suspect_ms": str(e.rtt_ms), "suspect_weight": str(e.weight)}
@@ -220,7 +258,10 @@ def why(rng: random.Random, episode: Episode) -> str:
                 name=p.subject,
             )
         case "watch":
-            return say(rng, "[a change without a fault to mend is a risk|one run proves little|the next window will tell]")
+            return say(
+                rng,
+                "[a change without a fault to mend is a risk|one run proves little|the next window will tell]",
+            )
 
 
 def deed(rng: random.Random, episode: Episode) -> str:
@@ -228,19 +269,37 @@ def deed(rng: random.Random, episode: Episode) -> str:
     p = episode.proposal
     match p.action:
         case "set":
-            verb = "[raised|increased]" if p.values[0] > (p.before or 0) else "[lowered|reduced|cut]"
-            return say(rng, f"[{verb}|{verb}|set|changed] {{s}} from {{a}} to {{b}}", s=p.subject, a=p.before, b=p.values[0])
+            verb = (
+                "[raised|increased]" if p.values[0] > (p.before or 0) else "[lowered|reduced|cut]"
+            )
+            return say(
+                rng,
+                f"[{verb}|{verb}|set|changed] {{s}} from {{a}} to {{b}}",
+                s=p.subject,
+                a=p.before,
+                b=p.values[0],
+            )
         case "pause":
             return say(
-                rng, "[asked the operator of {name} to pause it|paused {name}|took {name} out for a while]", name=p.subject
+                rng,
+                "[asked the operator of {name} to pause it|paused {name}|took {name} out for a while]",
+                name=p.subject,
             )
         case "try":
             values = listed([str(v) for v in p.values])
             return say(
-                rng, "[tried|simulated] {s} at {v} [instead of {a}|beside the {a} that it is]", s=p.subject, a=p.before, v=values
+                rng,
+                "[tried|simulated] {s} at {v} [instead of {a}|beside the {a} that it is]",
+                s=p.subject,
+                a=p.before,
+                v=values,
             )
         case "watch":
-            return say(rng, "[changed nothing and watched {m}|left everything as it is and kept an eye on {m}]", m=p.subject)
+            return say(
+                rng,
+                "[changed nothing and watched {m}|left everything as it is and kept an eye on {m}]",
+                m=p.subject,
+            )
 
 
 def listed(items: Sequence[str]) -> str:
@@ -265,14 +324,27 @@ def outcome(rng: random.Random, episode: Episode) -> str:
     """What the second run showed and what was decided, as one to three sentences."""
     p, before = episode.proposal, episode.before
     if not episode.after:
-        return sentence(say(rng, "[no change was made|nothing was changed|left as it is][|; {why}]", why=why(rng, episode)))
+        return sentence(
+            say(
+                rng,
+                "[no change was made|nothing was changed|left as it is][|; {why}]",
+                why=why(rng, episode),
+            )
+        )
     target = p.expect[0][0]
     if p.action == "try":
-        tried = [say(rng, "with {v} {w}", v=t.value, w=went(rng, target, before, t.run)) for t in episode.after]
+        tried = [
+            say(rng, "with {v} {w}", v=t.value, w=went(rng, target, before, t.run))
+            for t in episode.after
+        ]
         keep = (
-            "[{b} is the best of them|best: {b}|keep {b}]" if episode.best is not None else "[none is better than {a}|keep {a}]"
+            "[{b} is the best of them|best: {b}|keep {b}]"
+            if episode.best is not None
+            else "[none is better than {a}|keep {a}]"
         )
-        return sentence("; ".join(tried)) + " " + sentence(say(rng, keep, a=p.before, b=episode.best))
+        return (
+            sentence("; ".join(tried)) + " " + sentence(say(rng, keep, a=p.before, b=episode.best))
+        )
     after = episode.after[0].run
     seen = went(rng, target, before, after)
     side = [m for m in METRICS if m != target and before.metrics[m] != after.metrics[m]]
@@ -284,7 +356,9 @@ def outcome(rng: random.Random, episode: Episode) -> str:
     )
     match episode.verdict:
         case "helped":
-            verdict = "[it helped|the change helped|this helped]: {seen}[. Kept|. The change stays|]"
+            verdict = (
+                "[it helped|the change helped|this helped]: {seen}[. Kept|. The change stays|]"
+            )
         case "cost":
             verdict = "{seen}, [but|at a price:] {cost}[. Kept for now|. Kept, and to be watched|]"
             also = ""

@@ -1,7 +1,9 @@
-"""Small swarms with something wrong in them, run by the project's own nodes under a virtual clock, and what they measure.
+"""Small swarms with something wrong in them, run by the project's own nodes under a virtual clock,
+and what they measure.
 
-A world is a function of its seed; a run is a function of the world and the settings. So the same world can be run again with one setting
-changed, and the difference is that setting's doing. Nothing is measured but what crosses the node's seam: inputs, effects, the view.
+A world is a function of its seed; a run is a function of the world and the settings. So the same
+world can be run again with one setting changed, and the difference is that setting's doing. Nothing
+is measured but what crosses the node's seam: inputs, effects, the view.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from swarmllm.testing.scripted_model import SPREAD, ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
 from swarmllm.wire.codec import encode
 
-VOCABULARY = 384  # Words of the scripted models; a list of 256 of them has the size it has in earnest.
+# Words of the scripted models; a list of 256 of them has the size it has in earnest.
+VOCABULARY = 384
 SETTLE_S = 25.0  # Until everybody has heard of everybody, and what that cost is made up for.
 ANSWER_S = 90.0  # Virtual; no answer of these worlds takes longer unless nobody is left.
 # fmt: off
@@ -66,12 +69,14 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One expert of a world. `odd` is the share of its logits that no other expert has; times in seconds."""
+    """One expert of a world. `odd` is the share of its logits that no other expert has; times in
+    seconds."""
 
     name: str
     delay_s: float
     service_s: float
-    jitter: float  # Standard deviation of the logarithm of its service time, drawn anew every half second.
+    # Standard deviation of the logarithm of its service time, drawn anew every half second.
+    jitter: float
     odd: float
 
 
@@ -106,7 +111,8 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What was measured; `metrics` by the names of the proposal schema, rounded as they are written."""
+    """What was measured; `metrics` by the names of the proposal schema, rounded as they are
+    written."""
 
     settings: Settings
     answers: int
@@ -118,7 +124,8 @@ class Run:
 
 
 class KinModel(ScriptedModel):
-    """A scripted model that shares a part of its logits with all others, as models trained on the same text do."""
+    """A scripted model that shares a part of its logits with all others, as models trained on the
+    same text do."""
 
     def __init__(self, name: str, seed: int, odd: float, sessions_max: int) -> None:
         super().__init__(name, seed, VOCABULARY, sessions_max=sessions_max)
@@ -126,8 +133,12 @@ class KinModel(ScriptedModel):
 
     def logits(self, digest: bytes) -> npt.NDArray[np.float32]:
         """Of the token that follows the text with this digest; float32[VOCABULARY]."""
-        of_all: npt.NDArray[np.float64] = np.random.default_rng(int.from_bytes(digest, "big")).standard_normal(VOCABULARY)
-        own = np.random.default_rng([self.seed, int.from_bytes(digest, "big")]).standard_normal(VOCABULARY)
+        of_all: npt.NDArray[np.float64] = np.random.default_rng(
+            int.from_bytes(digest, "big")
+        ).standard_normal(VOCABULARY)
+        own = np.random.default_rng([self.seed, int.from_bytes(digest, "big")]).standard_normal(
+            VOCABULARY
+        )
         mixed: npt.NDArray[np.float64] = (1 - self._odd) ** 0.5 * of_all + self._odd**0.5 * own
         return (mixed * SPREAD).astype(np.float32)
 
@@ -143,7 +154,9 @@ class Tally:
 class Watched(Node):
     """A node that is counted: the same machine, with a tally at its seam."""
 
-    def __init__(self, config: NodeConfig, peer: PeerId, boot: int, rng: random.Random, sealing: Sealing) -> None:
+    def __init__(
+        self, config: NodeConfig, peer: PeerId, boot: int, rng: random.Random, sealing: Sealing
+    ) -> None:
         super().__init__(config, peer, boot, rng, sealing)
         self.tally = Tally()
 
@@ -174,12 +187,17 @@ class Watched(Node):
 
 
 def make_world(number: int, seed: int) -> World:
-    """The world with this number. Each kind of trouble comes equally often, in a swarm that is otherwise drawn at random."""
+    """The world with this number. Each kind of trouble comes equally often, in a swarm that is
+    otherwise drawn at random."""
     rng = random.Random(f"{seed}/{number}")
     trouble = TROUBLES[number % len(TROUBLES)]
-    few = {"too_few": (2, 4), "slow": (3, 5), "jitter": (3, 6)}  # Otherwise the router would just ask somebody else.
+    # Otherwise the router would just ask somebody else.
+    few = {"too_few": (2, 4), "slow": (3, 5), "jitter": (3, 6)}
     count = rng.randint(*few.get(trouble, (4, 11)))
-    base_delay, base_service = rng.choice((0.004, 0.015, 0.04, 0.08)), rng.choice((0.02, 0.04, 0.08))
+    base_delay, base_service = (
+        rng.choice((0.004, 0.015, 0.04, 0.08)),
+        rng.choice((0.02, 0.04, 0.08)),
+    )
     kinship = rng.uniform(0.05, 0.5)
     members = [
         Member(
@@ -192,16 +210,27 @@ def make_world(number: int, seed: int) -> World:
         for name in rng.sample(NAMES, count)
     ]
     k = rng.randint(2, min(4, count))
-    settings = Settings(k, rng.randint(0, 2), 16, 30, rng.choice((1, 2, 2, 3)), rng.choice((3, 3, 4, 5)))
+    settings = Settings(
+        k, rng.randint(0, 2), 16, 30, rng.choice((1, 2, 2, 3)), rng.choice((3, 3, 4, 5))
+    )
     members, settings = _trouble(trouble, members, settings, rng)
     local = rng.random() < 0.6
     harm: list[tuple[str, str, float]] = []
     if trouble in ("killed", "frozen"):
         victims = rng.sample(members[1:], max(1, round(len(members[1:]) * rng.uniform(0.4, 0.8))))
         when = rng.uniform(0.05, 0.5)
-        harm = [(trouble, m.name, when if rng.random() < 0.7 else rng.uniform(0.05, 1.0)) for m in victims]
+        harm = [
+            (trouble, m.name, when if rng.random() < 0.7 else rng.uniform(0.05, 1.0))
+            for m in victims
+        ]
     answers = rng.randint(3, 4) if trouble == "few_sessions" else rng.choice((1, 1, 1, 2))
-    tokens = rng.randint(8, 11) if answers > 2 else rng.randint(10, 15) if answers == 2 else rng.randint(16, 24)
+    tokens = (
+        rng.randint(8, 11)
+        if answers > 2
+        else rng.randint(10, 15)
+        if answers == 2
+        else rng.randint(16, 24)
+    )
     watched = {"rare_records": (40.0, 70.0), "look_ups": (25.0, 45.0)}  # The others show at once.
     idle_s = round(rng.uniform(*watched.get(trouble, (8.0, 16.0))))
     return World(
@@ -219,7 +248,9 @@ def make_world(number: int, seed: int) -> World:
     )
 
 
-def _trouble(trouble: str, members: list[Member], s: Settings, rng: random.Random) -> tuple[list[Member], Settings]:
+def _trouble(
+    trouble: str, members: list[Member], s: Settings, rng: random.Random
+) -> tuple[list[Member], Settings]:
     """The same swarm with its trouble, where that is one of its members or settings."""
     hit = rng.randrange(1, len(members))  # Not the first, which may be the local expert.
     m = members[hit]
@@ -236,10 +267,16 @@ def _trouble(trouble: str, members: list[Member], s: Settings, rng: random.Rando
             members[hit] = Member(m.name, m.delay_s, rng.uniform(0.25, 1.0), m.jitter, m.odd)
             k, extra = len(members), 0
         case "jitter":
-            members[1:] = [Member(m.name, m.delay_s, m.service_s, rng.uniform(0.5, 1.0), m.odd) for m in members[1:]]
+            members[1:] = [
+                Member(m.name, m.delay_s, m.service_s, rng.uniform(0.5, 1.0), m.odd)
+                for m in members[1:]
+            ]
             k, extra = max(2, len(members) - rng.randint(0, 2)), rng.choice((0, 0, 1))
         case "far":
-            members[1:] = [Member(m.name, m.delay_s + rng.uniform(0.1, 0.3), m.service_s, m.jitter, m.odd) for m in members[1:]]
+            members[1:] = [
+                Member(m.name, m.delay_s + rng.uniform(0.1, 0.3), m.service_s, m.jitter, m.odd)
+                for m in members[1:]
+            ]
         case "few_sessions":
             sessions_max = rng.randint(1, 2)
         case "rare_records":
@@ -259,8 +296,11 @@ def _trouble(trouble: str, members: list[Member], s: Settings, rng: random.Rando
     return members, Settings(k, extra, sessions_max, every_s, below, publish_s)
 
 
-def _table(world: World, settings: Settings, without: str) -> tuple[Tabletop, Watched, dict[str, PeerId]]:
-    """The swarm with everybody connected; the node that asks comes first. `without` names an expert that has been paused."""
+def _table(
+    world: World, settings: Settings, without: str
+) -> tuple[Tabletop, Watched, dict[str, PeerId]]:
+    """The swarm with everybody connected; the node that asks comes first. `without` names an expert
+    that has been paused."""
     config = NodeConfig(
         bytes(32),
         shuffle_every_s=float(settings.publish_every_s),
@@ -270,7 +310,9 @@ def _table(world: World, settings: Settings, without: str) -> tuple[Tabletop, Wa
     members = [m for m in world.members if m.name != without]
     experts = members if world.local else [None, *members]
     table = Tabletop([None] * len(experts), config=config, seed=world.seed % 2**31)
-    asking = Watched(config, table.peers[0], 1000, random.Random(world.seed), table.sealing.of(table.peers[0]))
+    asking = Watched(
+        config, table.peers[0], 1000, random.Random(world.seed), table.sealing.of(table.peers[0])
+    )
     table.seats[table.peers[0]].node = asking
     peers: dict[str, PeerId] = {}
     seeds = {m.name: i for i, m in enumerate(world.members)}
@@ -280,7 +322,9 @@ def _table(world: World, settings: Settings, without: str) -> tuple[Tabletop, Wa
         if member is not None:
             peers[member.name] = peer
             seat.delay_s, seat.service_s = member.delay_s, member.service_s
-            seat.model = KinModel(member.name, seeds[member.name] + 1, member.odd, settings.sessions_max)
+            seat.model = KinModel(
+                member.name, seeds[member.name] + 1, member.odd, settings.sessions_max
+            )
     return table, asking, peers
 
 
@@ -324,15 +368,32 @@ def run(world: World, settings: Settings | None = None, without: str = "") -> Ru
     for request in range(1, world.answers + 1):
         prompt = tuple(rng.randrange(VOCABULARY) for _ in range(world.prompt))
         greedy = Sampling(temperature=0.0)
-        order = GenerateRequest(prompt, k=s.k, extra=s.extra, max_tokens=world.tokens, sampling=greedy, vocab_size=VOCABULARY)
+        order = GenerateRequest(
+            prompt,
+            k=s.k,
+            extra=s.extra,
+            max_tokens=world.tokens,
+            sampling=greedy,
+            vocab_size=VOCABULARY,
+        )
         table.ask(table.peers[0], order, request)
-    ends = [table.finish(table.peers[0], request, ANSWER_S) for request in range(1, world.answers + 1)]
+    ends = [
+        table.finish(table.peers[0], request, ANSWER_S) for request in range(1, world.answers + 1)
+    ]
     names = {peer: name for name, peer in peers.items()}
-    return _measured(s, asking, names, known, [end.reason == "length" for end in ends], table.now, ends)
+    return _measured(
+        s, asking, names, known, [end.reason == "length" for end in ends], table.now, ends
+    )
 
 
 def _measured(
-    s: Settings, asking: Watched, names: dict[PeerId, str], known: int, finished: list[bool], now: float, ends: list[Ended]
+    s: Settings,
+    asking: Watched,
+    names: dict[PeerId, str],
+    known: int,
+    finished: list[bool],
+    now: float,
+    ends: list[Ended],
 ) -> Run:
     """The figures of a run that is over at `now`."""
     tally, view = asking.tally, asking.view(now)
@@ -365,7 +426,11 @@ def _measured(
             e.replies,
             round(e.rtt_s * 1000),
             round(100 * sum(use.peer == e.peer for use in uses) / each),
-            round(100 * sum(use.weight for use in uses if use.peer == e.peer) / max(1, sum(use.peer == e.peer for use in uses))),
+            round(
+                100
+                * sum(use.weight for use in uses if use.peer == e.peer)
+                / max(1, sum(use.peer == e.peer for use in uses))
+            ),
             e.resting,
         )
         for e in sorted(view.experts, key=lambda e: names[e.peer])

@@ -1,10 +1,12 @@
-"""Do the kill switch's tests bite? Each known way to get it wrong is planted in a copy, and the tests must fail there.
+"""Do the kill switch's tests bite? Each known way to get it wrong is planted in a copy, and the
+tests must fail there.
 
     python scripts/plant_halt_bugs.py                all bugs, and which test noticed each
     python scripts/plant_halt_bugs.py --machine      only the test that draws random schedules
     python scripts/plant_halt_bugs.py --only NAME    one of them
 
-A bug is a replacement in one or more files. It must find its place exactly once: a bug that no longer fits is a failure too.
+A bug is a replacement in one or more files. It must find its place exactly once: a bug that no
+longer fits is a failure too.
 """
 
 from __future__ import annotations
@@ -60,15 +62,29 @@ class Change:
     new: str
 
 
-HALT, CONTROL, FILE = "swarmllm/core/halt/state.py", "swarmllm/core/halt/machine.py", "swarmllm/core/halt/state_file.py"
+HALT, CONTROL, FILE = (
+    "swarmllm/core/halt/state.py",
+    "swarmllm/core/halt/machine.py",
+    "swarmllm/core/halt/state_file.py",
+)
 BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "one epoch instead of vectors": (
-        Change(HALT, "if halt.seq > self.lifts.get(halt.key, 0))", "if halt.seq > max(self.lifts.values(), default=0))"),
+        Change(
+            HALT,
+            "if halt.seq > self.lifts.get(halt.key, 0))",
+            "if halt.seq > max(self.lifts.values(), default=0))",
+        ),
     ),
-    "no threshold": (Change(HALT, "if len(signers) < charter.resume_threshold:", "if not signers:"),),
+    "no threshold": (
+        Change(HALT, "if len(signers) < charter.resume_threshold:", "if not signers:"),
+    ),
     "one signer counted twice": (
         Change("swarmllm/messages/bounds.py", "all(one < two for", "all(one <= two for"),
-        Change(HALT, "if len(signers) < charter.resume_threshold:", "if len(opened.signatures) < charter.resume_threshold:"),
+        Change(
+            HALT,
+            "if len(signers) < charter.resume_threshold:",
+            "if len(opened.signatures) < charter.resume_threshold:",
+        ),
     ),
     "no persistence": (
         Change(
@@ -77,7 +93,11 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
             "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
         ),
     ),
-    "lift by a stale charter": (Change(HALT, "if resume.charter_version < charter.version:", "if resume.charter_version < 0:"),),
+    "lift by a stale charter": (
+        Change(
+            HALT, "if resume.charter_version < charter.version:", "if resume.charter_version < 0:"
+        ),
+    ),
     "expiry refuses a halt": (
         Change(
             HALT,
@@ -86,7 +106,9 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
             "    if halt.seq <= state.highs.get(halt.key, 0):",
         ),
     ),
-    "lifts outlive their charter": (Change(HALT, "halts=halts, resumes=())", "halts=halts, resumes=state.resumes)"),),
+    "lifts outlive their charter": (
+        Change(HALT, "halts=halts, resumes=())", "halts=halts, resumes=state.resumes)"),
+    ),
     "the new root quorum alone rotates": (
         Change(
             "swarmllm/core/halt/charter.py",
@@ -95,19 +117,33 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "a lost state is a new state": (
-        Change(FILE, "Boot(HaltState(swarm, chain, lost=True), 0, remarks)", "Boot(HaltState(swarm, chain), 0, remarks)"),
+        Change(
+            FILE,
+            "Boot(HaltState(swarm, chain, lost=True), 0, remarks)",
+            "Boot(HaltState(swarm, chain), 0, remarks)",
+        ),
     ),
     "a corrupt copy hides the whole one": (
         Change(
-            FILE, "for name, data in ((FIRST_COPY, first), (SECOND_COPY, second))]", "for name, data in ((FIRST_COPY, first),)]"
+            FILE,
+            "for name, data in ((FIRST_COPY, first), (SECOND_COPY, second))]",
+            "for name, data in ((FIRST_COPY, first),)]",
         ),
     ),
     "starts before the resume is on disk": (
-        Change(CONTROL, "if self.durable is not None and self.durable.reasons:", "if self.durable is None:"),
-        Change(CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"),
+        Change(
+            CONTROL,
+            "if self.durable is not None and self.durable.reasons:",
+            "if self.durable is None:",
+        ),
+        Change(
+            CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
+        ),
     ),
     "a resume overtakes the halt on its way to the disk": (
-        Change(CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"),
+        Change(
+            CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
+        ),
     ),
     "acknowledges before it is on disk": (
         Change(
@@ -116,28 +152,54 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
             "if not link.ack_due:",
         ),
     ),
-    "the budget drops halts": (Change(CONTROL, "if not within and not is_urgent(self._state, data):", "if not within:"),),
+    "the budget drops halts": (
+        Change(CONTROL, "if not within and not is_urgent(self._state, data):", "if not within:"),
+    ),
     "many peers may together ask for anything": (
-        Change("swarmllm/core/halt/link.py", "rate = min(FRAMES_PER_S, NODE_FRAMES_PER_S / links)", "rate = FRAMES_PER_S"),
+        Change(
+            "swarmllm/core/halt/link.py",
+            "rate = min(FRAMES_PER_S, NODE_FRAMES_PER_S / links)",
+            "rate = FRAMES_PER_S",
+        ),
     ),
     "halts beyond the budget are taken for noise": (
         Change("swarmllm/core/halt/link.py", "return frame[1:2] == _RECORDS_CODE", "return False"),
     ),
     "serves without asking its peers": (
-        Change("swarmllm/core/halt/link.py", "self.done = self.done or alone", "self.done = True or alone"),
+        Change(
+            "swarmllm/core/halt/link.py",
+            "self.done = self.done or alone",
+            "self.done = True or alone",
+        ),
     ),
     "gossip trusts that the streams were enough": (
-        Change(CONTROL, "all_have_it = connected <= len(self._links) == len(self.acknowledged)", "all_have_it = True"),
+        Change(
+            CONTROL,
+            "all_have_it = connected <= len(self._links) == len(self.acknowledged)",
+            "all_have_it = True",
+        ),
     ),
     "gossip forgets peers without a control stream": (
-        Change(CONTROL, "all_have_it = connected <= len(self._links) ==", "all_have_it = len(self._links) =="),
+        Change(
+            CONTROL,
+            "all_have_it = connected <= len(self._links) ==",
+            "all_have_it = len(self._links) ==",
+        ),
     ),
     "who wakes goes on at once": (
-        Change(CONTROL, "self._waking = Sync(started_at=now)", "self._waking = Sync(started_at=now, done=True)"),
+        Change(
+            CONTROL,
+            "self._waking = Sync(started_at=now)",
+            "self._waking = Sync(started_at=now, done=True)",
+        ),
     ),
-    "who wakes believes what was said before": (Change(CONTROL, "link.digest = None  # What it said before is old.", "pass"),),
+    "who wakes believes what was said before": (
+        Change(CONTROL, "link.digest = None  # What it said before is old.", "pass"),
+    ),
     "who wakes and is halted waits": (
-        Change(CONTROL, "not self._waking.done and not self.halted and", "not self._waking.done and"),
+        Change(
+            CONTROL, "not self._waking.done and not self.halted and", "not self._waking.done and"
+        ),
     ),
     "the digest forgets lifts": (
         Change(
@@ -170,7 +232,9 @@ def plant(bug: tuple[Change, ...], folder: Path) -> None:
         path = folder / change.path
         text = path.read_text(encoding="utf-8")
         if text.count(change.old) != 1:
-            sys.exit(f"{change.path} has {text.count(change.old)} places that read {change.old!r}; one is needed: mend the bug")
+            sys.exit(
+                f"{change.path} has {text.count(change.old)} places that read {change.old!r}; one is needed: mend the bug"
+            )
         path.write_text(text.replace(change.old, change.new), encoding="utf-8")
 
 
@@ -184,10 +248,28 @@ def judge(bug: tuple[Change, ...], tests: tuple[str, ...] = TESTS) -> Verdict:
     with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
         folder = Path(name)
         plant((*bug, *quick), folder)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=no", "-rfE", *tests]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-x",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--no-header",
+            "--tb=no",
+            "-rfE",
+            *tests,
+        ]
         environment = {**os.environ, "CI": "1", "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
     seconds = time.monotonic() - begun
     if done.returncode == 0:
@@ -199,8 +281,12 @@ def judge(bug: tuple[Change, ...], tests: tuple[str, ...] = TESTS) -> Verdict:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Plant bugs in copies of the kill switch and see whether its tests notice.")
-    parser.add_argument("--machine", action="store_true", help="run only the test that draws random schedules")
+    parser = argparse.ArgumentParser(
+        description="Plant bugs in copies of the kill switch and see whether its tests notice."
+    )
+    parser.add_argument(
+        "--machine", action="store_true", help="run only the test that draws random schedules"
+    )
     parser.add_argument("--only", choices=sorted(BUGS), help="plant only this one")
     options = parser.parse_args()
     tests = MACHINE if options.machine else TESTS
@@ -208,12 +294,17 @@ def main() -> int:
     if options.only is None:
         clean = judge((), tests)
         missed += bool(clean.caught_by)
-        print(f"{'no bug':<52} {clean.caught_by or 'passes':<60} {clean.seconds:5.1f} s", flush=True)
+        print(
+            f"{'no bug':<52} {clean.caught_by or 'passes':<60} {clean.seconds:5.1f} s", flush=True
+        )
     for name, bug in BUGS.items():
         if options.only in (None, name):
             verdict = judge(bug, tests)
             missed += not verdict.caught_by
-            print(f"{name:<52} {verdict.caught_by or 'NOT NOTICED':<60} {verdict.seconds:5.1f} s", flush=True)
+            print(
+                f"{name:<52} {verdict.caught_by or 'NOT NOTICED':<60} {verdict.seconds:5.1f} s",
+                flush=True,
+            )
     return 1 if missed else 0
 
 

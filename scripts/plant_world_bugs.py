@@ -1,10 +1,12 @@
-"""Do the laws of the world bite? Each known way to get the node wrong is planted in a copy, and the worlds of `scripts/check` must notice.
+"""Do the laws of the world bite? Each known way to get the node wrong is planted in a copy, and the
+worlds of `scripts/check` must notice.
 
     python scripts/plant_world_bugs.py                  all bugs, and which law noticed each
     python scripts/plant_world_bugs.py --runs 200       with the worlds of seeds 0 to 199 instead
     python scripts/plant_world_bugs.py --only NAME      one of them
 
-A bug is a replacement in one or more files. It must find its place exactly once: a bug that no longer fits is a failure too.
+A bug is a replacement in one or more files. It must find its place exactly once: a bug that no
+longer fits is a failure too.
 """
 
 from __future__ import annotations
@@ -51,7 +53,11 @@ ANSWERS, CAPACITY, CONTROL = (
     "swarmllm/core/capacity/table.py",
     "swarmllm/core/halt/machine.py",
 )
-DECODING, HALT, NODE = "swarmllm/core/decoding/generation.py", "swarmllm/core/halt/state.py", "swarmllm/core/node.py"
+DECODING, HALT, NODE = (
+    "swarmllm/core/decoding/generation.py",
+    "swarmllm/core/halt/state.py",
+    "swarmllm/core/node.py",
+)
 ROSTER, SERVING = "swarmllm/core/peers/roster.py", "swarmllm/core/serving/admission.py"
 BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a token is skipped on failover": (
@@ -62,15 +68,35 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "an answer of an earlier round counts": (
-        Change(DECODING, "or question is None or reply.round != question.round:", "or question is None:"),
+        Change(
+            DECODING,
+            "or question is None or reply.round != question.round:",
+            "or question is None:",
+        ),
     ),
     "a member that has the wrong text is not found out": (
-        Change("swarmllm/core/serving/batcher.py", "elif session.digests[order.base] != order.context_hash:", "elif False:"),
-        Change(DECODING, "        member.have = question.upto\n", "        member.have = question.upto + 1\n"),
+        Change(
+            "swarmllm/core/serving/batcher.py",
+            "elif session.digests[order.base] != order.context_hash:",
+            "elif False:",
+        ),
+        Change(
+            DECODING,
+            "        member.have = question.upto\n",
+            "        member.have = question.upto + 1\n",
+        ),
     ),
     "the round's deadline moves away": (
-        Change(DECODING, "            current.deadline_at = min(latest_at, max(current.deadline_at, current.until[peer]))\n", ""),
-        Change(DECODING, "                current.deadline_at = now\n", "                current.deadline_at = latest_at + 60\n"),
+        Change(
+            DECODING,
+            "            current.deadline_at = min(latest_at, max(current.deadline_at, current.until[peer]))\n",
+            "",
+        ),
+        Change(
+            DECODING,
+            "                current.deadline_at = now\n",
+            "                current.deadline_at = latest_at + 60\n",
+        ),
         Change(
             "swarmllm/core/decoding/patience.py",
             "if is_idle and not was_asked else ROUND_MAX_S)",
@@ -85,11 +111,19 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "more answers than are allowed": (
-        Change(ANSWERS, "len(self._generations) >= ANSWERS_MAX:", "len(self._generations) > ANSWERS_MAX:"),
+        Change(
+            ANSWERS,
+            "len(self._generations) >= ANSWERS_MAX:",
+            "len(self._generations) > ANSWERS_MAX:",
+        ),
     ),
     "answers outlive their end": (
         Change(ANSWERS, "            self._by_session.pop(generation.session, None)\n", ""),
-        Change(ANSWERS, "        if generation.ended:\n            self._generations.pop(generation.request, None)\n", ""),
+        Change(
+            ANSWERS,
+            "        if generation.ended:\n            self._generations.pop(generation.request, None)\n",
+            "",
+        ),
     ),
     "peers are asked before the kill switch lets them": (
         Change(
@@ -98,17 +132,35 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
             "return True",
         ),
     ),
-    "experts are asked for more than their context": (Change(ROSTER, "if record.context_max >= tokens and", "if"),),
+    "experts are asked for more than their context": (
+        Change(ROSTER, "if record.context_max >= tokens and", "if"),
+    ),
     "records of the dead are believed for ever": (
         Change(CAPACITY, "if now < e.born_at + ttl_s or e.peer in self._connected)", "if ttl_s)"),
-        Change(CAPACITY, "if now >= e.born_at + ttl_s and e.peer not in self._connected]:", "if now < 0]:"),
-        Change(CAPACITY, "        self._drop(peer)\n        self._buried.pop(peer, None)\n", "        return\n"),
+        Change(
+            CAPACITY,
+            "if now >= e.born_at + ttl_s and e.peer not in self._connected]:",
+            "if now < 0]:",
+        ),
+        Change(
+            CAPACITY,
+            "        self._drop(peer)\n        self._buried.pop(peer, None)\n",
+            "        return\n",
+        ),
     ),
     "a peer may have one round too many": (
-        Change(SERVING, "requester.rounds >= ROUNDS_PER_PEER_MAX", "requester.rounds > ROUNDS_PER_PEER_MAX"),
+        Change(
+            SERVING,
+            "requester.rounds >= ROUNDS_PER_PEER_MAX",
+            "requester.rounds > ROUNDS_PER_PEER_MAX",
+        ),
     ),
     "a peer may have any number of sessions": (
-        Change(SERVING, "and len(requester.sessions) >= SESSIONS_PER_PEER_MAX:", "and len(requester.sessions) < 0:"),
+        Change(
+            SERVING,
+            "and len(requester.sessions) >= SESSIONS_PER_PEER_MAX:",
+            "and len(requester.sessions) < 0:",
+        ),
     ),
     "a peer that is gone keeps its sessions": (
         Change(
@@ -118,15 +170,27 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "it tells before it stops": (
-        Change(CONTROL, "return [StopNow(obstacles), *told, EndStreams(", "return [*told, StopNow(obstacles), EndStreams("),
+        Change(
+            CONTROL,
+            "return [StopNow(obstacles), *told, EndStreams(",
+            "return [*told, StopNow(obstacles), EndStreams(",
+        ),
     ),
     "it starts before the resume is on disk": (
-        Change(CONTROL, "if self.durable is not None and self.durable.reasons:", "if self.durable is None:"),
-        Change(CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"),
+        Change(
+            CONTROL,
+            "if self.durable is not None and self.durable.reasons:",
+            "if self.durable is None:",
+        ),
+        Change(
+            CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
+        ),
     ),
     "it acknowledges before it is on disk": (
         Change(
-            CONTROL, "if not link.ack_due or self.durable is None or self.durable.digest != self.digest:", "if not link.ack_due:"
+            CONTROL,
+            "if not link.ack_due or self.durable is None or self.durable.digest != self.digest:",
+            "if not link.ack_due:",
         ),
     ),
     "a halt is not written down": (
@@ -136,7 +200,11 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
             "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
         ),
     ),
-    "the older copy is loaded": (Change("swarmllm/core/halt/state_file.py", "best = max(whole, key=", "best = min(whole, key="),),
+    "the older copy is loaded": (
+        Change(
+            "swarmllm/core/halt/state_file.py", "best = max(whole, key=", "best = min(whole, key="
+        ),
+    ),
     "a lost state is a new state": (
         Change(
             "swarmllm/core/halt/state_file.py",
@@ -145,10 +213,18 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "it serves without asking its peers": (
-        Change("swarmllm/core/halt/link.py", "self.done = self.done or alone", "self.done = True or alone"),
+        Change(
+            "swarmllm/core/halt/link.py",
+            "self.done = self.done or alone",
+            "self.done = True or alone",
+        ),
     ),
     "nobody answers vectors": (
-        Change(CONTROL, "for one in frames_of(missing(self._state, message))]", "for one in frames_of([])]"),
+        Change(
+            CONTROL,
+            "for one in frames_of(missing(self._state, message))]",
+            "for one in frames_of([])]",
+        ),
     ),
     "orders are not passed on": (
         Change(CONTROL, "return [*self._flag(now, relay), ", "return [*self._flag(now), "),
@@ -156,12 +232,20 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     ),
     "any signature is good": (
         Change(
-            HALT, "signers = good_signers(opened, frozenset({by_id[halt.key]}), verify)", "signers = frozenset({by_id[halt.key]})"
+            HALT,
+            "signers = good_signers(opened, frozenset({by_id[halt.key]}), verify)",
+            "signers = frozenset({by_id[halt.key]})",
         ),
     ),
-    "one resume key is enough": (Change(HALT, "if len(signers) < charter.resume_threshold:", "if not signers:"),),
+    "one resume key is enough": (
+        Change(HALT, "if len(signers) < charter.resume_threshold:", "if not signers:"),
+    ),
     "a halted node computes": (
-        Change(NODE, "case Score() if not self._roster.is_cleared(peer, now):", "case Score() if False:"),
+        Change(
+            NODE,
+            "case Score() if not self._roster.is_cleared(peer, now):",
+            "case Score() if False:",
+        ),
     ),
 }
 
@@ -188,7 +272,9 @@ def plant(bug: tuple[Change, ...], folder: Path) -> None:
         path = folder / change.path
         text = path.read_text(encoding="utf-8")
         if text.count(change.old) != 1:
-            sys.exit(f"{change.path} has {text.count(change.old)} places that read {change.old!r}; one is needed: mend the bug")
+            sys.exit(
+                f"{change.path} has {text.count(change.old)} places that read {change.old!r}; one is needed: mend the bug"
+            )
         path.write_text(text.replace(change.old, change.new), encoding="utf-8")
 
 
@@ -201,7 +287,13 @@ def judge(bug: tuple[Change, ...], words: tuple[str, ...] = ("--check",)) -> Ver
         command = [sys.executable, "sims/swarm.py", *words, "--failures", "1", "--json"]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": name}
         done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command,
+            cwd=folder,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
     if done.returncode not in {0, 1} or not done.stdout:
         sys.exit(f"the worlds did not run:\n{done.stdout}{done.stderr}")
@@ -211,8 +303,12 @@ def judge(bug: tuple[Change, ...], words: tuple[str, ...] = ("--check",)) -> Ver
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Plant bugs in copies of the node and see whether the laws of the world notice.")
-    parser.add_argument("--runs", type=int, help="worlds of the seeds from 0 on, instead of those of scripts/check")
+    parser = argparse.ArgumentParser(
+        description="Plant bugs in copies of the node and see whether the laws of the world notice."
+    )
+    parser.add_argument(
+        "--runs", type=int, help="worlds of the seeds from 0 on, instead of those of scripts/check"
+    )
     parser.add_argument("--only", choices=sorted(BUGS), help="plant only this one")
     options = parser.parse_args()
     words = ("--check",) if options.runs is None else ("--runs", str(options.runs))

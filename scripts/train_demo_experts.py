@@ -2,13 +2,15 @@
 
     python scripts/train_demo_experts.py prose --corpus BOOKS --steps 3000    # a folder of .txt files
 
-Trains on one CPU thread by default, in bfloat16, from a fixed seed. Interrupt it whenever you like: it writes a checkpoint every
-few minutes and goes on from there when it is started again. `--export` writes the newest checkpoint as the compact form
-that the package ships, with its model card and the logits that the test suite compares llama.cpp with.
+Trains on one CPU thread by default, in bfloat16, from a fixed seed. Interrupt it whenever you like:
+it writes a checkpoint every few minutes and goes on from there when it is started again. `--export`
+writes the newest checkpoint as the compact form that the package ships, with its model card and the
+logits that the test suite compares llama.cpp with.
 
-Interrupting and resuming changes nothing: the batch of a step is a function of the seed and the step. The learning rate is warmed up,
-constant, and decays over the last fifth of `--steps`, so a run can be prolonged later. The table of experts is
-demo_family.py, their text demo_corpus.py, the model demo_model.py, and what is shipped demo_export.py.
+Interrupting and resuming changes nothing: the batch of a step is a function of the seed and the
+step. The learning rate is warmed up, constant, and decays over the last fifth of `--steps`, so a
+run can be prolonged later. The table of experts is demo_family.py, their text demo_corpus.py, the
+model demo_model.py, and what is shipped demo_export.py.
 """
 
 from __future__ import annotations
@@ -40,7 +42,8 @@ SEED = 20261123
 
 
 def windows(stream: npt.NDArray[np.int32], length: int, batch: int, step: int) -> Tensor:
-    """The batch of one step: a pure function of (seed, step), so that a resumed run sees what an uninterrupted one would."""
+    """The batch of one step: a pure function of (seed, step), so that a resumed run sees what an
+    uninterrupted one would."""
     rng = np.random.default_rng((SEED, step))
     starts = rng.integers(0, len(stream) - length, batch)
     found = np.stack([stream[i : i + length + 1] for i in starts])
@@ -55,7 +58,8 @@ def rate(step: int, steps: int) -> float:
 
 
 def optimizers(model: TinyLlama) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the layers (about twice the progress per token of Adam here), Adam for rows and norms."""
+    """Muon for the matrices of the layers (about twice the progress per token of Adam here), Adam
+    for rows and norms."""
     matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if not any(p is m for m in matrices)]
     return [
@@ -67,7 +71,9 @@ def optimizers(model: TinyLlama) -> list[torch.optim.Optimizer]:
 def loss_of(model: TinyLlama, batch: Tensor, reduction: str = "mean") -> Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(batch[:, :-1])
-    return F.cross_entropy(logits.float().flatten(0, 1), batch[:, 1:].flatten(), reduction=reduction)
+    return F.cross_entropy(
+        logits.float().flatten(0, 1), batch[:, 1:].flatten(), reduction=reduction
+    )
 
 
 def validate(model: TinyLlama, corpus: Corpus, length: int, limit: int) -> float:
@@ -100,7 +106,11 @@ def train(args: argparse.Namespace, corpus: Corpus, work: Path) -> TinyLlama:
         step = state["step"]
 
     def save() -> None:
-        state = {"model": model.state_dict(), "optimizers": [o.state_dict() for o in found], "step": step}
+        state = {
+            "model": model.state_dict(),
+            "optimizers": [o.state_dict() for o in found],
+            "step": step,
+        }
         torch.save(state, checkpoint.with_suffix(".tmp"))
         checkpoint.with_suffix(".tmp").replace(checkpoint)  # Never half a checkpoint.
 
@@ -110,11 +120,20 @@ def train(args: argparse.Namespace, corpus: Corpus, work: Path) -> TinyLlama:
         f"{args.expert}: {n_params:,} parameters, {len(corpus.active_ids):,} active ids, {len(corpus.train):,} tokens, step {step}"
     )
     saved, started, first, smooth = time.monotonic(), time.monotonic(), step, float("nan")
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=console) as progress, (work / "log.jsonl").open("a") as log:
         task = progress.add_task(args.expert, total=args.steps, completed=step)
         while step < args.steps:
-            length, batch = (args.length, args.batch) if step < args.steps * 9 // 10 else (args.length * 2, args.batch // 2)
+            length, batch = (
+                (args.length, args.batch)
+                if step < args.steps * 9 // 10
+                else (args.length * 2, args.batch // 2)
+            )
             for o, rates in zip(found, base, strict=True):
                 for group, lr in zip(o.param_groups, rates, strict=True):
                     group["lr"] = lr * rate(step, args.steps)
@@ -127,7 +146,11 @@ def train(args: argparse.Namespace, corpus: Corpus, work: Path) -> TinyLlama:
             step += 1
             smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
             speed = (step - first) * args.length * args.batch / (time.monotonic() - started)
-            progress.update(task, completed=step, description=f"{args.expert} loss {smooth:.3f} {speed:,.0f} tokens/s")
+            progress.update(
+                task,
+                completed=step,
+                description=f"{args.expert} loss {smooth:.3f} {speed:,.0f} tokens/s",
+            )
             if step % 50 == 0:
                 row = {"step": step, "loss": round(smooth, 4), "tokens_per_s": round(speed)}
                 if step % 500 == 0 or step == args.steps:
@@ -143,7 +166,9 @@ def load_checkpoint(expert: str, corpus: Corpus, work: Path) -> tuple[TinyLlama,
     """(model, step) of the newest checkpoint."""
     checkpoint = work / "checkpoint.pt"
     if not checkpoint.exists():
-        raise SystemExit(f"train_demo_experts: there is no checkpoint {checkpoint} yet: train first")
+        raise SystemExit(
+            f"train_demo_experts: there is no checkpoint {checkpoint} yet: train first"
+        )
     state = torch.load(checkpoint)
     model = TinyLlama(EXPERTS[expert].shape, len(corpus.active_ids))
     model.load_state_dict(state["model"])
@@ -154,7 +179,9 @@ def logged_speed(log: Path) -> int:
     """The median tokens/s of a run's log; 0 without one."""
     if not log.exists():
         return 0
-    found = [json.loads(line)["tokens_per_s"] for line in log.read_text(encoding="utf-8").splitlines()]
+    found = [
+        json.loads(line)["tokens_per_s"] for line in log.read_text(encoding="utf-8").splitlines()
+    ]
     return round(float(np.median(found))) if found else 0
 
 
@@ -168,12 +195,28 @@ def main() -> None:
         help="folder of books as .txt files (prose; the others need none)",
     )
     parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--length", type=int, default=256, help="tokens per window; doubled for the last tenth of the steps")
+    parser.add_argument(
+        "--length",
+        type=int,
+        default=256,
+        help="tokens per window; doubled for the last tenth of the steps",
+    )
     parser.add_argument("--batch", type=int, default=16, help="windows per step")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--work", type=Path, default=ROOT / ".train", help="folder for the token cache, checkpoints and logs")
-    parser.add_argument("--export", action="store_true", help="write the shipped form of the newest checkpoint; no training")
-    parser.add_argument("--out", type=Path, default=bundled_folder(), help="folder for the exported experts")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=ROOT / ".train",
+        help="folder for the token cache, checkpoints and logs",
+    )
+    parser.add_argument(
+        "--export",
+        action="store_true",
+        help="write the shipped form of the newest checkpoint; no training",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=bundled_folder(), help="folder for the exported experts"
+    )
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     work = args.work / args.expert
@@ -184,7 +227,11 @@ def main() -> None:
         model, step = load_checkpoint(args.expert, corpus, work)
         print(
             export(
-                args.expert, model, corpus, Training(step, args.length * args.batch, logged_speed(work / "log.jsonl")), args.out
+                args.expert,
+                model,
+                corpus,
+                Training(step, args.length * args.batch, logged_speed(work / "log.jsonl")),
+                args.out,
             )
         )
     else:

@@ -1,15 +1,19 @@
-"""If nodes come and go all the time, which share of the answers is finished, how fast, and what does the reader notice of it?
+"""If nodes come and go all the time, which share of the answers is finished, how fast, and what
+does the reader notice of it?
 
-Sessions are Weibull with shape 0.608, scaled so that the share `churn` of the nodes leaves in an hour, and begin in equilibrium; or they
-are those of a trace that somebody measured (`--trace FILE.csv`, with a header `node,start_s,end_s` or `node,online_s,offline_s`). Whoever
-leaves is replaced at that moment by a newcomer with another identity and an empty disk, who needs `load_s` to load its model: the swarm
-keeps its size, and newcomers are the likeliest to leave again. (Absences have a mean of fifteen hours, so who comes back within an hour
-is nearly as strange to the others as who is new.) With a trace, nodes come and go as it says, under their own identities and with their
-disks.
-Of the departures `crash` end with a reset of all connections, `power` without a word, and the rest with a goodbye.
+Sessions are Weibull with shape 0.608, scaled so that the share `churn` of the nodes leaves in an
+hour, and begin in equilibrium; or they are those of a trace that somebody measured (`--trace
+FILE.csv`, with a header `node,start_s,end_s` or `node,online_s,offline_s`). Whoever leaves is
+replaced at that moment by a newcomer with another identity and an empty disk, who needs `load_s` to
+load its model: the swarm keeps its size, and newcomers are the likeliest to leave again. (Absences
+have a mean of fifteen hours, so who comes back within an hour is nearly as strange to the others as
+who is new.) With a trace, nodes come and go as it says, under their own identities and with their
+disks. Of the departures `crash` end with a reset of all connections, `power` without a word, and
+the rest with a goodbye.
 
-Those who ask run no expert and stay, so an answer that does not finish was lost by the swarm. `untouched` is the share of answers during
-which none of the experts at work left: what would have finished if, as in a chain of machines, losing any of them ended an answer.
+Those who ask run no expert and stay, so an answer that does not finish was lost by the swarm.
+`untouched` is the share of answers during which none of the experts at work left: what would have
+finished if, as in a chain of machines, losing any of them ended an answer.
 
     python sims/churn.py --sweep churn=0,0.1,0.2,0.3,0.4,0.5,0.6 --sweep extra=0,1,2
     python sims/churn.py --sweep k=1,2,4,8 --churn 0.3
@@ -29,13 +33,22 @@ from typing import Final
 
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
-from swarmllm.sims.crowd import CONTEXT_MAX, Asking, Wish, add_askers, add_experts, measure, untouched
+from swarmllm.sims.crowd import (
+    CONTEXT_MAX,
+    Asking,
+    Wish,
+    add_askers,
+    add_experts,
+    measure,
+    untouched,
+)
 from swarmllm.sims.sessions import SESSIONS, Spell, Weibull, read_trace, repeat, sessions_of_rate
 from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import SERVICES, Host, LinkModel, Spec, World
 
 SETTLE_S: Final = 60.0
-LINK: Final = LinkModel(near_s=0.02, span_s=0.15)  # One way 20 to 170 ms, a continent and an ocean; with jitter.
+# One way 20 to 170 ms, a continent and an ocean; with jitter.
+LINK: Final = LinkModel(near_s=0.02, span_s=0.15)
 CLAIM: Final = 0.8
 
 
@@ -52,7 +65,12 @@ class Comings:
 
     def spec(self, number: int) -> Spec:
         p = self._p
-        return Spec(model=number % p["models"], service=SERVICES[p["service"]], context_max=CONTEXT_MAX, load_s=p["load_s"])
+        return Spec(
+            model=number % p["models"],
+            service=SERVICES[p["service"]],
+            context_max=CONTEXT_MAX,
+            load_s=p["load_s"],
+        )
 
     def begin(self, experts: Sequence[Host]) -> None:
         """From now on the nodes that are there come and go as the model has it."""
@@ -93,7 +111,9 @@ def point(p: Parameters, seed: int) -> Results:
     if p["trace"]:
         ended_s = _play(world, comings, p)
     else:
-        experts = add_experts(world, [replace(comings.spec(i), load_s=1.0) for i in range(p["experts"])])
+        experts = add_experts(
+            world, [replace(comings.spec(i), load_s=1.0) for i in range(p["experts"])]
+        )
         ended_s = float("inf")
     askers = add_askers(world, p["askers"])
     world.run_for(SETTLE_S)
@@ -107,7 +127,9 @@ def point(p: Parameters, seed: int) -> Results:
         **measure([a for a in asking.answers if a.ends], p["k"]),
         "untouched": untouched(asking.answers, comings.gone_at),
         "hours": hours,
-        "left_per_hour": (comings.departures - before) / hours / max(1, sum(h.engine is not None for h in world.alive())),
+        "left_per_hour": (comings.departures - before)
+        / hours
+        / max(1, sum(h.engine is not None for h in world.alive())),
     }
 
 
@@ -124,7 +146,9 @@ def _play(world: World, comings: Comings, p: Parameters) -> float:
 
 def check(p: Parameters) -> None:
     if p["crash"] + p["power"] > 1:
-        raise UsageError(f"--crash {p['crash']:g} and --power {p['power']:g} are more than all departures together")
+        raise UsageError(
+            f"--crash {p['crash']:g} and --power {p['power']:g} are more than all departures together"
+        )
     if p["models"] > p["experts"]:
         raise UsageError(f"--models {p['models']} are more than --experts {p['experts']}")
     if p["trace"] and p["churn"] > 0:
@@ -138,7 +162,9 @@ def says(found: Sequence[Summary]) -> str:
     finished = sum(len(s.seeds) * s.get("answers") * s.get("finished") for s in found)
     lost = answers - finished
     # With none of n lost, the share that is lost is below 3 / n with 95 % confidence.
-    most = (lost + 1.96 * lost**0.5 if lost >= 5 else (3.0, 4.74, 6.3, 7.75, 9.15)[round(lost)]) / answers
+    most = (
+        lost + 1.96 * lost**0.5 if lost >= 5 else (3.0, 4.74, 6.3, 7.75, 9.15)[round(lost)]
+    ) / answers
     worst = min(found, key=lambda s: s.get("untouched"))
     slowest = max(found, key=lambda s: s.get("pause_max_s"))
     return (
@@ -152,7 +178,14 @@ def says(found: Sequence[Summary]) -> str:
 STUDY: Final = Study(
     module="swarmllm.sims.churn",
     parameters=(
-        Parameter("churn", 0.3, "share of the nodes that leaves in an hour", unit="per hour", low=0, high=100),
+        Parameter(
+            "churn",
+            0.3,
+            "share of the nodes that leaves in an hour",
+            unit="per hour",
+            low=0,
+            high=100,
+        ),
         Parameter("k", 4, "experts whose lists make a token", low=1, high=32),
         Parameter("extra", 1, "more experts asked as insurance", low=0, high=32),
         Parameter("tokens", 256, "tokens of an answer", low=2, high=16_000),
@@ -161,7 +194,9 @@ STUDY: Final = Study(
         Parameter("service", "laptop-8b", "what the experts run on", choices=tuple(SERVICES)),
         Parameter("askers", 4, "who ask, one answer at a time", low=1, high=1000),
         Parameter("answers", 3, "answers that each of them asks for", low=1, high=100_000),
-        Parameter("crash", 0.5, "share of the departures with a reset of all connections", low=0, high=1),
+        Parameter(
+            "crash", 0.5, "share of the departures with a reset of all connections", low=0, high=1
+        ),
         Parameter("power", 0.25, "share of the departures without a word", low=0, high=1),
         Parameter("load_s", 20.0, "until a newcomer's model is loaded", "s", low=0, high=3600),
         Parameter("trace", "", "CSV file of who was online when, in place of the model"),
@@ -193,7 +228,14 @@ STUDY: Final = Study(
             limit=(CLAIM, "the project's first estimate at 30 % churn"),
         ),
         Lines("speed", "Tokens per second of one answer", "churn", ("tokens_per_s",), "tokens/s"),
-        Lines("pauses", "How long a token lets one wait", "churn", ("pause_p50_s", "pause_p99_s", "pause_max_s"), "s", log="y"),
+        Lines(
+            "pauses",
+            "How long a token lets one wait",
+            "churn",
+            ("pause_p50_s", "pause_p99_s", "pause_max_s"),
+            "s",
+            log="y",
+        ),
     ),
     check=check,
     says=says,

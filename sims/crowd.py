@@ -1,7 +1,8 @@
-"""A swarm of experts, some who ask it without a break, and what became of their answers: the common ground of the studies.
+"""A swarm of experts, some who ask it without a break, and what became of their answers: the common
+ground of the studies.
 
-Those who ask run no expert and never leave. So every token comes over the network, and an answer that does not finish was lost by the
-swarm, not given up by its user.
+Those who ask run no expert and never leave. So every token comes over the network, and an answer
+that does not finish was lost by the swarm, not given up by its user.
 """
 
 from __future__ import annotations
@@ -18,15 +19,18 @@ from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import PeerId
 from swarmllm.testing.world import VOCABULARY, Answer, Host, Spec, World
 
-SETTLE_S: Final = 60.0  # Until everybody has found everybody: newcomers dial at once, and records go round within seconds.
+# Until everybody has found everybody: newcomers dial at once, and records go round within seconds.
+SETTLE_S: Final = 60.0
 PROMPT_TOKENS: Final = 32
 CONTEXT_MAX: Final = 16_384
-ANSWER_MAX_S: Final = 3_600.0  # No answer of a study may take longer; the laws of the world end one without help far sooner.
+# No answer of a study may take longer; the laws of the world end one without help far sooner.
+ANSWER_MAX_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for, again and again: tokens `k` experts at a time and `extra` more as insurance."""
+    """What is asked for, again and again: tokens `k` experts at a time and `extra` more as
+    insurance."""
 
     k: int
     extra: int
@@ -38,13 +42,19 @@ class Wish:
         prompt = tuple(rng.randrange(VOCABULARY) for _ in range(self.prompt_tokens))
         sampling = Sampling(temperature=self.temperature, seed=rng.getrandbits(32))
         return GenerateRequest(
-            prompt, k=self.k, extra=self.extra, max_tokens=self.tokens, sampling=sampling, vocab_size=VOCABULARY
+            prompt,
+            k=self.k,
+            extra=self.extra,
+            max_tokens=self.tokens,
+            sampling=sampling,
+            vocab_size=VOCABULARY,
         )
 
 
 @dataclass(slots=True)
 class Asking:
-    """Each of `askers` keeps `streams` answers going until it has asked `each` times; `answers` are all that were begun."""
+    """Each of `askers` keeps `streams` answers going until it has asked `each` times; `answers` are
+    all that were begun."""
 
     world: World
     askers: Sequence[Host]
@@ -125,7 +135,8 @@ def gaps_of(answer: Answer) -> list[float]:
 
 
 def untouched(answers: Sequence[Answer], gone_at: Mapping[PeerId, float]) -> float:
-    """The share of answers that no departure touched: of those who made its last token before they left, none left while it went on.
+    """The share of answers that no departure touched: of those who made its last token before they
+    left, none left while it went on.
 
     That is what would have finished if the loss of any expert at work ended an answer.
     """

@@ -1,7 +1,9 @@
-"""How a message spreads among very many nodes when each passes it on once, at once, to all its neighbours: earliest arrivals, exactly.
+"""How a message spreads among very many nodes when each passes it on once, at once, to all its
+neighbours: earliest arrivals, exactly.
 
-This is Dijkstra's algorithm on arrays. Nodes whose arrivals lie closer together than the shortest delay cannot hear it from one another,
-so they are settled together: a few hundred steps for any number of nodes, instead of one step for each.
+This is Dijkstra's algorithm on arrays. Nodes whose arrivals lie closer together than the shortest
+delay cannot hear it from one another, so they are settled together: a few hundred steps for any
+number of nodes, instead of one step for each.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ BASE_MS: Final = (
     (65, 95, 140, 25, 150),
     (80, 130, 65, 150, 15),
 )
-"""Medians of one-way delays between nodes of two places: half of a ping between public data centres, and some for the last mile."""
+"""Medians of one-way delays between nodes of two places: half of a ping between public data
+centres, and some for the last mile."""
 
 
 def places_of(nodes: int, rng: np.random.Generator) -> Ints:
@@ -42,12 +45,15 @@ def delays(overlay: Overlay, where: Ints, rng: np.random.Generator) -> Floats:
     return way
 
 
-def arrivals(overlay: Overlay, way: Floats, opens: Floats, held: Floats, passes_on: Bools, begun: Floats) -> Floats:
+def arrivals(
+    overlay: Overlay, way: Floats, opens: Floats, held: Floats, passes_on: Bools, begun: Floats
+) -> Floats:
     """When each node first hears of it; inf: never.
 
-    For each end, `way`: seconds from there to the other end, and `opens`: from when on anything goes that way (inf: never); what waited
-    for that takes three ways, a digest each and then the message. For each node, `held`: seconds from hearing to passing on; `begun`: when
-    it hears by other means (inf: it does not).
+    For each end, `way`: seconds from there to the other end, and `opens`: from when on anything
+    goes that way (inf: never); what waited for that takes three ways, a digest each and then the
+    message. For each node, `held`: seconds from hearing to passing on; `begun`: when it hears by
+    other means (inf: it does not).
     """
     heard = begun.copy()
     settled = np.zeros(overlay.nodes, bool)
@@ -65,7 +71,11 @@ def arrivals(overlay: Overlay, way: Floats, opens: Floats, held: Floats, passes_
             ends, owners = ends_of(overlay, speaking)
             there = overlay.owner[overlay.mate[ends]]
             leaves, opening = heard[owners] + held[owners], opens[ends]
-            np.minimum.at(heard, there, np.where(leaves >= opening, leaves + way[ends], opening + 3 * way[ends]))
+            np.minimum.at(
+                heard,
+                there,
+                np.where(leaves >= opening, leaves + way[ends], opening + 3 * way[ends]),
+            )
 
 
 def ends_of(overlay: Overlay, nodes: Ints) -> tuple[Ints, Ints]:
@@ -73,14 +83,18 @@ def ends_of(overlay: Overlay, nodes: Ints) -> tuple[Ints, Ints]:
     counts = overlay.degree[nodes]
     owners = np.repeat(nodes, counts)
     first = np.cumsum(counts) - counts
-    ends = np.arange(len(owners)) - np.repeat(first, counts) + np.repeat(overlay.start[nodes], counts)
+    ends = (
+        np.arange(len(owners)) - np.repeat(first, counts) + np.repeat(overlay.start[nodes], counts)
+    )
     return ends, owners
 
 
 def copies(overlay: Overlay, way: Floats, held: Floats, heard: Floats) -> int:
-    """How many messages a flood of open ends was, if nobody passes it back to somebody from whom it has come already."""
+    """How many messages a flood of open ends was, if nobody passes it back to somebody from whom it
+    has come already."""
     leaves = heard + held
-    theirs = leaves[overlay.owner[overlay.mate]] + way[overlay.mate]  # When the other end's copy is here.
+    # When the other end's copy is here.
+    theirs = leaves[overlay.owner[overlay.mate]] + way[overlay.mate]
     mine = leaves[overlay.owner]
     return int(((mine < theirs) & np.isfinite(mine)).sum())
 

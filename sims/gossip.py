@@ -1,19 +1,25 @@
-"""What does it cost each node to know fresh candidates, and how fresh are they, if the swarm has a hundred nodes or a hundred thousand?
+"""What does it cost each node to know fresh candidates, and how fresh are they, if the swarm has a
+hundred nodes or a hundred thousand?
 
-    swarmllm simulate gossip [--sweep nodes=100,1000,10000,100000] [--sweep scheme=shuffle,broadcast,topics] [--rule uniform]
+    swarmllm simulate gossip [--sweep nodes=100,1000,10000,100000] [--sweep
+    scheme=shuffle,broadcast,topics] [--rule uniform]
 
-Three schemes for capacity records, compared by bytes sent and received per node and second, and by the pool: records that are at most
-60 s old in a node's table.
+Three schemes for capacity records, compared by bytes sent and received per node and second, and by
+the pool: records that are at most 60 s old in a node's table.
 
-- `shuffle`: a few records in each exchange with one connected peer (`core.capacity.exchange`): cost and pool do not depend on the size.
-- `broadcast`: every record to everybody on one gossipsub topic, each `--publish-s`: cost grows with the size.
-- `topics`: authors are spread over topics of `--shard` members each; a node publishes and listens on one of them, each
-  `--topic-publish-s`. Cost does not grow, but gossipsub brings every record three to five times, members of a topic must find and connect
-  to each other among all nodes, and everybody knows the same few for ever.
+- `shuffle`: a few records in each exchange with one connected peer (`core.capacity.exchange`): cost
+  and pool do not depend on the size.
+- `broadcast`: every record to everybody on one gossipsub topic, each `--publish-s`: cost grows with
+  the size.
+- `topics`: authors are spread over topics of `--shard` members each; a node publishes and listens
+  on one of them, each `--topic-publish-s`. Cost does not grow, but gossipsub brings every record
+  three to five times, members of a topic must find and connect to each other among all nodes, and
+  everybody knows the same few for ever.
 
-Numpy models of the spread itself: shuffles as in `sims.shuffles`, with nodes that come and go; broadcasts by floods over a gossip mesh
-(`sims.flood`), counting duplicates; messages of gossipsub's own (IHAVE, GRAFT) are left out, which flatters it. At a hundred nodes the
-shuffles are compared with real nodes in the exact world by `tests/sims/test_worlds.py`.
+Numpy models of the spread itself: shuffles as in `sims.shuffles`, with nodes that come and go;
+broadcasts by floods over a gossip mesh (`sims.flood`), counting duplicates; messages of gossipsub's
+own (IHAVE, GRAFT) are left out, which flatters it. At a hundred nodes the shuffles are compared
+with real nodes in the exact world by `tests/sims/test_worlds.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +44,8 @@ POOL: Final = 64  # Fresh candidates that every node should have.
 BUDGET: Final = 1_024  # Bytes per second and node, both ways together.
 WARM_S: Final = 30.0  # Beyond a time to live, so that nothing is left of the beginning.
 MEASURE_S: Final = 30.0
-OLD_S: Final = 90.0  # Nodes that have been there so long count for the pool; newcomers have a figure of their own.
+# Nodes that have been there so long count for the pool; newcomers have a figure of their own.
+OLD_S: Final = 90.0
 NEWCOMERS: Final = 200
 WAIT_S: Final = 120.0
 SAMPLE: Final = 20_000  # Connections and records that are looked at, where all would be too many.
@@ -88,7 +95,10 @@ def _shuffle(parameters: Parameters, rng: np.random.Generator) -> Results:
     swarm.records_moved[:] = 0
     swarm.messages_moved[:] = 0
     swarm.run_until(parameters["ttl_s"] + WARM_S + MEASURE_S)
-    payload = (swarm.records_moved * parameters["record_bytes"] + swarm.messages_moved * parameters["message_bytes"]) / MEASURE_S
+    payload = (
+        swarm.records_moved * parameters["record_bytes"]
+        + swarm.messages_moved * parameters["message_bytes"]
+    ) / MEASURE_S
     framed = payload + swarm.messages_moved * parameters["framing_bytes"] / MEASURE_S
     found = {
         **_bytes(payload, framed),
@@ -99,7 +109,8 @@ def _shuffle(parameters: Parameters, rng: np.random.Generator) -> Results:
 
 
 def pool_of(swarm: Shuffles, rng: np.random.Generator) -> Results:
-    """Of nodes that have been there for a while: what they know, and by how many each of them is known."""
+    """Of nodes that have been there for a while: what they know, and by how many each of them is
+    known."""
     settled = np.flatnonzero(swarm.born <= swarm.now - OLD_S)
     fresh = swarm.fresh(FRESH_S)
     pool = fresh.sum(axis=1)
@@ -116,7 +127,8 @@ def pool_of(swarm: Shuffles, rng: np.random.Generator) -> Results:
 
 
 def _newcomers(swarm: Shuffles, rng: np.random.Generator) -> float | None:
-    """How long it takes 95 % of them to have a pool, or all there is; None: longer than two minutes."""
+    """How long it takes 95 % of them to have a pool, or all there is; None: longer than two
+    minutes."""
     wanted = min(POOL, int(0.9 * np.percentile(swarm.fresh(FRESH_S).sum(axis=1), 5)))
     new = rng.permutation(swarm.nodes)[: min(NEWCOMERS, math.ceil(swarm.nodes / 20))]
     begun = swarm.now
@@ -141,7 +153,9 @@ def _bytes(payload: npt.NDArray[np.float64], framed: npt.NDArray[np.float64]) ->
     }
 
 
-def _percentiles(name: str, values: npt.NDArray[np.floating | np.integer], which: Sequence[int]) -> Results:
+def _percentiles(
+    name: str, values: npt.NDArray[np.floating | np.integer], which: Sequence[int]
+) -> Results:
     """An empty pool has age 0."""
     found = np.percentile(values, which) if len(values) else np.zeros(len(which))
     return {f"{name}_p{p}": round(float(value), 2) for p, value in zip(which, found, strict=True)}
@@ -150,7 +164,9 @@ def _percentiles(name: str, values: npt.NDArray[np.floating | np.integer], which
 # --- gossipsub ---------------------------------------------------------------------------------------------------------------
 
 
-def _broadcast(parameters: Parameters, members: int, every_s: float, rng: np.random.Generator) -> Results:
+def _broadcast(
+    parameters: Parameters, members: int, every_s: float, rng: np.random.Generator
+) -> Results:
     """One topic with so many members, each of whom publishes at its own times."""
     overlay = random_overlay(members, parameters["mesh"], parameters["mesh"], rng)
     way = delays(overlay, places_of(members, rng), rng)
@@ -158,7 +174,8 @@ def _broadcast(parameters: Parameters, members: int, every_s: float, rng: np.ran
     everybody = np.ones(members, bool)
     begun = np.where(np.arange(members) == rng.integers(members), 0.0, np.inf)
     heard = arrivals(overlay, way, np.zeros(len(way)), held, everybody, begun)
-    each = copies(overlay, way, held, heard) / members  # Received by a node for a record; so many are sent as well.
+    # Received by a node for a record; so many are sent as well.
+    each = copies(overlay, way, held, heard) / members
     reached = heard[np.isfinite(heard)]
     rate = members / every_s * 2 * each
     payload = np.full(1, rate * (parameters["record_bytes"] + GOSSIP_BYTES))
@@ -179,10 +196,13 @@ def _broadcast(parameters: Parameters, members: int, every_s: float, rng: np.ran
 
 
 def _topics(parameters: Parameters, rng: np.random.Generator) -> Results:
-    """Authors fall on topics by their ids, so that a topic has a Poisson number of members around its mean."""
+    """Authors fall on topics by their ids, so that a topic has a Poisson number of members around
+    its mean."""
     nodes, shard = parameters["nodes"], parameters["shard"]
     topics = max(1, round(nodes / shard))
-    found = _broadcast(parameters, max(2, round(nodes / topics)), parameters["topic_publish_s"], rng)
+    found = _broadcast(
+        parameters, max(2, round(nodes / topics)), parameters["topic_publish_s"], rng
+    )
     members = np.bincount(rng.integers(0, topics, nodes), minlength=topics)
     share = found["pool_p50"] / max(1, round(nodes / topics) - 1)
     pools = (np.repeat(members, members) - 1) * share
@@ -200,7 +220,9 @@ def _topics(parameters: Parameters, rng: np.random.Generator) -> Results:
 
 def check(parameters: Parameters) -> None:
     if parameters["degree_low"] > parameters["degree_high"]:
-        raise UsageError(f"--degree-low {parameters['degree_low']} is more than --degree-high {parameters['degree_high']}")
+        raise UsageError(
+            f"--degree-low {parameters['degree_low']} is more than --degree-high {parameters['degree_high']}"
+        )
     places = scheme_of(parameters).places
     if places > PLACES_MAX:
         raise UsageError(
@@ -208,19 +230,30 @@ def check(parameters: Parameters) -> None:
             f"{places} records, more than {PLACES_MAX}"
         )
     if places * parameters["nodes"] > RECORDS_MAX:
-        raise UsageError(f"{parameters['nodes']:,} nodes with tables of {places} records are too many for memory")
+        raise UsageError(
+            f"{parameters['nodes']:,} nodes with tables of {places} records are too many for memory"
+        )
 
 
 def says(found: Sequence[Summary]) -> str:
-    by_scheme = {name: [s for s in found if s.parameters["scheme"] == name] for name in ("shuffle", "broadcast", "topics")}
+    by_scheme = {
+        name: [s for s in found if s.parameters["scheme"] == name]
+        for name in ("shuffle", "broadcast", "topics")
+    }
     sentences: list[str] = []
     for name, some in by_scheme.items():
         if some:
             least, most = (f(s.get("bytes_per_s") for s in some) for f in (min, max))
             sizes = [s.parameters["nodes"] for s in some]
-            size = f"{min(sizes):,} nodes" if min(sizes) == max(sizes) else f"{min(sizes):,} to {max(sizes):,} nodes"
+            size = (
+                f"{min(sizes):,} nodes"
+                if min(sizes) == max(sizes)
+                else f"{min(sizes):,} to {max(sizes):,} nodes"
+            )
             pools = min(s.get("pool_p5") for s in some)
-            span = f"{least:,.0f}" if round(least) == round(most) else f"{least:,.0f} to {most:,.0f}"
+            span = (
+                f"{least:,.0f}" if round(least) == round(most) else f"{least:,.0f} to {most:,.0f}"
+            )
             sentences.append(
                 f"{name}, {size}: {span} bytes/s per node; 95 % of nodes know at least {pools:.0f} fresh candidates."
             )
@@ -231,27 +264,61 @@ STUDY = Study(
     "swarmllm.sims.gossip",
     parameters=(
         Parameter("nodes", 10_000, "size of the swarm", low=2, high=1_000_000),
-        Parameter("scheme", "shuffle", "how records spread", choices=("shuffle", "broadcast", "topics")),
+        Parameter(
+            "scheme", "shuffle", "how records spread", choices=("shuffle", "broadcast", "topics")
+        ),
         Parameter("every_s", 5.5, "a node starts an exchange so often", "s", low=0.5, high=600),
         Parameter("records", 4, "records each way in an exchange", low=1, high=64),
         Parameter("ttl_s", 90.0, "a record is forgotten at this age", "s", low=5, high=600),
-        Parameter("rule", "count", "which records are passed on", choices=("count", "youngest", "half", "uniform")),
-        Parameter("partner", "silent", "with whom: who has been silent longest, or anybody", choices=("silent", "random")),
+        Parameter(
+            "rule",
+            "count",
+            "which records are passed on",
+            choices=("count", "youngest", "half", "uniform"),
+        ),
+        Parameter(
+            "partner",
+            "silent",
+            "with whom: who has been silent longest, or anybody",
+            choices=("silent", "random"),
+        ),
         Parameter("balanced", True, "exchanges that others start count as own ones"),
         Parameter("greet", 24, "exchanges of a newcomer at once", low=0, high=1_000),
-        Parameter("reseal_s", 4.0, "how old one's own record may be when it is sent", "s", low=0, high=60),
+        Parameter(
+            "reseal_s", 4.0, "how old one's own record may be when it is sent", "s", low=0, high=60
+        ),
         Parameter("record_bytes", 275, "a sealed record", "bytes", low=1, high=512),
-        Parameter("message_bytes", 30, "around the records of a message", "bytes", low=0, high=1_000),
-        Parameter("framing_bytes", 110, "TCP/IP, Noise and yamux, a message", "bytes", low=0, high=1_000),
+        Parameter(
+            "message_bytes", 30, "around the records of a message", "bytes", low=0, high=1_000
+        ),
+        Parameter(
+            "framing_bytes", 110, "TCP/IP, Noise and yamux, a message", "bytes", low=0, high=1_000
+        ),
         Parameter("degree_low", 32, "connections of a node, at least", low=1, high=1_000),
         Parameter("degree_high", 64, "connections of a node, at most", low=1, high=1_000),
-        Parameter("rewire_s", 300.0, "a connection lasts so long on average (0: for ever)", "s", low=0, high=1e6),
-        Parameter("session_h", 3.66, "scale of the Weibull sessions, shape 0.608 (0: nobody leaves)", "h", low=0, high=10_000),
+        Parameter(
+            "rewire_s",
+            300.0,
+            "a connection lasts so long on average (0: for ever)",
+            "s",
+            low=0,
+            high=1e6,
+        ),
+        Parameter(
+            "session_h",
+            3.66,
+            "scale of the Weibull sessions, shape 0.608 (0: nobody leaves)",
+            "h",
+            low=0,
+            high=10_000,
+        ),
         Parameter("newcomers", True, "measure newcomers, too"),
         Parameter("mesh", 6, "broadcast, topics: neighbours in the gossip mesh", low=1, high=100),
         Parameter("publish_s", 3.0, "broadcast: each publishes so often", "s", low=0.1, high=600),
         Parameter("shard", 96, "topics: members of a topic", low=2, high=100_000),
-        Parameter("topic_publish_s", 30.0, "topics: each publishes so often", "s", low=0.1, high=600),
+        Parameter(
+            "topic_publish_s", 30.0, "topics: each publishes so often", "s", low=0.1, high=600
+        ),
     ),
     results=(
         Result("bytes_per_s", "sent and received by a node, mean"),
@@ -263,7 +330,9 @@ STUDY = Study(
         Result("age_s_p95", "of the pool", "s", 1, table=False),
         Result("tables_p1", "tables that 99 % of the nodes stand in, at least"),
         Result("tables_p99", "tables that 99 % of the nodes stand in, at most"),
-        Result("connected_known", "share of connected peers of whom a fresh record is known", digits=2),
+        Result(
+            "connected_known", "share of connected peers of whom a fresh record is known", digits=2
+        ),
         Result("ghosts", "share of the pool that has left", digits=4),
         Result("newcomer_s", "until 95 % of newcomers have a pool", "s", 1),
         Result("copies", "that a node receives of each message", digits=2, table=False),
@@ -289,7 +358,14 @@ STUDY = Study(
             "xy",
             (float(POOL), f"goal: {POOL}"),
         ),
-        Lines("age", "How old the records of fresh candidates are", "nodes", ("age_s_p50",), "seconds since issued, median", "x"),
+        Lines(
+            "age",
+            "How old the records of fresh candidates are",
+            "nodes",
+            ("age_s_p50",),
+            "seconds since issued, median",
+            "x",
+        ),
     ),
     check=check,
     says=says,

@@ -1,10 +1,13 @@
-"""If half of the experts die at once, in the middle of their answers, how many of the answers are finished, and how whole?
+"""If half of the experts die at once, in the middle of their answers, how many of the answers are
+finished, and how whole?
 
     python sims/half_dies.py [--sweep share=0.1,0.3,0.5,0.7,0.9] [--freeze]
 
-The exact World: some who ask for many greedy answers at once, of replicas of one model, so that a lost or doubled token would show as
-another text than that of an undisturbed swarm. At a random moment a `share` of the experts is killed (their peers see a reset) or, with
-`--freeze`, stops answering without a word, as a suspended process does. The goal: 99 % of the answers finish, and every one is whole.
+The exact World: some who ask for many greedy answers at once, of replicas of one model, so that a
+lost or doubled token would show as another text than that of an undisturbed swarm. At a random
+moment a `share` of the experts is killed (their peers see a reset) or, with `--freeze`, stops
+answering without a word, as a suspended process does. The goal: 99 % of the answers finish, and
+every one is whole.
 """
 
 from __future__ import annotations
@@ -30,7 +33,9 @@ WITHIN_S: Final = 600.0
 
 def order(k: int, extra: int, tokens: int) -> GenerateRequest:
     greedy = Sampling(temperature=0.0)
-    return GenerateRequest(PROMPT, k=k, extra=extra, max_tokens=tokens, sampling=greedy, vocab_size=VOCABULARY)
+    return GenerateRequest(
+        PROMPT, k=k, extra=extra, max_tokens=tokens, sampling=greedy, vocab_size=VOCABULARY
+    )
 
 
 @lru_cache(maxsize=8)
@@ -49,7 +54,11 @@ def point(p: Parameters, seed: int) -> Results:
     experts = add_experts(world, [Spec(model=MODEL, service=DESKTOP_8B)] * p["experts"])
     askers = add_askers(world, p["askers"])
     world.run_for(SETTLE_S)
-    answers = [world.ask(host, order(p["k"], p["extra"], p["tokens"])) for host in askers for _ in range(p["answers"])]
+    answers = [
+        world.ask(host, order(p["k"], p["extra"], p["tokens"]))
+        for host in askers
+        for _ in range(p["answers"])
+    ]
     world.run_for(rng.uniform(0.2, 2.0))
     began = sum(bool(answer.tokens) for answer in answers)
     harm = world.freeze if p["freeze"] else world.crash
@@ -61,7 +70,9 @@ def point(p: Parameters, seed: int) -> Results:
     return {
         "answers": len(answers),
         "began": began,
-        "finished": sum(answer.end is not None and answer.end.reason == "length" for answer in answers),
+        "finished": sum(
+            answer.end is not None and answer.end.reason == "length" for answer in answers
+        ),
         "whole": sum(answer.tokens == expected for answer in answers),
         "longest_pause_s": max(gaps, default=0.0),
     }
@@ -73,9 +84,13 @@ def check(p: Parameters) -> None:
 
 
 def says(found: Sequence[Summary]) -> str:
-    finished, whole, answers = (sum(s.get(name) * len(s.seeds) for s in found) for name in ("finished", "whole", "answers"))
+    finished, whole, answers = (
+        sum(s.get(name) * len(s.seeds) for s in found) for name in ("finished", "whole", "answers")
+    )
     longest = max(s.get("longest_pause_s") for s in found)
-    whole_text = f"{finished:.0f} of {answers:.0f} answers finished, {whole:.0f} with the undisturbed text"
+    whole_text = (
+        f"{finished:.0f} of {answers:.0f} answers finished, {whole:.0f} with the undisturbed text"
+    )
     return f"{whole_text}; the longest pause between two tokens was {longest:.2f} s on average."
 
 

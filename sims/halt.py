@@ -1,15 +1,18 @@
-"""How long does it take from publishing a halt until the last node stops, by the swarm's size, and whom do droppers, frozen nodes and
-partitions keep from hearing of it?
+"""How long does it take from publishing a halt until the last node stops, by the swarm's size, and
+whom do droppers, frozen nodes and partitions keep from hearing of it?
 
-    swarmllm simulate halt [--sweep nodes=100,1000,10000,100000] [--droppers 0.3] [--frozen 0.2] [--parts 2 --heal-s 10]
+    swarmllm simulate halt [--sweep nodes=100,1000,10000,100000] [--droppers 0.3] [--frozen 0.2]
+    [--parts 2 --heal-s 10]
 
-A numpy model of the order's way alone, not of nodes: each passes it on once, at once, on the control stream of every connection
-(`--path control`), through a gossip mesh of `--mesh` neighbours (`gossip`), or both. Connections are random and delays log-normal around
-a base by geography (`sims.flood`). Silent droppers hear and say nothing; frozen nodes neither hear nor speak, and send no tokens. Every
-10 s each node tells a random neighbour the digest of what it knows, which finds whom all else has missed. A node has stopped `--stop-ms`
-after it heard: the bound after which its worker is killed. The bound printed beside is the shortest way there on the same delays, with
-nothing lost and nobody taking any time. At a hundred nodes the model is compared with real nodes in the exact world by
-`tests/sims/test_worlds.py`.
+A numpy model of the order's way alone, not of nodes: each passes it on once, at once, on the
+control stream of every connection (`--path control`), through a gossip mesh of `--mesh` neighbours
+(`gossip`), or both. Connections are random and delays log-normal around a base by geography
+(`sims.flood`). Silent droppers hear and say nothing; frozen nodes neither hear nor speak, and send
+no tokens. Every 10 s each node tells a random neighbour the digest of what it knows, which finds
+whom all else has missed. A node has stopped `--stop-ms` after it heard: the bound after which its
+worker is killed. The bound printed beside is the shortest way there on the same delays, with
+nothing lost and nobody taking any time. At a hundred nodes the model is compared with real nodes in
+the exact world by `tests/sims/test_worlds.py`.
 """
 
 from __future__ import annotations
@@ -25,19 +28,30 @@ import numpy as np
 from swarmllm.errors import UsageError
 from swarmllm.sims.flood import Bools, Floats, arrivals, delays, hops, places_of
 from swarmllm.sims.overlay import Ints, Overlay, random_overlay
-from swarmllm.sims.study import Curves, Lines, Parameter, Parameters, Result, Results, Study, Summary, main
+from swarmllm.sims.study import (
+    Curves,
+    Lines,
+    Parameter,
+    Parameters,
+    Result,
+    Results,
+    Study,
+    Summary,
+    main,
+)
 
 DIGEST_S: Final = 10.0  # HALT-20.
 ROUNDS_MAX: Final = 30  # Rounds of digests that are waited for.
-RETRANSMIT_S: Final = 0.2  # TCP's shortest timer: what a lost segment costs, beside another way there.
+# TCP's shortest timer: what a lost segment costs, beside another way there.
+RETRANSMIT_S: Final = 0.2
 REDIAL_S: Final = 5.0  # After a partition every cut connection is back within this.
 GRID_S: Final = tuple(i / 50 for i in range(101))  # Where the curve is read off: 0 to 2 s.
 
 
 @dataclass(frozen=True, slots=True)
 class _Path:
-    """One way of passing it on: `way` and `opens` for each end (`sims.flood.arrivals`), `held` for each node. `delay` is the part of
-    `way` that nothing can save."""
+    """One way of passing it on: `way` and `opens` for each end (`sims.flood.arrivals`), `held` for
+    each node. `delay` is the part of `way` that nothing can save."""
 
     overlay: Overlay
     delay: Floats
@@ -72,7 +86,9 @@ def point(parameters: Parameters, seed: int) -> Results:
     return {**figures, **_bound(paths, honest, begun, first)}
 
 
-def _chosen(nodes: int, droppers: float, frozen: float, rng: np.random.Generator) -> tuple[Bools, Bools]:
+def _chosen(
+    nodes: int, droppers: float, frozen: float, rng: np.random.Generator
+) -> tuple[Bools, Bools]:
     order = rng.permutation(nodes)
     dropping, freezing = round(nodes * droppers), round(nodes * frozen)
     chosen = np.zeros((2, nodes), bool)
@@ -82,14 +98,21 @@ def _chosen(nodes: int, droppers: float, frozen: float, rng: np.random.Generator
 
 
 def _path(
-    parameters: Parameters, overlay: Overlay, held_ms: float, where: Ints, frozen: Bools, part: Ints, rng: np.random.Generator
+    parameters: Parameters,
+    overlay: Overlay,
+    held_ms: float,
+    where: Ints,
+    frozen: Bools,
+    part: Ints,
+    rng: np.random.Generator,
 ) -> _Path:
     delay = delays(overlay, where, rng) * parameters["delay_scale"]
     way = delay.copy()
     lost = rng.random(len(way)) < parameters["loss"]
     way[lost] += RETRANSMIT_S + way[lost]
     degree = overlay.degree[overlay.owner]
-    way += np.floor(rng.random(len(way)) * degree) * parameters["send_ms"] / 1000  # One neighbour after the other, in any order.
+    # One neighbour after the other, in any order.
+    way += np.floor(rng.random(len(way)) * degree) * parameters["send_ms"] / 1000
     there = overlay.owner[overlay.mate]
     opens = np.where(frozen[overlay.owner] | frozen[there], np.inf, 0.0)
     if parameters["parts"] > 1:
@@ -102,7 +125,8 @@ def _path(
 
 
 def _spread(paths: Sequence[_Path], honest: Bools, begun: Floats) -> Floats:
-    """Arrivals over all paths together: what one brings, the others carry on, until none brings anything sooner."""
+    """Arrivals over all paths together: what one brings, the others carry on, until none brings
+    anything sooner."""
     heard = begun
     while True:
         before = heard
@@ -112,8 +136,11 @@ def _spread(paths: Sequence[_Path], honest: Bools, begun: Floats) -> Floats:
             return heard
 
 
-def _digests(control: _Path, paths: Sequence[_Path], honest: Bools, heard: Floats, rng: np.random.Generator) -> Floats:
-    """Whoever has not heard hears by a digest: of its own to a random neighbour, or of one of theirs to it. Rounds of 10 s."""
+def _digests(
+    control: _Path, paths: Sequence[_Path], honest: Bools, heard: Floats, rng: np.random.Generator
+) -> Floats:
+    """Whoever has not heard hears by a digest: of its own to a random neighbour, or of one of
+    theirs to it. Rounds of 10 s."""
     phase = rng.random(len(heard)) * DIGEST_S
     speaking = np.flatnonzero(honest)
     speaking = speaking[control.overlay.degree[speaking] > 0]
@@ -124,7 +151,12 @@ def _digests(control: _Path, paths: Sequence[_Path], honest: Bools, heard: Float
         other = control.overlay.owner[control.overlay.mate[ends]]
         when = phase[speaking] + number * DIGEST_S
         works = honest[other] & (control.opens[ends] <= when)
-        mine, theirs, way, when = speaking[works], other[works], control.way[ends[works]], when[works]
+        mine, theirs, way, when = (
+            speaking[works],
+            other[works],
+            control.way[ends[works]],
+            when[works],
+        )
         late = heard.copy()
         for knows, learns, ways in ((mine, theirs, 3), (theirs, mine, 2)):
             new = np.isinf(heard[learns]) & (heard[knows] <= when)
@@ -135,7 +167,8 @@ def _digests(control: _Path, paths: Sequence[_Path], honest: Bools, heard: Float
 
 
 def _bound(paths: Sequence[_Path], honest: Bools, begun: Floats, first: int) -> Results:
-    """What no node could make faster: the same ways and delays, with nothing lost and nobody taking any time."""
+    """What no node could make faster: the same ways and delays, with nothing lost and nobody taking
+    any time."""
     ideal = [replace(path, way=path.delay, held=np.zeros(len(begun))) for path in paths]
     reached = _spread(ideal, honest, begun)[honest]
     furthest = min(int(hops(path.overlay, honest, first)[honest].max()) for path in paths)
@@ -157,13 +190,17 @@ def _figures(ordered: Floats) -> Results:
         "last_s": until(1.0),
         "unreached": int(np.isinf(ordered).sum()),
         "times_s": list(GRID_S),
-        "stopped_share": [round(float(np.searchsorted(ordered, t, side="right")) / count, 6) for t in GRID_S],
+        "stopped_share": [
+            round(float(np.searchsorted(ordered, t, side="right")) / count, 6) for t in GRID_S
+        ],
     }
 
 
 def check(parameters: Parameters) -> None:
     if parameters["degree_low"] > parameters["degree_high"]:
-        raise UsageError(f"--degree-low {parameters['degree_low']} is more than --degree-high {parameters['degree_high']}")
+        raise UsageError(
+            f"--degree-low {parameters['degree_low']} is more than --degree-high {parameters['degree_high']}"
+        )
     nodes = parameters["nodes"]
     if round(nodes * parameters["droppers"]) + round(nodes * parameters["frozen"]) >= nodes:
         raise UsageError(
@@ -175,7 +212,9 @@ def says(found: Sequence[Summary]) -> str:
     last = found[-1]
     nodes = f"Of {last.parameters['nodes']:,} nodes"
     if "last_s" not in last.means:
-        return f"{nodes} {last.get('unreached'):.0f} that are honest and run never hear of the halt."
+        return (
+            f"{nodes} {last.get('unreached'):.0f} that are honest and run never hear of the halt."
+        )
     half, most, all_, bound = (last.get(name) for name in ("half_s", "most_s", "last_s", "bound_s"))
     times = f"half have stopped after {half:.2f} s, 99 % after {most:.2f} s, all after {all_:.2f} s"
     return f"{nodes} {times}; the ways alone take {bound:.2f} s."
@@ -185,7 +224,9 @@ STUDY = Study(
     "swarmllm.sims.halt",
     parameters=(
         Parameter("nodes", 10_000, "size of the swarm", low=2, high=1_000_000),
-        Parameter("path", "control", "what carries the order", choices=("control", "gossip", "both")),
+        Parameter(
+            "path", "control", "what carries the order", choices=("control", "gossip", "both")
+        ),
         Parameter("degree_low", 32, "connections of a node, at least", low=1, high=1_000),
         Parameter("degree_high", 64, "connections of a node, at most", low=1, high=1_000),
         Parameter("mesh", 6, "neighbours in the gossip mesh", low=1, high=100),
@@ -195,7 +236,14 @@ STUDY = Study(
         Parameter("heal_s", 10.0, "when they can again (0: never)", "s", low=0, high=86_400),
         Parameter("delay_scale", 1.0, "all delays are so much longer", low=0.01, high=100),
         Parameter("loss", 0.01, "share of messages of which a segment is lost", low=0, high=1),
-        Parameter("process_ms", 2.0, "mean time to check an order and hand it on", "ms", low=0, high=10_000),
+        Parameter(
+            "process_ms",
+            2.0,
+            "mean time to check an order and hand it on",
+            "ms",
+            low=0,
+            high=10_000,
+        ),
         Parameter("gossip_ms", 3.0, "the same in gossip", "ms", low=0, high=10_000),
         Parameter("send_ms", 0.2, "time to write to one neighbour", "ms", low=0, high=1_000),
         Parameter("stop_ms", 50.0, "from hearing to the last token", "ms", low=0, high=10_000),

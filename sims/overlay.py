@@ -1,7 +1,9 @@
-"""Who is connected to whom among very many nodes: a random graph in flat arrays, that can be rewired while it is used.
+"""Who is connected to whom among very many nodes: a random graph in flat arrays, that can be
+rewired while it is used.
 
-A connection is two ends, and each end knows its other end; a node owns as many ends as it has connections. So picking a random neighbour
-is two look-ups, and exchanging the far ends of two connections changes both and leaves every node as many as before.
+A connection is two ends, and each end knows its other end; a node owns as many ends as it has
+connections. So picking a random neighbour is two look-ups, and exchanging the far ends of two
+connections changes both and leaves every node as many as before.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-REPAIRS_MAX = 200  # Rounds of taking apart loops and doubles; in graphs sparser than one half a few suffice.
+# Rounds of taking apart loops and doubles; in graphs sparser than one half a few suffice.
+REPAIRS_MAX = 200
 
 
 @dataclass(slots=True, eq=False)
 class Overlay:
-    """Node i owns the ends `start[i] .. start[i] + degree[i]`; `owner[end]` is its node and `mate[end]` its other end."""
+    """Node i owns the ends `start[i] .. start[i] + degree[i]`; `owner[end]` is its node and
+    `mate[end]` its other end."""
 
     start: Ints
     degree: Ints
@@ -35,11 +39,14 @@ class Overlay:
 
     def random_ends(self, nodes: Ints, rng: np.random.Generator) -> Ints:
         """For each of `nodes` (all with connections) one of its ends."""
-        picks: Ints = self.start[nodes] + (rng.random(len(nodes)) * self.degree[nodes]).astype(np.int64)
+        picks: Ints = self.start[nodes] + (rng.random(len(nodes)) * self.degree[nodes]).astype(
+            np.int64
+        )
         return picks
 
     def swap(self, a: Ints, b: Ints) -> None:
-        """Connections a-x and b-y become a-y and b-x. Pairs in which a connection comes twice are left as they are."""
+        """Connections a-x and b-y become a-y and b-x. Pairs in which a connection comes twice are
+        left as they are."""
         x, y = self.mate[a], self.mate[b]
         ends = np.concatenate([a, b, x, y])
         _, inverse, counts = np.unique(ends, return_inverse=True, return_counts=True)
@@ -61,10 +68,11 @@ class Overlay:
 
 
 def random_overlay(nodes: int, low: int, high: int, rng: np.random.Generator) -> Overlay:
-    """Each of `nodes` >= 2 has `low` to `high` neighbours, drawn evenly, or all others if these are fewer.
+    """Each of `nodes` >= 2 has `low` to `high` neighbours, drawn evenly, or all others if these are
+    fewer.
 
-    The configuration model (Bollobas 1980): ends are paired at random, then loops and doubles are taken apart. Where a dense graph
-    leaves some, those nodes have fewer neighbours than ends.
+    The configuration model (Bollobas 1980): ends are paired at random, then loops and doubles are
+    taken apart. Where a dense graph leaves some, those nodes have fewer neighbours than ends.
     """
     assert nodes >= 2, f"{nodes} nodes"
     assert 1 <= low <= high, f"degree {low} to {high}"

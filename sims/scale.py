@@ -1,20 +1,23 @@
-"""How much text does a swarm write in all, and how fast is each answer, by its size and by how many answers are written at once?
+"""How much text does a swarm write in all, and how fast is each answer, by its size and by how many
+answers are written at once?
 
-Every node runs an expert, and some of them ask: `load` answers for each node of the swarm, `streams` of them at each asker. An asker's own
-expert takes part in each of its tokens; the others come over the network. Nodes connect to some thirty others of their own accord, and ask
-nobody else, so that what one node sees hardly depends on the size of the swarm. That is measured here, as is what an overload does: an
-expert has 16 places, and says Busy when all are taken.
+Every node runs an expert, and some of them ask: `load` answers for each node of the swarm,
+`streams` of them at each asker. An asker's own expert takes part in each of its tokens; the others
+come over the network. Nodes connect to some thirty others of their own accord, and ask nobody else,
+so that what one node sees hardly depends on the size of the swarm. That is measured here, as is
+what an overload does: an expert has 16 places, and says Busy when all are taken.
 
-The phases of the rollout are settings of their own: 0 and 1 are a single model (50 and 500 nodes, K = 1), 2 is an ensemble (280 nodes,
-K = 4, 8 models), 3 writes answers in parallel (1,000 nodes, 4 at each asker), and 4 is the same with 5,000 nodes. There `load` stays as
-given.
+The phases of the rollout are settings of their own: 0 and 1 are a single model (50 and 500 nodes, K
+= 1), 2 is an ensemble (280 nodes, K = 4, 8 models), 3 writes answers in parallel (1,000 nodes, 4 at
+each asker), and 4 is the same with 5,000 nodes. There `load` stays as given.
 
     python sims/scale.py --sweep load=0.1,0.5,1,2,4,8
     python sims/scale.py --sweep nodes=50,200,1000 --load 0.1
     python sims/scale.py --sweep streams=1,4,16,64 --nodes 64
     python sims/scale.py --sweep phase=0,1,2,3,4 --load 0.05
 
-Everything is the exact World: each of the nodes decides for itself. 1,000 nodes take about a minute for each 20 seconds at a load of 0.1.
+Everything is the exact World: each of the nodes decides for itself. 1,000 nodes take about a minute
+for each 20 seconds at a load of 0.1.
 """
 
 from __future__ import annotations
@@ -68,7 +71,8 @@ class Meter:
         seconds = self._world.now - self._began_at
         now = [self._of(host) for host in self._hosts]
         served, refused, busy_s, sent = (
-            [after[i] - before[i] for after, before in zip(now, self._before, strict=True)] for i in range(4)
+            [after[i] - before[i] for after, before in zip(now, self._before, strict=True)]
+            for i in range(4)
         )
         busiest = sorted(min(1.0, s / seconds) for s in busy_s)
         return {
@@ -96,7 +100,13 @@ def point(parameters: Parameters, seed: int) -> Results:
     hosts = add_experts(world, specs, JOIN_GAP_S / len(specs))
     world.run_for(p["settle_s"])
     count = askers_of(p)
-    asking = Asking(world, world.rng.sample(hosts, count), Wish(p["k"], p["extra"], FOREVER), FOREVER, streams_of(p))
+    asking = Asking(
+        world,
+        world.rng.sample(hosts, count),
+        Wish(p["k"], p["extra"], FOREVER),
+        FOREVER,
+        streams_of(p),
+    )
     world.run_for(p["warm_s"])
     meter = Meter(hosts)
     since = world.now
@@ -107,7 +117,12 @@ def point(parameters: Parameters, seed: int) -> Results:
         rates.append(len(times) / p["seconds"])
         gaps += [after - before for before, after in pairwise(times)]
     gaps.sort()
-    used = [chosen.k for answer in asking.answers for chosen, at in zip(answer.chosen, answer.times, strict=True) if at >= since]
+    used = [
+        chosen.k
+        for answer in asking.answers
+        for chosen, at in zip(answer.chosen, answer.times, strict=True)
+        if at >= since
+    ]
     return {
         "size": len(hosts),
         "streams_in_all": count * streams_of(p),
@@ -136,7 +151,9 @@ def check(parameters: Parameters) -> None:
     if p["models"] > p["nodes"]:
         raise UsageError(f"--models {p['models']} are more than --nodes {p['nodes']}")
     if p["load"] > p["streams"]:
-        raise UsageError(f"--load {p['load']:g} is more than --streams {p['streams']}, and every node asks already")
+        raise UsageError(
+            f"--load {p['load']:g} is more than --streams {p['streams']}, and every node asks already"
+        )
 
 
 def says(found: Sequence[Summary]) -> str:
@@ -160,7 +177,12 @@ STUDY: Final = Study(
         Parameter("extra", 1, "more experts asked as insurance", low=0, high=32),
         Parameter("models", 8, "different models", low=1, high=1000),
         Parameter("service", "laptop-8b", "what the experts run on", choices=tuple(SERVICES)),
-        Parameter("phase", "none", "of the rollout, in place of nodes, k, models and streams", choices=tuple(PHASES)),
+        Parameter(
+            "phase",
+            "none",
+            "of the rollout, in place of nodes, k, models and streams",
+            choices=tuple(PHASES),
+        ),
         Parameter("settle_s", 20.0, "until the first question", "s", low=1, high=3600),
         Parameter("warm_s", 10.0, "of writing before it is measured", "s", low=0, high=3600),
         Parameter("seconds", 10.0, "of writing that are measured", "s", low=1, high=36_000),
@@ -174,7 +196,9 @@ STUDY: Final = Study(
         Result("round_p50_s", "median time between two tokens", "s", digits=2),
         Result("round_p99_s", "99th percentile", "s", digits=2),
         Result("experts_per_token", "lists that made a token", digits=2),
-        Result("given_up", "share of the answers that ended for want of experts", digits=3, table=False),
+        Result(
+            "given_up", "share of the answers that ended for want of experts", digits=3, table=False
+        ),
         Result("busy", "share of the questions that were answered with Busy", digits=3),
         Result("used", "share of the time that engines compute", digits=2),
         Result("used_p95", "of the busiest twentieth", digits=2, table=False),
@@ -188,7 +212,13 @@ STUDY: Final = Study(
     sweep={"load": (0.1, 0.5, 1.0, 2.0, 4.0, 8.0)},
     plots=(
         Lines("all", "Tokens per second of the whole swarm", "load", ("tokens_per_s",), "tokens/s"),
-        Lines("stream", "Tokens per second of one answer", "load", ("per_stream", "per_stream_p5"), "tokens/s"),
+        Lines(
+            "stream",
+            "Tokens per second of one answer",
+            "load",
+            ("per_stream", "per_stream_p5"),
+            "tokens/s",
+        ),
         Lines("overload", "What an overload does", "load", ("used", "busy"), "share", log="x"),
         Lines("traffic", "What a node sends", "load", ("kb_per_s", "kb_per_s_max"), "kB/s"),
     ),

@@ -1,12 +1,13 @@
 """Who is online when: Weibull sessions in equilibrium, or a trace that somebody measured.
 
-Session lengths of volunteers have heavy tails: many leave within minutes, few stay for days. Sessions seen at a given moment are longer
-than sessions in general, because long ones are met more often (length bias); a simulation that starts everybody's session at its own time
-0 sees a wave of early departures that no real swarm has. So each node starts in the middle of a session, or of an absence, drawn with
-that bias, and what is still left of it is a uniform share.
+Session lengths of volunteers have heavy tails: many leave within minutes, few stay for days.
+Sessions seen at a given moment are longer than sessions in general, because long ones are met more
+often (length bias); a simulation that starts everybody's session at its own time 0 sees a wave of
+early departures that no real swarm has. So each node starts in the middle of a session, or of an
+absence, drawn with that bias, and what is still left of it is a uniform share.
 
-Figures: sessions Weibull, scale 3.66 h, shape 0.608 (fits IPFS 2022: half gone in 2 h, 80 % in 8 h); absences Weibull, 413.7 min, 0.476
-(KAD; Steiner et al. 2007).
+Figures: sessions Weibull, scale 3.66 h, shape 0.608 (fits IPFS 2022: half gone in 2 h, 80 % in 8
+h); absences Weibull, 413.7 min, 0.476 (KAD; Steiner et al. 2007).
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ class Weibull:
         return rng.weibullvariate(self.scale_s, self.shape)
 
     def draw_rest(self, rng: random.Random) -> float:
-        """What is left of one that is met at a random moment. With the length bias (t / scale)^shape is Gamma(1 + 1 / shape)."""
+        """What is left of one that is met at a random moment. With the length bias (t /
+        scale)^shape is Gamma(1 + 1 / shape)."""
         met = self.scale_s * math.pow(rng.gammavariate(1 + 1 / self.shape, 1.0), 1 / self.shape)
         return met * rng.random()
 
@@ -74,13 +76,15 @@ ABSENCES: Final = Weibull(413.7 * 60, 0.476)
 
 
 def sessions_of_rate(leave_per_hour: float, shape: float = SESSIONS.shape) -> Weibull:
-    """Sessions of which, in equilibrium, a share of `leave_per_hour` > 0 of those online ends each hour (0.6: 60 %)."""
+    """Sessions of which, in equilibrium, a share of `leave_per_hour` > 0 of those online ends each
+    hour (0.6: 60 %)."""
     return Weibull.with_mean(3600 / leave_per_hour, shape)
 
 
 @dataclass(frozen=True, slots=True)
 class Churn:
-    """Nodes that come and go for ever; `sessions` None: everybody stays. `absences` None: who leaves is replaced at once by another."""
+    """Nodes that come and go for ever; `sessions` None: everybody stays. `absences` None: who
+    leaves is replaced at once by another."""
 
     sessions: Weibull | None = SESSIONS
     absences: Weibull | None = ABSENCES
@@ -110,10 +114,12 @@ class Churn:
 
 
 def read_trace(path: Path) -> dict[str, tuple[Spell, ...]]:
-    """The spells of each node of a CSV file, in order; UsageError names the line where it is malformed.
+    """The spells of each node of a CSV file, in order; UsageError names the line where it is
+    malformed.
 
-    Two forms, told apart by the header. `node,start_s,end_s`: a row is a spell online. `node,online_s,offline_s`: a row says how long
-    the node was online and then offline; a node's rows follow one another from time 0, and an online_s of 0 lets it begin offline.
+    Two forms, told apart by the header. `node,start_s,end_s`: a row is a spell online.
+    `node,online_s,offline_s`: a row says how long the node was online and then offline; a node's
+    rows follow one another from time 0, and an online_s of 0 lets it begin offline.
     """
     found: dict[str, list[Spell]] = {}
     clocks: dict[str, float] = {}
@@ -122,7 +128,9 @@ def read_trace(path: Path) -> dict[str, tuple[Spell, ...]]:
         spells = found.setdefault(node, [])
         if header == INTERVALS:
             if second <= first:
-                raise UsageError(f"line {line} of {path}: end_s {second:g} is not after start_s {first:g}")
+                raise UsageError(
+                    f"line {line} of {path}: end_s {second:g} is not after start_s {first:g}"
+                )
             spells.append((first, second))
         else:
             start = clocks.get(node, 0.0)
@@ -136,7 +144,9 @@ def _in_order(node: str, spells: Sequence[Spell], path: Path) -> tuple[Spell, ..
     ordered = sorted(spells)
     for (start, end), (following, _) in pairwise(ordered):
         if following < end:
-            raise UsageError(f"{path}: node {node!r} is online twice at {following:g} s (already since {start:g} s)")
+            raise UsageError(
+                f"{path}: node {node!r} is online twice at {following:g} s (already since {start:g} s)"
+            )
     return tuple(ordered)
 
 
@@ -157,7 +167,11 @@ def _rows(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, tuple[str, f
         raise UsageError(f"the trace {path} has {len(lines) - 1} rows, more than {TRACE_ROWS_MAX}")
     if not any(line.strip() for line in lines[1:]):
         raise UsageError(f"the trace {path} has a header and no rows")
-    return header, ((number, _row(line, number, header, path)) for number, line in enumerate(lines[1:], 2) if line.strip())
+    return header, (
+        (number, _row(line, number, header, path))
+        for number, line in enumerate(lines[1:], 2)
+        if line.strip()
+    )
 
 
 def _row(line: str, number: int, header: Sequence[str], path: Path) -> tuple[str, float, float]:
@@ -168,7 +182,11 @@ def _row(line: str, number: int, header: Sequence[str], path: Path) -> tuple[str
     words = [word.strip() for word in words]
     if len(words) != 3 or not words[0]:
         raise UsageError(f"line {number} of {path} is not {','.join(header)}: {line[:60]!r}")
-    return words[0], _seconds(words[1], header[1], number, path), _seconds(words[2], header[2], number, path)
+    return (
+        words[0],
+        _seconds(words[1], header[1], number, path),
+        _seconds(words[2], header[2], number, path),
+    )
 
 
 def _seconds(word: str, name: str, number: int, path: Path) -> float:
@@ -181,8 +199,11 @@ def _seconds(word: str, name: str, number: int, path: Path) -> float:
     return value
 
 
-def repeat(trace: Mapping[str, tuple[Spell, ...]], nodes: int, rng: random.Random) -> list[tuple[Spell, ...]]:
-    """The spells of `nodes` nodes: those of the trace's, each as often as any other, in random order."""
+def repeat(
+    trace: Mapping[str, tuple[Spell, ...]], nodes: int, rng: random.Random
+) -> list[tuple[Spell, ...]]:
+    """The spells of `nodes` nodes: those of the trace's, each as often as any other, in random
+    order."""
     assert trace, "an empty trace"
     names = sorted(trace)
     rounds, rest = divmod(nodes, len(names))

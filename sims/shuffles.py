@@ -1,12 +1,14 @@
-"""A numpy model of capacity records that go from hand to hand between very many nodes: the rules of `core.capacity.exchange`, all
-nodes at once.
+"""A numpy model of capacity records that go from hand to hand between very many nodes: the rules of
+`core.capacity.exchange`, all nodes at once.
 
-Time goes in steps of half a second. In a step every node whose turn has come exchanges records with one of its neighbours; of two
-exchanges that share a node one comes after the other. Nothing is lost and nothing takes time on the way: a tenth of a second is
-little beside ages of half a minute. A record is its author and the moment it was issued; bytes are counted, not made.
+Time goes in steps of half a second. In a step every node whose turn has come exchanges records with
+one of its neighbours; of two exchanges that share a node one comes after the other. Nothing is lost
+and nothing takes time on the way: a tenth of a second is little beside ages of half a minute. A
+record is its author and the moment it was issued; bytes are counted, not made.
 
-Each table is a ring: a record that comes in, or in a newer version, takes the place of what was renewed longest ago. It has more
-places than records can come in within their time to live, so nothing is pushed out before its time.
+Each table is a ring: a record that comes in, or in a newer version, takes the place of what was
+renewed longest ago. It has more places than records can come in within their time to live, so
+nothing is pushed out before its time.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ Bools = npt.NDArray[np.bool_]
 
 STEP_S: Final = 0.5
 RECENT: Final = (
-    64  # Arrivals that the youngest are looked for among; four times as many as come in between two exchanges, and more.
+    # Arrivals that the youngest are looked for among; four times as many as come in between two
+    # exchanges, and more.
+    64
 )
 AGAIN_S: Final = 20.0  # A copy that was passed on counts as so much older, each time.
 LATEST: Final = 4  # Periods after which a node exchanges by itself, however often others came.
@@ -39,12 +43,14 @@ Rule = Literal["count", "youngest", "half", "uniform"]
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
-    """`records` go each way in an exchange, the sender's own first; a node has two exchanges per `every_s` on average.
+    """`records` go each way in an exchange, the sender's own first; a node has two exchanges per
+    `every_s` on average.
 
-    `rule` says which others: "count" prefers the young and those not passed on yet, "youngest" the young, "half" draws among the
-    younger half, "uniform" among all. `silent`: with whom we have not exchanged for longest; else with anybody. `balanced`: an
-    exchange that another started counts as one of ours. `greet`: exchanges of a newcomer at once. `reseal_s`: how old our own
-    record may be when sent.
+    `rule` says which others: "count" prefers the young and those not passed on yet, "youngest" the
+    young, "half" draws among the younger half, "uniform" among all. `silent`: with whom we have not
+    exchanged for longest; else with anybody. `balanced`: an exchange that another started counts as
+    one of ours. `greet`: exchanges of a newcomer at once. `reseal_s`: how old our own record may be
+    when sent.
     """
 
     every_s: float = 5.5
@@ -63,7 +69,8 @@ class Scheme:
 
 
 class Shuffles:
-    """`nodes` of them, of which who leaves is replaced by a newcomer in the same place, with a new identity and other neighbours."""
+    """`nodes` of them, of which who leaves is replaced by a newcomer in the same place, with a new
+    identity and other neighbours."""
 
     def __init__(
         self,
@@ -80,8 +87,10 @@ class Shuffles:
         self.now = 0.0
         self.overlay = random_overlay(nodes, *degree, rng)
         ends = len(self.overlay.owner)
-        self._swaps = ends / 4 * STEP_S / rewire_s if rewire_s else 0.0  # A swap changes two connections, each of two ends.
-        self._met = rng.uniform(-1.0, 0.0, ends).astype(np.float32)  # When this end's node and its mate's last exchanged.
+        # A swap changes two connections, each of two ends.
+        self._swaps = ends / 4 * STEP_S / rewire_s if rewire_s else 0.0
+        # When this end's node and its mate's last exchanged.
+        self._met = rng.uniform(-1.0, 0.0, ends).astype(np.float32)
         self._width = int(self.overlay.degree.max())
         self.ids = np.arange(nodes, dtype=np.int32)
         self.identities = nodes  # So many there have been.
@@ -94,7 +103,8 @@ class Shuffles:
         places = scheme.places
         self.authors: Ids = np.full((nodes, places), -1, np.int32)
         self.issued: Floats32 = np.full((nodes, places), LONG_AGO, np.float32)
-        self._source: Ids = np.full((nodes, places), -1, np.int32)  # The node that brought this copy.
+        # The node that brought this copy.
+        self._source: Ids = np.full((nodes, places), -1, np.int32)
         self._passed: npt.NDArray[np.uint8] = np.zeros((nodes, places), np.uint8)
         self._head: Ints = np.zeros(nodes, np.int64)  # The place that is written next.
         self.records_moved: Ints = np.zeros(nodes, np.int64)  # Sent and received, by node.
@@ -122,7 +132,8 @@ class Shuffles:
         self._exchange(turn, partners)
 
     def replace(self, node: int) -> None:
-        """A newcomer takes this node's place: an empty table, other neighbours, and an exchange with some of them at once."""
+        """A newcomer takes this node's place: an empty table, other neighbours, and an exchange
+        with some of them at once."""
         self.ids[node] = self.identities
         self.identities += 1
         self.born[node] = self.now
@@ -163,7 +174,8 @@ class Shuffles:
         self._due = np.maximum(np.minimum(self._due, self._last + LATEST * period), self.now)
 
     def _exchange(self, a: Ints, b: Ints) -> None:
-        """Of each pair in order, as far as order matters: pairs that share no node with an earlier one go together."""
+        """Of each pair in order, as far as order matters: pairs that share no node with an earlier
+        one go together."""
         other = a != b
         a, b = a[other], b[other]
         first = np.empty(self.nodes, np.int64)
@@ -172,7 +184,8 @@ class Shuffles:
             both = np.concatenate([a, b])
             again = np.concatenate([order, order])
             backwards = np.argsort(-again, kind="stable")
-            first[both[backwards]] = again[backwards]  # Of several values for one place the last one stays: the earliest pair.
+            # Of several values for one place the last one stays: the earliest pair.
+            first[both[backwards]] = again[backwards]
             ready = (first[a] == order) & (first[b] == order)
             self._pairs(a[ready], b[ready])
             a, b = a[~ready], b[~ready]
@@ -192,7 +205,9 @@ class Shuffles:
         """int32 and float32[givers, records]: what each gives; author -1 where it has no more."""
         scheme, places, count = self.scheme, self.scheme.places, self.scheme.records - 1
         own = self.ids[givers][:, None]
-        self._sealed[givers] = np.where(self.now - self._sealed[givers] >= scheme.reseal_s, self.now, self._sealed[givers])
+        self._sealed[givers] = np.where(
+            self.now - self._sealed[givers] >= scheme.reseal_s, self.now, self._sealed[givers]
+        )
         fresh = self._sealed[givers].astype(np.float32)[:, None]
         if not count:
             return own, fresh
@@ -208,7 +223,12 @@ class Shuffles:
             age = self._rng.random(age.shape, dtype=np.float32)
         elif scheme.rule == "half":
             ordered = np.sort(np.where(usable, age, np.inf), axis=1)
-            usable &= age <= ordered[np.arange(len(givers)), np.maximum(usable.sum(axis=1) // 2, count)][:, None]
+            usable &= (
+                age
+                <= ordered[np.arange(len(givers)), np.maximum(usable.sum(axis=1) // 2, count)][
+                    :, None
+                ]
+            )
             age = self._rng.random(age.shape, dtype=np.float32)
         age[~usable] = np.inf
         best = np.argpartition(age, count, axis=1)[:, :count]
@@ -216,10 +236,13 @@ class Shuffles:
         has = np.take_along_axis(usable, best, axis=1)
         self._passed.ravel()[chosen] += has
         given = np.where(has, self.authors.ravel()[chosen], np.int32(-1))
-        return np.concatenate([own, given], axis=1), np.concatenate([fresh, self.issued.ravel()[chosen]], axis=1)
+        return np.concatenate([own, given], axis=1), np.concatenate(
+            [fresh, self.issued.ravel()[chosen]], axis=1
+        )
 
     def _hear(self, takers: Ints, givers: Ints, authors: Ids, issued: Floats32) -> None:
-        """Each of `takers` (none twice) takes in a row: a version that is newer than its own, or of an author it does not know."""
+        """Each of `takers` (none twice) takes in a row: a version that is newer than its own, or of
+        an author it does not know."""
         places = self.scheme.places
         known = self.authors[takers]
         rows = takers * places
@@ -229,9 +252,14 @@ class Shuffles:
             at = same.argmax(axis=1)
             has = same[np.arange(len(takers)), at] & (author >= 0)
             old = rows + at
-            wanted = (author >= 0) & (author != self.ids[takers]) & (~has | (self.issued.ravel()[old] < when))
+            wanted = (
+                (author >= 0)
+                & (author != self.ids[takers])
+                & (~has | (self.issued.ravel()[old] < when))
+            )
             renewed = wanted & has
-            self.authors.ravel()[old[renewed]] = -1  # Its place falls free; the ring comes round to it in its time.
+            # Its place falls free; the ring comes round to it in its time.
+            self.authors.ravel()[old[renewed]] = -1
             known[renewed, at[renewed]] = -1
             head = self._head[takers[wanted]]
             new = rows[wanted] + head
@@ -248,7 +276,9 @@ class Shuffles:
 
     def fresh_of(self, nodes: Ints, age_s: float) -> Ints:
         """How many of them each of these nodes has."""
-        counts: Ints = ((self.authors[nodes] >= 0) & (self.now - self.issued[nodes] <= age_s)).sum(axis=1)
+        counts: Ints = ((self.authors[nodes] >= 0) & (self.now - self.issued[nodes] <= age_s)).sum(
+            axis=1
+        )
         return counts
 
     def alive(self) -> Bools:
@@ -258,9 +288,13 @@ class Shuffles:
         return found
 
     def ages_of_neighbours(self, sample: int) -> Floats32:
-        """For `sample` random connections, how old the record is that one side has of the other; inf where it has none."""
+        """For `sample` random connections, how old the record is that one side has of the other;
+        inf where it has none."""
         ends = self._rng.integers(0, len(self.overlay.owner), sample)
-        owners, others = self.overlay.owner[ends], self.ids[self.overlay.owner[self.overlay.mate[ends]]]
+        owners, others = (
+            self.overlay.owner[ends],
+            self.ids[self.overlay.owner[self.overlay.mate[ends]]],
+        )
         same = self.authors[owners] == others[:, None]
         at = same.argmax(axis=1)
         ages = np.where(same[np.arange(sample), at], self.now - self.issued[owners, at], np.inf)

@@ -1,10 +1,11 @@
-"""What a study declares: its parameters, one pure function from parameters and seed to results, and what is worth showing.
+"""What a study declares: its parameters, one pure function from parameters and seed to results, and
+what is worth showing.
 
     python sims/NAME.py ...  =  swarmllm simulate NAME ...
 
-A module `swarmllm.sims.NAME` is a study if it assigns `STUDY` at its top level; the first paragraph of its docstring is the question.
-`point` must stand at the top level too and be a function of its arguments alone: it runs in other processes, on other machines, and again
-for a replay.
+A module `swarmllm.sims.NAME` is a study if it assigns `STUDY` at its top level; the first paragraph
+of its docstring is the question. `point` must stand at the top level too and be a function of its
+arguments alone: it runs in other processes, on other machines, and again for a replay.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from swarmllm.errors import UsageError
 
 Value = int | float | str | bool
 Parameters = Mapping[str, Any]
-"""Name to value; `Parameter.parse` and `check` have seen to it that each has the type of its default."""
+"""Name to value; `Parameter.parse` and `check` have seen to it that each has the type of its
+default."""
 Results = Mapping[str, Any]
 """Name to a number, None (it never happened), or a list of numbers (a curve)."""
 
@@ -31,12 +33,17 @@ RUNS: Final = 3  # Seeds per point, enough for an interval to be seen.
 
 def label_of(name: str, unit: str) -> str:
     """For people: a name that ends in its unit does not say it twice."""
-    return f"{name.removesuffix('_' + unit).replace('_', ' ')} ({unit})" if unit else name.replace("_", " ")
+    return (
+        f"{name.removesuffix('_' + unit).replace('_', ' ')} ({unit})"
+        if unit
+        else name.replace("_", " ")
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """The type is that of the default: a bool is a flag, a str with `choices` one of these, any other str a file's path (or empty)."""
+    """The type is that of the default: a bool is a flag, a str with `choices` one of these, any
+    other str a file's path (or empty)."""
 
     name: str
     default: Value
@@ -68,7 +75,9 @@ class Parameter:
             if self.choices and text not in self.choices:
                 raise UsageError(f"{self.option} {text!r} is none of {', '.join(self.choices)}")
             return text
-        kind, words = (int, "a whole number") if isinstance(self.default, int) else (float, "a number")
+        kind, words = (
+            (int, "a whole number") if isinstance(self.default, int) else (float, "a number")
+        )
         try:
             value = kind(text)
         except ValueError:
@@ -84,7 +93,8 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One of a point's results as the table shows it; those whose `table` is False are in the records and files only."""
+    """One of a point's results as the table shows it; those whose `table` is False are in the
+    records and files only."""
 
     name: str
     help: str
@@ -99,10 +109,12 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """A picture: `ys` (results) over parameter `x`, one line for each value of whatever else was swept.
+    """A picture: `ys` (results) over parameter `x`, one line for each value of whatever else was
+    swept.
 
-    If `x` was not swept, whichever numbers were stand in its place. `limit` is a value worth a dotted line, with its words; `guide` is a
-    result that is drawn dotted beside each line of the first of `ys`: what is possible, expected or fair there.
+    If `x` was not swept, whichever numbers were stand in its place. `limit` is a value worth a
+    dotted line, with its words; `guide` is a result that is drawn dotted beside each line of the
+    first of `ys`: what is possible, expected or fair there.
     """
 
     name: str
@@ -142,7 +154,8 @@ class Mean:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What all seeds of one setting gave. `means` lacks what none of them had; `curves` are averaged point by point."""
+    """What all seeds of one setting gave. `means` lacks what none of them had; `curves` are
+    averaged point by point."""
 
     parameters: Parameters
     seeds: tuple[int, ...]
@@ -169,9 +182,10 @@ def _holds(_results: Results) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """`module` is where `point` stands. `sweep` is the grid when nothing else is asked for. `check` raises UsageError for parameters
-    that are possible one by one but not together; `says` puts what was found into a sentence; where `holds` is False for some point's
-    results, the command ends with 1."""
+    """`module` is where `point` stands. `sweep` is the grid when nothing else is asked for. `check`
+    raises UsageError for parameters that are possible one by one but not together; `says` puts what
+    was found into a sentence; where `holds` is False for some point's results, the command ends
+    with 1."""
 
     module: str
     parameters: tuple[Parameter, ...]
@@ -198,7 +212,8 @@ class Study:
 
 @lru_cache(maxsize=1)
 def questions() -> dict[str, str]:
-    """The studies there are, by name, with their questions; read off the sources, so that listing them imports none of them."""
+    """The studies there are, by name, with their questions; read off the sources, so that listing
+    them imports none of them."""
     found: dict[str, str] = {}
     for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -209,7 +224,13 @@ def questions() -> dict[str, str]:
 
 
 def _assigns_study(node: ast.stmt) -> bool:
-    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    targets = (
+        node.targets
+        if isinstance(node, ast.Assign)
+        else [node.target]
+        if isinstance(node, ast.AnnAssign)
+        else []
+    )
     return any(isinstance(target, ast.Name) and target.id == "STUDY" for target in targets)
 
 

@@ -1,15 +1,18 @@
-"""Is there a world in which this swarm breaks a law? Thousands of short ones are tried, each drawn from its seed.
+"""Is there a world in which this swarm breaks a law? Thousands of short ones are tried, each drawn
+from its seed.
 
     python sims/swarm.py [--runs 100] [--seed 0] [--jobs 1] [--failures 10] [--json]
     python sims/swarm.py --seed N --runs 1 --transcript FILE
     python sims/swarm.py --check                    the twenty worlds that `scripts/check` runs
 
-Each seed draws its own machines, links, liars and faults (`swarmllm.testing.world.drawing`, `.faults`), runs half a minute to two minutes
-with faults and then some minutes without (`.trial`), and is judged at every step by laws (`.laws`, `.halt_laws`). A world that breaks one
-is printed with the law and the one command that replays it; the transcript then holds every step up to the breach. One seed is one run,
-byte for byte, however many jobs there are.
+Each seed draws its own machines, links, liars and faults (`swarmllm.testing.world.drawing`,
+`.faults`), runs half a minute to two minutes with faults and then some minutes without (`.trial`),
+and is judged at every step by laws (`.laws`, `.halt_laws`). A world that breaks one is printed with
+the law and the one command that replays it; the transcript then holds every step up to the breach.
+One seed is one run, byte for byte, however many jobs there are.
 
-Exits with 0 if all worlds kept the laws, 1 if one did not, 2 for impossible options, 130 if it was interrupted.
+Exits with 0 if all worlds kept the laws, 1 if one did not, 2 for impossible options, 130 if it was
+interrupted.
 """
 
 from __future__ import annotations
@@ -34,7 +37,9 @@ if __package__ in (None, ""):  # As a file: the package beside it is meant, inst
 from swarmllm.testing.world.checks import Broken
 from swarmllm.testing.world.trial import CHECK_SEEDS, Outcome, run
 
-AHEAD: Final = 4  # Worlds per job that are handed out at once: a job never waits, and an interruption finds few unfinished.
+# Worlds per job that are handed out at once: a job never waits, and an interruption finds few
+# unfinished.
+AHEAD: Final = 4
 BAR: Final = 30
 SHOW_EVERY_S: Final = 0.2
 SEED_MAX: Final = 2**63 - 1
@@ -50,7 +55,9 @@ class Finding:
 
     @property
     def replay(self) -> str:
-        return f"python sims/swarm.py --seed {self.seed} --runs 1 --transcript swarm-{self.seed}.txt"
+        return (
+            f"python sims/swarm.py --seed {self.seed} --runs 1 --transcript swarm-{self.seed}.txt"
+        )
 
 
 @dataclass(slots=True)
@@ -78,14 +85,19 @@ class Tally:
 
 
 def try_seed(seed: int, transcript: TextIO | None = None) -> Outcome | Finding:
-    """The world of this seed. Whatever it raises is a finding; nothing else would be told from a law that is broken."""
+    """The world of this seed. Whatever it raises is a finding; nothing else would be told from a
+    law that is broken."""
     tell = None if transcript is None else lambda line: print(line, file=transcript)
     try:
         return run(seed, tell)
     except Broken as breach:
         return Finding(seed, str(breach))
     except Exception as fault:  # noqa: BLE001  # An assertion or a KeyError in the node's code is what is looked for.
-        return Finding(seed, f"the node's own code fails: {type(fault).__name__}: {fault} (seed {seed})", traceback.format_exc())
+        return Finding(
+            seed,
+            f"the node's own code fails: {type(fault).__name__}: {fault} (seed {seed})",
+            traceback.format_exc(),
+        )
 
 
 def try_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Outcome | Finding]:
@@ -131,7 +143,9 @@ class Progress:
         rate = tally.worlds / max(1e-9, now - self._begun)
         left_s = (self._total - tally.worlds) / rate if rate else 0.0
         words = f"{tally.worlds}/{self._total} worlds, {len(tally.findings)} findings, {left_s:.0f} s left"
-        sys.stderr.write(f"\r\x1b[2K[{'#' * done}{'.' * (BAR - done)}] {words}" + ("\n" if is_last else ""))
+        sys.stderr.write(
+            f"\r\x1b[2K[{'#' * done}{'.' * (BAR - done)}] {words}" + ("\n" if is_last else "")
+        )
         sys.stderr.flush()
 
     def clear(self) -> None:
@@ -165,7 +179,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 130 if is_interrupted else int(bool(tally.findings))
 
 
-def _take(tally: Tally, found: Outcome | Finding, progress: Progress, options: argparse.Namespace) -> None:
+def _take(
+    tally: Tally, found: Outcome | Finding, progress: Progress, options: argparse.Namespace
+) -> None:
     tally.add(found)
     if isinstance(found, Finding) and not options.json:
         progress.clear()
@@ -174,15 +190,31 @@ def _take(tally: Tally, found: Outcome | Finding, progress: Progress, options: a
     progress.show(tally)
 
 
-def _report(tally: Tally, seeds: Sequence[int], wall_s: float, options: argparse.Namespace, is_interrupted: bool) -> None:
+def _report(
+    tally: Tally,
+    seeds: Sequence[int],
+    wall_s: float,
+    options: argparse.Namespace,
+    is_interrupted: bool,
+) -> None:
     if options.json:
-        summary = {name: getattr(tally, name) for name in ("worlds", "hosts", "events", "simulated_s", "halted", "ends")}
-        summary |= {"seed": seeds[0], "runs": len(seeds), "wall_s": round(wall_s, 3), "interrupted": is_interrupted}
+        summary = {
+            name: getattr(tally, name)
+            for name in ("worlds", "hosts", "events", "simulated_s", "halted", "ends")
+        }
+        summary |= {
+            "seed": seeds[0],
+            "runs": len(seeds),
+            "wall_s": round(wall_s, 3),
+            "interrupted": is_interrupted,
+        }
         summary["findings"] = [{**asdict(one), "replay": one.replay} for one in tally.findings]
         print(json.dumps(summary, sort_keys=True))
         return
     if is_interrupted:
-        print(f"interrupted: {tally.worlds} of {len(seeds)} worlds were run, from seed {seeds[0]} on")
+        print(
+            f"interrupted: {tally.worlds} of {len(seeds)} worlds were run, from seed {seeds[0]} on"
+        )
     ends = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.ends.items()))
     print(
         f"{tally.worlds} worlds from seed {seeds[0]}: {len(tally.findings)} broke a law; {tally.hosts} hosts, {tally.events} events,"
@@ -193,13 +225,23 @@ def _report(tally: Tally, seeds: Sequence[int], wall_s: float, options: argparse
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="sims/swarm.py", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="sims/swarm.py", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--runs", type=int, default=100, help="how many worlds (100)")
-    parser.add_argument("--seed", type=int, default=0, help="of the first one; the others follow (0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of the first one; the others follow (0)"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="worlds at once, each in a process (1)")
     parser.add_argument("--failures", type=int, default=10, help="stop after so many findings (10)")
-    parser.add_argument("--transcript", metavar="FILE", help="write every step of the one world there")
-    parser.add_argument("--check", action="store_true", help="the worlds of `scripts/check` instead of --runs from --seed on")
+    parser.add_argument(
+        "--transcript", metavar="FILE", help="write every step of the one world there"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="the worlds of `scripts/check` instead of --runs from --seed on",
+    )
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     options = parser.parse_args(argv)
     for name, low, high in (
@@ -212,7 +254,9 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         if not low <= value <= high:
             parser.error(f"--{name} {value} is not within {low} and {high}")
     if options.transcript is not None and (options.runs != 1 or options.check):
-        parser.error(f"--transcript wants --runs 1, not {options.runs}: the steps of several worlds in one file tell nothing")
+        parser.error(
+            f"--transcript wants --runs 1, not {options.runs}: the steps of several worlds in one file tell nothing"
+        )
     return options
 
 

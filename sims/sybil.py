@@ -1,21 +1,28 @@
-"""Which share of a requester's questions, and of the weight in its tokens, do liars and Sybils get, with and without the defences?
+"""Which share of a requester's questions, and of the weight in its tokens, do liars and Sybils get,
+with and without the defences?
 
-`share` of the `experts` are liars, each an identity of its own. What they do (`kind`): `boaster` claims the largest and fastest model
-in its capacity record and is `slow_factor` times slower than the others; `poisoner` answers with another text's distribution; `silent`
-takes every question and answers none; `flatterer` poisons, and says of every prompt that it would have written exactly that. What they say
-of their model (`claims`): each `own`, all `one`, or an `honest` one, as if they were replicas of it.
+`share` of the `experts` are liars, each an identity of its own. What they do (`kind`): `boaster`
+claims the largest and fastest model in its capacity record and is `slow_factor` times slower than
+the others; `poisoner` answers with another text's distribution; `silent` takes every question and
+answers none; `flatterer` poisons, and says of every prompt that it would have written exactly that.
+What they say of their model (`claims`): each `own`, all `one`, or an `honest` one, as if they were
+replicas of it.
 
-The requesters ask `before` times, and then `after` times while it is counted whom. Their defences are their own measurements: round trips
-(the record's rate and queue are believed only until the first answer), rest after a missed deadline, the gate's weights by the prompt,
-and merit (how well an expert knew earlier prompts). Without `defended` the requesters' routers forget all that they measure and take the
-best-looking of all replicas in place of the better of two: the same code with a router that remembers nothing, not a copy of it. The gate's
-weights within an answer stay.
+The requesters ask `before` times, and then `after` times while it is counted whom. Their defences
+are their own measurements: round trips (the record's rate and queue are believed only until the
+first answer), rest after a missed deadline, the gate's weights by the prompt, and merit (how well
+an expert knew earlier prompts). Without `defended` the requesters' routers forget all that they
+measure and take the best-looking of all replicas in place of the better of two: the same code with
+a router that remembers nothing, not a copy of it. The gate's weights within an answer stay.
 
-    python sims/sybil.py --sweep share=0,0.2,0.4,0.6 --sweep kind=boaster,poisoner,silent,flatterer --sweep defended=true,false
+    python sims/sybil.py --sweep share=0,0.2,0.4,0.6 --sweep kind=boaster,poisoner,silent,flatterer
+    --sweep defended=true,false
 
-The goal: 10 liars of 50 get no more than a fair share (0.2) after 20 requests each. (Of another model than everybody else's, an identity is
-worth more questions than a replica: 10 liars with models `own` beside 8 honest models offer 10 of 18.) Against flatterers there is no
-defence here: what an expert says of a prompt that it sees cannot be checked by whoever has no other holder of that model to ask.
+The goal: 10 liars of 50 get no more than a fair share (0.2) after 20 requests each. (Of another
+model than everybody else's, an identity is worth more questions than a replica: 10 liars with
+models `own` beside 8 honest models offer 10 of 18.) Against flatterers there is no defence here:
+what an expert says of a prompt that it sees cannot be checked by whoever has no other holder of
+that model to ask.
 """
 
 from __future__ import annotations
@@ -31,7 +38,17 @@ from swarmllm.messages import PeerId, Score
 from swarmllm.sims.crowd import Asking, Wish, add_askers, add_experts, measure, share
 from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.sims.throughput import slower
-from swarmllm.testing.world import HONEST, SERVICES, Answer, Checker, Habits, Host, LinkModel, Spec, World
+from swarmllm.testing.world import (
+    HONEST,
+    SERVICES,
+    Answer,
+    Checker,
+    Habits,
+    Host,
+    LinkModel,
+    Spec,
+    World,
+)
 from swarmllm.testing.world.habits import Boaster, Flatterer, Poisoner, Silent
 
 SETTLE_S: Final = 60.0
@@ -111,8 +128,14 @@ def honest_spec(p: Parameters, number: int) -> Spec:
 
 def liar_spec(p: Parameters, number: int) -> Spec:
     service = SERVICES[p["service"]]
-    model = {"own": LIARS_MODEL + number, "one": LIARS_MODEL, "honest": number % p["models"]}[p["claims"]]
-    return Spec(model=model, service=slower(service, p["slow_factor"]) if p["kind"] == "boaster" else service, kind="liar")
+    model = {"own": LIARS_MODEL + number, "one": LIARS_MODEL, "honest": number % p["models"]}[
+        p["claims"]
+    ]
+    return Spec(
+        model=model,
+        service=slower(service, p["slow_factor"]) if p["kind"] == "boaster" else service,
+        kind="liar",
+    )
 
 
 def undefend(host: Host) -> None:
@@ -130,13 +153,17 @@ def _forget(*_measured: object) -> None:
 def weight_of(answers: Sequence[Answer], lies: set[PeerId]) -> tuple[float, int]:
     """The weight that liars had in all tokens together, and how many tokens there were."""
     chosen = [token for answer in answers for token in answer.chosen]
-    return sum(use.weight for token in chosen for use in token.experts if use.peer in lies), len(chosen)
+    return sum(use.weight for token in chosen for use in token.experts if use.peer in lies), len(
+        chosen
+    )
 
 
 def check(p: Parameters) -> None:
     honest = p["experts"] - round(p["share"] * p["experts"])
     if honest < p["models"]:
-        raise UsageError(f"--share {p['share']:g} leaves {honest} honest experts, fewer than --models {p['models']}")
+        raise UsageError(
+            f"--share {p['share']:g} leaves {honest} honest experts, fewer than --models {p['models']}"
+        )
 
 
 def says(found: Sequence[Summary]) -> str:
@@ -185,8 +212,22 @@ STUDY: Final = Study(
     point=point,
     sweep={"kind": tuple(KINDS), "defended": (True, False), "share": (0.2, 0.4, 0.6)},
     plots=(
-        Lines("asked", "Questions that go to liars", "share", ("asked",), "share of the questions", guide="fair"),
-        Lines("weight", "Weight of liars in the tokens", "share", ("weight",), "share of the weight", guide="fair"),
+        Lines(
+            "asked",
+            "Questions that go to liars",
+            "share",
+            ("asked",),
+            "share of the questions",
+            guide="fair",
+        ),
+        Lines(
+            "weight",
+            "Weight of liars in the tokens",
+            "share",
+            ("weight",),
+            "share of the weight",
+            guide="fair",
+        ),
     ),
     check=check,
     says=says,

@@ -1,18 +1,20 @@
-"""How many tokens a second does one answer get, by the experts asked for each token and the distance to them, and how near is that to what
-is possible?
+"""How many tokens a second does one answer get, by the experts asked for each token and the
+distance to them, and how near is that to what is possible?
 
-One token takes one round: the text goes out, each expert makes one step, the lists come back. So the ceiling is 1 / (round trip + step), at
-the median times. Times on the internet vary (log-normal, `jitter`), and a round waits for the slowest of K; `expected` is what order
-statistics give for waiting for the first K of K + `extra`, if experts are asked blindly. The exact World shows what the node makes of it:
-with replicas of one model (`models` 1) a round is over with any K answers; with different models it waits a little longer (up to half as
-long again) for one that weighs much, because a token without it would be worse. A share of the experts may be slow by a factor: the node
+One token takes one round: the text goes out, each expert makes one step, the lists come back. So
+the ceiling is 1 / (round trip + step), at the median times. Times on the internet vary (log-normal,
+`jitter`), and a round waits for the slowest of K; `expected` is what order statistics give for
+waiting for the first K of K + `extra`, if experts are asked blindly. The exact World shows what the
+node makes of it: with replicas of one model (`models` 1) a round is over with any K answers; with
+different models it waits a little longer (up to half as long again) for one that weighs much,
+because a token without it would be worse. A share of the experts may be slow by a factor: the node
 is not told, and has to find out.
 
     python sims/throughput.py --sweep k=2,4,8,16 --sweep one_way_ms=25,50,100,200
     python sims/throughput.py --sweep extra=0,1,2 --sweep slow_share=0,0.25,0.5 --models 1
 
-Measured from the first token on, for the first one also waits for the prompt. The experts do nothing else. The estimate that the
-project began with is 3.2 tokens/s at K = 4 and 100 ms.
+Measured from the first token on, for the first one also waits for the prompt. The experts do
+nothing else. The estimate that the project began with is 3.2 tokens/s at K = 4 and 100 ms.
 """
 
 from __future__ import annotations
@@ -39,7 +41,11 @@ def point(p: Parameters, seed: int) -> Results:
     world = World(seed, link=LinkModel(p["one_way_ms"] / 1000, sigma=p["jitter"]), halts=False)
     slow = round(p["slow_share"] * p["experts"])
     specs = [
-        Spec(model=i % p["models"], service=slower(service, p["slow_factor"]) if i < slow else service, kind="slow" * (i < slow))
+        Spec(
+            model=i % p["models"],
+            service=slower(service, p["slow_factor"]) if i < slow else service,
+            kind="slow" * (i < slow),
+        )
         for i in world.rng.sample(range(p["experts"]), p["experts"])
     ]
     add_experts(world, specs)
@@ -61,21 +67,29 @@ def point(p: Parameters, seed: int) -> Results:
         "round_p99_ms": 1000 * quantile(gaps, 0.99),
         "first_token_s": fmean(answer.times[0] - answer.asked_at for answer in asking.answers),
         "thin_tokens": share(
-            sum(c.k < p["k"] for a in asking.answers for c in a.chosen), sum(len(a.tokens) for a in asking.answers)
+            sum(c.k < p["k"] for a in asking.answers for c in a.chosen),
+            sum(len(a.tokens) for a in asking.answers),
         ),
-        "slow_used": share(sum(world.host_of(use.peer).spec.kind == "slow" for use in used), len(used)),
+        "slow_used": share(
+            sum(world.host_of(use.peer).spec.kind == "slow" for use in used), len(used)
+        ),
     }
 
 
 def slower(service: Service, factor: float) -> Service:
-    return Service(service.step_s * factor, service.per_session_s * factor, service.per_token_s * factor)
+    return Service(
+        service.step_s * factor, service.per_session_s * factor, service.per_token_s * factor
+    )
 
 
 def expected_round_s(p: Parameters, service: Service, one_way_s: float) -> float:
-    """The mean time until the first K of K + extra experts have answered, asked blindly: two journeys and a step each."""
+    """The mean time until the first K of K + extra experts have answered, asked blindly: two
+    journeys and a step each."""
     rng = np.random.default_rng(1)
     shape = (DRAWS, p["k"] + p["extra"])
-    journeys = one_way_s * (rng.lognormal(0.0, p["jitter"], shape) + rng.lognormal(0.0, p["jitter"], shape))
+    journeys = one_way_s * (
+        rng.lognormal(0.0, p["jitter"], shape) + rng.lognormal(0.0, p["jitter"], shape)
+    )
     step_s = service.step_s + service.per_session_s
     steps = np.where(rng.random(shape) < p["slow_share"], step_s * p["slow_factor"], step_s)
     return float(np.sort(journeys + steps, axis=1)[:, p["k"] - 1].mean())
@@ -83,7 +97,9 @@ def expected_round_s(p: Parameters, service: Service, one_way_s: float) -> float
 
 def check(p: Parameters) -> None:
     if p["experts"] < p["k"] + p["extra"]:
-        raise UsageError(f"--experts {p['experts']} are fewer than --k {p['k']} and --extra {p['extra']} together")
+        raise UsageError(
+            f"--experts {p['experts']} are fewer than --k {p['k']} and --extra {p['extra']} together"
+        )
     if p["models"] > p["experts"]:
         raise UsageError(f"--models {p['models']} are more than --experts {p['experts']}")
 
@@ -128,9 +144,13 @@ STUDY: Final = Study(
         Result("of_ceiling", "measured / ceiling", digits=3),
         Result("round_p50_ms", "median time between two tokens", "ms"),
         Result("round_p99_ms", "99th percentile", "ms"),
-        Result("first_token_s", "until the first token: the prompt, by twice K models", "s", digits=2),
+        Result(
+            "first_token_s", "until the first token: the prompt, by twice K models", "s", digits=2
+        ),
         Result("thin_tokens", "share of the tokens made by fewer than K", digits=3),
-        Result("slow_used", "share of the lists that came from slow experts", digits=3, table=False),
+        Result(
+            "slow_used", "share of the lists that came from slow experts", digits=3, table=False
+        ),
     ),
     point=point,
     sweep={"k": (2, 4, 8, 16), "one_way_ms": (25.0, 50.0, 100.0, 200.0)},
@@ -145,7 +165,13 @@ STUDY: Final = Study(
             guide="ceiling",
             limit=(REFERENCE, "the project's first estimate at K = 4, 100 ms"),
         ),
-        Lines("share", "How near to the ceiling of one token per round", "one_way_ms", ("of_ceiling",), "share of the ceiling"),
+        Lines(
+            "share",
+            "How near to the ceiling of one token per round",
+            "one_way_ms",
+            ("of_ceiling",),
+            "share of the ceiling",
+        ),
         Lines(
             "expected",
             "Beside what the first K of K + extra are expected to take",

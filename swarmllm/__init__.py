@@ -9,8 +9,8 @@
 
     trio.run(main)
 
-Importing this package is quick: each name is fetched from its module when it is first used. The names are listed once, in `__init__.pyi`,
-which type checkers read as well.
+Importing this package is quick: each name is fetched from its module when it is first used. The
+names are listed once, in `__init__.pyi`, which type checkers read as well.
 """
 
 from __future__ import annotations
@@ -18,9 +18,11 @@ from __future__ import annotations
 import os
 import sys
 
-# `python -m swarmllm` (for which argv[0] is "-m" at this point) looks for every module in the current folder first, so that a file called
-# random.py there would be run in place of Python's own. Not so in a source tree that is run without being installed: there is nothing
-# else in which its own modules are found. (`python -P -m swarmllm` is safe from the start, and so is the command `swarmllm`.)
+# `python -m swarmllm` (for which argv[0] is "-m" at this point) looks for every module in the
+# current folder first, so that a file called random.py there would be run in place of Python's own.
+# Not so in a source tree that is run without being installed: there is nothing else in which its
+# own modules are found. (`python -P -m swarmllm` is safe from the start, and so is the command
+# `swarmllm`.)
 _TREE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and sys.path[:1] == [os.getcwd()] != [_TREE]:
     del sys.path[0]
@@ -30,7 +32,8 @@ from typing import Any  # noqa: E402
 
 
 def _homes() -> dict[str, str]:
-    """Each public name's module, from lines `from MODULE import NAME as NAME`. Read plainly, because a parser takes longer."""
+    """Each public name's module, from lines `from MODULE import NAME as NAME`. Read plainly,
+    because a parser takes longer."""
     with open(__file__ + "i", encoding="utf-8") as names:
         found = [line.split() for line in names if line.startswith("from ")]
     return {words[3]: words[1] for words in found}

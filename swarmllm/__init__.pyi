@@ -1,4 +1,5 @@
-"""The public names, each once: type checkers read this file, and `swarmllm/__init__.py` reads it to find a name's module.
+"""The public names, each once: type checkers read this file, and `swarmllm/__init__.py` reads it to
+find a name's module.
 
 One `from MODULE import NAME as NAME` a line. What is not here may change in any version.
 """

@@ -1,8 +1,10 @@
-"""The composition root: the one place that knows every part, puts them together in order, and takes them apart again.
+"""The composition root: the one place that knows every part, puts them together in order, and takes
+them apart again.
 
-Everything local comes first (folder, key, store, vocabulary, engine), so that a mistake shows before anybody hears of us; the control
-socket opens before the model is loaded, and the network waits for nobody. Apart goes the other way round: stop serving, say goodbye,
-close, all within two seconds whatever peers do.
+Everything local comes first (folder, key, store, vocabulary, engine), so that a mistake shows
+before anybody hears of us; the control socket opens before the model is loaded, and the network
+waits for nobody. Apart goes the other way round: stop serving, say goodbye, close, all within two
+seconds whatever peers do.
 """
 
 from __future__ import annotations
@@ -51,15 +53,27 @@ from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.ports import Engine, Network, Text, halt_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.service.halts import HaltService
-from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Progress, Ready, Starting, Stopped, Stopping, Warned
+from swarmllm.runtime.service.json_events import (
+    Life,
+    Listening,
+    ModelReady,
+    Progress,
+    Ready,
+    Starting,
+    Stopped,
+    Stopping,
+    Warned,
+)
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.service.service import Service
 from swarmllm.runtime.suspend_detector import SuspendDetector
 from swarmllm.wire.identity import swarm_hash
 
-FAREWELL_S: Final = 0.5  # Of the two seconds that closing may take: for the ends of answers to reach the experts.
-DEFAULT_SWARM: Final = "private"  # It speaks LLaMA-3's vocabulary; a swarm with a name of its own may agree on another.
+# Of the two seconds that closing may take: for the ends of answers to reach the experts.
+FAREWELL_S: Final = 0.5
+# It speaks LLaMA-3's vocabulary; a swarm with a name of its own may agree on another.
+DEFAULT_SWARM: Final = "private"
 DEFAULT_PORT: Final = 7339  # Nobody chose it, so the next free one is as good.
 NETWORK_MODULE: Final = "swarmllm.adapters.libp2p.network"
 DEMO: Final = "demo"
@@ -67,7 +81,8 @@ DEMO_DEFAULT: Final = "prose"
 PROGRESS_EVERY_S: Final = 0.1
 LOG_FILE: Final = "node.log"
 STOP_FILE: Final = "STOP"
-STOP_FILE_EVERY_S: Final = 0.2  # One look costs some microseconds, and a stop within a second is the promise.
+# One look costs some microseconds, and a stop within a second is the promise.
+STOP_FILE_EVERY_S: Final = 0.2
 
 SendFrame = Callable[[Life], None]
 
@@ -82,16 +97,20 @@ class Parts:
 
 
 def configure(**settings: object) -> Config:
-    """The settings of this user and machine, with `settings` before all others. UsageError for a value that makes no sense."""
+    """The settings of this user and machine, with `settings` before all others. UsageError for a
+    value that makes no sense."""
     return load_config(settings, os.environ, default_folders())
 
 
 @asynccontextmanager
-async def open_node(config: Config, *, tell: SendFrame = lambda _: None, parts: Parts | None = None) -> AsyncIterator[LocalNode]:
+async def open_node(
+    config: Config, *, tell: SendFrame = lambda _: None, parts: Parts | None = None
+) -> AsyncIterator[LocalNode]:
     """A running node, for as long as the block lasts.
 
-    `tell` hears of the node's life, from `Starting` to `Stopped`; it is called within the event loop and must not wait. LocalError or
-    UsageError, one sentence each, if the node cannot be started. Closing takes at most two seconds.
+    `tell` hears of the node's life, from `Starting` to `Stopped`; it is called within the event
+    loop and must not wait. LocalError or UsageError, one sentence each, if the node cannot be
+    started. Closing takes at most two seconds.
     """
     started = False
     try:
@@ -110,11 +129,14 @@ async def open_node(config: Config, *, tell: SendFrame = lambda _: None, parts: 
             raise
         raise leaf from leaf.__cause__
     if not started:
-        raise LocalError("the node was asked to stop before it had started; start it again with `swarmllm join`")
+        raise LocalError(
+            "the node was asked to stop before it had started; start it again with `swarmllm join`"
+        )
 
 
 def _only_leaf(group: BaseExceptionGroup[BaseException]) -> Exception | None:
-    """The one exception within, however deep; None if there are several, or if it is no error (a cancellation)."""
+    """The one exception within, however deep; None if there are several, or if it is no error (a
+    cancellation)."""
     inner: BaseException = group
     while isinstance(inner, BaseExceptionGroup):
         if len(inner.exceptions) != 1:
@@ -123,7 +145,9 @@ def _only_leaf(group: BaseExceptionGroup[BaseException]) -> Exception | None:
     return inner if isinstance(inner, Exception) else None
 
 
-async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: SendFrame, parts: Parts) -> LocalNode:
+async def _start(
+    stack: AsyncExitStack, config: Config, data: DataDir, tell: SendFrame, parts: Parts
+) -> LocalNode:
     nursery = await stack.enter_async_context(trio.open_nursery())
     stack.callback(nursery.cancel_scope.cancel)
     defaults = TextRequest("", k=config.k, extra=config.extra, quality=config.quality)
@@ -131,9 +155,12 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Sen
     api: Path = await nursery.start(partial(serve, service, data.path, fallback=_short_folder()))
     nursery.start_soon(_obey, service, nursery.cancel_scope)
     keyring = await trio.to_thread.run_sync(load_or_create_key, data.key_file)
-    store = stack.enter_context(SqliteStore(data.store_file, notice=lambda text: tell(Warned(text))))
+    store = stack.enter_context(
+        SqliteStore(data.store_file, notice=lambda text: tell(Warned(text)))
+    )
     imported = trio.Event()
-    nursery.start_soon(_import_network, imported)  # Seconds on a slow machine, while the model is loaded elsewhere.
+    # Seconds on a slow machine, while the model is loaded elsewhere.
+    nursery.start_soon(_import_network, imported)
     rng = random.Random(random.SystemRandom().getrandbits(128))
     changes = Changes(store)
     pin = await trio.to_thread.run_sync(_pin, config.charter)
@@ -143,7 +170,9 @@ async def _start(stack: AsyncExitStack, config: Config, data: DataDir, tell: Sen
     text, engine = await _open_model(stack, config, tell, parts, orders, keyring.peer)
     await imported.wait()
     settings = NodeConfig(text.fingerprint, swarm_hash(config.swarm))
-    node = Node(settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control)
+    node = Node(
+        settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control
+    )
     driver = Driver(node, keyring, store, orders=orders, pulse=SuspendDetector())
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
@@ -185,14 +214,19 @@ async def _obey(service: Service, start: trio.CancelScope) -> None:
 def _short_folder() -> Path:
     """Where sockets of long data folders go."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    return Path(runtime) / "swarmllm" if os.path.isabs(runtime) else Path(tempfile.gettempdir()) / f"swarmllm-{os.getuid()}"
+    return (
+        Path(runtime) / "swarmllm"
+        if os.path.isabs(runtime)
+        else Path(tempfile.gettempdir()) / f"swarmllm-{os.getuid()}"
+    )
 
 
 # --- the kill switch ---------------------------------------------------------------------------------------------------------
 
 
 def _pin(charter: str) -> Pin | None:
-    """The swarm that the settings name: by the file of its charter, or by its id, which peers then give the charter for."""
+    """The swarm that the settings name: by the file of its charter, or by its id, which peers then
+    give the charter for."""
     if not charter:
         return None
     if re.fullmatch(r"[0-9a-f]{64}", charter):
@@ -204,7 +238,8 @@ def _pin(charter: str) -> Pin | None:
 
 
 async def _watch_stop_file(path: Path, driver: Driver) -> None:
-    """The owner's own stop without a key or a network: a file of this name. Taking it away starts nothing; `swarmllm start` does."""
+    """The owner's own stop without a key or a network: a file of this name. Taking it away starts
+    nothing; `swarmllm start` does."""
     seen = False
     while True:
         there = os.path.lexists(path)  # noqa: ASYNC240  A microsecond; a thread would cost a hundred times as much.
@@ -227,10 +262,19 @@ class _Model:
 
 
 async def _open_model(
-    stack: AsyncExitStack, config: Config, tell: SendFrame, parts: Parts, orders: HaltPerformer, owner: PeerId
+    stack: AsyncExitStack,
+    config: Config,
+    tell: SendFrame,
+    parts: Parts,
+    orders: HaltPerformer,
+    owner: PeerId,
 ) -> tuple[Text, Engine | None]:
     began_at = trio.current_time()
-    model = None if parts.engine is not None or config.model == "none" else await _find_model(config, tell)
+    model = (
+        None
+        if parts.engine is not None or config.model == "none"
+        else await _find_model(config, tell)
+    )
     engine: Engine | None = None
     if parts.engine is not None:
         engine = await stack.enter_async_context(parts.engine)
@@ -242,7 +286,9 @@ async def _open_model(
     text = parts.text
     if text is None:
         fingerprint = None if engine is None else engine.card.vocab_fingerprint
-        text = await trio.to_thread.run_sync(_text_for, config, None if model is None else model.path, fingerprint)
+        text = await trio.to_thread.run_sync(
+            _text_for, config, None if model is None else model.path, fingerprint
+        )
     if engine is not None:
         tell(ModelReady(engine.card, trio.current_time() - began_at))
     return text, engine
@@ -254,7 +300,9 @@ def _engine_options(config: Config, model: _Model, owner: PeerId) -> EngineOptio
         sessions_max=config.sessions_max,
         threads=config.threads,
         gpu_layers=config.gpu_layers,
-        vocab_fingerprint=bytes.fromhex(LLAMA3_FINGERPRINT) if config.swarm == DEFAULT_SWARM else None,
+        vocab_fingerprint=bytes.fromhex(LLAMA3_FINGERPRINT)
+        if config.swarm == DEFAULT_SWARM
+        else None,
         cache_dir=str(config.cache_dir),
         name=model.name,
         domains=model.domains,
@@ -275,7 +323,9 @@ async def _find_model(config: Config, tell: SendFrame) -> _Model:
         now = time.monotonic()
         if done == total or now - told_at >= PROGRESS_EVERY_S:
             told_at = now
-            trio.from_thread.run_sync(tell, Progress(f"making the demo expert {name} ready", done, total, "bytes"))
+            trio.from_thread.run_sync(
+                tell, Progress(f"making the demo expert {name} ready", done, total, "bytes")
+            )
 
     cache = make_folder(config.cache_dir, "--cache-dir")
     path = await trio.to_thread.run_sync(expand, name, cache, show)
@@ -284,7 +334,8 @@ async def _find_model(config: Config, tell: SendFrame) -> _Model:
 
 
 def _text_for(config: Config, path: Path | None, fingerprint: bytes | None) -> Text:
-    """The text side of the swarm's vocabulary. LocalError if the model's is another than the swarm may have."""
+    """The text side of the swarm's vocabulary. LocalError if the model's is another than the swarm
+    may have."""
     other = fingerprint is not None and fingerprint.hex() != LLAMA3_FINGERPRINT
     if fingerprint is not None and other and config.swarm == DEFAULT_SWARM:
         raise LocalError(
@@ -300,14 +351,24 @@ def _text_for(config: Config, path: Path | None, fingerprint: bytes | None) -> T
 async def _open_network(
     stack: AsyncExitStack, config: Config, keyring: KeyFile, driver: Driver, parts: Parts
 ) -> tuple[Network, Callable[[], tuple[str, ...]], Callable[[], dict[str, int]]]:
-    """The network, what tells its troubles in sentences, and what counts the connections that gave way."""
+    """The network, what tells its troubles in sentences, and what counts the connections that gave
+    way."""
     if parts.network is not None:
         return await stack.enter_async_context(parts.network(keyring, driver)), tuple, dict
-    network = await stack.enter_async_context(open_network(network_options(config, keyring, driver)))
+    network = await stack.enter_async_context(
+        open_network(network_options(config, keyring, driver))
+    )
 
     def troubles() -> tuple[str, ...]:
-        unreachable = [f"{b.addr} is unreachable: {b.error}" for b in network.bootstrap if b.error and not b.connected]
-        return (*unreachable, *([f"the LAN is not searched: {network.lan_error}"] if network.lan_error else []))
+        unreachable = [
+            f"{b.addr} is unreachable: {b.error}"
+            for b in network.bootstrap
+            if b.error and not b.connected
+        ]
+        return (
+            *unreachable,
+            *([f"the LAN is not searched: {network.lan_error}"] if network.lan_error else []),
+        )
 
     return network, troubles, lambda: network.crowding
 

@@ -1,7 +1,8 @@
 """Errors, typed by whose fault they are: everything that swarmllm raises on purpose.
 
-Ours: an assertion. The caller's: `LocalError` (and `UsageError`). A peer's: `RemoteError`: penalise the peer and go on. The world's
-(a full queue, a lost peer, a slow expert) is an ordinary result and never an exception.
+Ours: an assertion. The caller's: `LocalError` (and `UsageError`). A peer's: `RemoteError`: penalise
+the peer and go on. The world's (a full queue, a lost peer, a slow expert) is an ordinary result and
+never an exception.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class MissingExtraError(UsageError):
     """What was asked for needs a package that only an optional extra of swarmllm brings."""
 
     def __init__(self, what: str, package: str, extra: str) -> None:
-        super().__init__(f"{what} needs the package {package}; run: pip install 'swarmllm[{extra}]' (in a clone: '.[{extra}]')")
+        super().__init__(
+            f"{what} needs the package {package}; run: pip install 'swarmllm[{extra}]' (in a clone: '.[{extra}]')"
+        )
 
 
 class HaltedError(LocalError):
@@ -37,4 +40,5 @@ class HaltedError(LocalError):
 
 
 class RemoteError(SwarmError):
-    """A peer sent something that breaks the protocol. The connection's owner penalises it and goes on."""
+    """A peer sent something that breaks the protocol. The connection's owner penalises it and goes
+    on."""

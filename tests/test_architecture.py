@@ -1,6 +1,8 @@
-"""The folder is the layer: who may import whom, what pure code may not touch, and how long things may grow, read off the syntax trees.
+"""The folder is the layer: who may import whom, what pure code may not touch, and how long things
+may grow, read off the syntax trees.
 
-`check` maps one module's source to the sentences that are wrong with it, so the checker itself can be shown bad code.
+`check` maps one module's source to the sentences that are wrong with it, so the checker itself can
+be shown bad code.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[1]
 FUNCTION_LINES_MAX: Final = 60  # A function fits a screen.
-MODULE_LINES_LONG: Final = 400  # Worth a look for a second machine that hides inside: said, not refused.
+# Worth a look for a second machine that hides inside: said, not refused.
+MODULE_LINES_LONG: Final = 400
 MODULE_LINES_MAX: Final = 600  # A module fits a sitting. Nothing is split for its length alone.
 METHODS_MAX: Final = 20  # A class with more is two machines, as a rule.
 # Those that have more. The numbers may only fall: a class that has come down is taken out.
@@ -38,7 +41,8 @@ MANY_METHODS: Final[dict[str, int]] = {
     "swarmllm.testing.world.world.World": 26,
     "tests.core.test_halt_machine.Swarm": 23,
 }
-# Modules that know each other in a circle, found as they stood when this was first looked at. May only shrink.
+# Modules that know each other in a circle, found as they stood when this was first looked at. May
+# only shrink.
 CIRCLES: Final[frozenset[frozenset[str]]] = frozenset(
     {
         frozenset(
@@ -76,8 +80,9 @@ class LongModule(UserWarning):
     """A module that somebody should look at."""
 
 
-# Each layer imports only itself and what stands before it. `experts` is package data. `assembly` composes what stands before it; the
-# root, `swarmllm` itself, is how embedders, agent, api and cli reach it.
+# Each layer imports only itself and what stands before it. `experts` is package data. `assembly`
+# composes what stands before it; the root, `swarmllm` itself, is how embedders, agent, api and cli
+# reach it.
 LAYERS: Final = (
     ("errors", "messages", "experts"),
     ("wire",),
@@ -93,14 +98,25 @@ LAYERS: Final = (
 )
 RANK: Final = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 
-# What `testing` stands on: doubles and the virtual world need the ports and all below, and may compose whole nodes.
-TESTING_IMPORTS: Final = frozenset({"errors", "messages", "wire", "core", "runtime", "adapters", "assembly", "", "testing"})
-# Nothing that ships imports `testing`, except: measuring over slow links and showing a node's death need the delay proxy; halting fifty
-# nodes on one machine needs engines without a model and their vocabulary; how fast the world is, the world.
+# What `testing` stands on: doubles and the virtual world need the ports and all below, and may
+# compose whole nodes.
+TESTING_IMPORTS: Final = frozenset(
+    {"errors", "messages", "wire", "core", "runtime", "adapters", "assembly", "", "testing"}
+)
+# Nothing that ships imports `testing`, except: measuring over slow links and showing a node's death
+# need the delay proxy; halting fifty nodes on one machine needs engines without a model and their
+# vocabulary; how fast the world is, the world.
 TESTING_EXCEPTIONS: Final = {
     "swarmllm.cli.bench": frozenset(
         f"swarmllm.testing.{name}"
-        for name in ("proxy", "scripted_engine", "scripted_model", "scripted_text", "world", "world.agenda")
+        for name in (
+            "proxy",
+            "scripted_engine",
+            "scripted_model",
+            "scripted_text",
+            "world",
+            "world.agenda",
+        )
     ),
     "swarmllm.cli.demo": frozenset({"swarmllm.testing.proxy"}),
 }
@@ -128,19 +144,23 @@ THIRD_PARTY: Final[dict[str, frozenset[str] | None]] = {  # None: any.
     "testing": None,
 }
 
-# The parts of the standard library through which a clock, chance, another task or the world would come in.
+# The parts of the standard library through which a clock, chance, another task or the world would
+# come in.
 IMPURE: Final = frozenset(
     """time datetime calendar sched asyncio threading _thread multiprocessing concurrent subprocess signal select selectors socket ssl
     socketserver http urllib ftplib smtplib email secrets uuid getpass logging warnings os posix io pathlib shutil tempfile glob fcntl
     mmap sqlite3 dbm shelve pickle ctypes importlib queue contextvars platform pwd resource gc weakref atexit""".split()  # noqa: SIM905  # A list literal would be fifty lines.
 )
-IMPURE_BUILTINS: Final = frozenset({"print", "input", "open", "eval", "exec", "compile", "__import__", "breakpoint"})
+IMPURE_BUILTINS: Final = frozenset(
+    {"print", "input", "open", "eval", "exec", "compile", "__import__", "breakpoint"}
+)
 ASYNC: Final = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One imported module, absolute; `name` is what `from` takes out of it. `is_lazy`: inside a function, or for the type checker only."""
+    """One imported module, absolute; `name` is what `from` takes out of it. `is_lazy`: inside a
+    function, or for the type checker only."""
 
     module: str
     name: str
@@ -149,7 +169,8 @@ class Import:
 
 
 def layer_of(module: str) -> str | None:
-    """`swarmllm.core.node` -> `core`; the root is ``; None outside the package. The folder sims is `swarmllm.sims`."""
+    """`swarmllm.core.node` -> `core`; the root is ``; None outside the package. The folder sims is
+    `swarmllm.sims`."""
     parts = module.split(".")
     if parts[0] != "swarmllm":
         return None
@@ -242,7 +263,8 @@ def _own_import(found: Import, module: str, layer: str) -> Iterator[str]:
     elif RANK[target] > RANK[layer]:
         yield f"{shown}, which is above it"
     elif layer == "" and target not in {"errors", "messages"} and not found.is_lazy:
-        # Importing swarmllm.core runs swarmllm/__init__ first: that must not load trio, libp2p and llama.cpp.
+        # Importing swarmllm.core runs swarmllm/__init__ first: that must not load trio, libp2p and
+        # llama.cpp.
         yield f"{shown} at once; the root imports what is above messages only inside functions"
 
 
@@ -253,7 +275,11 @@ def _impure(tree: ast.Module) -> Iterator[str]:
         match node:
             case ast.Call(ast.Name(id=name)) if name in IMPURE_BUILTINS:
                 yield f"line {node.lineno}: pure code calls {name}"
-            case ast.Call(ast.Attribute(ast.Name("random"), "Random") | ast.Name("Random"), args=[], keywords=[]):
+            case ast.Call(
+                ast.Attribute(ast.Name("random"), "Random") | ast.Name("Random"),
+                args=[],
+                keywords=[],
+            ):
                 yield f"line {node.lineno}: random.Random without a seed takes one from the system"
             case ast.Attribute(ast.Name("random"), name) if name != "Random":
                 yield f"line {node.lineno}: global randomness, random.{name}"
@@ -267,7 +293,9 @@ def _impure(tree: ast.Module) -> Iterator[str]:
                 yield f"line {node.lineno}: numpy's randomness"
             case ast.ImportFrom(str(target)) if target.startswith("numpy.random"):
                 yield f"line {node.lineno}: numpy's randomness"
-            case ast.Import(names) if any(alias.name == "random" and alias.asname for alias in names):
+            case ast.Import(names) if any(
+                alias.name == "random" and alias.asname for alias in names
+            ):
                 yield f"line {node.lineno}: random under another name, which this check cannot follow"
 
 
@@ -281,7 +309,9 @@ def _lengths(tree: ast.Module, source: str, module: str) -> Iterator[str]:
             if lines > FUNCTION_LINES_MAX:
                 yield f"line {node.lineno}: {node.name} has {lines} lines, more than {FUNCTION_LINES_MAX}"
         elif isinstance(node, ast.ClassDef):
-            methods = sum(isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)) for one in node.body)
+            methods = sum(
+                isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)) for one in node.body
+            )
             most = MANY_METHODS.get(f"{module}.{node.name}", METHODS_MAX)
             if methods > most:
                 yield f"line {node.lineno}: {node.name} has {methods} methods, more than {most}"
@@ -291,7 +321,11 @@ def _lengths(tree: ast.Module, source: str, module: str) -> Iterator[str]:
 
 def _swallowed(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.ExceptHandler) and _catches_all(node.type) and all(_does_nothing(line) for line in node.body):
+        if (
+            isinstance(node, ast.ExceptHandler)
+            and _catches_all(node.type)
+            and all(_does_nothing(line) for line in node.body)
+        ):
             yield f"line {node.lineno}: every exception is swallowed in silence"
         if (
             isinstance(node, ast.Call)
@@ -308,13 +342,17 @@ def _catches_all(kind: ast.expr | None) -> bool:
 
 
 def _does_nothing(node: ast.stmt) -> bool:
-    return isinstance(node, (ast.Pass, ast.Continue)) or (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
+    return isinstance(node, (ast.Pass, ast.Continue)) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    )
 
 
 # --- the tree ----------------------------------------------------------------------------------------------------------------
 
 FOLDERS: Final = ("swarmllm", "sims", "scripts", "tests")
-FILES: Final = sorted(path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+FILES: Final = sorted(
+    path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")
+)
 
 
 def _module(path: Path) -> str:
@@ -325,7 +363,9 @@ def _module(path: Path) -> str:
 
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_a_module_keeps_the_architecture(path: Path) -> None:
-    wrong = check((ROOT / path).read_text(encoding="utf-8"), _module(path), path.name == "__init__.py")
+    wrong = check(
+        (ROOT / path).read_text(encoding="utf-8"), _module(path), path.name == "__init__.py"
+    )
     assert not wrong, f"{path}:\n  " + "\n  ".join(wrong)
 
 
@@ -333,7 +373,11 @@ def test_a_module_keeps_the_architecture(path: Path) -> None:
 def test_a_long_module_is_pointed_out(path: Path) -> None:
     lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
     if lines > MODULE_LINES_LONG:
-        warnings.warn(f"{path} has {lines} lines: does a second machine hide inside?", LongModule, stacklevel=1)
+        warnings.warn(
+            f"{path} has {lines} lines: does a second machine hide inside?",
+            LongModule,
+            stacklevel=1,
+        )
 
 
 def _circles(arrows: dict[str, set[str]]) -> set[frozenset[str]]:
@@ -365,13 +409,19 @@ def _circles(arrows: dict[str, set[str]]) -> set[frozenset[str]]:
 
 
 def _arrows(files: Sequence[Path]) -> dict[str, set[str]]:
-    """Who imports whom, for the type checker only or inside a function included; a package stands for itself, not for its modules."""
+    """Who imports whom, for the type checker only or inside a function included; a package stands
+    for itself, not for its modules."""
     modules = {_module(path): path for path in files}
     arrows: dict[str, set[str]] = {}
     for module, path in modules.items():
         tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-        named = ({f"{found.module}.{found.name}", found.module} for found in imports_of(tree, module, path.name == "__init__.py"))
-        arrows[module] = {max(names & modules.keys(), key=len) for names in named if names & modules.keys()} - {module}
+        named = (
+            {f"{found.module}.{found.name}", found.module}
+            for found in imports_of(tree, module, path.name == "__init__.py")
+        )
+        arrows[module] = {
+            max(names & modules.keys(), key=len) for names in named if names & modules.keys()
+        } - {module}
     return arrows
 
 
@@ -389,7 +439,9 @@ def test_a_circle_is_found() -> None:
 
 
 def test_every_folder_of_the_package_is_a_layer() -> None:
-    found = {path.parts[1].removesuffix(".py") for path in FILES if path.parts[0] == "swarmllm"} - {"__init__"}
+    found = {path.parts[1].removesuffix(".py") for path in FILES if path.parts[0] == "swarmllm"} - {
+        "__init__"
+    }
     assert found <= {*RANK, "testing"}
     assert {"wire", "core", "runtime", "adapters", "testing"} <= found
 
@@ -441,7 +493,11 @@ BAD: Final = [
     ("swarmllm.sims.churn", "from swarmllm.runtime import driver", "sims know"),
     ("swarmllm.sims.frame.command", "from swarmllm.cli.output import people", "sims know"),
     ("swarmllm.sims.churn", "import trio", "third-party trio"),
-    ("swarmllm.cli.bench", "def f():\n    from swarmllm.sims.frame import command", "only swarmllm.cli.simulate"),
+    (
+        "swarmllm.cli.bench",
+        "def f():\n    from swarmllm.sims.frame import command",
+        "only swarmllm.cli.simulate",
+    ),
     ("swarmllm.testing.x", "import swarmllm.sims.sessions", "only swarmllm.cli.simulate"),
     ("swarmllm.sims.churn", "from sims import study", "imported twice"),
     ("swarmllm.cli.simulate", "import sims.study", "imported twice"),
@@ -459,15 +515,33 @@ BAD: Final = [
 ]
 
 GOOD: Final = [
-    ("swarmllm.wire.x", "import struct, math, hashlib\nimport numpy as np\nimport msgpack\nfrom swarmllm import errors"),
-    ("swarmllm.core.x", "from __future__ import annotations\nimport random\ndef f(rng: random.Random): return random.Random(1)"),
+    (
+        "swarmllm.wire.x",
+        "import struct, math, hashlib\nimport numpy as np\nimport msgpack\nfrom swarmllm import errors",
+    ),
+    (
+        "swarmllm.core.x",
+        "from __future__ import annotations\nimport random\ndef f(rng: random.Random): return random.Random(1)",
+    ),
     ("swarmllm.core.x", "from swarmllm.wire.sparse import SparseList\nfrom .events import Send"),
-    ("swarmllm.runtime.x", "import time, os\nimport trio\nfrom swarmllm.core.node import Node\nasync def f(): print(await g())"),
+    (
+        "swarmllm.runtime.x",
+        "import time, os\nimport trio\nfrom swarmllm.core.node import Node\nasync def f(): print(await g())",
+    ),
     ("swarmllm.adapters.x", "import libp2p\nfrom swarmllm.runtime.ports import Network"),
     ("swarmllm.assembly", "import trio\nfrom swarmllm.adapters.store import SqliteStore"),
-    ("swarmllm", "from swarmllm.errors import SwarmError\ndef f():\n    from swarmllm.assembly import open_node"),
-    ("swarmllm", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from swarmllm.assembly import open_node"),
-    ("swarmllm.cli.bench", "from swarmllm.testing.proxy import Proxy\nimport rich\nfrom swarmllm import open_node"),
+    (
+        "swarmllm",
+        "from swarmllm.errors import SwarmError\ndef f():\n    from swarmllm.assembly import open_node",
+    ),
+    (
+        "swarmllm",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from swarmllm.assembly import open_node",
+    ),
+    (
+        "swarmllm.cli.bench",
+        "from swarmllm.testing.proxy import Proxy\nimport rich\nfrom swarmllm import open_node",
+    ),
     ("swarmllm.cli.demo", "from swarmllm.testing import proxy"),
     ("swarmllm.testing.x", "from swarmllm.runtime.ports import Store\nimport trio"),
     (
@@ -475,7 +549,10 @@ GOOD: Final = [
         "import matplotlib\nfrom swarmllm.core import router\nfrom swarmllm.testing import world\nfrom swarmllm.sims import study",
     ),
     ("tests.x", "import pytest\nfrom swarmllm.testing import world\nimport time"),
-    ("swarmllm.cli.x", "try:\n    f()\nexcept OSError:\n    pass\ntry:\n    f()\nexcept Exception as e:\n    log(e)"),
+    (
+        "swarmllm.cli.x",
+        "try:\n    f()\nexcept OSError:\n    pass\ntry:\n    f()\nexcept Exception as e:\n    log(e)",
+    ),
     ("swarmllm.cli.x", "def f():\n" + "    g()\n" * 59),
     ("swarmllm.cli.x", "x = 1\n" * 400),
 ]

@@ -30,7 +30,13 @@ PATH: Final = re.compile(
     r"\b(?:swarmllm|sims|scripts|tests|docs|protocols|core|runtime|adapters|wire|messages|cli|testing)/[\w./-]*\w\.(?:py|md|svg|json)\b"
 )
 SCRIPT: Final = re.compile(r"(?<![\w/.])scripts/[a-z_]+\b(?![./])")
-GONE: Final = ("design notes", "reference design claims", "reference design's", "the design's model", "ux.md")
+GONE: Final = (
+    "design notes",
+    "reference design claims",
+    "reference design's",
+    "the design's model",
+    "ux.md",
+)
 """References to documents that are not in the repository."""
 TEXTS: Final = (".md", ".py", ".sh", ".toml")
 
@@ -75,7 +81,11 @@ def broken_links(path: Path, text: str) -> list[str]:
 
 def absent_paths(text: str) -> list[str]:
     places = (ROOT, ROOT / "swarmllm", ROOT / "sims")
-    return [path for path in PATH.findall(text) + SCRIPT.findall(text) if not any((place / path).exists() for place in places)]
+    return [
+        path
+        for path in PATH.findall(text) + SCRIPT.findall(text)
+        if not any((place / path).exists() for place in places)
+    ]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)
@@ -104,7 +114,11 @@ def defined(path: Path) -> set[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         if isinstance(node, ast.ClassDef):
-            names |= {f"{node.name}.{one.name}" for one in node.body if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)}
+            names |= {
+                f"{node.name}.{one.name}"
+                for one in node.body
+                if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef)
+            }
     return names
 
 
@@ -126,7 +140,9 @@ def test_the_walks_are_walks() -> None:
     assert len(list(steps())) > 50
 
 
-@pytest.mark.parametrize("path", [ROOT / "docs/architecture.md", ROOT / "CONTRIBUTING.md"], ids=named)
+@pytest.mark.parametrize(
+    "path", [ROOT / "docs/architecture.md", ROOT / "CONTRIBUTING.md"], ids=named
+)
 def test_every_function_named_beside_its_file_is_there(path: Path) -> None:
     text = path.read_text(encoding="utf-8").replace("\n", " ")
     for name, file in re.findall(r"`([A-Za-z_][\w.]*)` in `(swarmllm/[\w/]+\.py)`", text):
@@ -155,11 +171,17 @@ def wrong_with(line: str) -> str:
         command = command.commands[words.pop(0)]
     if hasattr(command, "commands") and words and not words[0].startswith("-"):
         return f"there is no command {words[0]!r}"
-    known = {option for parameter in command.params for option in parameter.opts + parameter.secondary_opts}
+    known = {
+        option
+        for parameter in command.params
+        for option in parameter.opts + parameter.secondary_opts
+    }
     if command.name == "simulate":
         return wrong_with_study(words)
     options = [word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)]
-    return next((f"{command.name} has no option {option}" for option in options if option not in known), "")
+    return next(
+        (f"{command.name} has no option {option}" for option in options if option not in known), ""
+    )
 
 
 def wrong_with_study(words: list[str]) -> str:
@@ -169,7 +191,14 @@ def wrong_with_study(words: list[str]) -> str:
         return f"there is no study {words[0]!r}"
     general = {"--sweep", "--runs", "--jobs", "--json", "--out", "--dask", "--seed"}
     known = general | {parameter.option for parameter in find(words[0]).parameters}
-    return next((f"the study has no {word}" for word in words[1:] if word.startswith("--") and word not in known), "")
+    return next(
+        (
+            f"the study has no {word}"
+            for word in words[1:]
+            if word.startswith("--") and word not in known
+        ),
+        "",
+    )
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)
@@ -178,7 +207,10 @@ def test_every_command_that_a_document_shows_exists_with_its_options(path: Path)
     assert {line: why for line, why in wrong.items() if why} == {}
 
 
-@pytest.mark.parametrize("line", ["swarmllm serve", "swarmllm halt now", "swarmllm join --modle x", "swarmllm simulate weather"])
+@pytest.mark.parametrize(
+    "line",
+    ["swarmllm serve", "swarmllm halt now", "swarmllm join --modle x", "swarmllm simulate weather"],
+)
 def test_a_command_that_does_not_exist_is_found(line: str) -> None:
     assert wrong_with(line)
 
@@ -191,7 +223,9 @@ def test_the_readme_is_short() -> None:
 
 
 def blocks(path: Path) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.S | re.M)
+    return re.findall(
+        r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), flags=re.S | re.M
+    )
 
 
 def test_the_example_of_the_readme_uses_what_there_is() -> None:
@@ -201,7 +235,9 @@ def test_the_example_of_the_readme_uses_what_there_is() -> None:
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "swarmllm":
             assert node.attr in swarmllm.__all__
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "node.generate":
-            assert {word.arg for word in node.keywords} <= {*inspect.signature(LocalNode.generate).parameters}
+            assert {word.arg for word in node.keywords} <= {
+                *inspect.signature(LocalNode.generate).parameters
+            }
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)

@@ -1,6 +1,8 @@
-"""Which code a study's results come from, as a short digest: of the study's module and of all it imports of ours.
+"""Which code a study's results come from, as a short digest: of the study's module and of all it
+imports of ours.
 
-So a changed model never passes off old points as its own, while a change of options, tables and pictures costs no point anew.
+So a changed model never passes off old points as its own, while a change of options, tables and
+pictures costs no point anew.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ FRAME: Final = ("swarmllm.sims.frame", "swarmllm.sims.study")
 
 @lru_cache(maxsize=8)
 def version_of(module: str) -> str:
-    """Sixteen hex digits over the sources of `module` and of what it imports, and over numpy's version, whose generator it draws from."""
+    """Sixteen hex digits over the sources of `module` and of what it imports, and over numpy's
+    version, whose generator it draws from."""
     sources = dict(_sources(module))
     digest = hashlib.sha256(f"numpy {np.__version__}\n".encode())
     for name in sorted(sources):
@@ -61,7 +64,11 @@ def _imports(source: bytes, package: str) -> Iterator[str]:
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(target, names, level):
                 parts = package.split(".")
-                base = ".".join([*parts[: len(parts) - level + 1], *([target] if target else [])]) if level else str(target)
+                base = (
+                    ".".join([*parts[: len(parts) - level + 1], *([target] if target else [])])
+                    if level
+                    else str(target)
+                )
                 yield base
                 yield from (f"{base}.{alias.name}" for alias in names)
             case _:

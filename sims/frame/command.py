@@ -11,7 +11,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from swarmllm.errors import LocalError
 from swarmllm.sims.frame.cluster import run_cluster
@@ -32,7 +39,8 @@ HELP: Final = frozenset({"-h", "--help"})
 
 
 def simulate(arguments: Sequence[str], write: Write) -> int:
-    """`swarmllm simulate ...`: the exit code. `write` puts text on standard output; SwarmError is for the caller to show."""
+    """`swarmllm simulate ...`: the exit code. `write` puts text on standard output; SwarmError is
+    for the caller to show."""
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH)
     if not arguments or arguments[0] in HELP:
         write(listing())
@@ -46,7 +54,10 @@ def simulate(arguments: Sequence[str], write: Write) -> int:
 
 
 def listing() -> str:
-    lines = ["Usage: swarmllm simulate NAME [OPTIONS]    (swarmllm simulate NAME --help shows a study's parameters)", ""]
+    lines = [
+        "Usage: swarmllm simulate NAME [OPTIONS]    (swarmllm simulate NAME --help shows a study's parameters)",
+        "",
+    ]
     found = {
         **questions(),
         WORLDS: "Is there a world in which this swarm breaks a law? Thousands of short ones, each drawn from its seed.",
@@ -58,7 +69,8 @@ def listing() -> str:
 
 @dataclass(slots=True)
 class _Work:
-    """The points that were asked for and what is known of them; `shown` of them, from the first on, have been printed."""
+    """The points that were asked for and what is known of them; `shown` of them, from the first on,
+    have been printed."""
 
     study: Study
     points: Sequence[Point]
@@ -70,7 +82,9 @@ class _Work:
     def record(self, place: int) -> dict[str, object]:
         """How long it took is there for measurements; it is no result."""
         found = record(self.study, self.points[place], self.results[place])
-        return {**found, "seconds": round(self.seconds[place], 3)} if place in self.seconds else found
+        return (
+            {**found, "seconds": round(self.seconds[place], 3)} if place in self.seconds else found
+        )
 
     def finished(self) -> list[tuple[Point, Results]]:
         return [(self.points[place], self.results[place]) for place in sorted(self.results)]
@@ -95,20 +109,34 @@ def run(study: Study, options: Options, write: Write, console: Console) -> int:
     if work.seconds:
         slowest = max(work.seconds, key=work.seconds.__getitem__)
         console.print(
-            f"slowest point: {work.seconds[slowest]:.1f} s; all: {sum(work.seconds.values()):.1f} s of computing", soft_wrap=True
+            f"slowest point: {work.seconds[slowest]:.1f} s; all: {sum(work.seconds.values()):.1f} s of computing",
+            soft_wrap=True,
         )
     if work.results:
-        answer = console if options.json else Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        answer = (
+            console
+            if options.json
+            else Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+        )
         _show(work, store, answer, console, pictures=not interrupted)
     if interrupted:
-        again = "the same command goes on from there" if store is not None else "with --out FOLDER they would be kept"
-        console.print(f"Interrupted: {len(work.results)} of {len(points)} points are finished; {again}.")
+        again = (
+            "the same command goes on from there"
+            if store is not None
+            else "with --out FOLDER they would be kept"
+        )
+        console.print(
+            f"Interrupted: {len(work.results)} of {len(points)} points are finished; {again}."
+        )
         return INTERRUPTED
     return OK if all(study.holds(results) for results in work.results.values()) else FAILED
 
 
-def _compute(work: _Work, options: Options, store: Store | None, write: Write | None, console: Console) -> bool:
-    """Whether it came to its end; False where Ctrl-C ended it. Whatever ends it, what is finished is kept."""
+def _compute(
+    work: _Work, options: Options, store: Store | None, write: Write | None, console: Console
+) -> bool:
+    """Whether it came to its end; False where Ctrl-C ended it. Whatever ends it, what is finished
+    is kept."""
     version = version_of(work.study.module) if store is not None else ""
     keys = [key(work.study, point, version) for point in work.points]
     missing: list[int] = []
@@ -120,8 +148,12 @@ def _compute(work: _Work, options: Options, store: Store | None, write: Write | 
             work.results[place] = known
     work.reused = len(work.results)
     try:
-        # The generator is closed at once whatever happens, so that no process computes on for nobody.
-        with _progress(work, console) as advance, closing(_running(work.study, work.points, missing, options)) as running:
+        # The generator is closed at once whatever happens, so that no process computes on for
+        # nobody.
+        with (
+            _progress(work, console) as advance,
+            closing(_running(work.study, work.points, missing, options)) as running,
+        ):
             _print(work, write)
             for place, (results, seconds) in running:
                 work.results[place], work.seconds[place] = results, seconds
@@ -134,7 +166,9 @@ def _compute(work: _Work, options: Options, store: Store | None, write: Write | 
     return True
 
 
-def _running(study: Study, points: Sequence[Point], missing: Sequence[int], options: Options) -> Generator[Found, None, None]:
+def _running(
+    study: Study, points: Sequence[Point], missing: Sequence[int], options: Options
+) -> Generator[Found, None, None]:
     """Those of the points whose places are `missing`."""
     if not missing:
         return
@@ -150,32 +184,49 @@ def _running(study: Study, points: Sequence[Point], missing: Sequence[int], opti
 
 
 def _print(work: _Work, write: Write | None, *, everything: bool = False) -> None:
-    """Records in the order of the points, so that what is printed does not depend on who was faster."""
+    """Records in the order of the points, so that what is printed does not depend on who was
+    faster."""
     if write is None:
         return
     for place in range(work.shown, len(work.points)):
         if place in work.results:
             found = {**work.record(place), "time": round(time.time(), 3)}
             work.shown = place + 1
-            write(json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n")
+            write(
+                json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":")) + "\n"
+            )
         elif not everything:
             return
 
 
 @contextmanager
 def _progress(work: _Work, console: Console) -> Iterator[Callable[[], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(f"simulate {work.study.name}", total=len(work.points), completed=work.reused)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task(
+            f"simulate {work.study.name}", total=len(work.points), completed=work.reused
+        )
         yield lambda: bar.advance(task)
 
 
 def _say_kept(work: _Work, store: Store, console: Console) -> None:
     fresh = len(work.results) - work.reused
-    console.print(f"{fresh} points computed, {work.reused} reused from {store.folder / FILE}", soft_wrap=True)
+    console.print(
+        f"{fresh} points computed, {work.reused} reused from {store.folder / FILE}", soft_wrap=True
+    )
 
 
-def _show(work: _Work, store: Store | None, answer: Console, console: Console, *, pictures: bool) -> None:
+def _show(
+    work: _Work, store: Store | None, answer: Console, console: Console, *, pictures: bool
+) -> None:
     """`answer` is for what was asked for, `console` for what is told besides."""
     summaries = summarise(work.finished())
     answer.print(table_of(work.study, summaries))

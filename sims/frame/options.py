@@ -18,7 +18,8 @@ SEED_MAX: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """`given` are the parameters that were set, `sweep` those that take several values each. `jobs` 0: one for each core."""
+    """`given` are the parameters that were set, `sweep` those that take several values each. `jobs`
+    0: one for each core."""
 
     given: Mapping[str, Value]
     sweep: Mapping[str, tuple[Value, ...]]
@@ -42,7 +43,9 @@ class _Parser(argparse.ArgumentParser):
 def parse(study: Study, arguments: Sequence[str]) -> Options:
     """UsageError for whatever makes no sense; SystemExit(0) after `--help`."""
     found: dict[str, Any] = vars(parser_of(study).parse_args(list(arguments)))
-    given = {p.name: _given(p, found[p.name]) for p in study.parameters if found[p.name] is not None}
+    given = {
+        p.name: _given(p, found[p.name]) for p in study.parameters if found[p.name] is not None
+    }
     sweep: dict[str, tuple[Value, ...]] = {}
     for text in found["SWEEP"] or []:
         name, values = _sweep(study, text)
@@ -76,9 +79,20 @@ def parser_of(study: Study) -> argparse.ArgumentParser:
         words = p.help + (f" ({'|'.join(p.choices)})" if p.choices else "")
         default = p.show(p.default) + unit if p.default != "" else "none"
         if isinstance(p.default, bool):
-            group.add_argument(p.option, dest=p.name, action=argparse.BooleanOptionalAction, default=None, help=words)
+            group.add_argument(
+                p.option,
+                dest=p.name,
+                action=argparse.BooleanOptionalAction,
+                default=None,
+                help=words,
+            )
         else:
-            group.add_argument(p.option, dest=p.name, metavar="FILE" if p.is_file else "X", help=f"{words} [{default}]")
+            group.add_argument(
+                p.option,
+                dest=p.name,
+                metavar="FILE" if p.is_file else "X",
+                help=f"{words} [{default}]",
+            )
     grid = "  ".join(f"{name}={','.join(map(str, values))}" for name, values in study.sweep.items())
     group = parser.add_argument_group("the grid")
     group.add_argument(
@@ -89,9 +103,17 @@ def parser_of(study: Study) -> argparse.ArgumentParser:
         help=f"every one of these values (repeatable: every combination)\n[{grid or 'no sweep'}]",
     )
     group.add_argument("--seed", dest="SEED", default="1", metavar="N", help="the first seed [1]")
-    group.add_argument("--runs", dest="RUNS", default=str(study.runs), metavar="N", help=f"seeds for each setting [{study.runs}]")
+    group.add_argument(
+        "--runs",
+        dest="RUNS",
+        default=str(study.runs),
+        metavar="N",
+        help=f"seeds for each setting [{study.runs}]",
+    )
     group = parser.add_argument_group("where it is computed")
-    group.add_argument("--jobs", dest="JOBS", default="0", metavar="N", help="processes [one for each core]")
+    group.add_argument(
+        "--jobs", dest="JOBS", default="0", metavar="N", help="processes [one for each core]"
+    )
     group.add_argument(
         "--dask",
         dest="DASK",
@@ -106,7 +128,9 @@ def parser_of(study: Study) -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="write points.jsonl, CSV files and pictures there;\nwhat is finished there already is not computed again",
     )
-    group.add_argument("--json", dest="JSON", action="store_true", help="print a record for each point")
+    group.add_argument(
+        "--json", dest="JSON", action="store_true", help="print a record for each point"
+    )
     return parser
 
 

@@ -1,4 +1,5 @@
-"""The grid: which settings and seeds a command line asks for, and how each single point is named and asked for again."""
+"""The grid: which settings and seeds a command line asks for, and how each single point is named
+and asked for again."""
 
 from __future__ import annotations
 
@@ -29,10 +30,16 @@ class Point:
         return dict(self.values)
 
 
-def grid(study: Study, given: Mapping[str, Value], sweep: Mapping[str, Sequence[Value]], seeds: Sequence[int]) -> list[Point]:
+def grid(
+    study: Study,
+    given: Mapping[str, Value],
+    sweep: Mapping[str, Sequence[Value]],
+    seeds: Sequence[int],
+) -> list[Point]:
     """All points in order: the first swept parameter changes slowest, seeds change fastest.
 
-    A sweep that is asked for takes the place of the study's own; without one the study's own holds for all that is not `given`.
+    A sweep that is asked for takes the place of the study's own; without one the study's own holds
+    for all that is not `given`.
     """
     wanted = sweep or {name: values for name, values in study.sweep.items() if name not in given}
     count = len(seeds)

@@ -1,7 +1,9 @@
-"""Where points are computed: here, or in a process for each core. `swarmllm.sims.frame.cluster` does the same on a Dask cluster.
+"""Where points are computed: here, or in a process for each core. `swarmllm.sims.frame.cluster`
+does the same on a Dask cluster.
 
-A pool of plain processes is the default, because it starts in a fraction of a second, opens no port and needs no other package; a cluster
-is there for whoever has one. Results depend on neither: a point is a function of its parameters and seed.
+A pool of plain processes is the default, because it starts in a fraction of a second, opens no port
+and needs no other package; a cluster is there for whoever has one. Results depend on neither: a
+point is a function of its parameters and seed.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from swarmllm.errors import LocalError, SwarmError
 from swarmllm.sims.frame.points import Point
 from swarmllm.sims.study import Results, Study, find
 
-AHEAD: Final = 4  # Points per process that wait in its queue: enough that none is idle, few enough to be dropped at once.
+# Points per process that wait in its queue: enough that none is idle, few enough to be dropped at
+# once.
+AHEAD: Final = 4
 
 Computed = tuple[Results, float]
 """And the seconds that it took."""
 Found = tuple[int, Computed]
-"""A point's place in the list that was asked for, and what came of it. They come as they are finished, in any order."""
+"""A point's place in the list that was asked for, and what came of it. They come as they are
+finished, in any order."""
 
 
 def cores() -> int:
@@ -39,7 +44,8 @@ def run_here(study: Study, points: Sequence[Point]) -> Generator[Found, None, No
 
 
 def compute(name: str, point: Point) -> Computed:
-    """What the processes run. Faults of the study's own come back as one sentence: their traces would not survive the journey."""
+    """What the processes run. Faults of the study's own come back as one sentence: their traces
+    would not survive the journey."""
     study = find(name)
     began = time.perf_counter()
     try:
@@ -47,7 +53,9 @@ def compute(name: str, point: Point) -> Computed:
     except SwarmError:
         raise
     except Exception as fault:
-        raise LocalError(f"simulate {name} failed at {point}: {type(fault).__name__}: {fault}") from fault
+        raise LocalError(
+            f"simulate {name} failed at {point}: {type(fault).__name__}: {fault}"
+        ) from fault
     return results, time.perf_counter() - began
 
 
@@ -59,7 +67,9 @@ def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Generator[Foun
     try:
         yield from _collect(executor, study, points, jobs)
     except BrokenProcessPool:
-        raise LocalError("a process of the simulation was killed, perhaps for want of memory; try fewer --jobs") from None
+        raise LocalError(
+            "a process of the simulation was killed, perhaps for want of memory; try fewer --jobs"
+        ) from None
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
@@ -67,7 +77,9 @@ def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Generator[Foun
             process.join()
 
 
-def _collect(executor: ProcessPoolExecutor, study: Study, points: Sequence[Point], jobs: int) -> Generator[Found, None, None]:
+def _collect(
+    executor: ProcessPoolExecutor, study: Study, points: Sequence[Point], jobs: int
+) -> Generator[Found, None, None]:
     waiting: dict[Future[Computed], int] = {}
     place = 0
     while waiting or place < len(points):

@@ -1,6 +1,8 @@
-"""Finished points on disk: one line each in FOLDER/points.jsonl, written as soon as it is known, so that an interruption loses nothing.
+"""Finished points on disk: one line each in FOLDER/points.jsonl, written as soon as it is known, so
+that an interruption loses nothing.
 
-A folder may hold points of several studies, sweeps and versions of the code; a point is found again by its key alone.
+A folder may hold points of several studies, sweeps and versions of the code; a point is found again
+by its key alone.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ FILE: Final = "points.jsonl"
 
 
 class Store:
-    """UsageError if `folder` holds a file of this name that is something else; LocalError if it cannot be written."""
+    """UsageError if `folder` holds a file of this name that is something else; LocalError if it
+    cannot be written."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -60,6 +63,12 @@ class Store:
             record: Any = json.loads(line)
         except ValueError:
             record = None
-        if isinstance(record, dict) and isinstance(record.get("key"), str) and isinstance(record.get("results"), dict):
+        if (
+            isinstance(record, dict)
+            and isinstance(record.get("key"), str)
+            and isinstance(record.get("results"), dict)
+        ):
             return record["key"], record["results"]
-        raise UsageError(f"line {number} of {self._path} is no point of a simulation: {line[:60].decode(errors='replace')!r}")
+        raise UsageError(
+            f"line {number} of {self._path} is no point of a simulation: {line[:60].decode(errors='replace')!r}"
+        )

@@ -21,7 +21,8 @@ NORMAL: Final = 1.96
 
 
 def mean_of(values: Sequence[float]) -> Mean:
-    """Of at least one value; the interval is Student's, for seeds are drawn alike and independently."""
+    """Of at least one value; the interval is Student's, for seeds are drawn alike and
+    independently."""
     n = len(values)
     if n == 1:
         return Mean(float(values[0]), 0.0, 1)
@@ -54,18 +55,27 @@ def _summary(parameters: Mapping[str, Value], group: Sequence[tuple[int, Results
 
 def write_points(path: Path, found: Sequence[tuple[Point, Results]]) -> None:
     """One row a point; curves are in points.jsonl alone."""
-    names = list(dict.fromkeys(n for _, results in found for n, value in results.items() if not isinstance(value, list)))
+    names = list(
+        dict.fromkeys(
+            n for _, results in found for n, value in results.items() if not isinstance(value, list)
+        )
+    )
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
         rows.writerow([*found[0][0].parameters, "seed", *names])
         for point, results in found:
             rows.writerow(
-                [*point.parameters.values(), point.seed, *("" if results.get(n) is None else results[n] for n in names)]
+                [
+                    *point.parameters.values(),
+                    point.seed,
+                    *("" if results.get(n) is None else results[n] for n in names),
+                ]
             )
 
 
 def write_summaries(path: Path, study: Study, summaries: Sequence[Summary]) -> None:
-    """One row a setting: each result's mean, the ends of its interval, and how many seeds had a value."""
+    """One row a setting: each result's mean, the ends of its interval, and how many seeds had a
+    value."""
     names = list(dict.fromkeys(name for summary in summaries for name in summary.means))
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = csv.writer(file)
@@ -75,5 +85,9 @@ def write_summaries(path: Path, study: Study, summaries: Sequence[Summary]) -> N
             row: list[object] = [*summary.parameters.values(), len(summary.seeds)]
             for name in names:
                 mean = summary.means.get(name)
-                row += ["", "", "", 0] if mean is None else [mean.value, mean.value - mean.half, mean.value + mean.half, mean.n]
+                row += (
+                    ["", "", "", 0]
+                    if mean is None
+                    else [mean.value, mean.value - mean.half, mean.value + mean.half, mean.n]
+                )
             rows.writerow(row)

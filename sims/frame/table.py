@@ -17,7 +17,11 @@ def table_of(study: Study, summaries: Sequence[Summary]) -> Table:
     """Swept parameters first, then the study's results with ± half of the 95 % interval."""
     varied = [p for p in study.parameters if len({s.parameters[p.name] for s in summaries}) > 1]
     seeds = max(len(s.seeds) for s in summaries)
-    table = Table(title=f"{study.name}: mean of {seeds} seeds ± 95 % interval" if seeds > 1 else f"{study.name}: one seed")
+    table = Table(
+        title=f"{study.name}: mean of {seeds} seeds ± 95 % interval"
+        if seeds > 1
+        else f"{study.name}: one seed"
+    )
     for parameter in varied:
         table.add_column(parameter.label, justify="right", style="bold")
     shown = [r for r in study.results if r.table]

@@ -1,8 +1,9 @@
 """Small files that people carry about: read within bounds, written whole or not at all.
 
-A file gets its name only when it is complete and on the disk, so whoever is killed, or fills the disk, at any step leaves either what was
-there before or the whole new file. A new file is named by `link`, which fails where anything has the name already, a dangling link
-included; so two programs that make the same file at once cannot replace each other's.
+A file gets its name only when it is complete and on the disk, so whoever is killed, or fills the
+disk, at any step leaves either what was there before or the whole new file. A new file is named by
+`link`, which fails where anything has the name already, a dangling link included; so two programs
+that make the same file at once cannot replace each other's.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ _PARTIAL: Final = ".{name}.{pid}.partial"
 
 
 def read_bounded(path: Path, bytes_max: int, what: str, *, is_secret: bool = False) -> bytes:
-    """The bytes of a regular file of at most `bytes_max`. LocalError, with `what` it should be and its path, otherwise; also for a
-    secret that other users can read or change."""
+    """The bytes of a regular file of at most `bytes_max`. LocalError, with `what` it should be and
+    its path, otherwise; also for a secret that other users can read or change."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # Or a named pipe in its place would make us wait for ever.
+        # Or a named pipe in its place would make us wait for ever.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
-        raise LocalError(f"cannot read {what} {path} ({error.strerror}); check its path and permissions") from error
+        raise LocalError(
+            f"cannot read {what} {path} ({error.strerror}); check its path and permissions"
+        ) from error
     try:
         if is_secret:
             refuse_shared(fd, path, what)
@@ -34,11 +38,14 @@ def read_bounded(path: Path, bytes_max: int, what: str, *, is_secret: bool = Fal
 
 
 def refuse_shared(fd: int, path: Path, what: str) -> None:
-    """LocalError, with the remedy, if anybody but us (and root, who can anyway) can read or change the open file."""
+    """LocalError, with the remedy, if anybody but us (and root, who can anyway) can read or change
+    the open file."""
     status = os.fstat(fd)
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
-        raise LocalError(f"{what} {path} can be read or changed by other users (mode {mode:03o}); run: chmod 600 {path}")
+        raise LocalError(
+            f"{what} {path} can be read or changed by other users (mode {mode:03o}); run: chmod 600 {path}"
+        )
     if status.st_uid not in {os.geteuid(), 0}:
         raise LocalError(
             f"{what} {path} belongs to user {status.st_uid}, not to user {os.geteuid()} who uses it; run: chown {os.geteuid()} {path}"
@@ -58,12 +65,15 @@ def read_open(fd: int, path: Path, bytes_max: int, what: str) -> bytes:
     except OSError as error:
         raise LocalError(f"cannot read {what} {path} ({error.strerror}); check the disk") from error
     if not left:
-        raise LocalError(f"{what} {path} is larger than {bytes_max} bytes, which none is; give another file")
+        raise LocalError(
+            f"{what} {path} is larger than {bytes_max} bytes, which none is; give another file"
+        )
     return b"".join(parts)
 
 
 def write_new(path: Path, data: bytes, what: str, mode: int = 0o644) -> None:
-    """Make a file that is not there yet. LocalError if it is (nothing is ever overwritten) or if it cannot be written."""
+    """Make a file that is not there yet. LocalError if it is (nothing is ever overwritten) or if it
+    cannot be written."""
     refuse_existing(path, what)
     partial = _write_aside(path, data, what, mode)
     try:
@@ -72,7 +82,9 @@ def write_new(path: Path, data: bytes, what: str, mode: int = 0o644) -> None:
         refuse_existing(path, what)
         raise
     except OSError as error:
-        raise LocalError(f"cannot write {what} {path} ({_reason(error)}); choose another folder with --out") from error
+        raise LocalError(
+            f"cannot write {what} {path} ({_reason(error)}); choose another folder with --out"
+        ) from error
     finally:
         partial.unlink(missing_ok=True)
     _flush_folder(path, what)
@@ -81,18 +93,23 @@ def write_new(path: Path, data: bytes, what: str, mode: int = 0o644) -> None:
 def refuse_existing(path: Path, what: str) -> None:
     """LocalError if anything has this name, also a link to nothing."""
     if os.path.lexists(path):
-        raise LocalError(f"{path} is there already and is not overwritten; choose another name for {what} with --out")
+        raise LocalError(
+            f"{path} is there already and is not overwritten; choose another name for {what} with --out"
+        )
 
 
 def replace_whole(path: Path, data: bytes, what: str, mode: int = 0o644) -> None:
-    """Put new content in the place of the old one. LocalError if it cannot be written; the old one stays then."""
+    """Put new content in the place of the old one. LocalError if it cannot be written; the old one
+    stays then."""
     path = Path(os.path.realpath(path))  # A link goes on pointing to it.
     partial = _write_aside(path, data, what, mode)
     try:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise LocalError(f"cannot write {what} {path} ({_reason(error)}); it is as it was before") from error
+        raise LocalError(
+            f"cannot write {what} {path} ({_reason(error)}); it is as it was before"
+        ) from error
     _flush_folder(path, what)
 
 
@@ -112,7 +129,9 @@ def _write_aside(path: Path, data: bytes, what: str, mode: int) -> Path:
             os.close(fd)
     except OSError as error:
         _remove(partial)
-        raise LocalError(f"cannot write {what} {path} ({_reason(error)}); free some space or choose another folder") from error
+        raise LocalError(
+            f"cannot write {what} {path} ({_reason(error)}); free some space or choose another folder"
+        ) from error
     return partial
 
 
@@ -137,4 +156,6 @@ def _flush_folder(path: Path, what: str) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
+    return (
+        "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
+    )

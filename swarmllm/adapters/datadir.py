@@ -1,8 +1,10 @@
 """The folders of a node on this machine, and the lock that keeps a second node out of them.
 
-One data folder is one identity: two nodes on it would sign contradicting records with one key and answer for each other. The lock is
-the kernel's (`flock`), not the existence of a file, so a node that was killed leaves nothing behind that would have to be cleaned up;
-the process id in the lock file only serves the message. Python opens files non-inheritable, so worker processes do not hold it.
+One data folder is one identity: two nodes on it would sign contradicting records with one key and
+answer for each other. The lock is the kernel's (`flock`), not the existence of a file, so a node
+that was killed leaves nothing behind that would have to be cleaned up; the process id in the lock
+file only serves the message. Python opens files non-inheritable, so worker processes do not hold
+it.
 """
 
 from __future__ import annotations
@@ -52,30 +54,38 @@ class DataDir:
 
 
 def default_folders() -> Folders:
-    """Where this system's conventions (XDG on Linux) put a user's config, state and caches. Creates nothing."""
+    """Where this system's conventions (XDG on Linux) put a user's config, state and caches. Creates
+    nothing."""
     dirs = platformdirs.PlatformDirs(APP, appauthor=False)
     return Folders(Path(dirs.user_config_dir), Path(dirs.user_data_dir), Path(dirs.user_cache_dir))
 
 
 def make_folder(path: Path, flag: str = "--data-dir") -> Path:
-    """Create a private folder (0700) unless it exists. LocalError, naming it and the flag that moves it, if it cannot be used."""
+    """Create a private folder (0700) unless it exists. LocalError, naming it and the flag that
+    moves it, if it cannot be used."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise LocalError(f"{path} is a file, not a folder; move it away or choose another folder with {flag}") from error
+        raise LocalError(
+            f"{path} is a file, not a folder; move it away or choose another folder with {flag}"
+        ) from error
     except OSError as error:
-        raise LocalError(f"cannot create the folder {path} ({_reason(error)}); choose another one with {flag}") from error
+        raise LocalError(
+            f"cannot create the folder {path} ({_reason(error)}); choose another one with {flag}"
+        ) from error
     return path
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[DataDir]:
-    """Create the data folder if need be and hold it. LocalError if another node has it, if another program made it, or
-    if it cannot be written."""
+    """Create the data folder if need be and hold it. LocalError if another node has it, if another
+    program made it, or if it cannot be written."""
     data_dir = DataDir(make_folder(path))
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o022:  # Whoever may rename files in it may hand us another key.
-        raise LocalError(f"the data folder {path} can be written by other users (mode {mode:03o}); run: chmod 700 {path}")
+        raise LocalError(
+            f"the data folder {path} can be written by other users (mode {mode:03o}); run: chmod 700 {path}"
+        )
     refuse_foreign(path)
     try:
         fd = os.open(data_dir.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
@@ -87,7 +97,8 @@ def locked(path: Path) -> Iterator[DataDir]:
         _take(fd, path)
         yield data_dir
     finally:
-        os.close(fd)  # Gives the lock up. The file stays: removing it would race with whoever opens it just now.
+        # Gives the lock up. The file stays: removing it would race with whoever opens it just now.
+        os.close(fd)
 
 
 def _take(fd: int, path: Path) -> None:
@@ -121,4 +132,6 @@ def _take(fd: int, path: Path) -> None:
 
 
 def _reason(error: OSError) -> str:
-    return "its disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
+    return (
+        "its disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
+    )

@@ -1,8 +1,9 @@
 """The node's Ed25519 identity in a file that only its owner can read, made whole or not at all.
 
-PKCS#8 in PEM, the form that `openssl pkey -in identity.pem` also reads. A key is the one thing of a node that cannot be made again:
-its peer id, and with it every reputation it earned. So a file that is there but unfit is never replaced, only named, with its mode
-and what to do; and a new one is flushed to the disk before it gets its name, so that a power cut leaves none or a whole one.
+PKCS#8 in PEM, the form that `openssl pkey -in identity.pem` also reads. A key is the one thing of a
+node that cannot be made again: its peer id, and with it every reputation it earned. So a file that
+is there but unfit is never replaced, only named, with its mode and what to do; and a new one is
+flushed to the disk before it gets its name, so that a power cut leaves none or a whole one.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
 from swarmllm.wire.identity import peer_id_of
 
-KEY_BYTES_MAX: Final = 4096  # An Ed25519 key in PEM has 119 bytes, an RSA key of 4,096 bits 3,272: enough to name the wrong type.
+# An Ed25519 key in PEM has 119 bytes, an RSA key of 4,096 bits 3,272: enough to name the wrong
+# type.
+KEY_BYTES_MAX: Final = 4096
 
 
 class KeyFile:
-    """`runtime.ports.Keyring` over one private key. `seed` (32 bytes) is for the Noise handshake, which needs the key itself."""
+    """`runtime.ports.Keyring` over one private key. `seed` (32 bytes) is for the Noise handshake,
+    which needs the key itself."""
 
     __slots__ = ("_key", "_peer", "_public_key")
 
@@ -50,7 +54,8 @@ class KeyFile:
         return self._key.sign(message)
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
-        """False for anything but a good signature, also for keys and signatures of the wrong length. Never raises."""
+        """False for anything but a good signature, also for keys and signatures of the wrong
+        length. Never raises."""
         try:
             Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
         except (InvalidSignature, ValueError, TypeError):
@@ -67,22 +72,27 @@ def ephemeral_key() -> KeyFile:
 
 
 def load_or_create_key(path: Path) -> KeyFile:
-    """The identity in `path`, made now if there is none. The folder must exist, and be held by us (`datadir.locked`).
+    """The identity in `path`, made now if there is none. The folder must exist, and be held by us
+    (`datadir.locked`).
 
-    LocalError, naming the path, its mode and the remedy, for a file that is not a private Ed25519 key of ours alone.
+    LocalError, naming the path, its mode and the remedy, for a file that is not a private Ed25519
+    key of ours alone.
     """
     try:
         return KeyFile(_parse(path, _read(path)))
     except FileNotFoundError:
         pass
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    pem = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
     _write(path, pem)
     return KeyFile(key)
 
 
 def _read(path: Path) -> bytes:
-    """The file's bytes, judged by the open file itself so that nothing can be swapped in between. Raises FileNotFoundError."""
+    """The file's bytes, judged by the open file itself so that nothing can be swapped in between.
+    Raises FileNotFoundError."""
     try:
         # Non-blocking, or a named pipe in its place would make us wait for ever.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
@@ -94,18 +104,29 @@ def _read(path: Path) -> bytes:
         raise
     except OSError as error:
         remedy = (
-            f"run: chmod 600 {path}" if isinstance(error, PermissionError) else "check its path and the disk, or restore the file"
+            f"run: chmod 600 {path}"
+            if isinstance(error, PermissionError)
+            else "check its path and the disk, or restore the file"
         )
-        raise LocalError(f"cannot read the key {path} ({error.strerror}{_mode_of(path)}); {remedy}") from error
+        raise LocalError(
+            f"cannot read the key {path} ({error.strerror}{_mode_of(path)}); {remedy}"
+        ) from error
     try:
         status = os.fstat(fd)
         mode = stat.S_IMODE(status.st_mode)
         if not stat.S_ISREG(status.st_mode):
-            raise LocalError(f"the key {path} is not a regular file; move it away, and a new key will be made")
+            raise LocalError(
+                f"the key {path} is not a regular file; move it away, and a new key will be made"
+            )
         if mode & 0o077:
-            raise LocalError(f"the key {path} can be read or changed by other users (mode {mode:03o}); run: chmod 600 {path}")
-        if not mode & 0o400:  # Root reads it all the same; other users would not, so it is refused for everybody.
-            raise LocalError(f"the key {path} is not readable by its owner (mode {mode:03o}); run: chmod 600 {path}")
+            raise LocalError(
+                f"the key {path} can be read or changed by other users (mode {mode:03o}); run: chmod 600 {path}"
+            )
+        # Root reads it all the same; other users would not, so it is refused for everybody.
+        if not mode & 0o400:
+            raise LocalError(
+                f"the key {path} is not readable by its owner (mode {mode:03o}); run: chmod 600 {path}"
+            )
         if status.st_uid != os.geteuid():
             raise LocalError(
                 f"the key {path} (mode {mode:03o}) belongs to user {status.st_uid}, not to user {os.geteuid()} who runs this node;"
@@ -132,7 +153,9 @@ def _parse(path: Path, data: bytes) -> Ed25519PrivateKey:
     if not data:
         raise LocalError(f"the key {path} is empty; {remedy}")
     if len(data) > KEY_BYTES_MAX:
-        raise LocalError(f"the key {path} is larger than {KEY_BYTES_MAX} bytes, which no key is; {remedy}")
+        raise LocalError(
+            f"the key {path} is larger than {KEY_BYTES_MAX} bytes, which no key is; {remedy}"
+        )
     try:
         key = serialization.load_pem_private_key(data, password=None)
     except TypeError as error:
@@ -140,7 +163,9 @@ def _parse(path: Path, data: bytes) -> Ed25519PrivateKey:
             f"the key {path} is encrypted with a passphrase, which a node cannot type; store it without one"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise LocalError(f"the key {path} (mode 600) is truncated or not a private key in PEM; {remedy}") from error
+        raise LocalError(
+            f"the key {path} (mode 600) is truncated or not a private key in PEM; {remedy}"
+        ) from error
     if not isinstance(key, Ed25519PrivateKey):
         kind = type(key).__name__.removeprefix("_").removesuffix("PrivateKey")
         raise LocalError(f"the key {path} is of type {kind}, and a node needs Ed25519; {remedy}")
@@ -153,7 +178,8 @@ def _write(path: Path, pem: bytes) -> None:
     try:
         fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
         try:
-            os.fchmod(fd, 0o600)  # Whatever the umask, and whatever a leftover of the same name had.
+            # Whatever the umask, and whatever a leftover of the same name had.
+            os.fchmod(fd, 0o600)
             with open(fd, "wb", closefd=False) as file:
                 file.write(pem)
             os.fsync(fd)
@@ -167,7 +193,9 @@ def _write(path: Path, pem: bytes) -> None:
             os.close(folder)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        reason = "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror
+        reason = (
+            "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror
+        )
         raise LocalError(
             f"cannot write the new key {path} ({reason}); free some space or choose another folder with --data-dir"
         ) from error

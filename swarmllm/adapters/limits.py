@@ -1,8 +1,10 @@
-"""Processor and memory limits of this process: what the machine has, or less where a container was given less.
+"""Processor and memory limits of this process: what the machine has, or less where a container was
+given less.
 
-A container sees the host's cores and the host's /proc/meminfo; what it may use stands in the files of its control groups (Linux, both
-versions). Threads beyond the quota are stopped in the middle of a step while the others spin, and memory beyond the limit is paid for
-with the process. What a file does not say is no limit.
+A container sees the host's cores and the host's /proc/meminfo; what it may use stands in the files
+of its control groups (Linux, both versions). Threads beyond the quota are stopped in the middle of
+a step while the others spin, and memory beyond the limit is paid for with the process. What a file
+does not say is no limit.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ def cores() -> int:
 
 
 def free_memory(read: Read = read_file) -> int | None:
-    """Bytes that can be taken without swapping or being killed for it; None where the system does not say."""
+    """Bytes that can be taken without swapping or being killed for it; None where the system does
+    not say."""
     free = _meminfo(read, "MemAvailable")
     if free is None:
         try:
@@ -76,8 +79,9 @@ def cpu_quota(read: Read) -> float | None:
 
 
 def memory_room(read: Read) -> tuple[int, int] | None:
-    """The limit of the control groups, and how much of it can still be taken, in bytes; None: no limit. Files that the kernel only
-    keeps because nobody needed the room count as free, as in MemAvailable."""
+    """The limit of the control groups, and how much of it can still be taken, in bytes; None: no
+    limit. Files that the kernel only keeps because nobody needed the room count as free, as in
+    MemAvailable."""
     limits, rooms = [], []
     for folder in _folders(read, "memory"):
         for names in (
@@ -88,7 +92,11 @@ def memory_room(read: Read) -> tuple[int, int] | None:
             if limit is None or limit >= UNLIMITED:
                 continue
             used = _number(read(f"{folder}/{names[1]}")) or 0
-            stat = dict(line.split()[:2] for line in (read(f"{folder}/memory.stat") or "").splitlines() if len(line.split()) >= 2)
+            stat = dict(
+                line.split()[:2]
+                for line in (read(f"{folder}/memory.stat") or "").splitlines()
+                if len(line.split()) >= 2
+            )
             spare = min(used, _number(stat.get(names[2])) or 0)
             limits.append(limit)
             rooms.append(max(0, limit - used + spare))
@@ -96,8 +104,8 @@ def memory_room(read: Read) -> tuple[int, int] | None:
 
 
 def _folders(read: Read, controller: str) -> Iterator[str]:
-    """The folders whose limits hold for this process: its own group's and all above it. In a container the path may be the host's, and
-    then its own group is what it sees as the root."""
+    """The folders whose limits hold for this process: its own group's and all above it. In a
+    container the path may be the host's, and then its own group is what it sees as the root."""
     for line in (read("/proc/self/cgroup") or "").splitlines():
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")

@@ -1,9 +1,11 @@
 """Small durable values in one SQLite file: `save` returns when the value would survive a power cut.
 
-SQLite because it is the best-tested code there is for exactly that. WAL with synchronous=FULL flushes once per commit; file systems
-that cannot do WAL (it needs shared memory) get the rollback journal with synchronous=EXTRA, which flushes the folder too. A file that
-is not, or no longer, a database is moved aside and a fresh one begun: saved addresses can be found again, and a node that does not
-start helps nobody; `notice` says so, for a person to read and for whoever must treat a forgotten value as the worst case.
+SQLite because it is the best-tested code there is for exactly that. WAL with synchronous=FULL
+flushes once per commit; file systems that cannot do WAL (it needs shared memory) get the rollback
+journal with synchronous=EXTRA, which flushes the folder too. A file that is not, or no longer, a
+database is moved aside and a fresh one begun: saved addresses can be found again, and a node that
+does not start helps nobody; `notice` says so, for a person to read and for whoever must treat a
+forgotten value as the worst case.
 """
 
 from __future__ import annotations
@@ -21,19 +23,25 @@ from swarmllm.errors import LocalError
 from swarmllm.runtime.ports import KEY_BYTES_MAX, VALUE_BYTES_MAX
 
 FORMAT: Final = 1  # PRAGMA user_version.
-APPLICATION: Final = 0x53574C4D  # PRAGMA application_id, "SWLM": tells our file from any other database.
+# PRAGMA application_id, "SWLM": tells our file from any other database.
+APPLICATION: Final = 0x53574C4D
 PAGE_BYTES: Final = 4096
-STORE_BYTES_MAX: Final = 256 * 1024 * 1024  # A runaway writer must not fill the user's disk; the node needs well under 1 MiB.
+# A runaway writer must not fill the user's disk; the node needs well under 1 MiB.
+STORE_BYTES_MAX: Final = 256 * 1024 * 1024
 MOVED_MAX: Final = 9  # Corrupt files kept for a post-mortem; the last name is reused.
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL})
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class SqliteStore:
-    """`runtime.ports.Store`. May be called from any thread, one call at a time; a context manager, or `close` it."""
+    """`runtime.ports.Store`. May be called from any thread, one call at a time; a context manager,
+    or `close` it."""
 
-    def __init__(self, path: Path, notice: Callable[[str], None], *, bytes_max: int = STORE_BYTES_MAX) -> None:
-        """Opens or creates the file. LocalError if it cannot be read or written, or was written by a newer version."""
+    def __init__(
+        self, path: Path, notice: Callable[[str], None], *, bytes_max: int = STORE_BYTES_MAX
+    ) -> None:
+        """Opens or creates the file. LocalError if it cannot be read or written, or was written by
+        a newer version."""
         self._path = path
         self._lock = threading.Lock()
         self._connection = _open_or_begin_anew(path, notice, bytes_max)
@@ -41,7 +49,9 @@ class SqliteStore:
     def load(self, key: str) -> bytes | None:
         _check_key(key)
         with self._lock, _told(self._path, "read"):
-            row = self._connection.execute("SELECT value FROM entry WHERE key = ?", (key,)).fetchone()
+            row = self._connection.execute(
+                "SELECT value FROM entry WHERE key = ?", (key,)
+            ).fetchone()
         return None if row is None else bytes(row[0])
 
     def save(self, key: str, value: bytes) -> None:
@@ -52,7 +62,9 @@ class SqliteStore:
                 f"the value for {key!r} has {len(value)} bytes, more than the {VALUE_BYTES_MAX} that the store takes; split it"
             )
         with self._lock, _told(self._path, "write"):
-            self._connection.execute("INSERT OR REPLACE INTO entry (key, value) VALUES (?, ?)", (key, value))
+            self._connection.execute(
+                "INSERT OR REPLACE INTO entry (key, value) VALUES (?, ?)", (key, value)
+            )
 
     def close(self) -> None:
         self._connection.close()
@@ -60,7 +72,12 @@ class SqliteStore:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -71,7 +88,9 @@ def _check_key(key: str) -> None:
         )
 
 
-def _open_or_begin_anew(path: Path, notice: Callable[[str], None], bytes_max: int) -> sqlite3.Connection:
+def _open_or_begin_anew(
+    path: Path, notice: Callable[[str], None], bytes_max: int
+) -> sqlite3.Connection:
     try:
         return _open(path, bytes_max)
     except sqlite3.DatabaseError as error:
@@ -79,7 +98,9 @@ def _open_or_begin_anew(path: Path, notice: Callable[[str], None], bytes_max: in
             raise _as_local(error, path, "open") from error
         reason = str(error)
     moved = _move_aside(path)
-    notice(f"the store {path} was damaged ({reason}); it was moved to {moved}, and what this node remembered is forgotten")
+    notice(
+        f"the store {path} was damaged ({reason}); it was moved to {moved}, and what this node remembered is forgotten"
+    )
     with _told(path, "open"):
         return _open(path, bytes_max)
 
@@ -94,7 +115,9 @@ def _open(path: Path, bytes_max: int) -> sqlite3.Connection:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and application != APPLICATION:
-            raise LocalError(f"{path} is a database of another program; move it away or choose another folder with --data-dir")
+            raise LocalError(
+                f"{path} is a database of another program; move it away or choose another folder with --data-dir"
+            )
         if version > FORMAT:
             raise LocalError(
                 f"the store {path} has format {version}, and this swarmllm knows {FORMAT}; use the newer swarmllm that wrote it"
@@ -113,11 +136,14 @@ def _open(path: Path, bytes_max: int) -> sqlite3.Connection:
 
 
 def _create_private(path: Path) -> None:
-    """An empty file is an empty database to SQLite, which would otherwise create it with the umask's mode."""
+    """An empty file is an empty database to SQLite, which would otherwise create it with the
+    umask's mode."""
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
     except OSError as error:
-        raise LocalError(f"cannot create the store {path} ({error.strerror}); choose another folder with --data-dir") from error
+        raise LocalError(
+            f"cannot create the store {path} ({error.strerror}); choose another folder with --data-dir"
+        ) from error
 
 
 def _create_table(connection: sqlite3.Connection) -> None:
@@ -141,11 +167,14 @@ def _damaged(verdict: str) -> sqlite3.DatabaseError:
 
 
 def _move_aside(path: Path) -> Path:
-    targets = [path.with_name(f"{path.name}.damaged-{number}") for number in range(1, MOVED_MAX + 1)]
+    targets = [
+        path.with_name(f"{path.name}.damaged-{number}") for number in range(1, MOVED_MAX + 1)
+    ]
     target = next((target for target in targets if not target.exists()), targets[-1])
     try:
         os.replace(path, target)
-        for suffix in ("-wal", "-shm"):  # They belong to the moved file; a fresh one must not replay them.
+        # They belong to the moved file; a fresh one must not replay them.
+        for suffix in ("-wal", "-shm"):
             beside = path.with_name(path.name + suffix)
             if beside.exists():
                 os.replace(beside, target.with_name(target.name + suffix))
@@ -170,12 +199,16 @@ def _as_local(error: sqlite3.Error, path: Path, doing: str) -> LocalError:
             f"cannot {doing} the store {path}: the disk or the store is full ({error}); free some space and try again"
         )
     if _is(error, _CORRUPT):
-        return LocalError(f"the store {path} was damaged while in use ({error}); restart the node, which will move it aside")
+        return LocalError(
+            f"the store {path} was damaged while in use ({error}); restart the node, which will move it aside"
+        )
     return LocalError(
         f"cannot {doing} the store {path} ({error}); check that its folder can be written, or choose another with --data-dir"
     )
 
 
 def _is(error: sqlite3.Error, codes: frozenset[int]) -> bool:
-    code = getattr(error, "sqlite_errorcode", None)  # Absent on errors that Python's own wrapper raises.
-    return code is not None and code & 0xFF in codes  # The low byte is the primary code; the rest says where it happened.
+    # Absent on errors that Python's own wrapper raises.
+    code = getattr(error, "sqlite_errorcode", None)
+    # The low byte is the primary code; the rest says where it happened.
+    return code is not None and code & 0xFF in codes

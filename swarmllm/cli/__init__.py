@@ -10,8 +10,10 @@ from importlib.util import find_spec
 
 from swarmllm.errors import MissingExtraError
 
-PACKAGES = ("typer", "rich", "psutil")  # What the extra `cli` brings; a program that embeds a node needs none of them.
-EXIT_MAX_S = 2.0  # After the last word: threads of libraries that do not end by themselves must not hold the process.
+# What the extra `cli` brings; a program that embeds a node needs none of them.
+PACKAGES = ("typer", "rich", "psutil")
+# After the last word: threads of libraries that do not end by themselves must not hold the process.
+EXIT_MAX_S = 2.0
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -20,7 +22,8 @@ def main(args: Sequence[str] | None = None) -> None:
     from swarmllm.cli.streams import prepare
 
     keep_private()  # Before anything is read that is nobody else's business.
-    prepare()  # First: from here on whatever goes wrong can be told, or at least ends in the right code.
+    # First: from here on whatever goes wrong can be told, or at least ends in the right code.
+    prepare()
     from swarmllm.cli.output import catch_strays, complain
 
     missing = [package for package in PACKAGES if find_spec(package) is None]

@@ -1,4 +1,5 @@
-"""What can be typed, and nothing else: each command hands over to its own module, which is imported only then.
+"""What can be typed, and nothing else: each command hands over to its own module, which is imported
+only then.
 
 So help, usage errors and shell completion cost no import of the network or of the model library.
 """
@@ -25,7 +26,9 @@ app = typer.Typer(
 )
 models = typer.Typer(help="Model files on this machine.", no_args_is_help=False)
 app.add_typer(models, name="models")
-bench = typer.Typer(help="Measure this machine's node against its theoretical ceilings.", no_args_is_help=False)
+bench = typer.Typer(
+    help="Measure this machine's node against its theoretical ceilings.", no_args_is_help=False
+)
 app.add_typer(bench, name="bench")
 
 
@@ -41,7 +44,10 @@ def _version(wanted: bool) -> None:
 def root(
     context: typer.Context,
     _show: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and leave.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and leave."
+        ),
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
@@ -59,7 +65,10 @@ def models_root(context: typer.Context) -> None:
 def join(
     settings: o.ServingSettings,
     until_eof: Annotated[
-        bool, typer.Option("--until-eof", help="Leave when standard input closes (for programs that start nodes).")
+        bool,
+        typer.Option(
+            "--until-eof", help="Leave when standard input closes (for programs that start nodes)."
+        ),
     ] = False,
     json: o.Json = False,
 ) -> None:
@@ -87,7 +96,13 @@ def generate(
         ),
     ] = None,
     file: Annotated[
-        str | None, typer.Option("--file", metavar="FILE", help="The text to continue is in this file.", rich_help_panel=o.ANSWER)
+        str | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="The text to continue is in this file.",
+            rich_help_panel=o.ANSWER,
+        ),
     ] = None,
     json: o.Json = False,
 ) -> None:
@@ -113,7 +128,9 @@ def chat(answer: o.Answering) -> None:
         from swarmllm.cli.chat import chat as run
 
         config = answer.config()
-        return run(config, answer.request("", config), verbose=answer.verbose, local=not answer.no_local)
+        return run(
+            config, answer.request("", config), verbose=answer.verbose, local=not answer.no_local
+        )
 
     raise typer.Exit(guarded(body))
 
@@ -147,19 +164,25 @@ def experts(data_dir: o.DataDir = None, json: o.Json = False) -> None:
 @models.command("list")
 def models_list(
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="[FILE|FOLDER]...", help="GGUF files, or folders to look for them in.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[FILE|FOLDER]...", help="GGUF files, or folders to look for them in."
+        ),
     ] = None,
     data_dir: o.DataDir = None,
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
-    """The bundled demo experts, and any GGUF files named: size, parameters, whether the vocabulary matches, digest."""
+    """The bundled demo experts, and any GGUF files named: size, parameters, whether the vocabulary
+    matches, digest."""
 
     def body() -> int:
         from swarmllm.cli.models import list_models
         from swarmllm.cli.settings import config_of
 
-        return list_models(config_of(data_dir=data_dir, cache_dir=cache_dir), files or [], as_json=json)
+        return list_models(
+            config_of(data_dir=data_dir, cache_dir=cache_dir), files or [], as_json=json
+        )
 
     raise typer.Exit(guarded(body))
 
@@ -199,11 +222,15 @@ def doctor(data_dir: o.DataDir = None, cache_dir: o.CacheDir = None, json: o.Jso
 def demo(
     cache_dir: o.CacheDir = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the nodes' folders and logs behind.", rich_help_panel=o.OUTPUT)
+        bool,
+        typer.Option(
+            "--keep", help="Leave the nodes' folders and logs behind.", rich_help_panel=o.OUTPUT
+        ),
     ] = False,
     json: o.Json = False,
 ) -> None:
-    """Four nodes on this machine with the bundled experts: they answer together, lose one in mid-answer, and obey a halt."""
+    """Four nodes on this machine with the bundled experts: they answer together, lose one in
+    mid-answer, and obey a halt."""
 
     def body() -> int:
         from swarmllm.cli.demo import demo as run
@@ -218,9 +245,12 @@ def demo(
 def bench_root(
     context: typer.Context,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="PART", help="transport, requester or engine (repeatable).")
+        list[str] | None,
+        typer.Option("--only", metavar="PART", help="transport, requester or engine (repeatable)."),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer cases and tokens, in about a minute.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer cases and tokens, in about a minute.")
+    ] = False,
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
@@ -238,9 +268,12 @@ def bench_root(
 
 @bench.command("halt")
 def bench_halt(
-    nodes: Annotated[int | None, typer.Option("--nodes", help="Nodes, each a process (50).")] = None,
+    nodes: Annotated[
+        int | None, typer.Option("--nodes", help="Nodes, each a process (50).")
+    ] = None,
     halts: Annotated[
-        int | None, typer.Option("--halts", help="Halts in each scenario, each followed by a resume (1000).")
+        int | None,
+        typer.Option("--halts", help="Halts in each scenario, each followed by a resume (1000)."),
     ] = None,
     scenario: Annotated[
         list[str] | None,
@@ -269,8 +302,13 @@ def bench_halt(
 def bench_world(
     nodes: Annotated[int, typer.Option("--nodes", help="Nodes of the simulated swarm.")] = 1000,
     minutes: Annotated[float, typer.Option("--minutes", help="Simulated time.")] = 60.0,
-    requests: Annotated[float, typer.Option("--requests", help="Answers an hour, by the whole swarm.")] = 1000.0,
-    halts: Annotated[bool, typer.Option("--kill-switch/--no-kill-switch", help="Whether nodes have the kill switch.")] = True,
+    requests: Annotated[
+        float, typer.Option("--requests", help="Answers an hour, by the whole swarm.")
+    ] = 1000.0,
+    halts: Annotated[
+        bool,
+        typer.Option("--kill-switch/--no-kill-switch", help="Whether nodes have the kill switch."),
+    ] = True,
     seed: Annotated[int, typer.Option("--seed")] = 1,
     json: o.Json = False,
 ) -> None:
@@ -285,9 +323,17 @@ def bench_world(
     raise typer.Exit(guarded(body))
 
 
-@app.command("simulate", context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(
+    "simulate",
+    context_settings={
+        "allow_extra_args": True,
+        "ignore_unknown_options": True,
+        "help_option_names": [],
+    },
+)
 def simulate(context: typer.Context) -> None:
-    """What happens in a swarm of any size: research questions with sweeps, tables and plots. Without a name: which there are."""
+    """What happens in a swarm of any size: research questions with sweeps, tables and plots.
+    Without a name: which there are."""
 
     def body() -> int:
         from swarmllm.cli.simulate import simulate as run

@@ -1,7 +1,8 @@
 """`swarmllm chat`: write a text together, turn by turn. Ctrl-C stops an answer, Ctrl-D ends.
 
-The experts continue text and know nothing of turns, so the prompt of each answer is everything so far. The line editor needs the main
-thread (and signals reach only that one), so the event loop with the node runs in another.
+The experts continue text and know nothing of turns, so the prompt of each answer is everything so
+far. The line editor needs the main thread (and signals reach only that one), so the event loop with
+the node runs in another.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from swarmllm.runtime.user_text import typed_text
 
 PROMPT: Final = "> "
 LEAVE_S: Final = 4.0  # For the node to say goodbye; it takes under 2 s.
-SHORTEN_MIN: Final = 400  # Characters; a shorter text that is refused is refused for another reason than its length.
+# Characters; a shorter text that is refused is refused for another reason than its length.
+SHORTEN_MIN: Final = 400
 
 
 class _Loop:
@@ -51,7 +53,8 @@ class _Loop:
         self._raise()
 
     def answer(self, request: TextRequest) -> str:
-        """The text of one answer; KeyboardInterrupt ends it early and what came until then is returned. SwarmError if none came."""
+        """The text of one answer; KeyboardInterrupt ends it early and what came until then is
+        returned. SwarmError if none came."""
         done, scope = threading.Event(), trio.CancelScope()
         found: list[ShownAnswer] = []
         self._soon(request, scope, done, found)
@@ -88,13 +91,22 @@ class _Loop:
 
     async def _main(self) -> None:
         self._token, self._leave = trio.lowlevel.current_trio_token(), trio.Event()
-        async with open_client(self._config, local=self._local) as client, trio.open_nursery() as nursery:
+        async with (
+            open_client(self._config, local=self._local) as client,
+            trio.open_nursery() as nursery,
+        ):
             self._client, self._nursery = client, nursery
             self._ready.set()
             await self._leave.wait()
             nursery.cancel_scope.cancel()
 
-    def _soon(self, request: TextRequest, scope: trio.CancelScope, done: threading.Event, found: list[ShownAnswer]) -> None:
+    def _soon(
+        self,
+        request: TextRequest,
+        scope: trio.CancelScope,
+        done: threading.Event,
+        found: list[ShownAnswer],
+    ) -> None:
         client, token = self._client, self._token
         assert client is not None
         assert token is not None
@@ -115,11 +127,15 @@ class _Loop:
 def chat(config: Config, request: TextRequest, *, verbose: bool, local: bool) -> int:
     request.check_options()
     if input_is_closed():
-        raise UsageError("chat reads what you write from standard input, which is closed; run it on a terminal")
+        raise UsageError(
+            "chat reads what you write from standard input, which is closed; run it on a terminal"
+        )
     signal.signal(signal.SIGTERM, _terminate)
     loop = _Loop(config, local=local, verbose=verbose)
     loop.start()
-    notice("Write the beginning of a text, and the experts continue it. They see all of it. Ctrl-C stops an answer, Ctrl-D ends.")
+    notice(
+        "Write the beginning of a text, and the experts continue it. They see all of it. Ctrl-C stops an answer, Ctrl-D ends."
+    )
     try:
         _turns(loop, request)
     finally:
@@ -149,10 +165,11 @@ def _turns(loop: _Loop, request: TextRequest) -> None:
 
 
 def turn(before: TextRequest, said: str, answer: Callable[[TextRequest], str]) -> TextRequest:
-    """The request after one line: with it and its answer in the prompt, or as it was if the line got no answer.
+    """The request after one line: with it and its answer in the prompt, or as it was if the line
+    got no answer.
 
-    A line that stayed there after it was refused would make every later one be refused as well. When the text no longer fits into
-    any expert, its beginning is left out.
+    A line that stayed there after it was refused would make every later one be refused as well.
+    When the text no longer fits into any expert, its beginning is left out.
     """
     request = before
     try:
@@ -180,7 +197,8 @@ def answered(request: TextRequest, answer: str) -> TextRequest:
     end = len(request.prompt) + len(answer)
     if not answer:
         return request
-    goes_on = request.turns[-1:] == (len(request.prompt),)  # Nothing was said since the ensemble's last words.
+    # Nothing was said since the ensemble's last words.
+    goes_on = request.turns[-1:] == (len(request.prompt),)
     turns = (*request.turns[:-1], end) if goes_on else (*request.turns, len(request.prompt), end)
     return replace(request, prompt=request.prompt + answer, turns=turns)
 

@@ -1,4 +1,5 @@
-"""The single checks of `swarmllm doctor`: each takes the settings, looks at one thing, and returns what it found."""
+"""The single checks of `swarmllm doctor`: each takes the settings, looks at one thing, and returns
+what it found."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ PACKAGES: Final = (
     "typer",
     "rich",
 )
-STATE_BYTES_MIN: Final = 10_000_000  # Key, peers and sockets are small; less than this is a disk about to be full.
+# Key, peers and sockets are small; less than this is a disk about to be full.
+STATE_BYTES_MIN: Final = 10_000_000
 CACHE_BYTES_MIN: Final = 200_000_000  # Two expanded demo experts and the vocabulary's tables.
 MEMORY_BYTES_MIN: Final = 1_000_000_000  # A node with a demo expert takes about half of that.
 MDNS_GROUP, MDNS_PORT = "224.0.0.251", 5353  # RFC 6762
@@ -46,11 +48,16 @@ class Verdict:
 
 
 def python(config: Config) -> Verdict:
-    return Verdict("ok", f"{platform.python_version()} ({platform.python_implementation()}) at {sys.executable}")
+    return Verdict(
+        "ok",
+        f"{platform.python_version()} ({platform.python_implementation()}) at {sys.executable}",
+    )
 
 
 def platform_(config: Config) -> Verdict:
-    found = f"{platform.system()} {platform.release()} on {platform.machine()}, {limits.cores()} cores"
+    found = (
+        f"{platform.system()} {platform.release()} on {platform.machine()}, {limits.cores()} cores"
+    )
     if platform.system() not in {"Linux", "Darwin"}:
         return Verdict("warn", found, "only Linux and macOS are tested")
     return Verdict("ok", found)
@@ -77,7 +84,11 @@ def memory(config: Config) -> Verdict:
         free, total = found.available, found.total
     text = f"{size(free)} free of {size(total)}"
     if free < MEMORY_BYTES_MIN:
-        return Verdict("warn", text, "close other programs, or use a small model with --context and --sessions low")
+        return Verdict(
+            "warn",
+            text,
+            "close other programs, or use a small model with --context and --sessions low",
+        )
     return Verdict("ok", text)
 
 
@@ -86,8 +97,15 @@ def llama_cpp(config: Config) -> Verdict:
 
     offload = "GPU offload" if api.llama_supports_gpu_offload() else "no GPU offload"
     features = api.llama_print_system_info().decode(errors="replace")
-    wanted = [part.split("=")[0].strip() for part in features.replace(":", "|").split("|") if part.strip().endswith("= 1")]
-    return Verdict("ok", f"llama-cpp-python {metadata.version('llama-cpp-python')}: {offload}, {' '.join(wanted)}")
+    wanted = [
+        part.split("=")[0].strip()
+        for part in features.replace(":", "|").split("|")
+        if part.strip().endswith("= 1")
+    ]
+    return Verdict(
+        "ok",
+        f"llama-cpp-python {metadata.version('llama-cpp-python')}: {offload}, {' '.join(wanted)}",
+    )
 
 
 def vocabulary(config: Config) -> Verdict:
@@ -97,7 +115,9 @@ def vocabulary(config: Config) -> Verdict:
     found = text.fingerprint.hex()
     if found != LLAMA3_FINGERPRINT:
         return Verdict(
-            "fail", f"{text.size} tokens, fingerprint {found[:16]}…, which is not LLaMA-3's", "reinstall llama-models with pip"
+            "fail",
+            f"{text.size} tokens, fingerprint {found[:16]}…, which is not LLaMA-3's",
+            "reinstall llama-models with pip",
         )
     return Verdict("ok", f"LLaMA-3, {text.size} tokens, fingerprint {found[:16]}…")
 
@@ -125,10 +145,16 @@ def _folder(path: Path, wanted_bytes: int, flag: str) -> Verdict:
         there = there.parent  # It will be made on first use; what counts is whether it can be.
     note = "" if there == path else " (made on first use)"
     if not there.is_dir():
-        return Verdict("fail", f"{there} is not a folder", f"move it away, or choose another folder with {flag}")
+        return Verdict(
+            "fail",
+            f"{there} is not a folder",
+            f"move it away, or choose another folder with {flag}",
+        )
     if not os.access(there, os.W_OK | os.X_OK):
         return Verdict(
-            "fail", f"{path} cannot be written", f"correct the permissions of {there}, or choose another folder with {flag}"
+            "fail",
+            f"{path} cannot be written",
+            f"correct the permissions of {there}, or choose another folder with {flag}",
         )
     free = shutil.disk_usage(there).free
     if free < wanted_bytes:
@@ -161,7 +187,8 @@ def port(config: Config) -> Verdict:
         return Verdict("ok", "any free port")
     family = socket.AF_INET6 if ":" in config.listen_host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # As servers do: a connection that lingers is no obstacle.
+        # As servers do: a connection that lingers is no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((config.listen_host, config.port))
         except OSError as error:
@@ -182,14 +209,18 @@ def lan_addresses() -> list[tuple[str, str]]:
         (name, address.address)
         for name, addresses in sorted(psutil.net_if_addrs().items())
         for address in addresses
-        if name in up and address.family == socket.AF_INET and not address.address.startswith("127.")
+        if name in up
+        and address.family == socket.AF_INET
+        and not address.address.startswith("127.")
     ]
 
 
 def interfaces(config: Config) -> Verdict:
     found = lan_addresses()
     if not found:
-        return Verdict("warn", "loopback only", "connect to a network to join others; demo works without")
+        return Verdict(
+            "warn", "loopback only", "connect to a network to join others; demo works without"
+        )
     return Verdict("ok", ", ".join(f"{name} {address}" for name, address in found))
 
 
@@ -204,10 +235,14 @@ def lan_discovery(config: Config) -> Verdict:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind(("", MDNS_PORT))
             probe.setsockopt(
-                socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, struct.pack("4sl", socket.inet_aton(MDNS_GROUP), socket.INADDR_ANY)
+                socket.IPPROTO_IP,
+                socket.IP_ADD_MEMBERSHIP,
+                struct.pack("4sl", socket.inet_aton(MDNS_GROUP), socket.INADDR_ANY),
             )
         except OSError as error:
             return Verdict("warn", f"multicast DNS is not possible here ({error.strerror})", remedy)
     if not lan_addresses():
-        return Verdict("warn", "multicast DNS works, but there is no network besides loopback", remedy)
+        return Verdict(
+            "warn", "multicast DNS works, but there is no network besides loopback", remedy
+        )
     return Verdict("ok", f"multicast DNS group {MDNS_GROUP}:{MDNS_PORT} can be joined")

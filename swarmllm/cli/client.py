@@ -1,8 +1,10 @@
-"""The node that a command asks: the node that runs on this data folder, or else one for this command alone.
+"""The node that a command asks: the node that runs on this data folder, or else one for this
+command alone.
 
-Both give the same records, so whoever shows an answer need not know which it was. A node for one command has an identity that is kept
-nowhere, knows the peers that this user's node has met before, and (unless told not to) loads the bundled expert, so that there is an
-answer even where nobody else is.
+Both give the same records, so whoever shows an answer need not know which it was. A node for one
+command has an identity that is kept nowhere, knows the peers that this user's node has met before,
+and (unless told not to) loads the bundled expert, so that there is an answer even where nobody else
+is.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.request import TextRequest, params_of
 from swarmllm.runtime.service.service import Client, Service
 
-GATHER_S: Final = 4.0  # Discovery on a LAN takes 2-3 s. Experts found later join in while the answer goes on.
+# Discovery on a LAN takes 2-3 s. Experts found later join in while the answer goes on.
+GATHER_S: Final = 4.0
 FALLBACK: Final = "prose"  # The bundled expert whose texts most resemble what people try first.
 
 
@@ -40,7 +43,8 @@ class NodeClient:
     peer: str
 
     def answering(self, request: TextRequest) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
-        """The records of one answer; the last one is its end. Leaving the block early ends the answer."""
+        """The records of one answer; the last one is its end. Leaving the block early ends the
+        answer."""
         return self.node.call("generate", params_of(request))
 
 
@@ -61,7 +65,9 @@ async def open_client(config: Config, *, local: bool) -> AsyncIterator[NodeClien
 @asynccontextmanager
 async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncIterator[LocalNode]:
     own = f"the bundled expert {FALLBACK} of its own" if local else "no expert of its own"
-    notice(f"No node runs here, so one is started for this command, with {own} (swarmllm join starts one that stays).")
+    notice(
+        f"No node runs here, so one is started for this command, with {own} (swarmllm join starts one that stays)."
+    )
     if local:
         with still_waiting(f"the expert {FALLBACK} to be made ready"):
             await expand_bundled(config.cache_dir, people(), [FALLBACK])
@@ -69,7 +75,9 @@ async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncItera
     _bring_saved_peers(config.data_dir, folder)
     async with AsyncExitStack() as stack:
         with still_waiting("the node to start"):
-            node = await stack.enter_async_context(open_node(replace(config, data_dir=folder, model=model, port=0)))
+            node = await stack.enter_async_context(
+                open_node(replace(config, data_dir=folder, model=model, port=0))
+            )
         wanted = config.k
         found = await node.wait_ready(wanted, GATHER_S)
         if found < wanted:

@@ -1,8 +1,10 @@
-"""Freezes loaded objects (`gc.freeze`), so that full garbage collections do not stall the event loop.
+"""Freezes loaded objects (`gc.freeze`), so that full garbage collections do not stall the event
+loop.
 
-A full collection looks through everything that exists: 76 ms with the network library loaded, in which no order to halt is read, and
-hostile peers can bring about as many as they like by making a node allocate. What is there when a node is ready stays there anyway.
-Only for programs of our own: whoever embeds a node decides this for their process themselves.
+A full collection looks through everything that exists: 76 ms with the network library loaded, in
+which no order to halt is read, and hostile peers can bring about as many as they like by making a
+node allocate. What is there when a node is ready stays there anyway. Only for programs of our own:
+whoever embeds a node decides this for their process themselves.
 """
 
 from __future__ import annotations

@@ -1,9 +1,12 @@
-"""`swarmllm demo` runs four node processes on this machine, each with its own key, data folder and expert.
+"""`swarmllm demo` runs four node processes on this machine, each with its own key, data folder and
+expert.
 
-They answer together, lose one in the middle of an answer and get it back, and are stopped by one operator (`demo_halt`).
+They answer together, lose one in the middle of an answer and get it back, and are stopped by one
+operator (`demo_halt`).
 
-Every sentence that the demo says of itself is a check on what the processes reported or on the processes themselves; it exits 0 only
-if each of them held. Each wait ends by itself, and nothing that was started here outlives it.
+Every sentence that the demo says of itself is a check on what the processes reported or on the
+processes themselves; it exits 0 only if each of them held. Each wait ends by itself, and nothing
+that was started here outlives it.
 """
 
 from __future__ import annotations
@@ -41,12 +44,15 @@ START_S: Final = 90.0  # Four nodes load at once; on two busy cores that takes a
 MEET_S: Final = 45.0
 DHT_S: Final = 20.0
 ANSWER_S: Final = 90.0
-NOTICE_S: Final = 15.0  # A killed process resets its connections at once; a silent peer is noticed after 6 s.
-FAREWELL_S: Final = 15.0  # Nobody waits for it but the check; on an idle machine it takes half a second.
+# A killed process resets its connections at once; a silent peer is noticed after 6 s.
+NOTICE_S: Final = 15.0
+# Nobody waits for it but the check; on an idle machine it takes half a second.
+FAREWELL_S: Final = 15.0
 FIRST_PROMPT, FIRST_TOKENS = "It was a dark night, and the old man", 32
 SECOND_PROMPT, SECOND_TOKENS = "She looked out of the window and", 40
 KILL_AFTER: Final = 12  # Tokens of the second answer.
-AFTER_KILL: Final = 8  # Tokens that must have come after it, or the answer was not caught in its middle.
+# Tokens that must have come after it, or the answer was not caught in its middle.
+AFTER_KILL: Final = 8
 ATTEMPTS: Final = 3  # A model may end its text early by itself; then another seed is drawn.
 BYTES_MAX: Final = 500  # Per expert and token.
 SAMPLING: Final = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
@@ -58,7 +64,9 @@ def demo(config: Config, *, as_json: bool, keep: bool) -> int:
     folder = Path(tempfile.mkdtemp(prefix="swarmllm-demo-"))
     try:
         with view.silence:
-            return run(lambda: _story(config, view, folder, fleets), at_force=lambda: kill_all(fleets))
+            return run(
+                lambda: _story(config, view, folder, fleets), at_force=lambda: kill_all(fleets)
+            )
     finally:
         if keep:
             view.say(f"The nodes' folders and logs are in {folder}", "dim")
@@ -69,8 +77,15 @@ def demo(config: Config, *, as_json: bool, keep: bool) -> int:
 async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Fleet]) -> int:
     began = trio.current_time()
     first = Line().append("Four nodes on this machine", "bold")
-    view.say(first.append(", each a process with its own identity, data folder and expert; none is in charge."))
-    view.say("Their experts are tiny, for demonstration: they know how prose or code sounds, and nothing else.", "dim")
+    view.say(
+        first.append(
+            ", each a process with its own identity, data folder and expert; none is in charge."
+        )
+    )
+    view.say(
+        "Their experts are tiny, for demonstration: they know how prose or code sounds, and nothing else.",
+        "dim",
+    )
     experts = await expand_bundled(config.cache_dir, view.console if not view.as_json else None)
     cast = choose_cast(experts)
     swarm = f"demo-{secrets.token_hex(4)}"  # Apart from any other demo on this machine.
@@ -89,7 +104,9 @@ async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Flee
         victim = await _second_answer(view, speaker, others)
         place = nodes.index(victim)
         await _survivors(view, [n for n in nodes if n is not victim], victim)
-        nodes[place] = await _comes_back(view, fleet, victim, nodes, [*common, "--model", f"demo:{cast[place]}"])
+        nodes[place] = await _comes_back(
+            view, fleet, victim, nodes, [*common, "--model", f"demo:{cast[place]}"]
+        )
         workers += nodes[place].workers()
         view.rounds = RoundTable(columns, speaker.peer)
         await halt_and_resume(view, nodes, ring)
@@ -98,7 +115,8 @@ async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Flee
 
 
 def choose_cast(bundled: Sequence[str]) -> list[str]:
-    """Four different experts if there are as many; otherwise the first one several times, because the prompts are its kind of text."""
+    """Four different experts if there are as many; otherwise the first one several times, because
+    the prompts are its kind of text."""
     if not bundled:
         raise LocalError("no demo experts are bundled with this installation; reinstall swarmllm")
     names = sorted(bundled, key=lambda name: (name != "prose", name))[:NODES]
@@ -116,22 +134,29 @@ def _flags(config: Config, swarm: str, charter: Path) -> list[str]:
 
 
 async def _start(view: DemoView, fleet: Fleet, cast: Sequence[str], common: Sequence[str]) -> str:
-    """The first node is told nothing; the others are told its address, which is returned, and nothing else."""
+    """The first node is told nothing; the others are told its address, which is returned, and
+    nothing else."""
     view.chapter("they start and find each other")
     with view.board(fleet.nodes, cast):
         first = await fleet.start("node 1", [*common, "--model", f"demo:{cast[0]}"])
         bootstrap = str((await first.wait_for("listening", START_S))["addrs"][0])
         for i, expert in enumerate(cast[1:], start=2):
-            await fleet.start(f"node {i}", [*common, "--model", f"demo:{expert}", "--peer", bootstrap])
+            await fleet.start(
+                f"node {i}", [*common, "--model", f"demo:{expert}", "--peer", bootstrap]
+            )
         for node in fleet.nodes:
             await node.wait_for("ready", START_S)
         for node in fleet.nodes:
             for kind in ("peer", "expert"):
                 await _found_others(node, kind)
     peers = {node.peer for node in fleet.nodes}
-    keys = {key.read_bytes() for node in fleet.nodes if (key := node.folder / "identity.pem").is_file()}
+    keys = {
+        key.read_bytes() for node in fleet.nodes if (key := node.folder / "identity.pem").is_file()
+    }
     real = len(peers) == len(keys) == len({n.pid for n in fleet.nodes}) == NODES
-    view.checked("four_processes", real, f"{len(peers)} identities, {len(keys)} data folders with a key")
+    view.checked(
+        "four_processes", real, f"{len(peers)} identities, {len(keys)} data folders with a key"
+    )
     return bootstrap
 
 
@@ -155,12 +180,26 @@ async def _meet(view: DemoView, nodes: Sequence[NodeProcess], bootstrap: str, sw
         rows = {row["peer"]: row for row in (await ask(node.folder, "experts"))["experts"]}
         seen.append(set(status["peers"]) == everybody - {node.peer})
         experts.append(set(rows) == everybody)
-        told.append(all(row["sessions_max"] > 0 and row["context_max"] > 0 for peer, row in rows.items() if peer != node.peer))
-    view.checked("everybody_sees_everybody", all(seen), f"{sum(seen)} of {NODES} are connected to the others")
-    view.checked("everybody_knows_four_experts", all(experts), f"{sum(experts)} of {NODES} list all of them")
-    view.checked("capacity_is_gossiped", all(told), f"{sum(told)} of {NODES} hold the others' signed records")
+        told.append(
+            all(
+                row["sessions_max"] > 0 and row["context_max"] > 0
+                for peer, row in rows.items()
+                if peer != node.peer
+            )
+        )
+    view.checked(
+        "everybody_sees_everybody", all(seen), f"{sum(seen)} of {NODES} are connected to the others"
+    )
+    view.checked(
+        "everybody_knows_four_experts", all(experts), f"{sum(experts)} of {NODES} list all of them"
+    )
+    view.checked(
+        "capacity_is_gossiped", all(told), f"{sum(told)} of {NODES} hold the others' signed records"
+    )
     with view.waiting("a stranger who knows one address asks the DHT"):
-        found = await providers(bootstrap, swarm, bytes.fromhex(LLAMA3_FINGERPRINT), everybody, DHT_S)
+        found = await providers(
+            bootstrap, swarm, bytes.fromhex(LLAMA3_FINGERPRINT), everybody, DHT_S
+        )
     detail = f"a stranger with one address was told of {len(found)}"
     view.checked("dht_names_the_experts", found == everybody, detail)
 
@@ -169,9 +208,15 @@ async def _meet(view: DemoView, nodes: Sequence[NodeProcess], bootstrap: str, sw
 
 
 async def _answer(
-    view: DemoView, speaker: NodeProcess, prompt: str, tokens: int, seed: int, seen: Callable[[Record], None]
+    view: DemoView,
+    speaker: NodeProcess,
+    prompt: str,
+    tokens: int,
+    seed: int,
+    seen: Callable[[Record], None],
 ) -> tuple[list[Record], Record]:
-    """One answer through the node's own socket: its token records and its end. `seen` is called with each token as it comes."""
+    """One answer through the node's own socket: its token records and its end. `seen` is called
+    with each token as it comes."""
     request = {"prompt": prompt, "k": K, "extra": 1, "max_tokens": tokens, "seed": seed, **SAMPLING}
     found: list[Record] = []
     with trio.move_on_after(ANSWER_S):
@@ -195,7 +240,12 @@ def _is_whole(tokens: Sequence[Record], end: Record) -> bool:
     """Every token once, in order, and the end in accordance with them."""
     in_order = [t["index"] for t in tokens] == list(range(len(tokens)))
     same_text = end["text"] == "".join(t["text"] for t in tokens)
-    return in_order and same_text and end["tokens"] == len(tokens) > 0 and end["reason"] in {"length", "eos"}
+    return (
+        in_order
+        and same_text
+        and end["tokens"] == len(tokens) > 0
+        and end["reason"] in {"length", "eos"}
+    )
 
 
 async def _first_answer(view: DemoView, speaker: NodeProcess) -> None:
@@ -204,24 +254,36 @@ async def _first_answer(view: DemoView, speaker: NodeProcess) -> None:
     view.say(f"  “{FIRST_PROMPT}”\n", "bold")
     tokens, end = await _answer(view, speaker, FIRST_PROMPT, FIRST_TOKENS, 1, lambda _: None)
     view.text(FIRST_PROMPT, end, tokens, speaker.peer)
-    view.checked("first_answer_is_whole", _is_whole(tokens, end), f"{len(tokens)} tokens, ended by {end['reason']}")
+    view.checked(
+        "first_answer_is_whole",
+        _is_whole(tokens, end),
+        f"{len(tokens)} tokens, ended by {end['reason']}",
+    )
     full = [t for t in tokens if t["k"] == K and len({u["peer"] for u in uses(t)}) == K]
     view.checked(
         "three_experts_for_each_token",
         len(full) == len(tokens),
         f"{len(full)} of {len(tokens)} tokens, by {K} different experts",
     )
-    timed = [t for t in tokens if t["round_ms"] > 0 and all(u["bytes"] > 0 for u in uses(t) if u["peer"] != speaker.peer)]
+    timed = [
+        t
+        for t in tokens
+        if t["round_ms"] > 0 and all(u["bytes"] > 0 for u in uses(t) if u["peer"] != speaker.peer)
+    ]
     view.checked(
         "time_and_bytes_of_each_round",
         len(timed) == len(tokens),
         f"{len(timed)} of {len(tokens)} rounds report both",
     )
     mean = mean_bytes(tokens, speaker.peer)
-    view.checked("few_bytes", 0 < mean < BYTES_MAX, f"{mean:.0f} per expert and token, below {BYTES_MAX}")
+    view.checked(
+        "few_bytes", 0 < mean < BYTES_MAX, f"{mean:.0f} per expert and token, below {BYTES_MAX}"
+    )
 
 
-async def _second_answer(view: DemoView, speaker: NodeProcess, others: Sequence[NodeProcess]) -> NodeProcess:
+async def _second_answer(
+    view: DemoView, speaker: NodeProcess, others: Sequence[NodeProcess]
+) -> NodeProcess:
     """Kill an expert that has a part in the answer, in the middle of it."""
     view.chapter(f"{speaker.name} asks again, and one of its experts is killed meanwhile")
     view.say(f"  “{SECOND_PROMPT}”\n", "bold")
@@ -232,7 +294,8 @@ async def _second_answer(view: DemoView, speaker: NodeProcess, others: Sequence[
             if token["index"] + 1 < KILL_AFTER or killed:
                 return
             helping = {u["peer"] for u in uses(token)}
-            victim = next(n for n in others if n.peer in helping)  # Node 1 if it can be: the one that the others began with.
+            # Node 1 if it can be: the one that the others began with.
+            victim = next(n for n in others if n.peer in helping)
             victim.send(signal.SIGKILL)
             killed.append((victim, token["index"]))
             view.killed(victim)
@@ -242,7 +305,9 @@ async def _second_answer(view: DemoView, speaker: NodeProcess, others: Sequence[
             break
         view.say("  (the experts ended their text early; once more)\n", "dim")
     else:
-        raise LocalError(f"in {ATTEMPTS} attempts no answer was longer than {KILL_AFTER} tokens, so none could be interrupted")
+        raise LocalError(
+            f"in {ATTEMPTS} attempts no answer was longer than {KILL_AFTER} tokens, so none could be interrupted"
+        )
     victim, at = killed[0]
     view.text(SECOND_PROMPT, end, tokens, speaker.peer)
     with trio.move_on_after(NOTICE_S):
@@ -253,7 +318,9 @@ async def _second_answer(view: DemoView, speaker: NodeProcess, others: Sequence[
         f"SIGKILL to {victim.name} after token {at}",
     )
     later = [t for t in tokens if t["index"] > at]
-    last = max((t["index"] for t in tokens if victim.peer in {u["peer"] for u in uses(t)}), default=-1)
+    last = max(
+        (t["index"] for t in tokens if victim.peer in {u["peer"] for u in uses(t)}), default=-1
+    )
     view.checked(
         "killed_in_the_middle",
         len(later) >= AFTER_KILL and last < len(tokens) - 1,
@@ -285,9 +352,14 @@ async def _survivors(view: DemoView, survivors: Sequence[NodeProcess], victim: N
 
 
 async def _comes_back(
-    view: DemoView, fleet: Fleet, victim: NodeProcess, nodes: Sequence[NodeProcess], arguments: Sequence[str]
+    view: DemoView,
+    fleet: Fleet,
+    victim: NodeProcess,
+    nodes: Sequence[NodeProcess],
+    arguments: Sequence[str],
 ) -> NodeProcess:
-    """Start the killed node again: the same folder, and so the same identity. Who of the others it was told of does not matter."""
+    """Start the killed node again: the same folder, and so the same identity. Who of the others it
+    was told of does not matter."""
     neighbour = next(n for n in nodes if n is not victim)
     ready = neighbour.found("ready")
     assert ready is not None
@@ -299,19 +371,30 @@ async def _comes_back(
             for kind in ("peer", "expert"):
                 await _found_others(back if node is victim else node, kind)
     detail = f"{victim.name} is process {back.pid} now, and all know each other again {trio.current_time() - began:.1f} s later"
-    view.checked("the_killed_node_is_back", back.peer == victim.peer and back.pid != victim.pid, detail)
+    view.checked(
+        "the_killed_node_is_back", back.peer == victim.peer and back.pid != victim.pid, detail
+    )
     return back
 
 
-async def _farewell(view: DemoView, fleet: Fleet, nodes: Sequence[NodeProcess], workers: Sequence[psutil.Process]) -> None:
-    """Stop all as Ctrl-C would, and see that no process of theirs is left, the killed node's worker included."""
+async def _farewell(
+    view: DemoView, fleet: Fleet, nodes: Sequence[NodeProcess], workers: Sequence[psutil.Process]
+) -> None:
+    """Stop all as Ctrl-C would, and see that no process of theirs is left, the killed node's worker
+    included."""
     codes = await fleet.leave(nodes, FAREWELL_S)
     view.checked(
-        "clean_farewell", set(codes.values()) == {0}, "exit codes: " + ", ".join(f"{name} {code}" for name, code in codes.items())
+        "clean_farewell",
+        set(codes.values()) == {0},
+        "exit codes: " + ", ".join(f"{name} {code}" for name, code in codes.items()),
     )
     left = list(workers)
     with trio.move_on_after(NOTICE_S):
         while left := [worker for worker in left if is_alive(worker)]:  # noqa: ASYNC110  They are no children of ours, and tell nobody.
             await trio.sleep(0.05)
-    found = f"all {len(workers)} worker processes are gone" if not left else f"still there: {sorted(w.pid for w in left)}"
+    found = (
+        f"all {len(workers)} worker processes are gone"
+        if not left
+        else f"still there: {sorted(w.pid for w in left)}"
+    )
     view.checked("nothing_left_running", bool(workers) and not left, found)

@@ -1,7 +1,9 @@
-"""The end of the demo: one operator stops all four nodes in the middle of their answers, and only two together start them again.
+"""The end of the demo: one operator stops all four nodes in the middle of their answers, and only
+two together start them again.
 
-The keys are thrown away afterwards; what they sign goes in through one node, as an operator's order does, and reaches the others by the
-swarm alone. Times are those that the nodes themselves put on their records, on the clock of this one machine.
+The keys are thrown away afterwards; what they sign goes in through one node, as an operator's order
+does, and reaches the others by the swarm alone. Times are those that the nodes themselves put on
+their records, on the clock of this one machine.
 """
 
 from __future__ import annotations
@@ -32,7 +34,8 @@ PROMPTS: Final = (
 LONG: Final = 1000  # Tokens: no answer ends by itself before the order comes.
 BEFORE: Final = 5  # Tokens of each answer before the orders come, and again after the forged ones.
 STREAM_S: Final = 60.0  # For those tokens: four answers at once share this machine.
-HALT_S: Final = 15.0  # For all to have stopped. Fifteen times what is promised; past that the check fails and says so.
+# For all to have stopped. Fifteen times what is promised; past that the check fails and says so.
+HALT_S: Final = 15.0
 PROMISED_S: Final = 1.0
 ACKS_S: Final = 5.0
 QUIET_S: Final = 1.5  # How long after the order tokens are looked for.
@@ -42,7 +45,8 @@ SAMPLING: Final = {"k": 3, "extra": 1, "temperature": 0.7, "top_p": 0.9, "repeti
 
 @dataclass
 class Stream:
-    """What one node writes, answer after answer, until one ends with something else than the end of its text."""
+    """What one node writes, answer after answer, until one ends with something else than the end of
+    its text."""
 
     node: NodeProcess
     prompt: str
@@ -56,7 +60,12 @@ class Stream:
         while self.end is None:
             seed += 1
             async with asking(
-                self.node.folder, "generate", prompt=self.prompt, max_tokens=LONG, seed=seed, **SAMPLING
+                self.node.folder,
+                "generate",
+                prompt=self.prompt,
+                max_tokens=LONG,
+                seed=seed,
+                **SAMPLING,
             ) as records:
                 async for record in records:
                     self._take(record)
@@ -78,7 +87,8 @@ class Stream:
         await self._until(lambda: len(self.tokens) >= tokens, f"{tokens} tokens")
 
     async def reach_the_middle(self) -> None:
-        """Until the answer that runs now has a token: one may have ended by itself just now, and the next not have begun."""
+        """Until the answer that runs now has a token: one may have ended by itself just now, and
+        the next not have begun."""
         await self._until(lambda: self.current > 0, "the first token of an answer")
 
     async def _until(self, done: Callable[[], bool], what: str) -> None:
@@ -86,8 +96,14 @@ class Stream:
             while not done() and self.end is None:
                 await self.changed.wait()
         if not done():
-            why = f"ended by {self.end['reason']}" if self.end is not None else f"not more within {STREAM_S:.0f} s"
-            raise LocalError(f"{self.node.name} wrote {len(self.tokens)} tokens, not {what}: {why}{self.node.last_words()}")
+            why = (
+                f"ended by {self.end['reason']}"
+                if self.end is not None
+                else f"not more within {STREAM_S:.0f} s"
+            )
+            raise LocalError(
+                f"{self.node.name} wrote {len(self.tokens)} tokens, not {what}: {why}{self.node.last_words()}"
+            )
 
     @property
     def text(self) -> str:
@@ -96,7 +112,10 @@ class Stream:
 
 async def halt_and_resume(view: DemoView, nodes: Sequence[NodeProcess], ring: Ring) -> None:
     view.chapter("one operator stops all four in mid-stream; two together start them again")
-    view.say("  All four write at once, each with the help of the others. Then orders come in through one of them.\n", "dim")
+    view.say(
+        "  All four write at once, each with the help of the others. Then orders come in through one of them.\n",
+        "dim",
+    )
     streams = [Stream(node, PROMPTS[i % len(PROMPTS)]) for i, node in enumerate(nodes)]
     async with trio.open_nursery() as nursery:
         for stream in streams:
@@ -159,19 +178,27 @@ async def _stopped(view: DemoView, streams: Sequence[Stream], order: Halt, began
     ended = [_ms(end, began_at) for end in ends if end["reason"] == "halted"]
     within = len(told) == len(ended) == len(streams) and max(told + ended) <= 1000 * PROMISED_S
     detail = f"{len(told)} of {len(streams)} halted, {len(ended)} running answers ended by it"
-    view.checked("halt_stops_every_node", within, f"{detail}, the last after {max([*told, *ended], default=0):.0f} ms")
+    view.checked(
+        "halt_stops_every_node",
+        within,
+        f"{detail}, the last after {max([*told, *ended], default=0):.0f} ms",
+    )
 
 
 async def _silent(view: DemoView, streams: Sequence[Stream], began_at: float) -> None:
     """No token of the answers that ran, and none of new ones."""
     refused = 0
     for stream in streams:
-        async with asking(stream.node.folder, "generate", prompt=stream.prompt, max_tokens=1, seed=1, **SAMPLING) as records:
+        async with asking(
+            stream.node.folder, "generate", prompt=stream.prompt, max_tokens=1, seed=1, **SAMPLING
+        ) as records:
             found = [record async for record in records]
         refused += [(r["event"], r.get("reason")) for r in found] == [("end", "halted")]
     await trio.sleep(max(0.0, began_at + QUIET_S - time.time()))
     last = max(_ms(stream.tokens[-1], began_at) for stream in streams)
-    later = sum(_ms(token, began_at) > 1000 * PROMISED_S for stream in streams for token in stream.tokens)
+    later = sum(
+        _ms(token, began_at) > 1000 * PROMISED_S for stream in streams for token in stream.tokens
+    )
     detail = f"the last one {_side(last)}, none later than 1 s; {refused} of {len(streams)} refuse a new question"
     view.checked("no_token_after_the_halt", not later and refused == len(streams), detail)
 
@@ -182,16 +209,27 @@ def _side(ms: float) -> str:
 
 async def _resume(view: DemoView, nodes: Sequence[NodeProcess], ring: Ring, order: Halt) -> None:
     """One signature first, then both."""
-    refused = (await hand_over(nodes[2].folder, [ring.resume(order, signers=1)], 0.0, as_json=False)).refused
+    refused = (
+        await hand_over(nodes[2].folder, [ring.resume(order, signers=1)], 0.0, as_json=False)
+    ).refused
     halted = await _halted(nodes)
     detail = f"{refused[0] if refused else 'it was not refused'}; {len(halted)} of {len(nodes)} stay halted"
-    view.checked("one_resume_signature_is_refused", len(refused) == 1 and len(halted) == len(nodes), detail)
+    view.checked(
+        "one_resume_signature_is_refused", len(refused) == 1 and len(halted) == len(nodes), detail
+    )
     began_at = time.time()
     await hand_over(nodes[2].folder, [ring.resume(order)], ACKS_S, as_json=False)
-    back = [await node.wait_for("resumed", HALT_S, partial(_is_later, began_at), "its start") for node in nodes]
+    back = [
+        await node.wait_for("resumed", HALT_S, partial(_is_later, began_at), "its start")
+        for node in nodes
+    ]
     halted = await _halted(nodes)
     last = max(_ms(record, began_at) for record in back)
-    view.checked("two_resume", not halted, f"{len(nodes) - len(halted)} of {len(nodes)} run again, the last after {last:.0f} ms")
+    view.checked(
+        "two_resume",
+        not halted,
+        f"{len(nodes) - len(halted)} of {len(nodes)} run again, the last after {last:.0f} ms",
+    )
 
 
 def _is_later(began_at: float, record: Record) -> bool:
@@ -210,7 +248,9 @@ async def _replayed(view: DemoView, nodes: Sequence[NodeProcess], data: bytes) -
     tokens: list[Record] = []
     end: Record | None = None
     with trio.move_on_after(STREAM_S):
-        async with asking(nodes[0].folder, "generate", prompt=PROMPTS[0], max_tokens=SHORT, seed=1, **SAMPLING) as records:
+        async with asking(
+            nodes[0].folder, "generate", prompt=PROMPTS[0], max_tokens=SHORT, seed=1, **SAMPLING
+        ) as records:
             async for record in records:
                 view.streamed(nodes[0], record)
                 if record["event"] == "token":
@@ -218,5 +258,10 @@ async def _replayed(view: DemoView, nodes: Sequence[NodeProcess], data: bytes) -
                 elif record["event"] == "end":
                     end = record
     text = "".join(token["text"] for token in tokens)
-    whole = end is not None and end["reason"] in {"length", "eos"} and end["tokens"] == len(tokens) > 0 and end["text"] == text
+    whole = (
+        end is not None
+        and end["reason"] in {"length", "eos"}
+        and end["tokens"] == len(tokens) > 0
+        and end["text"] == text
+    )
     view.checked("an_answer_afterwards", whole, f"{nodes[0].name} writes again: “{text.strip()}”")

@@ -1,6 +1,8 @@
-"""How the demo looks to people: a board of the four nodes while they start, a table of rounds, and a list of what was shown.
+"""How the demo looks to people: a board of the four nodes while they start, a table of rounds, and
+a list of what was shown.
 
-On anything but a terminal the board is left out and every other line is the same, so that a log reads like the screen.
+On anything but a terminal the board is left out and every other line is the same, so that a log
+reads like the screen.
 """
 
 from __future__ import annotations
@@ -65,7 +67,11 @@ class DemoView:
         if self.as_json:
             yield
         elif self.console.is_terminal:
-            live = Live(get_renderable=lambda: _board(nodes, experts), console=self.console, refresh_per_second=4)
+            live = Live(
+                get_renderable=lambda: _board(nodes, experts),
+                console=self.console,
+                refresh_per_second=4,
+            )
             with self.silence.covered(), live:
                 yield
         else:
@@ -74,7 +80,8 @@ class DemoView:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """A sign of life while something takes seconds: it moves on a terminal, and is a sentence now and then elsewhere."""
+        """A sign of life while something takes seconds: it moves on a terminal, and is a sentence
+        now and then elsewhere."""
         self.silence.at(what)
         if self.as_json or not self.console.is_terminal:
             yield
@@ -109,7 +116,15 @@ class DemoView:
 
     def killed(self, node: NodeProcess) -> None:
         if self.as_json:
-            print_record({"event": "killed", "signal": "SIGKILL", "node": node.name, "pid": node.pid, "peer": node.peer})
+            print_record(
+                {
+                    "event": "killed",
+                    "signal": "SIGKILL",
+                    "node": node.name,
+                    "pid": node.pid,
+                    "peer": node.peer,
+                }
+            )
             return
         if self.rounds is not None:
             self.rounds.gone(node.peer)
@@ -128,17 +143,28 @@ class DemoView:
         self.console.print(Padding(text, (0, 2)), width=min(self.console.width, WIDTH_MAX))
         pace = f"{end['tokens']:.0f} tokens in {end['seconds']:.1f} s, {end['tokens_per_s']:.1f} tokens/s"
         self.console.line()
-        self.console.print(Line(f"  {pace}, {mean_bytes(tokens, asking):.0f} bytes per expert and token", "dim"))
+        self.console.print(
+            Line(f"  {pace}, {mean_bytes(tokens, asking):.0f} bytes per expert and token", "dim")
+        )
 
     def streamed(self, node: NodeProcess, record: Record) -> None:
-        """A record of one of several answers at once: for machines, with the node's name; people are told at the end."""
+        """A record of one of several answers at once: for machines, with the node's name; people
+        are told at the end."""
         if self.as_json:
             self.silence.heard()
             print_record(record | {"node": node.name})
 
     def ordered(self, node: NodeProcess, order: Halt) -> None:
         if self.as_json:
-            print_record({"event": "published", "type": "halt", "node": node.name, "key": order.key.hex(), "seq": order.seq})
+            print_record(
+                {
+                    "event": "published",
+                    "type": "halt",
+                    "node": node.name,
+                    "key": order.key.hex(),
+                    "seq": order.seq,
+                }
+            )
         self.say(f"  {node.name} is given an order to halt, signed by one operator", "bold red")
 
     def stopped(self, answers: Sequence[tuple[NodeProcess, str, float, Record | None]]) -> None:
@@ -149,13 +175,23 @@ class DemoView:
             line = Line(f"    {node.name} ", style=COLOURS[i % len(COLOURS)])
             line.append(f"…{text[-TAIL_CHARS:]}".replace("\n", "⏎"), style="default")
             when = f"{abs(last_ms):.0f} ms {'after' if last_ms > 0 else 'before'} it"
-            line.append(f"  ✋ {end['reason'] if end is not None else 'not ended'}, last token {when}", style="dim")
+            line.append(
+                f"  ✋ {end['reason'] if end is not None else 'not ended'}, last token {when}",
+                style="dim",
+            )
             self.console.print(line, no_wrap=True)
 
     def summary(self, seconds: float) -> bool:
         ok = bool(self._checks) and all(passed for _, passed, _ in self._checks)
         if self.as_json:
-            print_record({"event": "summary", "ok": ok, "checks": len(self._checks), "seconds": round(seconds, 1)})
+            print_record(
+                {
+                    "event": "summary",
+                    "ok": ok,
+                    "checks": len(self._checks),
+                    "seconds": round(seconds, 1),
+                }
+            )
             return ok
         self.chapter("what was shown")
         table = Table.grid(padding=(0, 2))
@@ -163,10 +199,16 @@ class DemoView:
             mark = Line("✓", "green") if passed else Line("✗", "bold red")
             table.add_row(mark, Line(name.replace("_", " ")), Line(detail, style="dim"))
         self.console.print(Padding(table, (0, 2)))
-        verdict, style = ("All of it really happened", "bold green") if ok else ("Not all of it happened", "bold red")
+        verdict, style = (
+            ("All of it really happened", "bold green")
+            if ok
+            else ("Not all of it happened", "bold red")
+        )
         line = Line().append(verdict, style).append(f", in {seconds:.0f} s. Next: ")
         self.console.line()
-        self.console.print(line.append("swarmllm join", "bold").append(" on several machines of one network."))
+        self.console.print(
+            line.append("swarmllm join", "bold").append(" on several machines of one network.")
+        )
         return ok
 
 
@@ -174,7 +216,9 @@ def _board(nodes: Sequence[NodeProcess], experts: Sequence[str]) -> Group:
     table = Table(box=None, pad_edge=True, padding=(0, 1))
     for heading in ("", "expert", "process", "peer", "state", "peers", "experts"):
         table.add_column(
-            heading, justify="right" if heading in {"process", "peers", "experts"} else "left", style="" if heading else "bold"
+            heading,
+            justify="right" if heading in {"process", "peers", "experts"} else "left",
+            style="" if heading else "bold",
         )
     for i, (node, expert) in enumerate(zip(nodes, experts, strict=False)):
         state = next((text for event, text in STATES if node.found(event)), "starting")
@@ -191,7 +235,8 @@ def _board(nodes: Sequence[NodeProcess], experts: Sequence[str]) -> Group:
 
 
 def known(node: NodeProcess, kind: str) -> set[str]:
-    """The peers, or experts, that a node has reported as found and not as lost since; its own expert is not counted."""
+    """The peers, or experts, that a node has reported as found and not as lost since; its own
+    expert is not counted."""
     found: set[str] = set()
     for record in node.records:
         peer = str(record.get("peer", ""))

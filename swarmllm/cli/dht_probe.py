@@ -1,6 +1,7 @@
 """A DHT probe: a fresh peer that knows one address and asks who provides experts.
 
-It has a key of its own that is kept nowhere, does not listen to the LAN, has no part in gossip, and leaves at once.
+It has a key of its own that is kept nowhere, does not listen to the LAN, has no part in gossip, and
+leaves at once.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p import NetworkOptions, open_network
 from swarmllm.core.inputs import AddressesFound, PeerConnected
 
-ASK_EVERY_S: Final = 1.0  # Provider records spread in the background, a moment after a node has met its first peer.
+# Provider records spread in the background, a moment after a node has met its first peer.
+ASK_EVERY_S: Final = 1.0
 
 
-async def providers(address: str, swarm: str, key: bytes, wanted: set[str], timeout_s: float) -> set[str]:
-    """The peers that the DHT names as providers of `key`: at least `wanted`, or what was found when time is up."""
+async def providers(
+    address: str, swarm: str, key: bytes, wanted: set[str], timeout_s: float
+) -> set[str]:
+    """The peers that the DHT names as providers of `key`: at least `wanted`, or what was found when
+    time is up."""
     found: set[str] = set()
     options = NetworkOptions(
         seed=ephemeral_key().seed,

@@ -1,6 +1,8 @@
-"""Everything that a node needs, looked at one by one: what bug reports paste, and what to do about what is missing.
+"""Everything that a node needs, looked at one by one: what bug reports paste, and what to do about
+what is missing.
 
-A check looks and changes nothing. It raises for nothing that it examines: whatever goes wrong inside one is that check's finding.
+A check looks and changes nothing. It raises for nothing that it examines: whatever goes wrong
+inside one is that check's finding.
 """
 
 from __future__ import annotations
@@ -59,7 +61,10 @@ def _look(name: str, check: Check, config: Config) -> Finding:
         return Finding(name, "fail", str(fault))
     except Exception as fault:  # noqa: BLE001  Doctor is run when things are broken: a check that breaks has found something.
         return Finding(
-            name, "fail", f"{type(fault).__name__}: {fault}", "reinstall swarmllm; if that does not help, please report this line"
+            name,
+            "fail",
+            f"{type(fault).__name__}: {fault}",
+            "reinstall swarmllm; if that does not help, please report this line",
         )
     return Finding(name, verdict.level, verdict.found, verdict.remedy)
 
@@ -74,7 +79,13 @@ def examine(config: Config, *, as_json: bool) -> int:
         warned += finding.level == "warn"
         if as_json:
             print_record(
-                {"event": "diagnosis", "name": name, "level": finding.level, "found": finding.found, "remedy": finding.remedy}
+                {
+                    "event": "diagnosis",
+                    "name": name,
+                    "level": finding.level,
+                    "found": finding.found,
+                    "remedy": finding.remedy,
+                }
             )
             continue
         row = Table.grid(padding=(0, 2))
@@ -91,5 +102,7 @@ def examine(config: Config, *, as_json: bool) -> int:
         console.print(Line(f"{failed} of {len(CHECKS)} checks failed.", "red"))
     else:
         console.line()
-        console.print(Line(f"A node can run here{f' ({warned} warnings)' if warned else ''}.", "green"))
+        console.print(
+            Line(f"A node can run here{f' ({warned} warnings)' if warned else ''}.", "green")
+        )
     return 1 if failed else 0

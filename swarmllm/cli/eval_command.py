@@ -1,4 +1,5 @@
-"""What can be typed after `swarmllm eval`; the work is imported only when it is wanted, as for every command in `app`."""
+"""What can be typed after `swarmllm eval`; the work is imported only when it is wanted, as for
+every command in `app`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ def evaluate(
     model: Annotated[
         list[str] | None,
         typer.Option(
-            "--model", metavar="MODEL", help="demo:NAME or a GGUF file (repeatable). Without this: all bundled experts."
+            "--model",
+            metavar="MODEL",
+            help="demo:NAME or a GGUF file (repeatable). Without this: all bundled experts.",
         ),
     ] = None,
     corpus: Annotated[
@@ -25,15 +28,31 @@ def evaluate(
             help="Text of one domain: a folder, a text file or JSON lines (repeatable). Without this: the bundled held-out text.",
         ),
     ] = None,
-    documents: Annotated[int | None, typer.Option("--documents", help="Documents of each kind of text (24).")] = None,
-    tokens: Annotated[int | None, typer.Option("--tokens", help="Tokens of each document, at most (512).")] = None,
-    prompt: Annotated[int, typer.Option("--prompt", help="Tokens at its beginning that are evidence and not scored.")] = 64,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed takes the same documents.")] = 1,
+    documents: Annotated[
+        int | None, typer.Option("--documents", help="Documents of each kind of text (24).")
+    ] = None,
+    tokens: Annotated[
+        int | None, typer.Option("--tokens", help="Tokens of each document, at most (512).")
+    ] = None,
+    prompt: Annotated[
+        int,
+        typer.Option("--prompt", help="Tokens at its beginning that are evidence and not scored."),
+    ] = 64,
+    seed: Annotated[
+        int, typer.Option("--seed", help="The same seed takes the same documents.")
+    ] = 1,
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FOLDER", help="Write evaluation.md and its pictures there.", rich_help_panel=o.OUTPUT),
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Write evaluation.md and its pictures there.",
+            rich_help_panel=o.OUTPUT,
+        ),
     ] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter documents, in a minute or two.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer and shorter documents, in a minute or two.")
+    ] = False,
     threads: o.Threads = None,
     context: o.Context = None,
     cache_dir: o.CacheDir = None,

@@ -1,4 +1,5 @@
-"""`swarmllm generate`: the answer's text on standard output as it comes, everything else on standard error."""
+"""`swarmllm generate`: the answer's text on standard output as it comes, everything else on
+standard error."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.service.request import TextRequest
 
 
-def generate(config: Config, request: TextRequest, *, as_json: bool, verbose: bool, local: bool) -> int:
+def generate(
+    config: Config, request: TextRequest, *, as_json: bool, verbose: bool, local: bool
+) -> int:
     request.check()  # Before anything is loaded or connected.
 
     async def body() -> int:
@@ -29,17 +32,21 @@ def generate(config: Config, request: TextRequest, *, as_json: bool, verbose: bo
 class ShownAnswer:
     """One answer as a person or a program sees it; `text` is what was shown so far."""
 
-    def __init__(self, client: NodeClient, console: Screen, *, as_json: bool = False, verbose: bool = False) -> None:
+    def __init__(
+        self, client: NodeClient, console: Screen, *, as_json: bool = False, verbose: bool = False
+    ) -> None:
         self.text = ""
         self._client = client
         self._console = console
         self._as_json = as_json
         self._verbose = verbose
-        # Rows of rounds and the text would mix on one screen; then the text, which the rows show too, comes at the end.
+        # Rows of rounds and the text would mix on one screen; then the text, which the rows show
+        # too, comes at the end.
         self._holds_text = verbose and sys.stdout.isatty() and sys.stderr.isatty()
 
     async def run(self, request: TextRequest) -> None:
-        """Show it to its end. UsageError, LocalError or HaltedError, in the node's words, if it did not get there."""
+        """Show it to its end. UsageError, LocalError or HaltedError, in the node's words, if it did
+        not get there."""
         async with self._client.answering(request) as records:
             async for record in records:
                 await self._show(record)
@@ -69,10 +76,14 @@ class ShownAnswer:
         if self._verbose:
             speed = f"{record['tokens']} tokens in {record['seconds']:.1f} s ({record['tokens_per_s']:.1f} tokens/s)"
             size = f"{record['bytes_per_expert_per_token']:.0f} bytes per expert and token"
-            notice(f"{speed}, {record['experts_per_token']:.2f} experts per token, {size}, seed {record['seed']}")
+            notice(
+                f"{speed}, {record['experts_per_token']:.2f} experts per token, {size}, seed {record['seed']}"
+            )
         match record["reason"]:
             case "halted":
-                raise HaltedError(record.get("error") or "the swarm is halted; swarmllm status shows by whom")
+                raise HaltedError(
+                    record.get("error") or "the swarm is halted; swarmllm status shows by whom"
+                )
             case "error" | "cancelled" as reason:
                 raise LocalError(record.get("error") or f"the answer ended early ({reason})")
             case _:  # It has all that was asked for.

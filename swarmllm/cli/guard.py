@@ -1,6 +1,8 @@
-"""Every command ends here: one sentence and an exit code, never a traceback, and within seconds when asked to stop.
+"""Every command ends here: one sentence and an exit code, never a traceback, and within seconds
+when asked to stop.
 
-Codes: 0 done, 1 failed, 2 used wrongly, 3 halted, 130 interrupted before it was done. `SWARMLLM_DEBUG=1` shows tracebacks.
+Codes: 0 done, 1 failed, 2 used wrongly, 3 halted, 130 interrupted before it was done.
+`SWARMLLM_DEBUG=1` shows tracebacks.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
     import trio
 
 OK, FAILED, INTERRUPTED = 0, 1, 130
-LEAVE_MAX_S = 4.0  # A clean farewell takes under 2 s; past twice that something is stuck and the process just ends.
+# A clean farewell takes under 2 s; past twice that something is stuck and the process just ends.
+LEAVE_MAX_S = 4.0
 
 
 def guarded(body: Callable[[], int]) -> int:
@@ -57,8 +60,12 @@ def exit_code_of(raised: BaseException) -> int:
             case OSError() if sentence := machine_fault(leaf):
                 complain(sentence)
                 return FAILED
-            case UnicodeEncodeError(object=text, start=start) if 0xDC80 <= ord(text[start]) <= 0xDCFF:
-                complain(f"{text[:100]!r} holds bytes that are not UTF-8, and here only text will do; give another name or text")
+            case UnicodeEncodeError(object=text, start=start) if (
+                0xDC80 <= ord(text[start]) <= 0xDCFF
+            ):
+                complain(
+                    f"{text[:100]!r} holds bytes that are not UTF-8, and here only text will do; give another name or text"
+                )
                 return FAILED
             case _:
                 complain(
@@ -94,7 +101,9 @@ _REMEDIES: Final = {
     errno.ELOOP: "check its path: its links lead in a circle",
     errno.ENAMETOOLONG: "give a shorter path",
 }
-_OF_ITSELF: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS})
+_OF_ITSELF: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS}
+)
 """These tell enough without the name of a file."""
 
 
@@ -123,19 +132,25 @@ def _sigterm_as_sigint() -> Iterator[None]:
 
 
 def run(
-    body: Callable[[], Awaitable[int]], *, interrupted: int = INTERRUPTED, at_force: Callable[[], None] = lambda: None
+    body: Callable[[], Awaitable[int]],
+    *,
+    interrupted: int = INTERRUPTED,
+    at_force: Callable[[], None] = lambda: None,
 ) -> int:
-    """Run a trio program until it ends or somebody interrupts it; then the exit code is `interrupted`.
+    """Run a trio program until it ends or somebody interrupts it; then the exit code is
+    `interrupted`.
 
-    The first SIGINT or SIGTERM cancels `body`, whose clean-up must take under 2 s; the second one, or LEAVE_MAX_S, ends the process
-    at once after `at_force()`.
+    The first SIGINT or SIGTERM cancels `body`, whose clean-up must take under 2 s; the second one,
+    or LEAVE_MAX_S, ends the process at once after `at_force()`.
     """
     import trio  # Here, so that help and usage errors need not wait for it.
 
     return trio.run(_main, body, interrupted, at_force)
 
 
-async def _main(body: Callable[[], Awaitable[int]], interrupted: int, at_force: Callable[[], None]) -> int:
+async def _main(
+    body: Callable[[], Awaitable[int]], interrupted: int, at_force: Callable[[], None]
+) -> int:
     import trio
 
     code = interrupted

@@ -50,14 +50,22 @@ def status_view(record: Record) -> RenderableType:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")  # An address that is cut cannot be pasted.
-    table.add_row("node", f"{short_peer(record['peer'])} in the swarm “{record['swarm']}”, up for {ago(record['uptime_s'])}")
+    table.add_row(
+        "node",
+        f"{short_peer(record['peer'])} in the swarm “{record['swarm']}”, up for {ago(record['uptime_s'])}",
+    )
     if model:
-        table.add_row("expert", f"{model['model']}, {count(model['n_params'])} parameters, context {model['context_max']} tokens")
+        table.add_row(
+            "expert",
+            f"{model['model']}, {count(model['n_params'])} parameters, context {model['context_max']} tokens",
+        )
     else:
         table.add_row("expert", "none: this node asks others and offers nothing")
     if load:
         free = f"{load['sessions_free']} of {load['sessions_max']} sessions free"
-        table.add_row("load", f"{load['tokens_per_s']:.1f} tokens/s, {free}, {load['queue_depth']} waiting")
+        table.add_row(
+            "load", f"{load['tokens_per_s']:.1f} tokens/s, {free}, {load['queue_depth']} waiting"
+        )
     table.add_row(
         "answers",
         f"{record['answers_open']} of our own being written, {record['rounds_served_open']} rounds for others under way",
@@ -68,7 +76,11 @@ def status_view(record: Record) -> RenderableType:
     table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
     for addr in record.get("addrs") or []:
         table.add_row("reach it with", f"--peer {addr}")
-    troubles = {"records_dropped": "records dropped", "records_refused": "records refused", "saves_failed": "saves failed"}
+    troubles = {
+        "records_dropped": "records dropped",
+        "records_refused": "records refused",
+        "saves_failed": "saves failed",
+    }
     told = [f"{record[name]} {what}" for name, what in troubles.items() if record.get(name)]
     if told:
         table.add_row("trouble", Line(", ".join(told), "yellow"))
@@ -76,14 +88,22 @@ def status_view(record: Record) -> RenderableType:
 
 
 def experts_table(experts: list[Record], now: float) -> Table:
-    """One row per expert, the nearest first. "weight" is its mean share in our answers, "merit" how many nats per token better than
-    the uniform pool it knew our prompts."""
+    """One row per expert, the nearest first. "weight" is its mean share in our answers, "merit" how
+    many nats per token better than the uniform pool it knew our prompts."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading, justify in (("expert", "left"), ("peer", "left"), ("size", "right"), ("tokens/s", "right"), ("free", "right")):
+    for heading, justify in (
+        ("expert", "left"),
+        ("peer", "left"),
+        ("size", "right"),
+        ("tokens/s", "right"),
+        ("free", "right"),
+    ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich types it as a literal.
     for heading in ("round", "weight", "merit", "up for", ""):
         table.add_column(heading, justify="right")
-    for expert in sorted(experts, key=lambda e: (not e["local"], not e["connected"], e["expected_ms"])):
+    for expert in sorted(
+        experts, key=lambda e: (not e["local"], not e["connected"], e["expected_ms"])
+    ):
         table.add_row(
             str(expert["model"]),
             "this node" if expert["local"] else short_peer(expert["peer"]),

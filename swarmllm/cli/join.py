@@ -1,7 +1,9 @@
-"""`swarmllm join`: a node until somebody stops it. Machines get its life as records, people a view that keeps itself up to date.
+"""`swarmllm join`: a node until somebody stops it. Machines get its life as records, people a view
+that keeps itself up to date.
 
-What the node tells is queued and written by a task of its own, in threads: a terminal that is stopped (Ctrl-S) or a pipe that nobody
-empties must not hold up the node, whose engine stops when it is not heard from for half a second.
+What the node tells is queued and written by a task of its own, in threads: a terminal that is
+stopped (Ctrl-S) or a pipe that nobody empties must not hold up the node, whose engine stops when it
+is not heard from for half a second.
 """
 
 from __future__ import annotations
@@ -28,13 +30,24 @@ from swarmllm.cli.waiting import Silence
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.queues import LifeFeed
-from swarmllm.runtime.service.json_events import Life, ModelReady, Progress, Record, Starting, Stopped, life_record, status_record
+from swarmllm.runtime.service.json_events import (
+    Life,
+    ModelReady,
+    Progress,
+    Record,
+    Starting,
+    Stopped,
+    life_record,
+    status_record,
+)
 from swarmllm.runtime.service.local_node import LocalNode
 
-RECORDS_MAX: Final = 1024  # Waiting to be written; then the oldest are lost, as they are for any other slow listener.
+# Waiting to be written; then the oldest are lost, as they are for any other slow listener.
+RECORDS_MAX: Final = 1024
 GOODBYE_S: Final = 0.5  # For the last records, to a reader that may have stopped reading.
 REFRESH_S: Final = 0.5
-START_MAX_S: Final = 900.0  # Without a new step or progress. The largest models take minutes to load.
+# Without a new step or progress. The largest models take minutes to load.
+START_MAX_S: Final = 900.0
 ADVICE: Final = "try again with `--model none`: if that works, its disk is too slow for this model"
 EOF_BYTES: Final = 4096
 
@@ -47,7 +60,8 @@ def join(config: Config, *, as_json: bool, until_eof: bool) -> int:
         raise UsageError(
             "--until-eof waits for standard input to close, and it is closed already; keep it open, or leave this out"
         )
-    os.umask(0o077)  # Whatever a node writes is its owner's alone, also in a folder that others may look into.
+    # Whatever a node writes is its owner's alone, also in a folder that others may look into.
+    os.umask(0o077)
     return run(partial(_join, config, as_json, until_eof), interrupted=OK)
 
 
@@ -58,7 +72,10 @@ async def _join(config: Config, as_json: bool, until_eof: bool) -> int:
     show: Show = print_record_async if view is None else partial(in_thread, view.tell)
 
     last: list[Life] = []
-    silence, start = Silence("the node starts"), trio.CancelScope(deadline=trio.current_time() + START_MAX_S)
+    silence, start = (
+        Silence("the node starts"),
+        trio.CancelScope(deadline=trio.current_time() + START_MAX_S),
+    )
 
     def tell(life: Life) -> None:
         last[:] = [life]
@@ -107,7 +124,11 @@ def _next_step(life: Life) -> str:
 
 def _flags(config: Config) -> str:
     """What other commands need to find this node."""
-    return "" if config.data_dir == default_folders().data_dir else f" --data-dir {shell_word(str(config.data_dir))}"
+    return (
+        ""
+        if config.data_dir == default_folders().data_dir
+        else f" --data-dir {shell_word(str(config.data_dir))}"
+    )
 
 
 async def _write(feed: LifeFeed[Record], show: Show) -> None:
@@ -152,7 +173,8 @@ async def _leave_at_eof(node: LocalNode) -> None:
 
 
 def _wait_input(descriptor: int) -> bool:
-    """Until something came, which is dropped; whether there can be more. A terminal that hung up has nothing more to say."""
+    """Until something came, which is dropped; whether there can be more. A terminal that hung up
+    has nothing more to say."""
     try:
         return bool(os.read(descriptor, EOF_BYTES))
     except BlockingIOError:  # Whoever started us set its end not to block, and with it ours.

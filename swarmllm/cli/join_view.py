@@ -1,10 +1,13 @@
-"""What a person sees of a running node: a line for everything that happens and, on a terminal, its state below them.
+"""What a person sees of a running node: a line for everything that happens and, on a terminal, its
+state below them.
 
-The view runs in the node's process, and shows what strangers wrote. So whatever goes wrong in it stays in it: the log is told once of each
-kind of fault, the person sees a plain line in place of what failed, and the node goes on. When the live state below the lines cannot even
-say that much, or the terminal itself fails, the view goes on without it.
+The view runs in the node's process, and shows what strangers wrote. So whatever goes wrong in it
+stays in it: the log is told once of each kind of fault, the person sees a plain line in place of
+what failed, and the node goes on. When the live state below the lines cannot even say that much, or
+the terminal itself fails, the view goes on without it.
 
-Methods are called from threads, one at a time; they may block as long as the terminal does. None of them raises for a fault.
+Methods are called from threads, one at a time; they may block as long as the terminal does. None of
+them raises for a fault.
 """
 
 from __future__ import annotations
@@ -25,9 +28,7 @@ from swarmllm.runtime.service.json_events import Record
 
 log = logging.getLogger("swarmllm.view")
 
-SHARE_NOTICE: Final = (
-    "The experts that help with an answer see its prompt and its text. Other people's nodes are other people's computers."
-)
+SHARE_NOTICE: Final = "The experts that help with an answer see its prompt and its text. Other people's nodes are other people's computers."
 
 
 class JoinView:
@@ -36,7 +37,11 @@ class JoinView:
         self._console = console
         self._is_first_run = is_first_run
         self._ask_with = ask_with
-        self._live = Live(Line(""), console=console, auto_refresh=False, transient=True) if console.is_terminal else None
+        self._live = (
+            Live(Line(""), console=console, auto_refresh=False, transient=True)
+            if console.is_terminal
+            else None
+        )
         self._told: set[str] = set()
         self._faults: set[str] = set()
         with self.sheltered("start", self._without_live):
@@ -77,7 +82,8 @@ class JoinView:
 
     @contextmanager
     def sheltered(self, what: str, instead: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Whatever this raises is told to the log; `instead` shows something simpler, and may fail as well."""
+        """Whatever this raises is told to the log; `instead` shows something simpler, and may fail
+        as well."""
         try:
             yield
         except Exception as fault:  # noqa: BLE001  A fault of a view, or of the terminal, must never end a node.
@@ -90,21 +96,28 @@ class JoinView:
                 self._console.drop()
 
     def _note(self, what: str, fault: Exception) -> None:
-        """The kind and not the text, which may quote what was to be shown. Once: a view is refreshed twice a second."""
+        """The kind and not the text, which may quote what was to be shown. Once: a view is
+        refreshed twice a second."""
         kind = f"{what}: {type(fault).__name__}"
         if kind not in self._faults:
             self._faults.add(kind)
             log.error("the view could not %s; the node goes on", kind)
 
     def _without_line(self) -> None:
-        self._console.print(Line("(Something happened that could not be shown; node.log has the reason.)", "dim"))
+        self._console.print(
+            Line("(Something happened that could not be shown; node.log has the reason.)", "dim")
+        )
 
     def _without_state(self) -> None:
         """The next refresh tries again: what could not be shown may be gone by then."""
         try:
             if self._live is not None:
                 self._live.update(
-                    Line("The node runs, but its state cannot be shown; node.log has the reason.", "dim"), refresh=True
+                    Line(
+                        "The node runs, but its state cannot be shown; node.log has the reason.",
+                        "dim",
+                    ),
+                    refresh=True,
                 )
         except Exception:
             self._without_live()
@@ -121,7 +134,9 @@ class JoinView:
         what, done, total = str(record["what"]), record["done"], record["total"]
         if self._live is not None:
             share = f" {100 * done / total:.0f} %" if total else ""
-            amount = f" ({size(done)} of {size(total)})" if total and record["unit"] == "bytes" else ""
+            amount = (
+                f" ({size(done)} of {size(total)})" if total and record["unit"] == "bytes" else ""
+            )
             self._live.update(Line(f"{what}{share}{amount} …", style="dim"), refresh=True)
         elif what not in self._told:
             self._told.add(what)
@@ -134,7 +149,10 @@ class JoinView:
             show(Line("Others join it with:", style="bold"))
             show(Line(f"    swarmllm join --peer {record['invite']}", style="cyan"), soft_wrap=True)
         show(Line("Ask the swarm, here and now:", style="bold"))
-        show(Line(f'    swarmllm generate -v{self._ask_with} "Once upon a time"', style="cyan"), soft_wrap=True)
+        show(
+            Line(f'    swarmllm generate -v{self._ask_with} "Once upon a time"', style="cyan"),
+            soft_wrap=True,
+        )
         if self._is_first_run:
             show(Line(SHARE_NOTICE, style="yellow"))
 
@@ -146,10 +164,16 @@ def _line(record: Record) -> Line | None:
         case "starting":
             return Line(f"Starting a node of the swarm “{record['swarm']}” ({record['data_dir']})")
         case "model_ready":
-            facts = f"{count(record['n_params'])} parameters, context {record['context_max']} tokens"
-            return Line(f"Expert {record['model']} is ready: {facts}, loaded in {record['seconds']:.1f} s")
+            facts = (
+                f"{count(record['n_params'])} parameters, context {record['context_max']} tokens"
+            )
+            return Line(
+                f"Expert {record['model']} is ready: {facts}, loaded in {record['seconds']:.1f} s"
+            )
         case "listening":
-            return Line(f"Listening on {', '.join(record['addrs']) or 'no address that others could reach'}")
+            return Line(
+                f"Listening on {', '.join(record['addrs']) or 'no address that others could reach'}"
+            )
         case "warning":
             return Line(str(record["text"]), style="yellow")
         case "peer_found":
@@ -157,7 +181,10 @@ def _line(record: Record) -> Line | None:
         case "peer_lost":
             return Line(f"- peer {peer} ({record['reason']})", style="dim")
         case "expert_found":
-            return Line(f"+ expert {record['model']} of {peer}, {count(record['n_params'])} parameters", style="green")
+            return Line(
+                f"+ expert {record['model']} of {peer}, {count(record['n_params'])} parameters",
+                style="green",
+            )
         case "expert_lost":
             return Line(f"- expert of {peer} ({record['reason']})", style="yellow")
         case "halted":

@@ -1,4 +1,5 @@
-"""`swarmllm models`: the bundled experts and any GGUF files, with what decides whether they fit the swarm."""
+"""`swarmllm models`: the bundled experts and any GGUF files, with what decides whether they fit the
+swarm."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.user_path import user_path
 
 DEMO: Final = "demo:"
-FILES_MAX: Final = 1000  # Of one folder: each takes seconds to hash, and a folder of more is the wrong one.
+# Of one folder: each takes seconds to hash, and a folder of more is the wrong one.
+FILES_MAX: Final = 1000
 
 
 def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
@@ -46,7 +48,9 @@ def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
 
 def show_model(config: Config, model: str, *, as_json: bool) -> int:
     if model == "demo":
-        raise UsageError(f"say which demo expert: {', '.join(DEMO + card.name for card in bundled())}")
+        raise UsageError(
+            f"say which demo expert: {', '.join(DEMO + card.name for card in bundled())}"
+        )
     if any(card.name == model for card in bundled()) and not Path(model).exists():
         model = DEMO + model  # As the list shows it, less what is obvious.
     if not model.startswith(DEMO):
@@ -56,14 +60,26 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
         folder = folder_of(name)
         card = next(card for card in bundled() if card.name == name)
         row = {**_demo(card), "training": asdict(card)}
-        text = (folder / "README.md").read_text(encoding="utf-8") if (folder / "README.md").is_file() else ""
+        text = (
+            (folder / "README.md").read_text(encoding="utf-8")
+            if (folder / "README.md").is_file()
+            else ""
+        )
     if as_json:
         print_record({**row, "card": text})
         return OK
     console = answer()
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
-    for name in ("model", "source", "n_params", "size_bytes", "context_max", "vocabulary", "digest"):
+    for name in (
+        "model",
+        "source",
+        "n_params",
+        "size_bytes",
+        "context_max",
+        "vocabulary",
+        "digest",
+    ):
         table.add_row(name.replace("_", " "), Line(_shown(name, row[name])))
     console.print(table)
     if text:
@@ -74,7 +90,11 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
 
 def _known(config: Config) -> list[str]:
     """The file that the settings name, if they name one."""
-    return [config.model] if config.model not in {"demo", "none"} and not config.model.startswith(DEMO) else []
+    return (
+        [config.model]
+        if config.model not in {"demo", "none"} and not config.model.startswith(DEMO)
+        else []
+    )
 
 
 def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
@@ -85,7 +105,9 @@ def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
             continue
         found = sorted(file for file in path.rglob("*.gguf") if not is_later_part(file))
         if len(found) > FILES_MAX:
-            raise UsageError(f"{path} holds {len(found)} GGUF files, more than {FILES_MAX}; name a folder further down")
+            raise UsageError(
+                f"{path} holds {len(found)} GGUF files, more than {FILES_MAX}; name a folder further down"
+            )
         yield from found
 
 
@@ -139,8 +161,17 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
     table.add_column("digest")
     for row in rows:
         name = row["model"] if row["source"] == "bundled" else row["source"]
-        fits = Line("LLaMA-3", style="green") if row["matches"] else Line(f"other ({row['vocabulary'][:8]}…)", style="yellow")
+        fits = (
+            Line("LLaMA-3", style="green")
+            if row["matches"]
+            else Line(f"other ({row['vocabulary'][:8]}…)", style="yellow")
+        )
         table.add_row(
-            Line(name), count(row["n_params"]), size(row["size_bytes"]), str(row["context_max"]), fits, f"{row['digest'][:12]}…"
+            Line(name),
+            count(row["n_params"]),
+            size(row["size_bytes"]),
+            str(row["context_max"]),
+            fits,
+            f"{row['digest'][:12]}…",
         )
     return table

@@ -1,8 +1,9 @@
 """The options that several commands share, declared once so that they read the same everywhere.
 
-A setting's option is made of its row in the table of settings, one of the sampling of its declaration in `core.values`.
-Where commands share a whole group of options, the group is a dataclass: a command takes one parameter of its type, and `spread` shows
-its fields to typer as if each were a parameter of the command.
+A setting's option is made of its row in the table of settings, one of the sampling of its
+declaration in `core.values`. Where commands share a whole group of options, the group is a
+dataclass: a command takes one parameter of its type, and `spread` shows its fields to typer as if
+each were a parameter of the command.
 """
 
 from __future__ import annotations
@@ -27,14 +28,21 @@ NODE, MODEL, ANSWER, OUTPUT = "Node", "Model", "Answer", "Output"
 Flags = dict[str, Any]
 """Settings as typed, by name, for `config_of`; None: not given."""
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object a line on standard output.", rich_help_panel=OUTPUT)]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="One JSON object a line on standard output.", rich_help_panel=OUTPUT
+    ),
+]
 
 
 def option_of(name: str) -> Any:
     """The option of a setting, made of its row in the table."""
     row = SETTINGS[name]
     text = (row.help or row.about).replace("`", "") + (" Repeatable." if row.kind is list else "")
-    return typer.Option(row.option, *row.also, metavar=row.metavar, help=text, rich_help_panel=row.panel)
+    return typer.Option(
+        row.option, *row.also, metavar=row.metavar, help=text, rich_help_panel=row.panel
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +60,14 @@ class Takes:
         return found
 
     def taken(self, values: dict[str, Any]) -> Flags:
-        """Out of the values of a command's parameters: its settings, a switch that was not given being None."""
+        """Out of the values of a command's parameters: its settings, a switch that was not given
+        being None."""
         flags = {name: values.pop(name) for name in self.names}
-        switches = {name: (SETTINGS[name].sets if flags[name] else None) for name in flags if SETTINGS[name].kind is bool}
+        switches = {
+            name: (SETTINGS[name].sets if flags[name] else None)
+            for name in flags
+            if SETTINGS[name].kind is bool
+        }
         return flags | switches
 
 
@@ -62,32 +75,58 @@ DataDir = Annotated[str | None, option_of("data_dir")]
 CacheDir = Annotated[str | None, option_of("cache_dir")]
 Threads = Annotated[int | None, option_of("threads")]
 Context = Annotated[int | None, option_of("context_max")]
-ServingSettings = Annotated[Flags, Takes(tuple(name for name, row in SETTINGS.items() if row.panel != ANSWER))]
-AskingSettings = Annotated[Flags, Takes(("k", "extra", "quality", "peers", "swarm", "charter", "lan", "data_dir", "cache_dir"))]
+ServingSettings = Annotated[
+    Flags, Takes(tuple(name for name, row in SETTINGS.items() if row.panel != ANSWER))
+]
+AskingSettings = Annotated[
+    Flags,
+    Takes(("k", "extra", "quality", "peers", "swarm", "charter", "lan", "data_dir", "cache_dir")),
+]
 
 Domain = Annotated[
     str | None,
-    typer.Option("--domain", metavar="NAME", help="Believe experts of this domain more at first.", rich_help_panel=ANSWER),
+    typer.Option(
+        "--domain",
+        metavar="NAME",
+        help="Believe experts of this domain more at first.",
+        rich_help_panel=ANSWER,
+    ),
 ]
-MaxTokens = Annotated[int, typer.Option("--max-tokens", help="Length of the answer at most.", rich_help_panel=ANSWER)]
+MaxTokens = Annotated[
+    int, typer.Option("--max-tokens", help="Length of the answer at most.", rich_help_panel=ANSWER)
+]
 Seed = Annotated[
     int | None,
-    typer.Option("--seed", help="The same seed draws the same tokens from the same distributions.", rich_help_panel=ANSWER),
+    typer.Option(
+        "--seed",
+        help="The same seed draws the same tokens from the same distributions.",
+        rich_help_panel=ANSWER,
+    ),
 ]
 Stop = Annotated[
     list[str] | None,
-    typer.Option("--stop", metavar="TEXT", help="End the answer before this text (repeatable).", rich_help_panel=ANSWER),
+    typer.Option(
+        "--stop",
+        metavar="TEXT",
+        help="End the answer before this text (repeatable).",
+        rich_help_panel=ANSWER,
+    ),
 ]
 Verbose = Annotated[
     bool,
     typer.Option(
-        "-v", "--verbose", help="For each token: who answered, weights, agreement, time, bytes.", rich_help_panel=OUTPUT
+        "-v",
+        "--verbose",
+        help="For each token: who answered, weights, agreement, time, bytes.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 NoLocal = Annotated[
     bool,
     typer.Option(
-        "--no-local", help="Without a running node: do not load the bundled expert as a fallback.", rich_help_panel=MODEL
+        "--no-local",
+        help="Without a running node: do not load the bundled expert as a fallback.",
+        rich_help_panel=MODEL,
     ),
 ]
 
@@ -128,8 +167,9 @@ class Answering:
 
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with its groups of options shown one by one, in place: the fields of a parameter whose type is a dataclass, the settings
-    of one that is marked by `Takes`, the parameters of a `Sampling`."""
+    """The command with its groups of options shown one by one, in place: the fields of a parameter
+    whose type is a dataclass, the settings of one that is marked by `Takes`, the parameters of a
+    `Sampling`."""
     shown: list[inspect.Parameter] = []
     groups: dict[str, Callable[[dict[str, Any]], Any]] = {}
     hints = get_type_hints(command, include_extras=True)
@@ -156,12 +196,17 @@ _Group = tuple[list[inspect.Parameter], Callable[[dict[str, Any]], Any] | None]
 
 
 def _group(hint: Any) -> _Group:
-    """The options that a group consists of, and how to take its value out of theirs; no group: none, and None."""
-    takes = next((mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Takes)), None)
+    """The options that a group consists of, and how to take its value out of theirs; no group:
+    none, and None."""
+    takes = next(
+        (mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, Takes)), None
+    )
     if takes is not None:
         return takes.parameters(), takes.taken
     if hint is Sampling:
-        return _sampling_parameters(), lambda values: Sampling(**{name: values.pop(name) for name in SAMPLING})
+        return _sampling_parameters(), lambda values: Sampling(
+            **{name: values.pop(name) for name in SAMPLING}
+        )
     if not is_dataclass(hint):
         return [], None
     assert isinstance(hint, type)
@@ -195,4 +240,6 @@ def _popping(name: str) -> Callable[[dict[str, Any]], Any]:
 
 
 def _parameter(name: str, default: object, annotation: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation
+    )

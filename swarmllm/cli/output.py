@@ -1,11 +1,13 @@
-"""What a command was asked to show goes to standard output, for people as for machines (`--json`); progress, notices and errors go to
-standard error. This module is the one place where the commands write to either.
+"""What a command was asked to show goes to standard output, for people as for machines (`--json`);
+progress, notices and errors go to standard error. This module is the one place where the commands
+write to either.
 
-Much of what they write are words of strangers. Records and, in a pipe or a file, answers go out exactly. Everything that a person reads
-goes through `runtime.visible`: here, or in `screen`, which tables and styled lines are made of.
+Much of what they write are words of strangers. Records and, in a pipe or a file, answers go out
+exactly. Everything that a person reads goes through `runtime.visible`: here, or in `screen`, which
+tables and styled lines are made of.
 
-Records and text go to file descriptor 1 directly: a reader that has gone (`| head`) shows at once, and nothing is left in a buffer
-whose flush could fail or block while the interpreter shuts down.
+Records and text go to file descriptor 1 directly: a reader that has gone (`| head`) shows at once,
+and nothing is left in a buffer whose flush could fail or block while the interpreter shuts down.
 """
 
 from __future__ import annotations
@@ -33,25 +35,30 @@ T = TypeVar("T")
 
 
 def write_stdout(text: str) -> None:
-    """Write all of `text`, exactly; BrokenPipeError if nobody reads any more, OutputError if it cannot be written."""
+    """Write all of `text`, exactly; BrokenPipeError if nobody reads any more, OutputError if it
+    cannot be written."""
     _write_all(text, _exact(text))
 
 
 def write_answer(text: str) -> None:
-    """A piece of what strangers' experts wrote: exactly, for a pipe or a file; on a terminal it shows what would act there.
+    """A piece of what strangers' experts wrote: exactly, for a pipe or a file; on a terminal it
+    shows what would act there.
 
-    Pieces need not end where characters' meanings do: an escape sequence that comes in two is caught by its first character.
+    Pieces need not end where characters' meanings do: an escape sequence that comes in two is
+    caught by its first character.
     """
     if sys.stdout is None or not sys.stdout.isatty():
         write_stdout(text)
         return
     shown = _with_faint(text) if _has_colours(sys.stdout) else flowing(text)
-    # In the terminal's own encoding: a byte of a UTF-8 sequence may be a control character in another.
+    # In the terminal's own encoding: a byte of a UTF-8 sequence may be a control character in
+    # another.
     _write_all(shown, shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
 
 
 def _exact(text: str) -> bytes:
-    """UTF-8, and the bytes of file names that are none; what never was bytes becomes a question mark."""
+    """UTF-8, and the bytes of file names that are none; what never was bytes becomes a question
+    mark."""
     try:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -60,27 +67,39 @@ def _exact(text: str) -> bytes:
 
 def _write_all(text: str, data: bytes) -> None:
     if sys.stdout is None:
-        raise LocalError("standard output is closed, so nothing can be shown there; send it to a terminal, a file or a pipe")
+        raise LocalError(
+            "standard output is closed, so nothing can be shown there; send it to a terminal, a file or a pipe"
+        )
     try:
         descriptor = sys.stdout.fileno()
-    except (OSError, ValueError):  # Replaced by an object without a descriptor (a test, a notebook).
+    # Replaced by an object without a descriptor (a test, a notebook).
+    except (OSError, ValueError):
         sys.stdout.write(text)
         return
     write_all(descriptor, data)
 
 
 def _has_colours(stream: TextIO) -> bool:
-    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") not in {"dumb", "unknown"}
+    return (
+        stream.isatty()
+        and "NO_COLOR" not in os.environ
+        and os.environ.get("TERM") not in {"dumb", "unknown"}
+    )
 
 
 def _with_faint(text: str) -> str:
-    return "".join(f"\x1b[2m{part}\x1b[22m" if is_written_out else part for part, is_written_out in runs(text, flows=True))
+    return "".join(
+        f"\x1b[2m{part}\x1b[22m" if is_written_out else part
+        for part, is_written_out in runs(text, flows=True)
+    )
 
 
 async def in_thread(write: Callable[[T], object], what: T) -> None:
-    """Write from a trio task: a reader that is slow, or has stopped, must not hold up the node (nor its lease on the engine).
+    """Write from a trio task: a reader that is slow, or has stopped, must not hold up the node (nor
+    its lease on the engine).
 
-    When cancelled, the thread is left to itself; whoever writes next waits for it, so lines stay whole.
+    When cancelled, the thread is left to itself; whoever writes next waits for it, so lines stay
+    whole.
     """
     import trio  # Here, so that help and usage errors need not wait for it.
 
@@ -114,21 +133,24 @@ async def print_record_async(record: Mapping[str, object]) -> None:
 
 
 def people(*, width: int | None = None) -> Screen:
-    """The console for what is told besides, such as progress: standard error, colours only on a terminal."""
+    """The console for what is told besides, such as progress: standard error, colours only on a
+    terminal."""
     from swarmllm.cli.screen import Screen  # Here, so that help need not wait for it.
 
     return Screen(stderr=True, soft_wrap=False, width=width)
 
 
 def answer(*, width: int | None = None) -> Screen:
-    """The console for what a command was asked to show: standard output, so that `swarmllm doctor > file` holds it."""
+    """The console for what a command was asked to show: standard output, so that `swarmllm doctor >
+    file` holds it."""
     from swarmllm.cli.screen import Screen
 
     return Screen(soft_wrap=False, width=width)
 
 
 def complain(sentence: str) -> None:
-    """One sentence of an error, red on a terminal. Plain writing, since it must work when all else does not."""
+    """One sentence of an error, red on a terminal. Plain writing, since it must work when all else
+    does not."""
     _say(f"swarmllm: {sentence}", "\x1b[31m")
 
 
@@ -143,7 +165,8 @@ def trace(raised: BaseException) -> None:
 
 
 def _say(sentence: str, colour: str) -> None:
-    """Sentences quote strangers. Further lines are set in, so that a line break in a quotation does not begin another sentence."""
+    """Sentences quote strangers. Further lines are set in, so that a line break in a quotation does
+    not begin another sentence."""
     stream: TextIO | None = sys.stderr
     if stream is None:
         return  # It was closed before we began.
@@ -156,7 +179,8 @@ def _say(sentence: str, colour: str) -> None:
 
 
 def catch_strays() -> None:
-    """What libraries say past every door, on standard error: log lines that no handler took, and threads that end by an exception."""
+    """What libraries say past every door, on standard error: log lines that no handler took, and
+    threads that end by an exception."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(OneLine())
     threading.excepthook = _thread_ended
@@ -168,11 +192,16 @@ def _thread_ended(how: threading.ExceptHookArgs) -> None:
 
 
 def shell_word(text: str) -> str:
-    """As a word of a command line that can be pasted; what is no printable text (bytes of a name that is not UTF-8) as its bytes."""
+    """As a word of a command line that can be pasted; what is no printable text (bytes of a name
+    that is not UTF-8) as its bytes."""
     if text.isprintable():
         return shlex.quote(text)
     data = text.encode("utf-8", "surrogateescape")
-    return "$'" + "".join(chr(b) if 32 <= b < 127 and b not in b"\\'" else f"\\x{b:02x}" for b in data) + "'"
+    return (
+        "$'"
+        + "".join(chr(b) if 32 <= b < 127 and b not in b"\\'" else f"\\x{b:02x}" for b in data)
+        + "'"
+    )
 
 
 def short_peer(peer: str) -> str:

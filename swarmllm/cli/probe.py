@@ -1,6 +1,8 @@
-"""Read a model file's header in a process of its own: the file comes from a stranger, and what it breaks must not be the command.
+"""Read a model file's header in a process of its own: the file comes from a stranger, and what it
+breaks must not be the command.
 
-`python -m swarmllm.cli.probe FILE CACHE` prints one JSON object: the facts, or the sentence that says what is wrong.
+`python -m swarmllm.cli.probe FILE CACHE` prints one JSON object: the facts, or the sentence that
+says what is wrong.
 """
 
 from __future__ import annotations
@@ -15,17 +17,23 @@ from typing import Any, Final
 from swarmllm.cli.output import write_stdout
 from swarmllm.errors import LocalError
 
-MEMORY_BYTES_MAX: Final = 4 << 30  # Address space: a header of the largest vocabulary takes a tenth of this.
+# Address space: a header of the largest vocabulary takes a tenth of this.
+MEMORY_BYTES_MAX: Final = 4 << 30
 SECONDS_MAX: Final = 300.0  # Hashing 40 GB from a slow disk.
 
 
 def probe(path: Path, cache_dir: Path) -> dict[str, Any]:
-    """`name, vocab, n_params, context_max, size_bytes, digest` of a GGUF file. LocalError with one sentence for one that is unfit."""
+    """`name, vocab, n_params, context_max, size_bytes, digest` of a GGUF file. LocalError with one
+    sentence for one that is unfit."""
     command = [sys.executable, "-P", "-m", "swarmllm.cli.probe", str(path), str(cache_dir)]
     try:
-        done = subprocess.run(command, capture_output=True, timeout=SECONDS_MAX, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, timeout=SECONDS_MAX, check=False, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired as error:
-        raise LocalError(f"reading {path} took longer than {SECONDS_MAX:.0f} s; check the disk that it is on") from error
+        raise LocalError(
+            f"reading {path} took longer than {SECONDS_MAX:.0f} s; check the disk that it is on"
+        ) from error
     try:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError as error:
@@ -47,7 +55,9 @@ def _main(path: Path, cache_dir: Path) -> dict[str, object]:
     except LocalError as fault:
         return {"error": str(fault)}
     except OSError as fault:
-        return {"error": f"cannot read the model file {path} ({fault.strerror}); check the disk and its permissions"}
+        return {
+            "error": f"cannot read the model file {path} ({fault.strerror}); check the disk and its permissions"
+        }
     return {
         "name": found.name,
         "vocab": found.vocab_fingerprint.hex(),

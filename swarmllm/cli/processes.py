@@ -1,8 +1,10 @@
-"""Node processes that another command starts, watches and always cleans up: `swarmllm join --json` as a child.
+"""Node processes that another command starts, watches and always cleans up: `swarmllm join --json`
+as a child.
 
-A child reports through its records and is known to be well or not by them, so every wait here has a deadline and ends early when the
-child dies; either failure names the node and shows its last words. Children sit in sessions of their own (Ctrl-C is for the parent
-to decide) and leave when their standard input closes, so that even a parent that is killed leaves nothing running.
+A child reports through its records and is known to be well or not by them, so every wait here has a
+deadline and ends early when the child dies; either failure names the node and shows its last words.
+Children sit in sessions of their own (Ctrl-C is for the parent to decide) and leave when their
+standard input closes, so that even a parent that is killed leaves nothing running.
 """
 
 from __future__ import annotations
@@ -46,13 +48,20 @@ class NodeProcess:
     def pid(self) -> int:
         return self.process.pid
 
-    def found(self, event: str, matching: Callable[[Record], bool] = lambda _: True) -> Record | None:
+    def found(
+        self, event: str, matching: Callable[[Record], bool] = lambda _: True
+    ) -> Record | None:
         return next((r for r in self.records if r.get("event") == event and matching(r)), None)
 
     async def wait_for(
-        self, event: str, timeout_s: float, matching: Callable[[Record], bool] = lambda _: True, wanted: str = ""
+        self,
+        event: str,
+        timeout_s: float,
+        matching: Callable[[Record], bool] = lambda _: True,
+        wanted: str = "",
     ) -> Record:
-        """The first such record, past or future. LocalError, with the child's last lines, if it dies or takes too long."""
+        """The first such record, past or future. LocalError, with the child's last lines, if it
+        dies or takes too long."""
         what = wanted or f"the record {event!r}"
         with trio.move_on_after(timeout_s):
             while (found := self.found(event, matching)) is None:
@@ -62,12 +71,16 @@ class NodeProcess:
                     )
                 await self._changed.wait()
             return found
-        raise LocalError(f"{self.name}: {what} did not come within {timeout_s:.0f} s{self.last_words()}")
+        raise LocalError(
+            f"{self.name}: {what} did not come within {timeout_s:.0f} s{self.last_words()}"
+        )
 
     async def change(self) -> None:
         """Until the child has reported something more. LocalError if it has ended."""
         if self._ended:
-            raise LocalError(f"{self.name} ended with code {self.process.returncode}{self.last_words()}")
+            raise LocalError(
+                f"{self.name} ended with code {self.process.returncode}{self.last_words()}"
+            )
         await self._changed.wait()
 
     def last_words(self) -> str:
@@ -79,7 +92,10 @@ class NodeProcess:
         except OSError:
             lines = []
         events = ", ".join(str(r.get("event")) for r in self.records[-LAST_LINES:])
-        shown = [*(f"\n    {line}" for line in lines), f"\n    (its last records: {events or 'none'})"]
+        shown = [
+            *(f"\n    {line}" for line in lines),
+            f"\n    (its last records: {events or 'none'})",
+        ]
         return "; its last lines:" + "".join(shown)
 
     def workers(self) -> list[psutil.Process]:
@@ -103,7 +119,8 @@ class NodeProcess:
             for line in lines:
                 self._take(line)
             if len(pending) > LINE_MAX:
-                pending = b""  # No record is that long; what follows shows as a line that is not JSON.
+                # No record is that long; what follows shows as a line that is not JSON.
+                pending = b""
         await self.process.wait()
         self._ended = True
         self._wake()
@@ -133,12 +150,23 @@ class Fleet:
         self.nodes: list[NodeProcess] = []
 
     async def start(self, name: str, arguments: Sequence[str]) -> NodeProcess:
-        """Start `swarmllm join --json` with its own data folder; returns at once. The same name again is the same folder: a node that
-        comes back."""
+        """Start `swarmllm join --json` with its own data folder; returns at once. The same name
+        again is the same folder: a node that comes back."""
         folder = self._folder / name.replace(" ", "-")
         folder.mkdir(mode=0o700, exist_ok=True)
         log = folder / "log"
-        command = [sys.executable, "-P", "-m", "swarmllm", "join", "--json", "--until-eof", "--data-dir", str(folder), *arguments]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "swarmllm",
+            "join",
+            "--json",
+            "--until-eof",
+            "--data-dir",
+            str(folder),
+            *arguments,
+        ]
         with log.open("wb") as err:
             process = await trio.lowlevel.open_process(
                 command,
@@ -159,8 +187,11 @@ class Fleet:
             node.send(signal.SIGCONT)
             node.send(signal.SIGKILL)
 
-    async def leave(self, nodes: Sequence[NodeProcess], patience_s: float = LEAVE_S) -> dict[str, int | None]:
-        """Ask nodes to leave, as Ctrl-C would; exit codes by name, None for those that had to be killed."""
+    async def leave(
+        self, nodes: Sequence[NodeProcess], patience_s: float = LEAVE_S
+    ) -> dict[str, int | None]:
+        """Ask nodes to leave, as Ctrl-C would; exit codes by name, None for those that had to be
+        killed."""
         for node in nodes:
             node.send(signal.SIGCONT)
             node.send(signal.SIGTERM)

@@ -1,4 +1,5 @@
-"""Where the text to continue comes from: standard input or a file, which nobody else sees, or the command line, which everybody does."""
+"""Where the text to continue comes from: standard input or a file, which nobody else sees, or the
+command line, which everybody does."""
 
 from __future__ import annotations
 
@@ -18,9 +19,12 @@ WAYS = "give - and the text on standard input, or --file FILE, or the text itsel
 
 
 def read_prompt(argument: str | None, file: str | None) -> str:
-    """The text of the one that is given; `-` is all of standard input. UsageError for none, both, or what is no text."""
+    """The text of the one that is given; `-` is all of standard input. UsageError for none, both,
+    or what is no text."""
     if (argument is None) == (file is None):
-        raise UsageError(f"{'there is no text to continue' if file is None else 'there are two texts to continue'}; {WAYS}")
+        raise UsageError(
+            f"{'there is no text to continue' if file is None else 'there are two texts to continue'}; {WAYS}"
+        )
     if file is not None:
         return _decoded(_of_file(file), file)
     assert argument is not None
@@ -53,11 +57,15 @@ def _of_file(file: str) -> bytes:
             finally:
                 os.close(descriptor)
     except OSError as error:
-        raise LocalError(f"cannot read {path} ({error.strerror}); check its path and permissions") from error
+        raise LocalError(
+            f"cannot read {path} ({error.strerror}); check its path and permissions"
+        ) from error
 
 
 def _decoded(data: bytes, where: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as fault:
-        raise UsageError(f"{where} is not UTF-8 text (byte {fault.start}); convert it first") from fault
+        raise UsageError(
+            f"{where} is not UTF-8 text (byte {fault.start}); convert it first"
+        ) from fault

@@ -1,4 +1,5 @@
-"""One line per token for people: which experts answered, how much each counted, and what the round cost.
+"""One line per token for people: which experts answered, how much each counted, and what the round
+cost.
 
 Works on the token records that `--json` prints, so that people and machines are told the same.
 """
@@ -13,7 +14,16 @@ from swarmllm.cli.screen import Line
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.visible import one_line
 
-COLOURS: Final = ("cyan", "magenta", "green", "yellow", "blue", "bright_red", "bright_cyan", "bright_magenta")
+COLOURS: Final = (
+    "cyan",
+    "magenta",
+    "green",
+    "yellow",
+    "blue",
+    "bright_red",
+    "bright_cyan",
+    "bright_magenta",
+)
 CELL, TOKEN = 11, 14  # Columns: four experts, index, token, time and agreement fit in 80.
 
 
@@ -29,7 +39,8 @@ def shown_token(text: str, width: int = TOKEN) -> str:
 
 
 class RoundTable:
-    """Rows with one fixed column per expert, coloured; for a swarm whose few members are known beforehand."""
+    """Rows with one fixed column per expert, coloured; for a swarm whose few members are known
+    beforehand."""
 
     def __init__(self, names: Mapping[str, str], asking: str) -> None:
         """`names`: a short name for each peer id, in column order."""
@@ -38,7 +49,11 @@ class RoundTable:
         self._gone: set[str] = set()
 
     def colour(self, peer: str) -> str:
-        return COLOURS[list(self._names).index(peer) % len(COLOURS)] if peer in self._names else "white"
+        return (
+            COLOURS[list(self._names).index(peer) % len(COLOURS)]
+            if peer in self._names
+            else "white"
+        )
 
     def gone(self, peer: str) -> None:
         self._gone.add(peer)
@@ -62,7 +77,10 @@ class RoundTable:
 
     def _cell(self, peer: str, use: Record | None) -> Line:
         if use is None:
-            return Line(f"{'✗' if peer in self._gone else '·':>{CELL}}", style="red" if peer in self._gone else "dim")
+            return Line(
+                f"{'✗' if peer in self._gone else '·':>{CELL}}",
+                style="red" if peer in self._gone else "dim",
+            )
         size = "local" if peer == self._asking else f"{use['bytes']:.0f} B"
         return Line(f"{size:>6}{100 * use['weight']:>3.0f} %", style=f"not dim {self.colour(peer)}")
 
@@ -75,8 +93,14 @@ def line_of(token: Record, local: str) -> Line:
     for use in uses(token):
         peer = use["peer"]
         colour = COLOURS[sum(map(ord, peer)) % len(COLOURS)]
-        where = "local" if peer == local else f"{short_peer(peer)} {use['bytes']:.0f} B {use['rtt_ms']:.1f} ms"
-        line.append(f"  {use['model']} {100 * use['weight']:.0f} % ({where})", style=f"not dim {colour}")
+        where = (
+            "local"
+            if peer == local
+            else f"{short_peer(peer)} {use['bytes']:.0f} B {use['rtt_ms']:.1f} ms"
+        )
+        line.append(
+            f"  {use['model']} {100 * use['weight']:.0f} % ({where})", style=f"not dim {colour}"
+        )
     return line
 
 
@@ -84,12 +108,20 @@ def weighed_line(record: Record) -> Line:
     """Whom an answer asks, and why: `generate -v`, once before the first token."""
     experts = record["experts"]
     kept = sum(expert["kept"] for expert in experts)
-    line = Line(f"     {len(experts)} of {record['known']} experts probed, {kept} kept:", style="dim")
+    line = Line(
+        f"     {len(experts)} of {record['known']} experts probed, {kept} kept:", style="dim"
+    )
     for expert in experts:
         colour = COLOURS[sum(map(ord, expert["peer"])) % len(COLOURS)]
-        nats = "" if expert["nats_per_token"] is None else f" ({expert['nats_per_token']:.2f} nats/token)"
+        nats = (
+            ""
+            if expert["nats_per_token"] is None
+            else f" ({expert['nats_per_token']:.2f} nats/token)"
+        )
         style = f"not dim {colour}" if expert["kept"] else "dim strike"
-        line.append("  ").append(f"{expert['model']} {100 * expert['share']:.0f} %{nats}", style=style)
+        line.append("  ").append(
+            f"{expert['model']} {100 * expert['share']:.0f} %{nats}", style=style
+        )
     return line
 
 

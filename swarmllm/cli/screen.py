@@ -1,10 +1,13 @@
-"""The one way by which tables and lines of text reach a terminal: whatever stands in them is shown, and nothing in it acts.
+"""The one way by which tables and lines of text reach a terminal: whatever stands in them is shown,
+and nothing in it acts.
 
-Words of strangers are everywhere: names of models, addresses, texts of errors, answers. So no string is ever read as rich's markup, as
-an emoji's name or as something to highlight; what a terminal would obey or hide is written out (`runtime.visible`), faintly; and nothing
-becomes a link. Styles come from the code alone, as arguments: `Line("halted", "bold red")`.
+Words of strangers are everywhere: names of models, addresses, texts of errors, answers. So no
+string is ever read as rich's markup, as an emoji's name or as something to highlight; what a
+terminal would obey or hide is written out (`runtime.visible`), faintly; and nothing becomes a link.
+Styles come from the code alone, as arguments: `Line("halted", "bold red")`.
 
-A test (`tests/cli/test_nothing_passes_the_door.py`) sees to it that no other module of the commands makes a console or a `Text` of rich.
+A test (`tests/cli/test_nothing_passes_the_door.py`) sees to it that no other module of the commands
+makes a console or a `Text` of rich.
 """
 
 from __future__ import annotations
@@ -23,7 +26,8 @@ from swarmllm.runtime.visible import flowing, runs
 
 
 class Line(Text):
-    """One line of styled text, which shows any string that it is given. Line breaks and tabs are written out as well."""
+    """One line of styled text, which shows any string that it is given. Line breaks and tabs are
+    written out as well."""
 
     flows = False
 
@@ -51,7 +55,8 @@ class Flow(Line):
 
 
 class Screen(Console):
-    """A console for which a string is a string. Anything that other renderables let through is caught where it is rendered."""
+    """A console for which a string is a string. Anything that other renderables let through is
+    caught where it is rendered."""
 
     def __init__(self, **how: Any) -> None:
         """`how`: what `rich.console.Console` takes."""
@@ -69,20 +74,24 @@ class Screen(Console):
         """Also for cells, titles and headings. Whoever asks for markup here does not get it."""
         return Line(text, style, justify=justify, overflow=overflow)
 
-    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
         return map(_harmless, super().render(renderable, options))
 
     def status(self, status: RenderableType, **how: Any) -> Status:
         return _Status(_shown(status), console=self, **how)
 
     def drop(self) -> None:
-        """Forget what this thread printed and could not write: rich would keep it, and write it again before all that follows."""
+        """Forget what this thread printed and could not write: rich would keep it, and write it
+        again before all that follows."""
         before, self.quiet = self.quiet, True
         self.print()
         self.quiet = before
 
     def on_broken_pipe(self) -> None:
-        """rich would end the program; whether a reader that has gone matters is for the command to say."""
+        """rich would end the program; whether a reader that has gone matters is for the command to
+        say."""
         raise BrokenPipeError(errno.EPIPE, "nobody reads it any more")
 
 

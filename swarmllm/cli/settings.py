@@ -1,4 +1,5 @@
-"""From the flags of a command to a checked Config: `runtime.config` with this machine's environment and folders."""
+"""From the flags of a command to a checked Config: `runtime.config` with this machine's environment
+and folders."""
 
 from __future__ import annotations
 

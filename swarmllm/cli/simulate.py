@@ -1,4 +1,5 @@
-"""`swarmllm simulate`: hands over to the studies in `swarmllm.sims`, which are imported only then; they know their own options."""
+"""`swarmllm simulate`: hands over to the studies in `swarmllm.sims`, which are imported only then;
+they know their own options."""
 
 from __future__ import annotations
 

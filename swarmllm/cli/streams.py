@@ -1,8 +1,11 @@
-"""The three standard streams, made fit before anything is done: whatever the caller of a command closed, filled up or set otherwise.
+"""The three standard streams, made fit before anything is done: whatever the caller of a command
+closed, filled up or set otherwise.
 
-A closed stream's number would go to the next file that is opened, and the records meant for a reader into that file; so the number is
-taken by the null device, open the wrong way round, and whoever uses the stream is told. Standard output may be a pipe that was set not to
-block, or a disk that is full; standard error may be either as well, and then nobody can be told, but the exit code must still be right.
+A closed stream's number would go to the next file that is opened, and the records meant for a
+reader into that file; so the number is taken by the null device, open the wrong way round, and
+whoever uses the stream is told. Standard output may be a pipe that was set not to block, or a disk
+that is full; standard error may be either as well, and then nobody can be told, but the exit code
+must still be right.
 """
 
 from __future__ import annotations
@@ -28,14 +31,16 @@ class OutputError(LocalError):
 
 
 def prepare() -> None:
-    """Call it once, before anything is read or written. Streams that somebody else replaced (a test, a notebook) stay theirs."""
+    """Call it once, before anything is read or written. Streams that somebody else replaced (a
+    test, a notebook) stay theirs."""
     for number, flags in ((STDIN, os.O_WRONLY), (STDOUT, os.O_RDONLY), (STDERR, os.O_WRONLY)):
         if not _is_open(number):
             _take_number(number, flags)
     if sys.stdin is None:
         sys.stdin = open(STDIN, encoding=_CODEPAGE, closefd=False)  # noqa: SIM115  For as long as the program lasts.
     elif isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # A byte that is not text is told as such where it is looked at.
+        # A byte that is not text is told as such where it is looked at.
+        sys.stdin.reconfigure(errors="surrogateescape")
     if sys.stdout is None or sys.stdout is sys.__stdout__:
         sys.stdout = _text(_Stream(STDOUT), sys.stdout)
     if sys.stderr is None or sys.stderr is sys.__stderr__:
@@ -61,7 +66,8 @@ def _take_number(number: int, flags: int) -> None:
 
 
 def _text(raw: _Stream, was: TextIO | None) -> TextIO:
-    """Text without a buffer, whose flush at exit could fail. No character can fail either: what the encoding lacks is spelt out."""
+    """Text without a buffer, whose flush at exit could fail. No character can fail either: what the
+    encoding lacks is spelt out."""
     encoding = (None if was is None else was.encoding) or _CODEPAGE
     return io.TextIOWrapper(raw, encoding=encoding, errors="backslashreplace", write_through=True)  # type: ignore[type-var]  # It asks for what reading takes, too.
 
@@ -88,7 +94,8 @@ class _Stream(io.BufferedIOBase):
         """What libraries print: help, tables, errors of usage."""
         view = memoryview(data)
         if self._number == STDERR:
-            # A failure to write there can be told to nobody, and changes nothing about what the command does.
+            # A failure to write there can be told to nobody, and changes nothing about what the
+            # command does.
             with suppress(OSError):
                 _write(STDERR, view)
         else:
@@ -123,12 +130,14 @@ def _write(number: int, data: memoryview) -> None:
     while rest.nbytes:
         try:
             rest = rest[os.write(number, rest) :]
-        except BlockingIOError:  # A full pipe that somebody set not to block: wait as one that blocks would.
+        # A full pipe that somebody set not to block: wait as one that blocks would.
+        except BlockingIOError:
             select.select([], [number], [])
 
 
 def forget_output() -> None:
-    """Nobody reads standard output: whatever is still written goes nowhere, also by the interpreter at exit."""
+    """Nobody reads standard output: whatever is still written goes nowhere, also by the interpreter
+    at exit."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, STDOUT)
@@ -153,7 +162,9 @@ def read_descriptor(number: int, bytes_max: int, what: str) -> bytes:
             select.select([number], [], [])
             continue
         except OSError as error:
-            raise LocalError(f"cannot read {what} ({error.strerror}); give the text in another way") from error
+            raise LocalError(
+                f"cannot read {what} ({error.strerror}); give the text in another way"
+            ) from error
         if not piece:
             break
         parts.append(piece)

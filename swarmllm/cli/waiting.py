@@ -1,4 +1,5 @@
-"""Nothing that a person types waits in silence: whatever may take seconds says every few of them what it is waiting for."""
+"""Nothing that a person types waits in silence: whatever may take seconds says every few of them
+what it is waiting for."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ from swarmllm.runtime.local_api.client import Patience
 
 WORD_EVERY_S: Final = 4.0  # Before a person has waited for 5 s without a word.
 END_VARIABLE: Final = (
-    "SWARMLLM_PATIENCE_S"  # For tests and impatient scripts: seconds without a sign of life that end every wait.
+    # For tests and impatient scripts: seconds without a sign of life that end every wait.
+    "SWARMLLM_PATIENCE_S"
 )
 
 
@@ -27,15 +29,20 @@ def _end_s(usual_s: float) -> float:
     return min(max(asked_s, 0.1), 3600.0) if math.isfinite(asked_s) else usual_s
 
 
-QUESTION: Final = Patience(notice, end_s=_end_s(20.0))  # A node that is well answers a question within milliseconds.
-ANSWER: Final = Patience(notice, end_s=_end_s(60.0))  # In the middle of a long answer a node may be given more time to come back.
+# A node that is well answers a question within milliseconds.
+QUESTION: Final = Patience(notice, end_s=_end_s(20.0))
+# In the middle of a long answer a node may be given more time to come back.
+ANSWER: Final = Patience(notice, end_s=_end_s(60.0))
 
 
 @contextmanager
-def still_waiting(what: str, tell: Callable[[str], object] = notice, every_s: float = WORD_EVERY_S) -> Iterator[None]:
+def still_waiting(
+    what: str, tell: Callable[[str], object] = notice, every_s: float = WORD_EVERY_S
+) -> Iterator[None]:
     """While the block runs, tell every few seconds that it waits for `what`.
 
-    From a thread, because the block may be one that keeps this one busy: reading, importing, asking a resolver.
+    From a thread, because the block may be one that keeps this one busy: reading, importing, asking
+    a resolver.
     """
     over = threading.Event()
 
@@ -54,9 +61,12 @@ def still_waiting(what: str, tell: Callable[[str], object] = notice, every_s: fl
 
 
 class Silence:
-    """A command of many steps is never silent for 5 s: a sentence then tells at which step it is. Use as a context manager."""
+    """A command of many steps is never silent for 5 s: a sentence then tells at which step it is.
+    Use as a context manager."""
 
-    def __init__(self, what: str, tell: Callable[[str], object] = notice, every_s: float = WORD_EVERY_S) -> None:
+    def __init__(
+        self, what: str, tell: Callable[[str], object] = notice, every_s: float = WORD_EVERY_S
+    ) -> None:
         self._what, self._tell, self._every_s = what, tell, every_s
         self._began = self._told = time.monotonic()
         self._over = threading.Event()

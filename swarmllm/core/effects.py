@@ -1,4 +1,5 @@
-"""The effects that `core.node.Node.handle` returns: orders that the driver or the simulator performs in list order.
+"""The effects that `core.node.Node.handle` returns: orders that the driver or the simulator
+performs in list order.
 
 A `Save` completes before any later effect begins."""
 
@@ -15,7 +16,8 @@ from swarmllm.messages.declare import HALT
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Queue one message for a connected peer. Never blocks; a full queue loses the peer (`PeerLost`)."""
+    """Queue one message for a connected peer. Never blocks; a full queue loses the peer
+    (`PeerLost`)."""
 
     peer: PeerId
     message: ExpertMessage
@@ -67,7 +69,8 @@ class Withdraw:
 
 @dataclass(frozen=True, slots=True)
 class LookUp:
-    """Ask the DHT who provides experts for this vocabulary; answered by `AddressesFound`, if by anything."""
+    """Ask the DHT who provides experts for this vocabulary; answered by `AddressesFound`, if by
+    anything."""
 
     vocab_fingerprint: bytes
 
@@ -93,20 +96,34 @@ class Emit:
     event: NodeEvent
 
 
-Effect = Send | Dial | Hangup | RunScore | CloseSession | Advertise | Withdraw | LookUp | Penalise | Save | Emit
+Effect = (
+    Send
+    | Dial
+    | Hangup
+    | RunScore
+    | CloseSession
+    | Advertise
+    | Withdraw
+    | LookUp
+    | Penalise
+    | Save
+    | Emit
+)
 
 
 @dataclass(frozen=True, slots=True)
 class StopNow:
-    """Set the shared flag: workers stop at their next token check, those still busy 50 ms later are killed, and no inference message
-    leaves any more. Inference effects that were decided before this one and not yet performed are dropped."""
+    """Set the shared flag: workers stop at their next token check, those still busy 50 ms later are
+    killed, and no inference message leaves any more. Inference effects that were decided before
+    this one and not yet performed are dropped."""
 
     reasons: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Write `Records((record,))` to the control streams of these peers. `is_live`: a sign of life, which a slow peer may miss."""
+    """Write `Records((record,))` to the control streams of these peers. `is_live`: a sign of life,
+    which a slow peer may miss."""
 
     record: bytes
     to: tuple[PeerId, ...]
@@ -115,7 +132,8 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class RecordChecked:
-    """The answer to the `RecordOffered` with the same `check`. `passes`: gossip may pass the record on."""
+    """The answer to the `RecordOffered` with the same `check`. `passes`: gossip may pass the record
+    on."""
 
     check: int
     outcome: Outcome
@@ -132,14 +150,16 @@ class PublishRecord:
 
 @dataclass(frozen=True, slots=True)
 class EndStreams:
-    """Send `message` on every expert stream, both ways, and drop all sessions; running answers end with reason "halted"."""
+    """Send `message` on every expert stream, both ways, and drop all sessions; running answers end
+    with reason "halted"."""
 
     message: Halted
 
 
 @dataclass(frozen=True, slots=True)
 class Persist:
-    """Write both copies (see `core.halt.state_file`) and then call `HaltMachine.persisted(number, ok)`. Only one is ever outstanding."""
+    """Write both copies (see `core.halt.state_file`) and then call `HaltMachine.persisted(number,
+    ok)`. Only one is ever outstanding."""
 
     number: int
     data: bytes
@@ -184,7 +204,8 @@ HaltEffect = (
     | RecordChecked
     | Penalise
 )
-"""To be performed in list order; none of them waits, a `Persist` runs in the background and comes back as `Persisted`."""
+"""To be performed in list order; none of them waits, a `Persist` runs in the background and comes
+back as `Persisted`."""
 
 NodeEffect = Effect | HaltEffect
 """Whatever `Node.handle` returns."""

@@ -1,4 +1,5 @@
-"""The events that the node reports to its user: tokens, ends of answers, notices, experts and peers that come and go, halt orders heard."""
+"""The events that the node reports to its user: tokens, ends of answers, notices, experts and peers
+that come and go, halt orders heard."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from swarmllm.messages import CapacityRecord, Halt, PeerId, Resume
 
 @dataclass(frozen=True, slots=True)
 class ExpertUse:
-    """One expert's part in one token: `weight` after renormalising, reply size and round trip; `used` is false for late replies."""
+    """One expert's part in one token: `weight` after renormalising, reply size and round trip;
+    `used` is false for late replies."""
 
     peer: PeerId
     model: str
@@ -22,7 +24,8 @@ class ExpertUse:
 
 @dataclass(frozen=True, slots=True)
 class TokenChosen:
-    """`agreement` is the pooled overlap of the experts' lists: 1 - mean total variation between each used expert and the pool."""
+    """`agreement` is the pooled overlap of the experts' lists: 1 - mean total variation between
+    each used expert and the pool."""
 
     request: int
     index: int
@@ -58,8 +61,8 @@ class Noticed:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What an expert was found to be worth for a text: `nats` per token of it (None: it told nothing), and its share among those
-    that were probed (replicas divide that of their model)."""
+    """What an expert was found to be worth for a text: `nats` per token of it (None: it told
+    nothing), and its share among those that were probed (replicas divide that of their model)."""
 
     peer: PeerId
     model: str
@@ -70,7 +73,8 @@ class Weighed:
 
 @dataclass(frozen=True, slots=True)
 class ExpertsWeighed:
-    """Whom an answer asks, and why: all experts that were probed with its prompt, best first. `known`: how many could have been."""
+    """Whom an answer asks, and why: all experts that were probed with its prompt, best first.
+    `known`: how many could have been."""
 
     request: int
     experts: tuple[Weighed, ...]
@@ -98,7 +102,8 @@ class PeerSeen:
 
 @dataclass(frozen=True, slots=True)
 class NodeHalted:
-    """No token is made here any more; `by` (hex key id) and `seq` name the order, empty and 0 for the owner's own stop."""
+    """No token is made here any more; `by` (hex key id) and `seq` name the order, empty and 0 for
+    the owner's own stop."""
 
     reasons: tuple[str, ...]
     by: str

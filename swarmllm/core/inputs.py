@@ -1,4 +1,5 @@
-"""The inputs of `core.node.Node.handle`: facts in the past tense, from the network, the engine, the disk, the owner and the clock."""
+"""The inputs of `core.node.Node.handle`: facts in the past tense, from the network, the engine, the
+disk, the owner and the clock."""
 
 from __future__ import annotations
 
@@ -35,8 +36,9 @@ class FrameReceived:
 
 @dataclass(frozen=True, slots=True)
 class RecordOffered:
-    """A signed record of a channel that came by gossip (from `forwarder`, inside the validator) or by hand (None: from our own operator,
-    or from a file); answered at once by `RecordChecked` with the same `check`."""
+    """A signed record of a channel that came by gossip (from `forwarder`, inside the validator) or
+    by hand (None: from our own operator, or from a file); answered at once by `RecordChecked` with
+    the same `check`."""
 
     check: int
     record: bytes
@@ -64,10 +66,20 @@ class OwnerStarts:
 
 @dataclass(frozen=True, slots=True)
 class Woke:
-    """This process did not run for a while: stopped, starved, or its machine was asleep. Orders may have passed it by."""
+    """This process did not run for a while: stopped, starved, or its machine was asleep. Orders may
+    have passed it by."""
 
 
-HaltInput = ChannelOpened | ChannelClosed | FrameReceived | RecordOffered | Persisted | OwnerStops | OwnerStarts | Woke
+HaltInput = (
+    ChannelOpened
+    | ChannelClosed
+    | FrameReceived
+    | RecordOffered
+    | Persisted
+    | OwnerStops
+    | OwnerStarts
+    | Woke
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +97,8 @@ class PeerLost:
 
 @dataclass(frozen=True, slots=True)
 class AskingEnded:
-    """The peer ended the stream on which it asked us, or opened another one: its sessions here are over, the connection is not."""
+    """The peer ended the stream on which it asked us, or opened another one: its sessions here are
+    over, the connection is not."""
 
     peer: PeerId
 
@@ -98,7 +111,8 @@ class PingMeasured:
 
 @dataclass(frozen=True, slots=True)
 class AddressesFound:
-    """Somebody who might be worth dialling, from the LAN, a bootstrap address, the DHT or an invite."""
+    """Somebody who might be worth dialling, from the LAN, a bootstrap address, the DHT or an
+    invite."""
 
     peer: PeerId
     addrs: tuple[str, ...]
@@ -122,7 +136,8 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """The local engine's answer to the `RunScore` with the same `order`. Its `session` and `round` repeat the request's."""
+    """The local engine's answer to the `RunScore` with the same `order`. Its `session` and `round`
+    repeat the request's."""
 
     order: int
     reply: ExpertReply
@@ -188,5 +203,15 @@ ChangeInput = (
 
 Input = ChangeInput | Received | Scored | Asked | Cancelled | HaltInput | TimerFired
 
-NetworkInput = PeerConnected | PeerLost | AskingEnded | PingMeasured | AddressesFound | DialFailed | Received | AddressesChanged
-"""The inputs that a Network adapter yields as they happen (what concerns the kill switch comes through its door instead)."""
+NetworkInput = (
+    PeerConnected
+    | PeerLost
+    | AskingEnded
+    | PingMeasured
+    | AddressesFound
+    | DialFailed
+    | Received
+    | AddressesChanged
+)
+"""The inputs that a Network adapter yields as they happen (what concerns the kill switch comes
+through its door instead)."""

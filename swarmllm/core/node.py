@@ -1,7 +1,8 @@
 """The node as one pure state machine: an input and the time go in, effects come out.
 
-It composes the machines of this package (capacity table, router, peering, serving, one Generation per request); they return values and
-never hold each other. The trio driver and the simulator both drive this class and nothing else.
+It composes the machines of this package (capacity table, router, peering, serving, one Generation
+per request); they return values and never hold each other. The trio driver and the simulator both
+drive this class and nothing else.
 """
 
 from __future__ import annotations
@@ -17,8 +18,26 @@ from swarmllm.core.capacity.advertising import Advertising
 from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, CapacityExchange, Sealing, Taken
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Answers
-from swarmllm.core.effects import Announce, Emit, HaltEffect, Hangup, NodeEffect, Save, Send, StartAgain, StopNow
-from swarmllm.core.events import Ended, ExpertFound, ExpertLost, HaltHeard, NodeHalted, NodeResumed, PeerSeen
+from swarmllm.core.effects import (
+    Announce,
+    Emit,
+    HaltEffect,
+    Hangup,
+    NodeEffect,
+    Save,
+    Send,
+    StartAgain,
+    StopNow,
+)
+from swarmllm.core.events import (
+    Ended,
+    ExpertFound,
+    ExpertLost,
+    HaltHeard,
+    NodeHalted,
+    NodeResumed,
+    PeerSeen,
+)
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.inputs import (
     AddressesChanged,
@@ -71,17 +90,21 @@ from swarmllm.messages import (
 from swarmllm.messages.declare import HALT
 
 SAVED_PEERS = "peers"
-HALTED_REST_S = 5.0  # Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
-HELD_MAX = 4_096  # Inputs that wait while the kill switch asks: 5 s of what all peers together may send,
+# Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
+HALTED_REST_S = 5.0
+# Inputs that wait while the kill switch asks: 5 s of what all peers together may send,
+HELD_MAX = 4_096
 HELD_BYTES_MAX = 16 << 20  # in bytes.
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """Intervals in seconds; every one is spread by +-20 % so that a swarm started at once does not beat in step."""
+    """Intervals in seconds; every one is spread by +-20 % so that a swarm started at once does not
+    beat in step."""
 
     vocab_fingerprint: bytes
-    swarm: bytes = bytes(8)  # The short hash of its name: with peers of another swarm no records are exchanged.
+    # The short hash of its name: with peers of another swarm no records are exchanged.
+    swarm: bytes = bytes(8)
     shuffle_every_s: float = SHUFFLE_EVERY_S
     advertise_every_s: float = 600.0
     look_up_every_s: float = 30.0
@@ -90,11 +113,11 @@ class NodeConfig:
 
 
 class Node:
-    """`boot` is the Unix time in milliseconds at start; `rng` decides every choice that is left to chance; `sealing` signs our capacity
-    records and opens those of others.
+    """`boot` is the Unix time in milliseconds at start; `rng` decides every choice that is left to
+    chance; `sealing` signs our capacity records and opens those of others.
 
-    `control` is the kill switch, started already; None leaves it out, for tests of other parts. `parts` are further machines, heard after
-    the node's own in their order.
+    `control` is the kill switch, started already; None leaves it out, for tests of other parts.
+    `parts` are further machines, heard after the node's own in their order.
     """
 
     def __init__(
@@ -120,17 +143,24 @@ class Node:
         known = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, known, control)
         own_record, shuffle_s = self._roster.next_record, config.shuffle_every_s
-        self._shuffling = CapacityExchange(peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm)
+        self._shuffling = CapacityExchange(
+            peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm
+        )
         every_s = config.advertise_every_s, config.look_up_every_s
-        self._advertising = Advertising(self._roster, rng, config.vocab_fingerprint, *every_s, config.look_up_below)
-        self._met: set[PeerId] = set()  # Experts that were told of and not yet lost; bounded by connections.
+        self._advertising = Advertising(
+            self._roster, rng, config.vocab_fingerprint, *every_s, config.look_up_below
+        )
+        # Experts that were told of and not yet lost; bounded by connections.
+        self._met: set[PeerId] = set()
         self._save_at = float("inf")
         self._control_at = float("inf") if control is None else 0.0
         self._saved = b""
-        self._held: deque[Input] = deque()  # What waits while the kill switch asks; see `_hold` for its bounds.
+        # What waits while the kill switch asks; see `_hold` for its bounds.
+        self._held: deque[Input] = deque()
         self._held_bytes = 0
         self._holding = False
-        self._was_halted = control is not None and bool(control.halted)  # The first start is no resume.
+        # The first start is no resume.
+        self._was_halted = control is not None and bool(control.halted)
 
     # --- the seam ------------------------------------------------------------------------------------------------------------
 
@@ -153,9 +183,15 @@ class Node:
             return self._control_at  # Other deadlines may have passed, and wait as well.
         if self._held:
             return -math.inf
-        parts = (self._shuffling.next_deadline(), self._peering.next_deadline(), self._answers.next_deadline())
+        parts = (
+            self._shuffling.next_deadline(),
+            self._peering.next_deadline(),
+            self._answers.next_deadline(),
+        )
         extra = min((part.next_deadline() for part in self._parts), default=float("inf"))
-        return min(self._advertising.next_deadline(), self._save_at, self._control_at, extra, *parts)
+        return min(
+            self._advertising.next_deadline(), self._save_at, self._control_at, extra, *parts
+        )
 
     def view(self, now: float) -> NodeView:
         """What `status` and `experts` show."""
@@ -178,12 +214,13 @@ class Node:
     # --- what waits while the kill switch asks (HALT-34) ------------------------------------------------------------------------
 
     def _look(self, now: float) -> None:
-        """Whether inputs have to wait now: the node woke, and has not heard yet whether it was halted meanwhile."""
+        """Whether inputs have to wait now: the node woke, and has not heard yet whether it was
+        halted meanwhile."""
         self._holding = self._control is not None and self._control.holds(now)
 
     def _hold(self, event: Input) -> list[NodeEffect]:
-        """Keep it for later, in order. A wait takes 5 s at most; a peer that fills our memory meanwhile is hung up, and hints that come
-        again by themselves are let go."""
+        """Keep it for later, in order. A wait takes 5 s at most; a peer that fills our memory
+        meanwhile is hung up, and hints that come again by themselves are let go."""
         if isinstance(event, RecordOffered):
             return []  # Gossip wants to know at once whether to pass it on, and brings it again.
         size = event.size_bytes if isinstance(event, Received) else 0
@@ -193,16 +230,23 @@ class Node:
             return []
         match event:
             case Received(peer=peer):
-                return [Hangup(peer, "sent more than this node keeps while it asks for orders that it may have missed")]
+                return [
+                    Hangup(
+                        peer,
+                        "sent more than this node keeps while it asks for orders that it may have missed",
+                    )
+                ]
             case AddressesFound() | PingMeasured() | EngineLoadChanged():
                 return []
-            case _:  # One per connection, dial, answer or round: each of these is bounded elsewhere.
+            # One per connection, dial, answer or round: each of these is bounded elsewhere.
+            case _:
                 self._held.append(event)
                 return []
 
     def _next_held(self, event: Input) -> Input:
-        """What has waited longest, once nothing has to any more; `event` takes its place behind the others. One at a time, so that the
-        effects of each are performed before the next is looked at."""
+        """What has waited longest, once nothing has to any more; `event` takes its place behind the
+        others. One at a time, so that the effects of each are performed before the next is looked
+        at."""
         if not isinstance(event, TimerFired):
             self._held.append(event)
             self._held_bytes += event.size_bytes if isinstance(event, Received) else 0
@@ -218,7 +262,11 @@ class Node:
         effects = self._dispatch(event, now) if channel in ("", HALT) else []
         is_timer = isinstance(event, TimerFired)
         for part in () if is_timer and self._holding else self._parts:
-            wants = part.next_deadline() <= now if is_timer else not channel and isinstance(event, part.inputs)
+            wants = (
+                part.next_deadline() <= now
+                if is_timer
+                else not channel and isinstance(event, part.inputs)
+            )
             if wants or (channel and channel == part.channel):
                 effects += part.handle(event, now)
         return effects
@@ -299,7 +347,8 @@ class Node:
         return [*self._controlled(effects, now), *met]
 
     def _controlled(self, effects: Sequence[HaltEffect], now: float) -> list[NodeEffect]:
-        """What the kill switch orders, and what follows for answers and sessions: they end with the flag, before anything else."""
+        """What the kill switch orders, and what follows for answers and sessions: they end with the
+        flag, before anything else."""
         assert self._control is not None
         self._control_at = self._control.next_deadline(now)
         found: list[NodeEffect] = []
@@ -311,7 +360,8 @@ class Node:
                     found.append(Emit(self._halted_event(reasons)))
                     found += self._answers.halted(f"no text is generated: {reasons[0]}")
                     found += self._serving.halted()
-                    self._told_anew(now, to_all=not self._control.state.standing)  # An order reaches all by itself.
+                    # An order reaches all by itself.
+                    self._told_anew(now, to_all=not self._control.state.standing)
                 case Announce(event=HaltHeard()) if not self._was_halted and self._control.halted:
                     # It came before the first start, so that nothing had to be stopped.
                     self._was_halted = True
@@ -356,21 +406,32 @@ class Node:
             case Open() | Score() | Close():
                 return [*effects, *self._serving.received(peer, message)]
             case Scores() if not self._roster.is_cleared(peer, now):
-                return effects  # Whoever halts says so on its control stream; whoever differs settles it there.
+                # Whoever halts says so on its control stream; whoever differs settles it there.
+                return effects
             case Scores() | Need() | Busy() | Refused():
-                return [*effects, *self._answers.received(self._roster, peer, message, event.size_bytes, now)]
+                return [
+                    *effects,
+                    *self._answers.received(self._roster, peer, message, event.size_bytes, now),
+                ]
             case Shuffle():
                 return self._took(self._shuffling.asked(peer, message, now), now)
             case Shuffled():
                 return self._took(self._shuffling.answered(peer, message, now), now)
             case Halted():
                 self._router.rest(peer, HALTED_REST_S, now)
-                return [*effects, *self._serving.lost(peer), *self._answers.lost(self._roster, peer, now)]
+                return [
+                    *effects,
+                    *self._serving.lost(peer),
+                    *self._answers.lost(self._roster, peer, now),
+                ]
             case _:
                 assert_never(message)
 
-    def _settle(self, control: HaltMachine, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool) -> list[NodeEffect]:
-        """As a rule there is nothing to settle, and then nothing else is looked at: this stands in the way of every message."""
+    def _settle(
+        self, control: HaltMachine, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool
+    ) -> list[NodeEffect]:
+        """As a rule there is nothing to settle, and then nothing else is looked at: this stands in
+        the way of every message."""
         effects = control.settle(peer, digest, now, is_fresh=is_fresh)
         return self._controlled(effects, now) if effects or digest != control.digest else []
 
@@ -382,7 +443,11 @@ class Node:
         self._table.peer_connected(peer)
         self._advertising.connected(now)
         self._save_at = min(self._save_at, now + self._spread(self._config.save_every_s))
-        return [Emit(PeerSeen(peer, connected=True)), *self._meet(peer, now), *self._shuffling.connected(peer, now)]
+        return [
+            Emit(PeerSeen(peer, connected=True)),
+            *self._meet(peer, now),
+            *self._shuffling.connected(peer, now),
+        ]
 
     def _lost(self, peer: PeerId, reason: str, now: float) -> list[NodeEffect]:
         if peer not in self._peering.connected:
@@ -414,13 +479,25 @@ class Node:
             return [*effects, *self._meet(peer, now)]
         if peer in self._met:
             self._met.discard(peer)
-            effects.append(Emit(ExpertLost(peer, "it offers no place any more: its engine is down, or it was stopped")))
+            effects.append(
+                Emit(
+                    ExpertLost(
+                        peer, "it offers no place any more: its engine is down, or it was stopped"
+                    )
+                )
+            )
         return effects
 
     def _meet(self, peer: PeerId, now: float) -> list[NodeEffect]:
-        """An expert became usable, its connection came up, or the kill switch let it: say so once, when all three are true."""
+        """An expert became usable, its connection came up, or the kill switch let it: say so once,
+        when all three are true."""
         record = self._roster.record_of(peer)
-        if peer in self._met or record is None or not self._roster.is_usable(record) or not self._roster.can_ask(peer, now):
+        if (
+            peer in self._met
+            or record is None
+            or not self._roster.is_usable(record)
+            or not self._roster.can_ask(peer, now)
+        ):
             return []
         self._met.add(peer)
         return [Emit(ExpertFound(peer, record))]
@@ -442,7 +519,11 @@ class Node:
         return effects
 
     def _save(self, now: float) -> list[NodeEffect]:
-        self._save_at = now + self._spread(self._config.save_every_s) if self._peering.connected else float("inf")
+        self._save_at = (
+            now + self._spread(self._config.save_every_s)
+            if self._peering.connected
+            else float("inf")
+        )
         value = self._peering.save()
         if value == self._saved:
             return []

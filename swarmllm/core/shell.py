@@ -1,8 +1,10 @@
-"""The order in which effects are performed: the rules that every shell round a node keeps, the trio driver and the simulator alike.
+"""The order in which effects are performed: the rules that every shell round a node keeps, the trio
+driver and the simulator alike.
 
-Effects are performed in list order. A `Save` waits for the disk, and what stands behind it waits for the `Save`. What the kill switch
-orders meanwhile does not wait: it is performed the moment it is decided, and once it has said stop, no inference effect that was decided
-before is performed any more.
+Effects are performed in list order. A `Save` waits for the disk, and what stands behind it waits
+for the `Save`. What the kill switch orders meanwhile does not wait: it is performed the moment it
+is decided, and once it has said stop, no inference effect that was decided before is performed any
+more.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ from swarmllm.messages import DECLARED
 
 
 def infers(effect: NodeEffect) -> bool:
-    """Whether a halted node must not perform it: it makes a token, or asks for one, or delivers one."""
-    return isinstance(effect, RunScore) or (isinstance(effect, Send) and DECLARED[type(effect.message)].infers)
+    """Whether a halted node must not perform it: it makes a token, or asks for one, or delivers
+    one."""
+    return isinstance(effect, RunScore) or (
+        isinstance(effect, Send) and DECLARED[type(effect.message)].infers
+    )
 
 
 class EffectQueue:
-    """Effects on their way from the node to whoever performs them. `is_halted` until the first `StartAgain`: a shell without a kill
-    switch is made with False."""
+    """Effects on their way from the node to whoever performs them. `is_halted` until the first
+    `StartAgain`: a shell without a kill switch is made with False."""
 
     def __init__(self, *, is_halted: bool) -> None:
         self.is_halted = is_halted
@@ -32,15 +37,16 @@ class EffectQueue:
         self._waiting.extend(effects)
 
     def take(self) -> Iterator[NodeEffect]:
-        """One after another, those included that are put while the iteration goes on. Whoever iterates performs each before it asks for
-        the next."""
+        """One after another, those included that are put while the iteration goes on. Whoever
+        iterates performs each before it asks for the next."""
         while self._waiting:
             effect = self._waiting.popleft()
             if self._may_pass(effect):
                 yield effect
 
     def overtake(self, effects: Iterable[NodeEffect]) -> Iterator[NodeEffect]:
-        """Effects of an order that waits for nothing. A `Save` among them is put behind what waits, since it would have to."""
+        """Effects of an order that waits for nothing. A `Save` among them is put behind what waits,
+        since it would have to."""
         for effect in effects:
             if isinstance(effect, Save):
                 self._waiting.append(effect)

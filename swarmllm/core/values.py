@@ -1,4 +1,5 @@
-"""The values that inputs, events and effects carry: session keys, the model card, engine load, sampling, and what an answer needs."""
+"""The values that inputs, events and effects carry: session keys, the model card, engine load,
+sampling, and what an answer needs."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX, PeerId
 
 @dataclass(frozen=True, slots=True)
 class SessionKey:
-    """A session as the engine knows it: ids are the requester's own, so the requester is part of the key."""
+    """A session as the engine knows it: ids are the requester's own, so the requester is part of
+    the key."""
 
     peer: PeerId
     session: int
@@ -18,7 +20,8 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """The local expert's model. Digests are SHA-256; `n_params` counts weights; `context_max` is tokens per session."""
+    """The local expert's model. Digests are SHA-256; `n_params` counts weights; `context_max` is
+    tokens per session."""
 
     name: str
     digest: bytes
@@ -31,7 +34,8 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoad:
-    """How busy the engine is: waiting orders, sessions it could still take, and measured decode tokens/s over all sessions."""
+    """How busy the engine is: waiting orders, sessions it could still take, and measured decode
+    tokens/s over all sessions."""
 
     queue_depth: int
     sessions_free: int
@@ -41,9 +45,10 @@ class EngineLoad:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """What a parameter of the sampling may be: from `low` (only above it, if `above`) to `high`. `usual` is what texts are drawn with
-    where nobody says anything; None: the default, which leaves the distribution as it is. `hint` ends the sentence that refuses a
-    value, and `about` is the help of its option.
+    """What a parameter of the sampling may be: from `low` (only above it, if `above`) to `high`.
+    `usual` is what texts are drawn with where nobody says anything; None: the default, which leaves
+    the distribution as it is. `hint` ends the sentence that refuses a value, and `about` is the
+    help of its option.
     """
 
     low: float
@@ -60,16 +65,19 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the requester draws from the pooled distribution; the defaults draw from it unchanged. `seed` makes a run reproducible.
+    """How the requester draws from the pooled distribution; the defaults draw from it unchanged.
+    `seed` makes a run reproducible.
 
-    A parameter is declared here and nowhere else: options, requests and their checks are made of these fields (see `SAMPLING`).
+    A parameter is declared here and nowhere else: options, requests and their checks are made of
+    these fields (see `SAMPLING`).
     """
 
     temperature: float = field(
         default=1.0,
         metadata=Parameter(
             low=0.0,
-            high=100.0,  # Far beyond the last sensible value, where the distribution is all but uniform.
+            # Far beyond the last sensible value, where the distribution is all but uniform.
+            high=100.0,
             hint="0 always takes the likeliest token, 1 leaves the odds alone",
             about="0 always takes the likeliest token.",
             usual=0.8,
@@ -127,29 +135,40 @@ class Sampling:
     seed: int = 0
 
 
-SAMPLING: Final[dict[str, Parameter]] = {f.name: f.metadata["parameter"] for f in fields(Sampling) if "parameter" in f.metadata}
-"""The parameters of the sampling: all its fields but the seed, which says nothing of how to draw."""
+SAMPLING: Final[dict[str, Parameter]] = {
+    f.name: f.metadata["parameter"] for f in fields(Sampling) if "parameter" in f.metadata
+}
+"""The parameters of the sampling: all its fields but the seed, which says nothing of how to draw.
+"""
 
 USUAL_SAMPLING: Final = Sampling(
-    **{name: parameter.kind(parameter.usual) for name, parameter in SAMPLING.items() if parameter.usual is not None}  # type: ignore[arg-type]
+    **{
+        name: parameter.kind(parameter.usual)
+        for name, parameter in SAMPLING.items()
+        if parameter.usual is not None
+    }  # type: ignore[arg-type]
 )
-"""What a text is drawn with where nobody says anything. Not the distribution as it is: small models ramble in its tail."""
+"""What a text is drawn with where nobody says anything. Not the distribution as it is: small models
+ramble in its tail."""
 
 
 K_USUAL: Final = 3
 EXTRA_USUAL: Final = 1
 QUALITY_USUAL: Final = 1.0
 MAX_TOKENS_USUAL: Final = 128
-"""What an answer takes where nobody says anything: orders, requests, settings and options all start from these."""
+"""What an answer takes where nobody says anything: orders, requests, settings and options all start
+from these."""
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
-    """What an answer needs: `k` experts per token plus `extra` more as insurance, `max_tokens`, and where to stop.
+    """What an answer needs: `k` experts per token plus `extra` more as insurance, `max_tokens`, and
+    where to stop.
 
-    `quality` is the share of tokens that all k are asked about, those at which the best expert alone is least sure; 1: every token,
-    0: always one expert. `outside` are the stretches (start, end) of the prompt that the ensemble did not write itself, rising and
-    apart; empty: all of it. `domain`: experts that claim it are believed more at first.
+    `quality` is the share of tokens that all k are asked about, those at which the best expert
+    alone is least sure; 1: every token, 0: always one expert. `outside` are the stretches (start,
+    end) of the prompt that the ensemble did not write itself, rising and apart; empty: all of it.
+    `domain`: experts that claim it are believed more at first.
     """
 
     prompt: tuple[int, ...]

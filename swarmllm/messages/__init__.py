@@ -1,7 +1,8 @@
 """Every message between peers, as frozen values; one module for each document in `protocols/`.
 
-`wire.codec` turns each into one msgpack array `[type, field, ...]` and back; the bounds that stand in the annotations here are what it
-enforces, so that nothing above the wire ever sees a value out of range. The documents in `protocols/` say what the messages mean.
+`wire.codec` turns each into one msgpack array `[type, field, ...]` and back; the bounds that stand
+in the annotations here are what it enforces, so that nothing above the wire ever sees a value out
+of range. The documents in `protocols/` say what the messages mean.
 """
 
 from swarmllm.messages.bounds import (

@@ -1,4 +1,5 @@
-"""Bounds of message fields: the types that every message between peers is made of, enforced by `wire.codec`."""
+"""Bounds of message fields: the types that every message between peers is made of, enforced by
+`wire.codec`."""
 
 from __future__ import annotations
 
@@ -39,22 +40,30 @@ Position = Annotated[int, Range(0, CONTEXT_MAX)]
 Digest = Annotated[bytes, Size(32, 32)]
 ShortHash = Annotated[bytes, Size(8, 8)]
 
-EXT_MAX: Final = 64  # Bytes: room for two digests, and the largest capacity record still fits a shuffle of eight.
+# Bytes: room for two digests, and the largest capacity record still fits a shuffle of eight.
+EXT_MAX: Final = 64
 Ext = Annotated[bytes, Size(0, EXT_MAX)]
-"""What later versions say in a signed record that is passed on: a reader who does not know it keeps it and passes it on, as it is, and
-decides nothing by it. Each addition is a type byte, a length byte and so many bytes; what a type means is written down in protocols/."""
+"""What later versions say in a signed record that is passed on: a reader who does not know it keeps
+it and passes it on, as it is, and decides nothing by it. Each addition is a type byte, a length
+byte and so many bytes; what a type means is written down in protocols/."""
 
 NO_CONTROL: Final = bytes(8)
-"""The control digest of a node without any control record. The kill switch (protocols/halt.md) gives it meaning."""
+"""The control digest of a node without any control record. The kill switch (protocols/halt.md)
+gives it meaning."""
 
 
 def rising(name: str, keys: Sequence[bytes]) -> str:
     """What is wrong with byte strings that must rise strictly; empty if nothing is."""
-    return "" if all(one < two for one, two in pairwise(keys)) else f"{name} must rise strictly, so that nobody counts twice"
+    return (
+        ""
+        if all(one < two for one, two in pairwise(keys))
+        else f"{name} must rise strictly, so that nobody counts twice"
+    )
 
 
 def rising_below(name: str, values: tuple[int, ...], below: int) -> str:
-    """What is wrong with integers that must rise strictly and stay below a bound; empty if nothing is."""
+    """What is wrong with integers that must rise strictly and stay below a bound; empty if nothing
+    is."""
     if values and (values[-1] >= below or not all(map(lt, values, islice(values, 1, None)))):
         return f"{name} must rise strictly and stay below {below}"
     return ""

@@ -1,4 +1,5 @@
-"""Messages of `/swarmllm/expert`: asking an expert for next-token distributions (protocols/expert.md)."""
+"""Messages of `/swarmllm/expert`: asking an expert for next-token distributions
+(protocols/expert.md)."""
 
 from __future__ import annotations
 
@@ -18,15 +19,18 @@ from swarmllm.messages.bounds import (
 from swarmllm.messages.capacity import Shuffle, Shuffled
 from swarmllm.messages.declare import ANSWERER, ASKER, BOTH, EXPERT, message
 
-TOKENS_MAX: Final = 16_384  # Per frame: 4 bytes each, so that the largest Score (as many targets) stays under the frame bound.
+# Per frame: 4 bytes each, so that the largest Score (as many targets) stays under the frame bound.
+TOKENS_MAX: Final = 16_384
 ANSWERS_MAX: Final = 64  # Lists per Scores frame.
 ENTRIES_MAX: Final = 1_024  # Entries per list; 256 is the standard.
-ANSWER_ENTRIES_MAX: Final = 32_768  # Over all lists of one Scores: raw lists of so many are 192 KiB, under the frame bound.
+# Over all lists of one Scores: raw lists of so many are 192 KiB, under the frame bound.
+ANSWER_ENTRIES_MAX: Final = 32_768
 
 
 @message(code=1, stream=EXPERT, sender=ASKER)
 class Open:
-    """Start a session. Nothing answers it: the first Score may follow at once, and its answer tells whether the session stands."""
+    """Start a session. Nothing answers it: the first Score may follow at once, and its answer tells
+    whether the session stands."""
 
     session: U32
     model_digest: Digest
@@ -36,12 +40,15 @@ class Open:
 
 @message(code=2, stream=EXPERT, sender=ASKER, infers=True)
 class Score:
-    """One round: append `tokens` behind the first `base` tokens, and answer for some of the new positions.
+    """One round: append `tokens` behind the first `base` tokens, and answer for some of the new
+    positions.
 
-    `answer` and `targets` are indices into `tokens`, strictly increasing. An index i in `answer` wants the distribution of the token
-    that follows tokens[i]; an index i in `targets` (i + 1 < len(tokens)) wants only the log-probability of tokens[i + 1].
-    `tail_max` is in 1/65536 of probability mass: a list may stop early once the mass it leaves out is below it (0: never).
-    Together: base + len(tokens) <= CONTEXT_MAX, and len(answer) * entries_max <= ANSWER_ENTRIES_MAX.
+    `answer` and `targets` are indices into `tokens`, strictly increasing. An index i in `answer`
+    wants the distribution of the token that follows tokens[i]; an index i in `targets` (i + 1 <
+    len(tokens)) wants only the log-probability of tokens[i + 1]. `tail_max` is in 1/65536 of
+    probability mass: a list may stop early once the mass it leaves out is below it (0: never).
+    Together: base + len(tokens) <= CONTEXT_MAX, and len(answer) * entries_max <=
+    ANSWER_ENTRIES_MAX.
     """
 
     session: U32
@@ -62,7 +69,9 @@ class Score:
             return f"context of {self.base + count} tokens exceeds {CONTEXT_MAX}"
         if len(self.answer) * self.entries_max > ANSWER_ENTRIES_MAX:
             return f"{len(self.answer)} lists of {self.entries_max} entries exceed {ANSWER_ENTRIES_MAX} together"
-        return rising_below("answer", self.answer, count) or rising_below("targets", self.targets, count - 1)
+        return rising_below("answer", self.answer, count) or rising_below(
+            "targets", self.targets, count - 1
+        )
 
 
 @message(code=3, stream=EXPERT, sender=ASKER)
@@ -74,9 +83,11 @@ class Close:
 
 @message(code=16, stream=EXPERT, sender=ANSWERER, infers=True)
 class Scores:
-    """The answer to one Score: a sparse list (wire.sparse) for each index in `answer`, in order, and the target log-probabilities.
+    """The answer to one Score: a sparse list (wire.sparse) for each index in `answer`, in order,
+    and the target log-probabilities.
 
-    `target_logprobs` holds a big-endian u16 per target: the log-probability in nats is -value / 1024 (65535: that or less).
+    `target_logprobs` holds a big-endian u16 per target: the log-probability in nats is -value /
+    1024 (65535: that or less).
     """
 
     session: U32
@@ -94,7 +105,8 @@ class Scores:
 
 @message(code=17, stream=EXPERT, sender=ANSWERER)
 class Need:
-    """The expert holds only the first `have` tokens of what the Score was based on: send again from there."""
+    """The expert holds only the first `have` tokens of what the Score was based on: send again from
+    there."""
 
     session: U32
     round: U32
@@ -125,7 +137,8 @@ REFUSED_CONTEXT: Final = 3  # Longer than this expert's context.
 REFUSED_SESSION: Final = 4  # No such session was opened on this stream.
 REFUSED_ENGINE: Final = 5  # The engine is down.
 REFUSED_OUTPUT: Final = 6  # What the model makes of this text is no distribution (NaN).
-# The two control states never agreed on this connection: greet on the halt protocol, then ask again.
+# The two control states never agreed on this connection: greet on the halt protocol, then ask
+# again.
 REFUSED_UNSETTLED: Final = 7
 
 
@@ -141,7 +154,8 @@ class Pong:
 
 @message(code=34, stream=EXPERT, sender=BOTH)
 class Halted:
-    """On an expert stream, either way: the sender is halted and drops every session. The order itself comes by /swarmllm/halt/2."""
+    """On an expert stream, either way: the sender is halted and drops every session. The order
+    itself comes by /swarmllm/halt/2."""
 
     ctl_digest: ShortHash
 

@@ -1,4 +1,5 @@
-"""Why a peer ends a connection, said on the wire as the last message of its own expert stream (protocols/streams.md)."""
+"""Why a peer ends a connection, said on the wire as the last message of its own expert stream
+(protocols/streams.md)."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ GOODBYES: Final[dict[int, str]] = {
     FOREIGN: "we do not speak its expert protocol",
     OTHER: "no reason that has a number",
 }
-"""What each code means to the one who reads it. New codes may come; an unknown one is a goodbye all the same."""
+"""What each code means to the one who reads it. New codes may come; an unknown one is a goodbye all
+the same."""
 
 
 @message(code=35, stream=EXPERT, sender=BOTH)

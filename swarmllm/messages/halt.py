@@ -1,5 +1,5 @@
-"""Messages of the kill switch: signed records that halt, resume, charter and beacon, and the frames of `/swarmllm/halt` that carry them
-(protocols/halt.md)."""
+"""Messages of the kill switch: signed records that halt, resume, charter and beacon, and the frames
+of `/swarmllm/halt` that carry them (protocols/halt.md)."""
 
 from __future__ import annotations
 
@@ -11,33 +11,39 @@ from swarmllm.messages.declare import BOTH, HALT, message
 
 KEY_ID_BYTES: Final = 16
 SEQ_MAX: Final = 2**63 - 1
-ROLE_KEYS_MAX: Final = 16  # Keys per role, and so keys per version vector: one key per person, and a swarm has few operators.
+# Keys per role, and so keys per version vector: one key per person, and a swarm has few operators.
+ROLE_KEYS_MAX: Final = 16
 LIFT_BASE_MAX: Final = 32  # The halt keys that stay and those that go.
 THRESHOLD_MAX: Final = 5  # So many signatures and 16 lifts still fit a record of 1 KiB.
 SIGNERS_MAX: Final = 10  # A charter: the root thresholds of the old one and of the new one.
 HALT_RECORD_MAX: Final = 1_024  # Bytes of a signed Halt, Resume or Live.
 CHARTER_RECORD_MAX: Final = 4_096  # Bytes of a signed Charter.
 RECORDS_MAX: Final = 16  # Records per frame.
-HALT_FRAME_MAX: Final = 16_384  # Bytes of a frame of /swarmllm/halt/2 without its length: nobody waits long behind a full one.
-REVERT_MAX: Final = 16  # Changes that a halt takes back; more than a person could look through afterwards.
-BEACON_TTL_MAX_S: Final = 86_400  # A beacon that may be silent for longer than a day guards nothing.
+# Bytes of a frame of /swarmllm/halt/2 without its length: nobody waits long behind a full one.
+HALT_FRAME_MAX: Final = 16_384
+# Changes that a halt takes back; more than a person could look through afterwards.
+REVERT_MAX: Final = 16
+# A beacon that may be silent for longer than a day guards nothing.
+BEACON_TTL_MAX_S: Final = 86_400
 
 KeyId = Annotated[bytes, Size(KEY_ID_BYTES, KEY_ID_BYTES)]
 PublicKey = Annotated[bytes, Size(32, 32)]
 Seq = Annotated[int, Range(1, SEQ_MAX)]
 Version = Annotated[int, Range(1, 2**32 - 1)]
 Mark = Annotated[bytes, Size(KEY_ID_BYTES + 8, KEY_ID_BYTES + 8)]
-"""One entry of a version vector: a key id and a seq of 1..SEQ_MAX as a big-endian u64. In a list, ids rise strictly."""
+"""One entry of a version vector: a key id and a seq of 1..SEQ_MAX as a big-endian u64. In a list,
+ids rise strictly."""
 
 SIGNATURE_BYTES: Final = 96
 Signature = Annotated[bytes, Size(SIGNATURE_BYTES, SIGNATURE_BYTES)]
-"""A public key (32 bytes) and its signature (64). In a list, keys rise strictly: nobody signs twice."""
+"""A public key (32 bytes) and its signature (64). In a list, keys rise strictly: nobody signs
+twice."""
 
 
 @message(code=96, domain=b"swarmllm/halt/1\0", size_max=HALT_RECORD_MAX)
 class Halt:
-    """Stop everything. `key` is the id of the halt key that signs; its highest `seq` counts. `issued_ms` (Unix time) and
-    `reason_code` are for people and decide nothing."""
+    """Stop everything. `key` is the id of the halt key that signs; its highest `seq` counts.
+    `issued_ms` (Unix time) and `reason_code` are for people and decide nothing."""
 
     swarm: Digest
     key: KeyId
@@ -46,7 +52,14 @@ class Halt:
     issued_ms: U63
 
 
-HALT_REASONS: Final = {0: "not given", 1: "drill", 2: "misbehaviour", 3: "security", 4: "legal", 5: "maintenance"}
+HALT_REASONS: Final = {
+    0: "not given",
+    1: "drill",
+    2: "misbehaviour",
+    3: "security",
+    4: "legal",
+    5: "maintenance",
+}
 
 
 @message(code=97, domain=b"swarmllm/resume/1\0", size_max=HALT_RECORD_MAX)
@@ -64,11 +77,13 @@ class Resume:
 
 @message(code=100, domain=b"swarmllm/charter/2\0", size_max=CHARTER_RECORD_MAX)
 class Charter:
-    """Who may do what. `prev_hash` is SHA-256 of the encoding of the charter before (zeros in the first, whose own hash is the
-    swarm's id); each role lists public keys that rise strictly. `lift_base` are the lifts that this charter starts from.
+    """Who may do what. `prev_hash` is SHA-256 of the encoding of the charter before (zeros in the
+    first, whose own hash is the swarm's id); each role lists public keys that rise strictly.
+    `lift_base` are the lifts that this charter starts from.
 
-    `revert_changes` is how many of the agent's changes a halt takes back; `beacon_ttl_s` 0 means that beacons are off;
-    `expires_ms` (0: never) warns people and refuses nothing. `ext` is for fields that come later: see `bounds.Ext`.
+    `revert_changes` is how many of the agent's changes a halt takes back; `beacon_ttl_s` 0 means
+    that beacons are off; `expires_ms` (0: never) warns people and refuses nothing. `ext` is for
+    fields that come later: see `bounds.Ext`.
     """
 
     version: Version
@@ -106,7 +121,8 @@ class Charter:
 
 @message(code=99, domain=b"swarmllm/live/1\0", size_max=HALT_RECORD_MAX)
 class Live:
-    """A beacon's sign of life: nodes under a charter with beacons stop when none has come for `ttl_s`."""
+    """A beacon's sign of life: nodes under a charter with beacons stop when none has come for
+    `ttl_s`."""
 
     swarm: Digest
     charter_version: Version
@@ -122,7 +138,8 @@ HaltRecord = Halt | Resume | Charter | Live
 
 @message(code=81)
 class Signed:
-    """A control record with its signatures, each over the record type's domain and `payload`: see `wire.signed`."""
+    """A control record with its signatures, each over the record type's domain and `payload`: see
+    `wire.signed`."""
 
     payload: Annotated[bytes, Size(1, CHARTER_RECORD_MAX)]
     signatures: Annotated[tuple[Signature, ...], Size(1, SIGNERS_MAX)]
@@ -133,7 +150,8 @@ class Signed:
 
 @message(code=112, stream=HALT, sender=BOTH)
 class HaltDigest:
-    """The first frame both ways, and every 10 s to somebody: what the sender's control state adds up to. Equal: nothing to say."""
+    """The first frame both ways, and every 10 s to somebody: what the sender's control state adds
+    up to. Equal: nothing to say."""
 
     swarm: Digest
     charter_version: U32
@@ -159,9 +177,12 @@ class Vectors:
 
 @message(code=114, stream=HALT, sender=BOTH)
 class Records:
-    """Signed records as they were signed; charters first and in order, for the others can only be checked under them."""
+    """Signed records as they were signed; charters first and in order, for the others can only be
+    checked under them."""
 
-    records: Annotated[tuple[Annotated[bytes, Size(1, CHARTER_RECORD_MAX)], ...], Size(1, RECORDS_MAX)]
+    records: Annotated[
+        tuple[Annotated[bytes, Size(1, CHARTER_RECORD_MAX)], ...], Size(1, RECORDS_MAX)
+    ]
 
 
 @message(code=115, stream=HALT, sender=BOTH)

@@ -1,7 +1,9 @@
-"""Boots the kill switch first: the saved halt state is loaded and obeyed before a listener opens or a worker starts.
+"""Boots the kill switch first: the saved halt state is loaded and obeyed before a listener opens or
+a worker starts.
 
-A node that was halted when it was killed starts halted; one whose record of halts was lost or cannot be read starts halted, too. The
-first state of a new folder is on disk before anybody can reach us, so that from then on its loss can be told from its absence.
+A node that was halted when it was killed starts halted; one whose record of halts was lost or
+cannot be read starts halted, too. The first state of a new folder is on disk before anybody can
+reach us, so that from then on its loss can be told from its absence.
 """
 
 from __future__ import annotations
@@ -14,7 +16,15 @@ from typing import Protocol
 
 import trio
 
-from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, PublishRecord, RecordChecked, Relay, SendFrame
+from swarmllm.core.effects import (
+    EndStreams,
+    HaltEffect,
+    Penalise,
+    PublishRecord,
+    RecordChecked,
+    Relay,
+    SendFrame,
+)
 from swarmllm.core.halt.charter import Pin, Refused, charter_hash, private_charter
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state import Outcome
@@ -36,7 +46,8 @@ class Remembering(HaltStore, Protocol):
 
 
 def pin_of(records: Sequence[bytes]) -> Pin:
-    """The swarm of a file of records, which must begin with its first charter. LocalError if it does not."""
+    """The swarm of a file of records, which must begin with its first charter. LocalError if it
+    does not."""
     first = open_record(records[0])
     if not isinstance(first.record, Charter) or first.record.version != 1:
         raise LocalError(
@@ -46,23 +57,32 @@ def pin_of(records: Sequence[bytes]) -> Pin:
 
 
 async def boot(
-    memory: Remembering, keyring: Keyring, pin: Pin | None, rng: random.Random, revert: Callable[[int], object]
+    memory: Remembering,
+    keyring: Keyring,
+    pin: Pin | None,
+    rng: random.Random,
+    revert: Callable[[int], object],
 ) -> tuple[HaltPerformer, tuple[str, ...]]:
     """The kill switch, started, and what people should be told, a sentence each.
 
-    UsageError if the folder belongs to another swarm; LocalError if a record of the pin is not valid.
+    UsageError if the folder belongs to another swarm; LocalError if a record of the pin is not
+    valid.
     """
     first, second, genesis = await trio.to_thread.run_sync(memory.load)
     private = sign_record(private_charter(keyring.public_key), [(keyring.public_key, keyring.sign)])
     found = load(first, second, genesis, private, None if pin is None else pin.swarm)
     now = trio.current_time()
-    control = HaltMachine(found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000))
+    control = HaltMachine(
+        found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000)
+    )
     orders = HaltPerformer(control, memory, revert)
     _perform(orders, control.start(now))
     for check, record in enumerate(() if pin is None else pin.records):
         outcome = _perform(orders, control.handle(RecordOffered(check, record), now))
         if isinstance(outcome, Refused):
-            raise LocalError(f"a record of the charter is not valid: {outcome.reason}; ask its operators for the file again")
+            raise LocalError(
+                f"a record of the charter is not valid: {outcome.reason}; ask its operators for the file again"
+            )
     while (event := await orders.save_next()) is not None:
         _perform(orders, control.handle(event, trio.current_time()))
         if not event.ok:
@@ -71,11 +91,13 @@ async def boot(
 
 
 def _perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> Outcome | None:
-    """Carry out what the kill switch wants before there is a network; returns what it found of a record that was offered."""
+    """Carry out what the kill switch wants before there is a network; returns what it found of a
+    record that was offered."""
     outcome: Outcome | None = None
     for effect in effects:
         if isinstance(effect, RecordChecked):
             outcome = effect.outcome
-        elif not isinstance(effect, Penalise | SendFrame | Relay | PublishRecord | EndStreams):  # Nobody is connected yet.
+        # Nobody is connected yet.
+        elif not isinstance(effect, Penalise | SendFrame | Relay | PublishRecord | EndStreams):
             orders.perform(effect)
     return outcome

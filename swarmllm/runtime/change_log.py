@@ -1,7 +1,8 @@
-"""The settings that the agent owns: what they are now, and the journal by which a halt takes the last changes back.
+"""The settings that the agent owns: what they are now, and the journal by which a halt takes the
+last changes back.
 
-Both are kept in the store. A change is written down before it is made, and taken back before that is written down, so a crash between the
-two repeats a step and loses none (`core.agent.change_log`).
+Both are kept in the store. A change is written down before it is made, and taken back before that
+is written down, so a crash between the two repeats a step and loses none (`core.agent.change_log`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ VALUES_KEY: Final = "agent/values"
 
 
 class Changes:
-    """LocalError from the constructor if the journal is damaged: an agent that does not know what it did must not go on."""
+    """LocalError from the constructor if the journal is damaged: an agent that does not know what
+    it did must not go on."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -34,11 +36,13 @@ class Changes:
         return self._journal.changes
 
     def value(self, setting: Setting) -> int | None:
-        """What the agent has set; None while it has not touched this setting, or a halt took it back to that."""
+        """What the agent has set; None while it has not touched this setting, or a halt took it
+        back to that."""
         return self._values.get(setting.code)
 
     def apply(self, setting: Setting, default: int, new: int, at_ms: int) -> Change:
-        """Set it; `default` is its value where the agent had none. LocalError for a value out of bounds or a full disk."""
+        """Set it; `default` is its value where the agent had none. LocalError for a value out of
+        bounds or a full disk."""
         old = self._values.get(setting.code, default)
         change = self._journal.record(setting, old, new, at_ms)
         self._store.save(JOURNAL_KEY, self._journal.pack())
@@ -47,11 +51,17 @@ class Changes:
         return change
 
     def revert(self, count: int) -> tuple[Change, ...]:
-        """Take back those of the last `count` changes that still stand. What the disk does not take is still so in memory."""
+        """Take back those of the last `count` changes that still stand. What the disk does not take
+        is still so in memory."""
         taken = self._journal.revert_last(count)
         for change in taken:
             self._values[change.setting.code] = change.old
-            log.warning("a halt took back change %d: %s is %d again", change.number, change.setting.name, change.old)
+            log.warning(
+                "a halt took back change %d: %s is %d again",
+                change.number,
+                change.setting.name,
+                change.old,
+            )
         if taken:
             try:
                 self._store.save(VALUES_KEY, self._packed())
@@ -65,12 +75,19 @@ class Changes:
 
 
 def _values_of(data: bytes | None) -> dict[int, int]:
-    """LocalError for anything that `_packed` did not write: a value out of bounds must not become a setting."""
+    """LocalError for anything that `_packed` did not write: a value out of bounds must not become a
+    setting."""
     if data is None:
         return {}
     bounds = {setting.code: setting.bounds for setting in Setting}
     try:
-        found = {code: value for code, value in json.loads(data) if bounds[code].low <= value <= bounds[code].high}
+        found = {
+            code: value
+            for code, value in json.loads(data)
+            if bounds[code].low <= value <= bounds[code].high
+        }
     except (ValueError, TypeError, KeyError) as fault:
-        raise LocalError("the agent's settings in the store are damaged; remove the data folder's store.sqlite") from fault
+        raise LocalError(
+            "the agent's settings in the store are damaged; remove the data folder's store.sqlite"
+        ) from fault
     return found

@@ -1,8 +1,10 @@
-"""A node's settings, each found in the first place that has it: flag, `SWARMLLM_*` variable, config file, default.
+"""A node's settings, each found in the first place that has it: flag, `SWARMLLM_*` variable, config
+file, default.
 
-Everything is checked here, once, before a port is opened or a model loaded, and each mistake is one sentence that names where the
-value was found, the value and what is allowed. A misspelt key or variable is an error and not a silence: a setting that a person
-believes to be on must be on. The environment and the default folders are arguments, so that a test needs neither.
+Everything is checked here, once, before a port is opened or a model loaded, and each mistake is one
+sentence that names where the value was found, the value and what is allowed. A misspelt key or
+variable is an error and not a silence: a setting that a person believes to be on must be on. The
+environment and the default folders are arguments, so that a test needs neither.
 """
 
 from __future__ import annotations
@@ -22,22 +24,27 @@ from swarmllm.runtime.settings import SETTINGS, Folders, Reader, Unfit, read_fol
 
 CONFIG_VERSION: Final = 1
 CONFIG_FILE: Final = "config.toml"
-CONFIG_BYTES_MAX: Final = 256 * 1024  # Every setting at its longest needs a tenth of this; more is the wrong file.
+# Every setting at its longest needs a tenth of this; more is the wrong file.
+CONFIG_BYTES_MAX: Final = 256 * 1024
 PREFIX: Final = "SWARMLLM_"
-OTHER_VARIABLES: Final = frozenset({"SWARMLLM_ALLOW_DUMPS", "SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE", "SWARMLLM_PATIENCE_S"})
-"""Read where they are needed: whether core dumps and debuggers are allowed; tracebacks instead of sentences; the file with an operator's
-passphrase; how long commands wait."""
+OTHER_VARIABLES: Final = frozenset(
+    {"SWARMLLM_ALLOW_DUMPS", "SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE", "SWARMLLM_PATIENCE_S"}
+)
+"""Read where they are needed: whether core dumps and debuggers are allowed; tracebacks instead of
+sentences; the file with an operator's passphrase; how long commands wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
     """Checked settings; `SETTINGS` says how each is read and what it allows.
 
-    `charter` is the file of a swarm's charter, or the swarm's id: who may halt it; without one the node's own key alone may.
-    `model` is `demo`, `demo:NAME`, `none` (ask others, offer nothing) or the path of a GGUF file. `listen_host` is an IP address;
-    `port` the first one tried (0: any). `announce` overrides the multiaddrs told to others. `context_max` is tokens per session,
-    `threads` 0 means one per core, `gpu_layers` -1 means all of them where llama.cpp can. `k` experts are asked per token, and
-    `extra` more as insurance; `quality` is the share of tokens that all k are asked about. `offline` forbids any contact with the outside.
+    `charter` is the file of a swarm's charter, or the swarm's id: who may halt it; without one the
+    node's own key alone may. `model` is `demo`, `demo:NAME`, `none` (ask others, offer nothing) or
+    the path of a GGUF file. `listen_host` is an IP address; `port` the first one tried (0: any).
+    `announce` overrides the multiaddrs told to others. `context_max` is tokens per session,
+    `threads` 0 means one per core, `gpu_layers` -1 means all of them where llama.cpp can. `k`
+    experts are asked per token, and `extra` more as insurance; `quality` is the share of tokens
+    that all k are asked about. `offline` forbids any contact with the outside.
     """
 
     data_dir: Path
@@ -63,25 +70,31 @@ class Config:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A raw value, and where it was found in the words of a person. `is_text` tells strings to be parsed from TOML's typed values."""
+    """A raw value, and where it was found in the words of a person. `is_text` tells strings to be
+    parsed from TOML's typed values."""
 
     value: object
     where: str
     is_text: bool
 
 
-def load_config(flags: Mapping[str, object], environ: Mapping[str, str], folders: Folders) -> Config:
+def load_config(
+    flags: Mapping[str, object], environ: Mapping[str, str], folders: Folders
+) -> Config:
     """The settings of one node.
 
-    `flags` maps field names of `Config` to values given on the command line or by an embedder; None means not given. With a data
-    folder named by flag or variable, the config file is looked for in it: one folder then holds all of a node but its caches.
-    Raises UsageError for a value that makes no sense and LocalError for a config file that cannot be read.
+    `flags` maps field names of `Config` to values given on the command line or by an embedder; None
+    means not given. With a data folder named by flag or variable, the config file is looked for in
+    it: one folder then holds all of a node but its caches. Raises UsageError for a value that makes
+    no sense and LocalError for a config file that cannot be read.
     """
     known = {field.name for field in fields(Config)}
     stray = sorted(set(flags) - known)
     assert not stray, f"not settings: {stray}"
     found = {
-        name: _Found(value, SETTINGS[name].flag, isinstance(value, str)) for name, value in flags.items() if value is not None
+        name: _Found(value, SETTINGS[name].flag, isinstance(value, str))
+        for name, value in flags.items()
+        if value is not None
     }
     for name, value in _variables(environ).items():
         found.setdefault(name, value)
@@ -114,11 +127,20 @@ def _file(path: Path) -> dict[str, _Found]:
     except (FileNotFoundError, NotADirectoryError):
         return {}  # Where a data folder cannot be, making it will say so better.
     except OSError as error:
-        raise LocalError(f"cannot read the config file {path} ({error.strerror}); make it readable or move it away") from error
+        raise LocalError(
+            f"cannot read the config file {path} ({error.strerror}); make it readable or move it away"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} is not valid TOML ({error}); correct it or move it away") from error
-    is_ours = table.get("version") == CONFIG_VERSION  # Then a key that is nearly one of ours is a misspelt one.
-    strange = [key for key in table if key not in {"version", *SETTINGS} and not (is_ours and _did_you_mean(key))]
+        raise UsageError(
+            f"{path} is not valid TOML ({error}); correct it or move it away"
+        ) from error
+    # Then a key that is nearly one of ours is a misspelt one.
+    is_ours = table.get("version") == CONFIG_VERSION
+    strange = [
+        key
+        for key in table
+        if key not in {"version", *SETTINGS} and not (is_ours and _did_you_mean(key))
+    ]
     if strange:
         raise UsageError(
             f"{path} has the unknown key {strange[0]!r}; correct or remove it, or, if the file is another program's of the same name,"
@@ -135,21 +157,28 @@ def _file(path: Path) -> dict[str, _Found]:
         )
     for key in table:
         if key not in SETTINGS:
-            raise UsageError(f"{path} has the unknown key {key!r}{_did_you_mean(key)}; remove it or correct its name")
+            raise UsageError(
+                f"{path} has the unknown key {key!r}{_did_you_mean(key)}; remove it or correct its name"
+            )
     return {key: _Found(value, f"{key} in {path}", is_text=False) for key, value in table.items()}
 
 
 def _bytes_of(path: Path) -> bytes:
-    """Judged by the open file, which may have been put there by somebody else: a named pipe would be waited for, for ever."""
+    """Judged by the open file, which may have been put there by somebody else: a named pipe would
+    be waited for, for ever."""
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(fd, "rb") as file:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise UsageError(f"{path} is not a regular file; move it away")
         if found.st_mode & 0o002:
-            raise UsageError(f"{path} can be changed by every user, and with it what this node does; run: chmod o-w {path}")
+            raise UsageError(
+                f"{path} can be changed by every user, and with it what this node does; run: chmod o-w {path}"
+            )
         if found.st_size > CONFIG_BYTES_MAX:
-            raise UsageError(f"{path} is larger than {CONFIG_BYTES_MAX} bytes, which no config file is; move it away")
+            raise UsageError(
+                f"{path} is larger than {CONFIG_BYTES_MAX} bytes, which no config file is; move it away"
+            )
         return file.read(CONFIG_BYTES_MAX)
 
 

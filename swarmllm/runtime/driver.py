@@ -1,8 +1,10 @@
-"""The driver runs the pure `Node` under trio: one task feeds it inputs and performs its effects, in order.
+"""The driver runs the pure `Node` under trio: one task feeds it inputs and performs its effects, in
+order.
 
-The node decides and never waits; the world waits and never decides. So this module holds no rule of the protocol: it signs what the
-node advertises, starts model work that comes back as an input, sets the one timer, and hands events to whoever listens. A fault in the
-node's own code ends the driver loudly (with the kind of input in the log, never its content): going on with a state that is half
+The node decides and never waits; the world waits and never decides. So this module holds no rule of
+the protocol: it signs what the node advertises, starts model work that comes back as an input, sets
+the one timer, and hands events to whoever listens. A fault in the node's own code ends the driver
+loudly (with the kind of input in the log, never its content): going on with a state that is half
 changed would be worse than a restart.
 """
 
@@ -82,10 +84,13 @@ from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import seal
 
 BATCH_MAX: Final = 64  # Inputs handled in one go before other tasks get a turn: a few milliseconds.
-TIMER_GAP_S: Final = 0.001  # Between two timer inputs, whatever deadline the node names: a mistake there must not burn a core.
+# Between two timer inputs, whatever deadline the node names: a mistake there must not burn a core.
+TIMER_GAP_S: Final = 0.001
 LISTENERS_MAX: Final = 64  # Programs that watch this node; each costs a queue.
 
-NODE_STOPPED: Final = "the node stopped before the answer was complete; start it again with `swarmllm join`"
+NODE_STOPPED: Final = (
+    "the node stopped before the answer was complete; start it again with `swarmllm join`"
+)
 
 Clock = Callable[[], float]
 
@@ -93,7 +98,8 @@ log = logging.getLogger("swarmllm.driver")
 
 
 class Driver:
-    """Made before the network, because the network wants it as its door; `run` brings both together."""
+    """Made before the network, because the network wants it as its door; `run` brings both
+    together."""
 
     def __init__(
         self,
@@ -104,7 +110,8 @@ class Driver:
         orders: HaltPerformer | None = None,
         pulse: SuspendDetector | None = None,
     ) -> None:
-        """`orders` None: a node without a kill switch. `pulse` None: one that never sleeps, because its time is a test's."""
+        """`orders` None: a node without a kill switch. `pulse` None: one that never sleeps, because
+        its time is a test's."""
         self._node = node
         self._orders = orders
         self._pulse = pulse
@@ -116,10 +123,12 @@ class Driver:
         self._engine: Engine | None = None
         self._nursery: trio.Nursery | None = None
         self._requests = itertools.count(1)
-        self._answers: dict[int, AnswerFeed] = {}  # Bounded by the node, which refuses more than ANSWERS_MAX at once.
+        # Bounded by the node, which refuses more than ANSWERS_MAX at once.
+        self._answers: dict[int, AnswerFeed] = {}
         self._listeners: list[LifeFeed[LifeEvent]] = []
         self._stopping = False
-        self._scoring: set[trio.CancelScope] = set()  # One per round at our own engine; bounded by the node's orders.
+        # One per round at our own engine; bounded by the node's orders.
+        self._scoring: set[trio.CancelScope] = set()
         self._effects = EffectQueue(is_halted=orders is not None and orders.is_halted)
         self._checks = itertools.count(1)
         self.saves_failed = 0
@@ -145,12 +154,13 @@ class Driver:
 
     @property
     def control_swarm(self) -> str:
-        """The id of the swarm whose charter we are under, in hexadecimal; empty without a kill switch."""
+        """The id of the swarm whose charter we are under, in hexadecimal; empty without a kill
+        switch."""
         return "" if self._orders is None else self._orders.control.state.swarm.hex()
 
     def act(self, event: HaltInput) -> RecordChecked | None:
-        """Handle it now, whatever waits in the queues; the loop looks at its timer again, and saves what is to be saved. Returns the
-        answer to a `RecordOffered`."""
+        """Handle it now, whatever waits in the queues; the loop looks at its timer again, and saves
+        what is to be saved. Returns the answer to a `RecordOffered`."""
         checked: RecordChecked | None = None
         for effect in self._effects.overtake(self._node.handle(event, self._clock())):
             if isinstance(effect, RecordChecked):
@@ -165,7 +175,9 @@ class Driver:
         checked = self._offer(record, None)
         return None if checked is None else checked.outcome
 
-    def _offer(self, record: bytes, forwarder: PeerId | None, channel: str = HALT) -> RecordChecked | None:
+    def _offer(
+        self, record: bytes, forwarder: PeerId | None, channel: str = HALT
+    ) -> RecordChecked | None:
         return self.act(RecordOffered(next(self._checks), record, forwarder, channel))
 
     def door(self, channel: str) -> Door:
@@ -196,9 +208,12 @@ class Driver:
 
     @contextmanager
     def listening(self) -> Iterator[LifeFeed[LifeEvent]]:
-        """Experts and peers as they come and go, from now on. LocalError if too many listen already."""
+        """Experts and peers as they come and go, from now on. LocalError if too many listen
+        already."""
         if len(self._listeners) >= LISTENERS_MAX:
-            raise LocalError(f"{LISTENERS_MAX} listeners are watching this node already; close one of them first")
+            raise LocalError(
+                f"{LISTENERS_MAX} listeners are watching this node already; close one of them first"
+            )
         feed: LifeFeed[LifeEvent] = LifeFeed()
         if self._stopping:
             feed.close()
@@ -270,7 +285,9 @@ class Driver:
     def _look(self) -> None:
         """If this process was stopped, the kill switch hears of it before anything else."""
         if self._pulse is not None and self._pulse.missed():
-            log.info("this process did not run for a while; peers are asked for orders before anything goes on")
+            log.info(
+                "this process did not run for a while; peers are asked for orders before anything goes on"
+            )
             self.act(Woke())
 
     async def _beat(self) -> None:
@@ -283,7 +300,10 @@ class Driver:
             effects = self._node.handle(event, self._clock())
         except Exception:
             # Named by its kind alone: the input may hold what a user wrote.
-            log.critical("a fault in the node's own code while handling %s; the node stops", type(event).__name__)
+            log.critical(
+                "a fault in the node's own code while handling %s; the node stops",
+                type(event).__name__,
+            )
             raise
         self._effects.put(effects)
         await self._perform_waiting()
@@ -327,7 +347,9 @@ class Driver:
         assert self._orders is not None, f"{type(effect).__name__} of a node without a kill switch"
         self._orders.perform(effect)
 
-    def _tell(self, network: Network, effect: SendFrame | Relay | PublishRecord | EndStreams) -> None:
+    def _tell(
+        self, network: Network, effect: SendFrame | Relay | PublishRecord | EndStreams
+    ) -> None:
         match effect:
             case SendFrame(peer=peer, message=message, channel=channel):
                 network.send_frame(channel, peer, encode(message))
@@ -342,7 +364,9 @@ class Driver:
             case _:
                 assert_never(effect)
 
-    def _send(self, network: Network, effect: Send | Dial | Hangup | Advertise | Withdraw | LookUp) -> None:
+    def _send(
+        self, network: Network, effect: Send | Dial | Hangup | Advertise | Withdraw | LookUp
+    ) -> None:
         match effect:
             case Send(peer=peer, message=message):
                 network.send(peer, message)
@@ -351,7 +375,10 @@ class Driver:
             case Hangup(peer=peer, reason=reason):
                 network.hang_up(peer, reason)
             case Advertise(record=record):
-                network.advertise(record.vocab_fingerprint, seal(record, self._keyring.public_key, self._keyring.sign))
+                network.advertise(
+                    record.vocab_fingerprint,
+                    seal(record, self._keyring.public_key, self._keyring.sign),
+                )
             case Withdraw(vocab_fingerprint=fingerprint):
                 network.advertise(fingerprint, b"")
             case LookUp(vocab_fingerprint=fingerprint):
@@ -360,29 +387,37 @@ class Driver:
                 assert_never(effect)
 
     async def _save(self, effect: Save) -> None:
-        """In a thread, since it waits for the disk; the loop waits for it, because later effects rely on it."""
+        """In a thread, since it waits for the disk; the loop waits for it, because later effects
+        rely on it."""
         try:
             await trio.to_thread.run_sync(self._store.save, effect.key, effect.value)
         except LocalError as fault:
-            # A full disk: what was to be remembered is not, and whoever looks at the status sees it. To stop serving would help nobody.
+            # A full disk: what was to be remembered is not, and whoever looks at the status sees
+            # it. To stop serving would help nobody.
             self.saves_failed += 1
             log.error("could not remember %r: %s", effect.key, fault)
 
     async def _score(self, effect: RunScore) -> None:
         request = effect.request
         if self._engine is None:
-            await self._inbox.put(Scored(effect.order, Refused(request.session, request.round, REFUSED_ENGINE)))
+            await self._inbox.put(
+                Scored(effect.order, Refused(request.session, request.round, REFUSED_ENGINE))
+            )
             return
-        with trio.CancelScope() as scope:  # An order to stop takes the work back, and the node has forgotten it by then.
+        # An order to stop takes the work back, and the node has forgotten it by then.
+        with trio.CancelScope() as scope:
             self._scoring.add(scope)
             try:
-                await self._inbox.put(Scored(effect.order, await self._engine.score(effect.key, request)))
+                await self._inbox.put(
+                    Scored(effect.order, await self._engine.score(effect.key, request))
+                )
             finally:
                 self._scoring.discard(scope)
 
     async def _pump(
         self,
-        inputs: trio.MemoryReceiveChannel[NetworkInput] | trio.MemoryReceiveChannel[EngineReady | EngineLoadChanged | EngineLost],
+        inputs: trio.MemoryReceiveChannel[NetworkInput]
+        | trio.MemoryReceiveChannel[EngineReady | EngineLoadChanged | EngineLost],
     ) -> None:
         async for event in inputs:
             await self._inbox.put(event)

@@ -1,8 +1,10 @@
-"""The kill switch's orders to this machine, carried out: the flag at once, the disk in the background.
+"""The kill switch's orders to this machine, carried out: the flag at once, the disk in the
+background.
 
-Everything but the disk is a synchronous call, so that nothing stands between an order and the flag: no queue, no lock, no await. The
-flag is up from the start and comes down only with the first `StartAgain`; while it is up `is_halted` keeps every inference message from
-leaving, whatever was decided a moment before.
+Everything but the disk is a synchronous call, so that nothing stands between an order and the flag:
+no queue, no lock, no await. The flag is up from the start and comes down only with the first
+`StartAgain`; while it is up `is_halted` keeps every inference message from leaving, whatever was
+decided a moment before.
 """
 
 from __future__ import annotations
@@ -20,7 +22,15 @@ from swarmllm.core.effects import (
     StartAgain,
     StopNow,
 )
-from swarmllm.core.events import AckHeard, CharterHeard, HaltEvent, HaltHeard, RecordRefused, ResumeHeard, StateSaved
+from swarmllm.core.events import (
+    AckHeard,
+    CharterHeard,
+    HaltEvent,
+    HaltHeard,
+    RecordRefused,
+    ResumeHeard,
+    StateSaved,
+)
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state_file import pack_genesis
 from swarmllm.core.inputs import Persisted
@@ -43,13 +53,16 @@ class HaltStore(Protocol):
 
 Listener = Callable[[HaltEvent], None]
 HaltOrder = StopNow | Persist | RevertChanges | StartAgain | Announce
-"""The kill switch's effects that concern this machine: its engine, its disk, its people. The rest goes over the network, or to others."""
+"""The kill switch's effects that concern this machine: its engine, its disk, its people. The rest
+goes over the network, or to others."""
 
 
 class HaltPerformer:
     """`revert` takes back the agent's last changes. `engine` is set when it is there."""
 
-    def __init__(self, control: HaltMachine, memory: HaltStore, revert: Callable[[int], object]) -> None:
+    def __init__(
+        self, control: HaltMachine, memory: HaltStore, revert: Callable[[int], object]
+    ) -> None:
         self.control = control
         self.is_halted = True
         self.engine: Engine | None = None
@@ -57,11 +70,13 @@ class HaltPerformer:
         self.records_refused = 0
         self._memory = memory
         self._revert = revert
-        self._links: dict[PeerId, None] = {}  # With an open control stream, in the order of opening.
+        # With an open control stream, in the order of opening.
+        self._links: dict[PeerId, None] = {}
         self._listeners: list[Listener] = []
         self._to_save: Persist | None = None
         self._bell = trio.Event()
-        self._was_halted = bool(control.halted)  # Before the first start nothing was stopped that could start again.
+        # Before the first start nothing was stopped that could start again.
+        self._was_halted = bool(control.halted)
 
     def opened(self, peer: PeerId) -> None:
         self._links[peer] = None
@@ -74,15 +89,19 @@ class HaltPerformer:
         return tuple(self._links)
 
     def take_engine(self, engine: Engine) -> None:
-        """The flag that has been up since the start is up for this engine, too; before it is entered or after."""
+        """The flag that has been up since the start is up for this engine, too; before it is
+        entered or after."""
         self.engine = engine
         if self.is_halted:
             engine.stop()
 
     def listen(self, listener: Listener) -> Callable[[], None]:
-        """Call `listener` for every event from now on; the returned function ends it. LocalError if too many listen."""
+        """Call `listener` for every event from now on; the returned function ends it. LocalError if
+        too many listen."""
         if len(self._listeners) >= LISTENERS_MAX:
-            raise LocalError(f"{LISTENERS_MAX} programs are waiting for the kill switch already; close one of them first")
+            raise LocalError(
+                f"{LISTENERS_MAX} programs are waiting for the kill switch already; close one of them first"
+            )
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -115,7 +134,12 @@ class HaltPerformer:
     def _announce(self, event: HaltEvent) -> None:
         match event:
             case HaltHeard(order=order, peer=peer):
-                log.warning("order %d to halt by key %s, through %s", order.seq, order.key.hex(), peer or "our own operator")
+                log.warning(
+                    "order %d to halt by key %s, through %s",
+                    order.seq,
+                    order.key.hex(),
+                    peer or "our own operator",
+                )
             case ResumeHeard(peer=peer):
                 log.warning("order to resume, through %s", peer or "our own operator")
             case CharterHeard(version=version, peer=peer):
@@ -149,7 +173,8 @@ class HaltPerformer:
     async def _save(self, order: Persist) -> Persisted:
         genesis = pack_genesis(self.control.state.swarm)
         try:
-            # Shielded: what has begun ends, so that a node that is being closed does not forget an order.
+            # Shielded: what has begun ends, so that a node that is being closed does not forget an
+            # order.
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._memory.save, order.data, genesis)
         except LocalError as fault:

@@ -14,7 +14,8 @@ PID_BYTES_MAX: Final = 20  # Digits of the largest 64-bit number.
 
 
 def holder_of(path: Path) -> int | None:
-    """The process id of the node that holds the data folder; 0 if it holds it but left no id; None if nobody does."""
+    """The process id of the node that holds the data folder; 0 if it holds it but left no id; None
+    if nobody does."""
     try:
         fd = os.open(path / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:

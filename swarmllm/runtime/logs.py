@@ -1,9 +1,10 @@
 """Logging: one bounded file in the data folder, and nothing on the terminal.
 
-A log is what a user pastes into a bug report, so it must be safe to paste: it holds no prompt, no answer, no token and no key. The
-code keeps to that by logging kinds and counts; `Canary` in the tests holds it to it. What peers sent does stand in it: it is written
-so that a terminal which shows the file obeys none of it. Third parties' loggers are heard from `WARNING` on only, because what they
-write at lower levels is theirs (raw frames, for instance).
+A log is what a user pastes into a bug report, so it must be safe to paste: it holds no prompt, no
+answer, no token and no key. The code keeps to that by logging kinds and counts; `Canary` in the
+tests holds it to it. What peers sent does stand in it: it is written so that a terminal which shows
+the file obeys none of it. Third parties' loggers are heard from `WARNING` on only, because what
+they write at lower levels is theirs (raw frames, for instance).
 """
 
 from __future__ import annotations
@@ -20,20 +21,23 @@ from typing import Final
 from swarmllm.errors import LocalError
 from swarmllm.runtime.visible import json_of, one_line
 
-FILE_BYTES_MAX: Final = 1_000_000  # Two files of this: some ten thousand lines, a few days of an ordinary node.
+# Two files of this: some ten thousand lines, a few days of an ordinary node.
+FILE_BYTES_MAX: Final = 1_000_000
 MESSAGE_CHARS_MAX: Final = 2_000  # One record cannot push all others out of the file.
 OURS: Final = "swarmllm"
 THEIRS: Final = ("libp2p", "multiaddr", "zeroconf", "trio", "async_service")
 
 
 class OneLine(logging.Formatter):
-    """For a screen: one record is one line, and nothing in it acts. What peers sent stands in messages and in exceptions' texts."""
+    """For a screen: one record is one line, and nothing in it acts. What peers sent stands in
+    messages and in exceptions' texts."""
 
     def format(self, record: logging.LogRecord) -> str:
         return one_line(f"{record.levelname.lower()} {record.name}: {self.whole(record)}")
 
     def whole(self, record: logging.LogRecord) -> str:
-        """The message and the exception, bounded. A record whose arguments do not fit its text is still told of."""
+        """The message and the exception, bounded. A record whose arguments do not fit its text is
+        still told of."""
         try:
             message = record.getMessage()
         except Exception as fault:  # noqa: BLE001  Arguments are objects of any library, and their `__str__` can fail in any way.
@@ -45,18 +49,26 @@ class OneLine(logging.Formatter):
 
 
 class JsonLines(OneLine):
-    """One JSON object a line, with `time` (Unix seconds), `level`, `event` (the logger's name) and `message`: exact, once parsed."""
+    """One JSON object a line, with `time` (Unix seconds), `level`, `event` (the logger's name) and
+    `message`: exact, once parsed."""
 
     def format(self, record: logging.LogRecord) -> str:
-        what = {"level": record.levelname.lower(), "event": record.name, "message": self.whole(record)}
+        what = {
+            "level": record.levelname.lower(),
+            "event": record.name,
+            "message": self.whole(record),
+        }
         return json_of({"time": round(record.created, 3), **what})
 
 
 class BoundedFile(logging.handlers.RotatingFileHandler):
-    """A full disk loses log lines, and neither ends the node nor fills the terminal with tracebacks."""
+    """A full disk loses log lines, and neither ends the node nor fills the terminal with
+    tracebacks."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, maxBytes=FILE_BYTES_MAX, backupCount=1, encoding="utf-8", errors="replace")
+        super().__init__(
+            path, maxBytes=FILE_BYTES_MAX, backupCount=1, encoding="utf-8", errors="replace"
+        )
         self.lost = 0
         self.setFormatter(JsonLines())
 
@@ -79,11 +91,14 @@ class _Silent(logging.Handler):
 
 @contextmanager
 def writing(path: Path, level: str = "warning") -> Iterator[None]:
-    """Send our loggers at `level` and third parties' warnings to the file for as long as this lasts."""
+    """Send our loggers at `level` and third parties' warnings to the file for as long as this
+    lasts."""
     try:
         file = BoundedFile(path)
     except OSError as error:
-        raise LocalError(f"cannot write the log {path} ({error.strerror}); choose another folder with --data-dir") from error
+        raise LocalError(
+            f"cannot write the log {path} ({error.strerror}); choose another folder with --data-dir"
+        ) from error
     loggers = [logging.getLogger(name) for name in (OURS, *THEIRS)]
     before = [(logger, logger.level, logger.propagate) for logger in loggers]
     silent = _Silent()
@@ -91,7 +106,9 @@ def writing(path: Path, level: str = "warning") -> Iterator[None]:
         logger.addHandler(file)
         logger.addHandler(silent)
         logger.propagate = False
-        logger.setLevel(logging.getLevelName(level.upper()) if logger.name == OURS else logging.WARNING)
+        logger.setLevel(
+            logging.getLevelName(level.upper()) if logger.name == OURS else logging.WARNING
+        )
     try:
         yield
     finally:

@@ -1,5 +1,6 @@
-"""The ports: what the driver needs from the world. A Protocol stands here because two implementations do: the real one in
-`adapters` and a double in `testing`; both pass the same contract test (`tests/contracts/`)."""
+"""The ports: what the driver needs from the world. A Protocol stands here because two
+implementations do: the real one in `adapters` and a double in `testing`; both pass the same
+contract test (`tests/contracts/`)."""
 
 from __future__ import annotations
 
@@ -28,8 +29,9 @@ class Machine(Protocol):
 
 
 class Door(Protocol):
-    """Where the network brings what comes on a channel, the moment it arrives: synchronous calls within the event loop, past every queue,
-    because an order to stop must not wait behind the work that it stops. Each takes under 1 ms and never raises."""
+    """Where the network brings what comes on a channel, the moment it arrives: synchronous calls
+    within the event loop, past every queue, because an order to stop must not wait behind the work
+    that it stops. Each takes under 1 ms and never raises."""
 
     def opened(self, peer: PeerId) -> None:
         """A stream of the channel to the peer is up (both ways), in place of any before."""
@@ -40,15 +42,18 @@ class Door(Protocol):
         """One frame, without its length, of at most the channel's `frame_max` bytes."""
 
     def heard(self, forwarder: PeerId, data: bytes) -> bool:
-        """A record on the channel's topic, of at most its `record_max` bytes: whether to pass it on."""
+        """A record on the channel's topic, of at most its `record_max` bytes: whether to pass it
+        on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A protocol between peers beside the expert protocol: one stream to each peer, kept open, and one gossip topic (empty: none).
+    """A protocol between peers beside the expert protocol: one stream to each peer, kept open, and
+    one gossip topic (empty: none).
 
-    Sizes are bytes. `urgent` streams have the right of way over all others of a connection: the kill switch's. Budgets per peer are the
-    network's own (`NetworkLimits`), one of each for every channel.
+    Sizes are bytes. `urgent` streams have the right of way over all others of a connection: the
+    kill switch's. Budgets per peer are the network's own (`NetworkLimits`), one of each for every
+    channel.
     """
 
     name: str
@@ -61,13 +66,23 @@ class Channel:
 
 
 def halt_channel(door: Door, swarm: str) -> Channel:
-    """The kill switch's. `swarm` is the id of the charter's swarm in hexadecimal, or the swarm's name: nodes of one name under different
-    charters would else be handed orders that are none of theirs."""
-    return Channel(HALT, HALT_PROTOCOL, f"/swarmllm/{swarm}/halt/2", HALT_FRAME_MAX, CHARTER_RECORD_MAX, door, urgent=True)
+    """The kill switch's. `swarm` is the id of the charter's swarm in hexadecimal, or the swarm's
+    name: nodes of one name under different charters would else be handed orders that are none of
+    theirs."""
+    return Channel(
+        HALT,
+        HALT_PROTOCOL,
+        f"/swarmllm/{swarm}/halt/2",
+        HALT_FRAME_MAX,
+        CHARTER_RECORD_MAX,
+        door,
+        urgent=True,
+    )
 
 
 class Network(Protocol):
-    """Connections, streams, gossip and DHT. Lives inside `async with`; nothing is sent or accepted outside."""
+    """Connections, streams, gossip and DHT. Lives inside `async with`; nothing is sent or accepted
+    outside."""
 
     @property
     def peer(self) -> PeerId: ...
@@ -78,15 +93,19 @@ class Network(Protocol):
 
     @property
     def inputs(self) -> trio.MemoryReceiveChannel[NetworkInput]:
-        """What happened, in order. Bounded: a consumer that stops reading makes the network stop reading its peers."""
+        """What happened, in order. Bounded: a consumer that stops reading makes the network stop
+        reading its peers."""
 
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
-        """Requests go out on our own stream to the peer, replies on the peer's stream to us. Never blocks, never raises: not
-        connected, or a full queue, shows as `PeerLost`."""
+        """Requests go out on our own stream to the peer, replies on the peer's stream to us. Never
+        blocks, never raises: not connected, or a full queue, shows as `PeerLost`."""
 
-    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
-        """Queue one frame (without its length) on the channel's stream to the peer; see `core.halt.link.Outbox`. Never blocks, never
-        raises. `droppable`: may be left out when the peer is slow."""
+    def send_frame(
+        self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False
+    ) -> None:
+        """Queue one frame (without its length) on the channel's stream to the peer; see
+        `core.halt.link.Outbox`. Never blocks, never raises. `droppable`: may be left out when the
+        peer is slow."""
 
     def publish(self, channel: str, record: bytes) -> None:
         """One signed record on the channel's topic, without waiting."""
@@ -102,8 +121,8 @@ class Network(Protocol):
         """One strike; the third disconnects the peer and refuses it for ten minutes."""
 
     def advertise(self, key: bytes, record: bytes) -> None:
-        """Provide `key` (32 bytes) in the DHT and put the signed record under our own peer id; in the background. With an empty record:
-        provide it no more."""
+        """Provide `key` (32 bytes) in the DHT and put the signed record under our own peer id; in
+        the background. With an empty record: provide it no more."""
 
     def look_up(self, key: bytes) -> None:
         """Find providers of `key` in the background; each shows as `AddressesFound`."""
@@ -122,14 +141,16 @@ class Engine(Protocol):
     def load(self) -> EngineLoad: ...
 
     async def score(self, key: SessionKey, request: Score) -> ExpertReply:
-        """Never raises for want of room or for a divergent context: Busy, Need and Refused are answers. `REFUSED_ENGINE` when the
-        worker is down. Cancelling the call drops the work if it has not begun."""
+        """Never raises for want of room or for a divergent context: Busy, Need and Refused are
+        answers. `REFUSED_ENGINE` when the worker is down. Cancelling the call drops the work if it
+        has not begun."""
 
     def close(self, key: SessionKey) -> None: ...
 
     def stop(self) -> None:
-        """No token more, from now on, be the worker in the middle of a batch or not; whoever is still busy after 50 ms is killed.
-        Also before the engine is entered: then nothing is computed until `resume`."""
+        """No token more, from now on, be the worker in the middle of a batch or not; whoever is
+        still busy after 50 ms is killed. Also before the engine is entered: then nothing is
+        computed until `resume`."""
 
     def resume(self) -> None: ...
 
@@ -149,12 +170,14 @@ class Keyring(Protocol):
 
 
 KEY_BYTES_MAX: Final = 128  # Of a store's key in UTF-8: a kind and a peer id need 70.
-VALUE_BYTES_MAX: Final = 1 << 20  # The largest value, all saved addresses, is a few hundred KiB; longer things are files.
+# The largest value, all saved addresses, is a few hundred KiB; longer things are files.
+VALUE_BYTES_MAX: Final = 1 << 20
 
 
 class Store(Protocol):
-    """Small durable values, within the two bounds above. `save` returns when the value would survive a power cut; LocalError when
-    it cannot (a full disk), and then the old value is still there."""
+    """Small durable values, within the two bounds above. `save` returns when the value would
+    survive a power cut; LocalError when it cannot (a full disk), and then the old value is still
+    there."""
 
     def load(self, key: str) -> bytes | None: ...
 
@@ -183,7 +206,8 @@ class Text(Protocol):
         """Ids that end an answer: end of text, end of turn, end of message."""
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary text: special tokens that are spelled out in it stay text (a prompt must not be able to forge them)."""
+        """Ordinary text: special tokens that are spelled out in it stay text (a prompt must not be
+        able to forge them)."""
 
     def decoder(self) -> TextStream: ...
 

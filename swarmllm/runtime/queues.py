@@ -1,7 +1,9 @@
-"""The bounded queues round the driver: inputs on their way in, and events on their way to whoever listens.
+"""The bounded queues round the driver: inputs on their way in, and events on their way to whoever
+listens.
 
-Each has one reader, one bound with its reason, and a rule for when it is full: the network waits, a listener to the node's life loses
-the oldest events, and an answer never loses a token (it has at most `max_tokens`).
+Each has one reader, one bound with its reason, and a rule for when it is full: the network waits, a
+listener to the node's life loses the oldest events, and an answer never loses a token (it has at
+most `max_tokens`).
 """
 
 from __future__ import annotations
@@ -15,9 +17,11 @@ import trio
 from swarmllm.core.events import Ended, ExpertsWeighed, Noticed, TokenChosen
 from swarmllm.core.inputs import Asked, Cancelled, Input
 
-INPUTS_MAX: Final = 1024  # Handling one takes some 50 us, so a full queue is 50 ms of work: behind it the peers have to wait.
+# Handling one takes some 50 us, so a full queue is 50 ms of work: behind it the peers have to wait.
+INPUTS_MAX: Final = 1024
 LIFE_MAX: Final = 256  # Events per listener: a swarm of 50 that comes and goes twice.
-NOTICES_MAX: Final = 64  # Per unread answer; the oldest goes first, since the newest tells the present state.
+# Per unread answer; the oldest goes first, since the newest tells the present state.
+NOTICES_MAX: Final = 64
 
 AnswerEvent = TokenChosen | Noticed | ExpertsWeighed | Ended
 _Event = TypeVar("_Event")
@@ -29,7 +33,8 @@ class Inbox:
     def __init__(self, inputs_max: int = INPUTS_MAX) -> None:
         self._inputs_max = inputs_max
         self._inputs: deque[Input] = deque()
-        self._local: deque[Asked | Cancelled] = deque()  # Bounded by the answers asked for: one of each kind per answer.
+        # Bounded by the answers asked for: one of each kind per answer.
+        self._local: deque[Asked | Cancelled] = deque()
         self._bell: trio.Event | None = None
         self._room = trio.lowlevel.ParkingLot()
 
@@ -48,7 +53,8 @@ class Inbox:
         self.ring()
 
     def leave_local(self, event: Cancelled) -> None:
-        """As `put_local`, from any thread (a finaliser's): read with the next input, which an open answer always gets."""
+        """As `put_local`, from any thread (a finaliser's): read with the next input, which an open
+        answer always gets."""
         self._local.append(event)
 
     def ring(self) -> None:
@@ -67,8 +73,9 @@ class Inbox:
         return event
 
     async def wait(self, seconds: float, *, whatever_waits: bool = False) -> None:
-        """Return when there may be an input, or after `seconds` (which may be infinite). `whatever_waits`: only when the bell rings, for
-        what lies here already may not be taken yet."""
+        """Return when there may be an input, or after `seconds` (which may be infinite).
+        `whatever_waits`: only when the bell rings, for what lies here already may not be taken yet.
+        """
         if (self._inputs or self._local) and not whatever_waits:
             await trio.lowlevel.checkpoint()
             return
@@ -119,7 +126,8 @@ class AnswerFeed:
 
 
 class LifeFeed(Generic[_Event]):
-    """Events for one listener, who may be slow: the oldest are dropped and counted. Iterate over it; it ends with the node."""
+    """Events for one listener, who may be slow: the oldest are dropped and counted. Iterate over
+    it; it ends with the node."""
 
     def __init__(self, events_max: int = LIFE_MAX) -> None:
         self._events: deque[_Event] = deque(maxlen=events_max)

@@ -1,7 +1,9 @@
-"""How each single setting is read: one reader per kind of value, and the table that gives each setting its reader and its flag.
+"""How each single setting is read: one reader per kind of value, and the table that gives each
+setting its reader and its flag.
 
-A reader takes the raw value and whether it is text (a flag or a variable, to be parsed) or already typed (TOML), so that `port =
-"7339"` in the file is a mistake while `SWARMLLM_PORT=7339` is not. It raises `Unfit` for whatever it does not take.
+A reader takes the raw value and whether it is text (a flag or a variable, to be parsed) or already
+typed (TOML), so that `port = "7339"` in the file is a mistake while `SWARMLLM_PORT=7339` is not. It
+raises `Unfit` for whatever it does not take.
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ from swarmllm.errors import RemoteError
 from swarmllm.messages import CONTEXT_MAX, PeerId
 from swarmllm.wire.identity import public_key_of
 
-ADDRS_MAX: Final = 64  # Bootstrap peers are dialled for ever, each by a task of its own; nobody lists more by hand.
+# Bootstrap peers are dialled for ever, each by a task of its own; nobody lists more by hand.
+ADDRS_MAX: Final = 64
 SESSIONS_LIMIT: Final = 256  # llama.cpp's own bound on parallel sequences.
-SHARE_MAX: Final = 64  # Experts per token: each costs a round trip's worth of bytes, and pooling gains nothing measurable beyond.
+# Experts per token: each costs a round trip's worth of bytes, and pooling gains nothing measurable
+# beyond.
+SHARE_MAX: Final = 64
 
 Reader = Callable[[object, bool], object]
 
@@ -43,11 +48,12 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One row of the table. `flag` is the command-line spelling, for messages; `about` says what the setting decides: the option's help and
-    docs/configuration.md are made of it.
+    """One row of the table. `flag` is the command-line spelling, for messages; `about` says what
+    the setting decides: the option's help and docs/configuration.md are made of it.
 
-    `kind` is the type of the option's value: str, int, float, list (repeatable) or bool. An option of the last kind takes no value: it
-    sets the setting to `sets`, and `help` then says what giving it means. `panel` is its place in the help of a command.
+    `kind` is the type of the option's value: str, int, float, list (repeatable) or bool. An option
+    of the last kind takes no value: it sets the setting to `sets`, and `help` then says what giving
+    it means. `panel` is its place in the help of a command.
     """
 
     flag: str
@@ -63,11 +69,16 @@ class Setting:
     @property
     def option(self) -> str:
         """What is typed: `--no-lan` for a switch that switches off."""
-        return self.flag if self.kind is not bool or self.sets else f"--no-{self.flag.removeprefix('--')}"
+        return (
+            self.flag
+            if self.kind is not bool or self.sets
+            else f"--no-{self.flag.removeprefix('--')}"
+        )
 
 
 def read_folder(value: object, is_text: bool) -> Path:
-    """An absolute path; `~` is expanded. A relative one is taken from the current folder, or refused in a file."""
+    """An absolute path; `~` is expanded. A relative one is taken from the current folder, or
+    refused in a file."""
     if isinstance(value, Path):
         value, is_text = str(value), True
     if not isinstance(value, str) or not value or "\0" in value:
@@ -147,9 +158,13 @@ def _switch(value: object, is_text: bool) -> bool:
 
 
 def _swarm(value: object, is_text: bool) -> str:
-    # The name becomes part of protocol ids and topics, so it keeps to characters that mean nothing in either.
+    # The name becomes part of protocol ids and topics, so it keeps to characters that mean nothing
+    # in either.
     if not isinstance(value, str) or re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", value) is None:
-        raise Unfit(value, "a swarm's name: up to 32 small letters, digits and -, beginning with a letter or digit")
+        raise Unfit(
+            value,
+            "a swarm's name: up to 32 small letters, digits and -, beginning with a letter or digit",
+        )
     return value
 
 
@@ -157,7 +172,9 @@ def _charter(value: object, is_text: bool) -> str:
     if value == "":
         return ""
     if not isinstance(value, str) or "\0" in value:
-        raise Unfit(value, "the file of a swarm's charter, or the swarm's id (64 hexadecimal digits)")
+        raise Unfit(
+            value, "the file of a swarm's charter, or the swarm's id (64 hexadecimal digits)"
+        )
     if re.fullmatch(r"[0-9a-fA-F]{64}", value):
         return value.lower()
     return str(_absolute(_expanded(value)))
@@ -169,7 +186,9 @@ def _host(value: object, is_text: bool) -> str:
     try:
         return str(ipaddress.ip_address(value.strip()))
     except ValueError as error:
-        raise Unfit(value, "an IP address such as 127.0.0.1, or 0.0.0.0 for every interface") from error
+        raise Unfit(
+            value, "an IP address such as 127.0.0.1, or 0.0.0.0 for every interface"
+        ) from error
 
 
 def _log_level(value: object, is_text: bool) -> str:
@@ -192,7 +211,9 @@ def _addrs(needs_peer: bool) -> Reader:
 
 def _addr(value: object, needs_peer: bool) -> str:
     """One multiaddr over TCP, checked by its text: `/ip4/203.0.113.7/tcp/7339/p2p/12D3Koo...`."""
-    expected = "a multiaddr such as /ip4/203.0.113.7/tcp/7339" + ("/p2p/12D3Koo..." if needs_peer else "")
+    expected = "a multiaddr such as /ip4/203.0.113.7/tcp/7339" + (
+        "/p2p/12D3Koo..." if needs_peer else ""
+    )
     if not isinstance(value, str):
         raise Unfit(value, expected)
     parts = value.split("/")
@@ -225,7 +246,11 @@ def _is_host(kind: str, host: str) -> bool:
             case "ip6":
                 ipaddress.IPv6Address(host)
             case "dns" | "dns4" | "dns6":
-                return len(host) <= 253 and re.fullmatch(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?", host) is not None
+                return (
+                    len(host) <= 253
+                    and re.fullmatch(r"[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*\.?", host)
+                    is not None
+                )
             case _:
                 return False
     except ValueError:
@@ -235,7 +260,10 @@ def _is_host(kind: str, host: str) -> bool:
 
 SETTINGS: Final[dict[str, Setting]] = {
     "data_dir": Setting(
-        "--data-dir", read_folder, "The folder of the node's key, state, log and local socket; one node each.", metavar="FOLDER"
+        "--data-dir",
+        read_folder,
+        "The folder of the node's key, state, log and local socket; one node each.",
+        metavar="FOLDER",
     ),
     "cache_dir": Setting(
         "--cache-dir",
@@ -250,21 +278,30 @@ SETTINGS: Final[dict[str, Setting]] = {
         panel="Model",
         metavar="demo|demo:NAME|none|FILE",
     ),
-    "swarm": Setting("--swarm", _swarm, "The name of the swarm; only peers of one swarm find each other.", metavar="NAME"),
+    "swarm": Setting(
+        "--swarm",
+        _swarm,
+        "The name of the swarm; only peers of one swarm find each other.",
+        metavar="NAME",
+    ),
     "charter": Setting(
         "--charter",
         _charter,
         "Who may halt the swarm: the charter's file, or the swarm's id. Empty: this node's owner alone.",
         metavar="FILE|ID",
     ),
-    "listen_host": Setting("--listen", _host, "The address to listen on; 0.0.0.0 is every interface.", metavar="HOST"),
+    "listen_host": Setting(
+        "--listen", _host, "The address to listen on; 0.0.0.0 is every interface.", metavar="HOST"
+    ),
     "port": Setting(
         "--port",
         _whole(0, 65_535),
         "The TCP port. 0: any free one. If nobody chose it and it is taken, the next free one.",
         kind=int,
     ),
-    "peers": Setting("--peer", _addrs(needs_peer=True), "Peers to begin with.", kind=list, metavar="MULTIADDR"),
+    "peers": Setting(
+        "--peer", _addrs(needs_peer=True), "Peers to begin with.", kind=list, metavar="MULTIADDR"
+    ),
     "announce": Setting(
         "--announce",
         _addrs(needs_peer=False),
@@ -281,13 +318,25 @@ SETTINGS: Final[dict[str, Setting]] = {
         help="Neither look for peers on the local network nor be found there.",
     ),
     "sessions_max": Setting(
-        "--sessions", _whole(1, SESSIONS_LIMIT), "Answers that the expert takes part in at once.", kind=int, panel="Model"
+        "--sessions",
+        _whole(1, SESSIONS_LIMIT),
+        "Answers that the expert takes part in at once.",
+        kind=int,
+        panel="Model",
     ),
     "context_max": Setting(
-        "--context", _whole(64, CONTEXT_MAX), "Tokens of context that each session may have.", kind=int, panel="Model"
+        "--context",
+        _whole(64, CONTEXT_MAX),
+        "Tokens of context that each session may have.",
+        kind=int,
+        panel="Model",
     ),
     "threads": Setting(
-        "--threads", _whole(0, 1024), "Processor threads of the engine. 0: one for each core.", kind=int, panel="Model"
+        "--threads",
+        _whole(0, 1024),
+        "Processor threads of the engine. 0: one for each core.",
+        kind=int,
+        panel="Model",
     ),
     "gpu_layers": Setting(
         "--gpu-layers",
@@ -297,10 +346,19 @@ SETTINGS: Final[dict[str, Setting]] = {
         panel="Model",
     ),
     "k": Setting(
-        "-k", _whole(1, SHARE_MAX), "Experts that decide each token together.", kind=int, panel="Answer", also=("--experts",)
+        "-k",
+        _whole(1, SHARE_MAX),
+        "Experts that decide each token together.",
+        kind=int,
+        panel="Answer",
+        also=("--experts",),
     ),
     "extra": Setting(
-        "--extra", _whole(0, SHARE_MAX), "Experts asked beyond `k`, as insurance against slow ones.", kind=int, panel="Answer"
+        "--extra",
+        _whole(0, SHARE_MAX),
+        "Experts asked beyond `k`, as insurance against slow ones.",
+        kind=int,
+        panel="Answer",
     ),
     "quality": Setting(
         "--quality",
@@ -310,7 +368,11 @@ SETTINGS: Final[dict[str, Setting]] = {
         panel="Answer",
     ),
     "log_level": Setting(
-        "--log-level", _log_level, "What the log file holds.", panel="Output", metavar="debug|info|warning|error"
+        "--log-level",
+        _log_level,
+        "What the log file holds.",
+        panel="Output",
+        metavar="debug|info|warning|error",
     ),
     "offline": Setting(
         "--offline",

@@ -1,10 +1,13 @@
-"""Text of strangers for people to read: what a terminal would obey, reorder or hide is written out, as Python writes it in a literal.
+"""Text of strangers for people to read: what a terminal would obey, reorder or hide is written out,
+as Python writes it in a literal.
 
-Names of models, addresses, answers, errors that quote a peer's value: all of it may hold characters that set a terminal's title, write
-its clipboard, clear it, show a word backwards, or show nothing at all. `cli.output`, `cli.screen` and `runtime.logs` are the door through
-which such text goes out, and this is what all three do to it.
+Names of models, addresses, answers, errors that quote a peer's value: all of it may hold characters
+that set a terminal's title, write its clipboard, clear it, show a word backwards, or show nothing
+at all. `cli.output`, `cli.screen` and `runtime.logs` are the door through which such text goes out,
+and this is what all three do to it.
 
-The characters are a list of our own. `str.isprintable` and `unicodedata` would answer differently on other versions of Python.
+The characters are a list of our own. `str.isprintable` and `unicodedata` would answer differently
+on other versions of Python.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ _RANGES: Final = (
     (0x2028, 0x202E),  # line and paragraph separator, embeddings and overrides of direction
     (0x2060, 0x206F),  # word joiner, invisible operators, isolates
     (0x3164, 0x3164),  # Hangul filler
-    (0xD800, 0xDFFF),  # lone surrogates: bytes of file names that are no UTF-8, halves of JSON escapes
+    # lone surrogates: bytes of file names that are no UTF-8, halves of JSON escapes
+    (0xD800, 0xDFFF),
     (0xFDD0, 0xFDEF),  # no characters
     (0xFE00, 0xFE0D),  # variation selectors; the two that emoji take, FE0E and FE0F, stay
     (0xFEFF, 0xFEFF),  # byte order mark
@@ -60,7 +64,8 @@ _BUT_LINES: Final = re.compile(f"[{_class_of(_RANGES, _STAY)}]")
 
 
 def one_line(text: object) -> str:
-    """For a place of one line: line breaks and tabs are written out, too. Anything but a string is shown as `str` shows it."""
+    """For a place of one line: line breaks and tabs are written out, too. Anything but a string is
+    shown as `str` shows it."""
     return _ANY.sub(_written, str(text))
 
 
@@ -70,7 +75,8 @@ def flowing(text: object) -> str:
 
 
 def runs(text: str, *, flows: bool) -> Iterator[tuple[str, bool]]:
-    """The same in pieces, each with whether it is a character written out, so that those can be shown fainter."""
+    """The same in pieces, each with whether it is a character written out, so that those can be
+    shown fainter."""
     at = 0
     for found in (_BUT_LINES if flows else _ANY).finditer(text):
         if found.start() > at:
@@ -82,8 +88,11 @@ def runs(text: str, *, flows: bool) -> Iterator[tuple[str, bool]]:
 
 
 def json_of(value: object) -> str:
-    """JSON on one line. Parsed, it is `value` exactly; as it stands, it can be shown anywhere: the same characters are JSON escapes."""
-    return _ANY.sub(_in_json, json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    """JSON on one line. Parsed, it is `value` exactly; as it stands, it can be shown anywhere: the
+    same characters are JSON escapes."""
+    return _ANY.sub(
+        _in_json, json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    )
 
 
 def _written(found: re.Match[str]) -> str:
@@ -91,7 +100,13 @@ def _written(found: re.Match[str]) -> str:
     code = ord(char)
     if char in "\n\r\t":
         return {"\n": "\\n", "\r": "\\r", "\t": "\\t"}[char]
-    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"
+    return (
+        f"\\x{code:02x}"
+        if code <= 0xFF
+        else f"\\u{code:04x}"
+        if code <= 0xFFFF
+        else f"\\U{code:08x}"
+    )
 
 
 def _in_json(found: re.Match[str]) -> str:

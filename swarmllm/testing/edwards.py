@@ -1,4 +1,5 @@
-"""Ed25519 by the book (RFC 8032, section 5.1), slow and plain: to make signatures that no library would, and to say what is right of them.
+"""Ed25519 by the book (RFC 8032, section 5.1), slow and plain: to make signatures that no library
+would, and to say what is right of them.
 
 For tests and published vectors only; nothing here is safe with a secret key.
 """
@@ -74,8 +75,11 @@ def challenge(r: bytes, public_key: bytes, message: bytes) -> int:
     return int.from_bytes(sha512(r + public_key + message).digest(), "little") % ORDER
 
 
-def is_good(public_key: bytes, message: bytes, signature: bytes, *, cofactored: bool = False) -> bool:
-    """By the equation alone, [S]B = R + [k]A, or eight times both sides. Any encoding and any S will do."""
+def is_good(
+    public_key: bytes, message: bytes, signature: bytes, *, cofactored: bool = False
+) -> bool:
+    """By the equation alone, [S]B = R + [k]A, or eight times both sides. Any encoding and any S
+    will do."""
     a, r = decoded(public_key), decoded(signature[:32])
     if a is None or r is None:
         return False

@@ -1,8 +1,10 @@
-"""Small LLaMA models with random weights, written as GGUF files: real enough for llama.cpp, small enough for a test.
+"""Small LLaMA models with random weights, written as GGUF files: real enough for llama.cpp, small
+enough for a test.
 
-Everything is drawn from a seed, so that two files written from one shape are equal byte for byte (replicas), and the weights are scaled
-so that attention looks at the context and logits spread over several nats: a test that compares answers then compares different numbers,
-not noise around one value.
+Everything is drawn from a seed, so that two files written from one shape are equal byte for byte
+(replicas), and the weights are scaled so that attention looks at the context and logits spread over
+several nats: a test that compares answers then compares different numbers, not noise around one
+value.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from numpy.typing import NDArray
 
 NORMAL: Final = 1
 CONTROL: Final = 3
-LOGIT_SPREAD: Final = 4.0  # Standard deviation of a logit, in nats: about that of a trained model's.
+# Standard deviation of a logit, in nats: about that of a trained model's.
+LOGIT_SPREAD: Final = 4.0
 QUANTISATIONS: Final = {
     "f32": gguf.GGMLQuantizationType.F32,
     "f16": gguf.GGMLQuantizationType.F16,
@@ -29,7 +32,8 @@ QUANTISATIONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class FixtureVocabulary:
-    """`tokens` are (text in GPT-2's byte alphabet, GGUF token type), by id; `merges` are "left right"."""
+    """`tokens` are (text in GPT-2's byte alphabet, GGUF token type), by id; `merges` are "left
+    right"."""
 
     tokens: tuple[tuple[str, int], ...]
     merges: tuple[str, ...]
@@ -40,7 +44,8 @@ class FixtureVocabulary:
 
 @dataclass(frozen=True, slots=True)
 class FixtureShape:
-    """`dim` must be divisible by 32 x `heads`, and `heads` by `kv_heads`; `ffn` by 32 (whole quantisation blocks)."""
+    """`dim` must be divisible by 32 x `heads`, and `heads` by `kv_heads`; `ffn` by 32 (whole
+    quantisation blocks)."""
 
     dim: int = 64
     layers: int = 2
@@ -73,21 +78,26 @@ def small_vocabulary(size: int = 512, seed: int = 0) -> FixtureVocabulary:
     assert 0 < n_merges < 10_000, f"a small vocabulary of {size} tokens"
     rng = np.random.default_rng(seed)
     letters = [
-        alphabet[b] for b in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,;:!?-_()[]{}<>=+*/&%$#@~^|'\""
+        alphabet[b]
+        for b in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,;:!?-_()[]{}<>=+*/&%$#@~^|'\""
     ]
     pairs = [(a, b) for a in letters for b in letters]
     chosen = [pairs[i] for i in rng.permutation(len(pairs))[:n_merges]]
     ordinary = [*alphabet, *(a + b for a, b in chosen)]
     special = [f"<|fixture_special_{i}|>" for i in range(16)]
     tokens = tuple([(t, NORMAL) for t in ordinary] + [(t, CONTROL) for t in special])
-    return FixtureVocabulary(tokens, tuple(f"{a} {b}" for a, b in chosen), "llama-bpe", len(ordinary), len(ordinary) + 1)
+    return FixtureVocabulary(
+        tokens, tuple(f"{a} {b}" for a, b in chosen), "llama-bpe", len(ordinary), len(ordinary) + 1
+    )
 
 
 def wide_vocabulary(size: int = 128_256) -> FixtureVocabulary:
     """As many ids as LLaMA-3 has, with made-up texts: for measurements that only need the width."""
     base = small_vocabulary(512)
     ordinary = [*base.tokens[:496], *((f"token{i}", NORMAL) for i in range(size - 512))]
-    return FixtureVocabulary((*ordinary, *base.tokens[496:]), base.merges, base.pre, size - 16, size - 15)
+    return FixtureVocabulary(
+        (*ordinary, *base.tokens[496:]), base.merges, base.pre, size - 16, size - 15
+    )
 
 
 def write_model(
@@ -100,7 +110,8 @@ def write_model(
 ) -> Path:
     """Write one GGUF file and return its path. The same arguments give the same bytes.
 
-    With `part_tensors` the model is split into files of so many tensors, PATH-00001-of-0000N.gguf, and the first one's path is returned.
+    With `part_tensors` the model is split into files of so many tensors, PATH-00001-of-0000N.gguf,
+    and the first one's path is returned.
     """
     words = vocabulary or small_vocabulary()
     writer = gguf.GGUFWriter(str(path), shape.architecture, split_max_tensors=part_tensors)
@@ -121,7 +132,9 @@ def write_model(
     return path if not part_tensors else min(path.parent.glob(f"{path.stem}-00001-of-*.gguf"))
 
 
-def _write_header(writer: gguf.GGUFWriter, shape: FixtureShape, words: FixtureVocabulary, name: str) -> None:
+def _write_header(
+    writer: gguf.GGUFWriter, shape: FixtureShape, words: FixtureVocabulary, name: str
+) -> None:
     assert shape.dim % (32 * shape.heads) == 0, f"dim {shape.dim} for {shape.heads} heads"
     writer.add_name(name)
     writer.add_context_length(shape.context)
@@ -161,10 +174,16 @@ def _tensors(shape: FixtureShape, vocab_size: int) -> Sequence[tuple[str, int, i
             (f"blk.{i}.ffn_up.weight", ffn, dim, unit),
             (f"blk.{i}.ffn_down.weight", dim, ffn, 2 * ffn**-0.5),
         ]
-    return [*found, ("output_norm.weight", 0, dim, 0.0), ("output.weight", vocab_size, dim, LOGIT_SPREAD * unit)]
+    return [
+        *found,
+        ("output_norm.weight", 0, dim, 0.0),
+        ("output.weight", vocab_size, dim, LOGIT_SPREAD * unit),
+    ]
 
 
-def _add_matrix(writer: gguf.GGUFWriter, name: str, weights: NDArray[np.float32], kind: str) -> None:
+def _add_matrix(
+    writer: gguf.GGUFWriter, name: str, weights: NDArray[np.float32], kind: str
+) -> None:
     quantisation = QUANTISATIONS[kind]
     if kind == "f32":
         writer.add_tensor(name, weights)

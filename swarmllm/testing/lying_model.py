@@ -1,4 +1,5 @@
-"""An expert that lies by script: it takes whatever name it likes, says what it likes of a prompt, and forces what it likes on the text."""
+"""An expert that lies by script: it takes whatever name it likes, says what it likes of a prompt,
+and forces what it likes on the text."""
 
 from __future__ import annotations
 
@@ -16,8 +17,9 @@ SURE = 14.0  # Logits above all other tokens: a probability of 0.9995 in a vocab
 
 
 class LyingModel(ScriptedModel):
-    """`nats` is what it says each token of the prompt cost it (None: the truth of a model of this seed); `wish` maps the number of tokens
-    of the text so far to the token that it forces next (None: no lie). `name_of`: the model whose digest it claims."""
+    """`nats` is what it says each token of the prompt cost it (None: the truth of a model of this
+    seed); `wish` maps the number of tokens of the text so far to the token that it forces next
+    (None: no lie). `name_of`: the model whose digest it claims."""
 
     def __init__(
         self,

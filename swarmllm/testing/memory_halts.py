@@ -9,7 +9,8 @@ from swarmllm.errors import LocalError
 
 
 class MemoryHalts:
-    """`files` is the disk, by name. `full` refuses writes; `pause`, when set, holds each one up until it is released."""
+    """`files` is the disk, by name. `full` refuses writes; `pause`, when set, holds each one up
+    until it is released."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -18,7 +19,9 @@ class MemoryHalts:
         self.pause: threading.Event | None = None
 
     def load(self) -> tuple[bytes | None, bytes | None, bytes | None]:
-        first, second, genesis = (self.files.get(name) for name in (FIRST_COPY, SECOND_COPY, GENESIS))
+        first, second, genesis = (
+            self.files.get(name) for name in (FIRST_COPY, SECOND_COPY, GENESIS)
+        )
         return first, second, genesis
 
     def save(self, data: bytes, genesis: bytes) -> None:

@@ -1,11 +1,13 @@
-"""The Network port within one trio loop: N nodes on one virtual wire whose delay, losses, freezes and deaths a test decides.
+"""The Network port within one trio loop: N nodes on one virtual wire whose delay, losses, freezes
+and deaths a test decides.
 
     async with MemorySwarm(delay_s=0.05) as swarm:
         async with swarm.network(peer) as network: ...
 
-Messages are really encoded and decoded, keep their order per direction, and take `delay_s` each way; nothing sleeps in real time under
-trio's MockClock. What a peer of the real network would notice is noticed here: a killed one at once (a TCP reset), a frozen one after
-`SILENT_S` without a ping.
+Messages are really encoded and decoded, keep their order per direction, and take `delay_s` each
+way; nothing sleeps in real time under trio's MockClock. What a peer of the real network would
+notice is noticed here: a killed one at once (a TCP reset), a frozen one after `SILENT_S` without a
+ping.
 """
 
 from __future__ import annotations
@@ -20,7 +22,13 @@ from typing import Final, Self
 
 import trio
 
-from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, NetworkInput, PeerLost
+from swarmllm.core.inputs import (
+    AddressesChanged,
+    AddressesFound,
+    DialFailed,
+    NetworkInput,
+    PeerLost,
+)
 from swarmllm.core.peers.liveness import DIAL_S
 from swarmllm.core.peers.strikes import Strikes
 from swarmllm.messages import (
@@ -34,14 +42,16 @@ from swarmllm.testing.memory_wire import Connection, Frame, Gossip
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import unseal
 
-QUEUE_MAX: Final = 64  # Messages that have arrived and that the receiver does not take: then the connection is given up.
+# Messages that have arrived and that the receiver does not take: then the connection is given up.
+QUEUE_MAX: Final = 64
 INPUTS_MAX: Final = 256  # Inputs that the consumer has not read: then its peers have to wait.
 SEEN_MAX: Final = 4096  # Gossip messages remembered per node.
 DISCOVERY_S: Final = 0.1  # How long the LAN and the DHT take.
 
 
 class MemorySwarm:
-    """The wire. `delay_s` is one way and may be set per direction with `set_delay`; `gossip_loss` is the chance of losing a hop."""
+    """The wire. `delay_s` is one way and may be set per direction with `set_delay`; `gossip_loss`
+    is the chance of losing a hop."""
 
     def __init__(self, *, delay_s: float = 0.01, gossip_loss: float = 0.0, seed: int = 0) -> None:
         self.delay_s = delay_s
@@ -58,7 +68,12 @@ class MemorySwarm:
         self.nursery = await self._stack.enter_async_context(trio.open_nursery())
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.nursery.cancel_scope.cancel()
         await self._stack.__aexit__(kind, value, trace)
 
@@ -70,11 +85,13 @@ class MemorySwarm:
         lan: bool = True,
         channels: Sequence[Channel] = (),
     ) -> AsyncIterator[MemoryNetwork]:
-        """One node's end of the wire. With `lan` all such nodes hear of each other. `channels`: what it speaks beside the
-        expert protocol."""
+        """One node's end of the wire. With `lan` all such nodes hear of each other. `channels`:
+        what it speaks beside the expert protocol."""
         assert peer not in self.networks, f"{peer} is in the swarm already"
         self._ports += 1
-        network = MemoryNetwork(self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", lan, channels)
+        network = MemoryNetwork(
+            self, peer, f"/ip4/127.0.0.1/tcp/{self._ports}/p2p/{peer}", lan, channels
+        )
         self.networks[peer] = network
         try:
             async with trio.open_nursery() as nursery:
@@ -94,11 +111,13 @@ class MemorySwarm:
         self._delays[source, target] = delay_s
 
     def kill(self, peer: PeerId) -> None:
-        """As SIGKILL: what it has sent still arrives, then its peers see a reset. It hears and says nothing any more."""
+        """As SIGKILL: what it has sent still arrives, then its peers see a reset. It hears and says
+        nothing any more."""
         self.networks[peer].leave()
 
     def freeze(self, peer: PeerId) -> None:
-        """As SIGSTOP: nothing comes out of it or goes into it until `thaw`; its peers notice after SILENT_S."""
+        """As SIGSTOP: nothing comes out of it or goes into it until `thaw`; its peers notice after
+        SILENT_S."""
         network = self.networks[peer]
         network.frozen_at = trio.current_time()
         network.moving = trio.Event()
@@ -116,9 +135,12 @@ class MemorySwarm:
 
 
 class MemoryNetwork:
-    """`runtime.ports.Network`, made by `MemorySwarm.network`. `sent` and `penalised` are for tests to look at."""
+    """`runtime.ports.Network`, made by `MemorySwarm.network`. `sent` and `penalised` are for tests
+    to look at."""
 
-    def __init__(self, swarm: MemorySwarm, peer: PeerId, addr: str, lan: bool, channels: Sequence[Channel]) -> None:
+    def __init__(
+        self, swarm: MemorySwarm, peer: PeerId, addr: str, lan: bool, channels: Sequence[Channel]
+    ) -> None:
         self.swarm = swarm
         self.alive = True
         self.frozen_at: float | None = None
@@ -164,11 +186,15 @@ class MemoryNetwork:
         self.sent.append((peer, message))
         lane.push(encode(message))
 
-    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
+    def send_frame(
+        self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False
+    ) -> None:
         connection = self.connections.get(peer)
         if connection is None or not self.alive or channel not in connection.channels:
             return
-        assert 1 <= len(frame) <= self.channels[channel].frame_max, f"{channel} frame of {len(frame)} bytes"
+        assert 1 <= len(frame) <= self.channels[channel].frame_max, (
+            f"{channel} frame of {len(frame)} bytes"
+        )
         lane = connection.control[self.peer]
         if lane.make_room():
             lane.push(Frame(channel, frame, droppable))
@@ -178,7 +204,9 @@ class MemoryNetwork:
 
     def publish(self, channel: str, record: bytes) -> None:
         if self.alive and channel in self.channels:
-            assert len(record) <= self.channels[channel].record_max, f"record of {len(record)} bytes on {channel}"
+            assert len(record) <= self.channels[channel].record_max, (
+                f"record of {len(record)} bytes on {channel}"
+            )
             self._remember(record)
             self._spread(channel, record, None)
 
@@ -261,9 +289,14 @@ class MemoryNetwork:
 
     def hear(self, channel: str, forwarder: PeerId, data: bytes) -> None:
         """Gossip, past the inputs and through the door at once, as in the real network."""
-        if not self.alive or channel not in self.channels or hashlib.sha256(data).digest() in self._seen:
+        if (
+            not self.alive
+            or channel not in self.channels
+            or hashlib.sha256(data).digest() in self._seen
+        ):
             return
-        if self.channels[channel].door.heard(forwarder, data):  # If not, it is not remembered either: the door may want it later.
+        # If not, it is not remembered either: the door may want it later.
+        if self.channels[channel].door.heard(forwarder, data):
             self._remember(data)
             self._spread(channel, data, forwarder)
 
@@ -281,7 +314,13 @@ class MemoryNetwork:
         await self.moving.wait()
         await trio.sleep(2 * self.swarm.one_way_s(self.peer, peer))
         target = self.swarm.networks.get(peer)
-        if target is None or not target.alive or not self.alive or target is self or not self._names(target, addrs):
+        if (
+            target is None
+            or not target.alive
+            or not self.alive
+            or target is self
+            or not self._names(target, addrs)
+        ):
             self.note(DialFailed(peer, "nobody answers there"))
         elif target.refuses(self.peer) or self.refuses(peer):
             self.note(DialFailed(peer, "refused"))
@@ -299,7 +338,8 @@ class MemoryNetwork:
     async def _look_up(self, key: bytes) -> None:
         await trio.sleep(DISCOVERY_S)
         for sealed in list(self.swarm.providers.get(key, {}).values()):
-            # Signatures are the business of whoever wrote the record and of the real network; here nobody forges.
+            # Signatures are the business of whoever wrote the record and of the real network; here
+            # nobody forges.
             author, record = unseal(sealed, (ExpertRecord,), lambda *_: True, len(sealed))
             if author != self.peer:
                 self.note(AddressesFound(author, record.addrs, "dht"))

@@ -1,4 +1,5 @@
-"""A Store that forgets when the process ends, with the same bounds as the real one; it can be made to fail like a full disk."""
+"""A Store that forgets when the process ends, with the same bounds as the real one; it can be made
+to fail like a full disk."""
 
 from __future__ import annotations
 
@@ -7,7 +8,8 @@ from swarmllm.runtime.ports import KEY_BYTES_MAX, VALUE_BYTES_MAX
 
 
 class MemoryStore:
-    """`runtime.ports.Store`. `saved` holds the order of saves, for tests of "remember before you tell"; `is_full` makes `save` fail."""
+    """`runtime.ports.Store`. `saved` holds the order of saves, for tests of "remember before you
+    tell"; `is_full` makes `save` fail."""
 
     def __init__(self) -> None:
         self.saved: list[str] = []
@@ -25,7 +27,9 @@ class MemoryStore:
                 f"the value for {key!r} has {len(value)} bytes, more than the {VALUE_BYTES_MAX} that the store takes; split it"
             )
         if self.is_full:
-            raise LocalError("cannot write the store in memory: it was told to be full; free some space and try again")
+            raise LocalError(
+                "cannot write the store in memory: it was told to be full; free some space and try again"
+            )
         self._values[key] = bytes(value)
         self.saved.append(key)
 

@@ -1,7 +1,9 @@
-"""One connection of the wire in `memory_network`: two lanes each way, one for the expert protocol and one for the kill switch.
+"""One connection of the wire in `memory_network`: two lanes each way, one for the expert protocol
+and one for the kill switch.
 
-A lane keeps its order, takes the delay of its direction, and stops at a frozen node. The expert lane also stops while its target's consumer
-does not read; the control lane never does, because what it carries goes straight through the door.
+A lane keeps its order, takes the delay of its direction, and stops at a frozen node. The expert
+lane also stops while its target's consumer does not read; the control lane never does, because what
+it carries goes straight through the door.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 HEADER_BYTES: Final = 4  # Of a frame.
 
-_MESSAGES: Final = tuple(kind for kind in kinds_on(EXPERT, ASKER, ANSWERER) if kind not in (Ping, Pong))
+_MESSAGES: Final = tuple(
+    kind for kind in kinds_on(EXPERT, ASKER, ANSWERER) if kind not in (Ping, Pong)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,9 @@ class Lane:
     is_control: bool = False
 
     def push(self, item: Item) -> None:
-        arrives_at = trio.current_time() + self.target.swarm.one_way_s(self.source.peer, self.target.peer)
+        arrives_at = trio.current_time() + self.target.swarm.one_way_s(
+            self.source.peer, self.target.peer
+        )
         if self.items:  # Order is kept also when the delay was lowered meanwhile.
             arrives_at = max(arrives_at, self.items[-1][0])
         self.items.append((arrives_at, item))
@@ -72,13 +78,15 @@ class Lane:
         return sum(arrives_at <= now for arrives_at, _ in self.items)
 
     def drop_stuck(self) -> None:
-        """Expert messages that have arrived and are not taken: with the real network those wait on our side."""
+        """Expert messages that have arrived and are not taken: with the real network those wait on
+        our side."""
         now = trio.current_time()
         kept = [one for one in self.items if one[0] > now or not isinstance(one[1], bytes)]
         self.items = deque(kept)
 
     def make_room(self) -> bool:
-        """As `core.halt.link.Outbox`: the oldest sign of life makes way. False if nothing may be dropped."""
+        """As `core.halt.link.Outbox`: the oldest sign of life makes way. False if nothing may be
+        dropped."""
         if self.stuck() < CONTROL_QUEUE_MAX:
             return True
         for at, (_, item) in enumerate(self.items):
@@ -122,7 +130,8 @@ class Lane:
 class Connection:
     def __init__(self, one: MemoryNetwork, other: MemoryNetwork) -> None:
         self.ends = {one.peer: one, other.peer: other}
-        self.lanes = {one.peer: Lane(self, one, other), other.peer: Lane(self, other, one)}  # By source.
+        # By source.
+        self.lanes = {one.peer: Lane(self, one, other), other.peer: Lane(self, other, one)}
         self.control = {
             one.peer: Lane(self, one, other, is_control=True),
             other.peer: Lane(self, other, one, is_control=True),
@@ -157,7 +166,9 @@ class Connection:
             now = trio.current_time()
             frozen = [n for n in (one, other) if n.frozen_at is not None]
             if not frozen:
-                rtt_s = swarm.one_way_s(one.peer, other.peer) + swarm.one_way_s(other.peer, one.peer)
+                rtt_s = swarm.one_way_s(one.peer, other.peer) + swarm.one_way_s(
+                    other.peer, one.peer
+                )
                 for near, far in ((one, other), (other, one)):
                     if self._open and near.alive:
                         near.note(PingMeasured(far.peer, rtt_s))
@@ -165,7 +176,8 @@ class Connection:
                 self._silence(frozen)
 
     def _silence(self, frozen: list[MemoryNetwork]) -> None:
-        """Who is awake gives up; who is frozen finds out when it thaws, behind what had reached its socket."""
+        """Who is awake gives up; who is frozen finds out when it thaws, behind what had reached its
+        socket."""
         self._open = False
         for lane in self.control.values():
             lane.push(None)

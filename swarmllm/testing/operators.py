@@ -1,4 +1,5 @@
-"""Operators with real keys, always the same ones, and the charter that they founded a swarm with: for tests, drills and simulations."""
+"""Operators with real keys, always the same ones, and the charter that they founded a swarm with:
+for tests, drills and simulations."""
 
 from __future__ import annotations
 
@@ -31,7 +32,9 @@ class Operator:
     _key: Ed25519PrivateKey = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_key", Ed25519PrivateKey.from_private_bytes(sha256(self.name.encode()).digest()))
+        object.__setattr__(
+            self, "_key", Ed25519PrivateKey.from_private_bytes(sha256(self.name.encode()).digest())
+        )
 
     @property
     def public_key(self) -> bytes:
@@ -46,10 +49,14 @@ class Operator:
 
 
 class Founders:
-    """Three of each role, two of three for root and resume. `pin` is what nodes of their swarm start with."""
+    """Three of each role, two of three for root and resume. `pin` is what nodes of their swarm
+    start with."""
 
     def __init__(self, name: str = "test") -> None:
-        people = {role: [Operator(f"{name} {role} {i}") for i in range(3)] for role in ("root", "halt", "resume")}
+        people = {
+            role: [Operator(f"{name} {role} {i}") for i in range(3)]
+            for role in ("root", "halt", "resume")
+        }
         self.roots, self.halters, self.resumers = people["root"], people["halt"], people["resume"]
         keys = {role: tuple(sorted(p.public_key for p in found)) for role, found in people.items()}
         charter = Charter(
@@ -75,10 +82,16 @@ class Founders:
     def halt(self, seq: int = 1, who: int = 0, *, issued_ms: int = 0) -> bytes:
         """A signed order to halt."""
         person = self.halters[who]
-        return sign_record(Halt(self.swarm, person.id, seq, 1, issued_ms), [(person.public_key, person.sign)])
+        return sign_record(
+            Halt(self.swarm, person.id, seq, 1, issued_ms), [(person.public_key, person.sign)]
+        )
 
-    def resume(self, lifts: dict[int, int] | None = None, signers: tuple[int, ...] = (0, 1)) -> bytes:
+    def resume(
+        self, lifts: dict[int, int] | None = None, signers: tuple[int, ...] = (0, 1)
+    ) -> bytes:
         """A signed order to resume; `lifts[i]` is the seq up to which halter i's orders are lifted."""
         marks = marks_of({self.halters[i].id: seq for i, seq in (lifts or {0: 1}).items()})
         people = [self.resumers[i] for i in signers]
-        return sign_record(Resume(self.swarm, 1, marks, 0), [(p.public_key, p.sign) for p in people])
+        return sign_record(
+            Resume(self.swarm, 1, marks, 0), [(p.public_key, p.sign) for p in people]
+        )

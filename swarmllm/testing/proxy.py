@@ -1,9 +1,11 @@
-"""A TCP proxy that makes loopback behave like a distance: delay, jitter, bandwidth, silence and resets, changeable while it runs.
+"""A TCP proxy that makes loopback behave like a distance: delay, jitter, bandwidth, silence and
+resets, changeable while it runs.
 
-The kernels of most build machines have no netem. Each direction of each connection has a reader, which stamps every chunk with the
-time at which it may leave, and a writer, which waits for that time. Since nothing sleeps per chunk, many chunks are under way at once
-and the delay does not limit throughput, as on a real line. Like a real line it never reorders: a chunk leaves no earlier than the one
-before. `Line` is the arithmetic, without clock or sockets; the rest moves bytes.
+The kernels of most build machines have no netem. Each direction of each connection has a reader,
+which stamps every chunk with the time at which it may leave, and a writer, which waits for that
+time. Since nothing sleeps per chunk, many chunks are under way at once and the delay does not limit
+throughput, as on a real line. Like a real line it never reorders: a chunk leaves no earlier than
+the one before. `Line` is the arithmetic, without clock or sockets; the rest moves bytes.
 """
 
 from __future__ import annotations
@@ -20,16 +22,19 @@ from typing import Final
 import trio
 from trio.abc import ReceiveStream, SendStream
 
-CHUNK_BYTES: Final = 16 * 1024  # What is stamped and delivered at once; 16 KiB take 1.3 ms at 100 Mbit/s.
-CHUNKS_MAX: Final = 4096  # Under way per direction: 64 MiB. Full: the reader stops, and TCP holds the sender back.
+# What is stamped and delivered at once; 16 KiB take 1.3 ms at 100 Mbit/s.
+CHUNK_BYTES: Final = 16 * 1024
+# Under way per direction: 64 MiB. Full: the reader stops, and TCP holds the sender back.
+CHUNKS_MAX: Final = 4096
 CONNECTIONS_MAX: Final = 1024  # At once; further ones wait in the listen backlog.
 CONNECT_TIMEOUT_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What one direction is like. `delay_s` is the median one-way delay; `jitter` is the sigma of a log-normal factor on it (0.4 is
-    usual for the internet); `bytes_per_s` is infinite by default."""
+    """What one direction is like. `delay_s` is the median one-way delay; `jitter` is the sigma of a
+    log-normal factor on it (0.4 is usual for the internet); `bytes_per_s` is infinite by default.
+    """
 
     delay_s: float = 0.0
     jitter: float = 0.0
@@ -42,7 +47,8 @@ class Link:
 
 
 class Line:
-    """When each chunk arrives at the far end: it waits for the ones before it to be put on the line, then travels."""
+    """When each chunk arrives at the far end: it waits for the ones before it to be put on the
+    line, then travels."""
 
     __slots__ = ("_free_at", "_last_at", "_rng", "link")
 
@@ -53,7 +59,8 @@ class Line:
         self._last_at = -math.inf
 
     def arrives_at(self, now: float, size_bytes: int) -> float:
-        """The arrival of the last byte of a chunk that the sender hands over now. Never before an earlier chunk's."""
+        """The arrival of the last byte of a chunk that the sender hands over now. Never before an
+        earlier chunk's."""
         self._free_at = max(self._free_at, now) + size_bytes / self.link.bytes_per_s
         factor = math.exp(self._rng.gauss(0.0, self.link.jitter)) if self.link.jitter else 1.0
         self._last_at = max(self._last_at, self._free_at + self.link.delay_s * factor)
@@ -71,10 +78,13 @@ class _Connection:
 
 
 class Proxy:
-    """A running proxy, from `open_proxy`. `forward` is towards the target, `backward` from it. Every change holds from the next chunk
-    on; what is already under way arrives when it would have."""
+    """A running proxy, from `open_proxy`. `forward` is towards the target, `backward` from it.
+    Every change holds from the next chunk on; what is already under way arrives when it would have.
+    """
 
-    def __init__(self, target_host: str, target_port: int, forward: Link, backward: Link, seed: int) -> None:
+    def __init__(
+        self, target_host: str, target_port: int, forward: Link, backward: Link, seed: int
+    ) -> None:
         self.target_host = target_host
         self.target_port = target_port
         self.forward = forward
@@ -82,7 +92,8 @@ class Proxy:
         self.host = ""
         self.port = 0
         self._rng = random.Random(seed)
-        self._connections: dict[_Connection, None] = {}  # In order of arrival; bounded by the limiter in `_accept`.
+        # In order of arrival; bounded by the limiter in `_accept`.
+        self._connections: dict[_Connection, None] = {}
         self._is_silent = False
         self._flowing = trio.Event()
         self._flowing.set()
@@ -100,8 +111,8 @@ class Proxy:
         self._flowing.set()
 
     def drop(self) -> None:
-        """Become a black hole: swallow all bytes, say nothing, keep accepting. Connections that live through it stay silent for
-        good, because bytes of theirs are missing."""
+        """Become a black hole: swallow all bytes, say nothing, keep accepting. Connections that
+        live through it stay silent for good, because bytes of theirs are missing."""
         self._is_silent = True
         for connection in self._connections:
             connection.is_silent = True
@@ -128,8 +139,11 @@ class Proxy:
                 client = await listener.accept()
                 nursery.start_soon(self._carry, client, limiter, token)
 
-    async def _carry(self, client: trio.SocketStream, limiter: trio.CapacityLimiter, token: object) -> None:
-        """One connection, from its beginning to the end of both directions, a failure of either, or a reset."""
+    async def _carry(
+        self, client: trio.SocketStream, limiter: trio.CapacityLimiter, token: object
+    ) -> None:
+        """One connection, from its beginning to the end of both directions, a failure of either, or
+        a reset."""
         connection = _Connection(client, is_silent=self._is_silent)
         self._connections[connection] = None
         try:
@@ -143,14 +157,16 @@ class Proxy:
         finally:
             del self._connections[connection]
             limiter.release_on_behalf_of(token)
-            # Shielded, or a cancellation would be noticed after the first close and leave the second stream open.
+            # Shielded, or a cancellation would be noticed after the first close and leave the
+            # second stream open.
             with trio.CancelScope(shield=True):
                 for stream in (client, connection.server):
                     if stream is not None:
                         await trio.aclose_forcefully(stream)
 
     async def _connect(self) -> trio.SocketStream | None:
-        """None when the target does not answer: the client then sees its connection close, as behind any proxy."""
+        """None when the target does not answer: the client then sees its connection close, as
+        behind any proxy."""
         try:
             with trio.fail_after(CONNECT_TIMEOUT_S):
                 return await trio.open_tcp_stream(self.target_host, self.target_port)
@@ -158,15 +174,35 @@ class Proxy:
             return None
 
     async def _both_ways(self, connection: _Connection, server: trio.SocketStream) -> None:
-        # Each direction of each connection has a generator of its own, so that traffic on one does not change another's jitter.
+        # Each direction of each connection has a generator of its own, so that traffic on one does
+        # not change another's jitter.
         there = random.Random(self._rng.getrandbits(64))
         back = random.Random(self._rng.getrandbits(64))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._one_way, connection, connection.client, server, Line(self.forward, there), True)
-            nursery.start_soon(self._one_way, connection, server, connection.client, Line(self.backward, back), False)
+            nursery.start_soon(
+                self._one_way,
+                connection,
+                connection.client,
+                server,
+                Line(self.forward, there),
+                True,
+            )
+            nursery.start_soon(
+                self._one_way,
+                connection,
+                server,
+                connection.client,
+                Line(self.backward, back),
+                False,
+            )
 
     async def _one_way(
-        self, connection: _Connection, source: ReceiveStream, sink: SendStream, line: Line, is_forward: bool
+        self,
+        connection: _Connection,
+        source: ReceiveStream,
+        sink: SendStream,
+        line: Line,
+        is_forward: bool,
     ) -> None:
         send, receive = trio.open_memory_channel[tuple[float, bytes]](CHUNKS_MAX)
         try:
@@ -175,7 +211,8 @@ class Proxy:
                 async with send:
                     await self._read(connection, source, send, line, is_forward)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._abort(connection)  # One side was reset: so is the other, which is what a line does.
+            # One side was reset: so is the other, which is what a line does.
+            self._abort(connection)
 
     async def _read(
         self,
@@ -195,7 +232,10 @@ class Proxy:
                 return
 
     async def _deliver(
-        self, connection: _Connection, receive: trio.MemoryReceiveChannel[tuple[float, bytes]], sink: SendStream
+        self,
+        connection: _Connection,
+        receive: trio.MemoryReceiveChannel[tuple[float, bytes]],
+        sink: SendStream,
     ) -> None:
         async with receive:
             async for arrives_at, chunk in receive:
@@ -203,7 +243,8 @@ class Proxy:
                 while not self._flowing.is_set():
                     await self._flowing.wait()
                 if connection.is_silent:
-                    continue  # Also the end of file: a black hole does not say that the other side has left.
+                    # Also the end of file: a black hole does not say that the other side has left.
+                    continue
                 if chunk:
                     await sink.send_all(chunk)
                 else:
@@ -236,9 +277,12 @@ async def open_proxy(
     port: int = 0,
     seed: int = 0,
 ) -> AsyncIterator[Proxy]:
-    """Listen on `host` and `port` (0: any; see `Proxy.port`) and carry each connection to the target. `backward` is `forward` unless
-    given. Leaving the block closes everything. OSError if the address cannot be listened on."""
-    proxy = Proxy(target_host, target_port, forward, forward if backward is None else backward, seed)
+    """Listen on `host` and `port` (0: any; see `Proxy.port`) and carry each connection to the
+    target. `backward` is `forward` unless given. Leaving the block closes everything. OSError if
+    the address cannot be listened on."""
+    proxy = Proxy(
+        target_host, target_port, forward, forward if backward is None else backward, seed
+    )
     (listener,) = await trio.open_tcp_listeners(port, host=host, backlog=CONNECTIONS_MAX)
     async with listener, trio.open_nursery() as nursery:
         proxy.host, proxy.port = listener.socket.getsockname()[:2]

@@ -1,8 +1,10 @@
-"""The Engine port without a model: the pure `ScriptedModel` behind a queue that takes time, and that can die, freeze and fill up.
+"""The Engine port without a model: the pure `ScriptedModel` behind a queue that takes time, and
+that can die, freeze and fill up.
 
-Rounds are served one after another, each for `service_s`, as one worker process would; with `batch_max` up to so many in one step, which
-takes `service_s` and `round_s` more for each: a decoding step reads all weights once, whoever it serves. Under trio's MockClock that costs
-no real time.
+Rounds are served one after another, each for `service_s`, as one worker process would; with
+`batch_max` up to so many in one step, which takes `service_s` and `round_s` more for each: a
+decoding step reads all weights once, whoever it serves. Under trio's MockClock that costs no real
+time.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from swarmllm.testing.scripted_model import ScriptedModel
 
 WAITING_MAX: Final = 256  # Rounds in the queue; the next one is told to come back later.
 BUSY_MS: Final = 50
-INPUTS_MAX: Final = 64  # Unread load reports; newer ones replace older ones, so the newest is never the one that is lost.
+# Unread load reports; newer ones replace older ones, so the newest is never the one that is lost.
+INPUTS_MAX: Final = 64
 
 
 @dataclass(slots=True, eq=False)
@@ -37,7 +40,8 @@ class _Round:
 
 
 class ScriptedEngine:
-    """`runtime.ports.Engine`. `die` and `revive` are the worker's crash and restart; `freeze` and `thaw` its SIGSTOP and SIGCONT."""
+    """`runtime.ports.Engine`. `die` and `revive` are the worker's crash and restart; `freeze` and
+    `thaw` its SIGSTOP and SIGCONT."""
 
     def __init__(
         self,
@@ -60,8 +64,11 @@ class ScriptedEngine:
         self._running.set()
         self._alive = False
         self._stopped = False
-        self._sessions: set[SessionKey] = set()  # With a cache, as far as we know; emptied by `close` and `die`.
-        self._sender, self._receiver = trio.open_memory_channel[EngineReady | EngineLoadChanged | EngineLost](INPUTS_MAX)
+        # With a cache, as far as we know; emptied by `close` and `die`.
+        self._sessions: set[SessionKey] = set()
+        self._sender, self._receiver = trio.open_memory_channel[
+            EngineReady | EngineLoadChanged | EngineLost
+        ](INPUTS_MAX)
         self._nursery: trio.Nursery | None = None
 
     # --- the port ------------------------------------------------------------------------------------------------------------
@@ -77,7 +84,9 @@ class ScriptedEngine:
     @property
     def load(self) -> EngineLoad:
         load = self.model.load
-        return EngineLoad(len(self._waiting), load.sessions_free, load.sessions_max, load.tokens_per_s)
+        return EngineLoad(
+            len(self._waiting), load.sessions_free, load.sessions_max, load.tokens_per_s
+        )
 
     async def score(self, key: SessionKey, request: Score) -> ExpertReply:
         if not self._alive or self._stopped:
@@ -118,7 +127,12 @@ class ScriptedEngine:
         self.revive()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         assert self._nursery is not None
         self._fail_all()
         self._alive = False
@@ -154,7 +168,9 @@ class ScriptedEngine:
             while not self._waiting:
                 self._bell = trio.Event()
                 await self._bell.wait()
-            self._current = [self._waiting.popleft() for _ in range(min(self._batch_max, len(self._waiting)))]
+            self._current = [
+                self._waiting.popleft() for _ in range(min(self._batch_max, len(self._waiting)))
+            ]
             await trio.sleep(self.service_s + self.round_s * len(self._current))
             await self._running.wait()
             for current in self._current:
@@ -175,7 +191,9 @@ class ScriptedEngine:
         self._waiting.clear()
         for waiting in lost:
             if not waiting.done.is_set():
-                waiting.answer(Refused(waiting.request.session, waiting.request.round, REFUSED_ENGINE))
+                waiting.answer(
+                    Refused(waiting.request.session, waiting.request.round, REFUSED_ENGINE)
+                )
 
     def _report(self, event: EngineReady | EngineLoadChanged | EngineLost) -> None:
         try:

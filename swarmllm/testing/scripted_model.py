@@ -1,7 +1,8 @@
 """An engine without a model: the cache rules of the real one over distributions drawn from a seed.
 
-Pure and synchronous, so that the simulator, the step-driven tests and the trio double all share it. Two models with one seed are
-replicas: they give the same bytes for the same text, whatever way it reached them.
+Pure and synchronous, so that the simulator, the step-driven tests and the trio double all share it.
+Two models with one seed are replicas: they give the same bytes for the same text, whatever way it
+reached them.
 """
 
 from __future__ import annotations
@@ -29,10 +30,16 @@ class Held:
 
 
 class ScriptedModel:
-    """`sessions_max` caches; the least recently used one is dropped for a new one, as its owner finds out by `Need`."""
+    """`sessions_max` caches; the least recently used one is dropped for a new one, as its owner
+    finds out by `Need`."""
 
     def __init__(
-        self, name: str = "scripted", seed: int = 1, vocab_size: int = 512, context_max: int = 4096, sessions_max: int = 16
+        self,
+        name: str = "scripted",
+        seed: int = 1,
+        vocab_size: int = 512,
+        context_max: int = 4096,
+        sessions_max: int = 16,
     ) -> None:
         digest = context.extend(context.EMPTY, seed) * 4
         self.card = ModelCard(name, digest, bytes(32), vocab_size, 1_000_000, context_max)
@@ -72,9 +79,16 @@ class ScriptedModel:
             held.tokens.append(token)
             held.digests.append(context.extend(held.digests[-1], token))
         after = held.digests[request.base + 1 :]
-        lists = tuple(self.list_after(after[i], request.entries_max, request.tail_max) for i in request.answer)
-        targets = b"".join(self.target_after(after[i], request.tokens[i + 1]).to_bytes(2, "big") for i in request.targets)
-        return Scores(request.session, request.round, request.epoch, lists, targets, 0, 1000, NO_CONTROL)
+        lists = tuple(
+            self.list_after(after[i], request.entries_max, request.tail_max) for i in request.answer
+        )
+        targets = b"".join(
+            self.target_after(after[i], request.tokens[i + 1]).to_bytes(2, "big")
+            for i in request.targets
+        )
+        return Scores(
+            request.session, request.round, request.epoch, lists, targets, 0, 1000, NO_CONTROL
+        )
 
     def close(self, key: SessionKey) -> None:
         self._held.pop(key, None)
@@ -84,7 +98,8 @@ class ScriptedModel:
         self._held.clear()
 
     def target_after(self, digest: bytes, token: int) -> int:
-        """-1024 times the log-probability of `token` after the text with this digest, at most 65535."""
+        """-1024 times the log-probability of `token` after the text with this digest, at most
+        65535."""
         logits = self.logits(digest).astype(np.float64)
         top = logits.max()
         nats = top + np.log(np.exp(logits - top).sum()) - logits[token]

@@ -1,7 +1,8 @@
-"""The Text port over 512 made-up tokens, to go with `ScriptedModel`: every byte is a token, the rest are short words and marks.
+"""The Text port over 512 made-up tokens, to go with `ScriptedModel`: every byte is a token, the
+rest are short words and marks.
 
-Small enough to be read in a test's output, and awkward where real vocabularies are: characters of several tokens, special tokens
-without text, and words that begin with a space.
+Small enough to be read in a test's output, and awkward where real vocabularies are: characters of
+several tokens, special tokens without text, and words that begin with a space.
 """
 
 from __future__ import annotations
@@ -12,9 +13,29 @@ from typing import Final
 SIZE: Final = 512
 BOS: Final = 510
 EOS: Final = 511
-_SYLLABLES: Final = ["ba", "be", "bi", "bo", "da", "de", "di", "do", "ka", "ke", "ki", "ko", "la", "le", "li", "lo"]
+_SYLLABLES: Final = [
+    "ba",
+    "be",
+    "bi",
+    "bo",
+    "da",
+    "de",
+    "di",
+    "do",
+    "ka",
+    "ke",
+    "ki",
+    "ko",
+    "la",
+    "le",
+    "li",
+    "lo",
+]
 WORDS: Final = {
-    256 + i: (" " + _SYLLABLES[i // 16] + _SYLLABLES[i % 16] if i < 240 else _SYLLABLES[i - 240]).encode() for i in range(254)
+    256 + i: (
+        " " + _SYLLABLES[i // 16] + _SYLLABLES[i % 16] if i < 240 else _SYLLABLES[i - 240]
+    ).encode()
+    for i in range(254)
 }
 
 
@@ -27,7 +48,8 @@ class ScriptedText:
     add_bos = True
 
     def __init__(self, stop_tokens: frozenset[int] = frozenset({EOS})) -> None:
-        """Scripted models know no end of text; without stop tokens every answer has its full length."""
+        """Scripted models know no end of text; without stop tokens every answer has its full
+        length."""
         self.stop_tokens = stop_tokens
 
     def encode(self, text: str) -> list[int]:

@@ -1,7 +1,9 @@
-"""Signatures for a swarm within one process: what was sealed here is known, and everything else is a forgery.
+"""Signatures for a swarm within one process: what was sealed here is known, and everything else is
+a forgery.
 
-A seal has the size that the real one would have and costs a microsecond instead of a hundred, because nothing is encoded or signed: the
-bytes only have to be different ones for each record, and the same ones in each run.
+A seal has the size that the real one would have and costs a microsecond instead of a hundred,
+because nothing is encoded or signed: the bytes only have to be different ones for each record, and
+the same ones in each run.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 from swarmllm.wire.codec import encode
 
-VERSIONS_MAX: Final = 128  # Of one author: more than it seals while any of them is still believed. Older ones count as forged.
+# Of one author: more than it seals while any of them is still believed. Older ones count as forged.
+VERSIONS_MAX: Final = 128
 ENVELOPE_BYTES: Final = 105  # What key, signature and their headers add to a record.
 
 
@@ -26,7 +29,8 @@ class MemoSealing:
     def __init__(self, versions_max: int = VERSIONS_MAX) -> None:
         self._versions_max = versions_max
         self._sealed: dict[bytes, tuple[PeerId, CapacityRecord]] = {}
-        self._senseless: dict[bytes, RemoteError] = {}  # What is wrong with those that contradict themselves.
+        # What is wrong with those that contradict themselves.
+        self._senseless: dict[bytes, RemoteError] = {}
         self._authors: dict[PeerId, _Author] = {}
         self._count = 0
 
@@ -61,7 +65,8 @@ class MemoSealing:
 
 
 class _Author:
-    """`size` is that of its first record: names and addresses hardly change, and only its order of magnitude matters."""
+    """`size` is that of its first record: names and addresses hardly change, and only its order of
+    magnitude matters."""
 
     def __init__(self) -> None:
         self.size = 0

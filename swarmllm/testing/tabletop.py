@@ -1,7 +1,8 @@
-"""A swarm on a table top: real `Node`s and scripted models under a virtual clock, small enough to step by hand.
+"""A swarm on a table top: real `Node`s and scripted models under a virtual clock, small enough to
+step by hand.
 
-Messages take `delay_s` each way, models `service_s` per round. Any node can be killed (its peers are told, as by a TCP reset) or
-frozen (nobody is told for `SILENT_S`, as with SIGSTOP).
+Messages take `delay_s` each way, models `service_s` per round. Any node can be killed (its peers
+are told, as by a TCP reset) or frozen (nobody is told for `SILENT_S`, as with SIGSTOP).
 """
 
 from __future__ import annotations
@@ -14,7 +15,16 @@ from dataclasses import dataclass, field
 
 from swarmllm.core.effects import CloseSession, Emit, NodeEffect, Penalise, RunScore, Send
 from swarmllm.core.events import Ended, NodeEvent, TokenChosen
-from swarmllm.core.inputs import Asked, EngineReady, Input, PeerConnected, PeerLost, Received, Scored, TimerFired
+from swarmllm.core.inputs import (
+    Asked,
+    EngineReady,
+    Input,
+    PeerConnected,
+    PeerLost,
+    Received,
+    Scored,
+    TimerFired,
+)
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.peers.liveness import SILENT_S
 from swarmllm.core.values import GenerateRequest
@@ -40,7 +50,9 @@ class Seat:
 class Tabletop:
     """`seeds[i]` is the model seed of node i (None: no expert)."""
 
-    def __init__(self, seeds: list[int | None], *, config: NodeConfig | None = None, seed: int = 0) -> None:
+    def __init__(
+        self, seeds: list[int | None], *, config: NodeConfig | None = None, seed: int = 0
+    ) -> None:
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
@@ -66,7 +78,8 @@ class Tabletop:
         if not seat.alive:
             return
         if seat.frozen:
-            self.at(self.now + 0.05, lambda: self.feed(peer, event))  # It waits in the socket's buffer.
+            # It waits in the socket's buffer.
+            self.at(self.now + 0.05, lambda: self.feed(peer, event))
             return
         for effect in seat.node.handle(event, self.now):
             self._perform(peer, seat, effect)
@@ -122,14 +135,18 @@ class Tabletop:
             if other != peer:
                 self.at(self.now + after_s, lambda o=other: self.feed(o, PeerLost(peer, reason)))  # type: ignore[misc]
 
-    def run_until(self, when: float, *, done: Callable[[], bool] = lambda: False, steps_max: int = 200_000) -> None:
+    def run_until(
+        self, when: float, *, done: Callable[[], bool] = lambda: False, steps_max: int = 200_000
+    ) -> None:
         for _ in range(steps_max):
             if done() or not self._heap or self._heap[0][0] > when:
                 self.now = max(self.now, when) if not done() else self.now
                 return
             self.now, _, action = heapq.heappop(self._heap)
             action()
-        raise AssertionError(f"{steps_max} steps and still not at {when}: a loop without progress at {self.now}")
+        raise AssertionError(
+            f"{steps_max} steps and still not at {when}: a loop without progress at {self.now}"
+        )
 
     # --- one answer ----------------------------------------------------------------------------------------------------------
 
@@ -147,7 +164,11 @@ class Tabletop:
         return [e for e in self.seats[peer].events if isinstance(e, Ended) and e.request == request]
 
     def chosen(self, peer: PeerId, request: int = 1) -> list[TokenChosen]:
-        return [e for e in self.seats[peer].events if isinstance(e, TokenChosen) and e.request == request]
+        return [
+            e
+            for e in self.seats[peer].events
+            if isinstance(e, TokenChosen) and e.request == request
+        ]
 
     def tokens(self, peer: PeerId, request: int = 1) -> list[int]:
         return [e.token for e in self.chosen(peer, request)]

@@ -1,12 +1,16 @@
-"""The message codec: a message is one msgpack array `[type, field, ...]` that only its schema can read.
+"""The message codec: a message is one msgpack array `[type, field, ...]` that only its schema can
+read.
 
-The schema is the dataclass itself: `Range` and `Size` in its annotations are compiled once per type into a writer and a reader. The
-reader is our own and not msgpack's, because a general reader builds whatever the sender describes before anybody can object (a frame
-of empty arrays becomes 70 times its size in objects). Ours reads only what the next field may be, in its shortest form, and stops at
-the first byte that is something else. So nothing nests, every value has exactly one encoding, and memory stays in proportion.
+The schema is the dataclass itself: `Range` and `Size` in its annotations are compiled once per type
+into a writer and a reader. The reader is our own and not msgpack's, because a general reader builds
+whatever the sender describes before anybody can object (a frame of empty arrays becomes 70 times
+its size in objects). Ours reads only what the next field may be, in its shortest form, and stops at
+the first byte that is something else. So nothing nests, every value has exactly one encoding, and
+memory stays in proportion.
 
-Tuples of integers travel as one byte string of big-endian u32. Measured for 4,096 tokens with all checks: 0.1 ms packed; 0.33 ms
-through msgpack with every item and the re-encoding compared; 1.9 ms as an array read by the reader below.
+Tuples of integers travel as one byte string of big-endian u32. Measured for 4,096 tokens with all
+checks: 0.1 ms packed; 0.33 ms through msgpack with every item and the re-encoding compared; 1.9 ms
+as an array read by the reader below.
 """
 
 from __future__ import annotations
@@ -29,8 +33,9 @@ EXPERT_REPLIES: Final = kinds_on(EXPERT, ANSWERER)
 """What may arrive on an expert stream that we opened."""
 
 _UNSAFE: Final = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-"""Characters that could move the cursor or turn the writing direction where a name is shown. A fixed list, because what Python or
-Unicode calls printable changes with the version, and peers must agree on what is valid."""
+"""Characters that could move the cursor or turn the writing direction where a name is shown. A
+fixed list, because what Python or Unicode calls printable changes with the version, and peers must
+agree on what is valid."""
 
 _Message = TypeVar("_Message")
 _Write = Callable[[Any], object]
@@ -38,11 +43,13 @@ _Read = Callable[[bytes, int], tuple[Any, int]]
 
 
 class _Invalid(Exception):
-    """A value or some bytes that break the schema; `encode` and `decode` turn it into the error of whose fault it is."""
+    """A value or some bytes that break the schema; `encode` and `decode` turn it into the error of
+    whose fault it is."""
 
 
 def encode(message: object) -> bytes:
-    """The one encoding of a message, without a length in front. LocalError for a value that breaks its own bounds."""
+    """The one encoding of a message, without a length in front. LocalError for a value that breaks
+    its own bounds."""
     kind = type(message)
     schema = _SCHEMAS.get(kind)
     assert schema is not None, f"{kind.__name__} is no wire message"
@@ -62,16 +69,19 @@ def encode(message: object) -> bytes:
 
 
 def decode(data: bytes, kinds: Sequence[type[_Message]]) -> _Message:
-    """The message in `data`, which must be of one of `kinds`. RemoteError for anything but the encoding of a valid one.
+    """The message in `data`, which must be of one of `kinds`. RemoteError for anything but the
+    encoding of a valid one.
 
-    Peak memory is at most 8 times the input plus 160 KiB (a token of 4 bytes becomes an integer object of 28 and its reference, in
-    the two tuples of up to 16,384 that a Score has).
+    Peak memory is at most 8 times the input plus 160 KiB (a token of 4 bytes becomes an integer
+    object of 28 and its reference, in the two tuples of up to 16,384 that a Score has).
     """
     at = 3 if data[:1] == b"\xdc" else 1
     found = _BY_CODE.get(data[at]) if len(data) > at else None
     if found is None or found not in kinds:
         allowed = ", ".join(kind.__name__ for kind in kinds)
-        raise RemoteError(f"message of {len(data)} bytes beginning {data[:2].hex() or 'nowhere'}: must be one of {allowed}")
+        raise RemoteError(
+            f"message of {len(data)} bytes beginning {data[:2].hex() or 'nowhere'}: must be one of {allowed}"
+        )
     _, head, columns, fault = _SCHEMAS[found]
     name = "array"
     try:
@@ -138,9 +148,11 @@ def _integer(bounds: Range) -> tuple[_Write, _Read]:
 
 
 def _header(data: bytes, at: int, short: tuple[int, int], longs: dict[int, int]) -> tuple[int, int]:
-    """(length, where the content begins) of a string, byte string or array, which must have its shortest form.
+    """(length, where the content begins) of a string, byte string or array, which must have its
+    shortest form.
 
-    `short` is the range of first bytes that hold the length themselves, `longs` maps other first bytes to the bytes of length.
+    `short` is the range of first bytes that hold the length themselves, `longs` maps other first
+    bytes to the bytes of length.
     """
     first = _cut(data, at, 1)[0]
     if short[0] <= first < short[1]:
@@ -286,7 +298,8 @@ def _compile(annotation: Any) -> tuple[_Write, _Read]:
 
 _Fault = Callable[[Any], str]
 _Schema = tuple[int, bytes, tuple[tuple[str, _Write, _Read], ...], _Fault]
-"""Type code, the array's header with the code, columns, and what the bounds of single fields cannot say."""
+"""Type code, the array's header with the code, columns, and what the bounds of single fields cannot
+say."""
 
 
 def _no_fault(_message: object) -> str:

@@ -1,8 +1,9 @@
-"""A rolling hash over tokens, so that requester and expert find at once where their contexts differ.
+"""A rolling hash over tokens, so that requester and expert find at once where their contexts
+differ.
 
-The requester owns the truth and the expert only caches it; each round names the prefix it builds on by length and hash. Eight bytes
-are enough because the hash guards against mistakes, not against the requester, who could lie about its own context to nobody's harm
-but its own.
+The requester owns the truth and the expert only caches it; each round names the prefix it builds on
+by length and hash. Eight bytes are enough because the hash guards against mistakes, not against the
+requester, who could lie about its own context to nobody's harm but its own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ EMPTY: Final = bytes(8)
 
 
 def extend(digest: bytes, token: int) -> bytes:
-    """The hash of a context one token longer: BLAKE2b with 8 bytes of output over `digest` and the token as a big-endian u32.
+    """The hash of a context one token longer: BLAKE2b with 8 bytes of output over `digest` and the
+    token as a big-endian u32.
 
     RFC 7693. The token is below `VOCABULARY_MAX`; whoever reads it from outside has checked that.
     """

@@ -1,7 +1,8 @@
 """Messages on a stream: four bytes of length, big-endian, then that many bytes.
 
-Sans-I/O: bytes go in as they arrive, whole frames come out. The length is judged before anything behind it is kept, so a peer can make
-us hold at most one frame (and what the caller hands over at once).
+Sans-I/O: bytes go in as they arrive, whole frames come out. The length is judged before anything
+behind it is kept, so a peer can make us hold at most one frame (and what the caller hands over at
+once).
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ LENGTH_BYTES: Final = 4
 
 
 def frame(message: object) -> bytes:
-    """The message encoded, behind its length. LocalError if it breaks its own bounds or exceeds `FRAME_MAX`."""
+    """The message encoded, behind its length. LocalError if it breaks its own bounds or exceeds
+    `FRAME_MAX`."""
     data = codec.encode(message)
     if len(data) > FRAME_MAX:
         raise LocalError(
@@ -26,7 +28,8 @@ def frame(message: object) -> bytes:
 
 
 class FrameReader:
-    """Cuts a stream of bytes into frames of 1..`frame_max` bytes. After a RemoteError the stream is beyond repair: drop it."""
+    """Cuts a stream of bytes into frames of 1..`frame_max` bytes. After a RemoteError the stream is
+    beyond repair: drop it."""
 
     def __init__(self, frame_max: int = FRAME_MAX) -> None:
         assert frame_max > 0
@@ -41,14 +44,16 @@ class FrameReader:
 
     @property
     def mid_frame(self) -> bool:
-        """Whether a frame has begun and not ended: a stream that closes now was cut short, one that stays so is too slow."""
+        """Whether a frame has begun and not ended: a stream that closes now was cut short, one that
+        stays so is too slow."""
         return len(self._buffer) > 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The frames that `data` completes, in order, each without its length; however the stream was cut into pieces, the same.
+        """The frames that `data` completes, in order, each without its length; however the stream
+        was cut into pieces, the same.
 
-        RemoteError for a length of 0 or above `frame_max`, at once and at every later call; frames in front of it in the same
-        `data` are lost with the stream.
+        RemoteError for a length of 0 or above `frame_max`, at once and at every later call; frames
+        in front of it in the same `data` are lost with the stream.
         """
         if self._broken is not None:
             raise RemoteError(self._broken)

@@ -1,4 +1,5 @@
-"""Version vectors of the kill switch: from a mapping of key ids to the list of marks that travels, and back."""
+"""Version vectors of the kill switch: from a mapping of key ids to the list of marks that travels,
+and back."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ _SEQ_BYTES: Final = 8
 def mark_of(key: bytes, seq: int) -> bytes:
     """The mark of a key id (16 bytes) and a seq. LocalError outside their bounds."""
     if len(key) != KEY_ID_BYTES or not 1 <= seq <= SEQ_MAX:
-        raise LocalError(f"key id of {len(key)} bytes with seq {seq}: an id has {KEY_ID_BYTES} bytes, a seq is 1 to {SEQ_MAX}")
+        raise LocalError(
+            f"key id of {len(key)} bytes with seq {seq}: an id has {KEY_ID_BYTES} bytes, a seq is 1 to {SEQ_MAX}"
+        )
     return key + seq.to_bytes(_SEQ_BYTES, "big")
 
 

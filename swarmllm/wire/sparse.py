@@ -1,12 +1,15 @@
-"""Sparse log-probability lists: the likeliest tokens of a next-token distribution, and the mass of all others.
+"""Sparse log-probability lists: the likeliest tokens of a next-token distribution, and the mass of
+all others.
 
-Half a million bytes of logits become about 450. Ids, which carry most of the information, go as Rice-coded gaps, within two per cent of
-the best that any code can do. Probabilities go as cells whose width in nats shrinks as the probability grows, so that every
-entry adds about the same error to the distribution. Two planes hold each Rice code, the unary parts in one and the remainders in
+Half a million bytes of logits become about 450. Ids, which carry most of the information, go as
+Rice-coded gaps, within two per cent of the best that any code can do. Probabilities go as cells
+whose width in nats shrinks as the probability grows, so that every entry adds about the same error
+to the distribution. Two planes hold each Rice code, the unary parts in one and the remainders in
 the other, so that both directions are a few numpy operations and no loop.
 
-Greedy decoding must not notice the quantisation: the largest decoded value is always the largest given one (the lowest id among
-equals), and it is unique, because the encoder raises it by one cell where others share its cell. `protocols/sparse.md` has the format.
+Greedy decoding must not notice the quantisation: the largest decoded value is always the largest
+given one (the lowest id among equals), and it is unique, because the encoder raises it by one cell
+where others share its cell. `protocols/sparse.md` has the format.
 """
 
 from __future__ import annotations
@@ -25,29 +28,37 @@ FORM_RAW: Final = 0
 FORM_RICE: Final = 1
 
 COARSE: Final = 2  # Coarse cells per nat.
-COARSE_MAX: Final = 63  # The last coarse cell: entries below -32 nats are left out; all of them together weigh nothing.
+# The last coarse cell: entries below -32 nats are left out; all of them together weigh nothing.
+COARSE_MAX: Final = 63
 LOGPROB_MIN: Final = -(COARSE_MAX + 1) / COARSE
 GRAINS: Final = 4
-FINE_BITS: Final = np.maximum(0, (37 + 3 * (np.arange(GRAINS)[:, None] - np.arange(COARSE_MAX + 1))) // 4)
-"""int[grain, coarse cell]: how often a coarse cell is halved. Once more for each 2/3 nat, about a doubling of the probability, so
-that probability times width stays the same: for a given size that is the least total variation."""
+FINE_BITS: Final = np.maximum(
+    0, (37 + 3 * (np.arange(GRAINS)[:, None] - np.arange(COARSE_MAX + 1))) // 4
+)
+"""int[grain, coarse cell]: how often a coarse cell is halved. Once more for each 2/3 nat, about a
+doubling of the probability, so that probability times width stays the same: for a given size that
+is the least total variation."""
 FINE_BITS_MAX: Final = int(FINE_BITS.max())
 
 GAP_SHIFT_MAX: Final = 20  # 2**20 is the largest vocabulary.
 STEP_SHIFT_MAX: Final = 5  # 2**6 coarse cells.
 ODDS_EVEN: Final = 1 << 15  # The code of even odds tail : kept; code 0 is "no tail".
 ODDS_STEPS: Final = 1024
-"""Codes per doubling of the odds. One byte of -8 log2(tail) would cost more accuracy than all cells together where tail and kept
-entries are near even, and say nothing where nearly all mass is tail."""
+"""Codes per doubling of the odds. One byte of -8 log2(tail) would cost more accuracy than all cells
+together where tail and kept entries are near even, and say nothing where nearly all mass is tail.
+"""
 
 RICE_SLACK: Final = 4 / 3
 RAW_SLACK: Final = 1.02
-"""By what factor values may weigh more or less than the odds leave them, before they are scaled to fit. The centre of a coarse cell
-is off by e**(1/4) at most, a half-precision value by e**(1/128), and all of a list may be off the same way."""
+"""By what factor values may weigh more or less than the odds leave them, before they are scaled to
+fit. The centre of a coarse cell is off by e**(1/4) at most, a half-precision value by e**(1/128),
+and all of a list may be off the same way."""
 
 DECODED_MAX: Final = 512
-"""Lists that are remembered: those of one round of every answer that a node writes, and a MiB at most."""
-_BLOCKS: Final = 32  # The 1/32 of the vocabulary that survives the first look is still 16 times 256.
+"""Lists that are remembered: those of one round of every answer that a node writes, and a MiB at
+most."""
+# The 1/32 of the vocabulary that survives the first look is still 16 times 256.
+_BLOCKS: Final = 32
 
 _Ints = npt.NDArray[np.int64]
 _Bits = npt.NDArray[np.uint8]
@@ -55,7 +66,8 @@ _Bits = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SparseList:
-    """`ids` int32[n] rising strictly, `logprobs` float32[n] in nats over the full vocabulary, `tail` the mass of all other tokens."""
+    """`ids` int32[n] rising strictly, `logprobs` float32[n] in nats over the full vocabulary,
+    `tail` the mass of all other tokens."""
 
     ids: npt.NDArray[np.int32]
     logprobs: npt.NDArray[np.float32]
@@ -71,22 +83,28 @@ def size_max(entries_max: int) -> int:
 
 
 def size_aim(count: int) -> int:
-    """The encoder takes the finest grain that keeps a list of `count` entries within so many bytes: 464 for 256."""
+    """The encoder takes the finest grain that keeps a list of `count` entries within so many bytes:
+    464 for 256."""
     return 80 + 3 * count // 2
 
 
 def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
     """The list of the `entries_max` likeliest tokens under softmax(logits), in the Rice form.
 
-    `logits` is float[V]; -inf means impossible. `tail_max` is in 1/65536 of probability mass, as in a Score: fewer entries are kept
-    if what they leave out is below it (0: never fewer). Entries below `LOGPROB_MIN` are left out. Equal logits are kept by lowest
-    id. LocalError for NaN, +inf, all -inf, or arguments out of bounds.
+    `logits` is float[V]; -inf means impossible. `tail_max` is in 1/65536 of probability mass, as in
+    a Score: fewer entries are kept if what they leave out is below it (0: never fewer). Entries
+    below `LOGPROB_MIN` are left out. Equal logits are kept by lowest id. LocalError for NaN, +inf,
+    all -inf, or arguments out of bounds.
     """
     values = np.ascontiguousarray(logits, dtype=np.float32)
     if values.ndim != 1 or not 1 <= values.size <= VOCABULARY_MAX:
-        raise LocalError(f"logits of shape {values.shape}; one row of 1 to {VOCABULARY_MAX} is needed")
+        raise LocalError(
+            f"logits of shape {values.shape}; one row of 1 to {VOCABULARY_MAX} is needed"
+        )
     if not 1 <= entries_max <= ENTRIES_MAX or not 0 <= tail_max <= 65_535:
-        raise LocalError(f"entries_max {entries_max} or tail_max {tail_max} out of bounds (1..{ENTRIES_MAX}, 0..65535)")
+        raise LocalError(
+            f"entries_max {entries_max} or tail_max {tail_max} out of bounds (1..{ENTRIES_MAX}, 0..65535)"
+        )
     top = values.max()
     if not np.isfinite(top):
         raise LocalError(f"the largest logit is {top}: the model's output is broken")
@@ -97,7 +115,8 @@ def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: i
     winner_id = ids[np.argmax(values[ids])]
     keep = logprobs >= LOGPROB_MIN
     if tail_max:
-        order = np.argsort(-values[ids], kind="stable")  # Not by logprobs: rounding makes some of them equal that are not.
+        # Not by logprobs: rounding makes some of them equal that are not.
+        order = np.argsort(-values[ids], kind="stable")
         left_out = 1.0 - np.cumsum(np.exp(logprobs[order]))
         keep[order[1:][left_out[:-1] < tail_max / 65_536]] = False
     ids, logprobs = ids[keep], logprobs[keep]
@@ -106,14 +125,21 @@ def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: i
 
 
 def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:
-    """The same for a list at hand, in the Rice form or the raw one. LocalError if it breaks a rule of `SparseList`."""
+    """The same for a list at hand, in the Rice form or the raw one. LocalError if it breaks a rule
+    of `SparseList`."""
     ids, logprobs = entries.ids.astype(np.int64), entries.logprobs.astype(np.float64)
     if ids.ndim != 1 or ids.shape != logprobs.shape or not 1 <= ids.size <= ENTRIES_MAX:
-        raise LocalError(f"a list of {ids.shape} ids and {logprobs.shape} values; 1 to {ENTRIES_MAX} of each are needed")
+        raise LocalError(
+            f"a list of {ids.shape} ids and {logprobs.shape} values; 1 to {ENTRIES_MAX} of each are needed"
+        )
     if ids[0] < 0 or ids[-1] >= VOCABULARY_MAX or not (np.diff(ids) > 0).all():
-        raise LocalError(f"ids {ids[0]}..{ids[-1]} must rise strictly within 0..{VOCABULARY_MAX - 1}")
+        raise LocalError(
+            f"ids {ids[0]}..{ids[-1]} must rise strictly within 0..{VOCABULARY_MAX - 1}"
+        )
     if not ((logprobs <= 0) & (logprobs >= LOGPROB_MIN)).all():
-        raise LocalError(f"log-probabilities {logprobs.min()}..{logprobs.max()} must lie within {LOGPROB_MIN}..0")
+        raise LocalError(
+            f"log-probabilities {logprobs.min()}..{logprobs.max()} must lie within {LOGPROB_MIN}..0"
+        )
     mass = float(np.exp(logprobs).sum()) + entries.tail
     if not (entries.tail >= 0 and abs(mass - 1) <= 0.001):
         raise LocalError(f"values and tail {entries.tail} add up to {mass} instead of 1")
@@ -124,8 +150,8 @@ def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:
 def _largest(values: npt.NDArray[np.float32], count: int) -> _Ints:
     """Ascending ids of the `count` largest values, equal ones by lowest id.
 
-    A partition of all 128,256 values takes 0.8 ms; so first the maxima of interleaved blocks give a bound that at least `count`
-    values reach, and in practice hardly more (0.1 ms in all).
+    A partition of all 128,256 values takes 0.8 ms; so first the maxima of interleaved blocks give a
+    bound that at least `count` values reach, and in practice hardly more (0.1 ms in all).
     """
     if values.size <= count:
         return np.arange(values.size)
@@ -172,13 +198,22 @@ def _encode_rice(ids: _Ints, logprobs: npt.NDArray[np.float64], tail: float, win
     deepest = int(coarse.max())
     steps = deepest - coarse
     step_shift, _ = _best_shift(steps, STEP_SHIFT_MAX)
-    head = bytes((FORM_RICE,)) + (ids.size - 1).to_bytes(2, "big") + bytes((gap_shift << 3 | step_shift, grain << 6 | deepest))
-    planes = (*_rice_planes(gaps, gap_shift), *_rice_planes(steps, step_shift), _fine_plane(fine, FINE_BITS[grain][coarse]))
+    head = (
+        bytes((FORM_RICE,))
+        + (ids.size - 1).to_bytes(2, "big")
+        + bytes((gap_shift << 3 | step_shift, grain << 6 | deepest))
+    )
+    planes = (
+        *_rice_planes(gaps, gap_shift),
+        *_rice_planes(steps, step_shift),
+        _fine_plane(fine, FINE_BITS[grain][coarse]),
+    )
     return head + _odds_code(logprobs, tail) + np.packbits(np.concatenate(planes)).tobytes()
 
 
 def _raise_winner(coarse: _Ints, fine: _Ints, winner: int, fine_bits: _Ints) -> None:
-    """Where others share the winner's cell, move it up by one, in place. Nobody is above it, so it stands alone there."""
+    """Where others share the winner's cell, move it up by one, in place. Nobody is above it, so it
+    stands alone there."""
     if np.count_nonzero((coarse == coarse[winner]) & (fine == fine[winner])) == 1:
         return
     if fine[winner] > 0:
@@ -190,14 +225,19 @@ def _raise_winner(coarse: _Ints, fine: _Ints, winner: int, fine_bits: _Ints) -> 
 
 
 def _best_shift(values: _Ints, shift_max: int) -> tuple[int, int]:
-    """The Rice parameter with the shortest code, and its bits: near log2 of the mean (of 0.69 of it, for geometric distributions)."""
+    """The Rice parameter with the shortest code, and its bits: near log2 of the mean (of 0.69 of
+    it, for geometric distributions)."""
     near = max(0, int(values.sum() // values.size).bit_length() - 1)
     tried = range(min(shift_max, max(0, near - 1)), min(shift_max, near + 1) + 1)
-    return min(((shift, int((values >> shift).sum()) + values.size * (shift + 1)) for shift in tried), key=lambda one: one[1])
+    return min(
+        ((shift, int((values >> shift).sum()) + values.size * (shift + 1)) for shift in tried),
+        key=lambda one: one[1],
+    )
 
 
 def _rice_planes(values: _Ints, shift: int) -> tuple[_Bits, _Bits]:
-    """Unary plane: for each value, value >> shift zeros and a one. Remainder plane: `shift` bits each, the high one first."""
+    """Unary plane: for each value, value >> shift zeros and a one. Remainder plane: `shift` bits
+    each, the high one first."""
     ends = np.cumsum((values >> shift) + 1) - 1
     unary = np.zeros(int(ends[-1]) + 1, dtype=np.uint8)
     unary[ends] = 1
@@ -206,7 +246,8 @@ def _rice_planes(values: _Ints, shift: int) -> tuple[_Bits, _Bits]:
 
 
 def _fine_shifts(widths: _Ints) -> _Ints:
-    """int[n, FINE_BITS_MAX]: how far each bit of a fine cell number stands from its low end; negative where there is no such bit."""
+    """int[n, FINE_BITS_MAX]: how far each bit of a fine cell number stands from its low end;
+    negative where there is no such bit."""
     return widths[:, None] - np.arange(1, FINE_BITS_MAX + 1)
 
 
@@ -221,12 +262,14 @@ def _fine_plane(fine: _Ints, widths: _Ints) -> _Bits:
 
 
 def decode_list(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
-    """The list in `data`, scaled so that it and its tail add up to 1; exactly one value is the largest.
+    """The list in `data`, scaled so that it and its tail add up to 1; exactly one value is the
+    largest.
 
-    RemoteError unless it has 1 to `entries_max` entries, ids that rise strictly below `vocab_size`, finite values of at most 0,
-    a mass of 1 within the error of quantisation, one largest value, and no bits left over but zeros to the end of the byte.
-    Work and memory are linear in len(data), which may be `size_max(entries_max)` at most. The arrays are not to be changed: replicas of
-    a model give the same bytes, which are decoded once.
+    RemoteError unless it has 1 to `entries_max` entries, ids that rise strictly below `vocab_size`,
+    finite values of at most 0, a mass of 1 within the error of quantisation, one largest value, and
+    no bits left over but zeros to the end of the byte. Work and memory are linear in len(data),
+    which may be `size_max(entries_max)` at most. The arrays are not to be changed: replicas of a
+    model give the same bytes, which are decoded once.
     """
     return _decode(data, entries_max, vocab_size)
 
@@ -250,7 +293,9 @@ def _decode(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
     mass = float(np.exp(logprobs).sum()) / kept
     slack = RAW_SLACK if data[0] == FORM_RAW else RICE_SLACK
     if not 1 / slack <= mass <= slack:
-        raise RemoteError(f"sparse list: values weigh {mass:.4f} of what the odds of the tail leave them")
+        raise RemoteError(
+            f"sparse list: values weigh {mass:.4f} of what the odds of the tail leave them"
+        )
     scaled = np.minimum(logprobs - np.log(mass), 0.0)
     return SparseList(ids.astype(np.int32), scaled.astype(np.float32), odds * kept)
 
@@ -267,7 +312,9 @@ def _odds(code: bytes) -> float:
 def _decode_raw(data: bytes, entries_max: int) -> _Decoded:
     count = int.from_bytes(data[1:3], "big")
     if not 1 <= count <= entries_max or len(data) != 5 + 6 * count:
-        raise RemoteError(f"sparse list: {count} raw entries in {len(data)} bytes, at most {entries_max} allowed")
+        raise RemoteError(
+            f"sparse list: {count} raw entries in {len(data)} bytes, at most {entries_max} allowed"
+        )
     ids = np.frombuffer(data, ">u4", count, 5).astype(np.int64)
     if count > 1 and not (np.diff(ids) > 0).all():
         raise RemoteError("sparse list: ids do not rise strictly")
@@ -281,7 +328,9 @@ def _decode_rice(data: bytes, entries_max: int) -> _Decoded:
     count = int.from_bytes(data[1:3], "big") + 1
     gap_shift, step_shift, grain, deepest = data[3] >> 3, data[3] & 7, data[4] >> 6, data[4] & 63
     if count > entries_max or gap_shift > GAP_SHIFT_MAX or step_shift > STEP_SHIFT_MAX:
-        raise RemoteError(f"sparse list: {count} entries with shifts {gap_shift} and {step_shift}: out of bounds")
+        raise RemoteError(
+            f"sparse list: {count} entries with shifts {gap_shift} and {step_shift}: out of bounds"
+        )
     bits = np.unpackbits(np.frombuffer(data, np.uint8, offset=7))
     ones = np.flatnonzero(bits)
     gaps, at = _read_rice(bits, ones, 0, count, gap_shift)
@@ -293,7 +342,9 @@ def _decode_rice(data: bytes, entries_max: int) -> _Decoded:
     end = at + int(widths.sum())
     # A whole byte of padding, or a one in it, is as wrong as a missing bit.
     if not 0 <= bits.size - end < 8 or bits[end:].any():
-        raise RemoteError(f"sparse list: {bits.size} bits where {end} and zeros to the end of the byte were needed")
+        raise RemoteError(
+            f"sparse list: {bits.size} bits where {end} and zeros to the end of the byte were needed"
+        )
     fine = np.zeros(count)
     some = np.flatnonzero(widths)
     if some.size:
@@ -302,11 +353,16 @@ def _decode_rice(data: bytes, entries_max: int) -> _Decoded:
         places = np.zeros(shifts.shape, dtype=np.int64)
         places[present] = bits[at:end]
         fine[some] = (places << np.maximum(shifts, 0)).sum(axis=1)
-    return np.cumsum(gaps + 1) - 1, -(coarse + (fine + 0.5) / (1 << widths)) / COARSE, _odds(data[5:7])
+    return (
+        np.cumsum(gaps + 1) - 1,
+        -(coarse + (fine + 0.5) / (1 << widths)) / COARSE,
+        _odds(data[5:7]),
+    )
 
 
 def _read_rice(bits: _Bits, ones: _Ints, at: int, count: int, shift: int) -> tuple[_Ints, int]:
-    """`count` numbers whose unary plane begins at bit `at`, and where their remainder plane ends. `ones` are the bits set."""
+    """`count` numbers whose unary plane begins at bit `at`, and where their remainder plane ends.
+    `ones` are the bits set."""
     first = int(np.searchsorted(ones, at))
     ends = ones[first : first + count]
     begin = int(ends[-1]) + 1 if ends.size == count else bits.size

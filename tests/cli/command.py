@@ -1,4 +1,5 @@
-"""Run the real command in a process of its own, with a home folder of its own and a deadline, as a person would."""
+"""Run the real command in a process of its own, with a home folder of its own and a deadline, as a
+person would."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEADLINE_S = 60.0  # Nothing may hang; on a busy machine importing everything alone takes some seconds.
+# Nothing may hang; on a busy machine importing everything alone takes some seconds.
+DEADLINE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,36 @@ class Finished:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Ours without settings, and with folders below `home`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SWARMLLM_", "XDG_"))}
-    return {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / ".cache"), "COLUMNS": "100", **more}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SWARMLLM_", "XDG_"))
+    }
+    return {
+        **kept,
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / ".cache"),
+        "COLUMNS": "100",
+        **more,
+    }
 
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "swarmllm", *arguments]
 
 
-def run(home: Path, *arguments: str, stdin: bytes = b"", deadline_s: float = DEADLINE_S, **more: str) -> Finished:
-    """Bytes are decoded here: Python's own text mode would change the line breaks of what we compare."""
+def run(
+    home: Path, *arguments: str, stdin: bytes = b"", deadline_s: float = DEADLINE_S, **more: str
+) -> Finished:
+    """Bytes are decoded here: Python's own text mode would change the line breaks of what we
+    compare."""
     done = subprocess.run(
-        command(*arguments), input=stdin, capture_output=True, timeout=deadline_s, check=False, env=environment(home, **more)
+        command(*arguments),
+        input=stdin,
+        capture_output=True,
+        timeout=deadline_s,
+        check=False,
+        env=environment(home, **more),
     )
     return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -56,14 +76,25 @@ def names_of(records: Sequence[dict[str, Any]]) -> list[str]:
 
 
 class RunningNode:
-    """`swarmllm join --json` as a child whose records are read as they come. Use as a context manager: it never outlives the block."""
+    """`swarmllm join --json` as a child whose records are read as they come. Use as a context
+    manager: it never outlives the block."""
 
     def __init__(self, home: Path, data: Path, *arguments: str) -> None:
         self.home, self.data = home, data
         self.records: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self.process = subprocess.Popen(
-            command("join", "--json", "--until-eof", "--data-dir", str(data), "--no-lan", "--listen", "127.0.0.1", *arguments),
+            command(
+                "join",
+                "--json",
+                "--until-eof",
+                "--data-dir",
+                str(data),
+                "--no-lan",
+                "--listen",
+                "127.0.0.1",
+                *arguments,
+            ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -86,7 +117,9 @@ class RunningNode:
 
     def wait_for(self, event: str, deadline_s: float = DEADLINE_S) -> dict[str, Any]:
         with self._changed:
-            found = self._changed.wait_for(lambda: self.found(event) or self.process.poll() is not None, deadline_s)
+            found = self._changed.wait_for(
+                lambda: self.found(event) or self.process.poll() is not None, deadline_s
+            )
             assert found, f"no {event} within {deadline_s} s, only {names_of(self.records)}"
             record = self.found(event)
             assert record is not None, f"it ended with {self.process.returncode}: {self.error()}"

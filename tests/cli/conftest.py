@@ -10,7 +10,8 @@ import pytest
 from swarmllm.testing.gguf_fixture import write_model
 from tests.cli.command import RunningNode
 
-SWARM = "cli-test"  # A swarm of its own may speak another vocabulary, and the fixture's is quick to load.
+# A swarm of its own may speak another vocabulary, and the fixture's is quick to load.
+SWARM = "cli-test"
 
 
 @pytest.fixture(scope="session")
@@ -21,6 +22,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Iterator[RunningNode]:
     home = tmp_path_factory.mktemp("home")
-    with RunningNode(home, home / "data", "--port", "0", "--swarm", SWARM, "--model", str(model), "--context", "256") as running:
+    with RunningNode(
+        home,
+        home / "data",
+        "--port",
+        "0",
+        "--swarm",
+        SWARM,
+        "--model",
+        str(model),
+        "--context",
+        "256",
+    ) as running:
         running.wait_for("ready")
         yield running

@@ -1,4 +1,5 @@
-"""Every view of a command, with a stranger's text wherever a stranger's text can stand. Each returns what came out at the terminal."""
+"""Every view of a command, with a stranger's text wherever a stranger's text can stand. Each
+returns what came out at the terminal."""
 
 from __future__ import annotations
 
@@ -49,10 +50,20 @@ def terminal() -> Iterator[Terminal]:
     def console(**_: Any) -> object:
         return screen_on(both)
 
-    places = [module for module in list(sys.modules.values()) if getattr(module, "__name__", "").startswith("swarmllm.cli")]
-    patches: list[Any] = [mock.patch.object(sys, "stdout", both), mock.patch.object(sys, "stderr", both)]
+    places = [
+        module
+        for module in list(sys.modules.values())
+        if getattr(module, "__name__", "").startswith("swarmllm.cli")
+    ]
+    patches: list[Any] = [
+        mock.patch.object(sys, "stdout", both),
+        mock.patch.object(sys, "stderr", both),
+    ]
     patches += [
-        mock.patch.object(place, name, console) for place in places for name in ("people", "answer") if name in vars(place)
+        mock.patch.object(place, name, console)
+        for place in places
+        for name in ("people", "answer")
+        if name in vars(place)
     ]
     for patch in patches:
         patch.start()
@@ -139,8 +150,24 @@ def status(text: str) -> Record:
 
 
 def token(text: str) -> Record:
-    use = {"peer": f"12D3KooW{text}", "model": text, "weight": 0.9, "bytes": 400, "rtt_ms": 2.0, "used": True}
-    return {"event": "token", "index": 0, "id": 7, "text": text, "round_ms": 4.0, "k": 1, "agreement": 0.8, "experts": [use]}
+    use = {
+        "peer": f"12D3KooW{text}",
+        "model": text,
+        "weight": 0.9,
+        "bytes": 400,
+        "rtt_ms": 2.0,
+        "used": True,
+    }
+    return {
+        "event": "token",
+        "index": 0,
+        "id": 7,
+        "text": text,
+        "round_ms": 4.0,
+        "k": 1,
+        "agreement": 0.8,
+        "experts": [use],
+    }
 
 
 def weighed(text: str) -> Record:
@@ -149,9 +176,23 @@ def weighed(text: str) -> Record:
 
 
 def end(text: str, reason: str = "length") -> Record:
-    counts = {"tokens": 1, "prompt_tokens": 1, "seconds": 1.0, "tokens_per_s": 1.0, "bytes_per_expert_per_token": 400.0}
+    counts = {
+        "tokens": 1,
+        "prompt_tokens": 1,
+        "seconds": 1.0,
+        "tokens_per_s": 1.0,
+        "bytes_per_expert_per_token": 400.0,
+    }
     error = {"error": f"a peer says: {text}"} if reason == "error" else {}
-    return {"event": "end", "reason": reason, "text": text, **counts, "experts_per_token": 1.0, "seed": 7, **error}
+    return {
+        "event": "end",
+        "reason": reason,
+        "text": text,
+        **counts,
+        "experts_per_token": 1.0,
+        "seed": 7,
+        **error,
+    }
 
 
 LIFE: Final = {
@@ -171,7 +212,9 @@ NUMBERS: Final = {"n_params": 1e9, "context_max": 512, "seconds": 1.0}
 def joined(record: Callable[[str], Record]) -> Callable[[str], object]:
     def show(text: str) -> None:
         view = JoinView(output.people(), ask_with=f" --data-dir {text}", is_first_run=True)
-        with mock.patch.object(join_view.log, "error", side_effect=AssertionError("the view failed")):
+        with mock.patch.object(
+            join_view.log, "error", side_effect=AssertionError("the view failed")
+        ):
             view.tell(record(text))
             view.close()
         assert not view._faults
@@ -200,7 +243,9 @@ class FakeClient:
         self._records = records
 
     @asynccontextmanager
-    async def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> AsyncIterator[AsyncIterator[Record]]:
+    async def call(
+        self, op: str, params: Mapping[str, object] = NO_PARAMS
+    ) -> AsyncIterator[AsyncIterator[Record]]:
         async def parts() -> AsyncIterator[Record]:
             for record in self._records:
                 yield record
@@ -208,12 +253,22 @@ class FakeClient:
         yield parts()
 
 
-def answered(text: str, *, as_json: bool = False, verbose: bool = False, reason: str = "length") -> None:
+def answered(
+    text: str, *, as_json: bool = False, verbose: bool = False, reason: str = "length"
+) -> None:
     """In one piece, and again with every character in a token of its own."""
-    records = [weighed(text), token(text), *map(token, text), {"event": "notice", "text": text}, {"event": "text", "text": text}]
+    records = [
+        weighed(text),
+        token(text),
+        *map(token, text),
+        {"event": "notice", "text": text},
+        {"event": "text", "text": text},
+    ]
     client = FakeClient([*records, end(text, reason)])
     trio.run(
-        ShownAnswer(NodeClient(client, client.peer), output.people(), as_json=as_json, verbose=verbose).run,
+        ShownAnswer(
+            NodeClient(client, client.peer), output.people(), as_json=as_json, verbose=verbose
+        ).run,
         TextRequest(prompt="x"),
     )
 
@@ -255,7 +310,14 @@ def examined(text: str) -> None:
 
 def model_row(text: str) -> dict[str, Any]:
     facts = {"n_params": 1e9, "size_bytes": 5, "context_max": 512, "matches": False}
-    return {"event": "model", "model": text, "source": text, "vocabulary": text, "digest": text, **facts}
+    return {
+        "event": "model",
+        "model": text,
+        "source": text,
+        "vocabulary": text,
+        "digest": text,
+        **facts,
+    }
 
 
 def listed(text: str) -> None:
@@ -282,8 +344,17 @@ def shown_model(text: str) -> None:
 def halted(text: str) -> object:
     standing = SimpleNamespace(where=text, state=HaltState(bytes(32)))
     order = {"key": text, "seq": 1, "reason": text, "issued": 1.0}
-    record = {"halted": [text], "swarm": text, "standing": [order], "charter": None, "peers": [text], "acknowledged": []}
-    return halt._status_table(standing, {**record, "running": True, "durable": False, "stopped_here": True, "lost": False})  # type: ignore[arg-type]
+    record = {
+        "halted": [text],
+        "swarm": text,
+        "standing": [order],
+        "charter": None,
+        "peers": [text],
+        "acknowledged": [],
+    }
+    return halt._status_table(
+        standing, {**record, "running": True, "durable": False, "stopped_here": True, "lost": False}
+    )  # type: ignore[arg-type]
 
 
 def refused(text: str) -> None:
@@ -328,7 +399,9 @@ def record_of(text: str) -> logging.LogRecord:
     try:
         raise ValueError(text)
     except ValueError:
-        return logging.LogRecord("swarmllm.net", logging.INFO, "", 0, "%s said %r", (text, text), sys.exc_info())
+        return logging.LogRecord(
+            "swarmllm.net", logging.INFO, "", 0, "%s said %r", (text, text), sys.exc_info()
+        )
 
 
 def logged(text: str) -> str:
@@ -348,7 +421,11 @@ VIEWS: Final[dict[str, View]] = {
     "join: listening": done(joined(lambda text: {"event": "listening", "addrs": [text]})),
     "join: halted": done(joined(lambda text: {"event": "halted", "reasons": [text]})),
     "join: ready": done(joined(lambda text: {"event": "ready", "peer": text, "invite": text})),
-    "join: progress": done(joined(lambda text: {"event": "progress", "what": text, "done": 1, "total": 2, "unit": "bytes"})),
+    "join: progress": done(
+        joined(
+            lambda text: {"event": "progress", "what": text, "done": 1, "total": 2, "unit": "bytes"}
+        )
+    ),
     "generate": done(answered),
     "generate -v": done(partial(answered, verbose=True)),
     "generate --json": done(partial(answered, as_json=True)),

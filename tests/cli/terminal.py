@@ -9,7 +9,8 @@ from typing import Final
 from swarmllm.cli.screen import Screen
 
 WIDTH: Final = 160
-# What views may send of their own: colours and styles, and what moves a live view: cursor off and on, a line up, a line erased.
+# What views may send of their own: colours and styles, and what moves a live view: cursor off and
+# on, a line up, a line erased.
 OWN: Final = re.compile(r"\x1b\[[0-9;]*m|\x1b\[\?25[lh]|\x1b\[[0-9]*A|\x1b\[2K|\r")
 
 
@@ -23,7 +24,9 @@ class Terminal(io.StringIO):
 
 
 def screen_on(terminal: io.StringIO) -> Screen:
-    return Screen(file=terminal, force_terminal=True, width=WIDTH, height=100, color_system="truecolor")
+    return Screen(
+        file=terminal, force_terminal=True, width=WIDTH, height=100, color_system="truecolor"
+    )
 
 
 def words_on(raw: str) -> str:

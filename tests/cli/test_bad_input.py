@@ -1,4 +1,5 @@
-"""Whatever is wrong with what a node is given: one clear sentence, the right code, and nothing hangs."""
+"""Whatever is wrong with what a node is given: one clear sentence, the right code, and nothing
+hangs."""
 
 from __future__ import annotations
 
@@ -74,7 +75,18 @@ def test_an_unreadable_key_is_refused_with_the_remedy(tmp_path: Path) -> None:
 def test_a_port_that_was_asked_for_and_is_taken_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        done = run(tmp_path, "join", "--json", "--no-lan", "--listen", "127.0.0.1", "--model", "none", "--port", port)
+        done = run(
+            tmp_path,
+            "join",
+            "--json",
+            "--no-lan",
+            "--listen",
+            "127.0.0.1",
+            "--model",
+            "none",
+            "--port",
+            port,
+        )
     assert done.code == 1
     assert port in done.sentence()
 
@@ -84,7 +96,8 @@ def test_a_second_node_on_the_same_data_folder_is_refused(node: RunningNode) -> 
     assert done.code == 1
     assert str(node.data) in done.sentence()
     assert str(node.process.pid) in done.sentence()
-    assert run(node.home, "status", "--json", "--data-dir", str(node.data)).code == 0  # The first one has not noticed.
+    # The first one has not noticed.
+    assert run(node.home, "status", "--json", "--data-dir", str(node.data)).code == 0
 
 
 def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
@@ -95,7 +108,16 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
 
 
 def test_a_prompt_beyond_the_context_names_both_numbers(node: RunningNode) -> None:
-    done = run(node.home, "generate", "-", "--data-dir", str(node.data), "--max-tokens", "10", stdin=b"word " * 2000)
+    done = run(
+        node.home,
+        "generate",
+        "-",
+        "--data-dir",
+        str(node.data),
+        "--max-tokens",
+        "10",
+        stdin=b"word " * 2000,
+    )
     assert done.code == 2
     assert done.out == ""
     assert "256" in done.sentence()
@@ -108,7 +130,18 @@ def test_standard_input_that_is_no_text_is_refused(node: RunningNode) -> None:
 
 
 def test_more_experts_than_there_are_works_with_a_notice(node: RunningNode) -> None:
-    done = run(node.home, "generate", "abc", "-k", "5", "--max-tokens", "8", "--json", "--data-dir", str(node.data))
+    done = run(
+        node.home,
+        "generate",
+        "abc",
+        "-k",
+        "5",
+        "--max-tokens",
+        "8",
+        "--json",
+        "--data-dir",
+        str(node.data),
+    )
     assert done.code == 0
     records = done.records()
     assert [r["k"] for r in records if r["event"] == "token"] == [1] * 8
@@ -121,13 +154,22 @@ def test_an_unreachable_peer_does_not_hold_up_the_start(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with RunningNode(
-        tmp_path, tmp_path / "data", "--port", "0", "--model", "none", "--peer", f"/ip4/127.0.0.1/tcp/{port}/p2p/{NOBODY}"
+        tmp_path,
+        tmp_path / "data",
+        "--port",
+        "0",
+        "--model",
+        "none",
+        "--peer",
+        f"/ip4/127.0.0.1/tcp/{port}/p2p/{NOBODY}",
     ) as lonely:
         lonely.wait_for("ready")
 
 
 @pytest.mark.slow
-def test_a_peer_that_accepts_and_says_nothing_holds_up_neither_start_nor_end(tmp_path: Path) -> None:
+def test_a_peer_that_accepts_and_says_nothing_holds_up_neither_start_nor_end(
+    tmp_path: Path,
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         accepted: list[socket.socket] = []
@@ -139,7 +181,9 @@ def test_a_peer_that_accepts_and_says_nothing_holds_up_neither_start_nor_end(tmp
 
         threading.Thread(target=accept, daemon=True).start()
         address = f"/ip4/127.0.0.1/tcp/{port}/p2p/{NOBODY}"
-        with RunningNode(tmp_path, tmp_path / "data", "--port", "0", "--model", "none", "--peer", address) as node:
+        with RunningNode(
+            tmp_path, tmp_path / "data", "--port", "0", "--model", "none", "--peer", address
+        ) as node:
             node.wait_for("ready")
             assert heard.wait(30)
             node.process.terminate()

@@ -37,7 +37,9 @@ def test_help_imports_neither_network_nor_model_library() -> None:
         "heavy = {'libp2p', 'llama_cpp', 'trio', 'numpy', 'tokenizers', 'cryptography'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -63,7 +65,9 @@ def test_help_imports_neither_network_nor_model_library() -> None:
         ("models", "show", "demo:no-such-expert"),
     ],
 )
-def test_usage_errors_have_code_2_and_no_traceback(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_usage_errors_have_code_2_and_no_traceback(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     done = run(tmp_path, *arguments)
     assert done.code == 2, done
     assert done.out == ""
@@ -95,7 +99,11 @@ def test_debug_shows_the_traceback_beside_the_sentence(tmp_path: Path) -> None:
 
 def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path) -> None:
     with subprocess.Popen(
-        command("doctor", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
+        command("doctor", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(tmp_path),
     ) as process:
         assert process.stdout is not None
         assert process.stderr is not None

@@ -19,12 +19,15 @@ def test_the_requesters_part_measures_each_k(tmp_path: Path) -> None:
     assert done.code == 0
     assert [r["parameters"]["k"] for r in records] == [1, 2, 4]
     assert all(set(r) >= SCHEMA and r["event"] == "measurement" for r in records)
-    assert all(0 < r["ceiling"] < r["value"] for r in records)  # Nothing costs less than the least that must be done.
+    # Nothing costs less than the least that must be done.
+    assert all(0 < r["ceiling"] < r["value"] for r in records)
     assert records[-1]["goal"] == 2.0
 
 
 def test_the_worlds_speed_is_told_beside_an_agenda_that_does_nothing(tmp_path: Path) -> None:
-    done = run(tmp_path, "bench", "world", "--nodes", "12", "--minutes", "1", "--requests", "600", "--json")
+    done = run(
+        tmp_path, "bench", "world", "--nodes", "12", "--minutes", "1", "--requests", "600", "--json"
+    )
     hour, start = done.records()
     assert done.code == 0
     assert all(set(r) >= SCHEMA and 0 < r["ceiling"] < r["value"] for r in (hour, start))
@@ -56,7 +59,15 @@ def test_the_floor_of_the_id_set_is_its_entropy() -> None:
         ("ms", 0.4, 0.5, 1.25, True),
     ],
 )
-def test_ratio_and_goal_know_which_way_is_better(unit: str, value: float, ceiling: float, ratio: float, reached: bool) -> None:
-    found = Measurement("x", value, unit, ceiling, goal=90.0 if unit == "tokens/s" else 390.0 if unit == "bytes" else 2.0)
+def test_ratio_and_goal_know_which_way_is_better(
+    unit: str, value: float, ceiling: float, ratio: float, reached: bool
+) -> None:
+    found = Measurement(
+        "x",
+        value,
+        unit,
+        ceiling,
+        goal=90.0 if unit == "tokens/s" else 390.0 if unit == "bytes" else 2.0,
+    )
     assert found.ratio == pytest.approx(ratio)
     assert found.reached is reached

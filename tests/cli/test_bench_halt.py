@@ -23,7 +23,14 @@ from swarmllm.cli.bench.halt_cycle import Cycle, _after, was_cut_off
 from swarmllm.cli.bench.halt_figures import MAX_GOAL_MS, P99_GOAL_MS, Result, measurements, table
 from swarmllm.cli.bench.halt_host import is_records
 from swarmllm.cli.bench.halt_log import Log
-from swarmllm.cli.bench.halt_swarm import SCENARIOS, choose_droppers, free_ports, in_one_piece, neighbours_of, writers_of
+from swarmllm.cli.bench.halt_swarm import (
+    SCENARIOS,
+    choose_droppers,
+    free_ports,
+    in_one_piece,
+    neighbours_of,
+    writers_of,
+)
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import Ack, HaltDigest, PeerId, Records
 from swarmllm.wire.codec import encode
@@ -67,7 +74,12 @@ def test_one_late_token_is_too_many(late: int, reached: bool) -> None:
 
 
 def test_a_missed_halt_and_a_thawed_token_are_told() -> None:
-    found = measurements(result("frozen", [cycle([10.0], missed=1, thawed=[1500.0], thawed_tokens=3, thawed_late=2)]), None)
+    found = measurements(
+        result(
+            "frozen", [cycle([10.0], missed=1, thawed=[1500.0], thawed_tokens=3, thawed_late=2)]
+        ),
+        None,
+    )
     assert {m.name: m.reached for m in found if m.value in (1, 2)} == {
         "halt: nodes that missed it": False,
         "halt: tokens and scores later than 1 s after SIGCONT": False,
@@ -76,25 +88,33 @@ def test_a_missed_halt_and_a_thawed_token_are_told() -> None:
     assert {m.value for m in found if m.name == "halt: SIGCONT to flag, each node"} == {1500.0}
 
 
-def test_halts_that_other_programs_disturbed_count_and_those_they_did_not_are_told_besides() -> None:
+def test_halts_that_other_programs_disturbed_count_and_those_they_did_not_are_told_besides() -> (
+    None
+):
     found = measurements(result("plain", [cycle([10.0]), cycle([900.0], others_cores=0.9)]), None)
     values = {(m.name, m.parameters.get("of")): m.value for m in found}
     assert values["halt: order to flag, each node", "max"] == 900.0
     assert values["halt: order to flag, undisturbed halts", "max"] == 10.0
-    assert not [m for m in measurements(result("plain", [cycle([10.0])]), None) if "undisturbed" in m.name]
+    assert not [
+        m for m in measurements(result("plain", [cycle([10.0])]), None) if "undisturbed" in m.name
+    ]
     flooded = measurements(result("flood", [cycle([10.0]), cycle([20.0], others_cores=0.9)]), None)
     assert not [m for m in flooded if "undisturbed" in m.name], "the flooders are the others"
 
 
 def test_nodes_that_nothing_led_to_count_and_are_told_besides() -> None:
-    found = measurements(result("slow", [cycle([10.0, 2000.0], cut_off=[2000.0], late=3, late_cut_off=2)]), None)
+    found = measurements(
+        result("slow", [cycle([10.0, 2000.0], cut_off=[2000.0], late=3, late_cut_off=2)]), None
+    )
     values = {(m.name, m.parameters.get("of")): m.value for m in found}
     assert values["halt: order to flag, each node", "max"] == 2000.0
     assert values["halt: order to flag, nodes that were cut off meanwhile", "p50"] == 2000.0
     assert values["halt: nodes that were cut off meanwhile", None] == 1
     assert values["halt: tokens and scores after 1 s", None] == 3
     assert values["halt: tokens and scores after 1 s by nodes that were cut off", None] == 2
-    assert not [m for m in measurements(result("slow", [cycle([10.0])]), None) if "cut off" in m.name]
+    assert not [
+        m for m in measurements(result("slow", [cycle([10.0])]), None) if "cut off" in m.name
+    ]
 
 
 def test_a_node_is_cut_off_while_its_last_control_stream_is_gone() -> None:
@@ -160,7 +180,11 @@ def test_writers_are_spread_evenly_and_no_more_than_wanted(nodes: int, most: int
 def test_nodes_listen_where_nobody_is_served_who_dials() -> None:
     ports = free_ports(40)
     assert len(set(ports)) == 40
-    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0]) if sys.platform == "linux" else 32_768
+    lowest = (
+        int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        if sys.platform == "linux"
+        else 32_768
+    )
     assert max(ports) < lowest
     with socket.create_server(("127.0.0.1", ports[0])):
         pass
@@ -185,11 +209,16 @@ def test_the_plan_takes_what_was_asked_for() -> None:
     quick = plan_of(None, None, [], every=False, quick=True)
     assert (quick.nodes, quick.halts) == (NODES_QUICK, HALTS_QUICK)
     assert [s.name for s in quick.scenarios] == list(USUAL)
-    assert [s.name for s in plan_of(5, 1, ["slow", "slow"], every=False, quick=True).scenarios] == ["slow"]
+    assert [s.name for s in plan_of(5, 1, ["slow", "slow"], every=False, quick=True).scenarios] == [
+        "slow"
+    ]
     assert len(plan_of(5, 1, [], every=True, quick=False).scenarios) == len(SCENARIOS)
 
 
-@pytest.mark.parametrize(("nodes", "halts", "name"), [(1, 5, "plain"), (500, 5, "plain"), (5, 0, "plain"), (5, 5, "calm")])
+@pytest.mark.parametrize(
+    ("nodes", "halts", "name"),
+    [(1, 5, "plain"), (500, 5, "plain"), (5, 0, "plain"), (5, 5, "calm")],
+)
 def test_nonsense_is_refused_in_one_sentence(nodes: int, halts: int, name: str) -> None:
     with pytest.raises(UsageError):
         plan_of(nodes, halts, [name], every=False, quick=False)
@@ -197,25 +226,50 @@ def test_nonsense_is_refused_in_one_sentence(nodes: int, halts: int, name: str) 
 
 @pytest.mark.slow
 def test_four_nodes_are_halted_in_the_middle_of_their_answers(tmp_path: Path) -> None:
-    arguments = ("bench", "halt", "--nodes", "4", "--halts", "3", "--scenario", "streaming", "--json")
+    arguments = (
+        "bench",
+        "halt",
+        "--nodes",
+        "4",
+        "--halts",
+        "3",
+        "--scenario",
+        "streaming",
+        "--json",
+    )
     done = run(tmp_path, *arguments, deadline_s=300)
     assert done.code == 0, done.err
     records = done.records()
     halts = [r for r in records if r["event"] == "halt"]
     assert [len(halt["flag_ms"]) for halt in halts] == [4, 4, 4]
-    assert all(halt["missed"] == 0 and halt["tokens_per_s"] > 0 and min(halt["flag_ms"]) > 0 for halt in halts)
+    assert all(
+        halt["missed"] == 0 and halt["tokens_per_s"] > 0 and min(halt["flag_ms"]) > 0
+        for halt in halts
+    )
     assert len({halt["by"] for halt in halts}) == 3
-    found = {(r["name"], r["parameters"].get("of")): r for r in records if r["event"] == "measurement"}
-    assert found["halt: tokens and scores after 1 s", None]["value"] == sum(halt["late_tokens"] for halt in halts)
+    found = {
+        (r["name"], r["parameters"].get("of")): r for r in records if r["event"] == "measurement"
+    }
+    assert found["halt: tokens and scores after 1 s", None]["value"] == sum(
+        halt["late_tokens"] for halt in halts
+    )
     slowest = max(max(halt["flag_ms"]) for halt in halts)
-    assert found["halt: order to flag, each node", "max"]["value"] == pytest.approx(slowest, abs=0.1)
+    assert found["halt: order to flag, each node", "max"]["value"] == pytest.approx(
+        slowest, abs=0.1
+    )
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_tells_what_it_has_and_leaves_no_process_behind(tmp_path: Path) -> None:
-    arguments = command("bench", "halt", "--nodes", "4", "--halts", "1000", "--scenario", "plain", "--json")
+    arguments = command(
+        "bench", "halt", "--nodes", "4", "--halts", "1000", "--scenario", "plain", "--json"
+    )
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment(tmp_path)
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment(tmp_path),
     ) as bench:
         assert bench.stdout is not None
         assert '"event":"halt"' in bench.stdout.readline()

@@ -20,7 +20,9 @@ def strict(request: TextRequest) -> str:
 
 
 @pytest.mark.parametrize("line", [BAD, "half a character \ud83d", "\udcff"])
-def test_a_refused_line_is_dropped_and_the_next_one_is_answered(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_line_is_dropped_and_the_next_one_is_answered(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = turn(TextRequest(""), "Once", strict)
     assert before.prompt == "Once!"
     after = turn(before, line, strict)

@@ -19,7 +19,9 @@ def written_by_others(request: TextRequest) -> str:
 
 
 @given(st.lists(Turn, max_size=6), st.booleans())
-def test_only_what_people_said_counts_as_said_by_people(turns: list[tuple[str, str]], shorten: bool) -> None:
+def test_only_what_people_said_counts_as_said_by_people(
+    turns: list[tuple[str, str]], shorten: bool
+) -> None:
     request = TextRequest("first ")
     for said, answer in turns:
         request = answered(TextRequest(request.prompt + said, turns=request.turns), answer)

@@ -42,7 +42,14 @@ def test_what_is_broken_is_named_with_its_remedy(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         flags = ("--data-dir", str(data), "--cache-dir", str(tmp_path / "cache"))
-        done = run(tmp_path, "doctor", "--json", *flags, SWARMLLM_PORT=port, SWARMLLM_LISTEN_HOST="127.0.0.1")
+        done = run(
+            tmp_path,
+            "doctor",
+            "--json",
+            *flags,
+            SWARMLLM_PORT=port,
+            SWARMLLM_LISTEN_HOST="127.0.0.1",
+        )
     found = {r["name"]: r for r in done.records() if r["event"] == "diagnosis"}
     assert done.code == 1
     assert found["key"]["level"] == "fail"

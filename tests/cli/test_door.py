@@ -1,4 +1,5 @@
-"""The door itself: a string is a string, whoever hands it in; only styles of our own and rich's cursor movements act."""
+"""The door itself: a string is a string, whoever hands it in; only styles of our own and rich's
+cursor movements act."""
 
 from __future__ import annotations
 
@@ -34,7 +35,8 @@ CLIPBOARD = "\x1b]52;c;cm0gLXJm\x07"
 
 
 def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Both streams, from here on. A fixture would come too early: pytest puts its own streams in place just before a test."""
+    """Both streams, from here on. A fixture would come too early: pytest puts its own streams in
+    place just before a test."""
     both = Terminal()
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("TERM", "xterm")
@@ -48,7 +50,8 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 @given(TEXTS)
 def test_a_console_takes_no_string_for_anything_else(text: str) -> None:
-    """Printed, in a cell, a title, a heading, a rule, a spinner, a bar: rich reads some of them as markup whatever its console says."""
+    """Printed, in a cell, a title, a heading, a rule, a spinner, a bar: rich reads some of them as
+    markup whatever its console says."""
     terminal = Terminal()
     screen = screen_on(terminal)
     table = Table(text, title=text, caption=text)
@@ -149,7 +152,9 @@ def test_an_answer_may_come_in_any_pieces(text: str, cuts: list[int]) -> None:
 
 
 @pytest.mark.parametrize("variable", [("NO_COLOR", "1"), ("TERM", "dumb")])
-def test_without_colours_an_answer_has_no_escape_at_all(variable: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_colours_an_answer_has_no_escape_at_all(
+    variable: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     terminal = on_terminal(monkeypatch)
     monkeypatch.setenv(*variable)
     output.write_answer("a\x1b[2J")
@@ -164,10 +169,15 @@ def test_an_answer_is_exact_in_a_pipe(text: str, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_bytes_of_a_name_are_exact_in_a_pipe(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert through_pipe(monkeypatch, output.write_answer, os.fsdecode(b"caf\xe9\x9b")) == b"caf\xe9\x9b"
+    assert (
+        through_pipe(monkeypatch, output.write_answer, os.fsdecode(b"caf\xe9\x9b"))
+        == b"caf\xe9\x9b"
+    )
 
 
-def test_a_terminal_of_another_encoding_gets_no_byte_of_utf_8(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_of_another_encoding_gets_no_byte_of_utf_8(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Û is C3 9B in UTF-8, and 9B begins a sequence where every byte is a character."""
 
     class Latin(Terminal):
@@ -197,7 +207,8 @@ def through_pipe(monkeypatch: pytest.MonkeyPatch, write_to: object, text: str) -
 @given(TEXTS)
 def test_a_record_is_exact_once_parsed_and_harmless_as_it_stands(text: str) -> None:
     line = output.line({"event": "token", "text": text})
-    assert json.loads(line)["text"] == text or any("\ud800" <= char <= "\udfff" for char in text)  # JSON joins halves.
+    # JSON joins halves.
+    assert json.loads(line)["text"] == text or any("\ud800" <= char <= "\udfff" for char in text)
     assert line.index("\n") == len(line) - 1
     assert acting_in(line) == set()
 
@@ -205,7 +216,9 @@ def test_a_record_is_exact_once_parsed_and_harmless_as_it_stands(text: str) -> N
 # --- sentences ---------------------------------------------------------------------------------------------------------------
 
 
-def test_a_line_break_in_a_quotation_begins_no_sentence_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_break_in_a_quotation_begins_no_sentence_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     terminal = on_terminal(monkeypatch)
     output.complain("a peer says: x\nswarmllm: all is well")
     assert "\n  swarmllm: all is well" in terminal.getvalue()
@@ -228,7 +241,9 @@ def test_strays_of_libraries_come_through_the_door(monkeypatch: pytest.MonkeyPat
     formatter = logging.lastResort.formatter
     output.catch_strays()
     try:
-        logging.lastResort.handle(logging.LogRecord("zeroconf", logging.WARNING, "", 0, "odd name %s", (CLIPBOARD,), None))
+        logging.lastResort.handle(
+            logging.LogRecord("zeroconf", logging.WARNING, "", 0, "odd name %s", (CLIPBOARD,), None)
+        )
     finally:
         logging.lastResort.setFormatter(formatter)
 

@@ -23,7 +23,9 @@ from tests.cli.command import RunningNode, run
 from tests.cli.conftest import SWARM
 from tests.network.support import raw_peer
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sets the limits of a running process")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="sets the limits of a running process"
+)
 DESCRIPTORS = 256
 HALF_OPEN, COMPLETE = 300, 40
 
@@ -50,13 +52,28 @@ async def crowd(port: int, peer: PeerId, owner: Callable[[], None]) -> None:
 
 
 def children(pid: int) -> list[int]:
-    return [int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()]
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
 
 
 @pytest.mark.slow
-def test_the_owner_is_obeyed_and_a_dead_worker_replaced_while_strangers_hold_all_they_can(tmp_path: Path, model: Path) -> None:
+def test_the_owner_is_obeyed_and_a_dead_worker_replaced_while_strangers_hold_all_they_can(
+    tmp_path: Path, model: Path
+) -> None:
     with RunningNode(
-        tmp_path, tmp_path / "data", "--port", "0", "--swarm", SWARM, "--model", str(model), "--context", "256"
+        tmp_path,
+        tmp_path / "data",
+        "--port",
+        "0",
+        "--swarm",
+        SWARM,
+        "--model",
+        str(model),
+        "--context",
+        "256",
     ) as node:
         # Before it counts its descriptors: importing everything takes longer.
         resource.prlimit(node.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))

@@ -29,15 +29,26 @@ def suspended(node: RunningNode) -> Iterator[int]:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("status", "--json"), ("experts",), ("generate", "abc", "--max-tokens", "3"), ("halt", "status"), ("stop",)],
+    [
+        ("status", "--json"),
+        ("experts",),
+        ("generate", "abc", "--max-tokens", "3"),
+        ("halt", "status"),
+        ("stop",),
+    ],
     ids=str,
 )
-def test_every_command_says_that_it_waits_and_goes_on_when_the_node_does(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_every_command_says_that_it_waits_and_goes_on_when_the_node_does(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
     with RunningNode(tmp_path, tmp_path / "data", "--port", "0", "--model", "none") as node:
         node.wait_for("ready")
         with suspended(node) as pid:
             asked = subprocess.Popen(
-                command(*arguments, "--data-dir", str(node.data)), stderr=subprocess.PIPE, text=True, env=environment(tmp_path)
+                command(*arguments, "--data-dir", str(node.data)),
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment(tmp_path),
             )
             assert asked.stderr is not None
             word = asked.stderr.readline()
@@ -48,7 +59,9 @@ def test_every_command_says_that_it_waits_and_goes_on_when_the_node_does(tmp_pat
             assert asked.wait(20) == (130 if arguments[0] == "generate" else 0)
 
 
-@pytest.mark.parametrize("size", [1, 3_000_000], ids=["waiting for the answer", "sending the question"])
+@pytest.mark.parametrize(
+    "size", [1, 3_000_000], ids=["waiting for the answer", "sending the question"]
+)
 def test_the_wait_ends_and_names_the_process_and_the_remedy(node: RunningNode, size: int) -> None:
     told: list[str] = []
 

@@ -24,7 +24,12 @@ def raising(error: BaseException) -> Callable[[], int]:
         (LocalError("the disk is full"), 1),
         (UsageError("the prompt is empty"), 2),
         (HaltedError("the swarm is halted"), 3),
-        (ExceptionGroup("nursery", [ExceptionGroup("nursery", [UsageError("the prompt is empty")])]), 2),
+        (
+            ExceptionGroup(
+                "nursery", [ExceptionGroup("nursery", [UsageError("the prompt is empty")])]
+            ),
+            2,
+        ),
         (BaseExceptionGroup("nursery", [KeyboardInterrupt(), LocalError("the disk is full")]), 1),
         (KeyboardInterrupt(), 130),
         (BrokenPipeError(), 0),

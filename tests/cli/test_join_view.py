@@ -1,4 +1,5 @@
-"""A fault of a view stays in the view: the node goes on, the log is told once, and the person as much as can be shown."""
+"""A fault of a view stays in the view: the node goes on, the log is told once, and the person as
+much as can be shown."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def view_on(terminal: Terminal) -> JoinView:
     return JoinView(screen_on(terminal), ask_with="", is_first_run=False)
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, times: int, then: Callable[[], None] = lambda: None) -> None:
+def failing(
+    monkeypatch: pytest.MonkeyPatch, times: int, then: Callable[[], None] = lambda: None
+) -> None:
     """The state cannot be shown so often; `then` is called with the last time."""
     left = times
     real = inspect.status_view
@@ -69,7 +72,9 @@ def test_a_state_that_cannot_be_shown_is_said_to_be_so_and_told_once(
     view = view_on(terminal)
     for _ in range(3):
         view.refresh(status("fine"))
-    assert told(caplog) == ["the view could not show the node's state: ZeroDivisionError; the node goes on"]
+    assert told(caplog) == [
+        "the view could not show the node's state: ZeroDivisionError; the node goes on"
+    ]
     assert words_on("its state cannot be shown") in words_on(terminal.getvalue())
     assert "fine" not in terminal.getvalue()
     view.refresh(status("fine"))
@@ -90,7 +95,9 @@ def test_a_state_that_cannot_be_shown_is_said_to_be_so_and_told_once(
     ],
     ids=lambda record: str(record.get("event")),
 )
-def test_a_record_that_cannot_be_shown_loses_one_line(record: Record, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_record_that_cannot_be_shown_loses_one_line(
+    record: Record, caplog: pytest.LogCaptureFixture
+) -> None:
     terminal = Terminal()
     view = view_on(terminal)
     view.tell(record)
@@ -101,14 +108,18 @@ def test_a_record_that_cannot_be_shown_loses_one_line(record: Record, caplog: py
     assert (words_on("could not be shown") in words_on(terminal.getvalue())) == bool(told(caplog))
 
 
-def test_the_text_of_a_fault_is_not_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_text_of_a_fault_is_not_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """It may quote the record, and a log holds no text of an answer."""
     failing(monkeypatch, 1)
     view_on(Terminal()).refresh(status("x"))
     assert "secret" not in caplog.text
 
 
-def test_a_terminal_that_has_gone_ends_the_live_state_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_terminal_that_has_gone_ends_the_live_state_and_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     view = view_on(Broken())
     for _ in range(50):
         view.refresh(status("x"))
@@ -161,7 +172,12 @@ class FakeNode:
         self.ended_well = True
 
 
-def joined(monkeypatch: pytest.MonkeyPatch, folder: Path, terminal: Terminal, prepare: Callable[[FakeNode], None]) -> FakeNode:
+def joined(
+    monkeypatch: pytest.MonkeyPatch,
+    folder: Path,
+    terminal: Terminal,
+    prepare: Callable[[FakeNode], None],
+) -> FakeNode:
     """The real `join` around a node of ours, on this terminal."""
     node: list[FakeNode] = []
 
@@ -193,7 +209,9 @@ def test_a_view_that_raises_does_not_end_the_node(
     terminal = Terminal()
     node = joined(monkeypatch, tmp_path, terminal, lambda node: failing(monkeypatch, 5, node.stop))
     assert node.ended_well
-    assert told(caplog) == ["the view could not show the node's state: ZeroDivisionError; the node goes on"]
+    assert told(caplog) == [
+        "the view could not show the node's state: ZeroDivisionError; the node goes on"
+    ]
     assert "Left." in terminal.getvalue()
 
 
@@ -214,7 +232,9 @@ def test_a_state_that_cannot_be_read_does_not_end_the_node(
 
     node = joined(monkeypatch, tmp_path, Terminal(), prepare)
     assert node.ended_well
-    assert told(caplog) == ["the view could not read the node's state: OverflowError; the node goes on"]
+    assert told(caplog) == [
+        "the view could not read the node's state: OverflowError; the node goes on"
+    ]
 
 
 def test_a_terminal_that_has_gone_does_not_end_the_node(

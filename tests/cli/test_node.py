@@ -1,4 +1,5 @@
-"""A running node as its user sees it: records in their order, text that streams, and a farewell whatever ends it."""
+"""A running node as its user sees it: records in their order, text that streams, and a farewell
+whatever ends it."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def ask(node: RunningNode, *arguments: str) -> list[dict[str, Any]]:
 
 
 def test_the_start_ends_with_ready_and_says_how_to_reach_it(node: RunningNode) -> None:
-    names = [n for n in names_of(node.records) if n in {"starting", "model_ready", "listening", "ready"}]
+    names = [
+        n for n in names_of(node.records) if n in {"starting", "model_ready", "listening", "ready"}
+    ]
     assert names == ["starting", "model_ready", "listening", "ready"]
     ready = node.wait_for("ready")
     assert ready["invite"].endswith(f"/p2p/{ready['peer']}")
@@ -41,7 +44,9 @@ def test_tokens_come_in_order_and_make_the_text(node: RunningNode) -> None:
     assert all(t["experts"][0]["model"] for t in tokens)
 
 
-def test_the_same_seed_gives_the_same_text_and_plain_output_is_exactly_it(node: RunningNode) -> None:
+def test_the_same_seed_gives_the_same_text_and_plain_output_is_exactly_it(
+    node: RunningNode,
+) -> None:
     text = ask(node)[-1]["text"]
     assert ask(node)[-1]["text"] == text
     plain = run(node.home, *ASK, "--data-dir", str(node.data))
@@ -63,7 +68,9 @@ def test_a_stop_text_ends_the_answer_before_it(node: RunningNode) -> None:
     assert end["text"] == text[: text.index(stop)]
 
 
-def test_status_and_experts_are_one_object_for_machines_and_tables_for_people(node: RunningNode) -> None:
+def test_status_and_experts_are_one_object_for_machines_and_tables_for_people(
+    node: RunningNode,
+) -> None:
     peer = node.wait_for("ready")["peer"]
     (status,) = run(node.home, "status", "--json", "--data-dir", str(node.data)).records()
     (experts,) = run(node.home, "experts", "--json", "--data-dir", str(node.data)).records()
@@ -75,17 +82,26 @@ def test_status_and_experts_are_one_object_for_machines_and_tables_for_people(no
     assert "this node" in shown.out
 
 
-def test_a_client_that_is_interrupted_ends_its_answer_and_leaves_the_node(node: RunningNode) -> None:
-    arguments = command("generate", "abc", "--max-tokens", "200", "--json", "--data-dir", str(node.data))
+def test_a_client_that_is_interrupted_ends_its_answer_and_leaves_the_node(
+    node: RunningNode,
+) -> None:
+    arguments = command(
+        "generate", "abc", "--max-tokens", "200", "--json", "--data-dir", str(node.data)
+    )
     with subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(node.home)
+        arguments,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(node.home),
     ) as client:
         assert client.stdout is not None
         assert client.stderr is not None
         assert json.loads(client.stdout.readline())["event"] in {"token", "notice"}
         client.send_signal(signal.SIGINT)
         client.stdout.read()
-        assert client.wait(20) in {130, 0}  # 0 if the answer was complete before the signal arrived.
+        # 0 if the answer was complete before the signal arrived.
+        assert client.wait(20) in {130, 0}
         assert "Traceback" not in client.stderr.read()
     (status,) = run(node.home, "status", "--json", "--data-dir", str(node.data)).records()
     assert status["answers_open"] == 0

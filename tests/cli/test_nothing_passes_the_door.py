@@ -1,7 +1,9 @@
-"""Words of strangers reach people through `cli.output`, `cli.screen` and `runtime.logs` alone, read off the syntax trees.
+"""Words of strangers reach people through `cli.output`, `cli.screen` and `runtime.logs` alone, read
+off the syntax trees.
 
-Inside the door a string is a string (`test_door`); so all that is looked for here is code that would go past it. `check` maps one module's
-source to the sentences that are wrong with it, so that the checker itself can be shown bad code.
+Inside the door a string is a string (`test_door`); so all that is looked for here is code that
+would go past it. `check` maps one module's source to the sentences that are wrong with it, so that
+the checker itself can be shown bad code.
 """
 
 from __future__ import annotations
@@ -16,16 +18,25 @@ import pytest
 ROOT: Final = Path(__file__).parents[2]
 FILES: Final = sorted(path.relative_to(ROOT) for path in (ROOT / "swarmllm").rglob("*.py"))
 DOOR: Final = {"swarmllm/cli/output.py", "swarmllm/cli/screen.py", "swarmllm/runtime/logs.py"}
-TO_PARENTS: Final = {"swarmllm/adapters/llama/measure.py"}  # Run as a child: it prints numbers for the program that started it.
+# Run as a child: it prints numbers for the program that started it.
+TO_PARENTS: Final = {"swarmllm/adapters/llama/measure.py"}
 
-# What may be taken from rich besides the door's own `Screen`, `Line` and `Flow`: nothing that makes a console, text or markup.
+# What may be taken from rich besides the door's own `Screen`, `Line` and `Flow`: nothing that makes
+# a console, text or markup.
 RICH: Final = {
     "rich.box": {"SIMPLE_HEAD"},
     "rich.console": {"Group", "RenderableType"},
     "rich.live": {"Live"},
     "rich.markdown": {"Markdown"},
     "rich.padding": {"Padding"},
-    "rich.progress": {"BarColumn", "DownloadColumn", "MofNCompleteColumn", "Progress", "TextColumn", "TimeRemainingColumn"},
+    "rich.progress": {
+        "BarColumn",
+        "DownloadColumn",
+        "MofNCompleteColumn",
+        "Progress",
+        "TextColumn",
+        "TimeRemainingColumn",
+    },
     "rich.rule": {"Rule"},
     "rich.table": {"Table"},
 }
@@ -34,16 +45,29 @@ WRITING: Final = {"write", "writelines", "buffer"}
 READING_MARKUP: Final = {"from_markup", "from_ansi"}
 ASKING: Final = {"input", "getpass", "getpass.getpass"}
 ECHOING: Final = {"typer.echo", "typer.secho", "click.echo", "click.secho"}
-TRACING: Final = {"traceback.print_exc", "traceback.print_exception", "traceback.print_tb", "traceback.print_stack"}
+TRACING: Final = {
+    "traceback.print_exc",
+    "traceback.print_exception",
+    "traceback.print_tb",
+    "traceback.print_stack",
+}
 LOGGING: Final = {"logging.basicConfig", "logging.StreamHandler"}
-OWN_CONSOLE: Final = {"Progress", "Live"}  # They write to a console of rich's own if they are given none.
+# They write to a console of rich's own if they are given none.
+OWN_CONSOLE: Final = {"Progress", "Live"}
 
 
 def check(source: str) -> list[str]:
     """What goes past the door in one module, one sentence each."""
     tree = ast.parse(source)
-    ours = {"Progress", "Live"} - {one.name for node in ast.walk(tree) for one in getattr(node, "names", []) if _is_of_rich(node)}
-    found = [(node, wrong) for node in ast.walk(tree) for wrong in (*_imports(node), *_calls(node, ours))]
+    ours = {"Progress", "Live"} - {
+        one.name
+        for node in ast.walk(tree)
+        for one in getattr(node, "names", [])
+        if _is_of_rich(node)
+    }
+    found = [
+        (node, wrong) for node in ast.walk(tree) for wrong in (*_imports(node), *_calls(node, ours))
+    ]
     return [f"line {getattr(node, 'lineno', 0)}: {wrong}" for node, wrong in found]
 
 
@@ -54,28 +78,40 @@ def _is_of_rich(node: ast.AST) -> bool:
 def _imports(node: ast.AST) -> Iterator[str]:
     match node:
         case ast.Import(names):
-            yield from (f"imports {alias.name}" for alias in names if alias.name.split(".")[0] == "rich")
+            yield from (
+                f"imports {alias.name}" for alias in names if alias.name.split(".")[0] == "rich"
+            )
         case ast.ImportFrom(str(module), names) if module.split(".")[0] == "rich":
-            yield from (f"takes {one.name} from {module}" for one in names if one.name not in RICH.get(module, set()))
+            yield from (
+                f"takes {one.name} from {module}"
+                for one in names
+                if one.name not in RICH.get(module, set())
+            )
         case _:
             pass
 
 
 def _calls(node: ast.AST, ours: set[str]) -> Iterator[str]:
     match node:
-        case ast.Attribute(ast.Attribute(ast.Name("sys"), stream), attr=way) if stream in STREAMS and way in WRITING:
+        case ast.Attribute(ast.Attribute(ast.Name("sys"), stream), attr=way) if (
+            stream in STREAMS and way in WRITING
+        ):
             yield f"writes to sys.{stream}"
         case ast.Attribute(attr=name) if name in READING_MARKUP:
             yield f"reads {name.removeprefix('from_')}"
         case ast.keyword(arg="markup" | "emoji" | "highlight", value=ast.Constant(True)):
             yield f"asks for {node.arg}"
         case ast.Call(func, arguments, keywords):
-            yield from _call(ast.unparse(func), arguments, {word.arg: word.value for word in keywords}, ours)
+            yield from _call(
+                ast.unparse(func), arguments, {word.arg: word.value for word in keywords}, ours
+            )
         case _:
             pass
 
 
-def _call(name: str, arguments: list[ast.expr], words: dict[str | None, ast.expr], ours: set[str]) -> Iterator[str]:
+def _call(
+    name: str, arguments: list[ast.expr], words: dict[str | None, ast.expr], ours: set[str]
+) -> Iterator[str]:
     if name == "print" and not all(isinstance(one, ast.Constant) for one in arguments):
         yield "prints"
     elif name == "os.write" and arguments and isinstance(arguments[0], ast.Constant):
@@ -88,16 +124,24 @@ def _call(name: str, arguments: list[ast.expr], words: dict[str | None, ast.expr
         yield f"writes with {name}"
     elif name in OWN_CONSOLE - ours and "console" not in words:
         yield f"leaves {name} to a console of its own"
-    elif name == "TextColumn" and not (isinstance(reads := words.get("markup"), ast.Constant) and reads.value is False):
+    elif name == "TextColumn" and not (
+        isinstance(reads := words.get("markup"), ast.Constant) and reads.value is False
+    ):
         yield "lets TextColumn read markup"
 
 
 def _is_our_own(text: ast.expr) -> bool:
     """A literal, a constant, or what was made visible."""
-    return isinstance(text, ast.Constant) or ast.unparse(text).isupper() or ast.unparse(text).startswith("one_line(")
+    return (
+        isinstance(text, ast.Constant)
+        or ast.unparse(text).isupper()
+        or ast.unparse(text).startswith("one_line(")
+    )
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if str(path) not in DOOR | TO_PARENTS], ids=str)
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if str(path) not in DOOR | TO_PARENTS], ids=str
+)
 def test_nothing_goes_past_the_door(path: Path) -> None:
     wrong = check((ROOT / path).read_text(encoding="utf-8"))
     assert not wrong, f"{path}: take cli.output or cli.screen\n  " + "\n  ".join(wrong)

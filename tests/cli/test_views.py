@@ -1,4 +1,5 @@
-"""Whatever strangers write, in whichever view: nothing acts on the terminal, nothing is lost, nothing fails."""
+"""Whatever strangers write, in whichever view: nothing acts on the terminal, nothing is lost,
+nothing fails."""
 
 from __future__ import annotations
 

@@ -22,14 +22,28 @@ from tests.cli.test_frozen import suspended
 
 @pytest.mark.parametrize(
     "arguments",
-    [("status",), ("status", "--json"), ("generate", "abc"), ("generate", "abc", "--json"), ("halt", "status"), ("stop",)],
+    [
+        ("status",),
+        ("status", "--json"),
+        ("generate", "abc"),
+        ("generate", "abc", "--json"),
+        ("halt", "status"),
+        ("stop",),
+    ],
     ids=" ".join,
 )
 def test_a_command_against_a_frozen_node_ends_and_names_the_remedy(
     tmp_path: Path, node: RunningNode, arguments: tuple[str, ...]
 ) -> None:
     with suspended(node) as pid:
-        done = run(tmp_path, *arguments, "--data-dir", str(node.data), deadline_s=40, SWARMLLM_PATIENCE_S="0.5")
+        done = run(
+            tmp_path,
+            *arguments,
+            "--data-dir",
+            str(node.data),
+            deadline_s=40,
+            SWARMLLM_PATIENCE_S="0.5",
+        )
     assert done.code == 1, done
     assert f"kill -CONT {pid}" in done.sentence()
     assert done.out == ""
@@ -74,18 +88,28 @@ def test_a_node_that_has_no_socket_yet_is_said_to_be_starting(tmp_path: Path) ->
         trio.run(ask, tmp_path, "status")
 
 
-def test_the_socket_of_another_user_is_refused(node: RunningNode, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_socket_of_another_user_is_refused(
+    node: RunningNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
     owner = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: owner + 1)
-    with pytest.raises(LocalError, match=f"{NAME} belongs to user {owner}, not to user {owner + 1}"):
+    with pytest.raises(
+        LocalError, match=f"{NAME} belongs to user {owner}, not to user {owner + 1}"
+    ):
         trio.run(ask, node.data, "status")
 
 
-@pytest.mark.parametrize("name", [b"plain", b"two words", b"it's", b"caf\xe9 '\\$(x)`", "caf\u00e9".encode(), b"a\nb\x1b[2J"])
+@pytest.mark.parametrize(
+    "name",
+    [b"plain", b"two words", b"it's", b"caf\xe9 '\\$(x)`", "caf\u00e9".encode(), b"a\nb\x1b[2J"],
+)
 def test_a_folder_is_named_so_that_it_can_be_pasted(name: bytes) -> None:
     word = shell_word(os.fsdecode(name))
     assert word.isprintable()
-    assert subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout == name
+    assert (
+        subprocess.run(["bash", "-c", f"printf %s {word}"], capture_output=True, check=True).stdout
+        == name
+    )
 
 
 def test_a_peer_is_found_by_its_name(tmp_path: Path) -> None:
@@ -93,5 +117,7 @@ def test_a_peer_is_found_by_its_name(tmp_path: Path) -> None:
     with RunningNode(tmp_path, tmp_path / "a", *flags) as first:
         ready = first.wait_for("ready")
         _, _, _, _, port, _, peer = ready["invite"].split("/")
-        with RunningNode(tmp_path, tmp_path / "b", *flags, "--peer", f"/dns4/localhost/tcp/{port}/p2p/{peer}") as second:
+        with RunningNode(
+            tmp_path, tmp_path / "b", *flags, "--peer", f"/dns4/localhost/tcp/{port}/p2p/{peer}"
+        ) as second:
             assert second.wait_for("peer_found")["peer"] == peer

@@ -1,4 +1,5 @@
-"""Flag before variable before file before default; and each mistake is one sentence that names where it was made."""
+"""Flag before variable before file before default; and each mistake is one sentence that names
+where it was made."""
 
 from __future__ import annotations
 
@@ -28,14 +29,18 @@ def folders(tmp_path: Path) -> Folders:
     return Folders(tmp_path / "config", tmp_path / "data", tmp_path / "cache")
 
 
-def _load(folders: Folders, file: str = "", environ: Mapping[str, str] | None = None, **flags: object) -> Config:
+def _load(
+    folders: Folders, file: str = "", environ: Mapping[str, str] | None = None, **flags: object
+) -> Config:
     if file:
         (folders.config_dir / "config.toml").write_text("version = 1\n" + file)
     return load_config(flags, environ or {}, folders)
 
 
 def test_without_anything_the_defaults_hold(folders: Folders) -> None:
-    assert _load(folders, environ={"HOME": "/home/x"}) == Config(folders.data_dir, folders.cache_dir)
+    assert _load(folders, environ={"HOME": "/home/x"}) == Config(
+        folders.data_dir, folders.cache_dir
+    )
 
 
 def test_flag_before_variable_before_file_before_default(folders: Folders) -> None:
@@ -47,7 +52,9 @@ def test_flag_before_variable_before_file_before_default(folders: Folders) -> No
     assert _load(folders, file, environ, k=None).k == 6
 
 
-def test_every_field_has_a_reader_and_each_default_is_a_value_its_reader_takes(folders: Folders) -> None:
+def test_every_field_has_a_reader_and_each_default_is_a_value_its_reader_takes(
+    folders: Folders,
+) -> None:
     assert [field.name for field in fields(Config)] == list(SETTINGS)
     config = Config(folders.data_dir, folders.cache_dir)
     for name, setting in SETTINGS.items():
@@ -78,33 +85,52 @@ def test_each_reader_gives_its_fields_type(folders: Folders) -> None:
     }
     words |= {"extra": "0", "quality": "0.5", "log_level": "INFO", "offline": "1"}
     assert set(words) == set(SETTINGS)
-    config = _load(folders, environ={f"SWARMLLM_{name.upper()}": word for name, word in words.items()})
+    config = _load(
+        folders, environ={f"SWARMLLM_{name.upper()}": word for name, word in words.items()}
+    )
     for name in words:
         kind = types[name]
-        assert type(getattr(config, name)) in {kind, typing.get_origin(kind), type(folders.data_dir) if kind is Path else kind}, (
-            name
-        )
-    assert (config.port, config.lan, config.offline, config.peers, config.log_level) == (1, False, True, (ADDR,), "info")
+        assert type(getattr(config, name)) in {
+            kind,
+            typing.get_origin(kind),
+            type(folders.data_dir) if kind is Path else kind,
+        }, name
+    assert (config.port, config.lan, config.offline, config.peers, config.log_level) == (
+        1,
+        False,
+        True,
+        (ADDR,),
+        "info",
+    )
 
 
-def test_a_data_folder_moves_the_config_file_with_it_but_not_the_caches(folders: Folders, tmp_path: Path) -> None:
+def test_a_data_folder_moves_the_config_file_with_it_but_not_the_caches(
+    folders: Folders, tmp_path: Path
+) -> None:
     moved = tmp_path / "moved"
     moved.mkdir()
     (moved / "config.toml").write_text("version = 1\nk = 9\n")
-    for config in (_load(folders, "k = 5\n", data_dir=moved), _load(folders, "k = 5\n", {"SWARMLLM_DATA_DIR": str(moved)})):
+    for config in (
+        _load(folders, "k = 5\n", data_dir=moved),
+        _load(folders, "k = 5\n", {"SWARMLLM_DATA_DIR": str(moved)}),
+    ):
         assert (config.k, config.data_dir, config.cache_dir) == (9, moved, folders.cache_dir)
 
 
 def test_a_data_folder_that_cannot_be_has_no_config_file(folders: Folders, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert _load(folders, data_dir=tmp_path / "file" / "data").data_dir == tmp_path / "file" / "data"
+    assert (
+        _load(folders, data_dir=tmp_path / "file" / "data").data_dir == tmp_path / "file" / "data"
+    )
 
 
 def test_a_data_folder_in_the_file_moves_the_state(folders: Folders) -> None:
     assert _load(folders, 'data_dir = "/srv/node"\n').data_dir == Path("/srv/node")
 
 
-def test_a_list_is_taken_from_each_place_and_keeps_its_order_without_doubles(folders: Folders) -> None:
+def test_a_list_is_taken_from_each_place_and_keeps_its_order_without_doubles(
+    folders: Folders,
+) -> None:
     other = ADDR.replace("203.0.113.7", "198.51.100.1")
     assert _load(folders, f'peers = ["{other}", "{ADDR}", "{other}"]\n').peers == (other, ADDR)
     assert _load(folders, environ={"SWARMLLM_PEERS": f" {ADDR} , {other}"}).peers == (ADDR, other)
@@ -123,7 +149,9 @@ def test_a_list_is_taken_from_each_place_and_keeps_its_order_without_doubles(fol
 )
 def test_good_multiaddrs_are_taken(folders: Folders, addr: str) -> None:
     assert _load(folders, peers=[addr]).peers == (addr,)
-    assert _load(folders, announce=[addr.partition("/p2p/")[0]]).announce == (addr.partition("/p2p/")[0],)
+    assert _load(folders, announce=[addr.partition("/p2p/")[0]]).announce == (
+        addr.partition("/p2p/")[0],
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,7 +198,9 @@ def test_a_peer_that_could_never_be_dialled_is_named(folders: Folders, addr: str
         ("version = 1\n", "not valid TOML"),
     ],
 )
-def test_a_mistake_in_the_file_is_named_with_the_file(folders: Folders, file: str, says: str) -> None:
+def test_a_mistake_in_the_file_is_named_with_the_file(
+    folders: Folders, file: str, says: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         _load(folders, file)
     assert says in str(caught.value)
@@ -191,7 +221,9 @@ def test_a_mistake_in_the_file_is_named_with_the_file(folders: Folders, file: st
         ("SWARMLLM_MODEL", "demo:../x", "is not demo:NAME"),
     ],
 )
-def test_a_mistake_in_a_variable_is_named(folders: Folders, variable: str, value: str, says: str) -> None:
+def test_a_mistake_in_a_variable_is_named(
+    folders: Folders, variable: str, value: str, says: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         _load(folders, environ={variable: value})
     assert says in str(caught.value)
@@ -213,7 +245,9 @@ def test_variables_of_other_programs_and_empty_ones_are_nothing(folders: Folders
     assert _load(folders, environ=environ) == Config(folders.data_dir, folders.cache_dir)
 
 
-@pytest.mark.parametrize("text", ["", "k = 3\n", "version = 2\n", 'version = "1"\n', "version = true\n"])
+@pytest.mark.parametrize(
+    "text", ["", "k = 3\n", "version = 2\n", 'version = "1"\n', "version = true\n"]
+)
 def test_a_file_of_another_version_is_refused(folders: Folders, text: str) -> None:
     (folders.config_dir / "config.toml").write_text(text)
     with pytest.raises(UsageError, match="version = 1"):
@@ -248,10 +282,14 @@ def test_paths_are_made_absolute_and_a_tilde_is_the_home_folder(
 @given(
     st.dictionaries(
         st.sampled_from(list(SETTINGS)),
-        st.one_of(st.text(), st.integers(), st.booleans(), st.lists(st.text(), max_size=3), st.floats()),
+        st.one_of(
+            st.text(), st.integers(), st.booleans(), st.lists(st.text(), max_size=3), st.floats()
+        ),
     )
 )
-def test_any_flags_give_a_config_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, flags: dict[str, object]) -> None:
+def test_any_flags_give_a_config_or_one_sentence(
+    tmp_path_factory: pytest.TempPathFactory, flags: dict[str, object]
+) -> None:
     base = tmp_path_factory.getbasetemp()
     try:
         outcome = repr(load_config(flags, {}, Folders(base, base, base)))
@@ -261,10 +299,14 @@ def test_any_flags_give_a_config_or_one_sentence(tmp_path_factory: pytest.TempPa
 
 
 def test_every_variable_that_the_program_reads_is_known() -> None:
-    texts = [path.read_text(encoding="utf-8") for path in (Path(__file__).parents[2] / "swarmllm").rglob("*.py")]
+    texts = [
+        path.read_text(encoding="utf-8")
+        for path in (Path(__file__).parents[2] / "swarmllm").rglob("*.py")
+    ]
     read = {name for text in texts for name in re.findall(r'"(SWARMLLM_[A-Z_]*[A-Z])"', text)}
     assert "SWARMLLM_DEBUG" in read
-    refused = {"SWARMLLM_PASSPHRASE"}  # A secret in the environment: the operators' commands say so in their own words.
+    # A secret in the environment: the operators' commands say so in their own words.
+    refused = {"SWARMLLM_PASSPHRASE"}
     assert read - refused <= OTHER_VARIABLES | {PREFIX + name.upper() for name in SETTINGS}
 
 
@@ -274,11 +316,17 @@ def test_the_page_of_settings_is_what_the_settings_say() -> None:
     assert all(make_configuration.allowed(name) for name in SETTINGS)
 
 
-@pytest.mark.parametrize("text", ["[node]\nlisten = 1\n", 'version = "2.1"\nshards = 4\n', "version = 1\nzzz = 1\n"])
-def test_a_file_with_keys_like_none_of_ours_may_be_another_programs(folders: Folders, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["[node]\nlisten = 1\n", 'version = "2.1"\nshards = 4\n', "version = 1\nzzz = 1\n"]
+)
+def test_a_file_with_keys_like_none_of_ours_may_be_another_programs(
+    folders: Folders, text: str
+) -> None:
     path = folders.config_dir / "config.toml"
     path.write_text(text)
-    with pytest.raises(UsageError, match=r"another program's of the same name, .*--data-dir") as caught:
+    with pytest.raises(
+        UsageError, match=r"another program's of the same name, .*--data-dir"
+    ) as caught:
         _load(folders)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)

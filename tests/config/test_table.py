@@ -1,4 +1,5 @@
-"""One table of settings and one of sampling parameters: whatever is in them can be set in every way, and is described."""
+"""One table of settings and one of sampling parameters: whatever is in them can be set in every
+way, and is described."""
 
 from __future__ import annotations
 
@@ -19,7 +20,8 @@ from swarmllm.runtime.settings import SETTINGS, Folders
 from swarmllm.wire.identity import peer_id_of
 
 ADDR = f"/ip4/203.0.113.7/tcp/7339/p2p/{peer_id_of(bytes(range(32)))}"
-OTHER: dict[str, tuple[object, object]] = {  # As typed in a file, and as it is then in the Config; none is the default.
+# As typed in a file, and as it is then in the Config; none is the default.
+OTHER: dict[str, tuple[object, object]] = {
     "data_dir": ("/d", Path("/d")),
     "cache_dir": ("/c", Path("/c")),
     "model": ("demo:prose", "demo:prose"),
@@ -37,7 +39,13 @@ def other(name: str, folders: Folders) -> tuple[object, object]:
     if name in OTHER:
         return OTHER[name]
     default = getattr(Config(folders.data_dir, folders.cache_dir), name)
-    value = not default if isinstance(default, bool) else default / 2 if isinstance(default, float) else default + 64
+    value = (
+        not default
+        if isinstance(default, bool)
+        else default / 2
+        if isinstance(default, float)
+        else default + 64
+    )
     if name in ("k", "extra"):
         value = 5
     return value, value
@@ -47,7 +55,12 @@ def options_of(command: str) -> dict[str, TyperOption]:
     """By what is typed."""
     group = typer.main.get_command(app)
     assert isinstance(group, TyperGroup)
-    return {word: p for p in group.commands[command].params if isinstance(p, TyperOption) for word in p.opts}
+    return {
+        word: p
+        for p in group.commands[command].params
+        if isinstance(p, TyperOption)
+        for word in p.opts
+    }
 
 
 @pytest.fixture
@@ -57,19 +70,25 @@ def folders(tmp_path: Path) -> Folders:
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_setting_can_be_given_in_the_file_and_in_a_variable_and_is_in_the_document(name: str, folders: Folders) -> None:
+def test_every_setting_can_be_given_in_the_file_and_in_a_variable_and_is_in_the_document(
+    name: str, folders: Folders
+) -> None:
     typed, expected = other(name, folders)
     word = ",".join(typed) if isinstance(typed, list) else str(typed)
     assert getattr(load_config({}, {f"SWARMLLM_{name.upper()}": word}, folders), name) == expected
     (folders.config_dir / "config.toml").write_text(f"version = 1\n{name} = {json.dumps(typed)}\n")
     assert getattr(load_config({}, {}, folders), name) == expected
-    row = next(line for line in make_configuration.page().splitlines() if line.startswith(f"| `{name}` |"))
+    row = next(
+        line for line in make_configuration.page().splitlines() if line.startswith(f"| `{name}` |")
+    )
     assert f"`{SETTINGS[name].option}`" in row
     assert f"`SWARMLLM_{name.upper()}`" in row
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_every_setting_is_an_option_with_its_help_and_reaches_the_config(name: str, folders: Folders) -> None:
+def test_every_setting_is_an_option_with_its_help_and_reaches_the_config(
+    name: str, folders: Folders
+) -> None:
     row = SETTINGS[name]
     found = options_of("generate" if row.panel == options.ANSWER else "join")[row.option]
     assert (row.help or row.about).replace("`", "") in str(found.help)
@@ -77,7 +96,10 @@ def test_every_setting_is_an_option_with_its_help_and_reaches_the_config(name: s
     typed, expected = other(name, folders)
     group = options.AskingSettings if row.panel == options.ANSWER else options.ServingSettings
     takes = typing.get_args(group)[1]
-    given = {other_name: False if SETTINGS[other_name].kind is bool else None for other_name in takes.names}
+    given = {
+        other_name: False if SETTINGS[other_name].kind is bool else None
+        for other_name in takes.names
+    }
     flags = takes.taken({**given, name: True if row.kind is bool else typed})
     config = load_config(flags, {}, folders)
     assert getattr(config, name) == expected
@@ -87,12 +109,16 @@ def test_every_setting_is_an_option_with_its_help_and_reaches_the_config(name: s
 def test_the_kind_of_a_setting_is_that_of_its_field() -> None:
     types = typing.get_type_hints(Config)
     kinds = {Path: str, tuple[str, ...]: list}
-    assert {name: row.kind for name, row in SETTINGS.items()} == {n: kinds.get(t, t) for n, t in types.items()}
+    assert {name: row.kind for name, row in SETTINGS.items()} == {
+        n: kinds.get(t, t) for n, t in types.items()
+    }
 
 
 @pytest.mark.parametrize("name", SAMPLING)
 @pytest.mark.parametrize("asking", ["generate", "chat"])
-def test_every_parameter_of_the_sampling_is_an_option_with_the_usual_default(name: str, asking: str) -> None:
+def test_every_parameter_of_the_sampling_is_an_option_with_the_usual_default(
+    name: str, asking: str
+) -> None:
     found = options_of(asking)[f"--{name.replace('_', '-')}"]
     assert found.help == SAMPLING[name].about
     assert found.default == getattr(USUAL_SAMPLING, name)

@@ -1,7 +1,9 @@
-"""The contract of `runtime.ports.Engine`: what every implementation answers. Subclass it and give `open_engine`.
+"""The contract of `runtime.ports.Engine`: what every implementation answers. Subclass it and give
+`open_engine`.
 
-Nothing here knows probabilities: a reply is compared with the reply that a fresh session gives to the same text, byte for byte, because the
-same text must get the same answer whatever way it reached the cache.
+Nothing here knows probabilities: a reply is compared with the reply that a fresh session gives to
+the same text, byte for byte, because the same text must get the same answer whatever way it reached
+the cache.
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ import trio
 
 from swarmllm.core.inputs import EngineReady
 from swarmllm.core.values import SessionKey
-from swarmllm.messages import NO_CONTROL, REFUSED_CONTEXT, ExpertReply, Need, PeerId, Refused, Score, Scores
+from swarmllm.messages import (
+    NO_CONTROL,
+    REFUSED_CONTEXT,
+    ExpertReply,
+    Need,
+    PeerId,
+    Refused,
+    Score,
+    Scores,
+)
 from swarmllm.runtime.ports import Engine
 from swarmllm.wire import context
 from swarmllm.wire.sparse import decode_list
@@ -43,11 +54,14 @@ def ask(
     round_: int = 1,
     before: Sequence[int] | None = None,
 ) -> Score:
-    """A round that appends tokens[base:], and by default wants the list after the last one. `before` lies about what precedes."""
+    """A round that appends tokens[base:], and by default wants the list after the last one.
+    `before` lies about what precedes."""
     new = tuple(tokens[base:])
     digest = context.digests(tokens[:base] if before is None else before)[-1]
     wanted = (len(new) - 1,) if answer is None else tuple(answer)
-    return Score(session, round_, epoch, base, digest, new, wanted, tuple(targets), ENTRIES, 0, NO_CONTROL)
+    return Score(
+        session, round_, epoch, base, digest, new, wanted, tuple(targets), ENTRIES, 0, NO_CONTROL
+    )
 
 
 def lists_of(reply: ExpertReply) -> tuple[bytes, ...]:
@@ -58,7 +72,8 @@ def lists_of(reply: ExpertReply) -> tuple[bytes, ...]:
 class EngineContract(ABC):
     @abstractmethod
     def open_engine(self) -> AbstractAsyncContextManager[Engine]:
-        """A new engine with a context of at least 256 and at most 8192 tokens, a vocabulary of at least 256, and at least 4 sessions."""
+        """A new engine with a context of at least 256 and at most 8192 tokens, a vocabulary of at
+        least 256, and at least 4 sessions."""
 
     def run(self, check: Callable[[Engine], Awaitable[T]]) -> T:
         async def main() -> T:
@@ -77,9 +92,14 @@ class EngineContract(ABC):
 
         self.run(check)
 
-    def test_an_answer_repeats_session_round_and_epoch_and_has_one_valid_list_for_each_index(self) -> None:
+    def test_an_answer_repeats_session_round_and_epoch_and_has_one_valid_list_for_each_index(
+        self,
+    ) -> None:
         async def check(engine: Engine) -> None:
-            reply = await engine.score(key(9), ask(TEXT, session=9, round_=5, epoch=2, answer=(0, 7, 19), targets=(3, 4, 18)))
+            reply = await engine.score(
+                key(9),
+                ask(TEXT, session=9, round_=5, epoch=2, answer=(0, 7, 19), targets=(3, 4, 18)),
+            )
             assert isinstance(reply, Scores)
             assert (reply.session, reply.round, reply.epoch) == (9, 5, 2)
             found = [decode_list(one, ENTRIES, engine.card.vocab_size) for one in reply.lists]
@@ -98,7 +118,8 @@ class EngineContract(ABC):
                 exact = -int.from_bytes(reply.target_logprobs[2 * i : 2 * i + 2], "big") / 1024
                 place = listed.ids.searchsorted(TEXT[i + 1])
                 if place < listed.ids.size and listed.ids[place] == TEXT[i + 1]:
-                    assert abs(exact - float(listed.logprobs[place])) < 0.3  # A coarse cell's half and the scaling of a list.
+                    # A coarse cell's half and the scaling of a list.
+                    assert abs(exact - float(listed.logprobs[place])) < 0.3
                 else:
                     assert exact < float(listed.logprobs.min()) + 0.3
 
@@ -133,7 +154,14 @@ class EngineContract(ABC):
     def test_whoever_resends_from_have_is_answered_within_two_needs(self) -> None:
         async def check(engine: Engine) -> None:
             other = [200 - t % 100 for t in TEXT]
-            for held, base in ((TEXT[:6], 12), (other[:6], 12), (other, 12), (TEXT, 12), (TEXT, 19), (other, 0)):
+            for held, base in (
+                (TEXT[:6], 12),
+                (other[:6], 12),
+                (other, 12),
+                (TEXT, 12),
+                (TEXT, 19),
+                (other, 0),
+            ):
                 await engine.score(key(1), ask(held))
                 needs, have = 0, base
                 while isinstance(reply := await engine.score(key(1), ask(TEXT, have)), Need):
@@ -172,13 +200,19 @@ class EngineContract(ABC):
             texts = [[(t * (n + 3)) % 200 for t in TEXT[n:]] for n in range(4)]
             alone = []
             for n, text in enumerate(texts):
-                alone.append(lists_of(await engine.score(key(n), ask(text, session=n, answer=range(len(text))))))
+                alone.append(
+                    lists_of(
+                        await engine.score(key(n), ask(text, session=n, answer=range(len(text))))
+                    )
+                )
                 engine.close(key(n))
             together: list[tuple[bytes, ...]] = [()] * len(texts)
 
             async def go(n: int) -> None:
                 for i in range(len(texts[n])):
-                    together[n] += lists_of(await engine.score(key(n), ask(texts[n][: i + 1], i, session=n)))
+                    together[n] += lists_of(
+                        await engine.score(key(n), ask(texts[n][: i + 1], i, session=n))
+                    )
 
             async with trio.open_nursery() as nursery:
                 for n in range(len(texts)):

@@ -1,7 +1,8 @@
 """What every `runtime.ports.Network` does, the real one and the double alike.
 
-A test module derives a class named `Test...` from `NetworkContract` and says how to open networks. Nothing here sleeps to synchronise:
-a test waits for what it expects to be told, under a deadline that only a broken network meets.
+A test module derives a class named `Test...` from `NetworkContract` and says how to open networks.
+Nothing here sleeps to synchronise: a test waits for what it expects to be told, under a deadline
+that only a broken network meets.
 """
 
 from __future__ import annotations
@@ -23,7 +24,18 @@ from swarmllm.core.inputs import (
     PingMeasured,
     Received,
 )
-from swarmllm.messages import HALT_FRAME_MAX, NO_CONTROL, Busy, Close, ExpertRecord, Halted, Open, PeerId, Shuffle, Shuffled
+from swarmllm.messages import (
+    HALT_FRAME_MAX,
+    NO_CONTROL,
+    Busy,
+    Close,
+    ExpertRecord,
+    Halted,
+    Open,
+    PeerId,
+    Shuffle,
+    Shuffled,
+)
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import Keyring, Network
 from swarmllm.wire.envelope import seal
@@ -36,8 +48,8 @@ _Kind = TypeVar("_Kind", bound=NetworkInput)
 
 
 class Door:
-    """A `Door` that writes down who came: `calls` in order, as (what, peer, data). It passes on what is not in `refused`, each
-    record once."""
+    """A `Door` that writes down who came: `calls` in order, as (what, peer, data). It passes on
+    what is not in `refused`, each record once."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, PeerId, bytes]] = []
@@ -93,8 +105,11 @@ class Member:
             self.told.append(happened)
             self._wake()
 
-    async def hears(self, kind: type[_Kind], matching: Callable[[_Kind], bool] = lambda _: True, skip: int = 0) -> _Kind:
-        """The first input of this kind that matches, after `skip` of them, told already or still to come."""
+    async def hears(
+        self, kind: type[_Kind], matching: Callable[[_Kind], bool] = lambda _: True, skip: int = 0
+    ) -> _Kind:
+        """The first input of this kind that matches, after `skip` of them, told already or still to
+        come."""
         with trio.fail_after(DEADLINE_S):
             while True:
                 found = [one for one in self.told if isinstance(one, kind) and matching(one)]
@@ -141,7 +156,8 @@ def greet(member: Member) -> None:
 class NetworkContract(ABC):
     @abstractmethod
     def open_members(self, count: int) -> AbstractAsyncContextManager[Sequence[Member]]:
-        """So many networks of one swarm, connected to nobody yet, each listening through `Member.listen`."""
+        """So many networks of one swarm, connected to nobody yet, each listening through
+        `Member.listen`."""
 
     def run(self, count: int, law: Callable[..., object]) -> None:
         async def main() -> None:
@@ -180,8 +196,14 @@ class NetworkContract(ABC):
             received = [one for one in b.told if isinstance(one, Received)]
             assert [one.message for one in received] == [opening(session) for session in range(50)]
             assert {one.peer for one in received} == {a.peer}
-            assert [one.size_bytes for one in received] == [len(frame(one.message)) for one in received]
-            replies = [one.message for one in a.told if isinstance(one, Received) and isinstance(one.message, Busy)]
+            assert [one.size_bytes for one in received] == [
+                len(frame(one.message)) for one in received
+            ]
+            replies = [
+                one.message
+                for one in a.told
+                if isinstance(one, Received) and isinstance(one.message, Busy)
+            ]
             assert replies == [Busy(session, 0, 10) for session in range(50)]
 
         self.run(2, law)
@@ -193,7 +215,9 @@ class NetworkContract(ABC):
             await a.hears(Received)
             b.network.hang_up(a.peer, "enough")
             await a.hears(PeerLost)
-            kinds = [type(one) for one in a.told if not isinstance(one, AddressesChanged | PingMeasured)]
+            kinds = [
+                type(one) for one in a.told if not isinstance(one, AddressesChanged | PingMeasured)
+            ]
             assert kinds == [PeerConnected, Received, PeerLost]
 
         self.run(2, law)
@@ -232,13 +256,20 @@ class NetworkContract(ABC):
     def test_a_shuffle_goes_out_on_our_own_stream_and_its_answer_comes_back_on_it(self) -> None:
         async def law(a: Member, b: Member) -> None:
             await connect(a, b)
-            shuffle, shuffled = Shuffle(bytes(8), (3,), (b"sealed",), 4), Shuffled((0, 7), (b"one", b"two"))
+            shuffle, shuffled = (
+                Shuffle(bytes(8), (3,), (b"sealed",), 4),
+                Shuffled((0, 7), (b"one", b"two")),
+            )
             a.network.send(b.peer, shuffle)
             b.network.send(a.peer, shuffle)
             assert (await b.hears(Received)).message == (await a.hears(Received)).message == shuffle
             a.network.send(b.peer, shuffled)
             b.network.send(a.peer, shuffled)
-            assert (await b.hears(Received, skip=1)).message == (await a.hears(Received, skip=1)).message == shuffled
+            assert (
+                (await b.hears(Received, skip=1)).message
+                == (await a.hears(Received, skip=1)).message
+                == shuffled
+            )
 
         self.run(2, law)
 
@@ -246,10 +277,14 @@ class NetworkContract(ABC):
         async def law(a: Member, b: Member, c: Member) -> None:
             await connect(a, b)
             await connect(c, b)
-            record = ExpertRecord(1, "demo", bytes(32), FINGERPRINT, 1, ("/ip4/127.0.0.1/tcp/4242",))
+            record = ExpertRecord(
+                1, "demo", bytes(32), FINGERPRINT, 1, ("/ip4/127.0.0.1/tcp/4242",)
+            )
             a.network.advertise(FINGERPRINT, seal(record, a.keyring.public_key, a.keyring.sign))
             with trio.fail_after(DEADLINE_S):
-                while not any(isinstance(one, AddressesFound) and one.peer == a.peer for one in c.told):
+                while not any(
+                    isinstance(one, AddressesFound) and one.peer == a.peer for one in c.told
+                ):
                     c.network.look_up(FINGERPRINT)
                     await trio.sleep(0.2)  # Between two questions; the answer is waited for.
             found = await c.hears(AddressesFound, lambda one: one.peer == a.peer)
@@ -290,14 +325,20 @@ class NetworkContract(ABC):
     def test_control_frames_arrive_whole_and_in_order_both_ways(self) -> None:
         async def law(a: Member, b: Member) -> None:
             await meet(a, b)
-            frames = [bytes([n]) * size for n, size in enumerate([1, 2, 100, 1_000, HALT_FRAME_MAX] * 5)]
+            frames = [
+                bytes([n]) * size for n, size in enumerate([1, 2, 100, 1_000, HALT_FRAME_MAX] * 5)
+            ]
             for frame_ in frames:
                 a.network.send_frame(HALT, b.peer, frame_)
-                b.network.send_frame(HALT, a.peer, frame_[::-1] + b"!" if len(frame_) < HALT_FRAME_MAX else frame_)
+                b.network.send_frame(
+                    HALT, a.peer, frame_[::-1] + b"!" if len(frame_) < HALT_FRAME_MAX else frame_
+                )
             await b.door.sees("received", a.peer, skip=len(frames) - 1)
             await a.door.sees("received", b.peer, skip=len(frames) - 1)
             assert b.door.saw("received") == frames
-            assert a.door.saw("received") == [one + b"!" if len(one) < HALT_FRAME_MAX else one for one in frames]
+            assert a.door.saw("received") == [
+                one + b"!" if len(one) < HALT_FRAME_MAX else one for one in frames
+            ]
 
         self.run(2, law)
 
@@ -358,7 +399,9 @@ class NetworkContract(ABC):
                 assert (received.peer, received.message) == (a.peer, Halted(b"8 bytes."))
                 assert received.size_bytes == len(frame(received.message))
                 peer.network.send(a.peer, opening(1))
-                assert (await a.hears(Received, lambda one, peer=peer: one.peer == peer.peer)).message == opening(1)  # type: ignore[misc]
+                assert (
+                    await a.hears(Received, lambda one, peer=peer: one.peer == peer.peer)
+                ).message == opening(1)  # type: ignore[misc]
                 a.network.send(peer.peer, opening(2))
                 await peer.hears(Received, lambda one: one.message == opening(2))
                 assert peer.count(PeerLost) == 0

@@ -1,4 +1,5 @@
-"""The contract of `runtime.ports.Store`: what every implementation does. Subclass it and give `make`."""
+"""The contract of `runtime.ports.Store`: what every implementation does. Subclass it and give
+`make`."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ class StoreContract(ABC):
 
     def test_any_values_come_back_byte_for_byte(self, make: Make) -> None:
         store = make()
-        keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=KEY_BYTES_MAX // 4)
+        keys = st.text(
+            st.characters(exclude_categories=["Cs"]), min_size=1, max_size=KEY_BYTES_MAX // 4
+        )
 
         @given(st.dictionaries(keys, st.binary(max_size=300), max_size=6))
         def check(values: dict[str, bytes]) -> None:
@@ -54,7 +57,9 @@ class StoreContract(ABC):
         store.save("a", b"")
         assert store.load("a") == b""
 
-    def test_a_value_at_the_bound_is_kept_and_one_byte_more_is_refused_and_changes_nothing(self, make: Make) -> None:
+    def test_a_value_at_the_bound_is_kept_and_one_byte_more_is_refused_and_changes_nothing(
+        self, make: Make
+    ) -> None:
         store = make()
         largest = bytes(VALUE_BYTES_MAX)
         store.save("a", largest)

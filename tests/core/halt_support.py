@@ -1,5 +1,6 @@
-"""People with keys, the charter they agreed on, and records signed by them. Signatures are hashes: the laws tested with these do not
-depend on the curve, and thousands of them cost nothing; `tests/wire/test_signed.py` and the vectors use Ed25519."""
+"""People with keys, the charter they agreed on, and records signed by them. Signatures are hashes:
+the laws tested with these do not depend on the curve, and thousands of them cost nothing;
+`tests/wire/test_signed.py` and the vectors use Ed25519."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 
 
 def _seal(public_key: bytes, message: bytes) -> bytes:
-    """In the form of a signature that is looked at: the last byte is that of an S below the order of the group."""
+    """In the form of a signature that is looked at: the last byte is that of an S below the order
+    of the group."""
     return sha512(public_key + message).digest()[:63] + b"\0"
 
 
@@ -87,7 +89,13 @@ def signed(record: Any, *people: Person) -> bytes:
 
 def forged(record: Any, *people: Person) -> bytes:
     """Signatures by the right keys over the wrong bytes."""
-    return sign_record(record, [(person.public_key, lambda message, p=person: p.sign(b"forged" + message)) for person in people])  # type: ignore[misc]
+    return sign_record(
+        record,
+        [
+            (person.public_key, lambda message, p=person: p.sign(b"forged" + message))
+            for person in people
+        ],
+    )  # type: ignore[misc]
 
 
 def apply(state: HaltState, *records: bytes) -> HaltState:
@@ -121,19 +129,27 @@ def halt(person: Person = A, seq: int = 1, swarm: bytes = SWARM, issued_ms: int 
     return signed(Halt(swarm, person.id, seq, 1, issued_ms), person)
 
 
-def resume(lifts: dict[Person, int], *people: Person, version: int = 1, swarm: bytes = SWARM) -> bytes:
+def resume(
+    lifts: dict[Person, int], *people: Person, version: int = 1, swarm: bytes = SWARM
+) -> bytes:
     record = Resume(swarm, version, marks_of({person.id: seq for person, seq in lifts.items()}), 0)
     return signed(record, *(people or RESUMERS[:2]))
 
 
-def live(seq: int, *, ttl_s: int = 30, issued_ms: int = 0, version: int = 1, swarm: bytes = SWARM) -> bytes:
+def live(
+    seq: int, *, ttl_s: int = 30, issued_ms: int = 0, version: int = 1, swarm: bytes = SWARM
+) -> bytes:
     return signed(Live(swarm, version, BEACON.id, seq, issued_ms, ttl_s, bytes(8)), BEACON)
 
 
 def rotation(state: HaltState, lifts: dict[bytes, int] | None = None, **changes: Any) -> Charter:
     """The next charter, with the lifts it should not forget unless told otherwise."""
     assert state.charter is not None
-    return successor(state.charters[-1], state.lifts if lifts is None else lifts, replace(state.charter, **changes))
+    return successor(
+        state.charters[-1],
+        state.lifts if lifts is None else lifts,
+        replace(state.charter, **changes),
+    )
 
 
 def opened(data: bytes) -> SignedRecord:
@@ -151,13 +167,23 @@ def boot_of(state: HaltState) -> Boot:
     return Boot(state, 1)
 
 
-def control(boot: Boot | HaltState | None = None, *, seed: int = 0, unix_ms: int = 0, own: Person = STRANGER) -> HaltMachine:
+def control(
+    boot: Boot | HaltState | None = None, *, seed: int = 0, unix_ms: int = 0, own: Person = STRANGER
+) -> HaltMachine:
     """A machine that has not been started."""
-    found = boot_of(founded()) if boot is None else boot_of(boot) if isinstance(boot, HaltState) else boot
+    found = (
+        boot_of(founded())
+        if boot is None
+        else boot_of(boot)
+        if isinstance(boot, HaltState)
+        else boot
+    )
     return HaltMachine(found, own.public_key, verify, random.Random(seed), unix_ms)
 
 
-def saved(machine: HaltMachine, effects: Sequence[HaltEffect], now: float, ok: bool = True) -> list[HaltEffect]:
+def saved(
+    machine: HaltMachine, effects: Sequence[HaltEffect], now: float, ok: bool = True
+) -> list[HaltEffect]:
     """The effects, with every `Persist` answered and what that brings about put behind."""
     found = list(effects)
     for effect in found:  # Grows while it runs.
@@ -178,7 +204,11 @@ def running(boot: Boot | HaltState | None = None, **options: Any) -> HaltMachine
 
 
 def told(effects: Sequence[HaltEffect], peer: PeerId) -> list[HaltFrame]:
-    return [effect.message for effect in effects if isinstance(effect, SendFrame) and effect.peer == peer]
+    return [
+        effect.message
+        for effect in effects
+        if isinstance(effect, SendFrame) and effect.peer == peer
+    ]
 
 
 def frame(message: HaltFrame) -> bytes:
@@ -201,7 +231,9 @@ def digest_of(state: HaltState) -> bytes:
     return frame(HaltDigest(state.swarm, state.version, state.digest))
 
 
-def linked(machine: HaltMachine, *peers: PeerId, state: HaltState = STATE, now: float = 10.0) -> HaltMachine:
+def linked(
+    machine: HaltMachine, *peers: PeerId, state: HaltState = STATE, now: float = 10.0
+) -> HaltMachine:
     """With links to peers that hold `state`."""
     for peer in peers:
         machine.opened(peer, now)
@@ -216,7 +248,8 @@ def put(machine: HaltMachine, peer: PeerId, *records: bytes, now: float = 10.0) 
 def offered(
     machine: HaltMachine, data: bytes, now: float, forwarder: PeerId | None = None
 ) -> tuple[RecordChecked, list[HaltEffect]]:
-    """Offer a record by gossip, or by hand without a forwarder: what was found of it, and the other effects."""
+    """Offer a record by gossip, or by hand without a forwarder: what was found of it, and the other
+    effects."""
     checked, *effects = machine.handle(RecordOffered(1, data, forwarder), now)
     assert isinstance(checked, RecordChecked)
     return checked, effects

@@ -1,7 +1,9 @@
-"""A handful of nodes with disks, streams and gossip, in which nothing happens unless it is made to: for schedules nobody would think of.
+"""A handful of nodes with disks, streams and gossip, in which nothing happens unless it is made to:
+for schedules nobody would think of.
 
-Control streams keep their order and lose everything when they close; gossip keeps nothing. A disk does one step at a time, so that a node
-can be killed between any two. Beside the machines stand plain books of what was really signed, which know nothing of vectors or digests.
+Control streams keep their order and lose everything when they close; gossip keeps nothing. A disk
+does one step at a time, so that a node can be killed between any two. Beside the machines stand
+plain books of what was really signed, which know nothing of vectors or digests.
 """
 
 from __future__ import annotations
@@ -11,7 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from swarmllm.core.effects import HaltEffect, Penalise, Persist, PublishRecord, Relay, SendFrame, StartAgain, StopNow
+from swarmllm.core.effects import (
+    HaltEffect,
+    Penalise,
+    Persist,
+    PublishRecord,
+    Relay,
+    SendFrame,
+    StartAgain,
+    StopNow,
+)
 from swarmllm.core.halt.charter import key_ids
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state_file import load, pack_genesis
@@ -19,7 +30,17 @@ from swarmllm.messages import Ack, Charter, Halt, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
 from swarmllm.wire.marks import vector_of
 from swarmllm.wire.signed import open_record
-from tests.core.halt_support import FIRST, PRIVATE, ROOTS, STRANGER, SWARM, founded, offered, signed, verify
+from tests.core.halt_support import (
+    FIRST,
+    PRIVATE,
+    ROOTS,
+    STRANGER,
+    SWARM,
+    founded,
+    offered,
+    signed,
+    verify,
+)
 
 EVIL: Final = PeerId("evil")
 Vector = dict[bytes, int]
@@ -49,9 +70,15 @@ class Books:
     published: list[bytes] = field(default_factory=lambda: [signed(FIRST, *ROOTS)])
 
     def lifted(self, version: int, key: bytes) -> int:
-        """Up to where halts of `key` are lifted under a charter, going by everything that was ever signed."""
+        """Up to where halts of `key` are lifted under a charter, going by everything that was ever
+        signed."""
         base = vector_of(self.charters[version - 1].lift_base)
-        return max([base.get(key, 0), *(lifts.get(key, 0) for under, lifts in self.resumes if under == version)])
+        return max(
+            [
+                base.get(key, 0),
+                *(lifts.get(key, 0) for under, lifts in self.resumes if under == version),
+            ]
+        )
 
 
 class NodeInWorld:
@@ -70,7 +97,8 @@ class NodeInWorld:
 
 
 class World:
-    """`names` many nodes of one swarm, all of them connected, at time 0; everybody also has a link to `EVIL`."""
+    """`names` many nodes of one swarm, all of them connected, at time 0; everybody also has a link
+    to `EVIL`."""
 
     def __init__(self, count: int) -> None:
         self.now = 0.0
@@ -91,7 +119,8 @@ class World:
         disk = node.disk
         disk.steps = []
         found = load(disk.first, disk.second, disk.genesis, PRIVATE, SWARM)
-        if not found.state.charters:  # The invitation brings the first one: all may lose their disks, and somebody must have it.
+        # The invitation brings the first one: all may lose their disks, and somebody must have it.
+        if not found.state.charters:
             found = replace(found, state=replace(found.state, charters=founded().charters))
         node.machine = HaltMachine(found, STRANGER.public_key, verify, random.Random(node.seed), 0)
         node.stopped = True
@@ -100,7 +129,8 @@ class World:
         self.perform(node, node.machine.opened(EVIL, self.now))
 
     def kill(self, node: NodeInWorld, spoil: str = "") -> None:
-        """Memory goes; `spoil` says what becomes of the disk: a corrupt copy, both copies gone, or a new disk."""
+        """Memory goes; `spoil` says what becomes of the disk: a corrupt copy, both copies gone, or
+        a new disk."""
         for other in self.nodes:
             self.disconnect(node, other)
         disk = node.disk
@@ -154,7 +184,11 @@ class World:
                         if (node.peer, receiver) in self.streams:
                             self.streams[node.peer, receiver].append(encode(Records((record,))))
                 case PublishRecord(record=record):
-                    self.rumours += [(sender, receiver, record) for sender, receiver in self.streams if sender == node.peer]
+                    self.rumours += [
+                        (sender, receiver, record)
+                        for sender, receiver in self.streams
+                        if sender == node.peer
+                    ]
                 case Penalise(peer=peer, reason=reason):
                     assert peer == EVIL, f"{node.peer} blames {peer}: {reason}"
                 case _:

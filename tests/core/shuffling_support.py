@@ -20,7 +20,9 @@ A, B, OWN, Z = (PeerId(name) for name in ("a", "b", "own", "z"))
 class Bench:
     """One machine whose seals are counted."""
 
-    def __init__(self, own: PeerId = OWN, seals: MemoSealing | None = None, *, offers: bool = True) -> None:
+    def __init__(
+        self, own: PeerId = OWN, seals: MemoSealing | None = None, *, offers: bool = True
+    ) -> None:
         self.seals = seals or MemoSealing()
         self.table = CapacityTable()
         self.checks: list[bytes] = []
@@ -32,7 +34,9 @@ class Bench:
             self.checks.append(data)
             return plain.unseal(data)
 
-        self.machine = CapacityExchange(own, random.Random(1), self.table, Sealing(plain.seal, unseal), self.own_record)
+        self.machine = CapacityExchange(
+            own, random.Random(1), self.table, Sealing(plain.seal, unseal), self.own_record
+        )
 
     def own_record(self) -> CapacityRecord | None:
         self.seq += 1
@@ -43,10 +47,17 @@ class Bench:
         return self.machine.connected(peer, now)
 
     def strangers(self, count: int, start: int = 0) -> tuple[bytes, ...]:
-        return tuple(self.seals.of(PeerId(f"stranger {i:05}")).seal(record()) for i in range(start, start + count))
+        return tuple(
+            self.seals.of(PeerId(f"stranger {i:05}")).seal(record())
+            for i in range(start, start + count)
+        )
 
-    def tell(self, peer: PeerId, records: Sequence[bytes], now: float, want: int = SHUFFLE_RECORDS) -> Taken:
-        return self.machine.asked(peer, Shuffle(SWARM, (0,) * len(records), tuple(records), want), now)
+    def tell(
+        self, peer: PeerId, records: Sequence[bytes], now: float, want: int = SHUFFLE_RECORDS
+    ) -> Taken:
+        return self.machine.asked(
+            peer, Shuffle(SWARM, (0,) * len(records), tuple(records), want), now
+        )
 
     def answer(self, peer: PeerId, records: Sequence[bytes], now: float) -> Taken:
         return self.machine.answered(peer, Shuffled((0,) * len(records), tuple(records)), now)

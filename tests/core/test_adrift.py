@@ -1,5 +1,5 @@
-"""Whoever loses all links at once may have lost an order with them: it makes no token alone until it has asked, or waited for long enough.
-Cites protocols/halt.md (HALT-35)."""
+"""Whoever loses all links at once may have lost an order with them: it makes no token alone until
+it has asked, or waited for long enough. Cites protocols/halt.md (HALT-35)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import HaltDigest, PeerId
 from swarmllm.testing.world import VOCABULARY, Answer, Host, LinkModel, Spec, World
-from tests.core.halt_support import OWNER, STATE, A, P, Q, apply, control, frame, fresh_boot, halt, linked, running, saved
+from tests.core.halt_support import (
+    OWNER,
+    STATE,
+    A,
+    P,
+    Q,
+    apply,
+    control,
+    frame,
+    fresh_boot,
+    halt,
+    linked,
+    running,
+    saved,
+)
 
 R, OTHER = PeerId("R"), PeerId("of another swarm")
 STRANGERS = tuple(PeerId(f"stranger {i}") for i in range(3))
@@ -81,8 +95,11 @@ def test_it_lasts_no_longer_than_the_wait_at_the_start_and_begins_with_nothing_b
         assert not machine.is_adrift(max(now, lost_at + SYNC_ALONE_S))
 
 
-def flap(machine: HaltMachine, now: float, peers: tuple[PeerId, ...] = (OTHER, R), stay_s: float = 4.0) -> float:
-    """Peers that say that they are of our swarm come, and are gone again when this returns, at the time that it gives."""
+def flap(
+    machine: HaltMachine, now: float, peers: tuple[PeerId, ...] = (OTHER, R), stay_s: float = 4.0
+) -> float:
+    """Peers that say that they are of our swarm come, and are gone again when this returns, at the
+    time that it gives."""
     linked(machine, *peers, now=now)
     for peer in peers:
         machine.closed(peer, now + stay_s)
@@ -98,7 +115,9 @@ def test_strangers_that_come_and_go_every_four_seconds_hold_up_nobody() -> None:
 
 
 @pytest.mark.parametrize("stay_s", [8.0, 9.0, 20.0, 60.0])
-def test_those_that_stay_for_a_while_first_hold_it_up_for_a_small_part_of_the_time(stay_s: float) -> None:
+def test_those_that_stay_for_a_while_first_hold_it_up_for_a_small_part_of_the_time(
+    stay_s: float,
+) -> None:
     machine, now, waits = running(), 10.0, 0
     while now < 3600.0:
         now = flap(machine, now, stay_s=stay_s)
@@ -141,7 +160,10 @@ def test_a_peer_that_once_stayed_counts_again_as_soon_as_it_is_back() -> None:
         assert not machine.is_adrift(now + SYNC_QUIET_S)
 
 
-def test_strangers_that_repeat_our_digest_end_the_wait_at_the_start_no_sooner_than_a_second() -> None:  # HALT-33
+# HALT-33
+def test_strangers_that_repeat_our_digest_end_the_wait_at_the_start_no_sooner_than_a_second() -> (
+    None
+):
     machine = control()
     saved(machine, machine.start(0.0), 0.0)
     linked(machine, *STRANGERS, now=0.1)
@@ -161,7 +183,9 @@ def writing(others: int) -> tuple[World, Host, Answer]:
         world.add(Spec(model=number))
     asker = world.add(Spec(model=7))
     world.run_for(20.0)
-    order = GenerateRequest(tuple(range(1, 9)), k=3, max_tokens=3_000, vocab_size=VOCABULARY, sampling=Sampling())
+    order = GenerateRequest(
+        tuple(range(1, 9)), k=3, max_tokens=3_000, vocab_size=VOCABULARY, sampling=Sampling()
+    )
     answer = world.ask(asker, order)
     world.run_for(60.0, lambda: len(answer.tokens) >= 20)
     assert len(asker.connections) == others
@@ -200,8 +224,11 @@ def test_after_a_mere_reset_it_goes_on_with_the_others_and_no_order_is_missed() 
 
 
 @pytest.mark.parametrize("waits_s", [0.0, 0.05, 0.3])
-def test_an_order_that_comes_while_all_connections_are_reset_leaves_no_token_behind(waits_s: float) -> None:
-    """Slow lines with resets in `swarmllm bench halt`: 2 to 3 s until a node was connected again, and tokens all the while."""
+def test_an_order_that_comes_while_all_connections_are_reset_leaves_no_token_behind(
+    waits_s: float,
+) -> None:
+    """Slow lines with resets in `swarmllm bench halt`: 2 to 3 s until a node was connected again,
+    and tokens all the while."""
     world, asker, answer = writing(5)
     lost_at = reset_all(world, asker)
     world.run_for(waits_s)

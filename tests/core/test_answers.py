@@ -1,4 +1,5 @@
-"""Laws of an answer, on whole nodes under a virtual clock: it ends once, loses nothing, and is the same text whoever dies."""
+"""Laws of an answer, on whole nodes under a virtual clock: it ends once, loses nothing, and is the
+same text whoever dies."""
 
 from __future__ import annotations
 
@@ -51,7 +52,9 @@ Harm = st.tuples(st.integers(1, 3), st.sampled_from(["kill", "freeze"]), st.floa
 
 @settings(deadline=None, max_examples=40)
 @given(st.integers(1, 4), st.lists(Harm, max_size=3, unique_by=lambda h: h[0]), st.booleans())
-def test_no_token_is_lost_or_doubled_whoever_dies(k: int, harm: list[tuple[int, str, float]], local: bool) -> None:
+def test_no_token_is_lost_or_doubled_whoever_dies(
+    k: int, harm: list[tuple[int, str, float]], local: bool
+) -> None:
     table = settled([7 if local else None, 7, 7, 7, 7])
     asker = table.peers[0]
     for victim, how, after in harm:
@@ -125,7 +128,10 @@ def test_stop_token_ends_the_answer_with_eos() -> None:
     table = settled([7, 7])
     table.ask(table.peers[0], order(k=2, stop_tokens=frozenset({expected[4]})))
     end = table.finish(table.peers[0])
-    assert (end.reason, table.tokens(table.peers[0])) == ("eos", expected[: expected.index(expected[4]) + 1])
+    assert (end.reason, table.tokens(table.peers[0])) == (
+        "eos",
+        expected[: expected.index(expected[4]) + 1],
+    )
 
 
 def test_cancel_ends_once_and_frees_every_cache() -> None:
@@ -210,7 +216,12 @@ def test_a_reply_nobody_asked_for_changes_nothing() -> None:
     session = next(iter(table.seats[asker].node._answers._by_session))
     for number in (0, 5, 2**32 - 1):
         table.feed(asker, Received(PeerId("stranger"), Need(session, number, 0), 10))
-        table.feed(asker, Received(other, Scores(session, number + 1 & 0xFFFFFFFF, 0, (), b"", 0, 0, NO_CONTROL), 10))
+        table.feed(
+            asker,
+            Received(
+                other, Scores(session, number + 1 & 0xFFFFFFFF, 0, (), b"", 0, 0, NO_CONTROL), 10
+            ),
+        )
     assert table.finish(asker).reason == "length"
     assert table.tokens(asker) == alone(6)
 
@@ -236,7 +247,10 @@ def test_same_seed_gives_the_same_run() -> None:
     def run() -> list[object]:
         table = Tabletop([1, 2, 3, 4], seed=9)
         table.run_until(2.0)
-        table.ask(table.peers[0], GenerateRequest(PROMPT, k=2, max_tokens=10, sampling=Sampling(seed=5), vocab_size=512))
+        table.ask(
+            table.peers[0],
+            GenerateRequest(PROMPT, k=2, max_tokens=10, sampling=Sampling(seed=5), vocab_size=512),
+        )
         table.at(2.1, lambda: table.kill(table.peers[2]))
         table.finish(table.peers[0])
         return list(table.seats[table.peers[0]].events)

@@ -1,4 +1,5 @@
-"""Laws of the capacity table: the newest record wins in any order, nothing is believed for long, nobody takes more than a share."""
+"""Laws of the capacity table: the newest record wins in any order, nothing is believed for long,
+nobody takes more than a share."""
 
 from __future__ import annotations
 
@@ -32,7 +33,10 @@ versions = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
 @given(st.lists(versions, min_size=1, max_size=10), st.floats(0, 1e9))
-def test_any_order_of_delivery_ends_in_the_newest(arrivals: list[tuple[int, int]], now: float) -> None:  # CAP-3
+# CAP-3
+def test_any_order_of_delivery_ends_in_the_newest(
+    arrivals: list[tuple[int, int]], now: float
+) -> None:
     table = CapacityTable()
     newest: tuple[int, int] | None = None
     for version in arrivals:
@@ -43,8 +47,16 @@ def test_any_order_of_delivery_ends_in_the_newest(arrivals: list[tuple[int, int]
     assert newest == max(arrivals)
 
 
-@given(st.lists(st.tuples(versions, st.sampled_from([FRIEND, OTHER]), st.floats(0, RECORD_TTL_S - 1)), min_size=1), st.randoms())
-def test_order_repetition_and_carriers_change_nothing(arrivals: list[tuple[tuple[int, int], PeerId, float]], rng: object) -> None:
+@given(
+    st.lists(
+        st.tuples(versions, st.sampled_from([FRIEND, OTHER]), st.floats(0, RECORD_TTL_S - 1)),
+        min_size=1,
+    ),
+    st.randoms(),
+)
+def test_order_repetition_and_carriers_change_nothing(
+    arrivals: list[tuple[tuple[int, int], PeerId, float]], rng: object
+) -> None:
     shuffled = arrivals * 2
     rng.shuffle(shuffled)  # type: ignore[attr-defined]
     tables = CapacityTable(), CapacityTable()
@@ -134,7 +146,10 @@ def test_what_is_too_old_is_swept_away_and_what_is_connected_stays() -> None:
 
 
 @pytest.mark.parametrize("connected", [False, True])
-def test_a_boot_from_the_future_locks_its_peer_out_no_longer_than_a_record_lives(connected: bool) -> None:  # CAP-5
+# CAP-5
+def test_a_boot_from_the_future_locks_its_peer_out_no_longer_than_a_record_lives(
+    connected: bool,
+) -> None:
     table = CapacityTable()
     if connected:
         table.peer_connected(A)
@@ -170,7 +185,9 @@ def test_who_was_found_gone_is_not_believed_in_again_by_the_same_word(way: str) 
     assert hear(table, A, (1, 6), 2.0) == "new"
 
 
-def test_what_was_buried_may_come_again_after_its_time_and_at_once_when_its_author_connects() -> None:
+def test_what_was_buried_may_come_again_after_its_time_and_at_once_when_its_author_connects() -> (
+    None
+):
     table = CapacityTable()
     hear(table, A)
     table.dial_failed(A, 0.0)
@@ -202,7 +219,11 @@ def test_the_graveyard_is_bounded_and_its_oldest_graves_go_first() -> None:
 
 
 def given_by(
-    table: CapacityTable, count: int, now: float = 10.0, to: PeerId = OTHER, but: tuple[bytes, ...] = ()
+    table: CapacityTable,
+    count: int,
+    now: float = 10.0,
+    to: PeerId = OTHER,
+    but: tuple[bytes, ...] = (),
 ) -> list[PeerId]:
     return [entry.peer for entry in table.give(count, now, to, but)]
 
@@ -217,7 +238,8 @@ def test_the_youngest_goes_first_and_what_was_given_comes_later() -> None:  # CA
     assert given_by(table, 1) == [C]
 
 
-def test_nobody_is_given_its_own_record_nor_what_it_brought_nor_what_it_just_said() -> None:  # CAP-7
+# CAP-7
+def test_nobody_is_given_its_own_record_nor_what_it_brought_nor_what_it_just_said() -> None:
     table = CapacityTable()
     for peer in (A, B, C, OTHER):
         hear(table, peer, now=10.0, by=FRIEND if peer != B else OTHER)
@@ -266,10 +288,14 @@ def test_whoever_invents_authors_fills_only_its_own_share() -> None:  # CAP-11
         assert hear(table, PeerId(f"invented {i:04}"), by=OTHER) == "new"
     assert set(honest) <= set(alive(table, 0.0))
     share = 4 * SHARE_MIN // 2
-    assert [peer for peer in alive(table, 0.0) if peer not in honest] == [f"invented {i:04}" for i in range(1000 - share, 1000)]
+    assert [peer for peer in alive(table, 0.0) if peer not in honest] == [
+        f"invented {i:04}" for i in range(1000 - share, 1000)
+    ]
 
 
-def test_an_honest_record_that_a_flooder_brings_again_is_still_counted_for_who_brought_it_first() -> None:
+def test_an_honest_record_that_a_flooder_brings_again_is_still_counted_for_who_brought_it_first() -> (
+    None
+):
     table = CapacityTable(peers_max=4 * SHARE_MIN)
     for peer in (FRIEND, OTHER):
         table.peer_connected(peer)
@@ -280,7 +306,9 @@ def test_an_honest_record_that_a_flooder_brings_again_is_still_counted_for_who_b
     assert table.get(A) == record(1, 1)
 
 
-def test_a_flood_by_many_carriers_pushes_out_those_of_who_brought_most_and_never_a_connected_peer() -> None:
+def test_a_flood_by_many_carriers_pushes_out_those_of_who_brought_most_and_never_a_connected_peer() -> (
+    None
+):
     table = CapacityTable(peers_max=4)
     for peer in (A, B):
         table.peer_connected(peer)
@@ -289,7 +317,9 @@ def test_a_flood_by_many_carriers_pushes_out_those_of_who_brought_most_and_never
     for i in range(100):
         assert hear(table, PeerId(f"stranger {i}"), by=B) == "new"
     assert len(table) == 4
-    assert alive(table, 0.0) == [A, B, PeerId("stranger 98"), PeerId("stranger 99")] or C in alive(table, 0.0)
+    assert alive(table, 0.0) == [A, B, PeerId("stranger 98"), PeerId("stranger 99")] or C in alive(
+        table, 0.0
+    )
     assert {A, B} <= set(alive(table, 0.0))
 
 
@@ -330,7 +360,8 @@ def test_the_standard_table_holds_its_bound() -> None:
         {"addrs": ("/ip4/192.0.2.7/tcp/1\u202e",)},
     ],
 )
-def test_a_record_that_contradicts_itself_is_a_peer_fault(changes: dict[str, object]) -> None:  # CAP-1
+# CAP-1
+def test_a_record_that_contradicts_itself_is_a_peer_fault(changes: dict[str, object]) -> None:
     with pytest.raises(RemoteError, match=r"^capacity record: "):
         check(A, record(2, 0, **changes))
 

@@ -24,7 +24,8 @@ class TableAgainstModel(RuleBasedStateMachine):
         self.now = 0.0
         self.turn = itertools.count()
         self.kept: dict[PeerId, tuple[tuple[int, int], float]] = {}  # Version and birth.
-        self.brought: dict[PeerId, tuple[int, PeerId]] = {}  # When as the how manieth, and by whom: of strangers.
+        # When as the how manieth, and by whom: of strangers.
+        self.brought: dict[PeerId, tuple[int, PeerId]] = {}
         self.buried: dict[PeerId, tuple[tuple[int, int], float]] = {}
         self.connected: set[PeerId] = set()
 
@@ -61,7 +62,10 @@ class TableAgainstModel(RuleBasedStateMachine):
             self.buried[peer] = (held[0], self.now + BURIED_S)
 
     @rule(
-        peer=peers, version=st.tuples(st.integers(0, 2), st.integers(0, 5)), age_s=st.sampled_from([0.0, 2.0, 9.0]), by=carriers
+        peer=peers,
+        version=st.tuples(st.integers(0, 2), st.integers(0, 5)),
+        age_s=st.sampled_from([0.0, 2.0, 9.0]),
+        by=carriers,
     )
     def hear(self, peer: PeerId, version: tuple[int, int], age_s: float, by: PeerId) -> None:
         outcome = hear(self.table, peer, version, self.now, age_s, by)
@@ -77,17 +81,26 @@ class TableAgainstModel(RuleBasedStateMachine):
                 return "stale"
             self.kept[peer] = (version, born_at)
             return "updated" if live else "new"
-        if peer in self.buried and self.now < self.buried[peer][1] and version <= self.buried[peer][0]:
+        if (
+            peer in self.buried
+            and self.now < self.buried[peer][1]
+            and version <= self.buried[peer][0]
+        ):
             return "buried"
         own = sorted((turn, p) for p, (turn, carrier) in self.brought.items() if carrier == by)
         if len(own) >= max(SHARE_MIN, self.places // max(1, len(self.connected))):
             self.drop(own[0][1])
         if len(self.kept) >= self.places:
-            counts = {carrier: sum(c == carrier for _, c in self.brought.values()) for _, carrier in self.brought.values()}
+            counts = {
+                carrier: sum(c == carrier for _, c in self.brought.values())
+                for _, carrier in self.brought.values()
+            }
             if not counts:
                 return "full"
             most = max(counts, key=lambda c: (counts[c], c))
-            self.drop(min((turn, p) for p, (turn, carrier) in self.brought.items() if carrier == most)[1])
+            self.drop(
+                min((turn, p) for p, (turn, carrier) in self.brought.items() if carrier == most)[1]
+            )
         self.buried.pop(peer, None)
         self.kept[peer] = (version, born_at)
         if peer not in self.connected:
@@ -104,21 +117,34 @@ class TableAgainstModel(RuleBasedStateMachine):
         for entry in given:
             assert entry.peer != to
             assert self.now < entry.born_at + self.ttl_s
-            assert (sealed(entry.peer, *self.kept[entry.peer][0]), self.kept[entry.peer][1]) == (entry.sealed, entry.born_at)
+            assert (sealed(entry.peer, *self.kept[entry.peer][0]), self.kept[entry.peer][1]) == (
+                entry.sealed,
+                entry.born_at,
+            )
 
     @rule()
     def sweep(self) -> None:
         self.table.sweep(self.now)
-        for peer in [p for p, (_, born) in self.kept.items() if self.now >= born + self.ttl_s and p not in self.connected]:
+        for peer in [
+            p
+            for p, (_, born) in self.kept.items()
+            if self.now >= born + self.ttl_s and p not in self.connected
+        ]:
             del self.kept[peer]
             self.brought.pop(peer, None)
 
     @invariant()
     def holds_what_the_model_holds(self) -> None:
-        counts = {p: v for p, (v, born) in self.kept.items() if p in self.connected or self.now < born + self.ttl_s}
+        counts = {
+            p: v
+            for p, (v, born) in self.kept.items()
+            if p in self.connected or self.now < born + self.ttl_s
+        }
         assert self.table.alive(self.now) == [(p, record(*v)) for p, v in sorted(counts.items())]
         assert len(self.table) == len(self.kept) <= self.places
-        assert {p: self.table.get(p) for p in self.kept} == {p: record(*v) for p, (v, _) in self.kept.items()}
+        assert {p: self.table.get(p) for p in self.kept} == {
+            p: record(*v) for p, (v, _) in self.kept.items()
+        }
         assert len(self.table._by_bytes) == len(self.kept)
 
 

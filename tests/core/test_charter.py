@@ -1,4 +1,5 @@
-"""A charter follows another only with both root quorums, one number up, chained, and forgetting nothing. Cites protocols/halt.md (HALT)."""
+"""A charter follows another only with both root quorums, one number up, chained, and forgetting
+nothing. Cites protocols/halt.md (HALT)."""
 
 from __future__ import annotations
 
@@ -8,10 +9,25 @@ from typing import Any
 
 import pytest
 
-from swarmllm.core.halt.charter import CHARTERS_MAX, Refused, expired, is_private, private_charter, successor
+from swarmllm.core.halt.charter import (
+    CHARTERS_MAX,
+    Refused,
+    expired,
+    is_private,
+    private_charter,
+    successor,
+)
 from swarmllm.core.halt.state import Applied, HaltState, Known, judge
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.messages import CHARTER_RECORD_MAX, HALT_RECORD_MAX, NO_CONTROL, SEQ_MAX, Charter, Halt, Resume
+from swarmllm.messages import (
+    CHARTER_RECORD_MAX,
+    HALT_RECORD_MAX,
+    NO_CONTROL,
+    SEQ_MAX,
+    Charter,
+    Halt,
+    Resume,
+)
 from swarmllm.wire.codec import encode
 from swarmllm.wire.marks import marks_of, vector_of
 from swarmllm.wire.signed import open_record, sign_record
@@ -57,13 +73,19 @@ def test_the_swarm_is_the_hash_of_its_first_charter() -> None:  # HALT-3
 
 
 @pytest.mark.parametrize("people", [ROOTS[:2], ROOTS[1:], ROOTS])
-def test_the_first_charter_takes_its_own_root_threshold(people: tuple[Person, ...]) -> None:  # HALT-5
+# HALT-5
+def test_the_first_charter_takes_its_own_root_threshold(people: tuple[Person, ...]) -> None:
     assert apply(HaltState(SWARM), signed(FIRST, *people)).version == 1
 
 
 @pytest.mark.parametrize(
     "data",
-    [signed(FIRST, ROOTS[0]), forged(FIRST, *ROOTS), signed(FIRST, *ROOTS[:2], STRANGER), signed(FIRST, *HALTERS)],
+    [
+        signed(FIRST, ROOTS[0]),
+        forged(FIRST, *ROOTS),
+        signed(FIRST, *ROOTS[:2], STRANGER),
+        signed(FIRST, *HALTERS),
+    ],
     ids=["one of two", "forged", "a stranger besides", "the wrong role"],
 )
 def test_nothing_less_founds_a_swarm(data: bytes) -> None:  # HALT-5
@@ -92,7 +114,9 @@ def test_charters_count_up_by_one_and_never_back() -> None:  # HALT-5
     jump = refused(state, signed(third, *ROOTS))
     assert (jump.penalise, jump.ask) == (False, True)
     assert isinstance(judge(after, signed(FIRST, *ROOTS), verify), Known)
-    assert isinstance(judge(after, signed(replace(second, revert_changes=0), *ROOTS), verify), Known)
+    assert isinstance(
+        judge(after, signed(replace(second, revert_changes=0), *ROOTS), verify), Known
+    )
 
 
 def test_a_charter_must_be_chained_to_the_one_in_force() -> None:  # HALT-5
@@ -106,7 +130,10 @@ def test_a_halt_key_that_goes_is_lifted_for_good_and_never_comes_back() -> None:
     second = rotation(state, halt=keys(HALTERS[1:]))
     assert vector_of(second.lift_base) == {A.id: SEQ_MAX}
     for base in ((), marks_of({A.id: 7})):
-        assert "without being lifted" in refused(state, signed(replace(second, lift_base=base), *ROOTS)).reason
+        assert (
+            "without being lifted"
+            in refused(state, signed(replace(second, lift_base=base), *ROOTS)).reason
+        )
     after = apply(state, signed(second, *ROOTS))
     assert after.standing == ()
     assert after.highs == {}
@@ -137,7 +164,9 @@ def test_rotate_forgetting_lift_rehalts() -> None:  # HALT-13
     assert apply(forgetful, resume({A: 5}, version=2)).standing == ()
     # Somebody who comes later sees what everybody sees.
     for state in (careful, forgetful):
-        late = feed(HaltState(SWARM), *(one.data for one in state.charters), halt(A, 5), resume({A: 5}))
+        late = feed(
+            HaltState(SWARM), *(one.data for one in state.charters), halt(A, 5), resume({A: 5})
+        )
         assert late.digest == state.digest
         assert late.standing == state.standing
 
@@ -212,7 +241,8 @@ BROKEN: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("change", BROKEN.values(), ids=BROKEN)
-def test_a_charter_that_contradicts_itself_cannot_be_written(change: dict[str, Any]) -> None:  # HALT-2
+# HALT-2
+def test_a_charter_that_contradicts_itself_cannot_be_written(change: dict[str, Any]) -> None:
     with pytest.raises(LocalError):
         encode(replace(FIRST, **change))
 
@@ -225,7 +255,9 @@ def test_every_allowed_record_fits_its_bound_or_is_refused_when_it_is_made() -> 
         signed(full, *CROWD[:6])
     assert len(signed(Halt(b"\xff" * 32, A.id, SEQ_MAX, 255, 2**63 - 1), A)) <= HALT_RECORD_MAX
     everybody = keys(CROWD)
-    large = replace(FIRST, root=everybody, halt=everybody, resume=everybody, voter=everybody, beacon=everybody)
+    large = replace(
+        FIRST, root=everybody, halt=everybody, resume=everybody, voter=everybody, beacon=everybody
+    )
     assert len(signed(large, *CROWD[:5])) <= CHARTER_RECORD_MAX
     second = successor(open_record(signed(large, *CROWD[:5])), seqs, large)
     with pytest.raises(LocalError, match="use fewer keys"):

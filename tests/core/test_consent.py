@@ -1,4 +1,5 @@
-"""Laws of the end of a text: no single stranger brings it about, everybody else may, and nothing else is touched by it."""
+"""Laws of the end of a text: no single stranger brings it about, everybody else may, and nothing
+else is touched by it."""
 
 from __future__ import annotations
 
@@ -23,11 +24,17 @@ LIAR, A, B = Holder(b"liar"), Holder(b"a"), Holder(b"b")
 def listed(entries: dict[int, float]) -> SparseList:
     ids = sorted(entries)
     tail = max(0.0, 1.0 - sum(entries.values()))
-    return SparseList(np.array(ids, np.int32), np.log(np.array([entries[i] for i in ids])).astype(np.float32), tail)
+    return SparseList(
+        np.array(ids, np.int32),
+        np.log(np.array([entries[i] for i in ids])).astype(np.float32),
+        tail,
+    )
 
 
 def order(temperature: float = 1.0) -> GenerateRequest:
-    return GenerateRequest((1,), sampling=Sampling(temperature=temperature), stop_tokens=STOPS, vocab_size=64)
+    return GenerateRequest(
+        (1,), sampling=Sampling(temperature=temperature), stop_tokens=STOPS, vocab_size=64
+    )
 
 
 ENDS = listed({STOP: 0.99, 1: 0.005})
@@ -37,11 +44,14 @@ GOES_ON = listed({1: 0.6, 2: 0.3, 3: 0.05})
 def test_only_the_wish_of_one_strange_model_among_several_is_lone() -> None:
     wants_too = listed({1: 0.6, OTHER_STOP: 2 * SUPPORT_MIN})
     assert lone(STOPS, [ENDS, GOES_ON, GOES_ON], [LIAR, A, B]) == [0]
-    assert lone(STOPS, [ENDS, GOES_ON, ENDS], [LIAR, A, LIAR]) == [0, 2]  # However many say it under one name.
+    # However many say it under one name.
+    assert lone(STOPS, [ENDS, GOES_ON, ENDS], [LIAR, A, LIAR]) == [0, 2]
     assert lone(STOPS, [ENDS, GOES_ON, GOES_ON], [LIAR, A, LIAR]) == [0, 2]
-    assert lone(STOPS, [ENDS, wants_too], [LIAR, A]) == []  # Another one wants an end, too, though by another token.
+    # Another one wants an end, too, though by another token.
+    assert lone(STOPS, [ENDS, wants_too], [LIAR, A]) == []
     assert lone(STOPS, [ENDS, GOES_ON], [replace(LIAR, is_own=True), A]) == []
-    assert lone(STOPS, [ENDS, GOES_ON], [LIAR, replace(LIAR, is_own=True)]) == []  # Nobody else was asked; the pool bounds it.
+    # Nobody else was asked; the pool bounds it.
+    assert lone(STOPS, [ENDS, GOES_ON], [LIAR, replace(LIAR, is_own=True)]) == []
     assert lone(STOPS, [ENDS, ENDS], [LIAR, LIAR]) == []
     assert lone(STOPS, [ENDS], [LIAR]) == []
     assert lone(STOPS, [GOES_ON, GOES_ON], [A, B]) == []
@@ -53,10 +63,17 @@ def test_what_a_list_leaves_out_is_no_consent() -> None:
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.7, 1.0]), st.floats(0.01, 0.99))
-def test_a_lone_wish_never_ends_the_text_and_leaves_the_pool_of_the_others(seed: int, temperature: float, weight: float) -> None:
+def test_a_lone_wish_never_ends_the_text_and_leaves_the_pool_of_the_others(
+    seed: int, temperature: float, weight: float
+) -> None:
     weights = [weight, (1 - weight) / 2, (1 - weight) / 2]
     token, logprob, heard, pooled = decide(
-        order(temperature), [ENDS, GOES_ON, GOES_ON], weights, [LIAR, A, B], random.Random(seed), (1,)
+        order(temperature),
+        [ENDS, GOES_ON, GOES_ON],
+        weights,
+        [LIAR, A, B],
+        random.Random(seed),
+        (1,),
     )
     assert token not in STOPS
     assert logprob <= 0.0
@@ -84,6 +101,8 @@ def test_of_those_who_are_left_a_small_wish_is_obeyed() -> None:
     rare = listed({1: 0.9, STOP: SUPPORT_MIN / 2})
     ends = 0
     for seed in range(40_000):
-        token, *_ = decide(order(), [ENDS, rare, rare], [0.98, 0.01, 0.01], [LIAR, A, B], random.Random(seed), (1,))
+        token, *_ = decide(
+            order(), [ENDS, rare, rare], [0.98, 0.01, 0.01], [LIAR, A, B], random.Random(seed), (1,)
+        )
         ends += token in STOPS
     assert 0 < ends < 40

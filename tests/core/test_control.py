@@ -1,10 +1,20 @@
-"""Stop, tell, remember: what the machine orders, and in which order; the owner's stop; boot. Cites protocols/halt.md (HALT)."""
+"""Stop, tell, remember: what the machine orders, and in which order; the owner's stop; boot. Cites
+protocols/halt.md (HALT)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from swarmllm.core.effects import Announce, EndStreams, Persist, Relay, RevertChanges, SendFrame, StartAgain, StopNow
+from swarmllm.core.effects import (
+    Announce,
+    EndStreams,
+    Persist,
+    Relay,
+    RevertChanges,
+    SendFrame,
+    StartAgain,
+    StopNow,
+)
 from swarmllm.core.events import HaltHeard, StateSaved
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
 from swarmllm.core.halt.state_file import Boot, load
@@ -82,7 +92,12 @@ def test_a_resume_is_remembered_before_anything_starts() -> None:  # HALT-16
     assert machine.halted == ("the order to start again is not on disk yet",)
     (persist,) = (e for e in effects if isinstance(e, Persist))
     after = machine.persisted(persist.number, True, 11.1)
-    assert after == [Relay(data, (Q,)), Announce(StateSaved()), SendFrame(P, Ack(machine.digest)), StartAgain()]
+    assert after == [
+        Relay(data, (Q,)),
+        Announce(StateSaved()),
+        SendFrame(P, Ack(machine.digest)),
+        StartAgain(),
+    ]
     assert machine.may_serve(11.1) == ""
 
 
@@ -94,15 +109,19 @@ def test_a_resume_that_cannot_be_written_starts_nothing() -> None:  # HALT-16
     assert machine.persisted(persist.number, False, 11.1) == []
     assert machine.may_serve(11.1)
     effects = saved(machine, machine.timer(12.2), 12.2)
-    assert [kind for kind in kinds(effects) if kind not in ("SendFrame", "PublishRecord", "Announce")] == [
+    assert [
+        kind for kind in kinds(effects) if kind not in ("SendFrame", "PublishRecord", "Announce")
+    ] == [
         "Persist",
         "Relay",
         "StartAgain",
     ]
 
 
-def test_a_resume_that_overtakes_its_halt_on_the_way_to_the_disk_waits_for_both() -> None:  # HALT-16
-    """Found by a random schedule: the disk still held the state from before the halt, which nothing halted."""
+# HALT-16
+def test_a_resume_that_overtakes_its_halt_on_the_way_to_the_disk_waits_for_both() -> None:
+    """Found by a random schedule: the disk still held the state from before the halt, which nothing
+    halted."""
     machine = linked(running(), P)
     effects = machine.received(P, frame(Records((halt(A, 1),))), 10.0)
     (persist,) = (e for e in effects if isinstance(e, Persist))
@@ -151,7 +170,11 @@ def test_only_one_write_is_under_way_and_the_newest_state_follows() -> None:  # 
     assert isinstance(again, Persist)
     found = load(again.data, None, None, PRIVATE, SWARM)
     assert found.state == machine.state
-    assert kinds(machine.persisted(again.number, True, 10.2)) == ["RevertChanges", "Announce", "SendFrame"]
+    assert kinds(machine.persisted(again.number, True, 10.2)) == [
+        "RevertChanges",
+        "Announce",
+        "SendFrame",
+    ]
     assert machine.persisted(again.number, True, 10.2) == []
 
 
@@ -167,11 +190,20 @@ def test_a_second_halt_takes_nothing_more_back() -> None:  # HALT-28
 def test_the_owner_stops_this_node_without_key_or_network() -> None:  # HALT-27
     machine = running()
     before = machine.digest
-    assert kinds(saved(machine, machine.stop_here(11.0), 11.0)) == ["StopNow", "EndStreams", "Persist", "Announce"]
+    assert kinds(saved(machine, machine.stop_here(11.0), 11.0)) == [
+        "StopNow",
+        "EndStreams",
+        "Persist",
+        "Announce",
+    ]
     assert machine.halted == ("stopped by the owner of this node",)
     assert machine.digest == before
     assert machine.stop_here(11.0) == []
-    assert kinds(saved(machine, machine.start_here(12.0), 12.0)) == ["Persist", "Announce", "StartAgain"]
+    assert kinds(saved(machine, machine.start_here(12.0), 12.0)) == [
+        "Persist",
+        "Announce",
+        "StartAgain",
+    ]
     assert machine.start_here(12.0) == []
 
 
@@ -198,7 +230,11 @@ def test_a_lost_state_halts_until_the_owner_answers_for_it() -> None:  # HALT-32
     machine = control(Boot(replace(STATE, lost=True), 0))
     saved(machine, machine.start(0.0), 0.0)
     assert saved(machine, machine.timer(100.0), 100.0) == []
-    assert kinds(saved(machine, machine.start_here(101.0), 101.0)) == ["Persist", "Announce", "StartAgain"]
+    assert kinds(saved(machine, machine.start_here(101.0), 101.0)) == [
+        "Persist",
+        "Announce",
+        "StartAgain",
+    ]
 
 
 def test_a_node_asks_its_peers_before_it_serves() -> None:  # HALT-33
@@ -213,8 +249,8 @@ def test_a_node_asks_its_peers_before_it_serves() -> None:  # HALT-33
 
 
 def test_the_last_peer_to_disagree_leaves_and_it_starts_at_once() -> None:  # HALT-33
-    """Seed 1092 of `sims/swarm.py`: it let its requests pass from that moment on, but started only at its next look at the clock, and its
-    own engine, still stopped, refused them."""
+    """Seed 1092 of `sims/swarm.py`: it let its requests pass from that moment on, but started only
+    at its next look at the clock, and its own engine, still stopped, refused them."""
     machine = control()
     saved(machine, machine.start(0.0), 0.0)
     linked(machine, P, now=0.5)
@@ -226,11 +262,17 @@ def test_the_last_peer_to_disagree_leaves_and_it_starts_at_once() -> None:  # HA
 
 
 def test_the_digest_in_a_message_may_be_the_agreement_that_was_waited_for() -> None:  # HALT-33
-    """Seed 1063: the same, where an Open brought the digest; no token may be made before the start has been ordered."""
+    """Seed 1063: the same, where an Open brought the digest; no token may be made before the start
+    has been ordered."""
     machine = control()
     saved(machine, machine.start(0.0), 0.0)
     third = PeerId("R")
-    machine = linked(linked(machine, P, Q, now=0.5), third, state=apply(STATE, halt(A, 1), resume({A: 1})), now=0.5)
+    machine = linked(
+        linked(machine, P, Q, now=0.5),
+        third,
+        state=apply(STATE, halt(A, 1), resume({A: 1})),
+        now=0.5,
+    )
     assert machine.may_infer(P, 0.6)
     assert kinds(machine.settle(third, STATE.digest, 1.2)) == ["StartAgain"]
     assert machine.may_infer(P, 1.2) == ""
@@ -243,7 +285,8 @@ def test_a_node_alone_waits_and_then_serves() -> None:  # HALT-33
     assert kinds(machine.timer(SYNC_ALONE_S)) == ["StartAgain"]
 
 
-def test_three_peers_in_agreement_are_enough_after_a_second_whatever_others_say() -> None:  # HALT-33
+# HALT-33
+def test_three_peers_in_agreement_are_enough_after_a_second_whatever_others_say() -> None:
     machine = control()
     saved(machine, machine.start(0.0), 0.0)
     linked(machine, PeerId("R"), state=apply(STATE, halt(A, 1), resume({A: 1})), now=0.1)
@@ -271,7 +314,9 @@ def test_a_swarm_of_one_serves_at_once() -> None:  # HALT-4, HALT-33
     assert kinds(saved(machine, machine.start(0.0), 0.0)) == ["Persist", "Announce", "StartAgain"]
     guest = control(fresh_boot())
     saved(guest, guest.start(0.0), 0.0)
-    assert guest.may_serve(0.0), "the same charter, but somebody else's key: halts may have been missed"
+    assert guest.may_serve(0.0), (
+        "the same charter, but somebody else's key: halts may have been missed"
+    )
 
 
 def test_a_node_that_knows_only_the_swarm_waits_for_the_charter() -> None:  # HALT-33

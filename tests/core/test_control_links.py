@@ -1,4 +1,5 @@
-"""Control links: how two nodes come to agree, what a hostile peer gets, and the signs of life. Cites protocols/halt.md (HALT)."""
+"""Control links: how two nodes come to agree, what a hostile peer gets, and the signs of life.
+Cites protocols/halt.md (HALT)."""
 
 from __future__ import annotations
 
@@ -83,7 +84,10 @@ def settle(first: HaltMachine, second: HaltMachine, now: float = 20.0) -> int:
             frames += 1
             assert frames < 40, "they do not stop talking"
             machine, sender = (second, P) if side == 0 else (first, Q)
-            waiting += [(1 - side, e) for e in saved(machine, machine.received(sender, frame(effect.message), now), now)]
+            waiting += [
+                (1 - side, e)
+                for e in saved(machine, machine.received(sender, frame(effect.message), now), now)
+            ]
     return frames
 
 
@@ -148,7 +152,11 @@ def test_two_swarms_of_one_without_orders_may_work_together() -> None:  # HALT-4
     assert machine.received(P, frame(HaltDigest(bytes(32), 1, NO_CONTROL)), 10.0) == []
     assert machine.may_infer(P, 10.0) == ""
     saved(machine, offered(machine, halt(OWNER, 1, machine.state.swarm), 11.0)[1], 11.0)
-    saved(machine, offered(machine, resume({OWNER: 1}, OWNER, swarm=machine.state.swarm), 12.0)[1], 12.0)
+    saved(
+        machine,
+        offered(machine, resume({OWNER: 1}, OWNER, swarm=machine.state.swarm), 12.0)[1],
+        12.0,
+    )
     assert machine.may_serve(12.0) == ""
     assert machine.may_infer(P, 12.0)
 
@@ -171,7 +179,9 @@ def test_a_digest_in_a_message_that_differs_is_settled_before_any_token() -> Non
 def test_vectors_are_always_answered() -> None:  # HALT-20
     machine = linked(running(apply(STATE, resume({A: 3}))), P)
     assert told(machine.received(P, frame(machine.state.vectors), 10.0), P) == [Ack(machine.digest)]
-    assert told(machine.received(P, frame(STATE.vectors), 10.0), P) == [Records((machine.state.resumes[0].data,))]
+    assert told(machine.received(P, frame(STATE.vectors), 10.0), P) == [
+        Records((machine.state.resumes[0].data,))
+    ]
 
 
 def test_the_publisher_hears_who_has_it_on_disk() -> None:  # HALT-17
@@ -197,7 +207,9 @@ def test_gossip_passes_on_what_is_new_and_nothing_else() -> None:  # HALT-21
     assert not offered(machine, forged(Halt(SWARM, A.id, 2, 1, 0), A), 10.0, P)[0].passes
     checked, effects = offered(machine, resume({A: 1}), 10.0, P)
     assert not checked.passes, "remembered first: the relay publishes it"
-    assert [e for e in saved(machine, effects, 10.0) if isinstance(e, Relay)] == [Relay(resume({A: 1}), ())]
+    assert [e for e in saved(machine, effects, 10.0) if isinstance(e, Relay)] == [
+        Relay(resume({A: 1}), ())
+    ]
 
 
 def test_a_charter_is_told_before_the_orders_that_need_it() -> None:  # HALT-19
@@ -213,7 +225,14 @@ def test_a_charter_is_told_before_the_orders_that_need_it() -> None:  # HALT-19
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"\x91", frame(Ack(bytes(8)))[:-1], encode(Ping(1)), bytes(HALT_FRAME_MAX + 1), halt(A, 1)],
+    [
+        b"",
+        b"\x91",
+        frame(Ack(bytes(8)))[:-1],
+        encode(Ping(1)),
+        bytes(HALT_FRAME_MAX + 1),
+        halt(A, 1),
+    ],
     ids=["nothing", "half", "cut short", "of the expert protocol", "too long", "a bare record"],
 )
 def test_rubbish_is_a_strike_and_changes_nothing(data: bytes) -> None:  # HALT-10
@@ -240,7 +259,11 @@ def test_a_forged_order_is_counted_and_the_rest_of_its_frame_is_not_looked_at() 
     assert isinstance(announce, Announce)
     assert isinstance(announce.event, RecordRefused)
     assert isinstance(penalise, Penalise)
-    assert (announce.event.peer, announce.event.reason) == (penalise.peer, penalise.reason) == (P, penalise.reason)
+    assert (
+        (announce.event.peer, announce.event.reason)
+        == (penalise.peer, penalise.reason)
+        == (P, penalise.reason)
+    )
     assert not machine.halted
 
 
@@ -252,7 +275,9 @@ def test_a_flood_is_cut_off_but_the_first_halt_of_a_key_passes() -> None:  # HAL
     assert machine.received(P, noise, 10.0) == []
     effects = machine.received(P, frame(Records((resume({A: 1}, RESUMERS[0]), halt(A, 1)))), 10.0)
     assert kinds(effects)[0] == "StopNow"
-    assert machine.received(P, frame(Records((halt(A, 2),))), 10.0) == [], "a key that halts us already is not urgent"
+    assert machine.received(P, frame(Records((halt(A, 2),))), 10.0) == [], (
+        "a key that halts us already is not urgent"
+    )
     effects = machine.received(P, frame(Records((halt(B, 1),))), 10.0)
     assert "Relay" in kinds(effects)
     # Others are heard as before, and the budget comes back.
@@ -262,7 +287,8 @@ def test_a_flood_is_cut_off_but_the_first_halt_of_a_key_passes() -> None:  # HAL
 
 
 @given(st.integers(1, 256), st.integers(1, 10))
-def test_many_peers_together_get_no_more_than_the_node_can_afford(peers: int, seconds: int) -> None:  # HALT-23
+# HALT-23
+def test_many_peers_together_get_no_more_than_the_node_can_afford(peers: int, seconds: int) -> None:
     links = [Link(spent_at=0.0) for _ in range(peers)]
     taken = [0] * peers
     for step in range(seconds * 16):
@@ -270,7 +296,9 @@ def test_many_peers_together_get_no_more_than_the_node_can_afford(peers: int, se
             taken[number] += link.spend(step / 16, peers)
     assert sum(taken) <= peers * FRAMES_PER_S * FRAMES_BURST_S + seconds * NODE_FRAMES_PER_S
     assert max(taken) - min(taken) <= 1, "equal shares"
-    assert min(taken) >= min(16 * seconds, min(FRAMES_PER_S, NODE_FRAMES_PER_S / peers) * seconds - 1)
+    assert min(taken) >= min(
+        16 * seconds, min(FRAMES_PER_S, NODE_FRAMES_PER_S / peers) * seconds - 1
+    )
 
 
 def test_what_exceeds_the_budget_is_not_even_decoded_unless_it_may_hold_a_halt() -> None:  # HALT-23
@@ -285,7 +313,8 @@ def test_what_exceeds_the_budget_is_not_even_decoded_unless_it_may_hold_a_halt()
 
 
 def test_blacklisting_the_operator_does_not_help() -> None:  # HALT-12
-    """Whoever brings it: an order counts by its signature alone, from a peer with strikes, from gossip, from a file."""
+    """Whoever brings it: an order counts by its signature alone, from a peer with strikes, from
+    gossip, from a file."""
     for bring in ("stream", "gossip", "file"):
         machine = linked(running(), P)
         for _ in range(3):
@@ -329,7 +358,10 @@ def test_a_node_that_hears_no_beacon_stops_even_without_contact() -> None:  # HA
     assert "StartAgain" in kinds(put(machine, P, live(2, swarm=GUARDED.swarm), now=42.0))
 
 
-def test_saved_up_signs_of_life_are_void_by_the_clock_and_a_slow_clock_is_no_excuse_to_stop() -> None:  # HALT-25
+# HALT-25
+def test_saved_up_signs_of_life_are_void_by_the_clock_and_a_slow_clock_is_no_excuse_to_stop() -> (
+    None
+):
     for unix_ms, counts in ((0, True), (1_000_000, False)):
         machine = control(GUARDED, unix_ms=unix_ms)
         saved(machine, machine.start(0.0), 0.0)
@@ -339,7 +371,12 @@ def test_saved_up_signs_of_life_are_void_by_the_clock_and_a_slow_clock_is_no_exc
 
 
 @pytest.mark.parametrize(
-    "sign", [live(1), live(1, swarm=GUARDED.swarm, version=2), live(1, swarm=GUARDED.swarm)[:-2] + b"\xff\0"]
+    "sign",
+    [
+        live(1),
+        live(1, swarm=GUARDED.swarm, version=2),
+        live(1, swarm=GUARDED.swarm)[:-2] + b"\xff\0",
+    ],
 )
 def test_signs_of_life_of_others_or_forged_do_not_count(sign: bytes) -> None:  # HALT-25
     machine = control(GUARDED)
@@ -360,7 +397,9 @@ def test_where_beacons_are_off_they_mean_nothing() -> None:
 
 def test_a_full_outbox_drops_signs_of_life_and_nothing_else() -> None:  # HALT-24
     box = Outbox(frames_max=3)
-    assert [box.push(b"live 1", True), box.push(b"halt", False), box.push(b"live 2", True)] == [True] * 3
+    assert [box.push(b"live 1", True), box.push(b"halt", False), box.push(b"live 2", True)] == [
+        True
+    ] * 3
     assert box.push(b"digest", False)
     assert box.push(b"live 3", True)
     assert [box.pop() for _ in range(4)] == [b"halt", b"digest", b"live 3", None]

@@ -13,7 +13,9 @@ from swarmllm.wire.sparse import SparseList
 
 @settings(max_examples=50, deadline=None)
 @given(st.floats(0.05, 0.95), st.floats(0.1, 6.0), st.integers(0, 99))
-def test_the_share_is_kept_whatever_the_scale_of_surprise(share: float, scale: float, seed: int) -> None:
+def test_the_share_is_kept_whatever_the_scale_of_surprise(
+    share: float, scale: float, seed: int
+) -> None:
     draws = np.random.default_rng(seed).gamma(1.5, scale, size=2000)
     escalation = Escalation(share)
     found = np.mean([escalation.widen(float(x)) for x in draws])
@@ -42,7 +44,9 @@ def test_it_follows_a_text_that_becomes_harder() -> None:
 
 
 def listed(probs: list[float]) -> SparseList:
-    return SparseList(np.arange(len(probs), dtype=np.int32), np.log(np.array(probs, np.float32)), 1 - sum(probs))
+    return SparseList(
+        np.arange(len(probs), dtype=np.int32), np.log(np.array(probs, np.float32)), 1 - sum(probs)
+    )
 
 
 @given(st.integers(1, 200))

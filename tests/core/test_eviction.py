@@ -15,7 +15,11 @@ def block(number: int) -> Block:
 
 Guests = st.lists(
     st.tuples(
-        st.integers(0, 6), st.floats(0, 1e4), st.integers(0, 3), st.booleans(), st.floats(0.001, 1.0) | st.just(float("inf"))
+        st.integers(0, 6),
+        st.floats(0, 1e4),
+        st.integers(0, 3),
+        st.booleans(),
+        st.floats(0.001, 1.0) | st.just(float("inf")),
     ),
     max_size=60,
 ).map(lambda rows: [Guest(key, block(row[0]), *row[1:]) for key, row in enumerate(rows)])
@@ -33,7 +37,9 @@ def test_the_spared_stay_whoever_comes(guests: list[Guest], where: int) -> None:
 
 
 @given(Guests, st.integers(0, 7))
-def test_who_goes_is_of_the_most_crowded_block_and_the_youngest_there(guests: list[Guest], where: int) -> None:
+def test_who_goes_is_of_the_most_crowded_block_and_the_youngest_there(
+    guests: list[Guest], where: int
+) -> None:
     key = evicted(guests, block(where))
     left = [one for one in guests if one.key not in spared(guests)]
     crowd = {one.block: [other for other in left if other.block == one.block] for one in left}
@@ -48,13 +54,17 @@ def test_who_goes_is_of_the_most_crowded_block_and_the_youngest_there(guests: li
 
 @given(
     st.integers(1, 8),
-    st.lists(st.tuples(st.integers(0, 11), st.booleans(), st.sampled_from([0.001, 0.1, float("inf")])), min_size=1, max_size=300),
+    st.lists(
+        st.tuples(st.integers(0, 11), st.booleans(), st.sampled_from([0.001, 0.1, float("inf")])),
+        min_size=1,
+        max_size=300,
+    ),
 )
 def test_a_crowd_from_few_blocks_displaces_neither_the_useful_nor_the_old(
     honest: int, attackers: list[tuple[int, bool, float]]
 ) -> None:
-    """Of 64 places, eight are held by peers that answered rounds and sixteen by peers that were there first; then attackers come, who
-    look near and like kin, but whom we never asked."""
+    """Of 64 places, eight are held by peers that answered rounds and sixteen by peers that were
+    there first; then attackers come, who look near and like kin, but whom we never asked."""
     most = 64
     useful = [Guest(key, block(100 + key), 100.0, answered=1 + key) for key in range(honest)]
     old = [Guest(1000 + key, block(200 + key), float(key)) for key in range(16)]
@@ -73,7 +83,9 @@ def test_a_crowd_from_few_blocks_displaces_neither_the_useful_nor_the_old(
 
 
 @given(st.lists(st.integers(0, 3), min_size=64, max_size=200))
-def test_after_any_flood_from_four_blocks_a_dozen_newcomers_from_blocks_of_their_own_are_all_there(flood: list[int]) -> None:
+def test_after_any_flood_from_four_blocks_a_dozen_newcomers_from_blocks_of_their_own_are_all_there(
+    flood: list[int],
+) -> None:
     most = 64
     guests: list[Guest] = []
 
@@ -98,7 +110,9 @@ def test_after_any_flood_from_four_blocks_a_dozen_newcomers_from_blocks_of_their
 def test_the_wider_network_decides_between_blocks_that_are_equally_crowded() -> None:
     """Whoever has a /48 has 65,536 blocks."""
     rented = [Guest(key, block_of(f"2001:db8:1:{key:x}::1"), float(key)) for key in range(20)]
-    single = [Guest(100 + key, block_of(f"2001:db8:{key + 2:x}::1"), key + 0.5) for key in range(20)]
+    single = [
+        Guest(100 + key, block_of(f"2001:db8:{key + 2:x}::1"), key + 0.5) for key in range(20)
+    ]
     gone = evicted([*rented, *single], block_of("192.0.2.1"))
     assert gone == 19  # Although the youngest is one of the others.
 
@@ -138,7 +152,9 @@ def test_handshakes_are_bounded_and_each_comer_gets_one(comers: list[tuple[int, 
         if late is not None:
             counts = list(waiting.values())
             gone = waiting.pop(late)
-            assert counts.count(gone) == share or (len(counts) == most and counts.count(gone) >= counts.count(block(where)))
+            assert counts.count(gone) == share or (
+                len(counts) == most and counts.count(gone) >= counts.count(block(where))
+            )
         waiting[number] = block(where)
         assert len(waiting) <= most
         assert list(waiting.values()).count(block(where)) <= share
@@ -147,7 +163,9 @@ def test_handshakes_are_bounded_and_each_comer_gets_one(comers: list[tuple[int, 
 
 
 @given(st.lists(st.integers(0, 7), min_size=16, max_size=100))
-def test_no_flood_from_eight_blocks_ends_a_handshake_from_a_block_of_its_own(flood: list[int]) -> None:
+def test_no_flood_from_eight_blocks_ends_a_handshake_from_a_block_of_its_own(
+    flood: list[int],
+) -> None:
     most, share = 16, 4
     waiting: dict[int, Block] = {}
     for number, where in enumerate([*flood, 99, *flood]):

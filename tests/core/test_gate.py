@@ -1,4 +1,5 @@
-"""Laws of the weights: a distribution, order-free, led by evidence, never zero, and the best that a fixed mixture can be."""
+"""Laws of the weights: a distribution, order-free, led by evidence, never zero, and the best that a
+fixed mixture can be."""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ EVEN = {A: 1.0, B: 1.0, C: 1.0}
 Evidence = st.dictionaries(st.integers(0, 20), st.floats(-70, 0), max_size=20)
 
 
-def informed(evidence: dict[PeerId, dict[int, float]], turns: tuple[range, ...] = (range(40),)) -> Gate:
+def informed(
+    evidence: dict[PeerId, dict[int, float]], turns: tuple[range, ...] = (range(40),)
+) -> Gate:
     found = Gate(turns)
     for source, known in evidence.items():
         for position, logprob in known.items():
@@ -24,7 +27,13 @@ def informed(evidence: dict[PeerId, dict[int, float]], turns: tuple[range, ...] 
     return found
 
 
-@given(Evidence, Evidence, Evidence, st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=3), st.integers(0, 20))
+@given(
+    Evidence,
+    Evidence,
+    Evidence,
+    st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=3),
+    st.integers(0, 20),
+)
 def test_shares_are_a_distribution_with_a_floor_whatever_the_evidence(
     a: dict[int, float], b: dict[int, float], c: dict[int, float], priors: list[float], cut: int
 ) -> None:
@@ -49,7 +58,9 @@ def test_the_better_model_weighs_more_and_order_does_not_matter() -> None:
 def test_a_prior_is_worth_a_few_tokens_and_no_more() -> None:
     strong = {A: 1.0, B: 1000.0}
     little = informed({A: {0: -1.0}, B: {0: -2.0}}).shares(strong)
-    much = informed({A: dict.fromkeys(range(40), -1.0), B: dict.fromkeys(range(40), -2.0)}).shares(strong)
+    much = informed({A: dict.fromkeys(range(40), -1.0), B: dict.fromkeys(range(40), -2.0)}).shares(
+        strong
+    )
     assert little[B] > little[A]
     assert much[A] > 0.75
 
@@ -107,7 +118,9 @@ def test_soft_bayes_follows_a_text_that_changes_its_domain() -> None:
 
 
 @given(st.lists(st.floats(-80, 0), min_size=2, max_size=5), st.floats(0.01, 0.9), st.floats(0, 0.5))
-def test_soft_bayes_keeps_a_distribution_and_no_share_below_its_part(logs: list[float], eta: float, share: float) -> None:
+def test_soft_bayes_keeps_a_distribution_and_no_share_below_its_part(
+    logs: list[float], eta: float, share: float
+) -> None:
     w = np.full(len(logs), 1 / len(logs))
     for _ in range(20):
         w = soft_bayes(w, np.array(logs), eta, share)
@@ -123,7 +136,9 @@ def test_a_later_turn_outweighs_an_earlier_one() -> None:
 
 
 def test_merit_compares_with_the_pool_of_all_that_were_asked() -> None:
-    found = informed({A: dict.fromkeys(range(10), -1.0), B: dict.fromkeys(range(10), -5.0)}).merits()
+    found = informed(
+        {A: dict.fromkeys(range(10), -1.0), B: dict.fromkeys(range(10), -5.0)}
+    ).merits()
     assert 0 < found[A] < np.log(2)
     assert found[A] - found[B] == pytest.approx(4.0)
     assert informed({A: dict.fromkeys(range(10), -1.0)}).merits() == {A: pytest.approx(0.0)}

@@ -1,4 +1,5 @@
-"""The halt state: order, repetition and replay mean nothing, and nothing but a quorum lifts. Cites protocols/halt.md (HALT)."""
+"""The halt state: order, repetition and replay mean nothing, and nothing but a quorum lifts. Cites
+protocols/halt.md (HALT)."""
 
 from __future__ import annotations
 
@@ -11,9 +12,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.halt.charter import Refused
-from swarmllm.core.halt.state import Applied, HaltState, Known, join, judge, lacks, missing, next_halt, next_resume, records_of
+from swarmllm.core.halt.state import (
+    Applied,
+    HaltState,
+    Known,
+    join,
+    judge,
+    lacks,
+    missing,
+    next_halt,
+    next_resume,
+    records_of,
+)
 from swarmllm.errors import RemoteError, UsageError
-from swarmllm.messages import CHARTER_RECORD_MAX, HALT_RECORD_MAX, SEQ_MAX, Halt, Live, Resume, Signed
+from swarmllm.messages import (
+    CHARTER_RECORD_MAX,
+    HALT_RECORD_MAX,
+    SEQ_MAX,
+    Halt,
+    Live,
+    Resume,
+    Signed,
+)
 from swarmllm.wire.codec import decode, encode
 from swarmllm.wire.marks import mark_of, marks_of
 from swarmllm.wire.signed import HALT_DOMAINS, key_id, open_record
@@ -69,7 +89,8 @@ def same(one: HaltState, two: HaltState) -> bool:
 
 
 @given(some_records, some_records, some_records)
-def test_halt_join_commutes(first: list[bytes], second: list[bytes], third: list[bytes]) -> None:  # HALT-11
+# HALT-11
+def test_halt_join_commutes(first: list[bytes], second: list[bytes], third: list[bytes]) -> None:
     a, b, c = feed(STATE, *first), feed(STATE, *second), feed(STATE, *third)
     assert same(join(a, b), join(b, a))
     assert same(join(join(a, b), c), join(a, join(b, c)))
@@ -80,7 +101,8 @@ def test_halt_join_commutes(first: list[bytes], second: list[bytes], third: list
 def test_halt_idempotent(records: list[bytes]) -> None:  # HALT-11
     once = feed(STATE, *records)
     again = feed(once, *records)
-    # What was refused the first time, for want of its charter, may be taken the second time; the third changes nothing.
+    # What was refused the first time, for want of its charter, may be taken the second time; the
+    # third changes nothing.
     assert same(feed(again, *records), again)
     for data in records_of(once):
         assert isinstance(judge(once, data, never), Known)
@@ -116,7 +138,9 @@ def test_resume_misses_newer_halt() -> None:  # HALT-12
 
 
 def test_one_resume_does_not_lift_another_key() -> None:  # HALT-12
-    assert [order.key for order in apply(STATE, halt(A, 1), halt(B, 1), resume({A: 1})).standing] == [B.id]
+    assert [
+        order.key for order in apply(STATE, halt(A, 1), halt(B, 1), resume({A: 1})).standing
+    ] == [B.id]
 
 
 def test_a_resume_that_overtakes_its_halt_lifts_it() -> None:  # HALT-11
@@ -144,7 +168,15 @@ def test_one_halt_key_is_enough(seq: int) -> None:  # HALT-8
         signed(Halt(SWARM, RESUMERS[0].id, 1, 1, 0), RESUMERS[0]),
         halt(A, 1, bytes(32)),
     ],
-    ids=["forged", "a stranger for A", "B for A", "two signers", "a stranger", "a resume key", "another swarm"],
+    ids=[
+        "forged",
+        "a stranger for A",
+        "B for A",
+        "two signers",
+        "a stranger",
+        "a resume key",
+        "another swarm",
+    ],
 )
 def test_a_halt_by_anybody_else_is_refused_and_counted(data: bytes) -> None:  # HALT-8, HALT-10
     assert refused(STATE, data, sender_version=1).penalise
@@ -155,7 +187,12 @@ def test_forged_one_of_two_resume() -> None:  # HALT-12
     record = Resume(SWARM, 1, marks_of({A.id: 1}), 0)
     good, bad = open_record(signed(record, RESUMERS[0])), open_record(forged(record, RESUMERS[1]))
     mixed = encode(Signed(good.payload, tuple(sorted((*good.signatures, *bad.signatures)))))
-    for data in (signed(record, RESUMERS[0]), mixed, forged(record, *RESUMERS), signed(record, *RESUMERS[:2], STRANGER)):
+    for data in (
+        signed(record, RESUMERS[0]),
+        mixed,
+        forged(record, *RESUMERS),
+        signed(record, *RESUMERS[:2], STRANGER),
+    ):
         assert refused(state, data).penalise
         assert feed(state, data).standing
     assert apply(state, signed(record, *RESUMERS[1:])).standing == ()
@@ -171,11 +208,14 @@ def test_duplicate_signer_counts_once() -> None:  # HALT-2, HALT-12
         assert "rise strictly" in refused(state, data).reason
         # Ed25519 lets a signer make as many good signatures as it likes.
         assert isinstance(judge(state, data, lambda _key, _message, _signature: True), Refused)
-    assert "1 of 2 signatures" in refused(state, signed(one.record, RESUMERS[0], RESUMERS[0])).reason
+    assert (
+        "1 of 2 signatures" in refused(state, signed(one.record, RESUMERS[0], RESUMERS[0])).reason
+    )
 
 
 def test_vote_to_lift_refused() -> None:  # HALT-12
-    """Neither voters, halt keys, roots nor everybody else together lift anything; and no other kind of record does."""
+    """Neither voters, halt keys, roots nor everybody else together lift anything; and no other kind
+    of record does."""
     voters = tuple(HALTERS)
     state = apply(STATE, halt(A, 1))
     for people in (voters, ROOTS, (*HALTERS, *ROOTS, STRANGER), (RESUMERS[0], *HALTERS)):
@@ -283,7 +323,10 @@ def test_what_is_cheap_is_checked_before_any_signature() -> None:  # HALT-10
 
 
 def test_a_record_longer_than_its_own_bound_is_refused() -> None:  # HALT-1
-    padded = Signed(encode(Resume(SWARM, 1, marks_of({A.id: 1}), 0)), tuple(sorted(bytes((i,)) * 96 for i in range(10))))
+    padded = Signed(
+        encode(Resume(SWARM, 1, marks_of({A.id: 1}), 0)),
+        tuple(sorted(bytes((i,)) * 96 for i in range(10))),
+    )
     assert HALT_RECORD_MAX < len(encode(padded)) < CHARTER_RECORD_MAX
     assert f"exceeds {HALT_RECORD_MAX}" in refused(STATE, encode(padded)).reason
 
@@ -298,7 +341,10 @@ def test_a_sender_that_may_know_a_newer_charter_is_not_blamed() -> None:  # HALT
 
 
 def test_a_sender_that_has_not_heard_of_a_rotation_is_not_blamed() -> None:  # HALT-10
-    gone = apply(STATE, signed(rotation(STATE, halt=tuple(sorted(p.public_key for p in HALTERS[1:]))), *ROOTS))
+    gone = apply(
+        STATE,
+        signed(rotation(STATE, halt=tuple(sorted(p.public_key for p in HALTERS[1:]))), *ROOTS),
+    )
     assert not refused(gone, halt(A, 9), sender_version=1).penalise
 
 
@@ -315,7 +361,10 @@ def test_a_seq_of_zero_or_beyond_the_bound_does_not_exist() -> None:  # HALT-2
 
 
 @given(some_records, some_records)
-def test_two_that_tell_each_other_what_is_missing_agree(first: list[bytes], second: list[bytes]) -> None:  # HALT-20
+# HALT-20
+def test_two_that_tell_each_other_what_is_missing_agree(
+    first: list[bytes], second: list[bytes]
+) -> None:
     a, b = feed(STATE, *first), feed(STATE, *second)
     for _ in range(2):  # A charter first, and what counts under it then.
         from_a, from_b = missing(a, b.vectors), missing(b, a.vectors)
@@ -343,7 +392,8 @@ def test_states_of_different_swarms_or_forked_charters_exchange_nothing() -> Non
 
 
 @given(some_records, some_records)
-def test_equal_digests_mean_equal_vectors(first: list[bytes], second: list[bytes]) -> None:  # HALT-14
+# HALT-14
+def test_equal_digests_mean_equal_vectors(first: list[bytes], second: list[bytes]) -> None:
     a, b = feed(STATE, *first), feed(STATE, *second)
     assert (a.digest == b.digest) == (a.vectors == b.vectors)
 

@@ -1,4 +1,5 @@
-"""What is remembered over a restart: a whole copy is enough, and whatever cannot be read halts. Cites protocols/halt.md (HALT)."""
+"""What is remembered over a restart: a whole copy is enough, and whatever cannot be read halts.
+Cites protocols/halt.md (HALT)."""
 
 from __future__ import annotations
 
@@ -11,14 +12,32 @@ from hypothesis import strategies as st
 from swarmllm.core.halt.state import HaltState
 from swarmllm.core.halt.state_file import STATE_BYTES_MAX, Boot, load, pack_genesis, pack_state
 from swarmllm.errors import UsageError
-from tests.core.halt_support import OWNER, PRIVATE, ROOTS, SWARM, A, B, apply, founded, halt, resume, rotation, signed
+from tests.core.halt_support import (
+    OWNER,
+    PRIVATE,
+    ROOTS,
+    SWARM,
+    A,
+    B,
+    apply,
+    founded,
+    halt,
+    resume,
+    rotation,
+    signed,
+)
 
 STATE = apply(founded(), halt(A, 3), halt(B, 1), resume({B: 1}))
 OLD, NEW = pack_state(founded(), 1), pack_state(STATE, 2)
 MARK = pack_genesis(SWARM)
 
 
-def boot(first: bytes | None, second: bytes | None, genesis: bytes | None = MARK, pinned: bytes | None = SWARM) -> Boot:
+def boot(
+    first: bytes | None,
+    second: bytes | None,
+    genesis: bytes | None = MARK,
+    pinned: bytes | None = SWARM,
+) -> Boot:
     return load(first, second, genesis, PRIVATE, pinned)
 
 
@@ -62,10 +81,22 @@ def test_the_newer_of_two_whole_copies_counts() -> None:  # HALT-31
 
 
 @pytest.mark.parametrize(
-    "copies", [(b"", b""), (b"junk", None), (None, b"junk"), (NEW[:-9], OLD[:50]), (bytes(STATE_BYTES_MAX + 1), b"")]
+    "copies",
+    [
+        (b"", b""),
+        (b"junk", None),
+        (None, b"junk"),
+        (NEW[:-9], OLD[:50]),
+        (bytes(STATE_BYTES_MAX + 1), b""),
+    ],
 )
-@pytest.mark.parametrize("genesis", [MARK, None, b"junk"], ids=["marked", "no marker", "marker spoilt"])
-def test_corrupt_both_boots_halted(copies: tuple[bytes | None, bytes | None], genesis: bytes | None) -> None:  # HALT-32
+@pytest.mark.parametrize(
+    "genesis", [MARK, None, b"junk"], ids=["marked", "no marker", "marker spoilt"]
+)
+# HALT-32
+def test_corrupt_both_boots_halted(
+    copies: tuple[bytes | None, bytes | None], genesis: bytes | None
+) -> None:
     found = boot(*copies, genesis)
     assert found.state.lost
     assert found.state.reasons == ("the record of former halts was lost or cannot be read",)
@@ -96,11 +127,16 @@ def test_any_bytes_are_read_or_halt(data: bytes) -> None:  # HALT-32
     assert boot(data, data).state.lost
 
 
-def test_records_that_contradict_each_other_are_not_believed_even_with_a_good_checksum() -> None:  # HALT-30
+# HALT-30
+def test_records_that_contradict_each_other_are_not_believed_even_with_a_good_checksum() -> None:
     second = signed(rotation(founded()), *ROOTS)
     chain = apply(founded(), second).charters
     broken = HaltState(SWARM, founded().charters)
-    for state in (replace(broken, halts=STATE.halts * 2), HaltState(bytes(32), broken.charters), HaltState(SWARM, chain[1:])):
+    for state in (
+        replace(broken, halts=STATE.halts * 2),
+        HaltState(bytes(32), broken.charters),
+        HaltState(SWARM, chain[1:]),
+    ):
         assert boot(pack_state(state, 1), None).state.lost
 
 
@@ -121,7 +157,11 @@ def test_a_swarm_of_one_that_never_halted_may_join_another() -> None:  # HALT-4
     lone = load(None, None, None, PRIVATE).state
     moved = boot(pack_state(lone, 4), None)
     assert (moved.state, moved.generation) == (HaltState(SWARM), 4)
-    for state in (apply(lone, halt(OWNER, 1, lone.swarm)), replace(lone, stopped_here=True), replace(lone, lost=True)):
+    for state in (
+        apply(lone, halt(OWNER, 1, lone.swarm)),
+        replace(lone, stopped_here=True),
+        replace(lone, lost=True),
+    ):
         with pytest.raises(UsageError):
             boot(pack_state(state, 4), None)
 

@@ -1,8 +1,10 @@
-"""Schedules nobody would think of: reordered, repeated, replayed, partitioned, restarted, forged, killed between any two steps of a write.
+"""Schedules nobody would think of: reordered, repeated, replayed, partitioned, restarted, forged,
+killed between any two steps of a write.
 
-What must hold whatever happens: what a node knows never becomes less, a node that was given a standing halt is stopped, nothing is lifted
-that no quorum lifted, an acknowledgement is on disk, honest peers are never blamed, and after the partition heals all agree. Cites HALT-11
-to HALT-20 of protocols/halt.md.
+What must hold whatever happens: what a node knows never becomes less, a node that was given a
+standing halt is stopped, nothing is lifted that no quorum lifted, an acknowledgement is on disk,
+honest peers are never blamed, and after the partition heals all agree. Cites HALT-11 to HALT-20 of
+protocols/halt.md.
 """
 
 from __future__ import annotations
@@ -20,7 +22,20 @@ from swarmllm.messages import Halt, Records, Resume, Signed
 from swarmllm.wire.codec import CODES, encode
 from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import open_record
-from tests.core.halt_support import HALTERS, PRIVATE, RESUMERS, ROOTS, STRANGER, SWARM, A, B, Person, forged, keys, signed
+from tests.core.halt_support import (
+    HALTERS,
+    PRIVATE,
+    RESUMERS,
+    ROOTS,
+    STRANGER,
+    SWARM,
+    A,
+    B,
+    Person,
+    forged,
+    keys,
+    signed,
+)
 from tests.core.halt_world import EVIL, NodeInWorld, World
 
 NODES = 3
@@ -36,7 +51,9 @@ spoils = st.sampled_from(("", "", "", "corrupt first", "corrupt second", "lost",
 def twice(data: bytes) -> bytes:
     """The record with its one signature written down two times."""
     opened = open_record(data)
-    packed: bytes = msgpack.packb([CODES[Signed], opened.payload, [*opened.signatures, *opened.signatures]])
+    packed: bytes = msgpack.packb(
+        [CODES[Signed], opened.payload, [*opened.signatures, *opened.signatures]]
+    )
     return packed
 
 
@@ -51,7 +68,8 @@ class Swarm(RuleBasedStateMachine):
 
     @initialize(is_old=st.booleans())
     def begin(self, is_old: bool) -> None:
-        """Half of the schedules begin with nodes that serve and have been written down, half while they start."""
+        """Half of the schedules begin with nodes that serve and have been written down, half while
+        they start."""
         if is_old:
             for node in self.world.nodes:
                 while node.disk.steps:
@@ -62,7 +80,8 @@ class Swarm(RuleBasedStateMachine):
 
     @rule(at=which, person=people, step=st.integers(1, 3))
     def halt(self, at: int, person: Person, step: int) -> None:
-        """An operator signs at one node; a key that was taken out signs too, and counts for nothing."""
+        """An operator signs at one node; a key that was taken out signs too, and counts for
+        nothing."""
         node, books = self.node(at), self.world.books
         seq = node.machine.state.highs.get(person.id, 0) + step
         data = signed(Halt(SWARM, person.id, seq, 1, 0), person)
@@ -83,7 +102,8 @@ class Swarm(RuleBasedStateMachine):
     @precondition(lambda self: len(self.world.books.charters) < CHARTERS)
     @rule(at=which, forget=st.booleans(), drop=st.booleans(), swap=st.booleans())
     def rotate(self, at: int, forget: bool, drop: bool, swap: bool) -> None:
-        """The root quorum signs the next charter, from what one node knows; it may forget lifts, drop a halt key or swap a resume key."""
+        """The root quorum signs the next charter, from what one node knows; it may forget lifts,
+        drop a halt key or swap a resume key."""
         node, books = self.node(at), self.world.books
         current = books.charters[-1]
         changed = replace(
@@ -93,7 +113,9 @@ class Swarm(RuleBasedStateMachine):
             issued_ms=current.issued_ms + 1,
         )
         head = open_record(books.chain[-1])
-        data = signed(successor(head, {} if forget else node.machine.state.lifts, changed), *ROOTS[1:])
+        data = signed(
+            successor(head, {} if forget else node.machine.state.lifts, changed), *ROOTS[1:]
+        )
         self.world.publish(data)
         for one in books.chain:
             self.world.bring(node, one)
@@ -167,7 +189,8 @@ class Swarm(RuleBasedStateMachine):
 
     @rule(at=which, person=people, kind=st.integers(0, 7), by_stream=st.booleans())
     def forge(self, at: int, person: Person, kind: int, by_stream: bool) -> None:
-        """Whatever can be made without the keys, with one resume key, with one root key, or with every halt key."""
+        """Whatever can be made without the keys, with one resume key, with one root key, or with
+        every halt key."""
         node = self.node(at)
         state = node.machine.state
         seq = state.highs.get(person.id, 0) + 1
@@ -179,13 +202,21 @@ class Swarm(RuleBasedStateMachine):
             signed(lift, RESUMERS[0]),
             forged(lift, *RESUMERS),
             signed(lift, *HALTERS),
-            signed(successor(open_record(self.world.books.chain[-1]), {person.id: seq + 5}, charter), ROOTS[0]),
+            signed(
+                successor(open_record(self.world.books.chain[-1]), {person.id: seq + 5}, charter),
+                ROOTS[0],
+            ),
             signed(Halt(bytes(32), person.id, seq, 1, 0), person),
             twice(signed(lift, RESUMERS[0])),
         )[kind]
         if by_stream:
-            self.world.perform(node, node.machine.received(EVIL, encode(node.machine.state.vectors), self.world.now))
-            self.world.perform(node, node.machine.received(EVIL, encode(Records((data,))), self.world.now))
+            self.world.perform(
+                node,
+                node.machine.received(EVIL, encode(node.machine.state.vectors), self.world.now),
+            )
+            self.world.perform(
+                node, node.machine.received(EVIL, encode(Records((data,))), self.world.now)
+            )
         else:
             self.world.rumour(node, data)
 
@@ -204,7 +235,10 @@ class Swarm(RuleBasedStateMachine):
     @invariant()
     def whoever_knows_a_standing_halt_is_stopped(self) -> None:
         for node in self.world.nodes:
-            assert node.stopped == bool(node.machine.may_serve(self.world.now)) or not node.machine.halted
+            assert (
+                node.stopped == bool(node.machine.may_serve(self.world.now))
+                or not node.machine.halted
+            )
             if node.stopped:
                 continue
             disk = node.disk
@@ -214,7 +248,9 @@ class Swarm(RuleBasedStateMachine):
             version = node.machine.state.version
             for key, seq in node.known:
                 if key in self.world.halt_keys(version):
-                    assert seq <= self.world.books.lifted(version, key), f"{node.peer} runs under halt {seq}"
+                    assert seq <= self.world.books.lifted(version, key), (
+                        f"{node.peer} runs under halt {seq}"
+                    )
 
     @invariant()
     def nothing_counts_that_nobody_signed(self) -> None:
@@ -241,11 +277,13 @@ class Swarm(RuleBasedStateMachine):
             assert node.stopped == bool(node.machine.halted) == bool(node.machine.state.reasons)
             disk = node.disk
             for first, second in ((disk.first, None), (None, disk.second)):
-                assert load(first, second, disk.genesis, PRIVATE, SWARM).state == node.machine.state, (
-                    "it would not survive a restart"
-                )
+                assert (
+                    load(first, second, disk.genesis, PRIVATE, SWARM).state == node.machine.state
+                ), "it would not survive a restart"
             if not any(other.machine.halted for other in self.world.nodes):
-                assert all(node.machine.may_infer(other.peer, self.world.now) == "" for other in others)
+                assert all(
+                    node.machine.may_infer(other.peer, self.world.now) == "" for other in others
+                )
 
 
 TestSwarm = Swarm.TestCase

@@ -1,4 +1,5 @@
-"""Whole nodes that hear of each other: at once where they are few, through others where they are not connected, and no longer than true."""
+"""Whole nodes that hear of each other: at once where they are few, through others where they are
+not connected, and no longer than true."""
 
 from __future__ import annotations
 
@@ -32,13 +33,16 @@ A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
 
 
 class Chain:
-    """Nodes with an expert each, connected as a test says; messages are delivered at once, in order."""
+    """Nodes with an expert each, connected as a test says; messages are delivered at once, in
+    order."""
 
     def __init__(self, *peers: PeerId) -> None:
         self.seals = MemoSealing()
         self.now = 0.0
         config = NodeConfig(bytes(32))
-        self.nodes = {p: Node(config, p, 1, random.Random(i), self.seals.of(p)) for i, p in enumerate(peers)}
+        self.nodes = {
+            p: Node(config, p, 1, random.Random(i), self.seals.of(p)) for i, p in enumerate(peers)
+        }
         self.told: dict[PeerId, list[NodeEffect]] = {p: [] for p in peers}
         for i, peer in enumerate(peers):
             model = ScriptedModel(f"model-{i}", i)
@@ -54,7 +58,8 @@ class Chain:
         return effects
 
     def link(self, one: PeerId, other: PeerId) -> None:
-        for near, far in sorted([(one, other), (other, one)], reverse=True):  # The one that greets comes last.
+        # The one that greets comes last.
+        for near, far in sorted([(one, other), (other, one)], reverse=True):
             self.feed(near, PeerConnected(far))
 
     def run(self, seconds: float) -> None:
@@ -70,7 +75,9 @@ class Chain:
         return [expert.peer for expert in self.nodes[peer].view(self.now).experts]
 
     def saw(self, peer: PeerId, kind: type) -> list[object]:
-        return [e.event for e in self.told[peer] if isinstance(e, Emit) and isinstance(e.event, kind)]
+        return [
+            e.event for e in self.told[peer] if isinstance(e, Emit) and isinstance(e.event, kind)
+        ]
 
 
 def test_a_swarm_of_a_handful_knows_itself_after_one_round_trip() -> None:
@@ -96,7 +103,9 @@ def test_who_is_not_connected_is_heard_of_through_others_and_dialled() -> None:
 
 
 def chain_found(chain: Chain, peer: PeerId, expert: PeerId) -> ExpertFound:
-    (found,) = [e for e in chain.saw(peer, ExpertFound) if isinstance(e, ExpertFound) and e.peer == expert]
+    (found,) = [
+        e for e in chain.saw(peer, ExpertFound) if isinstance(e, ExpertFound) and e.peer == expert
+    ]
     return found
 
 
@@ -132,13 +141,18 @@ def test_an_expert_whose_engine_is_lost_says_so_and_is_found_again_when_it_is_ba
     chain.feed(A, EngineLost("killed"))
     chain.run(0.2)
     assert chain.knows(B) == [B]
-    assert chain.saw(B, ExpertLost) == [ExpertLost(A, "it offers no place any more: its engine is down, or it was stopped")]
+    assert chain.saw(B, ExpertLost) == [
+        ExpertLost(A, "it offers no place any more: its engine is down, or it was stopped")
+    ]
     model = ScriptedModel("model-0", 0)
     chain.run(1.0)
     chain.feed(A, EngineReady(model.card, model.load))
     chain.run(0.2)
     assert chain.knows(B) == [A, B]
-    assert len([e for e in chain.saw(B, ExpertFound) if isinstance(e, ExpertFound) and e.peer == A]) == 2
+    assert (
+        len([e for e in chain.saw(B, ExpertFound) if isinstance(e, ExpertFound) and e.peer == A])
+        == 2
+    )
 
 
 def test_the_last_free_session_is_news() -> None:

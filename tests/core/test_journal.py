@@ -1,4 +1,5 @@
-"""A halt takes back the agent's last changes, each once, and nothing that is not the agent's. Cites protocols/halt.md (HALT)."""
+"""A halt takes back the agent's last changes, each once, and nothing that is not the agent's. Cites
+protocols/halt.md (HALT)."""
 
 from __future__ import annotations
 
@@ -71,11 +72,15 @@ def test_nothing_of_security_can_be_named() -> None:  # HALT-28
     assert sorted(setting.code for setting in Setting) == list(range(1, 9))
 
 
-changes = st.lists(st.tuples(st.sampled_from([K, EXTRA]), st.integers(1, 4), st.integers(1, 4)), max_size=20)
+changes = st.lists(
+    st.tuples(st.sampled_from([K, EXTRA]), st.integers(1, 4), st.integers(1, 4)), max_size=20
+)
 
 
 @given(changes, st.lists(st.integers(0, 5), max_size=4))
-def test_a_journal_comes_back_as_it_was(rows: list[tuple[Setting, int, int]], reverts: list[int]) -> None:
+def test_a_journal_comes_back_as_it_was(
+    rows: list[tuple[Setting, int, int]], reverts: list[int]
+) -> None:
     journal = written(*rows)
     for count in reverts:
         journal.revert_last(count)

@@ -1,4 +1,5 @@
-"""Laws of answers among liars, on whole nodes under a virtual clock: being quick, many, large or somebody else by name buys nothing."""
+"""Laws of answers among liars, on whole nodes under a virtual clock: being quick, many, large or
+somebody else by name buys nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +25,14 @@ SLOW_S = 0.4  # Of honest experts; liars need no time to compute.
 
 
 def order(**more: object) -> GenerateRequest:
-    found = {"k": 3, "extra": 0, "max_tokens": 12, "sampling": GREEDY, "vocab_size": 512, "stop_tokens": frozenset({STOP})}
+    found = {
+        "k": 3,
+        "extra": 0,
+        "max_tokens": 12,
+        "sampling": GREEDY,
+        "vocab_size": 512,
+        "stop_tokens": frozenset({STOP}),
+    }
     return GenerateRequest(PROMPT, **(found | more))  # type: ignore[arg-type]
 
 
@@ -62,7 +70,9 @@ def honest(count: int) -> list[ScriptedModel]:
     return [Going(seed) for seed in range(1, count + 1)]
 
 
-def answer(table: Tabletop, wanted: GenerateRequest) -> tuple[Ended, list[TokenChosen], ExpertsWeighed]:
+def answer(
+    table: Tabletop, wanted: GenerateRequest
+) -> tuple[Ended, list[TokenChosen], ExpertsWeighed]:
     asker = table.peers[0]
     table.ask(asker, wanted)
     end = table.finish(asker)
@@ -78,7 +88,9 @@ def weight(chosen: TokenChosen, peers: list[PeerId]) -> float:
 
 
 def test_the_first_token_is_not_made_by_whoever_is_quickest() -> None:
-    liars: list[ScriptedModel] = [LyingModel(90 + i, nats=9.0, wish=lambda _: FORCED) for i in range(3)]
+    liars: list[ScriptedModel] = [
+        LyingModel(90 + i, nats=9.0, wish=lambda _: FORCED) for i in range(3)
+    ]
     table = swarm([None, *honest(3), *liars])
     _, chosen, told = answer(table, order())
     assert {w.peer for w in told.experts} == set(table.peers[1:])
@@ -87,7 +99,9 @@ def test_the_first_token_is_not_made_by_whoever_is_quickest() -> None:
 
 
 def test_the_own_expert_is_waited_for_however_slow_it_is() -> None:
-    liars: list[ScriptedModel] = [LyingModel(90 + i, nats=9.0, wish=lambda _: FORCED) for i in range(6)]
+    liars: list[ScriptedModel] = [
+        LyingModel(90 + i, nats=9.0, wish=lambda _: FORCED) for i in range(6)
+    ]
     table = swarm([*honest(1), *liars])
     table.seats[table.peers[0]].service_s = 0.8
     _, chosen, told = answer(table, order(k=2))
@@ -114,8 +128,9 @@ def test_a_silent_expert_costs_first_tokens_a_bounded_time_and_ever_more_seldom(
 
 @pytest.mark.parametrize("claim", [64.0, 0.0, 5.0])
 def test_a_liar_under_an_honest_name_takes_nothing_from_those_who_have_it(claim: float) -> None:
-    """It answers first, and says what would ruin the model, or praise it: the honest holder is weighed by its own word. What the liar is
-    worth then, it would be worth under any name that it made up."""
+    """It answers first, and says what would ruin the model, or praise it: the honest holder is
+    weighed by its own word. What the liar is worth then, it would be worth under any name that it
+    made up."""
     models = honest(3)
     borrowed = LyingModel(90, nats=claim, wish=lambda _: FORCED, name_of=models[0])
     invented = LyingModel(90, nats=claim, wish=lambda _: FORCED)
@@ -137,7 +152,8 @@ def test_a_liar_that_our_own_expert_contradicts_has_no_part_in_the_answer() -> N
     assert end.reason == "length"
     assert cheat not in {w.peer for w in told.experts}
     assert all(cheat not in {u.peer for u in c.experts} for c in chosen)
-    assert not table.seats[asker].penalised  # A back end may be broken: that is no breach of the protocol.
+    # A back end may be broken: that is no breach of the protocol.
+    assert not table.seats[asker].penalised
     assert table.seats[asker].node._router.seen(cheat, table.now).merit < 0
 
 
@@ -158,7 +174,9 @@ def test_size_and_domain_in_a_record_buy_at_most_twice_the_weight() -> None:
     table = swarm([None, *plain, boaster])
     table.ask(table.peers[0], replace(order(k=4), prompt=(1,), domain="code"))
     table.finish(table.peers[0])
-    assert max(weight(c, [table.peers[4]]) for c in table.chosen(table.peers[0])) <= 2 / (2 + 3) + 1e-9
+    assert (
+        max(weight(c, [table.peers[4]]) for c in table.chosen(table.peers[0])) <= 2 / (2 + 3) + 1e-9
+    )
 
 
 # --- the end -----------------------------------------------------------------------------------------------------------------
@@ -176,14 +194,17 @@ def test_one_liar_among_others_ends_no_text(quality: float) -> None:
 
 
 def test_who_is_the_only_one_there_may_end_its_text() -> None:
-    table = swarm([None, LyingModel(90, nats=0.0, wish=lambda n: STOP if n > len(PROMPT) + 3 else FORCED)])
+    table = swarm(
+        [None, LyingModel(90, nats=0.0, wish=lambda n: STOP if n > len(PROMPT) + 3 else FORCED)]
+    )
     end, chosen, _ = answer(table, order(k=1))
     assert (end.reason, len(chosen)) == ("eos", 5)
 
 
 def test_two_models_that_want_the_end_have_it() -> None:
     enders: list[ScriptedModel] = [
-        LyingModel(90 + i, nats=0.0, wish=lambda n: STOP if n > len(PROMPT) + 3 else 7) for i in range(2)
+        LyingModel(90 + i, nats=0.0, wish=lambda n: STOP if n > len(PROMPT) + 3 else 7)
+        for i in range(2)
     ]
     table = swarm([None, *honest(1), *enders])
     end, _, _ = answer(table, order())

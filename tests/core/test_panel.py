@@ -1,4 +1,5 @@
-"""Laws of probing, keeping and weighing the experts of one answer, on whole nodes under a virtual clock and on the panel alone."""
+"""Laws of probing, keeping and weighing the experts of one answer, on whole nodes under a virtual
+clock and on the panel alone."""
 
 from __future__ import annotations
 
@@ -27,12 +28,19 @@ GREEDY = Sampling(temperature=0.0)
 
 
 def order(prompt: tuple[int, ...] = PROMPT, **more: object) -> GenerateRequest:
-    settings: dict[str, object] = {"k": 2, "extra": 0, "max_tokens": 12, "sampling": GREEDY, "vocab_size": 512}
+    settings: dict[str, object] = {
+        "k": 2,
+        "extra": 0,
+        "max_tokens": 12,
+        "sampling": GREEDY,
+        "vocab_size": 512,
+    }
     return GenerateRequest(prompt, **(settings | more))  # type: ignore[arg-type]
 
 
 class Knowing(ScriptedModel):
-    """A model that expects each token to be the one before plus one, as PROMPT is made, with `boost` more logit."""
+    """A model that expects each token to be the one before plus one, as PROMPT is made, with
+    `boost` more logit."""
 
     def __init__(self, seed: int, boost: float) -> None:
         super().__init__(f"knows-{boost}", seed)
@@ -55,7 +63,8 @@ class Knowing(ScriptedModel):
 
 
 def swarm(boosts: Sequence[float], copies: Mapping[int, int] | None = None) -> Tabletop:
-    """A node without an expert (peer-0), and one node per boost (`copies[i]` makes node i a replica of another)."""
+    """A node without an expert (peer-0), and one node per boost (`copies[i]` makes node i a replica
+    of another)."""
     table = Tabletop([None, *range(1, len(boosts) + 1)])
     for i in range(1, len(boosts) + 1):
         seed = (copies or {}).get(i, i)
@@ -68,7 +77,11 @@ def swarm(boosts: Sequence[float], copies: Mapping[int, int] | None = None) -> T
 
 
 def weighed(table: Tabletop, request: int = 1) -> ExpertsWeighed:
-    found = [e for e in table.seats[table.peers[0]].events if isinstance(e, ExpertsWeighed) and e.request == request]
+    found = [
+        e
+        for e in table.seats[table.peers[0]].events
+        if isinstance(e, ExpertsWeighed) and e.request == request
+    ]
     assert len(found) == 1
     return found[0]
 
@@ -129,7 +142,9 @@ def test_replicas_share_the_weight_of_their_model() -> None:
 @given(st.floats(0, 1), st.integers(0, 20))
 def test_an_answer_of_any_quality_is_whole(quality: float, seed: int) -> None:
     table = swarm([6, 0, 3])
-    end = finished(table, order(k=3, extra=0, quality=quality, max_tokens=16, sampling=Sampling(seed=seed)))
+    end = finished(
+        table, order(k=3, extra=0, quality=quality, max_tokens=16, sampling=Sampling(seed=seed))
+    )
     chosen = table.chosen(table.peers[0])
     assert (end.reason, [c.index for c in chosen]) == ("length", list(range(16)))
     assert chosen[0].k == 3
@@ -142,7 +157,9 @@ def test_less_quality_asks_fewer_experts() -> None:
     means = []
     for quality in (0.1, 0.5, 0.9):
         table = swarm([2, 1, 1])
-        finished(table, order(k=3, extra=0, quality=quality, max_tokens=120, sampling=Sampling(seed=3)))
+        finished(
+            table, order(k=3, extra=0, quality=quality, max_tokens=120, sampling=Sampling(seed=3))
+        )
         means.append(np.mean([c.k for c in table.chosen(table.peers[0])]))
     assert means == pytest.approx([1.2, 2.0, 2.8], abs=0.35)
 
@@ -181,11 +198,15 @@ class FlatSwarm:
 
 
 def candidate(name: str, model: int) -> Candidate:
-    record = CapacityRecord(1, 1, f"m{model}", bytes([model]) * 32, bytes(32), 1, 4096, 160, 0, 4, 4, (), (), NO_CONTROL)
+    record = CapacityRecord(
+        1, 1, f"m{model}", bytes([model]) * 32, bytes(32), 1, 4096, 160, 0, 4, 4, (), (), NO_CONTROL
+    )
     return Candidate(PeerId(name), record, 1, False)
 
 
-def panel_of(found: Sequence[Candidate], wanted: GenerateRequest, flat: FlatSwarm, seed: int = 0) -> Panel:
+def panel_of(
+    found: Sequence[Candidate], wanted: GenerateRequest, flat: FlatSwarm, seed: int = 0
+) -> Panel:
     panel = Panel(wanted, random.Random(seed))
     panel.fitted(flat, found)  # type: ignore[arg-type]
     return panel
@@ -217,7 +238,9 @@ def test_weights_are_a_distribution_and_the_best_are_distinct_models_first(
 def test_a_quorum_waits_for_weight_and_not_for_replicas() -> None:
     found = [candidate("a", 1), candidate("b", 1), candidate("c", 2), candidate("d", 3)]
     panel = panel_of(found, order(), FlatSwarm())
-    for expert, levels in zip(found, ((-1.0, -5.0), (-1.0, -5.0), (-5.0, -1.0), (-30.0, -30.0)), strict=True):
+    for expert, levels in zip(
+        found, ((-1.0, -5.0), (-1.0, -5.0), (-5.0, -1.0), (-30.0, -30.0)), strict=True
+    ):
         for position in panel.gate.positions:
             panel.learn(expert.peer, position, levels[position % 2])
     a, b, c, d = (x.peer for x in found)
@@ -228,7 +251,8 @@ def test_a_quorum_waits_for_weight_and_not_for_replicas() -> None:
 
 
 def test_insurance_is_not_waited_for() -> None:
-    """Four equals are asked for a token of three: whichever three answer first make it. One that weighs more is waited for."""
+    """Four equals are asked for a token of three: whichever three answer first make it. One that
+    weighs more is waited for."""
     found = [candidate(name, model) for model, name in enumerate("abcd", 1)]
     a, b, c, d = (x.peer for x in found)
     equals = panel_of(found, order(prompt=(1,)), FlatSwarm())
@@ -248,7 +272,9 @@ def test_a_strong_prior_decides_where_there_is_no_evidence() -> None:
 
 
 @given(st.integers(2, 400), st.lists(st.integers(1, 400), max_size=6))
-def test_evidence_is_the_last_outside_tokens_and_never_our_own(length: int, places: list[int]) -> None:
+def test_evidence_is_the_last_outside_tokens_and_never_our_own(
+    length: int, places: list[int]
+) -> None:
     places = sorted({p for p in places if p <= length})
     bounds = [0, *places, length]
     spans = tuple(pairwise(bounds))[::2]

@@ -1,4 +1,5 @@
-"""A part of the node hears what it asks for, after the kill switch, and nothing while that holds everything back."""
+"""A part of the node hears what it asks for, after the kill switch, and nothing while that holds
+everything back."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ class Notebook:
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         self.heard.append(event)
-        return [PublishRecord(event.frame, self.channel)] if isinstance(event, FrameReceived) else []
+        return (
+            [PublishRecord(event.frame, self.channel)] if isinstance(event, FrameReceived) else []
+        )
 
     def next_deadline(self) -> float:
         return self.deadline
@@ -49,13 +52,19 @@ class Notebook:
 
 def node_with(*parts: Part) -> tuple[Node, object]:
     control = linked(running(), P, Q)
-    return Node(NodeConfig(bytes(32)), OWN, 1, random.Random(1), MemoSealing().of(OWN), control, parts), control
+    return Node(
+        NodeConfig(bytes(32)), OWN, 1, random.Random(1), MemoSealing().of(OWN), control, parts
+    ), control
 
 
 def test_a_part_hears_what_it_names_and_what_comes_on_its_channel() -> None:
     votes, ledger = Notebook(), Notebook("ledger", ())
     node, _ = node_with(votes, ledger)
-    frame, other, record = FrameReceived(P, b"1", "votes"), FrameReceived(P, b"2", "ledger"), RecordOffered(1, b"3", P, "votes")
+    frame, other, record = (
+        FrameReceived(P, b"1", "votes"),
+        FrameReceived(P, b"2", "ledger"),
+        RecordOffered(1, b"3", P, "votes"),
+    )
     for event in (PeerConnected(P), ChannelOpened(P, "votes"), frame, other, record, OwnerStops()):
         node.handle(event, 20.0)
     assert votes.heard == [PeerConnected(P), ChannelOpened(P, "votes"), frame, record]
@@ -66,7 +75,9 @@ def test_a_part_hears_what_it_names_and_what_comes_on_its_channel() -> None:
 def test_what_a_part_orders_is_performed_and_a_frame_of_its_channel_is_no_order_to_halt() -> None:
     votes = Notebook()
     node, _ = node_with(votes)
-    assert node.handle(FrameReceived(P, b"whatever", "votes"), 20.0) == [PublishRecord(b"whatever", "votes")]
+    assert node.handle(FrameReceived(P, b"whatever", "votes"), 20.0) == [
+        PublishRecord(b"whatever", "votes")
+    ]
     assert node.view(20.0).halted == ()
 
 
@@ -80,7 +91,9 @@ def test_a_part_is_woken_at_its_deadline_and_not_before() -> None:
     assert votes.heard == [TimerFired()]
 
 
-def test_a_part_hears_nothing_while_the_kill_switch_asks_and_everything_afterwards_in_order() -> None:
+def test_a_part_hears_nothing_while_the_kill_switch_asks_and_everything_afterwards_in_order() -> (
+    None
+):
     votes = Notebook(deadline=0.0)
     node, _ = node_with(votes)
     node.handle(Woke(), 100.0)

@@ -113,7 +113,8 @@ def test_those_that_we_chose_are_saved_before_any_crowd_that_came_later() -> Non
 
 
 def test_anchors_outlive_a_restart_into_a_crowd_again_and_again() -> None:
-    """At every start strangers are there first, as many as connect to us, and invent peers; they are in the saved book as well."""
+    """At every start strangers are there first, as many as connect to us, and invent peers; they
+    are in the saved book as well."""
     book, friends = peering(), [PeerId(f"friend {i}") for i in range(CHOSEN_MIN)]
     chosen(book, friends)
     for run in range(3):
@@ -126,7 +127,8 @@ def test_anchors_outlive_a_restart_into_a_crowd_again_and_again() -> None:
         book = peering()
         for i in range(2 * CONNECTIONS_TARGET):
             book.peer_connected(PeerId(f"a stranger {i}"))
-        for number, (peer, addrs) in enumerate(saved):  # One input after another, as a driver feeds them.
+        # One input after another, as a driver feeds them.
+        for number, (peer, addrs) in enumerate(saved):
             book.found(peer, addrs, number * 1e-3, proven=True)
             for dial in book.due(number * 1e-3):
                 book.peer_connected(dial.peer)
@@ -148,12 +150,19 @@ def test_a_flood_of_made_up_peers_does_not_drive_anchors_out_of_the_book() -> No
 
 
 Events = st.lists(
-    st.tuples(st.sampled_from(["found", "connected", "lost", "failed", "due"]), st.integers(0, 12), st.floats(0, 5)), max_size=60
+    st.tuples(
+        st.sampled_from(["found", "connected", "lost", "failed", "due"]),
+        st.integers(0, 12),
+        st.floats(0, 5),
+    ),
+    max_size=60,
 )
 
 
 @given(Events)
-def test_whatever_happens_a_deadline_that_came_leads_to_a_dial(events: list[tuple[str, int, float]]) -> None:
+def test_whatever_happens_a_deadline_that_came_leads_to_a_dial(
+    events: list[tuple[str, int, float]],
+) -> None:
     book, now = peering(), 0.0
     for what, number, wait in events:
         now += wait
@@ -208,7 +217,9 @@ class PlainPeering(Dialling):
 
     def _free(self) -> int:
         dialling = sum(k.dialling for k in self._known.values())
-        missing = max(module.CONNECTIONS_TARGET - len(self.connected), module.CHOSEN_MIN - len(self._chosen))
+        missing = max(
+            module.CONNECTIONS_TARGET - len(self.connected), module.CHOSEN_MIN - len(self._chosen)
+        )
         return min(module.DIALS_MAX, missing) - dialling
 
 
@@ -228,7 +239,12 @@ Steps = st.lists(
 def test_the_heaps_say_what_a_look_through_the_book_says(
     monkeypatch: pytest.MonkeyPatch, steps: list[tuple[str, int, int, float]]
 ) -> None:
-    for name, small in (("KNOWN_MAX", 8), ("DIALS_MAX", 2), ("CONNECTIONS_TARGET", 4), ("CHOSEN_MIN", 2)):
+    for name, small in (
+        ("KNOWN_MAX", 8),
+        ("DIALS_MAX", 2),
+        ("CONNECTIONS_TARGET", 4),
+        ("CHOSEN_MIN", 2),
+    ):
         monkeypatch.setattr(module, name, small)
     books, now = (peering(), PlainPeering(OWN, random.Random(0))), 0.0
     for what, number, port, wait in steps:

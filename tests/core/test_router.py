@@ -15,14 +15,22 @@ from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
 OWN = PeerId("own")
 
 
-def candidate(name: str, *, rate: int = 160, missing: int = 1, member: bool = False, queue: int = 0) -> Candidate:
-    record = CapacityRecord(1, 1, "m", bytes(32), bytes(32), 1, 4096, rate, queue, 4, 4, (), (), NO_CONTROL)
+def candidate(
+    name: str, *, rate: int = 160, missing: int = 1, member: bool = False, queue: int = 0
+) -> Candidate:
+    record = CapacityRecord(
+        1, 1, "m", bytes(32), bytes(32), 1, 4096, rate, queue, 4, 4, (), (), NO_CONTROL
+    )
     return Candidate(PeerId(name), record, missing, member)
 
 
 Candidates = st.lists(
     st.builds(
-        candidate, st.integers(0, 99).map(str), rate=st.integers(0, 5000), missing=st.integers(1, 500), member=st.booleans()
+        candidate,
+        st.integers(0, 99).map(str),
+        rate=st.integers(0, 5000),
+        missing=st.integers(1, 500),
+        member=st.booleans(),
     ),
     max_size=12,
     unique_by=lambda c: c.peer,
@@ -107,7 +115,9 @@ def test_history_is_bounded() -> None:
 def test_patience_grows_with_what_must_be_caught_up() -> None:
     router = Router(OWN, random.Random(0))
     router.replied(PeerId("p"), 0.05, 1, None, 0.0)
-    assert router.patience_s(candidate("p", missing=1), 0.0) < router.patience_s(candidate("p", missing=1000), 0.0)
+    assert router.patience_s(candidate("p", missing=1), 0.0) < router.patience_s(
+        candidate("p", missing=1000), 0.0
+    )
 
 
 def of_model(name: str, model: int, **more: object) -> Candidate:
@@ -117,7 +127,10 @@ def of_model(name: str, model: int, **more: object) -> Candidate:
 
 def test_different_models_come_before_replicas() -> None:
     router = Router(OWN, random.Random(2))
-    found = [of_model(f"a{i}", 1, rate=10_000) for i in range(6)] + [of_model("b", 2), of_model("c", 3)]
+    found = [of_model(f"a{i}", 1, rate=10_000) for i in range(6)] + [
+        of_model("b", 2),
+        of_model("c", 3),
+    ]
     for _ in range(20):
         assert {p[0] for p in router.pick(3, found, 0.0)} == {"a", "b", "c"}
 
@@ -133,7 +146,8 @@ def test_a_fit_outweighs_a_short_delay_and_a_long_delay_outweighs_a_fit() -> Non
 
 
 def test_how_fast_an_expert_catches_up_is_measured_and_no_longer_believed() -> None:
-    """An expert that claims 160 tokens/s and took 3 s for a prompt of 101 tokens will take as long for the next one."""
+    """An expert that claims 160 tokens/s and took 3 s for a prompt of 101 tokens will take as long
+    for the next one."""
     router = Router(OWN, random.Random(1))
     near, long = candidate("p", rate=2560), candidate("p", rate=2560, missing=101)
     assert router.catch_up_s(long, 0.0) < 0.5
@@ -149,7 +163,8 @@ def test_how_fast_an_expert_catches_up_is_measured_and_no_longer_believed() -> N
 
 
 def test_no_claim_of_size_outweighs_what_was_measured() -> None:
-    """A record may claim any size; whoever was seen to be worth less is still believed less than one that claims nothing special."""
+    """A record may claim any size; whoever was seen to be worth less is still believed less than
+    one that claims nothing special."""
     router = Router(OWN, random.Random(1))
     plain = candidate("any").record
     liar, honest = replace(plain, n_params=2**63 - 1), replace(plain, n_params=1_000_000_000)
@@ -170,10 +185,15 @@ def test_all_that_records_claim_never_weighs_more_than_twice_as_much(
     one: CapacityRecord, other: CapacityRecord, domain: str
 ) -> None:
     router = Router(OWN, random.Random(1))
-    assert router.prior(PeerId("a"), one, domain) <= 2 * router.prior(PeerId("b"), other, domain) + 1e-9
+    assert (
+        router.prior(PeerId("a"), one, domain)
+        <= 2 * router.prior(PeerId("b"), other, domain) + 1e-9
+    )
 
 
-def test_a_suspect_is_the_one_suspected_longest_ago_and_never_one_that_said_itself_that_it_is_full() -> None:
+def test_a_suspect_is_the_one_suspected_longest_ago_and_never_one_that_said_itself_that_it_is_full() -> (
+    None
+):
     router = Router(OWN, random.Random(1))
     found = [candidate(name) for name in ("full", "late", "later")]
     router.rest(PeerId("full"), 1.0, 0.0)
@@ -188,7 +208,9 @@ def test_a_suspect_is_the_one_suspected_longest_ago_and_never_one_that_said_itse
 
 def test_the_prior_rises_with_size_claimed_domain_and_merit() -> None:
     router = Router(OWN, random.Random(2))
-    small, large = (replace(of_model("s", 1).record, n_params=n) for n in (500_000_000, 8_000_000_000))
+    small, large = (
+        replace(of_model("s", 1).record, n_params=n) for n in (500_000_000, 8_000_000_000)
+    )
     plain = router.prior(PeerId("p"), small)
     assert router.prior(PeerId("p"), large) > plain
     assert router.prior(PeerId("p"), replace(small, domains=("code",)), "code") > plain

@@ -1,4 +1,5 @@
-"""By gossip goes what the control streams may not have brought to everybody. Cites protocols/halt.md (HALT-15, HALT-21)."""
+"""By gossip goes what the control streams may not have brought to everybody. Cites
+protocols/halt.md (HALT-15, HALT-21)."""
 
 from __future__ import annotations
 
@@ -25,7 +26,11 @@ DUE = 10.0 + GOSSIP_AFTER_S
 
 
 def rumours(machine: HaltMachine, connected: int = 2, now: float = DUE) -> list[bytes]:
-    return [effect.record for effect in machine.timer(now, connected) if isinstance(effect, PublishRecord)]
+    return [
+        effect.record
+        for effect in machine.timer(now, connected)
+        if isinstance(effect, PublishRecord)
+    ]
 
 
 def halted() -> HaltMachine:
@@ -86,4 +91,6 @@ def test_no_more_wait_than_can_be_published() -> None:
     waiting = DelayedGossip()
     for number in range(RUMOURS_MAX + 5):
         waiting.add(bytes([number]), 0.0)
-    assert [one.record for one in waiting.due(False, 1.0)] == [bytes([number]) for number in range(5, RUMOURS_MAX + 5)]
+    assert [one.record for one in waiting.due(False, 1.0)] == [
+        bytes([number]) for number in range(5, RUMOURS_MAX + 5)
+    ]

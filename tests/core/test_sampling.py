@@ -1,4 +1,5 @@
-"""Laws of sampling: exact odds, one random number, each setting by its definition, and clear words for nonsense."""
+"""Laws of sampling: exact odds, one random number, each setting by its definition, and clear words
+for nonsense."""
 
 from __future__ import annotations
 
@@ -49,9 +50,13 @@ class Scripted(random.Random):
         raise AssertionError(f"{k} bits where one number is the law")
 
 
-def reachable(pooled: Pooled, sampling: Sampling, recent: list[int] | None = None) -> dict[int, float]:
+def reachable(
+    pooled: Pooled, sampling: Sampling, recent: list[int] | None = None
+) -> dict[int, float]:
     """Every token that can be drawn and its odds, found by walking a fine grid of random numbers."""
-    counts = Counter(draw(pooled, sampling, Scripted((i + 0.5) / GRID), recent or [])[0] for i in range(GRID))
+    counts = Counter(
+        draw(pooled, sampling, Scripted((i + 0.5) / GRID), recent or [])[0] for i in range(GRID)
+    )
     return {token: count / GRID for token, count in counts.items()}
 
 
@@ -62,7 +67,8 @@ def chi_square(counts: Counter[int], expected: dict[int, float]) -> float:
 
 
 def limit(expected: dict[int, float]) -> float:
-    """Four standard deviations above the mean of the chi-square distribution: about 1 in 500 by chance, and the seeds are fixed."""
+    """Four standard deviations above the mean of the chi-square distribution: about 1 in 500 by
+    chance, and the seeds are fixed."""
     freedom = len(expected) - 1
     return freedom + 4 * math.sqrt(2 * freedom)
 
@@ -71,7 +77,9 @@ def by_id(values: npt.NDArray[np.float64]) -> dict[int, float]:
     return {i: float(v) for i, v in zip(IDS, values / values.sum(), strict=True) if v > 0}
 
 
-probabilities = st.lists(st.integers(1, 1_000), min_size=1, max_size=40).map(lambda odds: pooled_of([float(o) for o in odds]))
+probabilities = st.lists(st.integers(1, 1_000), min_size=1, max_size=40).map(
+    lambda odds: pooled_of([float(o) for o in odds])
+)
 samplings = st.builds(
     Sampling,
     temperature=st.sampled_from([0.0, 1e-300, 0.1, 0.7, 1.0, 2.0, 100.0]),
@@ -117,7 +125,9 @@ def test_draws_follow_the_distribution(sampling: Sampling, expected: dict[int, f
 
 
 @pytest.mark.parametrize(("sampling", "expected"), expected_odds())
-def test_the_inverse_sum_gives_every_token_its_exact_share(sampling: Sampling, expected: dict[int, float]) -> None:
+def test_the_inverse_sum_gives_every_token_its_exact_share(
+    sampling: Sampling, expected: dict[int, float]
+) -> None:
     found = reachable(STANDARD, sampling, [IDS[0]])
     assert found.keys() == expected.keys()
     for token, odds in expected.items():
@@ -130,7 +140,12 @@ def test_the_chi_square_test_can_fail() -> None:
     assert chi_square(counts, by_id(np.array(PROBS))) > limit(by_id(np.array(PROBS)))
 
 
-@given(probabilities, samplings, st.lists(st.integers(0, 40), max_size=80), st.floats(0.0, 1.0, exclude_max=True))
+@given(
+    probabilities,
+    samplings,
+    st.lists(st.integers(0, 40), max_size=80),
+    st.floats(0.0, 1.0, exclude_max=True),
+)
 def test_a_valid_setting_always_gives_a_token_of_the_pool_and_its_pooled_logprob(
     pooled: Pooled, sampling: Sampling, recent: list[int], number: float
 ) -> None:
@@ -142,15 +157,21 @@ def test_a_valid_setting_always_gives_a_token_of_the_pool_and_its_pooled_logprob
     assert rng.asked == (0 if sampling.temperature == 0 else 1)
 
 
-@given(probabilities, samplings, st.lists(st.integers(0, 40), max_size=80), st.integers(0, 2**63 - 1))
-def test_a_seed_repeats_its_draw(pooled: Pooled, sampling: Sampling, recent: list[int], seed: int) -> None:
+@given(
+    probabilities, samplings, st.lists(st.integers(0, 40), max_size=80), st.integers(0, 2**63 - 1)
+)
+def test_a_seed_repeats_its_draw(
+    pooled: Pooled, sampling: Sampling, recent: list[int], seed: int
+) -> None:
     one, other = (draw(pooled, sampling, random.Random(seed), recent) for _ in range(2))
     assert one == other
 
 
 @pytest.mark.parametrize("number", [0.0, math.nextafter(1.0, 0.0)])
 @given(pooled=probabilities)
-def test_the_ends_of_the_unit_interval_give_the_likeliest_and_the_least_likely(number: float, pooled: Pooled) -> None:
+def test_the_ends_of_the_unit_interval_give_the_likeliest_and_the_least_likely(
+    number: float, pooled: Pooled
+) -> None:
     token, _ = draw(pooled, Sampling(), Scripted(number), [])
     order = np.argsort(-pooled.probs, kind="stable")
     assert token == (order[0] if number == 0 else order[-1])
@@ -174,10 +195,15 @@ def test_an_impossible_token_is_never_drawn() -> None:
 
 
 @given(probabilities, st.floats(0.0, 0.95))
-def test_a_new_token_at_the_end_leaves_what_a_number_means_before_it(pooled: Pooled, number: float) -> None:
+def test_a_new_token_at_the_end_leaves_what_a_number_means_before_it(
+    pooled: Pooled, number: float
+) -> None:
     share = 0.04 * float(pooled.probs.min())
     longer = Pooled(
-        np.append(pooled.ids, np.int32(900)), np.append(pooled.probs * (1 - share), share), pooled.tail, pooled.agreement
+        np.append(pooled.ids, np.int32(900)),
+        np.append(pooled.probs * (1 - share), share),
+        pooled.tail,
+        pooled.agreement,
     )
     before = draw(pooled, Sampling(), Scripted(number), [])[0]
     sums = np.cumsum(np.sort(pooled.probs)[::-1])
@@ -195,9 +221,13 @@ def test_greedy_takes_the_likeliest_and_the_lowest_id_among_equals(pooled: Poole
 
 
 @given(probabilities, st.integers(0, 50), st.floats(1e-9, 1.0), st.floats(0.0, 1.0))
-def test_greedy_ignores_what_narrows_the_choice(pooled: Pooled, top_k: int, top_p: float, min_p: float) -> None:
+def test_greedy_ignores_what_narrows_the_choice(
+    pooled: Pooled, top_k: int, top_p: float, min_p: float
+) -> None:
     narrow = Sampling(temperature=0, top_k=top_k, top_p=top_p, min_p=min_p)
-    assert draw(pooled, narrow, Scripted(0.5), []) == draw(pooled, Sampling(temperature=0), Scripted(0.5), [])
+    assert draw(pooled, narrow, Scripted(0.5), []) == draw(
+        pooled, Sampling(temperature=0), Scripted(0.5), []
+    )
 
 
 def test_greedy_tells_apart_what_the_logarithm_cannot() -> None:
@@ -221,11 +251,15 @@ def test_top_k_keeps_exactly_the_k_likeliest(pooled: Pooled, top_k: int) -> None
     order = np.argsort(-pooled.probs, kind="stable")[:top_k]
     for number in (0.0, 0.5, math.nextafter(1.0, 0.0)):
         assert draw(pooled, Sampling(top_k=top_k), Scripted(number), [])[0] in order
-    assert draw(pooled, Sampling(top_k=top_k), Scripted(math.nextafter(1.0, 0.0)), [])[0] == order[-1]
+    assert (
+        draw(pooled, Sampling(top_k=top_k), Scripted(math.nextafter(1.0, 0.0)), [])[0] == order[-1]
+    )
 
 
 @given(probabilities, st.floats(1e-6, 1.0), st.sampled_from([0.5, 1.0, 2.0]), st.integers(0, 50))
-def test_top_p_keeps_the_smallest_prefix_that_reaches_it(pooled: Pooled, top_p: float, temperature: float, top_k: int) -> None:
+def test_top_p_keeps_the_smallest_prefix_that_reaches_it(
+    pooled: Pooled, top_p: float, temperature: float, top_k: int
+) -> None:
     order = np.argsort(-pooled.probs, kind="stable")[: top_k or None]
     odds = pooled.probs[order] ** (1 / temperature)
     reached = np.cumsum(odds) / odds.sum()
@@ -253,7 +287,8 @@ def test_top_p_is_content_with_a_prefix_that_just_reaches_it() -> None:
 
 
 def test_top_p_counts_what_top_k_and_temperature_left() -> None:
-    assert reachable(STANDARD, Sampling(top_k=2, top_p=0.59)).keys() == {4}  # 0.30 is 0.6 of the 0.50 left.
+    # 0.30 is 0.6 of the 0.50 left.
+    assert reachable(STANDARD, Sampling(top_k=2, top_p=0.59)).keys() == {4}
     assert reachable(STANDARD, Sampling(top_k=2, top_p=0.61)).keys() == {4, 40}
     assert reachable(STANDARD, Sampling(temperature=0.25, top_p=0.7)).keys() == {4}
     assert reachable(STANDARD, Sampling(temperature=1.0, top_p=0.7)).keys() == {4, 40, 7_000, 41}
@@ -273,9 +308,15 @@ def odds_ratio(pooled: Pooled, sampling: Sampling, recent: list[int]) -> float:
 
 
 def test_the_penalty_follows_its_published_rule_above_and_below_a_blind_draw() -> None:
-    below = Pooled(np.array([0, 1], dtype=np.int32), np.exp(np.array([-1.0, -1.2]) - BLIND_NATS), 0.0, 1.0)
-    for penalty, chosen in ((1.1, 0), (1.3, 1)):  # 1.0 becomes 1.1, then 1.3 nats below, beside 1.2.
-        assert draw(below, Sampling(temperature=0, repetition_penalty=penalty), Scripted(0.5), [0])[0] == chosen
+    below = Pooled(
+        np.array([0, 1], dtype=np.int32), np.exp(np.array([-1.0, -1.2]) - BLIND_NATS), 0.0, 1.0
+    )
+    # 1.0 becomes 1.1, then 1.3 nats below, beside 1.2.
+    for penalty, chosen in ((1.1, 0), (1.3, 1)):
+        assert (
+            draw(below, Sampling(temperature=0, repetition_penalty=penalty), Scripted(0.5), [0])[0]
+            == chosen
+        )
     common = pooled_of([0.25, 0.75])
     ratio = odds_ratio(common, Sampling(repetition_penalty=1.5), [0])
     expected = math.exp((math.log(0.25) + BLIND_NATS) / 1.5 - BLIND_NATS) / 0.75
@@ -290,15 +331,21 @@ def test_the_penalty_breaks_a_loop_of_near_certain_tokens() -> None:
 
 
 @given(probabilities, st.floats(1.01, 10.0), st.lists(st.integers(0, 40), max_size=10))
-def test_the_penalty_never_helps_a_recent_token_against_another(pooled: Pooled, penalty: float, recent: list[int]) -> None:
-    token, _ = draw(pooled, Sampling(temperature=0, repetition_penalty=penalty), Scripted(0.5), recent)
+def test_the_penalty_never_helps_a_recent_token_against_another(
+    pooled: Pooled, penalty: float, recent: list[int]
+) -> None:
+    token, _ = draw(
+        pooled, Sampling(temperature=0, repetition_penalty=penalty), Scripted(0.5), recent
+    )
     if token in recent:
         others = [p for i, p in enumerate(pooled.probs) if i not in recent]
         assert not others or pooled.probs[token] >= max(others)
 
 
 @given(probabilities, st.floats(0.1, 10.0), st.lists(st.integers(41, 99), max_size=10))
-def test_tokens_outside_the_pool_change_nothing(pooled: Pooled, penalty: float, recent: list[int]) -> None:
+def test_tokens_outside_the_pool_change_nothing(
+    pooled: Pooled, penalty: float, recent: list[int]
+) -> None:
     for number in (0.0, 0.3, 0.9):
         found = draw(pooled, Sampling(repetition_penalty=penalty), Scripted(number), recent)
         assert found == draw(pooled, Sampling(), Scripted(number), [])
@@ -318,7 +365,12 @@ def test_how_often_a_token_was_seen_does_not_count() -> None:
 
 def test_drawing_changes_neither_the_pool_nor_the_history() -> None:
     probs, recent = STANDARD.probs.copy(), [4, 9]
-    draw(STANDARD, Sampling(temperature=0.5, repetition_penalty=2.0, top_k=3, top_p=0.5, min_p=0.1), Scripted(0.5), recent)
+    draw(
+        STANDARD,
+        Sampling(temperature=0.5, repetition_penalty=2.0, top_k=3, top_p=0.5, min_p=0.1),
+        Scripted(0.5),
+        recent,
+    )
     np.testing.assert_array_equal(STANDARD.probs, probs)
     assert recent == [4, 9]
 
@@ -349,7 +401,15 @@ def test_nonsense_is_refused_by_name_and_value(field: str, value: object) -> Non
     [
         Sampling(),
         Sampling(temperature=0),
-        Sampling(temperature=100, top_k=2**20, top_p=1, min_p=1, repetition_penalty=10, penalty_last=2**20, seed=2**63 - 1),
+        Sampling(
+            temperature=100,
+            top_k=2**20,
+            top_p=1,
+            min_p=1,
+            repetition_penalty=10,
+            penalty_last=2**20,
+            seed=2**63 - 1,
+        ),
         Sampling(temperature=1e-300, top_p=1e-300, repetition_penalty=0.1, penalty_last=0),
     ],
 )

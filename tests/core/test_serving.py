@@ -1,4 +1,5 @@
-"""Laws of serving: every Score gets exactly one answer, strangers' work is bounded, and who is gone takes its work along."""
+"""Laws of serving: every Score gets exactly one answer, strangers' work is bounded, and who is gone
+takes its work along."""
 
 from __future__ import annotations
 
@@ -139,7 +140,9 @@ def test_a_lost_peer_frees_its_sessions_and_its_answers_are_dropped() -> None:
     [run] = side.received(PEER, score())
     assert isinstance(run, RunScore)
     assert side.lost(PEER) == [CloseSession(SessionKey(PEER, 1))]
-    assert side.scored(run.order, Need(1, 0, 0)) == [CloseSession(SessionKey(PEER, 1))], "the round began a new cache"
+    assert side.scored(run.order, Need(1, 0, 0)) == [CloseSession(SessionKey(PEER, 1))], (
+        "the round began a new cache"
+    )
     assert side.rounds_open == 0
 
 
@@ -154,12 +157,15 @@ def test_close_frees_the_cache_once() -> None:
 
 
 class Expert:
-    """A node with an expert and a kill switch under its own private charter, and one connected peer."""
+    """A node with an expert and a kill switch under its own private charter, and one connected
+    peer."""
 
     def __init__(self) -> None:
         self.control = running(fresh_boot(), own=OWNER)
         own = PeerId("expert")
-        self.node = Node(NodeConfig(VOCABULARY), own, 1, random.Random(1), MemoSealing().of(own), self.control)
+        self.node = Node(
+            NodeConfig(VOCABULARY), own, 1, random.Random(1), MemoSealing().of(own), self.control
+        )
         side = serving()
         assert side.card is not None
         assert side.load is not None
@@ -167,16 +173,21 @@ class Expert:
         self.node.handle(PeerConnected(PEER), 10.0)
 
     def greeted(self) -> None:
-        """A stranger without a charter of this swarm greets: any swarm will do, as long as neither holds an order."""
+        """A stranger without a charter of this swarm greets: any swarm will do, as long as neither
+        holds an order."""
         self.node.handle(ChannelOpened(PEER), 10.0)
         self.node.handle(FrameReceived(PEER, frame(HaltDigest(SWARM, 1, NO_CONTROL))), 10.0)
 
     def answers(self, message: ExpertMessage) -> list[object]:
         effects = self.node.handle(Received(PEER, message, 9), 10.0)
-        return [e.message for e in effects if isinstance(e, Send)] or [e for e in effects if isinstance(e, RunScore)]
+        return [e.message for e in effects if isinstance(e, Send)] or [
+            e for e in effects if isinstance(e, RunScore)
+        ]
 
 
-def test_who_never_greeted_is_told_to_wait_and_then_what_is_missing_and_is_served_once_it_has() -> None:
+def test_who_never_greeted_is_told_to_wait_and_then_what_is_missing_and_is_served_once_it_has() -> (
+    None
+):
     expert = Expert()
     expert.answers(opening())
     for number in range(UNSETTLED_MAX):
@@ -193,7 +204,9 @@ def test_who_was_served_before_is_only_told_to_wait() -> None:
     expert.answers(opening())
     assert isinstance(expert.answers(score())[0], RunScore)
     for number in range(3 * UNSETTLED_MAX):
-        assert expert.answers(replace(score(number=number), ctl_digest=b"other 8.")) == [Busy(1, number, SETTLE_MS)]
+        assert expert.answers(replace(score(number=number), ctl_digest=b"other 8.")) == [
+            Busy(1, number, SETTLE_MS)
+        ]
 
 
 def test_a_stopped_node_answers_every_score_with_halted() -> None:  # EXPERT-6
@@ -205,7 +218,9 @@ def test_a_stopped_node_answers_every_score_with_halted() -> None:  # EXPERT-6
         assert expert.answers(score(number=number)) == [Halted(expert.control.digest)]
 
 
-def test_the_end_of_the_asking_stream_ends_its_sessions_and_drops_what_was_not_answered_yet() -> None:
+def test_the_end_of_the_asking_stream_ends_its_sessions_and_drops_what_was_not_answered_yet() -> (
+    None
+):
     expert = Expert()
     expert.greeted()
     expert.answers(opening())
@@ -213,6 +228,8 @@ def test_the_end_of_the_asking_stream_ends_its_sessions_and_drops_what_was_not_a
     assert isinstance(run, RunScore)
     assert CloseSession(SessionKey(PEER, 1)) in expert.node.handle(AskingEnded(PEER), 10.0)
     effects = expert.node.handle(Scored(run.order, Need(1, 0, 0)), 10.0)
-    assert not [e for e in effects if isinstance(e, Send)], "nobody on the new stream has asked for this"
+    assert not [e for e in effects if isinstance(e, Send)], (
+        "nobody on the new stream has asked for this"
+    )
     assert expert.answers(score(number=1)) == [Refused(1, 1, REFUSED_SESSION)]
     assert PEER in expert.node.view(10.0).peers

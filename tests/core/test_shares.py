@@ -1,4 +1,5 @@
-"""Laws of sharing one engine: the owner's half stands, strangers count by peer, and nothing is kept for who is not there."""
+"""Laws of sharing one engine: the owner's half stands, strangers count by peer, and nothing is kept
+for who is not there."""
 
 from __future__ import annotations
 
@@ -7,7 +8,15 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.serving.shares import ACCOUNTS_MAX, PREFILL_BURST_S, PREFILL_SHARE, Turns, fits, gives_way, owners_places
+from swarmllm.core.serving.shares import (
+    ACCOUNTS_MAX,
+    PREFILL_BURST_S,
+    PREFILL_SHARE,
+    Turns,
+    fits,
+    gives_way,
+    owners_places,
+)
 
 OWNER = "me"
 PEERS = [OWNER, "a", "b", "c", "d"]
@@ -49,7 +58,9 @@ def test_a_thousand_strangers_leave_the_owner_its_half() -> None:
 
 
 @given(st.integers(1, 600), st.lists(st.integers(0, 12), max_size=1500))
-def test_a_queue_is_bounded_and_each_greedy_peer_leaves_half_of_what_it_finds(room: int, comers: list[int]) -> None:
+def test_a_queue_is_bounded_and_each_greedy_peer_leaves_half_of_what_it_finds(
+    room: int, comers: list[int]
+) -> None:
     held: Counter[int] = Counter()
     for comer in comers:
         if fits(held[comer], held.total(), room):
@@ -66,20 +77,33 @@ def test_one_peer_takes_half_of_a_queue_at_most() -> None:
 
 Step = tuple[frozenset[str], frozenset[str], float]
 STEPS = st.lists(
-    st.tuples(st.frozensets(st.sampled_from(PEERS)), st.frozensets(st.sampled_from(PEERS)), st.floats(0.001, 3)), max_size=100
+    st.tuples(
+        st.frozensets(st.sampled_from(PEERS)),
+        st.frozensets(st.sampled_from(PEERS)),
+        st.floats(0.001, 3),
+    ),
+    max_size=100,
 )
 
 
-def step(turns: Turns, decodes: frozenset[str], prompts: frozenset[str], seconds: float, now: float) -> tuple[set[str], bool]:
+def step(
+    turns: Turns, decodes: frozenset[str], prompts: frozenset[str], seconds: float, now: float
+) -> tuple[set[str], bool]:
     """One step as an engine takes it: all that decode, or the first of the prompts."""
     is_prompt = turns.is_prompt_next(decodes, prompts, now)
-    peers = {min(prompts, key=lambda peer: (turns.rank(peer, now), peer))} if is_prompt else set(decodes)
+    peers = (
+        {min(prompts, key=lambda peer: (turns.rank(peer, now), peer))}
+        if is_prompt
+        else set(decodes)
+    )
     turns.worked(peers, decodes | prompts, is_prompt, seconds, now + seconds)
     return peers, is_prompt
 
 
 @given(STEPS)
-def test_an_owner_that_waits_is_in_every_other_step_at_least_and_in_every_step_of_its_own_kind(steps: list[Step]) -> None:
+def test_an_owner_that_waits_is_in_every_other_step_at_least_and_in_every_step_of_its_own_kind(
+    steps: list[Step],
+) -> None:
     turns, now, was_left_out = Turns(OWNER), 0.0, False
     for decodes, prompts, seconds in steps:
         if not decodes | prompts:
@@ -95,7 +119,9 @@ def test_an_owner_that_waits_is_in_every_other_step_at_least_and_in_every_step_o
 
 
 @given(st.lists(st.floats(0.001, 3), min_size=1, max_size=100))
-def test_an_owner_that_always_waits_has_half_of_the_time_but_for_one_step(lengths: list[float]) -> None:
+def test_an_owner_that_always_waits_has_half_of_the_time_but_for_one_step(
+    lengths: list[float],
+) -> None:
     turns, now, own, others = Turns(OWNER), 0.0, 0.0, 0.0
     for seconds in lengths:
         peers, _ = step(turns, frozenset({OWNER}), frozenset({"a", "b"}), seconds, now)

@@ -1,4 +1,5 @@
-"""Laws of the shuffles: who begins and with whom, at what pace, what is news, and that ages only grow."""
+"""Laws of the shuffles: who begins and with whom, at what pace, what is news, and that ages only
+grow."""
 
 from __future__ import annotations
 
@@ -65,7 +66,9 @@ def test_who_offers_nothing_asks_all_the_same() -> None:
 def test_beyond_the_first_greetings_only_own_records_are_exchanged() -> None:
     bench = Bench()
     greetings = [bench.meet(PeerId(f"z{i}"))[0].message for i in range(20)]
-    assert [m.want for m in greetings if isinstance(m, Shuffle)] == [SHUFFLE_RECORDS] * int(GREETINGS.burst) + [1] * 8
+    assert [m.want for m in greetings if isinstance(m, Shuffle)] == [SHUFFLE_RECORDS] * int(
+        GREETINGS.burst
+    ) + [1] * 8
 
 
 def test_everybody_has_its_turn_and_who_came_by_itself_the_last() -> None:  # CAP-6
@@ -124,7 +127,9 @@ def quiet_gaps(bench: Bench, span_s: float) -> list[float]:
     now, starts = 300.0, []
     while now < 300.0 + span_s:
         bench.tell(Z, (), now)
-        starts += [now for _ in bench.machine.timer(now)] if bench.machine.next_deadline() <= now else []
+        starts += (
+            [now for _ in bench.machine.timer(now)] if bench.machine.next_deadline() <= now else []
+        )
         now += 1.0
     return [b - a - 1.0 for a, b in pairwise(starts)]
 
@@ -138,7 +143,9 @@ def test_what_exchanges_cost_in_the_long_run_is_bounded_whoever_asks_and_however
     for i in range(connected):
         sent += sum(size(send) for send in bench.meet(PeerId(f"z{i}")))
     for i in range(3000):
-        bench.table.hear(PeerId(f"p{i}"), record(), f"p{i}".encode().ljust(290), 0.0, PeerId(f"z{i % 12}"), 0.0)
+        bench.table.hear(
+            PeerId(f"p{i}"), record(), f"p{i}".encode().ljust(290), 0.0, PeerId(f"z{i % 12}"), 0.0
+        )
     allowed = (ANSWERS.burst + GREETINGS.burst + 40) * 2000.0
     for who, pause in asks:
         for at, send in bench.run(now + pause, now):
@@ -187,13 +194,18 @@ def test_news_goes_to_a_few_at_once_and_wants_nothing_back() -> None:  # CAP-8
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=80))
-@example([1.0, *[3.0] * 4, 2.0, 1.5, *[3.0] * 8, 1.0])  # A round that came when one was due but for rounding was not counted.
+# A round that came when one was due but for rounding was not counted.
+@example([1.0, *[3.0] * 4, 2.0, 1.5, *[3.0] * 8, 1.0])
 def test_however_often_something_changes_news_keeps_its_pace(pauses: list[float]) -> None:  # CAP-8
     bench, now, told = Bench(), 0.0, []
     bench.meet(A)
     for pause in pauses:
         bench.machine.changed(now)
-        told += [at for at, send in bench.run(now + pause, now) if isinstance(send.message, Shuffle) and not send.message.want]
+        told += [
+            at
+            for at, send in bench.run(now + pause, now)
+            if isinstance(send.message, Shuffle) and not send.message.want
+        ]
         now += pause
     assert all(b - a >= TELL_GAP_S - 1e-6 for a, b in pairwise(told))
     assert len(told) <= TELLS.burst + TELLS.per_s * now + 1
@@ -205,7 +217,11 @@ def test_the_last_change_is_told_in_the_end() -> None:
     for i in range(100):
         bench.machine.changed(i / 10)
         bench.run(i / 10, i / 10)
-    (news,) = [send.message for _, send in bench.run(40.0, 10.0) if isinstance(send.message, Shuffle) and not send.message.want]
+    (news,) = [
+        send.message
+        for _, send in bench.run(40.0, 10.0)
+        if isinstance(send.message, Shuffle) and not send.message.want
+    ]
     assert bench.seals.of(OWN).unseal(news.records[0])[1].seq <= bench.seq
 
 
@@ -227,7 +243,9 @@ def test_an_age_only_grows_on_its_way_and_never_beyond_the_truth_by_more_than_a_
         now += held_s
         taken = bench.machine.asked(B, Shuffle(SWARM, (), (), 4), now)
         given_on = [
-            e.message for e in taken.effects if isinstance(e, Send) and isinstance(e.message, Shuffled) and e.message.records
+            e.message
+            for e in taken.effects
+            if isinstance(e, Send) and isinstance(e.message, Shuffled) and e.message.records
         ]
         if not given_on:
             assert now >= RECORD_TTL_S - 1.0
@@ -243,6 +261,16 @@ def test_what_is_said_to_be_beyond_its_time_is_not_even_checked() -> None:
     bench = Bench()
     bench.meet(A)
     (stranger,) = bench.strangers(1)
-    assert bench.machine.asked(A, Shuffle(SWARM, (int(10 * RECORD_TTL_S),), (stranger,), 0), 0.0).heard == []
+    assert (
+        bench.machine.asked(A, Shuffle(SWARM, (int(10 * RECORD_TTL_S),), (stranger,), 0), 0.0).heard
+        == []
+    )
     assert bench.checks == []
-    assert len(bench.machine.asked(A, Shuffle(SWARM, (int(10 * RECORD_TTL_S) - 1,), (stranger,), 0), 0.0).heard) == 1
+    assert (
+        len(
+            bench.machine.asked(
+                A, Shuffle(SWARM, (int(10 * RECORD_TTL_S) - 1,), (stranger,), 0), 0.0
+            ).heard
+        )
+        == 1
+    )

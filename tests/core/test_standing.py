@@ -1,4 +1,5 @@
-"""Laws of what passes and what is final: nobody is out of an answer for what passes, and what is final is said at once."""
+"""Laws of what passes and what is final: nobody is out of an answer for what passes, and what is
+final is said at once."""
 
 from __future__ import annotations
 
@@ -55,8 +56,11 @@ def model_of(table: Tabletop, number: int) -> ScriptedModel:
     return found
 
 
-def refusing(table: Tabletop, number: int, reply: object, since: float, until: float) -> list[float]:
-    """Expert `number` gives this reply (a Refused code, or a whole reply) instead of its answer for a while; when it was asked then."""
+def refusing(
+    table: Tabletop, number: int, reply: object, since: float, until: float
+) -> list[float]:
+    """Expert `number` gives this reply (a Refused code, or a whole reply) instead of its answer for
+    a while; when it was asked then."""
     model, asked = model_of(table, number), []
     real = model.score
 
@@ -65,7 +69,11 @@ def refusing(table: Tabletop, number: int, reply: object, since: float, until: f
             return real(key, request)  # type: ignore[arg-type]
         asked.append(table.now)
         model.forget()
-        return Refused(request.session, request.round, reply) if isinstance(reply, int) else reply(request)  # type: ignore[operator]
+        return (
+            Refused(request.session, request.round, reply)
+            if isinstance(reply, int)
+            else reply(request)
+        )  # type: ignore[operator]
 
     model.score = score  # type: ignore[method-assign, assignment]
     return asked
@@ -116,7 +124,8 @@ def test_an_expert_that_is_down_is_not_asked_in_a_tight_loop() -> None:
 
 @pytest.mark.parametrize("down_s", [1.0, 12.0, 40.0])
 def test_an_engine_that_says_that_it_is_down_and_comes_back_costs_no_answer(down_s: float) -> None:
-    """The record says 0 of 0 meanwhile, so there is nobody to ask; a large model takes its time to load."""
+    """The record says 0 of 0 meanwhile, so there is nobody to ask; a large model takes its time to
+    load."""
     table = settled([None, 7])
     expert, begun = table.peers[1], table.now
     refusing(table, 1, REFUSED_ENGINE, begun + 0.1, begun + 0.1 + down_s)
@@ -154,7 +163,8 @@ def test_an_expert_that_forgets_again_and_again_is_not_a_liar() -> None:
 
 
 def test_who_was_silent_is_asked_where_nobody_else_is_left() -> None:
-    """It was suspended, missed deadline upon deadline, and is well again: our suspicion is not its state."""
+    """It was suspended, missed deadline upon deadline, and is well again: our suspicion is not its
+    state."""
     table = settled([None, 7])
     router = table.seats[table.peers[0]].node._router
     for _ in range(8):
@@ -266,7 +276,9 @@ Codes = st.integers(1, 255)
 Peers = st.integers(0, 4).map(lambda i: PeerId(f"p{i}"))
 
 
-@given(st.lists(st.tuples(Peers, Codes | st.sampled_from(["waits", "answers", "breaks"])), max_size=60))
+@given(
+    st.lists(st.tuples(Peers, Codes | st.sampled_from(["waits", "answers", "breaks"])), max_size=60)
+)
 def test_only_what_is_final_puts_an_expert_out(events: list[tuple[PeerId, int | str]]) -> None:
     found = Standing()
     out: set[PeerId] = set()

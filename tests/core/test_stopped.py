@@ -1,4 +1,5 @@
-"""A node that may not make tokens offers none: its record says so at once to everybody, the DHT is told no more, and both come back."""
+"""A node that may not make tokens offers none: its record says so at once to everybody, the DHT is
+told no more, and both come back."""
 
 from __future__ import annotations
 
@@ -6,7 +7,16 @@ import random
 
 from swarmllm.core.capacity.exchange import TELL_GAP_S, TELL_PEERS
 from swarmllm.core.effects import Advertise, NodeEffect, Persist, Send, Withdraw
-from swarmllm.core.inputs import EngineLost, EngineReady, OwnerStarts, OwnerStops, PeerConnected, Persisted, Received, TimerFired
+from swarmllm.core.inputs import (
+    EngineLost,
+    EngineReady,
+    OwnerStarts,
+    OwnerStops,
+    PeerConnected,
+    Persisted,
+    Received,
+    TimerFired,
+)
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import CapacityRecord, PeerId, Shuffle
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -23,7 +33,9 @@ class Bench:
 
     def __init__(self) -> None:
         self.seals = MemoSealing()
-        self.node = Node(NodeConfig(bytes(32)), OWN, 1, random.Random(1), self.seals.of(OWN), running())
+        self.node = Node(
+            NodeConfig(bytes(32)), OWN, 1, random.Random(1), self.seals.of(OWN), running()
+        )
         self.now = 10.0
         self.give(EngineReady(MODEL.card, MODEL.load))
         for peer in PEERS:
@@ -55,20 +67,29 @@ def places(record: CapacityRecord | None) -> tuple[int, int]:
     return record.sessions_free, record.sessions_max
 
 
-def test_whoever_is_stopped_says_at_once_to_all_that_it_has_no_place_and_takes_it_back_at_the_start() -> None:  # CAP-17
+# CAP-17
+def test_whoever_is_stopped_says_at_once_to_all_that_it_has_no_place_and_takes_it_back_at_the_start() -> (
+    None
+):
     bench = Bench()
     (own,) = bench.node.view(bench.now).experts
     full = places(own.record)
     assert full[1] > 0
     effects = bench.give(OwnerStops()) + bench.wait(0.2)
-    assert {peer: places(record) for peer, record in bench.news(effects).items()} == dict.fromkeys(PEERS, (0, 0))
-    assert [e for e in effects if isinstance(e, (Advertise, Withdraw))] == [Withdraw(MODEL.card.vocab_fingerprint)]
+    assert {peer: places(record) for peer, record in bench.news(effects).items()} == dict.fromkeys(
+        PEERS, (0, 0)
+    )
+    assert [e for e in effects if isinstance(e, (Advertise, Withdraw))] == [
+        Withdraw(MODEL.card.vocab_fingerprint)
+    ]
     assert places(bench.node.view(bench.now).experts[0].record) == (0, 0)
     later = bench.wait(700.0)
     assert {places(record) for record in bench.news(later).values()} == {(0, 0)}
     assert not [e for e in later if isinstance(e, Advertise)]
     effects = bench.give(OwnerStarts()) + bench.wait(TELL_GAP_S)
-    assert {peer: places(record) for peer, record in bench.news(effects).items()} == dict.fromkeys(PEERS, full)
+    assert {peer: places(record) for peer, record in bench.news(effects).items()} == dict.fromkeys(
+        PEERS, full
+    )
     assert len([e for e in effects if isinstance(e, Advertise)]) == 1
 
 
@@ -76,7 +97,11 @@ def test_who_answers_a_question_while_it_is_stopped_gives_a_record_without_place
     bench = Bench()
     bench.give(OwnerStops())
     bench.wait(5.0)
-    (answer,) = [e for e in bench.give(Received(PEERS[0], Shuffle(bytes(8), (), (), 1), 0)) if isinstance(e, Send)]
+    (answer,) = [
+        e
+        for e in bench.give(Received(PEERS[0], Shuffle(bytes(8), (), (), 1), 0))
+        if isinstance(e, Send)
+    ]
     assert places(bench.seals.of(OWN).unseal(answer.message.records[0])[1]) == (0, 0)  # type: ignore[union-attr]
 
 
@@ -94,6 +119,8 @@ def test_a_requester_that_heard_of_the_stop_asks_the_others_and_loses_nobody() -
 def test_an_expert_that_is_gone_is_taken_out_of_the_dht() -> None:
     bench = Bench()
     effects = bench.give(EngineLost("killed")) + bench.wait(700.0)
-    assert [e for e in effects if isinstance(e, (Advertise, Withdraw))] == [Withdraw(MODEL.card.vocab_fingerprint)]
+    assert [e for e in effects if isinstance(e, (Advertise, Withdraw))] == [
+        Withdraw(MODEL.card.vocab_fingerprint)
+    ]
     effects = bench.give(EngineReady(MODEL.card, MODEL.load)) + bench.wait(1.0)
     assert len([e for e in effects if isinstance(e, Advertise)]) == 1

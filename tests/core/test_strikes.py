@@ -12,7 +12,9 @@ PEER = PeerId("offender")
 
 
 @given(st.lists(st.integers(0, 2 * round(REFUSE_S)), min_size=1, max_size=12))
-def test_a_peer_is_refused_from_its_third_strike_until_nothing_has_come_for_long_enough(gaps: list[int]) -> None:
+def test_a_peer_is_refused_from_its_third_strike_until_nothing_has_come_for_long_enough(
+    gaps: list[int],
+) -> None:
     strikes, now, streak = Strikes(), 100.0, 0
     for gap in gaps:
         streak = 1 if gap >= REFUSE_S else streak + 1

@@ -1,4 +1,5 @@
-"""Laws of voices: nobody's word stands for another's, whoever takes the same name and however quick it is."""
+"""Laws of voices: nobody's word stands for another's, whoever takes the same name and however quick
+it is."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from swarmllm.messages import PeerId
 POSITIONS = range(32)
 Levels = st.floats(-64.0, 0.0)
 Word = st.lists(Levels, min_size=len(POSITIONS), max_size=len(POSITIONS))
-Words = st.dictionaries(st.integers(0, 5).map(lambda i: PeerId(f"p{i}")), Word | Levels, min_size=1, max_size=6)
+Words = st.dictionaries(
+    st.integers(0, 5).map(lambda i: PeerId(f"p{i}")), Word | Levels, min_size=1, max_size=6
+)
 HONEST = PeerId("honest")
 
 
@@ -28,7 +31,9 @@ def gate_of(words: Mapping[PeerId, list[float] | float]) -> Gate:
 
 
 @given(Words, st.integers(0, 99), st.booleans())
-def test_every_holder_has_one_voice_whatever_the_order(words: dict[PeerId, list[float] | float], seed: int, local: bool) -> None:
+def test_every_holder_has_one_voice_whatever_the_order(
+    words: dict[PeerId, list[float] | float], seed: int, local: bool
+) -> None:
     gate, holders = gate_of(words), [*words, PeerId("silent")]
     own = PeerId("p0") if local and "p0" in words else None
     found = voices(holders, gate, own)
@@ -43,7 +48,8 @@ def test_every_holder_has_one_voice_whatever_the_order(words: dict[PeerId, list[
 def test_liars_who_take_an_honest_name_hardly_move_what_the_honest_one_is_believed(
     words: dict[PeerId, list[float] | float], truth: list[float]
 ) -> None:
-    """However many they are, and whatever they say: its voice claims no more than it does itself, and at most `AGREE_NATS` less."""
+    """However many they are, and whatever they say: its voice claims no more than it does itself,
+    and at most `AGREE_NATS` less."""
     gate = gate_of({**words, HONEST: truth})
     leader = voices([*words, HONEST], gate, None)[HONEST]
     assert gate.distance(leader, HONEST) <= AGREE_NATS
@@ -51,7 +57,9 @@ def test_liars_who_take_an_honest_name_hardly_move_what_the_honest_one_is_believ
 
 
 @given(Words, Word)
-def test_our_own_expert_speaks_for_its_model(words: dict[PeerId, list[float] | float], truth: list[float]) -> None:
+def test_our_own_expert_speaks_for_its_model(
+    words: dict[PeerId, list[float] | float], truth: list[float]
+) -> None:
     gate = gate_of({**words, HONEST: truth})
     found = voices([*words, HONEST], gate, HONEST)
     assert found[HONEST] == HONEST
@@ -64,7 +72,9 @@ def test_our_own_expert_speaks_for_its_model(words: dict[PeerId, list[float] | f
 
 
 @given(Word, st.floats(-0.04, 0.04), st.integers(1, 5))
-def test_replicas_that_differ_by_rounding_are_one_voice(truth: list[float], shift: float, count: int) -> None:
+def test_replicas_that_differ_by_rounding_are_one_voice(
+    truth: list[float], shift: float, count: int
+) -> None:
     near = [max(-64.0, min(0.0, value + shift)) for value in truth]
     words: dict[PeerId, list[float] | float] = {PeerId(f"r{i}"): near for i in range(count)}
     found = voices([*words, HONEST], gate_of({**words, HONEST: truth}), None)
@@ -72,10 +82,20 @@ def test_replicas_that_differ_by_rounding_are_one_voice(truth: list[float], shif
 
 
 def test_who_has_said_nothing_is_counted_with_most() -> None:
-    words: dict[PeerId, list[float] | float] = {PeerId("a"): -3.0, PeerId("b"): -3.0, PeerId("liar"): 0.0}
+    words: dict[PeerId, list[float] | float] = {
+        PeerId("a"): -3.0,
+        PeerId("b"): -3.0,
+        PeerId("liar"): 0.0,
+    }
     holders = [*words, PeerId("silent"), PeerId("mute")]
     found = voices(holders, gate_of(words), None)
-    assert found[PeerId("silent")] == found[PeerId("mute")] == found[PeerId("a")] == found[PeerId("b")] != found[PeerId("liar")]
+    assert (
+        found[PeerId("silent")]
+        == found[PeerId("mute")]
+        == found[PeerId("a")]
+        == found[PeerId("b")]
+        != found[PeerId("liar")]
+    )
     assert set(voices(holders, Gate([POSITIONS]), None).values()) == {min(holders)}
 
 

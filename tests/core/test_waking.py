@@ -1,4 +1,5 @@
-"""A process that did not run for a while missed what was said meanwhile: it asks before it goes on. Cites protocols/halt.md (HALT-34)."""
+"""A process that did not run for a while missed what was said meanwhile: it asks before it goes on.
+Cites protocols/halt.md (HALT-34)."""
 
 from __future__ import annotations
 
@@ -121,7 +122,11 @@ def test_waking_ends_no_answer() -> None:
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["woke", "ack", "differ", "close", "open", "halt"]), st.sampled_from((P, Q, R))), max_size=30
+        st.tuples(
+            st.sampled_from(["woke", "ack", "differ", "close", "open", "halt"]),
+            st.sampled_from((P, Q, R)),
+        ),
+        max_size=30,
     )
 )
 def test_it_never_holds_for_longer_than_at_the_start(steps: list[tuple[str, PeerId]]) -> None:
@@ -150,7 +155,14 @@ def test_a_node_that_holds_does_nothing_but_what_the_kill_switch_asks() -> None:
     machine = control(STATE)
     saved(machine, machine.start(0.0), 0.0)
     saved(machine, machine.timer(10.0), 10.0)
-    node = Node(NodeConfig(bytes(32)), PeerId("us"), 1, random.Random(1), MemoSealing().of(PeerId("us")), machine)
+    node = Node(
+        NodeConfig(bytes(32)),
+        PeerId("us"),
+        1,
+        random.Random(1),
+        MemoSealing().of(PeerId("us")),
+        machine,
+    )
     linked(machine, P, Q, R)
     node.handle(AddressesFound(P, ("/ip4/192.0.2.1/tcp/1",), "lan"), 11.0)
     node.handle(PeerConnected(P), 11.0)

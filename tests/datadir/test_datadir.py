@@ -26,7 +26,12 @@ _HOLD = (
 
 
 def _holder(path: Path) -> subprocess.Popen[str]:
-    child = subprocess.Popen([sys.executable, "-c", _HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "held\n"
     return child
@@ -56,7 +61,9 @@ def test_a_killed_node_holds_nothing(tmp_path: Path) -> None:
         assert data_dir.lock_file.read_text().strip() == str(os.getpid())
 
 
-def test_a_second_node_in_the_same_process_is_refused_and_one_after_the_other_is_not(tmp_path: Path) -> None:
+def test_a_second_node_in_the_same_process_is_refused_and_one_after_the_other_is_not(
+    tmp_path: Path,
+) -> None:
     with locked(tmp_path / "node") as first:
         with pytest.raises(LocalError, match=f"process {os.getpid()}"), locked(first.path):
             pytest.fail("two nodes on one folder")
@@ -70,7 +77,12 @@ def test_a_worker_process_does_not_keep_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "node"
     with locked(path):
         program = "import sys; print('up', flush=True); sys.stdin.read()"
-        worker = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, close_fds=False)
+        worker = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            close_fds=False,
+        )
     with worker:
         try:
             assert worker.stdout is not None
@@ -128,7 +140,11 @@ def test_a_lock_that_is_a_link_elsewhere_is_not_followed(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(errno.ENOSPC, "its disk is full"), (errno.EDQUOT, "its disk is full"), (errno.EROFS, "Read-only file system")],
+    [
+        (errno.ENOSPC, "its disk is full"),
+        (errno.EDQUOT, "its disk is full"),
+        (errno.EROFS, "Read-only file system"),
+    ],
 )
 def test_a_disk_that_takes_nothing_is_a_sentence_and_the_lock_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, says: str
@@ -144,7 +160,9 @@ def test_a_disk_that_takes_nothing_is_a_sentence_and_the_lock_is_given_up(
         pass
 
 
-def test_default_folders_follow_the_environment_and_are_not_created(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_folders_follow_the_environment_and_are_not_created(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if sys.platform != "linux":
         pytest.skip("XDG variables are Linux's convention")
     for name in ("CONFIG", "DATA", "CACHE"):
@@ -197,10 +215,17 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("files", FOREIGN, ids="+".join)
-def test_a_folder_of_another_program_is_refused_by_name_and_left_as_it_is(tmp_path: Path, files: dict[str, str]) -> None:
+def test_a_folder_of_another_program_is_refused_by_name_and_left_as_it_is(
+    tmp_path: Path, files: dict[str, str]
+) -> None:
     for name, text in files.items():
         (tmp_path / name).write_text(text)
-    with pytest.raises(LocalError, match=r"another program's of the same name; .* --data-dir") as caught, locked(tmp_path):
+    with (
+        pytest.raises(
+            LocalError, match=r"another program's of the same name; .* --data-dir"
+        ) as caught,
+        locked(tmp_path),
+    ):
         pytest.fail("took another program's folder")
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -1,4 +1,5 @@
-"""Four real node processes with replicas of one model, found through one address, to be asked and to be killed."""
+"""Four real node processes with replicas of one model, found through one address, to be asked and
+to be killed."""
 
 from __future__ import annotations
 
@@ -36,12 +37,15 @@ class Replicas:
     _names: int = 0
 
     async def add(self, count: int) -> None:
-        """Start more nodes that know the asker's address and nothing else, and wait until it can ask them."""
+        """Start more nodes that know the asker's address and nothing else, and wait until it can
+        ask them."""
         address = (await self.asker.wait_for("listening", START_S))["addrs"][0]
         for _ in range(count):
             self._names += 1
             self.others.append(
-                await self.fleet.start(f"node {self._names}", arguments(self.model, self.swarm, "--peer", address))
+                await self.fleet.start(
+                    f"node {self._names}", arguments(self.model, self.swarm, "--peer", address)
+                )
             )
         for node in self.others:
             await node.wait_for("ready", START_S)
@@ -53,7 +57,11 @@ class Replicas:
         with trio.fail_after(MEET_S):
             while True:
                 experts = (await ask(self.asker.folder, "experts"))["experts"]
-                ready = {e["peer"] for e in experts if (e["connected"] or e["local"]) and not e["resting"]}
+                ready = {
+                    e["peer"]
+                    for e in experts
+                    if (e["connected"] or e["local"]) and not e["resting"]
+                }
                 if ready == wanted:
                     return
                 await trio.sleep(0.1)
@@ -61,7 +69,8 @@ class Replicas:
     async def write(
         self, k: int, at: Callable[[], Awaitable[None]] | None = None
     ) -> tuple[str, list[dict[str, Any]], dict[str, Any]]:
-        """One greedy answer; `at` is called once in its middle. Returns the text, the token records and the end record."""
+        """One greedy answer; `at` is called once in its middle. Returns the text, the token records
+        and the end record."""
         tokens: list[dict[str, Any]] = []
         request = {"prompt": PROMPT, "k": k, "extra": 1, "max_tokens": TOKENS, "temperature": 0.0}
         with trio.fail_after(ANSWER_S):

@@ -1,4 +1,5 @@
-"""`swarmllm demo --json` shows what it claims to show, in the records that it promises, and leaves nothing behind."""
+"""`swarmllm demo --json` shows what it claims to show, in the records that it promises, and leaves
+nothing behind."""
 
 from __future__ import annotations
 
@@ -73,7 +74,9 @@ def of(records: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
 
 def test_the_demo_succeeds_and_every_check_holds(shown: Finished) -> None:
     records = shown.records()
-    assert {c["name"]: c["ok"] for c in of(records, "check")} == dict.fromkeys(CHECKS, True), shown.err
+    assert {c["name"]: c["ok"] for c in of(records, "check")} == dict.fromkeys(CHECKS, True), (
+        shown.err
+    )
     assert records[-1]["event"] == "summary"
     assert records[-1]["ok"] is True
     assert shown.code == 0
@@ -95,21 +98,34 @@ def test_the_killed_expert_has_no_part_in_what_came_after(shown: Finished) -> No
     records = shown.records()
     (killed,) = of(records, "killed")
     at = records.index(killed)
-    before = [t for t in of(records[:at], "token") if any(u["peer"] == killed["peer"] for u in t["experts"])]
-    last = [t for t in of(records[at:], "token") if "node" not in t][-5:]  # Several nodes write later, when it is back.
+    before = [
+        t
+        for t in of(records[:at], "token")
+        if any(u["peer"] == killed["peer"] for u in t["experts"])
+    ]
+    # Several nodes write later, when it is back.
+    last = [t for t in of(records[at:], "token") if "node" not in t][-5:]
     assert before
     assert last
     assert not any(u["peer"] == killed["peer"] for t in last for u in t["experts"])
 
 
-def test_every_running_answer_ends_with_the_halt_and_nothing_comes_a_second_later(shown: Finished) -> None:
+def test_every_running_answer_ends_with_the_halt_and_nothing_comes_a_second_later(
+    shown: Finished,
+) -> None:
     records = shown.records()
     (published,) = of(records, "published")
     ends = [end for end in of(records, "end") if end["reason"] == "halted"]
     assert sorted(end["node"] for end in ends) == [f"node {i}" for i in range(1, 5)]
     assert all("halted by key" in end["error"] for end in ends)
-    assert sum(end["tokens"] == 0 for end in ends) <= 1, "in mid-stream, but one may end by itself while the order is on its way"
-    halted = [t for t in of(records, "token") if "node" in t and t["time"] <= max(end["time"] for end in ends)]
+    assert sum(end["tokens"] == 0 for end in ends) <= 1, (
+        "in mid-stream, but one may end by itself while the order is on its way"
+    )
+    halted = [
+        t
+        for t in of(records, "token")
+        if "node" in t and t["time"] <= max(end["time"] for end in ends)
+    ]
     assert {t["node"] for t in halted} == {end["node"] for end in ends}
     assert published["seq"] > 0
     afterwards = of(records, "end")[-1]
@@ -119,7 +135,11 @@ def test_every_running_answer_ends_with_the_halt_and_nothing_comes_a_second_late
 
 def test_an_interrupted_demo_leaves_no_process_behind(home: Path) -> None:
     with subprocess.Popen(
-        command("demo", "--json"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment(home)
+        command("demo", "--json"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(home),
     ) as demo:
         below: list[psutil.Process] = []
         deadline = time.monotonic() + 60

@@ -29,9 +29,21 @@ def test_without_a_node_the_bundled_expert_answers_and_nothing_stays(home: Path)
 
 
 def test_an_ephemeral_node_asks_the_swarm_that_it_is_led_to(home: Path) -> None:
-    with RunningNode(home, home / "data", "--port", "0", "--model", "demo:code", "--threads", "1") as helper:
+    with RunningNode(
+        home, home / "data", "--port", "0", "--model", "demo:code", "--threads", "1"
+    ) as helper:
         invite = helper.wait_for("ready")["invite"]
-        done = run(home, "generate", "-", "--peer", invite, "--no-local", *FLAGS, "--json", stdin=b"def read(path):\n")
+        done = run(
+            home,
+            "generate",
+            "-",
+            "--peer",
+            invite,
+            "--no-local",
+            *FLAGS,
+            "--json",
+            stdin=b"def read(path):\n",
+        )
     tokens = [r for r in done.records() if r["event"] == "token"]
     assert done.code == 0, done.err
     assert len(tokens) == 6
@@ -40,9 +52,19 @@ def test_an_ephemeral_node_asks_the_swarm_that_it_is_led_to(home: Path) -> None:
 
 
 def test_a_conversation_keeps_its_text_and_ends_with_its_input(home: Path) -> None:
-    with RunningNode(home, home / "data", "--port", "0", "--model", "demo:prose", "--threads", "1") as node:
+    with RunningNode(
+        home, home / "data", "--port", "0", "--model", "demo:prose", "--threads", "1"
+    ) as node:
         node.wait_for("ready")
-        done = run(home, "chat", "--data-dir", str(home / "data"), "--max-tokens", "5", stdin=b"The old man\n and then\n")
+        done = run(
+            home,
+            "chat",
+            "--data-dir",
+            str(home / "data"),
+            "--max-tokens",
+            "5",
+            stdin=b"The old man\n and then\n",
+        )
     assert done.code == 0, done.err
     assert done.out.count("> ") == 3  # Two turns, and the end of input.
     assert len(done.out) > len("> > > ") + 4

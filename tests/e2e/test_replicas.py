@@ -1,4 +1,5 @@
-"""Replicas of one model, greedy: the text is that of a single node, whatever K is and whoever dies or freezes in the middle."""
+"""Replicas of one model, greedy: the text is that of a single node, whatever K is and whoever dies
+or freezes in the middle."""
 
 from __future__ import annotations
 
@@ -23,7 +24,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def is_whole(tokens: list[dict[str, Any]], end: dict[str, Any]) -> bool:
     """Nothing lost, nothing doubled, and not stopped early."""
-    return [t["index"] for t in tokens] == list(range(TOKENS)) and end["reason"] == "length" and end["tokens"] == TOKENS
+    return (
+        [t["index"] for t in tokens] == list(range(TOKENS))
+        and end["reason"] == "length"
+        and end["tokens"] == TOKENS
+    )
 
 
 async def alone(swarm: Replicas) -> str:
@@ -33,8 +38,11 @@ async def alone(swarm: Replicas) -> str:
     return text
 
 
-async def freeze_and_compare(swarm: Replicas, reference: str, frozen: list[int], awake: str) -> None:
-    """SIGSTOP in the middle of an answer, so that only the expert `awake` is left; then everybody wakes and is found again."""
+async def freeze_and_compare(
+    swarm: Replicas, reference: str, frozen: list[int], awake: str
+) -> None:
+    """SIGSTOP in the middle of an answer, so that only the expert `awake` is left; then everybody
+    wakes and is found again."""
 
     async def freeze() -> None:
         for pid in frozen:
@@ -67,7 +75,9 @@ def test_the_text_is_that_of_one_node_for_every_k_and_with_any_three_frozen(mode
                 assert text == reference, k
                 assert is_whole(tokens, end)
                 assert {t["k"] for t in tokens[2:]} == {k}
-            await freeze_and_compare(swarm, reference, [node.pid for node in swarm.others], swarm.asker.peer)
+            await freeze_and_compare(
+                swarm, reference, [node.pid for node in swarm.others], swarm.asker.peer
+            )
             own_and_two = [swarm.worker().pid, *(node.pid for node in swarm.others[:2])]
             await freeze_and_compare(swarm, reference, own_and_two, swarm.others[2].peer)
 

@@ -1,4 +1,5 @@
-"""Sizes mix freely over one vocabulary; experts of another one never share an answer, and neither side asks the other."""
+"""Sizes mix freely over one vocabulary; experts of another one never share an answer, and neither
+side asks the other."""
 
 from __future__ import annotations
 
@@ -21,7 +22,11 @@ TOKENS = 16
 
 
 async def experts_of(node: NodeProcess) -> set[str]:
-    return {e["peer"] for e in (await ask(node.folder, "experts"))["experts"] if e["connected"] or e["local"]}
+    return {
+        e["peer"]
+        for e in (await ask(node.folder, "experts"))["experts"]
+        if e["connected"] or e["local"]
+    }
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -40,7 +45,13 @@ async def write(node: NodeProcess) -> tuple[list[dict[str, Any]], list[str]]:
     """The token records of one answer that asks for two experts, and its notices."""
     tokens, notices = [], []
     with trio.fail_after(ANSWER_S):
-        request = {"prompt": "The quick brown fox", "k": 2, "extra": 1, "max_tokens": TOKENS, "temperature": 0.0}
+        request = {
+            "prompt": "The quick brown fox",
+            "k": 2,
+            "extra": 1,
+            "max_tokens": TOKENS,
+            "temperature": 0.0,
+        }
         async with asking(node.folder, "generate", **request) as records:
             async for record in records:
                 if record["event"] == "token":
@@ -63,7 +74,8 @@ def test_two_sizes_answer_together_and_another_vocabulary_stays_out(tmp_path: Pa
             small = await fleet.start("small", arguments(models["small"], swarm))
             address = (await small.wait_for("listening", START_S))["addrs"][0]
             larger, foreign = [
-                await fleet.start(n, arguments(models[n], swarm, "--peer", address)) for n in ("larger", "foreign")
+                await fleet.start(n, arguments(models[n], swarm, "--peer", address))
+                for n in ("larger", "foreign")
             ]
             for node in (small, larger, foreign):
                 await node.wait_for("ready", START_S)

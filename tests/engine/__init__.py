@@ -1,4 +1,5 @@
-"""Some of these tests run llama.cpp in their own process: it must find what the engine gives its worker, before it is loaded."""
+"""Some of these tests run llama.cpp in their own process: it must find what the engine gives its
+worker, before it is loaded."""
 
 import os
 

@@ -1,5 +1,6 @@
-"""The batcher's model on paper: it keeps every cell as llama.cpp would, checks each batch against llama.cpp's rules, and its logits are a
-pure function of the context, so that any answer can be checked against the text it stands for."""
+"""The batcher's model on paper: it keeps every cell as llama.cpp would, checks each batch against
+llama.cpp's rules, and its logits are a pure function of the context, so that any answer can be
+checked against the text it stands for."""
 
 from __future__ import annotations
 
@@ -32,7 +33,9 @@ def encode(row: NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
     return bytes([entries_max]) + row.tobytes()
 
 
-def lists_after(text: Sequence[int], base: int, answer: Sequence[int], entries_max: int = 8) -> list[bytes]:
+def lists_after(
+    text: Sequence[int], base: int, answer: Sequence[int], entries_max: int = 8
+) -> list[bytes]:
     return [encode(logits_after(text[: base + i + 1]), entries_max, 0) for i in answer]
 
 
@@ -45,9 +48,18 @@ class Clock:
 
 
 class PaperModel:
-    """`seconds_per_row` pass on the clock for each row; the next batch ends in `Stopped` while `stopped` is set."""
+    """`seconds_per_row` pass on the clock for each row; the next batch ends in `Stopped` while
+    `stopped` is set."""
 
-    def __init__(self, clock: Clock, *, cells: int = 64, batch_max: int = 32, outputs_max: int = 8, rows_min: int = 1) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        cells: int = 64,
+        batch_max: int = 32,
+        outputs_max: int = 8,
+        rows_min: int = 1,
+    ) -> None:
         self.vocab_size, self.cells, self.batch_max, self.outputs_max, self.rows_min = (
             VOCABULARY,
             cells,
@@ -59,7 +71,8 @@ class PaperModel:
         self.seconds_per_row = 0.001
         self.stopped = False
         self.poison = -1  # Whatever follows this token is not a number.
-        self.meanwhile: Callable[[], None] | None = None  # What happens while the next batch is computed.
+        # What happens while the next batch is computed.
+        self.meanwhile: Callable[[], None] | None = None
         self.held: dict[int, list[int]] = {}
         self.batches: list[Rows] = []
 
@@ -69,8 +82,12 @@ class PaperModel:
         assert outputs <= self.outputs_max
         assert outputs == 0 or outputs >= self.rows_min
         slots = sorted(set(rows.slots))
-        assert slots == list(range(slots[0], slots[-1] + 1)), "a gap costs a second pass over the weights"
-        assert len({rows.slots.count(slot) for slot in slots}) == 1, "unequal rows cost a second pass over the weights"
+        assert slots == list(range(slots[0], slots[-1] + 1)), (
+            "a gap costs a second pass over the weights"
+        )
+        assert len({rows.slots.count(slot) for slot in slots}) == 1, (
+            "unequal rows cost a second pass over the weights"
+        )
         self.batches.append(rows)
         for token, position, slot in zip(rows.tokens, rows.positions, rows.slots, strict=True):
             cells = self.held.setdefault(slot, [])
@@ -88,7 +105,9 @@ class PaperModel:
         return np.stack(made) if made else np.empty((0, VOCABULARY), np.float32)
 
     def _logits(self, text: list[int]) -> NDArray[np.float32]:
-        return np.full(VOCABULARY, np.nan, np.float32) if self.poison in text else logits_after(text)
+        return (
+            np.full(VOCABULARY, np.nan, np.float32) if self.poison in text else logits_after(text)
+        )
 
     def forget(self, slot: int, start: int) -> None:
         del self.held.setdefault(slot, [])[start:]
@@ -105,7 +124,13 @@ class Desk:
     """A batcher over a paper model, and orders with their ids counted."""
 
     def __init__(
-        self, *, sessions_max: int = 4, context_max: int = 60, idle_s: float = 5.0, owner: str = "", **model: int
+        self,
+        *,
+        sessions_max: int = 4,
+        context_max: int = 60,
+        idle_s: float = 5.0,
+        owner: str = "",
+        **model: int,
     ) -> None:
         self.clock = Clock()
         self.model = PaperModel(self.clock, **{"cells": context_max + 1, **model})
@@ -129,7 +154,19 @@ class Desk:
         tokens = list(text[base:])
         wanted = [len(tokens) - 1] if answer is None else list(answer)
         known = context.digests(text[:base])[-1] if digest is None else digest
-        return Order(self.last_id, (peer, session), epoch, base, known, tokens, wanted, list(targets), 8, 0, self.clock.now)
+        return Order(
+            self.last_id,
+            (peer, session),
+            epoch,
+            base,
+            known,
+            tokens,
+            wanted,
+            list(targets),
+            8,
+            0,
+            self.clock.now,
+        )
 
     def step(self) -> list[Answer]:
         return step(self.batcher, self.model, encode, self.clock)

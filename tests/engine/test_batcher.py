@@ -108,7 +108,9 @@ def test_narrow_gaps_are_bridged_and_idle_sessions_keep_what_they_hold(slots: li
     before = len(desk.model.batches)
     for slot in slots:
         desk.batcher.submit(desk.order(slot, [slot, 5, 6, 7], 3))
-    assert sorted(answer[2][0] for answer in desk.run()) == sorted(lists_after([slot, 5, 6, 7], 3, [0])[0] for slot in slots)
+    assert sorted(answer[2][0] for answer in desk.run()) == sorted(
+        lists_after([slot, 5, 6, 7], 3, [0])[0] for slot in slots
+    )
     wide = sum(b - a > GAP_MAX + 1 for a, b in pairwise(slots))
     assert len(desk.model.batches) == before + 1 + wide
     for slot in range(8):
@@ -147,7 +149,8 @@ def test_a_long_prompt_holds_up_a_decoding_session_for_one_chunk_at_most() -> No
         answers: list[Answer] = []
         while not any(answer[1] == desk.last_id for answer in answers):
             answers += desk.step()
-        assert desk.clock.now - waited_from <= 0.16  # A chunk of 0.1 s, estimated, and the step itself.
+        # A chunk of 0.1 s, estimated, and the step itself.
+        assert desk.clock.now - waited_from <= 0.16
 
 
 def test_prompts_take_turns() -> None:
@@ -246,7 +249,8 @@ def test_whoever_leaves_while_a_batch_is_computed_takes_nothing_of_others_along(
     def meanwhile() -> None:
         told.extend(desk.batcher.close(key(0)))
         told.extend(desk.batcher.submit(desk.order(1, [9, 9], epoch=1)))
-        told.extend(desk.batcher.submit(desk.order(7, [7, 7])))  # In the slot that has just become free.
+        # In the slot that has just become free.
+        told.extend(desk.batcher.submit(desk.order(7, [7, 7])))
 
     desk.model.meanwhile = meanwhile
     answers = desk.run()
@@ -261,7 +265,9 @@ def test_whoever_leaves_while_a_batch_is_computed_takes_nothing_of_others_along(
 Move = tuple[str, int, int, int, int, bool, bool]
 MOVES = st.lists(
     st.tuples(
-        st.sampled_from(["order"] * 6 + ["step"] * 6 + ["close", "cancel", "stop", "wait", "during"]),
+        st.sampled_from(
+            ["order"] * 6 + ["step"] * 6 + ["close", "cancel", "stop", "wait", "during"]
+        ),
         st.integers(0, 4),  # Session.
         st.sampled_from([0, 0, 0, 4, 20, 24, 40]),  # Base: often where another order ended.
         st.sampled_from([1, 4, 20, 40]),  # New tokens.
@@ -274,7 +280,9 @@ MOVES = st.lists(
 
 
 @given(MOVES, st.integers(1, 2))
-def test_every_order_gets_one_answer_and_every_list_is_that_of_its_own_text(moves: list[Move], rows_min: int) -> None:
+def test_every_order_gets_one_answer_and_every_list_is_that_of_its_own_text(
+    moves: list[Move], rows_min: int
+) -> None:
     desk = Desk(sessions_max=3, idle_s=0.5, rows_min=rows_min, outputs_max=4)
     texts = [[(i * (n + 3) + (i > 20) * n) % VOCABULARY for i in range(90)] for n in range(3)]
     texts.append([*texts[0][:25], *texts[1][25:]])
@@ -286,7 +294,9 @@ def test_every_order_gets_one_answer_and_every_list_is_that_of_its_own_text(move
         epochs[session] += rises
         text = texts[which][: base + count]
         digest = None if honest else bytes(7) + b"\1"
-        order = desk.order(session, text, base, answer=sorted({0, count - 1}), epoch=epochs[session], digest=digest)
+        order = desk.order(
+            session, text, base, answer=sorted({0, count - 1}), epoch=epochs[session], digest=digest
+        )
         orders[order.id] = (text, base, sorted({0, count - 1}))
         answers.extend(desk.batcher.submit(order))
 

@@ -1,4 +1,5 @@
-"""llama.cpp behind the port keeps the contract (half precision: its rows need company to be exact, see `llama_api`)."""
+"""llama.cpp behind the port keeps the contract (half precision: its rows need company to be exact,
+see `llama_api`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Bit for bit: how a context reached the cache leaves no trace in the logits. With llama.cpp itself, at full precision."""
+"""Bit for bit: how a context reached the cache leaves no trace in the logits. With llama.cpp
+itself, at full precision."""
 
 from __future__ import annotations
 
@@ -33,7 +34,9 @@ def whole_row(row: NDArray[np.float32], entries_max: int, tail_max: int) -> byte
 def opened(kind: str, *, reproducible: bool = True) -> Iterator[Asker]:
     llama_api.capture_log()
     path = model(kind, dim=256)
-    options = EngineOptions(context_max=300, sessions_max=4, threads=2, reproducible=reproducible, batch_max=64)
+    options = EngineOptions(
+        context_max=300, sessions_max=4, threads=2, reproducible=reproducible, batch_max=64
+    )
     lease = Lease.create()
     loaded = llama_api.LlamaModel(path, read_model_file(path), options, 300, 4, lease.abort_address)
     yield Asker(loaded)
@@ -51,7 +54,9 @@ class Asker:
         self.last += 1
         digest = context.digests(text[:base])[-1]
         new = list(text[base:])
-        assert not self.batcher.submit(Order(self.last, ("peer", session), 0, base, digest, new, list(answer), [], 8, 0, 0.0))
+        assert not self.batcher.submit(
+            Order(self.last, ("peer", session), 0, base, digest, new, list(answer), [], 8, 0, 0.0)
+        )
         return self.last
 
     def run(self) -> dict[int, list[bytes]]:

@@ -1,4 +1,5 @@
-"""What a header claims costs neither memory nor time: every count is a stranger's, and a sparse file has any size."""
+"""What a header claims costs neither memory nor time: every count is a stranger's, and a sparse
+file has any size."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ from swarmllm.testing.gguf_fixture import FixtureShape, write_model
 from tests.engine.models import model
 
 APPARENT = 1 << 40  # Bytes that a sparse file says it has.
-ALLOWANCE = 320 << 20  # Address space above that of the interpreter: what is kept, the header's buffer, and the heap's own waste.
+# Address space above that of the interpreter: what is kept, the header's buffer, and the heap's own
+# waste.
+ALLOWANCE = 320 << 20
 TOKENS, TYPES = b"tokenizer.ggml.tokens", b"tokenizer.ggml.token_type"
 
 
@@ -44,22 +47,41 @@ CLAIMS: dict[str, bytes] = {
     **{f"{n} keys": opening(0, n) for n in HUGE},
     **{f"{n} tensors": opening(n, 0) for n in HUGE},
     **{f"a key of {n}": opening(0, 1) + struct.pack("<Q", n) for n in HUGE},
-    **{f"a name of {n}": opening(0, 1) + text(b"general.name") + struct.pack("<IQ", STRING, n) for n in HUGE},
-    **{f"a text of {n}": opening(0, 1) + text(b"other") + struct.pack("<IQ", STRING, n) for n in HUGE},
+    **{
+        f"a name of {n}": opening(0, 1) + text(b"general.name") + struct.pack("<IQ", STRING, n)
+        for n in HUGE
+    },
+    **{
+        f"a text of {n}": opening(0, 1) + text(b"other") + struct.pack("<IQ", STRING, n)
+        for n in HUGE
+    },
     **{f"{n} tokens": opening(0, 1) + listed(TOKENS, STRING, n) for n in HUGE},
     **{f"{n} texts": opening(0, 1) + listed(b"other", STRING, n) for n in HUGE},
     **{f"{n} types": opening(0, 1) + listed(TYPES, I32, n) for n in HUGE},
     **{f"{n} numbers": opening(0, 1) + listed(b"other", I32, n) for n in HUGE},
-    **{f"a token of {n}": opening(0, 1) + listed(TOKENS, STRING, 1) + struct.pack("<Q", n) for n in HUGE},
+    **{
+        f"a token of {n}": opening(0, 1) + listed(TOKENS, STRING, 1) + struct.pack("<Q", n)
+        for n in HUGE
+    },
     **{f"a tensor name of {n}": opening(1, 0) + struct.pack("<Q", n) for n in HUGE},
     "two million tokens": opening(0, 1) + listed(TOKENS, STRING, 1 << 21),
     "two million types": opening(0, 1) + listed(TYPES, I32, 1 << 21),
     "65,536 tensors": opening(65_536, 0),
-    "lists of lists": opening(0, 1) + listed(TOKENS, ARRAY, 1 << 20) + struct.pack("<IQ", ARRAY, 1 << 40) * 64,
-    "long tokens": opening(0, 1) + listed(TOKENS, STRING, 900) + text("🦙".encode() + b"a" * 65_000) * 900,
-    "many short tokens": opening(0, 1) + listed(TOKENS, STRING, 1 << 20) + text("🦙abc".encode()) * (1 << 20),
-    "a tensor of 2^256 weights": opening(1, 0) + text(b"t") + struct.pack("<I4QIQ", 4, *[(1 << 64) - 1] * 4, 0, (1 << 64) - 1),
-    "a tensor of no known type": opening(1, 0) + text(b"t") + struct.pack("<IQIQ", 1, 4, 1 << 31, 0),
+    "lists of lists": opening(0, 1)
+    + listed(TOKENS, ARRAY, 1 << 20)
+    + struct.pack("<IQ", ARRAY, 1 << 40) * 64,
+    "long tokens": opening(0, 1)
+    + listed(TOKENS, STRING, 900)
+    + text("🦙".encode() + b"a" * 65_000) * 900,
+    "many short tokens": opening(0, 1)
+    + listed(TOKENS, STRING, 1 << 20)
+    + text("🦙abc".encode()) * (1 << 20),
+    "a tensor of 2^256 weights": opening(1, 0)
+    + text(b"t")
+    + struct.pack("<I4QIQ", 4, *[(1 << 64) - 1] * 4, 0, (1 << 64) - 1),
+    "a tensor of no known type": opening(1, 0)
+    + text(b"t")
+    + struct.pack("<IQIQ", 1, 4, 1 << 31, 0),
     "a tensor of no dimensions": opening(1, 0) + text(b"t") + struct.pack("<I", 0),
 }
 
@@ -83,7 +105,12 @@ def test_no_claim_takes_memory(tmp_path: Path) -> None:
         "        except BaseException as error: said[read.__name__] = repr(error) + ' BROKEN'\n"
         "    print(json.dumps([path.stem, said]), flush=True)\n"
     )
-    done = subprocess.run([sys.executable, "-c", program, tmp_path, str(ALLOWANCE)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path, str(ALLOWANCE)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     said = {int(stem): found for stem, found in map(json.loads, done.stdout.splitlines())}
     assert len(said) == len(CLAIMS)
     for n, name in enumerate(CLAIMS):
@@ -93,14 +120,18 @@ def test_no_claim_takes_memory(tmp_path: Path) -> None:
             assert len(sentence) < 400 + len(str(tmp_path)), name
 
 
-def test_what_is_kept_is_bounded_as_python_counts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_bounded_as_python_counts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_model(tmp_path / "a.gguf")
     monkeypatch.setattr(gguf_format, "KEPT_BYTES_MAX", 20_000)
     with pytest.raises(LocalError, match="takes more than"):
         read_model_file(path)
 
 
-def test_a_header_beyond_its_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_header_beyond_its_bound_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_model(tmp_path / "a.gguf")
     monkeypatch.setattr(gguf_format, "HEADER_BYTES_MAX", 5_000)
     with pytest.raises(LocalError, match=r"an item of|longer than"):
@@ -110,7 +141,15 @@ def test_a_header_beyond_its_bound_is_refused(tmp_path: Path, monkeypatch: pytes
 KINDS = st.sampled_from([*SCALARS, STRING, ARRAY, 13, 255])
 COUNTS = st.one_of(st.integers(0, 40), st.sampled_from([1 << 20, 1 << 32, 1 << 63, (1 << 64) - 1]))
 NAMES = st.sampled_from(
-    [TOKENS, TYPES, b"general.architecture", b"general.alignment", b"split.count", b"llama.block_count", b"x"]
+    [
+        TOKENS,
+        TYPES,
+        b"general.architecture",
+        b"general.alignment",
+        b"split.count",
+        b"llama.block_count",
+        b"x",
+    ]
 )
 
 
@@ -126,10 +165,19 @@ def values(draw: st.DrawFn) -> bytes:
 
 
 @given(
-    pairs=st.lists(values(), max_size=6), keys=COUNTS, tensors=COUNTS, end=st.binary(max_size=200), size=st.integers(0, 1 << 33)
+    pairs=st.lists(values(), max_size=6),
+    keys=COUNTS,
+    tensors=COUNTS,
+    end=st.binary(max_size=200),
+    size=st.integers(0, 1 << 33),
 )
 def test_any_header_is_read_or_refused(
-    tmp_path_factory: pytest.TempPathFactory, pairs: list[bytes], keys: int, tensors: int, end: bytes, size: int
+    tmp_path_factory: pytest.TempPathFactory,
+    pairs: list[bytes],
+    keys: int,
+    tensors: int,
+    end: bytes,
+    size: int,
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "any-header.gguf"
     content = opening(tensors, keys) + b"".join(pairs) + end
@@ -205,11 +253,16 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
         ({"general.architecture": "rwkv6"}, "a recurrent model"),
         ({"general.architecture": ""}, "does not say what architecture"),
         ({}, "no vocabulary"),
-        ({"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.token_type": [1]}, "2 tokens but not as many types"),
+        (
+            {"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.token_type": [1]},
+            "2 tokens but not as many types",
+        ),
         ({"tokenizer.ggml.tokens": ["a", "b"]}, "a vocabulary but no weights"),
     ],
 )
-def test_what_is_no_language_model_is_named(tmp_path: Path, extra: dict[str, gguf_format.Value], words: str) -> None:
+def test_what_is_no_language_model_is_named(
+    tmp_path: Path, extra: dict[str, gguf_format.Value], words: str
+) -> None:
     path = tmp_path / "a.gguf"
     path.write_bytes(header({"general.architecture": "llama"} | extra, []))
     with pytest.raises(LocalError, match=words) as caught:
@@ -228,7 +281,13 @@ def test_any_architecture_that_llama_cpp_loads_will_do(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shown"),
-    [("", "odd"), ("   ", "odd"), ("x" * 10_000_000, "x" * 32), ("two\nlines", "two\nlines"), ("\udcff\udcfe", "\ufffd\ufffd")],
+    [
+        ("", "odd"),
+        ("   ", "odd"),
+        ("x" * 10_000_000, "x" * 32),
+        ("two\nlines", "two\nlines"),
+        ("\udcff\udcfe", "\ufffd\ufffd"),
+    ],
 )
 def test_any_name_becomes_a_short_one(tmp_path: Path, name: str, shown: str) -> None:
     path = write_model(tmp_path / "odd.gguf", name="PLACEHOLDER")
@@ -239,7 +298,8 @@ def test_any_name_becomes_a_short_one(tmp_path: Path, name: str, shown: str) -> 
 
 
 def realigned(content: bytes, old: bytes, new: bytes) -> bytes:
-    """`content` with a value of another length in its header, and its weights still at a multiple of 32 bytes."""
+    """`content` with a value of another length in its header, and its weights still at a multiple
+    of 32 bytes."""
     assert content.count(old) == 1
     return content.replace(old, new) + bytes(64)
 
@@ -253,7 +313,9 @@ def test_a_key_that_is_there_twice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["grown", "shortened"])
-def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+def test_a_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
     path = write_model(tmp_path / "a.gguf")
     real = gguf_format._metadata
 
@@ -262,7 +324,8 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
             file.truncate(10 if change == "shortened" else 1 << 30)
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gguf_format, "BUFFER_BYTES", 512)  # So that most of it is read after the change.
+    # So that most of it is read after the change.
+    monkeypatch.setattr(gguf_format, "BUFFER_BYTES", 512)
     monkeypatch.setattr(gguf_format, "_metadata", meanwhile)
     with pytest.raises(LocalError, match=r"changed while|shorter while|item of|bytes wanted"):
         read_model_file(path)

@@ -1,5 +1,5 @@
-"""A model file comes from a stranger: whatever is in it, the answer is a value or one LocalError, in time and memory that the file's size
-bounds."""
+"""A model file comes from a stranger: whatever is in it, the answer is a value or one LocalError,
+in time and memory that the file's size bounds."""
 
 from __future__ import annotations
 
@@ -28,14 +28,24 @@ def _scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_good_file_says_of_itself() -> None:
     found = read_model_file(model("q8_0"))
     words = small_vocabulary()
-    assert (found.name, found.vocab_size, found.context_trained, found.row_exact) == ("fixture", 512, 512, True)
-    assert found.vocab_fingerprint == fingerprint(((text.encode(), kind) for text, kind in words.tokens), words.pre)
+    assert (found.name, found.vocab_size, found.context_trained, found.row_exact) == (
+        "fixture",
+        512,
+        512,
+        True,
+    )
+    assert found.vocab_fingerprint == fingerprint(
+        ((text.encode(), kind) for text, kind in words.tokens), words.pre
+    )
     assert found.kv_values == 2 * 1 * 32  # Layers x KV heads x head size.
     assert not read_model_file(model("f16")).row_exact
 
 
 def test_replicas_are_equal_byte_for_byte_and_other_seeds_are_not(tmp_path: Path) -> None:
-    one, same, other = (write_model(tmp_path / f"{n}.gguf", FixtureShape(seed=seed)) for n, seed in enumerate((4, 4, 5)))
+    one, same, other = (
+        write_model(tmp_path / f"{n}.gguf", FixtureShape(seed=seed))
+        for n, seed in enumerate((4, 4, 5))
+    )
     assert one.read_bytes() == same.read_bytes() != other.read_bytes()
 
 
@@ -46,7 +56,9 @@ def test_a_long_name_is_cut_between_characters(tmp_path: Path) -> None:
 
 
 @given(st.data())
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(scratch: Path, data: st.DataObject) -> None:
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(
+    scratch: Path, data: st.DataObject
+) -> None:
     good = model("q8_0").read_bytes()
     content = bytearray(good[: data.draw(st.integers(0, len(good)), "length")])
     head = min(len(content), 14_000)  # Everything before the weights.
@@ -70,14 +82,22 @@ def test_any_bytes_behind_the_magic_are_refused(scratch: Path, content: bytes) -
         read_model_file(scratch)
 
 
-def test_the_digest_is_that_of_the_file_and_is_remembered_until_the_file_changes(tmp_path: Path) -> None:
+def test_the_digest_is_that_of_the_file_and_is_remembered_until_the_file_changes(
+    tmp_path: Path,
+) -> None:
     path, cache = tmp_path / "a.gguf", tmp_path / "cache"
     path.write_bytes(b"one" * 1000)
     stamp = path.stat()
-    assert file_digest(path, cache) == file_digest(path, None) == hashlib.sha256(b"one" * 1000).digest()
+    assert (
+        file_digest(path, cache)
+        == file_digest(path, None)
+        == hashlib.sha256(b"one" * 1000).digest()
+    )
     path.write_bytes(b"two" * 1000)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
-    assert file_digest(path, cache) == hashlib.sha256(b"one" * 1000).digest(), "same size, time and inode: not read again"
+    assert file_digest(path, cache) == hashlib.sha256(b"one" * 1000).digest(), (
+        "same size, time and inode: not read again"
+    )
     os.utime(path, ns=(0, stamp.st_mtime_ns + 1))
     assert file_digest(path, cache) == hashlib.sha256(b"two" * 1000).digest()
     for entry in (cache / "digests").iterdir():
@@ -106,7 +126,14 @@ def fits(file: object, wish: EngineOptions, free: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"context_max": 0}, {"sessions_max": 257}, {"threads": -1}, {"batch_max": 1}, {"idle_s": -1.0}]
+    "wrong",
+    [
+        {"context_max": 0},
+        {"sessions_max": 257},
+        {"threads": -1},
+        {"batch_max": 1},
+        {"idle_s": -1.0},
+    ],
 )
 def test_options_out_of_range_are_refused_by_name(wrong: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):

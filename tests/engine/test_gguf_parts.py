@@ -1,4 +1,5 @@
-"""A model in several files is one model: whichever part is named, all are read, counted and digested."""
+"""A model in several files is one model: whichever part is named, all are read, counted and
+digested."""
 
 from __future__ import annotations
 
@@ -53,7 +54,9 @@ def test_models_that_differ_in_a_later_part_only_have_other_digests(tmp_path: Pa
     parts, others = split(tmp_path / "a"), split(tmp_path / "b", seed=2)
     others[0].write_bytes(parts[0].read_bytes())  # The same vocabulary and the same first weights.
     digests = [file_digest(p[0], None, read_model_file(p[0]).parts) for p in (parts, others)]
-    assert digests[0] == hashlib.sha256(b"".join(p.read_bytes() for p in parts)).digest() != digests[1]
+    assert (
+        digests[0] == hashlib.sha256(b"".join(p.read_bytes() for p in parts)).digest() != digests[1]
+    )
 
 
 def test_a_digest_is_remembered_until_any_part_changes(tmp_path: Path) -> None:
@@ -72,7 +75,9 @@ def test_the_engine_loads_a_split_model_by_any_part(tmp_path: Path) -> None:
 
     async def main() -> None:
         for path in (parts[0], parts[1]):
-            async with LlamaEngine(path, EngineOptions(context_max=64, sessions_max=1, threads=1)) as engine:
+            async with LlamaEngine(
+                path, EngineOptions(context_max=64, sessions_max=1, threads=1)
+            ) as engine:
                 seen.add((engine.card.digest, engine.card.n_params))
 
     trio.run(main)
@@ -113,7 +118,9 @@ def test_impossible_places_are_refused(tmp_path: Path, number: int, count: int) 
     path = tmp_path / "m-00001-of-00003.gguf"
     content = header({"split.count": count, "split.no": max(0, number)}, [])
     path.write_bytes(
-        content if number >= 0 else content.replace(b"split.no\4\0\0\0" + bytes(4), b"split.no\5\0\0\0" + b"\xff" * 4)
+        content
+        if number >= 0
+        else content.replace(b"split.no\4\0\0\0" + bytes(4), b"split.no\5\0\0\0" + b"\xff" * 4)
     )
     with pytest.raises(LocalError, match=r"m-00001-of-00003\.gguf says that it is part"):
         parts_of(path)
@@ -131,7 +138,9 @@ def test_a_folder_lists_a_split_model_once(tmp_path: Path) -> None:
     assert not is_later_part(parts[1]), "otherwise nobody would hear that the first is missing"
 
 
-def test_a_file_that_changes_while_it_is_digested_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_changes_while_it_is_digested_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = write_model(tmp_path / "a.gguf", SHAPE)
     stamp = gguf_parts._stamp
 

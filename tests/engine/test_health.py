@@ -1,5 +1,5 @@
-"""A model that cannot answer is not offered, one text without an answer costs nobody else theirs, and a worker that cannot be started is
-tried again."""
+"""A model that cannot answer is not offered, one text without an answer costs nobody else theirs,
+and a worker that cannot be started is tried again."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ def test_a_text_whose_logits_are_no_numbers_is_refused_and_the_worker_lives(tmp_
                 for n in range(3):
                     bad = ask([*TEXT, poison], session=n, targets=(3,))
                     assert await engine.score(key(n), bad) == Refused(n, 1, REFUSED_OUTPUT)
-                after = lists_of(await engine.score(key(0), ask(TEXT, session=0)))  # In the slot where it was.
+                # In the slot where it was.
+                after = lists_of(await engine.score(key(0), ask(TEXT, session=0)))
                 assert engine.pid == first
             async with LlamaEngine(model("f32"), OPTIONS) as engine:
                 assert after == lists_of(await engine.score(key(0), ask(TEXT, session=0)))
@@ -77,7 +78,9 @@ def test_a_text_whose_logits_are_no_numbers_is_refused_and_the_worker_lives(tmp_
     trio.run(main)
 
 
-def test_a_model_that_was_halted_before_it_could_be_looked_at_is_found_out_by_its_first_question(tmp_path: Path) -> None:
+def test_a_model_that_was_halted_before_it_could_be_looked_at_is_found_out_by_its_first_question(
+    tmp_path: Path,
+) -> None:
     path = broken(tmp_path / "broken.gguf", "output.weight", float("nan"))
 
     async def main() -> None:
@@ -111,7 +114,10 @@ def test_crashes_in_a_row_are_counted_and_the_pause_is_told() -> None:
     async def main() -> None:
         with trio.fail_after(PATIENCE_S):
             async with LlamaEngine(model(), OPTIONS) as engine:
-                for words in ("; it starts again in 1 s", "2 times in a row; it starts again in 2 s"):
+                for words in (
+                    "; it starts again in 1 s",
+                    "2 times in a row; it starts again in 2 s",
+                ):
                     await until(engine, EngineReady)
                     assert engine.pid is not None
                     os.kill(engine.pid, signal.SIGKILL)
@@ -157,10 +163,14 @@ with_limit = trio.run(main)
 """
 
 
-def test_a_worker_that_dies_while_no_file_can_be_opened_is_started_again_later_and_the_node_lives_on() -> None:
+def test_a_worker_that_dies_while_no_file_can_be_opened_is_started_again_later_and_the_node_lives_on() -> (
+    None
+):
     command = [sys.executable, "-P", "-c", NO_DESCRIPTORS, str(model())]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment
+    )
     assert done.returncode == 0, done.stderr
     assert "Too many open files" in done.stdout
     assert "ulimit -n" in done.stdout

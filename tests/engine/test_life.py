@@ -1,4 +1,5 @@
-"""A worker may die, stall, or be given a bad file: the node hears one sentence, nothing hangs, and nothing outlives the node."""
+"""A worker may die, stall, or be given a bad file: the node hears one sentence, nothing hangs, and
+nothing outlives the node."""
 
 from __future__ import annotations
 
@@ -58,7 +59,8 @@ def test_a_killed_worker_refuses_who_waits_and_comes_back_empty() -> None:
                 await engine.score(key(1), ask(TEXT))
                 first = engine.pid
                 assert first is not None
-                os.kill(first, signal.SIGSTOP)  # So that the next round is surely on its way when the worker dies.
+                # So that the next round is surely on its way when the worker dies.
+                os.kill(first, signal.SIGSTOP)
                 replies = []
 
                 async def wait() -> None:
@@ -90,7 +92,11 @@ def test_a_worker_does_not_outlive_its_node() -> None:
         "        await trio.sleep_forever()\n"
         "trio.run(main)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program, str(model())], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as node:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(model())],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as node:
         assert node.stdout is not None
         assert node.stderr is not None
         worker = int(node.stdout.readline())
@@ -133,7 +139,9 @@ def test_a_stop_in_the_middle_of_a_prompt_sends_nothing_and_resume_goes_on_where
                 replies = []
 
                 async def prompt(session: int) -> None:
-                    replies.append(lists_of(await engine.score(key(session), ask(text, session=session))))
+                    replies.append(
+                        lists_of(await engine.score(key(session), ask(text, session=session)))
+                    )
 
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(prompt, 1)
@@ -153,7 +161,9 @@ def test_a_stop_in_the_middle_of_a_prompt_sends_nothing_and_resume_goes_on_where
     trio.run(main)
 
 
-def test_a_worker_that_starts_while_stopped_loads_its_model_and_computes_nothing_until_the_resume() -> None:
+def test_a_worker_that_starts_while_stopped_loads_its_model_and_computes_nothing_until_the_resume() -> (
+    None
+):
     async def main() -> None:
         with trio.fail_after(PATIENCE_S):
             halted = LlamaEngine(model(), OPTIONS)
@@ -246,7 +256,9 @@ def worker() -> Iterator[Control]:
     try:
         control = Control(lease, ours)
         control.pipe.sendall(frame((START, str(model()), OPTIONS.packed())))
-        assert control.receive(READY, wait_s=0.3) is None, "without a lease it does not even warm up"
+        assert control.receive(READY, wait_s=0.3) is None, (
+            "without a lease it does not even warm up"
+        )
         lease.renew(time.monotonic_ns() + 10**11)
         assert control.receive(READY) is not None
         yield control
@@ -261,7 +273,9 @@ def test_without_a_lease_no_answer_leaves_the_worker_and_with_one_it_does() -> N
     with worker() as control:
         control.lease.renew(time.monotonic_ns() - 10**10)  # Ran out long ago.
         wanted: tuple[object, ...] = ([len(TEXT) - 1], [], 64, 0)
-        control.pipe.sendall(frame((SCORE, 1, time.monotonic(), "peer", 1, 0, 0, context.EMPTY, TEXT, *wanted)))
+        control.pipe.sendall(
+            frame((SCORE, 1, time.monotonic(), "peer", 1, 0, 0, context.EMPTY, TEXT, *wanted))
+        )
         assert control.receive("scores", wait_s=0.3) is None
         control.lease.renew(time.monotonic_ns() + 10**11)
         answer = control.receive("scores")
@@ -292,7 +306,11 @@ def test_more_sessions_at_full_context_than_fit_are_answered_cleanly() -> None:
                                 held = reply.have
                             else:
                                 break
-                        assert isinstance(reply, Scores) if end <= 300 else reply == Refused(n, 1, REFUSED_CONTEXT)
+                        assert (
+                            isinstance(reply, Scores)
+                            if end <= 300
+                            else reply == Refused(n, 1, REFUSED_CONTEXT)
+                        )
                         held = end
 
                 async with trio.open_nursery() as nursery:
@@ -308,7 +326,9 @@ def test_an_evicted_session_is_told_what_it_needs() -> None:
         async with LlamaEngine(model(), OPTIONS) as engine:
             for n in range(3):
                 lists_of(await engine.score(key(n), ask(TEXT, session=n)))
-            assert await engine.score(key(0), ask([*TEXT, 4], len(TEXT), session=0)) == Need(0, 1, 0)
+            assert await engine.score(key(0), ask([*TEXT, 4], len(TEXT), session=0)) == Need(
+                0, 1, 0
+            )
 
     trio.run(main)
 
@@ -367,20 +387,27 @@ def test_another_vocabulary_is_refused() -> None:
             return engine.card.vocab_fingerprint
 
     wanted = trio.run(fingerprint)
-    said = sentence(model(vocabulary_seed=5), EngineOptions(context_max=300, vocab_fingerprint=wanted))
+    said = sentence(
+        model(vocabulary_seed=5), EngineOptions(context_max=300, vocab_fingerprint=wanted)
+    )
     assert "vocabulary" in said
     assert wanted.hex()[:12] in said
 
 
 def test_memory_that_is_not_there_is_refused_before_it_is_taken() -> None:
-    said = sentence(model("f32", context=1 << 20), EngineOptions(context_max=1 << 20, sessions_max=256, sessions_exact=True))
+    said = sentence(
+        model("f32", context=1 << 20),
+        EngineOptions(context_max=1 << 20, sessions_max=256, sessions_exact=True),
+    )
     assert "not enough memory" in said
     assert "GB free" in said
 
 
 def test_the_context_is_at_most_what_the_model_was_trained_for() -> None:
     async def main() -> int:
-        async with LlamaEngine(model(), EngineOptions(context_max=100_000, sessions_max=1)) as engine:
+        async with LlamaEngine(
+            model(), EngineOptions(context_max=100_000, sessions_max=1)
+        ) as engine:
             return engine.card.context_max
 
     assert trio.run(main) == 512

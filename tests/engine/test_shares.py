@@ -1,4 +1,5 @@
-"""Laws of the batcher when several peers ask: whatever they do, the owner has its turn and nobody more than a fair share."""
+"""Laws of the batcher when several peers ask: whatever they do, the owner has its turn and nobody
+more than a fair share."""
 
 from __future__ import annotations
 
@@ -54,7 +55,9 @@ class SharedEngine(RuleBasedStateMachine):
                 assert held[OWNER] >= owners_places(self.places)
             else:
                 assert held[OWNER] <= owners_places(self.places)
-                assert all(count <= held[peer] + 1 for other, count in held.items() if other != OWNER)
+                assert all(
+                    count <= held[peer] + 1 for other, count in held.items() if other != OWNER
+                )
 
     @rule()
     def step(self) -> None:
@@ -70,7 +73,9 @@ class SharedEngine(RuleBasedStateMachine):
         worked = [s for s in sessions if s.served == batcher._step]
         is_decode = all(heads.get(id(s), 0) <= DECODE_MAX for s in worked)
         with_owner = any(s.key[0] == OWNER for s in worked)
-        if is_decode and any(s.key[0] == OWNER and 0 < heads.get(id(s), 0) <= DECODE_MAX for s in sessions):
+        if is_decode and any(
+            s.key[0] == OWNER and 0 < heads.get(id(s), 0) <= DECODE_MAX for s in sessions
+        ):
             assert with_owner
         left_out = waits and not with_owner
         assert not (left_out and self.left_out), "two steps in a row without the owner, who waited"
@@ -107,7 +112,9 @@ def saturate(desk: Desk, peer: str, count: int, length: int = 3) -> None:
         desk.batcher.submit(desk.order(session, [session + 1] * length, peer=peer))
 
 
-def test_an_owner_that_comes_to_an_engine_full_of_one_strangers_sessions_is_in_the_next_step() -> None:
+def test_an_owner_that_comes_to_an_engine_full_of_one_strangers_sessions_is_in_the_next_step() -> (
+    None
+):
     desk = Desk(sessions_max=4, owner=OWNER)
     saturate(desk, "stranger", 4)
     desk.step()
@@ -154,7 +161,8 @@ def test_the_owners_session_is_not_taken_while_it_waits_for_others_experts() -> 
 
 def test_long_drafts_of_strangers_do_not_make_one_long_step_when_the_owner_is_about() -> None:
     desk = Desk(sessions_max=8, context_max=90, batch_max=512, owner=OWNER)
-    desk.model.seconds_per_row = 0.02  # 50 tokens of prompt a second, as a model of 8 B on a laptop.
+    # 50 tokens of prompt a second, as a model of 8 B on a laptop.
+    desk.model.seconds_per_row = 0.02
     desk.batcher.submit(desk.order(0, [1] * 40, peer=OWNER))
     desk.run()
     for session in range(7):
@@ -170,6 +178,10 @@ def test_a_text_that_makes_no_numbers_is_refused_and_others_in_its_step_are_answ
     desk.batcher.submit(desk.order(0, [1, 2], peer="a"))
     desk.batcher.submit(desk.order(0, [1, POISON], targets=[0], peer="b"))
     desk.batcher.submit(desk.order(0, [1, 3], peer="c"))
-    assert sorted((order, kind) for kind, order, *_ in desk.run()) == [(1, SCORES), (2, REFUSED), (3, SCORES)]
+    assert sorted((order, kind) for kind, order, *_ in desk.run()) == [
+        (1, SCORES),
+        (2, REFUSED),
+        (3, SCORES),
+    ]
     assert desk.batcher.broken == 1
     assert desk.batcher.places.holds(("b", 0)) is None, "a cache full of it is of no use"

@@ -1,4 +1,5 @@
-"""The folder that a user stands in, and other programs of the same user, have no say in what our processes run or give away."""
+"""The folder that a user stands in, and other programs of the same user, have no say in what our
+processes run or give away."""
 
 from __future__ import annotations
 
@@ -28,7 +29,16 @@ trio.run(main)
 
 def trap(folder: Path) -> Path:
     """A folder in which names of Python's own and of our dependencies are taken."""
-    for name in ("random.py", "numpy/__init__.py", "typing.py", "llama_cpp.py", "msgpack.py", "trio.py", "json.py", "typer.py"):
+    for name in (
+        "random.py",
+        "numpy/__init__.py",
+        "typing.py",
+        "llama_cpp.py",
+        "msgpack.py",
+        "trio.py",
+        "json.py",
+        "typer.py",
+    ):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("import os\nos.write(2, b'TAKEN IN ' + __name__.encode())\nos._exit(66)\n")
@@ -38,7 +48,13 @@ def trap(folder: Path) -> Path:
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
 
 
@@ -57,9 +73,15 @@ def test_every_python_that_the_product_starts_leaves_the_current_folder_alone() 
     found = 0
     for path in (ROOT / "swarmllm").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.List) and node.elts and ast.unparse(node.elts[0]) == "sys.executable":
+            if (
+                isinstance(node, ast.List)
+                and node.elts
+                and ast.unparse(node.elts[0]) == "sys.executable"
+            ):
                 found += 1
-                assert ast.unparse(node.elts[1]) == "'-P'", f"{path}, line {node.lineno}: without -P"
+                assert ast.unparse(node.elts[1]) == "'-P'", (
+                    f"{path}, line {node.lineno}: without -P"
+                )
     assert found >= 5
 
 
@@ -78,10 +100,15 @@ def test_processes_leave_no_core_dump_and_let_nobody_look_in_unless_asked_to(
     monkeypatch.delenv(ALLOW, raising=False)
     assert run(tmp_path, "-P", "-c", PRIVATE).stdout.split() == ["0", "0"]
     monkeypatch.setenv(ALLOW, "1")
-    assert run(tmp_path, "-P", "-c", PRIVATE).stdout.split() == [str(resource.getrlimit(resource.RLIMIT_CORE)[0]), "1"]
+    assert run(tmp_path, "-P", "-c", PRIVATE).stdout.split() == [
+        str(resource.getrlimit(resource.RLIMIT_CORE)[0]),
+        "1",
+    ]
 
 
 def test_the_command_and_the_worker_both_keep_private() -> None:
     for path in ("swarmllm/cli/__init__.py", "swarmllm/adapters/llama/worker.py"):
-        calls = [n for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.Call)]
+        calls = [
+            n for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.Call)
+        ]
         assert any(ast.unparse(call) == "keep_private()" for call in calls)

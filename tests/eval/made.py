@@ -1,4 +1,5 @@
-"""Experts on paper, whose distributions are known, so that every method's answer can be worked out beside it."""
+"""Experts on paper, whose distributions are known, so that every method's answer can be worked out
+beside it."""
 
 from __future__ import annotations
 
@@ -39,14 +40,17 @@ def plan(**changes: object) -> Plan:
 
 
 def distributions() -> Floats:
-    """Two experts, float64[2, V]: each spreads 0.95 over its own half of the vocabulary, unevenly, and the rest over the other one."""
+    """Two experts, float64[2, V]: each spreads 0.95 over its own half of the vocabulary, unevenly,
+    and the rest over the other one."""
     rng = np.random.default_rng(5)
     found = np.empty((2, VOCABULARY))
     for k in range(2):
         own = np.zeros(VOCABULARY, np.bool_)
         own[k * HALF : (k + 1) * HALF] = True
         weights = rng.gamma(0.5, size=VOCABULARY) + 1e-3
-        found[k] = np.where(own, 0.95 * weights / weights[own].sum(), 0.05 * weights / weights[~own].sum())
+        found[k] = np.where(
+            own, 0.95 * weights / weights[own].sum(), 0.05 * weights / weights[~own].sum()
+        )
     return found
 
 
@@ -72,7 +76,9 @@ def answer(doc: Document, folder: Path) -> Answer:
     paths = []
     for k in range(2):
         lists = tuple(encode_logits(logits[k].astype(np.float32), 256, 0) for _ in doc.tokens)
-        probes = np.tile(np.array([[0.1], [0.001], [0.0001], [0.002]]), (1, -(-len(doc.tokens) // 8)))
+        probes = np.tile(
+            np.array([[0.1], [0.001], [0.0001], [0.002]]), (1, -(-len(doc.tokens) // 8))
+        )
         path = folder / f"{doc.digest[:16]}-{k}.scores"
         save(path, Scored(logits[k, list(doc.tokens)], lists, *probes))
         paths.append(path)
@@ -86,5 +92,9 @@ def answers(folder: Path, each: int = 4) -> list[Answer]:
         found.append(answer(document("low", [(0, "low")], 160, i), folder))
         found.append(answer(document("high", [(0, "high")], 160, 100 + i), folder))
         first, second = ("low", "high") if i % 2 else ("high", "low")
-        found.append(answer(document("mixed", [(0, first), (64, second), (112, first)], 160, 200 + i), folder))
+        found.append(
+            answer(
+                document("mixed", [(0, first), (64, second), (112, first)], 160, 200 + i), folder
+            )
+        )
     return found

@@ -28,7 +28,9 @@ def test_a_share_of_nothing_is_the_best_expert_and_of_everything_the_whole_pool(
     for signal in SIGNALS:
         assert found["em", signal, 0.0].nats == pytest.approx(alone)
         assert found["em", signal, 0.0].asked == LENGTH - PROMPT
-        assert found["em", signal, 1.0].nats == pytest.approx(pooled(logprobs[PROMPT:], weights).sum())
+        assert found["em", signal, 1.0].nats == pytest.approx(
+            pooled(logprobs[PROMPT:], weights).sum()
+        )
         assert found["em", signal, 1.0].asked == 2 * (LENGTH - PROMPT)
 
 
@@ -54,6 +56,7 @@ def test_weights_are_those_of_the_last_token_that_all_were_asked_about() -> None
     wide = iter([False, False, True, False])
     signal = np.zeros((4, 2))
     found = _spend(after, nats, first, signal, lambda _: next(wide))
-    # Expert 0 alone, alone, all (nats 0), and then expert 1, who by what was learned at the third token is the better one.
+    # Expert 0 alone, alone, all (nats 0), and then expert 1, who by what was learned at the third
+    # token is the better one.
     assert found.nats == pytest.approx(-np.log(0.5) * 3)
     assert found.asked == 1 + 1 + 2 + 1

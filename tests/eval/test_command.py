@@ -1,4 +1,5 @@
-"""The real command with real (tiny) models: from files to records, interrupted and resumed, and given all that may be wrong."""
+"""The real command with real (tiny) models: from files to records, interrupted and resumed, and
+given all that may be wrong."""
 
 from __future__ import annotations
 
@@ -16,7 +17,19 @@ from swarmllm.testing.gguf_fixture import FixtureShape, small_vocabulary, write_
 from tests.cli.command import Finished, command, environment, run
 
 WORDS = "the cat sat on a mat and saw that it was good; def f(x): return x + 1  # and so on. "
-QUICK = ("--quick", "--documents", "3", "--tokens", "150", "--prompt", "40", "--context", "256", "--threads", "2")
+QUICK = (
+    "--quick",
+    "--documents",
+    "3",
+    "--tokens",
+    "150",
+    "--prompt",
+    "40",
+    "--context",
+    "256",
+    "--threads",
+    "2",
+)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +38,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("eval")
     write_model(folder / "one.gguf", FixtureShape(seed=1), name="one")
     write_model(folder / "two.gguf", FixtureShape(seed=2), name="two")
-    write_model(folder / "other.gguf", FixtureShape(seed=3), small_vocabulary(448, seed=9), name="other")
+    write_model(
+        folder / "other.gguf", FixtureShape(seed=3), small_vocabulary(448, seed=9), name="other"
+    )
     for d, name in enumerate(("story", "source")):
         (folder / name).mkdir()
         for i in range(4):
@@ -40,7 +55,14 @@ def _eval(place: Path, *arguments: str) -> Finished:
 
 def _both(place: Path) -> tuple[str, ...]:
     models = ("--model", str(place / "one.gguf"), "--model", str(place / "two.gguf"))
-    return (*models, "--corpus", f"story={place / 'story'}", "--corpus", f"source={place / 'source'}", *QUICK)
+    return (
+        *models,
+        "--corpus",
+        f"story={place / 'story'}",
+        "--corpus",
+        f"source={place / 'source'}",
+        *QUICK,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +70,9 @@ def done(place: Path) -> Finished:
     return _eval(place, *_both(place), "--json", "--out", str(place / "report"))
 
 
-def test_models_and_texts_of_ones_own_give_scores_measurements_and_a_summary(done: Finished, place: Path) -> None:
+def test_models_and_texts_of_ones_own_give_scores_measurements_and_a_summary(
+    done: Finished, place: Path
+) -> None:
     assert done.code == 0, done.err
     records = done.records()
     assert all({"event", "time"} <= set(record) for record in records)
@@ -69,7 +93,9 @@ def test_llama_cpp_agrees_with_itself_under_the_reproducible_setting(done: Finis
     assert all(r["max_nats"] == 0.0 for r in shapes)
 
 
-def test_a_second_run_computes_only_what_has_gone_or_is_damaged_and_gives_the_same_numbers(done: Finished, place: Path) -> None:
+def test_a_second_run_computes_only_what_has_gone_or_is_damaged_and_gives_the_same_numbers(
+    done: Finished, place: Path
+) -> None:
     gone, damaged, *_ = sorted(_finished_files(place / "cache"))
     gone.unlink()
     damaged.write_bytes(damaged.read_bytes()[:-1])
@@ -84,8 +110,12 @@ def test_a_second_run_computes_only_what_has_gone_or_is_damaged_and_gives_the_sa
     assert numbers(again) == numbers(done)
 
 
-def test_one_model_alone_works_and_says_that_there_is_nothing_to_pool(place: Path, done: Finished) -> None:
-    alone = _eval(place, "--model", str(place / "one.gguf"), "--corpus", f"story={place / 'story'}", *QUICK)
+def test_one_model_alone_works_and_says_that_there_is_nothing_to_pool(
+    place: Path, done: Finished
+) -> None:
+    alone = _eval(
+        place, "--model", str(place / "one.gguf"), "--corpus", f"story={place / 'story'}", *QUICK
+    )
     assert alone.code == 0, alone.err
     assert "nothing to pool" in alone.out
     assert "no mixed text" in alone.out
@@ -99,7 +129,9 @@ def _finished_files(cache: Path) -> Iterator[Path]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_run_keeps_its_documents_and_goes_on_from_there(place: Path, tmp_path: Path, how: signal.Signals) -> None:
+def test_an_interrupted_run_keeps_its_documents_and_goes_on_from_there(
+    place: Path, tmp_path: Path, how: signal.Signals
+) -> None:
     arguments = ("eval", "--cache-dir", str(tmp_path), *_both(place), "--documents", "12", "--json")
     process = subprocess.Popen(
         command(*arguments),
@@ -107,11 +139,16 @@ def test_an_interrupted_run_keeps_its_documents_and_goes_on_from_there(place: Pa
         stderr=subprocess.PIPE,
         env=environment(place),
         start_new_session=True,
-        # A test run that was itself started in the background has SIGINT ignored, and hands that down.
+        # A test run that was itself started in the background has SIGINT ignored, and hands that
+        # down.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  A test with one thread.
     )
     deadline = time.monotonic() + 60
-    while not any(_finished_files(tmp_path)) and process.poll() is None and time.monotonic() < deadline:
+    while (
+        not any(_finished_files(tmp_path))
+        and process.poll() is None
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.005)
     os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
     out, err = process.communicate(timeout=30)
@@ -135,12 +172,32 @@ def test_an_interrupted_run_keeps_its_documents_and_goes_on_from_there(place: Pa
         (("--model", "{place}/absent.gguf"), 2, ["absent.gguf"]),
         (("--model", "demo:nobody"), 2, ["nobody"]),
         (("--model", "{place}/story/0.txt"), 1, ["0.txt"]),
-        (("--model", "{place}/one.gguf", "--model", "{place}/other.gguf"), 2, ["one (vocabulary", "other (vocabulary"]),
-        (("--model", "{place}/one.gguf", "--model", "{place}/story/../one.gguf"), 2, ["is the same file as"]),
+        (
+            ("--model", "{place}/one.gguf", "--model", "{place}/other.gguf"),
+            2,
+            ["one (vocabulary", "other (vocabulary"],
+        ),
+        (
+            ("--model", "{place}/one.gguf", "--model", "{place}/story/../one.gguf"),
+            2,
+            ["is the same file as"],
+        ),
         (("--model", "{place}/one.gguf", "--corpus", "x={place}/absent"), 2, ["'x'", "absent"]),
-        (("--model", "{place}/one.gguf", "--corpus", "x={place}/broken.jsonl"), 2, ["broken.jsonl, line 2"]),
-        (("--model", "{place}/one.gguf", "--corpus", "x={place}/latin.txt"), 2, ["latin.txt", "UTF-8"]),
-        (("--model", "{place}/one.gguf", "--corpus", "x={place}/short.txt"), 2, ["'x' is too short", "tokens"]),
+        (
+            ("--model", "{place}/one.gguf", "--corpus", "x={place}/broken.jsonl"),
+            2,
+            ["broken.jsonl, line 2"],
+        ),
+        (
+            ("--model", "{place}/one.gguf", "--corpus", "x={place}/latin.txt"),
+            2,
+            ["latin.txt", "UTF-8"],
+        ),
+        (
+            ("--model", "{place}/one.gguf", "--corpus", "x={place}/short.txt"),
+            2,
+            ["'x' is too short", "tokens"],
+        ),
         (("--model", "{place}/one.gguf", "--corpus", "x={place}/empty.txt"), 2, ["'x' is empty"]),
         (("--documents", "0"), 2, ["--documents 0"]),
         (("--out", "{place}/short.txt"), 2, ["short.txt is a file"]),
@@ -149,12 +206,16 @@ def test_an_interrupted_run_keeps_its_documents_and_goes_on_from_there(place: Pa
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )
-def test_whatever_is_wrong_is_one_sentence(place: Path, arguments: tuple[str, ...], code: int, says: list[str]) -> None:
+def test_whatever_is_wrong_is_one_sentence(
+    place: Path, arguments: tuple[str, ...], code: int, says: list[str]
+) -> None:
     (place / "broken.jsonl").write_text('{"text": "fine"}\n{"text"\n')
     (place / "latin.txt").write_bytes("déjà vu".encode("latin-1"))
     (place / "short.txt").write_text("only this")
     (place / "empty.txt").write_text("\n")
-    finished = _eval(place, *(argument.replace("{place}", str(place)) for argument in arguments), "--json")
+    finished = _eval(
+        place, *(argument.replace("{place}", str(place)) for argument in arguments), "--json"
+    )
     assert finished.code == code, finished.err
     sentence = finished.sentence()
     assert all(word in sentence for word in says), sentence

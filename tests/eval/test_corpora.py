@@ -24,7 +24,10 @@ def test_records_files_and_folders_are_read(tmp_path: Path) -> None:
     (tmp_path / "deep" / "picture.png").write_bytes(b"\x89PNG")
     (tmp_path / ".hidden").mkdir()
     (tmp_path / ".hidden" / "c.txt").write_text("no")
-    assert [(p.id, p.text) for p in read_corpus("x", tmp_path / "some.jsonl")] == [("one", "a\u2028b"), ("3", "c")]
+    assert [(p.id, p.text) for p in read_corpus("x", tmp_path / "some.jsonl")] == [
+        ("one", "a\u2028b"),
+        ("3", "c"),
+    ]
     assert [p.text for p in read_corpus("x", tmp_path)] == ["import os\n", "a\u2028b", "c"]
     assert [p.id for p in read_corpus("x", tmp_path / "deep")] == ["b.py"]
 

@@ -32,12 +32,31 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     scores = tuple(score for kind in kinds.values() for score in kind.scores())
     shape = {"shapes": [{"shape": "one batch", "max_nats": 0.5, "mean_tv": 0.01, "max_tv": 0.02}]}
     measured = [
-        *(*m.lists_of(kinds, NAMES), *m.alphas_of(kinds, NAMES), *m.curves_of(kinds), *m.sweeps_of(kinds), *m.switches_of(kinds)),
+        *(
+            *m.lists_of(kinds, NAMES),
+            *m.alphas_of(kinds, NAMES),
+            *m.curves_of(kinds),
+            *m.sweeps_of(kinds),
+            *m.switches_of(kinds),
+        ),
         *m.shapes_of("first", shape, wanted_exact=True),
     ]
     experts = (_expert("first", 7, "low"), _expert("second", 7, "high"))
     found = tuple(verdicts(kinds, NAMES))
-    return Report(plan(), experts, kinds, scores, tuple(measured), found, ("a note",), {"all": 1.0}, 36, 36, "swarmllm eval", "1")
+    return Report(
+        plan(),
+        experts,
+        kinds,
+        scores,
+        tuple(measured),
+        found,
+        ("a note",),
+        {"all": 1.0},
+        36,
+        36,
+        "swarmllm eval",
+        "1",
+    )
 
 
 def test_kinds_come_in_order_and_single_domain_takes_each_domains_own_best(report: Report) -> None:
@@ -57,10 +76,13 @@ def test_the_oracle_by_segment_is_never_worse_than_the_label_of_the_prompt(repor
     assert report.kinds["mixed"].difference("label_oracle", "label").high < 0
 
 
-def test_the_expert_of_a_domain_is_the_best_on_it_and_learning_beats_all_on_mixed_text(report: Report) -> None:
+def test_the_expert_of_a_domain_is_the_best_on_it_and_learning_beats_all_on_mixed_text(
+    report: Report,
+) -> None:
     holds = {(v.name, v.method, v.text): v.holds for v in report.verdicts}
     assert holds["beats_all", "em_soft_bayes", "mixed"] is True
-    assert holds["close_to_best", "em", "low"] is False  # Its floor gives the useless expert a twentieth: log(0.95) of 5.5 nats.
+    # Its floor gives the useless expert a twentieth: log(0.95) of 5.5 nats.
+    assert holds["close_to_best", "em", "low"] is False
     assert holds["beats_random", "adaptive_k_soft_bayes", "mixed"] is not False
     assert "of them" not in next(v.sentence for v in report.verdicts if v.name == "beats_random")
     assert {v.method for v in report.verdicts} == set(OURS)
@@ -72,27 +94,56 @@ def test_tuned_baselines_take_their_best_temperature(report: Report) -> None:
             variants = [name for name in kind.answers[0].nats if name.startswith(answer_name + " ")]
             sums = {name: sum(answer.nats[name] for answer in kind.answers) for name in variants}
             assert kind.totals[answer_name].sum() == pytest.approx(min(sums.values()))
-            assert f"{answer_name} {kind.settings[answer_name]}" == min(sums, key=lambda name: sums[name])
+            assert f"{answer_name} {kind.settings[answer_name]}" == min(
+                sums, key=lambda name: sums[name]
+            )
 
 
 def test_score_records_have_the_promised_fields(report: Report) -> None:
     records = [score_record(score, report.kinds, NAMES) for score in report.scores]
-    fields = {"event", "method", "text", "nats_per_token", "ci95", "tokens", "documents", "versus_best_single", "experts_asked"}
+    fields = {
+        "event",
+        "method",
+        "text",
+        "nats_per_token",
+        "ci95",
+        "tokens",
+        "documents",
+        "versus_best_single",
+        "experts_asked",
+    }
     assert all(fields <= set(record) and record["event"] == "score" for record in records)
-    assert all(record["ci95"][0] <= record["nats_per_token"] <= record["ci95"][1] for record in records)
+    assert all(
+        record["ci95"][0] <= record["nats_per_token"] <= record["ci95"][1] for record in records
+    )
     by_name = {(record["method"], record["text"]): record for record in records}
     assert by_name["expert:first", "low"]["versus_best_single"] == 0
     assert by_name["em", "mixed"]["tokens"] == 4 * 128
     assert by_name["em", "mixed"]["experts_asked"] == 2
-    assert by_name["adaptive_k", "mixed"]["experts_asked"] == pytest.approx(1 + HEADLINE_SHARE, abs=0.1)
+    assert by_name["adaptive_k", "mixed"]["experts_asked"] == pytest.approx(
+        1 + HEADLINE_SHARE, abs=0.1
+    )
     assert "setting" in by_name["perplexity_softmax", "low"]
 
 
 def test_every_record_is_json(report: Report) -> None:
-    records = [*report.measurements, *(verdict_record(v) for v in report.verdicts), summary_record(report)]
+    records = [
+        *report.measurements,
+        *(verdict_record(v) for v in report.verdicts),
+        summary_record(report),
+    ]
     assert all(json.loads(json.dumps(record, allow_nan=False)) for record in records)
     assert {r["name"] for r in report.measurements} == {
-        *("truncation", "wire_quantisation", "pooled_truncation", "alpha", "adaptive_k", "sweep", "after_switch", "batch_shape")
+        *(
+            "truncation",
+            "wire_quantisation",
+            "pooled_truncation",
+            "alpha",
+            "adaptive_k",
+            "sweep",
+            "after_switch",
+            "batch_shape",
+        )
     }
 
 
@@ -107,17 +158,28 @@ def test_what_the_lists_lose_is_reported_as_it_is(report: Report) -> None:
 
 def test_after_a_switch_the_learner_recovers_and_the_frozen_one_does_not(report: Report) -> None:
     points = {
-        method: {p["tokens_after"]: p["nats_per_token"] for p in report.measured("after_switch", method=method)}
+        method: {
+            p["tokens_after"]: p["nats_per_token"]
+            for p in report.measured("after_switch", method=method)
+        }
         for method in ("em", "em_soft_bayes")
     }
     assert points["em_soft_bayes"][4.0] > points["em_soft_bayes"][36.0] + 0.2
     assert points["em_soft_bayes"][36.0] < points["em"][36.0]
 
 
-def test_page_and_pictures_are_written_and_speak_of_the_numbers(report: Report, tmp_path: Path) -> None:
+def test_page_and_pictures_are_written_and_speak_of_the_numbers(
+    report: Report, tmp_path: Path
+) -> None:
     written = write_report(report, tmp_path, "evaluation.md")
     page = written[0].read_text(encoding="utf-8")
-    assert {path.name for path in written} == {"evaluation.md", "scores.png", "adaptive.png", "alpha.png", "switch.png"}
+    assert {path.name for path in written} == {
+        "evaluation.md",
+        "scores.png",
+        "adaptive.png",
+        "alpha.png",
+        "switch.png",
+    }
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written[1:])
     score = report.score("em", "mixed")
     assert score is not None
@@ -149,6 +211,10 @@ def test_one_model_has_no_verdicts() -> None:
 
 
 def test_the_right_expert_is_the_largest_that_declares_the_domain() -> None:
-    experts = [_expert("small", 3, "prose"), _expert("large", 9, "prose", "ops"), _expert("plain", 99)]
+    experts = [
+        _expert("small", 3, "prose"),
+        _expert("large", 9, "prose", "ops"),
+        _expert("plain", 99),
+    ]
     assert right_expert("prose", experts) == 1
     assert right_expert("code", experts) is None

@@ -16,11 +16,16 @@ VOCABULARY = 500
 
 def _lists(seed: int, count: int, entries: int) -> list[bytes]:
     rng = np.random.default_rng(seed)
-    return [encode_logits(rng.normal(0, 3, VOCABULARY).astype(np.float32), entries, 0) for _ in range(count)]
+    return [
+        encode_logits(rng.normal(0, 3, VOCABULARY).astype(np.float32), entries, 0)
+        for _ in range(count)
+    ]
 
 
 @given(st.integers(0, 5000), st.integers(1, 4), st.sampled_from([1, 7, 60]))
-def test_lists_are_completed_as_the_pool_completes_them(seed: int, count: int, entries: int) -> None:
+def test_lists_are_completed_as_the_pool_completes_them(
+    seed: int, count: int, entries: int
+) -> None:
     lists = [decode_list(data, entries, VOCABULARY) for data in _lists(seed, count, entries)]
     ids, table = complete(lists)
     weights = np.random.default_rng(seed).dirichlet(np.ones(count))
@@ -39,7 +44,8 @@ def test_acceptance_is_one_with_oneself_symmetric_and_the_overlap() -> None:
     assert np.diag(found[:, :3]) == pytest.approx([1, 1, 1])
     assert found[:, :3] == pytest.approx(found[:, :3].T)
     assert found[0, 1] == pytest.approx(0.1 + 0.1 + 0.2)
-    assert found[:, 3] == pytest.approx(found[:, 0])  # All weight on the first: the ensemble is the first.
+    # All weight on the first: the ensemble is the first.
+    assert found[:, 3] == pytest.approx(found[:, 0])
 
 
 def test_figures_agree_with_lists_that_hold_everything() -> None:

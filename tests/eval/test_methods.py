@@ -64,7 +64,10 @@ def test_the_best_by_prompt_is_judged_by_the_prompt_alone() -> None:
 
 def test_after_a_switch_the_order_of_methods_is_as_theory_has_it() -> None:
     doc = document("mixed", [(0, "low"), (96, "high"), (192, "low")], 288, 4)
-    nats = {name: float(values.mean()) for name, values in all_methods(logprobs_of(doc), PROMPT, doc.segments, RIGHT).items()}
+    nats = {
+        name: float(values.mean())
+        for name, values in all_methods(logprobs_of(doc), PROMPT, doc.segments, RIGHT).items()
+    }
     assert nats["label_oracle"] < nats["em_soft_bayes"] < nats["uniform"]
     assert nats["em_soft_bayes"] < nats["em"] < nats["label"]
     assert nats["running_perplexity over 16"] < nats["prompt_perplexity"]
@@ -99,12 +102,16 @@ def test_without_a_right_expert_there_is_no_label() -> None:
     assert segment_experts([(0, "a"), (2, "b")], {"a": 1}, 5) is None
 
 
-def test_a_floor_of_everything_is_the_uniform_mean_and_evidence_is_judged_on_the_same_tokens() -> None:
+def test_a_floor_of_everything_is_the_uniform_mean_and_evidence_is_judged_on_the_same_tokens() -> (
+    None
+):
     doc = document("low", [(0, "low")], 160, 5)
     logprobs = logprobs_of(doc)
     found = sweeps(logprobs, PROMPT)
     assert found["floor", 1.0, 0.0] == pytest.approx(pooled(logprobs[PROMPT:], even(2)).sum())
-    assert found["floor", 0.0, 0.0] == pytest.approx(pooled(logprobs[PROMPT:], learned(logprobs[:PROMPT])).sum())
+    assert found["floor", 0.0, 0.0] == pytest.approx(
+        pooled(logprobs[PROMPT:], learned(logprobs[:PROMPT])).sum()
+    )
     tokens = 160 - EVIDENCE[-1]
     assert all(found["evidence", float(n), 0.0] < 12 * tokens for n in EVIDENCE)
     assert not any(key[0] == "evidence" for key in sweeps(logprobs[: EVIDENCE[-1]], PROMPT))

@@ -13,7 +13,9 @@ from swarmllm.cli.eval.score_file import Scored, folder_in, is_there, load, plac
 
 def _scored(length: int = 20) -> Scored:
     rng = np.random.default_rng(length)
-    lists = tuple(bytes(rng.integers(0, 256, rng.integers(8, 40), dtype=np.uint8)) for _ in range(length))
+    lists = tuple(
+        bytes(rng.integers(0, 256, rng.integers(8, 40), dtype=np.uint8)) for _ in range(length)
+    )
     probes = rng.random((4, -(-length // 8)))
     probes[3, 0] = np.nan
     return Scored(-rng.random(length), lists, *probes)

@@ -1,4 +1,5 @@
-"""The scorer asks the model for what it says it asks for, on paper; and tells what goes wrong in one line."""
+"""The scorer asks the model for what it says it asks for, on paper; and tells what goes wrong in
+one line."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ VOCABULARY = 300
 
 
 class PaperModel:
-    """Logits are a function of all tokens of the sequence so far; it checks that positions come in order."""
+    """Logits are a function of all tokens of the sequence so far; it checks that positions come in
+    order."""
 
     vocab_size = VOCABULARY
     batch_max = 64
@@ -38,12 +40,17 @@ class PaperModel:
     def decode(self, rows: Rows) -> npt.NDArray[np.float32]:
         assert len(rows.tokens) >= self.rows_min
         found = []
-        for token, position, slot, output in zip(rows.tokens, rows.positions, rows.slots, rows.outputs, strict=True):
+        for token, position, slot, output in zip(
+            rows.tokens, rows.positions, rows.slots, rows.outputs, strict=True
+        ):
             context = self.held.setdefault(slot, [])
             assert position == len(context) < self.cells
             context.append(token)
             if output:
-                found.append(logits_after(context) + self.noise * len(rows.tokens) * np.arange(VOCABULARY, dtype=np.float32))
+                found.append(
+                    logits_after(context)
+                    + self.noise * len(rows.tokens) * np.arange(VOCABULARY, dtype=np.float32)
+                )
         return np.array(found, np.float32).reshape(-1, VOCABULARY)
 
     def forget(self, slot: int, start: int) -> None:
@@ -68,7 +75,9 @@ def _exact(context: list[int], token: int) -> float:
 def test_each_token_is_scored_after_bos_and_all_before_it(length: int, rows_min: int) -> None:
     tokens = [(7 * i) % VOCABULARY for i in range(length)]
     found = score(PaperModel(rows_min), tokens, bos=299, context=500)
-    assert found.logprobs == pytest.approx([_exact([299, *tokens[:t]], tokens[t]) for t in range(length)], abs=1e-5)
+    assert found.logprobs == pytest.approx(
+        [_exact([299, *tokens[:t]], tokens[t]) for t in range(length)], abs=1e-5
+    )
     assert len(found.lists) == length
     assert len(found.tails) == -(-length // 8)
     top = int(logits_after([299]).argmax())
@@ -101,17 +110,26 @@ def test_batch_shapes_are_compared_with_one_at_a_time() -> None:
 
 @pytest.mark.parametrize(
     ("error", "says"),
-    [(OSError(errno.ENOSPC, "No space left on device"), "No space left on device"), (MemoryError(), "not enough memory")],
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+        (MemoryError(), "not enough memory"),
+    ],
 )
 def test_a_full_disk_or_memory_is_one_line(
-    error: Exception, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    error: Exception,
+    says: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
 ) -> None:
     def fail(order: dict[str, Any]) -> None:
         raise error
 
     monkeypatch.setattr(scorer, "_work", fail)
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps({"path": "m.gguf", "folder": str(tmp_path)}) + "\n"))
+    monkeypatch.setattr(
+        sys, "stdin", io.StringIO(json.dumps({"path": "m.gguf", "folder": str(tmp_path)}) + "\n")
+    )
     scorer.main()
     [line] = capsys.readouterr().out.splitlines()
     assert says in json.loads(line)["error"]

@@ -20,10 +20,14 @@ def _encode(text: str) -> list[int]:
 
 
 def _corpora(length: int = 500, passages: int = 6) -> Numbers:
-    """Each token says where it stands: 100,000 for its domain, 1,000 for its passage, one for its place."""
+    """Each token says where it stands: 100,000 for its domain, 1,000 for its passage, one for its
+    place."""
     return {
         name: [
-            Passage(f"{name}-{i}", " ".join(str(100_000 * d + 1000 * i + place) for place in range(length)))
+            Passage(
+                f"{name}-{i}",
+                " ".join(str(100_000 * d + 1000 * i + place) for place in range(length)),
+            )
             for i in range(passages)
         ]
         for d, name in enumerate(("a", "b", "c"), start=1)
@@ -31,7 +35,9 @@ def _corpora(length: int = 500, passages: int = 6) -> Numbers:
 
 
 def test_the_same_seed_takes_the_same_documents_and_another_one_others() -> None:
-    one, again, other = (make_texts(_corpora(), _encode, plan(seed=seed)).documents for seed in (1, 1, 2))
+    one, again, other = (
+        make_texts(_corpora(), _encode, plan(seed=seed)).documents for seed in (1, 1, 2)
+    )
     assert [d.tokens for d in one] == [d.tokens for d in again]
     assert [d.tokens for d in one] != [d.tokens for d in other]
 
@@ -54,7 +60,9 @@ def test_a_mixed_text_switches_where_it_says_and_to_what_it_says() -> None:
         assert document.segments[1][0] > plan().prompt
         starts = [start for start, _ in document.segments]
         for (start, domain), end in zip(document.segments, [*starts[1:], 450], strict=True):
-            assert {token // 100_000 for token in document.tokens[start:end]} == {"abc".index(domain) + 1}
+            assert {token // 100_000 for token in document.tokens[start:end]} == {
+                "abc".index(domain) + 1
+            }
             assert end == 450 or SEGMENT_MIN <= end - start <= SEGMENT_MAX
         names = [name for _, name in document.segments]
         assert all(one != other for one, other in pairwise(names))
@@ -62,7 +70,9 @@ def test_a_mixed_text_switches_where_it_says_and_to_what_it_says() -> None:
 
 def test_a_long_prompt_is_all_of_one_domain() -> None:
     texts = make_texts(_corpora(), _encode, plan(tokens=450, prompt=300))
-    assert all(d.segments[1][0] >= 300 for d in texts.documents if d.text == MIXED and len(d.segments) > 1)
+    assert all(
+        d.segments[1][0] >= 300 for d in texts.documents if d.text == MIXED and len(d.segments) > 1
+    )
 
 
 def test_fewer_documents_than_asked_for_are_said() -> None:
@@ -73,7 +83,9 @@ def test_fewer_documents_than_asked_for_are_said() -> None:
 
 def test_a_corpus_shorter_than_a_document_is_named_with_its_tokens() -> None:
     corpora = {"a": _corpora()["a"], "b": _corpora(length=80)["b"]}
-    with pytest.raises(UsageError, match=r"'b' is too short: its longest text has 80 tokens, and 96 are needed"):
+    with pytest.raises(
+        UsageError, match=r"'b' is too short: its longest text has 80 tokens, and 96 are needed"
+    ):
         make_texts(corpora, _encode, plan())
 
 
@@ -105,7 +117,14 @@ def test_a_digest_is_of_the_tokens_alone() -> None:
     ],
 )
 def test_a_plan_that_makes_no_sense_is_refused(changes: dict[str, object], says: str) -> None:
-    given: dict[str, object] = {"models": [], "corpora": [], "documents": None, "tokens": None, "prompt": None, "seed": 1}
+    given: dict[str, object] = {
+        "models": [],
+        "corpora": [],
+        "documents": None,
+        "tokens": None,
+        "prompt": None,
+        "seed": 1,
+    }
     given |= {"threads": 0, "context": 0, "quick": False, "out": None}
     with pytest.raises(UsageError) as caught:
         make_plan(**{**given, **changes})  # type: ignore[arg-type]

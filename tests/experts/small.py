@@ -1,4 +1,5 @@
-"""A compact model of 300 rows and width 64, with random weights: what expansion does does not depend on what a model has learned."""
+"""A compact model of 300 rows and width 64, with random weights: what expansion does does not
+depend on what a model has learned."""
 
 from __future__ import annotations
 
@@ -10,7 +11,9 @@ from swarmllm.adapters.llama.demo import BLOCK_BYTES, CompactModel, DemoCard, Sh
 from swarmllm.adapters.llama.demo_gguf import quantize
 from swarmllm.adapters.llama.vocabulary import LLAMA3_BOS, LLAMA3_EOS, load_merge_ranks
 
-SHAPE = Shape(dim=64, layers=1, heads=2, kv_heads=1, hidden=96, context=64, rope_base=10000.0, norm_eps=1e-5)
+SHAPE = Shape(
+    dim=64, layers=1, heads=2, kv_heads=1, hidden=96, context=64, rope_base=10000.0, norm_eps=1e-5
+)
 
 
 def small_model(name: str = "small") -> CompactModel:

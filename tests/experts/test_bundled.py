@@ -1,9 +1,10 @@
 """llama.cpp gives, for every bundled expert, the logits that torch gave for the weights as shipped.
 
-Two comparisons, because two things can be wrong. The arithmetic of the model (layout of heads, rotary position, bias dimension, order
-of tensors) is compared in float32, where only the order of additions differs. The file that really runs has Q8_0 weights, for which
-llama.cpp also rounds each activation to 8 bits (a 254th of the largest of 32 neighbours, at most): there the tolerance is what such
-rounding can do.
+Two comparisons, because two things can be wrong. The arithmetic of the model (layout of heads,
+rotary position, bias dimension, order of tensors) is compared in float32, where only the order of
+additions differs. The file that really runs has Q8_0 weights, for which llama.cpp also rounds each
+activation to 8 bits (a 254th of the largest of 32 neighbours, at most): there the tolerance is what
+such rounding can do.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ import pytest
 from llama_cpp import Llama, llama_get_logits_ith
 
 from scripts.demo_family import EXPERTS
-from swarmllm.adapters.llama.demo import DemoCard, bundled, bundled_folder, dequantize, folder_of, load_compact
+from swarmllm.adapters.llama.demo import (
+    DemoCard,
+    bundled,
+    bundled_folder,
+    dequantize,
+    folder_of,
+    load_compact,
+)
 from swarmllm.adapters.llama.demo_gguf import DemoGguf
 from swarmllm.adapters.llama.expansion import expand
 from swarmllm.adapters.llama.gguf_format import F32, TensorSpec, Value, header, padding
@@ -30,10 +38,15 @@ Floats = npt.NDArray[np.float32]
 NAMES = [card.name for card in bundled()]
 
 SHIPPED_MAX = 40_000_000  # Bytes: what a package may weigh that everybody downloads.
-F32_TOLERANCE = 2e-4  # Logits reach 40 and float32 has 24 bits, so additions in another order cost about 1e-5; measured 2e-5.
-Q8_TOLERANCE = 0.4  # The worst of 256 logits; see above. Measured at most 0.2, where logits differ by 15 among each other ...
+# Logits reach 40 and float32 has 24 bits, so additions in another order cost about 1e-5; measured
+# 2e-5.
+F32_TOLERANCE = 2e-4
+# The worst of 256 logits; see above. Measured at most 0.2, where logits differ by 15 among each
+# other ...
+Q8_TOLERANCE = 0.4
 Q8_RMS = 0.1  # ... and this is what they are off together.
-UNUSED_RELATIVE = 0.05  # Rows without training have one weight: its product is as inexact as that one activation.
+# Rows without training have one weight: its product is as inexact as that one activation.
+UNUSED_RELATIVE = 0.05
 UNUSED_MASS_MAX = 6e-3  # 126,700 rows at exp(-17), where they take most.
 
 
@@ -68,7 +81,9 @@ def expected_of(name: str) -> list[Expected]:
 
 def last_logits(path: Path, prompts: list[list[int]], size: int) -> Iterator[Floats]:
     """What llama.cpp gives at the end of each prompt."""
-    with closing(Llama(str(path), n_ctx=64, n_batch=64, n_threads=1, type_k=F32, type_v=F32, verbose=False)) as model:
+    with closing(
+        Llama(str(path), n_ctx=64, n_batch=64, n_threads=1, type_k=F32, type_v=F32, verbose=False)
+    ) as model:
         for prompt in prompts:
             model.reset()
             model.eval(prompt)
@@ -92,7 +107,9 @@ def float32_tensors(path: Path, gguf: DemoGguf, ids: npt.NDArray[np.int64]) -> d
             found[spec.name] = raw.view(np.float32)
         else:
             rows: npt.NDArray[np.uint8] = raw.reshape(spec.shape[0], -1)
-            found[spec.name] = dequantize(np.array(rows[ids] if spec.shape[0] == LLAMA3_SIZE else rows))
+            found[spec.name] = dequantize(
+                np.array(rows[ids] if spec.shape[0] == LLAMA3_SIZE else rows)
+            )
         at += spec.size_bytes + len(padding(spec.size_bytes))
     return found
 
@@ -135,18 +152,29 @@ def test_every_expert_is_the_one_in_the_table(card: DemoCard) -> None:
 
 
 def test_all_of_it_is_small() -> None:
-    assert sum(path.stat().st_size for path in bundled_folder().rglob("*") if path.is_file()) < SHIPPED_MAX
+    assert (
+        sum(path.stat().st_size for path in bundled_folder().rglob("*") if path.is_file())
+        < SHIPPED_MAX
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_float32_logits_are_torchs(name: str, expanded: Callable[[str], Path], tmp_path: Path) -> None:
+def test_float32_logits_are_torchs(
+    name: str, expanded: Callable[[str], Path], tmp_path: Path
+) -> None:
     wanted = expected_of(name)
     active = load_compact(folder_of(name)).active_ids
-    ids = np.unique(np.concatenate([active, *(vector.ids for vector in wanted), *(np.array(v.prompt) for v in wanted)]))
+    ids = np.unique(
+        np.concatenate(
+            [active, *(vector.ids for vector in wanted), *(np.array(v.prompt) for v in wanted)]
+        )
+    )
     row = {token: i for i, token in enumerate(ids.tolist())}
     write_float32(expanded(name), name, ids, tmp_path / "float32.gguf")
     prompts = [[row[token] for token in vector.prompt] for vector in wanted]
-    for vector, logits in zip(wanted, last_logits(tmp_path / "float32.gguf", prompts, len(ids)), strict=True):
+    for vector, logits in zip(
+        wanted, last_logits(tmp_path / "float32.gguf", prompts, len(ids)), strict=True
+    ):
         error = np.abs(logits[[row[token] for token in vector.ids.tolist()]] - vector.logits).max()
         assert error < F32_TOLERANCE
         if vector.gap > 2 * F32_TOLERANCE:
@@ -154,7 +182,9 @@ def test_float32_logits_are_torchs(name: str, expanded: Callable[[str], Path], t
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_logits_of_the_file_that_runs_are_torchs(name: str, expanded: Callable[[str], Path]) -> None:
+def test_logits_of_the_file_that_runs_are_torchs(
+    name: str, expanded: Callable[[str], Path]
+) -> None:
     wanted = expected_of(name)
     active = load_compact(folder_of(name)).active_ids
     results = last_logits(expanded(name), [vector.prompt for vector in wanted], LLAMA3_SIZE)
@@ -186,5 +216,11 @@ def test_prompts_have_words_without_rows(name: str) -> None:
 def test_cards_say_what_the_file_is(card: DemoCard, expanded: Callable[[str], Path]) -> None:
     assert hashlib.sha256(expanded(card.name).read_bytes()).hexdigest() == card.gguf_sha256
     text = (folder_of(card.name) / "README.md").read_text(encoding="utf-8")
-    for words in (card.gguf_sha256, f"{card.nats_per_token:.3f} nats", f"{card.n_params:,}", "## Sample", "## Licence"):
+    for words in (
+        card.gguf_sha256,
+        f"{card.nats_per_token:.3f} nats",
+        f"{card.n_params:,}",
+        "## Sample",
+        "## Licence",
+    ):
         assert words in text

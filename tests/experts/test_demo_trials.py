@@ -1,4 +1,5 @@
-"""What a card says of an expert's samples is counted by rules that can say no, over an implementation that agrees with itself."""
+"""What a card says of an expert's samples is counted by rules that can say no, over an
+implementation that agrees with itself."""
 
 from __future__ import annotations
 
@@ -45,11 +46,20 @@ def test_a_cache_changes_nothing() -> None:
     d, kv, hidden = SHAPE.dim, SHAPE.dim // SHAPE.heads * SHAPE.kv_heads, SHAPE.hidden
     shapes = {"attn_q": (d, d), "attn_k": (kv, d), "attn_v": (kv, d), "attn_output": (d, d)}
     shapes |= {"ffn_gate": (hidden, d), "ffn_up": (hidden, d), "ffn_down": (d, hidden)}
-    tensors = {f"blk.0.{name}.weight": torch.randn(shape, generator=random) * 0.2 for name, shape in shapes.items()}
-    tensors |= {name: torch.ones(d) for name in ("blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight")}
+    tensors = {
+        f"blk.0.{name}.weight": torch.randn(shape, generator=random) * 0.2
+        for name, shape in shapes.items()
+    }
+    tensors |= {
+        name: torch.ones(d)
+        for name in ("blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight")
+    }
     tensors["token_embd.weight"] = torch.randn((50, d), generator=random)
     reference, ids = Reference(SHAPE, tensors), torch.randint(0, 50, (1, 9), generator=random)
     cache: Cache = []
-    parts = [reference.hidden(ids[:, :4], cache), *(reference.hidden(ids[:, i : i + 1], cache) for i in range(4, 9))]
+    parts = [
+        reference.hidden(ids[:, :4], cache),
+        *(reference.hidden(ids[:, i : i + 1], cache) for i in range(4, 9)),
+    ]
     assert torch.allclose(torch.cat(parts, 1), reference.hidden(ids), atol=1e-5)
     assert not torch.allclose(reference.hidden(ids.flip(1)), reference.hidden(ids), atol=1e-2)

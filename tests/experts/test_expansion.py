@@ -1,4 +1,5 @@
-"""The expanded file is whole or absent, the same everywhere, and what a reader of GGUF files expects."""
+"""The expanded file is whole or absent, the same everywhere, and what a reader of GGUF files
+expects."""
 
 from __future__ import annotations
 
@@ -22,7 +23,13 @@ from swarmllm.adapters.llama.demo import BLOCK, BLOCK_BYTES, dequantize, load_co
 from swarmllm.adapters.llama.demo_gguf import DemoGguf, rows_for_all
 from swarmllm.adapters.llama.expansion import expand, expand_folder, intact, sidecar
 from swarmllm.adapters.llama.gguf_text import text_of_gguf
-from swarmllm.adapters.llama.vocabulary import LLAMA3_EOS, LLAMA3_FINGERPRINT, LLAMA3_SIZE, load_merge_ranks, load_tables
+from swarmllm.adapters.llama.vocabulary import (
+    LLAMA3_EOS,
+    LLAMA3_FINGERPRINT,
+    LLAMA3_SIZE,
+    load_merge_ranks,
+    load_tables,
+)
 from swarmllm.errors import LocalError, UsageError
 from tests.experts.small import save_small, small_model
 
@@ -61,13 +68,18 @@ def no_leftovers(cache_dir: Path) -> bool:
     return not [path.name for path in cache_dir.iterdir() if path.name.endswith(".part")]
 
 
-def test_the_file_holds_the_model_and_nothing_is_done_twice(folder: Path, content: bytes, tmp_path: Path) -> None:
+def test_the_file_holds_the_model_and_nothing_is_done_twice(
+    folder: Path, content: bytes, tmp_path: Path
+) -> None:
     seen: list[tuple[int, int]] = []
     path = expand_folder(folder, tmp_path / "deep", lambda done, total: seen.append((done, total)))
     assert path.read_bytes() == content
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert seen[-1] == (len(content), len(content))
-    assert expand_folder(folder, tmp_path / "deep", lambda *_: pytest.fail("made a second time")) == path
+    assert (
+        expand_folder(folder, tmp_path / "deep", lambda *_: pytest.fail("made a second time"))
+        == path
+    )
     assert no_leftovers(tmp_path / "deep")
 
 
@@ -83,7 +95,11 @@ def test_the_bytes_depend_on_nothing_but_the_model(content: bytes, tmp_path: Pat
     )
     environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     out = subprocess.run(
-        [sys.executable, "-c", script, str(again)], env=environment, capture_output=True, check=True, text=True
+        [sys.executable, "-c", script, str(again)],
+        env=environment,
+        capture_output=True,
+        check=True,
+        text=True,
     ).stdout
     assert out.strip() == hashlib.sha256(content).hexdigest()
 
@@ -96,13 +112,18 @@ def test_saving_is_deterministic_and_loading_undoes_it(tmp_path: Path) -> None:
     assert found.card == model.card
     assert (found.bias_input, found.unused_bias) == (model.bias_input, model.unused_bias)
     assert list(found.layers) == list(model.layers)
-    for mine, theirs in [*zip(found.layers.values(), model.layers.values(), strict=True), (found.rows, model.rows)]:
+    for mine, theirs in [
+        *zip(found.layers.values(), model.layers.values(), strict=True),
+        (found.rows, model.rows),
+    ]:
         assert mine.dtype == theirs.dtype
         assert np.array_equal(mine, theirs)
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "grown", "no sidecar", "bad sidecar"])
-def test_a_damaged_file_is_made_again(folder: Path, content: bytes, tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_made_again(
+    folder: Path, content: bytes, tmp_path: Path, damage: str
+) -> None:
     path = expand_folder(folder, tmp_path)
     match damage:
         case "flip":
@@ -122,7 +143,9 @@ def test_a_damaged_file_is_made_again(folder: Path, content: bytes, tmp_path: Pa
     assert path.read_bytes() == content
 
 
-def test_a_process_killed_half_way_leaves_nothing_that_counts(folder: Path, content: bytes, tmp_path: Path) -> None:
+def test_a_process_killed_half_way_leaves_nothing_that_counts(
+    folder: Path, content: bytes, tmp_path: Path
+) -> None:
     script = (
         "import os, signal, sys; from pathlib import Path\n"
         "from swarmllm.adapters.llama.expansion import expand_folder\n"
@@ -241,8 +264,12 @@ def test_every_row_is_its_own_or_made_of_its_pieces(folder: Path, content: bytes
     gguf = DemoGguf(model, tables)
     width = model.card.shape.dim // BLOCK * BLOCK_BYTES
     start = len(content) - sum(spec.size_bytes + -spec.size_bytes % 32 for spec in gguf.tensors)
-    inputs = dequantize(np.frombuffer(content, np.uint8, LLAMA3_SIZE * width, start).reshape(-1, width))
-    outputs = dequantize(np.frombuffer(content[-LLAMA3_SIZE * width :], np.uint8).reshape(-1, width))
+    inputs = dequantize(
+        np.frombuffer(content, np.uint8, LLAMA3_SIZE * width, start).reshape(-1, width)
+    )
+    outputs = dequantize(
+        np.frombuffer(content[-LLAMA3_SIZE * width :], np.uint8).reshape(-1, width)
+    )
     own = dequantize(model.input_rows())
     assert np.array_equal(inputs[model.active_ids], own)
     assert np.array_equal(outputs[model.active_ids], dequantize(model.rows))
@@ -252,13 +279,21 @@ def test_every_row_is_its_own_or_made_of_its_pieces(folder: Path, content: bytes
     spelled, token_bytes = rows_for_all(model.active_ids, tables), list(load_merge_ranks())
     for token in [*others[::997].tolist(), 128_009]:
         expected = np.mean(own[spelled[token]].astype(np.float64), axis=0)
-        assert np.abs(inputs[token] - expected).max() < 0.5 * max(1.0, np.abs(expected).max()) / 127 + 1e-6
+        assert (
+            np.abs(inputs[token] - expected).max()
+            < 0.5 * max(1.0, np.abs(expected).max()) / 127 + 1e-6
+        )
         if token < len(token_bytes):
-            assert b"".join(token_bytes[model.active_ids[row]] for row in spelled[token]) == token_bytes[token]
+            assert (
+                b"".join(token_bytes[model.active_ids[row]] for row in spelled[token])
+                == token_bytes[token]
+            )
     assert spelled[128_009] == [model.active_ids.tolist().index(LLAMA3_EOS)]
 
 
-def test_another_reader_of_gguf_files_finds_the_shared_vocabulary(folder: Path, tmp_path: Path) -> None:
+def test_another_reader_of_gguf_files_finds_the_shared_vocabulary(
+    folder: Path, tmp_path: Path
+) -> None:
     path = expand_folder(folder, tmp_path)
     text = text_of_gguf(path)
     assert text.fingerprint.hex() == LLAMA3_FINGERPRINT

@@ -25,7 +25,11 @@ def records(domain: str) -> list[dict[str, str]]:
 def test_the_files_load(domain: str) -> None:
     found = records(domain)
     assert len(found) == PIECES
-    assert len({record["id"] for record in found}) == len({record["text"] for record in found}) == PIECES
+    assert (
+        len({record["id"] for record in found})
+        == len({record["text"] for record in found})
+        == PIECES
+    )
     for record in found:
         assert set(record) == {"id", "text"}
         assert record["id"].startswith(f"{domain}/")
@@ -42,7 +46,10 @@ def test_they_are_small_and_explained() -> None:
 
 def test_no_code_of_it_is_trained_on() -> None:
     """By the split of the interpreter that runs this test, whichever files it has."""
-    held = {record["id"].removeprefix("code/").rsplit("#")[0]: record["text"] for record in records("code")}
+    held = {
+        record["id"].removeprefix("code/").rsplit("#")[0]: record["text"]
+        for record in records("code")
+    }
     sources = list(read_code(Path()))
     assert not {source.name for source in sources if source.train} & set(held)
     for source in sources:
@@ -64,7 +71,10 @@ def _books(tmp_path: Path) -> Path:
     """Three made-up books of 400 different paragraphs each."""
     for title in ("one", "two", "three"):
         paragraphs = [
-            f"In chapter {n} of {title} nothing happened, " + "and then nothing again, " * 12 + "as before." for n in range(400)
+            f"In chapter {n} of {title} nothing happened, "
+            + "and then nothing again, " * 12
+            + "as before."
+            for n in range(400)
         ]
         (tmp_path / f"{title}.txt").write_text("\n\n".join(paragraphs), encoding="utf-8")
     return tmp_path
@@ -93,20 +103,26 @@ def test_pieces_are_apart_and_end_at_paragraphs(books: Path) -> None:
         assert text[at : at + 2] in ("\n\n", "")
 
 
-@pytest.mark.parametrize("text", ["", "short", "x" * 20_000, "\n" * 20_000, "line\n" * 2_000, "word " * 2_000])
+@pytest.mark.parametrize(
+    "text", ["", "short", "x" * 20_000, "\n" * 20_000, "line\n" * 2_000, "word " * 2_000]
+)
 def test_no_text_is_cut_without_end(text: str) -> None:
     assert all(len(piece) <= PIECE_CHARS for piece in pieces(text))
 
 
 def test_texts_come_evenly() -> None:
-    texts = [(f"t{i:03}", "\n\n".join(f"{i}.{n} " + "word " * 40 for n in range(40))) for i in range(100)]
+    texts = [
+        (f"t{i:03}", "\n\n".join(f"{i}.{n} " + "word " * 40 for n in range(40))) for i in range(100)
+    ]
     names = [name.split("#")[0] for name, _ in spread(texts, 10)]
     assert names == [f"t{i:03}" for i in range(0, 100, 10)]
     few = [name.split("#")[0] for name, _ in spread(texts[:3], 6)]
     assert few == ["t000", "t000", "t001", "t001", "t002", "t002"]
 
 
-def test_too_little_text_is_said(books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_text_is_said(
+    books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (books / "one.txt").unlink()
     (books / "two.txt").unlink()
     out = tmp_path / "out"

@@ -1,4 +1,5 @@
-"""The documents about running a swarm say what was measured, in the same words for the same seed, and keep their two sides apart."""
+"""The documents about running a swarm say what was measured, in the same words for the same seed,
+and keep their two sides apart."""
 
 from __future__ import annotations
 
@@ -13,7 +14,15 @@ from pathlib import Path
 import pytest
 
 from scripts import demo_corpus, demo_ops
-from scripts.demo_ops import REGISTERS, SEED, Document, documents, is_validation, proposal_prompts, tell
+from scripts.demo_ops import (
+    REGISTERS,
+    SEED,
+    Document,
+    documents,
+    is_validation,
+    proposal_prompts,
+    tell,
+)
 from scripts.ops_episodes import Episode, change, judge, live
 from scripts.ops_schema import METRICS, SETTINGS, validate
 from scripts.ops_words import number
@@ -46,8 +55,20 @@ def test_documents_are_a_function_of_the_seed_alone() -> None:
         "from scripts.demo_ops import documents\n"
         "print(hashlib.sha256(repr(list(documents(3, 3))).encode()).hexdigest())\n"
     )
-    environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C", "PYTHONPATH": str(ROOT)}
-    out = subprocess.run([sys.executable, "-c", script], env=environment, cwd=ROOT, capture_output=True, check=True, text=True)
+    environment = os.environ | {
+        "PYTHONHASHSEED": "7",
+        "TZ": "Asia/Tokyo",
+        "LC_ALL": "C",
+        "PYTHONPATH": str(ROOT),
+    }
+    out = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
     assert out.stdout.strip() == digest(list(documents(3, 3)))
     assert out.stdout.strip() != digest(list(documents(4, 3)))
 
@@ -75,11 +96,21 @@ def measured(episode: Episode) -> set[float]:
     """Every number that a document of this episode may hold."""
     runs = [episode.before, *(trial.run for trial in episode.after)]
     p = episode.proposal
-    found: set[float] = {v for r in runs for v in r.metrics.values()} | {v for r in runs for v in asdict(r.settings).values()}
+    found: set[float] = {v for r in runs for v in r.metrics.values()} | {
+        v for r in runs for v in asdict(r.settings).values()
+    }
     found |= {v for e in episode.before.experts for v in (e.replies, e.rtt_ms, e.share, e.weight)}
     found |= {episode.before.tokens, episode.before.answers, episode.before.known_before}
-    found |= {*p.values, *([p.before] if p.before is not None else []), *(abs(expected) for _, expected in p.expect)}
-    found |= {abs(round(100 * change(episode.before.metrics[m], r.metrics[m]))) for m in METRICS for r in runs[1:]}
+    found |= {
+        *p.values,
+        *([p.before] if p.before is not None else []),
+        *(abs(expected) for _, expected in p.expect),
+    }
+    found |= {
+        abs(round(100 * change(episode.before.metrics[m], r.metrics[m])))
+        for m in METRICS
+        for r in runs[1:]
+    }
     return {float(number(value)) for value in found}
 
 
@@ -99,12 +130,16 @@ def test_every_number_was_measured(told: list[tuple[Episode, Document]]) -> None
 def test_every_figure_stands_beside_its_own_name(told: list[tuple[Episode, Document]]) -> None:
     """In all six styles of a snapshot, and in the sentences about what happened after."""
     pairs = re.compile(rf"(?<![a-z_])({NAME})(?:=|: | \| |\": | (?=\d))(\d+(?:\.\d+)?)")
-    moves = re.compile(rf"({NAME}) (?:rose|went up|climbed|fell|went down|dropped) from ([\d.]*\d) to ([\d.]*\d)")
+    moves = re.compile(
+        rf"({NAME}) (?:rose|went up|climbed|fell|went down|dropped) from ([\d.]*\d) to ([\d.]*\d)"
+    )
     stated = moved = 0
     for episode, document in told:
         before, trials = episode.before, [trial.run for trial in episode.after]
         known = before.metrics | asdict(before.settings)
-        snapshot = document.text if not trials else re.sub(r"(?m)^(apply|rerun) .*$", "", document.text)
+        snapshot = (
+            document.text if not trials else re.sub(r"(?m)^(apply|rerun) .*$", "", document.text)
+        )
         for name, value in pairs.findall(re.sub(r"\{\"action\".*\}", "", snapshot)):
             assert float(value) == known[name], document.text
             stated += 1
@@ -124,7 +159,9 @@ def test_the_verdict_is_what_the_second_run_says(episodes: list[Episode]) -> Non
         assert run(episode.world) == episode.before
         assert (episode.proposal.action == "watch") == (not episode.after)
         if episode.after:
-            verdicts = [judge(episode.proposal, episode.before, trial.run) for trial in episode.after]
+            verdicts = [
+                judge(episode.proposal, episode.before, trial.run) for trial in episode.after
+            ]
             assert episode.verdict in verdicts
             assert not (episode.verdict in ("nothing", "worse") and "helped" in verdicts)
 
@@ -140,20 +177,27 @@ def test_what_is_measured_is_there(episodes: list[Episode]) -> None:
         "records_per_s",
         "experts_known",
     ):
-        assert sum(episode.before.metrics[name] > 0 for episode in episodes) > 0.8 * len(episodes), name
-    for name in ("needs", "failovers", "short_rounds", "look_ups"):  # No expert is forgotten any more while it is connected.
+        assert sum(episode.before.metrics[name] > 0 for episode in episodes) > 0.8 * len(
+            episodes
+        ), name
+    # No expert is forgotten any more while it is connected.
+    for name in ("needs", "failovers", "short_rounds", "look_ups"):
         assert any(episode.before.metrics[name] > 0 for episode in episodes), name
 
 
 def test_the_worlds_of_the_two_sides_are_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     some = {6, 7, 8, 27}
-    monkeypatch.setattr(demo_corpus, "documents", lambda: documents(worlds=28, only=some.__contains__))
+    monkeypatch.setattr(
+        demo_corpus, "documents", lambda: documents(worlds=28, only=some.__contains__)
+    )
     sources = list(demo_corpus.read_ops(Path()))
     trained = {source.name for source in sources if source.train}
     validated = {source.name for source in sources if source.valid}
     assert trained == {"world-6", "world-8"}
     assert validated == {"world-7", "world-27"}
-    assert not {source.train for source in sources if source.train} & {source.valid for source in sources if source.valid}
+    assert not {source.train for source in sources if source.train} & {
+        source.valid for source in sources if source.valid
+    }
     assert sum(is_validation(world) for world in range(demo_ops.WORLDS)) == demo_ops.WORLDS // 20
 
 

@@ -1,4 +1,5 @@
-"""A proposal is accepted exactly if it keeps to the schema; its tier follows from what it does, not from what it claims."""
+"""A proposal is accepted exactly if it keeps to the schema; its tier follows from what it does, not
+from what it claims."""
 
 from __future__ import annotations
 
@@ -62,7 +63,12 @@ def test_what_is_written_is_read_again(proposal: Proposal) -> None:
     assert "\n" not in proposal.text()
 
 
-@given(proposals(), st.sampled_from(("read-only", "suggest", "sandbox-test", "deploy-minor", "deploy-major", "none", "")))
+@given(
+    proposals(),
+    st.sampled_from(
+        ("read-only", "suggest", "sandbox-test", "deploy-minor", "deploy-major", "none", "")
+    ),
+)
 def test_no_proposal_can_choose_its_tier(proposal: Proposal, claimed: str) -> None:
     found = json.loads(proposal.text()) | {"tier": claimed}
     if claimed == proposal.tier:
@@ -80,7 +86,12 @@ def test_any_text_gives_a_proposal_or_an_error(text: str) -> None:
 
 def test_the_unknown_needs_everybody() -> None:
     assert tier_of("set", "colour") == tier_of("erase", "k") == tier_of("try", "") == "deploy-major"
-    assert {tier_of("watch", "k"), tier_of("pause", "oak"), tier_of("try", "k"), tier_of("set", "k")} == {
+    assert {
+        tier_of("watch", "k"),
+        tier_of("pause", "oak"),
+        tier_of("try", "k"),
+        tier_of("set", "k"),
+    } == {
         "read-only",
         "suggest",
         "sandbox-test",
@@ -128,7 +139,9 @@ def test_nothing_may_be_missing(key: str) -> None:
         validate(json.dumps({k: v for k, v in GOOD.items() if k != key}))
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "[" * 500, json.dumps(GOOD)[:-1], json.dumps(GOOD, indent=1), "7"])
+@pytest.mark.parametrize(
+    "text", ["", "null", "[]", "[" * 500, json.dumps(GOOD)[:-1], json.dumps(GOOD, indent=1), "7"]
+)
 def test_what_is_no_object_on_one_line_is_refused(text: str) -> None:
     with pytest.raises(ProposalError):
         validate(text)

@@ -1,4 +1,5 @@
-"""Laws of the kill switch's memory: killed at any step, full, damaged or deleted, a folder never forgets that there was an order."""
+"""Laws of the kill switch's memory: killed at any step, full, damaged or deleted, a folder never
+forgets that there was an order."""
 
 from __future__ import annotations
 
@@ -11,7 +12,16 @@ import pytest
 
 from swarmllm.adapters.halt_folder import HaltFolder
 from swarmllm.core.halt.state import Applied, HaltState, judge
-from swarmllm.core.halt.state_file import FIRST_COPY, GENESIS, SECOND_COPY, STATE_BYTES_MAX, Boot, load, pack_genesis, pack_state
+from swarmllm.core.halt.state_file import (
+    FIRST_COPY,
+    GENESIS,
+    SECOND_COPY,
+    STATE_BYTES_MAX,
+    Boot,
+    load,
+    pack_genesis,
+    pack_state,
+)
 from swarmllm.errors import LocalError
 from swarmllm.testing.memory_halts import MemoryHalts
 from swarmllm.testing.operators import Founders
@@ -53,7 +63,8 @@ def every_step(act: Callable[[int], bool]) -> Iterator[int]:
 
 
 def dies_after(step: int, work: Callable[[], None]) -> bool:
-    """Run `work` in a process that is gone, as by SIGKILL, at its call number `step` to the file system; False if it got to its end."""
+    """Run `work` in a process that is gone, as by SIGKILL, at its call number `step` to the file
+    system; False if it got to its end."""
     child = os.fork()
     if child == 0:
         left = step
@@ -98,7 +109,9 @@ def test_killed_while_a_new_folder_is_written_it_is_new_whole_or_halted(tmp_path
     def act(step: int) -> bool:
         place = tmp_path / str(step)
         place.mkdir()
-        return dies_after(step, lambda: HaltFolder(place).save(pack_state(HALTED, 1), GENESIS_BYTES))
+        return dies_after(
+            step, lambda: HaltFolder(place).save(pack_state(HALTED, 1), GENESIS_BYTES)
+        )
 
     for step in every_step(act):
         boot = booted(HaltFolder(tmp_path / str(step)))
@@ -164,7 +177,9 @@ def test_state_deleted_boots_halted(folder: HaltFolder, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["folder", "link", "huge", "empty"])
-def test_what_cannot_be_read_counts_as_damaged_and_never_as_absent(folder: HaltFolder, tmp_path: Path, kind: str) -> None:
+def test_what_cannot_be_read_counts_as_damaged_and_never_as_absent(
+    folder: HaltFolder, tmp_path: Path, kind: str
+) -> None:
     for name in (FIRST_COPY, SECOND_COPY):
         path = tmp_path / name
         match kind:
@@ -195,5 +210,9 @@ def test_what_was_saved_is_what_is_loaded(kind: str, tmp_path: Path) -> None:
     assert memory.load() == (None, None, None)
     for generation, state in enumerate((RUNNING, HALTED), start=1):
         memory.save(pack_state(state, generation), GENESIS_BYTES)
-        assert memory.load() == (pack_state(state, generation), pack_state(state, generation), GENESIS_BYTES)
+        assert memory.load() == (
+            pack_state(state, generation),
+            pack_state(state, generation),
+            GENESIS_BYTES,
+        )
     assert booted(memory).state == HALTED

@@ -1,4 +1,5 @@
-"""An identity is made once, whole and private; anything unfit in its place is named and never replaced."""
+"""An identity is made once, whole and private; anything unfit in its place is named and never
+replaced."""
 
 from __future__ import annotations
 
@@ -25,8 +26,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "identity.pem"
 
 
-def _pem(key: Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, password: bytes | None = None) -> bytes:
-    lock = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+def _pem(
+    key: Ed25519PrivateKey | rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+    password: bytes | None = None,
+) -> bytes:
+    lock = (
+        serialization.BestAvailableEncryption(password)
+        if password
+        else serialization.NoEncryption()
+    )
     return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock)
 
 
@@ -40,7 +48,10 @@ def test_the_same_file_is_the_same_peer(path: Path) -> None:
     assert first.peer == second.peer == peer_id_of(first.public_key)
     assert public_key_of(first.peer) == first.public_key
     assert first.seed == second.seed
-    assert Ed25519PrivateKey.from_private_bytes(first.seed).public_key().public_bytes_raw() == first.public_key
+    assert (
+        Ed25519PrivateKey.from_private_bytes(first.seed).public_key().public_bytes_raw()
+        == first.public_key
+    )
 
 
 def test_a_new_file_is_private_whatever_the_umask_and_leaves_nothing_beside_it(path: Path) -> None:
@@ -53,12 +64,18 @@ def test_a_new_file_is_private_whatever_the_umask_and_leaves_nothing_beside_it(p
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_new_key_is_flushed_before_it_is_named_and_its_name_after(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_key_is_flushed_before_it_is_named_and_its_name_after(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     steps: list[str] = []
     fsync, replace = os.fsync, os.replace
 
     def recording_fsync(fd: int) -> None:
-        steps.append("flush folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else f"flush {os.fstat(fd).st_size > 0}")
+        steps.append(
+            "flush folder"
+            if stat.S_ISDIR(os.fstat(fd).st_mode)
+            else f"flush {os.fstat(fd).st_size > 0}"
+        )
         fsync(fd)
 
     def recording_replace(source: Path, target: Path) -> None:
@@ -71,7 +88,9 @@ def test_a_new_key_is_flushed_before_it_is_named_and_its_name_after(path: Path, 
     assert steps == ["flush True", "name", "flush folder"]
 
 
-def test_a_failed_write_leaves_no_key_and_no_leftover(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_leaves_no_key_and_no_leftover(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(fd: int) -> None:
         raise OSError(28, "No space left on device")
 
@@ -82,7 +101,9 @@ def test_a_failed_write_leaves_no_key_and_no_leftover(path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o601, 0o777])
-def test_a_key_that_others_can_reach_is_refused_with_its_mode_and_the_remedy(path: Path, mode: int) -> None:
+def test_a_key_that_others_can_reach_is_refused_with_its_mode_and_the_remedy(
+    path: Path, mode: int
+) -> None:
     load_or_create_key(path)
     path.chmod(mode)
     with pytest.raises(LocalError) as caught:
@@ -139,21 +160,26 @@ def test_a_wrong_file_is_named_and_left_as_it_is(path: Path, says: str) -> None:
 
 
 @given(st.data())
-def test_no_damage_to_a_key_file_is_more_than_a_sentence(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_no_damage_to_a_key_file_is_more_than_a_sentence(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     pem = bytearray(_pem(Ed25519PrivateKey.from_private_bytes(bytes(range(32)))))
     for position in data.draw(st.lists(st.integers(0, len(pem) - 1), min_size=1, max_size=5)):
         pem[position] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.getbasetemp() / "damaged.pem"
     _put(path, bytes(pem))
     try:
-        said = load_or_create_key(path).peer[:8]  # The damage missed, or made another key of the same form.
+        # The damage missed, or made another key of the same form.
+        said = load_or_create_key(path).peer[:8]
     except LocalError as error:
         said = str(error)
     assert said == "12D3KooW" or str(path) in said
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo], ids=["folder", "pipe"])
-def test_what_is_not_a_file_is_refused_without_waiting(path: Path, make: Callable[[Path], None]) -> None:
+def test_what_is_not_a_file_is_refused_without_waiting(
+    path: Path, make: Callable[[Path], None]
+) -> None:
     make(path)
     path.chmod(0o600)
     with pytest.raises(LocalError, match="not a regular file"):
@@ -172,7 +198,9 @@ def test_a_folder_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
 
 
 @given(st.binary(max_size=200), st.binary(max_size=80), st.binary(max_size=40))
-def test_only_a_good_signature_verifies_and_nothing_raises(message: bytes, signature: bytes, public_key: bytes) -> None:
+def test_only_a_good_signature_verifies_and_nothing_raises(
+    message: bytes, signature: bytes, public_key: bytes
+) -> None:
     key: Keyring = ephemeral_key()
     good = key.sign(message)
     assert key.verify(key.public_key, message, good)

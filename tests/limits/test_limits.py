@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 from swarmllm.adapters.limits import Read, cores, cpu_quota, free_memory, memory_room, total_memory
 
 GB = 10**9
-HOST = {"/proc/meminfo": "MemTotal:       64000000 kB\nMemFree: 1 kB\nMemAvailable:   32000000 kB\n"}
+HOST = {
+    "/proc/meminfo": "MemTotal:       64000000 kB\nMemFree: 1 kB\nMemAvailable:   32000000 kB\n"
+}
 TWO = {**HOST, "/proc/self/cgroup": "0::/user.slice/app\n"}
 GROUP = "/sys/fs/cgroup/user.slice/app"
-ONE = {**HOST, "/proc/self/cgroup": "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n0::/\n"}
+ONE = {
+    **HOST,
+    "/proc/self/cgroup": "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n0::/\n",
+}
 
 
 def read(files: dict[str, str]) -> Read:
@@ -59,7 +64,13 @@ def test_version_one_in_a_container_whose_path_is_the_hosts() -> None:
 def test_no_quota_is_no_limit_in_either_version() -> None:
     assert (
         cpu_quota(
-            read({**ONE, "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n", "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n"})
+            read(
+                {
+                    **ONE,
+                    "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                    "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+                }
+            )
         )
         is None
     )
@@ -76,13 +87,17 @@ def test_a_quota_bounds_the_cores_and_leaves_one(monkeypatch: pytest.MonkeyPatch
 NAMES = [
     "/proc/self/cgroup",
     "/proc/meminfo",
-    *(f"/sys/fs/cgroup/{name}" for name in ("cpu.max", "memory.max", "memory.current", "memory.stat")),
+    *(
+        f"/sys/fs/cgroup/{name}"
+        for name in ("cpu.max", "memory.max", "memory.current", "memory.stat")
+    ),
 ]
 
 
 @given(
     st.dictionaries(
-        st.sampled_from(NAMES), st.text(max_size=40) | st.sampled_from(["0::/\n", "0::/../..\n", "max\n", "0 0\n", "1 0"])
+        st.sampled_from(NAMES),
+        st.text(max_size=40) | st.sampled_from(["0::/\n", "0::/../..\n", "max\n", "0 0\n", "1 0"]),
     )
 )
 def test_no_text_in_these_files_raises(files: dict[str, str]) -> None:

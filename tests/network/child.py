@@ -1,4 +1,5 @@
-"""A network in a process of its own, to be frozen and killed: dials the address given and answers every request with Busy."""
+"""A network in a process of its own, to be frozen and killed: dials the address given and answers
+every request with Busy."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ async def main(addr: str) -> None:
         print(network.peer, flush=True)
         async for happened in network.inputs:
             if isinstance(happened, Received) and isinstance(happened.message, Score):
-                network.send(happened.peer, Busy(happened.message.session, happened.message.round, 0))
+                network.send(
+                    happened.peer, Busy(happened.message.session, happened.message.round, 0)
+                )
 
 
 if __name__ == "__main__":

@@ -52,7 +52,8 @@ Attack = Callable[[Member, RawPeer, Any], Awaitable[None]]
 
 
 def attacked(attack: Attack, *, stranger_opens: bool = True, **changes: Any) -> None:
-    """Run one attack by a stranger with a connection, and see that the node still answers an honest peer on every path."""
+    """Run one attack by a stranger with a connection, and see that the node still answers an honest
+    peer on every path."""
 
     async def main() -> None:
         async with members(2, **changes) as (node, other):
@@ -66,7 +67,11 @@ def attacked(attack: Attack, *, stranger_opens: bool = True, **changes: Any) -> 
             other.network.send_frame(HALT, node.peer, b"still there")
             before = len(other.door.saw("received"))
             node.network.send_frame(HALT, other.peer, b"yes")
-            assert await node.door.sees("received", other.peer, skip=node.door.saw("received", other.peer).count(b"still there"))
+            assert await node.door.sees(
+                "received",
+                other.peer,
+                skip=node.door.saw("received", other.peer).count(b"still there"),
+            )
             assert await other.door.sees("received", node.peer, skip=before) == b"yes"
 
     trio.run(main)
@@ -97,8 +102,12 @@ async def answered(stranger: RawPeer) -> Any:
 
 def signed_gossip(raw: RawPeer, topic: str, data: bytes) -> rpc_pb2.Message:
     """A gossip message that every signature check passes."""
-    message = rpc_pb2.Message(data=data, topicIDs=[topic], from_id=raw.host.get_id().to_bytes(), seqno=data[:8])
-    message.signature = raw.host.get_private_key().sign(b"libp2p-pubsub:" + message.SerializeToString())
+    message = rpc_pb2.Message(
+        data=data, topicIDs=[topic], from_id=raw.host.get_id().to_bytes(), seqno=data[:8]
+    )
+    message.signature = raw.host.get_private_key().sign(
+        b"libp2p-pubsub:" + message.SerializeToString()
+    )
     message.key = raw.host.get_public_key().serialize()
     return message
 
@@ -112,7 +121,8 @@ FLOOD = [struct.pack(">Q", n) + bytes(400) for n in range(500)]
 
 
 class Flooder:
-    """Sends everything at once, as fast as the node takes it: requests, and gossip that passes every check but is too much."""
+    """Sends everything at once, as fast as the node takes it: requests, and gossip that passes
+    every check but is too much."""
 
     def __init__(self, raw: RawPeer) -> None:
         self._raw = raw
@@ -123,10 +133,14 @@ class Flooder:
     async def connect(self, network: Any) -> None:
         """`network` needs no more than `addrs` and `peer`."""
         self._conn = await self._raw.dial(network)
-        self._expert, self._gossip = await self._raw.open(self._conn, EXPERT_PROTOCOL), await self._raw.open(self._conn, GOSSIP)
+        self._expert, self._gossip = (
+            await self._raw.open(self._conn, EXPERT_PROTOCOL),
+            await self._raw.open(self._conn, GOSSIP),
+        )
 
     async def run(self, *, asks: bool = True) -> None:
-        """Until the node has got rid of us. Without `asks` gossip alone, which it puts up with for longer."""
+        """Until the node has got rid of us. Without `asks` gossip alone, which it puts up with for
+        longer."""
         async with trio.open_nursery() as nursery:
             if asks:
                 nursery.start_soon(self._endlessly, self._expert, itertools.repeat(self._requests))

@@ -1,5 +1,6 @@
-"""How long a control frame takes from `tell` to `received`, between two processes on loopback, in quiet and under load. Prints; asserts
-nothing: `python -m tests.network.measure_control`. Both processes read the same clock."""
+"""How long a control frame takes from `tell` to `received`, between two processes on loopback, in
+quiet and under load. Prints; asserts nothing: `python -m tests.network.measure_control`. Both
+processes read the same clock."""
 
 from __future__ import annotations
 
@@ -27,9 +28,11 @@ from tests.network.control_support import Flooder
 from tests.network.support import members, options, raw_peer
 
 SAMPLES: Final = 200
-EVERY_S: Final = 0.1  # A busy node reads some thirty frames a second; faster samples would queue behind each other.
+# A busy node reads some thirty frames a second; faster samples would queue behind each other.
+EVERY_S: Final = 0.1
 SESSIONS: Final = 16
-LIMITS: Final = NetworkLimits(control_per_s=1_000.0)  # An honest node sends a handful a second; this is for the samples.
+# An honest node sends a handful a second; this is for the samples.
+LIMITS: Final = NetworkLimits(control_per_s=1_000.0)
 ENOUGH: Final = b"enough"
 
 
@@ -52,14 +55,19 @@ class Echo(Door):
 async def answer_everything() -> None:
     """The other process: an expert that answers at once, with 2 kB."""
     door = Echo()
-    async with open_network(options(ephemeral_key(), channels=(halt_channel(door, ""),), limits=LIMITS)) as network:
+    async with open_network(
+        options(ephemeral_key(), channels=(halt_channel(door, ""),), limits=LIMITS)
+    ) as network:
         door.answer = partial(network.send_frame, HALT)
         print(network.addrs[0], flush=True)
         async for happened in network.inputs:
             if isinstance(happened, Received) and isinstance(happened.message, Score):
                 asked = happened.message
                 lists = (bytes(2_000),) if len(asked.tokens) < 1_000 else ()
-                network.send(happened.peer, Scores(asked.session, asked.round, asked.epoch, lists, b"", 0, 0, NO_CONTROL))
+                network.send(
+                    happened.peer,
+                    Scores(asked.session, asked.round, asked.epoch, lists, b"", 0, 0, NO_CONTROL),
+                )
 
 
 async def flood_it(addr: str) -> None:
@@ -77,7 +85,9 @@ async def process(*words: str) -> AsyncIterator[str]:
     """A process of this module; its first line."""
     command = [sys.executable, "-m", "tests.network.measure_control", *words]
     async with trio.open_nursery() as nursery:
-        child = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
+        child = await nursery.start(
+            partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
+        )
         line = b""
         while not line.endswith(b"\n"):
             line += await child.stdout.receive_some()
@@ -94,7 +104,10 @@ async def sessions(us: Member, peer: PeerId) -> None:
     async def one(session: int) -> None:
         for turn in range(1 << 30):
             done[session] = trio.Event()
-            us.network.send(peer, Score(session, turn, 0, 0, bytes(8), tuple(range(130)), (), (), 1, 0, NO_CONTROL))
+            us.network.send(
+                peer,
+                Score(session, turn, 0, 0, bytes(8), tuple(range(130)), (), (), 1, 0, NO_CONTROL),
+            )
             await done[session].wait()
             us.told.clear()
 
@@ -127,12 +140,19 @@ async def bulk(us: Member, peer: PeerId) -> None:
     link = us.network._links.of(peer)  # type: ignore[attr-defined]
     while True:
         if len(link._ask._queue) < 40:
-            us.network.send(peer, Score(1, 0, 0, 0, bytes(8), tuple(range(16_000)), (), (), 1, 0, NO_CONTROL))
+            us.network.send(
+                peer, Score(1, 0, 0, 0, bytes(8), tuple(range(16_000)), (), (), 1, 0, NO_CONTROL)
+            )
         await trio.lowlevel.checkpoint()
         us.told.clear()
 
 
-async def measure(name: str, us: Member, peer: PeerId, load: Callable[[Member, PeerId], Awaitable[None]] | None = None) -> None:
+async def measure(
+    name: str,
+    us: Member,
+    peer: PeerId,
+    load: Callable[[Member, PeerId], Awaitable[None]] | None = None,
+) -> None:
     async with trio.open_nursery() as nursery:
         if load is not None:
             nursery.start_soon(load, us, peer)
@@ -146,7 +166,10 @@ async def measure(name: str, us: Member, peer: PeerId, load: Callable[[Member, P
     data = await us.door.sees("received", peer)
     ages = sorted(struct.unpack(f">{len(data) // 4}I", data))
     p50, p99 = ages[len(ages) // 2] / 1e3, ages[int(0.99 * len(ages))] / 1e3
-    print(f"{name:44} n={len(ages)}  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms  max {ages[-1] / 1e3:6.2f} ms", flush=True)
+    print(
+        f"{name:44} n={len(ages)}  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms  max {ages[-1] / 1e3:6.2f} ms",
+        flush=True,
+    )
 
 
 async def main() -> None:

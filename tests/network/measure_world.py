@@ -1,6 +1,7 @@
-"""The world's models of connections, gossip and look-ups beside real py-libp2p on loopback: `python -m tests.network.measure_world`.
-Prints a table; asserts nothing. The real hosts share one process and one event loop, so that their work comes on top of every delay,
-which the world leaves out or names (`Overlay.hop_s`); the delay proxy in front of each makes loopback a distance."""
+"""The world's models of connections, gossip and look-ups beside real py-libp2p on loopback: `python
+-m tests.network.measure_world`. Prints a table; asserts nothing. The real hosts share one process
+and one event loop, so that their work comes on top of every delay, which the world leaves out or
+names (`Overlay.hop_s`); the delay proxy in front of each makes loopback a distance."""
 
 from __future__ import annotations
 
@@ -39,7 +40,10 @@ def edges_of(count: int, seed: int) -> Edges:
     rng = random.Random(seed)
     found = {tuple(sorted((one, (one + 1) % count))) for one in range(count)}
     for one in range(count):
-        found |= {tuple(sorted((one, two))) for two in rng.sample([n for n in range(count) if n != one], DIALS - 1)}
+        found |= {
+            tuple(sorted((one, two)))
+            for two in rng.sample([n for n in range(count) if n != one], DIALS - 1)
+        }
     return sorted((one, two) for one, two in found)
 
 
@@ -47,7 +51,13 @@ def edges_of(count: int, seed: int) -> Edges:
 
 
 async def real(count: int, delay_s: float) -> Figures:
-    figures: Figures = {"connected": [], "control": [], "gossip": [], "gossip, all": [], "look-up": []}
+    figures: Figures = {
+        "connected": [],
+        "control": [],
+        "gossip": [],
+        "gossip, all": [],
+        "look-up": [],
+    }
     async with AsyncExitStack() as stack:
         hosts = await stack.enter_async_context(members(count))
         ports = []
@@ -101,7 +111,9 @@ async def _publish(hosts: Any, origin: int, record: bytes, figures: Figures) -> 
 
 async def _look_up(hosts: Any, rng: random.Random, figures: Figures) -> None:
     for number, host in enumerate(hosts):
-        record = ExpertRecord(1, "demo", bytes(32), KEY, 1, (f"/ip4/127.0.0.1/tcp/{4000 + number}",))
+        record = ExpertRecord(
+            1, "demo", bytes(32), KEY, 1, (f"/ip4/127.0.0.1/tcp/{4000 + number}",)
+        )
         host.network.advertise(KEY, seal(record, host.keyring.public_key, host.keyring.sign))
     await trio.sleep(5.0)
     for asker in rng.sample(range(len(hosts)), min(LOOK_UPS, len(hosts))):
@@ -116,7 +128,8 @@ async def _look_up(hosts: Any, rng: random.Random, figures: Figures) -> None:
 
 
 class Notes(Checker):
-    """When each host was connected, had its control stream, heard a record first, and was told of a provider."""
+    """When each host was connected, had its control stream, heard a record first, and was told of a
+    provider."""
 
     def __init__(self) -> None:
         self.at: dict[tuple[str, PeerId, object], float] = {}
@@ -136,9 +149,17 @@ class Notes(Checker):
 
 
 def simulated(count: int, delay_s: float) -> Figures:
-    figures: Figures = {"connected": [], "control": [], "gossip": [], "gossip, all": [], "look-up": []}
+    figures: Figures = {
+        "connected": [],
+        "control": [],
+        "gossip": [],
+        "gossip, all": [],
+        "look-up": [],
+    }
     notes = Notes()
-    world = World(1, link=LinkModel(delay_s or 0.00005, sigma=0.0), overlay=Overlay(), checkers=[notes])
+    world = World(
+        1, link=LinkModel(delay_s or 0.00005, sigma=0.0), overlay=Overlay(), checkers=[notes]
+    )
     hosts = [world.add(Spec(model=None), starts=False) for _ in range(count)]
     for host in hosts:
         world.start(host, introduced=0)
@@ -156,7 +177,11 @@ def simulated(count: int, delay_s: float) -> Figures:
         hosts[origin].import_record(record)
         world.fabric.gossip(hosts[origin], record)
         world.run_for(WITHIN_S)
-        times = [at - began for (what, peer, data), at in notes.at.items() if what == "heard" and data == record]
+        times = [
+            at - began
+            for (what, peer, data), at in notes.at.items()
+            if what == "heard" and data == record
+        ]
         figures["gossip"] += times
         figures["gossip, all"].append(max(times) if len(times) >= count - 1 else WITHIN_S)
     for host in hosts:
@@ -165,18 +190,29 @@ def simulated(count: int, delay_s: float) -> Figures:
         began = world.now
         world.fabric.look_up(hosts[asker], KEY)
         world.run_for(2.0)
-        figures["look-up"].append(min(at for (what, _, _), at in notes.at.items() if what == "found" and at > began) - began)
+        figures["look-up"].append(
+            min(at for (what, _, _), at in notes.at.items() if what == "found" and at > began)
+            - began
+        )
     return figures
 
 
 def main() -> int:
-    print(f"{'':34}{'py-libp2p':>24}{'the world':>24}\n{'ms':34}{'median':>12}{'most':>12}{'median':>12}{'most':>12}")
+    print(
+        f"{'':34}{'py-libp2p':>24}{'the world':>24}\n{'ms':34}{'median':>12}{'most':>12}{'median':>12}{'most':>12}"
+    )
     for count in SIZES:
         for delay_s in DELAYS_S:
             pairs = (trio.run(real, count, delay_s), simulated(count, delay_s))
             for name in pairs[0]:
-                shown = "".join(f"{1000 * statistics.median(f[name]):12.1f}{1000 * max(f[name]):12.1f}" for f in pairs)
-                print(f"{f'{count} hosts, {1000 * delay_s:.0f} ms apart: {name}':34}{shown}", flush=True)
+                shown = "".join(
+                    f"{1000 * statistics.median(f[name]):12.1f}{1000 * max(f[name]):12.1f}"
+                    for f in pairs
+                )
+                print(
+                    f"{f'{count} hosts, {1000 * delay_s:.0f} ms apart: {name}':34}{shown}",
+                    flush=True,
+                )
     return 0
 
 

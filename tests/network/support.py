@@ -10,7 +10,14 @@ import trio
 from multiaddr import Multiaddr
 
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
-from swarmllm.adapters.libp2p import NetworkLimits, NetworkOptions, NetworkTiming, muxer, open_network, patches
+from swarmllm.adapters.libp2p import (
+    NetworkLimits,
+    NetworkOptions,
+    NetworkTiming,
+    muxer,
+    open_network,
+    patches,
+)
 from swarmllm.adapters.libp2p.host import Host
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL
 from swarmllm.adapters.libp2p.links import libp2p_id
@@ -25,7 +32,12 @@ from tests.contracts.network_contract import DEADLINE_S, Door, Member, listening
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 QUICK = NetworkTiming(
-    ping_every_s=0.3, dead_after_s=1.5, ready_within_s=3.0, frame_within_s=0.5, probe_within_s=1.0, bootstrap_min_s=0.05
+    ping_every_s=0.3,
+    dead_after_s=1.5,
+    ready_within_s=3.0,
+    frame_within_s=0.5,
+    probe_within_s=1.0,
+    bootstrap_min_s=0.05,
 )
 """Deadlines for tests that wait for them; everything else keeps its default."""
 
@@ -51,7 +63,10 @@ async def member(**changes: Any) -> AsyncIterator[Member]:
     key = ephemeral_key()
     door = Door()
     async with open_network(
-        options(key, **({"channels": (halt_channel(door, str(changes.get("swarm", "test"))),)} | changes))
+        options(
+            key,
+            **({"channels": (halt_channel(door, str(changes.get("swarm", "test"))),)} | changes),
+        )
     ) as network:
         yield Member(network, key, door)
 
@@ -103,7 +118,8 @@ async def raw_peer(polite: bool = True, key: KeyFile | None = None) -> AsyncIter
 
 
 async def until(true: Callable[[], object]) -> None:
-    """Look until something holds that nobody tells: the library's own state, or that nothing is told."""
+    """Look until something holds that nobody tells: the library's own state, or that nothing is
+    told."""
     with trio.fail_after(DEADLINE_S):
         while not true():  # noqa: ASYNC110
             await trio.sleep(0.01)

@@ -1,4 +1,5 @@
-"""Which addresses are listened on and told to others, and which of those that others tell are believed."""
+"""Which addresses are listened on and told to others, and which of those that others tell are
+believed."""
 
 from __future__ import annotations
 
@@ -72,7 +73,9 @@ def test_anything_but_plain_tcp_is_a_remote_error(text: str) -> None:
         parse_addr(text)
 
 
-@given(st.text(max_size=80) | st.from_regex(r"/ip[46]/[0-9a-f.:]{0,20}/tcp/[0-9]{0,6}", fullmatch=True))
+@given(
+    st.text(max_size=80) | st.from_regex(r"/ip[46]/[0-9a-f.:]{0,20}/tcp/[0-9]{0,6}", fullmatch=True)
+)
 def test_any_text_is_an_address_or_a_remote_error(text: str) -> None:
     try:
         addr = parse_addr(text)
@@ -81,7 +84,9 @@ def test_any_text_is_an_address_or_a_remote_error(text: str) -> None:
     assert parse_addr(str(addr)) == TcpAddress(addr.kind, addr.host, addr.port, None)
 
 
-def test_a_wildcard_becomes_the_interfaces_likeliest_first_without_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wildcard_becomes_the_interfaces_likeliest_first_without_loopback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     interfaces(
         monkeypatch,
         ("wlan0", "192.168.1.20"),
@@ -96,7 +101,10 @@ def test_a_wildcard_becomes_the_interfaces_likeliest_first_without_loopback(monk
 def test_loopback_is_told_only_when_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     interfaces(monkeypatch, ("lo", "127.0.0.1"))
     assert hosts(reachable([wildcard()])) == ["127.0.0.1"]
-    loopback, outside = TcpAddress("ip4", "127.0.0.1", 1, None), TcpAddress("ip4", "192.0.2.7", 1, None)
+    loopback, outside = (
+        TcpAddress("ip4", "127.0.0.1", 1, None),
+        TcpAddress("ip4", "192.0.2.7", 1, None),
+    )
     assert reachable([loopback]) == (loopback,)
     assert reachable([loopback, outside]) == (outside,)
 
@@ -183,7 +191,9 @@ def test_a_service_record_of_others_or_of_nobody_is_no_peer(properties: dict[byt
 
 def test_a_service_record_gives_at_most_eight_addresses_of_one_peer() -> None:
     many: dict[bytes, Any] = {b"swarm": TAG.encode()}
-    many |= {f"dnsaddr{n}".encode(): f"/ip4/192.0.2.{n}/tcp/1/p2p/{PEER}".encode() for n in range(100)}
+    many |= {
+        f"dnsaddr{n}".encode(): f"/ip4/192.0.2.{n}/tcp/1/p2p/{PEER}".encode() for n in range(100)
+    }
     found = read_service(many, TAG)
     assert found is not None
     assert found[0] == PEER

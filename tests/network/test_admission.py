@@ -1,4 +1,5 @@
-"""No crowd from few places keeps out others: not at the door, not at the table, and never those that we or the owner chose."""
+"""No crowd from few places keeps out others: not at the door, not at the table, and never those
+that we or the owner chose."""
 
 from __future__ import annotations
 
@@ -48,7 +49,10 @@ def admission(**limits: int) -> Admission:
     return Admission(NetworkLimits(**limits), frozenset({OWNERS}))
 
 
-Comers = st.lists(st.tuples(st.sampled_from(["theirs", "ours", "owner", "route", "leaves"]), st.integers(0, 9)), max_size=120)
+Comers = st.lists(
+    st.tuples(st.sampled_from(["theirs", "ours", "owner", "route", "leaves"]), st.integers(0, 9)),
+    max_size=120,
+)
 
 
 @given(Comers, st.integers(1, 24))
@@ -75,7 +79,9 @@ def test_the_table_holds_at_most_its_seats_and_a_third_are_for_those_that_we_cho
                     door.seat(conn, peer, f"203.0.{where}.1", inbound=what != "route")
             except Full:
                 assert what != "owner" or {kind for kind, _ in before.values()} == {"owner"}
-                assert what != "ours" or not [kind for kind, _ in before.values() if kind in ("theirs", "route")]
+                assert what != "ours" or not [
+                    kind for kind, _ in before.values() if kind in ("theirs", "route")
+                ]
             else:
                 conns[conn] = (what, where)
             conns = {one: kind for one, kind in conns.items() if one.open}
@@ -97,7 +103,9 @@ def test_useful_connections_stay_when_a_crowd_comes() -> None:
         door.seat(expert, PeerId("expert"), "203.0.113.1", inbound=True)
         for number in range(200):
             try:
-                door.seat(Conn(), PeerId(f"stranger {number}"), f"198.51.{number % 5}.7", inbound=True)
+                door.seat(
+                    Conn(), PeerId(f"stranger {number}"), f"198.51.{number % 5}.7", inbound=True
+                )
             except Full:
                 continue
         assert expert.open
@@ -110,7 +118,10 @@ def test_useful_connections_stay_when_a_crowd_comes() -> None:
 
 def test_answers_that_nobody_asked_for_make_nobody_useful() -> None:
     worth = Worth()
-    answer, question = Scores(1, 1, 0, (), b"", 0, 0, NO_CONTROL), Score(1, 1, 0, 0, bytes(8), (1,), (0,), (), 1, 0, NO_CONTROL)
+    answer, question = (
+        Scores(1, 1, 0, (), b"", 0, 0, NO_CONTROL),
+        Score(1, 1, 0, 0, bytes(8), (1,), (0,), (), 1, 0, NO_CONTROL),
+    )
     worth.received(answer)
     assert worth.answered == 0
     worth.sent(question)
@@ -141,7 +152,8 @@ def port_of(node: Member) -> int:
 
 
 def sockets(node: Member, count: int, host: str, stack: ExitStack) -> list[socket.socket]:
-    """Connections from this address of the loopback interface, each of which counts as a block of its own."""
+    """Connections from this address of the loopback interface, each of which counts as a block of
+    its own."""
     found = []
     for _ in range(count):
         sock = stack.enter_context(socket.socket())
@@ -164,7 +176,11 @@ def test_sockets_that_shake_no_hand_keep_no_newcomer_out() -> None:
                 await node.hears(PeerConnected, lambda one: one.peer == newcomer.peer)
                 assert not conn.is_closed
 
-    attacked(attack, limits=NetworkLimits(half_open_max=16), timing=NetworkTiming(handshake_within_s=60.0))
+    attacked(
+        attack,
+        limits=NetworkLimits(half_open_max=16),
+        timing=NetworkTiming(handshake_within_s=60.0),
+    )
 
 
 async def dial_from(raw: RawPeer, node: Member, host: str) -> Any:
@@ -185,7 +201,9 @@ async def crowd(node: Member, count: int) -> AsyncIterator[list[RawPeer]]:
             except SwarmException:
                 continue  # Turned away.
             found.append(raw)
-        await until(lambda: len(network_of(node).peers) >= network_of(node)._switch.admission.theirs_max)
+        await until(
+            lambda: len(network_of(node).peers) >= network_of(node)._switch.admission.theirs_max
+        )
         yield found
 
 
@@ -229,7 +247,10 @@ def test_the_owners_own_peer_comes_in_where_every_place_is_taken() -> None:
         async with AsyncExitStack() as stack:
             key = ephemeral_key()
             node = await stack.enter_async_context(
-                member(limits=NetworkLimits(connections_max=4), bootstrap=(f"/ip4/127.0.0.1/tcp/1/p2p/{key.peer}",))
+                member(
+                    limits=NetworkLimits(connections_max=4),
+                    bootstrap=(f"/ip4/127.0.0.1/tcp/1/p2p/{key.peer}",),
+                )
             )
             friends = [await stack.enter_async_context(member()) for _ in range(4)]
             await stack.enter_async_context(listening([node, *friends]))

@@ -1,4 +1,5 @@
-"""Pauses between attempts: few for a peer that is away or comes and goes, none to speak of for one that was lost."""
+"""Pauses between attempts: few for a peer that is away or comes and goes, none to speak of for one
+that was lost."""
 
 from __future__ import annotations
 
@@ -39,4 +40,6 @@ def test_a_peer_that_leaves_at_once_is_left_alone(stay_s: float) -> None:
 
 def test_lost_every_ten_seconds_it_is_found_again_within_five() -> None:
     backoff = Backoff(LEAST, MOST)
-    assert max(backoff.pause_s(stay_s) for _ in range(100) for stay_s in (10.0, 0.0, 0.0, 0.0)) == pytest.approx(4.0)
+    assert max(
+        backoff.pause_s(stay_s) for _ in range(100) for stay_s in (10.0, 0.0, 0.0, 0.0)
+    ) == pytest.approx(4.0)

@@ -1,4 +1,5 @@
-"""The kill switch's own paths: what they carry passes whatever else goes on, and nothing that comes along them hurts."""
+"""The kill switch's own paths: what they carry passes whatever else goes on, and nothing that comes
+along them hurts."""
 
 from __future__ import annotations
 
@@ -19,7 +20,15 @@ from swarmllm.messages import HALT_FRAME_MAX, Busy, Halted, Open, Score
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import HALT_PROTOCOL
 from swarmllm.wire.framing import frame
-from tests.contracts.network_contract import DEADLINE_S, Member, connect, greet, listening, meet, opening
+from tests.contracts.network_contract import (
+    DEADLINE_S,
+    Member,
+    connect,
+    greet,
+    listening,
+    meet,
+    opening,
+)
 from tests.network.control_support import (
     attacked,
     control_stream,
@@ -46,7 +55,9 @@ BREACHES = {
 
 @pytest.mark.parametrize("stranger_opens", [True, False], ids=["who opens", "who answers"])
 @pytest.mark.parametrize("data", BREACHES.values(), ids=BREACHES)
-def test_a_broken_frame_is_a_strike_and_costs_the_stream_alone(data: bytes, stranger_opens: bool) -> None:
+def test_a_broken_frame_is_a_strike_and_costs_the_stream_alone(
+    data: bytes, stranger_opens: bool
+) -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await control_stream(node, stranger, conn, stranger_opens)
         await stream.write(framed(b"good"))
@@ -121,7 +132,8 @@ def test_an_endless_stream_of_frames_is_read_slowly_and_held_in_bounds() -> None
             nursery.start_soon(endless)
             await node.door.sees("received", stranger.peer, skip=50)
             taken = len(node.door.saw("received", stranger.peer))
-            assert trio.current_time() - began > (50 - 2 * 16) / 16 - 0.1  # Two seconds' worth at once, then 16 a second.
+            # Two seconds' worth at once, then 16 a second.
+            assert trio.current_time() - began > (50 - 2 * 16) / 16 - 0.1
             theirs = link_of(node, stranger.peer).conn.muxed_conn
             held = sum(map(len, theirs.stream_buffers.values()))
             assert held <= STREAM_BYTES_MAX
@@ -132,7 +144,9 @@ def test_an_endless_stream_of_frames_is_read_slowly_and_held_in_bounds() -> None
     attacked(attack, limits=limits)
 
 
-def test_a_peer_that_reads_no_control_frames_is_lost_when_its_queue_is_full_of_what_matters() -> None:
+def test_a_peer_that_reads_no_control_frames_is_lost_when_its_queue_is_full_of_what_matters() -> (
+    None
+):
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         await control_stream(node, stranger, conn, stranger_opens=True)
         for _ in range(10 * QUEUE_MAX):
@@ -164,9 +178,15 @@ def test_a_control_stream_that_is_reset_is_opened_again_and_begins_anew(who: str
             for one, other in ((a, b), (b, a)):
                 await one.door.sees("received", skip=1)
                 calls = [("opened", b""), ("received", other.peer.encode())]
-                assert [(what, data) for what, _, data in one.door.calls] == [*calls, ("closed", b""), *calls]
+                assert [(what, data) for what, _, data in one.door.calls] == [
+                    *calls,
+                    ("closed", b""),
+                    *calls,
+                ]
                 control = link_of(one, other.peer).channels[HALT]
-                assert link_of(one, other.peer).conn.muxed_conn.urgent == {control._stream.muxed_stream.stream_id}
+                assert link_of(one, other.peer).conn.muxed_conn.urgent == {
+                    control._stream.muxed_stream.stream_id
+                }
             await still_answers(a, b)
 
     trio.run(main)
@@ -187,7 +207,9 @@ def test_a_peer_without_a_kill_switch_stays_connected_and_is_never_opened() -> N
     trio.run(main)
 
 
-def test_frames_pass_while_neither_side_reads_an_expert_stream_and_halted_takes_the_place_of_what_waits() -> None:
+def test_frames_pass_while_neither_side_reads_an_expert_stream_and_halted_takes_the_place_of_what_waits() -> (
+    None
+):
     async def main() -> None:
         limits = NetworkLimits(inputs_max=2)
         async with member(limits=limits) as a, member(limits=limits) as b:
@@ -200,7 +222,13 @@ def test_frames_pass_while_neither_side_reads_an_expert_stream_and_halted_takes_
             for session in range(50):
                 a.network.send(b.peer, score(session, tokens=16_000))
                 b.network.send(a.peer, score(session, tokens=16_000))
-            await until(lambda: len(asking._queue) == len(answering._queue) and is_stuck(a, b) and is_stuck(b, a))
+            await until(
+                lambda: (
+                    len(asking._queue) == len(answering._queue)
+                    and is_stuck(a, b)
+                    and is_stuck(b, a)
+                )
+            )
             stuck = len(asking._queue)
             assert stuck > 30
             for n in range(5):  # The library gives a stream without a window up after five seconds.
@@ -212,7 +240,8 @@ def test_frames_pass_while_neither_side_reads_an_expert_stream_and_halted_takes_
             a.network.end_streams(HALTED)
             assert [data for data, is_upkeep in asking._queue if not is_upkeep] == [frame(HALTED)]
             async with listening([a, b]):
-                await b.hears(Received, lambda one: one.message == HALTED, skip=1)  # On each of the two streams.
+                # On each of the two streams.
+                await b.hears(Received, lambda one: one.message == HALTED, skip=1)
                 received = [one.message for one in b.told if isinstance(one, Received)]
                 assert sum(isinstance(one, Score) for one in received) == 50 - stuck
                 await a.hears(Received, lambda one: isinstance(one.message, Score), skip=49)

@@ -42,7 +42,9 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
                 for flooder in flooders:
                     nursery.start_soon(flooder.run)
                 for raw in raws:
-                    await node.hears(Received, lambda heard, raw=raw: heard.peer == raw.peer, skip=40)  # type: ignore[misc]
+                    await node.hears(
+                        Received, lambda heard, raw=raw: heard.peer == raw.peer, skip=40
+                    )  # type: ignore[misc]
                 for n in range(5):
                     other.network.send_frame(HALT, node.peer, bytes([n]))
                     assert await node.door.sees("received", other.peer, skip=n) == bytes([n])
@@ -59,7 +61,11 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
 
 def own_talk() -> rpc_pb2.RPC:
     """What gossip says of itself."""
-    return rpc_pb2.RPC(control=rpc_pb2.ControlMessage(ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[b"00" * 32])]))
+    return rpc_pb2.RPC(
+        control=rpc_pb2.ControlMessage(
+            ihave=[rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[b"00" * 32])]
+        )
+    )
 
 
 def test_a_full_queue_to_a_peer_makes_room_for_a_control_record() -> None:
@@ -72,7 +78,9 @@ def test_a_full_queue_to_a_peer_makes_room_for_a_control_record() -> None:
         while queue.push(own_talk()):
             pass
         full = len(queue)
-        pubsub.router.send_rpc(peer, rpc_pb2.RPC(publish=[signed_gossip(stranger, TOPIC, b"8 bytes.")]))
+        pubsub.router.send_rpc(
+            peer, rpc_pb2.RPC(publish=[signed_gossip(stranger, TOPIC, b"8 bytes.")])
+        )
         assert len(queue) == full
         assert list(queue._queue.pop().publish[0].topicIDs) == [TOPIC]
 
@@ -118,8 +126,11 @@ def test_control_records_beyond_their_own_budget_wait_and_none_is_lost() -> None
     attacked(attack, limits=limits)
 
 
-def test_the_door_looks_before_the_signature_on_the_copy_does_and_what_it_refuses_costs_none() -> None:
-    """Records prove themselves. One whose copy was spoilt on the way is acted on, and goes no further."""
+def test_the_door_looks_before_the_signature_on_the_copy_does_and_what_it_refuses_costs_none() -> (
+    None
+):
+    """Records prove themselves. One whose copy was spoilt on the way is acted on, and goes no
+    further."""
 
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         pubsub = network_of(node)._gossip._pubsub  # type: ignore[union-attr]
@@ -143,7 +154,8 @@ def test_the_door_looks_before_the_signature_on_the_copy_does_and_what_it_refuse
         assert passed == [b"and good"]
         await stream.write(rpc(good, signed_gossip(stranger, TOPIC, b"the last")))
         await node.door.sees("heard", stranger.peer, skip=3)
-        assert node.door.saw("heard")[3:] == [b"the last"]  # What has been passed on is not even shown to the door again.
+        # What has been passed on is not even shown to the door again.
+        assert node.door.saw("heard")[3:] == [b"the last"]
 
     attacked(attack)
 
@@ -154,7 +166,9 @@ def test_frames_of_gossip_beyond_their_budget_are_read_more_slowly() -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, GOSSIP)
         began = trio.current_time()
-        await stream.write(b"".join(rpc() for _ in range(60)) + rpc(signed_gossip(stranger, TOPIC, b"the last")))
+        await stream.write(
+            b"".join(rpc() for _ in range(60)) + rpc(signed_gossip(stranger, TOPIC, b"the last"))
+        )
         await node.door.sees("heard", stranger.peer)
         assert trio.current_time() - began >= (60 - 40) / limits.gossip_frames_per_s - 0.01
 

@@ -40,14 +40,22 @@ def test_what_the_network_may_open_leaves_the_reserve(descriptors: int, in_use: 
             fitting(NetworkLimits(), descriptors, in_use)
         return
     limits = fitting(NetworkLimits(), descriptors, in_use)
-    assert limits.connections_max + limits.half_open_max + limits.dial_sockets_max + RESERVED + in_use <= descriptors
+    assert (
+        limits.connections_max + limits.half_open_max + limits.dial_sockets_max + RESERVED + in_use
+        <= descriptors
+    )
     assert min(limits.connections_max, limits.half_open_max, limits.dial_sockets_max) >= 4
 
 
 def test_a_node_with_few_descriptors_can_open_its_own_files_under_a_flood_of_strangers() -> None:
     with ExitStack() as stack:
         child = stack.enter_context(
-            subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", CHILD],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
         )
         assert child.stdin is not None
         assert child.stdout is not None

@@ -1,4 +1,5 @@
-"""The published dialogues and breaches on a real connection: a raw client writes the published bytes and reads the published answers.
+"""The published dialogues and breaches on a real connection: a raw client writes the published
+bytes and reads the published answers.
 
 Cites protocols/streams.md (STREAM-6) and vectors/dialogues.json."""
 
@@ -21,7 +22,9 @@ from tests.network.test_hostile import network_of
 from tests.network.test_streams import listening_for_goodbye
 
 VECTORS = json.loads(
-    (Path(__file__).resolve().parents[2] / "protocols" / "vectors" / "dialogues.json").read_text(encoding="utf-8")
+    (Path(__file__).resolve().parents[2] / "protocols" / "vectors" / "dialogues.json").read_text(
+        encoding="utf-8"
+    )
 )
 DIALOGUES = {one["name"]: one["steps"] for one in VECTORS["dialogues"]}
 ASKING = "client's expert stream"
@@ -37,7 +40,9 @@ async def read(stream: Any, size: int) -> bytes:
     return found
 
 
-@pytest.mark.parametrize("name", ["a question", "a cache that was lost", "refused 4: no such session", "a shuffle"])
+@pytest.mark.parametrize(
+    "name", ["a question", "a cache that was lost", "refused 4: no such session", "a shuffle"]
+)
 def test_the_published_frames_cross_a_real_connection_unchanged(name: str) -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream, heard = await stranger.open(conn, EXPERT_PROTOCOL), 0
@@ -57,7 +62,9 @@ def test_the_published_frames_cross_a_real_connection_unchanged(name: str) -> No
 
 
 @pytest.mark.parametrize("breach", VECTORS["breaches"], ids=lambda one: one["name"])
-def test_a_client_that_breaks_the_protocol_sees_what_the_vectors_say(breach: dict[str, Any]) -> None:
+def test_a_client_that_breaks_the_protocol_sees_what_the_vectors_say(
+    breach: dict[str, Any],
+) -> None:
     async def main() -> None:
         sees, goodbyes = breach["sees"], list[int]()
         async with members(1, timing=QUICK) as (node,), raw_peer() as stranger:

@@ -1,4 +1,5 @@
-"""Whatever strangers write into records, a node knocks on no door that could not be a peer's, and on none again and again."""
+"""Whatever strangers write into records, a node knocks on no door that could not be a peer's, and
+on none again and again."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ from tests.contracts.network_contract import DEADLINE_S, Member
 from tests.network.support import members, until
 from tests.network.test_hostile import network_of
 
-OUTSIDE = ("/ip4/203.0.113.9/tcp/7339",)  # What a node says that is reached from elsewhere: loopback is then no place of peers.
+# What a node says that is reached from elsewhere: loopback is then no place of peers.
+OUTSIDE = ("/ip4/203.0.113.9/tcp/7339",)
 
 
 async def knocked(node: Member, addrs: list[str]) -> list[str]:
@@ -22,7 +24,10 @@ async def knocked(node: Member, addrs: list[str]) -> list[str]:
     peers = [ephemeral_key().peer for _ in addrs]
     for peer, addr in zip(peers, addrs, strict=True):
         node.network.dial(peer, (addr,))
-    return [(await node.hears(DialFailed, lambda one, peer=peer: one.peer == peer)).reason for peer in peers]  # type: ignore[misc]
+    return [
+        (await node.hears(DialFailed, lambda one, peer=peer: one.peer == peer)).reason
+        for peer in peers
+    ]  # type: ignore[misc]
 
 
 async def counting(work: Any) -> int:
@@ -57,7 +62,13 @@ def test_eighty_made_up_peers_at_one_address_are_a_few_dials() -> None:  # CAP-1
 
 
 @pytest.mark.parametrize(
-    "form", ["/ip4/127.0.0.1/tcp/{}", "/ip6/::ffff:127.0.0.1/tcp/{}", "/dns4/localhost/tcp/{}", "/dns/localhost/tcp/{}"]
+    "form",
+    [
+        "/ip4/127.0.0.1/tcp/{}",
+        "/ip6/::ffff:127.0.0.1/tcp/{}",
+        "/dns4/localhost/tcp/{}",
+        "/dns/localhost/tcp/{}",
+    ],
 )
 def test_a_node_that_others_reach_from_elsewhere_never_dials_itself_nor_looks_up_names(  # CAP-18
     form: str, monkeypatch: pytest.MonkeyPatch
@@ -68,7 +79,9 @@ def test_a_node_that_others_reach_from_elsewhere_never_dials_itself_nor_looks_up
         async with members(1, announce=OUTSIDE) as (node,):
 
             async def work(port: int) -> None:
-                monkeypatch.setattr(trio.socket, "getaddrinfo", lambda *args, **_: asked.append(args))
+                monkeypatch.setattr(
+                    trio.socket, "getaddrinfo", lambda *args, **_: asked.append(args)
+                )
                 monkeypatch.setattr("socket.getaddrinfo", lambda *args, **_: asked.append(args))
                 (reason,) = await knocked(node, [form.format(port)])
                 assert "not dialled" in reason

@@ -1,4 +1,5 @@
-"""Peers that speak libp2p and not our protocols: welcome for a while, and in nobody's way (protocols/streams.md)."""
+"""Peers that speak libp2p and not our protocols: welcome for a while, and in nobody's way
+(protocols/streams.md)."""
 
 from __future__ import annotations
 
@@ -60,15 +61,24 @@ def test_a_peer_that_does_not_speak_the_expert_protocol_is_a_guest_for_a_while_a
                 assert trio.current_time() - began >= GUEST.guest_s - 0.1
                 assert strikes(node, guest.peer) == 0
                 told = [line for line in caplog.messages if guest.peer in line]
-                assert any("does not speak /swarmllm/expert/2" in line and own_agent() in line for line in told)
+                assert any(
+                    "does not speak /swarmllm/expert/2" in line and own_agent() in line
+                    for line in told
+                )
                 assert any("did not speak /swarmllm/expert/2 within 1.5 s" in line for line in told)
-            assert not [one for one in node.told if isinstance(one, PeerConnected | PeerLost) and one.peer == guest.peer]
+            assert not [
+                one
+                for one in node.told
+                if isinstance(one, PeerConnected | PeerLost) and one.peer == guest.peer
+            ]
             await still_answers(node, other)
 
     trio.run(main)
 
 
-def test_guests_beyond_the_limit_are_hung_up_and_peers_never(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+def test_guests_beyond_the_limit_are_hung_up_and_peers_never(
+    monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
     caplog.set_level(logging.INFO, "swarmllm.net")
     monkeypatch.setattr("tests.network.support.RawPeer", Guest)
 
@@ -76,11 +86,15 @@ def test_guests_beyond_the_limit_are_hung_up_and_peers_never(monkeypatch: pytest
         async with members(2, limits=NetworkLimits(guests_max=1)) as (node, other):
             async with raw_peer() as first, raw_peer() as second:
                 held = await first.dial(network_of(node))
-                await until(lambda: any(link.is_guest for link in network_of(node)._links._by_conn.values()))
+                await until(
+                    lambda: any(link.is_guest for link in network_of(node)._links._by_conn.values())
+                )
                 conn = await second.dial(network_of(node))
                 with trio.fail_after(DEADLINE_S):
                     await conn.muxed_conn.event_closed.wait()
-                assert any(second.peer in line and "does not speak" in line for line in caplog.messages)
+                assert any(
+                    second.peer in line and "does not speak" in line for line in caplog.messages
+                )
                 await ping(first, held)
                 await connect(other, node)
                 await still_answers(node, other)
@@ -88,13 +102,17 @@ def test_guests_beyond_the_limit_are_hung_up_and_peers_never(monkeypatch: pytest
     trio.run(main)
 
 
-def test_a_guest_that_begins_to_speak_the_protocol_is_a_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_guest_that_begins_to_speak_the_protocol_is_a_peer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("tests.network.support.RawPeer", Guest)
 
     async def main() -> None:
         async with members(1, timing=GUEST) as (node,), raw_peer() as late:
             conn = await late.dial(network_of(node))
-            await until(lambda: any(link.is_guest for link in network_of(node)._links._by_conn.values()))
+            await until(
+                lambda: any(link.is_guest for link in network_of(node)._links._by_conn.values())
+            )
             late.host.set_stream_handler(EXPERT_PROTOCOL, late._answer, lasting=True)
             await node.hears(PeerConnected, lambda one: one.peer == late.peer)
             with trio.move_on_after(GUEST.guest_s + 0.2):
@@ -105,7 +123,9 @@ def test_a_guest_that_begins_to_speak_the_protocol_is_a_peer(monkeypatch: pytest
     trio.run(main)
 
 
-def test_whom_we_dialled_and_does_not_speak_the_protocol_is_no_guest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whom_we_dialled_and_does_not_speak_the_protocol_is_no_guest(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def main() -> None:
         async with members(2) as (node, other):
             del network_of(other)._host.multiselect.handlers[EXPERT_PROTOCOL]

@@ -1,4 +1,5 @@
-"""Whatever a peer sends, on whatever protocol, ends at most its own connection: the node then still answers another peer."""
+"""Whatever a peer sends, on whatever protocol, ends at most its own connection: the node then still
+answers another peer."""
 
 from __future__ import annotations
 
@@ -31,7 +32,14 @@ TOPIC = "/swarmllm/test/halt/2"
 
 def message(**fields: Any) -> bytes:
     """A gossip frame with one message."""
-    defaults = {"data": b"x", "topicIDs": [TOPIC], "from_id": b"junk", "seqno": b"1", "signature": b"s", "key": b"k"}
+    defaults = {
+        "data": b"x",
+        "topicIDs": [TOPIC],
+        "from_id": b"junk",
+        "seqno": b"1",
+        "signature": b"s",
+        "key": b"k",
+    }
     rpc = rpc_pb2.RPC(publish=[rpc_pb2.Message(**(defaults | fields))])
     return bytes(encode_varint_prefixed(rpc.SerializeToString()))
 
@@ -64,19 +72,26 @@ GOSSIPED = {
     "no topic": message(topicIDs=[]),
     "length beyond the bound": b"\x81\x80\x02" + bytes(64),
     "many subscriptions": encode_varint_prefixed(
-        rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"t{n}") for n in range(500)]).SerializeToString()
+        rpc_pb2.RPC(
+            subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=f"t{n}") for n in range(500)]
+        ).SerializeToString()
     ),
     "ids that are no ids": encode_varint_prefixed(
         rpc_pb2.RPC(
             control=rpc_pb2.ControlMessage(
-                ihave=[rpc_pb2.ControlIHave(topicID=TOPIC)], graft=[rpc_pb2.ControlGraft(topicID="none")]
+                ihave=[rpc_pb2.ControlIHave(topicID=TOPIC)],
+                graft=[rpc_pb2.ControlGraft(topicID="none")],
             )
         ).SerializeToString()
     ),
 }
 
 CORPUS = [
-    *((protocol, name, data) for protocol in (EXPERT_PROTOCOL, GOSSIP, KAD, IDENTIFY_PUSH, PING) for name, data in JUNK.items()),
+    *(
+        (protocol, name, data)
+        for protocol in (EXPERT_PROTOCOL, GOSSIP, KAD, IDENTIFY_PUSH, PING)
+        for name, data in JUNK.items()
+    ),
     *((EXPERT_PROTOCOL, name, data) for name, data in EXPERT.items()),
     *((GOSSIP, name, data) for name, data in GOSSIPED.items()),
 ]
@@ -100,11 +115,14 @@ async def still_answers(node: Member, other: Member) -> None:
     other.network.send(node.peer, opening(2))
     await other.hears(Received, skip=told[0])
     await node.hears(Received, skip=told[1])
-    assert not [one for one in node.told[before:] if isinstance(one, PeerLost) and one.peer == other.peer]
+    assert not [
+        one for one in node.told[before:] if isinstance(one, PeerLost) and one.peer == other.peer
+    ]
 
 
 def attacked(attack: Callable[[Member, Any], Awaitable[None]], **changes: Any) -> None:
-    """Run one attack on a node that is connected to an honest peer, and see that it answers that peer afterwards."""
+    """Run one attack on a node that is connected to an honest peer, and see that it answers that
+    peer afterwards."""
 
     async def main() -> None:
         async with members(2, **changes) as (node, other):
@@ -145,7 +163,9 @@ def test_a_protocol_name_that_is_none_resets_the_stream(data: bytes) -> None:
         async with raw() as stranger:
             conn = await stranger.dial(network_of(node))
             stream = await conn.new_stream()
-            await stream.write(encode_varint_prefixed(b"/multistream/1.0.0\n") + encode_varint_prefixed(data))
+            await stream.write(
+                encode_varint_prefixed(b"/multistream/1.0.0\n") + encode_varint_prefixed(data)
+            )
             with trio.fail_after(DEADLINE_S):
                 await ended(stream)
 
@@ -172,7 +192,11 @@ def test_a_socket_that_says_nothing_is_closed_and_counted_no_longer() -> None:
     attacked(attack, timing=NetworkTiming(handshake_within_s=0.5))
 
 
-@pytest.mark.parametrize("begun", [b"\x00", struct.pack(">I", 1000) + b"\x91"], ids=["one byte of the length", "one of the body"])
+@pytest.mark.parametrize(
+    "begun",
+    [b"\x00", struct.pack(">I", 1000) + b"\x91"],
+    ids=["one byte of the length", "one of the body"],
+)
 def test_an_expert_frame_that_is_not_finished_is_cut_off(begun: bytes) -> None:
     async def attack(node: Member, raw: Any) -> None:
         async with raw() as stranger, trio.open_nursery() as nursery:
@@ -220,7 +244,14 @@ def test_a_muxer_frame_beyond_the_window_ends_the_connection() -> None:
             stream = await conn.new_stream()
             size = muxer.FRAME_BYTES_MAX + 1
             await conn.muxed_conn._write_frame(
-                struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, yamux.TYPE_DATA, 0, stream.muxed_stream.stream_id, size)
+                struct.pack(
+                    yamux.YAMUX_HEADER_FORMAT,
+                    0,
+                    yamux.TYPE_DATA,
+                    0,
+                    stream.muxed_stream.stream_id,
+                    size,
+                )
             )
             with trio.fail_after(DEADLINE_S):
                 await ended(stream)
@@ -270,7 +301,9 @@ def test_a_peer_that_accepts_and_says_nothing_is_given_up() -> None:
             conn = await stranger.dial(network_of(node))
             with trio.fail_after(DEADLINE_S):
                 await conn.muxed_conn.event_closed.wait()
-            assert all(one.peer != stranger.peer for one in node.told if isinstance(one, PeerConnected))
+            assert all(
+                one.peer != stranger.peer for one in node.told if isinstance(one, PeerConnected)
+            )
 
     attacked(attack, timing=QUICK)
 

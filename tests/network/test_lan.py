@@ -1,4 +1,5 @@
-"""Nodes on one machine find each other without being told anything, and two swarms in one place do not mix."""
+"""Nodes on one machine find each other without being told anything, and two swarms in one place do
+not mix."""
 
 from __future__ import annotations
 
@@ -22,12 +23,17 @@ from tests.network.support import members
 
 async def finds(member: Member, other: Member) -> None:
     found = await member.hears(AddressesFound, lambda one: one.peer == other.peer)
-    assert found == AddressesFound(other.peer, tuple(addr.partition("/p2p/")[0] for addr in other.network.addrs), "lan")
+    assert found == AddressesFound(
+        other.peer, tuple(addr.partition("/p2p/")[0] for addr in other.network.addrs), "lan"
+    )
 
 
 def test_four_nodes_on_loopback_find_each_other_and_not_the_neighbours() -> None:
     async def main() -> None:
-        async with members(4, lan=True, swarm="one") as ours, members(2, lan=True, swarm="two") as theirs:
+        async with (
+            members(4, lan=True, swarm="one") as ours,
+            members(2, lan=True, swarm="two") as theirs,
+        ):
             async with trio.open_nursery() as nursery:
                 for group in (ours, theirs):
                     for member in group:
@@ -36,7 +42,12 @@ def test_four_nodes_on_loopback_find_each_other_and_not_the_neighbours() -> None
                                 nursery.start_soon(finds, member, other)
             for group in (ours, theirs):
                 known = {member.peer for member in group}
-                told = {one.peer for member in group for one in member.told if isinstance(one, AddressesFound)}
+                told = {
+                    one.peer
+                    for member in group
+                    for one in member.told
+                    if isinstance(one, AddressesFound)
+                }
                 assert told == known
             assert [member.network.lan_error for member in (*ours, *theirs)] == [""] * 6  # type: ignore[attr-defined]
 
@@ -60,7 +71,10 @@ def test_nodes_find_each_other_under_a_flood_of_made_up_names() -> None:
     async def main() -> None:
         flooder = await trio.to_thread.run_sync(lambda: Zeroconf(interfaces=["127.0.0.1"]))
         try:
-            async with members(1, lan=True, swarm="flooded") as (first,), trio.open_nursery() as nursery:
+            async with (
+                members(1, lan=True, swarm="flooded") as (first,),
+                trio.open_nursery() as nursery,
+            ):
 
                 async def flood() -> None:
                     for at in range(0, len(made_up), 20):

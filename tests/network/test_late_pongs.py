@@ -1,4 +1,5 @@
-"""On an overloaded machine answers come after we gave up waiting for them; such an answer, and one to nothing, is ignored."""
+"""On an overloaded machine answers come after we gave up waiting for them; such an answer, and one
+to nothing, is ignored."""
 
 from __future__ import annotations
 
@@ -31,8 +32,24 @@ def link_with(lane: Sent, measured: list[float]) -> Link:
     def never(*_: Any) -> Any:
         raise AssertionError("nothing is broken, and nothing ends")
 
-    events = LinkEvents(lambda _: None, lambda _link, _rtt: measured.append(_rtt), take, never, never, never, lambda _: None)
-    link = Link(None, PeerId("peer"), cast(Any, None), NetworkLimits(), NetworkTiming(), Commons(NetworkLimits()), events)
+    events = LinkEvents(
+        lambda _: None,
+        lambda _link, _rtt: measured.append(_rtt),
+        take,
+        never,
+        never,
+        never,
+        lambda _: None,
+    )
+    link = Link(
+        None,
+        PeerId("peer"),
+        cast(Any, None),
+        NetworkLimits(),
+        NetworkTiming(),
+        Commons(NetworkLimits()),
+        events,
+    )
     link._ask = cast(Any, lane)
     return link
 
@@ -43,7 +60,8 @@ def test_a_pong_that_comes_after_we_gave_up_is_ignored_and_so_is_one_to_no_ping(
         link = link_with(sent, measured)
         for _ in range(PINGS_MAX + 2):
             link.ping()
-        for nonce in sent.nonces:  # The first two were given up; all are answered in the end, one of them twice.
+        # The first two were given up; all are answered in the end, one of them twice.
+        for nonce in sent.nonces:
             await link._on_reply(Pong(nonce), 9)
         await link._on_reply(Pong(sent.nonces[0]), 9)
         assert len(measured) == PINGS_MAX

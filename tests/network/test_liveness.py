@@ -18,7 +18,14 @@ from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.adapters.libp2p import NetworkLimits, NetworkTiming, open_network
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL
 from swarmllm.adapters.libp2p.network import Libp2pNetwork
-from swarmllm.core.inputs import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.inputs import (
+    AddressesFound,
+    DialFailed,
+    PeerConnected,
+    PeerLost,
+    PingMeasured,
+    Received,
+)
 from swarmllm.messages import NO_CONTROL, Busy, Score
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, listening, opening
 from tests.network.support import LOOPBACK, QUICK, member, members, options, raw_peer, until
@@ -54,14 +61,20 @@ def test_a_frozen_and_then_killed_process_is_lost_each_time_and_comes_back_when_
                 process.send_signal(signal.SIGCONT)
                 assert (await node.hears(PeerConnected, skip=1)).peer == peer
                 process.send_signal(signal.SIGKILL)
-                assert (await node.hears(PeerLost, skip=1)).reason in ("connection closed", "connection reset")
+                assert (await node.hears(PeerLost, skip=1)).reason in (
+                    "connection closed",
+                    "connection reset",
+                )
 
     trio.run(main)
 
 
 def test_a_peer_that_reads_nothing_is_lost_when_its_queue_is_full() -> None:
     async def main() -> None:
-        async with members(2, limits=NetworkLimits(queue_messages_max=8)) as (node, other), raw_peer() as stranger:
+        async with (
+            members(2, limits=NetworkLimits(queue_messages_max=8)) as (node, other),
+            raw_peer() as stranger,
+        ):
             await connect(other, node)
             await stranger.dial(network_of(node))
             await node.hears(PeerConnected, lambda one: one.peer == stranger.peer)
@@ -82,7 +95,8 @@ def test_a_peer_whose_socket_takes_nothing_is_cut_off_under_the_stuck_write() ->
             await node.hears(PeerConnected)
             # The raw peer's reader waits for this lock from now on, so that its socket fills up.
             await conn.muxed_conn.streams_lock.acquire()
-            conn.muxed_conn.secured_conn.read = never  # And if it is reading now, this is its last time.
+            # And if it is reading now, this is its last time.
+            conn.muxed_conn.secured_conn.read = never
             for session in range(60):
                 node.network.send(stranger.peer, score(session, tokens=16_000))
             assert (await node.hears(PeerLost)).reason in ("silent", "reset", "connection reset")
@@ -107,7 +121,13 @@ def test_simultaneous_dials_settle_on_one_connection_and_tell_each_side_once() -
                 await one_connection(a, b)
                 await still_answers(a, b)
                 assert a.count(PeerConnected) == b.count(PeerConnected) == 1
-                assert a.count(PeerLost) == b.count(PeerLost) == a.count(DialFailed) == b.count(DialFailed) == 0
+                assert (
+                    a.count(PeerLost)
+                    == b.count(PeerLost)
+                    == a.count(DialFailed)
+                    == b.count(DialFailed)
+                    == 0
+                )
 
     trio.run(main)
 
@@ -119,7 +139,10 @@ async def one_connection(a: Member, b: Member) -> None:
 
 
 def is_settled(network: Libp2pNetwork) -> bool:
-    return not network._dialer._dialling and len(network._links._by_conn) == len(network._switch.get_connections()) == 1
+    return (
+        not network._dialer._dialling
+        and len(network._links._by_conn) == len(network._switch.get_connections()) == 1
+    )
 
 
 @pytest.mark.parametrize("decides", ["the one that lost it", "the other one"])
@@ -128,10 +151,13 @@ def test_a_peer_that_lost_its_side_unnoticed_replaces_the_old_connection(decides
         # Only what a second connection provokes may find the old one dead.
         timing = NetworkTiming(ping_every_s=60, dead_after_s=600, probe_within_s=0.3)
         async with members(3, timing=timing) as (one, two, c):
-            b, a = sorted((one, two), key=lambda member: member.peer, reverse=decides == "the other one")
+            b, a = sorted(
+                (one, two), key=lambda member: member.peer, reverse=decides == "the other one"
+            )
             await connect(a, b)
             await connect(c, a)
-            # b forgets the connection without a word on the wire: its streams are no longer read or answered.
+            # b forgets the connection without a word on the wire: its streams are no longer read or
+            # answered.
             link = network_of(b)._links._by_conn.popitem()[1]
             network_of(b)._links._settled.clear()
             link._asking.lane = None
@@ -152,8 +178,12 @@ def test_dialling_an_address_where_somebody_else_lives_fails() -> None:
         async with members(3) as (a, b, c):
             a.network.dial(b.peer, c.network.addrs)
             a.network.dial(c.peer, tuple(addr.replace(c.peer, b.peer) for addr in c.network.addrs))
-            assert (await a.hears(DialFailed, lambda one: one.peer == b.peer)).reason == "no usable address"
-            assert (await a.hears(DialFailed, lambda one: one.peer == c.peer)).reason == "no usable address"
+            assert (
+                await a.hears(DialFailed, lambda one: one.peer == b.peer)
+            ).reason == "no usable address"
+            assert (
+                await a.hears(DialFailed, lambda one: one.peer == c.peer)
+            ).reason == "no usable address"
             bare = tuple(addr.partition("/p2p/")[0] for addr in c.network.addrs)
             a.network.dial(b.peer, bare)
             assert (await a.hears(DialFailed, lambda one: one.peer == b.peer, skip=1)).reason
@@ -182,7 +212,9 @@ def test_an_unreachable_bootstrap_peer_shows_and_is_found_when_it_comes_up() -> 
             addr = late.network.addrs[0]
             port, key = addr.split("/")[4], node_key(late)
         async with members(1, bootstrap=(addr,), timing=QUICK) as (node,):
-            assert await node.hears(AddressesFound) == AddressesFound(late.peer, (addr,), "bootstrap")
+            assert await node.hears(AddressesFound) == AddressesFound(
+                late.peer, (addr,), "bootstrap"
+            )
             await until(lambda: network_of(node).bootstrap[0].error)
             status = network_of(node).bootstrap[0]
             assert not status.connected
@@ -198,7 +230,10 @@ def test_an_unreachable_bootstrap_peer_shows_and_is_found_when_it_comes_up() -> 
 def test_a_consumer_that_reads_nothing_stops_its_peers_and_loses_none() -> None:
     async def main() -> None:
         limits = NetworkLimits(inputs_max=16, queue_messages_max=1_000)
-        async with member(limits=limits, timing=QUICK) as lazy, members(1, limits=limits, timing=QUICK) as (busy,):
+        async with (
+            member(limits=limits, timing=QUICK) as lazy,
+            members(1, limits=limits, timing=QUICK) as (busy,),
+        ):
             busy.network.dial(lazy.peer, lazy.network.addrs)
             await busy.hears(PeerConnected)
             for session in range(200):
@@ -226,7 +261,8 @@ def test_closing_says_goodbye_and_ends_within_its_time_whatever_peers_do() -> No
                 for session in range(60):
                     node.network.send(stuck.peer, score(session, tokens=16_000))
                 began = trio.current_time()
-            assert trio.current_time() - began < 2.0 + 8.0  # Two seconds of its own, and room for a busy machine.
+            # Two seconds of its own, and room for a busy machine.
+            assert trio.current_time() - began < 2.0 + 8.0
             assert (await polite.hears(PeerLost)).reason == "it hung up: it is closing"
 
     trio.run(main)
@@ -265,7 +301,8 @@ def test_nothing_is_left_open() -> None:
         async with members(3, lan=True) as (a, b, c):
             await connect(a, b)
             await connect(c, b)
-        await until(lambda: held() <= before)  # Zeroconf finishes its goodbyes in a thread of its own.
+        # Zeroconf finishes its goodbyes in a thread of its own.
+        await until(lambda: held() <= before)
 
     trio.run(main)
 

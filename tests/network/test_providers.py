@@ -41,12 +41,18 @@ def made_up(*hosts: str) -> list[tuple[Any, str]]:
 
 
 def store() -> _Providers:
-    return _Providers(SimpleNamespace(get_id=lambda: libp2p_id(ephemeral_key().peer)), None, lambda: False)
+    return _Providers(
+        SimpleNamespace(get_id=lambda: libp2p_id(ephemeral_key().peer)), None, lambda: False
+    )
 
 
-def told(providers: _Providers, peer_id: Any, host: str, claimed: str = ELSEWHERE, by: Any = None) -> None:
+def told(
+    providers: _Providers, peer_id: Any, host: str, claimed: str = ELSEWHERE, by: Any = None
+) -> None:
     """That `peer_id` provides the key, on a connection from `host`."""
-    _CONNECTION.set(SimpleNamespace(peer_id=by or peer_id, get_remote_address=lambda: (host, 40_000)))
+    _CONNECTION.set(
+        SimpleNamespace(peer_id=by or peer_id, get_remote_address=lambda: (host, 40_000))
+    )
     providers.add_provider(KEY, PeerInfo(peer_id, [Multiaddr(claimed)]))
     _CONNECTION.set(None)
 
@@ -73,7 +79,12 @@ def test_twenty_of_one_network_that_come_first_leave_room_for_others() -> None:
 def test_what_a_provider_writes_about_itself_gives_it_no_larger_share() -> None:
     providers = store()
     for i, (peer, host) in enumerate(made_up(*["9.9.9.9"] * 12)):
-        told(providers, peer, host, ("/ip4/127.0.0.1/tcp/7339", f"/ip4/8.{i}.8.1/tcp/7339", "/dns/a/tcp/7339")[i % 3])
+        told(
+            providers,
+            peer,
+            host,
+            ("/ip4/127.0.0.1/tcp/7339", f"/ip4/8.{i}.8.1/tcp/7339", "/dns/a/tcp/7339")[i % 3],
+        )
     assert len(listed(providers)) == PER_BLOCK_MAX
 
 
@@ -110,7 +121,9 @@ async def asked(raw: RawPeer, conn: Any, message: Message) -> Message:
 
 def providing(raw: RawPeer, *addrs: str) -> Message:
     message = Message(type=Message.MessageType.ADD_PROVIDER, key=KEY)
-    message.providerPeers.add(id=libp2p_id(raw.peer).to_bytes(), addrs=[Multiaddr(addr).to_bytes() for addr in addrs])
+    message.providerPeers.add(
+        id=libp2p_id(raw.peer).to_bytes(), addrs=[Multiaddr(addr).to_bytes() for addr in addrs]
+    )
     return message
 
 
@@ -122,7 +135,11 @@ def test_invented_identities_of_one_machine_take_one_share_whatever_addresses_th
             for i in range(PER_BLOCK_MAX + 3):
                 async with raw_peer() as raw:
                     conn = await raw.switch.dial_addr(Multiaddr(addr), libp2p_id(node.peer))
-                    claimed = ("/ip4/127.0.0.1/tcp/7339", f"/ip4/9.{i}.9.9/tcp/7339", f"/ip6/2002:909:909:{i}::1/tcp/7339")
+                    claimed = (
+                        "/ip4/127.0.0.1/tcp/7339",
+                        f"/ip4/9.{i}.9.9/tcp/7339",
+                        f"/ip6/2002:909:909:{i}::1/tcp/7339",
+                    )
                     await asked(raw, conn, providing(raw, claimed[i % 3]))
             assert network._directory is not None
             assert len(network._directory.dht.provider_store.get_providers(KEY)) == PER_BLOCK_MAX
@@ -130,11 +147,17 @@ def test_invented_identities_of_one_machine_take_one_share_whatever_addresses_th
     trio.run(main)
 
 
-LONG = ["/ip4/9.9.9.9/tcp/7339"] + [f"/dns/{'.'.join(['a' * 50] * 4)}{i}/tcp/7339" for i in range(250)]
+LONG = ["/ip4/9.9.9.9/tcp/7339"] + [
+    f"/dns/{'.'.join(['a' * 50] * 4)}{i}/tcp/7339" for i in range(250)
+]
 """Some 50 kB."""
 
 
-@pytest.mark.parametrize("addrs", [[f"/ip4/9.{i // 250}.{i % 250}.9/tcp/7339" for i in range(5_000)], LONG], ids=["many", "long"])
+@pytest.mark.parametrize(
+    "addrs",
+    [[f"/ip4/9.{i // 250}.{i % 250}.9/tcp/7339" for i in range(5_000)], LONG],
+    ids=["many", "long"],
+)
 def test_no_peer_makes_the_answer_about_all_of_them_too_long_to_read(addrs: list[str]) -> None:
     async def main() -> None:
         async with members(1) as (node,), raw_peer() as hog, raw_peer() as raw:
@@ -142,9 +165,15 @@ def test_no_peer_makes_the_answer_about_all_of_them_too_long_to_read(addrs: list
             await asked(hog, conn, providing(hog, *addrs))
             # Its signed record says the same, in the DHT's answers about whoever is near.
             record = PeerRecord(libp2p_id(hog.peer), [Multiaddr(addr) for addr in addrs], 1)
-            signed = seal_record(record, hog.switch.peerstore.privkey(libp2p_id(hog.peer))).marshal_envelope()
+            signed = seal_record(
+                record, hog.switch.peerstore.privkey(libp2p_id(hog.peer))
+            ).marshal_envelope()
             ask = Message(type=Message.MessageType.GET_PROVIDERS, key=KEY)
-            find = Message(type=Message.MessageType.FIND_NODE, key=libp2p_id(hog.peer).to_bytes(), senderRecord=signed)
+            find = Message(
+                type=Message.MessageType.FIND_NODE,
+                key=libp2p_id(hog.peer).to_bytes(),
+                senderRecord=signed,
+            )
             await asked(hog, conn, find)
             conn = await raw.dial(network_of(node))
             answer = await asked(raw, conn, ask)
@@ -163,7 +192,9 @@ def test_one_peer_with_silent_streams_does_not_keep_the_dht_from_others() -> Non
             assert network_of(node)._directory is not None
             conn = await raw.dial(network_of(node))
             for _ in range(ANSWERED_MAX):
-                answer = await asked(raw, conn, Message(type=Message.MessageType.GET_PROVIDERS, key=KEY))
+                answer = await asked(
+                    raw, conn, Message(type=Message.MessageType.GET_PROVIDERS, key=KEY)
+                )
                 assert answer.key == KEY
 
     trio.run(main)

@@ -1,4 +1,5 @@
-"""The life and death of connections and streams, as protocols/streams.md says: a foreign client on a real connection, and what it sees."""
+"""The life and death of connections and streams, as protocols/streams.md says: a foreign client on
+a real connection, and what it sees."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ async def asked(stranger: RawPeer) -> Any:
 
 
 def listening_for_goodbye(stranger: RawPeer, seen: list[int]) -> None:
-    """The stranger answers pings on the node's stream and writes down the goodbye that it reads there."""
+    """The stranger answers pings on the node's stream and writes down the goodbye that it reads
+    there."""
 
     async def answer(stream: Any) -> None:
         reader = FrameReader(FRAME_MAX)
@@ -81,8 +83,14 @@ def test_a_new_asking_stream_takes_the_place_of_the_old_one_without_a_strike() -
         with trio.fail_after(DEADLINE_S):
             await ended(first)
         await node.hears(Received, lambda one: one.peer == stranger.peer, skip=2)
-        mine = [one for one in node.told if isinstance(one, Received | AskingEnded) and one.peer == stranger.peer]
-        assert mine[2:] == [AskingEnded(stranger.peer), mine[3]], "the sessions of the old stream end before the new one is read"
+        mine = [
+            one
+            for one in node.told
+            if isinstance(one, Received | AskingEnded) and one.peer == stranger.peer
+        ]
+        assert mine[2:] == [AskingEnded(stranger.peer), mine[3]], (
+            "the sessions of the old stream end before the new one is read"
+        )
         node.network.send(stranger.peer, Busy(2, 0, 9))
         assert await answered(second) == [Busy(2, 0, 9)]
         assert strikes(node, stranger.peer) == 0
@@ -104,7 +112,9 @@ def test_of_many_asking_streams_at_once_the_newest_counts() -> None:
     attacked(attack)
 
 
-def test_asking_streams_that_come_too_often_are_reset_without_a_strike_and_the_one_that_is_up_stays() -> None:
+def test_asking_streams_that_come_too_often_are_reset_without_a_strike_and_the_one_that_is_up_stays() -> (
+    None
+):
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         for _ in range(int(OPENINGS_BURST)):
             stream = await stranger.open(conn, EXPERT_PROTOCOL)
@@ -127,7 +137,8 @@ def test_the_end_of_the_asking_stream_ends_its_sessions_and_not_the_connection(h
         await node.hears(Received, lambda one: one.peer == stranger.peer)
         await (stream.close_write() if how == "half-closed" else stream.reset())
         assert (await node.hears(AskingEnded)).peer == stranger.peer
-        node.network.send(stranger.peer, Busy(1, 0, 9))  # Nobody is there to read it; that is no fault of anybody.
+        # Nobody is there to read it; that is no fault of anybody.
+        node.network.send(stranger.peer, Busy(1, 0, 9))
         again = await stranger.open(conn, EXPERT_PROTOCOL)
         await again.write(frame(Ping(3)))
         assert await answered(again) == [Pong(3)]
@@ -183,14 +194,24 @@ def test_pings_go_both_ways_on_both_streams_and_pongs_that_nobody_asked_for_are_
             nursery.start_soon(stranger.dial, network_of(node))
             theirs = await asked(stranger)
             reader = FrameReader(FRAME_MAX)
-            [first] = [decode(body, EXPERT_REQUESTS) for body in reader.feed(await theirs.read(4096))]
+            [first] = [
+                decode(body, EXPERT_REQUESTS) for body in reader.feed(await theirs.read(4096))
+            ]
             assert isinstance(first, Ping)
-            await theirs.write(frame(Pong(first.nonce)) + frame(Pong(first.nonce + 1)) + frame(Pong(0)) + frame(Ping(77)))
+            await theirs.write(
+                frame(Pong(first.nonce))
+                + frame(Pong(first.nonce + 1))
+                + frame(Pong(0))
+                + frame(Ping(77))
+            )
             await node.hears(PeerConnected)
             found: list[Any] = []
             with trio.fail_after(DEADLINE_S):
                 while Pong(77) not in found:
-                    found += [decode(body, EXPERT_REQUESTS) for body in reader.feed(await theirs.read(4096))]
+                    found += [
+                        decode(body, EXPERT_REQUESTS)
+                        for body in reader.feed(await theirs.read(4096))
+                    ]
             conn = link_of(node, stranger.peer).conn
             mine = await stranger.open(stranger.switch.get_connections()[0], EXPERT_PROTOCOL)
             await mine.write(frame(Pong(5)) + frame(Ping(6)))
@@ -202,7 +223,9 @@ def test_pings_go_both_ways_on_both_streams_and_pongs_that_nobody_asked_for_are_
     trio.run(main)
 
 
-def test_a_breach_on_an_expert_stream_is_a_strike_and_ends_the_connection_with_a_reason(caplog: Any) -> None:
+def test_a_breach_on_an_expert_stream_is_a_strike_and_ends_the_connection_with_a_reason(
+    caplog: Any,
+) -> None:
     caplog.set_level(logging.INFO, "swarmllm.net")
 
     async def main() -> None:
@@ -232,7 +255,9 @@ def test_a_breach_on_an_expert_stream_is_a_strike_and_ends_the_connection_with_a
 # --- goodbyes ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("why", "code"), [("leaves", LEAVING), ("hangs up", OTHER), ("refuses", REFUSED)])
+@pytest.mark.parametrize(
+    ("why", "code"), [("leaves", LEAVING), ("hangs up", OTHER), ("refuses", REFUSED)]
+)
 def test_who_is_hung_up_on_reads_why(why: str, code: int) -> None:
     async def main() -> None:
         seen: list[int] = []
@@ -281,7 +306,9 @@ def test_a_peer_that_says_goodbye_is_lost_for_the_reason_that_it_gave() -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, EXPERT_PROTOCOL)
         await stream.write(frame(Goodbye(FOREIGN)))
-        assert (await node.hears(PeerLost)).reason == "it hung up: we do not speak its expert protocol"
+        assert (
+            await node.hears(PeerLost)
+        ).reason == "it hung up: we do not speak its expert protocol"
         with trio.fail_after(DEADLINE_S):
             await conn.muxed_conn.event_closed.wait()
         assert strikes(node, stranger.peer) == 0
@@ -296,14 +323,18 @@ def test_every_goodbye_has_a_meaning_of_our_own(code: int) -> None:
 
 
 @pytest.mark.parametrize("stranger_decides", [True, False])
-def test_two_connections_of_one_peer_end_with_one_and_the_other_reads_that_it_is_a_double(stranger_decides: bool) -> None:
+def test_two_connections_of_one_peer_end_with_one_and_the_other_reads_that_it_is_a_double(
+    stranger_decides: bool,
+) -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         seen: list[int] = []
         listening_for_goodbye(stranger, seen)
         second = await stranger.dial(network_of(node))
         await until(lambda: conn.is_closed if stranger_decides else second.is_closed)
-        await until(lambda: len(network_of(node)._links._by_conn) == 2)  # The honest peer's, and one of these.
-        assert seen == ([] if stranger_decides else [DOUBLE])  # On the first one the stranger reads nothing but pings.
+        # The honest peer's, and one of these.
+        await until(lambda: len(network_of(node)._links._by_conn) == 2)
+        # On the first one the stranger reads nothing but pings.
+        assert seen == ([] if stranger_decides else [DOUBLE])
 
     attacked(attack, stranger_opens=stranger_decides)
 
@@ -335,7 +366,10 @@ async def read_to_end(stream: Any) -> bytes:
 
 def test_a_stranger_s_name_for_itself_reaches_the_log_as_plain_letters_only() -> None:
     assert readable("js-libp2p/3.3.11 (node)") == "js-libp2p/3.3.11 (node)"
-    assert readable("\x1b]52;c;aGk=\x07[red]\u202e" + "x" * 100) == "?]52?c?aGk??".replace("]", "?") + "?red??" + "x" * 46
+    assert (
+        readable("\x1b]52;c;aGk=\x07[red]\u202e" + "x" * 100)
+        == "?]52?c?aGk??".replace("]", "?") + "?red??" + "x" * 46
+    )
 
 
 def test_who_asks_without_a_greeting_is_named_in_the_log_once(caplog: Any) -> None:
@@ -346,8 +380,14 @@ def test_who_asks_without_a_greeting_is_named_in_the_log_once(caplog: Any) -> No
         stream = await stranger.open(conn, EXPERT_PROTOCOL)
         for n in range(3):
             await stream.write(frame(opening(n)) + frame(score(n)))
-        await node.hears(Received, lambda one: one.peer == stranger.peer and isinstance(one.message, Score), skip=2)
-        hints = [line for line in caplog.messages if "before it has greeted on /swarmllm/halt/2" in line]
+        await node.hears(
+            Received,
+            lambda one: one.peer == stranger.peer and isinstance(one.message, Score),
+            skip=2,
+        )
+        hints = [
+            line for line in caplog.messages if "before it has greeted on /swarmllm/halt/2" in line
+        ]
         assert len(hints) == 1
         assert stranger.peer in hints[0]
 
@@ -355,9 +395,13 @@ def test_who_asks_without_a_greeting_is_named_in_the_log_once(caplog: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("how", "meaning"), [("hangs up", OTHER), ("refuses", REFUSED), ("breach", BREACH)], ids=["hangs up", "refuses", "breach"]
+    ("how", "meaning"),
+    [("hangs up", OTHER), ("refuses", REFUSED), ("breach", BREACH)],
+    ids=["hangs up", "refuses", "breach"],
 )
-def test_a_peer_of_our_own_kind_always_hears_why_before_its_own_stream_is_reset(how: str, meaning: int) -> None:
+def test_a_peer_of_our_own_kind_always_hears_why_before_its_own_stream_is_reset(
+    how: str, meaning: int
+) -> None:
     async def main() -> None:
         for _ in range(10):
             async with members(2) as (node, other):
@@ -373,6 +417,8 @@ def test_a_peer_of_our_own_kind_always_hears_why_before_its_own_stream_is_reset(
                     lane = link_of(other, node.peer)._ask
                     assert lane is not None
                     lane._push(frame(Busy(1, 1, 1)), is_upkeep=False)
-                assert (await other.hears(PeerLost)).reason == f"it hung up: {Goodbye(meaning).meaning}"
+                assert (
+                    await other.hears(PeerLost)
+                ).reason == f"it hung up: {Goodbye(meaning).meaning}"
 
     trio.run(main)

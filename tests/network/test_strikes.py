@@ -37,7 +37,9 @@ def test_junk_on_what_libraries_speak_is_no_strike() -> None:  # STRIKE-1
                 for protocol, data in JUNK[at : at + 6]:
                     nursery.start_soon(send, protocol, data)
             assert strikes(node, stranger.peer) == 0
-        assert stranger.peer in network_of(node).peers, "three such streams and more, and the connection lives"
+        assert stranger.peer in network_of(node).peers, (
+            "three such streams and more, and the connection lives"
+        )
 
     attacked(attack)
 
@@ -49,13 +51,21 @@ def test_junk_on_what_libraries_speak_is_no_strike() -> None:  # STRIKE-1
         encode_varint_prefixed(rpc_pb2.RPC(senderRecord=b"no envelope").SerializeToString()),
         encode_varint_prefixed(
             rpc_pb2.RPC(
-                subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid="t") for _ in range(RPC_ITEMS_MAX + 1)]
+                subscriptions=[
+                    rpc_pb2.RPC.SubOpts(subscribe=True, topicid="t")
+                    for _ in range(RPC_ITEMS_MAX + 1)
+                ]
             ).SerializeToString()
         ),
     ],
-    ids=["a frame that is too long for us", "an address record that is none", "more entries than are looked at"],
+    ids=[
+        "a frame that is too long for us",
+        "an address record that is none",
+        "more entries than are looked at",
+    ],
 )
-def test_a_frame_of_another_library_is_passed_over_and_the_next_one_is_heard(first: bytes) -> None:  # STRIKE-1
+# STRIKE-1
+def test_a_frame_of_another_library_is_passed_over_and_the_next_one_is_heard(first: bytes) -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, GOSSIP)
         await stream.write(first + rpc(signed_gossip(stranger, TOPIC, b"the next")))

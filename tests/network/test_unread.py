@@ -1,4 +1,5 @@
-"""What peers send and nobody reads is bounded for each connection and for all together, and nothing of it outlives its stream."""
+"""What peers send and nobody reads is bounded for each connection and for all together, and nothing
+of it outlives its stream."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ class Line:
 
 Steps = st.lists(
     st.tuples(
-        st.sampled_from(["open", "receive", "receive", "receive", "read", "reset", "replace", "close"]),
+        st.sampled_from(
+            ["open", "receive", "receive", "receive", "read", "reset", "replace", "close"]
+        ),
         st.integers(0, 4),
         st.integers(0, 3),
         st.integers(0, 700),
@@ -56,7 +59,9 @@ Steps = st.lists(
 
 
 @given(Steps)
-def test_whatever_peers_do_what_is_counted_is_what_is_held_and_within_bounds(steps: list[tuple[str, int, int, int]]) -> None:
+def test_whatever_peers_do_what_is_counted_is_what_is_held_and_within_bounds(
+    steps: list[tuple[str, int, int, int]],
+) -> None:
     account = Unread(PER_CONNECTION, PER_NODE)
     lines = [Line(account) for _ in range(5)]
     for what, number, stream, amount in steps:
@@ -70,7 +75,10 @@ def test_whatever_peers_do_what_is_counted_is_what_is_held_and_within_bounds(ste
                 try:
                     buffers[stream].extend(bytes(amount))
                 except Overrun:
-                    assert before[line] + amount > PER_CONNECTION or sum(before.values()) + amount > PER_NODE
+                    assert (
+                        before[line] + amount > PER_CONNECTION
+                        or sum(before.values()) + amount > PER_NODE
+                    )
                     line.share.close()  # As the connection does.
                     line.open = False
             case "read" if stream in buffers:
@@ -130,8 +138,12 @@ class Hostile:
         self.conn = conn
         self._next = 1001  # Odd, as whoever dials has it, and far from what the library uses.
 
-    async def frame(self, kind: int, flags: int, stream: int, length: int, body: bytes = b"") -> None:
-        await self.conn.muxed_conn._write_frame(struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, kind, flags, stream, length) + body)
+    async def frame(
+        self, kind: int, flags: int, stream: int, length: int, body: bytes = b""
+    ) -> None:
+        await self.conn.muxed_conn._write_frame(
+            struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, kind, flags, stream, length) + body
+        )
 
     async def open(self) -> int:
         self._next += 2
@@ -163,7 +175,11 @@ async def fill_until_closed(stranger: RawPeer, conn: Any) -> None:
 
 def theirs(node: Member, stranger: RawPeer) -> Any:
     """The node's end of the stranger's connection."""
-    return next(link.conn.muxed_conn for link in network_of(node)._links._by_conn.values() if link.peer == stranger.peer)
+    return next(
+        link.conn.muxed_conn
+        for link in network_of(node)._links._by_conn.values()
+        if link.peer == stranger.peer
+    )
 
 
 def test_a_reset_stream_frees_its_buffer_at_once() -> None:
@@ -179,7 +195,9 @@ def test_a_reset_stream_frees_its_buffer_at_once() -> None:
                 assert account.total <= NetworkLimits().unread_bytes_per_peer_max + WINDOW
             end = theirs(node, stranger)
             await until(lambda: not account.total and max(end.streams, default=0) < 1000)
-            assert not [number for number in (*end.stream_buffers, *end.stream_events) if number > 1000]
+            assert not [
+                number for number in (*end.stream_buffers, *end.stream_events) if number > 1000
+            ]
             assert not conn.is_closed
 
     attacked(attack)
@@ -266,7 +284,10 @@ def test_thousands_of_streams_in_one_packet_are_held_in_bounds() -> None:
 
             nursery.start_soon(look)
             kind, flag = yamux.TYPE_WINDOW_UPDATE, yamux.FLAG_SYN
-            packet = [struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, kind, flag, 1001 + 2 * n, 0) for n in range(4096)]
+            packet = [
+                struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, kind, flag, 1001 + 2 * n, 0)
+                for n in range(4096)
+            ]
             await conn.muxed_conn._write_frame(b"".join(packet))
             with trio.move_on_after(2.0):
                 await conn.muxed_conn.event_closed.wait()

@@ -27,7 +27,8 @@ def cheap() -> Iterator[None]:
 
 
 class Desk:
-    """A folder with everybody's keys, and what types commands in it. Files are named as in the folder."""
+    """A folder with everybody's keys, and what types commands in it. Files are named as in the
+    folder."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -61,8 +62,11 @@ class Desk:
             self.keys[name] = new_key(self.folder / f"{name}.key", name, PASSPHRASE)
 
     def charter(self, out: str = "c1") -> None:
-        """Any two of ann, bob and cy may rotate and resume; ann and cy may halt. Signed by ann and bob."""
-        roles = [f"--{role}={name}.pub" for role in ("root", "resume") for name in ("ann", "bob", "cy")]
+        """Any two of ann, bob and cy may rotate and resume; ann and cy may halt. Signed by ann and
+        bob."""
+        roles = [
+            f"--{role}={name}.pub" for role in ("root", "resume") for name in ("ann", "bob", "cy")
+        ]
         self.ok("charter", "create", *roles, "--halt", "ann.pub", "--halt", "cy.pub", "--out", out)
         self.ok("charter", "sign", out, "--key", "ann.key", "--key", "bob.key")
 

@@ -1,6 +1,8 @@
-"""A double of a running node: the questions about the kill switch on a real socket, answered from a real control state.
+"""A double of a running node: the questions about the kill switch on a real socket, answered from a
+real control state.
 
-Records are judged by the core, so what the commands send must hold; peers and what they acknowledge are as the test says.
+Records are judged by the core, so what the commands send must hold; peers and what they acknowledge
+are as the test says.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Record = dict[str, Any]
 
 
 class FakeNode:
-    """In the data folder `folder`, under the charters of a file. `mood` is how it misbehaves: silent, dies, garbage, short, halves."""
+    """In the data folder `folder`, under the charters of a file. `mood` is how it misbehaves:
+    silent, dies, garbage, short, halves."""
 
     def __init__(self, folder: Path, charter: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -74,7 +77,10 @@ class FakeNode:
                     del status["swarm"]
                 yield status
             case "halt_export":
-                yield {"event": "control_records", "records": [data.hex() for data in records_of(self.state)]}
+                yield {
+                    "event": "control_records",
+                    "records": [data.hex() for data in records_of(self.state)],
+                }
             case "halt_publish":
                 yield from self._publish(question)
             case "stop_here":
@@ -92,11 +98,21 @@ class FakeNode:
         outcomes = [self._take(bytes.fromhex(record)) for record in question["records"]]
         if self.mood == "halves":
             outcomes = outcomes[:-1]
-        yield {"event": "imported", "outcomes": outcomes, "digest": self.state.digest.hex(), "peers": len(self.peers)}
+        yield {
+            "event": "imported",
+            "outcomes": outcomes,
+            "digest": self.state.digest.hex(),
+            "peers": len(self.peers),
+        }
         acknowledging = self.peers[: len(self.peers) - self.silent_peers]
         for at, peer in enumerate(acknowledging):
             yield {"event": "ack", "peer": peer, "ms": 10.0 * (at + 1)}
-        yield {"event": "end", "acknowledged": len(acknowledging), "peers": len(self.peers), "ms": 10.0 * len(acknowledging)}
+        yield {
+            "event": "end",
+            "acknowledged": len(acknowledging),
+            "peers": len(self.peers),
+            "ms": 10.0 * len(acknowledging),
+        }
 
     def _take(self, data: bytes) -> Record:
         outcome = judge(self.state, data, verify)
@@ -119,7 +135,12 @@ class FakeNode:
             "halted": list(state.reasons),
             "digest": state.digest.hex(),
             "standing": [
-                {"key": h.key.hex(), "seq": h.seq, "reason": reason_name(h.reason_code), "issued": h.issued_ms / 1000}
+                {
+                    "key": h.key.hex(),
+                    "seq": h.seq,
+                    "reason": reason_name(h.reason_code),
+                    "issued": h.issued_ms / 1000,
+                }
                 for h in state.standing
             ],
             "highs": {key.hex(): seq for key, seq in state.highs.items()},
@@ -130,7 +151,10 @@ class FakeNode:
             "peers": self.peers,
             "acknowledged": self.peers[: len(self.peers) - self.silent_peers],
             "charter": {
-                **{role: [key.hex() for key in getattr(charter, role)] for role in ("root", "halt", "resume", "voter", "beacon")},
+                **{
+                    role: [key.hex() for key in getattr(charter, role)]
+                    for role in ("root", "halt", "resume", "voter", "beacon")
+                },
                 "root_threshold": charter.root_threshold,
                 "resume_threshold": charter.resume_threshold,
             },

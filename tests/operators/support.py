@@ -8,7 +8,18 @@ from tests.cli.command import Finished
 from tests.operators.conftest import Desk
 from tests.operators.fake_node import FakeNode
 
-TERMS = ("--root", "ann.pub", "--root", "bob.pub", "--halt", "ann.pub", "--resume", "ann.pub", "--resume", "bob.pub")
+TERMS = (
+    "--root",
+    "ann.pub",
+    "--root",
+    "bob.pub",
+    "--halt",
+    "ann.pub",
+    "--resume",
+    "ann.pub",
+    "--resume",
+    "bob.pub",
+)
 
 
 def last(done: Finished, event: str) -> dict[str, object]:
@@ -26,4 +37,8 @@ def resume(desk: Desk, node: FakeNode) -> None:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of a data folder, but for the lock."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.name != "lock"}
+    return {
+        path.name: path.read_bytes()
+        for path in folder.iterdir()
+        if path.is_file() and path.name != "lock"
+    }

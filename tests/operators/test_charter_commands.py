@@ -16,8 +16,22 @@ from tests.operators.support import TERMS, resume
 
 
 def test_a_charter_holds_once_the_threshold_has_signed(desk: Desk) -> None:
-    desk.ok("charter", "create", *(f"--{role}=ann.pub" for role in ("root", "halt", "resume")), "--root", "bob.key", "--root",
-            desk.keys["cy"].public_key.hex(), "--resume", "bob.pub", "--expires", "2030-12-31", "--out", "new")  # fmt: skip
+    desk.ok(
+        "charter",
+        "create",
+        *(f"--{role}=ann.pub" for role in ("root", "halt", "resume")),
+        "--root",
+        "bob.key",
+        "--root",
+        # fmt: skip
+        desk.keys["cy"].public_key.hex(),
+        "--resume",
+        "bob.pub",
+        "--expires",
+        "2030-12-31",
+        "--out",
+        "new",
+    )
     assert desk.run("charter", "verify", "new").code == 1
     first = desk.ok("charter", "sign", "new", "--key", "ann.key", "--json")
     (signatures,) = first.records()[0]["signatures"]
@@ -33,7 +47,13 @@ def test_a_charter_holds_once_the_threshold_has_signed(desk: Desk) -> None:
 
 
 def test_copies_signed_on_several_machines_count_together(desk: Desk) -> None:
-    desk.ok("charter", "create", *(f"--{r}={n}.pub" for r in ("root", "halt", "resume") for n in ("ann", "bob")), "--out", "new")
+    desk.ok(
+        "charter",
+        "create",
+        *(f"--{r}={n}.pub" for r in ("root", "halt", "resume") for n in ("ann", "bob")),
+        "--out",
+        "new",
+    )
     shutil.copy("new", "copy")
     desk.ok("charter", "sign", "new", "--key", "ann.key")
     desk.ok("charter", "sign", "copy", "--key", "bob.key")
@@ -67,10 +87,15 @@ def test_a_key_without_the_role_signs_nothing(desk: Desk) -> None:
         ((*TERMS, "--expires", "tomorrow"), "tomorrow"),
         ((*TERMS, "--expires", "2030-02-31"), "2030-02-31"),
         ((*TERMS, "--expires", "9999999-01-01"), "9999999"),
-        ((*TERMS, *(word for i in range(17) for word in ("--voter", f"{i:064x}"))), "17 voter keys"),
+        (
+            (*TERMS, *(word for i in range(17) for word in ("--voter", f"{i:064x}"))),
+            "17 voter keys",
+        ),
     ],
 )
-def test_what_cannot_be_a_charter_is_code_2_and_no_file(desk: Desk, arguments: tuple[str, ...], names: str) -> None:
+def test_what_cannot_be_a_charter_is_code_2_and_no_file(
+    desk: Desk, arguments: tuple[str, ...], names: str
+) -> None:
     assert names in desk.refused(2, "charter", "create", *arguments, "--out", "new")
     assert not Path("new").exists()
 
@@ -84,12 +109,25 @@ def test_a_charter_file_is_never_overwritten(desk: Desk) -> None:
 # --- rotation ----------------------------------------------------------------------------------------------------------------
 
 
-def test_a_rotation_keeps_what_was_lifted_and_lifts_for_good_what_goes(desk: Desk, node: FakeNode) -> None:
+def test_a_rotation_keeps_what_was_lifted_and_lifts_for_good_what_goes(
+    desk: Desk, node: FakeNode
+) -> None:
     for name in ("ann", "cy"):
         desk.ok("halt", "publish", "--key", f"{name}.key", *node.flags)
     resume(desk, node)
     assert node.state.reasons == ()
-    desk.ok("charter", "rotate", "c1", "--halt", "ann.pub", "--halt", "eve.pub", "--out", "c2", *node.flags)
+    desk.ok(
+        "charter",
+        "rotate",
+        "c1",
+        "--halt",
+        "ann.pub",
+        "--halt",
+        "eve.pub",
+        "--out",
+        "c2",
+        *node.flags,
+    )
     desk.ok("charter", "sign", "c2", "--key", "ann.key", "--key", "bob.key")
     desk.ok("charter", "verify", "c2", "--after", "c1")
     desk.ok("halt", "import", "c2", *node.flags)
@@ -111,7 +149,18 @@ def test_a_rotation_takes_the_lifts_from_exported_records(desk: Desk, node: Fake
 
 def test_a_rotation_needs_both_quorums(desk: Desk, node: FakeNode) -> None:
     desk.make("dan", "fay")
-    desk.ok("charter", "rotate", "c1", "--root", "dan.pub", "--root", "fay.pub", "--out", "c2", *node.flags)
+    desk.ok(
+        "charter",
+        "rotate",
+        "c1",
+        "--root",
+        "dan.pub",
+        "--root",
+        "fay.pub",
+        "--out",
+        "c2",
+        *node.flags,
+    )
     desk.ok("charter", "sign", "c2", "--key", "dan.key", "--key", "fay.key")
     done = desk.run("charter", "verify", "c2", "--json")
     assert done.code == 1
@@ -124,12 +173,20 @@ def test_a_rotation_needs_both_quorums(desk: Desk, node: FakeNode) -> None:
     assert node.state.version == 2
 
 
-def test_a_rotation_of_another_charter_than_the_one_in_force_is_refused(desk: Desk, node: FakeNode) -> None:
+def test_a_rotation_of_another_charter_than_the_one_in_force_is_refused(
+    desk: Desk, node: FakeNode
+) -> None:
     desk.charter("other")
-    assert "in force" in desk.refused(1, "charter", "rotate", "other", "--revert", "5", "--out", "c2", *node.flags)
-    assert "nothing would change" in desk.refused(2, "charter", "rotate", "c1", "--out", "c2", *node.flags)
+    assert "in force" in desk.refused(
+        1, "charter", "rotate", "other", "--revert", "5", "--out", "c2", *node.flags
+    )
+    assert "nothing would change" in desk.refused(
+        2, "charter", "rotate", "c1", "--out", "c2", *node.flags
+    )
     desk.ok("charter", "create", *TERMS, "--out", "unsigned")
-    assert "no signature" in desk.refused(1, "charter", "rotate", "unsigned", "--revert", "5", "--out", "c2", *node.flags)
+    assert "no signature" in desk.refused(
+        1, "charter", "rotate", "unsigned", "--revert", "5", "--out", "c2", *node.flags
+    )
     assert not Path("c2").exists()
 
 

@@ -62,6 +62,8 @@ def test_a_drill_halts_every_node_every_time(tmp_path: Path) -> None:
     assert {f"halt_every_node_{what}" for what in ("p50", "p99", "max")} <= names
 
 
-@pytest.mark.parametrize("arguments", [("--nodes", "1"), ("--nodes", "65"), ("--halts", "0"), ("--halts", "many")])
+@pytest.mark.parametrize(
+    "arguments", [("--nodes", "1"), ("--nodes", "65"), ("--halts", "0"), ("--halts", "many")]
+)
 def test_a_drill_of_nothing_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     assert run(tmp_path, "halt", "drill", *arguments).code == 2

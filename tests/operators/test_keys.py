@@ -23,7 +23,11 @@ def test_a_key_signs_after_a_round_trip(tmp_path: Path) -> None:
     found = read_key(tmp_path / "ann.key")
     assert found == made
     assert verify(found.public_key, b"words", found.unseal(PASSPHRASE)(b"words"))
-    assert read_public(str(tmp_path / "ann.key")) == read_public(str(tmp_path / "ann.pub")) == made.public_key
+    assert (
+        read_public(str(tmp_path / "ann.key"))
+        == read_public(str(tmp_path / "ann.pub"))
+        == made.public_key
+    )
     assert read_public(made.public_key.hex().upper()) == made.public_key
 
 
@@ -39,7 +43,9 @@ def test_a_passphrase_is_the_same_however_a_system_composes_its_letters(tmp_path
 
 
 @given(st.text(max_size=40).filter(lambda text: text != PASSPHRASE))
-def test_no_other_passphrase_opens_a_key(tmp_path_factory: pytest.TempPathFactory, other: str) -> None:
+def test_no_other_passphrase_opens_a_key(
+    tmp_path_factory: pytest.TempPathFactory, other: str
+) -> None:
     path = tmp_path_factory.getbasetemp() / "sealed.key"
     key = read_key(path) if path.exists() else new_key(path, "ann", PASSPHRASE)
     with pytest.raises(LocalError, match="does not open"):
@@ -48,14 +54,18 @@ def test_no_other_passphrase_opens_a_key(tmp_path_factory: pytest.TempPathFactor
 
 def test_a_wrong_passphrase_is_one_sentence_and_code_1(desk: Desk) -> None:
     Path("pass").write_text("another passphrase")
-    assert "the passphrase does not open the key ann.key" in desk.refused(1, "keys", "show", "ann.key", "--check")
+    assert "the passphrase does not open the key ann.key" in desk.refused(
+        1, "keys", "show", "ann.key", "--check"
+    )
     before = Path("c1").read_bytes()
     assert "cy.key" in desk.refused(1, "charter", "sign", "c1", "--key", "cy.key")
     assert Path("c1").read_bytes() == before
 
 
 @given(st.data())
-def test_any_flipped_byte_in_a_key_file_is_refused(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_flipped_byte_in_a_key_file_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     path = tmp_path_factory.getbasetemp() / "flipped.key"
     if not path.exists():
         new_key(path, "ann", PASSPHRASE)
@@ -87,7 +97,9 @@ def test_a_key_with_another_public_half_does_not_open(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o602])
-def test_a_key_that_others_may_read_or_write_is_refused_with_the_remedy(desk: Desk, mode: int) -> None:
+def test_a_key_that_others_may_read_or_write_is_refused_with_the_remedy(
+    desk: Desk, mode: int
+) -> None:
     Path("ann.key").chmod(mode)
     assert "chmod 600 ann.key" in desk.refused(1, "charter", "sign", "c1", "--key", "ann.key")
 
@@ -95,13 +107,17 @@ def test_a_key_that_others_may_read_or_write_is_refused_with_the_remedy(desk: De
 def test_links_folders_and_strange_files_are_no_keys(desk: Desk) -> None:
     Path("link.key").symlink_to("ann.key")
     assert "link" in desk.refused(1, "keys", "show", "link.key")
-    assert "regular file" in desk.refused(1, "keys", "show", "home" if Path("home").exists() else ".")
+    assert "regular file" in desk.refused(
+        1, "keys", "show", "home" if Path("home").exists() else "."
+    )
     os.mkfifo("pipe.key", 0o600)
     assert "regular file" in desk.refused(1, "keys", "show", "pipe.key")
     assert "absent.key" in desk.refused(1, "keys", "show", "absent.key")
     Path("big.key").write_bytes(b"x" * 100_000)
     assert "larger" in desk.refused(1, "keys", "show", "big.key")
-    Path("rsa.key").write_text("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n")
+    Path("rsa.key").write_text(
+        "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIA==\n-----END PRIVATE KEY-----\n"
+    )
     Path("rsa.key").chmod(0o600)
     assert "no operator's key file" in desk.refused(1, "keys", "show", "rsa.key")
 
@@ -130,14 +146,18 @@ def test_a_key_file_is_for_its_owner_alone_whatever_the_umask(desk: Desk) -> Non
     (record,) = done.records()
     assert record["key_id"] == key.id.hex()
     assert record["public_key"] == key.public_key.hex()
-    assert PASSPHRASE not in done.out + done.err + Path("dan.key").read_text() + Path("dan.pub").read_text()
+    assert (
+        PASSPHRASE
+        not in done.out + done.err + Path("dan.key").read_text() + Path("dan.pub").read_text()
+    )
 
 
 STEPS = ("open", "write", "fsync", "link", "unlink", "close")
 
 
 def test_killed_between_any_two_steps_leaves_no_half_key(tmp_path: Path) -> None:
-    """Each child is killed before its n-th call to the system; what it leaves is nothing or a whole key, and never a half one."""
+    """Each child is killed before its n-th call to the system; what it leaves is nothing or a whole
+    key, and never a half one."""
     kept = 0
     for step in range(1, 60):
         path = tmp_path / str(step) / "ann.key"
@@ -151,7 +171,9 @@ def test_killed_between_any_two_steps_leaves_no_half_key(tmp_path: Path) -> None
             kept += 1
             read_key(path).unseal(PASSPHRASE)
             assert path.stat().st_mode & 0o777 == 0o600
-        assert not pub_path(path).exists() or read_public(str(pub_path(path))) == read_public(str(path))
+        assert not pub_path(path).exists() or read_public(str(pub_path(path))) == read_public(
+            str(path)
+        )
         if code == 0:
             assert step > 10
             assert kept > 1
@@ -192,7 +214,9 @@ def test_a_folder_that_is_not_there_is_named(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "-x", "a/b", "ä", "a" * 33, "a\nb", ".hidden"])
-def test_names_that_could_be_taken_for_something_else_are_refused(tmp_path: Path, name: str) -> None:
+def test_names_that_could_be_taken_for_something_else_are_refused(
+    tmp_path: Path, name: str
+) -> None:
     with pytest.raises(UsageError, match="no name for a key"):
         new_key(tmp_path / "x.key", name, PASSPHRASE)
 
@@ -200,8 +224,13 @@ def test_names_that_could_be_taken_for_something_else_are_refused(tmp_path: Path
 # --- passphrases -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("content", "code"), [(b"short\n", 2), (b"", 1), (b"one two three\nfour\n", 1), (b"\xff" * 20, 1)])
-def test_a_passphrase_file_has_one_line_of_text_that_is_long_enough(desk: Desk, content: bytes, code: int) -> None:
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(b"short\n", 2), (b"", 1), (b"one two three\nfour\n", 1), (b"\xff" * 20, 1)],
+)
+def test_a_passphrase_file_has_one_line_of_text_that_is_long_enough(
+    desk: Desk, content: bytes, code: int
+) -> None:
     Path("pass").write_bytes(content)
     assert "passphrase" in desk.refused(code, "keys", "new", "dan")
     assert not Path("dan.key").exists()
@@ -210,27 +239,35 @@ def test_a_passphrase_file_has_one_line_of_text_that_is_long_enough(desk: Desk, 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620, 0o606])
 def test_a_passphrase_file_that_others_can_read_or_change_is_refused(desk: Desk, mode: int) -> None:
     Path("pass").chmod(mode)
-    assert f"chmod 600 {Path('pass').absolute()}" in desk.refused(1, "keys", "show", "ann.key", "--check")
+    assert f"chmod 600 {Path('pass').absolute()}" in desk.refused(
+        1, "keys", "show", "ann.key", "--check"
+    )
     assert "chmod 600" in desk.refused(1, "keys", "new", "dan", "--passphrase-file", "pass")
     assert not Path("dan.key").exists()
     Path("pass").chmod(0o400)
     desk.ok("keys", "show", "ann.key", "--check")
 
 
-def test_a_passphrase_in_a_variable_is_refused_with_the_way_out(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_passphrase_in_a_variable_is_refused_with_the_way_out(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Ignored in silence, it would look as if it had been used; and every child would have it."""
     monkeypatch.setenv("SWARMLLM_PASSPHRASE", PASSPHRASE)
     assert "SWARMLLM_PASSPHRASE_FILE" in desk.refused(2, "keys", "show", "ann.key", "--check")
     assert "SWARMLLM_PASSPHRASE_FILE" in desk.refused(2, "keys", "new", "dan")
 
 
-def test_without_a_terminal_the_way_out_is_named(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_the_way_out_is_named(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SWARMLLM_PASSPHRASE_FILE")
     assert "--passphrase-file" in desk.refused(2, "keys", "new", "dan")
 
 
 @pytest.mark.parametrize(("second", "code"), [(PASSPHRASE, 0), ("something else", 2)])
-def test_a_typed_passphrase_is_asked_twice_and_never_shown(tmp_path: Path, second: str, code: int) -> None:
+def test_a_typed_passphrase_is_asked_twice_and_never_shown(
+    tmp_path: Path, second: str, code: int
+) -> None:
     """The real command on a terminal of its own, at the real price of a guess."""
     pid, terminal = pty.fork()
     if pid == 0:
@@ -244,7 +281,15 @@ def test_a_typed_passphrase_is_asked_twice_and_never_shown(tmp_path: Path, secon
     if code == 0:
         (tmp_path / "pass").write_text(PASSPHRASE)
         (tmp_path / "pass").chmod(0o600)
-        done = run(tmp_path, "keys", "show", str(tmp_path / "ann.key"), "--check", "--passphrase-file", str(tmp_path / "pass"))
+        done = run(
+            tmp_path,
+            "keys",
+            "show",
+            str(tmp_path / "ann.key"),
+            "--check",
+            "--passphrase-file",
+            str(tmp_path / "pass"),
+        )
         assert done.code == 0, done
 
 

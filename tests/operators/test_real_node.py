@@ -1,4 +1,5 @@
-"""The same commands with a real node: the questions that the double answers are the ones that a node answers."""
+"""The same commands with a real node: the questions that the double answers are the ones that a
+node answers."""
 
 from __future__ import annotations
 
@@ -12,10 +13,14 @@ from tests.operators.support import last
 
 
 @pytest.mark.slow
-def test_a_swarm_is_halted_and_resumed_by_operators_with_and_without_a_node(desk: Desk, tmp_path: Path) -> None:
+def test_a_swarm_is_halted_and_resumed_by_operators_with_and_without_a_node(
+    desk: Desk, tmp_path: Path
+) -> None:
     flags = ("--data-dir", str(tmp_path / "data"))
     charter = ("--charter", str(tmp_path / "c1"))
-    with RunningNode(tmp_path / "home", tmp_path / "data", "--port", "0", "--model", "none", *charter) as node:
+    with RunningNode(
+        tmp_path / "home", tmp_path / "data", "--port", "0", "--model", "none", *charter
+    ) as node:
         invite = str(node.wait_for("ready")["invite"])
         away = ("--peer", invite, "--data-dir", str(tmp_path / "away"))
         done = desk.ok("halt", "publish", "--key", "cy.key", "--state", "c1", "--json", *away)
@@ -32,6 +37,7 @@ def test_a_swarm_is_halted_and_resumed_by_operators_with_and_without_a_node(desk
         desk.ok("halt", "publish", "--key", "ann.key", *flags)
         desk.ok("stop", *flags)
         assert "resume quorum" in desk.refused(3, "start", *flags)
-    status = desk.ok("halt", "status", "--json", *flags).records()[0]  # Killed: what it had on disk is what counts now.
+    # Killed: what it had on disk is what counts now.
+    status = desk.ok("halt", "status", "--json", *flags).records()[0]
     assert status["running"] is False
     assert [halt["key"] for halt in status["standing"]] == [desk.keys["ann"].id.hex()]

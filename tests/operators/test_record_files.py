@@ -52,10 +52,29 @@ def sheets(draw: st.DrawFn) -> Sheet:
     seqs = st.integers(1, SEQ_MAX)
     match draw(st.sampled_from(["halt", "resume", "charter", "draft"])):
         case "halt":
-            return sheet_of(signed(Halt(swarm, key_id(who[0].public_key), draw(seqs), draw(st.integers(0, 255)), issued), who[0]))
+            return sheet_of(
+                signed(
+                    Halt(
+                        swarm,
+                        key_id(who[0].public_key),
+                        draw(seqs),
+                        draw(st.integers(0, 255)),
+                        issued,
+                    ),
+                    who[0],
+                )
+            )
         case "resume":
-            lifts = marks_of(draw(st.dictionaries(st.binary(min_size=16, max_size=16), seqs, min_size=1, max_size=4)))
-            return sheet_of(signed(Resume(swarm, draw(st.integers(1, 2**32 - 1)), lifts, issued), *who))
+            lifts = marks_of(
+                draw(
+                    st.dictionaries(
+                        st.binary(min_size=16, max_size=16), seqs, min_size=1, max_size=4
+                    )
+                )
+            )
+            return sheet_of(
+                signed(Resume(swarm, draw(st.integers(1, 2**32 - 1)), lifts, issued), *who)
+            )
         case "charter":
             return sheet_of(signed(charter(issued, draw(Moments)), *who))
         case _:
@@ -67,7 +86,9 @@ def example() -> bytes:
     """A charter, a halt, and an unsigned resume."""
     halt = Halt(bytes(32), key_id(PEOPLE[0].public_key), 7, 5, 1_790_000_000_000)
     resume = Resume(bytes(32), 1, marks_of({halt.key: 7}), 1_790_000_000_000)
-    return render([sheet_of(signed(charter(), *PEOPLE[:2])), sheet_of(signed(halt, PEOPLE[0])), draft(resume)]).encode()
+    return render(
+        [sheet_of(signed(charter(), *PEOPLE[:2])), sheet_of(signed(halt, PEOPLE[0])), draft(resume)]
+    ).encode()
 
 
 @given(st.lists(sheets(), min_size=1, max_size=4))
@@ -120,7 +141,9 @@ def test_anything_else_is_refused(junk: bytes) -> None:
         (b"-----BEGIN", b"\n-----BEGIN"),
     ],
 )
-def test_a_readable_line_that_says_something_else_than_the_record_is_refused(line: bytes, instead: bytes) -> None:
+def test_a_readable_line_that_says_something_else_than_the_record_is_refused(
+    line: bytes, instead: bytes
+) -> None:
     assert line in example()
     with pytest.raises(LocalError, match="file"):
         parse(example().replace(line, instead), "file")
@@ -128,7 +151,11 @@ def test_a_readable_line_that_says_something_else_than_the_record_is_refused(lin
 
 def _armoured(data: bytes, like: str) -> str:
     """The readable lines of `like` round other bytes, with a check that fits them."""
-    head = [line for line in like.split("\n\n", maxsplit=1)[0].split("\n") if not line.startswith("Check")]
+    head = [
+        line
+        for line in like.split("\n\n", maxsplit=1)[0].split("\n")
+        if not line.startswith("Check")
+    ]
     text = base64.b64encode(data).decode()
     body = [text[at : at + 64] for at in range(0, len(text), 64)]
     end = like.rstrip("\n").rsplit("\n", 1)[1]
@@ -140,7 +167,9 @@ def test_a_bad_signature_is_named() -> None:
     good = signed(halt, PEOPLE[0])
     assert _armoured(good, render([sheet_of(good)])) == render([sheet_of(good)])
     forged = encode(Signed(encode(halt), (PEOPLE[0].public_key + PEOPLE[1].sign(b"anything"),)))
-    with pytest.raises(LocalError, match=f"bad signature of key {key_id(PEOPLE[0].public_key).hex()}"):
+    with pytest.raises(
+        LocalError, match=f"bad signature of key {key_id(PEOPLE[0].public_key).hex()}"
+    ):
         parse(_armoured(forged, render([sheet_of(good)])).encode(), "file")
 
 

@@ -17,7 +17,9 @@ from tests.operators.support import contents, last
 # --- resume ------------------------------------------------------------------------------------------------------------------
 
 
-def test_signatures_are_gathered_on_machines_that_have_nothing_but_the_file(desk: Desk, node: FakeNode, tmp_path: Path) -> None:
+def test_signatures_are_gathered_on_machines_that_have_nothing_but_the_file(
+    desk: Desk, node: FakeNode, tmp_path: Path
+) -> None:
     desk.ok("halt", "publish", "--key", "ann.key", "--reason", "security", *node.flags)
     asked = len(node.asked)
     desk.ok("resume", "propose", "--out", "proposal", *node.flags)
@@ -43,8 +45,15 @@ def test_whoever_signs_is_shown_what_would_be_lifted(desk: Desk, node: FakeNode)
     desk.ok("halt", "publish", "--key", "ann.key", "--reason", "security", *node.flags)
     desk.ok("resume", "propose", "--out", "proposal", *node.flags)
     done = desk.ok("resume", "sign", "proposal", "--key", "bob.key")
-    shown = done.err + done.out  # What is about to be signed is told before; what was asked for are the signatures then.
-    for word in (desk.keys["ann"].id.hex(), "security", node.state.swarm.hex(), "1 missing", desk.keys["cy"].id.hex()[:8]):
+    # What is about to be signed is told before; what was asked for are the signatures then.
+    shown = done.err + done.out
+    for word in (
+        desk.keys["ann"].id.hex(),
+        "security",
+        node.state.swarm.hex(),
+        "1 missing",
+        desk.keys["cy"].id.hex()[:8],
+    ):
         assert word in shown
 
 
@@ -77,29 +86,40 @@ def test_a_halt_that_is_newer_than_the_proposal_stands(desk: Desk, node: FakeNod
     assert [halt.key for halt in node.state.standing] == [desk.keys["cy"].id]
 
 
-def test_a_proposal_under_a_former_charter_is_refused_by_the_node(desk: Desk, node: FakeNode) -> None:
+def test_a_proposal_under_a_former_charter_is_refused_by_the_node(
+    desk: Desk, node: FakeNode
+) -> None:
     desk.ok("halt", "publish", "--key", "ann.key", *node.flags)
     desk.ok("resume", "propose", "--out", "proposal", *node.flags)
     desk.ok("resume", "sign", "proposal", "--key", "ann.key", "--key", "bob.key")
     desk.ok("charter", "rotate", "c1", "--revert", "1", "--out", "c2", *node.flags)
     desk.ok("charter", "sign", "c2", "--key", "ann.key", "--key", "bob.key")
     desk.ok("halt", "import", "c2", *node.flags)
-    assert "propose and sign it again" in desk.refused(1, "resume", "publish", "proposal", *node.flags)
+    assert "propose and sign it again" in desk.refused(
+        1, "resume", "publish", "proposal", *node.flags
+    )
     assert node.state.standing
 
 
 def test_without_a_halt_there_is_nothing_toresume(desk: Desk, node: FakeNode) -> None:
-    assert "no halt stands" in desk.refused(2, "resume", "propose", "--out", "proposal", *node.flags)
+    assert "no halt stands" in desk.refused(
+        2, "resume", "propose", "--out", "proposal", *node.flags
+    )
     assert not Path("proposal").exists()
 
 
-def test_a_proposal_that_shows_other_halts_than_it_lifts_is_refused(desk: Desk, node: FakeNode) -> None:
+def test_a_proposal_that_shows_other_halts_than_it_lifts_is_refused(
+    desk: Desk, node: FakeNode
+) -> None:
     desk.ok("halt", "publish", "--key", "ann.key", *node.flags)
     desk.ok("halt", "publish", "--key", "cy.key", *node.flags)
     desk.ok("resume", "propose", "--out", "proposal", *node.flags)
     sheets = read_sheets(Path("proposal"))
-    Path("hiding").write_text(render([sheets[0], sheets[1], sheets[3]]))  # Signers would not see the second halt.
-    assert "other halts than it shows" in desk.refused(1, "resume", "sign", "hiding", "--key", "ann.key")
+    # Signers would not see the second halt.
+    Path("hiding").write_text(render([sheets[0], sheets[1], sheets[3]]))
+    assert "other halts than it shows" in desk.refused(
+        1, "resume", "sign", "hiding", "--key", "ann.key"
+    )
     Path("bare").write_text(render(sheets[3:]))
     assert "charter 1" in desk.refused(1, "resume", "sign", "bare", "--key", "ann.key")
     assert "no proposal" in desk.refused(1, "resume", "sign", "c1", "--key", "ann.key")
@@ -147,7 +167,11 @@ def test_stop_before_the_first_start_keeps_to_the_swarm_that_the_settings_name(
         monkeypatch.delenv("SWARMLLM_CHARTER")
         desk.ok("halt", "import", "c1", "--data-dir", name)
         status = desk.ok("halt", "status", "--json", "--data-dir", name).records()[0]
-        assert (status["swarm"], status["charter_version"], status["stopped_here"]) == (swarm, 1, True)
+        assert (status["swarm"], status["charter_version"], status["stopped_here"]) == (
+            swarm,
+            1,
+            True,
+        )
 
 
 def test_start_does_not_lift_an_order(desk: Desk, node: FakeNode) -> None:
@@ -204,7 +228,12 @@ def test_a_full_disk_is_one_sentence_and_keeps_the_old_state(
 
 @pytest.mark.parametrize(
     "command",
-    [("halt", "status"), ("halt", "export", "--out", "x"), ("resume", "propose", "--out", "x"), ("halt", "import", "c1")],
+    [
+        ("halt", "status"),
+        ("halt", "export", "--out", "x"),
+        ("resume", "propose", "--out", "x"),
+        ("halt", "import", "c1"),
+    ],
 )
 def test_a_data_folder_that_is_a_file_is_named(desk: Desk, command: tuple[str, ...]) -> None:
     Path("file").write_text("")
@@ -213,11 +242,15 @@ def test_a_data_folder_that_is_a_file_is_named(desk: Desk, command: tuple[str, .
 
 
 @pytest.mark.parametrize("command", [("stop",), ("start",), ("halt", "import", "c1")])
-def test_a_folder_that_a_starting_node_holds_is_not_touched(desk: Desk, command: tuple[str, ...]) -> None:
+def test_a_folder_that_a_starting_node_holds_is_not_touched(
+    desk: Desk, command: tuple[str, ...]
+) -> None:
     """It holds the lock before it listens: what is written now would not be what it has read."""
     from swarmllm.adapters.datadir import locked
 
     with locked(desk.folder / "data"):
         before = contents(desk.folder / "data")
-        assert str(desk.folder / "data") in desk.refused(1, *command, "--data-dir", str(desk.folder / "data"))
+        assert str(desk.folder / "data") in desk.refused(
+            1, *command, "--data-dir", str(desk.folder / "data")
+        )
         assert contents(desk.folder / "data") == before

@@ -1,4 +1,5 @@
-"""`swarmllm` offers what its node takes and returns, and importing it loads nothing that a caller did not ask for."""
+"""`swarmllm` offers what its node takes and returns, and importing it loads nothing that a caller
+did not ask for."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ import pytest
 import swarmllm
 
 ROOT: Final = Path(__file__).parents[2]
-# Doors to the inside: whoever brings an engine or a network of his own, or asks the kill switch, imports their modules.
+# Doors to the inside: whoever brings an engine or a network of his own, or asks the kill switch,
+# imports their modules.
 NOT_FOLLOWED: Final = frozenset({"Parts", "HaltDesk"})
 
 SNIPPET: Final = """
@@ -62,12 +64,19 @@ def _hints(thing: Any) -> Iterator[tuple[str, Any]]:
     if inspect.isfunction(thing):
         yield from typing.get_type_hints(thing).items()
     if dataclasses.is_dataclass(thing):
-        yield from ((name, hint) for name, hint in typing.get_type_hints(thing).items() if not name.startswith("_"))
+        yield from (
+            (name, hint)
+            for name, hint in typing.get_type_hints(thing).items()
+            if not name.startswith("_")
+        )
     if inspect.isclass(thing):
         for name, member in vars(thing).items():
             function = member.fget if isinstance(member, property) else member
             if not name.startswith("_") and inspect.isfunction(function):
-                yield from ((f"{name}: {which}", hint) for which, hint in typing.get_type_hints(function).items())
+                yield from (
+                    (f"{name}: {which}", hint)
+                    for which, hint in typing.get_type_hints(function).items()
+                )
 
 
 @pytest.mark.parametrize("name", [name for name in swarmllm.__all__ if name not in NOT_FOLLOWED])
@@ -83,10 +92,14 @@ def test_what_a_public_name_takes_and_returns_is_public(name: str) -> None:
 
 def test_each_public_name_is_listed_once_and_is_there() -> None:
     lines = [
-        line for line in (ROOT / "swarmllm/__init__.pyi").read_text(encoding="utf-8").splitlines() if line.startswith("from ")
+        line
+        for line in (ROOT / "swarmllm/__init__.pyi").read_text(encoding="utf-8").splitlines()
+        if line.startswith("from ")
     ]
     names = [line.split()[3] for line in lines]
-    assert [line for line in lines if line.split()[3:] != [name := line.split()[-1], "as", name]] == []
+    assert [
+        line for line in lines if line.split()[3:] != [name := line.split()[-1], "as", name]
+    ] == []
     assert sorted(set(names)) == sorted(names) == swarmllm.__all__
     assert set(names) <= set(dir(swarmllm))
     for name in names:
@@ -98,25 +111,32 @@ def test_each_public_name_is_listed_once_and_is_there() -> None:
 def test_importing_swarmllm_and_its_errors_loads_no_library() -> None:
     heavy = "trio libp2p llama_cpp numpy tokenizers typer rich psutil matplotlib"
     program = f"import sys, swarmllm; swarmllm.UsageError; print(*[name for name in {heavy.split()} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert done.stdout.split() == []
 
 
 def test_opening_a_node_needs_none_of_the_extras() -> None:
-    """As an embedder has it: the packages of `cli`, `plots` and `cluster` cannot be imported. (libp2p brings psutil itself.)"""
+    """As an embedder has it: the packages of `cli`, `plots` and `cluster` cannot be imported.
+    (libp2p brings psutil itself.)"""
     program = (
         "import sys\nfor name in ('typer', 'rich', 'matplotlib', 'distributed'): sys.modules[name] = None\n"
         "import swarmllm, importlib\nfor name in swarmllm.__all__: getattr(swarmllm, name)\n"
         "importlib.import_module('swarmllm.adapters.libp2p.network'); importlib.import_module('swarmllm.adapters.llama.worker')"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("package", ["typer", "rich", "psutil"])
 def test_the_command_without_the_extra_cli_says_what_to_install(package: str) -> None:
     program = f"import sys; sys.modules[{package!r}] = None; from swarmllm.cli import main; main(['--help'])"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"swarmllm: the command swarmllm needs the package {package}; run: pip install 'swarmllm[cli]' (in a clone: '.[cli]')\n"
@@ -124,12 +144,18 @@ def test_the_command_without_the_extra_cli_says_what_to_install(package: str) ->
 
 
 @pytest.mark.parametrize(
-    "words", [["simulate", "halt", "--nodes", "20", "--runs", "1"], ["eval", "--quick"]], ids=lambda words: words[0]
+    "words",
+    [["simulate", "halt", "--nodes", "20", "--runs", "1"], ["eval", "--quick"]],
+    ids=lambda words: words[0],
 )
-def test_pictures_without_the_extra_plots_are_refused_before_anything_is_computed(words: list[str], tmp_path: Path) -> None:
+def test_pictures_without_the_extra_plots_are_refused_before_anything_is_computed(
+    words: list[str], tmp_path: Path
+) -> None:
     arguments = [*words, "--out", str(tmp_path / "out")]
     program = f"import sys; sys.modules['matplotlib'] = None; from swarmllm.cli import main; main({arguments!r})"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         done.stderr

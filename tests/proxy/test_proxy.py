@@ -1,4 +1,5 @@
-"""The proxy delays exactly, keeps the order, and fails in the ways a line fails. Time is virtual; sockets are real, on loopback."""
+"""The proxy delays exactly, keeps the order, and fails in the ways a line fails. Time is virtual;
+sockets are real, on loopback."""
 
 from __future__ import annotations
 
@@ -29,7 +30,9 @@ links = st.builds(
 # --- the arithmetic ----------------------------------------------------------------------------------------------------------
 
 
-@given(links, st.lists(st.tuples(st.floats(0, 5), st.integers(0, 20_000)), max_size=20), st.integers())
+@given(
+    links, st.lists(st.tuples(st.floats(0, 5), st.integers(0, 20_000)), max_size=20), st.integers()
+)
 def test_a_line_never_reorders_and_never_delivers_before_the_bytes_are_on_it(
     link: Link, chunks: list[tuple[float, int]], seed: int
 ) -> None:
@@ -43,8 +46,13 @@ def test_a_line_never_reorders_and_never_delivers_before_the_bytes_are_on_it(
 
 
 @given(st.floats(0, 10), st.floats(0, 100), st.integers(0, 10**6))
-def test_without_jitter_a_lone_chunk_takes_exactly_its_delay_and_its_length(delay_s: float, now: float, size: int) -> None:
-    assert Line(Link(delay_s, 0.0, 1000.0), random.Random(0)).arrives_at(now, size) == max(0.0, now) + size / 1000.0 + delay_s
+def test_without_jitter_a_lone_chunk_takes_exactly_its_delay_and_its_length(
+    delay_s: float, now: float, size: int
+) -> None:
+    assert (
+        Line(Link(delay_s, 0.0, 1000.0), random.Random(0)).arrives_at(now, size)
+        == max(0.0, now) + size / 1000.0 + delay_s
+    )
 
 
 def test_a_busy_line_delivers_at_its_bandwidth_and_delays_once() -> None:
@@ -56,7 +64,8 @@ def test_a_busy_line_delivers_at_its_bandwidth_and_delays_once() -> None:
 def test_jitter_is_log_normal_around_the_delay_and_repeats_with_its_seed() -> None:
     def delays(seed: int) -> list[float]:
         line = Line(Link(0.1, jitter=0.4), random.Random(seed))
-        return [line.arrives_at(now, 1) - now for now in range(0, 40_000, 10)]  # Far apart: none waits for another.
+        # Far apart: none waits for another.
+        return [line.arrives_at(now, 1) - now for now in range(0, 40_000, 10)]
 
     logs = [math.log(delay / 0.1) for delay in delays(1)]
     assert statistics.fmean(logs) == pytest.approx(0.0, abs=0.03)  # Standard error 0.0063.
@@ -71,7 +80,8 @@ _CLIENTS: list[trio.SocketStream] = []  # What a test connected; closed when it 
 
 
 def run_virtually(test: Callable[[], Awaitable[None]]) -> None:
-    """Virtual time stands still while any task can run or any socket has bytes; loopback hands bytes over within the send call."""
+    """Virtual time stands still while any task can run or any socket has bytes; loopback hands
+    bytes over within the send call."""
 
     async def whole() -> None:
         try:
@@ -116,7 +126,9 @@ async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
 
 
 @asynccontextmanager
-async def _echo_behind(forward: Link = PERFECT, backward: Link | None = None) -> AsyncIterator[Proxy]:
+async def _echo_behind(
+    forward: Link = PERFECT, backward: Link | None = None
+) -> AsyncIterator[Proxy]:
     async with _target(_echo) as port, open_proxy("127.0.0.1", port, forward, backward) as proxy:
         yield proxy
 
@@ -130,7 +142,10 @@ def test_each_direction_has_its_own_exact_delay() -> None:
                 arrivals.append(trio.current_time())
                 await stream.send_all(data)
 
-        async with _target(note) as port, open_proxy("127.0.0.1", port, Link(0.1), Link(0.025)) as proxy:
+        async with (
+            _target(note) as port,
+            open_proxy("127.0.0.1", port, Link(0.1), Link(0.025)) as proxy,
+        ):
             stream = await _connect(proxy)
             for _ in range(3):
                 sent_at = trio.current_time()
@@ -162,7 +177,9 @@ def test_many_small_messages_sent_one_after_the_other_travel_together() -> None:
             for number in range(100):
                 await stream.send_all(b"%02d" % number)
                 await trio.sleep(0.001)
-            assert await _exactly(stream, 200) == b"".join(b"%02d" % number for number in range(100))
+            assert await _exactly(stream, 200) == b"".join(
+                b"%02d" % number for number in range(100)
+            )
             assert trio.current_time() - begun_at == pytest.approx(1.099, abs=1e-6)
 
     run_virtually(test)
@@ -211,7 +228,10 @@ def test_the_end_of_a_stream_travels_behind_its_bytes_and_the_other_direction_st
             data = b"".join([data async for data in stream])
             await stream.send_all(b"got " + data)
 
-        async with _target(answer_at_the_end) as port, open_proxy("127.0.0.1", port, Link(0.2)) as proxy:
+        async with (
+            _target(answer_at_the_end) as port,
+            open_proxy("127.0.0.1", port, Link(0.2)) as proxy,
+        ):
             stream, begun_at = await _connect(proxy), trio.current_time()
             await stream.send_all(b"all")
             await stream.send_eof()
@@ -232,7 +252,8 @@ def test_a_paused_line_loses_nothing_and_goes_on_where_it_was() -> None:
             assert scope.cancelled_caught
             proxy.resume()
             assert await _exactly(stream, 4) == b"held"
-            assert trio.current_time() - begun_at == pytest.approx(5.1, abs=1e-9)  # There at once, back with the delay.
+            # There at once, back with the delay.
+            assert trio.current_time() - begun_at == pytest.approx(5.1, abs=1e-9)
 
     run_virtually(test)
 

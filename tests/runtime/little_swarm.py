@@ -86,13 +86,22 @@ async def little_swarm(
     stop_tokens: frozenset[int] = frozenset(),
     pin: Pin | None = None,
 ) -> AsyncIterator[LittleSwarm]:
-    """`seeds[i]` is the model seed of member i; None for one without an expert. With `pin` all have a kill switch, of that swarm."""
+    """`seeds[i]` is the model seed of member i; None for one without an expert. With `pin` all have
+    a kill switch, of that swarm."""
     async with AsyncExitStack() as stack:
         wire = await stack.enter_async_context(MemorySwarm(delay_s=delay_s))
         members = []
         for i, seed in enumerate(seeds):
-            model = None if seed is None else ScriptedModel(f"model-{seed}", seed, context_max=context_max)
-            members.append(await stack.enter_async_context(joined(wire, i + 1, model, service_s, stop_tokens, pin)))
+            model = (
+                None
+                if seed is None
+                else ScriptedModel(f"model-{seed}", seed, context_max=context_max)
+            )
+            members.append(
+                await stack.enter_async_context(
+                    joined(wire, i + 1, model, service_s, stop_tokens, pin)
+                )
+            )
         yield LittleSwarm(wire, members)
 
 
@@ -113,10 +122,16 @@ async def joined(
     if pin is not None:
         orders, _ = await boot(halts, keyring, pin, rng, lambda _: None)
     control = None if orders is None else orders.control
-    node = Node(NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring), control)
+    node = Node(
+        NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring), control
+    )
     driver = Driver(node, keyring, store, orders=orders)
     async with AsyncExitStack() as stack:
-        engine = None if model is None else await stack.enter_async_context(ScriptedEngine(model, service_s=service_s))
+        engine = (
+            None
+            if model is None
+            else await stack.enter_async_context(ScriptedEngine(model, service_s=service_s))
+        )
         if engine is not None and orders is not None:
             orders.take_engine(engine)
         channels = (halt_channel(driver, driver.control_swarm),) if orders is not None else ()

@@ -53,7 +53,11 @@ async def driving(
     machine: Puppet, store: MemoryStore | None = None, pulse: SuspendDetector | None = None
 ) -> AsyncIterator[tuple[Driver, MemoryNetwork]]:
     driver = Driver(machine, key(1), store or MemoryStore(), pulse=pulse)
-    async with MemorySwarm() as swarm, swarm.network(key(1).peer) as network, trio.open_nursery() as nursery:
+    async with (
+        MemorySwarm() as swarm,
+        swarm.network(key(1).peer) as network,
+        trio.open_nursery() as nursery,
+    ):
         nursery.start_soon(driver.run, network, None)
         yield driver, network
         driver.stop()

@@ -1,4 +1,5 @@
-"""The composition root over doubles: the order of the start, the ends, and what goes wrong in between."""
+"""The composition root over doubles: the order of the start, the ends, and what goes wrong in
+between."""
 
 from __future__ import annotations
 
@@ -22,7 +23,15 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_api.client import NoNodeError, ask
 from swarmllm.runtime.ports import Engine, Network, halt_channel
-from swarmllm.runtime.service.json_events import Life, Listening, ModelReady, Ready, Starting, Stopped, Stopping
+from swarmllm.runtime.service.json_events import (
+    Life,
+    Listening,
+    ModelReady,
+    Ready,
+    Starting,
+    Stopped,
+    Stopping,
+)
 from swarmllm.testing.memory_network import MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.scripted_engine import ScriptedEngine
@@ -35,9 +44,16 @@ def config_in(folder: Path) -> Config:
     return Config(data_dir=folder / "data", cache_dir=folder / "cache", model="none")
 
 
-def parts_on(wire: MemorySwarm, engine: AbstractAsyncContextManager[Engine] | None = None, *, lan: bool = True) -> Parts:
+def parts_on(
+    wire: MemorySwarm,
+    engine: AbstractAsyncContextManager[Engine] | None = None,
+    *,
+    lan: bool = True,
+) -> Parts:
     def network(keyring: KeyFile, driver: Driver) -> AbstractAsyncContextManager[Network]:
-        return wire.network(keyring.peer, lan=lan, channels=(halt_channel(driver, driver.control_swarm),))
+        return wire.network(
+            keyring.peer, lan=lan, channels=(halt_channel(driver, driver.control_swarm),)
+        )
 
     return Parts(engine=engine, text=ScriptedText(frozenset()), network=network)
 
@@ -60,15 +76,23 @@ def test_a_node_tells_its_life_in_order_and_answers(tmp_path: Path) -> None:
     async def body() -> None:
         async with (
             MemorySwarm() as wire,
-            open_node(config_in(tmp_path), tell=told.append, parts=parts_on(wire, scripted())) as node,
+            open_node(
+                config_in(tmp_path), tell=told.append, parts=parts_on(wire, scripted())
+            ) as node,
         ):
             assert isinstance(told[-1], Ready)
             assert (await ask(tmp_path / "data", "status"))["peer"] == node.peer
-            text = "".join([piece.text async for piece in node.generate("hello", k=1, max_tokens=5)])
+            text = "".join(
+                [piece.text async for piece in node.generate("hello", k=1, max_tokens=5)]
+            )
             assert text
 
     run(body)
-    kinds = [type(event) for event in told if isinstance(event, Starting | ModelReady | Listening | Ready | Stopping | Stopped)]
+    kinds = [
+        type(event)
+        for event in told
+        if isinstance(event, Starting | ModelReady | Listening | Ready | Stopping | Stopped)
+    ]
     assert kinds == [Starting, ModelReady, Listening, Ready, Stopping, Stopped]
     assert type(told[0]) is Starting
     assert type(told[-1]) is Stopped
@@ -76,7 +100,10 @@ def test_a_node_tells_its_life_in_order_and_answers(tmp_path: Path) -> None:
 
 def test_a_node_without_an_expert_asks_others(tmp_path: Path) -> None:
     async def body() -> None:
-        async with MemorySwarm() as wire, open_node(config_in(tmp_path / "a"), parts=parts_on(wire, scripted())):
+        async with (
+            MemorySwarm() as wire,
+            open_node(config_in(tmp_path / "a"), parts=parts_on(wire, scripted())),
+        ):
             asking = config_in(tmp_path / "b")
             async with open_node(asking, parts=parts_on(wire)) as node:
                 assert await node.wait_ready(1) == 1
@@ -99,7 +126,10 @@ def test_a_second_node_on_the_same_folder_is_refused_and_the_first_goes_on(tmp_p
 
 def test_the_identity_outlives_the_node(tmp_path: Path) -> None:
     async def once() -> str:
-        async with MemorySwarm() as wire, open_node(config_in(tmp_path), parts=parts_on(wire)) as node:
+        async with (
+            MemorySwarm() as wire,
+            open_node(config_in(tmp_path), parts=parts_on(wire)) as node,
+        ):
             return node.peer
 
     assert trio.run(once) == trio.run(once)
@@ -123,7 +153,9 @@ class Loading:
             yield engine
 
 
-def test_while_the_model_is_loading_the_socket_answers_and_the_network_has_not_heard_of_us(tmp_path: Path) -> None:
+def test_while_the_model_is_loading_the_socket_answers_and_the_network_has_not_heard_of_us(
+    tmp_path: Path,
+) -> None:
     async def body() -> None:
         async with MemorySwarm() as wire, trio.open_nursery() as nursery:
             loading, closing = Loading(), trio.Event()
@@ -164,7 +196,10 @@ def test_a_shutdown_while_starting_ends_the_start_with_a_sentence(tmp_path: Path
 
 def test_a_shutdown_of_a_running_node_is_passed_to_who_runs_it(tmp_path: Path) -> None:
     async def body() -> None:
-        async with MemorySwarm() as wire, open_node(config_in(tmp_path), parts=parts_on(wire)) as node:
+        async with (
+            MemorySwarm() as wire,
+            open_node(config_in(tmp_path), parts=parts_on(wire)) as node,
+        ):
             await ask(tmp_path / "data", "shutdown")
             await node.wait_stopped()
         with pytest.raises(NoNodeError):
@@ -184,7 +219,9 @@ def test_what_goes_wrong_inside_comes_out_as_itself(tmp_path: Path) -> None:
                 async with open_node(config_in(tmp_path), parts=parts_on(wire, loading.open())):
                     pass
             with pytest.raises(ZeroDivisionError):
-                async with open_node(config_in(tmp_path), tell=told.append, parts=parts_on(wire, scripted())):
+                async with open_node(
+                    config_in(tmp_path), tell=told.append, parts=parts_on(wire, scripted())
+                ):
                     raise ZeroDivisionError
             # Nothing is left behind that would be in the way of the next start.
             async with open_node(config_in(tmp_path), parts=parts_on(wire, scripted())):
@@ -207,7 +244,10 @@ def test_another_vocabulary_than_the_swarms_is_refused(tmp_path: Path) -> None:
 
 def test_peers_of_the_last_run_are_dialled_without_anybodys_help(tmp_path: Path) -> None:
     async def body() -> None:
-        async with MemorySwarm() as wire, open_node(config_in(tmp_path / "a"), parts=parts_on(wire, scripted(), lan=False)) as a:
+        async with (
+            MemorySwarm() as wire,
+            open_node(config_in(tmp_path / "a"), parts=parts_on(wire, scripted(), lan=False)) as a,
+        ):
             book = Dialling(ephemeral_key().peer, random.Random(1))
             book.found(a.peer, a.addrs, 0.0)
             folder = tmp_path / "b" / "data"
@@ -230,7 +270,9 @@ def test_offline_means_loopback_only(tmp_path: Path) -> None:
     assert options.listen == ("/ip4/127.0.0.1/tcp/7339",)
     assert options.bootstrap == (near,)
     assert not options.lan
-    online = network_options(replace(config, offline=False), keyring, Driver(Puppet(), keyring, MemoryStore()))
+    online = network_options(
+        replace(config, offline=False), keyring, Driver(Puppet(), keyring, MemoryStore())
+    )
     assert online.listen == ("/ip4/0.0.0.0/tcp/7339",)
     assert online.bootstrap == (near, far, named)
     assert online.lan

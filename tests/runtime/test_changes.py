@@ -1,4 +1,5 @@
-"""Laws of the agent's settings: a halt takes the last changes back, each once, and a damaged record sets nothing."""
+"""Laws of the agent's settings: a halt takes the last changes back, each once, and a damaged record
+sets nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +10,16 @@ import pytest
 import trio
 
 from swarmllm.core.agent.change_log import Setting
-from swarmllm.core.effects import EndStreams, HaltEffect, Penalise, PublishRecord, RecordChecked, Relay, RevertChanges, SendFrame
+from swarmllm.core.effects import (
+    EndStreams,
+    HaltEffect,
+    Penalise,
+    PublishRecord,
+    RecordChecked,
+    Relay,
+    RevertChanges,
+    SendFrame,
+)
 from swarmllm.core.inputs import RecordOffered
 from swarmllm.errors import LocalError
 from swarmllm.runtime.booting import boot
@@ -68,7 +78,9 @@ def test_a_damaged_record_is_an_error_or_sets_nothing(name: str, data: bytes) ->
 
 def perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> None:
     for effect in effects:
-        if not isinstance(effect, RecordChecked | Penalise | SendFrame | Relay | PublishRecord | EndStreams):
+        if not isinstance(
+            effect, RecordChecked | Penalise | SendFrame | Relay | PublishRecord | EndStreams
+        ):
             orders.perform(effect)
 
 
@@ -83,11 +95,13 @@ def test_a_halt_reverts_as_many_as_the_charter_says() -> None:
             while (event := await orders.save_next()) is not None:
                 perform(orders, orders.control.handle(event, trio.current_time()))
 
-        # A pinned node waits for peers before it runs, and only a running node is halted by an order: 5 s alone are enough.
+        # A pinned node waits for peers before it runs, and only a running node is halted by an
+        # order: 5 s alone are enough.
         perform(orders, orders.control.timer(trio.current_time() + 6))
         assert not orders.is_halted
         effects = orders.control.handle(RecordOffered(1, WE.halt()), trio.current_time() + 6)
-        assert not any(isinstance(effect, RevertChanges) for effect in effects)  # Only when the halt itself is on disk.
+        # Only when the halt itself is on disk.
+        assert not any(isinstance(effect, RevertChanges) for effect in effects)
         perform(orders, effects)
         assert changes.value(K) == 8
         await settle()

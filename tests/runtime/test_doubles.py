@@ -8,7 +8,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import trio
 import trio.testing
 
-from swarmllm.core.inputs import AddressesFound, DialFailed, PeerConnected, PeerLost, PingMeasured, Received
+from swarmllm.core.inputs import (
+    AddressesFound,
+    DialFailed,
+    PeerConnected,
+    PeerLost,
+    PingMeasured,
+    Received,
+)
 from swarmllm.core.peers.liveness import SILENT_S
 from swarmllm.messages import Close
 from swarmllm.messages.declare import HALT
@@ -33,18 +40,24 @@ class TestMemoryNetwork(NetworkContract):
 
 
 @asynccontextmanager
-async def open_members(swarm: MemorySwarm, count: int, *, lan: bool = False) -> AsyncIterator[Sequence[Member]]:
+async def open_members(
+    swarm: MemorySwarm, count: int, *, lan: bool = False
+) -> AsyncIterator[Sequence[Member]]:
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(swarm)
         members: list[Member] = []
         for i in range(count):
             keyring, door = key(i + 1), Door()
-            network = await stack.enter_async_context(swarm.network(keyring.peer, lan=lan, channels=(halt_channel(door, ""),)))
+            network = await stack.enter_async_context(
+                swarm.network(keyring.peer, lan=lan, channels=(halt_channel(door, ""),))
+            )
             members.append(Member(network, keyring, door))
         yield await stack.enter_async_context(listening(members))
 
 
-def run_law(swarm: Callable[[], MemorySwarm], count: int, law: Callable[..., object], *, lan: bool = False) -> None:
+def run_law(
+    swarm: Callable[[], MemorySwarm], count: int, law: Callable[..., object], *, lan: bool = False
+) -> None:
     async def main() -> None:
         wire = swarm()
         async with open_members(wire, count, lan=lan) as members:
@@ -96,7 +109,8 @@ def test_a_frozen_peer_is_noticed_by_its_silence_and_itself_when_it_thaws() -> N
         assert b.count(Received) == b.count(PeerLost) == 0
         wire.thaw(b.peer)
         await b.hears(PeerLost)
-        assert [type(one) for one in b.told][-2:] == [Received, PeerLost]  # What had reached its socket, then the end.
+        # What had reached its socket, then the end.
+        assert [type(one) for one in b.told][-2:] == [Received, PeerLost]
         a.network.dial(b.peer, b.network.addrs)
         await a.hears(PeerConnected, skip=1)
 
@@ -113,7 +127,9 @@ def test_a_short_freeze_only_delays() -> None:
         assert b.count(Received) == 0
         wire.thaw(b.peer)
         await b.hears(Received, skip=4)
-        assert [one.message for one in b.told if isinstance(one, Received)] == [Close(session) for session in range(5)]
+        assert [one.message for one in b.told if isinstance(one, Received)] == [
+            Close(session) for session in range(5)
+        ]
         assert a.count(PeerLost) == 0
 
     run_law(MemorySwarm, 2, law)
@@ -136,7 +152,9 @@ def test_on_the_lan_all_hear_of_each_other() -> None:
         for one in (a, b, c):
             for other in (a, b, c):
                 if one is not other:
-                    found = await one.hears(AddressesFound, lambda f, other=other: f.peer == other.peer)  # type: ignore[misc]
+                    found = await one.hears(
+                        AddressesFound, lambda f, other=other: f.peer == other.peer
+                    )  # type: ignore[misc]
                     assert found.addrs == other.network.addrs
 
     run_law(MemorySwarm, 3, law, lan=True)

@@ -12,7 +12,15 @@ import trio.testing
 
 from swarmllm.core.effects import Effect, Emit, RunScore, Save
 from swarmllm.core.events import Ended, PeerSeen
-from swarmllm.core.inputs import AddressesFound, Asked, Cancelled, DialFailed, Input, Scored, TimerFired
+from swarmllm.core.inputs import (
+    AddressesFound,
+    Asked,
+    Cancelled,
+    DialFailed,
+    Input,
+    Scored,
+    TimerFired,
+)
 from swarmllm.core.values import GenerateRequest, SessionKey
 from swarmllm.messages import NO_CONTROL, REFUSED_ENGINE, Refused, Score
 from swarmllm.runtime.queues import INPUTS_MAX, LIFE_MAX, Inbox
@@ -28,7 +36,9 @@ def test_inputs_are_handled_in_the_order_of_their_arrival() -> None:
             for i in range(300):
                 await driver.feed(DialFailed(STRANGER, str(i)))
             await machine.has(DialFailed, 300)
-        assert [e.reason for _, e in machine.inputs if isinstance(e, DialFailed)] == [str(i) for i in range(300)]
+        assert [e.reason for _, e in machine.inputs if isinstance(e, DialFailed)] == [
+            str(i) for i in range(300)
+        ]
 
     run(body)
 
@@ -45,7 +55,12 @@ def test_a_save_is_durable_before_any_later_effect_begins_and_off_the_event_loop
 
     def effects(event: Input) -> list[Effect]:
         if isinstance(event, DialFailed):
-            return [Save("first", b"1"), Emit(PeerSeen(STRANGER, True)), Save("second", b"2"), Emit(PeerSeen(STRANGER, False))]
+            return [
+                Save("first", b"1"),
+                Emit(PeerSeen(STRANGER, True)),
+                Save("second", b"2"),
+                Emit(PeerSeen(STRANGER, False)),
+            ]
         order.extend(["next input"] if isinstance(event, AddressesFound) else [])
         return []
 
@@ -65,7 +80,13 @@ def test_a_save_is_durable_before_any_later_effect_begins_and_off_the_event_loop
 
 def test_a_full_disk_is_counted_and_the_node_goes_on() -> None:
     async def body() -> None:
-        machine = Puppet(lambda e: [Save("a", b"1"), Emit(PeerSeen(STRANGER, True))] if isinstance(e, DialFailed) else [])
+        machine = Puppet(
+            lambda e: (
+                [Save("a", b"1"), Emit(PeerSeen(STRANGER, True))]
+                if isinstance(e, DialFailed)
+                else []
+            )
+        )
         store = MemoryStore()
         store.is_full = True
         async with driving(machine, store) as (driver, _):
@@ -117,11 +138,17 @@ def test_a_deadline_that_never_moves_on_does_not_burn_a_core() -> None:
 def test_without_an_engine_a_round_is_refused_under_its_own_order() -> None:
     async def body() -> None:
         score = Score(7, 3, 0, 0, EMPTY, (1,), (0,), (), 16, 0, NO_CONTROL)
-        machine = Puppet(lambda e: [RunScore(42, SessionKey(STRANGER, 7), score)] if isinstance(e, DialFailed) else [])
+        machine = Puppet(
+            lambda e: (
+                [RunScore(42, SessionKey(STRANGER, 7), score)] if isinstance(e, DialFailed) else []
+            )
+        )
         async with driving(machine) as (driver, _):
             await driver.feed(DialFailed(STRANGER, ""))
             await machine.has(Scored)
-        assert [e for _, e in machine.inputs if isinstance(e, Scored)] == [Scored(42, Refused(7, 3, REFUSED_ENGINE))]
+        assert [e for _, e in machine.inputs if isinstance(e, Scored)] == [
+            Scored(42, Refused(7, 3, REFUSED_ENGINE))
+        ]
 
     run(body)
 
@@ -161,7 +188,9 @@ def test_a_request_ends_exactly_once_also_when_the_node_stops() -> None:
             ended = await feed.get()
             assert isinstance(ended, Ended)
             assert ended.reason == "error"
-        assert [e for _, e in machine.inputs if isinstance(e, Cancelled)] == [Cancelled(feed.request, "cancelled")]
+        assert [e for _, e in machine.inputs if isinstance(e, Cancelled)] == [
+            Cancelled(feed.request, "cancelled")
+        ]
         late = driver.ask(GenerateRequest(prompt=(1,)))
         assert isinstance(await late.get(), Ended)
 
@@ -170,7 +199,9 @@ def test_a_request_ends_exactly_once_also_when_the_node_stops() -> None:
 
 def test_cancelling_an_answer_that_has_ended_does_nothing() -> None:
     async def body() -> None:
-        machine = Puppet(lambda e: [Emit(Ended(e.request, "length", 0, 0, 0))] if isinstance(e, Asked) else [])
+        machine = Puppet(
+            lambda e: [Emit(Ended(e.request, "length", 0, 0, 0))] if isinstance(e, Asked) else []
+        )
         async with driving(machine) as (driver, _):
             feed = driver.ask(GenerateRequest(prompt=(1,)))
             await feed.get()
@@ -206,7 +237,9 @@ def test_a_full_inbox_makes_the_network_wait_and_loses_nothing() -> None:
             while (event := inbox.take()) is not None:
                 taken.append(event)
                 await trio.testing.wait_all_tasks_blocked()
-        assert [e.reason for e in taken if isinstance(e, DialFailed)] == [str(i) for i in range(INPUTS_MAX + 10)]
+        assert [e.reason for e in taken if isinstance(e, DialFailed)] == [
+            str(i) for i in range(INPUTS_MAX + 10)
+        ]
 
     run(body)
 
@@ -216,7 +249,11 @@ def test_the_local_user_goes_first() -> None:
         inbox = Inbox()
         await inbox.put(DialFailed(STRANGER, ""))
         inbox.put_local(Cancelled(1, "cancelled"))
-        assert [type(inbox.take()), type(inbox.take()), inbox.take()] == [Cancelled, DialFailed, None]
+        assert [type(inbox.take()), type(inbox.take()), inbox.take()] == [
+            Cancelled,
+            DialFailed,
+            None,
+        ]
 
     run(body)
 
@@ -224,7 +261,11 @@ def test_the_local_user_goes_first() -> None:
 def test_a_slow_listener_loses_the_oldest_events_and_is_told_how_many() -> None:
     async def body() -> None:
         count = LIFE_MAX + 30
-        machine = Puppet(lambda e: [Emit(PeerSeen(STRANGER, True, e.reason))] if isinstance(e, DialFailed) else [])
+        machine = Puppet(
+            lambda e: (
+                [Emit(PeerSeen(STRANGER, True, e.reason))] if isinstance(e, DialFailed) else []
+            )
+        )
         async with driving(machine) as (driver, _):
             with driver.listening() as events:
                 for i in range(count):
@@ -233,6 +274,8 @@ def test_a_slow_listener_loses_the_oldest_events_and_is_told_how_many() -> None:
                 await trio.testing.wait_all_tasks_blocked()
                 seen = [await anext(events) for _ in range(LIFE_MAX)]
                 assert events.lost == 30
-            assert [e.reason for e in seen if isinstance(e, PeerSeen)] == [str(i) for i in range(30, count)]
+            assert [e.reason for e in seen if isinstance(e, PeerSeen)] == [
+                str(i) for i in range(30, count)
+            ]
 
     run(body)

@@ -59,10 +59,15 @@ class ScriptedDriver(Driver):
 
 
 def answer_of(
-    script: list[int | str], request: TextRequest | None = None, context_max: int | None = 4096, **ending: str
+    script: list[int | str],
+    request: TextRequest | None = None,
+    context_max: int | None = 4096,
+    **ending: str,
 ) -> tuple[Answer, ScriptedDriver]:
     driver = ScriptedDriver(script, **ending)
-    return Answer(driver, ScriptedText(), request or TextRequest("prompt"), lambda: context_max), driver
+    return Answer(
+        driver, ScriptedText(), request or TextRequest("prompt"), lambda: context_max
+    ), driver
 
 
 async def read(answer: Answer) -> list[Piece]:
@@ -98,8 +103,12 @@ def test_no_first_token_goes_out_where_texts_have_none() -> None:
     assert order_of("saidwritten", add_bos=True, turns=(4,)).outside == ((1, 5),)
 
 
-def test_a_text_that_begins_with_the_first_token_gets_no_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ScriptedText, "encode", lambda self, text: [ScriptedText.bos, *text.encode()])
+def test_a_text_that_begins_with_the_first_token_gets_no_second_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        ScriptedText, "encode", lambda self, text: [ScriptedText.bos, *text.encode()]
+    )
     assert order_of("prompt", add_bos=True).prompt == (ScriptedText.bos, *b"prompt")
 
 
@@ -113,7 +122,9 @@ def test_a_text_that_begins_with_the_first_token_gets_no_second_one(monkeypatch:
         ([EOS], "cancelled", None),
     ],
 )
-def test_an_answer_with_nothing_to_read_is_said_to_be_empty(script: list[int | str], ending: str, words: str | None) -> None:
+def test_an_answer_with_nothing_to_read_is_said_to_be_empty(
+    script: list[int | str], ending: str, words: str | None
+) -> None:
     async def body() -> None:
         answer, _ = answer_of(script, reason=ending)
         parts = []
@@ -134,7 +145,9 @@ def test_an_answer_that_begins_with_a_stop_string_is_said_to_be_empty() -> None:
         parts = []
         while (part := await answer.next_part()) is not None:
             parts.append(part)
-        assert [part.text for part in parts if isinstance(part, Notice)] == ["the answer is empty: it began with a stop string"]
+        assert [part.text for part in parts if isinstance(part, Notice)] == [
+            "the answer is empty: it began with a stop string"
+        ]
 
     run(body)
 
@@ -188,7 +201,9 @@ def test_notices_come_in_their_place_and_are_no_pieces() -> None:
         (b"both", ["th", "o"], "b"),
     ],
 )
-def test_the_first_stop_string_ends_the_answer_and_is_not_shown(said: bytes, stops: list[str], shown: str) -> None:
+def test_the_first_stop_string_ends_the_answer_and_is_not_shown(
+    said: bytes, stops: list[str], shown: str
+) -> None:
     async def body() -> None:
         answer, driver = answer_of(list(said), TextRequest("prompt", stop=tuple(stops)))
         pieces = await read(answer)
@@ -203,7 +218,9 @@ def test_the_first_stop_string_ends_the_answer_and_is_not_shown(said: bytes, sto
 
 def test_text_that_was_held_back_is_shown_when_the_answer_breaks_off() -> None:
     async def body() -> None:
-        answer, driver = answer_of(list(b"say ST"), TextRequest("prompt", stop=("STOP",)), reason="error", error="all gone")
+        answer, driver = answer_of(
+            list(b"say ST"), TextRequest("prompt", stop=("STOP",)), reason="error", error="all gone"
+        )
         driver.script.append("a notice in between, so that the end is not at hand yet")
         seen: list[Piece] = []
         with pytest.raises(LocalError, match="all gone"):
@@ -222,7 +239,11 @@ async def _collect(answer: Answer, seen: list[Piece]) -> None:
         seen.append(piece)
 
 
-@given(st.text("ab", max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3), st.data())
+@given(
+    st.text("ab", max_size=30),
+    st.lists(st.text("ab", min_size=1, max_size=4), max_size=3),
+    st.data(),
+)
 def test_a_stop_filter_shows_what_is_before_the_first_stop_however_the_text_is_cut(
     text: str, stops: list[str], data: st.DataObject
 ) -> None:
@@ -239,7 +260,8 @@ def test_a_stop_filter_shows_what_is_before_the_first_stop_however_the_text_is_c
     if not found:
         assert shown == text
     else:
-        # Cut into pieces, the stop that ends first is found first; it begins at or behind the leftmost one.
+        # Cut into pieces, the stop that ends first is found first; it begins at or behind the
+        # leftmost one.
         assert any(text.startswith(stop, len(shown)) for stop in stops)
         assert len(shown) >= min(found)
 
@@ -272,7 +294,9 @@ def test_impossible_stop_strings_are_refused(stops: list[str]) -> None:
         (TextRequest("x", stop=("",)), "stop"),
     ],
 )
-def test_a_request_that_makes_no_sense_is_refused_with_its_name_and_value(asked: TextRequest, named: str) -> None:
+def test_a_request_that_makes_no_sense_is_refused_with_its_name_and_value(
+    asked: TextRequest, named: str
+) -> None:
     with pytest.raises(UsageError, match=named):
         answer_of([97], asked)
 
@@ -313,7 +337,9 @@ def test_experts_that_are_found_late_and_are_too_small_are_noticed_at_the_first_
     run(body)
 
 
-@pytest.mark.parametrize(("reason", "kind", "code"), [("error", LocalError, 1), ("halted", HaltedError, 3)])
+@pytest.mark.parametrize(
+    ("reason", "kind", "code"), [("error", LocalError, 1), ("halted", HaltedError, 3)]
+)
 def test_an_answer_that_fails_raises_after_its_last_piece_and_keeps_its_result(
     reason: str, kind: type[LocalError], code: int
 ) -> None:

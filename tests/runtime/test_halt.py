@@ -1,6 +1,8 @@
-"""The promises of the kill switch on whole nodes: drivers, engines and disks, over a network in memory and a clock that jumps.
+"""The promises of the kill switch on whole nodes: drivers, engines and disks, over a network in
+memory and a clock that jumps.
 
-Names are those of protocols/halt.md's list of tests. `trio.testing.MockClock` makes a second a second whatever the machine does.
+Names are those of protocols/halt.md's list of tests. `trio.testing.MockClock` makes a second a
+second whatever the machine does.
 """
 
 from __future__ import annotations
@@ -54,9 +56,15 @@ class Reader:
 
 
 @asynccontextmanager
-async def streaming(seeds: list[int | None], readers: int = 0) -> AsyncIterator[tuple[LittleSwarm, list[Reader]]]:
-    """A swarm of ours whose members all know each other, with some of them in the middle of long answers."""
-    async with little_swarm(seeds, pin=WE.pin, context_max=8192) as swarm, trio.open_nursery() as nursery:
+async def streaming(
+    seeds: list[int | None], readers: int = 0
+) -> AsyncIterator[tuple[LittleSwarm, list[Reader]]]:
+    """A swarm of ours whose members all know each other, with some of them in the middle of long
+    answers."""
+    async with (
+        little_swarm(seeds, pin=WE.pin, context_max=8192) as swarm,
+        trio.open_nursery() as nursery,
+    ):
         await swarm.wait_met()
         found = [Reader(member) for member in swarm.members[:readers]]
         for reader in found:
@@ -119,7 +127,10 @@ def test_one_resume_signature_is_refused_and_two_resume() -> None:
             await trio.sleep(2.0)
             assert not any(member.halted for member in swarm.members)
             for member in swarm.members:
-                assert len([piece async for piece in member.local.generate("on", k=3, max_tokens=4)]) == 4
+                assert (
+                    len([piece async for piece in member.local.generate("on", k=3, max_tokens=4)])
+                    == 4
+                )
             swarm.members[0].driver.import_control(WE.halt())  # Replayed.
             await trio.sleep(1.0)
             assert not any(member.halted for member in swarm.members)
@@ -187,17 +198,23 @@ def test_a_halt_survives_a_restart_and_is_obeyed_before_anything_listens() -> No
     async def body() -> None:
         disk = MemoryHalts()
         async with streaming([7]) as (swarm, _):
-            async with joined(swarm.wire, 9, ScriptedModel("one", 7), pin=WE.pin, halts=disk) as first:
+            async with joined(
+                swarm.wire, 9, ScriptedModel("one", 7), pin=WE.pin, halts=disk
+            ) as first:
                 first.driver.import_control(WE.halt())
                 await trio.sleep(1.0)
         async with little_swarm([], pin=WE.pin) as lonely:
-            async with joined(lonely.wire, 9, ScriptedModel("one", 7), pin=WE.pin, halts=disk) as again:
+            async with joined(
+                lonely.wire, 9, ScriptedModel("one", 7), pin=WE.pin, halts=disk
+            ) as again:
                 assert again.halted
                 await trio.sleep(10.0)
                 assert again.halted
             disk.files.clear()
             disk.files["halt.genesis"] = b"swarmllm-genesis-1\n" + WE.swarm
-            async with joined(lonely.wire, 9, ScriptedModel("one", 7), pin=WE.pin, halts=disk) as lost:
+            async with joined(
+                lonely.wire, 9, ScriptedModel("one", 7), pin=WE.pin, halts=disk
+            ) as lost:
                 assert lost.halted
                 lost.driver.act(OwnerStarts())
                 await trio.sleep(10.0)
@@ -217,7 +234,8 @@ def test_disk_full_still_stops() -> None:
             assert all(reader.failure is not None for reader in readers)
             control = swarm.members[0].orders
             assert control is not None
-            assert control.control.acknowledged == frozenset()  # "On disk" is never said of what is not.
+            # "On disk" is never said of what is not.
+            assert control.control.acknowledged == frozenset()
             for member in swarm.members:
                 member.halts.full = False
             await trio.sleep(3.0)
@@ -241,7 +259,9 @@ def test_the_owners_stop_needs_no_key_and_concerns_this_node_alone() -> None:
             stopped.driver.act(OwnerStarts())
             await trio.sleep(2.0)
             assert not stopped.halted
-            assert len([piece async for piece in stopped.local.generate("on", k=2, max_tokens=4)]) == 4
+            assert (
+                len([piece async for piece in stopped.local.generate("on", k=2, max_tokens=4)]) == 4
+            )
 
     run(body)
 
@@ -251,11 +271,26 @@ def test_swarms_of_different_charters_make_no_tokens_together() -> None:
         async with little_swarm([7], pin=WE.pin) as swarm:
             async with joined(swarm.wire, 9, ScriptedModel("other", 8), pin=STRANGERS.pin) as other:
                 await trio.sleep(8.0)
-                assert len([piece async for piece in other.local.generate("on", k=2, max_tokens=4)]) == 4
-                assert len([piece async for piece in swarm.members[0].local.generate("on", k=2, max_tokens=4)]) == 4
+                assert (
+                    len([piece async for piece in other.local.generate("on", k=2, max_tokens=4)])
+                    == 4
+                )
+                assert (
+                    len(
+                        [
+                            piece
+                            async for piece in swarm.members[0].local.generate(
+                                "on", k=2, max_tokens=4
+                            )
+                        ]
+                    )
+                    == 4
+                )
                 for member in (other, swarm.members[0]):
                     experts = {e.peer: e.replies for e in member.local.experts()}
-                    assert all(replies == 0 for peer, replies in experts.items() if peer != member.peer)
+                    assert all(
+                        replies == 0 for peer, replies in experts.items() if peer != member.peer
+                    )
 
     run(body)
 
@@ -278,7 +313,8 @@ def test_an_order_is_not_told_to_nodes_of_another_swarm_and_costs_nobody_a_strik
 
 
 def test_a_halt_that_comes_before_the_first_start_is_told_as_any_other() -> None:
-    """A node asks its peers before it starts; an order that it hears meanwhile stops nothing, and its owner wants to know of it."""
+    """A node asks its peers before it starts; an order that it hears meanwhile stops nothing, and
+    its owner wants to know of it."""
 
     async def body() -> None:
         async with little_swarm([7, 8], pin=WE.pin) as swarm:

@@ -1,4 +1,5 @@
-"""The control socket: only for its user, one question a connection, everything bounded, and no node harmed by a bad client."""
+"""The control socket: only for its user, one question a connection, everything bounded, and no node
+harmed by a bad client."""
 
 from __future__ import annotations
 
@@ -28,10 +29,15 @@ from tests.runtime.little_swarm import LittleSwarm, little_swarm
 
 
 @asynccontextmanager
-async def serving(folder: Path, *, started: bool = True) -> AsyncIterator[tuple[Service, LittleSwarm]]:
+async def serving(
+    folder: Path, *, started: bool = True
+) -> AsyncIterator[tuple[Service, LittleSwarm]]:
     """A swarm of two with the first member's socket in `folder`."""
     service = Service()
-    async with little_swarm([7, 7], delay_s=0.001, service_s=0.001) as swarm, trio.open_nursery() as nursery:
+    async with (
+        little_swarm([7, 7], delay_s=0.001, service_s=0.001) as swarm,
+        trio.open_nursery() as nursery,
+    ):
         await nursery.start(partial(serve, service, folder, fallback=folder / "s"))
         if started:
             await swarm.wait_met()
@@ -76,8 +82,13 @@ def test_an_answer_streams_tokens_and_then_one_end(tmp_path: Path) -> None:
             assert [r["index"] for r in records[:-1]] == list(range(5))
             assert records[-1]["text"] == "".join(r["text"] for r in records[:-1])
             assert records[-1]["reason"] == "length"
-            assert {e["peer"] for r in records[:-1] for e in r["experts"]} <= set(await peers(tmp_path))
-            assert all(sum(e["weight"] for e in r["experts"]) == pytest.approx(1, abs=0.01) for r in records[:-1])
+            assert {e["peer"] for r in records[:-1] for e in r["experts"]} <= set(
+                await peers(tmp_path)
+            )
+            assert all(
+                sum(e["weight"] for e in r["experts"]) == pytest.approx(1, abs=0.01)
+                for r in records[:-1]
+            )
 
     run(body)
 
@@ -99,7 +110,9 @@ def test_status_and_experts_say_what_the_node_sees(tmp_path: Path) -> None:
     run(body)
 
 
-def test_a_node_that_is_still_starting_says_so_and_answers_as_soon_as_it_can(tmp_path: Path) -> None:
+def test_a_node_that_is_still_starting_says_so_and_answers_as_soon_as_it_can(
+    tmp_path: Path,
+) -> None:
     async def body() -> None:
         async with serving(tmp_path, started=False) as (service, swarm):
             assert (await ask(tmp_path, "status"))["state"] == "starting"
@@ -166,7 +179,9 @@ def test_a_listener_that_leaves_is_forgotten(tmp_path: Path) -> None:
     run(body)
 
 
-async def until(records: AsyncIterator[dict[str, Any]], event: str) -> AsyncIterator[dict[str, Any]]:
+async def until(
+    records: AsyncIterator[dict[str, Any]], event: str
+) -> AsyncIterator[dict[str, Any]]:
     async for record in records:
         yield record
         if record["event"] == event:
@@ -199,7 +214,9 @@ async def until(records: AsyncIterator[dict[str, Any]], event: str) -> AsyncIter
         b"\xff\xfe\n",
     ],
 )
-def test_a_malformed_question_gets_one_error_record_and_harms_nobody(tmp_path: Path, line: bytes) -> None:
+def test_a_malformed_question_gets_one_error_record_and_harms_nobody(
+    tmp_path: Path, line: bytes
+) -> None:
     async def body() -> None:
         async with serving(tmp_path):
             record = await say(tmp_path, line)
@@ -285,13 +302,18 @@ def test_a_socket_left_by_a_killed_node_is_replaced_and_a_live_one_is_not(tmp_pa
             with pytest.raises(NoNodeError):
                 await ask(tmp_path, "status")
             with bind(tmp_path, tmp_path / "s"):
-                with pytest.raises(LocalError, match="another node listens"), bind(tmp_path, tmp_path / "s"):
+                with (
+                    pytest.raises(LocalError, match="another node listens"),
+                    bind(tmp_path, tmp_path / "s"),
+                ):
                     pass
 
     run(body)
 
 
-def test_a_data_folder_with_a_long_path_has_its_socket_elsewhere_and_clients_find_it(tmp_path: Path) -> None:
+def test_a_data_folder_with_a_long_path_has_its_socket_elsewhere_and_clients_find_it(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / ("long" * (PATH_BYTES_MAX // 4))
     folder.mkdir()
     short = Path(f"/tmp/swarmllm-test-{os.getpid()}")

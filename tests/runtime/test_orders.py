@@ -14,7 +14,9 @@ from tests.core.halt_support import OWNER, control, fresh_boot
 
 
 @pytest.mark.parametrize("was_stopped", [False, True])
-def test_a_new_node_starts_without_a_warning_and_a_stopped_one_starts_again_with_one(was_stopped: bool, caplog: Any) -> None:
+def test_a_new_node_starts_without_a_warning_and_a_stopped_one_starts_again_with_one(
+    was_stopped: bool, caplog: Any
+) -> None:
     caplog.set_level(logging.INFO, "swarmllm.halt")
     orders = HaltPerformer(control(fresh_boot(), own=OWNER), MemoryHalts(), lambda count: None)
     if was_stopped:

@@ -1,4 +1,5 @@
-"""What other programs parse, and what users paste into bug reports: exact names, and never a word of a prompt."""
+"""What other programs parse, and what users paste into bug reports: exact names, and never a word
+of a prompt."""
 
 from __future__ import annotations
 
@@ -23,12 +24,16 @@ from tests.runtime.little_swarm import little_swarm
 
 PEER = PeerId("12D3KooW")
 CARD = ModelCard("prose", bytes(32), bytes(32), 128_256, 6_000_000, 512, ("prose",))
-CAPACITY = CapacityRecord(1, 1, "prose", bytes(32), bytes(32), 6_000_000, 512, 160, 0, 4, 16, (), (), NO_CONTROL)
+CAPACITY = CapacityRecord(
+    1, 1, "prose", bytes(32), bytes(32), 6_000_000, 512, 160, 0, 4, 16, (), (), NO_CONTROL
+)
 
 
 def test_a_token_record_is_as_documented() -> None:
     use = ExpertUse(PEER, "prose", 0.41, 438, 0.0022, True)
-    record = records.part_record(Piece(" The", TokenChosen(1, 0, 1820, -0.25, 0, 3, 0.0041, (use,), 0.83)))
+    record = records.part_record(
+        Piece(" The", TokenChosen(1, 0, 1820, -0.25, 0, 3, 0.0041, (use,), 0.83))
+    )
     assert isinstance(record.pop("time"), float)
     assert record.pop("logprob") == -0.25
     assert record == {
@@ -39,7 +44,16 @@ def test_a_token_record_is_as_documented() -> None:
         "round": 0,
         "k": 3,
         "round_ms": 4.1,
-        "experts": [{"peer": PEER, "model": "prose", "weight": 0.41, "bytes": 438, "rtt_ms": 2.2, "used": True}],
+        "experts": [
+            {
+                "peer": PEER,
+                "model": "prose",
+                "weight": 0.41,
+                "bytes": 438,
+                "rtt_ms": 2.2,
+                "used": True,
+            }
+        ],
         "agreement": 0.83,
     }
 
@@ -61,14 +75,21 @@ def test_an_end_record_is_as_documented() -> None:
         "local_only_tokens": 0,
         "seed": 7,
     }
-    assert records.end_record(Result("error", "", 0, 9, 1.0, 7, 0.0, 0.0, 0, 0, "why"))["error"] == "why"
+    assert (
+        records.end_record(Result("error", "", 0, 9, 1.0, 7, 0.0, 0.0, 0, 0, "why"))["error"]
+        == "why"
+    )
 
 
 @pytest.mark.parametrize(
     ("event", "name", "fields"),
     [
         (records.Starting("/data", "private"), "starting", {"data_dir", "swarm"}),
-        (records.Progress("expanding", 1, 2, "bytes"), "progress", {"what", "done", "total", "unit"}),
+        (
+            records.Progress("expanding", 1, 2, "bytes"),
+            "progress",
+            {"what", "done", "total", "unit"},
+        ),
         (
             records.ModelReady(CARD, 1.0),
             "model_ready",
@@ -81,11 +102,17 @@ def test_an_end_record_is_as_documented() -> None:
         (records.Stopped(), "stopped", set()),
         (PeerSeen(PEER, True), "peer_found", {"peer"}),
         (PeerSeen(PEER, False, "reset"), "peer_lost", {"peer", "reason"}),
-        (ExpertFound(PEER, CAPACITY), "expert_found", {"peer", "model", "n_params", "context_max", "tokens_per_s"}),
+        (
+            ExpertFound(PEER, CAPACITY),
+            "expert_found",
+            {"peer", "model", "n_params", "context_max", "tokens_per_s"},
+        ),
         (ExpertLost(PEER, "reset"), "expert_lost", {"peer", "reason"}),
     ],
 )
-def test_life_records_have_the_documented_names_and_fields(event: records.Life, name: str, fields: set[str]) -> None:
+def test_life_records_have_the_documented_names_and_fields(
+    event: records.Life, name: str, fields: set[str]
+) -> None:
     record = records.life_record(event)
     assert record["event"] == name
     assert set(record) == {"event", "time", *fields}
@@ -121,7 +148,9 @@ def test_a_log_line_has_time_level_and_event_and_the_terminal_stays_clean(
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_log_stays_bounded_whatever_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_log_stays_bounded_whatever_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(logs, "FILE_BYTES_MAX", 20_000)
     with logs.writing(tmp_path / "node.log", "info"):
         for _ in range(200):
@@ -131,9 +160,13 @@ def test_a_log_stays_bounded_whatever_is_written(tmp_path: Path, monkeypatch: py
     assert max(sizes) < 25_000
 
 
-def test_a_full_disk_loses_lines_and_nothing_else(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_loses_lines_and_nothing_else(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with logs.writing(tmp_path / "node.log", "info"):
-        handler = next(h for h in logging.getLogger("swarmllm").handlers if isinstance(h, logs.BoundedFile))
+        handler = next(
+            h for h in logging.getLogger("swarmllm").handlers if isinstance(h, logs.BoundedFile)
+        )
         full = open("/dev/full", "w")  # noqa: SIM115  It cannot even be closed without an error.
         before = handler.setStream(full)
         logging.getLogger("swarmllm.x").warning("z" * 10_000)
@@ -150,7 +183,9 @@ def test_the_tail_of_a_log_reads_like_sentences(tmp_path: Path) -> None:
         for i in range(30):
             logging.getLogger("swarmllm.x").info("line %d", i)
     found = logs.tail(tmp_path / "node.log", 3)
-    assert [line.split(" ", 1)[1] for line in found] == [f"info swarmllm.x: line {i}" for i in (27, 28, 29)]
+    assert [line.split(" ", 1)[1] for line in found] == [
+        f"info swarmllm.x: line {i}" for i in (27, 28, 29)
+    ]
     assert logs.tail(tmp_path / "absent") == []
 
 
@@ -182,8 +217,13 @@ def test_no_log_holds_a_word_of_a_prompt_or_an_answer(tmp_path: Path) -> None:
     assert said[0][:8] not in written
 
 
-@pytest.mark.parametrize("text", ["\x1b]52;c;eA==\x07", "\x9b2J", "a\nb\r\nc", "\u202ex\u2028y", "\U000e0041", "\x7f", "[/x]"])
-def test_what_peers_sent_is_one_line_of_a_log_and_acts_on_no_terminal(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text",
+    ["\x1b]52;c;eA==\x07", "\x9b2J", "a\nb\r\nc", "\u202ex\u2028y", "\U000e0041", "\x7f", "[/x]"],
+)
+def test_what_peers_sent_is_one_line_of_a_log_and_acts_on_no_terminal(
+    tmp_path: Path, text: str
+) -> None:
     """In the message, in its arguments and in an exception; exact, once parsed."""
     log = logging.getLogger("swarmllm.net")
     with logs.writing(tmp_path / "node.log", "info"):
@@ -211,7 +251,9 @@ def test_a_record_whose_values_cannot_be_shown_is_told_of_all_the_same(tmp_path:
         logging.getLogger("swarmllm.x").info("peer %s", Broken())
         logging.getLogger("swarmllm.x").info("too few %s %s", 1)  # noqa: PLE1206  That is what is tried.
         logging.getLogger("swarmllm.x").info(Broken())
-    messages = [json.loads(line)["message"] for line in (tmp_path / "node.log").read_text().splitlines()]
+    messages = [
+        json.loads(line)["message"] for line in (tmp_path / "node.log").read_text().splitlines()
+    ]
     assert messages == [
         "peer %s (its values cannot be shown: RecursionError)",
         "too few %s %s (its values cannot be shown: TypeError)",

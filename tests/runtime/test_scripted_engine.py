@@ -11,7 +11,18 @@ import trio.testing
 
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
 from swarmllm.core.values import SessionKey
-from swarmllm.messages import NO_CONTROL, REFUSED_CONTEXT, REFUSED_ENGINE, Busy, ExpertReply, Need, PeerId, Refused, Score, Scores
+from swarmllm.messages import (
+    NO_CONTROL,
+    REFUSED_CONTEXT,
+    REFUSED_ENGINE,
+    Busy,
+    ExpertReply,
+    Need,
+    PeerId,
+    Refused,
+    Score,
+    Scores,
+)
 from swarmllm.runtime.ports import Engine
 from swarmllm.testing.scripted_engine import ScriptedEngine
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -32,7 +43,19 @@ def run(body: Callable[[], Awaitable[None]]) -> None:
 
 def score(text: list[int], base: int = 0, round_: int = 1) -> Score:
     digest = context.digests(text)[base]
-    return Score(1, round_, 0, base, digest, tuple(text[base:]), (len(text) - base - 1,), (), 64, 0, NO_CONTROL)
+    return Score(
+        1,
+        round_,
+        0,
+        base,
+        digest,
+        tuple(text[base:]),
+        (len(text) - base - 1,),
+        (),
+        64,
+        0,
+        NO_CONTROL,
+    )
 
 
 def test_a_context_that_came_in_pieces_gives_the_same_bytes_as_one_that_came_at_once() -> None:
@@ -76,7 +99,9 @@ def test_rounds_take_their_time_one_after_another_and_the_queue_is_bounded() -> 
                 for number in range(4):
                     nursery.start_soon(one, number)
                     await trio.testing.wait_all_tasks_blocked()
-        assert [at for at, reply in replies if isinstance(reply, Scores)] == pytest.approx([1, 2, 3])
+        assert [at for at, reply in replies if isinstance(reply, Scores)] == pytest.approx(
+            [1, 2, 3]
+        )
         assert sum(isinstance(reply, Busy) for _, reply in replies) == 1
 
     run(body)
@@ -151,7 +176,9 @@ def test_one_step_serves_all_that_wait_and_takes_longer_the_more_they_are() -> N
             began_at = trio.current_time()
 
             async def one(number: int) -> None:
-                assert isinstance(await engine.score(SessionKey(PeerId("p"), number), score([number])), Scores)
+                assert isinstance(
+                    await engine.score(SessionKey(PeerId("p"), number), score([number])), Scores
+                )
                 ended.append(trio.current_time() - began_at)
 
             async with trio.open_nursery() as nursery:

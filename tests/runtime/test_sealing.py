@@ -26,8 +26,12 @@ BAD = {
     "junk": b"\xff" * 40,
     "empty": b"",
     "oversize": sealing_with(AUTHOR).seal(RECORD) + bytes(RECORD_MAX),
-    "for another purpose": seal(ExpertRecord(1, "m", bytes(32), bytes(32), 1, ()), AUTHOR.public_key, AUTHOR.sign),
-    "contradicts itself": sealing_with(AUTHOR).seal(replace(RECORD, sessions_free=2, sessions_max=1)),
+    "for another purpose": seal(
+        ExpertRecord(1, "m", bytes(32), bytes(32), 1, ()), AUTHOR.public_key, AUTHOR.sign
+    ),
+    "contradicts itself": sealing_with(AUTHOR).seal(
+        replace(RECORD, sessions_free=2, sessions_max=1)
+    ),
     "unprintable": sealing_with(AUTHOR).seal(replace(RECORD, model="a\u202fb\u2060")),
 }
 

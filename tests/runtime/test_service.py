@@ -1,4 +1,5 @@
-"""The service without a transport, and that the local socket adds nothing to it and loses nothing of it."""
+"""The service without a transport, and that the local socket adds nothing to it and loses nothing
+of it."""
 
 from __future__ import annotations
 
@@ -61,11 +62,17 @@ def run(body: Callable[[], Awaitable[None]]) -> None:
 
 def opened(service: Service, swarm: LittleSwarm) -> None:
     one = swarm.members[0]
-    halts = None if one.orders is None else HaltService(one.driver, one.orders, lambda: one.local.view().peers)
+    halts = (
+        None
+        if one.orders is None
+        else HaltService(one.driver, one.orders, lambda: one.local.view().peers)
+    )
     service.open(one.local, halts)
 
 
-async def records_of(client: Client, op: str, params: Mapping[str, object] = NO_PARAMS) -> list[Record]:
+async def records_of(
+    client: Client, op: str, params: Mapping[str, object] = NO_PARAMS
+) -> list[Record]:
     async with client.call(op, params) as records:
         return [record async for record in records]
 
@@ -74,7 +81,17 @@ QUESTIONS: list[tuple[str, dict[str, object]]] = [
     ("status", {}),
     ("experts", {}),
     ("shutdown", {}),
-    ("generate", {"prompt": "hello", "k": 2, "max_tokens": 6, "seed": 3, "temperature": 0.5, "penalty_last": 9}),
+    (
+        "generate",
+        {
+            "prompt": "hello",
+            "k": 2,
+            "max_tokens": 6,
+            "seed": 3,
+            "temperature": 0.5,
+            "penalty_last": 9,
+        },
+    ),
     ("generate", {"prompt": "hello", "stop": ["\N{SNOWMAN}"], "max_tokens": 2}),
     ("halt_status", {}),
     ("halt_export", {}),
@@ -98,7 +115,10 @@ def test_the_socket_gives_record_for_record_what_the_service_gives(
 ) -> None:
     async def body() -> None:
         service = Noted()
-        async with little_swarm([7, 7], delay_s=0.001, service_s=0.001, pin=pin) as swarm, trio.open_nursery() as nursery:
+        async with (
+            little_swarm([7, 7], delay_s=0.001, service_s=0.001, pin=pin) as swarm,
+            trio.open_nursery() as nursery,
+        ):
             await nursery.start(partial(serve, service, tmp_path, fallback=tmp_path / "s"))
             await swarm.wait_met()
             opened(service, swarm)
@@ -128,7 +148,9 @@ def test_the_service_answers_without_any_transport() -> None:
             await swarm.wait_met()
             opened(service, swarm)
             assert (await records_of(service, "status"))[0]["peer"] == swarm.members[0].peer
-            records = await records_of(service, "generate", {"prompt": "hello", "k": 2, "max_tokens": 4})
+            records = await records_of(
+                service, "generate", {"prompt": "hello", "k": 2, "max_tokens": 4}
+            )
             assert [r["event"] for r in records] == ["weighed", *["token"] * 4, "end"]
             with pytest.raises(LocalError, match="without a kill switch"):
                 await records_of(service, "halt_status")
@@ -198,7 +220,9 @@ def test_every_parameter_of_the_sampling_is_a_field_of_a_request_and_arrives() -
 def test_what_is_left_out_is_as_the_node_is_set() -> None:
     defaults = TextRequest("", k=7, extra=2, quality=0.5, sampling=Sampling(temperature=0.1))
     request = parse_request({"prompt": "x", "top_k": 4}, defaults)
-    assert request == TextRequest("x", k=7, extra=2, quality=0.5, sampling=Sampling(temperature=0.1, top_k=4))
+    assert request == TextRequest(
+        "x", k=7, extra=2, quality=0.5, sampling=Sampling(temperature=0.1, top_k=4)
+    )
     assert parse_request({"prompt": "x"}) == TextRequest("x")
     assert DEFAULTS.sampling == USUAL_SAMPLING == Sampling(temperature=0.8, top_p=0.95)
 
@@ -209,7 +233,9 @@ def test_the_embedders_call_has_the_defaults_of_every_other_way() -> None:
             local = swarm.members[0].local
             assert local.generate("x")._request == TextRequest("x")
             given = local.generate("x", k=1, penalty_last=9, top_k=3, stop="end")._request
-            assert given == TextRequest("x", k=1, sampling=Sampling(0.8, 3, 0.95, penalty_last=9), stop=("end",))
+            assert given == TextRequest(
+                "x", k=1, sampling=Sampling(0.8, 3, 0.95, penalty_last=9), stop=("end",)
+            )
             with pytest.raises(UsageError, match="no field 'colour'"):
                 local.generate("x", colour=3)
 
@@ -217,7 +243,13 @@ def test_the_embedders_call_has_the_defaults_of_every_other_way() -> None:
 
 
 samplings = st.builds(
-    Sampling, st.floats(0, 100), st.integers(0, 9), st.floats(0.1, 1), st.floats(0, 1), st.floats(0.1, 10), st.integers(0, 99)
+    Sampling,
+    st.floats(0, 100),
+    st.integers(0, 9),
+    st.floats(0.1, 1),
+    st.floats(0, 1),
+    st.floats(0.1, 10),
+    st.integers(0, 99),
 )
 requests = st.builds(
     TextRequest,

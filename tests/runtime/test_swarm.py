@@ -1,4 +1,5 @@
-"""End to end over doubles and a virtual clock: an answer ends exactly once, whole, whoever dies and whatever K is."""
+"""End to end over doubles and a virtual clock: an answer ends exactly once, whole, whoever dies and
+whatever K is."""
 
 from __future__ import annotations
 
@@ -22,11 +23,14 @@ def run(body: Callable[[], Awaitable[None]]) -> None:
 async def alone(seed: int, prompt: str, tokens: int = TOKENS) -> str:
     """What one node by itself says, greedily."""
     async with little_swarm([seed]) as swarm:
-        return await text_of(swarm.members[0].local.generate(prompt, k=1, extra=0, max_tokens=tokens, temperature=0))
+        return await text_of(
+            swarm.members[0].local.generate(prompt, k=1, extra=0, max_tokens=tokens, temperature=0)
+        )
 
 
 async def text_of(answer: Answer) -> str:
-    """The text of an answer from its first piece on, whose pieces are found to be whole and in order."""
+    """The text of an answer from its first piece on, whose pieces are found to be whole and in
+    order."""
     pieces = [piece async for piece in answer]
     assert answer.result is not None
     assert [p.index for p in pieces if p.chosen] == list(range(answer.result.tokens))
@@ -51,7 +55,9 @@ def test_replicas_with_greedy_decoding_say_what_one_says_alone_whatever_k_is(k: 
 @pytest.mark.parametrize("blow", ["kill", "freeze"])
 @pytest.mark.parametrize("victims", [[1], [2, 3], [1, 2, 3]])
 @pytest.mark.parametrize("at", [1, 17])
-def test_losing_any_others_in_the_middle_of_an_answer_changes_nothing_of_it(blow: str, victims: list[int], at: int) -> None:
+def test_losing_any_others_in_the_middle_of_an_answer_changes_nothing_of_it(
+    blow: str, victims: list[int], at: int
+) -> None:
     async def body() -> None:
         expected = await alone(7, "hello")
         async with little_swarm([7, 7, 7, 7]) as swarm:
@@ -175,7 +181,9 @@ def test_many_answers_at_once_are_each_what_they_are_alone() -> None:
             said: dict[int, str] = {}
 
             async def one(i: int) -> None:
-                answer = swarm.members[i % 3].local.generate(prompts[i], k=2, max_tokens=10, temperature=0)
+                answer = swarm.members[i % 3].local.generate(
+                    prompts[i], k=2, max_tokens=10, temperature=0
+                )
                 said[i] = await text_of(answer)
 
             async with trio.open_nursery() as nursery:
@@ -192,7 +200,9 @@ def test_the_same_seed_draws_the_same_text() -> None:
             async with little_swarm([7, 7, 7]) as swarm:
                 await swarm.wait_met()
                 return await text_of(
-                    swarm.members[0].local.generate("hello", k=3, extra=0, max_tokens=20, temperature=1.2, seed=5)
+                    swarm.members[0].local.generate(
+                        "hello", k=3, extra=0, max_tokens=20, temperature=1.2, seed=5
+                    )
                 )
 
         assert await once() == await once()
@@ -204,7 +214,8 @@ async def quiet(swarm: LittleSwarm) -> bool:
     """Whether no member works on an answer any more, after messages under way have arrived."""
     await trio.sleep(1.0)
     return all(
-        m.node.view(trio.current_time()).answers_open == 0 and m.node.view(trio.current_time()).rounds_served_open == 0
+        m.node.view(trio.current_time()).answers_open == 0
+        and m.node.view(trio.current_time()).rounds_served_open == 0
         for m in swarm.members
     )
 

@@ -1,4 +1,5 @@
-"""What a terminal would obey or hide is written out, whatever it stands beside, and nothing else is touched."""
+"""What a terminal would obey or hide is written out, whatever it stands beside, and nothing else is
+touched."""
 
 from __future__ import annotations
 
@@ -24,7 +25,11 @@ def test_printable_ascii_stays_as_it_is() -> None:
 def test_all_that_acts_or_hides_is_written_out() -> None:
     """Checked against a version of Unicode that every Python has, and never changes."""
     category = unicodedata.ucd_3_2_0.category
-    left = [c for c in map(chr, range(0x110000)) if category(c) in ACTING and c not in SEEN and c in one_line(c)]
+    left = [
+        c
+        for c in map(chr, range(0x110000))
+        if category(c) in ACTING and c not in SEEN and c in one_line(c)
+    ]
     assert [f"{ord(c):x}" for c in left] == []
 
 

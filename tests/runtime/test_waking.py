@@ -1,4 +1,5 @@
-"""A process that was stopped sees it on the clock, and everything but the kill switch waits until that has asked (HALT-34)."""
+"""A process that was stopped sees it on the clock, and everything but the kill switch waits until
+that has asked (HALT-34)."""
 
 from __future__ import annotations
 
@@ -70,7 +71,8 @@ def test_an_absence_is_seen_without_any_input() -> None:
 
 
 def test_who_wakes_gives_no_token_until_it_has_heard_that_there_is_no_order() -> None:
-    """Cut off like a frozen process, with its own expert: it would go on alone. Then it is there again, and an order came meanwhile."""
+    """Cut off like a frozen process, with its own expert: it would go on alone. Then it is there
+    again, and an order came meanwhile."""
 
     async def body() -> None:
         async with streaming([7, 8, 8, 8], readers=1) as (swarm, (reader,)):

@@ -1,4 +1,5 @@
-"""The tests of the kill switch notice every bug that is planted in it (`scripts/plant_halt_bugs.py`)."""
+"""The tests of the kill switch notice every bug that is planted in it
+(`scripts/plant_halt_bugs.py`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Setting up: what is missing is named before anything is built, nothing is done twice, and an interrupted installation is begun anew."""
+"""Setting up: what is missing is named before anything is built, nothing is done twice, and an
+interrupted installation is begun anew."""
 
 from __future__ import annotations
 
@@ -21,9 +22,25 @@ Done = subprocess.CompletedProcess[str]
 def _bash(root: Path, text: str, **environ: str) -> Done:
     """Run `text` after sourcing lib.sh for a clone at `root`."""
     program = f'ROOT="$1"; SELF=scripts/demo; . "$2"; {text}'
-    command = [SHELL, "-u", "-o", "pipefail", "-c", program, "bash", str(root), str(ROOT / "scripts/lib.sh")]
+    command = [
+        SHELL,
+        "-u",
+        "-o",
+        "pipefail",
+        "-c",
+        program,
+        "bash",
+        str(root),
+        str(ROOT / "scripts/lib.sh"),
+    ]
     return subprocess.run(
-        command, env={**os.environ, **environ}, capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL
+        command,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -55,30 +72,61 @@ def bare_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["scripts/demo", "scripts/check", "scripts/lock", "scripts/lib.sh", ".ci/run"])
+@pytest.mark.parametrize(
+    "name", ["scripts/demo", "scripts/check", "scripts/lock", "scripts/lib.sh", ".ci/run"]
+)
 def test_every_script_parses(name: str) -> None:
-    assert subprocess.run([SHELL, "-n", str(ROOT / name)], capture_output=True, text=True, check=False).stderr == ""
+    assert (
+        subprocess.run(
+            [SHELL, "-n", str(ROOT / name)], capture_output=True, text=True, check=False
+        ).stderr
+        == ""
+    )
 
 
 def test_ci_runs_scripts_check_and_nothing_else() -> None:
-    lines = [line for line in (ROOT / ".ci/run").read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line
+        for line in (ROOT / ".ci/run").read_text().splitlines()
+        if line and not line.startswith("#")
+    ]
     assert lines == ['exec "$(dirname "${BASH_SOURCE[0]}")/../scripts/check"']
 
 
-def test_all_that_is_missing_is_named_with_the_remedy_before_anything_is_made(tmp_path: Path, bare_path: Path) -> None:
+def test_all_that_is_missing_is_named_with_the_remedy_before_anything_is_made(
+    tmp_path: Path, bare_path: Path
+) -> None:
     (bare_path / "apt-get").symlink_to("/bin/true")
-    done = _bash(tmp_path, "ensure_environment plain", PATH=str(bare_path), PYTHON="no-such-python", CC="no-cc", CXX="no-c++")
+    done = _bash(
+        tmp_path,
+        "ensure_environment plain",
+        PATH=str(bare_path),
+        PYTHON="no-such-python",
+        CC="no-cc",
+        CXX="no-c++",
+    )
     assert done.returncode == 1
-    for thing in ("Python 3.11 or newer", "a C compiler", "a C++ compiler", "git", "sudo apt-get install", "python3-venv"):
+    for thing in (
+        "Python 3.11 or newer",
+        "a C compiler",
+        "a C++ compiler",
+        "git",
+        "sudo apt-get install",
+        "python3-venv",
+    ):
         assert thing in done.stderr
     assert done.stdout == ""
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_old_python_and_a_full_disk_are_named(tmp_path: Path, bare_path: Path) -> None:
-    (bare_path / "python3").write_text("#!/bin/sh\n[ $1 = --version ] && echo Python 3.9.2 && exit\nexit 1\n")
+    (bare_path / "python3").write_text(
+        "#!/bin/sh\n[ $1 = --version ] && echo Python 3.9.2 && exit\nexit 1\n"
+    )
     (bare_path / "python3").chmod(0o755)
-    done = _bash(tmp_path, "FREE_KIB_MIN=99999999999; missing_things", PATH=str(bare_path), PYTHON="")
+    done = _bash(
+        tmp_path, "FREE_KIB_MIN=99999999999; missing_things", PATH=str(bare_path), PYTHON=""
+    )
     assert "Python 3.11 or newer (found: Python 3.9.2)" in done.stdout
     assert f"MiB of free disk space in {tmp_path}" in done.stdout
 
@@ -95,7 +143,9 @@ def test_a_second_run_installs_nothing_and_says_nothing(clone: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_an_environment_for_development_does_for_everything_but_not_the_other_way_round(clone: Path) -> None:
+def test_an_environment_for_development_does_for_everything_but_not_the_other_way_round(
+    clone: Path,
+) -> None:
     _stamp(clone, "plain")
     assert _bash(clone, "is_installed dev").returncode == 1
     _stamp(clone, "dev")
@@ -104,7 +154,9 @@ def test_an_environment_for_development_does_for_everything_but_not_the_other_wa
 
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt"])
-def test_an_edit_of_sources_needs_no_installation_and_one_of_what_is_installed_does(clone: Path, name: str) -> None:
+def test_an_edit_of_sources_needs_no_installation_and_one_of_what_is_installed_does(
+    clone: Path, name: str
+) -> None:
     _stamp(clone, "plain")
     (clone / "swarmllm.py").write_text("x = 1\n")
     assert _bash(clone, "is_installed plain").returncode == 0
@@ -120,7 +172,9 @@ RECORDED = (
 
 
 @pytest.mark.parametrize(("kind", "extras"), [("plain", "cli,plots"), ("dev", "cli,plots,cluster")])
-def test_what_is_installed_has_the_versions_of_the_constraints(clone: Path, kind: str, extras: str) -> None:
+def test_what_is_installed_has_the_versions_of_the_constraints(
+    clone: Path, kind: str, extras: str
+) -> None:
     """The group dev is read here, because the pip of a new environment may not know --group."""
     done = _bash(clone, RECORDED + f"install_everything {kind}")
     assert done.returncode == 0, done.stderr
@@ -128,7 +182,9 @@ def test_what_is_installed_has_the_versions_of_the_constraints(clone: Path, kind
     assert words[words.index("--constraint") + 1] == str(clone / "constraints.txt")
     assert words[words.index("--editable") + 1] == f"{clone}[{extras}]"
     group = tomllib.loads((clone / "pyproject.toml").read_text())["dependency-groups"]["dev"]
-    assert Path(words[words.index("--requirement") + 1]).read_text().splitlines() == (group if kind == "dev" else [])
+    assert Path(words[words.index("--requirement") + 1]).read_text().splitlines() == (
+        group if kind == "dev" else []
+    )
 
 
 def test_a_lock_is_made_of_the_newest_versions(clone: Path) -> None:
@@ -152,7 +208,9 @@ def quick_python(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.parametrize("damage", ["unfinished", "moved", "no python"])
-def test_an_environment_of_ours_that_is_not_whole_is_made_anew(clone: Path, quick_python: str, damage: str) -> None:
+def test_an_environment_of_ours_that_is_not_whole_is_made_anew(
+    clone: Path, quick_python: str, damage: str
+) -> None:
     match damage:
         case "unfinished":
             (clone / ".venv/.installing").touch()
@@ -182,7 +240,9 @@ def test_somebody_elses_environment_is_never_removed(clone: Path) -> None:
     assert (clone / ".venv/precious").exists()
 
 
-def test_a_failed_step_shows_the_end_of_its_log_and_leaves_the_environment_marked(clone: Path) -> None:
+def test_a_failed_step_shows_the_end_of_its_log_and_leaves_the_environment_marked(
+    clone: Path,
+) -> None:
     text = 'wheel_folder() { echo /tmp; }; build_llama() { shown "compiling" sh -c "echo a reason; exit 3"; }; make_environment plain'
     done = _bash(clone, text, PYTHON=sys.executable)
     assert done.returncode != 0
@@ -214,10 +274,15 @@ def test_progress_shows_how_far_it_is(clone: Path, log: str, shows: str) -> None
     assert _bash(clone, f"last_log_line {max(10, len(shows))}").stdout.strip() == shows
 
 
-def test_a_lock_left_by_the_dead_is_taken_over_and_given_back(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_lock_left_by_the_dead_is_taken_over_and_given_back(
+    clone: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("locks")
     dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     text = """
         work() { ls "$TMPDIR"; readlink "$TMPDIR"/*; return 7; }
@@ -235,7 +300,9 @@ def test_a_lock_left_by_the_dead_is_taken_over_and_given_back(clone: Path, tmp_p
     assert list(folder.iterdir()) == []
 
 
-def test_a_wheel_is_kept_apart_by_build_options_and_without_a_home_beside_the_environment(clone: Path, tmp_path: Path) -> None:
+def test_a_wheel_is_kept_apart_by_build_options_and_without_a_home_beside_the_environment(
+    clone: Path, tmp_path: Path
+) -> None:
     home = tmp_path / "home"
     folders = {
         _bash(clone, "wheel_folder", XDG_CACHE_HOME=str(home), CMAKE_ARGS=arguments).stdout.strip()
@@ -255,7 +322,11 @@ def test_requirements_are_read_from_pyproject(clone: Path) -> None:
 
 def test_an_unknown_option_is_a_usage_error() -> None:
     done = subprocess.run(
-        [SHELL, str(ROOT / "scripts/check"), "--nonsense"], capture_output=True, text=True, timeout=30, check=False
+        [SHELL, str(ROOT / "scripts/check"), "--nonsense"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 2
     assert "--nonsense" in done.stderr

@@ -1,6 +1,8 @@
-"""The shuffle scheme once more, one node and one exchange at a time, in plain Python: what the arrays are checked against.
+"""The shuffle scheme once more, one node and one exchange at a time, in plain Python: what the
+arrays are checked against.
 
-Written from the rules in `swarmllm.sims.shuffles.Scheme`, without its ring, its steps of half a second and its batches.
+Written from the rules in `swarmllm.sims.shuffles.Scheme`, without its ring, its steps of half a
+second and its batches.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class PlainShuffles:
         self.nodes: list[PlainNode] = []
         for line in neighbours:
             due = self.rng.uniform(0, scheme.every_s)
-            self.nodes.append(PlainNode(self.rng.sample(line, len(line)), due, due - scheme.every_s))
+            self.nodes.append(
+                PlainNode(self.rng.sample(line, len(line)), due, due - scheme.every_s)
+            )
 
     def run_until(self, when: float) -> None:
         queue = [(node.due, number) for number, node in enumerate(self.nodes)]
@@ -81,7 +85,11 @@ class PlainShuffles:
             return self.now - copy.issued + AGAIN_S * copy.passed
 
         table = self.nodes[giver].table
-        usable = [a for a, c in table.items() if self.now - c.issued <= self.scheme.ttl_s and taker not in {a, c.source}]
+        usable = [
+            a
+            for a, c in table.items()
+            if self.now - c.issued <= self.scheme.ttl_s and taker not in {a, c.source}
+        ]
         chosen = sorted(usable, key=rank)[: self.scheme.records - 1]
         for author in chosen:
             table[author].passed += 1
@@ -100,7 +108,15 @@ class PlainShuffles:
                 node.table[author] = Copy(issued, giver)
 
     def pools(self, age_s: float) -> list[int]:
-        return [sum(self.now - copy.issued <= age_s for copy in node.table.values()) for node in self.nodes]
+        return [
+            sum(self.now - copy.issued <= age_s for copy in node.table.values())
+            for node in self.nodes
+        ]
 
     def ages(self, age_s: float) -> list[float]:
-        return [self.now - c.issued for node in self.nodes for c in node.table.values() if self.now - c.issued <= age_s]
+        return [
+            self.now - c.issued
+            for node in self.nodes
+            for c in node.table.values()
+            if self.now - c.issued <= age_s
+        ]

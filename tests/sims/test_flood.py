@@ -9,11 +9,23 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.sims.flood import PLACES, SHARES, Bools, Floats, arrivals, copies, delays, hops, places_of
+from swarmllm.sims.flood import (
+    PLACES,
+    SHARES,
+    Bools,
+    Floats,
+    arrivals,
+    copies,
+    delays,
+    hops,
+    places_of,
+)
 from swarmllm.sims.overlay import Overlay, random_overlay
 
 
-def one_by_one(overlay: Overlay, way: Floats, opens: Floats, held: Floats, passes_on: Bools, begun: Floats) -> list[float]:
+def one_by_one(
+    overlay: Overlay, way: Floats, opens: Floats, held: Floats, passes_on: Bools, begun: Floats
+) -> list[float]:
     heard = [float(t) for t in begun]
     queue = [(t, n) for n, t in enumerate(heard) if t < math.inf]
     heapq.heapify(queue)
@@ -35,8 +47,16 @@ def one_by_one(overlay: Overlay, way: Floats, opens: Floats, held: Floats, passe
     return heard
 
 
-@given(st.integers(2, 80), st.integers(1, 6), st.floats(0, 0.9), st.floats(0, 0.9), st.integers(0, 2**32))
-def test_arrivals_are_those_of_dijkstra(nodes: int, degree: int, closed: float, silent: float, seed: int) -> None:
+@given(
+    st.integers(2, 80),
+    st.integers(1, 6),
+    st.floats(0, 0.9),
+    st.floats(0, 0.9),
+    st.integers(0, 2**32),
+)
+def test_arrivals_are_those_of_dijkstra(
+    nodes: int, degree: int, closed: float, silent: float, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     overlay = random_overlay(nodes, degree, degree + 2, rng)
     way = delays(overlay, places_of(nodes, rng), rng)
@@ -46,7 +66,9 @@ def test_arrivals_are_those_of_dijkstra(nodes: int, degree: int, closed: float, 
     begun = np.where(np.arange(nodes) == 0, 0.0, np.inf)
     begun[rng.integers(nodes)] = 0.2
     expected = one_by_one(overlay, way, opens, held, passes_on, begun)
-    np.testing.assert_allclose(arrivals(overlay, way, opens, held, passes_on, begun), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        arrivals(overlay, way, opens, held, passes_on, begun), expected, rtol=1e-12
+    )
 
 
 @given(st.integers(2, 200), st.integers(0, 2**32))
@@ -55,7 +77,14 @@ def test_each_connection_carries_one_or_two_copies(nodes: int, seed: int) -> Non
     overlay = random_overlay(nodes, 4, 6, rng)
     way, held = delays(overlay, places_of(nodes, rng), rng), np.full(nodes, 0.003)
     everybody = np.ones(nodes, bool)
-    heard = arrivals(overlay, way, np.zeros(len(way)), held, everybody, np.where(np.arange(nodes) == 0, 0.0, np.inf))
+    heard = arrivals(
+        overlay,
+        way,
+        np.zeros(len(way)),
+        held,
+        everybody,
+        np.where(np.arange(nodes) == 0, 0.0, np.inf),
+    )
     reached = int(np.isfinite(heard[overlay.owner]).sum())
     assert reached / 2 <= copies(overlay, way, held, heard) <= reached
 

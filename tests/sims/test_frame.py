@@ -1,4 +1,5 @@
-"""The frame of the studies: grids, keeping and resuming, records, and bad input. Points here are of the study `halt`, small."""
+"""The frame of the studies: grids, keeping and resuming, records, and bad input. Points here are of
+the study `halt`, small."""
 
 from __future__ import annotations
 
@@ -28,7 +29,17 @@ from swarmllm.sims.frame.summary import mean_of, summarise
 from swarmllm.sims.study import Lines, Parameter, Result, Study, find
 from tests.cli.command import Finished, environment, run
 
-SWEEP = ("halt", "--sweep", "nodes=20,30,40", "--sweep", "droppers=0,0.2", "--runs", "2", "--seed", "5")
+SWEEP = (
+    "halt",
+    "--sweep",
+    "nodes=20,30,40",
+    "--sweep",
+    "droppers=0,0.2",
+    "--runs",
+    "2",
+    "--seed",
+    "5",
+)
 DEADLINE_S = 120.0
 
 
@@ -67,7 +78,9 @@ def test_the_own_sweep_of_a_study_gives_way() -> None:
 
     def sizes(*arguments: str) -> set[object]:
         options = parse(study, arguments)
-        return {p.parameters["nodes"] for p in grid(study, options.given, options.sweep, options.seeds)}
+        return {
+            p.parameters["nodes"] for p in grid(study, options.given, options.sweep, options.seeds)
+        }
 
     assert sizes() == set(study.sweep["nodes"])
     assert sizes("--nodes", "7") == {7}
@@ -75,8 +88,16 @@ def test_the_own_sweep_of_a_study_gives_way() -> None:
     assert sizes("--sweep", "loss=0,0.5") == {study.defaults["nodes"]}
 
 
-@given(st.integers(2, 10**6), st.floats(0, 0.4), st.sampled_from(["control", "both"]), st.booleans(), st.integers(0, 2**60))
-def test_the_replay_line_asks_for_exactly_this_point(nodes: int, share: float, path: str, digests: bool, seed: int) -> None:
+@given(
+    st.integers(2, 10**6),
+    st.floats(0, 0.4),
+    st.sampled_from(["control", "both"]),
+    st.booleans(),
+    st.integers(0, 2**60),
+)
+def test_the_replay_line_asks_for_exactly_this_point(
+    nodes: int, share: float, path: str, digests: bool, seed: int
+) -> None:
     study = find("halt")
     values = {**study.defaults, "nodes": nodes, "droppers": share, "path": path, "digests": digests}
     point = Point(tuple(values.items()), seed)
@@ -121,7 +142,9 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "names"), BAD, ids=lambda value: str(value)[:40])
-def test_what_makes_no_sense_is_named_with_its_value(arguments: tuple[str, ...], names: str) -> None:
+def test_what_makes_no_sense_is_named_with_its_value(
+    arguments: tuple[str, ...], names: str
+) -> None:
     if "--dask" in arguments:
         pytest.importorskip("distributed")
     with pytest.raises(UsageError) as refused:
@@ -162,7 +185,9 @@ def test_records_are_in_order_and_complete(tmp_path: Path) -> None:
     assert [(r["parameters"]["nodes"], r["seed"]) for r in records] == [
         (n, s) for n in (20, 30, 40) for _ in "ab" for s in (5, 6)
     ]
-    assert all(r["event"] == "point" and r["time"] > 0 and r["results"]["last_s"] > 0 for r in records)
+    assert all(
+        r["event"] == "point" and r["time"] > 0 and r["results"]["last_s"] > 0 for r in records
+    )
     assert "halt: mean of 2 seeds" in done.err
 
 
@@ -191,10 +216,17 @@ def test_a_folder_gets_points_tables_and_pictures_and_nothing_is_computed_twice(
     files = {path.name for path in (tmp_path / "found").iterdir()}
     assert files == {FILE, "halt.csv", "halt-summary.csv", "halt-size.png", "halt-course.png"}
     rows = list(csv.DictReader((tmp_path / "found" / "halt.csv").read_text().splitlines()))
-    assert [float(row["last_s"]) for row in rows] == [r["results"]["last_s"] for r in first.records()]
-    summary = list(csv.DictReader((tmp_path / "found" / "halt-summary.csv").read_text().splitlines()))
+    assert [float(row["last_s"]) for row in rows] == [
+        r["results"]["last_s"] for r in first.records()
+    ]
+    summary = list(
+        csv.DictReader((tmp_path / "found" / "halt-summary.csv").read_text().splitlines())
+    )
     assert len(summary) == 6
-    assert all(float(row["last_s_low"]) <= float(row["last_s"]) <= float(row["last_s_high"]) for row in summary)
+    assert all(
+        float(row["last_s_low"]) <= float(row["last_s"]) <= float(row["last_s_high"])
+        for row in summary
+    )
     capsys.readouterr()
 
     def never(*_: object) -> None:
@@ -208,7 +240,9 @@ def test_a_folder_gets_points_tables_and_pictures_and_nothing_is_computed_twice(
     assert "0 points computed, 12 reused" in capsys.readouterr().err
 
 
-def test_a_torn_last_line_is_computed_again_and_the_rest_is_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_torn_last_line_is_computed_again_and_the_rest_is_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = (*SWEEP, "--jobs", "1", "--json", "--out", str(tmp_path))
     _, first = say(*arguments)
     kept = tmp_path / FILE
@@ -220,7 +254,9 @@ def test_a_torn_last_line_is_computed_again_and_the_rest_is_kept(tmp_path: Path,
     assert essence(second.records()) == essence(first.records())
 
 
-@pytest.mark.parametrize("line", ["not json", "[]", '{"key": 1, "results": {}}', '{"key": "a", "results": 3}', "\udce4"])
+@pytest.mark.parametrize(
+    "line", ["not json", "[]", '{"key": 1, "results": {}}', '{"key": "a", "results": 3}', "\udce4"]
+)
 def test_a_folder_with_another_file_of_that_name_is_left_alone(tmp_path: Path, line: str) -> None:
     content = line.encode(errors="surrogateescape") + b"\n"
     (tmp_path / FILE).write_bytes(content)
@@ -247,13 +283,30 @@ def test_other_code_makes_other_points(
 
 
 def test_the_version_covers_what_a_study_imports_and_not_the_frame() -> None:
-    assert version_of("swarmllm.sims.halt") == version_of("swarmllm.sims.halt") != version_of("swarmllm.sims.gossip")
+    assert (
+        version_of("swarmllm.sims.halt")
+        == version_of("swarmllm.sims.halt")
+        != version_of("swarmllm.sims.gossip")
+    )
     assert len(version_of("swarmllm.sims.half_dies")) == 16
 
 
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-m", "swarmllm", "simulate", "halt", "--nodes", "300", "--runs", "200", "--jobs", "2", "--json"],
+        [
+            sys.executable,
+            "-m",
+            "swarmllm",
+            "simulate",
+            "halt",
+            "--nodes",
+            "300",
+            "--runs",
+            "200",
+            "--jobs",
+            "2",
+            "--json",
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(tmp_path),
@@ -268,15 +321,30 @@ def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 @pytest.mark.parametrize("jobs", ["1", "2"])
-def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Path, jobs: str) -> None:
+def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
+    tmp_path: Path, jobs: str
+) -> None:
     out = tmp_path / "found"
-    arguments = ("simulate", "halt", "--nodes", "2000", "--runs", "60", "--jobs", jobs, "--json", "--out", str(out))
+    arguments = (
+        "simulate",
+        "halt",
+        "--nodes",
+        "2000",
+        "--runs",
+        "60",
+        "--jobs",
+        jobs,
+        "--json",
+        "--out",
+        str(out),
+    )
     with subprocess.Popen(
         [sys.executable, "-m", "swarmllm", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(tmp_path),
-        # A test run that was itself started in the background has SIGINT ignored, and hands that down.
+        # A test run that was itself started in the background has SIGINT ignored, and hands that
+        # down.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  A test with one thread.
     ) as process:
         assert process.stdout is not None
@@ -290,7 +358,9 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
     kept = len((out / FILE).read_bytes().splitlines())
     assert 3 <= printed == kept < 60
     assert "Traceback" not in err_text
-    assert f"{kept} of 60 points are finished; the same command goes on from there" in " ".join(err_text.split())
+    assert f"{kept} of 60 points are finished; the same command goes on from there" in " ".join(
+        err_text.split()
+    )
     done = run(tmp_path, *arguments, deadline_s=DEADLINE_S)
     assert done.code == 0, done.err
     assert len(done.records()) == 60
@@ -300,7 +370,9 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(tmp_path: Pa
 # --- a fault, and where it is computed ---------------------------------------------------------------------------------------
 
 
-def test_a_fault_in_a_study_is_one_sentence_and_costs_no_other_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_in_a_study_is_one_sentence_and_costs_no_other_point(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study = find("halt")
     honest = study.point
 
@@ -319,7 +391,8 @@ def test_a_fault_in_a_study_is_one_sentence_and_costs_no_other_point(tmp_path: P
 def test_it_is_the_same_wherever_it_is_computed() -> None:
     pytest.importorskip("distributed")
     found = [
-        essence(say(*SWEEP, "--json", *where)[1].records()) for where in (("--jobs", "1"), ("--jobs", "2"), ("--dask", "local"))
+        essence(say(*SWEEP, "--json", *where)[1].records())
+        for where in (("--jobs", "1"), ("--jobs", "2"), ("--dask", "local"))
     ]
     assert len(found[0]) == 12
     assert found[0] == found[1] == found[2]
@@ -327,15 +400,33 @@ def test_it_is_the_same_wherever_it_is_computed() -> None:
 
 def test_a_scheduler_that_runs_elsewhere_is_used(tmp_path: Path) -> None:
     distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None) as cluster:
-        done = run(tmp_path, "simulate", *SWEEP, "--json", "--dask", cluster.scheduler_address, deadline_s=DEADLINE_S)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, host="127.0.0.1", dashboard_address=None
+    ) as cluster:
+        done = run(
+            tmp_path,
+            "simulate",
+            *SWEEP,
+            "--json",
+            "--dask",
+            cluster.scheduler_address,
+            deadline_s=DEADLINE_S,
+        )
     assert done.code == 0, done.err
     assert essence(done.records()) == essence(say(*SWEEP, "--json", "--jobs", "1")[1].records())
 
 
 def test_a_scheduler_that_does_not_answer_is_a_clear_error(tmp_path: Path) -> None:
     pytest.importorskip("distributed")
-    done = run(tmp_path, "simulate", *SWEEP, "--dask", "tcp://127.0.0.1:1", "--out", str(tmp_path / "found"))
+    done = run(
+        tmp_path,
+        "simulate",
+        *SWEEP,
+        "--dask",
+        "tcp://127.0.0.1:1",
+        "--out",
+        str(tmp_path / "found"),
+    )
     assert done.code == 1
     assert "no Dask scheduler answers at tcp://127.0.0.1:1" in done.sentence()
 
@@ -362,7 +453,12 @@ def test_what_some_seeds_lack_is_averaged_over_those_that_have_it() -> None:
     def point(seed: int) -> Point:
         return Point((("nodes", 2),), seed)
 
-    (summary,) = summarise([(point(1), {"a": 1.0, "b": None, "c": [0, 1]}), (point(2), {"a": 3.0, "b": 5, "c": [2, 3]})])
+    (summary,) = summarise(
+        [
+            (point(1), {"a": 1.0, "b": None, "c": [0, 1]}),
+            (point(2), {"a": 3.0, "b": 5, "c": [2, 3]}),
+        ]
+    )
     assert (summary.get("a"), summary.get("b")) == (2.0, 5.0)
     assert (summary.means["a"].n, summary.means["b"].n) == (2, 1)
     assert summary.curves["c"] == (1.0, 2.0)

@@ -1,4 +1,5 @@
-"""The random graph: every connection has two ends that know each other, and nobody gains or loses connections by rewiring."""
+"""The random graph: every connection has two ends that know each other, and nobody gains or loses
+connections by rewiring."""
 
 from __future__ import annotations
 
@@ -19,7 +20,9 @@ def check(overlay: Overlay) -> None:
 
 
 @given(st.integers(2, 60), st.integers(1, 12), st.integers(0, 12), st.integers(0, 2**32))
-def test_ends_stay_paired_and_degrees_stay_whatever_is_done(nodes: int, low: int, more: int, seed: int) -> None:
+def test_ends_stay_paired_and_degrees_stay_whatever_is_done(
+    nodes: int, low: int, more: int, seed: int
+) -> None:
     rng = np.random.default_rng(seed)
     overlay = random_overlay(nodes, low, low + more, rng)
     check(overlay)

@@ -1,4 +1,5 @@
-"""Sessions: the laws of equilibrium, and traces that are read as they were written or refused by line."""
+"""Sessions: the laws of equilibrium, and traces that are read as they were written or refused by
+line."""
 
 from __future__ import annotations
 
@@ -12,7 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.errors import UsageError
-from swarmllm.sims.sessions import ABSENCES, SESSIONS, Churn, Weibull, read_trace, repeat, sessions_of_rate
+from swarmllm.sims.sessions import (
+    ABSENCES,
+    SESSIONS,
+    Churn,
+    Weibull,
+    read_trace,
+    repeat,
+    sessions_of_rate,
+)
 
 DRAWS = 200_000
 
@@ -35,14 +44,20 @@ def test_both_generators_draw_the_same_distributions(model: Weibull) -> None:
 def test_memoryless_sessions_have_rests_like_themselves() -> None:
     model, rng = Weibull(100, 1), np.random.default_rng(1)
     grid = [0.1, 0.25, 0.5, 0.75, 0.9]
-    np.testing.assert_allclose(np.quantile(model.rests(rng, DRAWS), grid), np.quantile(model.draws(rng, DRAWS), grid), rtol=0.05)
+    np.testing.assert_allclose(
+        np.quantile(model.rests(rng, DRAWS), grid),
+        np.quantile(model.draws(rng, DRAWS), grid),
+        rtol=0.05,
+    )
 
 
 def test_the_rest_of_a_session_has_the_mean_that_renewal_theory_gives() -> None:
     """E[rest] = E[T^2] / (2 E[T])."""
     model = Weibull(10, 0.8)
     second = 100 * math.gamma(1 + 2 / 0.8)
-    assert model.rests(np.random.default_rng(1), DRAWS).mean() == pytest.approx(second / (2 * model.mean_s), rel=0.02)
+    assert model.rests(np.random.default_rng(1), DRAWS).mean() == pytest.approx(
+        second / (2 * model.mean_s), rel=0.02
+    )
 
 
 @given(st.floats(0.01, 100), st.floats(0.3, 3))
@@ -62,7 +77,9 @@ def test_the_share_online_is_the_same_at_any_time() -> None:
     churn, rng = Churn(), random.Random(1)
     nodes = [churn.spells(rng, 20_000.0) for _ in range(20_000)]
     for when in (0.0, 100.0, 5_000.0, 19_000.0):
-        share = sum(any(start <= when < end for start, end in spells) for spells in nodes) / len(nodes)
+        share = sum(any(start <= when < end for start, end in spells) for spells in nodes) / len(
+            nodes
+        )
         assert share == pytest.approx(churn.share_online, abs=0.015)
 
 
@@ -70,7 +87,9 @@ def test_the_rate_of_departures_is_the_same_at_any_time() -> None:
     churn, rng = Churn(sessions_of_rate(0.6), None), random.Random(1)
     ends = [end for _ in range(20_000) for _, end in churn.spells(rng, 4_000.0) if end < 4_000.0]
     for begin in (0, 1_000, 3_000):
-        assert sum(begin <= end < begin + 600 for end in ends) / 20_000 == pytest.approx(0.1, abs=0.01)
+        assert sum(begin <= end < begin + 600 for end in ends) / 20_000 == pytest.approx(
+            0.1, abs=0.01
+        )
 
 
 def test_without_churn_everybody_stays() -> None:
@@ -99,7 +118,9 @@ def test_both_forms_of_a_trace_say_the_same(
         (folder / name).write_text("\n".join(lines) + "\n")
         found.append(read_trace(folder / name))
     assert found[0] == found[1]
-    assert {node: len(spells) for node, spells in found[0].items()} == {node: len(spells) for node, spells in nodes.items()}
+    assert {node: len(spells) for node, spells in found[0].items()} == {
+        node: len(spells) for node, spells in nodes.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -121,7 +142,9 @@ def test_both_forms_of_a_trace_say_the_same(
         ("node,online_s,offline_s\nx,1e400,1\n", "'1e400'"),
     ],
 )
-def test_a_malformed_trace_is_refused_by_name_and_line(tmp_path: Path, text: str, says: str) -> None:
+def test_a_malformed_trace_is_refused_by_name_and_line(
+    tmp_path: Path, text: str, says: str
+) -> None:
     path = tmp_path / "trace.csv"
     path.write_text(text)
     with pytest.raises(UsageError, match=f"trace.csv.*{says}|{says}.*trace.csv"):
@@ -129,7 +152,9 @@ def test_a_malformed_trace_is_refused_by_name_and_line(tmp_path: Path, text: str
 
 
 @given(st.binary(max_size=80))
-def test_anything_else_is_a_trace_or_a_usage_error(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_anything_else_is_a_trace_or_a_usage_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
     path = tmp_path_factory.mktemp("traces") / "t.csv"
     path.write_bytes(b"node,online_s,offline_s\n" + data)
     try:

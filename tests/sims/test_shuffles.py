@@ -1,4 +1,5 @@
-"""The model of records from hand to hand: its laws, and that it agrees with one node at a time in plain Python."""
+"""The model of records from hand to hand: its laws, and that it agrees with one node at a time in
+plain Python."""
 
 from __future__ import annotations
 
@@ -29,9 +30,13 @@ schemes = st.builds(
 
 @settings(max_examples=30, deadline=None)
 @given(schemes, st.integers(2, 120), st.integers(0, 2**32), st.booleans())
-def test_tables_hold_each_living_author_once_and_never_the_owner(scheme: Scheme, nodes: int, seed: int, churn: bool) -> None:
+def test_tables_hold_each_living_author_once_and_never_the_owner(
+    scheme: Scheme, nodes: int, seed: int, churn: bool
+) -> None:
     sessions = Weibull(100, 0.6) if churn else None
-    swarm = Shuffles(nodes, scheme, np.random.default_rng(seed), degree=(3, 20), sessions=sessions, rewire_s=30)
+    swarm = Shuffles(
+        nodes, scheme, np.random.default_rng(seed), degree=(3, 20), sessions=sessions, rewire_s=30
+    )
     for when in (5.0, 40.0):
         swarm.run_until(when)
         assert (swarm.issued[swarm.authors >= 0] <= swarm.now).all()
@@ -57,7 +62,9 @@ def test_what_is_sent_is_received(scheme: Scheme, nodes: int, seed: int) -> None
 @settings(max_examples=5, deadline=None)
 def test_the_same_seed_gives_the_same_run(seed: int) -> None:
     def run() -> Shuffles:
-        swarm = Shuffles(60, Scheme(), np.random.default_rng(seed), degree=(8, 16), sessions=Weibull(200, 0.6))
+        swarm = Shuffles(
+            60, Scheme(), np.random.default_rng(seed), degree=(8, 16), sessions=Weibull(200, 0.6)
+        )
         swarm.run_until(40)
         return swarm
 
@@ -67,12 +74,17 @@ def test_the_same_seed_gives_the_same_run(seed: int) -> None:
     assert (one.records_moved == other.records_moved).all()
 
 
-@pytest.mark.parametrize("scheme", [Scheme(), Scheme(records=7, every_s=6), Scheme(balanced=False)], ids=str)
+@pytest.mark.parametrize(
+    "scheme", [Scheme(), Scheme(records=7, every_s=6), Scheme(balanced=False)], ids=str
+)
 def test_the_arrays_agree_with_one_node_at_a_time(scheme: Scheme) -> None:
-    """Within what two seeds of either differ by; the steps of half a second and what the ring forgets are in it."""
+    """Within what two seeds of either differ by; the steps of half a second and what the ring
+    forgets are in it."""
     nodes, warm, until = 250, 100.0, 160.0
     swarm = Shuffles(nodes, scheme, np.random.default_rng(1), degree=(16, 32), rewire_s=0)
-    plain = PlainShuffles([swarm.overlay.neighbours(n).tolist() for n in range(nodes)], scheme, seed=1)
+    plain = PlainShuffles(
+        [swarm.overlay.neighbours(n).tolist() for n in range(nodes)], scheme, seed=1
+    )
     swarm.run_until(warm)
     swarm.records_moved[:] = 0
     swarm.run_until(until)
@@ -81,7 +93,9 @@ def test_the_arrays_agree_with_one_node_at_a_time(scheme: Scheme) -> None:
         node.records_moved = 0
     plain.run_until(until)
     here, there = swarm.fresh(60).sum(axis=1), np.asarray(plain.pools(60))
-    assert swarm.records_moved.mean() == pytest.approx(np.mean([n.records_moved for n in plain.nodes]), rel=0.03)
+    assert swarm.records_moved.mean() == pytest.approx(
+        np.mean([n.records_moved for n in plain.nodes]), rel=0.03
+    )
     assert here.mean() == pytest.approx(there.mean(), rel=0.04)
     assert np.percentile(here, 5) == pytest.approx(np.percentile(there, 5), rel=0.08)
     ages = swarm.now - swarm.issued[swarm.fresh(60)]

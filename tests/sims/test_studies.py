@@ -1,4 +1,5 @@
-"""Every study: a question, parameters that hold together, a pure point; and what the numpy studies must say whatever the seed."""
+"""Every study: a question, parameters that hold together, a pure point; and what the numpy studies
+must say whatever the seed."""
 
 from __future__ import annotations
 
@@ -20,7 +21,15 @@ SMALL: dict[str, dict[str, Any]] = {
     "gossip": {"nodes": 60},
     "halt": {"nodes": 60},
     "half_dies": {"experts": 6, "askers": 1, "answers": 2, "tokens": 12},
-    "churn": {"service": "desktop-8b", "experts": 12, "models": 4, "askers": 2, "answers": 1, "tokens": 24, "churn": 40.0},
+    "churn": {
+        "service": "desktop-8b",
+        "experts": 12,
+        "models": 4,
+        "askers": 2,
+        "answers": 1,
+        "tokens": 24,
+        "churn": 40.0,
+    },
     "throughput": {"experts": 8, "models": 4, "tokens": 12, "answers": 1},
     "sybil": {"experts": 10, "models": 3, "before": 1, "after": 1, "askers": 1, "tokens": 4},
     "scale": {"nodes": 8, "load": 0.5, "models": 2, "settle_s": 5.0, "warm_s": 2.0, "seconds": 2.0},
@@ -137,7 +146,9 @@ def test_digests_find_whom_gossip_alone_misses() -> None:
 
 def test_two_paths_are_no_slower_than_one() -> None:
     """On the same connections: without chance in delays of the mesh, which is drawn after them."""
-    one = [results("halt", seed, nodes=300, path="control", loss=0.0)["last_s"] for seed in range(6)]
+    one = [
+        results("halt", seed, nodes=300, path="control", loss=0.0)["last_s"] for seed in range(6)
+    ]
     both = [results("halt", seed, nodes=300, path="both", loss=0.0)["last_s"] for seed in range(6)]
     assert all(b <= o + 1e-9 for o, b in zip(one, both, strict=True))
 
@@ -162,9 +173,13 @@ def test_the_goal_is_reached_from_a_thousand_nodes_on(seed: int) -> None:
 
 def test_bytes_are_what_was_moved() -> None:
     """Two exchanges per period and node, each with two messages; frames come on top."""
-    found = results("gossip", nodes=500, record_bytes=100, message_bytes=0, framing_bytes=50, balanced=False)
+    found = results(
+        "gossip", nodes=500, record_bytes=100, message_bytes=0, framing_bytes=50, balanced=False
+    )
     assert found["bytes_per_s"] == pytest.approx(4 / 5.5 * 4 * 100, rel=0.05)
-    assert found["framed_bytes_per_s"] - found["bytes_per_s"] == pytest.approx(4 / 5.5 * 50, rel=0.05)
+    assert found["framed_bytes_per_s"] - found["bytes_per_s"] == pytest.approx(
+        4 / 5.5 * 50, rel=0.05
+    )
 
 
 def test_topics_have_as_many_candidates_as_members() -> None:

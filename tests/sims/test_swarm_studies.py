@@ -1,4 +1,5 @@
-"""Laws of the studies on the exact World: churn, throughput, Sybils, scale and the death of half, each at a small size."""
+"""Laws of the studies on the exact World: churn, throughput, Sybils, scale and the death of half,
+each at a small size."""
 
 from __future__ import annotations
 
@@ -15,7 +16,9 @@ from swarmllm.sims.study import Study
 from swarmllm.testing.world import DESKTOP_8B, LinkModel, Spec, World
 from tests.sims.test_studies import SMALL
 
-QUICK_CHURN: dict[str, Any] = {name: value for name, value in SMALL["churn"].items() if name != "churn"}
+QUICK_CHURN: dict[str, Any] = {
+    name: value for name, value in SMALL["churn"].items() if name != "churn"
+}
 
 
 def run(study: Study, seed: int = 1, **more: Any) -> dict[str, Any]:
@@ -28,7 +31,9 @@ def run(study: Study, seed: int = 1, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "study", [churn.STUDY, throughput.STUDY, sybil.STUDY, scale.STUDY, half_dies.STUDY], ids=lambda s: s.name
+    "study",
+    [churn.STUDY, throughput.STUDY, sybil.STUDY, scale.STUDY, half_dies.STUDY],
+    ids=lambda s: s.name,
 )
 def test_equal_seeds_give_equal_results_and_other_seeds_others(study: Study) -> None:
     first = run(study, seed=3, **SMALL[study.name])
@@ -53,7 +58,9 @@ IMPOSSIBLE: list[tuple[str, list[str], str]] = [
 
 
 @pytest.mark.parametrize(("name", "words", "says"), IMPOSSIBLE, ids=lambda value: str(value)[:40])
-def test_what_is_impossible_is_named_before_anything_runs(name: str, words: list[str], says: str) -> None:
+def test_what_is_impossible_is_named_before_anything_runs(
+    name: str, words: list[str], says: str
+) -> None:
     with pytest.raises(UsageError) as caught:
         simulate([name, *words], lambda _text: None)
     assert says in str(caught.value)
@@ -69,11 +76,21 @@ def test_without_churn_nobody_leaves_and_everything_is_finished() -> None:
     assert found["left_per_hour"] == found["recoveries"] == 0.0
 
 
-@pytest.mark.parametrize("how", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)], ids=["crash", "power", "goodbye"])
+@pytest.mark.parametrize(
+    "how", [(1.0, 0.0), (0.0, 1.0), (0.0, 0.0)], ids=["crash", "power", "goodbye"]
+)
 def test_answers_survive_a_swarm_that_changes_within_a_minute(how: tuple[float, float]) -> None:
-    """60 departures an hour and node: somebody leaves every few seconds, and who comes instead is ready after one."""
+    """60 departures an hour and node: somebody leaves every few seconds, and who comes instead is
+    ready after one."""
     crash, power = how
-    found = run(churn.STUDY, **QUICK_CHURN | {"tokens": 96}, churn=60.0, crash=crash, power=power, load_s=1.0)
+    found = run(
+        churn.STUDY,
+        **QUICK_CHURN | {"tokens": 96},
+        churn=60.0,
+        crash=crash,
+        power=power,
+        load_s=1.0,
+    )
     assert found["left_per_hour"] > 10
     assert found["finished"] == 1.0
 
@@ -91,7 +108,9 @@ def test_a_trace_says_who_is_there(tmp_path: Path) -> None:
 
 def test_an_answer_is_touched_if_who_made_its_last_token_leaves_before_its_end() -> None:
     world = World(1, link=LinkModel(0.05), halts=False)
-    add_experts(world, [Spec(model=i, service=DESKTOP_8B, context_max=CONTEXT_MAX) for i in range(3)])
+    add_experts(
+        world, [Spec(model=i, service=DESKTOP_8B, context_max=CONTEXT_MAX) for i in range(3)]
+    )
     (asker,) = add_askers(world, 1)
     world.run_for(10.0)
     answer = world.ask(asker, Wish(2, 0, 10).order(world.rng))
@@ -109,7 +128,10 @@ STRICT: dict[str, Any] = {"experts": 8, "models": 1, "tokens": 24, "answers": 1}
 
 
 def test_more_latency_never_gives_more_tokens() -> None:
-    rates = [run(throughput.STUDY, **STRICT, one_way_ms=float(ms))["tokens_per_s"] for ms in (10, 40, 160, 640)]
+    rates = [
+        run(throughput.STUDY, **STRICT, one_way_ms=float(ms))["tokens_per_s"]
+        for ms in (10, 40, 160, 640)
+    ]
     assert rates == sorted(rates, reverse=True)
 
 
@@ -130,7 +152,15 @@ def test_waiting_for_the_first_of_more_is_expected_to_be_quicker_and_is() -> Non
 
 # --- Sybils ------------------------------------------------------------------------------------------------------------------
 
-CROWD: dict[str, Any] = {"experts": 20, "models": 4, "k": 3, "before": 8, "after": 5, "askers": 2, "tokens": 8}
+CROWD: dict[str, Any] = {
+    "experts": 20,
+    "models": 4,
+    "k": 3,
+    "before": 8,
+    "after": 5,
+    "askers": 2,
+    "tokens": 8,
+}
 
 
 @pytest.mark.parametrize("kind", ["boaster", "poisoner"])

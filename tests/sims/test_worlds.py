@@ -1,4 +1,5 @@
-"""The numpy models beside the exact world, where real nodes decide: at a size where both run, they say the same."""
+"""The numpy models beside the exact world, where real nodes decide: at a size where both run, they
+say the same."""
 
 from __future__ import annotations
 
@@ -43,27 +44,37 @@ def test_a_hundred_real_nodes_move_and_know_what_the_model_says() -> None:
         pools.append(sum(age <= FRESH_S for age in found))
         ages += [age for age in found if age <= FRESH_S]
 
-    scheme = Scheme(core.SHUFFLE_EVERY_S, core.SHUFFLE_RECORDS, capacity.RECORD_TTL_S, reseal_s=core.RESEAL_S)
-    model = Shuffles(NODES, scheme, np.random.default_rng(1), degree=(min(degrees), max(degrees)), rewire_s=0)
+    scheme = Scheme(
+        core.SHUFFLE_EVERY_S, core.SHUFFLE_RECORDS, capacity.RECORD_TTL_S, reseal_s=core.RESEAL_S
+    )
+    model = Shuffles(
+        NODES, scheme, np.random.default_rng(1), degree=(min(degrees), max(degrees)), rewire_s=0
+    )
     model.run_until(WARM_S)
     model.records_moved[:] = 0
     model.run_until(UNTIL_S)
     expected = model.fresh(FRESH_S).sum(axis=1)
     assert np.mean(list(moved.values())) == pytest.approx(model.records_moved.mean(), rel=0.1)
     assert np.mean(pools) == pytest.approx(expected.mean(), rel=0.1)
-    assert np.median(ages) == pytest.approx(np.median(model.now - model.issued[model.fresh(FRESH_S)]), abs=4)
+    assert np.median(ages) == pytest.approx(
+        np.median(model.now - model.issued[model.fresh(FRESH_S)]), abs=4
+    )
 
 
 @pytest.mark.parametrize("droppers", [0.0, 0.3])
 def test_a_halt_reaches_real_nodes_when_the_model_says(droppers: float) -> None:
-    """All places as near to each other as the model's two in Europe, so that only the graph and the chance in delays are compared."""
+    """All places as near to each other as the model's two in Europe, so that only the graph and the
+    chance in delays are compared."""
     base_s = BASE_MS[EUROPE][EUROPE] / 1000
     found: list[float] = []
     expected: list[float] = []
     for seed in range(3):
         world = worlds.World(seed=seed, link=worlds.LinkModel(near_s=base_s, sigma=SIGMA))
         deaf = round(NODES * droppers)
-        hosts = [world.add(worlds.Spec(model=n % 4), *([_dropper()] if n >= NODES - deaf else [])) for n in range(NODES)]
+        hosts = [
+            world.add(worlds.Spec(model=n % 4), *([_dropper()] if n >= NODES - deaf else []))
+            for n in range(NODES)
+        ]
         world.run_until(60.0)
         assert not any(host.is_halted for host in hosts)
         degrees = [len(host.connections) for host in hosts]

@@ -27,7 +27,9 @@ class TestSqliteStore(StoreContract):
     def make(self, tmp_path: Path) -> Iterator[Make]:
         numbers = itertools.count()
         with ExitStack() as stack:
-            yield lambda: stack.enter_context(SqliteStore(tmp_path / f"{next(numbers)}.sqlite", _no_notice))
+            yield lambda: stack.enter_context(
+                SqliteStore(tmp_path / f"{next(numbers)}.sqlite", _no_notice)
+            )
 
 
 @pytest.fixture
@@ -51,7 +53,9 @@ def test_whatever_was_saved_before_a_kill_is_there_after_it(path: Path) -> None:
         "    store.save('n', str(number).encode())\n"
         "    print(number, flush=True)\n"
     )
-    with subprocess.Popen([sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True) as child:
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(path)], stdout=subprocess.PIPE, text=True
+    ) as child:
         assert child.stdout is not None
         told = [int(child.stdout.readline()) for _ in range(20)]
         child.send_signal(signal.SIGKILL)
@@ -66,7 +70,8 @@ def test_every_commit_is_flushed_before_save_returns(path: Path) -> None:
     with SqliteStore(path, _no_notice) as store:
         journal = store._connection.execute("PRAGMA journal_mode").fetchone()[0]
         synchronous = store._connection.execute("PRAGMA synchronous").fetchone()[0]
-    assert synchronous >= (2 if journal == "wal" else 3)  # 2 FULL, 3 EXTRA: www.sqlite.org/pragma.html#pragma_synchronous
+    # 2 FULL, 3 EXTRA: www.sqlite.org/pragma.html#pragma_synchronous
+    assert synchronous >= (2 if journal == "wal" else 3)
 
 
 def test_a_full_disk_is_a_sentence_and_the_old_value_stays(path: Path) -> None:
@@ -80,7 +85,12 @@ def test_a_full_disk_is_a_sentence_and_the_old_value_stays(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "junk", [b"this is not a database, it is a sentence", bytes(8192), b"SQLite format 3\0" + b"\xff" * 5000]
+    "junk",
+    [
+        b"this is not a database, it is a sentence",
+        bytes(8192),
+        b"SQLite format 3\0" + b"\xff" * 5000,
+    ],
 )
 def test_a_file_that_is_no_database_is_moved_aside_and_said(path: Path, junk: bytes) -> None:
     path.write_bytes(junk)
@@ -116,10 +126,17 @@ def test_damaged_files_are_kept_up_to_a_bound(path: Path) -> None:
     assert b"number %d," % (MOVED_MAX + 2) in kept[-1].read_bytes()
 
 
-def test_a_killed_writers_log_is_used_or_forgotten_with_a_notice_but_never_mixed(path: Path) -> None:
+def test_a_killed_writers_log_is_used_or_forgotten_with_a_notice_but_never_mixed(
+    path: Path,
+) -> None:
     program = "import os, sys, pathlib\nfrom swarmllm.adapters.store import SqliteStore\n"
-    program += "SqliteStore(pathlib.Path(sys.argv[1]), print).save('a', b'1')\nos.kill(os.getpid(), 9)\n"
-    assert subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode == -signal.SIGKILL
+    program += (
+        "SqliteStore(pathlib.Path(sys.argv[1]), print).save('a', b'1')\nos.kill(os.getpid(), 9)\n"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", program, str(path)], check=False).returncode
+        == -signal.SIGKILL
+    )
     assert path.with_name("store.sqlite-wal").stat().st_size > 0
     path.write_bytes(b"junk, long enough to be looked at by sqlite")
     notices: list[str] = []
@@ -158,7 +175,10 @@ def test_a_folder_that_does_not_exist_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_a_store_held_by_another_writer_is_a_sentence(path: Path) -> None:
-    with SqliteStore(path, _no_notice) as store, closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with (
+        SqliteStore(path, _no_notice) as store,
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+    ):
         store._connection.execute("PRAGMA busy_timeout = 0")
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(LocalError, match="cannot write the store"):

@@ -34,7 +34,9 @@ GOOD: dict[str, Value] = {
 
 def write(folder: Path, **changes: Value | None) -> Path:
     """A GGUF file without tensors; None leaves a key out."""
-    metadata = GOOD | {f"tokenizer.ggml.{key}": value for key, value in changes.items() if value is not None}
+    metadata = GOOD | {
+        f"tokenizer.ggml.{key}": value for key, value in changes.items() if value is not None
+    }
     for key, value in changes.items():
         if value is None:
             del metadata[f"tokenizer.ggml.{key}"]
@@ -81,7 +83,8 @@ def test_every_listed_pattern_splits_without_loss(tmp_path: Path, pre: str) -> N
 
 def test_digits_are_split_as_the_pattern_says(tmp_path: Path) -> None:
     digits = {
-        pre: words_of(found := text_of_gguf(write(tmp_path, pre=pre)), found.encode("12")) for pre in ("gpt-2", "smollm", "qwen2")
+        pre: words_of(found := text_of_gguf(write(tmp_path, pre=pre)), found.encode("12"))
+        for pre in ("gpt-2", "smollm", "qwen2")
     }
     assert digits == {"gpt-2": [b"12"], "smollm": [b"1", b"2"], "qwen2": [b"1", b"2"]}
 
@@ -105,7 +108,9 @@ def test_a_model_without_a_first_token_begins_with_its_last(tmp_path: Path) -> N
         ({"bos_token_id": 999_999, "eos_token_id": 999_999}, "neither a first nor a last"),
     ],
 )
-def test_what_cannot_be_used_is_named(tmp_path: Path, changes: dict[str, Value | None], words: str) -> None:
+def test_what_cannot_be_used_is_named(
+    tmp_path: Path, changes: dict[str, Value | None], words: str
+) -> None:
     path = write(tmp_path, **changes)
     with pytest.raises(LocalError, match=words) as caught:
         text_of_gguf(path)
@@ -122,7 +127,9 @@ def test_a_missing_file_and_another_format_are_named(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(4, len(header(GOOD, [])) - 40))
-def test_a_file_that_is_cut_off_is_damaged(tmp_path_factory: pytest.TempPathFactory, cut: int) -> None:
+def test_a_file_that_is_cut_off_is_damaged(
+    tmp_path_factory: pytest.TempPathFactory, cut: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "cut.gguf"
     path.write_bytes(header(GOOD, [])[:cut])
     with pytest.raises(LocalError, match="damaged or cut off"):
@@ -130,7 +137,9 @@ def test_a_file_that_is_cut_off_is_damaged(tmp_path_factory: pytest.TempPathFact
 
 
 @given(data=st.binary(max_size=200), at=st.integers(4, 2000))
-def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int) -> None:
+def test_any_bytes_are_read_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int
+) -> None:
     path = tmp_path_factory.getbasetemp() / "any.gguf"
     whole = header(GOOD, [])
     path.write_bytes(whole[:at] + data + whole[at + len(data) :])
@@ -139,7 +148,14 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
 
 
 def test_metadata_comes_back_as_it_was_written(tmp_path: Path) -> None:
-    values: dict[str, Value] = {"a": True, "b": 7, "c": 0.5, "d": "text", "e": ["x", "é"], "f": [1, 2]}
+    values: dict[str, Value] = {
+        "a": True,
+        "b": 7,
+        "c": 0.5,
+        "d": "text",
+        "e": ["x", "é"],
+        "f": [1, 2],
+    }
     (tmp_path / "values.gguf").write_bytes(header(values, []))
     assert read_metadata(tmp_path / "values.gguf", values) == values
     assert read_metadata(tmp_path / "values.gguf", {"f"}) == {"f": [1, 2]}

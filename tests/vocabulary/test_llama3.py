@@ -31,7 +31,9 @@ from swarmllm.adapters.llama.vocabulary import (
 )
 from swarmllm.errors import LocalError, UsageError
 
-VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "llama3_tokens.json").read_text(encoding="utf-8"))["vectors"]
+VECTORS = json.loads(
+    (Path(__file__).parent.parent / "vectors" / "llama3_tokens.json").read_text(encoding="utf-8")
+)["vectors"]
 
 TEXT = load_vocabulary()
 ids = st.lists(st.integers(0, LLAMA3_SIZE - 1), max_size=40)
@@ -39,7 +41,8 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
 
 class Finder:
-    """Stands in for the slow search and counts how often it was wanted; what it finds was really found, once."""
+    """Stands in for the slow search and counts how often it was wanted; what it finds was really
+    found, once."""
 
     def __init__(self) -> None:
         self.tables = find_tables()
@@ -96,7 +99,11 @@ def test_the_fingerprint_is_that_of_metas_file(searched: Finder) -> None:
 def test_special_tokens_are_256_different_ones() -> None:
     names = special_tokens()
     assert len(set(names)) == 256
-    assert {names[i - LLAMA3_BOS] for i in TEXT.stop_tokens} == {"<|end_of_text|>", "<|eom_id|>", "<|eot_id|>"}
+    assert {names[i - LLAMA3_BOS] for i in TEXT.stop_tokens} == {
+        "<|end_of_text|>",
+        "<|eom_id|>",
+        "<|eot_id|>",
+    }
     assert names[TEXT.bos - LLAMA3_BOS] == "<|begin_of_text|>"
 
 
@@ -129,7 +136,9 @@ def test_a_stream_holds_back_only_an_unfinished_character(text: str, data: st.Da
     out = ""
     for character in text:
         split = data.draw(st.booleans())
-        for token in [single[bytes([b])] for b in character.encode()] if split else TEXT.encode(character):
+        for token in (
+            [single[bytes([b])] for b in character.encode()] if split else TEXT.encode(character)
+        ):
             seen += TEXT.bytes_of(token)
             out += stream.push(token)
             assert out == seen.decode(errors="ignore")
@@ -171,13 +180,19 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, finder: Finder, damage: s
     path = cache_path(tmp_path)
     good = path.read_bytes()
     middle = len(good) // 2
-    bad = {"flip": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :], "cut": good[:middle], "empty": b""}[damage]
+    bad = {
+        "flip": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :],
+        "cut": good[:middle],
+        "empty": b"",
+    }[damage]
     path.write_bytes(bad)
     assert finder.load(tmp_path)
     assert path.read_bytes() == good
 
 
-def test_a_full_disk_only_costs_time(tmp_path: Path, finder: Finder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_only_costs_time(
+    tmp_path: Path, finder: Finder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -191,7 +206,9 @@ def test_a_cache_folder_that_cannot_be_made_only_costs_time(tmp_path: Path, find
     assert finder.load(tmp_path / "file" / "cache")
 
 
-def test_another_vocabulary_file_is_refused(monkeypatch: pytest.MonkeyPatch, finder: Finder) -> None:
+def test_another_vocabulary_file_is_refused(
+    monkeypatch: pytest.MonkeyPatch, finder: Finder
+) -> None:
     monkeypatch.setattr(vocabulary, "LLAMA3_FILE_SHA256", hashlib.sha256(b"another").hexdigest())
     vocabulary._meta_file.cache_clear()
     load_tables.cache_clear()

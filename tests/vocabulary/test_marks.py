@@ -1,4 +1,5 @@
-"""How a text begins and where an answer ends is for the model's file to say, and llama.cpp reads it the same way."""
+"""How a text begins and where an answer ends is for the model's file to say, and llama.cpp reads it
+the same way."""
 
 from __future__ import annotations
 
@@ -48,7 +49,9 @@ def write(path: Path, more: list[tuple[str, int]], **keys: Value) -> Path:
         "tokenizer.ggml.token_type": [kind for _, kind in tokens],
         "tokenizer.ggml.merges": [],
     }
-    path.write_bytes(header(MODEL | lists | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}, []))
+    path.write_bytes(
+        header(MODEL | lists | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}, [])
+    )
     return path
 
 
@@ -63,7 +66,11 @@ class Reference:
         self._vocab = llama.llama_model_get_vocab(self._model)
 
     def stops(self) -> set[int]:
-        return {t for t in range(llama.llama_vocab_n_tokens(self._vocab)) if llama.llama_vocab_is_eog(self._vocab, t)}
+        return {
+            t
+            for t in range(llama.llama_vocab_n_tokens(self._vocab))
+            if llama.llama_vocab_is_eog(self._vocab, t)
+        }
 
     def add_bos(self) -> bool:
         return bool(llama.llama_vocab_get_add_bos(self._vocab))
@@ -96,15 +103,24 @@ def _quiet() -> Iterator[None]:
 @pytest.mark.parametrize("key", ["eos", "eot", "eom"])
 def test_each_end_that_the_file_names_ends_an_answer(tmp_path: Path, key: str) -> None:
     path = write(
-        tmp_path / "a.gguf", [("<own end>", CONTROL), ("</x>", CONTROL)], **{"eos_token_id": 257, f"{key}_token_id": 256}
+        tmp_path / "a.gguf",
+        [("<own end>", CONTROL), ("</x>", CONTROL)],
+        **{"eos_token_id": 257, f"{key}_token_id": 256},
     )
     assert 256 in text_of_gguf(path).stop_tokens
 
 
 @pytest.mark.parametrize("name", sorted(gguf_text._END_NAMES))
 @pytest.mark.parametrize("kind", [CONTROL, USER_DEFINED, NORMAL])
-def test_a_token_that_is_called_an_end_is_one_for_us_and_for_llama_cpp(tmp_path: Path, name: str, kind: int) -> None:
-    path = write(tmp_path / "a.gguf", [(name, kind), ("<other>", CONTROL)], bos_token_id=257, eos_token_id=257)
+def test_a_token_that_is_called_an_end_is_one_for_us_and_for_llama_cpp(
+    tmp_path: Path, name: str, kind: int
+) -> None:
+    path = write(
+        tmp_path / "a.gguf",
+        [(name, kind), ("<other>", CONTROL)],
+        bos_token_id=257,
+        eos_token_id=257,
+    )
     assert text_of_gguf(path).stop_tokens == {256, 257}
     reference = Reference(path)
     # What the installed llama.cpp does not list yet, newer ones do.
@@ -113,7 +129,11 @@ def test_a_token_that_is_called_an_end_is_one_for_us_and_for_llama_cpp(tmp_path:
 
 
 def test_control_tokens_with_other_names_end_nothing(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.gguf", [("<|im_start|>", CONTROL), ("<think>", USER_DEFINED), ("</s>", CONTROL)], eos_token_id=258)
+    path = write(
+        tmp_path / "a.gguf",
+        [("<|im_start|>", CONTROL), ("<think>", USER_DEFINED), ("</s>", CONTROL)],
+        eos_token_id=258,
+    )
     assert text_of_gguf(path).stop_tokens == {258}
 
 
@@ -126,7 +146,9 @@ def test_control_tokens_with_other_names_end_nothing(tmp_path: Path) -> None:
         (["<|tool_response>", "<turn|>", "</s>"], {256, 257}),
     ],
 )
-def test_what_stands_within_answers_of_some_formats_does_not_end_them(tmp_path: Path, names: list[str], stops: set[int]) -> None:
+def test_what_stands_within_answers_of_some_formats_does_not_end_them(
+    tmp_path: Path, names: list[str], stops: set[int]
+) -> None:
     path = write(tmp_path / "a.gguf", [(name, CONTROL) for name in names], eos_token_id=256)
     assert text_of_gguf(path).stop_tokens == stops
     reference = Reference(path)
@@ -139,7 +161,9 @@ def test_what_stands_within_answers_of_some_formats_does_not_end_them(tmp_path: 
 
 @pytest.mark.parametrize("pre", ["gpt-2", "smollm", "qwen2", "llama-bpe", "falcon3", "dbrx"])
 @pytest.mark.parametrize("said", [None, True, False])
-def test_the_file_says_whether_a_text_begins_with_bos(tmp_path: Path, pre: str, said: bool | None) -> None:
+def test_the_file_says_whether_a_text_begins_with_bos(
+    tmp_path: Path, pre: str, said: bool | None
+) -> None:
     keys: dict[str, Value] = {"bos_token_id": 256, "eos_token_id": 257, "pre": pre}
     if said is not None:
         keys["add_bos_token"] = said
@@ -165,7 +189,9 @@ def fine_tune(path: Path, renamed: dict[int, str], **keys: Value) -> Path:
         "tokenizer.ggml.token_type": [kind for _, kind in tokens],
         "tokenizer.ggml.merges": [],
     }
-    path.write_bytes(header(MODEL | lists | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}, []))
+    path.write_bytes(
+        header(MODEL | lists | {f"tokenizer.ggml.{key}": value for key, value in keys.items()}, [])
+    )
     return path
 
 
@@ -174,9 +200,13 @@ def of_swarm(path: Path | None, tmp_path: Path) -> BpeText:
 
 
 def test_a_fine_tune_over_llama3_ends_where_its_file_says(tmp_path: Path) -> None:
-    named = fine_tune(tmp_path / "a.gguf", {128_040: "<finish>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_040)
+    named = fine_tune(
+        tmp_path / "a.gguf", {128_040: "<finish>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_040
+    )
     assert of_swarm(named, tmp_path).stop_tokens >= LLAMA3_STOPS | {128_040}
-    known = fine_tune(tmp_path / "b.gguf", {128_002: "<|im_end|>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001)
+    known = fine_tune(
+        tmp_path / "b.gguf", {128_002: "<|im_end|>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001
+    )
     assert of_swarm(known, tmp_path).stop_tokens >= LLAMA3_STOPS | {128_002}
 
 
@@ -191,14 +221,18 @@ def test_a_node_without_a_model_ends_at_what_means_nothing_to_it(tmp_path: Path)
 
 
 def test_a_token_that_the_own_file_gives_a_meaning_is_no_end(tmp_path: Path) -> None:
-    path = fine_tune(tmp_path / "a.gguf", {128_013: "<tool_call>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001)
+    path = fine_tune(
+        tmp_path / "a.gguf", {128_013: "<tool_call>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001
+    )
     stops = of_swarm(path, tmp_path).stop_tokens
     assert 128_013 not in stops
     assert 128_014 in stops
 
 
 def test_a_file_over_llama3_may_leave_its_bos_away(tmp_path: Path) -> None:
-    path = fine_tune(tmp_path / "a.gguf", {}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001, add_bos_token=False)
+    path = fine_tune(
+        tmp_path / "a.gguf", {}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001, add_bos_token=False
+    )
     assert not of_swarm(path, tmp_path).add_bos
     assert of_swarm(None, tmp_path).add_bos
 
@@ -261,7 +295,12 @@ def test_a_vocabulary_without_some_bytes_is_taken(tmp_path: Path) -> None:
         assert text.decode(text.encode(sample)) == sample
 
 
-@pytest.mark.parametrize(("text", "named"), [("ab\x04c", r"U\+0004 at position 2"), ("a\U00040000", r"U\+40000 at position 1")])
-def test_a_text_that_needs_such_a_byte_is_refused_by_its_character(tmp_path: Path, text: str, named: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [("ab\x04c", r"U\+0004 at position 2"), ("a\U00040000", r"U\+40000 at position 1")],
+)
+def test_a_text_that_needs_such_a_byte_is_refused_by_its_character(
+    tmp_path: Path, text: str, named: str
+) -> None:
     with pytest.raises(UsageError, match=named):
         sparse(tmp_path).encode(text)

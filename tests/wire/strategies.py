@@ -1,4 +1,5 @@
-"""Random messages, drawn from the bounds in `swarmllm.messages` by another route than the codec's own."""
+"""Random messages, drawn from the bounds in `swarmllm.messages` by another route than the codec's
+own."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def _values(annotation: Any) -> st.SearchStrategy[Any]:
     if base is bytes:
         return st.binary(min_size=bound.low, max_size=min(bound.high, max(bound.low, 300)))
     if base is str:
-        return st.text(_LETTERS, min_size=bound.low, max_size=bound.high).filter(lambda s: len(s.encode()) <= bound.high)
+        return st.text(_LETTERS, min_size=bound.low, max_size=bound.high).filter(
+            lambda s: len(s.encode()) <= bound.high
+        )
     item = get_args(base)[0]
     return st.lists(_values(item), min_size=bound.low, max_size=min(bound.high, 40)).map(tuple)
 
@@ -49,12 +52,23 @@ def of_type(draw: st.DrawFn, kind: type) -> Any:
     message: Any = kind(**{f.name: draw(_values(hints[f.name])) for f in fields(kind)})
     if isinstance(message, Score):
         count = len(message.tokens)
-        answer = draw(st.sets(st.integers(0, count - 1), max_size=min(64, ANSWER_ENTRIES_MAX // message.entries_max)))
+        answer = draw(
+            st.sets(
+                st.integers(0, count - 1),
+                max_size=min(64, ANSWER_ENTRIES_MAX // message.entries_max),
+            )
+        )
         targets = draw(st.sets(st.integers(0, count - 2))) if count > 1 else set()
         base = min(message.base, (1 << 20) - count)
-        message = replace(message, base=base, answer=tuple(sorted(answer)), targets=tuple(sorted(targets)))
+        message = replace(
+            message, base=base, answer=tuple(sorted(answer)), targets=tuple(sorted(targets))
+        )
     if isinstance(message, Shuffle | Shuffled):
-        message = replace(message, ages=message.ages[: len(message.records)], records=message.records[: len(message.ages)])
+        message = replace(
+            message,
+            ages=message.ages[: len(message.records)],
+            records=message.records[: len(message.ages)],
+        )
     if isinstance(message, Scores):
         message = replace(message, target_logprobs=message.target_logprobs * 2)
     return control_message(draw, message)
@@ -67,19 +81,28 @@ def marks(draw: st.DrawFn, count_max: int = 16, count_min: int = 0) -> tuple[byt
 
 
 def control_message(draw: st.DrawFn, message: Any) -> Any:
-    """Control messages with their lists in order, without repetition, and thresholds that can be reached."""
+    """Control messages with their lists in order, without repetition, and thresholds that can be
+    reached."""
     match message:
         case Signed(signatures=signatures):
-            return replace(message, signatures=tuple(sorted({one[:32]: one for one in signatures}.values())))
+            return replace(
+                message, signatures=tuple(sorted({one[:32]: one for one in signatures}.values()))
+            )
         case Resume():
             return replace(message, lifts=marks(draw, count_min=1))
         case Vectors(charter_version=version, charter_hash=hashed):
             known = version > 0
             halts, lifts = (marks(draw), marks(draw)) if known else ((), ())
-            return replace(message, charter_hash=hashed[:-1] + b"\1" if known else bytes(32), halts=halts, lifts=lifts)
+            return replace(
+                message,
+                charter_hash=hashed[:-1] + b"\1" if known else bytes(32),
+                halts=halts,
+                lifts=lifts,
+            )
         case Charter(version=version, prev_hash=before):
             roles: dict[str, Any] = {
-                role: tuple(sorted(set(getattr(message, role)))) for role in ("root", "halt", "resume", "voter", "beacon")
+                role: tuple(sorted(set(getattr(message, role))))
+                for role in ("root", "halt", "resume", "voter", "beacon")
             }
             return replace(
                 message,
@@ -106,7 +129,9 @@ def mutate(rng: Random, data: bytes) -> bytes:
             case 0 if at < len(found):
                 found[at] ^= 1 << rng.randrange(8)
             case 1 if at < len(found):
-                found[at] = rng.choice((0, 1, 0x7F, 0x80, 0x90, 0xC0, 0xC1, 0xC4, 0xCA, 0xCC, 0xCF, 0xD9, 0xDC, 0xFF))
+                found[at] = rng.choice(
+                    (0, 1, 0x7F, 0x80, 0x90, 0xC0, 0xC1, 0xC4, 0xCA, 0xCC, 0xCF, 0xD9, 0xDC, 0xFF)
+                )
             case 2:
                 found[at:at] = rng.randbytes(rng.randint(1, 9))
             case 3:

@@ -1,4 +1,5 @@
-"""One value has one encoding, and nothing but an encoding is decoded. Cites protocols/README.md (WIRE) and expert.md (EXPERT)."""
+"""One value has one encoding, and nothing but an encoding is decoded. Cites protocols/README.md
+(WIRE) and expert.md (EXPERT)."""
 
 from __future__ import annotations
 
@@ -15,7 +16,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from swarmllm.errors import LocalError, RemoteError
-from swarmllm.messages import CONTEXT_MAX, FRAME_MAX, TOKENS_MAX, Close, ExpertRecord, Need, Open, Ping, Score, Scores
+from swarmllm.messages import (
+    CONTEXT_MAX,
+    FRAME_MAX,
+    TOKENS_MAX,
+    Close,
+    ExpertRecord,
+    Need,
+    Open,
+    Ping,
+    Score,
+    Scores,
+)
 from swarmllm.messages.bounds import EXT_MAX
 from swarmllm.messages.capacity import CapacityRecord
 from swarmllm.messages.declare import BOTH, DECLARED, EXPERT
@@ -63,7 +75,10 @@ def test_any_bytes_decode_or_raise_remote_error(data: bytes) -> None:  # WIRE-3
 
 
 @given(messages, st.data())
-def test_no_prefix_and_no_extension_of_a_message_is_one(message: object, data: st.DataObject) -> None:  # WIRE-3
+# WIRE-3
+def test_no_prefix_and_no_extension_of_a_message_is_one(
+    message: object, data: st.DataObject
+) -> None:
     packed = encode(message)
     cut = data.draw(st.integers(0, len(packed) - 1))
     for other in (packed[:cut], packed + b"\0", packed + packed):
@@ -73,7 +88,8 @@ def test_no_prefix_and_no_extension_of_a_message_is_one(message: object, data: s
 
 @settings(max_examples=20)
 @given(st.lists(messages, min_size=3, max_size=8), st.integers(0, 2**32))
-def test_mutated_messages_decode_or_raise(samples: list[object], seed: int) -> None:  # WIRE-3; 10^4 executions over the examples
+# WIRE-3; 10^4 executions over the examples
+def test_mutated_messages_decode_or_raise(samples: list[object], seed: int) -> None:
     rng = Random(seed)
     packed = [encode(message) for message in samples]
     for _ in range(600):
@@ -145,7 +161,11 @@ BROKEN_SCORES = {
     "target of the last token": {"targets": (2,)},
     "targets out of order": {"targets": (1, 0)},
     "no entries": {"entries_max": 0},
-    "more entries in all than a frame holds": {"tokens": (1,) * 64, "answer": tuple(range(64)), "entries_max": 1024},
+    "more entries in all than a frame holds": {
+        "tokens": (1,) * 64,
+        "answer": tuple(range(64)),
+        "entries_max": 1024,
+    },
     "short hash": {"context_hash": bytes(7)},
     "integer that is a bool": {"session": True},
     "tail of everything": {"tail_max": 65_536},
@@ -165,7 +185,8 @@ def packed_unchecked(message: Any) -> bytes:
 
 
 @pytest.mark.parametrize("change", BROKEN_SCORES.values(), ids=BROKEN_SCORES)
-def test_a_score_that_breaks_a_rule_is_neither_sent_nor_taken(change: dict[str, Any]) -> None:  # EXPERT-5
+# EXPERT-5
+def test_a_score_that_breaks_a_rule_is_neither_sent_nor_taken(change: dict[str, Any]) -> None:
     assert packed_unchecked(SCORE) == encode(SCORE)
     broken = replace(SCORE, **change)
     with pytest.raises(LocalError):
@@ -179,8 +200,11 @@ def test_half_a_target_is_refused() -> None:  # EXPERT-10
         encode(Scores(1, 2, 3, (), b"\0", 0, 0, bytes(8)))
 
 
-@pytest.mark.parametrize("name", ["", "x" * 33, "a\x1b[2J", "a\nb", "\u202eevil", "\x9b31m", "\ud800"])
-def test_names_that_could_deceive_a_terminal_are_neither_sent_nor_taken(name: str) -> None:  # WIRE-5
+@pytest.mark.parametrize(
+    "name", ["", "x" * 33, "a\x1b[2J", "a\nb", "\u202eevil", "\x9b31m", "\ud800"]
+)
+# WIRE-5
+def test_names_that_could_deceive_a_terminal_are_neither_sent_nor_taken(name: str) -> None:
     good = ExpertRecord(1, "model", bytes(32), bytes(32), 1, ())
     with pytest.raises(LocalError):
         encode(replace(good, model=name))
@@ -209,9 +233,16 @@ BOMBS = {
     "length of 4 GiB": bytes.fromhex("9910010203ddffffffff"),
     "bytes of 4 GiB": bytes.fromhex("9c0201020300c6ffffffff"),
     "largest score": encode(
-        replace(SCORE, tokens=tuple(range(100_000, 100_000 + TOKENS_MAX)), answer=(), targets=tuple(range(TOKENS_MAX - 1)))
+        replace(
+            SCORE,
+            tokens=tuple(range(100_000, 100_000 + TOKENS_MAX)),
+            answer=(),
+            targets=tuple(range(TOKENS_MAX - 1)),
+        )
     ),
-    "largest scores": encode(Scores(1, 2, 3, (bytes(3500),) * 64, bytes(2 * TOKENS_MAX), 0, 0, bytes(8))),
+    "largest scores": encode(
+        Scores(1, 2, 3, (bytes(3500),) * 64, bytes(2 * TOKENS_MAX), 0, 0, bytes(8))
+    ),
 }
 
 
@@ -261,7 +292,11 @@ def test_type_codes_never_change() -> None:  # WIRE-1
 
 def test_the_document_lists_every_message_as_it_is_declared() -> None:
     text = (Path(__file__).parents[2] / "protocols/README.md").read_text(encoding="utf-8")
-    rows = [[cell.strip(" `") for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")]
+    rows = [
+        [cell.strip(" `") for cell in line.split("|")[1:-1]]
+        for line in text.splitlines()
+        if line.startswith("| ")
+    ]
     listed = {
         row[0]: (int(row[1]), row[2].split("/")[-2] if "/" in row[2] else "")
         for row in rows
@@ -274,11 +309,16 @@ def test_who_may_send_a_message_is_declared_once() -> None:
     assert {*EXPERT_REQUESTS} & {*EXPERT_REPLIES} == {
         kind for kind, one in DECLARED.items() if (one.stream, one.sender) == (EXPERT, BOTH)
     }
-    assert {*EXPERT_REQUESTS} | {*EXPERT_REPLIES} == {kind for kind, one in DECLARED.items() if one.stream == EXPERT}
+    assert {*EXPERT_REQUESTS} | {*EXPERT_REPLIES} == {
+        kind for kind, one in DECLARED.items() if one.stream == EXPERT
+    }
 
 
 @given(of_type(CapacityRecord), st.binary(max_size=EXT_MAX))
-def test_additions_that_nobody_knows_travel_on_as_they_are(record: CapacityRecord, ext: bytes) -> None:  # WIRE-7
+# WIRE-7
+def test_additions_that_nobody_knows_travel_on_as_they_are(
+    record: CapacityRecord, ext: bytes
+) -> None:
     sent = encode(replace(record, ext=ext))
     assert encode(decode(sent, (CapacityRecord,))) == sent
     assert decode(sent, (CapacityRecord,)).ext == ext

@@ -1,4 +1,5 @@
-"""The rolling hash: one for each prefix, and another for another prefix. Cites protocols/expert.md (EXPERT)."""
+"""The rolling hash: one for each prefix, and another for another prefix. Cites protocols/expert.md
+(EXPERT)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ def test_one_digest_for_each_prefix(given_tokens: list[int]) -> None:  # EXPERT-
 
 
 @given(tokens, st.data())
-def test_a_changed_token_changes_every_later_digest(given_tokens: list[int], data: st.DataObject) -> None:  # EXPERT-7
+# EXPERT-7
+def test_a_changed_token_changes_every_later_digest(
+    given_tokens: list[int], data: st.DataObject
+) -> None:
     if not given_tokens:
         return
     at = data.draw(st.integers(0, len(given_tokens) - 1))
@@ -36,4 +40,7 @@ def test_a_changed_token_changes_every_later_digest(given_tokens: list[int], dat
 
 
 def test_the_digest_is_blake2b_of_digest_and_token() -> None:  # EXPERT-7
-    assert extend(EMPTY, 128_000) == blake2b(bytes(8) + (128_000).to_bytes(4, "big"), digest_size=8).digest()
+    assert (
+        extend(EMPTY, 128_000)
+        == blake2b(bytes(8) + (128_000).to_bytes(4, "big"), digest_size=8).digest()
+    )

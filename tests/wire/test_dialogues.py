@@ -1,4 +1,5 @@
-"""A node that is fed with the client's frames of the published dialogues gives the published answers.
+"""A node that is fed with the client's frames of the published dialogues gives the published
+answers.
 
 Cites protocols/streams.md (STREAM), expert.md (EXPERT) and halt.md (HALT)."""
 
@@ -13,12 +14,16 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-VECTORS = json.loads((ROOT / "protocols" / "vectors" / "dialogues.json").read_text(encoding="utf-8"))
+VECTORS = json.loads(
+    (ROOT / "protocols" / "vectors" / "dialogues.json").read_text(encoding="utf-8")
+)
 DIALOGUES = {one["name"]: one["steps"] for one in VECTORS["dialogues"]}
 
 
 def loaded() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_dialogue_vectors", ROOT / "scripts" / "make_dialogue_vectors.py")
+    spec = importlib.util.spec_from_file_location(
+        "make_dialogue_vectors", ROOT / "scripts" / "make_dialogue_vectors.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -38,7 +43,9 @@ def compared(step: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_the_published_dialogues_are_those_of_the_script() -> None:
-    assert SCRIPT.PATH.read_text(encoding="utf-8") == SCRIPT.text(), "run scripts/make_dialogue_vectors.py"
+    assert SCRIPT.PATH.read_text(encoding="utf-8") == SCRIPT.text(), (
+        "run scripts/make_dialogue_vectors.py"
+    )
 
 
 @pytest.mark.parametrize("name", list(DIALOGUES))
@@ -60,7 +67,26 @@ def test_the_dialogues_hold_every_answer_that_a_node_without_a_broken_model_give
     said = [step for steps in DIALOGUES.values() for step in steps if step["from"] == "node"]
     kinds = {step.get("type") for step in said} - {None}
     assert kinds == {
-        *("Scores", "Need", "Busy", "Refused", "Halted", "Shuffle", "Shuffled", "HaltDigest", "Vectors", "Records", "Ack")
+        *(
+            "Scores",
+            "Need",
+            "Busy",
+            "Refused",
+            "Halted",
+            "Shuffle",
+            "Shuffled",
+            "HaltDigest",
+            "Vectors",
+            "Records",
+            "Ack",
+        )
     }
-    assert {step["fields"]["code"] for step in said if step.get("type") == "Refused"} == {1, 2, 3, 4, 5, 7}
+    assert {step["fields"]["code"] for step in said if step.get("type") == "Refused"} == {
+        1,
+        2,
+        3,
+        4,
+        5,
+        7,
+    }
     assert [step for step in said if step.get("strike")]

@@ -1,4 +1,5 @@
-"""Which signatures count: exactly those of the published vectors, whoever asks and whatever the library thinks of the doubtful ones."""
+"""Which signatures count: exactly those of the published vectors, whoever asks and whatever the
+library thinks of the doubtful ones."""
 
 from __future__ import annotations
 
@@ -21,13 +22,17 @@ from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.envelope import unseal
 from swarmllm.wire.signed import good_signers, open_record
 
-VECTORS = json.loads((Path(__file__).resolve().parents[2] / "protocols/vectors/ed25519.json").read_text("utf-8"))["signatures"]
+VECTORS = json.loads(
+    (Path(__file__).resolve().parents[2] / "protocols/vectors/ed25519.json").read_text("utf-8")
+)["signatures"]
 KEYS = ephemeral_key()
 
 
 def each(function: Callable[[bytes, bytes, bytes, Any], None]) -> Any:
     def test(vector: Any) -> None:
-        key, message, signature = (bytes.fromhex(vector[name]) for name in ("public_key", "message", "signature"))
+        key, message, signature = (
+            bytes.fromhex(vector[name]) for name in ("public_key", "message", "signature")
+        )
         function(key, message, signature, vector)
 
     return pytest.mark.parametrize("vector", VECTORS, ids=[one["name"] for one in VECTORS])(test)
@@ -43,7 +48,10 @@ def test_the_rule_and_the_library_say_together_what_the_vectors_say(  # ENV-5
 
 
 @each
-def test_nothing_doubtful_reaches_the_library(key: bytes, message: bytes, signature: bytes, vector: Any) -> None:  # ENV-5
+# ENV-5
+def test_nothing_doubtful_reaches_the_library(
+    key: bytes, message: bytes, signature: bytes, vector: Any
+) -> None:
     """A library that accepts everything makes no difference to what is refused by the form alone."""
     record = encode(Halt(bytes(32), bytes(16), 1, 0, 0))
     asked: list[bytes] = []
@@ -58,7 +66,9 @@ def test_nothing_doubtful_reaches_the_library(key: bytes, message: bytes, signat
     else:
         with pytest.raises(RemoteError, match="bad signature"):
             good_signers(opened, frozenset({key}), gullible)
-    sealed = encode(Envelope(key, encode(ExpertRecord(1, "prose", bytes(32), bytes(32), 1, ())), signature))
+    sealed = encode(
+        Envelope(key, encode(ExpertRecord(1, "prose", bytes(32), bytes(32), 1, ())), signature)
+    )
     if vector["sound"]:
         assert unseal(sealed, (ExpertRecord,), gullible, 512)
     else:

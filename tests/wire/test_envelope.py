@@ -1,4 +1,5 @@
-"""A signature is good for one author, one payload and one purpose. Cites protocols/envelope.md (ENV) and capacity.md (CAP)."""
+"""A signature is good for one author, one payload and one purpose. Cites protocols/envelope.md
+(ENV) and capacity.md (CAP)."""
 
 from __future__ import annotations
 
@@ -50,7 +51,10 @@ def test_every_capacity_record_fits_its_bound(record: CapacityRecord) -> None:  
 
 
 def test_the_largest_capacity_record_fits_its_bound() -> None:  # CAP-2
-    domains, addrs = ("é" * 8,) * 4, ("/ip6/2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/tcp/65535ab",) * 3
+    domains, addrs = (
+        ("é" * 8,) * 4,
+        ("/ip6/2001:db8:ffff:ffff:ffff:ffff:ffff:ffff/tcp/65535ab",) * 3,
+    )
     record = CapacityRecord(
         boot=2**63 - 1,
         seq=2**32 - 1,
@@ -91,7 +95,10 @@ def test_any_bytes_open_or_raise_remote_error(data: bytes) -> None:  # ENV-2
 
 @settings(max_examples=30)
 @given(of_type(CapacityRecord), of_type(ExpertRecord))
-def test_a_signature_for_one_purpose_is_none_for_another(capacity: CapacityRecord, expert: ExpertRecord) -> None:  # ENV-3
+# ENV-3
+def test_a_signature_for_one_purpose_is_none_for_another(
+    capacity: CapacityRecord, expert: ExpertRecord
+) -> None:
     for payload, other in ((capacity, ExpertRecord), (expert, CapacityRecord)):
         packed = encode(payload)
         for domain in (DOMAINS[other], b""):
@@ -118,7 +125,11 @@ def test_size_and_form_are_judged_before_the_signature(record: ExpertRecord) -> 
         raise AssertionError("verified for nothing")
 
     sealed = seal(record, PUBLIC, PRIVATE.sign)
-    for data, size_max in ((sealed, len(sealed) - 1), (sealed[:-1], SIZE_MAX), (sealed + b"\0", SIZE_MAX)):
+    for data, size_max in (
+        (sealed, len(sealed) - 1),
+        (sealed[:-1], SIZE_MAX),
+        (sealed + b"\0", SIZE_MAX),
+    ):
         with pytest.raises(RemoteError):
             unseal(data, KINDS, never, size_max)
 
@@ -126,7 +137,10 @@ def test_size_and_form_are_judged_before_the_signature(record: ExpertRecord) -> 
 def test_domains_cannot_be_confused() -> None:  # ENV-3
     found = sorted(DOMAINS.values())
     assert len(set(found)) == len(DOMAINS)
-    assert all(domain.endswith(b"\0") and domain.count(b"\0") == 1 and domain.startswith(b"swarmllm/") for domain in found)
+    assert all(
+        domain.endswith(b"\0") and domain.count(b"\0") == 1 and domain.startswith(b"swarmllm/")
+        for domain in found
+    )
 
 
 def test_a_signer_that_returns_rubbish_is_noticed() -> None:

@@ -1,4 +1,5 @@
-"""However a stream is cut, the same frames come out; nobody can make us hold more than one. Cites protocols/README.md (FRAME)."""
+"""However a stream is cut, the same frames come out; nobody can make us hold more than one. Cites
+protocols/README.md (FRAME)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ def pieces(data: bytes, cuts: list[int]) -> list[bytes]:
 
 @settings(max_examples=40)
 @given(st.lists(messages, max_size=4), st.lists(st.integers(0, 1 << 20), max_size=12))
-def test_frames_do_not_depend_on_how_the_stream_was_cut(sent: list[object], cuts: list[int]) -> None:  # FRAME-1
+# FRAME-1
+def test_frames_do_not_depend_on_how_the_stream_was_cut(
+    sent: list[object], cuts: list[int]
+) -> None:
     reader = FrameReader(FRAME_MAX)
     stream = b"".join(frame(message) for message in sent)
     found = [data for piece in pieces(stream, cuts) for data in reader.feed(piece)]
@@ -71,7 +75,10 @@ def test_random_streams_give_frames_or_remote_error() -> None:  # FRAME-2; 10^4 
     rng = Random(20261123)
     for _ in range(10_000):
         reader = FrameReader(100)
-        stream = b"".join(rng.randrange(108).to_bytes(4, "big") + rng.randbytes(rng.randrange(108)) for _ in range(2))
+        stream = b"".join(
+            rng.randrange(108).to_bytes(4, "big") + rng.randbytes(rng.randrange(108))
+            for _ in range(2)
+        )
         try:
             found = reader.feed(stream[: rng.randrange(len(stream) + 1)])
         except RemoteError:

@@ -42,7 +42,9 @@ def test_mutated_ids_are_another_peer_or_raise() -> None:  # ENV-4; 10^4 executi
     peer = peer_id_of(rng.randbytes(32))
     for _ in range(10_000):
         letters = list(peer)
-        letters[rng.randrange(52)] = rng.choice("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0OIl+")
+        letters[rng.randrange(52)] = rng.choice(
+            "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz0OIl+"
+        )
         text = "".join(letters)
         try:
             key = public_key_of(PeerId(text))

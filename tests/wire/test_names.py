@@ -1,4 +1,5 @@
-"""Names and addresses in records: exactly the characters of our own list, on every version of everything."""
+"""Names and addresses in records: exactly the characters of our own list, on every version of
+everything."""
 
 from __future__ import annotations
 
@@ -18,9 +19,15 @@ VECTORS = json.loads((ROOT / "protocols/vectors/names.json").read_text("utf-8"))
 
 def test_the_published_vectors_say_what_the_code_does() -> None:  # CAP-16
     for kind, rule in (("names", is_name), ("addresses", is_address)):
-        assert {text: rule(text) for text in VECTORS[kind]["valid"]} == dict.fromkeys(VECTORS[kind]["valid"], True)
-        assert {text: rule(text) for text in VECTORS[kind]["invalid"]} == dict.fromkeys(VECTORS[kind]["invalid"], False)
-    assert {text: clip_name(text, 12) for text in VECTORS["clipped to 12"]} == VECTORS["clipped to 12"]
+        assert {text: rule(text) for text in VECTORS[kind]["valid"]} == dict.fromkeys(
+            VECTORS[kind]["valid"], True
+        )
+        assert {text: rule(text) for text in VECTORS[kind]["invalid"]} == dict.fromkeys(
+            VECTORS[kind]["invalid"], False
+        )
+    assert {text: clip_name(text, 12) for text in VECTORS["clipped to 12"]} == VECTORS[
+        "clipped to 12"
+    ]
 
 
 @pytest.mark.parametrize("name", ["make_record_vectors"])
@@ -48,5 +55,9 @@ def test_what_is_clipped_is_a_name_or_nothing(text: str, size_max: int) -> None:
     clipped = clip_name(text, size_max)
     assert len(clipped) <= size_max
     assert not clipped or is_name(clipped)
-    if is_name(text) and len(text) <= size_max and any(one.isascii() and one.isalnum() for one in text):
+    if (
+        is_name(text)
+        and len(text) <= size_max
+        and any(one.isascii() and one.isalnum() for one in text)
+    ):
         assert clipped == text

@@ -1,4 +1,5 @@
-"""Signatures add up only over one and the same record, and the published vectors say what this implementation does.
+"""Signatures add up only over one and the same record, and the published vectors say what this
+implementation does.
 
 Cites protocols/halt.md (HALT)."""
 
@@ -25,7 +26,15 @@ from swarmllm.messages import Halt, Resume, Signed
 from swarmllm.wire.codec import decode, encode
 from swarmllm.wire.envelope import DOMAINS
 from swarmllm.wire.marks import marks_of
-from swarmllm.wire.signed import HALT_DOMAINS, add_signature, good_signers, key_id, merge, open_record, sign_record
+from swarmllm.wire.signed import (
+    HALT_DOMAINS,
+    add_signature,
+    good_signers,
+    key_id,
+    merge,
+    open_record,
+    sign_record,
+)
 from tests.wire.strategies import mutate
 from tests.wire.test_envelope import verify
 
@@ -67,7 +76,10 @@ def test_signatures_gathered_on_several_machines_are_one_record() -> None:  # HA
 def test_signatures_over_different_records_do_not_add_up() -> None:
     other = Resume(bytes(32), 2, LIFT.lifts, 0)
     with pytest.raises(LocalError, match="different records"):
-        merge(sign_record(LIFT, [(KEYS[0], PEOPLE[0].sign)]), sign_record(other, [(KEYS[1], PEOPLE[1].sign)]))
+        merge(
+            sign_record(LIFT, [(KEYS[0], PEOPLE[0].sign)]),
+            sign_record(other, [(KEYS[1], PEOPLE[1].sign)]),
+        )
 
 
 def test_a_record_without_signers_with_too_many_or_with_rubbish_is_not_made() -> None:
@@ -83,7 +95,9 @@ def test_every_signature_must_be_good_and_by_somebody_who_has_a_part_in_it() -> 
     both = open_record(sign_record(LIFT, [(KEYS[0], PEOPLE[0].sign), (KEYS[1], PEOPLE[1].sign)]))
     with pytest.raises(RemoteError, match="no part"):
         good_signers(both, frozenset(KEYS[:1]), verify)
-    broken = Signed(both.payload, tuple(entry[:-1] + bytes((entry[-1] ^ 1,)) for entry in both.signatures))
+    broken = Signed(
+        both.payload, tuple(entry[:-1] + bytes((entry[-1] ^ 1,)) for entry in both.signatures)
+    )
     with pytest.raises(RemoteError, match="bad signature"):
         good_signers(open_record(encode(broken)), frozenset(KEYS), verify)
 
@@ -119,7 +133,11 @@ def played(state: HaltState, *names: str) -> HaltState:
 @pytest.mark.parametrize("name", VECTORS["keys"])
 def test_keys_and_their_ids(name: str) -> None:  # HALT-3
     one = VECTORS["keys"][name]
-    public_key = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(one["seed"])).public_key().public_bytes_raw()
+    public_key = (
+        Ed25519PrivateKey.from_private_bytes(bytes.fromhex(one["seed"]))
+        .public_key()
+        .public_bytes_raw()
+    )
     assert (public_key.hex(), key_id(public_key).hex()) == (one["public_key"], one["key"])
 
 
@@ -150,7 +168,13 @@ def test_transcripts(vector: Any) -> None:
     for step in vector["steps"]:
         outcome = judge(state, RECORDS[step["record"]], verify, 1)
         state = outcome.state if isinstance(outcome, Applied) else state
-        word = "applied" if isinstance(outcome, Applied) else "known" if isinstance(outcome, Known) else "refused"
+        word = (
+            "applied"
+            if isinstance(outcome, Applied)
+            else "known"
+            if isinstance(outcome, Known)
+            else "refused"
+        )
         assert word == step["outcome"], step["record"]
         assert step["strike"] == (word == "refused" and outcome.penalise)  # type: ignore[union-attr]
         assert state.version == step["charter_version"]
@@ -160,17 +184,23 @@ def test_transcripts(vector: Any) -> None:
 
 
 def test_domains_are_published() -> None:
-    assert {kind.__name__: domain.decode() for kind, domain in HALT_DOMAINS.items()} == VECTORS["domains"]
+    assert {kind.__name__: domain.decode() for kind, domain in HALT_DOMAINS.items()} == VECTORS[
+        "domains"
+    ]
     assert isinstance(open_record(RECORDS["halt 1 seq 5"]).record, Halt)
 
 
 def test_the_file_is_what_the_script_writes() -> None:
-    spec = importlib.util.spec_from_file_location("make_halt_vectors", ROOT / "scripts" / "make_halt_vectors.py")
+    spec = importlib.util.spec_from_file_location(
+        "make_halt_vectors", ROOT / "scripts" / "make_halt_vectors.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
-    assert script.PATH.read_text(encoding="utf-8") == script.text(), "run scripts/make_halt_vectors.py"
+    assert script.PATH.read_text(encoding="utf-8") == script.text(), (
+        "run scripts/make_halt_vectors.py"
+    )
 
 
 def test_signs_of_life_are_heard_as_the_vectors_say() -> None:  # HALT-25
@@ -182,16 +212,25 @@ def test_signs_of_life_are_heard_as_the_vectors_say() -> None:  # HALT-25
     for step in told["steps"]:
         opened = open_record(bytes.fromhex(step["hex"]))
         assert described(opened.record) == step["fields"]
-        found = beacons.hear(first.state, opened, verify, told["start_ms"] + step["at_s"] * 1_000, step["at_s"])
+        found = beacons.hear(
+            first.state, opened, verify, told["start_ms"] + step["at_s"] * 1_000, step["at_s"]
+        )
         word = "new" if found is None else "known" if isinstance(found, Known) else "refused"
-        assert (word, isinstance(found, Refused) and found.penalise) == (step["outcome"], step["strike"]), step["name"]
+        assert (word, isinstance(found, Refused) and found.penalise) == (
+            step["outcome"],
+            step["strike"],
+        ), step["name"]
         until = beacons.next_deadline(first.state.charter, step["at_s"])
         assert (None if until == math.inf else until) == step["serves_until_s"], step["name"]
 
 
-def test_a_halt_key_that_was_taken_out_never_comes_back_and_a_second_branch_is_no_strike() -> None:  # HALT-5, HALT-6
+# HALT-5, HALT-6
+def test_a_halt_key_that_was_taken_out_never_comes_back_and_a_second_branch_is_no_strike() -> None:
     steps = {one["name"]: one["steps"] for one in VECTORS["transcripts"]}
     returned = steps["a key that was taken out comes back"]
     assert [step["outcome"] for step in returned[:3]] == ["applied", "applied", "refused"]
-    branches = [(step["outcome"], step["strike"], step["charter_version"]) for step in steps["two branches"][2:]]
+    branches = [
+        (step["outcome"], step["strike"], step["charter_version"])
+        for step in steps["two branches"][2:]
+    ]
     assert branches == [("known", False, 2), ("refused", False, 2)]

@@ -1,4 +1,5 @@
-"""What survives of a distribution: its largest entries exactly by rank, nearly by value. Cites protocols/sparse.md (SPARSE)."""
+"""What survives of a distribution: its largest entries exactly by rank, nearly by value. Cites
+protocols/sparse.md (SPARSE)."""
 
 from __future__ import annotations
 
@@ -16,7 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swarmllm.errors import LocalError, RemoteError
-from swarmllm.wire.sparse import LOGPROB_MIN, SparseList, decode_list, encode_list, encode_logits, size_max
+from swarmllm.wire.sparse import (
+    LOGPROB_MIN,
+    SparseList,
+    decode_list,
+    encode_list,
+    encode_logits,
+    size_max,
+)
 from tests.wire.strategies import mutate
 
 Floats = npt.NDArray[np.float32]
@@ -38,7 +46,8 @@ def total_variation(logits: Floats, found: SparseList) -> float:
     return float(off + abs(found.tail - (1 - kept.sum()))) / 2
 
 
-# Few distinct values make ties; steps of less than a float16 or a cell make near ties; -inf is a forbidden token.
+# Few distinct values make ties; steps of less than a float16 or a cell make near ties; -inf is a
+# forbidden token.
 _values = st.one_of(
     st.floats(-40, 40, width=32),
     st.integers(-3, 3).map(float),
@@ -46,16 +55,20 @@ _values = st.one_of(
     st.just(float("-inf")),
     st.floats(float(np.float32(-3e38)), float(np.float32(3e38)), width=32),
 )
-logits_rows = hnp.arrays(np.float32, st.integers(1, 400), elements=_values, fill=st.just(0.0)).filter(
-    lambda a: bool(np.isfinite(a.max()))
-)
+logits_rows = hnp.arrays(
+    np.float32, st.integers(1, 400), elements=_values, fill=st.just(0.0)
+).filter(lambda a: bool(np.isfinite(a.max())))
 
 
 @settings(max_examples=300)
 @given(logits_rows, st.integers(1, 300), st.sampled_from((0, 0, 1, 655, 65_535)))
-@example(np.array([0, 6.995631e-22], np.float32), 2, 65_535)  # Differ as logits, not as log-probabilities.
+# Differ as logits, not as log-probabilities.
+@example(np.array([0, 6.995631e-22], np.float32), 2, 65_535)
 @example(np.array([1, 1 + 2**-23, 1], np.float32), 3, 0)
-def test_the_largest_decoded_value_is_the_true_one_and_alone(logits: Floats, entries_max: int, tail_max: int) -> None:  # SPARSE-1
+# SPARSE-1
+def test_the_largest_decoded_value_is_the_true_one_and_alone(
+    logits: Floats, entries_max: int, tail_max: int
+) -> None:
     found = decode_list(encode_logits(logits, entries_max, tail_max), entries_max, logits.size)
     top = found.logprobs.max()
     assert found.ids[np.argmax(found.logprobs)] == np.argmax(logits)
@@ -63,7 +76,8 @@ def test_the_largest_decoded_value_is_the_true_one_and_alone(logits: Floats, ent
 
 
 @given(logits_rows, st.integers(1, 300))
-def test_the_likeliest_are_kept_and_equals_by_lowest_id(logits: Floats, entries_max: int) -> None:  # SPARSE-2
+# SPARSE-2
+def test_the_likeliest_are_kept_and_equals_by_lowest_id(logits: Floats, entries_max: int) -> None:
     found = decode_list(encode_logits(logits, entries_max, 0), entries_max, logits.size)
     best = np.argsort(-logits.astype(np.float64), kind="stable")[:entries_max]
     best = best[log_softmax(logits)[best] >= LOGPROB_MIN + 1e-3]
@@ -78,7 +92,9 @@ def test_the_likeliest_are_kept_and_equals_by_lowest_id(logits: Floats, entries_
 @given(logits_rows, st.integers(1, 300))
 def test_values_and_tail_add_up_to_one(logits: Floats, entries_max: int) -> None:  # SPARSE-7
     found = decode_list(encode_logits(logits, entries_max, 0), entries_max, logits.size)
-    assert float(np.exp(found.logprobs.astype(np.float64)).sum()) + found.tail == pytest.approx(1, abs=1e-4)
+    assert float(np.exp(found.logprobs.astype(np.float64)).sum()) + found.tail == pytest.approx(
+        1, abs=1e-4
+    )
     assert 0 <= found.tail < 1
     assert (found.logprobs <= 0).all()
 
@@ -87,9 +103,11 @@ def test_values_and_tail_add_up_to_one(logits: Floats, entries_max: int) -> None
 def test_values_are_off_by_cells_only(logits: Floats, entries_max: int) -> None:  # SPARSE-5
     found = decode_list(encode_logits(logits, entries_max, 0), entries_max, logits.size)
     off = np.abs(found.logprobs - log_softmax(logits)[found.ids])
-    # Half a coarse cell, the winner's step, and the common scale, which corrects what half a cell can do to the sum.
+    # Half a coarse cell, the winner's step, and the common scale, which corrects what half a cell
+    # can do to the sum.
     assert off.max() <= 0.25 + 0.5 + 0.25
-    # At worst one half of the mass is a quarter nat too high and the other too low: (e**0.25 - e**-0.25) / 4.
+    # At worst one half of the mass is a quarter nat too high and the other too low: (e**0.25 -
+    # e**-0.25) / 4.
     assert total_variation(logits, found) <= 0.13
 
 
@@ -110,7 +128,8 @@ def test_a_list_stops_when_what_it_leaves_out_is_small_enough(
 
 @settings(max_examples=300)
 @given(logits_rows, st.integers(1, 300), st.booleans())
-def test_no_list_is_longer_than_its_bound(logits: Floats, entries_max: int, raw: bool) -> None:  # SPARSE-8
+# SPARSE-8
+def test_no_list_is_longer_than_its_bound(logits: Floats, entries_max: int, raw: bool) -> None:
     data = encode_logits(logits, entries_max, 0)
     found = decode_list(data, entries_max, logits.size)
     assert len(data) <= size_max(found.ids.size)
@@ -171,7 +190,9 @@ REALISTIC = {
 
 
 @pytest.mark.parametrize("draw", REALISTIC.values(), ids=REALISTIC)
-def test_a_usual_list_of_256_takes_480_bytes_and_a_hundredth_of_error(draw: Callable[[np.random.Generator], Floats]) -> None:
+def test_a_usual_list_of_256_takes_480_bytes_and_a_hundredth_of_error(
+    draw: Callable[[np.random.Generator], Floats],
+) -> None:
     rng = np.random.default_rng(20261123)
     sizes, errors = [], []
     for _ in range(8):
@@ -221,7 +242,15 @@ def test_a_broken_model_is_the_callers_fault(bad: float) -> None:
         (np.zeros(10, np.float32), 4, 65_536),
         (np.zeros(10, np.float32), 4, -1),
     ],
-    ids=["all impossible", "no logits", "two rows", "no entries", "too many entries", "tail of one", "negative tail"],
+    ids=[
+        "all impossible",
+        "no logits",
+        "two rows",
+        "no entries",
+        "too many entries",
+        "tail of one",
+        "negative tail",
+    ],
 )
 def test_arguments_out_of_bounds_are_the_callers_fault(arguments: tuple[Any, Any, Any]) -> None:
     with pytest.raises(LocalError):
@@ -247,7 +276,9 @@ HALF = float(np.log(0.5))
         ([1, 2], [HALF], 0.5),
     ],
 )
-def test_a_list_that_is_none_is_the_callers_fault(ids: list[int], logprobs: list[float], tail: float) -> None:
+def test_a_list_that_is_none_is_the_callers_fault(
+    ids: list[int], logprobs: list[float], tail: float
+) -> None:
     entries = SparseList(np.array(ids, np.int32), np.array(logprobs, np.float32), tail)
     for raw in (False, True):
         with pytest.raises(LocalError):
@@ -273,15 +304,19 @@ def check(data: bytes, entries_max: int = 256, vocab_size: int = VOCABULARY) -> 
 
 
 @settings(max_examples=300)
-@given(st.one_of(st.binary(max_size=80), st.binary(min_size=6, max_size=80).map(lambda b: b"\1\0" + b)))
+@given(
+    st.one_of(st.binary(max_size=80), st.binary(min_size=6, max_size=80).map(lambda b: b"\1\0" + b))
+)
 @example(b"")
 @example(b"\1" + b"\xff" * 1500)
 @example(b"\1\0\xff\xa5\xff\x80\0" + b"\0" * 1500)
-def test_any_bytes_are_a_list_or_raise_remote_error(data: bytes) -> None:  # SPARSE-6, SPARSE-7, SPARSE-8
+# SPARSE-6, SPARSE-7, SPARSE-8
+def test_any_bytes_are_a_list_or_raise_remote_error(data: bytes) -> None:
     check(data)
 
 
-def test_mutated_lists_obey_the_laws_or_raise() -> None:  # SPARSE-6, SPARSE-7, SPARSE-8; 10^4 executions
+# SPARSE-6, SPARSE-7, SPARSE-8; 10^4 executions
+def test_mutated_lists_obey_the_laws_or_raise() -> None:
     rng, draw = Random(20261123), np.random.default_rng(20261123)
     lists = [random_list(draw, count) for count in (1, 2, 5, 20, 256)]
     samples = [encode_list(entries, raw=raw) for entries in lists for raw in (False, True)]
@@ -310,12 +345,18 @@ def test_no_list_is_the_beginning_of_another(raw: bool) -> None:  # SPARSE-8
 
 def test_memory_is_linear_in_the_input() -> None:  # SPARSE-8
     whole = encode_list(random_list(np.random.default_rng(3), 1024))
-    worst = [whole, whole[:7] + b"\xff" * 6000, whole[:7] + bytes(6000), b"\1\3\xff\xa5\xff\x80\0" + b"\xff" * 6000]
+    worst = [
+        whole,
+        whole[:7] + b"\xff" * 6000,
+        whole[:7] + bytes(6000),
+        b"\1\3\xff\xa5\xff\x80\0" + b"\xff" * 6000,
+    ]
     for data in worst:
         tracemalloc.start()
         with suppress(RemoteError):
             decode_list(data, 1024, VOCABULARY)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        # A bit becomes a byte, a bit that is set 8 more; fine cells are 12 integers for each of 1,024 entries at most.
+        # A bit becomes a byte, a bit that is set 8 more; fine cells are 12 integers for each of
+        # 1,024 entries at most.
         assert peak <= 100 * len(data) + 700 * 1024

@@ -1,4 +1,5 @@
-"""The published vectors say what this implementation does: each valid one is accepted as described, each invalid one refused."""
+"""The published vectors say what this implementation does: each valid one is accepted as described,
+each invalid one refused."""
 
 from __future__ import annotations
 
@@ -38,7 +39,10 @@ CONTEXT, ENVELOPE, SPARSE = load("context.json"), load("envelope.json"), load("s
 
 def named(vectors: Any) -> dict[str, Any]:
     """For pytest: cases with their names as ids."""
-    return {"argvalues": vectors, "ids": [one.get("name") or one.get("type") or str(i) for i, one in enumerate(vectors)]}
+    return {
+        "argvalues": vectors,
+        "ids": [one.get("name") or one.get("type") or str(i) for i, one in enumerate(vectors)],
+    }
 
 
 def plain(value: object) -> object:
@@ -68,7 +72,9 @@ def test_invalid_messages(vector: Any) -> None:
 @pytest.mark.parametrize("vector", **named(FRAMING["valid"]))
 def test_valid_streams(vector: Any) -> None:
     reader = FrameReader(FRAMING["frame_max"])
-    found = [frame.hex() for chunk in vector["chunks"] for frame in reader.feed(bytes.fromhex(chunk))]
+    found = [
+        frame.hex() for chunk in vector["chunks"] for frame in reader.feed(bytes.fromhex(chunk))
+    ]
     assert found == vector["frames"]
 
 
@@ -137,7 +143,9 @@ def test_invalid_lists(vector: Any) -> None:
 
 
 def test_the_files_are_what_the_script_writes() -> None:
-    spec = importlib.util.spec_from_file_location("make_wire_vectors", ROOT / "scripts" / "make_wire_vectors.py")
+    spec = importlib.util.spec_from_file_location(
+        "make_wire_vectors", ROOT / "scripts" / "make_wire_vectors.py"
+    )
     assert spec is not None
     assert spec.loader is not None
     script = importlib.util.module_from_spec(spec)

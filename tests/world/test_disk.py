@@ -1,4 +1,5 @@
-"""Laws of a host's disk: each step is whole or has not happened, and a process that is killed between two leaves the first done."""
+"""Laws of a host's disk: each step is whole or has not happened, and a process that is killed
+between two leaves the first done."""
 
 from __future__ import annotations
 
@@ -24,8 +25,12 @@ def test_a_write_takes_its_three_steps() -> None:
     assert (disk.first, disk.second, disk.writes) == (b"new", b"new", 1)
 
 
-@pytest.mark.parametrize(("steps", "first", "second"), [(0, b"old", b"old"), (1, b"new", b"old"), (2, b"new", b"new")])
-def test_a_kill_between_two_steps_leaves_the_first_ones_done(steps: int, first: bytes, second: bytes) -> None:
+@pytest.mark.parametrize(
+    ("steps", "first", "second"), [(0, b"old", b"old"), (1, b"new", b"old"), (2, b"new", b"new")]
+)
+def test_a_kill_between_two_steps_leaves_the_first_ones_done(
+    steps: int, first: bytes, second: bytes
+) -> None:
     disk, agenda = Disk(b"old", b"old", b"mark"), Agenda()
     assert write(disk, agenda, alive_s=(steps + 0.5) * STEP_S) == []
     assert (disk.first, disk.second) == (first, second)

@@ -1,4 +1,5 @@
-"""Laws of a simulated expert: it is as fast as the real one was measured, computes together what waits, and answers everything once."""
+"""Laws of a simulated expert: it is as fast as the real one was measured, computes together what
+waits, and answers everything once."""
 
 from __future__ import annotations
 
@@ -9,7 +10,16 @@ import pytest
 from swarmllm.core.serving.batcher import CHUNK_S, STRANGERS_MAX
 from swarmllm.core.serving.places import IDLE_S
 from swarmllm.core.values import EngineLoad, SessionKey
-from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Need, PeerId, Refused, Score, Scores
+from swarmllm.messages import (
+    REFUSED_ENGINE,
+    Busy,
+    ExpertReply,
+    Need,
+    PeerId,
+    Refused,
+    Score,
+    Scores,
+)
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.agenda import Agenda
 from swarmllm.testing.world.engine import DEMO, VOCABULARY, QuickModel, Service, SimEngine
@@ -36,11 +46,20 @@ class Bench:
         if self.on_answer is not None:
             self.on_answer(order, reply)
 
-    def ask(self, session: int, text: tuple[int, ...], base: int = 0, round_: int = 0, peer: PeerId = PEER) -> int:
+    def ask(
+        self,
+        session: int,
+        text: tuple[int, ...],
+        base: int = 0,
+        round_: int = 0,
+        peer: PeerId = PEER,
+    ) -> int:
         self.orders += 1
         digest = context.digests(text)[base]
         tokens = text[base:]
-        score = Score(session, round_, 0, base, digest, tokens, (len(tokens) - 1,), (), 256, 0, bytes(8))
+        score = Score(
+            session, round_, 0, base, digest, tokens, (len(tokens) - 1,), (), 256, 0, bytes(8)
+        )
         self.engine.submit(self.orders, SessionKey(peer, session), score)
         return self.orders
 
@@ -48,8 +67,12 @@ class Bench:
         return [type(reply) for _, _, reply in self.answers]
 
 
-@pytest.mark.parametrize(("sessions", "tokens_per_s", "off"), [(1, 152, 0.03), (8, 415, 0.22), (16, 602, 0.03)])
-def test_the_demo_expert_is_as_fast_as_it_was_measured(sessions: int, tokens_per_s: float, off: float) -> None:
+@pytest.mark.parametrize(
+    ("sessions", "tokens_per_s", "off"), [(1, 152, 0.03), (8, 415, 0.22), (16, 602, 0.03)]
+)
+def test_the_demo_expert_is_as_fast_as_it_was_measured(
+    sessions: int, tokens_per_s: float, off: float
+) -> None:
     bench = Bench()
     texts: dict[int, tuple[int, ...]] = {session: (session,) for session in range(sessions)}
 
@@ -72,7 +95,11 @@ def test_what_waits_is_computed_together() -> None:
     bench.ask(2, (2,))
     bench.ask(3, (3,))
     bench.agenda.run_until(10.0)
-    assert [(round(at, 9), order) for at, order, _ in bench.answers] == [(1.1, 1), (2.3, 2), (2.3, 3)]
+    assert [(round(at, 9), order) for at, order, _ in bench.answers] == [
+        (1.1, 1),
+        (2.3, 2),
+        (2.3, 3),
+    ]
 
 
 def test_a_long_prompt_takes_its_tokens_and_holds_up_nobody_for_long() -> None:
@@ -164,7 +191,9 @@ def test_whatever_a_dead_worker_had_is_refused_and_its_caches_are_gone() -> None
     bench.ask(3, (1,))
     bench.agenda.run_until(2.0)
     assert bench.kinds() == [Scores, Refused, Refused, Refused]
-    assert all(reply.code == REFUSED_ENGINE for _, _, reply in bench.answers if isinstance(reply, Refused))
+    assert all(
+        reply.code == REFUSED_ENGINE for _, _, reply in bench.answers if isinstance(reply, Refused)
+    )
     bench.engine.revive()
     bench.ask(1, (1, 2, 3), base=2)
     bench.agenda.run_until(3.0)

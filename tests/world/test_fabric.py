@@ -1,5 +1,5 @@
-"""Laws of the network between hosts: what arrives, in which order, what becomes of it when somebody falls silent or a partition lies
-across, and that gossip reaches everybody."""
+"""Laws of the network between hosts: what arrives, in which order, what becomes of it when somebody
+falls silent or a partition lies across, and that gossip reaches everybody."""
 
 from __future__ import annotations
 
@@ -28,7 +28,11 @@ class Diary(Checker):
         self.events.append((self.world.now, host.peer, event))
 
     def told(self, host: Host, kind: type) -> list[tuple[float, Any]]:
-        return [(at, event) for at, peer, event in self.events if peer == host.peer and isinstance(event, kind)]
+        return [
+            (at, event)
+            for at, peer, event in self.events
+            if peer == host.peer and isinstance(event, kind)
+        ]
 
     def closes(self, host: Host) -> list[int]:
         """The sessions of the Close messages that it was told, in order."""
@@ -36,8 +40,11 @@ class Diary(Checker):
         return [message.session for message in found if isinstance(message, Close)]
 
 
-def pair(link: LinkModel | None = None, count: int = 2, overlay: Overlay | None = None) -> tuple[World, Diary, list[Host]]:
-    """Hosts without experts, so that they have little to say by themselves, all connected with each other."""
+def pair(
+    link: LinkModel | None = None, count: int = 2, overlay: Overlay | None = None
+) -> tuple[World, Diary, list[Host]]:
+    """Hosts without experts, so that they have little to say by themselves, all connected with each
+    other."""
     diary = Diary()
     world = World(1, link=link or LinkModel(0.02), overlay=overlay, checkers=[diary])
     hosts = [world.add(Spec(model=None, place=(0.5, 0.5))) for _ in range(count)]
@@ -64,7 +71,9 @@ def test_a_stream_keeps_its_order_and_loses_nothing(loss: float) -> None:
 
 
 def test_faults_drop_double_and_overtake() -> None:
-    world, diary, (one, two) = pair(LinkModel(0.02, sigma=1.0, drop=0.1, duplicate=0.1, reorder=0.3))
+    world, diary, (one, two) = pair(
+        LinkModel(0.02, sigma=1.0, drop=0.1, duplicate=0.1, reorder=0.3)
+    )
     send_all(world, one, two, range(10 * MESSAGES))
     world.run_for(60.0)
     seen = diary.closes(two)
@@ -186,7 +195,11 @@ def test_a_host_that_restarts_unnoticed_takes_the_place_of_its_former_self() -> 
     world.run_for(1.0)
     world.start(one)
     world.run_for(5.0)
-    kinds = [type(event) for _, peer, event in diary.events if peer == two.peer and isinstance(event, PeerConnected | PeerLost)]
+    kinds = [
+        type(event)
+        for _, peer, event in diary.events
+        if peer == two.peer and isinstance(event, PeerConnected | PeerLost)
+    ]
     assert kinds[-2:] == [PeerLost, PeerConnected]
     assert one.connections[two.peer] is two.connections[one.peer]
 
@@ -230,13 +243,18 @@ def test_gossip_without_loss_reaches_everybody_at_once(seed: int) -> None:
 
 
 def test_without_heartbeats_more_are_left_out() -> None:
-    found = [[host.is_halted for host in spread(0.8, seed, offers=offers)[1]] for seed in range(3) for offers in (0, 6)]
+    found = [
+        [host.is_halted for host in spread(0.8, seed, offers=offers)[1]]
+        for seed in range(3)
+        for offers in (0, 6)
+    ]
     assert sum(map(sum, found[::2])) < sum(map(sum, found[1::2]))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_heartbeats_make_up_for_what_gossip_loses(seed: int) -> None:
-    """Offers go to those outside the mesh, as in GossipSub: whoever has nobody there depends on the mesh alone."""
+    """Offers go to those outside the mesh, as in GossipSub: whoever has nobody there depends on the
+    mesh alone."""
     _, hosts = spread(0.5, seed)
     assert all(host.is_halted or set(host.mesh) == set(host.connections) for host in hosts)
     assert sum(host.is_halted for host in hosts) >= 0.8 * len(hosts)

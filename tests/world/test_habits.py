@@ -7,21 +7,35 @@ import pytest
 from swarmllm.core.serving.admission import ROUNDS_PER_PEER_MAX
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world import VOCABULARY, Answer, Habits, Host, LinkModel, Spec, World
-from swarmllm.testing.world.habits import Boaster, Dropper, Flooder, Forger, Poisoner, Silent, forgeries
+from swarmllm.testing.world.habits import (
+    Boaster,
+    Dropper,
+    Flooder,
+    Forger,
+    Poisoner,
+    Silent,
+    forgeries,
+)
 from swarmllm.testing.world.laws import all_laws
 
 
-def swarm(habits: Habits, honest: int = 3, *, asker_has_expert: bool = False) -> tuple[World, list[Host], Host]:
+def swarm(
+    habits: Habits, honest: int = 3, *, asker_has_expert: bool = False
+) -> tuple[World, list[Host], Host]:
     """Some honest hosts, the first of which asks, and one with a habit."""
     world = World(3, link=LinkModel(0.01), checkers=all_laws())
-    hosts = [world.add(Spec(model=1 if number or asker_has_expert else None)) for number in range(honest)]
+    hosts = [
+        world.add(Spec(model=1 if number or asker_has_expert else None)) for number in range(honest)
+    ]
     liar = world.add(Spec(), habits)
     world.run_for(20.0)
     return world, hosts, liar
 
 
 def asked(world: World, host: Host, k: int = 3, seconds: float = 30.0) -> Answer:
-    order = GenerateRequest((1, 2, 3), k=k, max_tokens=8, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
+    order = GenerateRequest(
+        (1, 2, 3), k=k, max_tokens=8, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0)
+    )
     answer = world.ask(host, order)
     world.run_for(seconds, lambda: bool(answer.ends))
     return answer

@@ -41,7 +41,9 @@ from swarmllm.wire.signed import open_record
 
 SCORE = Score(1, 0, 0, 0, bytes(8), (1,), (0,), (), 256, 0, bytes(8))
 RUN = RunScore(1, SessionKey(PeerId("n000001"), 1), SCORE)
-ORDER = GenerateRequest((1, 2, 3), k=1, max_tokens=4, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
+ORDER = GenerateRequest(
+    (1, 2, 3), k=1, max_tokens=4, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0)
+)
 
 
 def swarm(law: Checker, count: int = 3, seconds: float = 20.0) -> tuple[World, list[Host]]:
@@ -159,7 +161,9 @@ def test_a_lift_by_too_few_is_found() -> None:
     law = OrdersAreGenuine()
     world, (host, *_) = swarm(law)
     world.publish(host, world.founders.resume({0: 7}, signers=(0,)))
-    sabotage(host, with_resume(state_of(host), open_record(world.founders.resume({0: 7}, signers=(0,)))))
+    sabotage(
+        host, with_resume(state_of(host), open_record(world.founders.resume({0: 7}, signers=(0,))))
+    )
     with pytest.raises(Broken, match="lift 7"):
         law.stepped(host, object())
 
@@ -214,7 +218,9 @@ def test_an_acknowledgement_of_what_is_not_on_disk_is_found() -> None:
     world, (host, other, *_) = swarm(law)
     law.decided(host, object(), [SendFrame(other.peer, Ack(state_of(host).digest))])
     with pytest.raises(Broken, match="acknowledges"):
-        law.decided(host, object(), [SendFrame(other.peer, Ack(halted(world, state_of(host)).digest))])
+        law.decided(
+            host, object(), [SendFrame(other.peer, Ack(halted(world, state_of(host)).digest))]
+        )
 
 
 def test_who_starts_without_asking_is_found() -> None:

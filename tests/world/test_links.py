@@ -21,12 +21,16 @@ def delays(**model: float) -> Delays:
 
 
 @given(POINT, POINT, POINT)
-def test_no_detour_is_shorter(a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]) -> None:
+def test_no_detour_is_shorter(
+    a: tuple[float, float], b: tuple[float, float], c: tuple[float, float]
+) -> None:
     assert distance(a, c) <= distance(a, b) + distance(b, c) + 1e-12
     assert 0 <= distance(a, b) <= 1 + 1e-12
 
 
-def test_half_of_all_messages_take_less_than_the_median_and_two_thirds_lie_within_one_sigma() -> None:
+def test_half_of_all_messages_take_less_than_the_median_and_two_thirds_lie_within_one_sigma() -> (
+    None
+):
     drawn = delays(near_s=0.02, sigma=0.4)
     times = sorted(drawn.draw_s(0.02) for _ in range(DRAWS))
     assert statistics.median(times) == pytest.approx(0.02, rel=0.03)
@@ -49,7 +53,8 @@ def test_a_lost_packet_waits_for_its_retransmission_and_none_is_lost_for_good() 
     once = [one for one in times if one == pytest.approx(0.01 + RETRANSMIT_MIN_S)]
     assert sum(one == 0.01 for one in times) / DRAWS == pytest.approx(0.9, abs=0.01)
     assert len(once) / DRAWS == pytest.approx(0.09, abs=0.01)
-    assert max(times) >= 0.01 + 3 * RETRANSMIT_MIN_S  # Twice in a row: the second wait is twice as long.
+    # Twice in a row: the second wait is twice as long.
+    assert max(times) >= 0.01 + 3 * RETRANSMIT_MIN_S
 
 
 def test_faults_come_as_often_as_they_are_asked_for() -> None:
@@ -60,7 +65,9 @@ def test_faults_come_as_often_as_they_are_asked_for() -> None:
     assert sum(drawn.overtakes() for _ in range(DRAWS)) / DRAWS == pytest.approx(0.3, abs=0.015)
 
 
-@pytest.mark.parametrize("model", [{"near_s": -0.1}, {"bytes_per_s": 0.0}, {"loss": 1.0}, {"drop": -0.1}])
+@pytest.mark.parametrize(
+    "model", [{"near_s": -0.1}, {"bytes_per_s": 0.0}, {"loss": 1.0}, {"drop": -0.1}]
+)
 def test_an_impossible_link_is_refused(model: dict[str, float]) -> None:
     with pytest.raises(AssertionError):
         LinkModel(**model)

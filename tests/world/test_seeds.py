@@ -1,4 +1,5 @@
-"""The worlds that `scripts/check` runs; `python sims/swarm.py --runs 5000 --jobs 2` runs as many more as there is time for."""
+"""The worlds that `scripts/check` runs; `python sims/swarm.py --runs 5000 --jobs 2` runs as many
+more as there is time for."""
 
 from __future__ import annotations
 

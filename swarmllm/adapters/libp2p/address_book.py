@@ -1,7 +1,9 @@
-"""The library's address book, bounded for each peer: what stands there is passed on to whoever asks the DHT.
+"""The library's address book, bounded for each peer: what stands there is passed on to whoever asks
+the DHT.
 
-An answer of the DHT lists forty peers with all that is known of their addresses, and nobody reads one that is longer than
-`patches.DHT_MESSAGE_MAX`. So a peer with long addresses, or a long record, would silence whoever lists it.
+An answer of the DHT lists forty peers with all that is known of their addresses, and nobody reads
+one that is longer than `patches.DHT_MESSAGE_MAX`. So a peer with long addresses, or a long record,
+would silence whoever lists it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from typing import Any, Final
 from libp2p.peer.peerstore import PeerStore
 
 ADDRS_MAX: Final = 8  # Of one peer, as in an expert's record; the latest stay.
-ADDR_MAX: Final = 64  # Bytes of an address in binary form; with an IPv6 host, a port and a peer it has 60.
+# Bytes of an address in binary form; with an IPv6 host, a port and a peer it has 60.
+ADDR_MAX: Final = 64
 RECORD_MAX: Final = 768  # Bytes of a signed peer record; with eight addresses it has 700 at most.
 
 

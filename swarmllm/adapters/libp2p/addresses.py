@@ -1,7 +1,9 @@
-"""Which addresses to listen on, and which to tell others, judged from the interfaces that this machine really has.
+"""Which addresses to listen on, and which to tell others, judged from the interfaces that this
+machine really has.
 
-A node that announces a loopback address to the LAN, or the bridge of a container engine, looks alive and can never be reached; so the
-choice is made from the interface list, with the ones that other machines are likely to reach first.
+A node that announces a loopback address to the LAN, or the bridge of a container engine, looks
+alive and can never be reached; so the choice is made from the interface list, with the ones that
+other machines are likely to reach first.
 """
 
 from __future__ import annotations
@@ -21,9 +23,22 @@ from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import PeerId
 from swarmllm.wire.identity import public_key_of
 
-PORTS_TRIED_MAX: Final = 64  # With `port_auto`: more nodes than this on one machine choose their ports themselves.
+# With `port_auto`: more nodes than this on one machine choose their ports themselves.
+PORTS_TRIED_MAX: Final = 64
 BACKLOG: Final = 128
-_VIRTUAL: Final = ("docker", "br-", "veth", "virbr", "vmnet", "vboxnet", "cni", "flannel", "cali", "podman", "lxc")
+_VIRTUAL: Final = (
+    "docker",
+    "br-",
+    "veth",
+    "virbr",
+    "vmnet",
+    "vboxnet",
+    "cni",
+    "flannel",
+    "cali",
+    "podman",
+    "lxc",
+)
 _DNS: Final = ("dns", "dns4", "dns6")
 _DNS_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 
@@ -42,8 +57,11 @@ class TcpAddress:
 
     @property
     def packed(self) -> bytes:
-        """The 4 or 16 bytes of the host; none for a name, or for an address that is good on one interface alone."""
-        return b"" if self.kind in _DNS or "%" in self.host else ipaddress.ip_address(self.host).packed
+        """The 4 or 16 bytes of the host; none for a name, or for an address that is good on one
+        interface alone."""
+        return (
+            b"" if self.kind in _DNS or "%" in self.host else ipaddress.ip_address(self.host).packed
+        )
 
     @property
     def is_loopback(self) -> bool:
@@ -57,8 +75,15 @@ class TcpAddress:
 def parse_addr(text: str) -> TcpAddress:
     """RemoteError for anything but a plain TCP address: peers send these, too."""
     parts = text.split("/") if len(text) <= 256 else []
-    if len(parts) not in (5, 7) or parts[0] != "" or parts[3] != "tcp" or (len(parts) == 7 and parts[5] != "p2p"):
-        raise RemoteError(f"address {text[:64]!r}: not /ip4/HOST/tcp/PORT, perhaps with /p2p/PEER behind it")
+    if (
+        len(parts) not in (5, 7)
+        or parts[0] != ""
+        or parts[3] != "tcp"
+        or (len(parts) == 7 and parts[5] != "p2p")
+    ):
+        raise RemoteError(
+            f"address {text[:64]!r}: not /ip4/HOST/tcp/PORT, perhaps with /p2p/PEER behind it"
+        )
     kind, host = parts[1], parts[2]
     try:
         if kind == "ip4":
@@ -88,11 +113,14 @@ def own_addr(text: str, what: str) -> TcpAddress:
 def bind(addr: TcpAddress, port_auto: bool) -> socket.socket:
     """A listening socket on `addr`, or with `port_auto` on the next free port above it.
 
-    Fault 8: libp2p listens with SO_REUSEPORT, with which two nodes share a port unnoticed. This socket has only SO_REUSEADDR, which
-    on Linux forgives connections in TIME_WAIT but not a second listener.
+    Fault 8: libp2p listens with SO_REUSEPORT, with which two nodes share a port unnoticed. This
+    socket has only SO_REUSEADDR, which on Linux forgives connections in TIME_WAIT but not a second
+    listener.
     """
     if addr.kind in _DNS:
-        raise LocalError(f"cannot listen on the name {addr.host!r}; give the IP address of an interface, or 0.0.0.0 for all")
+        raise LocalError(
+            f"cannot listen on the name {addr.host!r}; give the IP address of an interface, or 0.0.0.0 for all"
+        )
     tries = PORTS_TRIED_MAX if port_auto and addr.port else 1
     family = socket.AF_INET6 if addr.kind == "ip6" else socket.AF_INET
     for port in range(addr.port, min(addr.port + tries, 65_536)):
@@ -108,10 +136,18 @@ def bind(addr: TcpAddress, port_auto: bool) -> socket.socket:
             sock.close()
             if error.errno == errno.EADDRINUSE:
                 continue
-            raise LocalError(f"cannot listen on {addr}: {error.strerror}; choose another address or port") from error
+            raise LocalError(
+                f"cannot listen on {addr}: {error.strerror}; choose another address or port"
+            ) from error
         return sock
-    span = f"port {addr.port} is" if tries == 1 else f"ports {addr.port} to {addr.port + tries - 1} are all"
-    raise LocalError(f"{span} taken on {addr.host}; stop the program that listens there or choose another port")
+    span = (
+        f"port {addr.port} is"
+        if tries == 1
+        else f"ports {addr.port} to {addr.port + tries - 1} are all"
+    )
+    raise LocalError(
+        f"{span} taken on {addr.host}; stop the program that listens there or choose another port"
+    )
 
 
 def bound_addr(sock: socket.socket) -> TcpAddress:
@@ -120,22 +156,30 @@ def bound_addr(sock: socket.socket) -> TcpAddress:
 
 
 def reachable(listening: list[TcpAddress]) -> tuple[TcpAddress, ...]:
-    """What others can dial: wildcards become the addresses of the interfaces; loopback only if there is nothing else."""
+    """What others can dial: wildcards become the addresses of the interfaces; loopback only if
+    there is nothing else."""
     found: list[TcpAddress] = []
     for addr in listening:
         if not addr.is_wildcard:
             found.append(addr)
             continue
-        hosts = [ip for ip in interface_ips() if (ipaddress.ip_address(ip).version == 6) == (addr.kind == "ip6")]
+        hosts = [
+            ip
+            for ip in interface_ips()
+            if (ipaddress.ip_address(ip).version == 6) == (addr.kind == "ip6")
+        ]
         found += [TcpAddress(addr.kind, host, addr.port, None) for host in hosts]
         if not hosts:
-            found.append(TcpAddress(addr.kind, "::1" if addr.kind == "ip6" else "127.0.0.1", addr.port, None))
+            found.append(
+                TcpAddress(addr.kind, "::1" if addr.kind == "ip6" else "127.0.0.1", addr.port, None)
+            )
     outside = [addr for addr in dict.fromkeys(found) if not addr.is_loopback]
     return tuple(outside or dict.fromkeys(found))
 
 
 def interface_ips() -> list[str]:
-    """Addresses of this machine that others may reach, likeliest first: no loopback, no link-local, virtual bridges last."""
+    """Addresses of this machine that others may reach, likeliest first: no loopback, no link-local,
+    virtual bridges last."""
     ranked: list[tuple[bool, bool, str]] = []
     for adapter in ifaddr.get_adapters():
         virtual = adapter.nice_name.startswith(_VIRTUAL)
@@ -148,7 +192,8 @@ def interface_ips() -> list[str]:
 
 
 def vantage(announced: Sequence[TcpAddress]) -> Vantage:
-    """Where this node stands, as far as strangers' addresses are concerned. Bridges of container engines are no networks of ours."""
+    """Where this node stands, as far as strangers' addresses are concerned. Bridges of container
+    engines are no networks of ours."""
     networks: list[tuple[bytes, int]] = []
     for adapter in ifaddr.get_adapters():
         if adapter.nice_name.startswith(_VIRTUAL):
@@ -161,8 +206,11 @@ def vantage(announced: Sequence[TcpAddress]) -> Vantage:
 
 
 def _routed_ip(version: int) -> str | None:
-    """The source address that the default route would use. Connecting a datagram socket sends nothing."""
-    family, target = (socket.AF_INET, "192.0.2.1") if version == 4 else (socket.AF_INET6, "2001:db8::1")
+    """The source address that the default route would use. Connecting a datagram socket sends
+    nothing."""
+    family, target = (
+        (socket.AF_INET, "192.0.2.1") if version == 4 else (socket.AF_INET6, "2001:db8::1")
+    )
     with socket.socket(family, socket.SOCK_DGRAM) as sock:
         try:
             sock.connect((target, 9))

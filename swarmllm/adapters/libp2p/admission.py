@@ -1,8 +1,10 @@
-"""Connection admission: limits on half-open handshakes and on open connections, each counted while it lives.
+"""Connection admission: limits on half-open handshakes and on open connections, each counted while
+it lives.
 
-Two budgets, because a stranger costs us nothing to make half of a connection and something to make a whole one: those that shake
-hands give way by age and address block, those that are up by use and address block (`core.peers.eviction`). A third of the
-connections is for peers that we chose, and what the owner named comes in whoever is there.
+Two budgets, because a stranger costs us nothing to make half of a connection and something to make
+a whole one: those that shake hands give way by age and address block, those that are up by use and
+address block (`core.peers.eviction`). A third of the connections is for peers that we chose, and
+what the owner named comes in whoever is there.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ class Standing:
 
 @dataclass(slots=True)
 class Worth:
-    """What a peer has done for us: rounds of ours that it answered, never more than we asked for. `ping_s` is its shortest."""
+    """What a peer has done for us: rounds of ours that it answered, never more than we asked for.
+    `ping_s` is its shortest."""
 
     asked: int = 0
     answered: int = 0
@@ -75,8 +78,8 @@ class _Seat:
 
 
 class Admission:
-    """`standings` tells what connections are good for, `hang_up` ends one to make room; both are set by whoever owns the
-    connections.
+    """`standings` tells what connections are good for, `hang_up` ends one to make room; both are
+    set by whoever owns the connections.
 
     Connections are whatever the caller's muxed connections are; here they are only keys.
     """
@@ -113,7 +116,8 @@ class Admission:
     # --- sockets -------------------------------------------------------------------------------------------------------------
 
     def enter(self, host: str) -> Entrant | None:
-        """One more socket from `host`, or None; it counts until `leave`, and as half open until `upgraded`."""
+        """One more socket from `host`, or None; it counts until `leave`, and as half open until
+        `upgraded`."""
         block = block_of(host)
         limits = self._limits
         of_host, of_block = limits.per_address_max, limits.per_block_max
@@ -124,7 +128,10 @@ class Admission:
         waiting = {key: entrant.block for key, entrant in self._entrants.items()}
         late = hurried(waiting, block, limits.half_open_max, max(1, limits.half_open_max // 4))
         if late is not None:
-            log.info("gave up a handshake with %s: too many at once from there", self._entrants[late].host)
+            log.info(
+                "gave up a handshake with %s: too many at once from there",
+                self._entrants[late].host,
+            )
             self._entrants.pop(late).scope.cancel()
         entrant = Entrant(next(self._keys), host, block, trio.CancelScope())
         self._from[host] += 1
@@ -144,17 +151,25 @@ class Admission:
     # --- connections ---------------------------------------------------------------------------------------------------------
 
     def seat(self, conn: Any, peer: PeerId, host: str, *, inbound: bool) -> None:
-        """Room for a connection that has shaken hands, made if need be. Full if there is none; else `free` it in the end.
+        """Room for a connection that has shaken hands, made if need be. Full if there is none; else
+        `free` it in the end.
 
-        It is ours if we want this peer, whoever dialled. What the DHT dials is not: strangers tell it whom to ask.
+        It is ours if we want this peer, whoever dialled. What the DHT dials is not: strangers tell
+        it whom to ask.
         """
         is_owners = peer in self._owners
         is_ours = is_owners or self._wanted[peer] > 0
-        seat = _Seat(next(self._keys), peer, block_of(host), trio.current_time(), is_ours, is_owners)
-        if len(self._seats) >= self._limits.connections_max or (not is_ours and self.theirs >= self.theirs_max):
+        seat = _Seat(
+            next(self._keys), peer, block_of(host), trio.current_time(), is_ours, is_owners
+        )
+        if len(self._seats) >= self._limits.connections_max or (
+            not is_ours and self.theirs >= self.theirs_max
+        ):
             victim = self._victim(seat)
             if victim is None:
-                raise Full(f"no room for a connection {'from' if inbound else 'to'} {host}: {len(self._seats)} are up")
+                raise Full(
+                    f"no room for a connection {'from' if inbound else 'to'} {host}: {len(self._seats)} are up"
+                )
             self.given_way += 1
             gone = self._seats.pop(victim)
             log.info("hung up on %s to make room for %s", gone.peer, peer)
@@ -181,7 +196,8 @@ class Admission:
         self._seats.pop(conn, None)
 
     def _victim(self, seat: _Seat) -> Any | None:
-        """Whom others chose gives way first; to the owner's wish also whom we did. Never whom the owner named."""
+        """Whom others chose gives way first; to the owner's wish also whom we did. Never whom the
+        owner named."""
         key = evicted(self._guests(ours=False), None if seat.is_ours else seat.block)
         if key is None and seat.is_owners:
             key = evicted(self._guests(ours=True), None)
@@ -193,5 +209,9 @@ class Admission:
         for conn, seat in self._seats.items():
             if seat.is_ours is ours and not seat.is_owners:
                 worth = standings.get(conn, Standing())
-                guests.append(Guest(seat.key, seat.block, seat.since, worth.answered, worth.is_kin, worth.ping_s))
+                guests.append(
+                    Guest(
+                        seat.key, seat.block, seat.since, worth.answered, worth.is_kin, worth.ping_s
+                    )
+                )
         return guests

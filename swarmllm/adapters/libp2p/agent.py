@@ -1,7 +1,9 @@
-"""Agent strings of identify: this node's own, and the question for that of a peer that does not speak our protocols.
+"""Agent strings of identify: this node's own, and the question for that of a peer that does not
+speak our protocols.
 
-Our own peers are never asked: their records say what they are. A foreign one is asked once, because its name in the log is what tells the
-owner of a node, or the author of another implementation, who it was that was hung up on.
+Our own peers are never asked: their records say what they are. A foreign one is asked once, because
+its name in the log is what tells the owner of a node, or the author of another implementation, who
+it was that was hung up on.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ from swarmllm.adapters.libp2p.lane import StreamEnded, read_some
 
 log = logging.getLogger("swarmllm.net")
 
-ANSWER_BYTES_MAX: Final = 8_192  # Keys, addresses, protocols and a signed record are some 700 bytes.
+# Keys, addresses, protocols and a signed record are some 700 bytes.
+ANSWER_BYTES_MAX: Final = 8_192
 NAME_MAX: Final = 64
 ASK_WITHIN_S: Final = 5.0
 _ODD: Final = re.compile(r"[^A-Za-z0-9 ./_+()-]")

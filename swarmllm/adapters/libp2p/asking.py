@@ -1,8 +1,10 @@
-"""The inbound expert stream, on which a peer asks this node: one at a time, and a new one replaces the one before.
+"""The inbound expert stream, on which a peer asks this node: one at a time, and a new one replaces
+the one before.
 
-A client whose stream is half dead cannot know that we still hold it, and many libraries open a stream for each question; neither breaks the
-protocol. So the newest stream counts, the one before ends without a strike, and with it the sessions that were opened there. What a peer
-may not do is to make us begin anew all the time: beyond a few at once and one a second its streams are reset.
+A client whose stream is half dead cannot know that we still hold it, and many libraries open a
+stream for each question; neither breaks the protocol. So the newest stream counts, the one before
+ends without a strike, and with it the sessions that were opened there. What a peer may not do is to
+make us begin anew all the time: beyond a few at once and one a second its streams are reset.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ OPENINGS_BURST: Final = 8.0  # Streams that a peer may open at once.
 
 
 class Asking:
-    """The asking streams of one peer on one connection. `broken` is told how the peer broke the protocol; `ended` that a stream is gone on
-    which it had asked something. Neither once the link is over, the first of `ends`: from then on nothing is read or written here. The
-    second is that its connection is closed. Only then does the stream go, too: its reset would overtake the goodbye on the other one.
+    """The asking streams of one peer on one connection. `broken` is told how the peer broke the
+    protocol; `ended` that a stream is gone on which it had asked something. Neither once the link
+    is over, the first of `ends`: from then on nothing is read or written here. The second is that
+    its connection is closed. Only then does the stream go, too: its reset would overtake the
+    goodbye on the other one.
     """
 
     def __init__(
@@ -61,7 +65,8 @@ class Asking:
         self._newest.cancel()
         scope = self._newest = trio.CancelScope()
         with scope:
-            async with self._turn:  # The one before has ended, and its end is told, before anything is read on this one.
+            # The one before has ended, and its end is told, before anything is read on this one.
+            async with self._turn:
                 await self._carry(stream)
 
     async def _carry(self, stream: Any) -> None:
@@ -69,7 +74,9 @@ class Asking:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._half, lane.write, nursery.cancel_scope)
-                nursery.start_soon(self._half, lambda: lane.read(self._heard, self._note), nursery.cancel_scope)
+                nursery.start_soon(
+                    self._half, lambda: lane.read(self._heard, self._note), nursery.cancel_scope
+                )
                 await self._over.wait()
                 nursery.cancel_scope.cancel()
         finally:

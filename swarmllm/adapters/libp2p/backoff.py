@@ -1,9 +1,11 @@
 """Exponential backoff: how long to wait before the next attempt.
 
-Each pause is twice the one before, up to a bound, and the first one again after something held for longer than the pause that would come
-now. So a peer that is away is asked less and less often, and one that answers and leaves again at once likewise; but one that was there for
-a while and was lost is asked at once, however often that happened before. Node and neighbours that lost each other a few times, as
-laptops do, would else find each other a minute later each time, and be out of reach of an order to stop for as long.
+Each pause is twice the one before, up to a bound, and the first one again after something held for
+longer than the pause that would come now. So a peer that is away is asked less and less often, and
+one that answers and leaves again at once likewise; but one that was there for a while and was lost
+is asked at once, however often that happened before. Node and neighbours that lost each other a few
+times, as laptops do, would else find each other a minute later each time, and be out of reach of an
+order to stop for as long.
 """
 
 from __future__ import annotations

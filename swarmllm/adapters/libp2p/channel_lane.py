@@ -1,12 +1,15 @@
-"""The stream of one channel to one peer, such as the kill switch's /swarmllm/halt/2: one stream both ways, opened again when it dies.
+"""The stream of one channel to one peer, such as the kill switch's /swarmllm/halt/2: one stream
+both ways, opened again when it dies.
 
-One stream and not a pair, because what is said on it is an exchange that begins with a greeting on either side: a stream that dies takes
-its exchange along, and the next one begins with greetings again, with nothing of before still under way in the other direction. The peer
-with the smaller id opens it, the other one answers; which of two simultaneous streams counts is then no question.
+One stream and not a pair, because what is said on it is an exchange that begins with a greeting on
+either side: a stream that dies takes its exchange along, and the next one begins with greetings
+again, with nothing of before still under way in the other direction. The peer with the smaller id
+opens it, the other one answers; which of two simultaneous streams counts is then no question.
 
-Nothing here waits for the expert protocol: the stream has its own window and queue, its own two tasks, if urgent the right of way on the
-connection (`muxer.Turns`), and what arrives goes straight through the channel's door. A peer without this protocol keeps its connection;
-what it would say on it is just unknown.
+Nothing here waits for the expert protocol: the stream has its own window and queue, its own two
+tasks, if urgent the right of way on the connection (`muxer.Turns`), and what arrives goes straight
+through the channel's door. A peer without this protocol keeps its connection; what it would say on
+it is just unknown.
 """
 
 from __future__ import annotations
@@ -34,8 +37,8 @@ REOPEN_BURST: Final = 6.0  # What an honest peer needs in the first six seconds 
 
 
 class ChannelLane:
-    """The streams of one channel on one link, one after the other. `broken` is told how the peer broke the protocol, `stuck` that it does
-    not read."""
+    """The streams of one channel on one link, one after the other. `broken` is told how the peer
+    broke the protocol, `stuck` that it does not read."""
 
     def __init__(
         self,
@@ -56,7 +59,9 @@ class ChannelLane:
         self._stream: Any = None  # The one that is up, and what ends its tasks.
         self._scope = trio.CancelScope()
         now = trio.current_time()
-        self._openings = Bucket(limits.control_openings_per_s, REOPEN_BURST / limits.control_openings_per_s, now)
+        self._openings = Bucket(
+            limits.control_openings_per_s, REOPEN_BURST / limits.control_openings_per_s, now
+        )
 
     @property
     def is_up(self) -> bool:
@@ -95,7 +100,8 @@ class ChannelLane:
             wait_s = min(wait_s * RETRY_FACTOR, self._timing.control_retry_max_s)
 
     async def answer(self, stream: Any) -> None:
-        """Serve the stream that the peer opened, in place of any before. RemoteError if it breaks the protocol."""
+        """Serve the stream that the peer opened, in place of any before. RemoteError if it breaks
+        the protocol."""
         if self.opens:
             raise RemoteError(f"a {self.channel.protocol} stream from the peer with the larger id")
         if not self._openings.try_take(1, trio.current_time()):
@@ -104,7 +110,8 @@ class ChannelLane:
         await self._carry(stream)
 
     async def _carry(self, stream: Any) -> None:
-        """The life of one stream. Returns when it ends or is replaced; RemoteError if the peer broke the protocol."""
+        """The life of one stream. Returns when it ends or is replaced; RemoteError if the peer
+        broke the protocol."""
         self.shut()
         self._outbox = Outbox()
         self._more = trio.Event()
@@ -123,12 +130,16 @@ class ChannelLane:
         finally:
             if self._stream is stream:
                 self.shut()
-            await reset(stream)  # While it is urgent: a peer that does not hear of the end believes that the stream is up.
+            # While it is urgent: a peer that does not hear of the end believes that the stream is
+            # up.
+            await reset(stream)
             stream.muxed_conn.urgent.discard(stream.muxed_stream.stream_id)
         if faults:
             raise faults[0]
 
-    async def _half(self, work: Callable[[Any], Awaitable[None]], stream: Any, faults: list[RemoteError]) -> None:
+    async def _half(
+        self, work: Callable[[Any], Awaitable[None]], stream: Any, faults: list[RemoteError]
+    ) -> None:
         """The end of one direction is the end of the stream."""
         try:
             await work(stream)
@@ -136,7 +147,8 @@ class ChannelLane:
             log.debug("%s stream of %s: %s", self.channel.name, self._peer, error)
         except RemoteError as error:
             faults.append(error)
-        # The guard's purpose: whatever fails here costs this stream, and neither the connection nor the node.
+        # The guard's purpose: whatever fails here costs this stream, and neither the connection nor
+        # the node.
         except Exception:
             log.exception("%s stream of %s failed", self.channel.name, self._peer)
         if self._stream is stream:
@@ -151,13 +163,19 @@ class ChannelLane:
             await write_all(stream, frame)
 
     async def _read(self, stream: Any) -> None:
-        """Every frame through the door the moment it is whole; a peer that sends more than its share is read more slowly."""
+        """Every frame through the door the moment it is whole; a peer that sends more than its
+        share is read more slowly."""
         reader = FrameReader(self.channel.frame_max)
         now = trio.current_time()
-        frames, volume = Bucket(self._limits.control_per_s, BURST_S, now), Bucket(self._limits.control_bytes_per_s, BURST_S, now)
+        frames, volume = (
+            Bucket(self._limits.control_per_s, BURST_S, now),
+            Bucket(self._limits.control_bytes_per_s, BURST_S, now),
+        )
         frame_by = float("inf")
         while True:
-            data = await read_some(stream, LENGTH_BYTES + self.channel.frame_max, frame_by, self._timing.frame_within_s)
+            data = await read_some(
+                stream, LENGTH_BYTES + self.channel.frame_max, frame_by, self._timing.frame_within_s
+            )
             found = reader.feed(data)
             waited_s = await _slow_down(volume.take(len(data), trio.current_time()))
             for body in found:

@@ -1,4 +1,5 @@
-"""File descriptor budget: connection limits that leave the local socket, the worker, the log and the disk what they need."""
+"""File descriptor budget: connection limits that leave the local socket, the worker, the log and
+the disk what they need."""
 
 from __future__ import annotations
 
@@ -11,7 +12,9 @@ from swarmllm.adapters.libp2p.options import NetworkLimits
 from swarmllm.errors import LocalError
 
 WANTED: Final = 4096  # Enough for every default bound, and for several nodes in one process.
-RESERVED: Final = 112  # 64 clients of the local socket, the worker's pipes, log, store, mDNS sockets, and files for a moment.
+# 64 clients of the local socket, the worker's pipes, log, store, mDNS sockets, and files for a
+# moment.
+RESERVED: Final = 112
 NEEDED: Final = 24  # For the network, at least.
 
 
@@ -36,7 +39,8 @@ def used() -> int:
 
 
 def fitting(limits: NetworkLimits, descriptors: int, in_use: int) -> NetworkLimits:
-    """The same bounds, lowered to what is left of so many descriptors. LocalError if that is too little for a network."""
+    """The same bounds, lowered to what is left of so many descriptors. LocalError if that is too
+    little for a network."""
     left = descriptors - in_use - RESERVED
     if left < NEEDED:
         raise LocalError(

@@ -1,7 +1,8 @@
-"""How much of this node's time the DHT's questions may take: the library answers whatever comes, as fast as it comes.
+"""How much of this node's time the DHT's questions may take: the library answers whatever comes, as
+fast as it comes.
 
-An answer about forty peers takes some milliseconds, and the question a few bytes, so one stranger could keep a core busy. Nobody is
-refused for asking much; the next question waits.
+An answer about forty peers takes some milliseconds, and the question a few bytes, so one stranger
+could keep a core busy. Nobody is refused for asking much; the next question waits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from swarmllm.adapters.libp2p.lane import Bucket
 
 ANSWERS_PER_S: Final = 16.0  # To one connection,
 NODE_ANSWERS_PER_S: Final = 64.0  # to all that asked lately together, in equal shares,
-ANSWERS_BURST: Final = 48.0  # and at once: a look-up asks for the values of all providers that it found.
+# and at once: a look-up asks for the values of all providers that it found.
+ANSWERS_BURST: Final = 48.0
 
 
 class Pace:
@@ -35,7 +37,8 @@ class Pace:
 
 
 class Paced:
-    """A stream on which every answer counts: the library writes its length, then its body, and reads the next question after that."""
+    """A stream on which every answer counts: the library writes its length, then its body, and
+    reads the next question after that."""
 
     def __init__(self, stream: Any, pace: Pace) -> None:
         self._stream, self._pace = stream, pace

@@ -1,7 +1,9 @@
-"""The dialer connects to peers: several addresses at once, one deadline over all, and an error that says why not.
+"""The dialer connects to peers: several addresses at once, one deadline over all, and an error that
+says why not.
 
-Fault 7: the library dials one address per transport, has no deadline, and then refuses to try that peer for a minute. Success here is
-a peer that answered on its expert stream, because a connection to a frozen process succeeds, too.
+Fault 7: the library dials one address per transport, has no deadline, and then refuses to try that
+peer for a minute. Success here is a peer that answered on its expert stream, because a connection
+to a frozen process succeeds, too.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ from swarmllm.messages import PeerId
 
 log = logging.getLogger("swarmllm.net")
 
-STAGGER_S: Final = 0.15  # Between addresses of one peer: a LAN answers sooner, a distant one costs one more attempt.
+# Between addresses of one peer: a LAN answers sooner, a distant one costs one more attempt.
+STAGGER_S: Final = 0.15
 ADDRESS_TTL_S: Final = 3_600
 
 
@@ -45,24 +48,41 @@ class For(Enum):
 
 
 class Dialer:
-    """One dial per peer at a time; who asks again meanwhile waits for the same outcome. `vantage` says where this node stands, for what
-    strangers tell; the bootstrap addresses are the owner's own word and always dialled."""
+    """One dial per peer at a time; who asks again meanwhile waits for the same outcome. `vantage`
+    says where this node stands, for what strangers tell; the bootstrap addresses are the owner's
+    own word and always dialled."""
 
-    def __init__(self, switch: Switch, links: Links, options: NetworkOptions, us: PeerId, vantage: Callable[[], Vantage]) -> None:
-        self._switch, self._links, self._options, self._us, self._vantage = switch, links, options, us, vantage
+    def __init__(
+        self,
+        switch: Switch,
+        links: Links,
+        options: NetworkOptions,
+        us: PeerId,
+        vantage: Callable[[], Vantage],
+    ) -> None:
+        self._switch, self._links, self._options, self._us, self._vantage = (
+            switch,
+            links,
+            options,
+            us,
+            vantage,
+        )
         self._owners = frozenset(own_addr(text, "bootstrap") for text in options.bootstrap)
         self._knocks = Knocks()
-        # What the DHT asks for, at addresses that strangers gave, must not keep our own choice waiting, nor both the owner's.
+        # What the DHT asks for, at addresses that strangers gave, must not keep our own choice
+        # waiting, nor both the owner's.
         self._slots = {
             For.NODE: trio.CapacityLimiter(options.limits.dials_max),
             For.ROUTE: trio.CapacityLimiter(max(1, options.limits.dials_max // 2)),
             For.OWNER: trio.CapacityLimiter(max(1, len(options.bootstrap))),
         }
         self._dialling: dict[PeerId, trio.Event] = {}
-        self._failures: dict[PeerId, str] = {}  # The last outcome for those who waited; bounded by `_dialling`.
+        # The last outcome for those who waited; bounded by `_dialling`.
+        self._failures: dict[PeerId, str] = {}
 
     async def reach(self, peer: PeerId, addrs: tuple[str, ...], whom: For = For.NODE) -> None:
-        """Return when the peer is connected and answers. Unreachable otherwise, within `dial_within_s`. Whom we chose, we keep."""
+        """Return when the peer is connected and answers. Unreachable otherwise, within
+        `dial_within_s`. Whom we chose, we keep."""
         if whom is For.ROUTE:
             await self._reached(peer, addrs, whom)
             return
@@ -88,7 +108,9 @@ class Dialer:
             await self._reach(peer, addrs, whom)
             self._failures.pop(peer, None)
         except Unreachable as error:
-            self._failures = {peer: str(error)} | {key: text for key, text in self._failures.items() if key in self._dialling}
+            self._failures = {peer: str(error)} | {
+                key: text for key, text in self._failures.items() if key in self._dialling
+            }
             raise
         finally:
             del self._dialling[peer]
@@ -103,7 +125,9 @@ class Dialer:
                 unknown: dict[str, str] = {}
                 targets = await by_number(targets, unknown)
                 if not targets:
-                    raise Unreachable("; ".join(f"{addr}: {text}" for addr, text in unknown.items()))
+                    raise Unreachable(
+                        "; ".join(f"{addr}: {text}" for addr, text in unknown.items())
+                    )
                 while self._links.is_coming(peer):
                     if self._links.of(peer) is not None:
                         return
@@ -121,8 +145,9 @@ class Dialer:
         raise Unreachable(f"no answer within {within_s:g} s")
 
     def _targets(self, peer: PeerId, addrs: tuple[str, ...]) -> list[TcpAddress]:
-        """The addresses worth dialling. What peers tell is not to be trusted: malformed ones are left out and those that no stranger may
-        send us to (`core.peers.dial_rule`), the rest is bounded."""
+        """The addresses worth dialling. What peers tell is not to be trusted: malformed ones are
+        left out and those that no stranger may send us to (`core.peers.dial_rule`), the rest is
+        bounded."""
         targets: list[TcpAddress] = []
         why, vantage = "no usable address", self._vantage()
         for text in addrs[: 4 * self._options.limits.addrs_per_dial_max]:
@@ -134,7 +159,11 @@ class Dialer:
             if addr.peer not in (None, peer) or not addr.port or addr.is_wildcard:
                 continue
             if not self._is_owners(peer, addr):
-                refused = refusal(addr.packed, addr.port, vantage) if addr.packed else "a name that a stranger told"
+                refused = (
+                    refusal(addr.packed, addr.port, vantage)
+                    if addr.packed
+                    else "a name that a stranger told"
+                )
                 if refused:
                     why = f"{addr} is not dialled: {refused}"
                     continue
@@ -148,20 +177,30 @@ class Dialer:
         return TcpAddress(addr.kind, addr.host, addr.port, peer) in self._owners
 
     async def _race(self, peer: PeerId, targets: list[TcpAddress], errors: dict[str, str]) -> None:
-        """Dial all, each a little later than the one before; the first to connect ends the others. `errors` gets the failures."""
+        """Dial all, each a little later than the one before; the first to connect ends the others.
+        `errors` gets the failures."""
         identity = libp2p_id(peer)
         async with trio.open_nursery() as nursery:
             for addr in targets:
                 failed = trio.Event()
-                if not self._is_owners(peer, addr) and not self._knocks.take(addr.packed, addr.port, trio.current_time()):
+                if not self._is_owners(peer, addr) and not self._knocks.take(
+                    addr.packed, addr.port, trio.current_time()
+                ):
                     errors[str(addr)] = "dialled too often within the last minute"
                     continue
-                nursery.start_soon(self._attempt, identity, addr, errors, failed, nursery.cancel_scope)
+                nursery.start_soon(
+                    self._attempt, identity, addr, errors, failed, nursery.cancel_scope
+                )
                 with trio.move_on_after(STAGGER_S):
                     await failed.wait()
 
     async def _attempt(
-        self, identity: Any, addr: TcpAddress, errors: dict[str, str], failed: trio.Event, race: trio.CancelScope
+        self,
+        identity: Any,
+        addr: TcpAddress,
+        errors: dict[str, str],
+        failed: trio.Event,
+        race: trio.CancelScope,
     ) -> None:
         target = Multiaddr(str(addr))
         try:
@@ -179,7 +218,8 @@ class Dialer:
         race.cancel()
 
     async def route(self, identity: Any) -> Any:
-        """For the library: the connection to a peer, dialled at its last known addresses if need be. SwarmException if there is none."""
+        """For the library: the connection to a peer, dialled at its last known addresses if need
+        be. SwarmException if there is none."""
         peer = PeerId(identity.to_base58())
         link = self._links.of(peer)
         if link is None:
@@ -207,21 +247,30 @@ def bootstrap_addr(text: str) -> PeerId:
 
 
 class Bootstrap:
-    """Keeps one configured peer connected, for ever and quietly: the library gives a bootstrap peer up after three failures."""
+    """Keeps one configured peer connected, for ever and quietly: the library gives a bootstrap peer
+    up after three failures."""
 
     def __init__(
-        self, text: str, dialer: Dialer, links: Links, options: NetworkOptions, found: Callable[[PeerId, str], None]
+        self,
+        text: str,
+        dialer: Dialer,
+        links: Links,
+        options: NetworkOptions,
+        found: Callable[[PeerId, str], None],
     ) -> None:
         self._addr, self._peer = text, bootstrap_addr(text)
         self._dialer, self._links, self._timing, self._found = dialer, links, options.timing, found
-        self._rng = random.Random()  # Jitter only: so that a restarted bootstrap peer is not dialled by everybody at once.
+        # Jitter only: so that a restarted bootstrap peer is not dialled by everybody at once.
+        self._rng = random.Random()
         self._attempts = 0
         self._error = ""
 
     @property
     def status(self) -> BootstrapStatus:
         connected = self._links.of(self._peer) is not None
-        return BootstrapStatus(self._addr, self._peer, connected, self._attempts, "" if connected else self._error)
+        return BootstrapStatus(
+            self._addr, self._peer, connected, self._attempts, "" if connected else self._error
+        )
 
     async def run(self) -> None:
         self._found(self._peer, self._addr)

@@ -1,7 +1,9 @@
-"""The DHT: who might have an expert for this vocabulary, and where. It finds peers and decides nothing.
+"""The DHT: who might have an expert for this vocabulary, and where. It finds peers and decides
+nothing.
 
-Everything here happens in the background with a deadline, and a failure is a line in the log. What comes back is hints: the
-address record of an expert counts only with the expert's own signature, and whether it lives shows when it is dialled.
+Everything here happens in the background with a deadline, and a failure is a line in the log. What
+comes back is hints: the address record of an expert counts only with the expert's own signature,
+and whether it lives shows when it is dialled.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ log = logging.getLogger("swarmllm.net")
 
 NAMESPACE: Final = "swarmllm"
 KEY_BYTES: Final = 32  # Vocabulary fingerprints; nothing else is provided here.
-KEYS_MAX: Final = 256  # Vocabularies that this node keeps providers of; the one heard of longest ago goes first.
+# Vocabularies that this node keeps providers of; the one heard of longest ago goes first.
+KEYS_MAX: Final = 256
 PROVIDE_WITHIN_S: Final = 30.0
 ADD_DELAYS_S: Final = (0.2, 1.0, 5.0)
 SETTLE_S: Final = 0.5  # After a new peer: several tend to come together.
@@ -61,7 +64,8 @@ Found = Callable[[PeerId, tuple[str, ...]], None]
 
 
 class _RecordValidator(Validator):  # type: ignore[misc]
-    """`/swarmllm/<peer>` holds what that peer signed, and nothing else; the record of the latest start is the best."""
+    """`/swarmllm/<peer>` holds what that peer signed, and nothing else; the record of the latest
+    start is the best."""
 
     def validate(self, key: str, value: bytes) -> None:
         _boot(key, value)
@@ -71,7 +75,8 @@ class _RecordValidator(Validator):  # type: ignore[misc]
 
 
 class _Provider(ProviderRecord):  # type: ignore[misc]
-    """`block` is where it was when it first said so: whoever renews from elsewhere frees no place in the block that it came from."""
+    """`block` is where it was when it first said so: whoever renews from elsewhere frees no place
+    in the block that it came from."""
 
     def __init__(self, info: Any, block: Block | None) -> None:
         super().__init__(info)
@@ -79,11 +84,11 @@ class _Provider(ProviderRecord):  # type: ignore[misc]
 
 
 class _Providers(ProviderStore):  # type: ignore[misc]
-    """Bounded in keys, and of each key's twenty providers those that came first and still say so stay
-    (`core.peers.provider_shares`): the library keeps silent ones for two days.
+    """Bounded in keys, and of each key's twenty providers those that came first and still say so
+    stay (`core.peers.provider_shares`): the library keeps silent ones for two days.
 
-    A peer provides for itself alone, on its own connection, and the share that it falls under is that of the connection's remote
-    address: what it writes about itself is its own choice.
+    A peer provides for itself alone, on its own connection, and the share that it falls under is
+    that of the connection's remote address: what it writes about itself is its own choice.
     """
 
     def __init__(self, host: Any, peer_routing: Any, is_loopback: Callable[[], bool]) -> None:
@@ -97,7 +102,11 @@ class _Providers(ProviderStore):  # type: ignore[misc]
         block = None
         if provider.peer_id != self.local_peer_id:
             conn = _CONNECTION.get()
-            remote = conn.get_remote_address() if conn is not None and conn.peer_id == provider.peer_id else None
+            remote = (
+                conn.get_remote_address()
+                if conn is not None and conn.peer_id == provider.peer_id
+                else None
+            )
             if remote is None:
                 return
             block = block_of(str(remote[0]))
@@ -108,7 +117,11 @@ class _Providers(ProviderStore):  # type: ignore[misc]
             block = known[name].block
         elif block is not None and not self._makes_room(known, block):
             return
-        addrs = [addr for addr in provider.addrs[:ADDRS_READ_MAX] if is_short(addr) and _is_usable(str(addr))][:ADDRS_MAX]
+        addrs = [
+            addr
+            for addr in provider.addrs[:ADDRS_READ_MAX]
+            if is_short(addr) and _is_usable(str(addr))
+        ][:ADDRS_MAX]
         known[name] = _Provider(PeerInfo(provider.peer_id, addrs), block)
         for stale in [other for other in self.providers if other not in self.providing_keys][
             : max(0, len(self.providers) - KEYS_MAX)
@@ -117,19 +130,27 @@ class _Providers(ProviderStore):  # type: ignore[misc]
 
     def _makes_room(self, known: dict[str, _Provider], block: Block) -> bool:
         # Our own place, which has no block, is none of theirs.
-        held = {other: Place(one.block, one.timestamp) for other, one in known.items() if one.block is not None}
+        held = {
+            other: Place(one.block, one.timestamp)
+            for other, one in known.items()
+            if one.block is not None
+        }
         now = time.time()
-        is_taken, leaves = who_leaves(held, Place(block, now), BUCKET_SIZE - 1, now, is_loopback=self._is_loopback())
+        is_taken, leaves = who_leaves(
+            held, Place(block, now), BUCKET_SIZE - 1, now, is_loopback=self._is_loopback()
+        )
         if is_taken:
             known.pop(leaves, None)
         return is_taken
 
 
 class _Values(ValueStore):  # type: ignore[misc]
-    """What others ask this node to keep: of each peer its own value, told on its own connection, and of one address block no more than
-    its share. Otherwise one stranger with invented keys would push out everybody's, for the library forgets the oldest first.
+    """What others ask this node to keep: of each peer its own value, told on its own connection,
+    and of one address block no more than its share. Otherwise one stranger with invented keys would
+    push out everybody's, for the library forgets the oldest first.
 
-    Half of the places are for what strangers put here; the rest is for our own value and for what our look-ups find.
+    Half of the places are for what strangers put here; the rest is for our own value and for what
+    our look-ups find.
     """
 
     def __init__(self, host: Any, local_peer_id: Any, is_loopback: Callable[[], bool]) -> None:
@@ -154,7 +175,9 @@ class _Values(ValueStore):  # type: ignore[misc]
         if known is None:
             held = {one.decode(): place for one, place in self._places.items()}
             newcomer = Place(block_of(str(remote[0])), now)
-            is_taken, leaves = who_leaves(held, newcomer, VALUES_MAX, now, is_loopback=self._is_loopback())
+            is_taken, leaves = who_leaves(
+                held, newcomer, VALUES_MAX, now, is_loopback=self._is_loopback()
+            )
             if not is_taken:
                 raise ValueError(f"no place for a value of {conn.peer_id}")
             if leaves:
@@ -165,15 +188,18 @@ class _Values(ValueStore):  # type: ignore[misc]
 
 
 class _Dht(KadDHT):  # type: ignore[misc]
-    """Tells the store of providers on which connection it is told, and shares out the streams that are answered at once.
+    """Tells the store of providers on which connection it is told, and shares out the streams that
+    are answered at once.
 
-    The library answers twelve and resets all others, so whoever holds twelve open and silent would be the only one that is heard. Here
-    the oldest stream of whoever has most gives way, as at the front door (`core.peers.eviction.hurried`).
+    The library answers twelve and resets all others, so whoever holds twelve open and silent would
+    be the only one that is heard. Here the oldest stream of whoever has most gives way, as at the
+    front door (`core.peers.eviction.hurried`).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._inbound_limiter = trio.CapacityLimiter(4 * ANSWERED_MAX)  # Those that give way are still there for a moment.
+        # Those that give way are still there for a moment.
+        self._inbound_limiter = trio.CapacityLimiter(4 * ANSWERED_MAX)
         self._pace = Pace()
         self._numbers = itertools.count()
         self._answered: dict[int, tuple[Block, trio.CancelScope]] = {}  # In order of age.
@@ -183,9 +209,11 @@ class _Dht(KadDHT):  # type: ignore[misc]
         remote = conn.get_remote_address()
         if remote is None:
             return
-        _CONNECTION.set(conn)  # Every stream is answered in a task, and so in a context, of its own.
+        # Every stream is answered in a task, and so in a context, of its own.
+        _CONNECTION.set(conn)
         block = block_of(str(remote[0]))
-        if block.is_local:  # Many nodes on one machine are a test or a demo: there each peer is counted for itself.
+        # Many nodes on one machine are a test or a demo: there each peer is counted for itself.
+        if block.is_local:
             block = Block(str(conn.peer_id), str(conn.peer_id), is_local=True)
         waiting = {number: one for number, (one, _) in self._answered.items()}
         late = hurried(waiting, block, ANSWERED_MAX, ANSWERED_MAX // 3)
@@ -195,7 +223,8 @@ class _Dht(KadDHT):  # type: ignore[misc]
         with trio.CancelScope() as scope:
             self._answered[number] = block, scope
             try:
-                # A question that is not answered counts as well: its stream ends, and another one begins.
+                # A question that is not answered counts as well: its stream ends, and another one
+                # begins.
                 await trio.sleep(self._pace.wait_s(conn, trio.current_time()))
                 await super().handle_stream(Paced(stream, self._pace))
             finally:
@@ -203,10 +232,12 @@ class _Dht(KadDHT):  # type: ignore[misc]
 
 
 class Directory:
-    """`dht` is a service to be run, and so is `run`. `found` is called for every provider; `is_loopback` tells whether this node is
-    reached by loopback alone."""
+    """`dht` is a service to be run, and so is `run`. `found` is called for every provider;
+    `is_loopback` tells whether this node is reached by loopback alone."""
 
-    def __init__(self, host: Host, timing: NetworkTiming, found: Found, is_loopback: Callable[[], bool]) -> None:
+    def __init__(
+        self, host: Host, timing: NetworkTiming, found: Found, is_loopback: Callable[[], bool]
+    ) -> None:
         self._us = PeerId(host.get_id().to_base58())
         self._timing, self._found = timing, found
         self.dht = _Dht(
@@ -224,14 +255,17 @@ class Directory:
         self._looking: set[bytes] = set()
 
     async def add(self, peer_id: Any) -> None:
-        """A peer that we are connected to; the library's routing table does not learn of it by itself."""
-        # Its addresses come with its first gossip frame, a moment after the connection; without them it is not added.
+        """A peer that we are connected to; the library's routing table does not learn of it by
+        itself."""
+        # Its addresses come with its first gossip frame, a moment after the connection; without
+        # them it is not added.
         for delay_s in ADD_DELAYS_S:
             if await self.dht.add_peer(peer_id, skip_server_mode_check=True):
                 break
             await trio.sleep(delay_s)
         if self._record and self.dht.get_routing_table_size() <= BUCKET_SIZE:
-            self._dirty.set()  # It belongs to the closest that there are, so it is to hold our record.
+            # It belongs to the closest that there are, so it is to hold our record.
+            self._dirty.set()
 
     def advertise(self, key: bytes, record: bytes) -> None:
         """Provide `key` with this record from now on; with an empty one, no more."""
@@ -269,15 +303,20 @@ class Directory:
             await trio.sleep(PAUSE_S)
 
     async def look_up(self, key: bytes) -> None:
-        """Ask the closest peers who provides `key`; `found` is called for each that is not ourselves, in order of their ids."""
+        """Ask the closest peers who provides `key`; `found` is called for each that is not
+        ourselves, in order of their ids."""
         if key in self._looking or len(self._looking) >= LOOK_UPS_MAX:
             return
         self._looking.add(key)
         try:
             with trio.move_on_after(self._timing.look_up_within_s):
                 closest = await self.dht.peer_routing.find_closest_peers_network(key)
-                # The library answers from its own store first, which then holds ourselves and whoever told us: so ask, too.
-                providers = {one.peer_id: list(one.addrs) for one in self.dht.provider_store.get_providers(key)}
+                # The library answers from its own store first, which then holds ourselves and
+                # whoever told us: so ask, too.
+                providers = {
+                    one.peer_id: list(one.addrs)
+                    for one in self.dht.provider_store.get_providers(key)
+                }
                 limiter = trio.CapacityLimiter(ALPHA)
                 async with trio.open_nursery() as nursery:
                     for peer_id in closest:
@@ -290,15 +329,24 @@ class Directory:
         finally:
             self._looking.discard(key)
 
-    async def _ask(self, peer_id: Any, key: bytes, providers: dict[Any, list[Any]], limiter: trio.CapacityLimiter) -> None:
+    async def _ask(
+        self,
+        peer_id: Any,
+        key: bytes,
+        providers: dict[Any, list[Any]],
+        limiter: trio.CapacityLimiter,
+    ) -> None:
         async with limiter:
             with trio.move_on_after(self._timing.call_within_s):
-                found, _ = await self.dht.provider_store._get_providers_from_peer_with_closers(peer_id, key)
+                found, _ = await self.dht.provider_store._get_providers_from_peer_with_closers(
+                    peer_id, key
+                )
                 for one in found[:BUCKET_SIZE]:
                     providers.setdefault(one.peer_id, []).extend(one.addrs)
 
     async def _tell(self, peer_id: Any, hearsay: list[str]) -> None:
-        """Addresses that the provider signed, if its record can be had; else what others say, which a dial will prove or not."""
+        """Addresses that the provider signed, if its record can be had; else what others say, which
+        a dial will prove or not."""
         peer = PeerId(peer_id.to_base58())
         if peer == self._us:
             return
@@ -312,12 +360,17 @@ class Directory:
             self._found(peer, usable[:ADDRS_MAX])
 
     async def _latest_record(self, key: str) -> ExpertRecord | None:
-        """What the network holds. The library would answer from its own copy, however old, so that is put aside first."""
+        """What the network holds. The library would answer from its own copy, however old, so that
+        is put aside first."""
         store, name = self.dht.value_store, key.encode()
         copy = store.get(name)
         store.remove(name)
         value = await self.dht.get_value(key)
-        records = [_record(key, data) for data in (value, copy.value if copy is not None else None) if data is not None]
+        records = [
+            _record(key, data)
+            for data in (value, copy.value if copy is not None else None)
+            if data is not None
+        ]
         best = max(records, key=lambda record: record.boot, default=None)
         if copy is not None and (value is None or best != records[0]):
             store.put_record(name, copy)
@@ -333,7 +386,8 @@ def _boot(key: str, value: bytes) -> int:
 
 
 def _record(key: str, value: bytes) -> ExpertRecord:
-    """InvalidRecordType, which is what the library understands, for a record that is malformed or not signed by the key's owner."""
+    """InvalidRecordType, which is what the library understands, for a record that is malformed or
+    not signed by the key's owner."""
     try:
         author, record = unseal(value, (ExpertRecord,), _verify, EXPERT_RECORD_MAX)
     except RemoteError as error:

@@ -1,13 +1,15 @@
-"""GossipSub v1.1 on the topic of control records, with the library's switches that lose messages turned off and bounds of our own
-instead.
+"""GossipSub v1.1 on the topic of control records, with the library's switches that lose messages
+turned off and bounds of our own instead.
 
-Faults: 1 (an undecodable key or a raising validator stops the service), 6 (silent rate limits, a heartbeat of two minutes), 9 (many
-tiny messages in one frame stall the loop). Beyond them: message ids must not restart with the process, and a peer's registration
-follows the connection that we settled on rather than any connection of the moment.
+Faults: 1 (an undecodable key or a raising validator stops the service), 6 (silent rate limits, a
+heartbeat of two minutes), 9 (many tiny messages in one frame stall the loop). Beyond them: message
+ids must not restart with the process, and a peer's registration follows the connection that we
+settled on rather than any connection of the moment.
 
-Records go first: in the queue to each peer they push out what gossip says of itself. What exceeds their budget waits instead of being
-dropped. They prove themselves, so the same record is the same message whoever published it, and one that the door does not want now is not
-held against the record when it comes again.
+Records go first: in the queue to each peer they push out what gossip says of itself. What exceeds
+their budget waits instead of being dropped. They prove themselves, so the same record is the same
+message whoever published it, and one that the door does not want now is not held against the record
+when it comes again.
 """
 
 from __future__ import annotations
@@ -40,24 +42,33 @@ from swarmllm.messages import PeerId
 
 log = logging.getLogger("swarmllm.net")
 
-RPC_BYTES_MAX: Final = 16 * 1024  # Fault 9. The longest records fit, and a dozen usual ones together.
-RPC_SEND_MAX: Final = 12 * 1024  # Of ours; the rest is for what the library puts round the messages.
-RPC_ITEMS_MAX: Final = 64  # Messages, subscriptions or control entries in one frame, each kind; what is beyond is not looked at.
-RPC_SKIPPED_MAX: Final = 1 << 20  # As long as other libraries make their frames. Those beyond `RPC_BYTES_MAX` are read past.
-JUNK_PAUSE_S: Final = 1.0  # Before a stream that makes no sense is reset: opening the next at once would cost its peer nothing.
-PUBLISH_QUEUE_MAX: Final = 32  # Own records that wait to be published; a newer one is worth more, so the oldest goes.
+# Fault 9. The longest records fit, and a dozen usual ones together.
+RPC_BYTES_MAX: Final = 16 * 1024
+# Of ours; the rest is for what the library puts round the messages.
+RPC_SEND_MAX: Final = 12 * 1024
+# Messages, subscriptions or control entries in one frame, each kind; what is beyond is not looked
+# at.
+RPC_ITEMS_MAX: Final = 64
+# As long as other libraries make their frames. Those beyond `RPC_BYTES_MAX` are read past.
+RPC_SKIPPED_MAX: Final = 1 << 20
+# Before a stream that makes no sense is reset: opening the next at once would cost its peer
+# nothing.
+JUNK_PAUSE_S: Final = 1.0
+# Own records that wait to be published; a newer one is worth more, so the oldest goes.
+PUBLISH_QUEUE_MAX: Final = 32
 DELIVERIES_MAX: Final = 1_000  # Timestamps that the library collects for a mode that is off.
 
 
 class _Junk(Exception):
-    """A frame after which the stream makes no sense, as its text says. What a frame may be, its sender's library decides and no document of
-    ours: the stream ends, and nobody gets a strike."""
+    """A frame after which the stream makes no sense, as its text says. What a frame may be, its
+    sender's library decides and no document of ours: the stream ends, and nobody gets a strike."""
 
 
 class _Router(GossipSub):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(
-            protocols=[PROTOCOL_ID_V11],  # Version 1.2 costs twice the processor time for small messages.
+            # Version 1.2 costs twice the processor time for small messages.
+            protocols=[PROTOCOL_ID_V11],
             degree=6,
             degree_low=4,
             degree_high=12,
@@ -65,14 +76,16 @@ class _Router(GossipSub):  # type: ignore[misc]
             gossip_history=10,
             heartbeat_initial_delay=0.1,
             heartbeat_interval=1,
-            # Fault 6: drops everything above ten messages a second per forwarder; stretches the heartbeat to a minute.
+            # Fault 6: drops everything above ten messages a second per forwarder; stretches the
+            # heartbeat to a minute.
             spam_protection_enabled=False,
             adaptive_gossip_enabled=False,
             eclipse_protection_enabled=False,
         )
 
     def send_rpc(self, peer_id: Any, rpc: Any, priority: bool = False) -> None:
-        """The library answers a request for many messages with one frame, however long; our peers would not look at all of it."""
+        """The library answers a request for many messages with one frame, however long; our peers
+        would not look at all of it."""
         for part in parts_of(rpc):
             self._send_part(peer_id, part, priority)
 
@@ -105,7 +118,9 @@ class _Budget:
 class _Pubsub(Pubsub):  # type: ignore[misc]
     """`is_connected` says whether there is a settled connection to a peer."""
 
-    def __init__(self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]
+    ) -> None:
         router = _Router()
         self._records_max = {channel.topic: channel.record_max for channel in options.channels}
         super().__init__(
@@ -120,7 +135,8 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         )
         self._is_connected = is_connected
         self._timing, self._limits = options.timing, options.limits
-        self._budgets: dict[Any, _Budget] = {}  # Of peers with a gossip stream; bounded by the connections.
+        # Of peers with a gossip stream; bounded by the connections.
+        self._budgets: dict[Any, _Budget] = {}
         # The sequence number, too, starts where no earlier run of this node has been.
         self.counter: int = time.time_ns()
         network = host.get_network()
@@ -136,15 +152,18 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         try:
             await super()._handle_new_peer(peer_id)
         except StreamFailure as error:
-            raise SwarmException(str(error)) from error  # Which the library tries again, while it gives up on the other.
+            # Which the library tries again, while it gives up on the other.
+            raise SwarmException(str(error)) from error
 
     async def stream_handler(self, stream: Any) -> None:
-        """Fault 1: junk ends the stream, an ending stream is nobody's fault, and only a record that breaks the rules of the kill
-        switch is a strike (RemoteError)."""
+        """Fault 1: junk ends the stream, an ending stream is nobody's fault, and only a record that
+        breaks the rules of the kill switch is a strike (RemoteError)."""
         peer_id = stream.muxed_conn.peer_id
         try:
             while True:
-                budget = self._budgets.setdefault(peer_id, _Budget(self._limits, trio.current_time()))
+                budget = self._budgets.setdefault(
+                    peer_id, _Budget(self._limits, trio.current_time())
+                )
                 rpc, size = await self._read_rpc(stream, budget)
                 now = trio.current_time()
                 await trio.sleep(max(budget.volume.take(size, now), budget.frames.take(1, now)))
@@ -157,7 +176,8 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             await reset(stream)
 
     async def _read_rpc(self, stream: Any, budget: _Budget) -> tuple[Any, int]:
-        """The next frame that is not too long, and its size. Its first byte may come at any time, the rest within `frame_within_s`."""
+        """The next frame that is not too long, and its size. Its first byte may come at any time,
+        the rest within `frame_within_s`."""
         while True:
             prefix = bytearray(await self._read(stream, 1))
             with trio.move_on_after(self._timing.frame_within_s):
@@ -200,7 +220,8 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         if rpc.senderRecord != budget.address_record:
             budget.address_record = rpc.senderRecord
             if not maybe_consume_signed_record(rpc, self.host, peer_id):
-                log.debug("address record of %s left out", peer_id)  # The library's word, so no strike.
+                # The library's word, so no strike.
+                log.debug("address record of %s left out", peer_id)
         for message in rpc.publish:
             if not self._is_subscribed_to_msg(message):
                 continue
@@ -216,10 +237,13 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             await self.router.handle_rpc(rpc, peer_id)
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        """A record proves itself, so the door looks at it first: what it knows already, which is most, costs no check of the signature
-        that the library puts on every copy. Whoever spoilt that one has only kept the record from being passed on."""
+        """A record proves itself, so the door looks at it first: what it knows already, which is
+        most, costs no check of the signature that the library puts on every copy. Whoever spoilt
+        that one has only kept the record from being passed on."""
         try:
-            if self._is_msg_seen(msg) or not all(one.validator(msg_forwarder, msg) for one in self.get_msg_validators(msg)):
+            if self._is_msg_seen(msg) or not all(
+                one.validator(msg_forwarder, msg) for one in self.get_msg_validators(msg)
+            ):
                 return
             await super().push_msg(msg_forwarder, msg)
         # The guard's purpose (fault 1): a message that makes the library raise is dropped.
@@ -227,15 +251,18 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
             log.debug("gossip message from %s dropped: %r", msg_forwarder, error)
 
     def notify_subscriptions(self, publish_message: Any) -> None:
-        """Nobody reads the library's queue of 32 that drops what is too much: the validator has acted already."""
+        """Nobody reads the library's queue of 32 that drops what is too much: the validator has
+        acted already."""
 
     async def validate_msg(self, msg_forwarder: Any, msg: Any) -> None:
-        """Done in `push_msg`. The library would remember for five minutes what was refused, and a record that the door knows, or cannot
-        judge yet, may be wanted later."""
+        """Done in `push_msg`. The library would remember for five minutes what was refused, and a
+        record that the door knows, or cannot judge yet, may be wanted later."""
 
     def _message_id(self, message: Any) -> bytes:
         """Of what was said, not by whom: and ids from sequence numbers collide after a restart."""
-        return hashlib.sha256(b"|".join(("|".join(message.topicIDs).encode(), message.data))).digest()
+        return hashlib.sha256(
+            b"|".join(("|".join(message.topicIDs).encode(), message.data))
+        ).digest()
 
     def _handle_dead_peer(self, peer_id: Any) -> None:
         super()._handle_dead_peer(peer_id)
@@ -244,15 +271,19 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
 
 
 class Gossip:
-    """`services` are to be run; then `join`. Records go through `publish`, peers come and go through `add` and `drop`."""
+    """`services` are to be run; then `join`. Records go through `publish`, peers come and go
+    through `add` and `drop`."""
 
-    def __init__(self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]) -> None:
+    def __init__(
+        self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]
+    ) -> None:
         self._channels = {channel.topic: channel for channel in options.channels}
         self._topics = {channel.name: channel.topic for channel in options.channels}
         self._pubsub = _Pubsub(host, options, is_connected)
         self._us = host.get_id()
         for topic in self._channels:
-            # Synchronous: one that times out or fails once is held against the message for five minutes, whoever sends it.
+            # Synchronous: one that times out or fails once is held against the message for five
+            # minutes, whoever sends it.
             self._pubsub.set_topic_validator(topic, self._check, is_async_validator=False)
         self.services = (self._pubsub, self._pubsub.router)
         self._queue: deque[tuple[str, bytes]] = deque(maxlen=PUBLISH_QUEUE_MAX)
@@ -274,7 +305,9 @@ class Gossip:
 
     def publish(self, channel: str, record: bytes) -> None:
         topic = self._topics[channel]
-        assert len(record) <= self._channels[topic].record_max, f"record of {len(record)} bytes on {channel}"
+        assert len(record) <= self._channels[topic].record_max, (
+            f"record of {len(record)} bytes on {channel}"
+        )
         self._queue.append((topic, record))
         self._more.set()
 
@@ -295,7 +328,8 @@ class Gossip:
 
 
 def parts_of(rpc: Any) -> list[Any]:
-    """The frame itself if it keeps to the bounds, else several whose messages are the same ones in the same order."""
+    """The frame itself if it keeps to the bounds, else several whose messages are the same ones in
+    the same order."""
     if rpc.ByteSize() <= RPC_SEND_MAX and len(rpc.publish) <= RPC_ITEMS_MAX:
         return [rpc]
     rest = rpc_pb2.RPC()
@@ -304,7 +338,10 @@ def parts_of(rpc: Any) -> list[Any]:
     parts = [rest] if rest.ByteSize() else []
     current = rpc_pb2.RPC()
     for message in rpc.publish:
-        is_full = current.ByteSize() + message.ByteSize() > RPC_SEND_MAX or len(current.publish) == RPC_ITEMS_MAX
+        is_full = (
+            current.ByteSize() + message.ByteSize() > RPC_SEND_MAX
+            or len(current.publish) == RPC_ITEMS_MAX
+        )
         if current.publish and is_full:
             parts.append(current)
             current = rpc_pb2.RPC()

@@ -1,8 +1,9 @@
 """libp2p's host with a guard round every stream, and with routes of our own.
 
-Fault 1: an exception in any stream handler, ours or the library's, ends the whole host. Here it resets that stream; if it was the
-peer's fault (a RemoteError), the peer also gets a strike. Fault 7: the library dials by itself, without a deadline, and blacklists
-whom it cannot reach; here every new stream takes the one connection that we settled on, or asks our own dialer for it.
+Fault 1: an exception in any stream handler, ours or the library's, ends the whole host. Here it
+resets that stream; if it was the peer's fault (a RemoteError), the peer also gets a strike. Fault
+7: the library dials by itself, without a deadline, and blacklists whom it cannot reach; here every
+new stream takes the one connection that we settled on, or asks our own dialer for it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ from swarmllm.messages import PeerId
 log = logging.getLogger("swarmllm.net")
 
 Route = Callable[[Any], Awaitable[Any]]
-"""libp2p peer id -> the connection to use for it. Raises SwarmException when there is none and none can be had."""
+"""libp2p peer id -> the connection to use for it. Raises SwarmException when there is none and none
+can be had."""
 
 
 class Host(BasicHost):  # type: ignore[misc]
@@ -43,8 +45,8 @@ class Host(BasicHost):  # type: ignore[misc]
         route: Route,
         penalise: Callable[[PeerId, str], None],
     ) -> None:
-        # Fault of the DHT: `protocol_prefix` is ignored. The name is changed on its way in and out, so that swarms stay apart from
-        # IPFS and from each other.
+        # Fault of the DHT: `protocol_prefix` is ignored. The name is changed on its way in and out,
+        # so that swarms stay apart from IPFS and from each other.
         self._aliases = {IPFS_KAD: f"/swarmllm/{options.swarm}/kad/2"}
         self._announced = announced
         self._route = route
@@ -54,9 +56,10 @@ class Host(BasicHost):  # type: ignore[misc]
         self._lasting: set[str] = set()
         super().__init__(switch, disable_identify_address_discovery=True)
         self.switch = switch
-        identify.AGENT_VERSION = own_agent()  # The library's own name and version otherwise; it offers no other way to say it.
-        # Peers answer identify, but nobody needs to ask: records carry addresses, and its background tasks are trio system tasks, in
-        # which an exception ends the process.
+        # The library's own name and version otherwise; it offers no other way to say it.
+        identify.AGENT_VERSION = own_agent()
+        # Peers answer identify, but nobody needs to ask: records carry addresses, and its
+        # background tasks are trio system tasks, in which an exception ends the process.
         for notifee in [one for one in switch.notifees if isinstance(one, _IdentifyNotifee)]:
             switch.remove_notifee(notifee)
 
@@ -70,7 +73,9 @@ class Host(BasicHost):  # type: ignore[misc]
     def _schedule_identify(self, peer_id: Any, *, reason: str) -> None:
         """Never: see `__init__`."""
 
-    def set_stream_handler(self, protocol_id: Any, stream_handler: Any, lasting: bool = False) -> None:
+    def set_stream_handler(
+        self, protocol_id: Any, stream_handler: Any, lasting: bool = False
+    ) -> None:
         """`lasting` streams may stay open; all others end after `call_within_s`."""
         name = self._aliases.get(protocol_id, protocol_id)
         if lasting:
@@ -94,16 +99,22 @@ class Host(BasicHost):  # type: ignore[misc]
             chosen = None
             try:
                 stream = await conn.new_stream()
-                chosen = await self.multiselect_client.select_one_of(names, MultiselectCommunicator(stream))
+                chosen = await self.multiselect_client.select_one_of(
+                    names, MultiselectCommunicator(stream)
+                )
             # The library raises a dozen types here, and all of them mean that there is no stream.
             except Exception as error:
-                raise StreamFailure(f"{conn.muxed_conn.peer_id} does not open {names[0]}: {error!r}") from error
+                raise StreamFailure(
+                    f"{conn.muxed_conn.peer_id} does not open {names[0]}: {error!r}"
+                ) from error
             finally:
                 if stream is not None and chosen is None:
                     await reset(stream)
             stream.set_protocol(chosen)
             return stream
-        raise StreamFailure(f"{conn.muxed_conn.peer_id} did not open {names[0]} within {self._timing.negotiate_within_s:g} s")
+        raise StreamFailure(
+            f"{conn.muxed_conn.peer_id} did not open {names[0]} within {self._timing.negotiate_within_s:g} s"
+        )
 
     async def _swarm_stream_handler(self, stream: Any) -> None:
         """Every inbound stream, from negotiation to its end."""
@@ -116,7 +127,9 @@ class Host(BasicHost):  # type: ignore[misc]
         self._open[conn] += 1
         finished = False
         try:
-            with trio.CancelScope(deadline=trio.current_time() + self._timing.call_within_s) as scope:
+            with trio.CancelScope(
+                deadline=trio.current_time() + self._timing.call_within_s
+            ) as scope:
                 await self._answer(stream, scope)
                 finished = True
         except RemoteError as error:
@@ -136,7 +149,9 @@ class Host(BasicHost):  # type: ignore[misc]
 
     async def _answer(self, stream: Any, scope: trio.CancelScope) -> None:
         timeout_s = max(1, int(self._timing.negotiate_within_s))
-        protocol, handler = await self.multiselect.negotiate(MultiselectCommunicator(stream), timeout_s)
+        protocol, handler = await self.multiselect.negotiate(
+            MultiselectCommunicator(stream), timeout_s
+        )
         if handler is None:
             return
         stream.set_protocol(protocol)
@@ -146,11 +161,14 @@ class Host(BasicHost):  # type: ignore[misc]
 
 
 async def reset(stream: Any) -> None:
-    """Give a stream up. Bounded, and whole even when the caller is being cancelled: a half-sent reset would break the connection."""
+    """Give a stream up. Bounded, and whole even when the caller is being cancelled: a half-sent
+    reset would break the connection."""
     with trio.CancelScope(deadline=trio.current_time() + 1.0, shield=True):
         try:
             await stream.reset()
-            await stream.muxed_conn.forget(stream.muxed_stream)  # What both had closed already is not reset.
-        # The guard's purpose: a stream that cannot even be reset belongs to a connection that is closing.
+            # What both had closed already is not reset.
+            await stream.muxed_conn.forget(stream.muxed_stream)
+        # The guard's purpose: a stream that cannot even be reset belongs to a connection that is
+        # closing.
         except Exception as error:  # noqa: BLE001
             log.debug("reset failed: %r", error)

@@ -1,8 +1,9 @@
 """The one ordered queue from the network to its consumer.
 
-What happens to a peer is told in the order in which it happened, whoever noticed it: a reader, a timer, or a caller that must not
-block. Those who can wait do so while the queue is long, which is how a slow consumer makes us read our peers more slowly; those who
-cannot add a constant number of inputs per peer.
+What happens to a peer is told in the order in which it happened, whoever noticed it: a reader, a
+timer, or a caller that must not block. Those who can wait do so while the queue is long, which is
+how a slow consumer makes us read our peers more slowly; those who cannot add a constant number of
+inputs per peer.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ class Inbox:
 
     def __init__(self, inputs_max: int) -> None:
         self._inputs_max = inputs_max
-        self._waiting: deque[NetworkInput] = deque()  # Bounded by `room` for messages, and by the number of peers for the rest.
+        # Bounded by `room` for messages, and by the number of peers for the rest.
+        self._waiting: deque[NetworkInput] = deque()
         self._more = trio.Event()
         self._less = trio.Event()
         self._send: trio.MemorySendChannel[NetworkInput]
@@ -30,7 +32,8 @@ class Inbox:
         """Never blocks."""
         if not self._waiting:
             try:
-                self._send.send_nowait(happened)  # The consumer waits already: spare it one turn of the scheduler.
+                # The consumer waits already: spare it one turn of the scheduler.
+                self._send.send_nowait(happened)
             except trio.WouldBlock:
                 pass
             except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -1,8 +1,8 @@
 """LAN discovery by multicast DNS (mDNS), one service type per swarm.
 
-Directly on zeroconf: the library's own discovery announces whatever address its default route has and writes into a shared address
-book from a foreign thread. Here the announced addresses are the ones that we listen on, on the interfaces that have them, and what is
-found comes back through trio.
+Directly on zeroconf: the library's own discovery announces whatever address its default route has
+and writes into a shared address book from a foreign thread. Here the announced addresses are the
+ones that we listen on, on the interfaces that have them, and what is found comes back through trio.
 """
 
 from __future__ import annotations
@@ -27,11 +27,14 @@ from swarmllm.wire.identity import public_key_of
 log = logging.getLogger("swarmllm.net")
 
 ADDRS_MAX: Final = 8
-ASK_MS: Final = 1_000  # For the details of a service of which the name alone was heard; an announcement brings both.
+# For the details of a service of which the name alone was heard; an announcement brings both.
+ASK_MS: Final = 1_000
 ASKS_MAX: Final = 2  # Such questions at once, each a packet to everybody on the network.
 ASK_PAUSE_S: Final = 0.5  # Between two of them.
 UNASKED_MAX: Final = (
-    64  # Names that wait to be asked about. One more takes the place of any, so that a flood wins by nothing but luck.
+    # Names that wait to be asked about. One more takes the place of any, so that a flood wins by
+    # nothing but luck.
+    64
 )
 CLOSE_WITHIN_S: Final = 0.8
 
@@ -39,21 +42,25 @@ Found = Callable[[PeerId, tuple[str, ...]], None]
 
 
 class Lan:
-    """`run` announces and listens until it is cancelled. `error` says why the LAN is not searched, if it is not."""
+    """`run` announces and listens until it is cancelled. `error` says why the LAN is not searched,
+    if it is not."""
 
     def __init__(self, us: PeerId, swarm: str, found: Found) -> None:
         self._us, self._found = us, found
         self._tag = hashlib.sha256(b"swarmllm/lan/1\0" + swarm.encode()).hexdigest()
-        # A service name has at most 15 characters; the rest of the tag is in the record, so that a collision is noticed.
+        # A service name has at most 15 characters; the rest of the tag is in the record, so that a
+        # collision is noticed.
         self._type = f"_swarmllm-{self._tag[:6]}._udp.local."
         self._name = f"{us}.{self._type}"
         self.error = ""
         self._lock = threading.Lock()
         self._unasked: list[str] = []
-        self._rng = random.Random()  # Whom to ask about next: nothing that anybody has to be able to repeat.
+        # Whom to ask about next: nothing that anybody has to be able to repeat.
+        self._rng = random.Random()
 
     async def run(self, addrs: tuple[TcpAddress, ...]) -> None:
-        """With `addrs` as what we announce: no multicast leaves on an interface that has none of them."""
+        """With `addrs` as what we announce: no multicast leaves on an interface that has none of
+        them."""
         hosts = [addr.host for addr in addrs if addr.kind == "ip4"]
         if not hosts:
             self.error = "no IPv4 address to announce"
@@ -66,12 +73,15 @@ class Lan:
             zeroconf = found = await trio.to_thread.run_sync(lambda: Zeroconf(interfaces=hosts))
             info = service = self._service(addrs)
             await trio.to_thread.run_sync(lambda: found.register_service(service))
-            browser = await trio.to_thread.run_sync(lambda: ServiceBrowser(found, self._type, self._listener()))
+            browser = await trio.to_thread.run_sync(
+                lambda: ServiceBrowser(found, self._type, self._listener())
+            )
             log.info("searching the local network on %s as %s", ", ".join(hosts), self._type)
             async with trio.open_nursery() as nursery:
                 for _ in range(ASKS_MAX):
                     nursery.start_soon(self._ask, zeroconf)
-        # The guard's purpose: without multicast (or with zeroconf's dozen reasons) the node goes on, and says so.
+        # The guard's purpose: without multicast (or with zeroconf's dozen reasons) the node goes
+        # on, and says so.
         except Exception as error:  # noqa: BLE001
             self.error = f"{error!r}"
             log.warning("the local network is not searched: %r", error)
@@ -79,7 +89,9 @@ class Lan:
             if zeroconf is not None:
                 await self._leave(zeroconf, info, browser)
 
-    async def _leave(self, zeroconf: Zeroconf, info: ServiceInfo | None, browser: ServiceBrowser | None) -> None:
+    async def _leave(
+        self, zeroconf: Zeroconf, info: ServiceInfo | None, browser: ServiceBrowser | None
+    ) -> None:
         """Say goodbye; whatever is not done in time goes on in its thread, and ends by itself."""
 
         def close() -> None:
@@ -95,18 +107,34 @@ class Lan:
 
     def _service(self, addrs: tuple[TcpAddress, ...]) -> ServiceInfo:
         texts = [f"{addr}/p2p/{self._us}" for addr in addrs[:ADDRS_MAX]]
-        properties = {"swarm": self._tag} | {f"dnsaddr{index or ''}": text for index, text in enumerate(texts)}
-        packed = [ipaddress.ip_address(addr.host).packed for addr in addrs[:ADDRS_MAX] if addr.kind in ("ip4", "ip6")]
+        properties = {"swarm": self._tag} | {
+            f"dnsaddr{index or ''}": text for index, text in enumerate(texts)
+        }
+        packed = [
+            ipaddress.ip_address(addr.host).packed
+            for addr in addrs[:ADDRS_MAX]
+            if addr.kind in ("ip4", "ip6")
+        ]
         return ServiceInfo(
-            self._type, self._name, port=addrs[0].port, properties=properties, server=f"{self._us}.local.", addresses=packed
+            self._type,
+            self._name,
+            port=addrs[0].port,
+            properties=properties,
+            server=f"{self._us}.local.",
+            addresses=packed,
         )
 
     async def _ask(self, zeroconf: Zeroconf) -> None:
-        """Ask about names that came alone, for ever: one at a time, in no order that whoever floods us could use."""
+        """Ask about names that came alone, for ever: one at a time, in no order that whoever floods
+        us could use."""
         run_abandonable: Any = trio.to_thread.run_sync
         while True:
             with self._lock:
-                name = self._unasked.pop(self._rng.randrange(len(self._unasked))) if self._unasked else ""
+                name = (
+                    self._unasked.pop(self._rng.randrange(len(self._unasked)))
+                    if self._unasked
+                    else ""
+                )
             if name:
                 ask = partial(zeroconf.get_service_info, self._type, name, timeout=ASK_MS)
                 info = await run_abandonable(ask, abandon_on_cancel=True)
@@ -123,7 +151,8 @@ class Lan:
             self._unasked.append(name)
 
     def _is_peer_name(self, name: str) -> bool:
-        """Whether it could be another node's: a peer id before our type. Made-up names of any other form cost nothing."""
+        """Whether it could be another node's: a peer id before our type. Made-up names of any other
+        form cost nothing."""
         try:
             public_key_of(PeerId(name.removesuffix(f".{self._type}")))
         except RemoteError:
@@ -131,7 +160,8 @@ class Lan:
         return name != self._name
 
     def _listener(self) -> ServiceListener:
-        """Called in zeroconf's thread, one name after the other: nothing here may wait, or a flood of names would make all others wait."""
+        """Called in zeroconf's thread, one name after the other: nothing here may wait, or a flood
+        of names would make all others wait."""
         lan = self
 
         class Listener(ServiceListener):
@@ -166,7 +196,8 @@ class Lan:
 
 
 def read_service(properties: dict[bytes, Any], tag: str) -> tuple[PeerId, tuple[str, ...]] | None:
-    """The peer and its addresses, from a record that anybody on the network may have written; None for one that is not ours."""
+    """The peer and its addresses, from a record that anybody on the network may have written; None
+    for one that is not ours."""
     if properties.get(b"swarm") != tag.encode():
         return None
     peer: PeerId | None = None

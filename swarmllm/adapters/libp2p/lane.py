@@ -1,8 +1,10 @@
-"""One direction of the expert protocol: a long-lived stream, one task that writes it and one that reads it.
+"""One direction of the expert protocol: a long-lived stream, one task that writes it and one that
+reads it.
 
-Callers only touch a bounded queue, so that nobody is ever cancelled inside a write (fault 3), and a peer that does not read costs us
-at most the queue. The reader judges lengths before it buffers, gives a begun frame a deadline, and slows down for a peer that sends
-more than its share: Yamux's window then slows the peer.
+Callers only touch a bounded queue, so that nobody is ever cancelled inside a write (fault 3), and a
+peer that does not read costs us at most the queue. The reader judges lengths before it buffers,
+gives a begun frame a deadline, and slows down for a peer that sends more than its share: Yamux's
+window then slows the peer.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class Bucket:
 
 
 class Commons:
-    """What all peers together may send this node, in equal shares: many who each keep to a limit must not be too many together."""
+    """What all peers together may send this node, in equal shares: many who each keep to a limit
+    must not be too many together."""
 
     def __init__(self, limits: NetworkLimits) -> None:
         self._limits = limits
@@ -94,21 +97,27 @@ class Lane:
         self._commons = commons
         self._kinds = kinds
         self._limits, self._timing = limits, timing
-        self._queue: deque[tuple[bytes, bool]] = deque()  # With whether it is a ping or pong, which keep the stream itself alive.
+        # With whether it is a ping or pong, which keep the stream itself alive.
+        self._queue: deque[tuple[bytes, bool]] = deque()
         self._queued_bytes = 0
         self._more = trio.Event()
         self._is_writing = False
 
     def put(self, message: StreamMessage) -> bool:
-        """Queue a message. False if the queue is full: the peer is then as good as lost. LocalError if it breaks its own bounds."""
+        """Queue a message. False if the queue is full: the peer is then as good as lost. LocalError
+        if it breaks its own bounds."""
         data = frame(message)
-        if len(self._queue) >= self._limits.queue_messages_max or self._queued_bytes + len(data) > self._limits.queue_bytes_max:
+        if (
+            len(self._queue) >= self._limits.queue_messages_max
+            or self._queued_bytes + len(data) > self._limits.queue_bytes_max
+        ):
             return False
         self._push(data, isinstance(message, Ping | Pong))
         return True
 
     def end_with(self, message: Halted) -> None:
-        """Drop what is queued and send this instead. Only what is being written already is finished."""
+        """Drop what is queued and send this instead. Only what is being written already is
+        finished."""
         waiting = list(self._queue)
         self._queue.clear()
         self._queued_bytes = 0
@@ -137,7 +146,8 @@ class Lane:
             self._is_writing = False
 
     async def say_goodbye(self, goodbye: Goodbye) -> None:
-        """Write this as the last frame. Nothing if the stream takes no more, or ends in half a frame: `write` was cancelled in it."""
+        """Write this as the last frame. Nothing if the stream takes no more, or ends in half a
+        frame: `write` was cancelled in it."""
         if not self._is_writing:
             try:
                 await write_all(self.stream, frame(goodbye))
@@ -145,11 +155,15 @@ class Lane:
                 log.debug("no goodbye: %s", error)
 
     async def read(self, heard: Heard, take: Take) -> None:
-        """Read until the stream ends (StreamEnded) or breaks the protocol (RemoteError). `heard` is called for every arrival of
-        bytes, `take` with every message and its whole size, in order."""
+        """Read until the stream ends (StreamEnded) or breaks the protocol (RemoteError). `heard` is
+        called for every arrival of bytes, `take` with every message and its whole size, in order.
+        """
         reader = FrameReader(FRAME_MAX)
         now, share = trio.current_time(), self._commons
-        messages, volume = Bucket(share.messages_per_s, BURST_S, now), Bucket(share.bytes_per_s, BURST_S, now)
+        messages, volume = (
+            Bucket(share.messages_per_s, BURST_S, now),
+            Bucket(share.bytes_per_s, BURST_S, now),
+        )
         frame_by = float("inf")
         while True:
             data = await read_some(self.stream, READ_BYTES, frame_by, self._timing.frame_within_s)
@@ -179,8 +193,8 @@ async def write_all(stream: Any, data: bytes) -> None:
 
 
 async def read_some(stream: Any, bytes_max: int, frame_by: float, within_s: float) -> bytes:
-    """What has arrived, at least one byte. StreamEnded at the end; RemoteError at `frame_by`, when a begun frame should be whole
-    (`within_s` is only for the sentence)."""
+    """What has arrived, at least one byte. StreamEnded at the end; RemoteError at `frame_by`, when
+    a begun frame should be whole (`within_s` is only for the sentence)."""
     data: bytes = b""
     with trio.move_on_at(frame_by) as scope:
         try:

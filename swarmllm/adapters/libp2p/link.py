@@ -1,10 +1,13 @@
-"""One connection to one peer, with the two streams on which the expert protocol runs over it (protocols/streams.md).
+"""One connection to one peer, with the two streams on which the expert protocol runs over it
+(protocols/streams.md).
 
-Each side opens one stream of its own and asks on it; the other side answers there. A link is `ready` when the peer has answered our
-first ping: only then is it known that somebody is behind the connection who has settled on it, too. A link lives as long as bytes
-arrive; silence, a broken protocol, a full queue and the end of our own stream all end it, and the connection with it: what was asked
-there is lost, and who asked must know at once. The end of the peer's stream only ends the sessions that it had there; the peer may open
-another one at any time. A peer that dialled us and does not speak the protocol is a guest: its connection lives for a while.
+Each side opens one stream of its own and asks on it; the other side answers there. A link is
+`ready` when the peer has answered our first ping: only then is it known that somebody is behind the
+connection who has settled on it, too. A link lives as long as bytes arrive; silence, a broken
+protocol, a full queue and the end of our own stream all end it, and the connection with it: what
+was asked there is lost, and who asked must know at once. The end of the peer's stream only ends the
+sessions that it had there; the peer may open another one at any time. A peer that dialled us and
+does not speak the protocol is a guest: its connection lives for a while.
 """
 
 from __future__ import annotations
@@ -41,8 +44,10 @@ log = logging.getLogger("swarmllm.net")
 
 EXPERT_PROTOCOL: Final = "/swarmllm/expert/2"
 PINGS_MAX: Final = 8  # In flight; more than ever happens within `dead_after_s`.
-GOODBYE_S: Final = 0.5  # For the peer to read why, and to close; one that does not wait for it closes within milliseconds.
-GUEST_RETRY_S: Final = 1.0  # Until a guest is asked again whether it speaks the protocol; doubles each time.
+# For the peer to read why, and to close; one that does not wait for it closes within milliseconds.
+GOODBYE_S: Final = 0.5
+# Until a guest is asked again whether it speaks the protocol; doubles each time.
+GUEST_RETRY_S: Final = 1.0
 GREETED_BY_S: Final = 1.0  # An honest peer's control stream is up by then.
 LATE_S: Final = 0.5  # A timer that fires later than this says that we were stopped, not the peer.
 
@@ -57,7 +62,8 @@ class LinkEvents:
     on_broken: Callable[[Link, str], None]
     """The peer broke the protocol."""
     on_guest: Callable[[Link], bool]
-    """The peer dialled us and does not speak the protocol: whether it may stay for a while, and is marked as a guest."""
+    """The peer dialled us and does not speak the protocol: whether it may stay for a while, and is
+    marked as a guest."""
     on_asking_ended: Callable[[Link], None]
     """The stream is gone on which the peer has asked us something; the connection is not."""
     on_over: Callable[[Link], None]
@@ -65,8 +71,8 @@ class LinkEvents:
 
 
 class Link:
-    """`settled` is set by the owner once this connection, of perhaps several to this peer, is the one to use. `channels`, by name,
-    run from the moment that the link is ready."""
+    """`settled` is set by the owner once this connection, of perhaps several to this peer, is the
+    one to use. `channels`, by name, run from the moment that the link is ready."""
 
     def __init__(
         self,
@@ -119,8 +125,9 @@ class Link:
         return bool(self.conn.muxed_conn.is_initiator)
 
     def end(self, reason: str, abort: bool = False, goodbye: int = 0) -> None:
-        """End the link; the first reason counts. `goodbye` is the code that the peer reads (`messages.goodbye`; 0: it went by itself).
-        With `abort` the socket is closed at once, without a goodbye."""
+        """End the link; the first reason counts. `goodbye` is the code that the peer reads
+        (`messages.goodbye`; 0: it went by itself). With `abort` the socket is closed at once,
+        without a goodbye."""
         if abort:
             self.conn.muxed_conn.abort()
         if not self.is_over:
@@ -132,15 +139,17 @@ class Link:
             self._events.on_over(self)
 
     def send(self, message: ExpertMessage) -> None:
-        """Requests go out on our stream, replies on the peer's. A full queue ends the link. A reply goes nowhere once the stream on which
-        it was asked for is gone: whoever closes it wants none."""
+        """Requests go out on our stream, replies on the peer's. A full queue ends the link. A reply
+        goes nowhere once the stream on which it was asked for is gone: whoever closes it wants
+        none."""
         match DECLARED[type(message)].sender:
             case "asker":
                 lane = self._ask
             case "answerer":
                 lane = self._asking.lane
             case _:
-                lane = self._asking.lane or self._ask  # Halted ends the sessions of both; who has asked us reads it first.
+                # Halted ends the sessions of both; who has asked us reads it first.
+                lane = self._asking.lane or self._ask
         if lane is None:
             log.debug("%s for %s dropped: its stream is gone", type(message).__name__, self.peer)
         elif not lane.put(message):
@@ -167,7 +176,8 @@ class Link:
                 self._closed.set()
 
     async def _reap(self) -> None:
-        """A goodbye that takes too long, or a write that is stuck behind its shield, ends with the socket under it."""
+        """A goodbye that takes too long, or a write that is stuck behind its shield, ends with the
+        socket under it."""
         with trio.CancelScope(shield=True):
             await self.over.wait()
             with trio.move_on_after(self._timing.close_within_s):
@@ -175,13 +185,17 @@ class Link:
             self.conn.muxed_conn.abort()
 
     async def _say_goodbye(self) -> None:
-        """On our own stream, which every peer reads; the connection is closed once the peer has had a moment to do so."""
+        """On our own stream, which every peer reads; the connection is closed once the peer has had
+        a moment to do so."""
         if not self._goodbye:
             return
         with trio.move_on_after(GOODBYE_S):
-            if self._ask is None and self._goodbye == DOUBLE:  # Nothing was opened on a connection that was not to be used.
+            # Nothing was opened on a connection that was not to be used.
+            if self._ask is None and self._goodbye == DOUBLE:
                 with suppress(StreamFailure):
-                    self._ask = self._lane(await self._host.open_stream(self.conn, [EXPERT_PROTOCOL]))
+                    self._ask = self._lane(
+                        await self._host.open_stream(self.conn, [EXPERT_PROTOCOL])
+                    )
             if self._ask is not None:
                 await self._ask.say_goodbye(Goodbye(self._goodbye))
                 await self.conn.muxed_conn.event_closed.wait()
@@ -201,13 +215,15 @@ class Link:
                         self._not_spoken(str(error), nursery)
                     await trio.sleep(wait_s)
                     wait_s *= 2
-        # The guard's purpose (fault 1): the library's connection may raise anything while it closes.
+        # The guard's purpose (fault 1): the library's connection may raise anything while it
+        # closes.
         except Exception as error:  # noqa: BLE001
             log.debug("link to %s failed: %r", self.peer, error)
             self.end("connection lost")
 
     async def _talk(self, stream: Any) -> None:
-        """Ask on our own stream. Returns only if it ends before the peer has answered anything on it; later, its end is the link's."""
+        """Ask on our own stream. Returns only if it ends before the peer has answered anything on
+        it; later, its end is the link's."""
         lane = self._ask = self._lane(stream)
         refusals: list[str] = []
         async with trio.open_nursery() as nursery:
@@ -217,7 +233,11 @@ class Link:
                     await work()
                 except StreamEnded as error:
                     if self.ready.is_set() or self._is_gone():
-                        self.end(f"connection {error}" if str(error) in ("closed", "reset") else str(error))
+                        self.end(
+                            f"connection {error}"
+                            if str(error) in ("closed", "reset")
+                            else str(error)
+                        )
                     refusals.append(str(error))
                     nursery.cancel_scope.cancel()
                 except RemoteError as error:
@@ -232,14 +252,17 @@ class Link:
                     nursery.start_soon(channel.keep_open, self._host, self.conn)
         self._ask = None
         await reset(stream)
-        raise StreamFailure(f"the stream was {refusals[0] if refusals else 'ended'} before a ping was answered on it")
+        raise StreamFailure(
+            f"the stream was {refusals[0] if refusals else 'ended'} before a ping was answered on it"
+        )
 
     def _is_gone(self) -> bool:
         muxed = self.conn.muxed_conn
         return bool(self.conn.is_closed or muxed.is_closed or muxed.event_shutting_down.is_set())
 
     def _not_spoken(self, why: str, nursery: trio.Nursery) -> None:
-        """The peer will not have our stream. Whom we dialled is no use then; whoever dialled us may have come for something else."""
+        """The peer will not have our stream. Whom we dialled is no use then; whoever dialled us may
+        have come for something else."""
         was_guest = self.is_guest
         if self._is_gone():
             self.end("connection closed")
@@ -261,14 +284,18 @@ class Link:
         with trio.move_on_after(self._timing.guest_s):
             await self.ready.wait()
             return
-        self.end(f"did not speak {EXPERT_PROTOCOL} within {self._timing.guest_s:g} s", goodbye=FOREIGN)
+        self.end(
+            f"did not speak {EXPERT_PROTOCOL} within {self._timing.guest_s:g} s", goodbye=FOREIGN
+        )
 
     async def answer(self, stream: Any) -> None:
-        """Serve the stream that the peer opened; returns when it ends or is replaced, or with the link."""
+        """Serve the stream that the peer opened; returns when it ends or is replaced, or with the
+        link."""
         await self._asking.serve(stream)
 
     async def answer_channel(self, name: str, stream: Any) -> None:
-        """Serve a channel's stream that the peer opened; returns when either ends. RemoteError if the peer breaks the protocol."""
+        """Serve a channel's stream that the peer opened; returns when either ends. RemoteError if
+        the peer breaks the protocol."""
         with trio.move_on_after(self._timing.ready_within_s):
             await self.ready.wait()
         if not self.ready.is_set() or self.is_over:
@@ -310,7 +337,9 @@ class Link:
             case Pong():
                 sent_at = self._pings.pop(message.nonce, None)
                 if sent_at is None:
-                    return  # Never sent, or given up: a peer may be late, as on a machine that is overloaded.
+                    # Never sent, or given up: a peer may be late, as on a machine that is
+                    # overloaded.
+                    return
                 if not self.ready.is_set():
                     self.ready.set()
                     self.is_guest = False
@@ -333,7 +362,11 @@ class Link:
         halt = self.channels.get(HALT)
         if halt is not None and not halt.was_up and is_late and not self._hinted:
             self._hinted = True
-            log.info("%s asks before it has greeted on %s: it is told to wait until it does", self.peer, halt.channel.protocol)
+            log.info(
+                "%s asks before it has greeted on %s: it is told to wait until it does",
+                self.peer,
+                halt.channel.protocol,
+            )
 
     async def _pass_on(self, message: ExpertMessage, size_bytes: int) -> None:
         self._blocked += 1
@@ -363,7 +396,8 @@ class Link:
         return self._heard.is_set() and not self.is_over
 
     async def _watch(self) -> None:
-        """Ping, and end the link when nothing comes back (fault 5). The first ping also decides whether the link gets ready."""
+        """Ping, and end the link when nothing comes back (fault 5). The first ping also decides
+        whether the link gets ready."""
         self.heard_at = trio.current_time()
         ready_by = self.heard_at + self._timing.ready_within_s
         next_ping = self.heard_at
@@ -382,7 +416,8 @@ class Link:
             await trio.sleep_until(wake_at)
             late_s = trio.current_time() - wake_at
             if late_s > LATE_S:
-                self.heard_at += late_s  # We were stopped; what the peer sent meanwhile is still in the socket.
+                # We were stopped; what the peer sent meanwhile is still in the socket.
+                self.heard_at += late_s
 
 
 async def _cancel_after(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -1,9 +1,11 @@
-"""The connection manager chooses which connection to a peer counts, refuses peers, and reports connects and losses.
+"""The connection manager chooses which connection to a peer counts, refuses peers, and reports
+connects and losses.
 
-Two peers that dial each other at once end up with two connections. One of them, the one with the smaller id, decides: it settles on the
-first connection it sees and closes any other, unless the first turns out to be dead. The other one opens its stream on every connection
-and takes the one on which it gets an answer. So both use the same one, nobody flaps, and a peer that lost its side of a connection
-without our noticing can come back at once.
+Two peers that dial each other at once end up with two connections. One of them, the one with the
+smaller id, decides: it settles on the first connection it sees and closes any other, unless the
+first turns out to be dead. The other one opens its stream on every connection and takes the one on
+which it gets an answer. So both use the same one, nobody flaps, and a peer that lost its side of a
+connection without our noticing can come back at once.
 """
 
 from __future__ import annotations
@@ -32,12 +34,14 @@ from swarmllm.wire.identity import public_key_of
 
 log = logging.getLogger("swarmllm.net")
 
-TURNED_AWAY_MAX: Final = 4  # Refused peers that are being told so; more at once are cut off in silence.
+# Refused peers that are being told so; more at once are cut off in silence.
+TURNED_AWAY_MAX: Final = 4
 TURN_AWAY_S: Final = 1.0
 
 
 class Links:
-    """All links. `on_ready` and `on_lost` are for gossip and the DHT, which follow the peers that we settled on."""
+    """All links. `on_ready` and `on_lost` are for gossip and the DHT, which follow the peers that
+    we settled on."""
 
     def __init__(
         self,
@@ -67,8 +71,12 @@ class Links:
         return link if link is not None and link.ready.is_set() and not link.is_over else None
 
     def is_coming(self, peer: PeerId) -> bool:
-        """Whether there is a connection that may still get ready. Who speaks other protocols only is not waited for."""
-        return any(link.peer == peer and not link.is_over and not link.is_guest for link in self._by_conn.values())
+        """Whether there is a connection that may still get ready. Who speaks other protocols only
+        is not waited for."""
+        return any(
+            link.peer == peer and not link.is_over and not link.is_guest
+            for link in self._by_conn.values()
+        )
 
     def refuses(self, peer: PeerId) -> bool:
         return self._strikes.refuses(peer, trio.current_time())
@@ -82,14 +90,17 @@ class Links:
         await self._changed.wait()
 
     def follow(self, conn: Any) -> Link | None:
-        """The link of a connection, which begins to live with the first mention of it. None if its peer is refused."""
+        """The link of a connection, which begins to live with the first mention of it. None if its
+        peer is refused."""
         if conn in self._by_conn:
             return self._by_conn[conn]
         if conn.is_closed:
             return None
         peer = PeerId(conn.muxed_conn.peer_id.to_base58())
         if peer == self._us:
-            log.warning("another node has our identity %s; give one of them a data folder of its own", peer)
+            log.warning(
+                "another node has our identity %s; give one of them a data folder of its own", peer
+            )
             conn.muxed_conn.abort()
             return None
         if self.refuses(peer) and not self._closing:
@@ -97,12 +108,24 @@ class Links:
             return None
         if self._closing or not _has_readable_key(peer):
             log.info(
-                "refused a connection with %s: %s", peer, "we are closing" if self._closing else "its id holds no Ed25519 key"
+                "refused a connection with %s: %s",
+                peer,
+                "we are closing" if self._closing else "its id holds no Ed25519 key",
             )
             conn.muxed_conn.abort()
             return None
-        events = LinkEvents(self._ready, self._pong, self._message, self._broken, self._guest, self._asking_ended, self._over)
-        link = Link(conn, peer, self.host, self._options.limits, self._options.timing, self._commons, events)
+        events = LinkEvents(
+            self._ready,
+            self._pong,
+            self._message,
+            self._broken,
+            self._guest,
+            self._asking_ended,
+            self._over,
+        )
+        link = Link(
+            conn, peer, self.host, self._options.limits, self._options.timing, self._commons, events
+        )
         for channel in self._options.channels:
             link.channels[channel.name] = ChannelLane(
                 peer,
@@ -167,7 +190,9 @@ class Links:
         """By muxed connection: what it has been good for, for when there is no room for all."""
         return {
             conn.muxed_conn: Standing(
-                self._worth[conn].answered, any(lane.is_up for lane in link.channels.values()), self._worth[conn].ping_s
+                self._worth[conn].answered,
+                any(lane.is_up for lane in link.channels.values()),
+                self._worth[conn].ping_s,
             )
             for conn, link in self._by_conn.items()
             if link.ready.is_set()
@@ -182,7 +207,9 @@ class Links:
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         count = self._strikes.add(peer, trio.current_time())
-        log.warning("strike %d of %d against %s: %s", count, self._strikes.strikes_max, peer, reason)
+        log.warning(
+            "strike %d of %d against %s: %s", count, self._strikes.strikes_max, peer, reason
+        )
         if count < self._strikes.strikes_max:
             return
         refused = f"refused for {self._strikes.refuse_for_s:.0f} s: {reason}"
@@ -192,7 +219,8 @@ class Links:
                 link.end(refused, goodbye=REFUSED)
 
     def _turn_away(self, conn: Any, peer: PeerId) -> None:
-        """A refused peer is told so, or nobody there could tell a refusal from a crash. Only a few at once: it costs a stream."""
+        """A refused peer is told so, or nobody there could tell a refusal from a crash. Only a few
+        at once: it costs a stream."""
         if conn in self._turned_away:
             return
         left_s = self._strikes.knocks(peer, trio.current_time())
@@ -211,17 +239,21 @@ class Links:
                 await stream.write(frame(Goodbye(REFUSED)))
                 with trio.move_on_after(GOODBYE_S):
                     await conn.muxed_conn.event_closed.wait()
-        # The guard's purpose (fault 1): it is gone, or will not have the stream; both end in the same way.
+        # The guard's purpose (fault 1): it is gone, or will not have the stream; both end in the
+        # same way.
         except Exception as error:  # noqa: BLE001
             log.debug("a refused peer was not told so: %r", error)
         finally:
             self._turned_away.discard(conn)
-            with trio.CancelScope(deadline=trio.current_time() + self._options.timing.close_within_s, shield=True):
+            with trio.CancelScope(
+                deadline=trio.current_time() + self._options.timing.close_within_s, shield=True
+            ):
                 await conn.close()
             conn.muxed_conn.abort()
 
     async def close(self) -> None:
-        """Say goodbye to everybody, within `close_within_s`, and tell the consumer nothing any more."""
+        """Say goodbye to everybody, within `close_within_s`, and tell the consumer nothing any
+        more."""
         self._closing = True
         with trio.move_on_after(self._options.timing.close_within_s):
             for link in list(self._by_conn.values()):
@@ -272,7 +304,12 @@ class Links:
     def _over(self, link: Link) -> None:
         """The link is no longer the one to use; if it ever was, the consumer learns so."""
         self._announce_change()
-        log.info("connection with %s ended after %.1f s: %s", _described(link), trio.current_time() - link.began_at, link.reason)
+        log.info(
+            "connection with %s ended after %.1f s: %s",
+            _described(link),
+            trio.current_time() - link.began_at,
+            link.reason,
+        )
         if self._settled.get(link.peer) is not link:
             return
         del self._settled[link.peer]

@@ -16,7 +16,14 @@ from libp2p.abc import INotifee
 from multiaddr import Multiaddr
 
 from swarmllm.adapters.libp2p import muxer, patches
-from swarmllm.adapters.libp2p.addresses import TcpAddress, bind, bound_addr, own_addr, reachable, vantage
+from swarmllm.adapters.libp2p.addresses import (
+    TcpAddress,
+    bind,
+    bound_addr,
+    own_addr,
+    reachable,
+    vantage,
+)
 from swarmllm.adapters.libp2p.descriptors import fitting, raised, used
 from swarmllm.adapters.libp2p.dialer import Bootstrap, Dialer, Unreachable, bootstrap_addr
 from swarmllm.adapters.libp2p.directory import Directory
@@ -37,16 +44,22 @@ from swarmllm.messages import ExpertMessage, Halted, PeerId
 log = logging.getLogger("swarmllm.net")
 
 INTERFACES_EVERY_S: Final = (
-    30.0  # A laptop that moves to another network is found again after this, and on the next dial at the latest.
+    # A laptop that moves to another network is found again after this, and on the next dial at the
+    # latest.
+    30.0
 )
 
-STAND_S: Final = 5.0  # Between two looks at the interfaces for the sake of dials: a laptop that moves is soon on its new network.
+# Between two looks at the interfaces for the sake of dials: a laptop that moves is soon on its new
+# network.
+STAND_S: Final = 5.0
 
 
 class Libp2pNetwork:
     """`runtime.ports.Network`. Made by `open_network`."""
 
-    def __init__(self, options: NetworkOptions, nursery: trio.Nursery, sockets: list[socket.socket]) -> None:
+    def __init__(
+        self, options: NetworkOptions, nursery: trio.Nursery, sockets: list[socket.socket]
+    ) -> None:
         self._options, self._nursery = options, nursery
         self._listening = [bound_addr(sock) for sock in sockets]
         self._override = tuple(_without_peer(text) for text in options.announce)
@@ -55,11 +68,18 @@ class Libp2pNetwork:
         self._inbox = Inbox(options.limits.inputs_max)
         self._switch = Switch(options)
         self._peer = PeerId(self._switch.get_peer_id().to_base58())
-        self._links = Links(options, self._inbox, nursery, self._peer, self._on_ready, self._on_lost)
+        self._links = Links(
+            options, self._inbox, nursery, self._peer, self._on_ready, self._on_lost
+        )
         self._dialer = Dialer(self._switch, self._links, options, self._peer, self._stand)
-        self._host = Host(self._switch, options, self._multiaddrs, self._dialer.route, self.penalise)
+        self._host = Host(
+            self._switch, options, self._multiaddrs, self._dialer.route, self.penalise
+        )
         self._links.host = self._host
-        self._switch.admission.standings, self._switch.admission.hang_up = self._links.standings, self._links.make_room
+        self._switch.admission.standings, self._switch.admission.hang_up = (
+            self._links.standings,
+            self._links.make_room,
+        )
         self._host.set_stream_handler(EXPERT_PROTOCOL, self._links.answer, lasting=True)
         for channel in options.channels:
             answer = partial(self._links.answer_channel, channel.name)
@@ -67,11 +87,16 @@ class Libp2pNetwork:
         self._switch.register_notifee(_Connections(self._links))
         self._gossip = Gossip(self._host, options, self._is_settled) if options.channels else None
         self._directory = (
-            Directory(self._host, options.timing, self._found_in_dht, lambda: self._stand().is_loopback) if options.dht else None
+            Directory(
+                self._host, options.timing, self._found_in_dht, lambda: self._stand().is_loopback
+            )
+            if options.dht
+            else None
         )
         self._lan = Lan(self._peer, options.swarm, self._found_on_lan) if options.lan else None
         self._bootstrap = [
-            Bootstrap(text, self._dialer, self._links, options, self._found_bootstrap) for text in options.bootstrap
+            Bootstrap(text, self._dialer, self._links, options, self._found_bootstrap)
+            for text in options.bootstrap
         ]
 
     @property
@@ -102,7 +127,8 @@ class Libp2pNetwork:
 
     @property
     def crowding(self) -> dict[str, int]:
-        """How many connections ended so far because there was no room for all that peers wanted, by the bound that ended them."""
+        """How many connections ended so far because there was no room for all that peers wanted, by
+        the bound that ended them."""
         unread = self._switch.unread
         return {
             "evicted": self._switch.admission.given_way,
@@ -113,7 +139,9 @@ class Libp2pNetwork:
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         self._links.send(peer, message)
 
-    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
+    def send_frame(
+        self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False
+    ) -> None:
         self._links.send_frame(channel, peer, frame, droppable)
 
     def publish(self, channel: str, record: bytes) -> None:
@@ -151,7 +179,11 @@ class Libp2pNetwork:
         """Where we are, looked at again from time to time, as interfaces come and go."""
         now = trio.current_time()
         if now >= self._stood_at + STAND_S or self._stands_with != self._announced:
-            self._stood_at, self._stands_with, self._stands = now, self._announced, vantage(self._announced)
+            self._stood_at, self._stands_with, self._stands = (
+                now,
+                self._announced,
+                vantage(self._announced),
+            )
         return self._stands
 
     def _multiaddrs(self) -> list[Multiaddr]:
@@ -175,7 +207,8 @@ class Libp2pNetwork:
         self._inbox.put(AddressesFound(peer, addrs, "dht"))
 
     def _found_on_lan(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
-        if not self._inbox.full:  # Anybody on the network can write these; the next announcement comes by itself.
+        # Anybody on the network can write these; the next announcement comes by itself.
+        if not self._inbox.full:
             self._inbox.put(AddressesFound(peer, addrs, "lan"))
 
     def _found_bootstrap(self, peer: PeerId, addr: str) -> None:
@@ -185,7 +218,11 @@ class Libp2pNetwork:
         """Services first, then the door, then whatever looks for others."""
         start = self._nursery.start_soon
         gossip = self._gossip
-        services = [self._switch, *(gossip.services if gossip else ()), *([self._directory.dht] if self._directory else [])]
+        services = [
+            self._switch,
+            *(gossip.services if gossip else ()),
+            *([self._directory.dht] if self._directory else []),
+        ]
         for service in services:
             await self._nursery.start(Supervisor(service).run)
         start(self._inbox.run)
@@ -252,7 +289,9 @@ async def opened(options: NetworkOptions) -> AsyncIterator[Libp2pNetwork]:
     patches.apply()
     muxer.apply()
     if len(options.seed) != 32:
-        raise LocalError(f"an Ed25519 seed has 32 bytes, not {len(options.seed)}; use the node's key file")
+        raise LocalError(
+            f"an Ed25519 seed has 32 bytes, not {len(options.seed)}; use the node's key file"
+        )
     for text in options.announce:
         own_addr(text, "announce")
     for text in options.bootstrap:

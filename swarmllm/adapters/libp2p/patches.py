@@ -1,7 +1,9 @@
-"""Patches to py-libp2p itself, process-wide and applied once, for exactly the version that was read.
+"""Patches to py-libp2p itself, process-wide and applied once, for exactly the version that was
+read.
 
-Each change names its fault (numbered in docs/libp2p-faults.md) and goes away when a later version is read and found to need it no
-more. Everything that can be done by subclassing is done there instead.
+Each change names its fault (numbered in docs/libp2p-faults.md) and goes away when a later version
+is read and found to need it no more. Everything that can be done by subclassing is done there
+instead.
 """
 
 from __future__ import annotations
@@ -20,17 +22,21 @@ from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 VERSION: Final = "0.8.1"
 PROTOCOL_NAME_MAX: Final = 1024  # Bytes; the longest in use here is below 64.
-DHT_MESSAGE_MAX: Final = 64 * 1024  # Twenty closer peers with signed records of 8 addresses are 20 kB; the library allows 4 MiB.
+# Twenty closer peers with signed records of 8 addresses are 20 kB; the library allows 4 MiB.
+DHT_MESSAGE_MAX: Final = 64 * 1024
 DHT_VALUES_MAX: Final = 1024  # Signed records of 2 kB at most; the library allows 50,000 of 1 MiB.
 
 
 def apply() -> None:
-    """Idempotent. An assertion fails for any other libp2p: these lines are only true of the version that was read."""
-    assert libp2p.__version__ == VERSION, f"libp2p {libp2p.__version__} is installed; the guards were made for {VERSION}"
+    """Idempotent. An assertion fails for any other libp2p: these lines are only true of the version
+    that was read."""
+    assert libp2p.__version__ == VERSION, (
+        f"libp2p {libp2p.__version__} is installed; the guards were made for {VERSION}"
+    )
     # Fault 7: every dial waits a quarter of a second for a QUIC transport that we do not have.
     swarm._HAPPY_EYEBALLS_DELAY = 0.0
-    # Fault 1, two of its roots: a protocol name that is not UTF-8 raises where nobody expects it, and its length is unbounded, also
-    # in front of the handshake, where anybody can talk to us.
+    # Fault 1, two of its roots: a protocol name that is not UTF-8 raises where nobody expects it,
+    # and its length is unbounded, also in front of the handshake, where anybody can talk to us.
     multiselect_communicator.read_delim = _read_protocol_name
     # One DHT frame may be 4 MiB, twelve at a time: memory for strangers.
     for module in (kad_dht, peer_routing, provider_store, value_store):
@@ -40,7 +46,8 @@ def apply() -> None:
 
 
 async def _read_protocol_name(reader: Any) -> bytes:
-    """A line of multistream-select: at most `PROTOCOL_NAME_MAX` bytes of UTF-8 that end in a newline, else ParseError."""
+    """A line of multistream-select: at most `PROTOCOL_NAME_MAX` bytes of UTF-8 that end in a
+    newline, else ParseError."""
     try:
         line: bytes = await read_varint_prefixed_bytes_limited(reader, PROTOCOL_NAME_MAX)
         line.decode()
@@ -52,9 +59,11 @@ async def _read_protocol_name(reader: Any) -> bytes:
 
 
 def _silence() -> None:
-    """The library's loggers never reach the terminal; whoever wants them sets a handler on `libp2p`.
+    """The library's loggers never reach the terminal; whoever wants them sets a handler on
+    `libp2p`.
 
-    `swarm_connection` logs through functions of the logging module, which install a handler on the root logger at their first use.
+    `swarm_connection` logs through functions of the logging module, which install a handler on the
+    root logger at their first use.
     """
     logger = logging.getLogger("libp2p")
     if not logger.handlers:

@@ -1,8 +1,9 @@
 """Runs a libp2p service so that no task of it can end another.
 
-Fault 1: in libp2p's own manager an exception in any task cancels the whole service, and with it the host; strangers can cause one.
-Fault 9: that manager searches the tree of all tasks at every new task, which makes a frame of many small messages quadratic. Here a
-task is a child of one nursery, what it raises is logged, and a daemon that dies is started again.
+Fault 1: in libp2p's own manager an exception in any task cancels the whole service, and with it the
+host; strangers can cause one. Fault 9: that manager searches the tree of all tasks at every new
+task, which makes a frame of many small messages quadratic. Here a task is a child of one nursery,
+what it raises is logged, and a daemon that dies is started again.
 """
 
 from __future__ import annotations
@@ -75,17 +76,25 @@ class Supervisor:
             self._finished.set()
 
     def run_task(
-        self, async_fn: Callable[..., Awaitable[Any]], *args: Any, daemon: bool = False, name: str | None = None
+        self,
+        async_fn: Callable[..., Awaitable[Any]],
+        *args: Any,
+        daemon: bool = False,
+        name: str | None = None,
     ) -> None:
         if self._nursery is None or self.is_finished or self.is_cancelled:
             log.debug("%s is stopping: task %s not started", self._service, name or async_fn)
             return
         self._nursery.start_soon(self._guard, async_fn, args, daemon, name=name or str(async_fn))
 
-    def run_daemon_task(self, async_fn: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None) -> None:
+    def run_daemon_task(
+        self, async_fn: Callable[..., Awaitable[Any]], *args: Any, name: str | None = None
+    ) -> None:
         self.run_task(async_fn, *args, daemon=True, name=name)
 
-    async def _guard(self, async_fn: Callable[..., Awaitable[Any]], args: Iterable[Any], daemon: bool) -> None:
+    async def _guard(
+        self, async_fn: Callable[..., Awaitable[Any]], args: Iterable[Any], daemon: bool
+    ) -> None:
         while True:
             try:
                 await async_fn(*args)

@@ -1,7 +1,9 @@
-"""The libp2p switch (swarm object) with admission control, connection limits and upgrade guards of our own.
+"""The libp2p switch (swarm object) with admission control, connection limits and upgrade guards of
+our own.
 
-Listening is ours altogether (fault 8: no SO_REUSEPORT, and closing closes the sockets), and so is the life of an inbound connection
-(fault 2: the library's limiter counts every connection that ever was; here a connection counts while it lives).
+Listening is ours altogether (fault 8: no SO_REUSEPORT, and closing closes the sockets), and so is
+the life of an inbound connection (fault 2: the library's limiter counts every connection that ever
+was; here a connection counts while it lives).
 """
 
 from __future__ import annotations
@@ -39,20 +41,27 @@ log = logging.getLogger("swarmllm.net")
 
 
 class _Upgrader(TransportUpgrader):  # type: ignore[misc]
-    """Fault 4: only Noise is offered, never plaintext. The muxer is ours; the library would make its own whatever it is given."""
+    """Fault 4: only Noise is offered, never plaintext. The muxer is ours; the library would make
+    its own whatever it is given."""
 
     def __init__(self, key_pair: Any, timing: NetworkTiming, bounds: Bounds) -> None:
         noise = NoiseTransport(key_pair, noise_privkey=create_noise_key_pair().private_key)
-        super().__init__({NOISE: noise}, {YAMUX: Yamux}, negotiate_timeout=max(1, round(timing.handshake_within_s)))
+        super().__init__(
+            {NOISE: noise},
+            {YAMUX: Yamux},
+            negotiate_timeout=max(1, round(timing.handshake_within_s)),
+        )
         self._bounds = bounds
 
     async def upgrade_connection(self, conn: Any, peer_id: Any) -> GuardedYamux:
-        await super().upgrade_connection(conn, peer_id)  # Agrees on the protocol; what it makes has not started yet.
+        # Agrees on the protocol; what it makes has not started yet.
+        await super().upgrade_connection(conn, peer_id)
         return GuardedYamux(conn, peer_id, self._bounds)
 
 
 class _NoAutoConnector(AutoConnector):  # type: ignore[misc]
-    """The library's dials whoever is in the address book until half of `high_watermark` is reached, whatever the low one says."""
+    """The library's dials whoever is in the address book until half of `high_watermark` is reached,
+    whatever the low one says."""
 
     async def maybe_connect(self) -> None:
         """Never: dialling is policy, and policy is the core's."""
@@ -78,7 +87,8 @@ class Switch(Swarm):  # type: ignore[misc]
             high_watermark=never,
             min_connections=0,
             low_watermark=0,
-            # Two connections to one peer settle by our own rule (`links`), not by the library's trimming.
+            # Two connections to one peer settle by our own rule (`links`), not by the library's
+            # trimming.
             max_connections_per_peer=8,
             inbound_upgrade_timeout=timing.handshake_within_s,
             outbound_upgrade_timeout=timing.handshake_within_s,
@@ -92,21 +102,28 @@ class Switch(Swarm):  # type: ignore[misc]
             peerstore,
             _Upgrader(key_pair, timing, bounds),
             transports=[TCP()],
-            retry_config=RetryConfig(max_retries=0),  # Retrying is policy, and policy is the core's.
+            # Retrying is policy, and policy is the core's.
+            retry_config=RetryConfig(max_retries=0),
             connection_config=config,
         )
         self.auto_connector = _NoAutoConnector(swarm=self)
-        self._owners = frozenset(peer for text in options.bootstrap if (peer := own_addr(text, "bootstrap").peer) is not None)
+        self._owners = frozenset(
+            peer
+            for text in options.bootstrap
+            if (peer := own_addr(text, "bootstrap").peer) is not None
+        )
         self.admission = Admission(limits, self._owners)
         self._dial_slots = trio.CapacityLimiter(limits.dial_sockets_max)
 
     async def serve(self, sockets: list[socket.socket]) -> None:
-        """Accept until cancelled; the listening sockets are closed then. Where the process has no descriptor left, trio tries again
-        every 100 ms."""
+        """Accept until cancelled; the listening sockets are closed then. Where the process has no
+        descriptor left, trio tries again every 100 ms."""
         listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in sockets]
         await trio.serve_listeners(self._accept, listeners)
 
-    async def dial_addr(self, addr: Any, peer_id: Any, source: tuple[str, int] | None = None) -> Any:
+    async def dial_addr(
+        self, addr: Any, peer_id: Any, source: tuple[str, int] | None = None
+    ) -> Any:
         """The owner's own peers wait for nobody's dials."""
         if PeerId(peer_id.to_base58()) in self._owners:
             return await super().dial_addr(addr, peer_id, source)
@@ -114,7 +131,8 @@ class Switch(Swarm):  # type: ignore[misc]
             return await super().dial_addr(addr, peer_id, source)
 
     async def add_conn(self, muxed_conn: Any, direction: str = "unknown") -> Any:
-        """Every connection comes through here once it has shaken hands. Full (a SwarmException) if there is no room for it."""
+        """Every connection comes through here once it has shaken hands. Full (a SwarmException) if
+        there is no room for it."""
         remote = muxed_conn.get_remote_address()
         if remote is None:
             raise Full("the connection has no remote address any more")
@@ -156,7 +174,8 @@ class Switch(Swarm):  # type: ignore[misc]
                 await muxed.event_closed.wait()
         except Full as error:
             log.info("%s", error)
-        # The guard's purpose (fault 1): whatever a stranger's handshake provokes ends that handshake.
+        # The guard's purpose (fault 1): whatever a stranger's handshake provokes ends that
+        # handshake.
         except Exception as error:  # noqa: BLE001
             log.debug("inbound connection from %s failed: %r", host, error)
         finally:

@@ -1,7 +1,8 @@
 """Receive buffer accounting: unread bytes are bounded for each connection and for the node.
 
-Flow control bounds a stream; a peer opens many, resets them full and opens more. So bytes are counted per connection, whatever streams
-they came on, from the moment that a frame announces them until they are read or dropped.
+Flow control bounds a stream; a peer opens many, resets them full and opens more. So bytes are
+counted per connection, whatever streams they came on, from the moment that a frame announces them
+until they are read or dropped.
 """
 
 from __future__ import annotations
@@ -11,11 +12,13 @@ from typing import Any, Final
 
 import trio
 
-STREAM_BYTES_MAX: Final = 512 * 1024  # Unread bytes of one stream: the window of 256 KiB, and as much again for rounding.
+# Unread bytes of one stream: the window of 256 KiB, and as much again for rounding.
+STREAM_BYTES_MAX: Final = 512 * 1024
 
 
 class Overrun(trio.TooSlowError):
-    """The peer sent more than it may. A TooSlowError because that is what makes Yamux close the connection instead of going on."""
+    """The peer sent more than it may. A TooSlowError because that is what makes Yamux close the
+    connection instead of going on."""
 
 
 class Unread:
@@ -29,13 +32,18 @@ class Unread:
         self._shares: set[Share] = set()
 
     def share(self, give_way: Callable[[str], None], breach: Callable[[str], None]) -> Share:
-        """A new connection's part. `give_way` closes that connection; `breach` is told that it broke its own bound."""
+        """A new connection's part. `give_way` closes that connection; `breach` is told that it
+        broke its own bound."""
         return Share(self, give_way, breach)
 
     def _make_room(self, taker: Share, amount: int) -> None:
-        """Whoever holds most gives way, until `amount` more bytes fit. Overrun if that is who wants them."""
+        """Whoever holds most gives way, until `amount` more bytes fit. Overrun if that is who wants
+        them."""
         while self.total + amount > self.per_node_max:
-            most = max((taker, *self._shares), key=lambda share: share.held + (amount if share is taker else 0))
+            most = max(
+                (taker, *self._shares),
+                key=lambda share: share.held + (amount if share is taker else 0),
+            )
             self.given_way += 1
             reason = f"{most.held} of the {self.total} bytes that nobody has read yet were its own"
             most.close()
@@ -47,7 +55,9 @@ class Unread:
 class Share:
     """One connection's part of the account."""
 
-    def __init__(self, account: Unread, give_way: Callable[[str], None], breach: Callable[[str], None]) -> None:
+    def __init__(
+        self, account: Unread, give_way: Callable[[str], None], breach: Callable[[str], None]
+    ) -> None:
         self.held = 0
         self.give_way, self._breach = give_way, breach
         self._account = account
@@ -60,9 +70,7 @@ class Share:
         if self._closed:
             raise Overrun("the connection is closing")
         if self.held + amount > account.per_connection_max:
-            reason = (
-                f"{self.held + amount} bytes on one connection that nobody has read yet; {account.per_connection_max} are allowed"
-            )
+            reason = f"{self.held + amount} bytes on one connection that nobody has read yet; {account.per_connection_max} are allowed"
             account.exceeded += 1
             self._breach(reason)
             raise Overrun(reason)
@@ -74,7 +82,8 @@ class Share:
 
     def give(self, amount: int) -> None:
         """Bytes that were read or dropped."""
-        amount = min(amount, self.held)  # Nothing is left of what was held when the connection was closed.
+        # Nothing is left of what was held when the connection was closed.
+        amount = min(amount, self.held)
         self.held -= amount
         self._account.total -= amount
         if not self.held:
@@ -89,7 +98,8 @@ class Share:
 
 
 class Buffer(bytearray):
-    """What one stream has received and nobody has read. The library only warns when a peer sends more than its window."""
+    """What one stream has received and nobody has read. The library only warns when a peer sends
+    more than its window."""
 
     def __init__(self, share: Share, data: bytes | bytearray = b"") -> None:
         super().__init__()

@@ -1,7 +1,8 @@
 """Text to ids and back for byte-level BPE vocabularies, where every token is a string of bytes.
 
-Special tokens are unknown to the tokenizer underneath: text that spells one out stays text, so no prompt can forge the end of a
-turn. Decoding joins bytes and not strings, since one character may be spread over several tokens.
+Special tokens are unknown to the tokenizer underneath: text that spells one out stays text, so no
+prompt can forge the end of a turn. Decoding joins bytes and not strings, since one character may be
+spread over several tokens.
 """
 
 from __future__ import annotations
@@ -16,14 +17,16 @@ from swarmllm.errors import LocalError, UsageError
 
 
 def byte_alphabet() -> list[str]:
-    """GPT-2's printable stand-in for each byte: printable bytes are themselves, the others are moved up to U+0100 and on."""
+    """GPT-2's printable stand-in for each byte: printable bytes are themselves, the others are
+    moved up to U+0100 and on."""
     printable = {*range(33, 127), *range(161, 173), *range(174, 256)}
     moved = iter(range(256, 512))
     return [chr(b) if b in printable else chr(next(moved)) for b in range(256)]
 
 
 ALPHABET = byte_alphabet()
-UTF8_BYTES = frozenset(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}  # The others occur in no text.
+# The others occur in no text.
+UTF8_BYTES = frozenset(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}
 BYTE_OF = {character: byte for byte, character in enumerate(ALPHABET)}
 
 
@@ -40,13 +43,17 @@ def build_tokenizer(
     ignore_merges: bool,
     added: Iterable[str] = (),
 ) -> Tokenizer:
-    """`patterns` split the text one after another; `ignore_merges` takes a word that is a token as it is (LLaMA-3's way).
+    """`patterns` split the text one after another; `ignore_merges` takes a word that is a token as
+    it is (LLaMA-3's way).
 
-    `added` are ordinary tokens that are cut out of the text before everything else (GGUF's user-defined ones).
+    `added` are ordinary tokens that are cut out of the text before everything else (GGUF's
+    user-defined ones).
     """
     tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=ignore_merges))
     steps = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns]
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+    )
     tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in added])
     return tokenizer
 
@@ -59,7 +66,8 @@ class ByteStream:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
-        """The text that this token completes; empty while a character is unfinished, and for special tokens."""
+        """The text that this token completes; empty while a character is unfinished, and for
+        special tokens."""
         return self._utf8.decode(self._text.bytes_of(token))
 
     def finish(self) -> str:
@@ -68,9 +76,11 @@ class ByteStream:
 
 
 class BpeText:
-    """The `Text` port for one vocabulary. `types` gives GGUF's type of each id from 0 on; only two of them have text.
+    """The `Text` port for one vocabulary. `types` gives GGUF's type of each id from 0 on; only two
+    of them have text.
 
-    Some vocabularies lack tokens for a few bytes that hardly any text holds; what needs one of them cannot be encoded.
+    Some vocabularies lack tokens for a few bytes that hardly any text holds; what needs one of them
+    cannot be encoded.
     """
 
     def __init__(
@@ -87,14 +97,18 @@ class BpeText:
         self._tokenizer = tokenizer
         self._types = types
         self._bytes: dict[int, bytes] = {}  # At most `size` entries: filled as ids are seen.
-        self._missing = bytes(b for b in sorted(UTF8_BYTES) if tokenizer.token_to_id(ALPHABET[b]) is None)
+        self._missing = bytes(
+            b for b in sorted(UTF8_BYTES) if tokenizer.token_to_id(ALPHABET[b]) is None
+        )
         self.source = source
         self.fingerprint = fingerprint
         self.bos = bos
         self.add_bos = add_bos
         self.stop_tokens = stop_tokens
 
-    def marked(self, *, bos: int, add_bos: bool, stop_tokens: frozenset[int], source: str) -> BpeText:
+    def marked(
+        self, *, bos: int, add_bos: bool, stop_tokens: frozenset[int], source: str
+    ) -> BpeText:
         """The same vocabulary, whose texts begin and end as another file says."""
         return BpeText(
             self._tokenizer,
@@ -111,8 +125,8 @@ class BpeText:
         return len(self._types)
 
     def encode(self, text: str) -> list[int]:
-        """Ordinary text only. UsageError for half a surrogate pair, which no UTF-8 text can hold, and for a character that this
-        vocabulary has no tokens for."""
+        """Ordinary text only. UsageError for half a surrogate pair, which no UTF-8 text can hold,
+        and for a character that this vocabulary has no tokens for."""
         try:
             data = text.encode()
         except UnicodeEncodeError as e:
@@ -120,7 +134,11 @@ class BpeText:
                 f"the text holds U+{ord(text[e.start]):04X} at position {e.start}, which is no character: give it as valid UTF-8"
             ) from e
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        if self._missing and data.translate(None, self._missing) != data and b"".join(map(self.bytes_of, ids)) != data:
+        if (
+            self._missing
+            and data.translate(None, self._missing) != data
+            and b"".join(map(self.bytes_of, ids)) != data
+        ):
             raise self._unspelled(text)
         return ids
 
@@ -133,11 +151,14 @@ class BpeText:
         raise AssertionError("a text without a missing byte")
 
     def bytes_of(self, token: int) -> bytes:
-        """The bytes that a token stands for; none for special tokens. LocalError for an id outside of the vocabulary."""
+        """The bytes that a token stands for; none for special tokens. LocalError for an id outside
+        of the vocabulary."""
         found = self._bytes.get(token)
         if found is None:
             if not 0 <= token < len(self._types):
-                raise LocalError(f"token id {token} is outside of the {len(self._types):,} tokens of {self.source}")
+                raise LocalError(
+                    f"token id {token} is outside of the {len(self._types):,} tokens of {self.source}"
+                )
             found = self._bytes[token] = self._spell(token)
         return found
 

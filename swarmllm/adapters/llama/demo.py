@@ -1,8 +1,10 @@
-"""The compact form of the bundled demo experts: what a tiny model over 128,256 words is when all that can be made again is left out.
+"""The compact form of the bundled demo experts: what a tiny model over 128,256 words is when all
+that can be made again is left out.
 
-Only ids that are frequent in the training text have rows of their own (15,000 or so); the vocabulary is in another package. Weights
-are stored as Q8_0, the very blocks that the expanded model runs with, so that nothing is quantised twice and tests can speak of
-one set of weights. Input and output rows are the same except in dimension 0, the bias dimension (see `TinyLlama` in
+Only ids that are frequent in the training text have rows of their own (15,000 or so); the
+vocabulary is in another package. Weights are stored as Q8_0, the very blocks that the expanded
+model runs with, so that nothing is quantised twice and tests can speak of one set of weights. Input
+and output rows are the same except in dimension 0, the bias dimension (see `TinyLlama` in
 scripts/train_demo_experts.py): the first block of 32 entries is therefore stored once for each.
 """
 
@@ -45,8 +47,9 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class DemoCard:
-    """What is worth knowing about a bundled expert. `nats_per_token` counts LLaMA-3 tokens of text it was not trained on, and
-    `bits_per_byte` is the same figure without the vocabulary in it. `gguf_sha256` is the digest of the expanded file."""
+    """What is worth knowing about a bundled expert. `nats_per_token` counts LLaMA-3 tokens of text
+    it was not trained on, and `bits_per_byte` is the same figure without the vocabulary in it.
+    `gguf_sha256` is the digest of the expanded file."""
 
     name: str
     summary: str
@@ -63,9 +66,9 @@ class DemoCard:
 
 @dataclass(frozen=True, slots=True)
 class CompactModel:
-    """n active ids, d = dim: `rows` uint8[n, d / 32 * 34] output rows (entry 0 is the bias); `input_block` uint8[n, 34] the first
-    block of the input rows; `layers` Q8_0 matrices as uint8 or norms as float32, by their GGUF names; `unused_bias` entry 0 of
-    every other output row."""
+    """n active ids, d = dim: `rows` uint8[n, d / 32 * 34] output rows (entry 0 is the bias);
+    `input_block` uint8[n, 34] the first block of the input rows; `layers` Q8_0 matrices as uint8 or
+    norms as float32, by their GGUF names; `unused_bias` entry 0 of every other output row."""
 
     card: DemoCard
     active_ids: npt.NDArray[np.int32]
@@ -116,16 +119,23 @@ def _facts(archive: Any) -> dict[str, Any]:
     if facts["format"] != COMPACT_FORMAT:
         raise ValueError(f"format {facts['format']}")
     card = facts["card"]
-    facts["card"] = DemoCard(**card | {"shape": Shape(**card["shape"]), "domains": tuple(card["domains"])})
+    facts["card"] = DemoCard(
+        **card | {"shape": Shape(**card["shape"]), "domains": tuple(card["domains"])}
+    )
     return facts
 
 
 def load_compact(folder: Path) -> CompactModel:
     path = folder / MODEL_FILE
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a damaged file open.
+        # numpy leaves a damaged file open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             facts = _facts(archive)
-            layers = {name.removeprefix("layers/"): archive[name] for name in archive.files if name.startswith("layers/")}
+            layers = {
+                name.removeprefix("layers/"): archive[name]
+                for name in archive.files
+                if name.startswith("layers/")
+            }
             return CompactModel(
                 card=facts["card"],
                 active_ids=archive["active_ids"],
@@ -136,7 +146,9 @@ def load_compact(folder: Path) -> CompactModel:
                 layers=layers,
             )
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
-        raise LocalError(f"the bundled expert {path} cannot be read ({e}): reinstall swarmllm") from e
+        raise LocalError(
+            f"the bundled expert {path} cannot be read ({e}): reinstall swarmllm"
+        ) from e
 
 
 def bundled_folder() -> Path:
@@ -148,10 +160,13 @@ def bundled() -> list[DemoCard]:
     cards = []
     for path in sorted(bundled_folder().glob(f"*/{MODEL_FILE}")):
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:  # numpy leaves a damaged file open.
+            # numpy leaves a damaged file open.
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 cards.append(_facts(archive)["card"])
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as e:
-            raise LocalError(f"the bundled expert {path} cannot be read ({e}): reinstall swarmllm") from e
+            raise LocalError(
+                f"the bundled expert {path} cannot be read ({e}): reinstall swarmllm"
+            ) from e
     return cards
 
 
@@ -159,7 +174,9 @@ def folder_of(name: str) -> Path:
     """UsageError, listing the names there are, for an unknown one."""
     names = [path.parent.name for path in sorted(bundled_folder().glob(f"*/{MODEL_FILE}"))]
     if name not in names:
-        raise UsageError(f"there is no demo expert {name!r}: the bundled ones are {', '.join(names) or 'none'}")
+        raise UsageError(
+            f"there is no demo expert {name!r}: the bundled ones are {', '.join(names) or 'none'}"
+        )
     return bundled_folder() / name
 
 
@@ -168,4 +185,6 @@ def content_key(folder: Path) -> str:
     try:
         return hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     except OSError as e:
-        raise LocalError(f"the bundled expert {folder / MODEL_FILE} cannot be read ({e.strerror}): reinstall swarmllm") from e
+        raise LocalError(
+            f"the bundled expert {folder / MODEL_FILE} cannot be read ({e.strerror}): reinstall swarmllm"
+        ) from e

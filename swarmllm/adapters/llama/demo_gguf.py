@@ -1,9 +1,11 @@
-"""A compact model as the bytes of a full GGUF file: every one of the 128,256 ids gets an input and an output row.
+"""A compact model as the bytes of a full GGUF file: every one of the 128,256 ids gets an input and
+an output row.
 
-Ids without rows of their own: as output, nothing but a very negative bias, so that their probability is negligible whatever the
-context; as input, the mean of the rows of the BPE pieces that they were written as while training, so that an unknown word still
-says something. The bytes are the same on every machine (element-wise float32 in a fixed order, no times, no paths), because the
-file's digest is the model's name in the swarm.
+Ids without rows of their own: as output, nothing but a very negative bias, so that their
+probability is negligible whatever the context; as input, the mean of the rows of the BPE pieces
+that they were written as while training, so that an unknown word still says something. The bytes
+are the same on every machine (element-wise float32 in a fixed order, no times, no paths), because
+the file's digest is the model's name in the swarm.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from gguf import GGMLQuantizationType, quants
 
 from swarmllm.adapters.llama.demo import BLOCK, BLOCK_BYTES, CompactModel, dequantize
 from swarmllm.adapters.llama.gguf_format import F32, Q8_0, TensorSpec, Value, header, padding
-from swarmllm.adapters.llama.vocabulary import LLAMA3_BOS, LLAMA3_EOS, LLAMA3_PRE, LLAMA3_SIZE, Tables, load_merge_ranks
+from swarmllm.adapters.llama.vocabulary import (
+    LLAMA3_BOS,
+    LLAMA3_EOS,
+    LLAMA3_PRE,
+    LLAMA3_SIZE,
+    Tables,
+    load_merge_ranks,
+)
 
 CHUNK_ROWS = 8192  # Rows made at a time: 2 MiB of file, 8 MiB of float32.
 
@@ -30,8 +39,9 @@ def quantize(rows: npt.NDArray[np.float32]) -> Bytes:
 
 
 def spell(own: Mapping[int, list[int]], tables: Tables) -> list[list[int]]:
-    """For every ordinary id what it is written as: `own[id]` if it is there, else what the two pieces of its last merge are written
-    as, one after the other. `own` must hold every id that was not merged from two others."""
+    """For every ordinary id what it is written as: `own[id]` if it is there, else what the two
+    pieces of its last merge are written as, one after the other. `own` must hold every id that was
+    not merged from two others."""
     pieces, spelled = tables.last_merges(), list[list[int]]()
     for token in range(LLAMA3_BOS):  # Pieces are older than what they make, so they come first.
         if token in own:
@@ -43,7 +53,8 @@ def spell(own: Mapping[int, list[int]], tables: Tables) -> list[list[int]]:
 
 
 def rows_for_all(active_ids: npt.NDArray[np.int32], tables: Tables) -> list[list[int]]:
-    """For each of the 128,256 ids: the dense numbers of the active rows that stand for it, at least one."""
+    """For each of the 128,256 ids: the dense numbers of the active rows that stand for it, at least
+    one."""
     row = {token: i for i, token in enumerate(active_ids.tolist())}
     pieces, ranks = tables.last_merges(), load_merge_ranks()
     own = {token: [i] for token, i in row.items()}
@@ -63,7 +74,9 @@ class DemoGguf:
         self._tables = tables
         self.tensors = self._specs()
         self._header = header(self._metadata(), self.tensors)
-        self.size_bytes = len(self._header) + sum(spec.size_bytes + len(padding(spec.size_bytes)) for spec in self.tensors)
+        self.size_bytes = len(self._header) + sum(
+            spec.size_bytes + len(padding(spec.size_bytes)) for spec in self.tensors
+        )
 
     def _specs(self) -> list[TensorSpec]:
         table = (LLAMA3_SIZE, self.model.card.shape.dim)
@@ -73,7 +86,11 @@ class DemoGguf:
             else TensorSpec(name, (len(weights), weights.shape[1] // BLOCK_BYTES * BLOCK), Q8_0)
             for name, weights in self.model.layers.items()
         ]
-        return [TensorSpec("token_embd.weight", table, Q8_0), *layers, TensorSpec("output.weight", table, Q8_0)]
+        return [
+            TensorSpec("token_embd.weight", table, Q8_0),
+            *layers,
+            TensorSpec("output.weight", table, Q8_0),
+        ]
 
     def _metadata(self) -> dict[str, Value]:
         card, tokens = self.model.card, self._tables.gguf_tokens()
@@ -147,7 +164,8 @@ class DemoGguf:
 
 
 def _means(values: npt.NDArray[np.float32], groups: list[list[int]]) -> npt.NDArray[np.float32]:
-    """The mean row of each group. Added one piece after another, because the order of a library's own sums is not promised."""
+    """The mean row of each group. Added one piece after another, because the order of a library's
+    own sums is not promised."""
     counts = np.array([len(group) for group in groups], np.int64)
     total = np.zeros((len(groups), values.shape[1]), np.float32)
     for position in range(int(counts.max(initial=0))):

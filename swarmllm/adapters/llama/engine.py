@@ -1,7 +1,9 @@
-"""The Engine port in front of a worker process: spawn, lease, orders and answers, and a new worker when one dies.
+"""The Engine port in front of a worker process: spawn, lease, orders and answers, and a new worker
+when one dies.
 
-Everything that can crash or block is on the other side of the pipe. On this side a dead worker is an ordinary event: whoever waits is
-refused at once, the node hears `EngineLost`, and the next worker starts after a pause that doubles while starts keep failing.
+Everything that can crash or block is on the other side of the pipe. On this side a dead worker is
+an ordinary event: whoever waits is refused at once, the node hears `EngineLost`, and the next
+worker starts after a pause that doubles while starts keep failing.
 """
 
 from __future__ import annotations
@@ -23,7 +25,17 @@ import trio
 
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.lease import RENEW_S, Lease
-from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
+from swarmllm.adapters.llama.pipe import (
+    CANCEL,
+    CLOSE,
+    FAILED,
+    LOAD,
+    READY,
+    SCORE,
+    START,
+    Frames,
+    frame,
+)
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
 from swarmllm.core.serving.answers import reply_of
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
@@ -31,13 +43,15 @@ from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
 
 POLITE: Final = {"OMP_WAIT_POLICY": "passive"}
-"""llama.cpp's threads meet at some hundred barriers per step, and by default spin there. On a machine that does anything else
-besides (other nodes, a browser) a spinning thread holds the core that the awaited one needs: a step of 16 sessions took 180 ms (1 in
-10 above 900) instead of 32 ms (38) on two busy cores. Sleeping costs 0.2 ms per step of a tiny model on idle cores. Whoever
-set the variable has decided otherwise."""
+"""llama.cpp's threads meet at some hundred barriers per step, and by default spin there. On a
+machine that does anything else besides (other nodes, a browser) a spinning thread holds the core
+that the awaited one needs: a step of 16 sessions took 180 ms (1 in 10 above 900) instead of 32 ms
+(38) on two busy cores. Sleeping costs 0.2 ms per step of a tiny model on idle cores. Whoever set
+the variable has decided otherwise."""
 
 EXACT: Final = {"GGML_CPU_TILED_MM": "0"}
-"""For reproducible answers (see `llama_api`); llama.cpp reads it with getenv, so it must stand before the process does."""
+"""For reproducible answers (see `llama_api`); llama.cpp reads it with getenv, so it must stand
+before the process does."""
 
 WORKER: Final = "swarmllm.adapters.llama.worker"
 PENDING_MAX: Final = 1024  # Twice what a node admits.
@@ -74,7 +88,8 @@ class _Pending:
 
 
 class LlamaEngine:
-    """`runtime.ports.Engine` over llama.cpp. `async with` starts the worker and raises LocalError if the model cannot be loaded."""
+    """`runtime.ports.Engine` over llama.cpp. `async with` starts the worker and raises LocalError
+    if the model cannot be loaded."""
 
     def __init__(self, model: Path, options: EngineOptions | None = None) -> None:
         self._path = model
@@ -94,7 +109,9 @@ class LlamaEngine:
         self._reproducible = False
         self._alive = False
         self._entered = False
-        self._reports, self._inputs = trio.open_memory_channel[EngineReady | EngineLoadChanged | EngineLost](INPUTS_MAX)
+        self._reports, self._inputs = trio.open_memory_channel[
+            EngineReady | EngineLoadChanged | EngineLost
+        ](INPUTS_MAX)
 
     # --- the port ------------------------------------------------------------------------------------------------------------
 
@@ -111,7 +128,12 @@ class LlamaEngine:
     def load(self) -> EngineLoad:
         if not self._alive:
             return EngineLoad(0, 0, self._load.sessions_max, 0.0)
-        return EngineLoad(len(self._pending), self._load.sessions_free, self._load.sessions_max, self._load.tokens_per_s)
+        return EngineLoad(
+            len(self._pending),
+            self._load.sessions_free,
+            self._load.sessions_max,
+            self._load.tokens_per_s,
+        )
 
     @property
     def reproducible(self) -> bool:
@@ -152,8 +174,9 @@ class LlamaEngine:
     # --- stop and go on ------------------------------------------------------------------------------------------------------
 
     def stop(self) -> None:
-        """No token more, from now on: at once between tokens, at the next operation within a batch; a worker that is still busy after
-        50 ms is killed. Works without the event loop, except for the killing; before the engine is entered there is nothing to kill."""
+        """No token more, from now on: at once between tokens, at the next operation within a batch;
+        a worker that is still busy after 50 ms is killed. Works without the event loop, except for
+        the killing; before the engine is entered there is nothing to kill."""
         self._lease.stop()
         if self._entered:
             self._nursery.start_soon(self._kill_if_busy)
@@ -181,11 +204,17 @@ class LlamaEngine:
             raise
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self._end()
 
     async def _end(self) -> None:
-        """The nursery never sees the block's exception, which would come out of it wrapped in a group."""
+        """The nursery never sees the block's exception, which would come out of it wrapped in a
+        group."""
         self._entered = False
         self._nursery.cancel_scope.cancel()
         try:
@@ -200,7 +229,8 @@ class LlamaEngine:
             await trio.sleep(RENEW_S)
 
     async def _supervise(self, task_status: Any) -> None:
-        """One worker after another. The first one that gets ready is reported to `task_status`; if it does not, its error is ours."""
+        """One worker after another. The first one that gets ready is reported to `task_status`; if
+        it does not, its error is ours."""
         failures, started = 0, False
         while True:
             begun = trio.current_time()
@@ -227,7 +257,9 @@ class LlamaEngine:
                 ours, theirs = (files.enter_context(end) for end in socket.socketpair())
                 words: BinaryIO = files.enter_context(tempfile.TemporaryFile())
                 process = self._process = await self._spawn(theirs, words)
-            except OSError as error:  # Strangers' connections may hold every descriptor; that passes, and must not end the node.
+            # Strangers' connections may hold every descriptor; that passes, and must not end the
+            # node.
+            except OSError as error:
                 raise _cannot_start(error) from error
             ours.setblocking(False)
             theirs.close()
@@ -244,7 +276,9 @@ class LlamaEngine:
                 with trio.CancelScope(shield=True):
                     if reason is None and not self._nursery.cancel_scope.cancel_called:
                         with trio.move_on_after(EXIT_S):
-                            await process.wait()  # It closed the pipe by dying: its own exit code says more than our SIGKILL.
+                            # It closed the pipe by dying: its own exit code says more than our
+                            # SIGKILL.
+                            await process.wait()
                     process.kill()  # Nothing in it is worth saving.
                     await process.wait()
                 self._process = None
@@ -256,7 +290,15 @@ class LlamaEngine:
 
     async def _spawn(self, pipe: socket.socket, words: BinaryIO) -> trio.Process:
         return await trio.lowlevel.open_process(
-            [sys.executable, "-P", "-m", WORKER, str(pipe.fileno()), str(self._lease.fd), str(os.getpid())],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                WORKER,
+                str(pipe.fileno()),
+                str(self._lease.fd),
+                str(os.getpid()),
+            ],
             pass_fds=(pipe.fileno(), self._lease.fd),
             stdin=subprocess.DEVNULL,
             stdout=words,
@@ -278,7 +320,8 @@ class LlamaEngine:
     # --- the pipe ------------------------------------------------------------------------------------------------------------
 
     def _write(self, message: tuple[Any, ...]) -> None:
-        """At once if the pipe takes it, so that the worker wakes now and not when another task has been scheduled."""
+        """At once if the pipe takes it, so that the worker wakes now and not when another task has
+        been scheduled."""
         if self._pipe is None:
             return
         data = frame(message)
@@ -364,18 +407,26 @@ def _cannot_start(error: OSError) -> LocalError:
     advice = "free some memory or disk space"
     if error.errno in {errno.EMFILE, errno.ENFILE}:
         advice = "raise the limit with `ulimit -n 4096`, or close other programs"
-    return LocalError(f"the engine's worker process cannot be started ({error.strerror or error}): {advice}")
+    return LocalError(
+        f"the engine's worker process cannot be started ({error.strerror or error}): {advice}"
+    )
 
 
 def words_of(file: BinaryIO) -> str:
     """The last line that the process printed."""
     size = file.seek(0, os.SEEK_END)
     file.seek(max(0, size - LAST_WORDS_BYTES))
-    lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+    lines = [
+        line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()
+    ]
     return lines[-1] if lines else ""
 
 
 def _epitaph(code: int | None, words: str) -> str:
     """How the worker ended, in one sentence."""
-    how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+    how = (
+        f"was ended by signal {-code}"
+        if code is not None and code < 0
+        else f"ended with code {code}"
+    )
     return f"the engine's worker process {how}" + (f" ({words})" if words else "")

@@ -17,13 +17,16 @@ BATCH_LIMIT = 4096
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
-    """`context_max` is tokens per session (at most what the model was trained for); `threads` 0 means one per core that this process
-    may use; `gpu_layers` -1 means all where llama.cpp can. `batch_max` is tokens per step.
+    """`context_max` is tokens per session (at most what the model was trained for); `threads` 0
+    means one per core that this process may use; `gpu_layers` -1 means all where llama.cpp can.
+    `batch_max` is tokens per step.
 
-    `sessions_max` sessions are kept in the cache if memory allows, otherwise as many as fit; with `sessions_exact` fewer are an error.
-    An idle session may be evicted for a new one after `idle_s`. `reproducible` gives bit-identical answers however a context was
-    computed (see `llama_api` for what it costs). `vocab_fingerprint`, if given, is the only vocabulary that will do. `owner` is the peer
-    id of this node: its sessions have half of the engine whatever others ask (`core.serving.shares`).
+    `sessions_max` sessions are kept in the cache if memory allows, otherwise as many as fit; with
+    `sessions_exact` fewer are an error. An idle session may be evicted for a new one after
+    `idle_s`. `reproducible` gives bit-identical answers however a context was computed (see
+    `llama_api` for what it costs). `vocab_fingerprint`, if given, is the only vocabulary that will
+    do. `owner` is the peer id of this node: its sessions have half of the engine whatever others
+    ask (`core.serving.shares`).
     """
 
     context_max: int = 2048

@@ -1,7 +1,9 @@
-"""The bundled experts as GGUF files in the user's cache: made on first use, checked on every later one.
+"""The bundled experts as GGUF files in the user's cache: made on first use, checked on every later
+one.
 
-A GGUF file of a tiny model over 128,256 words is 70 MB of which 8 carry meaning, so it is neither shipped nor downloaded. The file
-appears whole or not at all; a sidecar with its size and digest shows later damage, and then it is made again.
+A GGUF file of a tiny model over 128,256 words is 70 MB of which 8 carry meaning, so it is neither
+shipped nor downloaded. The file appears whole or not at all; a sidecar with its size and digest
+shows later damage, and then it is made again.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ Progress = Callable[[int, int], None]
 
 
 def expand(name: str, cache_dir: Path, progress: Progress | None = None) -> Path:
-    """The GGUF file of the bundled expert `name`. Makes it if it is not there whole: seconds, and it blocks, so call it in a thread.
+    """The GGUF file of the bundled expert `name`. Makes it if it is not there whole: seconds, and
+    it blocks, so call it in a thread.
 
-    UsageError for an unknown name; LocalError, naming the folder and what is missing, if it cannot be written.
+    UsageError for an unknown name; LocalError, naming the folder and what is missing, if it cannot
+    be written.
     """
     return expand_folder(folder_of(name), cache_dir, progress)
 

@@ -1,7 +1,9 @@
-"""What a model file says of itself, read before llama.cpp sees it, and only ever inside the worker process.
+"""What a model file says of itself, read before llama.cpp sees it, and only ever inside the worker
+process.
 
-A GGUF file comes from a stranger. Reading it here first gives one clear sentence for each thing that can be wrong with it, where llama.cpp
-would give a line in its log; reading it in the worker means that a file which breaks the reader breaks nothing else.
+A GGUF file comes from a stranger. Reading it here first gives one clear sentence for each thing
+that can be wrong with it, where llama.cpp would give a line in its log; reading it in the worker
+means that a file which breaks the reader breaks nothing else.
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from swarmllm.errors import LocalError
 from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX
 
 NAME_BYTES_MAX: Final = 32  # `messages.Name`.
-MEASURED: Final = "llama"  # GGUF's name for LLaMA 1 to 3.3, their fine-tunes, and models of the same layout.
+# GGUF's name for LLaMA 1 to 3.3, their fine-tunes, and models of the same layout.
+MEASURED: Final = "llama"
 
-# Bytes and weights per block of each tensor type (ggml.h, ggml-common.h); only for the check that the file is whole.
+# Bytes and weights per block of each tensor type (ggml.h, ggml-common.h); only for the check that
+# the file is whole.
 BLOCKS: Final = {
     0: (4, 1), 1: (2, 1), 2: (18, 32), 3: (20, 32), 6: (22, 32), 7: (24, 32), 8: (34, 32), 9: (36, 32),
     10: (84, 256), 11: (110, 256), 12: (144, 256), 13: (176, 256), 14: (210, 256), 15: (292, 256), 16: (66, 256), 17: (74, 256),
@@ -30,8 +34,9 @@ BLOCKS: Final = {
 }  # fmt: skip
 
 ROW_EXACT: Final = frozenset({2, 8, *range(10, 15), 16, 17, 18, 19, 21, 22, 23, 29})
-"""Types whose products with one row and with many are equal bit for bit on x86-64: Q4_0, Q8_0, Q4_K and Q6_K as measured (see
-`llama_api`), the other K and I quants because llama.cpp's source gives them the same one kernel. All others are given company."""
+"""Types whose products with one row and with many are equal bit for bit on x86-64: Q4_0, Q8_0, Q4_K
+and Q6_K as measured (see `llama_api`), the other K and I quants because llama.cpp's source gives
+them the same one kernel. All others are given company."""
 
 NOT_MODELS: Final = {
     "adapter": "a LoRA adapter, which changes a model and is none itself: merge it into its base model with llama-export-lora",
@@ -45,14 +50,16 @@ NOT_MODELS: Final = {
 
 ENCODERS: Final = ("bert", "t5encoder", "wavtokenizer")
 RECURRENT: Final = ("mamba", "rwkv", "arwkv")
-"""Parts of names of architectures; those that are missing here llama.cpp itself tells when the model is loaded."""
+"""Parts of names of architectures; those that are missing here llama.cpp itself tells when the
+model is loaded."""
 
 
 @dataclass(frozen=True, slots=True)
 class ModelFile:
-    """`parts` are all its files, first part first. `kv_values` is how many numbers one token adds to the K cache (and as many to V).
-    `row_exact`: see `ROW_EXACT`. `measured`: answers of models of this layout were found to be the same, bit for bit, however
-    they are computed; of others nobody knows. `size_bytes` and `n_params` are sums over all parts."""
+    """`parts` are all its files, first part first. `kv_values` is how many numbers one token adds
+    to the K cache (and as many to V). `row_exact`: see `ROW_EXACT`. `measured`: answers of models
+    of this layout were found to be the same, bit for bit, however they are computed; of others
+    nobody knows. `size_bytes` and `n_params` are sums over all parts."""
 
     name: str
     vocab_size: int
@@ -84,7 +91,8 @@ _SHAPE_KEYS: Final = frozenset(
 
 
 def read_model_file(path: Path) -> ModelFile:
-    """LocalError for a file that is missing, damaged, cut off, no GGUF, or holds no model that continues text token by token."""
+    """LocalError for a file that is missing, damaged, cut off, no GGUF, or holds no model that
+    continues text token by token."""
     first = read_header(path, _Wanted())
     count, number = place_of(path, first.metadata)
     parts = siblings(path, count)
@@ -102,12 +110,16 @@ def read_model_file(path: Path) -> ModelFile:
     shape = {key: found[name] for key in _SHAPE_KEYS if (name := f"{architecture}.{key}") in found}
     context = _number(path, shape, "context_length")
     if any(tensor.name.startswith("position_embd.") for tensor in tensors):
-        context -= 1  # Learned positions end there, and the engine's companion rows stand one behind the text.
+        # Learned positions end there, and the engine's companion rows stand one behind the text.
+        context -= 1
     return ModelFile(
         name=_short_name(str(found.get("general.name") or "")) or _short_name(path.stem) or "model",
         vocab_size=len(tokens),
         vocab_fingerprint=fingerprint(
-            ((text.encode(errors="surrogateescape"), kind) for text, kind in zip(tokens, kinds, strict=True)),
+            (
+                (text.encode(errors="surrogateescape"), kind)
+                for text, kind in zip(tokens, kinds, strict=True)
+            ),
             str(found.get("tokenizer.ggml.pre", "")),
         ),
         context_trained=max(1, min(CONTEXT_MAX, context)),
@@ -129,14 +141,20 @@ def file_digest(path: Path, cache_dir: Path | None, parts: Sequence[Path] = ()) 
 
 
 def _architecture(path: Path, found: Mapping[str, Value]) -> str:
-    """LocalError, saying what it is, for a file that holds anything but a model that continues text."""
+    """LocalError, saying what it is, for a file that holds anything but a model that continues
+    text."""
     architecture, kind = found.get("general.architecture"), found.get("general.type", "model")
     for named in (kind, architecture):
         if isinstance(named, str) and named in NOT_MODELS:
             raise LocalError(f"{path} holds {NOT_MODELS[named]}")
     if not isinstance(architecture, str) or not architecture:
-        raise LocalError(f"{path} does not say what architecture its model has (general.architecture): choose another file")
-    if any(part in architecture for part in ENCODERS) or found.get(f"{architecture}.attention.causal") is False:
+        raise LocalError(
+            f"{path} does not say what architecture its model has (general.architecture): choose another file"
+        )
+    if (
+        any(part in architecture for part in ENCODERS)
+        or found.get(f"{architecture}.attention.causal") is False
+    ):
         raise LocalError(
             f"{path} holds an encoder ({architecture[:40]!r}), which does not continue text: choose a language model"
         )
@@ -149,10 +167,13 @@ def _architecture(path: Path, found: Mapping[str, Value]) -> str:
 
 
 def vocabulary_in(path: Path, found: Mapping[str, Value]) -> tuple[list[str], list[int]]:
-    """The tokens and their types. Files without types mean ordinary tokens throughout. LocalError if there are no tokens, or too many."""
+    """The tokens and their types. Files without types mean ordinary tokens throughout. LocalError
+    if there are no tokens, or too many."""
     tokens, kinds = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.token_type")
     if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
-        raise LocalError(f"{path} has no vocabulary of its own (tokenizer.ggml.tokens): choose a GGUF file that includes one")
+        raise LocalError(
+            f"{path} has no vocabulary of its own (tokenizer.ggml.tokens): choose a GGUF file that includes one"
+        )
     if len(tokens) > VOCABULARY_MAX:
         raise LocalError(
             f"{path} has a vocabulary of {len(tokens)} tokens, more than the {VOCABULARY_MAX} that can be named: choose another"
@@ -172,7 +193,9 @@ def _number(path: Path, shape: Mapping[str, Value], key: str, default: int | Non
         value = max(value)  # One for each layer.
     if isinstance(value, bool) or not isinstance(value, int) or not 0 < value < 1 << 32:
         said = "does not say its" if value is None else f"says {str(value)[:40]!r} for its"
-        raise LocalError(f"{path} {said} {key}, which every model that can serve here has: choose another file")
+        raise LocalError(
+            f"{path} {said} {key}, which every model that can serve here has: choose another file"
+        )
     return value
 
 
@@ -197,13 +220,19 @@ def _part(path: Path, number: int, count: int) -> Header:
     """The header of a part. LocalError if its content is that of another one."""
     header = read_header(path, SPLIT_KEYS)
     if place_of(path, header.metadata) != (count, number):
-        raise LocalError(f"{path} does not hold part {number} of {count}, as its name says: fetch all parts of the model again")
+        raise LocalError(
+            f"{path} does not hold part {number} of {count}, as its name says: fetch all parts of the model again"
+        )
     return header
 
 
 def _check_whole(path: Path, header: Header) -> None:
     """LocalError if the file ends before the last tensor of a known type does."""
-    ends = [t.offset + _weights(t) // BLOCKS[t.type][1] * BLOCKS[t.type][0] for t in header.tensors if t.type in BLOCKS]
+    ends = [
+        t.offset + _weights(t) // BLOCKS[t.type][1] * BLOCKS[t.type][0]
+        for t in header.tensors
+        if t.type in BLOCKS
+    ]
     end = header.data_start + max(ends, default=0)
     if ends and header.size < end:
         shown = f"{end}" if end < 1 << 63 else "far more"

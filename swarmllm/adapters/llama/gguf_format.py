@@ -1,13 +1,15 @@
 """Write GGUF files as a stream, and read their headers in milliseconds and in bounded memory.
 
-The `gguf` package can do both, but its reader needs 12 s for a vocabulary of 128,256 tokens (it keeps every string as an array of its
-own), and its writer cannot digest what it writes. The format is small: a header, typed key-value pairs, a table of tensors, and
-the tensors, each at a multiple of 32 bytes. Layout: ggml/docs/gguf.md, version 3, little-endian.
+The `gguf` package can do both, but its reader needs 12 s for a vocabulary of 128,256 tokens (it
+keeps every string as an array of its own), and its writer cannot digest what it writes. The format
+is small: a header, typed key-value pairs, a table of tensors, and the tensors, each at a multiple
+of 32 bytes. Layout: ggml/docs/gguf.md, version 3, little-endian.
 
-Every count and length in a header is a stranger's, and the file's size says little about them: a sparse file has any size and takes no
-room. So a count is believed only as far as the bytes that it needs are there, no more than `HEADER_BYTES_MAX` of a file are
-read as its header, and what is kept of them is counted as Python counts it, up to `KEPT_BYTES_MAX`. The file is read and not
-mapped: a mapped file that somebody shortens meanwhile ends the process that looks at it.
+Every count and length in a header is a stranger's, and the file's size says little about them: a
+sparse file has any size and takes no room. So a count is believed only as far as the bytes that it
+needs are there, no more than `HEADER_BYTES_MAX` of a file are read as its header, and what is kept
+of them is counted as Python counts it, up to `KEPT_BYTES_MAX`. The file is read and not mapped: a
+mapped file that somebody shortens meanwhile ends the process that looks at it.
 """
 
 from __future__ import annotations
@@ -33,16 +35,31 @@ ALIGNMENT = 32
 
 F32, Q8_0 = 0, 8  # Tensor types.
 U32, I32, FLOAT, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9  # Value types.
-SCALARS: Final = {0: "<B", 1: "<b", 2: "<H", 3: "<h", U32: "<I", I32: "<i", FLOAT: "<f", BOOL: "<?", 10: "<Q", 11: "<q", 12: "<d"}
+SCALARS: Final = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    U32: "<I",
+    I32: "<i",
+    FLOAT: "<f",
+    BOOL: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
 
 Value = bool | int | float | str | list[str] | list[int] | list[float]
 
-HEADER_BYTES_MAX: Final = 64 << 20  # Everything before the weights. A vocabulary of 262,144 tokens with its merges takes 15 MB.
-KEPT_BYTES_MAX: Final = 128 << 20  # What the wanted values may take in memory; that vocabulary takes 55 MB.
+# Everything before the weights. A vocabulary of 262,144 tokens with its merges takes 15 MB.
+HEADER_BYTES_MAX: Final = 64 << 20
+# What the wanted values may take in memory; that vocabulary takes 55 MB.
+KEPT_BYTES_MAX: Final = 128 << 20
 BUFFER_BYTES: Final = 1 << 18
 KEY_BYTES_MAX: Final = 1024  # The format allows 65,535; the longest published key has some 60.
 KEYS_MAX: Final = 4_096  # Real files hold about fifty; this only stops a damaged count.
-ITEMS_MAX: Final = 2 * VOCABULARY_MAX  # Of a wanted list: a vocabulary has up to two merges for each of its tokens.
+# Of a wanted list: a vocabulary has up to two merges for each of its tokens.
+ITEMS_MAX: Final = 2 * VOCABULARY_MAX
 ITEM_BYTES_MAX: Final = 1 << 16  # A token or a merge; the longest published token has some hundred.
 TEXT_BYTES_MAX: Final = 1 << 16  # Of a longer text (a name, a licence) only the beginning is read.
 TENSOR_NAME_BYTES_MAX: Final = 256  # ggml takes 64.
@@ -95,20 +112,26 @@ def _value(value: Value) -> bytes:
         case []:
             return struct.pack("<IIQ", ARRAY, STRING, 0)
         case [str(), *_]:
-            return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join([_string(str(item)) for item in value])
+            return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(
+                [_string(str(item)) for item in value]
+            )
         case _:
             return struct.pack("<IIQ", ARRAY, I32, len(value)) + np.array(value, "<i4").tobytes()
 
 
 def header(metadata: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> bytes:
-    """Everything before the first tensor, padded. The tensors follow in this order, each followed by its own `padding`."""
+    """Everything before the first tensor, padded. The tensors follow in this order, each followed
+    by its own `padding`."""
     parts = [MAGIC, struct.pack("<IQQ", VERSION, len(tensors), len(metadata))]
     for key, value in metadata.items():
         parts += (_string(key), _value(value))
     offset = 0
     for spec in tensors:
         shape = spec.shape[::-1]
-        parts += (_string(spec.name), struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, spec.type, offset))
+        parts += (
+            _string(spec.name),
+            struct.pack(f"<I{len(shape)}QIQ", len(shape), *shape, spec.type, offset),
+        )
         offset += spec.size_bytes + len(padding(spec.size_bytes))
     data = b"".join(parts)
     return data + padding(len(data))
@@ -119,7 +142,8 @@ def header(metadata: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> byte
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One row of the table of tensors. `type` is ggml's number; `offset` counts bytes from where the weights begin."""
+    """One row of the table of tensors. `type` is ggml's number; `offset` counts bytes from where
+    the weights begin."""
 
     name: str
     shape: tuple[int, ...]
@@ -138,9 +162,11 @@ class Header:
 
 
 def read_metadata(path: Path, wanted: Container[str]) -> dict[str, Value]:
-    """The wanted keys of a GGUF file that are there. LocalError for a file that cannot be read, is no GGUF, or is damaged.
+    """The wanted keys of a GGUF file that are there. LocalError for a file that cannot be read, is
+    no GGUF, or is damaged.
 
-    Items of lists keep bytes that are no UTF-8 as surrogates, so that nothing is lost; single texts get U+FFFD for them.
+    Items of lists keep bytes that are no UTF-8 as surrogates, so that nothing is lost; single texts
+    get U+FFFD for them.
     """
     with _reading(path) as (reader, _, keys):
         return _metadata(reader, keys, wanted)
@@ -154,7 +180,11 @@ def read_header(path: Path, wanted: Container[str]) -> Header:
         metadata = _metadata(reader, keys, _AndAlignment(wanted))
         table = tuple(_tensor(reader) for _ in range(tensors))
         alignment = metadata.get("general.alignment", ALIGNMENT)
-        if isinstance(alignment, bool) or not isinstance(alignment, int) or not 0 < alignment <= ALIGNMENT_MAX:
+        if (
+            isinstance(alignment, bool)
+            or not isinstance(alignment, int)
+            or not 0 < alignment <= ALIGNMENT_MAX
+        ):
             raise ValueError(f"alignment {str(alignment)[:40]}")
         return Header(metadata, table, -(-reader.at // alignment) * alignment, reader.size)
 
@@ -169,10 +199,12 @@ class _AndAlignment(Container[str]):
 
 @contextmanager
 def _reading(path: Path) -> Iterator[tuple[_Reader, int, int]]:
-    """A reader behind the counts, and the counts, of tensors and of keys. What goes wrong inside becomes a LocalError."""
+    """A reader behind the counts, and the counts, of tensors and of keys. What goes wrong inside
+    becomes a LocalError."""
     try:
         found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):  # Opening a named pipe would wait for somebody to write.
+        # Opening a named pipe would wait for somebody to write.
+        if not stat.S_ISREG(found.st_mode):
             kind = "a folder" if stat.S_ISDIR(found.st_mode) else "no ordinary file"
             raise LocalError(f"{path} is {kind}: give the path of a .gguf model")
         with path.open("rb", buffering=BUFFER_BYTES) as file:
@@ -180,7 +212,9 @@ def _reading(path: Path) -> Iterator[tuple[_Reader, int, int]]:
             yield reader, *_counts(path, reader)
             after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
-            raise LocalError(f"the model file {path} changed while it was read: wait until it is complete, then try again")
+            raise LocalError(
+                f"the model file {path} changed while it was read: wait until it is complete, then try again"
+            )
     except OSError as e:
         raise LocalError(
             f"cannot read the model file {path} ({e.strerror or e}): check its path, its permissions and the disk"
@@ -194,7 +228,9 @@ def _reading(path: Path) -> Iterator[tuple[_Reader, int, int]]:
 def _counts(path: Path, reader: _Reader) -> tuple[int, int]:
     start = reader.take(min(24, reader.size))
     if start[:4] != MAGIC:
-        raise LocalError(f"{path} is not a GGUF file ({_other_kind(start)}): give the path of a .gguf model")
+        raise LocalError(
+            f"{path} is not a GGUF file ({_other_kind(start)}): give the path of a .gguf model"
+        )
     if len(start) < 24:
         raise ValueError(f"only {len(start)} bytes")
     version, tensors, keys = struct.unpack("<IQQ", start[4:])
@@ -228,8 +264,8 @@ def _other_kind(start: bytes) -> str:
 
 
 class _Reader:
-    """A position in the file. Whatever the header claims, reading stops at the file's end, at `HEADER_BYTES_MAX`, and when what is
-    kept has grown to `KEPT_BYTES_MAX`: ValueError."""
+    """A position in the file. Whatever the header claims, reading stops at the file's end, at
+    `HEADER_BYTES_MAX`, and when what is kept has grown to `KEPT_BYTES_MAX`: ValueError."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
@@ -338,7 +374,9 @@ def _one(reader: _Reader, kind: int) -> Value:
         return reader.texts(count)
     layout = _layout(item)
     reader.keep(count * NUMBER_BYTES)
-    numbers: list[int] = np.frombuffer(reader.take(count * struct.calcsize(layout)), layout).tolist()
+    numbers: list[int] = np.frombuffer(
+        reader.take(count * struct.calcsize(layout)), layout
+    ).tolist()
     return numbers
 
 

@@ -1,8 +1,9 @@
 """The text side of any model with a byte-level BPE vocabulary, from what its own GGUF file says.
 
-A private swarm may agree on another vocabulary than LLaMA-3. A GGUF file holds its tokens and merges; the pattern that splits text
-into words is only named, so the patterns that llama.cpp knows by these names are listed here (src/llama-vocab.cpp; the patterns
-themselves were published with each model's tokenizer). A name that is not listed is refused: a pattern that is almost right would
+A private swarm may agree on another vocabulary than LLaMA-3. A GGUF file holds its tokens and
+merges; the pattern that splits text into words is only named, so the patterns that llama.cpp knows
+by these names are listed here (src/llama-vocab.cpp; the patterns themselves were published with
+each model's tokenizer). A name that is not listed is refused: a pattern that is almost right would
 give prompts that are almost right.
 """
 
@@ -34,21 +35,52 @@ UNDEFINED = 0  # As a type: has no text, like a control token.
 _DIGIT = r"\p{N}"
 
 _FAMILIES: tuple[tuple[tuple[str, ...], tuple[str, ...]], ...] = (
-    (("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"), (SPLIT_PATTERN,)),
+    (
+        ("llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"),
+        (SPLIT_PATTERN,),
+    ),
     (("dbrx", "smaug-bpe"), (SPLIT_PATTERN,)),
-    (("gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4", "a.x-4.0", "mellum", "modern-bert"), (_GPT2,)),
-    (("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"), (_DIGIT, _GPT2)),
+    (
+        ("gpt-2", "phi-2", "mpt", "olmo", "jais", "exaone4", "a.x-4.0", "mellum", "modern-bert"),
+        (_GPT2,),
+    ),
+    (
+        ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
+        (_DIGIT, _GPT2),
+    ),
     (("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan"), (_QWEN2,)),
 )
 PATTERNS = {name: patterns for names, patterns in _FAMILIES for name in names}
-IGNORE_MERGES = frozenset(_FAMILIES[0][0])  # As in llama.cpp: words that are tokens are taken as they are.
+# As in llama.cpp: words that are tokens are taken as they are.
+IGNORE_MERGES = frozenset(_FAMILIES[0][0])
 
 _END_KEYS = ("eos", "eot", "eom")
 _END_NAMES = frozenset(
-    {"<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<|flush|>", "<|calls|>", "<|end_of_text|>"}
-    | {"<|endoftext|>", "<end_of_turn>", "<turn|>", "<|tool_response>", "<end_of_utterance>", "</s>", "<eos>", "[EOS]", "[EOT]"}
+    {
+        "<|eot_id|>",
+        "<|eom_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<|return|>",
+        "<|call|>",
+        "<|flush|>",
+        "<|calls|>",
+        "<|end_of_text|>",
+    }
+    | {
+        "<|endoftext|>",
+        "<end_of_turn>",
+        "<turn|>",
+        "<|tool_response>",
+        "<end_of_utterance>",
+        "</s>",
+        "<eos>",
+        "[EOS]",
+        "[EOT]",
+    }
     | {"<EOT>", "_<EOT>", "[e~[", "<｜end▁of▁sentence｜>"}
-    # What stands between the pieces of code that a model was trained to fill in; after it comes another file.
+    # What stands between the pieces of code that a model was trained to fill in; after it comes
+    # another file.
     | {
         "<|fim_pad|>",
         "<fim-pad>",
@@ -63,10 +95,12 @@ _END_NAMES = frozenset(
     }
     | {"<|file_sep|>"}
 )
-"""Texts of tokens that end an answer, as llama.cpp lists them (llama-vocab.cpp, special_eog_ids): files name one such token
-by a key, and fine-tunes have more."""
+"""Texts of tokens that end an answer, as llama.cpp lists them (llama-vocab.cpp, special_eog_ids):
+files name one such token by a key, and fine-tunes have more."""
 
-_VOCABULARY_KEYS = frozenset(f"tokenizer.ggml.{key}" for key in ("model", "pre", "tokens", "token_type", "merges"))
+_VOCABULARY_KEYS = frozenset(
+    f"tokenizer.ggml.{key}" for key in ("model", "pre", "tokens", "token_type", "merges")
+)
 _MARK_KEYS = frozenset(
     {f"tokenizer.ggml.{key}_token_id" for key in ("bos", *_END_KEYS)}
     | {f"tokenizer.ggml.{key}" for key in ("add_bos_token", "pre", "tokens", "token_type")}
@@ -75,8 +109,8 @@ _MARK_KEYS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """How a text begins and ends. `bos` is the token between documents, whether or not a text begins with it (`add_bos`). `reserved`
-    are tokens that mean nothing in this model."""
+    """How a text begins and ends. `bos` is the token between documents, whether or not a text
+    begins with it (`add_bos`). `reserved` are tokens that mean nothing in this model."""
 
     bos: int
     add_bos: bool
@@ -85,7 +119,8 @@ class Marks:
 
 
 def text_of_gguf(path: Path) -> BpeText:
-    """LocalError, naming the file and the reason, for a vocabulary that is not byte-level BPE or splits by an unknown pattern."""
+    """LocalError, naming the file and the reason, for a vocabulary that is not byte-level BPE or
+    splits by an unknown pattern."""
     first = parts_of(path)[0]
     found = read_metadata(first, _VOCABULARY_KEYS | _MARK_KEYS)
     model, pre = found.get("tokenizer.ggml.model"), found.get("tokenizer.ggml.pre")
@@ -99,17 +134,29 @@ def text_of_gguf(path: Path) -> BpeText:
         )
     tokens, kinds = vocabulary_in(path, found)
     types = bytes(kind if 0 < kind < 7 else UNDEFINED for kind in kinds)
-    vocab = {text: token for token, (text, kind) in enumerate(zip(tokens, types, strict=True)) if kind in (NORMAL, USER_DEFINED)}
+    vocab = {
+        text: token
+        for token, (text, kind) in enumerate(zip(tokens, types, strict=True))
+        if kind in (NORMAL, USER_DEFINED)
+    }
     _check_tokens(path, vocab)
-    added = [text for text, kind in zip(tokens, types, strict=True) if kind == USER_DEFINED and text]
+    added = [
+        text for text, kind in zip(tokens, types, strict=True) if kind == USER_DEFINED and text
+    ]
     pairs = _pairs(path, found.get("tokenizer.ggml.merges"), vocab)
-    tokenizer = build_tokenizer(vocab, pairs, PATTERNS[pre], ignore_merges=pre in IGNORE_MERGES, added=added)
+    tokenizer = build_tokenizer(
+        vocab, pairs, PATTERNS[pre], ignore_merges=pre in IGNORE_MERGES, added=added
+    )
     marks = _marks(path, found)
     return BpeText(
         tokenizer,
         types,
         fingerprint=fingerprint(
-            ((text.encode(errors="surrogateescape"), kind) for text, kind in zip(tokens, types, strict=True)), pre
+            (
+                (text.encode(errors="surrogateescape"), kind)
+                for text, kind in zip(tokens, types, strict=True)
+            ),
+            pre,
         ),
         bos=marks.bos,
         add_bos=marks.add_bos,
@@ -119,21 +166,26 @@ def text_of_gguf(path: Path) -> BpeText:
 
 
 def marks_of_gguf(path: Path) -> Marks:
-    """What the file says of the beginning and the end of a text, of a model whose vocabulary is known already. LocalError."""
+    """What the file says of the beginning and the end of a text, of a model whose vocabulary is
+    known already. LocalError."""
     return _marks(path, read_metadata(parts_of(path)[0], _MARK_KEYS))
 
 
 def text_of_swarm(path: Path | None, fingerprint: bytes | None, cache_dir: Path) -> BpeText:
-    """The text side of a node that serves the model in `path`, or none, in a swarm of this vocabulary (None: LLaMA-3's).
+    """The text side of a node that serves the model in `path`, or none, in a swarm of this
+    vocabulary (None: LLaMA-3's).
 
-    An answer is made by the models of others too, and a fine-tune may end its texts with a token of its own: it takes one of those
-    that its base keeps free. So a token that means nothing in our own model's file ends an answer: it has no text, and whichever
-    model chose it meant something by it that we do not know. LocalError for a file that is unfit, or is now another one.
+    An answer is made by the models of others too, and a fine-tune may end its texts with a token of
+    its own: it takes one of those that its base keeps free. So a token that means nothing in our
+    own model's file ends an answer: it has no text, and whichever model chose it meant something by
+    it that we do not know. LocalError for a file that is unfit, or is now another one.
     """
     llama3 = fingerprint is None or fingerprint.hex() == LLAMA3_FINGERPRINT
     if path is None:
         assert llama3, "a vocabulary that is in no file"
-        marks = Marks(LLAMA3_BOS, True, LLAMA3_STOPS, reserved_tokens([""] * LLAMA3_BOS + special_tokens()))
+        marks = Marks(
+            LLAMA3_BOS, True, LLAMA3_STOPS, reserved_tokens([""] * LLAMA3_BOS + special_tokens())
+        )
     else:
         marks = marks_of_gguf(path)
     text = load_vocabulary(cache_dir) if llama3 or path is None else text_of_gguf(path)
@@ -146,7 +198,9 @@ def text_of_swarm(path: Path | None, fingerprint: bytes | None, cache_dir: Path)
 def _check_tokens(path: Path, vocab: Mapping[str, int]) -> None:
     for text, token in vocab.items():
         if not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text):
-            raise LocalError(f"{path} has a token ({token}) that is no UTF-8 text: choose another conversion of the model")
+            raise LocalError(
+                f"{path} has a token ({token}) that is no UTF-8 text: choose another conversion of the model"
+            )
 
 
 def _pairs(path: Path, merges: Value | None, vocab: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -168,15 +222,20 @@ def _pairs(path: Path, merges: Value | None, vocab: Mapping[str, int]) -> list[t
 def _marks(path: Path, found: Mapping[str, Value]) -> Marks:
     """Models without a BOS put their end-of-text token between documents, so it stands in.
 
-    Whether a text begins with it is for the file to say; where it does not, the name of the pattern does, as in llama.cpp: LLaMA-3's
-    texts begin with it, those of other byte-level vocabularies do not.
+    Whether a text begins with it is for the file to say; where it does not, the name of the pattern
+    does, as in llama.cpp: LLaMA-3's texts begin with it, those of other byte-level vocabularies do
+    not.
     """
     tokens, _ = vocabulary_in(path, found)
     ids = {key: found.get(f"tokenizer.ggml.{key}_token_id") for key in ("bos", *_END_KEYS)}
-    valid = {key: token for key, token in ids.items() if type(token) is int and 0 <= token < len(tokens)}
+    valid = {
+        key: token for key, token in ids.items() if type(token) is int and 0 <= token < len(tokens)
+    }
     bos = valid.get("bos", valid.get("eos"))
     if bos is None:
-        raise LocalError(f"{path} names neither a first nor a last token of a text: use another model")
+        raise LocalError(
+            f"{path} names neither a first nor a last token of a text: use another model"
+        )
     said = found.get("tokenizer.ggml.add_bos_token")
     add_bos = said if isinstance(said, bool) else found.get("tokenizer.ggml.pre") in IGNORE_MERGES
     stops = _ends(tokens, frozenset(valid[key] for key in _END_KEYS if key in valid))
@@ -184,7 +243,8 @@ def _marks(path: Path, found: Mapping[str, Value]) -> Marks:
 
 
 def _ends(tokens: Sequence[str], named: frozenset[int]) -> frozenset[int]:
-    """With the two exceptions that llama.cpp makes, for formats in which these tokens stand within an answer."""
+    """With the two exceptions that llama.cpp makes, for formats in which these tokens stand within
+    an answer."""
     by_text = {text: token for token, text in enumerate(tokens) if text in _END_NAMES}
     ends = named | frozenset(by_text.values())
     texts = {tokens[token] for token in ends}

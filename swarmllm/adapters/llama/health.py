@@ -1,5 +1,5 @@
-"""Health check of a loaded model: its logits must be finite and must differ. Weights full of NaN load without a complaint, and
-so does a file that a converter broke."""
+"""Health check of a loaded model: its logits must be finite and must differ. Weights full of NaN
+load without a complaint, and so does a file that a converter broke."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ PROBES: Final = 4
 
 
 def fault_of(logits: NDArray[np.float32], vocab_size: int) -> str:
-    """What is wrong with one row of logits, in a few words; empty if a distribution can be made of it. -inf is an impossible token."""
+    """What is wrong with one row of logits, in a few words; empty if a distribution can be made of
+    it. -inf is an impossible token."""
     if logits.shape != (1, vocab_size):
         return f"its output has the shape {logits.shape}, and not (1, {vocab_size})"
     top, bottom = float(logits.max()), float(logits.min())
@@ -29,12 +30,14 @@ def fault_of(logits: NDArray[np.float32], vocab_size: int) -> str:
 
 
 def probe_tokens(vocab_size: int) -> list[int]:
-    """Tokens from all over the vocabulary: a damaged stretch of the embeddings shows for some texts only."""
+    """Tokens from all over the vocabulary: a damaged stretch of the embeddings shows for some texts
+    only."""
     return [i * (vocab_size - 1) // (PROBES - 1) for i in range(PROBES)]
 
 
 def probe(model: Model, slot: int, token: int) -> str:
-    """Let the model answer one token in an empty slot; what is wrong with the answer, or nothing. `Stopped` passes through."""
+    """Let the model answer one token in an empty slot; what is wrong with the answer, or nothing.
+    `Stopped` passes through."""
     logits = model.decode(Rows([token], [0], [slot], [True]))
     model.forget(slot, 0)
     return fault_of(logits, model.vocab_size)

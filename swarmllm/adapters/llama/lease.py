@@ -1,10 +1,13 @@
-"""The lease is one shared memory page through which the node process allows the worker to go on computing.
+"""The lease is one shared memory page through which the node process allows the worker to go on
+computing.
 
-The control process writes "until when" ten times a second; a worker that reads a time in the past stops, whatever happened to the
-process that should have written: killed, swapped out, or held up by a hostile peer. A stop flag lies beside it. Both reach the middle of
-a running batch: llama.cpp asks an abort callback between operations, and the callback is libc's `wcslen` over one wide character
-of this page. It returns 0 while all four bytes are zero, so it is a C function that says "is any flag set?" and never takes the
-interpreter's lock, which a Python callback would need hundreds of times per batch.
+The control process writes "until when" ten times a second; a worker that reads a time in the past
+stops, whatever happened to the process that should have written: killed, swapped out, or held up by
+a hostile peer. A stop flag lies beside it. Both reach the middle of a running batch: llama.cpp asks
+an abort callback between operations, and the callback is libc's `wcslen` over one wide character of
+this page. It returns 0 while all four bytes are zero, so it is a C function that says "is any flag
+set?" and never takes the interpreter's lock, which a Python callback would need hundreds of times
+per batch.
 
 Times are CLOCK_MONOTONIC in nanoseconds, which all processes of one boot share.
 """
@@ -17,19 +20,22 @@ import os
 import tempfile
 from typing import Final
 
-LEASE_S: Final = 0.5  # A halt must be effective within a second even if the control process is gone.
+# A halt must be effective within a second even if the control process is gone.
+LEASE_S: Final = 0.5
 RENEW_S: Final = 0.1  # Four renewals may be late before the worker stops.
 
 PAGE: Final = mmap.PAGESIZE
 _UNTIL: Final = 0  # u64: nanoseconds; written by the control process.
 _BUSY: Final = 8  # u8: 1 while the worker computes or sends; written by the worker.
-_FLAGS: Final = 64  # Four bytes for wcslen, in a cache line of their own, then zeros that end the "string".
+# Four bytes for wcslen, in a cache line of their own, then zeros that end the "string".
+_FLAGS: Final = 64
 _STOPPED: Final = _FLAGS  # Written by the control process only,
 _LAPSED: Final = _FLAGS + 1  # and this by the worker only, so that neither can undo the other's.
 
 
 class Lease:
-    """The page. `create` in the control process, `attach` in the worker, with the file descriptor handed down."""
+    """The page. `create` in the control process, `attach` in the worker, with the file descriptor
+    handed down."""
 
     def __init__(self, fd: int) -> None:
         self.fd = fd

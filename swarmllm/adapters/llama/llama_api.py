@@ -1,8 +1,10 @@
-"""llama.cpp behind five calls: load, decode one batch, forget, copy, close; with settings under which one answer is one answer.
+"""llama.cpp behind five calls: load, decode one batch, forget, copy, close; with settings under
+which one answer is one answer.
 
-A position must get the same logits, bit for bit, whether it was decoded alone, beside other sessions, or in one prefill with a thousand
-others: replicas would otherwise write different texts, and a session that moved to another expert would too. llama.cpp does not promise
-that; measured on x86-64 (largest difference of a logit, models with logits of standard deviation 4):
+A position must get the same logits, bit for bit, whether it was decoded alone, beside other
+sessions, or in one prefill with a thousand others: replicas would otherwise write different texts,
+and a session that moved to another expert would too. llama.cpp does not promise that; measured on
+x86-64 (largest difference of a logit, models with logits of standard deviation 4):
 
     setting                                            F16      Q8_0     Q4_0    Q4_K_M
     llama.cpp's defaults                               0.057    0.50     0.87    0.74
@@ -11,16 +13,19 @@ that; measured on x86-64 (largest difference of a logit, models with logits of s
     ... and no repacked weights, no tiled K-quant GEMM 0.018    0        0       0
     ... and never a single row in a product            0        0        0       0
 
-Why these: with K and V of unequal types the CPU's flash attention takes neither its tiled path (many rows) nor its split path (one row),
-but always the one that walks over the cells of a row in order and skips masked ones; so neither the batch's shape nor what else is in the
-cache can matter, as long as each session's cells lie in the order of positions. That is so with one cache stream per sequence
-(`kv_unified` off); in a shared pool evictions break the order (0.4 with Q4_K_M). V is the one in BF16 because half-precision V
-would be summed in half precision. Repacked weights and the tiled GEMM have other kernels for one row, for 4 or 8, and for the rest.
-llamafile's GEMM takes over from two rows on, and differs from the vector kernels for F32 and F16 (measured): hence `rows_min`.
-The price, on two cores that were busy with other work besides, for models of 70 and 170 million weights: a decode step of a short
-context costs about 3 % more, one of 1,800 tokens up to 2.4 times as much; a prefill runs at 0.25 to 0.9 of the speed, least where
-K-quants or long contexts would have had tiled kernels. `reproducible=False` gives the defaults back. On a GPU the kernels depend on the
-batch's shape in ways nobody promises; there the defaults are kept.
+Why these: with K and V of unequal types the CPU's flash attention takes neither its tiled path
+(many rows) nor its split path (one row), but always the one that walks over the cells of a row in
+order and skips masked ones; so neither the batch's shape nor what else is in the cache can matter,
+as long as each session's cells lie in the order of positions. That is so with one cache stream per
+sequence (`kv_unified` off); in a shared pool evictions break the order (0.4 with Q4_K_M). V is the
+one in BF16 because half-precision V would be summed in half precision. Repacked weights and the
+tiled GEMM have other kernels for one row, for 4 or 8, and for the rest. llamafile's GEMM takes over
+from two rows on, and differs from the vector kernels for F32 and F16 (measured): hence `rows_min`.
+The price, on two cores that were busy with other work besides, for models of 70 and 170 million
+weights: a decode step of a short context costs about 3 % more, one of 1,800 tokens up to 2.4 times
+as much; a prefill runs at 0.25 to 0.9 of the speed, least where K-quants or long contexts would
+have had tiled kernels. `reproducible=False` gives the defaults back. On a GPU the kernels depend on
+the batch's shape in ways nobody promises; there the defaults are kept.
 """
 
 from __future__ import annotations
@@ -47,8 +52,10 @@ from swarmllm.errors import LocalError
 CELLS_UNIT: Final = 256  # llama.cpp rounds a sequence's cells up to this.
 LOG_LINES_MAX: Final = 40
 LOG_LINE_BYTES_MAX: Final = 400
-MEMORY_SHARE: Final = 0.8  # Of the memory that is free; the rest is for everybody else, and for what we cannot foresee.
-SCRATCH_BYTES: Final = 64 << 20  # Compute buffers besides logits; generous for small models, noise for large ones.
+# Of the memory that is free; the rest is for everybody else, and for what we cannot foresee.
+MEMORY_SHARE: Final = 0.8
+# Compute buffers besides logits; generous for small models, noise for large ones.
+SCRATCH_BYTES: Final = 64 << 20
 
 ENABLED, AUTO, F16, BF16 = 1, -1, 1, 30  # llama_flash_attn_type and ggml_type.
 LEVEL_ERROR: Final = 4  # ggml_log_level.
@@ -77,8 +84,11 @@ def capture_log() -> None:
 
 
 def complaint() -> str:
-    """The first line that llama.cpp logged as an error (what follows only passes it on), or the last line at all."""
-    lines = [line for level, line in _log if level == LEVEL_ERROR][:1] or [line for _, line in _log][-1:]
+    """The first line that llama.cpp logged as an error (what follows only passes it on), or the
+    last line at all."""
+    lines = [line for level, line in _log if level == LEVEL_ERROR][:1] or [
+        line for _, line in _log
+    ][-1:]
     return lines[0] if lines else "no message"
 
 
@@ -86,20 +96,32 @@ def complaint() -> str:
 
 
 def session_bytes(model: ModelFile, context: int) -> int:
-    """Cache of one session: K and V, two bytes a number, for one token more than the context (see `Batcher`)."""
+    """Cache of one session: K and V, two bytes a number, for one token more than the context (see
+    `Batcher`)."""
     return -(-(context + 1) // CELLS_UNIT) * CELLS_UNIT * model.kv_values * 2 * 2
 
 
-def fitting_sessions(model: ModelFile, options: EngineOptions, context: int, free: int | None) -> int:
-    """How many sessions fit into `free` bytes beside the model, at most `sessions_max`. LocalError if none does, or fewer than
-    were insisted on."""
+def fitting_sessions(
+    model: ModelFile, options: EngineOptions, context: int, free: int | None
+) -> int:
+    """How many sessions fit into `free` bytes beside the model, at most `sessions_max`. LocalError
+    if none does, or fewer than were insisted on."""
     if free is None:
         return options.sessions_max
     each = session_bytes(model, context)
-    room = int(free * MEMORY_SHARE) - model.size_bytes - 2 * OUTPUTS_MAX * model.vocab_size * 4 - SCRATCH_BYTES
+    room = (
+        int(free * MEMORY_SHARE)
+        - model.size_bytes
+        - 2 * OUTPUTS_MAX * model.vocab_size * 4
+        - SCRATCH_BYTES
+    )
     fit = min(options.sessions_max, room // each)
     if fit < (options.sessions_max if options.sessions_exact else 1):
-        needed = (int(free * MEMORY_SHARE) - room + each * (options.sessions_max if options.sessions_exact else 1)) / MEMORY_SHARE
+        needed = (
+            int(free * MEMORY_SHARE)
+            - room
+            + each * (options.sessions_max if options.sessions_exact else 1)
+        ) / MEMORY_SHARE
         raise LocalError(
             f"not enough memory for {options.sessions_max if options.sessions_exact else 1} session(s) of {context} tokens with model "
             f"{model.name!r}: about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; choose a smaller context, fewer sessions or a "
@@ -112,7 +134,8 @@ def fitting_sessions(model: ModelFile, options: EngineOptions, context: int, fre
 
 
 def check_kind(path: Path, model: Any) -> None:
-    """LocalError for a model that llama.cpp knows and that cannot continue texts here, or not go back in them."""
+    """LocalError for a model that llama.cpp knows and that cannot continue texts here, or not go
+    back in them."""
     if llama.llama_model_has_encoder(model) or not llama.llama_model_has_decoder(model):
         said = "reads all of a text before it writes another (an encoder), and does not continue texts: choose a language model"
     elif llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model):
@@ -126,10 +149,17 @@ def check_kind(path: Path, model: Any) -> None:
 
 
 class LlamaModel:
-    """A loaded model with one context of `sessions` sequences ("slots") of `cells` tokens each. One thread at a time."""
+    """A loaded model with one context of `sessions` sequences ("slots") of `cells` tokens each. One
+    thread at a time."""
 
     def __init__(
-        self, path: Path, file: ModelFile, options: EngineOptions, context: int, sessions: int, abort_address: int
+        self,
+        path: Path,
+        file: ModelFile,
+        options: EngineOptions,
+        context: int,
+        sessions: int,
+        abort_address: int,
     ) -> None:
         self.gpu = bool(llama.llama_supports_gpu_offload()) and options.gpu_layers != 0
         self.exact = options.reproducible and not self.gpu
@@ -156,7 +186,9 @@ class LlamaModel:
         check_kind(path, model)
         return model
 
-    def _open(self, path: Path, options: EngineOptions, context: int, sessions: int, abort_address: int) -> Any:
+    def _open(
+        self, path: Path, options: EngineOptions, context: int, sessions: int, abort_address: int
+    ) -> Any:
         wish = llama.llama_context_default_params()
         wish.n_seq_max = sessions
         wish.n_ctx = -(-(context + 1) // CELLS_UNIT) * CELLS_UNIT * sessions
@@ -179,7 +211,8 @@ class LlamaModel:
         return opened
 
     def _make_batch(self, rows: int) -> None:
-        """A llama_batch over numpy arrays, so that filling it is four assignments whatever its size."""
+        """A llama_batch over numpy arrays, so that filling it is four assignments whatever its
+        size."""
         self._tokens, self._positions = np.zeros(rows, np.int32), np.zeros(rows, np.int32)
         self._slots, self._outputs = np.zeros(rows, np.int32), np.zeros(rows, np.int8)
         self._counts = np.ones(rows, np.int32)

@@ -1,9 +1,12 @@
-"""How fast the engine decodes through its whole port, beside llama.cpp alone doing the same batches: the difference is what we cost.
+"""How fast the engine decodes through its whole port, beside llama.cpp alone doing the same
+batches: the difference is what we cost.
 
-"Alone" is a process that does nothing but llama_decode over the same shapes with logits for every row, which is what llama.cpp's own
-batched benchmark (llama-batched-bench) times in its generation phase: decode and synchronise, no sampling, no reading of logits. The port
-does everything a requester sees: the order over the pipe, batching, a list of 256 entries from all logits, the reply, and the
-next order only after it. The machine may be busy with other things, so both take short turns, and the median of the turns' ratios counts.
+"Alone" is a process that does nothing but llama_decode over the same shapes with logits for every
+row, which is what llama.cpp's own batched benchmark (llama-batched-bench) times in its generation
+phase: decode and synchronise, no sampling, no reading of logits. The port does everything a
+requester sees: the order over the pipe, batching, a list of 256 entries from all logits, the reply,
+and the next order only after it. The machine may be busy with other things, so both take short
+turns, and the median of the turns' ratios counts.
 """
 
 from __future__ import annotations
@@ -37,9 +40,9 @@ ENTRIES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class EngineFigure:
-    """Decode tokens/s of all `sessions` together: through the port, llama.cpp alone with the engine's settings, and llama.cpp
-    alone with its own defaults (what being reproducible costs shows in the difference). `share` is engine / alone, the
-    median over turns."""
+    """Decode tokens/s of all `sessions` together: through the port, llama.cpp alone with the
+    engine's settings, and llama.cpp alone with its own defaults (what being reproducible costs
+    shows in the difference). `share` is engine / alone, the median over turns."""
 
     sessions: int
     engine_tokens_per_s: float
@@ -55,26 +58,36 @@ async def measure_engine(
     turns: int = TURNS,
     steps: int = TURN_STEPS,
 ) -> AsyncIterator[EngineFigure]:
-    """One figure for each number of sessions. LocalError if the model cannot be loaded or memory is short."""
+    """One figure for each number of sessions. LocalError if the model cannot be loaded or memory is
+    short."""
     most = max(sessions)
     wish = replace(options or EngineOptions(), sessions_max=most, sessions_exact=True)
     wish = replace(wish, context_max=min(wish.context_max, PROMPT + turns * steps + 1))
     async with LlamaEngine(model, wish) as engine:
-        with _Alone(model, wish) as alone, _Alone(model, replace(wish, reproducible=False)) as defaults:
+        with (
+            _Alone(model, wish) as alone,
+            _Alone(model, replace(wish, reproducible=False)) as defaults,
+        ):
             for count in sessions:
                 yield await _figure(engine, alone, defaults, count, turns, steps)
 
 
-async def _figure(engine: LlamaEngine, alone: _Alone, defaults: _Alone, count: int, turns: int, steps: int) -> EngineFigure:
+async def _figure(
+    engine: LlamaEngine, alone: _Alone, defaults: _Alone, count: int, turns: int, steps: int
+) -> EngineFigure:
     port: list[float] = []
     bare: list[float] = []
     plain: list[float] = []
     texts = [[(7 * n + 13 * i) % 251 for i in range(PROMPT)] for n in range(count)]
     hashes = [context.digests(text)[-1] for text in texts]
     for n, text in enumerate(texts):
-        reply = await engine.score(SessionKey(PeerId("bench"), n), _round(n, 0, context.EMPTY, text, ()))
+        reply = await engine.score(
+            SessionKey(PeerId("bench"), n), _round(n, 0, context.EMPTY, text, ())
+        )
         if not isinstance(reply, Scores):
-            raise LocalError(f"the engine answered a prompt of {PROMPT} tokens with {type(reply).__name__}: see the log")
+            raise LocalError(
+                f"the engine answered a prompt of {PROMPT} tokens with {type(reply).__name__}: see the log"
+            )
     await trio.to_thread.run_sync(alone.run, count, 2)  # Not counted: its prompt.
     await trio.to_thread.run_sync(defaults.run, count, 2)
     for _ in range(turns):
@@ -92,20 +105,27 @@ async def _figure(engine: LlamaEngine, alone: _Alone, defaults: _Alone, count: i
     return EngineFigure(count, median(port), median(bare), median(plain), share)
 
 
-def _round(session: int, base: int, digest: bytes, tokens: Sequence[int], answer: tuple[int, ...]) -> Score:
+def _round(
+    session: int, base: int, digest: bytes, tokens: Sequence[int], answer: tuple[int, ...]
+) -> Score:
     return Score(session, 0, 0, base, digest, tuple(tokens), answer, (), ENTRIES, 0, NO_CONTROL)
 
 
-async def _answer(engine: LlamaEngine, session: int, texts: list[list[int]], hashes: list[bytes], steps: int) -> None:
+async def _answer(
+    engine: LlamaEngine, session: int, texts: list[list[int]], hashes: list[bytes], steps: int
+) -> None:
     """One requester: each token only after the list for the one before."""
     text = texts[session]
     for _ in range(steps):
         token = (text[-1] * 31 + len(text)) % 251
         reply = await engine.score(
-            SessionKey(PeerId("bench"), session), _round(session, len(text), hashes[session], (token,), (0,))
+            SessionKey(PeerId("bench"), session),
+            _round(session, len(text), hashes[session], (token,), (0,)),
         )
         if not isinstance(reply, Scores):
-            raise LocalError(f"the engine answered a decode step with {type(reply).__name__}: see the log")
+            raise LocalError(
+                f"the engine answered a decode step with {type(reply).__name__}: see the log"
+            )
         text.append(token)
         hashes[session] = context.extend(hashes[session], token)
 
@@ -164,14 +184,22 @@ def main() -> None:
     llama_api.capture_log()
     lease = Lease.create()
     model = llama_api.LlamaModel(
-        Path(path), read_model_file(Path(path)), options, options.context_max, options.sessions_max, lease.abort_address
+        Path(path),
+        read_model_file(Path(path)),
+        options,
+        options.context_max,
+        options.sessions_max,
+        lease.abort_address,
     )
     print("ready", flush=True)
     held: dict[int, int] = {}
 
     def step(count: int) -> None:
         rows = Rows(
-            [(7 * s + 13 * held[s]) % 251 for s in range(count)], [held[s] for s in range(count)], [*range(count)], [True] * count
+            [(7 * s + 13 * held[s]) % 251 for s in range(count)],
+            [held[s] for s in range(count)],
+            [*range(count)],
+            [True] * count,
         )
         model.decode(rows)
         for s in range(count):
@@ -192,7 +220,14 @@ def _prefill(model: Any, count: int) -> dict[int, int]:
 
     for s in range(count):
         model.forget(s, 0)
-        model.decode(Rows([(7 * s + 13 * i) % 251 for i in range(PROMPT)], [*range(PROMPT)], [s] * PROMPT, [False] * PROMPT))
+        model.decode(
+            Rows(
+                [(7 * s + 13 * i) % 251 for i in range(PROMPT)],
+                [*range(PROMPT)],
+                [s] * PROMPT,
+                [False] * PROMPT,
+            )
+        )
     return dict.fromkeys(range(count), PROMPT)
 
 

@@ -1,7 +1,9 @@
-"""What crosses the pipe between control process and worker: msgpack arrays, each behind its length in four bytes.
+"""What crosses the pipe between control process and worker: msgpack arrays, each behind its length
+in four bytes.
 
-Both ends are this program in this version, so there is no negotiation; but the worker reads hostile model files, so what comes from it is
-unpacked under bounds, and anything unexpected means that the worker is lost.
+Both ends are this program in this version, so there is no negotiation; but the worker reads hostile
+model files, so what comes from it is unpacked under bounds, and anything unexpected means that the
+worker is lost.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ READY, FAILED, LOAD = "ready", "failed", "load"
 
 
 def frame(message: tuple[Any, ...] | list[Any]) -> bytes:
-    data: bytes = msgpack.packb(message, unicode_errors="surrogateescape")  # A path may hold bytes that are no text.
+    # A path may hold bytes that are no text.
+    data: bytes = msgpack.packb(message, unicode_errors="surrogateescape")
     return len(data).to_bytes(4, "big") + data
 
 
@@ -39,7 +42,9 @@ class Frames:
                 raise ValueError(f"a frame of {size} bytes on the engine's pipe")
             if len(self._buffer) - at - 4 < size:
                 break
-            message = msgpack.unpackb(memoryview(self._buffer)[at + 4 : at + 4 + size], unicode_errors="surrogateescape")
+            message = msgpack.unpackb(
+                memoryview(self._buffer)[at + 4 : at + 4 + size], unicode_errors="surrogateescape"
+            )
             if not isinstance(message, list) or not message:
                 raise ValueError("a frame on the engine's pipe that is no array")
             found.append(message)

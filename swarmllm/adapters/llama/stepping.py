@@ -1,5 +1,5 @@
-"""One engine step: plan a batch, compute it, encode the answers. It does what `core.serving` leaves to others. All that
-`core.serving` leaves to others."""
+"""One engine step: plan a batch, compute it, encode the answers. It does what `core.serving` leaves
+to others. All that `core.serving` leaves to others."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def shape_of(model: Model) -> Shape:
     return Shape(model.vocab_size, model.cells, model.batch_max, model.outputs_max, model.rows_min)
 
 
-def step(batcher: Batcher, model: Model, encode: Encode, clock: Callable[[], float]) -> list[Answer]:
+def step(
+    batcher: Batcher, model: Model, encode: Encode, clock: Callable[[], float]
+) -> list[Answer]:
     """Compute one batch if anything waits. A batch that ended in `Stopped` waits again."""
     batch = batcher.plan(clock())
     _edit(batcher, model)
@@ -60,7 +62,10 @@ def step(batcher: Batcher, model: Model, encode: Encode, clock: Callable[[], flo
         _edit(batcher, model)
         return batch.answers
     seconds = clock() - batch.begun_at
-    outputs = [_output(logits[row], wanted, encode) for row, wanted in zip(picked, batch.wanted, strict=True)]
+    outputs = [
+        _output(logits[row], wanted, encode)
+        for row, wanted in zip(picked, batch.wanted, strict=True)
+    ]
     answers = batcher.commit(batch, outputs, seconds, clock())
     _edit(batcher, model)
     return batch.answers + answers
@@ -83,7 +88,8 @@ def _output(row: NDArray[np.float32], wanted: Wanted, encode: Encode) -> Output 
 
 
 def _target(row: NDArray[np.float32], token: int) -> int:
-    """-1024 times the log-probability of `token` under softmax(row), at most 65535. LocalError if the row is no distribution."""
+    """-1024 times the log-probability of `token` under softmax(row), at most 65535. LocalError if
+    the row is no distribution."""
     top = float(row.max())
     if not math.isfinite(top):
         raise LocalError(f"the largest logit is {top}: the model's output is broken")

@@ -1,10 +1,11 @@
 """The shared vocabulary: LLaMA-3's 128,256 tokens, rebuilt at run time from Meta's own file.
 
-The file ships in the PyPI package `llama-models`, under the Llama community licence; it is read there and never copied into this
-project. It lists the tokens only: a BPE needs merges too, and for a vocabulary that was trained by merging, the merges are all the
-ways in which a token is made of two others, in the order of the tokens they make. Finding them takes a second, so they are kept in
-the user's cache (they load in half the time of the built tokenizer's own JSON). A cache that cannot be read or written costs that
-second and nothing else.
+The file ships in the PyPI package `llama-models`, under the Llama community licence; it is read
+there and never copied into this project. It lists the tokens only: a BPE needs merges too, and for
+a vocabulary that was trained by merging, the merges are all the ways in which a token is made of
+two others, in the order of the tokens they make. Finding them takes a second, so they are kept in
+the user's cache (they load in half the time of the built tokenizer's own JSON). A cache that cannot
+be read or written costs that second and nothing else.
 """
 
 from __future__ import annotations
@@ -37,13 +38,16 @@ LLAMA3_PRE = "llama-bpe"  # What GGUF calls the split pattern below.
 LLAMA3_FILE_SHA256 = "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
 LLAMA3_FINGERPRINT = "766fe6e96ff64be92df9dd9893e1bedcf91bb149754f344ffc33ee30981d5d4d"
 
-# Published with the model (llama_models/llama3/tokenizer.py) and in llama.cpp as the "llama-bpe" pre-tokenizer.
+# Published with the model (llama_models/llama3/tokenizer.py) and in llama.cpp as the "llama-bpe"
+# pre-tokenizer.
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
-_RESERVED = re.compile(r"<\|?(reserved_special_token|reserved|unused)_?\d+\|?>|<\|finetune_right_pad_id\|>")
+_RESERVED = re.compile(
+    r"<\|?(reserved_special_token|reserved|unused)_?\d+\|?>|<\|finetune_right_pad_id\|>"
+)
 
 CACHE_FORMAT = 1  # Raise it when the content of the cached file changes.
 _DIGEST_BYTES = 32
@@ -53,14 +57,23 @@ log = logging.getLogger("swarmllm.vocabulary")
 
 @cache
 def _meta_file() -> bytes:
-    """Meta's file. LocalError if the installed package holds another one: the ids would not mean what other peers think."""
+    """Meta's file. LocalError if the installed package holds another one: the ids would not mean
+    what other peers think."""
     try:
-        data = importlib.resources.files("llama_models.llama3").joinpath("tokenizer.model").read_bytes()
+        data = (
+            importlib.resources.files("llama_models.llama3")
+            .joinpath("tokenizer.model")
+            .read_bytes()
+        )
     except (ImportError, OSError) as e:
-        raise LocalError(f"cannot read LLaMA-3's vocabulary from the package llama-models ({e}): reinstall it with pip") from e
+        raise LocalError(
+            f"cannot read LLaMA-3's vocabulary from the package llama-models ({e}): reinstall it with pip"
+        ) from e
     if hashlib.sha256(data).hexdigest() != LLAMA3_FILE_SHA256:
         version = importlib.metadata.version("llama-models")
-        raise LocalError(f"llama-models {version} holds another vocabulary file than LLaMA-3's: reinstall llama-models 0.3.0")
+        raise LocalError(
+            f"llama-models {version} holds another vocabulary file than LLaMA-3's: reinstall llama-models 0.3.0"
+        )
     return data
 
 
@@ -96,22 +109,32 @@ def reserved_tokens(tokens: Iterable[str]) -> frozenset[int]:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What a tokenizer is built from: the ordinary tokens as GGUF spells them, and int32 rows (id, left id, right id), one for every
-    way to make a token of two others, in the order in which BPE tries them."""
+    """What a tokenizer is built from: the ordinary tokens as GGUF spells them, and int32 rows (id,
+    left id, right id), one for every way to make a token of two others, in the order in which BPE
+    tries them."""
 
     spelled: list[str]
     merges: npt.NDArray[np.int32]
 
     def gguf_tokens(self) -> list[tuple[str, int]]:
         """(text, type) of every id, as a GGUF file lists them."""
-        return [(text, NORMAL) for text in self.spelled] + [(text, CONTROL) for text in special_tokens()]
+        return [(text, NORMAL) for text in self.spelled] + [
+            (text, CONTROL) for text in special_tokens()
+        ]
 
     def merge_pairs(self) -> list[tuple[str, str]]:
         left, right = self.merges[:, 1].tolist(), self.merges[:, 2].tolist()
-        return list(zip(map(self.spelled.__getitem__, left), map(self.spelled.__getitem__, right), strict=True))
+        return list(
+            zip(
+                map(self.spelled.__getitem__, left),
+                map(self.spelled.__getitem__, right),
+                strict=True,
+            )
+        )
 
     def last_merges(self) -> dict[int, tuple[int, int]]:
-        """For every id made of two pieces: the pieces of its last BPE merge, which is the one whose pieces are the earliest."""
+        """For every id made of two pieces: the pieces of its last BPE merge, which is the one whose
+        pieces are the earliest."""
         token, left, right = self.merges.T
         lengths = np.array([len(text) for text in self.spelled])
         order = np.lexsort((lengths[left], np.maximum(left, right), token))
@@ -137,13 +160,20 @@ def cache_path(cache_dir: Path) -> Path:
 
 
 def _store(tables: Tables, path: Path) -> None:
-    """Digest, number of merges, merges, tokens one a line (none holds a line break: GGUF's spelling has no control characters)."""
-    data = struct.pack("<I", len(tables.merges)) + tables.merges.astype("<i4").tobytes() + "\n".join(tables.spelled).encode()
+    """Digest, number of merges, merges, tokens one a line (none holds a line break: GGUF's spelling
+    has no control characters)."""
+    data = (
+        struct.pack("<I", len(tables.merges))
+        + tables.merges.astype("<i4").tobytes()
+        + "\n".join(tables.spelled).encode()
+    )
     try:
         with replacing(path) as file:
             file.write(hashlib.sha256(data).digest() + data)
     except OSError as e:
-        log.info("the vocabulary's merges could not be cached (%s): finding them again next time", e)
+        log.info(
+            "the vocabulary's merges could not be cached (%s): finding them again next time", e
+        )
 
 
 def _restore(path: Path) -> Tables | None:
@@ -174,7 +204,8 @@ def load_tables(cache_dir: Path | None = None) -> Tables:
 
 @cache
 def load_vocabulary(cache_dir: Path | None = None) -> BpeText:
-    """LLaMA-3's text side. With a `cache_dir` the merges are kept there: about 0.3 s instead of 1.2."""
+    """LLaMA-3's text side. With a `cache_dir` the merges are kept there: about 0.3 s instead of
+    1.2."""
     tables = load_tables(cache_dir)
     vocab = dict(zip(tables.spelled, range(len(tables.spelled)), strict=True))
     tokenizer = build_tokenizer(vocab, tables.merge_pairs(), [SPLIT_PATTERN], ignore_merges=True)

@@ -1,9 +1,11 @@
-"""The process that holds the model: `python -m swarmllm.adapters.llama.worker SOCKET_FD LEASE_FD PARENT_PID`.
+"""The process that holds the model: `python -m swarmllm.adapters.llama.worker SOCKET_FD LEASE_FD
+PARENT_PID`.
 
-It exists so that nothing that goes wrong in native code, or takes long there, can touch the node. One thread takes orders, computes and
-answers; a second one looks at the lease and at the end of the pipe, and ends the process when its parent is gone, also in the middle of a
-batch. (A parent-death signal would not do: Linux ties it to the thread that forked, which may be a pool thread that ends long before
-the process.)
+It exists so that nothing that goes wrong in native code, or takes long there, can touch the node.
+One thread takes orders, computes and answers; a second one looks at the lease and at the end of the
+pipe, and ends the process when its parent is gone, also in the middle of a batch. (A parent-death
+signal would not do: Linux ties it to the thread that forked, which may be a pool thread that ends
+long before the process.)
 """
 
 from __future__ import annotations
@@ -24,7 +26,17 @@ from swarmllm.adapters.llama.gguf_file import read_model_file
 from swarmllm.adapters.llama.gguf_parts import Hashing
 from swarmllm.adapters.llama.health import PROBES, probe, probe_tokens
 from swarmllm.adapters.llama.lease import Lease
-from swarmllm.adapters.llama.pipe import CANCEL, CLOSE, FAILED, LOAD, READY, SCORE, START, Frames, frame
+from swarmllm.adapters.llama.pipe import (
+    CANCEL,
+    CLOSE,
+    FAILED,
+    LOAD,
+    READY,
+    SCORE,
+    START,
+    Frames,
+    frame,
+)
 from swarmllm.adapters.llama.stepping import Stopped, shape_of, step
 from swarmllm.adapters.private import keep_private
 from swarmllm.core.serving.answers import Answer, LoadNews
@@ -35,7 +47,8 @@ from swarmllm.wire.sparse import encode_logits
 
 WATCH_S: Final = 0.05  # How late a lapsed lease may end a running batch, besides the lease itself.
 LAPSED_WAIT_S: Final = 0.02  # How late work goes on when the lease returns.
-EXAMINE_EVERY_S: Final = 1.0  # How often a model that gave no numbers is asked whether it still can: a step of one token.
+# How often a model that gave no numbers is asked whether it still can: a step of one token.
+EXAMINE_EVERY_S: Final = 1.0
 RECV_BYTES: Final = 1 << 18
 
 
@@ -48,7 +61,8 @@ class Inbox:
         self._frames = Frames()
 
     def take(self, wait_s: float | None) -> list[list[Any]]:
-        """All that has arrived; waits for the first, for `wait_s` at most (None: for ever; 0: not at all)."""
+        """All that has arrived; waits for the first, for `wait_s` at most (None: for ever; 0: not
+        at all)."""
         if wait_s != 0:
             select.select([self._pipe], [], [], wait_s)
         taken: list[list[Any]] = []
@@ -71,7 +85,8 @@ class Worker:
         self._pipe, self._lease, self._parent = pipe, lease, parent
         self._inbox = Inbox(pipe)
         self._news = LoadNews()
-        self._examined, self._examined_at = 0, 0.0  # Broken answers so far, when the model was last asked for another.
+        # Broken answers so far, when the model was last asked for another.
+        self._examined, self._examined_at = 0, 0.0
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
     def run(self) -> None:
@@ -85,13 +100,17 @@ class Worker:
             allowed = self._lease.allows(time.monotonic_ns())
             idle = not unsent and not self._batcher.waiting
             unsent += self._take(None if idle else 0 if allowed else LAPSED_WAIT_S)
-            while self._batcher.waiting and (patience_s := self._batcher.patience_s(time.monotonic())) > 0:
+            while (
+                self._batcher.waiting
+                and (patience_s := self._batcher.patience_s(time.monotonic())) > 0
+            ):
                 before = self._batcher.waiting
                 unsent += self._take(patience_s)
                 if self._batcher.waiting == before:
                     break
             self._lease.set_busy(True)
-            # In this order: whoever stops us sees either "not busy", and we see the flag, or "busy", and kills us.
+            # In this order: whoever stops us sees either "not busy", and we see the flag, or
+            # "busy", and kills us.
             if self._lease.allows(time.monotonic_ns()):
                 unsent += step(self._batcher, self._model, encode_logits, time.monotonic)
                 self._examine()
@@ -111,8 +130,13 @@ class Worker:
 
     def _load(self, path: Path, options: EngineOptions) -> tuple[Batcher, dict[str, Any]]:
         file = read_model_file(path)
-        if options.vocab_fingerprint is not None and file.vocab_fingerprint != options.vocab_fingerprint:
-            theirs, ours = (print_.hex()[:12] for print_ in (file.vocab_fingerprint, options.vocab_fingerprint))
+        if (
+            options.vocab_fingerprint is not None
+            and file.vocab_fingerprint != options.vocab_fingerprint
+        ):
+            theirs, ours = (
+                print_.hex()[:12] for print_ in (file.vocab_fingerprint, options.vocab_fingerprint)
+            )
             raise LocalError(
                 f"{path} uses another vocabulary ({file.vocab_size} tokens, fingerprint {theirs}) than this swarm (fingerprint {ours}): "
                 "models can only be mixed over one vocabulary; choose a LLaMA-3 model, or give models of this vocabulary a swarm of "
@@ -125,9 +149,13 @@ class Worker:
         llama_api.capture_log()
         context = min(options.context_max, file.context_trained)
         sessions = llama_api.fitting_sessions(file, options, context, free_memory())
-        model = llama_api.LlamaModel(path, file, options, context, sessions, self._lease.abort_address)
+        model = llama_api.LlamaModel(
+            path, file, options, context, sessions, self._lease.abort_address
+        )
         if model.vocab_size != file.vocab_size:
-            raise LocalError(f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file")
+            raise LocalError(
+                f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file"
+            )
         self._model = model
         batcher = Batcher(shape_of(model), sessions, context, options.idle_s, options.owner)
         batcher.rates.decode = self._warm_up(model, path)
@@ -140,11 +168,16 @@ class Worker:
             "context_max": context,
             "domains": options.domains,
         }
-        return batcher, {"card": card, "sessions_max": sessions, "reproducible": model.exact and file.measured}
+        return batcher, {
+            "card": card,
+            "sessions_max": sessions,
+            "reproducible": model.exact and file.measured,
+        }
 
     def _warm_up(self, model: Any, path: Path) -> float:
-        """Read the weights once, see that they give answers, and get a first idea of the speed, in tokens/s; 0 (not measured) for a node
-        that is halted. LocalError for a model that cannot answer."""
+        """Read the weights once, see that they give answers, and get a first idea of the speed, in
+        tokens/s; 0 (not measured) for a node that is halted. LocalError for a model that cannot
+        answer."""
         best, tokens = 0.0, probe_tokens(model.vocab_size)
         while tokens:
             begun = time.perf_counter()
@@ -152,7 +185,9 @@ class Worker:
                 fault = probe(model, 0, tokens[0])
             except Stopped:
                 if self._lease.stopped:
-                    return 0.0  # It may stay so for weeks, and the node waits for us before it can hear of a resume.
+                    # It may stay so for weeks, and the node waits for us before it can hear of a
+                    # resume.
+                    return 0.0
                 time.sleep(LAPSED_WAIT_S)
                 continue
             if fault:
@@ -162,10 +197,15 @@ class Worker:
         return best
 
     def _examine(self) -> None:
-        """After an answer that was no numbers: was it that text, or can the model no longer answer anything? Then this process is of no
-        use, and the node must hear so. (A halted node has not seen the model answer before its first question.)"""
+        """After an answer that was no numbers: was it that text, or can the model no longer answer
+        anything? Then this process is of no use, and the node must hear so. (A halted node has not
+        seen the model answer before its first question.)"""
         slot, now = self._batcher.places.free_slot, time.monotonic()
-        if self._batcher.broken == self._examined or slot is None or now - self._examined_at < EXAMINE_EVERY_S:
+        if (
+            self._batcher.broken == self._examined
+            or slot is None
+            or now - self._examined_at < EXAMINE_EVERY_S
+        ):
             return
         token = probe_tokens(self._model.vocab_size)[self._batcher.broken % PROBES]
         try:
@@ -185,7 +225,19 @@ class Worker:
                 epoch, base, context_hash, tokens, answer, targets, entries_max, tail_max = rest
                 key = (peer, session)
                 return self._batcher.submit(
-                    Order(order, key, epoch, base, context_hash, tokens, answer, targets, entries_max, tail_max, sent_at)
+                    Order(
+                        order,
+                        key,
+                        epoch,
+                        base,
+                        context_hash,
+                        tokens,
+                        answer,
+                        targets,
+                        entries_max,
+                        tail_max,
+                        sent_at,
+                    )
                 )
             case [kind, peer, session] if kind == CLOSE:
                 return self._batcher.close((peer, session))
@@ -203,7 +255,8 @@ class Worker:
             while data:
                 try:
                     data = data[self._pipe.send(data) :]
-                except BlockingIOError:  # A control process that does not read makes us wait, as it should.
+                # A control process that does not read makes us wait, as it should.
+                except BlockingIOError:
                     select.select([], [self._pipe], [])
 
     # --- the lease -----------------------------------------------------------------------------------------------------------
@@ -214,7 +267,8 @@ class Worker:
         while True:
             self._lease.watch(time.monotonic_ns())
             if hung_up.poll(WATCH_S * 1000) or os.getppid() != self._parent:
-                os._exit(0)  # By the second test also if somebody else still holds the pipe's other end.
+                # By the second test also if somebody else still holds the pipe's other end.
+                os._exit(0)
 
 
 def _cannot_answer(path: Path, token: int, fault: str) -> LocalError:
@@ -240,7 +294,12 @@ def main(arguments: list[str]) -> None:
         os._exit(1)
     except MemoryError:
         pipe.sendall(
-            frame((FAILED, "not enough memory to load the model: choose a smaller context, fewer sessions or a smaller model"))
+            frame(
+                (
+                    FAILED,
+                    "not enough memory to load the model: choose a smaller context, fewer sessions or a smaller model",
+                )
+            )
         )
         os._exit(1)
 

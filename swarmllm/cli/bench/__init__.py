@@ -29,7 +29,9 @@ Say = Callable[[str], None]
 def bench(config: Config, only: Sequence[str], *, quick: bool, as_json: bool) -> int:
     for part in only:
         if part not in PARTS:
-            raise UsageError(f"--only {part!r} is not a part of the benchmark; choose among {', '.join(PARTS)}")
+            raise UsageError(
+                f"--only {part!r} is not a part of the benchmark; choose among {', '.join(PARTS)}"
+            )
     return run(partial(_bench, config, [p for p in PARTS if not only or p in only], quick, as_json))
 
 
@@ -65,7 +67,8 @@ async def _part(part: str, config: Config, quick: bool, say: Say) -> AsyncGenera
     if part == "requester":
         for measurement in requester.measure(TOKENS_QUICK if quick else TOKENS, say):
             yield measurement
-            await trio.lowlevel.checkpoint()  # The measuring itself keeps the loop busy; Ctrl-C is seen here.
+            # The measuring itself keeps the loop busy; Ctrl-C is seen here.
+            await trio.lowlevel.checkpoint()
         return
     say(f"making the expert {EXPERT} ready")
     model = await trio.to_thread.run_sync(expand, EXPERT, config.cache_dir)
@@ -76,7 +79,9 @@ async def _part(part: str, config: Config, quick: bool, say: Say) -> AsyncGenera
     else:
         from swarmllm.cli.bench import transport
 
-        found = transport.measure(transport.QUICK if quick else transport.FULL, model, config.cache_dir, say)
+        found = transport.measure(
+            transport.QUICK if quick else transport.FULL, model, config.cache_dir, say
+        )
     async with aclosing(found) as measurements:
         async for measurement in measurements:
             yield measurement

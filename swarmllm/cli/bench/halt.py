@@ -1,9 +1,11 @@
-"""`swarmllm bench halt`: how long after an order does the last token come, anywhere, and what becomes of that under attack?
+"""`swarmllm bench halt`: how long after an order does the last token come, anywhere, and what
+becomes of that under attack?
 
-Real: processes, kill switch, disks, libp2p over loopback TCP. Scripted: engine and vocabulary (`halt_host`), so that fifty nodes fit one
-machine; a real engine adds its own stop, which is measured elsewhere (its worker is killed 50 ms after the flag). Not there: distance,
-except in the scenario `slow`, and other machines: all nodes share these cores, so the same is measured with few nodes as well and the CPU
-time of a halt is told beside it.
+Real: processes, kill switch, disks, libp2p over loopback TCP. Scripted: engine and vocabulary
+(`halt_host`), so that fifty nodes fit one machine; a real engine adds its own stop, which is
+measured elsewhere (its worker is killed 50 ms after the flag). Not there: distance, except in the
+scenario `slow`, and other machines: all nodes share these cores, so the same is measured with few
+nodes as well and the CPU time of a halt is told beside it.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class Plan:
     scenarios: tuple[Scenario, ...]
 
 
-def plan_of(nodes: int | None, halts: int | None, scenarios: Sequence[str], *, every: bool, quick: bool) -> Plan:
+def plan_of(
+    nodes: int | None, halts: int | None, scenarios: Sequence[str], *, every: bool, quick: bool
+) -> Plan:
     """UsageError for a number or a name that makes no sense."""
     nodes = (NODES_QUICK if quick else NODES) if nodes is None else nodes
     halts = (HALTS_QUICK if quick else HALTS) if halts is None else halts
@@ -47,13 +51,16 @@ def plan_of(nodes: int | None, halts: int | None, scenarios: Sequence[str], *, e
         raise UsageError(f"--halts is {halts}, and it must be from 1 to {HALTS_MAX}")
     for name in scenarios:
         if name not in SCENARIOS:
-            raise UsageError(f"--scenario {name!r} is not known; choose among {', '.join(SCENARIOS)}")
+            raise UsageError(
+                f"--scenario {name!r} is not known; choose among {', '.join(SCENARIOS)}"
+            )
     wanted = tuple(SCENARIOS) if every else tuple(scenarios) or USUAL
     return Plan(nodes, halts, tuple(SCENARIOS[name] for name in dict.fromkeys(wanted)))
 
 
 def bench_halt(plan: Plan, *, as_json: bool) -> int:
-    """Exit code 0 if everything was measured. What was measured before an interruption or a fault is told all the same."""
+    """Exit code 0 if everything was measured. What was measured before an interruption or a fault
+    is told all the same."""
     console = people()
     results: list[Result] = []
     crews: list[Crew] = []
@@ -82,10 +89,13 @@ def bench_halt(plan: Plan, *, as_json: bool) -> int:
 
 
 def _runs(plan: Plan) -> list[tuple[Scenario, int, int]]:
-    """(scenario, nodes, halts): first with few nodes, whose CPU times at rest belong to all others; the same scenarios as usual with
-    them too, so that what many nodes on few cores cost each other can be seen."""
+    """(scenario, nodes, halts): first with few nodes, whose CPU times at rest belong to all others;
+    the same scenarios as usual with them too, so that what many nodes on few cores cost each other
+    can be seen."""
     few = plan.nodes // FEW
-    names = ("plain", *(s.name for s in plan.scenarios if s.name in USUAL)) if few >= NODES_MIN else ()
+    names = (
+        ("plain", *(s.name for s in plan.scenarios if s.name in USUAL)) if few >= NODES_MIN else ()
+    )
     small = [(SCENARIOS[name], few, max(3, plan.halts // 10)) for name in dict.fromkeys(names)]
     return [*small, *((scenario, plan.nodes, plan.halts) for scenario in plan.scenarios)]
 
@@ -99,7 +109,9 @@ async def _run(result: Result, halts: int, crews: list[Crew], say: Say, *, as_js
             say(f"{scenario.name}: until all writers write")
             await stream(swarm)
         for index in range(halts):
-            last = f", last: {max(result.cycles[-1].flags, default=0):.0f} ms" if result.cycles else ""
+            last = (
+                f", last: {max(result.cycles[-1].flags, default=0):.0f} ms" if result.cycles else ""
+            )
             say(f"{scenario.name}, {result.nodes} nodes: halt {index + 1} of {halts}{last}")
             cycle = await one_halt(swarm, scenario, index, result.idle_cpu)
             result.cycles.append(cycle)

@@ -1,8 +1,9 @@
-"""One halt and its resume: published through one node's socket as an operator does, timed at every node, and lifted again.
+"""One halt and its resume: published through one node's socket as an operator does, timed at every
+node, and lifted again.
 
-The clock starts just before the order goes to the publisher's socket. It stops, for each node, in the call that sets its flag, and for
-tokens when the last one is read by whoever asked for it, or the last score is sent. Whatever comes between the order and the resume is
-looked at, however late.
+The clock starts just before the order goes to the publisher's socket. It stops, for each node, in
+the call that sets its flag, and for tokens when the last one is read by whoever asked for it, or
+the last score is sent. Whatever comes between the order and the resume is looked at, however late.
 """
 
 from __future__ import annotations
@@ -21,21 +22,26 @@ from swarmllm.cli.operators.publishing import hand_over
 from swarmllm.errors import LocalError
 from swarmllm.runtime.service.json_events import Record
 
-HALT_S: Final = 20.0  # Twenty times what is promised; a node that takes longer counts as one that missed the order.
+# Twenty times what is promised; a node that takes longer counts as one that missed the order.
+HALT_S: Final = 20.0
 RUN_S: Final = 90.0  # For all to run again: lost frames are asked for again after up to 10 s.
 TOKEN_S: Final = 30.0
 ACKS_S: Final = 10.0
 LEAD_S: Final = 1.0  # For so long before the order tokens are counted: under what load it comes.
-REST_S: Final = 0.6  # Without tokens, until the resume before it is acknowledged and everywhere by gossip, too (0.3 s later).
+# Without tokens, until the resume before it is acknowledged and everywhere by gossip, too (0.3 s
+# later).
+REST_S: Final = 0.6
 LOOK_S: Final = 1.5  # How long after the order tokens are looked for at least.
 LATE_S: Final = 1.0
 FREEZE_S: Final = 0.3  # Stopped for so long before the order goes out,
 FROZEN_S: Final = 1.5  # and for so long after it;
 LONG_S: Final = 8.0  # at every fifth halt for so long that their peers have given them up.
 LONG_EVERY: Final = 5
-LINKS_S: Final = 30.0  # Afterwards, until the swarm is connected as before: what is promised is for those that are.
+# Afterwards, until the swarm is connected as before: what is promised is for those that are.
+LINKS_S: Final = 30.0
 THAWED_S: Final = 1.2  # How long after the last flag the tokens of thawed nodes are looked for.
-PACE_S: Final = 1.2  # From order to order: more would exceed the 8 control frames per second that a peer has.
+# From order to order: more would exceed the 8 control frames per second that a peer has.
+PACE_S: Final = 1.2
 IDLE_S: Final = 2.0
 JIFFY_S: Final = 0.01  # The steps in which the kernel counts what cores do.
 
@@ -44,14 +50,16 @@ JIFFY_S: Final = 0.01  # The steps in which the kernel counts what cores do.
 class Cycle:
     """Milliseconds from publication; CPU times are sums over all nodes.
 
-    `flags`: of each node that was awake and halted; `missed` ones did not in time. `cut_off`: those of nodes that no control stream led
-    to at some moment between the order and their flag, and `late_cut_off` their part of `late`. `last_tokens`: of each awake node (0:
-    none after publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`: from SIGCONT to the flag
-    of each frozen node; `thawed_tokens`: tokens and scores of theirs after SIGCONT, `thawed_late` those more than 1 s after it.
-    `others_cores`: what other programs took of this machine.
-    `rate`: tokens per second that each writer wrote just before the order (mean). `gap_ms`: the longest turn of any awake node's event
-    loop, as the clock says, and `turn_ms` in its own processor time. `busy_cores`: how many cores were not idle from the order to the
-    last flag.
+    `flags`: of each node that was awake and halted; `missed` ones did not in time. `cut_off`: those
+    of nodes that no control stream led to at some moment between the order and their flag, and
+    `late_cut_off` their part of `late`. `last_tokens`: of each awake node (0: none after
+    publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`:
+    from SIGCONT to the flag of each frozen node; `thawed_tokens`: tokens and scores of theirs after
+    SIGCONT, `thawed_late` those more than 1 s after it. `others_cores`: what other programs took of
+    this machine. `rate`: tokens per second that each writer wrote just before the order (mean).
+    `gap_ms`: the longest turn of any awake node's event loop, as the clock says, and `turn_ms` in
+    its own processor time. `busy_cores`: how many cores were not idle from the order to the last
+    flag.
     """
 
     index: int
@@ -119,7 +127,9 @@ async def idle_rate(swarm: Swarm) -> float:
 async def stream(swarm: Swarm) -> None:
     """Let the writers write, for as long as they may. LocalError if one cannot."""
     await swarm.each(_order_stream, swarm.writers)
-    if dumb := await swarm.wait(lambda host: "token" in host.events, TOKEN_S + RUN_S, swarm.writers):
+    if dumb := await swarm.wait(
+        lambda host: "token" in host.events, TOKEN_S + RUN_S, swarm.writers
+    ):
         raise LocalError(
             f"{dumb[0].name} and {len(dumb) - 1} more wrote no token within {TOKEN_S + RUN_S:.0f} s; try --nodes with fewer"
         )
@@ -128,13 +138,17 @@ async def stream(swarm: Swarm) -> None:
 async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float) -> Cycle:
     hosts = swarm.hosts
     publisher, lifter = (swarm.publishers[(index + i) % len(swarm.publishers)] for i in (0, 1))
-    frozen = swarm.rng.sample([h for h in hosts if h is not publisher], round(scenario.frozen * len(hosts)))
+    frozen = swarm.rng.sample(
+        [h for h in hosts if h is not publisher], round(scenario.frozen * len(hosts))
+    )
     awake = [host for host in hosts if host not in frozen]
     cycle = Cycle(index, publisher.name)
     await _marks(swarm)
     await trio.sleep(LEAD_S if scenario.streaming else REST_S)
     before = await _marks(swarm)
-    cycle.rate = sum(mark["tokens"] / mark["seconds"] for mark in before.values()) / len(swarm.writers)
+    cycle.rate = sum(mark["tokens"] / mark["seconds"] for mark in before.values()) / len(
+        swarm.writers
+    )
     marked_at, busy_s = now(), _busy_s()
     if frozen:
         for host in frozen:
@@ -144,12 +158,16 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     async with trio.open_nursery() as nursery:
         published_at, busy_at = now(), _busy_s()
         # Those that are frozen do not acknowledge.
-        nursery.start_soon(_publish, publisher.folder, data, ACKS_S if not frozen else FROZEN_S, cycle)
+        nursery.start_soon(
+            _publish, publisher.folder, data, ACKS_S if not frozen else FROZEN_S, cycle
+        )
         missed = await swarm.wait(lambda host: host.at("halted") > published_at, HALT_S, awake)
         flagged_at, flagged_busy = now(), _busy_s()
     cycle.missed += len(missed)
     cycle.busy_cores = (flagged_busy - busy_at) / max(JIFFY_S, flagged_at - published_at)
-    cycle.flags = [1000 * (host.at("halted") - published_at) for host in awake if host not in missed]
+    cycle.flags = [
+        1000 * (host.at("halted") - published_at) for host in awake if host not in missed
+    ]
     look_s = LOOK_S
     if frozen:
         look_s = LONG_S if index % LONG_EVERY == LONG_EVERY - 1 else FROZEN_S
@@ -161,7 +179,8 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
     reports = await swarm.reports()
     _count(cycle, awake, reports, published_at)
     cycle.others_cores = max(0.0, _busy_s() - busy_s - cycle.cpu_s) / window_s
-    cycle.cpu_s = max(0.0, cycle.cpu_s - idle_cpu * window_s)  # At rest there may have been more to do: flooders flood on.
+    # At rest there may have been more to do: flooders flood on.
+    cycle.cpu_s = max(0.0, cycle.cpu_s - idle_cpu * window_s)
     cycle.thawed_tokens = sum(_after(reports[host.name], thawed_at) for host in frozen)
     cycle.thawed_late = sum(_after(reports[host.name], thawed_at + LATE_S) for host in frozen)
     await _resume(swarm, scenario, cycle, swarm.ring.resume(order), lifter)
@@ -172,9 +191,12 @@ async def one_halt(swarm: Swarm, scenario: Scenario, index: int, idle_cpu: float
 
 
 def _busy_s() -> float:
-    """Seconds that all cores together were not idle since the machine started; 10 ms are its smallest step."""
+    """Seconds that all cores together were not idle since the machine started; 10 ms are its
+    smallest step."""
     times = psutil.cpu_times()
-    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+    return float(
+        sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)
+    )
 
 
 async def _marks(swarm: Swarm) -> dict[str, Record]:
@@ -208,11 +230,14 @@ def _after(report: Record, moment: float) -> int:
 
 
 def was_cut_off(report: Record, begun_at: float, ended_at: float) -> bool:
-    """Whether no control stream led to the node at some moment in between: no order could reach it then."""
+    """Whether no control stream led to the node at some moment in between: no order could reach it
+    then."""
     return any(since <= ended_at and until >= begun_at for since, until in report["cut"])
 
 
-def _count(cycle: Cycle, awake: Sequence[Host], reports: dict[str, Record], published_at: float) -> None:
+def _count(
+    cycle: Cycle, awake: Sequence[Host], reports: dict[str, Record], published_at: float
+) -> None:
     for host in awake:
         report = reports[host.name]
         last = max((*report["tokens"], *report["scores"]), default=published_at)
@@ -232,14 +257,18 @@ def _count(cycle: Cycle, awake: Sequence[Host], reports: dict[str, Record], publ
         cycle.cpu_s += float(report["cpu_s"])
 
 
-async def _resume(swarm: Swarm, scenario: Scenario, cycle: Cycle, data: bytes, through: Host) -> None:
+async def _resume(
+    swarm: Swarm, scenario: Scenario, cycle: Cycle, data: bytes, through: Host
+) -> None:
     """With both signatures. LocalError if not all run again in time."""
     began_at = now()
     delivery = await hand_over(through.folder, [data], 0.0, as_json=False)
     if delivery.refused:
         raise LocalError(f"{through.name} refused the resume: {delivery.refused[0]}")
     if halted := await swarm.wait(lambda host: host.at("running") > began_at, RUN_S):
-        raise LocalError(f"{halted[0].name} and {len(halted) - 1} more did not resume within {RUN_S:.0f} s")
+        raise LocalError(
+            f"{halted[0].name} and {len(halted) - 1} more did not resume within {RUN_S:.0f} s"
+        )
     cycle.resumed_ms = 1000 * (max(host.at("running") for host in swarm.hosts) - began_at)
     if scenario.streaming:
         await swarm.wait(lambda host: host.at("token") > began_at, TOKEN_S, swarm.writers)

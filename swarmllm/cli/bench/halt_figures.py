@@ -1,7 +1,9 @@
-"""From halts to measurements: percentiles over all nodes and halts, what was to be reached, and what this machine's cores allow.
+"""From halts to measurements: percentiles over all nodes and halts, what was to be reached, and
+what this machine's cores allow.
 
-The least that is possible is told beside each time: the CPU time that all nodes together need to set their flags, spread over all cores
-without a pause. On a machine for each node the same work would take one node's share of it, and the distance between them.
+The least that is possible is told beside each time: the CPU time that all nodes together need to
+set their flags, spread over all cores without a pause. On a machine for each node the same work
+would take one node's share of it, and the distance between them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from swarmllm.cli.screen import Line
 P99_GOAL_MS: Final = 600.0
 MAX_GOAL_MS: Final = 1_000.0
 GOALS: Final = {"p99": P99_GOAL_MS, "max": MAX_GOAL_MS}
-QUIET_CORES: Final = 0.25  # What other programs may take of the machine during a halt that is called undisturbed.
+# What other programs may take of the machine during a halt that is called undisturbed.
+QUIET_CORES: Final = 0.25
 TURN_GOAL_MS: Final = 100.0  # Of any node's event loop, whatever hostile peers do.
 
 
@@ -40,8 +43,13 @@ class Result:
 
     @property
     def quiet(self) -> list[Cycle]:
-        """The halts during which this machine did little else. Flooders are programs of ours that count as others."""
-        return [cycle for cycle in self.cycles if self.scenario.flooders or cycle.others_cores <= QUIET_CORES]
+        """The halts during which this machine did little else. Flooders are programs of ours that
+        count as others."""
+        return [
+            cycle
+            for cycle in self.cycles
+            if self.scenario.flooders or cycle.others_cores <= QUIET_CORES
+        ]
 
     @property
     def cpu_to_flag_ms(self) -> float:
@@ -50,12 +58,14 @@ class Result:
 
     @property
     def cpu_ms(self) -> float:
-        """The same without what it takes at rest, until the disk, relays and acknowledgements are done, too."""
+        """The same without what it takes at rest, until the disk, relays and acknowledgements are
+        done, too."""
         return 1000 * median(cycle.cpu_s for cycle in self.cycles) / self.nodes
 
 
 def measurements(result: Result, plain: Result | None) -> list[Measurement]:
-    """`plain`: a swarm without streams, whose CPU time is the halt's alone. None while there is none: then its own counts."""
+    """`plain`: a swarm without streams, whose CPU time is the halt's alone. None while there is
+    none: then its own counts."""
     if not result.cycles:
         return []
     scenario, cycles = result.scenario, result.cycles
@@ -66,40 +76,123 @@ def measurements(result: Result, plain: Result | None) -> list[Measurement]:
 
     def times(name: str, values: Sequence[float], least: float, goals: dict[str, float]) -> None:
         for what, value in (summary(values) if values else {}).items():
-            found.append(Measurement(name, value, "ms", least, parameters | {"of": what}, goals.get(what), _details(result)))
+            found.append(
+                Measurement(
+                    name,
+                    value,
+                    "ms",
+                    least,
+                    parameters | {"of": what},
+                    goals.get(what),
+                    _details(result),
+                )
+            )
 
-    times("halt: order to flag, each node", [ms for cycle in cycles for ms in cycle.flags], least_ms, GOALS)
+    times(
+        "halt: order to flag, each node",
+        [ms for cycle in cycles for ms in cycle.flags],
+        least_ms,
+        GOALS,
+    )
     if 0 < len(quiet := result.quiet) < len(cycles):
-        times("halt: order to flag, undisturbed halts", [ms for cycle in quiet for ms in cycle.flags], least_ms, {})
+        times(
+            "halt: order to flag, undisturbed halts",
+            [ms for cycle in quiet for ms in cycle.flags],
+            least_ms,
+            {},
+        )
         if scenario.streaming:
             last = [ms for cycle in quiet for ms in cycle.last_tokens]
             times("halt: order to last token, undisturbed halts", last, least_ms, {})
     found += _cut_off(result, parameters)
-    times("halt: order to the last flag", [max(cycle.flags, default=0.0) for cycle in cycles], least_ms, {})
+    times(
+        "halt: order to the last flag",
+        [max(cycle.flags, default=0.0) for cycle in cycles],
+        least_ms,
+        {},
+    )
     if scenario.streaming:
-        times("halt: order to last token, each node", [ms for cycle in cycles for ms in cycle.last_tokens], least_ms, GOALS)
+        times(
+            "halt: order to last token, each node",
+            [ms for cycle in cycles for ms in cycle.last_tokens],
+            least_ms,
+            GOALS,
+        )
         late = sum(cycle.late for cycle in cycles)
-        found.append(Measurement("halt: tokens and scores after 1 s", late, "tokens", 0.0, parameters, 0.0))
+        found.append(
+            Measurement("halt: tokens and scores after 1 s", late, "tokens", 0.0, parameters, 0.0)
+        )
     if scenario.frozen:
-        # No goal here: after the longest pauses peers have given it up, and it has to find them first.
-        times("halt: SIGCONT to flag, each node", [ms for cycle in cycles for ms in cycle.thawed], least_ms, {})
-        after, late = sum(cycle.thawed_tokens for cycle in cycles), sum(cycle.thawed_late for cycle in cycles)
-        found.append(Measurement("halt: tokens and scores after SIGCONT", after, "tokens", 0.0, parameters))
-        found.append(Measurement("halt: tokens and scores later than 1 s after SIGCONT", late, "tokens", 0.0, parameters, 0.0))
+        # No goal here: after the longest pauses peers have given it up, and it has to find them
+        # first.
+        times(
+            "halt: SIGCONT to flag, each node",
+            [ms for cycle in cycles for ms in cycle.thawed],
+            least_ms,
+            {},
+        )
+        after, late = (
+            sum(cycle.thawed_tokens for cycle in cycles),
+            sum(cycle.thawed_late for cycle in cycles),
+        )
+        found.append(
+            Measurement("halt: tokens and scores after SIGCONT", after, "tokens", 0.0, parameters)
+        )
+        found.append(
+            Measurement(
+                "halt: tokens and scores later than 1 s after SIGCONT",
+                late,
+                "tokens",
+                0.0,
+                parameters,
+                0.0,
+            )
+        )
     busy = median(cycle.busy_cores for cycle in cycles)
-    found.append(Measurement("cores busy from the order to the last flag", busy, "cores", float(cores()), parameters))
-    times("event loop: longest turn of any node, by the clock", [cycle.gap_ms for cycle in cycles], least_ms, {})
+    found.append(
+        Measurement(
+            "cores busy from the order to the last flag", busy, "cores", float(cores()), parameters
+        )
+    )
+    times(
+        "event loop: longest turn of any node, by the clock",
+        [cycle.gap_ms for cycle in cycles],
+        least_ms,
+        {},
+    )
     turns = [cycle.turn_ms for cycle in cycles]
-    times("event loop: longest turn of any node, CPU time", turns, 0.0, {"max": TURN_GOAL_MS} if scenario.flooders else {})
-    found.append(Measurement("halt: nodes that missed it", sum(c.missed for c in cycles), "nodes", 0.0, parameters, 0.0))
-    times("halt: order to all neighbours' disks", [cycle.on_disk_ms for cycle in cycles], least_ms, {})
+    times(
+        "event loop: longest turn of any node, CPU time",
+        turns,
+        0.0,
+        {"max": TURN_GOAL_MS} if scenario.flooders else {},
+    )
+    found.append(
+        Measurement(
+            "halt: nodes that missed it",
+            sum(c.missed for c in cycles),
+            "nodes",
+            0.0,
+            parameters,
+            0.0,
+        )
+    )
+    times(
+        "halt: order to all neighbours' disks", [cycle.on_disk_ms for cycle in cycles], least_ms, {}
+    )
     times("resume: to the last node", [cycle.resumed_ms for cycle in cycles], least_ms, {})
     if not scenario.streaming:
         return found + _cpu(result, parameters)
     rate = median(cycle.rate for cycle in cycles)
     pace = scenario.pace
-    alone = 1 / (pace.step_s + pace.session_s) if pace.step_s else rate  # What one session alone would get.
-    return [*found, Measurement("tokens per second and writer before the order", rate, "tokens/s", alone, parameters)]
+    # What one session alone would get.
+    alone = 1 / (pace.step_s + pace.session_s) if pace.step_s else rate
+    return [
+        *found,
+        Measurement(
+            "tokens per second and writer before the order", rate, "tokens/s", alone, parameters
+        ),
+    ]
 
 
 def _cut_off(result: Result, parameters: dict[str, object]) -> list[Measurement]:
@@ -108,20 +201,52 @@ def _cut_off(result: Result, parameters: dict[str, object]) -> list[Measurement]
     if not cut_off:
         return []
     found = [
-        Measurement("halt: order to flag, nodes that were cut off meanwhile", value, "ms", 0.0, parameters | {"of": what})
+        Measurement(
+            "halt: order to flag, nodes that were cut off meanwhile",
+            value,
+            "ms",
+            0.0,
+            parameters | {"of": what},
+        )
         for what, value in summary(cut_off).items()
     ]
     late = sum(cycle.late_cut_off for cycle in result.cycles)
-    found.append(Measurement("halt: nodes that were cut off meanwhile", len(cut_off), "nodes", 0.0, parameters))
-    return [*found, Measurement("halt: tokens and scores after 1 s by nodes that were cut off", late, "tokens", 0.0, parameters)]
+    found.append(
+        Measurement(
+            "halt: nodes that were cut off meanwhile", len(cut_off), "nodes", 0.0, parameters
+        )
+    )
+    return [
+        *found,
+        Measurement(
+            "halt: tokens and scores after 1 s by nodes that were cut off",
+            late,
+            "tokens",
+            0.0,
+            parameters,
+        ),
+    ]
 
 
 def _cpu(result: Result, parameters: dict[str, object]) -> list[Measurement]:
-    """What a halt costs without any other load, and so the part of a time that is this machine's few cores."""
+    """What a halt costs without any other load, and so the part of a time that is this machine's
+    few cores."""
     of = {"of": "p50"}
     return [
-        Measurement("CPU time of a node to its flag", result.cpu_to_flag_ms, "ms", result.cpu_to_flag_ms, parameters | of),
-        Measurement("CPU time of a node for a halt", result.cpu_ms, "ms", result.cpu_to_flag_ms, parameters | of),
+        Measurement(
+            "CPU time of a node to its flag",
+            result.cpu_to_flag_ms,
+            "ms",
+            result.cpu_to_flag_ms,
+            parameters | of,
+        ),
+        Measurement(
+            "CPU time of a node for a halt",
+            result.cpu_ms,
+            "ms",
+            result.cpu_to_flag_ms,
+            parameters | of,
+        ),
     ]
 
 
@@ -135,7 +260,9 @@ def _details(result: Result) -> dict[str, object]:
         "cpu_to_flag_per_node_ms": round(result.cpu_to_flag_ms, 2),
         "others_cores": round(median(cycle.others_cores for cycle in result.cycles), 2),
         "undisturbed": len(result.quiet),
-        "writers": min(result.nodes, result.scenario.writers_max) if result.scenario.streaming else 0,
+        "writers": min(result.nodes, result.scenario.writers_max)
+        if result.scenario.streaming
+        else 0,
         "tokens_seen": tokens,
         "tokens_per_s_and_writer": round(median(cycle.rate for cycle in result.cycles), 2),
         "experts_per_token": round(pooled / tokens, 2) if tokens else 0.0,
@@ -144,8 +271,13 @@ def _details(result: Result) -> dict[str, object]:
 
 
 def table(found: Sequence[Measurement]) -> Table:
-    """One row for each thing that was measured in a scenario, its p50, p99 and max beside each other."""
-    shown = Table(title="halts, in milliseconds unless it says otherwise", title_justify="left", pad_edge=False)
+    """One row for each thing that was measured in a scenario, its p50, p99 and max beside each
+    other."""
+    shown = Table(
+        title="halts, in milliseconds unless it says otherwise",
+        title_justify="left",
+        pad_edge=False,
+    )
     shown.add_column("what")
     for heading in ("p50", "p99", "max", "least"):
         shown.add_column(heading, justify="right")
@@ -158,7 +290,9 @@ def table(found: Sequence[Measurement]) -> Table:
     for (scenario, nodes, halts, name), ones in rows.items():
         if (scenario, nodes) != last:
             shown.add_section()
-            shown.add_row(Line().append(str(scenario), "bold").append(f": {nodes} nodes, {halts} halts"))
+            shown.add_row(
+                Line().append(str(scenario), "bold").append(f": {nodes} nodes, {halts} halts")
+            )
             last = (scenario, nodes)
         values = {str(one.parameters.get("of", "all")): one for one in ones}
         cells = [_cell(values.get(of)) for of in ("p50", "p99", "max")]

@@ -1,9 +1,10 @@
 """A hostile peer: it speaks every protocol correctly, and as much as each limit lets through.
 
-On control streams, questions that must be answered, at the rate at which frames are read. By gossip, a known control record again and
-again. On expert streams, rounds that make the engine work, with as many under way as a peer may have, and as often as is looked at them
-as many capacity records as fit, of authors who do not exist, each with a key and a good signature of its own. It never breaks a rule, so
-it earns no strike.
+On control streams, questions that must be answered, at the rate at which frames are read. By
+gossip, a known control record again and again. On expert streams, rounds that make the engine work,
+with as many under way as a peer may have, and as often as is looked at them as many capacity
+records as fit, of authors who do not exist, each with a key and a good signature of its own. It
+never breaks a rule, so it earns no strike.
 """
 
 from __future__ import annotations
@@ -57,7 +58,8 @@ OPEN_EVERY: Final = 64  # Rounds: an order to halt ends sessions.
 
 @dataclass(frozen=True, slots=True)
 class FloodPlan:
-    """`targets` are the multiaddrs of the nodes that it connects to, and `numbers` which nodes these are."""
+    """`targets` are the multiaddrs of the nodes that it connects to, and `numbers` which nodes
+    these are."""
 
     number: int
     charter: str
@@ -73,7 +75,8 @@ def flood(plan: FloodPlan, line: socket.socket) -> None:
 
 
 class EchoingDoor:
-    """`runtime.ports.Door`: says of itself whatever a peer says of itself, so that peers make tokens with it."""
+    """`runtime.ports.Door`: says of itself whatever a peer says of itself, so that peers make
+    tokens with it."""
 
     def __init__(self, greeting: HaltDigest) -> None:
         self.network: Libp2pNetwork | None = None
@@ -125,7 +128,9 @@ class Flood:
         while True:
             for peer in self.network.peers:
                 records = tuple(self._invented() for _ in range(SHUFFLE_RECORDS_MAX))
-                self.network.send(peer, Shuffle(swarm, (0,) * len(records), records, SHUFFLE_RECORDS_MAX))
+                self.network.send(
+                    peer, Shuffle(swarm, (0,) * len(records), records, SHUFFLE_RECORDS_MAX)
+                )
                 self.sent += 1
             await trio.sleep(SHUFFLE_EVERY_S)
 
@@ -160,7 +165,8 @@ class Flood:
     async def score(self) -> None:
         """Rounds to everybody who connects; every reply makes room for the next one."""
         numbers = {
-            PeerId(target.rsplit("/", 1)[1]): number for target, number in zip(self.plan.targets, self.plan.numbers, strict=True)
+            PeerId(target.rsplit("/", 1)[1]): number
+            for target, number in zip(self.plan.targets, self.plan.numbers, strict=True)
         }
         waiting: dict[PeerId, Rounds] = {}
         async for event in self.network.inputs:
@@ -171,7 +177,9 @@ class Flood:
                         waiting[peer].send()
                 case PeerLost(peer=peer):
                     waiting.pop(peer, None)
-                case Received(peer=peer, message=message) if peer in waiting and not isinstance(message, Shuffle | Shuffled):
+                case Received(peer=peer, message=message) if peer in waiting and not isinstance(
+                    message, Shuffle | Shuffled
+                ):
                     waiting[peer].send()
                 case _:
                     pass
@@ -192,7 +200,9 @@ class Rounds:
             card = model_of(self.number).card
             self.flood.network.send(self.peer, Open(1, card.digest, card.vocab_fingerprint, digest))
         self.round += 1
-        request = Score(1, self.round, 0, 0, context.EMPTY, TOKENS, (len(TOKENS) - 1,), (), 256, 0, digest)
+        request = Score(
+            1, self.round, 0, 0, context.EMPTY, TOKENS, (len(TOKENS) - 1,), (), 256, 0, digest
+        )
         self.flood.network.send(self.peer, request)
         self.flood.sent += 1
 
@@ -224,5 +234,7 @@ async def _flood(plan: FloodPlan, line: socket.socket) -> None:
         await stream.send_all(format_line({"event": "ready", "peer": network.peer}))
         lines = Lines(stream, LINE_BYTES_MAX)
         while await lines.next() is not None:
-            await stream.send_all(format_line({"event": "report", "sent": found.sent, "peers": len(network.peers)}))
+            await stream.send_all(
+                format_line({"event": "report", "sent": found.sent, "peers": len(network.peers)})
+            )
         nursery.cancel_scope.cancel()

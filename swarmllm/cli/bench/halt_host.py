@@ -1,17 +1,21 @@
 """One node of the halting swarm, in a process of its own: everything is real but the model.
 
-The composition root, driver, kill switch, its two files (flushed to the disk), libp2p over loopback TCP: as in any node. Scripted are the
-engine (distributions drawn from a seed, no worker process and so no lease) and the vocabulary; the answers that stream through them take
-the real control path. The node is told its neighbours and dials nobody but them, for in a swarm that is small enough for one machine
-everybody would otherwise be connected to everybody.
+The composition root, driver, kill switch, its two files (flushed to the disk), libp2p over loopback
+TCP: as in any node. Scripted are the engine (distributions drawn from a seed, no worker process and
+so no lease) and the vocabulary; the answers that stream through them take the real control path.
+The node is told its neighbours and dials nobody but them, for in a swarm that is small enough for
+one machine everybody would otherwise be connected to everybody.
 
-The engine takes the time of the model that this network is made for, `PACED`. With one that answers at once fifty nodes ask each other
-as often as two cores let them: the machine is then full of work that no swarm has, for no expert decodes hundreds of tokens a second,
-and what is measured is the queue in front of its cores. For the same reason no more than 24 of the nodes write; all of them serve. Where
-every node writes, of engines that answer at once, the scenario is called `saturated`: the worst that load alone can do.
+The engine takes the time of the model that this network is made for, `PACED`. With one that answers
+at once fifty nodes ask each other as often as two cores let them: the machine is then full of work
+that no swarm has, for no expert decodes hundreds of tokens a second, and what is measured is the
+queue in front of its cores. For the same reason no more than 24 of the nodes write; all of them
+serve. Where every node writes, of engines that answer at once, the scenario is called `saturated`:
+the worst that load alone can do.
 
-It stamps what happens (`halt_log`): when the flag is set (in the very call), when tokens are read and scores are sent. Its parent asks
-for these over a socket; a parent that is gone takes the process along.
+It stamps what happens (`halt_log`): when the flag is set (in the very call), when tokens are read
+and scores are sent. Its parent asks for these over a socket; a parent that is gone takes the
+process along.
 """
 
 from __future__ import annotations
@@ -56,7 +60,8 @@ from swarmllm.wire.codec import decode
 PROMPT: Final = "a text that goes on"
 K: Final = 3
 LONG: Final = 3_500  # Tokens: the scripted context holds 4,096.
-SETTLE_S: Final = 0.3  # After a resume, before the next answer begins: its experts have then agreed on it, too.
+# After a resume, before the next answer begins: its experts have then agreed on it, too.
+SETTLE_S: Final = 0.3
 LINE_BYTES_MAX: Final = 1 << 20
 MODELS: Final = 8  # Different ones; replicas among many nodes are as usual.
 PR_SET_PDEATHSIG: Final = 1
@@ -71,17 +76,19 @@ class Pace:
 
 
 PACED: Final = Pace(0.1, 0.005)
-"""LLaMA-3-8B at 4 bits on a volunteer's machine: 4.7 GB of weights pass once through a memory of 50 GB/s, and each session costs 16 GFLOP
-on a processor of 3 TFLOP/s. So about 9 tokens/s for one session alone, as such machines are measured (5 to 20)."""
+"""LLaMA-3-8B at 4 bits on a volunteer's machine: 4.7 GB of weights pass once through a memory of 50
+GB/s, and each session costs 16 GFLOP on a processor of 3 TFLOP/s. So about 9 tokens/s for one
+session alone, as such machines are measured (5 to 20)."""
 AT_ONCE: Final = Pace(0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """`neighbours` are the multiaddrs of those that the node dials from the start; `kin` also has the others that it knows, and looks for
-    when their connection is lost, as any node does. `front`, if it is not 0, is the port that others dial: a proxy with `link` between it
-    and the node's own `port`, which resets all its connections at random every `reset_every_s` on average (0: never). `drops`: control
-    records are obeyed, and passed on to nobody."""
+    """`neighbours` are the multiaddrs of those that the node dials from the start; `kin` also has
+    the others that it knows, and looks for when their connection is lost, as any node does.
+    `front`, if it is not 0, is the port that others dial: a proxy with `link` between it and the
+    node's own `port`, which resets all its connections at random every `reset_every_s` on average
+    (0: never). `drops`: control records are obeyed, and passed on to nobody."""
 
     number: int
     folder: str
@@ -109,7 +116,8 @@ def live(plan: HostPlan, line: socket.socket) -> None:
 
 
 def die_with_parent() -> None:
-    """Ctrl-C is for the parent to decide, and its end is ours: the kernel sees to that even if we are stopped."""
+    """Ctrl-C is for the parent to decide, and its end is ours: the kernel sees to that even if we
+    are stopped."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -133,8 +141,8 @@ class WatchedEngine(ScriptedEngine):
 
 
 class Fence:
-    """The real network, which dials only the neighbours that it was given, and whose sent scores are stamped.
-    With `drops` no control record leaves it."""
+    """The real network, which dials only the neighbours that it was given, and whose sent scores
+    are stamped. With `drops` no control record leaves it."""
 
     def __init__(self, inner: Libp2pNetwork, log: Log, plan: HostPlan) -> None:
         self._inner, self._log, self._drops, self._kin = inner, log, plan.drops, plan.kin
@@ -156,7 +164,9 @@ class Fence:
             self._log.scores.append(time.monotonic())
         self._inner.send(peer, message)
 
-    def send_frame(self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False) -> None:
+    def send_frame(
+        self, channel: str, peer: PeerId, frame: bytes, *, droppable: bool = False
+    ) -> None:
         if not (self._drops and is_records(frame)):
             self._inner.send_frame(channel, peer, frame, droppable=droppable)
 
@@ -186,7 +196,8 @@ class Fence:
 
 
 def is_records(frame: bytes) -> bool:
-    """Whether one of our own control frames carries records; others are digests, vectors and acknowledgements."""
+    """Whether one of our own control frames carries records; others are digests, vectors and
+    acknowledgements."""
     try:
         decode(frame, (Records,))
     except SwarmError:
@@ -195,8 +206,8 @@ def is_records(frame: bytes) -> bool:
 
 
 class Door:
-    """`runtime.ports.Door`: the driver's, with the streams that are up counted. With `drops` that of a node that obeys what it hears
-    by gossip, and lets none of it through."""
+    """`runtime.ports.Door`: the driver's, with the streams that are up counted. With `drops` that
+    of a node that obeys what it hears by gossip, and lets none of it through."""
 
     def __init__(self, driver: Driver, log: Log, *, drops: bool) -> None:
         self.received = driver.received
@@ -216,10 +227,14 @@ class Door:
 
 
 @asynccontextmanager
-async def _network(plan: HostPlan, config: Config, log: Log, keyring: KeyFile, driver: Driver) -> AsyncIterator[Network]:
+async def _network(
+    plan: HostPlan, config: Config, log: Log, keyring: KeyFile, driver: Driver
+) -> AsyncIterator[Network]:
     door = Door(driver, log, drops=plan.drops)
     options = replace(
-        network_options(config, keyring, driver), dht=False, channels=(halt_channel(door, driver.control_swarm or config.swarm),)
+        network_options(config, keyring, driver),
+        dht=False,
+        channels=(halt_channel(door, driver.control_swarm or config.swarm),),
     )
     async with open_network(options) as inner:
         yield Fence(inner, log, plan)
@@ -302,4 +317,5 @@ async def _write(local: LocalNode, log: Log, seed: int) -> None:
                     if isinstance(part, Piece):
                         log.token(0 if part.chosen is None else part.chosen.k)
         except SwarmError:
-            continue  # No expert to be had just now; the pause above is before the next attempt, too.
+            # No expert to be had just now; the pause above is before the next attempt, too.
+            continue

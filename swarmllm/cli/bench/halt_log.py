@@ -1,8 +1,9 @@
-"""What one node of the halting benchmark stamps: flag, tokens, scores, processor time, and how long its event loop was away.
+"""What one node of the halting benchmark stamps: flag, tokens, scores, processor time, and how long
+its event loop was away.
 
-All times are of the monotonic clock, which all processes of one machine share. The loop is watched in two ways: by the clock, as whoever
-waits for it feels it, other processes on the same cores included; and by the processor time of one turn, which is the node's own doing
-wherever it runs.
+All times are of the monotonic clock, which all processes of one machine share. The loop is watched
+in two ways: by the clock, as whoever waits for it feels it, other processes on the same cores
+included; and by the processor time of one turn, which is the node's own doing wherever it runs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ EVENTS_MAX: Final = 256
 
 
 class Turns(Instrument):
-    """The longest turn of the loop: from one wait for news to the next, in seconds of the clock and of processor time."""
+    """The longest turn of the loop: from one wait for news to the next, in seconds of the clock and
+    of processor time."""
 
     def __init__(self) -> None:
         self.gap_s = self.cpu_s = 0.0
@@ -58,7 +60,8 @@ class Log:
     tokens: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
     links: set[PeerId] = field(default_factory=set)  # With a control stream that is up.
-    cut: list[tuple[float, float]] = field(default_factory=list)  # From when to when there was none.
+    # From when to when there was none.
+    cut: list[tuple[float, float]] = field(default_factory=list)
     cut_at: float | None = None  # Since when there is none; None: there is one.
     turns: Turns = field(default_factory=Turns)
     changed: trio.Event = field(default_factory=trio.Event)
@@ -100,7 +103,12 @@ class Log:
     def mark(self) -> None:
         """Everything that is counted is counted from here. Tells what was counted until now."""
         now = time.monotonic()
-        self.tell(event="marked", tokens=len(self.tokens), seconds=now - self.marked_at, turn_s=self.turns.cpu_s)
+        self.tell(
+            event="marked",
+            tokens=len(self.tokens),
+            seconds=now - self.marked_at,
+            turn_s=self.turns.cpu_s,
+        )
         self.marked_at = now
         self.tokens.clear()
         self.scores.clear()
@@ -121,7 +129,10 @@ class Log:
             "turn_s": self.turns.cpu_s,
             "peers": peers,
             "links": len(self.links),
-            "cut": [*self.cut, *([(self.cut_at, time.monotonic())] if self.cut_at is not None else [])],
+            "cut": [
+                *self.cut,
+                *([(self.cut_at, time.monotonic())] if self.cut_at is not None else []),
+            ],
         }
 
     def wake(self) -> None:

@@ -1,10 +1,13 @@
-"""The swarm that is halted, seen from the program that halts it: processes, who knows whom, and one halt with its resume.
+"""The swarm that is halted, seen from the program that halts it: processes, who knows whom, and one
+halt with its resume.
 
-Every node is a process, so that one can be frozen, has its own lock on the interpreter, and gets its own share of the processor. They are
-forked from one that has imported everything already (multiprocessing's fork server): 50 interpreters that import libp2p would take a minute
-and 5 GB. However this program ends, they end with it.
+Every node is a process, so that one can be frozen, has its own lock on the interpreter, and gets
+its own share of the processor. They are forked from one that has imported everything already
+(multiprocessing's fork server): 50 interpreters that import libp2p would take a minute and 5 GB.
+However this program ends, they end with it.
 
-Who knows whom: a ring, so that the swarm is in one piece, and some random neighbours each. Nobody is told of anybody else.
+Who knows whom: a ring, so that the swarm is in one piece, and some random neighbours each. Nobody
+is told of anybody else.
 """
 
 from __future__ import annotations
@@ -38,18 +41,22 @@ from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.testing.proxy import Link
 
-RANDOM_NEIGHBOURS: Final = 3  # That a node dials, beside the next one of the ring; so each has about eight in all.
+# That a node dials, beside the next one of the ring; so each has about eight in all.
+RANDOM_NEIGHBOURS: Final = 3
 FLOODER_TARGETS: Final = 12
 NODES_MAX: Final = 128
 WRITERS_MAX: Final = (
-    24  # A token costs all nodes together 8 ms: so 4 tokens/s each leave two cores room for an order, as any node has it.
+    # A token costs all nodes together 8 ms: so 4 tokens/s each leave two cores room for an order,
+    # as any node has it.
+    24
 )
 STARTING_MAX: Final = 4  # At once: those that run already must not starve meanwhile.
 LOOK_EVERY_S: Final = 0.5
 MOST: Final = 0.9
 START_S: Final = 60.0
 START_EACH_S: Final = 4.0  # And for each node: they share this machine's cores.
-LISTEN_PORTS: Final = range(12_000, 32_000)  # Below what usual systems give to whoever dials (Linux: 32,768 and up).
+# Below what usual systems give to whoever dials (Linux: 32,768 and up).
+LISTEN_PORTS: Final = range(12_000, 32_000)
 PRELOADED: Final = ("swarmllm.cli.bench.halt_host", "swarmllm.cli.bench.halt_flooder")
 
 Say = Callable[[str], None]
@@ -57,8 +64,9 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """What the swarm goes through. `frozen` and `droppers` are shares of the nodes; `link` lies in front of every node. No more than
-    `writers_max` nodes write answers, spread evenly; all serve."""
+    """What the swarm goes through. `frozen` and `droppers` are shares of the nodes; `link` lies in
+    front of every node. No more than `writers_max` nodes write answers, spread evenly; all serve.
+    """
 
     name: str
     streaming: bool = False
@@ -87,9 +95,12 @@ SCENARIOS: Final = {
 
 
 class Host:
-    """One process, and the last that it told. All times are of the monotonic clock, which is one for the whole machine."""
+    """One process, and the last that it told. All times are of the monotonic clock, which is one
+    for the whole machine."""
 
-    def __init__(self, name: str, folder: Path, process: BaseProcess, stream: trio.SocketStream) -> None:
+    def __init__(
+        self, name: str, folder: Path, process: BaseProcess, stream: trio.SocketStream
+    ) -> None:
         self.name, self.folder, self.process, self._stream = name, folder, process, stream
         self.events: dict[str, Record] = {}
         self.ended = False
@@ -122,12 +133,16 @@ class Host:
         try:
             await self._stream.send_all(format_line({"op": op, **fields}))
         except trio.BrokenResourceError as error:
-            raise LocalError(f"{self.name} ended in the middle of the benchmark; see {self.folder}/node.log") from error
+            raise LocalError(
+                f"{self.name} ended in the middle of the benchmark; see {self.folder}/node.log"
+            ) from error
 
     async def until(self, condition: Callable[[], bool]) -> None:
         while not condition():
             if self.ended:
-                raise LocalError(f"{self.name} ended in the middle of the benchmark; run it again with fewer nodes")
+                raise LocalError(
+                    f"{self.name} ended in the middle of the benchmark; run it again with fewer nodes"
+                )
             await self.changed.wait()
 
     def signal(self, number: signal.Signals) -> None:
@@ -153,7 +168,9 @@ class Swarm:
     neighbours: float  # Mean number of connections of a node.
     resets: bool = False
 
-    async def each(self, work: Callable[[Host], Awaitable[object]], hosts: Sequence[Host] | None = None) -> None:
+    async def each(
+        self, work: Callable[[Host], Awaitable[object]], hosts: Sequence[Host] | None = None
+    ) -> None:
         async with trio.open_nursery() as nursery:
             for host in self.hosts if hosts is None else hosts:
                 nursery.start_soon(work, host)
@@ -171,7 +188,12 @@ class Swarm:
         await self.each(one)
         return found
 
-    async def wait(self, condition: Callable[[Host], bool], timeout_s: float, hosts: Sequence[Host] | None = None) -> list[Host]:
+    async def wait(
+        self,
+        condition: Callable[[Host], bool],
+        timeout_s: float,
+        hosts: Sequence[Host] | None = None,
+    ) -> list[Host]:
         """Until it holds for all of them; returns those for which it did not within the time."""
         hosts = self.hosts if hosts is None else hosts
 
@@ -186,8 +208,11 @@ class Swarm:
 # --- who knows whom ----------------------------------------------------------------------------------------------------------
 
 
-def neighbours_of(nodes: int, rng: random.Random, random_each: int = RANDOM_NEIGHBOURS) -> list[tuple[int, ...]]:
-    """Whom each node dials: the next one of the ring and some at random, of those that do not dial it already."""
+def neighbours_of(
+    nodes: int, rng: random.Random, random_each: int = RANDOM_NEIGHBOURS
+) -> list[tuple[int, ...]]:
+    """Whom each node dials: the next one of the ring and some at random, of those that do not dial
+    it already."""
     dials: list[set[int]] = [{(i + 1) % nodes} - {i} for i in range(nodes)]
     for i in range(nodes):
         others = [j for j in range(nodes) if j != i and j not in dials[i] and i not in dials[j]]
@@ -205,7 +230,8 @@ def links_of(dials: Sequence[Sequence[int]]) -> list[set[int]]:
 
 
 def in_one_piece(dials: Sequence[Sequence[int]], without: frozenset[int]) -> bool:
-    """Whether all others still reach each other if some nodes pass nothing on. Those are then still told by their neighbours."""
+    """Whether all others still reach each other if some nodes pass nothing on. Those are then still
+    told by their neighbours."""
     rest = [i for i in range(len(dials)) if i not in without]
     if not rest:
         return False
@@ -218,33 +244,42 @@ def in_one_piece(dials: Sequence[Sequence[int]], without: frozenset[int]) -> boo
     return len(seen) == len(rest) and all(links[i] - without for i in without)
 
 
-def choose_droppers(dials: Sequence[Sequence[int]], share: float, rng: random.Random) -> frozenset[int]:
-    """So many that pass nothing on, with the others in one piece: what the protocol promises is for those connected through honest
-    nodes. LocalError if that cannot be found."""
+def choose_droppers(
+    dials: Sequence[Sequence[int]], share: float, rng: random.Random
+) -> frozenset[int]:
+    """So many that pass nothing on, with the others in one piece: what the protocol promises is for
+    those connected through honest nodes. LocalError if that cannot be found."""
     count = round(share * len(dials))
     for _ in range(1_000):
         found = frozenset(rng.sample(range(len(dials)), count))
         if in_one_piece(dials, found):
             return found
-    raise LocalError(f"no {count} of {len(dials)} nodes can be left out without cutting the swarm; run with more --nodes")
+    raise LocalError(
+        f"no {count} of {len(dials)} nodes can be left out without cutting the swarm; run with more --nodes"
+    )
 
 
 # --- coming to life ----------------------------------------------------------------------------------------------------------
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ones, free a moment ago. Not from the range out of which systems serve whoever dials: hundreds of connections are made
-    before the last node listens, and one of them would have its port by then."""
+    """Different ones, free a moment ago. Not from the range out of which systems serve whoever
+    dials: hundreds of connections are made before the last node listens, and one of them would have
+    its port by then."""
     found: list[int] = []
     for port in random.SystemRandom().sample(LISTEN_PORTS, len(LISTEN_PORTS)):
         with suppress(OSError), socket.create_server(("127.0.0.1", port)):
             found.append(port)
         if len(found) == count:
             return found
-    raise LocalError(f"this machine has no {count} free TCP ports between {LISTEN_PORTS[0]} and {LISTEN_PORTS[-1]}")
+    raise LocalError(
+        f"this machine has no {count} free TCP ports between {LISTEN_PORTS[0]} and {LISTEN_PORTS[-1]}"
+    )
 
 
-def _plans(scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: random.Random) -> tuple[list[HostPlan], list[str]]:
+def _plans(
+    scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: random.Random
+) -> tuple[list[HostPlan], list[str]]:
     """The plan of each node, and the address at which it is dialled."""
     ports = free_ports(2 * nodes)
     ports, fronts = ports[:nodes], ports[nodes:]
@@ -263,7 +298,8 @@ def _plans(scenario: Scenario, nodes: int, folder: Path, charter: Path, rng: ran
             charter=str(charter),
             swarm=swarm,
             port=ports[i],
-            neighbours=tuple(addresses[j] for j in sorted(links[i]) if j < i),  # Those that have been started before it.
+            # Those that have been started before it.
+            neighbours=tuple(addresses[j] for j in sorted(links[i]) if j < i),
             kin=frozenset(peers[j] for j in links[i]),
             front=front[i],
             link=scenario.link or Link(),
@@ -286,16 +322,20 @@ class Crew:
     """The processes, and how they are got rid of."""
 
     def __init__(self) -> None:
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # Threads do not survive a fork, and nothing here multiplies matrices.
+        # Threads do not survive a fork, and nothing here multiplies matrices.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(PRELOADED))
         self.hosts: list[Host] = []
 
-    async def start(self, name: str, folder: Path, work: Callable[[object, socket.socket], None], plan: object) -> Host:
+    async def start(
+        self, name: str, folder: Path, work: Callable[[object, socket.socket], None], plan: object
+    ) -> Host:
         ours, theirs = socket.socketpair()
         process = self._context.Process(target=work, args=(plan, theirs), daemon=True, name=name)
         with theirs:
-            await trio.to_thread.run_sync(process.start)  # The first one waits until the server has imported everything.
+            # The first one waits until the server has imported everything.
+            await trio.to_thread.run_sync(process.start)
         host = Host(name, folder, process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)))
         self.hosts.append(host)
         return host
@@ -313,8 +353,11 @@ class Crew:
 
 
 @asynccontextmanager
-async def open_swarm(scenario: Scenario, nodes: int, crews: list[Crew], say: Say, seed: int) -> AsyncIterator[Swarm]:
-    """The swarm of a scenario, all nodes linked and running. However the block ends, no process outlives it."""
+async def open_swarm(
+    scenario: Scenario, nodes: int, crews: list[Crew], say: Say, seed: int
+) -> AsyncIterator[Swarm]:
+    """The swarm of a scenario, all nodes linked and running. However the block ends, no process
+    outlives it."""
     rng = random.Random(seed)
     crew = Crew()
     crews.append(crew)
@@ -326,19 +369,32 @@ async def open_swarm(scenario: Scenario, nodes: int, crews: list[Crew], say: Say
                 plans, addresses = _plans(scenario, nodes, folder, charter, rng)
                 for i, plan in enumerate(plans):
                     say(f"{scenario.name}: starting node {i + 1} of {nodes}")
-                    nursery.start_soon((await crew.start(f"node {i}", Path(plan.folder), live, plan)).read)  # type: ignore[arg-type]
+                    nursery.start_soon(
+                        (await crew.start(f"node {i}", Path(plan.folder), live, plan)).read
+                    )  # type: ignore[arg-type]
                     if i >= STARTING_MAX:
                         before = crew.hosts[i - STARTING_MAX]
                         await before.until(partial(before.events.__contains__, "ready"))
                 hosts = list(crew.hosts)
                 mean = 2 * sum(len(plan.neighbours) for plan in plans) / nodes
-                publishers = [host for host, plan in zip(hosts, plans, strict=True) if not plan.drops]
+                publishers = [
+                    host for host, plan in zip(hosts, plans, strict=True) if not plan.drops
+                ]
                 swarm = Swarm(
-                    hosts, writers_of(hosts, scenario.writers_max), publishers, [], ring, rng, mean, scenario.reset_every_s > 0
+                    hosts,
+                    writers_of(hosts, scenario.writers_max),
+                    publishers,
+                    [],
+                    ring,
+                    rng,
+                    mean,
+                    scenario.reset_every_s > 0,
                 )
                 await _running(swarm, nodes, scenario, say)
                 for number in range(scenario.flooders):
-                    swarm.flooders.append(await _flooder(crew, nursery, number, plans, addresses, charter, rng))
+                    swarm.flooders.append(
+                        await _flooder(crew, nursery, number, plans, addresses, charter, rng)
+                    )
                 yield swarm
             finally:
                 crew.bury()
@@ -346,21 +402,35 @@ async def open_swarm(scenario: Scenario, nodes: int, crews: list[Crew], say: Say
 
 
 async def _running(swarm: Swarm, nodes: int, scenario: Scenario, say: Say) -> None:
-    """Until every node runs and has the connections that were planned for it. LocalError if that takes too long."""
+    """Until every node runs and has the connections that were planned for it. LocalError if that
+    takes too long."""
     timeout_s = START_S + START_EACH_S * nodes
-    if missing := await swarm.wait(lambda host: "ready" in host.events and "running" in host.events, timeout_s):
-        raise LocalError(f"{len(missing)} of {nodes} nodes did not start within {timeout_s:.0f} s; try --nodes with fewer")
+    if missing := await swarm.wait(
+        lambda host: "ready" in host.events and "running" in host.events, timeout_s
+    ):
+        raise LocalError(
+            f"{len(missing)} of {nodes} nodes did not start within {timeout_s:.0f} s; try --nodes with fewer"
+        )
     say(f"{scenario.name}: until all are connected")
     if not await linked(swarm, timeout_s):
-        raise LocalError(f"the {nodes} nodes were not connected within {timeout_s:.0f} s; try --nodes with fewer")
+        raise LocalError(
+            f"the {nodes} nodes were not connected within {timeout_s:.0f} s; try --nodes with fewer"
+        )
 
 
 async def linked(swarm: Swarm, timeout_s: float) -> bool:
-    """Whether the nodes have their connections and the control streams on them, or get them within the time: a connection alone carries
-    no order. Where links are reset all the time, most of them count."""
+    """Whether the nodes have their connections and the control streams on them, or get them within
+    the time: a connection alone carries no order. Where links are reset all the time, most of them
+    count."""
     wanted = swarm.neighbours * len(swarm.hosts) * (MOST if swarm.resets else 1.0) - 0.5
     with trio.move_on_after(timeout_s):
-        while sum(min(int(report["peers"]), int(report["links"])) for report in (await swarm.reports()).values()) < wanted:  # noqa: ASYNC110  Asked, they tell.
+        while (
+            sum(
+                min(int(report["peers"]), int(report["links"]))
+                for report in (await swarm.reports()).values()
+            )
+            < wanted
+        ):  # noqa: ASYNC110  Asked, they tell.
             await trio.sleep(LOOK_EVERY_S)
         return True
     return False
@@ -376,7 +446,9 @@ async def _flooder(
     rng: random.Random,
 ) -> Host:
     targets = sorted(rng.sample(range(len(plans)), min(FLOODER_TARGETS, len(plans))))
-    plan = FloodPlan(number, str(charter), plans[0].swarm, tuple(addresses[i] for i in targets), tuple(targets))
+    plan = FloodPlan(
+        number, str(charter), plans[0].swarm, tuple(addresses[i] for i in targets), tuple(targets)
+    )
     host = await crew.start(f"flooder {number}", charter.parent, flood, plan)  # type: ignore[arg-type]
     nursery.start_soon(host.read)
     await host.until(partial(host.events.__contains__, "ready"))

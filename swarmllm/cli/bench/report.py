@@ -1,4 +1,5 @@
-"""A measurement, and how people and machines see it: always beside the best value that theory allows."""
+"""A measurement, and how people and machines see it: always beside the best value that theory
+allows."""
 
 from __future__ import annotations
 
@@ -24,8 +25,9 @@ BETTER: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """`ceiling` is the best value that is possible in theory, in the same unit (for bytes and times: the least); `goal` is the
-    value to reach, if one was set. `parameters` tell the case, `details` what else was seen in it (for machines alone)."""
+    """`ceiling` is the best value that is possible in theory, in the same unit (for bytes and
+    times: the least); `goal` is the value to reach, if one was set. `parameters` tell the case,
+    `details` what else was seen in it (for machines alone)."""
 
     name: str
     value: float
@@ -41,7 +43,9 @@ class Measurement:
         if self.value == self.ceiling:
             return 1.0
         least, most = sorted((self.value, self.ceiling))
-        above = self.value > self.ceiling if BETTER[self.unit] == "more" else self.value < self.ceiling
+        above = (
+            self.value > self.ceiling if BETTER[self.unit] == "more" else self.value < self.ceiling
+        )
         ratio = least / most if most > 0 else 0.0
         return 1 / ratio if above and ratio > 0 else ratio
 
@@ -94,11 +98,21 @@ def table(measurements: Sequence[Measurement]) -> Table:
         goal = (
             ""
             if m.goal is None
-            else Line(f"{'≥' if BETTER[m.unit] == 'more' else '≤'} {m.goal:.4g}", "green" if m.reached else "red")
+            else Line(
+                f"{'≥' if BETTER[m.unit] == 'more' else '≤'} {m.goal:.4g}",
+                "green" if m.reached else "red",
+            )
         )
-        with_ = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in m.parameters.items())
+        with_ = ", ".join(
+            f"{name.replace('_', ' ')} {value}" for name, value in m.parameters.items()
+        )
         shown.add_row(
-            m.name if m.name != last else "", with_, f"{m.value:.4g} {m.unit}", f"{m.ceiling:.4g}", f"{100 * m.ratio:.0f} %", goal
+            m.name if m.name != last else "",
+            with_,
+            f"{m.value:.4g} {m.unit}",
+            f"{m.ceiling:.4g}",
+            f"{100 * m.ratio:.0f} %",
+            goal,
         )
         last = m.name
     return shown

@@ -1,8 +1,10 @@
-"""What one token costs the requester itself: everything between four replies on the wire and four new requests on it.
+"""What one token costs the requester itself: everything between four replies on the wire and four
+new requests on it.
 
-Frames are cut, decoded, and given to the real `Node`, which pools, draws and orders the next round; its orders are framed again. Only
-the network and the experts are missing: their replies were encoded beforehand, from full-vocabulary distributions of realistic shape.
-The processor time of this thread is what counts, so that other programs on the machine do not.
+Frames are cut, decoded, and given to the real `Node`, which pools, draws and orders the next round;
+its orders are framed again. Only the network and the experts are missing: their replies were
+encoded beforehand, from full-vocabulary distributions of realistic shape. The processor time of
+this thread is what counts, so that other programs on the machine do not.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from swarmllm.wire.sparse import encode_logits
 VOCABULARY: Final = 128_256
 ENTRIES: Final = 256
 PROMPT: Final = tuple(range(1000, 1032))
-DISTRIBUTIONS: Final = 12  # Different positions, repeated; encoding them is the experts' work and not measured.
+# Different positions, repeated; encoding them is the experts' work and not measured.
+DISTRIBUTIONS: Final = 12
 GOAL_MS: Final = 2.0  # At K = 4.
 SEED: Final = 7
 
@@ -46,17 +49,32 @@ def measure(tokens: int, say: Callable[[str], None]) -> Iterator[Measurement]:
         say(f"requester at K={k}")
         milliseconds = _answer(k, tokens, lists)
         goal = GOAL_MS if k == 4 else None
-        details = {"p95_ms": round(float(np.percentile(milliseconds, 95)), 3), "vocabulary": VOCABULARY, "entries": ENTRIES}
-        yield Measurement("requester's own time per token", median(milliseconds), "ms", _floor_ms(k), {"k": k}, goal, details)
+        details = {
+            "p95_ms": round(float(np.percentile(milliseconds, 95)), 3),
+            "vocabulary": VOCABULARY,
+            "entries": ENTRIES,
+        }
+        yield Measurement(
+            "requester's own time per token",
+            median(milliseconds),
+            "ms",
+            _floor_ms(k),
+            {"k": k},
+            goal,
+            details,
+        )
 
 
 def _encoded_lists(experts: int) -> list[list[bytes]]:
-    """`[expert][position]` sparse lists: a common Zipf-like ranking for each position, and each expert's own deviation."""
+    """`[expert][position]` sparse lists: a common Zipf-like ranking for each position, and each
+    expert's own deviation."""
     rng = np.random.default_rng(SEED)
     ranks = -1.1 * np.log(np.arange(1, VOCABULARY + 1, dtype=np.float32))
     found: list[list[bytes]] = [[] for _ in range(experts)]
     for _ in range(DISTRIBUTIONS):
-        common = ranks[rng.permutation(VOCABULARY)] + rng.normal(0, 1.0, VOCABULARY).astype(np.float32)
+        common = ranks[rng.permutation(VOCABULARY)] + rng.normal(0, 1.0, VOCABULARY).astype(
+            np.float32
+        )
         for own in found:
             logits = common + rng.normal(0, 0.5, VOCABULARY).astype(np.float32)
             own.append(encode_logits(logits.astype(np.float32), ENTRIES, 0))
@@ -68,7 +86,13 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
     fingerprint = sha256(b"vocabulary").digest()
     own, *peers = [peer_id_of(sha256(bytes([i])).digest()) for i in range(experts + 1)]
     known: dict[bytes, tuple[PeerId, CapacityRecord]] = {}
-    node = Node(NodeConfig(vocab_fingerprint=fingerprint), own, 1, random.Random(SEED), Sealing(encode, known.__getitem__))
+    node = Node(
+        NodeConfig(vocab_fingerprint=fingerprint),
+        own,
+        1,
+        random.Random(SEED),
+        Sealing(encode, known.__getitem__),
+    )
     for i, peer in enumerate(peers):
         node.handle(PeerConnected(peer), 0.0)
         record = CapacityRecord(
@@ -109,7 +133,8 @@ def _answer(k: int, tokens: int, lists: list[list[bytes]]) -> list[float]:
     readers = {peer: FrameReader(FRAME_MAX) for peer in peers}
     for position in range(tokens + 1):
         replies = [
-            (e.peer, frame(_reply(e.message, lists[peers.index(e.peer)][position % DISTRIBUTIONS]))) for e in _scores(effects)
+            (e.peer, frame(_reply(e.message, lists[peers.index(e.peer)][position % DISTRIBUTIONS])))
+            for e in _scores(effects)
         ]
         assert len(replies) == k, f"{len(replies)} experts were asked where {k} should be"
         now += 0.01
@@ -123,7 +148,10 @@ def _answer(k: int, tokens: int, lists: list[list[bytes]]) -> list[float]:
         sent = [frame(e.message) for e in effects if isinstance(e, Send)]
         took.append((time.thread_time() - began) * 1000)
         assert sent
-    assert any(isinstance(e, Emit) and isinstance(e.event, Ended) and e.event.reason == "length" for e in effects)
+    assert any(
+        isinstance(e, Emit) and isinstance(e.event, Ended) and e.event.reason == "length"
+        for e in effects
+    )
     return took[1:]
 
 
@@ -134,13 +162,25 @@ def _scores(effects: Sequence[NodeEffect]) -> Iterator[Send]:
 def _reply(request: object, sparse: bytes) -> Scores:
     assert isinstance(request, Score)
     evidence = (2048).to_bytes(2, "big") * len(request.targets)
-    return Scores(request.session, request.round, request.epoch, (sparse,) * len(request.answer), evidence, 0, 5000, NO_CONTROL)
+    return Scores(
+        request.session,
+        request.round,
+        request.epoch,
+        (sparse,) * len(request.answer),
+        evidence,
+        0,
+        5000,
+        NO_CONTROL,
+    )
 
 
 def _floor_ms(k: int) -> float:
-    """The least that any requester must do, as a few numpy calls on the same machine: merge K lists of 256 entries and draw one."""
+    """The least that any requester must do, as a few numpy calls on the same machine: merge K lists
+    of 256 entries and draw one."""
     rng = np.random.default_rng(SEED)
-    ids = [np.sort(rng.choice(VOCABULARY, ENTRIES, replace=False)).astype(np.int32) for _ in range(k)]
+    ids = [
+        np.sort(rng.choice(VOCABULARY, ENTRIES, replace=False)).astype(np.int32) for _ in range(k)
+    ]
     values: list[npt.NDArray[np.float32]] = [rng.random(ENTRIES, np.float32) for _ in range(k)]
     took = []
     for _ in range(200):

@@ -1,4 +1,5 @@
-"""How long one decode step takes when K engines decode at the same time, without any network: the other half of strict mode's ceiling."""
+"""How long one decode step takes when K engines decode at the same time, without any network: the
+other half of strict mode's ceiling."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ KEY: Final = SessionKey(PeerId("bench"), 1)
 
 
 async def step_seconds(k: int, model: Path, cache_dir: Path) -> float:
-    """Median seconds until all of K engines, asked at once for one more token, have answered with their lists."""
+    """Median seconds until all of K engines, asked at once for one more token, have answered with
+    their lists."""
     options = EngineOptions(context_max=512, sessions_max=1, threads=1, cache_dir=str(cache_dir))
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(LlamaEngine(model, options)) for _ in range(k)]
@@ -33,7 +35,17 @@ async def step_seconds(k: int, model: Path, cache_dir: Path) -> float:
         base = 0
         for step in range(STEPS + WARM_UP):
             request = Score(
-                1, step, 0, base, digests[base], tuple(tokens[base:]), (len(tokens) - base - 1,), (), ENTRIES, 0, NO_CONTROL
+                1,
+                step,
+                0,
+                base,
+                digests[base],
+                tuple(tokens[base:]),
+                (len(tokens) - base - 1,),
+                (),
+                ENTRIES,
+                0,
+                NO_CONTROL,
             )
             began = trio.current_time()
             async with trio.open_nursery() as nursery:

@@ -1,9 +1,10 @@
 """Tokens per second between real node processes, at several distances and numbers of experts.
 
-Every node announces only the address of a proxy in front of it, so whoever dials whom, all bytes cross one proxy and take the one-way
-delay in each direction. The ceiling of strict mode is 1 / (round trip + one decode step): both are measured in the same run, the round
-trip as an echo over plain TCP through a proxy of the same kind, the step as K engines on this machine that decode at the same time
-without any network.
+Every node announces only the address of a proxy in front of it, so whoever dials whom, all bytes
+cross one proxy and take the one-way delay in each direction. The ceiling of strict mode is 1 /
+(round trip + one decode step): both are measured in the same run, the round trip as an echo over
+plain TCP through a proxy of the same kind, the step as K engines on this machine that decode at the
+same time without any network.
 """
 
 from __future__ import annotations
@@ -57,12 +58,19 @@ QUICK: Final = Plan((0.0, 25.0), (1, 4), TOKENS_MIN)
 
 
 def id_set_bytes(entries: int, vocabulary: int) -> float:
-    """The least a set of `entries` ids out of `vocabulary` can take: log2 of their number, in bytes."""
-    nats = math.lgamma(vocabulary + 1) - math.lgamma(entries + 1) - math.lgamma(vocabulary - entries + 1)
+    """The least a set of `entries` ids out of `vocabulary` can take: log2 of their number, in
+    bytes."""
+    nats = (
+        math.lgamma(vocabulary + 1)
+        - math.lgamma(entries + 1)
+        - math.lgamma(vocabulary - entries + 1)
+    )
     return nats / math.log(2) / 8
 
 
-async def measure(plan: Plan, model: Path, cache_dir: Path, say: Callable[[str], None]) -> AsyncGenerator[Measurement]:
+async def measure(
+    plan: Plan, model: Path, cache_dir: Path, say: Callable[[str], None]
+) -> AsyncGenerator[Measurement]:
     """Speed for every delay and K, then the bytes of all those rounds."""
     steps: dict[int, float] = {}
     for k in plan.experts:
@@ -75,11 +83,24 @@ async def measure(plan: Plan, model: Path, cache_dir: Path, say: Callable[[str],
             yield measurement
     parameters = {"entries": ENTRIES, "vocabulary": VOCABULARY}
     mean, floor = sum(sizes) / len(sizes), id_set_bytes(ENTRIES, VOCABULARY)
-    yield Measurement("bytes per expert and token", mean, "bytes", floor, parameters, BYTES_GOAL, {"replies": len(sizes)})
+    yield Measurement(
+        "bytes per expert and token",
+        mean,
+        "bytes",
+        floor,
+        parameters,
+        BYTES_GOAL,
+        {"replies": len(sizes)},
+    )
 
 
 async def _at_distance(
-    plan: Plan, delay_ms: float, model: Path, cache_dir: Path, steps: dict[int, float], say: Callable[[str], None]
+    plan: Plan,
+    delay_ms: float,
+    model: Path,
+    cache_dir: Path,
+    steps: dict[int, float],
+    say: Callable[[str], None],
 ) -> list[tuple[Measurement, list[float]]]:
     """A swarm of its own for each distance, so that nothing learnt at another one helps or hurts."""
     found = []
@@ -87,7 +108,9 @@ async def _at_distance(
     say(f"{delay_ms:.0f} ms: round trip")
     rtt_s = await _round_trip(link)
     with tempfile.TemporaryDirectory(prefix="swarmllm-bench-") as folder:
-        async with _swarm(Path(folder), max(plan.experts), link, model, cache_dir, say) as requester:
+        async with _swarm(
+            Path(folder), max(plan.experts), link, model, cache_dir, say
+        ) as requester:
             for k in plan.experts:
                 ceiling = 1 / (rtt_s + steps[k])
                 say(f"{delay_ms:.0f} ms, K={k}: warming up")
@@ -105,7 +128,13 @@ async def _at_distance(
                 rate = (len(times) - 1) / (times[-1] - times[0])
                 sizes = [u["bytes"] for r in records for u in uses(r)]
                 measurement = Measurement(
-                    "speed of strict mode", rate, "tokens/s", ceiling, parameters, RATIO_GOAL * ceiling, details
+                    "speed of strict mode",
+                    rate,
+                    "tokens/s",
+                    ceiling,
+                    parameters,
+                    RATIO_GOAL * ceiling,
+                    details,
                 )
                 found.append((measurement, sizes))
     return found
@@ -138,7 +167,8 @@ async def _round_trip(link: Link) -> float:
 async def _swarm(
     folder: Path, experts: int, link: Link, model: Path, cache_dir: Path, say: Callable[[str], None]
 ) -> AsyncIterator[NodeProcess]:
-    """`experts` nodes with the model and one pure requester that knows them all; yields the requester."""
+    """`experts` nodes with the model and one pure requester that knows them all; yields the
+    requester."""
     async with AsyncExitStack() as stack:
         common = [
             "--swarm",
@@ -152,13 +182,18 @@ async def _swarm(
             "1",
         ]
         fleet = await stack.enter_async_context(open_fleet(folder))
-        nodes = [await _start(fleet, stack, f"expert {i}", link, [*common, "--model", str(model)]) for i in range(1, experts + 1)]
+        nodes = [
+            await _start(fleet, stack, f"expert {i}", link, [*common, "--model", str(model)])
+            for i in range(1, experts + 1)
+        ]
         addresses: list[str] = []
         for i, node in enumerate(nodes, start=1):
             say(f"{link.delay_s * 1000:.0f} ms: starting expert {i} of {experts}")
             ready = await node.wait_for("listening", START_S)
             addresses += [argument for addr in ready["addrs"] for argument in ("--peer", addr)]
-        requester = await _start(fleet, stack, "requester", link, [*common, "--model", "none", *addresses])
+        requester = await _start(
+            fleet, stack, "requester", link, [*common, "--model", "none", *addresses]
+        )
         await requester.wait_for("ready", START_S)
         say(f"{link.delay_s * 1000:.0f} ms: waiting until all know each other")
         with trio.move_on_after(START_S):
@@ -171,17 +206,31 @@ async def _swarm(
         yield requester
 
 
-async def _start(fleet: Fleet, stack: AsyncExitStack, name: str, link: Link, arguments: Sequence[str]) -> NodeProcess:
+async def _start(
+    fleet: Fleet, stack: AsyncExitStack, name: str, link: Link, arguments: Sequence[str]
+) -> NodeProcess:
     """A node behind a proxy of its own, which is the only address that others are told."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]  # Free a moment ago; the node says so if somebody was quicker.
+        # Free a moment ago; the node says so if somebody was quicker.
+        port: int = probe.getsockname()[1]
     proxy = await stack.enter_async_context(open_proxy("127.0.0.1", port, link))
-    return await fleet.start(name, [*arguments, "--port", str(port), "--announce", f"/ip4/127.0.0.1/tcp/{proxy.port}"])
+    return await fleet.start(
+        name, [*arguments, "--port", str(port), "--announce", f"/ip4/127.0.0.1/tcp/{proxy.port}"]
+    )
 
 
-async def _generate(requester: NodeProcess, k: int, tokens: int) -> tuple[list[float], list[Record]]:
+async def _generate(
+    requester: NodeProcess, k: int, tokens: int
+) -> tuple[list[float], list[Record]]:
     """(arrival, record) of every token of one greedy answer with exactly K experts asked."""
-    request = {"prompt": PROMPT, "k": k, "extra": 0, "max_tokens": tokens, "temperature": 0.0, "seed": 1}
+    request = {
+        "prompt": PROMPT,
+        "k": k,
+        "extra": 0,
+        "max_tokens": tokens,
+        "temperature": 0.0,
+        "seed": 1,
+    }
     times: list[float] = []
     records: list[Record] = []
     with trio.move_on_after(ANSWER_S):
@@ -191,5 +240,7 @@ async def _generate(requester: NodeProcess, k: int, tokens: int) -> tuple[list[f
                     times.append(trio.current_time())
                     records.append(record)
     if len(times) < 2:
-        raise LocalError(f"the requester made {len(times)} of {tokens} tokens within {ANSWER_S:.0f} s{requester.last_words()}")
+        raise LocalError(
+            f"the requester made {len(times)} of {tokens} tokens within {ANSWER_S:.0f} s{requester.last_words()}"
+        )
     return times, records

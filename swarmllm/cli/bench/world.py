@@ -1,8 +1,11 @@
-"""`swarmllm bench world`: how long does it take to simulate a swarm for an hour, with requests and churn, on one core?
+"""`swarmllm bench world`: how long does it take to simulate a swarm for an hour, with requests and
+churn, on one core?
 
-Everything that makes a world slow is in it: a thousand real nodes that shuffle their records, half of them replaced within three hours,
-answers of sixteen tokens by three experts, and, unless it is left out, the kill switch with its streams. The least that is possible is an
-agenda that does nothing: the same number of events, planned and taken out of the heap, without anybody who handles them.
+Everything that makes a world slow is in it: a thousand real nodes that shuffle their records, half
+of them replaced within three hours, answers of sixteen tokens by three experts, and, unless it is
+left out, the kill switch with its streams. The least that is possible is an agenda that does
+nothing: the same number of events, planned and taken out of the heap, without anybody who handles
+them.
 """
 
 from __future__ import annotations
@@ -29,7 +32,9 @@ STARTS_EVERY_S: Final = 0.02
 SETTLE_S: Final = 30.0
 SLICE_S: Final = 10.0
 MODELS: Final = 8
-ORDER: Final = GenerateRequest(tuple(range(1, 17)), k=3, max_tokens=16, sampling=Sampling(0.7), vocab_size=VOCABULARY)
+ORDER: Final = GenerateRequest(
+    tuple(range(1, 17)), k=3, max_tokens=16, sampling=Sampling(0.7), vocab_size=VOCABULARY
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,13 @@ class Plan:
         if not 10 <= self.nodes <= NODES_MAX:
             raise UsageError(f"--nodes is {self.nodes}, and it must be from 10 to {NODES_MAX}")
         if not 0 < self.minutes <= 1_440:
-            raise UsageError(f"--minutes is {self.minutes:g}, and it must be above 0 and at most 1440")
+            raise UsageError(
+                f"--minutes is {self.minutes:g}, and it must be above 0 and at most 1440"
+            )
         if not 0 <= self.requests <= 1_000_000:
-            raise UsageError(f"--requests is {self.requests:g}, and it must be from 0 to 1000000 an hour")
+            raise UsageError(
+                f"--requests is {self.requests:g}, and it must be from 0 to 1000000 an hour"
+            )
 
 
 @dataclass
@@ -61,7 +70,9 @@ class Busy:
     tokens: int = 0
 
     def __post_init__(self) -> None:
-        self.world = World(self.plan.seed, link=LinkModel(near_s=0.02, span_s=0.1), halts=self.plan.halts)
+        self.world = World(
+            self.plan.seed, link=LinkModel(near_s=0.02, span_s=0.1), halts=self.plan.halts
+        )
         self._rng = random.Random(f"{self.plan.seed} busy")
 
     def settle(self) -> None:
@@ -78,19 +89,29 @@ class Busy:
         began = self.world.now
         while self.world.now < until:
             self.world.run_until(min(until, self.world.now + SLICE_S))
-            say(f"minute {(self.world.now - began) / 60:.1f} of {self.plan.minutes:g}, {self.world.agenda.done:,} events")
+            say(
+                f"minute {(self.world.now - began) / 60:.1f} of {self.plan.minutes:g}, {self.world.agenda.done:,} events"
+            )
         self.tokens = sum(len(answer.tokens) for answer in self.world.answers)
 
     def _plan_end(self, host: Host, *, is_first: bool) -> None:
         rest_s = self._rng.weibullvariate(SCALE_S, SHAPE)
         if is_first:  # Met in the middle of a session, and likelier of a long one.
-            rest_s = SCALE_S * self._rng.gammavariate(1 + 1 / SHAPE, 1.0) ** (1 / SHAPE) * self._rng.random()
+            rest_s = (
+                SCALE_S
+                * self._rng.gammavariate(1 + 1 / SHAPE, 1.0) ** (1 / SHAPE)
+                * self._rng.random()
+            )
         self.world.agenda.after(rest_s, self._replace, host)
 
     def _replace(self, host: Host) -> None:
-        self._rng.choice((self.world.crash, self.world.crash, self.world.lose_power, self.world.leave))(host)
+        self._rng.choice(
+            (self.world.crash, self.world.crash, self.world.lose_power, self.world.leave)
+        )(host)
         self.left += 1
-        self._plan_end(self.world.add(Spec(model=self._rng.randrange(MODELS), load_s=5.0)), is_first=False)
+        self._plan_end(
+            self.world.add(Spec(model=self._rng.randrange(MODELS), load_s=5.0)), is_first=False
+        )
 
     def _ask(self) -> None:
         host = self._rng.choice(self.world.hosts)
@@ -110,11 +131,27 @@ def bench_world(plan: Plan, *, as_json: bool) -> int:
         busy.run(status.update)
         ended = time.process_time()
     events = busy.world.agenda.done - before
-    parameters = {"nodes": plan.nodes, "minutes": plan.minutes, "requests_per_h": plan.requests, "kill_switch": plan.halts}
-    details = {"left": busy.left, "answers": len(busy.world.answers), "tokens": busy.tokens, "events": events}
+    parameters = {
+        "nodes": plan.nodes,
+        "minutes": plan.minutes,
+        "requests_per_h": plan.requests,
+        "kill_switch": plan.halts,
+    }
+    details = {
+        "left": busy.left,
+        "answers": len(busy.world.answers),
+        "tokens": busy.tokens,
+        "events": events,
+    }
     goal = GOAL_S * plan.nodes / NODES * plan.minutes / MINUTES
-    report.add(Measurement("simulated time, CPU", ended - settled, "s", bare_s(events), parameters, goal, details))
-    report.add(Measurement("start of all nodes, CPU", settled - began, "s", bare_s(before), parameters))
+    report.add(
+        Measurement(
+            "simulated time, CPU", ended - settled, "s", bare_s(events), parameters, goal, details
+        )
+    )
+    report.add(
+        Measurement("start of all nodes, CPU", settled - began, "s", bare_s(before), parameters)
+    )
     if not as_json:
         answer().print(table(report.measurements))
         answer().print(

@@ -1,12 +1,17 @@
-"""One expert while it is sure, all when it is not: what a budget of experts buys, beside the same budget spent at random.
+"""One expert while it is sure, all when it is not: what a budget of experts buys, beside the same
+budget spent at random.
 
-At each token the expert with the largest weight is asked, and its list says how undecided it is. Where the threshold lets the token
-through, all are asked and pooled. Four signals are tried: the entropy of that list; the likeliest token's own surprise (`peak`); what the
-expert was surprised by lately (`recent`: a text that left its domain shows there first); and entropy plus by how much more it was
-surprised lately than it expected to be, which is nothing on average while it knows the text (`excess`).
- With weights that go on learning, what the others thought of the tokens in between arrives when they
-are asked again (they have to read these tokens anyway), so the weights used until then are those of the last token that all were asked
-about. The threshold itself (`core.decoding.escalation`) begins anew with each document, as it would with each answer.
+At each token the expert with the largest weight is asked, and its list says how undecided it is.
+Where the threshold lets the token through, all are asked and pooled. Four signals are tried: the
+entropy of that list; the likeliest token's own surprise (`peak`); what the expert was surprised by
+lately (`recent`: a text that left its domain shows there first); and entropy plus by how much more
+it was surprised lately than it expected to be, which is nothing on average while it knows the text
+(`excess`).
+ With weights that go on learning, what the others thought of the tokens in between arrives when
+ they
+are asked again (they have to read these tokens anyway), so the weights used until then are those of
+the last token that all were asked about. The threshold itself (`core.decoding.escalation`) begins
+anew with each document, as it would with each answer.
 """
 
 from __future__ import annotations
@@ -28,7 +33,8 @@ SHARES: Final = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 SIGNALS: Final = ("entropy", "peak", "recent", "excess", "random")
 RECENT: Final = 8  # Tokens that count as lately.
 WEIGHTS: Final = ("em", "em_soft_bayes")
-RANDOM_NATS: Final = 2.0  # Mean of the random signal: about that of the others, so that the same threshold works.
+# Mean of the random signal: about that of the others, so that the same threshold works.
+RANDOM_NATS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +48,8 @@ class Spent:
 def curve(
     logprobs: Floats, prompt: int, signals: dict[str, Floats], rng: np.random.Generator
 ) -> dict[tuple[str, str, float], Spent]:
-    """By (weights, signal, share). `logprobs` float64[T, K] of the whole document; `signals` float64[T - prompt, K] for
-    "entropy" and "peak"."""
+    """By (weights, signal, share). `logprobs` float64[T, K] of the whole document; `signals`
+    float64[T - prompt, K] for "entropy" and "peak"."""
     after = logprobs[prompt:]
     entropy = signals["entropy"]
     recent = -running_means(logprobs, prompt, RECENT)
@@ -62,12 +68,21 @@ def curve(
         first = paths[weights].argmax(axis=1)
         for signal in SIGNALS:
             for share in SHARES:
-                found[weights, signal, share] = _spend(after, nats, first, table[signal], Escalation(share).widen)
+                found[weights, signal, share] = _spend(
+                    after, nats, first, table[signal], Escalation(share).widen
+                )
     return found
 
 
-def _spend(after: Floats, nats: Floats, first: npt.NDArray[np.intp], signal: Floats, widen: Callable[[float], bool]) -> Spent:
-    """`nats` are those of the whole pool, `first` who has the largest weight, at each token, if everything is known."""
+def _spend(
+    after: Floats,
+    nats: Floats,
+    first: npt.NDArray[np.intp],
+    signal: Floats,
+    widen: Callable[[float], bool],
+) -> Spent:
+    """`nats` are those of the whole pool, `first` who has the largest weight, at each token, if
+    everything is known."""
     total, asked = 0.0, 0
     known = 0  # The last token that all were asked about.
     for t in range(len(after)):

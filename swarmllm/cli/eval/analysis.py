@@ -1,4 +1,5 @@
-"""One document's scores, looked at in every way at once; the documents are independent, so the cores share them."""
+"""One document's scores, looked at in every way at once; the documents are independent, so the
+cores share them."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ SERIES: Final = ("em", "em_soft_bayes", "uniform", "label_oracle")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One document and where its scores lie, one path for each expert. `right` gives the expert of each domain, if there is one."""
+    """One document and where its scores lie, one path for each expert. `right` gives the expert of
+    each domain, if there is one."""
 
     document: Document
     paths: tuple[Path, ...]
@@ -42,8 +44,9 @@ class Question:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """`scored` tokens after the prompt. `nats` in all, by method; `series` by token. `wire` float64[4, P, K]: tails, total variation, nats
-    and shift as in `score_file.Scored`, each for P probed positions."""
+    """`scored` tokens after the prompt. `nats` in all, by method; `series` by token. `wire`
+    float64[4, P, K]: tails, total variation, nats and shift as in `score_file.Scored`, each for P
+    probed positions."""
 
     document: Document
     scored: int
@@ -79,9 +82,13 @@ def analyse(question: Question) -> Answer:
         nats={name: float(nats.sum()) for name, nats in found.items()},
         series={name: found[name] for name in SERIES if name in found},
         sweeps=methods.sweeps(logprobs, prompt),
-        curve=adaptive.curve(logprobs, prompt, {"entropy": lists.surprise, "peak": lists.peak}, rng),
+        curve=adaptive.curve(
+            logprobs, prompt, {"entropy": lists.surprise, "peak": lists.peak}, rng
+        ),
         lists=lists,
-        wire=np.stack([np.stack([s.tails, s.wire_tv, s.wire_nats, s.target_shift]) for s in scores], axis=2),
+        wire=np.stack(
+            [np.stack([s.tails, s.wire_tv, s.wire_nats, s.target_shift]) for s in scores], axis=2
+        ),
         weights=weights,
     )
 
@@ -89,11 +96,15 @@ def analyse(question: Question) -> Answer:
 def _loaded(path: Path) -> Scored:
     scored = load(path)
     if scored is None:
-        raise LocalError(f"the scores {path} have gone or are damaged: run the same command again, it computes only these anew")
+        raise LocalError(
+            f"the scores {path} have gone or are damaged: run the same command again, it computes only these anew"
+        )
     return scored
 
 
-def analyse_all(questions: Sequence[Question], workers: int, advance: Callable[[int, int], None]) -> list[Answer]:
+def analyse_all(
+    questions: Sequence[Question], workers: int, advance: Callable[[int, int], None]
+) -> list[Answer]:
     """In the order of the questions."""
     found = []
     for answer in _answers(questions, workers):
@@ -107,7 +118,9 @@ def _answers(questions: Sequence[Question], workers: int) -> Iterator[Answer]:
         yield from map(analyse, questions)
         return
     # Spawned and not forked: this process has threads. Ctrl-C is for it alone to act on.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    pool = ProcessPoolExecutor(
+        workers, get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
     try:
         yield from pool.map(analyse, questions)
     finally:

@@ -1,17 +1,21 @@
-"""`swarmllm eval`: is the ensemble better than its best member? In nats per token, on text that nobody was trained on, with intervals.
+"""`swarmllm eval`: is the ensemble better than its best member? In nats per token, on text that
+nobody was trained on, with intervals.
 
 `--json` prints one record a line, each with `event` and `time`:
 
     score        method, text, nats_per_token, ci95, tokens, documents, versus_best_single, versus_best_single_ci95, best_single,
-                 experts_asked; setting for the baselines that were tuned. `text` is a corpus's name, single-domain or mixed
-    measurement  name is one of truncation, wire_quantisation, pooled_truncation, alpha, adaptive_k, sweep, after_switch, batch_shape;
+                 experts_asked; setting for the baselines that were tuned. `text` is a corpus's
+                 name, single-domain or mixed
+    measurement  name is one of truncation, wire_quantisation, pooled_truncation, alpha, adaptive_k,
+    sweep, after_switch, batch_shape;
                  the other fields say of what
     verdict      name (beats_all, beats_running, beats_single, beats_random, close_to_best), method, text, holds (true, false, or null
                  where the intervals leave it open), sentence
     summary      ok, models, documents, best_single, verdicts, notes, seconds, computed, cached, seed; always last
 
-First every model reads every document, one model at a time; that is nearly all of the work and is kept in the cache. Then each document
-is looked at in every way, with only that document's lists in memory.
+First every model reads every document, one model at a time; that is nearly all of the work and is
+kept in the cache. Then each document is looked at in every way, with only that document's lists in
+memory.
 """
 
 from __future__ import annotations
@@ -79,7 +83,9 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
         clock.lap("reading models and texts")
         vocabulary = vocabulary_of(experts, config.cache_dir)
         advance = bar("reading")
-        scored = score_all(experts, texts.documents, vocabulary.bos, plan, config.cache_dir, advance)
+        scored = score_all(
+            experts, texts.documents, vocabulary.bos, plan, config.cache_dir, advance
+        )
         clock.lap("running the models")
         shapes = list(_shapes(experts, texts, plan, bar("batch shapes")))
         clock.lap("comparing batch shapes")
@@ -89,7 +95,11 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
             for document, paths in zip(texts.documents, scored.paths, strict=True)
         ]
         weighing = bar("weighing")
-        answers = analyse_all(questions, plan.threads or cores(), lambda done, total: weighing("documents", done, total))
+        answers = analyse_all(
+            questions,
+            plan.threads or cores(),
+            lambda done, total: weighing("documents", done, total),
+        )
         clock.lap("weighing")
     kinds = kinds_of(answers, texts.kinds, len(experts), plan.seed)
     names = [expert.name for expert in experts]
@@ -110,14 +120,18 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
     )  # fmt: skip
 
 
-def _texts(plan: Plan, experts: Sequence[Expert], cache_dir: Path, say: Callable[[str], None]) -> Texts:
+def _texts(
+    plan: Plan, experts: Sequence[Expert], cache_dir: Path, say: Callable[[str], None]
+) -> Texts:
     corpora = dict(plan.corpora) or bundled_corpora()
     say(f"reading {', '.join(corpora)}")
     passages = {name: read_corpus(name, path) for name, path in corpora.items()}
     return make_texts(passages, vocabulary_of(experts, cache_dir).encode, plan)
 
 
-def _shapes(experts: Sequence[Expert], texts: Texts, plan: Plan, advance: Callable[[str, int, int], None]) -> Iterator[m.Record]:
+def _shapes(
+    experts: Sequence[Expert], texts: Texts, plan: Plan, advance: Callable[[str, int, int], None]
+) -> Iterator[m.Record]:
     """With --quick only of the first expert: each takes two starts of a model."""
     chosen = experts[:1] if plan.is_quick else experts
     for i, expert in enumerate(chosen):
@@ -181,8 +195,15 @@ def _sayer(console: Screen) -> Callable[[str], None]:
 @contextmanager
 def _bars(console: Screen) -> Iterator[Callable[[str], Advance]]:
     """Bars on a terminal; elsewhere one line for each model and part, when it is done."""
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
         tasks: dict[tuple[str, str], int] = {}
 
         def bar(part: str) -> Advance:

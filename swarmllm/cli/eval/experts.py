@@ -1,4 +1,5 @@
-"""The models to compare: bundled experts and GGUF files, all over one vocabulary, under names that tell them apart."""
+"""The models to compare: bundled experts and GGUF files, all over one vocabulary, under names that
+tell them apart."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ MODELS_MAX: Final = 64  # As many as a node ever asks about one token.
 
 @dataclass(frozen=True, slots=True)
 class Expert:
-    """One model. `domains` are what its card declares; a plain file declares none. `digest` is the hexadecimal SHA-256 of the file."""
+    """One model. `domains` are what its card declares; a plain file declares none. `digest` is the
+    hexadecimal SHA-256 of the file."""
 
     name: str
     path: Path
@@ -34,10 +36,17 @@ class Expert:
     domains: tuple[str, ...]
 
 
-def load_experts(models: Sequence[str], cache_dir: Path, say: Callable[[str], None]) -> list[Expert]:
-    """UsageError or LocalError, in one sentence, for a model that is not there, unfit, named twice, or of another vocabulary."""
+def load_experts(
+    models: Sequence[str], cache_dir: Path, say: Callable[[str], None]
+) -> list[Expert]:
+    """UsageError or LocalError, in one sentence, for a model that is not there, unfit, named twice,
+    or of another vocabulary."""
     names = list(models) or [DEMO + card.name for card in bundled()]
-    names = [name for given in names for name in ([DEMO + card.name for card in bundled()] if given == "demo" else [given])]
+    names = [
+        name
+        for given in names
+        for name in ([DEMO + card.name for card in bundled()] if given == "demo" else [given])
+    ]
     if not names:
         raise UsageError("no bundled expert: name models with --model FILE.gguf")
     if len(names) > MODELS_MAX:
@@ -48,7 +57,9 @@ def load_experts(models: Sequence[str], cache_dir: Path, say: Callable[[str], No
         expert = _expert(name, cache_dir)
         twin = next((other for other in found if other.digest == expert.digest), None)
         if twin is not None:
-            raise UsageError(f"{name} is the same file as {twin.path} (SHA-256 {twin.digest[:12]}…): name each model once")
+            raise UsageError(
+                f"{name} is the same file as {twin.path} (SHA-256 {twin.digest[:12]}…): name each model once"
+            )
         first = found[0] if found else expert
         if expert.vocab != first.vocab:
             raise UsageError(
@@ -65,12 +76,15 @@ def _expert(name: str, cache_dir: Path) -> Expert:
         folder_of(short)
         path = expand(short, cache_dir)
         card = next(card for card in bundled() if card.name == short)
-        domains, trained = card.domains, card.n_params  # The file has rows for words that it never saw, too.
+        # The file has rows for words that it never saw, too.
+        domains, trained = card.domains, card.n_params
     else:
         short, domains, trained = "", (), 0
         path = user_path(name)
         if not path.is_file():
-            raise UsageError(f"the model {name!r} is neither a GGUF file nor demo:NAME: check the path")
+            raise UsageError(
+                f"the model {name!r} is neither a GGUF file nor demo:NAME: check the path"
+            )
     facts = probe(path, cache_dir)
     return Expert(
         name=short or str(facts["name"]),
@@ -89,13 +103,19 @@ def _distinct(experts: Sequence[Expert]) -> list[Expert]:
     names = [expert.name for expert in experts]
     found = [replace(e, name=e.path.stem) if names.count(e.name) > 1 else e for e in experts]
     names = [expert.name for expert in found]
-    return [replace(e, name=f"{e.name} {e.digest[:6]}") if names.count(e.name) > 1 else e for e in found]
+    return [
+        replace(e, name=f"{e.name} {e.digest[:6]}") if names.count(e.name) > 1 else e for e in found
+    ]
 
 
 def vocabulary_of(experts: Sequence[Expert], cache_dir: Path) -> BpeText:
     """The text side that all of them share."""
     first = experts[0]
-    return load_vocabulary(cache_dir) if first.vocab == LLAMA3_FINGERPRINT else text_of_gguf(first.path)
+    return (
+        load_vocabulary(cache_dir)
+        if first.vocab == LLAMA3_FINGERPRINT
+        else text_of_gguf(first.path)
+    )
 
 
 def right_expert(domain: str, experts: Sequence[Expert]) -> int | None:

@@ -36,5 +36,11 @@ def write_report(report: Report, folder: Path, name: str) -> list[Path]:
 
 
 def _unwritable(folder: Path, error: OSError) -> LocalError:
-    reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-    return LocalError(f"cannot write the report to {folder} ({reason}): make room there, or choose another folder with --out")
+    reason = (
+        "the disk is full"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT)
+        else error.strerror or str(error)
+    )
+    return LocalError(
+        f"cannot write the report to {folder} ({reason}): make room there, or choose another folder with --out"
+    )

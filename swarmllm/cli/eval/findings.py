@@ -1,4 +1,5 @@
-"""From documents to numbers: means over a text kind with their intervals, each beside the best single expert."""
+"""From documents to numbers: means over a text kind with their intervals, each beside the best
+single expert."""
 
 from __future__ import annotations
 
@@ -18,14 +19,16 @@ from swarmllm.cli.eval.texts import MIXED, SINGLE
 
 Floats = npt.NDArray[np.float64]
 
-HEADLINE_SHARE: Final = 0.3  # Of tokens that all experts are asked about, in the tables; the curve has the others.
+# Of tokens that all experts are asked about, in the tables; the curve has the others.
+HEADLINE_SHARE: Final = 0.3
 SWITCH_BIN, SWITCH_REACH = 8, 96  # Tokens: as far as every segment reaches.
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """`nats` per token. `difference` to the best single expert of this text, in hindsight (negative: better than it). `asked`: mean
-    experts per token. `setting`: what was best for a tuned baseline."""
+    """`nats` per token. `difference` to the best single expert of this text, in hindsight
+    (negative: better than it). `asked`: mean experts per token. `setting`: what was best for a
+    tuned baseline."""
 
     method: str
     text: str
@@ -66,7 +69,11 @@ class Kind:
 
     def _totals(self) -> dict[str, Floats]:
         """Nats in all, float64[documents], by method; of the tuned ones the best setting."""
-        names = [name for name in self.answers[0].nats if all(name in answer.nats for answer in self.answers)]
+        names = [
+            name
+            for name in self.answers[0].nats
+            if all(name in answer.nats for answer in self.answers)
+        ]
         found = {name: np.array([answer.nats[name] for answer in self.answers]) for name in names}
         for tuned in TUNED:
             variants = [name for name in names if name.startswith(tuned + " ")]
@@ -80,7 +87,10 @@ class Kind:
     @cached_property
     def best_single(self) -> str:
         """In hindsight."""
-        return min((f"{EXPERT}{k}" for k in range(self.experts)), key=lambda name: float(self.totals[name].sum()))
+        return min(
+            (f"{EXPERT}{k}" for k in range(self.experts)),
+            key=lambda name: float(self.totals[name].sum()),
+        )
 
     @property
     def best_totals(self) -> Floats:
@@ -110,8 +120,14 @@ class Kind:
         ]
 
     def _asked(self, method: str) -> float:
-        """Of the methods that pick one expert by its prompt perplexity, only what the answer itself costs."""
-        lone = method.startswith(EXPERT) or method in {"prompt_perplexity", "label", "label_oracle", "running_perplexity"}
+        """Of the methods that pick one expert by its prompt perplexity, only what the answer itself
+        costs."""
+        lone = method.startswith(EXPERT) or method in {
+            "prompt_perplexity",
+            "label",
+            "label_oracle",
+            "running_perplexity",
+        }
         return 1.0 if lone else self.asked.get(method, float(self.experts))
 
     def curve(self) -> list[CurvePoint]:
@@ -119,24 +135,48 @@ class Kind:
         for weights, signal, share in self.answers[0].curve:
             spent = [answer.curve[weights, signal, share] for answer in self.answers]
             nats = np.array([one.nats for one in spent])
-            control = np.array([answer.curve[weights, "random", share].nats for answer in self.answers])
+            control = np.array(
+                [answer.curve[weights, "random", share].nats for answer in self.answers]
+            )
             asked = sum(one.asked for one in spent) / float(self.tokens.sum())
-            found.append(CurvePoint(weights, signal, share, asked, self.estimate(nats), self.estimate(nats - control)))
+            found.append(
+                CurvePoint(
+                    weights,
+                    signal,
+                    share,
+                    asked,
+                    self.estimate(nats),
+                    self.estimate(nats - control),
+                )
+            )
         return found
 
     def sweep(self) -> dict[tuple[str, float, float], Estimate]:
-        keys = [key for key in self.answers[0].sweeps if all(key in answer.sweeps for answer in self.answers)]
-        shortened = {"evidence"}  # Scored from the longest evidence on, so that all lengths are judged on the same tokens.
+        keys = [
+            key
+            for key in self.answers[0].sweeps
+            if all(key in answer.sweeps for answer in self.answers)
+        ]
+        # Scored from the longest evidence on, so that all lengths are judged on the same tokens.
+        shortened = {"evidence"}
         found = {}
         for key in keys:
             totals = np.array([answer.sweeps[key] for answer in self.answers])
-            tokens = np.array([_after_longest(answer) for answer in self.answers]) if key[0] in shortened else self.tokens
+            tokens = (
+                np.array([_after_longest(answer) for answer in self.answers])
+                if key[0] in shortened
+                else self.tokens
+            )
             found[key] = self._bootstrap.ratio(totals, tokens)
         return found
 
     def after_switch(self) -> dict[str, list[tuple[float, Estimate]]]:
         """(tokens after a switch, nats) for each method that was kept token by token."""
-        names = [name for name in self.answers[0].series if all(name in answer.series for answer in self.answers)]
+        names = [
+            name
+            for name in self.answers[0].series
+            if all(name in answer.series for answer in self.answers)
+        ]
         found: dict[str, list[tuple[float, Estimate]]] = {name: [] for name in names}
         for begin in range(0, SWITCH_REACH, SWITCH_BIN):
             cells = [_switched(answer, begin) for answer in self.answers]
@@ -144,7 +184,12 @@ class Kind:
             if counts.sum() == 0:
                 continue
             for name in names:
-                totals = np.array([float(a.series[name][cell].sum()) for a, cell in zip(self.answers, cells, strict=True)])
+                totals = np.array(
+                    [
+                        float(a.series[name][cell].sum())
+                        for a, cell in zip(self.answers, cells, strict=True)
+                    ]
+                )
                 found[name].append((begin + SWITCH_BIN / 2, self._bootstrap.ratio(totals, counts)))
         return {name: points for name, points in found.items() if points}
 
@@ -161,7 +206,8 @@ def _after_longest(answer: Answer) -> float:
 
 
 def _switched(answer: Answer, begin: int) -> npt.NDArray[np.intp]:
-    """Indices into the scored tokens that lie `begin` to `begin` + SWITCH_BIN tokens after a switch, and before the next one."""
+    """Indices into the scored tokens that lie `begin` to `begin` + SWITCH_BIN tokens after a
+    switch, and before the next one."""
     prompt = len(answer.document.tokens) - answer.scored
     starts = [start for start, _ in answer.document.segments]
     found: list[int] = []
@@ -174,7 +220,9 @@ class SingleDomain(Kind):
     """All texts of one domain together. The best single expert is each domain's own."""
 
     def __init__(self, kinds: Sequence[Kind], experts: int, seed: int) -> None:
-        super().__init__(SINGLE, [answer for kind in kinds for answer in kind.answers], experts, seed)
+        super().__init__(
+            SINGLE, [answer for kind in kinds for answer in kind.answers], experts, seed
+        )
         self._best = np.concatenate([kind.best_totals for kind in kinds])
 
     @property
@@ -182,9 +230,15 @@ class SingleDomain(Kind):
         return self._best
 
 
-def kinds_of(answers: Sequence[Answer], names: Sequence[str], experts: int, seed: int) -> dict[str, Kind]:
-    """Text kinds by name, in order: each domain, all domains together if there are several, and mixed."""
-    found = {name: Kind(name, [a for a in answers if a.document.text == name], experts, seed) for name in names}
+def kinds_of(
+    answers: Sequence[Answer], names: Sequence[str], experts: int, seed: int
+) -> dict[str, Kind]:
+    """Text kinds by name, in order: each domain, all domains together if there are several, and
+    mixed."""
+    found = {
+        name: Kind(name, [a for a in answers if a.document.text == name], experts, seed)
+        for name in names
+    }
     single = [kind for name, kind in found.items() if name != MIXED]
     if len(single) > 1:
         mixed: Mapping[str, Kind] = {MIXED: found.pop(MIXED)} if MIXED in found else {}

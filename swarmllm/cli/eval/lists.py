@@ -1,8 +1,8 @@
-"""What the lists on the wire say beyond single tokens: how undecided each expert is, what was cut off, who would accept whose
-drafts.
+"""What the lists on the wire say beyond single tokens: how undecided each expert is, what was cut
+off, who would accept whose drafts.
 
-The completion of lists is `core.decoding.pooling`'s, which keeps it to itself; here its table is needed and not only the pool. A
-test holds both against each other.
+The completion of lists is `core.decoding.pooling`'s, which keeps it to itself; here its table is
+needed and not only the pool. A test holds both against each other.
 """
 
 from __future__ import annotations
@@ -20,18 +20,22 @@ from swarmllm.wire.sparse import SparseList, decode_list
 
 Floats = npt.NDArray[np.float64]
 
-PROBE_EVERY: Final = 8  # Positions between two at which all K lists are held against each other: quick, and they hardly vary.
+# Positions between two at which all K lists are held against each other: quick, and they hardly
+# vary.
+PROBE_EVERY: Final = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ListFigures:
     """T positions, K experts, P probed positions, Q = K + 1 with the ensemble last.
 
-    `surprise` and `peak` float64[T, K]: entropy, and -log of the largest probability, in nats. `tails` float64[T, K]; `held`
-    bool[T, K] whether the token that came is listed. `geometric` float64[T]: log of the normaliser of the uniform geometric pool
-    over the union of the completed lists. `alpha` float64[P, K, Q]: how often a token drawn from one is accepted as a draft for
-    another. `pooled_tail` float64[P] weighted by the ensemble; `pooled_shift` float64[P] how much higher the pool of lists puts
-    the token that came than the exact pool does, nan where no list holds it.
+    `surprise` and `peak` float64[T, K]: entropy, and -log of the largest probability, in nats.
+    `tails` float64[T, K]; `held` bool[T, K] whether the token that came is listed. `geometric`
+    float64[T]: log of the normaliser of the uniform geometric pool over the union of the completed
+    lists. `alpha` float64[P, K, Q]: how often a token drawn from one is accepted as a draft for
+    another. `pooled_tail` float64[P] weighted by the ensemble; `pooled_shift` float64[P] how much
+    higher the pool of lists puts the token that came than the exact pool does, nan where no list
+    holds it.
     """
 
     surprise: Floats
@@ -45,8 +49,8 @@ class ListFigures:
 
 
 def complete(lists: Sequence[SparseList]) -> tuple[npt.NDArray[np.int32], Floats]:
-    """The union of all ids, int32[n] rising, and float64[K, n]: what each list gives to each, guessed as `core.decoding.pooling`
-    guesses."""
+    """The union of all ids, int32[n] rising, and float64[K, n]: what each list gives to each,
+    guessed as `core.decoding.pooling` guesses."""
     ids = np.unique(np.concatenate([entries.ids for entries in lists]))
     table = np.zeros((len(lists), ids.size))
     held = np.zeros(table.shape, np.bool_)
@@ -62,8 +66,9 @@ def complete(lists: Sequence[SparseList]) -> tuple[npt.NDArray[np.int32], Floats
 
 
 def acceptance(table: Floats, weights: Floats) -> Floats:
-    """float64[K, K + 1]: sum over tokens of min(q, r), for each expert's distribution against each other's and the weighted mean
-    of all. `table` float64[K, n] is scaled to 1 first. It is symmetric, for a draft is taken with probability min(1, r / q)."""
+    """float64[K, K + 1]: sum over tokens of min(q, r), for each expert's distribution against each
+    other's and the weighted mean of all. `table` float64[K, n] is scaled to 1 first. It is
+    symmetric, for a draft is taken with probability min(1, r / q)."""
     scaled = table / table.sum(axis=1, keepdims=True)
     pool = weights @ table
     targets = np.vstack([scaled, pool / pool.sum()])
@@ -72,10 +77,15 @@ def acceptance(table: Floats, weights: Floats) -> Floats:
 
 
 def figures(
-    encoded: Sequence[Sequence[bytes]], targets: Sequence[int], logprobs: Floats, weights: Floats, vocab_size: int, entries: int
+    encoded: Sequence[Sequence[bytes]],
+    targets: Sequence[int],
+    logprobs: Floats,
+    weights: Floats,
+    vocab_size: int,
+    entries: int,
 ) -> ListFigures:
-    """`encoded[k][t]` is the list of expert k at position t, `targets[t]` the token that came, `logprobs` float64[T, K] its exact
-    log-probabilities, `weights` float64[K] the ensemble's."""
+    """`encoded[k][t]` is the list of expert k at position t, `targets[t]` the token that came,
+    `logprobs` float64[T, K] its exact log-probabilities, `weights` float64[K] the ensemble's."""
     length, count = logprobs.shape
     found = _empty(length, count)
     for t, target in enumerate(targets):
@@ -95,7 +105,9 @@ def figures(
             at = int(np.searchsorted(ids, target))
             if at < ids.size and ids[at] == target:
                 pool = weights @ table
-                found.pooled_shift[p] = np.log(pool[at] / pool.sum()) - np.logaddexp.reduce(logprobs[t] + np.log(weights))
+                found.pooled_shift[p] = np.log(pool[at] / pool.sum()) - np.logaddexp.reduce(
+                    logprobs[t] + np.log(weights)
+                )
     return found
 
 

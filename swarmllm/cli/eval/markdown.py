@@ -12,13 +12,30 @@ from swarmllm.cli.eval.report import Report
 from swarmllm.cli.eval.texts import MIXED, SINGLE
 from swarmllm.cli.output import count
 
-SIGNAL_WORDS = {"entropy": "entropy", "peak": "1 − max p", "recent": "recent", "excess": "excess", "random": "random"}
+SIGNAL_WORDS = {
+    "entropy": "entropy",
+    "peak": "1 − max p",
+    "recent": "recent",
+    "excess": "excess",
+    "random": "random",
+}
 WORDS = {True: "yes", False: "no", None: "open"}
 
 
 def page(report: Report, pictures: Sequence[str]) -> str:
-    parts = chain(_head(report), _verdicts(report), _scores(report), _adaptive(report), _after_switch(report), _settings(report),
-                  _lists(report), _alpha(report), _shapes(report), _how(report, pictures))  # fmt: skip
+    parts = chain(
+        _head(report),
+        _verdicts(report),
+        _scores(report),
+        _adaptive(report),
+        _after_switch(report),
+        _settings(report),
+        # fmt: skip
+        _lists(report),
+        _alpha(report),
+        _shapes(report),
+        _how(report, pictures),
+    )
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -35,17 +52,30 @@ def _head(report: Report) -> Iterator[str]:
     yield "Made by"
     yield from ("", f"    {report.command}", "")
     yield f"with swarmllm {report.version}. Nats per token, lower is better; ± and brackets are 95 % intervals over documents (bootstrap)."
-    yield from (f"The first {report.plan.prompt} tokens of each document are evidence only; the rest is scored.", "")
+    yield from (
+        f"The first {report.plan.prompt} tokens of each document are evidence only; the rest is scored.",
+        "",
+    )
     yield from table(
         ("model", "parameters", "context", "declared domains", "SHA-256"),
         [
-            (e.name, count(e.n_params), str(e.context_max), ", ".join(e.domains) or "none", f"{e.digest[:16]}…")
+            (
+                e.name,
+                count(e.n_params),
+                str(e.context_max),
+                ", ".join(e.domains) or "none",
+                f"{e.digest[:16]}…",
+            )
             for e in report.experts
         ],
     )
     yield from table(
         ("text", "documents", "scored tokens"),
-        [(text, str(len(kind.answers)), f"{int(kind.tokens.sum()):,}") for text, kind in report.kinds.items() if text != SINGLE],
+        [
+            (text, str(len(kind.answers)), f"{int(kind.tokens.sum()):,}")
+            for text, kind in report.kinds.items()
+            if text != SINGLE
+        ],
     )
     yield from (line for note in report.notes for line in (f"{note[:1].upper()}{note[1:]}.", ""))
 
@@ -70,7 +100,11 @@ def _scores(report: Report) -> Iterator[str]:
         for text in texts:
             score = report.score(method, text)
             best = report.kinds[text].best_single == method
-            cells.append("" if score is None else f"{score.nats.mean:.3f} ± {score.nats.half:.3f}" + (" ◂" if best else ""))
+            cells.append(
+                ""
+                if score is None
+                else f"{score.nats.mean:.3f} ± {score.nats.half:.3f}" + (" ◂" if best else "")
+            )
         rows.append(cells)
     yield from table(("method", *texts), rows)
     yield "◂ the best single expert on this text, in hindsight. Against it, document by document (negative is better):"
@@ -81,7 +115,10 @@ def _scores(report: Report) -> Iterator[str]:
         rows.append(
             [
                 title_of(method, report.names),
-                *("" if s is None else f"{s.difference.mean:+.3f} ± {s.difference.half:.3f}" for s in found),
+                *(
+                    "" if s is None else f"{s.difference.mean:+.3f} ± {s.difference.half:.3f}"
+                    for s in found
+                ),
             ]
         )
     yield from table(("method", *texts), rows)
@@ -124,11 +161,20 @@ def _adaptive(report: Report) -> Iterator[str]:
             row = [f"{share:.0%}", f"{point['experts_asked']:.2f}"]
             for weights in ("em", "em_soft_bayes"):
                 for signal in SIGNAL_WORDS:
-                    [one] = report.measured("adaptive_k", text=text, weights=weights, signal=signal, share=share)
+                    [one] = report.measured(
+                        "adaptive_k", text=text, weights=weights, signal=signal, share=share
+                    )
                     row.append(f"{one['nats_per_token']:.3f}")
             rows.append(row)
         words = [*SIGNAL_WORDS.values()]
-        heading = ("all asked", "experts asked", f"EM: {words[0]}", *words[1:], f"Soft-Bayes: {words[0]}", *words[1:])
+        heading = (
+            "all asked",
+            "experts asked",
+            f"EM: {words[0]}",
+            *words[1:],
+            f"Soft-Bayes: {words[0]}",
+            *words[1:],
+        )
         yield from (f"On {text} text:", "")
         yield from table(heading, rows)
 
@@ -137,11 +183,19 @@ def _after_switch(report: Report) -> Iterator[str]:
     found = report.measured("after_switch")
     if not found:
         return
-    yield from ("## After a switch of domain", "", "![Nats after a switch of domain](switch.png)", "")
+    yield from (
+        "## After a switch of domain",
+        "",
+        "![Nats after a switch of domain](switch.png)",
+        "",
+    )
     methods = list(dict.fromkeys(m["method"] for m in found))
     offsets = list(dict.fromkeys(m["tokens_after"] for m in found))
     nats = {(m["method"], m["tokens_after"]): m["nats_per_token"] for m in found}
-    rows = [[f"{offset:.0f}", *(f"{nats[method, offset]:.3f}" for method in methods)] for offset in offsets]
+    rows = [
+        [f"{offset:.0f}", *(f"{nats[method, offset]:.3f}" for method in methods)]
+        for offset in offsets
+    ]
     yield from table(("tokens after", *(title_of(m, report.names) for m in methods)), rows)
 
 
@@ -160,21 +214,35 @@ def _settings(report: Report) -> Iterator[str]:
         if report.measured("sweep", of=of):
             yield from (sentence, "")
             field = "tokens" if of == "evidence" else "uniform_share"
-            yield from table((name, *texts), _swept(report.measured("sweep", of=of), (field,), texts))
+            yield from table(
+                (name, *texts), _swept(report.measured("sweep", of=of), (field,), texts)
+            )
     yield from ("Soft-Bayes:", "")
-    yield from table(("eta, share", *texts), _swept(report.measured("sweep", of="soft_bayes"), ("eta", "share"), texts))
+    yield from table(
+        ("eta, share", *texts),
+        _swept(report.measured("sweep", of="soft_bayes"), ("eta", "share"), texts),
+    )
 
 
 def _swept(found: Sequence[Record], fields: Sequence[str], texts: Sequence[str]) -> list[list[str]]:
     """The best of each text in bold."""
     nats = {(tuple(m[f] for f in fields), m["text"]): m["nats_per_token"] for m in found}
-    best = {text: min((value for (_, of), value in nats.items() if of == text), default=None) for text in texts}
+    best = {
+        text: min((value for (_, of), value in nats.items() if of == text), default=None)
+        for text in texts
+    }
     rows = []
     for key in dict.fromkeys(key for key, _ in nats):
         row = [", ".join(f"{value:g}" for value in key)]
         for text in texts:
             value = nats.get((key, text))
-            row.append("" if value is None else f"**{value:.4f}**" if value == best[text] else f"{value:.4f}")
+            row.append(
+                ""
+                if value is None
+                else f"**{value:.4f}**"
+                if value == best[text]
+                else f"{value:.4f}"
+            )
         rows.append(row)
     return rows
 
@@ -187,8 +255,15 @@ def _lists(report: Report) -> Iterator[str]:
     rows = []
     for cut in report.measured("truncation"):
         [wire] = report.measured("wire_quantisation", text=cut["text"], expert=cut["expert"])
-        row = [f"{cut['expert']} on {cut['text']}", *(f"{cut[name]:.3f}" for name in ("tail_mean", "tail_p95", "nats_mean"))]
-        row += [f"{cut['target_outside_share']:.1%}", f"{wire['tv_mean']:.5f}", f"{wire['nats_mean']:.6f}"]
+        row = [
+            f"{cut['expert']} on {cut['text']}",
+            *(f"{cut[name]:.3f}" for name in ("tail_mean", "tail_p95", "nats_mean")),
+        ]
+        row += [
+            f"{cut['target_outside_share']:.1%}",
+            f"{wire['tv_mean']:.5f}",
+            f"{wire['nats_mean']:.6f}",
+        ]
         rows.append([*row, f"{wire['target_shift_mean_abs']:.4f}"])
     heading = (
         "expert",
@@ -213,7 +288,14 @@ def _lists(report: Report) -> Iterator[str]:
     ]
     yield from ("The EM ensemble of completed lists, beside the exact pool:", "")
     yield from table(
-        ("text", "tail mass", "95th percentile", "next token outside all lists", "shift of the next token, nats"), rows
+        (
+            "text",
+            "tail mass",
+            "95th percentile",
+            "next token outside all lists",
+            "shift of the next token, nats",
+        ),
+        rows,
     )
 
 
@@ -224,7 +306,10 @@ def _alpha(report: Report) -> Iterator[str]:
     texts = list(report.kinds)
     pairs = list(dict.fromkeys((m["draft"], m["target"]) for m in report.measured("alpha")))
     value = {(m["draft"], m["target"], m["text"]): m["value"] for m in report.measured("alpha")}
-    yield from table(("pair", *texts), [[f"{a} – {b}", *(f"{value[a, b, text]:.3f}" for text in texts)] for a, b in pairs])
+    yield from table(
+        ("pair", *texts),
+        [[f"{a} – {b}", *(f"{value[a, b, text]:.3f}" for text in texts)] for a, b in pairs],
+    )
 
 
 def _shapes(report: Report) -> Iterator[str]:
@@ -240,7 +325,9 @@ def _shapes(report: Report) -> Iterator[str]:
          f"{m['mean_tv']:.2g}", f"{m['max_tv']:.2g}", f"{m['max_nats']:.2g}"]
         for m in found
     ]  # fmt: skip
-    yield from table(("shape", "setting", "mean TV", "largest TV", "largest difference, nats"), rows)
+    yield from table(
+        ("shape", "setting", "mean TV", "largest TV", "largest difference, nats"), rows
+    )
 
 
 def _how(report: Report, pictures: Sequence[str]) -> Iterator[str]:

@@ -1,4 +1,5 @@
-"""What is measured besides scores, as records: tails, truncation, the wire, acceptance, escalation, sweeps, batch shapes."""
+"""What is measured besides scores, as records: tails, truncation, the wire, acceptance, escalation,
+sweeps, batch shapes."""
 
 from __future__ import annotations
 
@@ -16,12 +17,15 @@ Record = dict[str, Any]
 
 
 def lists_of(kinds: Mapping[str, Kind], experts: Sequence[str]) -> Iterator[Record]:
-    """Truncation to 256 entries and quantisation for the wire, for each expert and text; and of their pool."""
+    """Truncation to 256 entries and quantisation for the wire, for each expert and text; and of
+    their pool."""
     for text, kind in kinds.items():
         for k, expert in enumerate(experts):
             tails = np.concatenate([answer.lists.tails[:, k] for answer in kind.answers])
             held = np.concatenate([answer.lists.held[:, k] for answer in kind.answers])
-            exact, tv, nats, shift = (np.concatenate([answer.wire[i, :, k] for answer in kind.answers]) for i in range(4))
+            exact, tv, nats, shift = (
+                np.concatenate([answer.wire[i, :, k] for answer in kind.answers]) for i in range(4)
+            )
             yield {
                 "name": "truncation",
                 "text": text,
@@ -62,8 +66,20 @@ def alphas_of(kinds: Mapping[str, Kind], experts: Sequence[str]) -> Iterator[Rec
         table = kind.alpha()
         for i, one in enumerate(experts):
             for j in range(i + 1, len(experts)):
-                yield {"name": "alpha", "text": text, "draft": one, "target": experts[j], "value": _r(table[i, j])}
-            yield {"name": "alpha", "text": text, "draft": one, "target": "ensemble", "value": _r(table[i, -1])}
+                yield {
+                    "name": "alpha",
+                    "text": text,
+                    "draft": one,
+                    "target": experts[j],
+                    "value": _r(table[i, j]),
+                }
+            yield {
+                "name": "alpha",
+                "text": text,
+                "draft": one,
+                "target": "ensemble",
+                "value": _r(table[i, -1]),
+            }
 
 
 def curves_of(kinds: Mapping[str, Kind]) -> Iterator[Record]:
@@ -78,7 +94,10 @@ def curves_of(kinds: Mapping[str, Kind]) -> Iterator[Record]:
                 "experts_asked": _r(point.asked),
                 **_estimated(point.nats),
                 "versus_random": _r(point.difference_to_random.mean),
-                "versus_random_ci95": [_r(point.difference_to_random.low), _r(point.difference_to_random.high)],
+                "versus_random_ci95": [
+                    _r(point.difference_to_random.low),
+                    _r(point.difference_to_random.high),
+                ],
             }
 
 
@@ -104,7 +123,12 @@ def switches_of(kinds: Mapping[str, Kind]) -> Iterator[Record]:
     if MIXED in kinds:
         for method, points in kinds[MIXED].after_switch().items():
             for offset, estimate in points:
-                yield {"name": "after_switch", "method": method, "tokens_after": offset, **_estimated(estimate)}
+                yield {
+                    "name": "after_switch",
+                    "method": method,
+                    "tokens_after": offset,
+                    **_estimated(estimate),
+                }
 
 
 def shapes_of(expert: str, found: Mapping[str, Any], *, wanted_exact: bool) -> Iterator[Record]:

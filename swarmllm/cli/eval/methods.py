@@ -1,8 +1,10 @@
-"""Every way to weigh experts that is compared, as nats for each token of one document; the whole of it is arithmetic on log-probabilities.
+"""Every way to weigh experts that is compared, as nats for each token of one document; the whole of
+it is arithmetic on log-probabilities.
 
-A pool of whole distributions gives the token y the probability sum_k w_k p_k(y), so the exact log-probabilities of the tokens that came
-are all that is needed, and no truncation enters. (What truncation costs is measured on its own.) Weights may depend on the prompt; those
-that go on learning see each token only after they have predicted it.
+A pool of whole distributions gives the token y the probability sum_k w_k p_k(y), so the exact
+log-probabilities of the tokens that came are all that is needed, and no truncation enters. (What
+truncation costs is measured on its own.) Weights may depend on the prompt; those that go on
+learning see each token only after they have predicted it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ from swarmllm.core.decoding.gate import ETA, SHARE, em, floored, soft_bayes
 
 Floats = npt.NDArray[np.float64]
 
-TAUS: Final = (0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)  # Of the perplexity softmax; the best one counts.
+# Of the perplexity softmax; the best one counts.
+TAUS: Final = (0.1, 0.3, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0)
 WINDOWS: Final = (8, 16, 32, 64)  # Tokens that the running baselines look back on; likewise.
 ETAS: Final = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0)
 SHARES: Final = (0.001, 0.003, 0.01, 0.02, 0.05)
@@ -57,7 +60,8 @@ def best_of(prompt: Floats) -> int:
 
 
 def softmax(scores: Floats, tau: float) -> Floats:
-    """Weights from mean log-probabilities (negative log perplexities), the last axis being the experts."""
+    """Weights from mean log-probabilities (negative log perplexities), the last axis being the
+    experts."""
     scaled = scores / tau
     odds = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     found: Floats = odds / odds.sum(axis=-1, keepdims=True)
@@ -65,7 +69,8 @@ def softmax(scores: Floats, tau: float) -> Floats:
 
 
 def running_means(logprobs: Floats, prompt: int, window: int) -> Floats:
-    """float64[T - prompt, K]: mean log-probability over the last `window` tokens before each position from `prompt` on."""
+    """float64[T - prompt, K]: mean log-probability over the last `window` tokens before each
+    position from `prompt` on."""
     sums = np.vstack([np.zeros(logprobs.shape[1]), np.cumsum(logprobs, axis=0)])
     ends = np.arange(prompt, len(logprobs))
     starts = np.maximum(0, ends - window)
@@ -73,8 +78,11 @@ def running_means(logprobs: Floats, prompt: int, window: int) -> Floats:
     return found
 
 
-def segment_experts(segments: Sequence[tuple[int, str]], right: Mapping[str, int | None], length: int) -> list[int] | None:
-    """Which expert is right at each position, by the label of its segment; None if some domain has none."""
+def segment_experts(
+    segments: Sequence[tuple[int, str]], right: Mapping[str, int | None], length: int
+) -> list[int] | None:
+    """Which expert is right at each position, by the label of its segment; None if some domain has
+    none."""
     found: list[int] = []
     ends = [start for start, _ in segments[1:]] + [length]
     for (start, domain), end in zip(segments, ends, strict=True):
@@ -86,9 +94,13 @@ def segment_experts(segments: Sequence[tuple[int, str]], right: Mapping[str, int
 
 
 def all_methods(
-    logprobs: Floats, prompt: int, segments: Sequence[tuple[int, str]], right: Mapping[str, int | None]
+    logprobs: Floats,
+    prompt: int,
+    segments: Sequence[tuple[int, str]],
+    right: Mapping[str, int | None],
 ) -> dict[str, Floats]:
-    """Nats float64[T - prompt] of each method but the geometric and adaptive ones; `logprobs` float64[T, K], all of the document."""
+    """Nats float64[T - prompt] of each method but the geometric and adaptive ones; `logprobs`
+    float64[T, K], all of the document."""
     before, after = logprobs[:prompt], logprobs[prompt:]
     count = logprobs.shape[1]
     weights = learned(before)
@@ -107,15 +119,18 @@ def all_methods(
     found["em_soft_bayes"] = pooled(after, trajectory(weights, after))
     for window in WINDOWS:
         means = running_means(logprobs, prompt, window)
-        found[f"running_perplexity over {window}"] = -after[np.arange(len(after)), means.argmax(axis=1)]
+        found[f"running_perplexity over {window}"] = -after[
+            np.arange(len(after)), means.argmax(axis=1)
+        ]
         for tau in TAUS:
             found[f"running_softmax tau {tau:g} over {window}"] = pooled(after, softmax(means, tau))
     return found
 
 
 def sweeps(logprobs: Floats, prompt: int) -> dict[tuple[str, float, float], float]:
-    """Nats in all, by (what, setting, second setting): the floor under EM's weights; eta and share of Soft-Bayes, and the floor under
-    it; and, over the tokens from the longest evidence on, how much of the prompt is enough."""
+    """Nats in all, by (what, setting, second setting): the floor under EM's weights; eta and share
+    of Soft-Bayes, and the floor under it; and, over the tokens from the longest evidence on, how
+    much of the prompt is enough."""
     after = logprobs[prompt:]
     weights = learned(logprobs[:prompt])
     found: dict[tuple[str, float, float], float] = {}
@@ -123,7 +138,9 @@ def sweeps(logprobs: Floats, prompt: int) -> dict[tuple[str, float, float], floa
         found["floor", floor, 0.0] = float(pooled(after, floored(weights, floor)).sum())
     for eta in ETAS:
         for share in SHARES:
-            found["soft_bayes", eta, share] = float(pooled(after, trajectory(weights, after, eta=eta, share=share)).sum())
+            found["soft_bayes", eta, share] = float(
+                pooled(after, trajectory(weights, after, eta=eta, share=share)).sum()
+            )
     path = trajectory(weights, after)
     for floor in FLOORS:
         mixed = (1 - floor) * path + floor / path.shape[1]

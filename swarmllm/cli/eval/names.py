@@ -25,9 +25,11 @@ ADAPTIVE: Final = ("adaptive_k", "adaptive_k_soft_bayes")
 OURS: Final = (*WHOLE, *ADAPTIVE)
 BASELINES: Final = ("prompt_perplexity", "label", "uniform", "geometric", "perplexity_softmax")
 RUNNING: Final = ("running_perplexity", "running_softmax")
-"""They see the text so far, as Soft-Bayes does; the baselines above see the prompt alone, as frozen EM does."""
+"""They see the text so far, as Soft-Bayes does; the baselines above see the prompt alone, as frozen
+EM does."""
 TUNED: Final = ("perplexity_softmax", "running_perplexity", "running_softmax")
-"""One of several settings is taken, the best on each text in hindsight: no baseline shall lose for want of tuning."""
+"""One of several settings is taken, the best on each text in hindsight: no baseline shall lose for
+want of tuning."""
 LONE: Final = ("prompt_perplexity", "label")
 """Baselines that ask one expert for each token."""
 
@@ -44,9 +46,17 @@ def order_of(experts: int) -> list[str]:
 
 
 def title_of(method: str, experts: Sequence[str]) -> str:
-    return f"expert {experts[int(method.removeprefix(EXPERT))]}" if method.startswith(EXPERT) else TITLES[method]
+    return (
+        f"expert {experts[int(method.removeprefix(EXPERT))]}"
+        if method.startswith(EXPERT)
+        else TITLES[method]
+    )
 
 
 def record_name(method: str, experts: Sequence[str]) -> str:
     """As records name it: `expert:prose`, `em`."""
-    return f"expert:{experts[int(method.removeprefix(EXPERT))]}" if method.startswith(EXPERT) else method
+    return (
+        f"expert:{experts[int(method.removeprefix(EXPERT))]}"
+        if method.startswith(EXPERT)
+        else method
+    )

@@ -11,19 +11,22 @@ from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.user_path import user_path
 
-SCORED_MIN: Final = 64  # Tokens after the prompt: below this the weights would hardly have begun to matter.
+# Tokens after the prompt: below this the weights would hardly have begun to matter.
+SCORED_MIN: Final = 64
 SEGMENT_MIN, SEGMENT_MAX = 96, 128  # Tokens of one domain inside a mixed text.
 DOCUMENTS, TOKENS, PROMPT = 24, 512, 64
 DOCUMENTS_QUICK, TOKENS_QUICK = 8, 320
 NAME_MAX: Final = 32  # Columns of a table.
 RESERVED: Final = ("mixed", "single-domain")  # Names of text kinds that are made of the corpora.
-DOCUMENTS_MAX: Final = 1000  # Per text kind; intervals shrink with the square root, so more is patience wasted.
+# Per text kind; intervals shrink with the square root, so more is patience wasted.
+DOCUMENTS_MAX: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`documents` per text kind, `tokens` each at most, of which the first `prompt` are evidence only and the rest is scored.
-    `corpora` are (name, path); empty means the bundled held-out text. `models` empty means all bundled experts."""
+    """`documents` per text kind, `tokens` each at most, of which the first `prompt` are evidence
+    only and the rest is scored. `corpora` are (name, path); empty means the bundled held-out text.
+    `models` empty means all bundled experts."""
 
     models: tuple[str, ...]
     corpora: tuple[tuple[str, Path], ...]
@@ -66,7 +69,11 @@ def make_plan(
     _within("--documents", plan.documents, 1, DOCUMENTS_MAX)
     _within("--prompt", plan.prompt, 1, CONTEXT_MAX - SCORED_MIN)
     _within(
-        "--tokens", plan.tokens, plan.prompt + SCORED_MIN, CONTEXT_MAX, f"the prompt of {plan.prompt} and {SCORED_MIN} to score"
+        "--tokens",
+        plan.tokens,
+        plan.prompt + SCORED_MIN,
+        CONTEXT_MAX,
+        f"the prompt of {plan.prompt} and {SCORED_MIN} to score",
     )
     _within("--seed", plan.seed, 0, 2**63 - 1)
     if plan.out is not None and plan.out.exists() and not plan.out.is_dir():
@@ -76,7 +83,10 @@ def make_plan(
 
 def _within(name: str, value: int, low: int, high: int, why: str = "") -> None:
     if not low <= value <= high:
-        raise UsageError(f"{name} {value} makes no sense: choose {low} to {high}" + (f" (at least {why})" if why else ""))
+        raise UsageError(
+            f"{name} {value} makes no sense: choose {low} to {high}"
+            + (f" (at least {why})" if why else "")
+        )
 
 
 def _named(corpora: Sequence[str]) -> tuple[tuple[str, Path], ...]:
@@ -90,6 +100,8 @@ def _named(corpora: Sequence[str]) -> tuple[tuple[str, Path], ...]:
                 f"--corpus {name!r} cannot be a name: use up to {NAME_MAX} printable characters, and none of {', '.join(RESERVED)}"
             )
         if name in found:
-            raise UsageError(f"--corpus {name!r} is named twice: give each corpus a name of its own")
+            raise UsageError(
+                f"--corpus {name!r} is named twice: give each corpus a name of its own"
+            )
         found[name] = user_path(path)
     return tuple(found.items())

@@ -1,4 +1,5 @@
-"""The report's pictures. Colours are Okabe and Ito's, which colour-blind readers can tell apart; shapes and lines differ as well."""
+"""The report's pictures. Colours are Okabe and Ito's, which colour-blind readers can tell apart;
+shapes and lines differ as well."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ NATS: Final = "nats per token (lower is better)"
 
 
 def require_matplotlib() -> None:
-    """Before minutes of measuring, and not after them. UsageError, which names the extra, if there is none."""
+    """Before minutes of measuring, and not after them. UsageError, which names the extra, if there
+    is none."""
     if find_spec("matplotlib") is None:
         raise MissingExtraError("--out", "matplotlib", "plots")
 
@@ -41,7 +43,11 @@ def draw(report: Report, folder: Path) -> list[str]:
     mpl.use("Agg")
     from matplotlib import pyplot
 
-    drawings: dict[str, Callable[[Any, Report], Any]] = {"scores.png": _scores, "adaptive.png": _adaptive, "alpha.png": _alpha}
+    drawings: dict[str, Callable[[Any, Report], Any]] = {
+        "scores.png": _scores,
+        "adaptive.png": _adaptive,
+        "alpha.png": _alpha,
+    }
     if report.measured("after_switch"):
         drawings["switch.png"] = _switch
     settings: dict[Any, Any] = {
@@ -78,31 +84,63 @@ def _scores(pyplot: Any, report: Report) -> Any:
             if score is None:
                 continue
             best = method == kind.best_single
-            axis.barh(place, score.nats.mean, color=_colour(method), height=0.72, hatch="//" if best else None, edgecolor="white")
+            axis.barh(
+                place,
+                score.nats.mean,
+                color=_colour(method),
+                height=0.72,
+                hatch="//" if best else None,
+                edgecolor="white",
+            )
             ends = [[score.nats.mean - score.nats.low], [score.nats.high - score.nats.mean]]
             axis.errorbar(score.nats.mean, place, xerr=ends, color=BLACK, capsize=2, linewidth=1)
         shown = [score for score in report.scores if score.text == text]
-        # One expert on another's text, and the geometric mean, may be so far off that everything else would look alike.
-        near = [s for s in shown if not (s.method.startswith(EXPERT) or s.method == "geometric") or s.method == kind.best_single]
+        # One expert on another's text, and the geometric mean, may be so far off that everything
+        # else would look alike.
+        near = [
+            s
+            for s in shown
+            if not (s.method.startswith(EXPERT) or s.method == "geometric")
+            or s.method == kind.best_single
+        ]
         low, high = min(s.nats.low for s in near), max(s.nats.high for s in near)
         left, right = max(0.0, low - 0.4 * (high - low)), high + 0.15 * (high - low)
         axis.set_xlim(left, right)
         for score in (s for s in shown if s.nats.mean > right):
             axis.text(
-                right, methods.index(score.method), f"{score.nats.mean:.1f} ▸ ", ha="right", va="center", color=BLACK, fontsize=9
+                right,
+                methods.index(score.method),
+                f"{score.nats.mean:.1f} ▸ ",
+                ha="right",
+                va="center",
+                color=BLACK,
+                fontsize=9,
             )
-        axis.axvline(report.kinds[text].estimate(kind.best_totals).mean, color=BLACK, linestyle=":", linewidth=1)
+        axis.axvline(
+            report.kinds[text].estimate(kind.best_totals).mean,
+            color=BLACK,
+            linestyle=":",
+            linewidth=1,
+        )
         axis.set_title(f"{text} ({len(kind.answers)} documents)")
         axis.set_xlabel("nats per token")
         axis.grid(axis="x", alpha=0.3)
-    axes[0][0].set_yticks(range(len(methods)), [title_of(method, report.names) for method in methods])
+    axes[0][0].set_yticks(
+        range(len(methods)), [title_of(method, report.names) for method in methods]
+    )
     axes[0][0].invert_yaxis()
     legend = [
         pyplot.Rectangle((0, 0), 1, 1, color=GREY), pyplot.Rectangle((0, 0), 1, 1, color=ORANGE),
         pyplot.Rectangle((0, 0), 1, 1, color=SKY), pyplot.Rectangle((0, 0), 1, 1, color=BLUE),
         pyplot.Rectangle((0, 0), 1, 1, facecolor="white", edgecolor=BLACK, hatch="//"),
     ]  # fmt: skip
-    words = ["single expert", "baseline", "baseline that follows the text", "this project", "best single expert (dotted line)"]
+    words = [
+        "single expert",
+        "baseline",
+        "baseline that follows the text",
+        "this project",
+        "best single expert (dotted line)",
+    ]
     figure.legend(legend, words, loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle("Nats per token, lower is better, with 95 % intervals (axes do not begin at 0)")
     return figure
@@ -118,11 +156,20 @@ def _colour(method: str) -> str:
 
 def _adaptive(pyplot: Any, report: Report) -> Any:
     texts = [text for text in report.kinds if text in {MIXED, SINGLE}] or list(report.kinds)
-    figure, axes = pyplot.subplots(1, len(texts), figsize=(5.2 * len(texts), 4.0), squeeze=False, layout="constrained")
+    figure, axes = pyplot.subplots(
+        1, len(texts), figsize=(5.2 * len(texts), 4.0), squeeze=False, layout="constrained"
+    )
     styles = {"entropy": ("o", "-"), "excess": ("s", "--"), "random": ("x", ":")}
-    words = {"entropy": "by entropy", "excess": "by entropy and excess surprise", "random": "at random"}
+    words = {
+        "entropy": "by entropy",
+        "excess": "by entropy and excess surprise",
+        "random": "at random",
+    }
     for axis, text in zip(axes[0], texts, strict=True):
-        for weights, colour, name in (("em", BLUE, "EM frozen"), ("em_soft_bayes", RED, "EM, Soft-Bayes")):
+        for weights, colour, name in (
+            ("em", BLUE, "EM frozen"),
+            ("em_soft_bayes", RED, "EM, Soft-Bayes"),
+        ):
             for signal, (marker, line) in styles.items():
                 points = report.measured("adaptive_k", text=text, weights=weights, signal=signal)
                 axis.plot(
@@ -170,7 +217,12 @@ def _switch(pyplot: Any, report: Report) -> Any:
         if method == "label_oracle":
             continue  # Its interval is wide and would hide the others.
         axis.fill_between(
-            x, [p["ci95"][0] for p in points], [p["ci95"][1] for p in points], color=colour, alpha=0.12, linewidth=0
+            x,
+            [p["ci95"][0] for p in points],
+            [p["ci95"][1] for p in points],
+            color=colour,
+            alpha=0.12,
+            linewidth=0,
         )
     axis.set_xlabel("tokens after the text switched its domain")
     axis.set_ylabel(NATS)

@@ -16,7 +16,8 @@ from swarmllm.cli.eval.verdicts import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """`seconds` by part of the work; `fresh` counts pairs of document and model that were not in the cache, of `pairs`."""
+    """`seconds` by part of the work; `fresh` counts pairs of document and model that were not in
+    the cache, of `pairs`."""
 
     plan: Plan
     experts: tuple[Expert, ...]
@@ -37,7 +38,11 @@ class Report:
 
     def measured(self, name: str, **fields: object) -> list[Record]:
         """The measurements of that name, and with those fields."""
-        return [m for m in self.measurements if m["name"] == name and all(m.get(key) == value for key, value in fields.items())]
+        return [
+            m
+            for m in self.measurements
+            if m["name"] == name and all(m.get(key) == value for key, value in fields.items())
+        ]
 
     def score(self, method: str, text: str) -> Score | None:
         return next((s for s in self.scores if s.method == method and s.text == text), None)
@@ -53,7 +58,10 @@ def score_record(score: Score, kinds: Mapping[str, Kind], experts: Sequence[str]
         "tokens": score.tokens,
         "documents": score.documents,
         "versus_best_single": round(score.difference.mean, 5),
-        "versus_best_single_ci95": [round(score.difference.low, 5), round(score.difference.high, 5)],
+        "versus_best_single_ci95": [
+            round(score.difference.low, 5),
+            round(score.difference.high, 5),
+        ],
         "best_single": record_name(kinds[score.text].best_single, experts),
         "experts_asked": round(score.asked, 3),
     }
@@ -76,10 +84,13 @@ def summary_record(report: Report) -> Record:
         "event": "summary",
         "ok": True,
         "models": [
-            {"name": e.name, "digest": e.digest, "n_params": e.n_params, "domains": list(e.domains)} for e in report.experts
+            {"name": e.name, "digest": e.digest, "n_params": e.n_params, "domains": list(e.domains)}
+            for e in report.experts
         ],
         "documents": {text: len(kind.answers) for text, kind in report.kinds.items()},
-        "best_single": {text: record_name(kind.best_single, report.names) for text, kind in report.kinds.items()},
+        "best_single": {
+            text: record_name(kind.best_single, report.names) for text, kind in report.kinds.items()
+        },
         "verdicts": {f"{v.name} {v.method} {v.text}": v.holds for v in report.verdicts},
         "notes": list(report.notes),
         "seconds": {part: round(seconds, 1) for part, seconds in report.seconds.items()},

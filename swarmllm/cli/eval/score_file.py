@@ -1,7 +1,9 @@
-"""What one model thought of one document, on disk: exact log-probabilities, the lists as they would go over the wire, and their errors.
+"""What one model thought of one document, on disk: exact log-probabilities, the lists as they would
+go over the wire, and their errors.
 
-Computing this is nearly all of the work, so it is kept, by model, document and engine setting, and a run that was interrupted goes on
-where it was. The folder is bounded; who was used longest ago goes first.
+Computing this is nearly all of the work, so it is kept, by model, document and engine setting, and
+a run that was interrupted goes on where it was. The folder is bounded; who was used longest ago
+goes first.
 """
 
 from __future__ import annotations
@@ -23,18 +25,21 @@ import numpy.typing as npt
 from swarmllm.adapters.llama.cache_file import PART, replacing
 
 FORMAT: Final = 1  # Raise it when the content, or what it is computed from, changes.
-FOLDER_BYTES_MAX: Final = 2_000_000_000  # Some 8,000 documents of 512 tokens: four experts on 500 texts each, four times over.
+# Some 8,000 documents of 512 tokens: four experts on 500 texts each, four times over.
+FOLDER_BYTES_MAX: Final = 2_000_000_000
 ENTRIES: Final = 256  # As experts send them.
 PROBE_EVERY: Final = 8  # Positions between two at which list and full distribution are compared.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """T positions. `logprobs` float64[T]: of the token that came, from all logits. `lists`: T encoded lists.
+    """T positions. `logprobs` float64[T]: of the token that came, from all logits. `lists`: T
+    encoded lists.
 
-    At the P probed positions: `tails` the exact mass outside the list; `wire_tv` total variation between the exact list (its tail as one
-    token) and the decoded one; `wire_nats` the divergence from exact to decoded; `target_shift` how much higher the decoded list puts the
-    token that came, nan where it is not in the list. All float64[P].
+    At the P probed positions: `tails` the exact mass outside the list; `wire_tv` total variation
+    between the exact list (its tail as one token) and the decoded one; `wire_nats` the divergence
+    from exact to decoded; `target_shift` how much higher the decoded list puts the token that came,
+    nan where it is not in the list. All float64[P].
     """
 
     logprobs: npt.NDArray[np.float64]
@@ -49,7 +54,9 @@ def folder_in(cache_dir: Path) -> Path:
     return cache_dir / "eval"
 
 
-def place(cache_dir: Path, model: str, document: str, bos: int, context: int, *, exact: bool = True) -> Path:
+def place(
+    cache_dir: Path, model: str, document: str, bos: int, context: int, *, exact: bool = True
+) -> Path:
     """The file for a model and a document, by their digests, and what else decides the numbers."""
     key = json.dumps([FORMAT, model, document, bos, context, exact, ENTRIES, PROBE_EVERY])
     return folder_in(cache_dir) / (hashlib.sha256(key.encode()).hexdigest()[:40] + ".scores")
@@ -84,7 +91,14 @@ def load(path: Path) -> Scored | None:
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     starts = [0, *ends[:-1].tolist()]
-    return Scored(logprobs, tuple(lists[a:b] for a, b in zip(starts, ends.tolist(), strict=True)), tails, tv, nats, shift)
+    return Scored(
+        logprobs,
+        tuple(lists[a:b] for a, b in zip(starts, ends.tolist(), strict=True)),
+        tails,
+        tv,
+        nats,
+        shift,
+    )
 
 
 def is_there(path: Path) -> bool:
@@ -97,7 +111,8 @@ def is_there(path: Path) -> bool:
 
 
 def prune(folder: Path, keep: Sequence[Path], bytes_max: int = FOLDER_BYTES_MAX) -> int:
-    """Remove what was used longest ago, never one of `keep`, until the rest fits; and what killed processes left behind. Bytes left."""
+    """Remove what was used longest ago, never one of `keep`, until the rest fits; and what killed
+    processes left behind. Bytes left."""
     for left in folder.glob(f".*{PART}"):
         with suppress(OSError):
             left.unlink()

@@ -1,7 +1,9 @@
-"""The process that runs a model over documents: `python -m swarmllm.cli.eval.scorer` with one JSON order on standard input.
+"""The process that runs a model over documents: `python -m swarmllm.cli.eval.scorer` with one JSON
+order on standard input.
 
-It says one line for each finished document and writes what it found itself, so nothing large crosses the pipe, and whatever happens to
-it (or to whoever started it) every finished document is kept. A model file comes from a stranger: what it breaks is this process only.
+It says one line for each finished document and writes what it found itself, so nothing large
+crosses the pipe, and whatever happens to it (or to whoever started it) every finished document is
+kept. A model file comes from a stranger: what it breaks is this process only.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def score(model: Any, tokens: Sequence[int], bos: int, context: int) -> Scored:
-    """What the model gives to each token after BOS and those before it. A document longer than the context is read in windows: each
-    later one begins with half a context of text that was scored before."""
+    """What the model gives to each token after BOS and those before it. A document longer than the
+    context is read in windows: each later one begins with half a context of text that was scored
+    before."""
     inputs = [bos, *tokens[:-1]]
     logprobs: list[float] = []
     lists: list[bytes] = []
@@ -53,7 +56,9 @@ def score(model: Any, tokens: Sequence[int], bos: int, context: int) -> Scored:
     return Scored(np.array(logprobs), tuple(lists), tails, tv, nats, shift)
 
 
-def _rows(model: Any, inputs: Sequence[int], begin: int, start: int, stop: int) -> list[tuple[int, npt.NDArray[np.float32]]]:
+def _rows(
+    model: Any, inputs: Sequence[int], begin: int, start: int, stop: int
+) -> list[tuple[int, npt.NDArray[np.float32]]]:
     """(position in the document, logits) of one chunk."""
     rows = Rows()
     for i in range(start, stop):
@@ -78,7 +83,9 @@ def _describe(
     return logprob, data, _errors(row, scale, data, target) if probed else None
 
 
-def _errors(row: npt.NDArray[np.float32], scale: float, data: bytes, target: int) -> tuple[float, float, float, float]:
+def _errors(
+    row: npt.NDArray[np.float32], scale: float, data: bytes, target: int
+) -> tuple[float, float, float, float]:
     decoded = decode_list(data, ENTRIES, row.size)
     exact_logs = row[decoded.ids].astype(np.float64) - scale
     exact = np.exp(exact_logs)
@@ -94,16 +101,25 @@ def _errors(row: npt.NDArray[np.float32], scale: float, data: bytes, target: int
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; whoever started us ends us.
+    # Ctrl-C goes to the whole group; whoever started us ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     order = json.loads(sys.stdin.readline())
     try:
         _work(order)
     except SwarmError as error:
         _say({"error": str(error)})
     except OSError as error:
-        _say({"error": f"cannot write {order['folder']} ({error.strerror}): make room there or choose another --cache-dir"})
+        _say(
+            {
+                "error": f"cannot write {order['folder']} ({error.strerror}): make room there or choose another --cache-dir"
+            }
+        )
     except MemoryError:
-        _say({"error": f"not enough memory for {order['path']}: choose a smaller --context or a smaller model"})
+        _say(
+            {
+                "error": f"not enough memory for {order['path']}: choose a smaller --context or a smaller model"
+            }
+        )
 
 
 def _work(order: dict[str, Any]) -> None:
@@ -117,13 +133,22 @@ def _work(order: dict[str, Any]) -> None:
     llama_api.capture_log()
     llama_api.fitting_sessions(file, options, options.context_max, free_memory())
     lease = Lease.create()
-    model = llama_api.LlamaModel(path, file, options, options.context_max, options.sessions_max, lease.abort_address)
+    model = llama_api.LlamaModel(
+        path, file, options, options.context_max, options.sessions_max, lease.abort_address
+    )
     if model.vocab_size != file.vocab_size:
-        raise LocalError(f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file")
+        raise LocalError(
+            f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file"
+        )
     if "shapes" in order:
         from swarmllm.cli.eval.shapes import compare
 
-        _say({"shapes": compare(model, order["shapes"], order["beside"], options.context_max), "exact": model.exact})
+        _say(
+            {
+                "shapes": compare(model, order["shapes"], order["beside"], options.context_max),
+                "exact": model.exact,
+            }
+        )
         return
     for index, tokens, out in order["documents"]:
         save(Path(out), score(model, tokens, order["bos"], options.context_max))

@@ -1,8 +1,10 @@
-"""Every model over every document: one model at a time, on all cores, and only what is not known yet.
+"""Every model over every document: one model at a time, on all cores, and only what is not known
+yet.
 
-The cores take a document each, with one thread: a tiny model has too little work per layer for two threads to share, and beside the
-matrix products there are half a million logits per token to be searched, which one thread does. Models too large to be loaded several
-times get all threads in one process.
+The cores take a document each, with one thread: a tiny model has too little work per layer for two
+threads to share, and beside the matrix products there are half a million logits per token to be
+searched, which one thread does. Models too large to be loaded several times get all threads in one
+process.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ Advance = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ScoredText:
-    """Where the scores of each model for each document lie: `paths[document][model]`. `fresh` counts what had to be computed."""
+    """Where the scores of each model for each document lie: `paths[document][model]`. `fresh`
+    counts what had to be computed."""
 
     paths: tuple[tuple[Path, ...], ...]
     fresh: int
@@ -50,28 +53,47 @@ def context_of(expert: Expert, plan: Plan) -> int:
 
 
 def score_all(
-    experts: Sequence[Expert], documents: Sequence[Document], bos: int, plan: Plan, cache_dir: Path, advance: Advance
+    experts: Sequence[Expert],
+    documents: Sequence[Document],
+    bos: int,
+    plan: Plan,
+    cache_dir: Path,
+    advance: Advance,
 ) -> ScoredText:
-    """LocalError if a model cannot be run or the cache not be written. Finished documents are kept whatever happens."""
-    columns = [[place(cache_dir, e.digest, d.digest, bos, context_of(e, plan)) for d in documents] for e in experts]
+    """LocalError if a model cannot be run or the cache not be written. Finished documents are kept
+    whatever happens."""
+    columns = [
+        [place(cache_dir, e.digest, d.digest, bos, context_of(e, plan)) for d in documents]
+        for e in experts
+    ]
     try:
         folder_in(cache_dir).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LocalError(f"cannot write {folder_in(cache_dir)} ({error.strerror}): choose another --cache-dir") from error
+        raise LocalError(
+            f"cannot write {folder_in(cache_dir)} ({error.strerror}): choose another --cache-dir"
+        ) from error
     prune(folder_in(cache_dir), [path for column in columns for path in column])
     fresh = 0
     for expert, column in zip(experts, columns, strict=True):
-        missing = {path: document for path, document in zip(column, documents, strict=True) if not is_there(path)}
+        missing = {
+            path: document
+            for path, document in zip(column, documents, strict=True)
+            if not is_there(path)
+        }
         done = len(column) - len(missing)
         advance(expert.name, done, len(column))
-        for _ in _computed(expert, [(d, path) for path, d in missing.items()], bos, plan, cache_dir):
+        for _ in _computed(
+            expert, [(d, path) for path, d in missing.items()], bos, plan, cache_dir
+        ):
             done += 1
             fresh += 1
             advance(expert.name, done, len(column))
     return ScoredText(tuple(zip(*columns, strict=True)), fresh)
 
 
-def _computed(expert: Expert, wanted: Sequence[tuple[Document, Path]], bos: int, plan: Plan, cache_dir: Path) -> Iterator[int]:
+def _computed(
+    expert: Expert, wanted: Sequence[tuple[Document, Path]], bos: int, plan: Plan, cache_dir: Path
+) -> Iterator[int]:
     threads = plan.threads or cores()
     workers = 1 if expert.size_bytes > LARGE_BYTES else max(1, min(threads, len(wanted)))
     options = _options(expert, plan, max(1, threads // workers), sessions=1)
@@ -81,7 +103,11 @@ def _computed(expert: Expert, wanted: Sequence[tuple[Document, Path]], bos: int,
             "options": options.packed(),
             "bos": bos,
             "folder": str(folder_in(cache_dir)),
-            "documents": [[i, d.tokens, str(path)] for i, (d, path) in enumerate(wanted) if i % workers == worker],
+            "documents": [
+                [i, d.tokens, str(path)]
+                for i, (d, path) in enumerate(wanted)
+                if i % workers == worker
+            ],
         }
         for worker in range(workers)
     ]
@@ -89,10 +115,15 @@ def _computed(expert: Expert, wanted: Sequence[tuple[Document, Path]], bos: int,
         yield from (record["done"] for record in _records(orders, options, expert))
 
 
-def agree_with_itself(expert: Expert, tokens: Sequence[int], plan: Plan, *, exact: bool) -> dict[str, Any]:
-    """`shapes.compare` in a process of its own, with the engine's reproducible setting or with llama.cpp's defaults."""
+def agree_with_itself(
+    expert: Expert, tokens: Sequence[int], plan: Plan, *, exact: bool
+) -> dict[str, Any]:
+    """`shapes.compare` in a process of its own, with the engine's reproducible setting or with
+    llama.cpp's defaults."""
     length = min(LENGTH, context_of(expert, plan) - 1, len(tokens) // 2)
-    options = replace(_options(expert, plan, plan.threads or cores(), sessions=2), reproducible=exact)
+    options = replace(
+        _options(expert, plan, plan.threads or cores(), sessions=2), reproducible=exact
+    )
     order = {
         "path": str(expert.path),
         "options": options.packed(),
@@ -104,10 +135,17 @@ def agree_with_itself(expert: Expert, tokens: Sequence[int], plan: Plan, *, exac
 
 
 def _options(expert: Expert, plan: Plan, threads: int, sessions: int) -> EngineOptions:
-    return EngineOptions(context_max=context_of(expert, plan), sessions_max=sessions, sessions_exact=True, threads=threads)
+    return EngineOptions(
+        context_max=context_of(expert, plan),
+        sessions_max=sessions,
+        sessions_exact=True,
+        threads=threads,
+    )
 
 
-def _records(orders: Sequence[dict[str, Any]], options: EngineOptions, expert: Expert) -> Iterator[dict[str, Any]]:
+def _records(
+    orders: Sequence[dict[str, Any]], options: EngineOptions, expert: Expert
+) -> Iterator[dict[str, Any]]:
     """What the processes say, as it comes, until all have ended. LocalError as soon as one fails."""
     heard: queue.Queue[tuple[int, str]] = queue.Queue()
 
@@ -142,11 +180,14 @@ def _records(orders: Sequence[dict[str, Any]], options: EngineOptions, expert: E
 
 
 _Running = tuple[subprocess.Popen[str], BinaryIO]
-"""A process, and what it writes to standard error (a file: a pipe that nobody reads would stop it)."""
+"""A process, and what it writes to standard error (a file: a pipe that nobody reads would stop it).
+"""
 
 
 @contextmanager
-def _processes(orders: Sequence[dict[str, Any]], options: EngineOptions) -> Iterator[list[_Running]]:
+def _processes(
+    orders: Sequence[dict[str, Any]], options: EngineOptions
+) -> Iterator[list[_Running]]:
     with ExitStack() as files:
         found: list[_Running] = []
         try:

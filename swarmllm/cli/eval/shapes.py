@@ -1,7 +1,9 @@
-"""Does llama.cpp agree with itself? One context, computed through the engine's own batching in four shapes, compared position by position.
+"""Does llama.cpp agree with itself? One context, computed through the engine's own batching in four
+shapes, compared position by position.
 
-Replicas that batch differently must give the same distribution, or greedy answers fork and audits accuse the honest. What the engine
-does about it costs speed, so what it buys is measured: the same comparison with and without its reproducible setting.
+Replicas that batch differently must give the same distribution, or greedy answers fork and audits
+accuse the honest. What the engine does about it costs speed, so what it buys is measured: the same
+comparison with and without its reproducible setting.
 """
 
 from __future__ import annotations
@@ -20,19 +22,26 @@ from swarmllm.core.serving.session import Order
 from swarmllm.wire import context
 
 SHAPES: Final = ("one at a time", "chunks of 7", "one batch", "beside another")
-LENGTH: Final = 126  # Tokens: 18 chunks of seven; batches long enough for the kernels that llama.cpp keeps for many rows.
+# Tokens: 18 chunks of seven; batches long enough for the kernels that llama.cpp keeps for many
+# rows.
+LENGTH: Final = 126
 COMPARED: Final = 42  # The last positions: so many rows of logits fit into one batch.
 
 Logits = npt.NDArray[np.float32]
 
 
-def compare(model: Any, tokens: Sequence[int], beside: Sequence[int], context_max: int) -> list[dict[str, float | str]]:
-    """For each shape but the first: the largest difference of any log-probability, and mean and largest total variation, from the
-    first shape. The model needs two sequences and a context longer than `tokens`."""
+def compare(
+    model: Any, tokens: Sequence[int], beside: Sequence[int], context_max: int
+) -> list[dict[str, float | str]]:
+    """For each shape but the first: the largest difference of any log-probability, and mean and
+    largest total variation, from the first shape. The model needs two sequences and a context
+    longer than `tokens`."""
     found: list[dict[str, float | str]] = []
     first: npt.NDArray[np.float64] | None = None
     for shape, chunk in zip(SHAPES, (1, 7, len(tokens), 1), strict=True):
-        logs = _log_softmax(_compute(model, tokens, beside if shape == SHAPES[-1] else (), chunk, context_max))
+        logs = _log_softmax(
+            _compute(model, tokens, beside if shape == SHAPES[-1] else (), chunk, context_max)
+        )
         if first is None:
             first = logs
             continue
@@ -48,9 +57,11 @@ def compare(model: Any, tokens: Sequence[int], beside: Sequence[int], context_ma
     return found
 
 
-def _compute(model: Any, tokens: Sequence[int], beside: Sequence[int], chunk: int, context_max: int) -> Logits:
-    """Logits float32[COMPARED, V] of the last positions (fewer if there are no more), computed `chunk` tokens at a time, and with
-    `beside` each step together with one of another session."""
+def _compute(
+    model: Any, tokens: Sequence[int], beside: Sequence[int], chunk: int, context_max: int
+) -> Logits:
+    """Logits float32[COMPARED, V] of the last positions (fewer if there are no more), computed
+    `chunk` tokens at a time, and with `beside` each step together with one of another session."""
     taken: dict[str, list[Logits]] = {"ours": [], "theirs": []}
 
     def encode(row: Logits, entries_max: int, tail_max: int) -> bytes:
@@ -65,7 +76,17 @@ def _compute(model: Any, tokens: Sequence[int], beside: Sequence[int], chunk: in
             part = list(text[start : start + chunk])
             number += 1
             order = Order(
-                number, (name, 1), 0, start, hashes[name], part, _wanted(start, len(part), len(text)), [], 1, 0, time.monotonic()
+                number,
+                (name, 1),
+                0,
+                start,
+                hashes[name],
+                part,
+                _wanted(start, len(part), len(text)),
+                [],
+                1,
+                0,
+                time.monotonic(),
             )
             batcher.submit(order)
             for token in part:
@@ -79,7 +100,8 @@ def _compute(model: Any, tokens: Sequence[int], beside: Sequence[int], chunk: in
                 answered += 1
     for name in texts:
         batcher.close((name, 1))
-    step(batcher, model, encode, time.monotonic)  # Nothing waits: the cache is cleared for the next shape.
+    # Nothing waits: the cache is cleared for the next shape.
+    step(batcher, model, encode, time.monotonic)
     return np.stack(taken["ours"])
 
 
@@ -92,5 +114,7 @@ def _log_softmax(logits: Logits) -> npt.NDArray[np.float64]:
     wide = logits.astype(np.float64)
     top = wide.max(axis=1, keepdims=True)
     with np.errstate(under="ignore"):
-        result: npt.NDArray[np.float64] = wide - top - np.log(np.exp(wide - top).sum(axis=1, keepdims=True))
+        result: npt.NDArray[np.float64] = (
+            wide - top - np.log(np.exp(wide - top).sum(axis=1, keepdims=True))
+        )
     return result

@@ -1,7 +1,8 @@
-"""Means with honest intervals: documents are drawn again with replacement, because tokens of one document are not independent.
+"""Means with honest intervals: documents are drawn again with replacement, because tokens of one
+document are not independent.
 
-The percentile bootstrap over documents (Efron 1979); the difference of two methods is taken within each document before drawing, so
-that what makes a document hard for both does not blur it.
+The percentile bootstrap over documents (Efron 1979); the difference of two methods is taken within
+each document before drawing, so that what makes a document hard for both does not blur it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Bootstrap:
         np.add.at(self._counts, (np.arange(RESAMPLES)[:, None], drawn), 1.0)
 
     def ratio(self, totals: Floats, weights: Floats) -> Estimate:
-        """sum(totals) / sum(weights) with its interval; both float64[documents]. Documents of weight 0 are allowed, not all of them."""
+        """sum(totals) / sum(weights) with its interval; both float64[documents]. Documents of
+        weight 0 are allowed, not all of them."""
         mean = float(totals.sum() / weights.sum())
         below = self._counts @ weights
         some = below > 0

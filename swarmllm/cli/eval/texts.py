@@ -1,7 +1,9 @@
-"""Documents to score, as tokens: of one domain each, and mixed ones that change their domain at places we know.
+"""Documents to score, as tokens: of one domain each, and mixed ones that change their domain at
+places we know.
 
-A mixed text begins with a segment of one domain, longer than the prompt, and then keeps switching: what a conversation does that quotes
-code, or a log with a story around it. Everything is drawn from the seed, so the same corpora give the same documents.
+A mixed text begins with a segment of one domain, longer than the prompt, and then keeps switching:
+what a conversation does that quotes code, or a log with a story around it. Everything is drawn from
+the seed, so the same corpora give the same documents.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ Tokens = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Document:
-    """`tokens` without a first token of the vocabulary's own (BOS). `segments` are (where it begins, its domain), from (0, ...) on."""
+    """`tokens` without a first token of the vocabulary's own (BOS). `segments` are (where it
+    begins, its domain), from (0, ...) on."""
 
     text: str
     tokens: Tokens
@@ -34,7 +37,9 @@ class Document:
 
     @cached_property
     def digest(self) -> str:
-        return hashlib.sha256(b"".join(token.to_bytes(4, "big") for token in self.tokens)).hexdigest()
+        return hashlib.sha256(
+            b"".join(token.to_bytes(4, "big") for token in self.tokens)
+        ).hexdigest()
 
     @property
     def domain(self) -> str:
@@ -44,7 +49,8 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """`kinds` are the corpora's names and, with two corpora or more, "mixed". `notes` are sentences for people."""
+    """`kinds` are the corpora's names and, with two corpora or more, "mixed". `notes` are sentences
+    for people."""
 
     documents: tuple[Document, ...]
     kinds: tuple[str, ...]
@@ -53,20 +59,27 @@ class Texts:
 
 def make_texts(corpora: Mapping[str, Sequence[Passage]], encode: Encode, plan: Plan) -> Texts:
     """UsageError for a corpus that is too short."""
-    encoded = {name: [tuple(encode(passage.text)) for passage in passages] for name, passages in corpora.items()}
+    encoded = {
+        name: [tuple(encode(passage.text)) for passage in passages]
+        for name, passages in corpora.items()
+    }
     documents: list[Document] = []
     notes: list[str] = []
     for name, passages in encoded.items():
         pieces = _pieces(name, passages, plan)
         if len(pieces) < plan.documents:
-            notes.append(f"the corpus {name!r} gives {len(pieces)} documents, not the {plan.documents} asked for")
+            notes.append(
+                f"the corpus {name!r} gives {len(pieces)} documents, not the {plan.documents} asked for"
+            )
         documents += [Document(name, tokens, ((0, name),)) for tokens in pieces]
     kinds = [*encoded]
     if len(encoded) > 1:
         documents += _mixed(encoded, plan)
         kinds.append(MIXED)
     else:
-        notes.append(f"with {next(iter(encoded))!r} as the only corpus there is no mixed text: name a second one with --corpus")
+        notes.append(
+            f"with {next(iter(encoded))!r} as the only corpus there is no mixed text: name a second one with --corpus"
+        )
     return Texts(tuple(documents), tuple(kinds), tuple(notes))
 
 
@@ -92,23 +105,32 @@ def _pieces(name: str, passages: Sequence[Tokens], plan: Plan) -> list[Tokens]:
 def _mixed(encoded: Mapping[str, Sequence[Tokens]], plan: Plan) -> list[Document]:
     rng = random.Random(f"{plan.seed} {MIXED}")
     names = list(encoded)
-    long_enough = {name: [tokens for tokens in passages if len(tokens) >= SEGMENT_MIN] for name, passages in encoded.items()}
+    long_enough = {
+        name: [tokens for tokens in passages if len(tokens) >= SEGMENT_MIN]
+        for name, passages in encoded.items()
+    }
     short = next((name for name in names if not long_enough[name]), None)
     if short is not None:
         raise UsageError(
             f"the corpus {short!r} has no text of {SEGMENT_MIN} tokens, so no mixed text can be made of it: add longer text"
         )
-    return [_mixed_document(rng, names[i % len(names)], long_enough, plan) for i in range(plan.documents)]
+    return [
+        _mixed_document(rng, names[i % len(names)], long_enough, plan)
+        for i in range(plan.documents)
+    ]
 
 
-def _mixed_document(rng: random.Random, first: str, passages: Mapping[str, Sequence[Tokens]], plan: Plan) -> Document:
+def _mixed_document(
+    rng: random.Random, first: str, passages: Mapping[str, Sequence[Tokens]], plan: Plan
+) -> Document:
     tokens: list[int] = []
     segments: list[tuple[int, str]] = []
     domain = first
     while len(tokens) < plan.tokens:
         wanted = rng.randint(SEGMENT_MIN, SEGMENT_MAX)
         if not tokens:
-            wanted = max(wanted, plan.prompt + SEGMENT_MIN // 2)  # The prompt is all of one domain, also if it is a long one.
+            # The prompt is all of one domain, also if it is a long one.
+            wanted = max(wanted, plan.prompt + SEGMENT_MIN // 2)
         taken = _stretch(rng, passages[domain], wanted)
         while len(taken) < wanted:
             taken += _stretch(rng, passages[domain], wanted - len(taken))
@@ -119,7 +141,8 @@ def _mixed_document(rng: random.Random, first: str, passages: Mapping[str, Seque
 
 
 def _stretch(rng: random.Random, passages: Sequence[Tokens], size: int) -> list[int]:
-    """`size` tokens from somewhere inside a passage that has so many, or the whole of the longest one."""
+    """`size` tokens from somewhere inside a passage that has so many, or the whole of the longest
+    one."""
     fitting = [tokens for tokens in passages if len(tokens) >= size]
     if not fitting:
         return list(sorted(passages, key=len)[-1])

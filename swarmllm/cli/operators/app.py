@@ -1,4 +1,5 @@
-"""What operators can type; each command imports its module only when it runs, as in `cli.app`, so that help costs nothing."""
+"""What operators can type; each command imports its module only when it runs, as in `cli.app`, so
+that help costs nothing."""
 
 from __future__ import annotations
 
@@ -12,9 +13,16 @@ from swarmllm.cli.operators import charter_app
 
 OPERATOR = "Operator"
 
-keys = typer.Typer(help="Your own key as an operator: made once, kept sealed with a passphrase.", no_args_is_help=False)
-halt = typer.Typer(help="Stop the whole swarm with one signature, and see that it has.", no_args_is_help=False)
-resume = typer.Typer(help="Start a halted swarm again, with the signatures of a quorum.", no_args_is_help=False)
+keys = typer.Typer(
+    help="Your own key as an operator: made once, kept sealed with a passphrase.",
+    no_args_is_help=False,
+)
+halt = typer.Typer(
+    help="Stop the whole swarm with one signature, and see that it has.", no_args_is_help=False
+)
+resume = typer.Typer(
+    help="Start a halted swarm again, with the signatures of a quorum.", no_args_is_help=False
+)
 
 PassphraseFile = Annotated[
     str | None,
@@ -25,21 +33,36 @@ PassphraseFile = Annotated[
         rich_help_panel=OPERATOR,
     ),
 ]
-Out = Annotated[str, typer.Option("--out", metavar="FILE", help="The file to write; never overwritten.")]
+Out = Annotated[
+    str, typer.Option("--out", metavar="FILE", help="The file to write; never overwritten.")
+]
 Wait = Annotated[
     float,
     typer.Option(
-        "--wait", metavar="SECONDS", min=0, max=60, help="How long to wait for acknowledgements.", rich_help_panel=OPERATOR
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        max=60,
+        help="How long to wait for acknowledgements.",
+        rich_help_panel=OPERATOR,
     ),
 ]
 Keys = Annotated[
     list[str] | None,
-    typer.Option("--key", metavar="KEYFILE", help="The key file to sign with (repeatable).", rich_help_panel=OPERATOR),
+    typer.Option(
+        "--key",
+        metavar="KEYFILE",
+        help="The key file to sign with (repeatable).",
+        rich_help_panel=OPERATOR,
+    ),
 ]
 Merge = Annotated[
     list[str] | None,
     typer.Option(
-        "--merge", metavar="FILE", help="Add the signatures of this copy of the file (repeatable).", rich_help_panel=OPERATOR
+        "--merge",
+        metavar="FILE",
+        help="Add the signatures of this copy of the file (repeatable).",
+        rich_help_panel=OPERATOR,
     ),
 ]
 Through = Annotated[
@@ -55,7 +78,12 @@ Through = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the operators' commands to the program."""
-    for name, group in (("keys", keys), ("charter", charter_app.charter), ("halt", halt), ("resume", resume)):
+    for name, group in (
+        ("keys", keys),
+        ("charter", charter_app.charter),
+        ("halt", halt),
+        ("resume", resume),
+    ):
         group.callback(invoke_without_command=True)(_help)
         app.add_typer(group, name=name)
     app.command()(stop)
@@ -74,12 +102,16 @@ def _help(context: typer.Context) -> None:
 def keys_new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is, such as alice.")],
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE", help="The file to make (NAME.key); never overwritten.")
+        str | None,
+        typer.Option(
+            "--out", metavar="FILE", help="The file to make (NAME.key); never overwritten."
+        ),
     ] = None,
     passphrase_file: PassphraseFile = None,
     json: o.Json = False,
 ) -> None:
-    """Make a key, sealed with a passphrase that is asked for; its public half goes into a .pub file beside it."""
+    """Make a key, sealed with a passphrase that is asked for; its public half goes into a .pub file
+    beside it."""
 
     def body() -> int:
         from swarmllm.cli.operators.keys import new
@@ -92,7 +124,9 @@ def keys_new(
 @keys.command("show")
 def keys_show(
     file: Annotated[str, typer.Argument(metavar="KEYFILE")],
-    check: Annotated[bool, typer.Option("--check", help="Ask for the passphrase, and see that it opens the key.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Ask for the passphrase, and see that it opens the key.")
+    ] = False,
     passphrase_file: PassphraseFile = None,
     json: o.Json = False,
 ) -> None:
@@ -111,19 +145,38 @@ def keys_show(
 
 @halt.command("publish")
 def halt_publish(
-    key: Annotated[str, typer.Option("--key", metavar="KEYFILE", help="Your key file, of a halt key.", rich_help_panel=OPERATOR)],
+    key: Annotated[
+        str,
+        typer.Option(
+            "--key",
+            metavar="KEYFILE",
+            help="Your key file, of a halt key.",
+            rich_help_panel=OPERATOR,
+        ),
+    ],
     reason: Annotated[
-        str, typer.Option("--reason", help="drill, misbehaviour, security, legal, maintenance or 'not given'.")
+        str,
+        typer.Option(
+            "--reason", help="drill, misbehaviour, security, legal, maintenance or 'not given'."
+        ),
     ] = "not given",
     passphrase_file: PassphraseFile = None,
     state: Annotated[
         str | None,
         typer.Option(
-            "--state", metavar="FILE", help="Take the swarm and its charter from exported records.", rich_help_panel=OPERATOR
+            "--state",
+            metavar="FILE",
+            help="Take the swarm and its charter from exported records.",
+            rich_help_panel=OPERATOR,
         ),
     ] = None,
     out: Annotated[
-        str | None, typer.Option("--out", metavar="FILE", help="Write the signed order to a file as well, to carry by hand.")
+        str | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="Write the signed order to a file as well, to carry by hand.",
+        ),
     ] = None,
     wait: Wait = 3.0,
     peer: Through = None,
@@ -165,26 +218,32 @@ def halt_status(data_dir: o.DataDir = None, json: o.Json = False) -> None:
 
 @halt.command("import")
 def halt_import(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files of signed records, in any order.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Files of signed records, in any order.")
+    ],
     wait: Wait = 3.0,
     peer: Through = None,
     data_dir: o.DataDir = None,
     json: o.Json = False,
 ) -> None:
-    """Apply records that were carried by hand, and pass them on. Works on a data folder without a running node, too."""
+    """Apply records that were carried by hand, and pass them on. Works on a data folder without a
+    running node, too."""
 
     def body() -> int:
         from swarmllm.cli.operators.halt import import_files
         from swarmllm.cli.settings import config_of
 
-        return import_files(config_of(data_dir=data_dir, peers=peer or []), files, wait_s=wait, as_json=json)
+        return import_files(
+            config_of(data_dir=data_dir, peers=peer or []), files, wait_s=wait, as_json=json
+        )
 
     raise typer.Exit(guarded(body))
 
 
 @halt.command("export")
 def halt_export(out: Out, data_dir: o.DataDir = None, json: o.Json = False) -> None:
-    """Write every control record of this node to a file: whoever has it can prove the swarm's state to anybody."""
+    """Write every control record of this node to a file: whoever has it can prove the swarm's state
+    to anybody."""
 
     def body() -> int:
         from swarmllm.cli.operators.halt import export
@@ -197,12 +256,17 @@ def halt_export(out: Out, data_dir: o.DataDir = None, json: o.Json = False) -> N
 
 @halt.command("drill")
 def halt_drill(
-    nodes: Annotated[int, typer.Option("--nodes", min=2, max=64, help="Nodes of the test swarm.")] = 8,
-    halts: Annotated[int, typer.Option("--halts", min=1, max=1000, help="How often it is halted and resumed.")] = 20,
+    nodes: Annotated[
+        int, typer.Option("--nodes", min=2, max=64, help="Nodes of the test swarm.")
+    ] = 8,
+    halts: Annotated[
+        int, typer.Option("--halts", min=1, max=1000, help="How often it is halted and resumed.")
+    ] = 20,
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
-    """Halt and resume a test swarm of its own on this machine, and show how long a halt takes to reach every node."""
+    """Halt and resume a test swarm of its own on this machine, and show how long a halt takes to
+    reach every node."""
 
     def body() -> int:
         from swarmllm.cli.operators.drill import drill
@@ -220,7 +284,13 @@ def halt_drill(
 def resume_propose(
     out: Out,
     from_file: Annotated[
-        str | None, typer.Option("--from", metavar="FILE", help="Take the state from exported records.", rich_help_panel=OPERATOR)
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="FILE",
+            help="Take the state from exported records.",
+            rich_help_panel=OPERATOR,
+        ),
     ] = None,
     data_dir: o.DataDir = None,
     json: o.Json = False,
@@ -238,7 +308,9 @@ def resume_propose(
 
 @resume.command("sign")
 def resume_sign(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The proposal; the signature is added to it.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The proposal; the signature is added to it.")
+    ],
     key: Keys = None,
     merge: Merge = None,
     passphrase_file: PassphraseFile = None,
@@ -257,7 +329,10 @@ def resume_sign(
 @resume.command("publish")
 def resume_publish(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="The signed proposal, or copies of it that were signed apart.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="The signed proposal, or copies of it that were signed apart."
+        ),
     ],
     wait: Wait = 3.0,
     peer: Through = None,

@@ -1,6 +1,8 @@
-"""`swarmllm charter`: who may stop the swarm, who may start it again, written down and signed by those who may change that.
+"""`swarmllm charter`: who may stop the swarm, who may start it again, written down and signed by
+those who may change that.
 
-A charter file carries the charters before it, so that whoever is asked to sign sees what changes and whose signatures are still missing.
+A charter file carries the charters before it, so that whoever is asked to sign sees what changes
+and whose signatures are still missing.
 """
 
 from __future__ import annotations
@@ -19,7 +21,13 @@ from swarmllm.adapters.operator_keys import read_key, read_public, verify
 from swarmllm.adapters.record_files import Sheet, draft, merged, read_sheets, render, with_signature
 from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.operators import passphrase
-from swarmllm.cli.operators.charter_view import ROLES, Gathered, charter_line, charter_table, root_signatures
+from swarmllm.cli.operators.charter_view import (
+    ROLES,
+    Gathered,
+    charter_line,
+    charter_table,
+    root_signatures,
+)
 from swarmllm.cli.operators.halt_source import standing_of, state_in
 from swarmllm.cli.output import answer, complain, notice, print_record
 from swarmllm.cli.screen import Line
@@ -36,7 +44,8 @@ NEVER: Final = "never"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a charter says, as far as it was given: keys by role as people name them, None for what stays (or its default)."""
+    """What a charter says, as far as it was given: keys by role as people name them, None for what
+    stays (or its default)."""
 
     roles: Mapping[str, Sequence[str]]
     root_threshold: int | None = None
@@ -71,7 +80,9 @@ def create(terms: Terms, out: str, *, as_json: bool) -> int:
     return _shown(path, sheets, as_json=as_json)
 
 
-def rotate(config: Config, file: str, terms: Terms, state_file: str | None, out: str, *, as_json: bool) -> int:
+def rotate(
+    config: Config, file: str, terms: Terms, state_file: str | None, out: str, *, as_json: bool
+) -> int:
     """The charter after the one in `file`: what is not given stays as it is."""
     path = user_path(out)
     refuse_existing(path, WHAT)
@@ -83,12 +94,18 @@ def rotate(config: Config, file: str, terms: Terms, state_file: str | None, out:
     head = open_record(sheets[-1].data)
     current = _charter(sheets[-1])
     lifts = _lifts(config, state_file, head, file)
-    keys: dict[str, Any] = {role: _keys(role, terms.roles.get(role) or ()) or getattr(current, role) for role in ROLES}
+    keys: dict[str, Any] = {
+        role: _keys(role, terms.roles.get(role) or ()) or getattr(current, role) for role in ROLES
+    }
     changed = replace(
         current,
         **keys,
-        root_threshold=current.root_threshold if terms.root_threshold is None else terms.root_threshold,
-        resume_threshold=current.resume_threshold if terms.resume_threshold is None else terms.resume_threshold,
+        root_threshold=current.root_threshold
+        if terms.root_threshold is None
+        else terms.root_threshold,
+        resume_threshold=current.resume_threshold
+        if terms.resume_threshold is None
+        else terms.resume_threshold,
         revert_changes=current.revert_changes if terms.revert is None else terms.revert,
         beacon_ttl_s=current.beacon_ttl_s if terms.beacon_ttl is None else terms.beacon_ttl,
         expires_ms=current.expires_ms if terms.expires is None else _expires(terms.expires),
@@ -104,8 +121,11 @@ def rotate(config: Config, file: str, terms: Terms, state_file: str | None, out:
     return _shown(path, written, as_json=as_json)
 
 
-def _lifts(config: Config, state_file: str | None, head: SignedRecord, file: str) -> dict[bytes, int]:
-    """What has been lifted under the charter in force: a rotation that forgot it would halt the swarm again."""
+def _lifts(
+    config: Config, state_file: str | None, head: SignedRecord, file: str
+) -> dict[bytes, int]:
+    """What has been lifted under the charter in force: a rotation that forgot it would halt the
+    swarm again."""
     if state_file is None:
         standing = standing_of(config)
         state, where = standing.state, standing.where
@@ -125,13 +145,23 @@ def show(file: str, *, as_json: bool) -> int:
     return _shown(path, charters_in(path), as_json=as_json, only_last=False)
 
 
-def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passphrase_file: str | None, *, as_json: bool) -> int:
-    """Add signatures to the last charter in the file, in place. UsageError for a key without the role root."""
+def sign(
+    file: str,
+    key_files: Sequence[str],
+    merge_files: Sequence[str],
+    passphrase_file: str | None,
+    *,
+    as_json: bool,
+) -> int:
+    """Add signatures to the last charter in the file, in place. UsageError for a key without the
+    role root."""
     path = user_path(file)
     sheets = charters_in(path)
     last, before = sheets[-1], _charter(sheets[-2]) if len(sheets) > 1 else None
     if not key_files and not merge_files:
-        raise UsageError("nothing to sign with; give a key file with --key, or a signed copy of the file with --merge")
+        raise UsageError(
+            "nothing to sign with; give a key file with --key, or a signed copy of the file with --merge"
+        )
     charter = _charter(last)
     allowed = {*charter.root, *(before.root if before is not None else ())}
     for name in merge_files:
@@ -157,7 +187,8 @@ def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passph
 
 
 def verify_files(files: Sequence[str], after: str | None, *, as_json: bool) -> int:
-    """Whether the charters follow each other and have the signatures that they need. Exit code 1 if not."""
+    """Whether the charters follow each other and have the signatures that they need. Exit code 1 if
+    not."""
     sheets = _collected(files)
     trusted = charters_in(user_path(after)) if after else ()
     together = {_charter(sheet).version: sheet for sheet in trusted}
@@ -173,14 +204,21 @@ def verify_files(files: Sequence[str], after: str | None, *, as_json: bool) -> i
             chain.append(open_record(sheet.data))
         if version not in sheets:
             if wrong:
-                raise LocalError(f"charter {version} in {after} does not hold, so nothing can follow it: {wrong}")
+                raise LocalError(
+                    f"charter {version} in {after} does not hold, so nothing can follow it: {wrong}"
+                )
             continue
         faults += bool(wrong)
         gathered = root_signatures(sheet, before)
         if as_json:
-            print_record({"event": "verified", "version": version, "ok": not wrong, "fault": wrong} | _signatures(gathered))
+            print_record(
+                {"event": "verified", "version": version, "ok": not wrong, "fault": wrong}
+                | _signatures(gathered)
+            )
         else:
-            said = Line(f"charter {version}: ").append(wrong or "holds", "red" if wrong else "green")
+            said = Line(f"charter {version}: ").append(
+                wrong or "holds", "red" if wrong else "green"
+            )
             answer().print(said, soft_wrap=True)
             for one in gathered:
                 answer().print(f"  {one.sentence()}", soft_wrap=True)
@@ -190,7 +228,8 @@ def verify_files(files: Sequence[str], after: str | None, *, as_json: bool) -> i
 
 
 def _fault_of(sheet: Sheet, chain: Sequence[SignedRecord], *, is_given: bool) -> str:
-    """What is wrong with a charter at the end of a chain; empty if nothing is. `is_given`: the chain begins with it, on trust."""
+    """What is wrong with a charter at the end of a chain; empty if nothing is. `is_given`: the
+    chain begins with it, on trust."""
     charter = _charter(sheet)
     if not sheet.data:
         return "nobody has signed it yet"
@@ -210,10 +249,13 @@ def _fault_of(sheet: Sheet, chain: Sequence[SignedRecord], *, is_given: bool) ->
 
 
 def charters_in(path: Path) -> tuple[Sheet, ...]:
-    """The charters of a file, each one higher than the one before. LocalError if there is anything else, or none."""
+    """The charters of a file, each one higher than the one before. LocalError if there is anything
+    else, or none."""
     sheets = tuple(sheet for sheet in read_sheets(path) if isinstance(sheet.record, Charter))
     if not sheets:
-        raise LocalError(f"{path} holds no charter; give a file that `swarmllm charter create` wrote")
+        raise LocalError(
+            f"{path} holds no charter; give a file that `swarmllm charter create` wrote"
+        )
     for one, two in pairwise(sheets):
         if _charter(two).version != _charter(one).version + 1:
             raise LocalError(
@@ -247,15 +289,21 @@ def _keys(role: str, words: Sequence[str]) -> tuple[bytes, ...]:
             )
         keys[key] = word
     if len(keys) > ROLE_KEYS_MAX:
-        raise UsageError(f"{len(keys)} {role} keys are more than the {ROLE_KEYS_MAX} that a charter can have; leave some out")
+        raise UsageError(
+            f"{len(keys)} {role} keys are more than the {ROLE_KEYS_MAX} that a charter can have; leave some out"
+        )
     return tuple(sorted(keys))
 
 
 def _check(charter: Charter) -> None:
     if wrong := charter.fault():
-        raise UsageError(f"this cannot be a charter: {wrong}; give more keys or a smaller threshold")
+        raise UsageError(
+            f"this cannot be a charter: {wrong}; give more keys or a smaller threshold"
+        )
     if charter.resume_threshold == 1:
-        notice("One resume key alone will be able to start this swarm again (--resume-threshold 1).")
+        notice(
+            "One resume key alone will be able to start this swarm again (--resume-threshold 1)."
+        )
     if expired(charter, _now_ms()):
         notice("The date to renew this charter by is in the past: nodes will remind of it at once.")
 
@@ -269,7 +317,9 @@ def _expires(text: str) -> int:
             raise ValueError
         return max(0, round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000))
     except ValueError:
-        raise UsageError(f"--expires {text[:40]!r} is no date; write it as 2030-12-31, or {NEVER}") from None
+        raise UsageError(
+            f"--expires {text[:40]!r} is no date; write it as 2030-12-31, or {NEVER}"
+        ) from None
 
 
 def _now_ms() -> int:
@@ -277,7 +327,10 @@ def _now_ms() -> int:
 
 
 def _signatures(gathered: Sequence[Gathered]) -> dict[str, object]:
-    return {"signatures": [one.record() for one in gathered], "missing": max(one.missing for one in gathered)}
+    return {
+        "signatures": [one.record() for one in gathered],
+        "missing": max(one.missing for one in gathered),
+    }
 
 
 def _shown(path: Path, sheets: Sequence[Sheet], *, as_json: bool, only_last: bool = True) -> int:

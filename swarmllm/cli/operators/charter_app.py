@@ -15,11 +15,19 @@ if TYPE_CHECKING:  # Help must not cost their imports.
 
 TERMS, OPERATOR = "Terms", "Operator"
 
-charter = typer.Typer(help="Who may stop the swarm, who may start it again, and who may change that.", no_args_is_help=False)
+charter = typer.Typer(
+    help="Who may stop the swarm, who may start it again, and who may change that.",
+    no_args_is_help=False,
+)
 
 
 def _role(flag: str, what: str) -> object:
-    return typer.Option(flag, metavar="KEY", help=f"{what} (hex, .pub or key file; repeatable).", rich_help_panel=TERMS)
+    return typer.Option(
+        flag,
+        metavar="KEY",
+        help=f"{what} (hex, .pub or key file; repeatable).",
+        rich_help_panel=TERMS,
+    )
 
 
 Root = Annotated[list[str] | None, _role("--root", "May change the charter")]
@@ -29,15 +37,33 @@ Voter = Annotated[list[str] | None, _role("--voter", "May vote")]
 Beacon = Annotated[list[str] | None, _role("--beacon", "May send signs of life")]
 RootThreshold = Annotated[
     int | None,
-    typer.Option("--root-threshold", min=1, max=5, help="Root signatures that a charter needs (2).", rich_help_panel=TERMS),
+    typer.Option(
+        "--root-threshold",
+        min=1,
+        max=5,
+        help="Root signatures that a charter needs (2).",
+        rich_help_panel=TERMS,
+    ),
 ]
 ResumeThreshold = Annotated[
     int | None,
-    typer.Option("--resume-threshold", min=1, max=5, help="Resume signatures that a resume needs (2).", rich_help_panel=TERMS),
+    typer.Option(
+        "--resume-threshold",
+        min=1,
+        max=5,
+        help="Resume signatures that a resume needs (2).",
+        rich_help_panel=TERMS,
+    ),
 ]
 Revert = Annotated[
     int | None,
-    typer.Option("--revert", min=0, max=16, help="Changes of the agent that a halt takes back (3).", rich_help_panel=TERMS),
+    typer.Option(
+        "--revert",
+        min=0,
+        max=16,
+        help="Changes of the agent that a halt takes back (3).",
+        rich_help_panel=TERMS,
+    ),
 ]
 BeaconTtl = Annotated[
     int | None,
@@ -52,9 +78,16 @@ BeaconTtl = Annotated[
 ]
 Expires = Annotated[
     str | None,
-    typer.Option("--expires", metavar="DATE", help="Remind people to renew it by 2030-12-31, or never.", rich_help_panel=TERMS),
+    typer.Option(
+        "--expires",
+        metavar="DATE",
+        help="Remind people to renew it by 2030-12-31, or never.",
+        rich_help_panel=TERMS,
+    ),
 ]
-Out = Annotated[str, typer.Option("--out", metavar="FILE", help="The file to write; never overwritten.")]
+Out = Annotated[
+    str, typer.Option("--out", metavar="FILE", help="The file to write; never overwritten.")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +115,21 @@ class Given:
             "voter": self.voter or (),
             "beacon": self.beacon or (),
         }
-        return Terms(roles, self.root_threshold, self.resume_threshold, self.revert, self.beacon_ttl, self.expires)
+        return Terms(
+            roles,
+            self.root_threshold,
+            self.resume_threshold,
+            self.revert,
+            self.beacon_ttl,
+            self.expires,
+        )
 
 
 @charter.command("create")
 @o.spread
 def create(given: Given, out: Out, json: o.Json = False) -> None:
-    """Write the first charter of a new swarm, for its root keys to sign. Its hash is the swarm's id."""
+    """Write the first charter of a new swarm, for its root keys to sign. Its hash is the swarm's
+    id."""
 
     def body() -> int:
         from swarmllm.cli.operators.charter import create as run
@@ -112,21 +153,34 @@ def show(file: Annotated[str, typer.Argument(metavar="FILE")], json: o.Json = Fa
 
 @charter.command("sign")
 def sign(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The charter; the signature is added to it.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The charter; the signature is added to it.")
+    ],
     key: Annotated[
         list[str] | None,
-        typer.Option("--key", metavar="KEYFILE", help="The key file to sign with (repeatable).", rich_help_panel=OPERATOR),
+        typer.Option(
+            "--key",
+            metavar="KEYFILE",
+            help="The key file to sign with (repeatable).",
+            rich_help_panel=OPERATOR,
+        ),
     ] = None,
     merge: Annotated[
         list[str] | None,
         typer.Option(
-            "--merge", metavar="FILE", help="Add the signatures of this copy of the file (repeatable).", rich_help_panel=OPERATOR
+            "--merge",
+            metavar="FILE",
+            help="Add the signatures of this copy of the file (repeatable).",
+            rich_help_panel=OPERATOR,
         ),
     ] = None,
     passphrase_file: Annotated[
         str | None,
         typer.Option(
-            "--passphrase-file", metavar="FILE", help="Take the passphrase from this file's only line.", rich_help_panel=OPERATOR
+            "--passphrase-file",
+            metavar="FILE",
+            help="Take the passphrase from this file's only line.",
+            rich_help_panel=OPERATOR,
         ),
     ] = None,
     json: o.Json = False,
@@ -144,7 +198,9 @@ def sign(
 @charter.command("rotate")
 @o.spread
 def rotate(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="The signed charter that is in force.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="The signed charter that is in force.")
+    ],
     given: Given,
     out: Out,
     state: Annotated[
@@ -159,7 +215,8 @@ def rotate(
     data_dir: o.DataDir = None,
     json: o.Json = False,
 ) -> None:
-    """Write the next charter. A role that is named gets exactly the keys named; everything else stays as it is."""
+    """Write the next charter. A role that is named gets exactly the keys named; everything else
+    stays as it is."""
 
     def body() -> int:
         from swarmllm.cli.operators.charter import rotate as run
@@ -173,12 +230,18 @@ def rotate(
 @charter.command("verify")
 def verify(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help="Charter files; copies that were signed apart count together.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="Charter files; copies that were signed apart count together."
+        ),
     ],
     after: Annotated[
         str | None,
         typer.Option(
-            "--after", metavar="FILE", help="The charter or charters that they follow, which you trust.", rich_help_panel=OPERATOR
+            "--after",
+            metavar="FILE",
+            help="The charter or charters that they follow, which you trust.",
+            rich_help_panel=OPERATOR,
         ),
     ] = None,
     json: o.Json = False,

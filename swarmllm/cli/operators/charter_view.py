@@ -42,7 +42,10 @@ class Gathered:
         return max(0, self.needed - len(self.signed))
 
     def record(self) -> Record:
-        ids = {"signed": [key_id(key).hex() for key in self.signed], "others": [key_id(key).hex() for key in self.others]}
+        ids = {
+            "signed": [key_id(key).hex() for key in self.signed],
+            "others": [key_id(key).hex() for key in self.others],
+        }
         return {"role": self.role, **ids, "needed": self.needed, "missing": self.missing}
 
     def sentence(self) -> str:
@@ -62,10 +65,17 @@ def root_signatures(sheet: Sheet, before: Charter | None) -> tuple[Gathered, ...
     """What a charter needs: the root threshold of the charter before it, and its own."""
     charter = sheet.record
     assert isinstance(charter, Charter)
-    own = gathered(sheet, f"the root keys of charter {charter.version}", charter.root, charter.root_threshold)
+    own = gathered(
+        sheet, f"the root keys of charter {charter.version}", charter.root, charter.root_threshold
+    )
     if before is None:
         return (own,)
-    return (gathered(sheet, f"the root keys of charter {before.version}", before.root, before.root_threshold), own)
+    return (
+        gathered(
+            sheet, f"the root keys of charter {before.version}", before.root, before.root_threshold
+        ),
+        own,
+    )
 
 
 def charter_line(sheet: Sheet, before: Charter | None) -> Record:
@@ -93,7 +103,10 @@ def charter_table(sheet: Sheet, before: Charter | None, now_ms: int) -> Table:
     table.add_column(overflow="fold")
     own_hash = sha256(sheet.payload).hexdigest()
     table.add_row("charter", f"{charter.version}, written {moment(charter.issued_ms)}")
-    table.add_row("swarm" if charter.version == 1 else "follows", own_hash if charter.version == 1 else charter.prev_hash.hex())
+    table.add_row(
+        "swarm" if charter.version == 1 else "follows",
+        own_hash if charter.version == 1 else charter.prev_hash.hex(),
+    )
     thresholds = {"root": charter.root_threshold, "resume": charter.resume_threshold}
     for role in ROLES:
         keys = getattr(charter, role)
@@ -102,15 +115,22 @@ def charter_table(sheet: Sheet, before: Charter | None, now_ms: int) -> Table:
         table.add_row(role, _MEANING[role].format(f"{thresholds.get(role, 1)} of {len(keys)}"))
         for key in keys:
             table.add_row("", Line(f"{key_id(key).hex()}  {key.hex()}", style="dim"))
-    table.add_row("a halt", f"takes back the last {charter.revert_changes} changes that the agent made")
+    table.add_row(
+        "a halt", f"takes back the last {charter.revert_changes} changes that the agent made"
+    )
     if charter.beacon_ttl_s:
-        table.add_row("beacons", f"without a sign of life for {charter.beacon_ttl_s} s, nodes stop by themselves")
+        table.add_row(
+            "beacons",
+            f"without a sign of life for {charter.beacon_ttl_s} s, nodes stop by themselves",
+        )
     for key, seq in vector_of(charter.lift_base).items():
         table.add_row("lifted", f"{key.hex()} {'for good' if seq == SEQ_MAX else f'up to {seq}'}")
     if charter.expires_ms:
         late = expired(charter, now_ms)
         by = moment(charter.expires_ms)
-        table.add_row("renew by", Line(f"{by} (past: it still holds; renew it)", "yellow") if late else by)
+        table.add_row(
+            "renew by", Line(f"{by} (past: it still holds; renew it)", "yellow") if late else by
+        )
     for one in root_signatures(sheet, before):
         table.add_row("signed", Line(one.sentence(), style="yellow" if one.missing else "green"))
     return table

@@ -1,4 +1,5 @@
-"""`swarmllm halt`: one operator's signature stops the swarm; and the records of it are looked at and carried by hand."""
+"""`swarmllm halt`: one operator's signature stops the swarm; and the records of it are looked at
+and carried by hand."""
 
 from __future__ import annotations
 
@@ -52,7 +53,8 @@ def publish(
     wait_s: float,
     as_json: bool,
 ) -> int:
-    """Sign a HALT and hand it to the running node, or to the peers named in the settings; `out` keeps it as a file besides."""
+    """Sign a HALT and hand it to the running node, or to the peers named in the settings; `out`
+    keeps it as a file besides."""
     code = reason_code(reason)
     key = read_key(user_path(key_file))
     path = user_path(out) if out else None
@@ -69,14 +71,23 @@ def publish(
             " or write the order to a file with --out"
         )
     sign = passphrase.unseal(key, passphrase_file)
-    standing = _known(config, state_file)  # Typing takes time, and a number must be higher than any seen by now.
+    # Typing takes time, and a number must be higher than any seen by now.
+    standing = _known(config, state_file)
     order = next_halt(standing.state, key.public_key, code, _now_ms())
     data = sign_record(order, [(key.public_key, sign)])
     if path is not None:
-        write_new(path, render([*map(sheet_of, (one.data for one in standing.state.charters)), sheet_of(data)]).encode(), WHAT)
+        write_new(
+            path,
+            render(
+                [*map(sheet_of, (one.data for one in standing.state.charters)), sheet_of(data)]
+            ).encode(),
+            WHAT,
+        )
     delivery = None
     if goes_out:
-        delivery = deliver(config, [data], wait_s, as_json=as_json, peers=config.peers, state=standing.state)
+        delivery = deliver(
+            config, [data], wait_s, as_json=as_json, peers=config.peers, state=standing.state
+        )
     _published(order, key, delivery, path, as_json=as_json)
     return OK
 
@@ -87,19 +98,39 @@ def _known(config: Config, state_file: str | None) -> Standing:
     return Standing(state_in(read_sheets(user_path(state_file)), state_file), state_file)
 
 
-def _published(order: Halt, key: OperatorKey, delivery: Delivery | None, path: Path | None, *, as_json: bool) -> None:
+def _published(
+    order: Halt, key: OperatorKey, delivery: Delivery | None, path: Path | None, *, as_json: bool
+) -> None:
     if not as_json:
         why = HALT_REASONS.get(order.reason_code, "")
-        signed = Line("HALT signed by ").append(key.name, "bold").append(f" ({key.id.hex()}), order {order.seq}, reason: {why}.")
+        signed = (
+            Line("HALT signed by ")
+            .append(key.name, "bold")
+            .append(f" ({key.id.hex()}), order {order.seq}, reason: {why}.")
+        )
         people().print(signed, soft_wrap=True)
         if path is not None:
-            people().print(Line(f"Written to {path}; `swarmllm halt import {path}` applies it on any node."), soft_wrap=True)
+            people().print(
+                Line(f"Written to {path}; `swarmllm halt import {path}` applies it on any node."),
+                soft_wrap=True,
+            )
     if delivery is not None:
         told(delivery, "The order", as_json=as_json)
     if as_json:
-        counted = {} if delivery is None else {"peers": delivery.peers, "acknowledged": delivery.acknowledged, "ms": delivery.ms}
-        by = {"signed_by": [{"name": key.name, "key_id": key.id.hex()}], "swarm": order.swarm.hex(), "seq": order.seq}
-        reason = {"reason": HALT_REASONS[order.reason_code], "file": None if path is None else str(path)}
+        counted = (
+            {}
+            if delivery is None
+            else {"peers": delivery.peers, "acknowledged": delivery.acknowledged, "ms": delivery.ms}
+        )
+        by = {
+            "signed_by": [{"name": key.name, "key_id": key.id.hex()}],
+            "swarm": order.swarm.hex(),
+            "seq": order.seq,
+        }
+        reason = {
+            "reason": HALT_REASONS[order.reason_code],
+            "file": None if path is None else str(path),
+        }
         print_record({"event": "published", "type": "halt"} | by | reason | counted)
 
 
@@ -129,24 +160,37 @@ def _status_table(standing: Standing, record: Record) -> Table:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     halted = [str(sentence) for sentence in record["halted"]]
-    table.add_row("state", Line("; ".join(halted), style="red") if halted else Line("not halted", style="green"))
+    table.add_row(
+        "state",
+        Line("; ".join(halted), style="red") if halted else Line("not halted", style="green"),
+    )
     table.add_row("of", Line(standing.where))
     table.add_row("swarm", str(record["swarm"]))
     charter = record.get("charter")
-    table.add_row("charter", "not come yet" if not charter else f"{record['charter_version']}, {_roles(charter)}")
+    table.add_row(
+        "charter",
+        "not come yet" if not charter else f"{record['charter_version']}, {_roles(charter)}",
+    )
     for halt in record["standing"]:
         when = moment(round(float(halt["issued"]) * 1000))
-        table.add_row("halt", f"{halt['key']}, order {halt['seq']}, reason: {halt['reason']}, {when}")
+        table.add_row(
+            "halt", f"{halt['key']}, order {halt['seq']}, reason: {halt['reason']}, {when}"
+        )
     peers, acknowledged = record["peers"], set(record["acknowledged"])
     if record["running"]:
-        table.add_row("peers", f"{len(peers)} connected, {len(acknowledged)} with the same state on disk")
+        table.add_row(
+            "peers", f"{len(peers)} connected, {len(acknowledged)} with the same state on disk"
+        )
         behind = [short_peer(str(peer)) for peer in peers if peer not in acknowledged]
         if behind:
             table.add_row("", Line(f"not yet: {', '.join(behind)}", style="yellow"))
     if not record["durable"]:
         table.add_row("disk", Line("the state is not on disk yet", style="yellow"))
     if standing.state.standing:
-        table.add_row("next", Line("swarmllm resume propose --out FILE, signed by the resume quorum", style="cyan"))
+        table.add_row(
+            "next",
+            Line("swarmllm resume propose --out FILE, signed by the resume quorum", style="cyan"),
+        )
     elif record["stopped_here"] or record["lost"]:
         table.add_row("next", Line("swarmllm start", style="cyan"))
     return table
@@ -166,18 +210,31 @@ def export(config: Config, out: str, *, as_json: bool) -> int:
     standing = standing_of(config)
     records = list(records_of(standing.state))
     if not records:
-        raise LocalError(f"{standing.where} has no records yet, not even a charter; connect it to its swarm first")
+        raise LocalError(
+            f"{standing.where} has no records yet, not even a charter; connect it to its swarm first"
+        )
     write_new(path, render([sheet_of(data) for data in records]).encode(), WHAT)
     if as_json:
-        print_record({"event": "exported", "file": str(path), "records": len(records), "digest": standing.state.digest.hex()})
+        print_record(
+            {
+                "event": "exported",
+                "file": str(path),
+                "records": len(records),
+                "digest": standing.state.digest.hex(),
+            }
+        )
     else:
-        people().print(Line(f"{len(records)} records of {standing.where} are in {path}."), soft_wrap=True)
+        people().print(
+            Line(f"{len(records)} records of {standing.where} are in {path}."), soft_wrap=True
+        )
     return OK
 
 
 def import_files(config: Config, files: Sequence[str], *, wait_s: float, as_json: bool) -> int:
-    """Apply the records of files: by the running node, or in the data folder where none runs. Exit code 1 if one is refused."""
-    read = [(name, read_sheets(user_path(name))) for name in files]  # All of them, before any of them counts.
+    """Apply the records of files: by the running node, or in the data folder where none runs. Exit
+    code 1 if one is refused."""
+    # All of them, before any of them counts.
+    read = [(name, read_sheets(user_path(name))) for name in files]
     for name, found in read:
         refuse_unsigned(found, name)
     in_order = sorted((sheet for _, found in read for sheet in found), key=_place)
@@ -189,7 +246,9 @@ def import_files(config: Config, files: Sequence[str], *, wait_s: float, as_json
         for name, sheets in read:
             refuse_other_swarm(standing.state, sheets, name)
     if standing is not None and (standing.status is not None or config.peers):
-        delivery = deliver(config, records, wait_s, as_json=as_json, peers=config.peers, state=standing.state)
+        delivery = deliver(
+            config, records, wait_s, as_json=as_json, peers=config.peers, state=standing.state
+        )
         outcomes = delivery.outcomes
     else:
         delivery = None
@@ -200,9 +259,16 @@ def import_files(config: Config, files: Sequence[str], *, wait_s: float, as_json
         complain(f"{refused} of {len(records)} records were refused")
         return FAILED
     if delivery is not None:
-        told(delivery, "Everything in it" if len(files) == 1 else "Everything in them", as_json=as_json)
+        told(
+            delivery,
+            "Everything in it" if len(files) == 1 else "Everything in them",
+            as_json=as_json,
+        )
     elif not as_json:
-        people().print(Line(f"No node runs on {config.data_dir}: the next `swarmllm join` starts with this."), soft_wrap=True)
+        people().print(
+            Line(f"No node runs on {config.data_dir}: the next `swarmllm join` starts with this."),
+            soft_wrap=True,
+        )
     return OK
 
 
@@ -212,7 +278,12 @@ def _place(sheet: Sheet) -> int:
 
 
 def _into_folder(
-    config: Config, read: Sequence[tuple[str, Sequence[Sheet]]], records: Sequence[bytes], pinned: bytes | None, *, as_json: bool
+    config: Config,
+    read: Sequence[tuple[str, Sequence[Sheet]]],
+    records: Sequence[bytes],
+    pinned: bytes | None,
+    *,
+    as_json: bool,
 ) -> tuple[Record, ...]:
     with folder_held(config, pinned) as (boot, save):
         for name, sheets in read:
@@ -221,13 +292,22 @@ def _into_folder(
         if any(outcome["outcome"] == "applied" for outcome in outcomes):
             save(state)
     if as_json:
-        print_record({"event": "imported", "outcomes": outcomes, "digest": state.digest.hex(), "peers": 0})
+        print_record(
+            {"event": "imported", "outcomes": outcomes, "digest": state.digest.hex(), "peers": 0}
+        )
     return tuple(outcomes)
 
 
 def _swarm_of(sheets: Sequence[Sheet]) -> bytes | None:
     """The swarm of charter 1 in the files: a folder in which no node ever ran takes it as its own."""
-    first = next((sheet for sheet in sheets if isinstance(sheet.record, Charter) and sheet.record.version == 1), None)
+    first = next(
+        (
+            sheet
+            for sheet in sheets
+            if isinstance(sheet.record, Charter) and sheet.record.version == 1
+        ),
+        None,
+    )
     return None if first is None else charter_hash(open_record(first.data))
 
 
@@ -243,7 +323,9 @@ def _outcomes(sheets: Sequence[Sheet], outcomes: Sequence[Record], *, as_json: b
         refused += what == "refused"
         if not as_json:
             style = {"applied": "green", "known": "dim"}.get(str(what), "red")
-            said = {"applied": "applied", "known": "known already"}.get(str(what), f"refused: {outcome.get('reason')}")
+            said = {"applied": "applied", "known": "known already"}.get(
+                str(what), f"refused: {outcome.get('reason')}"
+            )
             people().print(Line(f"{_titled(sheet)}: {said}", style=style), soft_wrap=True)
         elif what == "refused":
             complain(f"{_titled(sheet)}: {outcome.get('reason')}")

@@ -1,6 +1,8 @@
-"""The control state that a command works on: the running node's, or the data folder's where none runs, or that of a file.
+"""The control state that a command works on: the running node's, or the data folder's where none
+runs, or that of a file.
 
-Wherever the records come from, they are judged here again by the same rules as on every node. So nothing is signed on the word of a file.
+Wherever the records come from, they are judged here again by the same rules as on every node. So
+nothing is signed on the word of a file.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from swarmllm.wire.signed import open_record, sign_record
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """`where` names the source for people; `status` is what the running node said of itself, None if none runs."""
+    """`where` names the source for people; `status` is what the running node said of itself, None
+    if none runs."""
 
     state: HaltState
     where: str
@@ -101,13 +104,19 @@ def _of_folder(config: Config) -> Standing | None:
     if not has_history(data):
         return None
     key = load_or_create_key(data.key_file) if data.key_file.exists() else ephemeral_key()
-    return Standing(_boot(HaltFolder(data.path), key, None).state, f"the data folder {data.path} (no node runs on it)")
+    return Standing(
+        _boot(HaltFolder(data.path), key, None).state,
+        f"the data folder {data.path} (no node runs on it)",
+    )
 
 
 def has_history(data: DataDir) -> bool:
-    """Whether a node, or one of these commands, ever kept anything there. LocalError if it is no folder."""
+    """Whether a node, or one of these commands, ever kept anything there. LocalError if it is no
+    folder."""
     if data.path.exists() and not data.path.is_dir():
-        raise LocalError(f"{data.path} is a file, not a folder; name the folder of a node with --data-dir")
+        raise LocalError(
+            f"{data.path} is a file, not a folder; name the folder of a node with --data-dir"
+        )
     return data.key_file.exists() or HaltFolder(data.path).load() != (None, None, None)
 
 
@@ -118,10 +127,14 @@ def _boot(folder: HaltFolder, key: KeyFile, pinned: bytes | None) -> Boot:
 
 
 @contextmanager
-def folder_held(config: Config, pinned: bytes | None = None) -> Iterator[tuple[Boot, Callable[[HaltState], None]]]:
-    """The state of a data folder on which no node runs, and what saves another in its place (LocalError if that fails).
+def folder_held(
+    config: Config, pinned: bytes | None = None
+) -> Iterator[tuple[Boot, Callable[[HaltState], None]]]:
+    """The state of a data folder on which no node runs, and what saves another in its place
+    (LocalError if that fails).
 
-    The folder is locked meanwhile, so no node can start on a state that is about to change; it is made if there is none.
+    The folder is locked meanwhile, so no node can start on a state that is about to change; it is
+    made if there is none.
     """
     with locked(config.data_dir) as data:
         folder = HaltFolder(data.path)
@@ -150,17 +163,23 @@ def fold(state: HaltState, records: Sequence[bytes], where: str) -> HaltState:
 
 
 def state_in(sheets: Sequence[Sheet], where: str) -> HaltState:
-    """The state that the signed records of a file prove, from charter 1 on. LocalError if they do not begin with it."""
+    """The state that the signed records of a file prove, from charter 1 on. LocalError if they do
+    not begin with it."""
     signed = [sheet for sheet in sheets if sheet.data]
     if not signed or not isinstance(signed[0].record, Charter) or signed[0].record.version != 1:
         raise LocalError(
             f"{where} does not begin with the signed charter 1; export the records of a node with `swarmllm halt export`"
         )
-    return fold(HaltState(charter_hash(open_record(signed[0].data))), [sheet.data for sheet in signed], where)
+    return fold(
+        HaltState(charter_hash(open_record(signed[0].data))),
+        [sheet.data for sheet in signed],
+        where,
+    )
 
 
 def refuse_other_swarm(state: HaltState, sheets: Sequence[Sheet], where: str) -> None:
-    """LocalError if the file has a charter that contradicts ours: then every other record in it is another swarm's too.
+    """LocalError if the file has a charter that contradicts ours: then every other record in it is
+    another swarm's too.
 
     A node would ignore such a charter as one that it has already; a person should be told.
     """
@@ -232,13 +251,21 @@ def status_of(standing: Standing) -> Record:
 
 def standing_records(state: HaltState) -> list[Record]:
     return [
-        {"key": halt.key.hex(), "seq": halt.seq, "reason": reason_name(halt.reason_code), "issued": halt.issued_ms / 1000}
+        {
+            "key": halt.key.hex(),
+            "seq": halt.seq,
+            "reason": reason_name(halt.reason_code),
+            "issued": halt.issued_ms / 1000,
+        }
         for halt in state.standing
     ]
 
 
 def charter_record(charter: Charter) -> dict[str, Any]:
-    roles = {role: [key.hex() for key in getattr(charter, role)] for role in ("root", "halt", "resume", "voter", "beacon")}
+    roles = {
+        role: [key.hex() for key in getattr(charter, role)]
+        for role in ("root", "halt", "resume", "voter", "beacon")
+    }
     return {
         "version": charter.version,
         **roles,

@@ -45,13 +45,20 @@ def _tell(key: OperatorKey, *, as_json: bool, opened: bool | None = None) -> Non
             "file": str(key.path),
         }
         print_record(
-            record | {"public_file": str(pub) if pub.is_file() else None} | ({} if opened is None else {"opened": opened})
+            record
+            | {"public_file": str(pub) if pub.is_file() else None}
+            | ({} if opened is None else {"opened": opened})
         )
         return
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    rows = [("key", key.name), ("key id", key.id.hex()), ("public key", key.public_key.hex()), ("file", str(key.path))]
+    rows = [
+        ("key", key.name),
+        ("key id", key.id.hex()),
+        ("public key", key.public_key.hex()),
+        ("file", str(key.path)),
+    ]
     rows += [("public half", str(pub))] if pub.is_file() else []
     rows += [("passphrase", "opens it")] if opened else []
     for name, value in rows:

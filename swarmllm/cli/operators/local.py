@@ -1,4 +1,5 @@
-"""`swarmllm stop` and `swarmllm start`: the owner's own switch, for this node alone. It needs no key and no network."""
+"""`swarmllm stop` and `swarmllm start`: the owner's own switch, for this node alone. It needs no
+key and no network."""
 
 from __future__ import annotations
 
@@ -9,7 +10,14 @@ from pathlib import Path
 from swarmllm.adapters.datadir import DataDir
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.cli.guard import OK
-from swarmllm.cli.operators.halt_source import Standing, ask_node, folder_held, has_history, state_in, status_of
+from swarmllm.cli.operators.halt_source import (
+    Standing,
+    ask_node,
+    folder_held,
+    has_history,
+    state_in,
+    status_of,
+)
 from swarmllm.cli.output import people, print_record
 from swarmllm.cli.screen import Line
 from swarmllm.errors import HaltedError
@@ -30,7 +38,11 @@ def stop(config: Config, *, as_json: bool) -> int:
         print_record(record)
     elif record["running"]:
         people().print(
-            Line("This node is stopped: it makes no token and asks for none until `swarmllm start`.", "yellow"), soft_wrap=True
+            Line(
+                "This node is stopped: it makes no token and asks for none until `swarmllm start`.",
+                "yellow",
+            ),
+            soft_wrap=True,
         )
     else:
         said = f"No node runs on {config.data_dir}; the next `swarmllm join` will be stopped until `swarmllm start`."
@@ -39,7 +51,8 @@ def stop(config: Config, *, as_json: bool) -> int:
 
 
 def _swarm_named(config: Config) -> bytes | None:
-    """The swarm that the settings name, for a folder in which no node ever ran; any other has its own, and is stopped in that."""
+    """The swarm that the settings name, for a folder in which no node ever ran; any other has its
+    own, and is stopped in that."""
     if not config.charter or has_history(DataDir(config.data_dir)):
         return None
     if re.fullmatch("[0-9a-f]{64}", config.charter):
@@ -65,6 +78,10 @@ def start(config: Config, *, as_json: bool) -> int:
             f"the owner's stop is taken back, but the swarm is {record['halted'][0]}; only its resume quorum can lift that"
         )
     if not as_json:
-        said = "This node may work again." if record["running"] else f"No node runs on {config.data_dir}; the next one may work."
+        said = (
+            "This node may work again."
+            if record["running"]
+            else f"No node runs on {config.data_dir}; the next one may work."
+        )
         people().print(Line(said, style="green"), soft_wrap=True)
     return OK

@@ -1,5 +1,6 @@
-"""Where a passphrase may come from: a terminal that does not show it, or a file. Never the command line, which every user of the machine
-can read, and never the value of a variable, which every child process inherits."""
+"""Where a passphrase may come from: a terminal that does not show it, or a file. Never the command
+line, which every user of the machine can read, and never the value of a variable, which every child
+process inherits."""
 
 from __future__ import annotations
 
@@ -38,7 +39,9 @@ def new_passphrase(name: str, file: str | None) -> str:
 def unseal(key: OperatorKey, file: str | None) -> Sign:
     """What signs with the key. LocalError if the passphrase does not open it."""
     path = _file(file)
-    return key.unseal(_read(path) if path else _typed(f"Passphrase for the key {key.name} ({key.path}): "))
+    return key.unseal(
+        _read(path) if path else _typed(f"Passphrase for the key {key.name} ({key.path}): ")
+    )
 
 
 def _file(flag: str | None) -> Path | None:
@@ -57,14 +60,19 @@ def _read(path: Path) -> str:
     try:
         lines = data.decode().splitlines()
     except UnicodeDecodeError:
-        raise LocalError(f"the passphrase file {path} is not text in UTF-8; write the passphrase as its only line") from None
+        raise LocalError(
+            f"the passphrase file {path} is not text in UTF-8; write the passphrase as its only line"
+        ) from None
     if len(lines) != 1 or not lines[0]:
-        raise LocalError(f"the passphrase file {path} has {len(lines)} lines; write the passphrase as its only line")
+        raise LocalError(
+            f"the passphrase file {path} has {len(lines)} lines; write the passphrase as its only line"
+        )
     return lines[0]
 
 
 def _typed(question: str) -> str:
-    """From the terminal, unseen. UsageError where there is none: a script must not wait for ever, nor a passphrase be shown."""
+    """From the terminal, unseen. UsageError where there is none: a script must not wait for ever,
+    nor a passphrase be shown."""
     hint = f"there is no terminal to type a passphrase on; give --passphrase-file FILE, or name the file in {VARIABLE}"
     if not sys.stdin.isatty():
         raise UsageError(hint)

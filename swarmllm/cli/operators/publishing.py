@@ -1,8 +1,9 @@
 """Handing records to a running node, and counting who has them on disk.
 
-With `--peer` this program is a node for a moment, which connects to the peers named, hands the records on and leaves: an operator needs a
-key and an address, not a node of their own. After the network library is loaded, which takes a second, that is a matter of 0.2 to 0.4 s; a
-process of its own, as any other node is one, took two more.
+With `--peer` this program is a node for a moment, which connects to the peers named, hands the
+records on and leaves: an operator needs a key and an address, not a node of their own. After the
+network library is loaded, which takes a second, that is a matter of 0.2 to 0.4 s; a process of its
+own, as any other node is one, took two more.
 """
 
 from __future__ import annotations
@@ -31,15 +32,19 @@ from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.ports import Network
 from swarmllm.runtime.service.json_events import Record
 
-GRACE_S: Final = 10.0  # Beyond the time that the node was told to wait for acknowledgements; then the node itself is stuck.
-START_S: Final = 60.0  # For a node without a model; on a busy machine importing everything alone takes some seconds.
+# Beyond the time that the node was told to wait for acknowledgements; then the node itself is
+# stuck.
+GRACE_S: Final = 10.0
+# For a node without a model; on a busy machine importing everything alone takes some seconds.
+START_S: Final = 60.0
 CONNECT_S: Final = 15.0
 LOOK_EVERY_S: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of each record, and how many of the `peers` connected had the whole control state on disk after `ms`."""
+    """What became of each record, and how many of the `peers` connected had the whole control state
+    on disk after `ms`."""
 
     outcomes: tuple[Record, ...]
     peers: int
@@ -48,13 +53,24 @@ class Delivery:
 
     @property
     def refused(self) -> tuple[str, ...]:
-        return tuple(str(outcome.get("reason", "")) for outcome in self.outcomes if outcome.get("outcome") == "refused")
+        return tuple(
+            str(outcome.get("reason", ""))
+            for outcome in self.outcomes
+            if outcome.get("outcome") == "refused"
+        )
 
 
 def deliver(
-    config: Config, records: Sequence[bytes], wait_s: float, *, as_json: bool, peers: Sequence[str], state: HaltState
+    config: Config,
+    records: Sequence[bytes],
+    wait_s: float,
+    *,
+    as_json: bool,
+    peers: Sequence[str],
+    state: HaltState,
 ) -> Delivery:
-    """Hand the records to the node on the data folder or, if `peers` are named, to one for this command alone that knows `state`."""
+    """Hand the records to the node on the data folder or, if `peers` are named, to one for this
+    command alone that knows `state`."""
     found: list[Delivery] = []
 
     async def body() -> int:
@@ -71,7 +87,9 @@ def deliver(
     return found[0]
 
 
-async def hand_over(folder: Path, records: Sequence[bytes], wait_s: float, *, as_json: bool) -> Delivery:
+async def hand_over(
+    folder: Path, records: Sequence[bytes], wait_s: float, *, as_json: bool
+) -> Delivery:
     outcomes: tuple[Record, ...] | None = None
     with trio.move_on_after(wait_s + GRACE_S):
         asked = {"records": [record.hex() for record in records], "wait_s": wait_s}
@@ -83,8 +101,15 @@ async def hand_over(folder: Path, records: Sequence[bytes], wait_s: float, *, as
                     case "imported":
                         outcomes = tuple(answer.get("outcomes") or ())
                     case "end" if outcomes is not None:
-                        return Delivery(outcomes, int(answer["peers"]), int(answer["acknowledged"]), float(answer["ms"]))
-        raise LocalError(f"the node on {folder} stopped before it had told whether others have the record; publish it again")
+                        return Delivery(
+                            outcomes,
+                            int(answer["peers"]),
+                            int(answer["acknowledged"]),
+                            float(answer["ms"]),
+                        )
+        raise LocalError(
+            f"the node on {folder} stopped before it had told whether others have the record; publish it again"
+        )
     raise LocalError(
         f"the node on {folder} did not answer within {wait_s + GRACE_S:.0f} s; "
         "if it was suspended, `kill -CONT` with its process id lets it go on; otherwise end it and start it again"
@@ -93,12 +118,14 @@ async def hand_over(folder: Path, records: Sequence[bytes], wait_s: float, *, as
 
 @asynccontextmanager
 async def _messenger(config: Config, peers: Sequence[str], state: HaltState) -> AsyncIterator[Path]:
-    """A node within this program: no model, no look-ups, reachable by nobody, connected to at least one of the peers. LocalError if none
-    of them answers."""
-    from swarmllm.assembly import Parts, configure, network_options, open_node  # A second, which other commands need not wait.
+    """A node within this program: no model, no look-ups, reachable by nobody, connected to at least
+    one of the peers. LocalError if none of them answers."""
+    # A second, which other commands need not wait.
+    from swarmllm.assembly import Parts, configure, network_options, open_node
 
     with tempfile.TemporaryDirectory(prefix="swarmllm-") as name:
-        folder, charter = Path(name) / "node", Path(name) / "charter"  # Apart: a data folder holds what its node makes alone.
+        # Apart: a data folder holds what its node makes alone.
+        folder, charter = Path(name) / "node", Path(name) / "charter"
         folder.mkdir(mode=0o700)
         charter.write_text(render([sheet_of(one.data) for one in state.charters]), encoding="ascii")
         settings = configure(
@@ -123,12 +150,15 @@ async def _messenger(config: Config, peers: Sequence[str], state: HaltState) -> 
 
 
 async def _connected(folder: Path) -> None:
-    """Until one of them has said on its control stream that it is of this swarm: what is published now reaches it at once."""
+    """Until one of them has said on its control stream that it is of this swarm: what is published
+    now reaches it at once."""
     with trio.move_on_after(CONNECT_S):
         while not (await ask(folder, "halt_status")).get("kin"):  # noqa: ASYNC110  It tells when asked.
             await trio.sleep(LOOK_EVERY_S)
         return
-    raise LocalError(f"none of the peers named answered within {CONNECT_S:.0f} s as a node of this swarm; check their addresses")
+    raise LocalError(
+        f"none of the peers named answered within {CONNECT_S:.0f} s as a node of this swarm; check their addresses"
+    )
 
 
 def told(delivery: Delivery, what: str, *, as_json: bool) -> None:
@@ -140,7 +170,9 @@ def told(delivery: Delivery, what: str, *, as_json: bool) -> None:
     if as_json:
         return
     console = people()
-    if delivery.outcomes and all(outcome.get("outcome") == "known" for outcome in delivery.outcomes):
+    if delivery.outcomes and all(
+        outcome.get("outcome") == "known" for outcome in delivery.outcomes
+    ):
         console.print(f"{what} was known already.")
     console.print(acknowledged(delivery))
 
@@ -148,7 +180,8 @@ def told(delivery: Delivery, what: str, *, as_json: bool) -> None:
 def acknowledged(delivery: Delivery) -> Line:
     if not delivery.peers:
         return Line(
-            "No peer is connected: it reaches others when they connect, or by hand with `swarmllm halt export`.", "yellow"
+            "No peer is connected: it reaches others when they connect, or by hand with `swarmllm halt export`.",
+            "yellow",
         )
     of = f"{delivery.acknowledged} of {delivery.peers} connected peer{'s' if delivery.peers != 1 else ''}"
     last = f"; the last acknowledged after {delivery.ms:.0f} ms" if delivery.acknowledged else ""

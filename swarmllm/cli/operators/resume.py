@@ -1,7 +1,9 @@
-"""`swarmllm resume`: a proposal that goes from hand to hand until enough people have signed it, and only then starts anything.
+"""`swarmllm resume`: a proposal that goes from hand to hand until enough people have signed it, and
+only then starts anything.
 
-A proposal's file holds the charters and the halts that it would lift before the RESUME itself. So whoever signs, on a machine that has
-never seen the swarm, is shown what was stopped, by whom and why, and whose signatures are missing; all of it checked there.
+A proposal's file holds the charters and the halts that it would lift before the RESUME itself. So
+whoever signs, on a machine that has never seen the swarm, is shown what was stopped, by whom and
+why, and whose signatures are missing; all of it checked there.
 """
 
 from __future__ import annotations
@@ -30,7 +32,13 @@ from swarmllm.adapters.record_files import (
 from swarmllm.cli.guard import OK
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.operators.charter_view import Gathered, gathered
-from swarmllm.cli.operators.halt_source import Standing, refuse_other_swarm, standing_if_any, standing_of, state_in
+from swarmllm.cli.operators.halt_source import (
+    Standing,
+    refuse_other_swarm,
+    standing_if_any,
+    standing_of,
+    state_in,
+)
 from swarmllm.cli.operators.publishing import deliver, told
 from swarmllm.cli.output import answer, notice, people, print_record
 from swarmllm.cli.screen import Line
@@ -71,20 +79,36 @@ def propose(config: Config, out: str, from_file: str | None, *, as_json: bool) -
     """Write the RESUME that lifts everything that stands. UsageError if nothing does."""
     path = user_path(out)
     refuse_existing(path, WHAT)
-    state = standing_of(config).state if from_file is None else state_in(read_sheets(user_path(from_file)), from_file)
+    state = (
+        standing_of(config).state
+        if from_file is None
+        else state_in(read_sheets(user_path(from_file)), from_file)
+    )
     sheet = draft(next_resume(state, time.time_ns() // 1_000_000))
     lifted = {halt.key for halt in state.standing}
-    kept = [*state.charters, *(one for one in state.halts if getattr(one.record, "key", b"") in lifted)]
+    kept = [
+        *state.charters,
+        *(one for one in state.halts if getattr(one.record, "key", b"") in lifted),
+    ]
     proposal = Proposal(path, tuple(sheet_of(one.data) for one in kept), state, sheet)
     write_new(path, _text(proposal), WHAT)
     return _shown(proposal, as_json=as_json)
 
 
-def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passphrase_file: str | None, *, as_json: bool) -> int:
+def sign(
+    file: str,
+    key_files: Sequence[str],
+    merge_files: Sequence[str],
+    passphrase_file: str | None,
+    *,
+    as_json: bool,
+) -> int:
     """Add signatures to the proposal, in place. UsageError for a key without the role resume."""
     proposal = read_proposal(user_path(file))
     if not key_files and not merge_files:
-        raise UsageError("nothing to sign with; give a key file with --key, or a signed copy of the file with --merge")
+        raise UsageError(
+            "nothing to sign with; give a key file with --key, or a signed copy of the file with --merge"
+        )
     charter = proposal.state.charter
     assert charter is not None
     sheet = proposal.sheet
@@ -109,7 +133,8 @@ def sign(file: str, key_files: Sequence[str], merge_files: Sequence[str], passph
 
 
 def publish(config: Config, files: Sequence[str], wait_s: float, *, as_json: bool) -> int:
-    """Hand on the RESUME; copies that were signed apart are put together. HaltedError if a newer halt stands all the same."""
+    """Hand on the RESUME; copies that were signed apart are put together. HaltedError if a newer
+    halt stands all the same."""
     proposals = [read_proposal(user_path(name)) for name in files]
     first = proposals[0]
     sheet = first.sheet
@@ -128,12 +153,20 @@ def publish(config: Config, files: Sequence[str], wait_s: float, *, as_json: boo
         raise NoNodeError(
             f"no node runs on {config.data_dir} to publish through; start one with `swarmllm join`, or name peers with --peer"
         )
-    delivery = deliver(config, [sheet.data], wait_s, as_json=as_json, peers=config.peers, state=standing.state)
+    delivery = deliver(
+        config, [sheet.data], wait_s, as_json=as_json, peers=config.peers, state=standing.state
+    )
     told(delivery, "The resume", as_json=as_json)
     if as_json:
-        counted: Record = {"peers": delivery.peers, "acknowledged": delivery.acknowledged, "ms": delivery.ms}
+        counted: Record = {
+            "peers": delivery.peers,
+            "acknowledged": delivery.acknowledged,
+            "ms": delivery.ms,
+        }
         print_record(
-            {"event": "published", "type": "resume", "swarm": whole.resume.swarm.hex()} | whole.signatures.record() | counted
+            {"event": "published", "type": "resume", "swarm": whole.resume.swarm.hex()}
+            | whole.signatures.record()
+            | counted
         )
     lifts = vector_of(whole.resume.lifts)
     newer = [halt for halt in standing.state.standing if halt.seq > lifts.get(halt.key, 0)]
@@ -149,11 +182,16 @@ def publish(config: Config, files: Sequence[str], wait_s: float, *, as_json: boo
 
 
 def read_proposal(path: Path) -> Proposal:
-    """The proposal in a file, and the proof of what it speaks of. LocalError if it is none, or if the two do not belong together."""
+    """The proposal in a file, and the proof of what it speaks of. LocalError if it is none, or if
+    the two do not belong together."""
     sheets = read_sheets(path)
     last = sheets[-1]
-    if not isinstance(last.record, Resume) or any(isinstance(sheet.record, Resume) for sheet in sheets[:-1]):
-        raise LocalError(f"{path} is no proposal to resume; give a file that `swarmllm resume propose` wrote")
+    if not isinstance(last.record, Resume) or any(
+        isinstance(sheet.record, Resume) for sheet in sheets[:-1]
+    ):
+        raise LocalError(
+            f"{path} is no proposal to resume; give a file that `swarmllm resume propose` wrote"
+        )
     state = state_in(sheets[:-1], str(path))
     charter = state.charter
     assert charter is not None
@@ -162,7 +200,9 @@ def read_proposal(path: Path) -> Proposal:
             f"{path} proposes to resume under another charter than it shows; propose again with `swarmllm resume propose`"
         )
     if state.highs != vector_of(last.record.lifts):
-        raise LocalError(f"{path} lifts other halts than it shows; propose again with `swarmllm resume propose`")
+        raise LocalError(
+            f"{path} lifts other halts than it shows; propose again with `swarmllm resume propose`"
+        )
     proposal = Proposal(path, sheets[:-1], state, last)
     if stray := set(last.signers) - set(charter.resume):
         raise LocalError(
@@ -178,11 +218,24 @@ def _text(proposal: Proposal) -> bytes:
 def _shown(proposal: Proposal, *, as_json: bool, only_signatures: bool = False) -> int:
     if as_json:
         halts = [
-            {"key": halt.key.hex(), "seq": halt.seq, "reason": reason_name(halt.reason_code), "issued": halt.issued_ms / 1000}
+            {
+                "key": halt.key.hex(),
+                "seq": halt.seq,
+                "reason": reason_name(halt.reason_code),
+                "issued": halt.issued_ms / 1000,
+            }
             for halt in proposal.state.standing
         ]
-        head = {"event": "proposal", "file": str(proposal.path), "swarm": proposal.resume.swarm.hex()}
-        print_record(head | {"charter_version": proposal.resume.charter_version, "lifts": halts} | proposal.signatures.record())
+        head = {
+            "event": "proposal",
+            "file": str(proposal.path),
+            "swarm": proposal.resume.swarm.hex(),
+        }
+        print_record(
+            head
+            | {"charter_version": proposal.resume.charter_version, "lifts": halts}
+            | proposal.signatures.record()
+        )
     elif only_signatures:
         style = "yellow" if proposal.signatures.missing else "green"
         answer().print(Line(proposal.signatures.sentence(), style=style), soft_wrap=True)
@@ -201,5 +254,11 @@ def _table(proposal: Proposal, *, with_signatures: bool) -> Table:
         table.add_row("lifts", what)
     if with_signatures:
         table.add_row("file", Line(str(proposal.path)))
-        table.add_row("signed", Line(proposal.signatures.sentence(), style="yellow" if proposal.signatures.missing else "green"))
+        table.add_row(
+            "signed",
+            Line(
+                proposal.signatures.sentence(),
+                style="yellow" if proposal.signatures.missing else "green",
+            ),
+        )
     return table

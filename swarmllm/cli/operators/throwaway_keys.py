@@ -1,6 +1,8 @@
-"""Throw-away operators, for a swarm that exists only to be shown or measured: one may halt it, two together start it again.
+"""Throw-away operators, for a swarm that exists only to be shown or measured: one may halt it, two
+together start it again.
 
-Their keys are made at random, live in memory, and are gone with the program; nothing that they sign means anything to another swarm.
+Their keys are made at random, live in memory, and are gone with the program; nothing that they sign
+means anything to another swarm.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ DRILL_REASON = 1
 
 @dataclass
 class Ring:
-    """The keys, and the orders that they sign. `resumers` are also the root, so that the charter is good."""
+    """The keys, and the orders that they sign. `resumers` are also the root, so that the charter is
+    good."""
 
     halter: KeyFile = field(default_factory=ephemeral_key)
-    resumers: tuple[KeyFile, KeyFile] = field(default_factory=lambda: (ephemeral_key(), ephemeral_key()))
+    resumers: tuple[KeyFile, KeyFile] = field(
+        default_factory=lambda: (ephemeral_key(), ephemeral_key())
+    )
     _given_ms: int = 0
 
     @cached_property
@@ -54,7 +59,12 @@ class Ring:
     def halt(self, state: HaltState | None = None) -> tuple[Halt, bytes]:
         """An order that nobody has given before, and the record of it."""
         self._given_ms = max(_now_ms(), self._given_ms + 1)
-        order = next_halt(self.state if state is None else state, self.halter.public_key, DRILL_REASON, self._given_ms)
+        order = next_halt(
+            self.state if state is None else state,
+            self.halter.public_key,
+            DRILL_REASON,
+            self._given_ms,
+        )
         return order, sign_record(order, [(self.halter.public_key, self.halter.sign)])
 
     def forged_halt(self) -> bytes:
@@ -66,7 +76,9 @@ class Ring:
         """The lift of one order and all before it, signed by so many of the two."""
         lifts = marks_of({key_id(self.halter.public_key): order.seq})
         keys = self.resumers[:signers]
-        return sign_record(Resume(order.swarm, 1, lifts, _now_ms()), [(key.public_key, key.sign) for key in keys])
+        return sign_record(
+            Resume(order.swarm, 1, lifts, _now_ms()), [(key.public_key, key.sign) for key in keys]
+        )
 
 
 def _now_ms() -> int:

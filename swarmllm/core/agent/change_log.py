@@ -1,10 +1,13 @@
-"""What the self-improvement agent changed, with the old values, so that a halt can take the last of it back.
+"""What the self-improvement agent changed, with the old values, so that a halt can take the last of
+it back.
 
-Only settings on the list below can be named at all: nothing that concerns keys, code, files, addresses or the kill switch is a
-`Setting`, so no entry, however it came about, can revert or change one. A change is taken back at most once: the second halt of an hour
-does not dig further into the past.
+Only settings on the list below can be named at all: nothing that concerns keys, code, files,
+addresses or the kill switch is a `Setting`, so no entry, however it came about, can revert or
+change one. A change is taken back at most once: the second halt of an hour does not dig further
+into the past.
 
-Taking back is safe to repeat. The driver first writes the old values, then the journal; a crash between the two only writes them again.
+Taking back is safe to repeat. The driver first writes the old values, then the journal; a crash
+between the two only writes them again.
 """
 
 from __future__ import annotations
@@ -18,11 +21,13 @@ from swarmllm.errors import LocalError
 from swarmllm.messages import CONTEXT_MAX, ENTRIES_MAX, Range
 
 CHANGES_MAX: Final = 256
-"""Changes remembered; the oldest go first. No halt takes back more than 16, the rest is for people to read."""
+"""Changes remembered; the oldest go first. No halt takes back more than 16, the rest is for people
+to read."""
 
 
 class Setting(Enum):
-    """What the agent owns: numbers that tune how answers are made, each with its code on disk (for ever) and its bounds."""
+    """What the agent owns: numbers that tune how answers are made, each with its code on disk (for
+    ever) and its bounds."""
 
     EXPERTS_PER_TOKEN = (1, Range(1, 16))
     EXPERTS_EXTRA = (2, Range(0, 4))
@@ -48,7 +53,8 @@ assert len(_BY_CODE) == len(Setting), "codes must differ"
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The agent set `setting` from `old` to `new` at Unix time `at_ms`. Numbers count from 1 and are never used again."""
+    """The agent set `setting` from `old` to `new` at Unix time `at_ms`. Numbers count from 1 and
+    are never used again."""
 
     number: int
     setting: Setting
@@ -74,17 +80,21 @@ class Journal:
         return tuple(self._changes)
 
     def record(self, setting: Setting, old: int, new: int, at_ms: int) -> Change:
-        """Write down a change before it is made. LocalError for a value outside the setting's bounds; nothing has changed then."""
+        """Write down a change before it is made. LocalError for a value outside the setting's
+        bounds; nothing has changed then."""
         for value in (old, new):
             if not setting.bounds.low <= value <= setting.bounds.high:
-                raise LocalError(f"{setting.name} of {value} is not within {setting.bounds.low} to {setting.bounds.high}")
+                raise LocalError(
+                    f"{setting.name} of {value} is not within {setting.bounds.low} to {setting.bounds.high}"
+                )
         change = Change(self._next, setting, old, new, max(0, at_ms))
         self._next += 1
         self._changes = [*self._changes, change][-CHANGES_MAX:]
         return change
 
     def revert_last(self, count: int) -> list[Change]:
-        """Those of the last `count` changes that have not been taken back yet, newest first: set each to its `old`, in this order.
+        """Those of the last `count` changes that have not been taken back yet, newest first: set
+        each to its `old`, in this order.
 
         They are marked as taken back; save the journal after the settings.
         """
@@ -92,25 +102,42 @@ class Journal:
         window = self._changes[len(self._changes) - min(count, len(self._changes)) :]
         taken = [change for change in reversed(window) if not change.reverted]
         numbers = {change.number for change in taken}
-        self._changes = [replace(one, reverted=True) if one.number in numbers else one for one in self._changes]
+        self._changes = [
+            replace(one, reverted=True) if one.number in numbers else one for one in self._changes
+        ]
         return taken
 
     def pack(self) -> bytes:
         """The journal as it is kept on disk."""
         parts = [_MAGIC, self._next.to_bytes(8, "big")]
         for one in self._changes:
-            numbers = (one.number.to_bytes(8, "big"), bytes((one.setting.code,)), one.old.to_bytes(8, "big"))
-            parts += [*numbers, one.new.to_bytes(8, "big"), one.at_ms.to_bytes(8, "big"), bytes((one.reverted,))]
+            numbers = (
+                one.number.to_bytes(8, "big"),
+                bytes((one.setting.code,)),
+                one.old.to_bytes(8, "big"),
+            )
+            parts += [
+                *numbers,
+                one.new.to_bytes(8, "big"),
+                one.at_ms.to_bytes(8, "big"),
+                bytes((one.reverted,)),
+            ]
         body = b"".join(parts)
         return body + sha256(body).digest()
 
 
 def unpack(data: bytes) -> Journal:
-    """The journal that `pack` wrote. LocalError for anything else: a damaged entry must not set anything."""
+    """The journal that `pack` wrote. LocalError for anything else: a damaged entry must not set
+    anything."""
     body, checksum = data[:-32], data[-32:]
     head = len(_MAGIC) + 8
     count, rest = divmod(len(body) - head, _ENTRY_BYTES)
-    if not body.startswith(_MAGIC) or sha256(body).digest() != checksum or rest or not 0 <= count <= CHANGES_MAX:
+    if (
+        not body.startswith(_MAGIC)
+        or sha256(body).digest() != checksum
+        or rest
+        or not 0 <= count <= CHANGES_MAX
+    ):
         raise LocalError(
             f"the journal of changes ({len(data)} bytes) is damaged; move it away, and nothing in it will be reverted"
         )
@@ -119,7 +146,9 @@ def unpack(data: bytes) -> Journal:
         entry = body[at : at + _ENTRY_BYTES]
         number, old, new, at_ms = (int.from_bytes(entry[a : a + 8], "big") for a in (0, 9, 17, 25))
         setting = _BY_CODE.get(entry[8])
-        if setting is None or any(not setting.bounds.low <= value <= setting.bounds.high for value in (old, new)):
+        if setting is None or any(
+            not setting.bounds.low <= value <= setting.bounds.high for value in (old, new)
+        ):
             raise LocalError(
                 f"the journal of changes names setting {entry[8]} with {old} and {new}, which is no setting of an agent"
             )

@@ -1,7 +1,9 @@
-"""DHT advertising: what the DHT is told of the local expert, and when it is asked for those of others.
+"""DHT advertising: what the DHT is told of the local expert, and when it is asked for those of
+others.
 
-What was told is taken back as soon as the expert is gone or the node is stopped: the network would else tell it again, for as long as the
-node lives. Entries that others keep meanwhile lead to a node that says by its capacity record that it has no place.
+What was told is taken back as soon as the expert is gone or the node is stopped: the network would
+else tell it again, for as long as the node lives. Entries that others keep meanwhile lead to a node
+that says by its capacity record that it has no place.
 """
 
 from __future__ import annotations
@@ -17,7 +19,8 @@ SOON_S: Final = 1.0  # After a new peer: several tend to come together.
 
 
 class Advertising:
-    """Intervals in seconds, each spread by +-20 %. Look-ups end where `look_up_below` experts are known."""
+    """Intervals in seconds, each spread by +-20 %. Look-ups end where `look_up_below` experts are
+    known."""
 
     def __init__(
         self,
@@ -29,7 +32,11 @@ class Advertising:
         look_up_below: int,
     ) -> None:
         self._roster, self._rng, self._fingerprint = roster, rng, vocab_fingerprint
-        self._advertise_every_s, self._look_up_every_s, self._look_up_below = advertise_every_s, look_up_every_s, look_up_below
+        self._advertise_every_s, self._look_up_every_s, self._look_up_below = (
+            advertise_every_s,
+            look_up_every_s,
+            look_up_below,
+        )
         self._advertise_at = self._look_up_at = math.inf
         self._told = b""  # The vocabulary that the DHT has our expert under; empty: it has none.
 

@@ -1,17 +1,22 @@
-"""Peer sampling: every few seconds a node exchanges a few sealed capacity records with one connected peer.
+"""Peer sampling: every few seconds a node exchanges a few sealed capacity records with one
+connected peer.
 
-What a node sends and receives this way depends on the clock alone, not on how many nodes there are: a swarm of any size costs each of them
-the same, and each knows a changing sample of it (peer sampling: Voulgaris et al. 2005, Jelasity et al. 2007). Telling everybody everything,
-as gossip on a topic does, costs each node a share that grows with the swarm, and whoever invents authors costs all of them.
+What a node sends and receives this way depends on the clock alone, not on how many nodes there are:
+a swarm of any size costs each of them the same, and each knows a changing sample of it (peer
+sampling: Voulgaris et al. 2005, Jelasity et al. 2007). Telling everybody everything, as gossip on a
+topic does, costs each node a share that grows with the swarm, and whoever invents authors costs all
+of them.
 
-Whom to exchange with next is who has been silent longest: so whoever comes by itself is not asked as well, and every connected peer's word
-is renewed before any other's is for the second time. Every exchange, begun by either side, puts off the next that we begin, by what it
-cost: so nodes with many connections pay no more than others, and those with few hear no less. News of our own (an engine, addresses, the
-last free session) goes to a few peers at once, by itself and for nothing in return.
+Whom to exchange with next is who has been silent longest: so whoever comes by itself is not asked
+as well, and every connected peer's word is renewed before any other's is for the second time. Every
+exchange, begun by either side, puts off the next that we begin, by what it cost: so nodes with many
+connections pay no more than others, and those with few hear no less. News of our own (an engine,
+addresses, the last free session) goes to a few peers at once, by itself and for nothing in return.
 
-Everything that a stranger can make us do is bounded. Records are checked before they are believed or passed on; bytes that the table holds
-are not checked again. What others bring unasked is checked within a budget for each of them and one for all; answers to our own questions
-have their own, because we choose whom we ask and how often: no flood can starve them.
+Everything that a stranger can make us do is bounded. Records are checked before they are believed
+or passed on; bytes that the table holds are not checked again. What others bring unasked is checked
+within a budget for each of them and one for all; answers to our own questions have their own,
+because we choose whom we ask and how often: no flood can starve them.
 """
 
 from __future__ import annotations
@@ -25,18 +30,33 @@ from typing import Final
 from swarmllm.core.capacity.table import CapacityTable, Contradiction
 from swarmllm.core.effects import Penalise, Send
 from swarmllm.errors import RemoteError
-from swarmllm.messages import AGE_MAX, SHUFFLE_RECORDS_MAX, CapacityRecord, PeerId, Shuffle, Shuffled
+from swarmllm.messages import (
+    AGE_MAX,
+    SHUFFLE_RECORDS_MAX,
+    CapacityRecord,
+    PeerId,
+    Shuffle,
+    Shuffled,
+)
 
-SHUFFLE_EVERY_S: Final = 5.5  # Between two exchanges that a node begins; as many are begun by others.
+# Between two exchanges that a node begins; as many are begun by others.
+SHUFFLE_EVERY_S: Final = 5.5
 SHUFFLE_RECORDS: Final = 4  # Each way: the giver's own and three others, some 290 bytes each.
-BYTES_PER_S: Final = 960.0  # What exchanges may cost, sent and received: one that costs more puts the next one off for longer.
-PUT_OFF_MAX: Final = 4  # Intervals for which others can keep us from choosing for ourselves, by asking us all the time.
-RESEAL_S: Final = 4.0  # A record of our own that is older is sealed anew before it is sent: at most once for two exchanges.
+# What exchanges may cost, sent and received: one that costs more puts the next one off for longer.
+BYTES_PER_S: Final = 960.0
+# Intervals for which others can keep us from choosing for ourselves, by asking us all the time.
+PUT_OFF_MAX: Final = 4
+# A record of our own that is older is sealed anew before it is sent: at most once for two
+# exchanges.
+RESEAL_S: Final = 4.0
 SWEEP_EVERY: Final = 6  # Exchanges between two looks for records that have grown too old.
-TELL_PEERS: Final = 8  # Who hears of news at once; each tells it on. In a swarm of a handful that is everybody.
+# Who hears of news at once; each tells it on. In a swarm of a handful that is everybody.
+TELL_PEERS: Final = 8
 TELL_AFTER_S: Final = 0.1  # What changes together is told together.
 TELL_GAP_S: Final = (
-    1.0  # Between two rounds of news, however much changes; in the long run far less, for a load that flaps is no news.
+    # Between two rounds of news, however much changes; in the long run far less, for a load that
+    # flaps is no news.
+    1.0
 )
 
 
@@ -48,20 +68,29 @@ class Rate:
 
 TELLS: Final = Rate(4, 1 / 20)  # Rounds of news: 120 bytes/s in the long run.
 GREETINGS: Final = Rate(
-    12, 1 / 10
-)  # New connections that begin with a whole exchange: 64 candidates at once. Others: own records only.
-ANSWERS: Final = Rate(16, 0.4)  # Whole answers, to everybody together: 960 bytes/s. Beyond, with our own record only.
-ASKS: Final = Rate(5, 1)  # Shuffles of one peer that are looked at. An honest one comes every 4 s at most, and with news.
-CHECKS: Final = Rate(2 * SHUFFLE_RECORDS_MAX, 1)  # Signatures in one peer's shuffles. An honest one brings 0.8/s at most.
-CHECKS_OF_ALL: Final = Rate(128, 8)  # And in those of all together: 1 ms of work a second. Honest ones bring 0.8/s.
+    12,
+    1 / 10,
+    # New connections that begin with a whole exchange: 64 candidates at once. Others: own records
+    # only.
+)
+# Whole answers, to everybody together: 960 bytes/s. Beyond, with our own record only.
+ANSWERS: Final = Rate(16, 0.4)
+# Shuffles of one peer that are looked at. An honest one comes every 4 s at most, and with news.
+ASKS: Final = Rate(5, 1)
+# Signatures in one peer's shuffles. An honest one brings 0.8/s at most.
+CHECKS: Final = Rate(2 * SHUFFLE_RECORDS_MAX, 1)
+# And in those of all together: 1 ms of work a second. Honest ones bring 0.8/s.
+CHECKS_OF_ALL: Final = Rate(128, 8)
 WHOLE: Final = 1 - 1e-9  # What rounding leaves of one that should be there by now.
-IGNORED_MAX: Final = 32  # Messages in a row beyond what is looked at: that is no haste any more, but a flood, and a strike.
+# Messages in a row beyond what is looked at: that is no haste any more, but a flood, and a strike.
+IGNORED_MAX: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Sealing:
-    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too long, badly signed, or not allowed
-    (`capacity.check`), and `Contradiction` for what its author alone can be blamed for."""
+    """How records are signed and opened; `unseal` raises RemoteError for what is malformed, too
+    long, badly signed, or not allowed (`capacity.check`), and `Contradiction` for what its author
+    alone can be blamed for."""
 
     seal: Callable[[CapacityRecord], bytes]
     unseal: Callable[[bytes], tuple[PeerId, CapacityRecord]]
@@ -106,15 +135,16 @@ class _Partner:
 
 @dataclass(slots=True)
 class Taken:
-    """What a message brought: records that are new to us with their authors, in order, and what to do."""
+    """What a message brought: records that are new to us with their authors, in order, and what to
+    do."""
 
     heard: list[tuple[PeerId, CapacityRecord]] = field(default_factory=list)
     effects: list[Send | Penalise] = field(default_factory=list)
 
 
 class CapacityExchange:
-    """One node's. `own_record` gives what we say of ourselves with its next seq, each time it is called; None: nothing. Peers that name
-    another `swarm` are as if they were not connected."""
+    """One node's. `own_record` gives what we say of ourselves with its next seq, each time it is
+    called; None: nothing. Peers that name another `swarm` are as if they were not connected."""
 
     def __init__(
         self,
@@ -133,15 +163,20 @@ class CapacityExchange:
         self._own_record = own_record
         self._every_s = every_s
         self._swarm = swarm
-        self._partners: dict[PeerId, _Partner] = {}  # Who has been silent longest comes first. Bounded by connections.
+        # Who has been silent longest comes first. Bounded by connections.
+        self._partners: dict[PeerId, _Partner] = {}
         self._checks, self._answers = Allowance(CHECKS_OF_ALL), Allowance(ANSWERS)
         self._greetings, self._tells = Allowance(GREETINGS), Allowance(TELLS)
-        self._sealed: bytes | None = None  # Our own record as it was sealed last, and when; None: to be sealed anew.
+        # Our own record as it was sealed last, and when; None: to be sealed anew.
+        self._sealed: bytes | None = None
         self._sealed_at = self._told_at = self._began_at = -math.inf
         self._shuffle_at = self._tell_at = math.inf
-        self._tells_all = False  # With the next round of news: whoever believes us to be stopped loses an expert by it.
+        # With the next round of news: whoever believes us to be stopped loses an expert by it.
+        self._tells_all = False
         self._turns = 0
-        self.records_refused = 0  # Malformed, badly signed, with characters that are not allowed, or contradicting themselves.
+        # Malformed, badly signed, with characters that are not allowed, or contradicting
+        # themselves.
+        self.records_refused = 0
         self.records_dropped = 0  # Beyond what their bearers may bring.
 
     def next_deadline(self) -> float:
@@ -151,7 +186,8 @@ class CapacityExchange:
     # --- peers come and go ---------------------------------------------------------------------------------------------------
 
     def connected(self, peer: PeerId, now: float) -> list[Send]:
-        """The side with the smaller id begins an exchange at once: after one round trip both know each other."""
+        """The side with the smaller id begins an exchange at once: after one round trip both know
+        each other."""
         if peer in self._partners:
             return []
         partner = self._partners[peer] = _Partner()
@@ -160,16 +196,22 @@ class CapacityExchange:
             self._shuffle_at = now + self._spread(self._every_s)
         if self._own > peer:
             return []
-        return [self._shuffle(peer, partner, SHUFFLE_RECORDS if self._greetings.take(now) else 1, now)]
+        return [
+            self._shuffle(peer, partner, SHUFFLE_RECORDS if self._greetings.take(now) else 1, now)
+        ]
 
     def lost(self, peer: PeerId) -> None:
         self._partners.pop(peer, None)
 
     def changed(self, now: float, *, to_all: bool = False) -> None:
-        """There is news of ourselves: the next record is a new one, and some peers, or `to_all`, are told at once."""
+        """There is news of ourselves: the next record is a new one, and some peers, or `to_all`,
+        are told at once."""
         self._sealed = None
         self._tells_all |= to_all
-        self._tell_at = min(self._tell_at, max(now + TELL_AFTER_S, self._told_at + TELL_GAP_S, self._tells.next_at(now)))
+        self._tell_at = min(
+            self._tell_at,
+            max(now + TELL_AFTER_S, self._told_at + TELL_GAP_S, self._tells.next_at(now)),
+        )
 
     def timer(self, now: float) -> list[Send]:
         sends: list[Send] = []
@@ -195,7 +237,8 @@ class CapacityExchange:
     def _shuffle(self, peer: PeerId, partner: _Partner, count: int, now: float) -> Send:
         partner.waiting = True
         ages, records = self._records(count, peer, (), now)
-        self._put_off(2 * _size(records), self._every_s / 2 if count > 1 else 0.0, now)  # The answer will be like the question.
+        # The answer will be like the question.
+        self._put_off(2 * _size(records), self._every_s / 2 if count > 1 else 0.0, now)
         return Send(peer, Shuffle(self._swarm, ages, records, count))
 
     def _tell(self, now: float) -> list[Send]:
@@ -216,7 +259,9 @@ class CapacityExchange:
     def _put_off(self, size_bytes: int, least_s: float, now: float) -> None:
         """What has cost so many bytes puts off the next exchange that we begin."""
         wait_s = self._spread(max(least_s, size_bytes / BYTES_PER_S))
-        self._shuffle_at = min(max(now, self._shuffle_at) + wait_s, self._began_at + PUT_OFF_MAX * self._every_s)
+        self._shuffle_at = min(
+            max(now, self._shuffle_at) + wait_s, self._began_at + PUT_OFF_MAX * self._every_s
+        )
 
     # --- messages ------------------------------------------------------------------------------------------------------------
 
@@ -229,7 +274,8 @@ class CapacityExchange:
             return self._ignore(peer, partner, message)
         partner.ignored = 0
         if message.swarm != self._swarm:
-            del self._partners[peer]  # Until it connects again. It is told once, so that it does not ask for nothing.
+            # Until it connects again. It is told once, so that it does not ask for nothing.
+            del self._partners[peer]
             return Taken(effects=[Send(peer, Shuffle(self._swarm, (), (), 0))])
         taken = self._take(peer, message, partner, now)
         if not message.want:
@@ -237,8 +283,12 @@ class CapacityExchange:
         elif not taken.effects:
             self._partners[peer] = self._partners.pop(peer)
             is_whole = message.want > 1 and self._answers.take(now)
-            ages, records = self._records(min(message.want, SHUFFLE_RECORDS if is_whole else 1), peer, message.records, now)
-            self._put_off(_size(message.records) + _size(records), self._every_s / 2 if is_whole else 0.0, now)
+            ages, records = self._records(
+                min(message.want, SHUFFLE_RECORDS if is_whole else 1), peer, message.records, now
+            )
+            self._put_off(
+                _size(message.records) + _size(records), self._every_s / 2 if is_whole else 0.0, now
+            )
             taken.effects.append(Send(peer, Shuffled(ages, records)))
         return taken
 
@@ -247,7 +297,8 @@ class CapacityExchange:
         partner = self._partners.get(peer)
         if partner is None:
             return Taken()
-        if not partner.waiting:  # Honest, too: on a new connection the answer to what was asked on the one before.
+        # Honest, too: on a new connection the answer to what was asked on the one before.
+        if not partner.waiting:
             return self._ignore(peer, partner, message)
         partner.waiting, partner.ignored = False, 0
         return self._take(peer, message, None, now)
@@ -259,10 +310,17 @@ class CapacityExchange:
             return Taken()
         partner.ignored = 0
         return Taken(
-            effects=[Penalise(peer, f"{IGNORED_MAX} messages in a row with capacity records beyond what a peer may send")]
+            effects=[
+                Penalise(
+                    peer,
+                    f"{IGNORED_MAX} messages in a row with capacity records beyond what a peer may send",
+                )
+            ]
         )
 
-    def _take(self, peer: PeerId, message: Shuffle | Shuffled, partner: _Partner | None, now: float) -> Taken:
+    def _take(
+        self, peer: PeerId, message: Shuffle | Shuffled, partner: _Partner | None, now: float
+    ) -> Taken:
         """The records that we can afford to check. `partner` None: in answer to our own question."""
         taken, table = Taken(), self._table
         too_old = 10 * table.ttl_s
@@ -275,25 +333,35 @@ class CapacityExchange:
                 continue
             try:
                 author, record = self._sealing.unseal(sealed)
-                news = "own" if author == self._own else table.hear(author, record, sealed, age / 10, peer, now)
+                news = (
+                    "own"
+                    if author == self._own
+                    else table.hear(author, record, sealed, age / 10, peer, now)
+                )
             except RemoteError as fault:
                 self.records_refused += 1
                 if isinstance(fault, Contradiction) and fault.author == peer:
                     taken.effects.append(Penalise(peer, str(fault)))
                     break
-                continue  # Its bearer need not see it as we do (protocols/strikes.md); what this costs us the allowances bound.
+                # Its bearer need not see it as we do (protocols/strikes.md); what this costs us the
+                # allowances bound.
+                continue
             if news == "updated" or news == "new":  # noqa: PLR1714  Millions of times, in simulations.
                 taken.heard.append((author, record))
         return taken
 
     def _may_check(self, partner: _Partner, place: int, now: float) -> bool:
-        """The first record is the peer's own, by custom: for that no flood of others can use up the allowance."""
+        """The first record is the peer's own, by custom: for that no flood of others can use up the
+        allowance."""
         return partner.checks.take(now) and (place == 0 or self._checks.take(now))
 
     # --- what we give --------------------------------------------------------------------------------------------------------
 
-    def _records(self, count: int, peer: PeerId, but: Sequence[bytes], now: float) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
-        """Ages and records for this peer: our own first, then some of those that we know, none of `but`."""
+    def _records(
+        self, count: int, peer: PeerId, but: Sequence[bytes], now: float
+    ) -> tuple[tuple[int, ...], tuple[bytes, ...]]:
+        """Ages and records for this peer: our own first, then some of those that we know, none of
+        `but`."""
         ages: list[int] = []
         records: list[bytes] = []
         own = self._fresh(now)

@@ -1,8 +1,9 @@
 """End-of-text consent: a stop token that a single model wants is drawn again from the others.
 
-A model that lies need not win any argument: to force the end of the text once is enough, and nothing can make it good. So where the token
-that was drawn ends the text, and only one model wants an end while every other that was asked gives it hardly any probability, the token
-is drawn again from the others' pool. Our own expert may end a text alone, and so may whoever is asked alone.
+A model that lies need not win any argument: to force the end of the text once is enough, and
+nothing can make it good. So where the token that was drawn ends the text, and only one model wants
+an end while every other that was asked gives it hardly any probability, the token is drawn again
+from the others' pool. Our own expert may end a text alone, and so may whoever is asked alone.
 
 All tokens that end a text count as one wish: models end their texts with different ones.
 """
@@ -23,7 +24,8 @@ from swarmllm.core.values import GenerateRequest
 from swarmllm.wire.sparse import SparseList
 
 SUPPORT_MIN: Final = 1e-4
-"""From this probability on a model is said to want a token, too. What its list leaves out does not count: a guess is no consent."""
+"""From this probability on a model is said to want a token, too. What its list leaves out does not
+count: a guess is no consent."""
 
 
 def decide(
@@ -34,8 +36,9 @@ def decide(
     rng: random.Random,
     text: Sequence[int],
 ) -> tuple[int, float, list[float], Pooled]:
-    """The next token after `text`, its log-probability in the pool that it came from, the weights that the lists had there (adding up
-    to 1), and that pool. `rng` gives one number, or two where the first token was not taken."""
+    """The next token after `text`, its log-probability in the pool that it came from, the weights
+    that the lists had there (adding up to 1), and that pool. `rng` gives one number, or two where
+    the first token was not taken."""
     pooled = pool(lists, weights, holders=holders)
     token, logprob = draw(pooled, order.sampling, rng, text)
     muted = lone(order.stop_tokens, lists, holders) if token in order.stop_tokens else []
@@ -44,16 +47,22 @@ def decide(
     rest = [i for i in range(len(lists)) if i not in muted]
     total = math.fsum(weights[i] for i in rest)
     heard = {i: weights[i] / total for i in rest}
-    pooled = pool([lists[i] for i in rest], list(heard.values()), holders=[holders[i] for i in rest])
+    pooled = pool(
+        [lists[i] for i in rest], list(heard.values()), holders=[holders[i] for i in rest]
+    )
     token, logprob = draw(pooled, order.sampling, rng, text)
     return token, logprob, [heard.get(i, 0.0) for i in range(len(lists))], pooled
 
 
 def lone(ids: Collection[int], lists: Sequence[SparseList], holders: Sequence[Holder]) -> list[int]:
-    """The indices of the lists of the only model that wants any of these tokens; none if another one or our own expert wants one, or if
-    no other model was asked."""
+    """The indices of the lists of the only model that wants any of these tokens; none if another
+    one or our own expert wants one, or if no other model was asked."""
     wanted = np.fromiter(sorted(ids), dtype=np.int64, count=len(ids))
-    wishing = [holder for holder, one in zip(holders, lists, strict=True) if _mass(one, wanted) >= SUPPORT_MIN]
+    wishing = [
+        holder
+        for holder, one in zip(holders, lists, strict=True)
+        if _mass(one, wanted) >= SUPPORT_MIN
+    ]
     models = {holder.model for holder in wishing}
     if len(models) != 1 or any(holder.is_own for holder in wishing):
         return []

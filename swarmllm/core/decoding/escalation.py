@@ -1,8 +1,10 @@
-"""One expert while it is sure, all K when it is not: how a share of the tokens is picked for the whole ensemble.
+"""One expert while it is sure, all K when it is not: how a share of the tokens is picked for the
+whole ensemble.
 
-The user sets one number, the share of tokens that all K experts are asked about; on average 1 + share * (K - 1) experts are asked per
-token. Which tokens these are follows from how undecided the first expert is: the threshold is the running quantile that lets exactly
-this share through (Robbins and Monro's stochastic approximation: up by step * share when surprised, down by step * (1 - share)
+The user sets one number, the share of tokens that all K experts are asked about; on average 1 +
+share * (K - 1) experts are asked per token. Which tokens these are follows from how undecided the
+first expert is: the threshold is the running quantile that lets exactly this share through (Robbins
+and Monro's stochastic approximation: up by step * share when surprised, down by step * (1 - share)
 otherwise), so the number means the same whatever the models, their temperature and the text.
 """
 
@@ -15,17 +17,23 @@ import numpy as np
 from swarmllm.wire.sparse import SparseList
 
 FIRST_NATS = (
-    2.0  # The threshold for the first token, about the median surprise of a small model; then it starts from what is seen.
+    # The threshold for the first token, about the median surprise of a small model; then it starts
+    # from what is seen.
+    2.0
 )
-STEP = 0.5  # Of the first moves of the threshold, in mean surprises; they shrink as one over the square root of their number.
+# Of the first moves of the threshold, in mean surprises; they shrink as one over the square root of
+# their number.
+STEP = 0.5
 STEP_MIN = 0.03  # Texts change: the threshold never stops following.
 GAIN_MIN = 0.02  # Of the running mean of surprise.
 
 
 def surprise(found: SparseList) -> float:
-    """Entropy in nats of an expert's distribution, its tail counted as if it were one more token of the list's smallest value's kind.
+    """Entropy in nats of an expert's distribution, its tail counted as if it were one more token of
+    the list's smallest value's kind.
 
-    The tail's own entropy is at least that of tokens as likely as the smallest listed one, for none of them was more likely.
+    The tail's own entropy is at least that of tokens as likely as the smallest listed one, for none
+    of them was more likely.
     """
     logs = found.logprobs.astype(np.float64)
     listed = -float(np.sum(np.exp(logs) * logs))

@@ -1,16 +1,18 @@
-"""One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat (strict mode: one token a
-round).
+"""One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat
+(strict mode: one token a round).
 
-The requester owns the text; an expert is only a cache of it. So every request says what it builds on, any expert can take part in
-any token after catching up, and a death costs one prefill elsewhere, never the answer. A round ends with K answers, as soon as
-those still to come would change little, or at its deadline with those that are there; with none it goes on to ask others, down to
-the local expert, and tells the user so. With `quality` below 1 a round begins with one expert and goes on to K only where that
-one is unsure, or would end the text. The first round is not won by who is quickest: whoever may still change what is known of the
-prompt is waited for.
+The requester owns the text; an expert is only a cache of it. So every request says what it builds
+on, any expert can take part in any token after catching up, and a death costs one prefill
+elsewhere, never the answer. A round ends with K answers, as soon as those still to come would
+change little, or at its deadline with those that are there; with none it goes on to ask others,
+down to the local expert, and tells the user so. With `quality` below 1 a round begins with one
+expert and goes on to K only where that one is unsure, or would end the text. The first round is not
+won by who is quickest: whoever may still change what is known of the prompt is waited for.
 
-Laws: a request ends exactly once; no token is lost or doubled whoever dies; at most one question per expert is open at a time; a
-late answer still counts for its own round and otherwise only for the expert's record; what passes (`core.decoding.standing`) is
-waited for, up to `ROUND_MAX_S` a token, and what is final is said at once.
+Laws: a request ends exactly once; no token is lost or doubled whoever dies; at most one question
+per expert is open at a time; a late answer still counts for its own round and otherwise only for
+the expert's record; what passes (`core.decoding.standing`) is waited for, up to `ROUND_MAX_S` a
+token, and what is final is said at once.
 """
 
 from __future__ import annotations
@@ -32,7 +34,17 @@ from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, Noticed, Toke
 from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
-from swarmllm.messages import REFUSED_CONTEXT, TOKENS_MAX, Busy, Close, ExpertReply, Need, PeerId, Refused, Scores
+from swarmllm.messages import (
+    REFUSED_CONTEXT,
+    TOKENS_MAX,
+    Busy,
+    Close,
+    ExpertReply,
+    Need,
+    PeerId,
+    Refused,
+    Scores,
+)
 from swarmllm.wire.sparse import decode_list
 
 RETRY_S = 0.25  # How often to look for somebody new when all are asked and silent.
@@ -46,7 +58,8 @@ ENTRIES = 256
 
 
 class Generation:
-    """The machine of one request. Every method takes the time and returns what to do; `ended` is final."""
+    """The machine of one request. Every method takes the time and returns what to do; `ended` is
+    final."""
 
     def __init__(self, request: int, session: int, order: GenerateRequest, now: float) -> None:
         self.request = request
@@ -82,8 +95,11 @@ class Generation:
     def start(self, swarm: Swarm, now: float) -> list[Step]:
         return self._begin(swarm, now)
 
-    def received(self, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float) -> list[Step]:
-        """An expert's answer. RemoteError: it breaks the protocol; the expert is out of this answer, nothing else changed."""
+    def received(
+        self, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float
+    ) -> list[Step]:
+        """An expert's answer. RemoteError: it breaks the protocol; the expert is out of this
+        answer, nothing else changed."""
         member = self.members.get(peer)
         question = member.question if member is not None else None
         if member is None or question is None or reply.round != question.round:
@@ -92,8 +108,14 @@ class Generation:
             case Scores():
                 self._scored(swarm, peer, member, question, reply, size_bytes, now)
                 steps = self._expose(swarm, now)
-                if not question.final and question.round == self._text.index and peer in self._round.asked:
-                    steps += self._ask(peer, member, swarm.digest, now) if peer in self.members else []
+                if (
+                    not question.final
+                    and question.round == self._text.index
+                    and peer in self._round.asked
+                ):
+                    steps += (
+                        self._ask(peer, member, swarm.digest, now) if peer in self.members else []
+                    )
                 elif question.round != self._text.index and peer in self.members:
                     steps += self._rejoin(swarm, peer, member, now)
                 return steps + self._settle(swarm, now)
@@ -156,16 +178,20 @@ class Generation:
 
     def _begin(self, swarm: Swarm, now: float) -> list[Step]:
         is_narrow = self._text.index > 0 and self.order.quality < 1
-        self._round = Round(self._text.index, now, now + ROUND_MAX_S, 1 if is_narrow else self.order.k)
+        self._round = Round(
+            self._text.index, now, now + ROUND_MAX_S, 1 if is_narrow else self.order.k
+        )
         for member in self.members.values():
             member.needs = 0
         owed = sum(member.question is not None for member in self.members.values())
-        sure = self.order.k + max(0, self.order.extra - owed)  # Who still owes an answer is likelier late than lost.
+        # Who still owes an answer is likelier late than lost.
+        sure = self.order.k + max(0, self.order.extra - owed)
         return self._widen(swarm, now, 1 if is_narrow else self.order.k + self.order.extra, sure)
 
     def _widen(self, swarm: Swarm, now: float, count: int, sure: int = ANYBODY) -> list[Step]:
-        """Ask up to `count` experts that have no part in this round yet (before the first token: as many as are worth probing),
-        beyond the first `sure` of them only those that need not catch up for long."""
+        """Ask up to `count` experts that have no part in this round yet (before the first token: as
+        many as are worth probing), beyond the first `sure` of them only those that need not catch
+        up for long."""
         current = self._round
         free = self._free(swarm, now)
         steps: list[Step] = []
@@ -186,7 +212,9 @@ class Generation:
             self._parts.add(peer)
             current.until[peer] = min(latest_at, now + swarm.patience_s(candidate, now))
             current.deadline_at = min(latest_at, max(current.deadline_at, current.until[peer]))
-            steps += self._ask(peer, self.members.setdefault(peer, Member(candidate.record)), swarm.digest, now)
+            steps += self._ask(
+                peer, self.members.setdefault(peer, Member(candidate.record)), swarm.digest, now
+            )
         self._retry_at = now + RETRY_S
         return steps
 
@@ -215,13 +243,24 @@ class Generation:
         evidence = tuple(position for position in self._evidence if base <= position < upto - 1)
         member.question = Question(self._text.index, base, upto, evidence, now, upto == total)
         tokens, hashed = self._text.piece(base, upto), self._text.digest(base)
-        return [Ask(peer, m) for m in questions(self.session, member, hashed, tokens, ENTRIES, digest)]
+        return [
+            Ask(peer, m) for m in questions(self.session, member, hashed, tokens, ENTRIES, digest)
+        ]
 
     def _scored(
-        self, swarm: Swarm, peer: PeerId, member: Member, question: Question, reply: Scores, size_bytes: int, now: float
+        self,
+        swarm: Swarm,
+        peer: PeerId,
+        member: Member,
+        question: Question,
+        reply: Scores,
+        size_bytes: int,
+        now: float,
     ) -> None:
         if len(reply.lists) != int(question.final):
-            raise RemoteError(f"expert {peer}: {len(reply.lists)} lists where {int(question.final)} were asked for")
+            raise RemoteError(
+                f"expert {peer}: {len(reply.lists)} lists where {int(question.final)} were asked for"
+            )
         self._panel.told(peer, question.evidence, reply.target_logprobs)
         found = [decode_list(data, ENTRIES, self.order.vocab_size) for data in reply.lists]
         member.question = None
@@ -231,7 +270,9 @@ class Generation:
         current = self._round
         if found and question.round == self._text.index and peer in current.asked:
             current.replies[peer] = Reply(found[0], size_bytes, now - question.sent_at)
-            needed = max((swarm.patience_s(current.asked[p], now) for p in current.waiting), default=0.0)
+            needed = max(
+                (swarm.patience_s(current.asked[p], now) for p in current.waiting), default=0.0
+            )
             owed = None if self._text.index else self._panel.owed(current.replies, current.waiting)
             current.deadline_at = min(current.deadline_at, waits_until(current, now, needed, owed))
 
@@ -248,10 +289,13 @@ class Generation:
         return steps
 
     def _rejoin(self, swarm: Swarm, peer: PeerId, member: Member, now: float) -> list[Step]:
-        """Its answer to an earlier round has come after all: where this one waits for somebody's prompt, it is asked again."""
+        """Its answer to an earlier round has come after all: where this one waits for somebody's
+        prompt, it is asked again."""
         current = self._round
         behind = any(current.asked[p].missing > CAUGHT_UP for p in current.waiting)
-        found = next((c for c in self._free(swarm, now) if c.peer == peer), None) if behind else None
+        found = (
+            next((c for c in self._free(swarm, now) if c.peer == peer), None) if behind else None
+        )
         if found is None or len(current.replies) >= current.wanted:
             return []
         current.asked[peer] = found
@@ -259,12 +303,17 @@ class Generation:
         current.deadline_at = max(current.deadline_at, current.until[peer])
         return self._ask(peer, member, swarm.digest, now)
 
-    def _needed(self, swarm: Swarm, peer: PeerId, member: Member, question: Question, have: int, now: float) -> list[Step]:
+    def _needed(
+        self, swarm: Swarm, peer: PeerId, member: Member, question: Question, have: int, now: float
+    ) -> list[Step]:
         if have >= max(question.base, 1):
-            raise RemoteError(f"expert {peer}: needs from {have} where it was sent from {question.base}")
+            raise RemoteError(
+                f"expert {peer}: needs from {have} where it was sent from {question.base}"
+            )
         member.needs += 1
         member.have, member.question = have, None
-        if member.needs > NEEDS_MAX:  # Others take its place away faster than it computes: no breach, and no use either.
+        # Others take its place away faster than it computes: no breach, and no use either.
+        if member.needs > NEEDS_MAX:
             swarm.rest(peer, self._standing.rebuffed(peer, standing.NEEDY), now)
             self._drop(peer)
             return self._settle(swarm, now)
@@ -277,7 +326,9 @@ class Generation:
         if self.ended:
             return []
         current, waiting = self._round, self._round.waiting
-        if current.replies and (not waiting or (len(current.replies) >= current.wanted and self._is_quorum(waiting))):
+        if current.replies and (
+            not waiting or (len(current.replies) >= current.wanted and self._is_quorum(waiting))
+        ):
             return self._complete(swarm, now)
         short = current.wanted - len(current.replies) - len(waiting)
         if short <= 0:
@@ -287,7 +338,8 @@ class Generation:
         return self._widen(swarm, now, short)
 
     def _complete(self, swarm: Swarm, now: float) -> list[Step]:
-        """There are answers enough; one alone that is unsure is a reason to ask the others after all."""
+        """There are answers enough; one alone that is unsure is a reason to ask the others after
+        all."""
         current = self._round
         if current.wanted < self.order.k and not current.is_wide:
             current.is_wide = True
@@ -302,7 +354,10 @@ class Generation:
     def _finish(self, swarm: Swarm, now: float) -> list[Step]:
         """Pool, sample, tell, and begin the next round."""
         current = self._round
-        used = sorted(self._panel.best(current.replies, current.wanted), key=lambda p: (not swarm.is_local(p), p))
+        used = sorted(
+            self._panel.best(current.replies, current.wanted),
+            key=lambda p: (not swarm.is_local(p), p),
+        )
         found = [current.replies[p].found for p in used]
         text = self._text.tokens
         token, logprob, weights, pooled = decide(
@@ -317,7 +372,15 @@ class Generation:
             self._local_only += 1
         uses, took_s = current.uses(used, weights), now - current.started_at
         chosen = TokenChosen(
-            self.request, self._text.index, token, logprob, self._text.index, len(used), took_s, uses, pooled.agreement
+            self.request,
+            self._text.index,
+            token,
+            logprob,
+            self._text.index,
+            len(used),
+            took_s,
+            uses,
+            pooled.agreement,
         )
         said = self._level.change(len(used), current.wanted, all(swarm.is_local(p) for p in used))
         steps = [Noticed(self.request, said)] if said else []
@@ -332,12 +395,14 @@ class Generation:
         return steps + self._begin(swarm, now)
 
     def _asks_before_the_end(self, used: Sequence[PeerId], swarm: Swarm) -> bool:
-        """Whether a text would end on the word of one that was asked alone, though the user wants others to have a say."""
+        """Whether a text would end on the word of one that was asked alone, though the user wants
+        others to have a say."""
         alone = self._round.wanted < self.order.k and self.order.quality > 0
         return alone and not any(swarm.is_local(p) for p in used)
 
     def _keep(self, swarm: Swarm, now: float) -> list[Step]:
-        """After the first round: tell who was weighed, and let those go that this answer will hardly need again."""
+        """After the first round: tell who was weighed, and let those go that this answer will
+        hardly need again."""
         probed = [p for p in self._round.replies if p in self.members]
         kept = self._panel.best(probed, self.order.k + self.order.extra)
         told = ExpertsWeighed(
@@ -353,8 +418,8 @@ class Generation:
     # --- small questions -----------------------------------------------------------------------------------------------------
 
     def _is_quorum(self, waiting: Sequence[PeerId]) -> bool:
-        """Before the first token all are waited for that may change what is known of the prompt; from then on those that a token
-        is made of."""
+        """Before the first token all are waited for that may change what is known of the prompt;
+        from then on those that a token is made of."""
         if not self._text.index:
             return not self._panel.owed(self._round.replies, waiting)
         return self._panel.is_quorum(self._round.replies, waiting, self._round.wanted)
@@ -368,11 +433,16 @@ class Generation:
             return []
         current.is_told = True
         why = self._standing.reasons, swarm.shortage(len(self._text), now)
-        return [Noticed(self.request, telling.silence(len(current.waiting), *why, self._gives_up_at() - now))]
+        return [
+            Noticed(
+                self.request, telling.silence(len(current.waiting), *why, self._gives_up_at() - now)
+            )
+        ]
 
     def _miss(self, swarm: Swarm, now: float) -> None:
-        """Whoever has not answered in time is noted down for it, once a round. Where enough have answered, nobody has missed
-        anything by being slower, except before the first token, for which it was waited."""
+        """Whoever has not answered in time is noted down for it, once a round. Where enough have
+        answered, nobody has missed anything by being slower, except before the first token, for
+        which it was waited."""
         current, late = self._round, self._round.waiting
         if len(current.replies) >= current.wanted:
             late = [] if self._text.index else self._panel.owed(current.replies, late)
@@ -389,11 +459,15 @@ class Generation:
     def _despair(self, swarm: Swarm, now: float) -> str:
         why = self._standing.reasons, swarm.shortage(len(self._text), now)
         is_final = self._standing.is_hopeless and not self._round.has_known
-        return telling.despair(len(self._parts), *why, now - self._round.started_at, is_final=is_final)
+        return telling.despair(
+            len(self._parts), *why, now - self._round.started_at, is_final=is_final
+        )
 
     def _end(self, reason: EndReason, error: str = "") -> list[Step]:
         assert not self.ended
         self.ended = True
         closing: list[Step] = [Ask(peer, Close(self.session)) for peer in sorted(self.members)]
-        ended = Ended(self.request, reason, self._text.index, self._failovers, self._local_only, error)
+        ended = Ended(
+            self.request, reason, self._text.index, self._failovers, self._local_only, error
+        )
         return [*closing, ended]

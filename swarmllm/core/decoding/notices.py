@@ -1,4 +1,5 @@
-"""What a person is told while an answer goes on and when it fails: one sentence each, with the reason as far as it is known."""
+"""What a person is told while an answer goes on and when it fails: one sentence each, with the
+reason as far as it is known."""
 
 from __future__ import annotations
 
@@ -9,14 +10,16 @@ SAY_S: Final = 3.0  # Nothing has happened for so long: say why, and for how lon
 
 
 class Level:
-    """How many experts make a token: told when it falls below what was asked for, and when it is back."""
+    """How many experts make a token: told when it falls below what was asked for, and when it is
+    back."""
 
     def __init__(self, wished: int) -> None:
         self._wished = wished
         self._level = wished
 
     def change(self, used: int, wanted: int, is_local: bool) -> str:
-        """What to say after a token by `used` of `wanted` experts, which are our own alone if `is_local`; nothing if it is as before."""
+        """What to say after a token by `used` of `wanted` experts, which are our own alone if
+        `is_local`; nothing if it is as before."""
         level = self._wished if used >= wanted else used
         before, self._level = self._level, level
         if level == before:
@@ -29,7 +32,8 @@ class Level:
 
 
 def silence(asked: int, reasons: Sequence[str], shortage: str, left_s: float) -> str:
-    """A round has gone on for a while without any answer. `asked` experts still owe one; `reasons` say why others fell out."""
+    """A round has gone on for a while without any answer. `asked` experts still owe one; `reasons`
+    say why others fell out."""
     if asked:
         why = f"{_experts(asked)} {'has' if asked == 1 else 'have'} been asked and not answered yet"
         why += f" (of others: {'; '.join(reasons)})" if reasons else ""
@@ -38,8 +42,11 @@ def silence(asked: int, reasons: Sequence[str], shortage: str, left_s: float) ->
     return f"{why}; waiting for up to {max(1.0, left_s):.0f} s more"
 
 
-def despair(asked: int, reasons: Sequence[str], shortage: str, seconds: float, *, is_final: bool) -> str:
-    """Why an answer ends with an error. `asked`: how many experts had a part in it; `is_final`: waiting would not have helped."""
+def despair(
+    asked: int, reasons: Sequence[str], shortage: str, seconds: float, *, is_final: bool
+) -> str:
+    """Why an answer ends with an error. `asked`: how many experts had a part in it; `is_final`:
+    waiting would not have helped."""
     if not asked:
         why = f"no expert for this vocabulary was reachable within {seconds:.0f} s ({shortage})"
         return f"{why}; `swarmllm doctor` shows what this node sees"

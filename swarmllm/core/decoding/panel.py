@@ -1,9 +1,12 @@
-"""The experts of one answer: which of N are probed with its prompt, which K are kept, and how much each of them counts.
+"""The experts of one answer: which of N are probed with its prompt, which K are kept, and how much
+each of them counts.
 
-Probe, score, keep: the first round goes to more models than the answer will need. Each gives its distribution and says what it
-thought of the prompt; the models that knew it best are asked from then on, and the others are let go. What they turned out to be
-worth is remembered for the next answer. Replicas that say the same of the prompt are one voice and share its weight
-(`core.decoding.voices`); evidence is each peer's own, and nobody's word stands for another who says otherwise.
+Probe, score, keep: the first round goes to more models than the answer will need. Each gives its
+distribution and says what it thought of the prompt; the models that knew it best are asked from
+then on, and the others are let go. What they turned out to be worth is remembered for the next
+answer. Replicas that say the same of the prompt are one voice and share its weight
+(`core.decoding.voices`); evidence is each peer's own, and nobody's word stands for another who says
+otherwise.
 """
 
 from __future__ import annotations
@@ -24,15 +27,20 @@ from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 
-EVIDENCE_MAX = 64  # Outside tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
-EVIDENCE_MIN = 8  # With fewer, what was found says more about these words than about the expert, and is not remembered.
+# Outside tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
+EVIDENCE_MAX = 64
+# With fewer, what was found says more about these words than about the expert, and is not
+# remembered.
+EVIDENCE_MIN = 8
 PROBES_PER_K = 2  # Models in the first round; each costs it a prefill of the prompt.
 PROBE_PROMPT_MAX = 4096  # Tokens; beyond this a prefill is worth more than what it would tell.
-EXPLORE = 0.1  # How often one more is probed, drawn from all the rest, so that no early verdict stands for ever.
+# How often one more is probed, drawn from all the rest, so that no early verdict stands for ever.
+EXPLORE = 0.1
 UNKNOWN_SHARE = 0.01  # What a model that was never probed is expected to be worth once others were.
 QUORUM_SHARE = 0.9  # Of the weight that a token could have: it waits no longer for the rest.
 SETS_MAX = 64  # Sets of models whose shares are remembered.
-PEERS_MAX = 1024  # Known to one answer; its candidates are bounded by connections, but these come and go.
+# Known to one answer; its candidates are bounded by connections, but these come and go.
+PEERS_MAX = 1024
 
 
 Voice = PeerId
@@ -42,7 +50,8 @@ Model = bytes
 
 
 class Panel:
-    """Of one answer. `rng` decides only what is explored, so that it changes nothing else about the answer."""
+    """Of one answer. `rng` decides only what is explored, so that it changes nothing else about the
+    answer."""
 
     def __init__(self, order: GenerateRequest, rng: random.Random) -> None:
         self._k = order.k
@@ -53,7 +62,8 @@ class Panel:
         self._records: dict[PeerId, CapacityRecord] = {}
         self._priors: dict[PeerId, float] = {}
         self._own: PeerId | None = None
-        self._voices: dict[PeerId, Voice] = {}  # Of everybody in `_records`; empty: to be found anew.
+        # Of everybody in `_records`; empty: to be found anew.
+        self._voices: dict[PeerId, Voice] = {}
         self._shares: dict[frozenset[Voice], dict[Voice, float]] = {}
         self.gate = Gate(evidence_turns(order))
         self.escalation = Escalation(order.quality)
@@ -61,18 +71,28 @@ class Panel:
     # --- choosing ------------------------------------------------------------------------------------------------------------
 
     def fitted(self, swarm: Swarm, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """The candidates with what is expected of their models. Who comes when `PEERS_MAX` are known has no part in this answer."""
+        """The candidates with what is expected of their models. Who comes when `PEERS_MAX` are
+        known has no part in this answer."""
         candidates = [c for c in candidates if self._meet(swarm, c.peer, c.record)]
-        fits = {voice: math.log(share) for voice, share in self._expected({c.peer for c in candidates}).items()}
-        return [Candidate(c.peer, c.record, c.missing, c.member, fits[self._voice(c.peer)]) for c in candidates]
+        fits = {
+            voice: math.log(share)
+            for voice, share in self._expected({c.peer for c in candidates}).items()
+        }
+        return [
+            Candidate(c.peer, c.record, c.missing, c.member, fits[self._voice(c.peer)])
+            for c in candidates
+        ]
 
     def probe(self, swarm: Swarm, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
-        """Whom to ask first; our own expert, whose word we need not take on trust, is among them wherever a prompt is weighed."""
+        """Whom to ask first; our own expert, whose word we need not take on trust, is among them
+        wherever a prompt is weighed."""
         models = len({c.record.model_digest for c in candidates})
         wide = min(models, PROBES_PER_K * self._k) if self._short and self.gate.turns else 0
         picked = swarm.pick(max(self._k + self._extra, wide), candidates, now)
         if wide:
-            picked += swarm.pick(1, [c for c in candidates if swarm.is_local(c.peer) and c.peer not in picked], now)
+            picked += swarm.pick(
+                1, [c for c in candidates if swarm.is_local(c.peer) and c.peer not in picked], now
+            )
         known = {c.record.model_digest for c in candidates if c.peer in picked}
         others = sorted(c.peer for c in candidates if c.record.model_digest not in known)
         if others and self._short and self._rng.random() < EXPLORE:
@@ -80,7 +100,8 @@ class Panel:
         return picked
 
     def best(self, peers: Iterable[PeerId], count: int) -> list[PeerId]:
-        """The `count` whose lists make the best pool: other voices before replicas, the heavier first."""
+        """The `count` whose lists make the best pool: other voices before replicas, the heavier
+        first."""
         found = set(peers)
         shares = self._expected(found)
         ordered = sorted(found, key=lambda p: (-shares[self._voice(p)], p))
@@ -92,9 +113,10 @@ class Panel:
         return [peer for _, _, peer in sorted(ranks)[:count]]
 
     def is_quorum(self, replied: Iterable[PeerId], waiting: Iterable[PeerId], count: int) -> bool:
-        """Whether the best `count` voices that have answered weigh nearly as much as the best `count` would if all answered: a
-        token is made of no more than that, and who was asked as insurance is not waited for. One that has not been weighed yet,
-        but will be by its answer, counts as much as its prior."""
+        """Whether the best `count` voices that have answered weigh nearly as much as the best
+        `count` would if all answered: a token is made of no more than that, and who was asked as
+        insurance is not waited for. One that has not been weighed yet, but will be by its answer,
+        counts as much as its prior."""
         voiced = frozenset(map(self._voice, replied))
         shares = self._among(voiced | frozenset(map(self._voice, waiting)))
         now = sorted((shares[v] for v in voiced), reverse=True)[:count]
@@ -102,21 +124,26 @@ class Panel:
         return sum(now) >= QUORUM_SHARE * sum(then) - 1e-9
 
     def owed(self, replied: Iterable[PeerId], waiting: Iterable[PeerId]) -> list[PeerId]:
-        """Of those that are waited for before the first token, whoever may still change what is known of the prompt: how quick
-        the others were says nothing about them. Only a replica has nothing to add, once two of its model agree (or our own has
-        spoken)."""
+        """Of those that are waited for before the first token, whoever may still change what is
+        known of the prompt: how quick the others were says nothing about them. Only a replica has
+        nothing to add, once two of its model agree (or our own has spoken)."""
         replied = set(replied)
         counts = Counter((self._model(p), self._voice(p)) for p in replied)
-        settled = {model for (model, _), count in counts.items() if count > 1 or not self.gate.turns}
+        settled = {
+            model for (model, _), count in counts.items() if count > 1 or not self.gate.turns
+        }
         settled |= {self._model(p) for p in replied if p == self._own}
         return [p for p in waiting if p == self._own or self._model(p) not in settled]
 
     # --- weighing ------------------------------------------------------------------------------------------------------------
 
     def told(self, peer: PeerId, positions: Sequence[int], raw: bytes) -> None:
-        """Keep what the expert thought of the prompt at these positions, as it is on the wire. RemoteError: it told more or less."""
+        """Keep what the expert thought of the prompt at these positions, as it is on the wire.
+        RemoteError: it told more or less."""
         if len(raw) != 2 * len(positions):
-            raise RemoteError(f"expert {peer}: {len(raw)} bytes of target log-probabilities for {len(positions)} positions")
+            raise RemoteError(
+                f"expert {peer}: {len(raw)} bytes of target log-probabilities for {len(positions)} positions"
+            )
         for i, position in enumerate(positions):
             self.learn(peer, position, -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024)
 
@@ -126,11 +153,14 @@ class Panel:
         self.gate.learn(peer, position, logprob)
 
     def contradicted(self) -> list[PeerId]:
-        """Those who claim the model that our own expert runs, and say of the prompt what it does not."""
+        """Those who claim the model that our own expert runs, and say of the prompt what it does
+        not."""
         if self._own is None or not self.gate.is_informed(self._own):
             return []
         model = self._model(self._own)
-        return contradicted([p for p in self._records if self._model(p) == model], self.gate, self._own)
+        return contradicted(
+            [p for p in self._records if self._model(p) == model], self.gate, self._own
+        )
 
     def weights(self, peers: Sequence[PeerId]) -> list[float]:
         """The mixture weights of these peers' lists, in their order, adding up to 1."""
@@ -142,16 +172,25 @@ class Panel:
         """Which model each of them claims, and which one is our own."""
         return [Holder(self._model(p), p == self._own) for p in peers]
 
-    def verdict(self, swarm: Swarm, probed: Iterable[PeerId], kept: Sequence[PeerId], now: float) -> list[Weighed]:
+    def verdict(
+        self, swarm: Swarm, probed: Iterable[PeerId], kept: Sequence[PeerId], now: float
+    ) -> list[Weighed]:
         """What each of the probed experts was worth, best first; the router remembers it."""
         peers = sorted(probed)
         merits, nats = self.gate.merits(self._voice(p) for p in peers), self.gate.nats()
         found = []
         for peer, share in zip(peers, self.weights(peers), strict=True):
             voice = self._voice(peer)
-            if peer in nats and voice in merits and len(merits) > 1 and len(self.gate.positions) >= EVIDENCE_MIN:
+            if (
+                peer in nats
+                and voice in merits
+                and len(merits) > 1
+                and len(self.gate.positions) >= EVIDENCE_MIN
+            ):
                 swarm.weighed(peer, merits[voice], share, now)
-            found.append(Weighed(peer, self._records[peer].model, nats.get(peer), share, peer in kept))
+            found.append(
+                Weighed(peer, self._records[peer].model, nats.get(peer), share, peer in kept)
+            )
         return sorted(found, key=lambda w: (-w.share, not w.kept, w.peer))
 
     # --- inside --------------------------------------------------------------------------------------------------------------
@@ -185,9 +224,14 @@ class Panel:
         return self._voices[peer]
 
     def _prior(self, voice: Voice) -> float:
-        """That of its best member, so that nobody is believed less for whoever joins it; but our own expert's where it is one."""
+        """That of its best member, so that nobody is believed less for whoever joins it; but our
+        own expert's where it is one."""
         members = [p for p, v in self._voices.items() if v == voice]
-        return self._priors[self._own] if self._own in members else max(self._priors[p] for p in members)
+        return (
+            self._priors[self._own]
+            if self._own in members
+            else max(self._priors[p] for p in members)
+        )
 
     def _among(self, found: frozenset[Voice]) -> dict[Voice, float]:
         shares = self._shares.get(found)
@@ -198,7 +242,8 @@ class Panel:
         return shares
 
     def _expected(self, peers: Iterable[PeerId]) -> Mapping[Voice, float]:
-        """The share of each of these peers' voices: as weighed if it was probed, else by prior; all > 0."""
+        """The share of each of these peers' voices: as weighed if it was probed, else by prior; all
+        > 0."""
         found = frozenset(map(self._voice, peers))
         informed = frozenset(v for v in found if self.gate.is_informed(v))
         if not informed:
@@ -207,7 +252,8 @@ class Panel:
 
 
 def evidence_turns(order: GenerateRequest) -> list[range]:
-    """The positions whose next tokens came from outside, the last EVIDENCE_MAX of them, by stretches."""
+    """The positions whose next tokens came from outside, the last EVIDENCE_MAX of them, by
+    stretches."""
     spans = order.outside or ((0, len(order.prompt)),)
     turns: list[range] = []
     left = EVIDENCE_MAX

@@ -1,21 +1,28 @@
-"""Many experts' sparse lists become one distribution: the weighted mean of what they say, renormalised once.
+"""Many experts' sparse lists become one distribution: the weighted mean of what they say,
+renormalised once.
 
-The arithmetic mean is the default because it forgives: it is never more than log(1/w_k) nats worse than expert k on any token, so one
-expert that knows is enough, and one that is wrong owns no more than its weight. The geometric mean (of logits, in effect) lets
-everybody veto and suits replicas of equal quality only.
+The arithmetic mean is the default because it forgives: it is never more than log(1/w_k) nats worse
+than expert k on any token, so one expert that knows is enough, and one that is wrong owns no more
+than its weight. The geometric mean (of logits, in effect) lets everybody veto and suits replicas of
+equal quality only.
 
-A token that only some lists hold had some probability in the others too, somewhere in their tails. We guess it as the tail's mass spread
-as the other experts would spread it, and at most the smallest value that the list did keep, since it was left out. Spreading by the mean
-over *all* other lists (those without the token count as zero) never gives away more than the tail. So every completed list is still a
-sub-distribution, and pooling truncated lists is within sum(w_k tail_k) of pooling whole ones in total variation.
+A token that only some lists hold had some probability in the others too, somewhere in their tails.
+We guess it as the tail's mass spread as the other experts would spread it, and at most the smallest
+value that the list did keep, since it was left out. Spreading by the mean over *all* other lists
+(those without the token count as zero) never gives away more than the tail. So every completed list
+is still a sub-distribution, and pooling truncated lists is within sum(w_k tail_k) of pooling whole
+ones in total variation.
 
-Among the holders of one model there is a bound on what one of them may say alone: where at least three were asked, none of them counts
-for more than four times what the others say (and a ten-thousandth); our own expert, which we need not take on trust, bounds all others of
-its model and is bound by none. Of two strangers who contradict each other nobody knows which one lies, so two are left as they are. Honest
-holders say the same, and the bound never touches them: not one bit of their pool is another.
+Among the holders of one model there is a bound on what one of them may say alone: where at least
+three were asked, none of them counts for more than four times what the others say (and a
+ten-thousandth); our own expert, which we need not take on trust, bounds all others of its model and
+is bound by none. Of two strangers who contradict each other nobody knows which one lies, so two are
+left as they are. Honest holders say the same, and the bound never touches them: not one bit of
+their pool is another.
 
-Greedy decoding hangs on exactness. Every step here is element by element in a fixed order of the lists, whatever order they came in: the
-same lists always give the same bits, and equal tokens stay equal. (A BLAS product promises neither.)
+Greedy decoding hangs on exactness. Every step here is element by element in a fixed order of the
+lists, whatever order they came in: the same lists always give the same bits, and equal tokens stay
+equal. (A BLAS product promises neither.)
 """
 
 from __future__ import annotations
@@ -33,10 +40,14 @@ from swarmllm.wire.sparse import LOGPROB_MIN, SparseList
 PoolingRule = Literal["arithmetic", "geometric"]
 
 PROB_MIN = math.exp(LOGPROB_MIN)
-"""The smallest probability that a list can hold. The geometric mean takes it where the guess is less: one zero would be a veto."""
+"""The smallest probability that a list can hold. The geometric mean takes it where the guess is
+less: one zero would be a veto."""
 
-HOLDER_RATIO = 4.0  # How far one holder of a model may go beyond the mean of the others of that model, ...
-HOLDER_FLOOR = 1e-4  # ... and what it may give to a token that they give nothing. An attacker's 0.20 becomes 0.01 for 0.02 nats.
+# How far one holder of a model may go beyond the mean of the others of that model, ...
+HOLDER_RATIO = 4.0
+# ... and what it may give to a token that they give nothing. An attacker's 0.20 becomes 0.01 for
+# 0.02 nats.
+HOLDER_FLOOR = 1e-4
 BOUND_MIN = 3  # Holders of one model from which on the others can be said to be right.
 
 _Floats = npt.NDArray[np.float64]
@@ -55,9 +66,11 @@ class Holder:
 class Pooled:
     """What to sample from.
 
-    `ids` int32[n], rising strictly, are the tokens that any list holds; `probs` float64[n] add up to 1. `tail` is the weighted mass that
-    the lists left out: with the arithmetic rule truncation moved the pool by that much at most (total variation). `agreement` is 1 minus
-    the mean total variation between each list and the pool, both over `ids`: 1 if all say the same, about 1/K if each says something else.
+    `ids` int32[n], rising strictly, are the tokens that any list holds; `probs` float64[n] add up
+    to 1. `tail` is the weighted mass that the lists left out: with the arithmetic rule truncation
+    moved the pool by that much at most (total variation). `agreement` is 1 minus the mean total
+    variation between each list and the pool, both over `ids`: 1 if all say the same, about 1/K if
+    each says something else.
     """
 
     ids: npt.NDArray[np.int32]
@@ -72,8 +85,8 @@ def pool(
     rule: PoolingRule = "arithmetic",
     holders: Sequence[Holder] | None = None,
 ) -> Pooled:
-    """Pool K >= 1 lists, each with a weight >= 0 (not all of them 0; they are scaled to add up to 1). With `holders`, one for each list,
-    those of one model bound each other.
+    """Pool K >= 1 lists, each with a weight >= 0 (not all of them 0; they are scaled to add up to
+    1). With `holders`, one for each list, those of one model bound each other.
 
     The result does not depend, in any bit, on the order in which the lists come.
     """
@@ -81,7 +94,9 @@ def pool(
     assert all(w >= 0 for w in weights), f"weights {list(weights)}"
     total = math.fsum(weights)
     assert 0 < total < math.inf, f"weights {list(weights)}"
-    ordered = sorted(zip(lists, weights, holders or [_NOBODY] * len(lists), strict=True), key=_place)
+    ordered = sorted(
+        zip(lists, weights, holders or [_NOBODY] * len(lists), strict=True), key=_place
+    )
     lists = [entries for entries, _, _ in ordered]
     shares = [weight / total for _, weight, _ in ordered]
     ids, table, held = _complete(lists)
@@ -103,17 +118,29 @@ def pool(
 _NOBODY = Holder(b"")
 
 
-def _place(entry: tuple[SparseList, float, Holder]) -> tuple[float, float, bytes, bytes, bytes, bool]:
+def _place(
+    entry: tuple[SparseList, float, Holder],
+) -> tuple[float, float, bytes, bytes, bytes, bool]:
     """A list's place in the order of summation. Only lists that are equal in everything share one."""
     entries, weight, holder = entry
-    return weight, entries.tail, entries.ids.tobytes(), entries.logprobs.tobytes(), holder.model, holder.is_own
+    return (
+        weight,
+        entries.tail,
+        entries.ids.tobytes(),
+        entries.logprobs.tobytes(),
+        holder.model,
+        holder.is_own,
+    )
 
 
-def _bound(table: _Floats, held: _Mask, lists: Sequence[SparseList], holders: Sequence[Holder]) -> None:
-    """Cut what one holder of a model says beyond what the others bear out; whatever is cut, everybody else gains when it is renormalised.
+def _bound(
+    table: _Floats, held: _Mask, lists: Sequence[SparseList], holders: Sequence[Holder]
+) -> None:
+    """Cut what one holder of a model says beyond what the others bear out; whatever is cut,
+    everybody else gains when it is renormalised.
 
-    What a list leaves out bears out as much as it could have had there, so that lists which end at different tokens do not count as a
-    contradiction.
+    What a list leaves out bears out as much as it could have had there, so that lists which end at
+    different tokens do not count as a contradiction.
     """
     groups: dict[bytes, list[int]] = {}
     for place, holder in enumerate(holders):
@@ -122,7 +149,9 @@ def _bound(table: _Floats, held: _Mask, lists: Sequence[SparseList], holders: Se
         own = next((place for place in places if holders[place].is_own), None)
         if len(places) < (BOUND_MIN if own is None else 2):
             continue
-        most = [np.where(held[p], table[p], min(lists[p].tail, table[p][held[p]].min())) for p in places]
+        most = [
+            np.where(held[p], table[p], min(lists[p].tail, table[p][held[p]].min())) for p in places
+        ]
         total = _weighted_sum(np.array(most), [1.0] * len(most))
         for place, words in zip(places, most, strict=True):
             if place == own:
@@ -132,10 +161,11 @@ def _bound(table: _Floats, held: _Mask, lists: Sequence[SparseList], holders: Se
 
 
 def _complete(lists: Sequence[SparseList]) -> tuple[npt.NDArray[np.int32], _Floats, _Mask]:
-    """The union of all ids, int32[n] rising; float64[K, n]: what each list gives to each of them, guessed where it is missing; and
-    bool[K, n]: whether it is not a guess."""
+    """The union of all ids, int32[n] rising; float64[K, n]: what each list gives to each of them,
+    guessed where it is missing; and bool[K, n]: whether it is not a guess."""
     gathered = np.sort(np.concatenate([entries.ids for entries in lists]))
-    ids = gathered[np.flatnonzero(np.diff(gathered, prepend=-1))]  # As np.unique, at a third of its cost.
+    # As np.unique, at a third of its cost.
+    ids = gathered[np.flatnonzero(np.diff(gathered, prepend=-1))]
     table = np.zeros((len(lists), ids.size))
     held = np.zeros(table.shape, dtype=np.bool_)
     for row, mask, entries in zip(table, held, lists, strict=True):

@@ -1,6 +1,8 @@
-"""The answers that the local user is waiting for: one Generation each, asked of experts near and far.
+"""The answers that the local user is waiting for: one Generation each, asked of experts near and
+far.
 
-Remote experts are asked by `Send`, our own by `RunScore`; what comes back finds its generation by session or by order.
+Remote experts are asked by `Send`, our own by `RunScore`; what comes back finds its generation by
+session or by order.
 """
 
 from __future__ import annotations
@@ -29,7 +31,8 @@ class Answers:
         self._own = own
         self._generations: dict[int, Generation] = {}
         self._by_session: dict[int, int] = {}
-        self._orders: dict[int, tuple[int, Score]] = {}  # At our own engine: order -> (request, score).
+        # At our own engine: order -> (request, score).
+        self._orders: dict[int, tuple[int, Score]] = {}
         self._next_order = FIRST_ORDER
         self._next_session = rng.randrange(1 << 31)
 
@@ -45,7 +48,9 @@ class Answers:
     def asked(self, event: Asked, swarm: Swarm, now: float) -> list[Effect]:
         assert event.request not in self._generations
         if len(self._generations) >= ANSWERS_MAX:
-            refusal = f"{ANSWERS_MAX} answers are being written already; try again when one is finished"
+            refusal = (
+                f"{ANSWERS_MAX} answers are being written already; try again when one is finished"
+            )
             return [Emit(Ended(event.request, "error", 0, 0, 0, refusal))]
         session, self._next_session = self._next_session, (self._next_session + 1) % (1 << 32)
         generation = Generation(event.request, session, event.order, now)
@@ -60,12 +65,18 @@ class Answers:
     def halted(self, why: str) -> list[Effect]:
         """All of them end now."""
         self._orders.clear()
-        ended: list[Effect] = [CloseSession(SessionKey(self._own, g.session)) for g in self.generations()]
+        ended: list[Effect] = [
+            CloseSession(SessionKey(self._own, g.session)) for g in self.generations()
+        ]
         return ended + [e for g in self.generations() for e in self._perform(g, g.halt(why))]
 
-    def received(self, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float) -> list[Effect]:
+    def received(
+        self, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float
+    ) -> list[Effect]:
         request = self._by_session.get(reply.session)
-        return [] if request is None else self._answered(request, swarm, peer, reply, size_bytes, now)
+        return (
+            [] if request is None else self._answered(request, swarm, peer, reply, size_bytes, now)
+        )
 
     def owns(self, order: int) -> bool:
         return order in self._orders
@@ -73,7 +84,8 @@ class Answers:
     def scored(self, swarm: Swarm, order: int, reply: ExpertReply, now: float) -> list[Effect]:
         """Our own engine's answer to an order of ours."""
         request, score = self._orders.pop(order)
-        if request not in self._generations:  # Ended while the round ran, which has begun a new cache.
+        # Ended while the round ran, which has begun a new cache.
+        if request not in self._generations:
             return [CloseSession(SessionKey(self._own, score.session))]
         return self._answered(request, swarm, self._own, reply, 0, now)
 
@@ -85,11 +97,19 @@ class Answers:
         return [e for g in due for e in self._perform(g, g.timer(swarm, now))]
 
     def _answered(
-        self, request: int, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float
+        self,
+        request: int,
+        swarm: Swarm,
+        peer: PeerId,
+        reply: ExpertReply,
+        size_bytes: int,
+        now: float,
     ) -> list[Effect]:
         generation = self._generations[request]
         try:
-            return self._perform(generation, generation.received(swarm, peer, reply, size_bytes, now))
+            return self._perform(
+                generation, generation.received(swarm, peer, reply, size_bytes, now)
+            )
         except RemoteError as fault:
             penalty: list[Effect] = [Penalise(peer, str(fault))] if peer != self._own else []
             return penalty + self._perform(generation, generation.misbehaved(swarm, peer, now))

@@ -16,7 +16,8 @@ class Swarm(Protocol):
     """What a generation may ask of the node around it; all answers are values of this moment."""
 
     def candidates(self, missing: Mapping[PeerId, int], tokens: int, now: float) -> list[Candidate]:
-        """Experts that can be asked now; `missing[peer]` is known for members, all others lack all `tokens`."""
+        """Experts that can be asked now; `missing[peer]` is known for members, all others lack all
+        `tokens`."""
 
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]: ...
 
@@ -46,10 +47,12 @@ class Swarm(Protocol):
     def is_local(self, peer: PeerId) -> bool: ...
 
     def hopes(self, tokens: int, now: float) -> bool:
-        """Whether an expert is known that could take so many tokens, but cannot be asked now: not connected, or not let yet."""
+        """Whether an expert is known that could take so many tokens, but cannot be asked now: not
+        connected, or not let yet."""
 
     def shortage(self, tokens: int, now: float) -> str:
-        """Why hardly anybody can be asked about a text of so many tokens: half a sentence for a person."""
+        """Why hardly anybody can be asked about a text of so many tokens: half a sentence for a
+        person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,9 @@ class Question:
     upto: int
     evidence: Sequence[
         int
-    ]  # Positions of the prompt (within base..upto) that it tells the log-probability of the next token for.
+        # Positions of the prompt (within base..upto) that it tells the log-probability of the next
+        # token for.
+    ]
     sent_at: float
     final: bool  # Whether the answer brings the list for the round.
 
@@ -97,7 +102,8 @@ class Reply:
 
 @dataclass(slots=True)
 class Round:
-    """`wanted` answers of the best experts make a token. Times are on the clock of whoever asks, in seconds."""
+    """`wanted` answers of the best experts make a token. Times are on the clock of whoever asks, in
+    seconds."""
 
     index: int
     started_at: float
@@ -125,7 +131,10 @@ class Round:
     def uses(self, used: Sequence[PeerId], weights: Sequence[float]) -> tuple[ExpertUse, ...]:
         """What a token was made of."""
         parts = [(peer, self.asked[peer].record.model, self.replies[peer]) for peer in used]
-        return tuple(ExpertUse(p, m, w, r.size_bytes, r.rtt_s, True) for (p, m, r), w in zip(parts, weights, strict=True))
+        return tuple(
+            ExpertUse(p, m, w, r.size_bytes, r.rtt_s, True)
+            for (p, m, r), w in zip(parts, weights, strict=True)
+        )
 
     def fell_out(self, peer: PeerId) -> None:
         if peer in self.asked and peer not in self.replies:
@@ -133,7 +142,12 @@ class Round:
 
 
 def questions(
-    session: int, member: Member, context_hash: bytes, tokens: tuple[int, ...], entries: int, ctl_digest: bytes
+    session: int,
+    member: Member,
+    context_hash: bytes,
+    tokens: tuple[int, ...],
+    entries: int,
+    ctl_digest: bytes,
 ) -> list[ExpertRequest]:
     """The messages that ask what `member.question` stands for; the first ones open the session."""
     question = member.question
@@ -154,4 +168,7 @@ def questions(
     if member.opened:
         return [score]
     member.opened = True
-    return [Open(session, member.record.model_digest, member.record.vocab_fingerprint, ctl_digest), score]
+    return [
+        Open(session, member.record.model_digest, member.record.vocab_fingerprint, ctl_digest),
+        score,
+    ]

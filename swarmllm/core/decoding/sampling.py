@@ -1,8 +1,11 @@
-"""One token out of the pooled distribution: penalty, temperature, top-k, top-p, min-p, then one random number.
+"""One token out of the pooled distribution: penalty, temperature, top-k, top-p, min-p, then one
+random number.
 
-All of it happens at the requester and after pooling, so that experts need not know how anybody samples, and one pool serves every
-setting. The candidates stand in order of probability (equal ones by id) and the random number finds its place in their running sum;
-so what comes and goes in the tail, as when an expert drops out, rarely changes which token a number means: a seed keeps its sense.
+All of it happens at the requester and after pooling, so that experts need not know how anybody
+samples, and one pool serves every setting. The candidates stand in order of probability (equal ones
+by id) and the random number finds its place in their running sum; so what comes and goes in the
+tail, as when an expert drops out, rarely changes which token a number means: a seed keeps its
+sense.
 """
 
 from __future__ import annotations
@@ -19,9 +22,16 @@ from swarmllm.core.values import SAMPLING, Parameter, Sampling
 from swarmllm.errors import UsageError
 
 SEED_MAX = 2**63 - 1  # What other programs and JSON readers can hold.
-SEED = Parameter(0, SEED_MAX, "any of them will do", "The same seed draws the same tokens from the same distributions.", kind=int)
+SEED = Parameter(
+    0,
+    SEED_MAX,
+    "any of them will do",
+    "The same seed draws the same tokens from the same distributions.",
+    kind=int,
+)
 BLIND_NATS = 17 * math.log(2)
-"""Probabilities count from here for the repetition penalty: 2**-17 is the chance of a token drawn blindly from 131,072."""
+"""Probabilities count from here for the repetition penalty: 2**-17 is the chance of a token drawn
+blindly from 131,072."""
 
 _Floats = npt.NDArray[np.float64]
 
@@ -33,20 +43,26 @@ def validate(sampling: Sampling) -> None:
     _check("seed", sampling.seed, SEED)
 
 
-def draw(pooled: Pooled, sampling: Sampling, rng: random.Random, recent: Sequence[int]) -> tuple[int, float]:
-    """A token, and the natural logarithm of its probability in `pooled`, before any of the settings.
+def draw(
+    pooled: Pooled, sampling: Sampling, rng: random.Random, recent: Sequence[int]
+) -> tuple[int, float]:
+    """A token, and the natural logarithm of its probability in `pooled`, before any of the
+    settings.
 
-    `recent` is prompt and answer so far; the penalty looks at its last `penalty_last` tokens. Temperature 0 takes the likeliest token,
-    the lowest id among equals, and leaves `rng` alone; any other takes exactly one number from it. `sampling` must be valid.
+    `recent` is prompt and answer so far; the penalty looks at its last `penalty_last` tokens.
+    Temperature 0 takes the likeliest token, the lowest id among equals, and leaves `rng` alone; any
+    other takes exactly one number from it. `sampling` must be valid.
     """
     scores = _penalised(pooled, sampling, recent)
     if sampling.temperature == 0:
-        # Logarithms may round two probabilities to one, so they decide only where the penalty has moved them.
+        # Logarithms may round two probabilities to one, so they decide only where the penalty has
+        # moved them.
         chosen = int(np.argmax(pooled.probs if sampling.repetition_penalty == 1 else scores))
     else:
         order, odds = _candidates(scores, sampling)
         sums = np.cumsum(odds)
-        # Each token owns [sum before it, sum with it). The number is 1 - 2**-53 at most, so the product stays below the last sum.
+        # Each token owns [sum before it, sum with it). The number is 1 - 2**-53 at most, so the
+        # product stays below the last sum.
         chosen = int(order[np.searchsorted(sums, rng.random() * sums[-1], side="right")])
     return int(pooled.ids[chosen]), min(0.0, math.log(pooled.probs[chosen]))
 
@@ -54,12 +70,14 @@ def draw(pooled: Pooled, sampling: Sampling, rng: random.Random, recent: Sequenc
 def _penalised(pooled: Pooled, sampling: Sampling, recent: Sequence[int]) -> _Floats:
     """Log-probabilities, float64[n], those of recent tokens moved by the repetition penalty.
 
-    The published rule (Keskar et al. 2019, arXiv 1909.05858) divides a positive logit by the penalty; a negative one is multiplied. We
-    have no logits, and log-probabilities in their place would do nothing against a loop, where the token to come has a probability of
-    almost 1 and a logarithm of almost 0. So the rule is applied to nats above `BLIND_NATS`, which is where logits come from in spirit
-    and depends neither on how far the lists reach nor on how many there are.
+    The published rule (Keskar et al. 2019, arXiv 1909.05858) divides a positive logit by the
+    penalty; a negative one is multiplied. We have no logits, and log-probabilities in their place
+    would do nothing against a loop, where the token to come has a probability of almost 1 and a
+    logarithm of almost 0. So the rule is applied to nats above `BLIND_NATS`, which is where logits
+    come from in spirit and depends neither on how far the lists reach nor on how many there are.
     """
-    with np.errstate(divide="ignore"):  # A token that only lists of weight 0 hold is impossible: -inf.
+    # A token that only lists of weight 0 hold is impossible: -inf.
+    with np.errstate(divide="ignore"):
         scores = np.log(pooled.probs)
     last = sampling.penalty_last
     if sampling.repetition_penalty == 1 or last == 0 or not recent:
@@ -72,12 +90,14 @@ def _penalised(pooled: Pooled, sampling: Sampling, recent: Sequence[int]) -> _Fl
 
 
 def _candidates(scores: _Floats, sampling: Sampling) -> tuple[npt.NDArray[np.intp], _Floats]:
-    """Indices that may be drawn, the likeliest first, and their odds (not normalised; the first is 1). There is at least one."""
+    """Indices that may be drawn, the likeliest first, and their odds (not normalised; the first is
+    1). There is at least one."""
     order = np.argsort(-scores, kind="stable")
     if sampling.top_k:
         order = order[: sampling.top_k]
     drops = scores[order] - scores[order[0]]
-    with np.errstate(over="ignore", under="ignore"):  # A temperature of almost 0 leaves only the first.
+    # A temperature of almost 0 leaves only the first.
+    with np.errstate(over="ignore", under="ignore"):
         odds = np.exp(drops / sampling.temperature)
     if sampling.top_p < 1:
         sums = np.cumsum(odds)
@@ -97,4 +117,6 @@ def _check(name: str, value: object, parameter: Parameter) -> None:
     ):
         top = f"{high:.0f}" if is_whole else f"{high:g}"
         reach = f"above {low:g} and at most {top}" if parameter.above else f"from {low:g} to {top}"
-        raise UsageError(f"{name} {value!r} makes no sense: choose a {'whole ' * is_whole}number {reach} ({parameter.hint})")
+        raise UsageError(
+            f"{name} {value!r} makes no sense: choose a {'whole ' * is_whole}number {reach} ({parameter.hint})"
+        )

@@ -1,9 +1,11 @@
-"""Expert standing within one answer: what a refusal, a breach or a long silence means for the rest of it.
+"""Expert standing within one answer: what a refusal, a breach or a long silence means for the rest
+of it.
 
-Most of what keeps an expert from answering passes: its engine restarts, it has no room, it has dropped the session, its connection is
-gone. None of that puts it out of the answer: it rests, longer each time, and is asked again. Final is only what no waiting changes: it
-has another model or vocabulary than its record said, or too short a context for a text that only grows. Then the expert is out until it
-offers something else. Who breaks the protocol is out of this answer for good.
+Most of what keeps an expert from answering passes: its engine restarts, it has no room, it has
+dropped the session, its connection is gone. None of that puts it out of the answer: it rests,
+longer each time, and is asked again. Final is only what no waiting changes: it has another model or
+vocabulary than its record said, or too short a context for a text that only grows. Then the expert
+is out until it offers something else. Who breaks the protocol is out of this answer for good.
 """
 
 from __future__ import annotations
@@ -23,9 +25,13 @@ from swarmllm.messages import (
 
 PEERS_MAX: Final = 1024  # Remembered; whoever was heard of first is forgotten first.
 REST_MIN_S: Final = (
-    0.1  # After a passing refusal, doubled for each further one in a row: a worker is up again within a second or two ...
+    # After a passing refusal, doubled for each further one in a row: a worker is up again within a
+    # second or two ...
+    0.1
 )
-REST_MAX_S: Final = 1.0  # ... and one that takes longer is still noticed soon. A question that is refused costs no computing.
+# ... and one that takes longer is still noticed soon. A question that is refused costs no
+# computing.
+REST_MAX_S: Final = 1.0
 
 FINAL: Final = {
     REFUSED_MODEL: "another model is loaded there than its record says",
@@ -57,7 +63,8 @@ class Standing:
         self._why: dict[PeerId, str] = {}  # What was last wrong with whom; who answers is removed.
 
     def refused(self, peer: PeerId, record: CapacityRecord, code: int) -> float:
-        """How many seconds the expert rests; 0: what it said is final for what it offers now. Codes that are unknown here pass."""
+        """How many seconds the expert rests; 0: what it said is final for what it offers now. Codes
+        that are unknown here pass."""
         final = FINAL.get(code)
         if final is None:
             return self.rebuffed(peer, PASSING.get(code, f"it refuses with code {code}"))

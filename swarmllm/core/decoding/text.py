@@ -1,6 +1,8 @@
-"""The text of one answer: the prompt and the tokens chosen so far, with the context hash of every beginning.
+"""The text of one answer: the prompt and the tokens chosen so far, with the context hash of every
+beginning.
 
-The requester owns the text; what an expert holds is a cache of a beginning of it, named by length and hash.
+The requester owns the text; what an expert holds is a cache of a beginning of it, named by length
+and hash.
 """
 
 from __future__ import annotations

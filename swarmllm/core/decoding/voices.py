@@ -1,11 +1,13 @@
 """Voices: holders of one model digest that report the same evidence share one weight.
 
-A digest is a name, and anybody may take it. What holders of one model say of the same tokens differs by rounding only, so those who agree
-share the weight that their model earns, and who says otherwise speaks for itself alone: it gains nothing by the name, and takes nothing
-from those who have it by right. It does not matter who answered first.
+A digest is a name, and anybody may take it. What holders of one model say of the same tokens
+differs by rounding only, so those who agree share the weight that their model earns, and who says
+otherwise speaks for itself alone: it gains nothing by the name, and takes nothing from those who
+have it by right. It does not matter who answered first.
 
-Each voice is worth what its most modest member claims. So nobody is drawn up by whoever it agrees with, nor down by more than
-`AGREE_NATS` per token. Where this node runs the model itself, what our own expert says is the truth about it.
+Each voice is worth what its most modest member claims. So nobody is drawn up by whoever it agrees
+with, nor down by more than `AGREE_NATS` per token. Where this node runs the model itself, what our
+own expert says is the truth about it.
 """
 
 from __future__ import annotations
@@ -16,17 +18,21 @@ from typing import Final
 from swarmllm.core.decoding.gate import Gate
 from swarmllm.messages import PeerId
 
-AGREE_NATS: Final = 0.1  # Per token, on average: back ends of one model differ by some hundredths, models by whole nats.
+# Per token, on average: back ends of one model differ by some hundredths, models by whole nats.
+AGREE_NATS: Final = 0.1
 CONTRADICT_NATS: Final = 0.5  # Per token: no two back ends of one model differ by so much.
 CONTRADICT_MIN: Final = 8  # Tokens: on fewer, one rare token decides.
 
 
 def voices(holders: Sequence[PeerId], gate: Gate, own: PeerId | None) -> dict[PeerId, PeerId]:
-    """The leader of the voice that each of these holders of one model belongs to; it is a member itself.
+    """The leader of the voice that each of these holders of one model belongs to; it is a member
+    itself.
 
     Those who have said nothing yet are counted with most of the others, until they say otherwise.
     """
-    informed = sorted((p for p in holders if gate.is_informed(p)), key=lambda p: (p != own, gate.mean(p), p))
+    informed = sorted(
+        (p for p in holders if gate.is_informed(p)), key=lambda p: (p != own, gate.mean(p), p)
+    )
     found: dict[PeerId, PeerId] = {}
     sizes: dict[PeerId, int] = {}
     for peer in informed:
@@ -45,5 +51,9 @@ def contradicted(holders: Sequence[PeerId], gate: Gate, own: PeerId | None) -> l
     """Those who say of the text what our own expert, which is the same model, shows to be untrue."""
     if own is None or own not in holders or not gate.is_informed(own):
         return []
-    others = [p for p in holders if p != own and gate.is_informed(p) and gate.common(own, p) >= CONTRADICT_MIN]
+    others = [
+        p
+        for p in holders
+        if p != own and gate.is_informed(p) and gate.common(own, p) >= CONTRADICT_MIN
+    ]
     return [p for p in others if gate.distance(own, p) > CONTRADICT_NATS]

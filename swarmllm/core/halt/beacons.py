@@ -1,8 +1,11 @@
-"""Beacons (a dead man's switch): under a charter with beacons, a node that has heard none for their time to live stops.
+"""Beacons (a dead man's switch): under a charter with beacons, a node that has heard none for their
+time to live stops.
 
-A sign counts from when it was received, on our own clock, so a wrong wall clock cannot keep a node running longer. Its `issued_ms` can only
-make it count less: one that is already too old by the wall clock is void, so that somebody who cut us off cannot feed us signs that they
-saved up. A node whose clock is far ahead therefore stops, and one whose clock is far behind is fooled for as long as the saved signs last.
+A sign counts from when it was received, on our own clock, so a wrong wall clock cannot keep a node
+running longer. Its `issued_ms` can only make it count less: one that is already too old by the wall
+clock is void, so that somebody who cut us off cannot feed us signs that they saved up. A node whose
+clock is far ahead therefore stops, and one whose clock is far behind is fooled for as long as the
+saved signs last.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from swarmllm.messages import Charter, Live
 from swarmllm.wire.envelope import Verify
 from swarmllm.wire.signed import SignedRecord, good_signers, key_id
 
-CLOCK_SKEW_S: Final = 120.0  # Clocks of ordinary machines without time service drift by so much in some months.
+# Clocks of ordinary machines without time service drift by so much in some months.
+CLOCK_SKEW_S: Final = 120.0
 
 
 class Beacons:
@@ -27,19 +31,30 @@ class Beacons:
         self._seqs: dict[bytes, int] = {}
         self._alive_until = -math.inf
 
-    def hear(self, state: HaltState, opened: SignedRecord, verify: Verify, unix_ms: float, now: float) -> Known | Refused | None:
+    def hear(
+        self, state: HaltState, opened: SignedRecord, verify: Verify, unix_ms: float, now: float
+    ) -> Known | Refused | None:
         """None if the sign is good and new, so that it should be relayed."""
         live = opened.record
         assert isinstance(live, Live)
         charter = state.charter
         if live.swarm != state.swarm:
-            return Refused(f"Live for swarm {live.swarm.hex()[:16]}, not {state.swarm.hex()[:16]}", penalise=True)
+            return Refused(
+                f"Live for swarm {live.swarm.hex()[:16]}, not {state.swarm.hex()[:16]}",
+                penalise=True,
+            )
         if charter is None or live.charter_version != state.version:
             ahead = live.charter_version > state.version
-            return Refused(f"Live under charter {live.charter_version}, not {state.version}", penalise=False, ask=ahead)
+            return Refused(
+                f"Live under charter {live.charter_version}, not {state.version}",
+                penalise=False,
+                ask=ahead,
+            )
         by_id = {key_id(key): key for key in charter.beacon}
         if live.key not in by_id:
-            return Refused(f"key {live.key.hex()} is no beacon of charter {charter.version}", penalise=True)
+            return Refused(
+                f"key {live.key.hex()} is no beacon of charter {charter.version}", penalise=True
+            )
         if not charter.beacon_ttl_s or live.seq <= self._seqs.get(live.key, 0):
             return Known()
         try:
@@ -48,8 +63,12 @@ class Beacons:
             return Refused(str(fault), penalise=True)
         ttl_s = min(live.ttl_s, charter.beacon_ttl_s)
         if live.issued_ms + (ttl_s + CLOCK_SKEW_S) * 1_000 < unix_ms:
-            return Refused("Live is older than its time to live by this machine's clock", penalise=False)
-        self._seqs = {key: seq for key, seq in self._seqs.items() if key in by_id} | {live.key: live.seq}
+            return Refused(
+                "Live is older than its time to live by this machine's clock", penalise=False
+            )
+        self._seqs = {key: seq for key, seq in self._seqs.items() if key in by_id} | {
+            live.key: live.seq
+        }
         self._alive_until = max(self._alive_until, now + ttl_s)
         return None
 

@@ -1,9 +1,9 @@
 """Delayed gossip of halt records, for peers that the halt streams have not reached.
 
-Gossip goes over the same connections, so whoever has acknowledged on the stream gains nothing by it, while each copy costs every node 2.5
-to 3 ms of processor time, at once in the very moment in which everybody is to be told. So it waits for
-as long as acknowledgements take. Whoever hears the record by gossip passes it on by gossip at once: the pause is made once on a way, not
-at every hop.
+Gossip goes over the same connections, so whoever has acknowledged on the stream gains nothing by
+it, while each copy costs every node 2.5 to 3 ms of processor time, at once in the very moment in
+which everybody is to be told. So it waits for as long as acknowledgements take. Whoever hears the
+record by gossip passes it on by gossip at once: the pause is made once on a way, not at every hop.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from typing import Final
 
 from swarmllm.core.effects import PublishRecord
 
-GOSSIP_AFTER_S: Final = 0.3  # There and back between continents, and a disk; a third of what a halt may take.
-RUMOURS_MAX: Final = 32  # As many as wait to be published; the oldest goes, and is found by those who ask (HALT-20).
+# There and back between continents, and a disk; a third of what a halt may take.
+GOSSIP_AFTER_S: Final = 0.3
+# As many as wait to be published; the oldest goes, and is found by those who ask (HALT-20).
+RUMOURS_MAX: Final = 32
 
 
 class DelayedGossip:

@@ -1,8 +1,9 @@
-"""The validator of halt records: charters, halts and resumes go by the state, signs of life by the beacons. By the state for
-charters, halts and resumes, by the beacons for signs of life.
+"""The validator of halt records: charters, halts and resumes go by the state, signs of life by the
+beacons. By the state for charters, halts and resumes, by the beacons for signs of life.
 
-Most records that arrive are held already: every neighbour passes on every record, gossip brings it again, and a flood consists of nothing
-else. Those are recognised by their bytes, before anything is decoded.
+Most records that arrive are held already: every neighbour passes on every record, gossip brings it
+again, and a flood consists of nothing else. Those are recognised by their bytes, before anything is
+decoded.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ class Judge:
         self.beacons = Beacons()
         self._verify = verify
         self._unix_ms_at_zero = unix_ms_at_zero
-        self._held: dict[bytes, SignedRecord] = {}  # The records of `_held_by`, by their bytes; bounded as a state is.
+        # The records of `_held_by`, by their bytes; bounded as a state is.
+        self._held: dict[bytes, SignedRecord] = {}
         self._held_by: HaltState | None = None
 
     def outcome(self, state: HaltState, data: bytes, link: Link | None, now: float) -> Outcome:
@@ -39,7 +41,9 @@ class Judge:
         if held is not None:
             return Known()
         if isinstance(opened.record, Live):
-            heard = self.beacons.hear(state, opened, self._verify, self._unix_ms_at_zero + now * 1_000, now)
+            heard = self.beacons.hear(
+                state, opened, self._verify, self._unix_ms_at_zero + now * 1_000, now
+            )
             return Applied(opened, state) if heard is None else heard
         return judge_opened(state, opened, self._verify, link.version if link is not None else None)
 

@@ -1,5 +1,6 @@
-"""The link table of the kill switch: which peers to ask when, and how many agree. Looked for only after something may have
-changed, because the questions come with every input and the changes hardly ever."""
+"""The link table of the kill switch: which peers to ask when, and how many agree. Looked for only
+after something may have changed, because the questions come with every input and the changes hardly
+ever."""
 
 from __future__ import annotations
 
@@ -11,19 +12,22 @@ from swarmllm.core.halt.link import SYNC_ALONE_S, Link, Sync
 from swarmllm.core.halt.state import HaltState
 from swarmllm.messages import PeerId
 
-KNOWN_AFTER_S: Final = 8.0  # A link that held for so long is a peer's that stays; who flaps is not missed.
+# A link that held for so long is a peer's that stays; who flaps is not missed.
+KNOWN_AFTER_S: Final = 8.0
 KNOWN_MAX: Final = 256  # As many as there are connections.
 ADRIFT_BURST: Final = 6.0  # Waits of five seconds in a row, whatever happens to our line ...
 ADRIFT_EVERY_S: Final = 600.0  # ... and one more after so long: less than a hundredth of the time.
-SEVERAL: Final = 2  # Links that are all gone at once: that is our own line, and not a peer that left.
+# Links that are all gone at once: that is our own line, and not a peer that left.
+SEVERAL: Final = 2
 
 
 class Links(dict[PeerId, Link]):
     """By peer. Whoever changes a link, or the state that they are compared with, calls `touched`.
 
-    Adrift makes a node wait, so strangers must not be able to bring it about by coming and going: only peers count whose link once held for
-    `KNOWN_AFTER_S`, a wait that has begun is not begun anew, and there are only so many of them. Nor can strangers end it by repeating
-    our own digest: only those same peers are asked."""
+    Adrift makes a node wait, so strangers must not be able to bring it about by coming and going:
+    only peers count whose link once held for `KNOWN_AFTER_S`, a wait that has begun is not begun
+    anew, and there are only so many of them. Nor can strangers end it by repeating our own digest:
+    only those same peers are asked."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +43,8 @@ class Links(dict[PeerId, Link]):
         self._ask_at = None
 
     def close(self, peer: PeerId, state: HaltState, now: float) -> None:
-        """The stream to a peer is gone. With the last of several to our swarm any order may pass us by."""
+        """The stream to a peer is gone. With the last of several to our swarm any order may pass us
+        by."""
         for kin in self.kin(state):
             if now >= self[kin].opened_at + KNOWN_AFTER_S:
                 self._known[kin] = None
@@ -60,7 +65,10 @@ class Links(dict[PeerId, Link]):
 
     def _may_wait(self, now: float) -> bool:
         passed = max(0.0, now - self._waits_at)
-        self._waits, self._waits_at = min(ADRIFT_BURST, self._waits + passed / ADRIFT_EVERY_S), max(now, self._waits_at)
+        self._waits, self._waits_at = (
+            min(ADRIFT_BURST, self._waits + passed / ADRIFT_EVERY_S),
+            max(now, self._waits_at),
+        )
         if self._waits < 1:
             return False
         self._waits -= 1
@@ -69,7 +77,9 @@ class Links(dict[PeerId, Link]):
     def ask_at(self, state: HaltState) -> float:
         """When a peer that differs from this state is asked next; infinite if none does."""
         if self._ask_at is None:
-            asked = (link.asked_at + link.ask_every_s for link in self.values() if link.differs(state))
+            asked = (
+                link.asked_at + link.ask_every_s for link in self.values() if link.differs(state)
+            )
             self._ask_at = min(asked, default=math.inf)
         return self._ask_at
 
@@ -82,8 +92,11 @@ class Links(dict[PeerId, Link]):
         return [peer for peer, link in self.items() if link.swarm == state.swarm]
 
     def count(self, state: HaltState, *, known_only: bool = False) -> tuple[int, int]:
-        """How many are of this swarm, or have not said yet, and how many have this very state; `known_only`: of those that once stayed."""
+        """How many are of this swarm, or have not said yet, and how many have this very state;
+        `known_only`: of those that once stayed."""
         found = [
-            link for peer, link in self.items() if link.swarm in (None, state.swarm) and (not known_only or peer in self._known)
+            link
+            for peer, link in self.items()
+            if link.swarm in (None, state.swarm) and (not known_only or peer in self._known)
         ]
         return len(found), sum(link.digest == state.digest for link in found)

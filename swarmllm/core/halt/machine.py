@@ -1,17 +1,21 @@
-"""The kill switch of one node: records come in from anywhere, and out come the orders to stop, tell and remember.
+"""The kill switch of one node: records come in from anywhere, and out come the orders to stop, tell
+and remember.
 
-A HALT is **stop, tell, remember**: flag, relay, end of streams, then the disk. Nothing that can fail or wait stands before
-the flag, so a full disk or a slow peer delays nothing. A RESUME is the other way round, **remember first**: the flag is cleared
-only when a state without any standing halt is known to be on disk. An acknowledgement says "on disk", never "seen".
+A HALT is **stop, tell, remember**: flag, relay, end of streams, then the disk. Nothing that can
+fail or wait stands before the flag, so a full disk or a slow peer delays nothing. A RESUME is the
+other way round, **remember first**: the flag is cleared only when a state without any standing halt
+is known to be on disk. An acknowledgement says "on disk", never "seen".
 
-A node calls `start(now)` before any listener opens, then `handle(input, now)` for every input of the kill switch and `timer(now)`
-at `next_deadline(now)`; the effects are performed in list order. Whoever makes tokens asks `may_serve` and `may_infer`, whoever
-reads a digest in a message calls `settle`, and `holds` says whether everything else has to wait.
+A node calls `start(now)` before any listener opens, then `handle(input, now)` for every input of
+the kill switch and `timer(now)` at `next_deadline(now)`; the effects are performed in list order.
+Whoever makes tokens asks `may_serve` and `may_infer`, whoever reads a digest in a message calls
+`settle`, and `holds` says whether everything else has to wait.
 
-A link carries digests, then vectors, then records; which of them are news the state says (`core.halt.state.judge`). Equal
-digests: silence. Else both send their vectors, and each answers with the signed records that the other lacks, charters first;
-records are answered by an Ack with the digest that is on disk. Vectors are sent again after 1 s, 2 s, ... 10 s while the two
-differ: one lost frame costs a second.
+A link carries digests, then vectors, then records; which of them are news the state says
+(`core.halt.state.judge`). Equal digests: silence. Else both send their vectors, and each answers
+with the signed records that the other lacks, charters first; records are answered by an Ack with
+the digest that is on disk. Vectors are sent again after 1 s, 2 s, ... 10 s while the two differ:
+one lost frame costs a second.
 """
 
 from __future__ import annotations
@@ -33,14 +37,30 @@ from swarmllm.core.effects import (
     StartAgain,
     StopNow,
 )
-from swarmllm.core.events import AckHeard, CharterHeard, HaltHeard, RecordRefused, ResumeHeard, StateSaved
+from swarmllm.core.events import (
+    AckHeard,
+    CharterHeard,
+    HaltHeard,
+    RecordRefused,
+    ResumeHeard,
+    StateSaved,
+)
 from swarmllm.core.halt.charter import Refused, is_private
 from swarmllm.core.halt.gossip import DelayedGossip
 from swarmllm.core.halt.judge import Judge
 from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
 from swarmllm.core.halt.links import Links
 from swarmllm.core.halt.persistence import HaltPersistence
-from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, is_fork, is_urgent, lacks, missing
+from swarmllm.core.halt.state import (
+    Applied,
+    HaltState,
+    Known,
+    Outcome,
+    is_fork,
+    is_urgent,
+    lacks,
+    missing,
+)
 from swarmllm.core.halt.state_file import Boot
 from swarmllm.core.inputs import (
     ChannelClosed,
@@ -54,18 +74,33 @@ from swarmllm.core.inputs import (
     Woke,
 )
 from swarmllm.errors import RemoteError
-from swarmllm.messages import Ack, Charter, Halt, HaltDigest, Halted, Live, PeerId, Records, Resume, Vectors
+from swarmllm.messages import (
+    Ack,
+    Charter,
+    Halt,
+    HaltDigest,
+    Halted,
+    Live,
+    PeerId,
+    Records,
+    Resume,
+    Vectors,
+)
 from swarmllm.wire.envelope import Verify
 from swarmllm.wire.signed import SignedRecord
 
-ENTROPY_S: Final = (8.0, 12.0)  # How often somebody is asked although nothing is known to be wrong; not in step.
+# How often somebody is asked although nothing is known to be wrong; not in step.
+ENTROPY_S: Final = (8.0, 12.0)
 
 
 class HaltMachine:
-    """One node's. `own_key` is its public key; `unix_ms_at_zero` the wall clock in ms where `now` (s) is 0: only beacons look at
-    it. `rng` picks whom to ask every 10 s. There are no more links than the connections that the network allows."""
+    """One node's. `own_key` is its public key; `unix_ms_at_zero` the wall clock in ms where `now`
+    (s) is 0: only beacons look at it. `rng` picks whom to ask every 10 s. There are no more links
+    than the connections that the network allows."""
 
-    def __init__(self, boot: Boot, own_key: bytes, verify: Verify, rng: random.Random, unix_ms_at_zero: int) -> None:
+    def __init__(
+        self, boot: Boot, own_key: bytes, verify: Verify, rng: random.Random, unix_ms_at_zero: int
+    ) -> None:
         self._state = boot.state
         self._own_key = own_key
         self._judge = Judge(verify, unix_ms_at_zero)
@@ -119,7 +154,8 @@ class HaltMachine:
 
     @property
     def halted(self) -> tuple[str, ...]:
-        """Why this node is halted by order, by its owner, or for fear of an order it lost; empty if it is not."""
+        """Why this node is halted by order, by its owner, or for fear of an order it lost; empty if
+        it is not."""
         if self._state.reasons:
             return self._state.reasons
         if self.durable is not None and self.durable.reasons:
@@ -127,7 +163,8 @@ class HaltMachine:
         return ()
 
     def is_kin(self, peer: PeerId) -> bool:
-        """Whether the peer has said that it is of our swarm: from anybody else's point of view our records are a breach."""
+        """Whether the peer has said that it is of our swarm: from anybody else's point of view our
+        records are a breach."""
         link = self._links.get(peer)
         return link is not None and link.swarm == self._state.swarm
 
@@ -137,17 +174,21 @@ class HaltMachine:
         return frozenset(peer for peer, link in self._links.items() if link.durable == self.digest)
 
     def may_serve(self, now: float) -> str:
-        """Why no token may be made here now; empty if one may. Never before `StartAgain` has been given."""
+        """Why no token may be made here now; empty if one may. Never before `StartAgain` has been
+        given."""
         return next(iter(self._obstacles(now)), "" if self.serves else "about to start")
 
     def may_infer(self, peer: PeerId, now: float) -> str:
-        """Why no token may be made with this peer now; empty if one may. Unsettled peers are already being asked."""
+        """Why no token may be made with this peer now; empty if one may. Unsettled peers are
+        already being asked."""
         if obstacle := self.may_serve(now):
             return obstacle
         link = self._links.get(peer)
         if link is None:
             return f"no control stream to {peer} is open"
-        return "" if link.digest == self.digest else f"{peer} has other control records than this node"
+        return (
+            "" if link.digest == self.digest else f"{peer} has other control records than this node"
+        )
 
     def _obstacles(self, now: float) -> tuple[str, ...]:
         charter = self._state.charter
@@ -159,23 +200,33 @@ class HaltMachine:
             return ("what this node was told last is not on disk yet",)
         if silent := self._judge.beacons.silent(charter, now):
             return (silent,)
-        return () if self._agreed(self._sync, now) else ("asking peers for halts that were issued meanwhile",)
+        return (
+            ()
+            if self._agreed(self._sync, now)
+            else ("asking peers for halts that were issued meanwhile",)
+        )
 
     def holds(self, now: float) -> bool:
-        """Whether this node woke and has not heard yet what happened meanwhile: no token, and nothing that leads to one."""
+        """Whether this node woke and has not heard yet what happened meanwhile: no token, and
+        nothing that leads to one."""
         return not self._waking.done and not self.halted and not self._agreed(self._waking, now)
 
     def is_adrift(self, now: float) -> bool:
-        """Whether all of several links to our swarm were lost, and no order could have come since: no token is made alone."""
+        """Whether all of several links to our swarm were lost, and no order could have come since:
+        no token is made alone."""
         return not self._agreed(self._links.adrift, now)
 
     def _agreed(self, sync: Sync, now: float) -> bool:
         if sync.done:
             return True
         alone = (
-            self._state.charter is not None and is_private(self._state.charter) and self._state.charter.root[0] == self._own_key
+            self._state.charter is not None
+            and is_private(self._state.charter)
+            and self._state.charter.root[0] == self._own_key
         )
-        return sync.is_done(*self._links.count(self._state, known_only=sync is self._links.adrift), alone, now)
+        return sync.is_done(
+            *self._links.count(self._state, known_only=sync is self._links.adrift), alone, now
+        )
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
@@ -184,7 +235,8 @@ class HaltMachine:
         self._sync.started_at = now
         self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
         effects: list[HaltEffect] = [StopNow(self.halted)] if self.halted else []
-        self._saving.owe_revert(self._state)  # Killed between halting and taking back: the journal knows what is done already.
+        # Killed between halting and taking back: the journal knows what is done already.
+        self._saving.owe_revert(self._state)
         return [*effects, *self._saving.save(self._state), *self._flag(now)]
 
     def timer(self, now: float, connected: int = 0) -> list[HaltEffect]:
@@ -207,12 +259,20 @@ class HaltMachine:
 
     def next_deadline(self, now: float) -> float:
         """When `timer` is wanted next; infinite before `start`."""
-        found = (self._saving.retry_at, self._entropy_at, self._rumours.due_at, self._links.ask_at(self._state))
+        found = (
+            self._saving.retry_at,
+            self._entropy_at,
+            self._rumours.due_at,
+            self._links.ask_at(self._state),
+        )
         beacon_at = self._judge.beacons.next_deadline(self._state.charter, now)
-        return min(*found, beacon_at, self._sync.next_deadline(now), self._waking.next_deadline(now))
+        return min(
+            *found, beacon_at, self._sync.next_deadline(now), self._waking.next_deadline(now)
+        )
 
     def woke(self, now: float) -> list[HaltEffect]:
-        """Nobody knows for how long, so it is as at the start: all are asked, and what they said before counts no more."""
+        """Nobody knows for how long, so it is as at the start: all are asked, and what they said
+        before counts no more."""
         self._waking = Sync(started_at=now)
         self._links.touched()
         effects: list[HaltEffect] = []
@@ -231,14 +291,16 @@ class HaltMachine:
         return [*self._flag(now), *self._saving.save(self._state)]
 
     def start_here(self, now: float) -> list[HaltEffect]:
-        """The owner takes back the local stop, and answers for a lost record of halts. Orders of the swarm stay in force."""
+        """The owner takes back the local stop, and answers for a lost record of halts. Orders of
+        the swarm stay in force."""
         if not (self._state.stopped_here or self._state.lost):
             return []
         self._state = replace(self._state, stopped_here=False, lost=False)
         return [*self._saving.save(self._state), *self._flag(now)]
 
     def persisted(self, number: int, ok: bool, now: float) -> list[HaltEffect]:
-        """The `Persist` of this number is on disk in both copies (`ok`), or could not be written: then it is tried again."""
+        """The `Persist` of this number is on disk in both copies (`ok`), or could not be written:
+        then it is tried again."""
         if not self._saving.done(number, ok, now):
             return []
         if self._saving.again:
@@ -283,9 +345,11 @@ class HaltMachine:
             return self._records(peer, link, message, within, now)
         return [*self._exchange(peer, link, message, now), *self._flag(now)]
 
-    def settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True) -> list[HaltEffect]:
-        """A digest stood in an expert message of this peer, or (not `is_fresh`) in a capacity record, which may be seconds old
-        and therefore only makes us ask."""
+    def settle(
+        self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool = True
+    ) -> list[HaltEffect]:
+        """A digest stood in an expert message of this peer, or (not `is_fresh`) in a capacity
+        record, which may be seconds old and therefore only makes us ask."""
         link = self._links.get(peer)
         if link is None or (digest == self.digest and (not is_fresh or digest == link.digest)):
             return []  # As a rule; and this stands in the way of every token.
@@ -295,7 +359,9 @@ class HaltMachine:
         asked = self._ask(peer, link, now, on_suspicion=True) if digest != self.digest else []
         return [*asked, *self._flag(now)]
 
-    def _exchange(self, peer: PeerId, link: Link, message: HaltDigest | Vectors | Ack, now: float) -> list[HaltEffect]:
+    def _exchange(
+        self, peer: PeerId, link: Link, message: HaltDigest | Vectors | Ack, now: float
+    ) -> list[HaltEffect]:
         match message:
             case HaltDigest(swarm=swarm, charter_version=version, ctl_digest=digest):
                 link.swarm, link.version = swarm, version
@@ -304,15 +370,23 @@ class HaltMachine:
             case Ack(ctl_digest=digest):
                 link.agrees(digest)
                 link.durable = digest
-                acked: list[HaltEffect] = [Announce(AckHeard(peer))] if digest == self.digest else []
+                acked: list[HaltEffect] = (
+                    [Announce(AckHeard(peer))] if digest == self.digest else []
+                )
                 return acked + self._ask(peer, link, now)
             case Vectors():
-                link.swarm, link.version, link.forked = message.swarm, message.charter_version, is_fork(self._state, message)
+                link.swarm, link.version, link.forked = (
+                    message.swarm,
+                    message.charter_version,
+                    is_fork(self._state, message),
+                )
                 if message == self._state.vectors:
                     link.agrees(self.digest)
                     link.ack_due = True
                     return self._acknowledge(peer, link)
-                effects: list[HaltEffect] = [SendFrame(peer, one) for one in frames_of(missing(self._state, message))]
+                effects: list[HaltEffect] = [
+                    SendFrame(peer, one) for one in frames_of(missing(self._state, message))
+                ]
                 if lacks(self._state, message):
                     effects += self._ask(peer, link, now, on_suspicion=True)
                 elif not effects and message.swarm == self._state.swarm:
@@ -322,7 +396,9 @@ class HaltMachine:
             case _:
                 assert_never(message)
 
-    def _records(self, peer: PeerId, link: Link, message: Records, within: bool, now: float) -> list[HaltEffect]:
+    def _records(
+        self, peer: PeerId, link: Link, message: Records, within: bool, now: float
+    ) -> list[HaltEffect]:
         effects: list[HaltEffect] = []
         link.ack_due = link.ack_due or within
         for data in message.records:
@@ -331,10 +407,13 @@ class HaltMachine:
             outcome, more = self._take(data, peer, link, now)
             effects += more
             if not isinstance(outcome, (Applied, Known)) and outcome.penalise:
-                break  # One strike a frame, one bad signature a strike: what a liar costs is bounded.
+                # One strike a frame, one bad signature a strike: what a liar costs is bounded.
+                break
         return effects + self._acknowledge(peer, link)
 
-    def _ask(self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False) -> list[HaltEffect]:
+    def _ask(
+        self, peer: PeerId, link: Link, now: float, *, on_suspicion: bool = False
+    ) -> list[HaltEffect]:
         """Send our vectors if the two of us differ and it is time."""
         wanted = link.swarm == self._state.swarm and (on_suspicion or link.differs(self._state))
         return [SendFrame(peer, self._state.vectors)] if wanted and link.may_ask(now) else []
@@ -351,12 +430,15 @@ class HaltMachine:
     # --- records -------------------------------------------------------------------------------------------------------------
 
     def offered(self, offer: RecordOffered, now: float) -> list[HaltEffect]:
-        """A record from gossip, inside the validator, or by hand. A resume is published when it is on disk, not before."""
+        """A record from gossip, inside the validator, or by hand. A resume is published when it is
+        on disk, not before."""
         outcome, effects = self._take(offer.record, offer.forwarder, None, now)
         passes = isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume)
         return [RecordChecked(offer.check, outcome, passes), *effects]
 
-    def _take(self, data: bytes, peer: PeerId | None, link: Link | None, now: float) -> tuple[Outcome, list[HaltEffect]]:
+    def _take(
+        self, data: bytes, peer: PeerId | None, link: Link | None, now: float
+    ) -> tuple[Outcome, list[HaltEffect]]:
         self._links.touched()
         outcome = self._judge.outcome(self._state, data, link, now)
         match outcome:
@@ -364,7 +446,9 @@ class HaltMachine:
                 return outcome, []
             case Applied(opened=opened, state=state):
                 self._state = state
-                return outcome, self._applied(opened, peer, now, passed_on=peer is not None and link is None)
+                return outcome, self._applied(
+                    opened, peer, now, passed_on=peer is not None and link is None
+                )
             case Refused():
                 pass
         effects: list[HaltEffect] = [Announce(RecordRefused(peer, outcome.reason))]
@@ -374,8 +458,11 @@ class HaltMachine:
             effects += self._ask(peer, asked, now, on_suspicion=True)
         return outcome, effects
 
-    def _applied(self, opened: SignedRecord, peer: PeerId | None, now: float, *, passed_on: bool) -> list[HaltEffect]:
-        """What a record that brought news brings about, in order. `passed_on`: by gossip, from where it came."""
+    def _applied(
+        self, opened: SignedRecord, peer: PeerId | None, now: float, *, passed_on: bool
+    ) -> list[HaltEffect]:
+        """What a record that brought news brings about, in order. `passed_on`: by gossip, from
+        where it came."""
         relay = self._relay(opened.data, peer, is_live=isinstance(opened.record, Live))
         if not passed_on and isinstance(opened.record, Halt | Charter):
             self._rumours.add(opened.data, now)
@@ -383,25 +470,37 @@ class HaltMachine:
             link.told(now)
         match opened.record:
             case Halt() as order:
-                return [*self._flag(now, relay), *self._saving.save(self._state), Announce(HaltHeard(order, peer))]
+                return [
+                    *self._flag(now, relay),
+                    *self._saving.save(self._state),
+                    Announce(HaltHeard(order, peer)),
+                ]
             case Resume() as order:
                 self._saving.relay_after(opened.data, peer)
                 return [*self._saving.save(self._state), Announce(ResumeHeard(order, peer))]
             case Charter(version=version):
-                # Told before it is on disk: records that only make sense under it may follow, and it proves itself.
+                # Told before it is on disk: records that only make sense under it may follow, and
+                # it proves itself.
                 told: list[HaltEffect] = [*self._flag(now), relay, *self._saving.save(self._state)]
                 return [*told, Announce(CharterHeard(version, peer)), *self._flag(now)]
             case Live():
-                return [relay, *([] if passed_on else [PublishRecord(opened.data)]), *self._flag(now)]
+                return [
+                    relay,
+                    *([] if passed_on else [PublishRecord(opened.data)]),
+                    *self._flag(now),
+                ]
             case _:
                 assert_never(opened.record)
 
     def _relay(self, record: bytes, skip: PeerId | None, *, is_live: bool = False) -> Relay:
-        return Relay(record, tuple(peer for peer in self._links.kin(self._state) if peer != skip), is_live)
+        return Relay(
+            record, tuple(peer for peer in self._links.kin(self._state) if peer != skip), is_live
+        )
 
     def _flag(self, now: float, *told: HaltEffect) -> list[HaltEffect]:
-        """Set or clear the shared flag where it does not say what it should: stop, and end all streams, or start again. `told`
-        comes right behind the stop: nothing that can wait stands before the flag, and nothing but the flag before the word."""
+        """Set or clear the shared flag where it does not say what it should: stop, and end all
+        streams, or start again. `told` comes right behind the stop: nothing that can wait stands
+        before the flag, and nothing but the flag before the word."""
         obstacles = self._obstacles(now)
         if self.serves and obstacles:
             self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.

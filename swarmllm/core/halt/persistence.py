@@ -1,4 +1,5 @@
-"""Persistence of the halt state: what is durable, what is being written, when to retry, and what waits for it."""
+"""Persistence of the halt state: what is durable, what is being written, when to retry, and what
+waits for it."""
 
 from __future__ import annotations
 
@@ -10,11 +11,13 @@ from swarmllm.core.halt.state import HaltState
 from swarmllm.core.halt.state_file import Boot, pack_state
 from swarmllm.messages import PeerId
 
-RETRY_EVERY_S: Final = 1.0  # Between two attempts at a state that could not be written: a full disk may be cleared any time.
+# Between two attempts at a state that could not be written: a full disk may be cleared any time.
+RETRY_EVERY_S: Final = 1.0
 
 
 class HaltPersistence:
-    """`durable` is what a restart would begin with: None before the first state of a new folder is on disk.
+    """`durable` is what a restart would begin with: None before the first state of a new folder is
+    on disk.
 
     States that come while one is being written are not queued: the newest contains the others.
     """
@@ -26,7 +29,8 @@ class HaltPersistence:
         self._again = False
         self.retry_at = math.inf
         self._revert = 0  # Changes to take back once the halt is on disk.
-        self._relays: list[tuple[bytes, PeerId | None]] = []  # Resumes and who brought them: only the resume quorum adds to it.
+        # Resumes and who brought them: only the resume quorum adds to it.
+        self._relays: list[tuple[bytes, PeerId | None]] = []
 
     @property
     def again(self) -> bool:
@@ -61,7 +65,8 @@ class HaltPersistence:
         return True
 
     def owe_revert(self, state: HaltState) -> None:
-        """This state is about to be written; if it halts, the agent's last changes are to be taken back then."""
+        """This state is about to be written; if it halts, the agent's last changes are to be taken
+        back then."""
         if state.charter is not None and state.standing:
             self._revert = state.charter.revert_changes
 

@@ -1,16 +1,19 @@
-"""Is this swarm halted? A state that only records can move, each of which proves itself, in whatever order they come.
+"""Is this swarm halted? A state that only records can move, each of which proves itself, in
+whatever order they come.
 
     H[key] = highest valid halt seq seen     L[key] = highest lifted seq     halted iff some H[key] > L[key]
 
-Two version vectors and not one epoch number: joining them is the element-wise maximum, so order, repetition and replay mean
-nothing, no clock is needed, and a HALT issued while a RESUME is on its way has the higher seq and wins. The state *is* its
-records: H and L are computed from the signed records held, so whoever has a state can prove it to anybody.
+Two version vectors and not one epoch number: joining them is the element-wise maximum, so order,
+repetition and replay mean nothing, no clock is needed, and a HALT issued while a RESUME is on its
+way has the higher seq and wins. The state *is* its records: H and L are computed from the signed
+records held, so whoever has a state can prove it to anybody.
 
-With a new charter H stays and L starts again from its `lift_base` (see `core.halt.charter`); so states are ordered first by
-charter, then by vectors. Everything is a value: `judge` returns a new state or says why not, and changes nothing.
+With a new charter H stays and L starts again from its `lift_base` (see `core.halt.charter`); so
+states are ordered first by charter, then by vectors. Everything is a value: `judge` returns a new
+state or says why not, and changes nothing.
 
-The machine round this state (links, persistence, effects) is `core.halt.machine`; what is written to disk is
-`core.halt.state_file`.
+The machine round this state (links, persistence, effects) is `core.halt.machine`; what is written
+to disk is `core.halt.state_file`.
 """
 
 from __future__ import annotations
@@ -42,10 +45,12 @@ _DIGEST_DOMAIN: Final = b"swarmllm/ctl-digest/1\0"
 
 @dataclass(frozen=True, slots=True)
 class HaltState:
-    """What a node holds of one swarm's control records, all of them verified. `charters` is the chain from the first one; empty
-    while only the swarm's id is known. `halts` has the highest halt of each key, `resumes` the records that L is made of.
+    """What a node holds of one swarm's control records, all of them verified. `charters` is the
+    chain from the first one; empty while only the swarm's id is known. `halts` has the highest halt
+    of each key, `resumes` the records that L is made of.
 
-    `stopped_here`: the owner stopped this node; `lost`: a former state is known to have been lost or unreadable.
+    `stopped_here`: the owner stopped this node; `lost`: a former state is known to have been lost
+    or unreadable.
     """
 
     swarm: bytes
@@ -60,7 +65,8 @@ class HaltState:
     """L: key id -> seq."""
     vectors: Vectors = field(init=False, compare=False, repr=False)
     digest: bytes = field(init=False, compare=False, repr=False)
-    """The 8 bytes that stand for (swarm, charter, H, L); `NO_CONTROL` for a swarm of one without any record."""
+    """The 8 bytes that stand for (swarm, charter, H, L); `NO_CONTROL` for a swarm of one without
+    any record."""
 
     def __post_init__(self) -> None:
         highs = {halt.key: halt.seq for halt in map(_halt_of, self.halts)}
@@ -75,7 +81,12 @@ class HaltState:
         vectors = Vectors(self.swarm, self.version, chained, marks_of(highs), marks_of(lifts))
         silent = self.charter is not None and is_private(self.charter) and not highs and not lifts
         digest = NO_CONTROL if silent else sha256(_DIGEST_DOMAIN + encode(vectors)).digest()[:8]
-        for name, value in (("highs", highs), ("lifts", lifts), ("vectors", vectors), ("digest", digest)):
+        for name, value in (
+            ("highs", highs),
+            ("lifts", lifts),
+            ("vectors", vectors),
+            ("digest", digest),
+        ):
             object.__setattr__(self, name, value)
 
     @property
@@ -91,7 +102,9 @@ class HaltState:
     @property
     def standing(self) -> tuple[Halt, ...]:
         """The halts that nothing has lifted, by key id."""
-        return tuple(halt for halt in map(_halt_of, self.halts) if halt.seq > self.lifts.get(halt.key, 0))
+        return tuple(
+            halt for halt in map(_halt_of, self.halts) if halt.seq > self.lifts.get(halt.key, 0)
+        )
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -123,11 +136,14 @@ Outcome = Applied | Known | Refused
 # --- the order of checks -----------------------------------------------------------------------------------------------------
 
 
-def judge(state: HaltState, data: bytes, verify: Verify, sender_version: int | None = None) -> Outcome:
+def judge(
+    state: HaltState, data: bytes, verify: Verify, sender_version: int | None = None
+) -> Outcome:
     """What becomes of a signed Halt, Resume or Charter in `data`.
 
-    Cheapest first: length, encoding, type, swarm, role, whether it is new, and only then signatures. `sender_version` is the
-    charter version that the sender is known to have: one that has ours, or an older one, cannot honestly hold what ours forbids.
+    Cheapest first: length, encoding, type, swarm, role, whether it is new, and only then
+    signatures. `sender_version` is the charter version that the sender is known to have: one that
+    has ours, or an older one, cannot honestly hold what ours forbids.
     """
     try:
         opened = open_record(data)
@@ -136,7 +152,9 @@ def judge(state: HaltState, data: bytes, verify: Verify, sender_version: int | N
     return judge_opened(state, opened, verify, sender_version)
 
 
-def judge_opened(state: HaltState, opened: SignedRecord, verify: Verify, sender_version: int | None = None) -> Outcome:
+def judge_opened(
+    state: HaltState, opened: SignedRecord, verify: Verify, sender_version: int | None = None
+) -> Outcome:
     """The same, for a record whose length and encoding have been checked."""
     record = opened.record
     match record:
@@ -145,9 +163,14 @@ def judge_opened(state: HaltState, opened: SignedRecord, verify: Verify, sender_
         case Halt() | Resume() | Live():
             if record.swarm != state.swarm:
                 name = type(record).__name__
-                return Refused(f"{name} for swarm {record.swarm.hex()[:16]}, not {state.swarm.hex()[:16]}", penalise=True)
+                return Refused(
+                    f"{name} for swarm {record.swarm.hex()[:16]}, not {state.swarm.hex()[:16]}",
+                    penalise=True,
+                )
             if state.charter is None:
-                return Refused("the charter of this swarm has not come yet", penalise=False, ask=True)
+                return Refused(
+                    "the charter of this swarm has not come yet", penalise=False, ask=True
+                )
             behind = sender_version is None or sender_version > state.version
             if isinstance(record, Halt):
                 return _judge_halt(state, state.charter, opened, record, verify, behind)
@@ -169,12 +192,23 @@ def is_urgent(state: HaltState, data: bytes) -> bool:
     return order.seq > state.highs.get(order.key, 0)
 
 
-def _judge_halt(state: HaltState, charter: Charter, opened: SignedRecord, halt: Halt, verify: Verify, behind: bool) -> Outcome:
+def _judge_halt(
+    state: HaltState,
+    charter: Charter,
+    opened: SignedRecord,
+    halt: Halt,
+    verify: Verify,
+    behind: bool,
+) -> Outcome:
     """No clock and no expiry here: whoever holds a halt key can stop the swarm at any time."""
     by_id = {key_id(key): key for key in charter.halt}
     if halt.key not in by_id:
         once = halt.key in retired_halt_keys(state.charters)
-        return Refused(f"key {halt.key.hex()} may not halt under charter {charter.version}", not (once or behind), ask=behind)
+        return Refused(
+            f"key {halt.key.hex()} may not halt under charter {charter.version}",
+            not (once or behind),
+            ask=behind,
+        )
     if halt.seq <= state.highs.get(halt.key, 0):
         return Known()
     try:
@@ -185,29 +219,42 @@ def _judge_halt(state: HaltState, charter: Charter, opened: SignedRecord, halt: 
     return Applied(opened, with_halt(state, opened))
 
 
-def _judge_resume(state: HaltState, charter: Charter, opened: SignedRecord, resume: Resume, verify: Verify) -> Outcome:
+def _judge_resume(
+    state: HaltState, charter: Charter, opened: SignedRecord, resume: Resume, verify: Verify
+) -> Outcome:
     lifts = vector_of(resume.lifts)
     if all(seq <= state.lifts.get(key, 0) for key, seq in lifts.items()):
         return Known()
     if resume.charter_version > charter.version:
-        return Refused(f"RESUME under charter {resume.charter_version}, which has not come yet", penalise=False, ask=True)
+        return Refused(
+            f"RESUME under charter {resume.charter_version}, which has not come yet",
+            penalise=False,
+            ask=True,
+        )
     if resume.charter_version < charter.version:
         return Refused(
             f"RESUME under charter {resume.charter_version}, but {charter.version} is in force: propose and sign it again",
             penalise=False,
         )
     for key in sorted(lifts.keys() - key_ids(charter.halt)):
-        return Refused(f"RESUME lifts {key.hex()}, which is no halt key of charter {charter.version}", penalise=True)
+        return Refused(
+            f"RESUME lifts {key.hex()}, which is no halt key of charter {charter.version}",
+            penalise=True,
+        )
     try:
         signers = good_signers(opened, frozenset(charter.resume), verify)
     except RemoteError as fault:
         return Refused(str(fault), penalise=True)
     if len(signers) < charter.resume_threshold:
-        return Refused(f"RESUME with {len(signers)} of {charter.resume_threshold} signatures", penalise=True)
+        return Refused(
+            f"RESUME with {len(signers)} of {charter.resume_threshold} signatures", penalise=True
+        )
     return Applied(opened, with_resume(state, opened))
 
 
-def _judge_charter(state: HaltState, opened: SignedRecord, charter: Charter, verify: Verify) -> Outcome:
+def _judge_charter(
+    state: HaltState, opened: SignedRecord, charter: Charter, verify: Verify
+) -> Outcome:
     if charter.version <= state.version:
         return Known()
     if state.charter is None:
@@ -243,14 +290,16 @@ def with_resume(state: HaltState, opened: SignedRecord) -> HaltState:
 
 
 def with_charter(state: HaltState, opened: SignedRecord) -> HaltState:
-    """The state under the next charter: resumes of the old one are void, halts by keys that are gone are lifted for good."""
+    """The state under the next charter: resumes of the old one are void, halts by keys that are
+    gone are lifted for good."""
     keys = key_ids(charter_of(opened).halt)
     halts = tuple(one for one in state.halts if _halt_of(one).key in keys)
     return replace(state, charters=(*state.charters, opened), halts=halts, resumes=())
 
 
 def join(one: HaltState, two: HaltState) -> HaltState:
-    """What somebody who holds both holds: commutative, associative, idempotent. The two are of one swarm and one chain."""
+    """What somebody who holds both holds: commutative, associative, idempotent. The two are of one
+    swarm and one chain."""
     assert one.swarm == two.swarm, "states of different swarms have nothing to do with each other"
     state, other = (one, two) if one.version >= two.version else (two, one)
     keys = key_ids(state.charter.halt) if state.charter is not None else frozenset()
@@ -259,7 +308,9 @@ def join(one: HaltState, two: HaltState) -> HaltState:
             state = with_halt(state, opened)
     for opened in other.resumes if other.version == state.version else ():
         state = with_resume(state, opened)
-    return replace(state, stopped_here=one.stopped_here or two.stopped_here, lost=one.lost or two.lost)
+    return replace(
+        state, stopped_here=one.stopped_here or two.stopped_here, lost=one.lost or two.lost
+    )
 
 
 # --- what one has and another lacks ------------------------------------------------------------------------------------------
@@ -271,11 +322,15 @@ def missing(state: HaltState, theirs: Vectors) -> list[bytes]:
         return []
     found = [one.data for one in state.charters[theirs.charter_version :]]
     highs = vector_of(theirs.halts)
-    found += [one.data for one in state.halts if _halt_of(one).seq > highs.get(_halt_of(one).key, 0)]
+    found += [
+        one.data for one in state.halts if _halt_of(one).seq > highs.get(_halt_of(one).key, 0)
+    ]
     if theirs.charter_version <= state.version:
         lifts = vector_of(theirs.lifts) if theirs.charter_version == state.version else {}
         for one in state.resumes:
-            if any(seq > lifts.get(key, 0) for key, seq in vector_of(_resume_of(one).lifts).items()):
+            if any(
+                seq > lifts.get(key, 0) for key, seq in vector_of(_resume_of(one).lifts).items()
+            ):
                 found.append(one.data)
     return found
 
@@ -287,14 +342,19 @@ def lacks(state: HaltState, theirs: Vectors) -> bool:
     if theirs.charter_version > state.version:
         return True
     keys = key_ids(state.charter.halt) if state.charter is not None else frozenset()
-    more = any(seq > state.highs.get(key, 0) for key, seq in vector_of(theirs.halts).items() if key in keys)
+    more = any(
+        seq > state.highs.get(key, 0) for key, seq in vector_of(theirs.halts).items() if key in keys
+    )
     if theirs.charter_version < state.version:
         return more
-    return more or any(seq > state.lifts.get(key, 0) for key, seq in vector_of(theirs.lifts).items())
+    return more or any(
+        seq > state.lifts.get(key, 0) for key, seq in vector_of(theirs.lifts).items()
+    )
 
 
 def is_fork(state: HaltState, theirs: Vectors) -> bool:
-    """A root quorum signed two charters of one version: the two halves never settle, so they do no work for each other."""
+    """A root quorum signed two charters of one version: the two halves never settle, so they do no
+    work for each other."""
     version = theirs.charter_version
     return (
         theirs.swarm == state.swarm
@@ -309,18 +369,27 @@ def is_fork(state: HaltState, theirs: Vectors) -> bool:
 def next_halt(state: HaltState, public_key: bytes, reason_code: int, unix_ms: int) -> Halt:
     """The order that `public_key` should sign now. UsageError if it may not halt this swarm.
 
-    Its seq is the clock's milliseconds, or one more than any seen if that is larger: an operator who knows nothing of former
-    halts still gets a new number, and a clock that is wrong costs nothing.
+    Its seq is the clock's milliseconds, or one more than any seen if that is larger: an operator
+    who knows nothing of former halts still gets a new number, and a clock that is wrong costs
+    nothing.
     """
     key = key_id(public_key)
     if state.charter is None:
-        raise UsageError("the charter of this swarm is not known yet; import it with `swarmllm halt import FILE`, or join first")
+        raise UsageError(
+            "the charter of this swarm is not known yet; import it with `swarmllm halt import FILE`, or join first"
+        )
     if public_key not in state.charter.halt:
-        raise UsageError(f"key {key.hex()} may not halt this swarm under charter {state.version}; use one of its halt keys")
+        raise UsageError(
+            f"key {key.hex()} may not halt this swarm under charter {state.version}; use one of its halt keys"
+        )
     seen = max(state.highs.get(key, 0), state.lifts.get(key, 0))
     if seen >= SEQ_MAX:
-        raise UsageError(f"key {key.hex()} has used its last number; halt with another key and rotate this one out")
-    return Halt(state.swarm, key, min(SEQ_MAX, max(seen + 1, unix_ms)), reason_code, max(0, unix_ms))
+        raise UsageError(
+            f"key {key.hex()} has used its last number; halt with another key and rotate this one out"
+        )
+    return Halt(
+        state.swarm, key, min(SEQ_MAX, max(seen + 1, unix_ms)), reason_code, max(0, unix_ms)
+    )
 
 
 def next_resume(state: HaltState, unix_ms: int) -> Resume:

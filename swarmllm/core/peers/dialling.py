@@ -1,14 +1,19 @@
-"""Connection targets: addresses found anywhere are dialled with backoff until there are enough connections.
+"""Connection targets: addresses found anywhere are dialled with backoff until there are enough
+connections.
 
-Discovery only finds peers; it decides nothing. Every source (LAN, bootstrap, DHT, capacity records, the last run) feeds one bounded book.
+Discovery only finds peers; it decides nothing. Every source (LAN, bootstrap, DHT, capacity records,
+the last run) feeds one bounded book.
 
-Whoever connects to us cannot keep us from those that we choose: `CHOSEN_MIN` connections are to peers that we were dialling when they
-came up, however many others there are. Beyond that, any connections are as good, up to `CONNECTIONS_TARGET`. Those that we chose are the
-first to be dialled at the next start, the longest held first, and the last to leave the book.
+Whoever connects to us cannot keep us from those that we choose: `CHOSEN_MIN` connections are to
+peers that we were dialling when they came up, however many others there are. Beyond that, any
+connections are as good, up to `CONNECTIONS_TARGET`. Those that we chose are the first to be dialled
+at the next start, the longest held first, and the last to leave the book.
 
-The node asks after every input whether somebody is to be dialled now, and hardly ever is. So two heaps answer that without a look through
-the book: those who wait for their time, and those whose time has come, in the order in which they will be dialled. A change of a peer makes
-its earlier places in them void; they are passed over when they come up, and cleared away once they are the majority.
+The node asks after every input whether somebody is to be dialled now, and hardly ever is. So two
+heaps answer that without a look through the book: those who wait for their time, and those whose
+time has come, in the order in which they will be dialled. A change of a peer makes its earlier
+places in them void; they are passed over when they come up, and cleared away once they are the
+majority.
 """
 
 from __future__ import annotations
@@ -23,11 +28,14 @@ import msgpack
 from swarmllm.core.effects import Dial
 from swarmllm.messages import PeerId
 
-KNOWN_MAX = 1024  # Peers in the book: some 200 bytes each; who failed most and was heard of longest ago goes first.
+# Peers in the book: some 200 bytes each; who failed most and was heard of longest ago goes first.
+KNOWN_MAX = 1024
 ADDRS_MAX = 8  # Per peer: the interfaces of one machine, and a relay or two.
 CONNECTIONS_TARGET = 32  # Dial no more on our own beyond this: K is 4 to 16, gossip wants 6 to 12.
-CHOSEN_MIN = 16  # But have so many that we dialled: as many as the largest K, whoever else has come.
-PROVEN_FAILURES_MAX = 8  # Dials that fail in a row, over some 10 minutes, until an anchor is a peer like any other.
+# But have so many that we dialled: as many as the largest K, whoever else has come.
+CHOSEN_MIN = 16
+# Dials that fail in a row, over some 10 minutes, until an anchor is a peer like any other.
+PROVEN_FAILURES_MAX = 8
 DIALS_MAX = 8  # At once.
 BACKOFF_BASE_S = 1.0
 BACKOFF_MAX_S = 300.0
@@ -53,18 +61,25 @@ class Dialling:
         self._dialling = 0
         self._tickets = itertools.count(1)
         self._waiting: list[tuple[float, PeerId, int]] = []  # When to dial it, whom, ticket.
-        self._ready: list[tuple[int, float, PeerId, int]] = []  # The same behind the number of failures; their time has come.
+        # The same behind the number of failures; their time has come.
+        self._ready: list[tuple[int, float, PeerId, int]] = []
         self.connected: set[PeerId] = set()
-        self._chosen: dict[PeerId, None] = {}  # Of those, the ones that we dialled; the longest held first.
+        # Of those, the ones that we dialled; the longest held first.
+        self._chosen: dict[PeerId, None] = {}
 
-    def found(self, peer: PeerId, addrs: tuple[str, ...], now: float, *, proven: bool = False) -> None:
-        """New addresses come first: what was heard last is likeliest to be right. `proven`: it was an anchor of the last run."""
+    def found(
+        self, peer: PeerId, addrs: tuple[str, ...], now: float, *, proven: bool = False
+    ) -> None:
+        """New addresses come first: what was heard last is likeliest to be right. `proven`: it was
+        an anchor of the last run."""
         if peer == self._own or not addrs:
             return
         known = self._known.get(peer)
         if known is None:
             self._make_room()
-            known = self._known[peer] = Known(addrs[:ADDRS_MAX], now, next_dial_at=now, proven=proven)
+            known = self._known[peer] = Known(
+                addrs[:ADDRS_MAX], now, next_dial_at=now, proven=proven
+            )
             self._line_up(peer, known)
             return
         known.heard_at = now
@@ -93,7 +108,9 @@ class Dialling:
         known = self._known.get(peer)
         if known is not None:
             self._hung_up(known)
-            known.next_dial_at = max(known.next_dial_at, now + BACKOFF_BASE_S * self._rng.uniform(0.5, 1.5))
+            known.next_dial_at = max(
+                known.next_dial_at, now + BACKOFF_BASE_S * self._rng.uniform(0.5, 1.5)
+            )
             self._line_up(peer, known)
 
     def dial_failed(self, peer: PeerId, now: float) -> None:
@@ -150,7 +167,8 @@ class Dialling:
             return
         known.ticket = next(self._tickets)
         heappush(self._waiting, (known.next_dial_at, peer, known.ticket))
-        if len(self._waiting) + len(self._ready) > 2 * KNOWN_MAX:  # Most are void: there are at most as many peers as KNOWN_MAX.
+        # Most are void: there are at most as many peers as KNOWN_MAX.
+        if len(self._waiting) + len(self._ready) > 2 * KNOWN_MAX:
             self._waiting = [place for place in self._waiting if self._holds(*place[1:])]
             self._ready = [place for place in self._ready if self._holds(*place[2:])]
             heapify(self._waiting)
@@ -165,13 +183,20 @@ class Dialling:
         known.dialling = False
 
     def save(self) -> bytes:
-        """The peers worth trying first at the next start: those that we chose, the longest held first, then those that we chose before,
-        then others that are connected, then those heard of last."""
+        """The peers worth trying first at the next start: those that we chose, the longest held
+        first, then those that we chose before, then others that are connected, then those heard of
+        last."""
         rank = {peer: number for number, peer in enumerate(self._chosen)}
 
         def order(peer: PeerId) -> tuple[int, bool, bool, float, PeerId]:
             known = self._known[peer]
-            return rank.get(peer, KNOWN_MAX), not self._is_anchor(known), peer not in self.connected, -known.heard_at, peer
+            return (
+                rank.get(peer, KNOWN_MAX),
+                not self._is_anchor(known),
+                peer not in self.connected,
+                -known.heard_at,
+                peer,
+            )
 
         best = sorted(self._known, key=order)[:SAVED_MAX]
         packed: bytes = msgpack.packb([[p, list(self._known[p].addrs)] for p in best])
@@ -179,12 +204,15 @@ class Dialling:
 
     def _make_room(self) -> None:
         while len(self._known) >= KNOWN_MAX:
-            idle = [p for p, k in self._known.items() if p not in self.connected and not k.dialling] or list(self._known)
+            idle = [
+                p for p, k in self._known.items() if p not in self.connected and not k.dialling
+            ] or list(self._known)
             gone = self._known.pop(max(idle, key=self._worthless))
             self._hung_up(gone)
 
     def _worthless(self, peer: PeerId) -> tuple[bool, int, float, PeerId]:
-        """Who leaves the book first is greatest by this: a flood of made-up peers does not drive out those that were there."""
+        """Who leaves the book first is greatest by this: a flood of made-up peers does not drive
+        out those that were there."""
         known = self._known[peer]
         return not self._is_anchor(known), known.failures, -known.heard_at, peer
 
@@ -194,7 +222,8 @@ class Dialling:
 
 
 def load_saved(data: bytes) -> list[tuple[PeerId, tuple[str, ...]]]:
-    """What `Dialling.save` wrote; anything else (another version, a damaged disk) is no peers at all."""
+    """What `Dialling.save` wrote; anything else (another version, a damaged disk) is no peers at
+    all."""
     try:
         rows = msgpack.unpackb(data)
         return [(PeerId(str(p)), tuple(str(a) for a in addrs)) for p, addrs in rows[:SAVED_MAX]]

@@ -1,7 +1,9 @@
-"""The roster lists the experts that this node knows, its own included, and which of them it may ask now.
+"""The roster lists the experts that this node knows, its own included, and which of them it may ask
+now.
 
-It brings together what the capacity table heard, whom peering is connected to, what the router measured and whether the kill switch
-lets us talk to a peer. It is also the `Swarm` that generations see.
+It brings together what the capacity table heard, whom peering is connected to, what the router
+measured and whether the kill switch lets us talk to a peer. It is also the `Swarm` that generations
+see.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from swarmllm.core.peers.router import Candidate, Router
 from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.serving.admission import Serving
 from swarmllm.core.values import EngineLoad, ModelCard
-from swarmllm.messages import NO_CONTROL, RECORD_ADDR_MAX, RECORD_ADDRS_MAX, CapacityRecord, ExpertRecord, PeerId
+from swarmllm.messages import (
+    NO_CONTROL,
+    RECORD_ADDR_MAX,
+    RECORD_ADDRS_MAX,
+    CapacityRecord,
+    ExpertRecord,
+    PeerId,
+)
 from swarmllm.wire.names import clip_name, is_address
 
 UNNAMED = "unnamed"
@@ -41,7 +50,8 @@ class Roster:
         self.boot = boot
         self.seq = 0
         self.addrs: tuple[str, ...] = ()
-        self._own: tuple[_Said, CapacityRecord] | None = None  # The record of our own expert, and what it was made of.
+        # The record of our own expert, and what it was made of.
+        self._own: tuple[_Said, CapacityRecord] | None = None
         self._fingerprint = vocab_fingerprint
         self._table, self._router, self._peering, self._serving = parts
         self._control = control
@@ -49,14 +59,21 @@ class Roster:
     # --- who is there --------------------------------------------------------------------------------------------------------
 
     def is_usable(self, record: CapacityRecord | None) -> bool:
-        """Whether it offers an expert that can be mixed with ours; with no place for any session it offers none."""
-        return record is not None and record.sessions_max > 0 and record.vocab_fingerprint == self._fingerprint
+        """Whether it offers an expert that can be mixed with ours; with no place for any session it
+        offers none."""
+        return (
+            record is not None
+            and record.sessions_max > 0
+            and record.vocab_fingerprint == self._fingerprint
+        )
 
     def is_cleared(self, peer: PeerId, now: float) -> bool:
         """Whether the kill switch lets us make tokens with this peer now."""
         if self._control is None:
             return True
-        return not (self._control.may_serve(now) if peer == self.own else self._control.may_infer(peer, now))
+        return not (
+            self._control.may_serve(now) if peer == self.own else self._control.may_infer(peer, now)
+        )
 
     def can_ask(self, peer: PeerId, now: float) -> bool:
         """Whether a question would reach it, and be allowed to."""
@@ -103,7 +120,8 @@ class Roster:
         return self._control is None or self._control.serves
 
     def own_record(self) -> CapacityRecord | None:
-        """The capacity record of our own expert; None while there is none. With no place for any session while this node is stopped."""
+        """The capacity record of our own expert; None while there is none. With no place for any
+        session while this node is stopped."""
         card, load = self._serving.card, self._serving.load
         if card is None or load is None:
             return None
@@ -115,12 +133,20 @@ class Roster:
         return self._own[1]
 
     def next_record(self) -> CapacityRecord | None:
-        """What we say of ourselves from now on, with the next seq: after an expert has gone, that there is none."""
+        """What we say of ourselves from now on, with the next seq: after an expert has gone, that
+        there is none."""
         self.seq += 1
         record = self.own_record()
         if record is not None or self._own is None:
             return record
-        return replace(self._own[1], seq=self.seq, queue_depth=0, sessions_free=0, sessions_max=0, ctl_digest=self.digest)
+        return replace(
+            self._own[1],
+            seq=self.seq,
+            queue_depth=0,
+            sessions_free=0,
+            sessions_max=0,
+            ctl_digest=self.digest,
+        )
 
     def _record(self, card: ModelCard, load: EngineLoad) -> CapacityRecord:
         return CapacityRecord(
@@ -147,12 +173,17 @@ class Roster:
             return None
         addrs = tuple(a for a in self.addrs if is_address(a) and len(a) <= 128)[:8]
         name = clip_name(card.name, NAME_MAX) or UNNAMED
-        return ExpertRecord(self.boot, name, card.digest, card.vocab_fingerprint, card.n_params, addrs)
+        return ExpertRecord(
+            self.boot, name, card.digest, card.vocab_fingerprint, card.n_params, addrs
+        )
 
     def _short_addrs(self) -> tuple[str, ...]:
-        """Without our peer id, which the envelope proves anyway and which would be half of the record."""
+        """Without our peer id, which the envelope proves anyway and which would be half of the
+        record."""
         bare = dict.fromkeys(a.removesuffix(f"/p2p/{self.own}") for a in self.addrs)
-        return tuple(a for a in bare if is_address(a) and len(a) <= RECORD_ADDR_MAX)[:RECORD_ADDRS_MAX]
+        return tuple(a for a in bare if is_address(a) and len(a) <= RECORD_ADDR_MAX)[
+            :RECORD_ADDRS_MAX
+        ]
 
     # --- what a generation may ask (`round.Swarm`) ---------------------------------------------------------------------------
 
@@ -199,7 +230,9 @@ class Roster:
         return peer == self.own
 
     def hopes(self, tokens: int, now: float) -> bool:
-        return any(r.context_max >= tokens and not self.can_ask(p, now) for p, r in self.experts(now))
+        return any(
+            r.context_max >= tokens and not self.can_ask(p, now) for p, r in self.experts(now)
+        )
 
     def shortage(self, tokens: int, now: float) -> str:
         known = self.experts(now)
@@ -215,7 +248,9 @@ class Roster:
             return f"none of the {len(known)} experts that are known is connected"
         longest = max(record.context_max for _, record in near)
         if longest < tokens:
-            return f"the text has {tokens} tokens, and the longest context of an expert is {longest}"
+            return (
+                f"the text has {tokens} tokens, and the longest context of an expert is {longest}"
+            )
         if not any(self.is_cleared(peer, now) for peer, _ in near):
             return f"the kill switch has not let any of {len(near)} experts yet"
         return "every expert has no room or did not answer lately"

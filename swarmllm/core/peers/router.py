@@ -1,14 +1,16 @@
 """The router ranks the experts that this node can reach by what it has measured of them itself.
 
-A capacity record is a hint by its author; a round trip is a fact. So a peer's expected time for a round starts from its record (rate,
-queue) and its pings, and belongs to our own history as soon as there is one. In the same way a model's worth starts from what its
-record claims (size, domains), is corrected by how well it did on our own earlier prompts, and gives way to what it thinks of the text
+A capacity record is a hint by its author; a round trip is a fact. So a peer's expected time for a
+round starts from its record (rate, queue) and its pings, and belongs to our own history as soon as
+there is one. In the same way a model's worth starts from what its record claims (size, domains), is
+corrected by how well it did on our own earlier prompts, and gives way to what it thinks of the text
 at hand.
 
-An expert's score is the logarithm of the share that its model is expected to have in the answer, less what its waiting time costs.
-Another model is worth more than another replica of the same one. Choosing among replicas is by power of two choices, and scores of
-strangers are blurred a little: many hear the same records, and always taking the single best would send the whole swarm to one
-peer (Mitzenmacher 2001).
+An expert's score is the logarithm of the share that its model is expected to have in the answer,
+less what its waiting time costs. Another model is worth more than another replica of the same one.
+Choosing among replicas is by power of two choices, and scores of strangers are blurred a little:
+many hear the same records, and always taking the single best would send the whole swarm to one peer
+(Mitzenmacher 2001).
 """
 
 from __future__ import annotations
@@ -21,28 +23,39 @@ from dataclasses import dataclass
 
 from swarmllm.messages import CapacityRecord, PeerId
 
-HISTORY_MAX = 4096  # Peers with own history; more than the capacity table holds, for who was asked is remembered longer.
-SUSPECT_BASE_S = 1.0  # After a missed deadline a peer rests this long, doubled for each further miss in a row.
+# Peers with own history; more than the capacity table holds, for who was asked is remembered
+# longer.
+HISTORY_MAX = 4096
+# After a missed deadline a peer rests this long, doubled for each further miss in a row.
+SUSPECT_BASE_S = 1.0
 SUSPECT_MAX_S = 60.0
 GAIN = 1 / 8  # Of the running mean and deviation, as in TCP's round-trip estimator (RFC 6298).
-PATIENCE_FLOOR_S = 0.10  # Scheduling noise of an ordinary machine: no deadline is closer than this behind the mean.
+# Scheduling noise of an ordinary machine: no deadline is closer than this behind the mean.
+PATIENCE_FLOOR_S = 0.10
 PATIENCE_UNKNOWN_S = 1.0  # For a peer that was never measured.
 PATIENCE_MAX_S = 30.0
 RATE_UNKNOWN = 10.0  # Tokens/s of an expert that claims nothing: a small model on a laptop.
-PREFILL_SPEEDUP = 4.0  # Catching up is batched, so at least this much faster than decoding token by token.
+# Catching up is batched, so at least this much faster than decoding token by token.
+PREFILL_SPEEDUP = 4.0
 PREFILL_TOKENS = 16  # From so many on a reply tells how fast an expert catches up.
 PREFILL_GAIN = 1 / 4
-SWITCH_RATIO = 2.0  # A member is given up only for a replica this much faster, catching up included ...
+# A member is given up only for a replica this much faster, catching up included ...
+SWITCH_RATIO = 2.0
 SWITCH_NATS = 0.7  # ... or for another model of twice its share.
 WAIT_NATS_PER_S = 2.0  # What waiting costs: 100 ms more are worth a fifth of an expert's share.
 REPLICA_NATS = 2.0  # A second replica of a model adds nothing to the answer, only insurance.
 BLUR_NATS = 0.1  # Strangers closer than this are equals.
-SIZE_POWER = 1 / 16  # A model of 16 times the parameters is believed a fifth more before anything is known of it ...
+# A model of 16 times the parameters is believed a fifth more before anything is known of it ...
+SIZE_POWER = 1 / 16
 SIZE_TYPICAL = 1e9
-SIZE_GAIN_MAX = 2.0**0.25  # ... none more than this, and none less than its inverse: a claim costs nothing, and what every record
+# ... none more than this, and none less than its inverse: a claim costs nothing, and what every
+# record
+SIZE_GAIN_MAX = 2.0**0.25
 DOMAIN_GAIN = (
     2.0**0.5
-)  # can say of itself (its size, and the domain that the user names) makes no more than twice the weight in all.
+    # can say of itself (its size, and the domain that the user names) makes no more than twice the
+    # weight in all.
+)
 MERIT_GAIN = 1 / 8  # Of the running means of what an expert was worth to us.
 MERIT_MAX_NATS = 3.0  # Per token, either way: one strange prompt must not brand an expert.
 YOUNG_S = 120.0  # Session times are Weibull with shape < 1: who has just come is likeliest to go.
@@ -59,11 +72,13 @@ class History:
     replies: int = 0
     misses: int = 0  # In a row.
     rests_until: float = 0.0
-    full_until: float = 0.0  # It said so itself; until then it is not asked even where nobody else is left.
+    # It said so itself; until then it is not asked even where nobody else is left.
+    full_until: float = 0.0
     ping_s: float = 0.0
     prefill_s: float = 0.0  # Per token that it had to catch up with; 0: never seen.
     prompts: int = 0  # That it was weighed on.
-    merit: float = 0.0  # How much better it knew them than the uniform pool of all that were asked, in nats per token.
+    # How much better it knew them than the uniform pool of all that were asked, in nats per token.
+    merit: float = 0.0
     share: float = 0.0  # Its mean weight in our answers.
 
     def weighed(self, merit: float, share: float) -> None:
@@ -75,7 +90,11 @@ class History:
 
     def caught_up(self, seconds_per_token: float) -> None:
         before = self.prefill_s
-        self.prefill_s = seconds_per_token if before == 0 else before + PREFILL_GAIN * (seconds_per_token - before)
+        self.prefill_s = (
+            seconds_per_token
+            if before == 0
+            else before + PREFILL_GAIN * (seconds_per_token - before)
+        )
 
     def observe(self, seconds: float) -> None:
         if self.replies == 0:
@@ -92,7 +111,8 @@ class History:
 class Candidate:
     """An expert that could be asked now; `missing` is how many tokens it would have to be sent.
 
-    `fit` is the logarithm of the share that its model is expected to have in the answer, up to a constant.
+    `fit` is the logarithm of the share that its model is expected to have in the answer, up to a
+    constant.
     """
 
     peer: PeerId
@@ -109,7 +129,8 @@ class Router:
         self._history: dict[PeerId, History] = {}
 
     def seen(self, peer: PeerId, now: float) -> History:
-        """The peer's history, begun now if there is none. Full: the peer with the fewest replies is forgotten."""
+        """The peer's history, begun now if there is none. Full: the peer with the fewest replies is
+        forgotten."""
         found = self._history.get(peer)
         if found is None:
             if len(self._history) >= HISTORY_MAX:
@@ -119,23 +140,39 @@ class Router:
 
     def pinged(self, peer: PeerId, rtt_s: float, now: float) -> None:
         history = self.seen(peer, now)
-        history.ping_s = rtt_s if history.ping_s == 0 else history.ping_s + GAIN * (rtt_s - history.ping_s)
+        history.ping_s = (
+            rtt_s if history.ping_s == 0 else history.ping_s + GAIN * (rtt_s - history.ping_s)
+        )
 
-    def replied(self, peer: PeerId, seconds: float, tokens: int, record: CapacityRecord | None, now: float) -> None:
-        """A round trip of `seconds` in which the expert took in `tokens`; long catch-ups say little about a round of one."""
+    def replied(
+        self, peer: PeerId, seconds: float, tokens: int, record: CapacityRecord | None, now: float
+    ) -> None:
+        """A round trip of `seconds` in which the expert took in `tokens`; long catch-ups say little
+        about a round of one."""
         history = self.seen(peer, now)
         if tokens >= PREFILL_TOKENS:
-            # What a round of one takes is measured, or it is claimed; what is beyond it was spent on catching up.
+            # What a round of one takes is measured, or it is claimed; what is beyond it was spent
+            # on catching up.
             alone_s = (
-                history.mean_s if history.replies else history.ping_s + (1 / self._rate(record) if record is not None else 0.0)
+                history.mean_s
+                if history.replies
+                else history.ping_s + (1 / self._rate(record) if record is not None else 0.0)
             )
             history.caught_up(max(0.0, seconds - alone_s) / (tokens - 1))
         if tokens <= 4 or history.replies == 0:
-            history.observe(max(0.0, seconds - self._prefill_s(history, record, tokens - 1) if tokens > 4 else seconds))
+            history.observe(
+                max(
+                    0.0,
+                    seconds - self._prefill_s(history, record, tokens - 1)
+                    if tokens > 4
+                    else seconds,
+                )
+            )
         history.misses, history.rests_until, history.full_until = 0, 0.0, 0.0
 
     def missed(self, peer: PeerId, now: float) -> None:
-        """The peer let a deadline pass: it rests, longer each time, and its mean moves towards what it cost."""
+        """The peer let a deadline pass: it rests, longer each time, and its mean moves towards what
+        it cost."""
         history = self.seen(peer, now)
         history.misses += 1
         history.rests_until = now + min(SUSPECT_MAX_S, SUSPECT_BASE_S * 2.0 ** (history.misses - 1))
@@ -147,7 +184,8 @@ class Router:
         history.rests_until = max(history.rests_until, history.full_until)
 
     def wake(self) -> None:
-        """Nobody rests any longer: what made them rest was before a halt, and most of them only said that they were halted, too."""
+        """Nobody rests any longer: what made them rest was before a halt, and most of them only
+        said that they were halted, too."""
         for history in self._history.values():
             history.rests_until = history.full_until = 0.0
 
@@ -168,16 +206,25 @@ class Router:
         return base * (1 + young) + self.catch_up_s(candidate, now)
 
     def catch_up_s(self, candidate: Candidate, now: float) -> float:
-        """How long it will compute until only the last token is missing: as measured, else as its record lets one expect."""
-        return self._prefill_s(self.seen(candidate.peer, now), candidate.record, candidate.missing - 1)
+        """How long it will compute until only the last token is missing: as measured, else as its
+        record lets one expect."""
+        return self._prefill_s(
+            self.seen(candidate.peer, now), candidate.record, candidate.missing - 1
+        )
 
     def patience_s(self, candidate: Candidate, now: float) -> float:
-        """How long to wait for its answer before it counts as missing: mean plus four deviations, as TCP does."""
+        """How long to wait for its answer before it counts as missing: mean plus four deviations,
+        as TCP does."""
         history = self.seen(candidate.peer, now)
         prefill = 2 * self.catch_up_s(candidate, now)
         if history.replies:
-            return min(PATIENCE_MAX_S, history.mean_s + 4 * history.deviation_s + PATIENCE_FLOOR_S + prefill)
-        return min(PATIENCE_MAX_S, PATIENCE_UNKNOWN_S + 2 * self.expected_s(candidate, now) + prefill)
+            return min(
+                PATIENCE_MAX_S,
+                history.mean_s + 4 * history.deviation_s + PATIENCE_FLOOR_S + prefill,
+            )
+        return min(
+            PATIENCE_MAX_S, PATIENCE_UNKNOWN_S + 2 * self.expected_s(candidate, now) + prefill
+        )
 
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str = "") -> float:
         """How much the expert is believed in before it has seen the text: relative, > 0."""
@@ -186,10 +233,15 @@ class Router:
         size = math.pow((1 + record.n_params) / SIZE_TYPICAL, SIZE_POWER)
         size = max(1 / SIZE_GAIN_MAX, min(SIZE_GAIN_MAX, size))
         believed = math.pow(size, 1 / (1 + prompts))  # What size is good for, merit tells.
-        return believed * (DOMAIN_GAIN if domain and domain in record.domains else 1.0) * math.exp(merit)
+        return (
+            believed
+            * (DOMAIN_GAIN if domain and domain in record.domains else 1.0)
+            * math.exp(merit)
+        )
 
     def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
-        """How well the expert knew a text from outside, in nats per token above the pool, and the share that it was given."""
+        """How well the expert knew a text from outside, in nats per token above the pool, and the
+        share that it was given."""
         self.seen(peer, now).weighed(merit, share)
 
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
@@ -215,13 +267,14 @@ class Router:
         return picked
 
     def suspect(self, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
-        """Where all rest: the one that was suspected longest ago, for suspicion is ours and may be over. Whoever said itself that it
-        has no room is left alone until it has."""
+        """Where all rest: the one that was suspected longest ago, for suspicion is ours and may be
+        over. Whoever said itself that it has no room is left alone until it has."""
         able = [c.peer for c in candidates if self.seen(c.peer, now).full_until <= now]
         return sorted(able, key=lambda p: (self.seen(p, now).rests_until, p))[:1]
 
     def _front(self, group: Sequence[Candidate], cost: Mapping[PeerId, float]) -> Candidate:
-        """Whom to ask next of these replicas: our own, else a member (it holds the context) unless a stranger is much faster."""
+        """Whom to ask next of these replicas: our own, else a member (it holds the context) unless
+        a stranger is much faster."""
         members = [c for c in group if c.member]
         strangers = [c for c in group if not c.member]
         for candidate in group:
@@ -233,7 +286,11 @@ class Router:
             return best
         pair = strangers if len(strangers) <= 2 else self._rng.sample(strangers, 2)
         challenger = min(pair, key=lambda c: (cost[c.peer], c.peer))
-        return challenger if best is None or cost[challenger.peer] * SWITCH_RATIO < cost[best.peer] else best
+        return (
+            challenger
+            if best is None or cost[challenger.peer] * SWITCH_RATIO < cost[best.peer]
+            else best
+        )
 
     def _score(self, candidate: Candidate, cost: Mapping[PeerId, float]) -> float:
         known = SWITCH_NATS if candidate.member else BLUR_NATS * self._rng.random()

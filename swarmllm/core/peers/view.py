@@ -10,10 +10,11 @@ from swarmllm.messages import CapacityRecord, PeerId
 
 @dataclass(frozen=True, slots=True)
 class ExpertView:
-    """An expert as this node sees it; times in seconds, `score_s` is the expected time of one round.
+    """An expert as this node sees it; times in seconds, `score_s` is the expected time of one
+    round.
 
-    `prompts` is how many of our prompts it was weighed on, `merit` how much better it knew them than all that were asked (nats per
-    token), `share` its mean weight.
+    `prompts` is how many of our prompts it was weighed on, `merit` how much better it knew them
+    than all that were asked (nats per token), `share` its mean weight.
     """
 
     peer: PeerId

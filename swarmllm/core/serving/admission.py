@@ -1,7 +1,9 @@
-"""Session admission on the expert's side: whose rounds the engine runs, and what each requester is answered.
+"""Session admission on the expert's side: whose rounds the engine runs, and what each requester is
+answered.
 
-The engine owns the caches; this machine owns the manners: a session must be opened with the right model and vocabulary, a peer has a
-bounded number of sessions and open rounds, every Score gets exactly one answer, and a peer that is gone takes its work with it.
+The engine owns the caches; this machine owns the manners: a session must be opened with the right
+model and vocabulary, a peer has a bounded number of sessions and open rounds, every Score gets
+exactly one answer, and a peer that is gone takes its work with it.
 """
 
 from __future__ import annotations
@@ -33,22 +35,30 @@ from swarmllm.messages import (
     Scores,
 )
 
-SESSIONS_PER_PEER_MAX = 64  # Four times the default engine's sessions: a busy requester with many answers at once.
+# Four times the default engine's sessions: a busy requester with many answers at once.
+SESSIONS_PER_PEER_MAX = 64
 ROUNDS_PER_PEER_MAX = 64  # Open rounds; strict mode has one per session.
 ROUNDS_MAX = (
-    512  # Of all peers: more than an engine answers within a second only fills memory. See `shares.fits` for who gets them.
+    # Of all peers: more than an engine answers within a second only fills memory. See `shares.fits`
+    # for who gets them.
+    512
 )
-SETTLE_MS = 250  # What a peer with other control records is told to wait; an exchange takes two round trips.
+# What a peer with other control records is told to wait; an exchange takes two round trips.
+SETTLE_MS = 250
 UNSETTLED_MAX = (
-    8  # So many Busys in a row, two seconds of them, while a greeting may be under way; then it is told what is missing.
+    # So many Busys in a row, two seconds of them, while a greeting may be under way; then it is
+    # told what is missing.
+    8
 )
-BUSY_S_PER_ROUND = 0.02  # What one queued round costs if the engine has not measured its own rate yet.
+# What one queued round costs if the engine has not measured its own rate yet.
+BUSY_S_PER_ROUND = 0.02
 
 
 @dataclass(slots=True)
 class Requester:
-    """One peer's sessions (0: granted, otherwise the code it is refused with) and open rounds. `put_off`: its Scores that the kill
-    switch did not let through, until there was one that it did (`was_settled`)."""
+    """One peer's sessions (0: granted, otherwise the code it is refused with) and open rounds.
+    `put_off`: its Scores that the kill switch did not let through, until there was one that it did
+    (`was_settled`)."""
 
     sessions: dict[int, int] = field(default_factory=dict)
     rounds: int = 0
@@ -81,9 +91,12 @@ class Serving:
             case _:
                 assert_never(message)
 
-    def unsettled(self, peer: PeerId, message: Score, control: HaltMachine | None) -> Halted | Busy | Refused:
-        """The answer to a Score that the kill switch does not let through. A peer with which nothing was ever settled is told so after a
-        while: it may be another implementation, whose author would see an expert that is busy for ever."""
+    def unsettled(
+        self, peer: PeerId, message: Score, control: HaltMachine | None
+    ) -> Halted | Busy | Refused:
+        """The answer to a Score that the kill switch does not let through. A peer with which
+        nothing was ever settled is told so after a while: it may be another implementation, whose
+        author would see an expert that is busy for ever."""
         assert control is not None, "without a kill switch everybody is settled"
         if control.halted:
             return Halted(control.digest)
@@ -93,9 +106,11 @@ class Serving:
             return Refused(message.session, message.round, REFUSED_UNSETTLED)
         return Busy(message.session, message.round, SETTLE_MS)
 
-    def scored(self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_CONTROL) -> list[Effect]:
-        """The engine's answer, which leaves with our control digest. If the session was closed while it ran, the engine has begun a new
-        cache for it: close that too."""
+    def scored(
+        self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_CONTROL
+    ) -> list[Effect]:
+        """The engine's answer, which leaves with our control digest. If the session was closed
+        while it ran, the engine has begun a new cache for it: close that too."""
         found = self._orders.pop(order, None)
         if found is None:
             return []
@@ -130,8 +145,12 @@ class Serving:
 
     def _open(self, peer: PeerId, requester: Requester, message: Open) -> list[Effect]:
         effects: list[Effect] = []
-        if message.session not in requester.sessions and len(requester.sessions) >= SESSIONS_PER_PEER_MAX:
-            oldest = next(iter(requester.sessions))  # Dropped for the new one: its owner sees REFUSED_SESSION.
+        if (
+            message.session not in requester.sessions
+            and len(requester.sessions) >= SESSIONS_PER_PEER_MAX
+        ):
+            # Dropped for the new one: its owner sees REFUSED_SESSION.
+            oldest = next(iter(requester.sessions))
             if requester.sessions.pop(oldest) == 0:
                 effects.append(CloseSession(SessionKey(peer, oldest)))
         code = 0
@@ -153,7 +172,9 @@ class Serving:
             code = REFUSED_CONTEXT
         if code:
             return [Send(peer, Refused(message.session, message.round, code))]
-        if requester.rounds >= ROUNDS_PER_PEER_MAX or not fits(requester.rounds, len(self._orders), ROUNDS_MAX):
+        if requester.rounds >= ROUNDS_PER_PEER_MAX or not fits(
+            requester.rounds, len(self._orders), ROUNDS_MAX
+        ):
             return [Send(peer, Busy(message.session, message.round, self.retry_after_ms()))]
         order = self._next_order
         self._next_order += 1

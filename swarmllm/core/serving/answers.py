@@ -1,4 +1,5 @@
-"""What an engine's batcher answers, as it crosses the pipe to the worker, and what the peer that asked is told of it."""
+"""What an engine's batcher answers, as it crosses the pipe to the worker, and what the peer that
+asked is told of it."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from swarmllm.messages import NO_CONTROL, Busy, ExpertReply, Need, Refused, Scor
 
 SCORES, NEED, BUSY, REFUSED = "scores", "need", "busy", "refused"
 Answer = tuple[Any, ...]
-"""SCORES, order, lists, target_logprobs, queue_us, compute_us; NEED, order, have; BUSY, order, retry_after_ms; REFUSED, order, code."""
+"""SCORES, order, lists, target_logprobs, queue_us, compute_us; NEED, order, have; BUSY, order,
+retry_after_ms; REFUSED, order, code."""
 
 NEWS: Final = 0.1  # By how much the speed must have changed to be worth a message.
 
@@ -19,7 +21,16 @@ def reply_of(kind: str, rest: Sequence[Any], request: Score) -> ExpertReply:
     session, round_ = request.session, request.round
     match kind, rest:
         case "scores", [lists, targets, queue_us, compute_us]:
-            return Scores(session, round_, request.epoch, tuple(lists), targets, queue_us, compute_us, NO_CONTROL)
+            return Scores(
+                session,
+                round_,
+                request.epoch,
+                tuple(lists),
+                targets,
+                queue_us,
+                compute_us,
+                NO_CONTROL,
+            )
         case "need", [have]:
             return Need(session, round_, have)
         case "busy", [retry_after_ms]:
@@ -37,7 +48,8 @@ class LoadNews:
         self._free, self._rate = -1, 0.0
 
     def is_worth_telling(self, free: int, rate: float) -> bool:
-        """Whether this is news, in which case it counts as told: how many sessions could begin now, and tokens/s."""
+        """Whether this is news, in which case it counts as told: how many sessions could begin now,
+        and tokens/s."""
         if free == self._free and abs(rate - self._rate) <= NEWS * rate:
             return False
         self._free, self._rate = free, rate

@@ -1,10 +1,13 @@
-"""Continuous batching: every step is one batch made from all sessions that wait, and every order gets exactly one answer.
+"""Continuous batching: every step is one batch made from all sessions that wait, and every order
+gets exactly one answer.
 
-A step is either a decode batch (the next token, or a short draft, of as many sessions as possible) or one chunk of one prompt; when both
-kinds wait they take turns, so that a long prompt stalls nobody for longer than a chunk. Within a kind the owner comes first, then the peer
-that was served longest ago. How slots, places in the queue and time are shared among peers is `shares`'s to say, which rows go together
-`planning`'s. None of this knows a model, threads or clocks: what to compute is a `Batch`, what came out of it comes back in `commit`, and
-the time is an argument. The worker runs it over llama.cpp, the simulated world over a model that only takes time.
+A step is either a decode batch (the next token, or a short draft, of as many sessions as possible)
+or one chunk of one prompt; when both kinds wait they take turns, so that a long prompt stalls
+nobody for longer than a chunk. Within a kind the owner comes first, then the peer that was served
+longest ago. How slots, places in the queue and time are shared among peers is `shares`'s to say,
+which rows go together `planning`'s. None of this knows a model, threads or clocks: what to compute
+is a `Batch`, what came out of it comes back in `commit`, and the time is an argument. The worker
+runs it over llama.cpp, the simulated world over a model that only takes time.
 """
 
 from __future__ import annotations
@@ -14,7 +17,17 @@ from typing import Final
 
 from swarmllm.core.serving.answers import BUSY, NEED, REFUSED, SCORES, Answer
 from swarmllm.core.serving.places import RETRY_MAX_S, Places
-from swarmllm.core.serving.planning import Batch, Edit, Forget, Output, Part, Shape, chunk, group, wanted_of
+from swarmllm.core.serving.planning import (
+    Batch,
+    Edit,
+    Forget,
+    Output,
+    Part,
+    Shape,
+    chunk,
+    group,
+    wanted_of,
+)
 from swarmllm.core.serving.session import DECODE_MAX, Key, Order, Session
 from swarmllm.core.serving.shares import Turns, fits
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_OUTPUT, REFUSED_SESSION, REFUSED_VOCABULARY
@@ -32,8 +45,8 @@ SMOOTHING: Final = 0.2  # Weight of the newest measurement.
 
 
 class Rates:
-    """How fast the model is: tokens/s of all sessions together, of their next tokens (`decode`) and of prompts; seconds of a decode step.
-    0: not measured."""
+    """How fast the model is: tokens/s of all sessions together, of their next tokens (`decode`) and
+    of prompts; seconds of a decode step. 0: not measured."""
 
     def __init__(self) -> None:
         self.decode = self.prompt = self.step_s = 0.0
@@ -53,14 +66,17 @@ def _smoothed(before: float, newest: float) -> float:
 
 
 class Batcher:
-    """`context_max` is at most `shape.cells` - 1: one cell stays free for a row that is forgotten at once. `owner` is the peer whose
-    machine this is.
+    """`context_max` is at most `shape.cells` - 1: one cell stays free for a row that is forgotten
+    at once. `owner` is the peer whose machine this is.
 
-    Whoever drives it calls `plan`; makes the edits of `take_edits` to the model's cache; computes the batch; and says what came of it with
-    `commit`, or `abandon` if nothing did; and makes the edits of that. One batch at a time. Orders may come and go meanwhile.
+    Whoever drives it calls `plan`; makes the edits of `take_edits` to the model's cache; computes
+    the batch; and says what came of it with `commit`, or `abandon` if nothing did; and makes the
+    edits of that. One batch at a time. Orders may come and go meanwhile.
     """
 
-    def __init__(self, shape: Shape, sessions_max: int, context_max: int, idle_s: float, owner: str = "") -> None:
+    def __init__(
+        self, shape: Shape, sessions_max: int, context_max: int, idle_s: float, owner: str = ""
+    ) -> None:
         assert context_max < shape.cells, f"{context_max} tokens in {shape.cells} cells"
         self._shape, self._context_max, self._owner = shape, context_max, owner
         self.places = Places(sessions_max, idle_s, owner)
@@ -140,13 +156,19 @@ class Batcher:
         return dropped
 
     def patience_s(self, now: float) -> float:
-        """How long the next step should wait for sessions that were just answered and use to be back at once.
+        """How long the next step should wait for sessions that were just answered and use to be
+        back at once.
 
-        Without this, the first of 16 requesters would always be computed alone, at the price of all 16. One that is far away is
-        not waited for: its last absence was longer than the wait may be.
+        Without this, the first of 16 requesters would always be computed alone, at the price of all
+        16. One that is far away is not waited for: its last absence was longer than the wait may
+        be.
         """
         limit = min(PATIENCE_MAX_S, PATIENCE_SHARE * self.rates.step_s)
-        back_at = (s.answered_at + limit for s in self.places.sessions.values() if not s.orders and s.absence_s <= limit)
+        back_at = (
+            s.answered_at + limit
+            for s in self.places.sessions.values()
+            if not s.orders and s.absence_s <= limit
+        )
         return max(back_at, default=now) - now
 
     def _begin(self, key: Key, now: float) -> tuple[Session | None, list[Answer]]:
@@ -174,7 +196,8 @@ class Batcher:
         return batch
 
     def _start(self, session: Session, now: float) -> list[Answer]:
-        """Begin the first order of the session if none is under way: check what it builds on, and rewind the cache to it."""
+        """Begin the first order of the session if none is under way: check what it builds on, and
+        rewind the cache to it."""
         answers: list[Answer] = []
         while session.orders and session.orders[0].started_at is None:
             order = session.orders[0]
@@ -182,7 +205,8 @@ class Batcher:
             if order.base > held:
                 answers.append((NEED, order.id, held))
             elif session.digests[order.base] != order.context_hash:
-                # Where the contexts part cannot be told from one hash; with everything resent, equal tokens cost no work.
+                # Where the contexts part cannot be told from one hash; with everything resent,
+                # equal tokens cost no work.
                 answers.append((NEED, order.id, 0))
             else:
                 order.started_at = now
@@ -201,22 +225,33 @@ class Batcher:
         decodes = [s for s in ready if s.orders[0].left <= DECODE_MAX]
         prompts = [s for s in ready if s.orders[0].left > DECODE_MAX]
         batch.waiting = frozenset(s.key[0] for s in ready)
-        batch.is_prompt = self._turns.is_prompt_next([s.key[0] for s in decodes], [s.key[0] for s in prompts], now)
+        batch.is_prompt = self._turns.is_prompt_next(
+            [s.key[0] for s in decodes], [s.key[0] for s in prompts], now
+        )
         if batch.is_prompt:
-            first = min(prompts, key=lambda s: (self._turns.rank(s.key[0], now), s.served, s.orders[0].id))
+            first = min(
+                prompts, key=lambda s: (self._turns.rank(s.key[0], now), s.served, s.orders[0].id)
+            )
             batch.parts = chunk(first, self._rows_within(first, now), self._shape)
         elif decodes:
             served: dict[str, int] = {}
             for session in self.places.sessions.values():
                 served[session.key[0]] = max(session.served, served.get(session.key[0], 0))
-            decodes.sort(key=lambda s: (s.key[0] != self._owner, served[s.key[0]], s.served, s.orders[0].id))
+            decodes.sort(
+                key=lambda s: (s.key[0] != self._owner, served[s.key[0]], s.served, s.orders[0].id)
+            )
             batch.parts, between = group(decodes, self._rows_within(decodes[0], now), self._shape)
             batch.bridged = [(slot, self.places.held(slot)) for slot in between]
         batch.wanted = wanted_of(batch.parts)
 
     def _rows_within(self, session: Session, now: float) -> int:
-        """How many rows a step for this session may have, so that it holds up others for no longer than they should be."""
-        others = [s for s in self.places.sessions.values() if s is not session and (s.orders or now - s.used_at < LIVELY_S)]
+        """How many rows a step for this session may have, so that it holds up others for no longer
+        than they should be."""
+        others = [
+            s
+            for s in self.places.sessions.values()
+            if s is not session and (s.orders or now - s.used_at < LIVELY_S)
+        ]
         seconds = CHUNK_S if others else CHUNK_ALONE_S
         if session.key[0] != self._owner and any(s.key[0] == self._owner for s in others):
             seconds = CHUNK_OWNER_S
@@ -225,7 +260,8 @@ class Batcher:
     # --- what comes out of it ------------------------------------------------------------------------------------------------
 
     def abandon(self, batch: Batch) -> None:
-        """The batch was not computed, or not to its end: nothing of it counts, and its orders wait again."""
+        """The batch was not computed, or not to its end: nothing of it counts, and its orders wait
+        again."""
         self._is_computing = False
         self._restore(batch)
 
@@ -234,8 +270,11 @@ class Batcher:
         slots = [*(part.session.slot for part in batch.parts), *(slot for slot, _ in batch.bridged)]
         self.places.edits += (Forget(slot, self.places.held(slot)) for slot in slots)
 
-    def commit(self, batch: Batch, outputs: Sequence[Output | None], seconds: float, now: float) -> list[Answer]:
-        """What came out of the batch, for each of `batch.wanted`; None for logits that are no numbers. `seconds`: how long the model took.
+    def commit(
+        self, batch: Batch, outputs: Sequence[Output | None], seconds: float, now: float
+    ) -> list[Answer]:
+        """What came out of the batch, for each of `batch.wanted`; None for logits that are no
+        numbers. `seconds`: how long the model took.
 
         An order that is gone meanwhile, with its session or for a newer epoch, has been answered.
         """
@@ -245,11 +284,16 @@ class Batcher:
         given = iter(outputs)
         answers: list[Answer] = []
         broken: list[Session] = []
-        is_clean = not batch.bridged and len(batch.parts) > 1  # Only the others have rows that nobody wanted in the cache.
+        # Only the others have rows that nobody wanted in the cache.
+        is_clean = not batch.bridged and len(batch.parts) > 1
         for part in batch.parts:
             is_sound = self._keep_outputs(part, given)
             session, order = part.session, part.order
-            if self.places.by_slot.get(session.slot) is not session or not session.orders or session.orders[0] is not order:
+            if (
+                self.places.by_slot.get(session.slot) is not session
+                or not session.orders
+                or session.orders[0] is not order
+            ):
                 is_clean = False
                 continue
             session.tokens += order.tokens[order.done : order.done + part.size]
@@ -268,7 +312,8 @@ class Batcher:
         return answers
 
     def _keep_outputs(self, part: Part, given: Iterator[Output | None]) -> bool:
-        """Take the part's outputs; whether all of them say anything: what is no number cannot be answered with."""
+        """Take the part's outputs; whether all of them say anything: what is no number cannot be
+        answered with."""
         order, is_sound = part.order, True
         end = order.done + part.size
         while order.next_wanted < len(order.wanted) and order.wanted[order.next_wanted] < end:
@@ -285,7 +330,8 @@ class Batcher:
         return is_sound
 
     def _give_up(self, session: Session) -> list[Answer]:
-        """The model has no answer to this text. That is no reason to keep it from others; the cache, full of the same, goes."""
+        """The model has no answer to this text. That is no reason to keep it from others; the
+        cache, full of the same, goes."""
         self.broken += 1
         order = session.orders.popleft()
         self._waiting -= 1
@@ -301,11 +347,19 @@ class Batcher:
         assert order.started_at is not None
         queued, computed = order.started_at - order.arrived_at, now - order.started_at
         targets = b"".join(value.to_bytes(2, "big") for value in order.target_logprobs)
-        return (SCORES, order.id, order.lists, targets, _microseconds(queued), _microseconds(computed))
+        return (
+            SCORES,
+            order.id,
+            order.lists,
+            targets,
+            _microseconds(queued),
+            _microseconds(computed),
+        )
 
 
 def _fault(order: Order, vocab_size: int, context_max: int) -> int:
-    """The code to refuse a senseless order with, or 0. The codec has checked the ranges; what reaches the model is checked here."""
+    """The code to refuse a senseless order with, or 0. The codec has checked the ranges; what
+    reaches the model is checked here."""
     count = len(order.tokens)
     if order.base + count > context_max:
         return REFUSED_CONTEXT

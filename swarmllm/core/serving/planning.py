@@ -1,8 +1,10 @@
-"""Batch planning: one batch holds a piece of one prompt, or the next tokens of sessions in neighbouring slots.
+"""Batch planning: one batch holds a piece of one prompt, or the next tokens of sessions in
+neighbouring slots.
 
-llama.cpp computes sequences of consecutive numbers in one go and each gap as a batch of its own, which reads all weights again. So
-narrow gaps are bridged by a row that nobody wants, put behind what the idle slot holds and forgotten at once. In the same way a lone row
-gets company where the model needs it to be exact (`rows_min`).
+llama.cpp computes sequences of consecutive numbers in one go and each gap as a batch of its own,
+which reads all weights again. So narrow gaps are bridged by a row that nobody wants, put behind
+what the idle slot holds and forgotten at once. In the same way a lone row gets company where the
+model needs it to be exact (`rows_min`).
 """
 
 from __future__ import annotations
@@ -15,15 +17,19 @@ from swarmllm.core.serving.answers import Answer
 from swarmllm.core.serving.session import Order, Session
 from swarmllm.wire import context
 
-GAP_MAX: Final = 2  # Idle slots that are worth bridging: a row without logits is cheaper than reading the weights once more.
+# Idle slots that are worth bridging: a row without logits is cheaper than reading the weights once
+# more.
+GAP_MAX: Final = 2
 BATCH_MAX: Final = 512  # Rows of a batch, unless the owner says otherwise.
-OUTPUTS_MAX: Final = 64  # Rows of logits per batch, or as many as there are sessions: a row of 128,256 takes half a megabyte.
+# Rows of logits per batch, or as many as there are sessions: a row of 128,256 takes half a
+# megabyte.
+OUTPUTS_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a model can take: tokens it knows, tokens that each slot holds, rows and rows with logits of a batch; and how many of either
-    a batch has at least, if it is to be exact."""
+    """What a model can take: tokens it knows, tokens that each slot holds, rows and rows with
+    logits of a batch; and how many of either a batch has at least, if it is to be exact."""
 
     vocab_size: int
     cells: int
@@ -59,9 +65,11 @@ class Part(NamedTuple):
 
 
 class Wanted(NamedTuple):
-    """What somebody wants to know about the token that follows the text with this digest: the list, or what a token has of it, or both.
+    """What somebody wants to know about the token that follows the text with this digest: the list,
+    or what a token has of it, or both.
 
-    Its output is (list, -1024 times the log-probability of the target, at most 65535), with None for what was not asked.
+    Its output is (list, -1024 times the log-probability of the target, at most 65535), with None
+    for what was not asked.
     """
 
     digest: bytes
@@ -76,10 +84,11 @@ Output = tuple[bytes | None, int | None]
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """One step, planned at `begun_at`: `parts` in the order of slots; `bridged` are (slot, tokens it holds), idle slots with one row each.
+    """One step, planned at `begun_at`: `parts` in the order of slots; `bridged` are (slot, tokens
+    it holds), idle slots with one row each.
 
-    `answers` are to orders that need no computing. Without parts there is nothing to compute or to commit. `waiting` are the peers that
-    had work when it was planned.
+    `answers` are to orders that need no computing. Without parts there is nothing to compute or to
+    commit. `waiting` are the peers that had work when it was planned.
     """
 
     begun_at: float
@@ -103,7 +112,8 @@ def chunk(session: Session, rows: int, shape: Shape) -> list[Part]:
 
 
 def group(decodes: Sequence[Session], rows: int, shape: Shape) -> tuple[list[Part], list[int]]:
-    """The first of `decodes`, and all around it that can be computed with it: a token each, and drafts as far as `rows` go in all.
+    """The first of `decodes`, and all around it that can be computed with it: a token each, and
+    drafts as far as `rows` go in all.
 
     And the idle slots between them, which have to be bridged.
     """
@@ -133,19 +143,27 @@ def wanted_of(parts: Sequence[Part]) -> list[Wanted]:
             is_target = targets < len(order.targets) and order.targets[targets] == index
             lists, targets = lists + is_list, targets + is_target
             target = order.tokens[index + 1] if is_target else None
-            found.append(Wanted(digests[index - order.done], is_list, target, order.entries_max, order.tail_max))
+            found.append(
+                Wanted(
+                    digests[index - order.done], is_list, target, order.entries_max, order.tail_max
+                )
+            )
     return found
 
 
 def _part(session: Session, size: int) -> Part:
     order = session.orders[0]
     digest = session.digests[-1]
-    digests = [digest := context.extend(digest, token) for token in order.tokens[order.done : order.done + size]]
+    digests = [
+        digest := context.extend(digest, token)
+        for token in order.tokens[order.done : order.done + size]
+    ]
     return Part(session, order, size, digests)
 
 
 def _reach(ready: Mapping[int, Session], slot: int, way: int, batch_max: int) -> int:
-    """The last ready slot in direction `way` that no gap beyond `GAP_MAX` separates from `slot`, within the batch's size."""
+    """The last ready slot in direction `way` that no gap beyond `GAP_MAX` separates from `slot`,
+    within the batch's size."""
     last, size = slot, batch_max // 2  # Both ways together.
     for other in range(slot + way, slot + way * size, way):
         if other < 0 or abs(other - last) > GAP_MAX + 1:

@@ -9,7 +9,8 @@ from swarmllm.core.serving.planning import Batch
 
 @dataclass(slots=True)
 class Rows:
-    """Row by row: token, position, sequence ("slot"), and whether its logits are wanted. Every slot has equally many rows."""
+    """Row by row: token, position, sequence ("slot"), and whether its logits are wanted. Every slot
+    has equally many rows."""
 
     tokens: list[int] = field(default_factory=list)
     positions: list[int] = field(default_factory=list)
@@ -24,7 +25,8 @@ class Rows:
 
 
 def rows_of(batch: Batch, rows_min: int) -> tuple[Rows, list[int]]:
-    """The batch in the order of slots, and which of its rows with logits are `batch.wanted` (indices among those, in the same order)."""
+    """The batch in the order of slots, and which of its rows with logits are `batch.wanted`
+    (indices among those, in the same order)."""
     rows = Rows()
     bridges = [(slot, held, None) for slot, held in batch.bridged]
     parts = [(part.session.slot, 0, part) for part in batch.parts]

@@ -1,4 +1,5 @@
-"""One requester's context as an engine keeps it, and the rounds that wait for it. The requester owns the truth; this is a cache."""
+"""One requester's context as an engine keeps it, and the rounds that wait for it. The requester
+owns the truth; this is a cache."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from typing import Final
 
 from swarmllm.wire import context
 
-DECODE_MAX: Final = 16  # Tokens left up to which a round is a decode step: one token, or the verification of a draft.
+# Tokens left up to which a round is a decode step: one token, or the verification of a draft.
+DECODE_MAX: Final = 16
 
 Key = tuple[str, int]
 """(peer, session), as it crosses the pipe."""
@@ -47,13 +49,15 @@ class Order:
 
     @property
     def reusable(self) -> int:
-        """How many of `tokens` need not be computed if the cache already holds them: those before the first wanted row."""
+        """How many of `tokens` need not be computed if the cache already holds them: those before
+        the first wanted row."""
         return self.wanted[0] if self.wanted else len(self.tokens)
 
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """`tokens` are in the cache at their own positions of sequence `slot`; `digests[n]` is the hash of the first n."""
+    """`tokens` are in the cache at their own positions of sequence `slot`; `digests[n]` is the hash
+    of the first n."""
 
     key: Key
     slot: int

@@ -1,7 +1,9 @@
-"""The client's side of the local socket: one question to a running node, and the records that answer it.
+"""The client's side of the local socket: one question to a running node, and the records that
+answer it.
 
-A node may be frozen, and then nothing comes, for ever. A node that is at work tells so every few seconds (`alive`), so that a long
-answer and a frozen node can be told apart; `Patience` says how long a program waits, and what it says meanwhile.
+A node may be frozen, and then nothing comes, for ever. A node that is at work tells so every few
+seconds (`alive`), so that a long answer and a frozen node can be told apart; `Patience` says how
+long a program waits, and what it says meanwhile.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ import trio
 
 from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
 from swarmllm.runtime.holder import holder_of
-from swarmllm.runtime.local_api.lines import ALIVE, LINE_BYTES_MAX, VERSION, Lines, format_line, parse_line
+from swarmllm.runtime.local_api.lines import (
+    ALIVE,
+    LINE_BYTES_MAX,
+    VERSION,
+    Lines,
+    format_line,
+    parse_line,
+)
 from swarmllm.runtime.local_api.socket_path import find, refuse_foreign
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.service.service import NO_PARAMS
@@ -34,13 +43,14 @@ class NoNodeError(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """`tell` gets a sentence every `word_s` seconds of waiting. After `end_s` without any sign of life, or `stuck_s` with nothing but
-    that, the wait ends with a LocalError."""
+    """`tell` gets a sentence every `word_s` seconds of waiting. After `end_s` without any sign of
+    life, or `stuck_s` with nothing but that, the wait ends with a LocalError."""
 
     tell: Callable[[str], object] = lambda _: None
     word_s: float = 4.0  # Before a person has waited for 5 s without a word.
     end_s: float = 60.0
-    stuck_s: float = 900.0  # The largest models take minutes to load, and the node answers only then.
+    # The largest models take minutes to load, and the node answers only then.
+    stuck_s: float = 900.0
 
 
 SILENT: Final = Patience()  # For programs, which have deadlines of their own.
@@ -57,26 +67,30 @@ class Wait:
         """Nothing came. LocalError if that has lasted long enough."""
         now = trio.current_time()
         if now - self._lived >= self._patience.end_s:
-            raise LocalError(f"{self._node} has not answered for {now - self._lived:.0f} s; {self._remedy()}")
+            raise LocalError(
+                f"{self._node} has not answered for {now - self._lived:.0f} s; {self._remedy()}"
+            )
         self._say(now, "which does not answer")
 
     def alive(self) -> None:
         """Nothing came but a sign of life. LocalError if that has lasted long enough."""
         now = self._lived = trio.current_time()
         if now - self._began >= self._patience.stuck_s:
-            raise LocalError(f"{self._node} is alive but has told nothing new for {now - self._began:.0f} s; {self._remedy()}")
+            raise LocalError(
+                f"{self._node} is alive but has told nothing new for {now - self._began:.0f} s; {self._remedy()}"
+            )
         self._say(now, "which is alive and at work")
 
     def _say(self, now: float, what: str) -> None:
         if now - self._told >= self._patience.word_s - 0.5 * min(1.0, self._patience.word_s):
             self._told = now
-            self._patience.tell(f"Still waiting for {self._node}, {what} ({now - self._began:.0f} s).")
+            self._patience.tell(
+                f"Still waiting for {self._node}, {what} ({now - self._began:.0f} s)."
+            )
 
     def _remedy(self) -> str:
         pid = self._pid or "PID"
-        return (
-            f"if it was suspended, `kill -CONT {pid}` lets it go on; otherwise end it with `kill -KILL {pid}` and start it again"
-        )
+        return f"if it was suspended, `kill -CONT {pid}` lets it go on; otherwise end it with `kill -KILL {pid}` and start it again"
 
 
 def pid_of(stream: trio.SocketStream) -> int:
@@ -93,7 +107,8 @@ def pid_of(stream: trio.SocketStream) -> int:
 
 
 class Conversation:
-    """One question to a running node, and the records that answer it. Iterate; an `error` record is raised as the error it tells."""
+    """One question to a running node, and the records that answer it. Iterate; an `error` record is
+    raised as the error it tells."""
 
     def __init__(self, stream: trio.SocketStream, node: str, patience: Patience) -> None:
         self._stream = stream
@@ -101,10 +116,15 @@ class Conversation:
         self._patience, self._node, self._pid = patience, node, pid_of(stream)
 
     def _waiting(self) -> Wait:
-        return Wait(self._patience, f"{self._node} (process {self._pid})" if self._pid else self._node, self._pid)
+        return Wait(
+            self._patience,
+            f"{self._node} (process {self._pid})" if self._pid else self._node,
+            self._pid,
+        )
 
     async def send(self, record: Record) -> None:
-        """All of it; LocalError if the node takes none of it for long. BrokenResourceError if it has gone."""
+        """All of it; LocalError if the node takes none of it for long. BrokenResourceError if it
+        has gone."""
         rest, wait = memoryview(format_line(record)), self._waiting()
         while rest:
             sent = 0
@@ -165,10 +185,14 @@ def _nobody_listens(folder: Path) -> LocalError:
 
 
 @asynccontextmanager
-async def asking(folder: Path, op: str, patience: Patience = SILENT, /, **values: object) -> AsyncIterator[Conversation]:
-    """Ask the node that runs on this data folder. NoNodeError if none does; leaving the block early ends a running answer.
+async def asking(
+    folder: Path, op: str, patience: Patience = SILENT, /, **values: object
+) -> AsyncIterator[Conversation]:
+    """Ask the node that runs on this data folder. NoNodeError if none does; leaving the block early
+    ends a running answer.
 
-    `async with asking(folder, "generate", prompt="Once", k=3) as records: async for record in records: ...`
+    `async with asking(folder, "generate", prompt="Once", k=3) as records: async for record in
+    records: ...`
     """
     path = find(folder)
     if path is None:
@@ -187,7 +211,9 @@ async def asking(folder: Path, op: str, patience: Patience = SILENT, /, **values
         try:
             await conversation.send({"v": VERSION, "op": op, **values})
         except trio.BrokenResourceError as error:
-            raise NoNodeError(f"the node on {folder} has just stopped; start it again with `swarmllm join`") from error
+            raise NoNodeError(
+                f"the node on {folder} has just stopped; start it again with `swarmllm join`"
+            ) from error
         yield conversation
 
 
@@ -196,7 +222,9 @@ async def ask(folder: Path, op: str, patience: Patience = SILENT, /, **values: o
     async with asking(folder, op, patience, **values) as records:
         async for record in records:
             return record
-    raise NoNodeError(f"the node on {folder} stopped before it answered; start it again with `swarmllm join`")
+    raise NoNodeError(
+        f"the node on {folder} stopped before it answered; start it again with `swarmllm join`"
+    )
 
 
 class SocketClient:
@@ -206,5 +234,7 @@ class SocketClient:
         self._folder = folder
         self._patience = patience
 
-    def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> AbstractAsyncContextManager[Conversation]:
+    def call(
+        self, op: str, params: Mapping[str, object] = NO_PARAMS
+    ) -> AbstractAsyncContextManager[Conversation]:
         return asking(self._folder, op, self._patience, **params)

@@ -13,14 +13,19 @@ from swarmllm.runtime.service.json_events import Record
 VERSION: Final = 1
 LINE_BYTES_MAX: Final = (
     16 << 20
-)  # A prompt that fills the largest context, with every character escaped; or a status of 4,096 experts.
+    # A prompt that fills the largest context, with every character escaped; or a status of 4,096
+    # experts.
+)
 ALIVE: Final = "alive"
 ALIVE_EVERY_S: Final = 2.0
 
 
 def format_line(record: Record) -> bytes:
     return (
-        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8", "backslashreplace") + b"\n"
+        json.dumps(record, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(
+            "utf-8", "backslashreplace"
+        )
+        + b"\n"
     )
 
 
@@ -31,7 +36,9 @@ def parse_line(line: bytes) -> Record:
     except (ValueError, RecursionError) as error:
         raise UsageError("the line is no JSON; send one JSON object on a line") from error
     if not isinstance(found, dict):
-        raise UsageError(f"the line is JSON of type {type(found).__name__}; send one JSON object on a line")
+        raise UsageError(
+            f"the line is JSON of type {type(found).__name__}; send one JSON object on a line"
+        )
     return found
 
 
@@ -55,7 +62,9 @@ class Lines:
                 return line
             self._searched = len(self._buffer)
             if self._searched > self._bytes_max:
-                raise UsageError(f"a line has more than {self._bytes_max} bytes; send a shorter one")
+                raise UsageError(
+                    f"a line has more than {self._bytes_max} bytes; send a shorter one"
+                )
             try:
                 data = await self._stream.receive_some(65_536)
             except trio.BrokenResourceError:

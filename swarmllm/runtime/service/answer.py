@@ -1,10 +1,12 @@
-"""An answer as an embedder sees it: text that arrives in pieces, each with how it came about, and one result at the end.
+"""An answer as an embedder sees it: text that arrives in pieces, each with how it came about, and
+one result at the end.
 
     async for piece in node.generate("Once upon a time", k=3, max_tokens=64):
         print(piece.text, end="")
 
-The node below speaks in tokens; this module encodes the prompt, decodes the stream without breaking a character, holds back what may
-be a stop string, and makes sure that an answer nobody reads any more is cancelled.
+The node below speaks in tokens; this module encodes the prompt, decodes the stream without breaking
+a character, holds back what may be a stop string, and makes sure that an answer nobody reads any
+more is cancelled.
 """
 
 from __future__ import annotations
@@ -17,7 +19,15 @@ from typing import Final, Self, assert_never
 
 import trio
 
-from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, ExpertUse, Noticed, TokenChosen, Weighed
+from swarmllm.core.events import (
+    Ended,
+    EndReason,
+    ExpertsWeighed,
+    ExpertUse,
+    Noticed,
+    TokenChosen,
+    Weighed,
+)
 from swarmllm.core.inputs import Cancelled
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import HaltedError, LocalError, UsageError
@@ -29,12 +39,14 @@ from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.service.result import Result, why_empty
 from swarmllm.runtime.service.stop_strings import StopFilter
 
-LONG_PROMPT_CHARS: Final = 4096  # Encoding goes at 1 MB/s: beyond this, everything else in the event loop would feel it.
+# Encoding goes at 1 MB/s: beyond this, everything else in the event loop would feel it.
+LONG_PROMPT_CHARS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A token and the text that it completed (empty while a character or a possible stop string is unfinished).
+    """A token and the text that it completed (empty while a character or a possible stop string is
+    unfinished).
 
     `chosen` is None for text alone: what was still held back when the answer broke off.
     """
@@ -85,7 +97,8 @@ class _Tally:
         self.tokens += 1
         self.pooled += chosen.k
         for use in chosen.experts:
-            if use.used and use.size_bytes:  # Our own expert's answer crosses no wire and has no size.
+            # Our own expert's answer crosses no wire and has no size.
+            if use.used and use.size_bytes:
                 self.replies += 1
                 self.reply_bytes += use.size_bytes
 
@@ -93,9 +106,10 @@ class _Tally:
 class Answer:
     """One answer being written. Iterate over its pieces once; `result` is there when they end.
 
-    Leaving the loop early, or cancelling the task that iterates, ends the answer; `aclose` (or `async with`) does so at once, and an
-    answer that is merely dropped ends when it is collected. Iterating raises UsageError for a prompt that makes no sense, LocalError
-    when the answer ended with an error, and HaltedError when it was halted; `result` is set before the latter two.
+    Leaving the loop early, or cancelling the task that iterates, ends the answer; `aclose` (or
+    `async with`) does so at once, and an answer that is merely dropped ends when it is collected.
+    Iterating raises UsageError for a prompt that makes no sense, LocalError when the answer ended
+    with an error, and HaltedError when it was halted; `result` is set before the latter two.
     """
 
     def __init__(
@@ -106,7 +120,8 @@ class Answer:
         context_max: Callable[[], int | None],
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
-        """`context_max` tells the longest context of the experts that can be reached now; None if there are none."""
+        """`context_max` tells the longest context of the experts that can be reached now; None if
+        there are none."""
         request.check()
         self._sampling = request.drawn()
         self._driver = driver
@@ -139,7 +154,8 @@ class Answer:
         raise StopAsyncIteration
 
     async def next_part(self) -> Part | None:
-        """The next piece or notice; None after the end, which `result` then describes (nothing is raised for a failed answer)."""
+        """The next piece or notice; None after the end, which `result` then describes (nothing is
+        raised for a failed answer)."""
         if self._closed:
             await trio.lowlevel.checkpoint()
             return None
@@ -151,7 +167,8 @@ class Answer:
                 event = await self._feed.get()
                 match event:
                     case TokenChosen():
-                        if not self._stops.found:  # Rounds that were under way when the stop string came.
+                        # Rounds that were under way when the stop string came.
+                        if not self._stops.found:
                             return self._piece(event)
                     case Noticed(text=text):
                         return Notice(text)
@@ -162,7 +179,8 @@ class Answer:
                     case _:
                         assert_never(event)
         except BaseException:
-            self._close()  # Cancelled from outside, or a prompt that makes no sense: nobody will read on.
+            # Cancelled from outside, or a prompt that makes no sense: nobody will read on.
+            self._close()
             raise
         await trio.lowlevel.checkpoint()
         return None
@@ -173,11 +191,17 @@ class Answer:
         if result is None or result.reason not in {"error", "halted"}:
             return
         if result.reason == "halted":
-            raise HaltedError(result.error or "the swarm is halted, and no text is generated; `swarmllm status` shows by whom")
-        raise LocalError(result.error or "the answer ended with an error that the node did not explain")
+            raise HaltedError(
+                result.error
+                or "the swarm is halted, and no text is generated; `swarmllm status` shows by whom"
+            )
+        raise LocalError(
+            result.error or "the answer ended with an error that the node did not explain"
+        )
 
     def cancel(self) -> None:
-        """Ask for no more tokens. Those on their way can still be read, and the result's reason is `cancelled`."""
+        """Ask for no more tokens. Those on their way can still be read, and the result's reason is
+        `cancelled`."""
         self._is_cancelled = True
         if self._feed is not None:
             self._driver.cancel(Cancelled(self._feed.request, "cancelled"))
@@ -191,7 +215,12 @@ class Answer:
         await trio.lowlevel.checkpoint()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self._close()
         await trio.lowlevel.checkpoint()
 
@@ -204,14 +233,20 @@ class Answer:
 
     async def _start(self) -> None:
         request, text = self._request, self._text
-        pieces = [request.prompt[a:b] for a, b in pairwise((0, *request.turns, len(request.prompt)))]
+        pieces = [
+            request.prompt[a:b] for a, b in pairwise((0, *request.turns, len(request.prompt)))
+        ]
         if len(request.prompt) > LONG_PROMPT_CHARS:
-            encoded = await trio.to_thread.run_sync(lambda: [text.encode(piece) for piece in pieces])
+            encoded = await trio.to_thread.run_sync(
+                lambda: [text.encode(piece) for piece in pieces]
+            )
         else:
             encoded = [text.encode(piece) for piece in pieces]
         ids = [i for piece in encoded for i in piece]
         if not ids:
-            raise UsageError("nothing is left of the prompt in this vocabulary; give a text that is to be continued")
+            raise UsageError(
+                "nothing is left of the prompt in this vocabulary; give a text that is to be continued"
+            )
         first = (text.bos,) if text.add_bos and ids[0] != text.bos else ()
         ends = list(accumulate((len(piece) for piece in encoded), initial=len(first)))
         self._prompt_tokens = len(first) + len(ids)

@@ -1,7 +1,8 @@
-"""The operators' questions at a running node: what halts it, what it holds, take these records, stop here, start here.
+"""The operators' questions at a running node: what halts it, what it holds, take these records,
+stop here, start here.
 
-Records are taken in like those from the network, with the same checks; being asked locally gives nobody a right that a signature does not.
-Only the owner's own stop needs none.
+Records are taken in like those from the network, with the same checks; being asked locally gives
+nobody a right that a signature does not. Only the owner's own stop needs none.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ ACKS_MAX: Final = 1024  # Unread; connections are fewer.
 
 
 class HaltService:
-    def __init__(self, driver: Driver, orders: HaltPerformer, peers: Callable[[], tuple[PeerId, ...]]) -> None:
+    def __init__(
+        self, driver: Driver, orders: HaltPerformer, peers: Callable[[], tuple[PeerId, ...]]
+    ) -> None:
         self._driver = driver
         self._orders = orders
         self._peers = peers
@@ -43,7 +46,9 @@ class HaltService:
             case "halt_status":
                 yield self._status()
             case "halt_export":
-                yield record_of("control_records", records=[one.hex() for one in exported(self._orders.control)])
+                yield record_of(
+                    "control_records", records=[one.hex() for one in exported(self._orders.control)]
+                )
             case "halt_publish":
                 async with aclosing(self._publish(records_in(params), _wait_s(params))) as records:
                     async for record in records:
@@ -57,14 +62,19 @@ class HaltService:
                 await self._remembered()
                 yield self._status()
             case other:
-                raise UsageError(f"the node knows no op {other[:40]!r} of the kill switch; it knows {', '.join(sorted(OPS))}")
+                raise UsageError(
+                    f"the node knows no op {other[:40]!r} of the kill switch; it knows {', '.join(sorted(OPS))}"
+                )
 
     async def _remembered(self) -> None:
-        """Until what was just decided is on disk, or the disk has had its time: a start counts only then."""
+        """Until what was just decided is on disk, or the disk has had its time: a start counts only
+        then."""
         control, saved = self._orders.control, trio.Event()
         if control.durable == control.state:
             return
-        stop_listening = self._orders.listen(lambda event: saved.set() if isinstance(event, StateSaved) else None)
+        stop_listening = self._orders.listen(
+            lambda event: saved.set() if isinstance(event, StateSaved) else None
+        )
         try:
             with trio.move_on_after(DISK_S):
                 await saved.wait()
@@ -94,7 +104,9 @@ class HaltService:
             lifts={key.hex(): seq for key, seq in sorted(state.lifts.items())},
             stopped_here=state.stopped_here,
             lost=state.lost,
-            durable=durable is not None and durable.digest == state.digest and durable.stopped_here == state.stopped_here,
+            durable=durable is not None
+            and durable.digest == state.digest
+            and durable.stopped_here == state.stopped_here,
             peers=sorted(self._peers()),
             kin=sorted(peer for peer in self._orders.links if control.is_kin(peer)),
             acknowledged=sorted(control.acknowledged),
@@ -107,7 +119,8 @@ class HaltService:
             if isinstance(event, AckHeard):
                 try:
                     sender.send_nowait((event.peer, trio.current_time()))
-                except trio.WouldBlock:  # Nobody reads this; the count at the end is right all the same.
+                # Nobody reads this; the count at the end is right all the same.
+                except trio.WouldBlock:
                     return
 
         stop_listening = self._orders.listen(note)
@@ -116,7 +129,12 @@ class HaltService:
             outcomes = [self._driver.import_control(record) for record in records]
             asked = frozenset(self._orders.links)
             digest = self._orders.control.digest.hex()
-            yield record_of("imported", outcomes=[_outcome(one) for one in outcomes], digest=digest, peers=len(asked))
+            yield record_of(
+                "imported",
+                outcomes=[_outcome(one) for one in outcomes],
+                digest=digest,
+                peers=len(asked),
+            )
             deadline, last_s = trio.current_time() + wait_s, 0.0
             told: set[PeerId] = set()
             while not asked <= told:
@@ -130,7 +148,9 @@ class HaltService:
                     told.add(peer)
                     last_s = at - began_at
                     yield record_of("ack", peer=peer, ms=round(last_s * 1000, 3))
-            yield record_of("end", acknowledged=len(told), peers=len(asked), ms=round(last_s * 1000, 3))
+            yield record_of(
+                "end", acknowledged=len(told), peers=len(asked), ms=round(last_s * 1000, 3)
+            )
         finally:
             stop_listening()
 
@@ -143,7 +163,10 @@ def exported(control: HaltMachine) -> list[bytes]:
 
 def charter_fields(charter: Charter) -> dict[str, Any]:
     """A charter as JSON: keys in hexadecimal."""
-    roles = {role: [key.hex() for key in getattr(charter, role)] for role in ("root", "halt", "resume", "voter", "beacon")}
+    roles = {
+        role: [key.hex() for key in getattr(charter, role)]
+        for role in ("root", "halt", "resume", "voter", "beacon")
+    }
     return {
         **roles,
         "version": charter.version,
@@ -158,27 +181,45 @@ def charter_fields(charter: Charter) -> dict[str, Any]:
 def records_in(params: Mapping[str, object]) -> list[bytes]:
     """The field `records`: hexadecimal, bounded before it is decoded. UsageError."""
     found = params.get("records")
-    if not isinstance(found, list) or not 1 <= len(found) <= RECORDS_MAX or not all(isinstance(one, str) for one in found):
-        raise UsageError(f"the field 'records' is a list of 1 to {RECORDS_MAX} control records in hexadecimal; correct it")
+    if (
+        not isinstance(found, list)
+        or not 1 <= len(found) <= RECORDS_MAX
+        or not all(isinstance(one, str) for one in found)
+    ):
+        raise UsageError(
+            f"the field 'records' is a list of 1 to {RECORDS_MAX} control records in hexadecimal; correct it"
+        )
     if any(len(one) > 2 * CHARTER_RECORD_MAX for one in found):
-        raise UsageError(f"a control record has at most {CHARTER_RECORD_MAX} bytes; one in 'records' is longer")
+        raise UsageError(
+            f"a control record has at most {CHARTER_RECORD_MAX} bytes; one in 'records' is longer"
+        )
     try:
         return [bytes.fromhex(one) for one in found]
     except ValueError as fault:
-        raise UsageError(f"a control record in 'records' is not hexadecimal ({fault}); correct it") from fault
+        raise UsageError(
+            f"a control record in 'records' is not hexadecimal ({fault}); correct it"
+        ) from fault
 
 
 def _wait_s(params: Mapping[str, object]) -> float:
     value = params.get("wait_s", WAIT_S)
-    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= WAIT_MAX_S:
-        raise UsageError(f"the field 'wait_s' is {str(value)[:40]}; it must be a number of seconds from 0 to {WAIT_MAX_S:.0f}")
+    if (
+        not isinstance(value, (int, float))
+        or isinstance(value, bool)
+        or not 0 <= value <= WAIT_MAX_S
+    ):
+        raise UsageError(
+            f"the field 'wait_s' is {str(value)[:40]}; it must be a number of seconds from 0 to {WAIT_MAX_S:.0f}"
+        )
     return float(value)
 
 
 def _outcome(outcome: Outcome | None) -> dict[str, str]:
     match outcome:
         case None:
-            raise LocalError("this node runs without a kill switch; ask one that `swarmllm join` started")
+            raise LocalError(
+                "this node runs without a kill switch; ask one that `swarmllm join` started"
+            )
         case Applied():
             return {"outcome": "applied", "reason": ""}
         case Refused(reason=reason):

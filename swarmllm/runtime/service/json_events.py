@@ -1,7 +1,8 @@
-"""The records in which the service answers, and that `--json` and the local socket show: one JSON object each, with stable names.
+"""The records in which the service answers, and that `--json` and the local socket show: one JSON
+object each, with stable names.
 
-Other programs parse these, so each kind is written in exactly one place, here. A record has `event` and `time` (Unix seconds); a field
-may be added, none is renamed. Prompts are in none of them.
+Other programs parse these, so each kind is written in exactly one place, here. A record has `event`
+and `time` (Unix seconds); a field may be added, none is renamed. Prompts are in none of them.
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ import time
 from dataclasses import dataclass
 from typing import Any, assert_never
 
-from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, NodeHalted, NodeResumed, PeerSeen, Weighed
+from swarmllm.core.events import (
+    ExpertFound,
+    ExpertLost,
+    ExpertUse,
+    NodeHalted,
+    NodeResumed,
+    PeerSeen,
+    Weighed,
+)
 from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import SwarmError
@@ -62,7 +71,8 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Always the last of the start. `api` is where local programs can ask; `invite` is an address to give to others, if any."""
+    """Always the last of the start. `api` is where local programs can ask; `invite` is an address
+    to give to others, if any."""
 
     peer: PeerId
     api: str
@@ -80,7 +90,9 @@ class Stopped:
 
 
 SwarmEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed
-Life = Starting | Progress | ModelReady | Listening | Warned | Ready | Stopping | Stopped | SwarmEvent
+Life = (
+    Starting | Progress | ModelReady | Listening | Warned | Ready | Stopping | Stopped | SwarmEvent
+)
 
 
 def life_record(event: Life) -> Record:
@@ -134,10 +146,13 @@ def _swarm_record(event: SwarmEvent) -> Record:
 
 
 def part_record(part: Part) -> Record:
-    """`weighed`, `token`, `notice`, or `text` for what was still held back when an answer broke off."""
+    """`weighed`, `token`, `notice`, or `text` for what was still held back when an answer broke
+    off."""
     match part:
         case Weighing(experts=experts, known=known):
-            return record_of("weighed", experts=[_weighed(expert) for expert in experts], known=known)
+            return record_of(
+                "weighed", experts=[_weighed(expert) for expert in experts], known=known
+            )
         case Notice(text=text):
             return record_of("notice", text=text)
         case Piece(text=text, chosen=None):
@@ -243,7 +258,8 @@ def experts_record(experts: tuple[ExpertView, ...]) -> Record:
 
 
 def _expert(view: ExpertView) -> Record:
-    """Times in milliseconds as measured here, None where nothing was measured yet; what the expert says of itself besides."""
+    """Times in milliseconds as measured here, None where nothing was measured yet; what the expert
+    says of itself besides."""
     record = view.record
     return {
         "peer": view.peer,

@@ -1,7 +1,7 @@
 """A running node as its own program sees it: ask for text, look at the swarm, watch it change.
 
-Everything here is a question or an order to the driver; the node's rules are in `core`, and how the parts are put together is in
-`assembly`. `service` puts it to clients as questions and records.
+Everything here is a question or an order to the driver; the node's rules are in `core`, and how the
+parts are put together is in `assembly`. `service` puts it to clients as questions and records.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What `status` shows. `uptime_s` counts from the start of the driver, and so does the last; `troubles` are of this moment.
-    `saves_failed` values could not be written to the disk. `crowding` counts connections that gave way, by the bound that was reached.
+    """What `status` shows. `uptime_s` counts from the start of the driver, and so does the last;
+    `troubles` are of this moment. `saves_failed` values could not be written to the disk.
+    `crowding` counts connections that gave way, by the bound that was reached.
     """
 
     view: NodeView
@@ -57,7 +58,8 @@ class LocalNode:
         crowding: Callable[[], dict[str, int]] = dict,
         clock: Clock = trio.current_time,
     ) -> None:
-        """`defaults` holds what `generate` takes where the caller gives nothing; `troubles` tells what is wrong now, in sentences."""
+        """`defaults` holds what `generate` takes where the caller gives nothing; `troubles` tells
+        what is wrong now, in sentences."""
         self._node = node
         self._driver = driver
         self._network = network
@@ -85,22 +87,37 @@ class LocalNode:
         stop: str | Sequence[str] = (),
         **sampling: float,
     ) -> Answer:
-        """Continue `prompt`; see `Answer` for how to read it. What is left out is as this node is set, or as `TextRequest` has it.
+        """Continue `prompt`; see `Answer` for how to read it. What is left out is as this node is
+        set, or as `TextRequest` has it.
 
-        `sampling` are the fields of `Sampling` by name, such as `temperature=0.7`; those left out are the usual ones (`USUAL_SAMPLING`).
-        UsageError at once for a setting that makes no sense.
+        `sampling` are the fields of `Sampling` by name, such as `temperature=0.7`; those left out
+        are the usual ones (`USUAL_SAMPLING`). UsageError at once for a setting that makes no sense.
         """
-        given = {"k": k, "extra": extra, "quality": quality, "max_tokens": max_tokens, "seed": seed, **sampling}
-        params: dict[str, object] = {name: value for name, value in given.items() if value is not None}
+        given = {
+            "k": k,
+            "extra": extra,
+            "quality": quality,
+            "max_tokens": max_tokens,
+            "seed": seed,
+            **sampling,
+        }
+        params: dict[str, object] = {
+            name: value for name, value in given.items() if value is not None
+        }
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        return self.answer(parse_request({"prompt": prompt, "domain": domain, "stop": stops, **params}, self.defaults))
+        return self.answer(
+            parse_request(
+                {"prompt": prompt, "domain": domain, "stop": stops, **params}, self.defaults
+            )
+        )
 
     def answer(self, request: TextRequest) -> Answer:
         """`generate` for a request that is put together already."""
         return Answer(self._driver, self._text, request, self.context_max, self._clock)
 
     def context_max(self) -> int | None:
-        """The longest context, in tokens, of the experts that can be reached now; None if there are none."""
+        """The longest context, in tokens, of the experts that can be reached now; None if there are
+        none."""
         return max((e.record.context_max for e in self._reachable()), default=None)
 
     # --- the swarm -----------------------------------------------------------------------------------------------------------
@@ -133,7 +150,8 @@ class LocalNode:
         return self.view().experts
 
     def events(self) -> AbstractContextManager[LifeFeed[LifeEvent]]:
-        """Experts and peers as they come and go: `with node.events() as events: async for event in events: ...`."""
+        """Experts and peers as they come and go: `with node.events() as events: async for event in
+        events: ...`."""
         return self._driver.listening()
 
     async def wait_ready(self, experts: int = 1, timeout_s: float = READY_WAIT_S) -> int:
@@ -156,7 +174,8 @@ class LocalNode:
     # --- the end -------------------------------------------------------------------------------------------------------------
 
     def stop_here(self) -> None:
-        """The owner's own stop: this node makes no tokens until `swarmllm start`, restarts included."""
+        """The owner's own stop: this node makes no tokens until `swarmllm start`, restarts
+        included."""
         self._driver.act(OwnerStops())
 
     def request_stop(self) -> None:

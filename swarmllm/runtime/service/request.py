@@ -1,7 +1,9 @@
-"""A request for text: what a client may ask of an answer, its bounds, its defaults, and how it is read from untyped fields.
+"""A request for text: what a client may ask of an answer, its bounds, its defaults, and how it is
+read from untyped fields.
 
-Every way to ask ends here: an embedder's `LocalNode.generate`, the local socket's JSON, the options of the commands. How to draw is one
-value in it, `sampling`; its parameters are declared in `core.values.Sampling` alone, and read here as fields beside the others.
+Every way to ask ends here: an embedder's `LocalNode.generate`, the local socket's JSON, the options
+of the commands. How to draw is one value in it, `sampling`; its parameters are declared in
+`core.values.Sampling` alone, and read here as fields beside the others.
 """
 
 from __future__ import annotations
@@ -12,26 +14,36 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
 from swarmllm.core.decoding.sampling import validate
-from swarmllm.core.values import EXTRA_USUAL, K_USUAL, MAX_TOKENS_USUAL, QUALITY_USUAL, SAMPLING, USUAL_SAMPLING, Sampling
+from swarmllm.core.values import (
+    EXTRA_USUAL,
+    K_USUAL,
+    MAX_TOKENS_USUAL,
+    QUALITY_USUAL,
+    SAMPLING,
+    USUAL_SAMPLING,
+    Sampling,
+)
 from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.service.stop_strings import check_stops
 from swarmllm.runtime.settings import SHARE_MAX
 from swarmllm.runtime.user_text import check_text
 
-PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX  # No context holds more: a token is 4 bytes of English on average, and seldom over 8.
+# No context holds more: a token is 4 bytes of English on average, and seldom over 8.
+PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX
 DOMAIN_BYTES_MAX: Final = 16  # Of a capacity record's domains.
 TURNS_MAX: Final = 4096  # A conversation of this many turns fills any context.
 
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """One text to be continued. `seed` None: one is drawn, and told in the result; that of `sampling` is not looked at. `stop`: strings
-    that end the answer, not shown.
+    """One text to be continued. `seed` None: one is drawn, and told in the result; that of
+    `sampling` is not looked at. `stop`: strings that end the answer, not shown.
 
-    `quality` is the share of tokens that all `k` experts are asked about (1: every token; 0: always the best one alone). `domain`:
-    experts that claim it are believed more at first. `turns` are the places (in characters) where the prompt's author changes, first
-    from outside to the ensemble and then back again, rising; what the ensemble wrote itself is no evidence of how well it writes.
+    `quality` is the share of tokens that all `k` experts are asked about (1: every token; 0: always
+    the best one alone). `domain`: experts that claim it are believed more at first. `turns` are the
+    places (in characters) where the prompt's author changes, first from outside to the ensemble and
+    then back again, rising; what the ensemble wrote itself is no evidence of how well it writes.
     """
 
     prompt: str
@@ -47,7 +59,10 @@ class TextRequest:
 
     def drawn(self) -> Sampling:
         """The sampling with the request's seed in it, drawn if none was given."""
-        return replace(self.sampling, seed=random.SystemRandom().randrange(1 << 31) if self.seed is None else self.seed)
+        return replace(
+            self.sampling,
+            seed=random.SystemRandom().randrange(1 << 31) if self.seed is None else self.seed,
+        )
 
     def check(self) -> None:
         """UsageError for whatever can be seen to be wrong without a vocabulary."""
@@ -57,9 +72,15 @@ class TextRequest:
         check_text(self.prompt, f"the text {self.prompt[:20]!r}")
         size = len(self.prompt.encode())
         if size > PROMPT_BYTES_MAX:
-            raise UsageError(f"the prompt has {size} bytes, and no expert can hold more than {PROMPT_BYTES_MAX}; shorten it")
-        if len(self.turns) > TURNS_MAX or list(self.turns) != sorted({t for t in self.turns if 0 <= t <= len(self.prompt)}):
-            raise UsageError(f"turns must be at most {TURNS_MAX} rising places in the prompt; leave them out")
+            raise UsageError(
+                f"the prompt has {size} bytes, and no expert can hold more than {PROMPT_BYTES_MAX}; shorten it"
+            )
+        if len(self.turns) > TURNS_MAX or list(self.turns) != sorted(
+            {t for t in self.turns if 0 <= t <= len(self.prompt)}
+        ):
+            raise UsageError(
+                f"turns must be at most {TURNS_MAX} rising places in the prompt; leave them out"
+            )
 
     def check_options(self) -> None:
         """`check` for all but the prompt and its turns: before a text is there."""
@@ -71,17 +92,24 @@ class TextRequest:
             ("max_tokens", self.max_tokens, 1, CONTEXT_MAX),
         ):
             if not low <= value <= high:
-                raise UsageError(f"{name} is {value}, and it must be a whole number from {low} to {high}")
+                raise UsageError(
+                    f"{name} is {value}, and it must be a whole number from {low} to {high}"
+                )
         if not 0 <= self.quality <= 1:
-            raise UsageError(f"quality is {self.quality}, and it must be a share from 0 (one expert) to 1 (all k experts)")
+            raise UsageError(
+                f"quality is {self.quality}, and it must be a share from 0 (one expert) to 1 (all k experts)"
+            )
         if len(self.domain.encode()) > DOMAIN_BYTES_MAX:
-            raise UsageError(f"the domain {self.domain[:32]!r} has more than {DOMAIN_BYTES_MAX} bytes; no expert can claim it")
+            raise UsageError(
+                f"the domain {self.domain[:32]!r} has more than {DOMAIN_BYTES_MAX} bytes; no expert can claim it"
+            )
         check_stops(self.stop)
         validate(self.drawn())
 
 
 DEFAULTS: Final = TextRequest("")
-"""What is asked for where nobody says anything. A node replaces `k`, `extra` and `quality` by its own settings."""
+"""What is asked for where nobody says anything. A node replaces `k`, `extra` and `quality` by its
+own settings."""
 
 _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "str": ((str,), "a text"),
@@ -89,15 +117,20 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "float": ((int, float), "a number"),
     "int | None": ((int, type(None)), "a whole number or null"),
 }
-_LISTS: Final[dict[str, tuple[type, str]]] = {"stop": (str, "a list of strings"), "turns": (int, "a list of whole numbers")}
-FIELDS: Final[dict[str, str]] = {field.name: str(field.type) for field in fields(TextRequest) if field.name != "sampling"} | {
-    name: parameter.kind.__name__ for name, parameter in SAMPLING.items()
+_LISTS: Final[dict[str, tuple[type, str]]] = {
+    "stop": (str, "a list of strings"),
+    "turns": (int, "a list of whole numbers"),
 }
-"""The fields of a request as a client writes them, those of `sampling` among the others, each with its kind."""
+FIELDS: Final[dict[str, str]] = {
+    field.name: str(field.type) for field in fields(TextRequest) if field.name != "sampling"
+} | {name: parameter.kind.__name__ for name, parameter in SAMPLING.items()}
+"""The fields of a request as a client writes them, those of `sampling` among the others, each with
+its kind."""
 
 
 def parse_request(params: Mapping[str, object], defaults: TextRequest = DEFAULTS) -> TextRequest:
-    """The request in the fields of a question; `defaults` holds for those left out. UsageError for a missing, unknown or mistyped one.
+    """The request in the fields of a question; `defaults` holds for those left out. UsageError for
+    a missing, unknown or mistyped one.
 
     Whether the values make sense is said by `TextRequest.check`.
     """
@@ -112,7 +145,10 @@ def parse_request(params: Mapping[str, object], defaults: TextRequest = DEFAULTS
 
 def params_of(request: TextRequest) -> dict[str, object]:
     """What `parse_request` reads: the way of a request to another process."""
-    values: dict[str, Any] = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(request).items()}
+    values: dict[str, Any] = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in asdict(request).items()
+    }
     sampling = values.pop("sampling")
     return values | {name: sampling[name] for name in SAMPLING}
 
@@ -128,9 +164,13 @@ def _typed(name: str, value: object) -> object:
     if name in _LISTS:
         item, expected = _LISTS[name]
         if not isinstance(value, (list, tuple)) or not all(type(one) is item for one in value):
-            raise UsageError(f"the field {name!r} of generate is {expected}; correct or leave it out")
+            raise UsageError(
+                f"the field {name!r} of generate is {expected}; correct or leave it out"
+            )
         return tuple(value)
     types, expected = _KINDS[kind]
     if not isinstance(value, types) or isinstance(value, bool):
-        raise UsageError(f"the field {name!r} of generate is {expected}, not {type(value).__name__}; correct or leave it out")
+        raise UsageError(
+            f"the field {name!r} of generate is {expected}, not {type(value).__name__}; correct or leave it out"
+        )
     return value

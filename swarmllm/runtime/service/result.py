@@ -15,8 +15,8 @@ ENDED_AT_ONCE: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`bytes_per_expert_per_token` is the mean size of the remote replies that were used; 0 if there were none.
-    `experts_per_token` is the mean number of experts whose answers were pooled."""
+    """`bytes_per_expert_per_token` is the mean size of the remote replies that were used; 0 if
+    there were none. `experts_per_token` is the mean number of experts whose answers were pooled."""
 
     reason: EndReason
     text: str
@@ -36,8 +36,9 @@ class Result:
 
 
 def why_empty(result: Result) -> str | None:
-    """One sentence for an answer without a visible character: it looks like a failure and is none. None for any other, and for one
-    that has its own sentence (an error, a halt) or was given up by whoever asked."""
+    """One sentence for an answer without a visible character: it looks like a failure and is none.
+    None for any other, and for one that has its own sentence (an error, a halt) or was given up by
+    whoever asked."""
     if result.text.strip():
         return None
     match result.reason:

@@ -1,11 +1,13 @@
-"""Every question that a client can put to a node, without a transport: an operation with its parameters in, records out.
+"""Every question that a client can put to a node, without a transport: an operation with its
+parameters in, records out.
 
     async with service.call("generate", {"prompt": "Once", "k": 3}) as records:
         async for record in records: ...
 
-The local socket (`local_api`) and a command's own node are thin callers of this. `generate` gives `weighed`, `token`, `notice` and at
-last `end`; `status`, `experts` and `shutdown` give one record; `events` tells of experts and peers until the caller leaves; the kill
-switch's operations are in `halts`. What cannot be answered is raised as a UsageError, LocalError or HaltedError.
+The local socket (`local_api`) and a command's own node are thin callers of this. `generate` gives
+`weighed`, `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` give one record;
+`events` tells of experts and peers until the caller leaves; the kill switch's operations are in
+`halts`. What cannot be answered is raised as a UsageError, LocalError or HaltedError.
 """
 
 from __future__ import annotations
@@ -39,12 +41,16 @@ NO_PARAMS: Final[Mapping[str, object]] = {}
 class Client(Protocol):
     """Whatever puts questions to a node: the service itself, or a transport to one."""
 
-    def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
-        """One question; its records are iterated over within the block. Leaving the block early ends the answer."""
+    def call(
+        self, op: str, params: Mapping[str, object] = NO_PARAMS
+    ) -> AbstractAsyncContextManager[AsyncIterator[Record]]:
+        """One question; its records are iterated over within the block. Leaving the block early
+        ends the answer."""
 
 
 class Call:
-    """One question being answered. Iterate over it once, within `async with`, which ends the answer when the block is left."""
+    """One question being answered. Iterate over it once, within `async with`, which ends the answer
+    when the block is left."""
 
     def __init__(self, records: Callable[[Call], AsyncGenerator[Record]]) -> None:
         self._records = records(self)
@@ -52,7 +58,8 @@ class Call:
         self._end: Callable[[], None] | None = None
 
     def cancel(self) -> None:
-        """Ask for no more of a text; its `end` record still comes. Nothing for other operations, which leaving the block ends."""
+        """Ask for no more of a text; its `end` record still comes. Nothing for other operations,
+        which leaving the block ends."""
         self._is_cancelled = True
         if self._end is not None:
             self._end()
@@ -73,13 +80,18 @@ class Call:
         await trio.lowlevel.checkpoint()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         await self._records.aclose()
 
 
 class Service:
-    """The questions that one node answers. While it is still starting only `status`, `experts` and `shutdown` are answered at once, and
-    the others when it has started."""
+    """The questions that one node answers. While it is still starting only `status`, `experts` and
+    `shutdown` are answered at once, and the others when it has started."""
 
     def __init__(self, defaults: TextRequest = DEFAULTS) -> None:
         """`defaults`: what `generate` takes where a client gives nothing."""
@@ -88,7 +100,9 @@ class Service:
         self._halts: HaltService | None = None
         self._open = trio.Event()
         self._shutdown = trio.Event()
-        self._ops: Final[dict[str, Callable[[Mapping[str, object], Call], AsyncGenerator[Record]]]] = {
+        self._ops: Final[
+            dict[str, Callable[[Mapping[str, object], Call], AsyncGenerator[Record]]]
+        ] = {
             "generate": self._generate,
             "status": self._status,
             "experts": self._experts,
@@ -107,7 +121,8 @@ class Service:
         return (*self._ops, *sorted(HALT_OPS))
 
     def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> Call:
-        """Nothing happens before the first record is asked for; an unknown `op` or a wrong parameter is a UsageError then."""
+        """Nothing happens before the first record is asked for; an unknown `op` or a wrong
+        parameter is a UsageError then."""
         if op in HALT_OPS:
             return Call(lambda _: self._halt(op, params))
         answer = self._ops.get(op)
@@ -162,6 +177,8 @@ class Service:
     async def _halt(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
         await self._started()
         if self._halts is None:
-            raise LocalError("this node runs without a kill switch; ask one that `swarmllm join` started")
+            raise LocalError(
+                "this node runs without a kill switch; ask one that `swarmllm join` started"
+            )
         async for record in self._halts.call(op, params):
             yield record

@@ -1,6 +1,7 @@
 """Stop strings in a stream: what might be the beginning of one is held back until it is known.
 
-A stop string may be spread over any number of tokens, and a piece that was shown cannot be taken back.
+A stop string may be spread over any number of tokens, and a piece that was shown cannot be taken
+back.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ STOP_CHARS_MAX: Final = 256  # What may be held back of the text: more would loo
 def check_stops(stops: Sequence[str]) -> tuple[str, ...]:
     """The same strings. UsageError naming what cannot be one."""
     if len(stops) > STOPS_MAX:
-        raise UsageError(f"{len(stops)} stop strings are more than the {STOPS_MAX} that can be given; leave some out")
+        raise UsageError(
+            f"{len(stops)} stop strings are more than the {STOPS_MAX} that can be given; leave some out"
+        )
     for stop in stops:
         if not 1 <= len(stop) <= STOP_CHARS_MAX:
             raise UsageError(
@@ -55,4 +58,6 @@ class StopFilter:
     @staticmethod
     def _overlap(text: str, stop: str) -> int:
         """Length of the longest proper beginning of `stop` that `text` ends with."""
-        return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+        return next(
+            (n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0
+        )

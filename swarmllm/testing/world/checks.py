@@ -1,7 +1,8 @@
-"""The checker base class: invariants that every step of every host keeps. Which there are stands in `testing.world.laws`.
+"""The checker base class: invariants that every step of every host keeps. Which there are stands in
+`testing.world.laws`.
 
-A checker is called by the world while it runs, never holds it up, and raises `Broken` at the step that breaks its law: the transcript then
-ends where it matters.
+A checker is called by the world while it runs, never holds it up, and raises `Broken` at the step
+that breaks its law: the transcript then ends where it matters.
 """
 
 from __future__ import annotations

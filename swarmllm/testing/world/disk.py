@@ -1,5 +1,6 @@
-"""A host's disk: two copies of the kill switch's state and its marker, and whatever else is saved. Writing takes time, and each step is
-whole or has not happened: a process that is killed between two of them leaves the first one done."""
+"""A host's disk: two copies of the kill switch's state and its marker, and whatever else is saved.
+Writing takes time, and each step is whole or has not happened: a process that is killed between two
+of them leaves the first one done."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Disk:
     step_s: float = STEP_S
     writes: int = 0
     harmed: set[str] = field(default_factory=set)
-    """The copies that something other than the node has changed or taken away since they were written."""
+    """The copies that something other than the node has changed or taken away since they were
+    written."""
 
     cleared_at: float = -1.0
     """When it was last full, and is no more."""
@@ -41,9 +43,15 @@ class Disk:
         return not self.is_new and {"first", "second"} <= self.harmed
 
     def write(
-        self, agenda: Agenda, data: bytes, genesis: bytes, is_alive: Callable[[], bool], done: Callable[[bool], None]
+        self,
+        agenda: Agenda,
+        data: bytes,
+        genesis: bytes,
+        is_alive: Callable[[], bool],
+        done: Callable[[bool], None],
     ) -> None:
-        """All three files one after the other, for as long as `is_alive`; `done` hears whether they were written."""
+        """All three files one after the other, for as long as `is_alive`; `done` hears whether they
+        were written."""
         agenda.after(self.step_s, self._step, agenda, 0, data, genesis, is_alive, done)
 
     def write_now(self, data: bytes, genesis: bytes) -> bool:
@@ -65,7 +73,13 @@ class Disk:
         self.harmed.add(copy)
 
     def _step(
-        self, agenda: Agenda, step: int, data: bytes, genesis: bytes, is_alive: Callable[[], bool], done: Callable[[bool], None]
+        self,
+        agenda: Agenda,
+        step: int,
+        data: bytes,
+        genesis: bytes,
+        is_alive: Callable[[], bool],
+        done: Callable[[bool], None],
     ) -> None:
         if not is_alive():
             return

@@ -1,7 +1,9 @@
-"""Scenarios: which machines, links, behaviours and faults one seed's swarm has, before anything happens.
+"""Scenarios: which machines, links, behaviours and faults one seed's swarm has, before anything
+happens.
 
-Swarm testing (Groce et al. 2012): each run leaves about half of all features out, because what always happens together hides what only
-happens alone. A world in which nobody ever freezes can reach states that a world with everything in it never sees.
+Swarm testing (Groce et al. 2012): each run leaves about half of all features out, because what
+always happens together hides what only happens alone. A world in which nobody ever freezes can
+reach states that a world with everything in it never sees.
 """
 
 from __future__ import annotations
@@ -25,8 +27,10 @@ GAP_S: Final = (0.2, 4.0)  # Between two things that happen, on average.
 CONTEXTS: Final = (64, 256, 1024, 4096)
 SERVICES: Final = (DEMO, DEMO, DESKTOP_8B, LAPTOP_8B)
 HABITS: Final[tuple[type[Habits], ...]] = (Dropper, Silent, Poisoner, Flooder, Boaster, Forger)
-SKEWS_S: Final = (0.0, 30.0, 86_400.0 * 365)  # A clock that is set, one that is not quite, and one whose battery is empty.
-DRIFTS: Final = (0.0, 1e-4, 0.02)  # What quartz may do is the second; the third is for machines that were put to sleep.
+# A clock that is set, one that is not quite, and one whose battery is empty.
+SKEWS_S: Final = (0.0, 30.0, 86_400.0 * 365)
+# What quartz may do is the second; the third is for machines that were put to sleep.
+DRIFTS: Final = (0.0, 1e-4, 0.02)
 
 T = TypeVar("T")
 
@@ -87,7 +91,8 @@ def some(rng: random.Random, features: Sequence[T]) -> list[T]:
 
 
 def order_of(rng: random.Random, *, is_greedy: bool) -> GenerateRequest:
-    """A request: mostly short, sometimes longer than some contexts, and rarely longer than all but one."""
+    """A request: mostly short, sometimes longer than some contexts, and rarely longer than all but
+    one."""
     length = round(_log_uniform(rng, 1, rng.choice((16, 64, 300, 1500))))
     sampling = Sampling(temperature=0.0) if is_greedy else _sampling(rng)
     k = rng.choice((1, 1, 2, 3, 3, 4, 8, 16))

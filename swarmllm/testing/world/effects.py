@@ -1,5 +1,6 @@
-"""What a host does with the effects of its node, as `runtime.driver` and `runtime.halt_performer` do: in order, stop before tell
-before remember, and while the flag is up no inference message leaves."""
+"""What a host does with the effects of its node, as `runtime.driver` and `runtime.halt_performer`
+do: in order, stop before tell before remember, and while the flag is up no inference message
+leaves."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
 """A simulated expert: the batcher of the real engine, over a model that only takes time.
 
-What is computed when, and who waits for whom, is `core.serving.batcher`'s to say, here as in the worker; this is the loop around it on the
-world's agenda. A step takes `step_s + per_session_s * sessions + per_token_s * tokens beyond one each`, or for a chunk of a prompt
-`step_s + per_token_s * tokens`. What comes out is drawn from the model's seed.
+What is computed when, and who waits for whom, is `core.serving.batcher`'s to say, here as in the
+worker; this is the loop around it on the world's agenda. A step takes `step_s + per_session_s *
+sessions + per_token_s * tokens beyond one each`, or for a chunk of a prompt `step_s + per_token_s *
+tokens`. What comes out is drawn from the model's seed.
 
-`QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it. So each list is made once and used
-often, and a world of a thousand nodes spends its time on decisions instead of on made-up numbers. Replicas still give the same bytes for
-the same text, and another text still gives another distribution, which is all that the machines can see.
+`QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it.
+So each list is made once and used often, and a world of a thousand nodes spends its time on
+decisions instead of on made-up numbers. Replicas still give the same bytes for the same text, and
+another text still gives another distribution, which is all that the machines can see.
 """
 
 from __future__ import annotations
@@ -49,15 +51,21 @@ class Service:
         if batch.is_prompt:
             return self.step_s + self.per_token_s * batch.tokens
         more = batch.tokens - len(batch.parts)
-        return self.step_s + self.per_session_s * (len(batch.parts) + len(batch.bridged)) + self.per_token_s * more
+        return (
+            self.step_s
+            + self.per_session_s * (len(batch.parts) + len(batch.bridged))
+            + self.per_token_s * more
+        )
 
 
 DEMO: Final = Service(0.0052, 0.00134, 0.0004)
-"""The bundled demo expert on two cores, fitted to `swarmllm bench --only engine`: 152 and 602 tokens/s at 1 and 16 sessions. In between
-it is somewhat too fast: 502 at 8, where 415 were measured."""
+"""The bundled demo expert on two cores, fitted to `swarmllm bench --only engine`: 152 and 602
+tokens/s at 1 and 16 sessions. In between it is somewhat too fast: 502 at 8, where 415 were
+measured."""
 LAPTOP_8B: Final = Service(0.110, 0.020, 0.020)
-"""LLaMA-3-8B at 4 bits where each step reads 4.7 GB of weights at some 43 GB/s: a laptop of today. A token more in a step is computed in
-20 ms, whether it is another session's or a prompt's: 50 tokens of prompt a second."""
+"""LLaMA-3-8B at 4 bits where each step reads 4.7 GB of weights at some 43 GB/s: a laptop of today.
+A token more in a step is computed in 20 ms, whether it is another session's or a prompt's: 50
+tokens of prompt a second."""
 DESKTOP_8B: Final = Service(0.014, 0.0008, 0.0005)
 """The same on a graphics card with 360 GB/s."""
 SERVICES: Final = {"demo": DEMO, "laptop-8b": LAPTOP_8B, "desktop-8b": DESKTOP_8B}
@@ -67,7 +75,12 @@ class QuickModel(ScriptedModel):
     """A `ScriptedModel` of `STATES` states; `shared` keeps what replicas would compute again."""
 
     def __init__(
-        self, name: str, seed: int, shared: dict[tuple[int, int, int], bytes], context_max: int, sessions_max: int
+        self,
+        name: str,
+        seed: int,
+        shared: dict[tuple[int, int, int], bytes],
+        context_max: int,
+        sessions_max: int,
     ) -> None:
         super().__init__(name, seed, VOCABULARY, context_max, sessions_max)
         self.card = replace(self.card, n_params=PARAMS)
@@ -90,7 +103,8 @@ class QuickModel(ScriptedModel):
 
 
 class SimEngine:
-    """`done` is called with every order and its answer, `load_changed` when there is something to tell others."""
+    """`done` is called with every order and its answer, `load_changed` when there is something to
+    tell others."""
 
     def __init__(
         self,
@@ -117,16 +131,23 @@ class SimEngine:
         self._batch: Batch | None = None
         self._is_stopped = False
         self._is_finishing = (
-            False  # Answers are being given: whoever asks again at once belongs to the next step, together with others.
+            # Answers are being given: whoever asks again at once belongs to the next step, together
+            # with others.
+            False
         )
-        self._life = 0  # Counts stops and deaths: what was being computed before one is void after it.
-        self._alarm = 0  # Counts the waits for sessions that use to be back at once; an earlier one is void.
+        # Counts stops and deaths: what was being computed before one is void after it.
+        self._life = 0
+        # Counts the waits for sessions that use to be back at once; an earlier one is void.
+        self._alarm = 0
         self._start_worker()
 
     def _start_worker(self) -> None:
-        """With empty caches, and a first idea of its speed from one token alone, as the real one has it from its warm-up."""
+        """With empty caches, and a first idea of its speed from one token alone, as the real one
+        has it from its warm-up."""
         context_max = self.model.card.context_max
-        shape = Shape(self.model.card.vocab_size, context_max + 1, outputs_max=max(OUTPUTS_MAX, self._places))
+        shape = Shape(
+            self.model.card.vocab_size, context_max + 1, outputs_max=max(OUTPUTS_MAX, self._places)
+        )
         self._batcher = Batcher(shape, self._places, context_max, IDLE_S, self._owner)
         self._batcher.rates.decode = self.service.tokens_per_s(1)
         self._news = LoadNews()
@@ -144,7 +165,9 @@ class SimEngine:
         self._open[order] = request
         text = request.epoch, request.base, request.context_hash, list(request.tokens)
         wanted = list(request.answer), list(request.targets), request.entries_max, request.tail_max
-        for answer in self._batcher.submit(Order(order, (key.peer, key.session), *text, *wanted, self._agenda.now)):
+        for answer in self._batcher.submit(
+            Order(order, (key.peer, key.session), *text, *wanted, self._agenda.now)
+        ):
             self.refused += answer[0] == BUSY and answer[1] == order
             self._tell_later(answer)
         self._wake()
@@ -155,7 +178,8 @@ class SimEngine:
         self._tell_load()
 
     def stop(self) -> None:
-        """No more of what waits or runs is ever answered: whoever asked has been told that everything ended."""
+        """No more of what waits or runs is ever answered: whoever asked has been told that
+        everything ended."""
         self._is_stopped = True
         self._life += 1
         if self._batch is not None:
@@ -171,7 +195,8 @@ class SimEngine:
         self._wake()
 
     def fail(self) -> None:
-        """The worker process died: its caches are gone, and whatever waits, runs or comes is refused until `revive`."""
+        """The worker process died: its caches are gone, and whatever waits, runs or comes is
+        refused until `revive`."""
         self.is_down = True
         self._life += 1
         for order, request in self._open.items():
@@ -186,7 +211,13 @@ class SimEngine:
 
     def _wake(self) -> None:
         """Begin the next step, now or when those that use to be back at once have had their chance."""
-        if self._batch is not None or self._is_finishing or self._is_stopped or self.is_down or not self._batcher.waiting:
+        if (
+            self._batch is not None
+            or self._is_finishing
+            or self._is_stopped
+            or self.is_down
+            or not self._batcher.waiting
+        ):
             return
         self._alarm += 1
         patience_s = self._batcher.patience_s(self._agenda.now)
@@ -230,8 +261,14 @@ class SimEngine:
             self._wake()
 
     def _output(self, wanted: Wanted) -> Output:
-        data = self.model.list_after(wanted.digest, wanted.entries_max, wanted.tail_max) if wanted.is_list else None
-        return data, self.model.target_after(wanted.digest, wanted.target) if wanted.target is not None else None
+        data = (
+            self.model.list_after(wanted.digest, wanted.entries_max, wanted.tail_max)
+            if wanted.is_list
+            else None
+        )
+        return data, self.model.target_after(
+            wanted.digest, wanted.target
+        ) if wanted.target is not None else None
 
     def _tell_later(self, answer: Answer) -> None:
         kind, order, *rest = answer

@@ -1,15 +1,19 @@
-"""The network between hosts: connections with their two streams, dials, look-ups, the gossip of control records, partitions.
+"""The network between hosts: connections with their two streams, dials, look-ups, the gossip of
+control records, partitions.
 
-A connection carries an expert stream and a control stream each way; each keeps its own order, as Yamux streams over one TCP connection do
-(the control stream has the right of way there, so here it waits for nobody). A process that dies is noticed at once, by the reset that
-its kernel sends; a machine that freezes, is cut off or loses its power is noticed after `SILENT_S` without a sign of life.
+A connection carries an expert stream and a control stream each way; each keeps its own order, as
+Yamux streams over one TCP connection do (the control stream has the right of way there, so here it
+waits for nobody). A process that dies is noticed at once, by the reset that its kernel sends; a
+machine that freezes, is cut off or loses its power is noticed after `SILENT_S` without a sign of
+life.
 
-**Gossip** is a model of GossipSub 1.1: each host keeps `mesh_degree` of its connections in its mesh, passes a valid new record on to
-those at once (after `hop_s` of work), and offers it to some others at its heartbeats, who then ask for what they lack. Only control
-records travel by it.
+**Gossip** is a model of GossipSub 1.1: each host keeps `mesh_degree` of its connections in its
+mesh, passes a valid new record on to those at once (after `hop_s` of work), and offers it to some
+others at its heartbeats, who then ask for what they lack. Only control records travel by it.
 
-**Look-ups** are a model of Kademlia: an answer after `look_up_s` names up to `LOOK_UP_MAX` of those who have advertised in the last
-`PROVIDER_TTL_S`, dead or alive. Both are compared with real py-libp2p by `tests/network/measure_world.py`.
+**Look-ups** are a model of Kademlia: an answer after `look_up_s` names up to `LOOK_UP_MAX` of those
+who have advertised in the last `PROVIDER_TTL_S`, dead or alive. Both are compared with real
+py-libp2p by `tests/network/measure_world.py`.
 """
 
 from __future__ import annotations
@@ -38,7 +42,8 @@ from swarmllm.testing.world.links import Delays, LinkModel
 if TYPE_CHECKING:
     from swarmllm.testing.world.host import Host
 
-CONNECT_TRIPS: Final = 4.6  # Round trips until the expert stream answers (TCP, Noise, Yamux, protocol names), as measured.
+# Round trips until the expert stream answers (TCP, Noise, Yamux, protocol names), as measured.
+CONNECT_TRIPS: Final = 4.6
 CONTROL_TRIPS: Final = 1.0  # More until the control stream is open.
 CONNECTIONS_MAX: Final = 256
 LOOK_UP_MAX: Final = 20
@@ -58,12 +63,14 @@ class Overlay:
     offer_beats: int = 5
     look_up_s: float = 0.3
     pings_s: float = 0.0
-    """How often a connection's round trip is measured after the first time (the real network: 2 s); 0: never. It only moves a mean that
-    measured answers soon outweigh, and a thousand hosts would do little else."""
+    """How often a connection's round trip is measured after the first time (the real network: 2 s);
+    0: never. It only moves a mean that measured answers soon outweigh, and a thousand hosts would
+    do little else."""
 
 
 class Connection:
-    """`at` holds when the last message of each stream arrives: (ours, control) of one direction, then of the other."""
+    """`at` holds when the last message of each stream arrives: (ours, control) of one direction,
+    then of the other."""
 
     __slots__ = ("at", "base_s", "cut_at", "held", "number", "one", "open", "two")
 
@@ -74,7 +81,8 @@ class Connection:
         self.open = True
         self.at = [0.0, 0.0, 0.0, 0.0]
         self.cut_at = -1.0  # Since when a partition lies across it; negative: none does.
-        self.held: list[tuple[Host, Input, int, bool]] = []  # What is sent meanwhile; bounded by the time until it is given up.
+        # What is sent meanwhile; bounded by the time until it is given up.
+        self.held: list[tuple[Host, Input, int, bool]] = []
 
     def other(self, host: Host) -> Host:
         return self.two if host is self.one else self.one
@@ -83,7 +91,9 @@ class Connection:
 class Fabric:
     """`rng` decides delays, faults, meshes and look-ups."""
 
-    def __init__(self, agenda: Agenda, model: LinkModel, overlay: Overlay, rng: random.Random) -> None:
+    def __init__(
+        self, agenda: Agenda, model: LinkModel, overlay: Overlay, rng: random.Random
+    ) -> None:
         self.agenda = agenda
         self.overlay = overlay
         self.hosts: dict[PeerId, Host] = {}
@@ -102,14 +112,30 @@ class Fabric:
             self.agenda.after(0.0, source.feed_if, source.life, PeerLost(peer, "not connected"))
             return
         source.bytes_sent += size_bytes
-        self._put(connection, source, Received(source.peer, message, size_bytes), size_bytes, is_control=False)
+        self._put(
+            connection,
+            source,
+            Received(source.peer, message, size_bytes),
+            size_bytes,
+            is_control=False,
+        )
 
     def tell(self, source: Host, peer: PeerId, frame: bytes) -> None:
         connection = source.connections.get(peer)
         if connection is not None and source.has_control and connection.other(source).has_control:
-            self._put(connection, source, FrameReceived(source.peer, frame), len(frame), is_control=True)
+            self._put(
+                connection, source, FrameReceived(source.peer, frame), len(frame), is_control=True
+            )
 
-    def _put(self, connection: Connection, source: Host, event: Input, size_bytes: int, *, is_control: bool) -> None:
+    def _put(
+        self,
+        connection: Connection,
+        source: Host,
+        event: Input,
+        size_bytes: int,
+        *,
+        is_control: bool,
+    ) -> None:
         self.messages += 1
         if connection.cut_at >= 0:
             connection.held.append((source, event, size_bytes, is_control))
@@ -129,7 +155,14 @@ class Fabric:
             connection.at[lane] = at
         self.agenda.at(at, self._arrive, connection, source.peer, target, event)
         if copies == 2:
-            self.agenda.at(at + delays.draw_s(connection.base_s), self._arrive, connection, source.peer, target, event)
+            self.agenda.at(
+                at + delays.draw_s(connection.base_s),
+                self._arrive,
+                connection,
+                source.peer,
+                target,
+                event,
+            )
 
     def _arrive(self, connection: Connection, sender: PeerId, target: Host, event: Input) -> None:
         if target.connections.get(sender) is connection:
@@ -143,15 +176,29 @@ class Fabric:
     def dial(self, source: Host, peer: PeerId, addrs: tuple[str, ...]) -> None:
         target = self.hosts.get(peer)
         life = source.life
-        known = target is not None and not set(addrs).isdisjoint(target.addrs) and target is not source
-        if target is None or not known or not target.machine_up or target.frozen or self.parted(source, target):
+        known = (
+            target is not None and not set(addrs).isdisjoint(target.addrs) and target is not source
+        )
+        if (
+            target is None
+            or not known
+            or not target.machine_up
+            or target.frozen
+            or self.parted(source, target)
+        ):
             self.agenda.after(DIAL_S, self._dial_failed, source, life, peer, "no answer in time")
             return
         round_trip_s = self.base_s(source, target) + self.delays.draw_s(self.base_s(source, target))
-        if not target.alive or target.refuses(source.peer) or len(target.connections) >= CONNECTIONS_MAX:
+        if (
+            not target.alive
+            or target.refuses(source.peer)
+            or len(target.connections) >= CONNECTIONS_MAX
+        ):
             self.agenda.after(round_trip_s, self._dial_failed, source, life, peer, "refused")
             return
-        self.agenda.after(CONNECT_TRIPS * round_trip_s, self._connected, source, life, target, target.life)
+        self.agenda.after(
+            CONNECT_TRIPS * round_trip_s, self._connected, source, life, target, target.life
+        )
 
     def _dial_failed(self, source: Host, life: int, peer: PeerId, reason: str) -> None:
         if source.life == life and peer not in source.connections:
@@ -166,8 +213,8 @@ class Fabric:
             self.connect(source, target)
 
     def connect(self, one: Host, two: Host) -> Connection:
-        """A connection that is up at both ends now; its control stream follows. It takes the place of one that only one end has given
-        up, as after a restart that the other has not noticed."""
+        """A connection that is up at both ends now; its control stream follows. It takes the place
+        of one that only one end has given up, as after a restart that the other has not noticed."""
         for near, far in ((one, two), (two, one)):
             before = near.connections.get(far.peer)
             if before is not None:
@@ -196,17 +243,24 @@ class Fabric:
             return
         for near, far in ((connection.one, connection.two), (connection.two, connection.one)):
             if not near.frozen:
-                near.receive(PingMeasured(far.peer, self.delays.draw_s(connection.base_s) + connection.base_s))
+                near.receive(
+                    PingMeasured(
+                        far.peer, self.delays.draw_s(connection.base_s) + connection.base_s
+                    )
+                )
         self.agenda.after(self.overlay.pings_s, self._ping, connection)
 
     def end(self, connection: Connection, by: Host, reason: str, own_reason: str = "") -> None:
-        """One end closes or resets it; the other learns so behind what is on its way. `own_reason`: tell the closing end, too."""
+        """One end closes or resets it; the other learns so behind what is on its way. `own_reason`:
+        tell the closing end, too."""
         if not connection.open:
             return
         connection.open = False
         far = connection.other(by)
         lane = 0 if by is connection.one else 2
-        at = max(self.agenda.now + self.delays.draw_s(connection.base_s), *connection.at[lane : lane + 2])
+        at = max(
+            self.agenda.now + self.delays.draw_s(connection.base_s), *connection.at[lane : lane + 2]
+        )
         self._forget(by, far.peer, own_reason)
         self.agenda.at(at, self._lost, connection, far, by.peer, reason)
 
@@ -224,7 +278,8 @@ class Fabric:
     # --- silence -------------------------------------------------------------------------------------------------------------
 
     def fell_silent(self, host: Host) -> None:
-        """It froze, or its machine is gone without a word: whoever is connected to it finds out in time."""
+        """It froze, or its machine is gone without a word: whoever is connected to it finds out in
+        time."""
         for connection in host.connections.values():
             self.agenda.after(SILENT_S, self._give_up, connection, host, host.silent_since)
 
@@ -233,10 +288,12 @@ class Fabric:
             connection.open = False
             far = connection.other(host)
             self._lost(connection, far, host.peer, "silent")
-            self._lost(connection, host, far.peer, "silent")  # Behind what has reached its socket: it waits there until it thaws.
+            # Behind what has reached its socket: it waits there until it thaws.
+            self._lost(connection, host, far.peer, "silent")
 
     def partition(self, zones: dict[PeerId, int]) -> None:
-        """Hosts of different zones (0 for whom it does not name) cannot reach each other, from now on."""
+        """Hosts of different zones (0 for whom it does not name) cannot reach each other, from now
+        on."""
         self._zones = dict(zones)
         now = self.agenda.now
         for connection in self._all():
@@ -275,7 +332,13 @@ class Fabric:
         self._providers.get(key, {}).pop(source.peer, None)
 
     def look_up(self, source: Host, key: bytes) -> None:
-        self.agenda.after(self.overlay.look_up_s * self._rng.uniform(0.5, 2.0), self._looked_up, source, source.life, key)
+        self.agenda.after(
+            self.overlay.look_up_s * self._rng.uniform(0.5, 2.0),
+            self._looked_up,
+            source,
+            source.life,
+            key,
+        )
 
     def _looked_up(self, source: Host, life: int, key: bytes) -> None:
         if source.life != life:
@@ -296,23 +359,39 @@ class Fabric:
         for peer in source.mesh:
             if peer != skip:
                 self._whisper(source, peer, record)
-        self.agenda.after(self.overlay.heartbeat_s, self._offer, source, source.life, record, self.overlay.offer_beats)
+        self.agenda.after(
+            self.overlay.heartbeat_s,
+            self._offer,
+            source,
+            source.life,
+            record,
+            self.overlay.offer_beats,
+        )
 
     def _whisper(self, source: Host, peer: PeerId, record: bytes) -> None:
         connection = source.connections.get(peer)
-        if connection is None or connection.cut_at >= 0 or self._rng.random() < self.overlay.gossip_loss:
+        if (
+            connection is None
+            or connection.cut_at >= 0
+            or self._rng.random() < self.overlay.gossip_loss
+        ):
             return
         delay_s = self.overlay.hop_s + self.delays.draw_s(connection.base_s, len(record))
-        self.agenda.after(delay_s, self._heard, connection, source.peer, connection.other(source), record)
+        self.agenda.after(
+            delay_s, self._heard, connection, source.peer, connection.other(source), record
+        )
 
-    def _heard(self, connection: Connection, forwarder: PeerId, target: Host, record: bytes) -> None:
+    def _heard(
+        self, connection: Connection, forwarder: PeerId, target: Host, record: bytes
+    ) -> None:
         if target.connections.get(forwarder) is not connection or record in target.seen:
             return
         if target.hear(forwarder, record):
             self.gossip(target, record, forwarder)
 
     def _offer(self, source: Host, life: int, record: bytes, beats: int) -> None:
-        """A heartbeat: some that are not in the mesh are told of it, and ask for it if they lack it."""
+        """A heartbeat: some that are not in the mesh are told of it, and ask for it if they lack
+        it."""
         if source.life != life or not source.alive:
             return
         others = [peer for peer in source.connections if peer not in source.mesh]
@@ -323,7 +402,9 @@ class Fabric:
                 delay_s = 2 * source.connections[peer].base_s
                 self.agenda.after(delay_s, self._whisper_if, source, life, peer, record)
         if beats > 1:
-            self.agenda.after(self.overlay.heartbeat_s, self._offer, source, life, record, beats - 1)
+            self.agenda.after(
+                self.overlay.heartbeat_s, self._offer, source, life, record, beats - 1
+            )
 
     def _whisper_if(self, source: Host, life: int, peer: PeerId, record: bytes) -> None:
         if source.life == life and not source.frozen:
@@ -342,7 +423,9 @@ class Fabric:
         others = [
             p
             for p, c in host.connections.items()
-            if p not in host.mesh and c.other(host).has_control and len(c.other(host).mesh) < 2 * degree
+            if p not in host.mesh
+            and c.other(host).has_control
+            and len(c.other(host).mesh) < 2 * degree
         ]
         for peer in self._rng.sample(others, min(degree - len(host.mesh), len(others))):
             host.mesh[peer] = None

@@ -1,6 +1,8 @@
-"""What can happen in a world, one event at a time, drawn from a seed; and how all of it is put right again.
+"""What can happen in a world, one event at a time, drawn from a seed; and how all of it is put
+right again.
 
-Whoever is hit may be down, frozen or cut off already: then nothing happens, and the next event follows as drawn.
+Whoever is hit may be down, frozen or cut off already: then nothing happens, and the next event
+follows as drawn.
 """
 
 from __future__ import annotations
@@ -22,13 +24,16 @@ from swarmllm.testing.world.world import World
 from swarmllm.wire.codec import encode
 
 HOSTS_MAX: Final = 40  # With newcomers.
-ALIVE_MIN: Final = 3  # Once all faults are over: no order needs more to be asked for, and fewer are no swarm.
+# Once all faults are over: no order needs more to be asked for, and fewer are no swarm.
+ALIVE_MIN: Final = 3
 RUSH: Final = 70  # Above what one node writes at once.
-OPEN_MAX: Final = 40  # Requests that are being answered at once, in the whole world: more only take time.
+# Requests that are being answered at once, in the whole world: more only take time.
+OPEN_MAX: Final = 40
 
 
 class Faults:
-    """`weights` of what may happen; `halts` and `resumes` count the orders given, so that their numbers rise."""
+    """`weights` of what may happen; `halts` and `resumes` count the orders given, so that their
+    numbers rise."""
 
     def __init__(self, world: World, drawing: Drawing) -> None:
         self.world = world
@@ -39,7 +44,8 @@ class Faults:
         self.orders: list[bytes] = []
 
     def _weight(self, name: str) -> float:
-        """Requests and starts are always among what happens: a world in which nothing runs is kept by every law."""
+        """Requests and starts are always among what happens: a world in which nothing runs is kept
+        by every law."""
         often = {"ask": 4.0, "start": 2.0}.get(name)
         if often is not None:
             return often
@@ -64,10 +70,13 @@ class Faults:
         """More at once than anybody writes answers for."""
         if host.alive:
             for _ in range(RUSH):
-                self.world.ask(host, GenerateRequest((1, 2), k=1, max_tokens=1, vocab_size=VOCABULARY))
+                self.world.ask(
+                    host, GenerateRequest((1, 2), k=1, max_tokens=1, vocab_size=VOCABULARY)
+                )
 
     def cancel(self, host: Host) -> None:
-        """Of those asked last any one: also what has ended already, as when somebody presses a key too late."""
+        """Of those asked last any one: also what has ended already, as when somebody presses a key
+        too late."""
         mine: list[Answer] = [a for a in host.answers.values() if a.life == host.life][-4:]
         if host.alive and mine:
             self.world.abandon(host, self.rng.choice(mine).request)
@@ -113,7 +122,8 @@ class Faults:
     # --- disks ---------------------------------------------------------------------------------------------------------------
 
     def wipe(self, host: Host) -> None:
-        """Its disk is lost between two lives; half of the time the marker is left, and says that something is missing."""
+        """Its disk is lost between two lives; half of the time the marker is left, and says that
+        something is missing."""
         if not host.alive:
             self.world.wipe(host, keep_marker=self.rng.random() < 0.5)
 
@@ -126,7 +136,9 @@ class Faults:
             data = getattr(disk, name)
             if data:
                 at = self.rng.randrange(len(data))
-                flipped = data[:at] + bytes((data[at] ^ 1 << self.rng.randrange(8),)) + data[at + 1 :]
+                flipped = (
+                    data[:at] + bytes((data[at] ^ 1 << self.rng.randrange(8),)) + data[at + 1 :]
+                )
                 disk.harm(name, flipped if self.rng.random() < 0.5 else data[:at])
 
     def fill_disk(self, host: Host) -> None:
@@ -161,7 +173,9 @@ class Faults:
         if self.rng.random() < 0.3:
             who = self.rng.choice(sorted(given))
             given = {who: given[who]}
-        self._publish(host, self.world.founders.resume(given, signers=tuple(self.rng.sample(range(3), 2))))
+        self._publish(
+            host, self.world.founders.resume(given, signers=tuple(self.rng.sample(range(3), 2)))
+        )
 
     def replay(self, host: Host) -> None:
         """Somebody plays an old order back: by hand, or to each of its peers."""
@@ -177,7 +191,9 @@ class Faults:
     def forge(self, host: Host) -> None:
         """What an operator is talked into importing proves nothing."""
         if host.alive and not host.frozen:
-            self.world.publish(host, self.rng.choice(forgeries(self.world.founders, self.rng.randrange(1000))))
+            self.world.publish(
+                host, self.rng.choice(forgeries(self.world.founders, self.rng.randrange(1000)))
+            )
 
     def stop_here(self, host: Host) -> None:
         host.receive(OwnerStops())
@@ -192,9 +208,12 @@ class Faults:
     # --- the end of all faults -----------------------------------------------------------------------------------------------
 
     def end(self) -> None:
-        """All is put right: links, disks, machines, engines. Some of those who went are not seen again."""
+        """All is put right: links, disks, machines, engines. Some of those who went are not seen
+        again."""
         world = self.world
-        world.fabric.delays.model = replace(world.fabric.delays.model, drop=0.0, duplicate=0.0, reorder=0.0)
+        world.fabric.delays.model = replace(
+            world.fabric.delays.model, drop=0.0, duplicate=0.0, reorder=0.0
+        )
         world.heal()
         for host in world.hosts:
             host.disk.clear(world.now)
@@ -205,8 +224,11 @@ class Faults:
                 world.start(host)
             host.regain_engine()
         for host in world.alive():
-            if not host.connections:  # It started when nobody else was up, and knows nobody: somebody invites it.
-                world.introduce(host, self.rng.choice([other for other in world.alive() if other is not host]))
+            # It started when nobody else was up, and knows nobody: somebody invites it.
+            if not host.connections:
+                world.introduce(
+                    host, self.rng.choice([other for other in world.alive() if other is not host])
+                )
 
     def abandon_everything(self) -> None:
         """Whoever still waits for an answer gives up."""
@@ -215,7 +237,8 @@ class Faults:
                 self.world.abandon(answer.host, answer.request)
 
     def lift_everything(self) -> None:
-        """The owners answer for what was lost, and the resume quorum lifts every order that was ever given."""
+        """The owners answer for what was lost, and the resume quorum lifts every order that was
+        ever given."""
         for host in self.world.alive():
             host.receive(OwnerStarts())
         given = {who: seq for who, seq in enumerate(self.seqs) if seq}
@@ -224,7 +247,15 @@ class Faults:
             self._publish(teller, self.world.founders.resume(given))
 
 
-RARE: Final = {"rush": 0.1, "newcomer": 0.3, "partition": 0.5, "stop_here": 0.3, "leave": 0.5, "halt": 0.4, "fill_disk": 0.5}
+RARE: Final = {
+    "rush": 0.1,
+    "newcomer": 0.3,
+    "partition": 0.5,
+    "stop_here": 0.3,
+    "leave": 0.5,
+    "halt": 0.4,
+    "fill_disk": 0.5,
+}
 """What would otherwise leave nothing standing."""
 
 EVENTS: Final[dict[str, Callable[[Faults, Host], None]]] = {

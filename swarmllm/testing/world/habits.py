@@ -1,7 +1,8 @@
-"""Byzantine behaviours of hosts: liars, flatterers, silent ones, droppers of orders, flooders, boasters, forgers.
+"""Byzantine behaviours of hosts: liars, flatterers, silent ones, droppers of orders, flooders,
+boasters, forgers.
 
-Each is an honest node whose outgoing messages are changed, kept back or multiplied, which is what an attacker with the protocol's own
-source code would do.
+Each is an honest node whose outgoing messages are changed, kept back or multiplied, which is what
+an attacker with the protocol's own source code would do.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ class Flatterer(Poisoner):
 
     def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
         message = super().outgoing(host, peer, message)
-        return replace(message, target_logprobs=bytes(len(message.target_logprobs))) if isinstance(message, Scores) else message
+        return (
+            replace(message, target_logprobs=bytes(len(message.target_logprobs)))
+            if isinstance(message, Scores)
+            else message
+        )
 
 
 class Flooder(Habits):
@@ -77,18 +82,33 @@ class Flooder(Habits):
         target = host.world.host_of(peer)
         if target.engine is None:
             return
-        fabric, digest = host.world.fabric, bytes(8) if target.control is None else target.control.digest
+        fabric, digest = (
+            host.world.fabric,
+            bytes(8) if target.control is None else target.control.digest,
+        )
         session = 1 + number % SESSIONS
         card = target.engine.model.card
         if number < SESSIONS or number % 64 < 8:
             fabric.send(host, peer, Open(session, card.digest, card.vocab_fingerprint, digest), 88)
-        request = Score(session, number, 0, 0, context.EMPTY, FLOOD_TOKENS, (len(FLOOD_TOKENS) - 1,), (), 256, 0, digest)
+        request = Score(
+            session,
+            number,
+            0,
+            0,
+            context.EMPTY,
+            FLOOD_TOKENS,
+            (len(FLOOD_TOKENS) - 1,),
+            (),
+            256,
+            0,
+            digest,
+        )
         fabric.send(host, peer, request, 60)
 
 
 class Boaster(Habits):
-    """Says of itself whatever brings it most questions: a high rate, no queue, all sessions free, a context that it has not, and a
-    model of `n_params` weights (0: what it has)."""
+    """Says of itself whatever brings it most questions: a high rate, no queue, all sessions free, a
+    context that it has not, and a model of `n_params` weights (0: what it has)."""
 
     def __init__(self, rate: int = 1_000_000, context: int = 8192, n_params: int = 0) -> None:
         self.rate = rate
@@ -99,13 +119,16 @@ class Boaster(Habits):
         def seal(record: CapacityRecord) -> bytes:
             context = max(record.context_max, self.context)
             record = replace(record, n_params=self.n_params or record.n_params, context_max=context)
-            return sealing.seal(replace(record, rate=self.rate, queue_depth=0, sessions_free=record.sessions_max))
+            return sealing.seal(
+                replace(record, rate=self.rate, queue_depth=0, sessions_free=record.sessions_max)
+            )
 
         return replace(sealing, seal=seal)
 
 
 class Forger(Habits):
-    """Sends orders that nobody signed, or too few, and frames that are none, every `every_s` seconds to one peer after the other."""
+    """Sends orders that nobody signed, or too few, and frames that are none, every `every_s`
+    seconds to one peer after the other."""
 
     def __init__(self, every_s: float = 1.0) -> None:
         self.every_s = every_s
@@ -119,14 +142,17 @@ class Forger(Habits):
             return
         peers = list(host.connections)
         if peers and not host.frozen:
-            frames = (b"\xc1" * 9, *(encode(Records((record,))) for record in forgeries(host.world.founders, number)))
+            frames = (
+                b"\xc1" * 9,
+                *(encode(Records((record,))) for record in forgeries(host.world.founders, number)),
+            )
             host.world.fabric.tell(host, peers[number % len(peers)], frames[number % len(frames)])
         host.world.agenda.after(self.every_s, self._forge, host, life, number + 1)
 
 
 def forgeries(founders: Founders, number: int) -> tuple[bytes, ...]:
-    """Records that no node may obey: a spoilt signature, a signer without the role, one resume key of the two that it takes, and another
-    swarm's order."""
+    """Records that no node may obey: a spoilt signature, a signer without the role, one resume key
+    of the two that it takes, and another swarm's order."""
     good = founders.halt(1_000_000 + number)
     other = founders.resumers[0]
     order = Halt(founders.swarm, other.id, 1 + number, 1, 0)

@@ -1,4 +1,5 @@
-"""What must hold of the kill switch in every world: see `testing.world.laws`, which lists all of them.
+"""What must hold of the kill switch in every world: see `testing.world.laws`, which lists all of
+them.
 
 `HaltedIsSilent`     no token, and no request for one, leaves a halted host
 `HaltsAreKept`       the kill switch's state never goes back, restarts included
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 HOP_S: Final = 0.05  # What one host may take to pass an order on, beside the way.
 DELAYS: Final = 8.0  # Medians that one way may take: 5 sigma of a log-normal with sigma 0.4.
-WRITTEN_S: Final = 2.0  # Two attempts, the first of which another state on its way to the disk may have had to wait for.
+# Two attempts, the first of which another state on its way to the disk may have had to wait for.
+WRITTEN_S: Final = 2.0
 LOSS_S: Final = 3.0  # Per hop where packets are lost: four retransmissions in a row.
 
 
@@ -51,12 +53,19 @@ class HaltedIsSilent(Checker):
         for effect in effects:
             if isinstance(effect, StopNow):
                 if has_told:
-                    raise self.broken(self.LAW, host, f"it passes the order on before it stops, after {type(event).__name__}")
+                    raise self.broken(
+                        self.LAW,
+                        host,
+                        f"it passes the order on before it stops, after {type(event).__name__}",
+                    )
                 is_halted = True
             elif isinstance(effect, Relay) and not is_halted:
                 assert host.control is not None
-                # One that was lifted before it came stops nobody, and may stand in one frame with another that does.
-                has_told = has_told or open_record(effect.record).record in host.control.state.standing
+                # One that was lifted before it came stops nobody, and may stand in one frame with
+                # another that does.
+                has_told = (
+                    has_told or open_record(effect.record).record in host.control.state.standing
+                )
             elif is_halted and _is_inference(effect):
                 raise self.broken(self.LAW, host, f"{effect} after {type(event).__name__}")
 
@@ -78,15 +87,18 @@ def _is_inference(effect: NodeEffect) -> bool:
 
 
 class HaltsAreKept(Checker):
-    """HALT-11, HALT-17, HALT-31, HALT-32: within a life the vectors only rise; a new life begins with no less than was once known to be
-    on disk, as long as one copy is unharmed, and halted if none is."""
+    """HALT-11, HALT-17, HALT-31, HALT-32: within a life the vectors only rise; a new life begins
+    with no less than was once known to be on disk, as long as one copy is unharmed, and halted if
+    none is."""
 
     LAW: Final = "the state of the kill switch never goes back"
 
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, HaltState]] = {}
-        self._saved: dict[int, HaltState] = {}  # What was once known to be on disk, and has not been lost since.
-        self._lost: dict[int, int] = {}  # Host -> the life that begins without a readable copy, although there was one.
+        # What was once known to be on disk, and has not been lost since.
+        self._saved: dict[int, HaltState] = {}
+        # Host -> the life that begins without a readable copy, although there was one.
+        self._lost: dict[int, int] = {}
 
     def starting(self, host: Host) -> None:
         if host.disk.is_new:
@@ -118,14 +130,20 @@ class HaltsAreKept(Checker):
             raise self.broken(self.LAW, host, f"{verb} charter {before.version}")
         if after.version > before.version:
             return  # L begins again, and keys may have gone.
-        for name, old, new in (("halt", before.highs, after.highs), ("lift", before.lifts, after.lifts)):
+        for name, old, new in (
+            ("halt", before.highs, after.highs),
+            ("lift", before.lifts, after.lifts),
+        ):
             for key in sorted(old):
                 if new.get(key, 0) < old[key]:
-                    raise self.broken(self.LAW, host, f"{verb} {name} {old[key]} of key {key.hex()}")
+                    raise self.broken(
+                        self.LAW, host, f"{verb} {name} {old[key]} of key {key.hex()}"
+                    )
 
 
 class OrdersAreGenuine(Checker):
-    """HALT-2, HALT-8, HALT-12: beside the machines stands a plain book of what was really signed, which knows nothing of theirs."""
+    """HALT-2, HALT-8, HALT-12: beside the machines stands a plain book of what was really signed,
+    which knows nothing of theirs."""
 
     LAW: Final = "nobody obeys an order that nobody gave"
 
@@ -143,9 +161,13 @@ class OrdersAreGenuine(Checker):
             resumers = frozenset(p.public_key for p in founders.resumers)
             match opened.record:
                 case Halt(swarm=founders.swarm, key=key, seq=seq):
-                    by = good_signers(opened, frozenset(k for k in halters if key_id(k) == key), verify)
+                    by = good_signers(
+                        opened, frozenset(k for k in halters if key_id(k) == key), verify
+                    )
                     self._halts |= {(key, seq)} if by else set()
-                case Resume(swarm=founders.swarm, lifts=lifts) if len(good_signers(opened, resumers, verify)) >= 2:
+                case Resume(swarm=founders.swarm, lifts=lifts) if (
+                    len(good_signers(opened, resumers, verify)) >= 2
+                ):
                     for key, seq in vector_of(lifts).items():
                         self._lifts[key] = max(seq, self._lifts.get(key, 0))
         except RemoteError:
@@ -158,10 +180,14 @@ class OrdersAreGenuine(Checker):
         state = self._last[host.number] = control.state
         for key, seq in sorted(state.highs.items()):
             if (key, seq) not in self._halts:
-                raise self.broken(self.LAW, host, f"halt {seq} of key {key.hex()} after {type(event).__name__}")
+                raise self.broken(
+                    self.LAW, host, f"halt {seq} of key {key.hex()} after {type(event).__name__}"
+                )
         for key, seq in sorted(state.lifts.items()):
             if seq > self._lifts.get(key, 0):
-                raise self.broken(self.LAW, host, f"lift {seq} of key {key.hex()} after {type(event).__name__}")
+                raise self.broken(
+                    self.LAW, host, f"lift {seq} of key {key.hex()} after {type(event).__name__}"
+                )
 
 
 class StartsFromDisk(Checker):
@@ -184,22 +210,28 @@ class StartsFromDisk(Checker):
         if self._starting:
             reasons = on_disk(host).reasons
             if reasons or disk.first is None:
-                raise self.broken(self.LAW, host, f"it runs, and its disk says: {(*reasons, 'nothing')[0]}")
+                raise self.broken(
+                    self.LAW, host, f"it runs, and its disk says: {(*reasons, 'nothing')[0]}"
+                )
 
 
 class AsksFirst(Checker):
-    """HALT-33: it agrees with three peers, or with all that it is connected to for a second, or has waited for five."""
+    """HALT-33: it agrees with three peers, or with all that it is connected to for a second, or has
+    waited for five."""
 
     LAW: Final = "who has just started asks others for halts before its first token"
 
     def __init__(self) -> None:
-        self._agreed: dict[int, tuple[int, int]] = {}  # Host -> (life, the most peers that it agreed with at once).
+        # Host -> (life, the most peers that it agreed with at once).
+        self._agreed: dict[int, tuple[int, int]] = {}
 
     def stepped(self, host: Host, event: object) -> None:
         control = host.control
         if control is None or not host.alive or host.clock() >= host.booted_at + SYNC_ALONE_S:
             return
-        links = [link for link in control._links.values() if link.swarm in (None, control.state.swarm)]
+        links = [
+            link for link in control._links.values() if link.swarm in (None, control.state.swarm)
+        ]
         settled = sum(link.digest == control.digest for link in links)
         life, most = self._agreed.get(host.number, (0, 0))
         if settled == len(links) and host.clock() >= host.booted_at + SYNC_QUIET_S:
@@ -207,11 +239,16 @@ class AsksFirst(Checker):
         self._agreed[host.number] = (host.life, max(settled, most if life == host.life else 0))
         if not host.is_halted and self._agreed[host.number][1] < SYNC_PEERS:
             waited_s = host.clock() - host.booted_at
-            raise self.broken(self.LAW, host, f"it runs after {waited_s:.3f} s, and agrees with {settled} of {len(links)} peers")
+            raise self.broken(
+                self.LAW,
+                host,
+                f"it runs after {waited_s:.3f} s, and agrees with {settled} of {len(links)} peers",
+            )
 
 
 class OrdersAreWritten(Checker):
-    """HALT-15 (e), HALT-31: what a host obeys is on its disk `WRITTEN_S` later, as long as it lives, is awake, and has room."""
+    """HALT-15 (e), HALT-31: what a host obeys is on its disk `WRITTEN_S` later, as long as it
+    lives, is awake, and has room."""
 
     LAW: Final = "what is obeyed is written down"
 
@@ -228,14 +265,23 @@ class OrdersAreWritten(Checker):
     def _look(self, host: Host, life: int, state: HaltState) -> None:
         if life != host.life:
             return
-        if host.frozen or host.disk.full or self.world.now - max(host.thawed_at, host.disk.cleared_at) < WRITTEN_S:
+        if (
+            host.frozen
+            or host.disk.full
+            or self.world.now - max(host.thawed_at, host.disk.cleared_at) < WRITTEN_S
+        ):
             self.world.agenda.after(WRITTEN_S, self._look, host, life, state)
             return
         written = on_disk(host)
-        for name, old, new in (("halt", state.highs, written.highs), ("lift", state.lifts, written.lifts)):
+        for name, old, new in (
+            ("halt", state.highs, written.highs),
+            ("lift", state.lifts, written.lifts),
+        ):
             for key in sorted(old):
                 if new.get(key, 0) < old[key] and written.version <= state.version:
-                    raise self.broken(self.LAW, host, f"{name} {old[key]} of key {key.hex()} is not on disk")
+                    raise self.broken(
+                        self.LAW, host, f"{name} {old[key]} of key {key.hex()} is not on disk"
+                    )
 
 
 class AcksAreTrue(Checker):
@@ -250,11 +296,16 @@ class AcksAreTrue(Checker):
                 and isinstance(effect.message, Ack)
                 and on_disk(host).digest != effect.message.ctl_digest
             ):
-                raise self.broken(self.LAW, host, f"it acknowledges {effect.message.ctl_digest.hex()} to {effect.peer}")
+                raise self.broken(
+                    self.LAW,
+                    host,
+                    f"it acknowledges {effect.message.ctl_digest.hex()} to {effect.peer}",
+                )
 
 
 class OrdersAgree(Checker):
-    """HALT-20, HALT-31. Asked once faults have been off for long enough: all hosts hold the same orders, in memory and on disk."""
+    """HALT-20, HALT-31. Asked once faults have been off for long enough: all hosts hold the same
+    orders, in memory and on disk."""
 
     LAW: Final = "orders agree when nothing changes"
 
@@ -272,12 +323,15 @@ class OrdersAgree(Checker):
 def on_disk(host: Host) -> HaltState:
     """What a restart would begin with."""
     disk = host.disk
-    return load(disk.first, disk.second, disk.genesis, host.private, host.world.founders.swarm).state
+    return load(
+        disk.first, disk.second, disk.genesis, host.private, host.world.founders.swarm
+    ).state
 
 
 class HaltsArrive(Checker):
-    """From the host at which an order is published, through honest hosts that are up and awake all the while, over connections that
-    last: along the quickest of these ways, each hop within `DELAYS` times its median and `HOP_S`."""
+    """From the host at which an order is published, through honest hosts that are up and awake all
+    the while, over connections that last: along the quickest of these ways, each hop within
+    `DELAYS` times its median and `HOP_S`."""
 
     LAW: Final = "an order reaches whoever is connected through honest hosts"
 
@@ -286,13 +340,26 @@ class HaltsArrive(Checker):
             opened = open_record(record).record
         except RemoteError:
             return
-        if not isinstance(opened, Halt) or host.control is None or host.control.state.highs.get(opened.key, 0) != opened.seq:
+        if (
+            not isinstance(opened, Halt)
+            or host.control is None
+            or host.control.state.highs.get(opened.key, 0) != opened.seq
+        ):
             return
         lives = {h.number: h.life for h in self.world.hosts if h.alive and not h.frozen}
-        links = {c.number for h in self.world.hosts for c in h.connections.values() if _speaks(h, c.other(h))}
+        links = {
+            c.number
+            for h in self.world.hosts
+            for c in h.connections.values()
+            if _speaks(h, c.other(h))
+        }
         silent = {h.number for h in self.world.hosts if not h.habits.relays(h)}
-        within_s = 1.0 + len(lives) * (HOP_S + (LOSS_S if self.world.fabric.delays.model.loss else 0.0))
-        self.world.agenda.after(within_s, self._look, host, opened, Then(lives, links, silent, self.world.now))
+        within_s = 1.0 + len(lives) * (
+            HOP_S + (LOSS_S if self.world.fabric.delays.model.loss else 0.0)
+        )
+        self.world.agenda.after(
+            within_s, self._look, host, opened, Then(lives, links, silent, self.world.now)
+        )
 
     def _look(self, origin: Host, order: Halt, then: Then) -> None:
         for host, limit_s in self._reached(origin, then):
@@ -301,7 +368,9 @@ class HaltsArrive(Checker):
             assert host.control is not None
             if host.control.state.highs.get(order.key, 0) < order.seq:
                 raise self.broken(
-                    self.LAW, host, f"order {order.seq} of {then.at:.3f} s at {origin.peer} has not come within {limit_s:.2f} s"
+                    self.LAW,
+                    host,
+                    f"order {order.seq} of {then.at:.3f} s at {origin.peer} has not come within {limit_s:.2f} s",
                 )
 
     def _reached(self, origin: Host, then: Then) -> Iterator[tuple[Host, float]]:
@@ -326,7 +395,8 @@ class HaltsArrive(Checker):
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """What there was when an order was given: who was up and awake, in which life, which connections spoke, and who kept it to itself."""
+    """What there was when an order was given: who was up and awake, in which life, which
+    connections spoke, and who kept it to itself."""
 
     lives: dict[int, int]
     links: set[int]
@@ -335,9 +405,19 @@ class Then:
 
     def still(self, host: Host) -> bool:
         """Whether it has been up and awake ever since."""
-        return host.alive and not host.frozen and self.lives.get(host.number) == host.life and host.thawed_at <= self.at
+        return (
+            host.alive
+            and not host.frozen
+            and self.lives.get(host.number) == host.life
+            and host.thawed_at <= self.at
+        )
 
 
 def _speaks(one: Host, two: Host) -> bool:
     """Whether both have greeted on the control stream between them."""
-    return one.control is not None and two.control is not None and one.control.is_kin(two.peer) and two.control.is_kin(one.peer)
+    return (
+        one.control is not None
+        and two.control is not None
+        and one.control.is_kin(two.peer)
+        and two.control.is_kin(one.peer)
+    )

@@ -1,7 +1,8 @@
-"""One machine of the world: the real `Node` with its kill switch, a simulated engine, a disk, and the shell that the driver is in life.
+"""One machine of the world: the real `Node` with its kill switch, a simulated engine, a disk, and
+the shell that the driver is in life.
 
-Whatever is decided here is decided by `core.node.Node`, through `handle` and `next_deadline`; its effects are performed by
-`testing.world.effects`.
+Whatever is decided here is decided by `core.node.Node`, through `handle` and `next_deadline`; its
+effects are performed by `testing.world.effects`.
 """
 
 from __future__ import annotations
@@ -105,14 +106,16 @@ class Host:
         return self.control is not None
 
     def clock(self) -> float:
-        """Its own time: the world's, seen through its drift. Never short of a deadline whose tick has come, whatever rounding does."""
+        """Its own time: the world's, seen through its drift. Never short of a deadline whose tick
+        has come, whatever rounding does."""
         now = self.world.agenda.now * self.spec.drift
         return now if now > self._at_least else self._at_least
 
     # --- life ----------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """The process starts: kill switch first, from the disk, then the node, then everything else."""
+        """The process starts: kill switch first, from the disk, then the node, then everything
+        else."""
         world, spec = self.world, self.spec
         for checker in world.checkers:
             checker.starting(self)
@@ -142,9 +145,13 @@ class Host:
         """As `runtime.booting.boot`."""
         key, founders, disk = self.key, self.world.founders, self.disk
         assert key is not None
-        self.private = self.private or sign_record(private_charter(key.public_key), [(key.public_key, key.sign)])
+        self.private = self.private or sign_record(
+            private_charter(key.public_key), [(key.public_key, key.sign)]
+        )
         found = load(disk.first, disk.second, disk.genesis, self.private, founders.swarm)
-        control = HaltMachine(found, key.public_key, self.world.verify, rng, unix_ms - round(1000 * self.clock()))
+        control = HaltMachine(
+            found, key.public_key, self.world.verify, rng, unix_ms - round(1000 * self.clock())
+        )
         self.control = control
         self._boot_effects(control.start(self.clock()))
         self._boot_effects(control.handle(RecordOffered(0, founders.charter), self.clock()))
@@ -175,14 +182,17 @@ class Host:
         """Its worker process dies; what it was asked is refused, and then the node is told."""
         if self.engine is not None and not self.engine.is_down:
             self.engine.fail()
-            self.world.agenda.after(0.0, self.receive_if, self.life, EngineLost("the worker was killed"))
+            self.world.agenda.after(
+                0.0, self.receive_if, self.life, EngineLost("the worker was killed")
+            )
 
     def regain_engine(self) -> None:
         """Another worker has started and loaded its model."""
         if self.engine is not None and self.engine.is_down:
             self.engine.revive()
             ready = EngineReady(self.engine.model.card, self.engine.load)
-            self.world.agenda.after(0.0, self.receive_if, self.life, ready)  # Behind the loss, should both be of one moment.
+            # Behind the loss, should both be of one moment.
+            self.world.agenda.after(0.0, self.receive_if, self.life, ready)
 
     def _scored(self, life: int) -> Callable[[int, ExpertReply], None]:
         def scored(order: int, reply: ExpertReply) -> None:
@@ -194,7 +204,8 @@ class Host:
     def _load_changed(self, life: int) -> Callable[[EngineLoad], None]:
         def changed(load: EngineLoad) -> None:
             if life == self.life:
-                # Not at once: this may happen in the middle of performing effects, and inputs never nest.
+                # Not at once: this may happen in the middle of performing effects, and inputs never
+                # nest.
                 self.world.agenda.after(0.0, self.receive_if, life, EngineLoadChanged(load))
 
         return changed
@@ -244,7 +255,8 @@ class Host:
         self.world.agenda.at(deadline / self.spec.drift, self._tick, self.life, deadline)
 
     def _tick(self, life: int, deadline: float) -> None:
-        """An earlier deadline may have come up meanwhile, with a tick of its own; a later one is planned anew."""
+        """An earlier deadline may have come up meanwhile, with a tick of its own; a later one is
+        planned anew."""
         if life != self.life or deadline != self._timer_at:
             return
         self._timer_at = float("inf")
@@ -293,7 +305,8 @@ class Host:
         self.silent_since = self.world.agenda.now
 
     def thaw(self) -> None:
-        """As by SIGCONT: what has come meanwhile is handled, in order; after a long absence the node hears of that first."""
+        """As by SIGCONT: what has come meanwhile is handled, in order; after a long absence the
+        node hears of that first."""
         if not self.frozen:
             return
         absent_s = self.world.agenda.now - self.silent_since

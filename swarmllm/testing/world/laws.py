@@ -7,9 +7,10 @@
     `TablesAgree`        when nothing changes any more, everybody lists those connected to it, and nobody lists the dead
     `NothingLingers`     when nothing is asked any more, nobody holds on to an answer, a round or an order
 
-Those of the kill switch stand in `testing.world.halt_laws`; `all_laws` gives them, too. The laws are about what others can see and what
-survives, so none of them knows how a machine does it, with two exceptions: `Bounded` looks at the machines' collections, and `AsksFirst`
-at what a link has heard.
+Those of the kill switch stand in `testing.world.halt_laws`; `all_laws` gives them, too. The laws
+are about what others can see and what survives, so none of them knows how a machine does it, with
+two exceptions: `Bounded` looks at the machines' collections, and `AsksFirst` at what a link has
+heard.
 """
 
 from __future__ import annotations
@@ -53,45 +54,65 @@ LOOK_EVERY: Final = 64  # Steps of a host between two looks at its collections.
 
 
 class AnswersEnd(Checker):
-    """Every request ends once; its tokens are numbered without gap; between two of them lies no more than `TOKEN_S`."""
+    """Every request ends once; its tokens are numbered without gap; between two of them lies no
+    more than `TOKEN_S`."""
 
     LAW: Final = "every request ends exactly once, in time and whole"
 
     def token(self, host: Host, answer: Answer, chosen: TokenChosen) -> None:
         if answer.ends:
-            raise self.broken(self.LAW, host, f"token {chosen.index} of request {answer.request} after its end")
+            raise self.broken(
+                self.LAW, host, f"token {chosen.index} of request {answer.request} after its end"
+            )
         if chosen.index != len(answer.tokens) - 1:
             raise self.broken(
-                self.LAW, host, f"request {answer.request}: token {chosen.index} comes as number {len(answer.tokens) - 1}"
+                self.LAW,
+                host,
+                f"request {answer.request}: token {chosen.index} comes as number {len(answer.tokens) - 1}",
             )
         self._in_time(host, answer, answer.times[-2] if len(answer.times) > 1 else answer.asked_at)
 
     def ended(self, host: Host, answer: Answer, end: Ended) -> None:
         if len(answer.ends) != 1:
-            raise self.broken(self.LAW, host, f"request {answer.request} ended {len(answer.ends)} times: {answer.ends}")
+            raise self.broken(
+                self.LAW,
+                host,
+                f"request {answer.request} ended {len(answer.ends)} times: {answer.ends}",
+            )
         if end.tokens != len(answer.tokens):
             raise self.broken(
-                self.LAW, host, f"request {answer.request} ended with {end.tokens} tokens, and {len(answer.tokens)} came"
+                self.LAW,
+                host,
+                f"request {answer.request} ended with {end.tokens} tokens, and {len(answer.tokens)} came",
             )
         if end.reason == "length" and end.tokens != answer.order.max_tokens:
             raise self.broken(
-                self.LAW, host, f"request {answer.request} ended by length at {end.tokens} of {answer.order.max_tokens}"
+                self.LAW,
+                host,
+                f"request {answer.request} ended by length at {end.tokens} of {answer.order.max_tokens}",
             )
         self._in_time(host, answer, answer.times[-1] if answer.times else answer.asked_at)
 
     def settled(self) -> None:
         for answer in self.world.answers:
             if not answer.ends and answer.host.alive and answer.life == answer.host.life:
-                self._in_time(answer.host, answer, answer.times[-1] if answer.times else answer.asked_at)
+                self._in_time(
+                    answer.host, answer, answer.times[-1] if answer.times else answer.asked_at
+                )
 
     def _in_time(self, host: Host, answer: Answer, since: float) -> None:
         waited_s = self.world.now - max(since, host.thawed_at)
         if waited_s > TOKEN_S and not host.frozen:
-            raise self.broken(self.LAW, host, f"request {answer.request} waited {waited_s:.1f} s at token {len(answer.tokens)}")
+            raise self.broken(
+                self.LAW,
+                host,
+                f"request {answer.request} waited {waited_s:.1f} s at token {len(answer.tokens)}",
+            )
 
 
 class TextIsKept(Checker):
-    """For worlds whose experts all have `model`, and none of which lies. A lost, doubled or stale token would change all that follow."""
+    """For worlds whose experts all have `model`, and none of which lies. A lost, doubled or stale
+    token would change all that follow."""
 
     LAW: Final = "a greedy answer of replicas is the text that one of them would write alone"
 
@@ -107,7 +128,9 @@ class TextIsKept(Checker):
         expected = self.after(before)
         if chosen.token != expected:
             raise self.broken(
-                self.LAW, host, f"request {answer.request}: token {chosen.index} is {chosen.token} instead of {expected}"
+                self.LAW,
+                host,
+                f"request {answer.request}: token {chosen.index} is {chosen.token} instead of {expected}",
             )
         self._digests[answer.request] = context.extend(before, chosen.token)
 
@@ -122,22 +145,43 @@ class TextIsKept(Checker):
 
 
 class SoundPicks(Checker):
-    """Whoever is asked stands in the table of who asks, with a fitting vocabulary and context, and is connected."""
+    """Whoever is asked stands in the table of who asks, with a fitting vocabulary and context, and
+    is connected."""
 
     LAW: Final = "only experts that are listed, connected and able are asked"
 
     def leaves(self, host: Host, peer: PeerId, message: Any) -> None:
         if host.habits is not HONEST or not isinstance(message, (Open, Score)):
             return
-        record = next((e.record for e in host.node.view(host.clock()).experts if e.peer == peer and e.connected), None)
+        record = next(
+            (
+                e.record
+                for e in host.node.view(host.clock()).experts
+                if e.peer == peer and e.connected
+            ),
+            None,
+        )
         if isinstance(message, Open):
             if record is None:
-                raise self.broken(self.LAW, host, f"it opens a session at {peer}, which it does not list as connected")
-            if record.vocab_fingerprint != message.vocab_fingerprint or record.model_digest != message.model_digest:
-                raise self.broken(self.LAW, host, f"it opens a session at {peer} for another model or vocabulary than it offers")
+                raise self.broken(
+                    self.LAW,
+                    host,
+                    f"it opens a session at {peer}, which it does not list as connected",
+                )
+            if (
+                record.vocab_fingerprint != message.vocab_fingerprint
+                or record.model_digest != message.model_digest
+            ):
+                raise self.broken(
+                    self.LAW,
+                    host,
+                    f"it opens a session at {peer} for another model or vocabulary than it offers",
+                )
         elif record is not None and message.base + len(message.tokens) > record.context_max:
             raise self.broken(
-                self.LAW, host, f"{message.base + len(message.tokens)} tokens for {peer}, which takes {record.context_max}"
+                self.LAW,
+                host,
+                f"{message.base + len(message.tokens)} tokens for {peer}, which takes {record.context_max}",
             )
 
 
@@ -174,8 +218,9 @@ def sizes(host: Host) -> Iterator[tuple[str, int, int]]:
 
 
 class TablesAgree(Checker):
-    """Asked once faults have been off for long enough: whoever runs an expert and is connected to a host is listed by it, and nobody
-    lists a peer that has been gone for longer than records are believed."""
+    """Asked once faults have been off for long enough: whoever runs an expert and is connected to a
+    host is listed by it, and nobody lists a peer that has been gone for longer than records are
+    believed."""
 
     LAW: Final = "tables agree when nothing changes"
 
@@ -184,18 +229,28 @@ class TablesAgree(Checker):
             listed = {e.peer for e in host.node.view(host.clock()).experts}
             for peer, connection in host.connections.items():
                 other = connection.other(host)
-                if other.engine is not None and not other.engine.is_down and not other.frozen and peer not in listed:
-                    raise self.broken(self.LAW, host, f"it does not list {peer}, to which it is connected")
+                if (
+                    other.engine is not None
+                    and not other.engine.is_down
+                    and not other.frozen
+                    and peer not in listed
+                ):
+                    raise self.broken(
+                        self.LAW, host, f"it does not list {peer}, to which it is connected"
+                    )
             for peer in sorted(listed - {host.peer}):
                 other = self.world.host_of(peer)
                 if not other.alive and self.world.now - other.died_at > capacity.RECORD_TTL_S + 1.0:
                     raise self.broken(
-                        self.LAW, host, f"it lists {peer}, which has been gone for {self.world.now - other.died_at:.0f} s"
+                        self.LAW,
+                        host,
+                        f"it lists {peer}, which has been gone for {self.world.now - other.died_at:.0f} s",
                     )
 
 
 class NothingLingers(Checker):
-    """Asked once everything has been quiet for long enough: whatever was asked has ended, at both ends, and who is gone left nothing."""
+    """Asked once everything has been quiet for long enough: whatever was asked has ended, at both
+    ends, and who is gone left nothing."""
 
     LAW: Final = "nothing is left of what has ended"
 
@@ -205,15 +260,26 @@ class NothingLingers(Checker):
             orders = len(host.node._answers._orders)
             if view.answers_open or view.rounds_served_open or orders:
                 raise self.broken(
-                    self.LAW, host, f"{view.answers_open} answers, {view.rounds_served_open} rounds and {orders} orders are open"
+                    self.LAW,
+                    host,
+                    f"{view.answers_open} answers, {view.rounds_served_open} rounds and {orders} orders are open",
                 )
             for peer in sorted(host.node._serving._requesters.keys() - host.connections.keys()):
-                raise self.broken(self.LAW, host, f"it keeps sessions of {peer}, to which it is not connected")
+                raise self.broken(
+                    self.LAW, host, f"it keeps sessions of {peer}, to which it is not connected"
+                )
 
 
 def all_laws() -> tuple[Checker, ...]:
     """One of each that holds in every world, for one world."""
-    orders = (HaltedIsSilent(), HaltsAreKept(), OrdersAreGenuine(), StartsFromDisk(), OrdersAreWritten(), AcksAreTrue())
+    orders = (
+        HaltedIsSilent(),
+        HaltsAreKept(),
+        OrdersAreGenuine(),
+        StartsFromDisk(),
+        OrdersAreWritten(),
+        AcksAreTrue(),
+    )
     return (
         *orders,
         OrdersAgree(),

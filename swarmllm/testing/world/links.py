@@ -1,10 +1,12 @@
 """How long a message takes from one place to another, and what can become of it on the way.
 
-Distances are between points of a square, which gives the triangle inequality that real networks roughly keep. The time of one message is
-log-normal round the distance's own (sigma 0.4: two thirds of all within 67 and 149 %, as measured between hosts of the internet).
+Distances are between points of a square, which gives the triangle inequality that real networks
+roughly keep. The time of one message is log-normal round the distance's own (sigma 0.4: two thirds
+of all within 67 and 149 %, as measured between hosts of the internet).
 
-Streams are TCP: a lost packet makes everything behind it wait for its retransmission, and order is kept. `drop`, `duplicate` and `reorder`
-are what TCP excludes; they stand for faults in whatever lies above it, and test that the machines take nothing for granted.
+Streams are TCP: a lost packet makes everything behind it wait for its retransmission, and order is
+kept. `drop`, `duplicate` and `reorder` are what TCP excludes; they stand for faults in whatever
+lies above it, and test that the machines take nothing for granted.
 """
 
 from __future__ import annotations
@@ -17,16 +19,18 @@ from typing import Final
 Place = tuple[float, float]
 """A point of the unit square."""
 
-FACTORS: Final = 4096  # Drawn once and then picked from: a draw costs a tenth of a fresh one, and the tails reach 4 sigma.
+# Drawn once and then picked from: a draw costs a tenth of a fresh one, and the tails reach 4 sigma.
+FACTORS: Final = 4096
 RETRANSMIT_MIN_S: Final = 0.2  # Linux's shortest retransmission timeout.
 
 
 @dataclass(frozen=True, slots=True)
 class LinkModel:
-    """One-way seconds are `(near_s + span_s * distance) * factor`, where the square's diagonal has distance 1.
+    """One-way seconds are `(near_s + span_s * distance) * factor`, where the square's diagonal has
+    distance 1.
 
-    `loss`: probability that a message waits for a retransmission. `drop`, `duplicate`, `reorder`: probabilities of faults, see above.
-    `bytes_per_s`: of one connection in one direction.
+    `loss`: probability that a message waits for a retransmission. `drop`, `duplicate`, `reorder`:
+    probabilities of faults, see above. `bytes_per_s`: of one connection in one direction.
     """
 
     near_s: float = 0.01
@@ -40,7 +44,9 @@ class LinkModel:
 
     def __post_init__(self) -> None:
         assert min(self.near_s, self.span_s, self.sigma) >= 0 < self.bytes_per_s, self
-        assert all(0 <= share < 1 for share in (self.loss, self.drop, self.duplicate, self.reorder)), self
+        assert all(
+            0 <= share < 1 for share in (self.loss, self.drop, self.duplicate, self.reorder)
+        ), self
 
     @property
     def is_faulty(self) -> bool:
@@ -61,7 +67,11 @@ class Delays:
         self.model = model
         self._rng = rng
         self._bits = rng.getrandbits
-        self._factors = [rng.lognormvariate(0.0, model.sigma) for _ in range(FACTORS)] if model.sigma else [1.0] * FACTORS
+        self._factors = (
+            [rng.lognormvariate(0.0, model.sigma) for _ in range(FACTORS)]
+            if model.sigma
+            else [1.0] * FACTORS
+        )
 
     def base_s(self, one: Place, two: Place) -> float:
         """The median time between two places."""

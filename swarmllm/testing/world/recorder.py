@@ -1,7 +1,8 @@
-"""What happened, step by step, as text: a digest to compare runs by, and the transcript to read one.
+"""What happened, step by step, as text: a digest to compare runs by, and the transcript to read
+one.
 
-A line is the time, the host, what came in and what was decided. Values are frozen dataclasses of numbers, text and bytes, so their text is
-the same on every machine; sets are written sorted.
+A line is the time, the host, what came in and what was decided. Values are frozen dataclasses of
+numbers, text and bytes, so their text is the same on every machine; sets are written sorted.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Recorder:
 
 
 def show(value: Any) -> str:
-    """A value as text: short for people, and still different for whatever matters (long bytes by their hash)."""
+    """A value as text: short for people, and still different for whatever matters (long bytes by
+    their hash)."""
     if isinstance(value, bytes):
         if len(value) <= BYTES_SHOWN:
             return value.hex() or "-"
@@ -56,7 +58,11 @@ def show(value: Any) -> str:
         return "{" + " ".join(sorted(map(show, value))) + "}"
     if isinstance(value, (tuple, list)):
         shown = " ".join(map(show, value[:ITEMS_SHOWN]))
-        return f"({shown})" if len(value) <= ITEMS_SHOWN else f"({shown} ... {_hash_of(value)}/{len(value)})"
+        return (
+            f"({shown})"
+            if len(value) <= ITEMS_SHOWN
+            else f"({shown} ... {_hash_of(value)}/{len(value)})"
+        )
     if is_dataclass(value):
         inside = " ".join(show(getattr(value, one.name)) for one in fields(value) if one.init)
         return f"{type(value).__name__}({inside})"

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What a host is. `model`: the seed of its expert (None: it offers none); equal seeds are replicas. `skew_s`: how far its wall clock is
-    ahead. `drift`: seconds of its clock per second. `load_s`: from its start until its model is loaded. `kind` is for whoever counts."""
+    """What a host is. `model`: the seed of its expert (None: it offers none); equal seeds are
+    replicas. `skew_s`: how far its wall clock is ahead. `drift`: seconds of its clock per second.
+    `load_s`: from its start until its model is loaded. `kind` is for whoever counts."""
 
     model: int | None = 1
     service: Service = DEMO
@@ -54,7 +55,8 @@ class Answer:
 
 
 class Habits:
-    """How a host departs from honest behaviour; this base departs in nothing. See `testing.world.habits`."""
+    """How a host departs from honest behaviour; this base departs in nothing. See
+    `testing.world.habits`."""
 
     def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
         """What is sent in place of this message; None: nothing."""

@@ -1,6 +1,8 @@
-"""How many bytes a message is on the wire, frame included, without encoding it: a world sends millions and looks at few.
+"""How many bytes a message is on the wire, frame included, without encoding it: a world sends
+millions and looks at few.
 
-Exact where it matters (lists, records), and within a few bytes of the codec for the rest, as a test compares.
+Exact where it matters (lists, records), and within a few bytes of the codec for the rest, as a test
+compares.
 """
 
 from __future__ import annotations
@@ -16,7 +18,12 @@ OPEN: Final = 88
 def size_of(message: ExpertMessage) -> int:
     match message:
         case Scores():
-            return 32 + sum(map(len, message.lists)) + 3 * len(message.lists) + len(message.target_logprobs)
+            return (
+                32
+                + sum(map(len, message.lists))
+                + 3 * len(message.lists)
+                + len(message.target_logprobs)
+            )
         case Score():
             return 52 + 3 * len(message.tokens) + len(message.answer) + len(message.targets)
         case Shuffle() | Shuffled():

@@ -1,12 +1,13 @@
-"""One seed's world from beginning to end, in two phases: with faults, where nothing bad may ever happen, and after them, where something
-good must.
+"""One seed's world from beginning to end, in two phases: with faults, where nothing bad may ever
+happen, and after them, where something good must.
 
     outcome = run(7)                              Broken, or whatever else it raises, is a finding
     run(7, tell=print)                            the same with its whole transcript
 
-**Safety**, while machines die and orders come and go: all laws of `testing.world.laws`. **Liveness**, once faults are off: after
-`SETTLE_S` tables agree and nothing lingers; every host finds an expert, and finishes a request; an order reaches everybody, and once it
-is lifted everybody works again.
+**Safety**, while machines die and orders come and go: all laws of `testing.world.laws`.
+**Liveness**, once faults are off: after `SETTLE_S` tables agree and nothing lingers; every host
+finds an expert, and finishes a request; an order reaches everybody, and once it is lifted everybody
+works again.
 """
 
 from __future__ import annotations
@@ -28,12 +29,16 @@ from swarmllm.testing.world.roles import HONEST, Answer, Spec
 from swarmllm.testing.world.world import World
 
 SETTLE_S: Final = (
-    130.0  # Longer than any backoff that the faulty phase can have led to, and than a record of the dead is believed.
+    # Longer than any backoff that the faulty phase can have led to, and than a record of the dead
+    # is believed.
+    130.0
 )
 HALT_S: Final = 4.0  # For an order to reach everybody, lost frames and all.
-RESUME_S: Final = 20.0  # And to be lifted: two hosts that differ ask each other every 10 s at the latest.
+# And to be lifted: two hosts that differ ask each other every 10 s at the latest.
+RESUME_S: Final = 20.0
 CHECK_SEEDS: Final = (0, 4, 6, 8, 10, 11, 12, 13, 14, 16, 17, 19, 20, 24, 26, 27, 29, 49, 70, 74)
-"""Worlds that together break a law for every bug of `scripts/plant_world_bugs.py`, and are quickly run."""
+"""Worlds that together break a law for every bug of `scripts/plant_world_bugs.py`, and are quickly
+run."""
 FINISH_S: Final = 120.0
 TOKENS: Final = 12
 
@@ -63,7 +68,11 @@ class Trial:
         self.rng = random.Random(f"{drawing.seed} trial")
         self.recorder = Recorder(tell)
         world = self.world = World(
-            drawing.seed, link=drawing.link, overlay=drawing.overlay, checkers=all_laws(), recorder=self.recorder
+            drawing.seed,
+            link=drawing.link,
+            overlay=drawing.overlay,
+            checkers=all_laws(),
+            recorder=self.recorder,
         )
         if drawing.is_one_text:
             text = TextIsKept(world.model(Spec(model=0)))
@@ -119,12 +128,22 @@ class Trial:
         """One request at every honest host: it ends by length, whatever was before."""
         world = self.world
         prompt = tuple(self.rng.randrange(VOCABULARY) for _ in range(9))
-        order = GenerateRequest(prompt, k=3, max_tokens=TOKENS, vocab_size=VOCABULARY, sampling=Sampling(temperature=0.0))
+        order = GenerateRequest(
+            prompt,
+            k=3,
+            max_tokens=TOKENS,
+            vocab_size=VOCABULARY,
+            sampling=Sampling(temperature=0.0),
+        )
         asked = [world.ask(host, order) for host in world.alive() if host.habits is HONEST]
         world.run_for(FINISH_S, lambda: all(answer.ends for answer in asked))
         for answer in asked:
             if answer.end is None or answer.end.reason != "length":
-                raise self._broken("once faults are over, every request is finished", answer.host, f"{_said(answer)}")
+                raise self._broken(
+                    "once faults are over, every request is finished",
+                    answer.host,
+                    f"{_said(answer)}",
+                )
 
     def _halt_and_resume(self) -> None:
         world, who = self.world, self.rng.randrange(3)
@@ -134,17 +153,25 @@ class Trial:
         world.run_for(HALT_S)
         for host in world.alive():
             if not host.is_halted:
-                raise self._broken("once faults are over, an order reaches everybody", host, f"it runs {HALT_S:.0f} s later")
+                raise self._broken(
+                    "once faults are over, an order reaches everybody",
+                    host,
+                    f"it runs {HALT_S:.0f} s later",
+                )
         self.faults.lift_everything()
         world.run_for(RESUME_S)
         for host in world.alive():
             if host.is_halted:
                 raise self._broken(
-                    "once an order is lifted, everybody starts again", host, str(host.node.view(host.clock()).halted)
+                    "once an order is lifted, everybody starts again",
+                    host,
+                    str(host.node.view(host.clock()).halted),
                 )
 
     def _broken(self, law: str, host: Host, why: str) -> Broken:
-        return Broken(f"{law}: {host.peer}, at {self.world.now:.6f} s: {why} (seed {self.world.seed})")
+        return Broken(
+            f"{law}: {host.peer}, at {self.world.now:.6f} s: {why} (seed {self.world.seed})"
+        )
 
 
 def _said(answer: Answer) -> str:

@@ -1,19 +1,21 @@
-"""A whole swarm in one thread, from one seed: virtual time, simulated machines and links, and the real node's decisions.
+"""A whole swarm in one thread, from one seed: virtual time, simulated machines and links, and the
+real node's decisions.
 
     world = World(seed=7)
     hosts = [world.add(Spec(model=i % 4)) for i in range(50)]
     world.run_for(30.0)                       # they find each other
-    answer = world.ask(hosts[0], GenerateRequest((1, 2, 3), k=3, max_tokens=32, vocab_size=VOCABULARY))
-    world.crash(hosts[1]); world.freeze(hosts[2]); world.partition([hosts[3:5]])
-    world.publish(hosts[4], world.founders.halt())
-    world.run_for(60.0)
+    answer = world.ask(hosts[0], GenerateRequest((1, 2, 3), k=3, max_tokens=32,
+    vocab_size=VOCABULARY)) world.crash(hosts[1]); world.freeze(hosts[2]);
+    world.partition([hosts[3:5]]) world.publish(hosts[4], world.founders.halt()) world.run_for(60.0)
 
-**What is real** and what is a model: every decision is `core.node.Node`'s, with the real kill switch, tables, router and decoding. Models
-are links (`links`), connections, gossip and look-ups (`fabric`), engines (`engine`), disks (`disk`). Signatures of capacity records are
-not computed (`testing.sealing`); those of control records are real.
+**What is real** and what is a model: every decision is `core.node.Node`'s, with the real kill
+switch, tables, router and decoding. Models are links (`links`), connections, gossip and look-ups
+(`fabric`), engines (`engine`), disks (`disk`). Signatures of capacity records are not computed
+(`testing.sealing`); those of control records are real.
 
-**One seed, one run.** Nothing here looks at a clock, at the system's randomness or at a set's order, so that a run is the same to the byte
-on every machine and under every hash seed; `Recorder` gives the digest that says so.
+**One seed, one run.** Nothing here looks at a clock, at the system's randomness or at a set's
+order, so that a run is the same to the byte on every machine and under every hash seed; `Recorder`
+gives the digest that says so.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ COLLECT: Final = (50_000, 20, 50)
 
 
 class World:
-    """`halts` False leaves the kill switch out, for studies that would never use it. `checkers` look at every step of every host."""
+    """`halts` False leaves the kill switch out, for studies that would never use it. `checkers`
+    look at every step of every host."""
 
     def __init__(
         self,
@@ -65,7 +68,9 @@ class World:
         self.rng = random.Random(f"{seed} world")
         self.agenda = Agenda()
         self.config = config or NodeConfig(FINGERPRINT)
-        self.fabric = Fabric(self.agenda, link or LinkModel(), overlay or Overlay(), random.Random(f"{seed} fabric"))
+        self.fabric = Fabric(
+            self.agenda, link or LinkModel(), overlay or Overlay(), random.Random(f"{seed} fabric")
+        )
         self.sealing = MemoSealing()
         self.halts = halts
         self.founders = Founders("world")
@@ -91,7 +96,8 @@ class World:
     def run_until(self, when: float, is_done: Callable[[], bool] | None = None) -> None:
         """Up to and including this moment, or until `is_done` after an event.
 
-        Meanwhile the garbage collector looks less often: a large world is many small objects that stay, and next to no cycles.
+        Meanwhile the garbage collector looks less often: a large world is many small objects that
+        stay, and next to no cycles.
         """
         before = gc.get_threshold()
         gc.set_threshold(*COLLECT)
@@ -105,7 +111,9 @@ class World:
 
     # --- hosts ---------------------------------------------------------------------------------------------------------------
 
-    def add(self, spec: Spec | None = None, habits: Habits = HONEST, *, starts: bool = True) -> Host:
+    def add(
+        self, spec: Spec | None = None, habits: Habits = HONEST, *, starts: bool = True
+    ) -> Host:
         """One more host; it starts at once, told of a few that are up, unless `starts` is False."""
         spec = spec or Spec()
         place = spec.place or (self.rng.random(), self.rng.random())
@@ -117,9 +125,12 @@ class World:
         return host
 
     def start(self, host: Host, introduced: int = INTRODUCED) -> None:
-        """A host that is not up starts, with whatever its disk holds, and is told of some that are up."""
+        """A host that is not up starts, with whatever its disk holds, and is told of some that are
+        up."""
         assert not host.alive, f"{host} is up already"
-        up = [other for other in self.hosts if other.alive and other is not host and not other.frozen]
+        up = [
+            other for other in self.hosts if other.alive and other is not host and not other.frozen
+        ]
         for connection in list(
             host.connections.values()
         ):  # Of a life that ended without a word: the new one knows nothing of them.
@@ -178,7 +189,9 @@ class World:
 
     def partition(self, groups: Sequence[Sequence[Host]]) -> None:
         """Each group on its own, and everybody else together."""
-        self.fabric.partition({host.peer: number for number, group in enumerate(groups, 1) for host in group})
+        self.fabric.partition(
+            {host.peer: number for number, group in enumerate(groups, 1) for host in group}
+        )
 
     def heal(self) -> None:
         self.fabric.heal()
@@ -206,7 +219,8 @@ class World:
         return outcome
 
     def settled(self) -> None:
-        """Faults have been off for as long as everything may take to recover: now the laws about what comes in the end are checked."""
+        """Faults have been off for as long as everything may take to recover: now the laws about
+        what comes in the end are checked."""
         for checker in self.checkers:
             checker.settled()
 
@@ -221,7 +235,9 @@ class World:
 
     def model(self, spec: Spec) -> ScriptedModel:
         assert spec.model is not None
-        return QuickModel(f"model-{spec.model}", spec.model, self._lists, spec.context_max, spec.sessions_max)
+        return QuickModel(
+            f"model-{spec.model}", spec.model, self._lists, spec.context_max, spec.sessions_max
+        )
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
         """Ed25519; the same question is answered once, however many hosts ask it."""
