@@ -80,7 +80,12 @@ def names() -> dict[str, object]:
 
 
 def signatures() -> Iterator[dict[str, object]]:
-    mixed, eighth = BASE.times(SECRET) + torsion(), torsion()
+    yield from _plain_keys()
+    yield from _points_of_small_order()
+    yield from _longer_encodings()
+
+
+def _plain_keys() -> Iterator[dict[str, object]]:
     plain = BASE.times(SECRET)
     yield case("plain", plain.encoded, b"message", signed(plain, SECRET, b"message"))
     yield case(
@@ -98,6 +103,13 @@ def signatures() -> Iterator[dict[str, object]]:
         b"message",
         raised(signed(plain, SECRET, b"message"), 8 * ORDER),
     )
+
+
+def _points_of_small_order() -> Iterator[dict[str, object]]:
+    """Keys and R that are such a point, or the sum of one and a point of the large group."""
+    eighth = torsion()
+    plain = BASE.times(SECRET)
+    mixed = plain + eighth
     for good in (True, False):
         message = next(
             m
@@ -125,6 +137,11 @@ def signatures() -> Iterator[dict[str, object]]:
             m for m in map(_numbered, count()) if is_good(small.encoded, m, signed(small, 0, m))
         )
         yield case(f"key of order {order}", small.encoded, message, signed(small, 0, message))
+
+
+def _longer_encodings() -> Iterator[dict[str, object]]:
+    """Coordinates that are not reduced modulo P."""
+    plain = BASE.times(SECRET)
     for name, y in (("1", P + 1), ("-1", P - 1 | 1 << 255), ("0", P)):
         key = y.to_bytes(32, "little")
         message = next(m for m in map(_numbered, count()) if is_good(key, m, _with_key(key, m)))

@@ -16,7 +16,7 @@ import sys
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -364,7 +364,27 @@ def sparse_vector(name: str, data: bytes, vocab_size: int, **more: object) -> di
     }
 
 
+RAW_LIST: Final = bytes.fromhex("00 0002 0000 00000003 00000007 b820 bb50")
+FIVE_LOGITS: Final = (3.0, 0.0, 2.0, 1.0, 0.5)
+
+
 def sparse_vectors() -> dict[str, object]:
+    coded = sparse.encode_logits(np.array(FIVE_LOGITS, np.float32), 4, 0)
+    return {
+        "what": "Sparse lists, version 1. `logits`, where given, encode to `hex` under"
+        " `entries_max` and `tail_max` in the reference encoder; other lawful encoders may choose"
+        " other grains and shifts. `logprobs` and `tail` are within `tolerance`. `invalid` are read"
+        " with entries_max 256, vocab_size 8.",
+        "tolerance": 2e-5,
+        "valid": _valid_lists(coded),
+        "invalid": [
+            {"name": name, "hex": data.hex(), "entries_max": 256, "vocab_size": 8}
+            for name, data in _invalid_lists(coded, RAW_LIST).items()
+        ],
+    }
+
+
+def _valid_lists(coded: bytes) -> list[dict[str, object]]:
     rng = np.random.default_rng(20261123)
     rows = {
         "two tokens": [1.0, 0.0],
@@ -374,20 +394,22 @@ def sparse_vectors() -> dict[str, object]:
     }
     usual = (-1.3 * np.log(rng.permutation(128_256) + 3.0)).astype(np.float32)
     usual_list = sparse.decode_list(sparse.encode_logits(usual, 256, 0), 256, 128_256)
-    coded = sparse.encode_logits(np.array([3.0, 0.0, 2.0, 1.0, 0.5], np.float32), 4, 0)
-    raw = bytes.fromhex("00 0002 0000 00000003 00000007 b820 bb50")
-    valid = [
+    return [
         *(
             sparse_vector(
                 name, sparse.encode_logits(np.array(row, np.float32), 256, 0), len(row), logits=row
             )
             for name, row in rows.items()
         ),
-        sparse_vector("four of five", coded, 5, entries_max=4, logits=[3.0, 0.0, 2.0, 1.0, 0.5]),
-        sparse_vector("raw", raw, 8),
+        sparse_vector("four of five", coded, 5, entries_max=4, logits=list(FIVE_LOGITS)),
+        sparse_vector("raw", RAW_LIST, 8),
         sparse_vector("256 of 128,256", sparse.encode_list(usual_list), 128_256),
         sparse_vector("256 of 128,256, raw", sparse.encode_list(usual_list, raw=True), 128_256),
     ]
+
+
+def _invalid_lists(coded: bytes, raw: bytes) -> dict[str, bytes]:
+    """Each is checked here: a decoder that takes one must not write the vectors."""
     invalid = {
         "nothing": b"",
         "unknown form": b"\2" + raw[1:],
@@ -415,17 +437,7 @@ def sparse_vectors() -> dict[str, object]:
         except RemoteError:
             continue
         raise AssertionError(f"{name} was accepted")
-    return {
-        "what": "Sparse lists, version 1. `logits`, where given, encode to `hex` under `entries_max` and `tail_max` in the reference"
-        " encoder; other lawful encoders may choose other grains and shifts. `logprobs` and `tail` are within `tolerance`."
-        " `invalid` are read with entries_max 256, vocab_size 8.",
-        "tolerance": 2e-5,
-        "valid": valid,
-        "invalid": [
-            {"name": name, "hex": data.hex(), "entries_max": 256, "vocab_size": 8}
-            for name, data in invalid.items()
-        ],
-    }
+    return invalid
 
 
 def files() -> dict[str, str]:

@@ -88,78 +88,93 @@ def validate(model: TinyLlama, corpus: Corpus, length: int, limit: int) -> float
     return total / (count * length) * len(corpus.valid) / corpus.valid_tokens
 
 
+class Run:
+    """A model in training: it goes on from its checkpoint, if there is one."""
+
+    def __init__(self, args: argparse.Namespace, corpus: Corpus, work: Path) -> None:
+        torch.manual_seed(SEED)
+        self.args, self.corpus = args, corpus
+        self.model = TinyLlama(EXPERTS[args.expert].shape, len(corpus.active_ids))
+        self.optimizers = optimizers(self.model)
+        self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
+        self.step = 0
+        self._checkpoint = work / "checkpoint.pt"
+        if self._checkpoint.exists():
+            self._restore()
+
+    def _restore(self) -> None:
+        state = torch.load(self._checkpoint)
+        self.model.load_state_dict(state["model"])
+        for o, s in zip(self.optimizers, state["optimizers"], strict=True):
+            o.load_state_dict(s)
+        self.step = state["step"]
+
+    def save(self) -> None:
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "step": self.step,
+        }
+        torch.save(state, self._checkpoint.with_suffix(".tmp"))
+        self._checkpoint.with_suffix(".tmp").replace(self._checkpoint)  # Never half a checkpoint.
+
+    def advance(self) -> float:
+        """One step; the loss before it, in nats per token."""
+        args, length, batch = self.args, self.args.length, self.args.batch
+        if self.step >= args.steps * 9 // 10:
+            length, batch = length * 2, batch // 2
+        for o, rates in zip(self.optimizers, self.rates, strict=True):
+            for group, lr in zip(o.param_groups, rates, strict=True):
+                group["lr"] = lr * rate(self.step, args.steps)
+        loss = loss_of(self.model, windows(self.corpus.train, length, batch, self.step))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for o in self.optimizers:
+            o.step()
+            o.zero_grad()
+        self.step += 1
+        return loss.item()
+
+
 def train(args: argparse.Namespace, corpus: Corpus, work: Path) -> TinyLlama:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    torch.manual_seed(SEED)
-    shape = EXPERTS[args.expert].shape
-    model = TinyLlama(shape, len(corpus.active_ids))
-    found = optimizers(model)
-    base = [[g["lr"] for g in o.param_groups] for o in found]
-    checkpoint, step = work / "checkpoint.pt", 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint)
-        model.load_state_dict(state["model"])
-        for o, s in zip(found, state["optimizers"], strict=True):
-            o.load_state_dict(s)
-        step = state["step"]
-
-    def save() -> None:
-        state = {
-            "model": model.state_dict(),
-            "optimizers": [o.state_dict() for o in found],
-            "step": step,
-        }
-        torch.save(state, checkpoint.with_suffix(".tmp"))
-        checkpoint.with_suffix(".tmp").replace(checkpoint)  # Never half a checkpoint.
-
-    n_params = sum(p.numel() for p in model.parameters())
+    run = Run(args, corpus, work)
+    n_params = sum(p.numel() for p in run.model.parameters())
     console = Console(stderr=True)
     console.print(
-        f"{args.expert}: {n_params:,} parameters, {len(corpus.active_ids):,} active ids, {len(corpus.train):,} tokens, step {step}"
+        f"{args.expert}: {n_params:,} parameters, {len(corpus.active_ids):,} active ids,"
+        f" {len(corpus.train):,} tokens, step {run.step}"
     )
-    saved, started, first, smooth = time.monotonic(), time.monotonic(), step, float("nan")
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
         TimeRemainingColumn(),
     )
+    saved = started = time.monotonic()
+    first, smooth = run.step, float("nan")
     with Progress(*columns, console=console) as progress, (work / "log.jsonl").open("a") as log:
-        task = progress.add_task(args.expert, total=args.steps, completed=step)
-        while step < args.steps:
-            length, batch = (
-                (args.length, args.batch)
-                if step < args.steps * 9 // 10
-                else (args.length * 2, args.batch // 2)
-            )
-            for o, rates in zip(found, base, strict=True):
-                for group, lr in zip(o.param_groups, rates, strict=True):
-                    group["lr"] = lr * rate(step, args.steps)
-            loss = loss_of(model, windows(corpus.train, length, batch, step))
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for o in found:
-                o.step()
-                o.zero_grad()
-            step += 1
-            smooth = loss.item() if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss.item()
-            speed = (step - first) * args.length * args.batch / (time.monotonic() - started)
+        task = progress.add_task(args.expert, total=args.steps, completed=run.step)
+        while run.step < args.steps:
+            loss = run.advance()
+            smooth = loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
+            speed = (run.step - first) * args.length * args.batch / (time.monotonic() - started)
             progress.update(
                 task,
-                completed=step,
+                completed=run.step,
                 description=f"{args.expert} loss {smooth:.3f} {speed:,.0f} tokens/s",
             )
-            if step % 50 == 0:
-                row = {"step": step, "loss": round(smooth, 4), "tokens_per_s": round(speed)}
-                if step % 500 == 0 or step == args.steps:
-                    row["valid"] = round(validate(model, corpus, 512, 40), 4)
+            if run.step % 50 == 0:
+                row = {"step": run.step, "loss": round(smooth, 4), "tokens_per_s": round(speed)}
+                if run.step % 500 == 0 or run.step == args.steps:
+                    row["valid"] = round(validate(run.model, corpus, 512, 40), 4)
                 print(json.dumps(row), file=log, flush=True)
-            if time.monotonic() - saved > 180 or step == args.steps:
-                save()
+            if time.monotonic() - saved > 180 or run.step == args.steps:
+                run.save()
                 saved = time.monotonic()
-    return model
+    return run.model
 
 
 def load_checkpoint(expert: str, corpus: Corpus, work: Path) -> tuple[TinyLlama, int]:

@@ -74,25 +74,36 @@ def parser_of(study: Study) -> argparse.ArgumentParser:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     group = parser.add_argument_group("parameters")
-    for p in study.parameters:
-        unit = f" {p.unit}" if p.unit else ""
-        words = p.help + (f" ({'|'.join(p.choices)})" if p.choices else "")
-        default = p.show(p.default) + unit if p.default != "" else "none"
-        if isinstance(p.default, bool):
-            group.add_argument(
-                p.option,
-                dest=p.name,
-                action=argparse.BooleanOptionalAction,
-                default=None,
-                help=words,
-            )
-        else:
-            group.add_argument(
-                p.option,
-                dest=p.name,
-                metavar="FILE" if p.is_file else "X",
-                help=f"{words} [{default}]",
-            )
+    for parameter in study.parameters:
+        _add(group, parameter)
+    _add_frame_options(parser, study)
+    return parser
+
+
+def _add(group: argparse._ArgumentGroup, p: Parameter) -> None:
+    unit = f" {p.unit}" if p.unit else ""
+    words = p.help + (f" ({'|'.join(p.choices)})" if p.choices else "")
+    default = p.show(p.default) + unit if p.default != "" else "none"
+    if isinstance(p.default, bool):
+        group.add_argument(
+            p.option,
+            dest=p.name,
+            action=argparse.BooleanOptionalAction,
+            default=None,
+            help=words,
+        )
+    else:
+        group.add_argument(
+            p.option,
+            dest=p.name,
+            metavar="FILE" if p.is_file else "X",
+            help=f"{words} [{default}]",
+        )
+
+
+def _add_frame_options(parser: argparse.ArgumentParser, study: Study) -> None:
+    """The options that every study has; their names are upper case so that no parameter's can
+    be the same."""
     grid = "  ".join(f"{name}={','.join(map(str, values))}" for name, values in study.sweep.items())
     group = parser.add_argument_group("the grid")
     group.add_argument(
@@ -119,19 +130,20 @@ def parser_of(study: Study) -> argparse.ArgumentParser:
         dest="DASK",
         default="",
         metavar="ADDRESS",
-        help="on this Dask scheduler, such as tcp://10.0.0.1:8786;\nlocal: on one started here for the purpose",
+        help="on this Dask scheduler, such as tcp://10.0.0.1:8786;\n"
+        "local: on one started here for the purpose",
     )
     group = parser.add_argument_group("output")
     group.add_argument(
         "--out",
         dest="OUT",
         metavar="FOLDER",
-        help="write points.jsonl, CSV files and pictures there;\nwhat is finished there already is not computed again",
+        help="write points.jsonl, CSV files and pictures there;\n"
+        "what is finished there already is not computed again",
     )
     group.add_argument(
         "--json", dest="JSON", action="store_true", help="print a record for each point"
     )
-    return parser
 
 
 def _given(parameter: Parameter, found: str | bool) -> Value:

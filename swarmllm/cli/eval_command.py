@@ -10,49 +10,56 @@ import typer
 from swarmllm.cli import options as o
 from swarmllm.cli.guard import guarded
 
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="MODEL",
+        help="demo:NAME or a GGUF file (repeatable). Without this: all bundled experts.",
+    ),
+]
+Corpora = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--corpus",
+        metavar="NAME=PATH",
+        help="Text of one domain: a folder, a text file or JSON lines (repeatable)."
+        " Without this: the bundled held-out text.",
+    ),
+]
+Documents = Annotated[
+    int | None, typer.Option("--documents", help="Documents of each kind of text (24).")
+]
+Tokens = Annotated[
+    int | None, typer.Option("--tokens", help="Tokens of each document, at most (512).")
+]
+Prompt = Annotated[
+    int, typer.Option("--prompt", help="Tokens at its beginning that are evidence and not scored.")
+]
+Seed = Annotated[int, typer.Option("--seed", help="The same seed takes the same documents.")]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="FOLDER",
+        help="Write evaluation.md and its pictures there.",
+        rich_help_panel=o.OUTPUT,
+    ),
+]
+Quick = Annotated[
+    bool, typer.Option("--quick", help="Fewer and shorter documents, in a minute or two.")
+]
+
 
 def evaluate(
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="MODEL",
-            help="demo:NAME or a GGUF file (repeatable). Without this: all bundled experts.",
-        ),
-    ] = None,
-    corpus: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--corpus",
-            metavar="NAME=PATH",
-            help="Text of one domain: a folder, a text file or JSON lines (repeatable). Without this: the bundled held-out text.",
-        ),
-    ] = None,
-    documents: Annotated[
-        int | None, typer.Option("--documents", help="Documents of each kind of text (24).")
-    ] = None,
-    tokens: Annotated[
-        int | None, typer.Option("--tokens", help="Tokens of each document, at most (512).")
-    ] = None,
-    prompt: Annotated[
-        int,
-        typer.Option("--prompt", help="Tokens at its beginning that are evidence and not scored."),
-    ] = 64,
-    seed: Annotated[
-        int, typer.Option("--seed", help="The same seed takes the same documents.")
-    ] = 1,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            metavar="FOLDER",
-            help="Write evaluation.md and its pictures there.",
-            rich_help_panel=o.OUTPUT,
-        ),
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer and shorter documents, in a minute or two.")
-    ] = False,
+    model: Models = None,
+    corpus: Corpora = None,
+    documents: Documents = None,
+    tokens: Tokens = None,
+    prompt: Prompt = 64,
+    seed: Seed = 1,
+    out: Out = None,
+    quick: Quick = False,
     threads: o.Threads = None,
     context: o.Context = None,
     cache_dir: o.CacheDir = None,

@@ -23,7 +23,6 @@ def test_a_charter_holds_once_the_threshold_has_signed(desk: Desk) -> None:
         "--root",
         "bob.key",
         "--root",
-        # fmt: skip
         desk.keys["cy"].public_key.hex(),
         "--resume",
         "bob.pub",

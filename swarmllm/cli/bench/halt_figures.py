@@ -68,186 +68,152 @@ def measurements(result: Result, plain: Result | None) -> list[Measurement]:
     none: then its own counts."""
     if not result.cycles:
         return []
-    scenario, cycles = result.scenario, result.cycles
-    parameters = {"scenario": scenario.name, "nodes": result.nodes, "halts": len(cycles)}
-    basis = plain if plain is not None and plain.cycles else result
-    least_ms = result.nodes * basis.cpu_to_flag_ms / cores()
-    found: list[Measurement] = []
+    sheet = _Sheet(result, plain if plain is not None and plain.cycles else result)
+    _flags(sheet)
+    if result.scenario.streaming:
+        _tokens(sheet)
+    if result.scenario.frozen:
+        _after_freeze(sheet)
+    _machine(sheet)
+    _aftermath(sheet)
+    if result.scenario.streaming:
+        _writing_rate(sheet)
+    else:
+        _cpu(sheet)
+    return sheet.found
 
-    def times(name: str, values: Sequence[float], least: float, goals: dict[str, float]) -> None:
+
+class _Sheet:
+    """The measurements of one scenario, as they are found."""
+
+    def __init__(self, result: Result, basis: Result) -> None:
+        scenario = result.scenario
+        self.result, self.cycles, self.scenario = result, result.cycles, scenario
+        self.found: list[Measurement] = []
+        self.parameters: dict[str, object] = {
+            "scenario": scenario.name,
+            "nodes": result.nodes,
+            "halts": len(result.cycles),
+        }
+        # All nodes need this much CPU time before the last has set its flag.
+        self.least_ms = result.nodes * basis.cpu_to_flag_ms / cores()
+
+    def times(
+        self,
+        name: str,
+        values: Sequence[float],
+        goals: dict[str, float] | None = None,
+        least: float | None = None,
+    ) -> None:
+        """Percentiles of `values`, in milliseconds; nothing if there are none."""
+        least = self.least_ms if least is None else least
         for what, value in (summary(values) if values else {}).items():
-            found.append(
+            self.found.append(
                 Measurement(
                     name,
                     value,
                     "ms",
                     least,
-                    parameters | {"of": what},
-                    goals.get(what),
-                    _details(result),
+                    self.parameters | {"of": what},
+                    (goals or {}).get(what),
+                    _details(self.result),
                 )
             )
 
-    times(
-        "halt: order to flag, each node",
-        [ms for cycle in cycles for ms in cycle.flags],
-        least_ms,
-        GOALS,
-    )
-    if 0 < len(quiet := result.quiet) < len(cycles):
-        times(
-            "halt: order to flag, undisturbed halts",
-            [ms for cycle in quiet for ms in cycle.flags],
-            least_ms,
-            {},
-        )
-        if scenario.streaming:
+    def one(
+        self,
+        name: str,
+        value: float,
+        unit: str,
+        least: float = 0.0,
+        goal: float | None = None,
+        of: str | None = None,
+    ) -> None:
+        parameters = self.parameters | ({} if of is None else {"of": of})
+        self.found.append(Measurement(name, value, unit, least, parameters, goal))
+
+
+def _flags(sheet: _Sheet) -> None:
+    """From the order to the flag of each node."""
+    cycles, quiet = sheet.cycles, sheet.result.quiet
+    every = [ms for cycle in cycles for ms in cycle.flags]
+    sheet.times("halt: order to flag, each node", every, GOALS)
+    if 0 < len(quiet) < len(cycles):
+        undisturbed = [ms for cycle in quiet for ms in cycle.flags]
+        sheet.times("halt: order to flag, undisturbed halts", undisturbed)
+        if sheet.scenario.streaming:
             last = [ms for cycle in quiet for ms in cycle.last_tokens]
-            times("halt: order to last token, undisturbed halts", last, least_ms, {})
-    found += _cut_off(result, parameters)
-    times(
-        "halt: order to the last flag",
-        [max(cycle.flags, default=0.0) for cycle in cycles],
-        least_ms,
-        {},
-    )
-    if scenario.streaming:
-        times(
-            "halt: order to last token, each node",
-            [ms for cycle in cycles for ms in cycle.last_tokens],
-            least_ms,
-            GOALS,
-        )
-        late = sum(cycle.late for cycle in cycles)
-        found.append(
-            Measurement("halt: tokens and scores after 1 s", late, "tokens", 0.0, parameters, 0.0)
-        )
-    if scenario.frozen:
-        # No goal here: after the longest pauses peers have given it up, and it has to find them
-        # first.
-        times(
-            "halt: SIGCONT to flag, each node",
-            [ms for cycle in cycles for ms in cycle.thawed],
-            least_ms,
-            {},
-        )
-        after, late = (
-            sum(cycle.thawed_tokens for cycle in cycles),
-            sum(cycle.thawed_late for cycle in cycles),
-        )
-        found.append(
-            Measurement("halt: tokens and scores after SIGCONT", after, "tokens", 0.0, parameters)
-        )
-        found.append(
-            Measurement(
-                "halt: tokens and scores later than 1 s after SIGCONT",
-                late,
-                "tokens",
-                0.0,
-                parameters,
-                0.0,
-            )
-        )
+            sheet.times("halt: order to last token, undisturbed halts", last)
+    _cut_off(sheet)
+    latest = [max(cycle.flags, default=0.0) for cycle in cycles]
+    sheet.times("halt: order to the last flag", latest)
+
+
+def _cut_off(sheet: _Sheet) -> None:
+    """Nodes without any connection cannot receive the order: they count with all others, and are
+    told besides."""
+    cut_off = [ms for cycle in sheet.cycles for ms in cycle.cut_off]
+    if not cut_off:
+        return
+    sheet.times("halt: order to flag, nodes that were cut off meanwhile", cut_off, least=0.0)
+    sheet.one("halt: nodes that were cut off meanwhile", len(cut_off), "nodes")
+    late = sum(cycle.late_cut_off for cycle in sheet.cycles)
+    sheet.one("halt: tokens and scores after 1 s by nodes that were cut off", late, "tokens")
+
+
+def _tokens(sheet: _Sheet) -> None:
+    """From the order to the last token that each node made."""
+    last = [ms for cycle in sheet.cycles for ms in cycle.last_tokens]
+    sheet.times("halt: order to last token, each node", last, GOALS)
+    late = sum(cycle.late for cycle in sheet.cycles)
+    sheet.one("halt: tokens and scores after 1 s", late, "tokens", goal=0.0)
+
+
+def _after_freeze(sheet: _Sheet) -> None:
+    """Nodes that were suspended while the order went round, from when they go on."""
+    cycles = sheet.cycles
+    # No goal: after the longest pauses peers have given it up, and it has to find them first.
+    sheet.times("halt: SIGCONT to flag, each node", [ms for cycle in cycles for ms in cycle.thawed])
+    after = sum(cycle.thawed_tokens for cycle in cycles)
+    late = sum(cycle.thawed_late for cycle in cycles)
+    sheet.one("halt: tokens and scores after SIGCONT", after, "tokens")
+    sheet.one("halt: tokens and scores later than 1 s after SIGCONT", late, "tokens", goal=0.0)
+
+
+def _machine(sheet: _Sheet) -> None:
+    """How busy this machine and its nodes' event loops were meanwhile."""
+    cycles = sheet.cycles
     busy = median(cycle.busy_cores for cycle in cycles)
-    found.append(
-        Measurement(
-            "cores busy from the order to the last flag", busy, "cores", float(cores()), parameters
-        )
-    )
-    times(
-        "event loop: longest turn of any node, by the clock",
-        [cycle.gap_ms for cycle in cycles],
-        least_ms,
-        {},
-    )
+    sheet.one("cores busy from the order to the last flag", busy, "cores", float(cores()))
+    gaps = [cycle.gap_ms for cycle in cycles]
+    sheet.times("event loop: longest turn of any node, by the clock", gaps)
     turns = [cycle.turn_ms for cycle in cycles]
-    times(
-        "event loop: longest turn of any node, CPU time",
-        turns,
-        0.0,
-        {"max": TURN_GOAL_MS} if scenario.flooders else {},
-    )
-    found.append(
-        Measurement(
-            "halt: nodes that missed it",
-            sum(c.missed for c in cycles),
-            "nodes",
-            0.0,
-            parameters,
-            0.0,
-        )
-    )
-    times(
-        "halt: order to all neighbours' disks", [cycle.on_disk_ms for cycle in cycles], least_ms, {}
-    )
-    times("resume: to the last node", [cycle.resumed_ms for cycle in cycles], least_ms, {})
-    if not scenario.streaming:
-        return found + _cpu(result, parameters)
-    rate = median(cycle.rate for cycle in cycles)
-    pace = scenario.pace
+    goals = {"max": TURN_GOAL_MS} if sheet.scenario.flooders else {}
+    sheet.times("event loop: longest turn of any node, CPU time", turns, goals, least=0.0)
+
+
+def _aftermath(sheet: _Sheet) -> None:
+    cycles = sheet.cycles
+    missed = sum(cycle.missed for cycle in cycles)
+    sheet.one("halt: nodes that missed it", missed, "nodes", goal=0.0)
+    on_disk = [cycle.on_disk_ms for cycle in cycles]
+    sheet.times("halt: order to all neighbours' disks", on_disk)
+    sheet.times("resume: to the last node", [cycle.resumed_ms for cycle in cycles])
+
+
+def _writing_rate(sheet: _Sheet) -> None:
+    rate, pace = median(cycle.rate for cycle in sheet.cycles), sheet.scenario.pace
     # What one session alone would get.
     alone = 1 / (pace.step_s + pace.session_s) if pace.step_s else rate
-    return [
-        *found,
-        Measurement(
-            "tokens per second and writer before the order", rate, "tokens/s", alone, parameters
-        ),
-    ]
+    sheet.one("tokens per second and writer before the order", rate, "tokens/s", alone)
 
 
-def _cut_off(result: Result, parameters: dict[str, object]) -> list[Measurement]:
-    """Whoever nothing leads to hears nothing: these count with all others, and are told besides."""
-    cut_off = [ms for cycle in result.cycles for ms in cycle.cut_off]
-    if not cut_off:
-        return []
-    found = [
-        Measurement(
-            "halt: order to flag, nodes that were cut off meanwhile",
-            value,
-            "ms",
-            0.0,
-            parameters | {"of": what},
-        )
-        for what, value in summary(cut_off).items()
-    ]
-    late = sum(cycle.late_cut_off for cycle in result.cycles)
-    found.append(
-        Measurement(
-            "halt: nodes that were cut off meanwhile", len(cut_off), "nodes", 0.0, parameters
-        )
-    )
-    return [
-        *found,
-        Measurement(
-            "halt: tokens and scores after 1 s by nodes that were cut off",
-            late,
-            "tokens",
-            0.0,
-            parameters,
-        ),
-    ]
-
-
-def _cpu(result: Result, parameters: dict[str, object]) -> list[Measurement]:
+def _cpu(sheet: _Sheet) -> None:
     """What a halt costs without any other load, and so the part of a time that is this machine's
     few cores."""
-    of = {"of": "p50"}
-    return [
-        Measurement(
-            "CPU time of a node to its flag",
-            result.cpu_to_flag_ms,
-            "ms",
-            result.cpu_to_flag_ms,
-            parameters | of,
-        ),
-        Measurement(
-            "CPU time of a node for a halt",
-            result.cpu_ms,
-            "ms",
-            result.cpu_to_flag_ms,
-            parameters | of,
-        ),
-    ]
+    to_flag = sheet.result.cpu_to_flag_ms
+    sheet.one("CPU time of a node to its flag", to_flag, "ms", to_flag, of="p50")
+    sheet.one("CPU time of a node for a halt", sheet.result.cpu_ms, "ms", to_flag, of="p50")
 
 
 def _details(result: Result) -> dict[str, object]:

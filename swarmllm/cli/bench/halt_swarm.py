@@ -424,16 +424,16 @@ async def linked(swarm: Swarm, timeout_s: float) -> bool:
     count."""
     wanted = swarm.neighbours * len(swarm.hosts) * (MOST if swarm.resets else 1.0) - 0.5
     with trio.move_on_after(timeout_s):
-        while (
-            sum(
-                min(int(report["peers"]), int(report["links"]))
-                for report in (await swarm.reports()).values()
-            )
-            < wanted
-        ):  # noqa: ASYNC110  Asked, they tell.
+        while await _connections(swarm) < wanted:  # noqa: ASYNC110  Hosts report when asked.
             await trio.sleep(LOOK_EVERY_S)
         return True
     return False
+
+
+async def _connections(swarm: Swarm) -> int:
+    """Of all hosts together, with the control streams on them."""
+    reports = (await swarm.reports()).values()
+    return sum(min(int(report["peers"]), int(report["links"])) for report in reports)
 
 
 async def _flooder(

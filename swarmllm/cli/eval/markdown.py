@@ -30,7 +30,6 @@ def page(report: Report, pictures: Sequence[str]) -> str:
         _adaptive(report),
         _after_switch(report),
         _settings(report),
-        # fmt: skip
         _lists(report),
         _alpha(report),
         _shapes(report),

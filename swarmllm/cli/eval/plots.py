@@ -78,53 +78,7 @@ def _scores(pyplot: Any, report: Report) -> Any:
         layout="constrained",
     )
     for axis, text in zip(axes[0], texts, strict=True):
-        kind = report.kinds[text]
-        for place, method in enumerate(methods):
-            score = report.score(method, text)
-            if score is None:
-                continue
-            best = method == kind.best_single
-            axis.barh(
-                place,
-                score.nats.mean,
-                color=_colour(method),
-                height=0.72,
-                hatch="//" if best else None,
-                edgecolor="white",
-            )
-            ends = [[score.nats.mean - score.nats.low], [score.nats.high - score.nats.mean]]
-            axis.errorbar(score.nats.mean, place, xerr=ends, color=BLACK, capsize=2, linewidth=1)
-        shown = [score for score in report.scores if score.text == text]
-        # One expert on another's text, and the geometric mean, may be so far off that everything
-        # else would look alike.
-        near = [
-            s
-            for s in shown
-            if not (s.method.startswith(EXPERT) or s.method == "geometric")
-            or s.method == kind.best_single
-        ]
-        low, high = min(s.nats.low for s in near), max(s.nats.high for s in near)
-        left, right = max(0.0, low - 0.4 * (high - low)), high + 0.15 * (high - low)
-        axis.set_xlim(left, right)
-        for score in (s for s in shown if s.nats.mean > right):
-            axis.text(
-                right,
-                methods.index(score.method),
-                f"{score.nats.mean:.1f} ▸ ",
-                ha="right",
-                va="center",
-                color=BLACK,
-                fontsize=9,
-            )
-        axis.axvline(
-            report.kinds[text].estimate(kind.best_totals).mean,
-            color=BLACK,
-            linestyle=":",
-            linewidth=1,
-        )
-        axis.set_title(f"{text} ({len(kind.answers)} documents)")
-        axis.set_xlabel("nats per token")
-        axis.grid(axis="x", alpha=0.3)
+        _bars(axis, report, text, methods)
     axes[0][0].set_yticks(
         range(len(methods)), [title_of(method, report.names) for method in methods]
     )
@@ -144,6 +98,66 @@ def _scores(pyplot: Any, report: Report) -> Any:
     figure.legend(legend, words, loc="outside lower center", ncols=5, frameon=False)
     figure.suptitle("Nats per token, lower is better, with 95 % intervals (axes do not begin at 0)")
     return figure
+
+
+def _bars(axis: Any, report: Report, text: str, methods: list[str]) -> None:
+    """The panel of one text kind."""
+    kind = report.kinds[text]
+    for place, method in enumerate(methods):
+        score = report.score(method, text)
+        if score is None:
+            continue
+        best = method == kind.best_single
+        axis.barh(
+            place,
+            score.nats.mean,
+            color=_colour(method),
+            height=0.72,
+            hatch="//" if best else None,
+            edgecolor="white",
+        )
+        ends = [[score.nats.mean - score.nats.low], [score.nats.high - score.nats.mean]]
+        axis.errorbar(score.nats.mean, place, xerr=ends, color=BLACK, capsize=2, linewidth=1)
+    left, right = _range(report, text)
+    axis.set_xlim(left, right)
+    for score in report.scores:
+        if score.text != text or score.nats.mean <= right:
+            continue
+        axis.text(
+            right,
+            methods.index(score.method),
+            f"{score.nats.mean:.1f} ▸ ",
+            ha="right",
+            va="center",
+            color=BLACK,
+            fontsize=9,
+        )
+    axis.axvline(
+        report.kinds[text].estimate(kind.best_totals).mean,
+        color=BLACK,
+        linestyle=":",
+        linewidth=1,
+    )
+    axis.set_title(f"{text} ({len(kind.answers)} documents)")
+    axis.set_xlabel("nats per token")
+    axis.grid(axis="x", alpha=0.3)
+
+
+def _range(report: Report, text: str) -> tuple[float, float]:
+    """What the axis shows. One expert on another's text, and the geometric mean, may be so far off
+    that everything else would look alike: they do not widen it."""
+    best_single = report.kinds[text].best_single
+    near = [
+        score.nats
+        for score in report.scores
+        if score.text == text
+        and (
+            score.method == best_single
+            or not (score.method.startswith(EXPERT) or score.method == "geometric")
+        )
+    ]
+    low, high = min(nats.low for nats in near), max(nats.high for nats in near)
+    return max(0.0, low - 0.4 * (high - low)), high + 0.15 * (high - low)
 
 
 def _colour(method: str) -> str:
