@@ -133,7 +133,7 @@ class Run:
             o.step()
             o.zero_grad()
         self.step += 1
-        return loss.item()
+        return float(loss.item())
 
 
 def train(args: argparse.Namespace, corpus: Corpus, work: Path) -> TinyLlama:
