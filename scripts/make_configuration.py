@@ -10,25 +10,20 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
-from dataclasses import MISSING, fields
 from pathlib import Path
 
 from swarmllm.core.values import SAMPLING, USUAL_SAMPLING
-from swarmllm.runtime.config import CONFIG_FILE, CONFIG_VERSION, OTHER_VARIABLES, PREFIX, Config
-from swarmllm.runtime.settings import SETTINGS, Unfit
+from swarmllm.runtime.config import SETTINGS
+from swarmllm.runtime.config.reading import CONFIG_FILE, CONFIG_VERSION, OTHER_VARIABLES
+from swarmllm.runtime.config.setting import PREFIX, Setting
+from swarmllm.runtime.config.showing import allowed_text, default_text
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-FOLDERS = {
-    "data_dir": "`~/.local/share/swarmllm` on Linux",
-    "cache_dir": "`~/.cache/swarmllm` on Linux",
-}
 WIDTH = 120
-# Given once for each value on the command line, with commas in a variable.
-REPEATED = ("peers", "announce")
 
 HEAD = f"""# Configuration
 
-This page is written by `scripts/make_configuration.py` from the table in `swarmllm/runtime/settings.py` and
+This page is written by `scripts/make_configuration.py` from the table in `swarmllm/runtime/config/table.py` and
 from `Sampling` in `swarmllm/core/values.py`. Do not edit it.
 
 A setting is taken from the first place that has it:
@@ -82,11 +77,12 @@ def page() -> str:
         "a variable is missing at the end of the page"
     )
     rows = [
-        f"| `{name}` | {option(name)} | {variable(name)} | {default(name)} |" for name in SETTINGS
+        f"| `{name}` | {option(row)} | {variable(row)} | {default_text(row)} |"
+        for name, row in SETTINGS.items()
     ]
     meanings = [
-        meaning(f"- `{name}`: {setting.about} Allowed: {allowed(name)}.")
-        for name, setting in SETTINGS.items()
+        meaning(f"- `{name}`: {row.about} Allowed: {allowed_text(row)}.")
+        for name, row in SETTINGS.items()
     ]
     drawing = [
         f"| `{name}` | `--{name.replace('_', '-')}` | {getattr(USUAL_SAMPLING, name):g} | {reach(name)} | {row.about} |"
@@ -108,38 +104,12 @@ def meaning(text: str) -> str:
     )
 
 
-def option(name: str) -> str:
-    if default_of(name) is True:
-        return f"`--no-{name}`"
-    return f"`{SETTINGS[name].flag}`" + (", repeated" if name in REPEATED else "")
+def option(row: Setting) -> str:
+    return f"`{row.option}`" + (", repeated" if row.kind is list else "")
 
 
-def variable(name: str) -> str:
-    return f"`{PREFIX}{name.upper()}`" + (", with commas" if name in REPEATED else "")
-
-
-def default_of(name: str) -> object:
-    return next(field.default for field in fields(Config) if field.name == name)
-
-
-def default(name: str) -> str:
-    value = default_of(name)
-    if value is MISSING:
-        return FOLDERS[name]
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value in ("", ()):
-        return "none" if name != "announce" else "the addresses found"
-    return f"`{value}`" if isinstance(value, str) else f"{value:g}"
-
-
-def allowed(name: str) -> str:
-    """In the words of the refusal of a value that fits no setting."""
-    try:
-        SETTINGS[name].read(None, False)
-    except Unfit as refusal:
-        return refusal.expected
-    raise AssertionError(f"{name} takes anything")
+def variable(row: Setting) -> str:
+    return f"`{row.variable}`" + (", with commas" if row.kind is list else "")
 
 
 def main() -> int:

@@ -46,7 +46,8 @@ from swarmllm.messages import PeerId
 from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.change_log import Changes
-from swarmllm.runtime.config import Config, load_config
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.config.reading import load_config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.local_api.server import serve
@@ -65,7 +66,7 @@ from swarmllm.runtime.service.json_events import (
     Warned,
 )
 from swarmllm.runtime.service.local_node import LocalNode
-from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.service.request import usual_request
 from swarmllm.runtime.service.service import Service
 from swarmllm.runtime.suspend_detector import SuspendDetector
 from swarmllm.wire.identity import swarm_hash
@@ -150,7 +151,7 @@ async def _start(
 ) -> LocalNode:
     nursery = await stack.enter_async_context(trio.open_nursery())
     stack.callback(nursery.cancel_scope.cancel)
-    defaults = TextRequest("", k=config.k, extra=config.extra, quality=config.quality)
+    defaults = usual_request(config)
     service = Service(defaults)
     api: Path = await nursery.start(partial(serve, service, data.path, fallback=_short_folder()))
     nursery.start_soon(_obey, service, nursery.cancel_scope)

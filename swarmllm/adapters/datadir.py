@@ -24,8 +24,8 @@ import platformdirs
 
 from swarmllm.adapters.data_marker import KEY, STORE, mark, refuse_foreign
 from swarmllm.errors import LocalError
+from swarmllm.runtime.config import Folders
 from swarmllm.runtime.holder import LOCK, holder_of, pid_in
-from swarmllm.runtime.settings import Folders
 
 __all__ = ["DataDir", "default_folders", "holder_of", "locked", "make_folder"]
 

@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from swarmllm.core.values import MAX_TOKENS_USUAL, SAMPLING, USUAL_SAMPLING, Sampling
-from swarmllm.runtime.settings import SETTINGS
+from swarmllm.runtime.config import SETTINGS
+from swarmllm.runtime.config.setting import PANELS
 
 if TYPE_CHECKING:  # Help must not cost their imports.
     from swarmllm.runtime.config import Config
     from swarmllm.runtime.service.request import TextRequest
 
-NODE, MODEL, ANSWER, OUTPUT = "Node", "Model", "Answer", "Output"
+NODE, MODEL, ANSWER, OUTPUT = PANELS
 
 Flags = dict[str, Any]
 """Settings as typed, by name, for `config_of`; None: not given."""
@@ -80,7 +81,12 @@ ServingSettings = Annotated[
 ]
 AskingSettings = Annotated[
     Flags,
-    Takes(("k", "extra", "quality", "peers", "swarm", "charter", "lan", "data_dir", "cache_dir")),
+    Takes(
+        (
+            *(name for name, row in SETTINGS.items() if row.panel == ANSWER),
+            *("peers", "swarm", "charter", "lan", "data_dir", "cache_dir"),
+        )
+    ),
 ]
 
 Domain = Annotated[
@@ -150,14 +156,12 @@ class Answering:
         return config_of(**self.settings)
 
     def request(self, prompt: str, config: Config) -> TextRequest:
-        from swarmllm.runtime.service.request import TextRequest
+        from swarmllm.runtime.service.request import usual_request
         from swarmllm.runtime.user_text import typed_text
 
-        return TextRequest(
-            typed_text(prompt, "the prompt"),
-            k=config.k,
-            extra=config.extra,
-            quality=config.quality,
+        return replace(
+            usual_request(config),
+            prompt=typed_text(prompt, "the prompt"),
             domain=typed_text(self.domain or "", "--domain"),
             max_tokens=self.max_tokens,
             sampling=self.sampling,

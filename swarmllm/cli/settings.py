@@ -1,4 +1,4 @@
-"""From the flags of a command to a checked Config: `runtime.config` with this machine's environment
+"""From the flags of a command to a checked Config: `runtime.config.reading` with this machine's environment
 and folders."""
 
 from __future__ import annotations
@@ -6,7 +6,8 @@ from __future__ import annotations
 import os
 
 from swarmllm.adapters.datadir import default_folders
-from swarmllm.runtime.config import Config, load_config
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.config.reading import load_config
 
 
 def config_of(**flags: object) -> Config:

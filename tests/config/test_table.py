@@ -15,8 +15,8 @@ from scripts import make_configuration
 from swarmllm.cli import options
 from swarmllm.cli.app import app
 from swarmllm.core.values import SAMPLING, USUAL_SAMPLING, Sampling
-from swarmllm.runtime.config import Config, load_config
-from swarmllm.runtime.settings import SETTINGS, Folders
+from swarmllm.runtime.config import SETTINGS, Config, Folders
+from swarmllm.runtime.config.reading import load_config
 from swarmllm.wire.identity import peer_id_of
 
 ADDR = f"/ip4/203.0.113.7/tcp/7339/p2p/{peer_id_of(bytes(range(32)))}"
@@ -75,7 +75,15 @@ def test_every_setting_can_be_given_in_the_file_and_in_a_variable_and_is_in_the_
 ) -> None:
     typed, expected = other(name, folders)
     word = ",".join(typed) if isinstance(typed, list) else str(typed)
-    assert getattr(load_config({}, {f"SWARMLLM_{name.upper()}": word}, folders), name) == expected
+    read = getattr(load_config({}, {f"SWARMLLM_{name.upper()}": word}, folders), name)
+    assert read == expected
+    declared = typing.get_type_hints(Config)[name]
+    # Not bool for int, nor int for float: what is read has the type that mypy was told of.
+    assert (
+        type(read) is type(Path())
+        if declared is Path
+        else type(read) is (typing.get_origin(declared) or declared)
+    )
     (folders.config_dir / "config.toml").write_text(f"version = 1\n{name} = {json.dumps(typed)}\n")
     assert getattr(load_config({}, {}, folders), name) == expected
     row = next(
@@ -106,12 +114,15 @@ def test_every_setting_is_an_option_with_its_help_and_reaches_the_config(
     assert not [n for n, value in takes.taken(dict(given)).items() if value is not None]
 
 
-def test_the_kind_of_a_setting_is_that_of_its_field() -> None:
+def test_a_setting_is_declared_once_with_a_reader_and_the_option_of_its_type() -> None:
     types = typing.get_type_hints(Config)
     kinds = {Path: str, tuple[str, ...]: list}
     assert {name: row.kind for name, row in SETTINGS.items()} == {
         n: kinds.get(t, t) for n, t in types.items()
     }
+    assert all(name == row.name for name, row in SETTINGS.items())
+    spellings = [word for row in SETTINGS.values() for word in (row.flag, *row.also)]
+    assert len(spellings) == len(set(spellings))
 
 
 @pytest.mark.parametrize("name", SAMPLING)

@@ -25,8 +25,9 @@ from swarmllm.core.values import (
 )
 from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
+from swarmllm.runtime.config import SETTINGS, Config
+from swarmllm.runtime.config.setting import Unfit
 from swarmllm.runtime.service.stop_strings import check_stops
-from swarmllm.runtime.settings import SHARE_MAX
 from swarmllm.runtime.user_text import check_text
 
 # No context holds more: a token is 4 bytes of English on average, and seldom over 8.
@@ -86,18 +87,15 @@ class TextRequest:
         """`check` for all but the prompt and its turns: before a text is there."""
         for text in (self.domain, *self.stop):
             check_text(text, f"the text {text[:20]!r}")
-        for name, value, low, high in (
-            ("k", self.k, 1, SHARE_MAX),
-            ("extra", self.extra, 0, SHARE_MAX),
-            ("max_tokens", self.max_tokens, 1, CONTEXT_MAX),
-        ):
-            if not low <= value <= high:
-                raise UsageError(
-                    f"{name} is {value}, and it must be a whole number from {low} to {high}"
-                )
-        if not 0 <= self.quality <= 1:
+        for name in OWN_SETTINGS:
+            value = getattr(self, name)
+            try:
+                SETTINGS[name].read(value, False)
+            except Unfit as error:
+                raise UsageError(f"{name} is {value}, and it must be {error.expected}") from error
+        if not 1 <= self.max_tokens <= CONTEXT_MAX:
             raise UsageError(
-                f"quality is {self.quality}, and it must be a share from 0 (one expert) to 1 (all k experts)"
+                f"max_tokens is {self.max_tokens}, and it must be a whole number from 1 to {CONTEXT_MAX}"
             )
         if len(self.domain.encode()) > DOMAIN_BYTES_MAX:
             raise UsageError(
@@ -107,9 +105,17 @@ class TextRequest:
         validate(self.drawn())
 
 
+OWN_SETTINGS: Final = tuple(f.name for f in fields(TextRequest) if f.name in SETTINGS)
+"""The fields that a node has settings for: `k`, `extra` and `quality`. The settings' bounds are
+those of the fields."""
 DEFAULTS: Final = TextRequest("")
-"""What is asked for where nobody says anything. A node replaces `k`, `extra` and `quality` by its
-own settings."""
+"""What is asked for where nobody says anything, not even a node's settings (`usual_request`)."""
+
+
+def usual_request(config: Config) -> TextRequest:
+    """What is asked for where nobody says anything but the node's settings."""
+    return replace(DEFAULTS, **{name: getattr(config, name) for name in OWN_SETTINGS})
+
 
 _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "str": ((str,), "a text"),

@@ -1,5 +1,5 @@
-"""A node's settings, each found in the first place that has it: flag, `SWARMLLM_*` variable, config
-file, default.
+"""The settings of a node are read: each from the first place that has it, which is a flag, a
+`SWARMLLM_*` variable, the config file or the default.
 
 Everything is checked here, once, before a port is opened or a model loaded, and each mistake is one
 sentence that names where the value was found, the value and what is allowed. A misspelt key or
@@ -14,58 +14,23 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from swarmllm.core.values import EXTRA_USUAL, K_USUAL, QUALITY_USUAL
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.runtime.settings import SETTINGS, Folders, Reader, Unfit, read_folder
+from swarmllm.runtime.config.setting import PREFIX, Folders, Unfit
+from swarmllm.runtime.config.table import SETTINGS, Config
 
 CONFIG_VERSION: Final = 1
 CONFIG_FILE: Final = "config.toml"
 # Every setting at its longest needs a tenth of this; more is the wrong file.
 CONFIG_BYTES_MAX: Final = 256 * 1024
-PREFIX: Final = "SWARMLLM_"
 OTHER_VARIABLES: Final = frozenset(
     {"SWARMLLM_ALLOW_DUMPS", "SWARMLLM_DEBUG", "SWARMLLM_PASSPHRASE_FILE", "SWARMLLM_PATIENCE_S"}
 )
 """Read where they are needed: whether core dumps and debuggers are allowed; tracebacks instead of
 sentences; the file with an operator's passphrase; how long commands wait."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """Checked settings; `SETTINGS` says how each is read and what it allows.
-
-    `charter` is the file of a swarm's charter, or the swarm's id: who may halt it; without one the
-    node's own key alone may. `model` is `demo`, `demo:NAME`, `none` (ask others, offer nothing) or
-    the path of a GGUF file. `listen_host` is an IP address; `port` the first one tried (0: any).
-    `announce` overrides the multiaddrs told to others. `context_max` is tokens per session,
-    `threads` 0 means one per core, `gpu_layers` -1 means all of them where llama.cpp can. `k`
-    experts are asked per token, and `extra` more as insurance; `quality` is the share of tokens
-    that all k are asked about. `offline` forbids any contact with the outside.
-    """
-
-    data_dir: Path
-    cache_dir: Path
-    model: str = "demo"
-    swarm: str = "private"
-    charter: str = ""
-    listen_host: str = "0.0.0.0"
-    port: int = 7339
-    peers: tuple[str, ...] = ()
-    announce: tuple[str, ...] = ()
-    lan: bool = True
-    sessions_max: int = 16
-    context_max: int = 2048
-    threads: int = 0
-    gpu_layers: int = -1
-    k: int = K_USUAL
-    extra: int = EXTRA_USUAL
-    quality: float = QUALITY_USUAL
-    log_level: str = "warning"
-    offline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +53,7 @@ def load_config(
     it: one folder then holds all of a node but its caches. Raises UsageError for a value that makes
     no sense and LocalError for a config file that cannot be read.
     """
-    known = {field.name for field in fields(Config)}
-    stray = sorted(set(flags) - known)
+    stray = sorted(set(flags) - set(SETTINGS))
     assert not stray, f"not settings: {stray}"
     found = {
         name: _Found(value, SETTINGS[name].flag, isinstance(value, str))
@@ -102,8 +66,8 @@ def load_config(
     for name, value in _file(config_dir / CONFIG_FILE).items():
         found.setdefault(name, value)
     values: dict[str, object] = {"data_dir": folders.data_dir, "cache_dir": folders.cache_dir}
-    values.update({name: _read(value, SETTINGS[name].read) for name, value in found.items()})
-    return Config(**values)  # type: ignore[arg-type]  # SETTINGS gives each name its own type; a test compares the two.
+    values.update({name: _read(name, value) for name, value in found.items()})
+    return Config(**values)  # type: ignore[arg-type]  # Each reader gives its field's type; a test compares them.
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, _Found]:
@@ -190,13 +154,13 @@ def _did_you_mean(name: str, prefix: str = "") -> str:
 
 
 def _data_dir(found: _Found) -> Path:
-    folder = _read(found, read_folder)
+    folder = _read("data_dir", found)
     assert isinstance(folder, Path)
     return folder
 
 
-def _read(found: _Found, read: Reader) -> object:
+def _read(name: str, found: _Found) -> object:
     try:
-        return read(found.value, found.is_text)
+        return SETTINGS[name].read(found.value, found.is_text)
     except Unfit as error:
         raise UsageError(f"{found.where}: {error}") from error

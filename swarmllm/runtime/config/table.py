@@ -1,0 +1,215 @@
+"""The table of a node's settings: each is declared here, and nowhere else.
+
+The config file, the environment variables, the options of the commands with their help, the checks
+and docs/configuration.md are made of these declarations.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Final, get_type_hints
+
+from swarmllm.core.values import EXTRA_USUAL, K_USUAL, QUALITY_USUAL
+from swarmllm.messages import CONTEXT_MAX
+from swarmllm.runtime.config.readers import (
+    multiaddrs,
+    number,
+    one_of,
+    read_charter,
+    read_folder,
+    read_host,
+    read_model,
+    read_swarm,
+    read_switch,
+    whole,
+)
+from swarmllm.runtime.config.setting import PANELS, Setting
+
+SESSIONS_LIMIT: Final = 256  # llama.cpp's own bound on parallel sequences.
+# Experts per token: each costs a round trip's worth of bytes, and pooling gains nothing measurable
+# beyond.
+SHARE_MAX: Final = 64
+_, MODEL, ANSWER, OUTPUT = PANELS
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The checked settings of one node. Each field is a setting: its type, its declaration, its
+    default. The two folders have none; they are the user's (`Folders`)."""
+
+    data_dir: Annotated[
+        Path,
+        Setting(
+            read_folder,
+            "The folder of the node's key, state, log and local socket; one node each.",
+            metavar="FOLDER",
+            usual="`~/.local/share/swarmllm` on Linux",
+        ),
+    ]
+    cache_dir: Annotated[
+        Path,
+        Setting(
+            read_folder,
+            "The folder of expanded demo experts and the vocabulary; nodes may share it.",
+            metavar="FOLDER",
+            usual="`~/.cache/swarmllm` on Linux",
+        ),
+    ]
+    model: Annotated[
+        str,
+        Setting(
+            read_model,
+            "The expert that this node offers. `none`: it asks others and offers nothing.",
+            panel=MODEL,
+            metavar="demo|demo:NAME|none|FILE",
+        ),
+    ] = "demo"
+    swarm: Annotated[
+        str,
+        Setting(
+            read_swarm,
+            "The name of the swarm; only peers of one swarm find each other.",
+            metavar="NAME",
+        ),
+    ] = "private"
+    charter: Annotated[
+        str,
+        Setting(
+            read_charter,
+            "Who may halt the swarm: the charter's file, or the swarm's id. Empty: this node's owner alone.",
+            metavar="FILE|ID",
+        ),
+    ] = ""
+    listen_host: Annotated[
+        str,
+        Setting(
+            read_host,
+            "The address to listen on; 0.0.0.0 is every interface.",
+            flag="--listen",
+            metavar="HOST",
+        ),
+    ] = "0.0.0.0"
+    port: Annotated[
+        int,
+        Setting(
+            whole(0, 65_535),
+            "The TCP port. 0: any free one. If nobody chose it and it is taken, the next free one.",
+        ),
+    ] = 7339
+    peers: Annotated[
+        tuple[str, ...],
+        Setting(
+            multiaddrs(needs_peer=True),
+            "Peers to begin with.",
+            flag="--peer",
+            metavar="MULTIADDR",
+        ),
+    ] = ()
+    announce: Annotated[
+        tuple[str, ...],
+        Setting(
+            multiaddrs(needs_peer=False),
+            "The addresses that others are told, instead of those that were found.",
+            metavar="MULTIADDR",
+            usual="the addresses found",
+        ),
+    ] = ()
+    lan: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether the node looks for peers on the local network and can be found there.",
+            help="Neither look for peers on the local network nor be found there.",
+        ),
+    ] = True
+    sessions_max: Annotated[
+        int,
+        Setting(
+            whole(1, SESSIONS_LIMIT),
+            "Answers that the expert takes part in at once.",
+            flag="--sessions",
+            panel=MODEL,
+        ),
+    ] = 16
+    context_max: Annotated[
+        int,
+        Setting(
+            whole(64, CONTEXT_MAX),
+            "Tokens of context that each session may have.",
+            flag="--context",
+            panel=MODEL,
+        ),
+    ] = 2048
+    threads: Annotated[
+        int,
+        Setting(
+            whole(0, 1024),
+            "Processor threads of the engine. 0: one for each core.",
+            panel=MODEL,
+        ),
+    ] = 0
+    gpu_layers: Annotated[
+        int,
+        Setting(
+            whole(-1, 1000),
+            "Layers of the model on the GPU, where llama.cpp was built for one. -1: all.",
+            panel=MODEL,
+        ),
+    ] = -1
+    k: Annotated[
+        int,
+        Setting(
+            whole(1, SHARE_MAX),
+            "Experts that decide each token together.",
+            flag="-k",
+            panel=ANSWER,
+            also=("--experts",),
+        ),
+    ] = K_USUAL
+    extra: Annotated[
+        int,
+        Setting(
+            whole(0, SHARE_MAX),
+            "Experts asked beyond `k`, as insurance against slow ones.",
+            panel=ANSWER,
+        ),
+    ] = EXTRA_USUAL
+    quality: Annotated[
+        float,
+        Setting(
+            number(0, 1),
+            "Share of the tokens that all `k` experts are asked about. 1: all tokens; 0: always one expert.",
+            panel=ANSWER,
+        ),
+    ] = QUALITY_USUAL
+    log_level: Annotated[
+        str,
+        Setting(
+            one_of("debug", "info", "warning", "error"),
+            "What the log file holds.",
+            panel=OUTPUT,
+            metavar="debug|info|warning|error",
+        ),
+    ] = "warning"
+    offline: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether every contact beyond this machine's networks is forbidden.",
+            help="No contact with anything outside this machine's networks.",
+        ),
+    ] = False
+
+
+def _declared() -> dict[str, Setting]:
+    hints = get_type_hints(Config, include_extras=True)
+    found = {}
+    for field in fields(Config):
+        hint = hints[field.name]
+        found[field.name] = hint.__metadata__[0].of(field, hint)
+    return found
+
+
+SETTINGS: Final[dict[str, Setting]] = _declared()
+"""Every setting, by its name."""
