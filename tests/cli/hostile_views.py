@@ -342,7 +342,7 @@ def shown_model(text: str) -> None:
 
 
 def halted(text: str) -> object:
-    standing = SimpleNamespace(where=text, state=HaltState(bytes(32)))
+    standing: Any = SimpleNamespace(where=text, state=HaltState(bytes(32)))
     order = {"key": text, "seq": 1, "reason": text, "issued": 1.0}
     record = {
         "halted": [text],
@@ -352,9 +352,8 @@ def halted(text: str) -> object:
         "peers": [text],
         "acknowledged": [],
     }
-    return halt._status_table(
-        standing, {**record, "running": True, "durable": False, "stopped_here": True, "lost": False}
-    )  # type: ignore[arg-type]
+    flags = {"running": True, "durable": False, "stopped_here": True, "lost": False}
+    return halt._status_table(standing, {**record, **flags})
 
 
 def refused(text: str) -> None:

@@ -86,6 +86,11 @@ class Door:
         self._changed = trio.Event()
 
 
+def about(peer: PeerId) -> Callable[[NetworkInput], bool]:
+    """Whether an input concerns this peer: for `Member.hears`."""
+    return lambda one: one.peer == peer
+
+
 class Member:
     """A network under test with its door, and everything it has told so far."""
 
@@ -399,9 +404,8 @@ class NetworkContract(ABC):
                 assert (received.peer, received.message) == (a.peer, Halted(b"8 bytes."))
                 assert received.size_bytes == len(frame(received.message))
                 peer.network.send(a.peer, opening(1))
-                assert (
-                    await a.hears(Received, lambda one, peer=peer: one.peer == peer.peer)
-                ).message == opening(1)  # type: ignore[misc]
+                asked = await a.hears(Received, about(peer.peer))
+                assert asked.message == opening(1)
                 a.network.send(peer.peer, opening(2))
                 await peer.hears(Received, lambda one: one.message == opening(2))
                 assert peer.count(PeerLost) == 0

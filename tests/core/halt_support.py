@@ -5,7 +5,7 @@ the laws tested with these do not depend on the curve, and thousands of them cos
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256, sha512
 from typing import Any
@@ -19,7 +19,7 @@ from swarmllm.core.inputs import RecordOffered
 from swarmllm.messages import Charter, Halt, HaltDigest, HaltFrame, Live, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
 from swarmllm.wire.marks import marks_of
-from swarmllm.wire.signed import SignedRecord, key_id, open_record, sign_record
+from swarmllm.wire.signed import Sign, SignedRecord, key_id, open_record, sign_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Person:
         return _seal(self.public_key, message)
 
     @property
-    def signer(self) -> tuple[bytes, Callable[[bytes], bytes]]:
+    def signer(self) -> tuple[bytes, Sign]:
         return self.public_key, self.sign
 
 
@@ -89,13 +89,11 @@ def signed(record: Any, *people: Person) -> bytes:
 
 def forged(record: Any, *people: Person) -> bytes:
     """Signatures by the right keys over the wrong bytes."""
-    return sign_record(
-        record,
-        [
-            (person.public_key, lambda message, p=person: p.sign(b"forged" + message))
-            for person in people
-        ],
-    )  # type: ignore[misc]
+
+    def signer(person: Person) -> tuple[bytes, Sign]:
+        return person.public_key, lambda message: person.sign(b"forged" + message)
+
+    return sign_record(record, [signer(person) for person in people])
 
 
 def apply(state: HaltState, *records: bytes) -> HaltState:

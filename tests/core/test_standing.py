@@ -3,6 +3,7 @@ final is said at once."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -57,7 +58,7 @@ def model_of(table: Tabletop, number: int) -> ScriptedModel:
 
 
 def refusing(
-    table: Tabletop, number: int, reply: object, since: float, until: float
+    table: Tabletop, number: int, reply: int | Callable[[Score], object], since: float, until: float
 ) -> list[float]:
     """Expert `number` gives this reply (a Refused code, or a whole reply) instead of its answer for
     a while; when it was asked then."""
@@ -69,11 +70,9 @@ def refusing(
             return real(key, request)  # type: ignore[arg-type]
         asked.append(table.now)
         model.forget()
-        return (
-            Refused(request.session, request.round, reply)
-            if isinstance(reply, int)
-            else reply(request)
-        )  # type: ignore[operator]
+        if isinstance(reply, int):
+            return Refused(request.session, request.round, reply)
+        return reply(request)
 
     model.score = score  # type: ignore[method-assign, assignment]
     return asked

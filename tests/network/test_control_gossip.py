@@ -14,7 +14,7 @@ from swarmllm.adapters.libp2p import NetworkLimits
 from swarmllm.core.inputs import Received
 from swarmllm.messages import CHARTER_RECORD_MAX
 from swarmllm.messages.declare import HALT
-from tests.contracts.network_contract import DEADLINE_S, Member, connect, meet
+from tests.contracts.network_contract import DEADLINE_S, Member, about, connect, meet
 from tests.network.control_support import (
     FLOOD,
     Flooder,
@@ -42,9 +42,7 @@ def test_frames_and_records_pass_under_four_flooders() -> None:
                 for flooder in flooders:
                     nursery.start_soon(flooder.run)
                 for raw in raws:
-                    await node.hears(
-                        Received, lambda heard, raw=raw: heard.peer == raw.peer, skip=40
-                    )  # type: ignore[misc]
+                    await node.hears(Received, about(raw.peer), skip=40)
                 for n in range(5):
                     other.network.send_frame(HALT, node.peer, bytes([n]))
                     assert await node.door.sees("received", other.peer, skip=n) == bytes([n])

@@ -11,7 +11,7 @@ import trio
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.core.inputs import DialFailed
 from swarmllm.core.peers.dial_rule import ENDPOINT_BURST
-from tests.contracts.network_contract import DEADLINE_S, Member
+from tests.contracts.network_contract import DEADLINE_S, Member, about
 from tests.network.support import members, until
 from tests.network.test_hostile import network_of
 
@@ -24,10 +24,7 @@ async def knocked(node: Member, addrs: list[str]) -> list[str]:
     peers = [ephemeral_key().peer for _ in addrs]
     for peer, addr in zip(peers, addrs, strict=True):
         node.network.dial(peer, (addr,))
-    return [
-        (await node.hears(DialFailed, lambda one, peer=peer: one.peer == peer)).reason
-        for peer in peers
-    ]  # type: ignore[misc]
+    return [(await node.hears(DialFailed, about(peer))).reason for peer in peers]
 
 
 async def counting(work: Any) -> int:

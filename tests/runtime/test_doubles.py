@@ -21,7 +21,14 @@ from swarmllm.messages import Close
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import halt_channel
 from swarmllm.testing.memory_network import MemorySwarm
-from tests.contracts.network_contract import Door, Member, NetworkContract, connect, listening
+from tests.contracts.network_contract import (
+    Door,
+    Member,
+    NetworkContract,
+    about,
+    connect,
+    listening,
+)
 from tests.runtime.little_swarm import key
 
 
@@ -152,9 +159,7 @@ def test_on_the_lan_all_hear_of_each_other() -> None:
         for one in (a, b, c):
             for other in (a, b, c):
                 if one is not other:
-                    found = await one.hears(
-                        AddressesFound, lambda f, other=other: f.peer == other.peer
-                    )  # type: ignore[misc]
+                    found = await one.hears(AddressesFound, about(other.peer))
                     assert found.addrs == other.network.addrs
 
     run_law(MemorySwarm, 3, law, lan=True)

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 
@@ -40,6 +40,8 @@ from swarmllm.errors import LocalError
 from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.testing.proxy import Link
+
+_Plan = TypeVar("_Plan")
 
 # That a node dials, beside the next one of the ring; so each has about eight in all.
 RANDOM_NEIGHBOURS: Final = 3
@@ -329,7 +331,7 @@ class Crew:
         self.hosts: list[Host] = []
 
     async def start(
-        self, name: str, folder: Path, work: Callable[[object, socket.socket], None], plan: object
+        self, name: str, folder: Path, work: Callable[[_Plan, socket.socket], None], plan: _Plan
     ) -> Host:
         ours, theirs = socket.socketpair()
         process = self._context.Process(target=work, args=(plan, theirs), daemon=True, name=name)
@@ -369,9 +371,8 @@ async def open_swarm(
                 plans, addresses = _plans(scenario, nodes, folder, charter, rng)
                 for i, plan in enumerate(plans):
                     say(f"{scenario.name}: starting node {i + 1} of {nodes}")
-                    nursery.start_soon(
-                        (await crew.start(f"node {i}", Path(plan.folder), live, plan)).read
-                    )  # type: ignore[arg-type]
+                    host = await crew.start(f"node {i}", Path(plan.folder), live, plan)
+                    nursery.start_soon(host.read)
                     if i >= STARTING_MAX:
                         before = crew.hosts[i - STARTING_MAX]
                         await before.until(partial(before.events.__contains__, "ready"))
@@ -449,7 +450,7 @@ async def _flooder(
     plan = FloodPlan(
         number, str(charter), plans[0].swarm, tuple(addresses[i] for i in targets), tuple(targets)
     )
-    host = await crew.start(f"flooder {number}", charter.parent, flood, plan)  # type: ignore[arg-type]
+    host = await crew.start(f"flooder {number}", charter.parent, flood, plan)
     nursery.start_soon(host.read)
     await host.until(partial(host.events.__contains__, "ready"))
     return host
