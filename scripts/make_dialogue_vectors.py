@@ -27,7 +27,7 @@ from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.core import effects as out
 from swarmllm.core import inputs as put
 from swarmllm.core.halt.machine import HaltMachine
-from swarmllm.core.halt.state import Applied, HaltState, judge
+from swarmllm.core.halt.state import Applied, HaltState, validate
 from swarmllm.core.halt.state_file import Boot
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages.goodbye import BREACH
@@ -76,7 +76,7 @@ RECORDS = {one["name"]: bytes.fromhex(one["hex"]) for one in HALTS["records"]}
 def state_of(*names: str) -> HaltState:
     state = HaltState(bytes.fromhex(HALTS["swarm"]))
     for name in names:
-        outcome = judge(state, RECORDS[name], NODE.verify)
+        outcome = validate(state, RECORDS[name], NODE.verify)
         assert isinstance(outcome, Applied), name
         state = outcome.state
     return state

@@ -24,8 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from swarmllm import messages as m
 from swarmllm.core.halt.beacons import Beacons
-from swarmllm.core.halt.charter import Refused, successor
-from swarmllm.core.halt.state import Applied, HaltState, Known, judge
+from swarmllm.core.halt.charter import Rejected, successor
+from swarmllm.core.halt.state import Applied, HaltState, Known, validate
 from swarmllm.wire.codec import encode
 from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import HALT_DOMAINS, key_id, open_record, sign_record
@@ -227,7 +227,7 @@ def signs_of_life() -> list[tuple[str, float, bytes]]:
 
 def heard() -> list[dict[str, object]]:
     """What each sign does, and until when the node may serve if nothing more comes."""
-    outcome = judge(
+    outcome = validate(
         HaltState(sha256(encode(WATCHED)).digest()), sign(WATCHED, "root 1", "root 2"), verify, 1
     )
     assert isinstance(outcome, Applied)
@@ -246,7 +246,7 @@ def heard() -> list[dict[str, object]]:
                 else "known"
                 if isinstance(found, Known)
                 else "refused",
-                "strike": isinstance(found, Refused) and found.penalise,
+                "strike": isinstance(found, Rejected) and found.penalise,
                 "serves_until_s": None if until == math.inf else until,
                 **described(open_record(data).record),
                 "hex": data.hex(),
@@ -259,7 +259,7 @@ def played(names: tuple[str, ...], made: dict[str, bytes]) -> list[dict[str, obj
     """What each record does, one after the other, to a node that knows the swarm's id only."""
     state, steps = HaltState(SWARM), []
     for name in names:
-        outcome = judge(state, made[name], verify, 1)
+        outcome = validate(state, made[name], verify, 1)
         state = outcome.state if isinstance(outcome, Applied) else state
         word = (
             "applied"

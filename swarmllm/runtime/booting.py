@@ -25,7 +25,7 @@ from swarmllm.core.effects import (
     Relay,
     SendFrame,
 )
-from swarmllm.core.halt.charter import Pin, Refused, charter_hash, private_charter
+from swarmllm.core.halt.charter import Pin, Rejected, charter_hash, private_charter
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.halt.state_file import load
@@ -79,7 +79,7 @@ async def boot(
     _perform(orders, control.start(now))
     for check, record in enumerate(() if pin is None else pin.records):
         outcome = _perform(orders, control.handle(RecordOffered(check, record), now))
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, Rejected):
             raise LocalError(
                 f"a record of the charter is not valid: {outcome.reason}; ask its operators for the file again"
             )

@@ -13,7 +13,7 @@ from typing import Any
 from swarmllm.core.effects import HaltEffect, Persist, RecordChecked, SendFrame
 from swarmllm.core.halt.charter import private_charter, successor
 from swarmllm.core.halt.machine import HaltMachine
-from swarmllm.core.halt.state import Applied, HaltState, judge
+from swarmllm.core.halt.state import Applied, HaltState, validate
 from swarmllm.core.halt.state_file import Boot, load
 from swarmllm.core.inputs import RecordOffered
 from swarmllm.messages import Charter, Halt, HaltDigest, HaltFrame, Live, PeerId, Records, Resume
@@ -99,7 +99,7 @@ def forged(record: Any, *people: Person) -> bytes:
 def apply(state: HaltState, *records: bytes) -> HaltState:
     """The state after records that must all bring news."""
     for data in records:
-        outcome = judge(state, data, verify)
+        outcome = validate(state, data, verify)
         assert isinstance(outcome, Applied), outcome
         state = outcome.state
     return state
@@ -108,7 +108,7 @@ def apply(state: HaltState, *records: bytes) -> HaltState:
 def feed(state: HaltState, *records: bytes) -> HaltState:
     """The state after records of which any may be refused."""
     for data in records:
-        outcome = judge(state, data, verify)
+        outcome = validate(state, data, verify)
         state = outcome.state if isinstance(outcome, Applied) else state
     return state
 

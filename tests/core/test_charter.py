@@ -11,13 +11,13 @@ import pytest
 
 from swarmllm.core.halt.charter import (
     CHARTERS_MAX,
-    Refused,
+    Rejected,
     expired,
     is_private,
     private_charter,
     successor,
 )
-from swarmllm.core.halt.state import Applied, HaltState, Known, judge
+from swarmllm.core.halt.state import Applied, HaltState, Known, validate
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import (
     CHARTER_RECORD_MAX,
@@ -59,9 +59,9 @@ from tests.core.halt_support import (
 NEW_ROOTS = tuple(Person(f"new root {i}") for i in range(3))
 
 
-def refused(state: HaltState, data: bytes) -> Refused:
-    outcome = judge(state, data, verify)
-    assert isinstance(outcome, Refused)
+def refused(state: HaltState, data: bytes) -> Rejected:
+    outcome = validate(state, data, verify)
+    assert isinstance(outcome, Rejected)
     return outcome
 
 
@@ -113,9 +113,9 @@ def test_charters_count_up_by_one_and_never_back() -> None:  # HALT-5
     third = rotation(after)
     jump = refused(state, signed(third, *ROOTS))
     assert (jump.penalise, jump.ask) == (False, True)
-    assert isinstance(judge(after, signed(FIRST, *ROOTS), verify), Known)
+    assert isinstance(validate(after, signed(FIRST, *ROOTS), verify), Known)
     assert isinstance(
-        judge(after, signed(replace(second, revert_changes=0), *ROOTS), verify), Known
+        validate(after, signed(replace(second, revert_changes=0), *ROOTS), verify), Known
     )
 
 
@@ -276,7 +276,7 @@ def test_who_is_behind_gets_the_chain_in_order() -> None:
     for _ in range(3):
         state = apply(state, signed(rotation(state), *ROOTS))
         chain.append(state.charters[-1].data)
-    assert isinstance(judge(HaltState(SWARM), chain[0], verify), Applied)
+    assert isinstance(validate(HaltState(SWARM), chain[0], verify), Applied)
     assert apply(HaltState(SWARM), *chain).digest == state.digest
     assert isinstance(state.charter, Charter)
     assert feed(HaltState(SWARM), *reversed(chain)).version == 1

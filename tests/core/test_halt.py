@@ -11,18 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.halt.charter import Refused
+from swarmllm.core.halt.charter import Rejected
 from swarmllm.core.halt.state import (
     Applied,
     HaltState,
     Known,
     join,
-    judge,
     lacks,
     missing,
     next_halt,
     next_resume,
     records_of,
+    validate,
 )
 from swarmllm.errors import RemoteError, UsageError
 from swarmllm.messages import (
@@ -75,9 +75,9 @@ def never(public_key: bytes, message: bytes, signature: bytes) -> bool:
     raise AssertionError("verified for nothing")
 
 
-def refused(state: HaltState, data: bytes, sender_version: int | None = None) -> Refused:
-    outcome = judge(state, data, verify, sender_version)
-    assert isinstance(outcome, Refused)
+def refused(state: HaltState, data: bytes, sender_version: int | None = None) -> Rejected:
+    outcome = validate(state, data, verify, sender_version)
+    assert isinstance(outcome, Rejected)
     return outcome
 
 
@@ -105,7 +105,7 @@ def test_halt_idempotent(records: list[bytes]) -> None:  # HALT-11
     # third changes nothing.
     assert same(feed(again, *records), again)
     for data in records_of(once):
-        assert isinstance(judge(once, data, never), Known)
+        assert isinstance(validate(once, data, never), Known)
 
 
 @given(st.permutations(RECORDS[:10]))
@@ -114,7 +114,7 @@ def test_replay_any_order(records: list[bytes]) -> None:  # HALT-11
     assert same(everything, feed(STATE, *RECORDS[:10]))
     assert everything.standing == ()
     for data in records:
-        assert isinstance(judge(everything, data, never), Known)
+        assert isinstance(validate(everything, data, never), Known)
 
 
 @given(st.lists(st.sampled_from(RECORDS), min_size=1))
@@ -145,7 +145,7 @@ def test_one_resume_does_not_lift_another_key() -> None:  # HALT-12
 
 def test_a_resume_that_overtakes_its_halt_lifts_it() -> None:  # HALT-11
     state = apply(STATE, resume({A: 5}))
-    assert isinstance(judge(state, halt(A, 5), verify), Applied)
+    assert isinstance(validate(state, halt(A, 5), verify), Applied)
     assert feed(state, halt(A, 5)).standing == ()
 
 
@@ -207,7 +207,7 @@ def test_duplicate_signer_counts_once() -> None:  # HALT-2, HALT-12
     for data in (twice, disguised):
         assert "rise strictly" in refused(state, data).reason
         # Ed25519 lets a signer make as many good signatures as it likes.
-        assert isinstance(judge(state, data, lambda _key, _message, _signature: True), Refused)
+        assert isinstance(validate(state, data, lambda _key, _message, _signature: True), Rejected)
     assert (
         "1 of 2 signatures" in refused(state, signed(one.record, RESUMERS[0], RESUMERS[0])).reason
     )
@@ -297,8 +297,8 @@ def test_only_the_one_encoding_is_read() -> None:  # HALT-2
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_judged_and_change_nothing(data: bytes) -> None:  # HALT-10
-    outcome = judge(STATE, data, never)
-    assert isinstance(outcome, Refused)
+    outcome = validate(STATE, data, never)
+    assert isinstance(outcome, Rejected)
     assert outcome.penalise
     assert "\n" not in outcome.reason
 
@@ -319,7 +319,7 @@ def test_what_is_cheap_is_checked_before_any_signature() -> None:  # HALT-10
         state.charters[0].data,
     ]
     for data in bad:
-        assert not isinstance(judge(state, data, never, 1), Applied)
+        assert not isinstance(validate(state, data, never, 1), Applied)
 
 
 def test_a_record_longer_than_its_own_bound_is_refused() -> None:  # HALT-1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from swarmllm.adapters.halt_folder import HaltFolder
-from swarmllm.core.halt.state import Applied, HaltState, judge
+from swarmllm.core.halt.state import Applied, HaltState, validate
 from swarmllm.core.halt.state_file import (
     FIRST_COPY,
     GENESIS,
@@ -34,7 +34,7 @@ STEPS_MAX = 40  # Three files of some six calls each; the last number tried must
 def state_of(*records: bytes) -> HaltState:
     state = HaltState(WE.swarm)
     for data in (WE.charter, *records):
-        outcome = judge(state, data, lambda *_: True)
+        outcome = validate(state, data, lambda *_: True)
         assert isinstance(outcome, Applied), outcome
         state = outcome.state
     return state

@@ -18,7 +18,7 @@ from typing import Any
 from swarmllm.adapters.operator_keys import verify
 from swarmllm.adapters.record_files import read_sheets, reason_name
 from swarmllm.core.halt.charter import charter_hash
-from swarmllm.core.halt.state import Applied, HaltState, Known, judge, records_of
+from swarmllm.core.halt.state import Applied, HaltState, Known, records_of, validate
 from swarmllm.wire.signed import open_record
 
 Record = dict[str, Any]
@@ -115,7 +115,7 @@ class FakeNode:
         }
 
     def _take(self, data: bytes) -> Record:
-        outcome = judge(self.state, data, verify)
+        outcome = validate(self.state, data, verify)
         if isinstance(outcome, Applied):
             self.state = outcome.state
             return {"outcome": "applied", "reason": ""}

@@ -12,7 +12,7 @@ from swarmllm.adapters.operator_keys import verify
 from swarmllm.cli.operators.drill import BARS_MAX, histogram, percentile, summary
 from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.core.halt.charter import charter_hash
-from swarmllm.core.halt.state import Applied, HaltState, judge
+from swarmllm.core.halt.state import Applied, HaltState, validate
 from swarmllm.wire.signed import open_record
 from tests.cli.command import run
 
@@ -37,13 +37,13 @@ def test_a_percentile_is_a_value_that_was_measured(values: list[float], share: f
 def test_the_throw_away_keys_halt_and_resume_under_their_charter() -> None:
     ring = Ring()
     charter = open_record(ring.charter())
-    outcome = judge(HaltState(charter_hash(charter)), charter.data, verify)
+    outcome = validate(HaltState(charter_hash(charter)), charter.data, verify)
     assert isinstance(outcome, Applied)
     order, data = ring.halt(outcome.state)
-    halted = judge(outcome.state, data, verify)
+    halted = validate(outcome.state, data, verify)
     assert isinstance(halted, Applied)
     assert halted.state.reasons
-    resumed = judge(halted.state, ring.resume(order), verify)
+    resumed = validate(halted.state, ring.resume(order), verify)
     assert isinstance(resumed, Applied)
     assert not resumed.state.reasons
 

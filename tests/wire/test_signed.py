@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm import messages
 from swarmllm.core.halt.beacons import Beacons
-from swarmllm.core.halt.charter import Refused
-from swarmllm.core.halt.state import Applied, HaltState, Known, judge
+from swarmllm.core.halt.charter import Rejected
+from swarmllm.core.halt.state import Applied, HaltState, Known, validate
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import Halt, Resume, Signed
 from swarmllm.wire.codec import decode, encode
@@ -113,10 +113,10 @@ def test_a_mutated_record_is_never_valid() -> None:  # HALT-10
     state = played(HaltState(bytes.fromhex(VECTORS["swarm"])), "charter 1", "halt 1 seq 5")
     for name in ("halt 1 seq 6", "resume of 5 by two", "charter 2 without halt 2"):
         data = RECORDS[name]
-        assert isinstance(judge(state, data, verify), Applied)
+        assert isinstance(validate(state, data, verify), Applied)
         for _ in range(400):
             injured = mutate(rng, data)
-            assert injured == data or not isinstance(judge(state, injured, verify), Applied)
+            assert injured == data or not isinstance(validate(state, injured, verify), Applied)
 
 
 # --- vectors -----------------------------------------------------------------------------------------------------------------
@@ -124,7 +124,7 @@ def test_a_mutated_record_is_never_valid() -> None:  # HALT-10
 
 def played(state: HaltState, *names: str) -> HaltState:
     for name in names:
-        outcome = judge(state, RECORDS[name], verify)
+        outcome = validate(state, RECORDS[name], verify)
         assert isinstance(outcome, Applied)
         state = outcome.state
     return state
@@ -166,7 +166,7 @@ def test_invalid_records(vector: Any) -> None:  # HALT-2
 def test_transcripts(vector: Any) -> None:
     state = HaltState(bytes.fromhex(VECTORS["swarm"]))
     for step in vector["steps"]:
-        outcome = judge(state, RECORDS[step["record"]], verify, 1)
+        outcome = validate(state, RECORDS[step["record"]], verify, 1)
         state = outcome.state if isinstance(outcome, Applied) else state
         word = (
             "applied"
@@ -206,7 +206,7 @@ def test_the_file_is_what_the_script_writes() -> None:
 def test_signs_of_life_are_heard_as_the_vectors_say() -> None:  # HALT-25
     told = VECTORS["beacons"]
     charter = bytes.fromhex(told["charter"])
-    first = judge(HaltState(sha256(open_record(charter).payload).digest()), charter, verify, 1)
+    first = validate(HaltState(sha256(open_record(charter).payload).digest()), charter, verify, 1)
     assert isinstance(first, Applied)
     beacons = Beacons()
     for step in told["steps"]:
@@ -216,7 +216,7 @@ def test_signs_of_life_are_heard_as_the_vectors_say() -> None:  # HALT-25
             first.state, opened, verify, told["start_ms"] + step["at_s"] * 1_000, step["at_s"]
         )
         word = "new" if found is None else "known" if isinstance(found, Known) else "refused"
-        assert (word, isinstance(found, Refused) and found.penalise) == (
+        assert (word, isinstance(found, Rejected) and found.penalise) == (
             step["outcome"],
             step["strike"],
         ), step["name"]

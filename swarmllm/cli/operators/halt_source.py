@@ -21,7 +21,7 @@ from swarmllm.adapters.record_files import Sheet, reason_name
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.waiting import QUESTION
 from swarmllm.core.halt.charter import charter_hash, private_charter
-from swarmllm.core.halt.state import Applied, HaltState, Known, judge
+from swarmllm.core.halt.state import Applied, HaltState, Known, validate
 from swarmllm.core.halt.state_file import Boot, load, pack_genesis, pack_state
 from swarmllm.errors import LocalError
 from swarmllm.messages import Charter
@@ -152,7 +152,7 @@ def folder_held(
 def fold(state: HaltState, records: Sequence[bytes], where: str) -> HaltState:
     """The state with the records. LocalError if one of them is not valid on top of those before it."""
     for data in records:
-        outcome = judge(state, data, verify)
+        outcome = validate(state, data, verify)
         if isinstance(outcome, Applied):
             state = outcome.state
         elif not isinstance(outcome, Known):
@@ -211,7 +211,7 @@ def judged(state: HaltState, records: Sequence[bytes]) -> tuple[HaltState, list[
     """The state with whatever of the records is valid, and what became of each, as a node tells it."""
     outcomes: list[Record] = []
     for data in records:
-        outcome = judge(state, data, verify)
+        outcome = validate(state, data, verify)
         if isinstance(outcome, Applied):
             state = outcome.state
             outcomes.append({"outcome": "applied", "reason": ""})

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from swarmllm.core.halt.charter import Refused
+from swarmllm.core.halt.charter import Rejected
 from swarmllm.core.halt.state import HaltState, Known
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Charter, Live
@@ -33,26 +33,26 @@ class Beacons:
 
     def hear(
         self, state: HaltState, opened: SignedRecord, verify: Verify, unix_ms: float, now: float
-    ) -> Known | Refused | None:
+    ) -> Known | Rejected | None:
         """None if the sign is good and new, so that it should be relayed."""
         live = opened.record
         assert isinstance(live, Live)
         charter = state.charter
         if live.swarm != state.swarm:
-            return Refused(
+            return Rejected(
                 f"Live for swarm {live.swarm.hex()[:16]}, not {state.swarm.hex()[:16]}",
                 penalise=True,
             )
         if charter is None or live.charter_version != state.version:
             ahead = live.charter_version > state.version
-            return Refused(
+            return Rejected(
                 f"Live under charter {live.charter_version}, not {state.version}",
                 penalise=False,
                 ask=ahead,
             )
         by_id = {key_id(key): key for key in charter.beacon}
         if live.key not in by_id:
-            return Refused(
+            return Rejected(
                 f"key {live.key.hex()} is no beacon of charter {charter.version}", penalise=True
             )
         if not charter.beacon_ttl_s or live.seq <= self._seqs.get(live.key, 0):
@@ -60,10 +60,10 @@ class Beacons:
         try:
             good_signers(opened, frozenset({by_id[live.key]}), verify)
         except RemoteError as fault:
-            return Refused(str(fault), penalise=True)
+            return Rejected(str(fault), penalise=True)
         ttl_s = min(live.ttl_s, charter.beacon_ttl_s)
         if live.issued_ms + (ttl_s + CLOCK_SKEW_S) * 1_000 < unix_ms:
-            return Refused(
+            return Rejected(
                 "Live is older than its time to live by this machine's clock", penalise=False
             )
         self._seqs = {key: seq for key, seq in self._seqs.items() if key in by_id} | {

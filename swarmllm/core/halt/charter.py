@@ -39,7 +39,7 @@ REVERT_CHANGES: Final = 3  # The default: what an agent does in one sitting.
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Rejected:
     """A record that changes nothing, and why in one sentence. `penalise`: its sender broke the
     protocol; `ask`: we may lack a charter that the sender has."""
 
@@ -124,10 +124,10 @@ def expired(charter: Charter, unix_ms: int) -> bool:
 # --- checking them -----------------------------------------------------------------------------------------------------------
 
 
-def first_fault(opened: SignedRecord, swarm: bytes, verify: Verify) -> Refused | None:
+def first_fault(opened: SignedRecord, swarm: bytes, verify: Verify) -> Rejected | None:
     """What is wrong with a record as the first charter of this swarm; None if nothing is."""
     if charter_hash(opened) != swarm:
-        return Refused(
+        return Rejected(
             f"charter 1 makes swarm {charter_hash(opened).hex()[:16]}, not {swarm.hex()[:16]}",
             penalise=True,
         )
@@ -136,29 +136,29 @@ def first_fault(opened: SignedRecord, swarm: bytes, verify: Verify) -> Refused |
 
 def next_fault(
     chain: Sequence[SignedRecord], opened: SignedRecord, verify: Verify
-) -> Refused | None:
+) -> Rejected | None:
     """What is wrong with a record as the charter after the last one of a chain; None if nothing is.
     Cheapest checks first."""
     current, charter = charter_of(chain[-1]), charter_of(opened)
     name = f"charter {charter.version}"
     if charter.version != current.version + 1:
-        return Refused(
+        return Rejected(
             f"{name} does not follow charter {current.version}: those between are missing",
             penalise=False,
             ask=True,
         )
     if charter.prev_hash != charter_hash(chain[-1]):
         # Its sender may honestly have been given another charter by a root quorum that signed two.
-        return Refused(
+        return Rejected(
             f"{name} is not chained to the charter {current.version} in force", penalise=False
         )
     if len(chain) >= CHARTERS_MAX:
-        return Refused(
+        return Rejected(
             f"{name} is one more than the {CHARTERS_MAX} that a chain may have; found a new swarm",
             penalise=False,
         )
     if wrong := _rotation_fault(chain, charter):
-        return Refused(f"{name}: {wrong}", penalise=True)
+        return Rejected(f"{name}: {wrong}", penalise=True)
     return _signature_fault(opened, (current, charter), verify)
 
 
@@ -177,17 +177,17 @@ def _rotation_fault(chain: Sequence[SignedRecord], charter: Charter) -> str:
 
 def _signature_fault(
     opened: SignedRecord, charters: Sequence[Charter], verify: Verify
-) -> Refused | None:
+) -> Rejected | None:
     """Every charter in `charters` must find its root threshold among the distinct good signers."""
     roots = frozenset(key for charter in charters for key in charter.root)
     try:
         signers = good_signers(opened, roots, verify)
     except RemoteError as fault:
-        return Refused(str(fault), penalise=True)
+        return Rejected(str(fault), penalise=True)
     for charter in charters:
         have = len(signers & frozenset(charter.root))
         if have < charter.root_threshold:
-            return Refused(
+            return Rejected(
                 f"charter {charter_of(opened).version}: {have} of the {charter.root_threshold} root signatures that charter"
                 f" {charter.version} asks for",
                 penalise=True,

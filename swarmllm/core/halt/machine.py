@@ -12,7 +12,7 @@ Whoever makes tokens asks `may_serve` and `may_infer`, whoever reads a digest in
 `settle`, and `holds` says whether everything else has to wait.
 
 A link carries digests, then vectors, then records; which of them are news the state says
-(`core.halt.state.judge`). Equal digests: silence. Else both send their vectors, and each answers
+(`core.halt.state.validate`). Equal digests: silence. Else both send their vectors, and each answers
 with the signed records that the other lacks, charters first; records are answered by an Ack with
 the digest that is on disk. Vectors are sent again after 1 s, 2 s, ... 10 s while the two differ:
 one lost frame costs a second.
@@ -45,9 +45,8 @@ from swarmllm.core.events import (
     ResumeHeard,
     StateSaved,
 )
-from swarmllm.core.halt.charter import Refused, is_private
+from swarmllm.core.halt.charter import Rejected, is_private
 from swarmllm.core.halt.gossip import DelayedGossip
-from swarmllm.core.halt.judge import Judge
 from swarmllm.core.halt.link import Link, Sync, frames_of, may_be_urgent, read_frame
 from swarmllm.core.halt.links import Links
 from swarmllm.core.halt.persistence import HaltPersistence
@@ -62,6 +61,7 @@ from swarmllm.core.halt.state import (
     missing,
 )
 from swarmllm.core.halt.state_file import Boot
+from swarmllm.core.halt.validator import Validator
 from swarmllm.core.inputs import (
     ChannelClosed,
     ChannelOpened,
@@ -103,7 +103,7 @@ class HaltMachine:
     ) -> None:
         self._state = boot.state
         self._own_key = own_key
-        self._judge = Judge(verify, unix_ms_at_zero)
+        self._validator = Validator(verify, unix_ms_at_zero)
         self._rng = rng
         self._links = Links()
         self.serves = False  # Whether the shared flag is clear: from `StartAgain` to `StopNow`.
@@ -198,7 +198,7 @@ class HaltMachine:
             return (f"the charter of swarm {self._state.swarm.hex()[:16]} has not come yet",)
         if not self.serves and self._saving.is_behind:
             return ("what this node was told last is not on disk yet",)
-        if silent := self._judge.beacons.silent(charter, now):
+        if silent := self._validator.beacons.silent(charter, now):
             return (silent,)
         return (
             ()
@@ -265,7 +265,7 @@ class HaltMachine:
             self._rumours.due_at,
             self._links.ask_at(self._state),
         )
-        beacon_at = self._judge.beacons.next_deadline(self._state.charter, now)
+        beacon_at = self._validator.beacons.next_deadline(self._state.charter, now)
         return min(
             *found, beacon_at, self._sync.next_deadline(now), self._waking.next_deadline(now)
         )
@@ -440,7 +440,7 @@ class HaltMachine:
         self, data: bytes, peer: PeerId | None, link: Link | None, now: float
     ) -> tuple[Outcome, list[HaltEffect]]:
         self._links.touched()
-        outcome = self._judge.outcome(self._state, data, link, now)
+        outcome = self._validator.outcome(self._state, data, link, now)
         match outcome:
             case Known():
                 return outcome, []
@@ -449,7 +449,7 @@ class HaltMachine:
                 return outcome, self._applied(
                     opened, peer, now, passed_on=peer is not None and link is None
                 )
-            case Refused():
+            case Rejected():
                 pass
         effects: list[HaltEffect] = [Announce(RecordRefused(peer, outcome.reason))]
         if peer is not None and outcome.penalise and not self._links.is_forked(peer):

@@ -9,7 +9,7 @@ way has the higher seq and wins. The state *is* its records: H and L are compute
 records held, so whoever has a state can prove it to anybody.
 
 With a new charter H stays and L starts again from its `lift_base` (see `core.halt.charter`); so
-states are ordered first by charter, then by vectors. Everything is a value: `judge` returns a new
+states are ordered first by charter, then by vectors. Everything is a value: `validate` returns a new
 state or says why not, and changes nothing.
 
 The machine round this state (links, persistence, effects) is `core.halt.machine`; what is written
@@ -24,7 +24,7 @@ from hashlib import sha256
 from typing import Final, assert_never
 
 from swarmllm.core.halt.charter import (
-    Refused,
+    Rejected,
     charter_hash,
     charter_of,
     first_fault,
@@ -130,13 +130,13 @@ class Known:
     """Nothing new. Replays cost their sender nothing and us no signature check."""
 
 
-Outcome = Applied | Known | Refused
+Outcome = Applied | Known | Rejected
 
 
 # --- the order of checks -----------------------------------------------------------------------------------------------------
 
 
-def judge(
+def validate(
     state: HaltState, data: bytes, verify: Verify, sender_version: int | None = None
 ) -> Outcome:
     """What becomes of a signed Halt, Resume or Charter in `data`.
@@ -148,35 +148,35 @@ def judge(
     try:
         opened = open_record(data)
     except RemoteError as fault:
-        return Refused(str(fault), penalise=True)
-    return judge_opened(state, opened, verify, sender_version)
+        return Rejected(str(fault), penalise=True)
+    return validate_opened(state, opened, verify, sender_version)
 
 
-def judge_opened(
+def validate_opened(
     state: HaltState, opened: SignedRecord, verify: Verify, sender_version: int | None = None
 ) -> Outcome:
     """The same, for a record whose length and encoding have been checked."""
     record = opened.record
     match record:
         case Charter():
-            return _judge_charter(state, opened, record, verify)
+            return _validate_charter(state, opened, record, verify)
         case Halt() | Resume() | Live():
             if record.swarm != state.swarm:
                 name = type(record).__name__
-                return Refused(
+                return Rejected(
                     f"{name} for swarm {record.swarm.hex()[:16]}, not {state.swarm.hex()[:16]}",
                     penalise=True,
                 )
             if state.charter is None:
-                return Refused(
+                return Rejected(
                     "the charter of this swarm has not come yet", penalise=False, ask=True
                 )
             behind = sender_version is None or sender_version > state.version
             if isinstance(record, Halt):
-                return _judge_halt(state, state.charter, opened, record, verify, behind)
+                return _validate_halt(state, state.charter, opened, record, verify, behind)
             if isinstance(record, Resume):
-                return _judge_resume(state, state.charter, opened, record, verify)
-            return Refused("a sign of life is no part of the state", penalise=False)
+                return _validate_resume(state, state.charter, opened, record, verify)
+            return Rejected("a sign of life is no part of the state", penalise=False)
         case _:
             assert_never(record)
 
@@ -192,7 +192,7 @@ def is_urgent(state: HaltState, data: bytes) -> bool:
     return order.seq > state.highs.get(order.key, 0)
 
 
-def _judge_halt(
+def _validate_halt(
     state: HaltState,
     charter: Charter,
     opened: SignedRecord,
@@ -204,7 +204,7 @@ def _judge_halt(
     by_id = {key_id(key): key for key in charter.halt}
     if halt.key not in by_id:
         once = halt.key in retired_halt_keys(state.charters)
-        return Refused(
+        return Rejected(
             f"key {halt.key.hex()} may not halt under charter {charter.version}",
             not (once or behind),
             ask=behind,
@@ -214,52 +214,52 @@ def _judge_halt(
     try:
         signers = good_signers(opened, frozenset({by_id[halt.key]}), verify)
     except RemoteError as fault:
-        return Refused(str(fault), penalise=True)
+        return Rejected(str(fault), penalise=True)
     assert signers
     return Applied(opened, with_halt(state, opened))
 
 
-def _judge_resume(
+def _validate_resume(
     state: HaltState, charter: Charter, opened: SignedRecord, resume: Resume, verify: Verify
 ) -> Outcome:
     lifts = vector_of(resume.lifts)
     if all(seq <= state.lifts.get(key, 0) for key, seq in lifts.items()):
         return Known()
     if resume.charter_version > charter.version:
-        return Refused(
+        return Rejected(
             f"RESUME under charter {resume.charter_version}, which has not come yet",
             penalise=False,
             ask=True,
         )
     if resume.charter_version < charter.version:
-        return Refused(
+        return Rejected(
             f"RESUME under charter {resume.charter_version}, but {charter.version} is in force: propose and sign it again",
             penalise=False,
         )
     for key in sorted(lifts.keys() - key_ids(charter.halt)):
-        return Refused(
+        return Rejected(
             f"RESUME lifts {key.hex()}, which is no halt key of charter {charter.version}",
             penalise=True,
         )
     try:
         signers = good_signers(opened, frozenset(charter.resume), verify)
     except RemoteError as fault:
-        return Refused(str(fault), penalise=True)
+        return Rejected(str(fault), penalise=True)
     if len(signers) < charter.resume_threshold:
-        return Refused(
+        return Rejected(
             f"RESUME with {len(signers)} of {charter.resume_threshold} signatures", penalise=True
         )
     return Applied(opened, with_resume(state, opened))
 
 
-def _judge_charter(
+def _validate_charter(
     state: HaltState, opened: SignedRecord, charter: Charter, verify: Verify
 ) -> Outcome:
     if charter.version <= state.version:
         return Known()
     if state.charter is None:
         if charter.version != 1:
-            return Refused(f"charter {charter.version} before charter 1", penalise=False, ask=True)
+            return Rejected(f"charter {charter.version} before charter 1", penalise=False, ask=True)
         fault = first_fault(opened, state.swarm, verify)
     else:
         fault = next_fault(state.charters, opened, verify)

@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Final
 
 from swarmllm.core.halt.charter import CHARTERS_MAX, charter_hash, is_private
-from swarmllm.core.halt.state import Applied, HaltState, judge
+from swarmllm.core.halt.state import Applied, HaltState, validate
 from swarmllm.errors import RemoteError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, ROLE_KEYS_MAX
 from swarmllm.wire.signed import open_record
@@ -177,7 +177,7 @@ def _restore(state: HaltState, data: bytes) -> HaltState:
     """With one more record, by the same rules as from the network, but for the signatures: the
     checksum vouches for them."""
     try:
-        outcome = judge(state, data, lambda _key, _message, _signature: True)
+        outcome = validate(state, data, lambda _key, _message, _signature: True)
     except RemoteError as fault:
         raise _Unreadable(str(fault)) from None
     if not isinstance(outcome, Applied):

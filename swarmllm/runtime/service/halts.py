@@ -14,7 +14,7 @@ from typing import Any, Final
 import trio
 
 from swarmllm.core.events import AckHeard, HaltEvent, StateSaved
-from swarmllm.core.halt.charter import Refused
+from swarmllm.core.halt.charter import Rejected
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.state import Applied, Outcome
 from swarmllm.core.inputs import OwnerStarts, OwnerStops
@@ -222,7 +222,7 @@ def _outcome(outcome: Outcome | None) -> dict[str, str]:
             )
         case Applied():
             return {"outcome": "applied", "reason": ""}
-        case Refused(reason=reason):
+        case Rejected(reason=reason):
             return {"outcome": "refused", "reason": reason}
         case _:
             return {"outcome": "known", "reason": "this node holds it, or a newer one, already"}

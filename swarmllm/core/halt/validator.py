@@ -1,5 +1,5 @@
-"""The validator of halt records: charters, halts and resumes go by the state, signs of life by the
-beacons. By the state for charters, halts and resumes, by the beacons for signs of life.
+"""The validator of halt records: the state decides about charters, halts and resumes, `Beacons`
+about signs of life.
 
 Most records that arrive are held already: every neighbour passes on every record, gossip brings it
 again, and a flood consists of nothing else. Those are recognised by their bytes, before anything is
@@ -9,16 +9,16 @@ decoded.
 from __future__ import annotations
 
 from swarmllm.core.halt.beacons import Beacons
-from swarmllm.core.halt.charter import Refused
+from swarmllm.core.halt.charter import Rejected
 from swarmllm.core.halt.link import Link
-from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, judge_opened
+from swarmllm.core.halt.state import Applied, HaltState, Known, Outcome, validate_opened
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Charter, Live
 from swarmllm.wire.envelope import Verify
 from swarmllm.wire.signed import SignedRecord, open_record
 
 
-class Judge:
+class Validator:
     """`unix_ms_at_zero` as in `core.halt.machine.HaltMachine`."""
 
     def __init__(self, verify: Verify, unix_ms_at_zero: int) -> None:
@@ -35,7 +35,7 @@ class Judge:
         try:
             opened = open_record(data) if held is None else held
         except RemoteError as fault:
-            return Refused(str(fault), penalise=True)
+            return Rejected(str(fault), penalise=True)
         if isinstance(opened.record, Charter) and link is not None:
             link.version = max(opened.record.version, link.version or 0)  # Whoever sends it has it.
         if held is not None:
@@ -45,7 +45,9 @@ class Judge:
                 state, opened, self._verify, self._unix_ms_at_zero + now * 1_000, now
             )
             return Applied(opened, state) if heard is None else heard
-        return judge_opened(state, opened, self._verify, link.version if link is not None else None)
+        return validate_opened(
+            state, opened, self._verify, link.version if link is not None else None
+        )
 
     def _find(self, state: HaltState, data: bytes) -> SignedRecord | None:
         if state is not self._held_by:
