@@ -120,7 +120,8 @@ def prepare(domain: str, corpus: Path, cache: Path) -> Corpus:
         )
     vocabulary = load_vocabulary()
     documents = [
-        (vocabulary.encode(s.train), vocabulary.encode(s.valid)) for s in READERS[domain](corpus)
+        (vocabulary.tokenize(s.train), vocabulary.tokenize(s.valid))
+        for s in READERS[domain](corpus)
     ]
     if not documents:
         raise SystemExit(f"train_demo_experts: no text found in {corpus}")

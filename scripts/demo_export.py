@@ -192,7 +192,7 @@ def vectors(
     unused = np.setdiff1d(np.arange(LLAMA3_SIZE), model.active_ids)
     found: dict[str, npt.NDArray[np.generic]] = {}
     for i, ids in enumerate(
-        [[LLAMA3_BOS], *([LLAMA3_BOS, *vocabulary.encode(prompt)] for prompt in prompts)]
+        [[LLAMA3_BOS], *([LLAMA3_BOS, *vocabulary.tokenize(prompt)] for prompt in prompts)]
     ):
         logits = reference.logits(torch.tensor([ids]))[0, -1].numpy()
         top = np.argsort(-logits, kind="stable")[: VECTOR_IDS // 3]

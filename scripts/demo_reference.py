@@ -159,19 +159,19 @@ class Writer:
     ) -> tuple[str, bool]:
         """(what follows `opening`, whether it came to an end): `tokens` tokens at most, the end of
         the document, or a `whole` text."""
-        ids, cache = [LLAMA3_BOS, *self._vocabulary.encode(opening)], Cache()
+        ids, cache = [LLAMA3_BOS, *self._vocabulary.tokenize(opening)], Cache()
         found: list[int] = []
         hidden = self._reference.hidden(torch.tensor([ids]), cache)
         for _ in range(tokens):
             token = self._draw(hidden[0, -1] @ self._output)
-            if token in self._vocabulary.stop_tokens:
-                return self._vocabulary.decode(found), True
+            if token in self._vocabulary.vocabulary.eog:
+                return self._vocabulary.vocabulary.decode(found), True
             found.append(token)
-            text = self._vocabulary.decode(found)
+            text = self._vocabulary.vocabulary.decode(found)
             if whole(text):
                 return text, True
             hidden = self._reference.hidden(torch.tensor([[token]]), cache)
-        return self._vocabulary.decode(found), False
+        return self._vocabulary.vocabulary.decode(found), False
 
     def _draw(self, logits: Tensor) -> int:
         p = torch.softmax(logits / TEMPERATURE, -1).double().numpy()

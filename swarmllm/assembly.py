@@ -170,7 +170,7 @@ async def _start(
         tell(Warned(remark))
     text, engine = await _open_model(stack, config, tell, parts, orders, keyring.peer)
     await imported.wait()
-    settings = NodeConfig(text.fingerprint, swarm_hash(config.swarm))
+    settings = NodeConfig(text.vocabulary.fingerprint, swarm_hash(config.swarm))
     node = Node(
         settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control
     )

@@ -111,7 +111,7 @@ def llama_cpp(config: Config) -> Verdict:
 def vocabulary(config: Config) -> Verdict:
     from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
 
-    text = load_vocabulary(config.cache_dir)
+    text = load_vocabulary(config.cache_dir).vocabulary
     found = text.fingerprint.hex()
     if found != LLAMA3_FINGERPRINT:
         return Verdict(

@@ -13,6 +13,7 @@ import trio
 from swarmllm.core.effects import NodeEffect
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, Input, NetworkInput
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
+from swarmllm.core.vocabulary import Span, Vocabulary
 from swarmllm.messages import ExpertMessage, ExpertReply, Halted, PeerId, Score
 from swarmllm.messages.declare import HALT
 from swarmllm.messages.halt import CHARTER_RECORD_MAX, HALT_FRAME_MAX
@@ -185,38 +186,17 @@ class Store(Protocol):
 
 
 class Text(Protocol):
-    """The shared vocabulary's text side."""
+    """The text side of the models in the swarm: a vocabulary and its tokenizer."""
 
     @property
-    def fingerprint(self) -> bytes: ...
+    def vocabulary(self) -> Vocabulary: ...
 
-    @property
-    def size(self) -> int: ...
+    async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
+        """The ids of one text, given whole or in spans; `str` is one span without control tokens.
 
-    @property
-    def bos(self) -> int:
-        """The token that stands at the beginning of a text, where one does."""
-
-    @property
-    def add_bos(self) -> bool:
-        """Whether texts begin with it: what the model's file says."""
-
-    @property
-    def stop_tokens(self) -> frozenset[int]:
-        """Ids that end an answer: end of text, end of turn, end of message."""
-
-    def encode(self, text: str) -> list[int]:
-        """Ordinary text: special tokens that are spelled out in it stay text (a prompt must not be
-        able to forge them)."""
-
-    def decoder(self) -> TextStream: ...
-
-
-class TextStream(Protocol):
-    """Streaming decode that never breaks a character."""
-
-    def push(self, token: int) -> str:
-        """The text that this token completes; empty while a character is unfinished."""
-
-    def finish(self) -> str:
-        """What is left, with U+FFFD for bytes that never became a character."""
+        Spans are encoded as one text: words go across their borders, and so does nothing else: a
+        control token is parsed within one span (or several neighbours) that says `parse_special`.
+        `add_bos`: BOS in front if texts of this vocabulary have one, exactly once, also where the
+        text spells it. UsageError for a text that is not valid UTF-8; LocalError if the tokenizer
+        fails.
+        """

@@ -7,8 +7,13 @@ several tokens, special tokens without text, and words that begin with a space.
 
 from __future__ import annotations
 
-import codecs
+import re
+from collections.abc import Sequence
 from typing import Final
+
+import trio
+
+from swarmllm.core.vocabulary import Span, Vocabulary, ends_of
 
 SIZE: Final = 512
 BOS: Final = 510
@@ -40,33 +45,39 @@ WORDS: Final = {
 
 
 class ScriptedText:
-    """`runtime.ports.Text`. The fingerprint is that of `ScriptedModel`."""
+    """`runtime.ports.Text`. The fingerprint is that of `ScriptedModel`.
 
-    fingerprint = bytes(32)
-    size = SIZE
-    bos = BOS
-    add_bos = True
+    `<bos>` and `<eos>` are how its two control tokens are spelled.
+    """
 
-    def __init__(self, stop_tokens: frozenset[int] = frozenset({EOS})) -> None:
+    def __init__(
+        self, stop_tokens: frozenset[int] = frozenset({EOS}), *, add_bos: bool = True
+    ) -> None:
         """Scripted models know no end of text; without stop tokens every answer has its full
         length."""
-        self.stop_tokens = stop_tokens
+        pieces = [bytes([i]) if i < 256 else WORDS.get(i, b"") for i in range(SIZE)]
+        self.vocabulary = Vocabulary(
+            fingerprint=bytes(32),
+            bos=BOS,
+            add_bos=add_bos,
+            eog=stop_tokens,
+            pieces=b"".join(pieces),
+            ends=ends_of(pieces),
+            bos_text="<bos>",
+            eos_text="<eos>",
+            source="the scripted vocabulary",
+        )
 
-    def encode(self, text: str) -> list[int]:
-        return list(text.encode())
+    async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
+        await trio.lowlevel.checkpoint()
+        spans = [Span(text)] if isinstance(text, str) else text
+        ids = [token for span in spans for token in _encoded(span)]
+        return self.vocabulary.begin(ids) if add_bos else ids
 
-    def decoder(self) -> ScriptedStream:
-        return ScriptedStream()
 
-
-class ScriptedStream:
-    """`runtime.ports.TextStream`."""
-
-    def __init__(self) -> None:
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token: int) -> str:
-        return self._utf8.decode(bytes([token]) if token < 256 else WORDS.get(token, b""))
-
-    def finish(self) -> str:
-        return self._utf8.decode(b"", final=True)
+def _encoded(span: Span) -> list[int]:
+    if not span.parse_special:
+        return list(span.text.encode())
+    marks = {"<bos>": [BOS], "<eos>": [EOS]}
+    parts = re.split("(<bos>|<eos>)", span.text)
+    return [token for part in parts for token in marks.get(part) or part.encode()]

@@ -47,7 +47,7 @@ def test_a_split_model_says_of_itself_what_the_whole_one_says(tmp_path: Path) ->
             whole.kv_values,
             whole.row_exact,
         )
-        assert text_of_gguf(part).fingerprint == whole.vocab_fingerprint
+        assert text_of_gguf(part).vocabulary.fingerprint == whole.vocab_fingerprint
 
 
 def test_models_that_differ_in_a_later_part_only_have_other_digests(tmp_path: Path) -> None:

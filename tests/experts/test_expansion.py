@@ -296,6 +296,6 @@ def test_another_reader_of_gguf_files_finds_the_shared_vocabulary(
 ) -> None:
     path = expand_folder(folder, tmp_path)
     text = text_of_gguf(path)
-    assert text.fingerprint.hex() == LLAMA3_FINGERPRINT
-    assert text.stop_tokens == {128_001, 128_008, 128_009}
-    assert (text.bos, text.size) == (128_000, LLAMA3_SIZE)
+    assert text.vocabulary.fingerprint.hex() == LLAMA3_FINGERPRINT
+    assert text.vocabulary.eog == {128_001, 128_008, 128_009}
+    assert (text.vocabulary.bos, text.vocabulary.size) == (128_000, LLAMA3_SIZE)

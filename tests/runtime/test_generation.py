@@ -19,7 +19,7 @@ from swarmllm.runtime.queues import AnswerFeed
 from swarmllm.runtime.service.answer import Answer, Notice, Piece
 from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.service.stop_strings import StopFilter, check_stops
-from swarmllm.testing.scripted_text import EOS, WORDS, ScriptedText
+from swarmllm.testing.scripted_text import BOS, EOS, SIZE, WORDS, ScriptedText
 
 
 def run(body: Callable[[], Awaitable[None]]) -> None:
@@ -78,16 +78,15 @@ def test_the_prompt_goes_out_with_the_first_token_of_a_text_in_front() -> None:
     async def body() -> None:
         answer, driver = answer_of([65])
         await read(answer)
-        assert driver.orders[0].prompt == (ScriptedText.bos, *b"prompt")
-        assert driver.orders[0].vocab_size == ScriptedText.size
+        assert driver.orders[0].prompt == (BOS, *b"prompt")
+        assert driver.orders[0].vocab_size == SIZE
         assert driver.orders[0].stop_tokens == {EOS}
 
     run(body)
 
 
 def order_of(prompt: str, *, add_bos: bool, turns: tuple[int, ...] = ()) -> GenerateRequest:
-    text = ScriptedText()
-    text.add_bos = add_bos
+    text = ScriptedText(add_bos=add_bos)
     driver = ScriptedDriver([65])
 
     async def body() -> None:
@@ -106,10 +105,12 @@ def test_no_first_token_goes_out_where_texts_have_none() -> None:
 def test_a_text_that_begins_with_the_first_token_gets_no_second_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(
-        ScriptedText, "encode", lambda self, text: [ScriptedText.bos, *text.encode()]
-    )
-    assert order_of("prompt", add_bos=True).prompt == (ScriptedText.bos, *b"prompt")
+    async def spelled(_: ScriptedText, text: str) -> list[int]:
+        await trio.lowlevel.checkpoint()
+        return [BOS, *text.encode()]
+
+    monkeypatch.setattr(ScriptedText, "encode", spelled)
+    assert order_of("prompt", add_bos=True).prompt == (BOS, *b"prompt")
 
 
 @pytest.mark.parametrize(

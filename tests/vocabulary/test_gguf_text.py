@@ -51,46 +51,50 @@ def _small(tmp_path_factory: pytest.TempPathFactory) -> BpeText:
 
 
 def words_of(text: BpeText, tokens: list[int]) -> list[bytes]:
-    return [text.bytes_of(token) for token in tokens]
+    return [text.vocabulary.piece(token) for token in tokens]
 
 
 def test_merges_of_the_file_are_used(small: BpeText) -> None:
-    assert words_of(small, small.encode("in the thing")) == [b"in", b" the", b" ", b"th", b"ing"]
+    assert words_of(small, small.tokenize("in the thing")) == [b"in", b" the", b" ", b"th", b"ing"]
 
 
 def test_marks_of_the_file_are_used(small: BpeText) -> None:
-    assert (small.size, small.bos, small.stop_tokens) == (len(TOKENS), BOS, frozenset({EOS, EOT}))
+    assert (small.vocabulary.size, small.vocabulary.bos, small.vocabulary.eog) == (
+        len(TOKENS),
+        BOS,
+        frozenset({EOS, EOT}),
+    )
 
 
 def test_user_defined_tokens_are_text_and_control_tokens_are_not(small: BpeText) -> None:
-    tokens = small.encode("a<note>b<s></s><|eot_id|>")
+    tokens = small.tokenize("a<note>b<s></s><|eot_id|>")
     assert NOTE in tokens
     assert not {BOS, EOS, EOT} & set(tokens)
-    assert small.decode([BOS, *tokens, EOS]) == "a<note>b<s></s><|eot_id|>"
+    assert small.vocabulary.decode([BOS, *tokens, EOS]) == "a<note>b<s></s><|eot_id|>"
 
 
 @given(text=st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
 def test_decoding_undoes_encoding(small: BpeText, text: str) -> None:
-    assert small.decode(small.encode(text)) == text
+    assert small.vocabulary.decode(small.tokenize(text)) == text
 
 
 @pytest.mark.parametrize("pre", PATTERNS)
 def test_every_listed_pattern_splits_without_loss(tmp_path: Path, pre: str) -> None:
     text = text_of_gguf(write(tmp_path, pre=pre))
     for sample in ("It's 12345 o'clock,  isn't it?\r\n\n\t Ja — нет 東京 🦙", " ", ""):
-        assert text.decode(text.encode(sample)) == sample
+        assert text.vocabulary.decode(text.tokenize(sample)) == sample
 
 
 def test_digits_are_split_as_the_pattern_says(tmp_path: Path) -> None:
     digits = {
-        pre: words_of(found := text_of_gguf(write(tmp_path, pre=pre)), found.encode("12"))
+        pre: words_of(found := text_of_gguf(write(tmp_path, pre=pre)), found.tokenize("12"))
         for pre in ("gpt-2", "smollm", "qwen2")
     }
     assert digits == {"gpt-2": [b"12"], "smollm": [b"1", b"2"], "qwen2": [b"1", b"2"]}
 
 
 def test_a_model_without_a_first_token_begins_with_its_last(tmp_path: Path) -> None:
-    assert text_of_gguf(write(tmp_path, bos_token_id=None)).bos == EOS
+    assert text_of_gguf(write(tmp_path, bos_token_id=None)).vocabulary.bos == EOS
 
 
 @pytest.mark.parametrize(

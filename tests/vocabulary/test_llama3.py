@@ -14,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.adapters.llama import vocabulary
-from swarmllm.adapters.llama.bpe_text import BpeText
 from swarmllm.adapters.llama.fingerprint import fingerprint
 from swarmllm.adapters.llama.vocabulary import (
     LLAMA3_BOS,
@@ -36,6 +35,7 @@ VECTORS = json.loads(
 )["vectors"]
 
 TEXT = load_vocabulary()
+VOCABULARY = TEXT.vocabulary
 ids = st.lists(st.integers(0, LLAMA3_SIZE - 1), max_size=40)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 
@@ -73,8 +73,8 @@ def _finder(searched: Finder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Finde
     load_tables.cache_clear()
 
 
-def streamed(text: BpeText, tokens: list[int]) -> str:
-    stream = text.decoder()
+def streamed(tokens: list[int]) -> str:
+    stream = VOCABULARY.decoder()
     return "".join([*map(stream.push, tokens), stream.finish()])
 
 
@@ -84,62 +84,61 @@ def test_there_are_46_published_vectors() -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: repr(vector["text"][:20]))
 def test_published_vectors(vector: dict[str, Any]) -> None:
-    assert TEXT.encode(vector["text"]) == vector["ids"]
-    assert TEXT.decode(vector["ids"]) == vector["text"]
-    assert streamed(TEXT, vector["ids"]) == vector["text"]
+    assert TEXT.tokenize(vector["text"]) == vector["ids"]
+    assert VOCABULARY.decode(vector["ids"]) == vector["text"]
+    assert streamed(vector["ids"]) == vector["text"]
 
 
 def test_the_fingerprint_is_that_of_metas_file(searched: Finder) -> None:
     tokens = [(text.encode(), kind) for text, kind in searched.tables.gguf_tokens()]
-    assert len(tokens) == LLAMA3_SIZE == TEXT.size
+    assert len(tokens) == LLAMA3_SIZE == VOCABULARY.size
     assert fingerprint(tokens, LLAMA3_PRE).hex() == LLAMA3_FINGERPRINT
-    assert TEXT.fingerprint.hex() == LLAMA3_FINGERPRINT
+    assert VOCABULARY.fingerprint.hex() == LLAMA3_FINGERPRINT
 
 
 def test_special_tokens_are_256_different_ones() -> None:
     names = special_tokens()
     assert len(set(names)) == 256
-    assert {names[i - LLAMA3_BOS] for i in TEXT.stop_tokens} == {
-        "<|end_of_text|>",
-        "<|eom_id|>",
-        "<|eot_id|>",
+    assert {names[i - LLAMA3_BOS] for i in VOCABULARY.eog if i < 128_011} == {
+        *("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"),
+        *(f"<|reserved_special_token_{n}|>" for n in range(3)),
     }
-    assert names[TEXT.bos - LLAMA3_BOS] == "<|begin_of_text|>"
+    assert names[(VOCABULARY.bos or 0) - LLAMA3_BOS] == "<|begin_of_text|>"
 
 
 @given(texts)
 def test_decoding_undoes_encoding(text: str) -> None:
-    tokens = TEXT.encode(text)
-    assert TEXT.decode(tokens) == text
-    assert streamed(TEXT, tokens) == text
+    tokens = TEXT.tokenize(text)
+    assert VOCABULARY.decode(tokens) == text
+    assert streamed(tokens) == text
 
 
 @given(st.lists(st.one_of(texts, st.sampled_from(special_tokens())), max_size=6))
 def test_no_text_can_spell_a_special_token(parts: list[str]) -> None:
     text = "".join(parts)
-    tokens = TEXT.encode(text)
+    tokens = TEXT.tokenize(text)
     assert all(token < LLAMA3_BOS for token in tokens)
-    assert TEXT.decode(tokens) == text
+    assert VOCABULARY.decode(tokens) == text
 
 
 @given(ids)
 def test_streaming_any_tokens_gives_what_decoding_them_at_once_gives(tokens: list[int]) -> None:
-    whole = b"".join(map(TEXT.bytes_of, tokens)).decode(errors="replace")
-    assert streamed(TEXT, tokens) == TEXT.decode(tokens) == whole
+    whole = b"".join(map(VOCABULARY.piece, tokens)).decode(errors="replace")
+    assert streamed(tokens) == VOCABULARY.decode(tokens) == whole
 
 
 @given(texts, st.data())
 def test_a_stream_holds_back_only_an_unfinished_character(text: str, data: st.DataObject) -> None:
     """However the bytes are cut into tokens: here, one token a byte, for some of the characters."""
     single = {token: rank for token, rank in load_merge_ranks().items() if len(token) == 1}
-    stream, seen = TEXT.decoder(), b""
+    stream, seen = VOCABULARY.decoder(), b""
     out = ""
     for character in text:
         split = data.draw(st.booleans())
         for token in (
-            [single[bytes([b])] for b in character.encode()] if split else TEXT.encode(character)
+            [single[bytes([b])] for b in character.encode()] if split else TEXT.tokenize(character)
         ):
-            seen += TEXT.bytes_of(token)
+            seen += VOCABULARY.piece(token)
             out += stream.push(token)
             assert out == seen.decode(errors="ignore")
     assert stream.finish() == ""
@@ -147,7 +146,7 @@ def test_a_stream_holds_back_only_an_unfinished_character(text: str, data: st.Da
 
 def test_a_character_cut_off_at_the_end_is_replaced() -> None:
     single = {token: rank for token, rank in load_merge_ranks().items() if len(token) == 1}
-    stream = TEXT.decoder()
+    stream = VOCABULARY.decoder()
     assert [stream.push(single[bytes([b])]) for b in "🦙".encode()[:3]] == ["", "", ""]
     assert stream.finish() == "�"
 
@@ -155,18 +154,18 @@ def test_a_character_cut_off_at_the_end_is_replaced() -> None:
 def test_special_tokens_show_as_nothing_even_inside_a_character() -> None:
     single = {token: rank for token, rank in load_merge_ranks().items() if len(token) == 1}
     first, second = (single[bytes([b])] for b in "é".encode())
-    assert streamed(TEXT, [LLAMA3_BOS, first, 128_009, second, 128_001]) == "é"
+    assert streamed([LLAMA3_BOS, first, 128_009, second, 128_001]) == "é"
 
 
 @pytest.mark.parametrize("token", [-1, LLAMA3_SIZE])
 def test_an_id_outside_of_the_vocabulary_is_named(token: int) -> None:
     with pytest.raises(LocalError, match=f"{token} .*128,256"):
-        TEXT.decoder().push(token)
+        VOCABULARY.decoder().push(token)
 
 
 def test_half_a_surrogate_pair_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"U\+D83E at position 3"):
-        TEXT.encode("abc\ud83e")
+        TEXT.tokenize("abc\ud83e")
 
 
 def test_the_search_is_done_once_a_machine(tmp_path: Path, finder: Finder) -> None:

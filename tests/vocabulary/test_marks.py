@@ -25,7 +25,7 @@ from swarmllm.adapters.llama.vocabulary import (
     load_tables,
     special_tokens,
 )
-from swarmllm.errors import LocalError, UsageError
+from swarmllm.errors import LocalError
 
 MODEL: dict[str, Value] = {
     "general.architecture": "llama",
@@ -107,7 +107,7 @@ def test_each_end_that_the_file_names_ends_an_answer(tmp_path: Path, key: str) -
         [("<own end>", CONTROL), ("</x>", CONTROL)],
         **{"eos_token_id": 257, f"{key}_token_id": 256},
     )
-    assert 256 in text_of_gguf(path).stop_tokens
+    assert 256 in text_of_gguf(path).vocabulary.eog
 
 
 @pytest.mark.parametrize("name", sorted(gguf_text._END_NAMES))
@@ -121,7 +121,7 @@ def test_a_token_that_is_called_an_end_is_one_for_us_and_for_llama_cpp(
         bos_token_id=257,
         eos_token_id=257,
     )
-    assert text_of_gguf(path).stop_tokens == {256, 257}
+    assert text_of_gguf(path).vocabulary.eog == {256, 257}
     reference = Reference(path)
     # What the installed llama.cpp does not list yet, newer ones do.
     assert reference.stops() == {256, 257} or name in {"</s>", "<EOT>", "[e~["}
@@ -134,7 +134,7 @@ def test_control_tokens_with_other_names_end_nothing(tmp_path: Path) -> None:
         [("<|im_start|>", CONTROL), ("<think>", USER_DEFINED), ("</s>", CONTROL)],
         eos_token_id=258,
     )
-    assert text_of_gguf(path).stop_tokens == {258}
+    assert text_of_gguf(path).vocabulary.eog == {258}
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_what_stands_within_answers_of_some_formats_does_not_end_them(
     tmp_path: Path, names: list[str], stops: set[int]
 ) -> None:
     path = write(tmp_path / "a.gguf", [(name, CONTROL) for name in names], eos_token_id=256)
-    assert text_of_gguf(path).stop_tokens == stops
+    assert text_of_gguf(path).vocabulary.eog == stops
     reference = Reference(path)
     assert reference.stops() == stops
     reference.close()
@@ -169,9 +169,9 @@ def test_the_file_says_whether_a_text_begins_with_bos(
         keys["add_bos_token"] = said
     path = write(tmp_path / "a.gguf", [("<s>", CONTROL), ("</s>", CONTROL)], **keys)
     text, reference = text_of_gguf(path), Reference(path)
-    assert text.bos == 256
-    assert text.add_bos is reference.add_bos()
-    assert said is None or text.add_bos is said
+    assert text.vocabulary.bos == 256
+    assert text.vocabulary.add_bos is reference.add_bos()
+    assert said is None or text.vocabulary.add_bos is said
     reference.close()
 
 
@@ -203,16 +203,16 @@ def test_a_fine_tune_over_llama3_ends_where_its_file_says(tmp_path: Path) -> Non
     named = fine_tune(
         tmp_path / "a.gguf", {128_040: "<finish>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_040
     )
-    assert of_swarm(named, tmp_path).stop_tokens >= LLAMA3_STOPS | {128_040}
+    assert of_swarm(named, tmp_path).vocabulary.eog >= LLAMA3_STOPS | {128_040}
     known = fine_tune(
         tmp_path / "b.gguf", {128_002: "<|im_end|>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001
     )
-    assert of_swarm(known, tmp_path).stop_tokens >= LLAMA3_STOPS | {128_002}
+    assert of_swarm(known, tmp_path).vocabulary.eog >= LLAMA3_STOPS | {128_002}
 
 
 def test_a_node_without_a_model_ends_at_what_means_nothing_to_it(tmp_path: Path) -> None:
     """The fine-tune of somebody else ends its texts with one of the tokens that LLaMA-3 keeps free."""
-    stops, names = of_swarm(None, tmp_path).stop_tokens, special_tokens()
+    stops, names = of_swarm(None, tmp_path).vocabulary.eog, special_tokens()
     assert stops >= LLAMA3_STOPS | {128_002, 128_040, 128_255}
     assert {names[token - LLAMA3_BOS] for token in stops if token < 128_011} == {
         *("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"),
@@ -224,7 +224,7 @@ def test_a_token_that_the_own_file_gives_a_meaning_is_no_end(tmp_path: Path) -> 
     path = fine_tune(
         tmp_path / "a.gguf", {128_013: "<tool_call>"}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001
     )
-    stops = of_swarm(path, tmp_path).stop_tokens
+    stops = of_swarm(path, tmp_path).vocabulary.eog
     assert 128_013 not in stops
     assert 128_014 in stops
 
@@ -233,8 +233,8 @@ def test_a_file_over_llama3_may_leave_its_bos_away(tmp_path: Path) -> None:
     path = fine_tune(
         tmp_path / "a.gguf", {}, bos_token_id=LLAMA3_BOS, eos_token_id=128_001, add_bos_token=False
     )
-    assert not of_swarm(path, tmp_path).add_bos
-    assert of_swarm(None, tmp_path).add_bos
+    assert not of_swarm(path, tmp_path).vocabulary.add_bos
+    assert of_swarm(None, tmp_path).vocabulary.add_bos
 
 
 def test_a_file_that_became_another_while_it_was_loaded_is_named(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ def test_text_is_cut_as_llama_cpp_cuts_it(tmp_path: Path, pre: str) -> None:
     path.write_bytes(header(MODEL | lists, []))
     text, reference = text_of_gguf(path), Reference(path)
     for sample in SAMPLES:
-        assert text.encode(sample) == reference.encode(sample), sample
+        assert text.tokenize(sample) == reference.encode(sample), sample
     reference.close()
 
 
@@ -292,15 +292,9 @@ def sparse(tmp_path: Path) -> BpeText:
 def test_a_vocabulary_without_some_bytes_is_taken(tmp_path: Path) -> None:
     text = sparse(tmp_path)
     for sample in ("Ordinary text, äöü, 東京 🦙\n", "", "\x03\x05"):
-        assert text.decode(text.encode(sample)) == sample
+        assert text.vocabulary.decode(text.tokenize(sample)) == sample
 
 
-@pytest.mark.parametrize(
-    ("text", "named"),
-    [("ab\x04c", r"U\+0004 at position 2"), ("a\U00040000", r"U\+40000 at position 1")],
-)
-def test_a_text_that_needs_such_a_byte_is_refused_by_its_character(
-    tmp_path: Path, text: str, named: str
-) -> None:
-    with pytest.raises(UsageError, match=named):
-        sparse(tmp_path).encode(text)
+def test_what_has_no_token_is_left_out_as_in_llama_cpp(tmp_path: Path) -> None:
+    text = sparse(tmp_path)
+    assert text.vocabulary.decode(text.tokenize("ab\x04c")) == "abc"

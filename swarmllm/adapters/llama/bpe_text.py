@@ -7,13 +7,19 @@ spread over several tokens.
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
+from typing import Final
 
+import trio
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
-from swarmllm.adapters.llama.fingerprint import NORMAL, USER_DEFINED
-from swarmllm.errors import LocalError, UsageError
+from swarmllm.core.vocabulary import Span, Vocabulary
+from swarmllm.errors import UsageError
+
+# Encoding goes at 1 MB/s: beyond this, everything else in the event loop would feel it.
+LONG_TEXT_CHARS: Final = 4096
 
 
 def byte_alphabet() -> list[str]:
@@ -58,121 +64,59 @@ def build_tokenizer(
     return tokenizer
 
 
-class ByteStream:
-    """Streaming decode: what comes out in pieces is what comes out at once."""
-
-    def __init__(self, text: BpeText) -> None:
-        self._text = text
-        self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def push(self, token: int) -> str:
-        """The text that this token completes; empty while a character is unfinished, and for
-        special tokens."""
-        return self._utf8.decode(self._text.bytes_of(token))
-
-    def finish(self) -> str:
-        """U+FFFD if a character was left unfinished."""
-        return self._utf8.decode(b"", final=True)
-
-
 class BpeText:
-    """The `Text` port for one vocabulary. `types` gives GGUF's type of each id from 0 on; only two
-    of them have text.
+    """The `Text` port for a byte-level BPE whose tables are at hand without a model file."""
 
-    Some vocabularies lack tokens for a few bytes that hardly any text holds; what needs one of them
-    cannot be encoded.
-    """
-
-    def __init__(
-        self,
-        tokenizer: Tokenizer,
-        types: bytes,
-        *,
-        fingerprint: bytes,
-        bos: int,
-        stop_tokens: frozenset[int],
-        source: str,
-        add_bos: bool = True,
-    ) -> None:
+    def __init__(self, tokenizer: Tokenizer, special: Mapping[str, int], vocabulary: Vocabulary):
+        """`special` are the names of control tokens with their ids."""
         self._tokenizer = tokenizer
-        self._types = types
-        self._bytes: dict[int, bytes] = {}  # At most `size` entries: filled as ids are seen.
-        self._missing = bytes(
-            b for b in sorted(UTF8_BYTES) if tokenizer.token_to_id(ALPHABET[b]) is None
-        )
-        self.source = source
-        self.fingerprint = fingerprint
-        self.bos = bos
-        self.add_bos = add_bos
-        self.stop_tokens = stop_tokens
+        self._special = special
+        # The longest first, as in llama.cpp.
+        names = sorted(special, key=len, reverse=True)
+        self._names = re.compile("|".join(map(re.escape, names)))
+        self.vocabulary = vocabulary
 
-    def marked(
-        self, *, bos: int, add_bos: bool, stop_tokens: frozenset[int], source: str
-    ) -> BpeText:
-        """The same vocabulary, whose texts begin and end as another file says."""
-        return BpeText(
-            self._tokenizer,
-            self._types,
-            fingerprint=self.fingerprint,
-            bos=bos,
-            stop_tokens=stop_tokens,
-            source=source,
-            add_bos=add_bos,
-        )
+    async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
+        spans = [Span(text)] if isinstance(text, str) else text
+        if sum(len(span.text) for span in spans) > LONG_TEXT_CHARS:
+            ids = await trio.to_thread.run_sync(self.tokenize, spans)
+        else:
+            await trio.lowlevel.checkpoint()
+            ids = self.tokenize(spans)
+        return self.vocabulary.begin(ids) if add_bos else ids
 
-    @property
-    def size(self) -> int:
-        return len(self._types)
+    def tokenize(self, text: str | Sequence[Span]) -> list[int]:
+        """The same at once, without BOS."""
+        spans = [Span(text)] if isinstance(text, str) else text
+        ids: list[int] = []
+        plain = ""
+        for span in joined(spans):
+            check_text(span.text)
+            cut = self._names.split(span.text) if span.parse_special else [span.text]
+            names = self._names.findall(span.text) if span.parse_special else []
+            plain += cut[0]
+            for name, after in zip(names, cut[1:], strict=True):
+                ids += self._plain(plain)
+                ids.append(self._special[name])
+                plain = after
+        return ids + self._plain(plain)
 
-    def encode(self, text: str) -> list[int]:
-        """Ordinary text only. UsageError for half a surrogate pair, which no UTF-8 text can hold,
-        and for a character that this vocabulary has no tokens for."""
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as e:
-            raise UsageError(
-                f"the text holds U+{ord(text[e.start]):04X} at position {e.start}, which is no character: give it as valid UTF-8"
-            ) from e
+    def _plain(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        if (
-            self._missing
-            and data.translate(None, self._missing) != data
-            and b"".join(map(self.bytes_of, ids)) != data
-        ):
-            raise self._unspelled(text)
         return ids
 
-    def _unspelled(self, text: str) -> UsageError:
-        for at, character in enumerate(text):
-            if any(byte in self._missing for byte in character.encode()):
-                return UsageError(
-                    f"the text holds U+{ord(character):04X} at position {at}, for which {self.source} has no token: leave it out"
-                )
-        raise AssertionError("a text without a missing byte")
 
-    def bytes_of(self, token: int) -> bytes:
-        """The bytes that a token stands for; none for special tokens. LocalError for an id outside
-        of the vocabulary."""
-        found = self._bytes.get(token)
-        if found is None:
-            if not 0 <= token < len(self._types):
-                raise LocalError(
-                    f"token id {token} is outside of the {len(self._types):,} tokens of {self.source}"
-                )
-            found = self._bytes[token] = self._spell(token)
-        return found
+def joined(spans: Iterable[Span]) -> Iterator[Span]:
+    """Neighbours of one kind are one span: a control token may be spelled across their border."""
+    for parse_special, group in groupby(spans, key=lambda span: span.parse_special):
+        yield Span("".join(span.text for span in group), parse_special)
 
-    def _spell(self, token: int) -> bytes:
-        kind = self._types[token]
-        if kind not in (NORMAL, USER_DEFINED):
-            return b""
-        text = str(self._tokenizer.id_to_token(token))
-        if kind == USER_DEFINED or any(character not in BYTE_OF for character in text):
-            return text.encode()  # Stored as plain text, and not in the printable alphabet.
-        return bytes([BYTE_OF[character] for character in text])
 
-    def decode(self, ids: Iterable[int]) -> str:
-        return b"".join(map(self.bytes_of, ids)).decode(errors="replace")
-
-    def decoder(self) -> ByteStream:
-        return ByteStream(self)
+def check_text(text: str) -> None:
+    """UsageError for half a surrogate pair, which no UTF-8 text can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise UsageError(
+            f"the text holds U+{ord(text[e.start]):04X} at position {e.start}, which is no character: give it as valid UTF-8"
+        ) from e

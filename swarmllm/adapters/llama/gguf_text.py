@@ -10,23 +10,22 @@ give prompts that are almost right.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from swarmllm.adapters.llama.bpe_text import BpeText, build_tokenizer
+from swarmllm.adapters.llama.bpe_text import BYTE_OF, BpeText, build_tokenizer
 from swarmllm.adapters.llama.fingerprint import NORMAL, USER_DEFINED, fingerprint
 from swarmllm.adapters.llama.gguf_file import vocabulary_in
 from swarmllm.adapters.llama.gguf_format import Value, read_metadata
 from swarmllm.adapters.llama.gguf_parts import parts_of
 from swarmllm.adapters.llama.vocabulary import (
-    LLAMA3_BOS,
     LLAMA3_FINGERPRINT,
     LLAMA3_STOPS,
     SPLIT_PATTERN,
     load_vocabulary,
     reserved_tokens,
-    special_tokens,
 )
+from swarmllm.core.vocabulary import Vocabulary, ends_of
 from swarmllm.errors import LocalError
 
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -54,6 +53,7 @@ PATTERNS = {name: patterns for names, patterns in _FAMILIES for name in names}
 # As in llama.cpp: words that are tokens are taken as they are.
 IGNORE_MERGES = frozenset(_FAMILIES[0][0])
 
+TEMPLATE_KEY = "tokenizer.chat_template"
 _END_KEYS = ("eos", "eot", "eom")
 _END_NAMES = frozenset(
     {
@@ -122,7 +122,7 @@ def text_of_gguf(path: Path) -> BpeText:
     """LocalError, naming the file and the reason, for a vocabulary that is not byte-level BPE or
     splits by an unknown pattern."""
     first = parts_of(path)[0]
-    found = read_metadata(first, _VOCABULARY_KEYS | _MARK_KEYS)
+    found = read_metadata(first, _VOCABULARY_KEYS | _MARK_KEYS | {TEMPLATE_KEY})
     model, pre = found.get("tokenizer.ggml.model"), found.get("tokenizer.ggml.pre")
     if model != "gpt2":
         raise LocalError(
@@ -147,10 +147,14 @@ def text_of_gguf(path: Path) -> BpeText:
     tokenizer = build_tokenizer(
         vocab, pairs, PATTERNS[pre], ignore_merges=pre in IGNORE_MERGES, added=added
     )
-    marks = _marks(path, found)
-    return BpeText(
-        tokenizer,
-        types,
+    marks, eos = _marks(path, found), found.get("tokenizer.ggml.eos_token_id")
+    pieces = [_piece(text, kind) for text, kind in zip(tokens, types, strict=True)]
+    special = {
+        text: token
+        for token, (text, kind) in enumerate(zip(tokens, types, strict=True))
+        if kind not in (NORMAL, USER_DEFINED) and text
+    }
+    value = Vocabulary(
         fingerprint=fingerprint(
             (
                 (text.encode(errors="surrogateescape"), kind)
@@ -160,9 +164,23 @@ def text_of_gguf(path: Path) -> BpeText:
         ),
         bos=marks.bos,
         add_bos=marks.add_bos,
-        stop_tokens=marks.stops,
+        eog=marks.stops,
+        pieces=b"".join(pieces),
+        ends=ends_of(pieces),
+        bos_text=tokens[marks.bos],
+        eos_text=tokens[eos] if type(eos) is int and 0 <= eos < len(tokens) else "",
+        chat_template=str(found.get(TEMPLATE_KEY, "")),
         source=str(path),
     )
+    return BpeText(tokenizer, special, value)
+
+
+def _piece(text: str, kind: int) -> bytes:
+    if kind not in (NORMAL, USER_DEFINED):
+        return b""
+    if kind == USER_DEFINED or any(character not in BYTE_OF for character in text):
+        return text.encode(errors="replace")  # Stored as plain text, not in the printable alphabet.
+    return bytes([BYTE_OF[character] for character in text])
 
 
 def marks_of_gguf(path: Path) -> Marks:
@@ -183,16 +201,14 @@ def text_of_swarm(path: Path | None, fingerprint: bytes | None, cache_dir: Path)
     llama3 = fingerprint is None or fingerprint.hex() == LLAMA3_FINGERPRINT
     if path is None:
         assert llama3, "a vocabulary that is in no file"
-        marks = Marks(
-            LLAMA3_BOS, True, LLAMA3_STOPS, reserved_tokens([""] * LLAMA3_BOS + special_tokens())
-        )
-    else:
-        marks = marks_of_gguf(path)
-    text = load_vocabulary(cache_dir) if llama3 or path is None else text_of_gguf(path)
-    if fingerprint is not None and text.fingerprint != fingerprint:
+        return load_vocabulary(cache_dir)
+    marks = marks_of_gguf(path)
+    text = load_vocabulary(cache_dir) if llama3 else text_of_gguf(path)
+    if fingerprint is not None and text.vocabulary.fingerprint != fingerprint:
         raise LocalError(f"{path} changed while it was being loaded; start again")
     stops = marks.stops | marks.reserved | (LLAMA3_STOPS if llama3 else frozenset())
-    return text.marked(bos=marks.bos, add_bos=marks.add_bos, stop_tokens=stops, source=text.source)
+    value = replace(text.vocabulary, bos=marks.bos, add_bos=marks.add_bos, eog=stops)
+    return BpeText(text._tokenizer, text._special, value)
 
 
 def _check_tokens(path: Path, vocab: Mapping[str, int]) -> None:
@@ -239,7 +255,9 @@ def _marks(path: Path, found: Mapping[str, Value]) -> Marks:
     said = found.get("tokenizer.ggml.add_bos_token")
     add_bos = said if isinstance(said, bool) else found.get("tokenizer.ggml.pre") in IGNORE_MERGES
     stops = _ends(tokens, frozenset(valid[key] for key in _END_KEYS if key in valid))
-    return Marks(bos, add_bos, stops, reserved_tokens(tokens) - stops)
+    return Marks(
+        bos, add_bos, stops, reserved_tokens({text: i for i, text in enumerate(tokens)}) - stops
+    )
 
 
 def _ends(tokens: Sequence[str], named: frozenset[int]) -> frozenset[int]:

@@ -17,7 +17,7 @@ import importlib.resources
 import logging
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +28,7 @@ import numpy.typing as npt
 from swarmllm.adapters.llama.bpe_text import BpeText, build_tokenizer, shown
 from swarmllm.adapters.llama.cache_file import replacing
 from swarmllm.adapters.llama.fingerprint import CONTROL, NORMAL
+from swarmllm.core.vocabulary import Vocabulary, ends_of
 from swarmllm.errors import LocalError
 
 LLAMA3_BOS = 128_000
@@ -102,9 +103,10 @@ def special_tokens() -> list[str]:
     return [named.get(i, f"<|reserved_special_token_{i - 8}|>") for i in range(256)]
 
 
-def reserved_tokens(tokens: Iterable[str]) -> frozenset[int]:
-    """The ids whose names only keep a place, such as `<|reserved_special_token_5|>`."""
-    return frozenset(token for token, text in enumerate(tokens) if _RESERVED.fullmatch(text))
+def reserved_tokens(special: Mapping[str, int]) -> frozenset[int]:
+    """Of the control tokens those whose names only keep a place, such as
+    `<|reserved_special_token_5|>`."""
+    return frozenset(token for text, token in special.items() if _RESERVED.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,11 +211,18 @@ def load_vocabulary(cache_dir: Path | None = None) -> BpeText:
     tables = load_tables(cache_dir)
     vocab = dict(zip(tables.spelled, range(len(tables.spelled)), strict=True))
     tokenizer = build_tokenizer(vocab, tables.merge_pairs(), [SPLIT_PATTERN], ignore_merges=True)
-    return BpeText(
-        tokenizer,
-        bytes([NORMAL]) * LLAMA3_BOS + bytes([CONTROL]) * (LLAMA3_SIZE - LLAMA3_BOS),
+    names = special_tokens()
+    special = {name: LLAMA3_BOS + i for i, name in enumerate(names)}
+    pieces = [*load_merge_ranks(), *[b""] * len(names)]
+    value = Vocabulary(
         fingerprint=bytes.fromhex(LLAMA3_FINGERPRINT),
         bos=LLAMA3_BOS,
-        stop_tokens=LLAMA3_STOPS,
+        add_bos=True,
+        eog=LLAMA3_STOPS | reserved_tokens(special),
+        pieces=b"".join(pieces),
+        ends=ends_of(pieces),
+        bos_text=names[0],
+        eos_text=names[LLAMA3_EOS - LLAMA3_BOS],
         source="LLaMA-3",
     )
+    return BpeText(tokenizer, special, value)

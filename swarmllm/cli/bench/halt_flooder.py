@@ -145,7 +145,7 @@ class Flood:
             seq=1,
             model=card.name,
             model_digest=card.digest,
-            vocab_fingerprint=ScriptedText.fingerprint,
+            vocab_fingerprint=ScriptedText().vocabulary.fingerprint,
             n_params=card.n_params,
             context_max=card.context_max,
             rate=16_000,

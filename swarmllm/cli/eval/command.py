@@ -81,10 +81,10 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
         experts = load_experts(plan.models, config.cache_dir, say)
         texts = _texts(plan, experts, config.cache_dir, say)
         clock.lap("reading models and texts")
-        vocabulary = vocabulary_of(experts, config.cache_dir)
+        vocabulary = vocabulary_of(experts, config.cache_dir).vocabulary
         advance = bar("reading")
         scored = score_all(
-            experts, texts.documents, vocabulary.bos, plan, config.cache_dir, advance
+            experts, texts.documents, vocabulary.bos or 0, plan, config.cache_dir, advance
         )
         clock.lap("running the models")
         shapes = list(_shapes(experts, texts, plan, bar("batch shapes")))
@@ -126,7 +126,7 @@ def _texts(
     corpora = dict(plan.corpora) or bundled_corpora()
     say(f"reading {', '.join(corpora)}")
     passages = {name: read_corpus(name, path) for name, path in corpora.items()}
-    return make_texts(passages, vocabulary_of(experts, cache_dir).encode, plan)
+    return make_texts(passages, vocabulary_of(experts, cache_dir).tokenize, plan)
 
 
 def _shapes(

@@ -11,11 +11,12 @@ more is cancelled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from types import TracebackType
-from typing import Final, Self, assert_never
+from typing import Self, assert_never
 
 import trio
 
@@ -30,17 +31,15 @@ from swarmllm.core.events import (
 )
 from swarmllm.core.inputs import Cancelled
 from swarmllm.core.values import GenerateRequest
+from swarmllm.core.vocabulary import Detokenizer, Vocabulary
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.ports import Text, TextStream
+from swarmllm.runtime.ports import Text
 from swarmllm.runtime.queues import AnswerFeed
 from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.service.result import Result, why_empty
 from swarmllm.runtime.service.stop_strings import StopFilter
-
-# Encoding goes at 1 MB/s: beyond this, everything else in the event loop would feel it.
-LONG_PROMPT_CHARS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ class Answer:
         self._context_max = context_max
         self._clock = clock
         self._stops = StopFilter(request.stop)
-        self._decoder: TextStream | None = None
+        self._decoder: Detokenizer | None = None
         self._feed: AnswerFeed | None = None
         self._prompt_tokens = 0
         self._began_at = 0.0
@@ -232,38 +231,28 @@ class Answer:
     # --- inside --------------------------------------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        request, text = self._request, self._text
-        pieces = [
-            request.prompt[a:b] for a, b in pairwise((0, *request.turns, len(request.prompt)))
-        ]
-        if len(request.prompt) > LONG_PROMPT_CHARS:
-            encoded = await trio.to_thread.run_sync(
-                lambda: [text.encode(piece) for piece in pieces]
-            )
-        else:
-            encoded = [text.encode(piece) for piece in pieces]
-        ids = [i for piece in encoded for i in piece]
-        if not ids:
+        request, vocabulary = self._request, self._text.vocabulary
+        plain = await self._text.encode(request.prompt)
+        if not plain:
             raise UsageError(
                 "nothing is left of the prompt in this vocabulary; give a text that is to be continued"
             )
-        first = (text.bos,) if text.add_bos and ids[0] != text.bos else ()
-        ends = list(accumulate((len(piece) for piece in encoded), initial=len(first)))
-        self._prompt_tokens = len(first) + len(ids)
+        ids = vocabulary.begin(plain)
+        self._prompt_tokens = len(ids)
         self._check_context()
         order = GenerateRequest(
-            prompt=(*first, *ids),
-            outside=tuple(pairwise(ends))[::2] if request.turns else (),
+            prompt=tuple(ids),
+            outside=outside(vocabulary, ids, request.prompt, request.turns),
             domain=request.domain,
             k=request.k,
             extra=request.extra,
             quality=request.quality,
             max_tokens=request.max_tokens,
             sampling=self._sampling,
-            stop_tokens=text.stop_tokens,
-            vocab_size=text.size,
+            stop_tokens=vocabulary.eog,
+            vocab_size=vocabulary.size,
         )
-        self._decoder = text.decoder()
+        self._decoder = vocabulary.decoder()
         self._began_at = self._clock()
         self._feed = self._driver.ask(order)
         if self._is_cancelled:  # While the prompt was being encoded, or before.
@@ -337,3 +326,18 @@ class Answer:
             self._driver.cancel(Cancelled(self._feed.request, "cancelled"))
             self._done = True
             self._finish("cancelled", None)
+
+
+def outside(
+    vocabulary: Vocabulary, ids: Sequence[int], prompt: str, turns: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Which of the prompt's tokens are not our own: [from, to) of every other turn, from the first
+    on. `turns` are the positions in `prompt` where another turn begins; a token belongs to the turn
+    in which its first byte stands."""
+    if not turns:
+        return ()
+    begins = [0, *accumulate(len(vocabulary.piece(token)) for token in ids)]
+    first = 1 if ids[0] == vocabulary.bos else 0
+    at = [len(prompt[:turn].encode()) + vocabulary.space_prefix for turn in turns]
+    borders = [first, *(min(len(ids), bisect_left(begins, byte, first)) for byte in at), len(ids)]
+    return tuple(pairwise(borders))[::2]
