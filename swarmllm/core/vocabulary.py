@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
-from swarmllm.errors import LocalError
+from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import VOCABULARY_MAX
 
 PIECES_BYTES_MAX: Final = 64 << 20  # Of all tokens; the longest published vocabulary has 3 MB.
@@ -89,6 +89,16 @@ class Vocabulary:
     def decoder(self, *, at_start: bool = False) -> Detokenizer:
         """A stream of text. `at_start`: these tokens begin a text, and do not go on with one."""
         return Detokenizer(self, strip=at_start and self.space_prefix)
+
+
+def check_text(text: str) -> None:
+    """UsageError for half a surrogate pair, which no UTF-8 text can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as e:
+        raise UsageError(
+            f"the text holds U+{ord(text[e.start]):04X} at position {e.start}, which is no character: give it as valid UTF-8"
+        ) from e
 
 
 def ends_of(pieces: Iterable[bytes]) -> array[int]:

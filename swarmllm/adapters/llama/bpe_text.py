@@ -15,8 +15,7 @@ from typing import Final
 import trio
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
-from swarmllm.core.vocabulary import Span, Vocabulary
-from swarmllm.errors import UsageError
+from swarmllm.core.vocabulary import Span, Vocabulary, check_text
 
 # Encoding goes at 1 MB/s: beyond this, everything else in the event loop would feel it.
 LONG_TEXT_CHARS: Final = 4096
@@ -110,13 +109,3 @@ def joined(spans: Iterable[Span]) -> Iterator[Span]:
     """Neighbours of one kind are one span: a control token may be spelled across their border."""
     for parse_special, group in groupby(spans, key=lambda span: span.parse_special):
         yield Span("".join(span.text for span in group), parse_special)
-
-
-def check_text(text: str) -> None:
-    """UsageError for half a surrogate pair, which no UTF-8 text can hold."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as e:
-        raise UsageError(
-            f"the text holds U+{ord(text[e.start]):04X} at position {e.start}, which is no character: give it as valid UTF-8"
-        ) from e

@@ -34,9 +34,9 @@ VERSION = 3
 ALIGNMENT = 32
 
 F32, Q8_0 = 0, 8  # Tensor types.
-U32, I32, FLOAT, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9  # Value types.
+U8, U32, I32, FLOAT, BOOL, STRING, ARRAY = 0, 4, 5, 6, 7, 8, 9  # Value types.
 SCALARS: Final = {
-    0: "<B",
+    U8: "<B",
     1: "<b",
     2: "<H",
     3: "<h",
@@ -49,7 +49,8 @@ SCALARS: Final = {
     12: "<d",
 }
 
-Value = bool | int | float | str | list[str] | list[int] | list[float]
+Value = bool | int | float | str | bytes | list[str] | list[int] | list[float]
+"""`bytes` is a list of small numbers, and is only written; it is read as `list[int]`."""
 
 # Everything before the weights. A vocabulary of 262,144 tokens with its merges takes 15 MB.
 HEADER_BYTES_MAX: Final = 64 << 20
@@ -109,8 +110,12 @@ def _value(value: Value) -> bytes:
             return struct.pack("<If", FLOAT, value)
         case str():
             return struct.pack("<I", STRING) + _string(value)
+        case bytes():
+            return struct.pack("<IIQ", ARRAY, U8, len(value)) + value
         case []:
             return struct.pack("<IIQ", ARRAY, STRING, 0)
+        case [float(), *_]:
+            return struct.pack("<IIQ", ARRAY, FLOAT, len(value)) + np.array(value, "<f4").tobytes()
         case [str(), *_]:
             return struct.pack("<IIQ", ARRAY, STRING, len(value)) + b"".join(
                 [_string(str(item)) for item in value]

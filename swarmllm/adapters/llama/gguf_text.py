@@ -18,12 +18,12 @@ from swarmllm.adapters.llama.fingerprint import NORMAL, USER_DEFINED, fingerprin
 from swarmllm.adapters.llama.gguf_file import vocabulary_in
 from swarmllm.adapters.llama.gguf_format import Value, read_metadata
 from swarmllm.adapters.llama.gguf_parts import parts_of
+from swarmllm.adapters.llama.gguf_tokenizer import reserved_tokens
 from swarmllm.adapters.llama.vocabulary import (
     LLAMA3_FINGERPRINT,
     LLAMA3_STOPS,
     SPLIT_PATTERN,
     load_vocabulary,
-    reserved_tokens,
 )
 from swarmllm.core.vocabulary import Vocabulary, ends_of
 from swarmllm.errors import LocalError

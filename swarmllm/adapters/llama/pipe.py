@@ -19,6 +19,9 @@ START, SCORE, CLOSE, CANCEL = "start", "score", "close", "cancel"
 # Worker to control process, besides the batcher's answers:
 READY, FAILED, LOAD = "ready", "failed", "load"
 
+# The text worker has START, READY and FAILED too, and one answer to each of these:
+ENCODE, SEAL = "encode", "seal"
+
 
 def frame(message: tuple[Any, ...] | list[Any]) -> bytes:
     # A path may hold bytes that are no text.
@@ -29,7 +32,8 @@ def frame(message: tuple[Any, ...] | list[Any]) -> bytes:
 class Frames:
     """Cuts a byte stream into messages. ValueError for a frame that is too long or no array."""
 
-    def __init__(self) -> None:
+    def __init__(self, frame_max: int = FRAME_MAX) -> None:
+        self._frame_max = frame_max
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> list[list[Any]]:
@@ -38,7 +42,7 @@ class Frames:
         at = 0
         while len(self._buffer) - at >= 4:
             size = int.from_bytes(self._buffer[at : at + 4], "big")
-            if size > FRAME_MAX:
+            if size > self._frame_max:
                 raise ValueError(f"a frame of {size} bytes on the engine's pipe")
             if len(self._buffer) - at - 4 < size:
                 break

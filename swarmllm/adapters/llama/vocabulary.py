@@ -15,9 +15,7 @@ import hashlib
 import importlib.metadata
 import importlib.resources
 import logging
-import re
 import struct
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,6 +26,7 @@ import numpy.typing as npt
 from swarmllm.adapters.llama.bpe_text import BpeText, build_tokenizer, shown
 from swarmllm.adapters.llama.cache_file import replacing
 from swarmllm.adapters.llama.fingerprint import CONTROL, NORMAL
+from swarmllm.adapters.llama.gguf_tokenizer import reserved_tokens
 from swarmllm.core.vocabulary import Vocabulary, ends_of
 from swarmllm.errors import LocalError
 
@@ -44,10 +43,6 @@ LLAMA3_FINGERPRINT = "766fe6e96ff64be92df9dd9893e1bedcf91bb149754f344ffc33ee3098
 SPLIT_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
     r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-
-_RESERVED = re.compile(
-    r"<\|?(reserved_special_token|reserved|unused)_?\d+\|?>|<\|finetune_right_pad_id\|>"
 )
 
 CACHE_FORMAT = 1  # Raise it when the content of the cached file changes.
@@ -101,12 +96,6 @@ def special_tokens() -> list[str]:
         10: "<|python_tag|>",
     }
     return [named.get(i, f"<|reserved_special_token_{i - 8}|>") for i in range(256)]
-
-
-def reserved_tokens(special: Mapping[str, int]) -> frozenset[int]:
-    """Of the control tokens those whose names only keep a place, such as
-    `<|reserved_special_token_5|>`."""
-    return frozenset(token for text, token in special.items() if _RESERVED.fullmatch(text))
 
 
 @dataclass(frozen=True, slots=True)
