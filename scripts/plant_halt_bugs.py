@@ -102,7 +102,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(
             HALT,
             "    if halt.seq <= state.highs.get(halt.key, 0):",
-            '    if 0 < charter.expires_ms < halt.issued_ms:\n        return Refused("expired", penalise=False)\n'
+            '    if 0 < charter.expires_ms < halt.issued_ms:\n        return Rejected("expired", penalise=False)\n'
             "    if halt.seq <= state.highs.get(halt.key, 0):",
         ),
     ),
