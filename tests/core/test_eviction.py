@@ -64,18 +64,20 @@ def test_a_crowd_from_few_blocks_displaces_neither_the_useful_nor_the_old(
     honest: int, attackers: list[tuple[int, bool, float]]
 ) -> None:
     """Of 64 places, eight are held by peers that answered rounds and sixteen by peers that were
-    there first; then attackers come, who look near and like kin, but whom we never asked."""
+    there first; then attackers come, who look near and like peers of our swarm, but whom we never asked."""
     most = 64
     useful = [Guest(key, block(100 + key), 100.0, answered=1 + key) for key in range(honest)]
     old = [Guest(1000 + key, block(200 + key), float(key)) for key in range(16)]
     guests = [*useful, *old]
-    for number, (where, kin, ping_s) in enumerate(attackers):
+    for number, (where, is_same_swarm, ping_s) in enumerate(attackers):
         if len(guests) >= most:
             key = evicted(guests, block(where))
             if key is None:
                 continue
             guests = [one for one in guests if one.key != key]
-        guests.append(Guest(10_000 + number, block(where), 200.0 + number, 0, kin, ping_s))
+        guests.append(
+            Guest(10_000 + number, block(where), 200.0 + number, 0, is_same_swarm, ping_s)
+        )
         assert len(guests) <= most
     here = {one.key for one in guests}
     assert here >= {one.key for one in useful}

@@ -32,7 +32,7 @@ class Standing:
     """What a connection has been good for; see `core.peers.eviction.Guest`."""
 
     answered: int = 0
-    is_kin: bool = False
+    is_same_swarm: bool = False
     ping_s: float = float("inf")
 
 
@@ -211,7 +211,12 @@ class Admission:
                 worth = standings.get(conn, Standing())
                 guests.append(
                     Guest(
-                        seat.key, seat.block, seat.since, worth.answered, worth.is_kin, worth.ping_s
+                        seat.key,
+                        seat.block,
+                        seat.since,
+                        worth.answered,
+                        worth.is_same_swarm,
+                        worth.ping_s,
                     )
                 )
         return guests

@@ -84,7 +84,7 @@ AT_ONCE: Final = Pace(0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """`neighbours` are the multiaddrs of those that the node dials from the start; `kin` also has
+    """`neighbours` are the multiaddrs of those that the node dials from the start; `linked` also has
     the others that it knows, and looks for when their connection is lost, as any node does.
     `front`, if it is not 0, is the port that others dial: a proxy with `link` between it and the
     node's own `port`, which resets all its connections at random every `reset_every_s` on average
@@ -96,7 +96,7 @@ class HostPlan:
     swarm: str
     port: int
     neighbours: tuple[str, ...]
-    kin: frozenset[PeerId]
+    linked: frozenset[PeerId]
     front: int = 0
     link: Link = field(default_factory=Link)
     reset_every_s: float = 0.0
@@ -145,7 +145,7 @@ class Fence:
     are stamped. With `drops` no control record leaves it."""
 
     def __init__(self, inner: Libp2pNetwork, log: Log, plan: HostPlan) -> None:
-        self._inner, self._log, self._drops, self._kin = inner, log, plan.drops, plan.kin
+        self._inner, self._log, self._drops, self._linked = inner, log, plan.drops, plan.linked
 
     @property
     def peer(self) -> PeerId:
@@ -179,7 +179,7 @@ class Fence:
 
     def dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
         """Nobody but neighbours."""
-        if peer in self._kin:
+        if peer in self._linked:
             self._inner.dial(peer, addrs)
 
     def hang_up(self, peer: PeerId, reason: str) -> None:

@@ -302,7 +302,7 @@ def _plans(
             port=ports[i],
             # Those that have been started before it.
             neighbours=tuple(addresses[j] for j in sorted(links[i]) if j < i),
-            kin=frozenset(peers[j] for j in links[i]),
+            linked=frozenset(peers[j] for j in links[i]),
             front=front[i],
             link=scenario.link or Link(),
             reset_every_s=scenario.reset_every_s,

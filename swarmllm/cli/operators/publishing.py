@@ -153,7 +153,7 @@ async def _connected(folder: Path) -> None:
     """Until one of them has said on its control stream that it is of this swarm: what is published
     now reaches it at once."""
     with trio.move_on_after(CONNECT_S):
-        while not (await ask(folder, "halt_status")).get("kin"):  # noqa: ASYNC110  It tells when asked.
+        while not (await ask(folder, "halt_status")).get("same_swarm"):  # noqa: ASYNC110  It tells when asked.
             await trio.sleep(LOOK_EVERY_S)
         return
     raise LocalError(

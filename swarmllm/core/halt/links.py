@@ -35,7 +35,7 @@ class Links(dict[PeerId, Link]):
         self._known: OrderedDict[PeerId, None] = (
             OrderedDict()
         )  # Of our swarm, and once here for long; the last one lost comes last.
-        self._kin_most = 0  # How many of them there were since there was none.
+        self._same_swarm_most = 0  # How many of them there were since there was none.
         self._waits, self._waits_at = ADRIFT_BURST, -math.inf
         self._ask_at: float | None = math.inf
 
@@ -45,20 +45,26 @@ class Links(dict[PeerId, Link]):
     def close(self, peer: PeerId, state: HaltState, now: float) -> None:
         """The stream to a peer is gone. With the last of several to our swarm any order may pass us
         by."""
-        for kin in self.kin(state):
-            if now >= self[kin].opened_at + KNOWN_AFTER_S:
-                self._known[kin] = None
-                self._known.move_to_end(kin)
+        for one in self.same_swarm(state):
+            if now >= self[one].opened_at + KNOWN_AFTER_S:
+                self._known[one] = None
+                self._known.move_to_end(one)
         while len(self._known) > KNOWN_MAX:
             self._known.popitem(last=False)
-        self._kin_most = max(self._kin_most, sum(kin in self._known for kin in self.kin(state)))
+        self._same_swarm_most = max(
+            self._same_swarm_most, sum(one in self._known for one in self.same_swarm(state))
+        )
         self.pop(peer, None)
         self.touched()
-        if any(kin in self._known for kin in self.kin(state)):
+        if any(one in self._known for one in self.same_swarm(state)):
             return
-        if self._kin_most >= SEVERAL and not self._waits_already(now) and self._may_wait(now):
+        if (
+            self._same_swarm_most >= SEVERAL
+            and not self._waits_already(now)
+            and self._may_wait(now)
+        ):
             self.adrift = Sync(started_at=now)
-        self._kin_most = 0
+        self._same_swarm_most = 0
 
     def _waits_already(self, now: float) -> bool:
         return not self.adrift.done and now < self.adrift.started_at + SYNC_ALONE_S
@@ -87,7 +93,7 @@ class Links(dict[PeerId, Link]):
         link = self.get(peer)
         return link is not None and link.forked
 
-    def kin(self, state: HaltState) -> list[PeerId]:
+    def same_swarm(self, state: HaltState) -> list[PeerId]:
         """Peers of the same swarm, in the order in which their streams were opened."""
         return [peer for peer, link in self.items() if link.swarm == state.swarm]
 

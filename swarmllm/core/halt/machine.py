@@ -162,7 +162,7 @@ class HaltMachine:
             return ("the order to start again is not on disk yet",)
         return ()
 
-    def is_kin(self, peer: PeerId) -> bool:
+    def is_same_swarm(self, peer: PeerId) -> bool:
         """Whether the peer has said that it is of our swarm: from anybody else's point of view our
         records are a breach."""
         link = self._links.get(peer)
@@ -249,8 +249,8 @@ class HaltMachine:
             effects += self._saving.save(self._state)
         if now >= self._entropy_at:
             self._entropy_at = now + self._rng.uniform(*ENTROPY_S)
-            if kin := self._links.kin(self._state):
-                effects.append(self._greeting(kin[self._rng.randrange(len(kin))]))
+            if peers := self._links.same_swarm(self._state):
+                effects.append(self._greeting(peers[self._rng.randrange(len(peers))]))
         if now >= self._links.ask_at(self._state):
             self._links.touched()
             for peer, link in sorted(self._links.items()):
@@ -494,7 +494,9 @@ class HaltMachine:
 
     def _relay(self, record: bytes, skip: PeerId | None, *, is_live: bool = False) -> Relay:
         return Relay(
-            record, tuple(peer for peer in self._links.kin(self._state) if peer != skip), is_live
+            record,
+            tuple(peer for peer in self._links.same_swarm(self._state) if peer != skip),
+            is_live,
         )
 
     def _flag(self, now: float, *told: HaltEffect) -> list[HaltEffect]:

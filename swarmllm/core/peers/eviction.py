@@ -59,14 +59,14 @@ def block_of(host: str) -> Block:
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A connection that somebody else opened. `answered` are rounds of ours that it answered;
-    `is_kin`: it speaks with our kill switch; `ping_s` is infinite while unknown; `since` is when it
+    `is_same_swarm`: it speaks with our kill switch; `ping_s` is infinite while unknown; `since` is when it
     came, on any clock."""
 
     key: int
     block: Block
     since: float
     answered: int = 0
-    is_kin: bool = False
+    is_same_swarm: bool = False
     ping_s: float = float("inf")
 
 
@@ -104,7 +104,7 @@ def _unspared(guests: Sequence[Guest]) -> list[Guest]:
     near = sorted((one for one in left if one.ping_s < float("inf")), key=lambda one: one.ping_s)[
         :each
     ]
-    kept = {one.key for one in (*useful, *[one for one in left if one.is_kin][:each], *near)}
+    kept = {one.key for one in (*useful, *[one for one in left if one.is_same_swarm][:each], *near)}
     left = [one for one in left if one.key not in kept]
     return left[len(left) // 2 :]
 

@@ -108,7 +108,7 @@ class HaltService:
             and durable.digest == state.digest
             and durable.stopped_here == state.stopped_here,
             peers=sorted(self._peers()),
-            kin=sorted(peer for peer in self._orders.links if control.is_kin(peer)),
+            same_swarm=sorted(peer for peer in self._orders.links if control.is_same_swarm(peer)),
             acknowledged=sorted(control.acknowledged),
         )
 

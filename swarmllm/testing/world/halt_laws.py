@@ -418,6 +418,6 @@ def _speaks(one: Host, two: Host) -> bool:
     return (
         one.control is not None
         and two.control is not None
-        and one.control.is_kin(two.peer)
-        and two.control.is_kin(one.peer)
+        and one.control.is_same_swarm(two.peer)
+        and two.control.is_same_swarm(one.peer)
     )
