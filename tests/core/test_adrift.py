@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_QUIET_S
-from swarmllm.core.halt.links import ADRIFT_BURST, ADRIFT_EVERY_S
+from swarmllm.core.halt.links import ISOLATED_BURST, ISOLATED_EVERY_S
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import HaltDigest, PeerId
@@ -36,7 +36,7 @@ STRANGERS = tuple(PeerId(f"stranger {i}") for i in range(3))
 OTHER_STATE = apply(STATE, halt(A, 1))
 
 
-def test_whoever_loses_all_of_several_links_is_adrift_for_five_seconds() -> None:
+def test_a_node_that_loses_all_of_several_links_is_isolated_for_five_seconds() -> None:
     machine = linked(running(), P, Q)
     machine.closed(P, 20.0)
     assert not machine.is_adrift(20.0)
@@ -71,7 +71,7 @@ def test_it_ends_with_three_peers_that_agree_or_after_a_second_with_all_there_ar
     assert not machine.is_adrift(30.2)
 
 
-def test_a_swarm_of_one_is_never_adrift() -> None:
+def test_a_swarm_of_one_is_never_isolated() -> None:
     assert not running(fresh_boot(), own=OWNER).is_adrift(10.0)
 
 
@@ -107,11 +107,11 @@ def flap(
 
 
 def test_strangers_that_come_and_go_every_four_seconds_hold_up_nobody() -> None:
-    machine, now, adrift_s = running(), 10.0, 0
+    machine, now, isolated_s = running(), 10.0, 0
     for _ in range(900):
         now = flap(machine, now)
-        adrift_s += 4 * machine.is_adrift(now)
-    assert adrift_s == 0
+        isolated_s += 4 * machine.is_adrift(now)
+    assert isolated_s == 0
 
 
 @pytest.mark.parametrize("stay_s", [8.0, 9.0, 20.0, 60.0])
@@ -123,7 +123,7 @@ def test_those_that_stay_for_a_while_first_hold_it_up_for_a_small_part_of_the_ti
         now = flap(machine, now, stay_s=stay_s)
         waits += machine.is_adrift(now)
         assert not machine.is_adrift(now + SYNC_ALONE_S)
-    assert 1 <= waits <= ADRIFT_BURST + 3600 / ADRIFT_EVERY_S
+    assert 1 <= waits <= ISOLATED_BURST + 3600 / ISOLATED_EVERY_S
 
 
 def test_who_comes_and_goes_while_it_waits_does_not_make_it_wait_longer() -> None:

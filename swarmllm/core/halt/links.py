@@ -15,8 +15,10 @@ from swarmllm.messages import PeerId
 # A link that held for so long is a peer's that stays; who flaps is not missed.
 KNOWN_AFTER_S: Final = 8.0
 KNOWN_MAX: Final = 256  # As many as there are connections.
-ADRIFT_BURST: Final = 6.0  # Waits of five seconds in a row, whatever happens to our line ...
-ADRIFT_EVERY_S: Final = 600.0  # ... and one more after so long: less than a hundredth of the time.
+ISOLATED_BURST: Final = 6.0  # Waits of five seconds in a row, whatever happens to our line ...
+ISOLATED_EVERY_S: Final = (
+    600.0  # ... and one more after so long: less than a hundredth of the time.
+)
 # Links that are all gone at once: that is our own line, and not a peer that left.
 SEVERAL: Final = 2
 
@@ -24,19 +26,19 @@ SEVERAL: Final = 2
 class Links(dict[PeerId, Link]):
     """By peer. Whoever changes a link, or the state that they are compared with, calls `touched`.
 
-    Adrift makes a node wait, so strangers must not be able to bring it about by coming and going:
+    Being isolated makes a node wait, so strangers must not be able to bring it about by coming and going:
     only peers count whose link once held for `KNOWN_AFTER_S`, a wait that has begun is not begun
     anew, and there are only so many of them. Nor can strangers end it by repeating our own digest:
     only those same peers are asked."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.adrift = Sync(done=True)  # Since the last of several links to our swarm was lost.
+        self.isolated = Sync(done=True)  # Since the last of several links to our swarm was lost.
         self._known: OrderedDict[PeerId, None] = (
             OrderedDict()
         )  # Of our swarm, and once here for long; the last one lost comes last.
         self._same_swarm_most = 0  # How many of them there were since there was none.
-        self._waits, self._waits_at = ADRIFT_BURST, -math.inf
+        self._waits, self._waits_at = ISOLATED_BURST, -math.inf
         self._ask_at: float | None = math.inf
 
     def touched(self) -> None:
@@ -63,16 +65,16 @@ class Links(dict[PeerId, Link]):
             and not self._waits_already(now)
             and self._may_wait(now)
         ):
-            self.adrift = Sync(started_at=now)
+            self.isolated = Sync(started_at=now)
         self._same_swarm_most = 0
 
     def _waits_already(self, now: float) -> bool:
-        return not self.adrift.done and now < self.adrift.started_at + SYNC_ALONE_S
+        return not self.isolated.done and now < self.isolated.started_at + SYNC_ALONE_S
 
     def _may_wait(self, now: float) -> bool:
         passed = max(0.0, now - self._waits_at)
         self._waits, self._waits_at = (
-            min(ADRIFT_BURST, self._waits + passed / ADRIFT_EVERY_S),
+            min(ISOLATED_BURST, self._waits + passed / ISOLATED_EVERY_S),
             max(now, self._waits_at),
         )
         if self._waits < 1:

@@ -214,7 +214,7 @@ class HaltMachine:
     def is_adrift(self, now: float) -> bool:
         """Whether all of several links to our swarm were lost, and no order could have come since:
         no token is made alone."""
-        return not self._agreed(self._links.adrift, now)
+        return not self._agreed(self._links.isolated, now)
 
     def _agreed(self, sync: Sync, now: float) -> bool:
         if sync.done:
@@ -225,7 +225,7 @@ class HaltMachine:
             and self._state.charter.root[0] == self._own_key
         )
         return sync.is_done(
-            *self._links.count(self._state, known_only=sync is self._links.adrift), alone, now
+            *self._links.count(self._state, known_only=sync is self._links.isolated), alone, now
         )
 
     # --- life ----------------------------------------------------------------------------------------------------------------
