@@ -228,7 +228,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     ),
     "orders are not passed on": (
         Change(CONTROL, "return [*self._flag(now, relay), ", "return [*self._flag(now), "),
-        Change(CONTROL, "            self._rumours.add(opened.data, now)", "            pass"),
+        Change(CONTROL, "            self._gossip.add(opened.data, now)", "            pass"),
     ),
     "any signature is good": (
         Change(

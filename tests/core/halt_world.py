@@ -105,7 +105,7 @@ class World:
         self.books = Books()
         self.nodes = [NodeInWorld(f"node {i}", i) for i in range(count)]
         self.streams: dict[tuple[PeerId, PeerId], list[bytes]] = {}
-        self.rumours: list[tuple[PeerId, PeerId, bytes]] = []
+        self.under_way: list[tuple[PeerId, PeerId, bytes]] = []
         self.by_peer = {node.peer: node for node in self.nodes}
         for node in self.nodes:
             self.boot(node)
@@ -184,7 +184,7 @@ class World:
                         if (node.peer, receiver) in self.streams:
                             self.streams[node.peer, receiver].append(encode(Records((record,))))
                 case PublishRecord(record=record):
-                    self.rumours += [
+                    self.under_way += [
                         (sender, receiver, record)
                         for sender, receiver in self.streams
                         if sender == node.peer
@@ -225,14 +225,14 @@ class World:
             node = self.by_peer[receiver]
             self.perform(node, node.machine.received(sender, waiting.pop(0), self.now))
 
-    def rumour(self, node: NodeInWorld, data: bytes, sender: PeerId = EVIL) -> None:
+    def gossip(self, node: NodeInWorld, data: bytes, sender: PeerId = EVIL) -> None:
         checked, effects = offered(node.machine, data, self.now, sender)
         self.witness(node, data)
         self.perform(node, effects)
         if checked.passes:
             for one, other in list(self.streams):
                 if one == node.peer and other != sender:
-                    self.rumours.append((one, other, data))
+                    self.under_way.append((one, other, data))
 
     def bring(self, node: NodeInWorld, data: bytes) -> None:
         effects = offered(node.machine, data, self.now)[1]
@@ -282,11 +282,11 @@ class World:
                     while node.disk.steps:
                         self.write_step(node)
                 busy = [link for link, waiting in self.streams.items() if waiting]
-                if not busy and not self.rumours:
+                if not busy and not self.under_way:
                     break
                 for link in busy:
                     self.deliver(*link)
-                rumours, self.rumours = self.rumours, []
-                for sender, receiver, data in rumours:
-                    self.rumour(self.by_peer[receiver], data, sender)
+                waiting, self.under_way = self.under_way, []
+                for sender, receiver, data in waiting:
+                    self.gossip(self.by_peer[receiver], data, sender)
             self.wait(3.0)

@@ -137,11 +137,11 @@ class Swarm(RuleBasedStateMachine):
 
     @rule(pick=st.integers(0, 10**6), twice=st.booleans())
     def gossip(self, pick: int, twice: bool) -> None:
-        """Any rumour under way arrives, out of order, perhaps twice."""
-        if self.world.rumours:
-            sender, receiver, data = self.world.rumours.pop(pick % len(self.world.rumours))
+        """any gossip under way arrives, out of order, perhaps twice."""
+        if self.world.under_way:
+            sender, receiver, data = self.world.under_way.pop(pick % len(self.world.under_way))
             for _ in range(1 + twice):
-                self.world.rumour(self.world.by_peer[receiver], data, sender)
+                self.world.gossip(self.world.by_peer[receiver], data, sender)
 
     @rule(one=which, two=which)
     def partition(self, one: int, two: int) -> None:
@@ -185,7 +185,7 @@ class Swarm(RuleBasedStateMachine):
     @rule(at=which, pick=st.integers(0, 10**6))
     def replay(self, at: int, pick: int) -> None:
         published = self.world.books.published
-        self.world.rumour(self.node(at), published[pick % len(published)])
+        self.world.gossip(self.node(at), published[pick % len(published)])
 
     @rule(at=which, person=people, kind=st.integers(0, 7), by_stream=st.booleans())
     def forge(self, at: int, person: Person, kind: int, by_stream: bool) -> None:
@@ -218,7 +218,7 @@ class Swarm(RuleBasedStateMachine):
                 node, node.machine.received(EVIL, encode(Records((data,))), self.world.now)
             )
         else:
-            self.world.rumour(node, data)
+            self.world.gossip(node, data)
 
     # --- what must hold ------------------------------------------------------------------------------------------------------
 

@@ -17,12 +17,12 @@ from swarmllm.core.effects import PublishRecord
 # There and back between continents, and a disk; a third of what a halt may take.
 GOSSIP_AFTER_S: Final = 0.3
 # As many as wait to be published; the oldest goes, and is found by those who ask (HALT-20).
-RUMOURS_MAX: Final = 32
+GOSSIP_MAX: Final = 32
 
 
 class DelayedGossip:
     def __init__(self) -> None:
-        self._waiting: deque[bytes] = deque(maxlen=RUMOURS_MAX)
+        self._waiting: deque[bytes] = deque(maxlen=GOSSIP_MAX)
         self.due_at = math.inf
 
     def add(self, record: bytes, now: float) -> None:

@@ -110,7 +110,7 @@ class HaltMachine:
         self._sync, self._waking = Sync(patient=True), Sync(done=True)
         self._entropy_at = math.inf
         self._saving = HaltPersistence(boot)
-        self._rumours = DelayedGossip()
+        self._gossip = DelayedGossip()
 
     # --- the seam ------------------------------------------------------------------------------------------------------------
 
@@ -242,9 +242,9 @@ class HaltMachine:
     def timer(self, now: float, connected: int = 0) -> list[HaltEffect]:
         """`next_deadline` has come. `connected` peers there are, with a control stream or without."""
         effects = self._flag(now)
-        if now >= self._rumours.due_at:
+        if now >= self._gossip.due_at:
             all_have_it = connected <= len(self._links) == len(self.acknowledged)
-            effects += self._rumours.due(all_have_it, now)
+            effects += self._gossip.due(all_have_it, now)
         if now >= self._saving.retry_at:
             effects += self._saving.save(self._state)
         if now >= self._entropy_at:
@@ -262,7 +262,7 @@ class HaltMachine:
         found = (
             self._saving.retry_at,
             self._entropy_at,
-            self._rumours.due_at,
+            self._gossip.due_at,
             self._links.ask_at(self._state),
         )
         beacon_at = self._validator.beacons.next_deadline(self._state.charter, now)
@@ -308,7 +308,7 @@ class HaltMachine:
         effects: list[HaltEffect] = [*self._saving.owed_revert()]
         for record, skip in self._saving.owed_relays():
             effects.append(self._relay(record, skip))
-            self._rumours.add(record, now)
+            self._gossip.add(record, now)
         effects.append(Announce(StateSaved()))
         for peer, link in sorted(self._links.items()):
             effects += self._acknowledge(peer, link)
@@ -465,7 +465,7 @@ class HaltMachine:
         where it came."""
         relay = self._relay(opened.data, peer, is_live=isinstance(opened.record, Live))
         if not passed_on and isinstance(opened.record, Halt | Charter):
-            self._rumours.add(opened.data, now)
+            self._gossip.add(opened.data, now)
         for link in self._links.values() if not isinstance(opened.record, Live) else ():
             link.told(now)
         match opened.record:

@@ -142,7 +142,7 @@ def _relay(host: Host, effect: Relay) -> None:
         host.world.fabric.tell(host, peer, frame)
 
 
-def _rumour(host: Host, effect: PublishRecord) -> None:
+def _publish(host: Host, effect: PublishRecord) -> None:
     if host.habits.relays(host):
         host.world.fabric.gossip(host, effect.record)
 
@@ -188,7 +188,7 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     StartAgain: _start_again,
     Persist: _persist,
     Relay: _relay,
-    PublishRecord: _rumour,
+    PublishRecord: _publish,
     SendFrame: _tell,
     EndStreams: _end_streams,
     RevertChanges: _revert,
