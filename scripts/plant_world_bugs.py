@@ -144,7 +144,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
         Change(
             CAPACITY,
-            "        self._drop(peer)\n        self._buried.pop(peer, None)\n",
+            "        self._drop(peer)\n        self._tombstones.pop(peer, None)\n",
             "        return\n",
         ),
     ),

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.capacity.table import (
-    BURIED_MAX,
-    BURIED_S,
     PASSED_OVER_MAX,
     PEERS_MAX,
     RECORD_TTL_S,
     SHARE_MIN,
+    TOMBSTONE_S,
+    TOMBSTONES_MAX,
     CapacityTable,
     check,
 )
@@ -180,22 +180,22 @@ def test_who_was_found_gone_is_not_believed_in_again_by_the_same_word(way: str) 
     hear(table, A, (1, 5))
     table.peer_lost(A, 1.0) if way == "lost" else table.dial_failed(A, 1.0)
     assert table.get(A) is None
-    assert [hear(table, A, (1, seq), 2.0) for seq in (0, 5)] == ["buried"] * 2
-    assert hear(table, A, (0, 99), 2.0) == "buried"
+    assert [hear(table, A, (1, seq), 2.0) for seq in (0, 5)] == ["tombstoned"] * 2
+    assert hear(table, A, (0, 99), 2.0) == "tombstoned"
     assert hear(table, A, (1, 6), 2.0) == "new"
 
 
-def test_what_was_buried_may_come_again_after_its_time_and_at_once_when_its_author_connects() -> (
+def test_what_is_tombstoned_may_come_again_after_its_time_and_at_once_when_its_author_connects() -> (
     None
 ):
     table = CapacityTable()
     hear(table, A)
     table.dial_failed(A, 0.0)
-    assert hear(table, A, now=BURIED_S - 0.1) == "buried"
-    assert hear(table, A, now=BURIED_S) == "new"
-    table.dial_failed(A, BURIED_S)
+    assert hear(table, A, now=TOMBSTONE_S - 0.1) == "tombstoned"
+    assert hear(table, A, now=TOMBSTONE_S) == "new"
+    table.dial_failed(A, TOMBSTONE_S)
     table.peer_connected(A)
-    assert hear(table, A, now=BURIED_S) == "new"
+    assert hear(table, A, now=TOMBSTONE_S) == "new"
 
 
 def test_a_failed_dial_says_nothing_about_a_peer_that_is_connected() -> None:
@@ -208,11 +208,11 @@ def test_a_failed_dial_says_nothing_about_a_peer_that_is_connected() -> None:
 
 def test_the_graveyard_is_bounded_and_its_oldest_graves_go_first() -> None:
     table = CapacityTable()
-    for i in range(BURIED_MAX + 1):
+    for i in range(TOMBSTONES_MAX + 1):
         hear(table, PeerId(f"ghost {i}"))
         table.dial_failed(PeerId(f"ghost {i}"), 0.0)
     assert hear(table, PeerId("ghost 0")) == "new"
-    assert hear(table, PeerId("ghost 1")) == "buried"
+    assert hear(table, PeerId("ghost 1")) == "tombstoned"
 
 
 # --- what is passed on -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from swarmllm.core.capacity.table import BURIED_S, SHARE_MIN, CapacityTable
+from swarmllm.core.capacity.table import SHARE_MIN, TOMBSTONE_S, CapacityTable
 from swarmllm.messages import PeerId
 from tests.core.capacity_support import FRIEND, OTHER, hear, record, sealed
 
@@ -26,7 +26,7 @@ class TableAgainstModel(RuleBasedStateMachine):
         self.kept: dict[PeerId, tuple[tuple[int, int], float]] = {}  # Version and birth.
         # When as the how manieth, and by whom: of strangers.
         self.brought: dict[PeerId, tuple[int, PeerId]] = {}
-        self.buried: dict[PeerId, tuple[tuple[int, int], float]] = {}
+        self.tombstones: dict[PeerId, tuple[tuple[int, int], float]] = {}
         self.connected: set[PeerId] = set()
 
     peers = st.sampled_from([PeerId(name) for name in "ABCDEFGHIJKLMNOP"])
@@ -40,26 +40,26 @@ class TableAgainstModel(RuleBasedStateMachine):
     def connect(self, peer: PeerId) -> None:
         self.table.peer_connected(peer)
         self.connected.add(peer)
-        self.buried.pop(peer, None)
+        self.tombstones.pop(peer, None)
         self.brought.pop(peer, None)
 
     @rule(peer=peers)
     def lose(self, peer: PeerId) -> None:
         self.table.peer_lost(peer, self.now)
         self.connected.discard(peer)
-        self.bury(peer)
+        self.tombstone(peer)
 
     @rule(peer=peers)
     def dial_fails(self, peer: PeerId) -> None:
         self.table.dial_failed(peer, self.now)
         if peer not in self.connected:
-            self.bury(peer)
+            self.tombstone(peer)
 
-    def bury(self, peer: PeerId) -> None:
+    def tombstone(self, peer: PeerId) -> None:
         held = self.kept.pop(peer, None)
         self.brought.pop(peer, None)
         if held is not None:
-            self.buried[peer] = (held[0], self.now + BURIED_S)
+            self.tombstones[peer] = (held[0], self.now + TOMBSTONE_S)
 
     @rule(
         peer=peers,
@@ -82,11 +82,11 @@ class TableAgainstModel(RuleBasedStateMachine):
             self.kept[peer] = (version, born_at)
             return "updated" if live else "new"
         if (
-            peer in self.buried
-            and self.now < self.buried[peer][1]
-            and version <= self.buried[peer][0]
+            peer in self.tombstones
+            and self.now < self.tombstones[peer][1]
+            and version <= self.tombstones[peer][0]
         ):
-            return "buried"
+            return "tombstoned"
         own = sorted((turn, p) for p, (turn, carrier) in self.brought.items() if carrier == by)
         if len(own) >= max(SHARE_MIN, self.places // max(1, len(self.connected))):
             self.drop(own[0][1])
@@ -101,7 +101,7 @@ class TableAgainstModel(RuleBasedStateMachine):
             self.drop(
                 min((turn, p) for p, (turn, carrier) in self.brought.items() if carrier == most)[1]
             )
-        self.buried.pop(peer, None)
+        self.tombstones.pop(peer, None)
         self.kept[peer] = (version, born_at)
         if peer not in self.connected:
             self.brought[peer] = (next(self.turn), by)

@@ -272,7 +272,7 @@ class LlamaEngine:
                     reason = await self._listen(ours, task_status)
                     nursery.cancel_scope.cancel()
             finally:
-                was_ready = self._bury()
+                was_ready = self._reap()
                 with trio.CancelScope(shield=True):
                     if reason is None and not self._nursery.cancel_scope.cancel_called:
                         with trio.move_on_after(EXIT_S):
@@ -306,7 +306,7 @@ class LlamaEngine:
             env=environment(self._options),
         )
 
-    def _bury(self) -> bool:
+    def _reap(self) -> bool:
         """The worker is gone: refuse whoever waits. Returns whether it ever was ready."""
         was_ready, self._alive = self._alive, False
         self._pipe = None

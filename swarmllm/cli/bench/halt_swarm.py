@@ -347,7 +347,7 @@ class Crew:
         for host in self.hosts:
             host.signal(signal.SIGKILL)
 
-    def bury(self) -> None:
+    def reap(self) -> None:
         self.kill()
         for host in self.hosts:
             host.process.join(5)
@@ -398,7 +398,7 @@ async def open_swarm(
                     )
                 yield swarm
             finally:
-                crew.bury()
+                crew.reap()
                 nursery.cancel_scope.cancel()
 
 

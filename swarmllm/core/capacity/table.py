@@ -15,7 +15,7 @@ passed on.
 
 **Ghosts.** A carrier can lie about age and so keep somebody listed who is gone. That costs whoever
 believes it one dial: where a dial failed, or a connection broke, that version and all before are
-refused for `BURIED_S`, unless the peer itself connects. A peer that lives seals a new one within
+refused for `TOMBSTONE_S`, unless the peer itself connects. A peer that lives seals a new one within
 seconds.
 
 **Restarts and skewed clocks.** `boot` is the author's wall clock at its start, because a node that
@@ -59,16 +59,16 @@ RECORD_TTL_S = 90.0
 FORWARD_S = 20.0
 # Records that are looked at and not given, because the receiver has them: it hardly lacks the rest.
 PASSED_OVER_MAX = 32
-BURIED_S = (
+TOMBSTONE_S = (
     # Longer than a record can live in honest hands, and than a peering backoff: a ghost costs a
     # dial in five minutes.
     300.0
 )
-BURIED_MAX = 1024  # As many as peering knows addresses of; the one buried first goes.
+TOMBSTONES_MAX = 1024  # As many as peering knows addresses of; the oldest tombstone goes.
 
-Outcome = Literal["new", "updated", "stale", "old", "buried", "full"]
+Outcome = Literal["new", "updated", "stale", "old", "tombstoned", "full"]
 """What became of a record. Only "new" (the peer was not listed) and "updated" changed anything;
-"old": beyond its time; "buried": the peer was found gone since; "full": every place is taken by a
+"old": beyond its time; "tombstoned": the peer was found gone since; "full": every place is taken by a
 connected peer."""
 
 
@@ -103,8 +103,8 @@ class CapacityTable:
         self._tickets = itertools.count(1)
         # Carrier -> the strangers that it brought, first come first.
         self._brought: dict[PeerId, dict[PeerId, None]] = {}
-        # Boot, seq, until when; first buried first.
-        self._buried: dict[PeerId, tuple[int, int, float]] = {}
+        # Boot, seq, until when; the oldest first.
+        self._tombstones: dict[PeerId, tuple[int, int, float]] = {}
         self._connected: set[PeerId] = set()
         self._now = -math.inf
 
@@ -153,8 +153,8 @@ class CapacityTable:
             self._by_bytes[sealed] = entry
             self._line_up(entry)
             return "updated" if known else "new"
-        if peer in self._buried and self._is_buried(peer, record, now):
-            return "buried"
+        if peer in self._tombstones and self._is_tombstoned(peer, record, now):
+            return "tombstoned"
         if not self._make_room(carrier):
             return "full"
         brought_by = None if peer in self._connected else carrier
@@ -165,11 +165,11 @@ class CapacityTable:
             self._brought.setdefault(brought_by, {})[peer] = None
         return "new"
 
-    def _is_buried(self, peer: PeerId, record: CapacityRecord, now: float) -> bool:
-        boot, seq, until = self._buried[peer]
+    def _is_tombstoned(self, peer: PeerId, record: CapacityRecord, now: float) -> bool:
+        boot, seq, until = self._tombstones[peer]
         if now < until and (record.boot, record.seq) <= (boot, seq):
             return True
-        del self._buried[peer]
+        del self._tombstones[peer]
         return False
 
     def _make_room(self, carrier: PeerId) -> bool:
@@ -191,29 +191,33 @@ class CapacityTable:
     def peer_connected(self, peer: PeerId) -> None:
         """It lives, and what it says stays for as long as the connection."""
         self._connected.add(peer)
-        self._buried.pop(peer, None)
+        self._tombstones.pop(peer, None)
         entry = self._entries.get(peer)
         if entry is not None:
             self._unattribute(entry)
 
     def peer_lost(self, peer: PeerId, now: float) -> None:
         self._connected.discard(peer)
-        self._bury(peer, now)
+        self._set_tombstone(peer, now)
 
     def dial_failed(self, peer: PeerId, now: float) -> None:
         if peer not in self._connected:
-            self._bury(peer, now)
+            self._set_tombstone(peer, now)
 
-    def _bury(self, peer: PeerId, now: float) -> None:
+    def _set_tombstone(self, peer: PeerId, now: float) -> None:
         """As if it had never been heard of, but for the versions that are known to be gone."""
         entry = self._entries.get(peer)
         if entry is None:
             return
         self._drop(peer)
-        self._buried.pop(peer, None)
-        while len(self._buried) >= BURIED_MAX:
-            del self._buried[next(iter(self._buried))]
-        self._buried[peer] = (entry.record.boot, entry.record.seq, self._forward(now) + BURIED_S)
+        self._tombstones.pop(peer, None)
+        while len(self._tombstones) >= TOMBSTONES_MAX:
+            del self._tombstones[next(iter(self._tombstones))]
+        self._tombstones[peer] = (
+            entry.record.boot,
+            entry.record.seq,
+            self._forward(now) + TOMBSTONE_S,
+        )
 
     # --- questions -----------------------------------------------------------------------------------------------------------
 
