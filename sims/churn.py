@@ -77,21 +77,23 @@ class Comings:
         if self._p["churn"] > 0:
             self._sessions = sessions_of_rate(self._p["churn"], SESSIONS.shape)
             for host in experts:
-                self.world.agenda.after(self._sessions.draw_rest(self._rng), self._replace, host)
+                self.world.event_queue.after(
+                    self._sessions.draw_rest(self._rng), self._replace, host
+                )
 
     def _replace(self, host: Host) -> None:
         assert self._sessions is not None
         self.leave(host)
         newcomer = self.world.add(self.spec(self._rng.randrange(self._p["models"])))
-        self.world.agenda.after(self._sessions.draw(self._rng), self._replace, newcomer)
+        self.world.event_queue.after(self._sessions.draw(self._rng), self._replace, newcomer)
 
     def follow(self, host: Host, spells: Sequence[Spell], since_s: float) -> None:
         """A node comes and goes as a trace says, whose time `since_s` is now."""
         for start, end in spells:
             if end > since_s and not (start <= since_s and host.alive):
-                self.world.agenda.after(start - since_s, self.world.start, host)
+                self.world.event_queue.after(start - since_s, self.world.start, host)
             if end > since_s:
-                self.world.agenda.after(end - since_s, self.leave, host)
+                self.world.event_queue.after(end - since_s, self.leave, host)
 
     def leave(self, host: Host) -> None:
         how, p = self._rng.random(), self._p

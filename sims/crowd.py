@@ -73,7 +73,7 @@ class Asking:
             self._left[host.number] = self.each
             for stream in range(min(self.streams, self.each)):
                 # Spread over one token's time, so that streams do not step in time with each other.
-                self.world.agenda.after(self._rng.random() + 0.01 * stream, self._ask, host)
+                self.world.event_queue.after(self._rng.random() + 0.01 * stream, self._ask, host)
 
     @property
     def is_done(self) -> bool:
@@ -91,7 +91,7 @@ class Asking:
 
     def _ended(self, answer: Answer) -> None:
         # Not at once: inputs of a host never nest.
-        self.world.agenda.after(self.pause_s, self._ask, answer.host)
+        self.world.event_queue.after(self.pause_s, self._ask, answer.host)
 
 
 def add_experts(world: World, specs: Iterable[Spec], gap_s: float = 0.1) -> list[Host]:

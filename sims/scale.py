@@ -61,7 +61,7 @@ class Meter:
 
     def _look(self) -> None:
         self._queues += [_load(host).queue_depth for host in self._hosts]
-        self._world.agenda.after(1.0, self._look)
+        self._world.event_queue.after(1.0, self._look)
 
     def _of(self, host: Host) -> tuple[int, int, float, int]:
         assert host.engine is not None

@@ -115,7 +115,7 @@ TESTING_EXCEPTIONS: Final = {
             "scripted_model",
             "scripted_text",
             "world",
-            "world.agenda",
+            "world.event_queue",
         )
     ),
     "swarmllm.cli.demo": frozenset({"swarmllm.testing.proxy"}),

@@ -21,8 +21,8 @@ from swarmllm.messages import (
     Scores,
 )
 from swarmllm.testing.scripted_model import ScriptedModel
-from swarmllm.testing.world.agenda import Agenda
 from swarmllm.testing.world.engine import DEMO, VOCABULARY, QuickModel, Service, SimEngine
+from swarmllm.testing.world.event_queue import EventQueue
 from swarmllm.wire import context
 
 PEER = PeerId("asker")
@@ -33,16 +33,18 @@ class Bench:
     """An engine, and whoever asks it: `on_answer` is told of every answer."""
 
     def __init__(self, service: Service = DEMO, sessions_max: int = 16) -> None:
-        self.agenda = Agenda()
+        self.event_queue = EventQueue()
         self.answers: list[tuple[float, int, ExpertReply]] = []
         self.loads: list[EngineLoad] = []
         model = QuickModel("m", 1, {}, 4096, sessions_max)
-        self.engine = SimEngine(self.agenda, model, service, self._done, self.loads.append, OWNER)
+        self.engine = SimEngine(
+            self.event_queue, model, service, self._done, self.loads.append, OWNER
+        )
         self.on_answer: Any = None
         self.orders = 0
 
     def _done(self, order: int, reply: ExpertReply) -> None:
-        self.answers.append((self.agenda.now, order, reply))
+        self.answers.append((self.event_queue.now, order, reply))
         if self.on_answer is not None:
             self.on_answer(order, reply)
 
@@ -84,7 +86,7 @@ def test_the_demo_expert_is_as_fast_as_it_was_measured(
     bench.on_answer = go_on
     for session, text in texts.items():
         bench.ask(session, text)
-    bench.agenda.run_until(5.0)
+    bench.event_queue.run_until(5.0)
     assert set(bench.kinds()) == {Scores}
     assert len(bench.answers) / 5.0 == pytest.approx(tokens_per_s, rel=off)
 
@@ -94,7 +96,7 @@ def test_what_waits_is_computed_together() -> None:
     bench.ask(1, (1,))
     bench.ask(2, (2,))
     bench.ask(3, (3,))
-    bench.agenda.run_until(10.0)
+    bench.event_queue.run_until(10.0)
     assert [(round(at, 9), order) for at, order, _ in bench.answers] == [
         (1.1, 1),
         (2.3, 2),
@@ -105,9 +107,9 @@ def test_what_waits_is_computed_together() -> None:
 def test_a_long_prompt_takes_its_tokens_and_holds_up_nobody_for_long() -> None:
     bench = Bench(Service(0.01, 0.0, 0.001))
     bench.ask(1, tuple(number % VOCABULARY for number in range(2000)))
-    bench.agenda.run_until(0.3)
+    bench.event_queue.run_until(0.3)
     short = bench.ask(2, (1,))
-    bench.agenda.run_until(20.0)
+    bench.event_queue.run_until(20.0)
     done = {order: at for at, order, _ in bench.answers}
     assert done[1] == pytest.approx(2.0, rel=0.15)
     assert done[short] < 0.3 + 0.6
@@ -117,18 +119,18 @@ def test_a_long_prompt_takes_its_tokens_and_holds_up_nobody_for_long() -> None:
 def test_what_is_missing_is_said_before_anything_is_computed() -> None:
     bench = Bench(Service(1.0, 0.0, 0.0))
     bench.ask(1, (1, 2, 3), base=2)
-    bench.agenda.run_until(10.0)
+    bench.event_queue.run_until(10.0)
     assert bench.kinds() == [Need]
 
 
 def test_nobody_is_refused_a_place_that_somebody_left_idle() -> None:
     bench = Bench(sessions_max=1)
     bench.ask(1, (1,))
-    bench.agenda.run_until(1.0)
+    bench.event_queue.run_until(1.0)
     bench.ask(2, (2,))
-    bench.agenda.run_until(1.0 + IDLE_S)
+    bench.event_queue.run_until(1.0 + IDLE_S)
     bench.ask(2, (2,))
-    bench.agenda.run_until(20.0)
+    bench.event_queue.run_until(20.0)
     assert bench.kinds() == [Scores, Busy, Scores]
 
 
@@ -136,7 +138,7 @@ def test_nobody_has_more_of_its_queue_than_is_left_free() -> None:
     bench = Bench()
     for _ in range(STRANGERS_MAX // 2 + 3):
         bench.ask(1, (1,))
-    bench.agenda.run_until(0.0)
+    bench.event_queue.run_until(0.0)
     assert bench.kinds() == [Busy] * 3
 
 
@@ -145,13 +147,13 @@ def test_the_owner_is_in_the_next_step_although_a_stranger_has_every_place() -> 
     for session in range(4):
         for _ in range(3):
             bench.ask(session, (session,))
-    bench.agenda.run_until(0.5)
+    bench.event_queue.run_until(0.5)
     own = bench.ask(1, (9,), peer=OWNER)
-    bench.agenda.run_until(2.1)
+    bench.event_queue.run_until(2.1)
     [(at, reply)] = [(at, reply) for at, order, reply in bench.answers if order == own]
     assert at == pytest.approx(2.0)
     assert isinstance(reply, Scores)
-    bench.agenda.run_until(20.0)
+    bench.event_queue.run_until(20.0)
     assert len(bench.answers) == 13, "every order gets one answer"
 
 
@@ -160,7 +162,7 @@ def test_a_newcomer_gets_a_place_of_whoever_has_most() -> None:
     for session in range(4):
         bench.ask(session, (session,))
     new = bench.ask(1, (9,), peer=PeerId("newcomer"))
-    bench.agenda.run_until(5.0)
+    bench.event_queue.run_until(5.0)
     assert {order: type(reply) for _, order, reply in bench.answers}[new] is Scores
     assert sorted(kind.__name__ for kind in bench.kinds()) == ["Busy", *["Scores"] * 4]
 
@@ -170,33 +172,33 @@ def test_stop_leaves_nothing_and_resume_begins_anew() -> None:
     bench.ask(1, (1,))
     bench.ask(2, (2,))
     bench.engine.stop()
-    bench.agenda.run_until(10.0)
+    bench.event_queue.run_until(10.0)
     assert bench.answers == []
     bench.ask(1, (1,))
-    bench.agenda.run_until(11.0)
+    bench.event_queue.run_until(11.0)
     assert bench.kinds() == [Refused]
     bench.engine.resume()
     bench.ask(1, (1,))
-    bench.agenda.run_until(12.0)
+    bench.event_queue.run_until(12.0)
     assert bench.kinds() == [Refused, Scores]
 
 
 def test_whatever_a_dead_worker_had_is_refused_and_its_caches_are_gone() -> None:
     bench = Bench()
     bench.ask(1, (1, 2))
-    bench.agenda.run_until(1.0)
+    bench.event_queue.run_until(1.0)
     bench.ask(1, (1, 2, 3), base=2)
     bench.ask(2, (1,))
     bench.engine.fail()
     bench.ask(3, (1,))
-    bench.agenda.run_until(2.0)
+    bench.event_queue.run_until(2.0)
     assert bench.kinds() == [Scores, Refused, Refused, Refused]
     assert all(
         reply.code == REFUSED_ENGINE for _, _, reply in bench.answers if isinstance(reply, Refused)
     )
     bench.engine.revive()
     bench.ask(1, (1, 2, 3), base=2)
-    bench.agenda.run_until(3.0)
+    bench.event_queue.run_until(3.0)
     assert bench.kinds()[-1] is Need
 
 
@@ -205,7 +207,7 @@ def test_whoever_closes_a_session_leaves_no_order_behind() -> None:
     for _ in range(3):
         bench.ask(1, (1,))
     bench.engine.close(SessionKey(PEER, 1))
-    bench.agenda.run_until(1.0)
+    bench.event_queue.run_until(1.0)
     assert bench.kinds() == [Busy] * 3
 
 

@@ -22,7 +22,7 @@ from swarmllm.cli.output import answer, people
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.errors import UsageError
 from swarmllm.testing.world import VOCABULARY, Host, LinkModel, Spec, World
-from swarmllm.testing.world.agenda import Agenda
+from swarmllm.testing.world.event_queue import EventQueue
 
 NODES, MINUTES, REQUESTS = 1_000, 60.0, 1_000.0
 NODES_MAX: Final = 20_000
@@ -90,7 +90,7 @@ class Busy:
         while self.world.now < until:
             self.world.run_until(min(until, self.world.now + SLICE_S))
             say(
-                f"minute {(self.world.now - began) / 60:.1f} of {self.plan.minutes:g}, {self.world.agenda.done:,} events"
+                f"minute {(self.world.now - began) / 60:.1f} of {self.plan.minutes:g}, {self.world.event_queue.done:,} events"
             )
         self.tokens = sum(len(answer.tokens) for answer in self.world.answers)
 
@@ -102,7 +102,7 @@ class Busy:
                 * self._rng.gammavariate(1 + 1 / SHAPE, 1.0) ** (1 / SHAPE)
                 * self._rng.random()
             )
-        self.world.agenda.after(rest_s, self._replace, host)
+        self.world.event_queue.after(rest_s, self._replace, host)
 
     def _replace(self, host: Host) -> None:
         self._rng.choice(
@@ -117,7 +117,7 @@ class Busy:
         host = self._rng.choice(self.world.hosts)
         if host.alive:
             self.world.ask(host, ORDER)
-        self.world.agenda.after(self._rng.expovariate(self.plan.requests / 3600), self._ask)
+        self.world.event_queue.after(self._rng.expovariate(self.plan.requests / 3600), self._ask)
 
 
 def bench_world(plan: Plan, *, as_json: bool) -> int:
@@ -127,10 +127,10 @@ def bench_world(plan: Plan, *, as_json: bool) -> int:
     with console.status("starting") as status:
         began = time.process_time()
         busy.settle()
-        settled, before = time.process_time(), busy.world.agenda.done
+        settled, before = time.process_time(), busy.world.event_queue.done
         busy.run(status.update)
         ended = time.process_time()
-    events = busy.world.agenda.done - before
+    events = busy.world.event_queue.done - before
     parameters = {
         "nodes": plan.nodes,
         "minutes": plan.minutes,
@@ -163,11 +163,11 @@ def bench_world(plan: Plan, *, as_json: bool) -> int:
 
 def bare_s(events: int) -> float:
     """What an agenda takes for so many events that nobody handles."""
-    agenda, sample = Agenda(), max(1, min(events, 200_000))
+    event_queue, sample = EventQueue(), max(1, min(events, 200_000))
     began = time.process_time()
     for number in range(sample):
-        agenda.at(number * 0.37 % 1.0, _nothing)
-    agenda.run_until(2.0)
+        event_queue.at(number * 0.37 % 1.0, _nothing)
+    event_queue.run_until(2.0)
     return (time.process_time() - began) * events / sample
 
 

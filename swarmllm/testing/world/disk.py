@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarmllm.testing.world.agenda import Agenda
+from swarmllm.testing.world.event_queue import EventQueue
 
 STEP_S: Final = 0.005  # One of the three files, flushed: a cheap solid-state disk.
 STEPS: Final = ("first", "second", "genesis")
@@ -44,7 +44,7 @@ class Disk:
 
     def write(
         self,
-        agenda: Agenda,
+        event_queue: EventQueue,
         data: bytes,
         genesis: bytes,
         is_alive: Callable[[], bool],
@@ -52,7 +52,7 @@ class Disk:
     ) -> None:
         """All three files one after the other, for as long as `is_alive`; `done` hears whether they
         were written."""
-        agenda.after(self.step_s, self._step, agenda, 0, data, genesis, is_alive, done)
+        event_queue.after(self.step_s, self._step, event_queue, 0, data, genesis, is_alive, done)
 
     def write_now(self, data: bytes, genesis: bytes) -> bool:
         """The same before anything else runs, at boot."""
@@ -74,7 +74,7 @@ class Disk:
 
     def _step(
         self,
-        agenda: Agenda,
+        event_queue: EventQueue,
         step: int,
         data: bytes,
         genesis: bytes,
@@ -89,7 +89,9 @@ class Disk:
         setattr(self, STEPS[step], genesis if STEPS[step] == "genesis" else data)
         self.harmed.discard(STEPS[step])
         if step + 1 < len(STEPS):
-            agenda.after(self.step_s, self._step, agenda, step + 1, data, genesis, is_alive, done)
+            event_queue.after(
+                self.step_s, self._step, event_queue, step + 1, data, genesis, is_alive, done
+            )
         else:
             self.writes += 1
             done(True)

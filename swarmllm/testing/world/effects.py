@@ -53,7 +53,7 @@ def _send(host: Host, effect: Send) -> None:
 def _run_score(host: Host, effect: RunScore) -> None:
     if host.engine is None:
         refusal = Refused(effect.request.session, effect.request.round, REFUSED_ENGINE)
-        host.world.agenda.after(0.0, host.receive_if, host.life, Scored(effect.order, refusal))
+        host.world.event_queue.after(0.0, host.receive_if, host.life, Scored(effect.order, refusal))
     else:
         host.engine.submit(effect.order, effect.key, effect.request)
 
@@ -64,7 +64,7 @@ def _close_session(host: Host, effect: CloseSession) -> None:
 
 
 def _emit(host: Host, effect: Emit) -> None:
-    event, now = effect.event, host.world.agenda.now
+    event, now = effect.event, host.world.event_queue.now
     match event:
         case TokenChosen():
             answer = host.answers[event.request]
@@ -114,7 +114,7 @@ def _save(host: Host, effect: Save) -> None:
 
 
 def _stop_now(host: Host, effect: StopNow) -> None:
-    host.halted_at = host.world.agenda.now
+    host.halted_at = host.world.event_queue.now
     if host.engine is not None:
         host.engine.stop()
 
@@ -131,7 +131,7 @@ def _persist(host: Host, effect: Persist) -> None:
     def done(ok: bool) -> None:
         host.receive_if(life, Persisted(effect.number, ok))
 
-    host.disk.write(host.world.agenda, effect.data, genesis, lambda: life == host.life, done)
+    host.disk.write(host.world.event_queue, effect.data, genesis, lambda: life == host.life, done)
 
 
 def _relay(host: Host, effect: Relay) -> None:

@@ -28,7 +28,7 @@ from swarmllm.core.serving.session import Order
 from swarmllm.core.values import EngineLoad, SessionKey
 from swarmllm.messages import REFUSED_ENGINE, ExpertReply, PeerId, Refused, Score
 from swarmllm.testing.scripted_model import ScriptedModel
-from swarmllm.testing.world.agenda import Agenda
+from swarmllm.testing.world.event_queue import EventQueue
 
 STATES: Final = 64
 PARAMS: Final = 8_000_000_000  # What every model says of its size.
@@ -108,7 +108,7 @@ class SimEngine:
 
     def __init__(
         self,
-        agenda: Agenda,
+        event_queue: EventQueue,
         model: ScriptedModel,
         service: Service,
         done: Callable[[int, ExpertReply], None],
@@ -123,7 +123,7 @@ class SimEngine:
         self.busy_s = 0.0
         """How long it has computed."""
         self.is_down = False
-        self._agenda = agenda
+        self._event_queue = event_queue
         self._done, self._load_changed = done, load_changed
         self._owner = owner
         self._places = model.load.sessions_max
@@ -155,7 +155,7 @@ class SimEngine:
 
     @property
     def load(self) -> EngineLoad:
-        free = self._batcher.places.free(self._agenda.now)
+        free = self._batcher.places.free(self._event_queue.now)
         return EngineLoad(len(self._open), free, self._places, self._batcher.rates.decode)
 
     def submit(self, order: int, key: SessionKey, request: Score) -> None:
@@ -166,7 +166,7 @@ class SimEngine:
         text = request.epoch, request.base, request.context_hash, list(request.tokens)
         wanted = list(request.answer), list(request.targets), request.entries_max, request.tail_max
         for answer in self._batcher.submit(
-            Order(order, (key.peer, key.session), *text, *wanted, self._agenda.now)
+            Order(order, (key.peer, key.session), *text, *wanted, self._event_queue.now)
         ):
             self.refused += answer[0] == BUSY and answer[1] == order
             self._tell_later(answer)
@@ -220,16 +220,16 @@ class SimEngine:
         ):
             return
         self._alarm += 1
-        patience_s = self._batcher.patience_s(self._agenda.now)
+        patience_s = self._batcher.patience_s(self._event_queue.now)
         if patience_s > 0:
-            self._agenda.after(patience_s, self._begin, self._life, self._alarm)
+            self._event_queue.after(patience_s, self._begin, self._life, self._alarm)
         else:
             self._begin(self._life, self._alarm)
 
     def _begin(self, life: int, alarm: int) -> None:
         if (life, alarm) != (self._life, self._alarm) or self._batch is not None:
             return
-        batch = self._batcher.plan(self._agenda.now)
+        batch = self._batcher.plan(self._event_queue.now)
         self._batcher.take_edits()  # There are no cells: what the sessions hold says all.
         for answer in batch.answers if batch is not None else ():
             self._tell_later(answer)
@@ -239,14 +239,14 @@ class SimEngine:
         self._batch = batch
         seconds = self.service.seconds(batch)
         self.busy_s += seconds
-        self._agenda.after(seconds, self._finish, self._life)
+        self._event_queue.after(seconds, self._finish, self._life)
 
     def _finish(self, life: int) -> None:
         batch = self._batch
         if life != self._life or batch is None:
             return
         self._batch = None
-        now = self._agenda.now
+        now = self._event_queue.now
         outputs = [self._output(wanted) for wanted in batch.wanted]
         answers = self._batcher.commit(batch, outputs, now - batch.begun_at, now)
         self._is_finishing = True
@@ -278,7 +278,7 @@ class SimEngine:
 
     def _later(self, order: int, reply: ExpertReply) -> None:
         """Not at once: this may be in the middle of an input, and inputs never nest."""
-        self._agenda.after(0.0, self._done_if, self._life, order, reply)
+        self._event_queue.after(0.0, self._done_if, self._life, order, reply)
 
     def _done_if(self, life: int, order: int, reply: ExpertReply) -> None:
         if life == self._life or isinstance(reply, Refused):

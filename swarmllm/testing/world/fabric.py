@@ -36,7 +36,7 @@ from swarmllm.core.inputs import (
 )
 from swarmllm.core.peers.liveness import DIAL_S, SILENT_S
 from swarmllm.messages import ExpertMessage, PeerId
-from swarmllm.testing.world.agenda import Agenda
+from swarmllm.testing.world.event_queue import EventQueue
 from swarmllm.testing.world.links import Delays, LinkModel
 
 if TYPE_CHECKING:
@@ -92,9 +92,9 @@ class Fabric:
     """`rng` decides delays, faults, meshes and look-ups."""
 
     def __init__(
-        self, agenda: Agenda, model: LinkModel, overlay: Overlay, rng: random.Random
+        self, event_queue: EventQueue, model: LinkModel, overlay: Overlay, rng: random.Random
     ) -> None:
-        self.agenda = agenda
+        self.event_queue = event_queue
         self.overlay = overlay
         self.hosts: dict[PeerId, Host] = {}
         self.delays = Delays(model, rng)
@@ -109,7 +109,9 @@ class Fabric:
     def send(self, source: Host, peer: PeerId, message: ExpertMessage, size_bytes: int) -> None:
         connection = source.connections.get(peer)
         if connection is None:
-            self.agenda.after(0.0, source.feed_if, source.life, PeerLost(peer, "not connected"))
+            self.event_queue.after(
+                0.0, source.feed_if, source.life, PeerLost(peer, "not connected")
+            )
             return
         source.bytes_sent += size_bytes
         self._put(
@@ -142,7 +144,7 @@ class Fabric:
             return
         target = connection.other(source)
         delays = self.delays
-        at = self.agenda.now + delays.draw_s(connection.base_s, size_bytes)
+        at = self.event_queue.now + delays.draw_s(connection.base_s, size_bytes)
         lane = (0 if source is connection.one else 2) + is_control
         copies = 1
         if delays.model.is_faulty and not is_control:
@@ -153,9 +155,9 @@ class Fabric:
             at = connection.at[lane]
         else:
             connection.at[lane] = at
-        self.agenda.at(at, self._arrive, connection, source.peer, target, event)
+        self.event_queue.at(at, self._arrive, connection, source.peer, target, event)
         if copies == 2:
-            self.agenda.at(
+            self.event_queue.at(
                 at + delays.draw_s(connection.base_s),
                 self._arrive,
                 connection,
@@ -186,7 +188,9 @@ class Fabric:
             or target.frozen
             or self.parted(source, target)
         ):
-            self.agenda.after(DIAL_S, self._dial_failed, source, life, peer, "no answer in time")
+            self.event_queue.after(
+                DIAL_S, self._dial_failed, source, life, peer, "no answer in time"
+            )
             return
         round_trip_s = self.base_s(source, target) + self.delays.draw_s(self.base_s(source, target))
         if (
@@ -194,9 +198,9 @@ class Fabric:
             or target.refuses(source.peer)
             or len(target.connections) >= CONNECTIONS_MAX
         ):
-            self.agenda.after(round_trip_s, self._dial_failed, source, life, peer, "refused")
+            self.event_queue.after(round_trip_s, self._dial_failed, source, life, peer, "refused")
             return
-        self.agenda.after(
+        self.event_queue.after(
             CONNECT_TRIPS * round_trip_s, self._connected, source, life, target, target.life
         )
 
@@ -227,9 +231,11 @@ class Fabric:
             near.receive(PeerConnected(far.peer))
             near.receive(PingMeasured(far.peer, 2 * connection.base_s))
         if one.has_control and two.has_control:
-            self.agenda.after(2 * CONTROL_TRIPS * connection.base_s, self._open_control, connection)
+            self.event_queue.after(
+                2 * CONTROL_TRIPS * connection.base_s, self._open_control, connection
+            )
         if self.overlay.pings_s:
-            self.agenda.after(self.overlay.pings_s, self._ping, connection)
+            self.event_queue.after(self.overlay.pings_s, self._ping, connection)
         return connection
 
     def _open_control(self, connection: Connection) -> None:
@@ -248,7 +254,7 @@ class Fabric:
                         far.peer, self.delays.draw_s(connection.base_s) + connection.base_s
                     )
                 )
-        self.agenda.after(self.overlay.pings_s, self._ping, connection)
+        self.event_queue.after(self.overlay.pings_s, self._ping, connection)
 
     def end(self, connection: Connection, by: Host, reason: str, own_reason: str = "") -> None:
         """One end closes or resets it; the other learns so behind what is on its way. `own_reason`:
@@ -259,10 +265,11 @@ class Fabric:
         far = connection.other(by)
         lane = 0 if by is connection.one else 2
         at = max(
-            self.agenda.now + self.delays.draw_s(connection.base_s), *connection.at[lane : lane + 2]
+            self.event_queue.now + self.delays.draw_s(connection.base_s),
+            *connection.at[lane : lane + 2],
         )
         self._forget(by, far.peer, own_reason)
-        self.agenda.at(at, self._lost, connection, far, by.peer, reason)
+        self.event_queue.at(at, self._lost, connection, far, by.peer, reason)
 
     def _lost(self, connection: Connection, host: Host, peer: PeerId, reason: str) -> None:
         if host.connections.get(peer) is connection:
@@ -281,7 +288,7 @@ class Fabric:
         """It froze, or its machine is gone without a word: whoever is connected to it finds out in
         time."""
         for connection in host.connections.values():
-            self.agenda.after(SILENT_S, self._give_up, connection, host, host.silent_since)
+            self.event_queue.after(SILENT_S, self._give_up, connection, host, host.silent_since)
 
     def _give_up(self, connection: Connection, host: Host, since: float) -> None:
         if connection.open and host.silent_since == since:
@@ -295,12 +302,12 @@ class Fabric:
         """Hosts of different zones (0 for whom it does not name) cannot reach each other, from now
         on."""
         self._zones = dict(zones)
-        now = self.agenda.now
+        now = self.event_queue.now
         for connection in self._all():
             parted = self.parted(connection.one, connection.two)
             if parted and connection.cut_at < 0:
                 connection.cut_at = now
-                self.agenda.after(SILENT_S, self._cut, connection, now)
+                self.event_queue.after(SILENT_S, self._cut, connection, now)
             elif not parted and connection.cut_at >= 0:
                 connection.cut_at = -1.0
                 held, connection.held = connection.held, []
@@ -326,13 +333,13 @@ class Fabric:
     # --- look-ups ------------------------------------------------------------------------------------------------------------
 
     def advertise(self, source: Host, key: bytes, addrs: tuple[str, ...]) -> None:
-        self._providers.setdefault(key, {})[source.peer] = (self.agenda.now, addrs)
+        self._providers.setdefault(key, {})[source.peer] = (self.event_queue.now, addrs)
 
     def withdraw(self, source: Host, key: bytes) -> None:
         self._providers.get(key, {}).pop(source.peer, None)
 
     def look_up(self, source: Host, key: bytes) -> None:
-        self.agenda.after(
+        self.event_queue.after(
             self.overlay.look_up_s * self._rng.uniform(0.5, 2.0),
             self._looked_up,
             source,
@@ -344,7 +351,7 @@ class Fabric:
         if source.life != life:
             return
         providers = self._providers.get(key, {})
-        oldest = self.agenda.now - PROVIDER_TTL_S
+        oldest = self.event_queue.now - PROVIDER_TTL_S
         for peer in self._rng.sample(list(providers), min(LOOK_UP_MAX, len(providers))):
             at, addrs = providers[peer]
             if at >= oldest and peer != source.peer:
@@ -359,7 +366,7 @@ class Fabric:
         for peer in source.mesh:
             if peer != skip:
                 self._whisper(source, peer, record)
-        self.agenda.after(
+        self.event_queue.after(
             self.overlay.heartbeat_s,
             self._offer,
             source,
@@ -377,7 +384,7 @@ class Fabric:
         ):
             return
         delay_s = self.overlay.hop_s + self.delays.draw_s(connection.base_s, len(record))
-        self.agenda.after(
+        self.event_queue.after(
             delay_s, self._heard, connection, source.peer, connection.other(source), record
         )
 
@@ -400,9 +407,9 @@ class Fabric:
             if record not in target.seen and not source.frozen:
                 # Offer and request take a round trip before the message itself.
                 delay_s = 2 * source.connections[peer].base_s
-                self.agenda.after(delay_s, self._whisper_if, source, life, peer, record)
+                self.event_queue.after(delay_s, self._whisper_if, source, life, peer, record)
         if beats > 1:
-            self.agenda.after(
+            self.event_queue.after(
                 self.overlay.heartbeat_s, self._offer, source, life, record, beats - 1
             )
 

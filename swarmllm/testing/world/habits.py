@@ -68,7 +68,7 @@ class Flooder(Habits):
         self.rate = rate
 
     def begin(self, host: Host) -> None:
-        host.world.agenda.after(1.0, self._flood, host, host.life, 0)
+        host.world.event_queue.after(1.0, self._flood, host, host.life, 0)
 
     def _flood(self, host: Host, life: int, number: int) -> None:
         if host.life != life or not host.alive or host.habits is not self:
@@ -76,7 +76,7 @@ class Flooder(Habits):
         if not host.frozen:
             for peer in list(host.connections):
                 self._ask(host, peer, number)
-        host.world.agenda.after(1.0 / self.rate, self._flood, host, life, number + 1)
+        host.world.event_queue.after(1.0 / self.rate, self._flood, host, life, number + 1)
 
     def _ask(self, host: Host, peer: PeerId, number: int) -> None:
         target = host.world.host_of(peer)
@@ -135,7 +135,7 @@ class Forger(Habits):
 
     def begin(self, host: Host) -> None:
         if host.world.halts:
-            host.world.agenda.after(self.every_s, self._forge, host, host.life, 0)
+            host.world.event_queue.after(self.every_s, self._forge, host, host.life, 0)
 
     def _forge(self, host: Host, life: int, number: int) -> None:
         if host.life != life or not host.alive or host.habits is not self:
@@ -147,7 +147,7 @@ class Forger(Habits):
                 *(encode(Records((record,))) for record in forgeries(host.world.founders, number)),
             )
             host.world.fabric.tell(host, peers[number % len(peers)], frames[number % len(frames)])
-        host.world.agenda.after(self.every_s, self._forge, host, life, number + 1)
+        host.world.event_queue.after(self.every_s, self._forge, host, life, number + 1)
 
 
 def forgeries(founders: Founders, number: int) -> tuple[bytes, ...]:

@@ -260,7 +260,7 @@ class OrdersAreWritten(Checker):
         if control is None or self._last.get(host.number) is control.state:
             return
         self._last[host.number] = control.state
-        self.world.agenda.after(WRITTEN_S, self._look, host, host.life, control.state)
+        self.world.event_queue.after(WRITTEN_S, self._look, host, host.life, control.state)
 
     def _look(self, host: Host, life: int, state: HaltState) -> None:
         if life != host.life:
@@ -270,7 +270,7 @@ class OrdersAreWritten(Checker):
             or host.disk.full
             or self.world.now - max(host.thawed_at, host.disk.cleared_at) < WRITTEN_S
         ):
-            self.world.agenda.after(WRITTEN_S, self._look, host, life, state)
+            self.world.event_queue.after(WRITTEN_S, self._look, host, life, state)
             return
         written = on_disk(host)
         for name, old, new in (
@@ -357,7 +357,7 @@ class HaltsArrive(Checker):
         within_s = 1.0 + len(lives) * (
             HOP_S + (LOSS_S if self.world.fabric.delays.model.loss else 0.0)
         )
-        self.world.agenda.after(
+        self.world.event_queue.after(
             within_s, self._look, host, opened, Then(lives, links, silent, self.world.now)
         )
 

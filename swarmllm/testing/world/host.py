@@ -108,7 +108,7 @@ class Host:
     def clock(self) -> float:
         """Its own time: the world's, seen through its drift. Never short of a deadline whose tick
         has come, whatever rounding does."""
-        now = self.world.agenda.now * self.spec.drift
+        now = self.world.event_queue.now * self.spec.drift
         return now if now > self._at_least else self._at_least
 
     # --- life ----------------------------------------------------------------------------------------------------------------
@@ -122,11 +122,11 @@ class Host:
         self.life += 1
         self.alive = self.machine_up = True
         self.frozen, self.silent_since = False, -1.0
-        self.started_at, self.booted_at = world.agenda.now, self.clock()
+        self.started_at, self.booted_at = world.event_queue.now, self.clock()
         self.backlog, self.seen, self._strikes = [], {}, Strikes()
         self._timer_at = float("inf")
         rng = random.Random(f"{world.seed} {self.number} {self.life}")
-        unix_ms = EPOCH_MS + round(1000 * (world.agenda.now + spec.skew_s))
+        unix_ms = EPOCH_MS + round(1000 * (world.event_queue.now + spec.skew_s))
         self.engine = None
         self.effects = EffectQueue(is_halted=world.halts)
         self._checked: dict[int, RecordChecked] = {}
@@ -138,7 +138,7 @@ class Host:
         for peer, addrs in load_saved(saved) if saved is not None else ():
             self.receive(AddressesFound(peer, addrs, "saved"))
         if spec.model is not None:
-            self.world.agenda.after(spec.load_s, self._loaded, self.life)
+            self.world.event_queue.after(spec.load_s, self._loaded, self.life)
         self.habits.begin(self)
 
     def _boot_control(self, rng: random.Random, unix_ms: int) -> HaltMachine:
@@ -173,7 +173,9 @@ class Host:
         assert spec.model is not None
         model = self.world.model(spec)
         done, changed = self._scored(life), self._load_changed(life)
-        self.engine = SimEngine(self.world.agenda, model, spec.service, done, changed, self.peer)
+        self.engine = SimEngine(
+            self.world.event_queue, model, spec.service, done, changed, self.peer
+        )
         if self.is_halted:
             self.engine.stop()
         self.receive(EngineReady(model.card, self.engine.load))
@@ -182,7 +184,7 @@ class Host:
         """Its worker process dies; what it was asked is refused, and then the node is told."""
         if self.engine is not None and not self.engine.is_down:
             self.engine.fail()
-            self.world.agenda.after(
+            self.world.event_queue.after(
                 0.0, self.receive_if, self.life, EngineLost("the worker was killed")
             )
 
@@ -192,7 +194,7 @@ class Host:
             self.engine.revive()
             ready = EngineReady(self.engine.model.card, self.engine.load)
             # Behind the loss, should both be of one moment.
-            self.world.agenda.after(0.0, self.receive_if, self.life, ready)
+            self.world.event_queue.after(0.0, self.receive_if, self.life, ready)
 
     def _scored(self, life: int) -> Callable[[int, ExpertReply], None]:
         def scored(order: int, reply: ExpertReply) -> None:
@@ -206,7 +208,7 @@ class Host:
             if life == self.life:
                 # Not at once: this may happen in the middle of performing effects, and inputs never
                 # nest.
-                self.world.agenda.after(0.0, self.receive_if, life, EngineLoadChanged(load))
+                self.world.event_queue.after(0.0, self.receive_if, life, EngineLoadChanged(load))
 
         return changed
 
@@ -214,7 +216,7 @@ class Host:
         """As by SIGKILL: memory is gone, the disk stays as it is."""
         self.life += 1
         self.alive = False
-        self.died_at = self.world.agenda.now
+        self.died_at = self.world.event_queue.now
         self.frozen, self.silent_since = False, -1.0
         self.engine, self.backlog = None, []
 
@@ -238,7 +240,7 @@ class Host:
         world = self.world
         effects = self.node.handle(event, self.clock())
         if world.recorder is not None:
-            world.recorder.step(world.agenda.now, self, event, effects)
+            world.recorder.step(world.event_queue.now, self, event, effects)
         for checker in world.checkers:
             checker.decided(self, event, effects)
         self.effects.put(effects)
@@ -252,7 +254,7 @@ class Host:
 
     def _plan(self, deadline: float) -> None:
         self._timer_at = deadline
-        self.world.agenda.at(deadline / self.spec.drift, self._tick, self.life, deadline)
+        self.world.event_queue.at(deadline / self.spec.drift, self._tick, self.life, deadline)
 
     def _tick(self, life: int, deadline: float) -> None:
         """An earlier deadline may have come up meanwhile, with a tick of its own; a later one is
@@ -260,7 +262,7 @@ class Host:
         if life != self.life or deadline != self._timer_at:
             return
         self._timer_at = float("inf")
-        self._at_least = min(deadline, self.world.agenda.now * self.spec.drift + 1e-6)
+        self._at_least = min(deadline, self.world.event_queue.now * self.spec.drift + 1e-6)
         if self.frozen:
             return  # It looks at its clock when it thaws.
         wanted = self.node.next_deadline()
@@ -302,16 +304,16 @@ class Host:
         assert self.alive
         assert not self.frozen
         self.frozen = True
-        self.silent_since = self.world.agenda.now
+        self.silent_since = self.world.event_queue.now
 
     def thaw(self) -> None:
         """As by SIGCONT: what has come meanwhile is handled, in order; after a long absence the
         node hears of that first."""
         if not self.frozen:
             return
-        absent_s = self.world.agenda.now - self.silent_since
+        absent_s = self.world.event_queue.now - self.silent_since
         self.frozen, self.silent_since = False, -1.0
-        self.thawed_at = self.world.agenda.now
+        self.thawed_at = self.world.event_queue.now
         self._timer_at = float("inf")
         if self.has_control and absent_s > SLEPT_S:
             self.feed(Woke())
@@ -331,16 +333,16 @@ class Host:
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         self.penalised.append((peer, reason))
-        self._strikes.add(peer, self.world.agenda.now)
+        self._strikes.add(peer, self.world.event_queue.now)
         if self.refuses(peer):
             self.drop(peer, f"refused: {reason}")
 
     def refuses(self, peer: PeerId) -> bool:
-        return self._strikes.refuses(peer, self.world.agenda.now)
+        return self._strikes.refuses(peer, self.world.event_queue.now)
 
     def drop(self, peer: PeerId, reason: str) -> None:
         """End the connection; we hear of it as an input, after the one that is being handled."""
-        self.world.agenda.after(0.0, self._drop, self.life, peer, reason)
+        self.world.event_queue.after(0.0, self._drop, self.life, peer, reason)
 
     def _drop(self, life: int, peer: PeerId, reason: str) -> None:
         connection = self.connections.get(peer)

@@ -103,7 +103,7 @@ class Trial:
             seed=world.seed,
             digest=self.recorder.digest,
             hosts=len(world.hosts),
-            events=world.agenda.done,
+            events=world.event_queue.done,
             simulated_s=world.now,
             ends=dict(sorted(ends.items())),
             halted=len(world.halts_heard),

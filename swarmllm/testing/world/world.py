@@ -33,9 +33,9 @@ from swarmllm.messages import HaltFrame, PeerId
 from swarmllm.testing.operators import Founders, verify
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.sealing import MemoSealing
-from swarmllm.testing.world.agenda import Agenda
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.engine import QuickModel
+from swarmllm.testing.world.event_queue import EventQueue
 from swarmllm.testing.world.fabric import Fabric, Overlay
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.links import LinkModel
@@ -66,10 +66,13 @@ class World:
     ) -> None:
         self.seed = seed
         self.rng = random.Random(f"{seed} world")
-        self.agenda = Agenda()
+        self.event_queue = EventQueue()
         self.config = config or NodeConfig(FINGERPRINT)
         self.fabric = Fabric(
-            self.agenda, link or LinkModel(), overlay or Overlay(), random.Random(f"{seed} fabric")
+            self.event_queue,
+            link or LinkModel(),
+            overlay or Overlay(),
+            random.Random(f"{seed} fabric"),
         )
         self.sealing = MemoSealing()
         self.halts = halts
@@ -89,7 +92,7 @@ class World:
 
     @property
     def now(self) -> float:
-        return self.agenda.now
+        return self.event_queue.now
 
     # --- time ----------------------------------------------------------------------------------------------------------------
 
@@ -102,12 +105,12 @@ class World:
         before = gc.get_threshold()
         gc.set_threshold(*COLLECT)
         try:
-            self.agenda.run_until(when, is_done)
+            self.event_queue.run_until(when, is_done)
         finally:
             gc.set_threshold(*before)
 
     def run_for(self, seconds: float, is_done: Callable[[], bool] | None = None) -> None:
-        self.run_until(self.agenda.now + seconds, is_done)
+        self.run_until(self.event_queue.now + seconds, is_done)
 
     # --- hosts ---------------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 STANDSTILL_MAX: Final = 200_000
 
 
-class Agenda:
+class EventQueue:
     """`now` is in seconds and starts at 0."""
 
     __slots__ = ("_heap", "_planned", "done", "now")
