@@ -5,8 +5,8 @@ from its seed.
     python sims/swarm.py --seed N --runs 1 --transcript FILE
     python sims/swarm.py --check                    the twenty worlds that `scripts/check` runs
 
-Each seed draws its own machines, links, liars and faults (`swarmllm.testing.world.drawing`,
-`.faults`), runs half a minute to two minutes with faults and then some minutes without (`.trial`),
+Each seed draws its own machines, links, liars and faults (`swarmllm.testing.world.scenario`,
+`.faults`), runs half a minute to two minutes with faults and then some minutes without (`.run`),
 and is judged at every step by laws (`.laws`, `.halt_laws`). A world that breaks one is printed with
 the law and the one command that replays it; the transcript then holds every step up to the breach.
 One seed is one run, byte for byte, however many jobs there are.
@@ -35,7 +35,7 @@ if __package__ in (None, ""):  # As a file: the package beside it is meant, inst
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swarmllm.testing.world.checks import Broken
-from swarmllm.testing.world.trial import CHECK_SEEDS, Outcome, run
+from swarmllm.testing.world.run import CHECK_SEEDS, Outcome, run
 
 # Worlds per job that are handed out at once: a job never waits, and an interruption finds few
 # unfinished.

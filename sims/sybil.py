@@ -42,14 +42,14 @@ from swarmllm.testing.world import (
     HONEST,
     SERVICES,
     Answer,
+    Behaviour,
     Checker,
-    Habits,
     Host,
     LinkModel,
     Spec,
     World,
 )
-from swarmllm.testing.world.habits import Boaster, Flatterer, Poisoner, Silent
+from swarmllm.testing.world.behaviours import Boaster, Flatterer, Poisoner, Silent
 
 SETTLE_S: Final = 60.0
 LINK: Final = LinkModel(near_s=0.02, span_s=0.1)
@@ -57,11 +57,11 @@ PARAMS_CLAIMED: Final = 2**62
 RATE_CLAIMED: Final = 2**32 - 1
 
 
-def boaster() -> Habits:
+def boaster() -> Behaviour:
     return Boaster(rate=RATE_CLAIMED, context=0, n_params=PARAMS_CLAIMED)
 
 
-KINDS: Final[dict[str, Callable[[], Habits]]] = {
+KINDS: Final[dict[str, Callable[[], Behaviour]]] = {
     "boaster": boaster,
     "poisoner": Poisoner,
     "silent": Silent,
@@ -108,7 +108,7 @@ def point(p: Parameters, seed: int) -> Results:
     questions.asked.clear()
     asking = Asking(world, askers, wish, each=p["after"])
     asking.run()
-    lies = {host.peer for host in world.hosts if host.habits is not HONEST}
+    lies = {host.peer for host in world.hosts if host.behaviour is not HONEST}
     to_liars = sum(count for peer, count in questions.asked.items() if peer in lies)
     weight, tokens = weight_of(asking.answers, lies)
     measured = measure(asking.answers, p["k"])

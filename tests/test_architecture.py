@@ -35,7 +35,7 @@ MANY_METHODS: Final[dict[str, int]] = {
     "swarmllm.core.peers.roster.Roster": 29,
     "swarmllm.runtime.driver.Driver": 31,
     "swarmllm.testing.memory_network.MemoryNetwork": 27,
-    "swarmllm.testing.world.fabric.Fabric": 33,
+    "swarmllm.testing.world.network.SimulatedNetwork": 33,
     "swarmllm.testing.world.faults.Faults": 30,
     "swarmllm.testing.world.host.Host": 31,
     "swarmllm.testing.world.world.World": 26,
@@ -65,7 +65,7 @@ CIRCLES: Final[frozenset[frozenset[str]]] = frozenset(
             {
                 "swarmllm.testing.world.checks",
                 "swarmllm.testing.world.effects",
-                "swarmllm.testing.world.fabric",
+                "swarmllm.testing.world.network",
                 "swarmllm.testing.world.host",
                 "swarmllm.testing.world.recorder",
                 "swarmllm.testing.world.roles",

@@ -24,7 +24,7 @@ def test_the_requesters_part_measures_each_k(tmp_path: Path) -> None:
     assert records[-1]["goal"] == 2.0
 
 
-def test_the_worlds_speed_is_told_beside_an_agenda_that_does_nothing(tmp_path: Path) -> None:
+def test_the_worlds_speed_is_told_beside_an_event_queue_that_does_nothing(tmp_path: Path) -> None:
     done = run(
         tmp_path, "bench", "world", "--nodes", "12", "--minutes", "1", "--requests", "600", "--json"
     )

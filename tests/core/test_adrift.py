@@ -194,7 +194,7 @@ def writing(others: int) -> tuple[World, Host, Answer]:
 
 def reset_all(world: World, host: Host) -> float:
     for connection in list(host.connections.values()):
-        world.fabric.end(connection, host, "reset", "reset")
+        world.network.end(connection, host, "reset", "reset")
     return world.now
 
 

@@ -165,17 +165,17 @@ def simulated(count: int, delay_s: float) -> Figures:
         world.start(host, introduced=0)
     for one, two in edges_of(count, 1):
         began = world.now
-        world.fabric.dial(hosts[one], hosts[two].peer, hosts[two].addrs)
+        world.network.dial(hosts[one], hosts[two].peer, hosts[two].addrs)
         world.run_for(2.0)
         for what in ("connected", "control"):
             figures[what].append(notes.at[what, hosts[one].peer, hosts[two].peer] - began)
     world.run_for(4.0)
-    world.fabric.tell = lambda *_: None  # type: ignore[method-assign]  # By gossip alone.
+    world.network.tell = lambda *_: None  # type: ignore[method-assign]  # By gossip alone.
     rng = random.Random(2)
     for seq in range(1, RECORDS + 1):
         origin, record, began = rng.randrange(count), world.founders.halt(seq), world.now
         hosts[origin].import_record(record)
-        world.fabric.gossip(hosts[origin], record)
+        world.network.gossip(hosts[origin], record)
         world.run_for(WITHIN_S)
         times = [
             at - began
@@ -185,10 +185,10 @@ def simulated(count: int, delay_s: float) -> Figures:
         figures["gossip"] += times
         figures["gossip, all"].append(max(times) if len(times) >= count - 1 else WITHIN_S)
     for host in hosts:
-        world.fabric.advertise(host, KEY, host.addrs)
+        world.network.advertise(host, KEY, host.addrs)
     for asker in rng.sample(range(count), min(LOOK_UPS, count)):
         began = world.now
-        world.fabric.look_up(hosts[asker], KEY)
+        world.network.look_up(hosts[asker], KEY)
         world.run_for(2.0)
         figures["look-up"].append(
             min(at for (what, _, _), at in notes.at.items() if what == "found" and at > began)

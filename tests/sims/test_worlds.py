@@ -93,4 +93,4 @@ def test_a_halt_reaches_real_nodes_when_the_model_says(droppers: float) -> None:
 
 
 def _dropper() -> Any:
-    return importlib.import_module("swarmllm.testing.world.habits").Dropper()
+    return importlib.import_module("swarmllm.testing.world.behaviours").Dropper()

@@ -21,7 +21,7 @@ from swarmllm.core.values import Sampling
 from swarmllm.testing.world.engine import STATES, VOCABULARY, QuickModel
 from swarmllm.testing.world.links import Delays, LinkModel
 from swarmllm.testing.world.recorder import show
-from swarmllm.testing.world.trial import run
+from swarmllm.testing.world.run import run
 from swarmllm.wire import context
 from swarmllm.wire.sparse import decode_list
 
@@ -35,7 +35,7 @@ with the Python or the machine."""
 
 
 def digest_elsewhere(python: str, seed: int, hash_seed: str) -> str:
-    code = f"from swarmllm.testing.world.trial import run; print(run({seed}).digest)"
+    code = f"from swarmllm.testing.world.run import run; print(run({seed}).digest)"
     environment = {
         **os.environ,
         "PYTHONHASHSEED": hash_seed,

@@ -52,14 +52,14 @@ def pair(
     for i, one in enumerate(hosts):
         for two in hosts[i + 1 :]:
             if two.peer not in one.connections:
-                world.fabric.connect(one, two)
+                world.network.connect(one, two)
     world.run_for(1.0)
     return world, diary, hosts
 
 
 def send_all(world: World, one: Host, two: Host, numbers: range) -> None:
     for number in numbers:
-        world.fabric.send(one, two.peer, Close(number), 10)
+        world.network.send(one, two.peer, Close(number), 10)
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.2])
@@ -207,10 +207,10 @@ def test_a_host_that_restarts_unnoticed_takes_the_place_of_its_former_self() -> 
 def test_look_ups_name_who_has_advertised_dead_or_alive() -> None:
     world, diary, (one, two, three) = pair(count=3)
     for host in (two, three):
-        world.fabric.advertise(host, b"key", host.addrs)
+        world.network.advertise(host, b"key", host.addrs)
     world.crash(three)
     world.run_for(0.5)
-    world.fabric.look_up(one, b"key")
+    world.network.look_up(one, b"key")
     before = world.now
     world.run_for(2.0)
     found = [event.peer for at, event in diary.told(one, AddressesFound) if at > before]
@@ -225,10 +225,10 @@ def spread(loss: float, seed: int, hosts: int = 30, **more: Any) -> tuple[World,
     world = World(seed, link=LinkModel(0.02), overlay=Overlay(gossip_loss=loss, **more))
     found = [world.add(Spec(model=None)) for _ in range(hosts)]
     world.run_for(30.0)
-    world.fabric.tell = lambda *_: None  # type: ignore[method-assign]
+    world.network.tell = lambda *_: None  # type: ignore[method-assign]
     origin = random.Random(seed).choice(found)
     record = world.founders.halt()
-    world.fabric.gossip(origin, record)
+    world.network.gossip(origin, record)
     origin.import_record(record)
     world.run_for(10.0)
     return world, found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from swarmllm.core.decoding.patience import ROUND_MAX_S
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world import VOCABULARY, Service, Spec, World
-from swarmllm.testing.world.habits import Silent
+from swarmllm.testing.world.behaviours import Silent
 
 GREEDY = Sampling(temperature=0.0)
 

@@ -1,4 +1,4 @@
-"""Who does not behave does just that: each habit shows, and an honest swarm lives with it."""
+"""Who does not behave does just that: each such behaviour shows, and an honest swarm lives with it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import pytest
 
 from swarmllm.core.serving.admission import ROUNDS_PER_PEER_MAX
 from swarmllm.core.values import GenerateRequest, Sampling
-from swarmllm.testing.world import VOCABULARY, Answer, Habits, Host, LinkModel, Spec, World
-from swarmllm.testing.world.habits import (
+from swarmllm.testing.world import VOCABULARY, Answer, Behaviour, Host, LinkModel, Spec, World
+from swarmllm.testing.world.behaviours import (
     Boaster,
     Dropper,
     Flooder,
@@ -20,14 +20,14 @@ from swarmllm.testing.world.laws import all_laws
 
 
 def swarm(
-    habits: Habits, honest: int = 3, *, asker_has_expert: bool = False
+    behaviour: Behaviour, honest: int = 3, *, asker_has_expert: bool = False
 ) -> tuple[World, list[Host], Host]:
-    """Some honest hosts, the first of which asks, and one with a habit."""
+    """Some honest hosts, the first of which asks, and one that misbehaves."""
     world = World(3, link=LinkModel(0.01), checkers=all_laws())
     hosts = [
         world.add(Spec(model=1 if number or asker_has_expert else None)) for number in range(honest)
     ]
-    liar = world.add(Spec(), habits)
+    liar = world.add(Spec(), behaviour)
     world.run_for(20.0)
     return world, hosts, liar
 
@@ -53,7 +53,7 @@ def test_a_silent_expert_is_asked_and_never_used() -> None:
 
 def test_a_poisoner_gives_another_text() -> None:
     world, (asker, *_), _ = swarm(Poisoner(), honest=1)
-    honest, (first, *_), _ = swarm(Habits(), honest=1)
+    honest, (first, *_), _ = swarm(Behaviour(), honest=1)
     assert asked(world, asker).tokens != asked(honest, first).tokens
 
 
@@ -64,7 +64,7 @@ def test_a_dropper_obeys_and_passes_nothing_on() -> None:
     for host in (*ends, between):
         world.start(host, introduced=0)
     for end in ends:
-        world.fabric.connect(end, between)
+        world.network.connect(end, between)
     world.run_for(10.0)
     world.publish(ends[0], world.founders.halt())
     world.run_for(1.0)
@@ -77,7 +77,7 @@ def test_a_flood_is_answered_within_its_bounds() -> None:
     requester = first.node._serving._requesters[flooder.peer]
     assert requester.rounds <= ROUNDS_PER_PEER_MAX
     assert asked(world, first).end is not None
-    flooder.habits = Habits()
+    flooder.behaviour = Behaviour()
     world.run_for(30.0)
     assert first.node._serving.rounds_open == 0
 
@@ -98,7 +98,7 @@ def test_a_forger_is_struck_and_obeyed_by_nobody() -> None:
 
 @pytest.mark.parametrize("kind", range(4))
 def test_nobody_obeys_a_forgery_that_its_own_operator_imports(kind: int) -> None:
-    world, (host, *_), _ = swarm(Habits())
+    world, (host, *_), _ = swarm(Behaviour())
     world.publish(host, world.founders.halt(1))
     before = host.control.state if host.control is not None else None
     world.publish(host, forgeries(world.founders, 7)[kind])

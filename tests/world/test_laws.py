@@ -236,8 +236,8 @@ def test_who_starts_without_asking_is_found() -> None:
 def test_an_order_that_does_not_come_is_found() -> None:
     law = HaltsArrive()
     world, (host, *_) = swarm(law)
-    world.fabric.tell = lambda *_: None  # type: ignore[method-assign]
-    world.fabric.gossip = lambda *_: None  # type: ignore[method-assign]
+    world.network.tell = lambda *_: None  # type: ignore[method-assign]
+    world.network.gossip = lambda *_: None  # type: ignore[method-assign]
     world.publish(host, world.founders.halt())
     with pytest.raises(Broken, match="has not come"):
         world.run_for(10.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from swarmllm.testing.world.trial import CHECK_SEEDS, run
+from swarmllm.testing.world.run import CHECK_SEEDS, run
 
 
 @pytest.mark.parametrize("seed", CHECK_SEEDS)

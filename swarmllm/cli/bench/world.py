@@ -3,7 +3,7 @@ churn, on one core?
 
 Everything that makes a world slow is in it: a thousand real nodes that shuffle their records, half
 of them replaced within three hours, answers of sixteen tokens by three experts, and, unless it is
-left out, the kill switch with its streams. The least that is possible is an agenda that does
+left out, the kill switch with its streams. The least that is possible is an event queue that does
 nothing: the same number of events, planned and taken out of the heap, without anybody who handles
 them.
 """
@@ -162,7 +162,7 @@ def bench_world(plan: Plan, *, as_json: bool) -> int:
 
 
 def bare_s(events: int) -> float:
-    """What an agenda takes for so many events that nobody handles."""
+    """What an event queue takes for so many events that nobody handles."""
     event_queue, sample = EventQueue(), max(1, min(events, 200_000))
     began = time.process_time()
     for number in range(sample):

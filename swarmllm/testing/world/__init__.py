@@ -2,11 +2,11 @@
 
 from swarmllm.testing.world.checks import Broken, Checker
 from swarmllm.testing.world.engine import DEMO, DESKTOP_8B, LAPTOP_8B, SERVICES, VOCABULARY, Service
-from swarmllm.testing.world.fabric import Overlay
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.links import LinkModel
+from swarmllm.testing.world.network import Overlay
 from swarmllm.testing.world.recorder import Recorder
-from swarmllm.testing.world.roles import HONEST, Answer, Habits, Spec
+from swarmllm.testing.world.roles import HONEST, Answer, Behaviour, Spec
 from swarmllm.testing.world.world import World
 
 __all__ = [
@@ -17,9 +17,9 @@ __all__ = [
     "SERVICES",
     "VOCABULARY",
     "Answer",
+    "Behaviour",
     "Broken",
     "Checker",
-    "Habits",
     "Host",
     "LinkModel",
     "Overlay",

@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 
 def _send(host: Host, effect: Send) -> None:
-    message = host.habits.outgoing(host, effect.peer, effect.message)
+    message = host.behaviour.outgoing(host, effect.peer, effect.message)
     if message is None:
         return
     for checker in host.world.checkers:
         checker.leaves(host, effect.peer, message)
-    host.world.fabric.send(host, effect.peer, message, size_of(message))
+    host.world.network.send(host, effect.peer, message, size_of(message))
 
 
 def _run_score(host: Host, effect: RunScore) -> None:
@@ -85,7 +85,7 @@ def _emit(host: Host, effect: Emit) -> None:
 
 
 def _dial(host: Host, effect: Dial) -> None:
-    host.world.fabric.dial(host, effect.peer, effect.addrs)
+    host.world.network.dial(host, effect.peer, effect.addrs)
 
 
 def _hang_up(host: Host, effect: Hangup) -> None:
@@ -93,15 +93,15 @@ def _hang_up(host: Host, effect: Hangup) -> None:
 
 
 def _advertise(host: Host, effect: Advertise) -> None:
-    host.world.fabric.advertise(host, effect.record.vocab_fingerprint, effect.record.addrs)
+    host.world.network.advertise(host, effect.record.vocab_fingerprint, effect.record.addrs)
 
 
 def _withdraw(host: Host, effect: Withdraw) -> None:
-    host.world.fabric.withdraw(host, effect.vocab_fingerprint)
+    host.world.network.withdraw(host, effect.vocab_fingerprint)
 
 
 def _look_up(host: Host, effect: LookUp) -> None:
-    host.world.fabric.look_up(host, effect.vocab_fingerprint)
+    host.world.network.look_up(host, effect.vocab_fingerprint)
 
 
 def _penalise(host: Host, effect: Penalise) -> None:
@@ -135,28 +135,28 @@ def _persist(host: Host, effect: Persist) -> None:
 
 
 def _relay(host: Host, effect: Relay) -> None:
-    if not host.habits.relays(host):
+    if not host.behaviour.relays(host):
         return
     frame = encode(Records((effect.record,)))
     for peer in effect.to:
-        host.world.fabric.tell(host, peer, frame)
+        host.world.network.tell(host, peer, frame)
 
 
 def _publish(host: Host, effect: PublishRecord) -> None:
-    if host.habits.relays(host):
-        host.world.fabric.gossip(host, effect.record)
+    if host.behaviour.relays(host):
+        host.world.network.gossip(host, effect.record)
 
 
 def _tell(host: Host, effect: SendFrame) -> None:
-    if isinstance(effect.message, Records) and not host.habits.relays(host):
+    if isinstance(effect.message, Records) and not host.behaviour.relays(host):
         return
-    host.world.fabric.tell(host, effect.peer, host.world.encoded(effect.message))
+    host.world.network.tell(host, effect.peer, host.world.encoded(effect.message))
 
 
 def _end_streams(host: Host, effect: EndStreams) -> None:
     message: Halted = effect.message
     for peer in list(host.connections):
-        host.world.fabric.send(host, peer, message, size_of(message))
+        host.world.network.send(host, peer, message, size_of(message))
 
 
 def _revert(host: Host, effect: RevertChanges) -> None:

@@ -1,7 +1,7 @@
 """A simulated expert: the batcher of the real engine, over a model that only takes time.
 
 What is computed when, and who waits for whom, is `core.serving.batcher`'s to say, here as in the
-worker; this is the loop around it on the world's agenda. A step takes `step_s + per_session_s *
+worker; this is the loop around it on the world's event queue. A step takes `step_s + per_session_s *
 sessions + per_token_s * tokens beyond one each`, or for a chunk of a prompt `step_s + per_token_s *
 tokens`. What comes out is drawn from the model's seed.
 

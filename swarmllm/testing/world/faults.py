@@ -15,11 +15,11 @@ from typing import Final
 from swarmllm.core.inputs import OwnerStarts, OwnerStops
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import Records
-from swarmllm.testing.world.drawing import Drawing, order_of
+from swarmllm.testing.world.behaviours import Flooder, Forger, forgeries
 from swarmllm.testing.world.engine import VOCABULARY
-from swarmllm.testing.world.habits import Flooder, Forger, forgeries
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.roles import HONEST, Answer
+from swarmllm.testing.world.scenario import Scenario, order_of
 from swarmllm.testing.world.world import World
 from swarmllm.wire.codec import encode
 
@@ -35,10 +35,10 @@ class Faults:
     """`weights` of what may happen; `halts` and `resumes` count the orders given, so that their
     numbers rise."""
 
-    def __init__(self, world: World, drawing: Drawing) -> None:
+    def __init__(self, world: World, scenario: Scenario) -> None:
         self.world = world
-        self.drawing = drawing
-        self.rng = random.Random(f"{drawing.seed} faults")
+        self.scenario = scenario
+        self.rng = random.Random(f"{scenario.seed} faults")
         self.weights = {name: self._weight(name) for name in EVENTS}
         self.seqs = [0, 0, 0]
         self.orders: list[bytes] = []
@@ -186,7 +186,7 @@ class Faults:
             self.world.publish(host, record)
             return
         for peer in list(host.connections):
-            self.world.fabric.tell(host, peer, encode(Records((record,))))
+            self.world.network.tell(host, peer, encode(Records((record,))))
 
     def forge(self, host: Host) -> None:
         """What an operator is talked into importing proves nothing."""
@@ -211,14 +211,14 @@ class Faults:
         """All is put right: links, disks, machines, engines. Some of those who went are not seen
         again."""
         world = self.world
-        world.fabric.delays.model = replace(
-            world.fabric.delays.model, drop=0.0, duplicate=0.0, reorder=0.0
+        world.network.delays.model = replace(
+            world.network.delays.model, drop=0.0, duplicate=0.0, reorder=0.0
         )
         world.heal()
         for host in world.hosts:
             host.disk.clear(world.now)
-            if isinstance(host.habits, (Flooder, Forger)) or not self.drawing.keeps_liars:
-                host.habits = HONEST
+            if isinstance(host.behaviour, (Flooder, Forger)) or not self.scenario.keeps_liars:
+                host.behaviour = HONEST
             world.thaw(host)
             if not host.alive and (len(world.alive()) < ALIVE_MIN or self.rng.random() < 0.7):
                 world.start(host)
@@ -243,7 +243,7 @@ class Faults:
             host.receive(OwnerStarts())
         given = {who: seq for who, seq in enumerate(self.seqs) if seq}
         if given:
-            teller = next(host for host in self.world.alive() if host.habits.relays(host))
+            teller = next(host for host in self.world.alive() if host.behaviour.relays(host))
             self._publish(teller, self.world.founders.resume(given))
 
 

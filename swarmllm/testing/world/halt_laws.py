@@ -353,9 +353,9 @@ class HaltsArrive(Checker):
             for c in h.connections.values()
             if _speaks(h, c.other(h))
         }
-        silent = {h.number for h in self.world.hosts if not h.habits.relays(h)}
+        silent = {h.number for h in self.world.hosts if not h.behaviour.relays(h)}
         within_s = 1.0 + len(lives) * (
-            HOP_S + (LOSS_S if self.world.fabric.delays.model.loss else 0.0)
+            HOP_S + (LOSS_S if self.world.network.delays.model.loss else 0.0)
         )
         self.world.event_queue.after(
             within_s, self._look, host, opened, Then(lives, links, silent, self.world.now)
@@ -375,7 +375,7 @@ class HaltsArrive(Checker):
 
     def _reached(self, origin: Host, then: Then) -> Iterator[tuple[Host, float]]:
         """Who must have it, and after how long at the latest (Dijkstra)."""
-        loss_s = LOSS_S if self.world.fabric.delays.model.loss else 0.0
+        loss_s = LOSS_S if self.world.network.delays.model.loss else 0.0
         todo: list[tuple[float, int]] = [(0.0, origin.number)]
         done: set[int] = set()
         while todo:

@@ -41,9 +41,9 @@ from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.disk import Disk
 from swarmllm.testing.world.effects import PERFORM
 from swarmllm.testing.world.engine import SimEngine
-from swarmllm.testing.world.fabric import Connection
 from swarmllm.testing.world.links import Place
-from swarmllm.testing.world.roles import Answer, Habits, Spec
+from swarmllm.testing.world.network import Connection
+from swarmllm.testing.world.roles import Answer, Behaviour, Spec
 from swarmllm.wire.signed import sign_record
 
 if TYPE_CHECKING:
@@ -55,12 +55,14 @@ EPOCH_MS: Final = 1_800_000_000_000  # The wall clock when a world begins.
 class Host:
     """`life` counts its starts: what was planned for an earlier life is void."""
 
-    def __init__(self, world: World, number: int, spec: Spec, place: Place, habits: Habits) -> None:
+    def __init__(
+        self, world: World, number: int, spec: Spec, place: Place, behaviour: Behaviour
+    ) -> None:
         self.world = world
         self.number = number
         self.spec = spec
         self.place = place
-        self.habits = habits
+        self.behaviour = behaviour
         self.peer = PeerId(f"n{number:06}")
         self.addrs = (f"/ip4/10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}/tcp/7339",)
         self.key = Operator(f"host {number}") if world.halts else None
@@ -131,7 +133,7 @@ class Host:
         self.effects = EffectQueue(is_halted=world.halts)
         self._checked: dict[int, RecordChecked] = {}
         self.control = self._boot_control(rng, unix_ms) if world.halts else None
-        sealing = self.habits.sealing(self, world.sealing.of(self.peer))
+        sealing = self.behaviour.sealing(self, world.sealing.of(self.peer))
         self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.control)
         self.receive(AddressesChanged(self.addrs))
         saved = self.disk.values.get(SAVED_PEERS)
@@ -139,7 +141,7 @@ class Host:
             self.receive(AddressesFound(peer, addrs, "saved"))
         if spec.model is not None:
             self.world.event_queue.after(spec.load_s, self._loaded, self.life)
-        self.habits.begin(self)
+        self.behaviour.begin(self)
 
     def _boot_control(self, rng: random.Random, unix_ms: int) -> HaltMachine:
         """As `runtime.booting.boot`."""
@@ -279,11 +281,11 @@ class Host:
             self.backlog.append(partial(self._hear_late, forwarder, record))
             return False
         checked = self._offer(record, forwarder)
-        return checked is not None and checked.passes and self.habits.relays(self)
+        return checked is not None and checked.passes and self.behaviour.relays(self)
 
     def _hear_late(self, forwarder: PeerId, record: bytes) -> None:
         if self.hear(forwarder, record):
-            self.world.fabric.gossip(self, record, forwarder)
+            self.world.network.gossip(self, record, forwarder)
 
     def import_record(self, record: bytes) -> Outcome | None:
         """An operator's order through this node."""
@@ -347,4 +349,4 @@ class Host:
     def _drop(self, life: int, peer: PeerId, reason: str) -> None:
         connection = self.connections.get(peer)
         if connection is not None and life == self.life:
-            self.world.fabric.end(connection, self, "reset", reason)
+            self.world.network.end(connection, self, "reset", reason)

@@ -30,7 +30,6 @@ from swarmllm.core.serving import admission as serving
 from swarmllm.messages import Open, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.checks import Checker
-from swarmllm.testing.world.fabric import CONNECTIONS_MAX
 from swarmllm.testing.world.halt_laws import (
     AcksAreTrue,
     AsksFirst,
@@ -43,6 +42,7 @@ from swarmllm.testing.world.halt_laws import (
     StartsFromDisk,
 )
 from swarmllm.testing.world.host import Host
+from swarmllm.testing.world.network import CONNECTIONS_MAX
 from swarmllm.testing.world.roles import HONEST, Answer
 from swarmllm.wire import context
 from swarmllm.wire.sparse import decode_list
@@ -151,7 +151,7 @@ class SoundPicks(Checker):
     LAW: Final = "only experts that are listed, connected and able are asked"
 
     def leaves(self, host: Host, peer: PeerId, message: Any) -> None:
-        if host.habits is not HONEST or not isinstance(message, (Open, Score)):
+        if host.behaviour is not HONEST or not isinstance(message, (Open, Score)):
             return
         record = next(
             (

@@ -54,9 +54,9 @@ class Answer:
         return self.ends[0] if self.ends else None
 
 
-class Habits:
+class Behaviour:
     """How a host departs from honest behaviour; this base departs in nothing. See
-    `testing.world.habits`."""
+    `testing.world.behaviour`."""
 
     def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
         """What is sent in place of this message; None: nothing."""
@@ -74,4 +74,4 @@ class Habits:
         """It has just started: whatever it does by itself begins here."""
 
 
-HONEST: Final = Habits()
+HONEST: Final = Behaviour()

@@ -10,7 +10,7 @@ real node's decisions.
 
 **What is real** and what is a model: every decision is `core.node.Node`'s, with the real kill
 switch, tables, router and decoding. Models are links (`links`), connections, gossip and look-ups
-(`fabric`), engines (`engine`), disks (`disk`). Signatures of capacity records are not computed
+(`network`), engines (`engine`), disks (`disk`). Signatures of capacity records are not computed
 (`testing.sealing`); those of control records are real.
 
 **One seed, one run.** Nothing here looks at a clock, at the system's randomness or at a set's
@@ -36,11 +36,11 @@ from swarmllm.testing.sealing import MemoSealing
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.engine import QuickModel
 from swarmllm.testing.world.event_queue import EventQueue
-from swarmllm.testing.world.fabric import Fabric, Overlay
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.links import LinkModel
+from swarmllm.testing.world.network import Overlay, SimulatedNetwork
 from swarmllm.testing.world.recorder import Recorder
-from swarmllm.testing.world.roles import HONEST, Answer, Habits, Spec
+from swarmllm.testing.world.roles import HONEST, Answer, Behaviour, Spec
 from swarmllm.wire.codec import encode
 
 FINGERPRINT: Final = bytes(32)
@@ -68,7 +68,7 @@ class World:
         self.rng = random.Random(f"{seed} world")
         self.event_queue = EventQueue()
         self.config = config or NodeConfig(FINGERPRINT)
-        self.fabric = Fabric(
+        self.network = SimulatedNetwork(
             self.event_queue,
             link or LinkModel(),
             overlay or Overlay(),
@@ -115,14 +115,14 @@ class World:
     # --- hosts ---------------------------------------------------------------------------------------------------------------
 
     def add(
-        self, spec: Spec | None = None, habits: Habits = HONEST, *, starts: bool = True
+        self, spec: Spec | None = None, behaviour: Behaviour = HONEST, *, starts: bool = True
     ) -> Host:
         """One more host; it starts at once, told of a few that are up, unless `starts` is False."""
         spec = spec or Spec()
         place = spec.place or (self.rng.random(), self.rng.random())
-        host = Host(self, len(self.hosts), spec, place, habits)
+        host = Host(self, len(self.hosts), spec, place, behaviour)
         self.hosts.append(host)
-        self.fabric.hosts[host.peer] = host
+        self.network.hosts[host.peer] = host
         if starts:
             self.start(host)
         return host
@@ -137,7 +137,7 @@ class World:
         for connection in list(
             host.connections.values()
         ):  # Of a life that ended without a word: the new one knows nothing of them.
-            self.fabric.end(connection, host, "reset")
+            self.network.end(connection, host, "reset")
         host.start()
         for other in self.rng.sample(up, min(introduced, len(up))):
             host.receive(AddressesFound(other.peer, other.addrs, "bootstrap"))
@@ -155,7 +155,7 @@ class World:
         if host.alive:
             host.die()
             for connection in list(host.connections.values()):
-                self.fabric.end(connection, host, "reset")
+                self.network.end(connection, host, "reset")
 
     def lose_power(self, host: Host) -> None:
         """The machine is gone without a word."""
@@ -163,7 +163,7 @@ class World:
             host.die()
             host.machine_up = False
             host.silent_since = self.now
-            self.fabric.fell_silent(host)
+            self.network.fell_silent(host)
 
     def leave(self, host: Host) -> None:
         """It is stopped by its owner, and says goodbye."""
@@ -173,12 +173,12 @@ class World:
                     self.abandon(host, request)
             host.die()
             for connection in list(host.connections.values()):
-                self.fabric.end(connection, host, "closing")
+                self.network.end(connection, host, "closing")
 
     def freeze(self, host: Host) -> None:
         if host.alive and not host.frozen:
             host.freeze()
-            self.fabric.fell_silent(host)
+            self.network.fell_silent(host)
 
     def thaw(self, host: Host) -> None:
         host.thaw()
@@ -192,12 +192,12 @@ class World:
 
     def partition(self, groups: Sequence[Sequence[Host]]) -> None:
         """Each group on its own, and everybody else together."""
-        self.fabric.partition(
+        self.network.partition(
             {host.peer: number for number, group in enumerate(groups, 1) for host in group}
         )
 
     def heal(self) -> None:
-        self.fabric.heal()
+        self.network.heal()
 
     # --- requests and orders -------------------------------------------------------------------------------------------------
 
@@ -261,4 +261,4 @@ class World:
         return found
 
     def host_of(self, peer: PeerId) -> Host:
-        return self.fabric.hosts[peer]
+        return self.network.hosts[peer]

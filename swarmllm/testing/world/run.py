@@ -19,13 +19,13 @@ from typing import Final
 
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world.checks import Broken
-from swarmllm.testing.world.drawing import Drawing, draw
 from swarmllm.testing.world.engine import VOCABULARY
 from swarmllm.testing.world.faults import Faults
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.laws import TextIsKept, all_laws
 from swarmllm.testing.world.recorder import Recorder
 from swarmllm.testing.world.roles import HONEST, Answer, Spec
+from swarmllm.testing.world.scenario import Scenario, draw
 from swarmllm.testing.world.world import World
 
 SETTLE_S: Final = (
@@ -59,26 +59,26 @@ class Outcome:
 
 def run(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
     """Broken if a law does not hold in the world of this seed."""
-    return Trial(draw(seed), tell).run()
+    return Run(draw(seed), tell).run()
 
 
-class Trial:
-    def __init__(self, drawing: Drawing, tell: Callable[[str], None] | None = None) -> None:
-        self.drawing = drawing
-        self.rng = random.Random(f"{drawing.seed} trial")
+class Run:
+    def __init__(self, scenario: Scenario, tell: Callable[[str], None] | None = None) -> None:
+        self.scenario = scenario
+        self.rng = random.Random(f"{scenario.seed} trial")
         self.recorder = Recorder(tell)
         world = self.world = World(
-            drawing.seed,
-            link=drawing.link,
-            overlay=drawing.overlay,
+            scenario.seed,
+            link=scenario.link,
+            overlay=scenario.overlay,
             checkers=all_laws(),
             recorder=self.recorder,
         )
-        if drawing.is_one_text:
+        if scenario.is_one_text:
             text = TextIsKept(world.model(Spec(model=0)))
             text.begin(world)
             world.checkers = (*world.checkers, text)
-        self.faults = Faults(world, drawing)
+        self.faults = Faults(world, scenario)
 
     def run(self) -> Outcome:
         self._begin()
@@ -112,14 +112,14 @@ class Trial:
     # --- safety --------------------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        for member in self.drawing.members:
-            self.world.add(member.spec, member.habits)
+        for member in self.scenario.members:
+            self.world.add(member.spec, member.behaviour)
             self.world.run_for(self.rng.choice((0.0, 0.0, 0.3)))
 
     def _be_faulty(self) -> None:
-        ends_at = self.world.now + self.drawing.faulty_s
+        ends_at = self.world.now + self.scenario.faulty_s
         while self.world.now < ends_at:
-            self.world.run_for(self.rng.expovariate(1 / self.drawing.gap_s))
+            self.world.run_for(self.rng.expovariate(1 / self.scenario.gap_s))
             self.faults.happen()
 
     # --- liveness ------------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ class Trial:
             vocab_size=VOCABULARY,
             sampling=Sampling(temperature=0.0),
         )
-        asked = [world.ask(host, order) for host in world.alive() if host.habits is HONEST]
+        asked = [world.ask(host, order) for host in world.alive() if host.behaviour is HONEST]
         world.run_for(FINISH_S, lambda: all(answer.ends for answer in asked))
         for answer in asked:
             if answer.end is None or answer.end.reason != "length":
@@ -147,7 +147,7 @@ class Trial:
 
     def _halt_and_resume(self) -> None:
         world, who = self.world, self.rng.randrange(3)
-        origin = self.rng.choice([host for host in world.alive() if host.habits.relays(host)])
+        origin = self.rng.choice([host for host in world.alive() if host.behaviour.relays(host)])
         self.faults.seqs[who] += 1
         world.publish(origin, world.founders.halt(self.faults.seqs[who], who))
         world.run_for(HALT_S)

@@ -88,7 +88,7 @@ class Connection:
         return self.two if host is self.one else self.one
 
 
-class Fabric:
+class SimulatedNetwork:
     """`rng` decides delays, faults, meshes and look-ups."""
 
     def __init__(

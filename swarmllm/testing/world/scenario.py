@@ -15,18 +15,25 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from swarmllm.core.values import GenerateRequest, Sampling
+from swarmllm.testing.world.behaviours import Boaster, Dropper, Flooder, Forger, Poisoner, Silent
 from swarmllm.testing.world.engine import DEMO, DESKTOP_8B, LAPTOP_8B, VOCABULARY
-from swarmllm.testing.world.fabric import Overlay
-from swarmllm.testing.world.habits import Boaster, Dropper, Flooder, Forger, Poisoner, Silent
 from swarmllm.testing.world.links import LinkModel
-from swarmllm.testing.world.roles import HONEST, Habits, Spec
+from swarmllm.testing.world.network import Overlay
+from swarmllm.testing.world.roles import HONEST, Behaviour, Spec
 
 HOSTS: Final = (3, 30)
 FAULTY_S: Final = (30.0, 120.0)
 GAP_S: Final = (0.2, 4.0)  # Between two things that happen, on average.
 CONTEXTS: Final = (64, 256, 1024, 4096)
 SERVICES: Final = (DEMO, DEMO, DESKTOP_8B, LAPTOP_8B)
-HABITS: Final[tuple[type[Habits], ...]] = (Dropper, Silent, Poisoner, Flooder, Boaster, Forger)
+BEHAVIOURS: Final[tuple[type[Behaviour], ...]] = (
+    Dropper,
+    Silent,
+    Poisoner,
+    Flooder,
+    Boaster,
+    Forger,
+)
 # A clock that is set, one that is not quite, and one whose battery is empty.
 SKEWS_S: Final = (0.0, 30.0, 86_400.0 * 365)
 # What quartz may do is the second; the third is for machines that were put to sleep.
@@ -40,11 +47,11 @@ class Member:
     """One machine as it was drawn."""
 
     spec: Spec
-    habits: Habits
+    behaviour: Behaviour
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class Scenario:
     """Everything about a world but what happens in it."""
 
     seed: int
@@ -60,20 +67,22 @@ class Drawing:
     @property
     def is_one_text(self) -> bool:
         """Whether every honest greedy answer to one prompt is the same text."""
-        return self.models == 1 and not any(isinstance(m.habits, Poisoner) for m in self.members)
+        return self.models == 1 and not any(isinstance(m.behaviour, Poisoner) for m in self.members)
 
 
-def draw(seed: int) -> Drawing:
+def draw(seed: int) -> Scenario:
     rng = random.Random(f"{seed} drawing")
     count = round(HOSTS[0] * (HOSTS[1] / HOSTS[0]) ** rng.random())
     models = 1 if rng.random() < 0.4 else rng.randint(2, 5)
-    habits = some(rng, HABITS)
+    behaviour = some(rng, BEHAVIOURS)
     share_of_liars = rng.choice((0.0, 0.0, 0.1, 0.3))
     members = tuple(
-        Member(spec, rng.choice(habits)() if habits and rng.random() < share_of_liars else HONEST)
+        Member(
+            spec, rng.choice(behaviour)() if behaviour and rng.random() < share_of_liars else HONEST
+        )
         for spec in _specs(rng, count, models)
     )
-    return Drawing(
+    return Scenario(
         seed=seed,
         members=members,
         link=_link(rng),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from swarmllm.core.capacity.exchange import Sealing
 from swarmllm.messages import CapacityRecord, Halt, Open, PeerId, Records, Score, Scores
 from swarmllm.testing.operators import Founders
-from swarmllm.testing.world.roles import Habits
+from swarmllm.testing.world.roles import Behaviour
 from swarmllm.wire import context
 from swarmllm.wire.codec import encode
 from swarmllm.wire.signed import sign_record
@@ -25,21 +25,21 @@ FLOOD_TOKENS: Final = tuple(range(8))
 SESSIONS: Final = 80  # Of a flooder: more than anybody keeps for one peer.
 
 
-class Dropper(Habits):
+class Dropper(Behaviour):
     """Obeys orders, and passes none on."""
 
     def relays(self, host: Host) -> bool:
         return False
 
 
-class Silent(Habits):
+class Silent(Behaviour):
     """Advertises, takes every question, and answers none."""
 
     def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
         return None if isinstance(message, Scores) else message
 
 
-class Poisoner(Habits):
+class Poisoner(Behaviour):
     """Answers with another model's distribution: the list of a text that nobody asked about."""
 
     def outgoing(self, host: Host, peer: PeerId, message: Any) -> Any:
@@ -61,7 +61,7 @@ class Flatterer(Poisoner):
         )
 
 
-class Flooder(Habits):
+class Flooder(Behaviour):
     """Asks every connected peer for rounds that nobody needs, `rate` times a second each."""
 
     def __init__(self, rate: float = 10.0) -> None:
@@ -71,7 +71,7 @@ class Flooder(Habits):
         host.world.event_queue.after(1.0, self._flood, host, host.life, 0)
 
     def _flood(self, host: Host, life: int, number: int) -> None:
-        if host.life != life or not host.alive or host.habits is not self:
+        if host.life != life or not host.alive or host.behaviour is not self:
             return
         if not host.frozen:
             for peer in list(host.connections):
@@ -82,14 +82,14 @@ class Flooder(Habits):
         target = host.world.host_of(peer)
         if target.engine is None:
             return
-        fabric, digest = (
-            host.world.fabric,
+        network, digest = (
+            host.world.network,
             bytes(8) if target.control is None else target.control.digest,
         )
         session = 1 + number % SESSIONS
         card = target.engine.model.card
         if number < SESSIONS or number % 64 < 8:
-            fabric.send(host, peer, Open(session, card.digest, card.vocab_fingerprint, digest), 88)
+            network.send(host, peer, Open(session, card.digest, card.vocab_fingerprint, digest), 88)
         request = Score(
             session,
             number,
@@ -103,10 +103,10 @@ class Flooder(Habits):
             0,
             digest,
         )
-        fabric.send(host, peer, request, 60)
+        network.send(host, peer, request, 60)
 
 
-class Boaster(Habits):
+class Boaster(Behaviour):
     """Says of itself whatever brings it most questions: a high rate, no queue, all sessions free, a
     context that it has not, and a model of `n_params` weights (0: what it has)."""
 
@@ -126,7 +126,7 @@ class Boaster(Habits):
         return replace(sealing, seal=seal)
 
 
-class Forger(Habits):
+class Forger(Behaviour):
     """Sends orders that nobody signed, or too few, and frames that are none, every `every_s`
     seconds to one peer after the other."""
 
@@ -138,7 +138,7 @@ class Forger(Habits):
             host.world.event_queue.after(self.every_s, self._forge, host, host.life, 0)
 
     def _forge(self, host: Host, life: int, number: int) -> None:
-        if host.life != life or not host.alive or host.habits is not self:
+        if host.life != life or not host.alive or host.behaviour is not self:
             return
         peers = list(host.connections)
         if peers and not host.frozen:
@@ -146,7 +146,7 @@ class Forger(Habits):
                 b"\xc1" * 9,
                 *(encode(Records((record,))) for record in forgeries(host.world.founders, number)),
             )
-            host.world.fabric.tell(host, peers[number % len(peers)], frames[number % len(frames)])
+            host.world.network.tell(host, peers[number % len(peers)], frames[number % len(frames)])
         host.world.event_queue.after(self.every_s, self._forge, host, life, number + 1)
 
 
