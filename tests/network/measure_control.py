@@ -32,7 +32,7 @@ SAMPLES: Final = 200
 EVERY_S: Final = 0.1
 SESSIONS: Final = 16
 # An honest node sends a handful a second; this is for the samples.
-LIMITS: Final = NetworkLimits(control_per_s=1_000.0)
+LIMITS: Final = NetworkLimits(channel_frames_per_s=1_000.0)
 ENOUGH: Final = b"enough"
 
 

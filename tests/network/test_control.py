@@ -112,11 +112,11 @@ def test_a_new_control_stream_replaces_the_old_one_and_too_many_are_refused() ->
         assert calls == ["opened", *["closed", "opened"] * (int(REOPEN_BURST) - 1), "received"]
         assert strikes(node, stranger.peer) == 0
 
-    attacked(attack, limits=NetworkLimits(control_openings_per_s=1e-3))
+    attacked(attack, limits=NetworkLimits(channel_openings_per_s=1e-3))
 
 
 def test_an_endless_stream_of_frames_is_read_slowly_and_held_in_bounds() -> None:
-    limits = NetworkLimits(control_bytes_per_s=16.0 * HALT_FRAME_MAX)
+    limits = NetworkLimits(channel_bytes_per_s=16.0 * HALT_FRAME_MAX)
 
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         stream = await stranger.open(conn, HALT_PROTOCOL)
@@ -164,7 +164,7 @@ def test_a_peer_that_reads_no_control_frames_is_lost_when_its_queue_is_full_of_w
 @pytest.mark.parametrize("who", ["opened", "answered"])
 def test_a_control_stream_that_is_reset_is_opened_again_and_begins_anew(who: str) -> None:
     async def main() -> None:
-        async with members(2, timing=NetworkTiming(control_retry_min_s=0.01)) as both:
+        async with members(2, timing=NetworkTiming(channel_retry_min_s=0.01)) as both:
             a, b = both
             for one in both:
                 greet(one)

@@ -60,7 +60,7 @@ class ChannelLane:
         self._scope = trio.CancelScope()
         now = trio.current_time()
         self._openings = Bucket(
-            limits.control_openings_per_s, REOPEN_BURST / limits.control_openings_per_s, now
+            limits.channel_openings_per_s, REOPEN_BURST / limits.channel_openings_per_s, now
         )
 
     @property
@@ -85,7 +85,7 @@ class ChannelLane:
 
     async def keep_open(self, host: Host, conn: Any) -> None:
         """Open the stream, and open it again with backoff, until cancelled."""
-        wait_s = self._timing.control_retry_min_s
+        wait_s = self._timing.channel_retry_min_s
         while True:
             opened_at = trio.current_time()
             try:
@@ -94,10 +94,10 @@ class ChannelLane:
                 log.debug("%s offers no %s stream: %s", self._peer, self.channel.name, error)
             except RemoteError as error:
                 self._broken(str(error))
-            if trio.current_time() - opened_at > self._timing.control_retry_max_s:
-                wait_s = self._timing.control_retry_min_s  # It worked for long enough.
+            if trio.current_time() - opened_at > self._timing.channel_retry_max_s:
+                wait_s = self._timing.channel_retry_min_s  # It worked for long enough.
             await trio.sleep(wait_s)
-            wait_s = min(wait_s * RETRY_FACTOR, self._timing.control_retry_max_s)
+            wait_s = min(wait_s * RETRY_FACTOR, self._timing.channel_retry_max_s)
 
     async def answer(self, stream: Any) -> None:
         """Serve the stream that the peer opened, in place of any before. RemoteError if it breaks
@@ -168,8 +168,8 @@ class ChannelLane:
         reader = FrameReader(self.channel.frame_max)
         now = trio.current_time()
         frames, volume = (
-            Bucket(self._limits.control_per_s, BURST_S, now),
-            Bucket(self._limits.control_bytes_per_s, BURST_S, now),
+            Bucket(self._limits.channel_frames_per_s, BURST_S, now),
+            Bucket(self._limits.channel_bytes_per_s, BURST_S, now),
         )
         frame_by = float("inf")
         while True:

@@ -56,11 +56,11 @@ class NetworkLimits:
     messages_per_s: float = 2_000.0
     bytes_per_s: float = 8 * (1 << 20)  # Likewise.
     # Control frames per peer: twice the core's budget, beyond which we read more slowly.
-    control_per_s: float = 16.0
+    channel_frames_per_s: float = 16.0
     # Likewise; a full exchange after a partition is some tens of kB.
-    control_bytes_per_s: float = 256 * 1024
+    channel_bytes_per_s: float = 256 * 1024
     # Control streams that a peer may open; each begins an exchange.
-    control_openings_per_s: float = 0.5
+    channel_openings_per_s: float = 0.5
     # Control records per forwarding peer, in a budget of their own; beyond it they wait.
     gossip_control_per_s: float = 5.0
     # Per forwarding peer, beyond which we read more slowly; as on control streams.
@@ -96,8 +96,8 @@ class NetworkTiming:
     probe_within_s: float = 3.0
     refuse_for_s: float = REFUSE_S
     # Until a control stream that died is opened again; doubles up to the next.
-    control_retry_min_s: float = 0.2
-    control_retry_max_s: float = 30.0
+    channel_retry_min_s: float = 0.2
+    channel_retry_max_s: float = 30.0
     bootstrap_min_s: float = 0.5
     bootstrap_max_s: float = 60.0
     provide_every_s: float = 600.0
