@@ -70,8 +70,10 @@ def point(parameters: Parameters, seed: int) -> Results:
     first = int(rng.choice(np.flatnonzero(honest)))
     begun = np.where(np.arange(nodes) == first, 0.0, np.inf)
     connections = random_overlay(nodes, parameters["degree_low"], parameters["degree_high"], rng)
-    control = _path(parameters, connections, parameters["process_ms"], where, frozen, part, rng)
-    paths = [control] if parameters["path"] != "gossip" else []
+    halt_streams = _path(
+        parameters, connections, parameters["process_ms"], where, frozen, part, rng
+    )
+    paths = [halt_streams] if parameters["path"] != "gossip" else []
     if parameters["path"] != "control":
         mesh = random_overlay(nodes, parameters["mesh"], parameters["mesh"], rng)
         paths.append(_path(parameters, mesh, parameters["gossip_ms"], where, frozen, part, rng))
@@ -80,7 +82,7 @@ def point(parameters: Parameters, seed: int) -> Results:
     apart = int((honest & ~in_time).sum()) if parameters["parts"] > 1 else 0
     missed = int((honest & np.isinf(heard)).sum())
     if parameters["digests"]:
-        heard = _digests(control, paths, honest, heard, rng)
+        heard = _digests(halt_streams, paths, honest, heard, rng)
     stopped = np.sort(heard[honest] + parameters["stop_ms"] / 1000)
     figures = {**_figures(stopped), "missed_while_apart": apart, "missed_by_flood": missed}
     return {**figures, **_bound(paths, honest, begun, first)}
@@ -137,30 +139,36 @@ def _spread(paths: Sequence[_Path], honest: Bools, begun: Floats) -> Floats:
 
 
 def _digests(
-    control: _Path, paths: Sequence[_Path], honest: Bools, heard: Floats, rng: np.random.Generator
+    halt_streams: _Path,
+    paths: Sequence[_Path],
+    honest: Bools,
+    heard: Floats,
+    rng: np.random.Generator,
 ) -> Floats:
     """Whoever has not heard hears by a digest: of its own to a random neighbour, or of one of
     theirs to it. Rounds of 10 s."""
     phase = rng.random(len(heard)) * DIGEST_S
     speaking = np.flatnonzero(honest)
-    speaking = speaking[control.overlay.degree[speaking] > 0]
+    speaking = speaking[halt_streams.overlay.degree[speaking] > 0]
     for number in range(ROUNDS_MAX):
         if not np.isinf(heard[honest]).any():
             break
-        ends = control.overlay.random_ends(speaking, rng)
-        other = control.overlay.owner[control.overlay.mate[ends]]
+        ends = halt_streams.overlay.random_ends(speaking, rng)
+        other = halt_streams.overlay.owner[halt_streams.overlay.mate[ends]]
         when = phase[speaking] + number * DIGEST_S
-        works = honest[other] & (control.opens[ends] <= when)
+        works = honest[other] & (halt_streams.opens[ends] <= when)
         mine, theirs, way, when = (
             speaking[works],
             other[works],
-            control.way[ends[works]],
+            halt_streams.way[ends[works]],
             when[works],
         )
         late = heard.copy()
         for knows, learns, ways in ((mine, theirs, 3), (theirs, mine, 2)):
             new = np.isinf(heard[learns]) & (heard[knows] <= when)
-            np.minimum.at(late, learns[new], when[new] + control.held[knows[new]] + ways * way[new])
+            np.minimum.at(
+                late, learns[new], when[new] + halt_streams.held[knows[new]] + ways * way[new]
+            )
         if not np.array_equal(late, heard):
             heard = _spread(paths, honest, late)
     return heard

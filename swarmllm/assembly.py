@@ -172,7 +172,7 @@ async def _start(
     await imported.wait()
     settings = NodeConfig(text.vocabulary.fingerprint, swarm_hash(config.swarm))
     node = Node(
-        settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.control
+        settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.machine
     )
     driver = Driver(node, keyring, store, orders=orders, pulse=SuspendDetector())
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
@@ -380,7 +380,7 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
     kind = "ip6" if ":" in host else "ip4"
     return NetworkOptions(
         seed=keyring.seed,
-        channels=(halt_channel(driver, driver.control_swarm or config.swarm),),
+        channels=(halt_channel(driver, driver.charter_swarm or config.swarm),),
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,
         announce=config.announce,

@@ -72,22 +72,22 @@ async def boot(
     private = sign_record(private_charter(keyring.public_key), [(keyring.public_key, keyring.sign)])
     found = load(first, second, genesis, private, None if pin is None else pin.swarm)
     now = trio.current_time()
-    control = HaltMachine(
+    machine = HaltMachine(
         found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000)
     )
-    orders = HaltPerformer(control, memory, revert)
-    _perform(orders, control.start(now))
+    orders = HaltPerformer(machine, memory, revert)
+    _perform(orders, machine.start(now))
     for check, record in enumerate(() if pin is None else pin.records):
-        outcome = _perform(orders, control.handle(RecordOffered(check, record), now))
+        outcome = _perform(orders, machine.handle(RecordOffered(check, record), now))
         if isinstance(outcome, Rejected):
             raise LocalError(
                 f"a record of the charter is not valid: {outcome.reason}; ask its operators for the file again"
             )
     while (event := await orders.save_next()) is not None:
-        _perform(orders, control.handle(event, trio.current_time()))
+        _perform(orders, machine.handle(event, trio.current_time()))
         if not event.ok:
             break  # It is tried again while the node runs; an order to stop is obeyed all the same.
-    return orders, (*found.remarks, *control.halted)
+    return orders, (*found.remarks, *machine.halted)
 
 
 def _perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> Outcome | None:

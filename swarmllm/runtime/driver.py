@@ -153,10 +153,10 @@ class Driver:
         return checked is not None and checked.passes
 
     @property
-    def control_swarm(self) -> str:
+    def charter_swarm(self) -> str:
         """The id of the swarm whose charter we are under, in hexadecimal; empty without a kill
         switch."""
-        return "" if self._orders is None else self._orders.control.state.swarm.hex()
+        return "" if self._orders is None else self._orders.machine.state.swarm.hex()
 
     def act(self, event: HaltInput) -> RecordChecked | None:
         """Handle it now, whatever waits in the queues; the loop looks at its timer again, and saves
@@ -170,7 +170,7 @@ class Driver:
         self._inbox.ring()
         return checked
 
-    def import_control(self, record: bytes) -> Outcome | None:
+    def import_halt_record(self, record: bytes) -> Outcome | None:
         """A control record by hand; None: this node has no kill switch."""
         checked = self._offer(record, None)
         return None if checked is None else checked.outcome

@@ -61,9 +61,9 @@ class HaltPerformer:
     """`revert` takes back the agent's last changes. `engine` is set when it is there."""
 
     def __init__(
-        self, control: HaltMachine, memory: HaltStore, revert: Callable[[int], object]
+        self, machine: HaltMachine, memory: HaltStore, revert: Callable[[int], object]
     ) -> None:
-        self.control = control
+        self.machine = machine
         self.is_halted = True
         self.engine: Engine | None = None
         self.saves_failed = 0
@@ -76,7 +76,7 @@ class HaltPerformer:
         self._to_save: Persist | None = None
         self._bell = trio.Event()
         # Before the first start nothing was stopped that could start again.
-        self._was_halted = bool(control.halted)
+        self._was_halted = bool(machine.halted)
 
     def opened(self, peer: PeerId) -> None:
         self._links[peer] = None
@@ -171,7 +171,7 @@ class HaltPerformer:
         return await self._save(order)
 
     async def _save(self, order: Persist) -> Persisted:
-        genesis = pack_genesis(self.control.state.swarm)
+        genesis = pack_genesis(self.machine.state.swarm)
         try:
             # Shielded: what has begun ends, so that a node that is being closed does not forget an
             # order.

@@ -195,7 +195,7 @@ class MemoryNetwork:
         assert 1 <= len(frame) <= self.channels[channel].frame_max, (
             f"{channel} frame of {len(frame)} bytes"
         )
-        lane = connection.control[self.peer]
+        lane = connection.halt_lanes[self.peer]
         if lane.make_room():
             lane.push(Frame(channel, frame, droppable))
         elif not droppable:
@@ -355,4 +355,4 @@ class MemoryNetwork:
             if theirs is None or theirs.topic != self.channels[channel].topic:
                 continue  # It does not hear our topic.
             if peer != but and self.swarm.rng.random() >= self.swarm.gossip_loss:
-                connection.control[self.peer].push(Gossip(channel, data))
+                connection.halt_lanes[self.peer].push(Gossip(channel, data))

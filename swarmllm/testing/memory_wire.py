@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from swarmllm.core.halt.link import QUEUE_MAX as CONTROL_QUEUE_MAX
+from swarmllm.core.halt.link import QUEUE_MAX as HALT_QUEUE_MAX
 from swarmllm.core.inputs import PeerConnected, PingMeasured, Received
 from swarmllm.core.peers.liveness import PING_S, SILENT_S
 from swarmllm.messages.declare import ANSWERER, ASKER, EXPERT, kinds_on
@@ -62,7 +62,7 @@ class Lane:
     items: deque[tuple[float, Item]] = field(default_factory=deque)
     more: trio.Event = field(default_factory=trio.Event)
     reason: str = ""
-    is_control: bool = False
+    is_halt: bool = False
 
     def push(self, item: Item) -> None:
         arrives_at = trio.current_time() + self.target.swarm.one_way_s(
@@ -87,7 +87,7 @@ class Lane:
     def make_room(self) -> bool:
         """As `core.halt.link.Outbox`: the oldest sign of life makes way. False if nothing may be
         dropped."""
-        if self.stuck() < CONTROL_QUEUE_MAX:
+        if self.stuck() < HALT_QUEUE_MAX:
             return True
         for at, (_, item) in enumerate(self.items):
             if isinstance(item, Frame) and item.droppable:
@@ -115,7 +115,7 @@ class Lane:
             self.items.popleft()
             match item:
                 case None:
-                    if not self.is_control:
+                    if not self.is_halt:
                         self.target.lost(self.source.peer, self.reason)
                     return
                 case Gossip(channel=channel, data=data):
@@ -132,16 +132,16 @@ class Connection:
         self.ends = {one.peer: one, other.peer: other}
         # By source.
         self.lanes = {one.peer: Lane(self, one, other), other.peer: Lane(self, other, one)}
-        self.control = {
-            one.peer: Lane(self, one, other, is_control=True),
-            other.peer: Lane(self, other, one, is_control=True),
+        self.halt_lanes = {
+            one.peer: Lane(self, one, other, is_halt=True),
+            other.peer: Lane(self, other, one, is_halt=True),
         }
         self.channels = [name for name in one.channels if name in other.channels]
         self._open = True
         one.connections[other.peer] = other.connections[one.peer] = self
         one.note(PeerConnected(other.peer))
         other.note(PeerConnected(one.peer))
-        for lane in (*self.lanes.values(), *self.control.values()):
+        for lane in (*self.lanes.values(), *self.halt_lanes.values()):
             one.swarm.nursery.start_soon(lane.run)
         one.swarm.nursery.start_soon(self._ping)
         for name in self.channels:
@@ -152,7 +152,7 @@ class Connection:
         """Both ends see PeerLost, each behind what was already on its way to it."""
         if self._open:
             self._open = False
-            for lane in (*self.lanes.values(), *self.control.values()):
+            for lane in (*self.lanes.values(), *self.halt_lanes.values()):
                 lane.reason = reason
                 lane.push(None)
 
@@ -179,7 +179,7 @@ class Connection:
         """Who is awake gives up; who is frozen finds out when it thaws, behind what had reached its
         socket."""
         self._open = False
-        for lane in self.control.values():
+        for lane in self.halt_lanes.values():
             lane.push(None)
         for peer, lane in self.lanes.items():
             if lane.target in frozen:

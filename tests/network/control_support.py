@@ -77,7 +77,7 @@ def attacked(attack: Attack, *, stranger_opens: bool = True, **changes: Any) -> 
     trio.run(main)
 
 
-async def control_stream(node: Member, stranger: RawPeer, conn: Any, stranger_opens: bool) -> Any:
+async def halt_stream(node: Member, stranger: RawPeer, conn: Any, stranger_opens: bool) -> Any:
     """The stranger's end of a control stream that is up."""
     if stranger_opens:
         stream = await stranger.open(conn, HALT_PROTOCOL)

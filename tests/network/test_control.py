@@ -31,8 +31,8 @@ from tests.contracts.network_contract import (
 )
 from tests.network.control_support import (
     attacked,
-    control_stream,
     framed,
+    halt_stream,
     link_of,
     strikes,
 )
@@ -59,7 +59,7 @@ def test_a_broken_frame_is_a_strike_and_costs_the_stream_alone(
     data: bytes, stranger_opens: bool
 ) -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
-        stream = await control_stream(node, stranger, conn, stranger_opens)
+        stream = await halt_stream(node, stranger, conn, stranger_opens)
         await stream.write(framed(b"good"))
         await node.door.sees("received", stranger.peer)
         await stream.write(data)
@@ -148,7 +148,7 @@ def test_a_peer_that_reads_no_control_frames_is_lost_when_its_queue_is_full_of_w
     None
 ):
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
-        await control_stream(node, stranger, conn, stranger_opens=True)
+        await halt_stream(node, stranger, conn, stranger_opens=True)
         for _ in range(10 * QUEUE_MAX):
             node.network.send_frame(HALT, stranger.peer, bytes(HALT_FRAME_MAX), droppable=True)
         assert stranger.peer in network_of(node).peers

@@ -121,9 +121,9 @@ async def joined(
     orders = None
     if pin is not None:
         orders, _ = await boot(halts, keyring, pin, rng, lambda _: None)
-    control = None if orders is None else orders.control
+    machine = None if orders is None else orders.machine
     node = Node(
-        NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring), control
+        NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring), machine
     )
     driver = Driver(node, keyring, store, orders=orders)
     async with AsyncExitStack() as stack:
@@ -134,7 +134,7 @@ async def joined(
         )
         if engine is not None and orders is not None:
             orders.take_engine(engine)
-        channels = (halt_channel(driver, driver.control_swarm),) if orders is not None else ()
+        channels = (halt_channel(driver, driver.charter_swarm),) if orders is not None else ()
         network = await stack.enter_async_context(wire.network(keyring.peer, channels=channels))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, network, engine)

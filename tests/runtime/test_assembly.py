@@ -52,7 +52,7 @@ def parts_on(
 ) -> Parts:
     def network(keyring: KeyFile, driver: Driver) -> AbstractAsyncContextManager[Network]:
         return wire.network(
-            keyring.peer, lan=lan, channels=(halt_channel(driver, driver.control_swarm),)
+            keyring.peer, lan=lan, channels=(halt_channel(driver, driver.charter_swarm),)
         )
 
     return Parts(engine=engine, text=ScriptedText(frozenset()), network=network)

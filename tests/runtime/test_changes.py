@@ -93,13 +93,13 @@ def test_a_halt_reverts_as_many_as_the_charter_says() -> None:
 
         async def settle() -> None:
             while (event := await orders.save_next()) is not None:
-                perform(orders, orders.control.handle(event, trio.current_time()))
+                perform(orders, orders.machine.handle(event, trio.current_time()))
 
         # A pinned node waits for peers before it runs, and only a running node is halted by an
         # order: 5 s alone are enough.
-        perform(orders, orders.control.timer(trio.current_time() + 6))
+        perform(orders, orders.machine.timer(trio.current_time() + 6))
         assert not orders.is_halted
-        effects = orders.control.handle(RecordOffered(1, WE.halt()), trio.current_time() + 6)
+        effects = orders.machine.handle(RecordOffered(1, WE.halt()), trio.current_time() + 6)
         # Only when the halt itself is on disk.
         assert not any(isinstance(effect, RevertChanges) for effect in effects)
         perform(orders, effects)

@@ -83,7 +83,7 @@ def test_halt_during_full_streaming_load() -> None:
     async def body() -> None:
         async with streaming([7, 8, 9, 7], readers=4) as (swarm, readers):
             at = trio.current_time()
-            assert isinstance(swarm.members[0].driver.import_control(WE.halt()), Applied)
+            assert isinstance(swarm.members[0].driver.import_halt_record(WE.halt()), Applied)
             await trio.sleep(1.0)
             assert all_halted(swarm)
             assert all(reader.failure is not None for reader in readers)
@@ -98,7 +98,7 @@ def test_halt_during_full_streaming_load() -> None:
 def test_while_halted_nothing_is_asked_or_answered_and_status_is() -> None:
     async def body() -> None:
         async with streaming([7, 7]) as (swarm, _):
-            swarm.members[0].driver.import_control(WE.halt())
+            swarm.members[0].driver.import_halt_record(WE.halt())
             await trio.sleep(1.0)
             served = [m.engine.served for m in swarm.members if m.engine is not None]
             for member in swarm.members:
@@ -117,13 +117,13 @@ def test_while_halted_nothing_is_asked_or_answered_and_status_is() -> None:
 def test_one_resume_signature_is_refused_and_two_resume() -> None:
     async def body() -> None:
         async with streaming([7, 7, 7]) as (swarm, _):
-            swarm.members[0].driver.import_control(WE.halt())
+            swarm.members[0].driver.import_halt_record(WE.halt())
             await trio.sleep(1.0)
             for bad in (WE.resume(signers=(0,)), STRANGERS.resume(), STRANGERS.halt()):
-                assert not isinstance(swarm.members[1].driver.import_control(bad), Applied)
+                assert not isinstance(swarm.members[1].driver.import_halt_record(bad), Applied)
             await trio.sleep(1.0)
             assert all_halted(swarm)
-            assert isinstance(swarm.members[2].driver.import_control(WE.resume()), Applied)
+            assert isinstance(swarm.members[2].driver.import_halt_record(WE.resume()), Applied)
             await trio.sleep(2.0)
             assert not any(member.halted for member in swarm.members)
             for member in swarm.members:
@@ -131,7 +131,7 @@ def test_one_resume_signature_is_refused_and_two_resume() -> None:
                     len([piece async for piece in member.local.generate("on", k=3, max_tokens=4)])
                     == 4
                 )
-            swarm.members[0].driver.import_control(WE.halt())  # Replayed.
+            swarm.members[0].driver.import_halt_record(WE.halt())  # Replayed.
             await trio.sleep(1.0)
             assert not any(member.halted for member in swarm.members)
 
@@ -141,10 +141,10 @@ def test_one_resume_signature_is_refused_and_two_resume() -> None:
 def test_after_a_resume_experts_that_were_halted_are_asked_again_at_once() -> None:
     async def body() -> None:
         async with streaming([7, 8, 9], readers=3) as (swarm, readers):
-            swarm.members[0].driver.import_control(WE.halt())
+            swarm.members[0].driver.import_halt_record(WE.halt())
             await trio.sleep(1.0)
             assert all(reader.failure is not None for reader in readers)
-            swarm.members[1].driver.import_control(WE.resume())
+            swarm.members[1].driver.import_halt_record(WE.resume())
             await trio.sleep(1.0)
             for member in swarm.members:
                 pieces = [piece async for piece in member.local.generate("on", k=3, max_tokens=3)]
@@ -156,7 +156,7 @@ def test_after_a_resume_experts_that_were_halted_are_asked_again_at_once() -> No
 def test_late_joiner_halts_before_first_request() -> None:
     async def body() -> None:
         async with streaming([7, 7]) as (swarm, _):
-            swarm.members[0].driver.import_control(WE.halt())
+            swarm.members[0].driver.import_halt_record(WE.halt())
             await trio.sleep(1.0)
             async with joined(swarm.wire, 9, ScriptedModel("late", 7), pin=WE.pin) as late:
                 reader = Reader(late)
@@ -178,7 +178,7 @@ def test_heal_after_partition() -> None:
             far = swarm.members[3]
             far.freeze()
             await trio.sleep(10.0)
-            swarm.members[0].driver.import_control(WE.halt())
+            swarm.members[0].driver.import_halt_record(WE.halt())
             await trio.sleep(5.0)
             assert not far.halted
             far.thaw()
@@ -201,7 +201,7 @@ def test_a_halt_survives_a_restart_and_is_obeyed_before_anything_listens() -> No
             async with joined(
                 swarm.wire, 9, ScriptedModel("one", 7), pin=WE.pin, halts=disk
             ) as first:
-                first.driver.import_control(WE.halt())
+                first.driver.import_halt_record(WE.halt())
                 await trio.sleep(1.0)
         async with little_swarm([], pin=WE.pin) as lonely:
             async with joined(
@@ -228,18 +228,18 @@ def test_disk_full_still_stops() -> None:
         async with streaming([7, 7, 7], readers=2) as (swarm, readers):
             for member in swarm.members:
                 member.halts.full = True
-            swarm.members[0].driver.import_control(WE.halt())
+            swarm.members[0].driver.import_halt_record(WE.halt())
             await trio.sleep(1.0)
             assert all_halted(swarm)
             assert all(reader.failure is not None for reader in readers)
-            control = swarm.members[0].orders
-            assert control is not None
+            performer = swarm.members[0].orders
+            assert performer is not None
             # "On disk" is never said of what is not.
-            assert control.control.acknowledged == frozenset()
+            assert performer.machine.acknowledged == frozenset()
             for member in swarm.members:
                 member.halts.full = False
             await trio.sleep(3.0)
-            assert len(control.control.acknowledged) == 2
+            assert len(performer.machine.acknowledged) == 2
 
     run(body)
 
@@ -301,7 +301,9 @@ def test_an_order_is_not_told_to_nodes_of_another_swarm_and_costs_nobody_a_strik
             async with joined(swarm.wire, 9, ScriptedModel("other", 8), pin=STRANGERS.pin) as other:
                 await trio.sleep(8.0)
                 for seq in range(1, 6):
-                    assert isinstance(swarm.members[0].driver.import_control(WE.halt(seq)), Applied)
+                    assert isinstance(
+                        swarm.members[0].driver.import_halt_record(WE.halt(seq)), Applied
+                    )
                     await trio.sleep(0.5)
                 assert all_halted(swarm)
                 assert not other.halted
@@ -320,9 +322,9 @@ def test_a_halt_that_comes_before_the_first_start_is_told_as_any_other() -> None
         async with little_swarm([7, 8], pin=WE.pin) as swarm:
             member = swarm.members[0]
             assert member.orders is not None
-            assert not member.orders.control.serves
+            assert not member.orders.machine.serves
             with member.local.events() as events:
-                assert isinstance(member.driver.import_control(WE.halt()), Applied)
+                assert isinstance(member.driver.import_halt_record(WE.halt()), Applied)
                 async for event in events:
                     if isinstance(event, NodeHalted):
                         assert event.seq > 0

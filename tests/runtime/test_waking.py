@@ -79,7 +79,7 @@ def test_who_wakes_gives_no_token_until_it_has_heard_that_there_is_no_order() ->
             sleeper = swarm.members[0]
             sleeper.network.swarm.freeze(sleeper.peer)
             await trio.sleep(1.0)
-            swarm.members[1].driver.import_control(WE.halt())
+            swarm.members[1].driver.import_halt_record(WE.halt())
             await trio.sleep(1.0)
             before = len(reader.times)
             await trio.sleep(1.0)

@@ -71,7 +71,7 @@ def of_type(draw: st.DrawFn, kind: type) -> Any:
         )
     if isinstance(message, Scores):
         message = replace(message, target_logprobs=message.target_logprobs * 2)
-    return control_message(draw, message)
+    return halt_message(draw, message)
 
 
 def marks(draw: st.DrawFn, count_max: int = 16, count_min: int = 0) -> tuple[bytes, ...]:
@@ -80,7 +80,7 @@ def marks(draw: st.DrawFn, count_max: int = 16, count_min: int = 0) -> tuple[byt
     return tuple(key + draw(st.integers(1, SEQ_MAX)).to_bytes(8, "big") for key in sorted(ids))
 
 
-def control_message(draw: st.DrawFn, message: Any) -> Any:
+def halt_message(draw: st.DrawFn, message: Any) -> Any:
     """Control messages with their lists in order, without repetition, and thresholds that can be
     reached."""
     match message:

@@ -100,7 +100,7 @@ def test_a_forger_is_struck_and_obeyed_by_nobody() -> None:
 def test_nobody_obeys_a_forgery_that_its_own_operator_imports(kind: int) -> None:
     world, (host, *_), _ = swarm(Behaviour())
     world.publish(host, world.founders.halt(1))
-    before = host.control.state if host.control is not None else None
+    before = host.halt_machine.state if host.halt_machine is not None else None
     world.publish(host, forgeries(world.founders, 7)[kind])
-    assert host.control is not None
-    assert host.control.state is before
+    assert host.halt_machine is not None
+    assert host.halt_machine.state is before

@@ -54,13 +54,13 @@ def swarm(law: Checker, count: int = 3, seconds: float = 20.0) -> tuple[World, l
 
 
 def state_of(host: Host) -> HaltState:
-    assert host.control is not None
-    return host.control.state
+    assert host.halt_machine is not None
+    return host.halt_machine.state
 
 
 def sabotage(host: Host, state: HaltState) -> None:
-    assert host.control is not None
-    host.control._state = state
+    assert host.halt_machine is not None
+    host.halt_machine._state = state
 
 
 def halted(world: World, state: HaltState, seq: int = 1) -> HaltState:

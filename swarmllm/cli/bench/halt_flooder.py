@@ -48,7 +48,7 @@ from swarmllm.wire.envelope import seal
 from swarmllm.wire.identity import swarm_hash
 from swarmllm.wire.signed import open_record
 
-CONTROL_PER_S: Final = 15.0  # Of 16 that are read; a queue that fills would end the connection.
+HALT_FRAMES_PER_S: Final = 15.0  # Of 16 that are read; a queue that fills would end the connection.
 SHUFFLE_EVERY_S: Final = 1.0  # To each peer; what comes faster is not looked at.
 KNOWN_PER_S: Final = 5.0  # Control records: all that are read.
 ROUNDS_OPEN: Final = 32  # Half of what a peer may have open, and of its queue.
@@ -114,14 +114,14 @@ class Flood:
     rng: random.Random
     sent: int = 0
 
-    async def ask_control(self) -> None:
+    async def ask_halt(self) -> None:
         """Vectors of a swarm that was never halted: they must be answered."""
         frame = encode(_never_halted(self.charter).vectors)
         while True:
             for peer in tuple(self.door.open):
                 self.network.send_frame(HALT, peer, frame)
                 self.sent += 1
-            await trio.sleep(1 / CONTROL_PER_S)
+            await trio.sleep(1 / HALT_FRAMES_PER_S)
 
     async def shuffle(self) -> None:
         swarm = swarm_hash(self.plan.swarm)
@@ -229,7 +229,7 @@ async def _flood(plan: FloodPlan, line: socket.socket) -> None:
     async with open_network(options) as network, trio.open_nursery() as nursery:
         door.network = network
         found = Flood(network, door, plan, charter, random.Random(plan.number))
-        for work in (found.ask_control, found.shuffle, found.gossip_known, found.score):
+        for work in (found.ask_halt, found.shuffle, found.gossip_known, found.score):
             nursery.start_soon(work)
         await stream.send_all(format_line({"event": "ready", "peer": network.peer}))
         lines = Lines(stream, LINE_BYTES_MAX)

@@ -234,7 +234,7 @@ async def _network(
     options = replace(
         network_options(config, keyring, driver),
         dht=False,
-        channels=(halt_channel(door, driver.control_swarm or config.swarm),),
+        channels=(halt_channel(door, driver.charter_swarm or config.swarm),),
     )
     async with open_network(options) as inner:
         yield Fence(inner, log, plan)

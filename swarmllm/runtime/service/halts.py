@@ -47,7 +47,7 @@ class HaltService:
                 yield self._status()
             case "halt_export":
                 yield record_of(
-                    "control_records", records=[one.hex() for one in exported(self._orders.control)]
+                    "control_records", records=[one.hex() for one in exported(self._orders.machine)]
                 )
             case "halt_publish":
                 async with aclosing(self._publish(records_in(params), _wait_s(params))) as records:
@@ -69,8 +69,8 @@ class HaltService:
     async def _remembered(self) -> None:
         """Until what was just decided is on disk, or the disk has had its time: a start counts only
         then."""
-        control, saved = self._orders.control, trio.Event()
-        if control.durable == control.state:
+        machine, saved = self._orders.machine, trio.Event()
+        if machine.durable == machine.state:
             return
         stop_listening = self._orders.listen(
             lambda event: saved.set() if isinstance(event, StateSaved) else None
@@ -82,15 +82,15 @@ class HaltService:
             stop_listening()
 
     def _status(self) -> Record:
-        control = self._orders.control
-        state, durable = control.state, control.durable
+        machine = self._orders.machine
+        state, durable = machine.state, machine.durable
         return record_of(
             "halt_status",
             swarm=state.swarm.hex(),
             charter_version=state.version,
             charter=None if state.charter is None else charter_fields(state.charter),
-            halted=list(control.halted),
-            digest=control.digest.hex(),
+            halted=list(machine.halted),
+            digest=machine.digest.hex(),
             standing=[
                 {
                     "key": halt.key.hex(),
@@ -108,8 +108,8 @@ class HaltService:
             and durable.digest == state.digest
             and durable.stopped_here == state.stopped_here,
             peers=sorted(self._peers()),
-            same_swarm=sorted(peer for peer in self._orders.links if control.is_same_swarm(peer)),
-            acknowledged=sorted(control.acknowledged),
+            same_swarm=sorted(peer for peer in self._orders.links if machine.is_same_swarm(peer)),
+            acknowledged=sorted(machine.acknowledged),
         )
 
     async def _publish(self, records: list[bytes], wait_s: float) -> AsyncGenerator[Record]:
@@ -126,9 +126,9 @@ class HaltService:
         stop_listening = self._orders.listen(note)
         try:
             began_at = trio.current_time()
-            outcomes = [self._driver.import_control(record) for record in records]
+            outcomes = [self._driver.import_halt_record(record) for record in records]
             asked = frozenset(self._orders.links)
-            digest = self._orders.control.digest.hex()
+            digest = self._orders.machine.digest.hex()
             yield record_of(
                 "imported",
                 outcomes=[_outcome(one) for one in outcomes],
@@ -155,9 +155,9 @@ class HaltService:
             stop_listening()
 
 
-def exported(control: HaltMachine) -> list[bytes]:
+def exported(machine: HaltMachine) -> list[bytes]:
     """Every record held, charters first: what another node needs to be in the same state."""
-    state = control.state
+    state = machine.state
     return [one.data for group in (state.charters, state.halts, state.resumes) for one in group]
 
 

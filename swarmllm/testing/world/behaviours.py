@@ -84,7 +84,7 @@ class Flooder(Behaviour):
             return
         network, digest = (
             host.world.network,
-            bytes(8) if target.control is None else target.control.digest,
+            bytes(8) if target.halt_machine is None else target.halt_machine.digest,
         )
         session = 1 + number % SESSIONS
         card = target.engine.model.card

@@ -60,11 +60,12 @@ class HaltedIsSilent(Checker):
                     )
                 is_halted = True
             elif isinstance(effect, Relay) and not is_halted:
-                assert host.control is not None
+                assert host.halt_machine is not None
                 # One that was lifted before it came stops nobody, and may stand in one frame with
                 # another that does.
                 has_told = (
-                    has_told or open_record(effect.record).record in host.control.state.standing
+                    has_told
+                    or open_record(effect.record).record in host.halt_machine.state.standing
                 )
             elif is_halted and _is_inference(effect):
                 raise self.broken(self.LAW, host, f"{effect} after {type(event).__name__}")
@@ -108,13 +109,13 @@ class HaltsAreKept(Checker):
             self._lost[host.number] = host.life + 1
 
     def stepped(self, host: Host, event: object) -> None:
-        control = host.control
-        if control is None or not host.alive:
+        halt_machine = host.halt_machine
+        if halt_machine is None or not host.alive:
             return
-        if isinstance(event, Persisted) and event.ok and control.durable is not None:
-            self._saved[host.number] = control.durable
+        if isinstance(event, Persisted) and event.ok and halt_machine.durable is not None:
+            self._saved[host.number] = halt_machine.durable
         life, before = self._last.get(host.number, (0, None))
-        state = control.state
+        state = halt_machine.state
         if life == host.life and before is state:
             return
         self._last[host.number] = (host.life, state)
@@ -174,10 +175,10 @@ class OrdersAreGenuine(Checker):
             return  # A forgery: that is what nobody may obey.
 
     def stepped(self, host: Host, event: object) -> None:
-        control = host.control
-        if control is None or self._last.get(host.number) is control.state:
+        halt_machine = host.halt_machine
+        if halt_machine is None or self._last.get(host.number) is halt_machine.state:
             return
-        state = self._last[host.number] = control.state
+        state = self._last[host.number] = halt_machine.state
         for key, seq in sorted(state.highs.items()):
             if (key, seq) not in self._halts:
                 raise self.broken(
@@ -202,11 +203,13 @@ class StartsFromDisk(Checker):
         self._starting = any(isinstance(effect, StartAgain) for effect in effects)
 
     def stepped(self, host: Host, event: object) -> None:
-        control, disk = host.control, host.disk
-        if control is None or host.is_halted or not host.alive:
+        halt_machine, disk = host.halt_machine, host.disk
+        if halt_machine is None or host.is_halted or not host.alive:
             return
-        if control.state.reasons:
-            raise self.broken(self.LAW, host, f"it runs although it is {control.state.reasons[0]}")
+        if halt_machine.state.reasons:
+            raise self.broken(
+                self.LAW, host, f"it runs although it is {halt_machine.state.reasons[0]}"
+            )
         if self._starting:
             reasons = on_disk(host).reasons
             if reasons or disk.first is None:
@@ -226,13 +229,15 @@ class AsksFirst(Checker):
         self._agreed: dict[int, tuple[int, int]] = {}
 
     def stepped(self, host: Host, event: object) -> None:
-        control = host.control
-        if control is None or not host.alive or host.clock() >= host.booted_at + SYNC_ALONE_S:
+        halt_machine = host.halt_machine
+        if halt_machine is None or not host.alive or host.clock() >= host.booted_at + SYNC_ALONE_S:
             return
         links = [
-            link for link in control._links.values() if link.swarm in (None, control.state.swarm)
+            link
+            for link in halt_machine._links.values()
+            if link.swarm in (None, halt_machine.state.swarm)
         ]
-        settled = sum(link.digest == control.digest for link in links)
+        settled = sum(link.digest == halt_machine.digest for link in links)
         life, most = self._agreed.get(host.number, (0, 0))
         if settled == len(links) and host.clock() >= host.booted_at + SYNC_QUIET_S:
             settled = SYNC_PEERS if links else 0
@@ -256,11 +261,11 @@ class OrdersAreWritten(Checker):
         self._last: dict[int, HaltState] = {}
 
     def stepped(self, host: Host, event: object) -> None:
-        control = host.control
-        if control is None or self._last.get(host.number) is control.state:
+        halt_machine = host.halt_machine
+        if halt_machine is None or self._last.get(host.number) is halt_machine.state:
             return
-        self._last[host.number] = control.state
-        self.world.event_queue.after(WRITTEN_S, self._look, host, host.life, control.state)
+        self._last[host.number] = halt_machine.state
+        self.world.event_queue.after(WRITTEN_S, self._look, host, host.life, halt_machine.state)
 
     def _look(self, host: Host, life: int, state: HaltState) -> None:
         if life != host.life:
@@ -310,13 +315,13 @@ class OrdersAgree(Checker):
     LAW: Final = "orders agree when nothing changes"
 
     def settled(self) -> None:
-        hosts = [host for host in self.world.alive() if host.control is not None]
+        hosts = [host for host in self.world.alive() if host.halt_machine is not None]
         for host in hosts:
-            assert host.control is not None
-            assert hosts[0].control is not None
-            if host.control.digest != hosts[0].control.digest:
+            assert host.halt_machine is not None
+            assert hosts[0].halt_machine is not None
+            if host.halt_machine.digest != hosts[0].halt_machine.digest:
                 raise self.broken(self.LAW, host, f"it holds other orders than {hosts[0].peer}")
-            if on_disk(host).digest != host.control.digest:
+            if on_disk(host).digest != host.halt_machine.digest:
                 raise self.broken(self.LAW, host, "its disk holds other orders than its memory")
 
 
@@ -342,8 +347,8 @@ class HaltsArrive(Checker):
             return
         if (
             not isinstance(opened, Halt)
-            or host.control is None
-            or host.control.state.highs.get(opened.key, 0) != opened.seq
+            or host.halt_machine is None
+            or host.halt_machine.state.highs.get(opened.key, 0) != opened.seq
         ):
             return
         lives = {h.number: h.life for h in self.world.hosts if h.alive and not h.frozen}
@@ -365,8 +370,8 @@ class HaltsArrive(Checker):
         for host, limit_s in self._reached(origin, then):
             if limit_s > self.world.now - then.at:
                 continue
-            assert host.control is not None
-            if host.control.state.highs.get(order.key, 0) < order.seq:
+            assert host.halt_machine is not None
+            if host.halt_machine.state.highs.get(order.key, 0) < order.seq:
                 raise self.broken(
                     self.LAW,
                     host,
@@ -416,8 +421,8 @@ class Then:
 def _speaks(one: Host, two: Host) -> bool:
     """Whether both have greeted on the control stream between them."""
     return (
-        one.control is not None
-        and two.control is not None
-        and one.control.is_same_swarm(two.peer)
-        and two.control.is_same_swarm(one.peer)
+        one.halt_machine is not None
+        and two.halt_machine is not None
+        and one.halt_machine.is_same_swarm(two.peer)
+        and two.halt_machine.is_same_swarm(one.peer)
     )

@@ -88,7 +88,7 @@ class Host:
         self.reverted: list[int] = []
         self.bytes_sent = 0
         self.node: Node
-        self.control: HaltMachine | None = None
+        self.halt_machine: HaltMachine | None = None
         self.engine: SimEngine | None = None
         self._strikes = Strikes()
         self._timer_at = float("inf")
@@ -104,8 +104,8 @@ class Host:
         return self.effects.is_halted
 
     @property
-    def has_control(self) -> bool:
-        return self.control is not None
+    def has_halt_stream(self) -> bool:
+        return self.halt_machine is not None
 
     def clock(self) -> float:
         """Its own time: the world's, seen through its drift. Never short of a deadline whose tick
@@ -132,9 +132,9 @@ class Host:
         self.engine = None
         self.effects = EffectQueue(is_halted=world.halts)
         self._checked: dict[int, RecordChecked] = {}
-        self.control = self._boot_control(rng, unix_ms) if world.halts else None
+        self.halt_machine = self._boot_halt_machine(rng, unix_ms) if world.halts else None
         sealing = self.behaviour.sealing(self, world.sealing.of(self.peer))
-        self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.control)
+        self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.halt_machine)
         self.receive(AddressesChanged(self.addrs))
         saved = self.disk.values.get(SAVED_PEERS)
         for peer, addrs in load_saved(saved) if saved is not None else ():
@@ -143,7 +143,7 @@ class Host:
             self.world.event_queue.after(spec.load_s, self._loaded, self.life)
         self.behaviour.begin(self)
 
-    def _boot_control(self, rng: random.Random, unix_ms: int) -> HaltMachine:
+    def _boot_halt_machine(self, rng: random.Random, unix_ms: int) -> HaltMachine:
         """As `runtime.booting.boot`."""
         key, founders, disk = self.key, self.world.founders, self.disk
         assert key is not None
@@ -151,20 +151,22 @@ class Host:
             private_charter(key.public_key), [(key.public_key, key.sign)]
         )
         found = load(disk.first, disk.second, disk.genesis, self.private, founders.swarm)
-        control = HaltMachine(
+        halt_machine = HaltMachine(
             found, key.public_key, self.world.verify, rng, unix_ms - round(1000 * self.clock())
         )
-        self.control = control
-        self._boot_effects(control.start(self.clock()))
-        self._boot_effects(control.handle(RecordOffered(0, founders.charter), self.clock()))
-        return control
+        self.halt_machine = halt_machine
+        self._boot_effects(halt_machine.start(self.clock()))
+        self._boot_effects(halt_machine.handle(RecordOffered(0, founders.charter), self.clock()))
+        return halt_machine
 
     def _boot_effects(self, effects: Any) -> None:
         for effect in self.effects.overtake(effects):
             if isinstance(effect, Persist):
                 ok = self.disk.write_now(effect.data, pack_genesis(self.world.founders.swarm))
-                assert self.control is not None
-                self._boot_effects(self.control.handle(Persisted(effect.number, ok), self.clock()))
+                assert self.halt_machine is not None
+                self._boot_effects(
+                    self.halt_machine.handle(Persisted(effect.number, ok), self.clock())
+                )
             elif not isinstance(effect, RecordChecked):
                 PERFORM[type(effect)](self, effect)
 
@@ -317,7 +319,7 @@ class Host:
         self.frozen, self.silent_since = False, -1.0
         self.thawed_at = self.world.event_queue.now
         self._timer_at = float("inf")
-        if self.has_control and absent_s > SLEPT_S:
+        if self.has_halt_stream and absent_s > SLEPT_S:
             self.feed(Woke())
         self._go_on()
         if self.alive and self._timer_at == float("inf"):

@@ -213,8 +213,8 @@ def sizes(host: Host) -> Iterator[tuple[str, int, int]]:
     for requester in node._serving._requesters.values():
         yield "sessions of one peer", len(requester.sessions), serving.SESSIONS_PER_PEER_MAX
         yield "rounds of one peer", requester.rounds, serving.ROUNDS_PER_PEER_MAX
-    if host.control is not None:
-        yield "control links", len(host.control._links), CONNECTIONS_MAX
+    if host.halt_machine is not None:
+        yield "control links", len(host.halt_machine._links), CONNECTIONS_MAX
 
 
 class TablesAgree(Checker):

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 # Round trips until the expert stream answers (TCP, Noise, Yamux, protocol names), as measured.
 CONNECT_TRIPS: Final = 4.6
-CONTROL_TRIPS: Final = 1.0  # More until the control stream is open.
+HALT_STREAM_TRIPS: Final = 1.0  # More until the control stream is open.
 CONNECTIONS_MAX: Final = 256
 LOOK_UP_MAX: Final = 20
 PROVIDER_TTL_S: Final = 48 * 3600.0
@@ -119,14 +119,18 @@ class SimulatedNetwork:
             source,
             Received(source.peer, message, size_bytes),
             size_bytes,
-            is_control=False,
+            is_halt=False,
         )
 
     def tell(self, source: Host, peer: PeerId, frame: bytes) -> None:
         connection = source.connections.get(peer)
-        if connection is not None and source.has_control and connection.other(source).has_control:
+        if (
+            connection is not None
+            and source.has_halt_stream
+            and connection.other(source).has_halt_stream
+        ):
             self._put(
-                connection, source, FrameReceived(source.peer, frame), len(frame), is_control=True
+                connection, source, FrameReceived(source.peer, frame), len(frame), is_halt=True
             )
 
     def _put(
@@ -136,22 +140,22 @@ class SimulatedNetwork:
         event: Input,
         size_bytes: int,
         *,
-        is_control: bool,
+        is_halt: bool,
     ) -> None:
         self.messages += 1
         if connection.cut_at >= 0:
-            connection.held.append((source, event, size_bytes, is_control))
+            connection.held.append((source, event, size_bytes, is_halt))
             return
         target = connection.other(source)
         delays = self.delays
         at = self.event_queue.now + delays.draw_s(connection.base_s, size_bytes)
-        lane = (0 if source is connection.one else 2) + is_control
+        lane = (0 if source is connection.one else 2) + is_halt
         copies = 1
-        if delays.model.is_faulty and not is_control:
+        if delays.model.is_faulty and not is_halt:
             copies = delays.copies()
         if copies == 0:
             return
-        if at < connection.at[lane] and (is_control or not delays.overtakes()):
+        if at < connection.at[lane] and (is_halt or not delays.overtakes()):
             at = connection.at[lane]
         else:
             connection.at[lane] = at
@@ -230,15 +234,15 @@ class SimulatedNetwork:
         for near, far in ((one, two), (two, one)):
             near.receive(PeerConnected(far.peer))
             near.receive(PingMeasured(far.peer, 2 * connection.base_s))
-        if one.has_control and two.has_control:
+        if one.has_halt_stream and two.has_halt_stream:
             self.event_queue.after(
-                2 * CONTROL_TRIPS * connection.base_s, self._open_control, connection
+                2 * HALT_STREAM_TRIPS * connection.base_s, self._open_halt_stream, connection
             )
         if self.overlay.pings_s:
             self.event_queue.after(self.overlay.pings_s, self._ping, connection)
         return connection
 
-    def _open_control(self, connection: Connection) -> None:
+    def _open_halt_stream(self, connection: Connection) -> None:
         one, two = connection.one, connection.two
         if connection.open and connection.cut_at < 0:
             one.receive(ChannelOpened(two.peer))
@@ -311,8 +315,8 @@ class SimulatedNetwork:
             elif not parted and connection.cut_at >= 0:
                 connection.cut_at = -1.0
                 held, connection.held = connection.held, []
-                for source, event, size_bytes, is_control in held:
-                    self._put(connection, source, event, size_bytes, is_control=is_control)
+                for source, event, size_bytes, is_halt in held:
+                    self._put(connection, source, event, size_bytes, is_halt=is_halt)
 
     def heal(self) -> None:
         self.partition({})
@@ -431,7 +435,7 @@ class SimulatedNetwork:
             p
             for p, c in host.connections.items()
             if p not in host.mesh
-            and c.other(host).has_control
+            and c.other(host).has_halt_stream
             and len(c.other(host).mesh) < 2 * degree
         ]
         for peer in self._rng.sample(others, min(degree - len(host.mesh), len(others))):
