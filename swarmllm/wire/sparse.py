@@ -14,9 +14,11 @@ where others share its cell. `protocols/sparse.md` has the format.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from itertools import pairwise
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +64,8 @@ _BLOCKS: Final = 32
 
 _Ints = npt.NDArray[np.int64]
 _Bits = npt.NDArray[np.uint8]
+_Count = TypeVar("_Count", int, npt.NDArray[np.int64])
+_NEAR: Final = np.array([[-2], [-1], [0]])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,10 +86,21 @@ def size_max(entries_max: int) -> int:
 # --- encoding ----------------------------------------------------------------------------------------------------------------
 
 
-def size_aim(count: int) -> int:
+def size_aim(count: _Count) -> _Count:
     """The encoder takes the finest grain that keeps a list of `count` entries within so many bytes:
     464 for 256."""
     return 80 + 3 * count // 2
+
+
+class _Likeliest(NamedTuple):
+    """What a list keeps: `ids` int64[n] rising, `logprobs` float64[n], their mass and that of all
+    others, and where the likeliest of all stands."""
+
+    ids: _Ints
+    logprobs: npt.NDArray[np.float64]
+    kept: float
+    tail: float
+    winner: int
 
 
 def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
@@ -96,6 +111,27 @@ def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: i
     below `LOGPROB_MIN` are left out. Equal logits are kept by lowest id. LocalError for NaN, +inf,
     all -inf, or arguments out of bounds.
     """
+    return _encode_rice([_likeliest(logits, entries_max, tail_max)])[0]
+
+
+def encode_rows(
+    logits: npt.NDArray[np.float32], bounds: Sequence[tuple[int, int]]
+) -> list[bytes | None]:
+    """`encode_logits` of every row of float32[n, V], with `bounds` (entries_max, tail_max) for each;
+    None for a row that is no distribution. A batch costs less than its rows one by one: only the
+    passes over all of V are made for each row."""
+    found: list[_Likeliest | None] = []
+    for row, (entries_max, tail_max) in zip(logits, bounds, strict=True):
+        try:
+            found.append(_likeliest(row, entries_max, tail_max))
+        except LocalError:
+            found.append(None)
+    sound = [likeliest for likeliest in found if likeliest is not None]
+    lists = iter(_encode_rice(sound) if sound else ())
+    return [None if likeliest is None else next(lists) for likeliest in found]
+
+
+def _likeliest(logits: npt.NDArray[np.float32], entries_max: int, tail_max: int) -> _Likeliest:
     values = np.ascontiguousarray(logits, dtype=np.float32)
     if values.ndim != 1 or not 1 <= values.size <= VOCABULARY_MAX:
         raise LocalError(
@@ -111,17 +147,20 @@ def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: i
     with np.errstate(over="ignore", under="ignore"):
         total = np.exp(values - top).sum(dtype=np.float64)
         ids = _largest(values, entries_max)
-        logprobs = (values[ids] - top).astype(np.float64) - np.log(total)
-    winner_id = ids[np.argmax(values[ids])]
+        kept = values[ids]
+        logprobs = (kept - top).astype(np.float64) - np.log(total)
+    winner = int(kept.argmax())
     keep = logprobs >= LOGPROB_MIN
     if tail_max:
         # Not by logprobs: rounding makes some of them equal that are not.
-        order = np.argsort(-values[ids], kind="stable")
+        order = np.argsort(-kept, kind="stable")
         left_out = 1.0 - np.cumsum(np.exp(logprobs[order]))
         keep[order[1:][left_out[:-1] < tail_max / 65_536]] = False
-    ids, logprobs = ids[keep], logprobs[keep]
-    tail = max(0.0, 1.0 - float(np.exp(logprobs).sum()))
-    return _encode_rice(ids, logprobs, tail, int(np.searchsorted(ids, winner_id)))
+    if not keep.all():
+        winner = int(np.count_nonzero(keep[:winner]))
+        ids, logprobs = ids[keep], logprobs[keep]
+    mass = float(np.exp(logprobs).sum())
+    return _Likeliest(ids, logprobs, mass, max(0.0, 1.0 - mass), winner)
 
 
 def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:
@@ -140,11 +179,12 @@ def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:
         raise LocalError(
             f"log-probabilities {logprobs.min()}..{logprobs.max()} must lie within {LOGPROB_MIN}..0"
         )
-    mass = float(np.exp(logprobs).sum()) + entries.tail
+    kept = float(np.exp(logprobs).sum())
+    mass = kept + entries.tail
     if not (entries.tail >= 0 and abs(mass - 1) <= 0.001):
         raise LocalError(f"values and tail {entries.tail} add up to {mass} instead of 1")
-    encode = _encode_raw if raw else _encode_rice
-    return encode(ids, logprobs, entries.tail, int(np.argmax(logprobs)))
+    found = _Likeliest(ids, logprobs, kept, entries.tail, int(np.argmax(logprobs)))
+    return _encode_raw(found) if raw else _encode_rice([found])[0]
 
 
 def _largest(values: npt.NDArray[np.float32], count: int) -> _Ints:
@@ -169,80 +209,153 @@ def _largest(values: npt.NDArray[np.float32], count: int) -> _Ints:
     return kept
 
 
-def _odds_code(logprobs: npt.NDArray[np.float64], tail: float) -> bytes:
+def _odds_code(kept: float, tail: float) -> bytes:
     """How the mass divides between tail and kept entries, as a u16."""
-    kept = float(np.exp(logprobs).sum())
     code = 0 if tail <= 0 else round(ODDS_EVEN + ODDS_STEPS * float(np.log2(tail / kept)))
     return min(2 * ODDS_EVEN - 1, max(0, code)).to_bytes(2, "big")
 
 
-def _encode_raw(ids: _Ints, logprobs: npt.NDArray[np.float64], tail: float, winner: int) -> bytes:
-    values = logprobs.astype(np.float16)
+def _encode_raw(found: _Likeliest) -> bytes:
+    values, winner = found.logprobs.astype(np.float16), found.winner
     if np.count_nonzero(values == values[winner]) > 1:
         values[winner] = np.nextafter(values[winner], np.float16(0))
-    head = bytes((FORM_RAW,)) + ids.size.to_bytes(2, "big") + _odds_code(logprobs, tail)
-    return head + ids.astype(">u4").tobytes() + values.astype(">f2").tobytes()
+    head = bytes((FORM_RAW,)) + found.ids.size.to_bytes(2, "big")
+    entries = found.ids.astype(">u4").tobytes() + values.astype(">f2").tobytes()
+    return head + _odds_code(found.kept, found.tail) + entries
 
 
-def _encode_rice(ids: _Ints, logprobs: npt.NDArray[np.float64], tail: float, winner: int) -> bytes:
+def _encode_rice(lists: Sequence[_Likeliest]) -> list[bytes]:
+    """All at once: a numpy call costs nearly as much for 256 entries as for 4,096, and this is some
+    eighty of them. The entries of all lists stand one behind the other (`_Rows`)."""
+    rows = _Rows.of([found.ids.size for found in lists])
+    ids = np.concatenate([found.ids for found in lists])
+    gaps = ids.copy()
+    gaps[1:] -= ids[:-1] + 1
+    gaps[rows.starts] = ids[rows.starts]
+    gap_shifts, gap_bits = _best_shifts(gaps, rows, GAP_SHIFT_MAX)
+    winners = rows.starts + np.array([found.winner for found in lists])
+    cells = _cells_of(np.concatenate([found.logprobs for found in lists]), winners, gap_bits, rows)
+    planes = (
+        *_rice_planes(gaps, gap_shifts, rows),
+        *_rice_planes(cells.steps, cells.step_shifts, rows),
+        _fine_plane(cells, rows),
+    )
+    first = (gap_shifts << 3 | cells.step_shifts).tolist()
+    second = (cells.grain << 6 | cells.deepest).tolist()
+    return [
+        bytes((FORM_RICE,))
+        + (found.ids.size - 1).to_bytes(2, "big")
+        + bytes((first[i], second[i]))
+        + _odds_code(found.kept, found.tail)
+        + np.packbits(np.concatenate([plane[i] for plane in planes])).tobytes()
+        for i, found in enumerate(lists)
+    ]
+
+
+class _Cells(NamedTuple):
+    """The grain of each list, its deepest coarse cell and the Rice parameter of its steps; of each
+    entry how many steps above that cell its own is, the number of the fine cell, and its bits."""
+
+    grain: _Ints
+    deepest: _Ints
+    step_shifts: _Ints
+    steps: _Ints
+    fine: _Ints
+    widths: _Ints
+
+
+def _cells_of(
+    logprobs: npt.NDArray[np.float64], winners: _Ints, gap_bits: _Ints, rows: _Rows
+) -> _Cells:
+    """The finest cells that leave each list within its size. `winners`: where the likeliest entry
+    of each list stands; `gap_bits`: what the ids take."""
     depth = np.minimum(np.maximum(-logprobs, 0.0) * COARSE, COARSE_MAX + 0.999)
     coarse = depth.astype(np.int64)
-    gaps = np.diff(ids, prepend=-1) - 1
-    gap_shift, gap_bits = _best_shift(gaps, GAP_SHIFT_MAX)
-    steps = coarse.max() - coarse
-    _, step_bits = _best_shift(steps, STEP_SHIFT_MAX)
-    room = 8 * (size_aim(ids.size) - 7) - gap_bits - step_bits
-    grain = max(0, int(np.count_nonzero(FINE_BITS[:, coarse].sum(axis=1) <= room)) - 1)
-    fine = ((depth - coarse) * (1 << FINE_BITS[grain][coarse])).astype(np.int64)
-    _raise_winner(coarse, fine, winner, FINE_BITS[grain])
-    deepest = int(coarse.max())
-    steps = deepest - coarse
-    step_shift, _ = _best_shift(steps, STEP_SHIFT_MAX)
-    head = (
-        bytes((FORM_RICE,))
-        + (ids.size - 1).to_bytes(2, "big")
-        + bytes((gap_shift << 3 | step_shift, grain << 6 | deepest))
-    )
-    planes = (
-        *_rice_planes(gaps, gap_shift),
-        *_rice_planes(steps, step_shift),
-        _fine_plane(fine, FINE_BITS[grain][coarse]),
-    )
-    return head + _odds_code(logprobs, tail) + np.packbits(np.concatenate(planes)).tobytes()
+    deepest = np.maximum.reduceat(coarse, rows.starts)
+    steps = deepest[rows.row] - coarse
+    step_shifts, step_bits = _best_shifts(steps, rows, STEP_SHIFT_MAX)
+    room = 8 * (size_aim(rows.sizes) - 7) - gap_bits - step_bits
+    lists, cells = rows.sizes.size, COARSE_MAX + 1
+    counts = np.bincount(rows.row * cells + coarse, minlength=lists * cells).reshape(lists, cells)
+    grain = np.maximum(0, np.count_nonzero(counts @ FINE_BITS.T <= room[:, None], axis=1) - 1)
+    widths = FINE_BITS[grain[rows.row], coarse]
+    fine = ((depth - coarse) * (1 << widths)).astype(np.int64)
+    moved = _raise_winners(coarse, fine, winners, grain, rows)
+    if moved:
+        # Others are left in those cells, so the deepest ones stay.
+        widths[moved] = FINE_BITS[grain[rows.row[moved]], coarse[moved]]
+        steps = deepest[rows.row] - coarse
+        step_shifts, _ = _best_shifts(steps, rows, STEP_SHIFT_MAX)
+    return _Cells(grain, deepest, step_shifts, steps, fine, widths)
 
 
-def _raise_winner(coarse: _Ints, fine: _Ints, winner: int, fine_bits: _Ints) -> None:
-    """Where others share the winner's cell, move it up by one, in place. Nobody is above it, so it
-    stands alone there."""
-    if np.count_nonzero((coarse == coarse[winner]) & (fine == fine[winner])) == 1:
-        return
-    if fine[winner] > 0:
-        fine[winner] -= 1
-        return
-    assert coarse[winner] > 0, "two entries of probability one"
-    coarse[winner] -= 1
-    fine[winner] = (1 << fine_bits[coarse[winner]]) - 1
+class _Rows(NamedTuple):
+    """How the entries of several lists stand in one array: `sizes` and `starts` of each list, the
+    number of its list for each entry, and `lists` counts them."""
+
+    sizes: _Ints
+    starts: _Ints
+    row: _Ints
+    lists: _Ints
+
+    @classmethod
+    def of(cls, sizes: Sequence[int]) -> _Rows:
+        counts, lists = np.array(sizes, dtype=np.int64), np.arange(len(sizes))
+        return cls(counts, np.cumsum(counts) - counts, np.repeat(lists, counts), lists)
+
+    def sum(self, values: _Ints) -> _Ints:
+        """int[lists]: the sum of each list's values."""
+        found: _Ints = np.add.reduceat(values, self.starts)
+        return found
 
 
-def _best_shift(values: _Ints, shift_max: int) -> tuple[int, int]:
-    """The Rice parameter with the shortest code, and its bits: near log2 of the mean (of 0.69 of
-    it, for geometric distributions)."""
-    near = max(0, int(values.sum() // values.size).bit_length() - 1)
-    tried = range(min(shift_max, max(0, near - 1)), min(shift_max, near + 1) + 1)
-    return min(
-        ((shift, int((values >> shift).sum()) + values.size * (shift + 1)) for shift in tried),
-        key=lambda one: one[1],
-    )
+def _raise_winners(
+    coarse: _Ints, fine: _Ints, winners: _Ints, grain: _Ints, rows: _Rows
+) -> list[int]:
+    """Where others share a winner's cell, move it up by one, in place. Nobody is above it, so it
+    stands alone there. Returns those that were moved."""
+    cell = coarse << FINE_BITS_MAX | fine
+    shared = rows.sum((cell == cell[winners][rows.row]).astype(np.int64)) > 1
+    moved: list[int] = winners[shared].tolist()
+    for winner in moved:
+        if fine[winner] > 0:
+            fine[winner] -= 1
+            continue
+        assert coarse[winner] > 0, "two entries of probability one"
+        coarse[winner] -= 1
+        fine[winner] = (1 << FINE_BITS[grain[rows.row[winner]], coarse[winner]]) - 1
+    return moved
 
 
-def _rice_planes(values: _Ints, shift: int) -> tuple[_Bits, _Bits]:
-    """Unary plane: for each value, value >> shift zeros and a one. Remainder plane: `shift` bits
-    each, the high one first."""
-    ends = np.cumsum((values >> shift) + 1) - 1
-    unary = np.zeros(int(ends[-1]) + 1, dtype=np.uint8)
-    unary[ends] = 1
-    remainders = (values[:, None] >> np.arange(shift - 1, -1, -1)) & 1
-    return unary, remainders.astype(np.uint8).ravel()
+def _best_shifts(values: _Ints, rows: _Rows, shift_max: int) -> tuple[_Ints, _Ints]:
+    """For each list the Rice parameter with the shortest code, and its bits: near log2 of the mean
+    (of 0.69 of it, for geometric distributions)."""
+    near = np.frexp(rows.sum(values) // rows.sizes)[1]  # The bit length of the mean.
+    tried = np.minimum(np.maximum(near + _NEAR, 0), shift_max).astype(np.int64)
+    coded = (values >> tried[:, rows.row]).ravel()
+    starts = (np.arange(len(tried))[:, None] * values.size + rows.starts).ravel()
+    bits = np.add.reduceat(coded, starts).reshape(tried.shape) + rows.sizes * (tried + 1)
+    best = bits.argmin(axis=0)
+    return tried[best, rows.lists], bits[best, rows.lists]
+
+
+def _rice_planes(values: _Ints, shifts: _Ints, rows: _Rows) -> tuple[list[_Bits], list[_Bits]]:
+    """The bits of each list. Unary plane: for each value, value >> shift zeros and a one. Remainder
+    plane: `shift` bits each, the high one first."""
+    ends = np.cumsum((values >> shifts[rows.row]) + 1)
+    unary = np.zeros(int(ends[-1]), dtype=np.uint8)
+    unary[ends - 1] = 1
+    starts = rows.starts.tolist()
+    # Rice parameters are at most 20, and mostly below 8.
+    kind, size = (">u2", 16) if int(shifts.max()) <= 16 else (">u4", 32)
+    bits = np.unpackbits(values.astype(kind).view(np.uint8)).reshape(-1, size)
+    remainders = [
+        bits[start:end, size - shift :].ravel()
+        for start, end, shift in zip(
+            starts, [*starts[1:], values.size], shifts.tolist(), strict=True
+        )
+    ]
+    return _cut(unary, ends, rows), remainders
 
 
 def _fine_shifts(widths: _Ints) -> _Ints:
@@ -251,11 +364,18 @@ def _fine_shifts(widths: _Ints) -> _Ints:
     return widths[:, None] - np.arange(1, FINE_BITS_MAX + 1)
 
 
-def _fine_plane(fine: _Ints, widths: _Ints) -> _Bits:
-    some = widths > 0
-    shifts = _fine_shifts(widths[some])
-    bits = (fine[some][:, None] >> np.maximum(shifts, 0)) & 1
-    return bits[shifts >= 0].astype(np.uint8)
+def _fine_plane(cells: _Cells, rows: _Rows) -> list[_Bits]:
+    """Of each list the numbers of the fine cells, in as many bits as each has, the high one first."""
+    most = int(cells.widths.max())
+    bits = np.unpackbits(cells.fine.astype(">u2").view(np.uint8)).reshape(-1, 16)[:, 16 - most :]
+    plane = bits[np.arange(most, 0, -1) <= cells.widths[:, None]]
+    return _cut(plane, np.cumsum(cells.widths), rows)
+
+
+def _cut(plane: _Bits, ends: _Ints, rows: _Rows) -> list[_Bits]:
+    """The bits of each list out of those of all; `ends` is where each entry's bits end."""
+    bounds = [0, *ends[rows.starts[1:] - 1].tolist(), plane.size]
+    return [plane[start:end] for start, end in pairwise(bounds)]
 
 
 # --- decoding ----------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from swarmllm.core.serving.answers import Answer
 from swarmllm.core.serving.batcher import Batcher
 from swarmllm.core.serving.rows import Rows
 from swarmllm.core.serving.session import Key, Order
-from swarmllm.errors import LocalError
 from swarmllm.wire import context
 
 VOCABULARY = 24
@@ -26,17 +25,19 @@ def logits_after(tokens: Sequence[int]) -> NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal(VOCABULARY).astype(np.float32)
 
 
-def encode(row: NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
-    """LocalError for a row of no numbers, as `wire.sparse.encode_logits`."""
-    if not np.isfinite(row.max()):
-        raise LocalError("no numbers")
-    return bytes([entries_max]) + row.tobytes()
+def encode(rows: NDArray[np.float32], bounds: Sequence[tuple[int, int]]) -> list[bytes | None]:
+    """None for a row of no numbers, as `wire.sparse.encode_rows`."""
+    return [
+        bytes([entries_max]) + row.tobytes() if np.isfinite(row.max()) else None
+        for row, (entries_max, _) in zip(rows, bounds, strict=True)
+    ]
 
 
 def lists_after(
     text: Sequence[int], base: int, answer: Sequence[int], entries_max: int = 8
 ) -> list[bytes]:
-    return [encode(logits_after(text[: base + i + 1]), entries_max, 0) for i in answer]
+    rows = np.stack([logits_after(text[: base + i + 1]) for i in answer])
+    return [data for data in encode(rows, [(entries_max, 0)] * len(answer)) if data is not None]
 
 
 class Clock:

@@ -26,8 +26,8 @@ TEXT = [(i * 37 + i // 7) % 400 for i in range(120)]
 OTHER = [(i * 53 + 11) % 400 for i in range(200)]
 
 
-def whole_row(row: NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
-    return row.tobytes()
+def whole_rows(rows: NDArray[np.float32], bounds: Sequence[tuple[int, int]]) -> list[bytes | None]:
+    return [row.tobytes() for row in rows]
 
 
 @contextmanager
@@ -62,7 +62,9 @@ class Asker:
     def run(self) -> dict[int, list[bytes]]:
         found = {}
         while self.batcher.waiting:
-            for kind, order, lists, *_ in step(self.batcher, self.model, whole_row, time.monotonic):
+            for kind, order, lists, *_ in step(
+                self.batcher, self.model, whole_rows, time.monotonic
+            ):
                 assert kind == SCORES
                 found[order] = lists
         return found

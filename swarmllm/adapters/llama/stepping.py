@@ -4,7 +4,7 @@ to others. All that `core.serving` leaves to others."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -18,8 +18,8 @@ from swarmllm.errors import LocalError
 
 TARGET_STEPS: Final = 1024  # Per nat, see `messages.Scores`.
 
-Encode = Callable[[NDArray[np.float32], int, int], bytes]
-"""`wire.sparse.encode_logits`."""
+Encode = Callable[[NDArray[np.float32], Sequence[tuple[int, int]]], Sequence[bytes | None]]
+"""`wire.sparse.encode_rows`."""
 
 
 class Stopped(Exception):
@@ -62,11 +62,9 @@ def step(
         _edit(batcher, model)
         return batch.answers
     seconds = clock() - batch.begun_at
-    outputs = [
-        _output(logits[row], wanted, encode)
-        for row, wanted in zip(picked, batch.wanted, strict=True)
-    ]
-    answers = batcher.commit(batch, outputs, seconds, clock())
+    answers = batcher.commit(
+        batch, _outputs(logits, picked, batch.wanted, encode), seconds, clock()
+    )
     _edit(batcher, model)
     return batch.answers + answers
 
@@ -79,9 +77,26 @@ def _edit(batcher: Batcher, model: Model) -> None:
             model.forget(edit.slot, edit.start)
 
 
-def _output(row: NDArray[np.float32], wanted: Wanted, encode: Encode) -> Output | None:
+def _outputs(
+    logits: NDArray[np.float32], picked: Sequence[int], wanted: Sequence[Wanted], encode: Encode
+) -> list[Output | None]:
+    """What is wanted of the rows `picked`, in this order; None for a row that is no distribution."""
+    listed = [n for n, want in enumerate(wanted) if want.is_list]
+    bounds = [(wanted[n].entries_max, wanted[n].tail_max) for n in listed]
+    # Mostly all rows, and then they need no copy.
+    rows = [picked[n] for n in listed]
+    lists = encode(logits if rows == [*range(len(logits))] else logits[rows], bounds)
+    found = dict(zip(listed, lists, strict=True))
+    return [
+        _output(logits[row], want, found.get(n))
+        for n, (row, want) in enumerate(zip(picked, wanted, strict=True))
+    ]
+
+
+def _output(row: NDArray[np.float32], wanted: Wanted, data: bytes | None) -> Output | None:
+    if wanted.is_list and data is None:
+        return None
     try:
-        data = encode(row, wanted.entries_max, wanted.tail_max) if wanted.is_list else None
         return data, _target(row, wanted.target) if wanted.target is not None else None
     except LocalError:
         return None

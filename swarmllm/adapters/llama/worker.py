@@ -43,7 +43,7 @@ from swarmllm.core.serving.answers import Answer, LoadNews
 from swarmllm.core.serving.batcher import Batcher
 from swarmllm.core.serving.session import Order
 from swarmllm.errors import LocalError, SwarmError
-from swarmllm.wire.sparse import encode_logits
+from swarmllm.wire.sparse import encode_rows
 
 WATCH_S: Final = 0.05  # How late a lapsed lease may end a running batch, besides the lease itself.
 LAPSED_WAIT_S: Final = 0.02  # How late work goes on when the lease returns.
@@ -112,7 +112,7 @@ class Worker:
             # In this order: whoever stops us sees either "not busy", and we see the flag, or
             # "busy", and kills us.
             if self._lease.allows(time.monotonic_ns()):
-                unsent += step(self._batcher, self._model, encode_logits, time.monotonic)
+                unsent += step(self._batcher, self._model, encode_rows, time.monotonic)
                 self._examine()
                 if self._lease.allows(time.monotonic_ns()):
                     self._send(unsent)

@@ -64,8 +64,8 @@ def _compute(
     `chunk` tokens at a time, and with `beside` each step together with one of another session."""
     taken: dict[str, list[Logits]] = {"ours": [], "theirs": []}
 
-    def encode(row: Logits, entries_max: int, tail_max: int) -> bytes:
-        return row.astype("<f4").tobytes()
+    def encode(rows: Logits, bounds: Sequence[tuple[int, int]]) -> list[bytes | None]:
+        return [row.astype("<f4").tobytes() for row in rows]
 
     batcher = Batcher(shape_of(model), 2, context_max, 0.0)
     hashes = {"ours": context.EMPTY, "theirs": context.EMPTY}
