@@ -17,7 +17,7 @@ from typing import assert_never
 from swarmllm.core.capacity.advertising import Advertising
 from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, CapacityExchange, Sealing, Taken
 from swarmllm.core.capacity.table import CapacityTable
-from swarmllm.core.decoding.requests import Answers
+from swarmllm.core.decoding.requests import Requests
 from swarmllm.core.effects import (
     Announce,
     Emit,
@@ -69,6 +69,7 @@ from swarmllm.core.inputs import (
 )
 from swarmllm.core.part import Part, channel_of
 from swarmllm.core.peers.dialling import Dialling
+from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Router
 from swarmllm.core.peers.view import NodeView
@@ -138,7 +139,7 @@ class Node:
         self._router = Router(peer, rng)
         self._peering = Dialling(peer, rng)
         self._serving = Serving()
-        self._answers = Answers(peer, rng)
+        self._requests = Requests(peer, rng)
         self._control = control
         known = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, known, control)
@@ -186,7 +187,7 @@ class Node:
         parts = (
             self._shuffling.next_deadline(),
             self._peering.next_deadline(),
-            self._answers.next_deadline(),
+            self._requests.next_deadline(),
         )
         extra = min((part.next_deadline() for part in self._parts), default=float("inf"))
         return min(
@@ -203,7 +204,7 @@ class Node:
             addrs=self._roster.addrs,
             peers=tuple(sorted(self._peering.connected)),
             experts=self._roster.view(now),
-            answers_open=len(self._answers),
+            answers_open=len(self._requests),
             rounds_served_open=self._serving.rounds_open,
             halted=() if self._control is None else self._control.halted,
             records_dropped=self._shuffling.records_dropped,
@@ -276,13 +277,13 @@ class Node:
             case Received():
                 return self._received(event, now)
             case Scored(order=order, reply=reply):
-                if self._answers.owns(order):
-                    return [*self._answers.scored(self._roster, order, reply, now)]
+                if self._requests.owns(order):
+                    return [*self._requests.scored(self._pool(now), order, reply)]
                 return [*self._serving.scored(order, reply, self._roster.digest)]
             case Asked():
                 return self._asked(event, now)
             case Cancelled():
-                return [*self._answers.cancelled(event)]
+                return [*self._requests.cancelled(event)]
             case TimerFired():
                 return self._timer(now)
             case (
@@ -358,7 +359,7 @@ class Node:
                 case StopNow(reasons=reasons):
                     self._was_halted = True
                     found.append(Emit(self._halted_event(reasons)))
-                    found += self._answers.halted(f"no text is generated: {reasons[0]}")
+                    found += self._requests.halted(f"no text is generated: {reasons[0]}")
                     found += self._serving.halted()
                     # An order reaches all by itself.
                     self._told_anew(now, to_all=not self._control.state.standing)
@@ -393,7 +394,7 @@ class Node:
         if self._control is not None and self._control.halted:
             why = f"no text is generated: {self._control.halted[0]}"
             return [Emit(Ended(event.request, "halted", 0, 0, 0, why))]
-        return [*self._answers.asked(event, self._roster, now)]
+        return [*self._requests.asked(event, self._pool(now))]
 
     def _received(self, event: Received, now: float) -> list[NodeEffect]:
         peer, message = event.peer, event.message
@@ -411,7 +412,7 @@ class Node:
             case Scores() | Need() | Busy() | Refused():
                 return [
                     *effects,
-                    *self._answers.received(self._roster, peer, message, event.size_bytes, now),
+                    *self._requests.received(self._pool(now), peer, message, event.size_bytes),
                 ]
             case Shuffle():
                 return self._took(self._shuffling.asked(peer, message, now), now)
@@ -422,7 +423,7 @@ class Node:
                 return [
                     *effects,
                     *self._serving.lost(peer),
-                    *self._answers.lost(self._roster, peer, now),
+                    *self._requests.lost(self._pool(now), peer),
                 ]
             case _:
                 assert_never(message)
@@ -459,7 +460,7 @@ class Node:
         self._met.discard(peer)
         self._shuffling.lost(peer)
         self._table.peer_lost(peer, now)  # Whoever is alive says so again within seconds.
-        return [*effects, *self._serving.lost(peer), *self._answers.lost(self._roster, peer, now)]
+        return [*effects, *self._serving.lost(peer), *self._requests.lost(self._pool(now), peer)]
 
     def _took(self, taken: Taken, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = [*taken.effects]
@@ -512,7 +513,7 @@ class Node:
         if self._holding:
             return effects
         effects += self._shuffling.timer(now)
-        effects += self._answers.timer(self._roster, now)
+        effects += self._requests.timer(self._pool(now))
         effects += self._advertising.timer(bool(self._peering.connected), now)
         if now >= self._save_at:
             effects += self._save(now)
@@ -529,6 +530,9 @@ class Node:
             return []
         self._saved = value
         return [Save(SAVED_PEERS, value)]
+
+    def _pool(self, now: float) -> ExpertPool:
+        return ExpertPool(self._roster, self._router, now)
 
     def _spread(self, seconds: float) -> float:
         return seconds * self._rng.uniform(0.8, 1.2)

@@ -116,8 +116,8 @@ def test_at_most_one_question_per_expert_is_open() -> None:
     opened: dict[PeerId, int] = {}
     while not table.ends(asker):
         table.run_until(table.now + 0.004, done=lambda: bool(table.ends(asker)))
-        for generation in table.seats[asker].node._answers.generations():
-            for peer, member in generation.members.items():
+        for generation in table.seats[asker].node._requests.generations():
+            for peer, member in generation.members:
                 opened[peer] = max(opened.get(peer, 0), int(member.question is not None))
     assert len(table.tokens(asker)) == 30
     assert table.seats[table.peers[3]].node.view(table.now).rounds_served_open <= 1
@@ -213,7 +213,7 @@ def test_a_reply_nobody_asked_for_changes_nothing() -> None:
     table = settled([7, 7])
     asker, other = table.peers
     table.ask(asker, order(k=2, tokens=6))
-    session = next(iter(table.seats[asker].node._answers._by_session))
+    session = next(iter(table.seats[asker].node._requests._by_session))
     for number in (0, 5, 2**32 - 1):
         table.feed(asker, Received(PeerId("stranger"), Need(session, number, 0), 10))
         table.feed(
@@ -227,7 +227,7 @@ def test_a_reply_nobody_asked_for_changes_nothing() -> None:
 
 
 def test_prompt_longer_than_a_frame_is_sent_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("swarmllm.core.decoding.generation.TOKENS_MAX", 4)
+    monkeypatch.setattr("swarmllm.core.decoding.members.TOKENS_MAX", 4)
     table = settled([None, 7, 7])
     table.ask(table.peers[0], order(k=2))
     assert table.finish(table.peers[0]).reason == "length"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmllm.core.decoding.escalation import Escalation, surprise
+from swarmllm.core.decoding.cascade import Cascade, surprise
 from swarmllm.wire.sparse import SparseList
 
 
@@ -17,29 +17,29 @@ def test_the_share_is_kept_whatever_the_scale_of_surprise(
     share: float, scale: float, seed: int
 ) -> None:
     draws = np.random.default_rng(seed).gamma(1.5, scale, size=2000)
-    escalation = Escalation(share)
-    found = np.mean([escalation.widen(float(x)) for x in draws])
+    cascade = Cascade(share)
+    found = np.mean([cascade.widen(float(x)) for x in draws])
     assert found == pytest.approx(share, abs=0.06)
 
 
 def test_it_is_the_unsure_tokens_that_are_picked() -> None:
     draws = np.random.default_rng(1).gamma(1.5, 1.5, size=3000)
-    escalation = Escalation(0.3)
-    picked = np.array([escalation.widen(float(x)) for x in draws])
+    cascade = Cascade(0.3)
+    picked = np.array([cascade.widen(float(x)) for x in draws])
     assert draws[picked].mean() > 2 * draws[~picked].mean()
 
 
 def test_all_and_none_are_exact() -> None:
-    assert not any(Escalation(0.0).widen(x) for x in (0.0, 5.0, 50.0))
-    assert all(Escalation(1.0).widen(x) for x in (0.0, 5.0, 50.0))
+    assert not any(Cascade(0.0).widen(x) for x in (0.0, 5.0, 50.0))
+    assert all(Cascade(1.0).widen(x) for x in (0.0, 5.0, 50.0))
 
 
 def test_it_follows_a_text_that_becomes_harder() -> None:
-    escalation = Escalation(0.2)
+    cascade = Cascade(0.2)
     rng = np.random.default_rng(2)
     for x in rng.gamma(1.5, 0.5, size=500):
-        escalation.widen(float(x))
-    late = [escalation.widen(float(x)) for x in rng.gamma(1.5, 5.0, size=600)]
+        cascade.widen(float(x))
+    late = [cascade.widen(float(x)) for x in rng.gamma(1.5, 5.0, size=600)]
     assert np.mean(late[300:]) == pytest.approx(0.2, abs=0.08)
 
 

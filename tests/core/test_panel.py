@@ -1,5 +1,5 @@
 """Laws of probing, keeping and weighing the experts of one answer, on whole nodes under a virtual
-clock and on the panel alone."""
+clock and on the ensemble alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.decoding.panel import EVIDENCE_MAX, Panel, evidence_turns
+from swarmllm.core.decoding.ensemble import EVIDENCE_MAX, Ensemble, evidence_turns
 from swarmllm.core.events import Ended, ExpertsWeighed
 from swarmllm.core.inputs import EngineReady
 from swarmllm.core.peers.router import Candidate
@@ -173,10 +173,10 @@ def test_the_one_expert_that_is_asked_may_die() -> None:
     assert {u.peer for u in table.chosen(table.peers[0])[-1].experts} == {PeerId("peer-2")}
 
 
-# --- the panel alone ---------------------------------------------------------------------------------------------------------
+# --- the ensemble alone ---------------------------------------------------------------------------------------------------------
 
 
-class FlatSwarm:
+class FlatPool:
     """All priors are alike, or as told; the first candidates are picked."""
 
     def __init__(self, priors: Mapping[str, float] | None = None, own: str = "") -> None:
@@ -187,13 +187,13 @@ class FlatSwarm:
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
         return self._priors.get(peer, 1.0)
 
-    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
+    def weighed(self, peer: PeerId, merit: float, share: float) -> None:
         self.verdicts[peer] = merit
 
     def is_local(self, peer: PeerId) -> bool:
         return peer == self.own
 
-    def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
+    def pick(self, count: int, candidates: Sequence[Candidate]) -> list[PeerId]:
         return [c.peer for c in candidates][:count]
 
 
@@ -204,12 +204,12 @@ def candidate(name: str, model: int) -> Candidate:
     return Candidate(PeerId(name), record, 1, False)
 
 
-def panel_of(
-    found: Sequence[Candidate], wanted: GenerateRequest, flat: FlatSwarm, seed: int = 0
-) -> Panel:
-    panel = Panel(wanted, random.Random(seed))
-    panel.fitted(flat, found)  # type: ignore[arg-type]
-    return panel
+def ensemble_of(
+    found: Sequence[Candidate], wanted: GenerateRequest, flat: FlatPool, seed: int = 0
+) -> Ensemble:
+    ensemble = Ensemble(wanted, random.Random(seed))
+    ensemble.fitted(flat, found)  # type: ignore[arg-type]
+    return ensemble
 
 
 @given(
@@ -221,15 +221,15 @@ def test_weights_are_a_distribution_and_the_best_are_distinct_models_first(
     models: list[int], nats: dict[int, float], count: int
 ) -> None:
     found = [candidate(f"p{i}", model) for i, model in enumerate(models)]
-    panel = panel_of(found, order(), FlatSwarm())
+    ensemble = ensemble_of(found, order(), FlatPool())
     for c in found:
         level = nats.get(c.record.model_digest[0])
         if level is not None:
-            for position in panel.gate.positions:
-                panel.learn(c.peer, position, level)
+            for position in ensemble.gate.positions:
+                ensemble.learn(c.peer, position, level)
     peers = [c.peer for c in found]
-    assert sum(panel.weights(peers)) == pytest.approx(1.0)
-    best = panel.best(peers, count)
+    assert sum(ensemble.weights(peers)) == pytest.approx(1.0)
+    best = ensemble.best(peers, count)
     assert len(best) == len(set(best)) == min(count, len(peers))
     kinds = [models[int(p[1:])] for p in best]
     assert len(set(kinds)) == min(len(best), len(set(models)))
@@ -237,17 +237,17 @@ def test_weights_are_a_distribution_and_the_best_are_distinct_models_first(
 
 def test_a_quorum_waits_for_weight_and_not_for_replicas() -> None:
     found = [candidate("a", 1), candidate("b", 1), candidate("c", 2), candidate("d", 3)]
-    panel = panel_of(found, order(), FlatSwarm())
+    ensemble = ensemble_of(found, order(), FlatPool())
     for expert, levels in zip(
         found, ((-1.0, -5.0), (-1.0, -5.0), (-5.0, -1.0), (-30.0, -30.0)), strict=True
     ):
-        for position in panel.gate.positions:
-            panel.learn(expert.peer, position, levels[position % 2])
+        for position in ensemble.gate.positions:
+            ensemble.learn(expert.peer, position, levels[position % 2])
     a, b, c, d = (x.peer for x in found)
-    assert panel.is_quorum([a, c], [b], 3)  # Its replica has spoken.
-    assert panel.is_quorum([a, c], [b, d], 3)  # It weighs next to nothing.
-    assert not panel.is_quorum([a, d], [c], 3)
-    assert panel.is_quorum([a], [], 3)
+    assert ensemble.is_quorum([a, c], [b], 3)  # Its replica has spoken.
+    assert ensemble.is_quorum([a, c], [b, d], 3)  # It weighs next to nothing.
+    assert not ensemble.is_quorum([a, d], [c], 3)
+    assert ensemble.is_quorum([a], [], 3)
 
 
 def test_insurance_is_not_waited_for() -> None:
@@ -255,20 +255,20 @@ def test_insurance_is_not_waited_for() -> None:
     weighs more is waited for."""
     found = [candidate(name, model) for model, name in enumerate("abcd", 1)]
     a, b, c, d = (x.peer for x in found)
-    equals = panel_of(found, order(prompt=(1,)), FlatSwarm())
+    equals = ensemble_of(found, order(prompt=(1,)), FlatPool())
     assert equals.is_quorum([b, c, d], [a], 3)
     assert not equals.is_quorum([b, c], [a, d], 3)
     assert not equals.is_quorum([b, c, d], [a], 4)
-    heavy = panel_of(found, order(prompt=(1,)), FlatSwarm({"a": 3.0}))
+    heavy = ensemble_of(found, order(prompt=(1,)), FlatPool({"a": 3.0}))
     assert not heavy.is_quorum([b, c, d], [a], 3)
     assert heavy.is_quorum([a, b, c], [d], 3)
 
 
 def test_a_strong_prior_decides_where_there_is_no_evidence() -> None:
     found = [candidate("a", 1), candidate("b", 2)]
-    panel = panel_of(found, order(prompt=(1,)), FlatSwarm({"b": 9.0}))
-    assert panel.best([c.peer for c in found], 1) == [PeerId("b")]
-    assert panel.weights([c.peer for c in found]) == pytest.approx([0.1, 0.9])
+    ensemble = ensemble_of(found, order(prompt=(1,)), FlatPool({"b": 9.0}))
+    assert ensemble.best([c.peer for c in found], 1) == [PeerId("b")]
+    assert ensemble.weights([c.peer for c in found]) == pytest.approx([0.1, 0.9])
 
 
 @given(st.integers(2, 400), st.lists(st.integers(1, 400), max_size=6))
@@ -289,14 +289,14 @@ def test_evidence_is_the_last_outside_tokens_and_never_our_own(
 
 
 def test_few_words_leave_no_reputation() -> None:
-    flat = FlatSwarm()
+    flat = FlatPool()
     found = [candidate("a", 1), candidate("b", 2)]
     for prompt, remembered in ((PROMPT[:5], False), (PROMPT, True)):
-        panel = panel_of(found, order(prompt=prompt), flat)
+        ensemble = ensemble_of(found, order(prompt=prompt), flat)
         for c, level in zip(found, (-1.0, -3.0), strict=True):
-            for position in panel.gate.positions:
-                panel.learn(c.peer, position, level)
-        told = panel.verdict(flat, [c.peer for c in found], [PeerId("a")], 0.0)  # type: ignore[arg-type]
+            for position in ensemble.gate.positions:
+                ensemble.learn(c.peer, position, level)
+        told = ensemble.verdict(flat, [c.peer for c in found], [PeerId("a")])  # type: ignore[arg-type]
         assert [w.kept for w in told] == [True, False]
         assert bool(flat.verdicts) == remembered
     assert flat.verdicts[PeerId("a")] > 0 > flat.verdicts[PeerId("b")]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from swarmllm.core.capacity.table import RECORD_TTL_S
-from swarmllm.core.decoding.requests import ANSWERS_MAX
+from swarmllm.core.decoding.requests import REQUESTS_MAX
 from swarmllm.core.effects import Relay, RunScore, SendFrame, StartAgain, StopNow
 from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.halt.state import HaltState, with_halt, with_resume
@@ -347,9 +347,9 @@ def test_an_expert_that_is_not_listed_not_able_or_another_is_found() -> None:
 def test_a_collection_that_grows_is_found() -> None:
     law = Bounded()
     _, (host, *_) = swarm(law)
-    host.node._answers._generations |= dict.fromkeys(range(ANSWERS_MAX + 1))  # type: ignore[arg-type]
+    host.node._requests._generations |= dict.fromkeys(range(REQUESTS_MAX + 1))  # type: ignore[arg-type]
     law._steps[host.number] = LOOK_EVERY - 1
-    with pytest.raises(Broken, match=f"answers holds {ANSWERS_MAX + 1} of at most {ANSWERS_MAX}"):
+    with pytest.raises(Broken, match=f"answers holds {REQUESTS_MAX + 1} of at most {REQUESTS_MAX}"):
         law.stepped(host, object())
 
 

@@ -10,7 +10,7 @@ it was surprised lately than it expected to be, which is nothing on average whil
  With weights that go on learning, what the others thought of the tokens in between arrives when
  they
 are asked again (they have to read these tokens anyway), so the weights used until then are those of
-the last token that all were asked about. The threshold itself (`core.decoding.escalation`) begins
+the last token that all were asked about. The threshold itself (`core.decoding.cascade`) begins
 anew with each document, as it would with each answer.
 """
 
@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.cli.eval.methods import learned, pooled, running_means, trajectory
-from swarmllm.core.decoding.escalation import Escalation
+from swarmllm.core.decoding.cascade import Cascade
 from swarmllm.core.decoding.gate import floored
 
 Floats = npt.NDArray[np.float64]
@@ -69,7 +69,7 @@ def curve(
         for signal in SIGNALS:
             for share in SHARES:
                 found[weights, signal, share] = _spend(
-                    after, nats, first, table[signal], Escalation(share).widen
+                    after, nats, first, table[signal], Cascade(share).widen
                 )
     return found
 

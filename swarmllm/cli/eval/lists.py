@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.core.decoding.escalation import surprise
+from swarmllm.core.decoding.cascade import surprise
 from swarmllm.core.decoding.pooling import PROB_MIN
 from swarmllm.wire.sparse import SparseList, decode_list
 

@@ -1,169 +1,140 @@
 """One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat
 (strict mode: one token a round).
 
-The requester owns the text; an expert is only a cache of it. So every request says what it builds
-on, any expert can take part in any token after catching up, and a death costs one prefill
-elsewhere, never the answer. A round ends with K answers, as soon as those still to come would
-change little, or at its deadline with those that are there; with none it goes on to ask others,
-down to the local expert, and tells the user so. With `quality` below 1 a round begins with one
-expert and goes on to K only where that one is unsure, or would end the text. The first round is not
-won by who is quickest: whoever may still change what is known of the prompt is waited for.
+A `Round` asks and waits; `Members` hold the sessions at experts; the `Ensemble` says whom to ask and
+how much each counts. Here the text grows: a complete round becomes a token, or the end. With
+`quality` below 1 a round begins with one expert and goes on to K only where that one is unsure, or
+would end the text. Any expert can take part in any token after catching up, and a death costs one
+prefill elsewhere, never the answer; where nobody but the local expert is left, the user is told.
 
-Laws: a request ends exactly once; no token is lost or doubled whoever dies; at most one question
-per expert is open at a time; a late answer still counts for its own round and otherwise only for
-the expert's record; what passes (`core.decoding.standing`) is waited for, up to `ROUND_MAX_S` a
-token, and what is final is said at once.
+Laws: a request ends exactly once; no token is lost or doubled whoever dies; a late answer still
+counts for its own round and otherwise only for the expert's record; what passes
+(`core.decoding.standing`) is waited for, up to `ROUND_MAX_S` a token, and what is final is said at
+once.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from typing import Literal, assert_never
+from typing import Final, Literal, assert_never
 
 from swarmllm.core.decoding import notices as telling
 from swarmllm.core.decoding import standing
+from swarmllm.core.decoding.cascade import surprise
 from swarmllm.core.decoding.consent import decide
-from swarmllm.core.decoding.escalation import surprise
-from swarmllm.core.decoding.panel import Panel
-from swarmllm.core.decoding.patience import ROUND_MAX_S, gives_up_at, waits_until
-from swarmllm.core.decoding.round import Ask, Member, Question, Reply, Round, Step, Swarm, questions
+from swarmllm.core.decoding.ensemble import Ensemble
+from swarmllm.core.decoding.members import Ask, Members
+from swarmllm.core.decoding.round import Experts, Reply, Round
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.decoding.text import Text
-from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, Noticed, TokenChosen
-from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
+from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, NodeEvent, Noticed, TokenChosen
+from swarmllm.core.peers.pool import ExpertPool
+from swarmllm.core.peers.router import MERIT_MAX_NATS
 from swarmllm.core.values import GenerateRequest
-from swarmllm.errors import RemoteError
-from swarmllm.messages import (
-    REFUSED_CONTEXT,
-    TOKENS_MAX,
-    Busy,
-    Close,
-    ExpertReply,
-    Need,
-    PeerId,
-    Refused,
-    Scores,
-)
-from swarmllm.wire.sparse import decode_list
+from swarmllm.messages import Busy, ExpertReply, Need, PeerId, Refused, Scores
 
-RETRY_S = 0.25  # How often to look for somebody new when all are asked and silent.
-BUSY_MIN_S = 0.05  # An expert that says "busy, retry at once" must not become a tight loop.
-NEEDS_MAX = 4  # Need replies of one expert in one round before it rests.
-INSURANCE_S = 0.1  # Of an expert's time: what insurance against one that is only late may cost it.
-ANYBODY = 1 << 30
-CAUGHT_UP = 16  # Tokens missing, up to which an expert answers in a step and not after a prompt.
-EXPLORE_SALT = 0x5EED  # Keeps the draws of exploration apart from those of sampling.
-ENTRIES = 256
+# An expert that says "busy, retry at once" must not become a tight loop.
+BUSY_MIN_S: Final = 0.05
+# Keeps the draws of exploration apart from those of sampling.
+EXPLORE_SALT: Final = 0x5EED
+
+Step = Ask | NodeEvent
 
 
 class Generation:
-    """The machine of one request. Every method takes the time and returns what to do; `ended` is
-    final."""
+    """The machine of one request. Every method returns what to do; `ended` is final."""
 
     def __init__(self, request: int, session: int, order: GenerateRequest, now: float) -> None:
         self.request = request
         self.session = session
         self.order = order
         self.ended = False
-        self.members: dict[PeerId, Member] = {}
-        self._panel = Panel(order, random.Random(order.sampling.seed ^ EXPLORE_SALT))
-        self._evidence = self._panel.gate.positions
         self._text = Text(order.prompt)
-        self._rng = random.Random(order.sampling.seed)
+        self._ensemble = Ensemble(order, random.Random(order.sampling.seed ^ EXPLORE_SALT))
         self._standing = Standing()
-        self._parts: set[PeerId] = set()  # Who was ever asked: as many as the panel knows, at most.
+        self.members = Members(session, self._text, self._ensemble.gate.positions)
+        self._experts = Experts(self.members, self._ensemble, self._standing)
+        self._rng = random.Random(order.sampling.seed)
         self._failovers = 0
         self._local_only = 0
         self._level = telling.Level(order.k)
-        self._round = Round(0, now, now + ROUND_MAX_S, order.k)
-        self._retry_at = now
+        # Of the round under way: the user has heard that nobody answers.
+        self._is_silence_told = False
+        self._round = self._new_round(0, now)
 
     def next_deadline(self) -> float:
         """When `timer` wants to be called."""
         current = self._round
-        times = [current.deadline_at]
-        if current.wants_more:
-            times.append(self._retry_at)
-        if not current.replies:
-            times.append(self._gives_up_at())
-            times += [] if current.is_told else [current.started_at + telling.SAY_S]
-        return min(times)
+        if current.poll.replies or self._is_silence_told:
+            return current.next_deadline()
+        return min(current.next_deadline(), current.clock.started_at + telling.SAY_S)
 
-    # --- inputs --------------------------------------------------------------------------------------------------------------
+    # --- inputs --------------------------------------------------------------------------------
 
-    def start(self, swarm: Swarm, now: float) -> list[Step]:
-        return self._begin(swarm, now)
+    def start(self, pool: ExpertPool) -> list[Step]:
+        return [*self._round.begin(pool)]
 
     def received(
-        self, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float
+        self, pool: ExpertPool, peer: PeerId, reply: ExpertReply, size_bytes: int
     ) -> list[Step]:
         """An expert's answer. RemoteError: it breaks the protocol; the expert is out of this
         answer, nothing else changed."""
-        member = self.members.get(peer)
-        question = member.question if member is not None else None
-        if member is None or question is None or reply.round != question.round:
+        question = self.members.question_of(peer)
+        if question is None or reply.round != question.round:
             return []  # Nobody waits for it any more.
         match reply:
             case Scores():
-                self._scored(swarm, peer, member, question, reply, size_bytes, now)
-                steps = self._expose(swarm, now)
-                if (
-                    not question.final
-                    and question.round == self._text.index
-                    and peer in self._round.asked
-                ):
-                    steps += (
-                        self._ask(peer, member, swarm.digest, now) if peer in self.members else []
-                    )
-                elif question.round != self._text.index and peer in self.members:
-                    steps += self._rejoin(swarm, peer, member, now)
-                return steps + self._settle(swarm, now)
+                return self._scored(pool, peer, reply, size_bytes)
             case Need(have=have):
-                return self._needed(swarm, peer, member, question, have, now)
+                is_needy = self.members.needs(peer, have)
+                is_current = question.round == self._round.number
+                if not is_needy and is_current and peer in self._round.poll.asked:
+                    return [*self._round.ask_on(pool, peer)]
+                # Others take its place away faster than it computes: no breach, and no use either.
+                if is_needy:
+                    pool.rest(peer, self._standing.rebuffed(peer, standing.NEEDY))
+                    self._drop(peer)
             case Busy(retry_after_ms=retry_ms):
-                member.question = None
-                swarm.rest(peer, max(BUSY_MIN_S, retry_ms / 1000), now)
+                self.members.refused(peer)
+                pool.rest(peer, max(BUSY_MIN_S, retry_ms / 1000))
                 self._standing.waits(peer, standing.BUSY)
-                self._round.fell_out(peer)
+                self._round.poll.drop_out(peer)
             case Refused(code=code):
-                swarm.rest(peer, self._standing.refused(peer, member.record, code), now)
+                record = self.members.record_of(peer)
+                pool.rest(peer, self._standing.refused(peer, record, code))
                 self._drop(peer)
             case _:
                 assert_never(reply)
-        return self._settle(swarm, now)
+        return self._settle(pool)
 
-    def lost(self, swarm: Swarm, peer: PeerId, now: float) -> list[Step]:
+    def lost(self, pool: ExpertPool, peer: PeerId) -> list[Step]:
         """The connection to an expert is gone, and with it the session there."""
         if peer not in self.members:
             return []
-        if self.members[peer].question is not None and self.members[peer].have:
-            self._failovers += 1
-        self._drop(peer)
+        self._failovers += self._drop(peer)
         self._standing.waits(peer, standing.LOST)
-        return self._settle(swarm, now)
+        return self._settle(pool)
 
-    def misbehaved(self, swarm: Swarm, peer: PeerId, now: float) -> list[Step]:
+    def misbehaved(self, pool: ExpertPool, peer: PeerId) -> list[Step]:
         """The expert broke the protocol; it is not asked again for this answer."""
         self._standing.excluded(peer, standing.BROKE)
-        return self.lost(swarm, peer, now)
+        return self.lost(pool, peer)
 
-    def timer(self, swarm: Swarm, now: float) -> list[Step]:
+    def timer(self, pool: ExpertPool) -> list[Step]:
         """A deadline may have come: go on with what is there, or look for others."""
-        current = self._round
-        if not current.replies and now >= self._gives_up_at():
-            return self._end("error", self._despair(swarm, now))
-        told = self._break_silence(swarm, now)
-        if now >= current.deadline_at and current.asked:
-            self._miss(swarm, now)
-            if current.replies:
-                return told + self._complete(swarm, now)
-            current.deadline_at = min(now + 2 * RETRY_S, current.started_at + ROUND_MAX_S)
-            steps = self._widen(swarm, now, current.wanted + self.order.extra)
+        current, now = self._round, pool.now
+        if not current.poll.replies and now >= current.gives_up_at():
+            return self._end("error", self._despair(pool))
+        told = self._break_silence(pool)
+        if current.is_overdue(now):
+            current.miss(pool)
+            if current.poll.replies:
+                return told + self._complete(pool)
+            steps = current.retry(pool)
             self._failovers += bool(steps)
-            return told + steps
-        if now >= self._retry_at and current.wants_more:
-            return told + self._settle(swarm, now)
+            return [*told, *steps]
+        if current.wants_others(now):
+            return told + self._settle(pool)
         return told
 
     def cancel(self, reason: Literal["stop", "cancelled"]) -> list[Step]:
@@ -174,300 +145,155 @@ class Generation:
         self.members.clear()
         return self._end("halted", why)
 
-    # --- rounds --------------------------------------------------------------------------------------------------------------
+    # --- what an answer brings -----------------------------------------------------------------
 
-    def _begin(self, swarm: Swarm, now: float) -> list[Step]:
-        is_narrow = self._text.index > 0 and self.order.quality < 1
-        self._round = Round(
-            self._text.index, now, now + ROUND_MAX_S, 1 if is_narrow else self.order.k
-        )
-        for member in self.members.values():
-            member.needs = 0
-        owed = sum(member.question is not None for member in self.members.values())
-        # Who still owes an answer is likelier late than lost.
-        sure = self.order.k + max(0, self.order.extra - owed)
-        return self._widen(swarm, now, 1 if is_narrow else self.order.k + self.order.extra, sure)
-
-    def _widen(self, swarm: Swarm, now: float, count: int, sure: int = ANYBODY) -> list[Step]:
-        """Ask up to `count` experts that have no part in this round yet (before the first token: as
-        many as are worth probing), beyond the first `sure` of them only those that need not catch
-        up for long."""
-        current = self._round
-        free = self._free(swarm, now)
-        steps: list[Step] = []
-        chosen = {c.peer: c for c in free}
-        latest_at = current.started_at + ROUND_MAX_S  # However many are asked in place of others.
-        is_probing = self._text.index == 0 and not current.asked
-        picked = self._panel.probe(swarm, free, now) if is_probing else swarm.pick(count, free, now)
-        if not picked and not current.replies and not current.waiting:
-            picked = swarm.suspect(free, now)
-        for place, peer in enumerate(picked):
-            candidate = chosen[peer]
-            if place >= sure and not is_probing and swarm.catch_up_s(candidate, now) > INSURANCE_S:
-                continue
-            if not current.asked:
-                current.deadline_at = now
-            current.asked[peer] = candidate
-            current.failed.discard(peer)
-            self._parts.add(peer)
-            current.until[peer] = min(latest_at, now + swarm.patience_s(candidate, now))
-            current.deadline_at = min(latest_at, max(current.deadline_at, current.until[peer]))
-            steps += self._ask(
-                peer, self.members.setdefault(peer, Member(candidate.record)), swarm.digest, now
-            )
-        self._retry_at = now + RETRY_S
-        return steps
-
-    def _free(self, swarm: Swarm, now: float) -> list[Candidate]:
-        """Who could be asked in this round and was not."""
-        current, total = self._round, len(self._text)
-        for peer, member in self.members.items():
-            if member.record.context_max < total:
-                self._standing.refused(peer, member.record, REFUSED_CONTEXT)
-        missing = {p: total - m.have for p, m in self.members.items()}
-        free = [
-            c
-            for c in swarm.candidates(missing, total, now)
-            if (c.peer not in current.asked or c.peer in current.failed)
-            and self._standing.may_ask(c.peer, c.record)
-            and (c.peer not in self.members or self.members[c.peer].question is None)
-        ]
-        current.has_known = bool(free)
-        current.has_hope = current.has_known or swarm.hopes(total, now)
-        return self._panel.fitted(swarm, free)
-
-    def _ask(self, peer: PeerId, member: Member, digest: bytes, now: float) -> list[Step]:
-        """One Score from what the expert has towards the whole text; long texts go in several."""
-        base, total = member.have, len(self._text)
-        upto = min(total, base + TOKENS_MAX)
-        evidence = tuple(position for position in self._evidence if base <= position < upto - 1)
-        member.question = Question(self._text.index, base, upto, evidence, now, upto == total)
-        tokens, hashed = self._text.piece(base, upto), self._text.digest(base)
-        return [
-            Ask(peer, m) for m in questions(self.session, member, hashed, tokens, ENTRIES, digest)
-        ]
-
-    def _scored(
-        self,
-        swarm: Swarm,
-        peer: PeerId,
-        member: Member,
-        question: Question,
-        reply: Scores,
-        size_bytes: int,
-        now: float,
-    ) -> None:
-        if len(reply.lists) != int(question.final):
-            raise RemoteError(
-                f"expert {peer}: {len(reply.lists)} lists where {int(question.final)} were asked for"
-            )
-        self._panel.told(peer, question.evidence, reply.target_logprobs)
-        found = [decode_list(data, ENTRIES, self.order.vocab_size) for data in reply.lists]
-        member.question = None
-        member.have = question.upto
+    def _scored(self, pool: ExpertPool, peer: PeerId, reply: Scores, size_bytes: int) -> list[Step]:
+        members, current = self.members, self._round
+        lists = members.lists_of(peer, reply, self.order.vocab_size)
+        question = members.question_of(peer)
+        assert question is not None
+        self._ensemble.told(peer, question.evidence, reply.target_logprobs)
+        members.answered(peer)
         self._standing.answered(peer)
-        swarm.replied(peer, now - question.sent_at, question.upto - question.base, now)
-        current = self._round
-        if found and question.round == self._text.index and peer in current.asked:
-            current.replies[peer] = Reply(found[0], size_bytes, now - question.sent_at)
-            needed = max(
-                (swarm.patience_s(current.asked[p], now) for p in current.waiting), default=0.0
-            )
-            owed = None if self._text.index else self._panel.owed(current.replies, current.waiting)
-            current.deadline_at = min(current.deadline_at, waits_until(current, now, needed, owed))
+        took_s = pool.now - question.sent_at
+        pool.replied(peer, took_s, question.upto - question.base)
+        is_late = question.round != current.number
+        has_part = not is_late and peer in current.poll.asked
+        if has_part and lists:
+            current.answered(pool, peer, Reply(lists, size_bytes, took_s))
+        steps: list[Step] = [*self._expose(pool)]
+        if peer in members and is_late:
+            steps += current.rejoin(pool, peer)
+        elif peer in members and has_part and not lists:
+            steps += current.ask_on(pool, peer)
+        return steps + self._settle(pool)
 
-    def _expose(self, swarm: Swarm, now: float) -> list[Step]:
+    def _expose(self, pool: ExpertPool) -> list[Ask]:
         """Part from those who claim our own expert's model and were shown not to have it."""
-        steps: list[Step] = []
-        for peer in self._panel.contradicted():
+        steps: list[Ask] = []
+        for peer in self._ensemble.contradicted():
             if peer in self.members:
-                swarm.weighed(peer, -MERIT_MAX_NATS, 0.0, now)
+                pool.weighed(peer, -MERIT_MAX_NATS, 0.0)
                 self._standing.excluded(peer, standing.CONTRADICTED)
-                self._round.replies.pop(peer, None)
-                self._drop(peer)
-                steps.append(Ask(peer, Close(self.session)))
+                self._round.poll.reject(peer)
+                steps.append(self.members.close(peer))
         return steps
 
-    def _rejoin(self, swarm: Swarm, peer: PeerId, member: Member, now: float) -> list[Step]:
-        """Its answer to an earlier round has come after all: where this one waits for somebody's
-        prompt, it is asked again."""
-        current = self._round
-        behind = any(current.asked[p].missing > CAUGHT_UP for p in current.waiting)
-        found = (
-            next((c for c in self._free(swarm, now) if c.peer == peer), None) if behind else None
-        )
-        if found is None or len(current.replies) >= current.wanted:
-            return []
-        current.asked[peer] = found
-        current.until[peer] = now + swarm.patience_s(found, now)
-        current.deadline_at = max(current.deadline_at, current.until[peer])
-        return self._ask(peer, member, swarm.digest, now)
+    def _drop(self, peer: PeerId) -> bool:
+        """Whether others have to take up what it was working on."""
+        self._round.poll.drop_out(peer)
+        return self.members.drop(peer)
 
-    def _needed(
-        self, swarm: Swarm, peer: PeerId, member: Member, question: Question, have: int, now: float
-    ) -> list[Step]:
-        if have >= max(question.base, 1):
-            raise RemoteError(
-                f"expert {peer}: needs from {have} where it was sent from {question.base}"
-            )
-        member.needs += 1
-        member.have, member.question = have, None
-        # Others take its place away faster than it computes: no breach, and no use either.
-        if member.needs > NEEDS_MAX:
-            swarm.rest(peer, self._standing.rebuffed(peer, standing.NEEDY), now)
-            self._drop(peer)
-            return self._settle(swarm, now)
-        if question.round != self._text.index or peer not in self._round.asked:
-            return self._settle(swarm, now)
-        return self._ask(peer, member, swarm.digest, now)
+    # --- from round to round -------------------------------------------------------------------
 
-    def _settle(self, swarm: Swarm, now: float) -> list[Step]:
-        """Finish the round if it is complete; ask others in place of those who fell out."""
+    def _new_round(self, number: int, now: float) -> Round:
+        positions = range(len(self._text) - 1, len(self._text))
+        return Round(number, positions, self.order, self._experts, now)
+
+    def _settle(self, pool: ExpertPool) -> list[Step]:
+        """Finish the round if it is complete; ask others in place of those who dropped out."""
         if self.ended:
             return []
-        current, waiting = self._round, self._round.waiting
-        if current.replies and (
-            not waiting or (len(current.replies) >= current.wanted and self._is_quorum(waiting))
-        ):
-            return self._complete(swarm, now)
-        short = current.wanted - len(current.replies) - len(waiting)
-        if short <= 0:
-            return []
-        if current.asked and not waiting:
-            current.deadline_at = min(now + 2 * RETRY_S, current.started_at + ROUND_MAX_S)
-        return self._widen(swarm, now, short)
+        return self._complete(pool) if self._round.is_complete else [*self._round.refill(pool)]
 
-    def _complete(self, swarm: Swarm, now: float) -> list[Step]:
+    def _complete(self, pool: ExpertPool) -> list[Step]:
         """There are answers enough; one alone that is unsure is a reason to ask the others after
         all."""
         current = self._round
-        if current.wanted < self.order.k and not current.is_wide:
-            current.is_wide = True
-            alone = min(current.replies.values(), key=lambda reply: surprise(reply.found))
-            if self._panel.escalation.widen(surprise(alone.found)):
-                current.wanted = self.order.k
-                steps = self._widen(swarm, now, self.order.k - len(current.replies))
-                if steps:
-                    return steps
-        return self._finish(swarm, now)
+        if current.is_narrow and current.answers_wanted < self.order.k:
+            current.is_narrow = False
+            alone = min(surprise(reply.lists[0]) for reply in current.poll.replies.values())
+            if self._ensemble.cascade.widen(alone) and (steps := current.ask_all(pool)):
+                return [*steps]
+        return self._finish(pool)
 
-    def _finish(self, swarm: Swarm, now: float) -> list[Step]:
+    def _finish(self, pool: ExpertPool) -> list[Step]:
         """Pool, sample, tell, and begin the next round."""
-        current = self._round
-        used = sorted(
-            self._panel.best(current.replies, current.wanted),
-            key=lambda p: (not swarm.is_local(p), p),
-        )
-        found = [current.replies[p].found for p in used]
-        text = self._text.tokens
+        current, replies = self._round, self._round.poll.replies
+        used = self._ensemble.best(replies, current.answers_wanted)
+        used.sort(key=lambda peer: (not pool.is_local(peer), peer))
         token, logprob, weights, pooled = decide(
-            self.order, found, self._panel.weights(used), self._panel.holders(used), self._rng, text
+            self.order,
+            [replies[peer].lists[0] for peer in used],
+            self._ensemble.weights(used),
+            self._ensemble.holders(used),
+            self._rng,
+            self._text.tokens,
         )
-        if token in self.order.stop_tokens and self._asks_before_the_end(used, swarm):
-            current.wanted = self.order.k
-            steps = self._widen(swarm, now, self.order.k - len(current.replies))
-            if steps:
-                return steps
-        if used and all(swarm.is_local(p) for p in used):
-            self._local_only += 1
-        uses, took_s = current.uses(used, weights), now - current.started_at
+        is_local = all(pool.is_local(peer) for peer in used)
+        is_hasty = token in self.order.stop_tokens and not is_local and self._is_alone()
+        if is_hasty and (steps := current.ask_all(pool)):
+            return [*steps]
+        self._local_only += is_local
         chosen = TokenChosen(
-            self.request,
-            self._text.index,
-            token,
-            logprob,
-            self._text.index,
-            len(used),
-            took_s,
-            uses,
-            pooled.agreement,
+            request=self.request,
+            index=self._text.index,
+            token=token,
+            logprob=logprob,
+            round=current.number,
+            k=len(used),
+            round_s=pool.now - current.clock.started_at,
+            experts=current.poll.uses(used, weights),
+            agreement=pooled.agreement,
         )
-        said = self._level.change(len(used), current.wanted, all(swarm.is_local(p) for p in used))
-        steps = [Noticed(self.request, said)] if said else []
-        if self._text.index == 0:
-            steps += self._keep(swarm, now)
-        steps.append(chosen)
-        self._text.append(token)
-        if token in self.order.stop_tokens:
-            return steps + self._end("eos")
-        if self._text.index >= self.order.max_tokens:
-            return steps + self._end("length")
-        return steps + self._begin(swarm, now)
+        return [*self._before(pool, len(used), is_local), chosen, *self._append(pool, token)]
 
-    def _asks_before_the_end(self, used: Sequence[PeerId], swarm: Swarm) -> bool:
+    def _is_alone(self) -> bool:
         """Whether a text would end on the word of one that was asked alone, though the user wants
         others to have a say."""
-        alone = self._round.wanted < self.order.k and self.order.quality > 0
-        return alone and not any(swarm.is_local(p) for p in used)
+        return self._round.answers_wanted < self.order.k and self.order.quality > 0
 
-    def _keep(self, swarm: Swarm, now: float) -> list[Step]:
+    def _before(self, pool: ExpertPool, used: int, is_local: bool) -> list[Step]:
+        """What is said before the token."""
+        said = self._level.change(used, self._round.answers_wanted, is_local)
+        notices: list[Step] = [Noticed(self.request, said)] if said else []
+        return notices + (self._keep(pool) if self._round.is_first else [])
+
+    def _append(self, pool: ExpertPool, token: int) -> list[Step]:
+        self._text.append(token)
+        if token in self.order.stop_tokens:
+            return self._end("eos")
+        if self._text.index >= self.order.max_tokens:
+            return self._end("length")
+        self._round = self._new_round(self._round.number + 1, pool.now)
+        self._is_silence_told = False
+        return [*self._round.begin(pool)]
+
+    def _keep(self, pool: ExpertPool) -> list[Step]:
         """After the first round: tell who was weighed, and let those go that this answer will
         hardly need again."""
-        probed = [p for p in self._round.replies if p in self.members]
-        kept = self._panel.best(probed, self.order.k + self.order.extra)
-        told = ExpertsWeighed(
-            self.request,
-            tuple(self._panel.verdict(swarm, probed, kept, now)),
-            len(self._round.asked) + len(self._free(swarm, now)),
-        )
+        poll = self._round.poll
+        probed = [p for p in poll.replies if p in self.members]
+        kept = self._ensemble.best(probed, self.order.k + self.order.extra)
+        weighed = tuple(self._ensemble.verdict(pool, probed, kept))
+        known = len(poll.asked) + len(self._round.free(pool))
         gone = sorted(set(probed) - set(kept))
-        for peer in gone:
-            del self.members[peer]
-        return [told, *(Ask(peer, Close(self.session)) for peer in gone)]
+        told = ExpertsWeighed(self.request, weighed, known)
+        return [told, *(self.members.close(peer) for peer in gone)]
 
-    # --- small questions -----------------------------------------------------------------------------------------------------
+    # --- telling the user, and the end ---------------------------------------------------------
 
-    def _is_quorum(self, waiting: Sequence[PeerId]) -> bool:
-        """Before the first token all are waited for that may change what is known of the prompt;
-        from then on those that a token is made of."""
-        if not self._text.index:
-            return not self._panel.owed(self._round.replies, waiting)
-        return self._panel.is_quorum(self._round.replies, waiting, self._round.wanted)
-
-    def _gives_up_at(self) -> float:
-        return gives_up_at(self._round, bool(self._parts), self._standing.is_hopeless)
-
-    def _break_silence(self, swarm: Swarm, now: float) -> list[Step]:
-        current = self._round
-        if current.replies or current.is_told or now < current.started_at + telling.SAY_S:
+    def _break_silence(self, pool: ExpertPool) -> list[Step]:
+        current, now = self._round, pool.now
+        is_early = now < current.clock.started_at + telling.SAY_S
+        if current.poll.replies or self._is_silence_told or is_early:
             return []
-        current.is_told = True
-        why = self._standing.reasons, swarm.shortage(len(self._text), now)
-        return [
-            Noticed(
-                self.request, telling.silence(len(current.waiting), *why, self._gives_up_at() - now)
-            )
-        ]
+        self._is_silence_told = True
+        why = self._standing.reasons, pool.shortage(len(self._text))
+        left_s = current.gives_up_at() - now
+        said = telling.silence(len(current.poll.waiting), *why, left_s)
+        return [Noticed(self.request, said)]
 
-    def _miss(self, swarm: Swarm, now: float) -> None:
-        """Whoever has not answered in time is noted down for it, once a round. Where enough have
-        answered, nobody has missed anything by being slower, except before the first token, for
-        which it was waited."""
-        current, late = self._round, self._round.waiting
-        if len(current.replies) >= current.wanted:
-            late = [] if self._text.index else self._panel.owed(current.replies, late)
-        for peer in late:
-            if peer not in current.late:
-                current.late.add(peer)
-                self._standing.waits(peer, standing.SILENT)
-                swarm.missed(peer, now)
-
-    def _drop(self, peer: PeerId) -> None:
-        self._round.fell_out(peer)
-        self.members.pop(peer, None)  # An answer that it gave to this round still counts.
-
-    def _despair(self, swarm: Swarm, now: float) -> str:
-        why = self._standing.reasons, swarm.shortage(len(self._text), now)
-        is_final = self._standing.is_hopeless and not self._round.has_known
-        return telling.despair(
-            len(self._parts), *why, now - self._round.started_at, is_final=is_final
-        )
+    def _despair(self, pool: ExpertPool) -> str:
+        why = self._standing.reasons, pool.shortage(len(self._text))
+        seconds = pool.now - self._round.clock.started_at
+        asked = len(self._experts.ever_asked)
+        return telling.despair(asked, *why, seconds, is_final=self._round.is_hopeless)
 
     def _end(self, reason: EndReason, error: str = "") -> list[Step]:
         assert not self.ended
         self.ended = True
-        closing: list[Step] = [Ask(peer, Close(self.session)) for peer in sorted(self.members)]
         ended = Ended(
             self.request, reason, self._text.index, self._failovers, self._local_only, error
         )
-        return [*closing, ended]
+        return [*self.members.close_all(), ended]

@@ -1,57 +1,89 @@
-"""Round deadlines: how long a round waits for which expert, in seconds on the caller's clock."""
+"""Round deadlines: how long a round waits for which expert, in seconds on the caller's clock.
+
+Laws: however many are asked in place of others, no deadline lies further than `ROUND_MAX_S` behind
+the round's beginning; an answer brings the deadline nearer and never moves it away.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Final
 
-from swarmllm.core.decoding.round import Round
 from swarmllm.messages import PeerId
 
 # Without any expert from the start: discovery on a LAN takes 2-3 s, a DHT look-up as long again.
 EXPERT_WAIT_S: Final = 10.0
 # A round that nobody answers ends the request: the slowest sensible prefill is shorter.
 ROUND_MAX_S: Final = 60.0
-STRAGGLER_RATIO: Final = 3.0  # Once somebody answered, the others get this many times as long.
+# How often to look for somebody new when all are asked and silent.
+RETRY_S: Final = 0.25
+# Once somebody answered, the others get this many times as long.
+STRAGGLER_RATIO: Final = 3.0
 STRAGGLER_FLOOR_S: Final = 0.25
 # Once enough have answered the first round, nobody delays it for longer, whatever it claims to
 # need.
 FIRST_MAX_S: Final = 10.0
 # Once enough have answered, an expert that weighs much gets this many times as long, and at least
-# ...
+# so much longer: a token without it would be worse, a token without end worse still.
 LATE_RATIO: Final = 1.5
-# ... so much longer: a token without it would be worse, a token without end worse still.
 LATE_FLOOR_S: Final = 0.02
 
 
-def waits_until(
-    current: Round, now: float, needed_s: float, owed: Sequence[PeerId] | None
+class RoundClock:
+    """The deadlines of one round that begins at `now`."""
+
+    def __init__(self, now: float) -> None:
+        self.started_at = now
+        self.deadline_at = self._latest_at = now + ROUND_MAX_S
+        self.retry_at = now
+        self._wait_until: dict[PeerId, float] = {}
+
+    def waits_for(self, peer: PeerId, patience_s: float, now: float) -> None:
+        """An expert was asked: its answer is expected within `patience_s`."""
+        if not self._wait_until:
+            self.deadline_at = now
+        self._wait_until[peer] = now + patience_s
+        self.deadline_at = min(self._latest_at, max(self.deadline_at, now + patience_s))
+
+    def looked(self, now: float) -> None:
+        """Experts were looked for just now; again after a while."""
+        self.retry_at = now + RETRY_S
+
+    def extend(self, now: float) -> None:
+        """Nobody has answered in time: a little longer, for those who are asked now."""
+        self.deadline_at = min(now + 2 * RETRY_S, self._latest_at)
+
+    def answers_missing(self, needed_s: float, now: float) -> None:
+        """Somebody has answered, and fewer than are wanted: those still to come get what was
+        expected of them (`needed_s`), and more the longer the first one took."""
+        elapsed = now - self.started_at
+        wait_s = max(STRAGGLER_RATIO * elapsed, elapsed + STRAGGLER_FLOOR_S, needed_s)
+        self.deadline_at = min(self.deadline_at, self.started_at + wait_s)
+
+    def enough_answered(self, now: float) -> None:
+        """As many have answered as are wanted; one that weighs much may still be worth a wait."""
+        elapsed = now - self.started_at
+        wait_s = max(LATE_RATIO * elapsed, elapsed + LATE_FLOOR_S)
+        self.deadline_at = min(self.deadline_at, self.started_at + wait_s)
+
+    def evidence_awaited(self, peers: Collection[PeerId], now: float) -> None:
+        """As many have answered as are wanted before the first token, but these may still change
+        what is known of the prompt. They get the time that was set for each of them when it was
+        asked: how quick the others were says nothing about them."""
+        until = max((self._wait_until[peer] for peer in peers), default=now)
+        self.deadline_at = min(self.deadline_at, now + FIRST_MAX_S, until)
+
+
+def gives_up_after_s(
+    *, is_first: bool, is_idle: bool, was_asked: bool, is_hopeless: bool, has_hope: bool
 ) -> float:
-    """When a round goes on with what is there, now that another one has answered.
+    """How long after its beginning a round without any answer ends the request.
 
-    While answers are missing, those still to come get what was expected of them (`needed_s`), and
-    more the longer the first one took. `owed` are those who may still change what is known of the
-    prompt; None after the first round. They get the time that was set for each of them when it was
-    asked: how quick the others were says nothing about them.
+    `is_idle`: nobody is known who could be asked, and nobody is waited for. Whoever was there
+    (`was_asked`) may be there again, so it gets the whole time. Where all that keeps experts from
+    answering is final (`is_hopeless`), only others could help: those who are known and out of reach
+    (`has_hope`), and at the beginning any that may be found.
     """
-    elapsed = now - current.started_at
-    if len(current.replies) < current.wanted:
-        return current.started_at + max(
-            STRAGGLER_RATIO * elapsed, elapsed + STRAGGLER_FLOOR_S, needed_s
-        )
-    if owed is None:
-        return current.started_at + max(LATE_RATIO * elapsed, elapsed + LATE_FLOOR_S)
-    return min(now + FIRST_MAX_S, max((current.until[p] for p in owed), default=now))
-
-
-def gives_up_at(current: Round, was_asked: bool, is_hopeless: bool) -> float:
-    """When a round without any answer ends the request.
-
-    Whoever was there (`was_asked`) may be there again, so it gets the whole time. Where all that
-    keeps experts from answering is final (`is_hopeless`), only others could help: those who are
-    known and out of reach, and at the beginning any that may be found.
-    """
-    is_idle = not current.has_known and not current.waiting
-    if is_idle and is_hopeless and not current.has_hope:
-        return current.started_at + (0.0 if current.index else EXPERT_WAIT_S)
-    return current.started_at + (EXPERT_WAIT_S if is_idle and not was_asked else ROUND_MAX_S)
+    if is_idle and is_hopeless and not has_hope:
+        return EXPERT_WAIT_S if is_first else 0.0
+    return EXPERT_WAIT_S if is_idle and not was_asked else ROUND_MAX_S

@@ -1,5 +1,4 @@
-"""The answers that the local user is waiting for: one Generation each, asked of experts near and
-far.
+"""Text requests under way: one Generation for each answer that the local user waits for.
 
 Remote experts are asked by `Send`, our own by `RunScore`; what comes back finds its generation by
 session or by order.
@@ -11,20 +10,21 @@ import random
 from collections.abc import Sequence
 from typing import assert_never
 
-from swarmllm.core.decoding.generation import Generation
-from swarmllm.core.decoding.round import Ask, Step, Swarm
+from swarmllm.core.decoding.generation import Generation, Step
+from swarmllm.core.decoding.members import Ask
 from swarmllm.core.effects import CloseSession, Effect, Emit, Penalise, RunScore, Send
 from swarmllm.core.events import Ended
 from swarmllm.core.inputs import Asked, Cancelled
+from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Close, ExpertReply, ExpertRequest, Open, PeerId, Score
 
-ANSWERS_MAX = 64  # At once; the 65th is refused with one sentence.
+REQUESTS_MAX = 64  # At once; the 65th is refused with one sentence.
 FIRST_ORDER = 1 << 32  # Apart from the orders of `serving`.
 
 
-class Answers:
+class Requests:
     """`own` is our peer id: asking it goes to the engine."""
 
     def __init__(self, own: PeerId, rng: random.Random) -> None:
@@ -45,18 +45,18 @@ class Answers:
     def next_deadline(self) -> float:
         return min((g.next_deadline() for g in self._generations.values()), default=float("inf"))
 
-    def asked(self, event: Asked, swarm: Swarm, now: float) -> list[Effect]:
+    def asked(self, event: Asked, pool: ExpertPool) -> list[Effect]:
         assert event.request not in self._generations
-        if len(self._generations) >= ANSWERS_MAX:
+        if len(self._generations) >= REQUESTS_MAX:
             refusal = (
-                f"{ANSWERS_MAX} answers are being written already; try again when one is finished"
+                f"{REQUESTS_MAX} answers are being written already; try again when one is finished"
             )
             return [Emit(Ended(event.request, "error", 0, 0, 0, refusal))]
         session, self._next_session = self._next_session, (self._next_session + 1) % (1 << 32)
-        generation = Generation(event.request, session, event.order, now)
+        generation = Generation(event.request, session, event.order, pool.now)
         self._generations[event.request] = generation
         self._by_session[session] = event.request
-        return self._perform(generation, generation.start(swarm, now))
+        return self._perform(generation, generation.start(pool))
 
     def cancelled(self, event: Cancelled) -> list[Effect]:
         found = self._generations.get(event.request)
@@ -71,48 +71,43 @@ class Answers:
         return ended + [e for g in self.generations() for e in self._perform(g, g.halt(why))]
 
     def received(
-        self, swarm: Swarm, peer: PeerId, reply: ExpertReply, size_bytes: int, now: float
+        self, pool: ExpertPool, peer: PeerId, reply: ExpertReply, size_bytes: int
     ) -> list[Effect]:
         request = self._by_session.get(reply.session)
-        return (
-            [] if request is None else self._answered(request, swarm, peer, reply, size_bytes, now)
-        )
+        return [] if request is None else self._answered(request, pool, peer, reply, size_bytes)
 
     def owns(self, order: int) -> bool:
         return order in self._orders
 
-    def scored(self, swarm: Swarm, order: int, reply: ExpertReply, now: float) -> list[Effect]:
+    def scored(self, pool: ExpertPool, order: int, reply: ExpertReply) -> list[Effect]:
         """Our own engine's answer to an order of ours."""
         request, score = self._orders.pop(order)
         # Ended while the round ran, which has begun a new cache.
         if request not in self._generations:
             return [CloseSession(SessionKey(self._own, score.session))]
-        return self._answered(request, swarm, self._own, reply, 0, now)
+        return self._answered(request, pool, self._own, reply, 0)
 
-    def lost(self, swarm: Swarm, peer: PeerId, now: float) -> list[Effect]:
-        return [e for g in self.generations() for e in self._perform(g, g.lost(swarm, peer, now))]
+    def lost(self, pool: ExpertPool, peer: PeerId) -> list[Effect]:
+        return [e for g in self.generations() for e in self._perform(g, g.lost(pool, peer))]
 
-    def timer(self, swarm: Swarm, now: float) -> list[Effect]:
-        due = [g for g in self.generations() if g.next_deadline() <= now]
-        return [e for g in due for e in self._perform(g, g.timer(swarm, now))]
+    def timer(self, pool: ExpertPool) -> list[Effect]:
+        due = [g for g in self.generations() if g.next_deadline() <= pool.now]
+        return [e for g in due for e in self._perform(g, g.timer(pool))]
 
     def _answered(
         self,
         request: int,
-        swarm: Swarm,
+        pool: ExpertPool,
         peer: PeerId,
         reply: ExpertReply,
         size_bytes: int,
-        now: float,
     ) -> list[Effect]:
         generation = self._generations[request]
         try:
-            return self._perform(
-                generation, generation.received(swarm, peer, reply, size_bytes, now)
-            )
+            return self._perform(generation, generation.received(pool, peer, reply, size_bytes))
         except RemoteError as fault:
             penalty: list[Effect] = [Penalise(peer, str(fault))] if peer != self._own else []
-            return penalty + self._perform(generation, generation.misbehaved(swarm, peer, now))
+            return penalty + self._perform(generation, generation.misbehaved(pool, peer))
 
     def _perform(self, generation: Generation, steps: Sequence[Step]) -> list[Effect]:
         effects: list[Effect] = []

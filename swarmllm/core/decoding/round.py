@@ -1,132 +1,90 @@
-"""The state of one round: which experts were asked what, and what came back."""
+"""A round asks several experts in parallel for the distributions behind the same positions of the
+text, until enough of them have answered.
+
+It ends with the answers that were wanted, as soon as those still to come would change little, or at
+its deadline with those that are there; with none it goes on to ask others. The first round is not
+won by who is quickest: whoever may still change what is known of the prompt is waited for.
+
+A round knows nothing of tokens that are drawn: it says when it is complete, and its owner looks at
+`replies`. Strict mode asks about one position, speculation about several.
+
+Laws: an answer counts for its own round only; whoever has not answered in time is noted down for it
+once a round.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final
 
-from swarmllm.core.events import ExpertUse, NodeEvent
+from swarmllm.core.decoding import standing
+from swarmllm.core.decoding.ensemble import Ensemble
+from swarmllm.core.decoding.members import Ask, Members
+from swarmllm.core.decoding.patience import RoundClock, gives_up_after_s
+from swarmllm.core.decoding.standing import Standing
+from swarmllm.core.events import ExpertUse
+from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate
-from swarmllm.messages import CapacityRecord, ExpertRequest, Open, PeerId, Score
+from swarmllm.core.values import GenerateRequest
+from swarmllm.messages import REFUSED_CONTEXT, PeerId
 from swarmllm.wire.sparse import SparseList
 
-
-class Swarm(Protocol):
-    """What a generation may ask of the node around it; all answers are values of this moment."""
-
-    def candidates(self, missing: Mapping[PeerId, int], tokens: int, now: float) -> list[Candidate]:
-        """Experts that can be asked now; `missing[peer]` is known for members, all others lack all
-        `tokens`."""
-
-    def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]: ...
-
-    def suspect(self, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
-        """At most one expert of those that rest: worth a try where nobody else is left."""
-
-    def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
-        """How much an expert is believed in before it has seen the text: relative, > 0."""
-
-    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None: ...
-
-    def patience_s(self, candidate: Candidate, now: float) -> float: ...
-
-    def catch_up_s(self, candidate: Candidate, now: float) -> float:
-        """How long it will compute before it can answer for the last token alone."""
-
-    def replied(self, peer: PeerId, seconds: float, tokens: int, now: float) -> None: ...
-
-    def missed(self, peer: PeerId, now: float) -> None: ...
-
-    def rest(self, peer: PeerId, seconds: float, now: float) -> None: ...
-
-    @property
-    def digest(self) -> bytes:
-        """What our control records add up to; it goes into every request."""
-
-    def is_local(self, peer: PeerId) -> bool: ...
-
-    def hopes(self, tokens: int, now: float) -> bool:
-        """Whether an expert is known that could take so many tokens, but cannot be asked now: not
-        connected, or not let yet."""
-
-    def shortage(self, tokens: int, now: float) -> str:
-        """Why hardly anybody can be asked about a text of so many tokens: half a sentence for a
-        person."""
+# Of an expert's time: what a hedge against one that is only late may cost it.
+HEDGE_S: Final = 0.1
+# Tokens missing, up to which an expert answers in a step and not after a prompt.
+CAUGHT_UP: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Send this to an expert (which may be our own)."""
+class Experts:
+    """What one answer knows of its experts, from round to round. `ever_asked` holds no more than
+    the ensemble knows."""
 
-    peer: PeerId
-    message: ExpertRequest
-
-
-Step = Ask | NodeEvent
-
-
-@dataclass(slots=True)
-class Question:
-    """An unanswered Score of the tokens `base..upto`, which the expert holds once it has answered."""
-
-    round: int
-    base: int
-    upto: int
-    evidence: Sequence[
-        int
-        # Positions of the prompt (within base..upto) that it tells the log-probability of the next
-        # token for.
-    ]
-    sent_at: float
-    final: bool  # Whether the answer brings the list for the round.
+    members: Members
+    ensemble: Ensemble
+    standing: Standing
+    ever_asked: set[PeerId] = field(default_factory=set)
 
 
-@dataclass(slots=True)
-class Member:
-    """An expert that has a part in this answer."""
-
-    record: CapacityRecord
-    have: int = 0
-    opened: bool = False
-    question: Question | None = None
-    needs: int = 0
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Reply:
-    found: SparseList
+    """`lists[i]` is the distribution behind the round's position i."""
+
+    lists: tuple[SparseList, ...]
     size_bytes: int
     rtt_s: float
 
 
 @dataclass(slots=True)
-class Round:
-    """`wanted` answers of the best experts make a token. Times are on the clock of whoever asks, in
-    seconds."""
+class Poll:
+    """Who was asked in a round, and what came back. `dropped_out`: without an answer; `missed`: let
+    the deadline pass, and may still answer."""
 
-    index: int
-    started_at: float
-    deadline_at: float
-    wanted: int
     asked: dict[PeerId, Candidate] = field(default_factory=dict)
     replies: dict[PeerId, Reply] = field(default_factory=dict)
-    failed: set[PeerId] = field(default_factory=set)  # Asked, and fell out without an answer.
-    late: set[PeerId] = field(default_factory=set)  # Let the deadline pass; may still answer.
-    until: dict[PeerId, float] = field(default_factory=dict)  # How long each is waited for.
-    is_told: bool = False  # Whether the user has heard that nobody answers.
-    has_known: bool = False  # Whether there was anybody to ask, be it one who rests ...
-    has_hope: bool = False  # ... or anybody known who could be asked if it were reached.
-    is_wide: bool = False  # Whether a round that began with one expert has been decided on.
+    dropped_out: set[PeerId] = field(default_factory=set)
+    missed: set[PeerId] = field(default_factory=set)
 
     @property
     def waiting(self) -> list[PeerId]:
-        """Asked, and neither answered nor fallen out."""
-        return [p for p in self.asked if p not in self.replies and p not in self.failed]
+        """Asked, and neither answered nor dropped out."""
+        return [p for p in self.asked if p not in self.replies and p not in self.dropped_out]
 
     @property
-    def wants_more(self) -> bool:
-        return len(self.replies) + len(self.waiting) < self.wanted
+    def expected(self) -> int:
+        """Answers that there are or may still be."""
+        return len(self.replies) + len(self.waiting)
+
+    def drop_out(self, peer: PeerId) -> None:
+        """It will not answer; an answer that it has given still counts."""
+        if peer in self.asked and peer not in self.replies:
+            self.dropped_out.add(peer)
+
+    def reject(self, peer: PeerId) -> None:
+        """What it answered does not count either."""
+        self.replies.pop(peer, None)
+        self.drop_out(peer)
 
     def uses(self, used: Sequence[PeerId], weights: Sequence[float]) -> tuple[ExpertUse, ...]:
         """What a token was made of."""
@@ -136,39 +94,198 @@ class Round:
             for (p, m, r), w in zip(parts, weights, strict=True)
         )
 
-    def fell_out(self, peer: PeerId) -> None:
-        if peer in self.asked and peer not in self.replies:
-            self.failed.add(peer)
 
+class Round:
+    """`answers_wanted` answers of the best experts complete it. Times are on the clock of whoever
+    asks, in seconds."""
 
-def questions(
-    session: int,
-    member: Member,
-    context_hash: bytes,
-    tokens: tuple[int, ...],
-    entries: int,
-    ctl_digest: bytes,
-) -> list[ExpertRequest]:
-    """The messages that ask what `member.question` stands for; the first ones open the session."""
-    question = member.question
-    assert question is not None
-    score = Score(
-        session=session,
-        round=question.round,
-        epoch=0,
-        base=question.base,
-        context_hash=context_hash,
-        tokens=tokens,
-        answer=(len(tokens) - 1,) if question.final else (),
-        targets=tuple(position - question.base for position in question.evidence),
-        entries_max=entries,
-        tail_max=0,
-        ctl_digest=ctl_digest,
-    )
-    if member.opened:
-        return [score]
-    member.opened = True
-    return [
-        Open(session, member.record.model_digest, member.record.vocab_fingerprint, ctl_digest),
-        score,
-    ]
+    def __init__(
+        self, number: int, positions: range, request: GenerateRequest, experts: Experts, now: float
+    ) -> None:
+        self.number = number
+        self.is_first = number == 0
+        self.positions = positions
+        self.poll = Poll()
+        self.clock = RoundClock(now)
+        # With `quality` below 1 one expert is asked, and the others only where it is unsure.
+        self.is_narrow = not self.is_first and request.quality < 1
+        self.answers_wanted = 1 if self.is_narrow else request.k
+        self._request = request
+        self._experts = experts
+        # Whether there was anybody to ask, be it one who rests ...
+        self._has_known = False
+        # ... or anybody known who could be asked if it were reached.
+        self._has_hope = False
+
+    # --- how it stands -------------------------------------------------------------------------
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether somebody has answered and nobody is waited for any longer: before the first token
+        for whoever may change what is known of the prompt, from then on for those that a token is
+        made of."""
+        replies, waiting, ensemble = self.poll.replies, self.poll.waiting, self._experts.ensemble
+        if not replies or not waiting:
+            return bool(replies)
+        if len(replies) < self.answers_wanted:
+            return False
+        if self.is_first:
+            return not ensemble.evidence_awaited(replies, waiting)
+        return ensemble.is_quorum(replies, waiting, self.answers_wanted)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether all that keeps experts from answering is final, and there is nobody else."""
+        return self._experts.standing.is_hopeless and not self._has_known
+
+    def gives_up_at(self) -> float:
+        """When this round, if nobody answers it, ends the request."""
+        return self.clock.started_at + gives_up_after_s(
+            is_first=self.is_first,
+            is_idle=not self._has_known and not self.poll.waiting,
+            was_asked=bool(self._experts.ever_asked),
+            is_hopeless=self._experts.standing.is_hopeless,
+            has_hope=self._has_hope,
+        )
+
+    def next_deadline(self) -> float:
+        times = [self.clock.deadline_at]
+        if self.poll.expected < self.answers_wanted:
+            times.append(self.clock.retry_at)
+        if not self.poll.replies:
+            times.append(self.gives_up_at())
+        return min(times)
+
+    def is_overdue(self, now: float) -> bool:
+        return now >= self.clock.deadline_at and bool(self.poll.asked)
+
+    def wants_others(self, now: float) -> bool:
+        """Whether it is time to look for somebody new."""
+        return now >= self.clock.retry_at and self.poll.expected < self.answers_wanted
+
+    # --- asking --------------------------------------------------------------------------------
+
+    def begin(self, pool: ExpertPool) -> list[Ask]:
+        """Ask as many as are wanted and some more as hedges. Whoever still owes an answer to an
+        earlier round is likelier late than lost, so each of them takes the place of a hedge that
+        would have to catch up for long."""
+        members, request = self._experts.members, self._request
+        members.begin_round()
+        if self.is_narrow:
+            return self.widen(pool, 1)
+        count = request.k + request.extra
+        return self.widen(pool, count, needed=max(request.k, count - members.open_questions()))
+
+    def widen(self, pool: ExpertPool, count: int, needed: int | None = None) -> list[Ask]:
+        """Ask up to `count` experts that have no part in this round yet (before the first token: as
+        many as are worth probing), beyond the first `needed` of them (None: all) only those that
+        need not catch up for long."""
+        free = self.free(pool)
+        candidates = {c.peer: c for c in free}
+        is_probing = self.is_first and not self.poll.asked
+        steps: list[Ask] = []
+        for place, peer in enumerate(self._pick(pool, free, count, is_probing=is_probing)):
+            candidate = candidates[peer]
+            is_hedge = needed is not None and place >= needed and not is_probing
+            if is_hedge and pool.catch_up_s(candidate) > HEDGE_S:
+                continue
+            steps += self._ask(pool, candidate)
+        self.clock.looked(pool.now)
+        return steps
+
+    def free(self, pool: ExpertPool) -> list[Candidate]:
+        """Who could be asked in this round and was not."""
+        experts, poll, total = self._experts, self.poll, self.positions.stop
+        for peer, member in experts.members:
+            if member.record.context_max < total:
+                experts.standing.refused(peer, member.record, REFUSED_CONTEXT)
+        free = [
+            c
+            for c in pool.candidates(experts.members.missing(total), total)
+            if (c.peer not in poll.asked or c.peer in poll.dropped_out)
+            and experts.standing.may_ask(c.peer, c.record)
+            and experts.members.question_of(c.peer) is None
+        ]
+        self._has_known = bool(free)
+        self._has_hope = self._has_known or pool.hopes(total)
+        return experts.ensemble.fitted(pool, free)
+
+    def _pick(
+        self, pool: ExpertPool, free: Sequence[Candidate], count: int, *, is_probing: bool
+    ) -> list[PeerId]:
+        ensemble = self._experts.ensemble
+        picked = ensemble.probe(pool, free) if is_probing else pool.pick(count, free)
+        return picked if picked or self.poll.expected else pool.suspect(free)
+
+    def _ask(self, pool: ExpertPool, candidate: Candidate) -> list[Ask]:
+        peer = candidate.peer
+        self.poll.asked[peer] = candidate
+        self.poll.dropped_out.discard(peer)
+        self._experts.ever_asked.add(peer)
+        self.clock.waits_for(peer, pool.patience_s(candidate), pool.now)
+        return self.ask_on(pool, peer)
+
+    def ask_on(self, pool: ExpertPool, peer: PeerId) -> list[Ask]:
+        """The next question to an expert that has a part in this round: it has taken in a piece of
+        the text, or has lost one."""
+        record = self.poll.asked[peer].record
+        return self._experts.members.ask(peer, record, self.number, self.positions, pool)
+
+    def refill(self, pool: ExpertPool) -> list[Ask]:
+        """Ask others in place of those who dropped out."""
+        short = self.answers_wanted - self.poll.expected
+        if short <= 0:
+            return []
+        if self.poll.asked and not self.poll.waiting:
+            self.clock.extend(pool.now)
+        return self.widen(pool, short)
+
+    def retry(self, pool: ExpertPool) -> list[Ask]:
+        """Nobody has answered in time: ask others, too."""
+        self.clock.extend(pool.now)
+        return self.widen(pool, self.answers_wanted + self._request.extra)
+
+    def ask_all(self, pool: ExpertPool) -> list[Ask]:
+        """A round that began with one expert becomes one of all K."""
+        self.answers_wanted = self._request.k
+        return self.widen(pool, self._request.k - len(self.poll.replies))
+
+    def rejoin(self, pool: ExpertPool, peer: PeerId) -> list[Ask]:
+        """Its answer to an earlier round has come after all: where this one waits for somebody's
+        prompt, it is asked again."""
+        if not any(self.poll.asked[p].missing > CAUGHT_UP for p in self.poll.waiting):
+            return []
+        found = next((c for c in self.free(pool) if c.peer == peer), None)
+        if found is None or len(self.poll.replies) >= self.answers_wanted:
+            return []
+        return self._ask(pool, found)
+
+    # --- what comes back -----------------------------------------------------------------------
+
+    def answered(self, pool: ExpertPool, peer: PeerId, reply: Reply) -> None:
+        """Once somebody has answered, it is clearer how long the others are worth waiting for."""
+        poll, now = self.poll, pool.now
+        poll.replies[peer] = reply
+        if len(poll.replies) < self.answers_wanted:
+            needed_s = max((pool.patience_s(poll.asked[p]) for p in poll.waiting), default=0.0)
+            self.clock.answers_missing(needed_s, now)
+        elif self.is_first:
+            ensemble = self._experts.ensemble
+            awaited = ensemble.evidence_awaited(poll.replies, poll.waiting)
+            self.clock.evidence_awaited(awaited, now)
+        else:
+            self.clock.enough_answered(now)
+
+    def miss(self, pool: ExpertPool) -> None:
+        """Whoever has not answered in time is noted down for it, once a round. Where enough have
+        answered, nobody has missed anything by being slower, except before the first token, for
+        which it was waited."""
+        late = self.poll.waiting
+        if len(self.poll.replies) >= self.answers_wanted:
+            ensemble = self._experts.ensemble
+            late = ensemble.evidence_awaited(self.poll.replies, late) if self.is_first else []
+        for peer in late:
+            if peer not in self.poll.missed:
+                self.poll.missed.add(peer)
+                self._experts.standing.waits(peer, standing.SILENT)
+                pool.missed(peer)

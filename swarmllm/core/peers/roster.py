@@ -2,13 +2,11 @@
 now.
 
 It brings together what the capacity table heard, whom peering is connected to, what the router
-measured and whether the kill switch lets us talk to a peer. It is also the `Swarm` that generations
-see.
+measured and whether the kill switch lets us talk to a peer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from swarmllm.core.capacity.table import CapacityTable
@@ -81,6 +79,10 @@ class Roster:
 
     def record_of(self, peer: PeerId) -> CapacityRecord | None:
         return self.own_record() if peer == self.own else self._table.get(peer)
+
+    def record_heard(self, peer: PeerId) -> CapacityRecord | None:
+        """What another peer said of itself."""
+        return self._table.get(peer)
 
     def experts(self, now: float) -> list[tuple[PeerId, CapacityRecord]]:
         """All with our vocabulary, by peer id."""
@@ -185,56 +187,22 @@ class Roster:
             :RECORD_ADDRS_MAX
         ]
 
-    # --- what a generation may ask (`round.Swarm`) ---------------------------------------------------------------------------
-
     @property
     def digest(self) -> bytes:
+        """What our halt records add up to."""
         return NO_CONTROL if self._control is None else self._control.digest
 
-    def candidates(self, missing: Mapping[PeerId, int], tokens: int, now: float) -> list[Candidate]:
+    # --- whom an answer may ask (see `core.peers.pool`) ------------------------------------------
+
+    def askable(self, now: float) -> list[tuple[PeerId, CapacityRecord]]:
+        """All that a question would reach and be allowed to, by peer id; without our own expert
+        while it must not make tokens alone."""
         without = self.own if self._control is not None and self._control.is_adrift(now) else None
-        return [
-            Candidate(peer, record, missing.get(peer, tokens), peer in missing)
-            for peer, record in self.experts(now)
-            if record.context_max >= tokens and peer != without and self.can_ask(peer, now)
-        ]
-
-    def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
-        return self._router.pick(count, candidates, now)
-
-    def suspect(self, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
-        return self._router.suspect(candidates, now)
-
-    def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
-        return self._router.prior(peer, record, domain)
-
-    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
-        self._router.weighed(peer, merit, share, now)
-
-    def patience_s(self, candidate: Candidate, now: float) -> float:
-        return self._router.patience_s(candidate, now)
-
-    def catch_up_s(self, candidate: Candidate, now: float) -> float:
-        return self._router.catch_up_s(candidate, now)
-
-    def replied(self, peer: PeerId, seconds: float, tokens: int, now: float) -> None:
-        self._router.replied(peer, seconds, tokens, self._table.get(peer), now)
-
-    def missed(self, peer: PeerId, now: float) -> None:
-        self._router.missed(peer, now)
-
-    def rest(self, peer: PeerId, seconds: float, now: float) -> None:
-        self._router.rest(peer, seconds, now)
-
-    def is_local(self, peer: PeerId) -> bool:
-        return peer == self.own
-
-    def hopes(self, tokens: int, now: float) -> bool:
-        return any(
-            r.context_max >= tokens and not self.can_ask(p, now) for p, r in self.experts(now)
-        )
+        return [e for e in self.experts(now) if e[0] != without and self.can_ask(e[0], now)]
 
     def shortage(self, tokens: int, now: float) -> str:
+        """Why hardly anybody can be asked about a text of so many tokens: half a sentence for a
+        person."""
         known = self.experts(now)
         if not known:
             down = self._own is not None and self._serving.card is None

@@ -19,9 +19,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from swarmllm.core.capacity import table as capacity
-from swarmllm.core.decoding import generation as decoding
-from swarmllm.core.decoding import patience
-from swarmllm.core.decoding import requests as answers
+from swarmllm.core.decoding import members as decoding
+from swarmllm.core.decoding import patience, requests
 from swarmllm.core.decoding.pooling import pool
 from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.peers import dialling as peering
@@ -207,7 +206,7 @@ def sizes(host: Host) -> Iterator[tuple[str, int, int]]:
     yield "the capacity table", len(node._table), capacity.PEERS_MAX
     yield "the address book", len(node._peering._known), peering.KNOWN_MAX
     yield "the router's histories", len(node._router.histories()), router.HISTORY_MAX
-    yield "answers", len(node._answers), answers.ANSWERS_MAX
+    yield "answers", len(node._requests), requests.REQUESTS_MAX
     yield "rounds served", node._serving.rounds_open, serving.ROUNDS_MAX
     yield "connections", len(host.connections), CONNECTIONS_MAX
     for requester in node._serving._requesters.values():
@@ -257,7 +256,7 @@ class NothingLingers(Checker):
     def settled(self) -> None:
         for host in self.world.alive():
             view = host.node.view(host.clock())
-            orders = len(host.node._answers._orders)
+            orders = len(host.node._requests._orders)
             if view.answers_open or view.rounds_served_open or orders:
                 raise self.broken(
                     self.LAW,

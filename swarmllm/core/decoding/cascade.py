@@ -1,5 +1,5 @@
-"""One expert while it is sure, all K when it is not: how a share of the tokens is picked for the
-whole ensemble.
+"""The cascade picks the tokens that the whole ensemble is asked about: one expert is asked while it
+is sure, all K when it is not.
 
 The user sets one number, the share of tokens that all K experts are asked about; on average 1 +
 share * (K - 1) experts are asked per token. Which tokens these are follows from how undecided the
@@ -40,7 +40,7 @@ def surprise(found: SparseList) -> float:
     return listed - found.tail * float(logs.min()) if found.tail > 0 else listed
 
 
-class Escalation:
+class Cascade:
     """Picks about `share` (0..1) of the tokens. 0: none; 1: all."""
 
     def __init__(self, share: float) -> None:

@@ -16,12 +16,12 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from swarmllm.core.decoding.escalation import Escalation
+from swarmllm.core.decoding.cascade import Cascade
 from swarmllm.core.decoding.gate import Gate
 from swarmllm.core.decoding.pooling import Holder
-from swarmllm.core.decoding.round import Swarm
 from swarmllm.core.decoding.voices import contradicted, voices
 from swarmllm.core.events import Weighed
+from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
@@ -49,7 +49,7 @@ Model = bytes
 """The digest of a model: what all its replicas have in common."""
 
 
-class Panel:
+class Ensemble:
     """Of one answer. `rng` decides only what is explored, so that it changes nothing else about the
     answer."""
 
@@ -66,14 +66,14 @@ class Panel:
         self._voices: dict[PeerId, Voice] = {}
         self._shares: dict[frozenset[Voice], dict[Voice, float]] = {}
         self.gate = Gate(evidence_turns(order))
-        self.escalation = Escalation(order.quality)
+        self.cascade = Cascade(order.quality)
 
     # --- choosing ------------------------------------------------------------------------------------------------------------
 
-    def fitted(self, swarm: Swarm, candidates: Sequence[Candidate]) -> list[Candidate]:
+    def fitted(self, pool: ExpertPool, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates with what is expected of their models. Who comes when `PEERS_MAX` are
         known has no part in this answer."""
-        candidates = [c for c in candidates if self._meet(swarm, c.peer, c.record)]
+        candidates = [c for c in candidates if self._meet(pool, c.peer, c.record)]
         fits = {
             voice: math.log(share)
             for voice, share in self._expected({c.peer for c in candidates}).items()
@@ -83,15 +83,15 @@ class Panel:
             for c in candidates
         ]
 
-    def probe(self, swarm: Swarm, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
+    def probe(self, pool: ExpertPool, candidates: Sequence[Candidate]) -> list[PeerId]:
         """Whom to ask first; our own expert, whose word we need not take on trust, is among them
         wherever a prompt is weighed."""
         models = len({c.record.model_digest for c in candidates})
         wide = min(models, PROBES_PER_K * self._k) if self._short and self.gate.turns else 0
-        picked = swarm.pick(max(self._k + self._extra, wide), candidates, now)
+        picked = pool.pick(max(self._k + self._extra, wide), candidates)
         if wide:
-            picked += swarm.pick(
-                1, [c for c in candidates if swarm.is_local(c.peer) and c.peer not in picked], now
+            picked += pool.pick(
+                1, [c for c in candidates if pool.is_local(c.peer) and c.peer not in picked]
             )
         known = {c.record.model_digest for c in candidates if c.peer in picked}
         others = sorted(c.peer for c in candidates if c.record.model_digest not in known)
@@ -123,7 +123,9 @@ class Panel:
         then = sorted(shares.values(), reverse=True)[:count]
         return sum(now) >= QUORUM_SHARE * sum(then) - 1e-9
 
-    def owed(self, replied: Iterable[PeerId], waiting: Iterable[PeerId]) -> list[PeerId]:
+    def evidence_awaited(
+        self, replied: Iterable[PeerId], waiting: Iterable[PeerId]
+    ) -> list[PeerId]:
         """Of those that are waited for before the first token, whoever may still change what is
         known of the prompt: how quick the others were says nothing about them. Only a replica has
         nothing to add, once two of its model agree (or our own has spoken)."""
@@ -173,7 +175,7 @@ class Panel:
         return [Holder(self._model(p), p == self._own) for p in peers]
 
     def verdict(
-        self, swarm: Swarm, probed: Iterable[PeerId], kept: Sequence[PeerId], now: float
+        self, pool: ExpertPool, probed: Iterable[PeerId], kept: Sequence[PeerId]
     ) -> list[Weighed]:
         """What each of the probed experts was worth, best first; the router remembers it."""
         peers = sorted(probed)
@@ -187,7 +189,7 @@ class Panel:
                 and len(merits) > 1
                 and len(self.gate.positions) >= EVIDENCE_MIN
             ):
-                swarm.weighed(peer, merits[voice], share, now)
+                pool.weighed(peer, merits[voice], share)
             found.append(
                 Weighed(peer, self._records[peer].model, nats.get(peer), share, peer in kept)
             )
@@ -195,15 +197,15 @@ class Panel:
 
     # --- inside --------------------------------------------------------------------------------------------------------------
 
-    def _meet(self, swarm: Swarm, peer: PeerId, record: CapacityRecord) -> bool:
+    def _meet(self, pool: ExpertPool, peer: PeerId, record: CapacityRecord) -> bool:
         known = self._records.get(peer)
         if known is not None and known.model_digest == record.model_digest:
             return True
         if known is None and len(self._records) >= PEERS_MAX:
             return False
         self._records[peer] = record
-        self._priors[peer] = swarm.prior(peer, record, self._domain)
-        if swarm.is_local(peer):
+        self._priors[peer] = pool.prior(peer, record, self._domain)
+        if pool.is_local(peer):
             self._own = peer
         if known is not None:
             self.gate.forget(peer)  # What it said, it said of another model.

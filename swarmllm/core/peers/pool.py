@@ -1,0 +1,93 @@
+"""The expert pool is what one input finds of the experts: who can be asked at this moment, what
+waiting for each would cost, and where what an answer learns of them is kept.
+
+It is made for one input and carries its time; an answer that keeps one for the next input would
+act on what is no longer so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from swarmllm.core.peers.roster import Roster
+from swarmllm.core.peers.router import Candidate, Router
+from swarmllm.messages import CapacityRecord, PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertPool:
+    """`now` is the time of the input, in seconds on the clock of whoever asks."""
+
+    roster: Roster
+    router: Router
+    now: float
+
+    # --- who is there --------------------------------------------------------------------------
+
+    @property
+    def digest(self) -> bytes:
+        """What our halt records add up to; it goes into every request."""
+        return self.roster.digest
+
+    def is_local(self, peer: PeerId) -> bool:
+        return peer == self.roster.own
+
+    def candidates(self, missing: Mapping[PeerId, int], tokens: int) -> list[Candidate]:
+        """Experts that can be asked about a text of so many tokens; `missing[peer]` is known for
+        members, all others lack all of it."""
+        return [
+            Candidate(peer, record, missing.get(peer, tokens), peer in missing)
+            for peer, record in self.roster.askable(self.now)
+            if record.context_max >= tokens
+        ]
+
+    def hopes(self, tokens: int) -> bool:
+        """Whether an expert is known that could take so many tokens, but cannot be asked now: not
+        connected, or not let yet."""
+        return any(
+            record.context_max >= tokens and not self.roster.can_ask(peer, self.now)
+            for peer, record in self.roster.experts(self.now)
+        )
+
+    def shortage(self, tokens: int) -> str:
+        """Why hardly anybody can be asked about a text of so many tokens: half a sentence for a
+        person."""
+        return self.roster.shortage(tokens, self.now)
+
+    # --- whom to ask, and how long to wait -----------------------------------------------------
+
+    def pick(self, count: int, candidates: Sequence[Candidate]) -> list[PeerId]:
+        """Up to `count` that do not rest, best first."""
+        return self.router.pick(count, candidates, self.now)
+
+    def suspect(self, candidates: Sequence[Candidate]) -> list[PeerId]:
+        """At most one expert of those that rest: worth a try where nobody else is left."""
+        return self.router.suspect(candidates, self.now)
+
+    def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
+        """How much an expert is believed in before it has seen the text: relative, > 0."""
+        return self.router.prior(peer, record, domain)
+
+    def patience_s(self, candidate: Candidate) -> float:
+        """How long to wait for its answer before it counts as missing."""
+        return self.router.patience_s(candidate, self.now)
+
+    def catch_up_s(self, candidate: Candidate) -> float:
+        """How long it will compute before it can answer for the last token alone."""
+        return self.router.catch_up_s(candidate, self.now)
+
+    # --- what an answer has learned ------------------------------------------------------------
+
+    def weighed(self, peer: PeerId, merit: float, share: float) -> None:
+        self.router.weighed(peer, merit, share, self.now)
+
+    def replied(self, peer: PeerId, seconds: float, tokens: int) -> None:
+        record = self.roster.record_heard(peer)
+        self.router.replied(peer, seconds, tokens, record, self.now)
+
+    def missed(self, peer: PeerId) -> None:
+        self.router.missed(peer, self.now)
+
+    def rest(self, peer: PeerId, seconds: float) -> None:
+        self.router.rest(peer, seconds, self.now)
