@@ -48,7 +48,7 @@ class Change:
     new: str
 
 
-ANSWERS, CAPACITY, CONTROL = (
+REQUESTS, CAPACITY, CONTROL = (
     "swarmllm/core/decoding/requests.py",
     "swarmllm/core/capacity/table.py",
     "swarmllm/core/halt/machine.py",
@@ -58,20 +58,25 @@ DECODING, HALT, NODE = (
     "swarmllm/core/halt/state.py",
     "swarmllm/core/node.py",
 )
+MEMBERS, PATIENCE, POOL = (
+    "swarmllm/core/decoding/members.py",
+    "swarmllm/core/decoding/patience.py",
+    "swarmllm/core/peers/pool.py",
+)
 ROSTER, SERVING = "swarmllm/core/peers/roster.py", "swarmllm/core/serving/admission.py"
 BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a token is skipped on failover": (
         Change(
             DECODING,
-            "            self._failovers += 1\n        self._drop(peer)",
-            "            self._text.append(0)\n        self._drop(peer)",
+            "        self._failovers += self._drop(peer)\n        self._standing.waits(peer, standing.LOST)",
+            "        if self._drop(peer):\n            self._text.append(0)",
         ),
     ),
     "an answer of an earlier round counts": (
         Change(
             DECODING,
-            "or question is None or reply.round != question.round:",
-            "or question is None:",
+            "if question is None or reply.round != question.round:",
+            "if question is None:",
         ),
     ),
     "a member that has the wrong text is not found out": (
@@ -81,46 +86,46 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
             "elif False:",
         ),
         Change(
-            DECODING,
-            "        member.have = question.upto\n",
-            "        member.have = question.upto + 1\n",
+            MEMBERS,
+            "        member.have = member.question.upto\n",
+            "        member.have = member.question.upto + 1\n",
         ),
     ),
     "the round's deadline moves away": (
         Change(
-            DECODING,
-            "            current.deadline_at = min(latest_at, max(current.deadline_at, current.until[peer]))\n",
+            PATIENCE,
+            "        self.deadline_at = min(self._latest_at, max(self.deadline_at, now + patience_s))\n",
             "",
         ),
         Change(
-            DECODING,
-            "                current.deadline_at = now\n",
-            "                current.deadline_at = latest_at + 60\n",
+            PATIENCE,
+            "            self.deadline_at = now\n",
+            "            self.deadline_at = self._latest_at + 60\n",
         ),
         Change(
-            "swarmllm/core/decoding/patience.py",
-            "if is_idle and not was_asked else ROUND_MAX_S)",
-            "if False else 10 * ROUND_MAX_S)",
+            PATIENCE,
+            "if is_idle and not was_asked else ROUND_MAX_S",
+            "if False else 10 * ROUND_MAX_S",
         ),
     ),
     "an answer that was halted can still be cancelled": (
         Change(
-            ANSWERS,
+            REQUESTS,
             "return ended + [e for g in self.generations() for e in self._perform(g, g.halt(why))]",
             "return ended + [Emit(s) for g in self.generations() for s in g.halt(why) if not isinstance(s, Ask)]",
         ),
     ),
     "more answers than are allowed": (
         Change(
-            ANSWERS,
-            "len(self._generations) >= ANSWERS_MAX:",
-            "len(self._generations) > ANSWERS_MAX:",
+            REQUESTS,
+            "len(self._generations) >= REQUESTS_MAX:",
+            "len(self._generations) > REQUESTS_MAX:",
         ),
     ),
     "answers outlive their end": (
-        Change(ANSWERS, "            self._by_session.pop(generation.session, None)\n", ""),
+        Change(REQUESTS, "            self._by_session.pop(generation.session, None)\n", ""),
         Change(
-            ANSWERS,
+            REQUESTS,
             "        if generation.ended:\n            self._generations.pop(generation.request, None)\n",
             "",
         ),
@@ -133,7 +138,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "experts are asked for more than their context": (
-        Change(ROSTER, "if record.context_max >= tokens and", "if"),
+        Change(POOL, "            if record.context_max >= tokens\n", ""),
     ),
     "records of the dead are believed for ever": (
         Change(CAPACITY, "if now < e.born_at + ttl_s or e.peer in self._connected)", "if ttl_s)"),
@@ -165,8 +170,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a peer that is gone keeps its sessions": (
         Change(
             NODE,
-            "return [*effects, *self._serving.lost(peer), *self._answers.lost(self._roster, peer, now)]\n\n    def _took",
-            "return [*effects, *self._answers.lost(self._roster, peer, now)]\n\n    def _took",
+            "return [*effects, *self._serving.lost(peer), *self._requests.lost(self._pool(now), peer)]\n\n    def _took",
+            "return [*effects, *self._requests.lost(self._pool(now), peer)]\n\n    def _took",
         ),
     ),
     "it tells before it stops": (

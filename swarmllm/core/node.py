@@ -12,6 +12,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import assert_never
 
 from swarmllm.core.capacity.advertising import Advertising
@@ -143,6 +144,7 @@ class Node:
         self._control = control
         known = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, known, control)
+        self._pool = partial(ExpertPool, self._roster, self._router)
         own_record, shuffle_s = self._roster.next_record, config.shuffle_every_s
         self._shuffling = CapacityExchange(
             peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm
@@ -530,9 +532,6 @@ class Node:
             return []
         self._saved = value
         return [Save(SAVED_PEERS, value)]
-
-    def _pool(self, now: float) -> ExpertPool:
-        return ExpertPool(self._roster, self._router, now)
 
     def _spread(self, seconds: float) -> float:
         return seconds * self._rng.uniform(0.8, 1.2)

@@ -29,7 +29,6 @@ from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.decoding.text import Text
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, NodeEvent, Noticed, TokenChosen
 from swarmllm.core.peers.pool import ExpertPool
-from swarmllm.core.peers.router import MERIT_MAX_NATS
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import Busy, ExpertReply, Need, PeerId, Refused, Scores
 
@@ -161,23 +160,12 @@ class Generation:
         has_part = not is_late and peer in current.poll.asked
         if has_part and lists:
             current.answered(pool, peer, Reply(lists, size_bytes, took_s))
-        steps: list[Step] = [*self._expose(pool)]
+        steps: list[Step] = [*current.expose(pool)]
         if peer in members and is_late:
             steps += current.rejoin(pool, peer)
         elif peer in members and has_part and not lists:
             steps += current.ask_on(pool, peer)
         return steps + self._settle(pool)
-
-    def _expose(self, pool: ExpertPool) -> list[Ask]:
-        """Part from those who claim our own expert's model and were shown not to have it."""
-        steps: list[Ask] = []
-        for peer in self._ensemble.contradicted():
-            if peer in self.members:
-                pool.weighed(peer, -MERIT_MAX_NATS, 0.0)
-                self._standing.excluded(peer, standing.CONTRADICTED)
-                self._round.poll.reject(peer)
-                steps.append(self.members.close(peer))
-        return steps
 
     def _drop(self, peer: PeerId) -> bool:
         """Whether others have to take up what it was working on."""
@@ -221,9 +209,11 @@ class Generation:
             self._text.tokens,
         )
         is_local = all(pool.is_local(peer) for peer in used)
-        is_hasty = token in self.order.stop_tokens and not is_local and self._is_alone()
-        if is_hasty and (steps := current.ask_all(pool)):
-            return [*steps]
+        # One that was asked alone does not end a text where the user wants others to have a say.
+        is_alone = current.answers_wanted < self.order.k and self.order.quality > 0
+        is_hasty = token in self.order.stop_tokens and not is_local and is_alone
+        if is_hasty and (others := current.ask_all(pool)):
+            return [*others]
         self._local_only += is_local
         chosen = TokenChosen(
             request=self.request,
@@ -236,18 +226,11 @@ class Generation:
             experts=current.poll.uses(used, weights),
             agreement=pooled.agreement,
         )
-        return [*self._before(pool, len(used), is_local), chosen, *self._append(pool, token)]
-
-    def _is_alone(self) -> bool:
-        """Whether a text would end on the word of one that was asked alone, though the user wants
-        others to have a say."""
-        return self._round.answers_wanted < self.order.k and self.order.quality > 0
-
-    def _before(self, pool: ExpertPool, used: int, is_local: bool) -> list[Step]:
-        """What is said before the token."""
-        said = self._level.change(used, self._round.answers_wanted, is_local)
-        notices: list[Step] = [Noticed(self.request, said)] if said else []
-        return notices + (self._keep(pool) if self._round.is_first else [])
+        said = self._level.change(len(used), current.answers_wanted, is_local)
+        steps: list[Step] = [Noticed(self.request, said)] if said else []
+        if current.is_first:
+            steps += self._keep(pool)
+        return [*steps, chosen, *self._append(pool, token)]
 
     def _append(self, pool: ExpertPool, token: int) -> list[Step]:
         self._text.append(token)

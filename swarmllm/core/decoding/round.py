@@ -25,7 +25,7 @@ from swarmllm.core.decoding.patience import RoundClock, gives_up_after_s
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.events import ExpertUse
 from swarmllm.core.peers.pool import ExpertPool
-from swarmllm.core.peers.router import Candidate
+from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import REFUSED_CONTEXT, PeerId
 from swarmllm.wire.sparse import SparseList
@@ -275,6 +275,17 @@ class Round:
             self.clock.evidence_awaited(awaited, now)
         else:
             self.clock.enough_answered(now)
+
+    def expose(self, pool: ExpertPool) -> list[Ask]:
+        """Part from those who claim our own expert's model and were shown not to have it."""
+        experts, steps = self._experts, []
+        for peer in experts.ensemble.contradicted():
+            if peer in experts.members:
+                pool.weighed(peer, -MERIT_MAX_NATS, 0.0)
+                experts.standing.excluded(peer, standing.CONTRADICTED)
+                self.poll.reject(peer)
+                steps.append(experts.members.close(peer))
+        return steps
 
     def miss(self, pool: ExpertPool) -> None:
         """Whoever has not answered in time is noted down for it, once a round. Where enough have
