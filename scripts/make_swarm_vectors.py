@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import struct
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm import messages as m
-from swarmllm.adapters.llama.fingerprint import BYTE, CONTROL, NORMAL, USER_DEFINED, fingerprint
 from swarmllm.core.halt.charter import private_charter
 from swarmllm.wire.codec import encode
 from swarmllm.wire.identity import peer_id_of, swarm_hash
+from swarmllm.wire.tokenizer import BYTE, CONTROL, ID_KEYS, NORMAL, USER_DEFINED, Tokenizer
 
 PATH = Path(__file__).resolve().parent.parent / "protocols" / "vectors" / "swarm.json"
 PUBLIC = Ed25519PrivateKey.from_private_bytes(bytes(range(32))).public_key().public_bytes_raw()
@@ -34,14 +35,56 @@ TOKENS = (
 SENSIBLE = m.CapacityRecord(1, 1, "prose", bytes(32), bytes(32), 1, 1, 0, 0, 2, 2, (), (), bytes(8))
 
 
-def vocabulary(name: str, pre: str, tokens: tuple[tuple[str, int], ...]) -> dict[str, object]:
-    found = fingerprint([(text.encode(), kind) for text, kind in tokens], pre)
+PLAIN = Tokenizer(
+    model="gpt2",
+    pre="llama-bpe",
+    space_prefix=False,
+    trims_spaces=False,
+    unknown=None,
+    texts=[text.encode() for text, _ in TOKENS],
+    kinds=bytes(kind for _, kind in TOKENS),
+    scores=b"",
+    merges=[b"\xc4\xa0t he", b"a a"],
+    charsmap=b"",
+    ids=(3, 4, None, None, None, None, None),
+    add_bos=True,
+    trimming="",
+    template="{{ messages[0].content }}",
+)
+SENTENCE_PIECE = replace(
+    PLAIN, model="llama", pre="", space_prefix=True, unknown=0, merges=[], add_bos=None,
+    scores=struct.pack("<5f", 0.0, -1.0, -2.5, 0.0, 0.0),
+)  # fmt: skip
+
+
+def vocabulary(name: str, tokenizer: Tokenizer) -> dict[str, object]:
+    """A tokenizer in words, its two sections, and the digests of these."""
+    fields = asdict(tokenizer)
+    words = {
+        **fields,
+        "texts": [text.decode() for text in tokenizer.texts],
+        "kinds": list(tokenizer.kinds),
+        "scores": list(struct.unpack(f"<{len(tokenizer.scores) // 4}f", tokenizer.scores)),
+        "merges": [merge.decode() for merge in tokenizer.merges],
+        "charsmap": tokenizer.charsmap.hex(),
+        "ids": dict(zip(ID_KEYS, tokenizer.ids, strict=True)),
+    }
+    fingerprint, chat_digest = tokenizer.digests()
     return {
         "name": name,
-        "pre": pre,
-        "tokens": [list(token) for token in tokens],
-        "fingerprint": found.hex(),
+        "tokenizer": words,
+        "encoding": tokenizer.encoding().hex(),
+        "chat": tokenizer.chat().hex(),
+        "fingerprint": fingerprint.hex(),
+        "chat_digest": chat_digest.hex(),
     }
+
+
+def renamed(text: str, kind: int = CONTROL) -> Tokenizer:
+    """PLAIN with another fourth token."""
+    texts, kinds = [*PLAIN.texts], bytearray(PLAIN.kinds)
+    texts[3], kinds[3] = text.encode(), kind
+    return replace(PLAIN, texts=texts, kinds=bytes(kinds))
 
 
 def text() -> str:
@@ -52,17 +95,13 @@ def text() -> str:
         "what": "Names and keys that stand for swarms, peers and vocabularies (identity.md), and capacity records that are well formed and"
         " make no sense (CAP-1).",
         "vocabularies": [
-            vocabulary("five tokens", "llama-bpe", TOKENS),
-            vocabulary("another pre-tokenizer", "gpt-2", TOKENS),
-            vocabulary(
-                "a control token renamed: the same",
-                "llama-bpe",
-                (*TOKENS[:3], ("<|reserved|>", CONTROL), TOKENS[4]),
-            ),
-            vocabulary(
-                "two tokens changed about", "llama-bpe", (TOKENS[1], TOKENS[0], *TOKENS[2:])
-            ),
-            vocabulary("none", "", ()),
+            vocabulary("five tokens and two merges", PLAIN),
+            vocabulary("another pre-tokenizer", replace(PLAIN, pre="gpt-2")),
+            vocabulary("merges changed about", replace(PLAIN, merges=[*PLAIN.merges[::-1]])),
+            vocabulary("a control token renamed: the same tokens", renamed("<|reserved|>")),
+            vocabulary("a user-defined token that is text", renamed("\n\n", USER_DEFINED)),
+            vocabulary("another template: the same tokens", replace(PLAIN, template="")),
+            vocabulary("SentencePiece, with scores", SENTENCE_PIECE),
         ],
         "swarm_tags": [
             {"name": name, "tag": swarm_hash(name).hex()} for name in ("private", "test", "Bücher")

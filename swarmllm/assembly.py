@@ -33,8 +33,8 @@ from swarmllm.adapters.llama.demo import bundled
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.expansion import expand
-from swarmllm.adapters.llama.gguf_text import text_of_swarm
-from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
+from swarmllm.adapters.llama.llama_text import LlamaText
+from swarmllm.adapters.llama.vocabulary import load_vocabulary
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.core.halt.charter import Pin
@@ -73,8 +73,6 @@ from swarmllm.wire.identity import swarm_hash
 
 # Of the two seconds that closing may take: for the ends of answers to reach the experts.
 FAREWELL_S: Final = 0.5
-# It speaks LLaMA-3's vocabulary; a swarm with a name of its own may agree on another.
-DEFAULT_SWARM: Final = "private"
 DEFAULT_PORT: Final = 7339  # Nobody chose it, so the next free one is as good.
 NETWORK_MODULE: Final = "swarmllm.adapters.libp2p.network"
 DEMO: Final = "demo"
@@ -168,7 +166,7 @@ async def _start(
     orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng, changes.revert)
     for remark in remarks:
         tell(Warned(remark))
-    text, engine = await _open_model(stack, config, tell, parts, orders, keyring.peer)
+    text, engine = await _open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
     await imported.wait()
     settings = NodeConfig(text.vocabulary.fingerprint, swarm_hash(config.swarm))
     node = Node(
@@ -264,6 +262,7 @@ class _Model:
 
 async def _open_model(
     stack: AsyncExitStack,
+    nursery: trio.Nursery,
     config: Config,
     tell: SendFrame,
     parts: Parts,
@@ -284,12 +283,7 @@ async def _open_model(
         real = LlamaEngine(model.path, _engine_options(config, model, owner))
         orders.take_engine(real)  # The flag stands before there is a worker.
         engine = await stack.enter_async_context(real)
-    text = parts.text
-    if text is None:
-        fingerprint = None if engine is None else engine.card.vocab_fingerprint
-        text = await trio.to_thread.run_sync(
-            _text_for, config, None if model is None else model.path, fingerprint
-        )
+    text = parts.text or await _open_text(stack, nursery, config, model, engine)
     if engine is not None:
         tell(ModelReady(engine.card, trio.current_time() - began_at))
     return text, engine
@@ -301,9 +295,6 @@ def _engine_options(config: Config, model: _Model, owner: PeerId) -> EngineOptio
         sessions_max=config.sessions_max,
         threads=config.threads,
         gpu_layers=config.gpu_layers,
-        vocab_fingerprint=bytes.fromhex(LLAMA3_FINGERPRINT)
-        if config.swarm == DEFAULT_SWARM
-        else None,
         cache_dir=str(config.cache_dir),
         name=model.name,
         domains=model.domains,
@@ -334,16 +325,33 @@ async def _find_model(config: Config, tell: SendFrame) -> _Model:
     return _Model(path, card.name, card.domains)
 
 
-def _text_for(config: Config, path: Path | None, fingerprint: bytes | None) -> Text:
-    """The text side of the swarm's vocabulary. LocalError if the model's is another than the swarm
-    may have."""
-    other = fingerprint is not None and fingerprint.hex() != LLAMA3_FINGERPRINT
-    if fingerprint is not None and other and config.swarm == DEFAULT_SWARM:
+async def _open_text(
+    stack: AsyncExitStack,
+    nursery: trio.Nursery,
+    config: Config,
+    model: _Model | None,
+    engine: Engine | None,
+) -> Text:
+    """The text side of our own model. LocalError if its file is now another one than was loaded."""
+    if model is None:
+        text: Text = await trio.to_thread.run_sync(load_vocabulary, config.cache_dir)
+    else:
+        text = await _read_text(stack, nursery, model.path)
+    fingerprint = text.vocabulary.fingerprint
+    if engine is not None and fingerprint != engine.card.vocab_fingerprint:
         raise LocalError(
-            f"{path or 'the engine'} has another vocabulary (fingerprint {fingerprint.hex()[:16]}) than LLaMA-3, which this swarm speaks; "
-            "use a LLaMA-3 model, or give experts of this vocabulary a swarm of their own with --swarm NAME"
+            f"the model has another vocabulary ({engine.card.vocab_fingerprint.hex()[:12]}) than {text.vocabulary.source} now holds "
+            f"({fingerprint.hex()[:12]}): if its file changed, start again"
         )
-    return text_of_swarm(path, fingerprint, config.cache_dir)
+    return text
+
+
+async def _read_text(stack: AsyncExitStack, nursery: trio.Nursery, path: Path) -> LlamaText:
+    text = LlamaText(path)
+    stack.push_async_callback(text.aclose)
+    await text.start()
+    nursery.start_soon(text.rest)
+    return text
 
 
 # --- the network -------------------------------------------------------------------------------------------------------------

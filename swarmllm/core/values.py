@@ -20,8 +20,8 @@ class SessionKey:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """The local expert's model. Digests are SHA-256; `n_params` counts weights; `context_max` is
-    tokens per session."""
+    """The local expert's model. Digests are SHA-256, that of the chat format its first eight bytes
+    (zeros: unknown); `n_params` counts weights; `context_max` is tokens per session."""
 
     name: str
     digest: bytes
@@ -30,6 +30,7 @@ class ModelCard:
     n_params: int
     context_max: int
     domains: tuple[str, ...] = ()
+    chat_digest: bytes = bytes(8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from swarmllm.adapters.llama import gguf_format
 from swarmllm.adapters.llama.gguf_file import read_model_file
 from swarmllm.adapters.llama.gguf_format import ARRAY, I32, SCALARS, STRING, header, read_metadata
-from swarmllm.adapters.llama.gguf_text import text_of_gguf
+from swarmllm.adapters.llama.tokenizer import read_tokenizer
 from swarmllm.errors import LocalError
 from swarmllm.testing.gguf_fixture import FixtureShape, write_model
 from tests.engine.models import model
@@ -93,13 +93,13 @@ def test_no_claim_takes_memory(tmp_path: Path) -> None:
             file.truncate(max(APPARENT, len(content)))
     program = (
         "import json, resource, sys\nfrom pathlib import Path\n"
-        "from swarmllm.adapters.llama.gguf_file import read_model_file\nfrom swarmllm.adapters.llama.gguf_text import marks_of_gguf\n"
+        "from swarmllm.adapters.llama.gguf_file import read_model_file\nfrom swarmllm.adapters.llama.tokenizer import read_tokenizer\n"
         "from swarmllm.errors import LocalError\n"
         "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[2]),) * 2)\n"
         "for path in sorted(Path(sys.argv[1]).glob('*.gguf')):\n"
         "    said = {}\n"
-        "    for read in (read_model_file, marks_of_gguf):\n"
+        "    for read in (read_model_file, read_tokenizer):\n"
         "        try: read(path)\n"
         "        except LocalError as error: said[read.__name__] = str(error)\n"
         "        except BaseException as error: said[read.__name__] = repr(error) + ' BROKEN'\n"
@@ -114,7 +114,7 @@ def test_no_claim_takes_memory(tmp_path: Path) -> None:
     said = {int(stem): found for stem, found in map(json.loads, done.stdout.splitlines())}
     assert len(said) == len(CLAIMS)
     for n, name in enumerate(CLAIMS):
-        assert set(said[n]) == {"read_model_file", "marks_of_gguf"}, name
+        assert set(said[n]) == {"read_model_file", "read_tokenizer"}, name
         for sentence in said[n].values():
             assert "BROKEN" not in sentence, (name, sentence)
             assert len(sentence) < 400 + len(str(tmp_path)), name
@@ -184,7 +184,7 @@ def test_any_header_is_read_or_refused(
     with path.open("wb") as file:
         file.write(content)
         file.truncate(max(size, len(content)) if size % 2 else len(content))
-    for sentence in (said_of(read_model_file, path), said_of(text_of_gguf, path)):
+    for sentence in (said_of(read_model_file, path), said_of(read_tokenizer, path)):
         assert not sentence or str(path) in sentence
         assert len(sentence) < 500 + len(str(path))
 
@@ -257,7 +257,7 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path: Path) -> None:
             {"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.token_type": [1]},
             "2 tokens but not as many types",
         ),
-        ({"tokenizer.ggml.tokens": ["a", "b"]}, "a vocabulary but no weights"),
+        ({"tokenizer.ggml.tokens": ["a", "b"], "tokenizer.ggml.model": "gpt2"}, "but no weights"),
     ],
 )
 def test_what_is_no_language_model_is_named(

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.adapters.llama.engine_options import EngineOptions
-from swarmllm.adapters.llama.fingerprint import fingerprint
 from swarmllm.adapters.llama.gguf_file import NAME_BYTES_MAX, file_digest, read_model_file
 from swarmllm.adapters.llama.llama_api import fitting_sessions, session_bytes
+from swarmllm.adapters.llama.tokenizer import read_tokenizer
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.testing.gguf_fixture import FixtureShape, small_vocabulary, write_model
+from swarmllm.testing.gguf_fixture import FixtureShape, write_model
 from tests.engine.models import model
 
 
@@ -26,17 +26,15 @@ def _scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_a_good_file_says_of_itself() -> None:
-    found = read_model_file(model("q8_0"))
-    words = small_vocabulary()
+    path = model("q8_0")
+    found = read_model_file(path)
     assert (found.name, found.vocab_size, found.context_trained, found.row_exact) == (
         "fixture",
         512,
         512,
         True,
     )
-    assert found.vocab_fingerprint == fingerprint(
-        ((text.encode(), kind) for text, kind in words.tokens), words.pre
-    )
+    assert (found.vocab_fingerprint, found.chat_digest) == read_tokenizer(path)[1].digests()
     assert found.kv_values == 2 * 1 * 32  # Layers x KV heads x head size.
     assert not read_model_file(model("f16")).row_exact
 

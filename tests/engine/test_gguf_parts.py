@@ -16,7 +16,7 @@ from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import file_digest, read_model_file
 from swarmllm.adapters.llama.gguf_format import header
 from swarmllm.adapters.llama.gguf_parts import Hashing, digest_of, is_later_part, parts_of
-from swarmllm.adapters.llama.gguf_text import text_of_gguf
+from swarmllm.adapters.llama.tokenizer import read_tokenizer
 from swarmllm.errors import LocalError
 from swarmllm.testing.gguf_fixture import FixtureShape, write_model
 
@@ -47,7 +47,7 @@ def test_a_split_model_says_of_itself_what_the_whole_one_says(tmp_path: Path) ->
             whole.kv_values,
             whole.row_exact,
         )
-        assert text_of_gguf(part).vocabulary.fingerprint == whole.vocab_fingerprint
+        assert read_tokenizer(part)[1].digests()[0] == whole.vocab_fingerprint
 
 
 def test_models_that_differ_in_a_later_part_only_have_other_digests(tmp_path: Path) -> None:

@@ -381,19 +381,6 @@ def test_a_file_that_only_llama_cpp_finds_wrong_is_refused_by_the_worker(tmp_pat
     assert "ffn_down" in said
 
 
-def test_another_vocabulary_is_refused() -> None:
-    async def fingerprint() -> bytes:
-        async with LlamaEngine(model(), OPTIONS) as engine:
-            return engine.card.vocab_fingerprint
-
-    wanted = trio.run(fingerprint)
-    said = sentence(
-        model(vocabulary_seed=5), EngineOptions(context_max=300, vocab_fingerprint=wanted)
-    )
-    assert "vocabulary" in said
-    assert wanted.hex()[:12] in said
-
-
 def test_memory_that_is_not_there_is_refused_before_it_is_taken() -> None:
     said = sentence(
         model("f32", context=1 << 20),

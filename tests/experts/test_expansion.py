@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,13 +23,13 @@ from swarmllm.adapters.llama import expansion
 from swarmllm.adapters.llama.demo import BLOCK, BLOCK_BYTES, dequantize, load_compact, save_compact
 from swarmllm.adapters.llama.demo_gguf import DemoGguf, rows_for_all
 from swarmllm.adapters.llama.expansion import expand, expand_folder, intact, sidecar
-from swarmllm.adapters.llama.gguf_text import text_of_gguf
+from swarmllm.adapters.llama.tokenizer import LlamaTokenizer
 from swarmllm.adapters.llama.vocabulary import (
     LLAMA3_EOS,
-    LLAMA3_FINGERPRINT,
     LLAMA3_SIZE,
     load_merge_ranks,
     load_tables,
+    load_vocabulary,
 )
 from swarmllm.errors import LocalError, UsageError
 from tests.experts.small import save_small, small_model
@@ -295,7 +296,5 @@ def test_another_reader_of_gguf_files_finds_the_shared_vocabulary(
     folder: Path, tmp_path: Path
 ) -> None:
     path = expand_folder(folder, tmp_path)
-    text = text_of_gguf(path)
-    assert text.vocabulary.fingerprint.hex() == LLAMA3_FINGERPRINT
-    assert text.vocabulary.eog == {128_001, 128_008, 128_009}
-    assert (text.vocabulary.bos, text.vocabulary.size) == (128_000, LLAMA3_SIZE)
+    text = LlamaTokenizer(path).vocabulary(path)
+    assert text == replace(load_vocabulary().vocabulary, source=str(path))

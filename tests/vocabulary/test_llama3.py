@@ -14,11 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.adapters.llama import vocabulary
-from swarmllm.adapters.llama.fingerprint import fingerprint
 from swarmllm.adapters.llama.vocabulary import (
     LLAMA3_BOS,
     LLAMA3_FINGERPRINT,
-    LLAMA3_PRE,
     LLAMA3_SIZE,
     Tables,
     cache_path,
@@ -90,10 +88,10 @@ def test_published_vectors(vector: dict[str, Any]) -> None:
 
 
 def test_the_fingerprint_is_that_of_metas_file(searched: Finder) -> None:
-    tokens = [(text.encode(), kind) for text, kind in searched.tables.gguf_tokens()]
-    assert len(tokens) == LLAMA3_SIZE == VOCABULARY.size
-    assert fingerprint(tokens, LLAMA3_PRE).hex() == LLAMA3_FINGERPRINT
-    assert VOCABULARY.fingerprint.hex() == LLAMA3_FINGERPRINT
+    fingerprint, chat_digest = searched.tables.tokenizer().digests()
+    assert fingerprint.hex() == LLAMA3_FINGERPRINT
+    assert (VOCABULARY.fingerprint, VOCABULARY.chat_digest) == (fingerprint, chat_digest)
+    assert VOCABULARY.size == LLAMA3_SIZE
 
 
 def test_special_tokens_are_256_different_ones() -> None:

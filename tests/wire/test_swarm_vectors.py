@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import struct
+import zlib
 from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from swarmllm.core.capacity.table import check
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, Charter, HaltDigest
 from swarmllm.wire.codec import decode
+from swarmllm.wire.tokenizer import unseal
 
 ROOT = Path(__file__).resolve().parents[2]
 SWARM: Any = json.loads((ROOT / "protocols" / "vectors" / "swarm.json").read_text(encoding="utf-8"))
@@ -24,16 +27,45 @@ SWARM: Any = json.loads((ROOT / "protocols" / "vectors" / "swarm.json").read_tex
 @pytest.mark.parametrize(
     "vector", SWARM["vocabularies"], ids=[one["name"] for one in SWARM["vocabularies"]]
 )
-def test_fingerprints(vector: Any) -> None:  # ID-8
-    def counted(text: str) -> bytes:
-        return len(text.encode()).to_bytes(4, "big") + text.encode()
+def test_fingerprints(vector: Any) -> None:  # ID-8, TOK-1, TOK-2
+    def counted(text: bytes) -> bytes:
+        return struct.pack(">I", len(text)) + text
 
-    parts = [
-        bytes((kind,)) + counted(text) if kind in (1, 6) else b"\0"
-        for text, kind in vector["tokens"]
-    ]
-    data = b"swarmllm/vocabulary/1" + counted(vector["pre"]) + b"".join(parts)
-    assert sha256(data).hexdigest() == vector["fingerprint"]
+    one = vector["tokenizer"]
+    encoding = b"swarmllm/vocabulary/2" + counted(one["model"].encode())
+    encoding += counted(one["pre"].encode())
+    encoding += bytes([one["space_prefix"] + 2 * one["trims_spaces"]])
+    encoding += struct.pack(">II", 0 if one["unknown"] is None else one["unknown"] + 1, 5)
+    chat = b"swarmllm/chat/1"
+    for token in one["ids"].values():
+        chat += struct.pack(">I", 0 if token is None else token + 1)
+    chat += bytes([{None: 0, False: 1, True: 2}[one["add_bos"]]])
+    chat += counted(one["trimming"].encode()) + counted(one["template"].encode())
+    for text, kind in zip(one["texts"], one["kinds"], strict=True):
+        data = bytes([kind]) + counted(text.encode())
+        if kind in (1, 6) or (kind == 4 and not (text[0] in "<[" and text[-1] in ">]")):
+            encoding += data
+        else:
+            encoding += b"\0"
+            chat += data
+    encoding += counted(struct.pack(f"<{len(one['scores'])}f", *one["scores"]))
+    encoding += struct.pack(">I", len(one["merges"]))
+    encoding += b"".join(counted(merge.encode()) for merge in one["merges"])
+    encoding += counted(bytes.fromhex(one["charsmap"]))
+    assert (encoding.hex(), chat.hex()) == (vector["encoding"], vector["chat"])
+    assert sha256(encoding).hexdigest() == vector["fingerprint"]
+    assert sha256(chat).hexdigest()[:16] == vector["chat_digest"]
+
+
+@pytest.mark.parametrize("vector", SWARM["vocabularies"], ids=lambda one: one["name"])
+def test_sealed_sections_are_read_as_what_they_say(vector: Any) -> None:  # TOK-3
+    sections = [bytes.fromhex(vector[name]) for name in ("encoding", "chat")]
+    data = zlib.compress(b"".join(struct.pack(">I", len(one)) + one for one in sections))
+    digests = bytes.fromhex(vector["fingerprint"]), bytes.fromhex(vector["chat_digest"])
+    found = unseal(data, *digests)
+    assert found.digests() == digests
+    assert found.template == vector["tokenizer"]["template"]
+    assert [text.decode() for text in found.texts] == vector["tokenizer"]["texts"]
 
 
 def test_swarm_tags() -> None:  # ID-5

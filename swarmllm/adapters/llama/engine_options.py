@@ -24,8 +24,7 @@ class EngineOptions:
     `sessions_max` sessions are kept in the cache if memory allows, otherwise as many as fit; with
     `sessions_exact` fewer are an error. An idle session may be evicted for a new one after
     `idle_s`. `reproducible` gives bit-identical answers however a context was computed (see
-    `llama_api` for what it costs). `vocab_fingerprint`, if given, is the only vocabulary that will
-    do. `owner` is the peer id of this node: its sessions have half of the engine whatever others
+    `llama_api` for what it costs). `owner` is the peer id of this node: its sessions have half of the engine whatever others
     ask (`core.serving.shares`).
     """
 
@@ -37,7 +36,6 @@ class EngineOptions:
     batch_max: int = BATCH_MAX
     idle_s: float = IDLE_S
     reproducible: bool = True
-    vocab_fingerprint: bytes | None = None
     cache_dir: str | None = None
     name: str | None = None
     domains: tuple[str, ...] = ()

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from swarmllm.adapters.llama.fingerprint import NORMAL, fingerprint
 from swarmllm.adapters.llama.gguf_format import Header, Tensor, Value, read_header
 from swarmllm.adapters.llama.gguf_parts import SPLIT_KEYS, digest_of, place_of, siblings
+from swarmllm.adapters.llama.gguf_tokenizer import TOKENIZER_KEYS, tokenizer_in
 from swarmllm.errors import LocalError
-from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX
+from swarmllm.messages import CONTEXT_MAX
 
 NAME_BYTES_MAX: Final = 32  # `messages.Name`.
 # GGUF's name for LLaMA 1 to 3.3, their fine-tunes, and models of the same layout.
@@ -64,6 +64,7 @@ class ModelFile:
     name: str
     vocab_size: int
     vocab_fingerprint: bytes
+    chat_digest: bytes
     context_trained: int
     kv_values: int
     size_bytes: int
@@ -80,10 +81,9 @@ class _Wanted(Container[str]):
         return key in _KEYS or (isinstance(key, str) and key.partition(".")[2] in _SHAPE_KEYS)
 
 
-_KEYS: Final = SPLIT_KEYS | {
-    *(f"general.{key}" for key in ("architecture", "name", "type")),
-    *(f"tokenizer.ggml.{key}" for key in ("model", "pre", "tokens", "token_type")),
-}
+_KEYS: Final = (
+    SPLIT_KEYS | TOKENIZER_KEYS | {f"general.{key}" for key in ("architecture", "name", "type")}
+)
 _SHAPE_KEYS: Final = frozenset(
     {"context_length", "block_count", "embedding_length", "expert_count", "attention.causal"}
     | {f"attention.{key}" for key in ("head_count", "head_count_kv", "key_length", "value_length")}
@@ -103,7 +103,8 @@ def read_model_file(path: Path) -> ModelFile:
         _check_whole(part, header)
     path, found = parts[0], first.metadata
     architecture = _architecture(path, found)
-    tokens, kinds = vocabulary_in(path, found)
+    tokenizer = tokenizer_in(path, found)
+    fingerprint, chat_digest = tokenizer.digests()
     tensors = [tensor for header in headers for tensor in header.tensors]
     if not tensors:
         raise LocalError(f"{path} has a vocabulary but no weights: choose the model's own file")
@@ -114,14 +115,9 @@ def read_model_file(path: Path) -> ModelFile:
         context -= 1
     return ModelFile(
         name=_short_name(str(found.get("general.name") or "")) or _short_name(path.stem) or "model",
-        vocab_size=len(tokens),
-        vocab_fingerprint=fingerprint(
-            (
-                (text.encode(errors="surrogateescape"), kind)
-                for text, kind in zip(tokens, kinds, strict=True)
-            ),
-            str(found.get("tokenizer.ggml.pre", "")),
-        ),
+        vocab_size=len(tokenizer.texts),
+        vocab_fingerprint=fingerprint,
+        chat_digest=chat_digest,
         context_trained=max(1, min(CONTEXT_MAX, context)),
         kv_values=_kv_values(path, shape),
         size_bytes=sum(header.size for header in headers),
@@ -164,27 +160,6 @@ def _architecture(path: Path, found: Mapping[str, Value]) -> str:
             "need it: choose a transformer model, such as those of the LLaMA family"
         )
     return architecture
-
-
-def vocabulary_in(path: Path, found: Mapping[str, Value]) -> tuple[list[str], list[int]]:
-    """The tokens and their types. Files without types mean ordinary tokens throughout. LocalError
-    if there are no tokens, or too many."""
-    tokens, kinds = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.token_type")
-    if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
-        raise LocalError(
-            f"{path} has no vocabulary of its own (tokenizer.ggml.tokens): choose a GGUF file that includes one"
-        )
-    if len(tokens) > VOCABULARY_MAX:
-        raise LocalError(
-            f"{path} has a vocabulary of {len(tokens)} tokens, more than the {VOCABULARY_MAX} that can be named: choose another"
-        )
-    if kinds is None:
-        kinds = [NORMAL] * len(tokens)
-    if not isinstance(kinds, list) or len(kinds) != len(tokens) or not isinstance(kinds[0], int):
-        raise LocalError(
-            f"{path} lists {len(tokens)} tokens but not as many types of tokens: choose another conversion of the model"
-        )
-    return [str(text) for text in tokens], [int(kind) for kind in kinds]
 
 
 def _number(path: Path, shape: Mapping[str, Value], key: str, default: int | None = None) -> int:

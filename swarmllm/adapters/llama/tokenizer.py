@@ -25,7 +25,7 @@ from swarmllm.adapters.llama.gguf_tokenizer import TOKENIZER_KEYS, reserved_toke
 from swarmllm.adapters.llama.llama_api import capture_log, complaint
 from swarmllm.core.vocabulary import Span, Vocabulary, ends_of
 from swarmllm.errors import LocalError
-from swarmllm.wire.tokenizer import ID_KEYS, NORMAL
+from swarmllm.wire.tokenizer import ID_KEYS, NORMAL, Tokenizer
 
 PIECE_BYTES: Final = 1 << 16
 LSTRIP, RSTRIP = llama.LLAMA_TOKEN_ATTR_LSTRIP, llama.LLAMA_TOKEN_ATTR_RSTRIP
@@ -34,13 +34,19 @@ SPECIAL: Final = HIDDEN | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
 BLANK: Final = b" \t\n\v\f\r"
 
 
+def read_tokenizer(path: Path) -> tuple[Path, Tokenizer]:
+    """The file that the tokenizer is in (of a model in parts: the first one), and what it says.
+    LocalError."""
+    first = parts_of(path)[0]
+    return first, tokenizer_in(path, read_metadata(first, TOKENIZER_KEYS))
+
+
 class LlamaTokenizer:
     """A vocabulary that llama.cpp has loaded, without weights. One thread at a time."""
 
     def __init__(self, path: Path) -> None:
         """LocalError, naming the file, for one that is unfit."""
-        self._path = parts_of(path)[0]
-        self.data = tokenizer_in(path, read_metadata(self._path, TOKENIZER_KEYS))
+        self._path, self.data = read_tokenizer(path)
         capture_log()
         wish = llama.llama_model_default_params()
         wish.vocab_only, wish.use_mmap = True, False

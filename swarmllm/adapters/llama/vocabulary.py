@@ -25,10 +25,10 @@ import numpy.typing as npt
 
 from swarmllm.adapters.llama.bpe_text import BpeText, build_tokenizer, shown
 from swarmllm.adapters.llama.cache_file import replacing
-from swarmllm.adapters.llama.fingerprint import CONTROL, NORMAL
 from swarmllm.adapters.llama.gguf_tokenizer import reserved_tokens
 from swarmllm.core.vocabulary import Vocabulary, ends_of
 from swarmllm.errors import LocalError
+from swarmllm.wire.tokenizer import CONTROL, NORMAL, Tokenizer
 
 LLAMA3_BOS = 128_000
 LLAMA3_EOS = 128_001
@@ -36,7 +36,8 @@ LLAMA3_SIZE = 128_256
 LLAMA3_STOPS = frozenset({128_001, 128_008, 128_009})  # End of text, of message, of turn.
 LLAMA3_PRE = "llama-bpe"  # What GGUF calls the split pattern below.
 LLAMA3_FILE_SHA256 = "82e9d31979e92ab929cd544440f129d9ecd797b69e327f80f17e1c50d5551b55"
-LLAMA3_FINGERPRINT = "766fe6e96ff64be92df9dd9893e1bedcf91bb149754f344ffc33ee30981d5d4d"
+LLAMA3_FINGERPRINT = "a8c85186c0a024cc55e195f7b55e0880530d13c937cd279b6be31511f043d11d"
+LLAMA3_CHAT_DIGEST = "6d2f0f0aedec1f9d"  # Of the bundled experts, which have no template.
 
 # Published with the model (llama_models/llama3/tokenizer.py) and in llama.cpp as the "llama-bpe"
 # pre-tokenizer.
@@ -123,6 +124,26 @@ class Tables:
             )
         )
 
+    def tokenizer(self) -> Tokenizer:
+        """As the GGUF files of the bundled experts have it."""
+        tokens = self.gguf_tokens()
+        return Tokenizer(
+            model="gpt2",
+            pre=LLAMA3_PRE,
+            space_prefix=False,
+            trims_spaces=False,
+            unknown=None,
+            texts=[text.encode() for text, _ in tokens],
+            kinds=bytes(kind for _, kind in tokens),
+            scores=b"",
+            merges=[" ".join(pair).encode() for pair in self.merge_pairs()],
+            charsmap=b"",
+            ids=(LLAMA3_BOS, LLAMA3_EOS, LLAMA3_BOS + 9, LLAMA3_BOS + 8, None, None, None),
+            add_bos=True,
+            trimming="",
+            template="",
+        )
+
     def last_merges(self) -> dict[int, tuple[int, int]]:
         """For every id made of two pieces: the pieces of its last BPE merge, which is the one whose
         pieces are the earliest."""
@@ -207,6 +228,7 @@ def load_vocabulary(cache_dir: Path | None = None) -> BpeText:
         fingerprint=bytes.fromhex(LLAMA3_FINGERPRINT),
         bos=LLAMA3_BOS,
         add_bos=True,
+        chat_digest=bytes.fromhex(LLAMA3_CHAT_DIGEST),
         eog=LLAMA3_STOPS | reserved_tokens(special),
         pieces=b"".join(pieces),
         ends=ends_of(pieces),

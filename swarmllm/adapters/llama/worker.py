@@ -130,18 +130,6 @@ class Worker:
 
     def _load(self, path: Path, options: EngineOptions) -> tuple[Batcher, dict[str, Any]]:
         file = read_model_file(path)
-        if (
-            options.vocab_fingerprint is not None
-            and file.vocab_fingerprint != options.vocab_fingerprint
-        ):
-            theirs, ours = (
-                print_.hex()[:12] for print_ in (file.vocab_fingerprint, options.vocab_fingerprint)
-            )
-            raise LocalError(
-                f"{path} uses another vocabulary ({file.vocab_size} tokens, fingerprint {theirs}) than this swarm (fingerprint {ours}): "
-                "models can only be mixed over one vocabulary; choose a LLaMA-3 model, or give models of this vocabulary a swarm of "
-                "their own with --swarm NAME"
-            )
         hashing = Hashing(file.parts, options.cache_folder)
         # Only now: a file that is refused above should be refused at once.
         from swarmllm.adapters.llama import llama_api
@@ -163,6 +151,7 @@ class Worker:
             "name": options.name or file.name,
             "digest": hashing.result(),
             "vocab_fingerprint": file.vocab_fingerprint,
+            "chat_digest": file.chat_digest,
             "vocab_size": file.vocab_size,
             "n_params": model.n_params,
             "context_max": context,

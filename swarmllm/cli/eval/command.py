@@ -34,7 +34,7 @@ from swarmllm.adapters.limits import cores
 from swarmllm.cli.eval import measurements as m
 from swarmllm.cli.eval.analysis import Question, analyse_all
 from swarmllm.cli.eval.corpora import bundled_corpora, read_corpus
-from swarmllm.cli.eval.experts import Expert, load_experts, right_expert, vocabulary_of
+from swarmllm.cli.eval.experts import Expert, encode_all, load_experts, right_expert
 from swarmllm.cli.eval.findings import kinds_of
 from swarmllm.cli.eval.plan import Plan
 from swarmllm.cli.eval.report import Report, score_record, summary_record, verdict_record
@@ -45,6 +45,7 @@ from swarmllm.cli.eval.verdicts import verdicts
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import answer, notice, people, print_record
 from swarmllm.cli.screen import Screen
+from swarmllm.core.vocabulary import Vocabulary
 from swarmllm.runtime.config import Config
 
 PAGE: Final = "evaluation.md"
@@ -79,9 +80,8 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
     with _bars(console) as bar:
         say = _sayer(console)
         experts = load_experts(plan.models, config.cache_dir, say)
-        texts = _texts(plan, experts, config.cache_dir, say)
+        vocabulary, texts = _texts(plan, experts, say)
         clock.lap("reading models and texts")
-        vocabulary = vocabulary_of(experts, config.cache_dir).vocabulary
         advance = bar("reading")
         scored = score_all(
             experts, texts.documents, vocabulary.bos or 0, plan, config.cache_dir, advance
@@ -121,12 +121,14 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
 
 
 def _texts(
-    plan: Plan, experts: Sequence[Expert], cache_dir: Path, say: Callable[[str], None]
-) -> Texts:
+    plan: Plan, experts: Sequence[Expert], say: Callable[[str], None]
+) -> tuple[Vocabulary, Texts]:
     corpora = dict(plan.corpora) or bundled_corpora()
     say(f"reading {', '.join(corpora)}")
     passages = {name: read_corpus(name, path) for name, path in corpora.items()}
-    return make_texts(passages, vocabulary_of(experts, cache_dir).tokenize, plan)
+    texts = [passage.text for found in passages.values() for passage in found]
+    vocabulary, ids = encode_all(experts, texts)
+    return vocabulary, make_texts(passages, ids.__getitem__, plan)
 
 
 def _shapes(

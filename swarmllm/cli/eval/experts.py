@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from swarmllm.adapters.llama.bpe_text import BpeText
+import trio
+
 from swarmllm.adapters.llama.demo import bundled, folder_of
 from swarmllm.adapters.llama.expansion import expand
-from swarmllm.adapters.llama.gguf_text import text_of_gguf
-from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT, load_vocabulary
+from swarmllm.adapters.llama.llama_text import open_text
 from swarmllm.cli.probe import probe
+from swarmllm.core.vocabulary import Vocabulary
 from swarmllm.errors import UsageError
 from swarmllm.runtime.user_path import user_path
 
@@ -108,14 +109,16 @@ def _distinct(experts: Sequence[Expert]) -> list[Expert]:
     ]
 
 
-def vocabulary_of(experts: Sequence[Expert], cache_dir: Path) -> BpeText:
-    """The text side that all of them share."""
-    first = experts[0]
-    return (
-        load_vocabulary(cache_dir)
-        if first.vocab == LLAMA3_FINGERPRINT
-        else text_of_gguf(first.path)
-    )
+def encode_all(
+    experts: Sequence[Expert], texts: Sequence[str]
+) -> tuple[Vocabulary, dict[str, list[int]]]:
+    """The vocabulary that all of them share, and the token ids of each text."""
+
+    async def body() -> tuple[Vocabulary, dict[str, list[int]]]:
+        async with open_text(experts[0].path) as text:
+            return text.vocabulary, {one: await text.encode(one) for one in texts}
+
+    return trio.run(body)
 
 
 def right_expert(domain: str, experts: Sequence[Expert]) -> int | None:

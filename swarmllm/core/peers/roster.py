@@ -206,11 +206,9 @@ class Roster:
         known = self.experts(now)
         if not known:
             down = self._own is not None and self._serving.card is None
-            return (
-                "this node's own engine is down and no other expert is known"
-                if down
-                else "no expert for this vocabulary is known"
-            )
+            if down:
+                return "this node's own engine is down and no other expert is known"
+            return f"no expert for this vocabulary is known{strangers(self._table, self._fingerprint, now)}"
         near = [(p, r) for p, r in known if p == self.own or p in self._peering.connected]
         if not near:
             return f"none of the {len(known)} experts that are known is connected"
@@ -222,3 +220,19 @@ class Roster:
         if not any(self.is_cleared(peer, now) for peer, _ in near):
             return f"the kill switch has not let any of {len(near)} experts yet"
         return "every expert has no room or did not answer lately"
+
+
+def strangers(table: CapacityTable, fingerprint: bytes, now: float) -> str:
+    """Which experts are known and cannot be mixed with this vocabulary, in half a sentence."""
+    others = [
+        record
+        for _, record in table.alive(now)
+        if record.sessions_max > 0 and record.vocab_fingerprint != fingerprint
+    ]
+    if not others:
+        return ""
+    theirs = sorted({record.vocab_fingerprint.hex()[:12] for record in others})
+    return (
+        f"; {len(others)} of other vocabularies are ({others[0].model}: {', '.join(theirs[:3])}), "
+        f"and this node's is {fingerprint.hex()[:12]}: only models of one vocabulary can be mixed"
+    )
