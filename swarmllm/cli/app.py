@@ -19,7 +19,8 @@ from swarmllm.cli.output import write_stdout
 app = typer.Typer(
     name="swarmllm",
     help="A swarm of equal peers that together serve one language model that no one owns.",
-    epilog="First try: swarmllm demo. Then: swarmllm join on several machines of one network, and swarmllm generate on any of them.",
+    epilog="First try: swarmllm demo. Then: swarmllm join on several machines of one network,"
+    " and swarmllm generate on any of them.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -91,8 +92,8 @@ def generate(
         str | None,
         typer.Argument(
             metavar="[-|PROMPT]",
-            help="-: the text to continue is on standard input. A text given here instead is seen by every user of this machine, "
-            "in its list of processes.",
+            help="-: the text to continue is on standard input. A text given here instead is seen"
+            " by every user of this machine, in its list of processes.",
         ),
     ] = None,
     file: Annotated[
@@ -280,7 +281,8 @@ def bench_halt(
         typer.Option(
             "--scenario",
             metavar="NAME",
-            help="plain, streaming, saturated, flood, frozen, droppers or slow (repeatable). Without this: plain and streaming.",
+            help="plain, streaming, saturated, flood, frozen, droppers or slow (repeatable)."
+            " Without this: plain and streaming.",
         ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="All scenarios.")] = False,

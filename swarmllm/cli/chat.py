@@ -134,7 +134,8 @@ def chat(config: Config, request: TextRequest, *, verbose: bool, local: bool) ->
     loop = _Loop(config, local=local, verbose=verbose)
     loop.start()
     notice(
-        "Write the beginning of a text, and the experts continue it. They see all of it. Ctrl-C stops an answer, Ctrl-D ends."
+        "Write the beginning of a text, and the experts continue it. They see all of it."
+        " Ctrl-C stops an answer, Ctrl-D ends."
     )
     try:
         _turns(loop, request)
@@ -187,7 +188,8 @@ def turn(before: TextRequest, said: str, answer: Callable[[TextRequest], str]) -
         complain(str(fault))
         if said:
             notice(
-                "(Your last line got no answer and is left out of the text; the rest is as it was. Write on, or write it again.)"
+                "(Your last line got no answer and is left out of the text; the rest is as it was."
+                " Write on, or write it again.)"
             )
         return before
 

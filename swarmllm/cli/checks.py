@@ -227,7 +227,10 @@ def interfaces(config: Config) -> Verdict:
 def lan_discovery(config: Config) -> Verdict:
     if not config.lan:
         return Verdict("ok", "switched off (--no-lan or lan = false)")
-    remedy = "name a peer with --peer; allow UDP port 5353 and multicast in the firewall for LAN discovery"
+    remedy = (
+        "name a peer with --peer; allow UDP port 5353 and multicast in the firewall for LAN"
+        " discovery"
+    )
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -66,7 +66,8 @@ async def open_client(config: Config, *, local: bool) -> AsyncIterator[NodeClien
 async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncIterator[LocalNode]:
     own = f"the bundled expert {FALLBACK} of its own" if local else "no expert of its own"
     notice(
-        f"No node runs here, so one is started for this command, with {own} (swarmllm join starts one that stays)."
+        "No node runs here, so one is started for this command,"
+        f" with {own} (swarmllm join starts one that stays)."
     )
     if local:
         with still_waiting(f"the expert {FALLBACK} to be made ready"):

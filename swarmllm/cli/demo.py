@@ -83,7 +83,8 @@ async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Flee
         )
     )
     view.say(
-        "Their experts are tiny, for demonstration: they know how prose or code sounds, and nothing else.",
+        "Their experts are tiny, for demonstration: they know how prose or code sounds,"
+        " and nothing else.",
         "dim",
     )
     experts = await expand_bundled(config.cache_dir, view.console if not view.as_json else None)
@@ -123,7 +124,7 @@ def choose_cast(bundled: Sequence[str]) -> list[str]:
     return [*names, *([names[0]] * (NODES - len(names)))]
 
 
-# --- coming to life ------------------------------------------------------------------------------------------------------------
+# --- coming to life -------------------------------------------------------------------------------
 
 
 def _flags(config: Config, swarm: str, charter: Path) -> list[str]:
@@ -167,7 +168,8 @@ async def _found_others(node: NodeProcess, kind: str) -> None:
             await node.change()
         return
     raise LocalError(
-        f"{node.name} found {len(known(node, kind))} of {NODES - 1} other {kind}s within {MEET_S:.0f} s{node.last_words()}"
+        f"{node.name} found {len(known(node, kind))} of {NODES - 1} other {kind}s within"
+        f" {MEET_S:.0f} s{node.last_words()}"
     )
 
 
@@ -204,7 +206,7 @@ async def _meet(view: DemoView, nodes: Sequence[NodeProcess], bootstrap: str, sw
     view.checked("dht_names_the_experts", found == everybody, detail)
 
 
-# --- speaking ------------------------------------------------------------------------------------------------------------------
+# --- speaking -------------------------------------------------------------------------------------
 
 
 async def _answer(
@@ -232,7 +234,8 @@ async def _answer(
                     return found, record
         raise LocalError(f"{speaker.name} hung up after {len(found)} tokens{speaker.last_words()}")
     raise LocalError(
-        f"{speaker.name} did not finish its answer within {ANSWER_S:.0f} s: {len(found)} tokens came{speaker.last_words()}"
+        f"{speaker.name} did not finish its answer within {ANSWER_S:.0f} s:"
+        f" {len(found)} tokens came{speaker.last_words()}"
     )
 
 
@@ -306,7 +309,8 @@ async def _second_answer(
         view.say("  (the experts ended their text early; once more)\n", "dim")
     else:
         raise LocalError(
-            f"in {ATTEMPTS} attempts no answer was longer than {KILL_AFTER} tokens, so none could be interrupted"
+            f"in {ATTEMPTS} attempts no answer was longer than {KILL_AFTER} tokens,"
+            " so none could be interrupted"
         )
     victim, at = killed[0]
     view.text(SECOND_PROMPT, end, tokens, speaker.peer)
@@ -334,7 +338,7 @@ async def _second_answer(
     return victim
 
 
-# --- afterwards ----------------------------------------------------------------------------------------------------------------
+# --- afterwards -----------------------------------------------------------------------------------
 
 
 async def _survivors(view: DemoView, survivors: Sequence[NodeProcess], victim: NodeProcess) -> None:
@@ -370,7 +374,10 @@ async def _comes_back(
         for node in nodes:
             for kind in ("peer", "expert"):
                 await _found_others(back if node is victim else node, kind)
-    detail = f"{victim.name} is process {back.pid} now, and all know each other again {trio.current_time() - began:.1f} s later"
+    detail = (
+        f"{victim.name} is process {back.pid} now,"
+        f" and all know each other again {trio.current_time() - began:.1f} s later"
+    )
     view.checked(
         "the_killed_node_is_back", back.peer == victim.peer and back.pid != victim.pid, detail
     )

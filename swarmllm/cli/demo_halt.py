@@ -102,7 +102,8 @@ class Stream:
                 else f"not more within {STREAM_S:.0f} s"
             )
             raise LocalError(
-                f"{self.node.name} wrote {len(self.tokens)} tokens, not {what}: {why}{self.node.last_words()}"
+                f"{self.node.name} wrote {len(self.tokens)} tokens, not {what}:"
+                f" {why}{self.node.last_words()}"
             )
 
     @property
@@ -113,7 +114,8 @@ class Stream:
 async def halt_and_resume(view: DemoView, nodes: Sequence[NodeProcess], ring: Ring) -> None:
     view.chapter("one operator stops all four in mid-stream; two together start them again")
     view.say(
-        "  All four write at once, each with the help of the others. Then orders come in through one of them.\n",
+        "  All four write at once, each with the help of the others."
+        " Then orders come in through one of them.\n",
         "dim",
     )
     streams = [Stream(node, PROMPTS[i % len(PROMPTS)]) for i, node in enumerate(nodes)]
@@ -153,7 +155,10 @@ async def _forged(view: DemoView, node: NodeProcess, ring: Ring, streams: Sequen
     for stream, count in zip(streams, before, strict=True):
         await stream.write(count + BEFORE)
     halted = await _halted([stream.node for stream in streams])
-    detail = f"bad signature and another swarm's operator: {len(refused)} of 2 refused; all four went on writing"
+    detail = (
+        f"bad signature and another swarm's operator: {len(refused)} of 2 refused;"
+        " all four went on writing"
+    )
     view.checked("forged_halt_does_nothing", len(refused) == 2 and not halted, detail)
 
 
@@ -199,7 +204,10 @@ async def _silent(view: DemoView, streams: Sequence[Stream], began_at: float) ->
     later = sum(
         _ms(token, began_at) > 1000 * PROMISED_S for stream in streams for token in stream.tokens
     )
-    detail = f"the last one {_side(last)}, none later than 1 s; {refused} of {len(streams)} refuse a new question"
+    detail = (
+        f"the last one {_side(last)}, none later than 1 s;"
+        f" {refused} of {len(streams)} refuse a new question"
+    )
     view.checked("no_token_after_the_halt", not later and refused == len(streams), detail)
 
 
@@ -213,7 +221,10 @@ async def _resume(view: DemoView, nodes: Sequence[NodeProcess], ring: Ring, orde
         await hand_over(nodes[2].folder, [ring.resume(order, signers=1)], 0.0, as_json=False)
     ).refused
     halted = await _halted(nodes)
-    detail = f"{refused[0] if refused else 'it was not refused'}; {len(halted)} of {len(nodes)} stay halted"
+    detail = (
+        f"{refused[0] if refused else 'it was not refused'};"
+        f" {len(halted)} of {len(nodes)} stay halted"
+    )
     view.checked(
         "one_resume_signature_is_refused", len(refused) == 1 and len(halted) == len(nodes), detail
     )
@@ -237,13 +248,17 @@ def _is_later(began_at: float, record: Record) -> bool:
 
 
 async def _replayed(view: DemoView, nodes: Sequence[NodeProcess], data: bytes) -> None:
-    """The order that was lifted, once more and through every node; then a question to one of them."""
+    """The order that was lifted, once more and through every node; then a question to one of
+    them."""
     news = 0
     for node in nodes:
         delivery = await hand_over(node.folder, [data], 0.0, as_json=False)
         news += sum(outcome["outcome"] != "known" for outcome in delivery.outcomes)
     halted = await _halted(nodes)
-    detail = f"the order that was lifted, once more to all: {len(nodes) - len(halted)} of {len(nodes)} run on"
+    detail = (
+        "the order that was lifted, once more to all:"
+        f" {len(nodes) - len(halted)} of {len(nodes)} run on"
+    )
     view.checked("replayed_halt_does_nothing", not news and not halted, detail)
     tokens: list[Record] = []
     end: Record | None = None

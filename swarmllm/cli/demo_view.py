@@ -28,8 +28,10 @@ from swarmllm.runtime.service.json_events import Record
 WIDTH_MAX: Final = 100  # Wider lines are hard to read; the rows of rounds need 79.
 TAIL_CHARS: Final = 24  # Of an answer that was stopped.
 LEGEND: Final = (
-    "  A column is a node: the bytes of its reply, and its weight in the mixture. All four are asked\n"
-    "  and three count: the weightiest, unless one is late. A token has the colour of its weightiest.\n"
+    "  A column is a node: the bytes of its reply, and its weight in the mixture."
+    " All four are asked\n"
+    "  and three count: the weightiest, unless one is late."
+    " A token has the colour of its weightiest.\n"
 )
 STATES: Final = (
     ("ready", "ready"),
@@ -141,7 +143,10 @@ class DemoView:
             text.append(token["text"], style=self.rounds.colour(best["peer"]))
         self.console.print()
         self.console.print(Padding(text, (0, 2)), width=min(self.console.width, WIDTH_MAX))
-        pace = f"{end['tokens']:.0f} tokens in {end['seconds']:.1f} s, {end['tokens_per_s']:.1f} tokens/s"
+        pace = (
+            f"{end['tokens']:.0f} tokens in {end['seconds']:.1f} s,"
+            f" {end['tokens_per_s']:.1f} tokens/s"
+        )
         self.console.line()
         self.console.print(
             Line(f"  {pace}, {mean_bytes(tokens, asking):.0f} bytes per expert and token", "dim")

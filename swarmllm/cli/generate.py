@@ -74,10 +74,14 @@ class ShownAnswer:
         if not self._as_json and (self.text or record["reason"] not in {"error", "halted"}):
             await write_answer_async(self.text + "\n" if self._holds_text else "\n")
         if self._verbose:
-            speed = f"{record['tokens']} tokens in {record['seconds']:.1f} s ({record['tokens_per_s']:.1f} tokens/s)"
+            speed = (
+                f"{record['tokens']} tokens in {record['seconds']:.1f} s"
+                f" ({record['tokens_per_s']:.1f} tokens/s)"
+            )
             size = f"{record['bytes_per_expert_per_token']:.0f} bytes per expert and token"
             notice(
-                f"{speed}, {record['experts_per_token']:.2f} experts per token, {size}, seed {record['seed']}"
+                f"{speed}, {record['experts_per_token']:.2f} experts per token, {size},"
+                f" seed {record['seed']}"
             )
         match record["reason"]:
             case "halted":

@@ -64,12 +64,14 @@ def exit_code_of(raised: BaseException) -> int:
                 0xDC80 <= ord(text[start]) <= 0xDCFF
             ):
                 complain(
-                    f"{text[:100]!r} holds bytes that are not UTF-8, and here only text will do; give another name or text"
+                    f"{text[:100]!r} holds bytes that are not UTF-8, and here only text will do;"
+                    " give another name or text"
                 )
                 return FAILED
             case _:
                 complain(
-                    f"stopped by a fault of its own: {type(leaf).__name__}: {leaf} (SWARMLLM_DEBUG=1 shows where; please report it)"
+                    f"stopped by a fault of its own: {type(leaf).__name__}:"
+                    f" {leaf} (SWARMLLM_DEBUG=1 shows where; please report it)"
                 )
                 return FAILED
     return INTERRUPTED
@@ -120,7 +122,8 @@ def machine_fault(error: OSError) -> str:
 
 @contextmanager
 def _sigterm_as_sigint() -> Iterator[None]:
-    """SIGTERM stops a command exactly as Ctrl-C does, also while modules are still being imported."""
+    """SIGTERM stops a command exactly as Ctrl-C does, also while modules are still being
+    imported."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -52,12 +52,14 @@ def status_view(record: Record) -> RenderableType:
     table.add_column(overflow="fold")  # An address that is cut cannot be pasted.
     table.add_row(
         "node",
-        f"{short_peer(record['peer'])} in the swarm “{record['swarm']}”, up for {ago(record['uptime_s'])}",
+        f"{short_peer(record['peer'])} in the swarm “{record['swarm']}”,"
+        f" up for {ago(record['uptime_s'])}",
     )
     if model:
         table.add_row(
             "expert",
-            f"{model['model']}, {count(model['n_params'])} parameters, context {model['context_max']} tokens",
+            f"{model['model']}, {count(model['n_params'])} parameters,"
+            f" context {model['context_max']} tokens",
         )
     else:
         table.add_row("expert", "none: this node asks others and offers nothing")
@@ -68,7 +70,8 @@ def status_view(record: Record) -> RenderableType:
         )
     table.add_row(
         "answers",
-        f"{record['answers_open']} of our own being written, {record['rounds_served_open']} rounds for others under way",
+        f"{record['answers_open']} of our own being written,"
+        f" {record['rounds_served_open']} rounds for others under way",
     )
     for reason in record.get("halted") or []:
         table.add_row(Line("halted", "bold red"), Line(reason, "bold red"))

@@ -58,7 +58,8 @@ def join(config: Config, *, as_json: bool, until_eof: bool) -> int:
     """Stopping it is how it is meant to end, so Ctrl-C and SIGTERM leave with 0."""
     if until_eof and input_is_closed():
         raise UsageError(
-            "--until-eof waits for standard input to close, and it is closed already; keep it open, or leave this out"
+            "--until-eof waits for standard input to close, and it is closed already; keep it open,"
+            " or leave this out"
         )
     # Whatever a node writes is its owner's alone, also in a folder that others may look into.
     os.umask(0o077)
@@ -96,7 +97,8 @@ async def _join(config: Config, as_json: bool, until_eof: bool) -> int:
             nursery.cancel_scope.cancel()
         if start.cancelled_caught:
             raise LocalError(
-                f"the node on {config.data_dir} was not started: {silence.what} took more than {START_MAX_S:.0f} s; {ADVICE}"
+                f"the node on {config.data_dir} was not started:"
+                f" {silence.what} took more than {START_MAX_S:.0f} s; {ADVICE}"
             )
     finally:
         if last and not isinstance(last[0], Stopped):

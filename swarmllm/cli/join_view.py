@@ -28,7 +28,10 @@ from swarmllm.runtime.service.json_events import Record
 
 log = logging.getLogger("swarmllm.view")
 
-SHARE_NOTICE: Final = "The experts that help with an answer see its prompt and its text. Other people's nodes are other people's computers."
+SHARE_NOTICE: Final = (
+    "The experts that help with an answer see its prompt and its text."
+    " Other people's nodes are other people's computers."
+)
 
 
 class JoinView:
@@ -78,7 +81,7 @@ class JoinView:
             if self._live is not None:
                 self._live.stop()
 
-    # --- faults --------------------------------------------------------------------------------------------------------------
+    # --- faults -----------------------------------------------------------------------------------
 
     @contextmanager
     def sheltered(self, what: str, instead: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -128,7 +131,7 @@ class JoinView:
         if live is not None:
             live.stop()
 
-    # --- what is shown -------------------------------------------------------------------------------------------------------
+    # --- what is shown ----------------------------------------------------------------------------
 
     def _progress(self, record: Record) -> None:
         what, done, total = str(record["what"]), record["done"], record["total"]

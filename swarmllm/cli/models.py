@@ -106,7 +106,8 @@ def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
         found = sorted(file for file in path.rglob("*.gguf") if not is_later_part(file))
         if len(found) > FILES_MAX:
             raise UsageError(
-                f"{path} holds {len(found)} GGUF files, more than {FILES_MAX}; name a folder further down"
+                f"{path} holds {len(found)} GGUF files, more than {FILES_MAX};"
+                " name a folder further down"
             )
         yield from found
 

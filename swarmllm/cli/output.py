@@ -68,7 +68,8 @@ def _exact(text: str) -> bytes:
 def _write_all(text: str, data: bytes) -> None:
     if sys.stdout is None:
         raise LocalError(
-            "standard output is closed, so nothing can be shown there; send it to a terminal, a file or a pipe"
+            "standard output is closed, so nothing can be shown there; send it to a terminal,"
+            " a file or a pipe"
         )
     try:
         descriptor = sys.stdout.fileno()

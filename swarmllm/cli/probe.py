@@ -38,8 +38,9 @@ def probe(path: Path, cache_dir: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(done.stdout)
     except ValueError as error:
         raise LocalError(
-            f"the header of {path} broke the process that read it (code {done.returncode}): it is damaged, or made to do so;"
-            " compare its checksum with the one that its source states, or choose another model"
+            f"the header of {path} broke the process that read it (code {done.returncode}):"
+            " it is damaged, or made to do so; compare its checksum with the one that its source"
+            " states, or choose another model"
         ) from error
     if "error" in found:
         raise LocalError(found["error"])
@@ -56,7 +57,10 @@ def _main(path: Path, cache_dir: Path) -> dict[str, object]:
         return {"error": str(fault)}
     except OSError as fault:
         return {
-            "error": f"cannot read the model file {path} ({fault.strerror}); check the disk and its permissions"
+            "error": (
+                f"cannot read the model file {path} ({fault.strerror});"
+                " check the disk and its permissions"
+            )
         }
     return {
         "name": found.name,

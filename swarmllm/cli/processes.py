@@ -67,7 +67,8 @@ class NodeProcess:
             while (found := self.found(event, matching)) is None:
                 if self._ended:
                     raise LocalError(
-                        f"{self.name} ended with code {self.process.returncode} before {what} came{self.last_words()}"
+                        f"{self.name} ended with code {self.process.returncode} before {what}"
+                        f" came{self.last_words()}"
                     )
                 await self._changed.wait()
             return found
@@ -211,7 +212,8 @@ def kill_all(fleets: Sequence[Fleet]) -> None:
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs; one that has ended and waits to be collected by its parent does not."""
+    """Whether it still runs; one that has ended and waits to be collected by its parent does
+    not."""
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:

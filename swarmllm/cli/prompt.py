@@ -23,7 +23,8 @@ def read_prompt(argument: str | None, file: str | None) -> str:
     or what is no text."""
     if (argument is None) == (file is None):
         raise UsageError(
-            f"{'there is no text to continue' if file is None else 'there are two texts to continue'}; {WAYS}"
+            f"{'there is no text to continue' if file is None else 'there are two texts to continue'};"
+            f" {WAYS}"
         )
     if file is not None:
         return _decoded(_of_file(file), file)

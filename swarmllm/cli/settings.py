@@ -1,5 +1,5 @@
-"""From the flags of a command to a checked Config: `runtime.config.reading` with this machine's environment
-and folders."""
+"""From the flags of a command to a checked Config: `runtime.config.reading` with this machine's
+environment and folders."""
 
 from __future__ import annotations
 

@@ -119,9 +119,15 @@ def write_all(number: int, data: bytes | memoryview) -> None:
 
 def _sentence(error: OSError) -> str:
     if error.errno == errno.EBADF:
-        return "standard output is closed, so there is nowhere to show what was asked for; leave it open, or send it to a file"
+        return (
+            "standard output is closed, so there is nowhere to show what was asked for;"
+            " leave it open, or send it to a file"
+        )
     if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
-        return f"cannot write to standard output ({error.strerror}); free some space, or send it elsewhere"
+        return (
+            f"cannot write to standard output ({error.strerror}); free some space,"
+            " or send it elsewhere"
+        )
     return f"cannot write to standard output ({error.strerror}); send it elsewhere"
 
 

@@ -55,8 +55,9 @@ async def _bench(config: Config, parts: Sequence[str], quick: bool, as_json: boo
                             silence.heard()
                 if scope.cancelled_caught:
                     raise LocalError(
-                        f"the part {part} of the benchmark did not end within {PART_MAX_S:.0f} s, the last step was: {silence.what};"
-                        " try --quick, or leave it out with --only"
+                        f"the part {part} of the benchmark did not end within {PART_MAX_S:.0f} s,"
+                        f" the last step was: {silence.what}; try --quick,"
+                        " or leave it out with --only"
                     )
     if not as_json:
         answer().print(table(report.measurements))

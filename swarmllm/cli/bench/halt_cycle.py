@@ -116,7 +116,8 @@ class Cycle:
 
 
 async def idle_rate(swarm: Swarm) -> float:
-    """Seconds of CPU time per second that all nodes together take while nobody asks for anything."""
+    """Seconds of CPU time per second that all nodes together take while nobody asks for
+    anything."""
     await _marks(swarm)
     began_at = now()
     await trio.sleep(IDLE_S)
@@ -131,7 +132,8 @@ async def stream(swarm: Swarm) -> None:
         lambda host: "token" in host.events, TOKEN_S + RUN_S, swarm.writers
     ):
         raise LocalError(
-            f"{dumb[0].name} and {len(dumb) - 1} more wrote no token within {TOKEN_S + RUN_S:.0f} s; try --nodes with fewer"
+            f"{dumb[0].name} and {len(dumb) - 1} more wrote no token within {TOKEN_S + RUN_S:.0f}"
+            " s; try --nodes with fewer"
         )
 
 

@@ -286,15 +286,19 @@ def sentences(results: Sequence[Result]) -> list[str]:
     """What the figures owe to this machine, for people."""
     plain = [result for result in results if not result.scenario.streaming and result.cycles]
     found = [
-        f"{result.scenario.name}, {result.nodes} nodes: during {len(result.cycles) - len(result.quiet)} of {len(result.cycles)} halts other"
-        f" programs took more than {QUIET_CORES} cores."
+        (
+            f"{result.scenario.name}, {result.nodes} nodes:"
+            f" during {len(result.cycles) - len(result.quiet)} of {len(result.cycles)} halts other"
+            f" programs took more than {QUIET_CORES} cores."
+        )
         for result in results
         if len(result.quiet) < len(result.cycles)
     ]
     for result in plain:
         whole_ms = result.nodes * result.cpu_to_flag_ms / cores()
         found.append(
-            f"{result.nodes} nodes on {cores()} cores: {result.cpu_to_flag_ms:.1f} ms of CPU time per node until its flag is set, so"
-            f" {whole_ms:.0f} ms if the cores did nothing else; {result.cpu_ms:.1f} ms per node until everything is told and on disk."
+            f"{result.nodes} nodes on {cores()} cores: {result.cpu_to_flag_ms:.1f} ms of CPU time"
+            f" per node until its flag is set, so {whole_ms:.0f} ms if the cores did nothing else;"
+            f" {result.cpu_ms:.1f} ms per node until everything is told and on disk."
         )
     return found

@@ -84,8 +84,8 @@ AT_ONCE: Final = Pace(0.0, 0.0)
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """`neighbours` are the multiaddrs of those that the node dials from the start; `linked` also has
-    the others that it knows, and looks for when their connection is lost, as any node does.
+    """`neighbours` are the multiaddrs of those that the node dials from the start; `linked` also
+    has the others that it knows, and looks for when their connection is lost, as any node does.
     `front`, if it is not 0, is the port that others dial: a proxy with `link` between it and the
     node's own `port`, which resets all its connections at random every `reset_every_s` on average
     (0: never). `drops`: control records are obeyed, and passed on to nobody."""

@@ -47,11 +47,9 @@ _Plan = TypeVar("_Plan")
 RANDOM_NEIGHBOURS: Final = 3
 FLOODER_TARGETS: Final = 12
 NODES_MAX: Final = 128
-WRITERS_MAX: Final = (
-    # A token costs all nodes together 8 ms: so 4 tokens/s each leave two cores room for an order,
-    # as any node has it.
-    24
-)
+# A token costs all nodes together 8 ms: so 4 tokens/s each leave two cores room for an order, as
+# any node has it.
+WRITERS_MAX: Final = 24
 STARTING_MAX: Final = 4  # At once: those that run already must not starve meanwhile.
 LOOK_EVERY_S: Final = 0.5
 MOST: Final = 0.9
@@ -143,7 +141,8 @@ class Host:
         while not condition():
             if self.ended:
                 raise LocalError(
-                    f"{self.name} ended in the middle of the benchmark; run it again with fewer nodes"
+                    f"{self.name} ended in the middle of the benchmark;"
+                    " run it again with fewer nodes"
                 )
             await self.changed.wait()
 
@@ -207,7 +206,7 @@ class Swarm:
         return [host for host in hosts if not condition(host)]
 
 
-# --- who knows whom ----------------------------------------------------------------------------------------------------------
+# --- who knows whom -------------------------------------------------------------------------------
 
 
 def neighbours_of(
@@ -257,11 +256,12 @@ def choose_droppers(
         if in_one_piece(dials, found):
             return found
     raise LocalError(
-        f"no {count} of {len(dials)} nodes can be left out without cutting the swarm; run with more --nodes"
+        f"no {count} of {len(dials)} nodes can be left out without cutting the swarm;"
+        " run with more --nodes"
     )
 
 
-# --- coming to life ----------------------------------------------------------------------------------------------------------
+# --- coming to life -------------------------------------------------------------------------------
 
 
 def free_ports(count: int) -> list[int]:
@@ -275,7 +275,8 @@ def free_ports(count: int) -> list[int]:
         if len(found) == count:
             return found
     raise LocalError(
-        f"this machine has no {count} free TCP ports between {LISTEN_PORTS[0]} and {LISTEN_PORTS[-1]}"
+        f"this machine has no {count} free TCP ports between {LISTEN_PORTS[0]} and"
+        f" {LISTEN_PORTS[-1]}"
     )
 
 
@@ -410,7 +411,8 @@ async def _running(swarm: Swarm, nodes: int, scenario: Scenario, say: Say) -> No
         lambda host: "ready" in host.events and "running" in host.events, timeout_s
     ):
         raise LocalError(
-            f"{len(missing)} of {nodes} nodes did not start within {timeout_s:.0f} s; try --nodes with fewer"
+            f"{len(missing)} of {nodes} nodes did not start within {timeout_s:.0f} s;"
+            " try --nodes with fewer"
         )
     say(f"{scenario.name}: until all are connected")
     if not await linked(swarm, timeout_s):

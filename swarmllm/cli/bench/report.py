@@ -72,7 +72,8 @@ class Measurement:
 
 
 class Report:
-    """Measurements as they come; printed at once for machines, as one table at the end for people."""
+    """Measurements as they come; printed at once for machines, as one table at the end for
+    people."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json

@@ -118,7 +118,8 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
 
 
 def _answer(k: int, tokens: int, lists: list[list[bytes]]) -> list[float]:
-    """Milliseconds of each token of one answer, the first one (which brings the prompt) left out."""
+    """Milliseconds of each token of one answer, the first one (which brings the prompt) left
+    out."""
     node, peers = _node(k)
     order = GenerateRequest(
         PROMPT,

@@ -62,5 +62,6 @@ async def _score(engine: LlamaEngine, request: Score) -> None:
     reply = await engine.score(KEY, request)
     if not isinstance(reply, Scores):
         raise LocalError(
-            f"the engine answered {type(reply).__name__} where it should have scored one token; run the benchmark again"
+            f"the engine answered {type(reply).__name__} where it should have scored one token;"
+            " run the benchmark again"
         )

@@ -102,7 +102,8 @@ async def _at_distance(
     steps: dict[int, float],
     say: Callable[[str], None],
 ) -> list[tuple[Measurement, list[float]]]:
-    """A swarm of its own for each distance, so that nothing learnt at another one helps or hurts."""
+    """A swarm of its own for each distance, so that nothing learnt at another one helps or
+    hurts."""
     found = []
     link = Link(delay_s=delay_ms / 1000)
     say(f"{delay_ms:.0f} ms: round trip")
@@ -201,7 +202,8 @@ async def _swarm(
                 await requester.change()
         if len(known(requester, "expert")) < experts:
             raise LocalError(
-                f"the requester found {len(known(requester, 'expert'))} of {experts} experts within {START_S:.0f} s{requester.last_words()}"
+                f"the requester found {len(known(requester, 'expert'))} of {experts} experts within"
+                f" {START_S:.0f} s{requester.last_words()}"
             )
         yield requester
 
@@ -241,6 +243,7 @@ async def _generate(
                     records.append(record)
     if len(times) < 2:
         raise LocalError(
-            f"the requester made {len(times)} of {tokens} tokens within {ANSWER_S:.0f} s{requester.last_words()}"
+            f"the requester made {len(times)} of {tokens} tokens within {ANSWER_S:.0f}"
+            f" s{requester.last_words()}"
         )
     return times, records

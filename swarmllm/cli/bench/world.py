@@ -90,7 +90,8 @@ class Busy:
         while self.world.now < until:
             self.world.run_until(min(until, self.world.now + SLICE_S))
             say(
-                f"minute {(self.world.now - began) / 60:.1f} of {self.plan.minutes:g}, {self.world.event_queue.done:,} events"
+                f"minute {(self.world.now - began) / 60:.1f} of {self.plan.minutes:g},"
+                f" {self.world.event_queue.done:,} events"
             )
         self.tokens = sum(len(answer.tokens) for answer in self.world.answers)
 
@@ -155,7 +156,8 @@ def bench_world(plan: Plan, *, as_json: bool) -> int:
     if not as_json:
         answer().print(table(report.measurements))
         answer().print(
-            f"{events:,} events at {1e6 * (ended - settled) / max(1, events):.0f} µs, {busy.left} nodes left and were replaced, "
+            f"{events:,} events at {1e6 * (ended - settled) / max(1, events):.0f} µs,"
+            f" {busy.left} nodes left and were replaced, "
             f"{len(busy.world.answers)} answers with {busy.tokens:,} tokens"
         )
     return OK

@@ -97,7 +97,8 @@ def _loaded(path: Path) -> Scored:
     scored = load(path)
     if scored is None:
         raise LocalError(
-            f"the scores {path} have gone or are damaged: run the same command again, it computes only these anew"
+            f"the scores {path} have gone or are damaged: run the same command again,"
+            " it computes only these anew"
         )
     return scored
 

@@ -146,10 +146,16 @@ def _shapes(
 
 def _notes(experts: Sequence[Expert], right: dict[str, int | None], plan: Plan) -> Iterator[str]:
     if len(experts) == 1:
-        yield f"{experts[0].name} is the only model, so there is nothing to pool: every pool of it is itself"
+        yield (
+            f"{experts[0].name} is the only model, so there is nothing to pool:"
+            " every pool of it is itself"
+        )
     without = [text for text, expert in right.items() if expert is None and text != "mixed"]
     if without:
-        yield f"no model declares the domain {', '.join(without)}, so the baselines by label are left out where they would need it"
+        yield (
+            f"no model declares the domain {', '.join(without)},"
+            " so the baselines by label are left out where they would need it"
+        )
     if plan.is_quick:
         yield "this was a quick run: few and short documents, so wide intervals"
 

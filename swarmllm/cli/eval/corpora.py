@@ -17,11 +17,8 @@ from typing import Final
 from swarmllm.errors import LocalError, UsageError
 
 FILES_MAX: Final = 20_000  # Of one folder; more is the wrong folder.
-FILE_CHARACTERS_MAX: Final = (
-    # Read of one file: a hundred documents and more; the next file is worth more than the rest of
-    # it.
-    400_000
-)
+# Read of one file: a hundred documents and more; the next file is worth more than the rest of it.
+FILE_CHARACTERS_MAX: Final = 400_000
 # Read in all: thousands of documents, some seconds of tokenising.
 CORPUS_CHARACTERS_MAX: Final = 20_000_000
 TEXT_SUFFIXES: Final = frozenset(
@@ -48,7 +45,8 @@ def bundled_corpora(folder: Path | None = None) -> dict[str, Path]:
     found = {path.stem: path for path in sorted(folder.glob("*.jsonl"))}
     if not found:
         raise LocalError(
-            f"no held-out text in {folder}: name your own with --corpus NAME=PATH, or reinstall swarmllm"
+            f"no held-out text in {folder}: name your own with --corpus NAME=PATH,"
+            " or reinstall swarmllm"
         )
     return found
 
@@ -74,7 +72,8 @@ def _folder(name: str, folder: Path) -> list[Passage]:
             files.append(path)
             if len(files) > FILES_MAX:
                 raise UsageError(
-                    f"the corpus {name!r} in {folder} has more than {FILES_MAX} files: name a folder further down"
+                    f"the corpus {name!r} in {folder} has more than {FILES_MAX} files:"
+                    " name a folder further down"
                 )
     passages: list[Passage] = []
     size = 0
@@ -103,7 +102,8 @@ def _text(path: Path) -> str:
         ) from error
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"{path} is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02X}): convert it or leave it out"
+            f"{path} is not UTF-8 text (byte {error.start} is 0x{error.object[error.start]:02X}):"
+            " convert it or leave it out"
         ) from error
 
 

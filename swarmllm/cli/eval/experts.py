@@ -59,13 +59,15 @@ def load_experts(
         twin = next((other for other in found if other.digest == expert.digest), None)
         if twin is not None:
             raise UsageError(
-                f"{name} is the same file as {twin.path} (SHA-256 {twin.digest[:12]}…): name each model once"
+                f"{name} is the same file as {twin.path} (SHA-256 {twin.digest[:12]}…):"
+                " name each model once"
             )
         first = found[0] if found else expert
         if expert.vocab != first.vocab:
             raise UsageError(
-                f"{first.name} (vocabulary {first.vocab[:12]}…) and {expert.name} (vocabulary {expert.vocab[:12]}…) do not share a "
-                "vocabulary: only models over one vocabulary can be pooled, so leave one of them out"
+                f"{first.name} (vocabulary {first.vocab[:12]}…)"
+                f" and {expert.name} (vocabulary {expert.vocab[:12]}…) do not share a vocabulary:"
+                " only models over one vocabulary can be pooled, so leave one of them out"
             )
         found.append(expert)
     return _distinct(found)

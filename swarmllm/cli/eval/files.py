@@ -42,5 +42,6 @@ def _unwritable(folder: Path, error: OSError) -> LocalError:
         else error.strerror or str(error)
     )
     return LocalError(
-        f"cannot write the report to {folder} ({reason}): make room there, or choose another folder with --out"
+        f"cannot write the report to {folder} ({reason}): make room there,"
+        " or choose another folder with --out"
     )

@@ -50,9 +50,15 @@ def _head(report: Report) -> Iterator[str]:
     yield from ("# Does the ensemble beat its best member?", "")
     yield "Made by"
     yield from ("", f"    {report.command}", "")
-    yield f"with swarmllm {report.version}. Nats per token, lower is better; ± and brackets are 95 % intervals over documents (bootstrap)."
+    yield (
+        f"with swarmllm {report.version}. Nats per token, lower is better;"
+        " ± and brackets are 95 % intervals over documents (bootstrap)."
+    )
     yield from (
-        f"The first {report.plan.prompt} tokens of each document are evidence only; the rest is scored.",
+        (
+            f"The first {report.plan.prompt} tokens of each document are evidence only;"
+            " the rest is scored."
+        ),
         "",
     )
     yield from table(
@@ -106,7 +112,10 @@ def _scores(report: Report) -> Iterator[str]:
             )
         rows.append(cells)
     yield from table(("method", *texts), rows)
-    yield "◂ the best single expert on this text, in hindsight. Against it, document by document (negative is better):"
+    yield (
+        "◂ the best single expert on this text, in hindsight. Against it,"
+        " document by document (negative is better):"
+    )
     yield ""
     rows = []
     for method in (m for m in methods if not m.startswith(EXPERT)):
@@ -131,15 +140,19 @@ def _explanations(report: Report) -> Iterator[str]:
         for method in TUNED
     ]
     yield (
-        "Arithmetic pools are scored with the exact probabilities of the tokens that came, sum_k w_k p_k(y); what cutting lists to 256 "
-        "entries costs is measured apart, below. The uniform geometric mean is normalised over the union of the completed lists, not over "
-        "the whole vocabulary: its normaliser is a little too small and its score a little too good, in its favour."
+        "Arithmetic pools are scored with the exact probabilities of the tokens that came,"
+        " sum_k w_k p_k(y); what cutting lists to 256 entries costs is measured apart, below."
+        " The uniform geometric mean is normalised over the union of the completed lists, not over "
+        "the whole vocabulary: its normaliser is a little too small and its score a little too"
+        " good, in its favour."
     )
     yield ""
     yield (
-        f"The baselines ({', '.join(title_of(m, report.names) for m in BASELINES)}) see the prompt alone, as frozen EM does; those called "
-        f"running ({', '.join(title_of(m, report.names) for m in RUNNING)}) and Soft-Bayes go on seeing the true text, each token after "
-        "it was predicted: that is what an ensemble may do with text from outside, and never with its own. "
+        f"The baselines ({', '.join(title_of(m, report.names) for m in BASELINES)})"
+        " see the prompt alone, as frozen EM does; those called "
+        f"running ({', '.join(title_of(m, report.names) for m in RUNNING)})"
+        " and Soft-Bayes go on seeing the true text, each token after it was predicted:"
+        " that is what an ensemble may do with text from outside, and never with its own. "
         f"Their settings are the best of several on each text, in hindsight ({'; '.join(taus)})."
     )
     yield ""
@@ -148,8 +161,9 @@ def _explanations(report: Report) -> Iterator[str]:
 def _adaptive(report: Report) -> Iterator[str]:
     yield from ("## Adaptive K", "", "![Nats against experts asked](adaptive.png)", "")
     yield (
-        "One expert (the one with the largest weight) while it is sure, all of them when it is not; at random, with the same machinery, as "
-        "the control. Signals: the entropy of its list, −log of its largest probability, its mean surprise at the last 8 tokens (recent), "
+        "One expert (the one with the largest weight) while it is sure, all of them when it is not;"
+        " at random, with the same machinery, as the control. Signals: the entropy of its list,"
+        " −log of its largest probability, its mean surprise at the last 8 tokens (recent), "
         "and entropy plus by how much that exceeds the entropies it had there (excess)."
     )
     yield ""
@@ -206,7 +220,10 @@ def _settings(report: Report) -> Iterator[str]:
         ("soft_bayes_floor", "The same under Soft-Bayes:", "uniform share"),
         (
             "evidence",
-            "Tokens of the prompt that EM sees (scored over the same tokens, those after the longest prompt):",
+            (
+                "Tokens of the prompt that EM sees (scored over the same tokens,"
+                " those after the longest prompt):"
+            ),
             "tokens",
         ),
     ):
@@ -248,8 +265,14 @@ def _swept(found: Sequence[Record], fields: Sequence[str], texts: Sequence[str])
 
 def _lists(report: Report) -> Iterator[str]:
     yield from ("## What the wire costs", "")
-    yield "An expert sends its 256 likeliest tokens. Cutting moves the distribution by the tail (total variation), or −log(1 − tail) nats;"
-    yield "quantisation is measured between the exact list and the decoded one, the tail counted as one token."
+    yield (
+        "An expert sends its 256 likeliest tokens."
+        " Cutting moves the distribution by the tail (total variation), or −log(1 − tail) nats;"
+    )
+    yield (
+        "quantisation is measured between the exact list and the decoded one,"
+        " the tail counted as one token."
+    )
     yield ""
     rows = []
     for cut in report.measured("truncation"):
@@ -300,7 +323,10 @@ def _lists(report: Report) -> Iterator[str]:
 
 def _alpha(report: Report) -> Iterator[str]:
     yield from ("## Acceptance", "", "![Acceptance between experts](alpha.png)", "")
-    yield "How often a token drawn from one distribution passes as a draft for another: alpha = sum of min(q, r), the same both ways."
+    yield (
+        "How often a token drawn from one distribution passes as a draft for another:"
+        " alpha = sum of min(q, r), the same both ways."
+    )
     yield ""
     texts = list(report.kinds)
     pairs = list(dict.fromkeys((m["draft"], m["target"]) for m in report.measured("alpha")))
@@ -316,7 +342,10 @@ def _shapes(report: Report) -> Iterator[str]:
     if not found:
         return
     yield from ("## llama.cpp against itself", "")
-    yield "The same context computed in other batch shapes, against one token at a time: total variation, and the largest difference of any"
+    yield (
+        "The same context computed in other batch shapes, against one token at a time:"
+        " total variation, and the largest difference of any"
+    )
     yield "log-probability. 0 means equal bit for bit."
     yield ""
     rows = [
@@ -334,8 +363,12 @@ def _how(report: Report, pictures: Sequence[str]) -> Iterator[str]:
     parts = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in report.seconds.items())
     yield from ("## How it was made", "")
     yield (
-        f"{report.pairs} pairs of document and model, {report.fresh} of them computed in this run and the others taken from the cache; "
-        f"{total:.0f} s in all ({parts}). Seed {report.plan.seed}. Mixed texts are segments of {SEGMENT_MIN} to {SEGMENT_MAX} tokens of "
-        "changing domains; weights start from an even prior. The same command on the same models and texts gives the same numbers"
+        (
+            f"{report.pairs} pairs of document and model, {report.fresh} of them computed in this"
+            f" run and the others taken from the cache; {total:.0f} s in all ({parts}). Seed"
+            f" {report.plan.seed}. Mixed texts are segments of {SEGMENT_MIN} to {SEGMENT_MAX}"
+            " tokens of changing domains; weights start from an even prior. The same command on the"
+            " same models and texts gives the same numbers"
+        )
         + (f"; pictures: {', '.join(pictures)}." if pictures else ".")
     )

@@ -45,7 +45,8 @@ def learned(prompt: Floats) -> Floats:
 
 
 def trajectory(start: Floats, logprobs: Floats, eta: float = ETA, share: float = SHARE) -> Floats:
-    """float64[T, K]: Soft-Bayes weights before each token, each learned from the tokens before it."""
+    """float64[T, K]: Soft-Bayes weights before each token, each learned from the tokens before
+    it."""
     found = np.empty_like(logprobs)
     weights = start
     for t, row in enumerate(logprobs):

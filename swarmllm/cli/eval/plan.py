@@ -97,7 +97,8 @@ def _named(corpora: Sequence[str]) -> tuple[tuple[str, Path], ...]:
             raise UsageError(f"--corpus {given!r} is not NAME=PATH, such as code=./src")
         if name in RESERVED or len(name) > NAME_MAX or not name.isprintable():
             raise UsageError(
-                f"--corpus {name!r} cannot be a name: use up to {NAME_MAX} printable characters, and none of {', '.join(RESERVED)}"
+                f"--corpus {name!r} cannot be a name: use up to {NAME_MAX} printable characters,"
+                f" and none of {', '.join(RESERVED)}"
             )
         if name in found:
             raise UsageError(

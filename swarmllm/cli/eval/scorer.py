@@ -111,13 +111,19 @@ def main() -> None:
     except OSError as error:
         _say(
             {
-                "error": f"cannot write {order['folder']} ({error.strerror}): make room there or choose another --cache-dir"
+                "error": (
+                    f"cannot write {order['folder']} ({error.strerror}):"
+                    " make room there or choose another --cache-dir"
+                )
             }
         )
     except MemoryError:
         _say(
             {
-                "error": f"not enough memory for {order['path']}: choose a smaller --context or a smaller model"
+                "error": (
+                    f"not enough memory for {order['path']}:"
+                    " choose a smaller --context or a smaller model"
+                )
             }
         )
 
@@ -138,7 +144,8 @@ def _work(order: dict[str, Any]) -> None:
     )
     if model.vocab_size != file.vocab_size:
         raise LocalError(
-            f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file"
+            f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}:"
+            " choose another file"
         )
     if "shapes" in order:
         from swarmllm.cli.eval.shapes import compare

@@ -146,7 +146,8 @@ def _options(expert: Expert, plan: Plan, threads: int, sessions: int) -> EngineO
 def _records(
     orders: Sequence[dict[str, Any]], options: EngineOptions, expert: Expert
 ) -> Iterator[dict[str, Any]]:
-    """What the processes say, as it comes, until all have ended. LocalError as soon as one fails."""
+    """What the processes say, as it comes, until all have ended. LocalError as soon as one
+    fails."""
     heard: queue.Queue[tuple[int, str]] = queue.Queue()
 
     def listen(index: int, process: subprocess.Popen[str]) -> None:
@@ -174,8 +175,8 @@ def _records(
                 lines = words.read()[-WORDS_BYTES:].decode(errors="replace").strip().splitlines()
                 last = f" ({lines[-1]})" if lines else ""
                 raise LocalError(
-                    f"the process that ran {expert.name} ended with code {code}{last}: "
-                    "close other programs if memory was short (code -9 says so), or leave this model out"
+                    f"the process that ran {expert.name} ended with code {code}{last}: close other"
+                    " programs if memory was short (code -9 says so), or leave this model out"
                 )
 
 

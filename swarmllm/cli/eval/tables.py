@@ -27,7 +27,10 @@ def shown(report: Report) -> RenderableType:
 
 def _scores(report: Report, text: str) -> Table:
     kind = report.kinds[text]
-    title = f"{text}: nats per token over {len(kind.answers)} documents, {int(kind.tokens.sum()):,} tokens"
+    title = (
+        f"{text}: nats per token over {len(kind.answers)} documents,"
+        f" {int(kind.tokens.sum()):,} tokens"
+    )
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("method", no_wrap=True)
     for heading in ("nats/token", "to best single", "experts"):

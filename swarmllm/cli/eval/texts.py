@@ -69,7 +69,8 @@ def make_texts(corpora: Mapping[str, Sequence[Passage]], encode: Encode, plan: P
         pieces = _pieces(name, passages, plan)
         if len(pieces) < plan.documents:
             notes.append(
-                f"the corpus {name!r} gives {len(pieces)} documents, not the {plan.documents} asked for"
+                f"the corpus {name!r} gives {len(pieces)} documents,"
+                f" not the {plan.documents} asked for"
             )
         documents += [Document(name, tokens, ((0, name),)) for tokens in pieces]
     kinds = [*encoded]
@@ -78,7 +79,8 @@ def make_texts(corpora: Mapping[str, Sequence[Passage]], encode: Encode, plan: P
         kinds.append(MIXED)
     else:
         notes.append(
-            f"with {next(iter(encoded))!r} as the only corpus there is no mixed text: name a second one with --corpus"
+            f"with {next(iter(encoded))!r} as the only corpus there is no mixed text:"
+            " name a second one with --corpus"
         )
     return Texts(tuple(documents), tuple(kinds), tuple(notes))
 
@@ -96,8 +98,9 @@ def _pieces(name: str, passages: Sequence[Tokens], plan: Plan) -> list[Tokens]:
     if not found:
         longest = max((len(tokens) for tokens in passages), default=0)
         raise UsageError(
-            f"the corpus {name!r} is too short: its longest text has {longest} tokens, and {least} are needed "
-            f"(a prompt of {plan.prompt} and {SCORED_MIN} to score); add text, or choose a smaller --prompt"
+            f"the corpus {name!r} is too short: its longest text has {longest} tokens,"
+            f" and {least} are needed (a prompt of {plan.prompt} and {SCORED_MIN} to score);"
+            " add text, or choose a smaller --prompt"
         )
     return found[: plan.documents]
 
@@ -112,7 +115,8 @@ def _mixed(encoded: Mapping[str, Sequence[Tokens]], plan: Plan) -> list[Document
     short = next((name for name in names if not long_enough[name]), None)
     if short is not None:
         raise UsageError(
-            f"the corpus {short!r} has no text of {SEGMENT_MIN} tokens, so no mixed text can be made of it: add longer text"
+            f"the corpus {short!r} has no text of {SEGMENT_MIN} tokens,"
+            " so no mixed text can be made of it: add longer text"
         )
     return [
         _mixed_document(rng, names[i % len(names)], long_enough, plan)

@@ -100,7 +100,10 @@ def _against(
     asked = (
         f" with {kind.asked[method]:.2f} experts asked per token" if method in kind.asked else ""
     )
-    sentence = f"On {kind.text} text {title_of(method, experts)}{asked} {verb} {WHOM[name]}: {signed(worst)} nats per token{of_them}."
+    sentence = (
+        f"On {kind.text} text {title_of(method, experts)}{asked} {verb} {WHOM[name]}:"
+        f" {signed(worst)} nats per token{of_them}."
+    )
     return Verdict(name, method, kind.text, holds, sentence)
 
 
@@ -111,8 +114,9 @@ def _close(kind: Kind, method: str, experts: Sequence[str]) -> Verdict:
     share = difference.mean / base
     holds = share <= CLOSE_SHARE
     sentence = (
-        f"On {kind.text} text {title_of(method, experts)} is {'' if holds else 'not '}within {CLOSE_SHARE:.0%} of the best expert "
-        f"({title_of(best, experts)}): {100 * share:+.2f} % [{100 * difference.low / base:+.2f}, {100 * difference.high / base:+.2f}]."
+        f"On {kind.text} text {title_of(method, experts)} is {'' if holds else 'not '}within"
+        f" {CLOSE_SHARE:.0%} of the best expert ({title_of(best, experts)}): {100 * share:+.2f} %"
+        f" [{100 * difference.low / base:+.2f}, {100 * difference.high / base:+.2f}]."
     )
     return Verdict("close_to_best", method, kind.text, holds, sentence)
 

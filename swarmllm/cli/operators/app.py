@@ -29,7 +29,8 @@ PassphraseFile = Annotated[
     typer.Option(
         "--passphrase-file",
         metavar="FILE",
-        help="Take the passphrase from this file's only line (or from the file that SWARMLLM_PASSPHRASE_FILE names).",
+        help="Take the passphrase from this file's only line (or from the file that"
+        " SWARMLLM_PASSPHRASE_FILE names).",
         rich_help_panel=OPERATOR,
     ),
 ]
@@ -70,7 +71,8 @@ Through = Annotated[
     typer.Option(
         "--peer",
         metavar="MULTIADDR",
-        help="Publish to these peers by a node for this command alone, instead of the running one (repeatable).",
+        help="Publish to these peers by a node for this command alone,"
+        " instead of the running one (repeatable).",
         rich_help_panel=o.NODE,
     ),
 ]
@@ -95,7 +97,7 @@ def _help(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-# --- keys --------------------------------------------------------------------------------------------------------------------
+# --- keys -----------------------------------------------------------------------------------------
 
 
 @keys.command("new")
@@ -140,7 +142,7 @@ def keys_show(
     raise typer.Exit(guarded(body))
 
 
-# --- halt --------------------------------------------------------------------------------------------------------------------
+# --- halt -----------------------------------------------------------------------------------------
 
 
 @halt.command("publish")
@@ -277,7 +279,7 @@ def halt_drill(
     raise typer.Exit(guarded(body))
 
 
-# --- resume ------------------------------------------------------------------------------------------------------------------
+# --- resume ---------------------------------------------------------------------------------------
 
 
 @resume.command("propose")
@@ -350,7 +352,7 @@ def resume_publish(
     raise typer.Exit(guarded(body))
 
 
-# --- this node alone ---------------------------------------------------------------------------------------------------------
+# --- this node alone ------------------------------------------------------------------------------
 
 
 def stop(data_dir: o.DataDir = None, json: o.Json = False) -> None:

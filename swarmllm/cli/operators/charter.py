@@ -89,7 +89,8 @@ def rotate(
     sheets = [sheet for sheet in charters_in(user_path(file)) if sheet.data]
     if not sheets:
         raise LocalError(
-            f"the charter in {file} has no signature yet, so none can follow it; sign it with `swarmllm charter sign {file}`"
+            f"the charter in {file} has no signature yet, so none can follow it;"
+            f" sign it with `swarmllm charter sign {file}`"
         )
     head = open_record(sheets[-1].data)
     current = _charter(sheets[-1])
@@ -112,7 +113,8 @@ def rotate(
     )
     if changed == current:
         raise UsageError(
-            f"nothing would change in charter {current.version}; name the keys, thresholds or date that shall be others"
+            f"nothing would change in charter {current.version}; name the keys,"
+            " thresholds or date that shall be others"
         )
     following = successor(head, lifts, replace(changed, issued_ms=_now_ms()))
     _check(following)
@@ -134,8 +136,9 @@ def _lifts(
         state = state_in(read_sheets(user_path(state_file)), where)
     if not state.charters or charter_hash(state.charters[-1]) != charter_hash(head):
         raise LocalError(
-            f"{where} has charter {state.version} of swarm {state.swarm.hex()[:16]} in force, and {file} ends with another one;"
-            " give the file of the charter in force, and with --state the records that `swarmllm halt export` wrote in that swarm"
+            f"{where} has charter {state.version} of swarm {state.swarm.hex()[:16]} in force,"
+            f" and {file} ends with another one; give the file of the charter in force,"
+            " and with --state the records that `swarmllm halt export` wrote in that swarm"
         )
     return state.lifts
 
@@ -160,7 +163,8 @@ def sign(
     last, before = sheets[-1], _charter(sheets[-2]) if len(sheets) > 1 else None
     if not key_files and not merge_files:
         raise UsageError(
-            "nothing to sign with; give a key file with --key, or a signed copy of the file with --merge"
+            "nothing to sign with; give a key file with --key,"
+            " or a signed copy of the file with --merge"
         )
     charter = _charter(last)
     allowed = {*charter.root, *(before.root if before is not None else ())}
@@ -170,7 +174,8 @@ def sign(
         key = read_key(user_path(name))
         if key.public_key not in allowed:
             raise UsageError(
-                f"key {key.id.hex()} ({key.name}) has no role root in charter {charter.version}; sign with a root key"
+                f"key {key.id.hex()} ({key.name}) has no role root in charter {charter.version};"
+                " sign with a root key"
             )
         if key.public_key in last.signers:
             notice(f"{key.name} ({key.id.hex()}) has signed already.")
@@ -178,7 +183,8 @@ def sign(
         last = with_signature(last, key.public_key, passphrase.unseal(key, passphrase_file))
     if stray := sorted(set(last.signers) - allowed):
         raise LocalError(
-            f"key {key_id(stray[0]).hex()} has signed and has no role root in charter {charter.version}; leave that copy out"
+            f"key {key_id(stray[0]).hex()} has signed and has no role root in charter"
+            f" {charter.version}; leave that copy out"
         )
     written = (*sheets[:-1], last)
     if written != sheets:
@@ -245,7 +251,7 @@ def _fault_of(sheet: Sheet, chain: Sequence[SignedRecord], *, is_given: bool) ->
     return found.reason if found is not None else ""
 
 
-# --- what is in the files ----------------------------------------------------------------------------------------------------
+# --- what is in the files -------------------------------------------------------------------------
 
 
 def charters_in(path: Path) -> tuple[Sheet, ...]:
@@ -259,7 +265,8 @@ def charters_in(path: Path) -> tuple[Sheet, ...]:
     for one, two in pairwise(sheets):
         if _charter(two).version != _charter(one).version + 1:
             raise LocalError(
-                f"{path} has charter {_charter(two).version} after charter {_charter(one).version}; one of them is missing"
+                f"{path} has charter {_charter(two).version} after charter {_charter(one).version};"
+                " one of them is missing"
             )
     return sheets
 
@@ -285,12 +292,14 @@ def _keys(role: str, words: Sequence[str]) -> tuple[bytes, ...]:
         key = read_public(word)
         if key in keys:
             raise UsageError(
-                f"the {role} keys {keys[key]} and {word} are the same key, and nobody counts twice; give each key once"
+                f"the {role} keys {keys[key]} and {word} are the same key, and nobody counts twice;"
+                " give each key once"
             )
         keys[key] = word
     if len(keys) > ROLE_KEYS_MAX:
         raise UsageError(
-            f"{len(keys)} {role} keys are more than the {ROLE_KEYS_MAX} that a charter can have; leave some out"
+            f"{len(keys)} {role} keys are more than the {ROLE_KEYS_MAX} that a charter can have;"
+            " leave some out"
         )
     return tuple(sorted(keys))
 

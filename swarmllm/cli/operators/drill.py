@@ -166,7 +166,8 @@ def _resumes(node: NodeProcess) -> list[Record]:
 
 
 async def _resumed(node: NodeProcess, before: int) -> float:
-    """When (Unix time) the node told that it resumed, once it has done so more often than `before`."""
+    """When (Unix time) the node told that it resumed, once it has done so more often than
+    `before`."""
     with trio.move_on_after(HALT_S):
         while len(found := _resumes(node)) <= before:
             await node.change()
@@ -174,7 +175,7 @@ async def _resumed(node: NodeProcess, before: int) -> float:
     raise LocalError(f"{node.name} did not resume within {HALT_S:.0f} s{node.last_words()}")
 
 
-# --- the report --------------------------------------------------------------------------------------------------------------
+# --- the report -----------------------------------------------------------------------------------
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -237,7 +238,8 @@ def _report(times: Times, nodes: int, halts: int, *, as_json: bool) -> None:
     for title, _, values in rows:
         found = summary(values)
         console.print(
-            f"  {title:20} p50 {found['p50']:6.0f}   p99 {found['p99']:6.0f}   max {found['max']:6.0f}",
+            f"  {title:20} p50 {found['p50']:6.0f}   p99 {found['p99']:6.0f}   max"
+            f" {found['max']:6.0f}",
             soft_wrap=True,
         )
     console.line()

@@ -67,8 +67,8 @@ def publish(
     goes_out = standing.status is not None or bool(config.peers)
     if not goes_out and path is None:
         raise NoNodeError(
-            f"no node runs on {config.data_dir} to publish through; start one with `swarmllm join`, name peers with --peer,"
-            " or write the order to a file with --out"
+            f"no node runs on {config.data_dir} to publish through; start one with `swarmllm join`,"
+            " name peers with --peer, or write the order to a file with --out"
         )
     sign = passphrase.unseal(key, passphrase_file)
     # Typing takes time, and a number must be higher than any seen by now.
@@ -141,7 +141,7 @@ def reason_code(reason: str) -> int:
     return codes[reason]
 
 
-# --- looking at it -----------------------------------------------------------------------------------------------------------
+# --- looking at it --------------------------------------------------------------------------------
 
 
 def status(config: Config, *, as_json: bool) -> int:
@@ -198,10 +198,13 @@ def _status_table(standing: Standing, record: Record) -> Table:
 
 def _roles(charter: Record) -> str:
     resume = f"{charter['resume_threshold']} of {len(charter['resume'])} to resume"
-    return f"{len(charter['halt'])} may halt, {resume}, {charter['root_threshold']} of {len(charter['root'])} to change it"
+    return (
+        f"{len(charter['halt'])} may halt, {resume},"
+        f" {charter['root_threshold']} of {len(charter['root'])} to change it"
+    )
 
 
-# --- by hand -----------------------------------------------------------------------------------------------------------------
+# --- by hand --------------------------------------------------------------------------------------
 
 
 def export(config: Config, out: str, *, as_json: bool) -> int:
@@ -211,7 +214,8 @@ def export(config: Config, out: str, *, as_json: bool) -> int:
     records = list(records_of(standing.state))
     if not records:
         raise LocalError(
-            f"{standing.where} has no records yet, not even a charter; connect it to its swarm first"
+            f"{standing.where} has no records yet, not even a charter;"
+            " connect it to its swarm first"
         )
     write_new(path, render([sheet_of(data) for data in records]).encode(), WHAT)
     if as_json:
@@ -299,7 +303,8 @@ def _into_folder(
 
 
 def _swarm_of(sheets: Sequence[Sheet]) -> bytes | None:
-    """The swarm of charter 1 in the files: a folder in which no node ever ran takes it as its own."""
+    """The swarm of charter 1 in the files: a folder in which no node ever ran takes it as its
+    own."""
     first = next(
         (
             sheet
@@ -315,7 +320,8 @@ def _outcomes(sheets: Sequence[Sheet], outcomes: Sequence[Record], *, as_json: b
     """Tell people what became of each record; how many were refused."""
     if len(outcomes) != len(sheets):
         raise LocalError(
-            f"the node told of {len(outcomes)} records where {len(sheets)} were given; use the same swarmllm for both"
+            f"the node told of {len(outcomes)} records where {len(sheets)} were given;"
+            " use the same swarmllm for both"
         )
     refused = 0
     for sheet, outcome in zip(sheets, outcomes, strict=True):

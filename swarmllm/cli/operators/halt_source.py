@@ -46,7 +46,8 @@ def standing_of(config: Config) -> Standing:
     found = standing_if_any(config)
     if found is None:
         raise NoNodeError(
-            f"no node runs on {config.data_dir}, and none ever did; start one with `swarmllm join`, or name its --data-dir"
+            f"no node runs on {config.data_dir}, and none ever did; start one with `swarmllm join`,"
+            " or name its --data-dir"
         )
     return found
 
@@ -90,7 +91,8 @@ def _of_node(config: Config) -> Standing | None:
         flags = bool(status["stopped_here"]), bool(status["lost"])
     except (KeyError, TypeError, ValueError) as error:
         raise LocalError(
-            f"{where} answered in a way that this version does not understand; use the same swarmllm for both"
+            f"{where} answered in a way that this version does not understand;"
+            " use the same swarmllm for both"
         ) from error
     state = fold(HaltState(swarm), records, where)
     return Standing(replace(state, stopped_here=flags[0], lost=flags[1]), where, status)
@@ -146,18 +148,20 @@ def folder_held(
         yield boot, save
 
 
-# --- records -----------------------------------------------------------------------------------------------------------------
+# --- records --------------------------------------------------------------------------------------
 
 
 def fold(state: HaltState, records: Sequence[bytes], where: str) -> HaltState:
-    """The state with the records. LocalError if one of them is not valid on top of those before it."""
+    """The state with the records. LocalError if one of them is not valid on top of those before
+    it."""
     for data in records:
         outcome = validate(state, data, verify)
         if isinstance(outcome, Applied):
             state = outcome.state
         elif not isinstance(outcome, Known):
             raise LocalError(
-                f"{where} has a record that does not hold: {outcome.reason}; take the records from another node of the swarm"
+                f"{where} has a record that does not hold: {outcome.reason};"
+                " take the records from another node of the swarm"
             )
     return state
 
@@ -168,7 +172,8 @@ def state_in(sheets: Sequence[Sheet], where: str) -> HaltState:
     signed = [sheet for sheet in sheets if sheet.data]
     if not signed or not isinstance(signed[0].record, Charter) or signed[0].record.version != 1:
         raise LocalError(
-            f"{where} does not begin with the signed charter 1; export the records of a node with `swarmllm halt export`"
+            f"{where} does not begin with the signed charter 1;"
+            " export the records of a node with `swarmllm halt export`"
         )
     return fold(
         HaltState(charter_hash(open_record(signed[0].data))),
@@ -192,7 +197,8 @@ def refuse_other_swarm(state: HaltState, sheets: Sequence[Sheet], where: str) ->
             ours = charter_hash(state.charters[charter.version - 1])
         if ours not in {None, sha256(sheet.payload).digest()}:
             raise LocalError(
-                f"{where} has another charter {charter.version} than swarm {state.swarm.hex()[:16]}, so its records belong elsewhere;"
+                f"{where} has another charter {charter.version} than swarm"
+                f" {state.swarm.hex()[:16]}, so its records belong elsewhere;"
                 " `swarmllm join --charter FILE` joins the swarm of a charter"
             )
 
@@ -203,12 +209,14 @@ def refuse_unsigned(sheets: Sequence[Sheet], where: str) -> None:
         if not sheet.data:
             kind = type(sheet.record).__name__.lower()
             raise LocalError(
-                f"the {kind} in {where} has no signature yet; sign it first with `swarmllm {kind} sign {where} --key FILE`"
+                f"the {kind} in {where} has no signature yet;"
+                f" sign it first with `swarmllm {kind} sign {where} --key FILE`"
             )
 
 
 def judged(state: HaltState, records: Sequence[bytes]) -> tuple[HaltState, list[Record]]:
-    """The state with whatever of the records is valid, and what became of each, as a node tells it."""
+    """The state with whatever of the records is valid, and what became of each, as a node tells
+    it."""
     outcomes: list[Record] = []
     for data in records:
         outcome = validate(state, data, verify)
@@ -222,7 +230,7 @@ def judged(state: HaltState, records: Sequence[bytes]) -> tuple[HaltState, list[
     return state, outcomes
 
 
-# --- as a record -------------------------------------------------------------------------------------------------------------
+# --- as a record ----------------------------------------------------------------------------------
 
 
 def status_of(standing: Standing) -> Record:

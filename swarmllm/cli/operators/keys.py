@@ -21,7 +21,8 @@ def new(name: str, out: str | None, passphrase_file: str | None, *, as_json: boo
     _tell(key, as_json=as_json)
     if not as_json:
         notice(
-            f"Send {pub_path(path)} to whoever writes the charter. Keep {path} and its passphrase to yourself, and a copy elsewhere."
+            f"Send {pub_path(path)} to whoever writes the charter."
+            f" Keep {path} and its passphrase to yourself, and a copy elsewhere."
         )
     return OK
 

@@ -45,7 +45,10 @@ def stop(config: Config, *, as_json: bool) -> int:
             soft_wrap=True,
         )
     else:
-        said = f"No node runs on {config.data_dir}; the next `swarmllm join` will be stopped until `swarmllm start`."
+        said = (
+            f"No node runs on {config.data_dir}; the next `swarmllm join` will be stopped until"
+            " `swarmllm start`."
+        )
         people().print(Line(said, style="yellow"), soft_wrap=True)
     return OK
 
@@ -75,7 +78,8 @@ def start(config: Config, *, as_json: bool) -> int:
         print_record(record)
     if record["halted"]:
         raise HaltedError(
-            f"the owner's stop is taken back, but the swarm is {record['halted'][0]}; only its resume quorum can lift that"
+            f"the owner's stop is taken back, but the swarm is {record['halted'][0]};"
+            " only its resume quorum can lift that"
         )
     if not as_json:
         said = (

@@ -47,8 +47,9 @@ def unseal(key: OperatorKey, file: str | None) -> Sign:
 def _file(flag: str | None) -> Path | None:
     if os.environ.get(VALUE):
         raise UsageError(
-            f"the variable {VALUE} is not used, for every program that is started from here inherits it; unset it, write the passphrase"
-            f" into a file of mode 600 and name that in {VARIABLE}"
+            f"the variable {VALUE} is not used, for every program that is started from here"
+            " inherits it; unset it, write the passphrase into a file of mode 600 and name that in"
+            f" {VARIABLE}"
         )
     named = flag or os.environ.get(VARIABLE, "")
     return user_path(named) if named else None
@@ -61,11 +62,13 @@ def _read(path: Path) -> str:
         lines = data.decode().splitlines()
     except UnicodeDecodeError:
         raise LocalError(
-            f"the passphrase file {path} is not text in UTF-8; write the passphrase as its only line"
+            f"the passphrase file {path} is not text in UTF-8;"
+            " write the passphrase as its only line"
         ) from None
     if len(lines) != 1 or not lines[0]:
         raise LocalError(
-            f"the passphrase file {path} has {len(lines)} lines; write the passphrase as its only line"
+            f"the passphrase file {path} has {len(lines)} lines;"
+            " write the passphrase as its only line"
         )
     return lines[0]
 
@@ -73,7 +76,10 @@ def _read(path: Path) -> str:
 def _typed(question: str) -> str:
     """From the terminal, unseen. UsageError where there is none: a script must not wait for ever,
     nor a passphrase be shown."""
-    hint = f"there is no terminal to type a passphrase on; give --passphrase-file FILE, or name the file in {VARIABLE}"
+    hint = (
+        "there is no terminal to type a passphrase on; give --passphrase-file FILE,"
+        f" or name the file in {VARIABLE}"
+    )
     if not sys.stdin.isatty():
         raise UsageError(hint)
     try:

@@ -108,11 +108,12 @@ async def hand_over(
                             float(answer["ms"]),
                         )
         raise LocalError(
-            f"the node on {folder} stopped before it had told whether others have the record; publish it again"
+            f"the node on {folder} stopped before it had told whether others have the record;"
+            " publish it again"
         )
     raise LocalError(
-        f"the node on {folder} did not answer within {wait_s + GRACE_S:.0f} s; "
-        "if it was suspended, `kill -CONT` with its process id lets it go on; otherwise end it and start it again"
+        f"the node on {folder} did not answer within {wait_s + GRACE_S:.0f} s; if it was suspended,"
+        " `kill -CONT` with its process id lets it go on; otherwise end it and start it again"
     )
 
 
@@ -157,7 +158,8 @@ async def _connected(folder: Path) -> None:
             await trio.sleep(LOOK_EVERY_S)
         return
     raise LocalError(
-        f"none of the peers named answered within {CONNECT_S:.0f} s as a node of this swarm; check their addresses"
+        f"none of the peers named answered within {CONNECT_S:.0f} s as a node of this swarm;"
+        " check their addresses"
     )
 
 
@@ -180,10 +182,14 @@ def told(delivery: Delivery, what: str, *, as_json: bool) -> None:
 def acknowledged(delivery: Delivery) -> Line:
     if not delivery.peers:
         return Line(
-            "No peer is connected: it reaches others when they connect, or by hand with `swarmllm halt export`.",
+            "No peer is connected: it reaches others when they connect,"
+            " or by hand with `swarmllm halt export`.",
             "yellow",
         )
-    of = f"{delivery.acknowledged} of {delivery.peers} connected peer{'s' if delivery.peers != 1 else ''}"
+    of = (
+        f"{delivery.acknowledged} of {delivery.peers} connected"
+        f" peer{'s' if delivery.peers != 1 else ''}"
+    )
     last = f"; the last acknowledged after {delivery.ms:.0f} ms" if delivery.acknowledged else ""
     text = f"{of} {'have' if delivery.acknowledged != 1 else 'has'} it on disk{last}."
     if delivery.acknowledged < delivery.peers:

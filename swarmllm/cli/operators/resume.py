@@ -107,7 +107,8 @@ def sign(
     proposal = read_proposal(user_path(file))
     if not key_files and not merge_files:
         raise UsageError(
-            "nothing to sign with; give a key file with --key, or a signed copy of the file with --merge"
+            "nothing to sign with; give a key file with --key,"
+            " or a signed copy of the file with --merge"
         )
     charter = proposal.state.charter
     assert charter is not None
@@ -118,7 +119,8 @@ def sign(
         key = read_key(user_path(name))
         if key.public_key not in charter.resume:
             raise UsageError(
-                f"key {key.id.hex()} ({key.name}) has no role resume in charter {charter.version}; sign with a resume key"
+                f"key {key.id.hex()} ({key.name}) has no role resume in charter {charter.version};"
+                " sign with a resume key"
             )
         if key.public_key in sheet.signers:
             notice(f"{key.name} ({key.id.hex()}) has signed already.")
@@ -143,7 +145,8 @@ def publish(config: Config, files: Sequence[str], wait_s: float, *, as_json: boo
     whole = Proposal(first.path, first.before, first.state, sheet)
     if whole.signatures.missing:
         raise LocalError(
-            f"{first.path} has {whole.signatures.sentence()}; let them sign it with `swarmllm resume sign {first.path} --key FILE`"
+            f"{first.path} has {whole.signatures.sentence()};"
+            f" let them sign it with `swarmllm resume sign {first.path} --key FILE`"
         )
     standing = standing_if_any(config)
     if standing is None:  # The file's own proof is all there is to go by.
@@ -151,7 +154,8 @@ def publish(config: Config, files: Sequence[str], wait_s: float, *, as_json: boo
     refuse_other_swarm(standing.state, first.before, str(first.path))
     if standing.status is None and not config.peers:
         raise NoNodeError(
-            f"no node runs on {config.data_dir} to publish through; start one with `swarmllm join`, or name peers with --peer"
+            f"no node runs on {config.data_dir} to publish through; start one with `swarmllm join`,"
+            " or name peers with --peer"
         )
     delivery = deliver(
         config, [sheet.data], wait_s, as_json=as_json, peers=config.peers, state=standing.state
@@ -172,13 +176,13 @@ def publish(config: Config, files: Sequence[str], wait_s: float, *, as_json: boo
     newer = [halt for halt in standing.state.standing if halt.seq > lifts.get(halt.key, 0)]
     if newer:
         raise HaltedError(
-            f"the swarm stays halted by order {newer[0].seq} of key {newer[0].key.hex()}, which is newer than this proposal;"
-            " propose again with `swarmllm resume propose`"
+            f"the swarm stays halted by order {newer[0].seq} of key {newer[0].key.hex()},"
+            " which is newer than this proposal; propose again with `swarmllm resume propose`"
         )
     return OK
 
 
-# --- the file ----------------------------------------------------------------------------------------------------------------
+# --- the file -------------------------------------------------------------------------------------
 
 
 def read_proposal(path: Path) -> Proposal:
@@ -197,7 +201,8 @@ def read_proposal(path: Path) -> Proposal:
     assert charter is not None
     if last.record.swarm != state.swarm or last.record.charter_version != state.version:
         raise LocalError(
-            f"{path} proposes to resume under another charter than it shows; propose again with `swarmllm resume propose`"
+            f"{path} proposes to resume under another charter than it shows;"
+            " propose again with `swarmllm resume propose`"
         )
     if state.highs != vector_of(last.record.lifts):
         raise LocalError(
@@ -206,7 +211,8 @@ def read_proposal(path: Path) -> Proposal:
     proposal = Proposal(path, sheets[:-1], state, last)
     if stray := set(last.signers) - set(charter.resume):
         raise LocalError(
-            f"{path} is signed by {min(stray).hex()[:16]}…, which is no resume key of charter {charter.version}; propose again"
+            f"{path} is signed by {min(stray).hex()[:16]}…,"
+            f" which is no resume key of charter {charter.version}; propose again"
         )
     return proposal
 
@@ -250,7 +256,10 @@ def _table(proposal: Proposal, *, with_signatures: bool) -> Table:
     table.add_column(overflow="fold")
     table.add_row("swarm", proposal.resume.swarm.hex())
     for halt in proposal.state.standing:
-        what = f"order {halt.seq} of key {halt.key.hex()}, reason: {reason_name(halt.reason_code)}, {moment(halt.issued_ms)}"
+        what = (
+            f"order {halt.seq} of key {halt.key.hex()}, reason: {reason_name(halt.reason_code)},"
+            f" {moment(halt.issued_ms)}"
+        )
         table.add_row("lifts", what)
     if with_signatures:
         table.add_row("file", Line(str(proposal.path)))
