@@ -220,7 +220,7 @@ def _short_folder() -> Path:
     )
 
 
-# --- the kill switch ---------------------------------------------------------------------------------------------------------
+# --- the kill switch ------------------------------------------------------------------------------
 
 
 def _pin(charter: str) -> Pin | None:
@@ -248,7 +248,7 @@ async def _watch_stop_file(path: Path, driver: Driver) -> None:
         await trio.sleep(STOP_FILE_EVERY_S)
 
 
-# --- the model ---------------------------------------------------------------------------------------------------------------
+# --- the model ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,7 +354,7 @@ async def _read_text(stack: AsyncExitStack, nursery: trio.Nursery, path: Path) -
     return text
 
 
-# --- the network -------------------------------------------------------------------------------------------------------------
+# --- the network ----------------------------------------------------------------------------------
 
 
 async def _open_network(
@@ -412,7 +412,7 @@ async def _remember(config: Config, driver: Driver, store: SqliteStore) -> None:
             await driver.feed(AddressesFound(peer, kept, "saved"))
 
 
-# --- running -----------------------------------------------------------------------------------------------------------------
+# --- running --------------------------------------------------------------------------------------
 
 
 @asynccontextmanager

@@ -44,11 +44,13 @@ def refuse_shared(fd: int, path: Path, what: str) -> None:
     mode = stat.S_IMODE(status.st_mode)
     if mode & 0o077:
         raise LocalError(
-            f"{what} {path} can be read or changed by other users (mode {mode:03o}); run: chmod 600 {path}"
+            f"{what} {path} can be read or changed by other users (mode {mode:03o}); run:"
+            f" chmod 600 {path}"
         )
     if status.st_uid not in {os.geteuid(), 0}:
         raise LocalError(
-            f"{what} {path} belongs to user {status.st_uid}, not to user {os.geteuid()} who uses it; run: chown {os.geteuid()} {path}"
+            f"{what} {path} belongs to user {status.st_uid},"
+            f" not to user {os.geteuid()} who uses it; run: chown {os.geteuid()} {path}"
         )
 
 
@@ -94,7 +96,8 @@ def refuse_existing(path: Path, what: str) -> None:
     """LocalError if anything has this name, also a link to nothing."""
     if os.path.lexists(path):
         raise LocalError(
-            f"{path} is there already and is not overwritten; choose another name for {what} with --out"
+            f"{path} is there already and is not overwritten;"
+            f" choose another name for {what} with --out"
         )
 
 
@@ -130,7 +133,8 @@ def _write_aside(path: Path, data: bytes, what: str, mode: int) -> Path:
     except OSError as error:
         _remove(partial)
         raise LocalError(
-            f"cannot write {what} {path} ({_reason(error)}); free some space or choose another folder"
+            f"cannot write {what} {path} ({_reason(error)});"
+            " free some space or choose another folder"
         ) from error
     return partial
 
@@ -151,7 +155,8 @@ def _flush_folder(path: Path, what: str) -> None:
             os.close(folder)
     except OSError as error:
         raise LocalError(
-            f"{what} {path} is written, but may not survive a power cut ({_reason(error)}); check the disk"
+            f"{what} {path} is written, but may not survive a power cut ({_reason(error)});"
+            " check the disk"
         ) from error
 
 

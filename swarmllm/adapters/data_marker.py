@@ -18,9 +18,9 @@ from swarmllm.errors import LocalError
 
 MARKER: Final = "swarmllm-node"
 FIRST_LINE: Final = b"swarmllm data folder, version 1\n"
-_TEXT: Final = (
-    FIRST_LINE
-    + b"The identity and state of one node of the Python package swarmllm. Do not share it with another program.\n"
+_TEXT: Final = FIRST_LINE + (
+    b"The identity and state of one node of the Python package swarmllm."
+    b" Do not share it with another program.\n"
 )
 
 KEY: Final = "identity.pem"
@@ -68,8 +68,8 @@ def refuse_foreign(path: Path) -> None:
         ", ..." if len(strange) > NAMES_MAX else ""
     )
     raise LocalError(
-        f"the folder {path} holds files that this swarmllm did not make ({shown}), perhaps another program's of the same name;"
-        " give this node a folder of its own with --data-dir"
+        f"the folder {path} holds files that this swarmllm did not make ({shown}), perhaps another"
+        " program's of the same name; give this node a folder of its own with --data-dir"
     )
 
 
@@ -97,8 +97,8 @@ def _check(path: Path) -> None:
         ) from error
     if text != FIRST_LINE:
         raise LocalError(
-            f"the marker {path} is not that of this version of swarmllm; use the version that made the folder,"
-            " or another folder with --data-dir"
+            f"the marker {path} is not that of this version of swarmllm;"
+            " use the version that made the folder, or another folder with --data-dir"
         )
 
 

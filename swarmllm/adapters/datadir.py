@@ -84,14 +84,16 @@ def locked(path: Path) -> Iterator[DataDir]:
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o022:  # Whoever may rename files in it may hand us another key.
         raise LocalError(
-            f"the data folder {path} can be written by other users (mode {mode:03o}); run: chmod 700 {path}"
+            f"the data folder {path} can be written by other users (mode {mode:03o}); run:"
+            f" chmod 700 {path}"
         )
     refuse_foreign(path)
     try:
         fd = os.open(data_dir.lock_file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise LocalError(
-            f"cannot write to the data folder {path} ({_reason(error)}); choose another one with --data-dir"
+            f"cannot write to the data folder {path} ({_reason(error)});"
+            " choose another one with --data-dir"
         ) from error
     try:
         _take(fd, path)
@@ -115,11 +117,13 @@ def _take(fd: int, path: Path) -> None:
         pid = pid_in(fd)
         by = f"process {pid}" if pid else "another process"
         raise LocalError(
-            f"the data folder {path} is in use by another node ({by}); stop it, or give this one its own folder with --data-dir"
+            f"the data folder {path} is in use by another node ({by}); stop it,"
+            " or give this one its own folder with --data-dir"
         ) from error
     except OSError as error:
         raise LocalError(
-            f"cannot lock the data folder {path} ({error.strerror}); choose one on a local disk with --data-dir"
+            f"cannot lock the data folder {path} ({error.strerror});"
+            " choose one on a local disk with --data-dir"
         ) from error
     try:
         os.ftruncate(fd, 0)
@@ -127,7 +131,8 @@ def _take(fd: int, path: Path) -> None:
         mark(path)
     except OSError as error:
         raise LocalError(
-            f"cannot write to the data folder {path} ({_reason(error)}); choose another one with --data-dir"
+            f"cannot write to the data folder {path} ({_reason(error)});"
+            " choose another one with --data-dir"
         ) from error
 
 

@@ -59,7 +59,8 @@ class HaltFolder:
                 else str(error.strerror)
             )
             raise LocalError(
-                f"cannot write the record of halts to {self._folder} ({why}); make room there, or a restart may forget an order"
+                f"cannot write the record of halts to {self._folder} ({why}); make room there,"
+                " or a restart may forget an order"
             ) from error
 
     def _read(self, name: str, size_max: int) -> bytes | None:

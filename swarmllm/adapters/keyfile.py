@@ -99,7 +99,8 @@ def _read(path: Path) -> bytes:
     except FileNotFoundError:
         if path.is_symlink():
             raise LocalError(
-                f"the key {path} is a link to a file that does not exist; restore that file or remove the link"
+                f"the key {path} is a link to a file that does not exist;"
+                " restore that file or remove the link"
             ) from None
         raise
     except OSError as error:
@@ -120,22 +121,25 @@ def _read(path: Path) -> bytes:
             )
         if mode & 0o077:
             raise LocalError(
-                f"the key {path} can be read or changed by other users (mode {mode:03o}); run: chmod 600 {path}"
+                f"the key {path} can be read or changed by other users (mode {mode:03o}); run:"
+                f" chmod 600 {path}"
             )
         # Root reads it all the same; other users would not, so it is refused for everybody.
         if not mode & 0o400:
             raise LocalError(
-                f"the key {path} is not readable by its owner (mode {mode:03o}); run: chmod 600 {path}"
+                f"the key {path} is not readable by its owner (mode {mode:03o}); run:"
+                f" chmod 600 {path}"
             )
         if status.st_uid != os.geteuid():
             raise LocalError(
-                f"the key {path} (mode {mode:03o}) belongs to user {status.st_uid}, not to user {os.geteuid()} who runs this node;"
-                f" run: chown {os.geteuid()} {path}"
+                f"the key {path} (mode {mode:03o}) belongs to user {status.st_uid},"
+                f" not to user {os.geteuid()} who runs this node; run: chown {os.geteuid()} {path}"
             )
         return os.read(fd, KEY_BYTES_MAX + 1)
     except OSError as error:
         raise LocalError(
-            f"cannot read the key {path} ({error.strerror}); check the disk, or restore the file from a copy"
+            f"cannot read the key {path} ({error.strerror}); check the disk,"
+            " or restore the file from a copy"
         ) from error
     finally:
         os.close(fd)
@@ -160,7 +164,8 @@ def _parse(path: Path, data: bytes) -> Ed25519PrivateKey:
         key = serialization.load_pem_private_key(data, password=None)
     except TypeError as error:
         raise LocalError(
-            f"the key {path} is encrypted with a passphrase, which a node cannot type; store it without one"
+            f"the key {path} is encrypted with a passphrase, which a node cannot type;"
+            " store it without one"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise LocalError(
@@ -197,5 +202,6 @@ def _write(path: Path, pem: bytes) -> None:
             "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else error.strerror
         )
         raise LocalError(
-            f"cannot write the new key {path} ({reason}); free some space or choose another folder with --data-dir"
+            f"cannot write the new key {path} ({reason});"
+            " free some space or choose another folder with --data-dir"
         ) from error

@@ -84,7 +84,8 @@ class OperatorKey:
             seed = AESGCM(_stretched(passphrase, salt)).decrypt(nonce, box, head)
         except InvalidTag:
             raise LocalError(
-                f"the passphrase does not open the key {self.path}; type it again, or look for the right one"
+                f"the passphrase does not open the key {self.path}; type it again,"
+                " or look for the right one"
             ) from None
         key = Ed25519PrivateKey.from_private_bytes(seed)
         if key.public_key().public_bytes_raw() != self.public_key:
@@ -109,8 +110,8 @@ def check_passphrase(passphrase: str) -> str:
     form = unicodedata.normalize("NFC", passphrase)
     if not PASSPHRASE_CHARS_MIN <= len(form) <= PASSPHRASE_CHARS_MAX:
         raise UsageError(
-            f"a passphrase has {PASSPHRASE_CHARS_MIN} to {PASSPHRASE_CHARS_MAX} characters, not {len(form)};"
-            " four words that you do not find in a row anywhere are a good one"
+            f"a passphrase has {PASSPHRASE_CHARS_MIN} to {PASSPHRASE_CHARS_MAX} characters,"
+            f" not {len(form)}; four words that you do not find in a row anywhere are a good one"
         )
     return form
 
@@ -125,11 +126,13 @@ def refuse_taken(path: Path, name: str) -> None:
     a passphrase."""
     if _NAME.fullmatch(name) is None:
         raise UsageError(
-            f"{name[:64]!r} is no name for a key: use up to 32 letters, digits, dots, - and _, such as alice"
+            f"{name[:64]!r} is no name for a key: use up to 32 letters, digits, dots, - and _,"
+            " such as alice"
         )
     if path.suffix == ".pub":
         raise UsageError(
-            f"{path} ends in .pub, which is for the public half; choose another --out, such as {name}.key"
+            f"{path} ends in .pub, which is for the public half; choose another --out,"
+            f" such as {name}.key"
         )
     refuse_existing(path, _WHAT)
     refuse_existing(pub_path(path), "the public key")
@@ -164,7 +167,8 @@ def read_key(path: Path) -> OperatorKey:
     except OSError as error:
         if path.is_symlink():
             raise LocalError(
-                f"the key file {path} is a link, which could be turned to another file; give the file itself"
+                f"the key file {path} is a link, which could be turned to another file;"
+                " give the file itself"
             ) from error
         raise LocalError(
             f"cannot read the key file {path} ({error.strerror}); check its path and permissions"
@@ -188,7 +192,8 @@ def read_public(word: str) -> bytes:
     path = user_path(word)
     if not os.path.lexists(path):
         raise UsageError(
-            f"{word[:100]!r} is neither a public key (64 hex digits) nor a file that is there; give one of these"
+            f"{word[:100]!r} is neither a public key (64 hex digits) nor a file that is there;"
+            " give one of these"
         )
     data = read_bounded(path, KEY_FILE_BYTES_MAX, "the public key")
     if data.startswith(_BEGIN.encode()):
@@ -199,7 +204,8 @@ def read_public(word: str) -> bytes:
     )
     if found is None or key_id(bytes.fromhex(found[1])).hex() != found[2]:
         raise LocalError(
-            f"{path} is neither the public half of an operator's key nor a key file; ask its owner for the .pub file"
+            f"{path} is neither the public half of an operator's key nor a key file;"
+            " ask its owner for the .pub file"
         )
     return bytes.fromhex(found[1])
 
@@ -210,7 +216,12 @@ def _stretched(passphrase: str, salt: bytes) -> bytes:
 
 
 def _head(name: str, public_key: bytes) -> str:
-    return f"Name: {name}\nPublic-Key: {public_key.hex()}\nKey-Id: {key_id(public_key).hex()}\nSealed-With: {_SEALED_WITH}\n"
+    return (
+        f"Name: {name}\n"
+        f"Public-Key: {public_key.hex()}\n"
+        f"Key-Id: {key_id(public_key).hex()}\n"
+        f"Sealed-With: {_SEALED_WITH}\n"
+    )
 
 
 def _render(key: OperatorKey) -> str:

@@ -110,14 +110,15 @@ def merged(one: Sheet, two: Sheet) -> Sheet:
     """The same record with the signatures of both. LocalError if they are different records."""
     if one.payload != two.payload:
         raise LocalError(
-            "the files hold different records, so their signatures do not add up; sign copies of one and the same file"
+            "the files hold different records, so their signatures do not add up;"
+            " sign copies of one and the same file"
         )
     if not one.data or not two.data:
         return one if one.data else two
     return sheet_of(merge(one.data, two.data))
 
 
-# --- files -------------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def read_sheets(path: Path) -> tuple[Sheet, ...]:
@@ -134,7 +135,8 @@ def parse(text: bytes, name: str) -> tuple[Sheet, ...]:
     """
     if len(text) > FILE_BYTES_MAX:
         raise LocalError(
-            f"{name} has {len(text)} bytes, and no file of records has more than {FILE_BYTES_MAX}; give another file"
+            f"{name} has {len(text)} bytes, and no file of records has more than {FILE_BYTES_MAX};"
+            " give another file"
         )
     plain = text.decode("latin-1")
     if "\r\n" in plain:
@@ -151,7 +153,8 @@ def parse(text: bytes, name: str) -> tuple[Sheet, ...]:
     while at < len(lines):
         if len(sheets) >= RECORDS_MAX:
             raise LocalError(
-                f"{name} holds more than {RECORDS_MAX} records, and no control state has so many; give another file"
+                f"{name} holds more than {RECORDS_MAX} records, and no control state has so many;"
+                " give another file"
             )
         at, sheet = _block(lines, at, f"{name}, record {len(sheets) + 1}" if sheets else name)
         sheets.append(sheet)
@@ -159,7 +162,8 @@ def parse(text: bytes, name: str) -> tuple[Sheet, ...]:
         raise LocalError(f"{name} is empty; give a file that swarmllm wrote")
     if render(sheets) != plain:
         raise LocalError(
-            f"{name} is damaged or was changed: its readable lines do not belong to its records; ask for the file again"
+            f"{name} is damaged or was changed: its readable lines do not belong to its records;"
+            " ask for the file again"
         )
     return tuple(sheets)
 
@@ -169,7 +173,8 @@ def _block(lines: Sequence[str], at: int, name: str) -> tuple[int, Sheet]:
     kind = next((kind for kind in (_SIGNED, _UNSIGNED) if lines[at] == _edge("BEGIN", kind)), None)
     if kind is None:
         raise LocalError(
-            f"{name} does not begin with {_edge('BEGIN', _SIGNED)}; give a file that swarmllm wrote, as it is"
+            f"{name} does not begin with {_edge('BEGIN', _SIGNED)};"
+            " give a file that swarmllm wrote, as it is"
         )
     try:
         end = lines.index(_edge("END", kind), at)
@@ -179,7 +184,8 @@ def _block(lines: Sequence[str], at: int, name: str) -> tuple[int, Sheet]:
     letters = "".join(lines[body:end])
     if len(letters) > 4 * (CHARTER_RECORD_MAX // 3 + 1):
         raise LocalError(
-            f"{name} has {len(letters)} characters of base64, more than any record; give another file"
+            f"{name} has {len(letters)} characters of base64, more than any record;"
+            " give another file"
         )
     try:
         data = base64.b64decode(letters, validate=True)

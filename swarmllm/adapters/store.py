@@ -55,11 +55,13 @@ class SqliteStore:
         return None if row is None else bytes(row[0])
 
     def save(self, key: str, value: bytes) -> None:
-        """Replaces what was under `key`. On LocalError (a full disk) the old value is still there."""
+        """Replaces what was under `key`. On LocalError (a full disk) the old value is still
+        there."""
         _check_key(key)
         if len(value) > VALUE_BYTES_MAX:
             raise LocalError(
-                f"the value for {key!r} has {len(value)} bytes, more than the {VALUE_BYTES_MAX} that the store takes; split it"
+                f"the value for {key!r} has {len(value)} bytes,"
+                f" more than the {VALUE_BYTES_MAX} that the store takes; split it"
             )
         with self._lock, _told(self._path, "write"):
             self._connection.execute(
@@ -84,7 +86,8 @@ class SqliteStore:
 def _check_key(key: str) -> None:
     if not key or len(key.encode()) > KEY_BYTES_MAX:
         raise LocalError(
-            f"the store's keys have 1 to {KEY_BYTES_MAX} bytes, not {len(key.encode())}: {key[:40]!r}; use a shorter one"
+            f"the store's keys have 1 to {KEY_BYTES_MAX} bytes, not {len(key.encode())}:"
+            f" {key[:40]!r}; use a shorter one"
         )
 
 
@@ -99,7 +102,8 @@ def _open_or_begin_anew(
         reason = str(error)
     moved = _move_aside(path)
     notice(
-        f"the store {path} was damaged ({reason}); it was moved to {moved}, and what this node remembered is forgotten"
+        f"the store {path} was damaged ({reason}); it was moved to {moved},"
+        " and what this node remembered is forgotten"
     )
     with _told(path, "open"):
         return _open(path, bytes_max)
@@ -116,11 +120,13 @@ def _open(path: Path, bytes_max: int) -> sqlite3.Connection:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if tables and application != APPLICATION:
             raise LocalError(
-                f"{path} is a database of another program; move it away or choose another folder with --data-dir"
+                f"{path} is a database of another program;"
+                " move it away or choose another folder with --data-dir"
             )
         if version > FORMAT:
             raise LocalError(
-                f"the store {path} has format {version}, and this swarmllm knows {FORMAT}; use the newer swarmllm that wrote it"
+                f"the store {path} has format {version}, and this swarmllm knows {FORMAT};"
+                " use the newer swarmllm that wrote it"
             )
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
@@ -142,7 +148,8 @@ def _create_private(path: Path) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
     except OSError as error:
         raise LocalError(
-            f"cannot create the store {path} ({error.strerror}); choose another folder with --data-dir"
+            f"cannot create the store {path} ({error.strerror});"
+            " choose another folder with --data-dir"
         ) from error
 
 
@@ -180,7 +187,8 @@ def _move_aside(path: Path) -> Path:
                 os.replace(beside, target.with_name(target.name + suffix))
     except OSError as error:
         raise LocalError(
-            f"the store {path} is damaged and cannot be moved aside ({error.strerror}); move it away yourself"
+            f"the store {path} is damaged and cannot be moved aside ({error.strerror});"
+            " move it away yourself"
         ) from error
     return target
 
@@ -196,14 +204,17 @@ def _told(path: Path, doing: str) -> Iterator[None]:
 def _as_local(error: sqlite3.Error, path: Path, doing: str) -> LocalError:
     if _is(error, _FULL):
         return LocalError(
-            f"cannot {doing} the store {path}: the disk or the store is full ({error}); free some space and try again"
+            f"cannot {doing} the store {path}: the disk or the store is full ({error});"
+            " free some space and try again"
         )
     if _is(error, _CORRUPT):
         return LocalError(
-            f"the store {path} was damaged while in use ({error}); restart the node, which will move it aside"
+            f"the store {path} was damaged while in use ({error}); restart the node,"
+            " which will move it aside"
         )
     return LocalError(
-        f"cannot {doing} the store {path} ({error}); check that its folder can be written, or choose another with --data-dir"
+        f"cannot {doing} the store {path} ({error}); check that its folder can be written,"
+        " or choose another with --data-dir"
     )
 
 

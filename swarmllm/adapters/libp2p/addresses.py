@@ -119,7 +119,8 @@ def bind(addr: TcpAddress, port_auto: bool) -> socket.socket:
     """
     if addr.kind in _DNS:
         raise LocalError(
-            f"cannot listen on the name {addr.host!r}; give the IP address of an interface, or 0.0.0.0 for all"
+            f"cannot listen on the name {addr.host!r}; give the IP address of an interface,"
+            " or 0.0.0.0 for all"
         )
     tries = PORTS_TRIED_MAX if port_auto and addr.port else 1
     family = socket.AF_INET6 if addr.kind == "ip6" else socket.AF_INET

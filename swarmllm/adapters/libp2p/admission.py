@@ -113,7 +113,7 @@ class Admission:
     def theirs(self) -> int:
         return len(self._seats) - self.ours
 
-    # --- sockets -------------------------------------------------------------------------------------------------------------
+    # --- sockets ----------------------------------------------------------------------------------
 
     def enter(self, host: str) -> Entrant | None:
         """One more socket from `host`, or None; it counts until `leave`, and as half open until
@@ -148,7 +148,7 @@ class Admission:
         self._blocks[entrant.block] -= 1
         self._from, self._blocks = +self._from, +self._blocks  # Without those that are at zero.
 
-    # --- connections ---------------------------------------------------------------------------------------------------------
+    # --- connections ------------------------------------------------------------------------------
 
     def seat(self, conn: Any, peer: PeerId, host: str, *, inbound: bool) -> None:
         """Room for a connection that has shaken hands, made if need be. Full if there is none; else
@@ -168,7 +168,8 @@ class Admission:
             victim = self._victim(seat)
             if victim is None:
                 raise Full(
-                    f"no room for a connection {'from' if inbound else 'to'} {host}: {len(self._seats)} are up"
+                    f"no room for a connection {'from' if inbound else 'to'} {host}:"
+                    f" {len(self._seats)} are up"
                 )
             self.given_way += 1
             gone = self._seats.pop(victim)

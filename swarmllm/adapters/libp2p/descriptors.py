@@ -44,7 +44,8 @@ def fitting(limits: NetworkLimits, descriptors: int, in_use: int) -> NetworkLimi
     left = descriptors - in_use - RESERVED
     if left < NEEDED:
         raise LocalError(
-            f"this process may open only {descriptors} files and connections; allow more, as with `ulimit -n {WANTED}`, and start again"
+            f"this process may open only {descriptors} files and connections; allow more,"
+            f" as with `ulimit -n {WANTED}`, and start again"
         )
     share = left // 6
     return replace(

@@ -159,7 +159,8 @@ class _Values(ValueStore):  # type: ignore[misc]
         self._places: dict[bytes, Place] = {}
 
     def put_record(self, key: bytes, record: Any) -> None:
-        """ValueError, which ends the stream, for what a peer may not put here or has no place for."""
+        """ValueError, which ends the stream, for what a peer may not put here or has no place
+        for."""
         conn = _CONNECTION.get()
         if conn is not None:
             self._take(key, conn)

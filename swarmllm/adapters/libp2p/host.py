@@ -113,7 +113,8 @@ class Host(BasicHost):  # type: ignore[misc]
             stream.set_protocol(chosen)
             return stream
         raise StreamFailure(
-            f"{conn.muxed_conn.peer_id} did not open {names[0]} within {self._timing.negotiate_within_s:g} s"
+            f"{conn.muxed_conn.peer_id} did not open {names[0]} within"
+            f" {self._timing.negotiate_within_s:g} s"
         )
 
     async def _swarm_stream_handler(self, stream: Any) -> None:

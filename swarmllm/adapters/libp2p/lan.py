@@ -31,11 +31,9 @@ ADDRS_MAX: Final = 8
 ASK_MS: Final = 1_000
 ASKS_MAX: Final = 2  # Such questions at once, each a packet to everybody on the network.
 ASK_PAUSE_S: Final = 0.5  # Between two of them.
-UNASKED_MAX: Final = (
-    # Names that wait to be asked about. One more takes the place of any, so that a flood wins by
-    # nothing but luck.
-    64
-)
+# Names that wait to be asked about. One more takes the place of any, so that a flood wins by
+# nothing but luck.
+UNASKED_MAX: Final = 64
 CLOSE_WITHIN_S: Final = 0.8
 
 Found = Callable[[PeerId, tuple[str, ...]], None]

@@ -50,7 +50,8 @@ class Bucket:
         self._rate, self._most = rate, rate * burst_s
 
     def take(self, amount: float, now: float) -> float:
-        """Take `amount`, and return how many seconds to wait until it was really there (0: it is)."""
+        """Take `amount`, and return how many seconds to wait until it was really there (0: it
+        is)."""
         self._left = min(self._most, self._left + (now - self._at) * self._rate) - amount
         self._at = now
         return max(0.0, -self._left / self._rate)

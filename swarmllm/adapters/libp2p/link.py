@@ -253,7 +253,8 @@ class Link:
         self._ask = None
         await reset(stream)
         raise StreamFailure(
-            f"the stream was {refusals[0] if refusals else 'ended'} before a ping was answered on it"
+            f"the stream was {refusals[0] if refusals else 'ended'} before a ping was answered on"
+            " it"
         )
 
     def _is_gone(self) -> bool:

@@ -24,9 +24,8 @@ from swarmllm.adapters.libp2p.unread import Buffers, Overrun, Unread
 
 log = logging.getLogger("swarmllm.net")
 
-FRAME_BYTES_MAX: Final = (
-    yamux.DEFAULT_WINDOW_SIZE
-)  # No honest peer sends more in one frame than its window; the library takes 16 MiB.
+# No honest peer sends more in one frame than its window; the library takes 16 MiB.
+FRAME_BYTES_MAX: Final = yamux.DEFAULT_WINDOW_SIZE
 # That we opened on one connection, finished or not; the library allows as many unfinished ones.
 OWN_STREAMS_MAX: Final = 256
 _LAYERS: Final = ("conn", "read_writer", "read_write_closer", "stream", "stream")
@@ -159,7 +158,8 @@ class GuardedYamux(yamux.Yamux):  # type: ignore[misc]
                 await self._cleanup_on_error()
 
     async def _write_frame(self, data: bytes) -> None:
-        """Fault 3: waiting for the turn can be cancelled, writing cannot. Fault 5: nor can it last."""
+        """Fault 3: waiting for the turn can be cancelled, writing cannot. Fault 5: nor can it
+        last."""
         stream_id = int.from_bytes(data[4:8], "big")  # See the header's format in the library.
         async with self._turns.turn(stream_id in self.urgent):
             with trio.CancelScope(

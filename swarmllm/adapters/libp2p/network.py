@@ -43,11 +43,9 @@ from swarmllm.messages import ExpertMessage, Halted, PeerId
 
 log = logging.getLogger("swarmllm.net")
 
-INTERFACES_EVERY_S: Final = (
-    # A laptop that moves to another network is found again after this, and on the next dial at the
-    # latest.
-    30.0
-)
+# A laptop that moves to another network is found again after this, and on the next dial at the
+# latest.
+INTERFACES_EVERY_S: Final = 30.0
 
 # Between two looks at the interfaces for the sake of dials: a laptop that moves is soon on its new
 # network.
@@ -253,7 +251,8 @@ class Libp2pNetwork:
             self._inbox.put(AddressesChanged(self.addrs))
 
     async def _close(self) -> None:
-        """Goodbyes, then the sockets: nothing that a peer does or leaves undone can make this last."""
+        """Goodbyes, then the sockets: nothing that a peer does or leaves undone can make this
+        last."""
         with trio.CancelScope(shield=True):
             await self._links.close()
             self._switch.abort_all()

@@ -20,11 +20,9 @@ class NetworkLimits:
 
     # 60 kB for each end: 15 MB. A third of them is for those that we dial.
     connections_max: int = 256
-    per_address_max: int = (
-        # A household or small office behind one NAT; more from one address is an attempt to crowd
-        # others out.
-        16
-    )
+    # A household or small office behind one NAT; more from one address is an attempt to crowd
+    # others out.
+    per_address_max: int = 16
     # Inbound, from one IPv4 /24 or IPv6 /64: an office, or whatever one party rents at a time.
     per_block_max: int = 32
     per_loopback_max: int = 512  # Many nodes on one machine are a test or a demo, not an attack.
@@ -40,9 +38,8 @@ class NetworkLimits:
     streams_per_peer_max: int = 32
     # Of all connections together; the one that holds most gives way.
     unread_bytes_max: int = 64 << 20
-    unread_bytes_per_peer_max: int = (
-        2 << 20
-    )  # Per connection, over all its streams: the windows of the four that last, twice over.
+    # Per connection, over all its streams: the windows of the four that last, twice over.
+    unread_bytes_per_peer_max: int = 2 << 20
     # Concurrent dials; look-ups of a large DHT must not exhaust file descriptors.
     dials_max: int = 16
     # A peer lists its interfaces; more than this is somebody else's list of targets.
@@ -67,11 +64,9 @@ class NetworkLimits:
     gossip_bytes_per_s: float = 256 * 1024
     # Likewise: a record in each, what gossip says of itself, and as much again.
     gossip_frames_per_s: float = 40.0
-    gossip_per_s: float = (
-        # Frames per forwarding peer in which gossip speaks of itself: one each second, and some
-        # when peers come.
-        20.0
-    )
+    # Frames per forwarding peer in which gossip speaks of itself: one each second, and some when
+    # peers come.
+    gossip_per_s: float = 20.0
     strikes_max: int = STRIKES_MAX
 
 

@@ -70,7 +70,10 @@ class Share:
         if self._closed:
             raise Overrun("the connection is closing")
         if self.held + amount > account.per_connection_max:
-            reason = f"{self.held + amount} bytes on one connection that nobody has read yet; {account.per_connection_max} are allowed"
+            reason = (
+                f"{self.held + amount} bytes on one connection that nobody has read yet;"
+                f" {account.per_connection_max} are allowed"
+            )
             account.exceeded += 1
             self._breach(reason)
             raise Overrun(reason)

@@ -186,5 +186,6 @@ def content_key(folder: Path) -> str:
         return hashlib.sha256((folder / MODEL_FILE).read_bytes()).hexdigest()
     except OSError as e:
         raise LocalError(
-            f"the bundled expert {folder / MODEL_FILE} cannot be read ({e.strerror}): reinstall swarmllm"
+            f"the bundled expert {folder / MODEL_FILE} cannot be read ({e.strerror}):"
+            " reinstall swarmllm"
         ) from e

@@ -113,7 +113,7 @@ class LlamaEngine:
             EngineReady | EngineLoadChanged | EngineLost
         ](INPUTS_MAX)
 
-    # --- the port ------------------------------------------------------------------------------------------------------------
+    # --- the port ---------------------------------------------------------------------------------
 
     @property
     def card(self) -> ModelCard:
@@ -171,7 +171,7 @@ class LlamaEngine:
         if self._alive:  # A new worker holds nothing.
             self._write((CLOSE, key.peer, key.session))
 
-    # --- stop and go on ------------------------------------------------------------------------------------------------------
+    # --- stop and go on ---------------------------------------------------------------------------
 
     def stop(self) -> None:
         """No token more, from now on: at once between tokens, at the next operation within a batch;
@@ -189,7 +189,7 @@ class LlamaEngine:
         if self._lease.stopped and self._lease.busy and self._process is not None:
             self._process.kill()
 
-    # --- life ----------------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         self._manager = trio.open_nursery()
@@ -251,7 +251,8 @@ class LlamaEngine:
             await trio.sleep(pause_s)
 
     async def _live(self, task_status: Any) -> str:
-        """The life of one worker; returns how it ended. LocalError if it ended before it was ready."""
+        """The life of one worker; returns how it ended. LocalError if it ended before it was
+        ready."""
         with ExitStack() as files:
             try:
                 ours, theirs = (files.enter_context(end) for end in socket.socketpair())
@@ -317,7 +318,7 @@ class LlamaEngine:
         self._pending.clear()
         return was_ready
 
-    # --- the pipe ------------------------------------------------------------------------------------------------------------
+    # --- the pipe ---------------------------------------------------------------------------------
 
     def _write(self, message: tuple[Any, ...]) -> None:
         """At once if the pipe takes it, so that the worker wakes now and not when another task has

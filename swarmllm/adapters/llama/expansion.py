@@ -53,7 +53,8 @@ def expand_folder(folder: Path, cache_dir: Path, progress: Progress | None = Non
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_room(path, content.size_bytes) from e
         raise LocalError(
-            f"cannot write the demo expert to {path}: {e.strerror or e}; choose another cache folder with --cache-dir"
+            f"cannot write the demo expert to {path}: {e.strerror or e};"
+            " choose another cache folder with --cache-dir"
         ) from e
     return path
 
@@ -77,8 +78,8 @@ def intact(path: Path) -> bool:
 def _no_room(path: Path, needed: int) -> LocalError:
     free = shutil.disk_usage(path.parent).free
     return LocalError(
-        f"the demo expert {path.name} needs {needed:,} bytes in {path.parent}, where {free:,} are free: "
-        "make room there or choose another cache folder with --cache-dir"
+        f"the demo expert {path.name} needs {needed:,} bytes in {path.parent},"
+        f" where {free:,} are free: make room there or choose another cache folder with --cache-dir"
     )
 
 

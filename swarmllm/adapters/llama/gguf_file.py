@@ -39,9 +39,18 @@ and Q6_K as measured (see `llama_api`), the other K and I quants because llama.c
 them the same one kernel. All others are given company."""
 
 NOT_MODELS: Final = {
-    "adapter": "a LoRA adapter, which changes a model and is none itself: merge it into its base model with llama-export-lora",
-    "clip": "the part of a model that sees or hears (mmproj): choose the file of the language model itself",
-    "mmproj": "the part of a model that sees or hears (mmproj): choose the file of the language model itself",
+    "adapter": (
+        "a LoRA adapter, which changes a model and is none itself:"
+        " merge it into its base model with llama-export-lora"
+    ),
+    "clip": (
+        "the part of a model that sees or hears (mmproj):"
+        " choose the file of the language model itself"
+    ),
+    "mmproj": (
+        "the part of a model that sees or hears (mmproj):"
+        " choose the file of the language model itself"
+    ),
     "controlvector": "a control vector, which changes a model and is none itself: choose the model's own file",
     "imatrix": "statistics for quantising a model: choose the model's own file",
     "vocab": "a vocabulary without a model: choose the model's own file",
@@ -133,7 +142,7 @@ def file_digest(path: Path, cache_dir: Path | None, parts: Sequence[Path] = ()) 
     return digest_of(parts or (path,), cache_dir)
 
 
-# --- what kind of file -------------------------------------------------------------------------------------------------------
+# --- what kind of file ----------------------------------------------------------------------------
 
 
 def _architecture(path: Path, found: Mapping[str, Value]) -> str:
@@ -145,19 +154,22 @@ def _architecture(path: Path, found: Mapping[str, Value]) -> str:
             raise LocalError(f"{path} holds {NOT_MODELS[named]}")
     if not isinstance(architecture, str) or not architecture:
         raise LocalError(
-            f"{path} does not say what architecture its model has (general.architecture): choose another file"
+            f"{path} does not say what architecture its model has (general.architecture):"
+            " choose another file"
         )
     if (
         any(part in architecture for part in ENCODERS)
         or found.get(f"{architecture}.attention.causal") is False
     ):
         raise LocalError(
-            f"{path} holds an encoder ({architecture[:40]!r}), which does not continue text: choose a language model"
+            f"{path} holds an encoder ({architecture[:40]!r}), which does not continue text:"
+            " choose a language model"
         )
     if any(part in architecture for part in RECURRENT):
         raise LocalError(
-            f"{path} holds a recurrent model ({architecture[:40]!r}), which cannot go back in a text, as answers of several experts "
-            "need it: choose a transformer model, such as those of the LLaMA family"
+            f"{path} holds a recurrent model ({architecture[:40]!r}),"
+            " which cannot go back in a text, as answers of several experts need it:"
+            " choose a transformer model, such as those of the LLaMA family"
         )
     return architecture
 
@@ -188,7 +200,7 @@ def _short_name(name: str) -> str:
     return name.encode(errors="replace")[:NAME_BYTES_MAX].decode(errors="ignore").strip()
 
 
-# --- whether it is all there -------------------------------------------------------------------------------------------------
+# --- whether it is all there ----------------------------------------------------------------------
 
 
 def _part(path: Path, number: int, count: int) -> Header:
@@ -196,7 +208,8 @@ def _part(path: Path, number: int, count: int) -> Header:
     header = read_header(path, SPLIT_KEYS)
     if place_of(path, header.metadata) != (count, number):
         raise LocalError(
-            f"{path} does not hold part {number} of {count}, as its name says: fetch all parts of the model again"
+            f"{path} does not hold part {number} of {count}, as its name says:"
+            " fetch all parts of the model again"
         )
     return header
 
@@ -212,7 +225,8 @@ def _check_whole(path: Path, header: Header) -> None:
     if ends and header.size < end:
         shown = f"{end}" if end < 1 << 63 else "far more"
         raise LocalError(
-            f"the model file {path} is cut off ({header.size} of {shown} bytes): finish the download, or choose another file"
+            f"the model file {path} is cut off ({header.size} of {shown} bytes):"
+            " finish the download, or choose another file"
         )
 
 

@@ -71,7 +71,7 @@ NUMBER_BYTES: Final = 40  # One entry of a list of numbers, with the number.
 TENSOR_BYTES: Final = 700  # One row of the table of tensors.
 
 
-# --- writing -----------------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def header(metadata: Mapping[str, Value], tensors: Sequence[TensorSpec]) -> byte
     return data + padding(len(data))
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,15 +218,18 @@ def _reading(path: Path) -> Iterator[tuple[_Reader, int, int]]:
             after = os.fstat(file.fileno())
         if (after.st_size, after.st_mtime_ns) != (found.st_size, found.st_mtime_ns):
             raise LocalError(
-                f"the model file {path} changed while it was read: wait until it is complete, then try again"
+                f"the model file {path} changed while it was read: wait until it is complete,"
+                " then try again"
             )
     except OSError as e:
         raise LocalError(
-            f"cannot read the model file {path} ({e.strerror or e}): check its path, its permissions and the disk"
+            f"cannot read the model file {path} ({e.strerror or e}): check its path,"
+            " its permissions and the disk"
         ) from e
     except (struct.error, KeyError, ValueError) as e:
         raise LocalError(
-            f"the model file {path} is damaged or cut off ({e}): compare its size and checksum with those that its source states"
+            f"the model file {path} is damaged or cut off ({e}):"
+            " compare its size and checksum with those that its source states"
         ) from e
 
 
@@ -241,11 +244,20 @@ def _counts(path: Path, reader: _Reader) -> tuple[int, int]:
     version, tensors, keys = struct.unpack("<IQQ", start[4:])
     if version not in (2, 3):
         if version == 1:
-            said = "of version 1, which llama.cpp no longer reads: make it again with a current converter"
+            said = (
+                "of version 1, which llama.cpp no longer reads:"
+                " make it again with a current converter"
+            )
         elif int.from_bytes(start[4:8], "big") in (1, 2, 3):
-            said = "for big-endian machines: turn it round with gguf-convert-endian, which comes with the Python package gguf"
+            said = (
+                "for big-endian machines: turn it round with gguf-convert-endian,"
+                " which comes with the Python package gguf"
+            )
         else:
-            said = f"of version {version}, and only 2 and 3 are known: choose another file, or update swarmllm"
+            said = (
+                f"of version {version}, and only 2 and 3 are known: choose another file,"
+                " or update swarmllm"
+            )
         raise LocalError(f"{path} is a GGUF file {said}")
     return tensors, keys
 

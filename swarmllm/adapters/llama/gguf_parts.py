@@ -47,8 +47,8 @@ def siblings(path: Path, count: int) -> tuple[Path, ...]:
     for part in parts:
         if not part.exists():
             raise LocalError(
-                f"{part} is missing: {path.name} is one of {count} parts of a model, which must all be in one folder; "
-                "fetch the missing one as well"
+                f"{part} is missing: {path.name} is one of {count} parts of a model,"
+                " which must all be in one folder; fetch the missing one as well"
             )
     return parts
 
@@ -60,7 +60,8 @@ def place_of(path: Path, found: Mapping[str, Value]) -> tuple[int, int]:
     for value in (count, number):
         if isinstance(value, bool) or not isinstance(value, int):
             raise LocalError(
-                f"{path} does not say which part of a model it is: split the model again with llama-gguf-split"
+                f"{path} does not say which part of a model it is:"
+                " split the model again with llama-gguf-split"
             )
     assert isinstance(count, int)
     assert isinstance(number, int)
@@ -68,13 +69,14 @@ def place_of(path: Path, found: Mapping[str, Value]) -> tuple[int, int]:
         return 1, 1
     if count > PARTS_MAX or not 0 <= number < count:
         raise LocalError(
-            f"{path} says that it is part {number + 1} of {count}, and at most {PARTS_MAX} can be read: join them first"
+            f"{path} says that it is part {number + 1} of {count},"
+            f" and at most {PARTS_MAX} can be read: join them first"
         )
     named = _NAME.fullmatch(path.name)
     if named is None or (int(named["part"]), int(named["count"])) != (number + 1, count):
         raise LocalError(
-            f"{path} is part {number + 1} of {count} of a model but not named so: give it back its name, which ends in "
-            f"-{number + 1:05}-of-{count:05}.gguf"
+            f"{path} is part {number + 1} of {count} of a model but not named so:"
+            f" give it back its name, which ends in -{number + 1:05}-of-{count:05}.gguf"
         )
     return count, number + 1
 
@@ -96,7 +98,7 @@ def _sibling(path: Path, number: int, count: int) -> Path:
     return path.with_name(f"{named['stem']}-{number:05}-of-{count:05}.gguf")
 
 
-# --- the digest --------------------------------------------------------------------------------------------------------------
+# --- the digest -----------------------------------------------------------------------------------
 
 
 def digest_of(parts: Sequence[Path], cache_dir: Path | None) -> bytes:
@@ -123,7 +125,8 @@ def digest_of(parts: Sequence[Path], cache_dir: Path | None) -> bytes:
                 running.update(chunk)
         if _stamp(part) != stamp:
             raise LocalError(
-                f"the model file {part} changed while it was read: wait until it is complete, then try again"
+                f"the model file {part} changed while it was read: wait until it is complete,"
+                " then try again"
             )
     if place is not None:
         # A full disk must not keep a model from serving.
@@ -151,7 +154,8 @@ class Hashing:
             raise self._found
         reason = self._found.strerror if isinstance(self._found, OSError) else "the reader failed"
         raise LocalError(
-            f"cannot read the model file {self._parts[0]} to its end ({reason}): check the disk that it is on"
+            f"cannot read the model file {self._parts[0]} to its end ({reason}):"
+            " check the disk that it is on"
         )
 
     def _run(self) -> None:

@@ -52,17 +52,20 @@ def vocabulary_in(path: Path, found: Mapping[str, Value]) -> tuple[list[str], li
     tokens, kinds = found.get("tokenizer.ggml.tokens"), found.get("tokenizer.ggml.token_type")
     if not isinstance(tokens, list) or not tokens or not isinstance(tokens[0], str):
         raise LocalError(
-            f"{path} has no vocabulary of its own (tokenizer.ggml.tokens): choose a GGUF file that includes one"
+            f"{path} has no vocabulary of its own (tokenizer.ggml.tokens):"
+            " choose a GGUF file that includes one"
         )
     if len(tokens) > VOCABULARY_MAX:
         raise LocalError(
-            f"{path} has a vocabulary of {len(tokens)} tokens, more than the {VOCABULARY_MAX} that can be named: choose another"
+            f"{path} has a vocabulary of {len(tokens)} tokens,"
+            f" more than the {VOCABULARY_MAX} that can be named: choose another"
         )
     if kinds is None:
         kinds = [NORMAL] * len(tokens)
     if not isinstance(kinds, list) or len(kinds) != len(tokens) or not isinstance(kinds[0], int):
         raise LocalError(
-            f"{path} lists {len(tokens)} tokens but not as many types of tokens: choose another conversion of the model"
+            f"{path} lists {len(tokens)} tokens but not as many types of tokens:"
+            " choose another conversion of the model"
         )
     return [str(text) for text in tokens], [int(kind) for kind in kinds]
 
@@ -74,7 +77,8 @@ def tokenizer_in(path: Path, found: Mapping[str, Value]) -> Tokenizer:
     model = _name(path, found, "model")
     if not model:
         raise LocalError(
-            f"{path} does not say what kind of tokenizer it has (tokenizer.ggml.model): choose another conversion of the model"
+            f"{path} does not say what kind of tokenizer it has (tokenizer.ggml.model):"
+            " choose another conversion of the model"
         )
     texts = [text.encode(errors="surrogateescape") for text in tokens]
     try:
@@ -128,7 +132,8 @@ def _scores(path: Path, found: Mapping[str, Value], size: int) -> bytes:
         return b""
     if not isinstance(scores, list) or len(scores) < size or isinstance(scores[0], str):
         raise LocalError(
-            f"{path} lists {size} tokens but not as many scores: choose another conversion of the model"
+            f"{path} lists {size} tokens but not as many scores:"
+            " choose another conversion of the model"
         )
     return np.array(scores[:size], "<f4").tobytes()
 
@@ -154,7 +159,7 @@ def _charsmap(path: Path, found: Mapping[str, Value]) -> bytes:
     return bytes(value & 255 for value in numbers)
 
 
-# --- writing -----------------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 SHAPE: Final[Mapping[str, Value]] = {
     "general.architecture": "llama",

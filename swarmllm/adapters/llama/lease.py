@@ -63,7 +63,7 @@ class Lease:
         """Where llama.cpp's abort callback reads. Valid while this object lives."""
         return ctypes.addressof(ctypes.c_char.from_buffer(self._page, _FLAGS))
 
-    # --- the control process -------------------------------------------------------------------------------------------------
+    # --- the control process ----------------------------------------------------------------------
 
     def renew(self, now_ns: int) -> None:
         self._until.value = now_ns + round(LEASE_S * 1e9)
@@ -78,7 +78,7 @@ class Lease:
     def busy(self) -> bool:
         return self._page[_BUSY] != 0
 
-    # --- the worker ----------------------------------------------------------------------------------------------------------
+    # --- the worker -------------------------------------------------------------------------------
 
     @property
     def stopped(self) -> bool:
@@ -97,7 +97,8 @@ class Lease:
 
 
 def abort_function() -> int:
-    """The address of a C function `bool (*)(void *)` that says whether a flag of the page is set."""
+    """The address of a C function `bool (*)(void *)` that says whether a flag of the page is
+    set."""
     found = ctypes.cast(ctypes.CDLL(None).wcslen, ctypes.c_void_p).value
     assert found is not None
     return found

@@ -66,7 +66,7 @@ class EngineBroken(LocalError):
     """llama.cpp failed in a way that only a new process can heal."""
 
 
-# --- the log -----------------------------------------------------------------------------------------------------------------
+# --- the log --------------------------------------------------------------------------------------
 
 _log: deque[tuple[int, str]] = deque(maxlen=LOG_LINES_MAX)
 
@@ -92,7 +92,7 @@ def complaint() -> str:
     return lines[0] if lines else "no message"
 
 
-# --- memory ------------------------------------------------------------------------------------------------------------------
+# --- memory ---------------------------------------------------------------------------------------
 
 
 def session_bytes(model: ModelFile, context: int) -> int:
@@ -123,23 +123,30 @@ def fitting_sessions(
             + each * (options.sessions_max if options.sessions_exact else 1)
         ) / MEMORY_SHARE
         raise LocalError(
-            f"not enough memory for {options.sessions_max if options.sessions_exact else 1} session(s) of {context} tokens with model "
-            f"{model.name!r}: about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; choose a smaller context, fewer sessions or a "
-            "smaller model"
+            f"not enough memory for {options.sessions_max if options.sessions_exact else 1}"
+            f" session(s) of {context} tokens with model {model.name!r}:"
+            f" about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free;"
+            " choose a smaller context, fewer sessions or a smaller model"
         )
     return fit
 
 
-# --- the model ---------------------------------------------------------------------------------------------------------------
+# --- the model ------------------------------------------------------------------------------------
 
 
 def check_kind(path: Path, model: Any) -> None:
     """LocalError for a model that llama.cpp knows and that cannot continue texts here, or not go
     back in them."""
     if llama.llama_model_has_encoder(model) or not llama.llama_model_has_decoder(model):
-        said = "reads all of a text before it writes another (an encoder), and does not continue texts: choose a language model"
+        said = (
+            "reads all of a text before it writes another (an encoder),"
+            " and does not continue texts: choose a language model"
+        )
     elif llama.llama_model_is_recurrent(model) or llama.llama_model_is_hybrid(model):
-        said = "is recurrent and cannot go back in a text, as answers of several experts need it: choose a model such as LLaMA"
+        said = (
+            "is recurrent and cannot go back in a text, as answers of several experts need it:"
+            " choose a model such as LLaMA"
+        )
     elif llama.llama_model_is_diffusion(model):
         said = "writes by diffusion and not token by token: choose another model"
     else:
@@ -181,7 +188,8 @@ class LlamaModel:
         model = llama.llama_model_load_from_file(os.fsencode(path), wish)
         if not model:
             raise LocalError(
-                f"llama.cpp cannot load {path} ({complaint()}): choose another file, or a newer llama-cpp-python if the model is newer"
+                f"llama.cpp cannot load {path} ({complaint()}): choose another file,"
+                " or a newer llama-cpp-python if the model is newer"
             )
         check_kind(path, model)
         return model
@@ -205,8 +213,8 @@ class LlamaModel:
         opened = llama.llama_init_from_model(self._model, wish)
         if not opened:
             raise LocalError(
-                f"llama.cpp cannot open {sessions} sessions of {context} tokens for {path} ({complaint()}): "
-                "choose a smaller context, fewer sessions or a smaller model"
+                f"llama.cpp cannot open {sessions} sessions of {context} tokens for {path}"
+                f" ({complaint()}): choose a smaller context, fewer sessions or a smaller model"
             )
         return opened
 
@@ -246,7 +254,8 @@ class LlamaModel:
             raise Stopped
         if result != 0:
             raise EngineBroken(
-                f"llama.cpp failed to decode {count} tokens (code {result}: {complaint()}): the engine starts anew"
+                f"llama.cpp failed to decode {count} tokens (code {result}: {complaint()}):"
+                " the engine starts anew"
             )
         wanted = int(self._outputs[:count].sum())
         if wanted == 0:

@@ -56,7 +56,8 @@ class LlamaText:
         size = sum(len(span.text.encode()) for span in spans)
         if size > TEXT_BYTES_MAX:
             raise UsageError(
-                f"the text has {size:,} bytes, and no context holds more than {TEXT_BYTES_MAX:,}: shorten it"
+                f"the text has {size:,} bytes, and no context holds more than {TEXT_BYTES_MAX:,}:"
+                " shorten it"
             )
         async with self._lock:
             what = f"a text of {size:,} bytes"
@@ -160,7 +161,8 @@ class _Process:
                 )
         except OSError as error:
             raise LocalError(
-                f"the tokenizer's process cannot be started ({error.strerror or error}): free some memory or close other programs"
+                f"the tokenizer's process cannot be started ({error.strerror or error}):"
+                " free some memory or close other programs"
             ) from error
         ours.setblocking(False)
         return cls(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), words)

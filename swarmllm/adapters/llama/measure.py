@@ -86,7 +86,8 @@ async def _figure(
         )
         if not isinstance(reply, Scores):
             raise LocalError(
-                f"the engine answered a prompt of {PROMPT} tokens with {type(reply).__name__}: see the log"
+                f"the engine answered a prompt of {PROMPT} tokens with {type(reply).__name__}:"
+                " see the log"
             )
     await trio.to_thread.run_sync(alone.run, count, 2)  # Not counted: its prompt.
     await trio.to_thread.run_sync(defaults.run, count, 2)
@@ -130,11 +131,12 @@ async def _answer(
         hashes[session] = context.extend(hashes[session], token)
 
 
-# --- llama.cpp alone ---------------------------------------------------------------------------------------------------------
+# --- llama.cpp alone ------------------------------------------------------------------------------
 
 
 class _Alone:
-    """A process that decodes batches and does nothing else. Synchronous: one line in, one line out."""
+    """A process that decodes batches and does nothing else. Synchronous: one line in, one line
+    out."""
 
     def __init__(self, model: Path, options: EngineOptions) -> None:
         self._start = msgpack.packb([str(model), options.packed()]).hex()
@@ -168,7 +170,8 @@ class _Alone:
         answer = self._process.stdout.readline().strip()
         if not answer:
             raise LocalError(
-                f"the process that measures llama.cpp alone ended with code {self._process.wait()}: is the model too large?"
+                f"the process that measures llama.cpp alone ended with code {self._process.wait()}:"
+                " is the model too large?"
             )
         return answer
 

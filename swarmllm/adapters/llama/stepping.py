@@ -80,7 +80,8 @@ def _edit(batcher: Batcher, model: Model) -> None:
 def _outputs(
     logits: NDArray[np.float32], picked: Sequence[int], wanted: Sequence[Wanted], encode: Encode
 ) -> list[Output | None]:
-    """What is wanted of the rows `picked`, in this order; None for a row that is no distribution."""
+    """What is wanted of the rows `picked`, in this order; None for a row that is no
+    distribution."""
     listed = [n for n, want in enumerate(wanted) if want.is_list]
     bounds = [(wanted[n].entries_max, wanted[n].tail_max) for n in listed]
     # Mostly all rows, and then they need no copy.

@@ -1,10 +1,9 @@
 """The process that holds the tokenizer: `python -m swarmllm.adapters.llama.text_worker SOCKET_FD`.
 
 A vocabulary comes from a stranger's file, and llama.cpp ends its process over some of them, or over
-some texts. So it has a process of its own, beside that of the model, which may be in the middle of a
-batch for seconds. Without weights it is small (25 MB and the vocabulary) and there in a third of a
-second. It answers one question at a time, and ends with its pipe.
-"""
+some texts. So it has a process of its own, beside that of the model, which may be in the middle of
+a batch for seconds. Without weights it is small (25 MB and the vocabulary) and there in a third of
+a second. It answers one question at a time, and ends with its pipe."""
 
 from __future__ import annotations
 

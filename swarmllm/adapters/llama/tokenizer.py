@@ -1,11 +1,11 @@
-"""llama.cpp's tokenizer behind three calls: load, encode, and the vocabulary as one value. Only ever
-inside a worker process.
+"""llama.cpp's tokenizer behind three calls: load, encode, and the vocabulary as one value. Only
+ever inside a worker process.
 
 llama.cpp knows every kind of vocabulary and every pre-tokenizer by name; what it does is right by
 definition, for the models were converted for it. One thing it cannot do is to parse control tokens
-in some spans of a text and not in others, so that is done here: control tokens are cut out first, by
-llama.cpp's own rule (the longest names first, each from left to right), and it encodes what is left.
-"""
+in some spans of a text and not in others, so that is done here: control tokens are cut out first,
+by llama.cpp's own rule (the longest names first, each from left to right), and it encodes what is
+left."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ class LlamaTokenizer:
         self._model: Any = llama.llama_model_load_from_file(os.fsencode(self._path), wish)
         if not self._model:
             raise LocalError(
-                f"llama.cpp cannot read the vocabulary of {path} ({complaint()}): choose another file, or a newer llama-cpp-python"
+                f"llama.cpp cannot read the vocabulary of {path} ({complaint()}):"
+                " choose another file, or a newer llama-cpp-python"
             )
         self._vocab: Any = llama.llama_model_get_vocab(self._model)
         self.size = int(llama.llama_vocab_n_tokens(self._vocab))
@@ -113,8 +114,8 @@ class LlamaTokenizer:
             ends.discard(llama.llama_vocab_eos(self._vocab))
         if not ends:
             raise LocalError(
-                f"{path} names no token that ends a text (tokenizer.ggml.eos_token_id), so its answers would never end: "
-                "choose another conversion of the model"
+                f"{path} names no token that ends a text (tokenizer.ggml.eos_token_id),"
+                " so its answers would never end: choose another conversion of the model"
             )
         names = {
             self._name(t).decode(errors="replace"): t
@@ -138,7 +139,7 @@ class LlamaTokenizer:
             count = llama.llama_token_to_piece(self._vocab, token, room, len(room), 0, False)
         return room.raw[:count]
 
-    # --- encoding ------------------------------------------------------------------------------------------------------------
+    # --- encoding ---------------------------------------------------------------------------------
 
     def encode(self, spans: Sequence[Span]) -> list[int]:
         """The ids of the spans as one text, without BOS."""

@@ -64,12 +64,14 @@ def _meta_file() -> bytes:
         )
     except (ImportError, OSError) as e:
         raise LocalError(
-            f"cannot read LLaMA-3's vocabulary from the package llama-models ({e}): reinstall it with pip"
+            f"cannot read LLaMA-3's vocabulary from the package llama-models ({e}):"
+            " reinstall it with pip"
         ) from e
     if hashlib.sha256(data).hexdigest() != LLAMA3_FILE_SHA256:
         version = importlib.metadata.version("llama-models")
         raise LocalError(
-            f"llama-models {version} holds another vocabulary file than LLaMA-3's: reinstall llama-models 0.3.0"
+            f"llama-models {version} holds another vocabulary file than LLaMA-3's:"
+            " reinstall llama-models 0.3.0"
         )
     return data
 

@@ -142,7 +142,8 @@ class Worker:
         )
         if model.vocab_size != file.vocab_size:
             raise LocalError(
-                f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}: choose another file"
+                f"{path} lists {file.vocab_size} tokens and its model has {model.vocab_size}:"
+                " choose another file"
             )
         self._model = model
         batcher = Batcher(shape_of(model), sessions, context, options.idle_s, options.owner)
@@ -206,7 +207,7 @@ class Worker:
         if fault:
             raise _cannot_answer(self._path, token, fault)
 
-    # --- the pipe ------------------------------------------------------------------------------------------------------------
+    # --- the pipe ---------------------------------------------------------------------------------
 
     def _receive(self, message: list[Any]) -> list[Answer]:
         match message:
@@ -248,7 +249,7 @@ class Worker:
                 except BlockingIOError:
                     select.select([], [self._pipe], [])
 
-    # --- the lease -----------------------------------------------------------------------------------------------------------
+    # --- the lease --------------------------------------------------------------------------------
 
     def _watch(self) -> None:
         hung_up = select.poll()
@@ -262,8 +263,8 @@ class Worker:
 
 def _cannot_answer(path: Path, token: int, fault: str) -> LocalError:
     return LocalError(
-        f"the model {path} loads but cannot answer (after token {token} {fault}): its weights are damaged or were converted wrongly; "
-        "choose another file"
+        f"the model {path} loads but cannot answer (after token {token} {fault}):"
+        " its weights are damaged or were converted wrongly; choose another file"
     )
 
 
@@ -286,7 +287,10 @@ def main(arguments: list[str]) -> None:
             frame(
                 (
                     FAILED,
-                    "not enough memory to load the model: choose a smaller context, fewer sessions or a smaller model",
+                    (
+                        "not enough memory to load the model: choose a smaller context,"
+                        " fewer sessions or a smaller model"
+                    ),
                 )
             )
         )
