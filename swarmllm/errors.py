@@ -15,7 +15,8 @@ class SwarmError(Exception):
 
 
 class LocalError(SwarmError):
-    """The caller or the machine it runs on: a missing file, a full disk, a taken port. Exit code 1."""
+    """The caller or the machine it runs on: a missing file, a full disk, a taken port. Exit code
+    1."""
 
 
 class UsageError(LocalError):
@@ -29,7 +30,8 @@ class MissingExtraError(UsageError):
 
     def __init__(self, what: str, package: str, extra: str) -> None:
         super().__init__(
-            f"{what} needs the package {package}; run: pip install 'swarmllm[{extra}]' (in a clone: '.[{extra}]')"
+            f"{what} needs the package {package}; run: pip install 'swarmllm[{extra}]' (in a clone:"
+            f" '.[{extra}]')"
         )
 
 

@@ -53,7 +53,8 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Noticed:
-    """Something a person should see while an answer goes on, such as fewer experts than asked for."""
+    """Something a person should see while an answer goes on, such as fewer experts than asked
+    for."""
 
     request: int
     text: str
@@ -155,7 +156,8 @@ class StateSaved:
 
 @dataclass(frozen=True, slots=True)
 class RecordRefused:
-    """To be counted against its sender; a `Penalise` stands beside it where it is a strike as well."""
+    """To be counted against its sender; a `Penalise` stands beside it where it is a strike as
+    well."""
 
     peer: PeerId | None
     reason: str

@@ -165,7 +165,7 @@ class Node:
         # The first start is no resume.
         self._was_halted = control is not None and bool(control.halted)
 
-    # --- the seam ------------------------------------------------------------------------------------------------------------
+    # --- the seam ---------------------------------------------------------------------------------
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""
@@ -214,7 +214,7 @@ class Node:
             parts=tuple(part.view(now) for part in self._parts),
         )
 
-    # --- what waits while the kill switch asks (HALT-34) ------------------------------------------------------------------------
+    # --- what waits while the kill switch asks (HALT-34) ------------------------------------------
 
     def _look(self, now: float) -> None:
         """Whether inputs have to wait now: the node woke, and has not heard yet whether it was
@@ -236,7 +236,8 @@ class Node:
                 return [
                     Hangup(
                         peer,
-                        "sent more than this node keeps while it asks for orders that it may have missed",
+                        "sent more than this node keeps while it asks for orders that it may have"
+                        " missed",
                     )
                 ]
             case AddressesFound() | PingMeasured() | EngineLoadChanged():
@@ -257,7 +258,7 @@ class Node:
         self._held_bytes -= first.size_bytes if isinstance(first, Received) else 0
         return first
 
-    # --- inputs --------------------------------------------------------------------------------------------------------------
+    # --- inputs -----------------------------------------------------------------------------------
 
     def _spread_out(self, event: Input, now: float) -> list[NodeEffect]:
         """To the node's own machines, the kill switch first, and then to the parts that want it."""
@@ -337,7 +338,7 @@ class Node:
                 assert_never(event)
         return []
 
-    # --- the kill switch -----------------------------------------------------------------------------------------------------
+    # --- the kill switch --------------------------------------------------------------------------
 
     def _ordered(self, event: HaltInput, now: float) -> list[NodeEffect]:
         control = self._control
@@ -438,7 +439,7 @@ class Node:
         effects = control.settle(peer, digest, now, is_fresh=is_fresh)
         return self._controlled(effects, now) if effects or digest != control.digest else []
 
-    # --- peers and experts ---------------------------------------------------------------------------------------------------
+    # --- peers and experts ------------------------------------------------------------------------
 
     def _connected(self, peer: PeerId, now: float) -> list[NodeEffect]:
         self._router.seen(peer, now)
@@ -505,7 +506,7 @@ class Node:
         self._met.add(peer)
         return [Emit(ExpertFound(peer, record))]
 
-    # --- time ----------------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------
 
     def _timer(self, now: float) -> list[NodeEffect]:
         effects: list[NodeEffect] = []

@@ -129,7 +129,8 @@ class Sampling:
             low=0,
             high=CONTEXT_MAX,
             hint="it counts tokens",
-            about="Tokens of prompt and answer, counted from the end, that the repetition penalty looks at.",
+            about="Tokens of prompt and answer, counted from the end,"
+            " that the repetition penalty looks at.",
             kind=int,
         ).as_metadata(),
     )

@@ -97,7 +97,8 @@ def check_text(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as e:
         raise UsageError(
-            f"the text holds U+{ord(text[e.start]):04X} at position {e.start}, which is no character: give it as valid UTF-8"
+            f"the text holds U+{ord(text[e.start]):04X} at position {e.start},"
+            " which is no character: give it as valid UTF-8"
         ) from e
 
 

@@ -68,7 +68,10 @@ class Score:
         if self.base + count > CONTEXT_MAX:
             return f"context of {self.base + count} tokens exceeds {CONTEXT_MAX}"
         if len(self.answer) * self.entries_max > ANSWER_ENTRIES_MAX:
-            return f"{len(self.answer)} lists of {self.entries_max} entries exceed {ANSWER_ENTRIES_MAX} together"
+            return (
+                f"{len(self.answer)} lists of {self.entries_max} entries exceed"
+                f" {ANSWER_ENTRIES_MAX} together"
+            )
         return rising_below("answer", self.answer, count) or rising_below(
             "targets", self.targets, count - 1
         )

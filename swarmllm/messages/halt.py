@@ -113,7 +113,10 @@ class Charter:
         if self.beacon_ttl_s and not self.beacon:
             return "a beacon time to live without a beacon key would stop everything for ever"
         if (self.version == 1) != (self.prev_hash == bytes(32)):
-            return "the first charter has a previous hash of zeros, every other one that of the charter before"
+            return (
+                "the first charter has a previous hash of zeros,"
+                " every other one that of the charter before"
+            )
         if self.version == 1 and self.lift_base:
             return "the first charter has nothing to lift"
         return _marks("lift_base", self.lift_base)
@@ -160,7 +163,8 @@ class HaltDigest:
 
 @message(code=113, stream=HALT, sender=BOTH)
 class Vectors:
-    """The sender's control state itself; version 0 and a hash of zeros while it has no charter yet."""
+    """The sender's control state itself; version 0 and a hash of zeros while it has no charter
+    yet."""
 
     swarm: Digest
     charter_version: U32

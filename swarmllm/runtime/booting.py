@@ -51,7 +51,8 @@ def pin_of(records: Sequence[bytes]) -> Pin:
     first = open_record(records[0])
     if not isinstance(first.record, Charter) or first.record.version != 1:
         raise LocalError(
-            "the file of the charter does not begin with a swarm's first charter; give the one that founded the swarm"
+            "the file of the charter does not begin with a swarm's first charter;"
+            " give the one that founded the swarm"
         )
     return Pin(charter_hash(first), tuple(records))
 
@@ -81,7 +82,8 @@ async def boot(
         outcome = _perform(orders, machine.handle(RecordOffered(check, record), now))
         if isinstance(outcome, Rejected):
             raise LocalError(
-                f"a record of the charter is not valid: {outcome.reason}; ask its operators for the file again"
+                f"a record of the charter is not valid: {outcome.reason};"
+                " ask its operators for the file again"
             )
     while (event := await orders.save_next()) is not None:
         _perform(orders, machine.handle(event, trio.current_time()))

@@ -133,7 +133,7 @@ class Driver:
         self._checks = itertools.count(1)
         self.saves_failed = 0
 
-    # --- for the network, past every queue (`ports.Door`) --------------------------------------------------------------
+    # --- for the network, past every queue (`ports.Door`) -----------------------------------------
 
     def opened(self, peer: PeerId) -> None:
         if self._orders is not None:
@@ -184,10 +184,11 @@ class Driver:
         """Where the network brings what comes on the channel of one of the node's parts."""
         return _PartDoor(self, channel)
 
-    # --- for the local user --------------------------------------------------------------------------------------------------
+    # --- for the local user -----------------------------------------------------------------------
 
     def ask(self, order: GenerateRequest) -> AnswerFeed:
-        """Start an answer. Its feed ends with one `Ended` in every case, also when the node stops."""
+        """Start an answer. Its feed ends with one `Ended` in every case, also when the node
+        stops."""
         feed = AnswerFeed(next(self._requests))
         if self._stopping:
             feed.put(Ended(feed.request, "error", 0, 0, 0, NODE_STOPPED))
@@ -202,7 +203,8 @@ class Driver:
             self._inbox.put_local(cancelled)
 
     def abandon(self, request: int) -> None:
-        """Nobody will read this answer any more. May be called from any thread, as finalisers are."""
+        """Nobody will read this answer any more. May be called from any thread, as finalisers
+        are."""
         if request in self._answers:
             self._inbox.leave_local(Cancelled(request, "cancelled"))
 
@@ -232,7 +234,7 @@ class Driver:
         self._stopping = True
         self._inbox.ring()
 
-    # --- the loop ------------------------------------------------------------------------------------------------------------
+    # --- the loop ---------------------------------------------------------------------------------
 
     async def run(self, network: Network, engine: Engine | None) -> None:
         """Drive the node until `stop` or cancellation. Raises whatever the node's code raises."""
@@ -286,7 +288,8 @@ class Driver:
         """If this process was stopped, the kill switch hears of it before anything else."""
         if self._pulse is not None and self._pulse.missed():
             log.info(
-                "this process did not run for a while; peers are asked for orders before anything goes on"
+                "this process did not run for a while;"
+                " peers are asked for orders before anything goes on"
             )
             self.act(Woke())
 

@@ -100,7 +100,8 @@ class HaltPerformer:
         too many listen."""
         if len(self._listeners) >= LISTENERS_MAX:
             raise LocalError(
-                f"{LISTENERS_MAX} programs are waiting for the kill switch already; close one of them first"
+                f"{LISTENERS_MAX} programs are waiting for the kill switch already;"
+                " close one of them first"
             )
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)

@@ -26,7 +26,8 @@ def holder_of(path: Path) -> int | None:
         return pid_in(fd)
     except OSError as error:
         raise LocalError(
-            f"cannot see whether the data folder {path} is in use ({error.strerror}); choose one on a local disk with --data-dir"
+            f"cannot see whether the data folder {path} is in use ({error.strerror});"
+            " choose one on a local disk with --data-dir"
         ) from error
     finally:
         os.close(fd)

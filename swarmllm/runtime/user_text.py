@@ -20,7 +20,8 @@ def check_text(text: str, what: str) -> str:
             else f"U+{half:04X}, half a character"
         )
         raise UsageError(
-            f"{what} is not valid UTF-8: {found} stands at position {error.start}; convert it to UTF-8 first"
+            f"{what} is not valid UTF-8: {found} stands at position {error.start};"
+            " convert it to UTF-8 first"
         ) from error
     return text
 

@@ -110,7 +110,8 @@ def _written(found: re.Match[str]) -> str:
 
 
 def _in_json(found: re.Match[str]) -> str:
-    """In a JSON text such characters stand only in strings, and C0 among them is escaped already."""
+    """In a JSON text such characters stand only in strings, and C0 among them is escaped
+    already."""
     code = ord(found[0])
     if code <= 0xFFFF:
         return f"\\u{code:04x}"

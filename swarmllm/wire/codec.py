@@ -80,7 +80,8 @@ def decode(data: bytes, kinds: Sequence[type[_Message]]) -> _Message:
     if found is None or found not in kinds:
         allowed = ", ".join(kind.__name__ for kind in kinds)
         raise RemoteError(
-            f"message of {len(data)} bytes beginning {data[:2].hex() or 'nowhere'}: must be one of {allowed}"
+            f"message of {len(data)} bytes beginning {data[:2].hex() or 'nowhere'}:"
+            f" must be one of {allowed}"
         )
     _, head, columns, fault = _SCHEMAS[found]
     name = "array"
@@ -104,7 +105,7 @@ def decode(data: bytes, kinds: Sequence[type[_Message]]) -> _Message:
     return message
 
 
-# --- writing and reading one field -------------------------------------------------------------------------------------------
+# --- writing and reading one field ----------------------------------------------------------------
 
 
 def _cut(data: bytes, at: int, size: int) -> bytes:
@@ -273,7 +274,7 @@ def _array(item: tuple[_Write, _Read], size: Size) -> tuple[_Write, _Read]:
     return write, read
 
 
-# --- schemas -----------------------------------------------------------------------------------------------------------------
+# --- schemas --------------------------------------------------------------------------------------
 
 
 def _compile(annotation: Any) -> tuple[_Write, _Read]:

@@ -15,10 +15,8 @@ from typing import Final
 
 _P: Final = 2**255 - 19
 _ORDER: Final = 2**252 + 27742317777372353535851937790883648493
-_Y8: Final = (
-    # Of the four points of order 8, or -_Y8.
-    2707385501144840649318225287225658788936804267575313519463743609750303402022
-)
+# Of the four points of order 8, or -_Y8.
+_Y8: Final = 2707385501144840649318225287225658788936804267575313519463743609750303402022
 _SMALL: Final = frozenset((0, 1, _P - 1, _Y8, _P - _Y8))
 """The y coordinates of the eight points whose order divides 8. For such a key anybody can sign,
 some messages at least."""

@@ -40,7 +40,8 @@ def seal(payload: object, public_key: bytes, sign: Sign) -> bytes:
     signature = sign(domain + packed)
     if len(public_key) != 32 or len(signature) != 64:
         raise LocalError(
-            f"an Ed25519 key of {len(public_key)} and signature of {len(signature)} bytes; they have 32 and 64"
+            f"an Ed25519 key of {len(public_key)} and signature of {len(signature)} bytes;"
+            " they have 32 and 64"
         )
     return codec.encode(Envelope(public_key, packed, signature))
 

@@ -22,7 +22,8 @@ def frame(message: object) -> bytes:
     data = codec.encode(message)
     if len(data) > FRAME_MAX:
         raise LocalError(
-            f"{type(message).__name__} of {len(data)} bytes exceeds the frame bound of {FRAME_MAX}; send less at once"
+            f"{type(message).__name__} of {len(data)} bytes exceeds the frame bound of {FRAME_MAX};"
+            " send less at once"
         )
     return len(data).to_bytes(LENGTH_BYTES, "big") + data
 

@@ -24,10 +24,12 @@ _LETTERS: Final = 52
 
 
 def peer_id_of(public_key: bytes) -> PeerId:
-    """The libp2p peer id of a raw Ed25519 public key (32 bytes). LocalError for any other length."""
+    """The libp2p peer id of a raw Ed25519 public key (32 bytes). LocalError for any other
+    length."""
     if len(public_key) != 32:
         raise LocalError(
-            f"an Ed25519 public key has 32 bytes, not {len(public_key)}; use the raw key without any wrapping"
+            f"an Ed25519 public key has 32 bytes, not {len(public_key)};"
+            " use the raw key without any wrapping"
         )
     return PeerId(_base58(_PREFIX + public_key))
 

@@ -16,7 +16,8 @@ def mark_of(key: bytes, seq: int) -> bytes:
     """The mark of a key id (16 bytes) and a seq. LocalError outside their bounds."""
     if len(key) != KEY_ID_BYTES or not 1 <= seq <= SEQ_MAX:
         raise LocalError(
-            f"key id of {len(key)} bytes with seq {seq}: an id has {KEY_ID_BYTES} bytes, a seq is 1 to {SEQ_MAX}"
+            f"key id of {len(key)} bytes with seq {seq}: an id has {KEY_ID_BYTES} bytes,"
+            f" a seq is 1 to {SEQ_MAX}"
         )
     return key + seq.to_bytes(_SEQ_BYTES, "big")
 

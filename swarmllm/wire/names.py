@@ -30,7 +30,8 @@ def is_name(text: str) -> bool:
 
 
 def is_address(text: str) -> bool:
-    """Whether it could be a multiaddr by its characters; what it means is for `parse_addr` to say."""
+    """Whether it could be a multiaddr by its characters; what it means is for `parse_addr` to
+    say."""
     return _ADDRESS.fullmatch(text) is not None
 
 

@@ -89,7 +89,8 @@ def merge(one: bytes, two: bytes) -> bytes:
     first, second = open_record(one), open_record(two)
     if first.payload != second.payload:
         raise LocalError(
-            "these two files hold different records, so their signatures do not add up; sign one and the same file"
+            "these two files hold different records, so their signatures do not add up;"
+            " sign one and the same file"
         )
     return _pack(
         first.record,
@@ -141,7 +142,8 @@ def _signature(record: HaltRecord, payload: bytes, public_key: bytes, sign: Sign
     signature = sign(HALT_DOMAINS[type(record)] + payload)
     if len(public_key) != 32 or len(signature) != 64:
         raise LocalError(
-            f"an Ed25519 key of {len(public_key)} and signature of {len(signature)} bytes; they have 32 and 64"
+            f"an Ed25519 key of {len(public_key)} and signature of {len(signature)} bytes;"
+            " they have 32 and 64"
         )
     return public_key + signature
 
@@ -153,6 +155,7 @@ def _pack(record: HaltRecord, payload: bytes, entries: dict[bytes, bytes]) -> by
     data = codec.encode(Signed(payload, tuple(entries[key] for key in sorted(entries))))
     if len(data) > size_max(type(record)):
         raise LocalError(
-            f"{name} of {len(data)} bytes exceeds {size_max(type(record))}; use fewer keys or signatures"
+            f"{name} of {len(data)} bytes exceeds {size_max(type(record))};"
+            " use fewer keys or signatures"
         )
     return data

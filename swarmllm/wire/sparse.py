@@ -83,7 +83,7 @@ def size_max(entries_max: int) -> int:
     return 8 + 6 * entries_max
 
 
-# --- encoding ----------------------------------------------------------------------------------------------------------------
+# --- encoding -------------------------------------------------------------------------------------
 
 
 def size_aim(count: _Count) -> _Count:
@@ -117,9 +117,9 @@ def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: i
 def encode_rows(
     logits: npt.NDArray[np.float32], bounds: Sequence[tuple[int, int]]
 ) -> list[bytes | None]:
-    """`encode_logits` of every row of float32[n, V], with `bounds` (entries_max, tail_max) for each;
-    None for a row that is no distribution. A batch costs less than its rows one by one: only the
-    passes over all of V are made for each row."""
+    """`encode_logits` of every row of float32[n, V], with `bounds` (entries_max, tail_max) for
+    each; None for a row that is no distribution. A batch costs less than its rows one by one: only
+    the passes over all of V are made for each row."""
     found: list[_Likeliest | None] = []
     for row, (entries_max, tail_max) in zip(logits, bounds, strict=True):
         try:
@@ -139,7 +139,8 @@ def _likeliest(logits: npt.NDArray[np.float32], entries_max: int, tail_max: int)
         )
     if not 1 <= entries_max <= ENTRIES_MAX or not 0 <= tail_max <= 65_535:
         raise LocalError(
-            f"entries_max {entries_max} or tail_max {tail_max} out of bounds (1..{ENTRIES_MAX}, 0..65535)"
+            f"entries_max {entries_max} or tail_max {tail_max} out of bounds (1..{ENTRIES_MAX},"
+            " 0..65535)"
         )
     top = values.max()
     if not np.isfinite(top):
@@ -169,7 +170,8 @@ def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:
     ids, logprobs = entries.ids.astype(np.int64), entries.logprobs.astype(np.float64)
     if ids.ndim != 1 or ids.shape != logprobs.shape or not 1 <= ids.size <= ENTRIES_MAX:
         raise LocalError(
-            f"a list of {ids.shape} ids and {logprobs.shape} values; 1 to {ENTRIES_MAX} of each are needed"
+            f"a list of {ids.shape} ids and {logprobs.shape} values;"
+            f" 1 to {ENTRIES_MAX} of each are needed"
         )
     if ids[0] < 0 or ids[-1] >= VOCABULARY_MAX or not (np.diff(ids) > 0).all():
         raise LocalError(
@@ -365,7 +367,8 @@ def _fine_shifts(widths: _Ints) -> _Ints:
 
 
 def _fine_plane(cells: _Cells, rows: _Rows) -> list[_Bits]:
-    """Of each list the numbers of the fine cells, in as many bits as each has, the high one first."""
+    """Of each list the numbers of the fine cells, in as many bits as each has, the high one
+    first."""
     most = int(cells.widths.max())
     bits = np.unpackbits(cells.fine.astype(">u2").view(np.uint8)).reshape(-1, 16)[:, 16 - most :]
     plane = bits[np.arange(most, 0, -1) <= cells.widths[:, None]]
@@ -378,7 +381,7 @@ def _cut(plane: _Bits, ends: _Ints, rows: _Rows) -> list[_Bits]:
     return [plane[start:end] for start, end in pairwise(bounds)]
 
 
-# --- decoding ----------------------------------------------------------------------------------------------------------------
+# --- decoding -------------------------------------------------------------------------------------
 
 
 def decode_list(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
@@ -463,7 +466,8 @@ def _decode_rice(data: bytes, entries_max: int) -> _Decoded:
     # A whole byte of padding, or a one in it, is as wrong as a missing bit.
     if not 0 <= bits.size - end < 8 or bits[end:].any():
         raise RemoteError(
-            f"sparse list: {bits.size} bits where {end} and zeros to the end of the byte were needed"
+            f"sparse list: {bits.size} bits where {end} and zeros to the end of the byte were"
+            " needed"
         )
     fine = np.zeros(count)
     some = np.flatnonzero(widths)

@@ -1,5 +1,5 @@
-"""A tokenizer as bytes: everything that llama.cpp needs to turn text into token ids, in two canonical
-sections, and the two digests that name them.
+"""A tokenizer as bytes: everything that llama.cpp needs to turn text into token ids, in two
+canonical sections, and the two digests that name them.
 
 The section `encoding` decides how text is cut; its SHA-256 is the vocabulary's fingerprint. The
 section `chat` says how conversations are written (control tokens, special ids, the chat template);
@@ -33,7 +33,8 @@ CHARSMAP_MAX: Final = 4 << 20
 NAME_MAX: Final = 64
 
 ID_KEYS: Final = ("bos", "eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
-"""The special ids that say how a text begins and ends, as `tokenizer.ggml.*_token_id` names them."""
+"""The special ids that say how a text begins and ends, as `tokenizer.ggml.*_token_id` names
+them."""
 
 ADD_BOS: Final = (None, False, True)
 
@@ -121,7 +122,7 @@ def _id(token: int | None) -> int:
     return 0 if token is None else token + 1
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------------
+# --- reading --------------------------------------------------------------------------------------
 
 
 def unseal(data: bytes, fingerprint: bytes, chat_digest: bytes | None) -> Tokenizer:
@@ -241,7 +242,8 @@ def _read(encoding: _Reader, chat: _Reader) -> Tokenizer:
 
 
 def check_texts(texts: Iterable[bytes]) -> None:
-    """RemoteError for texts that end llama.cpp: two tokens of one text, or bytes that are no UTF-8."""
+    """RemoteError for texts that end llama.cpp: two tokens of one text, or bytes that are no
+    UTF-8."""
     seen = set[bytes]()
     for token, text in enumerate(texts):
         name = text or b"[EMPTY_%d]" % token  # As llama.cpp calls it.

@@ -85,7 +85,8 @@ class Journal:
         for value in (old, new):
             if not setting.bounds.low <= value <= setting.bounds.high:
                 raise LocalError(
-                    f"{setting.name} of {value} is not within {setting.bounds.low} to {setting.bounds.high}"
+                    f"{setting.name} of {value} is not within {setting.bounds.low} to"
+                    f" {setting.bounds.high}"
                 )
         change = Change(self._next, setting, old, new, max(0, at_ms))
         self._next += 1
@@ -139,7 +140,8 @@ def unpack(data: bytes) -> Journal:
         or not 0 <= count <= CHANGES_MAX
     ):
         raise LocalError(
-            f"the journal of changes ({len(data)} bytes) is damaged; move it away, and nothing in it will be reverted"
+            f"the journal of changes ({len(data)} bytes) is damaged; move it away,"
+            " and nothing in it will be reverted"
         )
     journal = Journal()
     for at in range(head, len(body), _ENTRY_BYTES):
@@ -150,7 +152,8 @@ def unpack(data: bytes) -> Journal:
             not setting.bounds.low <= value <= setting.bounds.high for value in (old, new)
         ):
             raise LocalError(
-                f"the journal of changes names setting {entry[8]} with {old} and {new}, which is no setting of an agent"
+                f"the journal of changes names setting {entry[8]} with {old} and {new},"
+                " which is no setting of an agent"
             )
         journal._changes.append(Change(number, setting, old, new, at_ms, reverted=entry[33] == 1))
     journal._next = int.from_bytes(body[len(_MAGIC) : head], "big")

@@ -53,11 +53,9 @@ SWEEP_EVERY: Final = 6  # Exchanges between two looks for records that have grow
 # Who hears of news at once; each tells it on. In a swarm of a handful that is everybody.
 TELL_PEERS: Final = 8
 TELL_AFTER_S: Final = 0.1  # What changes together is told together.
-TELL_GAP_S: Final = (
-    # Between two rounds of news, however much changes; in the long run far less, for a load that
-    # flaps is no news.
-    1.0
-)
+# Between two rounds of news, however much changes; in the long run far less, for a load that flaps
+# is no news.
+TELL_GAP_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,8 @@ class Allowance:
 
 @dataclass(slots=True)
 class _Partner:
-    """A connected peer: what it may still make us do, and whether an answer of it is still to come."""
+    """A connected peer: what it may still make us do, and whether an answer of it is still to
+    come."""
 
     asks: Allowance = field(default_factory=lambda: Allowance(ASKS))
     checks: Allowance = field(default_factory=lambda: Allowance(CHECKS))
@@ -183,7 +182,7 @@ class CapacityExchange:
         """When `timer` is wanted."""
         return min(self._shuffle_at, self._tell_at)
 
-    # --- peers come and go ---------------------------------------------------------------------------------------------------
+    # --- peers come and go ------------------------------------------------------------------------
 
     def connected(self, peer: PeerId, now: float) -> list[Send]:
         """The side with the smaller id begins an exchange at once: after one round trip both know
@@ -263,7 +262,7 @@ class CapacityExchange:
             max(now, self._shuffle_at) + wait_s, self._began_at + PUT_OFF_MAX * self._every_s
         )
 
-    # --- messages ------------------------------------------------------------------------------------------------------------
+    # --- messages ---------------------------------------------------------------------------------
 
     def asked(self, peer: PeerId, message: Shuffle, now: float) -> Taken:
         """A peer offers records, and may want some."""
@@ -313,7 +312,8 @@ class CapacityExchange:
             effects=[
                 Penalise(
                     peer,
-                    f"{IGNORED_MAX} messages in a row with capacity records beyond what a peer may send",
+                    f"{IGNORED_MAX} messages in a row with capacity records beyond what a peer may"
+                    " send",
                 )
             ]
         )
@@ -321,7 +321,8 @@ class CapacityExchange:
     def _take(
         self, peer: PeerId, message: Shuffle | Shuffled, partner: _Partner | None, now: float
     ) -> Taken:
-        """The records that we can afford to check. `partner` None: in answer to our own question."""
+        """The records that we can afford to check. `partner` None: in answer to our own
+        question."""
         taken, table = Taken(), self._table
         too_old = 10 * table.ttl_s
         for place, sealed in enumerate(message.records):
@@ -355,7 +356,7 @@ class CapacityExchange:
         allowance."""
         return partner.checks.take(now) and (place == 0 or self._checks.take(now))
 
-    # --- what we give --------------------------------------------------------------------------------------------------------
+    # --- what we give -----------------------------------------------------------------------------
 
     def _records(
         self, count: int, peer: PeerId, but: Sequence[bytes], now: float

@@ -59,17 +59,15 @@ RECORD_TTL_S = 90.0
 FORWARD_S = 20.0
 # Records that are looked at and not given, because the receiver has them: it hardly lacks the rest.
 PASSED_OVER_MAX = 32
-TOMBSTONE_S = (
-    # Longer than a record can live in honest hands, and than a peering backoff: a ghost costs a
-    # dial in five minutes.
-    300.0
-)
+# Longer than a record can live in honest hands, and than a peering backoff: a ghost costs a dial in
+# five minutes.
+TOMBSTONE_S = 300.0
 TOMBSTONES_MAX = 1024  # As many as peering knows addresses of; the oldest tombstone goes.
 
 Outcome = Literal["new", "updated", "stale", "old", "tombstoned", "full"]
 """What became of a record. Only "new" (the peer was not listed) and "updated" changed anything;
-"old": beyond its time; "tombstoned": the peer was found gone since; "full": every place is taken by a
-connected peer."""
+"old": beyond its time; "tombstoned": the peer was found gone since; "full": every place is taken by
+a connected peer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +109,7 @@ class CapacityTable:
     def __len__(self) -> int:
         return len(self._entries)
 
-    # --- what comes in -------------------------------------------------------------------------------------------------------
+    # --- what comes in ----------------------------------------------------------------------------
 
     def holds(self, sealed: bytes, now: float) -> bool:
         """Whether these very bytes are what the table holds of their author, so that there is
@@ -186,7 +184,7 @@ class CapacityTable:
             self._drop(next(iter(self._brought[most])))
         return True
 
-    # --- what is known of the peers ------------------------------------------------------------------------------------------
+    # --- what is known of the peers ---------------------------------------------------------------
 
     def peer_connected(self, peer: PeerId) -> None:
         """It lives, and what it says stays for as long as the connection."""
@@ -219,7 +217,7 @@ class CapacityTable:
             self._forward(now) + TOMBSTONE_S,
         )
 
-    # --- questions -----------------------------------------------------------------------------------------------------------
+    # --- questions --------------------------------------------------------------------------------
 
     def get(self, peer: PeerId) -> CapacityRecord | None:
         """The peer's newest record; None if it has none."""
@@ -338,7 +336,8 @@ def check(author: PeerId, record: CapacityRecord) -> None:
 
 
 def unlisted(names: Iterable[str], addrs: Iterable[str]) -> str:
-    """Which of these has a character that records may not hold (`wire.names`); empty if none has."""
+    """Which of these has a character that records may not hold (`wire.names`); empty if none
+    has."""
     for name in names:
         if not is_name(name):
             return f"name {name!a} has characters that names do not have"

@@ -79,7 +79,7 @@ def retired_halt_keys(chain: Sequence[SignedRecord]) -> frozenset[bytes]:
     return ever - (key_ids(charter_of(chain[-1]).halt) if chain else frozenset())
 
 
-# --- making charters ---------------------------------------------------------------------------------------------------------
+# --- making charters ------------------------------------------------------------------------------
 
 
 def private_charter(public_key: bytes) -> Charter:
@@ -109,7 +109,8 @@ def successor(head: SignedRecord, lifts: dict[bytes, int], changed: Charter) -> 
     back = stay & {key for key, seq in vector_of(current.lift_base).items() if seq == SEQ_MAX}
     if back - key_ids(current.halt):
         raise UsageError(
-            f"halt key {min(back).hex()} was taken out before and cannot come back; make a new key for that person"
+            f"halt key {min(back).hex()} was taken out before and cannot come back;"
+            " make a new key for that person"
         )
     return replace(
         changed, version=current.version + 1, prev_hash=charter_hash(head), lift_base=marks_of(base)
@@ -121,7 +122,7 @@ def expired(charter: Charter, unix_ms: int) -> bool:
     return 0 < charter.expires_ms <= unix_ms
 
 
-# --- checking them -----------------------------------------------------------------------------------------------------------
+# --- checking them --------------------------------------------------------------------------------
 
 
 def first_fault(opened: SignedRecord, swarm: bytes, verify: Verify) -> Rejected | None:
@@ -188,8 +189,8 @@ def _signature_fault(
         have = len(signers & frozenset(charter.root))
         if have < charter.root_threshold:
             return Rejected(
-                f"charter {charter_of(opened).version}: {have} of the {charter.root_threshold} root signatures that charter"
-                f" {charter.version} asks for",
+                f"charter {charter_of(opened).version}: {have} of the {charter.root_threshold}"
+                f" root signatures that charter {charter.version} asks for",
                 penalise=True,
             )
     return None

@@ -28,11 +28,9 @@ from swarmllm.wire.codec import CODES, decode
 
 # An honest peer sends one per record that is new to it and a few in each exchange.
 FRAMES_PER_S: Final = 8.0
-FRAMES_BURST_S: Final = (
-    # 16 frames: what two peers have to say after a partition, the longest usual chain of records
-    # included.
-    2.0
-)
+# 16 frames: what two peers have to say after a partition, the longest usual chain of records
+# included.
+FRAMES_BURST_S: Final = 2.0
 # Of all peers together, in equal shares: what 16 peers may send, and a tenth of a core.
 NODE_FRAMES_PER_S: Final = 128.0
 # Between two requests for the records that we lack; doubles to the next while it brings nothing.

@@ -16,9 +16,8 @@ from swarmllm.messages import PeerId
 KNOWN_AFTER_S: Final = 8.0
 KNOWN_MAX: Final = 256  # As many as there are connections.
 ISOLATED_BURST: Final = 6.0  # Waits of five seconds in a row, whatever happens to our line ...
-ISOLATED_EVERY_S: Final = (
-    600.0  # ... and one more after so long: less than a hundredth of the time.
-)
+# ... and one more after so long: less than a hundredth of the time.
+ISOLATED_EVERY_S: Final = 600.0
 # Links that are all gone at once: that is our own line, and not a peer that left.
 SEVERAL: Final = 2
 
@@ -26,17 +25,16 @@ SEVERAL: Final = 2
 class Links(dict[PeerId, Link]):
     """By peer. Whoever changes a link, or the state that they are compared with, calls `touched`.
 
-    Being isolated makes a node wait, so strangers must not be able to bring it about by coming and going:
-    only peers count whose link once held for `KNOWN_AFTER_S`, a wait that has begun is not begun
-    anew, and there are only so many of them. Nor can strangers end it by repeating our own digest:
-    only those same peers are asked."""
+    Being isolated makes a node wait, so strangers must not be able to bring it about by coming and
+    going: only peers count whose link once held for `KNOWN_AFTER_S`, a wait that has begun is not
+    begun anew, and there are only so many of them. Nor can strangers end it by repeating our own
+    digest: only those same peers are asked."""
 
     def __init__(self) -> None:
         super().__init__()
         self.isolated = Sync(done=True)  # Since the last of several links to our swarm was lost.
-        self._known: OrderedDict[PeerId, None] = (
-            OrderedDict()
-        )  # Of our swarm, and once here for long; the last one lost comes last.
+        # Of our swarm, and once here for long; the last one lost comes last.
+        self._known: OrderedDict[PeerId, None] = OrderedDict()
         self._same_swarm_most = 0  # How many of them there were since there was none.
         self._waits, self._waits_at = ISOLATED_BURST, -math.inf
         self._ask_at: float | None = math.inf

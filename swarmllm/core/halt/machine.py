@@ -112,7 +112,7 @@ class HaltMachine:
         self._saving = HaltPersistence(boot)
         self._gossip = DelayedGossip()
 
-    # --- the seam ------------------------------------------------------------------------------------------------------------
+    # --- the seam ---------------------------------------------------------------------------------
 
     def handle(self, event: HaltInput, now: float) -> list[HaltEffect]:
         """What one input brings about, in order."""
@@ -136,7 +136,7 @@ class HaltMachine:
             case _:
                 assert_never(event)
 
-    # --- questions -----------------------------------------------------------------------------------------------------------
+    # --- questions --------------------------------------------------------------------------------
 
     @property
     def state(self) -> HaltState:
@@ -228,7 +228,7 @@ class HaltMachine:
             *self._links.count(self._state, known_only=sync is self._links.isolated), alone, now
         )
 
-    # --- life ----------------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     def start(self, now: float) -> list[HaltEffect]:
         """The state has been loaded; nothing listens yet and the shared flag is set."""
@@ -240,7 +240,8 @@ class HaltMachine:
         return [*effects, *self._saving.save(self._state), *self._flag(now)]
 
     def timer(self, now: float, connected: int = 0) -> list[HaltEffect]:
-        """`next_deadline` has come. `connected` peers there are, with a control stream or without."""
+        """`next_deadline` has come. `connected` peers there are, with a control stream or
+        without."""
         effects = self._flag(now)
         if now >= self._gossip.due_at:
             all_have_it = connected <= len(self._links) == len(self.acknowledged)
@@ -314,7 +315,7 @@ class HaltMachine:
             effects += self._acknowledge(peer, link)
         return [*effects, *self._flag(now)]
 
-    # --- links ---------------------------------------------------------------------------------------------------------------
+    # --- links ------------------------------------------------------------------------------------
 
     def opened(self, peer: PeerId, now: float) -> list[HaltEffect]:
         """A control stream to the peer is up, in place of any before."""
@@ -427,7 +428,7 @@ class HaltMachine:
         link.ack_due = False
         return [SendFrame(peer, Ack(self.digest))]
 
-    # --- records -------------------------------------------------------------------------------------------------------------
+    # --- records ----------------------------------------------------------------------------------
 
     def offered(self, offer: RecordOffered, now: float) -> list[HaltEffect]:
         """A record from gossip, inside the validator, or by hand. A resume is published when it is

@@ -54,7 +54,8 @@ class HaltPersistence:
         return [Persist(self._number, pack_state(state, self._number))]
 
     def done(self, number: int, ok: bool, now: float) -> bool:
-        """Whether something new is on disk. What could not be written is due again at `retry_at`."""
+        """Whether something new is on disk. What could not be written is due again at
+        `retry_at`."""
         if self._outstanding is None or self._outstanding[0] != number:
             return False
         saved, self._outstanding = self._outstanding[1], None

@@ -9,8 +9,8 @@ way has the higher seq and wins. The state *is* its records: H and L are compute
 records held, so whoever has a state can prove it to anybody.
 
 With a new charter H stays and L starts again from its `lift_base` (see `core.halt.charter`); so
-states are ordered first by charter, then by vectors. Everything is a value: `validate` returns a new
-state or says why not, and changes nothing.
+states are ordered first by charter, then by vectors. Everything is a value: `validate` returns a
+new state or says why not, and changes nothing.
 
 The machine round this state (links, persistence, effects) is `core.halt.machine`; what is written
 to disk is `core.halt.state_file`.
@@ -133,7 +133,7 @@ class Known:
 Outcome = Applied | Known | Rejected
 
 
-# --- the order of checks -----------------------------------------------------------------------------------------------------
+# --- the order of checks --------------------------------------------------------------------------
 
 
 def validate(
@@ -233,7 +233,8 @@ def _validate_resume(
         )
     if resume.charter_version < charter.version:
         return Rejected(
-            f"RESUME under charter {resume.charter_version}, but {charter.version} is in force: propose and sign it again",
+            f"RESUME under charter {resume.charter_version}, but {charter.version} is in force:"
+            " propose and sign it again",
             penalise=False,
         )
     for key in sorted(lifts.keys() - key_ids(charter.halt)):
@@ -266,7 +267,7 @@ def _validate_charter(
     return fault if fault is not None else Applied(opened, with_charter(state, opened))
 
 
-# --- joining -----------------------------------------------------------------------------------------------------------------
+# --- joining --------------------------------------------------------------------------------------
 
 
 def with_halt(state: HaltState, opened: SignedRecord) -> HaltState:
@@ -313,7 +314,7 @@ def join(one: HaltState, two: HaltState) -> HaltState:
     )
 
 
-# --- what one has and another lacks ------------------------------------------------------------------------------------------
+# --- what one has and another lacks ---------------------------------------------------------------
 
 
 def missing(state: HaltState, theirs: Vectors) -> list[bytes]:
@@ -363,7 +364,7 @@ def is_fork(state: HaltState, theirs: Vectors) -> bool:
     )
 
 
-# --- what operators write ----------------------------------------------------------------------------------------------------
+# --- what operators write -------------------------------------------------------------------------
 
 
 def next_halt(state: HaltState, public_key: bytes, reason_code: int, unix_ms: int) -> Halt:
@@ -376,16 +377,19 @@ def next_halt(state: HaltState, public_key: bytes, reason_code: int, unix_ms: in
     key = key_id(public_key)
     if state.charter is None:
         raise UsageError(
-            "the charter of this swarm is not known yet; import it with `swarmllm halt import FILE`, or join first"
+            "the charter of this swarm is not known yet;"
+            " import it with `swarmllm halt import FILE`, or join first"
         )
     if public_key not in state.charter.halt:
         raise UsageError(
-            f"key {key.hex()} may not halt this swarm under charter {state.version}; use one of its halt keys"
+            f"key {key.hex()} may not halt this swarm under charter {state.version};"
+            " use one of its halt keys"
         )
     seen = max(state.highs.get(key, 0), state.lifts.get(key, 0))
     if seen >= SEQ_MAX:
         raise UsageError(
-            f"key {key.hex()} has used its last number; halt with another key and rotate this one out"
+            f"key {key.hex()} has used its last number;"
+            " halt with another key and rotate this one out"
         )
     return Halt(
         state.swarm, key, min(SEQ_MAX, max(seen + 1, unix_ms)), reason_code, max(0, unix_ms)

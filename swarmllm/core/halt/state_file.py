@@ -127,8 +127,8 @@ def _pin(boot: Boot, pinned: bytes | None) -> Boot:
     ):
         return Boot(HaltState(pinned or state.swarm), boot.generation, boot.remarks)
     raise UsageError(
-        f"the data folder belongs to swarm {state.swarm.hex()[:16]}, not to {(pinned or b'').hex()[:16]};"
-        " use another folder with --data-dir"
+        f"the data folder belongs to swarm {state.swarm.hex()[:16]},"
+        f" not to {(pinned or b'').hex()[:16]}; use another folder with --data-dir"
     )
 
 

@@ -110,13 +110,11 @@ def _host_refusal(packed: bytes, vantage: Vantage) -> str:
     return "a tunnel's address" if len(packed) == 16 and packed[8:12] in _ISATAP else ""
 
 
-# --- how often ---------------------------------------------------------------------------------------------------------------
+# --- how often ------------------------------------------------------------------------------------
 
-ENDPOINT_BURST: Final = (
-    # Dials of one address and port, whoever is said to be there: what a backoff does in its first
-    # minute.
-    6.0
-)
+# Dials of one address and port, whoever is said to be there: what a backoff does in its first
+# minute.
+ENDPOINT_BURST: Final = 6.0
 HOST_BURST: Final = 16.0  # Of one host, whatever ports: a household behind one address.
 LOOPBACK_BURST: Final = 512.0  # Many nodes on one machine are a test or a demo.
 ALL_BURST: Final = 128.0  # Of all hosts together.

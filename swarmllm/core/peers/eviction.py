@@ -59,8 +59,8 @@ def block_of(host: str) -> Block:
 @dataclass(frozen=True, slots=True)
 class Guest:
     """A connection that somebody else opened. `answered` are rounds of ours that it answered;
-    `is_same_swarm`: it speaks with our kill switch; `ping_s` is infinite while unknown; `since` is when it
-    came, on any clock."""
+    `is_same_swarm`: it speaks with our kill switch; `ping_s` is infinite while unknown; `since` is
+    when it came, on any clock."""
 
     key: int
     block: Block

@@ -8,8 +8,6 @@ from typing import Final
 PING_S: Final = 2.0  # Between two pings.
 SILENT_S: Final = 6.0  # Without a byte of a peer, after which its connection counts as dead.
 DIAL_S: Final = 8.0  # From the order to dial to a peer that answers.
-SLEPT_S: Final = (
-    # A process that was away for longer hears that it was; as long as a worker's lease, which has
-    # stopped by itself then.
-    0.5
-)
+# A process that was away for longer hears that it was; as long as a worker's lease, which has
+# stopped by itself then.
+SLEPT_S: Final = 0.5

@@ -38,18 +38,14 @@ from swarmllm.messages import (
 # Four times the default engine's sessions: a busy requester with many answers at once.
 SESSIONS_PER_PEER_MAX = 64
 ROUNDS_PER_PEER_MAX = 64  # Open rounds; strict mode has one per session.
-ROUNDS_MAX = (
-    # Of all peers: more than an engine answers within a second only fills memory. See `shares.fits`
-    # for who gets them.
-    512
-)
+# Of all peers: more than an engine answers within a second only fills memory. See `shares.fits` for
+# who gets them.
+ROUNDS_MAX = 512
 # What a peer with other control records is told to wait; an exchange takes two round trips.
 SETTLE_MS = 250
-UNSETTLED_MAX = (
-    # So many Busys in a row, two seconds of them, while a greeting may be under way; then it is
-    # told what is missing.
-    8
-)
+# So many Busys in a row, two seconds of them, while a greeting may be under way; then it is told
+# what is missing.
+UNSETTLED_MAX = 8
 # What one queued round costs if the engine has not measured its own rate yet.
 BUSY_S_PER_ROUND = 0.02
 
@@ -140,7 +136,8 @@ class Serving:
         return [effect for peer in sorted(self._requesters) for effect in self.lost(peer)]
 
     def engine_lost(self) -> None:
-        """Answers to open orders still come (as REFUSED_ENGINE); new ones are refused from now on."""
+        """Answers to open orders still come (as REFUSED_ENGINE); new ones are refused from now
+        on."""
         self.card = None
 
     def _open(self, peer: PeerId, requester: Requester, message: Open) -> list[Effect]:

@@ -92,11 +92,12 @@ class Batcher:
         return self._waiting
 
     def take_edits(self) -> list[Edit]:
-        """What is to be done to the model's cache, in this order, before it computes anything else."""
+        """What is to be done to the model's cache, in this order, before it computes anything
+        else."""
         edits, self.places.edits = self.places.edits, []
         return edits
 
-    # --- orders come and go --------------------------------------------------------------------------------------------------
+    # --- orders come and go -----------------------------------------------------------------------
 
     def submit(self, order: Order) -> list[Answer]:
         """Queue an order, or answer it at once; and answer those that it makes stale."""
@@ -182,7 +183,7 @@ class Batcher:
             self.places.end(going)
         return self.places.begin(key, now), told
 
-    # --- one step ------------------------------------------------------------------------------------------------------------
+    # --- one step ---------------------------------------------------------------------------------
 
     def plan(self, now: float) -> Batch | None:
         """The next batch; None if nothing waits."""
@@ -219,7 +220,7 @@ class Batcher:
             self._waiting -= 1
         return answers
 
-    # --- what goes into the batch --------------------------------------------------------------------------------------------
+    # --- what goes into the batch -----------------------------------------------------------------
 
     def _fill(self, batch: Batch, ready: list[Session], now: float) -> None:
         decodes = [s for s in ready if s.orders[0].left <= DECODE_MAX]
@@ -257,7 +258,7 @@ class Batcher:
             seconds = CHUNK_OWNER_S
         return max(CHUNK_MIN, int(self.rates.prompt * seconds))
 
-    # --- what comes out of it ------------------------------------------------------------------------------------------------
+    # --- what comes out of it ---------------------------------------------------------------------
 
     def abandon(self, batch: Batch) -> None:
         """The batch was not computed, or not to its end: nothing of it counts, and its orders wait
@@ -266,7 +267,8 @@ class Batcher:
         self._restore(batch)
 
     def _restore(self, batch: Batch) -> None:
-        """Forget whatever the batch put into the cache beyond what the sessions are known to hold."""
+        """Forget whatever the batch put into the cache beyond what the sessions are known to
+        hold."""
         slots = [*(part.session.slot for part in batch.parts), *(slot for slot, _ in batch.bridged)]
         self.places.edits += (Forget(slot, self.places.held(slot)) for slot in slots)
 

@@ -108,7 +108,8 @@ class Turns:
         seconds: float,
         now: float,
     ) -> None:
-        """A step was done for `peers` while `waiting` had work that waited (those peers included)."""
+        """A step was done for `peers` while `waiting` had work that waited (those peers
+        included)."""
         self._prompt_turn = not is_prompt
         if self._owner in peers:
             self.owed_s = max(0.0, self.owed_s - seconds)

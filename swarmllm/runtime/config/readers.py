@@ -113,7 +113,8 @@ def read_swarm(value: object, is_text: bool) -> str:
     if not isinstance(value, str) or re.fullmatch(r"[a-z0-9][a-z0-9-]{0,31}", value) is None:
         raise Unfit(
             value,
-            "a swarm's name: up to 32 small letters, digits and -, beginning with a letter or digit",
+            "a swarm's name: up to 32 small letters, digits and -,"
+            " beginning with a letter or digit",
         )
     return value
 

@@ -78,7 +78,8 @@ def _variables(environ: Mapping[str, str]) -> dict[str, _Found]:
         name = variable.removeprefix(PREFIX).lower()
         if name not in SETTINGS or variable != PREFIX + name.upper():
             raise UsageError(
-                f"the environment variable {variable} is no setting{_did_you_mean(name, PREFIX)}; unset it or correct its name"
+                f"the environment variable {variable} is no setting{_did_you_mean(name, PREFIX)};"
+                " unset it or correct its name"
             )
         if environ[variable] != "":  # Set to nothing is how shells and service files unset.
             found[name] = _Found(environ[variable], variable, is_text=True)
@@ -92,7 +93,8 @@ def _file(path: Path) -> dict[str, _Found]:
         return {}  # Where a data folder cannot be, making it will say so better.
     except OSError as error:
         raise LocalError(
-            f"cannot read the config file {path} ({error.strerror}); make it readable or move it away"
+            f"cannot read the config file {path} ({error.strerror});"
+            " make it readable or move it away"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(
@@ -107,22 +109,26 @@ def _file(path: Path) -> dict[str, _Found]:
     ]
     if strange:
         raise UsageError(
-            f"{path} has the unknown key {strange[0]!r}; correct or remove it, or, if the file is another program's of the same name,"
+            f"{path} has the unknown key {strange[0]!r}; correct or remove it, or,"
+            " if the file is another program's of the same name,"
             " give this node a folder of its own with --data-dir"
         )
     if "version" not in table:
         raise UsageError(
-            f"{path} does not say which version of the format it is; add the line `version = {CONFIG_VERSION}` at its top"
+            f"{path} does not say which version of the format it is;"
+            f" add the line `version = {CONFIG_VERSION}` at its top"
         )
     version = table.pop("version")
     if version != CONFIG_VERSION or isinstance(version, bool):
         raise UsageError(
-            f"{path} has version = {version!r}, and this swarmllm reads only version = {CONFIG_VERSION}; correct it or move the file away"
+            f"{path} has version = {version!r}, and this swarmllm reads only version ="
+            f" {CONFIG_VERSION}; correct it or move the file away"
         )
     for key in table:
         if key not in SETTINGS:
             raise UsageError(
-                f"{path} has the unknown key {key!r}{_did_you_mean(key)}; remove it or correct its name"
+                f"{path} has the unknown key {key!r}{_did_you_mean(key)};"
+                " remove it or correct its name"
             )
     return {key: _Found(value, f"{key} in {path}", is_text=False) for key, value in table.items()}
 
@@ -137,11 +143,13 @@ def _bytes_of(path: Path) -> bytes:
             raise UsageError(f"{path} is not a regular file; move it away")
         if found.st_mode & 0o002:
             raise UsageError(
-                f"{path} can be changed by every user, and with it what this node does; run: chmod o-w {path}"
+                f"{path} can be changed by every user, and with it what this node does; run:"
+                f" chmod o-w {path}"
             )
         if found.st_size > CONFIG_BYTES_MAX:
             raise UsageError(
-                f"{path} is larger than {CONFIG_BYTES_MAX} bytes, which no config file is; move it away"
+                f"{path} is larger than {CONFIG_BYTES_MAX} bytes, which no config file is;"
+                " move it away"
             )
         return file.read(CONFIG_BYTES_MAX)
 

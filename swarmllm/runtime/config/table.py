@@ -77,7 +77,8 @@ class Config:
         str,
         Setting(
             read_charter,
-            "Who may halt the swarm: the charter's file, or the swarm's id. Empty: this node's owner alone.",
+            "Who may halt the swarm: the charter's file, or the swarm's id. Empty:"
+            " this node's owner alone.",
             metavar="FILE|ID",
         ),
     ] = ""
@@ -179,7 +180,8 @@ class Config:
         float,
         Setting(
             number(0, 1),
-            "Share of the tokens that all `k` experts are asked about. 1: all tokens; 0: always one expert.",
+            "Share of the tokens that all `k` experts are asked about. 1: all tokens; 0:"
+            " always one expert.",
             panel=ANSWER,
         ),
     ] = QUALITY_USUAL

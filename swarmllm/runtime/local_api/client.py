@@ -77,7 +77,8 @@ class Wait:
         now = self._lived = trio.current_time()
         if now - self._began >= self._patience.stuck_s:
             raise LocalError(
-                f"{self._node} is alive but has told nothing new for {now - self._began:.0f} s; {self._remedy()}"
+                f"{self._node} is alive but has told nothing new for {now - self._began:.0f} s;"
+                f" {self._remedy()}"
             )
         self._say(now, "which is alive and at work")
 
@@ -90,7 +91,10 @@ class Wait:
 
     def _remedy(self) -> str:
         pid = self._pid or "PID"
-        return f"if it was suspended, `kill -CONT {pid}` lets it go on; otherwise end it with `kill -KILL {pid}` and start it again"
+        return (
+            f"if it was suspended, `kill -CONT {pid}` lets it go on;"
+            f" otherwise end it with `kill -KILL {pid}` and start it again"
+        )
 
 
 def pid_of(stream: trio.SocketStream) -> int:
@@ -179,8 +183,9 @@ def _nobody_listens(folder: Path) -> LocalError:
         return NoNodeError(f"no node is running on {folder}; start one with `swarmllm join`")
     named = f" (process {pid})" if pid else ""
     return LocalError(
-        f"the node on {folder}{named} is just starting or stopping and takes no questions; try again in some seconds, and if it stays"
-        f" so, `kill -CONT {pid or 'PID'}` lets it go on if it was suspended"
+        f"the node on {folder}{named} is just starting or stopping and takes no questions;"
+        " try again in some seconds, and if it stays so,"
+        f" `kill -CONT {pid or 'PID'}` lets it go on if it was suspended"
     )
 
 
@@ -204,7 +209,8 @@ async def asking(
         if error.errno in {errno.ENOENT, errno.ECONNREFUSED}:
             raise _nobody_listens(folder) from error
         raise LocalError(
-            f"cannot talk to the node on {folder} ({error.strerror}); run this as the user who started it, or name another --data-dir"
+            f"cannot talk to the node on {folder} ({error.strerror});"
+            " run this as the user who started it, or name another --data-dir"
         ) from error
     async with stream:
         conversation = Conversation(stream, f"the node on {folder}", patience)

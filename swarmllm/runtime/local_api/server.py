@@ -82,7 +82,8 @@ async def serve(
                     await _refuse(
                         stream,
                         LocalError(
-                            f"{CLIENTS_MAX} programs are talking to this node already; try again later"
+                            f"{CLIENTS_MAX} programs are talking to this node already;"
+                            " try again later"
                         ),
                     )
                     return
@@ -97,7 +98,8 @@ async def serve(
                     await _refuse(
                         stream,
                         LocalError(
-                            "the node stopped this answer by a fault of its own; node.log in its data folder says which kind"
+                            "the node stopped this answer by a fault of its own;"
+                            " node.log in its data folder says which kind"
                         ),
                     )
                 finally:
@@ -148,7 +150,8 @@ async def _question(lines: Lines) -> tuple[str, Record]:
     version, op = params.pop("v", None), params.pop("op", None)
     if version != VERSION:
         raise UsageError(
-            f"this node speaks version {VERSION}, not {str(version)[:20]!r}; use the same swarmllm for both"
+            f"this node speaks version {VERSION}, not {str(version)[:20]!r};"
+            " use the same swarmllm for both"
         )
     return op if isinstance(op, str) else repr(op), params
 

@@ -46,8 +46,8 @@ def refuse_foreign(path: Path) -> None:
     owner, us = path.stat().st_uid, os.geteuid()
     if owner != us:
         raise LocalError(
-            f"the control socket {path} belongs to user {owner}, not to user {us} who runs this; run it as user {owner}, or name the"
-            " folder of your own node with --data-dir"
+            f"the control socket {path} belongs to user {owner}, not to user {us} who runs this;"
+            f" run it as user {owner}, or name the folder of your own node with --data-dir"
         )
 
 
@@ -71,7 +71,8 @@ def bind(folder: Path, fallback: Path) -> Iterator[tuple[trio.socket.SocketType,
         )
         if not fits(path):
             raise LocalError(
-                f"the path {path} is too long for a socket; set XDG_RUNTIME_DIR to a shorter one, or use --data-dir"
+                f"the path {path} is too long for a socket; set XDG_RUNTIME_DIR to a shorter one,"
+                " or use --data-dir"
             )
         pointer = folder / POINTER
     listening = _listen(path)
@@ -89,7 +90,8 @@ def bind(folder: Path, fallback: Path) -> Iterator[tuple[trio.socket.SocketType,
 def _listen(path: Path) -> socket.socket:
     if _is_answered(path):
         raise LocalError(
-            f"another node listens on {path}; stop it, or give this one its own folder with --data-dir"
+            f"another node listens on {path}; stop it,"
+            " or give this one its own folder with --data-dir"
         )
     found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     found.setblocking(False)
@@ -130,11 +132,13 @@ def _private(folder: Path) -> Path:
         found = folder.lstat()
     except OSError as error:
         raise LocalError(
-            f"cannot make the folder {folder} ({error.strerror}); set XDG_RUNTIME_DIR to one of your own"
+            f"cannot make the folder {folder} ({error.strerror});"
+            " set XDG_RUNTIME_DIR to one of your own"
         ) from error
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
         raise LocalError(
-            f"the folder {folder} is not yours alone; remove it, or set XDG_RUNTIME_DIR to one of your own"
+            f"the folder {folder} is not yours alone; remove it,"
+            " or set XDG_RUNTIME_DIR to one of your own"
         )
     return folder
 

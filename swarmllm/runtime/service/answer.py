@@ -140,7 +140,7 @@ class Answer:
         self._failure: LocalError | None = None
         self.result: Result | None = None
 
-    # --- reading -------------------------------------------------------------------------------------------------------------
+    # --- reading ----------------------------------------------------------------------------------
 
     def __aiter__(self) -> Self:
         return self
@@ -228,14 +228,15 @@ class Answer:
         if feed is not None and not self._done:
             self._driver.abandon(feed.request)
 
-    # --- inside --------------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     async def _start(self) -> None:
         request, vocabulary = self._request, self._text.vocabulary
         plain = await self._text.encode(request.prompt)
         if not plain:
             raise UsageError(
-                "nothing is left of the prompt in this vocabulary; give a text that is to be continued"
+                "nothing is left of the prompt in this vocabulary;"
+                " give a text that is to be continued"
             )
         ids = vocabulary.begin(plain)
         self._prompt_tokens = len(ids)
@@ -265,8 +266,9 @@ class Answer:
             longest = min(CONTEXT_MAX, longest or CONTEXT_MAX)
         if longest is not None and total > longest:
             raise UsageError(
-                f"the prompt has {self._prompt_tokens} tokens and max_tokens is {self._request.max_tokens}, together {total}, "
-                f"but the longest context of any reachable expert is {longest} tokens; shorten the prompt or lower max_tokens"
+                f"the prompt has {self._prompt_tokens} tokens and max_tokens is"
+                f" {self._request.max_tokens}, together {total}, but the longest context of any"
+                f" reachable expert is {longest} tokens; shorten the prompt or lower max_tokens"
             )
 
     def _piece(self, chosen: TokenChosen) -> Piece:

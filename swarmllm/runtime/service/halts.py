@@ -63,7 +63,8 @@ class HaltService:
                 yield self._status()
             case other:
                 raise UsageError(
-                    f"the node knows no op {other[:40]!r} of the kill switch; it knows {', '.join(sorted(OPS))}"
+                    f"the node knows no op {other[:40]!r} of the kill switch;"
+                    f" it knows {', '.join(sorted(OPS))}"
                 )
 
     async def _remembered(self) -> None:
@@ -187,7 +188,8 @@ def records_in(params: Mapping[str, object]) -> list[bytes]:
         or not all(isinstance(one, str) for one in found)
     ):
         raise UsageError(
-            f"the field 'records' is a list of 1 to {RECORDS_MAX} control records in hexadecimal; correct it"
+            f"the field 'records' is a list of 1 to {RECORDS_MAX} control records in hexadecimal;"
+            " correct it"
         )
     if any(len(one) > 2 * CHARTER_RECORD_MAX for one in found):
         raise UsageError(
@@ -209,7 +211,8 @@ def _wait_s(params: Mapping[str, object]) -> float:
         or not 0 <= value <= WAIT_MAX_S
     ):
         raise UsageError(
-            f"the field 'wait_s' is {str(value)[:40]}; it must be a number of seconds from 0 to {WAIT_MAX_S:.0f}"
+            f"the field 'wait_s' is {str(value)[:40]};"
+            f" it must be a number of seconds from 0 to {WAIT_MAX_S:.0f}"
         )
     return float(value)
 

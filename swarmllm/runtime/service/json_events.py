@@ -30,7 +30,7 @@ from swarmllm.runtime.service.result import Result
 
 Record = dict[str, Any]
 
-# --- a node's life, beyond what the core tells --------------------------------------------------------------------------------
+# --- a node's life, beyond what the core tells ----------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ def _swarm_record(event: SwarmEvent) -> Record:
             assert_never(event)
 
 
-# --- an answer ---------------------------------------------------------------------------------------------------------------
+# --- an answer ------------------------------------------------------------------------------------
 
 
 def part_record(part: Part) -> Record:
@@ -221,7 +221,7 @@ def error_record(error: SwarmError) -> Record:
     return record_of("error", message=str(error), exit_code=error.exit_code)
 
 
-# --- questions ---------------------------------------------------------------------------------------------------------------
+# --- questions ------------------------------------------------------------------------------------
 
 
 def starting_record() -> Record:

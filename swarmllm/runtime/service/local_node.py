@@ -72,7 +72,7 @@ class LocalNode:
         self._began_at = clock()
         self._stop = trio.Event()
 
-    # --- text ----------------------------------------------------------------------------------------------------------------
+    # --- text -------------------------------------------------------------------------------------
 
     def generate(
         self,
@@ -120,7 +120,7 @@ class LocalNode:
         none."""
         return max((e.record.context_max for e in self._reachable()), default=None)
 
-    # --- the swarm -----------------------------------------------------------------------------------------------------------
+    # --- the swarm --------------------------------------------------------------------------------
 
     @property
     def peer(self) -> PeerId:
@@ -171,7 +171,7 @@ class LocalNode:
     def _reachable(self) -> list[ExpertView]:
         return [e for e in self.experts() if e.connected or e.local]
 
-    # --- the end -------------------------------------------------------------------------------------------------------------
+    # --- the end ----------------------------------------------------------------------------------
 
     def stop_here(self) -> None:
         """The owner's own stop: this node makes no tokens until `swarmllm start`, restarts

@@ -74,7 +74,8 @@ class TextRequest:
         size = len(self.prompt.encode())
         if size > PROMPT_BYTES_MAX:
             raise UsageError(
-                f"the prompt has {size} bytes, and no expert can hold more than {PROMPT_BYTES_MAX}; shorten it"
+                f"the prompt has {size} bytes, and no expert can hold more than {PROMPT_BYTES_MAX};"
+                " shorten it"
             )
         if len(self.turns) > TURNS_MAX or list(self.turns) != sorted(
             {t for t in self.turns if 0 <= t <= len(self.prompt)}
@@ -95,11 +96,13 @@ class TextRequest:
                 raise UsageError(f"{name} is {value}, and it must be {error.expected}") from error
         if not 1 <= self.max_tokens <= CONTEXT_MAX:
             raise UsageError(
-                f"max_tokens is {self.max_tokens}, and it must be a whole number from 1 to {CONTEXT_MAX}"
+                f"max_tokens is {self.max_tokens}, and it must be a whole number from 1 to"
+                f" {CONTEXT_MAX}"
             )
         if len(self.domain.encode()) > DOMAIN_BYTES_MAX:
             raise UsageError(
-                f"the domain {self.domain[:32]!r} has more than {DOMAIN_BYTES_MAX} bytes; no expert can claim it"
+                f"the domain {self.domain[:32]!r} has more than {DOMAIN_BYTES_MAX} bytes;"
+                " no expert can claim it"
             )
         check_stops(self.stop)
         validate(self.drawn())
@@ -177,6 +180,7 @@ def _typed(name: str, value: object) -> object:
     types, expected = _KINDS[kind]
     if not isinstance(value, types) or isinstance(value, bool):
         raise UsageError(
-            f"the field {name!r} of generate is {expected}, not {type(value).__name__}; correct or leave it out"
+            f"the field {name!r} of generate is {expected}, not {type(value).__name__};"
+            " correct or leave it out"
         )
     return value

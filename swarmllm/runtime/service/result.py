@@ -8,8 +8,8 @@ from typing import Final
 from swarmllm.core.events import EndReason
 
 ENDED_AT_ONCE: Final = (
-    "the answer is empty: the model ended the text at once (end-of-text); an instruct model expects its chat format, so write the "
-    "prompt as the beginning of a text, or use a base model"
+    "the answer is empty: the model ended the text at once (end-of-text); an instruct model expects"
+    " its chat format, so write the prompt as the beginning of a text, or use a base model"
 )
 
 
@@ -47,6 +47,9 @@ def why_empty(result: Result) -> str | None:
         case "stop":
             return "the answer is empty: it began with a stop string"
         case "length":
-            return f"the answer is empty: there is nothing to read in its {result.tokens} tokens; allow more with max_tokens"
+            return (
+                f"the answer is empty: there is nothing to read in its {result.tokens} tokens;"
+                " allow more with max_tokens"
+            )
         case _:
             return None

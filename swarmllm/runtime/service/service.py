@@ -139,7 +139,7 @@ class Service:
         assert self.node is not None
         return self.node
 
-    # --- the operations ------------------------------------------------------------------------------------------------------
+    # --- the operations ---------------------------------------------------------------------------
 
     async def _unknown(self, op: str) -> AsyncGenerator[Record]:
         raise UsageError(f"the node knows no op {op[:40]!r}; it knows {', '.join(self.ops)}")

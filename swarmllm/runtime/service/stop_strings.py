@@ -19,12 +19,14 @@ def check_stops(stops: Sequence[str]) -> tuple[str, ...]:
     """The same strings. UsageError naming what cannot be one."""
     if len(stops) > STOPS_MAX:
         raise UsageError(
-            f"{len(stops)} stop strings are more than the {STOPS_MAX} that can be given; leave some out"
+            f"{len(stops)} stop strings are more than the {STOPS_MAX} that can be given;"
+            " leave some out"
         )
     for stop in stops:
         if not 1 <= len(stop) <= STOP_CHARS_MAX:
             raise UsageError(
-                f"a stop string has 1 to {STOP_CHARS_MAX} characters, not {len(stop)}; correct or leave out {stop[:20]!r}"
+                f"a stop string has 1 to {STOP_CHARS_MAX} characters, not {len(stop)};"
+                f" correct or leave out {stop[:20]!r}"
             )
     return tuple(stops)
 
