@@ -45,7 +45,8 @@ NEUTRAL: Final = Point(0, 1)
 
 
 def decoded(data: bytes) -> Point | None:
-    """The point in 32 bytes, also from an encoding that is not the shortest; None if there is none."""
+    """The point in 32 bytes, also from an encoding that is not the shortest; None if there is
+    none."""
     number = int.from_bytes(data, "little")
     sign, y = number >> 255, (number & (2**255 - 1)) % P
     square = (y * y - 1) * pow(_D * y * y + 1, -1, P) % P

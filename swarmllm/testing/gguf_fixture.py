@@ -79,7 +79,10 @@ def small_vocabulary(size: int = 512, seed: int = 0) -> FixtureVocabulary:
     rng = np.random.default_rng(seed)
     letters = [
         alphabet[b]
-        for b in b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 .,;:!?-_()[]{}<>=+*/&%$#@~^|'\""
+        for b in (
+            b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+            b" .,;:!?-_()[]{}<>=+*/&%$#@~^|'\""
+        )
     ]
     pairs = [(a, b) for a in letters for b in letters]
     chosen = [pairs[i] for i in rng.permutation(len(pairs))[:n_merges]]

@@ -159,7 +159,7 @@ class MemoryNetwork:
         self._more, self._less = trio.Event(), trio.Event()
         self._sender, self._receiver = trio.open_memory_channel[NetworkInput](0)
 
-    # --- the port ------------------------------------------------------------------------------------------------------------
+    # --- the port ---------------------------------------------------------------------------------
 
     @property
     def peer(self) -> PeerId:
@@ -242,7 +242,7 @@ class MemoryNetwork:
     def look_up(self, key: bytes) -> None:
         self.swarm.nursery.start_soon(self._look_up, key)
 
-    # --- for the wire --------------------------------------------------------------------------------------------------------
+    # --- for the wire -----------------------------------------------------------------------------
 
     def note(self, event: NetworkInput) -> None:
         if self.alive:
@@ -308,7 +308,7 @@ class MemoryNetwork:
     def refuses(self, peer: PeerId) -> bool:
         return self._strikes.refuses(peer, trio.current_time())
 
-    # --- inside --------------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     async def _dial(self, peer: PeerId, addrs: tuple[str, ...]) -> None:
         await self.moving.wait()

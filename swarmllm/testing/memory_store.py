@@ -24,11 +24,13 @@ class MemoryStore:
         _check_key(key)
         if len(value) > VALUE_BYTES_MAX:
             raise LocalError(
-                f"the value for {key!r} has {len(value)} bytes, more than the {VALUE_BYTES_MAX} that the store takes; split it"
+                f"the value for {key!r} has {len(value)} bytes,"
+                f" more than the {VALUE_BYTES_MAX} that the store takes; split it"
             )
         if self.is_full:
             raise LocalError(
-                "cannot write the store in memory: it was told to be full; free some space and try again"
+                "cannot write the store in memory: it was told to be full;"
+                " free some space and try again"
             )
         self._values[key] = bytes(value)
         self.saved.append(key)
@@ -37,5 +39,6 @@ class MemoryStore:
 def _check_key(key: str) -> None:
     if not key or len(key.encode()) > KEY_BYTES_MAX:
         raise LocalError(
-            f"the store's keys have 1 to {KEY_BYTES_MAX} bytes, not {len(key.encode())}: {key[:40]!r}; use a shorter one"
+            f"the store's keys have 1 to {KEY_BYTES_MAX} bytes, not {len(key.encode())}:"
+            f" {key[:40]!r}; use a shorter one"
         )

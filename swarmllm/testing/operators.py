@@ -89,7 +89,8 @@ class Founders:
     def resume(
         self, lifts: dict[int, int] | None = None, signers: tuple[int, ...] = (0, 1)
     ) -> bytes:
-        """A signed order to resume; `lifts[i]` is the seq up to which halter i's orders are lifted."""
+        """A signed order to resume; `lifts[i]` is the seq up to which halter i's orders are
+        lifted."""
         marks = marks_of({self.halters[i].id: seq for i, seq in (lifts or {0: 1}).items()})
         people = [self.resumers[i] for i in signers]
         return sign_record(

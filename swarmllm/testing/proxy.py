@@ -103,7 +103,8 @@ class Proxy:
         return len(self._connections)
 
     def pause(self) -> None:
-        """Deliver nothing until `resume`; nothing is lost. A frozen machine, or a route that flaps."""
+        """Deliver nothing until `resume`; nothing is lost. A frozen machine, or a route that
+        flaps."""
         if self._flowing.is_set():
             self._flowing = trio.Event()
 

@@ -71,7 +71,7 @@ class ScriptedEngine:
         ](INPUTS_MAX)
         self._nursery: trio.Nursery | None = None
 
-    # --- the port ------------------------------------------------------------------------------------------------------------
+    # --- the port ---------------------------------------------------------------------------------
 
     @property
     def card(self) -> ModelCard:
@@ -140,10 +140,11 @@ class ScriptedEngine:
         self._nursery.cancel_scope.cancel()
         await self._manager.__aexit__(kind, value, trace)
 
-    # --- controls ------------------------------------------------------------------------------------------------------------
+    # --- controls ---------------------------------------------------------------------------------
 
     def die(self, reason: str = "killed") -> None:
-        """As by SIGKILL of the worker: nothing is answered but refusals, and every cache is gone."""
+        """As by SIGKILL of the worker: nothing is answered but refusals, and every cache is
+        gone."""
         self._alive = False
         self._fail_all()
         for key in self._sessions:
@@ -161,7 +162,7 @@ class ScriptedEngine:
     def thaw(self) -> None:
         self._running.set()
 
-    # --- inside --------------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         while True:

@@ -148,7 +148,7 @@ class Tabletop:
             f"{steps_max} steps and still not at {when}: a loop without progress at {self.now}"
         )
 
-    # --- one answer ----------------------------------------------------------------------------------------------------------
+    # --- one answer -------------------------------------------------------------------------------
 
     def ask(self, peer: PeerId, order: GenerateRequest, request: int = 1) -> None:
         self.feed(peer, Asked(request, order))

@@ -1,9 +1,9 @@
 """A simulated expert: the batcher of the real engine, over a model that only takes time.
 
 What is computed when, and who waits for whom, is `core.serving.batcher`'s to say, here as in the
-worker; this is the loop around it on the world's event queue. A step takes `step_s + per_session_s *
-sessions + per_token_s * tokens beyond one each`, or for a chunk of a prompt `step_s + per_token_s *
-tokens`. What comes out is drawn from the model's seed.
+worker; this is the loop around it on the world's event queue. A step takes `step_s + per_session_s
+* sessions + per_token_s * tokens beyond one each`, or for a chunk of a prompt `step_s + per_token_s
+* tokens`. What comes out is drawn from the model's seed.
 
 `QuickModel` speaks a small vocabulary and has only so many states; a text's state is a hash of it.
 So each list is made once and used often, and a world of a thousand nodes spends its time on
@@ -130,11 +130,9 @@ class SimEngine:
         self._open: dict[int, Score] = {}  # Orders that somebody waits for.
         self._batch: Batch | None = None
         self._is_stopped = False
-        self._is_finishing = (
-            # Answers are being given: whoever asks again at once belongs to the next step, together
-            # with others.
-            False
-        )
+        # Answers are being given: whoever asks again at once belongs to the next step, together
+        # with others.
+        self._is_finishing = False
         # Counts stops and deaths: what was being computed before one is void after it.
         self._life = 0
         # Counts the waits for sessions that use to be back at once; an earlier one is void.
@@ -207,10 +205,11 @@ class SimEngine:
     def revive(self) -> None:
         self.is_down = False
 
-    # --- steps ---------------------------------------------------------------------------------------------------------------
+    # --- steps ------------------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        """Begin the next step, now or when those that use to be back at once have had their chance."""
+        """Begin the next step, now or when those that use to be back at once have had their
+        chance."""
         if (
             self._batch is not None
             or self._is_finishing

@@ -59,7 +59,7 @@ class Faults:
             recorder.note(self.world.now, f"-- {name} {host.peer}")
         EVENTS[name](self, host)
 
-    # --- requests ------------------------------------------------------------------------------------------------------------
+    # --- requests ---------------------------------------------------------------------------------
 
     def ask(self, host: Host) -> None:
         open_now = sum(not answer.ends for answer in self.world.answers[-OPEN_MAX:])
@@ -81,7 +81,7 @@ class Faults:
         if host.alive and mine:
             self.world.abandon(host, self.rng.choice(mine).request)
 
-    # --- machines ------------------------------------------------------------------------------------------------------------
+    # --- machines ---------------------------------------------------------------------------------
 
     def crash(self, host: Host) -> None:
         self.world.crash(host)
@@ -119,7 +119,7 @@ class Faults:
                 one.regain_engine()
                 return
 
-    # --- disks ---------------------------------------------------------------------------------------------------------------
+    # --- disks ------------------------------------------------------------------------------------
 
     def wipe(self, host: Host) -> None:
         """Its disk is lost between two lives; half of the time the marker is left, and says that
@@ -147,7 +147,7 @@ class Faults:
         else:
             host.disk.full = True
 
-    # --- the network ---------------------------------------------------------------------------------------------------------
+    # --- the network ------------------------------------------------------------------------------
 
     def partition(self, _host: Host) -> None:
         hosts = self.rng.sample(self.world.hosts, len(self.world.hosts))
@@ -157,7 +157,7 @@ class Faults:
     def heal(self, _host: Host) -> None:
         self.world.heal()
 
-    # --- orders --------------------------------------------------------------------------------------------------------------
+    # --- orders -----------------------------------------------------------------------------------
 
     def halt(self, host: Host) -> None:
         if host.alive and not host.frozen:
@@ -205,7 +205,7 @@ class Faults:
         self.orders.append(record)
         self.world.publish(host, record)
 
-    # --- the end of all faults -----------------------------------------------------------------------------------------------
+    # --- the end of all faults --------------------------------------------------------------------
 
     def end(self) -> None:
         """All is put right: links, disks, machines, engines. Some of those who went are not seen

@@ -375,7 +375,8 @@ class HaltsArrive(Checker):
                 raise self.broken(
                     self.LAW,
                     host,
-                    f"order {order.seq} of {then.at:.3f} s at {origin.peer} has not come within {limit_s:.2f} s",
+                    f"order {order.seq} of {then.at:.3f} s at {origin.peer} has not come within"
+                    f" {limit_s:.2f} s",
                 )
 
     def _reached(self, origin: Host, then: Then) -> Iterator[tuple[Host, float]]:

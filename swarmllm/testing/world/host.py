@@ -113,7 +113,7 @@ class Host:
         now = self.world.event_queue.now * self.spec.drift
         return now if now > self._at_least else self._at_least
 
-    # --- life ----------------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """The process starts: kill switch first, from the disk, then the node, then everything
@@ -224,7 +224,7 @@ class Host:
         self.frozen, self.silent_since = False, -1.0
         self.engine, self.backlog = None, []
 
-    # --- inputs --------------------------------------------------------------------------------------------------------------
+    # --- inputs -----------------------------------------------------------------------------------
 
     def receive(self, event: Input) -> None:
         """Now, or when it thaws."""
@@ -333,7 +333,7 @@ class Host:
             elif self.alive:
                 action()
 
-    # --- effects -------------------------------------------------------------------------------------------------------------
+    # --- effects ----------------------------------------------------------------------------------
 
     def penalise(self, peer: PeerId, reason: str) -> None:
         self.penalised.append((peer, reason))

@@ -46,9 +46,8 @@ from swarmllm.testing.world.roles import HONEST, Answer
 from swarmllm.wire import context
 from swarmllm.wire.sparse import decode_list
 
-TOKEN_S: Final = (
-    patience.ROUND_MAX_S + patience.EXPERT_WAIT_S + 5.0
-)  # The longest that a token can take before the request is given up.
+# The longest that a token can take before the request is given up.
+TOKEN_S: Final = patience.ROUND_MAX_S + patience.EXPERT_WAIT_S + 5.0
 LOOK_EVERY: Final = 64  # Steps of a host between two looks at its collections.
 
 
@@ -67,7 +66,8 @@ class AnswersEnd(Checker):
             raise self.broken(
                 self.LAW,
                 host,
-                f"request {answer.request}: token {chosen.index} comes as number {len(answer.tokens) - 1}",
+                f"request {answer.request}: token {chosen.index} comes as number"
+                f" {len(answer.tokens) - 1}",
             )
         self._in_time(host, answer, answer.times[-2] if len(answer.times) > 1 else answer.asked_at)
 
@@ -82,13 +82,15 @@ class AnswersEnd(Checker):
             raise self.broken(
                 self.LAW,
                 host,
-                f"request {answer.request} ended with {end.tokens} tokens, and {len(answer.tokens)} came",
+                f"request {answer.request} ended with {end.tokens} tokens,"
+                f" and {len(answer.tokens)} came",
             )
         if end.reason == "length" and end.tokens != answer.order.max_tokens:
             raise self.broken(
                 self.LAW,
                 host,
-                f"request {answer.request} ended by length at {end.tokens} of {answer.order.max_tokens}",
+                f"request {answer.request} ended by length at {end.tokens} of"
+                f" {answer.order.max_tokens}",
             )
         self._in_time(host, answer, answer.times[-1] if answer.times else answer.asked_at)
 
@@ -129,7 +131,8 @@ class TextIsKept(Checker):
             raise self.broken(
                 self.LAW,
                 host,
-                f"request {answer.request}: token {chosen.index} is {chosen.token} instead of {expected}",
+                f"request {answer.request}: token {chosen.index} is {chosen.token} instead of"
+                f" {expected}",
             )
         self._digests[answer.request] = context.extend(before, chosen.token)
 
@@ -180,7 +183,8 @@ class SoundPicks(Checker):
             raise self.broken(
                 self.LAW,
                 host,
-                f"{message.base + len(message.tokens)} tokens for {peer}, which takes {record.context_max}",
+                f"{message.base + len(message.tokens)} tokens for {peer},"
+                f" which takes {record.context_max}",
             )
 
 
@@ -243,7 +247,8 @@ class TablesAgree(Checker):
                     raise self.broken(
                         self.LAW,
                         host,
-                        f"it lists {peer}, which has been gone for {self.world.now - other.died_at:.0f} s",
+                        f"it lists {peer}, which has been gone for"
+                        f" {self.world.now - other.died_at:.0f} s",
                     )
 
 
@@ -261,7 +266,8 @@ class NothingLingers(Checker):
                 raise self.broken(
                     self.LAW,
                     host,
-                    f"{view.answers_open} answers, {view.rounds_served_open} rounds and {orders} orders are open",
+                    f"{view.answers_open} answers, {view.rounds_served_open} rounds and {orders}"
+                    " orders are open",
                 )
             for peer in sorted(host.node._serving._requesters.keys() - host.connections.keys()):
                 raise self.broken(

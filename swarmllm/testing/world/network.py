@@ -104,7 +104,7 @@ class SimulatedNetwork:
         self._zones: dict[PeerId, int] = {}
         self._providers: dict[bytes, dict[PeerId, tuple[float, tuple[str, ...]]]] = {}
 
-    # --- expert and control streams ------------------------------------------------------------------------------------------
+    # --- expert and control streams ---------------------------------------------------------------
 
     def send(self, source: Host, peer: PeerId, message: ExpertMessage, size_bytes: int) -> None:
         connection = source.connections.get(peer)
@@ -174,7 +174,7 @@ class SimulatedNetwork:
         if target.connections.get(sender) is connection:
             target.receive(event)
 
-    # --- life of a connection ------------------------------------------------------------------------------------------------
+    # --- life of a connection ---------------------------------------------------------------------
 
     def base_s(self, one: Host, two: Host) -> float:
         return self.delays.base_s(one.place, two.place)
@@ -286,7 +286,7 @@ class SimulatedNetwork:
             host.receive(ChannelClosed(peer))
             host.receive(PeerLost(peer, reason))
 
-    # --- silence -------------------------------------------------------------------------------------------------------------
+    # --- silence ----------------------------------------------------------------------------------
 
     def fell_silent(self, host: Host) -> None:
         """It froze, or its machine is gone without a word: whoever is connected to it finds out in
@@ -334,7 +334,7 @@ class SimulatedNetwork:
         found = {c.number: c for host in self.hosts.values() for c in host.connections.values()}
         return [found[number] for number in sorted(found)]
 
-    # --- look-ups ------------------------------------------------------------------------------------------------------------
+    # --- look-ups ---------------------------------------------------------------------------------
 
     def advertise(self, source: Host, key: bytes, addrs: tuple[str, ...]) -> None:
         self._providers.setdefault(key, {})[source.peer] = (self.event_queue.now, addrs)
@@ -361,7 +361,7 @@ class SimulatedNetwork:
             if at >= oldest and peer != source.peer:
                 source.receive(AddressesFound(peer, addrs, "dht"))
 
-    # --- gossip of control records -------------------------------------------------------------------------------------------
+    # --- gossip of control records ----------------------------------------------------------------
 
     def gossip(self, source: Host, record: bytes, skip: PeerId | None = None) -> None:
         """Its own, or one that it passes on."""

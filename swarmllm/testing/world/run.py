@@ -28,11 +28,9 @@ from swarmllm.testing.world.roles import HONEST, Answer, Spec
 from swarmllm.testing.world.scenario import Scenario, draw
 from swarmllm.testing.world.world import World
 
-SETTLE_S: Final = (
-    # Longer than any backoff that the faulty phase can have led to, and than a record of the dead
-    # is believed.
-    130.0
-)
+# Longer than any backoff that the faulty phase can have led to, and than a record of the dead is
+# believed.
+SETTLE_S: Final = 130.0
 HALT_S: Final = 4.0  # For an order to reach everybody, lost frames and all.
 # And to be lifted: two hosts that differ ask each other every 10 s at the latest.
 RESUME_S: Final = 20.0
@@ -109,7 +107,7 @@ class Run:
             halted=len(world.halts_heard),
         )
 
-    # --- safety --------------------------------------------------------------------------------------------------------------
+    # --- safety -----------------------------------------------------------------------------------
 
     def _begin(self) -> None:
         for member in self.scenario.members:
@@ -122,7 +120,7 @@ class Run:
             self.world.run_for(self.rng.expovariate(1 / self.scenario.gap_s))
             self.faults.happen()
 
-    # --- liveness ------------------------------------------------------------------------------------------------------------
+    # --- liveness ---------------------------------------------------------------------------------
 
     def _finish_everywhere(self) -> None:
         """One request at every honest host: it ends by length, whatever was before."""
@@ -178,4 +176,7 @@ def _said(answer: Answer) -> str:
     end = answer.end
     if end is None:
         return f"request {answer.request} is at token {len(answer.tokens)} after {FINISH_S:.0f} s"
-    return f"request {answer.request} ended by {end.reason!r} after {len(answer.tokens)} tokens: {end.error}"
+    return (
+        f"request {answer.request} ended by {end.reason!r} after {len(answer.tokens)} tokens:"
+        f" {end.error}"
+    )

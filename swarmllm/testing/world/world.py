@@ -94,7 +94,7 @@ class World:
     def now(self) -> float:
         return self.event_queue.now
 
-    # --- time ----------------------------------------------------------------------------------------------------------------
+    # --- time -------------------------------------------------------------------------------------
 
     def run_until(self, when: float, is_done: Callable[[], bool] | None = None) -> None:
         """Up to and including this moment, or until `is_done` after an event.
@@ -112,7 +112,7 @@ class World:
     def run_for(self, seconds: float, is_done: Callable[[], bool] | None = None) -> None:
         self.run_until(self.event_queue.now + seconds, is_done)
 
-    # --- hosts ---------------------------------------------------------------------------------------------------------------
+    # --- hosts ------------------------------------------------------------------------------------
 
     def add(
         self, spec: Spec | None = None, behaviour: Behaviour = HONEST, *, starts: bool = True
@@ -148,7 +148,7 @@ class World:
     def alive(self) -> list[Host]:
         return [host for host in self.hosts if host.alive]
 
-    # --- what can happen to them ---------------------------------------------------------------------------------------------
+    # --- what can happen to them ------------------------------------------------------------------
 
     def crash(self, host: Host) -> None:
         """The process dies; its kernel resets its connections."""
@@ -199,7 +199,7 @@ class World:
     def heal(self) -> None:
         self.network.heal()
 
-    # --- requests and orders -------------------------------------------------------------------------------------------------
+    # --- requests and orders ----------------------------------------------------------------------
 
     def ask(self, host: Host, order: GenerateRequest) -> Answer:
         self._requests += 1
@@ -227,7 +227,7 @@ class World:
         for checker in self.checkers:
             checker.settled()
 
-    # --- for the hosts -------------------------------------------------------------------------------------------------------
+    # --- for the hosts ----------------------------------------------------------------------------
 
     def ended(self, answer: Answer) -> None:
         if self.on_end is not None:
