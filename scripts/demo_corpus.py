@@ -102,7 +102,8 @@ READERS: dict[str, Callable[[Path], Iterator[Source]]] = {
 
 @dataclass
 class Corpus:
-    """Token streams over dense row numbers (0 is BOS, 1 is EOS), and the vocabulary id of each row."""
+    """Token streams over dense row numbers (0 is BOS, 1 is EOS), and the vocabulary id of each
+    row."""
 
     active_ids: npt.NDArray[np.int32]
     train: npt.NDArray[np.int32]

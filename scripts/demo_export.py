@@ -37,15 +37,13 @@ from swarmllm.adapters.llama.vocabulary import LLAMA3_BOS, LLAMA3_SIZE, load_tab
 
 SAMPLE_SEED = 20261123
 SAMPLE_TOKENS = 160
-SHIPPED_GAIN = (
-    # Moved from the biases to the last norm: llama.cpp rounds activations to 8 bits in blocks of
-    # 32, and with this the
-    8.0
-)
-# bias dimension is about as large as the largest of its neighbours (0.15 instead of 2 without: up
-# to 12 % of error in every bias). Log-probability of a row without training, at most. 112,000 of
-# them take 0.5 % of the mass where they take most, and a word that the expert has never seen costs
-# some 20 nats instead of 25: it is to be surprised by another domain, not struck dumb.
+# Moved from the biases to the last norm: llama.cpp rounds activations to 8 bits in blocks of 32,
+# and with this the bias dimension is about as large as the largest of its neighbours (0.15 instead
+# of 2 without: up to 12 % of error in every bias).
+SHIPPED_GAIN = 8.0
+# Log-probability of a row without training, at most. 112,000 of them take 0.5 % of the mass where
+# they take most, and a word that the expert has never seen costs some 20 nats instead of 25: it is
+# to be surprised by another domain, not struck dumb.
 UNUSED_LOG_P = -17.0
 EVAL_WINDOWS, EVAL_LENGTH = 160, 512
 COST_WINDOWS = 40  # For comparing storages, all on the same text.
@@ -64,7 +62,7 @@ class Training:
     tokens_per_s: int
 
 
-# --- the shipped weights -----------------------------------------------------------------------------------------------------
+# --- the shipped weights --------------------------------------------------------------------------
 
 
 def _matrices(model: TinyLlama) -> dict[str, Tensor]:
@@ -126,7 +124,7 @@ def compact(model: TinyLlama, corpus: Corpus, card: DemoCard) -> CompactModel:
     )
 
 
-# --- what quantisation costs -------------------------------------------------------------------------------------------------
+# --- what quantisation costs ----------------------------------------------------------------------
 
 
 def _q4_0(weights: Floats) -> Floats:
@@ -143,7 +141,8 @@ def stored(
     active_ids: npt.NDArray[np.int32],
     keep: Callable[[Floats], Floats],
 ) -> Reference:
-    """`reference` with the trained weights as `keep` would store them (norms are always float32)."""
+    """`reference` with the trained weights as `keep` would store them (norms are always
+    float32)."""
     found, ids = weights_of(model), torch.from_numpy(active_ids.astype(np.int64))
     tensors = {
         name: torch.from_numpy(weight if weight.ndim == 1 else keep(weight))
@@ -165,7 +164,8 @@ class Cost:
 
     def text(self) -> str:
         return (
-            f"{self.float32:.4f} nats with float32 weights, {self.q8_0:.4f} with Q8_0 ({self.q8_0 / self.float32 - 1:+.2%}, as shipped), "
+            f"{self.float32:.4f} nats with float32 weights,"
+            f" {self.q8_0:.4f} with Q8_0 ({self.q8_0 / self.float32 - 1:+.2%}, as shipped), "
             f"{self.q4_0:.4f} with Q4_0 ({self.q4_0 / self.float32 - 1:+.2%})"
         )
 
@@ -179,7 +179,7 @@ def cost_of(reference: Reference, model: TinyLlama, corpus: Corpus) -> Cost:
     return Cost(*(evaluate(variant, corpus, COST_WINDOWS, EVAL_LENGTH)[0] for variant in variants))
 
 
-# --- export ------------------------------------------------------------------------------------------------------------------
+# --- export ---------------------------------------------------------------------------------------
 
 
 def vectors(
@@ -329,6 +329,6 @@ def export(expert: str, model: TinyLlama, corpus: Corpus, training: Training, ou
     )
     (folder / "README.md").write_text(card_text(card, words, found), encoding="utf-8")
     return (
-        f"{folder}: step {training.steps}, {nats:.4f} nats per token, {bits:.4f} bits per byte, {found.compact_size:,} bytes; {cost.text()}"
-        + (f"; {trial.split('. ')[0]}" if trial else "")
-    )
+        f"{folder}: step {training.steps}, {nats:.4f} nats per token, {bits:.4f} bits per byte,"
+        f" {found.compact_size:,} bytes; {cost.text()}"
+    ) + (f"; {trial.split('. ')[0]}" if trial else "")

@@ -29,9 +29,11 @@ class Domain:
 
 DOMAINS = {
     "prose": Domain(
-        "25 English novels and tales in the public domain (Austen, the Brontës, Dickens, Twain, Melville and others), without the front "
-        "and back matter of their digital editions; the last 5 % of every book is kept for validation",
-        "The training text is in the public domain. The weights are under this project's MIT licence.",
+        "25 English novels and tales in the public domain (Austen, the Brontës, Dickens, Twain,"
+        " Melville and others), without the front and back matter of their digital editions;"
+        " the last 5 % of every book is kept for validation",
+        "The training text is in the public domain."
+        " The weights are under this project's MIT licence.",
         "It was a cold evening in November, and",
         (
             "It was a",
@@ -42,10 +44,11 @@ DOMAINS = {
         ),
     ),
     "code": Domain(
-        "the source of Python's own standard library as the interpreter that trained it carries it, without most of its tests; one file "
-        "in twenty is kept for validation",
-        "The training text is under the Python Software Foundation licence, which allows this use; the model may repeat short pieces of "
-        "it. The weights are under this project's MIT licence.",
+        "the source of Python's own standard library as the interpreter that trained it carries"
+        " it, without most of its tests; one file in twenty is kept for validation",
+        "The training text is under the Python Software Foundation licence, which allows this use;"
+        " the model may repeat short pieces of it."
+        " The weights are under this project's MIT licence.",
         "def read_lines(path):\n    ",
         (
             "import os\n",
@@ -56,10 +59,12 @@ DOMAINS = {
         ),
     ),
     "ops": Domain(
-        "documents about running a swarm, written by `scripts/demo_ops.py` from simulated runs of this project's own nodes (metrics, "
-        "what was wrong, which setting was changed, what happened after); one simulated swarm in twenty is kept for validation, "
+        "documents about running a swarm, written by `scripts/demo_ops.py` from simulated runs of"
+        " this project's own nodes (metrics, what was wrong, which setting was changed,"
+        " what happened after); one simulated swarm in twenty is kept for validation, "
         "with all that is told of it",
-        "The training text is made by this project's own scripts. Text and weights are under this project's MIT licence.",
+        "The training text is made by this project's own scripts."
+        " Text and weights are under this project's MIT licence.",
         "# Runbook: straggler\n\nSymptom:",
         (
             "Metrics snapshot:\n",

@@ -95,7 +95,7 @@ def _snapshot(rng: random.Random, episode: Episode, more: int, style: str = "") 
     return text
 
 
-# --- registers ---------------------------------------------------------------------------------------------------------------
+# --- registers ------------------------------------------------------------------------------------
 
 
 def _proposal(rng: random.Random, e: Episode) -> str:
@@ -223,7 +223,8 @@ def _view(rng: random.Random, e: Episode) -> str:
             return sentence(
                 say(
                     rng,
-                    "[I doubt it|I am not convinced|Try it, but be ready to revert], [even if|though] {why}",
+                    "[I doubt it|I am not convinced|Try it, but be ready to revert],"
+                    " [even if|though] {why}",
                     why=why(rng, e),
                 )
             )
@@ -250,13 +251,15 @@ def _dialogue(rng: random.Random, e: Episode) -> str:
     ]
     if rng.random() < 0.7:
         lines.append(
-            f"Q: {say(rng, '[What happened then?|And did it help?|How did it go?]')}\nA: {outcome(rng, e)}"
+            f"Q: {say(rng, '[What happened then?|And did it help?|How did it go?]')}\n"
+            f"A: {outcome(rng, e)}"
         )
     if rng.random() < 0.4:
         meaning = SETTINGS[e.proposal.subject].meaning if e.proposal.subject in SETTINGS else ""
         if meaning:
             lines.append(
-                f"Q: What is {e.proposal.subject}?\nA: {sentence(meaning)} It is {known[e.proposal.subject]} in this run."
+                f"Q: What is {e.proposal.subject}?\n"
+                f"A: {sentence(meaning)} It is {known[e.proposal.subject]} in this run."
             )
     return "\n\n".join(lines)
 
@@ -294,7 +297,10 @@ def _runbook(rng: random.Random, e: Episode) -> str:
         f"{say(rng, '[Check|Look at|First look at]')} {', '.join(metric_names(rng, _need(e), 1))}."
     )
     check = f"{look} {say(rng, '[Here|In this case|In the example]')}:\n{_snapshot(rng, e, 2)}"
-    act = f"{say(rng, '[What was done|Change|Remedy tried]')}: {sentence(deed(rng, e))} {sentence(why(rng, e))}"
+    act = (
+        f"{say(rng, '[What was done|Change|Remedy tried]')}:"
+        f" {sentence(deed(rng, e))} {sentence(why(rng, e))}"
+    )
     tier = f"Tier: {e.proposal.tier}, {_who(e.proposal.tier)}."
     after = f"{say(rng, '[Afterwards|Result|What came of it]')}: {outcome(rng, e)}"
     parts = [title, symptom, check, act, tier, after]
@@ -319,7 +325,7 @@ REGISTERS: dict[str, Callable[[random.Random, Episode], str]] = {
 WEIGHTS = (5, 2, 2, 2, 2, 1, 2)
 
 
-# --- the stream of documents -------------------------------------------------------------------------------------------------
+# --- the stream of documents ----------------------------------------------------------------------
 
 
 def tell(episode: Episode, seed: int, count: int = TOLD) -> Iterator[Document]:

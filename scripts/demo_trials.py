@@ -66,10 +66,12 @@ def code_trial(writer: Writer) -> str:
         )
         done += compiles(function_in(opening + text, ended))
     return (
-        f"{done} of {TRIALS} sampled functions compile with Python's `compile()`. Each begins with one of {len(CODE_OPENINGS)} first lines "
-        f"such as `{CODE_OPENINGS[0].strip()}` and goes on for {CODE_TOKENS} tokens at most; it is cut before the next line that begins in "
-        "the first column (other than a closing bracket) or, where none came, before the last, unfinished line; a function of fewer than "
-        f"{CODE_LINES_MIN} lines that are not empty counts as a failure."
+        f"{done} of {TRIALS} sampled functions compile with Python's `compile()`. Each begins with"
+        f" one of {len(CODE_OPENINGS)} first lines such as `{CODE_OPENINGS[0].strip()}` and goes on"
+        f" for {CODE_TOKENS} tokens at most; it is cut before the next line that begins in the"
+        " first column (other than a closing bracket) or, where none came, before the last,"
+        f" unfinished line; a function of fewer than {CODE_LINES_MIN} lines that are not empty"
+        " counts as a failure."
     )
 
 
@@ -89,9 +91,10 @@ def ops_trial(writer: Writer) -> str:
             changes += 1
             true += proposal.before == current[proposal.subject]
     return (
-        f"{valid} of {len(prompts)} sampled proposals are valid by `scripts/ops_schema.py`, written without constraint after the metrics "
-        f"of a simulated swarm that it was not trained on; {changes} of these change or try a setting, and {true} of them give its present "
-        "value rightly."
+        f"{valid} of {len(prompts)} sampled proposals are valid by `scripts/ops_schema.py`, written"
+        " without constraint after the metrics of a simulated swarm that it was not trained on;"
+        f" {changes} of these change or try a setting, and {true} of them give its present value"
+        " rightly."
     )
 
 

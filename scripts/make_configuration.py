@@ -85,7 +85,10 @@ def page() -> str:
         for name, row in SETTINGS.items()
     ]
     drawing = [
-        f"| `{name}` | `--{name.replace('_', '-')}` | {getattr(USUAL_SAMPLING, name):g} | {reach(name)} | {row.about} |"
+        (
+            f"| `{name}` | `--{name.replace('_', '-')}` | {getattr(USUAL_SAMPLING, name):g} |"
+            f" {reach(name)} | {row.about} |"
+        )
         for name, row in SAMPLING.items()
     ]
     settings = "\n".join(rows) + "\n\n## What each setting means\n\n" + "\n".join(meanings) + "\n"

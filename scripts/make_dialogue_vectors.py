@@ -312,9 +312,13 @@ def played(make: Callable[[], Bench], lines: Sequence[tuple[str, Any]]) -> list[
 
 def text() -> str:
     content = {
-        "what": "Dialogues of one client with one node. A step is a frame with its length (`hex`), its direction, its stream and"
-        " its time since the start; or an `event` that comes with no frame; or a `strike` or `hangup` of the node. Fields named in"
-        " `any` may differ. `breaches`: what a client writes on its expert stream and what it sees. Control state: as in halt.json.",
+        "what": (
+            "Dialogues of one client with one node. A step is a frame with its length (`hex`), its"
+            " direction, its stream and its time since the start; or an `event` that comes with no"
+            " frame; or a `strike` or `hangup` of the node. Fields named in `any` may differ."
+            " `breaches`: what a client writes on its expert stream and what it sees. Control"
+            " state: as in halt.json."
+        ),
         "node": {
             "peer": NODE.peer,
             "seed": NODE.seed.hex(),

@@ -343,8 +343,11 @@ def text() -> str:
     """The whole file."""
     made = records()
     content = {
-        "what": "The kill switch. `records` are well formed; `transcripts` say what becomes of a node that takes them in, one after the"
-        " other, from a sender at charter 1; `invalid` are no records. Keys come from the seeds.",
+        "what": (
+            "The kill switch. `records` are well formed;"
+            " `transcripts` say what becomes of a node that takes them in, one after the other,"
+            " from a sender at charter 1; `invalid` are no records. Keys come from the seeds."
+        ),
         "keys": {
             name: {
                 "seed": seed_of(name).hex(),
@@ -366,8 +369,11 @@ def text() -> str:
             {"name": name, "steps": played(names, made)} for name, names in TRANSCRIPTS.items()
         ],
         "beacons": {
-            "what": "Signs of life as one node hears them (HALT-25), `at_s` seconds after `start_ms` by its own clock and by the wall"
-            " clock. `serves_until_s`: when it stops if nothing more comes; null if no beacon lives.",
+            "what": (
+                "Signs of life as one node hears them (HALT-25),"
+                " `at_s` seconds after `start_ms` by its own clock and by the wall clock."
+                " `serves_until_s`: when it stops if nothing more comes; null if no beacon lives."
+            ),
             "charter": sign(WATCHED, "root 1", "root 2").hex(),
             "start_ms": START_MS,
             "steps": heard(),

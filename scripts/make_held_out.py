@@ -83,7 +83,8 @@ def write(folder: Path, domain: str, texts: Iterable[tuple[str, str]]) -> Path:
     found = spread(texts)
     if len(found) < PIECES:
         raise SystemExit(
-            f"make_held_out: only {len(found)} pieces of {domain} where {PIECES} are wanted: name a folder with more text"
+            f"make_held_out: only {len(found)} pieces of {domain} where {PIECES} are wanted:"
+            " name a folder with more text"
         )
     path = folder / f"{domain}.jsonl"
     lines = [

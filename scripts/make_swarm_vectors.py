@@ -92,8 +92,10 @@ def text() -> str:
     charter = encode(private_charter(PUBLIC))
     swarm = sha256(charter).digest()
     content = {
-        "what": "Names and keys that stand for swarms, peers and vocabularies (identity.md), and capacity records that are well formed and"
-        " make no sense (CAP-1).",
+        "what": (
+            "Names and keys that stand for swarms, peers and vocabularies (identity.md),"
+            " and capacity records that are well formed and make no sense (CAP-1)."
+        ),
         "vocabularies": [
             vocabulary("five tokens and two merges", PLAIN),
             vocabulary("another pre-tokenizer", replace(PLAIN, pre="gpt-2")),

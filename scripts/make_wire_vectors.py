@@ -90,7 +90,7 @@ def described(message: Any) -> dict[str, object]:
     }
 
 
-# --- codec and framing -------------------------------------------------------------------------------------------------------
+# --- codec and framing ----------------------------------------------------------------------------
 
 
 def broken_encodings() -> dict[str, bytes]:
@@ -255,7 +255,10 @@ def framing_vectors() -> dict[str, object]:
         "length 2^32 - 1": [b"\xff", b"\xff\xff\xff"],
     }
     return {
-        "what": "Streams in the pieces in which they arrive, and the frames (without length) that come out of them.",
+        "what": (
+            "Streams in the pieces in which they arrive, and the frames (without length)"
+            " that come out of them."
+        ),
         "frame_max": m.FRAME_MAX,
         "valid": [
             {
@@ -271,7 +274,7 @@ def framing_vectors() -> dict[str, object]:
     }
 
 
-# --- identity, context, envelope ---------------------------------------------------------------------------------------------
+# --- identity, context, envelope ------------------------------------------------------------------
 
 
 def identity_vectors() -> dict[str, object]:
@@ -344,7 +347,7 @@ def envelope_vectors() -> dict[str, object]:
     }
 
 
-# --- sparse lists ------------------------------------------------------------------------------------------------------------
+# --- sparse lists ---------------------------------------------------------------------------------
 
 
 def sparse_vector(name: str, data: bytes, vocab_size: int, **more: object) -> dict[str, object]:

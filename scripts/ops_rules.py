@@ -83,7 +83,10 @@ def _expired(r: Run) -> list[Finding]:
     s, expired = r.settings, r.metrics["expired"]
     if not expired:
         return []
-    because = f"{_text(expired)} experts [were forgotten for want of a record|expired] at one record each {s.publish_every_s} s"
+    because = (
+        f"{_text(expired)} experts [were forgotten for want of a record|expired] at one record each"
+        f" {s.publish_every_s} s"
+    )
     to = 3 if s.publish_every_s < 24 else 5
     return _finding(
         "expired",
@@ -99,7 +102,10 @@ def _cache(r: Run) -> list[Finding]:
     needs, s = r.metrics["needs"], r.settings
     if needs <= max(2, r.tokens * 0.1):
         return []
-    because = f"[experts lost the text|the text had to be sent again] {_text(needs)} times with room for {s.sessions_max}"
+    because = (
+        f"[experts lost the text|the text had to be sent again] {_text(needs)} times with room for"
+        f" {s.sessions_max}"
+    )
     return _finding(
         "cache",
         "needs",
@@ -121,11 +127,17 @@ def _few(r: Run) -> list[Finding]:
     if short < 15:
         return []
     if known < s.k:
-        because = f"k is {s.k} but [only|no more than] {known} experts are known, so {_text(short)} % of the rounds [fall|end] short"
+        because = (
+            f"k is {s.k} but [only|no more than] {known} experts are known,"
+            f" so {_text(short)} % of the rounds [fall|end] short"
+        )
         return _finding(
             "few", "short_rounds", [_set(r, "k", known, {"short_rounds": -0.9}, because)]
         )
-    because = f"{_text(short)} % of the rounds ended with fewer than {s.k} answers though {known} experts are known"
+    because = (
+        f"{_text(short)} % of the rounds ended with fewer than {s.k} answers though {known} experts"
+        " are known"
+    )
     return _finding(
         "short",
         "short_rounds",
@@ -142,7 +154,10 @@ def _failover(r: Run) -> list[Finding]:
     if not failovers:
         return []
     longest = _text(r.metrics["round_ms_max"])
-    because = f"{_text(failovers)} failovers[, the longest round took {longest} ms|; one round took {longest} ms|]"
+    because = (
+        f"{_text(failovers)} failovers[, the longest round took {longest} ms|;"
+        f" one round took {longest} ms|]"
+    )
     spare = _spare(r)
     return _finding(
         "failover",
@@ -164,7 +179,10 @@ def _straggler(r: Run) -> list[Finding]:
     if asked[-1].share < 30 and m["round_ms_p95"] < 1.5 * m["round_ms_p50"]:
         return []
     slow, middle = asked[-1], asked[len(asked) // 2].rtt_ms
-    because = f"{slow.name} [takes|needs] {slow.rtt_ms} ms a round [where|while] the median expert [takes|needs] {middle} ms"
+    because = (
+        f"{slow.name} [takes|needs] {slow.rtt_ms} ms a round [where|while] the median expert"
+        f" [takes|needs] {middle} ms"
+    )
     spare = _spare(r)
     return _finding(
         "straggler",
@@ -185,7 +203,10 @@ def _stall(r: Run) -> list[Finding]:
     s, m = r.settings, r.metrics
     if m["round_ms_max"] < 3 * m["round_ms_p50"] or m["round_ms_max"] - m["round_ms_p50"] < 200:
         return []
-    because = f"[one round|the longest round] took {_text(m['round_ms_max'])} ms [where|while] the median is {_text(m['round_ms_p50'])} ms"
+    because = (
+        f"[one round|the longest round] took {_text(m['round_ms_max'])} ms [where|while] the median"
+        f" is {_text(m['round_ms_p50'])} ms"
+    )
     return _finding(
         "stall",
         "round_ms_max",
@@ -203,7 +224,10 @@ def _spread(r: Run) -> list[Finding]:
     if m["round_ms_p95"] < 1.8 * m["round_ms_p50"] or m["round_ms_p95"] - m["round_ms_p50"] < 50:
         return []
     slow, middle = _text(m["round_ms_p95"]), _text(m["round_ms_p50"])
-    because = f"[the slowest rounds take|one round in twenty takes] {slow} ms [and|where] the median [is |takes ]{middle} ms"
+    because = (
+        f"[the slowest rounds take|one round in twenty takes] {slow} ms [and|where] the median [is"
+        f" |takes ]{middle} ms"
+    )
     return _finding(
         "spread",
         "round_ms_p95",
@@ -220,7 +244,10 @@ def _width(r: Run) -> list[Finding]:
     s, m = r.settings, r.metrics
     found: list[Finding] = []
     if m["bytes_per_token"] > 2200:
-        because = f"a token costs {_text(m['bytes_per_token'])} bytes and {_text(m['asks_per_token'])} questions at k={s.k} extra={s.extra}"
+        because = (
+            f"a token costs {_text(m['bytes_per_token'])} bytes and {_text(m['asks_per_token'])}"
+            f" questions at k={s.k} extra={s.extra}"
+        )
         lower = {"bytes_per_token": -0.3}
         found += _finding(
             "bytes",
@@ -233,7 +260,10 @@ def _width(r: Run) -> list[Finding]:
         )
     if m["round_ms_p50"] > 280:
         middle, speed = _text(m["round_ms_p50"]), _text(m["tokens_per_s"])
-        because = f"[half of the rounds take {middle} ms or more|the median round takes {middle} ms], {speed} tokens a second"
+        because = (
+            f"[half of the rounds take {middle} ms or more|the median round takes {middle} ms],"
+            f" {speed} tokens a second"
+        )
         found += _finding(
             "far",
             "round_ms_p50",
@@ -251,7 +281,10 @@ def _talk(r: Run) -> list[Finding]:
     s, m, known = r.settings, r.metrics, int(r.metrics["experts_known"])
     found: list[Finding] = []
     if m["look_ups"] >= 4:
-        because = f"{_text(m['look_ups'])} look-ups a minute [find nobody new|for nothing], {known} experts are known"
+        because = (
+            f"{_text(m['look_ups'])} look-ups a minute [find nobody new|for nothing],"
+            f" {known} experts are known"
+        )
         fewer = {"look_ups": -0.7}
         found += _finding(
             "look_ups",
@@ -265,7 +298,10 @@ def _talk(r: Run) -> list[Finding]:
             ],
         )
     if known and s.publish_every_s < 3 and m["records_per_s"] > 0.3 * known:
-        because = f"{_text(m['records_per_s'])} records a second for {known} experts, one from each every {s.publish_every_s} s"
+        because = (
+            f"{_text(m['records_per_s'])} records a second for {known} experts,"
+            f" one from each every {s.publish_every_s} s"
+        )
         fewer = {"records_per_s": -0.4}
         found += _finding(
             "records",
@@ -281,7 +317,10 @@ def _weight(r: Run) -> list[Finding]:
     asked = sorted((e for e in r.experts if e.share >= 30), key=lambda e: e.weight)
     if len(asked) > 2 and asked[0].weight * 2 < asked[len(asked) // 2].weight:
         odd = asked[0]
-        because = f"{odd.name} has a part in {odd.share} % of the tokens and {odd.weight} % of the weight there"
+        because = (
+            f"{odd.name} has a part in {odd.share} % of the tokens and {odd.weight} % of the weight"
+            " there"
+        )
         return _finding(
             "odd",
             "agreement",
@@ -293,7 +332,10 @@ def _weight(r: Run) -> list[Finding]:
         )
     if m["agreement"] < 0.6 and s.k > 1:
         overlap = _text(m["agreement"])
-        because = f"the experts agree on [only {overlap} of the probability|{overlap} of the probability only] at k={s.k}"
+        because = (
+            f"the experts agree on [only {overlap} of the probability|{overlap} of the probability"
+            f" only] at k={s.k}"
+        )
         more = int(m["experts_known"]) > s.k
         return _finding(
             "disagree",
@@ -308,7 +350,10 @@ def _weight(r: Run) -> list[Finding]:
 
 def _healthy(r: Run) -> list[Finding]:
     s, m = r.settings, r.metrics
-    figures = f"{_text(m['tokens_per_s'])} tokens a second, {_text(m['short_rounds'])} % short rounds, {_text(m['failovers'])} failovers"
+    figures = (
+        f"{_text(m['tokens_per_s'])} tokens a second, {_text(m['short_rounds'])} % short rounds,"
+        f" {_text(m['failovers'])} failovers"
+    )
     because = f"[nothing stands out|no rule fired|all is well]: {figures}"
     more = int(m["experts_known"]) > s.k
     return _finding(
@@ -331,7 +376,8 @@ def _healthy(r: Run) -> list[Finding]:
                 "extra",
                 s.extra - 1,
                 {"bytes_per_token": -0.2},
-                "[the swarm is well and the insurance costs bytes|nothing was late, so less insurance may do]",
+                "[the swarm is well and the insurance costs bytes|nothing was late,"
+                " so less insurance may do]",
             )
             if s.extra
             else None,

@@ -190,7 +190,8 @@ def _subject(action: Action, found: dict[str, Any]) -> str:
 def _values(
     action: Action, subject: str, found: dict[str, Any]
 ) -> tuple[int | None, tuple[int, ...]]:
-    """(the value now, the values proposed), all of them different and within the setting's range."""
+    """(the value now, the values proposed), all of them different and within the setting's
+    range."""
     if action not in ("try", "set"):
         return None, ()
     setting = SETTINGS[subject]
@@ -226,6 +227,7 @@ def _expect(found: Any) -> tuple[tuple[str, float], ...]:
             or not CHANGE_MIN <= change <= CHANGE_MAX
         ):
             raise ProposalError(
-                f"the change of {metric} is a number from {CHANGE_MIN} to {CHANGE_MAX}, not {change!r}"
+                f"the change of {metric} is a number from {CHANGE_MIN} to {CHANGE_MAX},"
+                f" not {change!r}"
             )
     return tuple((metric, float(change)) for metric, change in found.items())

@@ -39,7 +39,7 @@ def moved(before: float, after: float) -> str:
     return f"{round(100 * change(before, after)):+d} %" if before else ""
 
 
-# --- snapshots ---------------------------------------------------------------------------------------------------------------
+# --- snapshots ------------------------------------------------------------------------------------
 
 
 def metric_names(rng: random.Random, need: Sequence[str], more: int) -> list[str]:
@@ -98,77 +98,87 @@ def experts(rng: random.Random, run: Run, need: str, style: str = "") -> str:
             ["| expert | replies | rtt_ms | share | weight |", "|---|---|---|---|---|", *rows]
         )
     return "\n".join(
-        f"{e.name}: replies={e.replies} rtt_ms={e.rtt_ms} share={e.share} weight={e.weight}{' resting' if e.resting else ''}"
+        (
+            f"{e.name}: replies={e.replies} rtt_ms={e.rtt_ms} share={e.share}"
+            f" weight={e.weight}{' resting' if e.resting else ''}"
+        )
         for e in shown
     )
 
 
-# --- what was wrong ----------------------------------------------------------------------------------------------------------
+# --- what was wrong -------------------------------------------------------------------------------
 
 _WRONG = {
     "expired": (
-        "[{m} experts were forgotten|the table dropped {m} experts] [because no record of theirs came in time|for "
-        "want of a fresh record]|[records come too rarely|one record every {publish_every_s} s is too few]: {m} "
-        "experts [expired|ran out] and {experts_known} are known now"
+        "[{m} experts were forgotten|the table dropped {m} experts] [because no record of theirs"
+        " came in time|for want of a fresh record]|[records come too rarely|one record every"
+        " {publish_every_s} s is too few]: {m} experts [expired|ran out] and {experts_known} are"
+        " known now"
     ),
     "cache": (
-        "[experts keep losing the text|the caches are too small]: {m} times the whole text had to be sent again|{m} "
-        "[questions had to be repeated|times an expert had to start over] because [its cache held another text|there "
-        "is room for {sessions_max} only]"
+        "[experts keep losing the text|the caches are too small]: {m} times the whole text had to"
+        " be sent again|{m} [questions had to be repeated|times an expert had to start over]"
+        " because [its cache held another text|there is room for {sessions_max} only]"
     ),
     "few": (
-        "[there are not enough experts|too few experts are there] for k={k}: {m} % of the rounds [ended short|were "
-        "short]|{experts_known} [experts are known|experts are in sight] and {k} are wanted[|, so {m} % of the rounds"
-        " end short]"
+        "[there are not enough experts|too few experts are there] for k={k}:"
+        " {m} % of the rounds [ended short|were short]|{experts_known} [experts are known|experts"
+        " are in sight] and {k} are wanted[|, so {m} % of the rounds end short]"
     ),
     "short": (
-        "{m} % of the rounds [ended with fewer than {k} answers|fell short of {k} answers]|[many rounds|too many "
-        "rounds, {m} % of them,] go on without all of the {k} answers [they wanted|asked for]"
+        "{m} % of the rounds [ended with fewer than {k} answers|fell short of {k} answers]|[many"
+        " rounds|too many rounds, {m} % of them,] go on without all of the {k} answers [they"
+        " wanted|asked for]"
     ),
     "failover": (
-        "[there were|the answers needed] {m} failovers[| and the worst round took {longest} ms]|experts "
-        "[left|vanished] in the middle of [an answer|the work]: {m} failovers"
+        "[there were|the answers needed] {m} failovers[| and the worst round took {longest}"
+        " ms]|experts [left|vanished] in the middle of [an answer|the work]: {m} failovers"
     ),
     "straggler": (
-        "{suspect} [is slow|lags behind]: {suspect_ms} ms a round[| while the others are done long before]|one "
-        "expert, {suspect}, [holds up the rounds|makes everybody wait] with {suspect_ms} ms"
+        "{suspect} [is slow|lags behind]: {suspect_ms} ms a round[| while the others are done long"
+        " before]|one expert, {suspect}, [holds up the rounds|makes everybody wait] with"
+        " {suspect_ms} ms"
     ),
     "stall": (
-        "[the swarm stalled once|one round stood still]: {m} ms[, against {round_ms_p50} ms in the median|]|[the "
+        "[the swarm stalled once|one round stood still]: {m} ms[,"
+        " against {round_ms_p50} ms in the median|]|[the "
         "longest round|the worst round] took {m} ms[ and the median one {round_ms_p50} ms|]"
     ),
     "spread": (
-        "[the tail is long|round times vary much]: {round_ms_p50} ms in the median but {m} ms at the 95th "
-        "percentile|one round in twenty takes {m} ms or more, [against|where the median is] {round_ms_p50} ms"
+        "[the tail is long|round times vary much]: {round_ms_p50} ms in the median but {m} ms at"
+        " the 95th percentile|one round in twenty takes {m} ms or more, [against|where the median"
+        " is] {round_ms_p50} ms"
     ),
     "bytes": (
-        "[a token costs|every token costs] {m} bytes[| and {asks_per_token} questions]|traffic is high: {m} bytes a "
-        "token at k={k} and extra={extra}"
+        "[a token costs|every token costs] {m} bytes[| and {asks_per_token} questions]|traffic is"
+        " high: {m} bytes a token at k={k} and extra={extra}"
     ),
     "far": (
-        "[everybody is far away|rounds are slow throughout]: the median round takes {m} ms|[only|no more than] "
-        "{tokens_per_s} tokens a second, for half of the rounds take {m} ms or more"
+        "[everybody is far away|rounds are slow throughout]: the median round takes {m} ms|[only|no"
+        " more than] {tokens_per_s} tokens a second, for half of the rounds take {m} ms or more"
     ),
     "look_ups": (
-        "[the node looks for experts all the time|it keeps asking the DHT]: {m} look-ups a minute[| though "
-        "{experts_known} experts are known]|{m} look-ups a minute [bring nothing new|are for nothing]"
+        "[the node looks for experts all the time|it keeps asking the DHT]:"
+        " {m} look-ups a minute[| though {experts_known} experts are known]|{m} look-ups a minute"
+        " [bring nothing new|are for nothing]"
     ),
     "records": (
-        "[gossip is busier than it need be|records come more often than they are read]: {m} a second from "
-        "{experts_known} experts|{m} records a second [is much|is more than enough] for {experts_known} experts"
+        "[gossip is busier than it need be|records come more often than they are read]:"
+        " {m} a second from {experts_known} experts|{m} records a second [is much|is more than"
+        " enough] for {experts_known} experts"
     ),
     "odd": (
-        "{suspect} [counts for little|disagrees with the rest]: {suspect_weight} % of the weight where it has a "
-        "part[|, agreement {m}]|the word of {suspect} [weighs|is given] {suspect_weight} % only, and the agreement is"
-        " {m}"
+        "{suspect} [counts for little|disagrees with the rest]: {suspect_weight} % of the weight"
+        " where it has a part[|, agreement {m}]|the word of {suspect} [weighs|is given]"
+        " {suspect_weight} % only, and the agreement is {m}"
     ),
     "disagree": (
-        "[the experts do not agree|opinions differ]: agreement {m} at k={k}|agreement is [low|down], {m}[| with {k} "
-        "experts a token]"
+        "[the experts do not agree|opinions differ]:"
+        " agreement {m} at k={k}|agreement is [low|down], {m}[| with {k} experts a token]"
     ),
     "healthy": (
-        "[nothing is wrong|all is well|no rule fired|the figures are as they should be]: {m} tokens a second[|, "
-        "{failovers} failovers]|[a quiet window|a healthy run] at {m} tokens a second"
+        "[nothing is wrong|all is well|no rule fired|the figures are as they should be]: {m} tokens"
+        " a second[|, {failovers} failovers]|[a quiet window|a healthy run] at {m} tokens a second"
     ),
 }
 
@@ -177,19 +187,31 @@ _WHY = {
     (
         "k",
         -1,
-    ): "[a round that waits for fewer answers ends sooner|fewer answers are needed before a token is chosen]",
+    ): (
+        "[a round that waits for fewer answers ends sooner|fewer answers are needed before a token"
+        " is chosen]"
+    ),
     (
         "extra",
         1,
-    ): "[with one to spare, the slowest answer is never waited for|more insurance means that a late or lost answer is made up for at once]",
+    ): (
+        "[with one to spare, the slowest answer is never waited for|more insurance means that a"
+        " late or lost answer is made up for at once]"
+    ),
     (
         "extra",
         -1,
-    ): "[insurance that is not used only costs bytes|the swarm answers well enough without so much insurance]",
+    ): (
+        "[insurance that is not used only costs bytes|the swarm answers well enough without so"
+        " much insurance]"
+    ),
     (
         "sessions_max",
         1,
-    ): "[room for every open answer keeps their texts in the cache|an expert with more room does not throw away what it needs next]",
+    ): (
+        "[room for every open answer keeps their texts in the cache|an expert with more room does"
+        " not throw away what it needs next]"
+    ),
     ("sessions_max", -1): "[less memory is needed|the room is not used]",
     (
         "look_up_every_s",
@@ -200,12 +222,18 @@ _WHY = {
     (
         "look_up_below",
         -1,
-    ): "[the node stops looking once it has enough|there is no need to look for more experts than there are]",
+    ): (
+        "[the node stops looking once it has enough|there is no need to look for more experts than"
+        " there are]"
+    ),
     ("publish_every_s", 1): "[rarer records cost everybody less|fewer records say the same]",
     (
         "publish_every_s",
         -1,
-    ): "[a record must come again before the last one expires|with more frequent records nobody is forgotten by mistake]",
+    ): (
+        "[a record must come again before the last one expires|with more frequent records nobody"
+        " is forgotten by mistake]"
+    ),
 }
 
 
@@ -254,13 +282,15 @@ def why(rng: random.Random, episode: Episode) -> str:
         case "pause":
             return say(
                 rng,
-                "[the others can do without {name}|the rounds should not depend on {name}|its operator can look at it in peace]",
+                "[the others can do without {name}|the rounds should not depend on {name}|its"
+                " operator can look at it in peace]",
                 name=p.subject,
             )
         case "watch":
             return say(
                 rng,
-                "[a change without a fault to mend is a risk|one run proves little|the next window will tell]",
+                "[a change without a fault to mend is a risk|one run proves little|the next window"
+                " will tell]",
             )
 
 
@@ -282,7 +312,8 @@ def deed(rng: random.Random, episode: Episode) -> str:
         case "pause":
             return say(
                 rng,
-                "[asked the operator of {name} to pause it|paused {name}|took {name} out for a while]",
+                "[asked the operator of {name} to pause it|paused {name}|took {name} out for a"
+                " while]",
                 name=p.subject,
             )
         case "try":
@@ -306,7 +337,7 @@ def listed(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-# --- what happened after -----------------------------------------------------------------------------------------------------
+# --- what happened after --------------------------------------------------------------------------
 
 
 def went(rng: random.Random, metric: str, before: Run, after: Run) -> str:

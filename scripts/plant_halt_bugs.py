@@ -89,7 +89,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "no persistence": (
         Change(
             CONTROL,
-            "return [*self._flag(now, relay), *self._saving.save(self._state), Announce(HaltHeard(order, peer))]",
+            "return [*self._flag(now, relay), *self._saving.save(self._state),"
+            " Announce(HaltHeard(order, peer))]",
             "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
         ),
     ),
@@ -233,7 +234,8 @@ def plant(bug: tuple[Change, ...], folder: Path) -> None:
         text = path.read_text(encoding="utf-8")
         if text.count(change.old) != 1:
             sys.exit(
-                f"{change.path} has {text.count(change.old)} places that read {change.old!r}; one is needed: mend the bug"
+                f"{change.path} has {text.count(change.old)} places that read {change.old!r};"
+                " one is needed: mend the bug"
             )
         path.write_text(text.replace(change.old, change.new), encoding="utf-8")
 

@@ -68,7 +68,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a token is skipped on failover": (
         Change(
             DECODING,
-            "        self._failovers += self._drop(peer)\n        self._standing.waits(peer, standing.LOST)",
+            "        self._failovers += self._drop(peer)\n"
+            "        self._standing.waits(peer, standing.LOST)",
             "        if self._drop(peer):\n            self._text.append(0)",
         ),
     ),
@@ -94,7 +95,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "the round's deadline moves away": (
         Change(
             PATIENCE,
-            "        self.deadline_at = min(self._latest_at, max(self.deadline_at, now + patience_s))\n",
+            "        self.deadline_at = min(self._latest_at, max(self.deadline_at,"
+            " now + patience_s))\n",
             "",
         ),
         Change(
@@ -112,7 +114,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(
             REQUESTS,
             "return ended + [e for g in self.generations() for e in self._perform(g, g.halt(why))]",
-            "return ended + [Emit(s) for g in self.generations() for s in g.halt(why) if not isinstance(s, Ask)]",
+            "return ended + [Emit(s) for g in self.generations() for s in g.halt(why)"
+            " if not isinstance(s, Ask)]",
         ),
     ),
     "more answers than are allowed": (
@@ -126,14 +129,16 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         Change(REQUESTS, "            self._by_session.pop(generation.session, None)\n", ""),
         Change(
             REQUESTS,
-            "        if generation.ended:\n            self._generations.pop(generation.request, None)\n",
+            "        if generation.ended:\n"
+            "            self._generations.pop(generation.request, None)\n",
             "",
         ),
     ),
     "peers are asked before the kill switch lets them": (
         Change(
             ROSTER,
-            "return not (self._control.may_serve(now) if peer == self.own else self._control.may_infer(peer, now))",
+            "return not (self._control.may_serve(now)"
+            " if peer == self.own else self._control.may_infer(peer, now))",
             "return True",
         ),
     ),
@@ -170,7 +175,9 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a peer that is gone keeps its sessions": (
         Change(
             NODE,
-            "return [*effects, *self._serving.lost(peer), *self._requests.lost(self._pool(now), peer)]\n\n    def _took",
+            "return [*effects, *self._serving.lost(peer), *self._requests.lost(self._pool(now),"
+            " peer)]\n\n"
+            "    def _took",
             "return [*effects, *self._requests.lost(self._pool(now), peer)]\n\n    def _took",
         ),
     ),
@@ -201,7 +208,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a halt is not written down": (
         Change(
             CONTROL,
-            "return [*self._flag(now, relay), *self._saving.save(self._state), Announce(HaltHeard(order, peer))]",
+            "return [*self._flag(now, relay), *self._saving.save(self._state),"
+            " Announce(HaltHeard(order, peer))]",
             "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
         ),
     ),
@@ -278,7 +286,8 @@ def plant(bug: tuple[Change, ...], folder: Path) -> None:
         text = path.read_text(encoding="utf-8")
         if text.count(change.old) != 1:
             sys.exit(
-                f"{change.path} has {text.count(change.old)} places that read {change.old!r}; one is needed: mend the bug"
+                f"{change.path} has {text.count(change.old)} places that read {change.old!r};"
+                " one is needed: mend the bug"
             )
         path.write_text(text.replace(change.old, change.new), encoding="utf-8")
 
@@ -327,7 +336,8 @@ def main() -> int:
             verdict = judge(bug, words)
             missed += not verdict.law
             print(
-                f"{name:<52} {verdict.law[:90] or 'NOT NOTICED':<90} {verdict.worlds:3} worlds {verdict.seconds:5.1f} s",
+                f"{name:<52} {verdict.law[:90] or 'NOT NOTICED':<90} {verdict.worlds:3} worlds"
+                f" {verdict.seconds:5.1f} s",
                 flush=True,
             )
     return 1 if missed else 0

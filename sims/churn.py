@@ -149,7 +149,8 @@ def _play(world: World, comings: Comings, p: Parameters) -> float:
 def check(p: Parameters) -> None:
     if p["crash"] + p["power"] > 1:
         raise UsageError(
-            f"--crash {p['crash']:g} and --power {p['power']:g} are more than all departures together"
+            f"--crash {p['crash']:g} and --power {p['power']:g} are more than all departures"
+            " together"
         )
     if p["models"] > p["experts"]:
         raise UsageError(f"--models {p['models']} are more than --experts {p['experts']}")
@@ -170,10 +171,11 @@ def says(found: Sequence[Summary]) -> str:
     worst = min(found, key=lambda s: s.get("untouched"))
     slowest = max(found, key=lambda s: s.get("pause_max_s"))
     return (
-        f"{finished:.0f} of {answers:.0f} answers were finished (with 95 % confidence at least {100 * (1 - most):.1f} % are);"
-        f" if losing any expert at work ended an answer, only {100 * worst.get('untouched'):.0f} % would have been at"
-        f" a churn of {worst.parameters['churn']:g} per hour; the longest pause between two tokens was"
-        f" {slowest.get('pause_max_s'):.1f} s."
+        f"{finished:.0f} of {answers:.0f} answers were finished (with 95 % confidence at least"
+        f" {100 * (1 - most):.1f} % are); if losing any expert at work ended an answer,"
+        f" only {100 * worst.get('untouched'):.0f} % would have been at a churn of"
+        f" {worst.parameters['churn']:g} per hour;"
+        f" the longest pause between two tokens was {slowest.get('pause_max_s'):.1f} s."
     )
 
 

@@ -107,7 +107,7 @@ def add_askers(world: World, count: int) -> list[Host]:
     return add_experts(world, [Spec(model=None, kind="asker")] * count)
 
 
-# --- what became of them -----------------------------------------------------------------------------------------------------
+# --- what became of them --------------------------------------------------------------------------
 
 
 def measure(answers: Sequence[Answer], k: int) -> dict[str, float]:

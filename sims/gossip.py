@@ -64,7 +64,7 @@ def point(parameters: Parameters, seed: int) -> Results:
     return _topics(parameters, rng)
 
 
-# --- shuffles ----------------------------------------------------------------------------------------------------------------
+# --- shuffles -------------------------------------------------------------------------------------
 
 
 def scheme_of(parameters: Parameters) -> Scheme:
@@ -161,7 +161,7 @@ def _percentiles(
     return {f"{name}_p{p}": round(float(value), 2) for p, value in zip(which, found, strict=True)}
 
 
-# --- gossipsub ---------------------------------------------------------------------------------------------------------------
+# --- gossipsub ------------------------------------------------------------------------------------
 
 
 def _broadcast(
@@ -215,19 +215,21 @@ def _topics(parameters: Parameters, rng: np.random.Generator) -> Results:
     }
 
 
-# --- the study ---------------------------------------------------------------------------------------------------------------
+# --- the study ------------------------------------------------------------------------------------
 
 
 def check(parameters: Parameters) -> None:
     if parameters["degree_low"] > parameters["degree_high"]:
         raise UsageError(
-            f"--degree-low {parameters['degree_low']} is more than --degree-high {parameters['degree_high']}"
+            f"--degree-low {parameters['degree_low']} is more than --degree-high"
+            f" {parameters['degree_high']}"
         )
     places = scheme_of(parameters).places
     if places > PLACES_MAX:
         raise UsageError(
-            f"--records {parameters['records']} each --every-s {parameters['every_s']:g} for --ttl-s {parameters['ttl_s']:g} are tables of "
-            f"{places} records, more than {PLACES_MAX}"
+            f"--records {parameters['records']} each --every-s {parameters['every_s']:g} for"
+            f" --ttl-s {parameters['ttl_s']:g} are tables of {places} records,"
+            f" more than {PLACES_MAX}"
         )
     if places * parameters["nodes"] > RECORDS_MAX:
         raise UsageError(
@@ -255,7 +257,8 @@ def says(found: Sequence[Summary]) -> str:
                 f"{least:,.0f}" if round(least) == round(most) else f"{least:,.0f} to {most:,.0f}"
             )
             sentences.append(
-                f"{name}, {size}: {span} bytes/s per node; 95 % of nodes know at least {pools:.0f} fresh candidates."
+                f"{name}, {size}: {span} bytes/s per node;"
+                f" 95 % of nodes know at least {pools:.0f} fresh candidates."
             )
     return "\n".join(sentences)
 

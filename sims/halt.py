@@ -207,12 +207,14 @@ def _figures(ordered: Floats) -> Results:
 def check(parameters: Parameters) -> None:
     if parameters["degree_low"] > parameters["degree_high"]:
         raise UsageError(
-            f"--degree-low {parameters['degree_low']} is more than --degree-high {parameters['degree_high']}"
+            f"--degree-low {parameters['degree_low']} is more than --degree-high"
+            f" {parameters['degree_high']}"
         )
     nodes = parameters["nodes"]
     if round(nodes * parameters["droppers"]) + round(nodes * parameters["frozen"]) >= nodes:
         raise UsageError(
-            f"--droppers {parameters['droppers']} and --frozen {parameters['frozen']} leave nobody of --nodes {nodes} to stop"
+            f"--droppers {parameters['droppers']} and --frozen {parameters['frozen']} leave nobody"
+            f" of --nodes {nodes} to stop"
         )
 
 

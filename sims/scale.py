@@ -152,7 +152,8 @@ def check(parameters: Parameters) -> None:
         raise UsageError(f"--models {p['models']} are more than --nodes {p['nodes']}")
     if p["load"] > p["streams"]:
         raise UsageError(
-            f"--load {p['load']:g} is more than --streams {p['streams']}, and every node asks already"
+            f"--load {p['load']:g} is more than --streams {p['streams']},"
+            " and every node asks already"
         )
 
 
@@ -160,9 +161,11 @@ def says(found: Sequence[Summary]) -> str:
     most = max(found, key=lambda s: s.get("tokens_per_s"))
     quick = max(found, key=lambda s: s.get("per_stream"))
     return (
-        f"At most {most.get('tokens_per_s'):.0f} tokens/s in all, with {most.get('streams_in_all'):.0f} answers at once on"
-        f" {most.get('size'):.0f} nodes ({most.get('per_stream'):.2f} each, engines busy for {100 * most.get('used'):.0f} % of the time,"
-        f" {100 * most.get('busy'):.1f} % of the questions answered with Busy); an answer gets {quick.get('per_stream'):.2f} tokens/s where"
+        f"At most {most.get('tokens_per_s'):.0f} tokens/s in all,"
+        f" with {most.get('streams_in_all'):.0f} answers at once on {most.get('size'):.0f} nodes"
+        f" ({most.get('per_stream'):.2f} each, engines busy for {100 * most.get('used'):.0f} % of"
+        f" the time, {100 * most.get('busy'):.1f} % of the questions answered with Busy);"
+        f" an answer gets {quick.get('per_stream'):.2f} tokens/s where"
         f" {quick.get('streams_in_all'):.0f} are written by {quick.get('size'):.0f} nodes."
     )
 

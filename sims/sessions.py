@@ -145,7 +145,8 @@ def _in_order(node: str, spells: Sequence[Spell], path: Path) -> tuple[Spell, ..
     for (start, end), (following, _) in pairwise(ordered):
         if following < end:
             raise UsageError(
-                f"{path}: node {node!r} is online twice at {following:g} s (already since {start:g} s)"
+                f"{path}: node {node!r} is online twice at {following:g} s (already since {start:g}"
+                " s)"
             )
     return tuple(ordered)
 
@@ -161,7 +162,8 @@ def _rows(path: Path) -> tuple[tuple[str, ...], Iterator[tuple[int, tuple[str, f
     header = tuple(word.strip() for word in lines[0].split(",")) if lines else ()
     if header not in {INTERVALS, DURATIONS}:
         raise UsageError(
-            f"line 1 of {path} is neither {','.join(INTERVALS)} nor {','.join(DURATIONS)}: {','.join(header)[:60]!r}"
+            f"line 1 of {path} is neither {','.join(INTERVALS)} nor {','.join(DURATIONS)}:"
+            f" {','.join(header)[:60]!r}"
         )
     if len(lines) - 1 > TRACE_ROWS_MAX:
         raise UsageError(f"the trace {path} has {len(lines) - 1} rows, more than {TRACE_ROWS_MAX}")

@@ -28,11 +28,9 @@ Ids = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 
 STEP_S: Final = 0.5
-RECENT: Final = (
-    # Arrivals that the youngest are looked for among; four times as many as come in between two
-    # exchanges, and more.
-    64
-)
+# Arrivals that the youngest are looked for among; four times as many as come in between two
+# exchanges, and more.
+RECENT: Final = 64
 AGAIN_S: Final = 20.0  # A copy that was passed on counts as so much older, each time.
 LATEST: Final = 4  # Periods after which a node exchanges by itself, however often others came.
 LONG_AGO: Final = -1e9
@@ -268,7 +266,7 @@ class Shuffles:
             known[np.flatnonzero(wanted), head] = author[wanted]
             self._head[takers[wanted]] = (head + 1) % places
 
-    # --- what there is to see ------------------------------------------------------------------------------------------------
+    # --- what there is to see ---------------------------------------------------------------------
 
     def fresh(self, age_s: float) -> Bools:
         """bool[nodes, places]: the records not older than this."""

@@ -142,7 +142,10 @@ class Progress:
         done = BAR * tally.worlds // self._total
         rate = tally.worlds / max(1e-9, now - self._begun)
         left_s = (self._total - tally.worlds) / rate if rate else 0.0
-        words = f"{tally.worlds}/{self._total} worlds, {len(tally.findings)} findings, {left_s:.0f} s left"
+        words = (
+            f"{tally.worlds}/{self._total} worlds, {len(tally.findings)} findings,"
+            f" {left_s:.0f} s left"
+        )
         sys.stderr.write(
             f"\r\x1b[2K[{'#' * done}{'.' * (BAR - done)}] {words}" + ("\n" if is_last else "")
         )
@@ -217,8 +220,9 @@ def _report(
         )
     ends = ", ".join(f"{count} {reason}" for reason, count in sorted(tally.ends.items()))
     print(
-        f"{tally.worlds} worlds from seed {seeds[0]}: {len(tally.findings)} broke a law; {tally.hosts} hosts, {tally.events} events,"
-        f" {tally.simulated_s / 3600:.1f} simulated hours in {wall_s:.0f} s; hosts halted {tally.halted} times; answers: {ends or 'none'}"
+        f"{tally.worlds} worlds from seed {seeds[0]}: {len(tally.findings)} broke a law;"
+        f" {tally.hosts} hosts, {tally.events} events, {tally.simulated_s / 3600:.1f} simulated"
+        f" hours in {wall_s:.0f} s; hosts halted {tally.halted} times; answers: {ends or 'none'}"
     )
     if options.transcript is not None:
         print(f"the transcript is in {options.transcript}")
@@ -255,7 +259,8 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--{name} {value} is not within {low} and {high}")
     if options.transcript is not None and (options.runs != 1 or options.check):
         parser.error(
-            f"--transcript wants --runs 1, not {options.runs}: the steps of several worlds in one file tell nothing"
+            f"--transcript wants --runs 1, not {options.runs}:"
+            " the steps of several worlds in one file tell nothing"
         )
     return options
 

@@ -162,7 +162,8 @@ def check(p: Parameters) -> None:
     honest = p["experts"] - round(p["share"] * p["experts"])
     if honest < p["models"]:
         raise UsageError(
-            f"--share {p['share']:g} leaves {honest} honest experts, fewer than --models {p['models']}"
+            f"--share {p['share']:g} leaves {honest} honest experts,"
+            f" fewer than --models {p['models']}"
         )
 
 
@@ -180,7 +181,10 @@ def says(found: Sequence[Summary]) -> str:
             parts.append(f"{'with' if defended else 'without'} the defences, {', '.join(shares)}")
     if not parts:
         return "There are no liars."
-    return f"Per cent of the questions (and of the weight) that liars get who are {100 * size:.0f} % of the swarm: {'; '.join(parts)}."
+    return (
+        "Per cent of the questions (and of the weight)"
+        f" that liars get who are {100 * size:.0f} % of the swarm: {'; '.join(parts)}."
+    )
 
 
 STUDY: Final = Study(

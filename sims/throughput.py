@@ -98,7 +98,8 @@ def expected_round_s(p: Parameters, service: Service, one_way_s: float) -> float
 def check(p: Parameters) -> None:
     if p["experts"] < p["k"] + p["extra"]:
         raise UsageError(
-            f"--experts {p['experts']} are fewer than --k {p['k']} and --extra {p['extra']} together"
+            f"--experts {p['experts']} are fewer than --k {p['k']} and --extra {p['extra']}"
+            " together"
         )
     if p["models"] > p["experts"]:
         raise UsageError(f"--models {p['models']} are more than --experts {p['experts']}")
@@ -109,15 +110,16 @@ def says(found: Sequence[Summary]) -> str:
     worst = min(found, key=lambda s: s.get("of_ceiling"))
     anchor = [s for s in found if s.parameters["k"] == 4 and s.parameters["one_way_ms"] == 100.0]
     text = (
-        f"One answer gets {100 * worst.get('of_ceiling'):.0f} to {100 * best.get('of_ceiling'):.0f} % of the ceiling of one token per"
-        f" round, from K = {worst.parameters['k']} at {worst.parameters['one_way_ms']:g} ms"
-        f" to K = {best.parameters['k']} at {best.parameters['one_way_ms']:g} ms"
+        f"One answer gets {100 * worst.get('of_ceiling'):.0f} to {100 * best.get('of_ceiling'):.0f}"
+        " % of the ceiling of one token per round,"
+        f" from K = {worst.parameters['k']} at {worst.parameters['one_way_ms']:g} ms to K ="
+        f" {best.parameters['k']} at {best.parameters['one_way_ms']:g} ms"
     )
     if anchor:
         at = anchor[0]
         text += (
-            f"; at K = 4 and 100 ms one-way {at.get('tokens_per_s'):.2f} tokens/s, where the ceiling is {at.get('ceiling'):.2f}"
-            f" and the project's first estimate was {REFERENCE}"
+            f"; at K = 4 and 100 ms one-way {at.get('tokens_per_s'):.2f} tokens/s, where the"
+            f" ceiling is {at.get('ceiling'):.2f} and the project's first estimate was {REFERENCE}"
         )
     return text + "."
 

@@ -111,7 +111,8 @@ def _collect(
             theirs, computed = future.result()
         except (ImportError, AttributeError) as error:
             raise LocalError(
-                f"the workers at {address} cannot run this study; is swarmllm installed there? ({error})"
+                f"the workers at {address} cannot run this study;"
+                f" is swarmllm installed there? ({error})"
             ) from None
         except distributed.KilledWorker:
             raise LocalError(
@@ -119,7 +120,8 @@ def _collect(
             ) from None
         if theirs != version:
             raise LocalError(
-                f"the workers at {address} have other code ({theirs}) than is here ({version}); nothing of theirs is taken"
+                f"the workers at {address} have other code ({theirs}) than is here ({version});"
+                " nothing of theirs is taken"
             )
         yield place, computed
         more = next(following, None)

@@ -55,12 +55,18 @@ def simulate(arguments: Sequence[str], write: Write) -> int:
 
 def listing() -> str:
     lines = [
-        "Usage: swarmllm simulate NAME [OPTIONS]    (swarmllm simulate NAME --help shows a study's parameters)",
+        (
+            "Usage: swarmllm simulate NAME [OPTIONS]    (swarmllm simulate NAME --help shows a"
+            " study's parameters)"
+        ),
         "",
     ]
     found = {
         **questions(),
-        WORLDS: "Is there a world in which this swarm breaks a law? Thousands of short ones, each drawn from its seed.",
+        WORLDS: (
+            "Is there a world in which this swarm breaks a law? Thousands of short ones,"
+            " each drawn from its seed."
+        ),
     }
     width = max(map(len, found))
     lines += [f"  {name:<{width}}  {found[name]}" for name in sorted(found)]
@@ -109,7 +115,8 @@ def run(study: Study, options: Options, write: Write, console: Console) -> int:
     if work.seconds:
         slowest = max(work.seconds, key=work.seconds.__getitem__)
         console.print(
-            f"slowest point: {work.seconds[slowest]:.1f} s; all: {sum(work.seconds.values()):.1f} s of computing",
+            f"slowest point: {work.seconds[slowest]:.1f} s; all:"
+            f" {sum(work.seconds.values()):.1f} s of computing",
             soft_wrap=True,
         )
     if work.results:

@@ -158,7 +158,8 @@ def _sweep(study: Study, text: str) -> tuple[str, tuple[Value, ...]]:
         raise UsageError(f"--sweep {text!r} is not NAME=V1,V2,...")
     if parameter is None:
         raise UsageError(
-            f"--sweep {name!r} is no parameter of {study.name}; there are {', '.join(p.name for p in study.parameters)}"
+            f"--sweep {name!r} is no parameter of {study.name};"
+            f" there are {', '.join(p.name for p in study.parameters)}"
         )
     return name, tuple(dict.fromkeys(parameter.parse(value.strip()) for value in values.split(",")))
 

@@ -1,4 +1,5 @@
-"""`python sims/NAME.py`: the same as `swarmllm simulate NAME`, without the package's command line."""
+"""`python sims/NAME.py`: the same as `swarmllm simulate NAME`, without the package's command
+line."""
 
 from __future__ import annotations
 

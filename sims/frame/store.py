@@ -70,5 +70,6 @@ class Store:
         ):
             return record["key"], record["results"]
         raise UsageError(
-            f"line {number} of {self._path} is no point of a simulation: {line[:60].decode(errors='replace')!r}"
+            f"line {number} of {self._path} is no point of a simulation:"
+            f" {line[:60].decode(errors='replace')!r}"
         )
