@@ -340,8 +340,9 @@ async def _open_text(
     fingerprint = text.vocabulary.fingerprint
     if engine is not None and fingerprint != engine.card.vocab_fingerprint:
         raise LocalError(
-            f"the model has another vocabulary ({engine.card.vocab_fingerprint.hex()[:12]}) than {text.vocabulary.source} now holds "
-            f"({fingerprint.hex()[:12]}): if its file changed, start again"
+            f"the model has another vocabulary ({engine.card.vocab_fingerprint.hex()[:12]})"
+            f" than {text.vocabulary.source} now holds ({fingerprint.hex()[:12]}):"
+            " if its file changed, start again"
         )
     return text
 

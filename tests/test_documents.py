@@ -99,12 +99,15 @@ def test_every_file_that_a_document_names_exists(path: Path) -> None:
 
 
 def test_what_is_broken_is_found() -> None:
-    text = "[a](docs/nowhere.md), [b](LICENSE), [c](#nothing), [d](https://example.org); `core/nowhere.py` and `core/node.py`; scripts/non"
+    text = (
+        "[a](docs/nowhere.md), [b](LICENSE), [c](#nothing), [d](https://example.org);"
+        " `core/nowhere.py` and `core/node.py`; scripts/non"
+    )
     assert broken_links(ROOT / "README.md", text) == ["docs/nowhere.md", "#nothing"]
     assert absent_paths(text) == ["docs/nowhere.md", "core/nowhere.py", "scripts/non"]
 
 
-# --- the walks ---------------------------------------------------------------------------------------------------------------
+# --- the walks ------------------------------------------------------------------------------------
 
 
 def defined(path: Path) -> set[str]:
@@ -151,7 +154,7 @@ def test_every_function_named_beside_its_file_is_there(path: Path) -> None:
         assert name in defined(ROOT / file) | values, f"{name} in {file}"
 
 
-# --- commands ----------------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 def commands(text: str) -> Iterator[str]:
@@ -215,7 +218,7 @@ def test_a_command_that_does_not_exist_is_found(line: str) -> None:
     assert wrong_with(line)
 
 
-# --- the rest ----------------------------------------------------------------------------------------------------------------
+# --- the rest -------------------------------------------------------------------------------------
 
 
 def test_the_readme_is_short() -> None:

@@ -99,7 +99,7 @@ def done(action: Callable[[str], object], *, raises: tuple[type[SwarmError], ...
     return view
 
 
-# --- records with a stranger's words ---------------------------------------------------------------------------------------------
+# --- records with a stranger's words --------------------------------------------------------------
 
 
 def expert(text: str, *, local: bool = False) -> Record:
@@ -206,7 +206,7 @@ LIFE: Final = {
 NUMBERS: Final = {"n_params": 1e9, "context_max": 512, "seconds": 1.0}
 
 
-# --- join ------------------------------------------------------------------------------------------------------------------------
+# --- join -----------------------------------------------------------------------------------------
 
 
 def joined(record: Callable[[str], Record]) -> Callable[[str], object]:
@@ -233,7 +233,7 @@ def life(event: str, text: str) -> Record:
     return {"event": event, "peer": "12D3KooW", **dict.fromkeys(LIFE[event], text), **NUMBERS}
 
 
-# --- answers ---------------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 class FakeClient:
@@ -273,7 +273,7 @@ def answered(
     )
 
 
-# --- the others ------------------------------------------------------------------------------------------------------------------
+# --- the others -----------------------------------------------------------------------------------
 
 
 def demonstrated(text: str) -> None:

@@ -1,4 +1,5 @@
-"""What holds for every command: help costs nothing, mistakes get one sentence and the right code."""
+"""What holds for every command: help costs nothing, mistakes get one sentence and the right
+code."""
 
 from __future__ import annotations
 
@@ -32,9 +33,12 @@ def test_help_imports_neither_network_nor_model_library() -> None:
     program = (
         "import sys\n"
         "from swarmllm.cli import main\n"
-        "try:\n    main(['--help'])\n"
-        "except SystemExit as e:\n    assert e.code == 0\n"
-        "heavy = {'libp2p', 'llama_cpp', 'trio', 'numpy', 'tokenizers', 'cryptography'} & set(sys.modules)\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit as e:\n"
+        "    assert e.code == 0\n"
+        "heavy = {'libp2p', 'llama_cpp', 'trio', 'numpy', 'tokenizers',"
+        " 'cryptography'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run(

@@ -45,7 +45,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return both
 
 
-# --- tables and lines --------------------------------------------------------------------------------------------------------
+# --- tables and lines -----------------------------------------------------------------------------
 
 
 @given(TEXTS)
@@ -136,7 +136,7 @@ def test_what_could_not_be_written_is_not_kept() -> None:
     assert terminal.getvalue() == "kept\n"
 
 
-# --- answers -----------------------------------------------------------------------------------------------------------------
+# --- answers --------------------------------------------------------------------------------------
 
 
 @given(TEXTS, st.lists(st.integers(0, 60), max_size=6))
@@ -213,7 +213,7 @@ def test_a_record_is_exact_once_parsed_and_harmless_as_it_stands(text: str) -> N
     assert acting_in(line) == set()
 
 
-# --- sentences ---------------------------------------------------------------------------------------------------------------
+# --- sentences ------------------------------------------------------------------------------------
 
 
 def test_a_line_break_in_a_quotation_begins_no_sentence_of_ours(

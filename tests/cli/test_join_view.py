@@ -61,7 +61,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "swarmllm.view"]
 
 
-# --- the view ----------------------------------------------------------------------------------------------------------------
+# --- the view -------------------------------------------------------------------------------------
 
 
 def test_a_state_that_cannot_be_shown_is_said_to_be_so_and_told_once(
@@ -150,7 +150,7 @@ def test_a_terminal_that_comes_back_is_written_to_again() -> None:
     assert "abcdef" not in terminal.getvalue()
 
 
-# --- the node ----------------------------------------------------------------------------------------------------------------
+# --- the node -------------------------------------------------------------------------------------
 
 
 class FakeNode:

@@ -155,7 +155,7 @@ def test_a_full_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
     assert len(records) >= 4
 
 
-# --- bytes that are no text ---------------------------------------------------------------------------------------------------
+# --- bytes that are no text -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_a_model_at_a_path_that_is_no_text_is_read(
     assert "model_ready" in [r["event"] for r in started.records()]
 
 
-# --- the environment ----------------------------------------------------------------------------------------------------------
+# --- the environment ------------------------------------------------------------------------------
 
 LOCALES = {
     "C": {"LC_ALL": "C"},

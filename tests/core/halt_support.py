@@ -154,7 +154,7 @@ def opened(data: bytes) -> SignedRecord:
     return open_record(data)
 
 
-# --- nodes -------------------------------------------------------------------------------------------------------------------
+# --- nodes ----------------------------------------------------------------------------------------
 
 OWNER = Person("owner")
 PRIVATE = signed(private_charter(OWNER.public_key), OWNER)

@@ -49,7 +49,8 @@ Fact = tuple[bytes, int]
 
 @dataclass(slots=True)
 class Disk:
-    """Two copies and a marker; `steps` is what is still to be written, `number` of which `Persist`."""
+    """Two copies and a marker; `steps` is what is still to be written, `number` of which
+    `Persist`."""
 
     first: bytes | None = None
     second: bytes | None = None
@@ -113,7 +114,7 @@ class World:
             for two in range(one + 1, count):
                 self.connect(self.nodes[one], self.nodes[two])
 
-    # --- life ----------------------------------------------------------------------------------------------------------------
+    # --- life -------------------------------------------------------------------------------------
 
     def boot(self, node: NodeInWorld) -> None:
         disk = node.disk
@@ -160,7 +161,7 @@ class World:
         self.perform(one, one.machine.closed(two.peer, self.now))
         self.perform(two, two.machine.closed(one.peer, self.now))
 
-    # --- effects -------------------------------------------------------------------------------------------------------------
+    # --- effects ----------------------------------------------------------------------------------
 
     def perform(self, node: NodeInWorld, effects: Sequence[HaltEffect]) -> None:
         for effect in effects:
@@ -200,7 +201,7 @@ class World:
         assert state.digest == digest, "acknowledged before it was on disk"
         assert state.reasons or not node.machine.state.standing
 
-    # --- what can happen -----------------------------------------------------------------------------------------------------
+    # --- what can happen --------------------------------------------------------------------------
 
     def write_step(self, node: NodeInWorld) -> None:
         disk = node.disk

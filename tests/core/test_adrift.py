@@ -173,7 +173,7 @@ def test_strangers_that_repeat_our_digest_end_the_wait_at_the_start_no_sooner_th
     assert machine.may_serve(SYNC_QUIET_S) == ""
 
 
-# --- a whole node ------------------------------------------------------------------------------------------------------------
+# --- a whole node ---------------------------------------------------------------------------------
 
 
 def writing(others: int) -> tuple[World, Host, Answer]:

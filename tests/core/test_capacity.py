@@ -29,7 +29,7 @@ def alive(table: CapacityTable, now: float) -> list[PeerId]:
 versions = st.tuples(st.integers(0, 3), st.integers(0, 3))
 
 
-# --- the newest wins ---------------------------------------------------------------------------------------------------------
+# --- the newest wins ------------------------------------------------------------------------------
 
 
 @given(st.lists(versions, min_size=1, max_size=10), st.floats(0, 1e9))
@@ -100,7 +100,7 @@ def test_peers_do_not_share_their_counting() -> None:
     assert table.alive(0.0) == [(A, record(9, 9)), (B, record(1, 0))]
 
 
-# --- age ---------------------------------------------------------------------------------------------------------------------
+# --- age ------------------------------------------------------------------------------------------
 
 
 def test_a_record_is_as_old_as_its_carrier_says_and_lives_for_the_rest() -> None:
@@ -142,7 +142,7 @@ def test_what_is_too_old_is_swept_away_and_what_is_connected_stays() -> None:
     assert len(table) == 2
 
 
-# --- clocks from the future --------------------------------------------------------------------------------------------------
+# --- clocks from the future -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("connected", [False, True])
@@ -169,7 +169,7 @@ def test_a_clock_that_runs_backwards_stands_still() -> None:
     assert alive(table, 100.0 + RECORD_TTL_S) == []
 
 
-# --- ghosts ------------------------------------------------------------------------------------------------------------------
+# --- ghosts ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", ["dial failed", "lost"])
@@ -215,7 +215,7 @@ def test_the_graveyard_is_bounded_and_its_oldest_graves_go_first() -> None:
     assert hear(table, PeerId("ghost 1")) == "tombstoned"
 
 
-# --- what is passed on -------------------------------------------------------------------------------------------------------
+# --- what is passed on ----------------------------------------------------------------------------
 
 
 def given_by(
@@ -274,7 +274,7 @@ def test_records_that_change_for_ever_do_not_fill_the_memory() -> None:
     assert given_by(table, 1, 0.0) == [A]
 
 
-# --- bounds ------------------------------------------------------------------------------------------------------------------
+# --- bounds ---------------------------------------------------------------------------------------
 
 
 def test_whoever_invents_authors_fills_only_its_own_share() -> None:  # CAP-11
@@ -340,7 +340,7 @@ def test_the_standard_table_holds_its_bound() -> None:
     assert len(table) == PEERS_MAX
 
 
-# --- records that contradict themselves --------------------------------------------------------------------------------------
+# --- records that contradict themselves -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(

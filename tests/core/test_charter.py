@@ -204,7 +204,7 @@ def test_expired_charter_still_halts() -> None:  # HALT-9
     assert apply(state, signed(rotation(state), *ROOTS)).version == 2
 
 
-# --- a swarm of one ----------------------------------------------------------------------------------------------------------
+# --- a swarm of one -------------------------------------------------------------------------------
 
 
 def test_a_lone_node_makes_its_own_charter_and_it_is_always_the_same() -> None:  # HALT-4
@@ -222,7 +222,7 @@ def test_a_lone_node_makes_its_own_charter_and_it_is_always_the_same() -> None: 
     assert refused(state, halt(STRANGER, 1, state.swarm)).reason.startswith("key ")
 
 
-# --- bounds ------------------------------------------------------------------------------------------------------------------
+# --- bounds ---------------------------------------------------------------------------------------
 
 CROWD = tuple(Person(f"person {i}") for i in range(16))
 BROKEN: dict[str, dict[str, Any]] = {

@@ -50,7 +50,7 @@ from tests.core.halt_support import (
     told,
 )
 
-# --- a halt: stop, tell, remember --------------------------------------------------------------------------------------------
+# --- a halt: stop, tell, remember -----------------------------------------------------------------
 
 
 def test_a_halt_is_stop_tell_remember_in_this_order() -> None:  # HALT-15
@@ -184,7 +184,7 @@ def test_a_second_halt_takes_nothing_more_back() -> None:  # HALT-28
     assert "RevertChanges" not in kinds(put(machine, P, halt(B, 1)))
 
 
-# --- the owner's own stop ----------------------------------------------------------------------------------------------------
+# --- the owner's own stop -------------------------------------------------------------------------
 
 
 def test_the_owner_stops_this_node_without_key_or_network() -> None:  # HALT-27
@@ -215,7 +215,7 @@ def test_the_owner_cannot_lift_an_order_of_the_swarm() -> None:  # HALT-12, HALT
     assert machine.halted
 
 
-# --- boot --------------------------------------------------------------------------------------------------------------------
+# --- boot -----------------------------------------------------------------------------------------
 
 
 def test_nothing_runs_before_the_state_says_so() -> None:  # HALT-33

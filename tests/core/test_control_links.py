@@ -91,7 +91,7 @@ def settle(first: HaltMachine, second: HaltMachine, now: float = 20.0) -> int:
     return frames
 
 
-# --- links: digests, vectors, records ----------------------------------------------------------------------------------------
+# --- links: digests, vectors, records -------------------------------------------------------------
 
 
 def test_equal_digests_are_silence() -> None:  # HALT-20
@@ -220,7 +220,7 @@ def test_a_charter_is_told_before_the_orders_that_need_it() -> None:  # HALT-19
     assert relays == [new.charters[1].data, halt(STRANGER, 1)]
 
 
-# --- hostile peers -----------------------------------------------------------------------------------------------------------
+# --- hostile peers --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_a_strange_role_is_asked_about_before_it_is_blamed() -> None:  # HALT-10
     assert "Penalise" not in kinds(ahead.received(P, frame(Records((halt(STRANGER, 1),))), 10.0))
 
 
-# --- beacons -----------------------------------------------------------------------------------------------------------------
+# --- beacons --------------------------------------------------------------------------------------
 
 GUARDED = founded(replace(FIRST, beacon_ttl_s=30))
 
@@ -392,7 +392,7 @@ def test_where_beacons_are_off_they_mean_nothing() -> None:
     assert machine.may_serve(1e6) == ""
 
 
-# --- queues and frames -------------------------------------------------------------------------------------------------------
+# --- queues and frames ----------------------------------------------------------------------------
 
 
 def test_a_full_outbox_drops_signs_of_life_and_nothing_else() -> None:  # HALT-24

@@ -1,4 +1,5 @@
-"""Which strangers' addresses are dialled, and how often: nobody uses the swarm to knock on doors."""
+"""Which strangers' addresses are dialled, and how often: nobody uses the swarm to knock on
+doors."""
 
 from __future__ import annotations
 
@@ -133,7 +134,7 @@ def test_what_is_dialled_is_nothing_special_by_the_library_either(packed: bytes)
         assert not any((ip.is_loopback, ip.is_link_local, ip.is_multicast, ip.is_unspecified))
 
 
-# --- how often ---------------------------------------------------------------------------------------------------------------
+# --- how often ------------------------------------------------------------------------------------
 
 ONE = ip_address("8.8.8.8").packed
 

@@ -64,7 +64,8 @@ def test_a_crowd_from_few_blocks_displaces_neither_the_useful_nor_the_old(
     honest: int, attackers: list[tuple[int, bool, float]]
 ) -> None:
     """Of 64 places, eight are held by peers that answered rounds and sixteen by peers that were
-    there first; then attackers come, who look near and like peers of our swarm, but whom we never asked."""
+    there first; then attackers come, who look near and like peers of our swarm, but whom we never
+    asked."""
     most = 64
     useful = [Guest(key, block(100 + key), 100.0, answered=1 + key) for key in range(honest)]
     old = [Guest(1000 + key, block(200 + key), float(key)) for key in range(16)]
@@ -140,7 +141,7 @@ def test_this_machine_is_no_block_of_others(host: str) -> None:
     assert block_of(host).is_local
 
 
-# --- handshakes --------------------------------------------------------------------------------------------------------------
+# --- handshakes -----------------------------------------------------------------------------------
 
 Comers = st.lists(st.tuples(st.integers(0, 30), st.booleans()), max_size=150)
 

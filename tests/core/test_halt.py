@@ -85,7 +85,7 @@ def same(one: HaltState, two: HaltState) -> bool:
     return one.vectors == two.vectors and one.standing == two.standing and one.digest == two.digest
 
 
-# --- order, repetition, replay -----------------------------------------------------------------------------------------------
+# --- order, repetition, replay --------------------------------------------------------------------
 
 
 @given(some_records, some_records, some_records)
@@ -149,7 +149,7 @@ def test_a_resume_that_overtakes_its_halt_lifts_it() -> None:  # HALT-11
     assert feed(state, halt(A, 5)).standing == ()
 
 
-# --- who may -----------------------------------------------------------------------------------------------------------------
+# --- who may --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seq", [1, 2**31, SEQ_MAX])
@@ -268,7 +268,7 @@ def test_without_a_charter_nothing_counts_and_it_is_asked_for() -> None:  # HALT
     assert refused(blank, halt(A, 1, bytes(32))).penalise
 
 
-# --- the order of checks -----------------------------------------------------------------------------------------------------
+# --- the order of checks --------------------------------------------------------------------------
 
 
 def fields_of(data: bytes) -> tuple[list[Any], list[Any]]:
@@ -357,7 +357,7 @@ def test_a_seq_of_zero_or_beyond_the_bound_does_not_exist() -> None:  # HALT-2
     assert mark_of(A.id, SEQ_MAX)
 
 
-# --- exchange ----------------------------------------------------------------------------------------------------------------
+# --- exchange -------------------------------------------------------------------------------------
 
 
 @given(some_records, some_records)
@@ -398,7 +398,7 @@ def test_equal_digests_mean_equal_vectors(first: list[bytes], second: list[bytes
     assert (a.digest == b.digest) == (a.vectors == b.vectors)
 
 
-# --- what operators write ----------------------------------------------------------------------------------------------------
+# --- what operators write -------------------------------------------------------------------------
 
 
 def test_an_order_is_new_even_to_those_who_know_more() -> None:  # HALT-7

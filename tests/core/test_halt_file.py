@@ -145,7 +145,7 @@ def test_a_state_survives_a_rotation() -> None:
     assert boot(pack_state(after, 3), None).state == after
 
 
-# --- which swarm -------------------------------------------------------------------------------------------------------------
+# --- which swarm ----------------------------------------------------------------------------------
 
 
 def test_a_folder_of_another_swarm_is_not_taken_over() -> None:

@@ -76,7 +76,7 @@ class Swarm(RuleBasedStateMachine):
                     self.world.write_step(node)
             self.world.wait(6.0)
 
-    # --- people --------------------------------------------------------------------------------------------------------------
+    # --- people -----------------------------------------------------------------------------------
 
     @rule(at=which, person=people, step=st.integers(1, 3))
     def halt(self, at: int, person: Person, step: int) -> None:
@@ -128,7 +128,7 @@ class Swarm(RuleBasedStateMachine):
     def start_here(self, at: int) -> None:
         self.world.perform(self.node(at), self.node(at).machine.start_here(self.world.now))
 
-    # --- the world -----------------------------------------------------------------------------------------------------------
+    # --- the world --------------------------------------------------------------------------------
 
     @rule(one=which, two=which, frames=st.integers(1, 4))
     def deliver(self, one: int, two: int, frames: int) -> None:
@@ -180,7 +180,7 @@ class Swarm(RuleBasedStateMachine):
     def wait(self, seconds: float) -> None:
         self.world.wait(seconds)
 
-    # --- attackers -----------------------------------------------------------------------------------------------------------
+    # --- attackers --------------------------------------------------------------------------------
 
     @rule(at=which, pick=st.integers(0, 10**6))
     def replay(self, at: int, pick: int) -> None:
@@ -220,7 +220,7 @@ class Swarm(RuleBasedStateMachine):
         else:
             self.world.gossip(node, data)
 
-    # --- what must hold ------------------------------------------------------------------------------------------------------
+    # --- what must hold ---------------------------------------------------------------------------
 
     @invariant()
     def nothing_known_becomes_less(self) -> None:

@@ -84,7 +84,7 @@ def weight(chosen: TokenChosen, peers: list[PeerId]) -> float:
     return sum(use.weight for use in chosen.experts if use.peer in peers)
 
 
-# --- the first token ---------------------------------------------------------------------------------------------------------
+# --- the first token ------------------------------------------------------------------------------
 
 
 def test_the_first_token_is_not_made_by_whoever_is_quickest() -> None:
@@ -123,7 +123,7 @@ def test_a_silent_expert_costs_first_tokens_a_bounded_time_and_ever_more_seldom(
     assert sum(seconds > 2 * SLOW_S for seconds in firsts) <= 5
 
 
-# --- names -------------------------------------------------------------------------------------------------------------------
+# --- names ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("claim", [64.0, 0.0, 5.0])
@@ -179,7 +179,7 @@ def test_size_and_domain_in_a_record_buy_at_most_twice_the_weight() -> None:
     )
 
 
-# --- the end -----------------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("quality", [1.0, 0.3])

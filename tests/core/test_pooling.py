@@ -65,7 +65,7 @@ weights = st.floats(0.01, 1.0)
 weighted_lists = st.lists(st.tuples(lists_of_any_length, weights), min_size=1, max_size=5)
 
 
-# --- the formula -------------------------------------------------------------------------------------------------------------
+# --- the formula ----------------------------------------------------------------------------------
 
 
 def test_arithmetic_pool_is_the_weighted_mean_with_missing_ids_guessed_from_the_tail() -> None:
@@ -161,7 +161,7 @@ def test_the_arithmetic_pool_is_never_worse_than_any_expert_by_more_than_its_wei
         assert (np.log(distribution) - np.log(whole) <= math.log(total / weight) + 1e-6).all()
 
 
-# --- determinism and greedy exactness ----------------------------------------------------------------------------------------
+# --- determinism and greedy exactness -------------------------------------------------------------
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -217,7 +217,7 @@ def test_replicas_over_the_wire_choose_the_token_of_the_logits(
     assert int(pooled.ids[np.argmax(pooled.probs)]) == int(np.argmax(logits))
 
 
-# --- weights and agreement ---------------------------------------------------------------------------------------------------
+# --- weights and agreement ------------------------------------------------------------------------
 
 
 @given(weighted=weighted_lists, factor=st.sampled_from([0.25, 2.0, 1024.0]))
@@ -264,7 +264,7 @@ def test_weights_that_make_no_sense_are_our_own_fault(shares: list[float]) -> No
         pool([listed({1: 1.0}), listed({2: 1.0})], shares)
 
 
-# --- holders of one model ----------------------------------------------------------------------------------------------------
+# --- holders of one model -------------------------------------------------------------------------
 
 MODEL, OWN, OTHER = Holder(b"m"), Holder(b"m", is_own=True), Holder(b"other")
 TRUE = {1: 0.7, 2: 0.2, 3: 0.05}

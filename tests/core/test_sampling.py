@@ -53,7 +53,8 @@ class Scripted(random.Random):
 def reachable(
     pooled: Pooled, sampling: Sampling, recent: list[int] | None = None
 ) -> dict[int, float]:
-    """Every token that can be drawn and its odds, found by walking a fine grid of random numbers."""
+    """Every token that can be drawn and its odds, found by walking a fine grid of random
+    numbers."""
     counts = Counter(
         draw(pooled, sampling, Scripted((i + 0.5) / GRID), recent or [])[0] for i in range(GRID)
     )
@@ -91,7 +92,7 @@ samplings = st.builds(
 )
 
 
-# --- exact odds --------------------------------------------------------------------------------------------------------------
+# --- exact odds -----------------------------------------------------------------------------------
 
 
 def expected_odds() -> list[tuple[Sampling, dict[int, float]]]:
@@ -211,7 +212,7 @@ def test_a_new_token_at_the_end_leaves_what_a_number_means_before_it(
         assert draw(longer, Sampling(), Scripted(number), [])[0] == before
 
 
-# --- greedy ------------------------------------------------------------------------------------------------------------------
+# --- greedy ---------------------------------------------------------------------------------------
 
 
 @given(probabilities)
@@ -243,7 +244,7 @@ def test_a_temperature_near_zero_is_greedy_and_a_large_one_uniform() -> None:
     assert max(reachable(STANDARD, Sampling(temperature=100.0)).values()) < 1 / 8 + 0.005
 
 
-# --- what narrows the choice -------------------------------------------------------------------------------------------------
+# --- what narrows the choice ----------------------------------------------------------------------
 
 
 @given(probabilities, st.integers(1, 50))
@@ -299,7 +300,7 @@ def test_min_p_measures_against_the_likeliest_after_temperature() -> None:
     assert reachable(STANDARD, Sampling(min_p=0.45, temperature=0.5)).keys() == {4}
 
 
-# --- the repetition penalty --------------------------------------------------------------------------------------------------
+# --- the repetition penalty -----------------------------------------------------------------------
 
 
 def odds_ratio(pooled: Pooled, sampling: Sampling, recent: list[int]) -> float:
@@ -375,7 +376,7 @@ def test_drawing_changes_neither_the_pool_nor_the_history() -> None:
     assert recent == [4, 9]
 
 
-# --- nonsense ----------------------------------------------------------------------------------------------------------------
+# --- nonsense -------------------------------------------------------------------------------------
 
 NONSENSE: list[tuple[str, object]] = [
     *[("temperature", v) for v in (-0.1, math.nan, math.inf, -math.inf, 100.1, "hot", None, True)],

@@ -153,7 +153,7 @@ def test_close_frees_the_cache_once() -> None:
     assert side.received(PEER, Close(1)) == []
 
 
-# --- what becomes of sessions and questions at a whole node ------------------------------------------------------------------
+# --- what becomes of sessions and questions at a whole node ---------------------------------------
 
 
 class Expert:

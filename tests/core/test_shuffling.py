@@ -29,7 +29,7 @@ from swarmllm.testing.sealing import MemoSealing
 from tests.core.capacity_support import record
 from tests.core.shuffling_support import OWN, SWARM, A, B, Bench, Z
 
-# --- who begins, and with whom -----------------------------------------------------------------------------------------------
+# --- who begins, and with whom --------------------------------------------------------------------
 
 
 def test_the_side_with_the_smaller_id_greets_at_once_and_the_other_waits() -> None:  # CAP-6
@@ -104,7 +104,7 @@ def test_peers_of_another_swarm_are_told_so_once_and_exchange_nothing() -> None:
     assert bench.tell(A, bench.strangers(1), 100.0).heard != []
 
 
-# --- pace --------------------------------------------------------------------------------------------------------------------
+# --- pace -----------------------------------------------------------------------------------------
 
 
 def test_an_exchange_begun_by_another_puts_off_our_own_but_not_for_ever() -> None:  # CAP-6
@@ -176,7 +176,7 @@ def test_our_own_record_is_sealed_anew_only_after_a_while_or_for_news() -> None:
     assert bench.seq == 3
 
 
-# --- news --------------------------------------------------------------------------------------------------------------------
+# --- news -----------------------------------------------------------------------------------------
 
 
 def test_news_goes_to_a_few_at_once_and_wants_nothing_back() -> None:  # CAP-8
@@ -225,7 +225,7 @@ def test_the_last_change_is_told_in_the_end() -> None:
     assert bench.seals.of(OWN).unseal(news.records[0])[1].seq <= bench.seq
 
 
-# --- ages --------------------------------------------------------------------------------------------------------------------
+# --- ages -----------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.floats(0, 0.5)), min_size=1, max_size=8))

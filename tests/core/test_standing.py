@@ -85,7 +85,7 @@ def alone() -> list[int]:
     return table.tokens(table.peers[0])
 
 
-# --- whole nodes: what passes ------------------------------------------------------------------------------------------------
+# --- whole nodes: what passes ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", PASSING)
@@ -185,7 +185,7 @@ def test_who_says_that_it_has_no_room_is_left_alone_and_waited_for() -> None:
     assert table.now >= begun + 15.0
 
 
-# --- whole nodes: what is final ----------------------------------------------------------------------------------------------
+# --- whole nodes: what is final -------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("code", sorted(FINAL))
@@ -236,7 +236,7 @@ def test_an_expert_that_offers_another_model_later_is_asked_for_that_one() -> No
     assert table.finish(table.peers[0]).reason == "length"
 
 
-# --- whole nodes: nobody waits without a word --------------------------------------------------------------------------------
+# --- whole nodes: nobody waits without a word -----------------------------------------------------
 
 
 def test_silence_is_broken_with_the_reason() -> None:
@@ -268,7 +268,7 @@ def test_an_answer_that_fails_says_what_its_experts_said() -> None:
     assert "none of 1 expert answered within 60 s: its engine is down" in end.error
 
 
-# --- the machine alone -------------------------------------------------------------------------------------------------------
+# --- the machine alone ----------------------------------------------------------------------------
 
 RECORD = CapacityRecord(1, 1, "m", bytes(32), bytes(32), 1, 4096, 160, 0, 4, 4, (), (), NO_CONTROL)
 Codes = st.integers(1, 255)

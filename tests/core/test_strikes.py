@@ -1,4 +1,5 @@
-"""Laws of strikes: the third refuses, time forgives, and no number of offenders takes more memory."""
+"""Laws of strikes: the third refuses, time forgives, and no number of offenders takes more
+memory."""
 
 from __future__ import annotations
 

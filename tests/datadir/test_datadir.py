@@ -174,7 +174,7 @@ def test_default_folders_follow_the_environment_and_are_not_created(
     assert list(tmp_path.iterdir()) == []
 
 
-# --- whose folder it is ------------------------------------------------------------------------------------------------------
+# --- whose folder it is ---------------------------------------------------------------------------
 
 
 def test_a_new_or_empty_folder_gets_the_marker(tmp_path: Path) -> None:

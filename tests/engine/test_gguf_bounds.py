@@ -92,8 +92,10 @@ def test_no_claim_takes_memory(tmp_path: Path) -> None:
             file.write(content)
             file.truncate(max(APPARENT, len(content)))
     program = (
-        "import json, resource, sys\nfrom pathlib import Path\n"
-        "from swarmllm.adapters.llama.gguf_file import read_model_file\nfrom swarmllm.adapters.llama.tokenizer import read_tokenizer\n"
+        "import json, resource, sys\n"
+        "from pathlib import Path\n"
+        "from swarmllm.adapters.llama.gguf_file import read_model_file\n"
+        "from swarmllm.adapters.llama.tokenizer import read_tokenizer\n"
         "from swarmllm.errors import LocalError\n"
         "taken = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (taken + int(sys.argv[2]),) * 2)\n"
@@ -197,7 +199,7 @@ def said_of(read: Callable[[Path], object], path: Path) -> str:
     return ""
 
 
-# --- files of another kind ---------------------------------------------------------------------------------------------------
+# --- files of another kind ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def test_any_architecture_that_llama_cpp_loads_will_do(tmp_path: Path) -> None:
     assert read_model_file(model()).measured
 
 
-# --- what a file says of its name, and files that change ----------------------------------------------------------------------
+# --- what a file says of its name, and files that change ------------------------------------------
 
 
 @pytest.mark.parametrize(

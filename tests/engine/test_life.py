@@ -85,7 +85,9 @@ def test_a_killed_worker_refuses_who_waits_and_comes_back_empty() -> None:
 
 def test_a_worker_does_not_outlive_its_node() -> None:
     program = (
-        "import sys, trio\nfrom pathlib import Path\nfrom swarmllm.adapters.llama.engine import LlamaEngine\n"
+        "import sys, trio\n"
+        "from pathlib import Path\n"
+        "from swarmllm.adapters.llama.engine import LlamaEngine\n"
         "async def main():\n"
         "    async with LlamaEngine(Path(sys.argv[1])) as engine:\n"
         "        print(engine.pid, flush=True)\n"
@@ -219,7 +221,7 @@ def test_a_worker_that_ignores_the_stop_is_killed_and_the_next_one_waits_for_the
     trio.run(main)
 
 
-# --- a worker at the end of our own pipe -------------------------------------------------------------------------------------
+# --- a worker at the end of our own pipe ----------------------------------------------------------
 
 
 class Control:
@@ -283,7 +285,7 @@ def test_without_a_lease_no_answer_leaves_the_worker_and_with_one_it_does() -> N
         assert answer[1] == 1
 
 
-# --- room --------------------------------------------------------------------------------------------------------------------
+# --- room -----------------------------------------------------------------------------------------
 
 
 def test_more_sessions_at_full_context_than_fit_are_answered_cleanly() -> None:
@@ -333,7 +335,7 @@ def test_an_evicted_session_is_told_what_it_needs() -> None:
     trio.run(main)
 
 
-# --- bad input ---------------------------------------------------------------------------------------------------------------
+# --- bad input ------------------------------------------------------------------------------------
 
 
 def sentence(path: Path, options: EngineOptions = OPTIONS) -> str:

@@ -92,7 +92,8 @@ def test_the_bytes_depend_on_nothing_but_the_model(content: bytes, tmp_path: Pat
         "from swarmllm.adapters.llama.demo import load_compact\n"
         "from swarmllm.adapters.llama.demo_gguf import DemoGguf\n"
         "from swarmllm.adapters.llama.vocabulary import load_tables\n"
-        "print(hashlib.sha256(b''.join(DemoGguf(load_compact(Path(sys.argv[1])), load_tables()).stream())).hexdigest())"
+        "print(hashlib.sha256(b''.join(DemoGguf(load_compact(Path(sys.argv[1])),"
+        " load_tables()).stream())).hexdigest())"
     )
     environment = os.environ | {"PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo", "LC_ALL": "C"}
     out = subprocess.run(

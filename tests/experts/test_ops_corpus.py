@@ -115,7 +115,8 @@ def measured(episode: Episode) -> set[float]:
 
 
 def strangers(episode: Episode, text: str) -> list[str]:
-    """Numbers in `text` that were not measured (the digits in the names of metrics are no numbers)."""
+    """Numbers in `text` that were not measured (the digits in the names of metrics are no
+    numbers)."""
     allowed = measured(episode)
     plain = re.sub(NAME, "", text).replace("95th percentile", "")
     return [found for found in re.findall(r"\d+(?:\.\d+)?", plain) if float(found) not in allowed]

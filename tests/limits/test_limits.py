@@ -16,7 +16,9 @@ TWO = {**HOST, "/proc/self/cgroup": "0::/user.slice/app\n"}
 GROUP = "/sys/fs/cgroup/user.slice/app"
 ONE = {
     **HOST,
-    "/proc/self/cgroup": "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n0::/\n",
+    "/proc/self/cgroup": (
+        "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n1:name=systemd:/docker/abc\n0::/\n"
+    ),
 }
 
 

@@ -167,7 +167,8 @@ async def measure(
     ages = sorted(struct.unpack(f">{len(data) // 4}I", data))
     p50, p99 = ages[len(ages) // 2] / 1e3, ages[int(0.99 * len(ages))] / 1e3
     print(
-        f"{name:44} n={len(ages)}  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms  max {ages[-1] / 1e3:6.2f} ms",
+        f"{name:44} n={len(ages)}  p50 {p50:6.2f} ms  p99 {p99:6.2f} ms  max {ages[-1] / 1e3:6.2f}"
+        " ms",
         flush=True,
     )
 

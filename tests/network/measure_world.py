@@ -47,7 +47,7 @@ def edges_of(count: int, seed: int) -> Edges:
     return sorted((one, two) for one, two in found)
 
 
-# --- py-libp2p ---------------------------------------------------------------------------------------------------------------
+# --- py-libp2p ------------------------------------------------------------------------------------
 
 
 async def real(count: int, delay_s: float) -> Figures:
@@ -124,7 +124,7 @@ async def _look_up(hosts: Any, rng: random.Random, figures: Figures) -> None:
         figures["look-up"].append(time.monotonic() - began)
 
 
-# --- the world ---------------------------------------------------------------------------------------------------------------
+# --- the world ------------------------------------------------------------------------------------
 
 
 class Notes(Checker):
@@ -199,7 +199,8 @@ def simulated(count: int, delay_s: float) -> Figures:
 
 def main() -> int:
     print(
-        f"{'':34}{'py-libp2p':>24}{'the world':>24}\n{'ms':34}{'median':>12}{'most':>12}{'median':>12}{'most':>12}"
+        f"{'':34}{'py-libp2p':>24}{'the world':>24}\n"
+        f"{'ms':34}{'median':>12}{'most':>12}{'median':>12}{'most':>12}"
     )
     for count in SIZES:
         for delay_s in DELAYS_S:

@@ -144,7 +144,7 @@ def test_sockets_of_one_block_are_bounded_and_those_of_another_come_in() -> None
     in_trio(body)
 
 
-# --- over real connections ---------------------------------------------------------------------------------------------------
+# --- over real connections ------------------------------------------------------------------------
 
 
 def port_of(node: Member) -> int:

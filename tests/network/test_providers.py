@@ -1,4 +1,5 @@
-"""The DHT's own list of providers keeps those who were there first (`core.peers.provider_shares`)."""
+"""The DHT's own list of providers keeps those who were there first
+(`core.peers.provider_shares`)."""
 
 from __future__ import annotations
 
@@ -105,7 +106,7 @@ def test_hearsay_about_who_provides_is_not_kept() -> None:
     assert listed(providers) == []
 
 
-# --- over the wire -----------------------------------------------------------------------------------------------------------
+# --- over the wire --------------------------------------------------------------------------------
 
 
 async def asked(raw: RawPeer, conn: Any, message: Message) -> Message:

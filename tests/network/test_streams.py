@@ -69,7 +69,7 @@ def listening_for_goodbye(stranger: RawPeer, seen: list[int]) -> None:
     stranger.host.set_stream_handler(EXPERT_PROTOCOL, answer, lasting=True)
 
 
-# --- streams -----------------------------------------------------------------------------------------------------------------
+# --- streams --------------------------------------------------------------------------------------
 
 
 def test_a_new_asking_stream_takes_the_place_of_the_old_one_without_a_strike() -> None:
@@ -252,7 +252,7 @@ def test_a_breach_on_an_expert_stream_is_a_strike_and_ends_the_connection_with_a
     trio.run(main)
 
 
-# --- goodbyes ----------------------------------------------------------------------------------------------------------------
+# --- goodbyes -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -339,7 +339,7 @@ def test_two_connections_of_one_peer_end_with_one_and_the_other_reads_that_it_is
     attacked(attack, stranger_opens=stranger_decides)
 
 
-# --- names and hints ---------------------------------------------------------------------------------------------------------
+# --- names and hints ------------------------------------------------------------------------------
 
 
 def test_identify_names_the_product_and_its_version() -> None:

@@ -1,4 +1,5 @@
-"""What no peer is struck for: whatever a library decides, its own or ours (protocols/strikes.md)."""
+"""What no peer is struck for: whatever a library decides, its own or ours
+(protocols/strikes.md)."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_a_stream_has_a_bound_of_its_own() -> None:
     assert line.share.held == STREAM_BYTES_MAX
 
 
-# --- over a real connection --------------------------------------------------------------------------------------------------
+# --- over a real connection -----------------------------------------------------------------------
 
 
 class Hostile:

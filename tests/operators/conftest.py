@@ -1,4 +1,5 @@
-"""Three people with key files, a charter that all of them signed, and commands run in this process."""
+"""Three people with key files, a charter that all of them signed, and commands run in this
+process."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from tests.operators.conftest import Desk
 from tests.operators.fake_node import FakeNode
 from tests.operators.support import TERMS, resume
 
-# --- the charter -------------------------------------------------------------------------------------------------------------
+# --- the charter ----------------------------------------------------------------------------------
 
 
 def test_a_charter_holds_once_the_threshold_has_signed(desk: Desk) -> None:
@@ -105,7 +105,7 @@ def test_a_charter_file_is_never_overwritten(desk: Desk) -> None:
     assert Path("c1").read_bytes() == before
 
 
-# --- rotation ----------------------------------------------------------------------------------------------------------------
+# --- rotation -------------------------------------------------------------------------------------
 
 
 def test_a_rotation_keeps_what_was_lifted_and_lifts_for_good_what_goes(

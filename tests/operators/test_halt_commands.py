@@ -15,7 +15,7 @@ from tests.operators.conftest import PASSPHRASE, Desk
 from tests.operators.fake_node import FakeNode
 from tests.operators.support import contents, last
 
-# --- halt --------------------------------------------------------------------------------------------------------------------
+# --- halt -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", HALT_REASONS.values())
@@ -115,7 +115,7 @@ def test_without_a_node_an_order_can_be_written_and_carried(desk: Desk) -> None:
     assert not (desk.folder / "alone").exists()
 
 
-# --- import and export -------------------------------------------------------------------------------------------------------
+# --- import and export ----------------------------------------------------------------------------
 
 
 def test_export_and_import_carry_a_whole_state(desk: Desk, node: FakeNode) -> None:
@@ -245,7 +245,7 @@ def test_a_node_that_tells_of_fewer_records_than_given_is_noticed(
     assert "same swarmllm" in desk.refused(1, "halt", "import", "c1", *node.flags)
 
 
-# --- all of them -------------------------------------------------------------------------------------------------------------
+# --- all of them ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("group", ["keys", "charter", "halt", "resume"])

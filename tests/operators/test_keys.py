@@ -89,7 +89,8 @@ def test_a_key_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_key_with_another_public_half_does_not_open(tmp_path: Path) -> None:
-    """Whoever may write the file cannot make its owner sign with a key that others think is theirs."""
+    """Whoever may write the file cannot make its owner sign with a key that others think is
+    theirs."""
     ann, eve = (new_key(tmp_path / f"{name}.key", "ann", PASSPHRASE) for name in ("ann", "eve"))
     mixed = type(ann)(ann.name, eve.public_key, ann.sealed, ann.path)
     with pytest.raises(LocalError, match="does not open"):
@@ -221,7 +222,7 @@ def test_names_that_could_be_taken_for_something_else_are_refused(
         new_key(tmp_path / "x.key", name, PASSPHRASE)
 
 
-# --- passphrases -------------------------------------------------------------------------------------------------------------
+# --- passphrases ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -222,7 +222,7 @@ def test_signatures_of_different_records_do_not_add_up() -> None:
         merged(sheet_of(signed(charter(1), PEOPLE[0])), sheet_of(signed(charter(2), PEOPLE[1])))
 
 
-# --- writing -----------------------------------------------------------------------------------------------------------------
+# --- writing --------------------------------------------------------------------------------------
 
 
 def test_killed_while_replacing_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from tests.operators.conftest import Desk
 from tests.operators.fake_node import FakeNode
 from tests.operators.support import contents, last
 
-# --- resume ------------------------------------------------------------------------------------------------------------------
+# --- resume ---------------------------------------------------------------------------------------
 
 
 def test_signatures_are_gathered_on_machines_that_have_nothing_but_the_file(
@@ -136,7 +136,7 @@ def test_a_proposal_can_be_made_from_exported_records(desk: Desk, node: FakeNode
     assert node.state.reasons == ()
 
 
-# --- this node alone ---------------------------------------------------------------------------------------------------------
+# --- this node alone ------------------------------------------------------------------------------
 
 
 def test_stop_and_start_are_for_the_running_node(desk: Desk, node: FakeNode) -> None:

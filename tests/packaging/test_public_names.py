@@ -86,7 +86,8 @@ def test_what_a_public_name_takes_and_returns_is_public(name: str) -> None:
         for found in _classes(hint):
             if found.__module__.startswith("swarmllm."):
                 assert found in public, (
-                    f"swarmllm.{name}, {where}: {found.__module__}.{found.__name__} is not in swarmllm/__init__.pyi"
+                    f"swarmllm.{name}, {where}: {found.__module__}.{found.__name__} is not in"
+                    " swarmllm/__init__.pyi"
                 )
 
 
@@ -110,7 +111,10 @@ def test_each_public_name_is_listed_once_and_is_there() -> None:
 
 def test_importing_swarmllm_and_its_errors_loads_no_library() -> None:
     heavy = "trio libp2p llama_cpp numpy tokenizers typer rich psutil matplotlib"
-    program = f"import sys, swarmllm; swarmllm.UsageError; print(*[name for name in {heavy.split()} if name in sys.modules])"
+    program = (
+        "import sys, swarmllm; swarmllm.UsageError;"
+        f" print(*[name for name in {heavy.split()} if name in sys.modules])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
@@ -121,9 +125,12 @@ def test_opening_a_node_needs_none_of_the_extras() -> None:
     """As an embedder has it: the packages of `cli`, `plots` and `cluster` cannot be imported.
     (libp2p brings psutil itself.)"""
     program = (
-        "import sys\nfor name in ('typer', 'rich', 'matplotlib', 'distributed'): sys.modules[name] = None\n"
-        "import swarmllm, importlib\nfor name in swarmllm.__all__: getattr(swarmllm, name)\n"
-        "importlib.import_module('swarmllm.adapters.libp2p.network'); importlib.import_module('swarmllm.adapters.llama.worker')"
+        "import sys\n"
+        "for name in ('typer', 'rich', 'matplotlib', 'distributed'): sys.modules[name] = None\n"
+        "import swarmllm, importlib\n"
+        "for name in swarmllm.__all__: getattr(swarmllm, name)\n"
+        "importlib.import_module('swarmllm.adapters.libp2p.network');"
+        " importlib.import_module('swarmllm.adapters.llama.worker')"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
@@ -133,13 +140,17 @@ def test_opening_a_node_needs_none_of_the_extras() -> None:
 
 @pytest.mark.parametrize("package", ["typer", "rich", "psutil"])
 def test_the_command_without_the_extra_cli_says_what_to_install(package: str) -> None:
-    program = f"import sys; sys.modules[{package!r}] = None; from swarmllm.cli import main; main(['--help'])"
+    program = (
+        f"import sys; sys.modules[{package!r}] = None; from swarmllm.cli import main;"
+        " main(['--help'])"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"swarmllm: the command swarmllm needs the package {package}; run: pip install 'swarmllm[cli]' (in a clone: '.[cli]')\n"
+        f"swarmllm: the command swarmllm needs the package {package}; run:"
+        " pip install 'swarmllm[cli]' (in a clone: '.[cli]')\n"
     )
 
 
@@ -152,13 +163,16 @@ def test_pictures_without_the_extra_plots_are_refused_before_anything_is_compute
     words: list[str], tmp_path: Path
 ) -> None:
     arguments = [*words, "--out", str(tmp_path / "out")]
-    program = f"import sys; sys.modules['matplotlib'] = None; from swarmllm.cli import main; main({arguments!r})"
+    program = (
+        "import sys; sys.modules['matplotlib'] = None; from swarmllm.cli import main;"
+        f" main({arguments!r})"
+    )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert (
-        done.stderr
-        == "swarmllm: --out needs the package matplotlib; run: pip install 'swarmllm[plots]' (in a clone: '.[plots]')\n"
+    assert done.stderr == (
+        "swarmllm: --out needs the package matplotlib; run:"
+        " pip install 'swarmllm[plots]' (in a clone: '.[plots]')\n"
     )
     assert not (tmp_path / "out").exists()

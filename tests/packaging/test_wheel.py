@@ -186,7 +186,7 @@ def test_types_of_a_users_program_are_checked_against_the_installed_package(
     )
 
 
-# --- the versions that CI installs -------------------------------------------------------------------------------------------
+# --- the versions that CI installs ----------------------------------------------------------------
 
 
 def test_every_requirement_has_a_pin_within_its_range() -> None:

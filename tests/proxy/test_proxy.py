@@ -27,7 +27,7 @@ links = st.builds(
 )
 
 
-# --- the arithmetic ----------------------------------------------------------------------------------------------------------
+# --- the arithmetic -------------------------------------------------------------------------------
 
 
 @given(
@@ -73,7 +73,7 @@ def test_jitter_is_log_normal_around_the_delay_and_repeats_with_its_seed() -> No
     assert delays(1) == delays(1) != delays(2)
 
 
-# --- the proxy, between real sockets -----------------------------------------------------------------------------------------
+# --- the proxy, between real sockets --------------------------------------------------------------
 
 
 _CLIENTS: list[trio.SocketStream] = []  # What a test connected; closed when it is over.

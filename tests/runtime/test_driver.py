@@ -1,4 +1,5 @@
-"""The driver's laws: order, durability before what follows, one timer, bounded queues, loud faults."""
+"""The driver's laws: order, durability before what follows, one timer, bounded queues, loud
+faults."""
 
 from __future__ import annotations
 
@@ -213,7 +214,7 @@ def test_cancelling_an_answer_that_has_ended_does_nothing() -> None:
     run(body)
 
 
-# --- queues ------------------------------------------------------------------------------------------------------------------
+# --- queues ---------------------------------------------------------------------------------------
 
 
 def test_a_full_inbox_makes_the_network_wait_and_loses_nothing() -> None:

@@ -1,4 +1,5 @@
-"""An answer as its reader sees it: stop strings, characters in pieces, limits, and exactly one end."""
+"""An answer as its reader sees it: stop strings, characters in pieces, limits, and exactly one
+end."""
 
 from __future__ import annotations
 
@@ -398,7 +399,7 @@ def test_dropping_an_answer_abandons_it_and_a_finished_one_does_not() -> None:
     run(body)
 
 
-# --- the queues underneath ----------------------------------------------------------------------------------------------------
+# --- the queues underneath ------------------------------------------------------------------------
 
 
 def test_a_feed_keeps_every_token_and_the_newest_notices() -> None:

@@ -277,7 +277,7 @@ def test_a_line_holds_any_text(text: str) -> None:
     assert json.loads(line)["text"] == text
 
 
-# --- where it lies -----------------------------------------------------------------------------------------------------------
+# --- where it lies --------------------------------------------------------------------------------
 
 
 def test_the_socket_is_for_its_user_alone_and_goes_with_the_node(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_other_records_can_be_told_apart() -> None:
     assert EngineLoad(1, 2, 3, 4.0)
 
 
-# --- logs --------------------------------------------------------------------------------------------------------------------
+# --- logs -----------------------------------------------------------------------------------------
 
 
 def test_a_log_line_has_time_level_and_event_and_the_terminal_stays_clean(

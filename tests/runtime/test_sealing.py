@@ -1,4 +1,5 @@
-"""Capacity records under a node's own key: what it seals verifies elsewhere, and nothing else does."""
+"""Capacity records under a node's own key: what it seals verifies elsewhere, and nothing else
+does."""
 
 from __future__ import annotations
 

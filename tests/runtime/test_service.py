@@ -201,7 +201,7 @@ def test_an_order_to_stop_holds_even_if_the_client_has_gone() -> None:
     run(body)
 
 
-# --- requests ----------------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def test_every_parameter_of_the_sampling_is_a_field_of_a_request_and_arrives() -> None:

@@ -14,7 +14,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SHELL = shutil.which("bash") or "bash"
-TOOLS = "awk bash cat cksum cut df dirname env id ln mkdir printf readlink rm sed sh sleep tail tput tr uname".split()  # noqa: SIM905
+TOOLS = """awk bash cat cksum cut df dirname env id ln mkdir printf readlink rm sed sh sleep tail
+tput tr uname""".split()  # noqa: SIM905
 
 Done = subprocess.CompletedProcess[str]
 
@@ -46,7 +47,8 @@ def _bash(root: Path, text: str, **environ: str) -> Done:
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A folder like a clone with an environment that some earlier run made, whose Python is ours."""
+    """A folder like a clone with an environment that some earlier run made, whose Python is
+    ours."""
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     shutil.copy(ROOT / "constraints.txt", tmp_path)
     (tmp_path / ".venv/bin").mkdir(parents=True)
@@ -166,8 +168,8 @@ def test_an_edit_of_sources_needs_no_installation_and_one_of_what_is_installed_d
 
 
 RECORDED = (
-    'wheel_folder() { echo /wheels; }; build_llama() { :; }; build_fastecdsa() { :; }; shown() { shift; "$@"; };'
-    ' pip() { printf "%s\\n" "$@"; }; '
+    "wheel_folder() { echo /wheels; }; build_llama() { :; }; build_fastecdsa() { :; }; shown()"
+    ' { shift; "$@"; }; pip() { printf "%s\\n" "$@"; }; '
 )
 
 
@@ -193,7 +195,10 @@ def test_a_lock_is_made_of_the_newest_versions(clone: Path) -> None:
     assert "--constraint" not in done.stdout
 
 
-STUBS = 'shown() { shift; "$@" >/dev/null; }; install_everything() { say "installing $1"; }; find_python() { echo "$PYTHON"; }; '
+STUBS = (
+    'shown() { shift; "$@" >/dev/null; }; install_everything() { say "installing $1"; };'
+    ' find_python() { echo "$PYTHON"; }; '
+)
 
 
 @pytest.fixture
@@ -201,7 +206,9 @@ def quick_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A Python whose `-m venv FOLDER` takes no seconds."""
     path = tmp_path_factory.mktemp("python") / "python3"
     path.write_text(
-        f'#!/bin/sh\n[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && ln -s {sys.executable} "$3/bin/python" && : >"$3/fresh"\n'
+        "#!/bin/sh\n"
+        f'[ "$1 $2" = "-m venv" ] && mkdir -p "$3/bin" && ln -s {sys.executable} "$3/bin/python" &&'
+        ' : >"$3/fresh"\n'
     )
     path.chmod(0o755)
     return str(path)
@@ -243,7 +250,10 @@ def test_somebody_elses_environment_is_never_removed(clone: Path) -> None:
 def test_a_failed_step_shows_the_end_of_its_log_and_leaves_the_environment_marked(
     clone: Path,
 ) -> None:
-    text = 'wheel_folder() { echo /tmp; }; build_llama() { shown "compiling" sh -c "echo a reason; exit 3"; }; make_environment plain'
+    text = (
+        'wheel_folder() { echo /tmp; }; build_llama() { shown "compiling" sh -c "echo a reason;'
+        ' exit 3"; }; make_environment plain'
+    )
     done = _bash(clone, text, PYTHON=sys.executable)
     assert done.returncode != 0
     for part in ("compiling: failed", "a reason", str(clone / ".venv/install.log")):

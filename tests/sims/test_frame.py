@@ -62,7 +62,7 @@ def essence(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{k: v for k, v in r.items() if k not in {"time", "seconds", "key"}} for r in records]
 
 
-# --- grids and values --------------------------------------------------------------------------------------------------------
+# --- grids and values -----------------------------------------------------------------------------
 
 
 def test_a_sweep_is_every_combination_in_order() -> None:
@@ -175,7 +175,7 @@ def test_help_shows_parameters_with_their_defaults(tmp_path: Path) -> None:
     assert "[50.0 ms]" in done.out
 
 
-# --- records, files, resuming ------------------------------------------------------------------------------------------------
+# --- records, files, resuming ---------------------------------------------------------------------
 
 
 def test_records_are_in_order_and_complete(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
     assert f"{60 - kept} points computed, {kept} reused" in done.err
 
 
-# --- a fault, and where it is computed ---------------------------------------------------------------------------------------
+# --- a fault, and where it is computed ------------------------------------------------------------
 
 
 def test_a_fault_in_a_study_is_one_sentence_and_costs_no_other_point(
@@ -437,7 +437,7 @@ def test_dask_that_is_not_there_is_a_clear_error(monkeypatch: pytest.MonkeyPatch
         say(*SWEEP, "--dask", "local")
 
 
-# --- sums --------------------------------------------------------------------------------------------------------------------
+# --- sums -----------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=40))

@@ -96,7 +96,7 @@ def test_without_churn_everybody_stays() -> None:
     assert Churn(None).spells(random.Random(1), 5.0) == [(0.0, 5.0)]
 
 
-# --- traces ------------------------------------------------------------------------------------------------------------------
+# --- traces ---------------------------------------------------------------------------------------
 
 lengths = st.lists(st.tuples(st.integers(1, 10**6), st.integers(0, 10**6)), min_size=1, max_size=6)
 

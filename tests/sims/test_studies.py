@@ -97,7 +97,7 @@ def test_results_do_not_depend_on_the_hash_seed() -> None:
     assert len(found) == 1
 
 
-# --- halt --------------------------------------------------------------------------------------------------------------------
+# --- halt -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -153,7 +153,7 @@ def test_two_paths_are_no_slower_than_one() -> None:
     assert all(b <= o + 1e-9 for o, b in zip(one, both, strict=True))
 
 
-# --- gossip ------------------------------------------------------------------------------------------------------------------
+# --- gossip ---------------------------------------------------------------------------------------
 
 
 def test_shuffles_cost_the_same_at_any_size_and_broadcasts_do_not() -> None:

@@ -27,7 +27,7 @@ def run(study: Study, seed: int = 1, **more: Any) -> dict[str, Any]:
     return dict(study.point(parameters, seed))
 
 
-# --- every study -------------------------------------------------------------------------------------------------------------
+# --- every study ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_what_is_impossible_is_named_before_anything_runs(
     assert caught.value.exit_code == 2
 
 
-# --- churn -------------------------------------------------------------------------------------------------------------------
+# --- churn ----------------------------------------------------------------------------------------
 
 
 def test_without_churn_nobody_leaves_and_everything_is_finished() -> None:
@@ -122,7 +122,7 @@ def test_an_answer_is_touched_if_who_made_its_last_token_leaves_before_its_end()
     assert untouched([answer], {elsewhere: middle}) == 1.0  # type: ignore[dict-item]
 
 
-# --- throughput --------------------------------------------------------------------------------------------------------------
+# --- throughput -----------------------------------------------------------------------------------
 
 STRICT: dict[str, Any] = {"experts": 8, "models": 1, "tokens": 24, "answers": 1}
 
@@ -150,7 +150,7 @@ def test_waiting_for_the_first_of_more_is_expected_to_be_quicker_and_is() -> Non
     assert insured["tokens_per_s"] == pytest.approx(insured["expected"], rel=0.15)
 
 
-# --- Sybils ------------------------------------------------------------------------------------------------------------------
+# --- Sybils ---------------------------------------------------------------------------------------
 
 CROWD: dict[str, Any] = {
     "experts": 20,
@@ -176,7 +176,7 @@ def test_without_liars_nobody_lies() -> None:
     assert found["asked"] == found["weight"] == found["fair"] == 0.0
 
 
-# --- scale -------------------------------------------------------------------------------------------------------------------
+# --- scale ----------------------------------------------------------------------------------------
 
 
 def test_an_overload_is_refused_and_slows_everybody_and_stops_nobody() -> None:
@@ -189,7 +189,7 @@ def test_an_overload_is_refused_and_slows_everybody_and_stops_nobody() -> None:
     assert heavy["streams_in_all"] == 60
 
 
-# --- half dies ---------------------------------------------------------------------------------------------------------------
+# --- half dies ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("freeze", [False, True])

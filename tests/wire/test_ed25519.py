@@ -52,7 +52,8 @@ def test_the_rule_and_the_library_say_together_what_the_vectors_say(  # ENV-5
 def test_nothing_doubtful_reaches_the_library(
     key: bytes, message: bytes, signature: bytes, vector: Any
 ) -> None:
-    """A library that accepts everything makes no difference to what is refused by the form alone."""
+    """A library that accepts everything makes no difference to what is refused by the form
+    alone."""
     record = encode(Halt(bytes(32), bytes(16), 1, 0, 0))
     asked: list[bytes] = []
 

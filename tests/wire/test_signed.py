@@ -60,7 +60,7 @@ def described(message: Any) -> dict[str, object]:
     return {f.name: plain(getattr(message, f.name)) for f in fields(message)}
 
 
-# --- gathering signatures ----------------------------------------------------------------------------------------------------
+# --- gathering signatures -------------------------------------------------------------------------
 
 
 def test_signatures_gathered_on_several_machines_are_one_record() -> None:  # HALT-1
@@ -119,7 +119,7 @@ def test_a_mutated_record_is_never_valid() -> None:  # HALT-10
             assert injured == data or not isinstance(validate(state, injured, verify), Applied)
 
 
-# --- vectors -----------------------------------------------------------------------------------------------------------------
+# --- vectors --------------------------------------------------------------------------------------
 
 
 def played(state: HaltState, *names: str) -> HaltState:

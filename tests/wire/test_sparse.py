@@ -325,7 +325,7 @@ def test_a_list_that_is_none_is_the_callers_fault(
             encode_list(entries, raw=raw)
 
 
-# --- hostile lists -----------------------------------------------------------------------------------------------------------
+# --- hostile lists --------------------------------------------------------------------------------
 
 
 def check(data: bytes, entries_max: int = 256, vocab_size: int = VOCABULARY) -> None:

@@ -217,7 +217,7 @@ def test_look_ups_name_who_has_advertised_dead_or_alive() -> None:
     assert sorted(found) == [two.peer, three.peer]
 
 
-# --- gossip ------------------------------------------------------------------------------------------------------------------
+# --- gossip ---------------------------------------------------------------------------------------
 
 
 def spread(loss: float, seed: int, hosts: int = 30, **more: Any) -> tuple[World, list[Host]]:

@@ -1,4 +1,5 @@
-"""Who does not behave does just that: each such behaviour shows, and an honest swarm lives with it."""
+"""Who does not behave does just that: each such behaviour shows, and an honest swarm lives with
+it."""
 
 from __future__ import annotations
 

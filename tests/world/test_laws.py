@@ -71,7 +71,7 @@ def chosen(request: int, index: int, token: int = 1) -> TokenChosen:
     return TokenChosen(request, index, token, -1.0, index, 1, 0.1, (), 1.0)
 
 
-# --- of the kill switch ------------------------------------------------------------------------------------------------------
+# --- of the kill switch ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("effects", [[RUN], [StopNow(("x",)), RUN]], ids=["halted", "halting"])
@@ -258,7 +258,7 @@ def test_orders_that_differ_in_the_end_are_found() -> None:
     assert host.alive
 
 
-# --- of answers and tables ---------------------------------------------------------------------------------------------------
+# --- of answers and tables ------------------------------------------------------------------------
 
 
 def an_answer(world: World, host: Host) -> Answer:
