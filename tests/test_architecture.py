@@ -230,10 +230,7 @@ def _import(found: Import, module: str, layer: str) -> Iterator[str]:
         if layer in PURE and root in IMPURE:
             yield f"line {found.line}: pure code imports {found.module}"
     elif root == "sims":
-        yield (
-            f"line {found.line}: {module} imports {found.module}; the studies are swarmllm.sims,"
-            " and imported twice otherwise"
-        )
+        yield f"line {found.line}: {module} imports {found.module}; the studies are swarmllm.sims, and imported twice otherwise"
     else:
         allowed = SIMS_THIRD_PARTY if layer == "sims" else THIRD_PARTY.get(layer, frozenset())
         if allowed is not None and root not in allowed:
@@ -308,10 +305,7 @@ def _lengths(tree: ast.Module, source: str, module: str) -> Iterator[str]:
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > FUNCTION_LINES_MAX:
-                yield (
-                    f"line {node.lineno}: {node.name} has {lines} lines,"
-                    f" more than {FUNCTION_LINES_MAX}"
-                )
+                yield f"line {node.lineno}: {node.name} has {lines} lines, more than {FUNCTION_LINES_MAX}"
         elif isinstance(node, ast.ClassDef):
             methods = sum(
                 isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef)) for one in node.body
@@ -320,10 +314,7 @@ def _lengths(tree: ast.Module, source: str, module: str) -> Iterator[str]:
             if methods > most:
                 yield f"line {node.lineno}: {node.name} has {methods} methods, more than {most}"
             elif most > METHODS_MAX and methods < most:
-                yield (
-                    f"line {node.lineno}: {node.name} has come down to {methods} methods;"
-                    " lower its number in MANY_METHODS"
-                )
+                yield f"line {node.lineno}: {node.name} has come down to {methods} methods; lower its number in MANY_METHODS"
 
 
 def _swallowed(tree: ast.Module) -> Iterator[str]:
@@ -354,7 +345,7 @@ def _does_nothing(node: ast.stmt) -> bool:
     )
 
 
-# --- the tree -------------------------------------------------------------------------------------
+# --- the tree ----------------------------------------------------------------------------------------------------------------
 
 FOLDERS: Final = ("swarmllm", "sims", "scripts", "tests")
 FILES: Final = sorted(
@@ -453,7 +444,7 @@ def test_every_folder_of_the_package_is_a_layer() -> None:
     assert {"wire", "core", "runtime", "adapters", "testing"} <= found
 
 
-# --- the checker bites ----------------------------------------------------------------------------
+# --- the checker bites -------------------------------------------------------------------------------------------------------
 
 BAD: Final = [
     ("swarmllm.wire.x", "import swarmllm.core.node", "above"),
@@ -512,13 +503,7 @@ BAD: Final = [
     ("tests.x", "try:\n    f()\nexcept:\n    ...", "swallowed"),
     (
         "swarmllm.adapters.x",
-        (
-            "for x in y:\n"
-            "    try:\n"
-            "        f()\n"
-            "    except (OSError, BaseException):\n"
-            "        continue"
-        ),
+        "for x in y:\n    try:\n        f()\n    except (OSError, BaseException):\n        continue",
         "swallowed",
     ),
     ("swarmllm.adapters.x", "with contextlib.suppress(Exception):\n    f()", "swallowed"),
@@ -530,48 +515,26 @@ BAD: Final = [
 GOOD: Final = [
     (
         "swarmllm.wire.x",
-        (
-            "import struct, math, hashlib\n"
-            "import numpy as np\n"
-            "import msgpack\n"
-            "from swarmllm import errors"
-        ),
+        "import struct, math, hashlib\nimport numpy as np\nimport msgpack\nfrom swarmllm import errors",
     ),
     (
         "swarmllm.core.x",
-        (
-            "from __future__ import annotations\n"
-            "import random\n"
-            "def f(rng: random.Random): return random.Random(1)"
-        ),
+        "from __future__ import annotations\nimport random\ndef f(rng: random.Random): return random.Random(1)",
     ),
     ("swarmllm.core.x", "from swarmllm.wire.sparse import SparseList\nfrom .events import Send"),
     (
         "swarmllm.runtime.x",
-        (
-            "import time, os\n"
-            "import trio\n"
-            "from swarmllm.core.node import Node\n"
-            "async def f(): print(await g())"
-        ),
+        "import time, os\nimport trio\nfrom swarmllm.core.node import Node\nasync def f(): print(await g())",
     ),
     ("swarmllm.adapters.x", "import libp2p\nfrom swarmllm.runtime.ports import Network"),
     ("swarmllm.assembly", "import trio\nfrom swarmllm.adapters.store import SqliteStore"),
     (
         "swarmllm",
-        (
-            "from swarmllm.errors import SwarmError\n"
-            "def f():\n"
-            "    from swarmllm.assembly import open_node"
-        ),
+        "from swarmllm.errors import SwarmError\ndef f():\n    from swarmllm.assembly import open_node",
     ),
     (
         "swarmllm",
-        (
-            "from typing import TYPE_CHECKING\n"
-            "if TYPE_CHECKING:\n"
-            "    from swarmllm.assembly import open_node"
-        ),
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from swarmllm.assembly import open_node",
     ),
     (
         "swarmllm.cli.bench",
@@ -581,26 +544,12 @@ GOOD: Final = [
     ("swarmllm.testing.x", "from swarmllm.runtime.ports import Store\nimport trio"),
     (
         "swarmllm.sims.churn",
-        (
-            "import matplotlib\n"
-            "from swarmllm.core import router\n"
-            "from swarmllm.testing import world\n"
-            "from swarmllm.sims import study"
-        ),
+        "import matplotlib\nfrom swarmllm.core import router\nfrom swarmllm.testing import world\nfrom swarmllm.sims import study",
     ),
     ("tests.x", "import pytest\nfrom swarmllm.testing import world\nimport time"),
     (
         "swarmllm.cli.x",
-        (
-            "try:\n"
-            "    f()\n"
-            "except OSError:\n"
-            "    pass\n"
-            "try:\n"
-            "    f()\n"
-            "except Exception as e:\n"
-            "    log(e)"
-        ),
+        "try:\n    f()\nexcept OSError:\n    pass\ntry:\n    f()\nexcept Exception as e:\n    log(e)",
     ),
     ("swarmllm.cli.x", "def f():\n" + "    g()\n" * 59),
     ("swarmllm.cli.x", "x = 1\n" * 400),
