@@ -292,7 +292,7 @@ BREACHES: tuple[tuple[str, bytes, dict[str, Any]], ...] = (
 )
 """What a client writes on its expert stream, and what it sees. A goodbye comes on the stream that
 the node opened, and then the connection ends; without one it stays. The network adapter does this
-and not the Node, so `tests/network/test_dialogues.py` plays it on a line."""
+and not the Node, so `tests/adapters/libp2p/test_dialogues.py` plays it on a line."""
 
 WAIT_MS = 10  # Between two lines of the client.
 

@@ -25,15 +25,15 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TESTS: Final = (
-    "tests/core/test_charter.py",  # The quick ones first.
-    "tests/core/test_halt_file.py",
-    "tests/core/test_control.py",
-    "tests/core/test_control_links.py",
-    "tests/core/test_waking.py",
-    "tests/core/test_rumours.py",
-    "tests/core/test_journal.py",
-    "tests/core/test_halt.py",
-    "tests/core/test_halt_machine.py",
+    "tests/core/halt/test_charter.py",  # The quick ones first.
+    "tests/core/halt/test_state_file.py",
+    "tests/core/halt/test_machine.py",
+    "tests/core/halt/test_links.py",
+    "tests/core/halt/test_waking.py",
+    "tests/core/halt/test_gossip.py",
+    "tests/core/agent/test_change_log.py",
+    "tests/core/halt/test_state.py",
+    "tests/core/halt/test_schedules.py",
 )
 MACHINE: Final = TESTS[-1:]
 COPIED: Final = (
@@ -50,7 +50,7 @@ COPIED: Final = (
     "tests/conftest.py",
     "tests/core",
 )
-SCHEDULES: Final = "tests/core/test_halt_machine.py"
+SCHEDULES: Final = "tests/core/halt/test_schedules.py"
 SCHEDULES_MAX: Final = 600  # With --machine, where nothing else can notice.
 TIMEOUT_S: Final = 900.0  # A loaded machine is no verdict.
 

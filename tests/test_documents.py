@@ -20,8 +20,8 @@ import swarmllm
 from swarmllm.cli.app import app
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.sims.study import find, questions
+from tests import ROOT
 
-ROOT: Final = Path(__file__).parents[1]
 HIDDEN: Final = re.compile(r"(^|/)\.|node_modules|/build/")
 README_LINES_MAX: Final = 140  # Two screens: what a visitor reads.
 LINK: Final = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")

@@ -19,9 +19,9 @@ from multiaddr import Multiaddr
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p.links import libp2p_id
 from swarmllm.messages import PeerId
+from tests.adapters.libp2p.support import raw_peer
 from tests.cli.command import RunningNode, run
 from tests.cli.conftest import SWARM
-from tests.network.support import raw_peer
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux", reason="sets the limits of a running process"

@@ -15,7 +15,8 @@ from typing import Final
 
 import pytest
 
-ROOT: Final = Path(__file__).parents[2]
+from tests import ROOT
+
 FILES: Final = sorted(path.relative_to(ROOT) for path in (ROOT / "swarmllm").rglob("*.py"))
 DOOR: Final = {"swarmllm/cli/output.py", "swarmllm/cli/screen.py", "swarmllm/runtime/logs.py"}
 # Run as a child: it prints numbers for the program that started it.

@@ -23,7 +23,7 @@ from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.part import Part
 from swarmllm.messages import PeerId
 from swarmllm.testing.sealing import MemoSealing
-from tests.core.halt_support import P, Q, linked, running
+from tests.core.halt.support import P, Q, linked, running
 
 OWN = PeerId("own")
 

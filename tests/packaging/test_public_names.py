@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 import swarmllm
+from tests import ROOT
 
-ROOT: Final = Path(__file__).parents[2]
 # Doors to the inside: whoever brings an engine or a network of his own, or asks the kill switch,
 # imports their modules.
 NOT_FOLLOWED: Final = frozenset({"Parts", "HaltDesk"})

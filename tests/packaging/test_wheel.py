@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import pytest
 
+from tests import ROOT
 from tests.packaging.test_public_names import SNIPPET
 
-ROOT: Final = Path(__file__).parents[2]
 PROJECT: Final[dict[str, Any]] = tomllib.loads(
     (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 )

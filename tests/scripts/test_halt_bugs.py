@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "plant_halt_bugs.py"
+from tests import ROOT
+
+SCRIPT = ROOT / "scripts" / "plant_halt_bugs.py"
 
 
 def script() -> Any:

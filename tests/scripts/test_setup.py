@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 SHELL = shutil.which("bash") or "bash"
 TOOLS = """awk bash cat cksum cut df dirname env id ln mkdir printf readlink rm sed sh sleep tail
 tput tr uname""".split()  # noqa: SIM905

@@ -27,6 +27,7 @@ from swarmllm.sims.frame.points import POINTS_MAX, Point, grid, replay
 from swarmllm.sims.frame.store import FILE
 from swarmllm.sims.frame.summary import mean_of, summarise
 from swarmllm.sims.study import Lines, Parameter, Result, Study, find
+from tests import ROOT
 from tests.cli.command import Finished, environment, run
 
 SWEEP = (
@@ -194,7 +195,7 @@ def test_records_are_in_order_and_complete(tmp_path: Path) -> None:
 def test_the_file_run_by_itself_does_the_same(tmp_path: Path) -> None:
     arguments = ("--nodes", "20", "--runs", "1", "--json")
     by_command = run(tmp_path, "simulate", "halt", *arguments)
-    root = Path(__file__).parents[2]
+    root = ROOT
     done = subprocess.run(
         [sys.executable, str(root / "sims" / "halt.py"), *arguments],
         capture_output=True,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import tracemalloc
 from contextlib import suppress
 from dataclasses import astuple, fields, replace
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -32,6 +31,7 @@ from swarmllm.messages.bounds import EXT_MAX
 from swarmllm.messages.capacity import CapacityRecord
 from swarmllm.messages.declare import BOTH, DECLARED, EXPERT
 from swarmllm.wire.codec import CODES, EXPERT_REPLIES, EXPERT_REQUESTS, decode, encode
+from tests import ROOT
 from tests.wire.strategies import messages, mutate, of_type
 
 KINDS: tuple[type, ...] = tuple(CODES)
@@ -291,7 +291,7 @@ def test_type_codes_never_change() -> None:  # WIRE-1
 
 
 def test_the_document_lists_every_message_as_it_is_declared() -> None:
-    text = (Path(__file__).parents[2] / "protocols/README.md").read_text(encoding="utf-8")
+    text = (ROOT / "protocols/README.md").read_text(encoding="utf-8")
     rows = [
         [cell.strip(" `") for cell in line.split("|")[1:-1]]
         for line in text.splitlines()

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,10 +20,9 @@ from swarmllm.wire.codec import encode
 from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.envelope import unseal
 from swarmllm.wire.signed import good_signers, open_record
+from tests import ROOT
 
-VECTORS = json.loads(
-    (Path(__file__).resolve().parents[2] / "protocols/vectors/ed25519.json").read_text("utf-8")
-)["signatures"]
+VECTORS = json.loads((ROOT / "protocols/vectors/ed25519.json").read_text("utf-8"))["signatures"]
 KEYS = ephemeral_key()
 
 

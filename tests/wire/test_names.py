@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swarmllm.wire.names import ADDRESS_CHARACTERS, NAME_CHARACTERS, clip_name, is_address, is_name
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 VECTORS = json.loads((ROOT / "protocols/vectors/names.json").read_text("utf-8"))
 
 

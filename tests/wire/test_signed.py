@@ -10,7 +10,6 @@ import json
 import math
 from dataclasses import fields
 from hashlib import sha256
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -35,10 +34,10 @@ from swarmllm.wire.signed import (
     open_record,
     sign_record,
 )
+from tests import ROOT
 from tests.wire.strategies import mutate
 from tests.wire.test_envelope import verify
 
-ROOT = Path(__file__).resolve().parents[2]
 VECTORS = json.loads((ROOT / "protocols" / "vectors" / "halt.json").read_text(encoding="utf-8"))
 RECORDS = {one["name"]: bytes.fromhex(one["hex"]) for one in VECTORS["records"]}
 PEOPLE = [Ed25519PrivateKey.from_private_bytes(bytes((i,)) * 32) for i in range(11)]

@@ -8,7 +8,6 @@ import json
 import struct
 import zlib
 from hashlib import blake2b, sha256
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,8 @@ from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, Charter, HaltDigest
 from swarmllm.wire.codec import decode
 from swarmllm.wire.tokenizer import unseal
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SWARM: Any = json.loads((ROOT / "protocols" / "vectors" / "swarm.json").read_text(encoding="utf-8"))
 
 

@@ -6,7 +6,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,9 @@ from swarmllm.wire.envelope import DOMAINS, seal, unseal
 from swarmllm.wire.framing import FrameReader
 from swarmllm.wire.identity import peer_id_of, public_key_of
 from swarmllm.wire.sparse import decode_list, encode_logits
+from tests import ROOT
 from tests.wire.test_envelope import verify
 
-ROOT = Path(__file__).resolve().parents[2]
 KINDS: tuple[type[Any], ...] = tuple(CODES)
 BY_NAME = {kind.__name__: kind for kind in KINDS}
 SIGNED: tuple[type[Any], ...] = (CapacityRecord, ExpertRecord)

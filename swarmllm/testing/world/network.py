@@ -13,7 +13,7 @@ others at its heartbeats, who then ask for what they lack. Only control records 
 
 **Look-ups** are a model of Kademlia: an answer after `look_up_s` names up to `LOOK_UP_MAX` of those
 who have advertised in the last `PROVIDER_TTL_S`, dead or alive. Both are compared with real
-py-libp2p by `tests/network/measure_world.py`.
+py-libp2p by `tests/adapters/libp2p/measure_world.py`.
 """
 
 from __future__ import annotations
