@@ -5,8 +5,7 @@ tests must fail there.
     python scripts/plant_halt_bugs.py --machine      only the test that draws random schedules
     python scripts/plant_halt_bugs.py --only NAME    one of them
 
-A bug is a replacement in one or more files. It must find its place exactly once: a bug that no
-longer fits is a failure too.
+How a bug is planted stands in `planting.py`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,18 @@ from __future__ import annotations
 import argparse
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+if __package__ in (None, ""):  # As a file: the folder above is meant.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.planting import TIMEOUT_S, Bug, Change, Verdict, options, plant, tell
+
 TESTS: Final = (
     "tests/core/halt/test_charter.py",  # The quick ones first.
     "tests/core/halt/test_state_file.py",
@@ -52,14 +53,6 @@ COPIED: Final = (
 )
 SCHEDULES: Final = "tests/core/halt/test_schedules.py"
 SCHEDULES_MAX: Final = 600  # With --machine, where nothing else can notice.
-TIMEOUT_S: Final = 900.0  # A loaded machine is no verdict.
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    path: str
-    old: str
-    new: str
 
 
 HALT, CONTROL, FILE = (
@@ -67,7 +60,7 @@ HALT, CONTROL, FILE = (
     "swarmllm/core/halt/machine.py",
     "swarmllm/core/halt/state_file.py",
 )
-BUGS: Final[dict[str, tuple[Change, ...]]] = {
+BUGS: Final[dict[str, Bug]] = {
     "one epoch instead of vectors": (
         Change(
             HALT,
@@ -212,35 +205,7 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`caught_by` is the first test that failed; empty if none did."""
-
-    caught_by: str
-    seconds: float
-
-
-def plant(bug: tuple[Change, ...], folder: Path) -> None:
-    """Copy what the tests need and put the bug in. SystemExit if it does not fit."""
-    for name in COPIED:
-        source, target = ROOT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    for change in bug:
-        path = folder / change.path
-        text = path.read_text(encoding="utf-8")
-        if text.count(change.old) != 1:
-            sys.exit(
-                f"{change.path} has {text.count(change.old)} places that read {change.old!r};"
-                " one is needed: mend the bug"
-            )
-        path.write_text(text.replace(change.old, change.new), encoding="utf-8")
-
-
-def judge(bug: tuple[Change, ...], tests: tuple[str, ...] = TESTS) -> Verdict:
+def judge(bug: Bug, tests: tuple[str, ...] = TESTS) -> Verdict:
     """Run the tests on a copy with the bug in it. An empty bug must pass."""
     begun = time.monotonic()
     # A failing schedule is not made smaller here: that takes minutes, and nobody reads it.
@@ -249,7 +214,7 @@ def judge(bug: tuple[Change, ...], tests: tuple[str, ...] = TESTS) -> Verdict:
         quick.append(Change(SCHEDULES, "EXAMPLES = 60", f"EXAMPLES = {SCHEDULES_MAX}"))
     with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
         folder = Path(name)
-        plant((*bug, *quick), folder)
+        plant((*bug, *quick), folder, COPIED)
         command = [
             sys.executable,
             "-m",
@@ -289,25 +254,9 @@ def main() -> int:
     parser.add_argument(
         "--machine", action="store_true", help="run only the test that draws random schedules"
     )
-    parser.add_argument("--only", choices=sorted(BUGS), help="plant only this one")
-    options = parser.parse_args()
-    tests = MACHINE if options.machine else TESTS
-    missed = 0
-    if options.only is None:
-        clean = judge((), tests)
-        missed += bool(clean.caught_by)
-        print(
-            f"{'no bug':<52} {clean.caught_by or 'passes':<60} {clean.seconds:5.1f} s", flush=True
-        )
-    for name, bug in BUGS.items():
-        if options.only in (None, name):
-            verdict = judge(bug, tests)
-            missed += not verdict.caught_by
-            print(
-                f"{name:<52} {verdict.caught_by or 'NOT NOTICED':<60} {verdict.seconds:5.1f} s",
-                flush=True,
-            )
-    return 1 if missed else 0
+    asked = options(parser, BUGS)
+    tests = MACHINE if asked.machine else TESTS
+    return tell(BUGS, asked.only, lambda bug: judge(bug, tests), width=60)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,7 @@ worlds of `scripts/check` must notice.
     python scripts/plant_world_bugs.py --runs 200       with the worlds of seeds 0 to 199 instead
     python scripts/plant_world_bugs.py --only NAME      one of them
 
-A bug is a replacement in one or more files. It must find its place exactly once: a bug that no
-longer fits is a failure too.
+How a bug is planted stands in `planting.py`.
 """
 
 from __future__ import annotations
@@ -14,16 +13,18 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-ROOT: Final = Path(__file__).resolve().parent.parent
+if __package__ in (None, ""):  # As a file: the folder above is meant.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.planting import TIMEOUT_S, Bug, Change, Verdict, options, plant, tell
+
 COPIED: Final = (
     "swarmllm/__init__.py",
     "swarmllm/__init__.pyi",
@@ -38,14 +39,6 @@ COPIED: Final = (
     "swarmllm/testing/world",
     "sims/swarm.py",
 )
-TIMEOUT_S: Final = 900.0  # A loaded machine is no verdict.
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    path: str
-    old: str
-    new: str
 
 
 REQUESTS, CAPACITY, CONTROL = (
@@ -64,7 +57,7 @@ MEMBERS, PATIENCE, POOL = (
     "swarmllm/core/peers/pool.py",
 )
 ROSTER, SERVING = "swarmllm/core/peers/roster.py", "swarmllm/core/serving/admission.py"
-BUGS: Final[dict[str, tuple[Change, ...]]] = {
+BUGS: Final[dict[str, Bug]] = {
     "a token is skipped on failover": (
         Change(
             DECODING,
@@ -126,12 +119,10 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "answers outlive their end": (
-        Change(REQUESTS, "            self._by_session.pop(generation.session, None)\n", ""),
         Change(
             REQUESTS,
-            "        if generation.ended:\n"
-            "            self._generations.pop(generation.request, None)\n",
-            "",
+            "if generation.ended:\n            self._generations.pop",
+            "if False:\n            self._generations.pop",
         ),
     ),
     "peers are asked before the kill switch lets them": (
@@ -168,8 +159,8 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
     "a peer may have any number of sessions": (
         Change(
             SERVING,
-            "and len(requester.sessions) >= SESSIONS_PER_PEER_MAX:",
-            "and len(requester.sessions) < 0:",
+            "and len(requester.sessions) >= SESSIONS_PER_PEER_MAX",
+            "and len(requester.sessions) < 0",
         ),
     ),
     "a peer that is gone keeps its sessions": (
@@ -240,8 +231,22 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
         ),
     ),
     "orders are not passed on": (
-        Change(CONTROL, "return [*self._flag(now, relay), ", "return [*self._flag(now), "),
-        Change(CONTROL, "            self._gossip.add(opened.data, now)", "            pass"),
+        Change(CONTROL, "*self._flag(now, relay),", "*self._flag(now),"),
+        Change(CONTROL, "self._gossip.add(opened.data, now)", ""),
+    ),
+    "orders are passed on by whom they were given to alone": (
+        Change(
+            CONTROL,
+            "relay = self._relay(opened.data, peer, is_live=isinstance(opened.record, Live))",
+            """relay = self._relay(opened.data, peer, is_live=isinstance(opened.record, Live))
+        if peer is not None:
+            relay, passed_on = replace(relay, to=()), True""",
+        ),
+        Change(
+            CONTROL,
+            "passes = isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume)",
+            "passes = False",
+        ),
     ),
     "any signature is good": (
         Change(
@@ -263,41 +268,12 @@ BUGS: Final[dict[str, tuple[Change, ...]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """`law` is what the first world said that noticed; empty if none did."""
-
-    law: str
-    worlds: int
-    seconds: float
-
-
-def plant(bug: tuple[Change, ...], folder: Path) -> None:
-    """Copy what the worlds need and put the bug in. SystemExit if it does not fit."""
-    for name in COPIED:
-        source, target = ROOT / name, folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
-    for change in bug:
-        path = folder / change.path
-        text = path.read_text(encoding="utf-8")
-        if text.count(change.old) != 1:
-            sys.exit(
-                f"{change.path} has {text.count(change.old)} places that read {change.old!r};"
-                " one is needed: mend the bug"
-            )
-        path.write_text(text.replace(change.old, change.new), encoding="utf-8")
-
-
-def judge(bug: tuple[Change, ...], words: tuple[str, ...] = ("--check",)) -> Verdict:
+def judge(bug: Bug, words: tuple[str, ...] = ("--check",)) -> Verdict:
     """Run the worlds on a copy with the bug in it. An empty bug must pass."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
         folder = Path(name)
-        plant(bug, folder)
+        plant(bug, folder, COPIED)
         command = [sys.executable, "sims/swarm.py", *words, "--failures", "1", "--json"]
         environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": name}
         done = subprocess.run(
@@ -313,7 +289,7 @@ def judge(bug: tuple[Change, ...], words: tuple[str, ...] = ("--check",)) -> Ver
         sys.exit(f"the worlds did not run:\n{done.stdout}{done.stderr}")
     said = json.loads(done.stdout)
     law = said["findings"][0]["law"] if said["findings"] else ""
-    return Verdict(law, said["worlds"], time.monotonic() - begun)
+    return Verdict(law, time.monotonic() - begun, f"{said['worlds']:3} worlds")
 
 
 def main() -> int:
@@ -323,24 +299,9 @@ def main() -> int:
     parser.add_argument(
         "--runs", type=int, help="worlds of the seeds from 0 on, instead of those of scripts/check"
     )
-    parser.add_argument("--only", choices=sorted(BUGS), help="plant only this one")
-    options = parser.parse_args()
-    words = ("--check",) if options.runs is None else ("--runs", str(options.runs))
-    missed = 0
-    if options.only is None:
-        clean = judge((), words)
-        missed += bool(clean.law)
-        print(f"{'no bug':<52} {clean.law or 'passes':<90} {clean.seconds:5.1f} s", flush=True)
-    for name, bug in BUGS.items():
-        if options.only in (None, name):
-            verdict = judge(bug, words)
-            missed += not verdict.law
-            print(
-                f"{name:<52} {verdict.law[:90] or 'NOT NOTICED':<90} {verdict.worlds:3} worlds"
-                f" {verdict.seconds:5.1f} s",
-                flush=True,
-            )
-    return 1 if missed else 0
+    asked = options(parser, BUGS)
+    words = ("--check",) if asked.runs is None else ("--runs", str(asked.runs))
+    return tell(BUGS, asked.only, lambda bug: judge(bug, words), width=90)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from swarmllm.testing.world.engine import VOCABULARY
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.roles import HONEST, Answer
 from swarmllm.testing.world.scenario import Scenario, order_of
-from swarmllm.testing.world.world import World
+from swarmllm.testing.world.world import World, dialable
 from swarmllm.wire.codec import encode
 
 HOSTS_MAX: Final = 40  # With newcomers.
@@ -220,14 +220,16 @@ class Faults:
             if isinstance(host.behaviour, (Flooder, Forger)) or not self.scenario.keeps_liars:
                 host.behaviour = HONEST
             world.thaw(host)
-            if not host.alive and (len(world.alive()) < ALIVE_MIN or self.rng.random() < 0.7):
+            if not host.alive and (
+                _is_needed(world, self.scenario, host) or self.rng.random() < 0.7
+            ):
                 world.start(host)
             host.regain_engine()
         for host in world.alive():
             # It started when nobody else was up, and knows nobody: somebody invites it.
             if not host.connections:
                 world.introduce(
-                    host, self.rng.choice([other for other in world.alive() if other is not host])
+                    host, self.rng.choice([o for o in dialable(world) if o is not host])
                 )
 
     def abandon_everything(self) -> None:
@@ -245,6 +247,13 @@ class Faults:
         if given:
             teller = next(host for host in self.world.alive() if host.behaviour.relays(host))
             self._publish(teller, self.world.founders.resume(given))
+
+
+def _is_needed(world: World, scenario: Scenario, host: Host) -> bool:
+    """Whether those that are up would be no swarm without it: too few, or with no way from one
+    behind a router to another."""
+    few = len(world.alive()) < ALIVE_MIN
+    return few or (host.spec.is_dialable and scenario.has_routers)
 
 
 RARE: Final = {

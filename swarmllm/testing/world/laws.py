@@ -37,6 +37,7 @@ from swarmllm.testing.world.halt_laws import (
     HaltsArrive,
     OrdersAgree,
     OrdersAreGenuine,
+    OrdersArePassedOn,
     OrdersAreWritten,
     StartsFromDisk,
 )
@@ -289,6 +290,7 @@ def all_laws() -> tuple[Checker, ...]:
         *orders,
         OrdersAgree(),
         AsksFirst(),
+        OrdersArePassedOn(),
         HaltsArrive(),
         AnswersEnd(),
         SoundPicks(),

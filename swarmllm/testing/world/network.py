@@ -72,7 +72,7 @@ class Connection:
     """`at` holds when the last message of each stream arrives: (ours, control) of one direction,
     then of the other."""
 
-    __slots__ = ("at", "base_s", "cut_at", "held", "number", "one", "open", "two")
+    __slots__ = ("at", "base_s", "cut_at", "healed_at", "held", "number", "one", "open", "two")
 
     def __init__(self, number: int, one: Host, two: Host, base_s: float) -> None:
         self.number = number
@@ -81,6 +81,7 @@ class Connection:
         self.open = True
         self.at = [0.0, 0.0, 0.0, 0.0]
         self.cut_at = -1.0  # Since when a partition lies across it; negative: none does.
+        self.healed_at = -1.0  # When the last one went; negative: there was none.
         # What is sent meanwhile; bounded by the time until it is given up.
         self.held: list[tuple[Host, Input, int, bool]] = []
 
@@ -188,6 +189,7 @@ class SimulatedNetwork:
         if (
             target is None
             or not known
+            or not target.spec.is_dialable
             or not target.machine_up
             or target.frozen
             or self.parted(source, target)
@@ -313,7 +315,7 @@ class SimulatedNetwork:
                 connection.cut_at = now
                 self.event_queue.after(SILENT_S, self._cut, connection, now)
             elif not parted and connection.cut_at >= 0:
-                connection.cut_at = -1.0
+                connection.cut_at, connection.healed_at = -1.0, now
                 held, connection.held = connection.held, []
                 for source, event, size_bytes, is_halt in held:
                     self._put(connection, source, event, size_bytes, is_halt=is_halt)

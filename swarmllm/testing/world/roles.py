@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 class Spec:
     """What a host is. `model`: the seed of its expert (None: it offers none); equal seeds are
     replicas. `skew_s`: how far its wall clock is ahead. `drift`: seconds of its clock per second.
-    `load_s`: from its start until its model is loaded. `kind` is for whoever counts."""
+    `load_s`: from its start until its model is loaded. `is_dialable`: False behind a router that
+    lets no connection in. `kind` is for whoever counts."""
 
     model: int | None = 1
     service: Service = DEMO
@@ -30,6 +31,7 @@ class Spec:
     skew_s: float = 0.0
     drift: float = 1.0
     load_s: float = 1.0
+    is_dialable: bool = True
     kind: str = "peer"
 
 

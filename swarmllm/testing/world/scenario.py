@@ -38,6 +38,8 @@ BEHAVIOURS: Final[tuple[type[Behaviour], ...]] = (
 SKEWS_S: Final = (0.0, 30.0, 86_400.0 * 365)
 # What quartz may do is the second; the third is for machines that were put to sleep.
 DRIFTS: Final = (0.0, 1e-4, 0.02)
+# The share behind routers that let no connection in: no two of them are connected to each other.
+HIDDEN: Final = (0.0, 0.0, 0.0, 0.6)
 
 T = TypeVar("T")
 
@@ -65,6 +67,11 @@ class Scenario:
     """Whether who lies does so to the end; otherwise all are honest once faults are off."""
 
     @property
+    def has_routers(self) -> bool:
+        """Whether not everybody can be connected to everybody."""
+        return not all(member.spec.is_dialable for member in self.members)
+
+    @property
     def is_one_text(self) -> bool:
         """Whether every honest greedy answer to one prompt is the same text."""
         return self.models == 1 and not any(isinstance(m.behaviour, Poisoner) for m in self.members)
@@ -80,7 +87,7 @@ def draw(seed: int) -> Scenario:
         Member(
             spec, rng.choice(behaviour)() if behaviour and rng.random() < share_of_liars else HONEST
         )
-        for spec in _specs(rng, count, models)
+        for spec in _specs(rng, seed, count, models)
     )
     return Scenario(
         seed=seed,
@@ -129,13 +136,16 @@ def _sampling(rng: random.Random) -> Sampling:
     )
 
 
-def _specs(rng: random.Random, count: int, models: int) -> list[Spec]:
+def _specs(rng: random.Random, seed: int, count: int, models: int) -> list[Spec]:
     services = SERVICES if rng.random() < 0.3 else (rng.choice(SERVICES),)
     contexts = CONTEXTS if rng.random() < 0.4 else (4096,)
     bare = rng.choice((0.0, 0.0, 0.2))
     skew_s, drift = rng.choice(SKEWS_S), rng.choice(DRIFTS)
     is_small = rng.random() < 0.3
     found = []
+    # Of its own seed, so that other draws stay as they were. The first host can always be dialled.
+    doors = random.Random(f"{seed} routers")
+    hidden = doors.choice(HIDDEN)
     for number in range(count):
         has_expert = number == 0 or rng.random() >= bare
         found.append(
@@ -147,6 +157,7 @@ def _specs(rng: random.Random, count: int, models: int) -> list[Spec]:
                 skew_s=skew_s * rng.uniform(-1, 1),
                 drift=1 + drift * rng.uniform(-1, 1),
                 load_s=rng.uniform(0.1, 3.0),
+                is_dialable=number == 0 or doors.random() >= hidden,
             )
         )
     return found

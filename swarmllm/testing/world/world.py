@@ -131,9 +131,7 @@ class World:
         """A host that is not up starts, with whatever its disk holds, and is told of some that are
         up."""
         assert not host.alive, f"{host} is up already"
-        up = [
-            other for other in self.hosts if other.alive and other is not host and not other.frozen
-        ]
+        up = [o for o in dialable(self) if o is not host and not o.frozen]
         for connection in list(
             host.connections.values()
         ):  # Of a life that ended without a word: the new one knows nothing of them.
@@ -148,7 +146,7 @@ class World:
     def alive(self) -> list[Host]:
         return [host for host in self.hosts if host.alive]
 
-    # --- what can happen to them ------------------------------------------------------------------
+    # --- what can happen to them ---------------------------------------------------------------------------------------------
 
     def crash(self, host: Host) -> None:
         """The process dies; its kernel resets its connections."""
@@ -262,3 +260,8 @@ class World:
 
     def host_of(self, peer: PeerId) -> Host:
         return self.network.hosts[peer]
+
+
+def dialable(world: World) -> list[Host]:
+    """Those that are up, and that others can connect to."""
+    return [host for host in world.hosts if host.alive and host.spec.is_dialable]

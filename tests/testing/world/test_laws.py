@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from swarmllm.core.capacity.table import RECORD_TTL_S
 from swarmllm.core.decoding.requests import REQUESTS_MAX
-from swarmllm.core.effects import Relay, RunScore, SendFrame, StartAgain, StopNow
-from swarmllm.core.events import Ended, TokenChosen
+from swarmllm.core.effects import Announce, Relay, RunScore, SendFrame, StartAgain, StopNow
+from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state import HaltState, with_halt, with_resume
 from swarmllm.core.inputs import Persisted
 from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
-from swarmllm.messages import Ack, Close, Open, PeerId, Score
+from swarmllm.messages import Ack, Close, Halt, Open, PeerId, Score
 from swarmllm.testing.world import VOCABULARY, Answer, Broken, Checker, Host, LinkModel, Spec, World
 from swarmllm.testing.world.halt_laws import (
+    HOP_S,
     AcksAreTrue,
     AsksFirst,
     HaltedIsSilent,
@@ -24,6 +25,7 @@ from swarmllm.testing.world.halt_laws import (
     HaltsArrive,
     OrdersAgree,
     OrdersAreGenuine,
+    OrdersArePassedOn,
     OrdersAreWritten,
     StartsFromDisk,
 )
@@ -241,6 +243,29 @@ def test_an_order_that_does_not_come_is_found() -> None:
     world.publish(host, world.founders.halt())
     with pytest.raises(Broken, match="has not come"):
         world.run_for(10.0)
+
+
+def test_an_order_that_comes_too_late_is_found() -> None:
+    law = HaltsArrive()
+    world, (host, *_) = swarm(law)
+    world.publish(host, world.founders.halt())
+    world.run_for(1.0)
+    world.network.delays.longest_s = lambda *_: 0.005 - HOP_S  # type: ignore[method-assign]
+    world.publish(host, world.founders.halt(1, who=1))
+    with pytest.raises(Broken, match=r"order 1 of 21\.000 s .* has not come within 0\.00 s"):
+        world.run_for(1.0)
+
+
+def test_an_order_that_is_not_passed_on_is_found() -> None:
+    law = OrdersArePassedOn()
+    world, (host, other, third) = swarm(law)
+    order = world.founders.halt()
+    heard = Announce(HaltHeard(cast(Halt, open_record(order).record), other.peer))
+    law.decided(host, object(), [Relay(order, (third.peer,)), heard])
+    with pytest.raises(Broken, match=f"order 1 does not go to {third.peer}"):
+        law.decided(host, object(), [Relay(order, (other.peer,)), heard])
+    with pytest.raises(Broken, match=f"does not go to {third.peer}"):
+        law.decided(host, object(), [heard])
 
 
 def test_orders_that_differ_in_the_end_are_found() -> None:
