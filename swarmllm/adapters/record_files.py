@@ -33,7 +33,6 @@ from swarmllm.core.halt.charter import CHARTERS_MAX
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import (
     CHARTER_RECORD_MAX,
-    HALT_REASONS,
     ROLE_KEYS_MAX,
     Charter,
     Halt,
@@ -261,11 +260,6 @@ def _described(sheet: Sheet) -> list[tuple[str, str]]:
             assert_never(record)
     lines.append(("Issued", moment(record.issued_ms)))
     return lines + [("Signed-By", key_id(key).hex()) for key in sheet.signers]
-
-
-def reason_name(code: int) -> str:
-    """A reason code for people; those of later versions are shown by number."""
-    return HALT_REASONS.get(code, f"reason {code}")
 
 
 def moment(unix_ms: int) -> str:

@@ -298,3 +298,6 @@ from swarmllm.messages.halt import (
 from swarmllm.messages.halt import (
     Version as Version,
 )
+from swarmllm.messages.halt import (
+    reason_name as reason_name,
+)

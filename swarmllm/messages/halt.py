@@ -62,6 +62,11 @@ HALT_REASONS: Final = {
 }
 
 
+def reason_name(code: int) -> str:
+    """A reason code for people; those of later versions are shown by number."""
+    return HALT_REASONS.get(code, f"reason {code}")
+
+
 @message(code=97, domain=b"swarmllm/resume/1\0", size_max=HALT_RECORD_MAX)
 class Resume:
     """The halts up to each mark in `lifts` are lifted; one with a higher seq stands."""

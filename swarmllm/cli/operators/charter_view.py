@@ -10,15 +10,14 @@ from typing import Final
 from rich.table import Table
 
 from swarmllm.adapters.record_files import Sheet, moment
-from swarmllm.cli.operators.halt_source import charter_record
 from swarmllm.cli.screen import Line
 from swarmllm.core.halt.charter import expired
 from swarmllm.messages import SEQ_MAX, Charter
+from swarmllm.runtime.service.halt_fields import ROLES, charter_fields
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.wire.marks import vector_of
 from swarmllm.wire.signed import key_id
 
-ROLES: Final = ("root", "halt", "resume", "voter", "beacon")
 _MEANING: Final = {
     "root": "may change the charter, {} together",
     "halt": "may stop the swarm, each alone",
@@ -85,7 +84,7 @@ def charter_line(sheet: Sheet, before: Charter | None) -> Record:
     ids = {role: [key_id(key).hex() for key in getattr(charter, role)] for role in ROLES}
     return {
         "event": "charter",
-        **charter_record(charter),
+        **charter_fields(charter),
         "hash": sha256(sheet.payload).hexdigest(),
         "swarm": sha256(sheet.payload).hexdigest() if charter.version == 1 else None,
         "follows": charter.prev_hash.hex() if charter.version > 1 else None,

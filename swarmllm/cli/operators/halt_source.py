@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
 
 from swarmllm.adapters.datadir import DataDir, holder_of, locked
 from swarmllm.adapters.halt_folder import HaltFolder
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key, load_or_create_key
 from swarmllm.adapters.operator_keys import verify
-from swarmllm.adapters.record_files import Sheet, reason_name
+from swarmllm.adapters.record_files import Sheet
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.waiting import QUESTION
 from swarmllm.core.halt.charter import charter_hash, private_charter
@@ -27,6 +26,7 @@ from swarmllm.errors import LocalError
 from swarmllm.messages import Charter
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import NoNodeError, ask
+from swarmllm.runtime.service.halt_fields import outcome_fields, state_fields
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.wire.signed import open_record, sign_record
 
@@ -222,11 +222,7 @@ def judged(state: HaltState, records: Sequence[bytes]) -> tuple[HaltState, list[
         outcome = validate(state, data, verify)
         if isinstance(outcome, Applied):
             state = outcome.state
-            outcomes.append({"outcome": "applied", "reason": ""})
-        elif isinstance(outcome, Known):
-            outcomes.append({"outcome": "known", "reason": ""})
-        else:
-            outcomes.append({"outcome": "refused", "reason": outcome.reason})
+        outcomes.append(outcome_fields(outcome))
     return state, outcomes
 
 
@@ -237,50 +233,12 @@ def status_of(standing: Standing) -> Record:
     """`halt_status`, with the fields that a running node gives, and `running`."""
     if standing.status is not None:
         return standing.status | {"running": True}
-    state = standing.state
     return {
         "event": "halt_status",
         "running": False,
-        "swarm": state.swarm.hex(),
-        "charter_version": state.version,
-        "halted": list(state.reasons),
-        "digest": state.digest.hex(),
-        "standing": standing_records(state),
-        "highs": {key.hex(): seq for key, seq in sorted(state.highs.items())},
-        "lifts": {key.hex(): seq for key, seq in sorted(state.lifts.items())},
-        "stopped_here": state.stopped_here,
-        "lost": state.lost,
+        **state_fields(standing.state),
         "durable": True,
         "peers": [],
+        "same_swarm": [],
         "acknowledged": [],
-        "charter": None if state.charter is None else charter_record(state.charter),
-    }
-
-
-def standing_records(state: HaltState) -> list[Record]:
-    return [
-        {
-            "key": halt.key.hex(),
-            "seq": halt.seq,
-            "reason": reason_name(halt.reason_code),
-            "issued": halt.issued_ms / 1000,
-        }
-        for halt in state.standing
-    ]
-
-
-def charter_record(charter: Charter) -> dict[str, Any]:
-    roles = {
-        role: [key.hex() for key in getattr(charter, role)]
-        for role in ("root", "halt", "resume", "voter", "beacon")
-    }
-    return {
-        "version": charter.version,
-        **roles,
-        "root_threshold": charter.root_threshold,
-        "resume_threshold": charter.resume_threshold,
-        "revert_changes": charter.revert_changes,
-        "beacon_ttl_s": charter.beacon_ttl_s,
-        "issued": charter.issued_ms / 1000,
-        "expires": charter.expires_ms / 1000 if charter.expires_ms else None,
     }

@@ -24,7 +24,6 @@ from swarmllm.adapters.record_files import (
     merged,
     moment,
     read_sheets,
-    reason_name,
     render,
     sheet_of,
     with_signature,
@@ -44,9 +43,10 @@ from swarmllm.cli.output import answer, notice, people, print_record
 from swarmllm.cli.screen import Line
 from swarmllm.core.halt.state import HaltState, next_resume
 from swarmllm.errors import HaltedError, LocalError, UsageError
-from swarmllm.messages import Resume
+from swarmllm.messages import Resume, reason_name
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import NoNodeError
+from swarmllm.runtime.service.halt_fields import halts_fields
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.marks import vector_of
@@ -223,15 +223,7 @@ def _text(proposal: Proposal) -> bytes:
 
 def _shown(proposal: Proposal, *, as_json: bool, only_signatures: bool = False) -> int:
     if as_json:
-        halts = [
-            {
-                "key": halt.key.hex(),
-                "seq": halt.seq,
-                "reason": reason_name(halt.reason_code),
-                "issued": halt.issued_ms / 1000,
-            }
-            for halt in proposal.state.standing
-        ]
+        halts = halts_fields(proposal.state.standing)
         head = {
             "event": "proposal",
             "file": str(proposal.path),

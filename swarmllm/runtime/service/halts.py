@@ -9,19 +9,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Final
+from typing import Final
 
 import trio
 
 from swarmllm.core.events import AckHeard, HaltEvent, StateSaved
-from swarmllm.core.halt.charter import Rejected
-from swarmllm.core.halt.machine import HaltMachine
-from swarmllm.core.halt.state import Applied, Outcome
+from swarmllm.core.halt.state import Outcome, records_of
 from swarmllm.core.inputs import OwnerStarts, OwnerStops
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.messages import CHARTER_RECORD_MAX, HALT_REASONS, Charter, PeerId
+from swarmllm.messages import CHARTER_RECORD_MAX, PeerId
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import HaltPerformer
+from swarmllm.runtime.service.halt_fields import outcome_fields, state_fields
 from swarmllm.runtime.service.json_events import Record, record_of
 
 OPS: Final = frozenset({"halt_status", "halt_export", "halt_publish", "stop_here", "start_here"})
@@ -47,7 +46,8 @@ class HaltService:
                 yield self._status()
             case "halt_export":
                 yield record_of(
-                    "control_records", records=[one.hex() for one in exported(self._orders.machine)]
+                    "control_records",
+                    records=[one.hex() for one in records_of(self._orders.machine.state)],
                 )
             case "halt_publish":
                 async with aclosing(self._publish(records_in(params), _wait_s(params))) as records:
@@ -87,24 +87,7 @@ class HaltService:
         state, durable = machine.state, machine.durable
         return record_of(
             "halt_status",
-            swarm=state.swarm.hex(),
-            charter_version=state.version,
-            charter=None if state.charter is None else charter_fields(state.charter),
-            halted=list(machine.halted),
-            digest=machine.digest.hex(),
-            standing=[
-                {
-                    "key": halt.key.hex(),
-                    "seq": halt.seq,
-                    "reason": HALT_REASONS.get(halt.reason_code, str(halt.reason_code)),
-                    "issued": halt.issued_ms / 1000,
-                }
-                for halt in state.standing
-            ],
-            highs={key.hex(): seq for key, seq in sorted(state.highs.items())},
-            lifts={key.hex(): seq for key, seq in sorted(state.lifts.items())},
-            stopped_here=state.stopped_here,
-            lost=state.lost,
+            **state_fields(state) | {"halted": list(machine.halted)},
             durable=durable is not None
             and durable.digest == state.digest
             and durable.stopped_here == state.stopped_here,
@@ -156,29 +139,6 @@ class HaltService:
             stop_listening()
 
 
-def exported(machine: HaltMachine) -> list[bytes]:
-    """Every record held, charters first: what another node needs to be in the same state."""
-    state = machine.state
-    return [one.data for group in (state.charters, state.halts, state.resumes) for one in group]
-
-
-def charter_fields(charter: Charter) -> dict[str, Any]:
-    """A charter as JSON: keys in hexadecimal."""
-    roles = {
-        role: [key.hex() for key in getattr(charter, role)]
-        for role in ("root", "halt", "resume", "voter", "beacon")
-    }
-    return {
-        **roles,
-        "version": charter.version,
-        "root_threshold": charter.root_threshold,
-        "resume_threshold": charter.resume_threshold,
-        "revert_changes": charter.revert_changes,
-        "beacon_ttl_s": charter.beacon_ttl_s,
-        "expires": charter.expires_ms / 1000 if charter.expires_ms else None,
-    }
-
-
 def records_in(params: Mapping[str, object]) -> list[bytes]:
     """The field `records`: hexadecimal, bounded before it is decoded. UsageError."""
     found = params.get("records")
@@ -218,14 +178,8 @@ def _wait_s(params: Mapping[str, object]) -> float:
 
 
 def _outcome(outcome: Outcome | None) -> dict[str, str]:
-    match outcome:
-        case None:
-            raise LocalError(
-                "this node runs without a kill switch; ask one that `swarmllm join` started"
-            )
-        case Applied():
-            return {"outcome": "applied", "reason": ""}
-        case Rejected(reason=reason):
-            return {"outcome": "refused", "reason": reason}
-        case _:
-            return {"outcome": "known", "reason": "this node holds it, or a newer one, already"}
+    if outcome is None:
+        raise LocalError(
+            "this node runs without a kill switch; ask one that `swarmllm join` started"
+        )
+    return outcome_fields(outcome)

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from swarmllm.adapters.operator_keys import verify
-from swarmllm.adapters.record_files import read_sheets, reason_name
+from swarmllm.adapters.record_files import read_sheets
 from swarmllm.core.halt.charter import charter_hash
-from swarmllm.core.halt.state import Applied, HaltState, Known, records_of, validate
+from swarmllm.core.halt.state import Applied, HaltState, records_of, validate
+from swarmllm.runtime.service.halt_fields import outcome_fields, state_fields
 from swarmllm.wire.signed import open_record
 
 Record = dict[str, Any]
@@ -118,44 +119,14 @@ class FakeNode:
         outcome = validate(self.state, data, verify)
         if isinstance(outcome, Applied):
             self.state = outcome.state
-            return {"outcome": "applied", "reason": ""}
-        if isinstance(outcome, Known):
-            return {"outcome": "known", "reason": ""}
-        return {"outcome": "refused", "reason": outcome.reason}
+        return outcome_fields(outcome)
 
     def _status(self) -> Record:
-        state = self.state
-        charter = state.charter
-        assert charter is not None
         return {
             "event": "halt_status",
             "time": 1.0,
-            "swarm": state.swarm.hex(),
-            "charter_version": state.version,
-            "halted": list(state.reasons),
-            "digest": state.digest.hex(),
-            "standing": [
-                {
-                    "key": h.key.hex(),
-                    "seq": h.seq,
-                    "reason": reason_name(h.reason_code),
-                    "issued": h.issued_ms / 1000,
-                }
-                for h in state.standing
-            ],
-            "highs": {key.hex(): seq for key, seq in state.highs.items()},
-            "lifts": {key.hex(): seq for key, seq in state.lifts.items()},
-            "stopped_here": state.stopped_here,
-            "lost": state.lost,
+            **state_fields(self.state),
             "durable": True,
             "peers": self.peers,
             "acknowledged": self.peers[: len(self.peers) - self.silent_peers],
-            "charter": {
-                **{
-                    role: [key.hex() for key in getattr(charter, role)]
-                    for role in ("root", "halt", "resume", "voter", "beacon")
-                },
-                "root_threshold": charter.root_threshold,
-                "resume_threshold": charter.resume_threshold,
-            },
         }
