@@ -134,7 +134,7 @@ BUGS: Final[dict[str, Bug]] = {
         ),
     ),
     "experts are asked for more than their context": (
-        Change(POOL, "            if record.context_max >= tokens\n", ""),
+        Change(POOL, "if record.context_max >= tokens\n", "if True"),
     ),
     "records of the dead are believed for ever": (
         Change(CAPACITY, "if now < e.born_at + ttl_s or e.peer in self._connected)", "if ttl_s)"),

@@ -22,7 +22,6 @@ from swarmllm.adapters.record_files import Sheet, draft, merged, read_sheets, re
 from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.operators.charter_view import (
-    ROLES,
     Gathered,
     charter_line,
     charter_table,
@@ -35,6 +34,7 @@ from swarmllm.core.halt.charter import charter_hash, expired, first_fault, next_
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import ROLE_KEYS_MAX, Charter
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.service.halt_fields import ROLES
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.signed import SignedRecord, key_id, open_record
 
