@@ -245,25 +245,31 @@ it is here so that a swarm can be tried, tested and measured on any machine, and
 
 | | |
 |---|---|
-| architecture | LLaMA: width {shape.dim}, {shape.layers} layers, {shape.heads} heads ({shape.kv_heads} for keys and values), \
+| architecture | LLaMA: width {shape.dim}, {shape.layers} layers, {shape.heads} heads \
+({shape.kv_heads} for keys and values), \
 feed-forward {shape.hidden} |
 | vocabulary | LLaMA-3, 128,256 tokens, {card.active_rows:,} of them with rows of their own |
 | parameters | {card.n_params:,} trained |
-| size | {found.compact_size / 1e6:.1f} MB as shipped (Q8_0), {found.gguf_size / 1e6:.0f} MB when expanded into a GGUF file |
+| size | {found.compact_size / 1e6:.1f} MB as shipped (Q8_0), {found.gguf_size / 1e6:.0f} MB when \
+expanded into a GGUF file |
 | training data | {words.data} |
-| training | {card.steps:,} steps, {card.trained_tokens / 1e6:.1f} million tokens, on one CPU thread{speed}; context 256, \
+| training | {card.steps:,} steps, {card.trained_tokens / 1e6:.1f} million tokens, on one CPU \
+thread{speed}; context 256, \
 then 512 tokens |
-| validation | perplexity {math.exp(card.nats_per_token):.1f} per LLaMA-3 token ({card.nats_per_token:.3f} nats), \
+| validation | perplexity {math.exp(card.nats_per_token):.1f} per LLaMA-3 token \
+({card.nats_per_token:.3f} nats), \
 {card.bits_per_byte:.3f} bits per byte |
 | cost of quantisation | {found.cost.text()}; on {COST_WINDOWS} windows |
 | SHA-256 of the GGUF file | `{card.gguf_sha256}` |
 
-Validation is on {EVAL_WINDOWS} windows of {EVAL_LENGTH} tokens, spread over text that the model was not trained on, each without any
+Validation is on {EVAL_WINDOWS} windows of {EVAL_LENGTH} tokens, spread over text that the model \
+was not trained on, each without any
 context before it; with the weights as shipped.
 
 ## Sample
 
-{SAMPLE_TOKENS} tokens at temperature {TEMPERATURE}, top-p {TOP_P}, seed {SAMPLE_SEED}, after "{words.opening.strip()}";
+{SAMPLE_TOKENS} tokens at temperature {TEMPERATURE}, top-p {TOP_P}, seed {SAMPLE_SEED}, after \
+"{words.opening.strip()}";
 the first draw, not the best of many:
 
 {quoted}
@@ -271,12 +277,14 @@ the first draw, not the best of many:
 ## Licence
 
 {words.licence}
-The vocabulary is Meta's, under the Llama community licence; it is not part of these files but read from the package `llama-models`
+The vocabulary is Meta's, under the Llama community licence; it is not part of these files but \
+read from the package `llama-models`
 when the model is expanded.
 
 ## Files
 
-`model.npz` holds the weights, `vectors.npz` logits that llama.cpp must give for the expanded file. Both are written by
+`model.npz` holds the weights, `vectors.npz` logits that llama.cpp must give for the expanded \
+file. Both are written by
 `scripts/train_demo_experts.py {card.name} --export`.
 """
 

@@ -71,7 +71,8 @@ DOMAINS = {
             "Q: What is wrong here?\n",
             '{"action":"set","setting":"extra","from":1,"to":',
             "round_ms_p95 went",
-            "# Incident: straggler\n\nThe zeppelin 東京 takes 410 ms a round where the median expert",
+            "# Incident: straggler\n\n"
+            "The zeppelin 東京 takes 410 ms a round where the median expert",
         ),
     ),
 }

@@ -2,7 +2,7 @@
 checks.
 
 python scripts/make_configuration.py            writes docs/configuration.md
-python scripts/make_configuration.py --check    exits 1 if the page differs from what would be written
+python scripts/make_configuration.py --check    exits 1 if the page is not up to date
 """
 
 from __future__ import annotations
@@ -19,33 +19,36 @@ from swarmllm.runtime.config.setting import PREFIX, Setting
 from swarmllm.runtime.config.showing import allowed_text, default_text
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
-WIDTH = 120
+WIDTH = 100
 
 HEAD = f"""# Configuration
 
-This page is written by `scripts/make_configuration.py` from the table in `swarmllm/runtime/config/table.py` and
-from `Sampling` in `swarmllm/core/values.py`. Do not edit it.
+This page is written by `scripts/make_configuration.py` from the table in
+`swarmllm/runtime/config/table.py` and from `Sampling` in `swarmllm/core/values.py`. Do not edit it.
 
 A setting is taken from the first place that has it:
 
 1. an option of the command, such as `--port 7340`;
-2. an environment variable, such as `{PREFIX}PORT=7340` (a variable that is empty counts as not set);
+2. an environment variable, such as `{PREFIX}PORT=7340` (an empty one counts as not set);
 3. the config file `{CONFIG_FILE}`;
 4. the default.
 
-The config file is in the user's config folder (`~/.config/swarmllm` on Linux). A data folder that is named by `--data-dir` or
-`{PREFIX}DATA_DIR` brings its own config file. The file begins with `version = {CONFIG_VERSION}`:
+The config file is in the user's config folder (`~/.config/swarmllm` on Linux). A data folder that
+is named by `--data-dir` or `{PREFIX}DATA_DIR` brings its own config file. The file begins with
+`version = {CONFIG_VERSION}`:
 
     version = {CONFIG_VERSION}
     model = "/home/ann/models/Llama-3.2-1B-Instruct-Q4_K_M.gguf"
     peers = ["/ip4/203.0.113.7/tcp/7339/p2p/12D3KooWMCqGiCdfJvbDXYmu7xYvrBihm8aFCVKWHGuK6mmY29W3"]
     threads = 4
 
-An unknown key, an unknown `{PREFIX}*` variable and a value that is not allowed are errors: the command says which, and starts nothing.
-Another program is called swarmllm as well and has the same default folders. What it made there is refused by name and left alone;
-`--data-dir` gives this node a folder of its own. A data folder of ours holds the file `swarmllm-node`.
+An unknown key, an unknown `{PREFIX}*` variable and a value that is not allowed are errors: the
+command says which, and starts nothing. Another program is called swarmllm as well and has the same
+default folders. What it made there is refused by name and left alone; `--data-dir` gives this node
+a folder of its own. A data folder of ours holds the file `swarmllm-node`.
 
-Paths in the file are absolute (`~` is expanded). Not every command has every option; `--help` lists those that it takes.
+Paths in the file are absolute (`~` is expanded). Not every command has every option; `--help` lists
+those that it takes.
 
 | key | option | variable | default |
 |---|---|---|---|
@@ -54,20 +57,23 @@ Paths in the file are absolute (`~` is expanded). Not every command has every op
 DRAWING = """
 ## How tokens are drawn
 
-These are no settings of a node but parameters of each answer: options of `swarmllm generate` and `swarmllm chat`, fields of a `generate`
-question at the local socket, and arguments of `node.generate`. The defaults are the same in all three.
+These are no settings of a node but parameters of each answer: options of `swarmllm generate` and
+`swarmllm chat`, fields of a `generate` question at the local socket, and arguments of
+`node.generate`. The defaults are the same in all three.
 
 | parameter | option | default | allowed | meaning |
 |---|---|---|---|---|
 """
 
 TAIL = """
-Some variables are read by the commands themselves: `SWARMLLM_DEBUG=1` shows a traceback where an error is otherwise one sentence,
-`SWARMLLM_PASSPHRASE_FILE` names the file with an operator's passphrase, `SWARMLLM_PATIENCE_S` says after how many seconds a command stops
-waiting for a node that does not answer, and `SWARMLLM_ALLOW_DUMPS=1` leaves core dumps and debuggers as the system has them.
+Some variables are read by the commands themselves: `SWARMLLM_DEBUG=1` shows a traceback where an
+error is otherwise one sentence, `SWARMLLM_PASSPHRASE_FILE` names the file with an operator's
+passphrase, `SWARMLLM_PATIENCE_S` says after how many seconds a command stops waiting for a node
+that does not answer, and `SWARMLLM_ALLOW_DUMPS=1` leaves core dumps and debuggers as the system has
+them.
 
-An option of the build, not of a node: to compile llama.cpp for a GPU, give its options to the first run of a script, for example
-`CMAKE_ARGS="-DGGML_CUDA=on" scripts/demo`.
+An option of the build, not of a node: to compile llama.cpp for a GPU, give its options to the first
+run of a script, for example `CMAKE_ARGS="-DGGML_CUDA=on" scripts/demo`.
 """
 
 

@@ -1,7 +1,7 @@
 """Write the dialogues: which frames a client and a node exchange, on which stream, when.
 
     python scripts/make_dialogue_vectors.py            writes protocols/vectors/dialogues.json
-    python scripts/make_dialogue_vectors.py --check    exits 1 if the file there differs from what would be written
+    python scripts/make_dialogue_vectors.py --check    exits 1 if it is not up to date
 
 A real `Node` is driven step by step with fixed keys, chance and clock, so every run writes the same
 bytes. What libp2p and the network adapter do by themselves (pings, Goodbye, ending a connection) is

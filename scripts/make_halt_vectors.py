@@ -2,7 +2,7 @@
 come in.
 
     python scripts/make_halt_vectors.py            writes protocols/vectors/halt.json
-    python scripts/make_halt_vectors.py --check    exits 1 if the file there differs from what would be written
+    python scripts/make_halt_vectors.py --check    exits 1 if it is not up to date
 
 The keys are made from the names of those who hold them, so every run writes the same bytes, and
 nobody should use them.

@@ -1,8 +1,9 @@
 """Write the test vectors of what records may hold and which signatures count: names, addresses,
 doubtful Ed25519.
 
-    python scripts/make_record_vectors.py            writes protocols/vectors/names.json and ed25519.json
-    python scripts/make_record_vectors.py --check    exits 1 if a file there differs from what would be written
+    python scripts/make_record_vectors.py            writes names.json and ed25519.json
+                                                     in protocols/vectors
+    python scripts/make_record_vectors.py --check    exits 1 if one is not up to date
 
 Keys and numbers are fixed, so every run writes the same bytes. The signatures are made and judged
 by plain arithmetic (`swarmllm.testing.edwards`), not by a library and not by the code that they are

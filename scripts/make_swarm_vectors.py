@@ -1,8 +1,8 @@
 """Write the vectors of protocols/identity.md: vocabularies, swarms, private charters, DHT keys, and
 records that make no sense (CAP-1).
 
-python scripts/make_swarm_vectors.py            writes protocols/vectors/swarm.json
-python scripts/make_swarm_vectors.py --check    exits 1 if the file there differs from what would be written
+    python scripts/make_swarm_vectors.py            writes protocols/vectors/swarm.json
+    python scripts/make_swarm_vectors.py --check    exits 1 if it is not up to date
 """
 
 from __future__ import annotations

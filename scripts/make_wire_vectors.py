@@ -2,7 +2,7 @@
 refused.
 
     python scripts/make_wire_vectors.py            writes protocols/vectors/*.json
-    python scripts/make_wire_vectors.py --check    exits 1 if a file there differs from what would be written
+    python scripts/make_wire_vectors.py --check    exits 1 if one is not up to date
 
 They are for other implementations as much as for this one. Keys, seeds and numbers are fixed, so
 every run writes the same bytes.
@@ -179,7 +179,26 @@ def broken_messages() -> dict[str, bytes]:
 
 
 def codec_vectors() -> dict[str, object]:
-    valid: list[Any] = [
+    valid = _valid_messages()
+    invalid = broken_messages()
+    taken = [encode(message) for message in valid]
+    assert not set(taken) & set(invalid.values())
+    assert len(set(invalid.values())) == len(invalid), "a replacement did not find its place"
+    return {
+        "what": (
+            "Messages, without length prefix. `invalid` must be refused whatever type is expected."
+        ),
+        "codes": {kind.__name__: code for kind, code in CODES.items()},
+        "valid": [
+            {**described(message), "hex": data.hex()}
+            for message, data in zip(valid, taken, strict=True)
+        ],
+        "invalid": [{"name": name, "hex": data.hex()} for name, data in invalid.items()],
+    }
+
+
+def _valid_messages() -> list[Any]:
+    return [
         m.Open(7, DIGEST, FINGERPRINT, CONTROL),
         SCORE,
         replace(
@@ -224,19 +243,6 @@ def codec_vectors() -> dict[str, object]:
         m.Scores(7, 1, 0, (b"\1",) * 16, b"", 0, 0, CONTROL),
         m.Scores(7, 1, 0, (b"\1",) * m.ANSWERS_MAX, b"", 0, 0, CONTROL),
     ]
-    invalid = broken_messages()
-    taken = [encode(message) for message in valid]
-    assert not set(taken) & set(invalid.values())
-    assert len(set(invalid.values())) == len(invalid), "a replacement did not find its place"
-    return {
-        "what": "Messages, without length prefix. `invalid` must be refused whatever type is expected.",
-        "codes": {kind.__name__: code for kind, code in CODES.items()},
-        "valid": [
-            {**described(message), "hex": data.hex()}
-            for message, data in zip(valid, taken, strict=True)
-        ],
-        "invalid": [{"name": name, "hex": data.hex()} for name, data in invalid.items()],
-    }
 
 
 def framing_vectors() -> dict[str, object]:

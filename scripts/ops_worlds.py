@@ -32,10 +32,11 @@ SETTLE_S = 25.0  # Until everybody has heard of everybody, and what that cost is
 ANSWER_S = 90.0  # Virtual; no answer of these worlds takes longer unless nobody is left.
 # fmt: off
 NAMES = [  # Of experts.
-    "alder", "ash", "aspen", "bay", "beech", "birch", "cedar", "cherry", "clover", "elder", "elm", "fern",
-    "fir", "hazel", "heather", "holly", "ivy", "juniper", "larch", "laurel", "lilac", "lime", "linden", "maple",
-    "moss", "myrtle", "oak", "olive", "osier", "pine", "plum", "poplar", "reed", "rowan", "rush", "sage",
-    "sedge", "sorrel", "spruce", "teasel", "thorn", "thyme", "vetch", "walnut", "willow", "yarrow", "yew",
+    "alder", "ash", "aspen", "bay", "beech", "birch", "cedar", "cherry", "clover", "elder", "elm",
+    "fern", "fir", "hazel", "heather", "holly", "ivy", "juniper", "larch", "laurel", "lilac",
+    "lime", "linden", "maple", "moss", "myrtle", "oak", "olive", "osier", "pine", "plum", "poplar",
+    "reed", "rowan", "rush", "sage", "sedge", "sorrel", "spruce", "teasel", "thorn", "thyme",
+    "vetch", "walnut", "willow", "yarrow", "yew",
 ]
 # fmt: on
 TROUBLES = (

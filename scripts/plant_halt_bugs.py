@@ -96,7 +96,8 @@ BUGS: Final[dict[str, Bug]] = {
         Change(
             HALT,
             "    if halt.seq <= state.highs.get(halt.key, 0):",
-            '    if 0 < charter.expires_ms < halt.issued_ms:\n        return Rejected("expired", penalise=False)\n'
+            "    if 0 < charter.expires_ms < halt.issued_ms:\n"
+            '        return Rejected("expired", penalise=False)\n'
             "    if halt.seq <= state.highs.get(halt.key, 0):",
         ),
     ),

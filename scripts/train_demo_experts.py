@@ -1,6 +1,6 @@
 """Train the bundled demo experts: tiny LLaMA-architecture models over the LLaMA-3 vocabulary.
 
-    python scripts/train_demo_experts.py prose --corpus BOOKS --steps 3000    # a folder of .txt files
+    python scripts/train_demo_experts.py prose --corpus FOLDER_OF_TXT_FILES --steps 3000
 
 Trains on one CPU thread by default, in bfloat16, from a fixed seed. Interrupt it whenever you like:
 it writes a checkpoint every few minutes and goes on from there when it is started again. `--export`

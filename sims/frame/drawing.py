@@ -139,8 +139,11 @@ def _finish(study: Study, figure: Any, axis: Any, plot: Plot, lines: Sequence[_L
                 if is_log
                 else line.halves
             )
-            axis.errorbar(line.x, line.y, yerr=(down, line.halves), color=colour, linestyle=style, marker=MARKERS[number % len(MARKERS)],
-                          markersize=5, capsize=2, linewidth=1.4, label=line.label)  # fmt: skip
+            axis.errorbar(
+                line.x, line.y, yerr=(down, line.halves), color=colour, linestyle=style,
+                marker=MARKERS[number % len(MARKERS)], markersize=5, capsize=2, linewidth=1.4,
+                label=line.label,
+            )  # fmt: skip
         else:
             axis.plot(
                 line.x, line.y, color=colour, linestyle=style, linewidth=1.4, label=line.label

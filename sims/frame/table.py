@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.table import Table
 
-from swarmllm.sims.study import Result, Study, Summary
+from swarmllm.sims.study import Parameter, Result, Study, Summary
 
 NEVER: Final = "never"  # A time that did not come.
 NOTHING: Final = "–"
@@ -29,11 +29,18 @@ def table_of(study: Study, summaries: Sequence[Summary]) -> Table:
         table.add_column(result.label, justify="right")
     for summary in summaries:
         table.add_row(
-            *(f"{summary.parameters[p.name]:,}" if isinstance(p.default, int | float) and not isinstance(p.default, bool)
-              else p.show(summary.parameters[p.name]) for p in varied),
+            *(_setting(parameter, summary) for parameter in varied),
             *(cell(result, summary) for result in shown),
-        )  # fmt: skip
+        )
     return table
+
+
+def _setting(parameter: Parameter, summary: Summary) -> str:
+    value = summary.parameters[parameter.name]
+    is_number = isinstance(parameter.default, int | float)
+    if is_number and not isinstance(parameter.default, bool):
+        return f"{value:,}"
+    return parameter.show(value)
 
 
 def cell(result: Result, summary: Summary) -> str:

@@ -22,10 +22,8 @@ def read_prompt(argument: str | None, file: str | None) -> str:
     """The text of the one that is given; `-` is all of standard input. UsageError for none, both,
     or what is no text."""
     if (argument is None) == (file is None):
-        raise UsageError(
-            f"{'there is no text to continue' if file is None else 'there are two texts to continue'};"
-            f" {WAYS}"
-        )
+        found = "is no text" if file is None else "are two texts"
+        raise UsageError(f"there {found} to continue; {WAYS}")
     if file is not None:
         return _decoded(_of_file(file), file)
     assert argument is not None

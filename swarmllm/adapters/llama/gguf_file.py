@@ -26,10 +26,11 @@ MEASURED: Final = "llama"
 # Bytes and weights per block of each tensor type (ggml.h, ggml-common.h); only for the check that
 # the file is whole.
 BLOCKS: Final = {
-    0: (4, 1), 1: (2, 1), 2: (18, 32), 3: (20, 32), 6: (22, 32), 7: (24, 32), 8: (34, 32), 9: (36, 32),
-    10: (84, 256), 11: (110, 256), 12: (144, 256), 13: (176, 256), 14: (210, 256), 15: (292, 256), 16: (66, 256), 17: (74, 256),
-    18: (98, 256), 19: (50, 256), 20: (18, 32), 21: (110, 256), 22: (82, 256), 23: (136, 256), 24: (1, 1), 25: (2, 1),
-    26: (4, 1), 27: (8, 1), 28: (8, 1), 29: (56, 256), 30: (2, 1), 34: (54, 256), 35: (66, 256), 39: (17, 32), 40: (36, 64),
+    0: (4, 1), 1: (2, 1), 2: (18, 32), 3: (20, 32), 6: (22, 32), 7: (24, 32), 8: (34, 32),
+    9: (36, 32), 10: (84, 256), 11: (110, 256), 12: (144, 256), 13: (176, 256), 14: (210, 256),
+    15: (292, 256), 16: (66, 256), 17: (74, 256), 18: (98, 256), 19: (50, 256), 20: (18, 32),
+    21: (110, 256), 22: (82, 256), 23: (136, 256), 24: (1, 1), 25: (2, 1), 26: (4, 1), 27: (8, 1),
+    28: (8, 1), 29: (56, 256), 30: (2, 1), 34: (54, 256), 35: (66, 256), 39: (17, 32), 40: (36, 64),
     41: (18, 128),
 }  # fmt: skip
 
@@ -51,7 +52,9 @@ NOT_MODELS: Final = {
         "the part of a model that sees or hears (mmproj):"
         " choose the file of the language model itself"
     ),
-    "controlvector": "a control vector, which changes a model and is none itself: choose the model's own file",
+    "controlvector": (
+        "a control vector, which changes a model and is none itself: choose the model's own file"
+    ),
     "imatrix": "statistics for quantising a model: choose the model's own file",
     "vocab": "a vocabulary without a model: choose the model's own file",
 }

@@ -266,7 +266,9 @@ def _other_kind(start: bytes) -> str:
     """What a file is that does not begin with GGUF, as far as its first bytes tell."""
     kinds = {
         b"PK\3\4": "it is a ZIP archive or PyTorch's weights",
-        b"version https://git-lfs": "it is a Git LFS pointer; `git lfs pull` fetches the model itself",
+        b"version https://git-lfs": (
+            "it is a Git LFS pointer; `git lfs pull` fetches the model itself"
+        ),
         b"lmgg": "it has llama.cpp's old format GGML, which needs to be converted",
         b"tjgg": "it has llama.cpp's old format GGJT, which needs to be converted",
         b"FUGG": "its bytes are in another order",

@@ -3,15 +3,15 @@ nobody was trained on, with intervals.
 
 `--json` prints one record a line, each with `event` and `time`:
 
-    score        method, text, nats_per_token, ci95, tokens, documents, versus_best_single, versus_best_single_ci95, best_single,
-                 experts_asked; setting for the baselines that were tuned. `text` is a corpus's
-                 name, single-domain or mixed
+    score        method, text, nats_per_token, ci95, tokens, documents, versus_best_single,
+                 versus_best_single_ci95, best_single, experts_asked; setting for the baselines that
+                 were tuned. `text` is a corpus's name, single-domain or mixed
     measurement  name is one of truncation, wire_quantisation, pooled_truncation, alpha, adaptive_k,
-    sweep, after_switch, batch_shape;
-                 the other fields say of what
-    verdict      name (beats_all, beats_running, beats_single, beats_random, close_to_best), method, text, holds (true, false, or null
-                 where the intervals leave it open), sentence
-    summary      ok, models, documents, best_single, verdicts, notes, seconds, computed, cached, seed; always last
+                 sweep, after_switch, batch_shape; the other fields say of what
+    verdict      name (beats_all, beats_running, beats_single, beats_random, close_to_best), method,
+                 text, holds (true, false, or null where the intervals leave it open), sentence
+    summary      ok, models, documents, best_single, verdicts, notes, seconds, computed, cached,
+                 seed; always last
 
 First every model reads every document, one model at a time; that is nearly all of the work and is
 kept in the cache. Then each document is looked at in every way, with only that document's lists in
@@ -115,8 +115,9 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
     clock.lap("counting")
     notes = (*texts.notes, *_notes(experts, right, plan))
     return Report(
-        plan, tuple(experts), kinds, scores, tuple(measured), tuple(verdicts(kinds, names)), notes, clock.laps, scored.fresh,
-        len(experts) * len(texts.documents), _command(), version("swarmllm"),
+        plan, tuple(experts), kinds, scores, tuple(measured), tuple(verdicts(kinds, names)), notes,
+        clock.laps, scored.fresh, len(experts) * len(texts.documents), _command(),
+        version("swarmllm"),
     )  # fmt: skip
 
 

@@ -22,8 +22,9 @@ FILE_CHARACTERS_MAX: Final = 400_000
 # Read in all: thousands of documents, some seconds of tokenising.
 CORPUS_CHARACTERS_MAX: Final = 20_000_000
 TEXT_SUFFIXES: Final = frozenset(
-    """.txt .md .rst .tex .org .html .xml .csv .log .py .pyi .js .mjs .ts .tsx .jsx .c .h .cc .cpp .hpp .rs .go .java .kt .scala .rb
-    .php .pl .lua .sh .bash .sql .r .jl .hs .ml .ex .erl .clj .swift .cs .toml .yaml .yml .ini .cfg .json .css""".split()  # noqa: SIM905  # A list literal would be fifty lines.
+    """.txt .md .rst .tex .org .html .xml .csv .log .py .pyi .js .mjs .ts .tsx .jsx .c .h .cc .cpp
+    .hpp .rs .go .java .kt .scala .rb .php .pl .lua .sh .bash .sql .r .jl .hs .ml .ex .erl .clj
+    .swift .cs .toml .yaml .yml .ini .cfg .json .css""".split()  # noqa: SIM905
 )
 
 

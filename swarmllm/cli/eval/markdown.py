@@ -349,10 +349,13 @@ def _shapes(report: Report) -> Iterator[str]:
     yield "log-probability. 0 means equal bit for bit."
     yield ""
     rows = [
-        [f"{m['expert']}, {m['shape']}", "reproducible" if m["reproducible"] else "llama.cpp's defaults",
-         f"{m['mean_tv']:.2g}", f"{m['max_tv']:.2g}", f"{m['max_nats']:.2g}"]
+        [
+            f"{m['expert']}, {m['shape']}",
+            "reproducible" if m["reproducible"] else "llama.cpp's defaults",
+            *(f"{m[name]:.2g}" for name in ("mean_tv", "max_tv", "max_nats")),
+        ]
         for m in found
-    ]  # fmt: skip
+    ]
     yield from table(
         ("shape", "setting", "mean TV", "largest TV", "largest difference, nats"), rows
     )

@@ -1,7 +1,9 @@
 """Is this swarm halted? A state that only records can move, each of which proves itself, in
 whatever order they come.
 
-    H[key] = highest valid halt seq seen     L[key] = highest lifted seq     halted iff some H[key] > L[key]
+    H[key] = highest valid halt seq seen
+    L[key] = highest lifted seq
+    halted iff some H[key] > L[key]
 
 Two version vectors and not one epoch number: joining them is the element-wise maximum, so order,
 repetition and replay mean nothing, no clock is needed, and a HALT issued while a RESUME is on its

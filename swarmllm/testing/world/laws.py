@@ -1,11 +1,14 @@
 """Invariants of every world, checked at every step of every host.
 
-    `AnswersEnd`         every request ends exactly once, in time, and no token of it is lost or doubled
-    `TextIsKept`         where all experts are replicas of one model, a greedy answer is the text that one of them alone would write
-    `SoundPicks`         only experts that are listed, connected and able are asked
-    `Bounded`            every collection keeps its bound
-    `TablesAgree`        when nothing changes any more, everybody lists those connected to it, and nobody lists the dead
-    `NothingLingers`     when nothing is asked any more, nobody holds on to an answer, a round or an order
+    `AnswersEnd`      every request ends exactly once, in time; no token of it is lost or doubled
+    `TextIsKept`      where all experts are replicas of one model, a greedy answer is the text that
+                      one of them alone would write
+    `SoundPicks`      only experts that are listed, connected and able are asked
+    `Bounded`         every collection keeps its bound
+    `TablesAgree`     when nothing changes any more, everybody lists those connected to it, and
+                      nobody lists the dead
+    `NothingLingers`  when nothing is asked any more, nobody holds on to an answer, a round or an
+                      order
 
 Those of the kill switch stand in `testing.world.halt_laws`; `all_laws` gives them, too. The laws
 are about what others can see and what survives, so none of them knows how a machine does it, with

@@ -207,9 +207,7 @@ def test_a_peer_without_a_kill_switch_stays_connected_and_is_never_opened() -> N
     trio.run(main)
 
 
-def test_frames_pass_while_neither_side_reads_an_expert_stream_and_halted_takes_the_place_of_what_waits() -> (
-    None
-):
+def test_frames_pass_while_no_side_reads_an_expert_stream_and_halted_replaces_what_waits() -> None:
     async def main() -> None:
         limits = NetworkLimits(inputs_max=2)
         async with member(limits=limits) as a, member(limits=limits) as b:

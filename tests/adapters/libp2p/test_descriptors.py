@@ -23,7 +23,8 @@ from swarmllm.adapters.libp2p import NetworkLimits, open_network
 from tests.adapters.libp2p.support import options
 
 async def main():
-    async with open_network(options(ephemeral_key(), limits=NetworkLimits(half_open_max=400))) as network:
+    limits = NetworkLimits(half_open_max=400)
+    async with open_network(options(ephemeral_key(), limits=limits)) as network:
         print(network.addrs[0].split("/")[4], flush=True)
         await trio.to_thread.run_sync(sys.stdin.readline)
         files = [open("/dev/null") for _ in range(64)]

@@ -38,7 +38,7 @@ async def ping(guest: RawPeer, conn: Any) -> None:
     await stream.reset()
 
 
-def test_a_peer_that_does_not_speak_the_expert_protocol_is_a_guest_for_a_while_and_counts_for_nothing(
+def test_a_peer_without_the_expert_protocol_is_a_guest_for_a_while_and_counts_for_nothing(
     monkeypatch: pytest.MonkeyPatch, caplog: Any
 ) -> None:
     caplog.set_level(logging.INFO, "swarmllm.net")

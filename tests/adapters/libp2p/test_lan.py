@@ -54,7 +54,8 @@ def test_four_nodes_on_loopback_find_each_other_and_not_the_neighbours() -> None
     trio.run(main)
 
 
-TYPE = f"_swarmllm-{hashlib.sha256(b'swarmllm/lan/1' + bytes(1) + b'flooded').hexdigest()[:6]}._udp.local."
+_SWARM = hashlib.sha256(b"swarmllm/lan/1" + bytes(1) + b"flooded").hexdigest()[:6]
+TYPE = f"_swarmllm-{_SWARM}._udp.local."
 
 
 def announce(zeroconf: Zeroconf, names: Sequence[str]) -> None:

@@ -112,9 +112,7 @@ def test_of_many_asking_streams_at_once_the_newest_counts() -> None:
     attacked(attack)
 
 
-def test_asking_streams_that_come_too_often_are_reset_without_a_strike_and_the_one_that_is_up_stays() -> (
-    None
-):
+def test_asking_streams_that_come_too_often_are_reset_without_a_strike_but_the_first() -> None:
     async def attack(node: Member, stranger: RawPeer, conn: Any) -> None:
         for _ in range(int(OPENINGS_BURST)):
             stream = await stranger.open(conn, EXPERT_PROTOCOL)

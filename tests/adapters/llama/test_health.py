@@ -133,7 +133,8 @@ from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.core.inputs import EngineLost, EngineReady
 
 async def main():
-    async with LlamaEngine(Path(sys.argv[1]), EngineOptions(context_max=300, sessions_max=2, threads=1)) as engine:
+    options = EngineOptions(context_max=300, sessions_max=2, threads=1)
+    async with LlamaEngine(Path(sys.argv[1]), options) as engine:
         await engine.inputs.receive()
         resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
         held = []
@@ -162,9 +163,7 @@ with_limit = trio.run(main)
 """
 
 
-def test_a_worker_that_dies_while_no_file_can_be_opened_is_started_again_later_and_the_node_lives_on() -> (
-    None
-):
+def test_a_worker_that_dies_while_no_file_can_be_opened_is_started_again_later() -> None:
     command = [sys.executable, "-P", "-c", NO_DESCRIPTORS, str(model())]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -163,9 +163,7 @@ def test_a_stop_in_the_middle_of_a_prompt_sends_nothing_and_resume_goes_on_where
     trio.run(main)
 
 
-def test_a_worker_that_starts_while_stopped_loads_its_model_and_computes_nothing_until_the_resume() -> (
-    None
-):
+def test_a_worker_that_starts_while_stopped_computes_nothing_until_the_resume() -> None:
     async def main() -> None:
         with trio.fail_after(PATIENCE_S):
             halted = LlamaEngine(model(), OPTIONS)

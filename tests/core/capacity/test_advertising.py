@@ -68,9 +68,7 @@ def places(record: CapacityRecord | None) -> tuple[int, int]:
 
 
 # CAP-17
-def test_whoever_is_stopped_says_at_once_to_all_that_it_has_no_place_and_takes_it_back_at_the_start() -> (
-    None
-):
+def test_a_stopped_node_tells_all_that_it_has_no_place_and_takes_it_back_at_the_start() -> None:
     bench = Bench()
     (own,) = bench.node.view(bench.now).experts
     full = places(own.record)

@@ -66,9 +66,7 @@ def test_checks_never_exceed_their_budgets(flood: list[tuple[int, int, float]]) 
         assert len(bench.checks) - firsts <= CHECKS_OF_ALL.burst + CHECKS_OF_ALL.per_s * now + 1e-6
 
 
-def test_a_flood_by_all_others_takes_nothing_from_the_answers_to_our_own_questions_nor_from_a_peer_s_word_about_itself() -> (
-    None
-):
+def test_a_flood_takes_nothing_from_our_own_questions_nor_from_a_peer_s_own_record() -> None:
     bench, invented = Bench(), 0
     flooders = [PeerId(f"a{i:02}") for i in range(60)]
     for peer in (*flooders, B, Z):

@@ -185,9 +185,7 @@ def test_who_was_found_gone_is_not_believed_in_again_by_the_same_word(way: str) 
     assert hear(table, A, (1, 6), 2.0) == "new"
 
 
-def test_what_is_tombstoned_may_come_again_after_its_time_and_at_once_when_its_author_connects() -> (
-    None
-):
+def test_a_tombstone_ends_after_its_time_and_at_once_when_its_author_connects() -> None:
     table = CapacityTable()
     hear(table, A)
     table.dial_failed(A, 0.0)
@@ -293,9 +291,7 @@ def test_whoever_invents_authors_fills_only_its_own_share() -> None:  # CAP-11
     ]
 
 
-def test_an_honest_record_that_a_flooder_brings_again_is_still_counted_for_who_brought_it_first() -> (
-    None
-):
+def test_a_record_that_a_flooder_brings_again_is_counted_for_who_brought_it_first() -> None:
     table = CapacityTable(peers_max=4 * SHARE_MIN)
     for peer in (FRIEND, OTHER):
         table.peer_connected(peer)
@@ -306,9 +302,7 @@ def test_an_honest_record_that_a_flooder_brings_again_is_still_counted_for_who_b
     assert table.get(A) == record(1, 1)
 
 
-def test_a_flood_by_many_carriers_pushes_out_those_of_who_brought_most_and_never_a_connected_peer() -> (
-    None
-):
+def test_a_flood_pushes_out_those_of_who_brought_most_and_never_a_connected_peer() -> None:
     table = CapacityTable(peers_max=4)
     for peer in (A, B):
         table.peer_connected(peer)

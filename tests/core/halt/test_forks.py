@@ -25,9 +25,7 @@ from tests.core.halt.support import (
 
 
 # HALT-10
-def test_who_is_under_another_charter_with_one_number_is_not_blamed_for_passing_on_what_it_holds_for_good() -> (
-    None
-):
+def test_a_peer_under_a_forked_charter_is_not_blamed_for_passing_on_what_it_holds() -> None:
     """A root quorum that signed two charters has split the swarm; those on either side have done
     nothing wrong."""
     ours = apply(STATE, signed(rotation(STATE, halt=keys((A, B))), *ROOTS))
