@@ -1,5 +1,5 @@
-"""Tests mirror the package: whoever looks for those of a folder finds them in the folder of the same
-name."""
+"""Tests mirror the package: whoever looks for those of a folder finds them in the folder of the
+same name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """How long a control frame takes from `tell` to `received`, between two processes on loopback, in
-quiet and under load. Prints; asserts nothing: `python -m tests.adapters.libp2p.measure_control`. Both
-processes read the same clock."""
+quiet and under load. Prints; asserts nothing: `python -m tests.adapters.libp2p.measure_control`.
+Both processes read the same clock."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The world's models of connections, gossip and look-ups beside real py-libp2p on loopback: `python
--m tests.adapters.libp2p.measure_world`. Prints a table; asserts nothing. The real hosts share one process
-and one event loop, so that their work comes on top of every delay, which the world leaves out or
-names (`Overlay.hop_s`); the delay proxy in front of each makes loopback a distance."""
+-m tests.adapters.libp2p.measure_world`. Prints a table; asserts nothing. The real hosts share one
+process and one event loop, so that their work comes on top of every delay, which the world leaves
+out or names (`Overlay.hop_s`); the delay proxy in front of each makes loopback a distance."""
 
 from __future__ import annotations
 
