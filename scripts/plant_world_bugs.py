@@ -244,7 +244,8 @@ BUGS: Final[dict[str, Bug]] = {
         ),
         Change(
             CONTROL,
-            "passes = isinstance(outcome, Applied) and not isinstance(outcome.opened.record, Resume)",
+            "passes = isinstance(outcome, Applied) and not isinstance(outcome.opened.record,"
+            " Resume)",
             "passes = False",
         ),
     ),

@@ -25,7 +25,8 @@ WORDS: Final = re.compile(r"\w+|[^\w\s]")
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`old`, which stands once in the file, becomes `new` at the same column; no `new` is `pass`."""
+    """`old`, which stands once in the file, becomes `new` at the same column; no `new` is
+    `pass`."""
 
     path: str
     old: str
@@ -87,8 +88,8 @@ def _pattern(code: str) -> re.Pattern[str]:
 def tell(
     bugs: Mapping[str, Bug], only: str | None, judge: Callable[[Bug], Verdict], width: int
 ) -> int:
-    """Judge the code without a bug, then every bug (or the one named `only`), one line each as it is
-    done. Exit code 0 if the first passes and all others are noticed."""
+    """Judge the code without a bug, then every bug (or the one named `only`), one line each as it
+    is done. Exit code 0 if the first passes and all others are noticed."""
     missed = 0
     if only is None:
         clean = judge(())

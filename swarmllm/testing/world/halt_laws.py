@@ -348,8 +348,8 @@ def on_disk(host: Host) -> HaltState:
 
 
 class OrdersArePassedOn(Checker):
-    """HALT-15 (c): in the step in which an order comes, it goes to everybody but the peer that it came
-    from. Others would hear of it when they ask, which is too late."""
+    """HALT-15 (c): in the step in which an order comes, it goes to everybody but the peer that it
+    came from. Others would hear of it when they ask, which is too late."""
 
     LAW: Final = "who hears an order passes it on at once"
 

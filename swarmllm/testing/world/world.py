@@ -146,7 +146,7 @@ class World:
     def alive(self) -> list[Host]:
         return [host for host in self.hosts if host.alive]
 
-    # --- what can happen to them ---------------------------------------------------------------------------------------------
+    # --- what can happen to them ------------------------------------------------------------------
 
     def crash(self, host: Host) -> None:
         """The process dies; its kernel resets its connections."""
