@@ -36,7 +36,7 @@ from swarmllm.messages import PeerId
 from swarmllm.sims.crowd import (
     CONTEXT_MAX,
     Asking,
-    Wish,
+    Request,
     add_askers,
     add_experts,
     measure,
@@ -122,7 +122,7 @@ def point(p: Parameters, seed: int) -> Results:
     if not p["trace"]:
         comings.begin(experts)
     before, began_at = comings.departures, world.now
-    asking = Asking(world, askers, Wish(p["k"], p["extra"], p["tokens"]), each=p["answers"])
+    asking = Asking(world, askers, Request(p["k"], p["extra"], p["tokens"]), each=p["answers"])
     asking.run(ended_s - world.now)
     hours = (world.now - began_at) / 3600
     return {

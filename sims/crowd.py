@@ -28,7 +28,7 @@ ANSWER_MAX_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Request:
     """What is asked for, again and again: tokens `k` experts at a time and `extra` more as
     insurance."""
 
@@ -58,7 +58,7 @@ class Asking:
 
     world: World
     askers: Sequence[Host]
-    wish: Wish
+    request: Request
     each: int
     streams: int = 1
     pause_s: float = 0.0
@@ -87,7 +87,7 @@ class Asking:
     def _ask(self, host: Host) -> None:
         if self._left[host.number] > 0:
             self._left[host.number] -= 1
-            self.answers.append(self.world.ask(host, self.wish.order(self._rng)))
+            self.answers.append(self.world.ask(host, self.request.order(self._rng)))
 
     def _ended(self, answer: Answer) -> None:
         # Not at once: inputs of a host never nest.

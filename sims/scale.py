@@ -30,7 +30,7 @@ from typing import Final
 
 from swarmllm.core.values import EngineLoad
 from swarmllm.errors import UsageError
-from swarmllm.sims.crowd import Asking, Wish, add_experts, quantile, share
+from swarmllm.sims.crowd import Asking, Request, add_experts, quantile, share
 from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import SERVICES, Host, LinkModel, Spec, World
 
@@ -103,7 +103,7 @@ def point(parameters: Parameters, seed: int) -> Results:
     asking = Asking(
         world,
         world.rng.sample(hosts, count),
-        Wish(p["k"], p["extra"], FOREVER),
+        Request(p["k"], p["extra"], FOREVER),
         FOREVER,
         streams_of(p),
     )

@@ -35,7 +35,7 @@ from typing import Any, Final
 
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId, Score
-from swarmllm.sims.crowd import Asking, Wish, add_askers, add_experts, measure, share
+from swarmllm.sims.crowd import Asking, Request, add_askers, add_experts, measure, share
 from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.sims.throughput import slower
 from swarmllm.testing.world import (
@@ -103,10 +103,10 @@ def point(p: Parameters, seed: int) -> Results:
     if not p["defended"]:
         for host in askers:
             undefend(host)
-    wish = Wish(p["k"], p["extra"], p["tokens"])
-    Asking(world, askers, wish, each=p["before"]).run()
+    request = Request(p["k"], p["extra"], p["tokens"])
+    Asking(world, askers, request, each=p["before"]).run()
     questions.asked.clear()
-    asking = Asking(world, askers, wish, each=p["after"])
+    asking = Asking(world, askers, request, each=p["after"])
     asking.run()
     lies = {host.peer for host in world.hosts if host.behaviour is not HONEST}
     to_liars = sum(count for peer, count in questions.asked.items() if peer in lies)

@@ -27,7 +27,7 @@ from typing import Final
 import numpy as np
 
 from swarmllm.errors import UsageError
-from swarmllm.sims.crowd import Asking, Wish, add_askers, add_experts, gaps_of, quantile, share
+from swarmllm.sims.crowd import Asking, Request, add_askers, add_experts, gaps_of, quantile, share
 from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 from swarmllm.testing.world import SERVICES, LinkModel, Service, Spec, World
 
@@ -51,7 +51,7 @@ def point(p: Parameters, seed: int) -> Results:
     add_experts(world, specs)
     askers = add_askers(world, 1)
     world.run_for(SETTLE_S)
-    asking = Asking(world, askers, Wish(p["k"], p["extra"], p["tokens"]), each=p["answers"])
+    asking = Asking(world, askers, Request(p["k"], p["extra"], p["tokens"]), each=p["answers"])
     asking.run()
     gaps = sorted(gap for answer in asking.answers for gap in gaps_of(answer))
     used = [use for answer in asking.answers for chosen in answer.chosen for use in chosen.experts]

@@ -18,19 +18,19 @@ SURE = 14.0  # Logits above all other tokens: a probability of 0.9995 in a vocab
 
 class LyingModel(ScriptedModel):
     """`nats` is what it says each token of the prompt cost it (None: the truth of a model of this
-    seed); `wish` maps the number of tokens of the text so far to the token that it forces next
+    seed); `forced` maps the number of tokens of the text so far to the token that it forces next
     (None: no lie). `name_of`: the model whose digest it claims."""
 
     def __init__(
         self,
         seed: int,
         nats: float | None = 0.0,
-        wish: Callable[[int], int] | None = None,
+        forced: Callable[[int], int] | None = None,
         name_of: ScriptedModel | None = None,
     ) -> None:
         super().__init__(f"liar-{seed}", seed)
         self._nats = nats
-        self._wish = wish
+        self._forced_at = forced
         if name_of is not None:
             self.card = replace(self.card, name=name_of.card.name, digest=name_of.card.digest)
 
@@ -41,13 +41,13 @@ class LyingModel(ScriptedModel):
         if self._nats is not None:
             said = min(65_535, round(self._nats * 1024)).to_bytes(2, "big")
             reply = replace(reply, target_logprobs=said * len(request.targets))
-        if self._wish is not None:
-            wishes = tuple(self._forced(request.base + i + 1, request) for i in request.answer)
-            reply = replace(reply, lists=wishes)
+        if self._forced_at is not None:
+            lists = tuple(self._forced(request.base + i + 1, request) for i in request.answer)
+            reply = replace(reply, lists=lists)
         return reply
 
     def _forced(self, length: int, request: Score) -> bytes:
-        assert self._wish is not None
+        assert self._forced_at is not None
         logits = np.zeros(self.card.vocab_size, dtype=np.float32)
-        logits[self._wish(length)] = SURE
+        logits[self._forced_at(length)] = SURE
         return encode_logits(logits, request.entries_max, request.tail_max)

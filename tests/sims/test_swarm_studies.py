@@ -10,7 +10,7 @@ import pytest
 
 from swarmllm.errors import UsageError
 from swarmllm.sims import churn, half_dies, scale, sybil, throughput
-from swarmllm.sims.crowd import CONTEXT_MAX, Wish, add_askers, add_experts, untouched
+from swarmllm.sims.crowd import CONTEXT_MAX, Request, add_askers, add_experts, untouched
 from swarmllm.sims.frame.command import simulate
 from swarmllm.sims.study import Study
 from swarmllm.testing.world import DESKTOP_8B, LinkModel, Spec, World
@@ -113,7 +113,7 @@ def test_an_answer_is_touched_if_who_made_its_last_token_leaves_before_its_end()
     )
     (asker,) = add_askers(world, 1)
     world.run_for(10.0)
-    answer = world.ask(asker, Wish(2, 0, 10).order(world.rng))
+    answer = world.ask(asker, Request(2, 0, 10).order(world.rng))
     world.run_for(60.0)
     at_work, elsewhere = answer.chosen[3].experts[0].peer, "n999999"
     middle = (answer.times[3] + answer.times[4]) / 2

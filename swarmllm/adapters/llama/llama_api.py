@@ -182,10 +182,10 @@ class LlamaModel:
         self._make_batch(max(options.batch_max, 2))
 
     def _load(self, path: Path, options: EngineOptions) -> Any:
-        wish = llama.llama_model_default_params()
-        wish.n_gpu_layers = options.gpu_layers if self.gpu else 0
-        wish.use_extra_bufts = not self.exact
-        model = llama.llama_model_load_from_file(os.fsencode(path), wish)
+        params = llama.llama_model_default_params()
+        params.n_gpu_layers = options.gpu_layers if self.gpu else 0
+        params.use_extra_bufts = not self.exact
+        model = llama.llama_model_load_from_file(os.fsencode(path), params)
         if not model:
             raise LocalError(
                 f"llama.cpp cannot load {path} ({complaint()}): choose another file,"
@@ -197,20 +197,20 @@ class LlamaModel:
     def _open(
         self, path: Path, options: EngineOptions, context: int, sessions: int, abort_address: int
     ) -> Any:
-        wish = llama.llama_context_default_params()
-        wish.n_seq_max = sessions
-        wish.n_ctx = -(-(context + 1) // CELLS_UNIT) * CELLS_UNIT * sessions
-        wish.n_batch = wish.n_ubatch = max(options.batch_max, 2)
-        wish.n_outputs_max = self.outputs_max
-        wish.n_outputs_max_per_seq = 0
-        wish.n_threads = wish.n_threads_batch = options.threads or limits.cores()
-        wish.kv_unified = False
-        wish.no_perf = True
-        wish.flash_attn_type = ENABLED if self.exact else AUTO
-        wish.type_k, wish.type_v = F16, BF16 if self.exact else F16
-        wish.abort_callback = llama.ggml_abort_callback(abort_function())
-        wish.abort_callback_data = abort_address
-        opened = llama.llama_init_from_model(self._model, wish)
+        params = llama.llama_context_default_params()
+        params.n_seq_max = sessions
+        params.n_ctx = -(-(context + 1) // CELLS_UNIT) * CELLS_UNIT * sessions
+        params.n_batch = params.n_ubatch = max(options.batch_max, 2)
+        params.n_outputs_max = self.outputs_max
+        params.n_outputs_max_per_seq = 0
+        params.n_threads = params.n_threads_batch = options.threads or limits.cores()
+        params.kv_unified = False
+        params.no_perf = True
+        params.flash_attn_type = ENABLED if self.exact else AUTO
+        params.type_k, params.type_v = F16, BF16 if self.exact else F16
+        params.abort_callback = llama.ggml_abort_callback(abort_function())
+        params.abort_callback_data = abort_address
+        opened = llama.llama_init_from_model(self._model, params)
         if not opened:
             raise LocalError(
                 f"llama.cpp cannot open {sessions} sessions of {context} tokens for {path}"

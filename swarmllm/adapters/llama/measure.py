@@ -61,12 +61,12 @@ async def measure_engine(
     """One figure for each number of sessions. LocalError if the model cannot be loaded or memory is
     short."""
     most = max(sessions)
-    wish = replace(options or EngineOptions(), sessions_max=most, sessions_exact=True)
-    wish = replace(wish, context_max=min(wish.context_max, PROMPT + turns * steps + 1))
-    async with LlamaEngine(model, wish) as engine:
+    chosen = replace(options or EngineOptions(), sessions_max=most, sessions_exact=True)
+    chosen = replace(chosen, context_max=min(chosen.context_max, PROMPT + turns * steps + 1))
+    async with LlamaEngine(model, chosen) as engine:
         with (
-            _Alone(model, wish) as alone,
-            _Alone(model, replace(wish, reproducible=False)) as defaults,
+            _Alone(model, chosen) as alone,
+            _Alone(model, replace(chosen, reproducible=False)) as defaults,
         ):
             for count in sessions:
                 yield await _figure(engine, alone, defaults, count, turns, steps)

@@ -48,9 +48,9 @@ class LlamaTokenizer:
         """LocalError, naming the file, for one that is unfit."""
         self._path, self.data = read_tokenizer(path)
         capture_log()
-        wish = llama.llama_model_default_params()
-        wish.vocab_only, wish.use_mmap = True, False
-        self._model: Any = llama.llama_model_load_from_file(os.fsencode(self._path), wish)
+        params = llama.llama_model_default_params()
+        params.vocab_only, params.use_mmap = True, False
+        self._model: Any = llama.llama_model_load_from_file(os.fsencode(self._path), params)
         if not self._model:
             raise LocalError(
                 f"llama.cpp cannot read the vocabulary of {path} ({complaint()}):"

@@ -288,20 +288,20 @@ async def _tell(stream: trio.SocketStream, log: Log) -> None:
 
 
 async def _obey(stream: trio.SocketStream, local: LocalNode, log: Log) -> None:
-    """The parent's wishes, until it is gone."""
+    """The parent's questions, until it is gone."""
     lines = Lines(stream, LINE_BYTES_MAX)
     while (line := await lines.next()) is not None:
-        wish = parse_line(line)
-        match wish["op"]:
+        question = parse_line(line)
+        match question["op"]:
             case "mark":
                 log.mark()
             case "report":
                 log.tell(event="report", **log.report(len(local.view().peers)))
             case "stream":
-                log.streaming = bool(wish["on"])
+                log.streaming = bool(question["on"])
                 log.wake()
             case other:
-                raise AssertionError(f"the parent sent the unknown wish {other!r}")
+                raise AssertionError(f"the parent sent the unknown question {other!r}")
 
 
 async def _write(local: LocalNode, log: Log, seed: int) -> None:

@@ -29,7 +29,7 @@ def _quantised(source: Path, target: Path) -> Path:
     """By llama.cpp itself, which alone can write K-quants; whole blocks need a `dim` of 256."""
     from llama_cpp import llama_cpp as llama
 
-    wish = llama.llama_model_quantize_default_params()
-    wish.ftype = llama.LLAMA_FTYPE_MOSTLY_Q4_K_M
-    assert llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), wish) == 0
+    params = llama.llama_model_quantize_default_params()
+    params.ftype = llama.LLAMA_FTYPE_MOSTLY_Q4_K_M
+    assert llama.llama_model_quantize(os.fsencode(source), os.fsencode(target), params) == 0
     return target

@@ -107,18 +107,18 @@ def test_as_many_sessions_are_opened_as_fit_into_memory() -> None:
     file = read_model_file(model("q8_0"))
     each = session_bytes(file, 300)
     assert each == 512 * 64 * 4
-    plenty, wish = 10**12, EngineOptions(sessions_max=16)
-    assert fitting_sessions(file, wish, 300, plenty) == 16
-    assert fitting_sessions(file, wish, 300, None) == 16
-    least = next(free for free in range(0, 10**9, 10**5) if fits(file, wish, free))
-    assert fitting_sessions(file, wish, 300, least) < 16
+    plenty, options = 10**12, EngineOptions(sessions_max=16)
+    assert fitting_sessions(file, options, 300, plenty) == 16
+    assert fitting_sessions(file, options, 300, None) == 16
+    least = next(free for free in range(0, 10**9, 10**5) if fits(file, options, free))
+    assert fitting_sessions(file, options, 300, least) < 16
     with pytest.raises(LocalError, match="not enough memory"):
         fitting_sessions(file, EngineOptions(sessions_max=16, sessions_exact=True), 300, least)
 
 
-def fits(file: object, wish: EngineOptions, free: int) -> bool:
+def fits(file: object, options: EngineOptions, free: int) -> bool:
     try:
-        return fitting_sessions(file, wish, 300, free) > 0  # type: ignore[arg-type]
+        return fitting_sessions(file, options, 300, free) > 0  # type: ignore[arg-type]
     except LocalError:
         return False
 

@@ -89,7 +89,7 @@ def weight(chosen: TokenChosen, peers: list[PeerId]) -> float:
 
 def test_the_first_token_is_not_made_by_whoever_is_quickest() -> None:
     liars: list[ScriptedModel] = [
-        LyingModel(90 + i, nats=9.0, wish=lambda _: FORCED) for i in range(3)
+        LyingModel(90 + i, nats=9.0, forced=lambda _: FORCED) for i in range(3)
     ]
     table = swarm([None, *honest(3), *liars])
     _, chosen, told = answer(table, order())
@@ -100,7 +100,7 @@ def test_the_first_token_is_not_made_by_whoever_is_quickest() -> None:
 
 def test_the_own_expert_is_waited_for_however_slow_it_is() -> None:
     liars: list[ScriptedModel] = [
-        LyingModel(90 + i, nats=9.0, wish=lambda _: FORCED) for i in range(6)
+        LyingModel(90 + i, nats=9.0, forced=lambda _: FORCED) for i in range(6)
     ]
     table = swarm([*honest(1), *liars])
     table.seats[table.peers[0]].service_s = 0.8
@@ -132,8 +132,8 @@ def test_a_liar_under_an_honest_name_takes_nothing_from_those_who_have_it(claim:
     weighed by its own word. What the liar is worth then, it would be worth under any name that it
     made up."""
     models = honest(3)
-    borrowed = LyingModel(90, nats=claim, wish=lambda _: FORCED, name_of=models[0])
-    invented = LyingModel(90, nats=claim, wish=lambda _: FORCED)
+    borrowed = LyingModel(90, nats=claim, forced=lambda _: FORCED, name_of=models[0])
+    invented = LyingModel(90, nats=claim, forced=lambda _: FORCED)
     found = []
     for liar in (borrowed, invented):
         table = swarm([None, *honest(3), liar])
@@ -145,7 +145,7 @@ def test_a_liar_under_an_honest_name_takes_nothing_from_those_who_have_it(claim:
 
 def test_a_liar_that_our_own_expert_contradicts_has_no_part_in_the_answer() -> None:
     own = Going(1)
-    liar = LyingModel(90, nats=0.0, wish=lambda _: FORCED, name_of=own)
+    liar = LyingModel(90, nats=0.0, forced=lambda _: FORCED, name_of=own)
     table = swarm([own, Going(2), liar])
     asker, _, cheat = table.peers
     end, chosen, told = answer(table, order())
@@ -166,7 +166,7 @@ def test_true_replicas_go_on_sharing_one_voice() -> None:
 
 def test_size_and_domain_in_a_record_buy_at_most_twice_the_weight() -> None:
     """A prompt of one word tells nothing, so only what was claimed decides."""
-    boaster = LyingModel(90, nats=None, wish=lambda _: FORCED)
+    boaster = LyingModel(90, nats=None, forced=lambda _: FORCED)
     boaster.card = replace(boaster.card, n_params=2**62, domains=("code",))
     plain = honest(3)
     for model in plain:
@@ -184,7 +184,7 @@ def test_size_and_domain_in_a_record_buy_at_most_twice_the_weight() -> None:
 
 @pytest.mark.parametrize("quality", [1.0, 0.3])
 def test_one_liar_among_others_ends_no_text(quality: float) -> None:
-    liar = LyingModel(90, nats=0.0, wish=lambda _: STOP)
+    liar = LyingModel(90, nats=0.0, forced=lambda _: STOP)
     table = swarm([None, *honest(2), liar])
     end, chosen, _ = answer(table, order(quality=quality, max_tokens=20))
     assert (end.reason, len(chosen)) == ("length", 20)
@@ -195,7 +195,7 @@ def test_one_liar_among_others_ends_no_text(quality: float) -> None:
 
 def test_who_is_the_only_one_there_may_end_its_text() -> None:
     table = swarm(
-        [None, LyingModel(90, nats=0.0, wish=lambda n: STOP if n > len(PROMPT) + 3 else FORCED)]
+        [None, LyingModel(90, nats=0.0, forced=lambda n: STOP if n > len(PROMPT) + 3 else FORCED)]
     )
     end, chosen, _ = answer(table, order(k=1))
     assert (end.reason, len(chosen)) == ("eos", 5)
@@ -203,7 +203,7 @@ def test_who_is_the_only_one_there_may_end_its_text() -> None:
 
 def test_two_models_that_want_the_end_have_it() -> None:
     enders: list[ScriptedModel] = [
-        LyingModel(90 + i, nats=0.0, wish=lambda n: STOP if n > len(PROMPT) + 3 else 7)
+        LyingModel(90 + i, nats=0.0, forced=lambda n: STOP if n > len(PROMPT) + 3 else 7)
         for i in range(2)
     ]
     table = swarm([None, *honest(1), *enders])
