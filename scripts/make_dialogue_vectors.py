@@ -46,7 +46,7 @@ ANY = {
     "Shuffled": ["records", "ages"],
 }
 """Fields that another implementation, or another machine, may fill otherwise."""
-ASKING, ANSWERING, CONTROL = "client's expert stream", "node's expert stream", "control"
+ASKING, ANSWERING, HALT = "client's expert stream", "node's expert stream", "control"
 VOCABULARY = bytes(32)
 EXPERT_KINDS = (
     m.Open,
@@ -97,18 +97,18 @@ class Bench:
     def __init__(self, state: HaltState = CALM, expert: bool = True) -> None:
         self.model = ScriptedModel("scripted", 1, context_max=64)
         self.now, self.steps = START_S, list[dict[str, Any]]()
-        control = HaltMachine(Boot(state, 1), NODE.public_key, NODE.verify, random.Random(1), 0)
+        machine = HaltMachine(Boot(state, 1), NODE.public_key, NODE.verify, random.Random(1), 0)
         self.node = Node(
             NodeConfig(VOCABULARY),
             NODE.peer,
             1_000_000,
             random.Random(2),
             sealing_with(NODE),
-            control,
+            machine,
         )
-        for effect in control.start(0.0):
+        for effect in machine.start(0.0):
             if isinstance(effect, out.Persist):
-                control.persisted(effect.number, True, 0.0)
+                machine.persisted(effect.number, True, 0.0)
         self.give(put.TimerFired())
         if expert:
             self.give(put.EngineReady(self.model.card, self.model.load))
@@ -126,9 +126,9 @@ class Bench:
                 self.note("node", ASKING, message)
                 self.note("node", ANSWERING, message)
             case out.SendFrame(message=told):
-                self.note("node", CONTROL, told)
+                self.note("node", HALT, told)
             case out.Relay(record=record, to=to) if CLIENT.peer in to:
-                self.note("node", CONTROL, m.Records((record,)))
+                self.note("node", HALT, m.Records((record,)))
             case out.Penalise():
                 self.steps.append({"at_ms": self.at_ms, "from": "node", "strike": True})
             case out.Hangup():
@@ -177,7 +177,7 @@ class Bench:
 
     def says(self, stream: str, framed: bytes) -> None:
         """The client writes one frame."""
-        if stream == CONTROL:
+        if stream == HALT:
             message: Any = decode(framed[4:], (m.HaltDigest, m.Vectors, m.Records, m.Ack))
             self.note("client", stream, message)
             self.give(put.FrameReceived(CLIENT.peer, framed[4:]))
@@ -199,7 +199,7 @@ Line = tuple[str, Any]
 GREETED: tuple[Line, ...] = (
     ("", "connected"),
     ("", "control stream open"),
-    (CONTROL, m.HaltDigest(CALM.swarm, 1, CALM.digest)),
+    (HALT, m.HaltDigest(CALM.swarm, 1, CALM.digest)),
 )
 MODEL = ScriptedModel("scripted", 1).card.digest
 
@@ -259,18 +259,18 @@ SCENES: dict[str, tuple[Callable[[], Bench], tuple[Line, ...]]] = {
         Bench,
         (
             *GREETED[:2],
-            (CONTROL, m.HaltDigest(STOPPED.swarm, 1, STOPPED.digest)),
-            (CONTROL, STOPPED.vectors),
-            (CONTROL, m.Records((RECORDS["halt 1 seq 5"],))),
+            (HALT, m.HaltDigest(STOPPED.swarm, 1, STOPPED.digest)),
+            (HALT, STOPPED.vectors),
+            (HALT, m.Records((RECORDS["halt 1 seq 5"],))),
         ),
     ),
     "a strike: a halt with a bad signature": (
         Bench,
-        (*GREETED, (CONTROL, m.Records((RECORDS["halt 1 seq 6, signature bit flipped"],)))),
+        (*GREETED, (HALT, m.Records((RECORDS["halt 1 seq 6, signature bit flipped"],)))),
     ),
     "the client lacks a halt": (
         lambda: Bench(STOPPED),
-        (*GREETED, (CONTROL, CALM.vectors), (CONTROL, m.Ack(STOPPED.digest))),
+        (*GREETED, (HALT, CALM.vectors), (HALT, m.Ack(STOPPED.digest))),
     ),
 }
 BREACHES: tuple[tuple[str, bytes, dict[str, Any]], ...] = (

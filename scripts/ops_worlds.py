@@ -124,7 +124,7 @@ class Run:
     experts: tuple[Seen, ...]
 
 
-class KinModel(ScriptedModel):
+class RelatedModel(ScriptedModel):
     """A scripted model that shares a part of its logits with all others, as models trained on the
     same text do."""
 
@@ -323,7 +323,7 @@ def _table(
         if member is not None:
             peers[member.name] = peer
             seat.delay_s, seat.service_s = member.delay_s, member.service_s
-            seat.model = KinModel(
+            seat.model = RelatedModel(
                 member.name, seeds[member.name] + 1, member.odd, settings.sessions_max
             )
     return table, asking, peers

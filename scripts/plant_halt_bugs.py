@@ -55,7 +55,7 @@ SCHEDULES: Final = "tests/core/halt/test_schedules.py"
 SCHEDULES_MAX: Final = 600  # With --machine, where nothing else can notice.
 
 
-HALT, CONTROL, FILE = (
+HALT, MACHINE, FILE = (
     "swarmllm/core/halt/state.py",
     "swarmllm/core/halt/machine.py",
     "swarmllm/core/halt/state_file.py",
@@ -81,7 +81,7 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "no persistence": (
         Change(
-            CONTROL,
+            MACHINE,
             "return [*self._flag(now, relay), *self._saving.save(self._state),"
             " Announce(HaltHeard(order, peer))]",
             "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
@@ -127,28 +127,28 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "starts before the resume is on disk": (
         Change(
-            CONTROL,
+            MACHINE,
             "if self.durable is not None and self.durable.reasons:",
             "if self.durable is None:",
         ),
         Change(
-            CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
+            MACHINE, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
         ),
     ),
     "a resume overtakes the halt on its way to the disk": (
         Change(
-            CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
+            MACHINE, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
         ),
     ),
     "acknowledges before it is on disk": (
         Change(
-            CONTROL,
+            MACHINE,
             "if not link.ack_due or self.durable is None or self.durable.digest != self.digest:",
             "if not link.ack_due:",
         ),
     ),
     "the budget drops halts": (
-        Change(CONTROL, "if not within and not is_urgent(self._state, data):", "if not within:"),
+        Change(MACHINE, "if not within and not is_urgent(self._state, data):", "if not within:"),
     ),
     "many peers may together ask for anything": (
         Change(
@@ -169,31 +169,31 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "gossip trusts that the streams were enough": (
         Change(
-            CONTROL,
+            MACHINE,
             "all_have_it = connected <= len(self._links) == len(self.acknowledged)",
             "all_have_it = True",
         ),
     ),
     "gossip forgets peers without a control stream": (
         Change(
-            CONTROL,
+            MACHINE,
             "all_have_it = connected <= len(self._links) ==",
             "all_have_it = len(self._links) ==",
         ),
     ),
     "who wakes goes on at once": (
         Change(
-            CONTROL,
+            MACHINE,
             "self._waking = Sync(started_at=now)",
             "self._waking = Sync(started_at=now, done=True)",
         ),
     ),
     "who wakes believes what was said before": (
-        Change(CONTROL, "link.digest = None  # What it said before is old.", "pass"),
+        Change(MACHINE, "link.digest = None  # What it said before is old.", "pass"),
     ),
     "who wakes and is halted waits": (
         Change(
-            CONTROL, "not self._waking.done and not self.halted and", "not self._waking.done and"
+            MACHINE, "not self._waking.done and not self.halted and", "not self._waking.done and"
         ),
     ),
     "the digest forgets lifts": (

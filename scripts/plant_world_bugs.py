@@ -41,7 +41,7 @@ COPIED: Final = (
 )
 
 
-REQUESTS, CAPACITY, CONTROL = (
+REQUESTS, CAPACITY, MACHINE = (
     "swarmllm/core/decoding/requests.py",
     "swarmllm/core/capacity/table.py",
     "swarmllm/core/halt/machine.py",
@@ -174,31 +174,31 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "it tells before it stops": (
         Change(
-            CONTROL,
+            MACHINE,
             "return [StopNow(obstacles), *told, EndStreams(",
             "return [*told, StopNow(obstacles), EndStreams(",
         ),
     ),
     "it starts before the resume is on disk": (
         Change(
-            CONTROL,
+            MACHINE,
             "if self.durable is not None and self.durable.reasons:",
             "if self.durable is None:",
         ),
         Change(
-            CONTROL, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
+            MACHINE, "if not self.serves and self._saving.is_behind:", "if self.durable is None:"
         ),
     ),
     "it acknowledges before it is on disk": (
         Change(
-            CONTROL,
+            MACHINE,
             "if not link.ack_due or self.durable is None or self.durable.digest != self.digest:",
             "if not link.ack_due:",
         ),
     ),
     "a halt is not written down": (
         Change(
-            CONTROL,
+            MACHINE,
             "return [*self._flag(now, relay), *self._saving.save(self._state),"
             " Announce(HaltHeard(order, peer))]",
             "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
@@ -225,25 +225,25 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "nobody answers vectors": (
         Change(
-            CONTROL,
+            MACHINE,
             "for one in frames_of(missing(self._state, message))]",
             "for one in frames_of([])]",
         ),
     ),
     "orders are not passed on": (
-        Change(CONTROL, "*self._flag(now, relay),", "*self._flag(now),"),
-        Change(CONTROL, "self._gossip.add(opened.data, now)", ""),
+        Change(MACHINE, "*self._flag(now, relay),", "*self._flag(now),"),
+        Change(MACHINE, "self._gossip.add(opened.data, now)", ""),
     ),
     "orders are passed on by whom they were given to alone": (
         Change(
-            CONTROL,
+            MACHINE,
             "relay = self._relay(opened.data, peer, is_live=isinstance(opened.record, Live))",
             """relay = self._relay(opened.data, peer, is_live=isinstance(opened.record, Live))
         if peer is not None:
             relay, passed_on = replace(relay, to=()), True""",
         ),
         Change(
-            CONTROL,
+            MACHINE,
             "passes = isinstance(outcome, Applied) and not isinstance(outcome.opened.record,"
             " Resume)",
             "passes = False",

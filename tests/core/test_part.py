@@ -51,10 +51,10 @@ class Notebook:
 
 
 def node_with(*parts: Part) -> tuple[Node, object]:
-    control = linked(running(), P, Q)
+    new_machine = linked(running(), P, Q)
     return Node(
-        NodeConfig(bytes(32)), OWN, 1, random.Random(1), MemoSealing().of(OWN), control, parts
-    ), control
+        NodeConfig(bytes(32)), OWN, 1, random.Random(1), MemoSealing().of(OWN), new_machine, parts
+    ), new_machine
 
 
 def test_a_part_hears_what_it_names_and_what_comes_on_its_channel() -> None:

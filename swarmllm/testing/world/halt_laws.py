@@ -366,12 +366,12 @@ class OrdersArePassedOn(Checker):
             for peer in effect.to
         }
         assert host.halt_machine is not None
-        kin = {
+        owed = {
             p for p in host.connections if host.halt_machine.is_same_swarm(p) and p != heard.peer
         }
-        if not kin <= told:
+        if not owed <= told:
             raise self.broken(
-                self.LAW, host, f"order {heard.order.seq} does not go to {min(kin - told)}"
+                self.LAW, host, f"order {heard.order.seq} does not go to {min(owed - told)}"
             )
 
 

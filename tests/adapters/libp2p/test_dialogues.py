@@ -15,7 +15,7 @@ from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL
 from swarmllm.core.inputs import PeerConnected, PeerLost, Received
 from swarmllm.wire.codec import EXPERT_REPLIES, decode
 from tests import ROOT
-from tests.adapters.libp2p.control_support import attacked, strikes
+from tests.adapters.libp2p.halt_stream_support import attacked, strikes
 from tests.adapters.libp2p.support import QUICK, RawPeer, ended, members, raw_peer, until
 from tests.adapters.libp2p.test_hostile import network_of
 from tests.adapters.libp2p.test_streams import listening_for_goodbye

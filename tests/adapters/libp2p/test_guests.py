@@ -13,7 +13,7 @@ from swarmllm.adapters.libp2p import NetworkLimits, NetworkTiming
 from swarmllm.adapters.libp2p.agent import own_agent
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL
 from swarmllm.core.inputs import DialFailed, PeerConnected, PeerLost
-from tests.adapters.libp2p.control_support import strikes
+from tests.adapters.libp2p.halt_stream_support import strikes
 from tests.adapters.libp2p.support import RawPeer, members, raw_peer, until
 from tests.adapters.libp2p.test_hostile import network_of, still_answers
 from tests.contracts.network_contract import DEADLINE_S, connect

@@ -20,7 +20,7 @@ from swarmllm.messages import FRAME_MAX, Busy, Ping, Pong, Score
 from swarmllm.messages.goodbye import BREACH, DOUBLE, FOREIGN, LEAVING, OTHER, REFUSED, Goodbye
 from swarmllm.wire.codec import EXPERT_REPLIES, EXPERT_REQUESTS, decode
 from swarmllm.wire.framing import FrameReader, frame
-from tests.adapters.libp2p.control_support import attacked, link_of, strikes
+from tests.adapters.libp2p.halt_stream_support import attacked, link_of, strikes
 from tests.adapters.libp2p.support import RawPeer, ended, members, raw_peer, until
 from tests.adapters.libp2p.test_hostile import network_of, still_answers
 from tests.adapters.libp2p.test_liveness import score

@@ -13,7 +13,7 @@ from libp2p.utils.varint import encode_varint_prefixed
 
 from swarmllm.adapters.libp2p.gossip import RPC_BYTES_MAX, RPC_ITEMS_MAX
 from swarmllm.adapters.libp2p.link import EXPERT_PROTOCOL
-from tests.adapters.libp2p.control_support import attacked, rpc, signed_gossip, strikes
+from tests.adapters.libp2p.halt_stream_support import attacked, rpc, signed_gossip, strikes
 from tests.adapters.libp2p.support import RawPeer, ended
 from tests.adapters.libp2p.test_hostile import CORPUS, GOSSIP, TOPIC, network_of
 from tests.contracts.network_contract import DEADLINE_S, Member

@@ -222,7 +222,7 @@ def test_a_worker_that_ignores_the_stop_is_killed_and_the_next_one_waits_for_the
 # --- a worker at the end of our own pipe ----------------------------------------------------------
 
 
-class Control:
+class Parent:
     def __init__(self, lease: Lease, pipe: socket.socket) -> None:
         self.lease, self.pipe = lease, pipe
         self.frames = Frames()
@@ -243,7 +243,7 @@ class Control:
 
 
 @contextmanager
-def worker() -> Iterator[Control]:
+def worker() -> Iterator[Parent]:
     lease = Lease.create()
     ours, theirs = socket.socketpair()
     arguments = [str(theirs.fileno()), str(lease.fd), str(os.getpid())]
@@ -254,14 +254,12 @@ def worker() -> Iterator[Control]:
     )
     theirs.close()
     try:
-        control = Control(lease, ours)
-        control.pipe.sendall(frame((START, str(model()), OPTIONS.packed())))
-        assert control.receive(READY, wait_s=0.3) is None, (
-            "without a lease it does not even warm up"
-        )
+        parent = Parent(lease, ours)
+        parent.pipe.sendall(frame((START, str(model()), OPTIONS.packed())))
+        assert parent.receive(READY, wait_s=0.3) is None, "without a lease it does not even warm up"
         lease.renew(time.monotonic_ns() + 10**11)
-        assert control.receive(READY) is not None
-        yield control
+        assert parent.receive(READY) is not None
+        yield parent
     finally:
         ours.close()
         assert ended(process.pid)
@@ -270,15 +268,15 @@ def worker() -> Iterator[Control]:
 
 
 def test_without_a_lease_no_answer_leaves_the_worker_and_with_one_it_does() -> None:
-    with worker() as control:
-        control.lease.renew(time.monotonic_ns() - 10**10)  # Ran out long ago.
+    with worker() as parent:
+        parent.lease.renew(time.monotonic_ns() - 10**10)  # Ran out long ago.
         wanted: tuple[object, ...] = ([len(TEXT) - 1], [], 64, 0)
-        control.pipe.sendall(
+        parent.pipe.sendall(
             frame((SCORE, 1, time.monotonic(), "peer", 1, 0, 0, context.EMPTY, TEXT, *wanted))
         )
-        assert control.receive("scores", wait_s=0.3) is None
-        control.lease.renew(time.monotonic_ns() + 10**11)
-        answer = control.receive("scores")
+        assert parent.receive("scores", wait_s=0.3) is None
+        parent.lease.renew(time.monotonic_ns() + 10**11)
+        answer = parent.receive("scores")
         assert answer is not None
         assert answer[1] == 1
 

@@ -165,7 +165,7 @@ def boot_of(state: HaltState) -> Boot:
     return Boot(state, 1)
 
 
-def control(
+def new_machine(
     boot: Boot | HaltState | None = None, *, seed: int = 0, unix_ms: int = 0, own: Person = STRANGER
 ) -> HaltMachine:
     """A machine that has not been started."""
@@ -194,7 +194,7 @@ def saved(
 
 def running(boot: Boot | HaltState | None = None, **options: Any) -> HaltMachine:
     """A machine that serves at time 10, after it waited alone."""
-    machine = control(boot, **options)
+    machine = new_machine(boot, **options)
     saved(machine, machine.start(0.0), 0.0)
     saved(machine, machine.timer(10.0), 10.0)
     assert machine.may_serve(10.0) == ""

@@ -51,7 +51,6 @@ from tests.core.halt.support import (
     Q,
     apply,
     boot_of,
-    control,
     digest_of,
     forged,
     founded,
@@ -62,6 +61,7 @@ from tests.core.halt.support import (
     kinds,
     linked,
     live,
+    new_machine,
     offered,
     put,
     resume,
@@ -103,7 +103,7 @@ def test_equal_digests_are_silence() -> None:  # HALT-20
 def test_heal_after_partition() -> None:  # HALT-20
     second_charter = signed(rotation(STATE), *ROOTS)
     rotated = apply(STATE, second_charter, halt(B, 7), resume({B: 7}, version=2))
-    first, second = control(apply(STATE, halt(A, 3))), running(rotated)
+    first, second = new_machine(apply(STATE, halt(A, 3))), running(rotated)
     saved(first, first.start(0.0), 0.0)
     settle(first, second)
     assert first.digest == second.digest
@@ -341,7 +341,7 @@ GUARDED = founded(replace(FIRST, beacon_ttl_s=30))
 
 
 def test_a_node_that_hears_no_beacon_stops_even_without_contact() -> None:  # HALT-25
-    machine = linked(control(GUARDED), P, state=GUARDED, now=0.0)
+    machine = linked(new_machine(GUARDED), P, state=GUARDED, now=0.0)
     saved(machine, machine.start(0.0), 0.0)
     assert "no beacon" in machine.may_serve(10.0)
     sign = live(1, swarm=GUARDED.swarm)
@@ -363,7 +363,7 @@ def test_saved_up_signs_of_life_are_void_by_the_clock_and_a_slow_clock_is_no_exc
     None
 ):
     for unix_ms, counts in ((0, True), (1_000_000, False)):
-        machine = control(GUARDED, unix_ms=unix_ms)
+        machine = new_machine(GUARDED, unix_ms=unix_ms)
         saved(machine, machine.start(0.0), 0.0)
         linked(machine, P, state=GUARDED)
         effects = put(machine, P, live(1, swarm=GUARDED.swarm, issued_ms=20_000))
@@ -379,7 +379,7 @@ def test_saved_up_signs_of_life_are_void_by_the_clock_and_a_slow_clock_is_no_exc
     ],
 )
 def test_signs_of_life_of_others_or_forged_do_not_count(sign: bytes) -> None:  # HALT-25
-    machine = control(GUARDED)
+    machine = new_machine(GUARDED)
     saved(machine, machine.start(0.0), 0.0)
     linked(machine, P, state=GUARDED)
     put(machine, P, sign)
@@ -420,5 +420,5 @@ def test_records_are_packed_into_frames_in_order() -> None:  # HALT-19
 
 
 def test_a_machine_that_was_not_started_wants_no_timer() -> None:
-    assert control().next_deadline(0.0) == math.inf
+    assert new_machine().next_deadline(0.0) == math.inf
     assert boot_of(STATE).generation == 1

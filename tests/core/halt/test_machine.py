@@ -36,13 +36,13 @@ from tests.core.halt.support import (
     P,
     Q,
     apply,
-    control,
     digest_of,
     frame,
     fresh_boot,
     halt,
     kinds,
     linked,
+    new_machine,
     put,
     resume,
     running,
@@ -134,7 +134,7 @@ def test_a_resume_that_overtakes_its_halt_on_the_way_to_the_disk_waits_for_both(
 
 
 def test_a_new_node_serves_only_when_it_could_remember_a_halt() -> None:  # HALT-16
-    machine = control(fresh_boot(), own=OWNER)
+    machine = new_machine(fresh_boot(), own=OWNER)
     (persist,) = (e for e in machine.start(0.0) if isinstance(e, Persist))
     assert machine.persisted(persist.number, False, 0.1) == []
     assert machine.may_serve(0.5)
@@ -220,14 +220,14 @@ def test_the_owner_cannot_lift_an_order_of_the_swarm() -> None:  # HALT-12, HALT
 
 def test_nothing_runs_before_the_state_says_so() -> None:  # HALT-33
     halted = apply(STATE, halt(A, 1))
-    machine = control(halted)
+    machine = new_machine(halted)
     effects = saved(machine, machine.start(0.0), 0.0)
     assert kinds(effects) == ["StopNow", "Persist", "RevertChanges", "Announce"]
     assert "StartAgain" not in kinds(saved(machine, machine.timer(100.0), 100.0))
 
 
 def test_a_lost_state_halts_until_the_owner_answers_for_it() -> None:  # HALT-32
-    machine = control(Boot(replace(STATE, lost=True), 0))
+    machine = new_machine(Boot(replace(STATE, lost=True), 0))
     saved(machine, machine.start(0.0), 0.0)
     assert saved(machine, machine.timer(100.0), 100.0) == []
     assert kinds(saved(machine, machine.start_here(101.0), 101.0)) == [
@@ -238,7 +238,7 @@ def test_a_lost_state_halts_until_the_owner_answers_for_it() -> None:  # HALT-32
 
 
 def test_a_node_asks_its_peers_before_it_serves() -> None:  # HALT-33
-    machine = control()
+    machine = new_machine()
     saved(machine, machine.start(0.0), 0.0)
     assert machine.may_serve(0.5) == "asking peers for halts that were issued meanwhile"
     linked(machine, P, now=0.5)
@@ -251,7 +251,7 @@ def test_a_node_asks_its_peers_before_it_serves() -> None:  # HALT-33
 def test_the_last_peer_to_disagree_leaves_and_it_starts_at_once() -> None:  # HALT-33
     """Seed 1092 of `sims/swarm.py`: it let its requests pass from that moment on, but started only
     at its next look at the clock, and its own engine, still stopped, refused them."""
-    machine = control()
+    machine = new_machine()
     saved(machine, machine.start(0.0), 0.0)
     linked(machine, P, now=0.5)
     machine.opened(Q, 0.6)
@@ -264,7 +264,7 @@ def test_the_last_peer_to_disagree_leaves_and_it_starts_at_once() -> None:  # HA
 def test_the_digest_in_a_message_may_be_the_agreement_that_was_waited_for() -> None:  # HALT-33
     """Seed 1063: the same, where an Open brought the digest; no token may be made before the start
     has been ordered."""
-    machine = control()
+    machine = new_machine()
     saved(machine, machine.start(0.0), 0.0)
     third = PeerId("R")
     machine = linked(
@@ -279,7 +279,7 @@ def test_the_digest_in_a_message_may_be_the_agreement_that_was_waited_for() -> N
 
 
 def test_a_node_alone_waits_and_then_serves() -> None:  # HALT-33
-    machine = control()
+    machine = new_machine()
     saved(machine, machine.start(0.0), 0.0)
     assert machine.may_serve(SYNC_ALONE_S - 0.01)
     assert kinds(machine.timer(SYNC_ALONE_S)) == ["StartAgain"]
@@ -287,7 +287,7 @@ def test_a_node_alone_waits_and_then_serves() -> None:  # HALT-33
 
 # HALT-33
 def test_three_peers_in_agreement_are_enough_after_a_second_whatever_others_say() -> None:
-    machine = control()
+    machine = new_machine()
     saved(machine, machine.start(0.0), 0.0)
     linked(machine, PeerId("R"), state=apply(STATE, halt(A, 1), resume({A: 1})), now=0.1)
     linked(machine, P, Q, PeerId("S"), now=0.1)
@@ -296,7 +296,7 @@ def test_three_peers_in_agreement_are_enough_after_a_second_whatever_others_say(
 
 
 def test_late_joiner_halts_before_first_request() -> None:  # HALT-18, HALT-33
-    machine = control()
+    machine = new_machine()
     saved(machine, machine.start(0.0), 0.0)
     machine.opened(P, 0.1)
     effects = machine.received(P, digest_of(apply(STATE, halt(A, 1))), 0.2)
@@ -310,9 +310,9 @@ def test_late_joiner_halts_before_first_request() -> None:  # HALT-18, HALT-33
 
 
 def test_a_swarm_of_one_serves_at_once() -> None:  # HALT-4, HALT-33
-    machine = control(fresh_boot(), own=OWNER)
+    machine = new_machine(fresh_boot(), own=OWNER)
     assert kinds(saved(machine, machine.start(0.0), 0.0)) == ["Persist", "Announce", "StartAgain"]
-    guest = control(fresh_boot())
+    guest = new_machine(fresh_boot())
     saved(guest, guest.start(0.0), 0.0)
     assert guest.may_serve(0.0), (
         "the same charter, but somebody else's key: halts may have been missed"
@@ -320,7 +320,7 @@ def test_a_swarm_of_one_serves_at_once() -> None:  # HALT-4, HALT-33
 
 
 def test_a_node_that_knows_only_the_swarm_waits_for_the_charter() -> None:  # HALT-33
-    machine = control(fresh_boot(SWARM))
+    machine = new_machine(fresh_boot(SWARM))
     saved(machine, machine.start(0.0), 0.0)
     assert "has not come yet" in machine.may_serve(60.0)
     linked(machine, P, now=60.0)

@@ -22,13 +22,13 @@ from tests.core.halt.support import (
     P,
     Q,
     apply,
-    control,
     digest_of,
     frame,
     fresh_boot,
     halt,
     kinds,
     linked,
+    new_machine,
     put,
     running,
     saved,
@@ -152,7 +152,7 @@ def test_it_never_holds_for_longer_than_at_the_start(steps: list[tuple[str, Peer
 
 
 def test_a_node_that_holds_does_nothing_but_what_the_kill_switch_asks() -> None:
-    machine = control(STATE)
+    machine = new_machine(STATE)
     saved(machine, machine.start(0.0), 0.0)
     saved(machine, machine.timer(10.0), 10.0)
     node = Node(
@@ -179,7 +179,7 @@ def test_a_node_that_holds_does_nothing_but_what_the_kill_switch_asks() -> None:
 
 
 def test_the_question_brings_the_record_itself() -> None:
-    knows = linked(control(apply(STATE, halt(A, 1))), P)
+    knows = linked(new_machine(apply(STATE, halt(A, 1))), P)
     machine = linked(running(), Q)
     (question,) = told(machine.woke(100.0), Q)
     (answer,) = told(knows.received(P, frame(question), 100.0), P)

@@ -161,10 +161,10 @@ class Expert:
     peer."""
 
     def __init__(self) -> None:
-        self.control = running(fresh_boot(), own=OWNER)
+        self.machine = running(fresh_boot(), own=OWNER)
         own = PeerId("expert")
         self.node = Node(
-            NodeConfig(VOCABULARY), own, 1, random.Random(1), MemoSealing().of(own), self.control
+            NodeConfig(VOCABULARY), own, 1, random.Random(1), MemoSealing().of(own), self.machine
         )
         side = serving()
         assert side.card is not None
@@ -215,7 +215,7 @@ def test_a_stopped_node_answers_every_score_with_halted() -> None:  # EXPERT-6
     expert.answers(opening())
     expert.node.handle(OwnerStops(), 10.0)
     for number in range(3):
-        assert expert.answers(score(number=number)) == [Halted(expert.control.digest)]
+        assert expert.answers(score(number=number)) == [Halted(expert.machine.digest)]
 
 
 def test_the_end_of_the_asking_stream_ends_its_sessions_and_drops_what_was_not_answered_yet() -> (

@@ -20,7 +20,7 @@ from swarmllm.messages import HALT_FRAME_MAX, Busy, Halted, Open, Score
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import HALT_PROTOCOL
 from swarmllm.wire.framing import frame
-from tests.adapters.libp2p.control_support import (
+from tests.adapters.libp2p.halt_stream_support import (
     attacked,
     framed,
     halt_stream,
@@ -172,9 +172,9 @@ def test_a_control_stream_that_is_reset_is_opened_again_and_begins_anew(who: str
             await a.door.sees("received")
             await b.door.sees("received")
             resets, sees = sorted(both, key=lambda one: one.peer, reverse=who == "answered")
-            control = link_of(resets, sees.peer).channels[HALT]
-            assert control.opens == (who == "opened")
-            control._scope.cancel()
+            lane = link_of(resets, sees.peer).channels[HALT]
+            assert lane.opens == (who == "opened")
+            lane._scope.cancel()
             for one, other in ((a, b), (b, a)):
                 await one.door.sees("received", skip=1)
                 calls = [("opened", b""), ("received", other.peer.encode())]
@@ -183,9 +183,9 @@ def test_a_control_stream_that_is_reset_is_opened_again_and_begins_anew(who: str
                     ("closed", b""),
                     *calls,
                 ]
-                control = link_of(one, other.peer).channels[HALT]
+                lane = link_of(one, other.peer).channels[HALT]
                 assert link_of(one, other.peer).conn.muxed_conn.urgent == {
-                    control._stream.muxed_stream.stream_id
+                    lane._stream.muxed_stream.stream_id
                 }
             await still_answers(a, b)
 

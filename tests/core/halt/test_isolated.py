@@ -22,11 +22,11 @@ from tests.core.halt.support import (
     P,
     Q,
     apply,
-    control,
     frame,
     fresh_boot,
     halt,
     linked,
+    new_machine,
     running,
     saved,
 )
@@ -164,7 +164,7 @@ def test_a_peer_that_once_stayed_counts_again_as_soon_as_it_is_back() -> None:
 def test_strangers_that_repeat_our_digest_end_the_wait_at_the_start_no_sooner_than_a_second() -> (
     None
 ):
-    machine = control()
+    machine = new_machine()
     saved(machine, machine.start(0.0), 0.0)
     linked(machine, *STRANGERS, now=0.1)
     assert machine.may_serve(0.2)

@@ -14,7 +14,7 @@ from swarmllm.adapters.libp2p import NetworkLimits
 from swarmllm.core.inputs import Received
 from swarmllm.messages import CHARTER_RECORD_MAX
 from swarmllm.messages.declare import HALT
-from tests.adapters.libp2p.control_support import (
+from tests.adapters.libp2p.halt_stream_support import (
     FLOOD,
     Flooder,
     attacked,

@@ -1,6 +1,8 @@
-"""How long a control frame takes from `tell` to `received`, between two processes on loopback, in
-quiet and under load. Prints; asserts nothing: `python -m tests.adapters.libp2p.measure_control`.
-Both processes read the same clock."""
+"""Measures how long a halt frame takes from `tell` to `received`, between two processes on
+loopback, in quiet and under load. Prints; asserts nothing; both processes read the same clock:
+
+    python -m tests.adapters.libp2p.measure_halt_stream
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ from swarmllm.core.inputs import Received
 from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import halt_channel
-from tests.adapters.libp2p.control_support import Flooder
+from tests.adapters.libp2p.halt_stream_support import Flooder
 from tests.adapters.libp2p.support import members, options, raw_peer
 from tests.contracts.network_contract import Door, Member
 
@@ -83,7 +85,7 @@ async def flood_it(addr: str) -> None:
 @asynccontextmanager
 async def process(*words: str) -> AsyncIterator[str]:
     """A process of this module; its first line."""
-    command = [sys.executable, "-m", "tests.adapters.libp2p.measure_control", *words]
+    command = [sys.executable, "-m", "tests.adapters.libp2p.measure_halt_stream", *words]
     async with trio.open_nursery() as nursery:
         child = await nursery.start(
             partial(trio.run_process, command, stdout=subprocess.PIPE, check=False)
