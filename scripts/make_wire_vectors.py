@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm import messages as m
 from swarmllm.errors import RemoteError
+from swarmllm.messages.declare import domain_of
 from swarmllm.messages.goodbye import Goodbye
 from swarmllm.wire import context, envelope, sparse
 from swarmllm.wire.codec import CODES, encode
@@ -324,7 +325,7 @@ def envelope_vectors() -> dict[str, object]:
         for p in (CAPACITY, EXPERT)
     ]
     packed, sealed = encode(EXPERT), envelope.seal(EXPERT, PUBLIC, PRIVATE.sign)
-    domain, other = envelope.DOMAINS[m.ExpertRecord], envelope.DOMAINS[m.CapacityRecord]
+    domain, other = domain_of(m.ExpertRecord), domain_of(m.CapacityRecord)
 
     def forged(signed: bytes, payload: bytes = packed, key: bytes = PUBLIC) -> bytes:
         return encode(m.Envelope(key, payload, PRIVATE.sign(signed)))
@@ -347,7 +348,9 @@ def envelope_vectors() -> dict[str, object]:
         "seed": SEED.hex(),
         "public_key": PUBLIC.hex(),
         "peer": peer_id_of(PUBLIC),
-        "domains": {kind.__name__: domain.decode() for kind, domain in envelope.DOMAINS.items()},
+        "domains": {
+            kind.__name__: domain_of(kind).decode() for kind in (m.CapacityRecord, m.ExpertRecord)
+        },
         "valid": valid,
         "invalid": [{"name": name, "hex": data.hex()} for name, data in invalid.items()],
     }

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarmllm.core.events import HaltEvent, NodeEvent
-from swarmllm.core.halt.state import Outcome
 from swarmllm.core.values import SessionKey
-from swarmllm.messages import ExpertMessage, ExpertRecord, Halted, HaltFrame, PeerId, Score
+from swarmllm.messages import ExpertMessage, ExpertRecord, Halted, PeerId, Score
 from swarmllm.messages.declare import HALT
 
 
@@ -132,11 +131,12 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class RecordChecked:
-    """The answer to the `RecordOffered` with the same `check`. `passes`: gossip may pass the record
+    """The answer to the `RecordOffered` with the same `check`. `outcome` is what the channel's part
+    says of it (the kill switch: `core.halt.state.Outcome`). `passes`: gossip may pass the record
     on."""
 
     check: int
-    outcome: Outcome
+    outcome: object
     passes: bool
 
 
@@ -182,7 +182,8 @@ class SendFrame:
     """Queue one frame for a peer on a channel; see `runtime.ports.Channel`."""
 
     peer: PeerId
-    message: HaltFrame
+    message: object
+    """A message that is declared for streams of the channel."""
     channel: str = HALT
 
 

@@ -76,6 +76,13 @@ def message(
     return declare
 
 
+def domain_of(kind: type[Any]) -> bytes:
+    """What a signature of this kind of record begins with."""
+    domain = DECLARED[kind].domain
+    assert domain, f"{kind.__name__} has no signature domain"
+    return domain
+
+
 def kinds_on(stream: str, *senders: str) -> tuple[type[Any], ...]:
     """The messages that these senders may send on streams of this protocol, by type code."""
     found = [

@@ -98,6 +98,7 @@ def _perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> Outcome | 
     outcome: Outcome | None = None
     for effect in effects:
         if isinstance(effect, RecordChecked):
+            assert isinstance(effect.outcome, Outcome), f"{effect.outcome} of the kill switch"
             outcome = effect.outcome
         # Nobody is connected yet.
         elif not isinstance(effect, Penalise | SendFrame | Relay | PublishRecord | EndStreams):

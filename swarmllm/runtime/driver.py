@@ -173,7 +173,10 @@ class Driver:
     def import_halt_record(self, record: bytes) -> Outcome | None:
         """A control record by hand; None: this node has no kill switch."""
         checked = self._offer(record, None)
-        return None if checked is None else checked.outcome
+        if checked is None:
+            return None
+        assert isinstance(checked.outcome, Outcome), f"{checked.outcome} of the kill switch"
+        return checked.outcome
 
     def _offer(
         self, record: bytes, forwarder: PeerId | None, channel: str = HALT

@@ -10,19 +10,14 @@ are the same thing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from swarmllm.errors import LocalError, RemoteError
-from swarmllm.messages import CapacityRecord, Envelope, ExpertRecord, PeerId
-from swarmllm.messages.declare import DECLARED
+from swarmllm.messages import Envelope, PeerId
+from swarmllm.messages.declare import domain_of
 from swarmllm.wire import codec
 from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.identity import peer_id_of
-
-DOMAINS: Final[dict[type, bytes]] = {
-    kind: DECLARED[kind].domain for kind in (CapacityRecord, ExpertRecord)
-}
-"""What the signature is for, of each record that one author signs (`messages.declare`)."""
 
 Sign = Callable[[bytes], bytes]
 Verify = Callable[[bytes, bytes, bytes], bool]
@@ -34,10 +29,8 @@ _Payload = TypeVar("_Payload")
 
 def seal(payload: object, public_key: bytes, sign: Sign) -> bytes:
     """The payload in a signed envelope. `sign` is Ed25519 with the private half of `public_key`."""
-    domain = DOMAINS.get(type(payload))
-    assert domain is not None, f"{type(payload).__name__} has no signature domain"
     packed = codec.encode(payload)
-    signature = sign(domain + packed)
+    signature = sign(domain_of(type(payload)) + packed)
     if len(public_key) != 32 or len(signature) != 64:
         raise LocalError(
             f"an Ed25519 key of {len(public_key)} and signature of {len(signature)} bytes;"
@@ -60,7 +53,7 @@ def unseal(
     envelope = codec.decode(data, (Envelope,))
     payload = codec.decode(envelope.payload, kinds)
     author = peer_id_of(envelope.public_key)
-    signed = DOMAINS[type(payload)] + envelope.payload
+    signed = domain_of(type(payload)) + envelope.payload
     if not is_sound(envelope.public_key, envelope.signature) or not verify(
         envelope.public_key, signed, envelope.signature
     ):

@@ -1,6 +1,9 @@
 """Multi-signed records: one payload, several keys, and signatures that are good for this kind of
 record only.
 
+A kind is declared once, with its domain and its longest record (`messages.declare`); this module
+signs and opens any of them. What the kill switch obeys is a list of its own here, and closed.
+
 Signatures are gathered one by one, on machines that never meet, so adding one is an operation of
 its own. A record with a bad or a superfluous signature is refused as a whole and not counted down
 to the good ones: every record then has one meaning for everybody.
@@ -11,11 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import (
-    CHARTER_RECORD_MAX,
     KEY_ID_BYTES,
     SIGNERS_MAX,
     Charter,
@@ -25,7 +27,7 @@ from swarmllm.messages import (
     Resume,
     Signed,
 )
-from swarmllm.messages.declare import DECLARED
+from swarmllm.messages.declare import DECLARED, domain_of
 from swarmllm.wire import codec
 from swarmllm.wire.ed25519 import is_sound
 from swarmllm.wire.envelope import Sign, Verify
@@ -37,16 +39,16 @@ HALT_DOMAINS: Final[dict[type[HaltRecord], bytes]] = {
     kind: DECLARED[kind].domain for kind in HALTING
 }
 
-_Record = TypeVar("_Record", Halt, Resume, Charter, Live)
+_Record = TypeVar("_Record")
 
 
 @dataclass(frozen=True, slots=True)
-class SignedRecord:
-    """A control record as it travels (`data`) and as it reads. Whether its signatures are good is
-    for `good_signers` to say."""
+class MultiSigned(Generic[_Record]):
+    """A record as it travels (`data`) and as it reads. Whether its signatures are good is for
+    `good_signers` to say."""
 
     data: bytes
-    record: HaltRecord
+    record: _Record
     payload: bytes
     signatures: tuple[bytes, ...]
 
@@ -56,17 +58,21 @@ class SignedRecord:
         return tuple(entry[:32] for entry in self.signatures)
 
 
+SignedRecord = MultiSigned[HaltRecord]
+"""A record of the kill switch."""
+
+
 def key_id(public_key: bytes) -> bytes:
     """The 16 bytes by which records name a key."""
     return sha256(public_key).digest()[:KEY_ID_BYTES]
 
 
-def size_max(kind: type[HaltRecord]) -> int:
+def size_max(kind: type[Any]) -> int:
     """No signed record of this kind is longer, in bytes."""
     return DECLARED[kind].size_max
 
 
-def sign_record(record: HaltRecord, signers: Sequence[tuple[bytes, Sign]]) -> bytes:
+def sign_record(record: object, signers: Sequence[tuple[bytes, Sign]]) -> bytes:
     """The record signed by each (public key, sign), the same key once. LocalError if there are
     none, or too many for its bounds."""
     payload = codec.encode(record)
@@ -75,18 +81,20 @@ def sign_record(record: HaltRecord, signers: Sequence[tuple[bytes, Sign]]) -> by
     )
 
 
-def add_signature(data: bytes, public_key: bytes, sign: Sign) -> bytes:
+def add_signature(
+    data: bytes, public_key: bytes, sign: Sign, kinds: Sequence[type[Any]] = HALTING
+) -> bytes:
     """The signed record with one more signature (in place of the same key's former one).
-    RemoteError if `data` is no record."""
-    opened = open_record(data)
+    RemoteError if `data` is no record of these kinds."""
+    opened = open_signed(data, kinds)
     entries = {entry[:32]: entry for entry in opened.signatures}
     entries[public_key] = _signature(opened.record, opened.payload, public_key, sign)
     return _pack(opened.record, opened.payload, entries)
 
 
-def merge(one: bytes, two: bytes) -> bytes:
+def merge(one: bytes, two: bytes, kinds: Sequence[type[Any]] = HALTING) -> bytes:
     """The same record with the signatures of both. LocalError if the two are different records."""
-    first, second = open_record(one), open_record(two)
+    first, second = open_signed(one, kinds), open_signed(two, kinds)
     if first.payload != second.payload:
         raise LocalError(
             "these two files hold different records, so their signatures do not add up;"
@@ -100,25 +108,31 @@ def merge(one: bytes, two: bytes) -> bytes:
 
 
 def open_record(data: bytes) -> SignedRecord:
+    """`open_signed` for what the kill switch obeys."""
+    return open_signed(data, HALTING)
+
+
+def open_signed(data: bytes, kinds: Sequence[type[_Record]]) -> MultiSigned[_Record]:
     """The record in `data`; no signature is checked. RemoteError if it is too long, malformed, or
     of another kind.
 
     The length is judged before anything is read, and the tighter bound of the record's own kind
     right after.
     """
-    if len(data) > CHARTER_RECORD_MAX:
-        raise RemoteError(f"control record of {len(data)} bytes exceeds {CHARTER_RECORD_MAX}")
+    longest = max(map(size_max, kinds))
+    if len(data) > longest:
+        raise RemoteError(f"signed record of {len(data)} bytes exceeds {longest}")
     signed = codec.decode(data, (Signed,))
-    record: HaltRecord = codec.decode(signed.payload, HALTING)
+    record = codec.decode(signed.payload, kinds)
     if len(data) > size_max(type(record)):
         raise RemoteError(
             f"{type(record).__name__} of {len(data)} bytes exceeds {size_max(type(record))}"
         )
-    return SignedRecord(data, record, signed.payload, signed.signatures)
+    return MultiSigned(data, record, signed.payload, signed.signatures)
 
 
 def good_signers(
-    opened: SignedRecord, allowed: frozenset[bytes], verify: Verify
+    opened: MultiSigned[Any], allowed: frozenset[bytes], verify: Verify
 ) -> frozenset[bytes]:
     """The distinct public keys that signed. RemoteError if one is not among the `allowed` ones or
     its signature is bad.
@@ -129,7 +143,7 @@ def good_signers(
     for public_key in opened.signers:
         if public_key not in allowed:
             raise RemoteError(f"{name}: key {key_id(public_key).hex()} has no part in signing this")
-    domain = HALT_DOMAINS[type(opened.record)]
+    domain = domain_of(type(opened.record))
     for entry in opened.signatures:
         if not is_sound(entry[:32], entry[32:]) or not verify(
             entry[:32], domain + opened.payload, entry[32:]
@@ -138,8 +152,8 @@ def good_signers(
     return frozenset(opened.signers)
 
 
-def _signature(record: HaltRecord, payload: bytes, public_key: bytes, sign: Sign) -> bytes:
-    signature = sign(HALT_DOMAINS[type(record)] + payload)
+def _signature(record: object, payload: bytes, public_key: bytes, sign: Sign) -> bytes:
+    signature = sign(domain_of(type(record)) + payload)
     if len(public_key) != 32 or len(signature) != 64:
         raise LocalError(
             f"an Ed25519 key of {len(public_key)} and signature of {len(signature)} bytes;"
@@ -148,7 +162,7 @@ def _signature(record: HaltRecord, payload: bytes, public_key: bytes, sign: Sign
     return public_key + signature
 
 
-def _pack(record: HaltRecord, payload: bytes, entries: dict[bytes, bytes]) -> bytes:
+def _pack(record: object, payload: bytes, entries: dict[bytes, bytes]) -> bytes:
     name = type(record).__name__
     if not 1 <= len(entries) <= SIGNERS_MAX:
         raise LocalError(f"{name} with {len(entries)} signatures; 1 to {SIGNERS_MAX} are possible")

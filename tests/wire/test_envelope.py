@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import CONTEXT_MAX, RECORD_MAX, CapacityRecord, Envelope, ExpertRecord
 from swarmllm.messages.bounds import EXT_MAX
+from swarmllm.messages.declare import DECLARED, domain_of
 from swarmllm.wire.codec import encode
-from swarmllm.wire.envelope import DOMAINS, seal, unseal
+from swarmllm.wire.envelope import seal, unseal
 from swarmllm.wire.identity import peer_id_of
 from tests.wire.strategies import mutate, of_type
 
@@ -101,7 +102,7 @@ def test_a_signature_for_one_purpose_is_none_for_another(
 ) -> None:
     for payload, other in ((capacity, ExpertRecord), (expert, CapacityRecord)):
         packed = encode(payload)
-        for domain in (DOMAINS[other], b""):
+        for domain in (domain_of(other), b""):
             forged = encode(Envelope(PUBLIC, packed, PRIVATE.sign(domain + packed)))
             with pytest.raises(RemoteError, match="bad signature"):
                 unseal(forged, KINDS, verify, SIZE_MAX)
@@ -135,8 +136,8 @@ def test_size_and_form_are_judged_before_the_signature(record: ExpertRecord) -> 
 
 
 def test_domains_cannot_be_confused() -> None:  # ENV-3
-    found = sorted(DOMAINS.values())
-    assert len(set(found)) == len(DOMAINS)
+    found = sorted(one.domain for one in DECLARED.values() if one.domain)
+    assert len(set(found)) == len(found) > 1
     assert all(
         domain.endswith(b"\0") and domain.count(b"\0") == 1 and domain.startswith(b"swarmllm/")
         for domain in found

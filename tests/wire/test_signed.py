@@ -21,9 +21,9 @@ from swarmllm.core.halt.beacons import Beacons
 from swarmllm.core.halt.charter import Rejected
 from swarmllm.core.halt.state import Applied, HaltState, Known, validate
 from swarmllm.errors import LocalError, RemoteError
-from swarmllm.messages import Halt, Resume, Signed
+from swarmllm.messages import HALT_RECORD_MAX, Halt, Resume, Signed
+from swarmllm.messages.declare import DECLARED
 from swarmllm.wire.codec import decode, encode
-from swarmllm.wire.envelope import DOMAINS
 from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import (
     HALT_DOMAINS,
@@ -32,6 +32,7 @@ from swarmllm.wire.signed import (
     key_id,
     merge,
     open_record,
+    open_signed,
     sign_record,
 )
 from tests import ROOT
@@ -101,8 +102,21 @@ def test_every_signature_must_be_good_and_by_somebody_who_has_a_part_in_it() -> 
         good_signers(open_record(encode(broken)), frozenset(KEYS), verify)
 
 
+def test_a_record_is_opened_as_one_of_the_kinds_that_are_expected_and_no_other() -> None:
+    halt, resume, charter = (
+        RECORDS[name] for name in ("halt 1 seq 5", "resume of 5 by two", "charter 1")
+    )
+    assert open_signed(halt, (Halt,)) == open_record(halt)
+    with pytest.raises(RemoteError, match="must be one of Halt"):
+        open_signed(resume, (Halt,))
+    longer = charter + bytes(HALT_RECORD_MAX)
+    with pytest.raises(RemoteError, match=f"exceeds {HALT_RECORD_MAX}"):
+        open_signed(longer, (Halt, Resume))  # Before anything in it is read.
+
+
 def test_no_domain_is_used_twice_or_begins_another() -> None:  # HALT-1
-    every = [*HALT_DOMAINS.values(), *DOMAINS.values()]
+    every = [one.domain for one in DECLARED.values() if one.domain]
+    assert set(every) > set(HALT_DOMAINS.values())
     assert len(set(every)) == len(every)
     assert not any(one != two and two.startswith(one) for one in every for two in every)
 

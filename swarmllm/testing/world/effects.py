@@ -144,13 +144,14 @@ def _relay(host: Host, effect: Relay) -> None:
 
 def _publish(host: Host, effect: PublishRecord) -> None:
     if host.behaviour.relays(host):
-        host.world.network.gossip(host, effect.record)
+        host.world.network.gossip(host, effect.record, channel=effect.channel)
 
 
 def _tell(host: Host, effect: SendFrame) -> None:
     if isinstance(effect.message, Records) and not host.behaviour.relays(host):
         return
-    host.world.network.tell(host, effect.peer, host.world.encoded(effect.message))
+    frame = host.world.encoded(effect.message)
+    host.world.network.tell(host, effect.peer, frame, effect.channel)
 
 
 def _end_streams(host: Host, effect: EndStreams) -> None:

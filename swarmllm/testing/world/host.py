@@ -36,7 +36,7 @@ from swarmllm.core.peers.liveness import SLEPT_S
 from swarmllm.core.peers.strikes import Strikes
 from swarmllm.core.shell import EffectQueue
 from swarmllm.core.values import EngineLoad
-from swarmllm.messages import ExpertReply, PeerId
+from swarmllm.messages import HALT, ExpertReply, PeerId
 from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.disk import Disk
 from swarmllm.testing.world.effects import PERFORM
@@ -88,6 +88,7 @@ class Host:
         self.reverted: list[int] = []
         self.bytes_sent = 0
         self.node: Node
+        self.channels: tuple[str, ...] = ()  # The kill switch's, and those of further parts.
         self.halt_machine: HaltMachine | None = None
         self.engine: SimEngine | None = None
         self._strikes = Strikes()
@@ -134,7 +135,10 @@ class Host:
         self._checked: dict[int, RecordChecked] = {}
         self.halt_machine = self._boot_halt_machine(rng, unix_ms) if world.halts else None
         sealing = self.behaviour.sealing(self, world.sealing.of(self.peer))
-        self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.halt_machine)
+        parts = world.parts(self)
+        own = (HALT,) if self.has_halt_stream else ()
+        self.channels = (*own, *(part.channel for part in parts if part.channel))
+        self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.halt_machine, parts)
         self.receive(AddressesChanged(self.addrs))
         saved = self.disk.values.get(SAVED_PEERS)
         for peer, addrs in load_saved(saved) if saved is not None else ():
@@ -275,28 +279,32 @@ class Host:
         elif wanted < float("inf"):
             self._plan(wanted)
 
-    def hear(self, forwarder: PeerId, record: bytes) -> bool:
-        """The validator of the control topic: whether to pass it on."""
+    def hear(self, forwarder: PeerId, record: bytes, channel: str) -> bool:
+        """The validator of a channel's topic: whether to pass it on."""
         if not self.alive:
             return False
         if self.frozen:
-            self.backlog.append(partial(self._hear_late, forwarder, record))
+            self.backlog.append(partial(self._hear_late, forwarder, record, channel))
             return False
-        checked = self._offer(record, forwarder)
+        checked = self._offer(record, forwarder, channel)
         return checked is not None and checked.passes and self.behaviour.relays(self)
 
-    def _hear_late(self, forwarder: PeerId, record: bytes) -> None:
-        if self.hear(forwarder, record):
-            self.world.network.gossip(self, record, forwarder)
+    def _hear_late(self, forwarder: PeerId, record: bytes, channel: str) -> None:
+        if self.hear(forwarder, record, channel):
+            self.world.network.gossip(self, record, forwarder, channel)
 
     def import_record(self, record: bytes) -> Outcome | None:
         """An operator's order through this node."""
         checked = self._offer(record, None)
-        return None if checked is None else checked.outcome
+        outcome = None if checked is None else checked.outcome
+        assert outcome is None or isinstance(outcome, Outcome)
+        return outcome
 
-    def _offer(self, record: bytes, forwarder: PeerId | None) -> RecordChecked | None:
+    def _offer(
+        self, record: bytes, forwarder: PeerId | None, channel: str = HALT
+    ) -> RecordChecked | None:
         check = self._offers = self._offers + 1
-        self.feed(RecordOffered(check, record, forwarder))
+        self.feed(RecordOffered(check, record, forwarder, channel))
         return self._checked.pop(check, None)
 
     def checked(self, effect: RecordChecked) -> None:

@@ -35,7 +35,7 @@ from swarmllm.core.inputs import (
     Received,
 )
 from swarmllm.core.peers.liveness import DIAL_S, SILENT_S
-from swarmllm.messages import ExpertMessage, PeerId
+from swarmllm.messages import HALT, ExpertMessage, PeerId
 from swarmllm.testing.world.event_queue import EventQueue
 from swarmllm.testing.world.links import Delays, LinkModel
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 # Round trips until the expert stream answers (TCP, Noise, Yamux, protocol names), as measured.
 CONNECT_TRIPS: Final = 4.6
-HALT_STREAM_TRIPS: Final = 1.0  # More until the control stream is open.
+CHANNEL_TRIPS: Final = 1.0  # More until the streams of channels are open.
 CONNECTIONS_MAX: Final = 256
 LOOK_UP_MAX: Final = 20
 PROVIDER_TTL_S: Final = 48 * 3600.0
@@ -68,22 +68,32 @@ class Overlay:
     do little else."""
 
 
-class Connection:
-    """`at` holds when the last message of each stream arrives: (ours, control) of one direction,
-    then of the other."""
+EXPERT: Final = 0
+"""The number of the expert stream among those of a connection; then come the channels, in the order
+of `Host.channels`."""
 
-    __slots__ = ("at", "base_s", "cut_at", "healed_at", "held", "number", "one", "open", "two")
+
+class Connection:
+    """`at` holds when the last message of each stream arrives, in one direction and in the other.
+    `channels` are those that both ends have, with the number of their stream."""
+
+    __slots__ = (
+        *("at", "base_s", "channels", "cut_at", "healed_at", "held"),
+        *("number", "one", "open", "two"),
+    )
 
     def __init__(self, number: int, one: Host, two: Host, base_s: float) -> None:
         self.number = number
         self.one, self.two = one, two
         self.base_s = base_s
         self.open = True
-        self.at = [0.0, 0.0, 0.0, 0.0]
+        shared = [channel for channel in one.channels if channel in two.channels]
+        self.channels = {channel: number for number, channel in enumerate(shared, EXPERT + 1)}
+        self.at = [0.0] * (2 * (1 + len(shared)))
         self.cut_at = -1.0  # Since when a partition lies across it; negative: none does.
         self.healed_at = -1.0  # When the last one went; negative: there was none.
         # What is sent meanwhile; bounded by the time until it is given up.
-        self.held: list[tuple[Host, Input, int, bool]] = []
+        self.held: list[tuple[Host, Input, int, int]] = []
 
     def other(self, host: Host) -> Host:
         return self.two if host is self.one else self.one
@@ -105,7 +115,7 @@ class SimulatedNetwork:
         self._zones: dict[PeerId, int] = {}
         self._providers: dict[bytes, dict[PeerId, tuple[float, tuple[str, ...]]]] = {}
 
-    # --- expert and control streams ---------------------------------------------------------------
+    # --- streams ----------------------------------------------------------------------------------
 
     def send(self, source: Host, peer: PeerId, message: ExpertMessage, size_bytes: int) -> None:
         connection = source.connections.get(peer)
@@ -115,48 +125,33 @@ class SimulatedNetwork:
             )
             return
         source.bytes_sent += size_bytes
-        self._put(
-            connection,
-            source,
-            Received(source.peer, message, size_bytes),
-            size_bytes,
-            is_halt=False,
-        )
+        received = Received(source.peer, message, size_bytes)
+        self._put(connection, source, received, size_bytes, EXPERT)
 
-    def tell(self, source: Host, peer: PeerId, frame: bytes) -> None:
+    def tell(self, source: Host, peer: PeerId, frame: bytes, channel: str = HALT) -> None:
+        """One frame on the stream of a channel."""
         connection = source.connections.get(peer)
-        if (
-            connection is not None
-            and source.has_halt_stream
-            and connection.other(source).has_halt_stream
-        ):
-            self._put(
-                connection, source, FrameReceived(source.peer, frame), len(frame), is_halt=True
-            )
+        if connection is not None and channel in connection.channels:
+            event = FrameReceived(source.peer, frame, channel)
+            self._put(connection, source, event, len(frame), connection.channels[channel])
 
     def _put(
-        self,
-        connection: Connection,
-        source: Host,
-        event: Input,
-        size_bytes: int,
-        *,
-        is_halt: bool,
+        self, connection: Connection, source: Host, event: Input, size_bytes: int, stream: int
     ) -> None:
         self.messages += 1
         if connection.cut_at >= 0:
-            connection.held.append((source, event, size_bytes, is_halt))
+            connection.held.append((source, event, size_bytes, stream))
             return
         target = connection.other(source)
         delays = self.delays
         at = self.event_queue.now + delays.draw_s(connection.base_s, size_bytes)
-        lane = (0 if source is connection.one else 2) + is_halt
+        lane = 2 * stream + (source is connection.two)
         copies = 1
-        if delays.model.is_faulty and not is_halt:
+        if stream == EXPERT and delays.model.is_faulty:
             copies = delays.copies()
         if copies == 0:
             return
-        if at < connection.at[lane] and (is_halt or not delays.overtakes()):
+        if at < connection.at[lane] and (stream != EXPERT or not delays.overtakes()):
             at = connection.at[lane]
         else:
             connection.at[lane] = at
@@ -223,7 +218,7 @@ class SimulatedNetwork:
             self.connect(source, target)
 
     def connect(self, one: Host, two: Host) -> Connection:
-        """A connection that is up at both ends now; its control stream follows. It takes the place
+        """A connection that is up at both ends now; its channels follow. It takes the place
         of one that only one end has given up, as after a restart that the other has not noticed."""
         for near, far in ((one, two), (two, one)):
             before = near.connections.get(far.peer)
@@ -236,19 +231,18 @@ class SimulatedNetwork:
         for near, far in ((one, two), (two, one)):
             near.receive(PeerConnected(far.peer))
             near.receive(PingMeasured(far.peer, 2 * connection.base_s))
-        if one.has_halt_stream and two.has_halt_stream:
-            self.event_queue.after(
-                2 * HALT_STREAM_TRIPS * connection.base_s, self._open_halt_stream, connection
-            )
+        for channel in connection.channels:
+            after_s = 2 * CHANNEL_TRIPS * connection.base_s
+            self.event_queue.after(after_s, self._open_channel, connection, channel)
         if self.overlay.pings_s:
             self.event_queue.after(self.overlay.pings_s, self._ping, connection)
         return connection
 
-    def _open_halt_stream(self, connection: Connection) -> None:
+    def _open_channel(self, connection: Connection, channel: str) -> None:
         one, two = connection.one, connection.two
         if connection.open and connection.cut_at < 0:
-            one.receive(ChannelOpened(two.peer))
-            two.receive(ChannelOpened(one.peer))
+            one.receive(ChannelOpened(two.peer, channel))
+            two.receive(ChannelOpened(one.peer, channel))
 
     def _ping(self, connection: Connection) -> None:
         if not connection.open:
@@ -269,11 +263,8 @@ class SimulatedNetwork:
             return
         connection.open = False
         far = connection.other(by)
-        lane = 0 if by is connection.one else 2
-        at = max(
-            self.event_queue.now + self.delays.draw_s(connection.base_s),
-            *connection.at[lane : lane + 2],
-        )
+        sent = connection.at[0 if by is connection.one else 1 :: 2]
+        at = max(self.event_queue.now + self.delays.draw_s(connection.base_s), *sent)
         self._forget(by, far.peer, own_reason)
         self.event_queue.at(at, self._lost, connection, far, by.peer, reason)
 
@@ -285,7 +276,8 @@ class SimulatedNetwork:
         del host.connections[peer]
         host.mesh.pop(peer, None)
         if host.alive and reason:
-            host.receive(ChannelClosed(peer))
+            for channel in host.channels:
+                host.receive(ChannelClosed(peer, channel))
             host.receive(PeerLost(peer, reason))
 
     # --- silence ----------------------------------------------------------------------------------
@@ -317,8 +309,8 @@ class SimulatedNetwork:
             elif not parted and connection.cut_at >= 0:
                 connection.cut_at, connection.healed_at = -1.0, now
                 held, connection.held = connection.held, []
-                for source, event, size_bytes, is_halt in held:
-                    self._put(connection, source, event, size_bytes, is_halt=is_halt)
+                for source, event, size_bytes, stream in held:
+                    self._put(connection, source, event, size_bytes, stream)
 
     def heal(self) -> None:
         self.partition({})
@@ -363,46 +355,51 @@ class SimulatedNetwork:
             if at >= oldest and peer != source.peer:
                 source.receive(AddressesFound(peer, addrs, "dht"))
 
-    # --- gossip of control records ----------------------------------------------------------------
+    # --- gossip of signed records -----------------------------------------------------------------
 
-    def gossip(self, source: Host, record: bytes, skip: PeerId | None = None) -> None:
+    def gossip(
+        self, source: Host, record: bytes, skip: PeerId | None = None, channel: str = HALT
+    ) -> None:
         """Its own, or one that it passes on."""
         self._remember(source, record)
         self._fill_mesh(source)
         for peer in source.mesh:
             if peer != skip:
-                self._whisper(source, peer, record)
+                self._whisper(source, peer, record, channel)
         self.event_queue.after(
             self.overlay.heartbeat_s,
             self._offer,
             source,
             source.life,
             record,
+            channel,
             self.overlay.offer_beats,
         )
 
-    def _whisper(self, source: Host, peer: PeerId, record: bytes) -> None:
+    def _whisper(self, source: Host, peer: PeerId, record: bytes, channel: str) -> None:
         connection = source.connections.get(peer)
         if (
             connection is None
             or connection.cut_at >= 0
+            or channel not in connection.channels
             or self._rng.random() < self.overlay.gossip_loss
         ):
             return
         delay_s = self.overlay.hop_s + self.delays.draw_s(connection.base_s, len(record))
+        target = connection.other(source)
         self.event_queue.after(
-            delay_s, self._heard, connection, source.peer, connection.other(source), record
+            delay_s, self._heard, connection, source.peer, target, record, channel
         )
 
     def _heard(
-        self, connection: Connection, forwarder: PeerId, target: Host, record: bytes
+        self, connection: Connection, forwarder: PeerId, target: Host, record: bytes, channel: str
     ) -> None:
         if target.connections.get(forwarder) is not connection or record in target.seen:
             return
-        if target.hear(forwarder, record):
-            self.gossip(target, record, forwarder)
+        if target.hear(forwarder, record, channel):
+            self.gossip(target, record, forwarder, channel)
 
-    def _offer(self, source: Host, life: int, record: bytes, beats: int) -> None:
+    def _offer(self, source: Host, life: int, record: bytes, channel: str, beats: int) -> None:
         """A heartbeat: some that are not in the mesh are told of it, and ask for it if they lack
         it."""
         if source.life != life or not source.alive:
@@ -413,15 +410,18 @@ class SimulatedNetwork:
             if record not in target.seen and not source.frozen:
                 # Offer and request take a round trip before the message itself.
                 delay_s = 2 * source.connections[peer].base_s
-                self.event_queue.after(delay_s, self._whisper_if, source, life, peer, record)
+                self.event_queue.after(
+                    delay_s, self._whisper_if, source, life, peer, record, channel
+                )
         if beats > 1:
-            self.event_queue.after(
-                self.overlay.heartbeat_s, self._offer, source, life, record, beats - 1
-            )
+            again_s = self.overlay.heartbeat_s
+            self.event_queue.after(again_s, self._offer, source, life, record, channel, beats - 1)
 
-    def _whisper_if(self, source: Host, life: int, peer: PeerId, record: bytes) -> None:
+    def _whisper_if(
+        self, source: Host, life: int, peer: PeerId, record: bytes, channel: str
+    ) -> None:
         if source.life == life and not source.frozen:
-            self._whisper(source, peer, record)
+            self._whisper(source, peer, record, channel)
 
     def _remember(self, host: Host, record: bytes) -> None:
         if len(host.seen) >= SEEN_MAX:
@@ -436,9 +436,7 @@ class SimulatedNetwork:
         others = [
             p
             for p, c in host.connections.items()
-            if p not in host.mesh
-            and c.other(host).has_halt_stream
-            and len(c.other(host).mesh) < 2 * degree
+            if p not in host.mesh and c.channels and len(c.other(host).mesh) < 2 * degree
         ]
         for peer in self._rng.sample(others, min(degree - len(host.mesh), len(others))):
             host.mesh[peer] = None

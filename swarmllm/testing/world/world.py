@@ -28,8 +28,9 @@ from typing import Final
 from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import AddressesFound, Asked, Cancelled
 from swarmllm.core.node import NodeConfig
+from swarmllm.core.part import Part
 from swarmllm.core.values import GenerateRequest
-from swarmllm.messages import HaltFrame, PeerId
+from swarmllm.messages import PeerId
 from swarmllm.testing.operators import Founders, verify
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.sealing import MemoSealing
@@ -50,8 +51,9 @@ COLLECT: Final = (50_000, 20, 50)
 
 
 class World:
-    """`halts` False leaves the kill switch out, for studies that would never use it. `checkers`
-    look at every step of every host."""
+    """`halts` False leaves the kill switch out, for studies that would never use it. `parts` makes
+    the further parts of a host's node, each time that it starts. `checkers` look at every step of
+    every host."""
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class World:
         overlay: Overlay | None = None,
         config: NodeConfig | None = None,
         halts: bool = True,
+        parts: Callable[[Host], tuple[Part, ...]] = lambda _: (),
         checkers: Sequence[Checker] = (),
         recorder: Recorder | None = None,
     ) -> None:
@@ -76,6 +79,7 @@ class World:
         )
         self.sealing = MemoSealing()
         self.halts = halts
+        self.parts = parts
         self.founders = Founders("world")
         self.checkers = tuple(checkers)
         self.recorder = recorder
@@ -85,7 +89,7 @@ class World:
         self.halts_heard: list[tuple[float, Host]] = []
         self._lists: dict[tuple[int, int, int], bytes] = {}
         self._verified: dict[tuple[bytes, bytes, bytes], bool] = {}
-        self._frames: dict[HaltFrame, bytes] = {}
+        self._frames: dict[object, bytes] = {}
         self._requests = 0
         for checker in self.checkers:
             checker.begin(self)
@@ -250,7 +254,7 @@ class World:
             found = self._verified[key] = verify(public_key, message, signature)
         return found
 
-    def encoded(self, frame: HaltFrame) -> bytes:
+    def encoded(self, frame: object) -> bytes:
         found = self._frames.get(frame)
         if found is None:
             if len(self._frames) >= MEMO_MAX:

@@ -205,7 +205,9 @@ def told(effects: Sequence[HaltEffect], peer: PeerId) -> list[HaltFrame]:
     return [
         effect.message
         for effect in effects
-        if isinstance(effect, SendFrame) and effect.peer == peer
+        if isinstance(effect, SendFrame)
+        and effect.peer == peer
+        and isinstance(effect.message, HaltFrame)
     ]
 
 

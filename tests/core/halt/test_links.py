@@ -31,6 +31,7 @@ from swarmllm.messages import (
     Ack,
     Halt,
     HaltDigest,
+    HaltFrame,
     Ping,
     Records,
     Vectors,
@@ -81,6 +82,7 @@ def settle(first: HaltMachine, second: HaltMachine, now: float = 20.0) -> int:
     frames = 0
     for side, effect in waiting:  # Grows while it runs.
         if isinstance(effect, SendFrame):
+            assert isinstance(effect.message, HaltFrame)
             frames += 1
             assert frames < 40, "they do not stop talking"
             machine, sender = (second, P) if side == 0 else (first, Q)
