@@ -11,9 +11,7 @@ How a bug is planted stands in `planting.py`.
 from __future__ import annotations
 
 import argparse
-import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +21,7 @@ from typing import Final
 if __package__ in (None, ""):  # As a file: the folder above is meant.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.planting import TIMEOUT_S, Bug, Change, Verdict, options, plant, tell
+from scripts.planting import Bug, Change, Verdict, options, plant, run_in, tell
 
 TESTS: Final = (
     "tests/core/halt/test_charter.py",  # The quick ones first.
@@ -36,7 +34,7 @@ TESTS: Final = (
     "tests/core/halt/test_state.py",
     "tests/core/halt/test_schedules.py",
 )
-MACHINE: Final = TESTS[-1:]
+MACHINE_TESTS: Final = TESTS[-1:]
 COPIED: Final = (
     "pyproject.toml",
     "swarmllm/__init__.py",
@@ -211,7 +209,7 @@ def judge(bug: Bug, tests: tuple[str, ...] = TESTS) -> Verdict:
     begun = time.monotonic()
     # A failing schedule is not made smaller here: that takes minutes, and nobody reads it.
     quick = [Change(SCHEDULES, "PHASES = tuple(Phase)", "PHASES = (Phase.generate,)")]
-    if tests == MACHINE:
+    if tests == MACHINE_TESTS:
         quick.append(Change(SCHEDULES, "EXAMPLES = 60", f"EXAMPLES = {SCHEDULES_MAX}"))
     with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
         folder = Path(name)
@@ -229,16 +227,7 @@ def judge(bug: Bug, tests: tuple[str, ...] = TESTS) -> Verdict:
             "-rfE",
             *tests,
         ]
-        environment = {**os.environ, "CI": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = run_in(folder, command, CI="1")
     seconds = time.monotonic() - begun
     if done.returncode == 0:
         return Verdict("", seconds)
@@ -256,7 +245,7 @@ def main() -> int:
         "--machine", action="store_true", help="run only the test that draws random schedules"
     )
     asked = options(parser, BUGS)
-    tests = MACHINE if asked.machine else TESTS
+    tests = MACHINE_TESTS if asked.machine else TESTS
     return tell(BUGS, asked.only, lambda bug: judge(bug, tests), width=60)
 
 

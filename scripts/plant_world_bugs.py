@@ -12,8 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +21,7 @@ from typing import Final
 if __package__ in (None, ""):  # As a file: the folder above is meant.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.planting import TIMEOUT_S, Bug, Change, Verdict, options, plant, tell
+from scripts.planting import Bug, Change, Verdict, options, plant, run_in, tell
 
 COPIED: Final = (
     "swarmllm/__init__.py",
@@ -276,16 +274,7 @@ def judge(bug: Bug, words: tuple[str, ...] = ("--check",)) -> Verdict:
         folder = Path(name)
         plant(bug, folder, COPIED)
         command = [sys.executable, "sims/swarm.py", *words, "--failures", "1", "--json"]
-        environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": name}
-        done = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_S,
-            check=False,
-        )
+        done = run_in(folder, command, PYTHONPATH=name)
     if done.returncode not in {0, 1} or not done.stdout:
         sys.exit(f"the worlds did not run:\n{done.stdout}{done.stderr}")
     said = json.loads(done.stdout)

@@ -8,10 +8,12 @@ are laid out: a bug that no longer fits is a failure too.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -83,6 +85,21 @@ def _pattern(code: str) -> re.Pattern[str]:
         parts.append((",?" if word in ")]}" and before != "," else "") + gap + re.escape(word))
     begin, end = (r"\b" if WORD.match(words[at]) else "" for at in (0, -1))
     return re.compile(begin + "".join(parts) + end)
+
+
+def run_in(
+    folder: Path, command: Sequence[str], **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """The command in a planted copy, with what it prints; compiled files are left nowhere."""
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
 
 
 def tell(

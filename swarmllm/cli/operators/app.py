@@ -10,8 +10,15 @@ import typer
 from swarmllm.cli import options as o
 from swarmllm.cli.guard import guarded
 from swarmllm.cli.operators import charter_app
-
-OPERATOR = "Operator"
+from swarmllm.cli.operators.options import (
+    OPERATOR,
+    Keys,
+    Merge,
+    Out,
+    PassphraseFile,
+    Through,
+    Wait,
+)
 
 keys = typer.Typer(
     help="Your own key as an operator: made once, kept sealed with a passphrase.",
@@ -23,59 +30,6 @@ halt = typer.Typer(
 resume = typer.Typer(
     help="Start a halted swarm again, with the signatures of a quorum.", no_args_is_help=False
 )
-
-PassphraseFile = Annotated[
-    str | None,
-    typer.Option(
-        "--passphrase-file",
-        metavar="FILE",
-        help="Take the passphrase from this file's only line (or from the file that"
-        " SWARMLLM_PASSPHRASE_FILE names).",
-        rich_help_panel=OPERATOR,
-    ),
-]
-Out = Annotated[
-    str, typer.Option("--out", metavar="FILE", help="The file to write; never overwritten.")
-]
-Wait = Annotated[
-    float,
-    typer.Option(
-        "--wait",
-        metavar="SECONDS",
-        min=0,
-        max=60,
-        help="How long to wait for acknowledgements.",
-        rich_help_panel=OPERATOR,
-    ),
-]
-Keys = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--key",
-        metavar="KEYFILE",
-        help="The key file to sign with (repeatable).",
-        rich_help_panel=OPERATOR,
-    ),
-]
-Merge = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--merge",
-        metavar="FILE",
-        help="Add the signatures of this copy of the file (repeatable).",
-        rich_help_panel=OPERATOR,
-    ),
-]
-Through = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--peer",
-        metavar="MULTIADDR",
-        help="Publish to these peers by a node for this command alone,"
-        " instead of the running one (repeatable).",
-        rich_help_panel=o.NODE,
-    ),
-]
 
 
 def register(app: typer.Typer) -> None:

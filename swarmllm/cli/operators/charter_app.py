@@ -9,11 +9,12 @@ import typer
 
 from swarmllm.cli import options as o
 from swarmllm.cli.guard import guarded
+from swarmllm.cli.operators.options import OPERATOR, Keys, Merge, Out, PassphraseFile
 
 if TYPE_CHECKING:  # Help must not cost their imports.
     from swarmllm.cli.operators.charter import Terms
 
-TERMS, OPERATOR = "Terms", "Operator"
+TERMS = "Terms"
 
 charter = typer.Typer(
     help="Who may stop the swarm, who may start it again, and who may change that.",
@@ -85,9 +86,6 @@ Expires = Annotated[
         rich_help_panel=TERMS,
     ),
 ]
-Out = Annotated[
-    str, typer.Option("--out", metavar="FILE", help="The file to write; never overwritten.")
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,33 +154,9 @@ def sign(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="The charter; the signature is added to it.")
     ],
-    key: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--key",
-            metavar="KEYFILE",
-            help="The key file to sign with (repeatable).",
-            rich_help_panel=OPERATOR,
-        ),
-    ] = None,
-    merge: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--merge",
-            metavar="FILE",
-            help="Add the signatures of this copy of the file (repeatable).",
-            rich_help_panel=OPERATOR,
-        ),
-    ] = None,
-    passphrase_file: Annotated[
-        str | None,
-        typer.Option(
-            "--passphrase-file",
-            metavar="FILE",
-            help="Take the passphrase from this file's only line.",
-            rich_help_panel=OPERATOR,
-        ),
-    ] = None,
+    key: Keys = None,
+    merge: Merge = None,
+    passphrase_file: PassphraseFile = None,
     json: o.Json = False,
 ) -> None:
     """Sign the last charter in a file with a root key."""
