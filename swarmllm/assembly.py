@@ -172,7 +172,7 @@ async def _start(
     node = Node(
         settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.machine
     )
-    driver = Driver(node, keyring, store, orders=orders, pulse=SuspendDetector())
+    driver = Driver(node, keyring, store, orders=orders, suspend_detector=SuspendDetector())
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,

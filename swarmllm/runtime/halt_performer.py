@@ -61,14 +61,14 @@ class HaltPerformer:
     """`revert` takes back the agent's last changes. `engine` is set when it is there."""
 
     def __init__(
-        self, machine: HaltMachine, memory: HaltStore, revert: Callable[[int], object]
+        self, machine: HaltMachine, store: HaltStore, revert: Callable[[int], object]
     ) -> None:
         self.machine = machine
         self.is_halted = True
         self.engine: Engine | None = None
         self.saves_failed = 0
         self.records_refused = 0
-        self._memory = memory
+        self._store = store
         self._revert = revert
         # With an open control stream, in the order of opening.
         self._links: dict[PeerId, None] = {}
@@ -177,7 +177,7 @@ class HaltPerformer:
             # Shielded: what has begun ends, so that a node that is being closed does not forget an
             # order.
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._memory.save, order.data, genesis)
+                await trio.to_thread.run_sync(self._store.save, order.data, genesis)
         except LocalError as fault:
             self.saves_failed += 1
             log.error("%s", fault)

@@ -213,8 +213,8 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         return data
 
     async def _handle_rpc(self, peer_id: Any, rpc: Any, budget: _Budget) -> None:
-        control = rpc.control
-        kinds = (control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
+        sent = rpc.control
+        kinds = (sent.ihave, sent.iwant, sent.graft, sent.prune, sent.idontwant)
         for kind in (rpc.publish, rpc.subscriptions, *kinds):
             del kind[RPC_ITEMS_MAX:]
         if rpc.senderRecord != budget.address_record:
