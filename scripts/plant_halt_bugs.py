@@ -172,7 +172,7 @@ BUGS: Final[dict[str, Bug]] = {
             "all_have_it = True",
         ),
     ),
-    "gossip forgets peers without a control stream": (
+    "gossip forgets peers without a halt stream": (
         Change(
             MACHINE,
             "all_have_it = connected <= len(self._links) ==",

@@ -2,7 +2,7 @@
 them apart again.
 
 Everything local comes first (folder, key, store, vocabulary, engine), so that a mistake shows
-before anybody hears of us; the control socket opens before the model is loaded, and the network
+before anybody hears of us; the local socket opens before the model is loaded, and the network
 waits for nobody. Apart goes the other way round: stop serving, say goodbye, close, all within two
 seconds whatever peers do.
 """

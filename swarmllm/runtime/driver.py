@@ -171,7 +171,7 @@ class Driver:
         return checked
 
     def import_halt_record(self, record: bytes) -> Outcome | None:
-        """A control record by hand; None: this node has no kill switch."""
+        """A halt record by hand; None: this node has no kill switch."""
         checked = self._offer(record, None)
         if checked is None:
             return None

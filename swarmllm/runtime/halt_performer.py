@@ -70,7 +70,7 @@ class HaltPerformer:
         self.records_refused = 0
         self._store = store
         self._revert = revert
-        # With an open control stream, in the order of opening.
+        # With an open halt stream, in the order of opening.
         self._links: dict[PeerId, None] = {}
         self._listeners: list[Listener] = []
         self._to_save: Persist | None = None
@@ -147,7 +147,7 @@ class HaltPerformer:
                 log.warning("charter %d, through %s", version, peer or "our own operator")
             case RecordRefused(peer=peer, reason=reason):
                 self.records_refused += 1
-                log.info("control record from %s refused: %s", peer or "our own operator", reason)
+                log.info("halt record from %s refused: %s", peer or "our own operator", reason)
             case AckHeard() | StateSaved():
                 pass
             case _:

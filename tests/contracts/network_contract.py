@@ -141,7 +141,7 @@ async def connect(caller: Member, called: Member) -> None:
 
 
 async def meet(caller: Member, called: Member) -> None:
-    """Connect, and wait for the control stream."""
+    """Connect, and wait for the halt stream."""
     await connect(caller, called)
     await caller.door.sees("opened", called.peer)
     await called.door.sees("opened", caller.peer)

@@ -1,4 +1,4 @@
-"""GossipSub v1.1 on the topic of control records, with the library's switches that lose messages
+"""GossipSub v1.1 on the topic of halt records, with the library's switches that lose messages
 turned off and bounds of our own instead.
 
 Faults: 1 (an undecodable key or a raising validator stops the service), 6 (silent rate limits, a
