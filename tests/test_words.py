@@ -71,6 +71,8 @@ def names(tree: ast.AST) -> Iterator[str]:
                 yield name
             case ast.MatchAs(_, str(name)) | ast.MatchStar(str(name)):
                 yield name
+            case _:
+                pass
 
 
 def wrong(words: Banned, path: Path, source: str) -> list[str]:
