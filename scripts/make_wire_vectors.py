@@ -72,6 +72,14 @@ EXPERT = m.ExpertRecord(
     1_790_000_000_000, "prose", DIGEST, FINGERPRINT, 8_030_261_248, ("/ip4/192.0.2.7/tcp/7339",)
 )
 
+TOKENIZERS = (
+    m.TokenizerWanted(FINGERPRINT, DIGEST[:8], 0),
+    m.TokenizerWanted(FINGERPRINT, DIGEST[:8], m.SEALED_MAX - 1),
+    m.TokenizerPart(FINGERPRINT, DIGEST[:8], m.PART_BYTES + 1, m.PART_BYTES, b"x"),
+    m.TokenizerBusy(FINGERPRINT, DIGEST[:8], 500),
+    m.TokenizerBusy(FINGERPRINT, DIGEST[:8], 0),
+)
+
 
 def plain(value: object) -> object:
     """JSON has no bytes and no tuples: hex strings and lists."""
@@ -232,6 +240,7 @@ def _valid_messages() -> list[Any]:
         m.Shuffle(bytes(8), (), (), m.SHUFFLE_RECORDS_MAX),
         m.Shuffled((0,) * m.SHUFFLE_RECORDS_MAX, (b"\1",) * m.SHUFFLE_RECORDS_MAX),
         m.Shuffled((), ()),
+        *TOKENIZERS,
         *(m.Ping(nonce) for nonce in (0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1)),
         m.Pong(1),
         CAPACITY,

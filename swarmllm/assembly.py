@@ -2,7 +2,7 @@
 them apart again.
 
 Everything local comes first (folder, key, store, vocabulary, engine), so that a mistake shows
-before anybody hears of us; the local socket opens before the model is loaded, and the network
+before anybody hears of us; the control socket opens before the model is loaded, and the network
 waits for nobody. Apart goes the other way round: stop serving, say goodbye, close, all within two
 seconds whatever peers do.
 """
@@ -16,7 +16,7 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -34,15 +34,23 @@ from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.expansion import expand
 from swarmllm.adapters.llama.llama_text import LlamaText
-from swarmllm.adapters.llama.vocabulary import load_vocabulary
+from swarmllm.adapters.llama.vocabulary import (
+    LLAMA3_CHAT_DIGEST,
+    LLAMA3_FINGERPRINT,
+    load_vocabulary,
+)
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
+from swarmllm.core.effects import SealTokenizer, TokenizerEffect
 from swarmllm.core.halt.charter import Pin
-from swarmllm.core.inputs import AddressesFound, OwnerStops
+from swarmllm.core.inputs import AddressesFound, Input, OwnerStops, TokenizerSealed
 from swarmllm.core.node import SAVED_PEERS, Node, NodeConfig
 from swarmllm.core.peers.dialling import load_saved
+from swarmllm.core.peers.view import VocabularyView
+from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
+from swarmllm.messages.declare import TOKENIZER
 from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.change_log import Changes
@@ -50,8 +58,9 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.reading import load_config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import HaltPerformer
+from swarmllm.runtime.learned_text import LearnedText
 from swarmllm.runtime.local_api.server import serve
-from swarmllm.runtime.ports import Engine, Network, Text, halt_channel
+from swarmllm.runtime.ports import Engine, Network, Text, halt_channel, tokenizer_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import (
@@ -168,11 +177,18 @@ async def _start(
         tell(Warned(remark))
     text, engine = await _open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
     await imported.wait()
-    settings = NodeConfig(text.vocabulary.fingerprint, swarm_hash(config.swarm))
-    node = Node(
-        settings, keyring.peer, int(time.time() * 1000), rng, sealing_with(keyring), orders.machine
+    learned = text if isinstance(text, LearnedText) else None
+    settings = NodeConfig(
+        b"" if learned is not None else text.vocabulary.fingerprint, swarm_hash(config.swarm)
     )
-    driver = Driver(node, keyring, store, orders=orders, suspend_detector=SuspendDetector())
+    exchange = TokenizerExchange(_digests(text) if isinstance(text, LlamaText) else None)
+    boot_ms, sealing = int(time.time() * 1000), sealing_with(keyring)
+    node = Node(settings, keyring.peer, boot_ms, rng, sealing, orders.machine, (exchange,))
+
+    def perform(effect: TokenizerEffect) -> None:
+        nursery.start_soon(_perform, effect, text, driver)
+
+    driver = Driver(node, keyring, store, orders=orders, pulse=SuspendDetector(), texts=perform)
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,
@@ -190,6 +206,8 @@ async def _start(
     stack.callback(tell, Stopping("asked to"))
     tell(Listening(network.addrs))
     await _remember(config, driver, store)
+    if learned is not None:
+        nursery.start_soon(learned.learn, _Swarm(local, exchange, driver))
     service.open(local, HaltService(driver, orders, lambda: node.view(trio.current_time()).peers))
     tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
     return local
@@ -283,7 +301,7 @@ async def _open_model(
         real = LlamaEngine(model.path, _engine_options(config, model, owner))
         orders.take_engine(real)  # The flag stands before there is a worker.
         engine = await stack.enter_async_context(real)
-    text = parts.text or await _open_text(stack, nursery, config, model, engine)
+    text = parts.text or await _open_text(nursery, config, model, engine, tell)
     if engine is not None:
         tell(ModelReady(engine.card, trio.current_time() - began_at))
     return text, engine
@@ -326,17 +344,25 @@ async def _find_model(config: Config, tell: SendFrame) -> _Model:
 
 
 async def _open_text(
-    stack: AsyncExitStack,
     nursery: trio.Nursery,
     config: Config,
     model: _Model | None,
     engine: Engine | None,
+    tell: SendFrame,
 ) -> Text:
-    """The text side of our own model. LocalError if its file is now another one than was loaded."""
-    if model is None:
-        text: Text = await trio.to_thread.run_sync(load_vocabulary, config.cache_dir)
+    """The text side of our own model; without one, LLaMA-3's or that of the swarm. LocalError if
+    the model's file is now another one than was loaded."""
+    if model is not None:
+        text: Text = await _start_text(nursery, LlamaText(model.path))
+    elif engine is not None or config.vocabulary == "llama3":
+        text = await trio.to_thread.run_sync(load_vocabulary, config.cache_dir)
     else:
-        text = await _read_text(stack, nursery, model.path)
+        return LearnedText(
+            config.vocabulary,
+            partial(_open_learned, nursery, config),
+            lambda what, done, size: tell(Progress(what, done, size, "bytes")),
+            lambda sentence: tell(Warned(sentence)),
+        )
     fingerprint = text.vocabulary.fingerprint
     if engine is not None and fingerprint != engine.card.vocab_fingerprint:
         raise LocalError(
@@ -347,12 +373,65 @@ async def _open_text(
     return text
 
 
-async def _read_text(stack: AsyncExitStack, nursery: trio.Nursery, path: Path) -> LlamaText:
-    text = LlamaText(path)
-    stack.push_async_callback(text.aclose)
-    await text.start()
-    nursery.start_soon(text.rest)
+async def _start_text(nursery: trio.Nursery, text: LlamaText, sealed: bytes = b"") -> LlamaText:
+    await text.start(sealed)
+    nursery.start_soon(text.run)
     return text
+
+
+async def _open_learned(
+    nursery: trio.Nursery, config: Config, chosen: VocabularyView, sealed: bytes
+) -> Text | None:
+    """See `learned_text.Open`. The cache keeps a tokenizer as a GGUF file without a model."""
+    digests = (chosen.fingerprint, chosen.chat_digest)
+    if digests == (bytes.fromhex(LLAMA3_FINGERPRINT), bytes.fromhex(LLAMA3_CHAT_DIGEST)):
+        return await trio.to_thread.run_sync(load_vocabulary, config.cache_dir)
+    cache = await trio.to_thread.run_sync(make_folder, config.cache_dir, "--cache-dir")
+    path = cache / f"tokenizer-{digests[0].hex()[:16]}-{digests[1].hex()}.gguf"
+    text = LlamaText(path, digests)
+    if sealed:
+        return await _start_text(nursery, text, sealed)
+    if not path.exists():
+        return None
+    try:
+        return await _start_text(nursery, text)
+    except LocalError:
+        return None  # Damaged; a peer's takes its place.
+
+
+def _digests(text: Text) -> tuple[bytes, bytes]:
+    return text.vocabulary.fingerprint, text.vocabulary.chat_digest
+
+
+async def _perform(effect: TokenizerEffect, text: Text, driver: Driver) -> None:
+    """What the tokenizer exchange wants of the text side."""
+    if isinstance(text, LearnedText):
+        text.perform(effect)
+    elif isinstance(effect, SealTokenizer) and isinstance(text, LlamaText):
+        try:
+            data = await text.sealed()
+        except LocalError:
+            data = b""
+        await driver.feed(TokenizerSealed(data))
+
+
+@dataclass(frozen=True, slots=True)
+class _Swarm:
+    """`learned_text.Swarm`."""
+
+    local: LocalNode
+    exchange: TokenizerExchange
+    driver: Driver
+
+    def vocabularies(self) -> Sequence[VocabularyView]:
+        return self.local.view().vocabularies
+
+    def progress(self) -> tuple[int, int]:
+        view = self.exchange.view(trio.current_time())
+        return view.fetched, view.size
+
+    async def feed(self, event: Input) -> None:
+        await self.driver.feed(event)
 
 
 # --- the network ----------------------------------------------------------------------------------
@@ -389,7 +468,10 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
     kind = "ip6" if ":" in host else "ip4"
     return NetworkOptions(
         seed=keyring.seed,
-        channels=(halt_channel(driver, driver.charter_swarm or config.swarm),),
+        channels=(
+            halt_channel(driver, driver.charter_swarm or config.swarm),
+            tokenizer_channel(driver.door(TOKENIZER)),
+        ),
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,
         announce=config.announce,

@@ -121,7 +121,7 @@ class StopNow:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Write `Records((record,))` to the halt streams of these peers. `is_live`: a sign of life,
+    """Write `Records((record,))` to the control streams of these peers. `is_live`: a sign of life,
     which a slow peer may miss."""
 
     record: bytes
@@ -192,6 +192,30 @@ class Announce:
     event: HaltEvent
 
 
+@dataclass(frozen=True, slots=True)
+class SealTokenizer:
+    """Make our own model's tokenizer ready for others; answered by `TokenizerSealed`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerFetched:
+    """What a peer sent as the tokenizer that was sought; answered by `TokenizerJudged`."""
+
+    fingerprint: bytes
+    chat_digest: bytes
+    peer: PeerId
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerMissing:
+    """Nobody gave it."""
+
+    reason: str
+
+
+TokenizerEffect = SealTokenizer | TokenizerFetched | TokenizerMissing
+
 HaltEffect = (
     StopNow
     | Relay
@@ -208,5 +232,5 @@ HaltEffect = (
 """To be performed in list order; none of them waits, a `Persist` runs in the background and comes
 back as `Persisted`."""
 
-NodeEffect = Effect | HaltEffect
+NodeEffect = Effect | HaltEffect | TokenizerEffect
 """Whatever `Node.handle` returns."""

@@ -187,6 +187,40 @@ class TimerFired:
     """`next_deadline()` has come."""
 
 
+@dataclass(frozen=True, slots=True)
+class VocabularyLearned:
+    """A node without a model can encode text of this vocabulary now, and asks experts of it."""
+
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSought:
+    """Fetch the tokenizer of these digests from one of these peers; answered by `TokenizerFetched`
+    or `TokenizerMissing`. One at a time: a new one takes the place of the last."""
+
+    fingerprint: bytes
+    chat_digest: bytes
+    peers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerSealed:
+    """Our own model's tokenizer, as others get it; empty if it cannot be had."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TokenizerJudged:
+    """Whether what was fetched is what its digests name."""
+
+    is_good: bool
+
+
+PartInput = TokenizerSought | TokenizerSealed | TokenizerJudged
+"""What only a part of the node wants."""
+
 ChangeInput = (
     PeerConnected
     | PeerLost
@@ -198,10 +232,11 @@ ChangeInput = (
     | EngineLoadChanged
     | EngineLost
     | AddressesChanged
+    | VocabularyLearned
 )
 """What changes in the world around the node, wanted or not."""
 
-Input = ChangeInput | Received | Scored | Asked | Cancelled | HaltInput | TimerFired
+Input = ChangeInput | Received | Scored | Asked | Cancelled | HaltInput | TimerFired | PartInput
 
 NetworkInput = (
     PeerConnected

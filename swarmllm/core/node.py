@@ -66,6 +66,10 @@ from swarmllm.core.inputs import (
     RecordOffered,
     Scored,
     TimerFired,
+    TokenizerJudged,
+    TokenizerSealed,
+    TokenizerSought,
+    VocabularyLearned,
     Woke,
 )
 from swarmllm.core.part import Part, channel_of
@@ -74,6 +78,7 @@ from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Router
 from swarmllm.core.peers.view import NodeView
+from swarmllm.core.peers.vocabularies import vocabularies
 from swarmllm.core.serving.admission import Serving
 from swarmllm.messages import (
     Busy,
@@ -104,6 +109,7 @@ class NodeConfig:
     """Intervals in seconds; every one is spread by +-20 % so that a swarm started at once does not
     beat in step."""
 
+    # Empty: this node has no model, and learns the vocabulary of the swarm (`VocabularyLearned`).
     vocab_fingerprint: bytes
     # The short hash of its name: with peers of another swarm no records are exchanged.
     swarm: bytes = bytes(8)
@@ -150,9 +156,7 @@ class Node:
             peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm
         )
         every_s = config.advertise_every_s, config.look_up_every_s
-        self._advertising = Advertising(
-            self._roster, rng, config.vocab_fingerprint, *every_s, config.look_up_below
-        )
+        self._advertising = Advertising(self._roster, rng, *every_s, config.look_up_below)
         # Experts that were told of and not yet lost; bounded by connections.
         self._met: set[PeerId] = set()
         self._save_at = float("inf")
@@ -212,6 +216,9 @@ class Node:
             records_dropped=self._shuffling.records_dropped,
             records_refused=self._shuffling.records_refused,
             parts=tuple(part.view(now) for part in self._parts),
+            vocabularies=vocabularies(
+                self._table.alive(now), self._peering.connected, self._roster.own_record()
+            ),
         )
 
     # --- what waits while the kill switch asks (HALT-34) ------------------------------------------
@@ -287,6 +294,8 @@ class Node:
                 return self._asked(event, now)
             case Cancelled():
                 return [*self._requests.cancelled(event)]
+            case TokenizerSought() | TokenizerSealed() | TokenizerJudged():
+                return []  # A part's.
             case TimerFired():
                 return self._timer(now)
             case (
@@ -334,6 +343,12 @@ class Node:
             case AddressesChanged(addrs=addrs):
                 self._roster.addrs = addrs
                 self._told_anew(now)
+            case VocabularyLearned(fingerprint=fingerprint):
+                self._roster.fingerprint = fingerprint
+                experts = self._roster.experts(now)
+                for peer, record in experts:
+                    self._peering.found(peer, record.addrs, now)
+                return [effect for peer, _ in experts for effect in self._meet(peer, now)]
             case _:
                 assert_never(event)
         return []
@@ -410,7 +425,7 @@ class Node:
             case Open() | Score() | Close():
                 return [*effects, *self._serving.received(peer, message)]
             case Scores() if not self._roster.is_cleared(peer, now):
-                # Whoever halts says so on its halt stream; whoever differs settles it there.
+                # Whoever halts says so on its control stream; whoever differs settles it there.
                 return effects
             case Scores() | Need() | Busy() | Refused():
                 return [

@@ -301,3 +301,24 @@ from swarmllm.messages.halt import (
 from swarmllm.messages.halt import (
     reason_name as reason_name,
 )
+from swarmllm.messages.tokenizer import (
+    PART_BYTES as PART_BYTES,
+)
+from swarmllm.messages.tokenizer import (
+    SEALED_MAX as SEALED_MAX,
+)
+from swarmllm.messages.tokenizer import (
+    TOKENIZER_FRAME_MAX as TOKENIZER_FRAME_MAX,
+)
+from swarmllm.messages.tokenizer import (
+    TokenizerBusy as TokenizerBusy,
+)
+from swarmllm.messages.tokenizer import (
+    TokenizerFrame as TokenizerFrame,
+)
+from swarmllm.messages.tokenizer import (
+    TokenizerPart as TokenizerPart,
+)
+from swarmllm.messages.tokenizer import (
+    TokenizerWanted as TokenizerWanted,
+)

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar, dataclass_transform
 
 EXPERT: Final = "expert"
 HALT: Final = "halt"
+TOKENIZER: Final = "tokenizer"
 ASKER: Final = "asker"
 ANSWERER: Final = "answerer"
 BOTH: Final = "both"

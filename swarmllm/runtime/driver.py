@@ -34,9 +34,13 @@ from swarmllm.core.effects import (
     Relay,
     RunScore,
     Save,
+    SealTokenizer,
     Send,
     SendFrame,
     StopNow,
+    TokenizerEffect,
+    TokenizerFetched,
+    TokenizerMissing,
     Withdraw,
 )
 from swarmllm.core.events import (
@@ -108,13 +112,15 @@ class Driver:
         store: Store,
         clock: Clock = trio.current_time,
         orders: HaltPerformer | None = None,
-        suspend_detector: SuspendDetector | None = None,
+        pulse: SuspendDetector | None = None,
+        texts: Callable[[TokenizerEffect], None] = lambda _: None,
     ) -> None:
-        """`orders` None: a node without a kill switch. `suspend_detector` None: one that never
-        sleeps, because its time is a test's."""
+        """`orders` None: a node without a kill switch. `pulse` None: one that never sleeps, because
+        its time is a test's. `texts` performs what concerns tokenizers, and must not wait."""
+        self._texts = texts
         self._node = node
         self._orders = orders
-        self._suspend_detector = suspend_detector
+        self._pulse = pulse
         self._keyring = keyring
         self._store = store
         self._clock = clock
@@ -171,7 +177,7 @@ class Driver:
         return checked
 
     def import_halt_record(self, record: bytes) -> Outcome | None:
-        """A halt record by hand; None: this node has no kill switch."""
+        """A control record by hand; None: this node has no kill switch."""
         checked = self._offer(record, None)
         if checked is None:
             return None
@@ -247,7 +253,7 @@ class Driver:
                 self._nursery = nursery
                 if self._orders is not None:
                     nursery.start_soon(self._orders.remember, self.act)
-                if self._suspend_detector is not None:
+                if self._pulse is not None:
                     nursery.start_soon(self._beat)
                 nursery.start_soon(self._pump, network.inputs)
                 if engine is not None:
@@ -289,7 +295,7 @@ class Driver:
 
     def _look(self) -> None:
         """If this process was stopped, the kill switch hears of it before anything else."""
-        if self._suspend_detector is not None and self._suspend_detector.missed():
+        if self._pulse is not None and self._pulse.missed():
             log.info(
                 "this process did not run for a while;"
                 " peers are asked for orders before anything goes on"
@@ -342,6 +348,8 @@ class Driver:
                     self._network.penalise(peer, reason)
             case Save() | RecordChecked():
                 raise AssertionError(f"{type(effect).__name__} is not performed here")
+            case SealTokenizer() | TokenizerFetched() | TokenizerMissing():
+                self._texts(effect)
             case StopNow():
                 for scope in self._scoring:
                     scope.cancel()

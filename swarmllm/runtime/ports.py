@@ -14,11 +14,19 @@ from swarmllm.core.effects import NodeEffect
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, Input, NetworkInput
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.core.vocabulary import Span, Vocabulary
-from swarmllm.messages import ExpertMessage, ExpertReply, Halted, PeerId, Score
-from swarmllm.messages.declare import HALT
+from swarmllm.messages import (
+    TOKENIZER_FRAME_MAX,
+    ExpertMessage,
+    ExpertReply,
+    Halted,
+    PeerId,
+    Score,
+)
+from swarmllm.messages.declare import HALT, TOKENIZER
 from swarmllm.messages.halt import CHARTER_RECORD_MAX, HALT_FRAME_MAX
 
 HALT_PROTOCOL: Final = "/swarmllm/halt/2"
+TOKENIZER_PROTOCOL: Final = "/swarmllm/tokenizer/1"
 
 
 class Machine(Protocol):
@@ -79,6 +87,11 @@ def halt_channel(door: Door, swarm: str) -> Channel:
         door,
         urgent=True,
     )
+
+
+def tokenizer_channel(door: Door) -> Channel:
+    """That of tokenizers for peers without a model. No topic: nothing of it is told to all."""
+    return Channel(TOKENIZER, TOKENIZER_PROTOCOL, "", TOKENIZER_FRAME_MAX, 0, door)
 
 
 class Network(Protocol):
@@ -189,7 +202,12 @@ class Text(Protocol):
     """The text side of the models in the swarm: a vocabulary and its tokenizer."""
 
     @property
-    def vocabulary(self) -> Vocabulary: ...
+    def vocabulary(self) -> Vocabulary:
+        """Only once `ready` has returned."""
+
+    async def ready(self) -> Vocabulary:
+        """The vocabulary, as soon as it is known: a node without a model learns that of the swarm
+        after its start. LocalError if that takes too long."""
 
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         """The ids of one text, given whole or in spans; `str` is one span without control tokens.

@@ -68,6 +68,10 @@ class ScriptedText:
             source="the scripted vocabulary",
         )
 
+    async def ready(self) -> Vocabulary:
+        await trio.lowlevel.checkpoint()
+        return self.vocabulary
+
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         await trio.lowlevel.checkpoint()
         spans = [Span(text)] if isinstance(text, str) else text

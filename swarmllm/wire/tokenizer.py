@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarmllm.errors import RemoteError
-from swarmllm.messages import VOCABULARY_MAX
+from swarmllm.messages import SEALED_MAX, VOCABULARY_MAX
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 """Token types of GGUF's `tokenizer.ggml.token_type`."""
@@ -25,8 +25,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 ENCODING_DOMAIN: Final = b"swarmllm/vocabulary/2"
 CHAT_DOMAIN: Final = b"swarmllm/chat/1"
 
-INFLATED_MAX: Final = 32 << 20  # The largest published vocabulary has 12 MB.
-DEFLATED_MAX: Final = 8 << 20  # And 4 MB deflated.
+INFLATED_MAX: Final = 32 << 20  # The largest published vocabulary has 11 MB.
 TEXT_MAX: Final = 1 << 16  # Of one token, merge or template, in bytes.
 MERGES_MAX: Final = 2 * VOCABULARY_MAX
 CHARSMAP_MAX: Final = 4 << 20
@@ -142,8 +141,8 @@ def unseal(data: bytes, fingerprint: bytes, chat_digest: bytes | None) -> Tokeni
 
 
 def _inflated(data: bytes) -> bytes:
-    if len(data) > DEFLATED_MAX:
-        raise RemoteError(f"a tokenizer of {len(data)} bytes, more than {DEFLATED_MAX}")
+    if len(data) > SEALED_MAX:
+        raise RemoteError(f"a tokenizer of {len(data)} bytes, more than {SEALED_MAX}")
     inflater = zlib.decompressobj()
     try:
         found = inflater.decompress(data, INFLATED_MAX)

@@ -287,6 +287,9 @@ def test_type_codes_never_change() -> None:  # WIRE-1
         "Vectors": 113,
         "Records": 114,
         "Ack": 115,
+        "TokenizerWanted": 120,
+        "TokenizerPart": 121,
+        "TokenizerBusy": 122,
     }
 
 

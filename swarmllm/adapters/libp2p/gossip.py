@@ -1,4 +1,4 @@
-"""GossipSub v1.1 on the topic of halt records, with the library's switches that lose messages
+"""GossipSub v1.1 on the topic of control records, with the library's switches that lose messages
 turned off and bounds of our own instead.
 
 Faults: 1 (an undecodable key or a raising validator stops the service), 6 (silent rate limits, a
@@ -122,7 +122,9 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]
     ) -> None:
         router = _Router()
-        self._records_max = {channel.topic: channel.record_max for channel in options.channels}
+        self._records_max = {
+            channel.topic: channel.record_max for channel in options.channels if channel.topic
+        }
         super().__init__(
             host,
             router,
@@ -213,8 +215,8 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         return data
 
     async def _handle_rpc(self, peer_id: Any, rpc: Any, budget: _Budget) -> None:
-        sent = rpc.control
-        kinds = (sent.ihave, sent.iwant, sent.graft, sent.prune, sent.idontwant)
+        control = rpc.control
+        kinds = (control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
         for kind in (rpc.publish, rpc.subscriptions, *kinds):
             del kind[RPC_ITEMS_MAX:]
         if rpc.senderRecord != budget.address_record:
@@ -277,7 +279,7 @@ class Gossip:
     def __init__(
         self, host: Host, options: NetworkOptions, is_connected: Callable[[Any], bool]
     ) -> None:
-        self._channels = {channel.topic: channel for channel in options.channels}
+        self._channels = {channel.topic: channel for channel in options.channels if channel.topic}
         self._topics = {channel.name: channel.topic for channel in options.channels}
         self._pubsub = _Pubsub(host, options, is_connected)
         self._us = host.get_id()

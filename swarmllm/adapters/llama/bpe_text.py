@@ -75,6 +75,10 @@ class BpeText:
         self._names = re.compile("|".join(map(re.escape, names)))
         self.vocabulary = vocabulary
 
+    async def ready(self) -> Vocabulary:
+        await trio.lowlevel.checkpoint()
+        return self.vocabulary
+
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         spans = [Span(text)] if isinstance(text, str) else text
         if sum(len(span.text) for span in spans) > LONG_TEXT_CHARS:

@@ -20,9 +20,9 @@ from typing import Any, BinaryIO, Final
 import trio
 
 from swarmllm.adapters.llama.engine import words_of
-from swarmllm.adapters.llama.pipe import ENCODE, FAILED, READY, SEAL, START, Frames, frame
+from swarmllm.adapters.llama.pipe import ENCODE, READY, REFUSED, SEAL, START, Frames, frame
 from swarmllm.core.vocabulary import Span, Vocabulary, check_text
-from swarmllm.errors import LocalError, UsageError
+from swarmllm.errors import LocalError, RemoteError, UsageError
 
 WORKER: Final = "swarmllm.adapters.llama.text_worker"
 IDLE_S: Final = 300.0  # A new process takes a third of a second.
@@ -49,6 +49,10 @@ class LlamaText:
         assert self._vocabulary is not None, "the text worker has not started"
         return self._vocabulary
 
+    async def ready(self) -> Vocabulary:
+        await trio.lowlevel.checkpoint()
+        return self.vocabulary
+
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         spans = [Span(text)] if isinstance(text, str) else text
         for span in spans:
@@ -74,7 +78,7 @@ class LlamaText:
 
     async def start(self, sealed: bytes = b"") -> None:
         """Learn the vocabulary; from a peer's `sealed` one, the file is made first. LocalError, one
-        sentence, for one that is unfit."""
+        sentence, for one that is unfit; RemoteError if a peer sent something else."""
         async with self._lock:
             await self._start(sealed)
 
@@ -110,17 +114,17 @@ class LlamaText:
         if process is not None:
             await process.end()
 
-    async def rest(self) -> None:
-        """End the process whenever nobody has asked for a while; runs until cancelled."""
-        while True:
-            await trio.sleep(IDLE_S / 2)
-            async with self._lock:
-                if trio.current_time() - self._used_at >= IDLE_S:
-                    await self._end()
-
-    async def aclose(self) -> None:
-        with trio.CancelScope(shield=True):
-            await self._end()
+    async def run(self) -> None:
+        """End the process whenever nobody has asked for a while, and at last when cancelled."""
+        try:
+            while True:
+                await trio.sleep(IDLE_S / 2)
+                async with self._lock:
+                    if trio.current_time() - self._used_at >= IDLE_S:
+                        await self._end()
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._end()
 
 
 @asynccontextmanager
@@ -129,14 +133,11 @@ async def open_text(
 ) -> AsyncIterator[LlamaText]:
     """The text side of the vocabulary in `path`. LocalError, one sentence, if it is unfit."""
     text = LlamaText(path, digests)
-    try:
-        await text.start(sealed)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(text.rest)
-            yield text
-            nursery.cancel_scope.cancel()
-    finally:
-        await text.aclose()
+    await text.start(sealed)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(text.run)
+        yield text
+        nursery.cancel_scope.cancel()
 
 
 class _Process:
@@ -179,8 +180,7 @@ class _Process:
                 for found, value in self._frames.feed(data):
                     if found == kind:
                         return value
-                    assert found == FAILED, found
-                    raise LocalError(str(value))
+                    raise (RemoteError if found == REFUSED else LocalError)(str(value))
         except (trio.BrokenResourceError, ValueError):
             pass
         code = await self._process.wait()

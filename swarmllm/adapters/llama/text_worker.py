@@ -20,11 +20,20 @@ import numpy as np
 
 from swarmllm.adapters.llama.cache_file import replacing
 from swarmllm.adapters.llama.gguf_tokenizer import gguf_of
-from swarmllm.adapters.llama.pipe import ENCODE, FAILED, READY, SEAL, START, Frames, frame
+from swarmllm.adapters.llama.pipe import (
+    ENCODE,
+    FAILED,
+    READY,
+    REFUSED,
+    SEAL,
+    START,
+    Frames,
+    frame,
+)
 from swarmllm.adapters.llama.tokenizer import LlamaTokenizer
 from swarmllm.adapters.private import keep_private
 from swarmllm.core.vocabulary import Span, Vocabulary
-from swarmllm.errors import LocalError, SwarmError
+from swarmllm.errors import LocalError, RemoteError, SwarmError
 from swarmllm.wire.tokenizer import unseal
 
 # Address space: the largest vocabulary takes a tenth of this.
@@ -82,6 +91,8 @@ def run(pipe: socket.socket) -> None:
         serve(pipe)
     except (BrokenPipeError, ConnectionResetError):
         pass  # The node process is gone.
+    except RemoteError as error:
+        pipe.sendall(frame((REFUSED, str(error))))
     except SwarmError as error:
         pipe.sendall(frame((FAILED, str(error))))
     except OSError as error:

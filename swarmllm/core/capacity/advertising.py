@@ -26,12 +26,11 @@ class Advertising:
         self,
         roster: Roster,
         rng: random.Random,
-        vocab_fingerprint: bytes,
         advertise_every_s: float,
         look_up_every_s: float,
         look_up_below: int,
     ) -> None:
-        self._roster, self._rng, self._fingerprint = roster, rng, vocab_fingerprint
+        self._roster, self._rng = roster, rng
         self._advertise_every_s, self._look_up_every_s, self._look_up_below = (
             advertise_every_s,
             look_up_every_s,
@@ -58,8 +57,9 @@ class Advertising:
             effects += self._advertise(has_peers, now)
         if now >= self._look_up_at:
             self._look_up_at = now + self._spread(self._look_up_every_s)
-            if not self._roster.knows(self._look_up_below, now):
-                effects.append(LookUp(self._fingerprint))
+            wanted = self._roster.fingerprint
+            if wanted and not self._roster.knows(self._look_up_below, now):
+                effects.append(LookUp(wanted))
         return effects
 
     def _advertise(self, has_peers: bool, now: float) -> list[Advertise | Withdraw]:

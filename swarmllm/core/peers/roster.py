@@ -24,6 +24,7 @@ from swarmllm.messages import (
     ExpertRecord,
     PeerId,
 )
+from swarmllm.wire.ext import CHAT_DIGEST, addition
 from swarmllm.wire.names import clip_name, is_address
 
 UNNAMED = "unnamed"
@@ -50,7 +51,8 @@ class Roster:
         self.addrs: tuple[str, ...] = ()
         # The record of our own expert, and what it was made of.
         self._own: tuple[_Said, CapacityRecord] | None = None
-        self._fingerprint = vocab_fingerprint
+        # Empty until a node without a model has learned it.
+        self.fingerprint = vocab_fingerprint
         self._table, self._router, self._peering, self._serving = parts
         self._control = control
 
@@ -62,7 +64,7 @@ class Roster:
         return (
             record is not None
             and record.sessions_max > 0
-            and record.vocab_fingerprint == self._fingerprint
+            and record.vocab_fingerprint == self.fingerprint
         )
 
     def is_cleared(self, peer: PeerId, now: float) -> bool:
@@ -92,7 +94,7 @@ class Roster:
 
     def knows(self, count: int, now: float) -> bool:
         """Whether there are so many with our vocabulary, our own included."""
-        found = self._table.usable(self._fingerprint, count, now)
+        found = self._table.usable(self.fingerprint, count, now)
         return found + (self._serving.card is not None) >= count
 
     def view(self, now: float) -> tuple[ExpertView, ...]:
@@ -166,6 +168,7 @@ class Roster:
             domains=tuple(d for d in (clip_name(domain, 16) for domain in card.domains[:4]) if d),
             addrs=self._short_addrs(),
             ctl_digest=self.digest,
+            ext=addition(CHAT_DIGEST, card.chat_digest) if any(card.chat_digest) else b"",
         )
 
     def dht_record(self) -> ExpertRecord | None:
@@ -208,7 +211,7 @@ class Roster:
             down = self._own is not None and self._serving.card is None
             if down:
                 return "this node's own engine is down and no other expert is known"
-            return f"no expert for this vocabulary is known{strangers(self._table, self._fingerprint, now)}"
+            return f"no expert for this vocabulary is known{strangers(self._table, self.fingerprint, now)}"
         near = [(p, r) for p, r in known if p == self.own or p in self._peering.connected]
         if not near:
             return f"none of the {len(known)} experts that are known is connected"

@@ -32,6 +32,20 @@ class ExpertView:
 
 
 @dataclass(frozen=True, slots=True)
+class VocabularyView:
+    """A vocabulary that experts in this swarm have, whether or not it is ours. `model` is one of
+    them, `chat_digest` that of most; `reachable` are those of that chat format that are connected,
+    by peer id; `connected` and `experts` count all of the vocabulary."""
+
+    fingerprint: bytes
+    chat_digest: bytes
+    model: str
+    reachable: tuple[PeerId, ...]
+    connected: int
+    experts: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeView:
     peer: PeerId
     boot: int
@@ -48,5 +62,7 @@ class NodeView:
     """Capacity records that came unasked, and faster than is fair."""
     records_refused: int = 0
     """Capacity records that were malformed, badly signed, or contradicted themselves."""
+    vocabularies: tuple[VocabularyView, ...] = ()
+    """Of all experts that are known, our own included; those of most experts first."""
     parts: tuple[object, ...] = ()
     """What each further part of the node shows, in the order in which they were given."""

@@ -131,6 +131,14 @@ def read_charter(value: object, is_text: bool) -> str:
     return str(_absolute(_expanded(value)))
 
 
+def read_vocabulary(value: object, is_text: bool) -> str:
+    if isinstance(value, str) and re.fullmatch(
+        r"auto|llama3|[0-9a-f]{8,64}", found := value.strip().lower()
+    ):
+        return found
+    raise Unfit(value, "auto, llama3 or the first 8 to 64 hexadecimal digits of a fingerprint")
+
+
 def read_host(value: object, is_text: bool) -> str:
     if not isinstance(value, str):
         raise Unfit(value, "an IP address")

@@ -22,6 +22,7 @@ from swarmllm.runtime.config.readers import (
     read_model,
     read_swarm,
     read_switch,
+    read_vocabulary,
     whole,
 )
 from swarmllm.runtime.config.setting import PANELS, Setting
@@ -65,6 +66,17 @@ class Config:
             metavar="demo|demo:NAME|none|FILE",
         ),
     ] = "demo"
+    vocabulary: Annotated[
+        str,
+        Setting(
+            read_vocabulary,
+            "Whose experts a node without a model asks. `auto`: those of the vocabulary that most"
+            " experts of the swarm have; `llama3`; or the beginning of a vocabulary's fingerprint,"
+            " as `status` shows it.",
+            panel=MODEL,
+            metavar="auto|llama3|FINGERPRINT",
+        ),
+    ] = "auto"
     swarm: Annotated[
         str,
         Setting(
@@ -95,7 +107,7 @@ class Config:
         int,
         Setting(
             whole(0, 65_535),
-            "The TCP port; 0 takes any free one. If the default port is taken, the next free one.",
+            "The TCP port. 0: any free one. If nobody chose it and it is taken, the next free one.",
         ),
     ] = 7339
     peers: Annotated[

@@ -231,7 +231,7 @@ class Answer:
     # --- inside -----------------------------------------------------------------------------------
 
     async def _start(self) -> None:
-        request, vocabulary = self._request, self._text.vocabulary
+        request, vocabulary = self._request, await self._text.ready()
         plain = await self._text.encode(request.prompt)
         if not plain:
             raise UsageError(

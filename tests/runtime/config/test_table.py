@@ -25,6 +25,7 @@ OTHER: dict[str, tuple[object, object]] = {
     "data_dir": ("/d", Path("/d")),
     "cache_dir": ("/c", Path("/c")),
     "model": ("demo:prose", "demo:prose"),
+    "vocabulary": ("llama3", "llama3"),
     "swarm": ("lab", "lab"),
     "charter": ("a" * 64, "a" * 64),
     "listen_host": ("::1", "::1"),

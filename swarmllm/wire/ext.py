@@ -1,0 +1,31 @@
+"""Additions to signed records (`bounds.Ext`): a type byte, a length byte and so many bytes, one
+behind another. What a type means: WIRE-7."""
+
+from __future__ import annotations
+
+from typing import Final
+
+CHAT_DIGEST: Final = 1  # In capacity records: how the author's model writes conversations; 8 bytes.
+
+
+def additions(ext: bytes) -> dict[int, bytes]:
+    """By type; the first of each counts, and whatever is cut off does not."""
+    found: dict[int, bytes] = {}
+    at = 0
+    while at + 2 <= len(ext):
+        kind, size = ext[at], ext[at + 1]
+        value = ext[at + 2 : at + 2 + size]
+        if len(value) == size:
+            found.setdefault(kind, value)
+        at += 2 + size
+    return found
+
+
+def addition(kind: int, value: bytes) -> bytes:
+    return bytes([kind, len(value)]) + value
+
+
+def chat_digest_in(ext: bytes) -> bytes:
+    """Eight zero bytes if the record does not say it."""
+    found = additions(ext).get(CHAT_DIGEST, b"")
+    return found if len(found) == 8 else bytes(8)
