@@ -56,7 +56,7 @@ def gain(metric: str, before: Run, after: Run) -> float:
     return moved if metric in HIGHER_IS_BETTER else -moved
 
 
-def judge(proposal: Proposal, before: Run, after: Run) -> Verdict:
+def verdict_on(proposal: Proposal, before: Run, after: Run) -> Verdict:
     """By the first metric that the proposal expects to move, and by what else it cost."""
     target = proposal.expect[0][0]
     gained = gain(target, before, after)
@@ -106,7 +106,7 @@ def live(number: int, seed: int) -> Episode:
                 others,
                 proposal,
                 (Trial(None, after),),
-                judge(proposal, before, after),
+                verdict_on(proposal, before, after),
                 None,
             )
         case _:
@@ -117,9 +117,12 @@ def live(number: int, seed: int) -> Episode:
     order: tuple[Verdict, ...] = ("helped", "cost", "nothing", "worse")
     ranked = sorted(
         runs,
-        key=lambda t: (order.index(judge(proposal, before, t.run)), -gain(target, before, t.run)),
+        key=lambda t: (
+            order.index(verdict_on(proposal, before, t.run)),
+            -gain(target, before, t.run),
+        ),
     )
-    verdict = judge(proposal, before, ranked[0].run)
+    verdict = verdict_on(proposal, before, ranked[0].run)
     return Episode(
         world,
         before,

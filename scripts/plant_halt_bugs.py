@@ -172,7 +172,7 @@ BUGS: Final[dict[str, Bug]] = {
             "all_have_it = True",
         ),
     ),
-    "gossip forgets peers without a control stream": (
+    "gossip forgets peers without a halt stream": (
         Change(
             MACHINE,
             "all_have_it = connected <= len(self._links) ==",
@@ -204,7 +204,7 @@ BUGS: Final[dict[str, Bug]] = {
 }
 
 
-def judge(bug: Bug, tests: tuple[str, ...] = TESTS) -> Verdict:
+def verdict_on(bug: Bug, tests: tuple[str, ...] = TESTS) -> Verdict:
     """Run the tests on a copy with the bug in it. An empty bug must pass."""
     begun = time.monotonic()
     # A failing schedule is not made smaller here: that takes minutes, and nobody reads it.
@@ -246,7 +246,7 @@ def main() -> int:
     )
     asked = options(parser, BUGS)
     tests = MACHINE_TESTS if asked.machine else TESTS
-    return tell(BUGS, asked.only, lambda bug: judge(bug, tests), width=60)
+    return tell(BUGS, asked.only, lambda bug: verdict_on(bug, tests), width=60)
 
 
 if __name__ == "__main__":

@@ -267,7 +267,7 @@ BUGS: Final[dict[str, Bug]] = {
 }
 
 
-def judge(bug: Bug, words: tuple[str, ...] = ("--check",)) -> Verdict:
+def verdict_on(bug: Bug, words: tuple[str, ...] = ("--check",)) -> Verdict:
     """Run the worlds on a copy with the bug in it. An empty bug must pass."""
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
@@ -291,7 +291,7 @@ def main() -> int:
     )
     asked = options(parser, BUGS)
     words = ("--check",) if asked.runs is None else ("--runs", str(asked.runs))
-    return tell(BUGS, asked.only, lambda bug: judge(bug, words), width=90)
+    return tell(BUGS, asked.only, lambda bug: verdict_on(bug, words), width=90)
 
 
 if __name__ == "__main__":

@@ -103,18 +103,18 @@ def run_in(
 
 
 def tell(
-    bugs: Mapping[str, Bug], only: str | None, judge: Callable[[Bug], Verdict], width: int
+    bugs: Mapping[str, Bug], only: str | None, verdict_on: Callable[[Bug], Verdict], width: int
 ) -> int:
     """Judge the code without a bug, then every bug (or the one named `only`), one line each as it
     is done. Exit code 0 if the first passes and all others are noticed."""
     missed = 0
     if only is None:
-        clean = judge(())
+        clean = verdict_on(())
         missed += bool(clean.caught_by)
         _line("no bug", clean.caught_by or "passes", clean, width)
     for name, bug in bugs.items():
         if only in (None, name):
-            verdict = judge(bug)
+            verdict = verdict_on(bug)
             missed += not verdict.caught_by
             _line(name, verdict.caught_by or "NOT NOTICED", verdict, width)
     return 1 if missed else 0

@@ -5,7 +5,7 @@ whom do droppers, frozen nodes and partitions keep from hearing of it?
     [--parts 2 --heal-s 10]
 
 A numpy model of the order's way alone, not of nodes: each passes it on once, at once, on the
-control stream of every connection (`--path control`), through a gossip mesh of `--mesh` neighbours
+halt stream of every connection (`--path control`), through a gossip mesh of `--mesh` neighbours
 (`gossip`), or both. Connections are random and delays log-normal around a base by geography
 (`sims.flood`). Silent droppers hear and say nothing; frozen nodes neither hear nor speak, and send
 no tokens. Every 10 s each node tells a random neighbour the digest of what it knows, which finds

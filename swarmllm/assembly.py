@@ -2,7 +2,7 @@
 them apart again.
 
 Everything local comes first (folder, key, store, vocabulary, engine), so that a mistake shows
-before anybody hears of us; the control socket opens before the model is loaded, and the network
+before anybody hears of us; the local socket opens before the model is loaded, and the network
 waits for nobody. Apart goes the other way round: stop serving, say goodbye, close, all within two
 seconds whatever peers do.
 """
@@ -188,7 +188,8 @@ async def _start(
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(_perform, effect, text, driver)
 
-    driver = Driver(node, keyring, store, orders=orders, pulse=SuspendDetector(), texts=perform)
+    detector = SuspendDetector()
+    driver = Driver(node, keyring, store, orders=orders, suspend_detector=detector, texts=perform)
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,

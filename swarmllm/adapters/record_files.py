@@ -1,4 +1,4 @@
-"""Control records as files that can be mailed, read by people, and carried by hand to where no
+"""Halt records as files that can be mailed, read by people, and carried by hand to where no
 network goes.
 
     -----BEGIN SWARMLLM SIGNED RECORD-----
@@ -52,7 +52,7 @@ from swarmllm.wire.signed import (
     sign_record,
 )
 
-RECORDS_MAX: Final = CHARTERS_MAX + 2 * ROLE_KEYS_MAX + 1  # A whole control state, and a proposal.
+RECORDS_MAX: Final = CHARTERS_MAX + 2 * ROLE_KEYS_MAX + 1  # A whole halt state, and a proposal.
 # So many records of 4 KiB, in base64 and with their readable lines, have 0.8 MiB.
 FILE_BYTES_MAX: Final = 1 << 20
 
@@ -152,7 +152,7 @@ def parse(text: bytes, name: str) -> tuple[Sheet, ...]:
     while at < len(lines):
         if len(sheets) >= RECORDS_MAX:
             raise LocalError(
-                f"{name} holds more than {RECORDS_MAX} records, and no control state has so many;"
+                f"{name} holds more than {RECORDS_MAX} records, and no halt state has so many;"
                 " give another file"
             )
         at, sheet = _block(lines, at, f"{name}, record {len(sheets) + 1}" if sheets else name)

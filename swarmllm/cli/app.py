@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models = typer.Typer(help="Model files on this machine.", no_args_is_help=False)
+models = typer.Typer(help="List and show model files on this machine.", no_args_is_help=False)
 app.add_typer(models, name="models")
 bench = typer.Typer(
     help="Measure this machine's node against its theoretical ceilings.", no_args_is_help=False
@@ -92,8 +92,8 @@ def generate(
         str | None,
         typer.Argument(
             metavar="[-|PROMPT]",
-            help="-: the text to continue is on standard input. A text given here instead is seen"
-            " by every user of this machine, in its list of processes.",
+            help="The text to continue; - reads it from standard input. A text given here can be"
+            " seen by every user of this machine, in its list of processes.",
         ),
     ] = None,
     file: Annotated[
@@ -138,7 +138,7 @@ def chat(answer: o.Answering) -> None:
 
 @app.command()
 def status(data_dir: o.DataDir = None, json: o.Json = False) -> None:
-    """What the node running on this machine is doing."""
+    """Show what the node running on this machine is doing."""
 
     def body() -> int:
         from swarmllm.cli.inspect import show_status
@@ -151,7 +151,7 @@ def status(data_dir: o.DataDir = None, json: o.Json = False) -> None:
 
 @app.command()
 def experts(data_dir: o.DataDir = None, json: o.Json = False) -> None:
-    """The experts that the running node knows, and what it has measured of them."""
+    """Show the experts that the running node knows, and what it has measured of them."""
 
     def body() -> int:
         from swarmllm.cli.inspect import show_experts
@@ -174,8 +174,8 @@ def models_list(
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
-    """The bundled demo experts, and any GGUF files named: size, parameters, whether the vocabulary
-    matches, digest."""
+    """List the bundled demo experts, and any GGUF files named: size, parameters, whether the
+    vocabulary matches, digest."""
 
     def body() -> int:
         from swarmllm.cli.models import list_models
@@ -195,7 +195,7 @@ def models_show(
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
-    """One model in full, with its model card."""
+    """Show one model in full, with its model card."""
 
     def body() -> int:
         from swarmllm.cli.models import show_model
@@ -230,7 +230,7 @@ def demo(
     ] = False,
     json: o.Json = False,
 ) -> None:
-    """Four nodes on this machine with the bundled experts: they answer together, lose one in
+    """Run four nodes on this machine with the bundled experts: they answer together, lose one in
     mid-answer, and obey a halt."""
 
     def body() -> int:
@@ -334,8 +334,8 @@ def bench_world(
     },
 )
 def simulate(context: typer.Context) -> None:
-    """What happens in a swarm of any size: research questions with sweeps, tables and plots.
-    Without a name: which there are."""
+    """Simulate swarms of any size: research questions with sweeps, tables and plots. Without a
+    name, list the questions."""
 
     def body() -> int:
         from swarmllm.cli.simulate import simulate as run

@@ -65,7 +65,7 @@ def evaluate(
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
-    """Is the ensemble better than its best member? Measured on held-out text, with intervals."""
+    """Measure on held-out text whether the ensemble is better than its best member."""
 
     def body() -> int:
         from swarmllm.cli.eval.command import evaluate as run

@@ -94,7 +94,7 @@ Domain = Annotated[
     typer.Option(
         "--domain",
         metavar="NAME",
-        help="Believe experts of this domain more at first.",
+        help="Give experts of this domain more weight at first.",
         rich_help_panel=ANSWER,
     ),
 ]

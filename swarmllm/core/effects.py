@@ -121,7 +121,7 @@ class StopNow:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Write `Records((record,))` to the control streams of these peers. `is_live`: a sign of life,
+    """Write `Records((record,))` to the halt streams of these peers. `is_live`: a sign of life,
     which a slow peer may miss."""
 
     record: bytes

@@ -144,7 +144,7 @@ class CharterHeard:
 
 @dataclass(frozen=True, slots=True)
 class AckHeard:
-    """This peer has our whole control state on its disk."""
+    """This peer has our whole halt state on its disk."""
 
     peer: PeerId
 

@@ -425,7 +425,7 @@ class Node:
             case Open() | Score() | Close():
                 return [*effects, *self._serving.received(peer, message)]
             case Scores() if not self._roster.is_cleared(peer, now):
-                # Whoever halts says so on its control stream; whoever differs settles it there.
+                # Whoever halts says so on its halt stream; whoever differs settles it there.
                 return effects
             case Scores() | Need() | Busy() | Refused():
                 return [

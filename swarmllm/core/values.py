@@ -100,7 +100,7 @@ class Sampling:
             low=0.0,
             high=1.0,
             hint="1 switches it off",
-            about="Draw from the likeliest tokens with this share of the mass (1: off).",
+            about="Draw from the likeliest tokens that together have this probability (1: off).",
             usual=0.95,
             above=True,
         ).as_metadata(),
@@ -111,7 +111,7 @@ class Sampling:
             low=0.0,
             high=1.0,
             hint="0 switches it off",
-            about="Leave out tokens below this share of the likeliest one (0: off).",
+            about="Leave out tokens below this share of the likeliest one's probability (0: off).",
         ).as_metadata(),
     )
     repetition_penalty: float = field(

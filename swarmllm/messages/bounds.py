@@ -48,7 +48,7 @@ it and passes it on, as it is, and decides nothing by it. Each addition is a typ
 byte and so many bytes; what a type means is written down in protocols/."""
 
 NO_CONTROL: Final = bytes(8)
-"""The control digest of a node without any control record. The kill switch (protocols/halt.md)
+"""The halt digest of a node without any halt record. The kill switch (protocols/halt.md)
 gives it meaning."""
 
 

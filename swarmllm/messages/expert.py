@@ -140,7 +140,7 @@ REFUSED_CONTEXT: Final = 3  # Longer than this expert's context.
 REFUSED_SESSION: Final = 4  # No such session was opened on this stream.
 REFUSED_ENGINE: Final = 5  # The engine is down.
 REFUSED_OUTPUT: Final = 6  # What the model makes of this text is no distribution (NaN).
-# The two control states never agreed on this connection: greet on the halt protocol, then ask
+# The two halt states never agreed on this connection: greet on the halt protocol, then ask
 # again.
 REFUSED_UNSETTLED: Final = 7
 

@@ -146,7 +146,7 @@ HaltRecord = Halt | Resume | Charter | Live
 
 @message(code=81)
 class Signed:
-    """A control record with its signatures, each over the record type's domain and `payload`: see
+    """A halt record with its signatures, each over the record type's domain and `payload`: see
     `wire.signed`."""
 
     payload: Annotated[bytes, Size(1, CHARTER_RECORD_MAX)]
@@ -158,7 +158,7 @@ class Signed:
 
 @message(code=112, stream=HALT, sender=BOTH)
 class HaltDigest:
-    """The first frame both ways, and every 10 s to somebody: what the sender's control state adds
+    """The first frame both ways, and every 10 s to somebody: what the sender's halt state adds
     up to. Equal: nothing to say."""
 
     swarm: Digest
@@ -168,7 +168,7 @@ class HaltDigest:
 
 @message(code=113, stream=HALT, sender=BOTH)
 class Vectors:
-    """The sender's control state itself; version 0 and a hash of zeros while it has no charter
+    """The sender's halt state itself; version 0 and a hash of zeros while it has no charter
     yet."""
 
     swarm: Digest
@@ -196,7 +196,7 @@ class Records:
 
 @message(code=115, stream=HALT, sender=BOTH)
 class Ack:
-    """The sender's control state with this digest would survive a power cut."""
+    """The sender's halt state with this digest would survive a power cut."""
 
     ctl_digest: ShortHash
 

@@ -58,7 +58,7 @@ def pin_of(records: Sequence[bytes]) -> Pin:
 
 
 async def boot(
-    memory: Remembering,
+    store: Remembering,
     keyring: Keyring,
     pin: Pin | None,
     rng: random.Random,
@@ -69,14 +69,14 @@ async def boot(
     UsageError if the folder belongs to another swarm; LocalError if a record of the pin is not
     valid.
     """
-    first, second, genesis = await trio.to_thread.run_sync(memory.load)
+    first, second, genesis = await trio.to_thread.run_sync(store.load)
     private = sign_record(private_charter(keyring.public_key), [(keyring.public_key, keyring.sign)])
     found = load(first, second, genesis, private, None if pin is None else pin.swarm)
     now = trio.current_time()
     machine = HaltMachine(
         found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000)
     )
-    orders = HaltPerformer(machine, memory, revert)
+    orders = HaltPerformer(machine, store, revert)
     _perform(orders, machine.start(now))
     for check, record in enumerate(() if pin is None else pin.records):
         outcome = _perform(orders, machine.handle(RecordOffered(check, record), now))

@@ -112,15 +112,16 @@ class Driver:
         store: Store,
         clock: Clock = trio.current_time,
         orders: HaltPerformer | None = None,
-        pulse: SuspendDetector | None = None,
+        suspend_detector: SuspendDetector | None = None,
         texts: Callable[[TokenizerEffect], None] = lambda _: None,
     ) -> None:
-        """`orders` None: a node without a kill switch. `pulse` None: one that never sleeps, because
-        its time is a test's. `texts` performs what concerns tokenizers, and must not wait."""
+        """`orders` None: a node without a kill switch. `suspend_detector` None: one that never
+        sleeps, because its time is a test's. `texts` performs what concerns tokenizers, and must
+        not wait."""
         self._texts = texts
         self._node = node
         self._orders = orders
-        self._pulse = pulse
+        self._suspend_detector = suspend_detector
         self._keyring = keyring
         self._store = store
         self._clock = clock
@@ -177,7 +178,7 @@ class Driver:
         return checked
 
     def import_halt_record(self, record: bytes) -> Outcome | None:
-        """A control record by hand; None: this node has no kill switch."""
+        """A halt record by hand; None: this node has no kill switch."""
         checked = self._offer(record, None)
         if checked is None:
             return None
@@ -253,7 +254,7 @@ class Driver:
                 self._nursery = nursery
                 if self._orders is not None:
                     nursery.start_soon(self._orders.remember, self.act)
-                if self._pulse is not None:
+                if self._suspend_detector is not None:
                     nursery.start_soon(self._beat)
                 nursery.start_soon(self._pump, network.inputs)
                 if engine is not None:
@@ -295,7 +296,7 @@ class Driver:
 
     def _look(self) -> None:
         """If this process was stopped, the kill switch hears of it before anything else."""
-        if self._pulse is not None and self._pulse.missed():
+        if self._suspend_detector is not None and self._suspend_detector.missed():
             log.info(
                 "this process did not run for a while;"
                 " peers are asked for orders before anything goes on"

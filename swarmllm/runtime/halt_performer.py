@@ -61,16 +61,16 @@ class HaltPerformer:
     """`revert` takes back the agent's last changes. `engine` is set when it is there."""
 
     def __init__(
-        self, machine: HaltMachine, memory: HaltStore, revert: Callable[[int], object]
+        self, machine: HaltMachine, store: HaltStore, revert: Callable[[int], object]
     ) -> None:
         self.machine = machine
         self.is_halted = True
         self.engine: Engine | None = None
         self.saves_failed = 0
         self.records_refused = 0
-        self._memory = memory
+        self._store = store
         self._revert = revert
-        # With an open control stream, in the order of opening.
+        # With an open halt stream, in the order of opening.
         self._links: dict[PeerId, None] = {}
         self._listeners: list[Listener] = []
         self._to_save: Persist | None = None
@@ -147,7 +147,7 @@ class HaltPerformer:
                 log.warning("charter %d, through %s", version, peer or "our own operator")
             case RecordRefused(peer=peer, reason=reason):
                 self.records_refused += 1
-                log.info("control record from %s refused: %s", peer or "our own operator", reason)
+                log.info("halt record from %s refused: %s", peer or "our own operator", reason)
             case AckHeard() | StateSaved():
                 pass
             case _:
@@ -177,7 +177,7 @@ class HaltPerformer:
             # Shielded: what has begun ends, so that a node that is being closed does not forget an
             # order.
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._memory.save, order.data, genesis)
+                await trio.to_thread.run_sync(self._store.save, order.data, genesis)
         except LocalError as fault:
             self.saves_failed += 1
             log.error("%s", fault)

@@ -49,7 +49,7 @@ class Frame:
 
 
 Item = bytes | Gossip | Frame | None
-"""An encoded expert message, gossip, a control frame, or the end."""
+"""An encoded expert message, gossip, a halt frame, or the end."""
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import trio
 
@@ -86,7 +86,14 @@ class Door:
         self._changed = trio.Event()
 
 
-def about(peer: PeerId) -> Callable[[NetworkInput], bool]:
+class AboutPeer(Protocol):
+    """An input that concerns one peer."""
+
+    @property
+    def peer(self) -> PeerId: ...
+
+
+def about(peer: PeerId) -> Callable[[AboutPeer], bool]:
     """Whether an input concerns this peer: for `Member.hears`."""
     return lambda one: one.peer == peer
 
@@ -141,7 +148,7 @@ async def connect(caller: Member, called: Member) -> None:
 
 
 async def meet(caller: Member, called: Member) -> None:
-    """Connect, and wait for the control stream."""
+    """Connect, and wait for the halt stream."""
     await connect(caller, called)
     await caller.door.sees("opened", called.peer)
     await called.door.sees("opened", caller.peer)

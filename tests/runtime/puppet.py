@@ -50,9 +50,11 @@ class Puppet:
 
 @asynccontextmanager
 async def driving(
-    machine: Puppet, store: MemoryStore | None = None, pulse: SuspendDetector | None = None
+    machine: Puppet,
+    store: MemoryStore | None = None,
+    suspend_detector: SuspendDetector | None = None,
 ) -> AsyncIterator[tuple[Driver, MemoryNetwork]]:
-    driver = Driver(machine, key(1), store or MemoryStore(), pulse=pulse)
+    driver = Driver(machine, key(1), store or MemoryStore(), suspend_detector=suspend_detector)
     async with (
         MemorySwarm() as swarm,
         swarm.network(key(1).peer) as network,

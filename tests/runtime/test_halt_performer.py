@@ -10,7 +10,7 @@ import pytest
 from swarmllm.core.effects import StartAgain, StopNow
 from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.testing.memory_halts import MemoryHalts
-from tests.core.halt.support import OWNER, control, fresh_boot
+from tests.core.halt.support import OWNER, fresh_boot, new_machine
 
 
 @pytest.mark.parametrize("was_stopped", [False, True])
@@ -18,7 +18,7 @@ def test_a_new_node_starts_without_a_warning_and_a_stopped_one_starts_again_with
     was_stopped: bool, caplog: Any
 ) -> None:
     caplog.set_level(logging.INFO, "swarmllm.halt")
-    orders = HaltPerformer(control(fresh_boot(), own=OWNER), MemoryHalts(), lambda count: None)
+    orders = HaltPerformer(new_machine(fresh_boot(), own=OWNER), MemoryHalts(), lambda count: None)
     if was_stopped:
         orders.perform(StopNow(("the owner stopped it",)))
     caplog.clear()

@@ -28,12 +28,12 @@ class Hands:
 @given(st.lists(st.floats(0.0, 2.0), max_size=20))
 def test_an_absence_is_seen_once_and_only_if_it_was_long(gaps: list[float]) -> None:
     hands = Hands()
-    pulse = SuspendDetector(hands)
+    suspend_detector = SuspendDetector(hands)
     for gap in gaps:
         before = hands.now
         hands.now += gap
-        assert pulse.missed() == (hands.now - before > SLEPT_S)
-        assert not pulse.missed()
+        assert suspend_detector.missed() == (hands.now - before > SLEPT_S)
+        assert not suspend_detector.missed()
 
 
 def test_the_looks_are_closer_than_the_absence_that_counts() -> None:
@@ -45,7 +45,7 @@ def test_after_an_absence_the_kill_switch_is_told_before_anything_that_lay_ready
     async def body() -> None:
         hands = Hands()
         machine = Puppet()
-        async with driving(machine, pulse=SuspendDetector(hands)) as (driver, _):
+        async with driving(machine, suspend_detector=SuspendDetector(hands)) as (driver, _):
             await driver.feed(DialFailed(STRANGER, "before"))
             await machine.has(DialFailed)
             assert machine.count(Woke) == 0
@@ -63,7 +63,7 @@ def test_an_absence_is_seen_without_any_input() -> None:
     async def body() -> None:
         hands = Hands()
         machine = Puppet()
-        async with driving(machine, pulse=SuspendDetector(hands)):
+        async with driving(machine, suspend_detector=SuspendDetector(hands)):
             hands.now += 60.0
             await machine.has(Woke)
 

@@ -23,7 +23,7 @@ from scripts.demo_ops import (
     proposal_prompts,
     tell,
 )
-from scripts.ops_episodes import Episode, change, judge, live
+from scripts.ops_episodes import Episode, change, live, verdict_on
 from scripts.ops_schema import METRICS, SETTINGS, validate
 from scripts.ops_words import number
 from scripts.ops_worlds import TROUBLES, make_world, run
@@ -161,7 +161,7 @@ def test_the_verdict_is_what_the_second_run_says(episodes: list[Episode]) -> Non
         assert (episode.proposal.action == "watch") == (not episode.after)
         if episode.after:
             verdicts = [
-                judge(episode.proposal, episode.before, trial.run) for trial in episode.after
+                verdict_on(episode.proposal, episode.before, trial.run) for trial in episode.after
             ]
             assert episode.verdict in verdicts
             assert not (episode.verdict in ("nothing", "worse") and "helped" in verdicts)

@@ -15,7 +15,7 @@ from scripts.planting import Bug, Change, changed, plant
 @pytest.mark.slow
 @pytest.mark.parametrize("name", plant_halt_bugs.BUGS)
 def test_the_bug_is_noticed(name: str) -> None:
-    assert plant_halt_bugs.judge(plant_halt_bugs.BUGS[name]).caught_by
+    assert plant_halt_bugs.verdict_on(plant_halt_bugs.BUGS[name]).caught_by
 
 
 @pytest.mark.parametrize(

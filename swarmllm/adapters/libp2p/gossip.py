@@ -1,4 +1,4 @@
-"""GossipSub v1.1 on the topic of control records, with the library's switches that lose messages
+"""GossipSub v1.1 on the topic of halt records, with the library's switches that lose messages
 turned off and bounds of our own instead.
 
 Faults: 1 (an undecodable key or a raising validator stops the service), 6 (silent rate limits, a
@@ -215,8 +215,8 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         return data
 
     async def _handle_rpc(self, peer_id: Any, rpc: Any, budget: _Budget) -> None:
-        control = rpc.control
-        kinds = (control.ihave, control.iwant, control.graft, control.prune, control.idontwant)
+        sent = rpc.control
+        kinds = (sent.ihave, sent.iwant, sent.graft, sent.prune, sent.idontwant)
         for kind in (rpc.publish, rpc.subscriptions, *kinds):
             del kind[RPC_ITEMS_MAX:]
         if rpc.senderRecord != budget.address_record:

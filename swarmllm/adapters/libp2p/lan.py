@@ -185,7 +185,7 @@ class Lan:
         try:
             trio.from_thread.run_sync(self._tell, properties, trio_token=self._token)
         except trio.RunFinishedError:
-            log.debug("found somebody too late")
+            log.debug("found a peer too late")
 
     def _tell(self, properties: dict[bytes, Any]) -> None:
         found = read_service(properties, self._tag)

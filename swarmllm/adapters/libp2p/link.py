@@ -48,7 +48,7 @@ PINGS_MAX: Final = 8  # In flight; more than ever happens within `dead_after_s`.
 GOODBYE_S: Final = 0.5
 # Until a guest is asked again whether it speaks the protocol; doubles each time.
 GUEST_RETRY_S: Final = 1.0
-GREETED_BY_S: Final = 1.0  # An honest peer's control stream is up by then.
+GREETED_BY_S: Final = 1.0  # An honest peer's halt stream is up by then.
 LATE_S: Final = 0.5  # A timer that fires later than this says that we were stopped, not the peer.
 
 

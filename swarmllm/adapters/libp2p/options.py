@@ -52,15 +52,15 @@ class NetworkLimits:
     # Per stream, divided equally among the peers: most of a core; above it we read more slowly.
     messages_per_s: float = 2_000.0
     bytes_per_s: float = 8 * (1 << 20)  # Likewise.
-    # Control frames per peer: twice the core's budget, beyond which we read more slowly.
+    # Halt frames per peer: twice the core's budget, beyond which we read more slowly.
     channel_frames_per_s: float = 16.0
     # Likewise; a full exchange after a partition is some tens of kB.
     channel_bytes_per_s: float = 256 * 1024
-    # Control streams that a peer may open; each begins an exchange.
+    # Halt streams that a peer may open; each begins an exchange.
     channel_openings_per_s: float = 0.5
-    # Control records per forwarding peer, in a budget of their own; beyond it they wait.
+    # Halt records per forwarding peer, in a budget of their own; beyond it they wait.
     gossip_control_per_s: float = 5.0
-    # Per forwarding peer, beyond which we read more slowly; as on control streams.
+    # Per forwarding peer, beyond which we read more slowly; as on halt streams.
     gossip_bytes_per_s: float = 256 * 1024
     # Likewise: a record in each, what gossip says of itself, and as much again.
     gossip_frames_per_s: float = 40.0
@@ -90,7 +90,7 @@ class NetworkTiming:
     # For an old connection to prove that it lives when a second one to the same peer appears.
     probe_within_s: float = 3.0
     refuse_for_s: float = REFUSE_S
-    # Until a control stream that died is opened again; doubles up to the next.
+    # Until a halt stream that died is opened again; doubles up to the next.
     channel_retry_min_s: float = 0.2
     channel_retry_max_s: float = 30.0
     bootstrap_min_s: float = 0.5

@@ -1,7 +1,7 @@
 """The lease is one shared memory page through which the node process allows the worker to go on
 computing.
 
-The control process writes "until when" ten times a second; a worker that reads a time in the past
+The node process writes "until when" ten times a second; a worker that reads a time in the past
 stops, whatever happened to the process that should have written: killed, swapped out, or held up by
 a hostile peer. A stop flag lies beside it. Both reach the middle of a running batch: llama.cpp asks
 an abort callback between operations, and the callback is libc's `wcslen` over one wide character of
@@ -20,21 +20,21 @@ import os
 import tempfile
 from typing import Final
 
-# A halt must be effective within a second even if the control process is gone.
+# A halt must be effective within a second even if the node process is gone.
 LEASE_S: Final = 0.5
 RENEW_S: Final = 0.1  # Four renewals may be late before the worker stops.
 
 PAGE: Final = mmap.PAGESIZE
-_UNTIL: Final = 0  # u64: nanoseconds; written by the control process.
+_UNTIL: Final = 0  # u64: nanoseconds; written by the node process.
 _BUSY: Final = 8  # u8: 1 while the worker computes or sends; written by the worker.
 # Four bytes for wcslen, in a cache line of their own, then zeros that end the "string".
 _FLAGS: Final = 64
-_STOPPED: Final = _FLAGS  # Written by the control process only,
+_STOPPED: Final = _FLAGS  # Written by the node process only,
 _LAPSED: Final = _FLAGS + 1  # and this by the worker only, so that neither can undo the other's.
 
 
 class Lease:
-    """The page. `create` in the control process, `attach` in the worker, with the file descriptor
+    """The page. `create` in the node process, `attach` in the worker, with the file descriptor
     handed down."""
 
     def __init__(self, fd: int) -> None:
@@ -63,7 +63,7 @@ class Lease:
         """Where llama.cpp's abort callback reads. Valid while this object lives."""
         return ctypes.addressof(ctypes.c_char.from_buffer(self._page, _FLAGS))
 
-    # --- the control process ----------------------------------------------------------------------
+    # --- the node process ----------------------------------------------------------------------
 
     def renew(self, now_ns: int) -> None:
         self._until.value = now_ns + round(LEASE_S * 1e9)

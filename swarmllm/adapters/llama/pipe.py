@@ -1,4 +1,4 @@
-"""What crosses the pipe between control process and worker: msgpack arrays, each behind its length
+"""What crosses the pipe between node process and worker: msgpack arrays, each behind its length
 in four bytes.
 
 Both ends are this program in this version, so there is no negotiation; but the worker reads hostile
@@ -16,7 +16,7 @@ FRAME_MAX: Final = 8 << 20  # 64 lists of 8 KiB and 32 KiB of targets, several t
 
 # Control process to worker:
 START, SCORE, CLOSE, CANCEL = "start", "score", "close", "cancel"
-# Worker to control process, besides the batcher's answers:
+# Worker to node process, besides the batcher's answers:
 READY, FAILED, LOAD = "ready", "failed", "load"
 
 # The text worker has START, READY and FAILED too, and one answer to each of these:

@@ -245,7 +245,7 @@ class Worker:
             while data:
                 try:
                     data = data[self._pipe.send(data) :]
-                # A control process that does not read makes us wait, as it should.
+                # A node process that does not read makes us wait, as it should.
                 except BlockingIOError:
                     select.select([], [self._pipe], [])
 
@@ -272,13 +272,13 @@ def main(arguments: list[str]) -> None:
     keep_private()
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C goes to the whole group; what it means is for the control process to say.
+    )  # Ctrl-C goes to the whole group; what it means is for the node process to say.
     pipe_fd, lease_fd, parent = (int(argument) for argument in arguments)
     pipe = socket.socket(fileno=pipe_fd)
     try:
         Worker(pipe, Lease.attach(lease_fd), parent).run()
     except BrokenPipeError:
-        os._exit(0)  # The control process is gone.
+        os._exit(0)  # The node process is gone.
     except SwarmError as error:
         pipe.sendall(frame((FAILED, str(error))))
         os._exit(1)

@@ -40,7 +40,7 @@ LONG_EVERY: Final = 5
 # Afterwards, until the swarm is connected as before: what is promised is for those that are.
 LINKS_S: Final = 30.0
 THAWED_S: Final = 1.2  # How long after the last flag the tokens of thawed nodes are looked for.
-# From order to order: more would exceed the 8 control frames per second that a peer has.
+# From order to order: more would exceed the 8 halt frames per second that a peer has.
 PACE_S: Final = 1.2
 IDLE_S: Final = 2.0
 JIFFY_S: Final = 0.01  # The steps in which the kernel counts what cores do.
@@ -51,7 +51,7 @@ class Cycle:
     """Milliseconds from publication; CPU times are sums over all nodes.
 
     `flags`: of each node that was awake and halted; `missed` ones did not in time. `cut_off`: those
-    of nodes that no control stream led to at some moment between the order and their flag, and
+    of nodes that no halt stream led to at some moment between the order and their flag, and
     `late_cut_off` their part of `late`. `last_tokens`: of each awake node (0: none after
     publication). `late`: tokens and scores after more than 1 s, by nodes that were awake. `thawed`:
     from SIGCONT to the flag of each frozen node; `thawed_tokens`: tokens and scores of theirs after
@@ -232,7 +232,7 @@ def _after(report: Record, moment: float) -> int:
 
 
 def was_cut_off(report: Record, begun_at: float, ended_at: float) -> bool:
-    """Whether no control stream led to the node at some moment in between: no order could reach it
+    """Whether no halt stream led to the node at some moment in between: no order could reach it
     then."""
     return any(since <= ended_at and until >= begun_at for since, until in report["cut"])
 

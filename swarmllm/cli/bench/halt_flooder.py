@@ -1,7 +1,7 @@
 """A hostile peer: it speaks every protocol correctly, and as much as each limit lets through.
 
-On control streams, questions that must be answered, at the rate at which frames are read. By
-gossip, a known control record again and again. On expert streams, rounds that make the engine work,
+On halt streams, questions that must be answered, at the rate at which frames are read. By
+gossip, a known halt record again and again. On expert streams, rounds that make the engine work,
 with as many under way as a peer may have, and as often as is looked at them as many capacity
 records as fit, of authors who do not exist, each with a key and a good signature of its own. It
 never breaks a rule, so it earns no strike.
@@ -50,7 +50,7 @@ from swarmllm.wire.signed import open_record
 
 HALT_FRAMES_PER_S: Final = 15.0  # Of 16 that are read; a queue that fills would end the connection.
 SHUFFLE_EVERY_S: Final = 1.0  # To each peer; what comes faster is not looked at.
-KNOWN_PER_S: Final = 5.0  # Control records: all that are read.
+KNOWN_PER_S: Final = 5.0  # Halt records: all that are read.
 ROUNDS_OPEN: Final = 32  # Half of what a peer may have open, and of its queue.
 TOKENS: Final = tuple(range(100, 108))
 OPEN_EVERY: Final = 64  # Rounds: an order to halt ends sessions.

@@ -88,7 +88,7 @@ class HostPlan:
     has the others that it knows, and looks for when their connection is lost, as any node does.
     `front`, if it is not 0, is the port that others dial: a proxy with `link` between it and the
     node's own `port`, which resets all its connections at random every `reset_every_s` on average
-    (0: never). `drops`: control records are obeyed, and passed on to nobody."""
+    (0: never). `drops`: halt records are obeyed, and passed on to nobody."""
 
     number: int
     folder: str
@@ -142,7 +142,7 @@ class WatchedEngine(ScriptedEngine):
 
 class Fence:
     """The real network, which dials only the neighbours that it was given, and whose sent scores
-    are stamped. With `drops` no control record leaves it."""
+    are stamped. With `drops` no halt record leaves it."""
 
     def __init__(self, inner: Libp2pNetwork, log: Log, plan: HostPlan) -> None:
         self._inner, self._log, self._drops, self._linked = inner, log, plan.drops, plan.linked
@@ -196,7 +196,7 @@ class Fence:
 
 
 def is_records(frame: bytes) -> bool:
-    """Whether one of our own control frames carries records; others are digests, vectors and
+    """Whether one of our own halt frames carries records; others are digests, vectors and
     acknowledgements."""
     try:
         decode(frame, (Records,))

@@ -59,7 +59,7 @@ class Log:
     pooled: int = 0
     tokens: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
     scores: deque[float] = field(default_factory=lambda: deque(maxlen=STAMPS_MAX))
-    links: set[PeerId] = field(default_factory=set)  # With a control stream that is up.
+    links: set[PeerId] = field(default_factory=set)  # With a halt stream that is up.
     # From when to when there was none.
     cut: list[tuple[float, float]] = field(default_factory=list)
     cut_at: float | None = None  # Since when there is none; None: there is one.

@@ -422,7 +422,7 @@ async def _running(swarm: Swarm, nodes: int, scenario: Scenario, say: Say) -> No
 
 
 async def linked(swarm: Swarm, timeout_s: float) -> bool:
-    """Whether the nodes have their connections and the control streams on them, or get them within
+    """Whether the nodes have their connections and the halt streams on them, or get them within
     the time: a connection alone carries no order. Where links are reset all the time, most of them
     count."""
     wanted = swarm.neighbours * len(swarm.hosts) * (MOST if swarm.resets else 1.0) - 0.5
@@ -434,7 +434,7 @@ async def linked(swarm: Swarm, timeout_s: float) -> bool:
 
 
 async def _connections(swarm: Swarm) -> int:
-    """Of all hosts together, with the control streams on them."""
+    """Of all hosts together, with the halt streams on them."""
     reports = (await swarm.reports()).values()
     return sum(min(int(report["peers"]), int(report["links"])) for report in reports)
 

@@ -135,7 +135,7 @@ class Kind:
         for weights, signal, share in self.answers[0].curve:
             spent = [answer.curve[weights, signal, share] for answer in self.answers]
             nats = np.array([one.nats for one in spent])
-            control = np.array(
+            at_random = np.array(
                 [answer.curve[weights, "random", share].nats for answer in self.answers]
             )
             asked = sum(one.asked for one in spent) / float(self.tokens.sum())
@@ -146,7 +146,7 @@ class Kind:
                     share,
                     asked,
                     self.estimate(nats),
-                    self.estimate(nats - control),
+                    self.estimate(nats - at_random),
                 )
             )
         return found

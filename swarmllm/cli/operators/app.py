@@ -21,7 +21,7 @@ from swarmllm.cli.operators.options import (
 )
 
 keys = typer.Typer(
-    help="Your own key as an operator: made once, kept sealed with a passphrase.",
+    help="Make and show your own key as an operator, sealed with a passphrase.",
     no_args_is_help=False,
 )
 halt = typer.Typer(
@@ -86,7 +86,7 @@ def keys_show(
     passphrase_file: PassphraseFile = None,
     json: o.Json = False,
 ) -> None:
-    """The public half of a key file, and the id by which records name it."""
+    """Show the public half of a key file, and the id by which records name it."""
 
     def body() -> int:
         from swarmllm.cli.operators.keys import show
@@ -161,7 +161,7 @@ def halt_publish(
 
 @halt.command("status")
 def halt_status(data_dir: o.DataDir = None, json: o.Json = False) -> None:
-    """Whether this node is halted, by whom and why, and which peers know it too."""
+    """Show whether this node is halted, by whom and why, and which peers know it too."""
 
     def body() -> int:
         from swarmllm.cli.operators.halt import status
@@ -182,7 +182,7 @@ def halt_import(
     data_dir: o.DataDir = None,
     json: o.Json = False,
 ) -> None:
-    """Apply records that were carried by hand, and pass them on. Works on a data folder without a
+    """Apply halt records from files, and pass them on to peers. Works on a data folder without a
     running node, too."""
 
     def body() -> int:
@@ -198,8 +198,7 @@ def halt_import(
 
 @halt.command("export")
 def halt_export(out: Out, data_dir: o.DataDir = None, json: o.Json = False) -> None:
-    """Write every control record of this node to a file: whoever has it can prove the swarm's state
-    to anybody."""
+    """Write every halt record of this node to a file, which proves the swarm's state."""
 
     def body() -> int:
         from swarmllm.cli.operators.halt import export

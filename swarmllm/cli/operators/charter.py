@@ -292,8 +292,8 @@ def _keys(role: str, words: Sequence[str]) -> tuple[bytes, ...]:
         key = read_public(word)
         if key in keys:
             raise UsageError(
-                f"the {role} keys {keys[key]} and {word} are the same key, and nobody counts twice;"
-                " give each key once"
+                f"the {role} keys {keys[key]} and {word} are the same key,"
+                " and each key counts once; give each key once"
             )
         keys[key] = word
     if len(keys) > ROLE_KEYS_MAX:

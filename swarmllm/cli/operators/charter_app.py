@@ -139,7 +139,7 @@ def create(given: Given, out: Out, json: o.Json = False) -> None:
 
 @charter.command("show")
 def show(file: Annotated[str, typer.Argument(metavar="FILE")], json: o.Json = False) -> None:
-    """The charters in a file, and whose signatures are missing."""
+    """Show the charters in a file, and whose signatures are missing."""
 
     def body() -> int:
         from swarmllm.cli.operators.charter import show as run
@@ -220,7 +220,7 @@ def verify(
     ] = None,
     json: o.Json = False,
 ) -> None:
-    """Whether charters follow each other and have the signatures that they need."""
+    """Check that charters follow each other and have the signatures that they need."""
 
     def body() -> int:
         from swarmllm.cli.operators.charter import verify_files

@@ -1,4 +1,4 @@
-"""The control state that a command works on: the running node's, or the data folder's where none
+"""The halt state that a command works on: the running node's, or the data folder's where none
 runs, or that of a file.
 
 Wherever the records come from, they are judged here again by the same rules as on every node. So

@@ -43,7 +43,7 @@ LOOK_EVERY_S: Final = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of each record, and how many of the `peers` connected had the whole control state
+    """What became of each record, and how many of the `peers` connected had the whole halt state
     on disk after `ms`."""
 
     outcomes: tuple[Record, ...]
@@ -151,7 +151,7 @@ async def _messenger(config: Config, peers: Sequence[str], state: HaltState) -> 
 
 
 async def _connected(folder: Path) -> None:
-    """Until one of them has said on its control stream that it is of this swarm: what is published
+    """Until one of them has said on its halt stream that it is of this swarm: what is published
     now reaches it at once."""
     with trio.move_on_after(CONNECT_S):
         while not (await ask(folder, "halt_status")).get("same_swarm"):  # noqa: ASYNC110  It tells when asked.

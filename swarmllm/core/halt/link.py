@@ -157,12 +157,10 @@ def read_frame(frame: bytes, *, is_first: bool) -> HaltFrame:
     """One frame, without its length. RemoteError if it is too long, malformed, or not the digest
     that a stream begins with."""
     if len(frame) > HALT_FRAME_MAX:
-        raise RemoteError(f"control frame of {len(frame)} bytes exceeds {HALT_FRAME_MAX}")
+        raise RemoteError(f"halt frame of {len(frame)} bytes exceeds {HALT_FRAME_MAX}")
     message: HaltFrame = decode(frame, HALT_FRAMES)
     if is_first and not isinstance(message, HaltDigest):
-        raise RemoteError(
-            f"{type(message).__name__} before the digest that begins a control stream"
-        )
+        raise RemoteError(f"{type(message).__name__} before the digest that begins a halt stream")
     return message
 
 

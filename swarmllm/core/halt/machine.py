@@ -170,7 +170,7 @@ class HaltMachine:
 
     @property
     def acknowledged(self) -> frozenset[PeerId]:
-        """The peers that have our whole control state on disk."""
+        """The peers that have our whole halt state on disk."""
         return frozenset(peer for peer, link in self._links.items() if link.durable == self.digest)
 
     def may_serve(self, now: float) -> str:
@@ -185,10 +185,8 @@ class HaltMachine:
             return obstacle
         link = self._links.get(peer)
         if link is None:
-            return f"no control stream to {peer} is open"
-        return (
-            "" if link.digest == self.digest else f"{peer} has other control records than this node"
-        )
+            return f"no halt stream to {peer} is open"
+        return "" if link.digest == self.digest else f"{peer} has other halt records than this node"
 
     def _obstacles(self, now: float) -> tuple[str, ...]:
         charter = self._state.charter
@@ -240,7 +238,7 @@ class HaltMachine:
         return [*effects, *self._saving.save(self._state), *self._flag(now)]
 
     def timer(self, now: float, connected: int = 0) -> list[HaltEffect]:
-        """`next_deadline` has come. `connected` peers there are, with a control stream or
+        """`next_deadline` has come. `connected` peers there are, with a halt stream or
         without."""
         effects = self._flag(now)
         if now >= self._gossip.due_at:
@@ -318,7 +316,7 @@ class HaltMachine:
     # --- links ------------------------------------------------------------------------------------
 
     def opened(self, peer: PeerId, now: float) -> list[HaltEffect]:
-        """A control stream to the peer is up, in place of any before."""
+        """A halt stream to the peer is up, in place of any before."""
         self._links[peer] = Link(spent_at=now)
         self._links.touched()
         return [self._greeting(peer)]
@@ -328,7 +326,7 @@ class HaltMachine:
         return self._flag(now)  # Those that are left may all agree with us.
 
     def received(self, peer: PeerId, frame: bytes, now: float) -> list[HaltEffect]:
-        """One frame, without its length, from a control stream."""
+        """One frame, without its length, from a halt stream."""
         link = self._links.get(peer)
         if link is None:
             return []  # Its stream is gone.

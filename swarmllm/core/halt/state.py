@@ -47,7 +47,7 @@ _DIGEST_DOMAIN: Final = b"swarmllm/ctl-digest/1\0"
 
 @dataclass(frozen=True, slots=True)
 class HaltState:
-    """What a node holds of one swarm's control records, all of them verified. `charters` is the
+    """What a node holds of one swarm's halt records, all of them verified. `charters` is the
     chain from the first one; empty while only the swarm's id is known. `halts` has the highest halt
     of each key, `resumes` the records that L is made of.
 

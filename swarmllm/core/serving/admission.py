@@ -41,7 +41,7 @@ ROUNDS_PER_PEER_MAX = 64  # Open rounds; strict mode has one per session.
 # Of all peers: more than an engine answers within a second only fills memory. See `shares.fits` for
 # who gets them.
 ROUNDS_MAX = 512
-# What a peer with other control records is told to wait; an exchange takes two round trips.
+# What a peer with other halt records is told to wait; an exchange takes two round trips.
 SETTLE_MS = 250
 # So many Busys in a row, two seconds of them, while a greeting may be under way; then it is told
 # what is missing.
@@ -105,7 +105,7 @@ class Serving:
     def scored(
         self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_CONTROL
     ) -> list[Effect]:
-        """The engine's answer, which leaves with our control digest. If the session was closed
+        """The engine's answer, which leaves with our halt digest. If the session was closed
         while it ran, the engine has begun a new cache for it: close that too."""
         found = self._orders.pop(order, None)
         if found is None:

@@ -107,7 +107,7 @@ class Config:
         int,
         Setting(
             whole(0, 65_535),
-            "The TCP port. 0: any free one. If nobody chose it and it is taken, the next free one.",
+            "The TCP port; 0 takes any free one. If the default port is taken, the next free one.",
         ),
     ] = 7339
     peers: Annotated[

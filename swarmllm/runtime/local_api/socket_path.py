@@ -46,7 +46,7 @@ def refuse_foreign(path: Path) -> None:
     owner, us = path.stat().st_uid, os.geteuid()
     if owner != us:
         raise LocalError(
-            f"the control socket {path} belongs to user {owner}, not to user {us} who runs this;"
+            f"the local socket {path} belongs to user {owner}, not to user {us} who runs this;"
             f" run it as user {owner}, or name the folder of your own node with --data-dir"
         )
 

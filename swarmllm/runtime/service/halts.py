@@ -148,18 +148,18 @@ def records_in(params: Mapping[str, object]) -> list[bytes]:
         or not all(isinstance(one, str) for one in found)
     ):
         raise UsageError(
-            f"the field 'records' is a list of 1 to {RECORDS_MAX} control records in hexadecimal;"
+            f"the field 'records' is a list of 1 to {RECORDS_MAX} halt records in hexadecimal;"
             " correct it"
         )
     if any(len(one) > 2 * CHARTER_RECORD_MAX for one in found):
         raise UsageError(
-            f"a control record has at most {CHARTER_RECORD_MAX} bytes; one in 'records' is longer"
+            f"a halt record has at most {CHARTER_RECORD_MAX} bytes; one in 'records' is longer"
         )
     try:
         return [bytes.fromhex(one) for one in found]
     except ValueError as fault:
         raise UsageError(
-            f"a control record in 'records' is not hexadecimal ({fault}); correct it"
+            f"a halt record in 'records' is not hexadecimal ({fault}); correct it"
         ) from fault
 
 

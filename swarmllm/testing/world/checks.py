@@ -48,7 +48,7 @@ class Checker:
     def ended(self, host: Host, answer: Answer, end: Ended) -> None: ...
 
     def handed(self, host: Host, record: bytes) -> None:
-        """A control record is about to be handed to a host, which may find it good or not."""
+        """A halt record is about to be handed to a host, which may find it good or not."""
 
     def published(self, host: Host, record: bytes) -> None:
         """It was handed to the host, which has acted on it."""

@@ -509,7 +509,7 @@ class Given:
 
 
 def _speaks(one: Host, two: Host) -> bool:
-    """Whether both have greeted on the control stream between them."""
+    """Whether both have greeted on the halt stream between them."""
     return (
         one.halt_machine is not None
         and two.halt_machine is not None

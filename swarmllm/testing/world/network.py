@@ -1,15 +1,15 @@
 """The network between hosts: connections with their two streams, dials, look-ups, the gossip of
-control records, partitions.
+halt records, partitions.
 
-A connection carries an expert stream and a control stream each way; each keeps its own order, as
-Yamux streams over one TCP connection do (the control stream has the right of way there, so here it
+A connection carries an expert stream and a halt stream each way; each keeps its own order, as
+Yamux streams over one TCP connection do (the halt stream has the right of way there, so here it
 waits for nobody). A process that dies is noticed at once, by the reset that its kernel sends; a
 machine that freezes, is cut off or loses its power is noticed after `SILENT_S` without a sign of
 life.
 
 **Gossip** is a model of GossipSub 1.1: each host keeps `mesh_degree` of its connections in its
 mesh, passes a valid new record on to those at once (after `hop_s` of work), and offers it to some
-others at its heartbeats, who then ask for what they lack. Only control records travel by it.
+others at its heartbeats, who then ask for what they lack. Only halt records travel by it.
 
 **Look-ups** are a model of Kademlia: an answer after `look_up_s` names up to `LOOK_UP_MAX` of those
 who have advertised in the last `PROVIDER_TTL_S`, dead or alive. Both are compared with real

@@ -65,7 +65,7 @@ class Behaviour:
         return message
 
     def relays(self, host: Host) -> bool:
-        """Whether it passes control records on."""
+        """Whether it passes halt records on."""
         return True
 
     def sealing(self, host: Host, sealing: Sealing) -> Sealing:

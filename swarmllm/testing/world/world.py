@@ -11,7 +11,7 @@ real node's decisions.
 **What is real** and what is a model: every decision is `core.node.Node`'s, with the real kill
 switch, tables, router and decoding. Models are links (`links`), connections, gossip and look-ups
 (`network`), engines (`engine`), disks (`disk`). Signatures of capacity records are not computed
-(`testing.sealing`); those of control records are real.
+(`testing.sealing`); those of halt records are real.
 
 **One seed, one run.** Nothing here looks at a clock, at the system's randomness or at a set's
 order, so that a run is the same to the byte on every machine and under every hash seed; `Recorder`
@@ -215,7 +215,7 @@ class World:
         host.receive(Cancelled(request, "cancelled"))
 
     def publish(self, host: Host, record: bytes) -> Outcome | None:
-        """An operator hands a signed control record to a host."""
+        """An operator hands a signed halt record to a host."""
         for checker in self.checkers:
             checker.handed(host, record)
         outcome = host.import_record(record)

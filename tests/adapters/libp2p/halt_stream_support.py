@@ -32,7 +32,7 @@ def framed(body: bytes) -> bytes:
 
 
 def key_that(fits: Callable[[PeerId], bool]) -> KeyFile:
-    """A key whose peer id fits: the smaller id opens the control stream."""
+    """A key whose peer id fits: the smaller id opens the halt stream."""
     while not fits((key := ephemeral_key()).peer):
         pass
     return key
@@ -78,7 +78,7 @@ def attacked(attack: Attack, *, stranger_opens: bool = True, **changes: Any) -> 
 
 
 async def halt_stream(node: Member, stranger: RawPeer, conn: Any, stranger_opens: bool) -> Any:
-    """The stranger's end of a control stream that is up."""
+    """The stranger's end of a halt stream that is up."""
     if stranger_opens:
         stream = await stranger.open(conn, HALT_PROTOCOL)
     else:
@@ -88,7 +88,7 @@ async def halt_stream(node: Member, stranger: RawPeer, conn: Any, stranger_opens
 
 
 async def answered(stranger: RawPeer) -> Any:
-    """The next control stream that is opened to the stranger; it keeps it open."""
+    """The next halt stream that is opened to the stranger; it keeps it open."""
     send, receive = trio.open_memory_channel[Any](1)
 
     async def answer(stream: Any) -> None:

@@ -85,7 +85,7 @@ async def _dial(caller: Member, called: Member, port: int, figures: Figures) -> 
 
 
 async def _publish(hosts: Any, origin: int, record: bytes, figures: Figures) -> None:
-    """By gossip alone: nobody writes it to a control stream."""
+    """By gossip alone: nobody writes it to a halt stream."""
     times: list[float] = []
     done = trio.Event()
     for host in hosts:
@@ -128,7 +128,7 @@ async def _look_up(hosts: Any, rng: random.Random, figures: Figures) -> None:
 
 
 class Notes(Checker):
-    """When each host was connected, had its control stream, heard a record first, and was told of a
+    """When each host was connected, had its halt stream, heard a record first, and was told of a
     provider."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Control records by gossip: first everywhere, in a budget of their own, and under every flood."""
+"""Halt records by gossip: first everywhere, in a budget of their own, and under every flood."""
 
 from __future__ import annotations
 

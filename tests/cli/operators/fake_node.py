@@ -1,5 +1,5 @@
 """A double of a running node: the questions about the kill switch on a real socket, answered from a
-real control state.
+real halt state.
 
 Records are judged by the core, so what the commands send must hold; peers and what they acknowledge
 are as the test says.

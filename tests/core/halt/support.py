@@ -18,8 +18,9 @@ from swarmllm.core.halt.state_file import Boot, load
 from swarmllm.core.inputs import RecordOffered
 from swarmllm.messages import Charter, Halt, HaltDigest, HaltFrame, Live, PeerId, Records, Resume
 from swarmllm.wire.codec import encode
+from swarmllm.wire.envelope import Sign
 from swarmllm.wire.marks import marks_of
-from swarmllm.wire.signed import Sign, SignedRecord, key_id, open_record, sign_record
+from swarmllm.wire.signed import SignedRecord, key_id, open_record, sign_record
 
 
 @dataclass(frozen=True, slots=True)

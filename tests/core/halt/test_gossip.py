@@ -1,4 +1,4 @@
-"""By gossip goes what the control streams may not have brought to everybody. Cites
+"""By gossip goes what the halt streams may not have brought to everybody. Cites
 protocols/halt.md (HALT-15, HALT-21)."""
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ def test_somebody_is_asked_every_ten_seconds_although_nothing_is_wrong() -> None
 def test_peers_of_another_swarm_exchange_nothing_and_get_no_token() -> None:  # HALT-18
     other = founded(replace(FIRST, issued_ms=5))
     machine = linked(running(), P, state=other)
-    assert "other control records" in machine.may_infer(P, 10.0)
+    assert "other halt records" in machine.may_infer(P, 10.0)
     assert machine.received(P, frame(other.vectors), 10.0) == []
     assert machine.next_deadline(10.0) > 10.0
     put(machine, P, halt(A, 1, other.swarm))
@@ -174,7 +174,7 @@ def test_a_digest_in_a_message_that_differs_is_settled_before_any_token() -> Non
     machine.received(P, frame(Ack(STATE.digest)), 10.1)
     assert machine.may_infer(P, 10.1) == ""
     machine.closed(P, 10.1)
-    assert "no control stream" in machine.may_infer(P, 10.1)
+    assert "no halt stream" in machine.may_infer(P, 10.1)
     assert machine.settle(P, other, 10.2) == []
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from swarmllm.core.effects import HaltEffect, Persist
 from swarmllm.core.halt.machine import HaltMachine
 from tests import ROOT
-from tests.core.halt.support import FIRST, A, control, founded, halt, live, offered, resume
+from tests.core.halt.support import FIRST, A, founded, halt, live, new_machine, offered, resume
 
 Change = tuple[str, str]
 ROW: Final = re.compile(r"\| (\w+) \| (\w+) \| .* \|")
@@ -30,7 +30,7 @@ class Life:
         self.rng = random.Random(seed)
         self.guarded = self.rng.random() < 0.5
         self.swarm = (GUARDED if self.guarded else founded()).swarm
-        self.machine: HaltMachine = control(GUARDED if self.guarded else None, seed=seed)
+        self.machine: HaltMachine = new_machine(GUARDED if self.guarded else None, seed=seed)
         self.now = 0.0
         self.seq = self.beat = 0
         self.writing: list[int] = []

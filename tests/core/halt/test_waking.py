@@ -64,7 +64,7 @@ def test_who_wakes_holds_everything_until_three_peers_agree_with_it() -> None:
 
 def test_what_a_peer_said_before_the_sleep_counts_no_more() -> None:
     machine = asleep(P, Q, R)
-    assert "other control records" in machine.may_infer(P, 100.0)
+    assert "other halt records" in machine.may_infer(P, 100.0)
     agree(machine, P, 100.1)
     assert machine.may_infer(P, 100.1) == ""
 

@@ -1,7 +1,7 @@
 """A handful of nodes with disks, streams and gossip, in which nothing happens unless it is made to:
 for schedules nobody would think of.
 
-Control streams keep their order and lose everything when they close; gossip keeps nothing. A disk
+Halt streams keep their order and lose everything when they close; gossip keeps nothing. A disk
 does one step at a time, so that a node can be killed between any two. Beside the machines stand
 plain books of what was really signed, which know nothing of vectors or digests.
 """

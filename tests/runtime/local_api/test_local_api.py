@@ -1,4 +1,4 @@
-"""The control socket: only for its user, one question a connection, everything bounded, and no node
+"""The local socket: only for its user, one question a connection, everything bounded, and no node
 harmed by a bad client."""
 
 from __future__ import annotations
