@@ -22,7 +22,6 @@ GLOSSARY: Final = ROOT / "docs" / "glossary.md"
 HEADING: Final = "## Words that names do not use"
 PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 STILL: Final[Mapping[str, frozenset[str]]] = {
-    "swarmllm/core/halt/machine.py": frozenset({"is_adrift"}),
     "swarmllm/core/node.py": frozenset({"_control", "_control_at", "_shuffling", "control"}),
     "swarmllm/core/peers/roster.py": frozenset({"_control", "control"}),
     "swarmllm/core/serving/admission.py": frozenset({"control"}),

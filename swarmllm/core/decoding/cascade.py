@@ -16,11 +16,9 @@ import numpy as np
 
 from swarmllm.wire.sparse import SparseList
 
-FIRST_NATS = (
-    # The threshold for the first token, about the median surprise of a small model; then it starts
-    # from what is seen.
-    2.0
-)
+# The threshold for the first token, about the median surprise of a small model; then it starts from
+# what is seen.
+FIRST_NATS = 2.0
 # Of the first moves of the threshold, in mean surprises; they shrink as one over the square root of
 # their number.
 STEP = 0.5

@@ -68,7 +68,7 @@ class Ensemble:
         self.gate = Gate(evidence_turns(order))
         self.cascade = Cascade(order.quality)
 
-    # --- choosing ------------------------------------------------------------------------------------------------------------
+    # --- choosing ---------------------------------------------------------------------------------
 
     def fitted(self, pool: ExpertPool, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates with what is expected of their models. Who comes when `PEERS_MAX` are
@@ -137,14 +137,15 @@ class Ensemble:
         settled |= {self._model(p) for p in replied if p == self._own}
         return [p for p in waiting if p == self._own or self._model(p) not in settled]
 
-    # --- weighing ------------------------------------------------------------------------------------------------------------
+    # --- weighing ---------------------------------------------------------------------------------
 
     def told(self, peer: PeerId, positions: Sequence[int], raw: bytes) -> None:
         """Keep what the expert thought of the prompt at these positions, as it is on the wire.
         RemoteError: it told more or less."""
         if len(raw) != 2 * len(positions):
             raise RemoteError(
-                f"expert {peer}: {len(raw)} bytes of target log-probabilities for {len(positions)} positions"
+                f"expert {peer}: {len(raw)} bytes of target log-probabilities for {len(positions)}"
+                " positions"
             )
         for i, position in enumerate(positions):
             self.learn(peer, position, -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024)
@@ -195,7 +196,7 @@ class Ensemble:
             )
         return sorted(found, key=lambda w: (-w.share, not w.kept, w.peer))
 
-    # --- inside --------------------------------------------------------------------------------------------------------------
+    # --- inside -----------------------------------------------------------------------------------
 
     def _meet(self, pool: ExpertPool, peer: PeerId, record: CapacityRecord) -> bool:
         known = self._records.get(peer)

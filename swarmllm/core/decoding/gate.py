@@ -28,19 +28,13 @@ from swarmllm.messages import PeerId
 ROUNDS = 25
 # Tokens' worth of pseudo-evidence per expert: a prompt of a few tokens cannot silence anybody.
 PRIOR_COUNT = 0.5
-UNIFORM_SHARE = (
-    # Always spread as the prior has it. Less loses on text that turns to another domain (0.05: 0.15
-    # nats), more costs
-    0.1
-)
-# over one per cent on text that does not.
-ETA = (
-    # How far Soft-Bayes moves for one token. With SHARE the best on mixed text that costs nothing
-    # on text of one kind: with
-    0.5
-)
-# (0.2, 0.01) 4.947 nats per token of mixed text, with (0.5, 0.02) 4.918; `swarmllm eval` measures
-# it.
+# Always spread as the prior has it. Less loses on text that turns to another domain (0.05: 0.15
+# nats), more costs over one per cent on text that does not.
+UNIFORM_SHARE = 0.1
+# How far Soft-Bayes moves for one token. With SHARE the best on mixed text that costs nothing on
+# text of one kind: with (0.2, 0.01) 4.947 nats per token of mixed text, with (0.5, 0.02) 4.918;
+# `swarmllm eval` measures it.
+ETA = 0.5
 # What Soft-Bayes spreads out again after each token: a text changes its domain every fifty tokens
 # or so.
 SHARE = 0.02

@@ -1,8 +1,8 @@
 """One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat
 (strict mode: one token a round).
 
-A `Round` asks and waits; `Members` hold the sessions at experts; the `Ensemble` says whom to ask and
-how much each counts. Here the text grows: a complete round becomes a token, or the end. With
+A `Round` asks and waits; `Members` hold the sessions at experts; the `Ensemble` says whom to ask
+and how much each counts. Here the text grows: a complete round becomes a token, or the end. With
 `quality` below 1 a round begins with one expert and goes on to K only where that one is unsure, or
 would end the text. Any expert can take part in any token after catching up, and a death costs one
 prefill elsewhere, never the answer; where nobody but the local expert is left, the user is told.

@@ -31,7 +31,8 @@ from swarmllm.wire.sparse import SparseList, decode_list
 
 # Need replies of one expert in one round before it rests.
 NEEDS_MAX: Final = 4
-# Listed tokens of a distribution; the wire has room for more, and what they hold is hardly worth it.
+# Listed tokens of a distribution; the wire has room for more, and what they hold is hardly worth
+# it.
 ENTRIES: Final = 256
 
 
@@ -93,7 +94,7 @@ class Members:
         for member in self._members.values():
             member.needs = 0
 
-    # --- what is known of them ---------------------------------------------------------------------
+    # --- what is known of them --------------------------------------------------------------------
 
     def question_of(self, peer: PeerId) -> Question | None:
         """What it has not answered yet."""
@@ -110,7 +111,7 @@ class Members:
         """How many of the first `length` tokens each of them lacks."""
         return {peer: length - member.have for peer, member in self._members.items()}
 
-    # --- asking --------------------------------------------------------------------------------------
+    # --- asking -----------------------------------------------------------------------------------
 
     def ask(
         self, peer: PeerId, record: CapacityRecord, number: int, positions: range, pool: ExpertPool
@@ -149,7 +150,7 @@ class Members:
             ctl_digest=digest,
         )
 
-    # --- what comes back -----------------------------------------------------------------------------
+    # --- what comes back --------------------------------------------------------------------------
 
     def lists_of(self, peer: PeerId, reply: Scores, vocab_size: int) -> tuple[SparseList, ...]:
         """The distributions of an answer, one per position that was asked about. RemoteError: it
@@ -188,7 +189,7 @@ class Members:
         """It will not answer the question that is open."""
         self._members[peer].question = None
 
-    # --- parting -------------------------------------------------------------------------------------
+    # --- parting ----------------------------------------------------------------------------------
 
     def drop(self, peer: PeerId) -> bool:
         """Its session is gone; whether a text that it was working on has to be taken up by

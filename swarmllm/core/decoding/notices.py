@@ -53,7 +53,10 @@ def despair(
     why = "; ".join(reasons) or shortage
     if is_final:
         return f"no expert can go on with this text: {why}; `swarmllm experts` shows who is there"
-    return f"none of {_experts(asked)} answered within {seconds:.0f} s: {why}; `swarmllm experts` shows who is there"
+    return (
+        f"none of {_experts(asked)} answered within {seconds:.0f} s: {why};"
+        " `swarmllm experts` shows who is there"
+    )
 
 
 def _experts(count: int) -> str:

@@ -121,7 +121,8 @@ _NOBODY = Holder(b"")
 def _place(
     entry: tuple[SparseList, float, Holder],
 ) -> tuple[float, float, bytes, bytes, bytes, bool]:
-    """A list's place in the order of summation. Only lists that are equal in everything share one."""
+    """A list's place in the order of summation. Only lists that are equal in everything share
+    one."""
     entries, weight, holder = entry
     return (
         weight,

@@ -118,5 +118,6 @@ def _check(name: str, value: object, parameter: Parameter) -> None:
         top = f"{high:.0f}" if is_whole else f"{high:g}"
         reach = f"above {low:g} and at most {top}" if parameter.above else f"from {low:g} to {top}"
         raise UsageError(
-            f"{name} {value!r} makes no sense: choose a {'whole ' * is_whole}number {reach} ({parameter.hint})"
+            f"{name} {value!r} makes no sense: choose a {'whole ' * is_whole}number {reach}"
+            f" ({parameter.hint})"
         )

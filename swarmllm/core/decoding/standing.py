@@ -24,13 +24,10 @@ from swarmllm.messages import (
 )
 
 PEERS_MAX: Final = 1024  # Remembered; whoever was heard of first is forgotten first.
-REST_MIN_S: Final = (
-    # After a passing refusal, doubled for each further one in a row: a worker is up again within a
-    # second or two ...
-    0.1
-)
-# ... and one that takes longer is still noticed soon. A question that is refused costs no
-# computing.
+# After a passing refusal, doubled for each further one in a row: a worker is up again within a
+# second or two, and one that takes longer is still noticed soon. A question that is refused costs
+# no computing.
+REST_MIN_S: Final = 0.1
 REST_MAX_S: Final = 1.0
 
 FINAL: Final = {
@@ -101,7 +98,8 @@ class Standing:
 
     @property
     def is_hopeless(self) -> bool:
-        """Whether everything that keeps experts from answering is final (and there is something)."""
+        """Whether everything that keeps experts from answering is final (and there is
+        something)."""
         return bool(self._why) and all(peer in self._out for peer in self._why)
 
     @property

@@ -48,7 +48,8 @@ def voices(holders: Sequence[PeerId], gate: Gate, own: PeerId | None) -> dict[Pe
 
 
 def contradicted(holders: Sequence[PeerId], gate: Gate, own: PeerId | None) -> list[PeerId]:
-    """Those who say of the text what our own expert, which is the same model, shows to be untrue."""
+    """Those who say of the text what our own expert, which is the same model, shows to be
+    untrue."""
     if own is None or own not in holders or not gate.is_informed(own):
         return []
     others = [

@@ -209,7 +209,7 @@ class HaltMachine:
         nothing that leads to one."""
         return not self._waking.done and not self.halted and not self._agreed(self._waking, now)
 
-    def is_adrift(self, now: float) -> bool:
+    def is_isolated(self, now: float) -> bool:
         """Whether all of several links to our swarm were lost, and no order could have come since:
         no token is made alone."""
         return not self._agreed(self._links.isolated, now)

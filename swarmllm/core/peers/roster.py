@@ -56,7 +56,7 @@ class Roster:
         self._table, self._router, self._peering, self._serving = parts
         self._control = control
 
-    # --- who is there --------------------------------------------------------------------------------------------------------
+    # --- who is there -----------------------------------------------------------------------------
 
     def is_usable(self, record: CapacityRecord | None) -> bool:
         """Whether it offers an expert that can be mixed with ours; with no place for any session it
@@ -117,7 +117,7 @@ class Roster:
             score_s=self._router.expected_s(Candidate(peer, record, 1, member=False), now),
         )
 
-    # --- what we say of ourselves --------------------------------------------------------------------------------------------
+    # --- what we say of ourselves -----------------------------------------------------------------
 
     @property
     def _serves(self) -> bool:
@@ -200,7 +200,7 @@ class Roster:
     def askable(self, now: float) -> list[tuple[PeerId, CapacityRecord]]:
         """All that a question would reach and be allowed to, by peer id; without our own expert
         while it must not make tokens alone."""
-        without = self.own if self._control is not None and self._control.is_adrift(now) else None
+        without = self.own if self._control is not None and self._control.is_isolated(now) else None
         return [e for e in self.experts(now) if e[0] != without and self.can_ask(e[0], now)]
 
     def shortage(self, tokens: int, now: float) -> str:
@@ -211,7 +211,8 @@ class Roster:
             down = self._own is not None and self._serving.card is None
             if down:
                 return "this node's own engine is down and no other expert is known"
-            return f"no expert for this vocabulary is known{strangers(self._table, self.fingerprint, now)}"
+            others = strangers(self._table, self.fingerprint, now)
+            return f"no expert for this vocabulary is known{others}"
         near = [(p, r) for p, r in known if p == self.own or p in self._peering.connected]
         if not near:
             return f"none of the {len(known)} experts that are known is connected"

@@ -91,7 +91,7 @@ def finished(table: Tabletop, wanted: GenerateRequest, request: int = 1) -> Ende
     return table.finish(table.peers[0], request)
 
 
-# --- whole nodes -------------------------------------------------------------------------------------------------------------
+# --- whole nodes ----------------------------------------------------------------------------------
 
 
 def test_the_experts_that_know_the_prompt_are_kept_and_the_others_are_asked_once() -> None:
@@ -173,7 +173,7 @@ def test_the_one_expert_that_is_asked_may_die() -> None:
     assert {u.peer for u in table.chosen(table.peers[0])[-1].experts} == {PeerId("peer-2")}
 
 
-# --- the ensemble alone ---------------------------------------------------------------------------------------------------------
+# --- the ensemble alone ---------------------------------------------------------------------------
 
 
 class FlatPool:

@@ -39,12 +39,12 @@ OTHER_STATE = apply(STATE, halt(A, 1))
 def test_a_node_that_loses_all_of_several_links_is_isolated_for_five_seconds() -> None:
     machine = linked(running(), P, Q)
     machine.closed(P, 20.0)
-    assert not machine.is_adrift(20.0)
+    assert not machine.is_isolated(20.0)
     machine.closed(Q, 20.5)
-    assert machine.is_adrift(20.5)
+    assert machine.is_isolated(20.5)
     assert machine.may_serve(20.5) == "", "nothing ends: answers wait"
-    assert machine.is_adrift(20.5 + SYNC_ALONE_S - 0.1)
-    assert not machine.is_adrift(20.5 + SYNC_ALONE_S)
+    assert machine.is_isolated(20.5 + SYNC_ALONE_S - 0.1)
+    assert not machine.is_isolated(20.5 + SYNC_ALONE_S)
 
 
 def test_the_only_peer_may_leave_and_so_may_strangers() -> None:
@@ -55,7 +55,7 @@ def test_the_only_peer_may_leave_and_so_may_strangers() -> None:
     machine.closed(P, 20.0)
     machine.closed(OTHER, 20.0)
     machine.closed(R, 20.0)
-    assert not machine.is_adrift(20.0)
+    assert not machine.is_isolated(20.0)
 
 
 def test_it_ends_with_three_peers_that_agree_or_after_a_second_with_all_there_are() -> None:
@@ -63,16 +63,16 @@ def test_it_ends_with_three_peers_that_agree_or_after_a_second_with_all_there_ar
     for peer in (P, Q, R):
         machine.closed(peer, 20.0)
     linked(machine, P, Q, now=20.2)
-    assert machine.is_adrift(20.2)
-    assert not machine.is_adrift(20.0 + SYNC_QUIET_S)
+    assert machine.is_isolated(20.2)
+    assert not machine.is_isolated(20.0 + SYNC_QUIET_S)
     for peer in (P, Q):
         machine.closed(peer, 30.0)
     linked(machine, P, Q, R, now=30.2)
-    assert not machine.is_adrift(30.2)
+    assert not machine.is_isolated(30.2)
 
 
 def test_a_swarm_of_one_is_never_isolated() -> None:
-    assert not running(fresh_boot(), own=OWNER).is_adrift(10.0)
+    assert not running(fresh_boot(), own=OWNER).is_isolated(10.0)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from((P, Q, R))), max_size=40))
@@ -91,8 +91,8 @@ def test_it_lasts_no_longer_than_the_wait_at_the_start_and_begins_with_nothing_b
             lost_at = lost_at if not links or links - {peer} else now
             links.discard(peer)
         if now >= lost_at + SYNC_ALONE_S:
-            assert not machine.is_adrift(now)
-        assert not machine.is_adrift(max(now, lost_at + SYNC_ALONE_S))
+            assert not machine.is_isolated(now)
+        assert not machine.is_isolated(max(now, lost_at + SYNC_ALONE_S))
 
 
 def flap(
@@ -110,7 +110,7 @@ def test_strangers_that_come_and_go_every_four_seconds_hold_up_nobody() -> None:
     machine, now, isolated_s = running(), 10.0, 0
     for _ in range(900):
         now = flap(machine, now)
-        isolated_s += 4 * machine.is_adrift(now)
+        isolated_s += 4 * machine.is_isolated(now)
     assert isolated_s == 0
 
 
@@ -121,8 +121,8 @@ def test_those_that_stay_for_a_while_first_hold_it_up_for_a_small_part_of_the_ti
     machine, now, waits = running(), 10.0, 0
     while now < 3600.0:
         now = flap(machine, now, stay_s=stay_s)
-        waits += machine.is_adrift(now)
-        assert not machine.is_adrift(now + SYNC_ALONE_S)
+        waits += machine.is_isolated(now)
+        assert not machine.is_isolated(now + SYNC_ALONE_S)
     assert 1 <= waits <= ISOLATED_BURST + 3600 / ISOLATED_EVERY_S
 
 
@@ -134,8 +134,8 @@ def test_who_comes_and_goes_while_it_waits_does_not_make_it_wait_longer() -> Non
         linked(machine, P, Q, now=now, state=OTHER_STATE)
         machine.closed(P, now + 0.5)
         machine.closed(Q, now + 0.5)
-        assert machine.is_adrift(now + 0.5)
-    assert not machine.is_adrift(20.0 + SYNC_ALONE_S)
+        assert machine.is_isolated(now + 0.5)
+    assert not machine.is_isolated(20.0 + SYNC_ALONE_S)
 
 
 def test_strangers_that_repeat_our_digest_do_not_end_it() -> None:
@@ -143,10 +143,10 @@ def test_strangers_that_repeat_our_digest_do_not_end_it() -> None:
     machine.closed(P, 20.0)
     machine.closed(Q, 20.0)
     linked(machine, *STRANGERS, now=20.1)
-    assert machine.is_adrift(20.2)
-    assert machine.is_adrift(20.0 + SYNC_QUIET_S + 0.1)
+    assert machine.is_isolated(20.2)
+    assert machine.is_isolated(20.0 + SYNC_QUIET_S + 0.1)
     linked(machine, P, now=21.2)
-    assert not machine.is_adrift(21.2), "who was here before and agrees ends it"
+    assert not machine.is_isolated(21.2), "who was here before and agrees ends it"
 
 
 def test_a_peer_that_once_stayed_counts_again_as_soon_as_it_is_back() -> None:
@@ -155,9 +155,9 @@ def test_a_peer_that_once_stayed_counts_again_as_soon_as_it_is_back() -> None:
     for now in (20.0, 22.0, 24.0):
         for peer in (P, Q):
             machine.closed(peer, now)
-        assert machine.is_adrift(now)
+        assert machine.is_isolated(now)
         linked(machine, P, Q, now=now + 0.2)
-        assert not machine.is_adrift(now + SYNC_QUIET_S)
+        assert not machine.is_isolated(now + SYNC_QUIET_S)
 
 
 # HALT-33

@@ -191,9 +191,7 @@ def test_all_that_records_claim_never_weighs_more_than_twice_as_much(
     )
 
 
-def test_a_suspect_is_the_one_suspected_longest_ago_and_never_one_that_said_itself_that_it_is_full() -> (
-    None
-):
+def test_the_suspect_is_the_one_suspected_longest_ago_and_never_one_that_is_full() -> None:
     router = Router(OWN, random.Random(1))
     found = [candidate(name) for name in ("full", "late", "later")]
     router.rest(PeerId("full"), 1.0, 0.0)
