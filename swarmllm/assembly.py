@@ -29,16 +29,15 @@ from swarmllm.adapters.datadir import DataDir, default_folders, locked, make_fol
 from swarmllm.adapters.halt_folder import HaltFolder
 from swarmllm.adapters.keyfile import KeyFile, load_or_create_key
 from swarmllm.adapters.libp2p import NetworkOptions, open_network
-from swarmllm.adapters.llama.demo import bundled
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
-from swarmllm.adapters.llama.expansion import expand
 from swarmllm.adapters.llama.llama_text import LlamaText
 from swarmllm.adapters.llama.vocabulary import (
     LLAMA3_CHAT_DIGEST,
     LLAMA3_FINGERPRINT,
     load_vocabulary,
 )
+from swarmllm.adapters.models.library import Found, bring
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.core.effects import SealTokenizer, TokenizerEffect
@@ -60,6 +59,7 @@ from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.learned_text import LearnedText
 from swarmllm.runtime.local_api.server import serve
+from swarmllm.runtime.model_reference import NoModel, parse_reference
 from swarmllm.runtime.ports import Engine, Network, Text, halt_channel, tokenizer_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.service.halts import HaltService
@@ -84,9 +84,6 @@ from swarmllm.wire.identity import swarm_hash
 FAREWELL_S: Final = 0.5
 DEFAULT_PORT: Final = 7339  # Nobody chose it, so the next free one is as good.
 NETWORK_MODULE: Final = "swarmllm.adapters.libp2p.network"
-DEMO: Final = "demo"
-DEMO_DEFAULT: Final = "prose"
-PROGRESS_EVERY_S: Final = 0.1
 LOG_FILE: Final = "node.log"
 STOP_FILE: Final = "STOP"
 # One look costs some microseconds, and a stop within a second is the promise.
@@ -270,15 +267,6 @@ async def _watch_stop_file(path: Path, driver: Driver) -> None:
 # --- the model ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Model:
-    """A file to load; `name` None is what the file itself says."""
-
-    path: Path
-    name: str | None = None
-    domains: tuple[str, ...] = ()
-
-
 async def _open_model(
     stack: AsyncExitStack,
     nursery: trio.Nursery,
@@ -289,11 +277,7 @@ async def _open_model(
     owner: PeerId,
 ) -> tuple[Text, Engine | None]:
     began_at = trio.current_time()
-    model = (
-        None
-        if parts.engine is not None or config.model == "none"
-        else await _find_model(config, tell)
-    )
+    model = None if parts.engine is not None else await _find_model(config, tell)
     engine: Engine | None = None
     if parts.engine is not None:
         engine = await stack.enter_async_context(parts.engine)
@@ -308,7 +292,7 @@ async def _open_model(
     return text, engine
 
 
-def _engine_options(config: Config, model: _Model, owner: PeerId) -> EngineOptions:
+def _engine_options(config: Config, model: Found, owner: PeerId) -> EngineOptions:
     return EngineOptions(
         context_max=config.context_max,
         sessions_max=config.sessions_max,
@@ -321,33 +305,25 @@ def _engine_options(config: Config, model: _Model, owner: PeerId) -> EngineOptio
     )
 
 
-async def _find_model(config: Config, tell: SendFrame) -> _Model:
-    """The file that the settings name; a demo expert is made ready first if need be."""
-    kind, _, name = config.model.partition(":")
-    if kind != DEMO:
-        return _Model(Path(config.model))
-    name = name or DEMO_DEFAULT
-    told_at = -PROGRESS_EVERY_S
+async def _find_model(config: Config, tell: SendFrame) -> Found | None:
+    """The file that the settings name, fetched or made ready first if need be. A client: None."""
+    reference = parse_reference(config.model)
+    if isinstance(reference, NoModel):
+        return None
 
     def show(done: int, total: int) -> None:
-        nonlocal told_at
-        now = time.monotonic()
-        if done == total or now - told_at >= PROGRESS_EVERY_S:
-            told_at = now
-            trio.from_thread.run_sync(
-                tell, Progress(f"making the demo expert {name} ready", done, total, "bytes")
-            )
+        tell(Progress(f"making {config.model} ready", done, total, "bytes"))
 
-    cache = make_folder(config.cache_dir, "--cache-dir")
-    path = await trio.to_thread.run_sync(expand, name, cache, show)
-    card = next(card for card in bundled() if card.name == name)
-    return _Model(path, card.name, card.domains)
+    found = await bring(reference, config.cache_dir, may_fetch=not config.offline, show=show)
+    if found.remark:
+        tell(Warned(found.remark))
+    return found
 
 
 async def _open_text(
     nursery: trio.Nursery,
     config: Config,
-    model: _Model | None,
+    model: Found | None,
     engine: Engine | None,
     tell: SendFrame,
 ) -> Text:

@@ -25,6 +25,11 @@ class UsageError(LocalError):
     exit_code = 2
 
 
+class FetchError(LocalError):
+    """A file that is needed could not be brought here: no network, no such file, a wrong one. Exit
+    code 1."""
+
+
 class MissingExtraError(UsageError):
     """What was asked for needs a package that only an optional extra of swarmllm brings."""
 

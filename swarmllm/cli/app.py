@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-models = typer.Typer(help="List and show model files on this machine.", no_args_is_help=False)
+models = typer.Typer(help="Fetch, list, show and remove models.", no_args_is_help=False)
 app.add_typer(models, name="models")
 bench = typer.Typer(
     help="Measure this machine's node against its theoretical ceilings.", no_args_is_help=False
@@ -174,8 +174,7 @@ def models_list(
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
-    """List the bundled demo experts, and any GGUF files named: size, parameters, whether the
-    vocabulary matches, digest."""
+    """List the models that have names, and those on this machine, or the GGUF files given."""
 
     def body() -> int:
         from swarmllm.cli.models import list_models
@@ -190,7 +189,7 @@ def models_list(
 
 @models.command("show")
 def models_show(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="demo:NAME, or a GGUF file.")],
+    model: o.ModelName,
     data_dir: o.DataDir = None,
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
@@ -202,6 +201,42 @@ def models_show(
         from swarmllm.cli.settings import config_of
 
         return show_model(config_of(data_dir=data_dir, cache_dir=cache_dir), model, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@models.command("pull")
+def models_pull(
+    model: o.ModelName,
+    data_dir: o.DataDir = None,
+    cache_dir: o.CacheDir = None,
+    json: o.Json = False,
+) -> None:
+    """Fetch a model, or go on with fetching it, and compare its checksum."""
+
+    def body() -> int:
+        from swarmllm.cli.models import pull_model
+        from swarmllm.cli.settings import config_of
+
+        return pull_model(config_of(data_dir=data_dir, cache_dir=cache_dir), model, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@models.command("remove")
+def models_remove(
+    model: o.ModelName,
+    data_dir: o.DataDir = None,
+    cache_dir: o.CacheDir = None,
+    json: o.Json = False,
+) -> None:
+    """Remove from this machine a model that was fetched or expanded."""
+
+    def body() -> int:
+        from swarmllm.cli.models import remove_model
+        from swarmllm.cli.settings import config_of
+
+        return remove_model(config_of(data_dir=data_dir, cache_dir=cache_dir), model, as_json=json)
 
     raise typer.Exit(guarded(body))
 

@@ -35,7 +35,9 @@ PACKAGES: Final = (
 )
 # Key, peers and sockets are small; less than this is a disk about to be full.
 STATE_BYTES_MIN: Final = 10_000_000
-CACHE_BYTES_MIN: Final = 200_000_000  # Two expanded demo experts and the vocabulary's tables.
+CACHE_BYTES_MIN: Final = (
+    200_000_000  # SmolLM2, an expanded demo expert and the vocabulary's tables.
+)
 MEMORY_BYTES_MIN: Final = 1_000_000_000  # A node with a demo expert takes about half of that.
 MDNS_GROUP, MDNS_PORT = "224.0.0.251", 5353  # RFC 6762
 

@@ -3,8 +3,8 @@ command alone.
 
 Both give the same records, so whoever shows an answer need not know which it was. A node for one
 command has an identity that is kept nowhere, knows the peers that this user's node has met before,
-and (unless told not to) loads the bundled expert, so that there is an answer even where nobody else
-is.
+and (unless told not to) loads an expert that is on this machine, so that there is an answer even
+where nobody else is.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from typing import Final
 from swarmllm.adapters.datadir import DataDir, holder_of
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.assembly import open_node
-from swarmllm.cli.experts import expand_bundled
-from swarmllm.cli.output import notice, people
+from swarmllm.cli.fetching import fetched
+from swarmllm.cli.output import notice
 from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
 from swarmllm.core.node import SAVED_PEERS
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import SocketClient, ask
+from swarmllm.runtime.model_reference import NONE, Auto
 from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.request import TextRequest, params_of
@@ -32,7 +33,6 @@ from swarmllm.runtime.service.service import Client, Service
 
 # Discovery on a LAN takes 2-3 s. Experts found later join in while the answer goes on.
 GATHER_S: Final = 4.0
-FALLBACK: Final = "prose"  # The bundled expert whose texts most resemble what people try first.
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +64,17 @@ async def open_client(config: Config, *, local: bool) -> AsyncIterator[NodeClien
 
 @asynccontextmanager
 async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncIterator[LocalNode]:
-    own = f"the bundled expert {FALLBACK} of its own" if local else "no expert of its own"
+    own = "an expert of its own" if local else "no expert of its own"
     notice(
         "No node runs here, so one is started for this command,"
         f" with {own} (swarmllm join starts one that stays)."
     )
+    model = NONE
     if local:
-        with still_waiting(f"the expert {FALLBACK} to be made ready"):
-            await expand_bundled(config.cache_dir, people(), [FALLBACK])
-    model = f"demo:{FALLBACK}" if local else "none"
+        found = await fetched(Auto(), config)
+        model = str(found.reference)
+        if found.remark:
+            notice(found.remark + ".")
     _bring_saved_peers(config.data_dir, folder)
     async with AsyncExitStack() as stack:
         with still_waiting("the node to start"):
@@ -80,9 +82,9 @@ async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncItera
                 open_node(replace(config, data_dir=folder, model=model, port=0))
             )
         wanted = config.k
-        found = await node.wait_ready(wanted, GATHER_S)
-        if found < wanted:
-            notice(f"{found} of {wanted} experts found so far; others join in when they are found.")
+        count = await node.wait_ready(wanted, GATHER_S)
+        if count < wanted:
+            notice(f"{count} of {wanted} experts found so far; others join in when they are found.")
         yield node
 
 

@@ -22,11 +22,12 @@ from typing import Final
 import psutil
 import trio
 
+from swarmllm.adapters.llama.demo import bundled
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.cli.demo_halt import halt_and_resume
 from swarmllm.cli.demo_view import DemoView, known
 from swarmllm.cli.dht_probe import providers
-from swarmllm.cli.experts import expand_bundled
+from swarmllm.cli.fetching import fetched
 from swarmllm.cli.guard import run
 from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.cli.output import answer
@@ -36,6 +37,7 @@ from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import ask, asking
+from swarmllm.runtime.model_reference import DemoExpert
 from swarmllm.runtime.service.json_events import Record
 
 NODES: Final = 4
@@ -87,8 +89,9 @@ async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Flee
         " and nothing else.",
         "dim",
     )
-    experts = await expand_bundled(config.cache_dir, view.console if not view.as_json else None)
-    cast = choose_cast(experts)
+    cast = choose_cast([card.name for card in bundled()])
+    for expert in dict.fromkeys(cast):
+        await fetched(DemoExpert(expert), config, as_json=view.as_json)
     swarm = f"demo-{secrets.token_hex(4)}"  # Apart from any other demo on this machine.
     ring = Ring()
     common = _flags(config, swarm, ring.write(folder / "charter"))
@@ -106,7 +109,7 @@ async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Flee
         place = nodes.index(victim)
         await _survivors(view, [n for n in nodes if n is not victim], victim)
         nodes[place] = await _comes_back(
-            view, fleet, victim, nodes, [*common, "--model", f"demo:{cast[place]}"]
+            view, fleet, victim, nodes, [*common, "--model", str(DemoExpert(cast[place]))]
         )
         workers += nodes[place].workers()
         view.rounds = RoundTable(columns, speaker.peer)
@@ -139,11 +142,11 @@ async def _start(view: DemoView, fleet: Fleet, cast: Sequence[str], common: Sequ
     nothing else."""
     view.chapter("they start and find each other")
     with view.board(fleet.nodes, cast):
-        first = await fleet.start("node 1", [*common, "--model", f"demo:{cast[0]}"])
+        first = await fleet.start("node 1", [*common, "--model", str(DemoExpert(cast[0]))])
         bootstrap = str((await first.wait_for("listening", START_S))["addrs"][0])
         for i, expert in enumerate(cast[1:], start=2):
             await fleet.start(
-                f"node {i}", [*common, "--model", f"demo:{expert}", "--peer", bootstrap]
+                f"node {i}", [*common, "--model", str(DemoExpert(expert)), "--peer", bootstrap]
             )
         for node in fleet.nodes:
             await node.wait_for("ready", START_S)

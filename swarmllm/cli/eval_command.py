@@ -15,7 +15,8 @@ Models = Annotated[
     typer.Option(
         "--model",
         metavar="MODEL",
-        help="demo:NAME or a GGUF file (repeatable). Without this: all bundled experts.",
+        help="llama3-demo:NAME, smollm2:NAME or a GGUF file (repeatable). Without this: all "
+        "bundled experts.",
     ),
 ]
 Corpora = Annotated[

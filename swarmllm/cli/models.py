@@ -1,5 +1,5 @@
-"""`swarmllm models`: the bundled experts and any GGUF files, with what decides whether they fit the
-swarm."""
+"""`swarmllm models`: the models that a node can be given by name, those that are on this machine,
+and how one gets here or goes."""
 
 from __future__ import annotations
 
@@ -14,26 +14,59 @@ from rich.table import Table
 from swarmllm.adapters.llama.demo import DemoCard, bundled, folder_of
 from swarmllm.adapters.llama.gguf_parts import is_later_part
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
-from swarmllm.cli.guard import FAILED, OK
-from swarmllm.cli.output import answer, complain, count, print_record, size
+from swarmllm.adapters.models import library
+from swarmllm.adapters.models.catalog import SMOLLM2_135M, SPECIALISTS, specialist
+from swarmllm.cli.fetching import fetched
+from swarmllm.cli.guard import FAILED, OK, run
+from swarmllm.cli.output import answer, complain, count, print_record, shell_word, size
 from swarmllm.cli.probe import probe
 from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.model_reference import (
+    EXPECTED,
+    Auto,
+    DemoExpert,
+    HubModel,
+    NoModel,
+    NotAReference,
+    OwnFile,
+    Reference,
+    SmolLM2,
+    parse_reference,
+)
 from swarmllm.runtime.user_path import user_path
 
-DEMO: Final = "demo:"
 # Of one folder: each takes seconds to hash, and a folder of more is the wrong one.
 FILES_MAX: Final = 1000
+SHOWN: Final = (
+    "model",
+    "name",
+    "source",
+    "n_params",
+    "size_bytes",
+    "context_max",
+    "vocabulary",
+    "digest",
+)
+
+Row = dict[str, Any]
 
 
 def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
-    """Exit code 1 if one of the files named is unfit; the others are listed all the same."""
-    rows = [_demo(card) for card in bundled()]
-    unfit = []
-    for path in _gguf_files(files or _known(config)):
+    """Without files: the models that have names, those of the hub's cache, and the one of the
+    settings. Exit code 1 if one of the files is unfit; the others are listed all the same."""
+    references: list[Reference] = [OwnFile(path) for path in _gguf_files(files)]
+    if not files:
+        references = [SmolLM2(), *map(SmolLM2, sorted(SPECIALISTS))]
+        references += [DemoExpert(card.name) for card in bundled()]
+        references += library.all_of_hub()
+        own = parse_reference(config.model)
+        references += [own] if isinstance(own, OwnFile) else []
+    rows, unfit = [], []
+    for reference in references:
         try:
-            rows.append(_file(path, config))
+            rows.append(_row(reference, config))
         except LocalError as fault:
             unfit.append(str(fault))
     if as_json:
@@ -47,39 +80,20 @@ def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
 
 
 def show_model(config: Config, model: str, *, as_json: bool) -> int:
-    if model == "demo":
-        raise UsageError(
-            f"say which demo expert: {', '.join(DEMO + card.name for card in bundled())}"
-        )
-    if any(card.name == model for card in bundled()) and not Path(model).exists():
-        model = DEMO + model  # As the list shows it, less what is obvious.
-    if not model.startswith(DEMO):
-        row, text = _file(user_path(model), config), ""
-    else:
-        name = model.removeprefix(DEMO)
-        folder = folder_of(name)
-        card = next(card for card in bundled() if card.name == name)
-        row = {**_demo(card), "training": asdict(card)}
-        text = (
-            (folder / "README.md").read_text(encoding="utf-8")
-            if (folder / "README.md").is_file()
-            else ""
-        )
+    reference = _reference(model)
+    row, text = _row(reference, config), ""
+    if isinstance(reference, DemoExpert):
+        card = next(card for card in bundled() if card.name == reference.name)
+        row["training"] = asdict(card)
+        readme = folder_of(card.name) / "README.md"
+        text = readme.read_text(encoding="utf-8") if readme.is_file() else ""
     if as_json:
         print_record({**row, "card": text})
         return OK
     console = answer()
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
-    for name in (
-        "model",
-        "source",
-        "n_params",
-        "size_bytes",
-        "context_max",
-        "vocabulary",
-        "digest",
-    ):
+    for name in SHOWN:
         table.add_row(name.replace("_", " "), Line(_shown(name, row[name])))
     console.print(table)
     if text:
@@ -88,13 +102,71 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
     return OK
 
 
-def _known(config: Config) -> list[str]:
-    """The file that the settings name, if they name one."""
-    return (
-        [config.model]
-        if config.model not in {"demo", "none"} and not config.model.startswith(DEMO)
-        else []
-    )
+def pull_model(config: Config, model: str, *, as_json: bool) -> int:
+    """Fetch a model, or its newest version, so that a node starts at once and without a network."""
+    reference = _reference(model)
+    found: list[library.Found] = []
+
+    async def body() -> int:
+        found.append(await fetched(reference, config, as_json=as_json, newest=True))
+        return OK
+
+    code = run(body)
+    if found:
+        row = _row(reference, config)
+        if as_json:
+            print_record(row)
+        else:
+            answer().print(
+                Line(f"{row['name']} is here: {row['source']} ({size(row['size_bytes'])})"),
+                soft_wrap=True,
+            )
+            answer().print(
+                Line(f"Serve it with: swarmllm join --model {shell_word(str(reference))}"),
+                soft_wrap=True,
+            )
+    return code
+
+
+def remove_model(config: Config, model: str, *, as_json: bool) -> int:
+    """Take a fetched or expanded model off this machine. A node that runs with it goes on."""
+    reference = _reference(model)
+    if isinstance(reference, OwnFile):
+        raise UsageError(
+            f"{reference} is a file of yours, which swarmllm did not bring: delete it yourself"
+        )
+    freed = library.remove(reference, config.cache_dir)
+    if not freed:
+        raise LocalError(f"{reference} is not on this machine, so there is nothing to remove")
+    if as_json:
+        print_record({"event": "removed", "model": str(reference), "freed_bytes": freed})
+    else:
+        answer().print(Line(f"{reference} is removed; {size(freed)} are free again"))
+    return OK
+
+
+# --- references -----------------------------------------------------------------------------------
+
+
+def _reference(text: str) -> library.Named:
+    """UsageError for what names no single model."""
+    demos = [card.name for card in bundled()]
+    if text in demos and not Path(text).exists():
+        return DemoExpert(text)  # As the list shows it, less what is obvious.
+    if text in {"demo", "llama3-demo"}:
+        names = ", ".join(str(DemoExpert(name)) for name in demos)
+        raise UsageError(f"say which demo expert: {names}")
+    try:
+        reference = parse_reference(text)
+    except NotAReference as error:
+        raise UsageError(f"{text!r} is not {error.expected}") from error
+    if isinstance(reference, Auto | NoModel):
+        raise UsageError(f"{text!r} names no one model; give one of: {EXPECTED}")
+    if isinstance(reference, SmolLM2) and reference.specialist:
+        specialist(reference.specialist)
+    if isinstance(reference, DemoExpert):
+        folder_of(reference.name)
+    return reference
 
 
 def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
@@ -112,32 +184,78 @@ def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
         yield from found
 
 
-def _demo(card: DemoCard) -> dict[str, Any]:
+# --- what is shown of one -------------------------------------------------------------------------
+
+
+def _row(reference: library.Named | Reference, config: Config) -> Row:
+    match reference:
+        case OwnFile():
+            return _file(str(reference), reference.path, config)
+        case DemoExpert(name):
+            return _demo(next(card for card in bundled() if card.name == name))
+        case SmolLM2():
+            return _smollm2(reference, config)
+        case HubModel():
+            path = library.place_of(reference, config.cache_dir)
+            if path is None:
+                raise LocalError(
+                    f"{reference} is not on this machine; fetch it with "
+                    f"`swarmllm models pull {shell_word(str(reference))}`"
+                )
+            return _file(str(reference), path, config)
+        case _:
+            raise AssertionError(f"{reference} is no model")
+
+
+def _demo(card: DemoCard) -> Row:
     return {
         "event": "model",
-        "model": DEMO + card.name,
+        "model": str(DemoExpert(card.name)),
+        "name": card.name,
         "source": "bundled",
+        "here": True,
         "n_params": card.n_params,
         "size_bytes": (folder_of(card.name) / "model.npz").stat().st_size,
         "context_max": card.shape.context,
         "vocabulary": "LLaMA-3",
-        "matches": True,
         "digest": card.gguf_sha256,
     }
 
 
-def _file(path: Path, config: Config) -> dict[str, Any]:
-    found = probe(path, config.cache_dir)
-    matches = found["vocab"] == LLAMA3_FINGERPRINT
+def _smollm2(reference: SmolLM2, config: Config) -> Row:
+    path = library.place_of(reference, config.cache_dir)
+    if path is not None:
+        return _file(str(reference), path, config) | {
+            "name": reference.specialist or SMOLLM2_135M.name
+        }
+    base = SMOLLM2_135M
     return {
         "event": "model",
-        "model": found["name"],
+        "model": str(reference),
+        "name": reference.specialist or base.name,
+        "source": f"not fetched yet: {size(base.wheel_bytes)} from the Python package index",
+        "here": False,
+        "n_params": base.n_params,
+        "size_bytes": base.size_bytes,
+        "context_max": base.context_max,
+        "vocabulary": "SmolLM2",
+        "digest": "" if reference.specialist else base.sha256,
+    }
+
+
+def _file(model: str, path: Path, config: Config) -> Row:
+    found = probe(path, config.cache_dir)
+    known = {LLAMA3_FINGERPRINT: "LLaMA-3"}
+    return {
+        "event": "model",
+        "model": model,
+        "name": found["name"],
         "source": str(path),
+        "here": True,
         "n_params": found["n_params"],
         "size_bytes": found["size_bytes"],
         "context_max": found["context_max"],
-        "vocabulary": "LLaMA-3" if matches else found["vocab"],
-        "matches": matches,
+        "vocabulary": known.get(found["vocab"], found["vocab"]),
         "digest": found["digest"],
     }
 
@@ -152,27 +270,21 @@ def _shown(name: str, value: object) -> str:
             return str(value)
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
+def _table(rows: Sequence[Row]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("model", overflow="fold")
-    table.add_column("parameters", justify="right")
-    table.add_column("size", justify="right")
-    table.add_column("context", justify="right")
-    table.add_column("vocabulary")
-    table.add_column("digest")
+    for heading in ("parameters", "size", "context"):
+        table.add_column(heading, justify="right")
+    table.add_column("vocabulary", no_wrap=True)
+    table.add_column("here")
     for row in rows:
-        name = row["model"] if row["source"] == "bundled" else row["source"]
-        fits = (
-            Line("LLaMA-3", style="green")
-            if row["matches"]
-            else Line(f"other ({row['vocabulary'][:8]}…)", style="yellow")
-        )
+        vocabulary = str(row["vocabulary"])
         table.add_row(
-            Line(name),
+            Line(row["model"]),
             count(row["n_params"]),
             size(row["size_bytes"]),
             str(row["context_max"]),
-            fits,
-            f"{row['digest'][:12]}…",
+            Line(vocabulary if len(vocabulary) <= 12 else f"{vocabulary[:8]}…"),
+            Line("yes", "green") if row["here"] else Line("no", "dim"),
         )
     return table

@@ -89,6 +89,15 @@ AskingSettings = Annotated[
     ),
 ]
 
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="smollm2, hf:OWNER/REPO/FILE.gguf, hf:OWNER/REPO:QUANT, llama3-demo:NAME or a GGUF "
+        "file.",
+    ),
+]
+
 Domain = Annotated[
     str | None,
     typer.Option(

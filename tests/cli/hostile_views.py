@@ -309,10 +309,11 @@ def examined(text: str) -> None:
 
 
 def model_row(text: str) -> dict[str, Any]:
-    facts = {"n_params": 1e9, "size_bytes": 5, "context_max": 512, "matches": False}
+    facts = {"n_params": 1e9, "size_bytes": 5, "context_max": 512, "here": True}
     return {
         "event": "model",
         "model": text,
+        "name": text,
         "source": text,
         "vocabulary": text,
         "digest": text,

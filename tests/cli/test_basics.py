@@ -22,7 +22,9 @@ def test_no_arguments_show_help_and_succeed(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # No folder, hence no key, no socket, no port.
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "models list", "models show"])
+@pytest.mark.parametrize(
+    "name", [*COMMANDS, "models list", "models show", "models pull", "models remove"]
+)
 def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     done = run(tmp_path, *name.split(), "--help")
     assert done.code == 0
@@ -66,7 +68,12 @@ def test_help_imports_neither_network_nor_model_library() -> None:
         ("generate", "text", "--top-p", "2"),
         ("generate", "text", "--max-tokens", "0"),
         ("bench", "--only", "weather"),
-        ("models", "show", "demo:no-such-expert"),
+        ("models", "show", "llama3-demo:no-such-expert"),
+        ("models", "pull", "smollm2:no-such-specialist"),
+        ("models", "pull", "hf:no-repository"),
+        ("models", "pull", "auto"),
+        ("models", "remove", "none"),
+        ("models", "remove", "/a/file/of/mine.gguf"),
     ],
 )
 def test_usage_errors_have_code_2_and_no_traceback(

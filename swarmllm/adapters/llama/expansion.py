@@ -38,10 +38,19 @@ def expand(name: str, cache_dir: Path, progress: Progress | None = None) -> Path
     return expand_folder(folder_of(name), cache_dir, progress)
 
 
+def forget(name: str, cache_dir: Path) -> int:
+    """Take the expanded file away, if there is one; returns the bytes that became free. UsageError
+    for an unknown name."""
+    path = _place(folder_of(name), cache_dir)
+    freed = path.stat().st_size if path.exists() else 0
+    for file in (path, sidecar(path)):
+        file.unlink(missing_ok=True)
+    return freed
+
+
 def expand_folder(folder: Path, cache_dir: Path, progress: Progress | None = None) -> Path:
     """The same for any compact model, such as one that was just trained."""
-    key = hashlib.sha256(f"{content_key(folder)} {EXPANSION_FORMAT}".encode()).hexdigest()
-    path = cache_dir / f"{folder.name}-{key[:16]}.gguf"
+    path = _place(folder, cache_dir)
     if intact(path):
         return path
     content = DemoGguf(load_compact(folder), load_tables(cache_dir))
@@ -57,6 +66,11 @@ def expand_folder(folder: Path, cache_dir: Path, progress: Progress | None = Non
             " choose another cache folder with --cache-dir"
         ) from e
     return path
+
+
+def _place(folder: Path, cache_dir: Path) -> Path:
+    key = hashlib.sha256(f"{content_key(folder)} {EXPANSION_FORMAT}".encode()).hexdigest()
+    return cache_dir / f"{folder.name}-{key[:16]}.gguf"
 
 
 def sidecar(path: Path) -> Path:

@@ -16,10 +16,11 @@ from typing import Final
 from swarmllm.adapters.llama.gguf_format import Header, Tensor, Value, read_header
 from swarmllm.adapters.llama.gguf_parts import SPLIT_KEYS, digest_of, place_of, siblings
 from swarmllm.adapters.llama.gguf_tokenizer import TOKENIZER_KEYS, tokenizer_in
+from swarmllm.adapters.llama.model_name import KEYS as NAME_KEYS
+from swarmllm.adapters.llama.model_name import short_name
 from swarmllm.errors import LocalError
 from swarmllm.messages import CONTEXT_MAX
 
-NAME_BYTES_MAX: Final = 32  # `messages.Name`.
 # GGUF's name for LLaMA 1 to 3.3, their fine-tunes, and models of the same layout.
 MEASURED: Final = "llama"
 
@@ -94,7 +95,7 @@ class _Wanted(Container[str]):
 
 
 _KEYS: Final = (
-    SPLIT_KEYS | TOKENIZER_KEYS | {f"general.{key}" for key in ("architecture", "name", "type")}
+    SPLIT_KEYS | TOKENIZER_KEYS | NAME_KEYS | {f"general.{key}" for key in ("architecture", "type")}
 )
 _SHAPE_KEYS: Final = frozenset(
     {"context_length", "block_count", "embedding_length", "expert_count", "attention.causal"}
@@ -126,7 +127,7 @@ def read_model_file(path: Path) -> ModelFile:
         # Learned positions end there, and the engine's companion rows stand one behind the text.
         context -= 1
     return ModelFile(
-        name=_short_name(str(found.get("general.name") or "")) or _short_name(path.stem) or "model",
+        name=short_name(found, path.stem),
         vocab_size=len(tokenizer.texts),
         vocab_fingerprint=fingerprint,
         chat_digest=chat_digest,
@@ -196,11 +197,6 @@ def _kv_values(path: Path, shape: Mapping[str, Value]) -> int:
     key = _number(path, shape, "attention.key_length", max(1, width // heads))
     value = _number(path, shape, "attention.value_length", key)
     return layers * kv_heads * max(key, value)
-
-
-def _short_name(name: str) -> str:
-    """Cut to what a capacity record holds, never within a character."""
-    return name.encode(errors="replace")[:NAME_BYTES_MAX].decode(errors="ignore").strip()
 
 
 # --- whether it is all there ----------------------------------------------------------------------

@@ -10,15 +10,22 @@ from typing import Final
 
 import trio
 
-from swarmllm.adapters.llama.demo import bundled, folder_of
-from swarmllm.adapters.llama.expansion import expand
+from swarmllm.adapters.llama.demo import bundled
 from swarmllm.adapters.llama.llama_text import open_text
+from swarmllm.adapters.models.library import Named, find
 from swarmllm.cli.probe import probe
 from swarmllm.core.vocabulary import Vocabulary
 from swarmllm.errors import UsageError
-from swarmllm.runtime.user_path import user_path
+from swarmllm.runtime.model_reference import (
+    DEMO,
+    Auto,
+    DemoExpert,
+    NoModel,
+    NotAReference,
+    OwnFile,
+    parse_reference,
+)
 
-DEMO: Final = "demo:"
 MODELS_MAX: Final = 64  # As many as a node ever asks about one token.
 
 
@@ -42,11 +49,11 @@ def load_experts(
 ) -> list[Expert]:
     """UsageError or LocalError, in one sentence, for a model that is not there, unfit, named twice,
     or of another vocabulary."""
-    names = list(models) or [DEMO + card.name for card in bundled()]
+    demos = [str(DemoExpert(card.name)) for card in bundled()]
     names = [
         name
-        for given in names
-        for name in ([DEMO + card.name for card in bundled()] if given == "demo" else [given])
+        for given in list(models) or [DEMO]
+        for name in (demos if given in {"demo", DEMO} else [given])
     ]
     if not names:
         raise UsageError("no bundled expert: name models with --model FILE.gguf")
@@ -74,20 +81,12 @@ def load_experts(
 
 
 def _expert(name: str, cache_dir: Path) -> Expert:
-    if name.startswith(DEMO):
-        short = name.removeprefix(DEMO)
-        folder_of(short)
-        path = expand(short, cache_dir)
-        card = next(card for card in bundled() if card.name == short)
+    reference = _reference(name)
+    found = find(reference, cache_dir, may_fetch=False, progress=lambda done, total: None)
+    path, short, trained = found.path, found.name or "", 0
+    if isinstance(reference, DemoExpert):
         # The file has rows for words that it never saw, too.
-        domains, trained = card.domains, card.n_params
-    else:
-        short, domains, trained = "", (), 0
-        path = user_path(name)
-        if not path.is_file():
-            raise UsageError(
-                f"the model {name!r} is neither a GGUF file nor demo:NAME: check the path"
-            )
+        trained = next(card.n_params for card in bundled() if card.name == reference.name)
     facts = probe(path, cache_dir)
     return Expert(
         name=short or str(facts["name"]),
@@ -97,8 +96,22 @@ def _expert(name: str, cache_dir: Path) -> Expert:
         n_params=trained or facts["n_params"],
         context_max=facts["context_max"],
         size_bytes=facts["size_bytes"],
-        domains=domains,
+        domains=found.domains,
     )
+
+
+def _reference(name: str) -> Named:
+    try:
+        reference = parse_reference(name)
+    except NotAReference as error:
+        raise UsageError(f"the model {name!r} is not {error.expected}") from error
+    if isinstance(reference, Auto | NoModel):
+        raise UsageError(f"the model {name!r} names no one model: check the path")
+    if isinstance(reference, OwnFile) and not reference.path.is_file():
+        raise UsageError(
+            f"the model {name!r} is neither a GGUF file nor a name like {DEMO}:NAME: check the path"
+        )
+    return reference
 
 
 def _distinct(experts: Sequence[Expert]) -> list[Expert]:

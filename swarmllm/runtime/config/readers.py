@@ -13,6 +13,7 @@ from typing import Final
 from swarmllm.errors import RemoteError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.config.setting import Reader, Unfit
+from swarmllm.runtime.model_reference import EXPECTED, NotAReference, OwnFile, parse_reference
 from swarmllm.wire.identity import public_key_of
 
 # Bootstrap peers are dialled for ever, each by a task of its own; nobody lists more by hand.
@@ -47,20 +48,18 @@ def _absolute(path: Path) -> Path:
 
 
 def read_model(value: object, is_text: bool) -> str:
+    """The text of a model reference, its path absolute; see `model_reference`."""
     if isinstance(value, Path):
-        value, is_text = str(value), True
-    if not isinstance(value, str) or not value or "\0" in value:
-        raise Unfit(value, "demo, demo:NAME, none or the path of a GGUF file")
-    if value in {"demo", "none"}:
-        return value
-    if value.startswith("demo:"):
-        if re.fullmatch(r"demo:[a-z0-9][a-z0-9_-]{0,31}", value) is None:
-            raise Unfit(value, "demo:NAME with NAME in small letters, digits, - and _")
-        return value
-    path = _expanded(value)
-    if not is_text and not path.is_absolute():
+        value, is_text = str(value.absolute()), True
+    if not isinstance(value, str):
+        raise Unfit(value, EXPECTED)
+    try:
+        reference = parse_reference(value)
+    except NotAReference as error:
+        raise Unfit(value, error.expected) from error
+    if isinstance(reference, OwnFile) and not is_text and not value.startswith(("/", "~")):
         raise Unfit(value, "an absolute path (a config file has no current folder)")
-    return str(_absolute(path))
+    return str(reference)
 
 
 def whole(low: int, high: int) -> Reader:

@@ -26,6 +26,7 @@ from swarmllm.runtime.config.readers import (
     whole,
 )
 from swarmllm.runtime.config.setting import PANELS, Setting
+from swarmllm.runtime.model_reference import AUTO, GRAMMAR
 
 SESSIONS_LIMIT: Final = 256  # llama.cpp's own bound on parallel sequences.
 # Experts per token: each costs a round trip's worth of bytes, and pooling gains nothing measurable
@@ -52,7 +53,7 @@ class Config:
         Path,
         Setting(
             read_folder,
-            "The folder of expanded demo experts and the vocabulary; nodes may share it.",
+            "The folder of fetched and expanded models and the vocabulary; nodes may share it.",
             metavar="FOLDER",
             usual="`~/.cache/swarmllm` on Linux",
         ),
@@ -61,11 +62,12 @@ class Config:
         str,
         Setting(
             read_model,
-            "The expert that this node offers. `none`: it asks others and offers nothing.",
+            "The expert that this node offers. `auto`: SmolLM2 if it is here or may be fetched, "
+            "else a tiny demonstration expert. `none`: it asks others and offers nothing.",
             panel=MODEL,
-            metavar="demo|demo:NAME|none|FILE",
+            metavar=GRAMMAR,
         ),
-    ] = "demo"
+    ] = AUTO
     vocabulary: Annotated[
         str,
         Setting(

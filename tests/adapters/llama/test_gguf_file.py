@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.adapters.llama.engine_options import EngineOptions
-from swarmllm.adapters.llama.gguf_file import NAME_BYTES_MAX, file_digest, read_model_file
+from swarmllm.adapters.llama.gguf_file import file_digest, read_model_file
 from swarmllm.adapters.llama.llama_api import fitting_sessions, session_bytes
+from swarmllm.adapters.llama.model_name import NAME_BYTES_MAX
 from swarmllm.adapters.llama.tokenizer import read_tokenizer
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.testing.gguf_fixture import FixtureShape, write_model

@@ -173,7 +173,7 @@ def test_a_mistake_in_the_file_is_named_with_the_file(
         ("SWARMLLM_OFFLINE", "maybe", "SWARMLLM_OFFLINE: 'maybe' is not one of"),
         ("SWARMLLM_SWARM", "My Swarm", "is not a swarm's name"),
         ("SWARMLLM_LISTEN_HOST", "localhost", "is not an IP address"),
-        ("SWARMLLM_MODEL", "demo:../x", "is not demo:NAME"),
+        ("SWARMLLM_MODEL", "demo:../x", "is not demo:NAME with"),
     ],
 )
 def test_a_mistake_in_a_variable_is_named(

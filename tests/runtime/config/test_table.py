@@ -24,7 +24,7 @@ ADDR = f"/ip4/203.0.113.7/tcp/7339/p2p/{peer_id_of(bytes(range(32)))}"
 OTHER: dict[str, tuple[object, object]] = {
     "data_dir": ("/d", Path("/d")),
     "cache_dir": ("/c", Path("/c")),
-    "model": ("demo:prose", "demo:prose"),
+    "model": ("demo:prose", "llama3-demo:prose"),
     "vocabulary": ("llama3", "llama3"),
     "swarm": ("lab", "lab"),
     "charter": ("a" * 64, "a" * 64),
