@@ -9,6 +9,7 @@ __all__: list[str]
 from swarmllm.assembly import Parts as Parts
 from swarmllm.assembly import configure as configure
 from swarmllm.assembly import open_node as open_node
+from swarmllm.core.chat import ChatMessage as ChatMessage
 from swarmllm.core.events import ExpertFound as ExpertFound
 from swarmllm.core.events import ExpertLost as ExpertLost
 from swarmllm.core.events import ExpertUse as ExpertUse

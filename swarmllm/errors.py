@@ -12,6 +12,8 @@ class SwarmError(Exception):
     """Base class. The message is one clear sentence that names the thing and its value."""
 
     exit_code = 1
+    code = ""
+    """What a program tells this error by, where the exit code says too little."""
 
 
 class LocalError(SwarmError):
@@ -28,6 +30,12 @@ class UsageError(LocalError):
 class FetchError(LocalError):
     """A file that is needed could not be brought here: no network, no such file, a wrong one. Exit
     code 1."""
+
+
+class ContextError(UsageError):
+    """The text is longer than any expert that can be reached holds."""
+
+    code = "context_length_exceeded"
 
 
 class MissingExtraError(UsageError):

@@ -105,16 +105,21 @@ def generate(
             rich_help_panel=o.ANSWER,
         ),
     ] = None,
+    chat: o.Chat = False,
+    system: o.System = "",
     json: o.Json = False,
 ) -> None:
-    """Continue a text through the swarm, streaming it to standard output."""
+    """Continue a text through the swarm, or answer a question (--chat), streaming it to standard
+    output."""
 
     def body() -> int:
         from swarmllm.cli.generate import generate as run
-        from swarmllm.cli.prompt import read_prompt
+        from swarmllm.cli.prompt import as_question, read_prompt
 
         config = answer.config()
         request = answer.request(read_prompt(prompt, file), config)
+        if chat or system:
+            request = as_question(request, system, is_raw=not chat)
         return run(config, request, as_json=json, verbose=answer.verbose, local=not answer.no_local)
 
     raise typer.Exit(guarded(body))
@@ -122,15 +127,20 @@ def generate(
 
 @app.command()
 @o.spread
-def chat(answer: o.Answering) -> None:
-    """Write a text together, turn by turn. Ctrl-C stops an answer, Ctrl-D ends."""
+def chat(answer: o.Answering, system: o.System = "") -> None:
+    """Talk with the swarm. Ctrl-C stops an answer, /help shows the commands, Ctrl-D ends."""
 
     def body() -> int:
         from swarmllm.cli.chat import chat as run
+        from swarmllm.runtime.user_text import typed_text
 
         config = answer.config()
         return run(
-            config, answer.request("", config), verbose=answer.verbose, local=not answer.no_local
+            config,
+            answer.request("", config),
+            instructions=typed_text(system, "--system"),
+            verbose=answer.verbose,
+            local=not answer.no_local,
         )
 
     raise typer.Exit(guarded(body))

@@ -1,35 +1,42 @@
-"""`swarmllm chat`: write a text together, turn by turn. Ctrl-C stops an answer, Ctrl-D ends.
+"""`swarmllm chat` is a conversation with the swarm on a terminal. Ctrl-C stops an answer, Ctrl-D
+ends.
 
-The experts continue text and know nothing of turns, so the prompt of each answer is everything so
-far. The line editor needs the main thread (and signals reach only that one), so the event loop with
+Each answer is asked for with all that was said, written by the model's chat template. The line
+editor needs the main thread (and signals reach only that one), so the event loop with
 the node runs in another.
 """
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable
-from dataclasses import replace
 from types import FrameType
 from typing import Final, NoReturn
 
 import trio
 
+from swarmllm.adapters.atomic_file import write_new
 from swarmllm.cli.client import NodeClient, open_client
+from swarmllm.cli.conversation import COMMANDS, Command, Conversation, command_in
 from swarmllm.cli.generate import ShownAnswer
 from swarmllm.cli.guard import OK
-from swarmllm.cli.output import complain, notice, people
+from swarmllm.cli.inspect import experts_table
+from swarmllm.cli.markdown_stream import shown
+from swarmllm.cli.output import answer as answer_screen
+from swarmllm.cli.output import complain, in_thread, notice, people
 from swarmllm.cli.streams import input_is_closed
-from swarmllm.errors import SwarmError, UsageError
+from swarmllm.errors import ContextError, SwarmError, UsageError
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.user_path import user_path
 from swarmllm.runtime.user_text import typed_text
 
 PROMPT: Final = "> "
 LEAVE_S: Final = 4.0  # For the node to say goodbye; it takes under 2 s.
-# Characters; a shorter text that is refused is refused for another reason than its length.
-SHORTEN_MIN: Final = 400
 
 
 class _Loop:
@@ -70,7 +77,32 @@ class _Loop:
             complain(str(self._failure))  # What was shown stays part of the text.
             self._failure = None
         self._raise()
+        if found and found[0].reason == "length":
+            notice("(Cut here: --max-tokens N allows longer answers.)")
         return text
+
+    def experts(self) -> None:
+        """Show the experts that the node knows. SwarmError."""
+        found: list[Record] = []
+        done = threading.Event()
+        client, token = self._client, self._token
+        assert client is not None
+        assert token is not None
+
+        async def body() -> None:
+            try:
+                async with client.node.call("experts") as records:
+                    found.extend([record async for record in records])
+            except (SwarmError, OSError) as failure:
+                self._failure = failure
+            finally:
+                done.set()
+
+        token.run_sync_soon(lambda: self._nursery.start_soon(body))
+        done.wait()
+        self._raise()
+        for record in found:
+            people().print(experts_table(record.get("experts") or [], time.time()))
 
     def leave(self) -> None:
         if self._token is not None and self._leave is not None and self._thread.is_alive():
@@ -100,6 +132,24 @@ class _Loop:
             await self._leave.wait()
             nursery.cancel_scope.cancel()
 
+    async def _shown(
+        self, client: NodeClient, request: TextRequest, found: list[ShownAnswer]
+    ) -> None:
+        """The answer as it comes: laid out on a terminal, as it is elsewhere and beside the rounds
+        of `--verbose`."""
+        is_plain = self._verbose or sys.stdout is None or not sys.stdout.isatty()
+        if is_plain:
+            found.append(ShownAnswer(client, people(), verbose=self._verbose))
+            await found[0].run(request)
+            return
+        with shown(answer_screen()) as stream:
+
+            async def write(text: str) -> None:
+                await in_thread(stream.push, text)
+
+            found.append(ShownAnswer(client, people(), write=write))
+            await found[0].run(request)
+
     def _soon(
         self,
         request: TextRequest,
@@ -114,8 +164,7 @@ class _Loop:
         async def body() -> None:
             try:
                 with scope:
-                    found.append(ShownAnswer(client, people(), verbose=self._verbose))
-                    await found[0].run(request)
+                    await self._shown(client, request, found)
             except (SwarmError, OSError) as failure:
                 self._failure = failure
             finally:
@@ -124,8 +173,10 @@ class _Loop:
         token.run_sync_soon(lambda: self._nursery.start_soon(body))
 
 
-def chat(config: Config, request: TextRequest, *, verbose: bool, local: bool) -> int:
-    request.check_options()
+def chat(
+    config: Config, options: TextRequest, *, instructions: str, verbose: bool, local: bool
+) -> int:
+    options.check_options()
     if input_is_closed():
         raise UsageError(
             "chat reads what you write from standard input, which is closed; run it on a terminal"
@@ -133,12 +184,9 @@ def chat(config: Config, request: TextRequest, *, verbose: bool, local: bool) ->
     signal.signal(signal.SIGTERM, _terminate)
     loop = _Loop(config, local=local, verbose=verbose)
     loop.start()
-    notice(
-        "Write the beginning of a text, and the experts continue it. They see all of it."
-        " Ctrl-C stops an answer, Ctrl-D ends."
-    )
+    notice("Ask something. Ctrl-C stops an answer, /help shows the commands, Ctrl-D ends.")
     try:
-        _turns(loop, request)
+        _talk(loop, options, Conversation(instructions))
     finally:
         loop.leave()
     return OK
@@ -148,66 +196,100 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _turns(loop: _Loop, request: TextRequest) -> None:
-    import readline  # noqa: F401  Gives `input` its line editing and its history, where the system has it.
+def _talk(loop: _Loop, options: TextRequest, conversation: Conversation) -> None:
+    # Gives `input` its line editing and its history, where the system has it.
+    import readline  # noqa: F401
 
     while True:
         try:
-            said = input(PROMPT)
+            line = typed_text(input(PROMPT), "the line")
         except EOFError:
             notice("")
             return
         except KeyboardInterrupt:
             notice("(Ctrl-D ends)")
             continue
-        if not said and not request.prompt:
-            continue  # There is nothing to continue yet.
-        request = turn(request, said, loop.answer)
+        except UsageError as fault:
+            complain(str(fault))
+            continue
+        command = command_in(line)
+        if command is not None and command.name == "/quit":
+            return
+        if command is not None:
+            conversation = commanded(conversation, command, loop.experts)
+        elif line.strip():
+            conversation = turn(conversation, line, options, loop.answer)
 
 
-def turn(before: TextRequest, said: str, answer: Callable[[TextRequest], str]) -> TextRequest:
-    """The request after one line: with it and its answer in the prompt, or as it was if the line
-    got no answer.
+def commanded(
+    before: Conversation, command: Command, show_experts: Callable[[], None]
+) -> Conversation:
+    """The conversation after a command; what it brought about is told."""
+    match command.name:
+        case "/reset":
+            notice("(Forgotten. The instructions are as they were.)")
+            return before.reset()
+        case "/system":
+            notice(
+                "(The assistant has new instructions.)" if command.rest else "(No instructions.)"
+            )
+            return before.instructed(command.rest)
+        case "/save":
+            _save(before, command.rest)
+        case "/experts":
+            _said(show_experts)
+        case "/help":
+            width = max(map(len, COMMANDS))
+            for name, about in COMMANDS.items():
+                notice(f"  {name:{width}}  {about}")
+        case unknown:
+            complain(f"there is no command {unknown[:40]!r}; /help shows those that there are")
+    return before
 
-    A line that stayed there after it was refused would make every later one be refused as well.
-    When the text no longer fits into any expert, its beginning is left out.
-    """
-    request = before
+
+def _save(conversation: Conversation, word: str) -> None:
+    def save() -> None:
+        path = user_path(word)
+        write_new(path, conversation.as_markdown().encode(), "the conversation")
+        notice(f"(Written to {path}.)")
+
+    if not word:
+        complain("/save needs the name of a file, such as /save gravity.md")
+    elif not conversation.said:
+        complain("nothing has been said yet, so there is nothing to save")
+    else:
+        _said(save)
+
+
+def _said(body: Callable[[], None]) -> None:
+    """A fault of a command ends no conversation."""
     try:
-        said = typed_text(said, "the line")
-        request = replace(before, prompt=before.prompt + said)
-        while True:
-            try:
-                return answered(request, answer(request))
-            except UsageError:
-                if len(request.prompt) < SHORTEN_MIN:
-                    raise
-                notice("(The text no longer fits; its older half is left out from here on.)")
-                request = shortened(request)
+        body()
     except SwarmError as fault:
         complain(str(fault))
-        if said:
-            notice(
-                "(Your last line got no answer and is left out of the text; the rest is as it was."
-                " Write on, or write it again.)"
-            )
+
+
+def turn(
+    before: Conversation, line: str, options: TextRequest, answer: Callable[[TextRequest], str]
+) -> Conversation:
+    """The conversation after one line: with it and its answer, or as it was if it got none.
+
+    A line that stayed there after it was refused would make every later one be refused as well.
+    Where the conversation no longer fits into any expert, its oldest turns are left out.
+    """
+    asked = before.ask(line)
+    try:
+        while True:
+            try:
+                text = answer(asked.request(options))
+                return asked.answered(text) if text else before
+            except ContextError:
+                shorter = asked.shortened()
+                if shorter == asked:
+                    raise
+                notice("(The conversation no longer fits; its oldest turn is left out from here.)")
+                asked = shorter
+    except SwarmError as fault:
+        complain(str(fault))
+        notice("(Your last line got no answer and is left out; the rest is as it was.)")
         return before
-
-
-def answered(request: TextRequest, answer: str) -> TextRequest:
-    """The next prompt: this one and what the ensemble wrote behind it, marked as such."""
-    end = len(request.prompt) + len(answer)
-    if not answer:
-        return request
-    # Nothing was said since the ensemble's last words.
-    goes_on = request.turns[-1:] == (len(request.prompt),)
-    turns = (*request.turns[:-1], end) if goes_on else (*request.turns, len(request.prompt), end)
-    return replace(request, prompt=request.prompt + answer, turns=turns)
-
-
-def shortened(request: TextRequest) -> TextRequest:
-    """The newer half of the prompt, with the same authors."""
-    cut = len(request.prompt) // 2
-    before = sum(turn <= cut for turn in request.turns)
-    turns = tuple(turn - cut for turn in request.turns[before:])
-    return replace(request, prompt=request.prompt[cut:], turns=(0, *turns) if before % 2 else turns)

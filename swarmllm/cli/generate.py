@@ -4,6 +4,7 @@ standard error."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Awaitable, Callable
 
 from swarmllm.cli.client import NodeClient, open_client
 from swarmllm.cli.guard import OK, run
@@ -33,9 +34,18 @@ class ShownAnswer:
     """One answer as a person or a program sees it; `text` is what was shown so far."""
 
     def __init__(
-        self, client: NodeClient, console: Screen, *, as_json: bool = False, verbose: bool = False
+        self,
+        client: NodeClient,
+        console: Screen,
+        *,
+        as_json: bool = False,
+        verbose: bool = False,
+        write: Callable[[str], Awaitable[None]] = write_answer_async,
     ) -> None:
+        """`write` shows a piece of the text. `reason` tells why it ended, once it has."""
         self.text = ""
+        self.reason = ""
+        self._write = write
         self._client = client
         self._console = console
         self._as_json = as_json
@@ -58,7 +68,7 @@ class ShownAnswer:
             case "token" | "text":
                 self.text += record["text"]
                 if not self._as_json and not self._holds_text:
-                    await write_answer_async(record["text"])
+                    await self._write(record["text"])
                 if self._verbose and record["event"] == "token":
                     self._console.print(line_of(record, self._client.peer), soft_wrap=True)
             case "weighed" if self._verbose:
@@ -71,8 +81,9 @@ class ShownAnswer:
                 return  # A newer node may tell more than we know how to show.
 
     async def _end(self, record: Record) -> None:
+        self.reason = record["reason"]
         if not self._as_json and (self.text or record["reason"] not in {"error", "halted"}):
-            await write_answer_async(self.text + "\n" if self._holds_text else "\n")
+            await self._write(self.text + "\n" if self._holds_text else "\n")
         if self._verbose:
             speed = (
                 f"{record['tokens']} tokens in {record['seconds']:.1f} s"

@@ -127,6 +127,24 @@ Stop = Annotated[
         rich_help_panel=ANSWER,
     ),
 ]
+Chat = Annotated[
+    bool,
+    typer.Option(
+        "--chat/--raw",
+        help="--chat: the text is a question, written as the model's chat template says. --raw, the"
+        " default: it is continued as it stands.",
+        rich_help_panel=ANSWER,
+    ),
+]
+System = Annotated[
+    str,
+    typer.Option(
+        "--system",
+        metavar="TEXT",
+        help="Instructions to the assistant of a chat.",
+        rich_help_panel=ANSWER,
+    ),
+]
 Verbose = Annotated[
     bool,
     typer.Option(

@@ -6,12 +6,14 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from dataclasses import replace
 
 from swarmllm.cli.output import notice
 from swarmllm.cli.streams import STDIN, input_is_closed, read_descriptor
 from swarmllm.cli.waiting import still_waiting
+from swarmllm.core.chat import SYSTEM, USER, ChatMessage
 from swarmllm.errors import LocalError, UsageError
-from swarmllm.runtime.service.request import PROMPT_BYTES_MAX
+from swarmllm.runtime.service.request import PROMPT_BYTES_MAX, TextRequest
 from swarmllm.runtime.user_path import user_path
 from swarmllm.runtime.user_text import typed_text
 
@@ -30,6 +32,15 @@ def read_prompt(argument: str | None, file: str | None) -> str:
     if argument != "-":
         return typed_text(argument, "the text")
     return _decoded(_of_input(), "standard input")
+
+
+def as_question(request: TextRequest, instructions: str, *, is_raw: bool) -> TextRequest:
+    """The same text as a question in a conversation. UsageError for instructions without one."""
+    if is_raw:
+        raise UsageError("--system gives instructions in a conversation; add --chat")
+    system = [ChatMessage(SYSTEM, typed_text(instructions, "--system"))] if instructions else []
+    messages = (*system, ChatMessage(USER, request.prompt))
+    return replace(request, prompt="", turns=(), messages=messages)
 
 
 def _of_input() -> bytes:

@@ -95,6 +95,19 @@ class Screen(Console):
         raise BrokenPipeError(errno.EPIPE, "nobody reads it any more")
 
 
+class Tail:
+    """The last lines of what is shown, as many as the screen has room for."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterable[Segment]:
+        lines = console.render_lines(self._whole, options, pad=False)
+        for line in lines[-max(1, console.height - 2) :]:
+            yield from line
+            yield Segment.line()
+
+
 class _Status(Status):
     """A spinner's words are markup to rich, whatever the console says."""
 

@@ -13,6 +13,7 @@ from typing import Final, Protocol
 
 import trio
 
+from swarmllm.core.chat import ChatMessage, ChatPrompt
 from swarmllm.core.effects import TokenizerEffect, TokenizerFetched, TokenizerMissing
 from swarmllm.core.inputs import Input, TokenizerJudged, TokenizerSought, VocabularyLearned
 from swarmllm.core.peers.view import VocabularyView
@@ -89,6 +90,11 @@ class LearnedText:
         await self.ready()
         assert self._text is not None
         return await self._text.encode(text, add_bos=add_bos)
+
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> ChatPrompt:
+        await self.ready()
+        assert self._text is not None
+        return await self._text.encode_chat(messages)
 
     # --- learning ---------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import trio
 
+from swarmllm.core.chat import ChatMessage, ChatPrompt
 from swarmllm.core.effects import NodeEffect
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, Input, NetworkInput
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
@@ -208,6 +209,12 @@ class Text(Protocol):
     async def ready(self) -> Vocabulary:
         """The vocabulary, as soon as it is known: a node without a model learns that of the swarm
         after its start. LocalError if that takes too long."""
+
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> ChatPrompt:
+        """The ids of a conversation, as the model's chat template writes it, up to where the
+        assistant's next message begins. Control tokens come from the template alone. UsageError if
+        the template refuses the conversation; LocalError if it fails or takes too long.
+        """
 
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         """The ids of one text, given whole or in spans; `str` is one span without control tokens.

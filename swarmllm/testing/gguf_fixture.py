@@ -40,6 +40,7 @@ class FixtureVocabulary:
     pre: str
     bos: int
     eos: int
+    chat_template: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,8 @@ def _write_header(
     writer.add_token_merges(list(words.merges))
     writer.add_bos_token_id(words.bos)
     writer.add_eos_token_id(words.eos)
+    if words.chat_template:
+        writer.add_chat_template(words.chat_template)
 
 
 def _tensors(shape: FixtureShape, vocab_size: int) -> Sequence[tuple[str, int, int, float]]:

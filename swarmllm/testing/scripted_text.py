@@ -13,6 +13,8 @@ from typing import Final
 
 import trio
 
+from swarmllm.adapters.chat.prompt import ChatPrompter
+from swarmllm.core.chat import ChatMessage, ChatPrompt
 from swarmllm.core.vocabulary import Span, Vocabulary, ends_of
 
 SIZE: Final = 512
@@ -51,10 +53,14 @@ class ScriptedText:
     """
 
     def __init__(
-        self, stop_tokens: frozenset[int] = frozenset({EOS}), *, add_bos: bool = True
+        self,
+        stop_tokens: frozenset[int] = frozenset({EOS}),
+        *,
+        add_bos: bool = True,
+        chat_template: str = "",
     ) -> None:
         """Scripted models know no end of text; without stop tokens every answer has its full
-        length."""
+        length. Conversations are written as `chat_template` says, else with role labels."""
         pieces = [bytes([i]) if i < 256 else WORDS.get(i, b"") for i in range(SIZE)]
         self.vocabulary = Vocabulary(
             fingerprint=bytes(32),
@@ -65,6 +71,7 @@ class ScriptedText:
             ends=ends_of(pieces),
             bos_text="<bos>",
             eos_text="<eos>",
+            chat_template=chat_template,
             source="the scripted vocabulary",
         )
 
@@ -72,11 +79,19 @@ class ScriptedText:
         await trio.lowlevel.checkpoint()
         return self.vocabulary
 
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> ChatPrompt:
+        await trio.lowlevel.checkpoint()
+        return ChatPrompter(self.vocabulary, _ids_of, {BOS: "<bos>", EOS: "<eos>"}).prompt(messages)
+
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         await trio.lowlevel.checkpoint()
         spans = [Span(text)] if isinstance(text, str) else text
-        ids = [token for span in spans for token in _encoded(span)]
+        ids = _ids_of(spans)
         return self.vocabulary.begin(ids) if add_bos else ids
+
+
+def _ids_of(spans: Sequence[Span]) -> list[int]:
+    return [token for span in spans for token in _encoded(span)]
 
 
 def _encoded(span: Span) -> list[int]:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import groupby
 from typing import Final
 
 import trio
 from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
+from swarmllm.adapters.chat.prompt import ChatPrompter
+from swarmllm.core.chat import ChatMessage, ChatPrompt
 from swarmllm.core.vocabulary import Span, Vocabulary, check_text
 
 # Encoding goes at 1 MB/s: beyond this, everything else in the event loop would feel it.
@@ -78,6 +81,15 @@ class BpeText:
     async def ready(self) -> Vocabulary:
         await trio.lowlevel.checkpoint()
         return self.vocabulary
+
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> ChatPrompt:
+        # The template is one of ours: without a model file there is no stranger's.
+        return await trio.to_thread.run_sync(self._prompter.prompt, messages)
+
+    @cached_property
+    def _prompter(self) -> ChatPrompter:
+        names = {token: name for name, token in self._special.items()}
+        return ChatPrompter(self.vocabulary, self.tokenize, names)
 
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         spans = [Span(text)] if isinstance(text, str) else text

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from array import array
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -20,7 +20,18 @@ from typing import Any, BinaryIO, Final
 import trio
 
 from swarmllm.adapters.llama.engine import words_of
-from swarmllm.adapters.llama.pipe import ENCODE, READY, REFUSED, SEAL, START, Frames, frame
+from swarmllm.adapters.llama.pipe import (
+    CHAT,
+    DECLINED,
+    ENCODE,
+    READY,
+    REFUSED,
+    SEAL,
+    START,
+    Frames,
+    frame,
+)
+from swarmllm.core.chat import ChatMessage, ChatPrompt
 from swarmllm.core.vocabulary import Span, Vocabulary, check_text
 from swarmllm.errors import LocalError, RemoteError, UsageError
 
@@ -28,6 +39,8 @@ WORKER: Final = "swarmllm.adapters.llama.text_worker"
 IDLE_S: Final = 300.0  # A new process takes a third of a second.
 # A vocabulary of a million tokens on a slow machine; and 4 MiB of text, at 0.6 MB/s on a usual one.
 PATIENCE_S: Final = 60.0
+# A chat template that takes longer has gone wrong; its own bounds stop most of these much sooner.
+CHAT_PATIENCE_S: Final = 15.0
 TEXT_BYTES_MAX: Final = 4 << 20  # The longest context, 2^20 tokens, is about as much.
 REPLY_FRAME_MAX: Final = 96 << 20
 RECV_BYTES: Final = 1 << 18
@@ -55,20 +68,26 @@ class LlamaText:
 
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         spans = [Span(text)] if isinstance(text, str) else text
-        for span in spans:
-            check_text(span.text)
-        size = sum(len(span.text.encode()) for span in spans)
-        if size > TEXT_BYTES_MAX:
-            raise UsageError(
-                f"the text has {size:,} bytes, and no context holds more than {TEXT_BYTES_MAX:,}:"
-                " shorten it"
-            )
+        size = _checked(span.text for span in spans)
         async with self._lock:
             what = f"a text of {size:,} bytes"
             parts = [(span.text, span.parse_special) for span in spans]
             data = await self._ask((ENCODE, parts), ENCODE, what)
         ids = array("i", data).tolist()
         return self.vocabulary.begin(ids) if add_bos else ids
+
+    async def encode_chat(self, messages: Sequence[ChatMessage]) -> ChatPrompt:
+        size = _checked(message.content for message in messages)
+        order = (CHAT, [(message.role, message.content) for message in messages])
+        async with self._lock:
+            what = f"a conversation of {size:,} bytes"
+            fields = await self._ask(order, CHAT, what, CHAT_PATIENCE_S)
+        return ChatPrompt(
+            ids=tuple(fields["ids"]),
+            own=tuple((start, end) for start, end in fields["own"]),
+            end_tokens=frozenset(fields["end_tokens"]),
+            stop=tuple(fields["stop"]),
+        )
 
     async def sealed(self) -> bytes:
         """The tokenizer as peers without a model are sent it."""
@@ -100,11 +119,15 @@ class LlamaText:
         self._used_at = trio.current_time()
         return process
 
-    async def _ask(self, order: tuple[Any, ...], kind: str, what: str) -> Any:
+    async def _ask(
+        self, order: tuple[Any, ...], kind: str, what: str, patience_s: float = PATIENCE_S
+    ) -> Any:
         process = self._process or await self._start()
         self._used_at = trio.current_time()
         try:
-            return await process.ask(order, kind, what)
+            return await process.ask(order, kind, what, patience_s)
+        except UsageError:
+            raise  # The worker has refused it, and waits for the next question.
         except BaseException:
             await self._end()  # Its answer may still come, and would be taken for the next one.
             raise
@@ -125,6 +148,20 @@ class LlamaText:
         finally:
             with trio.CancelScope(shield=True):
                 await self._end()
+
+
+def _checked(texts: Iterable[str]) -> int:
+    """Their size in bytes together. UsageError for texts that are no UTF-8, or too long."""
+    size = 0
+    for text in texts:
+        check_text(text)
+        size += len(text.encode())
+    if size > TEXT_BYTES_MAX:
+        raise UsageError(
+            f"the text has {size:,} bytes, and no context holds more than {TEXT_BYTES_MAX:,}:"
+            " shorten it"
+        )
+    return size
 
 
 @asynccontextmanager
@@ -168,10 +205,12 @@ class _Process:
         ours.setblocking(False)
         return cls(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), words)
 
-    async def ask(self, order: tuple[Any, ...], kind: str, what: str) -> Any:
-        with trio.move_on_after(PATIENCE_S):
+    async def ask(
+        self, order: tuple[Any, ...], kind: str, what: str, patience_s: float = PATIENCE_S
+    ) -> Any:
+        with trio.move_on_after(patience_s):
             return await self._asked(order, kind, what)
-        raise LocalError(f"llama.cpp's tokenizer took longer than {PATIENCE_S:.0f} s for {what}")
+        raise LocalError(f"the tokenizer's process took longer than {patience_s:.0f} s for {what}")
 
     async def _asked(self, order: tuple[Any, ...], kind: str, what: str) -> Any:
         try:
@@ -180,7 +219,8 @@ class _Process:
                 for found, value in self._frames.feed(data):
                     if found == kind:
                         return value
-                    raise (RemoteError if found == REFUSED else LocalError)(str(value))
+                    kind_of = {REFUSED: RemoteError, DECLINED: UsageError}
+                    raise kind_of.get(found, LocalError)(str(value))
         except (trio.BrokenResourceError, ValueError):
             pass
         code = await self._process.wait()

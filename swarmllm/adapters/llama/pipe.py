@@ -20,8 +20,9 @@ START, SCORE, CLOSE, CANCEL = "start", "score", "close", "cancel"
 READY, FAILED, LOAD = "ready", "failed", "load"
 
 # The text worker has START, READY and FAILED too, and one answer to each of these:
-ENCODE, SEAL = "encode", "seal"
+ENCODE, CHAT, SEAL = "encode", "chat", "seal"
 REFUSED = "refused"  # What a peer sent is not what its digests name.
+DECLINED = "declined"  # What was asked makes no sense; the worker goes on.
 
 
 def frame(message: tuple[Any, ...] | list[Any]) -> bytes:

@@ -18,9 +18,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from swarmllm.adapters.chat.prompt import ChatPrompter
 from swarmllm.adapters.llama.cache_file import replacing
 from swarmllm.adapters.llama.gguf_tokenizer import gguf_of
 from swarmllm.adapters.llama.pipe import (
+    CHAT,
+    DECLINED,
     ENCODE,
     FAILED,
     READY,
@@ -32,8 +35,9 @@ from swarmllm.adapters.llama.pipe import (
 )
 from swarmllm.adapters.llama.tokenizer import LlamaTokenizer
 from swarmllm.adapters.private import keep_private
+from swarmllm.core.chat import ChatMessage
 from swarmllm.core.vocabulary import Span, Vocabulary
-from swarmllm.errors import LocalError, RemoteError, SwarmError
+from swarmllm.errors import LocalError, RemoteError, SwarmError, UsageError
 from swarmllm.wire.tokenizer import unseal
 
 # Address space: the largest vocabulary takes a tenth of this.
@@ -67,9 +71,19 @@ def packed(vocabulary: Vocabulary) -> dict[str, Any]:
     return {**fields, "ends": vocabulary.ends.tobytes(), "eog": sorted(vocabulary.eog)}
 
 
+def conversation(prompter: ChatPrompter, messages: list[list[str]]) -> tuple[Any, ...]:
+    """The answer to CHAT: the fields of a `ChatPrompt`, or why there is none."""
+    try:
+        prompt = prompter.prompt([ChatMessage(role, content) for role, content in messages])
+    except UsageError as error:
+        return DECLINED, str(error)
+    return CHAT, {**asdict(prompt), "end_tokens": sorted(prompt.end_tokens)}
+
+
 def serve(pipe: socket.socket) -> None:
     frames = Frames(PIPE_FRAME_MAX)
     tokenizer: LlamaTokenizer | None = None
+    prompter: ChatPrompter | None = None
     while data := pipe.recv(RECV_BYTES):
         for message in frames.feed(data):
             match message:
@@ -80,6 +94,11 @@ def serve(pipe: socket.socket) -> None:
                 case [kind, spans] if kind == ENCODE and tokenizer is not None:
                     ids = tokenizer.encode([Span(text, special) for text, special in spans])
                     pipe.sendall(frame((ENCODE, np.array(ids, np.int32).tobytes())))
+                case [kind, messages] if kind == CHAT and tokenizer is not None:
+                    prompter = prompter or ChatPrompter(
+                        vocabulary, tokenizer.encode, tokenizer.special_names()
+                    )
+                    pipe.sendall(frame(conversation(prompter, messages)))
                 case [kind] if kind == SEAL and tokenizer is not None:
                     pipe.sendall(frame((SEAL, tokenizer.data.sealed())))
                 case _:

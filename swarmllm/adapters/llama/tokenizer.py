@@ -127,6 +127,14 @@ class LlamaTokenizer:
     def _name(self, token: int) -> bytes:
         return bytes(llama.llama_vocab_get_text(self._vocab, token))
 
+    def special_names(self) -> dict[int, str]:
+        """How each control token is spelled."""
+        return {
+            token: self._name(token).decode(errors="replace")
+            for token in range(self.size)
+            if self._attributes[token] & HIDDEN
+        }
+
     def _attribute(self, token: int) -> int:
         return int(llama.llama_vocab_get_attr(self._vocab, token))
 

@@ -20,7 +20,7 @@ from typing import Final
 
 import trio
 
-from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
+from swarmllm.errors import ContextError, HaltedError, LocalError, SwarmError, UsageError
 from swarmllm.runtime.holder import holder_of
 from swarmllm.runtime.local_api.lines import (
     ALIVE,
@@ -172,6 +172,8 @@ class Conversation:
 
 
 def _error_of(record: Record) -> SwarmError:
+    if record.get("code") == ContextError.code:
+        return ContextError(str(record.get("message", "the text is too long for any expert")))
     kind = {2: UsageError, 3: HaltedError}.get(record.get("exit_code", 1), LocalError)
     return kind(str(record.get("message", "the node did not say what was wrong")))
 

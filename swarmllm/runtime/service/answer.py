@@ -32,7 +32,7 @@ from swarmllm.core.events import (
 from swarmllm.core.inputs import Cancelled
 from swarmllm.core.values import GenerateRequest
 from swarmllm.core.vocabulary import Detokenizer, Vocabulary
-from swarmllm.errors import HaltedError, LocalError, UsageError
+from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Text
@@ -100,6 +100,16 @@ class _Tally:
             if use.used and use.size_bytes:
                 self.replies += 1
                 self.reply_bytes += use.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Prompt:
+    """What the experts are given: `others` are the stretches of `ids` that the ensemble did not
+    write itself (empty: all of them)."""
+
+    ids: tuple[int, ...]
+    others: tuple[tuple[int, int], ...]
+    end_tokens: frozenset[int]
 
 
 class Answer:
@@ -230,27 +240,44 @@ class Answer:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    async def _start(self) -> None:
-        request, vocabulary = self._request, await self._text.ready()
+    async def _plain(self) -> _Prompt:
+        """The text that is to be continued."""
+        request, vocabulary = self._request, self._text.vocabulary
         plain = await self._text.encode(request.prompt)
         if not plain:
             raise UsageError(
-                "nothing is left of the prompt in this vocabulary;"
-                " give a text that is to be continued"
+                "nothing is left of the prompt in this vocabulary; give a text that is to be"
+                " continued"
             )
         ids = vocabulary.begin(plain)
-        self._prompt_tokens = len(ids)
+        others = outside(vocabulary, ids, request.prompt, request.turns)
+        return _Prompt(tuple(ids), others, vocabulary.eog)
+
+    async def _chat(self) -> _Prompt:
+        """The conversation that is to be answered, as the model's template writes it."""
+        vocabulary = self._text.vocabulary
+        chat = await self._text.encode_chat(self._request.messages)
+        self._stops = StopFilter((*self._request.stop, *chat.stop))
+        first = 1 if chat.ids[:1] == (vocabulary.bos,) else 0
+        borders = [first, *(place for stretch in chat.own for place in stretch), len(chat.ids)]
+        others = tuple((a, b) for a, b in list(pairwise(borders))[::2] if a < b)
+        return _Prompt(chat.ids, others, vocabulary.eog | chat.end_tokens)
+
+    async def _start(self) -> None:
+        request, vocabulary = self._request, await self._text.ready()
+        prompt = await (self._chat() if request.messages else self._plain())
+        self._prompt_tokens = len(prompt.ids)
         self._check_context()
         order = GenerateRequest(
-            prompt=tuple(ids),
-            outside=outside(vocabulary, ids, request.prompt, request.turns),
+            prompt=prompt.ids,
+            outside=prompt.others,
             domain=request.domain,
             k=request.k,
             extra=request.extra,
             quality=request.quality,
             max_tokens=request.max_tokens,
             sampling=self._sampling,
-            stop_tokens=vocabulary.eog,
+            stop_tokens=prompt.end_tokens,
             vocab_size=vocabulary.size,
         )
         self._decoder = vocabulary.decoder()
@@ -260,12 +287,12 @@ class Answer:
             self._driver.cancel(Cancelled(self._feed.request, "cancelled"))
 
     def _check_context(self) -> None:
-        """UsageError if experts are known and none of them can hold the whole text."""
+        """ContextError if experts are known and none of them can hold the whole text."""
         total, longest = self._prompt_tokens + self._request.max_tokens, self._context_max()
         if total > CONTEXT_MAX:
             longest = min(CONTEXT_MAX, longest or CONTEXT_MAX)
         if longest is not None and total > longest:
-            raise UsageError(
+            raise ContextError(
                 f"the prompt has {self._prompt_tokens} tokens and max_tokens is"
                 f" {self._request.max_tokens}, together {total}, but the longest context of any"
                 f" reachable expert is {longest} tokens; shorten the prompt or lower max_tokens"

@@ -218,7 +218,8 @@ def end_record(result: Result) -> Record:
 
 def error_record(error: SwarmError) -> Record:
     """What was asked for was not begun, or broke off; `exit_code` is what a command leaves with."""
-    return record_of("error", message=str(error), exit_code=error.exit_code)
+    code = {"code": error.code} if error.code else {}
+    return record_of("error", message=str(error), exit_code=error.exit_code, **code)
 
 
 # --- questions ------------------------------------------------------------------------------------

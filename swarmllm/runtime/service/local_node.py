@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
+from swarmllm.core.chat import ChatMessage
 from swarmllm.core.events import LifeEvent
 from swarmllm.core.inputs import OwnerStops
 from swarmllm.core.node import Node
@@ -76,8 +77,9 @@ class LocalNode:
 
     def generate(
         self,
-        prompt: str,
+        prompt: str = "",
         *,
+        messages: Sequence[ChatMessage] = (),
         k: int | None = None,
         extra: int | None = None,
         quality: float | None = None,
@@ -87,7 +89,8 @@ class LocalNode:
         stop: str | Sequence[str] = (),
         **sampling: float,
     ) -> Answer:
-        """Continue `prompt`; see `Answer` for how to read it. What is left out is as this node is
+        """Continue `prompt`, or answer the conversation `messages`, which is written as the model's
+        chat template says; see `Answer` for how to read it. What is left out is as this node is
         set, or as `TextRequest` has it.
 
         `sampling` are the fields of `Sampling` by name, such as `temperature=0.7`; those left out
@@ -104,12 +107,13 @@ class LocalNode:
         params: dict[str, object] = {
             name: value for name, value in given.items() if value is not None
         }
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        return self.answer(
-            parse_request(
-                {"prompt": prompt, "domain": domain, "stop": stops, **params}, self.defaults
-            )
-        )
+        params |= {
+            "prompt": prompt,
+            "messages": [message.as_fields() for message in messages],
+            "domain": domain,
+            "stop": (stop,) if isinstance(stop, str) else tuple(stop),
+        }
+        return self.answer(parse_request(params, self.defaults))
 
     def answer(self, request: TextRequest) -> Answer:
         """`generate` for a request that is put together already."""

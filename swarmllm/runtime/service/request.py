@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
 
+from swarmllm.core.chat import ChatMessage, check_messages, message_of
 from swarmllm.core.decoding.sampling import validate
 from swarmllm.core.values import (
     EXTRA_USUAL,
@@ -38,8 +39,9 @@ TURNS_MAX: Final = 4096  # A conversation of this many turns fills any context.
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """One text to be continued. `seed` None: one is drawn, and told in the result; that of
-    `sampling` is not looked at. `stop`: strings that end the answer, not shown.
+    """One text to be continued, or one conversation to be answered: `prompt`, or else `messages`,
+    which the model's chat template makes a prompt of. `seed` None: one is drawn, and told in the
+    result; that of `sampling` is not looked at. `stop`: strings that end the answer, not shown.
 
     `quality` is the share of tokens that all `k` experts are asked about (1: every token; 0: always
     the best one alone). `domain`: experts that claim it are believed more at first. `turns` are the
@@ -47,7 +49,8 @@ class TextRequest:
     then back again, rising; what the ensemble wrote itself is no evidence of how well it writes.
     """
 
-    prompt: str
+    prompt: str = ""
+    messages: tuple[ChatMessage, ...] = ()
     k: int = K_USUAL
     extra: int = EXTRA_USUAL
     quality: float = QUALITY_USUAL
@@ -67,9 +70,14 @@ class TextRequest:
 
     def check(self) -> None:
         """UsageError for whatever can be seen to be wrong without a vocabulary."""
+        if self.prompt and self.messages:
+            raise UsageError("there is a prompt and a conversation; give one of them")
+        self.check_options()
+        if self.messages:
+            check_messages(self.messages)
+            return
         if not self.prompt:
             raise UsageError("the prompt is empty; give the text that is to be continued")
-        self.check_options()
         check_text(self.prompt, f"the text {self.prompt[:20]!r}")
         size = len(self.prompt.encode())
         if size > PROMPT_BYTES_MAX:
@@ -111,7 +119,7 @@ class TextRequest:
 OWN_SETTINGS: Final = tuple(f.name for f in fields(TextRequest) if f.name in SETTINGS)
 """The fields that a node has settings for: `k`, `extra` and `quality`. The settings' bounds are
 those of the fields."""
-DEFAULTS: Final = TextRequest("")
+DEFAULTS: Final = TextRequest()
 """What is asked for where nobody says anything, not even a node's settings (`usual_request`)."""
 
 
@@ -129,6 +137,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
 _LISTS: Final[dict[str, tuple[type, str]]] = {
     "stop": (str, "a list of strings"),
     "turns": (int, "a list of whole numbers"),
+    "messages": (dict, "a list of messages"),
 }
 FIELDS: Final[dict[str, str]] = {
     field.name: str(field.type) for field in fields(TextRequest) if field.name != "sampling"
@@ -143,10 +152,13 @@ def parse_request(params: Mapping[str, object], defaults: TextRequest = DEFAULTS
 
     Whether the values make sense is said by `TextRequest.check`.
     """
-    if "prompt" not in params:
+    if "prompt" not in params and "messages" not in params:
         for name in params:
             _kind_of(name)
-        raise UsageError("generate needs the field 'prompt'; give the text that is to be continued")
+        raise UsageError(
+            "generate needs the field 'prompt', the text that is to be continued, or 'messages',"
+            " the conversation that is to be answered"
+        )
     values: dict[str, Any] = {name: _typed(name, value) for name, value in params.items()}
     sampling = {name: values.pop(name) for name in list(values) if name in SAMPLING}
     return replace(defaults, sampling=replace(defaults.sampling, **sampling), **values)
@@ -176,7 +188,7 @@ def _typed(name: str, value: object) -> object:
             raise UsageError(
                 f"the field {name!r} of generate is {expected}; correct or leave it out"
             )
-        return tuple(value)
+        return tuple(map(message_of, value)) if item is dict else tuple(value)
     types, expected = _KINDS[kind]
     if not isinstance(value, types) or isinstance(value, bool):
         raise UsageError(

@@ -12,13 +12,14 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmllm.core.chat import ChatMessage
 from swarmllm.core.events import Ended, Noticed, TokenChosen
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.queues import AnswerFeed
 from swarmllm.runtime.service.answer import Answer, Notice, Piece
-from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.service.request import TextRequest, params_of, parse_request
 from swarmllm.runtime.service.stop_strings import StopFilter, check_stops
 from swarmllm.testing.scripted_text import BOS, EOS, SIZE, WORDS, ScriptedText
 
@@ -112,6 +113,74 @@ def test_a_text_that_begins_with_the_first_token_gets_no_second_one(
 
     monkeypatch.setattr(ScriptedText, "encode", spelled)
     assert order_of("prompt", add_bos=True).prompt == (BOS, *b"prompt")
+
+
+TALK = (ChatMessage("user", "Why?"), ChatMessage("assistant", "So."), ChatMessage("user", "<eos>"))
+MARKED = (
+    "{% for m in messages %}{{ '<bos>' + m.content + '<eos>' }}{% endfor %}"
+    "{% if add_generation_prompt %}<bos>{% endif %}"
+)
+
+
+def chat_order(template: str) -> GenerateRequest:
+    text = ScriptedText(frozenset({300}), add_bos=False, chat_template=template)
+    driver = ScriptedDriver([65])
+
+    async def body() -> None:
+        await read(Answer(driver, text, TextRequest(messages=TALK), lambda: 4096))
+
+    run(body)
+    return driver.orders[0]
+
+
+def test_a_conversation_goes_out_as_the_template_writes_it() -> None:
+    order = chat_order(MARKED)
+    said = (BOS, *b"Why?", EOS), (BOS, *b"So.", EOS), (BOS, *b"<eos>", EOS, BOS)
+    assert order.prompt == sum(said, ())
+    others = [token for a, b in order.outside for token in order.prompt[a:b]]
+    assert others == [*b"Why?", EOS, BOS, EOS, BOS, *b"<eos>", EOS, BOS]
+    assert order.stop_tokens == {300, EOS}  # The vocabulary's, and what ends a turn.
+
+
+def test_without_a_template_the_next_label_ends_an_answer() -> None:
+    assert bytes(chat_order("").prompt) == b"User: Why?\nAssistant: So.\nUser: <eos>\nAssistant:"
+    request = TextRequest(messages=TALK)
+    answer, driver = answer_of([*b" Yes.\nUser: more"], request)
+
+    async def body() -> None:
+        assert "".join([piece.text for piece in await read(answer)]) == " Yes."
+        assert answer.result is not None
+        assert answer.result.reason == "stop"
+
+    run(body)
+    assert driver.cancelled == ["stop"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        (TextRequest("text", messages=TALK), "a prompt and a conversation"),
+        (TextRequest(), "the prompt is empty"),
+        (TextRequest(messages=(ChatMessage("boss", "x"),)), "the role 'boss' is none of"),
+        (TextRequest(messages=(ChatMessage("user", "\ud800"),)), "no character"),
+        (TextRequest(messages=TALK * 2000), "6000 messages"),
+    ],
+)
+def test_what_is_neither_text_nor_conversation_is_refused(
+    request_: TextRequest, complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        request_.check()
+
+
+def test_a_request_crosses_to_another_process_whole() -> None:
+    for request in (TextRequest("text", k=2), TextRequest(messages=TALK, stop=("a",))):
+        assert parse_request(params_of(request)) == request
+    nameless, numbered = [{"role": "user"}], [{"role": "user", "content": 1}]
+    broken: tuple[object, ...] = (nameless, numbered, ["x"], "x", [{}])
+    for messages in broken:
+        with pytest.raises(UsageError):
+            parse_request({"messages": messages})
 
 
 @pytest.mark.parametrize(
