@@ -14,7 +14,15 @@ from tests import ROOT
 OWN_FOLDERS: Final = frozenset({"contracts", "e2e", "packaging", "scripts"})
 # Modules of tests at the top that answer for no single module of the package.
 OWN_MODULES: Final = frozenset(
-    {"__init__", "conftest", "test_architecture", "test_documents", "test_layout"}
+    {
+        "__init__",
+        "conftest",
+        "test_architecture",
+        "test_architecture_checker",
+        "test_documents",
+        "test_layout",
+        "test_words",
+    }
 )
 TESTS: Final = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 
