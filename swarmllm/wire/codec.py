@@ -115,6 +115,12 @@ def _cut(data: bytes, at: int, size: int) -> bytes:
     return piece
 
 
+def _first(data: bytes, at: int) -> int:
+    if at >= len(data):
+        raise _Invalid("cut short")
+    return data[at]
+
+
 _UINTS: Final = {0xCC: (1, 0x80), 0xCD: (2, 1 << 8), 0xCE: (4, 1 << 16), 0xCF: (8, 1 << 32)}
 """First byte of an unsigned integer -> (bytes that follow, smallest value that needs so many)."""
 
@@ -131,7 +137,7 @@ def _integer(bounds: Range) -> tuple[_Write, _Read]:
         return value
 
     def read(data: bytes, at: int) -> tuple[int, int]:
-        value = _cut(data, at, 1)[0]
+        value = _first(data, at)
         at += 1
         if value >= 0x80:
             width, least = _UINTS.get(value, (0, 0))
@@ -148,29 +154,27 @@ def _integer(bounds: Range) -> tuple[_Write, _Read]:
     return write, read
 
 
-def _header(data: bytes, at: int, short: tuple[int, int], longs: dict[int, int]) -> tuple[int, int]:
-    """(length, where the content begins) of a string, byte string or array, which must have its
-    shortest form.
+_Header = tuple[int, int, dict[int, tuple[int, int]]]
+"""(the first bytes that hold the length themselves: from, to; other first bytes -> (bytes of length
+that follow, smallest length that needs so many))."""
+_BYTES: Final[_Header] = (0, 0, {0xC4: (1, 0), 0xC5: (2, 1 << 8), 0xC6: (4, 1 << 16)})
+_TEXT: Final[_Header] = (0xA0, 0xC0, {0xD9: (1, 32), 0xDA: (2, 1 << 8), 0xDB: (4, 1 << 16)})
+_ARRAY: Final[_Header] = (0x90, 0xA0, {0xDC: (2, 16), 0xDD: (4, 1 << 16)})
 
-    `short` is the range of first bytes that hold the length themselves, `longs` maps other first
-    bytes to the bytes of length.
-    """
-    first = _cut(data, at, 1)[0]
-    if short[0] <= first < short[1]:
-        return first - short[0], at + 1
-    width = longs.get(first, 0)
+
+def _header(data: bytes, at: int, kind: _Header) -> tuple[int, int]:
+    """(length, where the content begins) of a string, byte string or array, which must have its
+    shortest form."""
+    first, (low, high, longs) = _first(data, at), kind
+    if low <= first < high:
+        return first - low, at + 1
+    width, least = longs.get(first, (0, 0))
     if not width:
         raise _Invalid(f"cannot begin with {first:#04x}")
     size = int.from_bytes(_cut(data, at + 1, width), "big")
-    shorter = max((w for w in longs.values() if w < width), default=0)
-    if size < (1 << 8 * shorter if shorter else short[1] - short[0]):
+    if size < least:
         raise _Invalid("length not in its shortest form")
     return size, at + 1 + width
-
-
-_BYTES: Final = ((0, 0), {0xC4: 1, 0xC5: 2, 0xC6: 4})
-_TEXT: Final = ((0xA0, 0xC0), {0xD9: 1, 0xDA: 2, 0xDB: 4})
-_ARRAY: Final = ((0x90, 0xA0), {0xDC: 2, 0xDD: 4})
 
 
 def _sized(count: int, size: Size, what: str) -> None:
@@ -186,7 +190,7 @@ def _byte_string(size: Size) -> tuple[_Write, _Read]:
         return value
 
     def read(data: bytes, at: int) -> tuple[bytes, int]:
-        count, at = _header(data, at, *_BYTES)
+        count, at = _header(data, at, _BYTES)
         _sized(count, size, "bytes")
         return _cut(data, at, count), at + count
 
@@ -209,7 +213,7 @@ def _text(size: Size) -> tuple[_Write, _Read]:
         return value
 
     def read(data: bytes, at: int) -> tuple[str, int]:
-        count, at = _header(data, at, *_TEXT)
+        count, at = _header(data, at, _TEXT)
         _sized(count, size, "bytes of text")
         try:
             value = _cut(data, at, count).decode()
@@ -240,7 +244,7 @@ def _packed_integers(bounds: Range, size: Size) -> tuple[_Write, _Read]:
             raise _Invalid("a tuple of integers has something else in it") from None
 
     def read(data: bytes, at: int) -> tuple[tuple[int, ...], int]:
-        count, at = _header(data, at, *_BYTES)
+        count, at = _header(data, at, _BYTES)
         if count % 4:
             raise _Invalid(f"{count} bytes are no whole number of u32")
         _sized(count // 4, size, "integers")
@@ -263,7 +267,7 @@ def _array(item: tuple[_Write, _Read], size: Size) -> tuple[_Write, _Read]:
         return [write_item(value) for value in values]
 
     def read(data: bytes, at: int) -> tuple[tuple[Any, ...], int]:
-        count, at = _header(data, at, *_ARRAY)
+        count, at = _header(data, at, _ARRAY)
         _sized(count, size, "items")
         values = []
         for _ in range(count):
