@@ -298,6 +298,7 @@ def _engine_options(config: Config, model: Found, owner: PeerId) -> EngineOption
         sessions_max=config.sessions_max,
         threads=config.threads,
         gpu_layers=config.gpu_layers,
+        reproducible=config.reproducible,
         cache_dir=str(config.cache_dir),
         name=model.name,
         domains=model.domains,

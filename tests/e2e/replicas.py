@@ -105,6 +105,7 @@ def arguments(model: Path, swarm: str, *more: str) -> list[str]:
         "1",
         "--context",
         "256",
+        "--reproducible",
         *more,
     ]
 

@@ -24,8 +24,8 @@ class EngineOptions:
     `sessions_max` sessions are kept in the cache if memory allows, otherwise as many as fit; with
     `sessions_exact` fewer are an error. An idle session may be evicted for a new one after
     `idle_s`. `reproducible` gives bit-identical answers however a context was computed (see
-    `llama_api` for what it costs). `owner` is the peer id of this node: its sessions have half of
-    the engine whatever others ask (`core.serving.shares`)."""
+    `llama_api` for what it costs, and how near they are without it). `owner` is the peer id of this
+    node: its sessions have half of the engine whatever others ask (`core.serving.shares`)."""
 
     context_max: int = 2048
     sessions_max: int = 16
@@ -34,7 +34,7 @@ class EngineOptions:
     gpu_layers: int = -1
     batch_max: int = BATCH_MAX
     idle_s: float = IDLE_S
-    reproducible: bool = True
+    reproducible: bool = False
     cache_dir: str | None = None
     name: str | None = None
     domains: tuple[str, ...] = ()

@@ -35,10 +35,10 @@ BLOCKS: Final = {
     41: (18, 128),
 }  # fmt: skip
 
-ROW_EXACT: Final = frozenset({2, 8, *range(10, 15), 16, 17, 18, 19, 21, 22, 23, 29})
-"""Types whose products with one row and with many are equal bit for bit on x86-64: Q4_0, Q8_0, Q4_K
-and Q6_K as measured (see `llama_api`), the other K and I quants because llama.cpp's source gives
-them the same one kernel. All others are given company."""
+ROW_EXACT: Final = frozenset({2, 3, 6, 7, 8, *range(10, 15), 16, 17, 18, 19, 21, 22, 23, 29})
+"""Types whose products with one row and with many are equal bit for bit on x86-64: Q4_0, Q4_1,
+Q5_0, Q5_1, Q8_0 and Q2_K to Q6_K as measured (see `llama_api`), the I quants because llama.cpp's
+source gives them the same one kernel. All others are given company, at twice the time of a step."""
 
 NOT_MODELS: Final = {
     "adapter": (

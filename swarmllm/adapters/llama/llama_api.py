@@ -1,10 +1,10 @@
 """llama.cpp behind five calls: load, decode one batch, forget, copy, close; with settings under
 which one answer is one answer.
 
-A position must get the same logits, bit for bit, whether it was decoded alone, beside other
-sessions, or in one prefill with a thousand others: replicas would otherwise write different texts,
-and a session that moved to another expert would too. llama.cpp does not promise that; measured on
-x86-64 (largest difference of a logit, models with logits of standard deviation 4):
+With `reproducible` a position gets the same logits, bit for bit, whether it was decoded alone,
+beside other sessions, or in one prefill with a thousand others: replicas write the same text, and
+so does a session that moved to another expert. llama.cpp does not promise that; measured on x86-64
+(largest difference of a logit, models with logits of standard deviation 4):
 
     setting                                            F16      Q8_0     Q4_0    Q4_K_M
     llama.cpp's defaults                               0.057    0.50     0.87    0.74
@@ -21,11 +21,13 @@ sequence (`kv_unified` off); in a shared pool evictions break the order (0.4 wit
 one in BF16 because half-precision V would be summed in half precision. Repacked weights and the
 tiled GEMM have other kernels for one row, for 4 or 8, and for the rest. llamafile's GEMM takes over
 from two rows on, and differs from the vector kernels for F32 and F16 (measured): hence `rows_min`.
-The price, on two cores that were busy with other work besides, for models of 70 and 170 million
-weights: a decode step of a short context costs about 3 % more, one of 1,800 tokens up to 2.4 times
-as much; a prefill runs at 0.25 to 0.9 of the speed, least where K-quants or long contexts would
-have had tiled kernels. `reproducible=False` gives the defaults back. On a GPU the kernels depend on
-the batch's shape in ways nobody promises; there the defaults are kept.
+The price, for models of 70 to 170 million weights: a decode step of a short context costs 0 to 10 %
+more (Q4 and Q8; twice as much for F16 and F32, by the second row), one of 1,800 tokens up to 2.4
+times as much; a prefill runs at 0.25 to 0.9 of the speed, least where K-quants or long contexts
+would have had tiled kernels. So it is a setting, and off unless somebody wants it: the differences
+are those between two machines of different kinds, and docs/performance.md says how large they are.
+On a GPU the kernels depend on the batch's shape in ways nobody promises; there the setting has no
+effect.
 """
 
 from __future__ import annotations

@@ -140,6 +140,7 @@ def _options(expert: Expert, plan: Plan, threads: int, sessions: int) -> EngineO
         sessions_max=sessions,
         sessions_exact=True,
         threads=threads,
+        reproducible=True,  # A report can be made again, to the last digit.
     )
 
 

@@ -172,6 +172,16 @@ class Config:
             panel=MODEL,
         ),
     ] = -1
+    reproducible: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether the expert's answers are the same to the bit whatever else it computes, so"
+            " that replicas on like processors write the same text. Costs speed.",
+            help="Answers that are the same to the bit whatever else the expert computes; slower.",
+            panel=MODEL,
+        ),
+    ] = False
     k: Annotated[
         int,
         Setting(

@@ -6,4 +6,4 @@ import os
 from swarmllm.adapters.llama.engine import environment
 from swarmllm.adapters.llama.engine_options import EngineOptions
 
-os.environ.update(environment(EngineOptions()))
+os.environ.update(environment(EngineOptions(reproducible=True)))

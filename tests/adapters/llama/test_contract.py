@@ -14,4 +14,5 @@ from tests.contracts.engine_contract import EngineContract
 
 class TestLlama(EngineContract):
     def open_engine(self) -> AbstractAsyncContextManager[Engine]:
-        return LlamaEngine(model("f16"), EngineOptions(context_max=300, sessions_max=5, threads=2))
+        options = EngineOptions(context_max=300, sessions_max=5, threads=2, reproducible=True)
+        return LlamaEngine(model("f16"), options)

@@ -82,7 +82,7 @@ class Asker:
         return rows
 
 
-@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0", "q4_0", "q4_k_m"])
+@pytest.mark.parametrize("kind", ["f32", "f16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k_m"])
 def test_logits_are_the_same_bits_whatever_way_the_context_was_computed(kind: str) -> None:
     with opened(kind) as asker:
         single = asker.rows(1, TEXT, [1])
@@ -124,7 +124,7 @@ def test_neighbours_leave_no_trace(kind: str) -> None:
 
 
 def test_a_row_that_nobody_wants_is_only_added_where_it_is_needed() -> None:
-    for kind, rows_min in (("f32", 2), ("f16", 2), ("q8_0", 1), ("q4_0", 1)):
+    for kind, rows_min in (("f32", 2), ("f16", 2), ("q8_0", 1), ("q4_0", 1), ("q4_1", 1)):
         with opened(kind) as asker:
             assert asker.model.rows_min == rows_min
     with opened("f16", reproducible=False) as asker:
