@@ -18,6 +18,9 @@ import gguf
 import numpy as np
 from numpy.typing import NDArray
 
+from swarmllm.adapters.llama.gguf_tokenizer import metadata_of
+from swarmllm.wire.tokenizer import Tokenizer
+
 NORMAL: Final = 1
 CONTROL: Final = 3
 # Standard deviation of a logit, in nats: about that of a trained model's.
@@ -107,7 +110,7 @@ def wide_vocabulary(size: int = 128_256) -> FixtureVocabulary:
 def write_model(
     path: Path,
     shape: FixtureShape = SMALL,
-    vocabulary: FixtureVocabulary | None = None,
+    vocabulary: FixtureVocabulary | Tokenizer | None = None,
     name: str = "fixture",
     *,
     part_tensors: int = 0,
@@ -121,7 +124,7 @@ def write_model(
     writer = gguf.GGUFWriter(str(path), shape.architecture, split_max_tensors=part_tensors)
     _write_header(writer, shape, words, name)
     rng = np.random.default_rng(shape.seed)
-    for tensor, rows, columns, scale in _tensors(shape, len(words.tokens)):
+    for tensor, rows, columns, scale in _tensors(shape, _size(words)):
         if rows == 0:
             weights = 1.0 + 0.1 * rng.standard_normal(columns, dtype=np.float32)
             writer.add_tensor(tensor, weights)
@@ -137,7 +140,7 @@ def write_model(
 
 
 def _write_header(
-    writer: gguf.GGUFWriter, shape: FixtureShape, words: FixtureVocabulary, name: str
+    writer: gguf.GGUFWriter, shape: FixtureShape, words: FixtureVocabulary | Tokenizer, name: str
 ) -> None:
     assert shape.dim % (32 * shape.heads) == 0, f"dim {shape.dim} for {shape.heads} heads"
     writer.add_name(name)
@@ -150,7 +153,10 @@ def _write_header(
     writer.add_rope_dimension_count(shape.dim // shape.heads)
     writer.add_rope_freq_base(10_000.0)
     writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(words.tokens))
+    writer.add_vocab_size(_size(words))
+    if isinstance(words, Tokenizer):
+        _write_tokenizer(writer, words)
+        return
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(words.pre)
     writer.add_token_list([text for text, _ in words.tokens])
@@ -160,6 +166,25 @@ def _write_header(
     writer.add_eos_token_id(words.eos)
     if words.chat_template:
         writer.add_chat_template(words.chat_template)
+
+
+def _size(words: FixtureVocabulary | Tokenizer) -> int:
+    return len(words.texts if isinstance(words, Tokenizer) else words.tokens)
+
+
+def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
+    for key, value in metadata_of(tokenizer):
+        match value:
+            case bool():
+                writer.add_bool(key, value)
+            case int():
+                writer.add_uint32(key, value)
+            case str():
+                writer.add_string(key, value)
+            case list():
+                writer.add_array(key, value)
+            case _:
+                raise AssertionError(f"{key} of a made tokenizer is {type(value).__name__}")
 
 
 def _tensors(shape: FixtureShape, vocab_size: int) -> Sequence[tuple[str, int, int, float]]:

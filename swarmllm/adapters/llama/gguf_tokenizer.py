@@ -176,15 +176,19 @@ SHAPE: Final[Mapping[str, Value]] = {
 
 def gguf_of(tokenizer: Tokenizer) -> bytes:
     """A GGUF file with this tokenizer and no weights."""
-    return header({**SHAPE, **dict(_metadata(tokenizer))}, [])
+    named: dict[str, Value] = {
+        "general.type": "vocab",
+        "general.name": tokenizer.trimming or "vocabulary",
+    }
+    return header({**SHAPE, **named, **dict(metadata_of(tokenizer))}, [])
 
 
-def _metadata(tokenizer: Tokenizer) -> Iterator[tuple[str, Value]]:
+def metadata_of(tokenizer: Tokenizer) -> Iterator[tuple[str, Value]]:
+    """The keys of a GGUF file that say what its tokenizer is."""
+
     def key(name: str) -> str:
         return f"tokenizer.ggml.{name}"
 
-    yield "general.type", "vocab"
-    yield "general.name", tokenizer.trimming or "vocabulary"
     yield key("model"), tokenizer.model
     if tokenizer.pre:
         yield key("pre"), tokenizer.pre

@@ -7,6 +7,7 @@ those never tokenise.
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -36,6 +37,8 @@ from swarmllm.core.vocabulary import Span, Vocabulary, check_text
 from swarmllm.errors import LocalError, RemoteError, UsageError
 
 WORKER: Final = "swarmllm.adapters.llama.text_worker"
+# llama.cpp would call a debugger, if there is one, when it ends its process.
+QUIET: Final = {"GGML_NO_BACKTRACE": "1"}
 IDLE_S: Final = 300.0  # A new process takes a third of a second.
 # A vocabulary of a million tokens on a slow machine; and 4 MiB of text, at 0.6 MB/s on a usual one.
 PATIENCE_S: Final = 60.0
@@ -196,6 +199,7 @@ class _Process:
                     stdin=subprocess.DEVNULL,
                     stdout=words,
                     stderr=words,
+                    env={**os.environ, **QUIET},
                 )
         except OSError as error:
             raise LocalError(

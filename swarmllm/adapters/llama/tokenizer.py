@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
@@ -21,13 +23,17 @@ import numpy as np
 
 from swarmllm.adapters.llama.gguf_format import read_metadata
 from swarmllm.adapters.llama.gguf_parts import parts_of
-from swarmllm.adapters.llama.gguf_tokenizer import TOKENIZER_KEYS, reserved_tokens, tokenizer_in
+from swarmllm.adapters.llama.gguf_tokenizer import (
+    TOKENIZER_KEYS,
+    gguf_of,
+    reserved_tokens,
+    tokenizer_in,
+)
 from swarmllm.adapters.llama.llama_api import capture_log, complaint
 from swarmllm.core.vocabulary import Span, Vocabulary, ends_of
 from swarmllm.errors import LocalError
-from swarmllm.wire.tokenizer import ID_KEYS, NORMAL, Tokenizer
+from swarmllm.wire.tokenizer import BYTE, ID_KEYS, NORMAL, Tokenizer
 
-PIECE_BYTES: Final = 1 << 16
 LSTRIP, RSTRIP = llama.LLAMA_TOKEN_ATTR_LSTRIP, llama.LLAMA_TOKEN_ATTR_RSTRIP
 HIDDEN: Final = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
 SPECIAL: Final = HIDDEN | llama.LLAMA_TOKEN_ATTR_USER_DEFINED
@@ -48,20 +54,14 @@ class LlamaTokenizer:
         """LocalError, naming the file, for one that is unfit."""
         self._path, self.data = read_tokenizer(path)
         capture_log()
-        params = llama.llama_model_default_params()
-        params.vocab_only, params.use_mmap = True, False
-        self._model: Any = llama.llama_model_load_from_file(os.fsencode(self._path), params)
+        self._model: Any = _loaded(self._path, self.data)
         if not self._model:
             raise LocalError(
                 f"llama.cpp cannot read the vocabulary of {path} ({complaint()}):"
                 " choose another file, or a newer llama-cpp-python"
             )
         self._vocab: Any = llama.llama_model_get_vocab(self._model)
-        self.size = int(llama.llama_vocab_n_tokens(self._vocab))
-        if self.size != len(self.data.texts):
-            raise LocalError(
-                f"{path} lists {len(self.data.texts)} tokens, and llama.cpp reads {self.size}"
-            )
+        self.size = len(self.data.texts)
         self._attributes = [self._attribute(token) for token in range(self.size)]
         special = [token for token in range(self.size) if self._attributes[token] & SPECIAL]
         named = [(self._name(token), token) for token in special]
@@ -215,7 +215,17 @@ class LlamaTokenizer:
             room = np.empty(-count, np.int32)
             count = self._tokenize(text, room, parse_special)
         ids: list[int] = room[:count].tolist()
-        return ids
+        return ids if max(ids, default=0) < self.size else self._known(ids)
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """With one unknown token, or none, for each stretch of bytes that have no token."""
+        found: list[int] = []
+        for is_known, group in groupby(ids, lambda token: token < self.size):
+            if is_known:
+                found += group
+            elif self.data.unknown is not None:
+                found.append(self.data.unknown)
+        return found
 
     def _tokenize(self, text: bytes, room: Any, parse_special: bool) -> int:
         address = room.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
@@ -225,15 +235,39 @@ class LlamaTokenizer:
             )
         )
 
-    def detokenize(self, ids: Sequence[int]) -> bytes:
-        """llama.cpp's own answer, for tests."""
-        tokens = np.array(ids, np.int32)
-        address = tokens.ctypes.data_as(ctypes.POINTER(ctypes.c_int32))
-        room = ctypes.create_string_buffer(PIECE_BYTES * (len(ids) + 1))
-        count = llama.llama_detokenize(
-            self._vocab, address, len(ids), room, len(room), False, False
-        )
-        return room.raw[:count]
+
+def _loaded(path: Path, data: Tokenizer) -> Any:
+    """llama.cpp's model without weights; None if it refuses the file.
+
+    A SentencePiece vocabulary without byte tokens gets them behind its own: llama.cpp would end the
+    process over a character that has no piece, and so it is told apart and becomes unknown.
+    """
+    params = llama.llama_model_default_params()
+    params.vocab_only, params.use_mmap = True, False
+    lacking = _lacking_bytes(data)
+    if not lacking:
+        return llama.llama_model_load_from_file(os.fsencode(path), params)
+    extended = replace(
+        data,
+        texts=[*data.texts, *lacking],
+        kinds=data.kinds + bytes([BYTE]) * len(lacking),
+        scores=data.scores and data.scores + bytes(4 * len(lacking)),
+    )
+    with tempfile.NamedTemporaryFile(suffix=".gguf") as file:
+        file.write(gguf_of(extended))
+        file.flush()
+        return llama.llama_model_load_from_file(os.fsencode(file.name), params)
+
+
+def _lacking_bytes(data: Tokenizer) -> list[bytes]:
+    if data.model != "llama":
+        return []
+    texts = set(data.texts)
+    return [
+        name
+        for byte in range(256)
+        if (name := b"<0x%02X>" % byte) not in texts and bytes([byte]) not in texts
+    ]
 
 
 def _together(spans: Sequence[Span]) -> tuple[bytes, list[tuple[int, int]]]:
