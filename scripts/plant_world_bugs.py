@@ -44,17 +44,17 @@ REQUESTS, CAPACITY, MACHINE = (
     "swarmllm/core/capacity/table.py",
     "swarmllm/core/halt/machine.py",
 )
-DECODING, HALT, NODE = (
+DECODING, HALT, CLEARANCE = (
     "swarmllm/core/decoding/generation.py",
     "swarmllm/core/halt/state.py",
-    "swarmllm/core/node.py",
+    "swarmllm/core/halt/clearance.py",
 )
 MEMBERS, PATIENCE, POOL = (
     "swarmllm/core/decoding/members.py",
     "swarmllm/core/decoding/patience.py",
     "swarmllm/core/peers/pool.py",
 )
-ROSTER, SERVING = "swarmllm/core/peers/roster.py", "swarmllm/core/serving/admission.py"
+SERVING = "swarmllm/core/serving/admission.py"
 BUGS: Final[dict[str, Bug]] = {
     "a token is skipped on failover": (
         Change(
@@ -125,9 +125,9 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "peers are asked before the kill switch lets them": (
         Change(
-            ROSTER,
-            "return not (self._control.may_serve(now)"
-            " if peer == self.own else self._control.may_infer(peer, now))",
+            CLEARANCE,
+            "return not (machine.may_serve(now) if peer == self._own"
+            " else machine.may_infer(peer, now))",
             "return True",
         ),
     ),
@@ -163,11 +163,9 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "a peer that is gone keeps its sessions": (
         Change(
-            NODE,
-            "return [*effects, *self._serving.lost(peer), *self._requests.lost(self._pool(now),"
-            " peer)]\n\n"
-            "    def _took",
-            "return [*effects, *self._requests.lost(self._pool(now), peer)]\n\n    def _took",
+            SERVING,
+            "case Received(peer=peer) | AskingEnded(peer=peer) | PeerGone(peer=peer):",
+            "case Received(peer=peer) | AskingEnded(peer=peer):",
         ),
     ),
     "it tells before it stops": (
@@ -259,9 +257,9 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "a halted node computes": (
         Change(
-            NODE,
-            "case Score() if not self._roster.is_cleared(peer, now):",
-            "case Score() if False:",
+            SERVING,
+            "if not self._clearance.is_cleared(peer, now):",
+            "if False:",
         ),
     ),
 }

@@ -43,8 +43,9 @@ from swarmllm.adapters.store import SqliteStore
 from swarmllm.core.effects import SealTokenizer, TokenizerEffect
 from swarmllm.core.halt.charter import Pin
 from swarmllm.core.inputs import AddressesFound, Input, OwnerStops, TokenizerSealed
-from swarmllm.core.node import SAVED_PEERS, Node, NodeConfig
+from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.peers.dialling import load_saved
+from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.peers.view import VocabularyView
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.errors import LocalError

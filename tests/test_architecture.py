@@ -31,7 +31,6 @@ MANY_METHODS: Final[dict[str, int]] = {
     "swarmllm.adapters.libp2p.network.Libp2pNetwork": 29,
     "swarmllm.adapters.llama.engine.LlamaEngine": 25,
     "swarmllm.core.halt.machine.HaltMachine": 35,
-    "swarmllm.core.node.Node": 25,
     "swarmllm.runtime.driver.Driver": 31,
     "swarmllm.testing.memory_network.MemoryNetwork": 27,
     "swarmllm.testing.world.network.SimulatedNetwork": 33,

@@ -16,8 +16,8 @@ from swarmllm.adapters.datadir import DataDir
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.assembly import Parts, network_options, open_node
-from swarmllm.core.node import SAVED_PEERS
 from swarmllm.core.peers.dialling import Dialling
+from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver

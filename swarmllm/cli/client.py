@@ -22,7 +22,7 @@ from swarmllm.assembly import open_node
 from swarmllm.cli.fetching import fetched
 from swarmllm.cli.output import notice
 from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
-from swarmllm.core.node import SAVED_PEERS
+from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import SocketClient, ask
 from swarmllm.runtime.model_reference import NONE, Auto

@@ -6,22 +6,27 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
+from typing import Any, get_args
 
-from swarmllm.core.effects import NodeEffect, PublishRecord
+from swarmllm.core.effects import Hangup, NodeEffect, PublishRecord
+from swarmllm.core.facts import Fact, PeerGone
 from swarmllm.core.inputs import (
+    ChannelClosed,
     ChannelOpened,
     FrameReceived,
     Input,
     OwnerStops,
+    PartInput,
     PeerConnected,
     PeerLost,
+    Received,
     RecordOffered,
     TimerFired,
     Woke,
 )
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.part import Part
-from swarmllm.messages import PeerId
+from swarmllm.messages import HALT, ExpertMessage, PeerId
 from swarmllm.testing.sealing import MemoSealing
 from tests.core.halt.support import P, Q, linked, running
 
@@ -35,9 +40,9 @@ class Notebook:
     channel: str = "votes"
     inputs: tuple[type[Input], ...] = (PeerConnected, PeerLost)
     deadline: float = math.inf
-    heard: list[Input] = field(default_factory=list)
+    heard: list[Input | Fact] = field(default_factory=list)
 
-    def handle(self, event: Input, now: float) -> list[NodeEffect]:
+    def handle(self, event: Input | Fact, now: float) -> list[NodeEffect]:
         self.heard.append(event)
         return (
             [PublishRecord(event.frame, self.channel)] if isinstance(event, FrameReceived) else []
@@ -104,3 +109,47 @@ def test_a_part_hears_nothing_while_the_kill_switch_asks_and_everything_afterwar
     for _ in range(3):
         node.handle(TimerFired(), 200.0)  # Nobody answered: the wait is over.
     assert votes.heard == [PeerConnected(P), frame, TimerFired()]
+
+
+def test_every_message_and_every_input_is_wanted_by_a_part_of_the_node() -> None:
+    node, _ = node_with()
+    wanted = set(node._hearers)
+    assert {*get_args(ExpertMessage)} <= wanted
+    brought = {*get_args(Input)} - {*get_args(PartInput), Received, TimerFired}
+    of_channels = {ChannelOpened, ChannelClosed, FrameReceived, RecordOffered}
+    assert HALT in wanted
+    assert brought - of_channels <= wanted
+
+
+@dataclass
+class Teller:
+    """Finds out that a peer is gone, in its own words."""
+
+    channel: str = ""
+    inputs: tuple[type[Any], ...] = (PeerConnected,)
+
+    def handle(self, event: Input | Fact, now: float) -> list[NodeEffect | Fact]:
+        assert isinstance(event, PeerConnected)
+        before = Hangup(event.peer, "before")
+        return [before, PeerGone(event.peer, "told"), Hangup(event.peer, "after")]
+
+    def next_deadline(self) -> float:
+        return math.inf
+
+    def view(self, now: float) -> None:
+        return None
+
+
+@dataclass
+class Hearer(Teller):
+    inputs: tuple[type[Any], ...] = (PeerGone,)
+
+    def handle(self, event: Input | Fact, now: float) -> list[NodeEffect | Fact]:
+        assert isinstance(event, PeerGone)
+        return [Hangup(event.peer, event.reason)]
+
+
+def test_what_follows_from_a_fact_stands_where_the_part_told_it() -> None:
+    node, _ = node_with(Teller(), Hearer())
+    found = [e.reason for e in node.handle(PeerConnected(Q), 20.0) if isinstance(e, Hangup)]
+    assert found == ["before", "told", "after"]

@@ -10,27 +10,36 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Collection
 from typing import Final
 
 from swarmllm.core.effects import Advertise, LookUp, Withdraw
+from swarmllm.core.facts import Fact, OwnExpertChanged, TokensAllowed, TokensForbidden
+from swarmllm.core.inputs import Input, PeerConnected, TimerFired
+from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.roster import Roster
+from swarmllm.messages import PeerId
 
 SOON_S: Final = 1.0  # After a new peer: several tend to come together.
 
 
-class Advertising:
+class Advertising(Part):
     """Intervals in seconds, each spread by +-20 %. Look-ups end where `look_up_below` experts are
     known."""
+
+    inputs = (PeerConnected, OwnExpertChanged, TokensAllowed, TokensForbidden)
 
     def __init__(
         self,
         roster: Roster,
+        connected: Collection[PeerId],
         rng: random.Random,
         advertise_every_s: float,
         look_up_every_s: float,
         look_up_below: int,
     ) -> None:
         self._roster, self._rng = roster, rng
+        self._peers = connected
         self._advertise_every_s, self._look_up_every_s, self._look_up_below = (
             advertise_every_s,
             look_up_every_s,
@@ -38,6 +47,18 @@ class Advertising:
         )
         self._advertise_at = self._look_up_at = math.inf
         self._told = b""  # The vocabulary that the DHT has our expert under; empty: it has none.
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case TimerFired():
+                return self.timer(bool(self._peers), now)
+            case PeerConnected():
+                self.connected(now)
+            case OwnExpertChanged(what="places"):
+                pass  # The DHT is not told how busy it is.
+            case _:
+                self.changed(now)
+        return ()
 
     def next_deadline(self) -> float:
         return min(self._advertise_at, self._look_up_at)

@@ -29,6 +29,16 @@ from typing import Final
 
 from swarmllm.core.capacity.table import CapacityTable, Contradiction
 from swarmllm.core.effects import Penalise, Send
+from swarmllm.core.facts import (
+    Fact,
+    OwnExpertChanged,
+    PeerGone,
+    RecordHeard,
+    TokensAllowed,
+    TokensForbidden,
+)
+from swarmllm.core.inputs import Input, PeerConnected, Received, TimerFired
+from swarmllm.core.part import Part, Told
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     AGE_MAX,
@@ -141,9 +151,14 @@ class Taken:
     effects: list[Send | Penalise] = field(default_factory=list)
 
 
-class CapacityExchange:
+class CapacityExchange(Part):
     """One node's. `own_record` gives what we say of ourselves with its next seq, each time it is
     called; None: nothing. Peers that name another `swarm` are as if they were not connected."""
+
+    inputs = (
+        *(Shuffle, Shuffled, PeerConnected, PeerGone),
+        *(OwnExpertChanged, TokensAllowed, TokensForbidden),
+    )
 
     def __init__(
         self,
@@ -181,6 +196,32 @@ class CapacityExchange:
     def next_deadline(self) -> float:
         """When `timer` is wanted."""
         return min(self._shuffle_at, self._tell_at)
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case Received(peer=peer, message=Shuffle() as message):
+                return _told(self.asked(peer, message, now))
+            case Received(peer=peer, message=Shuffled() as message):
+                return _told(self.answered(peer, message, now))
+            case TimerFired():
+                return self.timer(now)
+            case PeerConnected(peer=peer):
+                return self.connected(peer, now)
+            case PeerGone(peer=peer):
+                self.lost(peer)
+            case OwnExpertChanged():
+                self.changed(now)
+            case TokensAllowed():
+                self.changed(now, to_all=True)
+            case TokensForbidden(by_order=by_order):
+                self.changed(now, to_all=not by_order)
+            case _:
+                pass
+        return ()
+
+    def view(self, now: float) -> tuple[int, int]:
+        """How many records were dropped, and how many refused."""
+        return self.records_dropped, self.records_refused
 
     # --- peers come and go ------------------------------------------------------------------------
 
@@ -385,6 +426,10 @@ class CapacityExchange:
     def _spread(self, seconds: float) -> float:
         """So that a swarm started at once does not beat in step."""
         return seconds * self._rng.uniform(0.8, 1.2)
+
+
+def _told(taken: Taken) -> Told:
+    return [*taken.effects, *(RecordHeard(peer, record) for peer, record in taken.heard)]
 
 
 def _age(born_at: float, now: float) -> int:

@@ -44,6 +44,9 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from typing import Literal
 
+from swarmllm.core.facts import Fact, PeerGone
+from swarmllm.core.inputs import DialFailed, Input, PeerConnected
+from swarmllm.core.part import Part, Told
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
 from swarmllm.wire.names import is_address, is_name
@@ -85,9 +88,11 @@ class Entry:
     ticket: int = 0  # Of its place in the line; 0: it has none.
 
 
-class CapacityTable:
+class CapacityTable(Part):
     """At most `peers_max` peers. Time is in seconds on any clock; one that runs backwards counts as
     standing still."""
+
+    inputs = (PeerConnected, PeerGone, DialFailed)
 
     def __init__(self, ttl_s: float = RECORD_TTL_S, peers_max: int = PEERS_MAX) -> None:
         assert 0 < ttl_s < math.inf, f"ttl {ttl_s} s"
@@ -108,6 +113,18 @@ class CapacityTable:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case PeerConnected(peer=peer):
+                self.peer_connected(peer)
+            case PeerGone(peer=peer):
+                self.peer_lost(peer, now)  # Whoever is alive says so again within seconds.
+            case DialFailed(peer=peer):
+                self.dial_failed(peer, now)
+            case _:
+                pass
+        return ()
 
     # --- what comes in ----------------------------------------------------------------------------
 
@@ -223,10 +240,6 @@ class CapacityTable:
         """The peer's newest record; None if it has none."""
         entry = self._entries.get(peer)
         return entry.record if entry is not None else None
-
-    def born_at(self, peer: PeerId) -> float:
-        """When the record that `get` gives was sealed, as far as its carriers say."""
-        return self._entries[peer].born_at
 
     def alive(self, now: float) -> list[tuple[PeerId, CapacityRecord]]:
         """Everybody whose record still counts, by peer id."""

@@ -7,28 +7,55 @@ session or by order.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from swarmllm.core.decoding.generation import Generation, Step
 from swarmllm.core.decoding.members import Ask
 from swarmllm.core.effects import CloseSession, Effect, Emit, Penalise, RunScore, Send
 from swarmllm.core.events import Ended
-from swarmllm.core.inputs import Asked, Cancelled
+from swarmllm.core.facts import Fact, PeerGone, TokensForbidden
+from swarmllm.core.halt.clearance import Clearance
+from swarmllm.core.inputs import Asked, Cancelled, Input, Received, Scored, TimerFired
+from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import RemoteError
-from swarmllm.messages import Close, ExpertReply, ExpertRequest, Open, PeerId, Score
+from swarmllm.messages import (
+    Busy,
+    Close,
+    ExpertReply,
+    ExpertRequest,
+    Halted,
+    Need,
+    Open,
+    PeerId,
+    Refused,
+    Score,
+    Scores,
+)
 
 REQUESTS_MAX = 64  # At once; the 65th is refused with one sentence.
 FIRST_ORDER = 1 << 32  # Apart from the orders of `serving`.
 
 
-class Requests:
-    """`own` is our peer id: asking it goes to the engine."""
+class Requests(Part):
+    """`own` is our peer id: asking it goes to the engine. `pool` gives the experts of a moment."""
 
-    def __init__(self, own: PeerId, rng: random.Random) -> None:
+    inputs = (
+        *(Scores, Need, Busy, Refused, Halted, Scored),
+        *(Asked, Cancelled, PeerGone, TokensForbidden),
+    )
+
+    def __init__(
+        self,
+        own: PeerId,
+        rng: random.Random,
+        pool: Callable[[float], ExpertPool],
+        clearance: Clearance,
+    ) -> None:
         self._own = own
+        self._pool, self._clearance = pool, clearance
         self._generations: dict[int, Generation] = {}
         self._by_session: dict[int, int] = {}
         # At our own engine: order -> (request, score).
@@ -38,6 +65,34 @@ class Requests:
 
     def __len__(self) -> int:
         return len(self._generations)
+
+    def view(self, now: float) -> int:
+        """How many answers are written."""
+        return len(self)
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case Received(peer=peer, message=Scores()) if not self._clearance.is_cleared(peer, now):
+                # Whoever halts says so on its halt stream; whoever differs settles it there.
+                return ()
+            case Received(message=Scores() | Need() | Busy() | Refused() as reply):
+                return self.received(self._pool(now), event.peer, reply, event.size_bytes)
+            case Received(peer=peer) | PeerGone(peer=peer):
+                return self.lost(self._pool(now), peer)
+            case Scored(order=order, reply=reply):
+                return self.scored(self._pool(now), order, reply) if self.owns(order) else ()
+            case TimerFired():
+                return self.timer(self._pool(now))
+            case Asked() if reasons := self._clearance.halted:
+                return [Emit(Ended(event.request, "halted", 0, 0, 0, _no_text(reasons)))]
+            case Asked():
+                return self.asked(event, self._pool(now))
+            case Cancelled():
+                return self.cancelled(event)
+            case TokensForbidden(reasons=reasons):
+                return self.halted(_no_text(reasons))
+            case _:
+                return ()
 
     def generations(self) -> Sequence[Generation]:
         return tuple(self._generations.values())
@@ -136,3 +191,7 @@ class Requests:
                 return [CloseSession(key)]
             case _:
                 assert_never(message)
+
+
+def _no_text(reasons: tuple[str, ...]) -> str:
+    return f"no text is generated: {reasons[0]}"

@@ -26,6 +26,9 @@ from heapq import heapify, heappop, heappush
 import msgpack
 
 from swarmllm.core.effects import Dial
+from swarmllm.core.facts import ExpertHeard, Fact, PeerGone
+from swarmllm.core.inputs import AddressesFound, DialFailed, Input, PeerConnected, PeerLost
+from swarmllm.core.part import Part, Told
 from swarmllm.messages import PeerId
 
 # Peers in the book: some 200 bytes each; who failed most and was heard of longest ago goes first.
@@ -53,7 +56,9 @@ class Known:
     ticket: int = 0  # Of its place in a heap; 0: it has none.
 
 
-class Dialling:
+class Dialling(Part):
+    inputs = (PeerConnected, PeerLost, AddressesFound, DialFailed, ExpertHeard)
+
     def __init__(self, own: PeerId, rng: random.Random) -> None:
         self._own = own
         self._rng = rng
@@ -66,6 +71,24 @@ class Dialling:
         self.connected: set[PeerId] = set()
         # Of those, the ones that we dialled; the longest held first.
         self._chosen: dict[PeerId, None] = {}
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        """Dials are not among what it brings about: `due` says whom."""
+        match event:
+            case ExpertHeard(peer=peer, addrs=addrs):
+                self.found(peer, addrs, now)
+            case PeerConnected(peer=peer):
+                self.peer_connected(peer)
+            case PeerLost(peer=peer, reason=reason) if peer in self.connected:
+                self.peer_lost(peer, now)
+                return [PeerGone(peer, reason)]
+            case AddressesFound(peer=peer, addrs=addrs, source=source):
+                self.found(peer, addrs, now, proven=source == "saved")
+            case DialFailed(peer=peer):
+                self.dial_failed(peer, now)
+            case _:
+                pass
+        return ()
 
     def found(
         self, peer: PeerId, addrs: tuple[str, ...], now: float, *, proven: bool = False
@@ -138,6 +161,10 @@ class Dialling:
                 self._dialling += 1
                 dials.append(Dial(peer, known.addrs))
         return dials
+
+    def view(self, now: float) -> tuple[PeerId, ...]:
+        """Who is connected."""
+        return tuple(sorted(self.connected))
 
     def next_deadline(self) -> float:
         """When `due` will have something to do; at once where it has and was not called."""

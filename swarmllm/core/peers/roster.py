@@ -10,14 +10,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from swarmllm.core.capacity.table import CapacityTable
-from swarmllm.core.halt.machine import HaltMachine
+from swarmllm.core.facts import ExpertHeard, Fact, OwnExpertChanged
+from swarmllm.core.halt.clearance import Clearance
+from swarmllm.core.inputs import AddressesChanged, Input, VocabularyLearned
+from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.dialling import Dialling
 from swarmllm.core.peers.router import Candidate, Router
 from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.serving.admission import Serving
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.messages import (
-    NO_CONTROL,
     RECORD_ADDR_MAX,
     RECORD_ADDRS_MAX,
     CapacityRecord,
@@ -34,8 +36,8 @@ NAME_MAX = 32
 _Said = tuple[ModelCard, EngineLoad, tuple[str, ...], bytes, bool]
 
 
-class Roster:
-    """`control` None: a node without a kill switch, as in the tests of other parts."""
+class Roster(Part):
+    inputs = (AddressesChanged, VocabularyLearned)
 
     def __init__(
         self,
@@ -43,7 +45,7 @@ class Roster:
         boot: int,
         vocab_fingerprint: bytes,
         parts: tuple[CapacityTable, Router, Dialling, Serving],
-        control: HaltMachine | None,
+        clearance: Clearance,
     ) -> None:
         self.own = own
         self.boot = boot
@@ -54,7 +56,19 @@ class Roster:
         # Empty until a node without a model has learned it.
         self.fingerprint = vocab_fingerprint
         self._table, self._router, self._peering, self._serving = parts
-        self._control = control
+        self._clearance = clearance
+        self.is_cleared = clearance.is_cleared
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case AddressesChanged(addrs=addrs):
+                self.addrs = addrs
+                return [OwnExpertChanged("addresses")]
+            case VocabularyLearned(fingerprint=fingerprint):
+                self.fingerprint = fingerprint
+                return [ExpertHeard(peer, record.addrs) for peer, record in self.experts(now)]
+            case _:
+                return ()
 
     # --- who is there -----------------------------------------------------------------------------
 
@@ -65,14 +79,6 @@ class Roster:
             record is not None
             and record.sessions_max > 0
             and record.vocab_fingerprint == self.fingerprint
-        )
-
-    def is_cleared(self, peer: PeerId, now: float) -> bool:
-        """Whether the kill switch lets us make tokens with this peer now."""
-        if self._control is None:
-            return True
-        return not (
-            self._control.may_serve(now) if peer == self.own else self._control.may_infer(peer, now)
         )
 
     def can_ask(self, peer: PeerId, now: float) -> bool:
@@ -119,17 +125,13 @@ class Roster:
 
     # --- what we say of ourselves -----------------------------------------------------------------
 
-    @property
-    def _serves(self) -> bool:
-        return self._control is None or self._control.serves
-
     def own_record(self) -> CapacityRecord | None:
         """The capacity record of our own expert; None while there is none. With no place for any
         session while this node is stopped."""
         card, load = self._serving.card, self._serving.load
         if card is None or load is None:
             return None
-        said = (card, load, self.addrs, self.digest, self._serves)
+        said = (card, load, self.addrs, self.digest, self._clearance.serves)
         if self._own is None or self._own[0] != said:
             self._own = said, self._record(card, load)
         elif self._own[1].seq != self.seq:
@@ -163,8 +165,8 @@ class Roster:
             context_max=card.context_max,
             rate=max(0, min(2**32 - 1, round(load.tokens_per_s * 16))),
             queue_depth=min(65_535, load.queue_depth),
-            sessions_free=min(65_535, load.sessions_free) if self._serves else 0,
-            sessions_max=min(65_535, load.sessions_max) if self._serves else 0,
+            sessions_free=min(65_535, load.sessions_free) if self._clearance.serves else 0,
+            sessions_max=min(65_535, load.sessions_max) if self._clearance.serves else 0,
             domains=tuple(d for d in (clip_name(domain, 16) for domain in card.domains[:4]) if d),
             addrs=self._short_addrs(),
             ctl_digest=self.digest,
@@ -174,7 +176,7 @@ class Roster:
     def dht_record(self) -> ExpertRecord | None:
         """What the DHT may be told; None while there is no expert, or this node is stopped."""
         card = self._serving.card
-        if card is None or not self._serves:
+        if card is None or not self._clearance.serves:
             return None
         addrs = tuple(a for a in self.addrs if is_address(a) and len(a) <= 128)[:8]
         name = clip_name(card.name, NAME_MAX) or UNNAMED
@@ -193,14 +195,14 @@ class Roster:
     @property
     def digest(self) -> bytes:
         """What our halt records add up to."""
-        return NO_CONTROL if self._control is None else self._control.digest
+        return self._clearance.digest
 
     # --- whom an answer may ask (see `core.peers.pool`) ------------------------------------------
 
     def askable(self, now: float) -> list[tuple[PeerId, CapacityRecord]]:
         """All that a question would reach and be allowed to, by peer id; without our own expert
         while it must not make tokens alone."""
-        without = self.own if self._control is not None and self._control.is_isolated(now) else None
+        without = self.own if self._clearance.is_isolated(now) else None
         return [e for e in self.experts(now) if e[0] != without and self.can_ask(e[0], now)]
 
     def shortage(self, tokens: int, now: float) -> str:

@@ -21,7 +21,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from swarmllm.messages import CapacityRecord, PeerId
+from swarmllm.core.facts import Fact, TokensAllowed
+from swarmllm.core.inputs import Input, PeerConnected, PingMeasured, Received
+from swarmllm.core.part import Part, Told
+from swarmllm.messages import CapacityRecord, Halted, PeerId
+
+# Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
+HALTED_REST_S = 5.0
 
 # Peers with own history; more than the capacity table holds, for who was asked is remembered
 # longer.
@@ -122,11 +128,27 @@ class Candidate:
     fit: float = 0.0
 
 
-class Router:
+class Router(Part):
+    inputs = (PeerConnected, PingMeasured, Halted, TokensAllowed)
+
     def __init__(self, own: PeerId, rng: random.Random) -> None:
         self._own = own
         self._rng = rng
         self._history: dict[PeerId, History] = {}
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case PeerConnected(peer=peer):
+                self.seen(peer, now)
+            case PingMeasured(peer=peer, rtt_s=rtt_s):
+                self.pinged(peer, rtt_s, now)
+            case Received(peer=peer):
+                self.rest(peer, HALTED_REST_S, now)
+            case TokensAllowed():
+                self.wake()
+            case _:
+                pass
+        return ()
 
     def seen(self, peer: PeerId, now: float) -> History:
         """The peer's history, begun now if there is none. Full: the peer with the fewest replies is
@@ -156,16 +178,14 @@ class Router:
             alone_s = (
                 history.mean_s
                 if history.replies
-                else history.ping_s + (1 / self._rate(record) if record is not None else 0.0)
+                else history.ping_s + (1 / _rate(record) if record is not None else 0.0)
             )
             history.caught_up(max(0.0, seconds - alone_s) / (tokens - 1))
         if tokens <= 4 or history.replies == 0:
             history.observe(
                 max(
                     0.0,
-                    seconds - self._prefill_s(history, record, tokens - 1)
-                    if tokens > 4
-                    else seconds,
+                    seconds - _prefill_s(history, record, tokens - 1) if tokens > 4 else seconds,
                 )
             )
         history.misses, history.rests_until, history.full_until = 0, 0.0, 0.0
@@ -199,7 +219,7 @@ class Router:
         base = (
             history.mean_s
             if history.replies
-            else history.ping_s + (1 + candidate.record.queue_depth) / self._rate(candidate.record)
+            else history.ping_s + (1 + candidate.record.queue_depth) / _rate(candidate.record)
         )
         age = max(0.0, now - history.first_seen_at)
         young = YOUNG_PENALTY * max(0.0, 1 - age / YOUNG_S) if candidate.peer != self._own else 0.0
@@ -208,9 +228,7 @@ class Router:
     def catch_up_s(self, candidate: Candidate, now: float) -> float:
         """How long it will compute until only the last token is missing: as measured, else as its
         record lets one expect."""
-        return self._prefill_s(
-            self.seen(candidate.peer, now), candidate.record, candidate.missing - 1
-        )
+        return _prefill_s(self.seen(candidate.peer, now), candidate.record, candidate.missing - 1)
 
     def patience_s(self, candidate: Candidate, now: float) -> float:
         """How long to wait for its answer before it counts as missing: mean plus four deviations,
@@ -299,11 +317,15 @@ class Router:
     def histories(self) -> Mapping[PeerId, History]:
         return self._history
 
-    def _rate(self, record: CapacityRecord) -> float:
-        return record.rate / 16 if record.rate else RATE_UNKNOWN
 
-    def _prefill_s(self, history: History, record: CapacityRecord | None, tokens: int) -> float:
-        if history.prefill_s > 0:
-            return max(0, tokens) * history.prefill_s
-        rate = self._rate(record) if record is not None else RATE_UNKNOWN
-        return max(0, tokens) / (rate * PREFILL_SPEEDUP)
+def _rate(record: CapacityRecord) -> float:
+    """Tokens per second."""
+    return record.rate / 16 if record.rate else RATE_UNKNOWN
+
+
+def _prefill_s(history: History, record: CapacityRecord | None, tokens: int) -> float:
+    """How long it takes in so many tokens."""
+    if history.prefill_s > 0:
+        return max(0, tokens) * history.prefill_s
+    rate = _rate(record) if record is not None else RATE_UNKNOWN
+    return max(0, tokens) / (rate * PREFILL_SPEEDUP)

@@ -12,7 +12,18 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from swarmllm.core.effects import CloseSession, Effect, RunScore, Send
-from swarmllm.core.halt.machine import HaltMachine
+from swarmllm.core.facts import Fact, OwnExpertChanged, PeerGone, TokensForbidden
+from swarmllm.core.halt.clearance import Clearance
+from swarmllm.core.inputs import (
+    AskingEnded,
+    EngineLoadChanged,
+    EngineLost,
+    EngineReady,
+    Input,
+    Received,
+    Scored,
+)
+from swarmllm.core.part import Part, Told
 from swarmllm.core.serving.shares import fits
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import (
@@ -62,8 +73,16 @@ class Requester:
     was_settled: bool = False
 
 
-class Serving:
-    def __init__(self) -> None:
+class Serving(Part):
+    """`clearance` None: a node without a kill switch."""
+
+    inputs = (
+        *(Open, Score, Close, Halted, Scored, AskingEnded, PeerGone, TokensForbidden),
+        *(EngineReady, EngineLoadChanged, EngineLost),
+    )
+
+    def __init__(self, clearance: Clearance | None = None) -> None:
+        self._clearance = Clearance(PeerId(""), None) if clearance is None else clearance
         self.card: ModelCard | None = None
         self.load: EngineLoad | None = None
         self._requesters: dict[PeerId, Requester] = {}
@@ -73,6 +92,41 @@ class Serving:
     @property
     def rounds_open(self) -> int:
         return len(self._orders)
+
+    def view(self, now: float) -> int:
+        """How many rounds the engine is at."""
+        return self.rounds_open
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case Received(peer=peer, message=Score() as message) if not self._clearance.is_cleared(
+                peer, now
+            ):
+                return [Send(peer, self.unsettled(peer, message))]
+            case Received(peer=peer, message=Open() | Score() | Close() as message):
+                return self.received(peer, message)
+            case Scored(order=order, reply=reply):
+                return self.scored(order, reply, self._clearance.digest)
+            case Received(peer=peer) | AskingEnded(peer=peer) | PeerGone(peer=peer):
+                return self.lost(peer)
+            case TokensForbidden():
+                return self.halted()
+            case EngineReady(card=card, load=load):
+                self.card, self.load = card, load
+                return [OwnExpertChanged("ready")]
+            case EngineLost():
+                self.engine_lost()
+                return [OwnExpertChanged("lost")]
+            case EngineLoadChanged(load=load):
+                return self._load_changed(load)
+            case _:
+                return ()
+
+    def _load_changed(self, load: EngineLoad) -> Told:
+        before, self.load = self.load, load
+        if before is not None and (before.sessions_free == 0) != (load.sessions_free == 0):
+            return [OwnExpertChanged("places")]
+        return ()
 
     def received(self, peer: PeerId, message: ExpertRequest) -> list[Effect]:
         requester = self._requesters.setdefault(peer, Requester())
@@ -87,15 +141,12 @@ class Serving:
             case _:
                 assert_never(message)
 
-    def unsettled(
-        self, peer: PeerId, message: Score, control: HaltMachine | None
-    ) -> Halted | Busy | Refused:
+    def unsettled(self, peer: PeerId, message: Score) -> Halted | Busy | Refused:
         """The answer to a Score that the kill switch does not let through. A peer with which
         nothing was ever settled is told so after a while: it may be another implementation, whose
         author would see an expert that is busy for ever."""
-        assert control is not None, "without a kill switch everybody is settled"
-        if control.halted:
-            return Halted(control.digest)
+        if self._clearance.halted:
+            return Halted(self._clearance.digest)
         requester = self._requesters.setdefault(peer, Requester())
         requester.put_off += 1
         if requester.put_off > UNSETTLED_MAX and not requester.was_settled:

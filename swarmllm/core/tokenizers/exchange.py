@@ -23,6 +23,7 @@ from swarmllm.core.effects import (
     TokenizerFetched,
     TokenizerMissing,
 )
+from swarmllm.core.facts import Fact
 from swarmllm.core.inputs import (
     ChannelClosed,
     ChannelOpened,
@@ -105,7 +106,7 @@ class TokenizerExchange:
         self._fetch: _Fetch | None = None
         self._asked: set[PeerId] = set()  # On streams that are still up: parts may come late.
 
-    def handle(self, event: Input, now: float) -> list[NodeEffect]:
+    def handle(self, event: Input | Fact, now: float) -> list[NodeEffect]:
         match event:
             case ChannelOpened(peer=peer):
                 self._peers[peer] = Allowance(PARTS)

@@ -30,9 +30,10 @@ from swarmllm.core.inputs import (
     TimerFired,
     Woke,
 )
-from swarmllm.core.node import SAVED_PEERS, Node
+from swarmllm.core.node import Node
 from swarmllm.core.peers.dialling import load_saved
 from swarmllm.core.peers.liveness import SLEPT_S
+from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.peers.strikes import Strikes
 from swarmllm.core.shell import EffectQueue
 from swarmllm.core.values import EngineLoad

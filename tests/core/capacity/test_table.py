@@ -106,7 +106,7 @@ def test_peers_do_not_share_their_counting() -> None:
 def test_a_record_is_as_old_as_its_carrier_says_and_lives_for_the_rest() -> None:
     table = CapacityTable()
     assert hear(table, A, now=100.0, age_s=60.0) == "new"
-    assert table.born_at(A) == 40.0
+    assert table._entries[A].born_at == 40.0
     assert alive(table, 40.0 + RECORD_TTL_S - 0.1) == [A]
     assert alive(table, 40.0 + RECORD_TTL_S) == []
 
@@ -122,7 +122,7 @@ def test_a_carrier_that_says_less_or_more_changes_nothing_about_bytes_that_are_k
     hear(table, A, now=0.0, age_s=10.0)
     assert hear(table, A, now=5.0, age_s=0.0, by=OTHER) == "stale"
     assert hear(table, A, now=5.0, age_s=80.0, by=OTHER) == "stale"
-    assert table.born_at(A) == -10.0
+    assert table._entries[A].born_at == -10.0
 
 
 def test_what_is_given_is_never_younger_than_it_was_when_it_came() -> None:

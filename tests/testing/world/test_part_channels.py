@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from swarmllm.core.effects import NodeEffect, PublishRecord, RecordChecked, SendFrame
+from swarmllm.core.facts import Fact
 from swarmllm.core.inputs import (
     ChannelClosed,
     ChannelOpened,
@@ -34,7 +35,7 @@ class Crier:
     greeted_by: set[PeerId] = field(default_factory=set)
     records: list[bytes] = field(default_factory=list)
 
-    def handle(self, event: Input, now: float) -> list[NodeEffect]:
+    def handle(self, event: Input | Fact, now: float) -> list[NodeEffect]:
         match event:
             case ChannelOpened(peer=peer):
                 self.open_to.add(peer)

@@ -1,0 +1,71 @@
+"""Facts that the parts of a node tell each other: what one of them found out and others act upon.
+
+They never leave the node. A part hears a fact the moment that another has told it: what follows
+from it stands where the fact stood among the effects.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from swarmllm.messages import CapacityRecord, PeerId
+
+
+class Fact:
+    """What all facts are, so that they can be told from effects."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokensForbidden(Fact):
+    """The kill switch stopped this node. `by_order`: of the swarm's operators, which reaches all
+    peers by itself."""
+
+    reasons: tuple[str, ...]
+    by_order: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TokensAllowed(Fact):
+    """The kill switch lets this node make tokens: for the first time, or again."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerSettled(Fact):
+    """The kill switch has heard from a peer, and may let us make tokens with it from now on."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerGone(Fact):
+    """The last connection to a peer is gone."""
+
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordHeard(Fact):
+    """A capacity record that is news."""
+
+    peer: PeerId
+    record: CapacityRecord
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertHeard(Fact):
+    """Somebody offers an expert that could be mixed with ours, and says where."""
+
+    peer: PeerId
+    addrs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnExpertChanged(Fact):
+    """There is news of our own expert: the engine is up, the engine is down, its last place was
+    taken or one is free again, its addresses are others."""
+
+    what: Literal["ready", "lost", "places", "addresses"]

@@ -1,0 +1,92 @@
+"""Peers and experts that come and go, as the node's user is told of them.
+
+An expert is found when three things are true: its record is known, its connection is up, and the
+kill switch lets us ask it. That is said once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from swarmllm.core.effects import Emit, NodeEffect
+from swarmllm.core.events import ExpertFound, ExpertLost, PeerSeen
+from swarmllm.core.facts import (
+    ExpertHeard,
+    Fact,
+    OwnExpertChanged,
+    PeerGone,
+    PeerSettled,
+    RecordHeard,
+    TokensAllowed,
+)
+from swarmllm.core.inputs import EngineLost, Input, PeerConnected, VocabularyLearned
+from swarmllm.core.part import Part, Told
+from swarmllm.core.peers.roster import Roster
+from swarmllm.messages import CapacityRecord, PeerId
+
+NO_PLACE = "it offers no place any more: its engine is down, or it was stopped"
+
+
+class Sightings(Part):
+    inputs = (
+        *(PeerConnected, PeerGone, PeerSettled, RecordHeard),
+        *(EngineLost, OwnExpertChanged, TokensAllowed, VocabularyLearned),
+    )
+
+    def __init__(self, roster: Roster, connected: Collection[PeerId]) -> None:
+        self._roster = roster
+        self._connected = connected
+        # Experts that were told of and not yet lost; bounded by connections.
+        self._met: set[PeerId] = set()
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case RecordHeard(peer=peer, record=record):
+                return self._heard(peer, record, now)
+            case PeerSettled(peer=peer):
+                return self._meet(peer, now)
+            case PeerConnected(peer=peer):
+                return [Emit(PeerSeen(peer, connected=True)), *self._meet(peer, now)]
+            case PeerGone(peer=peer, reason=reason):
+                return self._lost(peer, reason)
+            case TokensAllowed() | VocabularyLearned():
+                return [e for peer, _ in self._roster.experts(now) for e in self._meet(peer, now)]
+            case OwnExpertChanged(what="ready"):
+                self._met.discard(self._roster.own)
+                return self._meet(self._roster.own, now)
+            case EngineLost(reason=reason):
+                return [Emit(ExpertLost(self._roster.own, reason))]
+            case _:
+                return ()
+
+    def _heard(self, peer: PeerId, record: CapacityRecord, now: float) -> Told:
+        told: list[NodeEffect | Fact] = []
+        is_usable = self._roster.is_usable(record)
+        if peer in self._connected:
+            if is_usable:
+                told += self._meet(peer, now)
+            elif peer in self._met:
+                self._met.discard(peer)
+                told.append(Emit(ExpertLost(peer, NO_PLACE)))
+        if is_usable:
+            told.append(ExpertHeard(peer, record.addrs))
+        return told
+
+    def _lost(self, peer: PeerId, reason: str) -> list[NodeEffect]:
+        effects: list[NodeEffect] = [Emit(PeerSeen(peer, connected=False, reason=reason))]
+        if self._roster.is_usable(self._roster.record_of(peer)):
+            effects.append(Emit(ExpertLost(peer, reason)))
+        self._met.discard(peer)
+        return effects
+
+    def _meet(self, peer: PeerId, now: float) -> list[NodeEffect]:
+        record = self._roster.record_of(peer)
+        if (
+            peer in self._met
+            or record is None
+            or not self._roster.is_usable(record)
+            or not self._roster.can_ask(peer, now)
+        ):
+            return []
+        self._met.add(peer)
+        return [Emit(ExpertFound(peer, record))]
