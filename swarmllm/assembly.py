@@ -289,7 +289,8 @@ async def _open_model(
         engine = await stack.enter_async_context(real)
     text = parts.text or await _open_text(nursery, config, model, engine, tell)
     if engine is not None:
-        tell(ModelReady(engine.card, trio.current_time() - began_at))
+        took_s = trio.current_time() - began_at
+        tell(ModelReady(engine.card, took_s, engine.load.tokens_per_s))
     return text, engine
 
 

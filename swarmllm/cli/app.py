@@ -71,6 +71,8 @@ def join(
             "--until-eof", help="Leave when standard input closes (for programs that start nodes)."
         ),
     ] = False,
+    yes: o.Yes = False,
+    tiny: o.Tiny = False,
     json: o.Json = False,
 ) -> None:
     """Load an expert, find the swarm, and serve until Ctrl-C."""
@@ -79,7 +81,7 @@ def join(
         from swarmllm.cli.join import join as run
         from swarmllm.cli.settings import config_of
 
-        return run(config_of(**settings), as_json=json, until_eof=until_eof)
+        return run(config_of(**settings), as_json=json, until_eof=until_eof, yes=yes, tiny=tiny)
 
     raise typer.Exit(guarded(body))
 
@@ -273,16 +275,18 @@ def demo(
             "--keep", help="Leave the nodes' folders and logs behind.", rich_help_panel=o.OUTPUT
         ),
     ] = False,
+    yes: o.Yes = False,
+    tiny: o.Tiny = False,
     json: o.Json = False,
 ) -> None:
-    """Run four nodes on this machine with the bundled experts: they answer together, lose one in
-    mid-answer, and obey a halt."""
+    """Run four nodes on this machine: they answer together, lose one in mid-answer, and obey a
+    halt."""
 
     def body() -> int:
         from swarmllm.cli.demo import demo as run
         from swarmllm.cli.settings import config_of
 
-        return run(config_of(cache_dir=cache_dir), as_json=json, keep=keep)
+        return run(config_of(cache_dir=cache_dir), as_json=json, keep=keep, yes=yes, tiny=tiny)
 
     raise typer.Exit(guarded(body))
 

@@ -14,10 +14,26 @@ from importlib import metadata
 from pathlib import Path
 from typing import Final, Literal
 
+import trio
+
 from swarmllm.adapters import limits
 from swarmllm.adapters.datadir import DataDir, holder_of
-from swarmllm.cli.output import size
+from swarmllm.adapters.llama.engine import LlamaEngine
+from swarmllm.adapters.llama.engine_options import EngineOptions
+from swarmllm.adapters.models import library
+from swarmllm.cli.output import count, shell_word, size
+from swarmllm.cli.probe import probe
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.model_reference import (
+    DEMO_USUAL,
+    Auto,
+    DemoExpert,
+    HubModel,
+    NoModel,
+    OwnFile,
+    SmolLM2,
+    parse_reference,
+)
 
 PACKAGES: Final = (
     "swarmllm",
@@ -27,6 +43,7 @@ PACKAGES: Final = (
     "numpy",
     "tokenizers",
     "gguf",
+    "huggingface-hub",
     "llama-models",
     "cryptography",
     "msgpack",
@@ -131,6 +148,54 @@ def demo_experts(config: Config) -> Verdict:
     if not cards:
         return Verdict("fail", "none are bundled", "reinstall swarmllm; the package is incomplete")
     return Verdict("ok", ", ".join(card.name for card in cards))
+
+
+def model(config: Config) -> Verdict:
+    """The model that `join` would load: what it is, and how fast it is here."""
+    reference = parse_reference(config.model)
+    if isinstance(reference, Auto) and library.place_of(SmolLM2(), config.cache_dir):
+        reference = SmolLM2()
+    match reference:
+        case NoModel():
+            return Verdict("ok", "none: a node asks others and offers nothing")
+        case Auto():
+            found = f"{DemoExpert(DEMO_USUAL)}, because SmolLM2 is not on this machine"
+            return Verdict("ok", found, "for a model that answers: swarmllm models pull smollm2")
+        case DemoExpert():
+            return Verdict("ok", f"{reference}, made on first use")
+        case OwnFile():
+            return _file(reference.path, config)
+        case SmolLM2() | HubModel():
+            path = library.place_of(reference, config.cache_dir)
+            if path is not None:
+                return _file(path, config)
+            remedy = f"swarmllm models pull {shell_word(str(reference))}"
+            return Verdict("warn", f"{reference} is not on this machine", remedy)
+
+
+def _file(path: Path, config: Config) -> Verdict:
+    facts = probe(path, config.cache_dir)
+    told = (
+        f"{facts['name']}, {count(facts['n_params'])} parameters, vocabulary"
+        f" {facts['vocab'][:16]}, {'its own' if facts['has_chat_template'] else 'no'} chat template"
+    )
+    if holder_of(config.data_dir) is not None:
+        return Verdict("ok", f"{told}; swarmllm status shows how fast it is")
+    rate = trio.run(_measured, path, config)
+    return Verdict("ok", f"{told}; it decodes {rate:.1f} tokens/s here")
+
+
+async def _measured(path: Path, config: Config) -> float:
+    """Tokens/s that one session decodes."""
+    options = EngineOptions(
+        context_max=256,
+        sessions_max=1,
+        threads=config.threads,
+        gpu_layers=config.gpu_layers,
+        cache_dir=str(config.cache_dir),
+    )
+    async with LlamaEngine(path, options) as engine:
+        return engine.load.tokens_per_s
 
 
 def data_folder(config: Config) -> Verdict:

@@ -16,18 +16,20 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import psutil
 import trio
 
-from swarmllm.adapters.llama.demo import bundled
-from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
+from swarmllm.adapters.models.library import TINY as TINY_REMARK
+from swarmllm.cli.demo_cast import NODES, Cast, K, Prompt, real_cast, tiny_cast
 from swarmllm.cli.demo_halt import halt_and_resume
 from swarmllm.cli.demo_view import DemoView, known
 from swarmllm.cli.dht_probe import providers
 from swarmllm.cli.fetching import fetched
+from swarmllm.cli.first_model import Chosen, brought, choose
 from swarmllm.cli.guard import run
 from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.cli.output import answer
@@ -37,11 +39,9 @@ from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import ask, asking
-from swarmllm.runtime.model_reference import DemoExpert
+from swarmllm.runtime.model_reference import AUTO, Auto, SmolLM2
 from swarmllm.runtime.service.json_events import Record
 
-NODES: Final = 4
-K: Final = 3
 START_S: Final = 90.0  # Four nodes load at once; on two busy cores that takes a fifth of this.
 MEET_S: Final = 45.0
 DHT_S: Final = 20.0
@@ -50,24 +50,25 @@ ANSWER_S: Final = 90.0
 NOTICE_S: Final = 15.0
 # Nobody waits for it but the check; on an idle machine it takes half a second.
 FAREWELL_S: Final = 15.0
-FIRST_PROMPT, FIRST_TOKENS = "It was a dark night, and the old man", 32
-SECOND_PROMPT, SECOND_TOKENS = "She looked out of the window and", 40
 KILL_AFTER: Final = 12  # Tokens of the second answer.
+BYTES_MAX: Final = 500  # Per expert and token.
 # Tokens that must have come after it, or the answer was not caught in its middle.
 AFTER_KILL: Final = 8
 ATTEMPTS: Final = 3  # A model may end its text early by itself; then another seed is drawn.
-BYTES_MAX: Final = 500  # Per expert and token.
-SAMPLING: Final = {"temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
 
 
-def demo(config: Config, *, as_json: bool, keep: bool) -> int:
+def demo(config: Config, *, as_json: bool, keep: bool, yes: bool, tiny: bool) -> int:
+    config = replace(config, model=AUTO)
+    chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json)
+    assert chosen is not None, "the model is not left open"
     view = DemoView(answer(), as_json=as_json)
     fleets: list[Fleet] = []
     folder = Path(tempfile.mkdtemp(prefix="swarmllm-demo-"))
     try:
         with view.silence:
             return run(
-                lambda: _story(config, view, folder, fleets), at_force=lambda: kill_all(fleets)
+                lambda: _story(config, chosen, view, folder, fleets),
+                at_force=lambda: kill_all(fleets),
             )
     finally:
         if keep:
@@ -76,7 +77,9 @@ def demo(config: Config, *, as_json: bool, keep: bool) -> int:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Fleet]) -> int:
+async def _story(
+    config: Config, chosen: Chosen, view: DemoView, folder: Path, fleets: list[Fleet]
+) -> int:
     began = trio.current_time()
     first = Line().append("Four nodes on this machine", "bold")
     view.say(
@@ -84,14 +87,8 @@ async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Flee
             ", each a process with its own identity, data folder and expert; none is in charge."
         )
     )
-    view.say(
-        "Their experts are tiny, for demonstration: they know how prose or code sounds,"
-        " and nothing else.",
-        "dim",
-    )
-    cast = choose_cast([card.name for card in bundled()])
-    for expert in dict.fromkeys(cast):
-        await fetched(DemoExpert(expert), config, as_json=view.as_json)
+    cast = await _cast(config, chosen, view)
+    view.say(cast.told, "dim")
     swarm = f"demo-{secrets.token_hex(4)}"  # Apart from any other demo on this machine.
     ring = Ring()
     common = _flags(config, swarm, ring.write(folder / "charter"))
@@ -101,30 +98,33 @@ async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Flee
         nodes = list(fleet.nodes)
         await _meet(view, nodes, bootstrap, swarm)
         speaker, others = nodes[2], [n for n in nodes if n is not nodes[2]]
-        columns = {n.peer: f"{n.name[-1]} {e}" for n, e in zip(nodes, cast, strict=True)}
+        columns = {n.peer: f"{n.name[-1]} {e}" for n, e in zip(nodes, cast.names, strict=True)}
         view.rounds = RoundTable(columns, speaker.peer)
-        await _first_answer(view, speaker)
+        await _first_answer(view, speaker, cast)
         workers = [worker for node in nodes for worker in node.workers()]
-        victim = await _second_answer(view, speaker, others)
+        victim = await _second_answer(view, speaker, others, cast)
         place = nodes.index(victim)
         await _survivors(view, [n for n in nodes if n is not victim], victim)
         nodes[place] = await _comes_back(
-            view, fleet, victim, nodes, [*common, "--model", str(DemoExpert(cast[place]))]
+            view, fleet, victim, nodes, [*common, "--model", str(cast.experts[place])]
         )
         workers += nodes[place].workers()
         view.rounds = RoundTable(columns, speaker.peer)
-        await halt_and_resume(view, nodes, ring)
+        await halt_and_resume(view, nodes, ring, cast)
         await _farewell(view, fleet, nodes, workers)
     return 0 if view.summary(trio.current_time() - began) else 1
 
 
-def choose_cast(bundled: Sequence[str]) -> list[str]:
-    """Four different experts if there are as many; otherwise the first one several times, because
-    the prompts are its kind of text."""
-    if not bundled:
-        raise LocalError("no demo experts are bundled with this installation; reinstall swarmllm")
-    names = sorted(bundled, key=lambda name: (name != "prose", name))[:NODES]
-    return [*names, *([names[0]] * (NODES - len(names)))]
+async def _cast(config: Config, chosen: Chosen, view: DemoView) -> Cast:
+    """The real one if SmolLM2 is here or could be fetched. All experts are files when this
+    returns."""
+    found = await brought(chosen, config, as_json=view.as_json)
+    if isinstance(found, Auto):
+        view.say(TINY_REMARK + ".", "yellow")
+    cast = real_cast() if isinstance(found, SmolLM2) else tiny_cast()
+    for expert in dict.fromkeys(cast.experts):
+        await fetched(expert, config, as_json=view.as_json)
+    return cast
 
 
 # --- coming to life -------------------------------------------------------------------------------
@@ -137,17 +137,15 @@ def _flags(config: Config, swarm: str, charter: Path) -> list[str]:
     return ["--no-lan", *(str(word) for flag in flags.items() for word in flag)]
 
 
-async def _start(view: DemoView, fleet: Fleet, cast: Sequence[str], common: Sequence[str]) -> str:
+async def _start(view: DemoView, fleet: Fleet, cast: Cast, common: Sequence[str]) -> str:
     """The first node is told nothing; the others are told its address, which is returned, and
     nothing else."""
     view.chapter("they start and find each other")
-    with view.board(fleet.nodes, cast):
-        first = await fleet.start("node 1", [*common, "--model", str(DemoExpert(cast[0]))])
+    with view.board(fleet.nodes, cast.names):
+        first = await fleet.start("node 1", [*common, "--model", str(cast.experts[0])])
         bootstrap = str((await first.wait_for("listening", START_S))["addrs"][0])
-        for i, expert in enumerate(cast[1:], start=2):
-            await fleet.start(
-                f"node {i}", [*common, "--model", str(DemoExpert(expert)), "--peer", bootstrap]
-            )
+        for i, expert in enumerate(cast.experts[1:], start=2):
+            await fleet.start(f"node {i}", [*common, "--model", str(expert), "--peer", bootstrap])
         for node in fleet.nodes:
             await node.wait_for("ready", START_S)
         for node in fleet.nodes:
@@ -201,9 +199,11 @@ async def _meet(view: DemoView, nodes: Sequence[NodeProcess], bootstrap: str, sw
     view.checked(
         "capacity_is_gossiped", all(told), f"{sum(told)} of {NODES} hold the others' signed records"
     )
+    ready = nodes[0].found("model_ready")
+    assert ready is not None
     with view.waiting("a stranger who knows one address asks the DHT"):
         found = await providers(
-            bootstrap, swarm, bytes.fromhex(LLAMA3_FINGERPRINT), everybody, DHT_S
+            bootstrap, swarm, bytes.fromhex(str(ready["vocab"])), everybody, DHT_S
         )
     detail = f"a stranger with one address was told of {len(found)}"
     view.checked("dht_names_the_experts", found == everybody, detail)
@@ -215,14 +215,14 @@ async def _meet(view: DemoView, nodes: Sequence[NodeProcess], bootstrap: str, sw
 async def _answer(
     view: DemoView,
     speaker: NodeProcess,
-    prompt: str,
-    tokens: int,
+    prompt: Prompt,
+    cast: Cast,
     seed: int,
     seen: Callable[[Record], None],
 ) -> tuple[list[Record], Record]:
     """One answer through the node's own socket: its token records and its end. `seen` is called
     with each token as it comes."""
-    request = {"prompt": prompt, "k": K, "extra": 1, "max_tokens": tokens, "seed": seed, **SAMPLING}
+    request = {**prompt.asked(), "max_tokens": prompt.tokens, **cast.asking, "seed": seed}
     found: list[Record] = []
     with trio.move_on_after(ANSWER_S):
         async with asking(speaker.folder, "generate", **request) as records:
@@ -254,12 +254,12 @@ def _is_whole(tokens: Sequence[Record], end: Record) -> bool:
     )
 
 
-async def _first_answer(view: DemoView, speaker: NodeProcess) -> None:
+async def _first_answer(view: DemoView, speaker: NodeProcess, cast: Cast) -> None:
     view.chapter(f"{speaker.name} asks: {K} of {NODES} experts decide every token together")
     view.legend()
-    view.say(f"  “{FIRST_PROMPT}”\n", "bold")
-    tokens, end = await _answer(view, speaker, FIRST_PROMPT, FIRST_TOKENS, 1, lambda _: None)
-    view.text(FIRST_PROMPT, end, tokens, speaker.peer)
+    view.say(f"  “{cast.first.text}”\n", "bold")
+    tokens, end = await _answer(view, speaker, cast.first, cast, 1, lambda _: None)
+    view.text(cast.first, end, tokens, speaker.peer)
     view.checked(
         "first_answer_is_whole",
         _is_whole(tokens, end),
@@ -283,16 +283,18 @@ async def _first_answer(view: DemoView, speaker: NodeProcess) -> None:
     )
     mean = mean_bytes(tokens, speaker.peer)
     view.checked(
-        "few_bytes", 0 < mean < BYTES_MAX, f"{mean:.0f} per expert and token, below {BYTES_MAX}"
+        "few_bytes",
+        0 < mean < BYTES_MAX,
+        f"{mean:.0f} per expert and token, below {BYTES_MAX}",
     )
 
 
 async def _second_answer(
-    view: DemoView, speaker: NodeProcess, others: Sequence[NodeProcess]
+    view: DemoView, speaker: NodeProcess, others: Sequence[NodeProcess], cast: Cast
 ) -> NodeProcess:
     """Kill an expert that has a part in the answer, in the middle of it."""
     view.chapter(f"{speaker.name} asks again, and one of its experts is killed meanwhile")
-    view.say(f"  “{SECOND_PROMPT}”\n", "bold")
+    view.say(f"  “{cast.second.text}”\n", "bold")
     for seed in range(1, ATTEMPTS + 1):
         killed: list[tuple[NodeProcess, int]] = []
 
@@ -306,7 +308,7 @@ async def _second_answer(
             killed.append((victim, token["index"]))
             view.killed(victim)
 
-        tokens, end = await _answer(view, speaker, SECOND_PROMPT, SECOND_TOKENS, seed, watch)
+        tokens, end = await _answer(view, speaker, cast.second, cast, seed, watch)
         if killed:
             break
         view.say("  (the experts ended their text early; once more)\n", "dim")
@@ -316,7 +318,7 @@ async def _second_answer(
             " so none could be interrupted"
         )
     victim, at = killed[0]
-    view.text(SECOND_PROMPT, end, tokens, speaker.peer)
+    view.text(cast.second, end, tokens, speaker.peer)
     with trio.move_on_after(NOTICE_S):
         await victim.process.wait()
     view.checked(

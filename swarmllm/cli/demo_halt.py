@@ -16,6 +16,7 @@ from typing import Final
 
 import trio
 
+from swarmllm.cli.demo_cast import Cast, Prompt
 from swarmllm.cli.demo_view import DemoView
 from swarmllm.cli.operators.publishing import hand_over
 from swarmllm.cli.operators.throwaway_keys import Ring
@@ -25,12 +26,6 @@ from swarmllm.messages import Halt
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.service.json_events import Record
 
-PROMPTS: Final = (
-    "It was a dark night, and the old man",
-    "She looked out of the window and",
-    "They walked along the river until",
-    "In the morning the house was",
-)
 LONG: Final = 1000  # Tokens: no answer ends by itself before the order comes.
 BEFORE: Final = 5  # Tokens of each answer before the orders come, and again after the forged ones.
 STREAM_S: Final = 60.0  # For those tokens: four answers at once share this machine.
@@ -40,7 +35,6 @@ PROMISED_S: Final = 1.0
 ACKS_S: Final = 5.0
 QUIET_S: Final = 1.5  # How long after the order tokens are looked for.
 SHORT: Final = 12  # Tokens of the answer afterwards.
-SAMPLING: Final = {"k": 3, "extra": 1, "temperature": 0.7, "top_p": 0.9, "repetition_penalty": 1.1}
 
 
 @dataclass
@@ -49,7 +43,8 @@ class Stream:
     its text."""
 
     node: NodeProcess
-    prompt: str
+    prompt: Prompt
+    cast: Cast
     tokens: list[Record] = field(default_factory=list)
     current: int = 0  # Tokens of the answer that runs now.
     end: Record | None = None
@@ -62,10 +57,10 @@ class Stream:
             async with asking(
                 self.node.folder,
                 "generate",
-                prompt=self.prompt,
                 max_tokens=LONG,
                 seed=seed,
-                **SAMPLING,
+                **self.prompt.asked(),
+                **self.cast.asking,
             ) as records:
                 async for record in records:
                     self._take(record)
@@ -111,14 +106,16 @@ class Stream:
         return "".join(token["text"] for token in self.tokens)
 
 
-async def halt_and_resume(view: DemoView, nodes: Sequence[NodeProcess], ring: Ring) -> None:
+async def halt_and_resume(
+    view: DemoView, nodes: Sequence[NodeProcess], ring: Ring, cast: Cast
+) -> None:
     view.chapter("one operator stops all four in mid-stream; two together start them again")
     view.say(
         "  All four write at once, each with the help of the others."
         " Then orders come in through one of them.\n",
         "dim",
     )
-    streams = [Stream(node, PROMPTS[i % len(PROMPTS)]) for i, node in enumerate(nodes)]
+    streams = [Stream(n, prompt, cast) for n, prompt in zip(nodes, cast.every, strict=True)]
     async with trio.open_nursery() as nursery:
         for stream in streams:
             nursery.start_soon(stream.run, view)
@@ -136,9 +133,9 @@ async def halt_and_resume(view: DemoView, nodes: Sequence[NodeProcess], ring: Ri
         await _stopped(view, streams, order, began_at)
         nursery.cancel_scope.cancel()
     view.stopped([(s.node, s.text, _ms(s.tokens[-1], began_at), s.end) for s in streams])
-    await _silent(view, streams, began_at)
+    await _silent(view, streams, began_at, cast)
     await _resume(view, nodes, ring, order)
-    await _replayed(view, nodes, data)
+    await _replayed(view, nodes, data, cast)
 
 
 def _ms(record: Record, began_at: float) -> float:
@@ -190,12 +187,17 @@ async def _stopped(view: DemoView, streams: Sequence[Stream], order: Halt, began
     )
 
 
-async def _silent(view: DemoView, streams: Sequence[Stream], began_at: float) -> None:
+async def _silent(view: DemoView, streams: Sequence[Stream], began_at: float, cast: Cast) -> None:
     """No token of the answers that ran, and none of new ones."""
     refused = 0
     for stream in streams:
         async with asking(
-            stream.node.folder, "generate", prompt=stream.prompt, max_tokens=1, seed=1, **SAMPLING
+            stream.node.folder,
+            "generate",
+            max_tokens=1,
+            seed=1,
+            **stream.prompt.asked(),
+            **cast.asking,
         ) as records:
             found = [record async for record in records]
         refused += [(r["event"], r.get("reason")) for r in found] == [("end", "halted")]
@@ -247,7 +249,7 @@ def _is_later(began_at: float, record: Record) -> bool:
     return float(record["time"]) >= began_at - 0.001  # Records are rounded to the millisecond.
 
 
-async def _replayed(view: DemoView, nodes: Sequence[NodeProcess], data: bytes) -> None:
+async def _replayed(view: DemoView, nodes: Sequence[NodeProcess], data: bytes, cast: Cast) -> None:
     """The order that was lifted, once more and through every node; then a question to one of
     them."""
     news = 0
@@ -264,7 +266,12 @@ async def _replayed(view: DemoView, nodes: Sequence[NodeProcess], data: bytes) -
     end: Record | None = None
     with trio.move_on_after(STREAM_S):
         async with asking(
-            nodes[0].folder, "generate", prompt=PROMPTS[0], max_tokens=SHORT, seed=1, **SAMPLING
+            nodes[0].folder,
+            "generate",
+            max_tokens=SHORT,
+            seed=1,
+            **cast.every[0].asked(),
+            **cast.asking,
         ) as records:
             async for record in records:
                 view.streamed(nodes[0], record)

@@ -17,6 +17,7 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
 
+from swarmllm.cli.demo_cast import Prompt
 from swarmllm.cli.output import print_record, short_peer
 from swarmllm.cli.processes import NodeProcess
 from swarmllm.cli.rounds import COLOURS, RoundTable, mean_bytes, uses
@@ -133,11 +134,12 @@ class DemoView:
         rule = Rule(Line(f"SIGKILL to {node.name} (process {node.pid})", "bold red"), style="red")
         self.console.print(rule, width=min(self.console.width, 79))
 
-    def text(self, prompt: str, end: Record, tokens: Sequence[Record], asking: str) -> None:
+    def text(self, prompt: Prompt, end: Record, tokens: Sequence[Record], asking: str) -> None:
         """The finished answer, coloured by the expert that counted most for each token."""
         if self.as_json or self.rounds is None:
             return
-        text = Flow(prompt, style="bold")
+        # A question stands above its answer; a beginning goes on in the same line.
+        text = Flow(f"{prompt.text}\n" if prompt.is_question else prompt.text, style="bold")
         for token in tokens:
             best = max(uses(token), key=lambda use: use["weight"])
             text.append(token["text"], style=self.rounds.colour(best["peer"]))

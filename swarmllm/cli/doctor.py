@@ -43,6 +43,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("llama.cpp", checks.llama_cpp),
     ("vocabulary", checks.vocabulary),
     ("demo experts", checks.demo_experts),
+    ("model", checks.model),
     ("data folder", checks.data_folder),
     ("cache folder", checks.cache_folder),
     ("key", checks.key),

@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -22,6 +23,7 @@ import trio
 from swarmllm.adapters.datadir import DataDir, default_folders
 from swarmllm.assembly import open_node
 from swarmllm.cli import collector
+from swarmllm.cli.first_model import Chosen, brought, choose
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.join_view import JoinView
 from swarmllm.cli.output import in_thread, people, print_record_async, shell_word
@@ -54,19 +56,22 @@ EOF_BYTES: Final = 4096
 Show = Callable[[Record], Awaitable[None]]
 
 
-def join(config: Config, *, as_json: bool, until_eof: bool) -> int:
+def join(config: Config, *, as_json: bool, until_eof: bool, yes: bool, tiny: bool) -> int:
     """Stopping it is how it is meant to end, so Ctrl-C and SIGTERM leave with 0."""
     if until_eof and input_is_closed():
         raise UsageError(
             "--until-eof waits for standard input to close, and it is closed already; keep it open,"
             " or leave this out"
         )
+    chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json)
     # Whatever a node writes is its owner's alone, also in a folder that others may look into.
     os.umask(0o077)
-    return run(partial(_join, config, as_json, until_eof), interrupted=OK)
+    return run(partial(_join, config, chosen, as_json, until_eof), interrupted=OK)
 
 
-async def _join(config: Config, as_json: bool, until_eof: bool) -> int:
+async def _join(config: Config, chosen: Chosen | None, as_json: bool, until_eof: bool) -> int:
+    if chosen is not None:
+        config = replace(config, model=str(await brought(chosen, config, as_json=as_json)))
     is_first = not DataDir(config.data_dir).key_file.exists()
     view = None if as_json else JoinView(people(), ask_with=_flags(config), is_first_run=is_first)
     feed: LifeFeed[Record] = LifeFeed(RECORDS_MAX)

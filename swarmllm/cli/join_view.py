@@ -28,6 +28,8 @@ from swarmllm.runtime.service.json_events import Record
 
 log = logging.getLogger("swarmllm.view")
 
+SLOW_BELOW: Final = 3.0  # Tokens/s: slower than most people read.
+SLOW: Final = " (a smaller model, or one of fewer bits, is faster)"
 SHARE_NOTICE: Final = (
     "The experts that help with an answer see its prompt and its text."
     " Other people's nodes are other people's computers."
@@ -172,6 +174,7 @@ def _line(record: Record) -> Line | None:
             )
             return Line(
                 f"Expert {record['model']} is ready: {facts}, loaded in {record['seconds']:.1f} s"
+                + expectation(record["tokens_per_s"])
             )
         case "listening":
             return Line(
@@ -200,3 +203,13 @@ def _line(record: Record) -> Line | None:
             return Line("Left.")
         case _:
             return None
+
+
+def expectation(rate: float) -> str:
+    """What a measured speed, in tokens/s, means for whoever waits for an answer; nothing for a node
+    that is halted and could not measure."""
+    if rate <= 0:
+        return ""
+    figure = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
+    told = f"; it decodes {figure} tokens/s here, 100 tokens in {100 / rate:.0f} s"
+    return told + (SLOW if rate < SLOW_BELOW else "")

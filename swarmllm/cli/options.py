@@ -98,6 +98,24 @@ ModelName = Annotated[
     ),
 ]
 
+Yes = Annotated[
+    bool,
+    typer.Option(
+        "--yes",
+        "-y",
+        help="Fetch SmolLM2 (93 MB) if it is not here and no model is named, without a question.",
+        rich_help_panel=MODEL,
+    ),
+]
+Tiny = Annotated[
+    bool,
+    typer.Option(
+        "--tiny",
+        help="Tiny demonstration experts, which need no download, in place of SmolLM2.",
+        rich_help_panel=MODEL,
+    ),
+]
+
 Domain = Annotated[
     str | None,
     typer.Option(

@@ -23,8 +23,8 @@ SECONDS_MAX: Final = 300.0  # Hashing 40 GB from a slow disk.
 
 
 def probe(path: Path, cache_dir: Path) -> dict[str, Any]:
-    """`name, vocab, n_params, context_max, size_bytes, digest` of a GGUF file. LocalError with one
-    sentence for one that is unfit."""
+    """`name, vocab, n_params, context_max, size_bytes, digest, has_chat_template` of a GGUF file.
+    LocalError with one sentence for one that is unfit."""
     command = [sys.executable, "-P", "-m", "swarmllm.cli.probe", str(path), str(cache_dir)]
     try:
         done = subprocess.run(
@@ -69,6 +69,7 @@ def _main(path: Path, cache_dir: Path) -> dict[str, object]:
         "context_max": found.context_trained,
         "size_bytes": found.size_bytes,
         "digest": digest.hex(),
+        "has_chat_template": found.has_chat_template,
     }
 
 

@@ -21,6 +21,7 @@ from swarmllm.cli.bench import report as bench_report
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.cli.checks import Verdict
 from swarmllm.cli.client import NodeClient
+from swarmllm.cli.demo_cast import Prompt
 from swarmllm.cli.demo_view import DemoView
 from swarmllm.cli.eval import tables
 from swarmllm.cli.generate import ShownAnswer
@@ -133,7 +134,16 @@ def status(text: str) -> Record:
         "peer": "12D3KooW",
         "swarm": text,
         "uptime_s": 3.0,
-        "model": {"model": text, "n_params": 1e9, "context_max": 512, "domains": [text]},
+        "model": {
+            "model": text,
+            "n_params": 1e9,
+            "context_max": 512,
+            "vocab_size": 512,
+            "vocab": text,
+            "chat": text,
+            "domains": [text],
+        },
+        "has_chat_template": True,
         "load": {"queue_depth": 0, "sessions_free": 1, "sessions_max": 4, "tokens_per_s": 3.0},
         "addrs": [text],
         "peers": [text],
@@ -203,7 +213,7 @@ LIFE: Final = {
     "expert_found": {"model"},
     "expert_lost": {"reason"},
 }
-NUMBERS: Final = {"n_params": 1e9, "context_max": 512, "seconds": 1.0}
+NUMBERS: Final = {"n_params": 1e9, "context_max": 512, "seconds": 1.0, "tokens_per_s": 20.0}
 
 
 # --- join -----------------------------------------------------------------------------------------
@@ -284,7 +294,7 @@ def demonstrated(text: str) -> None:
     view.say(text)
     view.token(token(text))
     view.other({"event": "notice", "text": text})
-    view.text("prompt", end(text), [token(text)], "12D3KooWown")
+    view.text(Prompt(text, 5), end(text), [token(text)], "12D3KooWown")
     view.stopped([(node, text, 1.0, end(text, text))])  # type: ignore[list-item]
     view.killed(node)  # type: ignore[arg-type]
     view.checked("name", True, text)

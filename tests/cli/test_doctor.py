@@ -15,6 +15,7 @@ NAMES = {
     "llama.cpp",
     "vocabulary",
     "demo experts",
+    "model",
     "data folder",
     "cache folder",
     "key",

@@ -197,7 +197,7 @@ def joined(
     async def body() -> None:
         with trio.fail_after(DEADLINE_S):
             config = Config(data_dir=folder, cache_dir=folder)
-            assert await joining._join(config, as_json=False, until_eof=False) == 0
+            assert await joining._join(config, None, as_json=False, until_eof=False) == 0
 
     trio.run(body)
     return node[0]

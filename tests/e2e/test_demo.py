@@ -12,6 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
+from swarmllm.adapters.datadir import default_folders
+from swarmllm.adapters.models.library import place_of
+from swarmllm.runtime.model_reference import SmolLM2
 from tests.cli.command import Finished, command, environment, run
 
 pytestmark = pytest.mark.slow
@@ -65,7 +68,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shown(home: Path) -> Finished:
-    return run(home, "demo", "--json", deadline_s=DEADLINE_S)
+    return run(home, "demo", "--tiny", "--json", deadline_s=DEADLINE_S)
 
 
 def of(records: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
@@ -133,9 +136,23 @@ def test_every_running_answer_ends_with_the_halt_and_nothing_comes_a_second_late
     assert afterwards["node"] == "node 1"
 
 
+def test_with_the_real_model_the_demo_answers_in_english(home: Path) -> None:
+    cache = default_folders().cache_dir
+    if place_of(SmolLM2(), cache) is None:
+        pytest.skip(f"SmolLM2 is not in {cache}: swarmllm models pull smollm2 brings it")
+    shown = run(home, "demo", "--json", "--cache-dir", str(cache), deadline_s=DEADLINE_S)
+    records = shown.records()
+    assert {c["name"]: c["ok"] for c in of(records, "check")} == dict.fromkeys(CHECKS, True), (
+        shown.err
+    )
+    answer = of(records, "end")[0]["text"].lower()
+    assert "gravity" in answer
+    assert any(word in answer for word in ("force", "mass", "objects", "attract", "pull")), answer
+
+
 def test_an_interrupted_demo_leaves_no_process_behind(home: Path) -> None:
     with subprocess.Popen(
-        command("demo", "--json"),
+        command("demo", "--tiny", "--json"),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

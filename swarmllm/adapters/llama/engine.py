@@ -394,7 +394,8 @@ class LlamaEngine:
         card = fields["card"]
         self._card = ModelCard(**{**card, "domains": tuple(card["domains"])})
         self._reproducible = bool(fields["reproducible"])
-        self._load = EngineLoad(0, fields["sessions_max"], fields["sessions_max"], 0.0)
+        sessions, rate = fields["sessions_max"], fields["tokens_per_s"]
+        self._load = EngineLoad(0, sessions, sessions, rate)
         self._alive = True
         self._report(EngineReady(self._card, self.load))
 

