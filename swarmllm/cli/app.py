@@ -301,6 +301,15 @@ def bench_root(
     quick: Annotated[
         bool, typer.Option("--quick", help="Fewer cases and tokens, in about a minute.")
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            metavar="MODEL",
+            help="The model to measure with, as for join. Without this: a tiny bundled one.",
+        ),
+    ] = None,
+    threads: o.Threads = None,
     cache_dir: o.CacheDir = None,
     json: o.Json = False,
 ) -> None:
@@ -308,10 +317,12 @@ def bench_root(
         return
 
     def body() -> int:
+        from swarmllm.cli.bench import MODEL
         from swarmllm.cli.bench import bench as run
         from swarmllm.cli.settings import config_of
 
-        return run(config_of(cache_dir=cache_dir), only or [], quick=quick, as_json=json)
+        config = config_of(cache_dir=cache_dir, threads=threads, model=model or MODEL)
+        return run(config, only or [], quick=quick, as_json=json)
 
     raise typer.Exit(guarded(body))
 

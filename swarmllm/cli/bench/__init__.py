@@ -9,7 +9,8 @@ from typing import Final
 
 import trio
 
-from swarmllm.adapters.llama.expansion import expand
+from swarmllm.adapters.llama.engine_options import EngineOptions
+from swarmllm.adapters.models.library import Findable, bring
 from swarmllm.cli.bench import requester
 from swarmllm.cli.bench.report import Measurement, Report, table
 from swarmllm.cli.guard import OK, run
@@ -17,25 +18,32 @@ from swarmllm.cli.output import answer, people
 from swarmllm.cli.waiting import Silence
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.model_reference import NoModel, parse_reference
 
 PARTS: Final = ("requester", "engine", "transport")
 PART_MAX_S: Final = 1800.0  # The longest takes minutes on a slow machine.
-EXPERT: Final = "prose"
+MODEL: Final = "llama3-demo:prose"  # Unless another is named: it is always there.
 TOKENS, TOKENS_QUICK = 200, 50  # Of the requester's part.
 
 Say = Callable[[str], None]
 
 
 def bench(config: Config, only: Sequence[str], *, quick: bool, as_json: bool) -> int:
+    reference = parse_reference(config.model)
+    if isinstance(reference, NoModel):
+        raise UsageError(f"--model {config.model} has nothing to measure: name a model")
     for part in only:
         if part not in PARTS:
             raise UsageError(
                 f"--only {part!r} is not a part of the benchmark; choose among {', '.join(PARTS)}"
             )
-    return run(partial(_bench, config, [p for p in PARTS if not only or p in only], quick, as_json))
+    parts = [part for part in PARTS if not only or part in only]
+    return run(partial(_bench, config, reference, parts, quick, as_json))
 
 
-async def _bench(config: Config, parts: Sequence[str], quick: bool, as_json: bool) -> int:
+async def _bench(
+    config: Config, reference: Findable, parts: Sequence[str], quick: bool, as_json: bool
+) -> int:
     console = people()
     report = Report(as_json=as_json)
     with console.status("starting") as status, Silence("the benchmark starts") as silence:
@@ -49,7 +57,7 @@ async def _bench(config: Config, parts: Sequence[str], quick: bool, as_json: boo
         with silence.covered() if console.is_terminal else nullcontext():  # There the status moves.
             for part in parts:
                 with trio.move_on_after(PART_MAX_S) as scope:
-                    async with aclosing(_part(part, config, quick, say)) as measurements:
+                    async with aclosing(_part(part, config, reference, quick, say)) as measurements:
                         async for measurement in measurements:
                             report.add(measurement)
                             silence.heard()
@@ -64,25 +72,32 @@ async def _bench(config: Config, parts: Sequence[str], quick: bool, as_json: boo
     return OK
 
 
-async def _part(part: str, config: Config, quick: bool, say: Say) -> AsyncGenerator[Measurement]:
+async def _part(
+    part: str, config: Config, reference: Findable, quick: bool, say: Say
+) -> AsyncGenerator[Measurement]:
     if part == "requester":
         for measurement in requester.measure(TOKENS_QUICK if quick else TOKENS, say):
             yield measurement
             # The measuring itself keeps the loop busy; Ctrl-C is seen here.
             await trio.lowlevel.checkpoint()
         return
-    say(f"making the expert {EXPERT} ready")
-    model = await trio.to_thread.run_sync(expand, EXPERT, config.cache_dir)
+    say("making the model ready")
+
+    def show(done: int, total: int) -> None:
+        say(f"making the model ready: {done} of {total} bytes")
+
+    cache_dir, may_fetch = config.cache_dir, not config.offline
+    model = (await bring(reference, cache_dir, may_fetch=may_fetch, show=show)).path
     if part == "engine":
         from swarmllm.cli.bench.engine import measure as measure_engine
 
-        found = measure_engine(model, config.cache_dir, quick, say)
+        options = EngineOptions(threads=config.threads, cache_dir=str(cache_dir))
+        found = measure_engine(model, options, quick, say)
     else:
         from swarmllm.cli.bench import transport
 
-        found = transport.measure(
-            transport.QUICK if quick else transport.FULL, model, config.cache_dir, say
-        )
+        plan = transport.QUICK if quick else transport.FULL
+        found = transport.measure(plan, model, cache_dir, say)
     async with aclosing(found) as measurements:
         async for measurement in measurements:
             yield measurement

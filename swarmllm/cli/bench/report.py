@@ -20,6 +20,7 @@ BETTER: Final = {
     "tokens": "less",
     "nodes": "less",
     "cores": "less",
+    "steps": "less",
 }
 
 

@@ -20,13 +20,13 @@ from swarmllm.wire import context
 STEPS: Final = 60
 WARM_UP: Final = 5
 ENTRIES: Final = 256
-FIRST: Final = tuple(range(1000, 1010))  # A prompt as long as the one that the swarm is asked with.
+FIRST: Final = tuple(range(100, 110))  # A prompt as long as the one that the swarm is asked with.
 KEY: Final = SessionKey(PeerId("bench"), 1)
 
 
-async def step_seconds(k: int, model: Path, cache_dir: Path) -> float:
+async def step_seconds(k: int, model: Path, cache_dir: Path) -> tuple[float, int]:
     """Median seconds until all of K engines, asked at once for one more token, have answered with
-    their lists."""
+    their lists; and the size of the model's vocabulary."""
     options = EngineOptions(context_max=512, sessions_max=1, threads=1, cache_dir=str(cache_dir))
     async with AsyncExitStack() as stack:
         engines = [await stack.enter_async_context(LlamaEngine(model, options)) for _ in range(k)]
@@ -53,9 +53,9 @@ async def step_seconds(k: int, model: Path, cache_dir: Path) -> float:
                     nursery.start_soon(_score, engine, request)
             took.append(trio.current_time() - began)
             base = len(tokens)
-            tokens.append(1000 + step)
+            tokens.append(100 + step)
             digests.append(context.extend(digests[-1], tokens[-1]))
-    return median(took[WARM_UP:])
+        return median(took[WARM_UP:]), engines[0].card.vocab_size
 
 
 async def _score(engine: LlamaEngine, request: Score) -> None:

@@ -41,7 +41,7 @@ TOKENS_MIN, TOKENS_MAX = 24, 128
 PROMPT: Final = "It was a dark night, and the old man"
 BYTES_GOAL: Final = 500.0
 RATIO_GOAL: Final = 0.95
-ENTRIES, VOCABULARY = 256, 128_256
+ENTRIES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,17 @@ async def measure(
 ) -> AsyncGenerator[Measurement]:
     """Speed for every delay and K, then the bytes of all those rounds."""
     steps: dict[int, float] = {}
+    vocabulary = 0
     for k in plan.experts:
         say(f"decode step of {k} engines at once")
-        steps[k] = await step_seconds(k, model, cache_dir)
+        steps[k], vocabulary = await step_seconds(k, model, cache_dir)
     sizes: list[float] = []
     for delay_ms in plan.delays_ms:
         for measurement, seen in await _at_distance(plan, delay_ms, model, cache_dir, steps, say):
             sizes += seen
             yield measurement
-    parameters = {"entries": ENTRIES, "vocabulary": VOCABULARY}
-    mean, floor = sum(sizes) / len(sizes), id_set_bytes(ENTRIES, VOCABULARY)
+    parameters = {"entries": ENTRIES, "vocabulary": vocabulary}
+    mean, floor = sum(sizes) / len(sizes), id_set_bytes(ENTRIES, vocabulary)
     yield Measurement(
         "bytes per expert and token",
         mean,

@@ -8,6 +8,7 @@ import pytest
 
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.cli.bench.transport import id_set_bytes
+from swarmllm.testing.gguf_fixture import write_model
 from tests.cli.command import run
 
 SCHEMA = {"event", "time", "name", "value", "unit", "ceiling", "parameters"}
@@ -22,6 +23,27 @@ def test_the_requesters_part_measures_each_k(tmp_path: Path) -> None:
     # Nothing costs less than the least that must be done.
     assert all(0 < r["ceiling"] < r["value"] for r in records)
     assert records[-1]["goal"] == 2.0
+
+
+def test_the_engines_part_measures_sessions_and_drafts_with_a_model_of_ones_own(
+    tmp_path: Path,
+) -> None:
+    model = write_model(tmp_path / "own.gguf")
+    done = run(tmp_path, "bench", "--only", "engine", "--quick", "--json", "--model", str(model))
+    records = done.records()
+    assert done.code == 0
+    assert [r["parameters"] for r in records] == [
+        *({"sessions": n} for n in (1, 8, 16)),
+        *({"positions": n} for n in (4, 8, 14)),
+    ]
+    assert all(set(r) >= SCHEMA and r["value"] > 0 and r["ceiling"] > 0 for r in records)
+    assert all(r["details"]["reproducible_share"] > 0 for r in records[:3])
+
+
+def test_there_must_be_a_model_to_measure(tmp_path: Path) -> None:
+    done = run(tmp_path, "bench", "--only", "engine", "--model", "none")
+    assert done.code == 2
+    assert "nothing to measure" in done.err
 
 
 def test_the_worlds_speed_is_told_beside_an_event_queue_that_does_nothing(tmp_path: Path) -> None:
