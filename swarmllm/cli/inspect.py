@@ -80,6 +80,11 @@ def status_view(record: Record) -> RenderableType:
         table.add_row(Line("halted", "bold red"), Line(reason, "bold red"))
     experts = record.get("experts") or []
     table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
+    for one in record.get("vocabularies") or []:
+        said = f"{one['fingerprint'][:12]} as {one['model']}, {one['experts']} experts"
+        table.add_row(
+            "vocabulary", said if one["asked"] else Line(f"{said}, which are not asked", "dim")
+        )
     for addr in record.get("addrs") or []:
         table.add_row("reach it with", f"--peer {addr}")
     troubles = {

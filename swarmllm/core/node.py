@@ -155,6 +155,7 @@ class Node:
             records_dropped=dropped,
             records_refused=refused,
             parts=tuple(part.view(now) for part in self._further),
+            vocabulary=self._roster.fingerprint,
             vocabularies=vocabularies(
                 self._table.alive(now), self._peering.connected, self._roster.own_record()
             ),

@@ -170,12 +170,15 @@ class GenerateRequest:
     `quality` is the share of tokens that all k are asked about, those at which the best expert
     alone is least sure; 1: every token, 0: always one expert. `outside` are the stretches (start,
     end) of the prompt that the ensemble did not write itself, rising and apart; empty: all of it.
-    `domain`: experts that claim it are believed more at first.
+    `domain`: experts that claim it are believed more at first. `chat_digest` (8 bytes): the chat
+    format that the prompt is written in; experts that say another are believed less at first.
+    Empty: it is plain text.
     """
 
     prompt: tuple[int, ...]
     outside: tuple[tuple[int, int], ...] = ()
     domain: str = ""
+    chat_digest: bytes = b""
     k: int = K_USUAL
     extra: int = EXTRA_USUAL
     quality: float = QUALITY_USUAL

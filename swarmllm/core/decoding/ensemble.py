@@ -22,7 +22,7 @@ from swarmllm.core.decoding.pooling import Holder
 from swarmllm.core.decoding.voices import contradicted, voices
 from swarmllm.core.events import Weighed
 from swarmllm.core.peers.pool import ExpertPool
-from swarmllm.core.peers.router import Candidate
+from swarmllm.core.peers.router import Candidate, format_trust
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
@@ -56,7 +56,7 @@ class Ensemble:
     def __init__(self, order: GenerateRequest, rng: random.Random) -> None:
         self._k = order.k
         self._extra = order.extra
-        self._domain = order.domain
+        self._domain, self._chat_digest = order.domain, order.chat_digest
         self._short = len(order.prompt) <= PROBE_PROMPT_MAX
         self._rng = rng
         self._records: dict[PeerId, CapacityRecord] = {}
@@ -205,7 +205,8 @@ class Ensemble:
         if known is None and len(self._records) >= PEERS_MAX:
             return False
         self._records[peer] = record
-        self._priors[peer] = pool.prior(peer, record, self._domain)
+        believed = pool.prior(peer, record, self._domain)
+        self._priors[peer] = believed * format_trust(record, self._chat_digest)
         if pool.is_local(peer):
             self._own = peer
         if known is not None:

@@ -25,6 +25,7 @@ from swarmllm.core.facts import Fact, TokensAllowed
 from swarmllm.core.inputs import Input, PeerConnected, PingMeasured, Received
 from swarmllm.core.part import Part, Told
 from swarmllm.messages import CapacityRecord, Halted, PeerId
+from swarmllm.wire.ext import chat_digest_in
 
 # Before a peer that said it is halted is asked again; our own start after a halt ends this sooner.
 HALTED_REST_S = 5.0
@@ -57,6 +58,9 @@ SIZE_TYPICAL = 1e9
 # ... none more than this, and none less than its inverse: a claim costs nothing, and what every
 # record
 SIZE_GAIN_MAX = 2.0**0.25
+# An expert that says another chat format than the conversation's was trained on other marks. It
+# may know the text all the same, and its answers soon tell; so a little, and never a refusal.
+OTHER_FORMAT = 0.75
 DOMAIN_GAIN = (
     2.0**0.5
     # can say of itself (its size, and the domain that the user names) makes no more than twice the
@@ -329,3 +333,10 @@ def _prefill_s(history: History, record: CapacityRecord | None, tokens: int) -> 
         return max(0, tokens) * history.prefill_s
     rate = _rate(record) if record is not None else RATE_UNKNOWN
     return max(0, tokens) / (rate * PREFILL_SPEEDUP)
+
+
+def format_trust(record: CapacityRecord, chat_digest: bytes) -> float:
+    """What an expert is believed for a conversation in this chat format (empty: plain text), as a
+    factor; one that says nothing of its format loses nothing."""
+    theirs = chat_digest_in(record.ext)
+    return OTHER_FORMAT if chat_digest and any(theirs) and theirs != chat_digest else 1.0

@@ -62,6 +62,8 @@ class NodeView:
     """Capacity records that came unasked, and faster than is fair."""
     records_refused: int = 0
     """Capacity records that were malformed, badly signed, or contradicted themselves."""
+    vocabulary: bytes = b""
+    """The fingerprint of the experts that are asked; empty until it is known."""
     vocabularies: tuple[VocabularyView, ...] = ()
     """Of all experts that are known, our own included; those of most experts first."""
     parts: tuple[object, ...] = ()

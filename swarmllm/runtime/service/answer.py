@@ -272,6 +272,7 @@ class Answer:
             prompt=prompt.ids,
             outside=prompt.others,
             domain=request.domain,
+            chat_digest=vocabulary.chat_digest if request.messages else b"",
             k=request.k,
             extra=request.extra,
             quality=request.quality,

@@ -20,7 +20,7 @@ from swarmllm.core.events import (
     PeerSeen,
     Weighed,
 )
-from swarmllm.core.peers.view import ExpertView
+from swarmllm.core.peers.view import ExpertView, VocabularyView
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
@@ -250,6 +250,7 @@ def status_record(status: Status) -> Record:
         peers=list(view.peers),
         halted=list(view.halted),
         experts=[_expert(expert) for expert in view.experts],
+        vocabularies=[_vocabulary(one, view.vocabulary) for one in view.vocabularies],
         answers_open=view.answers_open,
         rounds_served_open=view.rounds_served_open,
         troubles=list(status.troubles),
@@ -258,6 +259,18 @@ def status_record(status: Status) -> Record:
         saves_failed=status.saves_failed,
         crowding=status.crowding,
     )
+
+
+def _vocabulary(one: VocabularyView, ours: bytes) -> Record:
+    """One that experts of the swarm have; `asked`: it is that of this node."""
+    return {
+        "fingerprint": one.fingerprint.hex(),
+        "chat": one.chat_digest.hex(),
+        "model": one.model,
+        "experts": one.experts,
+        "connected": one.connected,
+        "asked": one.fingerprint == ours,
+    }
 
 
 def experts_record(experts: tuple[ExpertView, ...]) -> Record:

@@ -9,8 +9,16 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.peers.router import HISTORY_MAX, MERIT_MAX_NATS, SUSPECT_MAX_S, Candidate, Router
+from swarmllm.core.peers.router import (
+    HISTORY_MAX,
+    MERIT_MAX_NATS,
+    SUSPECT_MAX_S,
+    Candidate,
+    Router,
+    format_trust,
+)
 from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
+from swarmllm.wire.ext import CHAT_DIGEST, addition
 
 OWN = PeerId("own")
 
@@ -217,3 +225,13 @@ def test_the_prior_rises_with_size_claimed_domain_and_merit() -> None:
         router.weighed(PeerId(f"m{sign}"), merit, 0.5, 0.0)
         assert (router.prior(PeerId(f"m{sign}"), small) - plain) * sign > 0
     assert router.seen(PeerId("m-1"), 0.0).merit >= -MERIT_MAX_NATS
+
+
+def test_another_chat_format_is_believed_less_and_never_refused() -> None:
+    ours, theirs = b"ours ...", b"theirs.."
+    record = replace(candidate("any").record, ext=addition(CHAT_DIGEST, theirs))
+    assert 0.5 < format_trust(record, ours) < 1.0
+    assert format_trust(record, theirs) == 1.0
+    assert format_trust(record, b"") == 1.0  # Plain text has no format.
+    assert format_trust(replace(record, ext=b""), ours) == 1.0  # It says nothing.
+    assert format_trust(replace(record, ext=addition(CHAT_DIGEST, theirs)[:-1]), ours) == 1.0
