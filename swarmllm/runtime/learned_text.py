@@ -25,6 +25,7 @@ LOOK_EVERY_S: Final = 0.25
 # From the first connected expert: for others to be heard of, so that "most" means something.
 SETTLE_S: Final = 1.5
 RETRY_S: Final = 3.0
+NOBODY_S: Final = 10.0  # What an answer waits for somebody to ask at all, as with a vocabulary.
 READY_S: Final = 60.0  # What an answer waits: to find experts, and for 4 MB at 256 KiB/s.
 
 AUTO: Final = "auto"
@@ -63,6 +64,7 @@ class LearnedText:
         self._text: Text | None = None
         self._known = trio.Event()
         self._trouble = ""
+        self._chosen = ""  # A model of the vocabulary that is being learned.
         self._unfit: set[bytes] = set()  # Fingerprints; at most as many as there are peers.
         self._outcomes, self._fetched = trio.open_memory_channel[
             TokenizerFetched | TokenizerMissing
@@ -76,15 +78,21 @@ class LearnedText:
         return self._text.vocabulary
 
     async def ready(self) -> Vocabulary:
-        with trio.move_on_after(READY_S):
-            await self._known.wait()
-        if self._text is None:
-            raise LocalError(
-                "this node has no model, and has not learned the swarm's vocabulary within"
-                f" {READY_S:.0f} s ({self._trouble or 'no expert is connected'});"
-                " `swarmllm status` shows whom it knows"
-            )
-        return self._text.vocabulary
+        for seconds in (NOBODY_S, READY_S - NOBODY_S):
+            with trio.move_on_after(seconds):
+                await self._known.wait()
+            if self._text is not None:
+                return self._text.vocabulary
+            if not self._chosen:
+                raise LocalError(
+                    f"no expert was reachable within {NOBODY_S:.0f} s, and this node has no model"
+                    " that would tell it a vocabulary; `swarmllm doctor` shows what this node sees"
+                )
+        raise LocalError(
+            "this node has no model, and has not learned the swarm's vocabulary within"
+            f" {READY_S:.0f} s ({self._trouble or f'that of {self._chosen} is on its way'});"
+            " `swarmllm status` shows whom it knows"
+        )
 
     async def encode(self, text: str | Sequence[Span], *, add_bos: bool = False) -> list[int]:
         await self.ready()
@@ -110,6 +118,7 @@ class LearnedText:
         """Until the vocabulary is known; tried again for as long as the node lives."""
         while self._text is None:
             chosen = await self._choose(swarm)
+            self._chosen = chosen.model
             try:
                 self._text = await self._open(chosen, b"") or await self._fetch(swarm, chosen)
             except LocalError as fault:

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from swarmllm.adapters.llama.bpe_text import ALPHABET
+from swarmllm.adapters.llama.gguf_format import header
 from swarmllm.testing.gguf_fixture import write_model
+from swarmllm.testing.gguf_vocabularies import tokenizer
+from swarmllm.wire.tokenizer import NORMAL
 from tests.cli.command import RunningNode, run
 
 JOIN = ("join", "--json", "--no-lan", "--listen", "127.0.0.1", "--port", "0")
@@ -40,12 +44,65 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
     assert "notes.txt" in done.sentence()
 
 
-def test_another_vocabulary_than_the_swarms_is_refused(tmp_path: Path) -> None:
-    other = write_model(tmp_path / "other.gguf")
-    done = run(tmp_path, *JOIN, "--model", str(other))
+def vocabulary_of(tokens: list[str], kinds: list[int] | None = None) -> bytes:
+    """The header of a model with these tokens; what is wrong with them shows before its weights."""
+    return header(
+        {
+            "general.architecture": "llama",
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "gpt-2",
+            "tokenizer.ggml.tokens": tokens,
+            "tokenizer.ggml.token_type": kinds or [NORMAL] * len(tokens),
+            "tokenizer.ggml.merges": [],
+        },
+        [],
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (vocabulary_of([]), "has no vocabulary of its own"),
+        (vocabulary_of([f"t{n}" for n in range((1 << 20) + 1)]), "1048577 tokens, more than"),
+        (vocabulary_of(["a", "\udcff"]), "token 1 is no UTF-8 text"),
+        (vocabulary_of(["a", "b", "a"]), "token 2 is a second one"),
+        (vocabulary_of(["a", "b"], [NORMAL]), "2 tokens but not as many types"),
+    ],
+    ids=["no tokens", "a million tokens", "no UTF-8", "a token twice", "types missing"],
+)
+def test_a_vocabulary_that_is_none_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "words.gguf"
+    path.write_bytes(content)
+    done = run(tmp_path, *JOIN, "--model", str(path))
     assert done.code == 1
-    assert "vocabulary" in done.sentence()
-    assert "other.gguf" in done.sentence()
+    assert "words.gguf" in done.sentence()
+    assert said in done.sentence()
+
+
+def test_a_model_whose_answers_would_never_end_is_named(tmp_path: Path) -> None:
+    tokens = [(letter, NORMAL) for letter in ALPHABET]
+    endless = tokenizer("gpt2", tokens, {}, pre="gpt-2", merges=[b"t h"])
+    path = write_model(tmp_path / "endless.gguf", vocabulary=endless)
+    done = run(tmp_path, *JOIN, "--model", str(path))
+    assert done.code == 1
+    assert "endless.gguf" in done.sentence()
+    assert "no token that ends a text" in done.sentence()
+
+
+def test_a_model_with_a_part_missing_is_named(tmp_path: Path) -> None:
+    first = write_model(tmp_path / "parts.gguf", part_tensors=8)
+    parts = sorted(tmp_path.glob("parts-*.gguf"))
+    parts[1].unlink()
+    done = run(tmp_path, *JOIN, "--model", str(first))
+    assert done.code == 1
+    assert f"{parts[1].name} is missing" in done.sentence()
+
+
+@pytest.mark.parametrize("value", ["llama", "0123", "xyzw0123", ""])
+def test_a_vocabulary_that_is_no_name_of_one_is_named(tmp_path: Path, value: str) -> None:
+    done = run(tmp_path, *JOIN, "--model", "none", "--vocabulary", value)
+    assert done.code == 2
+    assert "auto, llama3 or" in done.sentence()
 
 
 def test_a_key_that_others_can_read_is_refused_with_the_remedy(tmp_path: Path) -> None:
