@@ -47,6 +47,8 @@ command says which, and starts nothing. Another program is called swarmllm as we
 default folders. What it made there is refused by name and left alone; `--data-dir` gives this node
 a folder of its own. A data folder of ours holds the file `swarmllm-node`.
 
+What `model` takes, and which model is loaded where nobody names one, is in [models.md](models.md).
+
 Paths in the file are absolute (`~` is expanded). Not every command has every option; `--help` lists
 those that it takes.
 

@@ -14,7 +14,7 @@ from swarmllm.runtime.model_reference import DemoExpert, SmolLM2
 
 NODES: Final = 4
 K: Final = 3
-INSTRUCTION: Final = "Answer in one short sentence."  # So that the text ends within its tokens.
+INSTRUCTION: Final = "Answer briefly and clearly."  # So that the text ends within its tokens.
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,10 +89,11 @@ def real_cast() -> Cast:
         names=[name or "smollm2" for name in names],
         told="Each has a model of 135 million parameters: it answers in whole sentences and knows"
         " a little of everything.",
-        first=Prompt(questions[0], 64, is_question=True),
+        first=Prompt(questions[0], 80, is_question=True),
         second=Prompt(questions[1], 64, is_question=True),
         every=[Prompt(question, 0, is_question=True) for question in questions],
-        sampling={"temperature": 0.3, "top_p": 0.9, "repetition_penalty": 1.1},
+        # The likeliest token each time: so small a model has no sense to spare.
+        sampling={"temperature": 0.0, "repetition_penalty": 1.05},
     )
 
 
