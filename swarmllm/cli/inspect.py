@@ -61,9 +61,12 @@ def status_view(record: Record) -> RenderableType:
             f"{model['model']}, {count(model['n_params'])} parameters,"
             f" context {model['context_max']} tokens",
         )
-        table.add_row("vocabulary", f"{model['vocab_size']} tokens, {model['vocab'][:16]}")
-        whose = "the model's own" if record.get("has_chat_template") else "none of its own"
-        table.add_row("chat template", f"{whose}, {model['chat']}")
+        whose = "its own" if record.get("has_chat_template") else "no"
+        table.add_row(
+            "text",
+            f"{model['vocab_size']} tokens ({model['vocab'][:12]}), {whose} chat template"
+            f" ({model['chat'][:12]})",
+        )
     else:
         table.add_row("expert", "none: this node asks others and offers nothing")
     if load:

@@ -154,10 +154,8 @@ class JoinView:
             show(Line("Others join it with:", style="bold"))
             show(Line(f"    swarmllm join --peer {record['invite']}", style="cyan"), soft_wrap=True)
         show(Line("Ask the swarm, here and now:", style="bold"))
-        show(
-            Line(f'    swarmllm generate -v{self._ask_with} "Once upon a time"', style="cyan"),
-            soft_wrap=True,
-        )
+        for command in (f"chat{self._ask_with}", f'generate -v{self._ask_with} "Once upon a time"'):
+            show(Line(f"    swarmllm {command}", style="cyan"), soft_wrap=True)
         if self._is_first_run:
             show(Line(SHARE_NOTICE, style="yellow"))
 
@@ -210,6 +208,9 @@ def expectation(rate: float) -> str:
     that is halted and could not measure."""
     if rate <= 0:
         return ""
-    figure = f"{rate:.0f}" if rate >= 10 else f"{rate:.1f}"
-    told = f"; it decodes {figure} tokens/s here, 100 tokens in {100 / rate:.0f} s"
+    told = f"; it decodes {_figure(rate)} tokens/s here, 100 tokens in {_figure(100 / rate)} s"
     return told + (SLOW if rate < SLOW_BELOW else "")
+
+
+def _figure(value: float) -> str:
+    return f"{value:.0f}" if value >= 10 else f"{value:.1f}"
