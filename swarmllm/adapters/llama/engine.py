@@ -42,7 +42,7 @@ from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
 
-SPINS: Final = {"GOMP_SPINCOUNT": "300"}
+SPINS: Final = {"GOMP_SPINCOUNT": "1000"}
 """llama.cpp's threads meet at hundreds of barriers per step. By default they spin there for
 milliseconds: on a machine that does anything else besides (other nodes, a browser) a spinning
 thread holds the core that the awaited one needs. If they sleep at once (OMP_WAIT_POLICY=passive)
@@ -52,7 +52,8 @@ milliseconds, on two cores that were idle and on the same with ten others at wor
     turns    0    100   300  1,000  3,000  300,000 (the default)
     idle     15.7  7.1   6.3    5.7    5.8    5.6
     busy      9.5 11.1  14.7   47    100    328
-"""
+
+On the busy ones a single thread took 12: what a thousand turns cost there, `threads` spares."""
 WAITING: Final = frozenset({"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"})
 """Whoever set one of these has decided otherwise."""
 

@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import time
 from collections import deque
 from pathlib import Path
 from typing import Any, Final
@@ -47,6 +48,7 @@ from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.gguf_file import ModelFile
 from swarmllm.adapters.llama.lease import abort_function
 from swarmllm.adapters.llama.stepping import Stopped
+from swarmllm.adapters.llama.threads import Threads
 from swarmllm.core.serving.planning import OUTPUTS_MAX
 from swarmllm.core.serving.rows import Rows
 from swarmllm.errors import LocalError
@@ -159,7 +161,8 @@ def check_kind(path: Path, model: Any) -> None:
 
 class LlamaModel:
     """A loaded model with one context of `sessions` sequences ("slots") of `cells` tokens each. One
-    thread at a time."""
+    thread at a time calls it; it computes with as many as the options say, or, if it `adapts`, with
+    at most as many."""
 
     def __init__(
         self,
@@ -169,6 +172,8 @@ class LlamaModel:
         context: int,
         sessions: int,
         abort_address: int,
+        *,
+        adapts: bool = False,
     ) -> None:
         self.gpu = bool(llama.llama_supports_gpu_offload()) and options.gpu_layers != 0
         self.exact = options.reproducible and not self.gpu
@@ -182,6 +187,9 @@ class LlamaModel:
         self.vocab_size = int(llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model)))
         self.n_params = int(llama.llama_model_n_params(self._model))
         self._make_batch(max(options.batch_max, 2))
+        self._threads = options.threads or limits.cores()
+        # Layers on a GPU do not wait for the processor's threads.
+        self._choice = Threads(self._threads) if adapts and not self.gpu else None
 
     def _load(self, path: Path, options: EngineOptions) -> Any:
         params = llama.llama_model_default_params()
@@ -251,7 +259,11 @@ class LlamaModel:
         self._positions[:count] = rows.positions
         self._slots[:count] = rows.slots
         self._outputs[:count] = rows.outputs
+        if self._choice is not None:
+            self._use(self._choice.choose(count))
+        begun = time.perf_counter()
         result = llama.llama_decode(self._context, self._batch)
+        seconds = time.perf_counter() - begun
         if result == ABORTED:
             raise Stopped
         if result != 0:
@@ -259,11 +271,18 @@ class LlamaModel:
                 f"llama.cpp failed to decode {count} tokens (code {result}: {complaint()}):"
                 " the engine starts anew"
             )
+        if self._choice is not None:
+            self._choice.took(count, seconds)
         wanted = int(self._outputs[:count].sum())
         if wanted == 0:
             return np.empty((0, self.vocab_size), np.float32)
         address = llama.llama_get_logits(self._context)
         return np.ctypeslib.as_array(address, (wanted, self.vocab_size))
+
+    def _use(self, threads: int) -> None:
+        if threads != self._threads:
+            self._threads = threads
+            llama.llama_set_n_threads(self._context, threads, threads)
 
     def forget(self, slot: int, start: int) -> None:
         """Drop the slot's positions from `start` on."""

@@ -138,7 +138,7 @@ class Worker:
         context = min(options.context_max, file.context_trained)
         sessions = llama_api.fitting_sessions(file, options, context, free_memory())
         model = llama_api.LlamaModel(
-            path, file, options, context, sessions, self._lease.abort_address
+            path, file, options, context, sessions, self._lease.abort_address, adapts=True
         )
         if model.vocab_size != file.vocab_size:
             raise LocalError(

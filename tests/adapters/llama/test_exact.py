@@ -31,11 +31,11 @@ def whole_rows(rows: NDArray[np.float32], bounds: Sequence[tuple[int, int]]) -> 
 
 
 @contextmanager
-def opened(kind: str, *, reproducible: bool = True) -> Iterator[Asker]:
+def opened(kind: str, *, reproducible: bool = True, threads: int = 2) -> Iterator[Asker]:
     llama_api.capture_log()
     path = model(kind, dim=256)
     options = EngineOptions(
-        context_max=300, sessions_max=4, threads=2, reproducible=reproducible, batch_max=64
+        context_max=300, sessions_max=4, threads=threads, reproducible=reproducible, batch_max=64
     )
     lease = Lease.create()
     loaded = llama_api.LlamaModel(path, read_model_file(path), options, 300, 4, lease.abort_address)
@@ -104,6 +104,15 @@ def test_logits_are_the_same_bits_whatever_way_the_context_was_computed(kind: st
         asker.submit(2, TEXT, 60, range(len(TEXT) - 60))
         [rows] = asker.run().values()
         assert rows == single[60:]
+
+
+@pytest.mark.parametrize("kind", ["f32", "q8_0", "q4_1", "q4_k_m"])
+def test_the_number_of_threads_leaves_no_trace(kind: str) -> None:
+    with opened(kind, threads=1) as asker:
+        single = asker.rows(1, TEXT, [1, 5])
+    for threads in (2, 3):
+        with opened(kind, threads=threads) as asker:
+            assert asker.rows(1, TEXT, [1, 5]) == single
 
 
 @pytest.mark.parametrize("kind", ["f16", "q8_0"])

@@ -135,7 +135,7 @@ def test_a_stop_in_the_middle_of_a_prompt_sends_nothing_and_resume_goes_on_where
     text = [i % 400 for i in range(4000)]
 
     async def main() -> None:
-        options = EngineOptions(context_max=4096, sessions_max=2, threads=1)
+        options = EngineOptions(context_max=4096, sessions_max=2, threads=1, reproducible=True)
         with trio.fail_after(PATIENCE_S):
             async with LlamaEngine(model("f32", context=4096), options) as engine:
                 replies = []
