@@ -11,10 +11,10 @@ from typing import Final
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from swarmllm.adapters.models.library import Findable, Found, bring
-from swarmllm.cli.output import notice, people, print_record, size
+from swarmllm.cli.output import people, print_record, size
+from swarmllm.cli.waiting import Silence
 from swarmllm.runtime.config import Config
 
-LINE_EVERY_S: Final = 4.0
 RECORD_EVERY_S: Final = 1.0
 
 Show = Callable[[int, int], object]
@@ -24,10 +24,10 @@ Show = Callable[[int, int], object]
 async def fetched(
     reference: Findable, config: Config, *, as_json: bool = False, newest: bool = False
 ) -> Found:
-    """The file of `reference`, fetched or expanded first if need be. Raises what `library.find`
-    raises."""
+    """The file of `reference`, fetched or expanded first if need be; never silent for long, also
+    while another process fetches the same. Raises what `library.find` raises."""
     what = f"making {reference} ready"
-    with _records(what) if as_json else _shown(what) as show:
+    with Silence(what) as silence, _records(what) if as_json else _shown(what, silence) as show:
         return await bring(
             reference, config.cache_dir, may_fetch=not config.offline, newest=newest, show=show
         )
@@ -49,10 +49,11 @@ def _records(what: str) -> Iterator[Show]:
 
 
 @contextmanager
-def _shown(what: str) -> Iterator[Show]:
+def _shown(what: str, silence: Silence) -> Iterator[Show]:
     console = people()
     if not console.is_terminal:
-        yield _lines(what)
+        # The sentence that breaks the silence says how far it is.
+        yield lambda done, total: silence.now(f"{what}, {size(done)} of {size(total)}")
         return
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -65,19 +66,7 @@ def _shown(what: str) -> Iterator[Show]:
         task = progress.add_task(what, total=None, visible=False)
 
         def show(done: int, total: int) -> None:
+            silence.heard()
             progress.update(task, completed=done, total=total, visible=True)
 
         yield show
-
-
-def _lines(what: str) -> Show:
-    told_at = time.monotonic()  # What takes less than one interval is not worth a line.
-
-    def show(done: int, total: int) -> None:
-        nonlocal told_at
-        now = time.monotonic()
-        if now - told_at >= LINE_EVERY_S:
-            told_at = now
-            notice(f"{what}: {size(done)} of {size(total)}")
-
-    return show

@@ -18,7 +18,15 @@ from swarmllm.adapters.models import library
 from swarmllm.adapters.models.catalog import SMOLLM2_135M, SPECIALISTS, specialist
 from swarmllm.cli.fetching import fetched
 from swarmllm.cli.guard import FAILED, OK, run
-from swarmllm.cli.output import answer, complain, count, print_record, shell_word, size
+from swarmllm.cli.output import (
+    answer,
+    complain,
+    count,
+    notice,
+    print_record,
+    shell_word,
+    size,
+)
 from swarmllm.cli.probe import probe
 from swarmllm.cli.screen import Line
 from swarmllm.errors import LocalError, UsageError
@@ -68,7 +76,10 @@ def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
         try:
             rows.append(_row(reference, config))
         except LocalError as fault:
-            unfit.append(str(fault))
+            if isinstance(reference, HubModel):
+                notice(f"{fault}.")  # Other programs' files lie there too.
+            else:
+                unfit.append(str(fault))
     if as_json:
         for row in rows:
             print_record(row)

@@ -78,6 +78,10 @@ class Silence:
         self._what, self._began = what, time.monotonic()
         self.heard()
 
+    def now(self, what: str) -> None:
+        """The same step, further on: how the next sentence names it."""
+        self._what = what
+
     def heard(self) -> None:
         """Something was shown."""
         self._told = time.monotonic()

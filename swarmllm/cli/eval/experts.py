@@ -12,7 +12,7 @@ import trio
 
 from swarmllm.adapters.llama.demo import bundled
 from swarmllm.adapters.llama.llama_text import open_text
-from swarmllm.adapters.models.library import Named, find
+from swarmllm.adapters.models.library import Named, find, place_of
 from swarmllm.cli.probe import probe
 from swarmllm.core.vocabulary import Vocabulary
 from swarmllm.errors import UsageError
@@ -20,9 +20,11 @@ from swarmllm.runtime.model_reference import (
     DEMO,
     Auto,
     DemoExpert,
+    HubModel,
     NoModel,
     NotAReference,
     OwnFile,
+    SmolLM2,
     parse_reference,
 )
 
@@ -81,7 +83,7 @@ def load_experts(
 
 
 def _expert(name: str, cache_dir: Path) -> Expert:
-    reference = _reference(name)
+    reference = _reference(name, cache_dir)
     found = find(reference, cache_dir, may_fetch=False, progress=lambda done, total: None)
     path, short, trained = found.path, found.name or "", 0
     if isinstance(reference, DemoExpert):
@@ -100,7 +102,7 @@ def _expert(name: str, cache_dir: Path) -> Expert:
     )
 
 
-def _reference(name: str) -> Named:
+def _reference(name: str, cache_dir: Path) -> Named:
     try:
         reference = parse_reference(name)
     except NotAReference as error:
@@ -110,6 +112,10 @@ def _reference(name: str) -> Named:
     if isinstance(reference, OwnFile) and not reference.path.is_file():
         raise UsageError(
             f"the model {name!r} is neither a GGUF file nor a name like {DEMO}:NAME: check the path"
+        )
+    if isinstance(reference, SmolLM2 | HubModel) and place_of(reference, cache_dir) is None:
+        raise UsageError(
+            f"the model {name} is not on this machine: fetch it with `swarmllm models pull {name}`"
         )
     return reference
 

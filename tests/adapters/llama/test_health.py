@@ -17,8 +17,10 @@ import trio
 
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
-from swarmllm.adapters.llama.health import fault_of, probe_tokens
+from swarmllm.adapters.llama.health import fault_of, probe_tokens, sample_speed
+from swarmllm.adapters.llama.stepping import Stopped
 from swarmllm.core.inputs import EngineLost, EngineReady
+from swarmllm.core.serving.rows import Rows
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_OUTPUT, Refused
 from tests import ROOT
@@ -183,3 +185,41 @@ def test_no_program_at_all_to_start_is_one_sentence(monkeypatch: pytest.MonkeyPa
 
     with pytest.raises(LocalError, match="cannot be started"):
         trio.run(main)
+
+
+class Timed:
+    """A model whose every step takes 0.25 s of its own clock; it stops at step `stops_at`."""
+
+    vocab_size = 7
+
+    def __init__(self, stops_at: int = 1000) -> None:
+        self.seconds, self.rows, self.forgotten = 0.0, list[Rows](), list[int]()
+        self._stops_at = stops_at
+
+    def decode(self, rows: Rows) -> None:
+        if len(self.rows) == self._stops_at:
+            raise Stopped
+        self.rows.append(rows)
+        self.seconds += 0.25
+
+    def forget(self, slot: int, length: int) -> None:
+        self.forgotten.append(slot)
+
+
+def test_the_speed_is_measured_for_a_second_and_leaves_nothing_behind() -> None:
+    model = Timed()
+    assert sample_speed(model, 3, 100, lambda: model.seconds) == 4.0  # type: ignore[arg-type]
+    assert [rows.positions for rows in model.rows] == [[0], [1], [2], [3]]
+    assert model.forgotten == [3]
+
+
+def test_a_short_context_bounds_the_measurement() -> None:
+    model = Timed()
+    assert sample_speed(model, 0, 2, lambda: model.seconds) == 4.0  # type: ignore[arg-type]
+    assert len(model.rows) == 2
+
+
+def test_a_measurement_that_is_stopped_says_nothing() -> None:
+    model = Timed(stops_at=2)
+    assert sample_speed(model, 0, 100, lambda: model.seconds) == 0.0  # type: ignore[arg-type]
+    assert model.forgotten == [0]
