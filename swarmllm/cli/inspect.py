@@ -84,10 +84,11 @@ def status_view(record: Record) -> RenderableType:
     experts = record.get("experts") or []
     table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
     for one in record.get("vocabularies") or []:
-        said = f"{one['fingerprint'][:12]} as {one['model']}, {one['experts']} experts"
-        table.add_row(
-            "vocabulary", said if one["asked"] else Line(f"{said}, which are not asked", "dim")
-        )
+        said = f"{one['fingerprint'][:16]}, that of {one['model']}: {one['experts']} experts"
+        if not one["asked"]:
+            table.add_row("not asked", Line(f"vocabulary {said}", "dim"))
+        elif not model:
+            table.add_row("vocabulary", said)
     for addr in record.get("addrs") or []:
         table.add_row("reach it with", f"--peer {addr}")
     troubles = {

@@ -84,7 +84,7 @@ AskingSettings = Annotated[
     Takes(
         (
             *(name for name, row in SETTINGS.items() if row.panel == ANSWER),
-            *("peers", "swarm", "charter", "lan", "data_dir", "cache_dir"),
+            *("peers", "swarm", "charter", "vocabulary", "lan", "data_dir", "cache_dir"),
         )
     ),
 ]

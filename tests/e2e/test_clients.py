@@ -11,7 +11,15 @@ import trio
 
 from swarmllm.cli.processes import NodeProcess, open_fleet
 from swarmllm.runtime.local_api.client import ask, asking
-from swarmllm.testing.gguf_fixture import LARGER, SMALL, small_vocabulary, write_model
+from swarmllm.testing.gguf_fixture import (
+    LARGER,
+    SMALL,
+    FixtureVocabulary,
+    small_vocabulary,
+    write_model,
+)
+from swarmllm.testing.gguf_vocabularies import sentence_piece
+from swarmllm.wire.tokenizer import Tokenizer
 from tests.e2e.replicas import ANSWER_S, START_S, arguments
 
 pytestmark = pytest.mark.slow
@@ -29,10 +37,12 @@ def of(records: list[dict[str, Any]], event: str) -> list[dict[str, Any]]:
     return [record for record in records if record["event"] == event]
 
 
+@pytest.mark.parametrize(
+    "words", [small_vocabulary(seed=7), sentence_piece()], ids=["byte-level BPE", "SentencePiece"]
+)
 def test_a_client_learns_the_vocabulary_from_its_peers_and_from_its_cache_the_next_time(
-    tmp_path: Path,
+    tmp_path: Path, words: FixtureVocabulary | Tokenizer
 ) -> None:
-    words = small_vocabulary(seed=7)
     models = [
         write_model(tmp_path / f"{n}.gguf", shape, words, f"model {n}")
         for n, shape in enumerate((SMALL, LARGER, SMALL))
