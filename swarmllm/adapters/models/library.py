@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,6 +53,7 @@ TINY: Final = (
 
 
 SHOW_EVERY_S: Final = 0.1
+FAREWELL_S: Final = 1.0  # For a thread whose result nobody wants any more.
 
 
 class _GivenUp(Exception):
@@ -83,15 +85,24 @@ async def bring(
             shown_at, complete = now, done == total
             trio.from_thread.run_sync(show, done, total)
 
+    ended = threading.Event()
+
     def work() -> Found:
-        if newest and may_fetch and isinstance(reference, HubModel):
-            return Found(reference, _newest_of_hub(reference, progress))
-        return find(reference, cache_dir, may_fetch=may_fetch, progress=progress)
+        try:
+            if newest and may_fetch and isinstance(reference, HubModel):
+                return Found(reference, _newest_of_hub(reference, progress))
+            return find(reference, cache_dir, may_fetch=may_fetch, progress=progress)
+        finally:
+            ended.set()
 
     try:
         return await trio.to_thread.run_sync(work, abandon_on_cancel=True)  # type: ignore[call-arg]  # Some installed stubs are older than trio.
     finally:
         given_up = True
+        # The process may end now, and would leave pip behind.
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
+            while not ended.is_set():  # noqa: ASYNC110  A thread tells nobody.
+                await trio.sleep(0.01)
 
 
 def find(reference: Findable, cache_dir: Path, *, may_fetch: bool, progress: Progress) -> Found:

