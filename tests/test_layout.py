@@ -13,16 +13,9 @@ from tests import ROOT
 # Folders of tests that answer for no single folder of the package.
 OWN_FOLDERS: Final = frozenset({"contracts", "e2e", "packaging", "scripts"})
 # Modules of tests at the top that answer for no single module of the package.
-OWN_MODULES: Final = frozenset(
-    {
-        "__init__",
-        "conftest",
-        "test_architecture",
-        "test_architecture_checker",
-        "test_documents",
-        "test_layout",
-        "test_words",
-    }
+OWN_MODULES: Final = frozenset({"__init__", "clock", "conftest"})
+OWN_TESTS: Final = frozenset(
+    {"architecture", "architecture_checker", "clock", "documents", "layout", "words"}
 )
 TESTS: Final = sorted(path.relative_to(ROOT) for path in (ROOT / "tests").rglob("*.py"))
 
@@ -32,8 +25,10 @@ def misplaced(path: Path) -> bool:
     folder = Path(*path.parts[1:-1])
     if folder.parts:
         return folder.parts[0] not in OWN_FOLDERS and not (ROOT / "swarmllm" / folder).is_dir()
-    tested = ROOT / "swarmllm" / path.name.removeprefix("test_")
-    return path.stem not in OWN_MODULES and not tested.is_file()
+    if path.stem in OWN_MODULES:
+        return False
+    name = path.stem.removeprefix("test_")
+    return name not in OWN_TESTS and not (ROOT / "swarmllm" / f"{name}.py").is_file()
 
 
 def test_tests_mirror_the_package() -> None:

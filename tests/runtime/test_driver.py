@@ -27,21 +27,20 @@ from swarmllm.messages import NO_CONTROL, REFUSED_ENGINE, Refused, Score
 from swarmllm.runtime.queues import INPUTS_MAX, LIFE_MAX, Inbox
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.wire.context import EMPTY
-from tests.runtime.puppet import STRANGER, Puppet, driving, run
+from tests.clock import under_mock_clock
+from tests.runtime.puppet import STRANGER, Puppet, driving
 
 
-def test_inputs_are_handled_in_the_order_of_their_arrival() -> None:
-    async def body() -> None:
-        machine = Puppet()
-        async with driving(machine) as (driver, _):
-            for i in range(300):
-                await driver.feed(DialFailed(STRANGER, str(i)))
-            await machine.has(DialFailed, 300)
-        assert [e.reason for _, e in machine.inputs if isinstance(e, DialFailed)] == [
-            str(i) for i in range(300)
-        ]
-
-    run(body)
+@under_mock_clock
+async def test_inputs_are_handled_in_the_order_of_their_arrival() -> None:
+    machine = Puppet()
+    async with driving(machine) as (driver, _):
+        for i in range(300):
+            await driver.feed(DialFailed(STRANGER, str(i)))
+        await machine.has(DialFailed, 300)
+    assert [e.reason for _, e in machine.inputs if isinstance(e, DialFailed)] == [
+        str(i) for i in range(300)
+    ]
 
 
 def test_a_save_is_durable_before_any_later_effect_begins_and_off_the_event_loop() -> None:
@@ -99,59 +98,53 @@ def test_a_full_disk_is_counted_and_the_node_goes_on() -> None:
     trio.run(body)
 
 
-def test_the_timer_fires_at_the_deadline_and_follows_it_when_it_changes() -> None:
-    async def body() -> None:
-        machine = Puppet()
+@under_mock_clock
+async def test_the_timer_fires_at_the_deadline_and_follows_it_when_it_changes() -> None:
+    machine = Puppet()
 
-        def effects(event: Input) -> list[Effect]:
-            if isinstance(event, TimerFired):
-                machine.deadline = math.inf
-            if isinstance(event, DialFailed):
-                machine.deadline = trio.current_time() + float(event.reason)
-            return []
+    def effects(event: Input) -> list[Effect]:
+        if isinstance(event, TimerFired):
+            machine.deadline = math.inf
+        if isinstance(event, DialFailed):
+            machine.deadline = trio.current_time() + float(event.reason)
+        return []
 
-        machine.effects = effects
-        async with driving(machine) as (driver, _):
-            began_at = trio.current_time()
-            await driver.feed(DialFailed(STRANGER, "50"))
-            await trio.testing.wait_all_tasks_blocked()
-            await driver.feed(DialFailed(STRANGER, "2"))
-            await machine.has(TimerFired)
-            await trio.sleep(100)
-        fired = [at for at, event in machine.inputs if isinstance(event, TimerFired)]
-        assert len(fired) == 1
-        assert fired[0] == pytest.approx(began_at + 2)
-
-    run(body)
+    machine.effects = effects
+    async with driving(machine) as (driver, _):
+        began_at = trio.current_time()
+        await driver.feed(DialFailed(STRANGER, "50"))
+        await trio.testing.wait_all_tasks_blocked()
+        await driver.feed(DialFailed(STRANGER, "2"))
+        await machine.has(TimerFired)
+        await trio.sleep(100)
+    fired = [at for at, event in machine.inputs if isinstance(event, TimerFired)]
+    assert len(fired) == 1
+    assert fired[0] == pytest.approx(began_at + 2)
 
 
-def test_a_deadline_that_never_moves_on_does_not_burn_a_core() -> None:
-    async def body() -> None:
-        machine = Puppet()
-        machine.deadline = 0.0
-        async with driving(machine):
-            await trio.sleep(1.0)
-        assert 1 <= machine.count(TimerFired) <= 1100
-
-    run(body)
+@under_mock_clock
+async def test_a_deadline_that_never_moves_on_does_not_burn_a_core() -> None:
+    machine = Puppet()
+    machine.deadline = 0.0
+    async with driving(machine):
+        await trio.sleep(1.0)
+    assert 1 <= machine.count(TimerFired) <= 1100
 
 
-def test_without_an_engine_a_round_is_refused_under_its_own_order() -> None:
-    async def body() -> None:
-        score = Score(7, 3, 0, 0, EMPTY, (1,), (0,), (), 16, 0, NO_CONTROL)
-        machine = Puppet(
-            lambda e: (
-                [RunScore(42, SessionKey(STRANGER, 7), score)] if isinstance(e, DialFailed) else []
-            )
+@under_mock_clock
+async def test_without_an_engine_a_round_is_refused_under_its_own_order() -> None:
+    score = Score(7, 3, 0, 0, EMPTY, (1,), (0,), (), 16, 0, NO_CONTROL)
+    machine = Puppet(
+        lambda e: (
+            [RunScore(42, SessionKey(STRANGER, 7), score)] if isinstance(e, DialFailed) else []
         )
-        async with driving(machine) as (driver, _):
-            await driver.feed(DialFailed(STRANGER, ""))
-            await machine.has(Scored)
-        assert [e for _, e in machine.inputs if isinstance(e, Scored)] == [
-            Scored(42, Refused(7, 3, REFUSED_ENGINE))
-        ]
-
-    run(body)
+    )
+    async with driving(machine) as (driver, _):
+        await driver.feed(DialFailed(STRANGER, ""))
+        await machine.has(Scored)
+    assert [e for _, e in machine.inputs if isinstance(e, Scored)] == [
+        Scored(42, Refused(7, 3, REFUSED_ENGINE))
+    ]
 
 
 def test_a_fault_of_the_node_ends_the_driver_loudly_and_its_log_names_only_the_kind_of_input(
@@ -174,109 +167,97 @@ def test_a_fault_of_the_node_ends_the_driver_loudly_and_its_log_names_only_the_k
         assert isinstance(await feeds[0].get(), Ended)
 
     with caplog.at_level(logging.DEBUG):
-        run(body)
+        under_mock_clock(body)()
     assert "Asked" in caplog.text
     assert str(secret[0]) + ", " + str(secret[1]) not in caplog.text
 
 
-def test_a_request_ends_exactly_once_also_when_the_node_stops() -> None:
-    async def body() -> None:
-        machine = Puppet()
-        async with driving(machine) as (driver, _):
-            feed = driver.ask(GenerateRequest(prompt=(1,)))
-            await machine.has(Asked)
-            driver.stop()
-            ended = await feed.get()
-            assert isinstance(ended, Ended)
-            assert ended.reason == "error"
-        assert [e for _, e in machine.inputs if isinstance(e, Cancelled)] == [
-            Cancelled(feed.request, "cancelled")
-        ]
-        late = driver.ask(GenerateRequest(prompt=(1,)))
-        assert isinstance(await late.get(), Ended)
-
-    run(body)
+@under_mock_clock
+async def test_a_request_ends_exactly_once_also_when_the_node_stops() -> None:
+    machine = Puppet()
+    async with driving(machine) as (driver, _):
+        feed = driver.ask(GenerateRequest(prompt=(1,)))
+        await machine.has(Asked)
+        driver.stop()
+        ended = await feed.get()
+        assert isinstance(ended, Ended)
+        assert ended.reason == "error"
+    assert [e for _, e in machine.inputs if isinstance(e, Cancelled)] == [
+        Cancelled(feed.request, "cancelled")
+    ]
+    late = driver.ask(GenerateRequest(prompt=(1,)))
+    assert isinstance(await late.get(), Ended)
 
 
-def test_cancelling_an_answer_that_has_ended_does_nothing() -> None:
-    async def body() -> None:
-        machine = Puppet(
-            lambda e: [Emit(Ended(e.request, "length", 0, 0, 0))] if isinstance(e, Asked) else []
-        )
-        async with driving(machine) as (driver, _):
-            feed = driver.ask(GenerateRequest(prompt=(1,)))
-            await feed.get()
-            driver.cancel(Cancelled(feed.request, "cancelled"))
-            driver.abandon(feed.request)
-            await trio.testing.wait_all_tasks_blocked()
-        assert machine.count(Cancelled) == 0
-
-    run(body)
+@under_mock_clock
+async def test_cancelling_an_answer_that_has_ended_does_nothing() -> None:
+    machine = Puppet(
+        lambda e: [Emit(Ended(e.request, "length", 0, 0, 0))] if isinstance(e, Asked) else []
+    )
+    async with driving(machine) as (driver, _):
+        feed = driver.ask(GenerateRequest(prompt=(1,)))
+        await feed.get()
+        driver.cancel(Cancelled(feed.request, "cancelled"))
+        driver.abandon(feed.request)
+        await trio.testing.wait_all_tasks_blocked()
+    assert machine.count(Cancelled) == 0
 
 
 # --- queues ---------------------------------------------------------------------------------------
 
 
-def test_a_full_inbox_makes_the_network_wait_and_loses_nothing() -> None:
-    async def body() -> None:
-        inbox = Inbox()
-        put = 0
+@under_mock_clock
+async def test_a_full_inbox_makes_the_network_wait_and_loses_nothing() -> None:
+    inbox = Inbox()
+    put = 0
 
-        async def fill() -> None:
-            nonlocal put
-            for i in range(INPUTS_MAX + 10):
-                await inbox.put(DialFailed(STRANGER, str(i)))
-                put += 1
+    async def fill() -> None:
+        nonlocal put
+        for i in range(INPUTS_MAX + 10):
+            await inbox.put(DialFailed(STRANGER, str(i)))
+            put += 1
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(fill)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(fill)
+        await trio.testing.wait_all_tasks_blocked()
+        assert put == INPUTS_MAX
+        taken = [inbox.take()]
+        await trio.testing.wait_all_tasks_blocked()
+        assert put == INPUTS_MAX + 1
+        while (event := inbox.take()) is not None:
+            taken.append(event)
             await trio.testing.wait_all_tasks_blocked()
-            assert put == INPUTS_MAX
-            taken = [inbox.take()]
+    assert [e.reason for e in taken if isinstance(e, DialFailed)] == [
+        str(i) for i in range(INPUTS_MAX + 10)
+    ]
+
+
+@under_mock_clock
+async def test_the_local_user_goes_first() -> None:
+    inbox = Inbox()
+    await inbox.put(DialFailed(STRANGER, ""))
+    inbox.put_local(Cancelled(1, "cancelled"))
+    assert [type(inbox.take()), type(inbox.take()), inbox.take()] == [
+        Cancelled,
+        DialFailed,
+        None,
+    ]
+
+
+@under_mock_clock
+async def test_a_slow_listener_loses_the_oldest_events_and_is_told_how_many() -> None:
+    count = LIFE_MAX + 30
+    machine = Puppet(
+        lambda e: [Emit(PeerSeen(STRANGER, True, e.reason))] if isinstance(e, DialFailed) else []
+    )
+    async with driving(machine) as (driver, _):
+        with driver.listening() as events:
+            for i in range(count):
+                await driver.feed(DialFailed(STRANGER, str(i)))
+            await machine.has(DialFailed, count)
             await trio.testing.wait_all_tasks_blocked()
-            assert put == INPUTS_MAX + 1
-            while (event := inbox.take()) is not None:
-                taken.append(event)
-                await trio.testing.wait_all_tasks_blocked()
-        assert [e.reason for e in taken if isinstance(e, DialFailed)] == [
-            str(i) for i in range(INPUTS_MAX + 10)
+            seen = [await anext(events) for _ in range(LIFE_MAX)]
+            assert events.lost == 30
+        assert [e.reason for e in seen if isinstance(e, PeerSeen)] == [
+            str(i) for i in range(30, count)
         ]
-
-    run(body)
-
-
-def test_the_local_user_goes_first() -> None:
-    async def body() -> None:
-        inbox = Inbox()
-        await inbox.put(DialFailed(STRANGER, ""))
-        inbox.put_local(Cancelled(1, "cancelled"))
-        assert [type(inbox.take()), type(inbox.take()), inbox.take()] == [
-            Cancelled,
-            DialFailed,
-            None,
-        ]
-
-    run(body)
-
-
-def test_a_slow_listener_loses_the_oldest_events_and_is_told_how_many() -> None:
-    async def body() -> None:
-        count = LIFE_MAX + 30
-        machine = Puppet(
-            lambda e: (
-                [Emit(PeerSeen(STRANGER, True, e.reason))] if isinstance(e, DialFailed) else []
-            )
-        )
-        async with driving(machine) as (driver, _):
-            with driver.listening() as events:
-                for i in range(count):
-                    await driver.feed(DialFailed(STRANGER, str(i)))
-                await machine.has(DialFailed, count)
-                await trio.testing.wait_all_tasks_blocked()
-                seen = [await anext(events) for _ in range(LIFE_MAX)]
-                assert events.lost == 30
-            assert [e.reason for e in seen if isinstance(e, PeerSeen)] == [
-                str(i) for i in range(30, count)
-            ]
-
-    run(body)

@@ -4,7 +4,7 @@ network, also where the first peer that is asked lies."""
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -32,16 +32,13 @@ from swarmllm.testing.scripted_engine import ScriptedEngine
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.scripted_text import ScriptedText
 from swarmllm.wire.tokenizer import unseal
+from tests.clock import under_mock_clock
 from tests.runtime.little_swarm import key
 
 MADE = gemma_like()
 DIGESTS = MADE.digests()
 GOOD, GARBAGE = MADE.sealed(), random.Random(1).randbytes(200_000)
 OTHER = replace(MADE, scores=b"").sealed()
-
-
-def run(body: Callable[[], Awaitable[None]]) -> None:
-    trio.run(body, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
 @dataclass
@@ -156,83 +153,69 @@ async def learning(
             nursery.cancel_scope.cancel()
 
 
-def test_the_tokenizer_comes_from_a_peer_and_then_its_experts_can_be_asked() -> None:
-    async def body() -> None:
-        async with learning([GOOD, GOOD], Opener()) as found:
-            vocabulary: Vocabulary = await found.text.ready()
-            assert vocabulary.fingerprint == DIGESTS[0]
-            assert found.opener.opened == [b"", GOOD]
-            assert await found.text.encode("abc") == list(b"abc")
-            assert await found.text.encode([Span("<bos>", True)]) == [vocabulary.bos]
-            await trio.sleep(1)
-            view = found.client.node.view(trio.current_time())
-            assert (len(view.experts), view.vocabulary) == (2, DIGESTS[0])
-            assert found.notices == []
-
-    run(body)
+@under_mock_clock
+async def test_the_tokenizer_comes_from_a_peer_and_then_its_experts_can_be_asked() -> None:
+    async with learning([GOOD, GOOD], Opener()) as found:
+        vocabulary: Vocabulary = await found.text.ready()
+        assert vocabulary.fingerprint == DIGESTS[0]
+        assert found.opener.opened == [b"", GOOD]
+        assert await found.text.encode("abc") == list(b"abc")
+        assert await found.text.encode([Span("<bos>", True)]) == [vocabulary.bos]
+        await trio.sleep(1)
+        view = found.client.node.view(trio.current_time())
+        assert (len(view.experts), view.vocabulary) == (2, DIGESTS[0])
+        assert found.notices == []
 
 
-def test_what_is_in_the_cache_is_not_fetched() -> None:
-    async def body() -> None:
-        async with learning([GOOD], Opener(cached=True)) as found:
-            await found.text.ready()
-            assert found.opener.opened == [b""]
-
-    run(body)
+@under_mock_clock
+async def test_what_is_in_the_cache_is_not_fetched() -> None:
+    async with learning([GOOD], Opener(cached=True)) as found:
+        await found.text.ready()
+        assert found.opener.opened == [b""]
 
 
 @pytest.mark.parametrize("lie", [GARBAGE, OTHER, GOOD[:-1], GOOD + b"\0"])
-def test_a_peer_that_lies_is_found_out_and_another_is_asked(lie: bytes) -> None:  # TOK-9
-    async def body() -> None:
-        # Whichever is asked first, one of the two liars comes before the honest one or it does not.
-        async with learning([lie, lie, GOOD], Opener()) as found:
+@under_mock_clock
+async def test_a_peer_that_lies_is_found_out_and_another_is_asked(lie: bytes) -> None:  # TOK-9
+    # Whichever is asked first, one of the two liars comes before the honest one or it does not.
+    async with learning([lie, lie, GOOD], Opener()) as found:
+        await found.text.ready()
+        assert found.opener.opened[-1] == GOOD
+        assert found.opener.refused == found.opener.opened.count(lie)
+
+
+@under_mock_clock
+async def test_only_liars_is_said_and_tried_again_and_no_answer_waits_for_ever() -> None:
+    async with learning([GARBAGE], Opener()) as found:
+        begun = trio.current_time()
+        with pytest.raises(LocalError, match=r"has not learned .* not what its digests name"):
             await found.text.ready()
-            assert found.opener.opened[-1] == GOOD
-            assert found.opener.refused == found.opener.opened.count(lie)
-
-    run(body)
-
-
-def test_only_liars_is_said_and_tried_again_and_no_answer_waits_for_ever() -> None:
-    async def body() -> None:
-        async with learning([GARBAGE], Opener()) as found:
-            begun = trio.current_time()
-            with pytest.raises(LocalError, match=r"has not learned .* not what its digests name"):
-                await found.text.ready()
-            assert trio.current_time() - begun == pytest.approx(READY_S)
-            assert len(found.notices) == 1
-            assert "not what its digests name" in found.notices[0]
-
-    run(body)
+        assert trio.current_time() - begun == pytest.approx(READY_S)
+        assert len(found.notices) == 1
+        assert "not what its digests name" in found.notices[0]
 
 
-def test_a_vocabulary_that_cannot_be_used_is_no_fault_of_the_peer_that_gave_it() -> None:
-    async def body() -> None:
-        async with learning([GOOD], Opener(broken="llama.cpp cannot read it")) as found:
-            with pytest.raises(LocalError, match=r"llama\.cpp cannot read it"):
-                await found.text.ready()
-            assert found.opener.opened == [b"", GOOD]  # And it is not fetched again and again.
-            assert found.client.node.view(trio.current_time()).peers
-
-    run(body)
-
-
-def test_a_vocabulary_that_nobody_has_is_waited_for() -> None:
-    async def body() -> None:
-        async with learning([GOOD], Opener(), wanted="0123abcd") as found:
-            with pytest.raises(LocalError, match="no expert was reachable within 10 s"):
-                await found.text.ready()
-            assert found.opener.opened == []
-        async with learning([GOOD], Opener(), wanted=DIGESTS[0].hex()[:8]) as found:
+@under_mock_clock
+async def test_a_vocabulary_that_cannot_be_used_is_no_fault_of_the_peer_that_gave_it() -> None:
+    async with learning([GOOD], Opener(broken="llama.cpp cannot read it")) as found:
+        with pytest.raises(LocalError, match=r"llama\.cpp cannot read it"):
             await found.text.ready()
+        assert found.opener.opened == [b"", GOOD]  # And it is not fetched again and again.
+        assert found.client.node.view(trio.current_time()).peers
 
-    run(body)
+
+@under_mock_clock
+async def test_a_vocabulary_that_nobody_has_is_waited_for() -> None:
+    async with learning([GOOD], Opener(), wanted="0123abcd") as found:
+        with pytest.raises(LocalError, match="no expert was reachable within 10 s"):
+            await found.text.ready()
+        assert found.opener.opened == []
+    async with learning([GOOD], Opener(), wanted=DIGESTS[0].hex()[:8]) as found:
+        await found.text.ready()
 
 
-def test_conversations_wait_for_it_as_well() -> None:
-    async def body() -> None:
-        async with learning([GOOD], Opener()) as found:
-            prompt: ChatPrompt = await found.text.encode_chat([ChatMessage("user", "hello")])
-            assert prompt.ids
-
-    run(body)
+@under_mock_clock
+async def test_conversations_wait_for_it_as_well() -> None:
+    async with learning([GOOD], Opener()) as found:
+        prompt: ChatPrompt = await found.text.encode_chat([ChatMessage("user", "hello")])
+        assert prompt.ids

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from swarmllm.core.inputs import DialFailed, Woke
 from swarmllm.core.peers.liveness import SLEPT_S
 from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, SuspendDetector, sleepless_clock
-from tests.runtime.puppet import STRANGER, Puppet, driving, run
+from tests.clock import under_mock_clock
+from tests.runtime.puppet import STRANGER, Puppet, driving
 from tests.runtime.test_halt import WE, streaming
 
 
@@ -41,56 +42,50 @@ def test_the_looks_are_closer_than_the_absence_that_counts() -> None:
     assert sleepless_clock() <= sleepless_clock()
 
 
-def test_after_an_absence_the_kill_switch_is_told_before_anything_that_lay_ready() -> None:
-    async def body() -> None:
-        hands = Hands()
-        machine = Puppet()
-        async with driving(machine, suspend_detector=SuspendDetector(hands)) as (driver, _):
-            await driver.feed(DialFailed(STRANGER, "before"))
-            await machine.has(DialFailed)
-            assert machine.count(Woke) == 0
-            hands.now += 60.0
-            await driver.feed(DialFailed(STRANGER, "after"))
-            await machine.has(DialFailed, 2)
-            assert machine.count(Woke) == 1
-        kinds = [type(event) for _, event in machine.inputs if isinstance(event, DialFailed | Woke)]
-        assert kinds == [DialFailed, Woke, DialFailed]
-
-    run(body)
+@under_mock_clock
+async def test_after_an_absence_the_kill_switch_is_told_before_anything_that_lay_ready() -> None:
+    hands = Hands()
+    machine = Puppet()
+    async with driving(machine, suspend_detector=SuspendDetector(hands)) as (driver, _):
+        await driver.feed(DialFailed(STRANGER, "before"))
+        await machine.has(DialFailed)
+        assert machine.count(Woke) == 0
+        hands.now += 60.0
+        await driver.feed(DialFailed(STRANGER, "after"))
+        await machine.has(DialFailed, 2)
+        assert machine.count(Woke) == 1
+    kinds = [type(event) for _, event in machine.inputs if isinstance(event, DialFailed | Woke)]
+    assert kinds == [DialFailed, Woke, DialFailed]
 
 
-def test_an_absence_is_seen_without_any_input() -> None:
-    async def body() -> None:
-        hands = Hands()
-        machine = Puppet()
-        async with driving(machine, suspend_detector=SuspendDetector(hands)):
-            hands.now += 60.0
-            await machine.has(Woke)
-
-    run(body)
+@under_mock_clock
+async def test_an_absence_is_seen_without_any_input() -> None:
+    hands = Hands()
+    machine = Puppet()
+    async with driving(machine, suspend_detector=SuspendDetector(hands)):
+        hands.now += 60.0
+        await machine.has(Woke)
 
 
-def test_who_wakes_gives_no_token_until_it_has_heard_that_there_is_no_order() -> None:
+@under_mock_clock
+async def test_who_wakes_gives_no_token_until_it_has_heard_that_there_is_no_order() -> None:
     """Cut off like a frozen process, with its own expert: it would go on alone. Then it is there
     again, and an order came meanwhile."""
 
-    async def body() -> None:
-        async with streaming([7, 8, 8, 8], readers=1) as (swarm, (reader,)):
-            sleeper = swarm.members[0]
-            sleeper.network.swarm.freeze(sleeper.peer)
-            await trio.sleep(1.0)
-            swarm.members[1].driver.import_halt_record(WE.halt())
-            await trio.sleep(1.0)
-            before = len(reader.times)
-            await trio.sleep(1.0)
-            assert len(reader.times) > before, "it goes on alone, or this test shows nothing"
-            sleeper.driver.act(Woke())
-            await trio.sleep(0.0)
-            before = len(reader.times)
-            sleeper.network.swarm.thaw(sleeper.peer)
-            await trio.sleep(4.0)
-            assert sleeper.halted
-            assert len(reader.times) <= before + 1  # One may have been under way to its reader.
-            assert reader.failure is not None
-
-    run(body)
+    async with streaming([7, 8, 8, 8], readers=1) as (swarm, (reader,)):
+        sleeper = swarm.members[0]
+        sleeper.network.swarm.freeze(sleeper.peer)
+        await trio.sleep(1.0)
+        swarm.members[1].driver.import_halt_record(WE.halt())
+        await trio.sleep(1.0)
+        before = len(reader.times)
+        await trio.sleep(1.0)
+        assert len(reader.times) > before, "it goes on alone, or this test shows nothing"
+        sleeper.driver.act(Woke())
+        await trio.sleep(0.0)
+        before = len(reader.times)
+        sleeper.network.swarm.thaw(sleeper.peer)
+        await trio.sleep(4.0)
+        assert sleeper.halted
+        assert len(reader.times) <= before + 1  # One may have been under way to its reader.
+        assert reader.failure is not None

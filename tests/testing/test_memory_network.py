@@ -21,6 +21,7 @@ from swarmllm.messages import Close
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import halt_channel
 from swarmllm.testing.memory_network import MemorySwarm
+from tests.clock import under_mock_clock
 from tests.contracts.network_contract import (
     Door,
     Member,
@@ -43,7 +44,7 @@ class TestMemoryNetwork(NetworkContract):
             async with self.open_members(count) as members:
                 await law(*members)  # type: ignore[misc]
 
-        trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+        under_mock_clock(main)()
 
 
 @asynccontextmanager
@@ -70,7 +71,7 @@ def run_law(
         async with open_members(wire, count, lan=lan) as members:
             await law(wire, *members)  # type: ignore[misc]
 
-    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    under_mock_clock(main)()
 
 
 def test_a_message_takes_the_delay_of_its_direction() -> None:

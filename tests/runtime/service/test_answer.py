@@ -4,7 +4,6 @@ end."""
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
@@ -22,10 +21,7 @@ from swarmllm.runtime.service.answer import Answer, Notice, Piece
 from swarmllm.runtime.service.request import TextRequest, params_of, parse_request
 from swarmllm.runtime.service.stop_strings import StopFilter, check_stops
 from swarmllm.testing.scripted_text import BOS, EOS, SIZE, WORDS, ScriptedText
-
-
-def run(body: Callable[[], Awaitable[None]]) -> None:
-    trio.run(body, clock=trio.testing.MockClock(autojump_threshold=0))
+from tests.clock import under_mock_clock
 
 
 class ScriptedDriver(Driver):
@@ -76,15 +72,13 @@ async def read(answer: Answer) -> list[Piece]:
     return [piece async for piece in answer]
 
 
-def test_the_prompt_goes_out_with_the_first_token_of_a_text_in_front() -> None:
-    async def body() -> None:
-        answer, driver = answer_of([65])
-        await read(answer)
-        assert driver.orders[0].prompt == (BOS, *b"prompt")
-        assert driver.orders[0].vocab_size == SIZE
-        assert driver.orders[0].stop_tokens == {EOS}
-
-    run(body)
+@under_mock_clock
+async def test_the_prompt_goes_out_with_the_first_token_of_a_text_in_front() -> None:
+    answer, driver = answer_of([65])
+    await read(answer)
+    assert driver.orders[0].prompt == (BOS, *b"prompt")
+    assert driver.orders[0].vocab_size == SIZE
+    assert driver.orders[0].stop_tokens == {EOS}
 
 
 def order_of(prompt: str, *, add_bos: bool, turns: tuple[int, ...] = ()) -> GenerateRequest:
@@ -94,7 +88,7 @@ def order_of(prompt: str, *, add_bos: bool, turns: tuple[int, ...] = ()) -> Gene
     async def body() -> None:
         await read(Answer(driver, text, TextRequest(prompt, turns=turns), lambda: 4096))
 
-    run(body)
+    under_mock_clock(body)()
     return driver.orders[0]
 
 
@@ -129,7 +123,7 @@ def chat_order(template: str) -> GenerateRequest:
     async def body() -> None:
         await read(Answer(driver, text, TextRequest(messages=TALK), lambda: 4096))
 
-    run(body)
+    under_mock_clock(body)()
     return driver.orders[0]
 
 
@@ -152,7 +146,7 @@ def test_without_a_template_the_next_label_ends_an_answer() -> None:
         assert answer.result is not None
         assert answer.result.reason == "stop"
 
-    run(body)
+    under_mock_clock(body)()
     assert driver.cancelled == ["stop"]
 
 
@@ -193,70 +187,60 @@ def test_a_request_crosses_to_another_process_whole() -> None:
         ([EOS], "cancelled", None),
     ],
 )
-def test_an_answer_with_nothing_to_read_is_said_to_be_empty(
+@under_mock_clock
+async def test_an_answer_with_nothing_to_read_is_said_to_be_empty(
     script: list[int | str], ending: str, words: str | None
 ) -> None:
-    async def body() -> None:
-        answer, _ = answer_of(script, reason=ending)
-        parts = []
-        while (part := await answer.next_part()) is not None:
-            parts.append(part)
-        notices = [part.text for part in parts if isinstance(part, Notice)]
-        assert len(notices) == (0 if words is None else 1)
-        assert words is None or re.search(words, notices[0])
-        assert answer.result is not None
-        assert answer.result.reason == ending
-
-    run(body)
+    answer, _ = answer_of(script, reason=ending)
+    parts = []
+    while (part := await answer.next_part()) is not None:
+        parts.append(part)
+    notices = [part.text for part in parts if isinstance(part, Notice)]
+    assert len(notices) == (0 if words is None else 1)
+    assert words is None or re.search(words, notices[0])
+    assert answer.result is not None
+    assert answer.result.reason == ending
 
 
-def test_an_answer_that_begins_with_a_stop_string_is_said_to_be_empty() -> None:
-    async def body() -> None:
-        answer, _ = answer_of([*b"STOP and more"], TextRequest("prompt", stop=("STOP",)))
-        parts = []
-        while (part := await answer.next_part()) is not None:
-            parts.append(part)
-        assert [part.text for part in parts if isinstance(part, Notice)] == [
-            "the answer is empty: it began with a stop string"
-        ]
-
-    run(body)
+@under_mock_clock
+async def test_an_answer_that_begins_with_a_stop_string_is_said_to_be_empty() -> None:
+    answer, _ = answer_of([*b"STOP and more"], TextRequest("prompt", stop=("STOP",)))
+    parts = []
+    while (part := await answer.next_part()) is not None:
+        parts.append(part)
+    assert [part.text for part in parts if isinstance(part, Notice)] == [
+        "the answer is empty: it began with a stop string"
+    ]
 
 
-def test_every_token_gives_one_piece_and_characters_come_whole() -> None:
-    async def body() -> None:
-        tokens = [*"aé€".encode(), 256]
-        answer, _ = answer_of(list(tokens))
-        pieces = await read(answer)
-        assert [p.token for p in pieces] == tokens
-        assert [p.index for p in pieces] == list(range(len(tokens)))
-        assert [p.text for p in pieces] == ["a", "", "é", "", "", "€", WORDS[256].decode()]
-        assert answer.result is not None
-        assert answer.result.text == "aé€" + WORDS[256].decode()
-        assert answer.result.tokens == len(tokens)
-
-    run(body)
+@under_mock_clock
+async def test_every_token_gives_one_piece_and_characters_come_whole() -> None:
+    tokens = [*"aé€".encode(), 256]
+    answer, _ = answer_of(list(tokens))
+    pieces = await read(answer)
+    assert [p.token for p in pieces] == tokens
+    assert [p.index for p in pieces] == list(range(len(tokens)))
+    assert [p.text for p in pieces] == ["a", "", "é", "", "", "€", WORDS[256].decode()]
+    assert answer.result is not None
+    assert answer.result.text == "aé€" + WORDS[256].decode()
+    assert answer.result.tokens == len(tokens)
 
 
-def test_a_character_that_is_never_finished_comes_out_with_the_last_token() -> None:
-    async def body() -> None:
-        answer, _ = answer_of([97, 0xE2, 0x82])
-        assert [p.text for p in await read(answer)] == ["a", "", "\ufffd"]
-
-    run(body)
+@under_mock_clock
+async def test_a_character_that_is_never_finished_comes_out_with_the_last_token() -> None:
+    answer, _ = answer_of([97, 0xE2, 0x82])
+    assert [p.text for p in await read(answer)] == ["a", "", "\ufffd"]
 
 
-def test_notices_come_in_their_place_and_are_no_pieces() -> None:
-    async def body() -> None:
-        answer, _ = answer_of([97, "fewer experts", 98])
-        parts = []
-        while (part := await answer.next_part()) is not None:
-            parts.append(part)
-        assert [type(p) for p in parts] == [Piece, Notice, Piece]
-        answer, _ = answer_of([97, "fewer experts", 98])
-        assert "".join(p.text for p in await read(answer)) == "ab"
-
-    run(body)
+@under_mock_clock
+async def test_notices_come_in_their_place_and_are_no_pieces() -> None:
+    answer, _ = answer_of([97, "fewer experts", 98])
+    parts = []
+    while (part := await answer.next_part()) is not None:
+        parts.append(part)
+    assert [type(p) for p in parts] == [Piece, Notice, Piece]
+    answer, _ = answer_of([97, "fewer experts", 98])
+    assert "".join(p.text for p in await read(answer)) == "ab"
 
 
 @pytest.mark.parametrize(
@@ -272,37 +256,33 @@ def test_notices_come_in_their_place_and_are_no_pieces() -> None:
         (b"both", ["th", "o"], "b"),
     ],
 )
-def test_the_first_stop_string_ends_the_answer_and_is_not_shown(
+@under_mock_clock
+async def test_the_first_stop_string_ends_the_answer_and_is_not_shown(
     said: bytes, stops: list[str], shown: str
 ) -> None:
-    async def body() -> None:
-        answer, driver = answer_of(list(said), TextRequest("prompt", stop=tuple(stops)))
-        pieces = await read(answer)
-        assert answer.result is not None
-        assert "".join(p.text for p in pieces) == answer.result.text == shown
-        stopped = any(stop.encode() in said for stop in stops)
-        assert driver.cancelled == (["stop"] if stopped else [])
-        assert answer.result.reason == ("stop" if stopped else "length")
-
-    run(body)
+    answer, driver = answer_of(list(said), TextRequest("prompt", stop=tuple(stops)))
+    pieces = await read(answer)
+    assert answer.result is not None
+    assert "".join(p.text for p in pieces) == answer.result.text == shown
+    stopped = any(stop.encode() in said for stop in stops)
+    assert driver.cancelled == (["stop"] if stopped else [])
+    assert answer.result.reason == ("stop" if stopped else "length")
 
 
-def test_text_that_was_held_back_is_shown_when_the_answer_breaks_off() -> None:
-    async def body() -> None:
-        answer, driver = answer_of(
-            list(b"say ST"), TextRequest("prompt", stop=("STOP",)), reason="error", error="all gone"
-        )
-        driver.script.append("a notice in between, so that the end is not at hand yet")
-        seen: list[Piece] = []
-        with pytest.raises(LocalError, match="all gone"):
-            await _collect(answer, seen)
-        assert "".join(p.text for p in seen) == "say ST"
-        assert seen[-1].chosen is None
-        assert answer.result is not None
-        assert answer.result.text == "say ST"
-        assert answer.result.tokens == 6
-
-    run(body)
+@under_mock_clock
+async def test_text_that_was_held_back_is_shown_when_the_answer_breaks_off() -> None:
+    answer, driver = answer_of(
+        list(b"say ST"), TextRequest("prompt", stop=("STOP",)), reason="error", error="all gone"
+    )
+    driver.script.append("a notice in between, so that the end is not at hand yet")
+    seen: list[Piece] = []
+    with pytest.raises(LocalError, match="all gone"):
+        await _collect(answer, seen)
+    assert "".join(p.text for p in seen) == "say ST"
+    assert seen[-1].chosen is None
+    assert answer.result is not None
+    assert answer.result.text == "say ST"
+    assert answer.result.tokens == 6
 
 
 async def _collect(answer: Answer, seen: list[Piece]) -> None:
@@ -372,123 +352,111 @@ def test_a_request_that_makes_no_sense_is_refused_with_its_name_and_value(
         answer_of([97], asked)
 
 
-def test_a_text_longer_than_every_reachable_context_is_refused_with_both_numbers() -> None:
-    async def body() -> None:
-        answer, driver = answer_of([97], TextRequest("x" * 99, max_tokens=50), context_max=149)
-        with pytest.raises(UsageError, match=r"100 tokens and max_tokens is 50.*149"):
-            await read(answer)
-        assert driver.orders == []
-        answer, driver = answer_of([97], TextRequest("x" * 99, max_tokens=50), context_max=150)
+@under_mock_clock
+async def test_a_text_longer_than_every_reachable_context_is_refused_with_both_numbers() -> None:
+    answer, driver = answer_of([97], TextRequest("x" * 99, max_tokens=50), context_max=149)
+    with pytest.raises(UsageError, match=r"100 tokens and max_tokens is 50.*149"):
         await read(answer)
-        assert len(driver.orders) == 1
+    assert driver.orders == []
+    answer, driver = answer_of([97], TextRequest("x" * 99, max_tokens=50), context_max=150)
+    await read(answer)
+    assert len(driver.orders) == 1
 
-    run(body)
 
+@under_mock_clock
+async def test_experts_that_are_found_late_and_are_too_small_are_noticed_at_the_first_token() -> (
+    None
+):
+    known: list[int | None] = [None]
+    driver = ScriptedDriver([97, 98])
+    answer = Answer(driver, ScriptedText(), TextRequest("xx", max_tokens=50), lambda: known[0])
 
-def test_experts_that_are_found_late_and_are_too_small_are_noticed_at_the_first_token() -> None:
-    async def body() -> None:
-        known: list[int | None] = [None]
-        driver = ScriptedDriver([97, 98])
-        answer = Answer(driver, ScriptedText(), TextRequest("xx", max_tokens=50), lambda: known[0])
+    def appear() -> None:
+        known[0] = 20
 
-        def appear() -> None:
-            known[0] = 20
+    original = driver.ask
 
-        original = driver.ask
+    def ask(order: GenerateRequest) -> AnswerFeed:
+        appear()
+        return original(order)
 
-        def ask(order: GenerateRequest) -> AnswerFeed:
-            appear()
-            return original(order)
-
-        driver.ask = ask  # type: ignore[method-assign]
-        with pytest.raises(UsageError, match="20"):
-            await read(answer)
-        assert driver.cancelled == ["cancelled"]
-
-    run(body)
+    driver.ask = ask  # type: ignore[method-assign]
+    with pytest.raises(UsageError, match="20"):
+        await read(answer)
+    assert driver.cancelled == ["cancelled"]
 
 
 @pytest.mark.parametrize(
     ("reason", "kind", "code"), [("error", LocalError, 1), ("halted", HaltedError, 3)]
 )
-def test_an_answer_that_fails_raises_after_its_last_piece_and_keeps_its_result(
+@under_mock_clock
+async def test_an_answer_that_fails_raises_after_its_last_piece_and_keeps_its_result(
     reason: str, kind: type[LocalError], code: int
 ) -> None:
-    async def body() -> None:
-        answer, _ = answer_of([97], reason=reason, error="why")
-        seen: list[Piece] = []
-        with pytest.raises(kind, match="why") as raised:
-            await _collect(answer, seen)
-        assert raised.value.exit_code == code
-        assert [p.text for p in seen] == ["a"]
-        assert answer.result is not None
-        assert answer.result.reason == reason
-
-    run(body)
+    answer, _ = answer_of([97], reason=reason, error="why")
+    seen: list[Piece] = []
+    with pytest.raises(kind, match="why") as raised:
+        await _collect(answer, seen)
+    assert raised.value.exit_code == code
+    assert [p.text for p in seen] == ["a"]
+    assert answer.result is not None
+    assert answer.result.reason == reason
 
 
-def test_the_result_counts_what_was_read_and_tells_the_seed_that_was_drawn() -> None:
-    async def body() -> None:
-        answer, driver = answer_of(list(b"abc"))
-        await read(answer)
-        assert answer.result is not None
-        assert answer.result.tokens == 3
-        assert answer.result.prompt_tokens == 7
-        assert (answer.result.failovers, answer.result.local_only_tokens) == (2, 1)
-        assert answer.result.seed == driver.orders[0].sampling.seed
-        again, _ = answer_of(list(b"abc"), TextRequest("prompt", seed=4711))
-        await read(again)
-        assert again.result is not None
-        assert again.result.seed == 4711
-
-    run(body)
+@under_mock_clock
+async def test_the_result_counts_what_was_read_and_tells_the_seed_that_was_drawn() -> None:
+    answer, driver = answer_of(list(b"abc"))
+    await read(answer)
+    assert answer.result is not None
+    assert answer.result.tokens == 3
+    assert answer.result.prompt_tokens == 7
+    assert (answer.result.failovers, answer.result.local_only_tokens) == (2, 1)
+    assert answer.result.seed == driver.orders[0].sampling.seed
+    again, _ = answer_of(list(b"abc"), TextRequest("prompt", seed=4711))
+    await read(again)
+    assert again.result is not None
+    assert again.result.seed == 4711
 
 
-def test_reading_on_after_the_end_gives_nothing() -> None:
-    async def body() -> None:
-        answer, _ = answer_of([97])
-        assert len(await read(answer)) == 1
-        assert await read(answer) == []
-        assert await answer.next_part() is None
-
-    run(body)
+@under_mock_clock
+async def test_reading_on_after_the_end_gives_nothing() -> None:
+    answer, _ = answer_of([97])
+    assert len(await read(answer)) == 1
+    assert await read(answer) == []
+    assert await answer.next_part() is None
 
 
-def test_dropping_an_answer_abandons_it_and_a_finished_one_does_not() -> None:
-    async def body() -> None:
-        answer, driver = answer_of([97, 98, 99])
-        await anext(answer)
-        del answer
-        assert driver.cancelled == ["abandoned"]
-        answer, driver = answer_of([97])
-        await read(answer)
-        del answer
-        assert driver.cancelled == []
-
-    run(body)
+@under_mock_clock
+async def test_dropping_an_answer_abandons_it_and_a_finished_one_does_not() -> None:
+    answer, driver = answer_of([97, 98, 99])
+    await anext(answer)
+    del answer
+    assert driver.cancelled == ["abandoned"]
+    answer, driver = answer_of([97])
+    await read(answer)
+    del answer
+    assert driver.cancelled == []
 
 
 # --- the queues underneath ------------------------------------------------------------------------
 
 
-def test_a_feed_keeps_every_token_and_the_newest_notices() -> None:
-    async def body() -> None:
-        feed = AnswerFeed(1)
-        for i in range(200):
-            feed.put(Noticed(1, str(i)))
-            feed.put(TokenChosen(1, i, 1, 0.0, i, 1, 0.0, (), 1.0))
-        feed.put(Ended(1, "length", 200, 0, 0))
-        tokens, notices = [], []
-        while not isinstance(event := await feed.get(), Ended):
-            if isinstance(event, TokenChosen):
-                tokens.append(event.index)
-            else:
-                assert isinstance(event, Noticed)
-                notices.append(event.text)
-        assert tokens == list(range(200))
-        assert notices == [str(i) for i in range(136, 200)]
-
-    run(body)
+@under_mock_clock
+async def test_a_feed_keeps_every_token_and_the_newest_notices() -> None:
+    feed = AnswerFeed(1)
+    for i in range(200):
+        feed.put(Noticed(1, str(i)))
+        feed.put(TokenChosen(1, i, 1, 0.0, i, 1, 0.0, (), 1.0))
+    feed.put(Ended(1, "length", 200, 0, 0))
+    tokens, notices = [], []
+    while not isinstance(event := await feed.get(), Ended):
+        if isinstance(event, TokenChosen):
+            tokens.append(event.index)
+        else:
+            assert isinstance(event, Noticed)
+            notices.append(event.text)
+    assert tokens == list(range(200))
+    assert notices == [str(i) for i in range(136, 200)]
 
 
 def test_a_second_end_is_a_fault() -> None:

@@ -8,8 +8,6 @@ import logging
 from pathlib import Path
 
 import pytest
-import trio
-import trio.testing
 
 from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, PeerSeen, TokenChosen
 from swarmllm.core.values import EngineLoad, ModelCard
@@ -20,6 +18,7 @@ from swarmllm.runtime.service import json_events as records
 from swarmllm.runtime.service.answer import Notice, Piece
 from swarmllm.runtime.service.result import Result
 from swarmllm.runtime.visible import one_line
+from tests.clock import under_mock_clock
 from tests.runtime.little_swarm import little_swarm
 
 PEER = PeerId("12D3KooW")
@@ -210,7 +209,7 @@ def test_no_log_holds_a_word_of_a_prompt_or_an_answer(tmp_path: Path) -> None:
 
     with logs.writing(tmp_path / "node.log", "debug"):
         logging.getLogger("swarmllm.test").debug("the log is on")
-        trio.run(body, clock=trio.testing.MockClock(autojump_threshold=0))
+        under_mock_clock(body)()
     written = (tmp_path / "node.log").read_text()
     assert "the log is on" in written
     assert CANARY not in written
