@@ -49,15 +49,17 @@ class PeerGone(Fact):
 
 @dataclass(frozen=True, slots=True)
 class RecordHeard(Fact):
-    """A capacity record that is news."""
+    """A capacity record that is news. `is_usable`: it offers an expert that can be mixed with
+    ours."""
 
     peer: PeerId
     record: CapacityRecord
+    is_usable: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ExpertHeard(Fact):
-    """Somebody offers an expert that could be mixed with ours, and says where."""
+    """Somebody whose record is known offers an expert that can be mixed with ours after all."""
 
     peer: PeerId
     addrs: tuple[str, ...]

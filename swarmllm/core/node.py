@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +24,7 @@ from swarmllm.core.halt.held import HeldInputs
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.part import HaltPart
 from swarmllm.core.inputs import Input, OwnerStarts, OwnerStops, Persisted, TimerFired, Woke
-from swarmllm.core.part import Part, Told, hearers, key_of
+from swarmllm.core.part import Part, hearers, key_of
 from swarmllm.core.peers.dialling import Dialling
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.roster import Roster
@@ -88,7 +88,14 @@ class Node:
         self._requests = Requests(peer, rng, pool, clearance)
         own_record, shuffle_s = self._roster.next_record, config.shuffle_every_s
         self._shuffling = CapacityExchange(
-            peer, rng, self._table, sealing, own_record, shuffle_s, config.swarm
+            peer,
+            rng,
+            self._table,
+            sealing,
+            own_record,
+            shuffle_s,
+            config.swarm,
+            self._roster.is_usable,
         )
         every_s = config.advertise_every_s, config.look_up_every_s
         self._halts = None if control is None else HaltPart(control, connected)
@@ -111,13 +118,16 @@ class Node:
             *self._further,
         )
         self._hearers = hearers(self._parts)
-        self._timed = tuple(
-            part for part in self._parts if type(part).next_deadline is not Part.next_deadline
-        )
+        # Of each part, as it was after what it handled last. Looked up once, like their calls: this
+        # stands in the way of every input.
+        self._deadlines = [part.next_deadline() for part in self._parts]
+        self._calls = [(part.handle, _deadline_of(part)) for part in self._parts]
+        self._dialling_at = self._parts.index(self._peering)
+        self._holds = _never if control is None else control.holds
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""
-        self._look(now)
+        self._holding = self._holds(now)
         key = key_of(event)
         if key not in _URGENT:
             if self._holding and key is not TimerFired:
@@ -125,18 +135,23 @@ class Node:
             if self._held and not self._holding:
                 event = self._held.next(event)
                 key = key_of(event)
-        effects = self._tick(event, now) if key is TimerFired else self._deliver(event, now)
-        self._look(now)
+        effects: list[NodeEffect] = []
+        if key is TimerFired:
+            self._tick(event, now, effects)
+        else:
+            self._deliver(key, event, now, effects)
+        self._holding = self._holds(now)
         effects += self._peering.due(now)
+        self._deadlines[self._dialling_at] = self._peering.next_deadline()
         return effects
 
     def next_deadline(self) -> float:
         """When a `TimerFired` is wanted, on the clock of `now`; infinity if never."""
-        if self._holding and self._halts is not None:
-            return self._halts.next_deadline()  # Others may have passed, and wait as well.
+        if self._holding:
+            return self._deadlines[0]  # The kill switch's; others may have passed, and wait.
         if self._held:
             return -math.inf
-        return min([part.next_deadline() for part in self._timed])
+        return min(self._deadlines)
 
     def view(self, now: float) -> NodeView:
         """What `status` and `experts` show."""
@@ -161,36 +176,44 @@ class Node:
             ),
         )
 
-    def _look(self, now: float) -> None:
-        """Whether inputs have to wait now (HALT-34)."""
-        self._holding = self._halts is not None and self._halts.holds(now)
-
-    def _deliver(self, event: Input | Fact, now: float) -> list[NodeEffect]:
+    def _deliver(
+        self, key: object, event: Input | Fact, now: float, effects: list[NodeEffect]
+    ) -> None:
         """To every part that wants it, in their order."""
-        effects: list[NodeEffect] = []
-        for part in self._hearers.get(key_of(event), ()):
-            effects += self._told(part.handle(event, now), now)
-        return effects
+        for place in self._hearers.get(key, ()):
+            self._tell(place, event, now, effects)
 
-    def _told(self, told: Told, now: float) -> list[NodeEffect]:
-        """What a part has brought about; facts are delivered where they stand."""
-        effects: list[NodeEffect] = []
+    def _tell(self, place: int, event: Input | Fact, now: float, effects: list[NodeEffect]) -> None:
+        """To one part. What it brings about is added to `effects`; facts are delivered where they
+        stand."""
+        handle, next_deadline = self._calls[place]
+        told = handle(event, now)
+        if next_deadline is not None:
+            self._deadlines[place] = next_deadline()
         for one in told:
             if isinstance(one, Fact):
-                effects += self._deliver(one, now)
+                self._deliver(type(one), one, now, effects)
             else:
                 effects.append(one)
-        return effects
 
-    def _tick(self, event: Input, now: float) -> list[NodeEffect]:
-        """The clock, to every part whose deadline has come, until one makes the others wait."""
-        effects: list[NodeEffect] = []
-        for part in self._timed:
-            if part.next_deadline() > now:
-                continue
-            if self._holding and part is not self._halts:
-                break
-            effects += self._told(part.handle(event, now), now)
-            if part is self._halts:
-                self._look(now)
-        return effects
+    def _tick(self, event: Input, now: float, effects: list[NodeEffect]) -> None:
+        """The clock, to every part whose deadline has come, until the kill switch makes the others
+        wait."""
+        for place, deadline in enumerate(self._deadlines):
+            if deadline <= now:
+                self._tell(place, event, now, effects)
+            if place == 0:
+                self._holding = self._holds(now)
+                if self._holding:
+                    return
+
+
+def _deadline_of(part: Part) -> Callable[[], float] | None:
+    """How to ask the part for its deadline; None if it never has one."""
+    is_plain = getattr(type(part), "next_deadline", None) is Part.next_deadline
+    return None if is_plain else part.next_deadline
+
+
+def _never(now: float) -> bool:
+    """Without a kill switch nothing has to wait."""
+    return False

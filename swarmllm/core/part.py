@@ -50,7 +50,8 @@ class Part(Protocol):
         has come, whether it names it or not."""
 
     def next_deadline(self) -> float:
-        """When a `TimerFired` is wanted, in seconds on the clock of `now`; infinity if never."""
+        """When a `TimerFired` is wanted, in seconds on the clock of `now`; infinity if never. Only
+        what the part handles changes it: the node asks after each time."""
         return math.inf
 
     def view(self, now: float) -> object:
@@ -68,10 +69,10 @@ def key_of(event: Input | Fact) -> object:
     return type(event)
 
 
-def hearers(parts: Sequence[Part]) -> dict[object, tuple[Part, ...]]:
-    """The parts that want an input, in their order, by its `key_of`."""
-    found: dict[object, tuple[Part, ...]] = {}
-    for part in parts:
+def hearers(parts: Sequence[Part]) -> dict[object, tuple[int, ...]]:
+    """Which of the parts want an input, in their order, by its `key_of`."""
+    found: dict[object, tuple[int, ...]] = {}
+    for place, part in enumerate(parts):
         for key in (*part.inputs, *([part.channel] if part.channel else [])):
-            found[key] = (*found.get(key, ()), part)
+            found[key] = (*found.get(key, ()), place)
     return found

@@ -153,7 +153,8 @@ class Taken:
 
 class CapacityExchange(Part):
     """One node's. `own_record` gives what we say of ourselves with its next seq, each time it is
-    called; None: nothing. Peers that name another `swarm` are as if they were not connected."""
+    called; None: nothing. Peers that name another `swarm` are as if they were not connected.
+    `is_usable`: whether a record offers an expert that can be mixed with ours."""
 
     inputs = (
         *(Shuffle, Shuffled, PeerConnected, PeerGone),
@@ -169,8 +170,10 @@ class CapacityExchange(Part):
         own_record: Callable[[], CapacityRecord | None],
         every_s: float = SHUFFLE_EVERY_S,
         swarm: bytes = bytes(8),
+        is_usable: Callable[[CapacityRecord], bool] = lambda _: True,
     ) -> None:
         self._own = own
+        self._is_usable = is_usable
         self._rng = rng
         self._table = table
         self._sealing = sealing
@@ -200,9 +203,9 @@ class CapacityExchange(Part):
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
             case Received(peer=peer, message=Shuffle() as message):
-                return _told(self.asked(peer, message, now))
+                return _told(self.asked(peer, message, now), self._is_usable)
             case Received(peer=peer, message=Shuffled() as message):
-                return _told(self.answered(peer, message, now))
+                return _told(self.answered(peer, message, now), self._is_usable)
             case TimerFired():
                 return self.timer(now)
             case PeerConnected(peer=peer):
@@ -428,8 +431,9 @@ class CapacityExchange(Part):
         return seconds * self._rng.uniform(0.8, 1.2)
 
 
-def _told(taken: Taken) -> Told:
-    return [*taken.effects, *(RecordHeard(peer, record) for peer, record in taken.heard)]
+def _told(taken: Taken, is_usable: Callable[[CapacityRecord], bool]) -> Told:
+    heard = [RecordHeard(peer, record, is_usable(record)) for peer, record in taken.heard]
+    return [*taken.effects, *heard]
 
 
 def _age(born_at: float, now: float) -> int:

@@ -21,22 +21,19 @@ HELD_BYTES_MAX = 16 << 20  # in bytes.
 TOO_MUCH = "sent more than this node keeps while it asks for orders that it may have missed"
 
 
-class HeldInputs:
+class HeldInputs(deque[Input]):
     """In the order in which they came. A wait takes 5 s at most."""
 
     def __init__(self) -> None:
-        self._held: deque[Input] = deque()
+        super().__init__()
         self._bytes = 0
-
-    def __len__(self) -> int:
-        return len(self._held)
 
     def hold(self, event: Input) -> list[Hangup]:
         """Keep it for later. A peer that fills our memory meanwhile is hung up, and hints that come
         again by themselves are let go."""
         if isinstance(event, RecordOffered):
             return []  # Gossip wants to know at once whether to pass it on, and brings it again.
-        is_full = len(self._held) >= HELD_MAX or self._bytes + _size(event) > HELD_BYTES_MAX
+        is_full = len(self) >= HELD_MAX or self._bytes + _size(event) > HELD_BYTES_MAX
         match event:
             case Received(peer=peer) if is_full:
                 return [Hangup(peer, TOO_MUCH)]
@@ -53,12 +50,12 @@ class HeldInputs:
         at."""
         if not isinstance(event, TimerFired):
             self._put(event)
-        first = self._held.popleft()
+        first = self.popleft()
         self._bytes -= _size(first)
         return first
 
     def _put(self, event: Input) -> None:
-        self._held.append(event)
+        self.append(event)
         self._bytes += _size(event)
 
 

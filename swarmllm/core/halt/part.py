@@ -45,10 +45,10 @@ class HaltPart(Part):
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
-            case Received(peer=peer, message=Open() | Score() | Scores() | Halted() as message):
-                return self._settle(peer, message.ctl_digest, now, is_fresh=True)
             case RecordHeard(peer=peer, record=record):
                 return self._settle(peer, record.ctl_digest, now, is_fresh=False)
+            case Received(peer=peer, message=Open() | Score() | Scores() | Halted() as message):
+                return self._settle(peer, message.ctl_digest, now, is_fresh=True)
             case TimerFired():
                 return self._told(self._machine.timer(now, len(self._connected)), now)
             case FrameReceived(peer=peer):
@@ -62,11 +62,6 @@ class HaltPart(Part):
     def view(self, now: float) -> tuple[str, ...]:
         """Why no token is made here, a sentence each."""
         return self._machine.halted
-
-    def holds(self, now: float) -> bool:
-        """Whether inputs have to wait: the node woke, and has not heard yet whether it was halted
-        meanwhile."""
-        return self._machine.holds(now)
 
     def _settle(self, peer: PeerId, digest: bytes, now: float, *, is_fresh: bool) -> Told:
         """As a rule there is nothing to settle, and then nothing else is looked at: this stands in

@@ -131,7 +131,8 @@ class Roster(Part):
         card, load = self._serving.card, self._serving.load
         if card is None or load is None:
             return None
-        said = (card, load, self.addrs, self.digest, self._clearance.serves)
+        clearance = self._clearance
+        said = (card, load, self.addrs, clearance.digest, clearance.serves)
         if self._own is None or self._own[0] != said:
             self._own = said, self._record(card, load)
         elif self._own[1].seq != self.seq:

@@ -11,7 +11,6 @@ from collections.abc import Collection
 from swarmllm.core.effects import Emit, NodeEffect
 from swarmllm.core.events import ExpertFound, ExpertLost, PeerSeen
 from swarmllm.core.facts import (
-    ExpertHeard,
     Fact,
     OwnExpertChanged,
     PeerGone,
@@ -22,7 +21,7 @@ from swarmllm.core.facts import (
 from swarmllm.core.inputs import EngineLost, Input, PeerConnected, VocabularyLearned
 from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.roster import Roster
-from swarmllm.messages import CapacityRecord, PeerId
+from swarmllm.messages import PeerId
 
 NO_PLACE = "it offers no place any more: its engine is down, or it was stopped"
 
@@ -41,8 +40,8 @@ class Sightings(Part):
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
-            case RecordHeard(peer=peer, record=record):
-                return self._heard(peer, record, now)
+            case RecordHeard():
+                return self._heard(event, now)
             case PeerSettled(peer=peer):
                 return self._meet(peer, now)
             case PeerConnected(peer=peer):
@@ -59,18 +58,16 @@ class Sightings(Part):
             case _:
                 return ()
 
-    def _heard(self, peer: PeerId, record: CapacityRecord, now: float) -> Told:
-        told: list[NodeEffect | Fact] = []
-        is_usable = self._roster.is_usable(record)
-        if peer in self._connected:
-            if is_usable:
-                told += self._meet(peer, now)
-            elif peer in self._met:
-                self._met.discard(peer)
-                told.append(Emit(ExpertLost(peer, NO_PLACE)))
-        if is_usable:
-            told.append(ExpertHeard(peer, record.addrs))
-        return told
+    def _heard(self, heard: RecordHeard, now: float) -> Told:
+        peer = heard.peer
+        if peer not in self._connected:
+            return ()
+        if heard.is_usable:
+            return self._meet(peer, now)
+        if peer not in self._met:
+            return ()
+        self._met.discard(peer)
+        return [Emit(ExpertLost(peer, NO_PLACE))]
 
     def _lost(self, peer: PeerId, reason: str) -> list[NodeEffect]:
         effects: list[NodeEffect] = [Emit(PeerSeen(peer, connected=False, reason=reason))]
@@ -80,10 +77,11 @@ class Sightings(Part):
         return effects
 
     def _meet(self, peer: PeerId, now: float) -> list[NodeEffect]:
+        if peer in self._met:
+            return []
         record = self._roster.record_of(peer)
         if (
-            peer in self._met
-            or record is None
+            record is None
             or not self._roster.is_usable(record)
             or not self._roster.can_ask(peer, now)
         ):
