@@ -279,6 +279,9 @@ async def _open_model(
 ) -> tuple[Text, Engine | None]:
     began_at = trio.current_time()
     model = None if parts.engine is not None else await _find_model(config, tell)
+    reading = None if model is None else _Reading(LlamaText(model.path))
+    if reading is not None:
+        nursery.start_soon(reading.run, nursery)  # While the model is loaded.
     engine: Engine | None = None
     if parts.engine is not None:
         engine = await stack.enter_async_context(parts.engine)
@@ -287,7 +290,7 @@ async def _open_model(
         real = LlamaEngine(model.path, _engine_options(config, model, owner))
         orders.take_engine(real)  # The flag stands before there is a worker.
         engine = await stack.enter_async_context(real)
-    text = parts.text or await _open_text(nursery, config, model, engine, tell)
+    text = parts.text or await _open_text(nursery, config, reading, engine, tell)
     if engine is not None:
         took_s = trio.current_time() - began_at
         tell(ModelReady(engine.card, took_s, engine.load.tokens_per_s))
@@ -326,14 +329,14 @@ async def _find_model(config: Config, tell: SendFrame) -> Found | None:
 async def _open_text(
     nursery: trio.Nursery,
     config: Config,
-    model: Found | None,
+    reading: _Reading | None,
     engine: Engine | None,
     tell: SendFrame,
 ) -> Text:
     """The text side of our own model; without one, LLaMA-3's or that of the swarm. LocalError if
     the model's file is now another one than was loaded."""
-    if model is not None:
-        text: Text = await _start_text(nursery, LlamaText(model.path))
+    if reading is not None:
+        text: Text = await reading.result()
     elif engine is not None or config.vocabulary == "llama3":
         text = await trio.to_thread.run_sync(load_vocabulary, config.cache_dir)
     else:
@@ -351,6 +354,29 @@ async def _open_text(
             " if its file changed, start again"
         )
     return text
+
+
+class _Reading:
+    """The text side of a file, read beside something else. What is wrong with the file is told only
+    when somebody asks for the result: the engine may know it better."""
+
+    def __init__(self, text: LlamaText) -> None:
+        self._text = text
+        self._fault: LocalError | None = None
+        self._done = trio.Event()
+
+    async def run(self, nursery: trio.Nursery) -> None:
+        try:
+            await _start_text(nursery, self._text)
+        except LocalError as fault:
+            self._fault = fault
+        self._done.set()
+
+    async def result(self) -> LlamaText:
+        await self._done.wait()
+        if self._fault is not None:
+            raise self._fault
+        return self._text
 
 
 async def _start_text(nursery: trio.Nursery, text: LlamaText, sealed: bytes = b"") -> LlamaText:

@@ -1,8 +1,8 @@
-"""Text to ids and back for byte-level BPE vocabularies, where every token is a string of bytes.
+"""Text to ids by the `tokenizers` library, for LLaMA-3's byte-level BPE where there is no model
+file, and so no llama.cpp to ask.
 
-Special tokens are unknown to the tokenizer underneath: text that spells one out stays text, so no
-prompt can forge the end of a turn. Decoding joins bytes and not strings, since one character may be
-spread over several tokens.
+Control tokens are unknown to the tokenizer underneath: text that spells one out stays text, except
+in spans that may write them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from itertools import groupby
 from typing import Final
 
 import trio
-from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
 from swarmllm.adapters.chat.prompt import ChatPrompter
 from swarmllm.core.chat import ChatMessage, ChatPrompt
@@ -33,9 +33,6 @@ def byte_alphabet() -> list[str]:
 
 
 ALPHABET = byte_alphabet()
-# The others occur in no text.
-UTF8_BYTES = frozenset(range(256)) - {0xC0, 0xC1, *range(0xF5, 0x100)}
-BYTE_OF = {character: byte for byte, character in enumerate(ALPHABET)}
 
 
 def shown(token: bytes) -> str:
@@ -44,25 +41,16 @@ def shown(token: bytes) -> str:
 
 
 def build_tokenizer(
-    vocab: dict[str, int],
-    merges: list[tuple[str, str]],
-    patterns: Sequence[str],
-    *,
-    ignore_merges: bool,
-    added: Iterable[str] = (),
+    vocab: dict[str, int], merges: list[tuple[str, str]], pattern: str
 ) -> Tokenizer:
-    """`patterns` split the text one after another; `ignore_merges` takes a word that is a token as
-    it is (LLaMA-3's way).
-
-    `added` are ordinary tokens that are cut out of the text before everything else (GGUF's
-    user-defined ones).
-    """
-    tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=ignore_merges))
-    steps = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns]
+    """`pattern` splits the text into words; one that is a token is taken as it is."""
+    tokenizer = Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [*steps, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        [
+            pre_tokenizers.Split(Regex(pattern), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
-    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in added])
     return tokenizer
 
 

@@ -1,4 +1,5 @@
-"""The shared vocabulary: LLaMA-3's 128,256 tokens, rebuilt at run time from Meta's own file.
+"""LLaMA-3's vocabulary, 128,256 tokens, rebuilt at run time from Meta's own file: that of the
+bundled experts, and of nodes without a model that were told so.
 
 The file ships in the PyPI package `llama-models`, under the Llama community licence; it is read
 there and never copied into this project. It lists the tokens only: a BPE needs merges too, and for
@@ -222,7 +223,7 @@ def load_vocabulary(cache_dir: Path | None = None) -> BpeText:
     1.2."""
     tables = load_tables(cache_dir)
     vocab = dict(zip(tables.spelled, range(len(tables.spelled)), strict=True))
-    tokenizer = build_tokenizer(vocab, tables.merge_pairs(), [SPLIT_PATTERN], ignore_merges=True)
+    tokenizer = build_tokenizer(vocab, tables.merge_pairs(), SPLIT_PATTERN)
     names = special_tokens()
     special = {name: LLAMA3_BOS + i for i, name in enumerate(names)}
     pieces = [*load_merge_ranks(), *[b""] * len(names)]
