@@ -11,13 +11,17 @@ size share what is known. None of this reads a clock: what a batch took is told.
 
 from __future__ import annotations
 
+from collections import deque
+from statistics import median
 from typing import Final
 
 TRIAL_STEPS: Final = 32  # Batches between two trials, at least,
-TRIAL_S: Final = 10.0  # and seconds of computing, after the first.
+TRIAL_S: Final = 10.0  # and seconds of computing, unless the last one changed something.
+TRIAL_LENGTH: Final = 3  # Batches of a trial,
+HOPELESS: Final = 1.3  # of which one that takes so much longer is enough.
 BETTER: Final = 0.85  # Quicker by less is the machine's noise.
-WORSE: Final = 1.5  # Slower by this than is usual: something has changed, try at once.
-FAST, SLOW = 0.3, 0.03  # Weights of the newest batch in what a batch takes now, and usually.
+WORSE: Final = 1.5  # Slower by this than at the last trial: something has changed, try at once.
+KEPT: Final = 15  # Batches whose median says how long one takes: a few may have been disturbed.
 
 
 class Threads:
@@ -33,8 +37,7 @@ class Threads:
 
     def took(self, rows: int, seconds: float) -> None:
         """The batch just chosen for took so long."""
-        if seconds > 0:
-            self._size(rows).took(seconds / rows)
+        self._size(rows).took(rows, seconds)
 
     def _size(self, rows: int) -> _Size:
         return self._sizes.setdefault(rows.bit_length(), _Size(self._most))
@@ -48,32 +51,37 @@ class _Size:
         self.usual = self.next = most
         self._steps = 0
         self._seconds = TRIAL_S  # The first trial waits for steps alone.
-        self._now = self._before = 0.0  # Seconds per row, lately and usually. 0: not measured.
+        self._lately: deque[float] = deque(maxlen=KEPT)  # Seconds per row, with the usual threads,
+        self._trial: list[float] = []  # and in the trial under way.
+        self._before = 0.0  # Their median at the last trial. 0: there was none.
         self._up = False  # Where the next trial goes.
 
-    def took(self, seconds: float) -> None:
+    def took(self, rows: int, seconds: float) -> None:
         if self.next != self.usual:
-            self._judge(seconds)
+            self._trial.append(seconds / rows)
+            self._judge()
             return
-        self._now = _smoothed(self._now, seconds, FAST)
-        self._before = _smoothed(self._before, seconds, SLOW)
+        self._lately.append(seconds / rows)
         self._steps += 1
         self._seconds += seconds
-        has_changed = self._now > WORSE * self._before
-        if self._steps >= TRIAL_STEPS and (has_changed or self._seconds >= TRIAL_S):
-            self._try()
+        if self._steps < TRIAL_STEPS:
+            return
+        self._steps = 0
+        has_changed = bool(self._before) and median(self._lately) > WORSE * self._before
+        if has_changed or self._seconds >= TRIAL_S:
+            self._begin()
 
-    def _try(self) -> None:
-        self._steps, self._seconds, self._before = 0, 0.0, self._now
+    def _begin(self) -> None:
+        self._seconds, self._before = 0.0, median(self._lately)
         fewer, more = max(1, self.usual // 2), min(self._most, 2 * self.usual)
         self._up = (not self._up and more > self.usual) or fewer == self.usual
-        self.next = more if self._up else fewer
+        self.next, self._trial = (more if self._up else fewer), []
 
-    def _judge(self, seconds: float) -> None:
-        if seconds < BETTER * self._now:
-            self.usual, self._now, self._before = self.next, seconds, seconds
-        self.next = self.usual
-
-
-def _smoothed(before: float, newest: float, weight: float) -> float:
-    return before + (newest - before) * (weight if before else 1.0)
+    def _judge(self) -> None:
+        if self._trial[-1] > HOPELESS * self._before:
+            self.next = self.usual
+        elif len(self._trial) == TRIAL_LENGTH:
+            if median(self._trial) < BETTER * self._before:
+                self.usual, self._before, self._seconds = self.next, median(self._trial), TRIAL_S
+                self._lately.clear()
+            self.next = self.usual
