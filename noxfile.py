@@ -13,4 +13,12 @@ def tests(session: nox.Session) -> None:
     """llama-cpp-python is compiled for each Python, unless pip has kept its wheel."""
     group = nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev")
     session.install("--constraint", "constraints.txt", "--editable", ".[cli,plots,cluster]", *group)
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "--numprocesses=auto",
+        "--maxprocesses=4",
+        "--dist=worksteal",
+        *session.posargs,
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -17,6 +18,11 @@ from typing import Any
 DEADLINE_S = 60.0
 
 
+def without_progress(said: str) -> str:
+    """Standard error without what a command says of its progress where the machine is busy."""
+    return re.sub(r"^Still (waiting|working).* \(\d+ s\)\.\n", "", said, flags=re.MULTILINE)
+
+
 @dataclass(frozen=True, slots=True)
 class Finished:
     code: int
@@ -26,6 +32,10 @@ class Finished:
     def records(self) -> list[dict[str, Any]]:
         """Standard output as JSON lines; anything else in it is an error."""
         return [json.loads(line) for line in self.out.split("\n") if line]
+
+    @property
+    def complaint(self) -> str:
+        return without_progress(self.err)
 
     def sentence(self) -> str:
         """The one sentence of an error: nothing but it on standard error, and no traceback."""
@@ -136,6 +146,9 @@ class RunningNode:
     def error(self) -> str:
         assert self.process.stderr is not None
         return self.process.stderr.read() if self.process.poll() is not None else ""
+
+    def complaint(self) -> str:
+        return without_progress(self.error())
 
     def _read(self) -> None:
         assert self.process.stdout is not None

@@ -18,7 +18,7 @@ def test_no_arguments_show_help_and_succeed(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.code == 0
     assert all(name in done.out for name in COMMANDS)
-    assert done.err == ""
+    assert done.complaint == ""
     assert list(tmp_path.iterdir()) == []  # No folder, hence no key, no socket, no port.
 
 

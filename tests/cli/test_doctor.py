@@ -63,5 +63,5 @@ def test_what_is_broken_is_named_with_its_remedy(tmp_path: Path) -> None:
 
 def test_what_was_asked_for_is_on_standard_output(tmp_path: Path) -> None:
     done = run(tmp_path, "doctor")
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.complaint) == (0, "")
     assert "vocabulary" in done.out

@@ -77,7 +77,7 @@ def test_status_and_experts_are_one_object_for_machines_and_tables_for_people(
     assert status["peer"] == peer
     assert [e["peer"] for e in experts["experts"]] == [peer]
     shown = run(node.home, "status", "--data-dir", str(node.data))
-    assert (shown.code, shown.err) == (0, "")
+    assert (shown.code, shown.complaint) == (0, "")
     assert peer[-6:] in shown.out
     assert "this node" in shown.out
 
@@ -115,7 +115,7 @@ def test_a_signal_ends_a_node_cleanly(tmp_path: Path, number: signal.Signals) ->
         assert node.ends(10) == 0
         assert names_of(node.records)[-1] == "stopped"
         assert names_of(node.records).count("stopped") == 1
-        assert node.error() == ""
+        assert node.complaint() == ""
 
 
 @pytest.mark.slow

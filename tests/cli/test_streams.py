@@ -120,7 +120,7 @@ def test_a_reader_that_leaves_has_what_it_wanted(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     done = through_shell(tmp_path, '"$@" | true; exit "${PIPESTATUS[0]}"', *arguments)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.complaint) == (0, "")
 
 
 def test_a_full_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
