@@ -21,6 +21,7 @@ from swarmllm.core.events import TokenChosen as TokenChosen
 from swarmllm.core.events import Weighed as Weighed
 from swarmllm.core.peers.view import ExpertView as ExpertView
 from swarmllm.core.peers.view import NodeView as NodeView
+from swarmllm.core.peers.view import VocabularyView as VocabularyView
 from swarmllm.core.values import EngineLoad as EngineLoad
 from swarmllm.core.values import ModelCard as ModelCard
 from swarmllm.core.values import Sampling as Sampling

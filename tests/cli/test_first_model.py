@@ -84,7 +84,7 @@ def test_a_person_is_asked_once(tmp_path: Path, reply: bytes, code: int | None) 
         stderr=theirs,
         env=environment(tmp_path, NO_COLOR="1"),
         start_new_session=True,
-        preexec_fn=_control_terminal,  # noqa: PLW1509  Ctrl-C is the terminal's business.
+        preexec_fn=_lead_the_terminal,  # noqa: PLW1509  Ctrl-C is the terminal's business.
     ) as node:
         os.close(theirs)
         told = _until(ours, b"[Y/n]")
@@ -99,7 +99,7 @@ def test_a_person_is_asked_once(tmp_path: Path, reply: bytes, code: int | None) 
     os.close(ours)
 
 
-def _control_terminal() -> None:
+def _lead_the_terminal() -> None:
     import fcntl
     import termios
 

@@ -75,12 +75,14 @@ async def measure_engine(
 ) -> AsyncIterator[DecodeFigure | DraftFigure]:
     """A figure for each number of `SESSIONS`, then for each of `DRAFTS`. LocalError if the model
     cannot be loaded or memory is short."""
-    wish = replace(options or EngineOptions(), sessions_max=max(SESSIONS), sessions_exact=True)
-    wish = replace(wish, context_max=min(wish.context_max, PROMPT + turns * steps + max(DRAFTS)))
-    async with LlamaEngine(model, wish) as engine:
+    wanted = replace(options or EngineOptions(), sessions_max=max(SESSIONS), sessions_exact=True)
+    wanted = replace(
+        wanted, context_max=min(wanted.context_max, PROMPT + turns * steps + max(DRAFTS))
+    )
+    async with LlamaEngine(model, wanted) as engine:
         asker = _Asker(engine)
-        exact = replace(wish, reproducible=True)
-        with _Alone(model, wish, dict(os.environ)) as alone:
+        exact = replace(wanted, reproducible=True)
+        with _Alone(model, wanted, dict(os.environ)) as alone:
             with _Alone(model, exact, environment(exact)) as slower:
                 for count in SESSIONS:
                     yield await _decode_figure(asker, alone, slower, count, turns, steps)

@@ -59,7 +59,7 @@ class _Size:
     def took(self, rows: int, seconds: float) -> None:
         if self.next != self.usual:
             self._trial.append(seconds / rows)
-            self._judge()
+            self._look()
             return
         self._lately.append(seconds / rows)
         self._steps += 1
@@ -77,7 +77,7 @@ class _Size:
         self._up = (not self._up and more > self.usual) or fewer == self.usual
         self.next, self._trial = (more if self._up else fewer), []
 
-    def _judge(self) -> None:
+    def _look(self) -> None:
         if self._trial[-1] > HOPELESS * self._before:
             self.next = self.usual
         elif len(self._trial) == TRIAL_LENGTH:
