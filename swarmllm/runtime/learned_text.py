@@ -25,6 +25,7 @@ LOOK_EVERY_S: Final = 0.25
 # From the first connected expert: for others to be heard of, so that "most" means something.
 SETTLE_S: Final = 1.5
 RETRY_S: Final = 3.0
+GONE_S: Final = 60.0  # A swarm that changes its models may take a while to start them all.
 NOBODY_S: Final = 10.0  # What an answer waits for somebody to ask at all, as with a vocabulary.
 READY_S: Final = 60.0  # What an answer waits: to find experts, and for 4 MB at 256 KiB/s.
 
@@ -115,19 +116,39 @@ class LearnedText:
                 log.warning("an outcome that nobody waits for: %s", type(effect).__name__)
 
     async def learn(self, swarm: Swarm) -> None:
-        """Until the vocabulary is known; tried again for as long as the node lives."""
-        while self._text is None:
+        """Until the vocabulary is known, and again when its experts have gone and others are there;
+        for as long as the node lives."""
+        while True:
+            self._text = await self._learned(swarm)
+            await swarm.feed(VocabularyLearned(self._text.vocabulary.fingerprint))
+            self._known.set()
+            await self._gone(swarm)
+            self._notice(
+                f"no expert has had the vocabulary of {self._chosen} for {GONE_S:.0f} s, and others"
+                " are there: this node learns theirs"
+            )
+
+    async def _learned(self, swarm: Swarm) -> Text:
+        while True:
             chosen = await self._choose(swarm)
             self._chosen = chosen.model
             try:
-                self._text = await self._open(chosen, b"") or await self._fetch(swarm, chosen)
+                return await self._open(chosen, b"") or await self._fetch(swarm, chosen)
             except LocalError as fault:
                 if str(fault) != self._trouble:
                     self._notice(f"the vocabulary of {chosen.model} cannot be had: {fault}")
                 self._trouble = str(fault)
                 await trio.sleep(RETRY_S)
-        await swarm.feed(VocabularyLearned(self._text.vocabulary.fingerprint))
-        self._known.set()
+
+    async def _gone(self, swarm: Swarm) -> None:
+        """Until nobody has had our vocabulary for a while and another one could be learned."""
+        since = trio.current_time()
+        while trio.current_time() - since < GONE_S:
+            await trio.sleep(GONE_S / 12)
+            found = swarm.vocabularies()
+            ours = any(one.fingerprint == self.vocabulary.fingerprint for one in found)
+            if ours or not any(one.reachable and self._fits(one) for one in found):
+                since = trio.current_time()
 
     async def _choose(self, swarm: Swarm) -> VocabularyView:
         seen_at: float | None = None

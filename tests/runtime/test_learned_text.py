@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import pytest
 import trio
@@ -14,15 +14,16 @@ import trio.testing
 
 from swarmllm.core.chat import ChatMessage, ChatPrompt
 from swarmllm.core.effects import SealTokenizer, TokenizerEffect
-from swarmllm.core.inputs import Input, TokenizerSealed
+from swarmllm.core.inputs import Input, TokenizerSealed, VocabularyLearned
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.peers.view import VocabularyView
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.core.vocabulary import Span, Vocabulary
 from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import PeerId
 from swarmllm.messages.declare import TOKENIZER
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.learned_text import READY_S, LearnedText
+from swarmllm.runtime.learned_text import GONE_S, READY_S, LearnedText
 from swarmllm.runtime.ports import Text, tokenizer_channel
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.testing.gguf_vocabularies import gemma_like
@@ -219,3 +220,49 @@ async def test_conversations_wait_for_it_as_well() -> None:
     async with learning([GOOD], Opener()) as found:
         prompt: ChatPrompt = await found.text.encode_chat([ChatMessage("user", "hello")])
         assert prompt.ids
+
+
+@dataclass
+class Scene:
+    """`learned_text.Swarm` with experts as they are put there."""
+
+    there: list[VocabularyView]
+    learned: list[bytes] = field(default_factory=list)
+
+    def vocabularies(self) -> Sequence[VocabularyView]:
+        return self.there
+
+    def progress(self) -> tuple[int, int]:
+        return 0, 0
+
+    async def feed(self, event: Input) -> None:
+        await trio.lowlevel.checkpoint()
+        assert isinstance(event, VocabularyLearned)
+        self.learned.append(event.fingerprint)
+
+
+def having(fingerprint: bytes, model: str) -> VocabularyView:
+    return VocabularyView(fingerprint, bytes(8), model, (PeerId("p"),), 1, 1)
+
+
+@under_mock_clock
+async def test_when_all_experts_of_a_vocabulary_have_gone_that_of_others_is_learned() -> None:
+    old, new = having(b"1" * 32, "old"), having(b"2" * 32, "new")
+    notices = list[str]()
+    text = LearnedText("auto", Opener(cached=True), lambda *_: None, notices.append)
+    scene = Scene([old])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(text.learn, scene)
+        assert (await text.ready()).fingerprint == old.fingerprint
+        for there in ([old, new], []):  # Others beside it, and nobody at all, change nothing.
+            scene.there = there
+            await trio.sleep(10 * GONE_S)
+            assert scene.learned == [old.fingerprint]
+        scene.there = [new]
+        await trio.sleep(GONE_S / 2)
+        assert text.vocabulary.fingerprint == old.fingerprint
+        await trio.sleep(GONE_S)
+        assert scene.learned == [old.fingerprint, new.fingerprint]
+        assert text.vocabulary.fingerprint == new.fingerprint
+        assert "no expert has had the vocabulary of old" in notices[-1]
+        nursery.cancel_scope.cancel()
