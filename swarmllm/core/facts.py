@@ -7,7 +7,7 @@ from it stands where the fact stood among the effects.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from swarmllm.messages import CapacityRecord, PeerId
 
@@ -47,14 +47,20 @@ class PeerGone(Fact):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RecordHeard(Fact):
+class Heard(NamedTuple):
     """A capacity record that is news. `is_usable`: it offers an expert that can be mixed with
     ours."""
 
     peer: PeerId
     record: CapacityRecord
     is_usable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsHeard(Fact):
+    """What one message brought, in its order."""
+
+    heard: tuple[Heard, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,8 +121,8 @@ class Node:
         # Of each part, as it was after what it handled last. Looked up once, like their calls: this
         # stands in the way of every input.
         self._deadlines = [part.next_deadline() for part in self._parts]
-        self._calls = [(part.handle, _deadline_of(part)) for part in self._parts]
         self._dialling_at = self._parts.index(self._peering)
+        self._calls = [(part.handle, _deadline_of(part)) for part in self._parts]
         self._holds = _never if control is None else control.holds
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
@@ -141,7 +141,7 @@ class Node:
         else:
             self._deliver(key, event, now, effects)
         self._holding = self._holds(now)
-        effects += self._peering.due(now)
+        effects += self._peering.due(now)  # Behind all else, and so its deadline changes here.
         self._deadlines[self._dialling_at] = self._peering.next_deadline()
         return effects
 
@@ -209,9 +209,10 @@ class Node:
 
 
 def _deadline_of(part: Part) -> Callable[[], float] | None:
-    """How to ask the part for its deadline; None if it never has one."""
+    """How to ask the part for its deadline after what it handles; None if it never has one, and of
+    connections, which are asked behind all else."""
     is_plain = getattr(type(part), "next_deadline", None) is Part.next_deadline
-    return None if is_plain else part.next_deadline
+    return None if is_plain or isinstance(part, Dialling) else part.next_deadline
 
 
 def _never(now: float) -> bool:

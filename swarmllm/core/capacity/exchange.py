@@ -31,9 +31,10 @@ from swarmllm.core.capacity.table import CapacityTable, Contradiction
 from swarmllm.core.effects import Penalise, Send
 from swarmllm.core.facts import (
     Fact,
+    Heard,
     OwnExpertChanged,
     PeerGone,
-    RecordHeard,
+    RecordsHeard,
     TokensAllowed,
     TokensForbidden,
 )
@@ -432,8 +433,10 @@ class CapacityExchange(Part):
 
 
 def _told(taken: Taken, is_usable: Callable[[CapacityRecord], bool]) -> Told:
-    heard = [RecordHeard(peer, record, is_usable(record)) for peer, record in taken.heard]
-    return [*taken.effects, *heard]
+    if not taken.heard:
+        return taken.effects
+    heard = tuple([Heard(peer, record, is_usable(record)) for peer, record in taken.heard])
+    return [*taken.effects, RecordsHeard(heard)]
 
 
 def _age(born_at: float, now: float) -> int:

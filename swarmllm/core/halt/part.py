@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 from swarmllm.core.effects import Announce, Emit, HaltEffect, NodeEffect, StartAgain, StopNow
 from swarmllm.core.events import HaltHeard, NodeHalted, NodeResumed
-from swarmllm.core.facts import Fact, PeerSettled, RecordHeard, TokensAllowed, TokensForbidden
+from swarmllm.core.facts import Fact, PeerSettled, RecordsHeard, TokensAllowed, TokensForbidden
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.inputs import (
     FrameReceived,
@@ -33,7 +33,7 @@ class HaltPart(Part):
     channel = HALT
     inputs = (
         *(Persisted, OwnerStops, OwnerStarts, Woke),
-        *(Open, Score, Scores, Halted, RecordHeard),  # Each says which records its author has.
+        *(Open, Score, Scores, Halted, RecordsHeard),  # Each says which records its author has.
     )
 
     def __init__(self, machine: HaltMachine, connected: Collection[PeerId]) -> None:
@@ -45,8 +45,12 @@ class HaltPart(Part):
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
-            case RecordHeard(peer=peer, record=record):
-                return self._settle(peer, record.ctl_digest, now, is_fresh=False)
+            case RecordsHeard(heard=heard):
+                settled = [
+                    self._settle(peer, record.ctl_digest, now, is_fresh=False)
+                    for peer, record, _ in heard
+                ]
+                return [one for told in settled for one in told]
             case Received(peer=peer, message=Open() | Score() | Scores() | Halted() as message):
                 return self._settle(peer, message.ctl_digest, now, is_fresh=True)
             case TimerFired():

@@ -26,7 +26,7 @@ from heapq import heapify, heappop, heappush
 import msgpack
 
 from swarmllm.core.effects import Dial
-from swarmllm.core.facts import ExpertHeard, Fact, PeerGone, RecordHeard
+from swarmllm.core.facts import ExpertHeard, Fact, PeerGone, RecordsHeard
 from swarmllm.core.inputs import AddressesFound, DialFailed, Input, PeerConnected, PeerLost
 from swarmllm.core.part import Part, Told
 from swarmllm.messages import PeerId
@@ -57,7 +57,7 @@ class Known:
 
 
 class Dialling(Part):
-    inputs = (PeerConnected, PeerLost, AddressesFound, DialFailed, RecordHeard, ExpertHeard)
+    inputs = (PeerConnected, PeerLost, AddressesFound, DialFailed, RecordsHeard, ExpertHeard)
 
     def __init__(self, own: PeerId, rng: random.Random) -> None:
         self._own = own
@@ -75,9 +75,10 @@ class Dialling(Part):
     def handle(self, event: Input | Fact, now: float) -> Told:
         """Dials are not among what it brings about: `due` says whom."""
         match event:
-            case RecordHeard(peer=peer, record=record):
-                if event.is_usable:
-                    self.found(peer, record.addrs, now)
+            case RecordsHeard(heard=heard):
+                for peer, record, is_usable in heard:
+                    if is_usable:
+                        self.found(peer, record.addrs, now)
             case ExpertHeard(peer=peer, addrs=addrs):
                 self.found(peer, addrs, now)
             case PeerConnected(peer=peer):

@@ -6,16 +6,17 @@ kill switch lets us ask it. That is said once.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from swarmllm.core.effects import Emit, NodeEffect
 from swarmllm.core.events import ExpertFound, ExpertLost, PeerSeen
 from swarmllm.core.facts import (
     Fact,
+    Heard,
     OwnExpertChanged,
     PeerGone,
     PeerSettled,
-    RecordHeard,
+    RecordsHeard,
     TokensAllowed,
 )
 from swarmllm.core.inputs import EngineLost, Input, PeerConnected, VocabularyLearned
@@ -28,7 +29,7 @@ NO_PLACE = "it offers no place any more: its engine is down, or it was stopped"
 
 class Sightings(Part):
     inputs = (
-        *(PeerConnected, PeerGone, PeerSettled, RecordHeard),
+        *(PeerConnected, PeerGone, PeerSettled, RecordsHeard),
         *(EngineLost, OwnExpertChanged, TokensAllowed, VocabularyLearned),
     )
 
@@ -40,8 +41,8 @@ class Sightings(Part):
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
-            case RecordHeard():
-                return self._heard(event, now)
+            case RecordsHeard(heard=heard):
+                return self._heard(heard, now)
             case PeerSettled(peer=peer):
                 return self._meet(peer, now)
             case PeerConnected(peer=peer):
@@ -58,16 +59,17 @@ class Sightings(Part):
             case _:
                 return ()
 
-    def _heard(self, heard: RecordHeard, now: float) -> Told:
-        peer = heard.peer
-        if peer not in self._connected:
-            return ()
-        if heard.is_usable:
-            return self._meet(peer, now)
-        if peer not in self._met:
-            return ()
-        self._met.discard(peer)
-        return [Emit(ExpertLost(peer, NO_PLACE))]
+    def _heard(self, heard: Sequence[Heard], now: float) -> list[NodeEffect]:
+        effects: list[NodeEffect] = []
+        for peer, _, is_usable in heard:
+            if peer not in self._connected or is_usable == (peer in self._met):
+                continue
+            if is_usable:
+                effects += self._meet(peer, now)
+            else:
+                self._met.discard(peer)
+                effects.append(Emit(ExpertLost(peer, NO_PLACE)))
+        return effects
 
     def _lost(self, peer: PeerId, reason: str) -> list[NodeEffect]:
         effects: list[NodeEffect] = [Emit(PeerSeen(peer, connected=False, reason=reason))]
