@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 import trio
 
+from swarmllm.adapters.llama.engine import WORKER
 from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
 from swarmllm.runtime.local_api.client import ask, asking
 
@@ -85,8 +86,8 @@ class Replicas:
         raise AssertionError(f"the answer stopped after {len(tokens)} tokens without an end")
 
     def worker(self) -> psutil.Process:
-        """The asker's own engine."""
-        (worker,) = self.asker.workers()
+        """The asker's own engine, which is not its tokenizer's process."""
+        (worker,) = (p for p in self.asker.workers() if WORKER in p.cmdline())
         return worker
 
 
