@@ -17,6 +17,7 @@ from swarmllm.cli.app import app
 from swarmllm.core.values import SAMPLING, USUAL_SAMPLING, Sampling
 from swarmllm.runtime.config import SETTINGS, Config, Folders
 from swarmllm.runtime.config.reading import load_config
+from swarmllm.runtime.config.setting import Unfit
 from swarmllm.wire.identity import peer_id_of
 
 ADDR = f"/ip4/203.0.113.7/tcp/7339/p2p/{peer_id_of(bytes(range(32)))}"
@@ -40,16 +41,19 @@ def other(name: str, folders: Folders) -> tuple[object, object]:
     if name in OTHER:
         return OTHER[name]
     default = getattr(Config(folders.data_dir, folders.cache_dir), name)
-    value = (
-        not default
-        if isinstance(default, bool)
-        else default / 2
-        if isinstance(default, float)
-        else default + 64
-    )
-    if name in ("k", "extra"):
-        value = 5
+    if isinstance(default, bool):
+        return not default, not default
+    near = (default / 2,) if isinstance(default, float) else (default + 1, default - 1)
+    value = next(one for one in near if fits(name, one))
     return value, value
+
+
+def fits(name: str, value: object) -> bool:
+    try:
+        SETTINGS[name].read(value, False)
+    except Unfit:
+        return False
+    return True
 
 
 def options_of(command: str) -> dict[str, TyperOption]:
