@@ -113,7 +113,7 @@ def text() -> str:
             "peer": peer_id_of(PUBLIC),
             "charter": charter.hex(),
             "swarm": swarm.hex(),
-            "greeting": encode(m.HaltDigest(swarm, 1, m.NO_CONTROL)).hex(),
+            "greeting": encode(m.HaltDigest(swarm, 1, m.NO_HALT_DIGEST)).hex(),
         },
         "dht": {
             "value_key": f"/swarmllm/{peer_id_of(PUBLIC)}".encode().hex(),

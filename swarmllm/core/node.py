@@ -61,7 +61,7 @@ class Node:
     """`boot` is the Unix time in milliseconds at start; `rng` decides every choice that is left to
     chance; `sealing` signs our capacity records and opens those of others.
 
-    `control` is the kill switch, started already; None leaves it out, for tests of other parts.
+    `halts` is the kill switch, started already; None leaves it out, for tests of other parts.
     `parts` are further machines, heard after the node's own in their order.
     """
 
@@ -72,11 +72,11 @@ class Node:
         boot: int,
         rng: random.Random,
         sealing: Sealing,
-        control: HaltMachine | None = None,
+        halts: HaltMachine | None = None,
         parts: Sequence[Part] = (),
     ) -> None:
         self._peer = peer
-        clearance = Clearance(peer, control)
+        clearance = Clearance(peer, halts)
         self._table = CapacityTable()
         self._router = Router(peer, rng)
         self._peering = Dialling(peer, rng)
@@ -87,7 +87,7 @@ class Node:
         pool = partial(ExpertPool, self._roster, self._router)
         self._requests = Requests(peer, rng, pool, clearance)
         own_record, shuffle_s = self._roster.next_record, config.shuffle_every_s
-        self._shuffling = CapacityExchange(
+        self._exchange = CapacityExchange(
             peer,
             rng,
             self._table,
@@ -98,7 +98,7 @@ class Node:
             self._roster.is_usable,
         )
         every_s = config.advertise_every_s, config.look_up_every_s
-        self._halts = None if control is None else HaltPart(control, connected)
+        self._halts = None if halts is None else HaltPart(halts, connected)
         self._held = HeldInputs()
         self._holding = False
         self._further = tuple(parts)
@@ -111,7 +111,7 @@ class Node:
             self._roster,
             Sightings(self._roster, connected),
             self._table,
-            self._shuffling,
+            self._exchange,
             self._serving,
             self._requests,
             Advertising(self._roster, connected, rng, *every_s, config.look_up_below),
@@ -123,7 +123,7 @@ class Node:
         self._deadlines = [part.next_deadline() for part in self._parts]
         self._dialling_at = self._parts.index(self._peering)
         self._calls = [(part.handle, _deadline_of(part)) for part in self._parts]
-        self._holds = _never if control is None else control.holds
+        self._holds = _never if halts is None else halts.holds
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""
@@ -155,7 +155,7 @@ class Node:
 
     def view(self, now: float) -> NodeView:
         """What `status` and `experts` show."""
-        dropped, refused = self._shuffling.view(now)
+        dropped, refused = self._exchange.view(now)
         return NodeView(
             peer=self._peer,
             boot=self._roster.boot,

@@ -15,7 +15,7 @@ from swarmllm.messages.bounds import (
     FRAME_MAX as FRAME_MAX,
 )
 from swarmllm.messages.bounds import (
-    NO_CONTROL as NO_CONTROL,
+    NO_HALT_DIGEST as NO_HALT_DIGEST,
 )
 from swarmllm.messages.bounds import (
     U32 as U32,

@@ -47,7 +47,7 @@ Ext = Annotated[bytes, Size(0, EXT_MAX)]
 it and passes it on, as it is, and decides nothing by it. Each addition is a type byte, a length
 byte and so many bytes; what a type means is written down in protocols/."""
 
-NO_CONTROL: Final = bytes(8)
+NO_HALT_DIGEST: Final = bytes(8)
 """The halt digest of a node without any halt record. The kill switch (protocols/halt.md)
 gives it meaning."""
 

@@ -14,7 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
-from swarmllm.messages import NO_CONTROL, REFUSED_CONTEXT, ExpertReply, Need, Refused, Score, Scores
+from swarmllm.messages import (
+    NO_HALT_DIGEST,
+    REFUSED_CONTEXT,
+    ExpertReply,
+    Need,
+    Refused,
+    Score,
+    Scores,
+)
 from swarmllm.wire import context
 from swarmllm.wire.sparse import encode_logits
 
@@ -87,7 +95,7 @@ class ScriptedModel:
             for i in request.targets
         )
         return Scores(
-            request.session, request.round, request.epoch, lists, targets, 0, 1000, NO_CONTROL
+            request.session, request.round, request.epoch, lists, targets, 0, 1000, NO_HALT_DIGEST
         )
 
     def close(self, key: SessionKey) -> None:

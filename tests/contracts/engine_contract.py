@@ -18,7 +18,7 @@ import trio
 from swarmllm.core.inputs import EngineReady
 from swarmllm.core.values import SessionKey
 from swarmllm.messages import (
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     REFUSED_CONTEXT,
     ExpertReply,
     Need,
@@ -60,7 +60,17 @@ def ask(
     digest = context.digests(tokens[:base] if before is None else before)[-1]
     wanted = (len(new) - 1,) if answer is None else tuple(answer)
     return Score(
-        session, round_, epoch, base, digest, new, wanted, tuple(targets), ENTRIES, 0, NO_CONTROL
+        session,
+        round_,
+        epoch,
+        base,
+        digest,
+        new,
+        wanted,
+        tuple(targets),
+        ENTRIES,
+        0,
+        NO_HALT_DIGEST,
     )
 
 

@@ -26,7 +26,7 @@ from swarmllm.core.inputs import (
 )
 from swarmllm.messages import (
     HALT_FRAME_MAX,
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     Busy,
     Close,
     ExpertRecord,
@@ -138,7 +138,7 @@ class Member:
 
 
 def opening(session: int) -> Open:
-    return Open(session, bytes(32), bytes(32), NO_CONTROL)
+    return Open(session, bytes(32), bytes(32), NO_HALT_DIGEST)
 
 
 async def connect(caller: Member, called: Member) -> None:

@@ -11,14 +11,14 @@ import trio.testing
 
 from swarmllm.core.effects import Effect
 from swarmllm.core.inputs import Input
-from swarmllm.messages import NO_CONTROL, CapacityRecord
+from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.suspend_detector import SuspendDetector
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from tests.runtime.little_swarm import key
 
-RECORD = CapacityRecord(1, 1, "m", bytes(32), bytes(32), 1, 64, 16, 0, 1, 1, (), (), NO_CONTROL)
+RECORD = CapacityRecord(1, 1, "m", bytes(32), bytes(32), 1, 64, 16, 0, 1, 1, (), (), NO_HALT_DIGEST)
 STRANGER = key(9).peer
 
 

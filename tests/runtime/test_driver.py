@@ -23,7 +23,7 @@ from swarmllm.core.inputs import (
     TimerFired,
 )
 from swarmllm.core.values import GenerateRequest, SessionKey
-from swarmllm.messages import NO_CONTROL, REFUSED_ENGINE, Refused, Score
+from swarmllm.messages import NO_HALT_DIGEST, REFUSED_ENGINE, Refused, Score
 from swarmllm.runtime.queues import INPUTS_MAX, LIFE_MAX, Inbox
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.wire.context import EMPTY
@@ -133,7 +133,7 @@ async def test_a_deadline_that_never_moves_on_does_not_burn_a_core() -> None:
 
 @under_mock_clock
 async def test_without_an_engine_a_round_is_refused_under_its_own_order() -> None:
-    score = Score(7, 3, 0, 0, EMPTY, (1,), (0,), (), 16, 0, NO_CONTROL)
+    score = Score(7, 3, 0, 0, EMPTY, (1,), (0,), (), 16, 0, NO_HALT_DIGEST)
     machine = Puppet(
         lambda e: (
             [RunScore(42, SessionKey(STRANGER, 7), score)] if isinstance(e, DialFailed) else []

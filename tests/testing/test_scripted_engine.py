@@ -11,7 +11,7 @@ import trio.testing
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
 from swarmllm.core.values import SessionKey
 from swarmllm.messages import (
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     REFUSED_CONTEXT,
     REFUSED_ENGINE,
     Busy,
@@ -50,7 +50,7 @@ def score(text: list[int], base: int = 0, round_: int = 1) -> Score:
         (),
         64,
         0,
-        NO_CONTROL,
+        NO_HALT_DIGEST,
     )
 
 

@@ -30,7 +30,7 @@ from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.lease import Lease
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import LocalError
-from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
+from swarmllm.messages import NO_HALT_DIGEST, PeerId, Score, Scores
 from swarmllm.wire import context
 
 SESSIONS: Final = (1, 8, 16)
@@ -176,7 +176,7 @@ class _Asker:
     async def _ask(
         self, n: int, base: int, digest: bytes, tokens: Sequence[int], answer: Sequence[int]
     ) -> None:
-        wanted = (tuple(tokens), tuple(answer), (), ENTRIES, 0, NO_CONTROL)
+        wanted = (tuple(tokens), tuple(answer), (), ENTRIES, 0, NO_HALT_DIGEST)
         reply = await self._engine.score(
             SessionKey(PeerId("bench"), n), Score(n, 0, 0, base, digest, *wanted)
         )

@@ -28,7 +28,7 @@ from swarmllm.core.halt.state import HaltState
 from swarmllm.core.inputs import PeerConnected, PeerLost, Received
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     SHUFFLE_RECORDS_MAX,
     CapacityRecord,
     HaltDigest,
@@ -154,7 +154,7 @@ class Flood:
             sessions_max=16,
             domains=(),
             addrs=(),
-            ctl_digest=NO_CONTROL,
+            ctl_digest=NO_HALT_DIGEST,
         )
 
     async def gossip_known(self) -> None:
@@ -195,7 +195,7 @@ class Rounds:
     round: int = 0
 
     def send(self) -> None:
-        digest = self.flood.door.digests.get(self.peer, NO_CONTROL)
+        digest = self.flood.door.digests.get(self.peer, NO_HALT_DIGEST)
         if self.round % OPEN_EVERY == 0:
             card = model_of(self.number).card
             self.flood.network.send(self.peer, Open(1, card.digest, card.vocab_fingerprint, digest))

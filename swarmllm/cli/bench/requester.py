@@ -26,7 +26,15 @@ from swarmllm.core.events import Ended
 from swarmllm.core.inputs import Asked, PeerConnected, Received
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.values import GenerateRequest, Sampling
-from swarmllm.messages import FRAME_MAX, NO_CONTROL, CapacityRecord, PeerId, Score, Scores, Shuffle
+from swarmllm.messages import (
+    FRAME_MAX,
+    NO_HALT_DIGEST,
+    CapacityRecord,
+    PeerId,
+    Score,
+    Scores,
+    Shuffle,
+)
 from swarmllm.wire.codec import EXPERT_REPLIES, decode, encode
 from swarmllm.wire.framing import FrameReader, frame
 from swarmllm.wire.identity import peer_id_of
@@ -109,11 +117,11 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
             sessions_max=16,
             domains=(),
             addrs=(),
-            ctl_digest=NO_CONTROL,
+            ctl_digest=NO_HALT_DIGEST,
         )
         sealed = encode(record)
         known[sealed] = peer, record
-        node.handle(Received(peer, Shuffle(NO_CONTROL, (0,), (sealed,), 0), 0), 0.0)
+        node.handle(Received(peer, Shuffle(NO_HALT_DIGEST, (0,), (sealed,), 0), 0), 0.0)
     return node, peers
 
 
@@ -171,7 +179,7 @@ def _reply(request: object, sparse: bytes) -> Scores:
         evidence,
         0,
         5000,
-        NO_CONTROL,
+        NO_HALT_DIGEST,
     )
 
 

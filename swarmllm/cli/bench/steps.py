@@ -14,7 +14,7 @@ from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import LocalError
-from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
+from swarmllm.messages import NO_HALT_DIGEST, PeerId, Score, Scores
 from swarmllm.wire import context
 
 STEPS: Final = 60
@@ -45,7 +45,7 @@ async def step_seconds(k: int, model: Path, cache_dir: Path) -> tuple[float, int
                 (),
                 ENTRIES,
                 0,
-                NO_CONTROL,
+                NO_HALT_DIGEST,
             )
             began = trio.current_time()
             async with trio.open_nursery() as nursery:

@@ -4,7 +4,7 @@ other parts, is let do anything."""
 from __future__ import annotations
 
 from swarmllm.core.halt.machine import HaltMachine
-from swarmllm.messages import NO_CONTROL, PeerId
+from swarmllm.messages import NO_HALT_DIGEST, PeerId
 
 
 class Clearance:
@@ -17,7 +17,7 @@ class Clearance:
     @property
     def digest(self) -> bytes:
         """Of our halt records, for the messages that carry it."""
-        return NO_CONTROL if self._machine is None else self._machine.digest
+        return NO_HALT_DIGEST if self._machine is None else self._machine.digest
 
     @property
     def halted(self) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from swarmllm.core.halt.charter import (
     retired_halt_keys,
 )
 from swarmllm.errors import RemoteError, UsageError
-from swarmllm.messages import NO_CONTROL, SEQ_MAX, Charter, Halt, Live, Resume, Vectors
+from swarmllm.messages import NO_HALT_DIGEST, SEQ_MAX, Charter, Halt, Live, Resume, Vectors
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import Verify
 from swarmllm.wire.marks import marks_of, vector_of
@@ -67,8 +67,8 @@ class HaltState:
     """L: key id -> seq."""
     vectors: Vectors = field(init=False, compare=False, repr=False)
     digest: bytes = field(init=False, compare=False, repr=False)
-    """The 8 bytes that stand for (swarm, charter, H, L); `NO_CONTROL` for a swarm of one without
-    any record."""
+    """The 8 bytes that stand for (swarm, charter, H, L); `NO_HALT_DIGEST` for a swarm of one
+    without any record."""
 
     def __post_init__(self) -> None:
         highs = {halt.key: halt.seq for halt in map(_halt_of, self.halts)}
@@ -82,7 +82,7 @@ class HaltState:
         chained = charter_hash(self.charters[-1]) if self.charters else bytes(32)
         vectors = Vectors(self.swarm, self.version, chained, marks_of(highs), marks_of(lifts))
         silent = self.charter is not None and is_private(self.charter) and not highs and not lifts
-        digest = NO_CONTROL if silent else sha256(_DIGEST_DOMAIN + encode(vectors)).digest()[:8]
+        digest = NO_HALT_DIGEST if silent else sha256(_DIGEST_DOMAIN + encode(vectors)).digest()[:8]
         for name, value in (
             ("highs", highs),
             ("lifts", lifts),

@@ -27,7 +27,7 @@ from swarmllm.core.part import Part, Told
 from swarmllm.core.serving.shares import fits
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import (
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     REFUSED_CONTEXT,
     REFUSED_ENGINE,
     REFUSED_MODEL,
@@ -154,7 +154,7 @@ class Serving(Part):
         return Busy(message.session, message.round, SETTLE_MS)
 
     def scored(
-        self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_CONTROL
+        self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_HALT_DIGEST
     ) -> list[Effect]:
         """The engine's answer, which leaves with our halt digest. If the session was closed
         while it ran, the engine has begun a new cache for it: close that too."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from swarmllm.messages import NO_CONTROL, Busy, ExpertReply, Need, Refused, Score, Scores
+from swarmllm.messages import NO_HALT_DIGEST, Busy, ExpertReply, Need, Refused, Score, Scores
 
 SCORES, NEED, BUSY, REFUSED = "scores", "need", "busy", "refused"
 Answer = tuple[Any, ...]
@@ -29,7 +29,7 @@ def reply_of(kind: str, rest: Sequence[Any], request: Score) -> ExpertReply:
                 targets,
                 queue_us,
                 compute_us,
-                NO_CONTROL,
+                NO_HALT_DIGEST,
             )
         case "need", [have]:
             return Need(session, round_, have)

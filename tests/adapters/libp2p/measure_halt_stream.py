@@ -22,7 +22,7 @@ import trio.lowlevel
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p import NetworkLimits, open_network
 from swarmllm.core.inputs import Received
-from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
+from swarmllm.messages import NO_HALT_DIGEST, PeerId, Score, Scores
 from swarmllm.messages.declare import HALT
 from swarmllm.runtime.ports import halt_channel
 from tests.adapters.libp2p.halt_stream_support import Flooder
@@ -68,7 +68,9 @@ async def answer_everything() -> None:
                 lists = (bytes(2_000),) if len(asked.tokens) < 1_000 else ()
                 network.send(
                     happened.peer,
-                    Scores(asked.session, asked.round, asked.epoch, lists, b"", 0, 0, NO_CONTROL),
+                    Scores(
+                        asked.session, asked.round, asked.epoch, lists, b"", 0, 0, NO_HALT_DIGEST
+                    ),
                 )
 
 
@@ -108,7 +110,9 @@ async def sessions(us: Member, peer: PeerId) -> None:
             done[session] = trio.Event()
             us.network.send(
                 peer,
-                Score(session, turn, 0, 0, bytes(8), tuple(range(130)), (), (), 1, 0, NO_CONTROL),
+                Score(
+                    session, turn, 0, 0, bytes(8), tuple(range(130)), (), (), 1, 0, NO_HALT_DIGEST
+                ),
             )
             await done[session].wait()
             us.told.clear()
@@ -143,7 +147,8 @@ async def bulk(us: Member, peer: PeerId) -> None:
     while True:
         if len(link._ask._queue) < 40:
             us.network.send(
-                peer, Score(1, 0, 0, 0, bytes(8), tuple(range(16_000)), (), (), 1, 0, NO_CONTROL)
+                peer,
+                Score(1, 0, 0, 0, bytes(8), tuple(range(16_000)), (), (), 1, 0, NO_HALT_DIGEST),
             )
         await trio.lowlevel.checkpoint()
         us.told.clear()

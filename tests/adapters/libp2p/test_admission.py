@@ -20,7 +20,7 @@ from swarmllm.adapters.libp2p import NetworkLimits, NetworkTiming
 from swarmllm.adapters.libp2p.admission import Admission, Full, Standing, Worth
 from swarmllm.adapters.libp2p.links import libp2p_id
 from swarmllm.core.inputs import PeerConnected, PeerLost
-from swarmllm.messages import NO_CONTROL, PeerId, Score, Scores
+from swarmllm.messages import NO_HALT_DIGEST, PeerId, Score, Scores
 from tests.adapters.libp2p.support import RawPeer, member, members, raw_peer, until
 from tests.adapters.libp2p.test_hostile import attacked, network_of, still_answers
 from tests.contracts.network_contract import Member, connect, listening
@@ -119,8 +119,8 @@ def test_useful_connections_stay_when_a_crowd_comes() -> None:
 def test_answers_that_nobody_asked_for_make_nobody_useful() -> None:
     worth = Worth()
     answer, question = (
-        Scores(1, 1, 0, (), b"", 0, 0, NO_CONTROL),
-        Score(1, 1, 0, 0, bytes(8), (1,), (0,), (), 1, 0, NO_CONTROL),
+        Scores(1, 1, 0, (), b"", 0, 0, NO_HALT_DIGEST),
+        Score(1, 1, 0, 0, bytes(8), (1,), (0,), (), 1, 0, NO_HALT_DIGEST),
     )
     worth.received(answer)
     assert worth.answered == 0

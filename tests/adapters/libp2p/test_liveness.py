@@ -26,14 +26,14 @@ from swarmllm.core.inputs import (
     PingMeasured,
     Received,
 )
-from swarmllm.messages import NO_CONTROL, Busy, Score
+from swarmllm.messages import NO_HALT_DIGEST, Busy, Score
 from tests.adapters.libp2p.support import LOOPBACK, QUICK, member, members, options, raw_peer, until
 from tests.adapters.libp2p.test_hostile import network_of, still_answers
 from tests.contracts.network_contract import DEADLINE_S, Member, connect, listening, opening
 
 
 def score(session: int, tokens: int = 1) -> Score:
-    return Score(session, 0, 0, 0, bytes(8), tuple(range(tokens)), (), (), 1, 0, NO_CONTROL)
+    return Score(session, 0, 0, 0, bytes(8), tuple(range(tokens)), (), (), 1, 0, NO_HALT_DIGEST)
 
 
 @asynccontextmanager

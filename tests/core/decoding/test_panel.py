@@ -18,7 +18,7 @@ from swarmllm.core.events import Ended, ExpertsWeighed
 from swarmllm.core.inputs import EngineReady
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
-from swarmllm.messages import NO_CONTROL, CapacityRecord, ExpertReply, PeerId, Score
+from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, ExpertReply, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
 from swarmllm.wire import context
@@ -199,7 +199,20 @@ class FlatPool:
 
 def candidate(name: str, model: int) -> Candidate:
     record = CapacityRecord(
-        1, 1, f"m{model}", bytes([model]) * 32, bytes(32), 1, 4096, 160, 0, 4, 4, (), (), NO_CONTROL
+        1,
+        1,
+        f"m{model}",
+        bytes([model]) * 32,
+        bytes(32),
+        1,
+        4096,
+        160,
+        0,
+        4,
+        4,
+        (),
+        (),
+        NO_HALT_DIGEST,
     )
     return Candidate(PeerId(name), record, 1, False)
 

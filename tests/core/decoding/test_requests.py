@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from swarmllm.core.events import ExpertLost, Noticed
 from swarmllm.core.inputs import Cancelled, Received
 from swarmllm.core.values import GenerateRequest, Sampling
-from swarmllm.messages import NO_CONTROL, Busy, Need, PeerId, Refused, Scores
+from swarmllm.messages import NO_HALT_DIGEST, Busy, Need, PeerId, Refused, Scores
 from swarmllm.testing.tabletop import Tabletop
 
 GREEDY = Sampling(temperature=0.0)
@@ -191,7 +191,7 @@ def _lie(table: Tabletop, kind: str) -> None:
         if kind == "refused":
             return Refused(session, number, 1)
         lists = {"none": (), "two": (b"\x00", b"\x00"), "junk": (b"\xff" * 40,)}[kind]
-        return Scores(session, number, 0, lists, bytes(8), 0, 0, NO_CONTROL)
+        return Scores(session, number, 0, lists, bytes(8), 0, 0, NO_HALT_DIGEST)
 
     model.score = lying  # type: ignore[method-assign, assignment]
 
@@ -219,7 +219,9 @@ def test_a_reply_nobody_asked_for_changes_nothing() -> None:
         table.feed(
             asker,
             Received(
-                other, Scores(session, number + 1 & 0xFFFFFFFF, 0, (), b"", 0, 0, NO_CONTROL), 10
+                other,
+                Scores(session, number + 1 & 0xFFFFFFFF, 0, (), b"", 0, 0, NO_HALT_DIGEST),
+                10,
             ),
         )
     assert table.finish(asker).reason == "length"

@@ -24,7 +24,15 @@ from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
-from swarmllm.messages import NO_CONTROL, TOKENS_MAX, CapacityRecord, Open, PeerId, Score, Scores
+from swarmllm.messages import (
+    NO_HALT_DIGEST,
+    TOKENS_MAX,
+    CapacityRecord,
+    Open,
+    PeerId,
+    Score,
+    Scores,
+)
 from swarmllm.wire.sparse import SparseList
 
 PROMPT = tuple(range(20))
@@ -34,7 +42,7 @@ class FlatPool:
     """Everybody is as quick and as good as everybody else, and nobody rests."""
 
     def __init__(self, peers: Sequence[PeerId], now: float = 0.0) -> None:
-        self.peers, self.now, self.digest = peers, now, NO_CONTROL
+        self.peers, self.now, self.digest = peers, now, NO_HALT_DIGEST
         self.late: list[PeerId] = []
 
     def at(self, now: float) -> ExpertPool:
@@ -74,7 +82,7 @@ class FlatPool:
 def record_of(peer: PeerId) -> CapacityRecord:
     digest = peer.encode().ljust(32, b"\0")
     return CapacityRecord(
-        1, 1, peer, digest, bytes(32), 1, 131_072, 160, 0, 4, 4, (), (), NO_CONTROL
+        1, 1, peer, digest, bytes(32), 1, 131_072, 160, 0, 4, 4, (), (), NO_HALT_DIGEST
     )
 
 
@@ -186,7 +194,7 @@ def test_an_answer_with_more_or_fewer_lists_than_positions_is_a_breach() -> None
     for count in (0, 1, 2, 4):
         lists = (b"",) * count
         with pytest.raises(RemoteError, match=f"{count} lists where 3 were asked for"):
-            experts.members.lists_of(a, Scores(1, 1, 0, lists, b"", 0, 0, NO_CONTROL), 512)
+            experts.members.lists_of(a, Scores(1, 1, 0, lists, b"", 0, 0, NO_HALT_DIGEST), 512)
     assert experts.members.question_of(a) is not None
 
 

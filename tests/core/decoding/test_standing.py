@@ -18,7 +18,7 @@ from swarmllm.core.events import Noticed
 from swarmllm.core.inputs import EngineLost, EngineReady
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import (
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     REFUSED_CONTEXT,
     REFUSED_ENGINE,
     REFUSED_MODEL,
@@ -270,7 +270,9 @@ def test_an_answer_that_fails_says_what_its_experts_said() -> None:
 
 # --- the machine alone ----------------------------------------------------------------------------
 
-RECORD = CapacityRecord(1, 1, "m", bytes(32), bytes(32), 1, 4096, 160, 0, 4, 4, (), (), NO_CONTROL)
+RECORD = CapacityRecord(
+    1, 1, "m", bytes(32), bytes(32), 1, 4096, 160, 0, 4, 4, (), (), NO_HALT_DIGEST
+)
 Codes = st.integers(1, 255)
 Peers = st.integers(0, 4).map(lambda i: PeerId(f"p{i}"))
 

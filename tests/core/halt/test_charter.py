@@ -22,7 +22,7 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import (
     CHARTER_RECORD_MAX,
     HALT_RECORD_MAX,
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     SEQ_MAX,
     Charter,
     Halt,
@@ -214,10 +214,10 @@ def test_a_lone_node_makes_its_own_charter_and_it_is_always_the_same() -> None: 
     assert not is_private(FIRST)
     assert not is_private(replace(one, beacon=(BEACON.public_key,)))
     state = apply(HaltState(sha256(encode(one)).digest()), PRIVATE)
-    assert state.digest == NO_CONTROL
-    assert HaltState(state.swarm).digest != NO_CONTROL
+    assert state.digest == NO_HALT_DIGEST
+    assert HaltState(state.swarm).digest != NO_HALT_DIGEST
     stopped = apply(state, halt(OWNER, 1, state.swarm))
-    assert stopped.digest != NO_CONTROL
+    assert stopped.digest != NO_HALT_DIGEST
     assert apply(stopped, resume({OWNER: 1}, OWNER, swarm=state.swarm)).standing == ()
     assert refused(state, halt(STRANGER, 1, state.swarm)).reason.startswith("key ")
 

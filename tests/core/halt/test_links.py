@@ -27,7 +27,7 @@ from swarmllm.core.halt.machine import ENTROPY_S, HaltMachine
 from swarmllm.core.halt.state import Applied
 from swarmllm.messages import (
     HALT_FRAME_MAX,
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     Ack,
     Halt,
     HaltDigest,
@@ -151,7 +151,7 @@ def test_peers_of_another_swarm_exchange_nothing_and_get_no_token() -> None:  # 
 def test_two_swarms_of_one_without_orders_may_work_together() -> None:  # HALT-4
     machine = running(fresh_boot(), own=OWNER)
     machine.opened(P, 10.0)
-    assert machine.received(P, frame(HaltDigest(bytes(32), 1, NO_CONTROL)), 10.0) == []
+    assert machine.received(P, frame(HaltDigest(bytes(32), 1, NO_HALT_DIGEST)), 10.0) == []
     assert machine.may_infer(P, 10.0) == ""
     saved(machine, offered(machine, halt(OWNER, 1, machine.state.swarm), 11.0)[1], 11.0)
     saved(

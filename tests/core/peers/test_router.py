@@ -17,7 +17,7 @@ from swarmllm.core.peers.router import (
     Router,
     format_trust,
 )
-from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
+from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, PeerId
 from swarmllm.wire.ext import CHAT_DIGEST, addition
 
 OWN = PeerId("own")
@@ -27,7 +27,7 @@ def candidate(
     name: str, *, rate: int = 160, missing: int = 1, member: bool = False, queue: int = 0
 ) -> Candidate:
     record = CapacityRecord(
-        1, 1, "m", bytes(32), bytes(32), 1, 4096, rate, queue, 4, 4, (), (), NO_CONTROL
+        1, 1, "m", bytes(32), bytes(32), 1, 4096, rate, queue, 4, 4, (), (), NO_HALT_DIGEST
     )
     return Candidate(PeerId(name), record, missing, member)
 

@@ -28,7 +28,7 @@ from swarmllm.core.serving.admission import (
 )
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import (
-    NO_CONTROL,
+    NO_HALT_DIGEST,
     REFUSED_CONTEXT,
     REFUSED_ENGINE,
     REFUSED_MODEL,
@@ -61,11 +61,11 @@ def serving() -> Serving:
 
 
 def opening(session: int = 1, model: bytes = MODEL, vocabulary: bytes = VOCABULARY) -> Open:
-    return Open(session, model, vocabulary, NO_CONTROL)
+    return Open(session, model, vocabulary, NO_HALT_DIGEST)
 
 
 def score(session: int = 1, number: int = 0, base: int = 0) -> Score:
-    return Score(session, number, 0, base, bytes(8), (1,), (0,), (), 256, 0, NO_CONTROL)
+    return Score(session, number, 0, base, bytes(8), (1,), (0,), (), 256, 0, NO_HALT_DIGEST)
 
 
 def test_an_opened_session_is_run_and_answered_once() -> None:
@@ -176,7 +176,7 @@ class Expert:
         """A stranger without a charter of this swarm greets: any swarm will do, as long as neither
         holds an order."""
         self.node.handle(ChannelOpened(PEER), 10.0)
-        self.node.handle(FrameReceived(PEER, frame(HaltDigest(SWARM, 1, NO_CONTROL))), 10.0)
+        self.node.handle(FrameReceived(PEER, frame(HaltDigest(SWARM, 1, NO_HALT_DIGEST))), 10.0)
 
     def answers(self, message: ExpertMessage) -> list[object]:
         effects = self.node.handle(Received(PEER, message, 9), 10.0)

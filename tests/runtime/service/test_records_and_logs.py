@@ -12,7 +12,7 @@ import pytest
 from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, PeerSeen, TokenChosen
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import UsageError
-from swarmllm.messages import NO_CONTROL, CapacityRecord, PeerId
+from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, PeerId
 from swarmllm.runtime import logs
 from swarmllm.runtime.service import json_events as records
 from swarmllm.runtime.service.answer import Notice, Piece
@@ -24,7 +24,7 @@ from tests.runtime.little_swarm import little_swarm
 PEER = PeerId("12D3KooW")
 CARD = ModelCard("prose", bytes(32), bytes(32), 128_256, 6_000_000, 512, ("prose",))
 CAPACITY = CapacityRecord(
-    1, 1, "prose", bytes(32), bytes(32), 6_000_000, 512, 160, 0, 4, 16, (), (), NO_CONTROL
+    1, 1, "prose", bytes(32), bytes(32), 6_000_000, 512, 160, 0, 4, 16, (), (), NO_HALT_DIGEST
 )
 
 
