@@ -170,6 +170,7 @@ def _reference(text: str) -> library.Named:
     try:
         reference = parse_reference(text)
     except NotAReference as error:
+        user_path(text)  # What the machine lacks (a home, the current folder) is no wrong usage.
         raise UsageError(f"{text!r} is not {error.expected}") from error
     if isinstance(reference, Auto | NoModel):
         raise UsageError(f"{text!r} names no one model; give one of: {EXPECTED}")
