@@ -170,8 +170,9 @@ def _reference(text: str) -> library.Named:
     try:
         reference = parse_reference(text)
     except NotAReference as error:
-        user_path(text)  # What the machine lacks (a home, the current folder) is no wrong usage.
-        raise UsageError(f"{text!r} is not {error.expected}") from error
+        # A current folder that was removed is no wrong usage.
+        kind = LocalError if isinstance(error.__cause__, FileNotFoundError) else UsageError
+        raise kind(f"{text!r} is not {error.expected}") from error
     if isinstance(reference, Auto | NoModel):
         raise UsageError(f"{text!r} names no one model; give one of: {EXPECTED}")
     if isinstance(reference, SmolLM2) and reference.specialist:
