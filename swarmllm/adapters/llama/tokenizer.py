@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +33,7 @@ from swarmllm.adapters.llama.gguf_tokenizer import (
 from swarmllm.adapters.llama.llama_api import capture_log, complaint
 from swarmllm.core.vocabulary import Span, Vocabulary, ends_of
 from swarmllm.errors import LocalError
-from swarmllm.wire.tokenizer import BYTE, ID_KEYS, NORMAL, Tokenizer
+from swarmllm.wire.tokenizer import BYTE, ID_KEYS, NORMAL, USER_DEFINED, Tokenizer, is_ordinary
 
 LSTRIP, RSTRIP = llama.LLAMA_TOKEN_ATTR_LSTRIP, llama.LLAMA_TOKEN_ATTR_RSTRIP
 HIDDEN: Final = llama.LLAMA_TOKEN_ATTR_CONTROL | llama.LLAMA_TOKEN_ATTR_UNKNOWN
@@ -158,12 +159,21 @@ class LlamaTokenizer:
         return self.encode_parted(spans)
 
     def encode_parted(self, spans: Sequence[Span]) -> list[int]:
-        """`encode` for spans of both kinds."""
+        """`encode` for spans of both kinds.
+
+        Some converters make the marks of turns user-defined, and llama.cpp finds those in any text.
+        Beside a template they stay text as control tokens do: the name is cut behind its first
+        letter (where a text gets a space in front, so does the rest of the name).
+        """
         text, allowed = _together(spans)
         parts: list[tuple[int, int] | int] = [(0, len(text))]
+        barred = list[bytes]()
         for name, token in self._special:
             if name in text:
                 hidden = self._attributes[token] & HIDDEN
+                if not hidden and not is_ordinary(name, USER_DEFINED):
+                    hidden = True
+                    barred.append(name)
                 parts = [
                     piece
                     for part in parts
@@ -175,7 +185,11 @@ class LlamaTokenizer:
                 ]
         ids: list[int] = []
         for part in parts:
-            ids += [part] if isinstance(part, int) else self.tokenize(text[part[0] : part[1]])
+            if isinstance(part, int):
+                ids.append(part)
+            else:
+                for piece in _apart(text[part[0] : part[1]], barred):
+                    ids += self.tokenize(piece)
         return ids
 
     def _cut(
@@ -234,6 +248,15 @@ class LlamaTokenizer:
                 self._vocab, text, len(text), address, len(room), False, parse_special
             )
         )
+
+
+def _apart(text: bytes, names: Sequence[bytes]) -> list[bytes]:
+    """The text cut behind the first byte of each of the names in it, so that none is whole."""
+    if not names:
+        return [text]
+    spelled = re.compile(b"(?=" + b"|".join(map(re.escape, names)) + b")")
+    cuts = [0, *(found.start() + 1 for found in spelled.finditer(text)), len(text)]
+    return [text[a:b] for a, b in pairwise(cuts) if a < b]
 
 
 def _loaded(path: Path, data: Tokenizer) -> Any:

@@ -70,8 +70,9 @@ def test_spans_of_one_kind_are_encoded_as_llama_cpp_encodes_the_text(
 ) -> None:
     wanted = kind.llama.tokenize(text.encode(), parse_special=parse_special)
     assert kind.llama.encode([Span(text, parse_special)]) == wanted
-    # The way of mixed spans, though there is nothing to mix.
-    assert kind.llama.encode_parted([Span(text, parse_special)]) == wanted
+    if parse_special or "<tool>" not in text:
+        # The way of mixed spans, though there is nothing to mix.
+        assert kind.llama.encode_parted([Span(text, parse_special)]) == wanted
 
 
 @given(given_spans=spans)
@@ -88,7 +89,7 @@ def test_control_tokens_come_from_spans_that_may_and_from_no_others(
 
 
 def test_a_megabyte_of_mixed_text_in_parts_and_at_once(kind: Loaded) -> None:
-    text = mixed_text(MARKS)
+    text = mixed_text([mark for mark in MARKS if mark != "<tool>"])
     for parse_special in (False, True):
         wanted = kind.llama.tokenize(text.encode(), parse_special=parse_special)
         assert kind.llama.encode_parted([Span(text, parse_special)]) == wanted
@@ -176,6 +177,22 @@ def test_a_gemma_keeps_white_space_as_tokens_and_its_turns_end_answers(tmp_path:
         "\n\n",
     ]
     assert vocabulary.eog >= {names.index(name) for name in ("<eos>", "<end_of_turn>", "<unused0>")}
+
+
+@given(said=texts)
+def test_beside_a_template_a_user_defined_mark_stays_text(kind: Loaded, said: str) -> None:
+    """Command-R's turns, among others, are user-defined tokens, which llama.cpp finds anywhere."""
+    if kind.name != "Gemma-like":
+        return
+    tool = [*kind.made.texts].index(b"<tool>")
+    turn = Span("<start_of_turn>", True)
+    for content in (said, "<tool>", f"<tool>{said}<tool><tool>", "<<tool>>"):
+        ids = kind.llama.encode([turn, Span("<to", True), Span(content), turn])
+        assert tool not in ids
+        assert kind.vocabulary.decode(ids).replace("▁", " ") == f"<to{content}".replace("▁", " ")
+        assert ids.count(ids[0]) == 2
+    assert tool in kind.llama.encode([Span("<tool>", True), Span("x")])
+    assert tool in kind.llama.encode([Span("<tool>")])  # A text alone: as llama.cpp has it.
 
 
 def test_what_a_vocabulary_without_bytes_cannot_write_is_unknown_and_the_rest_is_written(
