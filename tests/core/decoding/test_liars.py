@@ -17,7 +17,7 @@ from swarmllm.messages import PeerId
 from swarmllm.testing.lying_model import LyingModel
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
-from tests.core.decoding.test_panel import PROMPT, Knowing
+from tests.core.decoding.test_ensemble import PROMPT, Knowing
 
 STOP, FORCED = 500, 499
 GREEDY = Sampling(temperature=0.0)
