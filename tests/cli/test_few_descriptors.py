@@ -18,6 +18,7 @@ from multiaddr import Multiaddr
 
 from swarmllm.adapters.keyfile import ephemeral_key
 from swarmllm.adapters.libp2p.links import libp2p_id
+from swarmllm.adapters.llama.engine import WORKER
 from swarmllm.messages import PeerId
 from tests.adapters.libp2p.support import raw_peer
 from tests.cli.command import RunningNode, run
@@ -51,11 +52,17 @@ async def crowd(port: int, peer: PeerId, owner: Callable[[], None]) -> None:
         nursery.cancel_scope.cancel()
 
 
-def children(pid: int) -> list[int]:
-    return [
+def workers(pid: int) -> list[int]:
+    """The processes with the model; that with the tokenizer is no such."""
+    children = [
         int(child)
         for task in Path(f"/proc/{pid}/task").iterdir()
         for child in (task / "children").read_text().split()
+    ]
+    return [
+        c
+        for c in children
+        if WORKER.encode() in Path(f"/proc/{c}/cmdline").read_bytes().split(b"\0")
     ]
 
 
@@ -86,11 +93,11 @@ def test_the_owner_is_obeyed_and_a_dead_worker_replaced_while_strangers_hold_all
             for order in ("stop", "start"):
                 done = run(tmp_path, order, *at)
                 assert done.code == 0, done
-            (worker,) = children(node.process.pid)
+            (worker,) = workers(node.process.pid)
             os.kill(worker, signal.SIGKILL)
             done = run(tmp_path, "generate", "abc", "--max-tokens", "4", *at)
             assert done.code == 0, done
-            assert children(node.process.pid) != [worker]
+            assert workers(node.process.pid) != [worker]
             assert node.process.poll() is None
 
         trio.run(crowd, int(ready["invite"].split("/")[4]), PeerId(ready["peer"]), owner)
