@@ -29,6 +29,18 @@ from swarmllm.adapters.llama.vocabulary import (
 
 # Ids seen less often than this are split into their pieces (about 1 % of the tokens).
 MIN_COUNT = 8
+# Whole books that no model is trained on, for validation and for `swarmllm eval`: three authors of
+# whom nothing is trained on or one short book, and one whose other novels are; a novel of manners,
+# detective stories, science fiction and a tale for children. Never take one back into training: the
+# published figures would no longer be of books never seen.
+HELD_OUT_BOOKS = frozenset(
+    {
+        "peter-pan",
+        "sense-and-sensibility",
+        "the-adventures-of-sherlock-holmes",
+        "the-war-of-the-worlds",
+    }
+)
 
 
 def clean_book(text: str) -> str:
@@ -57,11 +69,16 @@ class Source:
 
 
 def read_prose(corpus: Path) -> Iterator[Source]:
-    """Every book; the last 5 % of a book is never trained on."""
+    """Every book; those of HELD_OUT_BOOKS, whole, are the validation text. The last 5 % of the
+    others is left out, too: it was the validation text of earlier models, and so they stay
+    comparable."""
     for path in sorted(corpus.glob("*.txt")):
         text = clean_book(path.read_text(encoding="utf-8"))
-        cut = text.rfind("\n\n", 0, int(len(text) * 0.95))
-        yield Source(path.stem, text[:cut], text[cut:].strip())
+        if path.stem in HELD_OUT_BOOKS:
+            yield Source(path.stem, "", text)
+        else:
+            cut = text.rfind("\n\n", 0, int(len(text) * 0.95))
+            yield Source(path.stem, text[:cut], "")
 
 
 def read_code(_: Path) -> Iterator[Source]:

@@ -5,6 +5,7 @@ bundled expert was trained on.
 
 They are pieces of about 3,000 characters of the readers' validation text (demo_corpus.py), cut at
 the ends of paragraphs or lines, and spread over all books, files and simulated swarms there are.
+The prose comes from whole books that nothing is trained on (HELD_OUT_BOOKS).
 Without `--prose` the prose is left as it is.
 """
 
@@ -47,13 +48,15 @@ def pieces(text: str) -> list[str]:
 
 def spread(texts: Iterable[tuple[str, str]], count: int = PIECES) -> list[tuple[str, str]]:
     """`count` (id, piece) of (name, text) pairs: of as many texts as there are, evenly chosen, and
-    of each its beginning, its second or its third piece in turn; further pieces of the same texts
-    only where there are too few texts."""
+    of each its beginning, its second or its third piece in turn. Where there are too few texts for
+    that, several pieces of each, evenly chosen."""
     found = [(name, cut) for name, text in texts if (cut := pieces(text))]
     if len(found) > count:
         found = [found[i * len(found) // count] for i in range(count)]
+    each = -(-count // max(1, len(found)))
     turns = [
-        [(f"{name}#{n}", cut[n]) for n in _turn(i, len(cut))] for i, (name, cut) in enumerate(found)
+        [(f"{name}#{n}", cut[n]) for n in _turn(i, len(cut), each)]
+        for i, (name, cut) in enumerate(found)
     ]
     rounds = [
         [turn[n] for turn in turns if n < len(turn)] for n in range(max(map(len, turns), default=0))
@@ -65,10 +68,14 @@ def spread(texts: Iterable[tuple[str, str]], count: int = PIECES) -> list[tuple[
     return sorted(chosen)
 
 
-def _turn(place: int, length: int) -> list[int]:
-    """All numbers below `length`, beginning with another one for each of three neighbours."""
-    first = place % min(3, length)
-    return [*range(first, length), *range(first)]
+def _turn(place: int, length: int, wanted: int) -> list[int]:
+    """All numbers below `length`: at first `wanted` ones that are evenly spread, or if one is
+    wanted, another one for each of three neighbours."""
+    if wanted == 1:
+        first = place % min(3, length)
+        return [*range(first, length), *range(first)]
+    spaced = [(2 * n + 1) * length // (2 * wanted) for n in range(wanted)]
+    return [*dict.fromkeys([*spaced, *range(length)])]
 
 
 def ops_texts() -> list[tuple[str, str]]:

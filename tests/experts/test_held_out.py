@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts import make_held_out
-from scripts.demo_corpus import read_code, read_prose
+from scripts.demo_corpus import HELD_OUT_BOOKS, read_code, read_prose
 from scripts.demo_ops import documents, is_validation
 from scripts.make_held_out import PIECE_CHARS, PIECES, pieces, spread
 from swarmllm.adapters.llama.demo import bundled_folder
@@ -68,8 +68,8 @@ def test_no_swarm_of_it_is_trained_on() -> None:
 
 @pytest.fixture(name="books")
 def _books(tmp_path: Path) -> Path:
-    """Three made-up books of 400 different paragraphs each."""
-    for title in ("one", "two", "three"):
+    """Four made-up books of 400 different paragraphs each; two of them go by held-out names."""
+    for title in ("one", "two", *sorted(HELD_OUT_BOOKS)[:2]):
         paragraphs = [
             f"In chapter {n} of {title} nothing happened, "
             + "and then nothing again, " * 12
@@ -80,9 +80,17 @@ def _books(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_held_out_books_are_never_trained_on(books: Path) -> None:
+    for source in read_prose(books):
+        assert bool(source.valid) is (source.name in HELD_OUT_BOOKS)
+        assert bool(source.train) is (source.name not in HELD_OUT_BOOKS)
+
+
 def test_no_prose_of_it_is_trained_on(books: Path) -> None:
     sources = list(read_prose(books))
-    assert [source.name for source in sources] == ["one", "three", "two"]
+    assert [source.name for source in sources] == sorted(
+        ["one", "two", *sorted(HELD_OUT_BOOKS)[:2]]
+    )
     found = spread([(source.name, source.valid) for source in sources], 6)
     assert len(found) == 6
     for _, text in found:
@@ -93,7 +101,7 @@ def test_no_prose_of_it_is_trained_on(books: Path) -> None:
 
 
 def test_pieces_are_apart_and_end_at_paragraphs(books: Path) -> None:
-    text = next(read_prose(books)).train
+    text = next(source.train for source in read_prose(books) if source.train)
     found = pieces(text)
     assert len(found) > 20
     at = 0
@@ -123,10 +131,20 @@ def test_texts_come_evenly() -> None:
 def test_too_little_text_is_said(
     books: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (books / "one.txt").unlink()
-    (books / "two.txt").unlink()
+    (books / f"{min(HELD_OUT_BOOKS)}.txt").write_text("short", encoding="utf-8")
+    (books / f"{sorted(HELD_OUT_BOOKS)[1]}.txt").write_text("short", encoding="utf-8")
     out = tmp_path / "out"
     monkeypatch.setattr("sys.argv", ["make_held_out", "--prose", str(books), "--out", str(out)])
     with pytest.raises(SystemExit, match=r"pieces of prose where 32 are wanted"):
         make_held_out.main()
     assert not list(out.glob("*.jsonl"))
+
+
+def test_few_texts_give_pieces_from_all_over_them() -> None:
+    """Of a whole book not only the beginning."""
+    text = "\n\n".join(f"{n} " + "word " * 40 for n in range(1000))
+    numbers = [int(name.split("#")[1]) for name, _ in spread([("a", text), ("b", text)], 8)]
+    first = sorted(numbers)[::2]
+    assert first == sorted(numbers)[1::2]
+    quarters = [number * 4 // len(pieces(text)) for number in first]
+    assert quarters == [0, 1, 2, 3]
