@@ -33,7 +33,7 @@ MAGIC = b"GGUF"
 VERSION = 3
 ALIGNMENT = 32
 
-F32, Q8_0 = 0, 8  # Tensor types.
+F32, F16, Q8_0 = 0, 1, 8  # Tensor types.
 U8, U32, I32, FLOAT, BOOL, STRING, ARRAY = 0, 4, 5, 6, 7, 8, 9  # Value types.
 SCALARS: Final = {
     U8: "<B",
@@ -76,7 +76,7 @@ TENSOR_BYTES: Final = 700  # One row of the table of tensors.
 
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
-    """`shape` as numpy has it (GGUF stores it reversed); `type` is F32 or Q8_0."""
+    """`shape` as numpy has it (GGUF stores it reversed); `type` is F32, F16 or Q8_0."""
 
     name: str
     shape: tuple[int, ...]
@@ -87,7 +87,7 @@ class TensorSpec:
         count = 1
         for n in self.shape:
             count *= n
-        return count * 4 if self.type == F32 else count // 32 * 34
+        return count // 32 * 34 if self.type == Q8_0 else count * (4 if self.type == F32 else 2)
 
 
 def padding(size: int) -> bytes:

