@@ -29,9 +29,10 @@ class Domain:
 
 DOMAINS = {
     "prose": Domain(
-        "25 English novels and tales in the public domain (Austen, the Brontës, Dickens, Twain,"
+        "21 English novels and tales in the public domain (Austen, the Brontës, Dickens, Twain,"
         " Melville and others), without the front and back matter of their digital editions;"
-        " the last 5 % of every book is kept for validation",
+        " four more (Peter Pan, Sense and Sensibility, The Adventures of Sherlock Holmes,"
+        " The War of the Worlds) are never trained on, and are the validation text",
         "The training text is in the public domain."
         " The weights are under this project's MIT licence.",
         "It was a cold evening in November, and",
