@@ -6,6 +6,7 @@ import fcntl
 import os
 import subprocess
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,15 @@ from swarmllm.runtime.local_api.client import NoNodeError, ask
 from swarmllm.runtime.local_api.socket_path import NAME
 from tests.cli.command import RunningNode, run
 from tests.cli.test_frozen import suspended
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningNode]:
+    """A node of its own, since it obeys the `stop` that it finds when it goes on."""
+    home = tmp_path_factory.mktemp("home")
+    with RunningNode(home, home / "data", "--port", "0", "--model", "none") as running:
+        running.wait_for("ready")
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -33,14 +43,14 @@ from tests.cli.test_frozen import suspended
     ids=" ".join,
 )
 def test_a_command_against_a_frozen_node_ends_and_names_the_remedy(
-    tmp_path: Path, node: RunningNode, arguments: tuple[str, ...]
+    tmp_path: Path, frozen: RunningNode, arguments: tuple[str, ...]
 ) -> None:
-    with suspended(node) as pid:
+    with suspended(frozen) as pid:
         done = run(
             tmp_path,
             *arguments,
             "--data-dir",
-            str(node.data),
+            str(frozen.data),
             deadline_s=40,
             SWARMLLM_PATIENCE_S="0.5",
         )

@@ -357,7 +357,7 @@ def test_ctrl_c_keeps_what_is_finished_and_the_same_command_goes_on(
         assert process.wait(DEADLINE_S) == 130, err_text
     printed = 3 + len(out_text.splitlines())
     kept = len((out / FILE).read_bytes().splitlines())
-    assert 3 <= printed == kept < 60
+    assert 3 <= printed <= kept <= printed + 1 < 60  # A point is kept before it is printed.
     assert "Traceback" not in err_text
     assert f"{kept} of 60 points are finished; the same command goes on from there" in " ".join(
         err_text.split()

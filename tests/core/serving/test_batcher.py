@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from swarmllm.core.serving.answers import BUSY, NEED, REFUSED, SCORES, Answer
@@ -263,6 +263,7 @@ def test_whoever_leaves_while_a_batch_is_computed_takes_nothing_of_others_along(
 
 
 Move = tuple[str, int, int, int, int, bool, bool]
+STEP: Move = ("step", 0, 0, 1, 0, False, False)
 MOVES = st.lists(
     st.tuples(
         st.sampled_from(
@@ -279,6 +280,7 @@ MOVES = st.lists(
 )
 
 
+@example([("order", 0, 0, 1, 0, True, False), STEP, ("close", *STEP[1:])], 1)  # Edits are due.
 @given(MOVES, st.integers(1, 2))
 def test_every_order_gets_one_answer_and_every_list_is_that_of_its_own_text(
     moves: list[Move], rows_min: int
