@@ -230,7 +230,7 @@ def _reading(path: Path) -> Iterator[tuple[_Reader, int, int]]:
         raise LocalError(
             f"the model file {path} is damaged or cut off ({e}):"
             " compare its size and checksum with those that its source states"
-        ) from e
+        ) from e.with_traceback(None)  # Its frames hold what was read, and contextlib's hold it.
 
 
 def _counts(path: Path, reader: _Reader) -> tuple[int, int]:

@@ -3,6 +3,7 @@ file has any size."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import struct
@@ -120,6 +121,19 @@ def test_no_claim_takes_memory(tmp_path: Path) -> None:
         for sentence in said[n].values():
             assert "BROKEN" not in sentence, (name, sentence)
             assert len(sentence) < 400 + len(str(tmp_path)), name
+
+
+def test_what_was_read_of_a_refused_file_goes_with_its_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.gguf"
+    path.write_bytes(CLAIMS["two million tokens"])
+    gc.collect()
+    gc.disable()  # It may come late, and two files at once are more than one may take.
+    try:
+        with pytest.raises(LocalError):
+            read_model_file(path)
+        assert not any(isinstance(one, gguf_format._Reader) for one in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 def test_what_is_kept_is_bounded_as_python_counts_it(
