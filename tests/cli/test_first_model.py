@@ -21,7 +21,8 @@ SILENCE_S = 60.0  # Nothing has come for so long: it hangs.
 # Ctrl-C is the terminal's business, so the node leads a session on it. In a process of its own:
 # what runs between fork and exec in a process of many threads may wait for ever.
 LEAD_THE_TERMINAL = """\
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # What runs in the background ignores Ctrl-C.
 os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execvp(sys.argv[1], sys.argv[1:])
