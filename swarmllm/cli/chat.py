@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -62,16 +62,8 @@ class _Loop:
     def answer(self, request: TextRequest) -> str:
         """The text of one answer; KeyboardInterrupt ends it early and what came until then is
         returned. SwarmError if none came."""
-        done, scope = threading.Event(), trio.CancelScope()
         found: list[ShownAnswer] = []
-        self._soon(request, scope, done, found)
-        while not done.is_set():
-            try:
-                done.wait()
-            except KeyboardInterrupt:
-                assert self._token is not None
-                self._token.run_sync_soon(scope.cancel)
-                notice("")
+        self._until_done(lambda client: self._shown(client, request, found))
         text = found[0].text if found else ""
         if text and isinstance(self._failure, SwarmError):
             complain(str(self._failure))  # What was shown stays part of the text.
@@ -84,22 +76,12 @@ class _Loop:
     def experts(self) -> None:
         """Show the experts that the node knows. SwarmError."""
         found: list[Record] = []
-        done = threading.Event()
-        client, token = self._client, self._token
-        assert client is not None
-        assert token is not None
 
-        async def body() -> None:
-            try:
-                async with client.node.call("experts") as records:
-                    found.extend([record async for record in records])
-            except (SwarmError, OSError) as failure:
-                self._failure = failure
-            finally:
-                done.set()
+        async def ask(client: NodeClient) -> None:
+            async with client.node.call("experts") as records:
+                found.extend([record async for record in records])
 
-        token.run_sync_soon(lambda: self._nursery.start_soon(body))
-        done.wait()
+        self._until_done(ask)
         self._raise()
         for record in found:
             people().print(experts_table(record.get("experts") or [], time.time()))
@@ -150,13 +132,9 @@ class _Loop:
             found.append(ShownAnswer(client, people(), write=write))
             await found[0].run(request)
 
-    def _soon(
-        self,
-        request: TextRequest,
-        scope: trio.CancelScope,
-        done: threading.Event,
-        found: list[ShownAnswer],
-    ) -> None:
+    def _until_done(self, work: Callable[[NodeClient], Awaitable[None]]) -> None:
+        """Do it in the loop, and wait for it; Ctrl-C ends it early."""
+        done, scope = threading.Event(), trio.CancelScope()
         client, token = self._client, self._token
         assert client is not None
         assert token is not None
@@ -164,13 +142,19 @@ class _Loop:
         async def body() -> None:
             try:
                 with scope:
-                    await self._shown(client, request, found)
+                    await work(client)
             except (SwarmError, OSError) as failure:
                 self._failure = failure
             finally:
                 done.set()
 
         token.run_sync_soon(lambda: self._nursery.start_soon(body))
+        while not done.is_set():
+            try:
+                done.wait()
+            except KeyboardInterrupt:
+                token.run_sync_soon(scope.cancel)
+                notice("")
 
 
 def chat(
