@@ -228,9 +228,11 @@ class Faults:
         for host in world.alive():
             # It started when nobody else was up, and knows nobody: somebody invites it.
             if not host.connections:
-                world.introduce(
-                    host, self.rng.choice([o for o in dialable(world) if o is not host])
-                )
+                others = [o for o in dialable(world) if o is not host]
+                if others:
+                    world.introduce(host, self.rng.choice(others))
+                else:  # It alone can be connected to.
+                    world.introduce(next(o for o in world.alive() if o is not host), host)
 
     def abandon_everything(self) -> None:
         """Whoever still waits for an answer gives up."""
