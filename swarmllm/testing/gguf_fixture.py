@@ -33,6 +33,9 @@ QUANTISATIONS: Final = {
 }
 
 
+Tensor = tuple[str, int, int, float]
+
+
 @dataclass(frozen=True, slots=True)
 class FixtureVocabulary:
     """`tokens` are (text in GPT-2's byte alphabet, GGUF token type), by id; `merges` are "left
@@ -59,7 +62,7 @@ class FixtureShape:
     context: int = 4096
     kind: str = "f32"
     seed: int = 1
-    architecture: str = "llama"
+    architecture: str = "llama"  # Others that are laid out here: qwen2, gemma, phi3.
 
 
 SMALL: Final = FixtureShape()
@@ -126,8 +129,8 @@ def write_model(
     rng = np.random.default_rng(shape.seed)
     for tensor, rows, columns, scale in _tensors(shape, _size(words)):
         if rows == 0:
-            weights = 1.0 + 0.1 * rng.standard_normal(columns, dtype=np.float32)
-            writer.add_tensor(tensor, weights)
+            weights = scale * rng.standard_normal(columns, dtype=np.float32)
+            writer.add_tensor(tensor, weights + np.float32(not tensor.endswith(".bias")))
         else:
             weights = rng.standard_normal((rows, columns), dtype=np.float32)
             weights *= scale
@@ -187,29 +190,53 @@ def _write_tokenizer(writer: gguf.GGUFWriter, tokenizer: Tokenizer) -> None:
                 raise AssertionError(f"{key} of a made tokenizer is {type(value).__name__}")
 
 
-def _tensors(shape: FixtureShape, vocab_size: int) -> Sequence[tuple[str, int, int, float]]:
-    """(name, rows, columns, scale) of each tensor; rows 0 is a norm's vector."""
+def _tensors(shape: FixtureShape, vocab_size: int) -> Sequence[Tensor]:
+    """(name, rows, columns, scale) of each tensor; rows 0 is a vector: of a norm, around 1, or of
+    biases, around 0."""
     dim, ffn = shape.dim, shape.ffn
-    kv = dim * shape.kv_heads // shape.heads
     unit = dim**-0.5
-    found: list[tuple[str, int, int, float]] = [("token_embd.weight", vocab_size, dim, 1.0)]
+    is_tied = shape.architecture == "gemma"  # Its output is its embedding.
+    spread = LOGIT_SPREAD * unit
+    found: list[Tensor] = [("token_embd.weight", vocab_size, dim, spread if is_tied else 1.0)]
     for i in range(shape.layers):
         found += [
-            (f"blk.{i}.attn_norm.weight", 0, dim, 0.0),
-            (f"blk.{i}.attn_q.weight", dim, dim, 1.5 * unit),
-            (f"blk.{i}.attn_k.weight", kv, dim, 1.5 * unit),
-            (f"blk.{i}.attn_v.weight", kv, dim, unit),
+            (f"blk.{i}.attn_norm.weight", 0, dim, 0.1),
+            *((f"blk.{i}.{name}", *of) for name, *of in _attention(shape)),
             (f"blk.{i}.attn_output.weight", dim, dim, 2 * unit),
-            (f"blk.{i}.ffn_norm.weight", 0, dim, 0.0),
-            (f"blk.{i}.ffn_gate.weight", ffn, dim, unit),
-            (f"blk.{i}.ffn_up.weight", ffn, dim, unit),
+            (f"blk.{i}.ffn_norm.weight", 0, dim, 0.1),
+            *((f"blk.{i}.{name}", *of) for name, *of in _gate_and_up(shape)),
             (f"blk.{i}.ffn_down.weight", dim, ffn, 2 * ffn**-0.5),
         ]
-    return [
-        *found,
-        ("output_norm.weight", 0, dim, 0.0),
-        ("output.weight", vocab_size, dim, LOGIT_SPREAD * unit),
+    found.append(("output_norm.weight", 0, dim, 0.1))
+    if not is_tied:
+        found.append(("output.weight", vocab_size, dim, spread))
+    return found
+
+
+def _attention(shape: FixtureShape) -> Sequence[Tensor]:
+    """Queries, keys and values: one tensor (Phi-3), with biases (Qwen2), or plain."""
+    dim, unit = shape.dim, shape.dim**-0.5
+    kv = dim * shape.kv_heads // shape.heads
+    if shape.architecture == "phi3":
+        return [("attn_qkv.weight", dim + 2 * kv, dim, 1.5 * unit)]
+    plain = [
+        ("attn_q.weight", dim, dim, 1.5 * unit),
+        ("attn_k.weight", kv, dim, 1.5 * unit),
+        ("attn_v.weight", kv, dim, unit),
     ]
+    if shape.architecture != "qwen2":
+        return plain
+    return [
+        *plain,
+        *((f"attn_{name}.bias", 0, n, 0.1) for name, n in zip("qkv", (dim, kv, kv), strict=True)),
+    ]
+
+
+def _gate_and_up(shape: FixtureShape) -> Sequence[Tensor]:
+    dim, ffn, unit = shape.dim, shape.ffn, shape.dim**-0.5
+    if shape.architecture == "phi3":  # One tensor.
+        return [("ffn_up.weight", 2 * ffn, dim, unit)]
+    return [("ffn_gate.weight", ffn, dim, unit), ("ffn_up.weight", ffn, dim, unit)]
 
 
 def _add_matrix(

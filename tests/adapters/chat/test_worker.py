@@ -14,7 +14,9 @@ from swarmllm.adapters.llama import llama_text
 from swarmllm.adapters.llama.llama_text import LlamaText, open_text
 from swarmllm.core.chat import ChatMessage
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.testing.gguf_families import FAMILIES
 from swarmllm.testing.gguf_fixture import small_vocabulary, write_model
+from swarmllm.wire.tokenizer import CONTROL
 
 VOCABULARY = small_vocabulary()
 BEGIN, END = "<|fixture_special_2|>", "<|fixture_special_3|>"
@@ -108,3 +110,21 @@ def test_a_template_that_never_comes_back_is_ended(
         assert await text.encode("hello")
 
     run(model(template), body)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_conversation_has_the_control_tokens_of_its_family(name: str, tmp_path: Path) -> None:
+    family = FAMILIES[name]
+    words = family.words()
+    path = write_model(tmp_path / "model.gguf", family.shape(1), words)
+    said = "the fox?" + "".join(family.turn)
+
+    async def body(text: LlamaText) -> None:
+        prompt = await text.encode_chat([ChatMessage("user", said)])
+        marks = [
+            words.texts[token].decode() for token in prompt.ids if words.kinds[token] == CONTROL
+        ]
+        assert tuple(marks) == family.turn
+        assert said in text.vocabulary.decode(prompt.ids)
+
+    run(path, body)
