@@ -201,16 +201,20 @@ def _tensors(shape: FixtureShape, vocab_size: int) -> Sequence[Tensor]:
     for i in range(shape.layers):
         found += [
             (f"blk.{i}.attn_norm.weight", 0, dim, 0.1),
-            *((f"blk.{i}.{name}", *of) for name, *of in _attention(shape)),
+            *_in_block(i, _attention(shape)),
             (f"blk.{i}.attn_output.weight", dim, dim, 2 * unit),
             (f"blk.{i}.ffn_norm.weight", 0, dim, 0.1),
-            *((f"blk.{i}.{name}", *of) for name, *of in _gate_and_up(shape)),
+            *_in_block(i, _gate_and_up(shape)),
             (f"blk.{i}.ffn_down.weight", dim, ffn, 2 * ffn**-0.5),
         ]
     found.append(("output_norm.weight", 0, dim, 0.1))
     if not is_tied:
         found.append(("output.weight", vocab_size, dim, spread))
     return found
+
+
+def _in_block(block: int, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    return [(f"blk.{block}.{name}", rows, columns, scale) for name, rows, columns, scale in tensors]
 
 
 def _attention(shape: FixtureShape) -> Sequence[Tensor]:
