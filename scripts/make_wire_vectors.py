@@ -80,6 +80,21 @@ TOKENIZERS = (
     m.TokenizerBusy(FINGERPRINT, DIGEST[:8], 0),
 )
 
+LEDGERS = (
+    m.LedgerLeaf(1, 1_790_000_000_000, b"payload"),
+    m.LedgerLeaf(255, 0, b"\1" * m.PAYLOAD_MAX),
+    m.HaltedHere(("stopped by the owner of this node",)),
+    m.ResumedHere(2),
+    m.OwnerCommand("stop"),
+    m.LedgerAlarm(DIGEST, m.ALARM_FORKED, b"held\n", b"shown\n", 1_790_000_000_000),
+    m.LedgerHead(b"swarmllm/ledger/x\n1\n"),
+    m.LedgerProofWanted(1, m.LOG_SIZE_MAX),
+    m.LedgerProof(3, 7, (DIGEST, FINGERPRINT)),
+    m.LedgerProof(3, 7, ()),
+    m.LedgerCosigned(7, 1_790_000_000, DIGEST * 2),
+    m.LedgerFork(b"one\n", b"other\n"),
+)
+
 
 def plain(value: object) -> object:
     """JSON has no bytes and no tuples: hex strings and lists."""
@@ -128,6 +143,16 @@ def broken_encodings() -> dict[str, bytes]:
     }
 
 
+def broken_ledgers() -> dict[str, bytes]:
+    return {
+        "a log that shrinks": b"\x93\x75\x07\x07",
+        "a proof of 64 hashes": b"\x94\x76\x01\x02\xdc\x00\x40" + (b"\xc4\x20" + bytes(32)) * 64,
+        "a log of no entries": encode(m.LedgerCosigned(1, 2, DIGEST * 2)).replace(
+            b"\x94\x77\x01", b"\x94\x77\x00", 1
+        ),
+    }
+
+
 def broken_messages() -> dict[str, bytes]:
     score = encode(SCORE)
     tokens = b"".join(t.to_bytes(4, "big") for t in SCORE.tokens)
@@ -136,6 +161,7 @@ def broken_messages() -> dict[str, bytes]:
     ages = b"\xc4\x08" + bytes.fromhex("0000000300000385")
     return {
         **broken_encodings(),
+        **broken_ledgers(),
         "byte string with too long a header": score.replace(b"\xc4\x08", b"\xc5\x00\x08", 1),
         "text for bytes": score.replace(b"\xc4\x08", b"\xa8", 1),
         "hash of seven bytes": score.replace(
@@ -241,6 +267,7 @@ def _valid_messages() -> list[Any]:
         m.Shuffled((0,) * m.SHUFFLE_RECORDS_MAX, (b"\1",) * m.SHUFFLE_RECORDS_MAX),
         m.Shuffled((), ()),
         *TOKENIZERS,
+        *LEDGERS,
         *(m.Ping(nonce) for nonce in (0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1)),
         m.Pong(1),
         CAPACITY,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from swarmllm.core.events import HaltEvent, NodeEvent
+from swarmllm.core.ledger.entry import LedgerEntry
 from swarmllm.core.values import SessionKey
 from swarmllm.messages import ExpertMessage, ExpertRecord, Halted, PeerId, Score
 from swarmllm.messages.declare import HALT
@@ -214,6 +215,56 @@ class TokenizerMissing:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class AppendToLedger:
+    """Write one entry into the ledger, in the background; nothing waits for it. With a `number`
+    (not 0) it is answered by `Recorded` once it is on disk, or could not be written: whoever may
+    not act on what is not recorded acts on that. Without one it is tried again until it is
+    written."""
+
+    entry: LedgerEntry
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCheckpoint:
+    """Write our own signed checkpoint to the disk; answered by `CheckpointKept`."""
+
+    size: int
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeepCosignature:
+    """A witness's signature line under our checkpoint of this size."""
+
+    size: int
+    witness: PeerId
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeepHead:
+    """Write the last checkpoint of a neighbour's log to the disk (empty: forget it); answered by
+    `HeadKept`, before which it is not cosigned."""
+
+    peer: PeerId
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProveConsistency:
+    """Make the proof that our log of `new` entries begins with that of `old`; answered by
+    `ConsistencyProved`."""
+
+    peer: PeerId
+    old: int
+    new: int
+
+
+LedgerEffect = AppendToLedger | KeepCheckpoint | KeepCosignature | KeepHead | ProveConsistency
+"""Performed in the background, those that wait together at once."""
+
 TokenizerEffect = SealTokenizer | TokenizerFetched | TokenizerMissing
 
 HaltEffect = (
@@ -232,5 +283,5 @@ HaltEffect = (
 """To be performed in list order; none of them waits, a `Persist` runs in the background and comes
 back as `Persisted`."""
 
-NodeEffect = Effect | HaltEffect | TokenizerEffect
+NodeEffect = Effect | HaltEffect | TokenizerEffect | LedgerEffect
 """Whatever `Node.handle` returns."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.values import EngineLoad, GenerateRequest, ModelCard
 from swarmllm.messages import ExpertMessage, ExpertReply, PeerId
 from swarmllm.messages.declare import HALT
@@ -218,7 +219,61 @@ class TokenizerJudged:
     is_good: bool
 
 
-PartInput = TokenizerSought | TokenizerSealed | TokenizerJudged
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The `AppendToLedger` with this number, of an entry of this kind, is on disk (`ok`), or cannot
+    be written."""
+
+    kind: LedgerKind
+    number: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerGrew:
+    """Our log has `size` entries on disk, with this Merkle root; also told at the start."""
+
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerFaulty:
+    """Our ledger cannot be written or is not what it was, in a sentence; empty: it can again."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointKept:
+    """Our checkpoint of this size is on disk (`ok`), or could not be written."""
+
+    size: int
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeadKept:
+    """The `KeepHead` with this note is on disk (`ok`), or could not be written."""
+
+    peer: PeerId
+    note: bytes
+    ok: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyProved:
+    """The answer to `ProveConsistency`; None: our log has no such history."""
+
+    peer: PeerId
+    old: int
+    new: int
+    hashes: tuple[bytes, ...] | None
+
+
+LedgerInput = Recorded | LedgerGrew | LedgerFaulty | CheckpointKept | HeadKept | ConsistencyProved
+
+PartInput = TokenizerSought | TokenizerSealed | TokenizerJudged | LedgerInput
 """What only a part of the node wants."""
 
 ChangeInput = (

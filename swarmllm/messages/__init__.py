@@ -120,6 +120,9 @@ from swarmllm.messages.declare import (
     HALT as HALT,
 )
 from swarmllm.messages.declare import (
+    LEDGER as LEDGER,
+)
+from swarmllm.messages.declare import (
     Declaration as Declaration,
 )
 from swarmllm.messages.declare import (
@@ -300,6 +303,66 @@ from swarmllm.messages.halt import (
 )
 from swarmllm.messages.halt import (
     reason_name as reason_name,
+)
+from swarmllm.messages.ledger import (
+    ALARM_FORKED as ALARM_FORKED,
+)
+from swarmllm.messages.ledger import (
+    ALARM_SHRANK as ALARM_SHRANK,
+)
+from swarmllm.messages.ledger import (
+    ALARM_UNPROVEN as ALARM_UNPROVEN,
+)
+from swarmllm.messages.ledger import (
+    ALARMS as ALARMS,
+)
+from swarmllm.messages.ledger import (
+    LEDGER_FRAME_MAX as LEDGER_FRAME_MAX,
+)
+from swarmllm.messages.ledger import (
+    LOG_SIZE_MAX as LOG_SIZE_MAX,
+)
+from swarmllm.messages.ledger import (
+    NOTE_MAX as NOTE_MAX,
+)
+from swarmllm.messages.ledger import (
+    PAYLOAD_MAX as PAYLOAD_MAX,
+)
+from swarmllm.messages.ledger import (
+    PROOF_HASHES_MAX as PROOF_HASHES_MAX,
+)
+from swarmllm.messages.ledger import (
+    HaltedHere as HaltedHere,
+)
+from swarmllm.messages.ledger import (
+    LedgerAlarm as LedgerAlarm,
+)
+from swarmllm.messages.ledger import (
+    LedgerCosigned as LedgerCosigned,
+)
+from swarmllm.messages.ledger import (
+    LedgerFork as LedgerFork,
+)
+from swarmllm.messages.ledger import (
+    LedgerFrame as LedgerFrame,
+)
+from swarmllm.messages.ledger import (
+    LedgerHead as LedgerHead,
+)
+from swarmllm.messages.ledger import (
+    LedgerLeaf as LedgerLeaf,
+)
+from swarmllm.messages.ledger import (
+    LedgerProof as LedgerProof,
+)
+from swarmllm.messages.ledger import (
+    LedgerProofWanted as LedgerProofWanted,
+)
+from swarmllm.messages.ledger import (
+    OwnerCommand as OwnerCommand,
+)
+from swarmllm.messages.ledger import (
+    ResumedHere as ResumedHere,
 )
 from swarmllm.messages.tokenizer import (
     PART_BYTES as PART_BYTES,

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar, dataclass_transform
 EXPERT: Final = "expert"
 HALT: Final = "halt"
 TOKENIZER: Final = "tokenizer"
+LEDGER: Final = "ledger"
 ASKER: Final = "asker"
 ANSWERER: Final = "answerer"
 BOTH: Final = "both"

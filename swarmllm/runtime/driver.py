@@ -21,14 +21,20 @@ import trio
 
 from swarmllm.core.effects import (
     Advertise,
+    AppendToLedger,
     CloseSession,
     Dial,
     Emit,
     EndStreams,
     Hangup,
+    KeepCheckpoint,
+    KeepCosignature,
+    KeepHead,
+    LedgerEffect,
     LookUp,
     NodeEffect,
     Penalise,
+    ProveConsistency,
     PublishRecord,
     RecordChecked,
     Relay,
@@ -114,11 +120,13 @@ class Driver:
         orders: HaltPerformer | None = None,
         suspend_detector: SuspendDetector | None = None,
         texts: Callable[[TokenizerEffect], None] = lambda _: None,
+        ledgers: Callable[[LedgerEffect], None] = lambda _: None,
     ) -> None:
         """`orders` None: a node without a kill switch. `suspend_detector` None: one that never
-        sleeps, because its time is a test's. `texts` performs what concerns tokenizers, and must
-        not wait."""
+        sleeps, because its time is a test's. `texts` performs what concerns tokenizers, `ledgers`
+        what concerns the ledger; neither may wait."""
         self._texts = texts
+        self._ledgers = ledgers
         self._node = node
         self._orders = orders
         self._suspend_detector = suspend_detector
@@ -351,6 +359,14 @@ class Driver:
                 raise AssertionError(f"{type(effect).__name__} is not performed here")
             case SealTokenizer() | TokenizerFetched() | TokenizerMissing():
                 self._texts(effect)
+            case (
+                AppendToLedger()
+                | KeepCheckpoint()
+                | KeepCosignature()
+                | KeepHead()
+                | ProveConsistency()
+            ):
+                self._ledgers(effect)
             case StopNow():
                 for scope in self._scoring:
                     scope.cancel()

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 
 from swarmllm.messages import (
     ANSWER_ENTRIES_MAX,
+    LOG_SIZE_MAX,
     SEQ_MAX,
     Charter,
+    LedgerProof,
+    LedgerProofWanted,
     Range,
     Resume,
     Score,
@@ -71,6 +74,9 @@ def of_type(draw: st.DrawFn, kind: type) -> Any:
         )
     if isinstance(message, Scores):
         message = replace(message, target_logprobs=message.target_logprobs * 2)
+    if isinstance(message, LedgerProofWanted | LedgerProof):
+        old, new = sorted(draw(st.sets(st.integers(1, LOG_SIZE_MAX), min_size=2, max_size=2)))
+        message = replace(message, old=old, new=new)
     return halt_message(draw, message)
 
 

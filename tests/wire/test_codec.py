@@ -290,6 +290,16 @@ def test_type_codes_never_change() -> None:  # WIRE-1
         "TokenizerWanted": 120,
         "TokenizerPart": 121,
         "TokenizerBusy": 122,
+        "LedgerLeaf": 82,
+        "HaltedHere": 83,
+        "ResumedHere": 84,
+        "OwnerCommand": 85,
+        "LedgerAlarm": 86,
+        "LedgerHead": 116,
+        "LedgerProofWanted": 117,
+        "LedgerProof": 118,
+        "LedgerCosigned": 119,
+        "LedgerFork": 123,
     }
 
 
