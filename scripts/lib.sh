@@ -166,12 +166,13 @@ shown() {
 
 # --- the environment ---------------------------------------------------------------------------------------------------------
 
-# What an installation depends on; sources are not among it, because the package is installed as a link to them.
+# What an installation depends on. Of the sources only those that are compiled: the package is installed as a link to the others.
 fingerprint() { # KIND
   "$VENV/bin/python" - "$ROOT" "$CONSTRAINTS" "$1" <<'PY'
 import hashlib, pathlib, sys
 root, constraints, kind = sys.argv[1:]
-files = [pathlib.Path(root, "pyproject.toml"), *([pathlib.Path(constraints)] if constraints else [])]
+compiled = sorted(pathlib.Path(root, "swarmllm").rglob("*.c"))
+files = [pathlib.Path(root, "pyproject.toml"), *compiled, *([pathlib.Path(constraints)] if constraints else [])]
 print(hashlib.sha256(b"\0".join([*(file.read_bytes() for file in files), sys.version.encode(), root.encode(), kind.encode()])).hexdigest())
 PY
 }

@@ -34,6 +34,7 @@ from swarmllm.runtime.model_reference import (
     SmolLM2,
     parse_reference,
 )
+from swarmllm.wire import sparse
 
 PACKAGES: Final = (
     "swarmllm",
@@ -125,6 +126,16 @@ def llama_cpp(config: Config) -> Verdict:
         "ok",
         f"llama-cpp-python {metadata.version('llama-cpp-python')}: {offload}, {' '.join(wanted)}",
     )
+
+
+def sparse_lists(config: Config) -> Verdict:
+    if not sparse.IS_COMPILED:
+        return Verdict(
+            "warn",
+            "encoded by numpy, five to ten times as slowly as by compiled code",
+            "install swarmllm anew where a C compiler is; in a clone: pip install --editable .",
+        )
+    return Verdict("ok", "encoded by compiled code")
 
 
 def vocabulary(config: Config) -> Verdict:

@@ -41,6 +41,7 @@ CHECKS: Final[tuple[tuple[str, Check], ...]] = (
     ("packages", checks.packages),
     ("memory", checks.memory),
     ("llama.cpp", checks.llama_cpp),
+    ("sparse lists", checks.sparse_lists),
     ("vocabulary", checks.vocabulary),
     ("demo experts", checks.demo_experts),
     ("model", checks.model),

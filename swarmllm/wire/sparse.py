@@ -5,7 +5,8 @@ Half a million bytes of logits become about 450. Ids, which carry most of the in
 Rice-coded gaps, within two per cent of the best that any code can do. Probabilities go as cells
 whose width in nats shrinks as the probability grows, so that every entry adds about the same error
 to the distribution. Two planes hold each Rice code, the unary parts in one and the remainders in
-the other, so that both directions are a few numpy operations and no loop.
+the other, so that both directions are a few numpy operations and no loop. Rows of logits, which the
+engine encodes by the thousand, go through compiled code (`_sparse.c`) that gives the same bytes.
 
 Greedy decoding must not notice the quantisation: the largest decoded value is always the largest
 given one (the lowest id among equals), and it is unique, because the encoder raises it by one cell
@@ -14,6 +15,7 @@ where others share its cell. `protocols/sparse.md` has the format.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +27,15 @@ import numpy.typing as npt
 
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import ENTRIES_MAX, VOCABULARY_MAX
+
+try:
+    from swarmllm.wire import _sparse as _compiled
+except ImportError:
+    _compiled = None  # type: ignore[assignment]
+
+IS_COMPILED: Final = _compiled is not None
+"""Whether lists of rows of logits are encoded by `_sparse.c`; if not, by numpy, five to ten times
+as slowly (`swarmllm doctor` says so). The same bytes."""
 
 FORM_RAW: Final = 0
 FORM_RICE: Final = 1
@@ -59,6 +70,23 @@ and all of a list may be off the same way."""
 DECODED_MAX: Final = 512
 """Lists that are remembered: those of one round of every answer that a node writes, and a MiB at
 most."""
+# exp, in the steps of `exponentials`.
+_EXPONENT_MIN: Final = np.float32(-24)  # What is further below the top is less than half of 2**-32.
+_PER_LN2: Final = np.float32(1.44269504)
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_ROUNDER: Final = np.float32(3 << 22)  # Adding it leaves no fraction,
+_GRID: Final = 1.5 * 2**20  # and in float64 this one none below 2**-32.
+_EXP_SERIES: Final = np.array(
+    [
+        1.9875691500e-4,
+        1.3981999507e-3,
+        8.3334519073e-3,
+        4.1665795894e-2,
+        1.6666665459e-1,
+        5.0000001201e-1,
+    ],
+    np.float32,
+)
 # The 1/32 of the vocabulary that survives the first look is still 16 times 256.
 _BLOCKS: Final = 32
 
@@ -94,7 +122,7 @@ def size_aim(count: _Count) -> _Count:
 
 class _Likeliest(NamedTuple):
     """What a list keeps: `ids` int64[n] rising, `logprobs` float64[n], their mass and that of all
-    others, and where the likeliest of all stands."""
+    others in one unit, and where the likeliest of all stands."""
 
     ids: _Ints
     logprobs: npt.NDArray[np.float64]
@@ -111,57 +139,97 @@ def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: i
     below `LOGPROB_MIN` are left out. Equal logits are kept by lowest id. LocalError for NaN, +inf,
     all -inf, or arguments out of bounds.
     """
-    return _encode_rice([_likeliest(logits, entries_max, tail_max)])[0]
+    row = np.asarray(logits, dtype=np.float32)
+    if row.ndim != 1:
+        raise LocalError(f"logits of shape {row.shape}; one row is needed")
+    found = encode_rows(row[None], [(entries_max, tail_max)])[0]
+    if found is None:
+        raise LocalError(f"the largest logit is {row.max()}: the model's output is broken")
+    return found
 
 
 def encode_rows(
     logits: npt.NDArray[np.float32], bounds: Sequence[tuple[int, int]]
 ) -> list[bytes | None]:
     """`encode_logits` of every row of float32[n, V], with `bounds` (entries_max, tail_max) for
-    each; None for a row that is no distribution. A batch costs less than its rows one by one: only
-    the passes over all of V are made for each row."""
-    found: list[_Likeliest | None] = []
-    for row, (entries_max, tail_max) in zip(logits, bounds, strict=True):
-        try:
-            found.append(_likeliest(row, entries_max, tail_max))
-        except LocalError:
-            found.append(None)
+    each; None for a row that is no distribution. LocalError for arguments out of bounds."""
+    count, vocabulary = logits.shape
+    if not 1 <= vocabulary <= VOCABULARY_MAX:
+        raise LocalError(f"{vocabulary} logits in a row; 1 to {VOCABULARY_MAX} are needed")
+    if count != len(bounds):
+        raise LocalError(f"{count} rows of logits and bounds for {len(bounds)}")
+    for entries_max, tail_max in bounds:
+        if not 1 <= entries_max <= ENTRIES_MAX or not 0 <= tail_max <= 65_535:
+            raise LocalError(
+                f"entries_max {entries_max} or tail_max {tail_max} out of bounds"
+                f" (1..{ENTRIES_MAX}, 0..65535)"
+            )
+    values = np.ascontiguousarray(logits, dtype=np.float32)
+    if _compiled is None:
+        return encode_rows_plainly(values, bounds)
+    return _compiled.encode_rows(values, np.array(bounds, dtype=np.int32), vocabulary)
+
+
+def encode_rows_plainly(
+    logits: npt.NDArray[np.float32], bounds: Sequence[tuple[int, int]]
+) -> list[bytes | None]:
+    """`encode_rows` in numpy, of arguments within bounds: what the compiled code is compared with,
+    and what there is without it. A batch costs less than its rows one by one: only the passes over
+    all of V are made for each row."""
+    found = [_likeliest(row, *bound) for row, bound in zip(logits, bounds, strict=True)]
     sound = [likeliest for likeliest in found if likeliest is not None]
     lists = iter(_encode_rice(sound) if sound else ())
     return [None if likeliest is None else next(lists) for likeliest in found]
 
 
-def _likeliest(logits: npt.NDArray[np.float32], entries_max: int, tail_max: int) -> _Likeliest:
-    values = np.ascontiguousarray(logits, dtype=np.float32)
-    if values.ndim != 1 or not 1 <= values.size <= VOCABULARY_MAX:
-        raise LocalError(
-            f"logits of shape {values.shape}; one row of 1 to {VOCABULARY_MAX} is needed"
-        )
-    if not 1 <= entries_max <= ENTRIES_MAX or not 0 <= tail_max <= 65_535:
-        raise LocalError(
-            f"entries_max {entries_max} or tail_max {tail_max} out of bounds (1..{ENTRIES_MAX},"
-            " 0..65535)"
-        )
+def _likeliest(
+    values: npt.NDArray[np.float32], entries_max: int, tail_max: int
+) -> _Likeliest | None:
     top = values.max()
     if not np.isfinite(top):
-        raise LocalError(f"the largest logit is {top}: the model's output is broken")
-    with np.errstate(over="ignore", under="ignore"):
-        total = np.exp(values - top).sum(dtype=np.float64)
-        ids = _largest(values, entries_max)
-        kept = values[ids]
-        logprobs = (kept - top).astype(np.float64) - np.log(total)
+        return None
+    terms = exponentials(values, top)
+    total = float(terms.sum())
+    ids = _largest(values, entries_max)
+    kept = values[ids]
+    with np.errstate(over="ignore"):
+        logprobs = (kept - top).astype(np.float64) - math.log(total)
     winner = int(kept.argmax())
     keep = logprobs >= LOGPROB_MIN
     if tail_max:
         # Not by logprobs: rounding makes some of them equal that are not.
         order = np.argsort(-kept, kind="stable")
-        left_out = 1.0 - np.cumsum(np.exp(logprobs[order]))
-        keep[order[1:][left_out[:-1] < tail_max / 65_536]] = False
+        left_out = total - np.cumsum(terms[ids[order]])
+        keep[order[1:][left_out[:-1] * 65_536.0 < total * tail_max]] = False
     if not keep.all():
         winner = int(np.count_nonzero(keep[:winner]))
         ids, logprobs = ids[keep], logprobs[keep]
-    mass = float(np.exp(logprobs).sum())
-    return _Likeliest(ids, logprobs, mass, max(0.0, 1.0 - mass), winner)
+    mass = float(terms[ids].sum())
+    return _Likeliest(ids, logprobs, mass, total - mass, winner)
+
+
+def exponentials(values: npt.NDArray[np.float32], top: np.float32) -> npt.NDArray[np.float64]:
+    """exp(values - top), to seven digits, as multiples of 2**-32. So each sum of up to 2**20 of
+    them is exact, in whatever order.
+
+    Every operation here rounds by itself and is one that IEEE 754 defines; so the compiled encoder
+    comes to the same numbers, which numpy's own exponential does not promise from one processor to
+    the next. The polynomial is that of Cephes (S. Moshier, `expf`) for |r| <= ln(2) / 2.
+    """
+    with np.errstate(over="ignore"):
+        x = np.maximum(values - top, _EXPONENT_MIN)
+    turns = x * _PER_LN2 + _ROUNDER
+    whole = turns - _ROUNDER
+    r = (x - whole * _LN2_HIGH) - whole * _LN2_LOW
+    p = np.full_like(r, _EXP_SERIES[0])
+    for coefficient in _EXP_SERIES[1:]:
+        p *= r
+        p += coefficient
+    p = (p * (r * r) + r) + np.float32(1)
+    # The power of two, written into the exponent.
+    scale = (turns.view(np.uint32) - _ROUNDER.view(np.uint32) + np.uint32(127)) << np.uint32(23)
+    found: npt.NDArray[np.float64] = (p * scale.view(np.float32)).astype(np.float64)
+    return (found + _GRID) - _GRID
 
 
 def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:
@@ -213,7 +281,7 @@ def _largest(values: npt.NDArray[np.float32], count: int) -> _Ints:
 
 def _odds_code(kept: float, tail: float) -> bytes:
     """How the mass divides between tail and kept entries, as a u16."""
-    code = 0 if tail <= 0 else round(ODDS_EVEN + ODDS_STEPS * float(np.log2(tail / kept)))
+    code = 0 if tail <= 0 else round(ODDS_EVEN + ODDS_STEPS * math.log2(tail / kept))
     return min(2 * ODDS_EVEN - 1, max(0, code)).to_bytes(2, "big")
 
 

@@ -5,6 +5,11 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+import pytest
+
+from swarmllm.cli import checks
+from swarmllm.runtime.config import Config
+from swarmllm.wire import sparse
 from tests.cli.command import run
 
 NAMES = {
@@ -13,6 +18,7 @@ NAMES = {
     "packages",
     "memory",
     "llama.cpp",
+    "sparse lists",
     "vocabulary",
     "demo experts",
     "model",
@@ -31,6 +37,17 @@ def test_a_healthy_machine_passes(tmp_path: Path) -> None:
     assert records[-1] == {**records[-1], "event": "summary", "ok": True, "failed": 0}
     assert done.code == 0
     assert all(isinstance(r["time"], float) for r in records)
+
+
+@pytest.mark.parametrize("is_compiled", [True, False])
+def test_it_says_which_encoder_runs(
+    tmp_path: Path, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse, "IS_COMPILED", is_compiled)
+    found = checks.sparse_lists(Config(tmp_path, tmp_path))
+    assert (found.level, "numpy" in found.found) == (
+        ("ok", False) if is_compiled else ("warn", True)
+    )
 
 
 def test_what_is_broken_is_named_with_its_remedy(tmp_path: Path) -> None:

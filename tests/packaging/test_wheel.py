@@ -139,6 +139,15 @@ def test_its_description_says_what_it_is_and_what_is_optional(wheel: Path) -> No
     assert not always & {"typer", "rich", "psutil", "matplotlib", "distributed", "pytest", "torch"}
 
 
+def test_the_encoder_of_sparse_lists_is_compiled_for_every_python(
+    wheel: Path, installed: Path, tmp_path: Path
+) -> None:
+    assert "-cp311-abi3-" in wheel.name
+    program = "from swarmllm.wire import sparse; print(sparse.IS_COMPILED)"
+    done = _run([str(installed), "-c", program], tmp_path)
+    assert done.stdout.strip() == "True", done.stderr
+
+
 def test_a_simulation_runs_from_the_installed_wheel(installed: Path, tmp_path: Path) -> None:
     done = _run([str(installed), "-c", "import swarmllm.sims as s; print(s.__file__)"], tmp_path)
     assert Path(done.stdout.strip()).is_relative_to(installed.parents[1]), done.stderr

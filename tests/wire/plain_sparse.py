@@ -3,6 +3,8 @@ batches, for comparison, byte by byte."""
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -17,6 +19,7 @@ from swarmllm.wire.sparse import (
     ODDS_EVEN,
     ODDS_STEPS,
     STEP_SHIFT_MAX,
+    exponentials,
     size_aim,
 )
 
@@ -27,23 +30,24 @@ _Bits = npt.NDArray[np.uint8]
 def encode(values: npt.NDArray[np.float32], entries_max: int, tail_max: int) -> bytes:
     """As `encode_logits`, of logits that are a distribution."""
     top = values.max()
-    with np.errstate(over="ignore", under="ignore"):
-        total = np.exp(values - top).sum(dtype=np.float64)
-        order = np.argsort(-values.astype(np.float64), kind="stable")
-        ids = np.sort(order[:entries_max])
-        logprobs = (values[ids] - top).astype(np.float64) - np.log(total)
-    winner_id = ids[np.argmax(values[ids])]
-    keep = logprobs >= LOGPROB_MIN
-    if tail_max:
-        order = np.argsort(-values[ids], kind="stable")
-        left_out = 1.0 - np.cumsum(np.exp(logprobs[order]))
-        keep[order[1:][left_out[:-1] < tail_max / 65_536]] = False
-    ids, logprobs = ids[keep], logprobs[keep]
-    tail = max(0.0, 1.0 - float(np.exp(logprobs).sum()))
-    return _encode_rice(ids, logprobs, tail, int(np.searchsorted(ids, winner_id)))
+    terms = exponentials(values, top)
+    total = float(terms.sum())
+    with np.errstate(over="ignore"):
+        logprobs = (values - top).astype(np.float64) - math.log(total)
+    ids: list[int] = []
+    kept = 0.0
+    for i in np.argsort(-values.astype(np.float64), kind="stable")[:entries_max].tolist():
+        is_enough = bool(ids) and (total - kept) * 65_536 < total * tail_max
+        if is_enough or logprobs[i] < LOGPROB_MIN:
+            break
+        ids.append(i)
+        kept += float(terms[i])
+    winner, ids = ids[0], sorted(ids)
+    odds = _odds_code(kept, total - kept)
+    return _encode_rice(np.array(ids), logprobs[ids], odds, ids.index(winner))
 
 
-def _encode_rice(ids: _Ints, logprobs: npt.NDArray[np.float64], tail: float, winner: int) -> bytes:
+def _encode_rice(ids: _Ints, logprobs: npt.NDArray[np.float64], odds: bytes, winner: int) -> bytes:
     depth = np.minimum(np.maximum(-logprobs, 0.0) * COARSE, COARSE_MAX + 0.999)
     coarse = depth.astype(np.int64)
     gaps = np.diff(ids, prepend=-1) - 1
@@ -67,13 +71,12 @@ def _encode_rice(ids: _Ints, logprobs: npt.NDArray[np.float64], tail: float, win
         *_rice_planes(steps, step_shift),
         _fine_plane(fine, FINE_BITS[grain][coarse]),
     )
-    return head + _odds_code(logprobs, tail) + np.packbits(np.concatenate(planes)).tobytes()
+    return head + odds + np.packbits(np.concatenate(planes)).tobytes()
 
 
-def _odds_code(logprobs: npt.NDArray[np.float64], tail: float) -> bytes:
+def _odds_code(kept: float, tail: float) -> bytes:
     """How the mass divides between tail and kept entries, as a u16."""
-    kept = float(np.exp(logprobs).sum())
-    code = 0 if tail <= 0 else round(ODDS_EVEN + ODDS_STEPS * float(np.log2(tail / kept)))
+    code = 0 if tail <= 0 else round(ODDS_EVEN + ODDS_STEPS * math.log2(tail / kept))
     return min(2 * ODDS_EVEN - 1, max(0, code)).to_bytes(2, "big")
 
 

@@ -23,10 +23,8 @@ from swarmllm.wire.sparse import (
     decode_list,
     encode_list,
     encode_logits,
-    encode_rows,
     size_max,
 )
-from tests.wire import plain_sparse
 from tests.wire.strategies import mutate
 
 Floats = npt.NDArray[np.float32]
@@ -50,7 +48,7 @@ def total_variation(logits: Floats, found: SparseList) -> float:
 
 # Few distinct values make ties; steps of less than a float16 or a cell make near ties; -inf is a
 # forbidden token.
-_values = st.one_of(
+values_with_ties = st.one_of(
     st.floats(-40, 40, width=32),
     st.integers(-3, 3).map(float),
     st.integers(0, 50).map(lambda i: float(np.float32(1 + i * 2**-20))),
@@ -58,7 +56,7 @@ _values = st.one_of(
     st.floats(float(np.float32(-3e38)), float(np.float32(3e38)), width=32),
 )
 logits_rows = hnp.arrays(
-    np.float32, st.integers(1, 400), elements=_values, fill=st.just(0.0)
+    np.float32, st.integers(1, 400), elements=values_with_ties, fill=st.just(0.0)
 ).filter(lambda a: bool(np.isfinite(a.max())))
 
 
@@ -257,44 +255,6 @@ def test_a_broken_model_is_the_callers_fault(bad: float) -> None:
 def test_arguments_out_of_bounds_are_the_callers_fault(arguments: tuple[Any, Any, Any]) -> None:
     with pytest.raises(LocalError):
         encode_logits(*arguments)
-
-
-@settings(max_examples=300)
-@given(st.data(), st.integers(1, 400), st.integers(1, 6))
-def test_a_batch_of_rows_gives_each_row_its_own_list(
-    data: st.DataObject, size: int, count: int
-) -> None:
-    """Byte by byte what one row after another gives, also where rows differ in length."""
-    rows = data.draw(hnp.arrays(np.float32, (count, size), elements=_values, fill=st.just(0.0)))
-    bounds = st.tuples(st.integers(1, 300), st.sampled_from((0, 0, 1, 655, 65_535)))
-    wanted = data.draw(st.lists(bounds, min_size=count, max_size=count))
-    expected = [
-        plain_sparse.encode(row, *bound) if np.isfinite(row.max()) else None
-        for row, bound in zip(rows, wanted, strict=True)
-    ]
-    assert encode_rows(rows, wanted) == expected
-    assert [
-        encode_logits(row, *bound) if expected[i] is not None else None
-        for i, (row, bound) in enumerate(zip(rows, wanted, strict=True))
-    ] == expected
-
-
-@pytest.mark.parametrize("vocabulary", [32_000, 49_152, 128_256, 262_144])
-def test_a_batch_over_a_full_vocabulary_gives_each_row_its_own_list(vocabulary: int) -> None:
-    rng = np.random.default_rng(vocabulary)
-    rows = (rng.standard_normal((9, vocabulary)) * rng.uniform(0.1, 9, (9, 1))).astype(np.float32)
-    rows[2] = np.round(rows[2])  # Ties in plenty,
-    rows[3, rng.integers(0, vocabulary, 300)] = 80.0  # also for the first place;
-    rows[4] = -np.inf  # one possible token;
-    rows[4, -1] = 0.0
-    rows[5, 7] = np.nan  # and no distribution.
-    wanted = [(256, 0)] * 6 + [(256, 655), (1024, 0), (1, 0)]
-    expected = [
-        None if np.isnan(row.max()) else plain_sparse.encode(row, *bound)
-        for row, bound in zip(rows, wanted, strict=True)
-    ]
-    assert encode_rows(rows, wanted) == expected
-    assert encode_rows(rows[:0], []) == []
 
 
 HALF = float(np.log(0.5))

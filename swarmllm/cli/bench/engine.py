@@ -16,6 +16,7 @@ from swarmllm.adapters.llama.measure import (
     measure_engine,
 )
 from swarmllm.cli.bench.report import Measurement
+from swarmllm.wire.sparse import IS_COMPILED
 
 SHARE_GOAL: Final = 0.95
 TURNS_QUICK, STEPS_QUICK = 2, 8
@@ -50,6 +51,7 @@ def _decode(figure: DecodeFigure) -> Measurement:
         {
             "engine_median_tokens_per_s": round(figure.engine_tokens_per_s, 1),
             "reproducible_share": round(figure.reproducible_share, 4),
+            "lists": "compiled" if IS_COMPILED else "numpy",
         },
     )
 

@@ -1,0 +1,6 @@
+import numpy as np
+import numpy.typing as npt
+
+def encode_rows(
+    logits: npt.NDArray[np.float32], bounds: npt.NDArray[np.int32], vocabulary: int, /
+) -> list[bytes | None]: ...
