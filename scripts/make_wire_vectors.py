@@ -18,9 +18,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
+if __package__ in (None, ""):  # As a file: the folder above is meant.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from scripts.governance_samples import GOVERNANCE, broken_governance
 from swarmllm import messages as m
 from swarmllm.errors import RemoteError
 from swarmllm.messages.declare import domain_of
@@ -162,6 +166,7 @@ def broken_messages() -> dict[str, bytes]:
     return {
         **broken_encodings(),
         **broken_ledgers(),
+        **broken_governance(),
         "byte string with too long a header": score.replace(b"\xc4\x08", b"\xc5\x00\x08", 1),
         "text for bytes": score.replace(b"\xc4\x08", b"\xa8", 1),
         "hash of seven bytes": score.replace(
@@ -268,6 +273,7 @@ def _valid_messages() -> list[Any]:
         m.Shuffled((), ()),
         *TOKENIZERS,
         *LEDGERS,
+        *GOVERNANCE,
         *(m.Ping(nonce) for nonce in (0, 127, 128, 255, 256, 65_535, 65_536, 2**32 - 1)),
         m.Pong(1),
         CAPACITY,

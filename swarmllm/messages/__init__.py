@@ -5,6 +5,7 @@ in the annotations here are what it enforces, so that nothing above the wire eve
 of range. The documents in `protocols/` say what the messages mean.
 """
 
+from swarmllm.messages import governance as governance
 from swarmllm.messages.bounds import (
     CONTEXT_MAX as CONTEXT_MAX,
 )
@@ -115,6 +116,9 @@ from swarmllm.messages.declare import (
 )
 from swarmllm.messages.declare import (
     EXPERT as EXPERT,
+)
+from swarmllm.messages.declare import (
+    GOV as GOV,
 )
 from swarmllm.messages.declare import (
     HALT as HALT,

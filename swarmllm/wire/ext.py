@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 CHAT_DIGEST: Final = 1  # In capacity records: how the author's model writes conversations; 8 bytes.
+GOVERNANCE_TERMS: Final = 2  # In charters: SHA-256 of the terms of governance; 32 bytes.
 
 
 def additions(ext: bytes) -> dict[int, bytes]:

@@ -26,6 +26,7 @@ from swarmllm.messages import (
     Size,
     Vectors,
 )
+from swarmllm.messages import governance as g
 from swarmllm.wire.codec import CODES
 
 _LETTERS = st.characters(exclude_categories=("Cc", "Cs", "Cf", "Zl", "Zp"))
@@ -77,7 +78,36 @@ def of_type(draw: st.DrawFn, kind: type) -> Any:
     if isinstance(message, LedgerProofWanted | LedgerProof):
         old, new = sorted(draw(st.sets(st.integers(1, LOG_SIZE_MAX), min_size=2, max_size=2)))
         message = replace(message, old=old, new=new)
-    return halt_message(draw, message)
+    return governance_message(draw, halt_message(draw, message))
+
+
+def governance_message(draw: st.DrawFn, message: Any) -> Any:
+    """Bounds the right way up, lists in order, and bases where there is something to build on."""
+    match message:
+        case g.SetBounds(low=low, high=high):
+            return replace(message, low=min(low, high), high=max(low, high))
+        case g.Proposal(height=height, base=base):
+            return replace(message, base=g.NO_BASE if height == 1 else base[:-1] + b"\1")
+        case g.SetSummary(groups=groups):
+            return replace(message, groups=_rising(groups, 16))
+        case g.SetWanted(names=names):
+            return replace(message, names=_rising(names, 8))
+        case g.GovernanceTerms(agent=agent, bounds=bounds, values=values):
+            found = {one[:2]: one[:2] + b"".join(sorted((one[2:10], one[10:]))) for one in bounds}
+            started = {one[:2]: one for one in values}
+            return replace(
+                message,
+                agent=tuple(sorted(set(agent))),
+                bounds=tuple(found[key] for key in sorted(found)),
+                values=tuple(started[key] for key in sorted(started)),
+            )
+        case _:
+            return message
+
+
+def _rising(packed: bytes, size: int) -> bytes:
+    whole = {packed[at : at + 8]: packed[at : at + size] for at in range(0, len(packed), size)}
+    return b"".join(whole[name] for name in sorted(whole) if len(whole[name]) == size)
 
 
 def marks(draw: st.DrawFn, count_max: int = 16, count_min: int = 0) -> tuple[bytes, ...]:
