@@ -33,6 +33,7 @@ from swarmllm.wire import context, envelope, sparse
 from swarmllm.wire.codec import CODES, encode
 from swarmllm.wire.framing import frame
 from swarmllm.wire.identity import peer_id_of
+from swarmllm.wire.sparse_encoding import encode_list, encode_logits
 
 FOLDER = Path(__file__).resolve().parent.parent / "protocols" / "vectors"
 # Of the Ed25519 key that signs the vectors. Known to everybody, so good for nothing else.
@@ -423,7 +424,7 @@ FIVE_LOGITS: Final = (3.0, 0.0, 2.0, 1.0, 0.5)
 
 
 def sparse_vectors() -> dict[str, object]:
-    coded = sparse.encode_logits(np.array(FIVE_LOGITS, np.float32), 4, 0)
+    coded = encode_logits(np.array(FIVE_LOGITS, np.float32), 4, 0)
     return {
         "what": "Sparse lists, version 1. `logits`, where given, encode to `hex` under"
         " `entries_max` and `tail_max` in the reference encoder; other lawful encoders may choose"
@@ -447,18 +448,21 @@ def _valid_lists(coded: bytes) -> list[dict[str, object]]:
         "certain": [0.0, 60.0, 0.0],
     }
     usual = (-1.3 * np.log(rng.permutation(128_256) + 3.0)).astype(np.float32)
-    usual_list = sparse.decode_list(sparse.encode_logits(usual, 256, 0), 256, 128_256)
+    usual_list = sparse.decode_list(encode_logits(usual, 256, 0), 256, 128_256)
     return [
         *(
             sparse_vector(
-                name, sparse.encode_logits(np.array(row, np.float32), 256, 0), len(row), logits=row
+                name,
+                encode_logits(np.array(row, np.float32), 256, 0),
+                len(row),
+                logits=row,
             )
             for name, row in rows.items()
         ),
         sparse_vector("four of five", coded, 5, entries_max=4, logits=list(FIVE_LOGITS)),
         sparse_vector("raw", RAW_LIST, 8),
-        sparse_vector("256 of 128,256", sparse.encode_list(usual_list), 128_256),
-        sparse_vector("256 of 128,256, raw", sparse.encode_list(usual_list, raw=True), 128_256),
+        sparse_vector("256 of 128,256", encode_list(usual_list), 128_256),
+        sparse_vector("256 of 128,256, raw", encode_list(usual_list, raw=True), 128_256),
     ]
 
 

@@ -34,7 +34,7 @@ from swarmllm.runtime.model_reference import (
     SmolLM2,
     parse_reference,
 )
-from swarmllm.wire import sparse
+from swarmllm.wire import sparse_encoding
 
 PACKAGES: Final = (
     "swarmllm",
@@ -129,7 +129,7 @@ def llama_cpp(config: Config) -> Verdict:
 
 
 def sparse_lists(config: Config) -> Verdict:
-    if not sparse.IS_COMPILED:
+    if not sparse_encoding.IS_COMPILED:
         return Verdict(
             "warn",
             "encoded by numpy, five to ten times as slowly as by compiled code",

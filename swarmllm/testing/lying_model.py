@@ -11,7 +11,7 @@ import numpy as np
 from swarmllm.core.values import SessionKey
 from swarmllm.messages import ExpertReply, Score, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
-from swarmllm.wire.sparse import encode_logits
+from swarmllm.wire.sparse_encoding import encode_logits
 
 SURE = 14.0  # Logits above all other tokens: a probability of 0.9995 in a vocabulary of 512.
 

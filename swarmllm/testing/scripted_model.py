@@ -24,7 +24,7 @@ from swarmllm.messages import (
     Scores,
 )
 from swarmllm.wire import context
-from swarmllm.wire.sparse import encode_logits
+from swarmllm.wire.sparse_encoding import encode_logits
 
 SPREAD = 3.0  # Standard deviation of the logits: peaked enough that a greedy choice is clear.
 

@@ -1,9 +1,10 @@
-/* The sparse-list encoder, compiled: the same bytes as the numpy encoder in sparse.py, bit for bit.
+/* The sparse-list encoder, compiled: the same bytes as the numpy encoder in sparse_encoding.py, bit for
+ * bit.
  *
  * One list is some eighty numpy calls there, whose code and data have left the caches whenever a
  * model has just been computed; here it is four passes over one row of logits, without Python's
- * lock. protocols/sparse.md has the format, sparse.py the names and the reasons; functions bear the
- * same names in both.
+ * lock. protocols/sparse.md has the format, sparse.py its numbers; functions bear the same names in
+ * both encoders.
  *
  * Equal to the bit means: every operation rounds by itself (compile with -ffp-contract=off), and the
  * sum over the vocabulary is exact in any order, because every term is a multiple of 2^-32.

@@ -1,5 +1,5 @@
-"""A sparse list of one row of logits, encoded step by step: what `wire.sparse` makes of whole
-batches, for comparison, byte by byte."""
+"""A sparse list of one row of logits, encoded step by step: what `wire.sparse_encoding` makes of
+whole batches, for comparison, byte by byte."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from swarmllm.wire.sparse import (
     ODDS_EVEN,
     ODDS_STEPS,
     STEP_SHIFT_MAX,
-    exponentials,
-    size_aim,
 )
+from swarmllm.wire.sparse_encoding import exponentials, size_aim
 
 _Ints = npt.NDArray[np.int64]
 _Bits = npt.NDArray[np.uint8]

@@ -17,14 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from swarmllm.errors import LocalError, RemoteError
-from swarmllm.wire.sparse import (
-    LOGPROB_MIN,
-    SparseList,
-    decode_list,
-    encode_list,
-    encode_logits,
-    size_max,
-)
+from swarmllm.wire.sparse import LOGPROB_MIN, SparseList, decode_list, size_max
+from swarmllm.wire.sparse_encoding import encode_list, encode_logits
 from tests.wire.strategies import mutate
 
 Floats = npt.NDArray[np.float32]

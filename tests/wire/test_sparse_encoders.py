@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from swarmllm.wire.sparse import (
+from swarmllm.wire.sparse_encoding import (
     encode_logits,
     encode_rows,
     encode_rows_plainly,

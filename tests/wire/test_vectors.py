@@ -20,7 +20,8 @@ from swarmllm.wire.context import digests
 from swarmllm.wire.envelope import seal, unseal
 from swarmllm.wire.framing import FrameReader
 from swarmllm.wire.identity import peer_id_of, public_key_of
-from swarmllm.wire.sparse import decode_list, encode_logits
+from swarmllm.wire.sparse import decode_list
+from swarmllm.wire.sparse_encoding import encode_logits
 from tests import ROOT
 from tests.wire.test_envelope import verify
 

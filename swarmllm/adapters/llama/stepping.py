@@ -19,7 +19,7 @@ from swarmllm.errors import LocalError
 TARGET_STEPS: Final = 1024  # Per nat, see `messages.Scores`.
 
 Encode = Callable[[NDArray[np.float32], Sequence[tuple[int, int]]], Sequence[bytes | None]]
-"""`wire.sparse.encode_rows`."""
+"""`wire.sparse_encoding.encode_rows`."""
 
 
 class Stopped(Exception):

@@ -43,7 +43,7 @@ from swarmllm.core.serving.answers import Answer, LoadNews
 from swarmllm.core.serving.batcher import Batcher
 from swarmllm.core.serving.session import Order
 from swarmllm.errors import LocalError, SwarmError
-from swarmllm.wire.sparse import encode_rows
+from swarmllm.wire.sparse_encoding import encode_rows
 
 WATCH_S: Final = 0.05  # How late a lapsed lease may end a running batch, besides the lease itself.
 LAPSED_WAIT_S: Final = 0.02  # How late work goes on when the lease returns.

@@ -38,7 +38,7 @@ from swarmllm.messages import (
 from swarmllm.wire.codec import EXPERT_REPLIES, decode, encode
 from swarmllm.wire.framing import FrameReader, frame
 from swarmllm.wire.identity import peer_id_of
-from swarmllm.wire.sparse import encode_logits
+from swarmllm.wire.sparse_encoding import encode_logits
 
 VOCABULARY: Final = 128_256
 ENTRIES: Final = 256

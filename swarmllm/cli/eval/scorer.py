@@ -24,7 +24,8 @@ from swarmllm.cli.eval.score_file import ENTRIES, PROBE_EVERY, Scored, save
 from swarmllm.cli.output import write_stdout
 from swarmllm.core.serving.rows import Rows
 from swarmllm.errors import LocalError, SwarmError
-from swarmllm.wire.sparse import decode_list, encode_logits
+from swarmllm.wire.sparse import decode_list
+from swarmllm.wire.sparse_encoding import encode_logits
 
 CHUNK: Final = 64  # Rows of logits at once: `llama_api.OUTPUTS_MAX`.
 

@@ -13,7 +13,7 @@ from swarmllm.cli.eval.analysis import Answer, Question, analyse
 from swarmllm.cli.eval.plan import Plan
 from swarmllm.cli.eval.score_file import Scored, save
 from swarmllm.cli.eval.texts import Document
-from swarmllm.wire.sparse import encode_logits
+from swarmllm.wire.sparse_encoding import encode_logits
 
 Floats = npt.NDArray[np.float64]
 

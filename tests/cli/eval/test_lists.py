@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from swarmllm.cli.eval.lists import acceptance, complete, figures
 from swarmllm.core.decoding.pooling import pool
-from swarmllm.wire.sparse import decode_list, encode_logits
+from swarmllm.wire.sparse import decode_list
+from swarmllm.wire.sparse_encoding import encode_logits
 
 VOCABULARY = 500
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.decoding.pooling import HOLDER_FLOOR, PROB_MIN, Holder, Pooled, PoolingRule, pool
-from swarmllm.wire.sparse import SparseList, decode_list, encode_logits
+from swarmllm.wire.sparse import SparseList, decode_list
+from swarmllm.wire.sparse_encoding import encode_logits
 
 VOCABULARY = 64
 RULES: tuple[PoolingRule, ...] = ("arithmetic", "geometric")

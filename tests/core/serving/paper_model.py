@@ -27,7 +27,7 @@ def logits_after(tokens: Sequence[int]) -> NDArray[np.float32]:
 
 
 def encode(rows: NDArray[np.float32], bounds: Sequence[tuple[int, int]]) -> list[bytes | None]:
-    """None for a row of no numbers, as `wire.sparse.encode_rows`."""
+    """None for a row of no numbers, as `wire.sparse_encoding.encode_rows`."""
     return [
         bytes([entries_max]) + row.tobytes() if np.isfinite(row.max()) else None
         for row, (entries_max, _) in zip(rows, bounds, strict=True)
