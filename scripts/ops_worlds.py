@@ -20,6 +20,8 @@ from swarmllm.core.effects import Emit, LookUp, NodeEffect, Send
 from swarmllm.core.events import Ended, ExpertLost, TokenChosen
 from swarmllm.core.inputs import EngineReady, Input, PeerConnected, Received
 from swarmllm.core.node import Node, NodeConfig
+from swarmllm.core.settings import holder as core
+from swarmllm.core.settings.table import SHUFFLE_INTERVAL
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.messages import Need, PeerId, Score, Shuffle, Shuffled
 from swarmllm.testing.scripted_model import SPREAD, ScriptedModel
@@ -156,9 +158,15 @@ class Watched(Node):
     """A node that is counted: the same machine, with a tally at its seam."""
 
     def __init__(
-        self, config: NodeConfig, peer: PeerId, boot: int, rng: random.Random, sealing: Sealing
+        self,
+        config: NodeConfig,
+        peer: PeerId,
+        boot: int,
+        rng: random.Random,
+        sealing: Sealing,
+        settings: core.Settings,
     ) -> None:
-        super().__init__(config, peer, boot, rng, sealing)
+        super().__init__(config, peer, boot, rng, sealing, settings=settings)
         self.tally = Tally()
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
@@ -304,15 +312,23 @@ def _table(
     that has been paused."""
     config = NodeConfig(
         bytes(32),
-        shuffle_every_s=float(settings.publish_every_s),
         look_up_every_s=float(settings.look_up_every_s),
         look_up_below=settings.look_up_below,
     )
     members = [m for m in world.members if m.name != without]
     experts = members if world.local else [None, *members]
-    table = Tabletop([None] * len(experts), config=config, seed=world.seed % 2**31)
+    values = {SHUFFLE_INTERVAL: 1000 * settings.publish_every_s}
+    seed = world.seed % 2**31
+    table = Tabletop([None] * len(experts), config=config, settings=values, seed=seed)
     asking = Watched(
-        config, table.peers[0], 1000, random.Random(world.seed), table.sealing.of(table.peers[0])
+        *(
+            config,
+            table.peers[0],
+            1000,
+            random.Random(world.seed),
+            table.sealing.of(table.peers[0]),
+        ),
+        settings=core.Settings(values=values),
     )
     table.seats[table.peers[0]].node = asking
     peers: dict[str, PeerId] = {}

@@ -47,6 +47,7 @@ from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.peers.dialling import load_saved
 from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.peers.view import VocabularyView
+from swarmllm.core.settings.holder import Settings
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
@@ -168,7 +169,8 @@ async def _start(
     # Seconds on a slow machine, while the model is loaded elsewhere.
     nursery.start_soon(_import_network, imported)
     rng = random.Random(random.SystemRandom().getrandbits(128))
-    changes = Changes(store)
+    settings = Settings()
+    changes = Changes(store, settings)
     pin = await trio.to_thread.run_sync(_pin, config.charter)
     orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng, changes.revert)
     for remark in remarks:
@@ -176,12 +178,12 @@ async def _start(
     text, engine = await _open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
     await imported.wait()
     learned = text if isinstance(text, LearnedText) else None
-    settings = NodeConfig(
+    basics = NodeConfig(
         b"" if learned is not None else text.vocabulary.fingerprint, swarm_hash(config.swarm)
     )
     exchange = TokenizerExchange(_digests(text) if isinstance(text, LlamaText) else None)
     boot_ms, sealing = int(time.time() * 1000), sealing_with(keyring)
-    node = Node(settings, keyring.peer, boot_ms, rng, sealing, orders.machine, (exchange,))
+    node = Node(basics, keyring.peer, boot_ms, rng, sealing, orders.machine, (exchange,), settings)
 
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(_perform, effect, text, driver)

@@ -7,8 +7,9 @@ from it stands where the fact stood among the effects.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from swarmllm.core.settings.setting import Setting
 from swarmllm.messages import CapacityRecord, PeerId
 
 
@@ -77,3 +78,13 @@ class OwnExpertChanged(Fact):
     taken or one is free again, its addresses are others."""
 
     what: Literal["ready", "lost", "places", "addresses"]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingChanged(Fact):
+    """The swarm has set a setting, from `old` to `new`, in its own unit. What this node goes by
+    differs if its owner has pinned it. Parts that read it at each decision need not hear this."""
+
+    setting: Setting[Any]
+    old: int
+    new: int

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from swarmllm.core.capacity.advertising import Advertising
-from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S, CapacityExchange, Sealing
+from swarmllm.core.capacity.exchange import CapacityExchange, Sealing
 from swarmllm.core.capacity.table import CapacityTable
 from swarmllm.core.decoding.requests import Requests
 from swarmllm.core.effects import NodeEffect
@@ -34,6 +34,7 @@ from swarmllm.core.peers.sightings import Sightings
 from swarmllm.core.peers.view import NodeView
 from swarmllm.core.peers.vocabularies import vocabularies
 from swarmllm.core.serving.admission import Serving
+from swarmllm.core.settings.holder import Settings
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import HALT
 
@@ -50,7 +51,6 @@ class NodeConfig:
     vocab_fingerprint: bytes
     # The short hash of its name: with peers of another swarm no records are exchanged.
     swarm: bytes = bytes(8)
-    shuffle_every_s: float = SHUFFLE_EVERY_S
     advertise_every_s: float = 600.0
     look_up_every_s: float = 30.0
     look_up_below: int = 16  # Experts known; with more there is nobody to look for.
@@ -62,7 +62,8 @@ class Node:
     chance; `sealing` signs our capacity records and opens those of others.
 
     `halts` is the kill switch, started already; None leaves it out, for tests of other parts.
-    `parts` are further machines, heard after the node's own in their order.
+    `parts` are further machines, heard after the node's own in their order. `settings` are read at
+    each decision; None: the defaults, for good.
     """
 
     def __init__(
@@ -74,8 +75,10 @@ class Node:
         sealing: Sealing,
         halts: HaltMachine | None = None,
         parts: Sequence[Part] = (),
+        settings: Settings | None = None,
     ) -> None:
         self._peer = peer
+        self.settings = settings or Settings()
         clearance = Clearance(peer, halts)
         self._table = CapacityTable()
         self._router = Router(peer, rng)
@@ -86,16 +89,9 @@ class Node:
         self._roster = Roster(peer, boot, config.vocab_fingerprint, known, clearance)
         pool = partial(ExpertPool, self._roster, self._router)
         self._requests = Requests(peer, rng, pool, clearance)
-        own_record, shuffle_s = self._roster.next_record, config.shuffle_every_s
         self._exchange = CapacityExchange(
-            peer,
-            rng,
-            self._table,
-            sealing,
-            own_record,
-            shuffle_s,
-            config.swarm,
-            self._roster.is_usable,
+            *(peer, rng, self._table, sealing, self._roster.next_record, self.settings),
+            *(config.swarm, self._roster.is_usable),
         )
         every_s = config.advertise_every_s, config.look_up_every_s
         self._halts = None if halts is None else HaltPart(halts, connected)

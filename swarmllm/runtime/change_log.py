@@ -1,5 +1,5 @@
-"""The settings that the agent owns: what they are now, and the journal by which a halt takes the
-last changes back.
+"""The changed settings on disk: what they are now, and the journal by which a halt takes the last
+changes back.
 
 Both are kept in the store. A change is written down before it is made, and taken back before that
 is written down, so a crash between the two repeats a step and loses none (`core.agent.change_log`).
@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Final
+from typing import Any, Final
 
-from swarmllm.core.agent.change_log import Change, Journal, Setting, unpack
+from swarmllm.core.agent import change_log
+from swarmllm.core.agent.change_log import Journal, unpack
+from swarmllm.core.settings.holder import Change, Settings
+from swarmllm.core.settings.setting import Setting
+from swarmllm.core.settings.table import BY_CODE
 from swarmllm.errors import LocalError
 from swarmllm.runtime.ports import Store
 
@@ -22,44 +26,39 @@ VALUES_KEY: Final = "agent/values"
 
 
 class Changes:
-    """LocalError from the constructor if the journal is damaged: an agent that does not know what
-    it did must not go on."""
+    """`settings` are brought to what the store has. LocalError from the constructor if that or the
+    journal is damaged: an agent that does not know what it did must not go on."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
+        self._settings = settings
         saved = store.load(JOURNAL_KEY)
         self._journal = Journal() if saved is None else unpack(saved)
-        self._values = _values_of(store.load(VALUES_KEY))
+        for setting, value in _values_of(store.load(VALUES_KEY)).items():
+            settings.set(setting, value)
 
     @property
-    def journal(self) -> tuple[Change, ...]:
+    def journal(self) -> tuple[change_log.Change, ...]:
         return self._journal.changes
 
-    def value(self, setting: Setting) -> int | None:
-        """What the agent has set; None while it has not touched this setting, or a halt took it
-        back to that."""
-        return self._values.get(setting.code)
-
-    def apply(self, setting: Setting, default: int, new: int, at_ms: int) -> Change:
-        """Set it; `default` is its value where the agent had none. LocalError for a value out of
-        bounds or a full disk."""
-        old = self._values.get(setting.code, default)
-        change = self._journal.record(setting, old, new, at_ms)
+    def apply(self, setting: Setting[Any], new: int, at_ms: int) -> change_log.Change:
+        """Set it. LocalError for a value beyond its limits, or a full disk."""
+        change = self._journal.record(setting, self._settings.get(setting), new, at_ms)
         self._store.save(JOURNAL_KEY, self._journal.pack())
-        self._values[setting.code] = new
+        self._settings.set(setting, new, Change("the agent", at_ms))
         self._store.save(VALUES_KEY, self._packed())
         return change
 
-    def revert(self, count: int) -> tuple[Change, ...]:
+    def revert(self, count: int) -> tuple[change_log.Change, ...]:
         """Take back those of the last `count` changes that still stand. What the disk does not take
         is still so in memory."""
         taken = self._journal.revert_last(count)
         for change in taken:
-            self._values[change.setting.code] = change.old
+            self._settings.set(change.setting, change.old, Change("a halt", change.at_ms))
             log.warning(
                 "a halt took back change %d: %s is %d again",
                 change.number,
-                change.setting.name,
+                change.setting.key,
                 change.old,
             )
         if taken:
@@ -71,23 +70,21 @@ class Changes:
         return tuple(taken)
 
     def _packed(self) -> bytes:
-        return json.dumps(sorted(self._values.items())).encode()
+        values = self._settings.changed_from_default()
+        return json.dumps(sorted((s.code, value) for s, value in values.items())).encode()
 
 
-def _values_of(data: bytes | None) -> dict[int, int]:
-    """LocalError for anything that `_packed` did not write: a value out of bounds must not become a
-    setting."""
+def _values_of(data: bytes | None) -> dict[Setting[Any], int]:
+    """LocalError for anything that `_packed` did not write: a value beyond the limits must not
+    become a setting."""
     if data is None:
         return {}
-    bounds = {setting.code: setting.bounds for setting in Setting}
     try:
-        found = {
-            code: value
-            for code, value in json.loads(data)
-            if bounds[code].low <= value <= bounds[code].high
-        }
+        found = {BY_CODE[code]: value for code, value in json.loads(data)}
+        if not all(type(value) is int and s.fits(value) for s, value in found.items()):
+            raise ValueError
     except (ValueError, TypeError, KeyError) as fault:
         raise LocalError(
-            "the agent's settings in the store are damaged; remove the data folder's store.sqlite"
+            "the changed settings in the store are damaged; remove the data folder's store.sqlite"
         ) from fault
     return found

@@ -27,6 +27,7 @@ from swarmllm.core.inputs import (
 )
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.peers.liveness import SILENT_S
+from swarmllm.core.settings.holder import NONE, Settings, Values
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import ExpertMessage, PeerId, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -51,7 +52,12 @@ class Tabletop:
     """`seeds[i]` is the model seed of node i (None: no expert)."""
 
     def __init__(
-        self, seeds: list[int | None], *, config: NodeConfig | None = None, seed: int = 0
+        self,
+        seeds: list[int | None],
+        *,
+        config: NodeConfig | None = None,
+        settings: Values = NONE,
+        seed: int = 0,
     ) -> None:
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -62,7 +68,10 @@ class Tabletop:
         for i, (peer, model_seed) in enumerate(zip(self.peers, seeds, strict=True)):
             model = None if model_seed is None else ScriptedModel(f"model-{model_seed}", model_seed)
             rng = random.Random(seed * 1000 + i)
-            node = Node(config or NodeConfig(bytes(32)), peer, 1000 + i, rng, self.sealing.of(peer))
+            node = Node(
+                *(config or NodeConfig(bytes(32)), peer, 1000 + i, rng, self.sealing.of(peer)),
+                settings=Settings(values=settings),
+            )
             self.seats[peer] = Seat(node, model)
         for peer, seat in self.seats.items():
             if seat.model is not None:

@@ -1,15 +1,15 @@
-"""Laws of the agent's settings: a halt takes the last changes back, each once, and a damaged record
-sets nothing."""
+"""Laws of changed settings on disk: a halt takes the last changes back, each once, and a
+damaged record sets nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
 
 import pytest
 import trio
 
-from swarmllm.core.agent.change_log import Setting
 from swarmllm.core.effects import (
     EndStreams,
     HaltEffect,
@@ -21,6 +21,9 @@ from swarmllm.core.effects import (
     SendFrame,
 )
 from swarmllm.core.inputs import RecordOffered
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import EXPERTS as K
+from swarmllm.core.settings.table import EXTRA
 from swarmllm.errors import LocalError
 from swarmllm.runtime.booting import boot
 from swarmllm.runtime.change_log import JOURNAL_KEY, VALUES_KEY, Changes
@@ -30,38 +33,49 @@ from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.operators import Founders
 from tests.runtime.little_swarm import key
 
-K, EXTRA = Setting.EXPERTS_PER_TOKEN, Setting.EXPERTS_EXTRA
 WE = Founders("changes")
 
 
 def test_the_last_changes_are_taken_back_newest_first_and_only_once() -> None:
-    changes = Changes(MemoryStore())
+    settings = Settings()
+    changes = Changes(MemoryStore(), settings)
     for new in (4, 5, 6):
-        changes.apply(K, 3, new, at_ms=1)
-    changes.apply(EXTRA, 1, 2, at_ms=2)
+        changes.apply(K, new, at_ms=1)
+    changes.apply(EXTRA, 2, at_ms=2)
     assert [c.setting for c in changes.revert(3)] == [EXTRA, K, K]
-    assert (changes.value(K), changes.value(EXTRA)) == (4, 1)
+    assert (settings.get(K), settings.get(EXTRA)) == (4, 1)
     assert changes.revert(3) == ()
-    assert changes.value(K) == 4
+    assert settings.get(K) == 4
+
+
+def test_what_is_set_is_what_the_parts_read() -> None:
+    settings = Settings()
+    changes = Changes(MemoryStore(), settings)
+    changes.apply(K, 5, at_ms=1)
+    assert settings[K] == 5
+    changes.revert(1)
+    assert settings[K] == K.default
 
 
 def test_both_survive_a_restart() -> None:
     store = MemoryStore()
-    before = Changes(store)
-    before.apply(K, 3, 5, at_ms=1)
-    before.apply(K, 3, 7, at_ms=2)
+    before = Changes(store, Settings())
+    before.apply(K, 5, at_ms=1)
+    before.apply(K, 7, at_ms=2)
     before.revert(1)
-    after = Changes(store)
-    assert after.value(K) == 5
+    settings = Settings()
+    after = Changes(store, settings)
+    assert settings.get(K) == 5
     assert [c.reverted for c in after.journal] == [False, True]
     assert after.revert(1) == ()
 
 
 def test_a_value_out_of_bounds_changes_nothing() -> None:
-    changes = Changes(MemoryStore())
-    with pytest.raises(LocalError, match="EXPERTS_PER_TOKEN of 99"):
-        changes.apply(K, 3, 99, at_ms=1)
-    assert (changes.value(K), changes.journal) == (None, ())
+    settings = Settings()
+    changes = Changes(MemoryStore(), settings)
+    with pytest.raises(LocalError, match=r"answer\.experts cannot be 99"):
+        changes.apply(K, 99, at_ms=1)
+    assert (settings.get(K), changes.journal) == (3, ())
 
 
 @pytest.mark.parametrize("name", [JOURNAL_KEY, VALUES_KEY])
@@ -69,11 +83,10 @@ def test_a_value_out_of_bounds_changes_nothing() -> None:
 def test_a_damaged_record_is_an_error_or_sets_nothing(name: str, data: bytes) -> None:
     store = MemoryStore()
     store.save(name, data)
-    try:
-        changes = Changes(store)
-    except LocalError:
-        return
-    assert all(changes.value(setting) is None for setting in Setting)
+    settings = Settings()
+    with contextlib.suppress(LocalError):
+        Changes(store, settings)
+    assert settings.changed_from_default() == {}
 
 
 def perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> None:
@@ -86,9 +99,10 @@ def perform(orders: HaltPerformer, effects: Sequence[HaltEffect]) -> None:
 
 def test_a_halt_reverts_as_many_as_the_charter_says() -> None:
     async def body() -> None:
-        changes = Changes(MemoryStore())
+        settings = Settings()
+        changes = Changes(MemoryStore(), settings)
         for new in (4, 5, 6, 7, 8):
-            changes.apply(K, 3, new, at_ms=new)
+            changes.apply(K, new, at_ms=new)
         orders, _ = await boot(MemoryHalts(), key(1), WE.pin, random.Random(1), changes.revert)
 
         async def settle() -> None:
@@ -103,8 +117,8 @@ def test_a_halt_reverts_as_many_as_the_charter_says() -> None:
         # Only when the halt itself is on disk.
         assert not any(isinstance(effect, RevertChanges) for effect in effects)
         perform(orders, effects)
-        assert changes.value(K) == 8
+        assert settings.get(K) == 8
         await settle()
-        assert changes.value(K) == 5
+        assert settings.get(K) == 5
 
     trio.run(body)

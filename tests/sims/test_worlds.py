@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from swarmllm.core.settings.table import SHUFFLE_INTERVAL
 from swarmllm.sims.flood import BASE_MS, PLACES, SIGMA, arrivals, delays
 from swarmllm.sims.overlay import random_overlay
 from swarmllm.sims.shuffles import Scheme, Shuffles
@@ -45,7 +46,10 @@ def test_a_hundred_real_nodes_move_and_know_what_the_model_says() -> None:
         ages += [age for age in found if age <= FRESH_S]
 
     scheme = Scheme(
-        core.SHUFFLE_EVERY_S, core.SHUFFLE_RECORDS, capacity.RECORD_TTL_S, reseal_s=core.RESEAL_S
+        SHUFFLE_INTERVAL.usual,
+        core.SHUFFLE_RECORDS,
+        capacity.RECORD_TTL_S,
+        reseal_s=core.RESEAL_S,
     )
     model = Shuffles(
         NODES, scheme, np.random.default_rng(1), degree=(min(degrees), max(degrees)), rewire_s=0

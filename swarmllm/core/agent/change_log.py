@@ -1,10 +1,10 @@
 """What the self-improvement agent changed, with the old values, so that a halt can take the last of
 it back.
 
-Only settings on the list below can be named at all: nothing that concerns keys, code, files,
-addresses or the kill switch is a `Setting`, so no entry, however it came about, can revert or
-change one. A change is taken back at most once: the second halt of an hour does not dig further
-into the past.
+Only settings of the table (`core.settings.table`) can be named at all: nothing that concerns keys,
+code, files, addresses or the kill switch is among them, so no entry, however it came about, can
+revert or change one. A change is taken back at most once: the second halt of an hour does not dig
+further into the past.
 
 Taking back is safe to repeat. The driver first writes the old values, then the journal; a crash
 between the two only writes them again.
@@ -13,42 +13,17 @@ between the two only writes them again.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
 from hashlib import sha256
-from typing import Final
+from itertools import pairwise
+from typing import Any, Final
 
+from swarmllm.core.settings.setting import Setting
+from swarmllm.core.settings.table import BY_CODE
 from swarmllm.errors import LocalError
-from swarmllm.messages import CONTEXT_MAX, ENTRIES_MAX, Range
 
 CHANGES_MAX: Final = 256
 """Changes remembered; the oldest go first. No halt takes back more than 16, the rest is for people
 to read."""
-
-
-class Setting(Enum):
-    """What the agent owns: numbers that tune how answers are made, each with its code on disk (for
-    ever) and its bounds."""
-
-    EXPERTS_PER_TOKEN = (1, Range(1, 16))
-    EXPERTS_EXTRA = (2, Range(0, 4))
-    TOKENS_PER_ANSWER = (3, Range(1, CONTEXT_MAX))
-    LIST_ENTRIES = (4, Range(1, ENTRIES_MAX))
-    LIST_TAIL = (5, Range(0, 65_535))
-    TEMPERATURE_PERMILLE = (6, Range(0, 2_000))
-    DRAFT_TOKENS = (7, Range(0, 64))
-    AUDIT_PERMILLE = (8, Range(0, 1_000))
-
-    @property
-    def code(self) -> int:
-        return self.value[0]
-
-    @property
-    def bounds(self) -> Range:
-        return self.value[1]
-
-
-_BY_CODE: Final = {setting.code: setting for setting in Setting}
-assert len(_BY_CODE) == len(Setting), "codes must differ"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +32,15 @@ class Change:
     are never used again."""
 
     number: int
-    setting: Setting
+    setting: Setting[Any]
     old: int
     new: int
     at_ms: int
     reverted: bool = False
 
 
-_MAGIC: Final = b"swarmllm-journal-1\n"
-_ENTRY_BYTES: Final = 8 + 1 + 8 + 8 + 8 + 1
+_MAGIC: Final = b"swarmllm-journal-2\n"
+_ENTRY_BYTES: Final = 8 + 2 + 8 + 8 + 8 + 1
 
 
 class Journal:
@@ -79,15 +54,11 @@ class Journal:
     def changes(self) -> tuple[Change, ...]:
         return tuple(self._changes)
 
-    def record(self, setting: Setting, old: int, new: int, at_ms: int) -> Change:
+    def record(self, setting: Setting[Any], old: int, new: int, at_ms: int) -> Change:
         """Write down a change before it is made. LocalError for a value outside the setting's
-        bounds; nothing has changed then."""
+        limits; nothing has changed then."""
         for value in (old, new):
-            if not setting.bounds.low <= value <= setting.bounds.high:
-                raise LocalError(
-                    f"{setting.name} of {value} is not within {setting.bounds.low} to"
-                    f" {setting.bounds.high}"
-                )
+            setting.check(value)
         change = Change(self._next, setting, old, new, max(0, at_ms))
         self._next += 1
         self._changes = [*self._changes, change][-CHANGES_MAX:]
@@ -114,7 +85,7 @@ class Journal:
         for one in self._changes:
             numbers = (
                 one.number.to_bytes(8, "big"),
-                bytes((one.setting.code,)),
+                one.setting.code.to_bytes(2, "big"),
                 one.old.to_bytes(8, "big"),
             )
             parts += [
@@ -146,15 +117,15 @@ def unpack(data: bytes) -> Journal:
     journal = Journal()
     for at in range(head, len(body), _ENTRY_BYTES):
         entry = body[at : at + _ENTRY_BYTES]
-        number, old, new, at_ms = (int.from_bytes(entry[a : a + 8], "big") for a in (0, 9, 17, 25))
-        setting = _BY_CODE.get(entry[8])
-        if setting is None or any(
-            not setting.bounds.low <= value <= setting.bounds.high for value in (old, new)
-        ):
+        number, code, old, new, at_ms = (
+            int.from_bytes(entry[a:b], "big") for a, b in pairwise((0, 8, 10, 18, 26, 34))
+        )
+        setting = BY_CODE.get(code)
+        if setting is None or not (setting.fits(old) and setting.fits(new)):
             raise LocalError(
-                f"the journal of changes names setting {entry[8]} with {old} and {new},"
-                " which is no setting of an agent"
+                f"the journal of changes names setting {code} with {old} and {new},"
+                " which is no setting"
             )
-        journal._changes.append(Change(number, setting, old, new, at_ms, reverted=entry[33] == 1))
+        journal._changes.append(Change(number, setting, old, new, at_ms, reverted=entry[34] == 1))
     journal._next = int.from_bytes(body[len(_MAGIC) : head], "big")
     return journal

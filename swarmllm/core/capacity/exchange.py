@@ -40,6 +40,8 @@ from swarmllm.core.facts import (
 )
 from swarmllm.core.inputs import Input, PeerConnected, Received, TimerFired
 from swarmllm.core.part import Part, Told
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import SHUFFLE_INTERVAL
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     AGE_MAX,
@@ -50,8 +52,6 @@ from swarmllm.messages import (
     Shuffled,
 )
 
-# Between two exchanges that a node begins; as many are begun by others.
-SHUFFLE_EVERY_S: Final = 5.5
 SHUFFLE_RECORDS: Final = 4  # Each way: the giver's own and three others, some 290 bytes each.
 # What exchanges may cost, sent and received: one that costs more puts the next one off for longer.
 BYTES_PER_S: Final = 960.0
@@ -153,7 +153,8 @@ class Taken:
 
 
 class CapacityExchange(Part):
-    """One node's. `own_record` gives what we say of ourselves with its next seq, each time it is
+    """One node's. Between two exchanges that it begins is the `SHUFFLE_INTERVAL` of `settings`; as
+    many are begun by others. `own_record` gives what we say of ourselves with its next seq, each time it is
     called; None: nothing. Peers that name another `swarm` are as if they were not connected.
     `is_usable`: whether a record offers an expert that can be mixed with ours."""
 
@@ -169,7 +170,7 @@ class CapacityExchange(Part):
         table: CapacityTable,
         sealing: Sealing,
         own_record: Callable[[], CapacityRecord | None],
-        every_s: float = SHUFFLE_EVERY_S,
+        settings: Settings | None = None,
         swarm: bytes = bytes(8),
         is_usable: Callable[[CapacityRecord], bool] = lambda _: True,
     ) -> None:
@@ -179,7 +180,7 @@ class CapacityExchange(Part):
         self._table = table
         self._sealing = sealing
         self._own_record = own_record
-        self._every_s = every_s
+        self._settings = settings or Settings()
         self._swarm = swarm
         # Who has been silent longest comes first. Bounded by connections.
         self._partners: dict[PeerId, _Partner] = {}
@@ -237,7 +238,7 @@ class CapacityExchange(Part):
         partner = self._partners[peer] = _Partner()
         if self._shuffle_at == math.inf:
             self._began_at = now
-            self._shuffle_at = now + self._spread(self._every_s)
+            self._shuffle_at = now + self._spread(self._settings[SHUFFLE_INTERVAL])
         if self._own > peer:
             return []
         return [
@@ -282,7 +283,9 @@ class CapacityExchange(Part):
         partner.waiting = True
         ages, records = self._records(count, peer, (), now)
         # The answer will be like the question.
-        self._put_off(2 * _size(records), self._every_s / 2 if count > 1 else 0.0, now)
+        self._put_off(
+            2 * _size(records), self._settings[SHUFFLE_INTERVAL] / 2 if count > 1 else 0.0, now
+        )
         return Send(peer, Shuffle(self._swarm, ages, records, count))
 
     def _tell(self, now: float) -> list[Send]:
@@ -304,7 +307,8 @@ class CapacityExchange(Part):
         """What has cost so many bytes puts off the next exchange that we begin."""
         wait_s = self._spread(max(least_s, size_bytes / BYTES_PER_S))
         self._shuffle_at = min(
-            max(now, self._shuffle_at) + wait_s, self._began_at + PUT_OFF_MAX * self._every_s
+            max(now, self._shuffle_at) + wait_s,
+            self._began_at + PUT_OFF_MAX * self._settings[SHUFFLE_INTERVAL],
         )
 
     # --- messages ---------------------------------------------------------------------------------
@@ -331,7 +335,9 @@ class CapacityExchange(Part):
                 min(message.want, SHUFFLE_RECORDS if is_whole else 1), peer, message.records, now
             )
             self._put_off(
-                _size(message.records) + _size(records), self._every_s / 2 if is_whole else 0.0, now
+                _size(message.records) + _size(records),
+                self._settings[SHUFFLE_INTERVAL] / 2 if is_whole else 0.0,
+                now,
             )
             taken.effects.append(Send(peer, Shuffled(ages, records)))
         return taken

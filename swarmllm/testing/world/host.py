@@ -35,6 +35,7 @@ from swarmllm.core.peers.dialling import load_saved
 from swarmllm.core.peers.liveness import SLEPT_S
 from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.peers.strikes import Strikes
+from swarmllm.core.settings.holder import Settings
 from swarmllm.core.shell import EffectQueue
 from swarmllm.core.values import EngineLoad
 from swarmllm.messages import HALT, ExpertReply, PeerId
@@ -89,6 +90,7 @@ class Host:
         self.reverted: list[int] = []
         self.bytes_sent = 0
         self.node: Node
+        self.settings: Settings
         self.channels: tuple[str, ...] = ()  # The kill switch's, and those of further parts.
         self.halt_machine: HaltMachine | None = None
         self.engine: SimEngine | None = None
@@ -136,10 +138,15 @@ class Host:
         self._checked: dict[int, RecordChecked] = {}
         self.halt_machine = self._boot_halt_machine(rng, unix_ms) if world.halts else None
         sealing = self.behaviour.sealing(self, world.sealing.of(self.peer))
+        # What the swarm has set meanwhile, its own parts bring back from its disk.
+        self.settings = Settings(spec.pins, world.settings)
         parts = world.parts(self)
         own = (HALT,) if self.has_halt_stream else ()
         self.channels = (*own, *(part.channel for part in parts if part.channel))
-        self.node = Node(world.config, self.peer, unix_ms, rng, sealing, self.halt_machine, parts)
+        self.node = Node(
+            *(world.config, self.peer, unix_ms, rng, sealing, self.halt_machine, parts),
+            self.settings,
+        )
         self.receive(AddressesChanged(self.addrs))
         saved = self.disk.values.get(SAVED_PEERS)
         for peer, addrs in load_saved(saved) if saved is not None else ():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.capacity.exchange import Sealing
 from swarmllm.core.events import Ended, TokenChosen
+from swarmllm.core.settings.holder import Values
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import PeerId
 from swarmllm.testing.world.engine import DEMO, Service
@@ -21,7 +22,8 @@ class Spec:
     """What a host is. `model`: the seed of its expert (None: it offers none); equal seeds are
     replicas. `skew_s`: how far its wall clock is ahead. `drift`: seconds of its clock per second.
     `load_s`: from its start until its model is loaded. `is_dialable`: False behind a router that
-    lets no connection in. `kind` is for whoever counts."""
+    lets no connection in. `pins`: the settings that its owner has pinned. `kind` is for whoever
+    counts."""
 
     model: int | None = 1
     service: Service = DEMO
@@ -32,6 +34,7 @@ class Spec:
     drift: float = 1.0
     load_s: float = 1.0
     is_dialable: bool = True
+    pins: Values = field(default_factory=dict, hash=False)
     kind: str = "peer"
 
 

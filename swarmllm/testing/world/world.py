@@ -29,6 +29,7 @@ from swarmllm.core.halt.state import Outcome
 from swarmllm.core.inputs import AddressesFound, Asked, Cancelled
 from swarmllm.core.node import NodeConfig
 from swarmllm.core.part import Part
+from swarmllm.core.settings.holder import NONE, Values
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import PeerId
 from swarmllm.testing.operators import Founders, verify
@@ -51,7 +52,8 @@ COLLECT: Final = (50_000, 20, 50)
 
 
 class World:
-    """`halts` False leaves the kill switch out, for studies that would never use it. `parts` makes
+    """`settings` are what the swarm has set when a host starts, in place of the defaults. `halts`
+    False leaves the kill switch out, for studies that would never use it. `parts` makes
     the further parts of a host's node, each time that it starts. `checkers` look at every step of
     every host."""
 
@@ -62,6 +64,7 @@ class World:
         link: LinkModel | None = None,
         overlay: Overlay | None = None,
         config: NodeConfig | None = None,
+        settings: Values = NONE,
         halts: bool = True,
         parts: Callable[[Host], tuple[Part, ...]] = lambda _: (),
         checkers: Sequence[Checker] = (),
@@ -71,6 +74,7 @@ class World:
         self.rng = random.Random(f"{seed} world")
         self.event_queue = EventQueue()
         self.config = config or NodeConfig(FINGERPRINT)
+        self.settings = settings
         self.network = SimulatedNetwork(
             self.event_queue,
             link or LinkModel(),

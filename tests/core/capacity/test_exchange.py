@@ -15,7 +15,6 @@ from swarmllm.core.capacity.exchange import (
     GREETINGS,
     PUT_OFF_MAX,
     RESEAL_S,
-    SHUFFLE_EVERY_S,
     SHUFFLE_RECORDS,
     TELL_GAP_S,
     TELL_PEERS,
@@ -24,6 +23,7 @@ from swarmllm.core.capacity.exchange import (
 )
 from swarmllm.core.capacity.table import RECORD_TTL_S
 from swarmllm.core.effects import Send
+from swarmllm.core.settings.table import SHUFFLE_INTERVAL
 from swarmllm.messages import PeerId, Shuffle, Shuffled
 from swarmllm.testing.sealing import MemoSealing
 from tests.core.capacity.exchange_support import OWN, SWARM, A, B, Bench, Z
@@ -119,7 +119,7 @@ def test_an_exchange_begun_by_another_puts_off_our_own_but_not_for_ever() -> Non
     assert 90 <= len(began) <= 130  # With nobody who asks, half the time: as many bytes.
     assert len(pushed) < len(began) / 4
     starts = quiet_gaps(asked, 600.0)
-    assert max(starts) <= PUT_OFF_MAX * SHUFFLE_EVERY_S
+    assert max(starts) <= PUT_OFF_MAX * SHUFFLE_INTERVAL.usual
 
 
 def quiet_gaps(bench: Bench, span_s: float) -> list[float]:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import random
 from hashlib import sha256
 
-from swarmllm.core.capacity.exchange import SHUFFLE_EVERY_S
 from swarmllm.core.capacity.table import RECORD_TTL_S
 from swarmllm.core.effects import Dial, Emit, NodeEffect, Penalise, Send
 from swarmllm.core.events import ExpertFound, ExpertLost
@@ -23,6 +22,7 @@ from swarmllm.core.inputs import (
     TimerFired,
 )
 from swarmllm.core.node import Node, NodeConfig
+from swarmllm.core.settings.table import SHUFFLE_INTERVAL
 from swarmllm.core.values import EngineLoad
 from swarmllm.messages import PeerId, Shuffle, Shuffled
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -98,7 +98,7 @@ def test_who_is_not_connected_is_heard_of_through_others_and_dialled() -> None:
     assert chain.knows(C) == [A, B, C]
     assert chain.saw(C, ExpertFound) == [chain_found(chain, C, C), chain_found(chain, C, B)]
     assert [e.peer for e in chain.told[C] if isinstance(e, Dial)] == [A]
-    chain.run(3 * SHUFFLE_EVERY_S)
+    chain.run(3 * SHUFFLE_INTERVAL.usual)
     assert chain.knows(A) == [A, B, C]
 
 
@@ -116,7 +116,7 @@ def test_a_peer_that_was_found_gone_is_not_heard_of_again_from_those_who_do_not_
     chain.nodes.pop(A)
     chain.feed(C, DialFailed(A, "nobody answers there"))
     assert chain.knows(C) == [B, C]
-    chain.run(3 * SHUFFLE_EVERY_S)
+    chain.run(3 * SHUFFLE_INTERVAL.usual)
     assert chain.knows(C) == [B, C]
     chain.feed(B, PeerLost(A, "reset"))
     assert chain.knows(B) == [B, C]
