@@ -154,9 +154,9 @@ class Taken:
 
 class CapacityExchange(Part):
     """One node's. Between two exchanges that it begins is the `SHUFFLE_INTERVAL` of `settings`; as
-    many are begun by others. `own_record` gives what we say of ourselves with its next seq, each time it is
-    called; None: nothing. Peers that name another `swarm` are as if they were not connected.
-    `is_usable`: whether a record offers an expert that can be mixed with ours."""
+    many are begun by others. `own_record` gives what we say of ourselves with its next seq, each
+    time it is called; None: nothing. Peers that name another `swarm` are as if they were not
+    connected. `is_usable`: whether a record offers an expert that can be mixed with ours."""
 
     inputs = (
         *(Shuffle, Shuffled, PeerConnected, PeerGone),
@@ -283,9 +283,7 @@ class CapacityExchange(Part):
         partner.waiting = True
         ages, records = self._records(count, peer, (), now)
         # The answer will be like the question.
-        self._put_off(
-            2 * _size(records), self._settings[SHUFFLE_INTERVAL] / 2 if count > 1 else 0.0, now
-        )
+        self._put_off(2 * _size(records), count > 1, now)
         return Send(peer, Shuffle(self._swarm, ages, records, count))
 
     def _tell(self, now: float) -> list[Send]:
@@ -300,15 +298,16 @@ class CapacityExchange(Part):
         if len(peers) > TELL_PEERS and not tells_all:
             peers = self._rng.sample(peers, TELL_PEERS)
         news = Shuffle(self._swarm, (_age(self._sealed_at, now),), (sealed,), 0)
-        self._put_off(len(peers) * _size(news.records), 0.0, now)
+        self._put_off(len(peers) * _size(news.records), False, now)
         return [Send(peer, news) for peer in peers]
 
-    def _put_off(self, size_bytes: int, least_s: float, now: float) -> None:
-        """What has cost so many bytes puts off the next exchange that we begin."""
-        wait_s = self._spread(max(least_s, size_bytes / BYTES_PER_S))
+    def _put_off(self, size_bytes: int, is_whole: bool, now: float) -> None:
+        """What has cost so many bytes puts off the next exchange that we begin; a whole exchange,
+        by half an interval at least."""
+        every_s = self._settings[SHUFFLE_INTERVAL]
+        wait_s = self._spread(max(every_s / 2 if is_whole else 0.0, size_bytes / BYTES_PER_S))
         self._shuffle_at = min(
-            max(now, self._shuffle_at) + wait_s,
-            self._began_at + PUT_OFF_MAX * self._settings[SHUFFLE_INTERVAL],
+            max(now, self._shuffle_at) + wait_s, self._began_at + PUT_OFF_MAX * every_s
         )
 
     # --- messages ---------------------------------------------------------------------------------
@@ -327,18 +326,14 @@ class CapacityExchange(Part):
             return Taken(effects=[Send(peer, Shuffle(self._swarm, (), (), 0))])
         taken = self._take(peer, message, partner, now)
         if not message.want:
-            self._put_off(_size(message.records), 0.0, now)
+            self._put_off(_size(message.records), False, now)
         elif not taken.effects:
             self._partners[peer] = self._partners.pop(peer)
             is_whole = message.want > 1 and self._answers.take(now)
             ages, records = self._records(
                 min(message.want, SHUFFLE_RECORDS if is_whole else 1), peer, message.records, now
             )
-            self._put_off(
-                _size(message.records) + _size(records),
-                self._settings[SHUFFLE_INTERVAL] / 2 if is_whole else 0.0,
-                now,
-            )
+            self._put_off(_size(message.records) + _size(records), is_whole, now)
             taken.effects.append(Send(peer, Shuffled(ages, records)))
         return taken
 
