@@ -4,7 +4,9 @@ Every node announces only the address of a proxy in front of it, so whoever dial
 cross one proxy and take the one-way delay in each direction. The ceiling of strict mode is 1 /
 (round trip + one decode step): both are measured in the same run, the round trip as an echo over
 plain TCP through a proxy of the same kind, the step as K engines on this machine that decode at the
-same time without any network.
+same time without any network. On one machine everything shares its cores: the processor time that
+all processes take for a token, divided by the cores, is as long as a token can be short, so it is
+measured too.
 """
 
 from __future__ import annotations
@@ -13,15 +15,18 @@ import math
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Final
 
+import psutil
 import trio
 
+from swarmllm.adapters.limits import cores
+from swarmllm.adapters.llama.engine import WORKER
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.cli.bench.steps import step_seconds
 from swarmllm.cli.demo_view import known
@@ -57,6 +62,33 @@ FULL: Final = Plan((0.0, 25.0, 100.0), (1, 2, 4), TOKENS_MAX)
 QUICK: Final = Plan((0.0, 25.0), (1, 4), TOKENS_MIN)
 
 
+@dataclass(frozen=True, slots=True)
+class _Swarm:
+    requester: NodeProcess
+    experts: Sequence[NodeProcess]
+
+    def processor_s(self) -> tuple[float, float]:
+        """Seconds of processor time so far: of the engines, and of everything else (nodes, their
+        tokenizers, proxies, and this process, which asks)."""
+        engines = others = 0.0
+        nodes = [psutil.Process(node.pid) for node in (self.requester, *self.experts)]
+        below = [process for node in nodes for process in node.children(recursive=True)]
+        for process in (psutil.Process(), *nodes, *below):
+            times = process.cpu_times()
+            if WORKER in process.cmdline():
+                engines += times.user + times.system
+            else:
+                others += times.user + times.system
+        return engines, others
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    speed: Measurement
+    burden: Measurement
+    sizes: Sequence[float]
+
+
 def id_set_bytes(entries: int, vocabulary: int) -> float:
     """The least a set of `entries` ids out of `vocabulary` can take: log2 of their number, in
     bytes."""
@@ -71,17 +103,22 @@ def id_set_bytes(entries: int, vocabulary: int) -> float:
 async def measure(
     plan: Plan, model: Path, cache_dir: Path, say: Callable[[str], None]
 ) -> AsyncGenerator[Measurement]:
-    """Speed for every delay and K, then the bytes of all those rounds."""
+    """Speed for every delay and K, then what each took of the processor, and the bytes of all those
+    rounds."""
     steps: dict[int, float] = {}
     vocabulary = 0
     for k in plan.experts:
         say(f"decode step of {k} engines at once")
         steps[k], vocabulary = await step_seconds(k, model, cache_dir)
     sizes: list[float] = []
+    burdens: list[Measurement] = []
     for delay_ms in plan.delays_ms:
-        for measurement, seen in await _at_distance(plan, delay_ms, model, cache_dir, steps, say):
-            sizes += seen
-            yield measurement
+        for found in await _at_distance(plan, delay_ms, model, cache_dir, steps, say):
+            sizes += found.sizes
+            burdens.append(found.burden)
+            yield found.speed
+    for burden in burdens:
+        yield burden
     parameters = {"entries": ENTRIES, "vocabulary": vocabulary}
     mean, floor = sum(sizes) / len(sizes), id_set_bytes(ENTRIES, vocabulary)
     yield Measurement(
@@ -102,44 +139,66 @@ async def _at_distance(
     cache_dir: Path,
     steps: dict[int, float],
     say: Callable[[str], None],
-) -> list[tuple[Measurement, list[float]]]:
+) -> list[_Found]:
     """A swarm of its own for each distance, so that nothing learnt at another one helps or
     hurts."""
-    found = []
     link = Link(delay_s=delay_ms / 1000)
     say(f"{delay_ms:.0f} ms: round trip")
     rtt_s = await _round_trip(link)
     with tempfile.TemporaryDirectory(prefix="swarmllm-bench-") as folder:
-        async with _swarm(
-            Path(folder), max(plan.experts), link, model, cache_dir, say
-        ) as requester:
-            for k in plan.experts:
-                ceiling = 1 / (rtt_s + steps[k])
-                say(f"{delay_ms:.0f} ms, K={k}: warming up")
-                await _generate(requester, k, WARM_UP)
-                tokens = int(min(plan.tokens_max, max(TOKENS_MIN, SECONDS_PER_CASE * ceiling)))
-                say(f"{delay_ms:.0f} ms, K={k}: {tokens} tokens")
-                times, records = await _generate(requester, k, tokens)
-                parameters = {"k": k, "one_way_ms": delay_ms}
-                details = {
-                    "round_trip_ms": round(rtt_s * 1000, 2),
-                    "step_ms": round(steps[k] * 1000, 2),
-                    "tokens": len(records),
-                    "full_rounds": sum(len(uses(r)) == k for r in records),
-                }
-                rate = (len(times) - 1) / (times[-1] - times[0])
-                sizes = [u["bytes"] for r in records for u in uses(r)]
-                measurement = Measurement(
-                    "speed of strict mode",
-                    rate,
-                    "tokens/s",
-                    ceiling,
-                    parameters,
-                    RATIO_GOAL * ceiling,
-                    details,
-                )
-                found.append((measurement, sizes))
-    return found
+        async with _swarm(Path(folder), max(plan.experts), link, model, cache_dir, say) as swarm:
+            return [
+                await _case(swarm, k, delay_ms, rtt_s, steps[k], plan.tokens_max, say)
+                for k in plan.experts
+            ]
+
+
+async def _case(
+    swarm: _Swarm,
+    k: int,
+    delay_ms: float,
+    rtt_s: float,
+    step_s: float,
+    tokens_max: int,
+    say: Callable[[str], None],
+) -> _Found:
+    ceiling = 1 / (rtt_s + step_s)
+    say(f"{delay_ms:.0f} ms, K={k}: warming up")
+    await _generate(swarm.requester, k, WARM_UP)
+    tokens = int(min(tokens_max, max(TOKENS_MIN, SECONDS_PER_CASE * ceiling)))
+    say(f"{delay_ms:.0f} ms, K={k}: {tokens} tokens")
+    before = swarm.processor_s()
+    times, records = await _generate(swarm.requester, k, tokens)
+    used = [after - begun for after, begun in zip(swarm.processor_s(), before, strict=True)]
+    parameters = {"k": k, "one_way_ms": delay_ms}
+    details = {
+        "round_trip_ms": round(rtt_s * 1000, 2),
+        "step_ms": round(step_s * 1000, 2),
+        "tokens": len(records),
+        "full_rounds": sum(len(uses(r)) == k for r in records),
+    }
+    speed = Measurement(
+        "speed of strict mode",
+        (len(times) - 1) / (times[-1] - times[0]),
+        "tokens/s",
+        ceiling,
+        parameters,
+        RATIO_GOAL * ceiling,
+        details,
+    )
+    sizes = [u["bytes"] for r in records for u in uses(r)]
+    return _Found(speed, _burden(used, len(records), parameters), sizes)
+
+
+def _burden(used: Sequence[float], tokens: int, parameters: Mapping[str, object]) -> Measurement:
+    """`used`: seconds of the engines, and of everything else; the least is the engines' share."""
+    engines_ms, others_ms = (1000 * seconds / tokens for seconds in used)
+    total_ms = engines_ms + others_ms
+    # What the cores would allow if none of them ever waited.
+    details = {"cores": cores(), "cores_allow_tokens_per_s": round(1000 * cores() / total_ms, 1)}
+    return Measurement(
+        "processor time of a token", total_ms, "ms", engines_ms, parameters, None, details
+    )
 
 
 async def _round_trip(link: Link) -> float:
@@ -168,9 +227,8 @@ async def _round_trip(link: Link) -> float:
 @asynccontextmanager
 async def _swarm(
     folder: Path, experts: int, link: Link, model: Path, cache_dir: Path, say: Callable[[str], None]
-) -> AsyncIterator[NodeProcess]:
-    """`experts` nodes with the model and one pure requester that knows them all; yields the
-    requester."""
+) -> AsyncIterator[_Swarm]:
+    """`experts` nodes with the model and one pure requester that knows them all."""
     async with AsyncExitStack() as stack:
         common = [
             "--swarm",
@@ -206,7 +264,7 @@ async def _swarm(
                 f"the requester found {len(known(requester, 'expert'))} of {experts} experts within"
                 f" {START_S:.0f} s{requester.last_words()}"
             )
-        yield requester
+        yield _Swarm(requester, nodes)
 
 
 async def _start(
