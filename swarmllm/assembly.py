@@ -28,6 +28,7 @@ import trio
 from swarmllm.adapters.datadir import DataDir, default_folders, locked, make_folder
 from swarmllm.adapters.halt_folder import HaltFolder
 from swarmllm.adapters.keyfile import KeyFile, load_or_create_key
+from swarmllm.adapters.ledger import performer_of
 from swarmllm.adapters.libp2p import NetworkOptions, open_network
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
@@ -44,6 +45,7 @@ from swarmllm.core.effects import SealTokenizer, TokenizerEffect
 from swarmllm.core.halt.charter import Pin
 from swarmllm.core.inputs import AddressesFound, Input, OwnerStops, TokenizerSealed
 from swarmllm.core.node import Node, NodeConfig
+from swarmllm.core.part import Part
 from swarmllm.core.peers.dialling import load_saved
 from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.peers.view import VocabularyView
@@ -60,6 +62,7 @@ from swarmllm.runtime.config.reading import load_config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.learned_text import LearnedText
+from swarmllm.runtime.ledger_performer import LedgerPerformer
 from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.model_reference import NoModel, parse_reference
 from swarmllm.runtime.ports import Engine, Network, Text, halt_channel, tokenizer_channel
@@ -87,6 +90,7 @@ FAREWELL_S: Final = 0.5
 DEFAULT_PORT: Final = 7339  # Nobody chose it, so the next free one is as good.
 NETWORK_MODULE: Final = "swarmllm.adapters.libp2p.network"
 LOG_FILE: Final = "node.log"
+LEDGER_FILE: Final = "ledger.sqlite"
 STOP_FILE: Final = "STOP"
 # One look costs some microseconds, and a stop within a second is the promise.
 STOP_FILE_EVERY_S: Final = 0.2
@@ -162,34 +166,29 @@ async def _start(
     api: Path = await nursery.start(partial(serve, service, data.path, fallback=_short_folder()))
     nursery.start_soon(_obey, service, nursery.cancel_scope)
     keyring = await trio.to_thread.run_sync(load_or_create_key, data.key_file)
-    store = stack.enter_context(
-        SqliteStore(data.store_file, notice=lambda text: tell(Warned(text)))
-    )
+
+    def warn(text: str) -> None:
+        tell(Warned(text))
+
+    store = stack.enter_context(SqliteStore(data.store_file, warn))
     imported = trio.Event()
     # Seconds on a slow machine, while the model is loaded elsewhere.
     nursery.start_soon(_import_network, imported)
     rng = random.Random(random.SystemRandom().getrandbits(128))
     settings = Settings()
-    changes = Changes(store, settings)
-    pin = await trio.to_thread.run_sync(_pin, config.charter)
-    orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng, changes.revert)
-    for remark in remarks:
-        tell(Warned(remark))
+    orders = await _boot_kill_switch(config, data, keyring, rng, Changes(store, settings), warn)
     text, engine = await _open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
     await imported.wait()
     learned = text if isinstance(text, LearnedText) else None
-    basics = NodeConfig(
-        b"" if learned is not None else text.vocabulary.fingerprint, swarm_hash(config.swarm)
-    )
     exchange = TokenizerExchange(_digests(text) if isinstance(text, LlamaText) else None)
-    boot_ms, sealing = int(time.time() * 1000), sealing_with(keyring)
-    node = Node(basics, keyring.peer, boot_ms, rng, sealing, orders.machine, (exchange,), settings)
+    node = _node(config, keyring, rng, orders, text, (exchange,), settings)
 
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(_perform, effect, text, driver)
 
-    detector = SuspendDetector()
-    driver = Driver(node, keyring, store, orders=orders, suspend_detector=detector, texts=perform)
+    ledgers = performer_of(data.path / LEDGER_FILE, keyring, store, orders.machine, warn)
+    driver = _driver(node, keyring, store, orders, perform, ledgers)
+    nursery.start_soon(ledgers.run, driver.feed)
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
         node,
@@ -212,6 +211,41 @@ async def _start(
     service.open(local, HaltService(driver, orders, lambda: node.view(trio.current_time()).peers))
     tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
     return local
+
+
+def _node(
+    config: Config,
+    keyring: KeyFile,
+    rng: random.Random,
+    orders: HaltPerformer,
+    text: Text,
+    parts: tuple[Part, ...],
+    settings: Settings,
+) -> Node:
+    fingerprint = b"" if isinstance(text, LearnedText) else text.vocabulary.fingerprint
+    basics = NodeConfig(fingerprint, swarm_hash(config.swarm))
+    boot_ms = int(time.time() * 1000)
+    sealing = sealing_with(keyring)
+    return Node(basics, keyring.peer, boot_ms, rng, sealing, orders.machine, parts, settings)
+
+
+def _driver(
+    node: Node,
+    keyring: KeyFile,
+    store: SqliteStore,
+    orders: HaltPerformer,
+    perform: Callable[[TokenizerEffect], None],
+    ledgers: LedgerPerformer,
+) -> Driver:
+    return Driver(
+        node,
+        keyring,
+        store,
+        orders=orders,
+        suspend_detector=SuspendDetector(),
+        texts=perform,
+        ledgers=ledgers.perform,
+    )
 
 
 async def _import_network(done: trio.Event) -> None:
@@ -240,6 +274,21 @@ def _short_folder() -> Path:
 
 
 # --- the kill switch ------------------------------------------------------------------------------
+
+
+async def _boot_kill_switch(
+    config: Config,
+    data: DataDir,
+    keyring: KeyFile,
+    rng: random.Random,
+    changes: Changes,
+    warn: Callable[[str], None],
+) -> HaltPerformer:
+    pin = await trio.to_thread.run_sync(_pin, config.charter)
+    orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng, changes.revert)
+    for remark in remarks:
+        warn(remark)
+    return orders
 
 
 def _pin(charter: str) -> Pin | None:

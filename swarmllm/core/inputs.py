@@ -230,8 +230,19 @@ class Recorded:
 
 
 @dataclass(frozen=True, slots=True)
+class LedgerOpened:
+    """Our log is open, with so many entries and this Merkle root. `note` is our last checkpoint
+    (empty: none), `heads` are the last ones of neighbours."""
+
+    size: int
+    root: bytes
+    note: bytes
+    heads: tuple[tuple[PeerId, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LedgerGrew:
-    """Our log has `size` entries on disk, with this Merkle root; also told at the start."""
+    """Our log has `size` entries on disk now, with this Merkle root."""
 
     size: int
     root: bytes
@@ -271,7 +282,15 @@ class ConsistencyProved:
     hashes: tuple[bytes, ...] | None
 
 
-LedgerInput = Recorded | LedgerGrew | LedgerFaulty | CheckpointKept | HeadKept | ConsistencyProved
+LedgerInput = (
+    Recorded
+    | LedgerOpened
+    | LedgerGrew
+    | LedgerFaulty
+    | CheckpointKept
+    | HeadKept
+    | ConsistencyProved
+)
 
 PartInput = TokenizerSought | TokenizerSealed | TokenizerJudged | LedgerInput
 """What only a part of the node wants."""

@@ -16,6 +16,7 @@ from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, Inp
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.core.vocabulary import Span, Vocabulary
 from swarmllm.messages import (
+    LEDGER_FRAME_MAX,
     TOKENIZER_FRAME_MAX,
     ExpertMessage,
     ExpertReply,
@@ -23,11 +24,12 @@ from swarmllm.messages import (
     PeerId,
     Score,
 )
-from swarmllm.messages.declare import HALT, TOKENIZER
+from swarmllm.messages.declare import HALT, LEDGER, TOKENIZER
 from swarmllm.messages.halt import CHARTER_RECORD_MAX, HALT_FRAME_MAX
 
 HALT_PROTOCOL: Final = "/swarmllm/halt/2"
 TOKENIZER_PROTOCOL: Final = "/swarmllm/tokenizer/1"
+LEDGER_PROTOCOL: Final = "/swarmllm/ledger/1"
 
 
 class Machine(Protocol):
@@ -93,6 +95,11 @@ def halt_channel(door: Door, swarm: str) -> Channel:
 def tokenizer_channel(door: Door) -> Channel:
     """That of tokenizers for peers without a model. No topic: nothing of it is told to all."""
     return Channel(TOKENIZER, TOKENIZER_PROTOCOL, "", TOKENIZER_FRAME_MAX, 0, door)
+
+
+def ledger_channel(door: Door) -> Channel:
+    """That by which neighbours witness each other's logs."""
+    return Channel(LEDGER, LEDGER_PROTOCOL, "", LEDGER_FRAME_MAX, 0, door)
 
 
 class Network(Protocol):
@@ -197,6 +204,50 @@ class Store(Protocol):
     def load(self, key: str) -> bytes | None: ...
 
     def save(self, key: str, value: bytes) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerWrites:
+    """What is written into a ledger together: all of it or nothing. `leaves` as they are hashed;
+    `checkpoints` (size, note) and `cosignatures` (size, witness, line) of our own log; `heads` the
+    notes of others' logs (empty: forget)."""
+
+    leaves: tuple[bytes, ...] = ()
+    checkpoints: tuple[tuple[int, bytes], ...] = ()
+    cosignatures: tuple[tuple[int, PeerId, bytes], ...] = ()
+    heads: tuple[tuple[PeerId, bytes], ...] = ()
+
+
+class Ledger(Protocol):
+    """An append-only log with its Merkle tree, on disk. Called from any thread, one call at a
+    time."""
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def root(self) -> bytes: ...
+
+    def write(self, writes: LedgerWrites) -> None:
+        """Durable when it returns. LocalError if it cannot be, and then nothing was written."""
+
+    def holds(self, payload: bytes) -> bool:
+        """Whether some entry has this payload."""
+
+    def prove(self, old: int, new: int) -> tuple[bytes, ...] | None:
+        """The consistency proof of two sizes; None if the log never had so many entries."""
+
+    def root_at(self, size: int) -> bytes | None:
+        """The root of the first `size` entries; None if there are not so many."""
+
+    @property
+    def note(self) -> bytes:
+        """Our last checkpoint; empty if there is none."""
+
+    def heads(self) -> dict[PeerId, bytes]:
+        """The last checkpoints of others' logs."""
+
+    def close(self) -> None: ...
 
 
 class Text(Protocol):

@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from swarmllm.core.effects import Announce, Emit, HaltEffect, NodeEffect, StartAgain, StopNow
+from swarmllm.core.effects import (
+    Announce,
+    AppendToLedger,
+    Emit,
+    HaltEffect,
+    NodeEffect,
+    StartAgain,
+    StopNow,
+)
 from swarmllm.core.events import HaltHeard, NodeHalted, NodeResumed
 from swarmllm.core.facts import Fact, PeerSettled, RecordsHeard, TokensAllowed, TokensForbidden
+from swarmllm.core.halt.entries import HaltEntries
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.inputs import (
     FrameReceived,
@@ -42,6 +51,7 @@ class HaltPart(Part):
         self._deadline = 0.0
         # The first start is no resume.
         self._was_halted = bool(machine.halted)
+        self._entries = HaltEntries(machine)
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
@@ -57,6 +67,9 @@ class HaltPart(Part):
                 return self._told(self._machine.timer(now, len(self._connected)), now)
             case FrameReceived(peer=peer):
                 return [*self._told(self._machine.handle(event, now), now), PeerSettled(peer)]
+            case OwnerStops() | OwnerStarts():
+                told = self._told(self._machine.handle(event, now), now)
+                return [*told, *map(AppendToLedger, self._entries.ordered(event))]
             case _:
                 return self._told(self._machine.handle(event, now), now)  # type: ignore[arg-type]
 
@@ -96,7 +109,8 @@ class HaltPart(Part):
                     told.append(TokensAllowed())
                 case _:
                     pass
-        return told
+        # Behind all that stops, tells and remembers: the switch waits for no ledger.
+        return [*told, *map(AppendToLedger, self._entries.of(effects))]
 
     def _halted_event(self, reasons: tuple[str, ...]) -> NodeHalted:
         standing = self._machine.state.standing

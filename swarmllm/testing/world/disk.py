@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarmllm.testing.memory_ledger import MemoryLedger
 from swarmllm.testing.world.event_queue import EventQueue
 
 STEP_S: Final = 0.005  # One of the three files, flushed: a cheap solid-state disk.
@@ -25,6 +26,7 @@ class Disk:
     full: bool = False
     step_s: float = STEP_S
     writes: int = 0
+    ledger: MemoryLedger = field(default_factory=MemoryLedger)
     harmed: set[str] = field(default_factory=set)
     """The copies that something other than the node has changed or taken away since they were
     written."""

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any, Final
 from swarmllm.core.effects import (
     Advertise,
     Announce,
+    AppendToLedger,
     CloseSession,
     Dial,
     Emit,
     EndStreams,
     Hangup,
+    KeepCheckpoint,
+    KeepCosignature,
+    KeepHead,
+    LedgerEffect,
     LookUp,
     Penalise,
     Persist,
+    ProveConsistency,
     PublishRecord,
     RecordChecked,
     Relay,
@@ -34,6 +40,7 @@ from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state_file import pack_genesis
 from swarmllm.core.inputs import Persisted, Scored
 from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused
+from swarmllm.testing.world.ledger import write
 from swarmllm.testing.world.sizes import size_of
 from swarmllm.wire.codec import encode
 
@@ -173,6 +180,10 @@ def _checked(host: Host, effect: RecordChecked) -> None:
     host.checked(effect)
 
 
+def _enter(host: Host, effect: LedgerEffect) -> None:
+    write(host, host.world.event_queue, effect)
+
+
 PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     Send: _send,
     RunScore: _run_score,
@@ -195,4 +206,9 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     RevertChanges: _revert,
     Announce: _announce,
     RecordChecked: _checked,
+    AppendToLedger: _enter,
+    KeepCheckpoint: _enter,
+    KeepCosignature: _enter,
+    KeepHead: _enter,
+    ProveConsistency: _enter,
 }

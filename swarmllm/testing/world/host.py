@@ -43,6 +43,7 @@ from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.disk import Disk
 from swarmllm.testing.world.effects import PERFORM
 from swarmllm.testing.world.engine import SimEngine
+from swarmllm.testing.world.ledger import open_ledger
 from swarmllm.testing.world.links import Place
 from swarmllm.testing.world.network import Connection
 from swarmllm.testing.world.roles import Answer, Behaviour, Spec
@@ -77,6 +78,7 @@ class Host:
         self.silent_since = -1.0
         self.effects = EffectQueue(is_halted=False)
         self.started_at = 0.0
+        self.boot_ms = 0  # On its wall clock.
         self.booted_at = 0.0  # The same on its own clock.
         self.thawed_at = -1.0
         self.died_at = -1.0
@@ -133,6 +135,7 @@ class Host:
         self._timer_at = float("inf")
         rng = random.Random(f"{world.seed} {self.number} {self.life}")
         unix_ms = EPOCH_MS + round(1000 * (world.event_queue.now + spec.skew_s))
+        self.boot_ms = unix_ms
         self.engine = None
         self.effects = EffectQueue(is_halted=world.halts)
         self._checked: dict[int, RecordChecked] = {}
@@ -147,6 +150,7 @@ class Host:
             *(world.config, self.peer, unix_ms, rng, sealing, self.halt_machine, parts),
             self.settings,
         )
+        open_ledger(self, world.event_queue)
         self.receive(AddressesChanged(self.addrs))
         saved = self.disk.values.get(SAVED_PEERS)
         for peer, addrs in load_saved(saved) if saved is not None else ():
