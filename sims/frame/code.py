@@ -50,11 +50,15 @@ def _sources(module: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _path_of(name: str) -> Path | None:
+    """None too for compiled code: its bytes differ from machine to machine, and what it computes is
+    what its reference in Python does."""
     try:
         spec = find_spec(name)
     except ModuleNotFoundError:  # Its parent is no package.
         return None
-    return Path(spec.origin) if spec is not None and spec.origin is not None else None
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    return Path(spec.origin)
 
 
 def _imports(source: bytes, package: str) -> Iterator[str]:

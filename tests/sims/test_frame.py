@@ -4,6 +4,7 @@ the study `halt`, small."""
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.sims.frame import code
 from swarmllm.sims.frame import command as command_module
 from swarmllm.sims.frame.code import version_of
 from swarmllm.sims.frame.command import simulate
@@ -42,6 +45,7 @@ SWEEP = (
     "5",
 )
 DEADLINE_S = 120.0
+COMPILED = "swarmllm.wire._sparse"
 
 
 @dataclass(slots=True)
@@ -290,6 +294,27 @@ def test_the_version_covers_what_a_study_imports_and_not_the_frame() -> None:
         != version_of("swarmllm.sims.gossip")
     )
     assert len(version_of("swarmllm.sims.half_dies")) == 16
+
+
+def test_the_version_is_the_same_whether_or_not_anything_is_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    study = "swarmllm.sims.half_dies"
+    names: set[str] = set()
+
+    def found(suffix: str) -> str:
+        def find_spec(name: str) -> ModuleSpec | None:
+            names.add(name)
+            if name != COMPILED:
+                return importlib.util.find_spec(name)
+            return ModuleSpec(name, None, origin=f"/nowhere/_sparse{suffix}") if suffix else None
+
+        monkeypatch.setattr(code, "find_spec", find_spec)
+        version_of.cache_clear()
+        return version_of(study)
+
+    assert found(".abi3.so") == found(".dylib") == found("")
+    assert COMPILED in names
 
 
 def test_a_reader_that_leaves_ends_it_quietly(tmp_path: Path) -> None:
