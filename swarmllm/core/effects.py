@@ -92,6 +92,15 @@ class Save:
 
 
 @dataclass(frozen=True, slots=True)
+class Commit:
+    """Make these values durable, in this order and in the background; answered by `Committed` with
+    the same number. Whoever may not act on what could be forgotten waits for that."""
+
+    number: int
+    values: tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     event: NodeEvent
 
@@ -107,6 +116,7 @@ Effect = (
     | LookUp
     | Penalise
     | Save
+    | Commit
     | Emit
 )
 

@@ -88,3 +88,10 @@ class SettingChanged(Fact):
     setting: Setting[Any]
     old: int
     new: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMeasured(Fact):
+    """A token of an answer of this node has cost so much: seconds of its round."""
+
+    cost_s: float

@@ -282,6 +282,14 @@ class ConsistencyProved:
     hashes: tuple[bytes, ...] | None
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The values of the `Commit` with this number are on disk (`ok`), or could not be written."""
+
+    number: int
+    ok: bool
+
+
 LedgerInput = (
     Recorded
     | LedgerOpened
@@ -292,7 +300,7 @@ LedgerInput = (
     | ConsistencyProved
 )
 
-PartInput = TokenizerSought | TokenizerSealed | TokenizerJudged | LedgerInput
+PartInput = TokenizerSought | TokenizerSealed | TokenizerJudged | LedgerInput | Committed
 """What only a part of the node wants."""
 
 ChangeInput = (

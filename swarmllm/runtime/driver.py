@@ -23,6 +23,7 @@ from swarmllm.core.effects import (
     Advertise,
     AppendToLedger,
     CloseSession,
+    Commit,
     Dial,
     Emit,
     EndStreams,
@@ -86,6 +87,7 @@ from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_ENGINE, PeerId, Refused
 from swarmllm.messages.declare import HALT
 from swarmllm.messages.halt import Records
+from swarmllm.runtime.committing import commit
 from swarmllm.runtime.halt_performer import HaltOrder, HaltPerformer
 from swarmllm.runtime.ports import Door, Engine, Keyring, Machine, Network, Store
 from swarmllm.runtime.queues import AnswerFeed, Inbox, LifeFeed
@@ -355,6 +357,9 @@ class Driver:
             case Penalise(peer=peer, reason=reason):
                 if self._network is not None:
                     self._network.penalise(peer, reason)
+            case Commit():
+                assert self._nursery is not None
+                self._nursery.start_soon(commit, effect, self._store, self._inbox.put)
             case Save() | RecordChecked():
                 raise AssertionError(f"{type(effect).__name__} is not performed here")
             case SealTokenizer() | TokenizerFetched() | TokenizerMissing():

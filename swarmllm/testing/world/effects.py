@@ -12,6 +12,7 @@ from swarmllm.core.effects import (
     Announce,
     AppendToLedger,
     CloseSession,
+    Commit,
     Dial,
     Emit,
     EndStreams,
@@ -38,7 +39,7 @@ from swarmllm.core.effects import (
 )
 from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state_file import pack_genesis
-from swarmllm.core.inputs import Persisted, Scored
+from swarmllm.core.inputs import Committed, Persisted, Scored
 from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused
 from swarmllm.testing.world.ledger import write
 from swarmllm.testing.world.sizes import size_of
@@ -46,6 +47,8 @@ from swarmllm.wire.codec import encode
 
 if TYPE_CHECKING:
     from swarmllm.testing.world.host import Host
+
+COMMIT_S: Final = 0.015  # As measured for a halt state (docs/halt-benchmark.md).
 
 
 def _send(host: Host, effect: Send) -> None:
@@ -118,6 +121,21 @@ def _penalise(host: Host, effect: Penalise) -> None:
 def _save(host: Host, effect: Save) -> None:
     if not host.disk.full:
         host.disk.values[effect.key] = effect.value
+
+
+def _commit(host: Host, effect: Commit) -> None:
+    """A moment later, as by a thread; a crash before that loses it."""
+    life = host.life
+
+    def done() -> None:
+        if life != host.life:
+            return
+        ok = not host.disk.full
+        if ok:
+            host.disk.values.update(effect.values)
+        host.receive_if(life, Committed(effect.number, ok))
+
+    host.world.event_queue.after(COMMIT_S, done)
 
 
 def _stop_now(host: Host, effect: StopNow) -> None:
@@ -196,6 +214,7 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     LookUp: _look_up,
     Penalise: _penalise,
     Save: _save,
+    Commit: _commit,
     StopNow: _stop_now,
     StartAgain: _start_again,
     Persist: _persist,

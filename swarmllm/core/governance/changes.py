@@ -1,0 +1,197 @@
+"""Changes: what is to be in force on this node, what is, and the journal of both.
+
+What is put into force goes through three steps: it is wanted (and journalled, with the old value),
+it is written down, it is live. A crash between any two of them repeats a step and loses none. What
+is taken back is live at once, whatever the disk does: it goes back to something that was voted or
+chartered before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple, Protocol
+
+from swarmllm.core.governance.entries import entry_of_change
+from swarmllm.core.governance.journal import Journal
+from swarmllm.core.governance.mandate import Mandate
+from swarmllm.core.governance.outcome import Outcome, Target
+from swarmllm.core.governance.state_file import InForce, Saved
+from swarmllm.core.governance.tiers import Rules
+from swarmllm.core.ledger.entry import LedgerEntry
+from swarmllm.messages import Range
+
+PHASE: Final = Target("phase")
+Wanted = dict[Target, InForce]
+RankOf = Callable[[bytes], "tuple[int, int] | None"]
+"""The rank of the case with this id; None for one that is not held."""
+
+
+class Steering(Protocol):
+    """The node's settings, as the swarm sets them; by code, in their own unit."""
+
+    def default(self, setting: int) -> int: ...
+
+    def set(self, setting: int, value: int, by: str, at_ms: int) -> None:
+        """`by`: who set it, in words for people."""
+
+    def take_bounds(self, bounds: Mapping[int, Range]) -> None:
+        """In place of any before."""
+
+
+class Changed(NamedTuple):
+    """A setting that the swarm has set, or taken back, here and now."""
+
+    setting: int
+    old: int
+    new: int
+
+
+class Changes:
+    """`rules` is the table of settings."""
+
+    def __init__(self, steering: Steering, rules: Rules) -> None:
+        self._steering = steering
+        self._rules = rules
+        self.wanted: Wanted = {}
+        self.live: Wanted = {}
+        self.journal = Journal()
+        self._changed: list[Changed] = []
+
+    @property
+    def phase(self) -> int:
+        """Live; 0 before anything is."""
+        return self.live[PHASE][1][0] if PHASE in self.live else 0
+
+    def value(self, setting: int) -> int:
+        """Of the swarm: live."""
+        found = self.live.get(Target("setting", setting))
+        return self._steering.default(setting) if found is None else found[1][0]
+
+    def changed(self) -> list[Changed]:
+        """What has changed since this was asked last."""
+        found, self._changed = self._changed, []
+        return found
+
+    def restore(self, saved: Saved) -> None:
+        """What a former life put into force."""
+        self.journal = Journal(saved.journal, saved.next_number)
+        self.wanted = dict(saved.in_force)
+        for target, value in saved.in_force.items():
+            if target.kind != "setting" or target.code in self._rules:
+                self._apply(target, value, 0)
+
+    def want(
+        self, wanted: Wanted, outcome: Outcome, rank_of: RankOf, at_ms: int
+    ) -> list[LedgerEntry]:
+        """From now on this is to be in force. What has to be in the ledger before it is; what is
+        taken back is back already."""
+        entries: list[LedgerEntry] = []
+        for target in sorted(wanted.keys() | self.wanted.keys()):
+            old, new = self.wanted.get(target), wanted.get(target)
+            if old == new:
+                continue
+            why = self._taken_back(old, new, outcome, rank_of)
+            by = old if why else new
+            id = b"" if by is None else by[0]
+            entry = self.journal.add(
+                id, self.name(target), self._text(target, old), self._text(target, new), at_ms, why
+            )
+            entries.append(entry_of_change(target, entry))
+            if why:
+                self._apply(target, new, at_ms)
+        self.wanted = dict(wanted)
+        return entries
+
+    def enact(self, written: Mapping[Target, InForce], at_ms: int) -> None:
+        """This is written down: what of it is still wanted, and not live yet, goes live."""
+        for target, value in written.items():
+            if self.wanted.get(target) == value and self.live.get(target) != value:
+                self._apply(target, value, at_ms)
+
+    def name(self, target: Target) -> str:
+        """For people: the setting's key, or "phase"."""
+        if target.kind == "phase":
+            return "phase"
+        rule = self._rules.get(target.code)
+        key = f"setting {target.code}" if rule is None else rule.key
+        return key if target.kind == "setting" else f"bounds of {key}"
+
+    def _taken_back(
+        self,
+        old: InForce | None,
+        new: InForce | None,
+        outcome: Outcome,
+        rank_of: RankOf,
+    ) -> str:
+        """Why this is a taking back, in a sentence; empty if it puts something into force."""
+        if old is None or not old[0]:
+            return ""  # What the charter says gives way to what is voted.
+        if new is not None and new[0]:
+            before, after = rank_of(old[0]), rank_of(new[0])
+            if before is not None and after is not None and after > before:
+                return ""
+        standing = outcome.standings.get(old[0])
+        if standing is None:
+            return "its charter is no longer in force"
+        if standing.void:
+            return standing.void
+        return "it has lost its votes" if not standing.passed else "it was taken out of force here"
+
+    def _apply(self, target: Target, value: InForce | None, at_ms: int) -> None:
+        before = self.value(target.code) if target.kind == "setting" else 0
+        if value is None:
+            self.live.pop(target, None)
+        else:
+            self.live[target] = value
+        match target.kind:
+            case "setting":
+                self._set(target.code, before, value, at_ms)
+            case "bounds":
+                self._steering.take_bounds(
+                    {
+                        one.code: Range(*numbers)
+                        for one, (_, numbers) in self.live.items()
+                        if one.kind == "bounds"
+                    }
+                )
+            case "phase":
+                pass  # Whoever asks reads it.
+
+    def _set(self, setting: int, before: int, value: InForce | None, at_ms: int) -> None:
+        now = self.value(setting)
+        by = "nobody" if value is None else "the charter"
+        if value is not None and value[0]:
+            by = f"proposal {value[0].hex()[:16]}"
+        self._steering.set(setting, now, by, at_ms)
+        if now != before:
+            self._changed.append(Changed(setting, before, now))
+
+    def _text(self, target: Target, value: InForce | None) -> str:
+        if value is not None:
+            return " to ".join(map(str, value[1]))
+        return "" if target.kind == "bounds" else str(self._start(target))
+
+    def _start(self, target: Target) -> int:
+        return self._steering.default(target.code) if target.kind == "setting" else 0
+
+
+def wanted_by(outcome: Outcome, mandate: Mandate, rules: Rules) -> Wanted:
+    """What is to be in force by the records: of each target the case that wins, or what the charter
+    starts from."""
+    found: Wanted = {}
+    if outcome.phase or PHASE in outcome.winners:
+        found[PHASE] = (_winner(outcome, PHASE), (outcome.phase,))
+    for code, value in outcome.values.items():
+        target = Target("setting", code)
+        if code in rules:
+            found[target] = (_winner(outcome, target), (value,))
+    for code, bounds in outcome.bounds.items():
+        target = Target("bounds", code)
+        if code in rules:
+            found[target] = (_winner(outcome, target), (bounds.low, bounds.high))
+    return found
+
+
+def _winner(outcome: Outcome, target: Target) -> bytes:
+    case = outcome.winners.get(target)
+    return b"" if case is None else case.id

@@ -1,0 +1,163 @@
+"""What people see of governance: every proposal with its votes and what it waits for, the phase,
+and what was changed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from swarmllm.core.governance.cases import Case
+from swarmllm.core.governance.journal import JournalEntry
+from swarmllm.core.governance.machine import GovernanceMachine
+from swarmllm.core.governance.mandate import Tier
+from swarmllm.core.governance.phases import Knowledge, obstacle
+from swarmllm.core.governance.tiers import Action
+from swarmllm.messages.governance import NO_EVIDENCE, PHASE_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalView:
+    """`state` is one of open, passed, canary, enacted, superseded, withdrawn, void; `waits` says
+    for what it waits, or why it is void, in a sentence. `needs` None: it cannot be carried by
+    votes. `double` are voters whose two different votes count for nothing. Times in seconds."""
+
+    id: bytes
+    author: bytes
+    by_agent: bool
+    seq: int
+    action: Action | None
+    raw_action: bytes
+    asked: Tier
+    tier: Tier
+    why_tier: str
+    escalated: bool
+    can_be_done: bool
+    state: str
+    waits: str
+    yes: Sequence[bytes]
+    no: Sequence[bytes]
+    double: Sequence[bytes]
+    needs: int | None
+    evidence: bytes
+    why: str
+    issued_ms: int
+    seen_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseView:
+    """One phase that could be opened; `missing` says what is missing for it here, in a sentence."""
+
+    phase: int
+    experts: int
+    audits: int
+    missing: str
+
+
+@dataclass(frozen=True, slots=True)
+class GovernanceView:
+    """`obstacle`: why nothing is put into force here now. Keys are ids."""
+
+    obstacle: str
+    charter_version: int
+    voters: Sequence[bytes]
+    agents: Sequence[bytes]
+    electorate: int
+    minor_needs: int | None
+    major_needs: int | None
+    review_s: float
+    canary_s: float
+    phase: int
+    known: Knowledge
+    phases: Sequence[PhaseView]
+    proposals: Sequence[ProposalView]
+    journal: Sequence[JournalEntry]
+    records_refused: int
+
+
+def view_of(machine: GovernanceMachine, now: float) -> GovernanceView:
+    mandate, outcome, book = machine.mandate, machine.outcome, machine.registry.book
+    known = machine.knowledge(now)
+    cases = () if book is None or outcome is None else sorted(book.cases.values(), key=_newest)
+    return GovernanceView(
+        obstacle=machine.obstacle,
+        charter_version=0 if mandate is None else mandate.version,
+        voters=() if mandate is None else tuple(sorted(mandate.voters)),
+        agents=() if mandate is None else tuple(sorted(mandate.agents)),
+        electorate=0 if mandate is None else mandate.electorate,
+        minor_needs=None if mandate is None else mandate.needs(Tier.DEPLOY_MINOR),
+        major_needs=None if mandate is None else mandate.needs(Tier.DEPLOY_MAJOR),
+        review_s=0.0 if mandate is None else mandate.review_s,
+        canary_s=0.0 if mandate is None else mandate.canary_s,
+        phase=machine.phase,
+        known=known,
+        phases=()
+        if mandate is None
+        else tuple(
+            PhaseView(
+                phase,
+                mandate.terms.phase_experts[phase - 1],
+                mandate.terms.phase_audits[phase - 1],
+                # With a report, which is a matter of the proposal.
+                obstacle(phase, b"\1" * 32, mandate.terms, known),
+            )
+            for phase in range(1, PHASE_MAX + 1)
+        ),
+        proposals=tuple(_proposal(machine, case, now) for case in cases),
+        journal=machine.changes.journal.entries,
+        records_refused=machine.replica.refused,
+    )
+
+
+def _newest(case: Case) -> tuple[int, bytes]:
+    return -case.proposal.seq, case.id
+
+
+def _proposal(machine: GovernanceMachine, case: Case, now: float) -> ProposalView:
+    mandate, outcome = machine.mandate, machine.outcome
+    assert mandate is not None
+    assert outcome is not None
+    standing, proposal = outcome.standings[case.id], case.proposal
+    course = machine.progress.courses.get(case.id)
+    votes = case.votes
+    is_live = any(id == case.id for id, _ in machine.changes.live.values())
+    return ProposalView(
+        id=case.id,
+        author=proposal.author,
+        by_agent=proposal.author not in mandate.voters,
+        seq=proposal.seq,
+        action=case.action,
+        raw_action=proposal.action,
+        asked=Tier(proposal.tier),
+        tier=standing.decision.tier,
+        why_tier=standing.decision.why,
+        escalated=standing.decision.escalated,
+        can_be_done=standing.decision.can_be_done,
+        state=_state(machine, case, is_live=is_live),
+        waits=standing.void or ("" if course is None else course.waits),
+        yes=tuple(sorted(key for key, yes in votes.items() if yes)),
+        no=tuple(sorted(key for key, yes in votes.items() if not yes)),
+        double=case.doubled,
+        needs=standing.needs,
+        evidence=b"" if proposal.evidence == NO_EVIDENCE else proposal.evidence,
+        why=proposal.why,
+        issued_ms=proposal.issued_ms,
+        seen_s=0.0 if course is None else course.seen.read(now),
+    )
+
+
+def _state(machine: GovernanceMachine, case: Case, *, is_live: bool) -> str:
+    assert machine.outcome is not None
+    standing = machine.outcome.standings[case.id]
+    course = machine.progress.courses.get(case.id)
+    if standing.is_withdrawn:
+        return "withdrawn"
+    if not standing.passed:
+        return "open"
+    if standing.void:
+        return "void"
+    if course is not None and course.trial == "running":
+        return "canary"
+    if is_live:
+        return "enacted"
+    return "superseded" if course is not None and course.released else "passed"
