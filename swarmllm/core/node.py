@@ -81,14 +81,14 @@ class Node:
         self.settings = settings or Settings()
         clearance = Clearance(peer, halts)
         self._table = CapacityTable()
-        self._router = Router(peer, rng)
+        self._router = Router(peer, rng, self.settings)
         self._peering = Dialling(peer, rng)
         self._serving = Serving(clearance)
         connected = self._peering.connected
         known = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, known, clearance)
         pool = partial(ExpertPool, self._roster, self._router)
-        self._requests = Requests(peer, rng, pool, clearance)
+        self._requests = Requests(peer, rng, pool, clearance, self.settings)
         self._exchange = CapacityExchange(
             *(peer, rng, self._table, sealing, self._roster.next_record, self.settings),
             *(config.swarm, self._roster.is_usable),

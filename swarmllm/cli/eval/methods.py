@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.core.decoding.gate import ETA, SHARE, em, floored, soft_bayes
+from swarmllm.core.decoding.gate import em, floored, soft_bayes
+from swarmllm.core.settings.table import FORGETTING, LEARNING_RATE
 
 Floats = npt.NDArray[np.float64]
 
@@ -44,7 +45,12 @@ def learned(prompt: Floats) -> Floats:
     return em(prompt, even(prompt.shape[1]))
 
 
-def trajectory(start: Floats, logprobs: Floats, eta: float = ETA, share: float = SHARE) -> Floats:
+def trajectory(
+    start: Floats,
+    logprobs: Floats,
+    eta: float = LEARNING_RATE.usual,
+    share: float = FORGETTING.usual,
+) -> Floats:
     """float64[T, K]: Soft-Bayes weights before each token, each learned from the tokens before
     it."""
     found = np.empty_like(logprobs)

@@ -14,11 +14,9 @@ import math
 
 import numpy as np
 
+from swarmllm.core.settings.table import FIRST_THRESHOLD
 from swarmllm.wire.sparse import SparseList
 
-# The threshold for the first token, about the median surprise of a small model; then it starts from
-# what is seen.
-FIRST_NATS = 2.0
 # Of the first moves of the threshold, in mean surprises; they shrink as one over the square root of
 # their number.
 STEP = 0.5
@@ -39,12 +37,13 @@ def surprise(found: SparseList) -> float:
 
 
 class Cascade:
-    """Picks about `share` (0..1) of the tokens. 0: none; 1: all."""
+    """Picks about `share` (0..1) of the tokens. 0: none; 1: all. `first_nats` is the threshold for
+    the first token; then it starts from what is seen."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, first_nats: float = FIRST_THRESHOLD.usual) -> None:
         assert 0 <= share <= 1, f"share {share}"
         self.share = share
-        self.threshold_nats = FIRST_NATS
+        self.threshold_nats = first_nats
         self._seen = 0
         self._mean_nats = 0.0
 

@@ -23,6 +23,8 @@ from swarmllm.core.decoding.voices import contradicted, voices
 from swarmllm.core.events import Weighed
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate, format_trust
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import EXPLORATION, FIRST_THRESHOLD, PROBES, QUORUM_SHARE
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
@@ -32,12 +34,8 @@ EVIDENCE_MAX = 64
 # With fewer, what was found says more about these words than about the expert, and is not
 # remembered.
 EVIDENCE_MIN = 8
-PROBES_PER_K = 2  # Models in the first round; each costs it a prefill of the prompt.
 PROBE_PROMPT_MAX = 4096  # Tokens; beyond this a prefill is worth more than what it would tell.
-# How often one more is probed, drawn from all the rest, so that no early verdict stands for ever.
-EXPLORE = 0.1
 UNKNOWN_SHARE = 0.01  # What a model that was never probed is expected to be worth once others were.
-QUORUM_SHARE = 0.9  # Of the weight that a token could have: it waits no longer for the rest.
 SETS_MAX = 64  # Sets of models whose shares are remembered.
 # Known to one answer; its candidates are bounded by connections, but these come and go.
 PEERS_MAX = 1024
@@ -53,20 +51,22 @@ class Ensemble:
     """Of one answer. `rng` decides only what is explored, so that it changes nothing else about the
     answer."""
 
-    def __init__(self, order: GenerateRequest, rng: random.Random) -> None:
+    def __init__(self, order: GenerateRequest, rng: random.Random, settings: Settings) -> None:
         self._k = order.k
         self._extra = order.extra
         self._domain, self._chat_digest = order.domain, order.chat_digest
         self._short = len(order.prompt) <= PROBE_PROMPT_MAX
         self._rng = rng
+        self._settings = settings
         self._records: dict[PeerId, CapacityRecord] = {}
         self._priors: dict[PeerId, float] = {}
         self._own: PeerId | None = None
         # Of everybody in `_records`; empty: to be found anew.
         self._voices: dict[PeerId, Voice] = {}
         self._shares: dict[frozenset[Voice], dict[Voice, float]] = {}
-        self.gate = Gate(evidence_turns(order))
-        self.cascade = Cascade(order.quality)
+        self._shared_by = settings.version  # What the shares were made with.
+        self.gate = Gate(evidence_turns(order), settings)
+        self.cascade = Cascade(order.quality, settings[FIRST_THRESHOLD])
 
     # --- choosing ---------------------------------------------------------------------------------
 
@@ -87,7 +87,8 @@ class Ensemble:
         """Whom to ask first; our own expert, whose word we need not take on trust, is among them
         wherever a prompt is weighed."""
         models = len({c.record.model_digest for c in candidates})
-        wide = min(models, PROBES_PER_K * self._k) if self._short and self.gate.turns else 0
+        probes = self._settings[PROBES] * self._k
+        wide = min(models, probes) if self._short and self.gate.turns else 0
         picked = pool.pick(max(self._k + self._extra, wide), candidates)
         if wide:
             picked += pool.pick(
@@ -95,7 +96,7 @@ class Ensemble:
             )
         known = {c.record.model_digest for c in candidates if c.peer in picked}
         others = sorted(c.peer for c in candidates if c.record.model_digest not in known)
-        if others and self._short and self._rng.random() < EXPLORE:
+        if others and self._short and self._rng.random() < self._settings[EXPLORATION]:
             picked.append(self._rng.choice(others))
         return picked
 
@@ -121,7 +122,7 @@ class Ensemble:
         shares = self._among(voiced | frozenset(map(self._voice, waiting)))
         now = sorted((shares[v] for v in voiced), reverse=True)[:count]
         then = sorted(shares.values(), reverse=True)[:count]
-        return sum(now) >= QUORUM_SHARE * sum(then) - 1e-9
+        return sum(now) >= self._settings[QUORUM_SHARE] * sum(then) - 1e-9
 
     def evidence_awaited(
         self, replied: Iterable[PeerId], waiting: Iterable[PeerId]
@@ -238,6 +239,9 @@ class Ensemble:
         )
 
     def _among(self, found: frozenset[Voice]) -> dict[Voice, float]:
+        if self._shared_by != self._settings.version:
+            self._shared_by = self._settings.version
+            self._shares.clear()
         shares = self._shares.get(found)
         if shares is None:
             if len(self._shares) >= SETS_MAX:

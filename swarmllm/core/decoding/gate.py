@@ -22,22 +22,14 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import FORGETTING, LEARNING_RATE, UNIFORM_SHARE
 from swarmllm.messages import PeerId
 
 # Of EM; the weights move by less than 1e-3 after some 20 on prompts of any length tried.
 ROUNDS = 25
 # Tokens' worth of pseudo-evidence per expert: a prompt of a few tokens cannot silence anybody.
 PRIOR_COUNT = 0.5
-# Always spread as the prior has it. Less loses on text that turns to another domain (0.05: 0.15
-# nats), more costs over one per cent on text that does not.
-UNIFORM_SHARE = 0.1
-# How far Soft-Bayes moves for one token. With SHARE the best on mixed text that costs nothing on
-# text of one kind: with (0.2, 0.01) 4.947 nats per token of mixed text, with (0.5, 0.02) 4.918;
-# `swarmllm eval` measures it.
-ETA = 0.5
-# What Soft-Bayes spreads out again after each token: a text changes its domain every fifty tokens
-# or so.
-SHARE = 0.02
 FLOOR_NATS = -30.0  # No single token counts for more evidence than this against an expert.
 
 Floats = npt.NDArray[np.float64]
@@ -70,8 +62,8 @@ def em(logprobs: Floats, prior: Floats) -> Floats:
 def soft_bayes(
     weights: Floats,
     logprobs: Floats,
-    eta: float = ETA,
-    share: float = SHARE,
+    eta: float = LEARNING_RATE.usual,
+    share: float = FORGETTING.usual,
     prior: Floats | None = None,
 ) -> Floats:
     """float64[K]: the weights after one more token, to which the experts gave `logprobs` float64[K]
@@ -90,7 +82,7 @@ def soft_bayes(
 
 
 def floored(
-    weights: Floats, uniform_share: float = UNIFORM_SHARE, prior: Floats | None = None
+    weights: Floats, uniform_share: float = UNIFORM_SHARE.usual, prior: Floats | None = None
 ) -> Floats:
     """float64[K]: no expert is below its part of `uniform_share`, which is spread as `prior`
     (default: evenly)."""
@@ -103,7 +95,8 @@ class Gate:
     """The evidence of one answer. `turns` are stretches of positions, rising: position t stands for
     the text's token t + 1, which somebody outside the ensemble wrote."""
 
-    def __init__(self, turns: Sequence[range]) -> None:
+    def __init__(self, turns: Sequence[range], settings: Settings | None = None) -> None:
+        self._settings = settings or Settings()
         self.turns = tuple(turn for turn in turns if len(turn))
         self._known: dict[Source, dict[int, float]] = {}
 
@@ -161,7 +154,8 @@ class Gate:
             prior = np.array([scaled[s] / mass for s in informed])
             learned = self._learned(informed, prior)
             found |= {s: mass * float(w) for s, w in zip(informed, learned, strict=True)}
-        return {s: (1 - UNIFORM_SHARE) * found[s] + UNIFORM_SHARE * scaled[s] for s in sources}
+        uniform = self._settings[UNIFORM_SHARE]
+        return {s: (1 - uniform) * found[s] + uniform * scaled[s] for s in sources}
 
     def merits(self, sources: Iterable[Source] | None = None) -> dict[Source, float]:
         """How much better than their uniform pool each of these informed sources was on this text,
@@ -187,6 +181,7 @@ class Gate:
         }
 
     def _learned(self, sources: Sequence[Source], prior: Floats) -> Floats:
+        eta, share = self._settings[LEARNING_RATE], self._settings[FORGETTING]
         w = prior
         for i, turn in enumerate(self.turns):
             table = self._table(sources, [turn])
@@ -194,7 +189,7 @@ class Gate:
                 w = em(table, prior)
                 continue
             for row in table:
-                w = soft_bayes(w, row, prior=prior)
+                w = soft_bayes(w, row, eta, share, prior)
         return w
 
     def _table(self, sources: Sequence[Source], turns: Sequence[range]) -> Floats:

@@ -29,6 +29,7 @@ from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.decoding.text import Text
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, NodeEvent, Noticed, TokenChosen
 from swarmllm.core.peers.pool import ExpertPool
+from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import Busy, ExpertReply, Need, PeerId, Refused, Scores
 
@@ -43,16 +44,19 @@ Step = Ask | NodeEvent
 class Generation:
     """The machine of one request. Every method returns what to do; `ended` is final."""
 
-    def __init__(self, request: int, session: int, order: GenerateRequest, now: float) -> None:
+    def __init__(
+        self, request: int, session: int, order: GenerateRequest, settings: Settings, now: float
+    ) -> None:
         self.request = request
         self.session = session
         self.order = order
         self.ended = False
         self._text = Text(order.prompt)
-        self._ensemble = Ensemble(order, random.Random(order.sampling.seed ^ EXPLORE_SALT))
+        exploring = random.Random(order.sampling.seed ^ EXPLORE_SALT)
+        self._ensemble = Ensemble(order, exploring, settings)
         self._standing = Standing()
-        self.members = Members(session, self._text, self._ensemble.gate.positions)
-        self._experts = Experts(self.members, self._ensemble, self._standing)
+        self.members = Members(session, self._text, self._ensemble.gate.positions, settings)
+        self._experts = Experts(self.members, self._ensemble, self._standing, settings)
         self._rng = random.Random(order.sampling.seed)
         self._failovers = 0
         self._local_only = 0

@@ -16,6 +16,8 @@ from typing import Final
 
 from swarmllm.core.decoding.text import Text
 from swarmllm.core.peers.pool import ExpertPool
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import LIST_ENTRIES
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     TOKENS_MAX,
@@ -31,9 +33,6 @@ from swarmllm.wire.sparse import SparseList, decode_list
 
 # Need replies of one expert in one round before it rests.
 NEEDS_MAX: Final = 4
-# Listed tokens of a distribution; the wire has room for more, and what they hold is hardly worth
-# it.
-ENTRIES: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,8 @@ class Question:
 
     The answer brings the distribution of the token behind each of `positions` (none while the
     expert only catches up), and for each position in `evidence` the log-probability of the token
-    that follows it in the text. Both are indices into the text.
+    that follows it in the text. Both are indices into the text. A distribution lists `entries`
+    tokens at most.
     """
 
     round: int
@@ -59,6 +59,7 @@ class Question:
     upto: int
     positions: range
     evidence: Sequence[int]
+    entries: int
     sent_at: float
 
 
@@ -78,7 +79,10 @@ class Members:
     """Of one answer. `evidence` are the positions of the prompt that every expert is asked about as
     it takes the prompt in."""
 
-    def __init__(self, session: int, text: Text, evidence: Sequence[int]) -> None:
+    def __init__(
+        self, session: int, text: Text, evidence: Sequence[int], settings: Settings
+    ) -> None:
+        self._settings = settings
         self.session = session
         self.text = text
         self._evidence = evidence
@@ -124,7 +128,9 @@ class Members:
             upto = min(base + TOKENS_MAX, positions.start)
         asked = positions if upto == positions.stop else range(0)
         evidence = tuple(position for position in self._evidence if base <= position < upto - 1)
-        member.question = Question(number, base, upto, asked, evidence, pool.now)
+        member.question = Question(
+            number, base, upto, asked, evidence, self._settings[LIST_ENTRIES], pool.now
+        )
         score = Ask(peer, self._score(member.question, pool.digest))
         if member.opened:
             return [score]
@@ -145,7 +151,7 @@ class Members:
             tokens=self.text.piece(question.base, question.upto),
             answer=tuple(position - question.base for position in question.positions),
             targets=tuple(position - question.base for position in question.evidence),
-            entries_max=ENTRIES,
+            entries_max=question.entries,
             tail_max=0,
             ctl_digest=digest,
         )
@@ -162,7 +168,7 @@ class Members:
                 f"expert {peer}: {len(reply.lists)} lists where {len(question.positions)} were "
                 "asked for"
             )
-        return tuple(decode_list(data, ENTRIES, vocab_size) for data in reply.lists)
+        return tuple(decode_list(data, question.entries, vocab_size) for data in reply.lists)
 
     def answered(self, peer: PeerId) -> None:
         """It holds what it was sent."""

@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import (
+    FIRST_WAIT,
+    LATE_FLOOR,
+    LATE_RATIO,
+    STRAGGLER_FLOOR,
+    STRAGGLER_RATIO,
+)
 from swarmllm.messages import PeerId
 
 # Without any expert from the start: discovery on a LAN takes 2-3 s, a DHT look-up as long again.
@@ -17,22 +25,13 @@ EXPERT_WAIT_S: Final = 10.0
 ROUND_MAX_S: Final = 60.0
 # How often to look for somebody new when all are asked and silent.
 RETRY_S: Final = 0.25
-# Once somebody answered, the others get this many times as long.
-STRAGGLER_RATIO: Final = 3.0
-STRAGGLER_FLOOR_S: Final = 0.25
-# Once enough have answered the first round, nobody delays it for longer, whatever it claims to
-# need.
-FIRST_MAX_S: Final = 10.0
-# Once enough have answered, an expert that weighs much gets this many times as long, and at least
-# so much longer: a token without it would be worse, a token without end worse still.
-LATE_RATIO: Final = 1.5
-LATE_FLOOR_S: Final = 0.02
 
 
 class RoundClock:
     """The deadlines of one round that begins at `now`."""
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, settings: Settings) -> None:
+        self._settings = settings
         self.started_at = now
         self.deadline_at = self._latest_at = now + ROUND_MAX_S
         self.retry_at = now
@@ -56,22 +55,24 @@ class RoundClock:
     def answers_missing(self, needed_s: float, now: float) -> None:
         """Somebody has answered, and fewer than are wanted: those still to come get what was
         expected of them (`needed_s`), and more the longer the first one took."""
-        elapsed = now - self.started_at
-        wait_s = max(STRAGGLER_RATIO * elapsed, elapsed + STRAGGLER_FLOOR_S, needed_s)
+        elapsed, settings = now - self.started_at, self._settings
+        floor_s = elapsed + settings[STRAGGLER_FLOOR]
+        wait_s = max(settings[STRAGGLER_RATIO] * elapsed, floor_s, needed_s)
         self.deadline_at = min(self.deadline_at, self.started_at + wait_s)
 
     def enough_answered(self, now: float) -> None:
-        """As many have answered as are wanted; one that weighs much may still be worth a wait."""
-        elapsed = now - self.started_at
-        wait_s = max(LATE_RATIO * elapsed, elapsed + LATE_FLOOR_S)
+        """As many have answered as are wanted; one that weighs much may still be worth a
+        wait: a token without it would be worse, a token without end worse still."""
+        elapsed, settings = now - self.started_at, self._settings
+        wait_s = max(settings[LATE_RATIO] * elapsed, elapsed + settings[LATE_FLOOR])
         self.deadline_at = min(self.deadline_at, self.started_at + wait_s)
 
     def evidence_awaited(self, peers: Collection[PeerId], now: float) -> None:
         """As many have answered as are wanted before the first token, but these may still change
         what is known of the prompt. They get the time that was set for each of them when it was
-        asked: how quick the others were says nothing about them."""
+        asked, and no more than `FIRST_WAIT`: how quick the others were says nothing about them."""
         until = max((self._wait_until[peer] for peer in peers), default=now)
-        self.deadline_at = min(self.deadline_at, now + FIRST_MAX_S, until)
+        self.deadline_at = min(self.deadline_at, now + self._settings[FIRST_WAIT], until)
 
 
 def gives_up_after_s(

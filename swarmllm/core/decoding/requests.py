@@ -19,6 +19,7 @@ from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.inputs import Asked, Cancelled, Input, Received, Scored, TimerFired
 from swarmllm.core.part import Part, Told
 from swarmllm.core.peers.pool import ExpertPool
+from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import SessionKey
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -53,8 +54,10 @@ class Requests(Part):
         rng: random.Random,
         pool: Callable[[float], ExpertPool],
         clearance: Clearance,
+        settings: Settings,
     ) -> None:
         self._own = own
+        self._settings = settings
         self._pool, self._clearance = pool, clearance
         self._generations: dict[int, Generation] = {}
         self._by_session: dict[int, int] = {}
@@ -108,7 +111,7 @@ class Requests(Part):
             )
             return [Emit(Ended(event.request, "error", 0, 0, 0, refusal))]
         session, self._next_session = self._next_session, (self._next_session + 1) % (1 << 32)
-        generation = Generation(event.request, session, event.order, pool.now)
+        generation = Generation(event.request, session, event.order, self._settings, pool.now)
         self._generations[event.request] = generation
         self._by_session[session] = event.request
         return self._perform(generation, generation.start(pool))

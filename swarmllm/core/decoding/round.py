@@ -26,12 +26,12 @@ from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.events import ExpertUse
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import HEDGE_COST
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import REFUSED_CONTEXT, PeerId
 from swarmllm.wire.sparse import SparseList
 
-# Of an expert's time: what a hedge against one that is only late may cost it.
-HEDGE_S: Final = 0.1
 # Tokens missing, up to which an expert answers in a step and not after a prompt.
 CAUGHT_UP: Final = 16
 
@@ -44,6 +44,7 @@ class Experts:
     members: Members
     ensemble: Ensemble
     standing: Standing
+    settings: Settings
     ever_asked: set[PeerId] = field(default_factory=set)
 
 
@@ -106,7 +107,7 @@ class Round:
         self.is_first = number == 0
         self.positions = positions
         self.poll = Poll()
-        self.clock = RoundClock(now)
+        self.clock = RoundClock(now, experts.settings)
         # With `quality` below 1 one expert is asked, and the others only where it is unsure.
         self.is_narrow = not self.is_first and request.quality < 1
         self.answers_wanted = 1 if self.is_narrow else request.k
@@ -183,11 +184,12 @@ class Round:
         free = self.free(pool)
         candidates = {c.peer: c for c in free}
         is_probing = self.is_first and not self.poll.asked
+        hedge_s = self._experts.settings[HEDGE_COST]
         steps: list[Ask] = []
         for place, peer in enumerate(self._pick(pool, free, count, is_probing=is_probing)):
             candidate = candidates[peer]
             is_hedge = needed is not None and place >= needed and not is_probing
-            if is_hedge and pool.catch_up_s(candidate) > HEDGE_S:
+            if is_hedge and pool.catch_up_s(candidate) > hedge_s:
                 continue
             steps += self._ask(pool, candidate)
         self.clock.looked(pool.now)

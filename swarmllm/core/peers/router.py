@@ -24,6 +24,18 @@ from dataclasses import dataclass
 from swarmllm.core.facts import Fact, TokensAllowed
 from swarmllm.core.inputs import Input, PeerConnected, PingMeasured, Received
 from swarmllm.core.part import Part, Told
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import (
+    BLUR,
+    PATIENCE_FLOOR,
+    PATIENCE_MAX,
+    PATIENCE_UNKNOWN,
+    REPLICA_COST,
+    SUSPECT_REST,
+    SWITCH_ADVANTAGE,
+    SWITCH_RATIO,
+    WAIT_COST,
+)
 from swarmllm.messages import CapacityRecord, Halted, PeerId
 from swarmllm.wire.ext import chat_digest_in
 
@@ -33,25 +45,15 @@ HALTED_REST_S = 5.0
 # Peers with own history; more than the capacity table holds, for who was asked is remembered
 # longer.
 HISTORY_MAX = 4096
-# After a missed deadline a peer rests this long, doubled for each further miss in a row.
-SUSPECT_BASE_S = 1.0
+# After a missed deadline a peer rests for SUSPECT_REST, doubled for each further miss in a row, and
+# no longer than this.
 SUSPECT_MAX_S = 60.0
 GAIN = 1 / 8  # Of the running mean and deviation, as in TCP's round-trip estimator (RFC 6298).
-# Scheduling noise of an ordinary machine: no deadline is closer than this behind the mean.
-PATIENCE_FLOOR_S = 0.10
-PATIENCE_UNKNOWN_S = 1.0  # For a peer that was never measured.
-PATIENCE_MAX_S = 30.0
 RATE_UNKNOWN = 10.0  # Tokens/s of an expert that claims nothing: a small model on a laptop.
 # Catching up is batched, so at least this much faster than decoding token by token.
 PREFILL_SPEEDUP = 4.0
 PREFILL_TOKENS = 16  # From so many on a reply tells how fast an expert catches up.
 PREFILL_GAIN = 1 / 4
-# A member is given up only for a replica this much faster, catching up included ...
-SWITCH_RATIO = 2.0
-SWITCH_NATS = 0.7  # ... or for another model of twice its share.
-WAIT_NATS_PER_S = 2.0  # What waiting costs: 100 ms more are worth a fifth of an expert's share.
-REPLICA_NATS = 2.0  # A second replica of a model adds nothing to the answer, only insurance.
-BLUR_NATS = 0.1  # Strangers closer than this are equals.
 # A model of 16 times the parameters is believed a fifth more before anything is known of it ...
 SIZE_POWER = 1 / 16
 SIZE_TYPICAL = 1e9
@@ -135,9 +137,10 @@ class Candidate:
 class Router(Part):
     inputs = (PeerConnected, PingMeasured, Halted, TokensAllowed)
 
-    def __init__(self, own: PeerId, rng: random.Random) -> None:
+    def __init__(self, own: PeerId, rng: random.Random, settings: Settings | None = None) -> None:
         self._own = own
         self._rng = rng
+        self._settings = settings or Settings()
         self._history: dict[PeerId, History] = {}
 
     def handle(self, event: Input | Fact, now: float) -> Told:
@@ -199,7 +202,8 @@ class Router(Part):
         it cost."""
         history = self.seen(peer, now)
         history.misses += 1
-        history.rests_until = now + min(SUSPECT_MAX_S, SUSPECT_BASE_S * 2.0 ** (history.misses - 1))
+        rest_s = self._settings[SUSPECT_REST] * 2.0 ** (history.misses - 1)
+        history.rests_until = now + min(SUSPECT_MAX_S, rest_s)
 
     def rest(self, peer: PeerId, seconds: float, now: float) -> None:
         """The peer said itself that it has no room for a while."""
@@ -237,16 +241,13 @@ class Router(Part):
     def patience_s(self, candidate: Candidate, now: float) -> float:
         """How long to wait for its answer before it counts as missing: mean plus four deviations,
         as TCP does."""
-        history = self.seen(candidate.peer, now)
+        history, settings = self.seen(candidate.peer, now), self._settings
         prefill = 2 * self.catch_up_s(candidate, now)
         if history.replies:
-            return min(
-                PATIENCE_MAX_S,
-                history.mean_s + 4 * history.deviation_s + PATIENCE_FLOOR_S + prefill,
-            )
-        return min(
-            PATIENCE_MAX_S, PATIENCE_UNKNOWN_S + 2 * self.expected_s(candidate, now) + prefill
-        )
+            usual_s = history.mean_s + 4 * history.deviation_s
+            return min(settings[PATIENCE_MAX], usual_s + settings[PATIENCE_FLOOR] + prefill)
+        expected_s = 2 * self.expected_s(candidate, now)
+        return min(settings[PATIENCE_MAX], settings[PATIENCE_UNKNOWN] + expected_s + prefill)
 
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str = "") -> float:
         """How much the expert is believed in before it has seen the text: relative, > 0."""
@@ -275,10 +276,11 @@ class Router(Part):
                 replicas.setdefault(candidate.record.model_digest, []).append(candidate)
         fronts = {model: self._front(group, cost) for model, group in replicas.items()}
         scores = {model: self._score(front, cost) for model, front in fronts.items()}
+        replica_nats = self._settings[REPLICA_COST]
         taken: Counter[bytes] = Counter()
         picked: list[PeerId] = []
         while fronts and len(picked) < count:
-            model = max(fronts, key=lambda m: (scores[m] - REPLICA_NATS * taken[m], m))
+            model = max(fronts, key=lambda m: (scores[m] - replica_nats * taken[m], m))
             front = fronts.pop(model)
             picked.append(front.peer)
             taken[model] += 1
@@ -310,13 +312,17 @@ class Router(Part):
         challenger = min(pair, key=lambda c: (cost[c.peer], c.peer))
         return (
             challenger
-            if best is None or cost[challenger.peer] * SWITCH_RATIO < cost[best.peer]
+            if best is None
+            or cost[challenger.peer] * self._settings[SWITCH_RATIO] < cost[best.peer]
             else best
         )
 
     def _score(self, candidate: Candidate, cost: Mapping[PeerId, float]) -> float:
-        known = SWITCH_NATS if candidate.member else BLUR_NATS * self._rng.random()
-        return candidate.fit + known - WAIT_NATS_PER_S * cost[candidate.peer]
+        settings = self._settings
+        known = (
+            settings[SWITCH_ADVANTAGE] if candidate.member else settings[BLUR] * self._rng.random()
+        )
+        return candidate.fit + known - settings[WAIT_COST] * cost[candidate.peer]
 
     def histories(self) -> Mapping[PeerId, History]:
         return self._history

@@ -51,6 +51,8 @@ class Settings:
         self._read: dict[Setting[Any], Any] = {s: s.usual for s in SETTINGS.values()}
         self._changes: dict[Setting[Any], Change] = {}
         self._bounds: dict[Setting[Any], Range] = {}
+        self.version = 0
+        """Changes whenever a value does, for whoever keeps what was computed from one."""
         for setting, pinned in pins.items():
             setting.check(pinned)
             self._read[setting] = setting.read(pinned)
@@ -78,6 +80,7 @@ class Settings:
         old, self._of_swarm[setting] = self._of_swarm[setting], value
         if setting not in self.pins:
             self._read[setting] = setting.read(value)
+            self.version += 1
         if change is not None:
             self._changes[setting] = change
         return old

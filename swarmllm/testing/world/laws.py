@@ -22,13 +22,13 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from swarmllm.core.capacity import table as capacity
-from swarmllm.core.decoding import members as decoding
 from swarmllm.core.decoding import patience, requests
 from swarmllm.core.decoding.pooling import pool
 from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.peers import dialling as peering
 from swarmllm.core.peers import router
 from swarmllm.core.serving import admission as serving
+from swarmllm.core.settings.table import LIST_ENTRIES
 from swarmllm.messages import Open, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.checks import Checker
@@ -144,8 +144,9 @@ class TextIsKept(Checker):
         """The likeliest token after the text with this digest, the lowest of equals."""
         found = self._next.get(digest)
         if found is None:
-            data = self._model.list_after(digest, decoding.ENTRIES, 0)
-            pooled = pool([decode_list(data, decoding.ENTRIES, self._model.card.vocab_size)], [1.0])
+            entries = LIST_ENTRIES.default  # With fewer or more, the first is the same.
+            data = self._model.list_after(digest, entries, 0)
+            pooled = pool([decode_list(data, entries, self._model.card.vocab_size)], [1.0])
             found = self._next[digest] = int(pooled.ids[pooled.probs.argmax()])
         return found
 

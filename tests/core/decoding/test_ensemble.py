@@ -17,6 +17,7 @@ from swarmllm.core.decoding.ensemble import EVIDENCE_MAX, Ensemble, evidence_tur
 from swarmllm.core.events import Ended, ExpertsWeighed
 from swarmllm.core.inputs import EngineReady
 from swarmllm.core.peers.router import Candidate
+from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
 from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, ExpertReply, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
@@ -220,7 +221,7 @@ def candidate(name: str, model: int) -> Candidate:
 def ensemble_of(
     found: Sequence[Candidate], wanted: GenerateRequest, flat: FlatPool, seed: int = 0
 ) -> Ensemble:
-    ensemble = Ensemble(wanted, random.Random(seed))
+    ensemble = Ensemble(wanted, random.Random(seed), Settings())
     ensemble.fitted(flat, found)  # type: ignore[arg-type]
     return ensemble
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from swarmllm.core.decoding import gate
 from swarmllm.core.decoding.gate import Gate, em, floored, soft_bayes
+from swarmllm.core.settings.table import UNIFORM_SHARE
 from swarmllm.messages import PeerId
 
 A, B, C = PeerId("a"), PeerId("b"), PeerId("c")
@@ -41,7 +42,7 @@ def test_shares_are_a_distribution_with_a_floor_whatever_the_evidence(
     shares = found.shares(dict(zip((A, B, C), priors, strict=True)))
     assert sum(shares.values()) == pytest.approx(1.0)
     for model, prior in zip((A, B, C), priors, strict=True):
-        assert shares[model] >= gate.UNIFORM_SHARE * prior / sum(priors) - 1e-12
+        assert shares[model] >= UNIFORM_SHARE.usual * prior / sum(priors) - 1e-12
 
 
 def test_without_evidence_the_shares_are_the_priors() -> None:

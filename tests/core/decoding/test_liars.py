@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from swarmllm.core.decoding.patience import FIRST_MAX_S
 from swarmllm.core.events import Ended, ExpertsWeighed, TokenChosen
 from swarmllm.core.inputs import EngineReady
+from swarmllm.core.settings.table import FIRST_WAIT
 from swarmllm.core.values import EngineLoad, GenerateRequest, Sampling
 from swarmllm.messages import PeerId
 from swarmllm.testing.lying_model import LyingModel
@@ -119,7 +119,7 @@ def test_a_silent_expert_costs_first_tokens_a_bounded_time_and_ever_more_seldom(
         first, *later = table.chosen(table.peers[0], request)
         firsts.append(first.round_s)
         assert all(c.round_s < 2 * SLOW_S for c in later)
-    assert max(firsts) <= FIRST_MAX_S + 2 * SLOW_S
+    assert max(firsts) <= FIRST_WAIT.usual + 2 * SLOW_S
     assert sum(seconds > 2 * SLOW_S for seconds in firsts) <= 5
 
 

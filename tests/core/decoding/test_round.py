@@ -16,12 +16,14 @@ from hypothesis import strategies as st
 
 from swarmllm.core.decoding.ensemble import Ensemble
 from swarmllm.core.decoding.members import Ask, Members
-from swarmllm.core.decoding.patience import FIRST_MAX_S, ROUND_MAX_S, RoundClock
+from swarmllm.core.decoding.patience import ROUND_MAX_S, RoundClock
 from swarmllm.core.decoding.round import Experts, Reply, Round
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.decoding.text import Text
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import FIRST_WAIT
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
@@ -87,9 +89,10 @@ def record_of(peer: PeerId) -> CapacityRecord:
 
 
 def experts_for(order: GenerateRequest) -> Experts:
-    ensemble = Ensemble(order, random.Random(0))
-    members = Members(1, Text(order.prompt), ensemble.gate.positions)
-    return Experts(members, ensemble, Standing())
+    settings = Settings()
+    ensemble = Ensemble(order, random.Random(0), settings)
+    members = Members(1, Text(order.prompt), ensemble.gate.positions, settings)
+    return Experts(members, ensemble, Standing(), settings)
 
 
 def scores_of(steps: Sequence[Ask]) -> dict[PeerId, Score]:
@@ -121,7 +124,7 @@ def test_whoever_lacks_much_is_sent_it_in_pieces_and_only_the_last_one_asks(
     length: int, drafted: int, have: int
 ) -> None:
     text = Text([1] * (length + drafted))
-    members = Members(1, text, [])
+    members = Members(1, text, [], Settings())
     peer, positions = PeerId("a"), range(length - 1, length + drafted)
     pool, have = FlatPool([peer]).at(0.0), min(have, length - 1)
     members.ask(peer, record_of(peer), 0, range(max(have, 1) - 1, max(have, 1)), pool)
@@ -213,7 +216,7 @@ MOVES = st.one_of(
 def test_no_deadline_lies_beyond_the_end_of_a_round(
     moves: list[tuple[float, tuple[str, float]]],
 ) -> None:
-    clock, peer = RoundClock(5.0), PeerId("a")
+    clock, peer = RoundClock(5.0, Settings()), PeerId("a")
     now = 5.0
     for wait_s, (what, seconds) in moves:
         now, before = now + wait_s, clock.deadline_at
@@ -228,6 +231,6 @@ def test_no_deadline_lies_beyond_the_end_of_a_round(
                 clock.enough_answered(now)
             else:
                 clock.evidence_awaited([], now)
-                assert clock.deadline_at <= now + FIRST_MAX_S
+                assert clock.deadline_at <= now + FIRST_WAIT.usual
             assert clock.deadline_at <= before  # An answer never makes a round longer.
         assert clock.deadline_at <= max(before, 5.0 + ROUND_MAX_S)
