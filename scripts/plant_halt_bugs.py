@@ -30,7 +30,6 @@ TESTS: Final = (
     "tests/core/halt/test_links.py",
     "tests/core/halt/test_waking.py",
     "tests/core/halt/test_gossip.py",
-    "tests/core/agent/test_change_log.py",
     "tests/core/halt/test_state.py",
     "tests/core/halt/test_schedules.py",
 )

@@ -53,19 +53,26 @@ from swarmllm.core.settings.holder import Settings
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
-from swarmllm.messages.declare import TOKENIZER
+from swarmllm.messages.declare import GOV, TOKENIZER
 from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
-from swarmllm.runtime.change_log import Changes
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.reading import load_config
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.governing import governance_part
 from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.learned_text import LearnedText
 from swarmllm.runtime.ledger_performer import LedgerPerformer
 from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.model_reference import NoModel, parse_reference
-from swarmllm.runtime.ports import Engine, Network, Text, halt_channel, tokenizer_channel
+from swarmllm.runtime.ports import (
+    Engine,
+    Network,
+    Text,
+    governance_channel,
+    halt_channel,
+    tokenizer_channel,
+)
 from swarmllm.runtime.sealing import sealing_with
 from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import (
@@ -176,12 +183,13 @@ async def _start(
     nursery.start_soon(_import_network, imported)
     rng = random.Random(random.SystemRandom().getrandbits(128))
     settings = Settings()
-    orders = await _boot_kill_switch(config, data, keyring, rng, Changes(store, settings), warn)
+    orders = await _boot_kill_switch(config, data, keyring, rng, warn)
     text, engine = await _open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
     await imported.wait()
     learned = text if isinstance(text, LearnedText) else None
     exchange = TokenizerExchange(_digests(text) if isinstance(text, LlamaText) else None)
-    node = _node(config, keyring, rng, orders, text, (exchange,), settings)
+    governance = governance_part(orders.machine, keyring, store, settings, config.canary)
+    node = _node(config, keyring, rng, orders, text, (exchange, governance), settings)
 
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(_perform, effect, text, driver)
@@ -281,11 +289,10 @@ async def _boot_kill_switch(
     data: DataDir,
     keyring: KeyFile,
     rng: random.Random,
-    changes: Changes,
     warn: Callable[[str], None],
 ) -> HaltPerformer:
     pin = await trio.to_thread.run_sync(_pin, config.charter)
-    orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng, changes.revert)
+    orders, remarks = await boot(HaltFolder(data.path), keyring, pin, rng)
     for remark in remarks:
         warn(remark)
     return orders
@@ -528,6 +535,7 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
         channels=(
             halt_channel(driver, driver.charter_swarm or config.swarm),
             tokenizer_channel(driver.door(TOKENIZER)),
+            governance_channel(driver.door(GOV), driver.charter_swarm or config.swarm),
         ),
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,

@@ -178,7 +178,8 @@ class Persist:
 
 @dataclass(frozen=True, slots=True)
 class RevertChanges:
-    """Take back the agent's last `count` changes (`core.agent.change_log`), each once."""
+    """A halt takes the last `count` changes back, each once: the halt is on disk now.
+    `core.governance.outcome` has seen to it already; this is for people and for the log."""
 
     count: int
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
@@ -62,7 +62,6 @@ async def boot(
     keyring: Keyring,
     pin: Pin | None,
     rng: random.Random,
-    revert: Callable[[int], object],
 ) -> tuple[HaltPerformer, tuple[str, ...]]:
     """The kill switch, started, and what people should be told, a sentence each.
 
@@ -76,7 +75,7 @@ async def boot(
     machine = HaltMachine(
         found, keyring.public_key, keyring.verify, rng, round((time.time() - now) * 1000)
     )
-    orders = HaltPerformer(machine, store, revert)
+    orders = HaltPerformer(machine, store)
     _perform(orders, machine.start(now))
     for check, record in enumerate(() if pin is None else pin.records):
         outcome = _perform(orders, machine.handle(RecordOffered(check, record), now))

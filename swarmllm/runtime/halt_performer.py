@@ -58,18 +58,15 @@ goes over the network, or to others."""
 
 
 class HaltPerformer:
-    """`revert` takes back the agent's last changes. `engine` is set when it is there."""
+    """`engine` is set when it is there."""
 
-    def __init__(
-        self, machine: HaltMachine, store: HaltStore, revert: Callable[[int], object]
-    ) -> None:
+    def __init__(self, machine: HaltMachine, store: HaltStore) -> None:
         self.machine = machine
         self.is_halted = True
         self.engine: Engine | None = None
         self.saves_failed = 0
         self.records_refused = 0
         self._store = store
-        self._revert = revert
         # With an open halt stream, in the order of opening.
         self._links: dict[PeerId, None] = {}
         self._listeners: list[Listener] = []
@@ -126,7 +123,8 @@ class HaltPerformer:
                 self._to_save = effect
                 self._bell.set()
             case RevertChanges(count=count):
-                self._revert(count)
+                # Governance does it (`core.governance.outcome`); this is for people.
+                log.warning("the halt takes back the last %d changes of the agent's", count)
             case Announce(event=event):
                 self._announce(event)
             case _:

@@ -24,11 +24,13 @@ from swarmllm.messages import (
     PeerId,
     Score,
 )
-from swarmllm.messages.declare import HALT, LEDGER, TOKENIZER
+from swarmllm.messages.declare import GOV, HALT, LEDGER, TOKENIZER
+from swarmllm.messages.governance import GOV_FRAME_MAX, TERMS_MAX
 from swarmllm.messages.halt import CHARTER_RECORD_MAX, HALT_FRAME_MAX
 
 HALT_PROTOCOL: Final = "/swarmllm/halt/2"
 TOKENIZER_PROTOCOL: Final = "/swarmllm/tokenizer/1"
+GOV_PROTOCOL: Final = "/swarmllm/gov/1"
 LEDGER_PROTOCOL: Final = "/swarmllm/ledger/1"
 
 
@@ -95,6 +97,11 @@ def halt_channel(door: Door, swarm: str) -> Channel:
 def tokenizer_channel(door: Door) -> Channel:
     """That of tokenizers for peers without a model. No topic: nothing of it is told to all."""
     return Channel(TOKENIZER, TOKENIZER_PROTOCOL, "", TOKENIZER_FRAME_MAX, 0, door)
+
+
+def governance_channel(door: Door, swarm: str) -> Channel:
+    """That of proposals and votes; `swarm` as in `halt_channel`."""
+    return Channel(GOV, GOV_PROTOCOL, f"/swarmllm/{swarm}/gov/1", GOV_FRAME_MAX, TERMS_MAX, door)
 
 
 def ledger_channel(door: Door) -> Channel:

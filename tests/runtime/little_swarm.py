@@ -120,7 +120,7 @@ async def joined(
     halts = MemoryHalts() if halts is None else halts
     orders = None
     if pin is not None:
-        orders, _ = await boot(halts, keyring, pin, rng, lambda _: None)
+        orders, _ = await boot(halts, keyring, pin, rng)
     machine = None if orders is None else orders.machine
     node = Node(
         NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring), machine

@@ -138,6 +138,14 @@ class Config:
             help="Neither look for peers on the local network nor be found there.",
         ),
     ] = True
+    canary: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether this node may be among the first to try a change that the swarm voted for.",
+            help="Never be among the first to try a change that the swarm has voted for.",
+        ),
+    ] = True
     sessions_max: Annotated[
         int,
         Setting(
