@@ -34,7 +34,7 @@ from swarmllm.runtime.model_reference import (
     SmolLM2,
     parse_reference,
 )
-from swarmllm.wire import sparse_encoding
+from swarmllm.wire import sparse_compiled
 
 PACKAGES: Final = (
     "swarmllm",
@@ -129,13 +129,13 @@ def llama_cpp(config: Config) -> Verdict:
 
 
 def sparse_lists(config: Config) -> Verdict:
-    if not sparse_encoding.IS_COMPILED:
+    if not sparse_compiled.IS_COMPILED:
         return Verdict(
             "warn",
-            "encoded by numpy, five to ten times as slowly as by compiled code",
+            "encoded and decoded by numpy, five to ten times as slowly as by compiled code",
             "install swarmllm anew where a C compiler is; in a clone: pip install --editable .",
         )
-    return Verdict("ok", "encoded by compiled code")
+    return Verdict("ok", "encoded and decoded by compiled code")
 
 
 def vocabulary(config: Config) -> Verdict:

@@ -1,10 +1,9 @@
-/* The sparse-list encoder, compiled: the same bytes as the numpy encoder in sparse_encoding.py, bit for
- * bit.
+/* Sparse lists, encoded and decoded by compiled code: bit for bit what numpy gives in
+ * sparse_encoding.py and sparse.py.
  *
  * One list is some eighty numpy calls there, whose code and data have left the caches whenever a
  * model has just been computed; here it is four passes over one row of logits, without Python's
- * lock. protocols/sparse.md has the format, sparse.py its numbers; functions bear the same names in
- * both encoders.
+ * lock. protocols/sparse.md has the format, sparse.py its numbers; functions bear the same names.
  *
  * Equal to the bit means: every operation rounds by itself (compile with -ffp-contract=off), and the
  * sum over the vocabulary is exact in any order, because every term is a multiple of 2^-32.
@@ -438,6 +437,112 @@ static int encode_rice(const Likeliest *found, uint8_t *out)
     return (int)(writer.at - out);
 }
 
+/* --- and back --- */
+
+typedef struct {
+    const uint8_t *data; /* Eight bytes more than `bits` can be read. */
+    int64_t at, bits;
+} Reader;
+
+/* The next 57 bits at least, from the high end. */
+static uint64_t peek(const Reader *reader)
+{
+    uint64_t window = 0;
+    for (int i = 0; i < 8; i++)
+        window = window << 8 | reader->data[reader->at / 8 + i];
+    return window << (reader->at & 7);
+}
+
+/* At most 32 bits; whoever asks has looked whether there are so many. */
+static uint32_t take(Reader *reader, int width)
+{
+    uint32_t value = width ? (uint32_t)(peek(reader) >> (64 - width)) : 0;
+    reader->at += width;
+    return value;
+}
+
+/* Zeros before the next one; -1 if there is none. */
+static int64_t take_unary(Reader *reader)
+{
+    int64_t zeros = 0;
+    while (reader->at < reader->bits) {
+        uint64_t window = peek(reader) >> 8 << 8; /* 56 bits: whatever `at` is, these are there. */
+        int run = 0;
+        if (!window) {
+            reader->at += 56;
+            zeros += 56;
+            continue;
+        }
+        for (; !(window >> 63); window <<= 1)
+            run++;
+        reader->at += run + 1;
+        return reader->at <= reader->bits ? zeros + run : -1;
+    }
+    return -1;
+}
+
+static int read_rice(Reader *reader, int64_t *numbers, int count, int shift)
+{
+    for (int i = 0; i < count; i++)
+        if ((numbers[i] = take_unary(reader)) < 0)
+            return 0;
+    if (reader->at + (int64_t)count * shift > reader->bits)
+        return 0;
+    for (int i = 0; i < count; i++)
+        numbers[i] = numbers[i] << shift | take(reader, shift);
+    return 1;
+}
+
+/* Fills `ids` and `logprobs` from a list in the Rice form; their number, or 0 if anything is wrong
+ * with it. `data` has eight zeros behind it. */
+static int decode_rice(const uint8_t *data, int64_t size, int entries_max, int vocabulary,
+                       double odds, int32_t *ids, float *logprobs)
+{
+    int64_t numbers[ENTRIES_MAX], id = -1;
+    double values[ENTRIES_MAX], top = -INFINITY, sum = 0.0;
+    int coarse[ENTRIES_MAX], ties = 0;
+    int count = (data[1] << 8 | data[2]) + 1, gap_shift = data[3] >> 3, step_shift = data[3] & 7;
+    int grain = data[4] >> 6, deepest = data[4] & 63;
+    Reader reader = {data + HEAD_BYTES, 0, 8 * (size - HEAD_BYTES)};
+    if (count > entries_max || gap_shift > GAP_SHIFT_MAX || step_shift > STEP_SHIFT_MAX
+        || !read_rice(&reader, numbers, count, gap_shift))
+        return 0;
+    for (int i = 0; i < count; i++) {
+        id += numbers[i] + 1;
+        if (id >= vocabulary)
+            return 0;
+        ids[i] = (int32_t)id;
+    }
+    if (!read_rice(&reader, numbers, count, step_shift))
+        return 0;
+    int64_t end = reader.at;
+    for (int i = 0; i < count; i++) {
+        if (numbers[i] > deepest)
+            return 0;
+        coarse[i] = deepest - (int)numbers[i];
+        end += fine_bits(grain, coarse[i]);
+    }
+    if (end > reader.bits || reader.bits - end >= 8)
+        return 0;
+    for (int i = 0; i < count; i++) {
+        int width = fine_bits(grain, coarse[i]);
+        double fine = take(&reader, width);
+        values[i] = -(coarse[i] + (fine + 0.5) / (1 << width)) / COARSE;
+        ties = values[i] > top ? 1 : ties + (values[i] == top);
+        top = values[i] > top ? values[i] : top;
+        sum += term((float)values[i]);
+    }
+    if (take(&reader, (int)(reader.bits - end)) || ties != 1)
+        return 0;
+    double mass = sum / (1.0 / (1.0 + odds));
+    if (!(1.0 / (4.0 / 3.0) <= mass && mass <= 4.0 / 3.0))
+        return 0;
+    double scale = log(mass);
+    for (int i = 0; i < count; i++)
+        logprobs[i] = (float)(values[i] - scale < 0.0 ? values[i] - scale : 0.0);
+    return count;
+}
+
 /* --- for Python --- */
 
 typedef struct {
@@ -541,14 +646,40 @@ static PyObject *encode_rows(PyObject *module, PyObject *arguments)
     return found;
 }
 
+static PyObject *decode_list(PyObject *module, PyObject *arguments)
+{
+    Py_buffer list;
+    int entries_max, vocabulary, count = 0;
+    double odds;
+    int32_t ids[ENTRIES_MAX];
+    float logprobs[ENTRIES_MAX];
+    uint8_t padded[LIST_BYTES_MAX + 8] = {0};
+    (void)module;
+    if (!PyArg_ParseTuple(arguments, "y*iid", &list, &entries_max, &vocabulary, &odds))
+        return NULL;
+    if (list.len > HEAD_BYTES && list.len <= LIST_BYTES_MAX && entries_max <= ENTRIES_MAX) {
+        memcpy(padded, list.buf, (size_t)list.len);
+        if (padded[0] == 1)
+            count = decode_rice(padded, list.len, entries_max, vocabulary, odds, ids, logprobs);
+    }
+    PyBuffer_Release(&list);
+    if (!count)
+        Py_RETURN_NONE;
+    return Py_BuildValue("y#y#", (const char *)ids, (Py_ssize_t)(count * sizeof *ids),
+                         (const char *)logprobs, (Py_ssize_t)(count * sizeof *logprobs));
+}
+
 static PyMethodDef methods[] = {
+    {"decode_list", decode_list, METH_VARARGS,
+     "decode_list(data, entries_max, vocabulary, odds): int32 ids and float32 log-probabilities as\n"
+     "bytes; None for what is no list in the Rice form."},
     {"encode_rows", encode_rows, METH_VARARGS,
      "encode_rows(logits, bounds, vocabulary): the list of each row of float32[n, vocabulary], with\n"
      "int32[n, 2] of entries_max and tail_max; None for a row that is no distribution."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_sparse",
-                                        "Sparse lists of whole rows of logits.", -1, methods,
+                                        "Sparse lists.", -1, methods,
                                         NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__sparse(void)

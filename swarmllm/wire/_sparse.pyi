@@ -4,3 +4,6 @@ import numpy.typing as npt
 def encode_rows(
     logits: npt.NDArray[np.float32], bounds: npt.NDArray[np.int32], vocabulary: int, /
 ) -> list[bytes | None]: ...
+def decode_list(
+    data: bytes, entries_max: int, vocabulary: int, odds: float, /
+) -> tuple[bytes, bytes] | None: ...

@@ -13,6 +13,7 @@ This module has the format's numbers and the decoder; `sparse_encoding` encodes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -21,6 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.errors import RemoteError
+from swarmllm.wire.exponentials import exponentials
+from swarmllm.wire.sparse_compiled import compiled
 
 FORM_RAW: Final = 0
 FORM_RICE: Final = 1
@@ -91,6 +94,19 @@ def decode_list(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
 def _decode(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
     if not 8 <= len(data) <= size_max(entries_max):
         raise RemoteError(f"sparse list of {len(data)} bytes: must be 8 to {size_max(entries_max)}")
+    if compiled is not None and data[0] == FORM_RICE:
+        odds = odds_of(data[5:7])
+        found = compiled.decode_list(data, entries_max, vocab_size, odds)
+        if found is not None:
+            ids, logprobs = np.frombuffer(found[0], np.int32), np.frombuffer(found[1], np.float32)
+            return SparseList(ids, logprobs, odds / (1.0 + odds))
+    # Also for whatever compiled code takes for no list: what is wrong with it is said here.
+    return decode_plainly(data, entries_max, vocab_size)
+
+
+def decode_plainly(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
+    """`decode_list` in numpy: what the compiled code is compared with, and what there is without
+    it."""
     match data[0]:
         case 0:
             ids, logprobs, odds = _decode_raw(data, entries_max)
@@ -102,21 +118,22 @@ def _decode(data: bytes, entries_max: int, vocab_size: int) -> SparseList:
         raise RemoteError(f"sparse list: id {ids[-1]} is outside the vocabulary of {vocab_size}")
     if np.count_nonzero(logprobs == logprobs.max()) != 1:
         raise RemoteError("sparse list: more than one largest value")
-    kept = 1.0 / (1.0 + odds)
-    mass = float(np.exp(logprobs).sum()) / kept
+    mass = float(exponentials(logprobs.astype(np.float32), np.float32(0)).sum()) / (
+        1.0 / (1.0 + odds)
+    )
     slack = RAW_SLACK if data[0] == FORM_RAW else RICE_SLACK
     if not 1 / slack <= mass <= slack:
         raise RemoteError(
             f"sparse list: values weigh {mass:.4f} of what the odds of the tail leave them"
         )
-    scaled = np.minimum(logprobs - np.log(mass), 0.0)
-    return SparseList(ids.astype(np.int32), scaled.astype(np.float32), odds * kept)
+    scaled = np.minimum(logprobs - math.log(mass), 0.0)
+    return SparseList(ids.astype(np.int32), scaled.astype(np.float32), odds / (1.0 + odds))
 
 
 _Decoded = tuple[_Ints, npt.NDArray[np.float64], float]
 
 
-def _odds(code: bytes) -> float:
+def odds_of(code: bytes) -> float:
     """Tail mass divided by kept mass."""
     number = int.from_bytes(code, "big")
     return float(2.0 ** ((number - ODDS_EVEN) / ODDS_STEPS)) if number else 0.0
@@ -134,7 +151,7 @@ def _decode_raw(data: bytes, entries_max: int) -> _Decoded:
     logprobs = np.frombuffer(data, ">f2", count, 5 + 4 * count).astype(np.float64)
     if not (np.isfinite(logprobs) & (logprobs <= 0)).all():
         raise RemoteError("sparse list: a value is not finite, or above 0")
-    return ids, logprobs, _odds(data[3:5])
+    return ids, logprobs, odds_of(data[3:5])
 
 
 def _decode_rice(data: bytes, entries_max: int) -> _Decoded:
@@ -170,7 +187,7 @@ def _decode_rice(data: bytes, entries_max: int) -> _Decoded:
     return (
         np.cumsum(gaps + 1) - 1,
         -(coarse + (fine + 0.5) / (1 << widths)) / COARSE,
-        _odds(data[5:7]),
+        odds_of(data[5:7]),
     )
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from swarmllm.errors import LocalError
 from swarmllm.messages import ENTRIES_MAX, VOCABULARY_MAX
+from swarmllm.wire.exponentials import exponentials
 from swarmllm.wire.sparse import (
     COARSE,
     COARSE_MAX,
@@ -32,33 +33,8 @@ from swarmllm.wire.sparse import (
     STEP_SHIFT_MAX,
     SparseList,
 )
+from swarmllm.wire.sparse_compiled import compiled
 
-try:
-    from swarmllm.wire import _sparse as _compiled
-except ImportError:
-    _compiled = None  # type: ignore[assignment]
-
-IS_COMPILED: Final = _compiled is not None
-"""Whether lists of rows of logits are encoded by `_sparse.c`; if not, by numpy, five to ten times
-as slowly (`swarmllm doctor` says so). The same bytes."""
-
-# exp, in the steps of `exponentials`.
-_EXPONENT_MIN: Final = np.float32(-24)  # What is further below the top is less than half of 2**-32.
-_PER_LN2: Final = np.float32(1.44269504)
-_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
-_ROUNDER: Final = np.float32(3 << 22)  # Adding it leaves no fraction,
-_GRID: Final = 1.5 * 2**20  # and in float64 this one none below 2**-32.
-_EXP_SERIES: Final = np.array(
-    [
-        1.9875691500e-4,
-        1.3981999507e-3,
-        8.3334519073e-3,
-        4.1665795894e-2,
-        1.6666665459e-1,
-        5.0000001201e-1,
-    ],
-    np.float32,
-)
 # The 1/32 of the vocabulary that survives the first look is still 16 times 256.
 _BLOCKS: Final = 32
 
@@ -119,9 +95,9 @@ def encode_rows(
                 f" (1..{ENTRIES_MAX}, 0..65535)"
             )
     values = np.ascontiguousarray(logits, dtype=np.float32)
-    if _compiled is None:
+    if compiled is None:
         return encode_rows_plainly(values, bounds)
-    return _compiled.encode_rows(values, np.array(bounds, dtype=np.int32), vocabulary)
+    return compiled.encode_rows(values, np.array(bounds, dtype=np.int32), vocabulary)
 
 
 def encode_rows_plainly(
@@ -160,30 +136,6 @@ def _likeliest(
         ids, logprobs = ids[keep], logprobs[keep]
     mass = float(terms[ids].sum())
     return _Likeliest(ids, logprobs, mass, total - mass, winner)
-
-
-def exponentials(values: npt.NDArray[np.float32], top: np.float32) -> npt.NDArray[np.float64]:
-    """exp(values - top), to seven digits, as multiples of 2**-32. So each sum of up to 2**20 of
-    them is exact, in whatever order.
-
-    Every operation here rounds by itself and is one that IEEE 754 defines; so the compiled encoder
-    comes to the same numbers, which numpy's own exponential does not promise from one processor to
-    the next. The polynomial is that of Cephes (S. Moshier, `expf`) for |r| <= ln(2) / 2.
-    """
-    with np.errstate(over="ignore"):
-        x = np.maximum(values - top, _EXPONENT_MIN)
-    turns = x * _PER_LN2 + _ROUNDER
-    whole = turns - _ROUNDER
-    r = (x - whole * _LN2_HIGH) - whole * _LN2_LOW
-    p = np.full_like(r, _EXP_SERIES[0])
-    for coefficient in _EXP_SERIES[1:]:
-        p *= r
-        p += coefficient
-    p = (p * (r * r) + r) + np.float32(1)
-    # The power of two, written into the exponent.
-    scale = (turns.view(np.uint32) - _ROUNDER.view(np.uint32) + np.uint32(127)) << np.uint32(23)
-    found: npt.NDArray[np.float64] = (p * scale.view(np.float32)).astype(np.float64)
-    return (found + _GRID) - _GRID
 
 
 def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from swarmllm.cli import checks
 from swarmllm.runtime.config import Config
-from swarmllm.wire import sparse_encoding
+from swarmllm.wire import sparse_compiled
 from tests.cli.command import run
 
 NAMES = {
@@ -43,7 +43,7 @@ def test_a_healthy_machine_passes(tmp_path: Path) -> None:
 def test_it_says_which_encoder_runs(
     tmp_path: Path, is_compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse_encoding, "IS_COMPILED", is_compiled)
+    monkeypatch.setattr(sparse_compiled, "IS_COMPILED", is_compiled)
     found = checks.sparse_lists(Config(tmp_path, tmp_path))
     assert (found.level, "numpy" in found.found) == (
         ("ok", False) if is_compiled else ("warn", True)

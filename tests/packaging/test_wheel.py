@@ -143,7 +143,7 @@ def test_the_encoder_of_sparse_lists_is_compiled_for_every_python(
     wheel: Path, installed: Path, tmp_path: Path
 ) -> None:
     assert "-cp311-abi3-" in wheel.name
-    program = "from swarmllm.wire import sparse_encoding; print(sparse_encoding.IS_COMPILED)"
+    program = "from swarmllm.wire import sparse_compiled; print(sparse_compiled.IS_COMPILED)"
     done = _run([str(installed), "-c", program], tmp_path)
     assert done.stdout.strip() == "True", done.stderr
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from swarmllm.wire.exponentials import exponentials
 from swarmllm.wire.sparse import (
     COARSE,
     COARSE_MAX,
@@ -20,7 +21,7 @@ from swarmllm.wire.sparse import (
     ODDS_STEPS,
     STEP_SHIFT_MAX,
 )
-from swarmllm.wire.sparse_encoding import exponentials, size_aim
+from swarmllm.wire.sparse_encoding import size_aim
 
 _Ints = npt.NDArray[np.int64]
 _Bits = npt.NDArray[np.uint8]

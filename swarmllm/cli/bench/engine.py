@@ -16,7 +16,7 @@ from swarmllm.adapters.llama.measure import (
     measure_engine,
 )
 from swarmllm.cli.bench.report import Measurement
-from swarmllm.wire.sparse_encoding import IS_COMPILED
+from swarmllm.wire.sparse_compiled import IS_COMPILED
 
 SHARE_GOAL: Final = 0.95
 TURNS_QUICK, STEPS_QUICK = 2, 8

@@ -1,5 +1,5 @@
-"""One encoder of sparse lists written three times, the same bytes each time: compiled, in numpy for
-a batch, and in numpy step by step."""
+"""Sparse lists in compiled code and in numpy: the same bytes (also step by step in numpy), and the
+same lists back, bit for bit."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from swarmllm.errors import RemoteError
+from swarmllm.wire.exponentials import exponentials
+from swarmllm.wire.sparse import FORM_RICE, decode_plainly, odds_of, size_max
 from swarmllm.wire.sparse_encoding import (
     encode_logits,
     encode_rows,
     encode_rows_plainly,
-    exponentials,
 )
 from tests import ROOT
 from tests.wire import plain_sparse
+from tests.wire.strategies import mutate
 from tests.wire.test_sparse import values_with_ties
 
 Floats = npt.NDArray[np.float32]
@@ -115,6 +119,54 @@ def test_a_batch_over_a_full_vocabulary_gives_each_row_its_own_list(
     for encoder in encoders:
         assert encoder(rows, wanted) == expected
         assert encoder(rows[:0], []) == []
+
+
+def assert_both_read_the_same(module: Any, data: bytes, entries_max: int, vocab_size: int) -> None:
+    """What numpy takes for a list, and only that."""
+    if not 8 <= len(data) <= size_max(entries_max):
+        return  # Refused before either.
+    found = module.decode_list(data, entries_max, vocab_size, odds_of(data[5:7]))
+    try:
+        expected = decode_plainly(data, entries_max, vocab_size)
+    except RemoteError:
+        assert found is None
+        return
+    if data[0] != FORM_RICE:
+        assert found is None
+        return
+    assert found == (expected.ids.tobytes(), expected.logprobs.tobytes())
+
+
+@settings(max_examples=500)
+@given(
+    st.one_of(
+        st.binary(min_size=8, max_size=120).map(lambda b: b"\1\0" + b[2:]),
+        st.binary(min_size=8, max_size=1600).map(lambda b: b"\1" + b[1:]),
+        st.integers(0, 1500).map(lambda n: b"\1\0\xff\xa5\xff\x80\0" + bytes(n) + b"\1"),
+    ),
+    st.sampled_from((1, 256, 1024)),
+    st.sampled_from((1, 300, 128_256, 1 << 20)),
+)
+def test_any_bytes_are_the_same_list_to_both_or_none(
+    module: Any, data: bytes, entries_max: int, vocab_size: int
+) -> None:
+    assert_both_read_the_same(module, data, entries_max, vocab_size)
+
+
+def test_lists_and_broken_lists_are_the_same_to_both(module: Any) -> None:  # 10^4 executions
+    rng, draw = Random(20261128), np.random.default_rng(20261128)
+    samples = [
+        encode_logits((draw.standard_normal(size) * spread).astype(np.float32), entries, tail_max)
+        for size in (1, 2, 40, 300, 5_000, 128_256)
+        for spread in (0.1, 3, 30)
+        for entries, tail_max in ((1, 0), (20, 655), (256, 0), (1024, 0))
+    ]
+    for data in samples:
+        assert_both_read_the_same(module, data, 1024, 128_256)
+        assert_both_read_the_same(module, data, 1024, 1_000)
+        assert_both_read_the_same(module, data, 255, 128_256)
+    for _ in range(10_000):
+        assert_both_read_the_same(module, mutate(rng, rng.choice(samples)), 1024, 128_256)
 
 
 def test_exponentials_are_those_of_numpy_and_add_up_exactly() -> None:
