@@ -18,7 +18,7 @@ def test_a_new_node_starts_without_a_warning_and_a_stopped_one_starts_again_with
     was_stopped: bool, caplog: Any
 ) -> None:
     caplog.set_level(logging.INFO, "swarmllm.halt")
-    orders = HaltPerformer(new_machine(fresh_boot(), own=OWNER), MemoryHalts(), lambda count: None)
+    orders = HaltPerformer(new_machine(fresh_boot(), own=OWNER), MemoryHalts())
     if was_stopped:
         orders.perform(StopNow(("the owner stopped it",)))
     caplog.clear()
