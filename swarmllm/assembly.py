@@ -28,7 +28,7 @@ import trio
 from swarmllm.adapters.datadir import DataDir, default_folders, locked, make_folder
 from swarmllm.adapters.halt_folder import HaltFolder
 from swarmllm.adapters.keyfile import KeyFile, load_or_create_key
-from swarmllm.adapters.ledger import performer_of
+from swarmllm.adapters.ledger import part_of, performer_of
 from swarmllm.adapters.libp2p import NetworkOptions, open_network
 from swarmllm.adapters.llama.engine import LlamaEngine
 from swarmllm.adapters.llama.engine_options import EngineOptions
@@ -53,7 +53,7 @@ from swarmllm.core.settings.holder import Settings
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
-from swarmllm.messages.declare import GOV, TOKENIZER
+from swarmllm.messages.declare import GOV, LEDGER, TOKENIZER
 from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.config import Config
@@ -71,6 +71,7 @@ from swarmllm.runtime.ports import (
     Text,
     governance_channel,
     halt_channel,
+    ledger_channel,
     tokenizer_channel,
 )
 from swarmllm.runtime.sealing import sealing_with
@@ -189,7 +190,8 @@ async def _start(
     learned = text if isinstance(text, LearnedText) else None
     exchange = TokenizerExchange(_digests(text) if isinstance(text, LlamaText) else None)
     governance = governance_part(orders.machine, keyring, store, settings, config.canary)
-    node = _node(config, keyring, rng, orders, text, (exchange, governance), settings)
+    parts_of_node = (exchange, governance, part_of(keyring, rng, trio.current_time()))
+    node = _node(config, keyring, rng, orders, text, parts_of_node, settings)
 
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(_perform, effect, text, driver)
@@ -536,6 +538,7 @@ def network_options(config: Config, keyring: KeyFile, driver: Driver) -> Network
             halt_channel(driver, driver.charter_swarm or config.swarm),
             tokenizer_channel(driver.door(TOKENIZER)),
             governance_channel(driver.door(GOV), driver.charter_swarm or config.swarm),
+            ledger_channel(driver.door(LEDGER)),
         ),
         listen=(f"/{kind}/{host}/tcp/{config.port}",),
         port_auto=config.port == DEFAULT_PORT,

@@ -4,8 +4,9 @@ between."""
 from __future__ import annotations
 
 import random
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +15,22 @@ import trio
 
 from swarmllm.adapters.datadir import DataDir
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
+from swarmllm.adapters.ledger import LedgerFile
+from swarmllm.adapters.operator_keys import verify
 from swarmllm.adapters.store import SqliteStore
-from swarmllm.assembly import Parts, network_options, open_node
+from swarmllm.assembly import LEDGER_FILE, Parts, network_options, open_node
+from swarmllm.core.ledger import own_log
+from swarmllm.core.ledger.audit import read_leaf
+from swarmllm.core.ledger.entry import LedgerKind
+from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.peers.dialling import Dialling
 from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.errors import LocalError
+from swarmllm.messages import LEDGER
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_api.client import NoNodeError, ask
-from swarmllm.runtime.ports import Engine, Network, halt_channel
+from swarmllm.runtime.ports import Engine, Network, halt_channel, ledger_channel
 from swarmllm.runtime.service.json_events import (
     Life,
     Listening,
@@ -31,7 +39,9 @@ from swarmllm.runtime.service.json_events import (
     Starting,
     Stopped,
     Stopping,
+    Warned,
 )
+from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.testing.memory_network import MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.testing.scripted_engine import ScriptedEngine
@@ -51,9 +61,11 @@ def parts_on(
     lan: bool = True,
 ) -> Parts:
     def network(keyring: KeyFile, driver: Driver) -> AbstractAsyncContextManager[Network]:
-        return wire.network(
-            keyring.peer, lan=lan, channels=(halt_channel(driver, driver.charter_swarm),)
+        channels = (
+            halt_channel(driver, driver.charter_swarm),
+            ledger_channel(driver.door(LEDGER)),
         )
+        return wire.network(keyring.peer, lan=lan, channels=channels)
 
     return Parts(engine=engine, text=ScriptedText(frozenset()), network=network)
 
@@ -276,3 +288,67 @@ def test_offline_means_loopback_only(tmp_path: Path) -> None:
     assert online.listen == ("/ip4/0.0.0.0/tcp/7339",)
     assert online.bootstrap == (near, far, named)
     assert online.lan
+
+
+async def ledger_when(node: LocalNode, is_so: Callable[[LedgerView], bool]) -> LedgerView:
+    with trio.fail_after(30):
+        while True:
+            [view] = [one for one in node.view().parts if isinstance(one, LedgerView)]
+            if is_so(view):
+                return view
+            await trio.sleep(0.02)
+
+
+def test_two_nodes_witness_each_others_ledgers_and_the_files_prove_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_log, "CHECKPOINT_AFTER_S", 0.05)
+
+    async def body() -> None:
+        async with (
+            MemorySwarm() as wire,
+            open_node(config_in(tmp_path / "a"), parts=parts_on(wire)) as one,
+            open_node(config_in(tmp_path / "b"), parts=parts_on(wire)) as other,
+        ):
+            for node, witness in ((one, other), (other, one)):
+                await ledger_when(node, lambda view, who=witness.peer: who in view.witnesses)  # type: ignore[misc]
+            one.stop_here()
+            await ledger_when(one, lambda view: view.checkpoint >= 3 and bool(view.witnesses))
+
+    run(body)
+    with LedgerFile(tmp_path / "a" / "data" / LEDGER_FILE) as file:
+        kinds = [read_leaf(leaf).kind for _, leaf in file.leaves()]
+        assert kinds[0] == LedgerKind.CHARTER
+        assert {*kinds[1:]} == {LedgerKind.HALTED, LedgerKind.COMMAND}
+        audit, wrong = file.audit(verify)
+        assert (audit.vouched, wrong) == (file.size, ())
+        assert file.cosigned(file.size)
+
+
+def test_a_node_whose_ledger_was_edited_says_so_and_can_still_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_log, "CHECKPOINT_AFTER_S", 0.05)
+    path, told = tmp_path / "data" / LEDGER_FILE, list[Life]()
+
+    async def first() -> None:
+        async with MemorySwarm() as wire, open_node(config_in(tmp_path), parts=parts_on(wire)) as n:
+            await ledger_when(n, lambda view: view.checkpoint >= 1)
+
+    async def second() -> None:
+        async with (
+            MemorySwarm() as wire,
+            open_node(config_in(tmp_path), tell=told.append, parts=parts_on(wire)) as node,
+        ):
+            view = await ledger_when(node, lambda view: bool(view.fault))
+            assert "swarmllm ledger verify" in view.fault
+            node.stop_here()
+            assert node.view().halted
+
+    run(first)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TRIGGER entry_stays")
+        other.execute("UPDATE entry SET leaf = X'00' WHERE number = 0")
+        other.commit()
+    run(second)
+    assert [event.text for event in told if isinstance(event, Warned)]

@@ -10,6 +10,7 @@ fresh log under the same key is what neighbours take for a forgery.
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
 import threading
 import time
@@ -30,6 +31,8 @@ from swarmllm.core.ledger.merkle import (
     peaks,
     root_of,
 )
+from swarmllm.core.ledger.own_log import LAST_CHECKPOINT, Keys
+from swarmllm.core.ledger.part import LedgerPart
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.ledger_performer import LedgerPerformer
@@ -44,8 +47,6 @@ PAGE_BYTES: Final = 4_096
 LEDGER_BYTES_MAX: Final = 2 * 1024**3
 # Of our own; an earlier one says nothing that a later one does not.
 CHECKPOINTS_KEPT: Final = 1_000
-# Under which the store keeps our last checkpoint.
-LAST_CHECKPOINT: Final = "ledger checkpoint"
 _FULL: Final = frozenset({sqlite3.SQLITE_FULL})
 _DAMAGED: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
@@ -61,6 +62,7 @@ _TABLES: Final = f"""
         size INTEGER, witness TEXT, line BLOB NOT NULL, PRIMARY KEY (size, witness)
     ) WITHOUT ROWID;
     CREATE TABLE head (peer TEXT PRIMARY KEY, note BLOB NOT NULL) WITHOUT ROWID;
+    CREATE TABLE alarm (peer TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
     CREATE TRIGGER entry_stays BEFORE UPDATE ON entry
         BEGIN SELECT RAISE(ABORT, 'entries are never changed'); END;
     CREATE TRIGGER entry_remains BEFORE DELETE ON entry
@@ -77,6 +79,7 @@ _LEAVES: Final = (
 )
 _NOTES: Final = "SELECT size, CAST(note AS BLOB) FROM checkpoint ORDER BY size"
 _LINES: Final = "SELECT CAST(line AS BLOB) FROM cosignature WHERE size = ? ORDER BY witness"
+_ALARMS: Final = "SELECT CAST(peer AS TEXT), CAST(record AS BLOB) FROM alarm ORDER BY peer"
 _HEADS: Final = "SELECT CAST(peer AS TEXT), CAST(note AS BLOB) FROM head ORDER BY peer"
 
 
@@ -117,6 +120,7 @@ class SqliteLedger:
                     ("INSERT OR REPLACE INTO checkpoint VALUES (?, ?)", writes.checkpoints),
                     ("INSERT OR REPLACE INTO cosignature VALUES (?, ?, ?)", writes.cosignatures),
                     ("INSERT OR REPLACE INTO head VALUES (?, ?)", writes.heads),
+                    ("INSERT OR REPLACE INTO alarm VALUES (?, ?)", writes.alarms),
                 ):
                     if rows:
                         self._connection.executemany(table, rows)
@@ -133,7 +137,7 @@ class SqliteLedger:
             rows = self._connection.execute(
                 "SELECT CAST(leaf AS BLOB) FROM entry WHERE digest = ?", (_digest(payload),)
             )
-            return any(read_leaf(leaf).payload == payload for (leaf,) in rows)
+            return any(_has_payload(leaf, payload) for (leaf,) in rows)
 
     def prove(self, old: int, new: int) -> tuple[bytes, ...] | None:
         if not 0 < old <= new <= self.size:
@@ -158,6 +162,12 @@ class SqliteLedger:
     def heads(self) -> dict[PeerId, bytes]:
         with self._lock, _told(self._path, "read"):
             return {PeerId(peer): bytes(note) for peer, note in self._connection.execute(_HEADS)}
+
+    def alarms(self) -> dict[PeerId, bytes]:
+        with self._lock, _told(self._path, "read"):
+            return {
+                PeerId(peer): bytes(record) for peer, record in self._connection.execute(_ALARMS)
+            }
 
     def close(self) -> None:
         self._connection.close()
@@ -241,6 +251,10 @@ class LedgerFile:
         with _told(self._path, "read"):
             return tuple(self._connection.execute(_HEADS))
 
+    def alarms(self) -> tuple[tuple[str, bytes], ...]:
+        with _told(self._path, "read"):
+            return tuple(self._connection.execute(_ALARMS))
+
     def inclusion(self, index: int, size: int) -> tuple[bytes, ...]:
         with _told(self._path, "read"):
             return tuple(inclusion_proof(index, size, _reader(self._connection)))
@@ -302,6 +316,13 @@ def _reader(connection: sqlite3.Connection) -> Callable[[int, int], bytes]:
         return bytes(32) if row is None else bytes(row[0])
 
     return read
+
+
+def _has_payload(leaf: bytes, payload: bytes) -> bool:
+    try:
+        return read_leaf(leaf).payload == payload
+    except RemoteError:
+        return False  # Damaged: the audit says so.
 
 
 def _digest(payload: bytes) -> int:
@@ -413,3 +434,11 @@ def performer_of(
         lambda: int(time.time() * 1000),
         warn,
     )
+
+
+def part_of(keyring: Keyring, rng: random.Random, now: float) -> LedgerPart:
+    """The node's part that signs our checkpoints and witnesses those of neighbours; `now` is this
+    moment on the node's clock."""
+    keys = Keys(keyring.peer, keyring.public_key, keyring.sign, keyring.verify)
+    unix_ms_at_zero = round(1000 * (time.time() - now))
+    return LedgerPart(keys, rng, lambda moment: unix_ms_at_zero + round(1000 * moment))

@@ -195,6 +195,8 @@ def _line(record: Record) -> Line | None:
             return Line(f"Halted: {'; '.join(record['reasons'])}", style="bold red")
         case "resumed":
             return Line("Started again: nothing halts this node any more", style="bold green")
+        case "log_doubted":
+            return Line(f"The ledger of {peer} {record['reason']}", style="bold red")
         case "stopping":
             return Line("Leaving …")
         case "stopped":

@@ -264,6 +264,21 @@ class KeepHead:
 
 
 @dataclass(frozen=True, slots=True)
+class KeepAlarm:
+    """Write our signed alarm about a neighbour's log to the disk."""
+
+    peer: PeerId
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DoubtLedger:
+    """Our ledger is not what it was, in a sentence: nothing more is written into it."""
+
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProveConsistency:
     """Make the proof that our log of `new` entries begins with that of `old`; answered by
     `ConsistencyProved`."""
@@ -273,7 +288,15 @@ class ProveConsistency:
     new: int
 
 
-LedgerEffect = AppendToLedger | KeepCheckpoint | KeepCosignature | KeepHead | ProveConsistency
+LedgerEffect = (
+    AppendToLedger
+    | KeepCheckpoint
+    | KeepCosignature
+    | KeepHead
+    | KeepAlarm
+    | ProveConsistency
+    | DoubtLedger
+)
 """Performed in the background, those that wait together at once."""
 
 TokenizerEffect = SealTokenizer | TokenizerFetched | TokenizerMissing

@@ -116,7 +116,15 @@ class NodeResumed:
     """Nothing halts this node any more."""
 
 
-LifeEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed
+@dataclass(frozen=True, slots=True)
+class LogDoubted:
+    """This node, as a witness, found that a peer's ledger is not what it was; `reason` says how."""
+
+    peer: PeerId
+    reason: str
+
+
+LifeEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed | LogDoubted
 """What happens to the node itself, whoever asks it for text."""
 
 NodeEvent = TokenChosen | Ended | Noticed | ExpertsWeighed | LifeEvent

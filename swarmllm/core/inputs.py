@@ -232,12 +232,13 @@ class Recorded:
 @dataclass(frozen=True, slots=True)
 class LedgerOpened:
     """Our log is open, with so many entries and this Merkle root. `note` is our last checkpoint
-    (empty: none), `heads` are the last ones of neighbours."""
+    (empty: none), `heads` are the last ones of neighbours, `alarms` what we found of them."""
 
     size: int
     root: bytes
     note: bytes
     heads: tuple[tuple[PeerId, bytes], ...]
+    alarms: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)

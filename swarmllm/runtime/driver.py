@@ -25,9 +25,11 @@ from swarmllm.core.effects import (
     CloseSession,
     Commit,
     Dial,
+    DoubtLedger,
     Emit,
     EndStreams,
     Hangup,
+    KeepAlarm,
     KeepCheckpoint,
     KeepCosignature,
     KeepHead,
@@ -56,6 +58,7 @@ from swarmllm.core.events import (
     ExpertLost,
     ExpertsWeighed,
     LifeEvent,
+    LogDoubted,
     NodeEvent,
     NodeHalted,
     NodeResumed,
@@ -369,7 +372,9 @@ class Driver:
                 | KeepCheckpoint()
                 | KeepCosignature()
                 | KeepHead()
+                | KeepAlarm()
                 | ProveConsistency()
+                | DoubtLedger()
             ):
                 self._ledgers(effect)
             case StopNow():
@@ -464,7 +469,14 @@ class Driver:
                 self._answers[event.request].put(event)
             case Ended():
                 self._answers.pop(event.request).put(event)
-            case ExpertFound() | ExpertLost() | PeerSeen() | NodeHalted() | NodeResumed():
+            case (
+                ExpertFound()
+                | ExpertLost()
+                | PeerSeen()
+                | NodeHalted()
+                | NodeResumed()
+                | LogDoubted()
+            ):
                 for listener in self._listeners:
                     listener.put(event)
             case _:

@@ -19,6 +19,8 @@ import trio
 
 from swarmllm.core.effects import (
     AppendToLedger,
+    DoubtLedger,
+    KeepAlarm,
     KeepCheckpoint,
     KeepCosignature,
     KeepHead,
@@ -151,6 +153,11 @@ class LedgerPerformer:
     async def _write(self, feed: Callable[[LedgerInput], Awaitable[None]]) -> None:
         group = [self._waiting.popleft() for _ in range(min(GROUP_MAX, len(self._waiting)))]
         assert self._ledger is not None
+        for doubt in [one for one in group if isinstance(one, DoubtLedger)][:1]:
+            await self._spoilt(doubt.sentence, feed)
+            self._keep(group)
+            await self._answer(group, feed)
+            return
         try:
             # Shielded: what has begun ends, and is not written a second time.
             with trio.CancelScope(shield=True):
@@ -191,8 +198,21 @@ class LedgerPerformer:
         self, group: Sequence[LedgerEffect], feed: Callable[[LedgerInput], Awaitable[None]]
     ) -> None:
         for one in group:
-            if (answer := refusal(one)) is not None:
+            answer = refusal(one)
+            if isinstance(one, ProveConsistency) and self._ledger is not None:
+                answer = await self._proof(self._ledger, one)
+            if answer is not None:
                 await feed(answer)
+
+    async def _proof(self, ledger: Ledger, order: ProveConsistency) -> ConsistencyProved:
+        """What cannot be written can still be read; of a spoilt ledger nothing is proved."""
+        hashes = None
+        if not self._is_spoilt:
+            try:
+                hashes = await trio.to_thread.run_sync(ledger.prove, order.old, order.new)
+            except LocalError as fault:
+                log.error("%s", fault)
+        return ConsistencyProved(order.peer, order.old, order.new, hashes)
 
     async def _say_farewell(self) -> None:
         if self._ledger is None:
@@ -246,7 +266,9 @@ def open_with(
     opened = open_ledger()
     lacking = [entry for entry in held if not opened.holds(entry.payload)]
     heads = tuple(sorted(opened.heads().items()))
-    return opened, look(opened), lacking, LedgerOpened(opened.size, opened.root, opened.note, heads)
+    alarms = tuple(data for _, data in sorted(opened.alarms().items()))
+    told = LedgerOpened(opened.size, opened.root, opened.note, heads, alarms)
+    return opened, look(opened), lacking, told
 
 
 def perform_group(ledger: Ledger, group: Sequence[LedgerEffect], unix_ms: int) -> list[LedgerInput]:
@@ -259,6 +281,7 @@ def perform_group(ledger: Ledger, group: Sequence[LedgerEffect], unix_ms: int) -
             (one.size, one.witness, one.line) for one in group if isinstance(one, KeepCosignature)
         ),
         tuple((one.peer, one.note) for one in group if isinstance(one, KeepHead)),
+        tuple((one.peer, one.data) for one in group if isinstance(one, KeepAlarm)),
     )
     if writes != LedgerWrites():
         ledger.write(writes)
@@ -274,7 +297,7 @@ def perform_group(ledger: Ledger, group: Sequence[LedgerEffect], unix_ms: int) -
                 answers.append(HeadKept(peer, note, ok=True))
             case ProveConsistency(peer=peer, old=old, new=new):
                 answers.append(ConsistencyProved(peer, old, new, ledger.prove(old, new)))
-            case KeepCosignature():
+            case KeepCosignature() | KeepAlarm() | DoubtLedger():
                 pass
             case _:
                 assert_never(one)
@@ -298,7 +321,7 @@ def refusal(effect: LedgerEffect) -> LedgerInput | None:
             return HeadKept(peer, note, ok=False)
         case ProveConsistency(peer=peer, old=old, new=new):
             return ConsistencyProved(peer, old, new, None)
-        case KeepCosignature():
+        case KeepCosignature() | KeepAlarm() | DoubtLedger():
             return None
         case _:
             assert_never(effect)

@@ -217,12 +217,13 @@ class Store(Protocol):
 class LedgerWrites:
     """What is written into a ledger together: all of it or nothing. `leaves` as they are hashed;
     `checkpoints` (size, note) and `cosignatures` (size, witness, line) of our own log; `heads` the
-    notes of others' logs (empty: forget)."""
+    notes of others' logs (empty: forget), `alarms` what we signed about them."""
 
     leaves: tuple[bytes, ...] = ()
     checkpoints: tuple[tuple[int, bytes], ...] = ()
     cosignatures: tuple[tuple[int, PeerId, bytes], ...] = ()
     heads: tuple[tuple[PeerId, bytes], ...] = ()
+    alarms: tuple[tuple[PeerId, bytes], ...] = ()
 
 
 class Ledger(Protocol):
@@ -253,6 +254,9 @@ class Ledger(Protocol):
 
     def heads(self) -> dict[PeerId, bytes]:
         """The last checkpoints of others' logs."""
+
+    def alarms(self) -> dict[PeerId, bytes]:
+        """What we signed about others' logs."""
 
     def close(self) -> None: ...
 

@@ -21,6 +21,7 @@ class MemoryLedger:
         self._nodes: dict[tuple[int, int], bytes] = {}
         self._notes: dict[int, bytes] = {}
         self._heads: dict[PeerId, bytes] = {}
+        self._alarms: dict[PeerId, bytes] = {}
 
     @property
     def size(self) -> int:
@@ -40,6 +41,7 @@ class MemoryLedger:
                 self._nodes[level, index] = hashed
         self._notes |= dict(writes.checkpoints)
         self.cosignatures |= {(size, peer): line for size, peer, line in writes.cosignatures}
+        self._alarms |= dict(writes.alarms)
         self._heads |= dict(writes.heads)
         self._heads = {peer: note for peer, note in self._heads.items() if note}
         self.writes += 1
@@ -61,6 +63,9 @@ class MemoryLedger:
 
     def heads(self) -> dict[PeerId, bytes]:
         return dict(self._heads)
+
+    def alarms(self) -> dict[PeerId, bytes]:
+        return dict(self._alarms)
 
     def close(self) -> None:
         """Nothing to close: it stays as a disk does."""

@@ -156,6 +156,14 @@ def status(text: str) -> Record:
         "records_refused": 1,
         "saves_failed": 0,
         "crowding": {"evicted": 1, "unread_exceeded": 1, "unread_given_way": 1},
+        "ledger": {
+            "size": 3,
+            "checkpoint": 2,
+            "witnesses": [text],
+            "watched": {text: 4},
+            "alarms": {text: text},
+            "fault": text,
+        },
     }
 
 
@@ -212,6 +220,7 @@ LIFE: Final = {
     "peer_lost": {"reason"},
     "expert_found": {"model"},
     "expert_lost": {"reason"},
+    "log_doubted": {"reason"},
 }
 NUMBERS: Final = {"n_params": 1e9, "context_max": 512, "seconds": 1.0, "tokens_per_s": 20.0}
 

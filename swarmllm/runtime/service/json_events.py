@@ -15,11 +15,13 @@ from swarmllm.core.events import (
     ExpertFound,
     ExpertLost,
     ExpertUse,
+    LogDoubted,
     NodeHalted,
     NodeResumed,
     PeerSeen,
     Weighed,
 )
+from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.peers.view import ExpertView, VocabularyView
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import SwarmError
@@ -93,7 +95,7 @@ class Stopped:
     pass
 
 
-SwarmEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed
+SwarmEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed | LogDoubted
 Life = (
     Starting | Progress | ModelReady | Listening | Warned | Ready | Stopping | Stopped | SwarmEvent
 )
@@ -128,6 +130,8 @@ def _swarm_record(event: SwarmEvent) -> Record:
             return record_of("halted", by=by, seq=seq, reasons=list(reasons))
         case NodeResumed():
             return record_of("resumed")
+        case LogDoubted(peer=peer, reason=reason):
+            return record_of("log_doubted", peer=peer, reason=reason)
         case ExpertFound(peer=peer, record=record):
             return record_of(
                 "expert_found",
@@ -258,7 +262,21 @@ def status_record(status: Status) -> Record:
         records_refused=view.records_refused,
         saves_failed=status.saves_failed,
         crowding=status.crowding,
+        ledger=next((_ledger(one) for one in view.parts if isinstance(one, LedgerView)), None),
     )
+
+
+def _ledger(view: LedgerView) -> Record:
+    """`checkpoint` is the size of the last one, `fault` why nothing can be written (empty: it
+    can)."""
+    return {
+        "size": view.size,
+        "checkpoint": view.checkpoint,
+        "witnesses": list(view.witnesses),
+        "watched": dict(view.watched),
+        "alarms": dict(view.alarms),
+        "fault": view.fault,
+    }
 
 
 def _vocabulary(one: VocabularyView, ours: bytes) -> Record:

@@ -14,9 +14,11 @@ from swarmllm.core.effects import (
     CloseSession,
     Commit,
     Dial,
+    DoubtLedger,
     Emit,
     EndStreams,
     Hangup,
+    KeepAlarm,
     KeepCheckpoint,
     KeepCosignature,
     KeepHead,
@@ -39,7 +41,7 @@ from swarmllm.core.effects import (
 )
 from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state_file import pack_genesis
-from swarmllm.core.inputs import Committed, Persisted, Scored
+from swarmllm.core.inputs import Committed, LedgerFaulty, Persisted, Scored
 from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused
 from swarmllm.testing.world.ledger import write
 from swarmllm.testing.world.sizes import size_of
@@ -202,6 +204,10 @@ def _enter(host: Host, effect: LedgerEffect) -> None:
     write(host, host.world.event_queue, effect)
 
 
+def _doubt(host: Host, effect: DoubtLedger) -> None:
+    host.world.event_queue.after(0.0, host.receive_if, host.life, LedgerFaulty(effect.sentence))
+
+
 PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     Send: _send,
     RunScore: _run_score,
@@ -229,5 +235,7 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     KeepCheckpoint: _enter,
     KeepCosignature: _enter,
     KeepHead: _enter,
+    KeepAlarm: _enter,
+    DoubtLedger: _doubt,
     ProveConsistency: _enter,
 }

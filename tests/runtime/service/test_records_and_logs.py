@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from swarmllm.core.events import ExpertFound, ExpertLost, ExpertUse, PeerSeen, TokenChosen
+from swarmllm.core.events import (
+    ExpertFound,
+    ExpertLost,
+    ExpertUse,
+    LogDoubted,
+    PeerSeen,
+    TokenChosen,
+)
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import UsageError
 from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, PeerId
@@ -108,6 +115,7 @@ def test_an_end_record_is_as_documented() -> None:
             {"peer", "model", "n_params", "context_max", "tokens_per_s"},
         ),
         (ExpertLost(PEER, "reset"), "expert_lost", {"peer", "reason"}),
+        (LogDoubted(PEER, "forked"), "log_doubted", {"peer", "reason"}),
     ],
 )
 def test_life_records_have_the_documented_names_and_fields(
