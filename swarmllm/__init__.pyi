@@ -14,6 +14,7 @@ from swarmllm.core.events import ExpertFound as ExpertFound
 from swarmllm.core.events import ExpertLost as ExpertLost
 from swarmllm.core.events import ExpertUse as ExpertUse
 from swarmllm.core.events import LifeEvent as LifeEvent
+from swarmllm.core.events import LogDoubted as LogDoubted
 from swarmllm.core.events import NodeHalted as NodeHalted
 from swarmllm.core.events import NodeResumed as NodeResumed
 from swarmllm.core.events import PeerSeen as PeerSeen

@@ -41,7 +41,7 @@ def test_tests_mirror_the_package() -> None:
     [
         ("tests/core/halt/test_state.py", False),
         ("tests/sims/test_flood.py", False),
-        ("tests/test_assembly.py", False),
+        ("tests/assembly/test_assembly.py", False),
         ("tests/e2e/test_demo.py", False),
         ("tests/network/test_streams.py", True),
         ("tests/core/network/test_streams.py", True),

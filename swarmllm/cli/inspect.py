@@ -83,19 +83,7 @@ def status_view(record: Record) -> RenderableType:
         table.add_row(Line("halted", "bold red"), Line(reason, "bold red"))
     experts = record.get("experts") or []
     table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
-    ledger = record.get("ledger") or {}
-    if ledger:
-        witnesses, watched = len(ledger["witnesses"]), len(ledger["watched"])
-        table.add_row(
-            "ledger",
-            f"{ledger['size']} entries, {ledger['checkpoint']} of them signed and cosigned by"
-            f" {witnesses}; {watched} logs of others watched",
-        )
-    if ledger.get("fault"):
-        table.add_row(Line("ledger", "bold red"), Line(ledger["fault"], "bold red"))
-    for peer, reason in (ledger.get("alarms") or {}).items():
-        alarm = f"the ledger of {short_peer(peer)} {reason}"
-        table.add_row(Line("alarm", "bold red"), Line(alarm, "bold red"))
+    _add_ledger(table, record.get("ledger") or {})
     for one in record.get("vocabularies") or []:
         said = f"{one['fingerprint'][:16]}, that of {one['model']}: {one['experts']} experts"
         if not one["asked"]:
@@ -113,6 +101,21 @@ def status_view(record: Record) -> RenderableType:
     if told:
         table.add_row("trouble", Line(", ".join(told), "yellow"))
     return Group(table, "", experts_table(experts, float(record["time"]))) if experts else table
+
+
+def _add_ledger(table: Table, ledger: Record) -> None:
+    if ledger:
+        witnesses, watched = len(ledger["witnesses"]), len(ledger["watched"])
+        table.add_row(
+            "ledger",
+            f"{ledger['size']} entries, {ledger['checkpoint']} of them signed and cosigned by"
+            f" {witnesses}; {watched} logs of others watched",
+        )
+    if ledger.get("fault"):
+        table.add_row(Line("ledger", "bold red"), Line(ledger["fault"], "bold red"))
+    for peer, reason in (ledger.get("alarms") or {}).items():
+        alarm = f"the ledger of {short_peer(peer)} {reason}"
+        table.add_row(Line("alarm", "bold red"), Line(alarm, "bold red"))
 
 
 def experts_table(experts: list[Record], now: float) -> Table:

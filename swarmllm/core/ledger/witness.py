@@ -14,7 +14,7 @@ Everything here is bounded: logs kept, alarms, signatures checked for one peer a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -266,26 +266,12 @@ class Witness:
         kept = self._kept.get(peer)
         if kept is None:
             if len(self._kept) >= HEADS_MAX:
-                effects += self._make_room()
+                effects += _make_room(self._kept, self._neighbours)
             if len(self._kept) >= HEADS_MAX:
                 return []  # All of them are connected: who came later is watched by others.
             kept = self._kept[peer] = _Kept(shown)
         kept.next = shown
         return [*effects, KeepHead(peer, shown.note)]
-
-    def _make_room(self) -> Sequence[NodeEffect]:
-        """The log goes that proved the least to us, among those that are not connected: a crowd of
-        new names does not push out those that we have watched for long."""
-        gone = [
-            (kept.grown, place, peer)
-            for place, (peer, kept) in enumerate(self._kept.items())
-            if peer not in self._neighbours
-        ]
-        if not gone:
-            return []
-        peer = min(gone)[2]
-        del self._kept[peer]
-        return [KeepHead(peer, b"")]
 
     def _cosign(self, peer: PeerId, now: float) -> Sequence[NodeEffect]:
         neighbour, kept = self._neighbours.get(peer), self._kept[peer]
@@ -338,9 +324,23 @@ class Witness:
             AppendToLedger(LedgerEntry(LedgerKind.ALARM, data)),
             KeepAlarm(peer, data),
             Emit(LogDoubted(peer, ALARMS[what])),
-            *(self._passed_on(held, shown) if what == ALARM_FORKED else ()),
+            *(
+                SendFrame(other, LedgerFork(held.note, shown.note), LEDGER)
+                for other in (self._neighbours if what == ALARM_FORKED else ())
+            ),
         ]
 
-    def _passed_on(self, one: SignedCheckpoint, other: SignedCheckpoint) -> Iterator[SendFrame]:
-        for peer in self._neighbours:
-            yield SendFrame(peer, LedgerFork(one.note, other.note), LEDGER)
+
+def _make_room(kept: dict[PeerId, _Kept], connected: Container[PeerId]) -> Sequence[NodeEffect]:
+    """The log goes that proved the least to us, among those that are not connected: a crowd of new
+    names does not push out those that we have watched for long."""
+    gone = [
+        (one.grown, place, peer)
+        for place, (peer, one) in enumerate(kept.items())
+        if peer not in connected
+    ]
+    if not gone:
+        return []
+    peer = min(gone)[2]
+    del kept[peer]
+    return [KeepHead(peer, b"")]
