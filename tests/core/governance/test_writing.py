@@ -1,0 +1,148 @@
+"""What takes effect is written down first: once, whatever breaks in between."""
+
+from __future__ import annotations
+
+import pytest
+
+from swarmllm.core.effects import AppendToLedger, Commit
+from swarmllm.core.governance.state_file import STATE_KEY, Damaged, Saved, load, pack, slot_key
+from swarmllm.core.ledger.entry import LedgerKind
+from swarmllm.core.settings.table import EXPERTS
+from tests.core.governance.support import (
+    EXPERTS_CODE,
+    HOUR,
+    SET_EXPERTS,
+    VOTERS,
+    Node,
+    id_of,
+    plain_vote,
+)
+from tests.core.governance.test_votes import passed
+
+
+def offered(node: Node) -> bytes:
+    record = node.propose(SET_EXPERTS)
+    id = id_of(record)
+    node.offer(record, plain_vote(id, VOTERS[0]), plain_vote(id, VOTERS[1]))
+    return id
+
+
+@pytest.mark.parametrize("steps", range(12))
+def test_enact_once_with_kill9_at_every_step(steps: int) -> None:
+    """After each number of writes the process dies; then it starts again with what it has, and
+    peers tell it what it lacks."""
+    node = Node()
+    node.is_manual = True
+    record = node.propose(SET_EXPERTS)
+    id = id_of(record)
+    records = [record, plain_vote(id, VOTERS[0]), plain_vote(id, VOTERS[1])]
+    left = steps
+    for data in records:
+        node.offer(data)
+        while left and node.waiting:
+            node.confirm()
+            left -= 1
+    for _ in range(40):
+        while left and node.waiting:
+            node.confirm()
+            left -= 1
+        node.wait(600.0)
+        if not left:
+            break
+    was_live = node.value(EXPERTS_CODE) == 5
+    if was_live:
+        kinds = [entry.kind for entry in node.ledger]
+        assert LedgerKind.ENACTMENT in kinds, "it is in the ledger before it is in force,"
+        assert load(node.disk.values.get)[0].in_force, "and on disk"
+    node.boot()
+    assert (node.value(EXPERTS_CODE) == 5) >= was_live, "what was in force is so again"
+    node.is_manual = False
+    node.perform([])
+    node.wait(1.0)
+    node.offer(*records)
+    node.wait(30 * HOUR)
+    assert node.value(EXPERTS_CODE) == 5
+    assert node.journal == [("answer.experts", "3", "5", "")], "once"
+
+
+def test_nothing_is_in_force_before_disk_and_ledger_have_it() -> None:
+    node = Node()
+    node.is_manual = True
+    offered(node)
+    node.wait(HOUR)
+    seen: list[str] = []
+    while node.waiting:
+        assert node.value(EXPERTS_CODE) == EXPERTS.default, seen
+        effect = node.waiting[0]
+        seen.append(type(effect).__name__)
+        node.confirm()
+        node.wait(HOUR)
+        if node.value(EXPERTS_CODE) == 5:
+            break
+    assert node.value(EXPERTS_CODE) == 5
+    assert {Commit.__name__, AppendToLedger.__name__} <= set(seen)
+
+
+@pytest.mark.parametrize("what", ["disk", "ledger"])
+def test_a_full_disk_or_a_ledger_that_cannot_be_written_enacts_nothing(what: str) -> None:
+    node = Node()
+    if what == "disk":
+        node.disk.is_full = True
+    else:
+        node.refuses_entries = True
+    offered(node)
+    node.wait(50 * HOUR)
+    assert node.value(EXPERTS_CODE) == EXPERTS.default
+    node.disk.is_full = node.refuses_entries = False
+    node.wait(2 * HOUR)
+    assert node.value(EXPERTS_CODE) == 5, "and goes on once it can be written"
+    kinds = [entry.kind for entry in node.ledger]
+    assert kinds.count(LedgerKind.ENACTMENT) == 1
+
+
+@pytest.mark.parametrize("key", [STATE_KEY, slot_key(0)])
+@pytest.mark.parametrize("how", ["flip", "cut", "gone"])
+def test_a_state_that_cannot_be_read_enacts_nothing_and_says_so(key: str, how: str) -> None:
+    node = Node()
+    passed(node)
+    node.wait(2 * HOUR)
+    data = node.disk.values[key]
+    if how == "flip":
+        node.disk.values[key] = data[:40] + bytes((data[40] ^ 1,)) + data[41:]
+    elif how == "cut":
+        node.disk.values[key] = data[:-1]
+    else:
+        del node.disk.values[key]
+    kept = dict(node.disk.values)
+    node.boot()
+    if how == "gone" and key == STATE_KEY:
+        assert node.machine.damage == "", "a node that never had any state is a new node"
+        return
+    assert "cannot be read" in node.machine.obstacle
+    assert node.value(EXPERTS_CODE) == EXPERTS.default
+    record_like = plain_vote(bytes(32), VOTERS[0])
+    node.offer(record_like)
+    node.wait(30 * HOUR)
+    assert node.disk.values == kept, "and overwrites nothing that could still be mended"
+
+
+def test_what_is_packed_is_read_again_and_anything_else_is_not() -> None:
+    node = Node()
+    passed(node)
+    node.wait(2 * HOUR)
+    saved, cases = load(node.disk.values.get)
+    assert pack(saved) == pack(load({STATE_KEY: pack(saved), **node.disk.values}.get)[0])
+    assert len(cases) == 1
+    assert load(lambda _: None) == (Saved(), {})
+    with pytest.raises(Damaged, match="damaged"):
+        load({STATE_KEY: b"swarmllm-gov-1\nrubbish"}.get)
+
+
+def test_slots_of_closed_cases_are_used_again() -> None:
+    node = Node()
+    for _ in range(8):
+        record = node.propose(SET_EXPERTS)
+        node.offer(record)
+        node.wait(15 * 24 * HOUR)
+    slots = [key for key in node.disk.values if key.startswith("governance/case/")]
+    assert slots == [slot_key(0)]
