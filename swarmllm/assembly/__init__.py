@@ -49,6 +49,7 @@ from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.reading import load_config
+from swarmllm.runtime.config.table import pinned
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.governing import governance_part
 from swarmllm.runtime.halt_performer import HaltPerformer
@@ -159,7 +160,7 @@ async def _start(
     # Seconds on a slow machine, while the model is loaded elsewhere.
     nursery.start_soon(_import_network, imported)
     rng = random.Random(random.SystemRandom().getrandbits(128))
-    settings = Settings()
+    settings = Settings(pinned(config))
     orders = await _boot_kill_switch(config, data, keyring, rng, warn)
     text, engine = await open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
     await imported.wait()

@@ -23,7 +23,10 @@ from swarmllm.cli.fetching import fetched
 from swarmllm.cli.output import notice
 from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
 from swarmllm.core.peers.saving import SAVED_PEERS
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import EXPERTS
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.config.table import pinned
 from swarmllm.runtime.local_api.client import SocketClient, ask
 from swarmllm.runtime.model_reference import NONE, Auto
 from swarmllm.runtime.service.json_events import Record
@@ -81,7 +84,7 @@ async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncItera
             node = await stack.enter_async_context(
                 open_node(replace(config, data_dir=folder, model=model, port=0))
             )
-        wanted = config.k
+        wanted = Settings(pinned(config))[EXPERTS]
         count = await node.wait_ready(wanted, GATHER_S)
         if count < wanted:
             notice(f"{count} of {wanted} experts found so far; others join in when they are found.")

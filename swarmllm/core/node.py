@@ -83,7 +83,7 @@ class Node:
         self._table = CapacityTable()
         self._router = Router(peer, rng, self.settings)
         self._peering = Dialling(peer, rng)
-        self._serving = Serving(clearance)
+        self._serving = Serving(clearance, self.settings)
         connected = self._peering.connected
         known = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, known, clearance)

@@ -128,7 +128,7 @@ class Roster(Part):
     def own_record(self) -> CapacityRecord | None:
         """The capacity record of our own expert; None while there is none. With no place for any
         session while this node is stopped."""
-        card, load = self._serving.card, self._serving.load
+        card, load = self._serving.card, self._serving.offer
         if card is None or load is None:
             return None
         clearance = self._clearance

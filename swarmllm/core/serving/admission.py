@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from swarmllm.core.effects import CloseSession, Effect, RunScore, Send
-from swarmllm.core.facts import Fact, OwnExpertChanged, PeerGone, TokensForbidden
+from swarmllm.core.facts import Fact, OwnExpertChanged, PeerGone, SettingChanged, TokensForbidden
 from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.inputs import (
     AskingEnded,
@@ -25,6 +25,8 @@ from swarmllm.core.inputs import (
 )
 from swarmllm.core.part import Part, Told
 from swarmllm.core.serving.shares import fits
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import SESSIONS_OFFERED
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import (
     NO_HALT_DIGEST,
@@ -74,14 +76,19 @@ class Requester:
 
 
 class Serving(Part):
-    """`clearance` None: a node without a kill switch."""
+    """`clearance` None: a node without a kill switch. Of what its engine holds the node offers
+    others `SESSIONS_OFFERED` of `settings`: so many of their sessions have rounds at the engine at
+    once."""
 
     inputs = (
         *(Open, Score, Close, Halted, Scored, AskingEnded, PeerGone, TokensForbidden),
-        *(EngineReady, EngineLoadChanged, EngineLost),
+        *(EngineReady, EngineLoadChanged, EngineLost, SettingChanged),
     )
 
-    def __init__(self, clearance: Clearance | None = None) -> None:
+    def __init__(
+        self, clearance: Clearance | None = None, settings: Settings | None = None
+    ) -> None:
+        self._settings = settings or Settings()
         self._clearance = Clearance(PeerId(""), None) if clearance is None else clearance
         self.card: ModelCard | None = None
         self.load: EngineLoad | None = None
@@ -92,6 +99,16 @@ class Serving(Part):
     @property
     def rounds_open(self) -> int:
         return len(self._orders)
+
+    @property
+    def offer(self) -> EngineLoad | None:
+        """The engine's load as others are told it: with the sessions that they may have."""
+        load = self.load
+        if load is None or load.sessions_max <= self._settings[SESSIONS_OFFERED]:
+            return load
+        offered = self._settings[SESSIONS_OFFERED]
+        free = max(0, load.sessions_free - (load.sessions_max - offered))
+        return replace(load, sessions_free=free, sessions_max=offered)
 
     def view(self, now: float) -> int:
         """How many rounds the engine is at."""
@@ -119,6 +136,8 @@ class Serving(Part):
                 return [OwnExpertChanged("lost")]
             case EngineLoadChanged(load=load):
                 return self._load_changed(load)
+            case SettingChanged(setting=setting) if setting is SESSIONS_OFFERED:
+                return [OwnExpertChanged("places")] if self.load is not None else ()
             case _:
                 return ()
 
@@ -224,12 +243,24 @@ class Serving(Part):
             requester.rounds, len(self._orders), ROUNDS_MAX
         ):
             return [Send(peer, Busy(message.session, message.round, self.retry_after_ms()))]
+        key = SessionKey(peer, message.session)
+        if not self._has_place(key):
+            return [Send(peer, Busy(message.session, message.round, self.retry_after_ms()))]
         order = self._next_order
         self._next_order += 1
-        key = SessionKey(peer, message.session)
         self._orders[order] = (key, requester)
         requester.rounds += 1
         return [RunScore(order, key, message)]
+
+    def _has_place(self, key: SessionKey) -> bool:
+        """Whether one more round of this session keeps to what is offered. Where that is all that
+        the engine holds, the engine itself sees to its places."""
+        offered = self._settings[SESSIONS_OFFERED]
+        if self.load is None or self.load.sessions_max <= offered:
+            return True
+        busy = {busy for busy, _ in self._orders.values()}
+        held = sum(one.peer == key.peer for one in busy)
+        return key in busy or fits(held, len(busy), offered)
 
     def retry_after_ms(self) -> int:
         """When the rounds that wait now should be done."""

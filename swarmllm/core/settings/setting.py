@@ -52,6 +52,11 @@ class Setting(Generic[N]):
         """The default, as the code reads it."""
         return self.read(self.default)
 
+    def units(self, value: float) -> int:
+        """The reverse of `read`."""
+        parts, _ = UNITS.get(self.unit, (1, ""))
+        return round(value * parts)
+
     def fits(self, value: int) -> bool:
         """Whether this node could work with the value."""
         return self.limits.low <= value <= self.limits.high

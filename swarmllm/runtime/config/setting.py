@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import MISSING, Field, dataclass, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any, Final, get_args
+
+from swarmllm.core.settings import setting as core
 
 PREFIX: Final = "SWARMLLM_"  # Of the environment variables.
 
@@ -57,6 +60,9 @@ class Setting:
     also: tuple[str, ...] = ()
     help: str = ""
     usual: str = ""
+    # The setting of the swarm that giving this one pins for this node; where it is not given (its
+    # default is None) the swarm's holds.
+    pins: core.Setting[Any] | None = None
     # Of the field that is annotated; `default` is None where the machine decides.
     name: str = ""
     kind: type = str
@@ -66,6 +72,8 @@ class Setting:
         """This declaration, of this field. `kind` becomes that of the option's value: str, int,
         float, bool, or list (given once for each item)."""
         declared = get_args(hint)[0]
+        if isinstance(declared, UnionType):  # Or None.
+            declared = get_args(declared)[0]
         kind = {Path: str, tuple[str, ...]: list}.get(declared, declared)
         flag = self.flag or f"--{field.name.replace('_', '-')}"
         default = None if field.default is MISSING else field.default

@@ -8,6 +8,8 @@ from swarmllm.runtime.config.setting import Setting, Unfit
 def default_text(setting: Setting) -> str:
     """The default as it is written in Markdown."""
     value = setting.default
+    if setting.pins is not None:
+        return f"{setting.pins.usual:g}, or what the swarm has set"
     if setting.usual:
         return setting.usual
     assert value is not None, f"{setting.name} has no default, and does not say what it usually is"

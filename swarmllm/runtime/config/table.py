@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, Final, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
-from swarmllm.core.values import EXTRA_USUAL, K_USUAL, QUALITY_USUAL
+from swarmllm.core.settings import setting as core
+from swarmllm.core.settings.table import EXPERTS, EXTRA, WIDE_SHARE
+from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
+from swarmllm.runtime.config.pins import pins_of, read_pins
 from swarmllm.runtime.config.readers import (
     multiaddrs,
     number,
@@ -29,9 +32,6 @@ from swarmllm.runtime.config.setting import PANELS, Setting
 from swarmllm.runtime.model_reference import AUTO, GRAMMAR
 
 SESSIONS_LIMIT: Final = 256  # llama.cpp's own bound on parallel sequences.
-# Experts per token: each costs a round trip's worth of bytes, and pooling gains nothing measurable
-# beyond.
-SHARE_MAX: Final = 64
 _, MODEL, ANSWER, OUTPUT = PANELS
 
 
@@ -191,32 +191,45 @@ class Config:
         ),
     ] = False
     k: Annotated[
-        int,
+        int | None,
         Setting(
-            whole(1, SHARE_MAX),
+            whole(EXPERTS.limits.low, EXPERTS.limits.high),
             "Experts that decide each token together.",
             flag="-k",
             panel=ANSWER,
             also=("--experts",),
+            pins=EXPERTS,
         ),
-    ] = K_USUAL
+    ] = None
     extra: Annotated[
-        int,
+        int | None,
         Setting(
-            whole(0, SHARE_MAX),
+            whole(EXTRA.limits.low, EXTRA.limits.high),
             "Experts asked beyond `k`, as insurance against slow ones.",
             panel=ANSWER,
+            pins=EXTRA,
         ),
-    ] = EXTRA_USUAL
+    ] = None
     quality: Annotated[
-        float,
+        float | None,
         Setting(
             number(0, 1),
             "Share of the tokens that all `k` experts are asked about. 1: all tokens; 0:"
             " always one expert.",
             panel=ANSWER,
+            pins=WIDE_SHARE,
         ),
-    ] = QUALITY_USUAL
+    ] = None
+    pins: Annotated[
+        tuple[str, ...],
+        Setting(
+            read_pins,
+            "Settings of the swarm that stay as they are given here for this node, whatever the"
+            " swarm sets. In the file: a table `[pins]`.",
+            flag="--pin",
+            metavar="KEY=VALUE",
+        ),
+    ] = ()
     log_level: Annotated[
         str,
         Setting(
@@ -247,3 +260,20 @@ def _declared() -> dict[str, Setting]:
 
 SETTINGS: Final[dict[str, Setting]] = _declared()
 """Every setting, by its name."""
+
+
+def pinned(config: Config) -> dict[core.Setting[Any], int]:
+    """The settings of the swarm that this node's owner has fixed for it, in their own units.
+    UsageError if one is fixed in two ways that differ."""
+    found = pins_of(config.pins)
+    for name, row in SETTINGS.items():
+        value = getattr(config, name)
+        if row.pins is None or value is None:
+            continue
+        number = row.pins.units(value)
+        if found.setdefault(row.pins, number) != number:
+            raise UsageError(
+                f"{name} is {value}, and {row.pins} is pinned to {found[row.pins]}"
+                f" ({row.pins.unit}); they are the same setting, so leave one of them out"
+            )
+    return found

@@ -30,6 +30,7 @@ from swarmllm.core.events import (
     Weighed,
 )
 from swarmllm.core.inputs import Cancelled
+from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import GenerateRequest
 from swarmllm.core.vocabulary import Detokenizer, Vocabulary
 from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
@@ -37,7 +38,7 @@ from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Text
 from swarmllm.runtime.queues import AnswerFeed
-from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.service.request import TextRequest, breadth_of
 from swarmllm.runtime.service.result import Result, why_empty
 from swarmllm.runtime.service.stop_strings import StopFilter
 
@@ -128,9 +129,10 @@ class Answer:
         request: TextRequest,
         context_max: Callable[[], int | None],
         clock: Callable[[], float] = trio.current_time,
+        settings: Settings | None = None,
     ) -> None:
         """`context_max` tells the longest context of the experts that can be reached now; None if
-        there are none."""
+        there are none. `settings` have what the request leaves open; None: the defaults."""
         request.check()
         self._sampling = request.drawn()
         self._driver = driver
@@ -138,6 +140,7 @@ class Answer:
         self._request = request
         self._context_max = context_max
         self._clock = clock
+        self._settings = settings or Settings()
         self._stops = StopFilter(request.stop)
         self._decoder: Detokenizer | None = None
         self._feed: AnswerFeed | None = None
@@ -273,13 +276,11 @@ class Answer:
             outside=prompt.others,
             domain=request.domain,
             chat_digest=vocabulary.chat_digest if request.messages else b"",
-            k=request.k,
-            extra=request.extra,
-            quality=request.quality,
             max_tokens=request.max_tokens,
             sampling=self._sampling,
             stop_tokens=prompt.end_tokens,
             vocab_size=vocabulary.size,
+            **breadth_of(request, self._settings),
         )
         self._decoder = vocabulary.decoder()
         self._began_at = self._clock()

@@ -119,7 +119,9 @@ class LocalNode:
 
     def answer(self, request: TextRequest) -> Answer:
         """`generate` for a request that is put together already."""
-        return Answer(self._driver, self._text, request, self.context_max, self._clock)
+        return Answer(
+            *(self._driver, self._text, request, self.context_max, self._clock), self._node.settings
+        )
 
     def context_max(self) -> int | None:
         """The longest context, in tokens, of the experts that can be reached now; None if there are

@@ -15,11 +15,10 @@ from typing import Any, Final
 
 from swarmllm.core.chat import ChatMessage, check_messages, message_of
 from swarmllm.core.decoding.sampling import validate
+from swarmllm.core.settings.answering import usual_breadth
+from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import (
-    EXTRA_USUAL,
-    K_USUAL,
     MAX_TOKENS_USUAL,
-    QUALITY_USUAL,
     SAMPLING,
     USUAL_SAMPLING,
     Sampling,
@@ -43,17 +42,19 @@ class TextRequest:
     which the model's chat template makes a prompt of. `seed` None: one is drawn, and told in the
     result; that of `sampling` is not looked at. `stop`: strings that end the answer, not shown.
 
-    `quality` is the share of tokens that all `k` experts are asked about (1: every token; 0: always
-    the best one alone). `domain`: experts that claim it are believed more at first. `turns` are the
-    places (in characters) where the prompt's author changes, first from outside to the ensemble and
-    then back again, rising; what the ensemble wrote itself is no evidence of how well it writes.
+    `k`, `extra` and `quality` None: what the settings of the node that answers have then, which the
+    swarm may have changed. `quality` is the share of tokens that all `k` experts are asked about
+    (1: every token; 0: always the best one alone). `domain`: experts that claim it are believed
+    more at first. `turns` are the places (in characters) where the prompt's author changes, first
+    from outside to the ensemble and then back again, rising; what the ensemble wrote itself is no
+    evidence of how well it writes.
     """
 
     prompt: str = ""
     messages: tuple[ChatMessage, ...] = ()
-    k: int = K_USUAL
-    extra: int = EXTRA_USUAL
-    quality: float = QUALITY_USUAL
+    k: int | None = None
+    extra: int | None = None
+    quality: float | None = None
     domain: str = ""
     turns: tuple[int, ...] = ()
     max_tokens: int = MAX_TOKENS_USUAL
@@ -98,6 +99,8 @@ class TextRequest:
             check_text(text, f"the text {text[:20]!r}")
         for name in OWN_SETTINGS:
             value = getattr(self, name)
+            if value is None:
+                continue
             try:
                 SETTINGS[name].read(value, False)
             except Unfit as error:
@@ -120,12 +123,20 @@ OWN_SETTINGS: Final = tuple(f.name for f in fields(TextRequest) if f.name in SET
 """The fields that a node has settings for: `k`, `extra` and `quality`. The settings' bounds are
 those of the fields."""
 DEFAULTS: Final = TextRequest()
-"""What is asked for where nobody says anything, not even a node's settings (`usual_request`)."""
+"""What is asked for where nobody says anything, not even a node's config (`usual_request`)."""
 
 
 def usual_request(config: Config) -> TextRequest:
-    """What is asked for where nobody says anything but the node's settings."""
+    """What is asked for where nobody says anything but the node's config."""
     return replace(DEFAULTS, **{name: getattr(config, name) for name in OWN_SETTINGS})
+
+
+def breadth_of(request: TextRequest, settings: Settings) -> dict[str, Any]:
+    """`k`, `extra` and `quality` of a `GenerateRequest`, with what the settings have now for those
+    that the request leaves open."""
+    given = {name: getattr(request, name) for name in OWN_SETTINGS}
+    found = usual_breadth(settings)
+    return found | {name: value for name, value in given.items() if value is not None}
 
 
 _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
@@ -133,6 +144,7 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "int": ((int,), "a whole number"),
     "float": ((int, float), "a number"),
     "int | None": ((int, type(None)), "a whole number or null"),
+    "float | None": ((int, float, type(None)), "a number or null"),
 }
 _LISTS: Final[dict[str, tuple[type, str]]] = {
     "stop": (str, "a list of strings"),

@@ -4,8 +4,10 @@ way, and is described."""
 from __future__ import annotations
 
 import json
+import types
 import typing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -33,6 +35,10 @@ OTHER: dict[str, tuple[object, object]] = {
     "peers": ([ADDR], (ADDR,)),
     "announce": ([ADDR], (ADDR,)),
     "log_level": ("info", "info"),
+    "k": (4, 4),
+    "extra": (2, 2),
+    "quality": (0.5, 0.5),
+    "pins": (["router.hedging_extra=2"], ("router.hedging_extra=2",)),
 }
 
 
@@ -54,6 +60,11 @@ def fits(name: str, value: object) -> bool:
     except Unfit:
         return False
     return True
+
+
+def plain(hint: Any) -> Any:
+    """A type that may also be None, without that."""
+    return typing.get_args(hint)[0] if isinstance(hint, types.UnionType) else hint
 
 
 def options_of(command: str) -> dict[str, TyperOption]:
@@ -82,7 +93,7 @@ def test_every_setting_can_be_given_in_the_file_and_in_a_variable_and_is_in_the_
     word = ",".join(typed) if isinstance(typed, list) else str(typed)
     read = getattr(load_config({}, {f"SWARMLLM_{name.upper()}": word}, folders), name)
     assert read == expected
-    declared = typing.get_type_hints(Config)[name]
+    declared = plain(typing.get_type_hints(Config)[name])
     # Not bool for int, nor int for float: what is read has the type that mypy was told of.
     assert (
         type(read) is type(Path())
@@ -120,10 +131,10 @@ def test_every_setting_is_an_option_with_its_help_and_reaches_the_config(
 
 
 def test_a_setting_is_declared_once_with_a_reader_and_the_option_of_its_type() -> None:
-    types = typing.get_type_hints(Config)
+    hints = {name: plain(hint) for name, hint in typing.get_type_hints(Config).items()}
     kinds = {Path: str, tuple[str, ...]: list}
     assert {name: row.kind for name, row in SETTINGS.items()} == {
-        n: kinds.get(t, t) for n, t in types.items()
+        n: kinds.get(t, t) for n, t in hints.items()
     }
     assert all(name == row.name for name, row in SETTINGS.items())
     spellings = [word for row in SETTINGS.values() for word in (row.flag, *row.also)]
@@ -141,5 +152,5 @@ def test_every_parameter_of_the_sampling_is_an_option_with_the_usual_default(
 
 
 def test_every_field_of_the_sampling_but_the_seed_is_declared_as_a_parameter_of_its_type() -> None:
-    types = typing.get_type_hints(Sampling)
-    assert {name: row.kind for name, row in SAMPLING.items()} | {"seed": int} == types
+    hints = typing.get_type_hints(Sampling)
+    assert {name: row.kind for name, row in SAMPLING.items()} | {"seed": int} == hints
