@@ -147,7 +147,8 @@ async def _start(
     nursery = await stack.enter_async_context(trio.open_nursery())
     stack.callback(nursery.cancel_scope.cancel)
     defaults = usual_request(config)
-    service = Service(defaults)
+    settings = Settings(pinned(config))
+    service = Service(defaults, settings)
     api: Path = await nursery.start(partial(serve, service, data.path, fallback=_short_folder()))
     nursery.start_soon(_obey, service, nursery.cancel_scope)
     keyring = await trio.to_thread.run_sync(load_or_create_key, data.key_file)
@@ -160,7 +161,6 @@ async def _start(
     # Seconds on a slow machine, while the model is loaded elsewhere.
     nursery.start_soon(_import_network, imported)
     rng = random.Random(random.SystemRandom().getrandbits(128))
-    settings = Settings(pinned(config))
     orders = await _boot_kill_switch(config, data, keyring, rng, warn)
     text, engine = await open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
     await imported.wait()

@@ -15,6 +15,7 @@ from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.guard import guarded
 from swarmllm.cli.operators import app as operators
 from swarmllm.cli.output import write_stdout
+from swarmllm.cli.settings_command import settings
 
 app = typer.Typer(
     name="swarmllm",
@@ -406,4 +407,5 @@ def simulate(context: typer.Context) -> None:
 
 
 app.command("eval")(evaluate)
+app.add_typer(settings, name="settings")
 operators.register(app)

@@ -30,11 +30,14 @@ from swarmllm.cli.join_view import JoinView
 from swarmllm.cli.operators import halt, keys, local, publishing
 from swarmllm.cli.operators.publishing import Delivery
 from swarmllm.cli.rounds import RoundTable
+from swarmllm.cli.settings_view import setting_view, settings_table
 from swarmllm.core.halt.state import HaltState
+from swarmllm.core.settings.holder import Change, Settings
+from swarmllm.core.settings.table import EXPERTS
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.runtime import logs
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.json_events import Record, settings_record
 from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.service.service import NO_PARAMS
 from tests.cli.terminal import Terminal, screen_on
@@ -340,6 +343,14 @@ def model_row(text: str) -> dict[str, Any]:
     }
 
 
+def setting(text: str) -> Record:
+    """As the swarm has changed it: the proposal's words may be in it."""
+    settings = Settings()
+    settings.set(EXPERTS, 5, Change(text, 1_000))
+    (row,) = (r for r in settings_record("running", settings.view())["settings"] if r["changed_by"])
+    return dict(row)
+
+
 def listed(text: str) -> None:
     with (
         mock.patch.object(models, "_gguf_files", return_value=[text]),
@@ -435,6 +446,8 @@ def stray(text: str) -> str:
 VIEWS: Final[dict[str, View]] = {
     "status": printed(lambda text: status_view(status(text))),
     "experts": printed(lambda text: experts_table([expert(text)], 100.0)),
+    "settings": printed(lambda text: settings_table([setting(text)])),
+    "settings show": printed(lambda text: setting_view(setting(text))),
     "join: state": done(refreshed),
     **{f"join: {event}": done(joined(partial(life, event))) for event in LIFE},
     "join: listening": done(joined(lambda text: {"event": "listening", "addrs": [text]})),

@@ -160,9 +160,9 @@ EXPLORATION = _declare(
     " sooner, and more prompts are taken in for nothing.",
 )
 PROBES = _declare(
-    *(whole, "ensemble.probes", 27, "models per expert", 2, (1, 4), (1, 16)),
-    "More models take in a prompt before the best are kept: better experts, and each costs the"
-    " swarm a prompt.",
+    *(whole, "ensemble.probes", 27, "models", 2, (1, 4), (1, 16)),
+    "For each expert that an answer wants, more models take in its prompt before the best are kept:"
+    " better experts, and each costs the swarm a prompt.",
 )
 QUORUM_SHARE = _declare(
     *(thousandth, "ensemble.quorum_share", 28, "permille", 900, (500, 1000), (1, 1000)),

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import SETTINGS
+from swarmllm.errors import UsageError
 from swarmllm.runtime.config.setting import Unfit
 
 EXPECTED: Final = (
@@ -35,6 +36,22 @@ def pins_of(pins: tuple[str, ...]) -> dict[Setting[Any], int]:
     """What `read_pins` read."""
     pairs = (pin.partition("=") for pin in pins)
     return {SETTINGS[key]: int(number) for key, _, number in pairs}
+
+
+def setting_of(key: str) -> Setting[Any]:
+    """UsageError for a key that no setting of the swarm has."""
+    setting = SETTINGS.get(key)
+    if setting is None:
+        raise UsageError(
+            f"the swarm has no setting {key[:64]!r}{_did_you_mean(key)};"
+            " `swarmllm settings` shows all of them"
+        )
+    return setting
+
+
+def _did_you_mean(key: str) -> str:
+    close = difflib.get_close_matches(key[:64], SETTINGS, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def _pairs(value: object) -> Iterator[tuple[Setting[Any], int]]:
@@ -66,9 +83,10 @@ def _flat(table: Mapping[object, object]) -> Iterator[tuple[object, object]]:
 def _pair(key: object, number: object, said: object) -> tuple[Setting[Any], int]:
     setting = SETTINGS.get(str(key))
     if setting is None:
-        close = difflib.get_close_matches(str(key), SETTINGS, n=1)
-        raise Unfit(said, EXPECTED + (f"; did you mean {close[0]}?" if close else ""))
+        near = _did_you_mean(str(key))
+        raise Unfit(said, f"a setting of the swarm{near}; `swarmllm settings` shows all of them")
     low, high = setting.limits.low, setting.limits.high
     if type(number) is not int or not low <= number <= high:
-        raise Unfit(said, f"{setting.key} and a whole number from {low} to {high} ({setting.unit})")
+        takes = f"whole numbers from {low} to {high} ({setting.unit})"
+        raise Unfit(said, f"a value of {setting.key}, which takes {takes}")
     return setting, number

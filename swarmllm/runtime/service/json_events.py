@@ -8,8 +8,9 @@ and `time` (Unix seconds); a field may be added, none is renamed. Prompts are in
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any, Literal, assert_never
 
 from swarmllm.core.events import (
     ExpertFound,
@@ -23,6 +24,7 @@ from swarmllm.core.events import (
 )
 from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.peers.view import ExpertView, VocabularyView
+from swarmllm.core.settings.holder import SettingView
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
@@ -31,6 +33,8 @@ from swarmllm.runtime.service.local_node import Status
 from swarmllm.runtime.service.result import Result
 
 Record = dict[str, Any]
+State = Literal["running", "starting", "none"]
+"""Of the node; `none`: nothing runs, and what is shown is what one would start with."""
 
 # --- a node's life, beyond what the core tells ----------------------------------------------------
 
@@ -288,6 +292,32 @@ def _vocabulary(one: VocabularyView, ours: bytes) -> Record:
         "experts": one.experts,
         "connected": one.connected,
         "asked": one.fingerprint == ours,
+    }
+
+
+def settings_record(state: State, views: Sequence[SettingView]) -> Record:
+    """The settings that the swarm can change. Values are whole numbers of `unit`; `low` to `high`
+    are the bounds within which a change is a small one, and `limits` what is possible at all.
+    `of_swarm` is the swarm's value, which differs from `value` where the owner has pinned it."""
+    return record_of("settings", state=state, settings=[_setting(view) for view in views])
+
+
+def _setting(view: SettingView) -> Record:
+    setting, change = view.setting, view.change
+    return {
+        "key": setting.key,
+        "value": view.value,
+        "unit": setting.unit,
+        "default": setting.default,
+        "low": view.bounds.low,
+        "high": view.bounds.high,
+        "limits": [setting.limits.low, setting.limits.high],
+        "owner": setting.owner,
+        "pinned": view.is_pinned,
+        "of_swarm": view.of_swarm,
+        "changed_by": None if change is None else change.by,
+        "changed": None if change is None else change.at_ms / 1000,
+        "effect": setting.effect,
     }
 
 

@@ -5,9 +5,10 @@ parameters in, records out.
         async for record in records: ...
 
 The local socket (`local_api`) and a command's own node are thin callers of this. `generate` gives
-`weighed`, `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` give one record;
-`events` tells of experts and peers until the caller leaves; the kill switch's operations are in
-`halts`. What cannot be answered is raised as a UsageError, LocalError or HaltedError.
+`weighed`, `token`, `notice` and at last `end`; `status`, `experts`, `settings` and `shutdown` give
+one record; `events` tells of experts and peers until the caller leaves; the kill switch's
+operations are in `halts`. What cannot be answered is raised as a UsageError, LocalError or
+HaltedError.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from typing import Final, Protocol, Self
 
 import trio
 
+from swarmllm.core.settings.holder import Settings
 from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.config.pins import setting_of
 from swarmllm.runtime.service.halts import OPS as HALT_OPS
 from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import (
@@ -29,6 +32,7 @@ from swarmllm.runtime.service.json_events import (
     experts_record,
     life_record,
     part_record,
+    settings_record,
     starting_record,
     status_record,
 )
@@ -90,13 +94,15 @@ class Call:
 
 
 class Service:
-    """The questions that one node answers. While it is still starting only `status`, `experts` and
-    `shutdown` are answered at once, and the others when it has started."""
+    """The questions that one node answers. While it is still starting only `status`, `experts`,
+    `settings` and `shutdown` are answered at once, and the others when it has started."""
 
-    def __init__(self, defaults: TextRequest = DEFAULTS) -> None:
-        """`defaults`: what `generate` takes where a client gives nothing."""
+    def __init__(self, defaults: TextRequest = DEFAULTS, settings: Settings | None = None) -> None:
+        """`defaults`: what `generate` takes where a client gives nothing. `settings`: the node's;
+        None: the defaults."""
         self.node: LocalNode | None = None
         self._defaults = defaults
+        self._settings = settings or Settings()
         self._halts: HaltService | None = None
         self._open = trio.Event()
         self._shutdown = trio.Event()
@@ -106,6 +112,7 @@ class Service:
             "generate": self._generate,
             "status": self._status,
             "experts": self._experts,
+            "settings": self._show_settings,
             "events": self._events,
             "shutdown": self._ask_shutdown,
         }
@@ -150,6 +157,16 @@ class Service:
 
     async def _experts(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
         yield experts_record(() if self.node is None else self.node.experts())
+
+    async def _show_settings(self, params: Mapping[str, object], _: Call) -> AsyncGenerator[Record]:
+        key, *others = params.values() or [None]
+        if others or (params and not isinstance(params.get("key"), str)):
+            raise UsageError(
+                "settings takes the field 'key', the name of one setting, or no field for all"
+            )
+        wanted = None if key is None else setting_of(str(key))
+        views = [view for view in self._settings.view() if wanted in {None, view.setting}]
+        yield settings_record("starting" if self.node is None else "running", views)
 
     async def _ask_shutdown(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
         try:

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.halt.charter import Pin
+from swarmllm.core.settings.holder import Change, Settings
+from swarmllm.core.settings.table import EXPERTS, EXTRA, SETTINGS
 from swarmllm.core.values import SAMPLING, USUAL_SAMPLING, Sampling
 from swarmllm.errors import LocalError, SwarmError, UsageError
 from swarmllm.runtime.local_api.client import SocketClient
@@ -21,7 +23,14 @@ from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.service.halts import OPS as HALT_OPS
 from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import Record
-from swarmllm.runtime.service.request import DEFAULTS, FIELDS, TextRequest, params_of, parse_request
+from swarmllm.runtime.service.request import (
+    DEFAULTS,
+    FIELDS,
+    TextRequest,
+    breadth_of,
+    params_of,
+    parse_request,
+)
 from swarmllm.runtime.service.service import NO_PARAMS, Call, Client, Service
 from swarmllm.testing.operators import Founders
 from tests.runtime.little_swarm import LittleSwarm, little_swarm
@@ -201,6 +210,51 @@ def test_an_order_to_stop_holds_even_if_the_client_has_gone() -> None:
     run(body)
 
 
+# --- the settings of the swarm --------------------------------------------------------------------
+
+
+async def asked(service: Service, params: Mapping[str, object] = NO_PARAMS) -> Record:
+    async with service.call("settings", params) as records:
+        return await anext(records)
+
+
+def test_settings_are_shown_as_they_are_now() -> None:
+    async def body() -> None:
+        settings = Settings(pins={EXTRA: 2})
+        service = Service(settings=settings)
+        settings.set(EXPERTS, 5, Change("a proposal", 1_000))
+        settings.set(EXTRA, 3, Change("a proposal", 2_000))
+        record = await asked(service)
+        assert record["state"] == "starting"
+        rows = {row["key"]: row for row in record["settings"]}
+        assert list(rows) == list(SETTINGS)
+        experts, extra = rows["answer.experts"], rows["router.hedging_extra"]
+        assert (experts["value"], experts["of_swarm"], experts["pinned"]) == (5, 5, False)
+        assert (experts["changed_by"], experts["changed"]) == ("a proposal", 1.0)
+        assert (extra["value"], extra["of_swarm"], extra["pinned"]) == (2, 3, True)
+        assert rows["router.blur"]["changed_by"] is None
+        assert (await asked(service, {"key": "router.blur"}))["settings"] == [rows["router.blur"]]
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    ("params", "why"),
+    [
+        ({"key": "router.blurr"}, r"did you mean router\.blur"),
+        ({"key": 3}, "takes the field 'key'"),
+        ({"name": "router.blur"}, "takes the field 'key'"),
+        ({"key": "router.blur", "more": 1}, "takes the field 'key'"),
+    ],
+)
+def test_a_wrong_question_about_settings_is_refused(params: dict[str, object], why: str) -> None:
+    async def body() -> None:
+        with pytest.raises(UsageError, match=why):
+            await asked(Service(), params)
+
+    run(body)
+
+
 # --- requests -------------------------------------------------------------------------------------
 
 
@@ -224,6 +278,9 @@ def test_what_is_left_out_is_as_the_node_is_set() -> None:
         "x", k=7, extra=2, quality=0.5, sampling=Sampling(temperature=0.1, top_k=4)
     )
     assert parse_request({"prompt": "x"}) == TextRequest("x")
+    settings = Settings(values={EXPERTS: 5})
+    assert breadth_of(TextRequest("x"), settings) == {"k": 5, "extra": 1, "quality": 1.0}
+    assert breadth_of(request, settings) == {"k": 7, "extra": 2, "quality": 0.5}
     assert DEFAULTS.sampling == USUAL_SAMPLING == Sampling(temperature=0.8, top_p=0.95)
 
 
