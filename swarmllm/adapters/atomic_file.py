@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -73,7 +74,7 @@ def read_open(fd: int, path: Path, bytes_max: int, what: str) -> bytes:
     return b"".join(parts)
 
 
-def write_new(path: Path, data: bytes, what: str, mode: int = 0o644) -> None:
+def write_new(path: Path, data: bytes | Iterable[bytes], what: str, mode: int = 0o644) -> None:
     """Make a file that is not there yet. LocalError if it is (nothing is ever overwritten) or if it
     cannot be written."""
     refuse_existing(path, what)
@@ -116,7 +117,7 @@ def replace_whole(path: Path, data: bytes, what: str, mode: int = 0o644) -> None
     _flush_folder(path, what)
 
 
-def _write_aside(path: Path, data: bytes, what: str, mode: int) -> Path:
+def _write_aside(path: Path, data: bytes | Iterable[bytes], what: str, mode: int) -> Path:
     """All of it on the disk, under a name of its own in the same folder."""
     partial = path.with_name(_PARTIAL.format(name=path.name, pid=os.getpid()))
     try:
@@ -124,9 +125,10 @@ def _write_aside(path: Path, data: bytes, what: str, mode: int) -> Path:
         fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode)
         try:
             os.fchmod(fd, mode)  # Whatever the umask.
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(fd, rest) :]
+            for piece in [data] if isinstance(data, bytes) else data:
+                rest = memoryview(piece)
+                while rest:
+                    rest = rest[os.write(fd, rest) :]
             os.fsync(fd)
         finally:
             os.close(fd)
@@ -136,6 +138,9 @@ def _write_aside(path: Path, data: bytes, what: str, mode: int) -> Path:
             f"cannot write {what} {path} ({_reason(error)});"
             " free some space or choose another folder"
         ) from error
+    except BaseException:  # Of whoever gives the pieces.
+        _remove(partial)
+        raise
     return partial
 
 

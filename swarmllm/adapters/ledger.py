@@ -260,19 +260,23 @@ class LedgerFile:
             return tuple(inclusion_proof(index, size, _reader(self._connection)))
 
     def audit(
-        self, verify: Verify, show: Callable[[int, int], None] = lambda _done, _all: None
+        self,
+        verify: Verify,
+        show: Callable[[int, int], None] = lambda _done, _all: None,
+        more: Sequence[bytes] = (),
     ) -> tuple[Audit, tuple[str, ...]]:
         """Every entry, node and checkpoint looked at; and what is wrong, a sentence each. `show`
-        hears how many entries of how many are done."""
+        hears how many entries of how many are done; `more` are checkpoints that were kept
+        elsewhere."""
         faults: list[str] = []
         checkpoints: list[Checkpoint] = []
-        for size, note in self.notes():
+        for size, note in (*self.notes(), *((0, note) for note in more)):
             try:
                 found = open_checkpoint(note, verify, COSIGNED_MAX).checkpoint
             except RemoteError as fault:
                 faults.append(f"the checkpoint of {size} entries is not valid ({fault})")
                 continue
-            if found.size != size:
+            if size and found.size != size:
                 faults.append(f"the checkpoint of {size} entries is one of {found.size}")
             checkpoints.append(found)
         if len({one.peer for one in checkpoints}) > 1:

@@ -83,6 +83,20 @@ class SqliteStore:
         self.close()
 
 
+def peek(path: Path, key: str) -> bytes | None:
+    """A value of a store that may be in use by a node, without touching it; None if there is no
+    such store or value."""
+    if not path.exists():
+        return None
+    with _told(path, "read"):
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            row = connection.execute("SELECT value FROM entry WHERE key = ?", (key,)).fetchone()
+        finally:
+            connection.close()
+    return None if row is None else bytes(row[0])
+
+
 def _check_key(key: str) -> None:
     if not key or len(key.encode()) > KEY_BYTES_MAX:
         raise LocalError(

@@ -13,6 +13,7 @@ import typer
 from swarmllm.cli import options as o
 from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.guard import guarded
+from swarmllm.cli.ledger.app import ledger
 from swarmllm.cli.operators import app as operators
 from swarmllm.cli.output import write_stdout
 from swarmllm.cli.settings_command import settings
@@ -409,3 +410,4 @@ def simulate(context: typer.Context) -> None:
 app.command("eval")(evaluate)
 app.add_typer(settings, name="settings")
 operators.register(app)
+app.add_typer(ledger, name="ledger")
