@@ -42,18 +42,22 @@ from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
 
-SPINS: Final = {"GOMP_SPINCOUNT": "1000"}
-"""llama.cpp's threads meet at hundreds of barriers per step. By default they spin there for
-milliseconds: on a machine that does anything else besides (other nodes, a browser) a spinning
-thread holds the core that the awaited one needs. If they sleep at once (OMP_WAIT_POLICY=passive)
-each barrier costs a wake-up of the other core. A step of SmolLM2-135M with two threads, in
-milliseconds, on two cores that were idle and on the same with ten others at work:
+SPINS: Final = {"GOMP_SPINCOUNT": "100000"}
+"""llama.cpp's threads meet at hundreds of barriers per step, and spin there for 300,000 turns, some
+milliseconds, before they sleep. Ours spin long enough to be awake still when the next orders come,
+a millisecond or two after the answers: a core that a thread has left is given to whatever else
+wants it, and a thread that wakes on the core of the one it should help stays there until the next
+tick. Tokens/s of the engine, in per cent of llama.cpp's own (SmolLM2 Q8_0, two threads on two
+cores, the engine and llama.cpp preferred to other programs at work; medians of nine turns):
 
-    turns    0    100   300  1,000  3,000  300,000 (the default)
-    idle     15.7  7.1   6.3    5.7    5.8    5.6
-    busy      9.5 11.1  14.7   47    100    328
+    turns           1,000    10,000    30,000    100,000    300,000 (the default)
+    1 session       101      101       92        105        102 to 104
+    8 sessions       89       87       86         97         96 to 97
+    16 sessions      83       85       88        101         95 to 96
 
-On the busy ones a single thread took 12: what a thousand turns cost there, `threads` spares."""
+Where others want the cores as much as we do, spinning threads hold the core that the awaited one
+needs, and a step takes ten times as long. That is for `threads` to notice: within ten batches one
+thread computes alone."""
 WAITING: Final = frozenset({"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"})
 """Whoever set one of these has decided otherwise."""
 

@@ -15,12 +15,15 @@ from collections import deque
 from statistics import median
 from typing import Final
 
+FIRST_STEPS: Final = 10  # Batches before the first trial.
 TRIAL_STEPS: Final = 32  # Batches between two trials, at least,
 TRIAL_S: Final = 10.0  # and seconds of computing, unless the last one changed something.
 TRIAL_LENGTH: Final = 3  # Batches of a trial,
 HOPELESS: Final = 1.3  # of which one that takes so much longer is enough.
 BETTER: Final = 0.85  # Quicker by less is the machine's noise.
-WORSE: Final = 1.5  # Slower by this than at the last trial: something has changed, try at once.
+WORSE: Final = 1.5  # Slower by this than at the last trial: something has changed, try soon.
+SUDDEN: Final = 2.0  # Slower by this, so many batches in a row: try at once. Threads that spin for
+SUDDEN_STEPS: Final = 6  # each other on a machine that has become busy take ten times as long.
 KEPT: Final = 15  # Batches whose median says how long one takes: a few may have been disturbed.
 
 
@@ -64,15 +67,22 @@ class _Size:
         self._lately.append(seconds / rows)
         self._steps += 1
         self._seconds += seconds
-        if self._steps < TRIAL_STEPS:
+        if self._before and self._steps >= SUDDEN_STEPS:
+            newest = [*self._lately][-SUDDEN_STEPS:]
+            if min(newest) > SUDDEN * self._before:
+                self._lately.clear()
+                self._lately.extend(newest)
+                self._begin()
+                return
+        if self._steps < (TRIAL_STEPS if self._before else FIRST_STEPS):
             return
-        self._steps = 0
         has_changed = bool(self._before) and median(self._lately) > WORSE * self._before
+        self._steps = 0
         if has_changed or self._seconds >= TRIAL_S:
             self._begin()
 
     def _begin(self) -> None:
-        self._seconds, self._before = 0.0, median(self._lately)
+        self._steps, self._seconds, self._before = 0, 0.0, median(self._lately)
         fewer, more = max(1, self.usual // 2), min(self._most, 2 * self.usual)
         self._up = (not self._up and more > self.usual) or fewer == self.usual
         self.next, self._trial = (more if self._up else fewer), []

@@ -40,21 +40,34 @@ def computes(threads: Threads, machine: Machine, rows: int, steps: int) -> list[
 def test_an_idle_machine_gives_all_its_threads_but_for_a_trial_now_and_then() -> None:
     for rows in (1, 8, 16, 300):
         used = computes(Threads(2), idle, rows, 200)
-        assert used[:32] == [2] * 32
+        assert used[:10] == [2] * 10
         assert used.count(1) <= 6
         assert used[-1] == 2
 
 
 def test_a_busy_machine_gets_one_thread_and_an_idle_one_all_again() -> None:
     threads = Threads(2)
-    assert computes(threads, busy, 16, 100)[34:].count(2) <= 3
+    assert computes(threads, busy, 16, 100)[13:].count(2) <= 3
     assert computes(threads, idle, 16, 4000)[-100:].count(1) <= 4
 
 
-def test_a_machine_that_gets_busy_is_noticed_within_some_seventy_batches() -> None:
+def test_a_machine_that_gets_busy_is_noticed_within_some_batches() -> None:
     threads = Threads(2)
     computes(threads, idle, 16, 300)
-    assert computes(threads, busy, 16, 120)[-50:].count(2) <= 2
+    assert computes(threads, busy, 16, 30)[8:].count(2) <= 1
+
+
+def test_a_machine_that_is_slower_with_any_number_of_threads_is_tried_once() -> None:
+    threads = Threads(2)
+    computes(threads, idle, 16, 100)
+    assert computes(threads, lambda rows, n: 5 * idle(rows, n), 16, 60).count(1) <= 3
+
+
+def test_a_machine_that_gets_a_little_slower_is_noticed_within_some_seventy_batches() -> None:
+    threads = Threads(2)
+    computes(threads, idle, 16, 300)
+    crowded = {1: 0.04, 2: 0.06}
+    assert computes(threads, lambda _, n: crowded[n], 16, 120)[-50:].count(2) <= 2
 
 
 @pytest.mark.parametrize("seed", range(20))
