@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FLOOD_TOKENS: Final = tuple(range(8))
 SESSIONS: Final = 80  # Of a flooder: more than anybody keeps for one peer.
+GUST: Final = 72  # Rounds at once: more than anybody lets one peer have open.
+GUST_EVERY: Final = 256
 
 
 class Dropper(Behaviour):
@@ -62,7 +64,8 @@ class Flatterer(Poisoner):
 
 
 class Flooder(Behaviour):
-    """Asks every connected peer for rounds that nobody needs, `rate` times a second each."""
+    """Asks every connected peer for rounds that nobody needs, `rate` times a second each, and now
+    and then for many at once."""
 
     def __init__(self, rate: float = 10.0) -> None:
         self.rate = rate
@@ -73,12 +76,16 @@ class Flooder(Behaviour):
     def _flood(self, host: Host, life: int, number: int) -> None:
         if host.life != life or not host.alive or host.behaviour is not self:
             return
+        count = GUST if number % GUST_EVERY == GUST_EVERY - GUST else 1
         if not host.frozen:
             for peer in list(host.connections):
-                self._ask(host, peer, number)
-        host.world.event_queue.after(1.0 / self.rate, self._flood, host, life, number + 1)
+                for one in range(number, number + count):
+                    # A gust: two rounds of each of the sessions that were opened last.
+                    session = one % SESSIONS if count == 1 else SESSIONS - 1 - one % (GUST // 2)
+                    self._ask(host, peer, 1 + session, one)
+        host.world.event_queue.after(1.0 / self.rate, self._flood, host, life, number + count)
 
-    def _ask(self, host: Host, peer: PeerId, number: int) -> None:
+    def _ask(self, host: Host, peer: PeerId, session: int, number: int) -> None:
         target = host.world.host_of(peer)
         if target.engine is None:
             return
@@ -86,7 +93,6 @@ class Flooder(Behaviour):
             host.world.network,
             bytes(8) if target.halt_machine is None else target.halt_machine.digest,
         )
-        session = 1 + number % SESSIONS
         card = target.engine.model.card
         if number < SESSIONS or number % 64 < 8:
             network.send(host, peer, Open(session, card.digest, card.vocab_fingerprint, digest), 88)

@@ -73,6 +73,8 @@ class HaltedIsSilent(Checker):
                         f"it passes the order on before it stops, after {type(event).__name__}",
                     )
                 is_halted = True
+            elif isinstance(effect, StartAgain):
+                is_halted = False  # What it held back until now may follow in the same step.
             elif isinstance(effect, Relay) and not is_halted:
                 assert host.halt_machine is not None
                 # One that was lifted before it came stops nobody, and may stand in one frame with
