@@ -1,8 +1,8 @@
-"""Write docs/configuration.md from the table of settings, so that the page says what the program
-checks.
+"""Write docs/configuration.md and docs/settings.md from the tables of settings, so that the pages
+say what the program checks.
 
-python scripts/make_configuration.py            writes docs/configuration.md
-python scripts/make_configuration.py --check    exits 1 if the page is not up to date
+python scripts/make_configuration.py            writes both pages
+python scripts/make_configuration.py --check    exits 1 if one is not up to date
 """
 
 from __future__ import annotations
@@ -10,15 +10,19 @@ from __future__ import annotations
 import argparse
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
+from swarmllm.core.settings.setting import UNITS
+from swarmllm.core.settings.table import SETTINGS as SWARM_SETTINGS
 from swarmllm.core.values import SAMPLING, USUAL_SAMPLING
 from swarmllm.runtime.config import SETTINGS
 from swarmllm.runtime.config.reading import CONFIG_FILE, CONFIG_VERSION, OTHER_VARIABLES
 from swarmllm.runtime.config.setting import PREFIX, Setting
 from swarmllm.runtime.config.showing import allowed_text, default_text
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 WIDTH = 100
 
 HEAD = f"""# Configuration
@@ -46,6 +50,8 @@ An unknown key, an unknown `{PREFIX}*` variable and a value that is not allowed 
 command says which, and starts nothing. Another program is called swarmllm as well and has the same
 default folders. What it made there is refused by name and left alone; `--data-dir` gives this node
 a folder of its own. A data folder of ours holds the file `swarmllm-node`.
+
+What the swarm can change while it runs is in [settings.md](settings.md).
 
 What `model` takes, and which model is loaded where nobody names one, is in [models.md](models.md).
 
@@ -79,8 +85,48 @@ run of a script, for example `CMAKE_ARGS="-DGGML_CUDA=on" scripts/demo`.
 """
 
 
+SWARM = """# Settings that the swarm can change
+
+This page is written by `scripts/make_configuration.py` from the table in
+`swarmllm/core/settings/table.py`. Do not edit it.
+
+These settings decide how answers are made and how nodes work for each other: whom the router asks,
+how long a round waits, what experts weigh. The swarm can change them while it runs, by vote; a
+change holds from the next decision on. Nothing that concerns keys, code, files, addresses or the
+kill switch is among them.
+
+A value is a whole number of the unit, everywhere: on this page, in votes, in the config file and on
+the screen. Within the **bounds** a change is a small one; a charter may set other bounds. Beyond
+them it takes the whole electorate, and beyond the **limits** no value is possible. Changes of a
+setting that is the **operator**'s always take the whole electorate.
+
+## See them, and pin them
+
+    swarmllm settings                                # all: what this node goes by
+    swarmllm settings show router.hedging_extra      # one, with who changed it last
+
+Whoever owns a node may **pin** any of them for it, whatever the swarm sets:
+
+    swarmllm join --pin router.hedging_extra=2       # repeatable
+
+or in the config file:
+
+    [pins]
+    router.hedging_extra = 2
+
+`k`, `extra` and `quality` of the [configuration](configuration.md) pin `answer.experts`,
+`router.hedging_extra` and `cascade.wide_share`; and who asks for an answer may still ask for other
+numbers. A pin is shown by `swarmllm settings`, with the value of the swarm beside it.
+
+## The settings
+
+| setting | unit | default | bounds | limits | owner | code |
+|---|---|---|---|---|---|---|
+"""
+
+
 def page() -> str:
-    """The whole page."""
+    """docs/configuration.md."""
     assert all(f"`{variable}" in TAIL for variable in OTHER_VARIABLES), (
         "a variable is missing at the end of the page"
     )
@@ -101,6 +147,28 @@ def page() -> str:
     ]
     settings = "\n".join(rows) + "\n\n## What each setting means\n\n" + "\n".join(meanings) + "\n"
     return HEAD + settings + TAIL + DRAWING + "\n".join(drawing) + "\n"
+
+
+def swarm_page() -> str:
+    """docs/settings.md."""
+    rows = [
+        f"| `{s.key}` | {s.unit} | {s.default} | {s.bounds.low} to {s.bounds.high} |"
+        f" {s.limits.low} to {s.limits.high} | {s.owner} | {s.code} |"
+        for s in SWARM_SETTINGS.values()
+    ]
+    effects = [meaning(f"- `{s.key}`: {s.effect}") for s in SWARM_SETTINGS.values()]
+    units = "; ".join(
+        f"1000 {unit} are 1 {of}" if of else f"1000 {unit} are all, or a ratio of 1"
+        for unit, (_, of) in UNITS.items()
+    )
+    table = "\n".join(rows) + "\n\n" + textwrap.fill(f"Units: {units}.", WIDTH) + "\n"
+    return SWARM + table + "\n## What a higher value does\n\n" + "\n".join(effects) + "\n"
+
+
+PAGES: Final[dict[str, Callable[[], str]]] = {
+    "configuration.md": page,
+    "settings.md": swarm_page,
+}
 
 
 def reach(name: str) -> str:
@@ -126,15 +194,19 @@ def variable(row: Setting) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--check", action="store_true", help="only compare")
-    if not parser.parse_args().check:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page():
+    is_check, stale = parser.parse_args().check, []
+    for name, made in PAGES.items():
+        path = DOCS / name
+        if not is_check:
+            path.write_text(made(), encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != made():
+            stale.append(name)
+    for name in stale:
         print(
-            f"{PAGE.name} is not what the settings say; run python scripts/make_configuration.py",
+            f"{name} is not what the settings say; run python scripts/make_configuration.py",
             file=sys.stderr,
         )
-        return 1
-    return 0
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":
