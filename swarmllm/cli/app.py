@@ -387,6 +387,27 @@ def bench_world(
     raise typer.Exit(guarded(body))
 
 
+@bench.command("ledger")
+def bench_ledger(
+    entries: Annotated[int, typer.Option("--entries", help="Entries of the ledger.")] = 100_000,
+    folder: Annotated[
+        str | None,
+        typer.Option("--folder", metavar="FOLDER", help="Where to write: the disk to measure."),
+    ] = None,
+    json: o.Json = False,
+) -> None:
+    """Measure what an entry of the ledger costs, and how long a whole one takes to verify."""
+
+    def body() -> int:
+        from swarmllm.cli.bench.ledger import Plan
+        from swarmllm.cli.bench.ledger import bench_ledger as run
+        from swarmllm.runtime.user_path import user_path
+
+        return run(Plan(entries, None if folder is None else user_path(folder)), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
 @app.command(
     "simulate",
     context_settings={
