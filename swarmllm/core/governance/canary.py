@@ -66,8 +66,8 @@ def is_canary(change: bytes, own: PeerId, known: Iterable[PeerId], permille: int
     below = permille * 2**64 // 1_000
     if mine < below:
         return True
-    others = [draw(change, peer) for peer in known]
-    return not any(other < below for other in others) and all(mine <= other for other in others)
+    # One below the share is below us too, and the first peer below us settles it.
+    return all(mine <= draw(change, peer) for peer in known)
 
 
 def draw(change: bytes, name: PeerId | bytes) -> int:

@@ -24,7 +24,7 @@ from swarmllm.messages.governance import OpenPhase, SetSetting
 EXPIRES_S: Final = 14 * DAY_S
 # After a canary's hour: for its report to reach everybody, before it is promoted without one.
 REPORT_S: Final = 600.0
-LOOK_AGAIN_S: Final = 60.0  # At what nothing tells us of: experts known, days gone by.
+LOOK_AGAIN_S: Final = 600.0  # At what nothing tells us of: experts known, days gone by.
 
 
 @dataclass(slots=True)

@@ -135,8 +135,13 @@ class Node:
         self.checked: list[RecordChecked] = []
         self.boot(uptime or Uptime(), terms)
 
-    def boot(self, uptime: Uptime | None = None, terms: GovernanceTerms | None = None) -> None:
-        """The process starts, with what its disk holds."""
+    def boot(
+        self,
+        uptime: Uptime | None = None,
+        terms: GovernanceTerms | None = None,
+        unix_ms: int = 1_790_000_000_000,
+    ) -> None:
+        """The process starts, with what its disk holds; its wall clock says whatever it says."""
         self.settings = Settings()
         self.waiting = []
         self.machine = GovernanceMachine(
@@ -147,9 +152,7 @@ class Node:
             verify,
             random.Random(self.name),
             self.disk.values.get,
-            Options(
-                canary=self.canary, unix_ms_at_zero=1_790_000_000_000, uptime=uptime or Uptime()
-            ),
+            Options(canary=self.canary, unix_ms_at_zero=unix_ms, uptime=uptime or Uptime()),
         )
         self.perform(self.machine.start(self.now))
         if terms is not None:
