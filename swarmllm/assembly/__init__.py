@@ -32,11 +32,13 @@ from swarmllm.adapters.libp2p import NetworkOptions, open_network
 from swarmllm.adapters.llama.llama_text import LlamaText
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
+from swarmllm.adapters.terms_file import read_terms_file, terms_path
 from swarmllm.assembly.model import Parts as Parts
 from swarmllm.assembly.model import SendFrame, TextSwarm, digests_of, open_model, perform_text
 from swarmllm.core.effects import TokenizerEffect
+from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.halt.charter import Pin
-from swarmllm.core.inputs import AddressesFound, OwnerStops
+from swarmllm.core.inputs import AddressesFound, OwnerStops, RecordOffered
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.part import Part
 from swarmllm.core.peers.dialling import load_saved
@@ -44,6 +46,7 @@ from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
 from swarmllm.errors import LocalError
+from swarmllm.messages import PeerId
 from swarmllm.messages.declare import GOV, LEDGER, TOKENIZER
 from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
@@ -66,6 +69,7 @@ from swarmllm.runtime.ports import (
     tokenizer_channel,
 )
 from swarmllm.runtime.sealing import sealing_with
+from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import (
     Listening,
@@ -195,7 +199,8 @@ async def _start(
     await _remember(config, driver, store)
     if learned is not None:
         nursery.start_soon(learned.learn, TextSwarm(local, exchange, driver))
-    service.open(local, HaltService(driver, orders, lambda: node.view(trio.current_time()).peers))
+    await _offer_terms(config, governance.machine, driver, warn)
+    _open_service(service, local, orders, governance.machine, driver, keyring)
     tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
     return local
 
@@ -233,6 +238,42 @@ def _driver(
         texts=perform,
         ledgers=ledgers.perform,
     )
+
+
+def _open_service(
+    service: Service,
+    local: LocalNode,
+    orders: HaltPerformer,
+    governance: GovernanceMachine,
+    driver: Driver,
+    keyring: KeyFile,
+) -> None:
+    def peers() -> tuple[PeerId, ...]:
+        return local.view().peers
+
+    def unix_ms() -> int:
+        return time.time_ns() // 1_000_000
+
+    service.open(
+        local,
+        HaltService(driver, orders, peers),
+        GovernanceService(driver, governance, keyring, peers, unix_ms),
+    )
+
+
+async def _offer_terms(
+    config: Config, governance: GovernanceMachine, driver: Driver, warn: Callable[[str], None]
+) -> None:
+    """The terms of governance that lie beside the charter's file; elsewhere peers have them."""
+    if not config.charter or not governance.registry.needs_terms:
+        return
+    path = terms_path(Path(config.charter))
+    if not await trio.to_thread.run_sync(path.exists):
+        return
+    data = await trio.to_thread.run_sync(read_terms_file, path)
+    driver.act(RecordOffered(0, data, None, GOV))
+    if governance.registry.needs_terms:
+        warn(f"{path} does not hold the terms of governance that the charter in force names")
 
 
 async def _import_network(done: trio.Event) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from swarmllm.cli import options as o
 from swarmllm.cli.eval_command import evaluate
+from swarmllm.cli.governance import app as governance
 from swarmllm.cli.guard import guarded
 from swarmllm.cli.ledger.app import ledger
 from swarmllm.cli.operators import app as operators
@@ -432,3 +433,4 @@ app.command("eval")(evaluate)
 app.add_typer(settings, name="settings")
 operators.register(app)
 app.add_typer(ledger, name="ledger")
+governance.register(app)

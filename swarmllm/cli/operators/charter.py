@@ -21,6 +21,17 @@ from swarmllm.adapters.operator_keys import read_key, read_public, verify
 from swarmllm.adapters.record_files import Sheet, draft, merged, read_sheets, render, with_signature
 from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.operators import passphrase
+from swarmllm.cli.operators.charter_terms import (
+    GovernanceGiven,
+    held_terms,
+    named_digest,
+    refuse_existing_terms,
+    terms_fields,
+    terms_of,
+    terms_sentences,
+    with_terms,
+    write_terms,
+)
 from swarmllm.cli.operators.charter_view import (
     Gathered,
     charter_line,
@@ -55,9 +66,10 @@ class Terms:
     expires: str | None = None
 
 
-def create(terms: Terms, out: str, *, as_json: bool) -> int:
+def create(terms: Terms, governing: GovernanceGiven, out: str, *, as_json: bool) -> int:
     path = user_path(out)
     refuse_existing(path, WHAT)
+    refuse_existing_terms(path)
     keys: dict[str, Any] = {role: _keys(role, terms.roles.get(role) or ()) for role in ROLES}
     for role in ("root", "halt", "resume"):
         if not keys[role]:
@@ -74,18 +86,29 @@ def create(terms: Terms, out: str, *, as_json: bool) -> int:
         issued_ms=_now_ms(),
         expires_ms=_expires(terms.expires or NEVER),
     )
+    governed = terms_of(governing, None, len(charter.voter))
+    charter = with_terms(charter, governed)
     _check(charter)
     sheets = (draft(charter),)
+    write_terms(path, governed)
     write_new(path, render(sheets).encode(), WHAT)
     return _shown(path, sheets, as_json=as_json)
 
 
 def rotate(
-    config: Config, file: str, terms: Terms, state_file: str | None, out: str, *, as_json: bool
+    config: Config,
+    file: str,
+    terms: Terms,
+    governing: GovernanceGiven,
+    state_file: str | None,
+    out: str,
+    *,
+    as_json: bool,
 ) -> int:
     """The charter after the one in `file`: what is not given stays as it is."""
     path = user_path(out)
     refuse_existing(path, WHAT)
+    refuse_existing_terms(path)
     sheets = [sheet for sheet in charters_in(user_path(file)) if sheet.data]
     if not sheets:
         raise LocalError(
@@ -98,7 +121,23 @@ def rotate(
     keys: dict[str, Any] = {
         role: _keys(role, terms.roles.get(role) or ()) or getattr(current, role) for role in ROLES
     }
-    changed = replace(
+    governed = terms_of(governing, held_terms(user_path(file), current), len(keys["voter"]))
+    changed = with_terms(_changed(current, keys, terms), governed)
+    if changed == current:
+        raise UsageError(
+            f"nothing would change in charter {current.version}; name the keys,"
+            " thresholds or date that shall be others"
+        )
+    following = successor(head, lifts, replace(changed, issued_ms=_now_ms()))
+    _check(following)
+    written = (*sheets, draft(following))
+    write_terms(path, governed)
+    write_new(path, render(written).encode(), WHAT)
+    return _shown(path, written, as_json=as_json)
+
+
+def _changed(current: Charter, keys: Mapping[str, Any], terms: Terms) -> Charter:
+    return replace(
         current,
         **keys,
         root_threshold=current.root_threshold
@@ -111,16 +150,6 @@ def rotate(
         beacon_ttl_s=current.beacon_ttl_s if terms.beacon_ttl is None else terms.beacon_ttl,
         expires_ms=current.expires_ms if terms.expires is None else _expires(terms.expires),
     )
-    if changed == current:
-        raise UsageError(
-            f"nothing would change in charter {current.version}; name the keys,"
-            " thresholds or date that shall be others"
-        )
-    following = successor(head, lifts, replace(changed, issued_ms=_now_ms()))
-    _check(following)
-    written = (*sheets, draft(following))
-    write_new(path, render(written).encode(), WHAT)
-    return _shown(path, written, as_json=as_json)
 
 
 def _lifts(
@@ -347,8 +376,30 @@ def _shown(path: Path, sheets: Sequence[Sheet], *, as_json: bool, only_last: boo
         if only_last and at + 1 < len(sheets):
             continue
         before = _charter(sheets[at - 1]) if at else None
+        is_last = at + 1 == len(sheets)
         if as_json:
-            print_record(charter_line(sheet, before) | {"file": str(path)})
+            governed = _terms_record(path, _charter(sheet)) if is_last else {}
+            print_record(charter_line(sheet, before) | governed | {"file": str(path)})
         else:
-            answer().print(charter_table(sheet, before, _now_ms()))
+            rows = _terms_rows(path, _charter(sheet)) if is_last else []
+            answer().print(charter_table(sheet, before, _now_ms(), rows))
     return OK
+
+
+def _terms_record(path: Path, charter: Charter) -> dict[str, Any]:
+    """`governance` None: the file with the terms is not there, or is another one."""
+    digest = named_digest(charter)
+    try:
+        governed: dict[str, Any] | None = terms_fields(held_terms(path, charter))
+    except LocalError as fault:
+        complain(str(fault))
+        governed = None
+    return {"governance": governed, "terms": digest.hex() or None}
+
+
+def _terms_rows(path: Path, charter: Charter) -> list[tuple[str, str]]:
+    """Of the last charter in the file: the terms beside it are those that it names."""
+    try:
+        return terms_sentences(held_terms(path, charter), len(charter.voter))
+    except LocalError as fault:
+        return [("governance", str(fault))]

@@ -13,8 +13,10 @@ from swarmllm.cli.operators.options import OPERATOR, Keys, Merge, Out, Passphras
 
 if TYPE_CHECKING:  # Help must not cost their imports.
     from swarmllm.cli.operators.charter import Terms
+    from swarmllm.cli.operators.charter_terms import GovernanceGiven
 
 TERMS = "Terms"
+GOVERNANCE = "Governance"
 
 charter = typer.Typer(
     help="Who may stop the swarm, who may start it again, and who may change that.",
@@ -123,16 +125,92 @@ class Given:
         )
 
 
+def _count(flag: str, low: int, high: int, what: str) -> object:
+    return typer.Option(flag, min=low, max=high, help=what, rich_help_panel=GOVERNANCE)
+
+
+def _words(flag: str, form: str, what: str) -> object:
+    return typer.Option(flag, metavar=form, help=what, rich_help_panel=GOVERNANCE)
+
+
+@dataclass(frozen=True, slots=True)
+class Governing:
+    """What `create` and `rotate` take of governance. Numbers in brackets are the defaults."""
+
+    agent: Annotated[
+        list[str] | None,
+        _words("--agent", "KEY", "The agent's: may propose, and report on canaries (repeatable)."),
+    ] = None
+    minor_votes: Annotated[
+        int | None, _count("--minor-votes", 1, 16, "Votes that carry a minor change (2).")
+    ] = None
+    review_hours: Annotated[
+        int | None,
+        _count("--review-hours", 1, 8_760, "How long a major change is open to review (24)."),
+    ] = None
+    canary_permille: Annotated[
+        int | None,
+        _count("--canary-permille", 0, 1_000, "Nodes of 1000 that try a setting first (10)."),
+    ] = None
+    canary_seconds: Annotated[
+        int | None, _count("--canary-seconds", 0, 604_800, "How long they try it (3600).")
+    ] = None
+    phase: Annotated[int | None, _count("--phase", 0, 4, "The phase to start in (0).")] = None
+    phase_experts: Annotated[
+        str | None,
+        _words("--phase-experts", "N,N,N,N", "Experts that phases 1 to 4 need (0,280,1000,5000)."),
+    ] = None
+    phase_audits: Annotated[
+        str | None, _words("--phase-audits", "N,N,N,N", "Passed audits that they need (0,0,0,0).")
+    ] = None
+    stable_days: Annotated[
+        int | None, _count("--stable-days", 0, 3_650, "Days with as many experts (30).")
+    ] = None
+    unattended: Annotated[
+        bool | None,
+        typer.Option(
+            "--unattended/--attended",
+            help="In phase 4 the agent's minor changes need no vote (attended).",
+            rich_help_panel=GOVERNANCE,
+        ),
+    ] = None
+    bounds: Annotated[
+        list[str] | None,
+        _words("--bounds", "KEY=LOW..HIGH", "Within these a setting is a minor change."),
+    ] = None
+    value: Annotated[
+        list[str] | None, _words("--value", "KEY=VALUE", "What a setting of the swarm starts from.")
+    ] = None
+
+    def given(self) -> GovernanceGiven:
+        from swarmllm.cli.operators.charter_terms import GovernanceGiven
+
+        return GovernanceGiven(
+            agent=tuple(self.agent or ()),
+            minor_votes=self.minor_votes,
+            review_hours=self.review_hours,
+            canary_permille=self.canary_permille,
+            canary_seconds=self.canary_seconds,
+            phase=self.phase,
+            phase_experts=self.phase_experts,
+            phase_audits=self.phase_audits,
+            stable_days=self.stable_days,
+            unattended=self.unattended,
+            bounds=tuple(self.bounds or ()),
+            value=tuple(self.value or ()),
+        )
+
+
 @charter.command("create")
 @o.spread
-def create(given: Given, out: Out, json: o.Json = False) -> None:
+def create(given: Given, governing: Governing, out: Out, json: o.Json = False) -> None:
     """Write the first charter of a new swarm, for its root keys to sign. Its hash is the swarm's
-    id."""
+    id. What it says of governance goes into a second file, OUT.terms, which belongs to it."""
 
     def body() -> int:
         from swarmllm.cli.operators.charter import create as run
 
-        return run(given.terms(), out, as_json=json)
+        return run(given.terms(), governing.given(), out, as_json=json)
 
     raise typer.Exit(guarded(body))
 
@@ -176,6 +254,7 @@ def rotate(
         str, typer.Argument(metavar="FILE", help="The signed charter that is in force.")
     ],
     given: Given,
+    governing: Governing,
     out: Out,
     state: Annotated[
         str | None,
@@ -196,7 +275,8 @@ def rotate(
         from swarmllm.cli.operators.charter import rotate as run
         from swarmllm.cli.settings import config_of
 
-        return run(config_of(data_dir=data_dir), file, given.terms(), state, out, as_json=json)
+        config, terms, governed = config_of(data_dir=data_dir), given.terms(), governing.given()
+        return run(config, file, terms, governed, state, out, as_json=json)
 
     raise typer.Exit(guarded(body))
 

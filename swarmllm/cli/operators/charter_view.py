@@ -94,7 +94,13 @@ def charter_line(sheet: Sheet, before: Charter | None) -> Record:
     }
 
 
-def charter_table(sheet: Sheet, before: Charter | None, now_ms: int) -> Table:
+def charter_table(
+    sheet: Sheet,
+    before: Charter | None,
+    now_ms: int,
+    governance: Sequence[tuple[str, str]] = (),
+) -> Table:
+    """`governance`: what its terms say, a row each."""
     charter = sheet.record
     assert isinstance(charter, Charter)
     table = Table.grid(padding=(0, 2))
@@ -130,6 +136,8 @@ def charter_table(sheet: Sheet, before: Charter | None, now_ms: int) -> Table:
         table.add_row(
             "renew by", Line(f"{by} (past: it still holds; renew it)", "yellow") if late else by
         )
+    for name, said in governance:
+        table.add_row(name, said)
     for one in root_signatures(sheet, before):
         table.add_row("signed", Line(one.sentence(), style="yellow" if one.missing else "green"))
     return table

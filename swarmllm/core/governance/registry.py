@@ -75,6 +75,12 @@ class Registry:
             self.book = Book(found, self._rules, self._verify)
         return True
 
+    @property
+    def needs_terms(self) -> bool:
+        """Whether the charter in force names terms that have not come yet."""
+        state = self._state
+        return self.book is None and state is not None and bool(terms_digest(state.charters))
+
     # --- records ----------------------------------------------------------------------------------
 
     def accept(self, records: Sequence[bytes]) -> Taken:

@@ -9,6 +9,10 @@ The local socket (`local_api`) and a command's own node are thin callers of this
 one record; `events` tells of experts and peers until the caller leaves; the kill switch's
 operations are in `halts`. What cannot be answered is raised as a UsageError, LocalError or
 HaltedError.
+`weighed`, `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` give one record;
+`events` tells of experts and peers until the caller leaves; the kill switch's operations are in
+`halts`, those of governance in `governance`. What cannot be answered is raised as a UsageError,
+LocalError or HaltedError.
 """
 
 from __future__ import annotations
@@ -23,6 +27,8 @@ import trio
 from swarmllm.core.settings.holder import Settings
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config.pins import setting_of
+from swarmllm.runtime.service.governance import OPS as GOVERNANCE_OPS
+from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halts import OPS as HALT_OPS
 from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import (
@@ -104,6 +110,7 @@ class Service:
         self._defaults = defaults
         self._settings = settings or Settings()
         self._halts: HaltService | None = None
+        self._governance: GovernanceService | None = None
         self._open = trio.Event()
         self._shutdown = trio.Event()
         self._ops: Final[
@@ -117,21 +124,29 @@ class Service:
             "shutdown": self._ask_shutdown,
         }
 
-    def open(self, node: LocalNode, halts: HaltService | None = None) -> None:
-        """The node has started. `halts` None: it has no kill switch."""
+    def open(
+        self,
+        node: LocalNode,
+        halts: HaltService | None = None,
+        governance: GovernanceService | None = None,
+    ) -> None:
+        """The node has started. None: it has no kill switch, or takes no part in governance."""
         self.node = node
         self._halts = halts
+        self._governance = governance
         self._open.set()
 
     @property
     def ops(self) -> tuple[str, ...]:
-        return (*self._ops, *sorted(HALT_OPS))
+        return (*self._ops, *sorted(HALT_OPS), *sorted(GOVERNANCE_OPS))
 
     def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> Call:
         """Nothing happens before the first record is asked for; an unknown `op` or a wrong
         parameter is a UsageError then."""
         if op in HALT_OPS:
             return Call(lambda _: self._halt(op, params))
+        if op in GOVERNANCE_OPS:
+            return Call(lambda _: self._govern(op, params))
         answer = self._ops.get(op)
         if answer is None:
             return Call(lambda _: self._unknown(op))
@@ -198,4 +213,13 @@ class Service:
                 "this node runs without a kill switch; ask one that `swarmllm join` started"
             )
         async for record in self._halts.call(op, params):
+            yield record
+
+    async def _govern(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+        await self._started()
+        if self._governance is None:
+            raise LocalError(
+                "this node runs without governance; ask one that `swarmllm join` started"
+            )
+        async for record in self._governance.call(op, params):
             yield record

@@ -114,6 +114,7 @@ WRONG: list[tuple[str, dict[str, object]]] = [
     ("generate", {"prompt": "x", "colour": "red"}),
     ("generate", {"prompt": "x", "top_p": 0}),
     ("halt_publish", {"records": []}),
+    ("proposals", {}),  # These nodes take no part in governance.
 ]
 
 

@@ -1,0 +1,1 @@
+"""Governance at the command line: proposals, votes, phases, tiers."""

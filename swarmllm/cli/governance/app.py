@@ -1,0 +1,347 @@
+"""What can be typed of governance; each command imports its module only when it runs, as in
+`cli.app`, so that help costs nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from swarmllm.cli import options as o
+from swarmllm.cli.guard import guarded
+from swarmllm.cli.operators.options import OPERATOR, PassphraseFile
+
+if TYPE_CHECKING:  # Help must not cost their imports.
+    from swarmllm.cli.governance.signing import Signer
+    from swarmllm.core.governance.tiers import Action
+    from swarmllm.runtime.config import Config
+
+PROPOSAL = "Proposal"
+
+propose = typer.Typer(
+    help="Propose a change to the swarm, for the voters that its charter names.",
+    no_args_is_help=False,
+)
+proposals = typer.Typer(
+    help="Show all proposals: their votes, and what each of them waits for.", no_args_is_help=False
+)
+phase = typer.Typer(
+    help="Show the phase, which says what the agent may do, and what the next ones need.",
+    no_args_is_help=False,
+)
+
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--key",
+        metavar="KEYFILE",
+        help="The key file to sign with. Without this the running node signs with its own key,"
+        " which has a say in a private swarm, or where the charter names it as an agent's.",
+        rich_help_panel=OPERATOR,
+    ),
+]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="The proposal: the first digits of its id are enough.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What every proposal takes."""
+
+    why: Annotated[
+        str,
+        typer.Option(
+            "--why",
+            metavar="TEXT",
+            help="Why, for those who vote: at most 512 bytes. Needed, and decides nothing.",
+            rich_help_panel=PROPOSAL,
+        ),
+    ] = ""
+    evidence: Annotated[
+        str | None,
+        typer.Option(
+            "--evidence",
+            metavar="FILE",
+            help="The report that shows that it works; the proposal carries its SHA-256. A setting"
+            " that is proposed without one needs the votes of a major change.",
+            rich_help_panel=PROPOSAL,
+        ),
+    ] = None
+    suggest: Annotated[
+        bool,
+        typer.Option(
+            "--suggest",
+            help="Only show it to people: nobody votes, and nothing follows from it.",
+            rich_help_panel=PROPOSAL,
+        ),
+    ] = False
+    tier: Annotated[
+        int | None,
+        typer.Option(
+            "--tier",
+            min=0,
+            max=4,
+            help="Ask for this tier. What belongs to a higher one waits there all the same.",
+            rich_help_panel=PROPOSAL,
+        ),
+    ] = None
+    key: Key = None
+    passphrase_file: PassphraseFile = None
+    data_dir: o.DataDir = None
+    json: o.Json = False
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of governance to the program."""
+    propose.callback(invoke_without_command=True)(_help)
+    for name, group in (("propose", propose), ("proposals", proposals)):
+        app.add_typer(group, name=name)
+    app.command()(vote)
+    app.command()(withdraw)
+    app.add_typer(phase, name="phase")
+    app.command()(tiers)
+
+
+def _help(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# --- propose --------------------------------------------------------------------------------------
+
+
+def _proposed(given: Given, action_of: Callable[[Config], Action]) -> None:
+    def body() -> int:
+        from swarmllm.cli.governance.propose import About
+        from swarmllm.cli.governance.propose import propose as run
+        from swarmllm.cli.settings import config_of
+
+        config = config_of(data_dir=given.data_dir)
+        signer = _signer(given.key, given.passphrase_file)
+        about = About(given.why, signer, given.evidence, given.tier, given.suggest)
+        return run(config, action_of(config), about, as_json=given.json)
+
+    raise typer.Exit(guarded(body))
+
+
+def _signer(key: str | None, passphrase_file: str | None) -> Signer:
+    from swarmllm.cli.governance.signing import Signer
+
+    return Signer(key, passphrase_file)
+
+
+@propose.command("set")
+@o.spread
+def propose_set(
+    key_of_setting: Annotated[
+        str, typer.Argument(metavar="KEY", help="The setting; `swarmllm settings` shows all.")
+    ],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="A whole number of its unit.")],
+    given: Given,
+) -> None:
+    """Set a setting of the swarm."""
+
+    def action(_: Config) -> Action:
+        from swarmllm.cli.governance.propose import set_action
+
+        return set_action(key_of_setting, value)
+
+    _proposed(given, action)
+
+
+@propose.command("bounds")
+@o.spread
+def propose_bounds(
+    key_of_setting: Annotated[str, typer.Argument(metavar="KEY", help="The setting.")],
+    low: Annotated[str, typer.Argument(metavar="LOW", help="The lowest value.")],
+    high: Annotated[str, typer.Argument(metavar="HIGH", help="The highest value.")],
+    given: Given,
+) -> None:
+    """Change the bounds within which few votes are enough to set a setting."""
+
+    def action(_: Config) -> Action:
+        from swarmllm.cli.governance.propose import bounds_action
+
+        return bounds_action(key_of_setting, low, high)
+
+    _proposed(given, action)
+
+
+@propose.command("phase")
+@o.spread
+def propose_phase(
+    number: Annotated[int, typer.Argument(metavar="N", help="The phase, 0 to 4.")], given: Given
+) -> None:
+    """Open a phase, in which the agent may do more, or go back to one in which it may do less."""
+    _propose_phase(number, given)
+
+
+def _propose_phase(number: int, given: Given) -> None:
+    def action(config: Config) -> Action:
+        from swarmllm.cli.governance.propose import phase_action
+
+        return phase_action(config, number)
+
+    _proposed(given, action)
+
+
+@propose.command("feature")
+@o.spread
+def propose_feature(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The feature.")],
+    state: Annotated[str, typer.Argument(metavar="on|off")],
+    given: Given,
+) -> None:
+    """Switch a feature on or off. This version has none that can be switched: it can be voted on,
+    and nothing comes of it."""
+
+    def action(_: Config) -> Action:
+        from swarmllm.cli.governance.propose import feature_action
+
+        return feature_action(name, state)
+
+    _proposed(given, action)
+
+
+@propose.command("model")
+@o.spread
+def propose_model(
+    reference: Annotated[str, typer.Argument(metavar="MODEL", help="As for join --model.")],
+    digest: Annotated[str, typer.Argument(metavar="SHA256", help="Of the model's file.")],
+    given: Given,
+) -> None:
+    """Make another model the one that new nodes fetch. This version records the vote and does not
+    act on it."""
+
+    def action(_: Config) -> Action:
+        from swarmllm.cli.governance.propose import model_action
+
+        return model_action(reference, digest)
+
+    _proposed(given, action)
+
+
+@propose.command("revert")
+@o.spread
+def propose_revert(id: Id, given: Given) -> None:
+    """Take back what a proposal changed."""
+
+    def action(config: Config) -> Action:
+        from swarmllm.cli.governance.propose import revert_action
+
+        return revert_action(config, id)
+
+    _proposed(given, action)
+
+
+# --- proposals, votes -----------------------------------------------------------------------------
+
+
+@proposals.callback(invoke_without_command=True)
+def proposals_root(
+    context: typer.Context, data_dir: o.DataDir = None, json: o.Json = False
+) -> None:
+    if context.invoked_subcommand is not None:
+        return
+
+    def body() -> int:
+        from swarmllm.cli.governance.views import proposals as run
+        from swarmllm.cli.settings import config_of
+
+        return run(config_of(data_dir=data_dir), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@proposals.command("show")
+def proposals_show(id: Id, data_dir: o.DataDir = None, json: o.Json = False) -> None:
+    """Show one proposal in full: why, evidence, who voted, what it waits for."""
+
+    def body() -> int:
+        from swarmllm.cli.governance.views import proposal as run
+        from swarmllm.cli.settings import config_of
+
+        return run(config_of(data_dir=data_dir), id, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+def vote(
+    id: Id,
+    say: Annotated[str, typer.Argument(metavar="yes|no", help="Final: it cannot be taken back.")],
+    key: Key = None,
+    passphrase_file: PassphraseFile = None,
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
+) -> None:
+    """Vote on a proposal with a voter's key of the charter."""
+
+    def body() -> int:
+        from swarmllm.cli.governance.voting import vote as run
+        from swarmllm.cli.settings import config_of
+
+        signer = _signer(key, passphrase_file)
+        return run(config_of(data_dir=data_dir), id, say, signer, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+def withdraw(
+    id: Id,
+    key: Key = None,
+    passphrase_file: PassphraseFile = None,
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
+) -> None:
+    """Withdraw a proposal: its author alone while it is open, or a majority of the voters."""
+
+    def body() -> int:
+        from swarmllm.cli.governance.voting import withdraw as run
+        from swarmllm.cli.settings import config_of
+
+        signer = _signer(key, passphrase_file)
+        return run(config_of(data_dir=data_dir), id, signer, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+# --- phase, tiers ---------------------------------------------------------------------------------
+
+
+@phase.callback(invoke_without_command=True)
+def phase_root(context: typer.Context, data_dir: o.DataDir = None, json: o.Json = False) -> None:
+    if context.invoked_subcommand is not None:
+        return
+
+    def body() -> int:
+        from swarmllm.cli.governance.views import phase as run
+        from swarmllm.cli.settings import config_of
+
+        return run(config_of(data_dir=data_dir), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@phase.command("propose")
+@o.spread
+def phase_propose(
+    number: Annotated[int, typer.Argument(metavar="N", help="The phase, 0 to 4.")], given: Given
+) -> None:
+    """Propose another phase: the same as `swarmllm propose phase N`."""
+    _propose_phase(number, given)
+
+
+def tiers(data_dir: o.DataDir = None, json: o.Json = False) -> None:
+    """Show what may be changed by whom: each tier with what it needs here and now, and what is
+    missing."""
+
+    def body() -> int:
+        from swarmllm.cli.governance.views import tiers as run
+        from swarmllm.cli.settings import config_of
+
+        return run(config_of(data_dir=data_dir), as_json=json)
+
+    raise typer.Exit(guarded(body))

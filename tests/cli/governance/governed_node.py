@@ -1,0 +1,152 @@
+"""A double of a running node: the questions about governance on a real socket, answered by the real
+service over a real machine, whose disk confirms at once and whose clock is the test's."""
+
+from __future__ import annotations
+
+import json
+import random
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
+from swarmllm.adapters.operator_keys import verify
+from swarmllm.adapters.record_files import read_sheets
+from swarmllm.adapters.terms_file import read_terms_file, terms_path
+from swarmllm.core.effects import AppendToLedger, Commit, RecordChecked
+from swarmllm.core.governance.canaries import Identity
+from swarmllm.core.governance.changes import Changes
+from swarmllm.core.governance.machine import GovernanceMachine, Options
+from swarmllm.core.governance.steering import SettingsSteering
+from swarmllm.core.halt.charter import charter_hash, private_charter
+from swarmllm.core.halt.state import HaltState
+from swarmllm.core.inputs import RecordOffered
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import BY_CODE
+from swarmllm.errors import SwarmError
+from swarmllm.messages import PeerId
+from swarmllm.messages.declare import GOV
+from swarmllm.runtime.service.governance import GovernanceService
+from swarmllm.runtime.service.json_events import error_record
+from swarmllm.wire.signed import SignedRecord, open_record, sign_record
+
+Record = dict[str, Any]
+
+
+class Switch:
+    """A kill switch under the charters of a file (None: a private one), halted or not as the test
+    says."""
+
+    def __init__(self, charter: Path | None, own: KeyFile) -> None:
+        charters: tuple[SignedRecord, ...]
+        if charter is None:
+            private = sign_record(private_charter(own.public_key), [(own.public_key, own.sign)])
+            charters = (open_record(private),)
+        else:
+            charters = tuple(open_record(sheet.data) for sheet in read_sheets(charter))
+        self.state = HaltState(charter_hash(charters[0]), charters)
+        self.halted: tuple[str, ...] = ()
+
+
+class GovernedNode:
+    """In the data folder `folder`. `mood` "lies": it drafts something else than was asked for;
+    "old": it does not know what a draft is."""
+
+    def __init__(self, folder: Path, charter: Path | None) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.folder, self.mood, self.now = folder, "", 0.0
+        own = ephemeral_key()
+        self.switch, self.settings = Switch(charter, own), Settings()
+        self.machine = GovernanceMachine(
+            self.switch,
+            Identity(PeerId("own"), own.public_key, own.sign),
+            BY_CODE,
+            Changes(SettingsSteering(self.settings), BY_CODE),
+            verify,
+            random.Random(1),
+            lambda _: None,
+            Options(waits_for_ledger=False),
+        )
+        self._perform(self.machine.start(self.now))
+        if charter is not None and terms_path(charter).exists():
+            self.act(RecordOffered(1, read_terms_file(terms_path(charter)), None, GOV))
+        self.service = GovernanceService(
+            self,  # type: ignore[arg-type]  # All that is asked of the driver is `act`.
+            self.machine,
+            own,
+            lambda: (PeerId("p1"), PeerId("p2")),
+            lambda: 1_790_000_000_000,
+            lambda: self.now,
+        )
+
+    def act(self, event: RecordOffered) -> RecordChecked | None:
+        return self._perform(self.machine.offered(event, self.now))
+
+    def wait(self, seconds: float) -> None:
+        """Time goes by."""
+        self.now += seconds
+        self._perform(self.machine.settle(self.now))
+
+    def _perform(self, effects: Any) -> RecordChecked | None:
+        checked = None
+        for effect in effects:
+            match effect:
+                case Commit(number=number):
+                    self._perform(self.machine.confirmed(number, True, self.now))
+                case AppendToLedger(number=number) if number:
+                    self._perform(self.machine.confirmed(number, True, self.now))
+                case RecordChecked():
+                    checked = effect
+                case _:
+                    continue
+        return checked
+
+    # --- the socket -------------------------------------------------------------------------------
+
+    @property
+    def flags(self) -> tuple[str, str]:
+        return ("--data-dir", str(self.folder))
+
+    def __enter__(self) -> GovernedNode:
+        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._listening.bind(str(self.folder / "control.sock"))
+        self._listening.listen()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listening.shutdown(socket.SHUT_RDWR)
+        self._listening.close()
+        self._thread.join(10)
+        (self.folder / "control.sock").unlink()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listening.accept()
+            except OSError:
+                return  # Closed.
+            with connection, connection.makefile("rb") as lines:
+                question = json.loads(lines.readline())
+                for record in trio.run(self.asked, question.pop("op"), question):
+                    connection.sendall(json.dumps(self._in_mood(record)).encode() + b"\n")
+
+    async def asked(self, op: str, params: Record) -> list[Record]:
+        """The records that answer, an error's included."""
+        params.pop("v", None)
+        try:
+            return [record async for record in self.service.call(op, params)]
+        except SwarmError as error:
+            return [error_record(error)]
+
+    def _in_mood(self, record: Record) -> Record:
+        if record["event"] == "draft" and self.mood == "lies":
+            flipped = record["payload"].replace(b"honest".hex(), b"crooks".hex())
+            return record | {"payload": flipped}
+        if record["event"] == "draft" and self.mood == "old":
+            return record | {"payload": "zz"}
+        return record
