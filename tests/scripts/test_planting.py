@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import plant_halt_bugs, plant_world_bugs
+from scripts import plant_halt_bugs, plant_ledger_bugs, plant_world_bugs
 from scripts.planting import Bug, Change, changed, plant
 
 
@@ -22,7 +22,7 @@ def test_the_bug_is_noticed(name: str) -> None:
     "bug",
     [
         pytest.param(bug, id=name)
-        for bugs in (plant_halt_bugs.BUGS, plant_world_bugs.BUGS)
+        for bugs in (plant_halt_bugs.BUGS, plant_ledger_bugs.BUGS, plant_world_bugs.BUGS)
         for name, bug in bugs.items()
     ],
 )
