@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from swarmllm.core.settings.holder import NONE, Values
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.testing.world.checks import Broken
 from swarmllm.testing.world.engine import VOCABULARY
@@ -55,13 +56,19 @@ class Outcome:
     """How often a host was halted."""
 
 
-def run(seed: int, tell: Callable[[str], None] | None = None) -> Outcome:
-    """Broken if a law does not hold in the world of this seed."""
-    return Run(draw(seed), tell).run()
+def run(seed: int, tell: Callable[[str], None] | None = None, settings: Values = NONE) -> Outcome:
+    """Broken if a law does not hold in the world of this seed. `settings`: what the swarm has
+    set."""
+    return Run(draw(seed), tell, settings).run()
 
 
 class Run:
-    def __init__(self, scenario: Scenario, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        tell: Callable[[str], None] | None = None,
+        settings: Values = NONE,
+    ) -> None:
         self.scenario = scenario
         self.rng = random.Random(f"{scenario.seed} trial")
         self.recorder = Recorder(tell)
@@ -69,6 +76,7 @@ class Run:
             scenario.seed,
             link=scenario.link,
             overlay=scenario.overlay,
+            settings=settings,
             checkers=all_laws(),
             recorder=self.recorder,
         )
