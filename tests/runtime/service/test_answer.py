@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from swarmllm.core.chat import ChatMessage
 from swarmllm.core.events import Ended, Noticed, TokenChosen
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import EXPERTS, EXTRA, WIDE_SHARE
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.runtime.driver import Driver
@@ -70,6 +72,22 @@ def answer_of(
 
 async def read(answer: Answer) -> list[Piece]:
     return [piece async for piece in answer]
+
+
+@under_mock_clock
+async def test_what_the_request_leaves_open_is_as_the_settings_are_when_it_begins() -> None:
+    settings = Settings()
+    for request, expected in (
+        (TextRequest("x"), (5, 2, 0.5)),
+        (TextRequest("x", k=1), (1, 2, 0.5)),
+    ):
+        driver = ScriptedDriver([65])
+        answer = Answer(driver, ScriptedText(), request, lambda: 4096, settings=settings)
+        for setting, value in ((EXPERTS, 5), (EXTRA, 2), (WIDE_SHARE, 500)):
+            settings.set(setting, value)
+        await read(answer)
+        order = driver.orders[0]
+        assert (order.k, order.extra, order.quality) == expected
 
 
 @under_mock_clock
