@@ -14,8 +14,8 @@ def test_each_figure_stands_beside_the_least_that_is_possible(tmp_path: Path) ->
     assert done.code == 0, done
     records = {record["name"]: record for record in done.records()}
     assert {*records} == {"append", "append beside fsync", "consistency proof", "verify"}
-    assert all(record["value"] > 0 for name, record in records.items() if "fsync" not in name)
-    assert records["verify"]["parameters"]["entries"] == 1_200
+    assert all(record["value"] > 0 for record in records.values())
+    assert records["verify"]["parameters"]["entries"] == 1_000
     assert list(folder.iterdir()) == []
 
 
