@@ -108,8 +108,8 @@ def _add_ledger(table: Table, ledger: Record) -> None:
         witnesses, watched = len(ledger["witnesses"]), len(ledger["watched"])
         table.add_row(
             "ledger",
-            f"{ledger['size']} entries, {ledger['checkpoint']} of them signed and cosigned by"
-            f" {witnesses}; {watched} logs of others watched",
+            f"entries: {ledger['size']}, signed: {ledger['checkpoint']}, witnesses: {witnesses},"
+            f" logs of others watched: {watched}",
         )
     if ledger.get("fault"):
         table.add_row(Line("ledger", "bold red"), Line(ledger["fault"], "bold red"))

@@ -11,7 +11,7 @@ from swarmllm.adapters.atomic_file import write_new
 from swarmllm.adapters.ledger_files import EntryProof, export_lines
 from swarmllm.adapters.record_files import moment
 from swarmllm.cli.guard import OK
-from swarmllm.cli.ledger.entries import Entry, entry_of, kinds_of
+from swarmllm.cli.ledger.entries import Entry, entry_of, kinds_of, several
 from swarmllm.cli.ledger.sources import (
     Source,
     checkpoint_bytes,
@@ -130,7 +130,8 @@ def export(config: Config, out: str, *, as_json: bool) -> int:
     if as_json:
         print_record({"event": "exported", "file": str(path), "entries": size})
     else:
-        people().print(Line(f"{size} entries of {source.name} are in {path}."), soft_wrap=True)
+        told = several(size, "entry", "entries")
+        people().print(Line(f"{path} holds {told} of {source.name}."), soft_wrap=True)
     return OK
 
 
@@ -168,10 +169,13 @@ def witnesses(config: Config, named: str | None, *, as_json: bool) -> int:
     for one in good:
         table.add_row("cosigned by", Line(one.witness), Line(moment(1_000 * one.at_s)))
     for peer, held in watched:
-        table.add_row("watches", Line(peer), Line(f"{held} entries"))
+        table.add_row("watches", Line(peer), Line(several(held, "entry", "entries")))
     for peer, reason in alarms:
         table.add_row(Line("alarm", "bold red"), Line(peer), Line(reason, "bold red"))
-    summary = f"The last checkpoint is one of {size} entries, cosigned by {len(good)} nodes."
+    summary = (
+        f"The last checkpoint covers {several(size, 'entry', 'entries')}, and"
+        f" {several(len(good), 'node has', 'nodes have')} cosigned it."
+    )
     answer().print(Line(summary if signed is not None else "Nothing was signed yet."))
     answer().print(table)
     for fault in wrong:

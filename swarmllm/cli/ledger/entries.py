@@ -43,7 +43,11 @@ class Entry:
 
     def words(self) -> str:
         """In one line; whatever stands in it is written out where it is shown."""
-        told = [f"{name} {_short(value)}" for name, value in self.fields.items()]
+        told = [
+            f"{name} {_short(value)}"
+            for name, value in self.fields.items()
+            if value not in ("", [])
+        ]
         by = (
             [f"signed by {', '.join(signer[:8] for signer in self.signers)}"]
             if self.signers
@@ -77,6 +81,10 @@ def kinds_of(names: list[str]) -> frozenset[str]:
             f"--kind {name!r} is no kind of entry; choose among {', '.join(sorted(known))}"
         )
     return frozenset(wanted)
+
+
+def several(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
 
 
 def plain(value: object) -> Any:

@@ -12,7 +12,7 @@ from swarmllm.adapters.operator_keys import verify as good_signature
 from swarmllm.adapters.record_files import moment
 from swarmllm.adapters.store import peek
 from swarmllm.cli.guard import FAILED, OK
-from swarmllm.cli.ledger.entries import entry_of
+from swarmllm.cli.ledger.entries import entry_of, several
 from swarmllm.cli.ledger.sources import Source, cosigners, last_checkpoint, opened, progress
 from swarmllm.cli.output import answer, complain, print_record
 from swarmllm.cli.screen import Line
@@ -83,7 +83,8 @@ def _print(source: Source, audit: Audit, signed: SignedCheckpoint | None, cosign
     open_ones = audit.size - audit.vouched
     more = f", {open_ones} not yet" if open_ones else ""
     table.add_row("entries", f"{audit.size}: {audit.vouched} as they were signed{more}")
-    table.add_row("witnesses", f"{cosigned} have cosigned the last checkpoint")
+    told = several(cosigned, "node has", "nodes have")
+    table.add_row("witnesses", f"{told} cosigned the last checkpoint")
     answer().print(table)
 
 
@@ -118,7 +119,8 @@ def _verify_proof(named: str, peer: str | None, *, as_json: bool) -> int:
     table.add_row("when", moment(entry.at_ms))
     table.add_row("kind", Line(entry.kind))
     table.add_row("what", Line(entry.words()))
-    table.add_row("witnesses", f"{len(good)} have cosigned that checkpoint")
+    told = several(len(good), "node has", "nodes have")
+    table.add_row("witnesses", f"{told} cosigned that checkpoint")
     answer().print(table)
     for sentence in faults:
         complain(sentence)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmllm.core.effects import ProveConsistency
-from swarmllm.core.inputs import ChannelOpened, FrameReceived
+from swarmllm.core.effects import KeepHead, ProveConsistency, SendFrame
+from swarmllm.core.inputs import ChannelOpened, FrameReceived, HeadKept
 from swarmllm.core.ledger.audit import read_leaf
 from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
 from swarmllm.core.ledger.own_log import LAST_CHECKPOINT
@@ -119,6 +119,21 @@ def test_nothing_is_signed_while_nothing_happens() -> None:
     before = [len(machine.performed) for machine in village.machines]
     village.run_for(40.0)
     assert [len(machine.performed) for machine in village.machines] == before
+
+
+@pytest.mark.parametrize("ok", [True, False])
+def test_a_checkpoint_is_cosigned_when_it_is_on_disk_and_not_before(ok: bool) -> None:  # LED-12
+    village = Village("log", "one")
+    log, one = village.machines
+    village.append(log, "a")
+    note = signed_head(log)
+    head = FrameReceived(log.peer, encode(LedgerHead(note)), LEDGER)
+    [keep] = one.part.handle(head, village.now)
+    assert keep == KeepHead(log.peer, note)
+    told = one.part.handle(HeadKept(log.peer, note, ok), village.now)
+    sent = [effect.message for effect in told if isinstance(effect, SendFrame)]
+    assert [type(message) for message in sent] == ([LedgerCosigned] if ok else [])
+    assert (log.peer in dict(village.view(one).watched)) is ok
 
 
 def test_an_old_copy_put_back_is_found_by_the_owner_and_by_its_neighbours() -> None:
@@ -350,22 +365,36 @@ def test_a_flood_of_questions_costs_a_bounded_number_of_proofs() -> None:
     assert len(log.of(ProveConsistency)) - before <= 8
 
 
-def test_hearsay_makes_nobody_keep_a_log_and_others_cannot_wear_a_log_out() -> None:
+def test_hearsay_makes_nobody_keep_a_log() -> None:
     village = Village("log", "one", "gossip")
-    log, one, gossip = village.machines
+    _, one, gossip = village.machines
     stranger = Machine("stranger")
     head = encode(LedgerHead(signed_head(stranger, ledger_of("a"))))
     village.handle(one, FrameReceived(gossip.peer, head, LEDGER))
     assert stranger.peer not in dict(village.view(one).watched)
+
+
+def test_what_others_show_of_a_log_makes_a_witness_ask_it_once_a_minute_at_most() -> None:
+    village = Village("log", "one", "g1", "g2", "g3")
+    log, one, *gossips = village.machines
     notes = []
-    for at in range(12):
+    for at in range(6):
         village.checkpoint(log, f"{at}")
         notes.append(log.ledger.note)
-    for note in notes[:-1] * 5:
-        village.handle(one, FrameReceived(gossip.peer, encode(LedgerHead(note)), LEDGER))
-        village.settle()
-        village.run_for(11)
-    assert one.alarms == []
+    before = _questions(one)
+    for _ in range(3):
+        for gossip in gossips:
+            for note in notes[:-1]:
+                frame = encode(LedgerHead(note))
+                village.handle(one, FrameReceived(gossip.peer, frame, LEDGER))
+                village.settle()
+        village.run_for(60)
+    assert 1 <= _questions(one) - before <= 5
+    assert quiet(village)
+
+
+def _questions(machine: Machine) -> int:
+    return sum(isinstance(one.message, LedgerProofWanted) for one in machine.of(SendFrame))
 
 
 def test_logs_are_bounded_and_a_crowd_does_not_push_out_what_was_watched_long() -> None:
