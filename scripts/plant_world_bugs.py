@@ -31,6 +31,7 @@ COPIED: Final = (
     "swarmllm/wire",
     "swarmllm/core",
     "swarmllm/testing/__init__.py",
+    "swarmllm/testing/memory_ledger.py",
     "swarmllm/testing/operators.py",
     "swarmllm/testing/scripted_model.py",
     "swarmllm/testing/sealing.py",
@@ -198,11 +199,6 @@ BUGS: Final[dict[str, Bug]] = {
             "return [*self._flag(now, relay), *self._saving.save(self._state),"
             " Announce(HaltHeard(order, peer))]",
             "return [*self._flag(now, relay), Announce(HaltHeard(order, peer))]",
-        ),
-    ),
-    "the older copy is loaded": (
-        Change(
-            "swarmllm/core/halt/state_file.py", "best = max(whole, key=", "best = min(whole, key="
         ),
     ),
     "a lost state is a new state": (

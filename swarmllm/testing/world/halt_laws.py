@@ -35,7 +35,7 @@ from swarmllm.core.events import HaltHeard, TokenChosen
 from swarmllm.core.halt.link import SYNC_ALONE_S, SYNC_PEERS, SYNC_QUIET_S
 from swarmllm.core.halt.state import HaltState
 from swarmllm.core.halt.state_file import load
-from swarmllm.core.inputs import Persisted
+from swarmllm.core.inputs import OwnerStarts, Persisted
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Ack, Halt, PeerId, Resume, Score, Scores
 from swarmllm.testing.world.checks import Checker
@@ -137,8 +137,10 @@ class HaltsAreKept(Checker):
         self._last[host.number] = (host.life, state)
         if life == host.life and before is not None:
             self._compare(host, before, state, "forgot")
-        elif self._lost.get(host.number) == host.life and not (state.lost or host.is_halted):
-            raise self.broken(self.LAW, host, "its state was lost, and it runs")
+        elif self._lost.get(host.number) == host.life:
+            # The flag says nothing yet: every life begins with it.
+            if not (state.lost or isinstance(event, OwnerStarts)):
+                raise self.broken(self.LAW, host, "its state was lost, and it does not know")
         elif host.number in self._saved:
             self._compare(host, self._saved[host.number], state, "did not load")
 

@@ -35,7 +35,7 @@ SETTLE_S: Final = 130.0
 HALT_S: Final = 4.0  # For an order to reach everybody, lost frames and all.
 # And to be lifted: two hosts that differ ask each other every 10 s at the latest.
 RESUME_S: Final = 20.0
-CHECK_SEEDS: Final = (0, 4, 6, 8, 10, 11, 12, 13, 14, 16, 17, 19, 20, 24, 26, 27, 29, 49, 70, 74)
+CHECK_SEEDS: Final = (0, 4, 6, 8, 10, 11, 12, 13, 14, 16, 17, 19, 20, 24, 26, 27, 29, 49, 52, 53)
 """Worlds that together break a law for every bug of `scripts/plant_world_bugs.py`, and are quickly
 run."""
 FINISH_S: Final = 120.0
