@@ -115,8 +115,8 @@ BUGS: Final[dict[str, Bug]] = {
             "Boot(HaltState(swarm, chain), 0, remarks)",
         ),
     ),
-    # No world notices: the copies differ only after a crash between two writes, of which the node has
-    # told nobody yet.
+    # No world notices: the copies differ only after a crash between two writes, of which the node
+    # has told nobody yet.
     "the older copy is loaded": (Change(FILE, "best = max(whole, key=", "best = min(whole, key="),),
     "a corrupt copy hides the whole one": (
         Change(

@@ -148,3 +148,8 @@ def test_few_texts_give_pieces_from_all_over_them() -> None:
     assert first == sorted(numbers)[1::2]
     quarters = [number * 4 // len(pieces(text)) for number in first]
     assert quarters == [0, 1, 2, 3]
+
+
+def test_prose_of_it_is_of_whole_books_that_are_held_out() -> None:
+    books = {record["id"].removeprefix("prose/").rsplit("#")[0] for record in records("prose")}
+    assert books == HELD_OUT_BOOKS
