@@ -13,8 +13,8 @@ from typing import assert_never
 from swarmllm.core.decoding.generation import Generation, Step
 from swarmllm.core.decoding.members import Ask
 from swarmllm.core.effects import CloseSession, Effect, Emit, Penalise, RunScore, Send
-from swarmllm.core.events import Ended
-from swarmllm.core.facts import Fact, PeerGone, TokensForbidden
+from swarmllm.core.events import Ended, TokenChosen
+from swarmllm.core.facts import Fact, PeerGone, TokenMeasured, TokensForbidden
 from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.inputs import Asked, Cancelled, Input, Received, Scored, TimerFired
 from swarmllm.core.part import Part, Told
@@ -74,6 +74,16 @@ class Requests(Part):
         return len(self)
 
     def handle(self, event: Input | Fact, now: float) -> Told:
+        """What the input brings about; and behind it, what each token has cost."""
+        told = self._handled(event, now)
+        costs = [
+            TokenMeasured(one.event.round_s)
+            for one in told
+            if isinstance(one, Emit) and isinstance(one.event, TokenChosen)
+        ]
+        return [*told, *costs] if costs else told
+
+    def _handled(self, event: Input | Fact, now: float) -> Told:
         match event:
             case Received(peer=peer, message=Scores()) if not self._clearance.is_cleared(peer, now):
                 # Whoever halts says so on its halt stream; whoever differs settles it there.

@@ -1,0 +1,248 @@
+"""Do governance's tests bite? Each known way to get it wrong is planted in a copy, and the tests
+must fail there.
+
+    python scripts/plant_governance_bugs.py                all bugs, and which test noticed each
+    python scripts/plant_governance_bugs.py --only NAME    one of them
+
+How a bug is planted stands in `planting.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+if __package__ in (None, ""):  # As a file: the folder above is meant.
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from scripts.planting import Bug, Change, Verdict, options, plant, run_in, tell
+
+TESTS: Final = (
+    "tests/core/governance/test_votes.py",  # The quick ones first.
+    "tests/core/governance/test_halts.py",
+    "tests/core/governance/test_charters.py",
+    "tests/core/governance/test_review.py",
+    "tests/core/governance/test_phases.py",
+    "tests/core/governance/test_canary.py",
+    "tests/core/governance/test_tiers.py",
+    "tests/core/governance/test_writing.py",
+    "tests/core/governance/test_book.py",
+    "tests/core/replication/test_replica.py",
+    "tests/core/governance/test_schedules.py",
+)
+COPIED: Final = (
+    "pyproject.toml",
+    "swarmllm/__init__.py",
+    "swarmllm/__init__.pyi",
+    "swarmllm/errors.py",
+    "swarmllm/messages",
+    "swarmllm/wire",
+    "swarmllm/core",
+    "swarmllm/testing/__init__.py",
+    "swarmllm/testing/sealing.py",
+    "tests/__init__.py",
+    "tests/conftest.py",
+    "tests/core",
+    "tests/wire",
+)
+
+OUTCOME, MACHINE, PROGRESS, BOOK, ADMISSION, CHANGES, WRITING, TIERS, CASES, REPLICA = (
+    f"swarmllm/core/governance/{name}.py"
+    if name != "replica"
+    else "swarmllm/core/replication/replica.py"
+    for name in (
+        *("outcome", "machine", "progress", "book", "admission", "changes", "writing"),
+        *("tiers", "cases", "replica"),
+    )
+)
+BUGS: Final[dict[str, Bug]] = {
+    "anybody votes": (
+        Change(ADMISSION, "if key not in _role(record, mandate):", "if False:"),
+        Change(ADMISSION, "if signers[0] not in mandate.keys:", "if False:"),
+        Change(
+            OUTCOME,
+            "votes = {key: yes for key, yes in case.votes.items() if key in mandate.voters}",
+            "votes = dict(case.votes)",
+        ),
+    ),
+    "one vote is enough": (
+        Change(OUTCOME, "needs is not None and yes >= needs", "needs is not None and yes >= 1"),
+    ),
+    "signatures are not checked": (
+        Change(ADMISSION, "good_signers(opened, frozenset(opened.signers), verify)", "pass"),
+    ),
+    "votes under another charter count": (
+        Change(ADMISSION, "if record.charter_version != mandate.version:", "if False:"),
+    ),
+    "votes of another swarm count": (
+        Change(ADMISSION, "if record.swarm != mandate.swarm:", "if False:"),
+    ),
+    "the first of two votes counts": (Change(CASES, "if len(found) == 1}", "}"),),
+    "the lower id only wins if it comes first": (
+        Change(OUTCOME, '-int.from_bytes(case.id, "big")', "0"),
+    ),
+    "who asks for a lower tier gets it": (Change(TIERS, "if asked > own:", "if asked != own:"),),
+    "what is unknown is minor": (
+        Change(
+            TIERS,
+            'return Tier.DEPLOY_MAJOR, "unknown to this version, so treated as deploy-major"',
+            'return Tier.DEPLOY_MINOR, "unknown"',
+        ),
+    ),
+    "bounds do not matter": (
+        Change(TIERS, "if not within.low <= value <= within.high:", "if False:"),
+    ),
+    "all votes at once shorten the review": (
+        Change(
+            PROGRESS,
+            "if standing.decision.tier is Tier.DEPLOY_MAJOR and course.seen.read(now)"
+            " < mandate.review_s:",
+            "if standing.decision.tier is Tier.DEPLOY_MAJOR and course.seen.read(now)"
+            " < mandate.review_s and standing.no:",
+        ),
+    ),
+    "a restart forgets the review": (
+        Change(PROGRESS, "Stopwatch(one.seen_s + away_s, now)", "Stopwatch(0.0, now)"),
+    ),
+    "time away counts whatever the machine did": (
+        Change(
+            "swarmllm/core/governance/clocks.py",
+            "if not self.boot or boot != self.boot:",
+            "if False:",
+        ),
+    ),
+    "the review begins before the proposal is on disk": (
+        Change(
+            PROGRESS,
+            "course = self.courses.setdefault(case.id, Course())\n            standing",
+            "course = self.courses.setdefault(case.id, Course())\n"
+            "            course.seen.start(around.now)\n            standing",
+        ),
+    ),
+    "a halted node goes on": (
+        Change(PROGRESS, "if around.halted:", "if False:"),
+        Change(MACHINE, "if not self.obstacle:", "if True:"),
+    ),
+    "a halt takes nothing back": (Change(OUTCOME, "digest != self._ctl_digest", "False"),),
+    "a halt takes everything back": (
+        Change(OUTCOME, "found[: self._mandate.revert_changes]", "found"),
+    ),
+    "the next halt brings back what the last one took": (
+        Change(
+            OUTCOME,
+            "ended.setdefault(digest, []).append(case)",
+            "ended.setdefault(b'', []).append(case)",
+        ),
+    ),
+    "a rotation leaves proposals open": (
+        Change(
+            "swarmllm/core/governance/registry.py",
+            "and found.scope == before.scope:",
+            ":",
+        ),
+    ),
+    "in force before it is written down": (
+        Change(MACHINE, "self._written = dict(done.in_force)", "pass"),
+        Change(
+            MACHINE,
+            "self.changes.enact(self._written,",
+            "self.changes.enact(self.changes.wanted,",
+        ),
+    ),
+    "the ledger may lack it": (
+        Change(WRITING, "return self.stored and not self.entries", "return self.stored"),
+    ),
+    "a damaged state is a new state": (
+        Change(
+            MACHINE,
+            'self.damage = f"what this node remembers of governance cannot be read: {fault}"',
+            "pass",
+        ),
+    ),
+    "an agent deploys in any phase": (
+        Change(OUTCOME, "if by_agent and self._phase < AGENT_DEPLOYS_FROM:", "if False:"),
+    ),
+    "closing a phase may open one": (
+        Change(OUTCOME, "phase = min(phase, closed)", "phase = closed"),
+    ),
+    "a phase opens below its size": (
+        Change("swarmllm/core/governance/phases.py", "if known.experts < experts:", "if False:"),
+        Change(
+            "swarmllm/core/governance/phases.py",
+            "if experts and days < terms.stable_days:",
+            "if False:",
+        ),
+    ),
+    "canaries are promoted whatever they found": (
+        Change(OUTCOME, "if reports and 2 * sum(reports) >= len(reports):", "if False:"),
+    ),
+    "anybody reports on canaries": (
+        Change(ADMISSION, "return frozenset(mandate.agents)", "return frozenset(mandate.keys)"),
+        Change(
+            OUTCOME,
+            "for key, worse in case.reports.items() if key in self._mandate.agents]",
+            "for key, worse in case.reports.items()]",
+        ),
+        Change(PROGRESS, "if any(key in agents for key in case.reports):", "if case.reports:"),
+    ),
+    "an author fills the book": (
+        Change(
+            BOOK,
+            "for one in opened) >= OPEN_PER_AUTHOR_MAX:",
+            "for one in opened) >= 10 * OPEN_PER_AUTHOR_MAX:",
+        ),
+    ),
+    "an author withdraws what has passed": (
+        Change(
+            OUTCOME,
+            "passed = needs is not None and yes >= needs and not stopped",
+            "passed = needs is not None and yes >= needs and not stopped"
+            " and proposal.author not in case.withdrawn_by",
+        ),
+    ),
+    "peers that differ say nothing": (
+        Change(REPLICA, "and link.digest != self.digest", "and False"),
+    ),
+    "a flood is read": (Change(REPLICA, "if self.allowance < 1:", "if self.allowance < -1e9:"),),
+}
+
+
+def verdict_on(bug: Bug) -> Verdict:
+    """Run the tests on a copy with the bug in it. An empty bug must pass."""
+    begun = time.monotonic()
+    # A failing schedule is not made smaller here: that takes minutes, and nobody reads it.
+    quick = (
+        Change(TESTS[-1], "PHASES = tuple(Phase)", "PHASES = (Phase.generate,)"),
+        Change(TESTS[-1], "EXAMPLES = 40", "EXAMPLES = 15"),
+    )
+    with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
+        folder = Path(name)
+        plant((*bug, *quick), folder, COPIED)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        done = run_in(
+            folder, [*command, "--no-header", "--tb=no", "-rfE", "-m", "not slow", *TESTS], CI="1"
+        )
+    seconds = time.monotonic() - begun
+    if done.returncode == 0:
+        return Verdict("", seconds)
+    failed = re.search(r"^FAILED \S+?::(\S+)", done.stdout, re.MULTILINE)
+    if done.returncode != 1 or failed is None:
+        sys.exit(f"the tests did not run:\n{done.stdout}{done.stderr}")
+    return Verdict(failed[1], seconds)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description="Plant bugs in copies of governance and see whether its tests notice."
+    )
+    asked = options(parser, BUGS)
+    return tell(BUGS, asked.only, verdict_on, width=60)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
