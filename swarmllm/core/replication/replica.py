@@ -48,7 +48,10 @@ FRAMES_BURST: Final = 80.0  # An exchange of WANTED_MAX groups, and some more.
 NODE_FRAMES_PER_S: Final = 64.0  # Of all peers, in equal shares.
 ENTROPY_S: Final = (48.0, 72.0)  # Between two digests to a random peer; not in step.
 NEWS_AFTER_S: Final = 0.5  # News is gathered for so long before peers are told of it.
-NEWS_TO: Final = 3  # Peers that are told: each tells three others.
+NEWS_TO: Final = 5  # Peers that are told: each tells five others, which misses one in 150.
+# Whoever has not said meanwhile that it has the news, too, is told after so long; not in step.
+STALE_S: Final = (4.0, 16.0)
+ASKING_S: Final = 2.0  # Nobody else is asked for the same set meanwhile.
 ASK_EVERY_S: Final = 1.0
 ASK_EVERY_MAX_S: Final = 600.0
 ANSWER_GROUPS_MAX: Final = 32  # Given unasked for one summary; the next exchange brings more.
@@ -114,6 +117,8 @@ class Replica:
         self._rng = rng
         self._links: dict[PeerId, Link] = {}
         self._digest: bytes | None = None
+        # The digest of the set that a peer was asked for, and until when its answer is awaited.
+        self._asking = (b"", -math.inf)
         self._news_at = math.inf
         self._entropy_at = math.inf
         self.refused = 0  # Records from peers that did not count.
@@ -134,7 +139,8 @@ class Replica:
         if is_news:
             self._news_at = min(self._news_at, now + NEWS_AFTER_S)
             for link in self._links.values():
-                link.refreshed()
+                link.ask_every_s = ASK_EVERY_S
+                link.ask_at = now + self._rng.uniform(*STALE_S)
 
     # --- links ------------------------------------------------------------------------------------
 
@@ -190,7 +196,8 @@ class Replica:
                 effects.append(self._greet(peer))
         for peer, link in self._links.items():
             if self._differs(link) and now >= link.ask_at:
-                effects += self._ask(peer, link, now)
+                link.asked(now)  # By our digest: it asks for what it lacks, or says what it has.
+                effects.append(self._greet(peer))
         return effects
 
     def next_deadline(self) -> float:
@@ -212,9 +219,15 @@ class Replica:
         )
 
     def _ask(self, peer: PeerId, link: Link, now: float) -> list[NodeEffect]:
-        """Send our summary if the two of us differ and it is time."""
+        """Send our summary if the two of us differ, it is time, and nobody else was just asked for
+        the same."""
         if not self._differs(link) or now < link.ask_at:
             return []
+        digest, until = self._asking
+        if digest == link.digest and now < until:
+            link.ask_at = until
+            return []
+        self._asking = (link.digest, now + ASKING_S)
         link.asked(now)
         entries = sorted(self._holder.groups().items())[:GROUPS_MAX]
         packed = b"".join(name + digest for name, digest in entries)
