@@ -8,6 +8,7 @@ from swarmllm.core.effects import Hangup
 from swarmllm.core.inputs import (
     AddressesFound,
     EngineLoadChanged,
+    FrameReceived,
     Input,
     PingMeasured,
     Received,
@@ -35,7 +36,7 @@ class HeldInputs(deque[Input]):
             return []  # Gossip wants to know at once whether to pass it on, and brings it again.
         is_full = len(self) >= HELD_MAX or self._bytes + _size(event) > HELD_BYTES_MAX
         match event:
-            case Received(peer=peer) if is_full:
+            case Received(peer=peer) | FrameReceived(peer=peer) if is_full:
                 return [Hangup(peer, TOO_MUCH)]
             case AddressesFound() | PingMeasured() | EngineLoadChanged() if is_full:
                 return []
@@ -60,4 +61,10 @@ class HeldInputs(deque[Input]):
 
 
 def _size(event: Input) -> int:
-    return event.size_bytes if isinstance(event, Received) else 0
+    match event:
+        case Received(size_bytes=size):
+            return size
+        case FrameReceived(frame=frame):
+            return len(frame)
+        case _:
+            return 0
