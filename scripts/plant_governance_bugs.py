@@ -124,8 +124,11 @@ BUGS: Final[dict[str, Bug]] = {
             "            course.seen.start(around.now)\n            standing",
         ),
     ),
-    "a halted node goes on": (
+    "a halted node releases what has been reviewed": (
         Change(PROGRESS, "if around.halted:", "if False:"),
+        Change(MACHINE, "if not self.obstacle:", "if True:"),
+    ),
+    "a halted node finishes what was under way": (
         Change(MACHINE, "if not self.obstacle:", "if True:"),
     ),
     "a halt takes nothing back": (Change(OUTCOME, "digest != self._ctl_digest", "False"),),

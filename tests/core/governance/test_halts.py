@@ -72,6 +72,47 @@ def test_a_halt_between_the_disk_and_the_change_holds_the_change_back() -> None:
     assert node.value(EXPERTS_CODE) == EXPERTS.default
 
 
+def major(node: Node) -> bytes:
+    """What the whole electorate has voted for: no halt takes it back, so it has to wait."""
+    record = node.propose(SetSetting(EXTRA_CODE, 2), tier=4)
+    id = id_of(record)
+    node.offer(record, *(plain_vote(id, by) for by in VOTERS))
+    return id
+
+
+def test_a_review_that_ends_while_the_node_is_halted_enacts_nothing_before_it_is_resumed() -> None:
+    node = Node()
+    major(node)
+    node.wait(HOUR)
+    node.switch.halt()
+    node.wait(3 * DAY)
+    assert node.value(EXTRA_CODE) == EXTRA.default
+    node.boot()
+    node.wait(DAY)
+    assert node.value(EXTRA_CODE) == EXTRA.default
+    node.switch.resume()
+    node.wait(2 * HOUR)
+    assert node.value(EXTRA_CODE) == 2
+
+
+def test_a_change_that_is_on_disk_when_the_halt_comes_waits_for_the_resume() -> None:
+    node = Node()
+    major(node)
+    node.wait(DAY - 1)
+    node.is_manual = True
+    node.wait(2.0)  # It is a canary now, and nothing is written yet.
+    node.switch.halt()
+    node.look()
+    for _ in range(20):
+        if node.waiting:
+            node.confirm()
+    assert node.value(EXTRA_CODE) == EXTRA.default
+    node.is_manual = False
+    node.switch.resume()
+    node.wait(2 * HOUR)
+    assert node.value(EXTRA_CODE) == 2
+
+
 def test_vote_to_lift_a_halt_refused() -> None:
     """No action names a halt, no record of governance is one that the kill switch reads, and what
     it reads is no action."""
