@@ -1,6 +1,6 @@
 """Known bugs that are planted in copies of the code: each finds its place, and the tests of the
-kill switch notice each of theirs. Those of the world take minutes:
-`python scripts/plant_world_bugs.py`."""
+kill switch notice each of theirs. Those of governance and of the world take minutes:
+`python scripts/plant_governance_bugs.py`, `python scripts/plant_world_bugs.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from scripts import plant_halt_bugs, plant_ledger_bugs, plant_world_bugs
+from scripts import (
+    plant_governance_bugs,
+    plant_halt_bugs,
+    plant_ledger_bugs,
+    plant_world_bugs,
+)
 from scripts.planting import Bug, Change, changed, plant
 
 
@@ -22,7 +27,12 @@ def test_the_bug_is_noticed(name: str) -> None:
     "bug",
     [
         pytest.param(bug, id=name)
-        for bugs in (plant_halt_bugs.BUGS, plant_ledger_bugs.BUGS, plant_world_bugs.BUGS)
+        for bugs in (
+            plant_governance_bugs.BUGS,
+            plant_halt_bugs.BUGS,
+            plant_ledger_bugs.BUGS,
+            plant_world_bugs.BUGS,
+        )
         for name, bug in bugs.items()
     ],
 )

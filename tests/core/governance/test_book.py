@@ -35,7 +35,7 @@ def filed(seq: int, by: Person = VOTERS[0]) -> bytes:
 
 
 @pytest.mark.slow
-def test_ten_thousand_proposals_by_one_author_fill_four_places() -> None:
+def test_ten_thousand_proposals_by_one_author_fill_four_places() -> None:  # GOV-12
     node = Node()
     for seq in range(1, 10_001):
         node.machine.registry.accept([filed(seq)])

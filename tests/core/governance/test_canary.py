@@ -118,7 +118,7 @@ def test_only_agents_report(by: Person) -> None:
     assert other.value(EXPERTS_CODE) == EXPERTS.default
 
 
-def test_a_report_that_comes_late_takes_the_change_back_and_a_liar_has_no_say() -> None:
+def test_a_report_that_comes_late_takes_the_change_back_and_a_liar_has_no_say() -> None:  # GOV-17
     other = node_of("other", canary=False)
     id = carried(other)
     other.offer(report(id, AGENTS[0], 0))
@@ -150,7 +150,7 @@ def test_without_a_chartered_share_there_is_no_canary() -> None:
     assert node.value(EXPERTS_CODE) == 5
 
 
-def test_one_in_a_hundred_is_a_canary_and_at_least_one() -> None:
+def test_one_in_a_hundred_is_a_canary_and_at_least_one() -> None:  # GOV-22
     peers = [PeerId(f"peer {number}") for number in range(3_000)]
     shares, alone = [], []
     for change in range(8):

@@ -49,7 +49,7 @@ def rotated(state: HaltState, **changes: Any) -> HaltState:
     return apply(state, signed(made, *ROOTS))
 
 
-def test_charter_rotation_voids_open_proposals() -> None:
+def test_charter_rotation_voids_open_proposals() -> None:  # GOV-9
     node = Node()
     record = node.propose(SET_EXPERTS)
     id = id_of(record)
@@ -84,7 +84,7 @@ def test_a_rotation_takes_over_what_its_terms_say_and_forgets_the_rest(carried: 
     assert node.value(EXPERTS_CODE) == (5 if carried else EXPERTS.default)
 
 
-def test_terms_that_the_charter_does_not_name_are_not_taken() -> None:
+def test_terms_that_the_charter_does_not_name_are_not_taken() -> None:  # GOV-2
     node = Node(switch=Switch(WITH_AGENTS))
     for terms in (replace(TERMS, minor_threshold=1), DEFAULTS):
         node.offer(encode(terms))
@@ -122,7 +122,9 @@ def test_without_voters_or_a_charter_nothing_is_enacted(state: HaltState) -> Non
     assert node.journal == []
 
 
-def test_a_voter_whose_key_was_taken_out_as_a_halt_key_has_no_vote_and_still_counts() -> None:
+def test_a_voter_whose_key_was_taken_out_as_a_halt_key_has_no_vote_and_still_counts() -> (
+    None
+):  # GOV-1
     both = HALTERS[0]
     state = founded(charter(voters=(*VOTERS[:2], both)))
     gone = rotated(state, halt=keys(HALTERS[1:]))
@@ -136,7 +138,7 @@ def test_a_voter_whose_key_was_taken_out_as_a_halt_key_has_no_vote_and_still_cou
     assert "neither a voter nor an agent" in node.offer(vote).reason
 
 
-def test_a_swarm_of_one_needs_no_ceremony() -> None:
+def test_a_swarm_of_one_needs_no_ceremony() -> None:  # GOV-3
     """Its owner holds every role: one signature, no review, no canary."""
     owner = Person("owner")
     state = founded_alone(owner)

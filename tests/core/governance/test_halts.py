@@ -41,7 +41,7 @@ def changed(node: Node, values: tuple[int, ...]) -> list[bytes]:
     return found
 
 
-def test_halted_enacts_nothing() -> None:
+def test_halted_enacts_nothing() -> None:  # GOV-20
     node = Node()
     record = node.propose(SET_EXPERTS)
     id = id_of(record)
@@ -132,7 +132,7 @@ def test_vote_to_lift_a_halt_refused() -> None:
     assert all("halt" not in key and "resume" not in key for key in SETTINGS)
 
 
-def test_halt_reverts_the_last_three() -> None:  # HALT-28
+def test_halt_reverts_the_last_three() -> None:  # HALT-28, GOV-15
     node = Node()
     ids = changed(node, (4, 5, 6, 7, 8))
     assert node.value(EXPERTS_CODE) == 8

@@ -67,7 +67,7 @@ def carry(node: Node, action: Any, by: Person = VOTERS[0], **more: Any) -> bytes
     return id
 
 
-def test_phase_refused_below_its_size() -> None:
+def test_phase_refused_below_its_size() -> None:  # GOV-19
     node = node_with()
     with pytest.raises(UsageError, match="needs 3 experts, and this node knows 0"):
         node.propose(OpenPhase(2))
@@ -96,7 +96,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert "7 passed audits" in obstacle(2, REPORT, audited, known)
 
 
-def test_phase_closes_on_minor_vote() -> None:
+def test_phase_closes_on_minor_vote() -> None:  # GOV-18
     node = node_with(replace(EASY, phase_experts=(0, 0, 0, 0)))
     carry(node, OpenPhase(3), tier=4)
     node.wait(2 * DAY)
@@ -181,7 +181,9 @@ def test_only_in_phase_four_and_where_the_charter_says_so_an_agent_needs_no_vote
         assert not node.machine.outcome.standings[id_of(signed(major, AGENTS[0]))].passed
 
 
-def test_a_revert_takes_back_what_it_names_and_what_was_there_before_is_there_again() -> None:
+def test_a_revert_takes_back_what_it_names_and_what_was_there_before_is_there_again() -> (
+    None
+):  # GOV-16
     node = node_with()
     first = carry(node, SetSetting(EXPERTS_CODE, 4))
     node.wait(HOUR)

@@ -35,7 +35,7 @@ def reviewed(node: Node, **more: Any) -> bytes:
     return id
 
 
-def test_all_votes_at_once_do_not_shorten_the_review() -> None:
+def test_all_votes_at_once_do_not_shorten_the_review() -> None:  # GOV-19
     node = Node()
     id = reviewed(node)
     node.wait(DAY - 1)
@@ -56,7 +56,7 @@ def test_a_date_in_the_record_shortens_nothing(issued_ms: int) -> None:
 
 
 @pytest.mark.parametrize("same_boot", [True, False])
-def test_review_survives_restart_and_clock_jumps(same_boot: bool) -> None:
+def test_review_survives_restart_and_clock_jumps(same_boot: bool) -> None:  # GOV-19
     """What was waited counts on; time away counts only where the machine's own clock, which nobody
     can set, tells of it."""
     boot = Uptime(b"boot 1", 1_000.0)
@@ -104,7 +104,9 @@ def test_the_review_begins_when_the_proposal_is_on_disk() -> None:
     assert node.value(EXPERTS_CODE) == HIGH
 
 
-def test_what_nobody_voted_for_expires_after_two_weeks_here_and_is_not_taken_again() -> None:
+def test_what_nobody_voted_for_expires_after_two_weeks_here_and_is_not_taken_again() -> (
+    None
+):  # GOV-12
     node = Node()
     record = node.propose(SET_EXPERTS)
     id = id_of(record)
@@ -119,7 +121,7 @@ def test_what_nobody_voted_for_expires_after_two_weeks_here_and_is_not_taken_aga
     assert id not in node.machine.registry.cases, "nor is it there after a restart"
 
 
-def test_what_others_have_passed_comes_in_although_it_expired_here() -> None:
+def test_what_others_have_passed_comes_in_although_it_expired_here() -> None:  # GOV-12
     """Else a node that saw a proposal early would never have what others enacted."""
     node, other = Node("early"), Node("late", switch=Switch())
     record = node.propose(SET_EXPERTS)

@@ -79,7 +79,7 @@ def test_whatever_it_says_within(action: Any) -> None:
     assert decided(action).tier is OWN[type(action)]
 
 
-def test_unknown_action_is_major() -> None:
+def test_unknown_action_is_major() -> None:  # GOV-4
     for data in (b"\x00", b"\x91\x7f", b"\x92\x60\x01", encode(SET_EXPERTS) + b"\0", b"set it"):
         assert read_action(data) is None
         found = decided(read_action(data), 1)
@@ -97,7 +97,7 @@ def test_unknown_action_is_major() -> None:
     assert node.journal == []
 
 
-def test_setting_outside_bounds_escalates() -> None:
+def test_setting_outside_bounds_escalates() -> None:  # GOV-5
     inside, outside = EXPERTS.bounds.high, EXPERTS.bounds.high + 1
     assert decided(SetSetting(EXPERTS_CODE, inside), 3) == Decision(
         Tier.DEPLOY_MINOR, False, decided(SetSetting(EXPERTS_CODE, inside)).why, True
@@ -127,7 +127,7 @@ def test_what_was_not_tested_or_is_not_known_is_major(action: Action, evidence: 
     assert decided(action, 3, evidence=evidence).tier is Tier.DEPLOY_MAJOR
 
 
-def test_a_value_beyond_the_limits_of_its_setting_is_never_set_whoever_votes() -> None:
+def test_a_value_beyond_the_limits_of_its_setting_is_never_set_whoever_votes() -> None:  # GOV-7
     beyond = EXPERTS.limits.high + 1
     assert not decided(SetSetting(EXPERTS_CODE, beyond)).can_be_done
     node = Node()
@@ -138,7 +138,7 @@ def test_a_value_beyond_the_limits_of_its_setting_is_never_set_whoever_votes() -
     assert node.value(EXPERTS_CODE) == EXPERTS.default
 
 
-def test_a_thousand_paraphrases_none_below_its_tier() -> None:
+def test_a_thousand_paraphrases_none_below_its_tier() -> None:  # GOV-4
     """Whatever an author writes, and whatever tier he asks for: text carries no authority."""
     rng = random.Random(7)
     words = WORDS.split()
@@ -176,7 +176,7 @@ def _withdrawal(id: bytes) -> Any:
     return Withdrawal(Node().switch.state.swarm, 1, id, VOTERS[0].id, 0)
 
 
-def test_what_only_suggests_cannot_be_carried_by_any_votes() -> None:
+def test_what_only_suggests_cannot_be_carried_by_any_votes() -> None:  # GOV-6
     node = Node()
     record = signed(plain_proposal(Suggest(encode(SET_EXPERTS)), tier=1), VOTERS[0])
     id = id_of(record)

@@ -48,7 +48,7 @@ def book_with(names: list[str], ctl_digest: bytes = bytes(8)) -> tuple[Book, Any
     return book, outcome_with
 
 
-def named(key: str) -> Any:
+def named(key: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("one", VECTORS[key], ids=lambda one: one["name"])
 
 

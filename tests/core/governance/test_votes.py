@@ -59,7 +59,7 @@ def test_a_change_is_in_force_with_the_second_vote_and_not_before() -> None:
     assert node.journal == [("answer.experts", "3", "5", "")]
 
 
-def test_vote_by_stranger_counts_nothing() -> None:
+def test_vote_by_stranger_counts_nothing() -> None:  # GOV-1, GOV-8
     node = Node()
     record = node.propose(SET_EXPERTS)
     id = id_of(record)
@@ -76,7 +76,7 @@ def test_vote_by_stranger_counts_nothing() -> None:
         node.vote(id, STRANGER)
 
 
-def test_vote_replayed_to_another_proposal_swarm_or_charter_refused() -> None:
+def test_vote_replayed_to_another_proposal_swarm_or_charter_refused() -> None:  # GOV-8, GOV-9
     node = Node()
     one, two = node.propose(SET_EXPERTS), signed(plain_proposal(SetSetting(2, 1)), VOTERS[0])
     node.offer(one, two, plain_vote(id_of(one), VOTERS[0]), plain_vote(id_of(one), VOTERS[1]))
@@ -95,7 +95,7 @@ def test_vote_replayed_to_another_proposal_swarm_or_charter_refused() -> None:
     assert isinstance(other.offer(one), Rejected)
 
 
-def test_two_votes_void() -> None:
+def test_two_votes_void() -> None:  # GOV-10
     node = Node()
     id = passed(node)
     node.wait(HOUR)
@@ -117,7 +117,7 @@ def test_a_vote_by_the_same_key_that_says_the_same_again_is_no_news() -> None:
     assert node.case(id).doubled == ()
 
 
-def test_passed_is_monotone_in_any_order() -> None:
+def test_passed_is_monotone_in_any_order() -> None:  # GOV-13
     writer = Node()
     id = passed(writer)
     records = [*writer.case(id).records, plain_vote(id, VOTERS[2], yes=0)]
@@ -136,7 +136,7 @@ def test_passed_is_monotone_in_any_order() -> None:
         assert node.machine.replica.digest is not None
 
 
-def test_two_proposals_one_base_converge() -> None:
+def test_two_proposals_one_base_converge() -> None:  # GOV-14
     writer = Node()
     records = []
     for number, value in enumerate((5, 6, 7)):
@@ -178,7 +178,7 @@ def test_what_has_a_greater_height_wins_and_who_is_late_should_not_vote() -> Non
 
 
 @pytest.mark.parametrize("by", [VOTERS[0], VOTERS[1]])
-def test_an_author_withdraws_what_has_not_passed_and_nothing_else(by: object) -> None:
+def test_an_author_withdraws_what_has_not_passed_and_nothing_else(by: object) -> None:  # GOV-11
     node = Node()
     record = node.propose(SET_EXPERTS)
     id = id_of(record)

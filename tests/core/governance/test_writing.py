@@ -28,7 +28,7 @@ def offered(node: Node) -> bytes:
 
 
 @pytest.mark.parametrize("steps", range(12))
-def test_enact_once_with_kill9_at_every_step(steps: int) -> None:
+def test_enact_once_with_kill9_at_every_step(steps: int) -> None:  # GOV-21
     """After each number of writes the process dies; then it starts again with what it has, and
     peers tell it what it lacks."""
     node = Node()

@@ -143,7 +143,7 @@ class Swarm:
         return len({replica.digest for replica in self.replicas}) == 1
 
 
-def test_two_sets_become_one_in_one_exchange_and_then_say_nothing() -> None:
+def test_two_sets_become_one_in_one_exchange_and_then_say_nothing() -> None:  # GOV-24
     swarm = Swarm(2)
     for word in (b"ant", b"ape", b"bee"):
         swarm.words[0].add(word)
@@ -188,7 +188,7 @@ def test_whatever_was_cut_and_lost_all_have_all_in_the_end(data: st.DataObject) 
     assert swarm.penalised == []
 
 
-def test_news_is_with_everybody_in_seconds() -> None:
+def test_news_is_with_everybody_in_seconds() -> None:  # GOV-25
     swarm = Swarm(30, 3)
     rng = random.Random(5)
     for node in range(1, 30):
@@ -228,7 +228,7 @@ def test_what_one_drops_is_asked_for_ever_more_seldom() -> None:
     assert (swarm.size - before) / (6 * ASK_EVERY_MAX_S) < 2.0
 
 
-def test_sets_of_different_scopes_leave_each_other_alone() -> None:
+def test_sets_of_different_scopes_leave_each_other_alone() -> None:  # GOV-23
     swarm = Swarm(2)
     swarm.words[1].scope = OTHER
     swarm.say(0, b"ant")
@@ -263,7 +263,7 @@ def opened(now: float = 0.0) -> tuple[Replica, Words]:
         encode(SetSummary(SCOPE, b"")),
     ],
 )
-def test_a_breach_of_the_protocol_is_counted(frame: bytes) -> None:
+def test_a_breach_of_the_protocol_is_counted(frame: bytes) -> None:  # GOV-23
     replica = Replica("gov", Words(), random.Random(1))
     replica.opened(P, 0.0)
     (effect,) = replica.received(P, frame, 0.0)
@@ -281,7 +281,7 @@ def test_one_strike_for_one_frame_however_much_is_wrong_with_it() -> None:
     assert words.words
 
 
-def test_a_flood_is_dropped_unread() -> None:
+def test_a_flood_is_dropped_unread() -> None:  # GOV-26
     replica, words = opened()
     frame = encode(SetRecords(SCOPE, (b"ant",)))
     for _ in range(1_000):
