@@ -99,11 +99,9 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "all votes at once shorten the review": (
         Change(
-            PROGRESS,
-            "if standing.decision.tier is Tier.DEPLOY_MAJOR and course.seen.read(now)"
-            " < mandate.review_s:",
-            "if standing.decision.tier is Tier.DEPLOY_MAJOR and course.seen.read(now)"
-            " < mandate.review_s and standing.no:",
+            "swarmllm/core/governance/mandate.py",
+            "return 0.0 if self.is_private else self.terms.review_h * 3_600.0",
+            "return 0.0",
         ),
     ),
     "a restart forgets the review": (
