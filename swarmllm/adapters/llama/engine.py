@@ -42,25 +42,6 @@ from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.errors import LocalError
 from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
 
-SPINS: Final = {"GOMP_SPINCOUNT": "100000"}
-"""llama.cpp's threads meet at hundreds of barriers per step, and spin there for 300,000 turns, some
-milliseconds, before they sleep. Ours spin long enough to be awake still when the next orders come,
-a millisecond or two after the answers: a core that a thread has left is given to whatever else
-wants it, and a thread that wakes on the core of the one it should help stays there until the next
-tick. Tokens/s of the engine, in per cent of llama.cpp's own (SmolLM2 Q8_0, two threads on two
-cores, the engine and llama.cpp preferred to other programs at work; medians of nine turns):
-
-    turns           1,000    10,000    30,000    100,000    300,000 (the default)
-    1 session       101      101       92        105        102 to 104
-    8 sessions       89       87       86         97         96 to 97
-    16 sessions      83       85       88        101         95 to 96
-
-Where others want the cores as much as we do, spinning threads hold the core that the awaited one
-needs, and a step takes ten times as long. That is for `threads` to notice: within ten batches one
-thread computes alone."""
-WAITING: Final = frozenset({"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"})
-"""Whoever set one of these has decided otherwise."""
-
 EXACT: Final = {"GGML_CPU_TILED_MM": "0"}
 """For reproducible answers (see `llama_api`); llama.cpp reads it with getenv, so it must stand
 before the process does."""
@@ -80,9 +61,9 @@ log = logging.getLogger("swarmllm.engine")
 
 
 def environment(options: EngineOptions) -> dict[str, str]:
-    """What a process that runs llama.cpp must find in its environment."""
-    spins = {} if WAITING & os.environ.keys() else SPINS
-    return {**spins, **os.environ, **(EXACT if options.reproducible else {})}
+    """What a process that runs llama.cpp must find in its environment. How long its threads spin
+    before they sleep is left as it comes: see `threads`."""
+    return {**os.environ, **(EXACT if options.reproducible else {})}
 
 
 class _Pending:
