@@ -170,7 +170,9 @@ async def _start(
     await imported.wait()
     learned = text if isinstance(text, LearnedText) else None
     exchange = TokenizerExchange(digests_of(text) if isinstance(text, LlamaText) else None)
-    governance = governance_part(orders.machine, keyring, store, settings, config.canary)
+    governance = governance_part(
+        orders.machine, keyring, store, settings, config.canary, parts.review_pace
+    )
     parts_of_node = (exchange, governance, part_of(keyring, rng, trio.current_time()))
     node = _node(config, keyring, rng, orders, text, parts_of_node, settings)
 

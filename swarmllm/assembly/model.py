@@ -50,11 +50,13 @@ SendFrame = Callable[[Life], None]
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """Doubles for a test or other implementations for an embedder; None means the real one."""
+    """Doubles for a test or other implementations for an embedder; None means the real one.
+    `review_pace` is a test clock: so many seconds of review go by in one."""
 
     engine: AbstractAsyncContextManager[Engine] | None = None
     text: Text | None = None
     network: Callable[[KeyFile, Driver], AbstractAsyncContextManager[Network]] | None = None
+    review_pace: float = 1.0
 
 
 async def open_model(

@@ -280,6 +280,13 @@ def demo(
     ] = False,
     yes: o.Yes = False,
     tiny: o.Tiny = False,
+    governance: Annotated[
+        bool,
+        typer.Option(
+            "--governance",
+            help="Instead: three nodes that are changed by votes, and by nothing else.",
+        ),
+    ] = False,
     json: o.Json = False,
 ) -> None:
     """Run four nodes on this machine: they answer together, lose one in mid-answer, and obey a
@@ -287,8 +294,11 @@ def demo(
 
     def body() -> int:
         from swarmllm.cli.demo import demo as run
+        from swarmllm.cli.demo_governance import governance_demo
         from swarmllm.cli.settings import config_of
 
+        if governance:
+            return governance_demo(config_of(cache_dir=cache_dir), as_json=json, keep=keep)
         return run(config_of(cache_dir=cache_dir), as_json=json, keep=keep, yes=yes, tiny=tiny)
 
     raise typer.Exit(guarded(body))

@@ -21,7 +21,7 @@ from typing import Final
 import trio
 
 from swarmllm.adapters.datadir import DataDir, default_folders
-from swarmllm.assembly import open_node
+from swarmllm.assembly import Parts, open_node
 from swarmllm.cli import collector
 from swarmllm.cli.first_model import Chosen, brought, choose
 from swarmllm.cli.guard import OK, run
@@ -56,8 +56,17 @@ EOF_BYTES: Final = 4096
 Show = Callable[[Record], Awaitable[None]]
 
 
-def join(config: Config, *, as_json: bool, until_eof: bool, yes: bool, tiny: bool) -> int:
-    """Stopping it is how it is meant to end, so Ctrl-C and SIGTERM leave with 0."""
+def join(
+    config: Config,
+    *,
+    as_json: bool,
+    until_eof: bool,
+    yes: bool,
+    tiny: bool,
+    parts: Parts | None = None,
+) -> int:
+    """Stopping it is how it is meant to end, so Ctrl-C and SIGTERM leave with 0. `parts`: those of
+    a demonstration's node."""
     if until_eof and input_is_closed():
         raise UsageError(
             "--until-eof waits for standard input to close, and it is closed already; keep it open,"
@@ -66,10 +75,12 @@ def join(config: Config, *, as_json: bool, until_eof: bool, yes: bool, tiny: boo
     chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json)
     # Whatever a node writes is its owner's alone, also in a folder that others may look into.
     os.umask(0o077)
-    return run(partial(_join, config, chosen, as_json, until_eof), interrupted=OK)
+    return run(partial(_join, config, chosen, as_json, until_eof, parts), interrupted=OK)
 
 
-async def _join(config: Config, chosen: Chosen | None, as_json: bool, until_eof: bool) -> int:
+async def _join(
+    config: Config, chosen: Chosen | None, as_json: bool, until_eof: bool, parts: Parts | None
+) -> int:
     if chosen is not None:
         config = replace(config, model=str(await brought(chosen, config, as_json=as_json)))
     is_first = not DataDir(config.data_dir).key_file.exists()
@@ -94,7 +105,7 @@ async def _join(config: Config, chosen: Chosen | None, as_json: bool, until_eof:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_write, feed, show)
             with silence, start:
-                async with open_node(config, tell=tell) as node:
+                async with open_node(config, tell=tell, parts=parts) as node:
                     silence.end()
                     start.deadline = math.inf
                     collector.leave_alone()

@@ -25,6 +25,7 @@ import trio
 from swarmllm.errors import LocalError
 from swarmllm.runtime.service.json_events import Record
 
+JOIN: Final = ("swarmllm", "join")
 LEAVE_S: Final = 3.0  # A node says goodbye within 2 s; after that it is killed.
 LINE_MAX: Final = 1 << 20  # Characters of one record; the longest hold an answer's whole text.
 RECORDS_MAX: Final = 10_000  # Kept per child for the waits; a demo makes some hundred.
@@ -143,9 +144,10 @@ class NodeProcess:
 
 
 class Fleet:
-    """The children of one command."""
+    """The children of one command. `program`: the module to run, and its first words."""
 
-    def __init__(self, nursery: trio.Nursery, folder: Path) -> None:
+    def __init__(self, nursery: trio.Nursery, folder: Path, program: Sequence[str] = JOIN) -> None:
+        self._program = program
         self._nursery = nursery
         self._folder = folder
         self.nodes: list[NodeProcess] = []
@@ -160,8 +162,7 @@ class Fleet:
             sys.executable,
             "-P",
             "-m",
-            "swarmllm",
-            "join",
+            *self._program,
             "--json",
             "--until-eof",
             "--data-dir",
@@ -228,10 +229,10 @@ def _environment() -> Iterator[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def open_fleet(folder: Path) -> AsyncIterator[Fleet]:
+async def open_fleet(folder: Path, program: Sequence[str] = JOIN) -> AsyncIterator[Fleet]:
     """However the block ends (Ctrl-C and SIGTERM included), no child outlives it."""
     async with trio.open_nursery() as nursery:
-        fleet = Fleet(nursery, folder)
+        fleet = Fleet(nursery, folder, program)
         try:
             yield fleet
         finally:

@@ -23,7 +23,12 @@ BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")  # Linux; elsewhere the
 
 
 def governance_part(
-    switch: KillSwitch, keyring: Keyring, store: Store, settings: Settings, canary: bool
+    switch: KillSwitch,
+    keyring: Keyring,
+    store: Store,
+    settings: Settings,
+    canary: bool,
+    review_pace: float = 1.0,
 ) -> GovernancePart:
     """`canary`: the owner lets this node be one. To be made when the kill switch has started."""
     now = trio.current_time()
@@ -37,6 +42,7 @@ def governance_part(
         store.load,
         Options(
             canary=canary,
+            review_pace=review_pace,
             unix_ms_at_zero=round((time.time() - now) * 1_000),
             uptime=uptime_now(now),
         ),

@@ -69,10 +69,12 @@ class KillSwitch(Protocol):
 @dataclass(frozen=True, slots=True)
 class Options:
     """`canary`: this node may be one. `waits_for_ledger`: nothing is put into force before the
-    ledger has it. `unix_ms_at_zero`, the wall clock where `now` is 0, is for people."""
+    ledger has it. `unix_ms_at_zero`, the wall clock where `now` is 0, is for people. `review_pace`
+    is how many seconds of review go by in one: 1 but for a demonstration's own nodes."""
 
     canary: bool = True
     waits_for_ledger: bool = True
+    review_pace: float = 1.0
     unix_ms_at_zero: int = 0
     uptime: Uptime = field(default_factory=Uptime)
 
@@ -288,7 +290,8 @@ class GovernanceMachine:
         assert mandate is not None
         self._windows.look(len(self.census.peers(now)), mandate.terms, now)
         halted = bool(self.obstacle)
-        around = Around(now, halted, mandate, self.knowledge(now), self._canaries.after)
+        knowledge, pace = self.knowledge(now), self._options.review_pace
+        around = Around(now, halted, mandate, knowledge, self._canaries.after, pace)
         effects: list[NodeEffect] = []
         for _ in range(len(book.cases) + 1):  # One may let another go on: a phase, bounds.
             assert self.outcome is not None

@@ -56,13 +56,14 @@ class Course:
 @dataclass(frozen=True, slots=True)
 class Around:
     """What a look at the cases depends on beside them. `canary_after` says how many seconds after
-    it was ripe this node becomes a canary of a case, None for never."""
+    it was ripe this node becomes a canary of a case, None for never. `review_pace`: `Options`."""
 
     now: float
     halted: bool
     mandate: Mandate
     known: Knowledge
     canary_after: Callable[[bytes], float | None]
+    review_pace: float = 1.0
 
 
 class Progress:
@@ -195,9 +196,10 @@ def _votes(standing: Standing) -> str:
 def _unripe(case: Case, course: Course, standing: Standing, around: Around) -> tuple[str, float]:
     """What has to be waited out before it may be released at all; empty once it was."""
     now, mandate = around.now, around.mandate
-    if standing.decision.tier is Tier.DEPLOY_MAJOR and course.seen.read(now) < mandate.review_s:
-        left_h = (mandate.review_s - course.seen.read(now)) / 3_600
-        look_at = course.seen.ends_at(mandate.review_s)
+    review_s = mandate.review_s / around.review_pace
+    if standing.decision.tier is Tier.DEPLOY_MAJOR and course.seen.read(now) < review_s:
+        left_h = (review_s - course.seen.read(now)) * around.review_pace / 3_600
+        look_at = course.seen.ends_at(review_s)
         return f"open to review for another {left_h:.1f} h", look_at
     if isinstance(case.action, OpenPhase):
         missing = obstacle(case.action.phase, case.proposal.evidence, mandate.terms, around.known)
