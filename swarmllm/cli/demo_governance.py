@@ -37,7 +37,7 @@ from swarmllm.cli.output import answer
 from swarmllm.cli.processes import Fleet, NodeProcess, kill_all, open_fleet
 from swarmllm.cli.screen import Line
 from swarmllm.core.settings.table import EXPLORATION, EXTRA, WAIT_COST
-from swarmllm.errors import LocalError, UsageError
+from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.messages import Halt
 from swarmllm.messages.governance import SetBounds, SetSetting, Suggest
 from swarmllm.runtime.config import Config
@@ -375,7 +375,7 @@ async def _frozen(stage: Stage, id: str) -> None:
     try:
         await stage.voters.propose(nodes[2].folder, "cy", SetSetting(EXTRA.code, 2), "now")
         refused = ""
-    except UsageError as fault:
+    except HaltedError as fault:
         refused = str(fault)
     ok = len(seen) == NODES and {one["state"] for one in seen} == {"passed"}
     ok = ok and lows == [WAIT_COST.bounds.low] * NODES and "suspended" in refused

@@ -12,6 +12,10 @@ from typing import Any, Final, TypeVar
 from swarmllm.adapters.atomic_file import refuse_existing, write_new
 from swarmllm.adapters.operator_keys import read_public
 from swarmllm.adapters.terms_file import WHAT, named, read_terms_file, render_terms, terms_path
+from swarmllm.cli.guard import OK, run
+from swarmllm.cli.operators.halt_source import ask_node
+from swarmllm.cli.output import notice, print_record
+from swarmllm.cli.waiting import QUESTION
 from swarmllm.core.governance.mandate import (
     DEFAULTS,
     naming,
@@ -22,7 +26,10 @@ from swarmllm.core.governance.mandate import (
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import Charter, Range
 from swarmllm.messages.governance import AGENT_KEYS_MAX, PHASE_MAX, GovernanceTerms
+from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.pins import setting_of
+from swarmllm.runtime.local_api.client import ask
+from swarmllm.runtime.service.json_events import Record
 from swarmllm.wire.ext import GOVERNANCE_TERMS, addition, additions
 from swarmllm.wire.signed import key_id
 
@@ -134,6 +141,30 @@ def named_digest(charter: Charter) -> bytes:
 
 def with_digest(terms: GovernanceTerms) -> bytes:
     return additions(naming(terms))[GOVERNANCE_TERMS]
+
+
+def hand_over_terms(config: Config, charters: Sequence[Path], *, as_json: bool) -> None:
+    """The terms beside these files of charters, to the running node, if it waits for them; what it
+    refuses belongs to a charter that is not in force."""
+    beside = [path for path in map(terms_path, charters) if path.exists()]
+    if not beside:
+        return
+    records = [read_terms_file(path).hex() for path in beside]
+    answers = ask_node(config, "governance") or []
+    if not any("have not come yet" in answer["obstacle"] for answer in answers):
+        return
+    submitted: list[Record] = []
+
+    async def body() -> int:
+        submitted.append(await ask(config.data_dir, "submit", QUESTION, records=records))
+        return OK
+
+    run(body)
+    taken = [one for answer in submitted for one in answer["outcomes"]]
+    if as_json:
+        print_record({"event": "terms", "outcomes": taken})
+    elif any(one["outcome"] == "applied" for one in taken):
+        notice("The terms of governance beside it were handed over, too.")
 
 
 # --- for people and machines ----------------------------------------------------------------------

@@ -15,6 +15,7 @@ from swarmllm.adapters.operator_keys import OperatorKey, read_key
 from swarmllm.adapters.record_files import Sheet, moment, read_sheets, render, sheet_of
 from swarmllm.cli.guard import FAILED, OK
 from swarmllm.cli.operators import passphrase
+from swarmllm.cli.operators.charter_terms import hand_over_terms
 from swarmllm.cli.operators.halt_source import (
     Standing,
     folder_held,
@@ -268,6 +269,8 @@ def import_files(config: Config, files: Sequence[str], *, wait_s: float, as_json
             "Everything in it" if len(files) == 1 else "Everything in them",
             as_json=as_json,
         )
+        if standing is not None and standing.status is not None:
+            hand_over_terms(config, [user_path(name) for name in files], as_json=as_json)
     elif not as_json:
         people().print(
             Line(f"No node runs on {config.data_dir}: the next `swarmllm join` starts with this."),

@@ -25,7 +25,7 @@ from swarmllm.core.governance.tiers import decide, read_action
 from swarmllm.core.governance.view import GovernanceView, ProposalView, view_of
 from swarmllm.core.halt.charter import Rejected
 from swarmllm.core.inputs import RecordOffered
-from swarmllm.errors import LocalError, RemoteError, UsageError
+from swarmllm.errors import HaltedError, LocalError, RemoteError, UsageError
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import GOV
 from swarmllm.messages.governance import (
@@ -80,7 +80,7 @@ class GovernanceService:
 
     async def call(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
         """The record that answers one of `OPS`. UsageError for parameters that make no sense, and
-        for what should not be signed."""
+        for what should not be signed; HaltedError while nothing should be."""
         match op:
             case "governance":
                 yield record_of("governance", **governance_fields(self._view()))
@@ -120,7 +120,13 @@ class GovernanceService:
 
     # --- what is to be signed ---------------------------------------------------------------------
 
+    def _refuse_halted(self) -> None:
+        """What is signed while all stands still would be signed for nothing."""
+        if halted := self._machine.switch.halted:
+            raise HaltedError(f"governance is suspended: {halted[0]}")
+
     def _propose(self, params: Mapping[str, object]) -> Record:
+        self._refuse_halted()
         raw = bytes.fromhex(_hex(params, "action", 2 * ACTION_MAX, whole=False))
         action = read_action(raw)
         if action is None:
@@ -182,6 +188,7 @@ class GovernanceService:
         }
 
     def _vote(self, params: Mapping[str, object]) -> Record:
+        self._refuse_halted()
         found = self._found(_hex(params, "id", 64, whole=False))
         yes = params.get("yes")
         if not isinstance(yes, bool):

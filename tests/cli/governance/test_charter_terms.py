@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from swarmllm.cli.operators.charter_terms import hand_over_terms
+from swarmllm.cli.settings import config_of
 from tests.cli.governance.conftest import ROLES
+from tests.cli.governance.governed_node import GovernedNode
 from tests.cli.operators.conftest import Desk
 
 CREATE = ("charter", "create", *ROLES, "--halt", "ann.pub", "--out", "new")
@@ -80,6 +83,20 @@ def test_a_changed_or_foreign_file_of_terms_is_told(desk: Desk) -> None:
     assert "other terms of governance than charter 1 names" in done.sentence()
     beside.write_text("nonsense")
     assert "holds no terms of governance" in desk.ok("charter", "show", "c1", "--json").sentence()
+
+
+def test_a_node_that_waits_for_its_terms_gets_them_with_the_charter(desk: Desk) -> None:
+    charter, beside = desk.folder / "c1", desk.folder / "c1.terms"
+    text = beside.read_text()
+    beside.unlink()
+    with GovernedNode(desk.folder / "data", charter) as node:
+        config = config_of(data_dir=str(node.folder))
+        hand_over_terms(config, [charter], as_json=False)
+        assert node.machine.registry.needs_terms
+        beside.write_text(text)
+        hand_over_terms(config, [charter], as_json=False)
+        assert not node.machine.registry.needs_terms
+        assert node.machine.phase == 1
 
 
 def test_no_file_of_terms_is_overwritten(desk: Desk) -> None:
