@@ -185,12 +185,20 @@ async def _start(config: Config, view: DemoView, fleet: Fleet, cast: Cast, folde
         for node in fleet.nodes:
             await _met(node)
     stage = Stage(view, list(fleet.nodes), voters, cast, folder)
-    seen = [await ask(node.folder, "governance") for node in stage.nodes]
-    agree = [
-        one for one in seen if (one["electorate"], one["minor_needs"], one["phase"]) == (3, 2, 1)
-    ]
-    detail = f"{len(agree)} of {NODES} know three voters, two votes for a small change, phase 1"
-    view.checked("one_charter_everywhere", len(agree) == NODES, detail)
+
+    async def agreeing() -> int:
+        seen = [await ask(node.folder, "governance") for node in stage.nodes]
+        says = [(one["electorate"], one["minor_needs"], one["phase"]) for one in seen]
+        return says.count((3, 2, 1))
+
+    async def all_agree() -> bool:
+        return await agreeing() == NODES
+
+    # The phase is in force once the ledger has it, which may be a moment after the start.
+    await until(all_agree)
+    agree = await agreeing()
+    detail = f"{agree} of {NODES} know three voters, two votes for a small change, phase 1"
+    view.checked("one_charter_everywhere", agree == NODES, detail)
     return stage
 
 
