@@ -29,6 +29,12 @@ class TokensForbidden(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class HaltStateChanged(Fact):
+    """The kill switch holds other records than before, or its owner has ordered something; whether
+    this node is halted may be as it was."""
+
+
+@dataclass(frozen=True, slots=True)
 class TokensAllowed(Fact):
     """The kill switch lets this node make tokens: for the first time, or again."""
 

@@ -65,16 +65,17 @@ class Book:
         return evaluate(cases, self.mandate, self._rules, released, ctl_digest)
 
     def surplus(self, outcome: Outcome) -> Sequence[bytes]:
-        """Withdrawn cases beyond what is kept of each author: those of the lowest seq."""
-        kept: dict[bytes, int] = {}
+        """Withdrawn and open cases beyond what is kept of each author, those of the lowest seq. Of
+        open ones there are too many when a voter's second vote has undone what had passed."""
+        kept: dict[tuple[bytes, bool], int] = {}
         found: list[bytes] = []
         newest = sorted(self.cases.values(), key=lambda c: (c.proposal.seq, c.id), reverse=True)
         for case in newest:
             standing = outcome.standings[case.id]
-            if standing.is_withdrawn and not standing.passed:
-                author = case.proposal.author
-                kept[author] = kept.get(author, 0) + 1
-                if kept[author] > OPEN_PER_AUTHOR_MAX:
+            if not standing.passed:
+                which = case.proposal.author, standing.is_withdrawn
+                kept[which] = kept.get(which, 0) + 1
+                if kept[which] > OPEN_PER_AUTHOR_MAX:
                     found.append(case.id)
         return found
 

@@ -56,6 +56,7 @@ class Changes:
         self.live: Wanted = {}
         self.journal = Journal()
         self._changed: list[Changed] = []
+        self._lived = {b""}  # Ids that were in force in this life of the node; the charter always.
 
     @property
     def phase(self) -> int:
@@ -81,10 +82,11 @@ class Changes:
                 self._apply(target, value, 0)
 
     def want(
-        self, wanted: Wanted, outcome: Outcome, rank_of: RankOf, at_ms: int
+        self, wanted: Wanted, outcome: Outcome, rank_of: RankOf, at_ms: int, *, halted: bool = False
     ) -> list[LedgerEntry]:
         """From now on this is to be in force. What has to be in the ledger before it is; what is
-        taken back is back already."""
+        taken back is back already. A node that is `halted` goes back to nothing that was never in
+        force here: what was voted and overtaken before it came into force waits for the resume."""
         entries: list[LedgerEntry] = []
         for target in sorted(wanted.keys() | self.wanted.keys()):
             old, new = self.wanted.get(target), wanted.get(target)
@@ -98,7 +100,8 @@ class Changes:
             )
             entries.append(entry_of_change(target, entry))
             if why:
-                self._apply(target, new, at_ms)
+                is_new = halted and new is not None and new[0] not in self._lived
+                self._apply(target, None if is_new else new, at_ms)
         self.wanted = dict(wanted)
         return entries
 
@@ -143,6 +146,7 @@ class Changes:
             self.live.pop(target, None)
         else:
             self.live[target] = value
+            self._lived.add(value[0])
         match target.kind:
             case "setting":
                 self._set(target.code, before, value, at_ms)

@@ -52,3 +52,7 @@ class Stopwatch:
     def ends_at(self, seconds: float) -> float:
         """When it will have counted so many; infinite while it stands still."""
         return self.runs_since + max(0.0, seconds - self.counted_s) if self.runs else math.inf
+
+    def has_counted(self, seconds: float, now: float) -> bool:
+        """Whether it has come so far: at `ends_at` it has, whatever rounding does to `read`."""
+        return now >= self.ends_at(seconds) if self.runs else self.counted_s >= seconds

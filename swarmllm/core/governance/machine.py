@@ -198,7 +198,7 @@ class GovernanceMachine:
         if done is None:
             return []
         self._written = dict(done.in_force)
-        for id in done.cases:
+        for id in done.cases & self.registry.cases.keys():  # One may have been closed meanwhile.
             self.progress.durable(id, now)
         return self.settle(now)
 
@@ -218,13 +218,13 @@ class GovernanceMachine:
 
     def settle(self, now: float) -> list[NodeEffect]:
         """Everything that follows from what is known now."""
-        self.is_due = False
+        self.is_due, self._look_at = False, math.inf
         if self.damage:
             self.registry.news.clear()
             return []
         self._canaries.now = now
         effects = self._look(now)
-        while self.registry.book is not None:
+        while self.registry.book is not None and not self.damage:
             effects += self._advance(now)
             if not self.registry.news:
                 break
@@ -309,7 +309,8 @@ class GovernanceMachine:
         assert self.outcome is not None
         wanted = wanted_by(self.outcome, mandate, self.rules)
         ranks = {id: rank(case) for id, case in book.cases.items()}
-        for entry in self.changes.want(wanted, self.outcome, ranks.get, self._options.unix_ms(now)):
+        at_ms = self._options.unix_ms(now)
+        for entry in self.changes.want(wanted, self.outcome, ranks.get, at_ms, halted=halted):
             self._writing.with_entry(entry)
         looks = (course.look_at for course in self.progress.courses.values())
         self._look_at = min(now + LOOK_AGAIN_S, min(looks, default=math.inf))

@@ -10,6 +10,7 @@ from typing import Final
 from swarmllm.core.effects import NodeEffect
 from swarmllm.core.facts import (
     Fact,
+    HaltStateChanged,
     RecordsHeard,
     SettingChanged,
     TokenMeasured,
@@ -39,7 +40,10 @@ WAITED_FOR: Final = frozenset({LedgerKind.ENACTMENT, LedgerKind.REVERT, LedgerKi
 
 class GovernancePart(Part):
     channel = GOV
-    inputs = (Committed, Recorded, RecordsHeard, TokenMeasured, TokensForbidden, TokensAllowed)
+    inputs = (
+        *(Committed, Recorded, RecordsHeard, TokenMeasured),
+        *(HaltStateChanged, TokensForbidden, TokensAllowed),
+    )
 
     def __init__(self, machine: GovernanceMachine) -> None:
         self.machine = machine
@@ -84,7 +88,7 @@ class GovernancePart(Part):
                         machine.census.hear(peer, now)
             case TokenMeasured(cost_s=cost_s):
                 machine.progress.measured(cost_s)
-            case TokensForbidden() | TokensAllowed():
+            case HaltStateChanged() | TokensForbidden() | TokensAllowed():
                 machine.is_due = True  # Not now: nothing stands between a halt and the flag.
             case TimerFired():
                 return machine.timer(now)

@@ -103,7 +103,7 @@ class Progress:
 
     def is_expired(self, id: bytes, now: float) -> bool:
         course = self.courses.get(id)
-        return course is not None and course.seen.read(now) >= EXPIRES_S
+        return course is not None and course.seen.has_counted(EXPIRES_S, now)
 
     def advance(
         self, cases: Iterable[Case], outcome: Outcome, around: Around
@@ -160,7 +160,7 @@ class Progress:
             return self._try(course, around)
         after_s = around.canary_after(case.id)
         if after_s is not None:
-            if course.ripe.read(now) < after_s:
+            if not course.ripe.has_counted(after_s, now):
                 return "no canary has reported yet", course.ripe.ends_at(after_s)
             course.trial, course.released = "running", True
             course.before, course.during = samples_of(self._costs_s), Samples()
@@ -197,7 +197,8 @@ def _unripe(case: Case, course: Course, standing: Standing, around: Around) -> t
     """What has to be waited out before it may be released at all; empty once it was."""
     now, mandate = around.now, around.mandate
     review_s = mandate.review_s / around.review_pace
-    if standing.decision.tier is Tier.DEPLOY_MAJOR and course.seen.read(now) < review_s:
+    is_major = standing.decision.tier is Tier.DEPLOY_MAJOR
+    if is_major and not course.seen.has_counted(review_s, now):
         left_h = (review_s - course.seen.read(now)) * around.review_pace / 3_600
         look_at = course.seen.ends_at(review_s)
         return f"open to review for another {left_h:.1f} h", look_at

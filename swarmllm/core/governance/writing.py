@@ -31,12 +31,13 @@ RETRY_S: Final = 1.0
 @dataclass(slots=True)
 class Write:
     """One write: what of it is still to be confirmed, and what takes effect once all is. `cases`
-    are those that are on disk by it."""
+    are those that are on disk by it, `slots` the places that its state names."""
 
     number: int
     values: tuple[tuple[str, bytes], ...]
     in_force: Mapping[Target, InForce]
     cases: frozenset[bytes]
+    slots: frozenset[int]
     stored: bool = False
     entries: dict[int, LedgerEntry] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
@@ -51,6 +52,9 @@ class Writing:
 
     def __init__(self, slots: Sequence[bytes] = (), *, waits_for_ledger: bool = True) -> None:
         self.slots = list(slots)
+        # Places that the state on disk names: values are written before the state, so whoever is
+        # killed between must find there what it names.
+        self._named = _taken(slots)
         self.is_due = False
         self.retry_at = math.inf
         self._waits_for_ledger = waits_for_ledger
@@ -99,6 +103,7 @@ class Writing:
             (*values, (STATE_KEY, pack(state))),
             state.in_force,
             frozenset(digests),
+            _taken(state.slots),
         )
         for entry in self._entries:
             self._number += 1
@@ -136,6 +141,7 @@ class Writing:
         if not write.is_done:
             return None
         self._now, self.retry_at = None, math.inf
+        self._named = write.slots
         return write
 
     def again(self) -> list[NodeEffect]:
@@ -149,10 +155,14 @@ class Writing:
     def _slot(self, id: bytes) -> int:
         if id in self.slots:
             return self.slots.index(id)
-        if b"" in self.slots:
-            slot = self.slots.index(b"")
-            self.slots[slot] = id
-            return slot
+        for slot, held in enumerate(self.slots):
+            if not held and slot not in self._named:
+                self.slots[slot] = id
+                return slot
         assert len(self.slots) < SLOTS_MAX, "the book is bounded by fewer cases"
         self.slots.append(id)
         return len(self.slots) - 1
+
+
+def _taken(slots: Sequence[bytes]) -> frozenset[int]:
+    return frozenset(slot for slot, id in enumerate(slots) if id)

@@ -18,7 +18,14 @@ from swarmllm.core.effects import (
     StopNow,
 )
 from swarmllm.core.events import HaltHeard, NodeHalted, NodeResumed
-from swarmllm.core.facts import Fact, PeerSettled, RecordsHeard, TokensAllowed, TokensForbidden
+from swarmllm.core.facts import (
+    Fact,
+    HaltStateChanged,
+    PeerSettled,
+    RecordsHeard,
+    TokensAllowed,
+    TokensForbidden,
+)
 from swarmllm.core.halt.entries import HaltEntries
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.inputs import (
@@ -51,6 +58,7 @@ class HaltPart(Part):
         self._deadline = 0.0
         # The first start is no resume.
         self._was_halted = bool(machine.halted)
+        self._state = machine.state
         self._entries = HaltEntries(machine)
 
     def handle(self, event: Input | Fact, now: float) -> Told:
@@ -110,7 +118,11 @@ class HaltPart(Part):
                 case _:
                     pass
         # Behind all that stops, tells and remembers: the switch waits for no ledger.
-        return [*told, *map(AppendToLedger, self._entries.of(effects))]
+        told += map(AppendToLedger, self._entries.of(effects))
+        if machine.state is not self._state:
+            self._state = machine.state
+            told.append(HaltStateChanged())
+        return told
 
     def _halted_event(self, reasons: tuple[str, ...]) -> NodeHalted:
         standing = self._machine.state.standing

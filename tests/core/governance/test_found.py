@@ -1,0 +1,180 @@
+"""What governed worlds have found (`swarmllm.testing.world.governed`), each without the world."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+from swarmllm.core.effects import Commit
+from swarmllm.core.governance.book import OPEN_PER_AUTHOR_MAX
+from swarmllm.core.governance.clocks import Stopwatch
+from swarmllm.core.governance.mandate import DEFAULTS
+from swarmllm.core.governance.state_file import slot_key
+from swarmllm.core.settings.table import EXPERTS
+from swarmllm.messages.governance import NO_BASE, OpenPhase, SetSetting
+from tests.core.governance.support import (
+    EXPERTS_CODE,
+    HOUR,
+    VOTERS,
+    Disk,
+    Node,
+    Switch,
+    charter,
+    id_of,
+    plain_proposal,
+    plain_vote,
+    plain_withdrawal,
+)
+from tests.core.halt.support import founded, signed
+
+ALONE = replace(DEFAULTS, minor_threshold=1)
+
+
+def proposal(seq: int, swarm: bytes = b"") -> bytes:
+    more = {"swarm": swarm} if swarm else {}
+    action = SetSetting(EXPERTS_CODE, 1 + seq % 9)
+    return signed(plain_proposal(action, VOTERS[0], seq=seq, **more), VOTERS[0])
+
+
+def test_a_voter_who_undoes_what_he_carried_fills_no_more_than_his_places() -> None:
+    """Seed 2: five open proposals of one author; under a threshold of one vote any number."""
+    state = founded(charter(ALONE))
+    node = Node(switch=Switch(state), terms=ALONE)
+    for seq in range(1, 12):
+        record = signed(
+            plain_proposal(
+                SetSetting(EXPERTS_CODE, 1 + seq % 9),
+                VOTERS[0],
+                seq=seq,
+                swarm=state.swarm,
+                ctl_digest=state.digest,
+            ),
+            VOTERS[0],
+        )
+        id = id_of(record)
+        node.offer(record)
+        for yes in (1, 0):
+            node.offer(plain_vote(id, VOTERS[0], yes, swarm=state.swarm))
+    assert len(node.machine.registry.cases) <= OPEN_PER_AUTHOR_MAX
+
+
+def test_a_case_that_is_closed_while_it_is_written_leaves_no_course_behind() -> None:
+    """Seed 4: eight courses of six cases."""
+    node = Node()
+    for seq in range(1, 5):
+        record = proposal(seq)
+        node.offer(record, plain_withdrawal(id_of(record), VOTERS[0]))
+    node.is_manual = True
+    for seq in range(5, 8):
+        record = proposal(seq)
+        node.offer(record, plain_withdrawal(id_of(record), VOTERS[0]))
+    while node.waiting:
+        node.confirm()
+    assert len(node.machine.registry.cases) == OPEN_PER_AUTHOR_MAX
+    assert node.machine.progress.courses.keys() == node.machine.registry.cases.keys()
+
+
+def test_a_write_that_is_torn_where_a_closed_case_made_room_damages_nothing() -> None:
+    """A process that was killed between two values of one write: the place of a case that was
+    closed had a new one already, and the state still named the old one."""
+    node = Node()
+    for seq in range(1, 5):
+        record = proposal(seq)
+        node.offer(record, plain_withdrawal(id_of(record), VOTERS[0]))
+    node.is_manual = True
+    for seq in range(5, 11):  # More come than one write takes: the next has them together.
+        record = proposal(seq)
+        node.offer(record, plain_withdrawal(id_of(record), VOTERS[0]))
+    torn = 0
+    while node.waiting:
+        write = node.waiting[0]
+        assert isinstance(write, Commit)
+        for done in range(len(write.values)):
+            other = Node(disk=Disk({**node.disk.values, **dict(write.values[:done])}))
+            assert other.machine.obstacle == ""
+            torn += 1
+        node.confirm()
+    assert torn > len(node.machine.registry.cases)
+
+
+def test_a_case_that_contradicts_the_state_suspends_governance_and_stops_no_node() -> None:
+    node = Node()
+    node.offer(proposal(1))
+    other = Node("other")
+    other.offer(proposal(2))
+    node.disk.values[slot_key(0)] = other.disk.values[slot_key(0)]
+    node.boot()
+    assert "contradict its charter" in node.machine.obstacle
+    node.offer(proposal(3))
+    node.wait(1_000.0)
+    assert "contradict its charter" in node.machine.obstacle
+
+
+def test_a_stopwatch_has_counted_when_it_says_that_it_will() -> None:
+    """Seed 14: a review that had a moment left at the very time at which it was to end, and a node
+    that looked at it again and again."""
+    rng = random.Random(1)
+    for _ in range(1_000):
+        since, counted, wanted = rng.uniform(0, 9e3), rng.uniform(0, 3_600), 3_600.0
+        watch = Stopwatch(counted, since)
+        assert watch.has_counted(wanted, watch.ends_at(wanted))
+        assert not watch.has_counted(wanted, math.nextafter(watch.ends_at(wanted), 0))
+
+
+def test_a_review_ends_where_its_deadline_is() -> None:
+    """With numbers that round badly."""
+    for start in range(40):
+        node = Node(now=start * 1234.5678 + 0.1)
+        record = node.propose(OpenPhase(1))
+        node.offer(record)
+        for voter in VOTERS:
+            node.offer(node.vote(id_of(record), voter))
+        node.now += 0.3
+        looks = 0
+        while (at := node.machine.next_deadline()) < math.inf and looks < 500:
+            node.now, looks = max(node.now, at), looks + 1
+            node.perform(node.machine.timer(node.now))
+            if node.now > start * 1234.5678 + 25 * HOUR:
+                break
+        assert looks < 500
+
+
+def test_a_damaged_node_waits_for_no_time_that_has_passed() -> None:
+    node = Node()
+    node.offer(proposal(1))
+    node.machine.damage = "something"
+    node.wait(10 * HOUR)
+    assert node.machine.next_deadline() > node.now
+
+
+def test_a_halted_node_goes_back_to_nothing_that_was_never_in_force_on_it() -> None:
+    node = Node()
+    node.is_manual = True
+    for height in range(1, 5):
+        record = signed(
+            plain_proposal(
+                SetSetting(EXPERTS_CODE, 4 + height),
+                VOTERS[0],
+                seq=height,
+                height=height,
+                base=NO_BASE if height == 1 else b"\1" * 32,
+            ),
+            VOTERS[0],
+        )
+        node.offer(record, *(plain_vote(id_of(record), by) for by in VOTERS[:2]))
+    for _ in range(3):  # What has been released meanwhile is written together.
+        node.wait(2 * HOUR)
+        while node.waiting:
+            node.confirm()
+    assert node.value(EXPERTS_CODE) == 8
+    node.switch.halt()
+    node.look()
+    assert node.value(EXPERTS_CODE) == EXPERTS.default, "the first one was overtaken on the way"
+    node.switch.resume()
+    node.is_manual = False
+    node.look()
+    while node.waiting:
+        node.confirm()
+    node.wait(2 * HOUR)
+    assert node.value(EXPERTS_CODE) == 5
