@@ -3,6 +3,7 @@ for tests, drills and simulations."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 
@@ -50,9 +51,11 @@ class Operator:
 
 class Founders:
     """Three of each role, two of three for root and resume. `pin` is what nodes of their swarm
-    start with."""
+    start with. `voter` are the keys that the charter gives a vote, `ext` is what it says beside."""
 
-    def __init__(self, name: str = "test") -> None:
+    def __init__(
+        self, name: str = "test", *, voter: Sequence[bytes] = (), ext: bytes = b""
+    ) -> None:
         people = {
             role: [Operator(f"{name} {role} {i}") for i in range(3)]
             for role in ("root", "halt", "resume")
@@ -65,7 +68,7 @@ class Founders:
             root=keys["root"],
             halt=keys["halt"],
             resume=keys["resume"],
-            voter=(),
+            voter=tuple(sorted(voter)),
             beacon=(),
             root_threshold=2,
             resume_threshold=2,
@@ -74,6 +77,7 @@ class Founders:
             lift_base=(),
             issued_ms=0,
             expires_ms=0,
+            ext=ext,
         )
         self.charter = sign_record(charter, [(p.public_key, p.sign) for p in self.roots[:2]])
         self.swarm = charter_hash(open_record(self.charter))

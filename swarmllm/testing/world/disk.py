@@ -31,6 +31,9 @@ class Disk:
     """The copies that something other than the node has changed or taken away since they were
     written."""
 
+    machine_started: dict[int, float] = field(default_factory=dict)
+    """Boot of the machine -> its clock then: what `/proc` tells in life."""
+
     cleared_at: float = -1.0
     """When it was last full, and is no more."""
 

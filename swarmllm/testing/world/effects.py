@@ -43,6 +43,7 @@ from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state_file import pack_genesis
 from swarmllm.core.inputs import Committed, LedgerFaulty, Persisted, Scored
 from swarmllm.messages import REFUSED_ENGINE, Halted, Records, Refused
+from swarmllm.messages.governance import SetRecords
 from swarmllm.testing.world.ledger import write
 from swarmllm.testing.world.sizes import size_of
 from swarmllm.wire.codec import encode
@@ -126,18 +127,24 @@ def _save(host: Host, effect: Save) -> None:
 
 
 def _commit(host: Host, effect: Commit) -> None:
-    """A moment later, as by a thread; a crash before that loses it."""
-    life = host.life
+    """A moment later, as by a thread, one value after the other; a crash between two of them
+    leaves those before it written."""
+    life, queue = host.life, host.world.event_queue
+    values = list(effect.values)
 
-    def done() -> None:
+    def step(at: int) -> None:
         if life != host.life:
             return
         ok = not host.disk.full
         if ok:
-            host.disk.values.update(effect.values)
-        host.receive_if(life, Committed(effect.number, ok))
+            key, value = values[at]
+            host.disk.values[key] = value
+        if ok and at + 1 < len(values):
+            queue.after(COMMIT_S, step, at + 1)
+        else:
+            host.receive_if(life, Committed(effect.number, ok))
 
-    host.world.event_queue.after(COMMIT_S, done)
+    queue.after(COMMIT_S, step, 0)
 
 
 def _stop_now(host: Host, effect: StopNow) -> None:
@@ -175,7 +182,7 @@ def _publish(host: Host, effect: PublishRecord) -> None:
 
 
 def _tell(host: Host, effect: SendFrame) -> None:
-    if isinstance(effect.message, Records) and not host.behaviour.relays(host):
+    if isinstance(effect.message, Records | SetRecords) and not host.behaviour.relays(host):
         return
     frame = host.world.encoded(effect.message)
     host.world.network.tell(host, effect.peer, frame, effect.channel)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, ClassVar, Final
 
 from swarmllm.core.inputs import OwnerStarts, OwnerStops
 from swarmllm.core.values import GenerateRequest
@@ -33,13 +33,16 @@ OPEN_MAX: Final = 40
 
 class Faults:
     """`weights` of what may happen; `halts` and `resumes` count the orders given, so that their
-    numbers rise."""
+    numbers rise. `further` events are a subclass's."""
+
+    further: ClassVar[dict[str, Callable[[Any, Host], None]]] = {}
 
     def __init__(self, world: World, scenario: Scenario) -> None:
         self.world = world
         self.scenario = scenario
         self.rng = random.Random(f"{scenario.seed} faults")
-        self.weights = {name: self._weight(name) for name in EVENTS}
+        self.events: dict[str, Callable[[Any, Host], None]] = {**EVENTS, **self.further}
+        self.weights = {name: self._weight(name) for name in self.events}
         self.seqs = [0, 0, 0]
         self.orders: list[bytes] = []
 
@@ -57,7 +60,7 @@ class Faults:
         recorder = self.world.recorder
         if recorder is not None:
             recorder.note(self.world.now, f"-- {name} {host.peer}")
-        EVENTS[name](self, host)
+        self.events[name](self, host)
 
     # --- requests ---------------------------------------------------------------------------------
 

@@ -72,6 +72,7 @@ class Host:
         self.private = b""  # Its own charter, signed; made at the first start.
         self.disk = Disk()
         self.life = 0
+        self.boots = 0  # Of the machine: a process that died is started without one.
         self.alive = False
         self.machine_up = False
         self.frozen = False
@@ -128,6 +129,7 @@ class Host:
         for checker in world.checkers:
             checker.starting(self)
         self.life += 1
+        self.boots += not self.machine_up
         self.alive = self.machine_up = True
         self.frozen, self.silent_since = False, -1.0
         self.started_at, self.booted_at = world.event_queue.now, self.clock()
@@ -298,7 +300,7 @@ class Host:
         if self.frozen:
             self.backlog.append(partial(self._hear_late, forwarder, record, channel))
             return False
-        checked = self._offer(record, forwarder, channel)
+        checked = self.offer(record, forwarder, channel)
         return checked is not None and checked.passes and self.behaviour.relays(self)
 
     def _hear_late(self, forwarder: PeerId, record: bytes, channel: str) -> None:
@@ -307,14 +309,15 @@ class Host:
 
     def import_record(self, record: bytes) -> Outcome | None:
         """An operator's order through this node."""
-        checked = self._offer(record, None)
+        checked = self.offer(record, None)
         outcome = None if checked is None else checked.outcome
         assert outcome is None or isinstance(outcome, Outcome)
         return outcome
 
-    def _offer(
+    def offer(
         self, record: bytes, forwarder: PeerId | None, channel: str = HALT
     ) -> RecordChecked | None:
+        """A record of a channel, by gossip or by hand; None while the node holds inputs back."""
         check = self._offers = self._offers + 1
         self.feed(RecordOffered(check, record, forwarder, channel))
         return self._checked.pop(check, None)

@@ -365,7 +365,7 @@ class SimulatedNetwork:
         self._fill_mesh(source)
         for peer in source.mesh:
             if peer != skip:
-                self._whisper(source, peer, record, channel)
+                self.whisper(source, peer, record, channel)
         self.event_queue.after(
             self.overlay.heartbeat_s,
             self._offer,
@@ -376,7 +376,7 @@ class SimulatedNetwork:
             self.overlay.offer_beats,
         )
 
-    def _whisper(self, source: Host, peer: PeerId, record: bytes, channel: str) -> None:
+    def whisper(self, source: Host, peer: PeerId, record: bytes, channel: str) -> None:
         connection = source.connections.get(peer)
         if (
             connection is None
@@ -421,7 +421,7 @@ class SimulatedNetwork:
         self, source: Host, life: int, peer: PeerId, record: bytes, channel: str
     ) -> None:
         if source.life == life and not source.frozen:
-            self._whisper(source, peer, record, channel)
+            self.whisper(source, peer, record, channel)
 
     def _remember(self, host: Host, record: bytes) -> None:
         if len(host.seen) >= SEEN_MAX:

@@ -53,7 +53,8 @@ COLLECT: Final = (50_000, 20, 50)
 
 class World:
     """`settings` are what the swarm has set when a host starts, in place of the defaults. `halts`
-    False leaves the kill switch out, for studies that would never use it. `parts` makes
+    False leaves the kill switch out, for studies that would never use it. `founders` are whose
+    charter all hosts start with. `parts` makes
     the further parts of a host's node, each time that it starts. `checkers` look at every step of
     every host."""
 
@@ -66,6 +67,7 @@ class World:
         config: NodeConfig | None = None,
         settings: Values = NONE,
         halts: bool = True,
+        founders: Founders | None = None,
         parts: Callable[[Host], tuple[Part, ...]] = lambda _: (),
         checkers: Sequence[Checker] = (),
         recorder: Recorder | None = None,
@@ -84,7 +86,7 @@ class World:
         self.sealing = MemoSealing()
         self.halts = halts
         self.parts = parts
-        self.founders = Founders("world")
+        self.founders = founders or Founders("world")
         self.checkers = tuple(checkers)
         self.recorder = recorder
         self.hosts: list[Host] = []
