@@ -8,7 +8,7 @@
 `SettingsAgree`     when nothing changes any more, the same is in force everywhere, on disk too, and
                     it is what the records say; what a halt took back is not among it
 
-Who may decide what is worked out by `testing.world.judge`, which knows nothing of the code here
+Who may decide what is worked out by `testing.world.referee`, which knows nothing of the code here
 judged; each host is held to the records that it holds itself.
 """
 
@@ -29,8 +29,8 @@ from swarmllm.messages.governance import OpenPhase
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.government import Government
 from swarmllm.testing.world.host import Host
-from swarmllm.testing.world.judge import MAJOR, Force, Judge, Thing, Verdict
 from swarmllm.testing.world.network import CONNECTIONS_MAX
+from swarmllm.testing.world.referee import MAJOR, Force, Referee, Thing, Verdict
 
 if TYPE_CHECKING:
     from swarmllm.core.effects import NodeEffect
@@ -58,7 +58,7 @@ def governance_laws(government: Government) -> tuple[Checker, ...]:
 
 
 def in_force(machine: GovernanceMachine) -> Force:
-    """What is in force on a host, in the judge's words."""
+    """What is in force on a host, in the referee's words."""
     return {(target.kind, target.code): value for target, value in machine.changes.live.items()}
 
 
@@ -67,8 +67,8 @@ def records_of(machine: GovernanceMachine) -> list[bytes]:
     return [record for case in machine.registry.cases.values() for record in case.records]
 
 
-def judge_of(government: Government, world: World) -> Judge:
-    return Judge(
+def referee_of(government: Government, world: World) -> Referee:
+    return Referee(
         government.founders.swarm,
         [one.public_key for one in government.voters],
         [one.public_key for one in government.agents],
@@ -112,7 +112,7 @@ class Justified(GovernanceLaw):
 
     def begin(self, world: World) -> None:
         super().begin(world)
-        self._judge = judge_of(self.government, world)
+        self._referee = referee_of(self.government, world)
         self._memories: dict[int, Memory] = {}
         self._off_s: dict[int, float] = {}
         self._verdicts: dict[object, Verdict] = {}
@@ -168,10 +168,10 @@ class Justified(GovernanceLaw):
             if len(self._verdicts) > 512:
                 self._verdicts.clear()
             released = machine.progress.released
-            found = self._judge.verdict(records_of(machine), machine.switch.state.digest)
-            # What is not released opens no phase here; the judge is told.
+            found = self._referee.verdict(records_of(machine), machine.switch.state.digest)
+            # What is not released opens no phase here; the referee is told.
             if found.passed - released:
-                return self._judge.verdict(
+                return self._referee.verdict(
                     records_of(machine), machine.switch.state.digest, released
                 )
             self._verdicts[key] = found
@@ -410,11 +410,11 @@ class SettingsAgree(GovernanceLaw):
     LAW: Final = "the same is in force everywhere when nothing changes"
 
     def settled(self) -> None:
-        judge = judge_of(self.government, self.world)
+        referee = referee_of(self.government, self.world)
         hosts = self.world.alive()
         records = {record for host in hosts for record in records_of(self.government.machine(host))}
         digest = self.government.machine(hosts[0]).switch.state.digest
-        expected = judge.verdict(sorted(records), digest).force
+        expected = referee.verdict(sorted(records), digest).force
         for host in hosts:
             machine = self.government.machine(host)
             if machine.damage or machine.obstacle:

@@ -1,4 +1,4 @@
-"""The judge: what may be in force by a heap of signed records, worked out from the design of
+"""The referee: what may be in force by a heap of signed records, worked out from the design of
 governance alone, and not from the code that is judged.
 
 It is slow and plain, knows no order of arrival and no clock, and reads the records themselves:
@@ -87,7 +87,7 @@ class Verdict:
     void: Mapping[bytes, str]
 
 
-class Judge:
+class Referee:
     """`voters` and `agents` are the public keys in the charter and in its terms."""
 
     def __init__(
@@ -159,28 +159,29 @@ class Judge:
 class _Trial:
     def __init__(
         self,
-        judge: Judge,
+        referee: Referee,
         matters: dict[bytes, Matter],
         ctl_digest: bytes,
         ripe: Collection[bytes] | None,
     ) -> None:
-        self.judge = judge
+        self.referee = referee
         self.matters = matters
         self.ctl_digest = ctl_digest
         self.ripe = matters.keys() if ripe is None else ripe
-        self.bounds = dict(judge.bounds)
-        self.phase = judge.terms.phase
+        self.bounds = dict(referee.bounds)
+        self.phase = referee.terms.phase
         self.tiers: dict[bytes, int] = {}
         self.passed: set[bytes] = set()
         self.void: dict[bytes, str] = {}
         self.force: Force = {}
 
     def verdict(self) -> Verdict:
-        people = [m for m in self.matters.values() if m.proposal.author in self.judge.voters]
+        people = [m for m in self.matters.values() if m.proposal.author in self.referee.voters]
         agents = [
             m
             for m in self.matters.values()
-            if m.proposal.author in self.judge.agents and m.proposal.author not in self.judge.voters
+            if m.proposal.author in self.referee.agents
+            and m.proposal.author not in self.referee.voters
         ]
         for matter in self.matters.values():
             if self._is_worse(matter):
@@ -210,16 +211,16 @@ class _Trial:
 
     def _weigh(self, matters: Iterable[Matter]) -> None:
         """The tier of each, and whether it has the votes for it."""
-        judge = self.judge
+        referee = self.referee
         for matter in matters:
             tier = self.tiers[matter.id] = self._tier(matter)
-            majority = len(judge.voters) // 2 + 1
-            yes = sum(said == {1} for key, said in matter.votes.items() if key in judge.voters)
-            needs = {MINOR: judge.terms.minor_threshold, MAJOR: majority}.get(tier)
-            is_agents = matter.proposal.author not in judge.voters
-            if tier == MINOR and is_agents and self.phase == 4 and judge.terms.unattended:
+            majority = len(referee.voters) // 2 + 1
+            yes = sum(said == {1} for key, said in matter.votes.items() if key in referee.voters)
+            needs = {MINOR: referee.terms.minor_threshold, MAJOR: majority}.get(tier)
+            is_agents = matter.proposal.author not in referee.voters
+            if tier == MINOR and is_agents and self.phase == 4 and referee.terms.unattended:
                 needs = 0
-            stopped = len(matter.withdrawn_by & judge.voters.keys()) >= majority
+            stopped = len(matter.withdrawn_by & referee.voters.keys()) >= majority
             if needs is not None and yes >= needs and not stopped:
                 self.passed.add(matter.id)
 
@@ -259,7 +260,9 @@ class _Trial:
 
     def _is_worse(self, matter: Matter) -> bool:
         said = [
-            one for key, one in matter.reports.items() if key in self.judge.agents and len(one) == 1
+            one
+            for key, one in matter.reports.items()
+            if key in self.referee.agents and len(one) == 1
         ]
         return bool(said) and 2 * sum(one == {1} for one in said) >= len(said)
 
@@ -331,16 +334,16 @@ class _Trial:
                 over.setdefault(digest, []).append(matter)
         for found in over.values():
             found.sort(key=lambda m: (m.proposal.seq, m.id))
-            for matter in found[-self.judge.taken_back :] if self.judge.taken_back else ():
+            for matter in found[-self.referee.taken_back :] if self.referee.taken_back else ():
                 self.void[matter.id] = "a halt took it back"
 
     def _charter(self) -> None:
         """What is voted goes before what the charter starts from."""
-        if self.judge.terms.phase:
+        if self.referee.terms.phase:
             self.force.setdefault(("phase", 0), (b"", (self.phase,)))
-        for code, value in self.judge.values.items():
+        for code, value in self.referee.values.items():
             self.force.setdefault(("setting", code), (b"", (value,)))
-        for code, found in self.judge.bounds.items():
+        for code, found in self.referee.bounds.items():
             self.force.setdefault(("bounds", code), (b"", (found.low, found.high)))
 
 
