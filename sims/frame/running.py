@@ -71,10 +71,12 @@ def run_pool(study: Study, points: Sequence[Point], jobs: int) -> Generator[Foun
             "a process of the simulation was killed, perhaps for want of memory; try fewer --jobs"
         ) from None
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:
             process.terminate()
             process.join()
+        # In this order, and waited for: a thread of the executor that still tidies up while Python
+        # ends finds its pipe closed, and says so.
+        executor.shutdown(wait=True, cancel_futures=True)
 
 
 def _collect(

@@ -146,7 +146,7 @@ def test_a_harmed_copy_is_made_up_for_and_two_are_not() -> None:
     hosts[2].effects.is_halted = False
     sabotage(hosts[2], replace(state_of(hosts[2]), lost=False))
     law._last.pop(hosts[2].number)
-    with pytest.raises(Broken, match="it runs"):
+    with pytest.raises(Broken, match="it does not know"):
         law.stepped(hosts[2], object())
 
 
