@@ -90,6 +90,7 @@ class People(RuleBasedStateMachine):
             self.propose(at, VOTERS[at], value, value % 2, None, [(0, at, True), (1, at, True)])
             self.net.flow()
             self.net.wait(3 * HOUR, flowing=True)
+        self.a_halted_node_enacts_nothing()
         if one != two:
             self.net.disconnect(self.nodes[one], self.nodes[two])
 
@@ -266,6 +267,7 @@ class Swarm(People):
 
     @invariant()
     def nothing_is_in_force_without_its_votes_and_its_review(self) -> None:
+        seen_before = set(self.first_seen)  # Of others it is not known here for how long.
         for at, node in enumerate(self.nodes):
             for id in node.machine.registry.cases:
                 self.first_seen.setdefault((at, id), self.net.true_s)
@@ -274,7 +276,7 @@ class Swarm(People):
                 yes = sum(said == {1} for (one, _), said in self.votes.items() if one == id)
                 could = sum(1 in said for (one, _), said in self.votes.items() if one == id)
                 assert yes >= 2 or could >= 2, f"{yes} votes"
-                if tier is Tier.DEPLOY_MAJOR:
+                if tier is Tier.DEPLOY_MAJOR and (at, id) in seen_before:
                     waited = self.net.true_s - self.first_seen[at, id]
                     assert waited >= REVIEW_S - 1, f"a review of {waited} s"
 
@@ -284,6 +286,9 @@ class Swarm(People):
             live = self.live(node)
             if node.switch.halted:
                 assert live <= self.was_live[at], "in force for the first time while halted"
+            else:  # What came and went since the last look stands in the journal.
+                entries = node.machine.changes.journal.entries
+                live |= {entry.proposal for entry in entries if not entry.taken_back}
             self.was_live[at] |= live
 
     @invariant()
