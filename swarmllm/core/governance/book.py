@@ -65,17 +65,17 @@ class Book:
         return evaluate(cases, self.mandate, self._rules, released, ctl_digest)
 
     def surplus(self, outcome: Outcome) -> Sequence[bytes]:
-        """Withdrawn and open cases beyond what is kept of each author, those of the lowest seq. Of
-        open ones there are too many when a voter's second vote has undone what had passed."""
-        kept: dict[tuple[bytes, bool], int] = {}
+        """Withdrawn cases beyond what is kept of each author: those of the lowest seq. Never one
+        that somebody may still hold as passed: it would come back without what undid it."""
+        kept: dict[bytes, int] = {}
         found: list[bytes] = []
         newest = sorted(self.cases.values(), key=lambda c: (c.proposal.seq, c.id), reverse=True)
         for case in newest:
             standing = outcome.standings[case.id]
-            if not standing.passed:
-                which = case.proposal.author, standing.is_withdrawn
-                kept[which] = kept.get(which, 0) + 1
-                if kept[which] > OPEN_PER_AUTHOR_MAX:
+            if standing.is_withdrawn and not has_carried(case, standing):
+                author = case.proposal.author
+                kept[author] = kept.get(author, 0) + 1
+                if kept[author] > OPEN_PER_AUTHOR_MAX:
                     found.append(case.id)
         return found
 
@@ -189,13 +189,15 @@ class Book:
         if name in self._by_name:
             return f"another proposal has the name {name.hex()}"
         standings = outcome_with([case]).standings
+        carried = sum(has_carried(one, standings[id]) for id, one in self.cases.items())
+        if carried >= PASSED_MAX:
+            version = self.mandate.version
+            return f"{PASSED_MAX} changes have passed under charter {version}; sign a new charter"
         if standings[case.id].passed:
-            passed = sum(standings[id].passed for id in self.cases)
-            full = f"{PASSED_MAX} changes have passed under charter {self.mandate.version}"
-            return f"{full}; sign a new charter" if passed >= PASSED_MAX else ""
+            return ""
         if self._closed.get(name) == case.id:
             return f"proposal {name.hex()} was closed here"
-        opened = [one for id, one in self.cases.items() if _is_open(standings[id])]
+        opened = [one for id, one in self.cases.items() if is_open(one, standings[id])]
         if sum(one.proposal.author == author for one in opened) >= OPEN_PER_AUTHOR_MAX:
             return (
                 f"key {author.hex()} has {OPEN_PER_AUTHOR_MAX} open proposals already;"
@@ -204,5 +206,13 @@ class Book:
         return f"{OPEN_MAX} proposals are open already" if len(opened) >= OPEN_MAX else ""
 
 
-def _is_open(standing: Standing) -> bool:
-    return not standing.passed and not standing.is_withdrawn
+def has_carried(case: Case, standing: Standing) -> bool:
+    """Whether it has passed, or had before a voter voted twice or a majority withdrew it: by some
+    of its records it still passes, and a node that holds only those has it in force."""
+    voted = standing.needs is not None and len(case.said_yes) >= standing.needs
+    return standing.passed or voted
+
+
+def is_open(case: Case, standing: Standing) -> bool:
+    """Whether it takes one of its author's places."""
+    return not standing.is_withdrawn and not has_carried(case, standing)

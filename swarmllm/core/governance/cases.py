@@ -81,6 +81,11 @@ class Case:
         return tuple(sorted({k for kind, k, _ in self.says if kind is Vote} - self.votes.keys()))
 
     @property
+    def said_yes(self) -> frozenset[bytes]:
+        """Voters who have signed a yes, whatever else they signed."""
+        return frozenset(key for kind, key, yes in self.says if kind is Vote and yes)
+
+    @property
     def withdrawn_by(self) -> frozenset[bytes]:
         return frozenset(key for kind, key, _ in self.says if kind is Withdrawal)
 

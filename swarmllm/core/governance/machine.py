@@ -26,6 +26,7 @@ from swarmllm.core.effects import (
     PublishRecord,
     RecordChecked,
 )
+from swarmllm.core.governance.book import has_carried
 from swarmllm.core.governance.canaries import Canaries, Identity
 from swarmllm.core.governance.cases import Case
 from swarmllm.core.governance.changes import Changes, wanted_by
@@ -324,7 +325,7 @@ class GovernanceMachine:
         expired = [
             id
             for id, standing in outcome.standings.items()
-            if not standing.passed and self.progress.is_expired(id, now)
+            if not has_carried(book.cases[id], standing) and self.progress.is_expired(id, now)
         ]
         closed = [*expired, *book.surplus(outcome)]
         for id in closed:

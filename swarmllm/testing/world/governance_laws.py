@@ -339,7 +339,7 @@ class GovernanceBounded(GovernanceLaw):
             opened: dict[bytes, int] = {}
             for id, case in found.cases.items():
                 standing = outcome.standings[id]
-                if not standing.passed and not standing.is_withdrawn:
+                if book.is_open(case, standing):
                     author = case.proposal.author
                     opened[author] = opened.get(author, 0) + 1
             keys = len(self.government.voters) + len(self.government.agents)
@@ -347,7 +347,9 @@ class GovernanceBounded(GovernanceLaw):
                 yield f"open proposals of {author.hex()}", count, 4
             yield "open proposals", sum(opened.values()), 256
             # Open ones, and as many that their authors withdrew, beside those that have passed.
-            passed = sum(one.passed for one in outcome.standings.values())
+            passed = sum(
+                book.has_carried(case, outcome.standings[id]) for id, case in found.cases.items()
+            )
             yield "proposals", len(found.cases) - passed, 8 * keys
             yield "passed proposals", passed, book.PASSED_MAX
             yield "names of closed proposals", len(found._closed), book.CLOSED_MAX

@@ -6,12 +6,16 @@ import math
 import random
 from dataclasses import replace
 
+import pytest
+
 from swarmllm.core.effects import Commit
+from swarmllm.core.governance import book
 from swarmllm.core.governance.book import OPEN_PER_AUTHOR_MAX
 from swarmllm.core.governance.clocks import Stopwatch
 from swarmllm.core.governance.mandate import DEFAULTS
 from swarmllm.core.governance.state_file import slot_key
 from swarmllm.core.settings.table import EXPERTS
+from swarmllm.messages import PeerId
 from swarmllm.messages.governance import NO_BASE, OpenPhase, SetSetting
 from tests.core.governance.support import (
     EXPERTS_CODE,
@@ -37,11 +41,14 @@ def proposal(seq: int, swarm: bytes = b"") -> bytes:
     return signed(plain_proposal(action, VOTERS[0], seq=seq, **more), VOTERS[0])
 
 
-def test_a_voter_who_undoes_what_he_carried_fills_no_more_than_his_places() -> None:
-    """Seed 2: five open proposals of one author; under a threshold of one vote any number."""
+def test_a_voter_who_undoes_what_he_carried_fills_no_more_than_there_is_room_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Seed 2: under a threshold of one vote a voter carries and undoes as many as he signs."""
+    monkeypatch.setattr(book, "PASSED_MAX", 6)
     state = founded(charter(ALONE))
     node = Node(switch=Switch(state), terms=ALONE)
-    for seq in range(1, 12):
+    for seq in range(1, 20):
         record = signed(
             plain_proposal(
                 SetSetting(EXPERTS_CODE, 1 + seq % 9),
@@ -53,10 +60,30 @@ def test_a_voter_who_undoes_what_he_carried_fills_no_more_than_his_places() -> N
             VOTERS[0],
         )
         id = id_of(record)
-        node.offer(record)
+        outcome = node.offer(record)
         for yes in (1, 0):
             node.offer(plain_vote(id, VOTERS[0], yes, swarm=state.swarm))
-    assert len(node.machine.registry.cases) <= OPEN_PER_AUTHOR_MAX
+    assert len(node.machine.registry.cases) == 6
+    assert "sign a new charter" in outcome.reason
+
+
+def test_what_was_withdrawn_after_it_had_passed_does_not_come_back() -> None:
+    """Seed 14: it made room for others, and a peer that had not heard of the withdrawal gave it
+    back without."""
+    node, late = Node(), Node("late")
+    ids = []
+    for seq in range(1, 8):
+        record = proposal(seq)
+        ids.append(id_of(record))
+        votes = [plain_vote(ids[-1], by) for by in VOTERS[:2]]
+        for one in (node, late):
+            one.offer(record, *votes)
+        node.offer(*(plain_withdrawal(ids[-1], by) for by in VOTERS[:2]))
+    for id in ids:
+        node.machine.registry.take(late.case(id).records, PeerId("late"))
+    node.look()
+    node.wait(20 * HOUR)
+    assert node.value(EXPERTS_CODE) == EXPERTS.default
 
 
 def test_a_case_that_is_closed_while_it_is_written_leaves_no_course_behind() -> None:
