@@ -182,7 +182,10 @@ def joined(
     node: list[FakeNode] = []
 
     @asynccontextmanager
-    async def open_node(_: Config, tell: Callable[[Life], None]) -> AsyncIterator[FakeNode]:
+    async def open_node(
+        _: Config, tell: Callable[[Life], None], parts: object
+    ) -> AsyncIterator[FakeNode]:
+        assert parts is None
         node.append(FakeNode())
         prepare(node[0])
         tell(PeerSeen(PeerId("12D3KooWabcdef"), True))
@@ -197,7 +200,7 @@ def joined(
     async def body() -> None:
         with trio.fail_after(DEADLINE_S):
             config = Config(data_dir=folder, cache_dir=folder)
-            assert await joining._join(config, None, as_json=False, until_eof=False) == 0
+            assert await joining._join(config, None, False, False, None) == 0
 
     trio.run(body)
     return node[0]
