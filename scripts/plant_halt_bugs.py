@@ -11,17 +11,14 @@ How a bug is planted stands in `planting.py`.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
 if __package__ in (None, ""):  # As a file: the folder above is meant.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.planting import Bug, Change, Verdict, options, plant, run_in, tell
+from scripts.planting import Bug, Change, Verdict, options, tell, verdict_of_tests
 
 TESTS: Final = (
     "tests/core/halt/test_charter.py",  # The quick ones first.
@@ -208,35 +205,11 @@ BUGS: Final[dict[str, Bug]] = {
 
 def verdict_on(bug: Bug, tests: tuple[str, ...] = TESTS) -> Verdict:
     """Run the tests on a copy with the bug in it. An empty bug must pass."""
-    begun = time.monotonic()
     # A failing schedule is not made smaller here: that takes minutes, and nobody reads it.
     quick = [Change(SCHEDULES, "PHASES = tuple(Phase)", "PHASES = (Phase.generate,)")]
     if tests == MACHINE_TESTS:
         quick.append(Change(SCHEDULES, "EXAMPLES = 60", f"EXAMPLES = {SCHEDULES_MAX}"))
-    with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
-        folder = Path(name)
-        plant((*bug, *quick), folder, COPIED)
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-x",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            "--no-header",
-            "--tb=no",
-            "-rfE",
-            *tests,
-        ]
-        done = run_in(folder, command, CI="1")
-    seconds = time.monotonic() - begun
-    if done.returncode == 0:
-        return Verdict("", seconds)
-    failed = re.search(r"^FAILED \S+?::(\S+)", done.stdout, re.MULTILINE)
-    if done.returncode != 1 or failed is None:
-        sys.exit(f"the tests did not run:\n{done.stdout}{done.stderr}")
-    return Verdict(failed[1], seconds)
+    return verdict_of_tests(bug, COPIED, tests, tuple(quick))
 
 
 def main() -> int:

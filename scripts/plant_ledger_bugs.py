@@ -10,17 +10,15 @@ How a bug is planted stands in `planting.py`.
 from __future__ import annotations
 
 import argparse
-import re
 import sys
-import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 if __package__ in (None, ""):  # As a file: the folder above is meant.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.planting import Bug, Change, Verdict, options, plant, run_in, tell
+from scripts.planting import Bug, Change, options, tell, verdict_of_tests
 
 TESTS: Final = (
     "tests/core/ledger/test_merkle.py",
@@ -155,30 +153,13 @@ BUGS: Final[dict[str, Bug]] = {
 }
 
 
-def verdict_on(bug: Bug) -> Verdict:
-    """Run the tests on a copy with the bug in it. An empty bug must pass."""
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
-        folder = Path(name)
-        plant(bug, folder, COPIED)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-        done = run_in(
-            folder, [*command, "--no-header", "--tb=no", "-rfE", *TESTS], CI="1", PYTHONPATH=name
-        )
-    seconds = time.monotonic() - begun
-    if done.returncode == 0:
-        return Verdict("", seconds)
-    failed = re.search(r"^FAILED \S+?::(\S+)", done.stdout, re.MULTILINE)
-    if done.returncode != 1 or failed is None:
-        sys.exit(f"the tests did not run:\n{done.stdout}{done.stderr}")
-    return Verdict(failed[1], seconds)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Plant bugs in copies of the ledger and see whether its tests notice."
     )
-    return tell(BUGS, options(parser, BUGS).only, verdict_on, width=60)
+    asked = options(parser, BUGS)
+    verdict_on = partial(verdict_of_tests, copied=COPIED, tests=TESTS)
+    return tell(BUGS, asked.only, verdict_on, width=60)
 
 
 if __name__ == "__main__":

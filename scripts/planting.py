@@ -13,6 +13,8 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -100,6 +102,26 @@ def run_in(
         timeout=TIMEOUT_S,
         check=False,
     )
+
+
+def verdict_of_tests(
+    bug: Bug, copied: tuple[str, ...], tests: Sequence[str], quick: Bug = ()
+) -> Verdict:
+    """Run these tests, until the first fails, on a copy with the bug in it. An empty bug must pass.
+    `quick` are changes to the tests themselves that save time in every run."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
+        plant((*bug, *quick), Path(name), copied)
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+        words = ["--no-header", "--tb=no", "-rfE", "-m", "not slow"]
+        done = run_in(Path(name), [*command, *words, *tests], CI="1", PYTHONPATH=name)
+    seconds = time.monotonic() - begun
+    if done.returncode == 0:
+        return Verdict("", seconds)
+    failed = re.search(r"^FAILED \S+?::(\S+)", done.stdout, re.MULTILINE)
+    if done.returncode != 1 or failed is None:
+        sys.exit(f"the tests did not run:\n{done.stdout}{done.stderr}")
+    return Verdict(failed[1], seconds)
 
 
 def tell(
