@@ -40,6 +40,7 @@ from swarmllm.messages.governance import (
 )
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Keyring
+from swarmllm.runtime.service.fields import records_in
 from swarmllm.runtime.service.governance_fields import (
     TIER_NAMES,
     governance_fields,
@@ -104,7 +105,7 @@ class GovernanceService:
             case "withdraw":
                 yield self._withdraw(params)
             case "submit":
-                yield self._submit(_records(params))
+                yield self._submit(records_in(params, "record", RECORD_MAX, RECORDS_MAX))
             case other:
                 raise UsageError(
                     f"the node knows no op {other[:40]!r} of governance;"
@@ -261,26 +262,3 @@ def _tier(params: Mapping[str, object]) -> int | None:
     if not isinstance(tier, int) or isinstance(tier, bool) or not 0 <= tier <= TIER_MAX:
         raise UsageError(f"the field 'tier' is {str(tier)[:40]}; it must be 0 to {TIER_MAX}")
     return tier
-
-
-def _records(params: Mapping[str, object]) -> list[bytes]:
-    found = params.get("records")
-    if (
-        not isinstance(found, list)
-        or not 1 <= len(found) <= RECORDS_MAX
-        or not all(isinstance(one, str) for one in found)
-    ):
-        raise UsageError(
-            f"the field 'records' is a list of 1 to {RECORDS_MAX} records in hexadecimal;"
-            " correct it"
-        )
-    if any(len(one) > 2 * RECORD_MAX for one in found):
-        raise UsageError(
-            f"a record of governance has at most {RECORD_MAX} bytes; one in 'records' is longer"
-        )
-    try:
-        return [bytes.fromhex(one) for one in found]
-    except ValueError as fault:
-        raise UsageError(
-            f"a record in 'records' is not hexadecimal ({fault}); correct it"
-        ) from fault

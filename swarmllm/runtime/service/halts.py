@@ -20,6 +20,7 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import CHARTER_RECORD_MAX, PeerId
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import HaltPerformer
+from swarmllm.runtime.service.fields import records_in
 from swarmllm.runtime.service.halt_fields import outcome_fields, state_fields
 from swarmllm.runtime.service.json_events import Record, record_of
 
@@ -50,7 +51,8 @@ class HaltService:
                     records=[one.hex() for one in records_of(self._orders.machine.state)],
                 )
             case "halt_publish":
-                async with aclosing(self._publish(records_in(params), _wait_s(params))) as records:
+                given = records_in(params, "halt record", CHARTER_RECORD_MAX, RECORDS_MAX)
+                async with aclosing(self._publish(given, _wait_s(params))) as records:
                     async for record in records:
                         yield record
             case "stop_here":
@@ -137,30 +139,6 @@ class HaltService:
             )
         finally:
             stop_listening()
-
-
-def records_in(params: Mapping[str, object]) -> list[bytes]:
-    """The field `records`: hexadecimal, bounded before it is decoded. UsageError."""
-    found = params.get("records")
-    if (
-        not isinstance(found, list)
-        or not 1 <= len(found) <= RECORDS_MAX
-        or not all(isinstance(one, str) for one in found)
-    ):
-        raise UsageError(
-            f"the field 'records' is a list of 1 to {RECORDS_MAX} halt records in hexadecimal;"
-            " correct it"
-        )
-    if any(len(one) > 2 * CHARTER_RECORD_MAX for one in found):
-        raise UsageError(
-            f"a halt record has at most {CHARTER_RECORD_MAX} bytes; one in 'records' is longer"
-        )
-    try:
-        return [bytes.fromhex(one) for one in found]
-    except ValueError as fault:
-        raise UsageError(
-            f"a halt record in 'records' is not hexadecimal ({fault}); correct it"
-        ) from fault
 
 
 def _wait_s(params: Mapping[str, object]) -> float:
