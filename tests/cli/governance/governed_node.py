@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import random
-import socket
-import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,7 @@ from swarmllm.messages.declare import GOV
 from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.json_events import error_record
 from swarmllm.wire.signed import SignedRecord, open_record, sign_record
-
-Record = dict[str, Any]
+from tests.cli.socket_node import Record, SocketNode
 
 
 class Switch:
@@ -51,13 +49,13 @@ class Switch:
         self.halted: tuple[str, ...] = ()
 
 
-class GovernedNode:
+class GovernedNode(SocketNode):
     """In the data folder `folder`. `mood` "lies": it drafts something else than was asked for;
     "old": it does not know what a draft is."""
 
     def __init__(self, folder: Path, charter: Path | None) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self.folder, self.mood, self.now = folder, "", 0.0
+        super().__init__(folder)
+        self.mood, self.now = "", 0.0
         own = ephemeral_key()
         self.switch, self.settings = Switch(charter, own), Settings()
         self.machine = GovernanceMachine(
@@ -106,34 +104,9 @@ class GovernedNode:
 
     # --- the socket -------------------------------------------------------------------------------
 
-    @property
-    def flags(self) -> tuple[str, str]:
-        return ("--data-dir", str(self.folder))
-
-    def __enter__(self) -> GovernedNode:
-        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._listening.bind(str(self.folder / "control.sock"))
-        self._listening.listen()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(10)
-        (self.folder / "control.sock").unlink()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return  # Closed.
-            with connection, connection.makefile("rb") as lines:
-                question = json.loads(lines.readline())
-                for record in trio.run(self.asked, question.pop("op"), question):
-                    connection.sendall(json.dumps(self._in_mood(record)).encode() + b"\n")
+    def lines(self, question: Record) -> Iterator[bytes]:
+        for record in trio.run(self.asked, question.pop("op"), question):
+            yield json.dumps(self._in_mood(record)).encode() + b"\n"
 
     async def asked(self, op: str, params: Record) -> list[Record]:
         """The records that answer, an error's included."""

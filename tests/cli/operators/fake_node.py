@@ -8,12 +8,9 @@ are as the test says.
 from __future__ import annotations
 
 import json
-import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from swarmllm.adapters.operator_keys import verify
 from swarmllm.adapters.record_files import read_sheets
@@ -21,54 +18,27 @@ from swarmllm.core.halt.charter import charter_hash
 from swarmllm.core.halt.state import Applied, HaltState, records_of, validate
 from swarmllm.runtime.service.halt_fields import outcome_fields, state_fields
 from swarmllm.wire.signed import open_record
+from tests.cli.socket_node import Record, SocketNode
 
-Record = dict[str, Any]
 
-
-class FakeNode:
+class FakeNode(SocketNode):
     """In the data folder `folder`, under the charters of a file. `mood` is how it misbehaves:
     silent, dies, garbage, short, halves."""
 
     def __init__(self, folder: Path, charter: Path) -> None:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        self.folder = folder
+        super().__init__(folder)
         charters = tuple(open_record(sheet.data) for sheet in read_sheets(charter))
         self.state = HaltState(charter_hash(charters[0]), charters)
         self.peers = ["12D3KooWpeer1", "12D3KooWpeer2", "12D3KooWpeer3"]
         self.silent_peers = 0
         self.mood = ""
         self.asked: list[Record] = []
-        self._listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
 
-    @property
-    def flags(self) -> tuple[str, str]:
-        return ("--data-dir", str(self.folder))
-
-    def __enter__(self) -> FakeNode:
-        self._listening.bind(str(self.folder / "control.sock"))
-        self._listening.listen()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listening.shutdown(socket.SHUT_RDWR)
-        self._listening.close()
-        self._thread.join(10)
-        (self.folder / "control.sock").unlink()
-
-    def _serve(self) -> None:
-        while True:
-            try:
-                connection, _ = self._listening.accept()
-            except OSError:
-                return  # Closed.
-            with connection, connection.makefile("rb") as lines:
-                question = json.loads(lines.readline())
-                self.asked.append(question)
-                for record in self._answers(question):
-                    text = "no JSON" if self.mood == "garbage" else json.dumps(record)
-                    connection.sendall(text.encode() + b"\n")
+    def lines(self, question: Record) -> Iterator[bytes]:
+        self.asked.append(question)
+        for record in self._answers(question):
+            text = "no JSON" if self.mood == "garbage" else json.dumps(record)
+            yield text.encode() + b"\n"
 
     def _answers(self, question: Record) -> Iterator[Record]:
         match question["op"]:
