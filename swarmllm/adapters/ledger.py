@@ -175,7 +175,9 @@ class SqliteLedger:
             }
 
     def close(self) -> None:
-        self._connection.close()
+        """Behind a call that another thread is in; later calls are LocalErrors."""
+        with self._lock:  # SQLite crashes if a connection goes while it is used.
+            self._connection.close()
 
     def _load(self) -> Frontier:
         (size,) = self._connection.execute("SELECT count(*) FROM entry").fetchone()

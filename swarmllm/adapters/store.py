@@ -34,8 +34,7 @@ _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 
 class SqliteStore:
-    """`runtime.ports.Store`. May be called from any thread, one call at a time; a context manager,
-    or `close` it."""
+    """`runtime.ports.Store`. May be called from any thread; a context manager, or `close` it."""
 
     def __init__(
         self, path: Path, notice: Callable[[str], None], *, bytes_max: int = STORE_BYTES_MAX
@@ -69,7 +68,9 @@ class SqliteStore:
             )
 
     def close(self) -> None:
-        self._connection.close()
+        """Behind a call that another thread is in; later calls are LocalErrors."""
+        with self._lock:  # SQLite crashes if a connection goes while it is used.
+            self._connection.close()
 
     def __enter__(self) -> Self:
         return self

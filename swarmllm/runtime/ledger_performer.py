@@ -217,16 +217,16 @@ class LedgerPerformer:
     async def _say_farewell(self) -> None:
         if self._ledger is None:
             return
+        group = [] if self._is_spoilt else [*self._waiting]
         with trio.CancelScope(shield=True, deadline=trio.current_time() + FAREWELL_S):
-            if self._waiting and not self._is_spoilt:
-                try:
-                    await trio.to_thread.run_sync(
-                        partial(perform_group, self._ledger, [*self._waiting], self._unix_ms()),
-                        abandon_on_cancel=True,  # type: ignore[call-arg]  # As above.
-                    )
-                except LocalError as fault:
-                    log.error("%s", fault)
-            self._ledger.close()
+            try:
+                # Closed by the thread that writes: one that is given up on is not closed under.
+                await trio.to_thread.run_sync(
+                    partial(perform_last, self._ledger, group, self._unix_ms()),
+                    abandon_on_cancel=True,  # type: ignore[call-arg]  # As above.
+                )
+            except LocalError as fault:
+                log.error("%s", fault)
 
     # --- faults -----------------------------------------------------------------------------------
 
@@ -304,6 +304,16 @@ def perform_group(ledger: Ledger, group: Sequence[LedgerEffect], unix_ms: int) -
     if writes.leaves:
         answers.append(LedgerGrew(ledger.size, ledger.root))
     return answers
+
+
+def perform_last(ledger: Ledger, group: Sequence[LedgerEffect], unix_ms: int) -> None:
+    """What still waits, and nothing after it. LocalError: it was not written; closed all the
+    same."""
+    try:
+        if group:
+            perform_group(ledger, group, unix_ms)
+    finally:
+        ledger.close()
 
 
 def _wants_answer(effect: LedgerEffect) -> bool:

@@ -44,6 +44,36 @@ def test_values_outlive_the_process_that_saved_them(path: Path) -> None:
         assert store.load("a") == b"1"
 
 
+def test_closing_while_another_thread_reads_is_an_error_there_and_no_crash(path: Path) -> None:
+    """A node that was stopped while its ledger opened ended with a segmentation fault."""
+    program = (
+        "import sys, pathlib, threading\n"
+        "from swarmllm.adapters.store import SqliteStore\n"
+        "from swarmllm.errors import LocalError\n"
+        "def read(store, began):\n"
+        "    try:\n"
+        "        while True:\n"
+        "            store.load('a')\n"
+        "            began.set()\n"
+        "    except LocalError:\n"
+        "        print('refused', flush=True)\n"
+        "for _ in range(100):\n"
+        "    store = SqliteStore(pathlib.Path(sys.argv[1]), print)\n"
+        "    store.save('a', bytes(100_000))\n"
+        "    began = threading.Event()\n"
+        "    reader = threading.Thread(target=read, args=(store, began))\n"
+        "    reader.start()\n"
+        "    began.wait()\n"
+        "    store.close()\n"
+        "    reader.join()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == 100 * "refused\n"
+
+
 def test_whatever_was_saved_before_a_kill_is_there_after_it(path: Path) -> None:
     program = (
         "import sys, pathlib\n"
