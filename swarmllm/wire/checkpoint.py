@@ -136,14 +136,15 @@ def is_good(cosignature: Cosignature, checkpoint: Checkpoint, verify: Verify) ->
 
 def open_cosignature(line: str, checkpoint: Checkpoint, verify: Verify) -> Cosignature | None:
     """The cosignature in a signature line; None for a line of another kind of signer, which is no
-    fault (signed-note). RemoteError if it claims to be a witness's and is not good."""
+    fault (signed-note). RemoteError if it has a witness's name and is not good: such a name says
+    which key signs, so another key's line was touched."""
     if not line.startswith(_DASH + WITNESS):
         return None
     witness = PeerId(line[len(_DASH + WITNESS) :].partition(" ")[0])
     name = WITNESS + witness
     data = _signature(line, name, 76)
     if data[:4] != _key_id(name, _COSIGNATURE, public_key_of(witness)):
-        return None  # Of another key or algorithm.
+        raise RemoteError(f"cosignature of {witness}: of another key than its name says")
     found = Cosignature(witness, int.from_bytes(data[4:12], "big"), data[12:])
     if not is_good(found, checkpoint, verify):
         raise RemoteError(f"cosignature of {witness}: bad signature")

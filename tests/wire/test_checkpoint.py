@@ -109,11 +109,17 @@ def test_a_cosignature_is_good_for_its_checkpoint_its_time_and_its_witness_alone
 
 def test_lines_of_others_are_ignored_as_signed_note_says() -> None:  # LED-7
     assert open_cosignature("— somebody.example AAAA", AT, verify) is None
-    other = cosignature_line(Cosignature(WITNESS_PEER, 5, bytes(64)))
+
+
+def test_a_witness_name_says_its_key_so_another_key_is_a_fault() -> None:  # LED-8
+    other = cosignature_line(cosign(AT, WITNESS_PEER, 5, WITNESS.sign))
     head, _, data = other.rpartition(" ")
     changed = bytearray(base64.b64decode(data))
-    changed[0] ^= 1  # Another key of this name.
-    assert open_cosignature(f"{head} {base64.b64encode(changed).decode()}", AT, verify) is None
+    changed[0] ^= 1
+    with pytest.raises(RemoteError, match="another key than its name says"):
+        open_cosignature(f"{head} {base64.b64encode(changed).decode()}", AT, verify)
+    with pytest.raises(RemoteError, match="another key than its name says"):
+        open_cosignature(other.replace(WITNESS_PEER, PEER), AT, verify)
 
 
 def test_a_signature_of_a_log_is_none_of_a_witness_and_the_reverse() -> None:  # LED-9

@@ -160,7 +160,10 @@ TOUCHED = {
     "truncate": "DELETE FROM entry WHERE number > 2",
     "rubbish": "UPDATE entry SET leaf = 'rubbish' WHERE number = 0",
     "checkpoint": "UPDATE checkpoint SET note = 'rubbish'",
-    "cosignature": "UPDATE cosignature SET line = replace(line, 'A', 'B')",
+    "cosignature": "UPDATE cosignature SET line = replace(line, '=', '')",
+    "another witness": (
+        f"UPDATE cosignature SET line = replace(line, '{WITNESS.peer}', '{KEY.peer}')"
+    ),
 }
 
 
