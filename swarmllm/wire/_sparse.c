@@ -13,6 +13,7 @@
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
+#include <dlfcn.h>
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -551,28 +552,61 @@ typedef struct {
     int rows, vocabulary;
     uint8_t *lists; /* [rows][LIST_BYTES_MAX] */
     int *sizes;     /* [rows]; 0: no distribution, -1: no list holds it. */
+    int next;       /* The row that nobody has begun yet. */
+    int has_memory; /* One thread at least found room to work in, and so all rows are done. */
 } Batch;
 
-static int encode_batch(const Batch *batch)
+/* Encodes rows until none is left; several threads may do so with one batch. */
+static void encode_some(void *argument)
 {
+    Batch *batch = argument;
     size_t count = (size_t)batch->vocabulary;
     Likeliest *found = malloc(sizeof *found);
     Scratch scratch = {malloc((count / BLOCKS + 1) * sizeof(float)),
                        malloc((count + 1) * sizeof(int32_t)), malloc(count * sizeof(uint32_t))};
-    int has_memory = found && scratch.maxima && scratch.ids && scratch.keys;
-    for (int row = 0; has_memory && row < batch->rows; row++) {
-        const float *values = batch->logits + (size_t)row * count;
-        const int32_t *bound = batch->bounds + 2 * (size_t)row;
-        int is_sound =
-            likeliest(values, batch->vocabulary, bound[0], bound[1], &scratch, found);
-        int size = is_sound ? encode_rice(found, batch->lists + (size_t)row * LIST_BYTES_MAX) : 0;
-        batch->sizes[row] = is_sound && !size ? -1 : size;
+    if (found && scratch.maxima && scratch.ids && scratch.keys) {
+        int row;
+        while ((row = __atomic_fetch_add(&batch->next, 1, __ATOMIC_RELAXED)) < batch->rows) {
+            const float *values = batch->logits + (size_t)row * count;
+            const int32_t *bound = batch->bounds + 2 * (size_t)row;
+            uint8_t *list = batch->lists + (size_t)row * LIST_BYTES_MAX;
+            int is_sound =
+                likeliest(values, batch->vocabulary, bound[0], bound[1], &scratch, found);
+            int size = is_sound ? encode_rice(found, list) : 0;
+            batch->sizes[row] = is_sound && !size ? -1 : size;
+        }
+        __atomic_store_n(&batch->has_memory, 1, __ATOMIC_RELAXED);
     }
     free(found);
     free(scratch.maxima);
     free(scratch.ids);
     free(scratch.keys);
-    return has_memory;
+}
+
+typedef void (*Parallel)(void (*work)(void *), void *argument, unsigned threads, unsigned flags);
+
+/* GCC's OpenMP, if llama.cpp has loaded it: its threads have just computed the logits and are awake
+ * still, where one of our own would first wait for a core that they spin on. NULL without it. */
+static Parallel threads_of_llama(void)
+{
+    Parallel parallel = NULL;
+    void *library = dlopen("libgomp.so.1", RTLD_LAZY | RTLD_NOLOAD);
+    if (library) {
+        void *symbol = dlsym(library, "GOMP_parallel");
+        memcpy(&parallel, &symbol, sizeof parallel);
+        dlclose(library);
+    }
+    return parallel;
+}
+
+static int encode_batch(Batch *batch, int threads)
+{
+    Parallel parallel = threads > 1 && batch->rows > 1 ? threads_of_llama() : NULL;
+    if (parallel)
+        parallel(encode_some, batch, (unsigned)threads, 0);
+    else
+        encode_some(batch);
+    return batch->has_memory;
 }
 
 static PyObject *lists_of(const Batch *batch)
@@ -621,8 +655,9 @@ static PyObject *encode_rows(PyObject *module, PyObject *arguments)
     Py_buffer logits, bounds;
     Py_ssize_t vocabulary;
     PyObject *found = NULL;
+    int threads = 1;
     (void)module;
-    if (!PyArg_ParseTuple(arguments, "y*y*n", &logits, &bounds, &vocabulary))
+    if (!PyArg_ParseTuple(arguments, "y*y*n|i", &logits, &bounds, &vocabulary, &threads))
         return NULL;
     const char *wrong = fault(&logits, &bounds, vocabulary);
     size_t rows = (size_t)bounds.len / (2 * sizeof(int32_t));
@@ -630,11 +665,11 @@ static PyObject *encode_rows(PyObject *module, PyObject *arguments)
         PyErr_SetString(PyExc_ValueError, wrong);
     } else {
         Batch batch = {logits.buf, bounds.buf, (int)rows, (int)vocabulary,
-                       malloc(rows * LIST_BYTES_MAX + 1), malloc((rows + 1) * sizeof(int))};
+                       malloc(rows * LIST_BYTES_MAX + 1), malloc((rows + 1) * sizeof(int)), 0, 0};
         int has_memory = 0;
         if (batch.lists && batch.sizes) {
             Py_BEGIN_ALLOW_THREADS
-            has_memory = encode_batch(&batch);
+            has_memory = encode_batch(&batch, threads);
             Py_END_ALLOW_THREADS
         }
         found = has_memory ? lists_of(&batch) : PyErr_NoMemory();
@@ -674,8 +709,9 @@ static PyMethodDef methods[] = {
      "decode_list(data, entries_max, vocabulary, odds): int32 ids and float32 log-probabilities as\n"
      "bytes; None for what is no list in the Rice form."},
     {"encode_rows", encode_rows, METH_VARARGS,
-     "encode_rows(logits, bounds, vocabulary): the list of each row of float32[n, vocabulary], with\n"
-     "int32[n, 2] of entries_max and tail_max; None for a row that is no distribution."},
+     "encode_rows(logits, bounds, vocabulary, threads=1): the list of each row of float32[n,\n"
+     "vocabulary], with int32[n, 2] of entries_max and tail_max; None for a row that is no\n"
+     "distribution. So many of llama.cpp's own threads help, where there are any."},
     {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_sparse",

@@ -79,10 +79,11 @@ def encode_logits(logits: npt.NDArray[np.float32], entries_max: int, tail_max: i
 
 
 def encode_rows(
-    logits: npt.NDArray[np.float32], bounds: Sequence[tuple[int, int]]
+    logits: npt.NDArray[np.float32], bounds: Sequence[tuple[int, int]], threads: int = 1
 ) -> list[bytes | None]:
     """`encode_logits` of every row of float32[n, V], with `bounds` (entries_max, tail_max) for
-    each; None for a row that is no distribution. LocalError for arguments out of bounds."""
+    each; None for a row that is no distribution. LocalError for arguments out of bounds. In a
+    process where llama.cpp computes with so many `threads`, they share the rows."""
     count, vocabulary = logits.shape
     if not 1 <= vocabulary <= VOCABULARY_MAX:
         raise LocalError(f"{vocabulary} logits in a row; 1 to {VOCABULARY_MAX} are needed")
@@ -97,7 +98,7 @@ def encode_rows(
     values = np.ascontiguousarray(logits, dtype=np.float32)
     if compiled is None:
         return encode_rows_plainly(values, bounds)
-    return compiled.encode_rows(values, np.array(bounds, dtype=np.int32), vocabulary)
+    return compiled.encode_rows(values, np.array(bounds, dtype=np.int32), vocabulary, threads)
 
 
 def encode_rows_plainly(

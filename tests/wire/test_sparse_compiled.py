@@ -3,6 +3,7 @@ same lists back, bit for bit."""
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import subprocess
@@ -72,7 +73,15 @@ def encoders(module: Any) -> list[Encoder]:
         )
         return found
 
-    return [compiled, encode_rows_plainly, encode_rows]
+    def shared(rows: Floats, bounds: Bounds) -> list[bytes | None]:
+        """By several threads, as beside llama.cpp, which brings this library with it."""
+        ctypes.CDLL("libgomp.so.1")
+        found: list[bytes | None] = module.encode_rows(
+            rows, np.array(bounds, np.int32), rows.shape[1], 3
+        )
+        return found
+
+    return [compiled, shared, encode_rows_plainly, encode_rows]
 
 
 def step_by_step(rows: Floats, bounds: Bounds) -> list[bytes | None]:

@@ -187,9 +187,9 @@ class LlamaModel:
         self.vocab_size = int(llama.llama_vocab_n_tokens(llama.llama_model_get_vocab(self._model)))
         self.n_params = int(llama.llama_model_n_params(self._model))
         self._make_batch(max(options.batch_max, 2))
-        self._threads = options.threads or limits.cores()
+        self.threads = options.threads or limits.cores()  # Of the last batch.
         # Layers on a GPU do not wait for the processor's threads.
-        self._choice = Threads(self._threads) if adapts and not self.gpu else None
+        self._choice = Threads(self.threads) if adapts and not self.gpu else None
 
     def _load(self, path: Path, options: EngineOptions) -> Any:
         params = llama.llama_model_default_params()
@@ -280,8 +280,8 @@ class LlamaModel:
         return np.ctypeslib.as_array(address, (wanted, self.vocab_size))
 
     def _use(self, threads: int) -> None:
-        if threads != self._threads:
-            self._threads = threads
+        if threads != self.threads:
+            self.threads = threads
             llama.llama_set_n_threads(self._context, threads, threads)
 
     def forget(self, slot: int, start: int) -> None:

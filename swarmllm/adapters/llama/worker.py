@@ -17,8 +17,12 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from swarmllm.adapters.limits import free_memory
 from swarmllm.adapters.llama.engine_options import EngineOptions
@@ -112,12 +116,17 @@ class Worker:
             # In this order: whoever stops us sees either "not busy", and we see the flag, or
             # "busy", and kills us.
             if self._lease.allows(time.monotonic_ns()):
-                unsent += step(self._batcher, self._model, encode_rows, time.monotonic)
+                unsent += step(self._batcher, self._model, self._encode, time.monotonic)
                 self._examine()
                 if self._lease.allows(time.monotonic_ns()):
                     self._send(unsent)
                     unsent = []
             self._lease.set_busy(False)
+
+    def _encode(
+        self, logits: NDArray[np.float32], bounds: Sequence[tuple[int, int]]
+    ) -> list[bytes | None]:
+        return encode_rows(logits, bounds, self._model.threads)
 
     def _first(self) -> list[Any]:
         while not (messages := self._inbox.take(None)):
