@@ -30,7 +30,7 @@ from swarmllm.cli.output import complain, in_thread, notice, people
 from swarmllm.cli.streams import input_is_closed
 from swarmllm.errors import ContextError, SwarmError, UsageError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import TextRequest
 from swarmllm.runtime.user_path import user_path
 from swarmllm.runtime.user_text import typed_text

@@ -29,8 +29,8 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.table import pinned
 from swarmllm.runtime.local_api.client import SocketClient, ask
 from swarmllm.runtime.model_reference import NONE, Auto
-from swarmllm.runtime.service.json_events import Record
 from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import TextRequest, params_of
 from swarmllm.runtime.service.service import Client, Service
 

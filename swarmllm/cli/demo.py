@@ -40,7 +40,7 @@ from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.model_reference import AUTO, Auto, SmolLM2
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 START_S: Final = 90.0  # Four nodes load at once; on two busy cores that takes a fifth of this.
 MEET_S: Final = 45.0

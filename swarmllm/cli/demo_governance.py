@@ -42,7 +42,7 @@ from swarmllm.messages import Halt
 from swarmllm.messages.governance import SetBounds, SetSetting, Suggest
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import ask, asking
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.wire.codec import encode
 
 NODES: Final = 3

@@ -24,7 +24,7 @@ from swarmllm.cli.processes import NodeProcess
 from swarmllm.errors import LocalError
 from swarmllm.messages import Halt
 from swarmllm.runtime.local_api.client import ask, asking
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 LONG: Final = 1000  # Tokens: no answer ends by itself before the order comes.
 BEFORE: Final = 5  # Tokens of each answer before the orders come, and again after the forged ones.

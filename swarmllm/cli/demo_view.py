@@ -24,7 +24,7 @@ from swarmllm.cli.rounds import COLOURS, RoundTable, mean_bytes, uses
 from swarmllm.cli.screen import Flow, Line, Screen
 from swarmllm.cli.waiting import Silence
 from swarmllm.messages import Halt
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 WIDTH_MAX: Final = 100  # Wider lines are hard to read; the rows of rounds need 79.
 TAIL_CHARS: Final = 24  # Of an answer that was stopped.

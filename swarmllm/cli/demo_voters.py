@@ -22,7 +22,7 @@ from swarmllm.errors import LocalError
 from swarmllm.messages import Charter, Halt, Resume
 from swarmllm.messages.governance import NO_EVIDENCE, GovernanceTerms, Proposal, Vote
 from swarmllm.runtime.local_api.client import ask
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.wire.codec import decode, encode
 from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import key_id, open_record, sign_record

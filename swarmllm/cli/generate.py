@@ -13,7 +13,7 @@ from swarmllm.cli.rounds import line_of, weighed_line
 from swarmllm.cli.screen import Screen
 from swarmllm.errors import HaltedError, LocalError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import TextRequest
 
 

@@ -11,7 +11,7 @@ from swarmllm.cli.screen import Line
 from swarmllm.cli.waiting import QUESTION
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import ask
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 
 def show_status(config: Config, *, as_json: bool) -> int:

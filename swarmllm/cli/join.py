@@ -36,13 +36,13 @@ from swarmllm.runtime.service.json_events import (
     Life,
     ModelReady,
     Progress,
-    Record,
     Starting,
     Stopped,
     life_record,
     status_record,
 )
 from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.record import Record
 
 # Waiting to be written; then the oldest are lost, as they are for any other slow listener.
 RECORDS_MAX: Final = 1024

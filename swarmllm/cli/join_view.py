@@ -24,7 +24,7 @@ from rich.rule import Rule
 from swarmllm.cli.inspect import status_view
 from swarmllm.cli.output import count, short_peer, size
 from swarmllm.cli.screen import Line, Screen
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 log = logging.getLogger("swarmllm.view")
 

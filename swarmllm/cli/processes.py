@@ -23,7 +23,7 @@ import psutil
 import trio
 
 from swarmllm.errors import LocalError
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 JOIN: Final = ("swarmllm", "join")
 LEAVE_S: Final = 3.0  # A node says goodbye within 2 s; after that it is killed.

@@ -11,7 +11,7 @@ from typing import Final
 
 from swarmllm.cli.output import short_peer
 from swarmllm.cli.screen import Line
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.visible import one_line
 
 COLOURS: Final = (

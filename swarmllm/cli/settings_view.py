@@ -18,7 +18,8 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.pins import setting_of
 from swarmllm.runtime.config.table import pinned
 from swarmllm.runtime.local_api.client import ask
-from swarmllm.runtime.service.json_events import Record, settings_record
+from swarmllm.runtime.service.json_events import settings_record
+from swarmllm.runtime.service.record import Record
 
 
 def show_settings(config: Config, key: str | None, *, as_json: bool) -> int:

@@ -37,9 +37,9 @@ from swarmllm.core.settings.table import EXPERTS
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.runtime import logs
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.service.json_events import Record, settings_record
+from swarmllm.runtime.service.json_events import settings_record
+from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.request import TextRequest
-from swarmllm.runtime.service.service import NO_PARAMS
 from tests.cli.terminal import Terminal, screen_on
 
 View = Callable[[str], str]

@@ -19,7 +19,8 @@ from swarmllm.cli.join_view import JoinView
 from swarmllm.core.events import PeerSeen
 from swarmllm.messages import PeerId
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.service.json_events import Life, Record
+from swarmllm.runtime.service.json_events import Life
+from swarmllm.runtime.service.record import Record
 from tests.cli.hostile_views import status
 from tests.cli.terminal import Terminal, screen_on, words_on
 

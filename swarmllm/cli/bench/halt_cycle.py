@@ -20,7 +20,7 @@ import trio
 from swarmllm.cli.bench.halt_swarm import Host, Scenario, Swarm, linked, now
 from swarmllm.cli.operators.publishing import hand_over
 from swarmllm.errors import LocalError
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 # Twenty times what is promised; a node that takes longer counts as one that missed the order.
 HALT_S: Final = 20.0

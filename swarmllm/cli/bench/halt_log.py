@@ -17,7 +17,7 @@ import trio
 from trio.abc import Instrument
 
 from swarmllm.messages import PeerId
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 STAMPS_MAX: Final = 8_192  # Tokens and scores of one halt; on any machine far fewer.
 EVENTS_MAX: Final = 256

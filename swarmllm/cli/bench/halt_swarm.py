@@ -38,7 +38,7 @@ from swarmllm.cli.bench.halt_host import AT_ONCE, LINE_BYTES_MAX, PACED, HostPla
 from swarmllm.cli.operators.throwaway_keys import Ring
 from swarmllm.errors import LocalError
 from swarmllm.runtime.local_api.lines import Lines, format_line, parse_line
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.testing.proxy import Link
 
 _Plan = TypeVar("_Plan")

@@ -34,7 +34,7 @@ from swarmllm.cli.processes import Fleet, NodeProcess, open_fleet
 from swarmllm.cli.rounds import uses
 from swarmllm.errors import LocalError
 from swarmllm.runtime.local_api.client import asking
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.testing.proxy import Link, open_proxy
 
 START_S: Final = 90.0

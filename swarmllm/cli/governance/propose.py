@@ -31,7 +31,7 @@ from swarmllm.messages.governance import (
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.pins import setting_of
 from swarmllm.runtime.service.governance_fields import action_text, span
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.codec import encode
 

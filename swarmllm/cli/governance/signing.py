@@ -21,7 +21,7 @@ from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages.governance import Proposal, Vote, Withdrawal
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import NoNodeError, ask
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.codec import decode
 from swarmllm.wire.signed import sign_record

@@ -15,7 +15,7 @@ from swarmllm.cli.output import ago, answer, print_record
 from swarmllm.cli.screen import Line
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.service.governance_fields import short_keys, span
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 STYLES: Final = {
     "open": "cyan",

@@ -9,7 +9,7 @@ from swarmllm.cli.output import notice
 from swarmllm.errors import UsageError
 from swarmllm.messages.governance import Vote, Withdrawal
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 
 def vote(config: Config, prefix: str, say: str, signer: Signer, *, as_json: bool) -> int:

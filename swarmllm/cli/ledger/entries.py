@@ -9,7 +9,7 @@ from swarmllm.core.ledger.audit import kind_name, read_leaf
 from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.errors import RemoteError, UsageError
 from swarmllm.messages import DECLARED, Signed
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.wire.codec import decode
 from swarmllm.wire.signed import key_id
 

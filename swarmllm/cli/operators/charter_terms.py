@@ -29,7 +29,7 @@ from swarmllm.messages.governance import AGENT_KEYS_MAX, PHASE_MAX, GovernanceTe
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.pins import setting_of
 from swarmllm.runtime.local_api.client import ask
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.wire.ext import GOVERNANCE_TERMS, addition, additions
 from swarmllm.wire.signed import key_id
 

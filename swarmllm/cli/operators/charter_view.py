@@ -14,7 +14,7 @@ from swarmllm.cli.screen import Line
 from swarmllm.core.halt.charter import expired
 from swarmllm.messages import SEQ_MAX, Charter
 from swarmllm.runtime.service.halt_fields import ROLES, charter_fields
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.wire.marks import vector_of
 from swarmllm.wire.signed import key_id
 

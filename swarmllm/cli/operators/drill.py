@@ -31,7 +31,7 @@ from swarmllm.cli.waiting import Silence
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import ask
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 SWARM: Final = "drill"  # A name of its own: nobody else's node is ever asked.
 CONNECT_S: Final = 60.0

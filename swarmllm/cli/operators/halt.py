@@ -36,7 +36,7 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import HALT_REASONS, Charter, Halt, Resume
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import NoNodeError
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.signed import open_record, sign_record
 

@@ -27,7 +27,7 @@ from swarmllm.messages import Charter
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import NoNodeError, ask
 from swarmllm.runtime.service.halt_fields import outcome_fields, state_fields
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.wire.signed import open_record, sign_record
 
 

@@ -30,7 +30,7 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.ports import Network
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 # Beyond the time that the node was told to wait for acknowledgements; then the node itself is
 # stuck.

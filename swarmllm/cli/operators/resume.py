@@ -47,7 +47,7 @@ from swarmllm.messages import Resume, reason_name
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import NoNodeError
 from swarmllm.runtime.service.halt_fields import halts_fields
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.marks import vector_of
 

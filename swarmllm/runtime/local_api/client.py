@@ -31,8 +31,7 @@ from swarmllm.runtime.local_api.lines import (
     parse_line,
 )
 from swarmllm.runtime.local_api.socket_path import find, refuse_foreign
-from swarmllm.runtime.service.json_events import Record
-from swarmllm.runtime.service.service import NO_PARAMS
+from swarmllm.runtime.service.record import NO_PARAMS, Record
 
 _LOCAL_PEERPID: Final = 2  # macOS; Python does not name it.
 

@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 from swarmllm.errors import UsageError
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import Record
 
 VERSION: Final = 1
 LINE_BYTES_MAX: Final = (

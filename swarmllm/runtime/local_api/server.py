@@ -29,7 +29,8 @@ from swarmllm.runtime.local_api.lines import (
     parse_line,
 )
 from swarmllm.runtime.local_api.socket_path import bind
-from swarmllm.runtime.service.json_events import Record, error_record
+from swarmllm.runtime.service.json_events import error_record
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.service import Call, Service
 
 CLIENTS_MAX: Final = 64  # As many answers as the node writes at once.

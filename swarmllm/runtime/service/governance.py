@@ -47,7 +47,8 @@ from swarmllm.runtime.service.governance_fields import (
     proposal_fields,
     tiers_fields,
 )
-from swarmllm.runtime.service.json_events import Record, record_of
+from swarmllm.runtime.service.json_events import record_of
+from swarmllm.runtime.service.record import Record
 from swarmllm.wire.codec import encode
 from swarmllm.wire.signed import sign_record
 

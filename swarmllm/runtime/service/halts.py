@@ -22,7 +22,8 @@ from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.service.fields import records_in
 from swarmllm.runtime.service.halt_fields import outcome_fields, state_fields
-from swarmllm.runtime.service.json_events import Record, record_of
+from swarmllm.runtime.service.json_events import record_of
+from swarmllm.runtime.service.record import Record
 
 OPS: Final = frozenset({"halt_status", "halt_export", "halt_publish", "stop_here", "start_here"})
 RECORDS_MAX: Final = 128  # A chain of charters, and a halt and a resume for each key.

@@ -30,9 +30,9 @@ from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.service.answer import Notice, Part, Piece, Weighing
 from swarmllm.runtime.service.local_node import Status
+from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.result import Result
 
-Record = dict[str, Any]
 State = Literal["running", "starting", "none"]
 """Of the node; `none`: nothing runs, and what is shown is what one would start with."""
 

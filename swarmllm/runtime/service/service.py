@@ -32,7 +32,6 @@ from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halts import OPS as HALT_OPS
 from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import (
-    Record,
     Stopping,
     end_record,
     experts_record,
@@ -43,9 +42,8 @@ from swarmllm.runtime.service.json_events import (
     status_record,
 )
 from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.request import DEFAULTS, TextRequest, parse_request
-
-NO_PARAMS: Final[Mapping[str, object]] = {}
 
 
 class Client(Protocol):

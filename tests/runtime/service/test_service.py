@@ -22,7 +22,7 @@ from swarmllm.runtime.local_api.client import SocketClient
 from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.service.halts import OPS as HALT_OPS
 from swarmllm.runtime.service.halts import HaltService
-from swarmllm.runtime.service.json_events import Record
+from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.request import (
     DEFAULTS,
     FIELDS,
@@ -31,7 +31,7 @@ from swarmllm.runtime.service.request import (
     params_of,
     parse_request,
 )
-from swarmllm.runtime.service.service import NO_PARAMS, Call, Client, Service
+from swarmllm.runtime.service.service import Call, Client, Service
 from swarmllm.testing.operators import Founders
 from tests.runtime.little_swarm import LittleSwarm, little_swarm
 
