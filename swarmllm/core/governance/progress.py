@@ -149,13 +149,14 @@ class Progress:
         """The canary: one runs here, or elsewhere."""
         now, canary_s = around.now, around.mandate.canary_s
         agents = around.mandate.agents
-        if course.trial == "worse":
-            return "a canary on this node found it worse", math.inf
         if any(key in agents for key in case.reports):
-            # They do not find it worse: the case would be void.
+            # They do not find it worse: the case would be void. It holds for this node, too, whose
+            # own trial nobody else believes: else the swarm would differ for good.
             course.released = True
             course.trial = "fine" if course.trial == "running" else course.trial
             return "", math.inf
+        if course.trial == "worse":
+            return "a canary on this node found it worse", math.inf
         if course.trial == "running":
             return self._try(course, around)
         after_s = around.canary_after(case.id)

@@ -136,11 +136,15 @@ class GovernedFaults(Faults):
             self._push(host, self.rng.choice(self.government.signed))
 
     def forge_governance(self, host: Host) -> None:
-        if self.government.may_act(host):
-            case = self._any_case(host)
-            target = bytes(32) if case is None else case.id
-            records = forged_records(self.government, target, self.rng.randrange(10**6))
-            self._push(host, self.rng.choice(records))
+        """Everything that could carry a case which has not passed, at once and to everybody."""
+        if not self.government.may_act(host):
+            return
+        outcome = self.government.machine(host).outcome
+        standings = {} if outcome is None else outcome.standings
+        open_ones = [id for id, one in standings.items() if not one.passed]
+        target = self.rng.choice(open_ones) if open_ones else bytes(32)
+        for record in forged_records(self.government, target, self.rng.randrange(10**6)):
+            self._push(host, record)
 
     def flood(self, host: Host) -> None:
         """One author signs thousands, and pours them over the peers of a host, half as gossip."""
@@ -266,20 +270,27 @@ def forged_records(government: Government, target: bytes, number: int) -> tuple[
     def signed(record: object, by: Operator) -> bytes:
         return sign_record(record, [(by.public_key, by.sign)])
 
-    good = signed(Vote(swarm, 1, target, voter.id, 1, number), voter)
     moved = signed(Vote(swarm, 1, bytes(32), voter.id, 1, 0), voter).replace(bytes(32), target, 1)
     action = encode(SetSetting(CODES[0], number % 5))
     made = Proposal(
         *(swarm, 1, stranger.id, 1 + number, 3, action, NO_BASE, 1, bytes(8), REPORT, "", 0)
     )
+    spoilt = [
+        one[:-1] + bytes((one[-1] ^ 1,))
+        for one in (signed(Vote(swarm, 1, target, by.id, 1, 0), by) for by in government.voters)
+    ]
+    late = [signed(Vote(swarm, 2, target, by.id, 1, 0), by) for by in government.voters]
+    others = Founders("others").swarm
+    strange = [signed(Vote(others, 1, target, by.id, 1, 0), by) for by in government.voters]
+    crowd = [Operator(f"stranger {i}") for i in range(5)]
     return (
-        good[:-1] + bytes((good[-1] ^ 1,)),
+        *spoilt,
+        *late,
+        *strange,
+        *(signed(Vote(swarm, 1, target, one.id, 1, 0), one) for one in crowd),
         moved,
         signed(made, stranger),
-        signed(Vote(swarm, 1, target, stranger.id, 1, 0), stranger),
         signed(Vote(swarm, 1, target, voter.id, 1, 0), stranger),
-        signed(Vote(Founders("others").swarm, 1, target, voter.id, 1, 0), voter),
-        signed(Vote(swarm, 2, target, voter.id, 1, 0), voter),
         signed(CanaryReport(swarm, 1, target, stranger.id, 1, 9, 9, 1, 9, 0), stranger),
         signed(CanaryReport(swarm, 1, target, voter.id, 1, 9, 9, 1, 9, 0), voter),
         signed(Withdrawal(swarm, 1, target, stranger.id, 0), stranger),
