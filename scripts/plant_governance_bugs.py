@@ -204,6 +204,19 @@ BUGS: Final[dict[str, Bug]] = {
             " and proposal.author not in case.withdrawn_by",
         ),
     ),
+    "what is void stays until its successor is written": (
+        Change(CHANGES, "self._drop_void(outcome, at_ms)", "pass"),
+    ),
+    "a canary that restarts compares with nothing": (
+        Change(PROGRESS, "course.before = one.before", "pass"),
+    ),
+    "a canary keeps out what agents found good": (
+        Change(
+            PROGRESS,
+            "if any(key in agents for key in case.reports):",
+            "if course.trial != 'worse' and any(key in agents for key in case.reports):",
+        ),
+    ),
     "peers that differ say nothing": (
         Change(REPLICA, "and link.digest != self.digest", "and False"),
     ),

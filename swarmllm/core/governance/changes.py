@@ -103,6 +103,7 @@ class Changes:
                 is_new = halted and new is not None and new[0] not in self._lived
                 self._apply(target, None if is_new else new, at_ms)
         self.wanted = dict(wanted)
+        self._drop_void(outcome, at_ms)
         return entries
 
     def enact(self, written: Mapping[Target, InForce], at_ms: int) -> None:
@@ -139,6 +140,16 @@ class Changes:
         if standing.void:
             return standing.void
         return "it has lost its votes" if not standing.passed else "it was taken out of force here"
+
+    def _drop_void(self, outcome: Outcome, at_ms: int) -> None:
+        """What is overtaken stays live until what overtook it is written down, which a full disk
+        may put off for long; once it is void it does not, and nothing of the swarm's is in force
+        there meanwhile. The journal has it as overtaken already."""
+        for target, value in list(self.live.items()):
+            standing = outcome.standings.get(value[0])
+            stands = standing is not None and standing.passed and not standing.void
+            if value[0] and not stands and self.wanted.get(target) != value:
+                self._apply(target, None, at_ms)
 
     def _apply(self, target: Target, value: InForce | None, at_ms: int) -> None:
         before = self.value(target.code) if target.kind == "setting" else 0

@@ -244,7 +244,16 @@ class _Evaluation:
         return phase
 
     def _void_before_halts(self) -> None:
-        """Of each halt state that is not ours any more, the last deploy-minor changes."""
+        """Of each halt state that is not ours any more, the last deploy-minor changes.
+
+        Whatever passed under that state counts, also by votes that came after the halt, and even if
+        no node could put it into force any more. Which of them came before is the order in which
+        records arrived, and that is another one on each node; a date in a vote would be its
+        signer's word. So one that is carried late takes the place of an older one, which then comes
+        back with the resume. It takes as many votes as it takes to propose the older one again, so
+        nobody gains by it; and nobody signs it by mistake, since a node that has heard the halt
+        makes no vote on a proposal of before (`authoring.ballot`).
+        """
         ended: dict[bytes, list[Case]] = {}
         for case in self._cases:
             standing = self._standing(case)

@@ -50,7 +50,9 @@ class Course:
 
     def saved(self, now: float) -> SavedCourse:
         ripe_s = self.ripe.read(now) if self.is_ripe else None
-        return SavedCourse(self.seen.read(now), ripe_s, self.released, self.trial, self.reported)
+        before = self.before if self.trial == "running" else Samples()
+        seen_s = self.seen.read(now)
+        return SavedCourse(seen_s, ripe_s, self.released, self.trial, self.reported, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,15 @@ class Progress:
 
     def restore(self, saved: Mapping[bytes, SavedCourse], away_s: float, now: float) -> None:
         """What was saved by an earlier life of the node, which ended `away_s` ago as far as its own
-        clock tells. A canary that was running begins anew."""
+        clock tells. A canary that was running begins its time anew, with what tokens cost before
+        it: that was saved when it began."""
         for id, one in saved.items():
             course = Course(released=one.released, trial=one.trial, reported=one.reported)
             course.seen = Stopwatch(one.seen_s + away_s, now)
             if one.ripe_s is not None:
                 course.ripe = Stopwatch(one.ripe_s + away_s, now)
             if one.trial == "running":
+                course.before = one.before
                 course.trying.start(now)
             self.courses[id] = course
 
@@ -150,8 +154,9 @@ class Progress:
         now, canary_s = around.now, around.mandate.canary_s
         agents = around.mandate.agents
         if any(key in agents for key in case.reports):
-            # They do not find it worse: the case would be void. It holds for this node, too, whose
-            # own trial nobody else believes: else the swarm would differ for good.
+            # They do not find it worse: the case would be void. That holds on a node whose own
+            # canary did, too: it measures itself alone, nobody else believes it, and the swarm
+            # would differ for good. An owner who wants another value for his node pins it.
             course.released = True
             course.trial = "fine" if course.trial == "running" else course.trial
             return "", math.inf

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgpack
 
-from swarmllm.core.governance.canary import Trial
+from swarmllm.core.governance.canary import Samples, Trial
 from swarmllm.core.governance.journal import JournalEntry
 from swarmllm.core.governance.outcome import Target
 
@@ -36,13 +36,15 @@ class Damaged(Exception):
 @dataclass(frozen=True, slots=True)
 class SavedCourse:
     """How far the node was with a case; seconds of its own clock, `ripe_s` None before it was
-    ripe."""
+    ripe. `before` is what a canary that runs here compares with: once the change is in force,
+    nobody can measure that again."""
 
     seen_s: float
     ripe_s: float | None
     released: bool
     trial: Trial
     reported: bool
+    before: Samples = field(default_factory=Samples)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,10 @@ def pack(saved: Saved) -> bytes:
             saved.terms,
             list(saved.slots),
             [
-                [id, c.seen_s, c.ripe_s, c.released, _TRIALS.index(c.trial), c.reported]
+                [
+                    *(id, c.seen_s, c.ripe_s, c.released, _TRIALS.index(c.trial), c.reported),
+                    [c.before.count, c.before.mean, c.before.squares],
+                ]
                 for id, c in saved.courses.items()
             ],
             [
@@ -130,8 +135,9 @@ def _saved(row: Any) -> Saved:
                     bool(released),
                     _TRIALS[trial],
                     bool(reported),
+                    Samples(*before),
                 )
-                for id, seen_s, ripe_s, released, trial, reported in courses
+                for id, seen_s, ripe_s, released, trial, reported, before in courses
             },
             {Target(_KINDS[kind], code): (id, tuple(value)) for kind, code, id, value in in_force},
             tuple(float(seconds) for seconds in stable_s),

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 # Between a halt and the look at what it takes back lies no more than one look at the clock.
 TAKEN_BACK_S: Final = 1.0
 TURN_S: Final = 1e-3  # What rounding does to a wait.
+VERDICTS_MAX: Final = 512  # Kept, for hosts that hold the same.
 LOOK_EVERY: Final = 64  # Steps of a host between two looks at its collections.
 # The design allows 50 bytes per node and second. A digest a minute is less than one.
 QUIET_BYTES_PER_S: Final = 50.0
@@ -161,19 +162,17 @@ class Justified(GovernanceLaw):
         return host.clock() - self._off_s.get(host.number, 0.0)
 
     def _verdict(self, machine: GovernanceMachine) -> Verdict:
-        cases = sorted((id, case.digest) for id, case in machine.registry.cases.items())
-        key = (tuple(cases), machine.switch.state.digest)
+        """What is not released opens no phase here, and reverts nothing; the referee is told."""
+        cases, digest = machine.registry.cases, machine.switch.state.digest
+        released = machine.progress.released & cases.keys()
+        key = (*sorted((id, cases[id].digest, id in released) for id in cases), digest)
         found = self._verdicts.get(key)
         if found is None:
-            if len(self._verdicts) > 512:
+            if len(self._verdicts) > VERDICTS_MAX:
                 self._verdicts.clear()
-            released = machine.progress.released
-            found = self._referee.verdict(records_of(machine), machine.switch.state.digest)
-            # What is not released opens no phase here; the referee is told.
+            found = self._referee.verdict(records_of(machine), digest)
             if found.passed - released:
-                return self._referee.verdict(
-                    records_of(machine), machine.switch.state.digest, released
-                )
+                found = self._referee.verdict(records_of(machine), digest, released)
             self._verdicts[key] = found
         return found
 

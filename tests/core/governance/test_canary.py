@@ -14,6 +14,7 @@ from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.settings.table import EXPERTS
 from swarmllm.messages import PeerId
 from swarmllm.messages.governance import CanaryReport
+from swarmllm.wire.signed import open_signed
 from tests.core.governance.support import (
     AGENTS,
     EXPERTS_CODE,
@@ -127,6 +128,48 @@ def test_a_report_that_comes_late_takes_the_change_back_and_a_liar_has_no_say() 
     assert other.value(EXPERTS_CODE) == EXPERTS.default, "one of two says worse: it fails closed"
     other.offer(report(id, AGENTS[1], 0))  # He says both, so he says nothing.
     assert other.value(EXPERTS_CODE) == 5
+
+
+def test_a_canary_that_found_it_worse_gives_way_to_an_agents_report() -> None:  # GOV-22
+    """It measures itself alone and has no say for others; were it to keep the change out for good,
+    the swarm would differ for good."""
+    node = node_of("canary")
+    feed(node, 0.05)
+    id = carried(node)
+    assert node.value(EXPERTS_CODE) == 5, "it knows no peer, so it is a canary"
+    feed(node, 0.5)
+    node.wait(1.1 * HOUR)
+    assert node.value(EXPERTS_CODE) == EXPERTS.default
+    assert node.machine.progress.courses[id].trial == "worse"
+    node.offer(report(id, AGENTS[0], 0))
+    node.wait(60.0)
+    assert node.value(EXPERTS_CODE) == 5
+    node.boot()
+    node.wait(60.0)
+    assert node.value(EXPERTS_CODE) == 5
+    node.offer(report(id, AGENTS[1], 1))
+    assert node.value(EXPERTS_CODE) == EXPERTS.default
+
+
+def test_a_canary_that_restarts_compares_with_what_tokens_cost_before_it_began() -> None:
+    """Under the change nobody can measure that again; without it the canary would promote on
+    nothing."""
+    node = node_of("agent 0", AGENTS[0])
+    feed(node, 0.05)
+    id = carried(node)
+    turn_s = node.machine._canaries.after(id)
+    assert turn_s is not None
+    node.wait(turn_s + 60.0)
+    assert node.machine.progress.courses[id].trial == "running"
+    feed(node, 0.5, 20)
+    node.boot()
+    node.wait(60.0)
+    assert node.value(EXPERTS_CODE) == 5, "it goes on"
+    feed(node, 0.5)
+    node.wait(1.1 * HOUR)
+    assert node.value(EXPERTS_CODE) == EXPERTS.default
+    found = open_signed(node.published[-1], (CanaryReport,)).record
+    assert (found.worse, found.samples_before, found.samples_during) == (1, 60, 60)
 
 
 def test_an_owner_may_refuse_and_then_waits_like_the_others() -> None:

@@ -194,6 +194,32 @@ def test_what_was_proposed_before_a_halt_should_not_be_signed_after_it() -> None
         node.vote(id_of(record), VOTERS[0])
 
 
+@pytest.mark.parametrize("votes_come_first", [False, True])
+def test_what_is_carried_late_takes_one_of_the_three_places_on_every_node(
+    votes_come_first: bool,
+) -> None:  # GOV-15
+    """When a vote came is known to nobody for sure, so it decides nothing: here a change that was
+    open when the halt came gets its votes before, or after it."""
+    node = Node()
+    ids = changed(node, (4, 5, 6))
+    record = node.propose(SetSetting(EXTRA_CODE, 2))
+    late = id_of(record)
+    votes = [plain_vote(late, by) for by in VOTERS[:2]]
+    node.offer(record, *(votes if votes_come_first else ()))
+    node.switch.halt()
+    node.look()
+    node.offer(*votes)
+    node.wait(DAY)
+    values = node.value(EXPERTS_CODE), node.value(EXTRA_CODE)
+    assert values == (EXPERTS.default if not votes_come_first else 4, EXTRA.default)
+    node.switch.resume()
+    node.wait(DAY)
+    assert (node.value(EXPERTS_CODE), node.value(EXTRA_CODE)) == (4, EXTRA.default)
+    outcome = node.machine.outcome
+    assert outcome is not None
+    assert [bool(outcome.standings[id].void) for id in (*ids, late)] == [False, True, True, True]
+
+
 def test_taking_back_does_not_wait_for_the_disk_or_the_ledger() -> None:
     node = Node()
     changed(node, (5,))

@@ -8,6 +8,7 @@ from swarmllm.core.effects import AppendToLedger, Commit
 from swarmllm.core.governance.state_file import STATE_KEY, Damaged, Saved, load, pack, slot_key
 from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.settings.table import EXPERTS
+from swarmllm.messages.governance import Revert
 from tests.core.governance.support import (
     EXPERTS_CODE,
     HOUR,
@@ -146,3 +147,32 @@ def test_slots_of_closed_cases_are_used_again() -> None:
         node.wait(15 * 24 * HOUR)
     slots = [key for key in node.disk.values if key.startswith("governance/case/")]
     assert slots == [slot_key(0)]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_is_overtaken_and_then_reverted_goes_at_once_whatever_the_disk_does(
+    restarts: bool,
+) -> None:  # GOV-21
+    """It is overtaken by a change that cannot be written down, so it stays; once it is void it
+    does not."""
+    node = Node()
+    first = passed(node, 4)
+    node.wait(2 * HOUR)
+    assert node.value(EXPERTS_CODE) == 4
+    node.disk.is_full = node.refuses_entries = True
+    second = passed(node, 6)
+    node.wait(2 * HOUR)
+    assert node.value(EXPERTS_CODE) == 4, "nothing new is in force before it is on disk"
+    records = [one for id in (first, second) for one in node.case(id).records]
+    revert = node.propose(Revert(first))
+    node.offer(revert, *(plain_vote(id_of(revert), by) for by in VOTERS[:2]))
+    node.wait(60.0)
+    assert node.value(EXPERTS_CODE) == EXPERTS.default
+    if restarts:
+        node.boot()
+        node.offer(*records, revert, *(plain_vote(id_of(revert), by) for by in VOTERS[:2]))
+        node.wait(2 * HOUR)
+        assert node.value(EXPERTS_CODE) == EXPERTS.default
+    node.disk.is_full = node.refuses_entries = False
+    node.wait(2 * HOUR)
+    assert node.value(EXPERTS_CODE) == 6
