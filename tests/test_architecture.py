@@ -118,7 +118,8 @@ TESTING_EXCEPTIONS: Final = {
     ),
     "swarmllm.cli.demo": frozenset({"swarmllm.testing.proxy"}),
 }
-SIMS_USER: Final = "swarmllm.cli.simulate"
+# Whoever runs simulations: the studies, and what would become of a proposed setting.
+SIMS_USERS: Final = ("swarmllm.cli.simulate", "swarmllm.cli.validation.running")
 SIMS_IMPORT: Final = frozenset({"errors", "messages", "wire", "core", "testing"})
 # Studies are numpy and pictures; the frame around them shows progress and may compute on a cluster.
 SIMS_THIRD_PARTY: Final = frozenset({"numpy", "matplotlib", "rich", "distributed"})
@@ -249,8 +250,8 @@ def _own_import(found: Import, module: str, layer: str) -> Iterator[str]:
         target = found.name  # `from swarmllm import errors`
     shown = f"line {found.line}: {module} imports swarmllm{'.' + target if target else ''}"
     if target == "sims":
-        if module != SIMS_USER and layer != "sims":
-            yield f"{shown}, which only {SIMS_USER} may"
+        if module not in SIMS_USERS and layer != "sims":
+            yield f"{shown}, which only {' and '.join(SIMS_USERS)} may"
     elif layer == "sims":
         if target not in SIMS_IMPORT:
             yield f"{shown}; sims know {', '.join(sorted(SIMS_IMPORT))} only"

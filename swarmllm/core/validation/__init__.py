@@ -1,0 +1,1 @@
+"""Validation of a proposed setting: what goes into it, what is compared, and what comes out."""
