@@ -60,6 +60,7 @@ GOVERNANCE: Final[tuple[Any, ...]] = (
     g.Enacted(DIGEST, "setting 1", "3", "4", ""),
     g.CanaryStep(DIGEST, 1, 40, 60, 52_000, 48_000),
     g.Validated(DIGEST, FINGERPRINT),
+    g.NotCarriedOut(DIGEST, "this version does not know the action"),
     g.SetDigest(DIGEST[:8], CONTROL),
     g.SetSummary(DIGEST[:8], b""),
     g.SetSummary(DIGEST[:8], DIGEST),

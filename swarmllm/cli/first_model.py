@@ -1,5 +1,6 @@
-"""Which model a command loads where nobody named one: SmolLM2 if it is here or somebody agrees to
-fetch it, else a tiny demonstration expert, with a sentence that says so.
+"""Which model a command loads where nobody named one: the one that the swarm has voted for, or else
+SmolLM2, if it is here or somebody agrees to fetch it; else a tiny demonstration expert, with a
+sentence that says so.
 
 Nothing is fetched unasked: a person at a terminal is asked once, `--yes` answers beforehand, and
 where nobody can be asked the tiny expert is loaded.
@@ -11,13 +12,23 @@ import sys
 from enum import Enum, auto
 from typing import Final
 
+import trio
+
 from swarmllm.adapters.models.catalog import SMOLLM2_135M
 from swarmllm.adapters.models.library import place_of
 from swarmllm.cli.fetching import fetched
 from swarmllm.cli.output import notice, size
+from swarmllm.cli.voted_model import VotedModel
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.model_reference import AUTO, DEMO_USUAL, Auto, DemoExpert, SmolLM2
+from swarmllm.runtime.model_reference import (
+    AUTO,
+    DEMO_USUAL,
+    Auto,
+    DemoExpert,
+    Reference,
+    SmolLM2,
+)
 
 QUESTION: Final = (
     f"The first real model, {SMOLLM2_135M.name}, is not on this machine yet. Fetch it"
@@ -27,7 +38,16 @@ QUESTION: Final = (
 YES: Final = frozenset({"", "y", "yes"})
 INSTEAD: Final = "So a tiny demonstration expert is loaded, which knows how text sounds, no more."
 
-Chosen = Auto | SmolLM2 | DemoExpert
+VOTED_QUESTION: Final = (
+    "The voters of this swarm chose {} as the model of new nodes, and it is not on this machine"
+    " yet. Fetch it? [Y/n]"
+)
+VOTED_UNASKED: Final = (
+    "The voters of this swarm chose {} as the model of new nodes; --yes fetches it, and --model"
+    " names another one."
+)
+
+Chosen = Auto | SmolLM2 | DemoExpert | VotedModel
 TINY: Final = DemoExpert(DEMO_USUAL)
 
 
@@ -48,46 +68,72 @@ def way_to_model(*, is_here: bool, offline: bool, yes: bool, tiny: bool, can_ask
     return Way.ASK if can_ask and not offline else Way.UNASKED
 
 
-def choose(config: Config, *, yes: bool, tiny: bool, as_json: bool) -> Chosen | None:
-    """What to load, after a question if one is needed; None: the model that the settings name. Call
-    it before anything runs that Ctrl-C has to stop. UsageError for `--tiny` beside a model."""
+def choose(
+    config: Config, *, yes: bool, tiny: bool, as_json: bool, voted: VotedModel | None = None
+) -> Chosen | None:
+    """What to load, after a question if one is needed; None: the model that the settings name.
+    `voted`: what the swarm's voters chose. Call it before anything runs that Ctrl-C has to stop.
+    UsageError for `--tiny` beside a model."""
     if config.model != AUTO:
         if tiny:
             raise UsageError(f"--tiny and the model {config.model} are two wishes: leave one out")
         return None
+    can_ask = not as_json and sys.stdin is not None and sys.stdin.isatty() and _is_seen()
+    if voted is not None and not tiny and _wants(voted, config, yes=yes, can_ask=can_ask):
+        return voted
     way = way_to_model(
         is_here=place_of(SmolLM2(), config.cache_dir) is not None,
         offline=config.offline,
         yes=yes,
         tiny=tiny,
-        can_ask=not as_json and sys.stdin is not None and sys.stdin.isatty() and _is_seen(),
+        can_ask=can_ask,
     )
     if way is Way.ASK:
-        way = Way.FETCH if _agreed() else Way.TINY
+        way = Way.FETCH if _agreed(QUESTION) else Way.TINY
     if way is Way.UNASKED:
         return Auto()
     return SmolLM2() if way is Way.FETCH else TINY
 
 
-async def brought(chosen: Chosen, config: Config, *, as_json: bool) -> Chosen:
-    """What of it could be had: the tiny expert where SmolLM2 could not be fetched, and a sentence
-    that says why."""
-    if not isinstance(chosen, SmolLM2):
+def _wants(voted: VotedModel, config: Config, *, yes: bool, can_ask: bool) -> bool:
+    """Whether the owner wants the model that the swarm has voted for, or has it already."""
+    way = way_to_model(
+        is_here=voted.is_here(config),
+        offline=config.offline,
+        yes=yes,
+        tiny=False,
+        can_ask=can_ask,
+    )
+    if way is Way.ASK:
+        return _agreed(VOTED_QUESTION.format(voted))
+    if way is Way.UNASKED:
+        notice(VOTED_UNASKED.format(voted))
+    return way is Way.FETCH
+
+
+async def brought(chosen: Chosen, config: Config, *, as_json: bool) -> Reference:
+    """What of it could be had: the tiny expert where a model could not be fetched, or is not the
+    one that was voted for, and a sentence that says why."""
+    if isinstance(chosen, Auto | DemoExpert):
         return chosen
+    voted = chosen if isinstance(chosen, VotedModel) else None
+    reference = chosen.reference if isinstance(chosen, VotedModel) else chosen
     try:
-        await fetched(chosen, config, as_json=as_json)
-    except LocalError as fault:
+        found = await fetched(reference, config, as_json=as_json)
+        if voted is not None:
+            await trio.to_thread.run_sync(voted.check, found.path, config)
+    except (LocalError, UsageError) as fault:
         notice(f"{fault}.\n{INSTEAD}")
         return TINY
-    return chosen
+    return reference
 
 
 def _is_seen() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def _agreed() -> bool:
-    notice(QUESTION)
+def _agreed(question: str) -> bool:
+    notice(question)
     try:
         return input().strip().lower() in YES
     except EOFError:

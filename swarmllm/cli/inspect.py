@@ -83,6 +83,7 @@ def status_view(record: Record) -> RenderableType:
         table.add_row(Line("halted", "bold red"), Line(reason, "bold red"))
     experts = record.get("experts") or []
     table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
+    _add_default_model(table, record.get("default_model") or {})
     _add_ledger(table, record.get("ledger") or {})
     for one in record.get("vocabularies") or []:
         said = f"{one['fingerprint'][:16]}, that of {one['model']}: {one['experts']} experts"
@@ -101,6 +102,12 @@ def status_view(record: Record) -> RenderableType:
     if told:
         table.add_row("trouble", Line(", ".join(told), "yellow"))
     return Group(table, "", experts_table(experts, float(record["time"]))) if experts else table
+
+
+def _add_default_model(table: Table, default: Record) -> None:
+    if default:
+        said = f"are offered {default['reference']}, by proposal {default['proposal'][:16]}"
+        table.add_row("new nodes", Line(said))
 
 
 def _add_ledger(table: Table, ledger: Record) -> None:

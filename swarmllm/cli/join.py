@@ -28,9 +28,11 @@ from swarmllm.cli.guard import OK, run
 from swarmllm.cli.join_view import JoinView
 from swarmllm.cli.output import in_thread, people, print_record_async, shell_word
 from swarmllm.cli.streams import input_is_closed
+from swarmllm.cli.voted_model import voted_model
 from swarmllm.cli.waiting import Silence
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
+from swarmllm.runtime.model_reference import AUTO
 from swarmllm.runtime.queues import LifeFeed
 from swarmllm.runtime.service.json_events import (
     Life,
@@ -72,7 +74,8 @@ def join(
             "--until-eof waits for standard input to close, and it is closed already; keep it open,"
             " or leave this out"
         )
-    chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json)
+    voted = voted_model(config) if config.model == AUTO else None
+    chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json, voted=voted)
     # Whatever a node writes is its owner's alone, also in a folder that others may look into.
     os.umask(0o077)
     return run(partial(_join, config, chosen, as_json, until_eof, parts), interrupted=OK)

@@ -336,6 +336,9 @@ from swarmllm.messages.ledger import (
     PROOF_HASHES_MAX as PROOF_HASHES_MAX,
 )
 from swarmllm.messages.ledger import (
+    AlarmAcknowledged as AlarmAcknowledged,
+)
+from swarmllm.messages.ledger import (
     HaltedHere as HaltedHere,
 )
 from swarmllm.messages.ledger import (

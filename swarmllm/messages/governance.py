@@ -103,7 +103,7 @@ class SetFeature:
 
 @message(code=48)
 class SetDefaultModel:
-    """The model that new nodes fetch if their owner names none."""
+    """The model that new nodes are offered whose owner names none."""
 
     reference: Name
     digest: Digest
@@ -272,6 +272,14 @@ class Validated:
 
     proposal: Digest
     evidence: Digest
+
+
+@message(code=91)
+class NotCarriedOut:
+    """A proposal has passed, and this node cannot carry it out: why, in a sentence."""
+
+    proposal: Digest
+    why: Annotated[str, Size(1, 200)]
 
 
 # --- frames of a replicated set -------------------------------------------------------------------

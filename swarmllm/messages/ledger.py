@@ -81,6 +81,15 @@ class LedgerAlarm:
     at_ms: U63
 
 
+@message(code=92)
+class AlarmAcknowledged:
+    """The owner of this node has looked at the alarm about this log (a public key). `digest` is
+    SHA-256 of the LedgerAlarm as it was signed, which stays where it is."""
+
+    log: Digest
+    digest: Digest
+
+
 @message(code=116, stream=LEDGER, sender=BOTH)
 class LedgerHead:
     """A checkpoint, as a signed note: of the sender's own log, or the last one that the sender

@@ -28,6 +28,10 @@ EXPECTED: Final = (
     "auto, smollm2, smollm2:NAME, hf:OWNER/REPO/FILE.gguf, hf:OWNER/REPO:QUANT, llama3-demo:NAME, "
     "none or the path of a GGUF file"
 )
+SHARED: Final = (
+    "a model that every machine finds by this name: smollm2, smollm2:NAME,"
+    " hf:OWNER/REPO/FILE.gguf, hf:OWNER/REPO:QUANT or llama3-demo:NAME"
+)
 PATH_BYTES_MAX: Final = 4096  # Linux' PATH_MAX.
 
 _SHORT_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -126,6 +130,15 @@ def parse_reference(text: str) -> Reference:
             return _hub_model(name)
         case _:
             return OwnFile(_own_path(text))
+
+
+def parse_shared(text: str) -> HubModel | SmolLM2 | DemoExpert:
+    """The reference of a model that every machine finds by this name. NotAReference for any other,
+    the paths of files included."""
+    reference = parse_reference(text)
+    if not isinstance(reference, HubModel | SmolLM2 | DemoExpert):
+        raise NotAReference(SHARED)
+    return reference
 
 
 def _short_name(kind: str, name: str) -> str:

@@ -195,8 +195,8 @@ def propose_feature(
     state: Annotated[str, typer.Argument(metavar="on|off")],
     given: Given,
 ) -> None:
-    """Switch a feature on or off. This version has none that can be switched: it can be voted on,
-    and nothing comes of it."""
+    """Suggest that a feature be switched on or off. This version has none that votes could switch,
+    so a proposal is refused unless it is a suggestion (--suggest)."""
 
     def action(_: Config) -> Action:
         from swarmllm.cli.governance.propose import feature_action
@@ -209,12 +209,24 @@ def propose_feature(
 @propose.command("model")
 @o.spread
 def propose_model(
-    reference: Annotated[str, typer.Argument(metavar="MODEL", help="As for join --model.")],
-    digest: Annotated[str, typer.Argument(metavar="SHA256", help="Of the model's file.")],
+    reference: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="As for join --model, of a kind that every machine finds: smollm2[:NAME],"
+            " hf:REPO/FILE, hf:REPO:QUANT or llama3-demo:NAME.",
+        ),
+    ],
+    digest: Annotated[
+        str,
+        typer.Argument(
+            metavar="SHA256", help="Of the model's file; `swarmllm models show MODEL` has it."
+        ),
+    ],
     given: Given,
 ) -> None:
-    """Make another model the one that new nodes fetch. This version records the vote and does not
-    act on it."""
+    """Make this model the one that new nodes are offered. No node fetches it without its owner's
+    yes."""
 
     def action(_: Config) -> Action:
         from swarmllm.cli.governance.propose import model_action

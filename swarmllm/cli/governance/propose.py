@@ -30,6 +30,7 @@ from swarmllm.messages.governance import (
 )
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.pins import setting_of
+from swarmllm.runtime.model_reference import NotAReference, parse_shared
 from swarmllm.runtime.service.governance_fields import action_text, span
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.user_path import user_path
@@ -90,8 +91,6 @@ def _gate(draft: Record) -> str:
     found += f"; it needs {draft['needs']} of {draft['electorate']} votes"
     if draft["review_s"]:
         found += f" and {span(draft['review_s'])} of review"
-    if not draft["can_be_done"]:
-        found += ", and this version cannot carry it out"
     return found
 
 
@@ -127,6 +126,7 @@ def phase_action(config: Config, phase: int) -> OpenPhase | ClosePhase:
 
 
 def feature_action(name: str, state: str) -> SetFeature:
+    """Only ever to be suggested: no feature of this version is switched by votes."""
     if state not in {"on", "off"}:
         raise UsageError(f"a feature is switched on or off, not {state[:40]!r}")
     _fits(name, "the name of a feature")
@@ -135,6 +135,10 @@ def feature_action(name: str, state: str) -> SetFeature:
 
 def model_action(reference: str, digest: str) -> SetDefaultModel:
     _fits(reference, "the reference of a model")
+    try:
+        parse_shared(reference)
+    except NotAReference as fault:
+        raise UsageError(f"{reference[:60]!r} is not {fault.expected}") from fault
     if re.fullmatch(r"[0-9a-fA-F]{64}", digest) is None:
         raise UsageError(
             f"{digest[:80]!r} is no SHA-256 of a model's file; `swarmllm models show` has it,"

@@ -105,8 +105,9 @@ def _proposal_view(one: Record) -> Table:
     if one["escalated"]:
         tier += f" (asked for as tier {one['asked']})"
     table.add_row("tier", tier)
-    if not one["can_be_done"]:
-        table.add_row("", Line("this version cannot carry it out, whatever the votes", "yellow"))
+    if one["lacks"]:
+        lacks = f"nothing comes of it, whatever the votes: {one['lacks']}"
+        table.add_row("", Line(lacks, "yellow"))
     table.add_row("votes", _count(one))
     for name, heading in (("yes", "for"), ("no", "against"), ("double", "voted twice")):
         if one[name]:
@@ -128,8 +129,12 @@ def _phase_view(record: Record) -> RenderableType:
     table.add_row("phase", str(record["phase"]))
     _add_voters(table, record)
     days = ", ".join(f"{one:g}" for one in record["stable_days"])
-    seen = f"{record['experts']} experts, {record['audits']} passed audits"
-    table.add_row("this node knows", f"{seen}; days with enough of them, by phase: {days}")
+    table.add_row("this node knows", f"{record['experts']} experts")
+    table.add_row("days with enough", f"{days} (phases 1 to 4)")
+    table.add_row("audits", "none were made, and none count as passed: this version makes none")
+    model = record["model"]
+    if model:
+        table.add_row("default model", f"{model['reference']} (SHA-256 {model['digest'][:16]})")
     for one in record["phases"]:
         text = one["missing"] or "could be opened, by a vote"
         table.add_row(f"phase {one['phase']}", Line(text, "yellow" if one["missing"] else "green"))
@@ -153,6 +158,8 @@ def _tiers_view(record: Record) -> RenderableType:
         table = _two_columns()
         table.add_row(f"tier {one['tier']}", Line(one["name"], "bold"))
         table.add_row("may", one["may"])
+        if one["cannot"]:
+            table.add_row("cannot", one["cannot"])
         table.add_row("needs", one["gate"])
         table.add_row("the agent", one["agent"])
         missing = one["missing"]

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from swarmllm.core.governance.book import OPEN_PER_AUTHOR_MAX
 from swarmllm.core.governance.cases import Case
 from swarmllm.core.governance.machine import GovernanceMachine
-from swarmllm.core.governance.mandate import Mandate
+from swarmllm.core.governance.mandate import Mandate, Tier
 from swarmllm.core.governance.outcome import Outcome, Target, rank, target_of
 from swarmllm.core.governance.phases import obstacle
 from swarmllm.core.governance.tiers import Action, decide
@@ -54,12 +54,7 @@ def draft(
     if by_agent and machine.phase < 1:
         raise UsageError("in phase 0 an agent only reads; it may suggest from phase 1 on")
     cases = _cases(machine)
-    opened = [case for case in cases if not _is_done(outcome, case)]
-    if sum(case.proposal.author == author for case in opened) >= OPEN_PER_AUTHOR_MAX:
-        raise UsageError(
-            f"key {author.hex()} has {OPEN_PER_AUTHOR_MAX} open proposals already;"
-            " withdraw one with `swarmllm withdraw ID`, or wait until one has expired"
-        )
+    _check_room(author, cases, outcome)
     if isinstance(action, OpenPhase):
         missing = obstacle(action.phase, evidence, mandate.terms, machine.knowledge(now))
         if missing:
@@ -73,6 +68,8 @@ def draft(
         machine.rules,
         outcome.bounds_of(machine.rules),
     )
+    if decision.lacks and decision.tier >= Tier.DEPLOY_MINOR:
+        raise UsageError(f"nothing would come of it: {decision.lacks}")
     asked = int(decision.tier) if tier is None else tier
     base, height = _base(action, cases, outcome)
     return Proposal(
@@ -169,6 +166,15 @@ def _cases(machine: GovernanceMachine) -> Sequence[Case]:
 def _is_done(outcome: Outcome, case: Case) -> bool:
     standing = outcome.standings[case.id]
     return standing.passed or standing.is_withdrawn
+
+
+def _check_room(author: bytes, cases: Sequence[Case], outcome: Outcome) -> None:
+    opened = [case for case in cases if not _is_done(outcome, case)]
+    if sum(case.proposal.author == author for case in opened) >= OPEN_PER_AUTHOR_MAX:
+        raise UsageError(
+            f"key {author.hex()} has {OPEN_PER_AUTHOR_MAX} open proposals already;"
+            " withdraw one with `swarmllm withdraw ID`, or wait until one has expired"
+        )
 
 
 def _base(action: Action, cases: Sequence[Case], outcome: Outcome) -> tuple[bytes, int]:

@@ -16,11 +16,13 @@ from swarmllm.core.governance.journal import Journal
 from swarmllm.core.governance.mandate import Mandate
 from swarmllm.core.governance.outcome import Outcome, Target
 from swarmllm.core.governance.state_file import InForce, Saved
-from swarmllm.core.governance.tiers import Rules
+from swarmllm.core.governance.tiers import Rules, read_action
 from swarmllm.core.ledger.entry import LedgerEntry
 from swarmllm.messages import Range
+from swarmllm.messages.governance import SetDefaultModel
 
 PHASE: Final = Target("phase")
+MODEL: Final = Target("model")
 Wanted = dict[Target, InForce]
 RankOf = Callable[[bytes], "tuple[int, int] | None"]
 """The rank of the case with this id; None for one that is not held."""
@@ -62,6 +64,12 @@ class Changes:
     def phase(self) -> int:
         """Live; 0 before anything is."""
         return self.live[PHASE][1][0] if PHASE in self.live else 0
+
+    @property
+    def model(self) -> InForce | None:
+        """The model that new nodes are offered, live: see `model_of`. None: nobody voted for
+        one."""
+        return self.live.get(MODEL)
 
     def value(self, setting: int) -> int:
         """Of the swarm: live."""
@@ -113,9 +121,9 @@ class Changes:
                 self._apply(target, value, at_ms)
 
     def name(self, target: Target) -> str:
-        """For people: the setting's key, or "phase"."""
-        if target.kind == "phase":
-            return "phase"
+        """For people: the setting's key, "phase" or "default model"."""
+        if target.kind in {"phase", "model"}:
+            return "phase" if target.kind == "phase" else "default model"
         rule = self._rules.get(target.code)
         key = f"setting {target.code}" if rule is None else rule.key
         return key if target.kind == "setting" else f"bounds of {key}"
@@ -169,7 +177,7 @@ class Changes:
                         if one.kind == "bounds"
                     }
                 )
-            case "phase":
+            case "phase" | "model":
                 pass  # Whoever asks reads it.
 
     def _set(self, setting: int, before: int, value: InForce | None, at_ms: int) -> None:
@@ -182,6 +190,8 @@ class Changes:
             self._changed.append(Changed(setting, before, now))
 
     def _text(self, target: Target, value: InForce | None) -> str:
+        if target.kind == "model":
+            return "" if value is None else _model_text(value)
         if value is not None:
             return " to ".join(map(str, value[1]))
         return "" if target.kind == "bounds" else str(self._start(target))
@@ -204,7 +214,24 @@ def wanted_by(outcome: Outcome, mandate: Mandate, rules: Rules) -> Wanted:
         target = Target("bounds", code)
         if code in rules:
             found[target] = (_winner(outcome, target), (bounds.low, bounds.high))
+    model = outcome.winners.get(MODEL)
+    if model is not None:
+        found[MODEL] = (model.id, tuple(model.proposal.action))
     return found
+
+
+def model_of(value: InForce | None) -> SetDefaultModel | None:
+    """The model that this names; None if it names none."""
+    action = None if value is None else read_action(bytes(value[1]))
+    return action if isinstance(action, SetDefaultModel) else None
+
+
+def _model_text(value: InForce) -> str:
+    """For people, as it fits an entry: its reference, and how its digest begins."""
+    model = model_of(value)
+    if model is None:
+        return "?"
+    return f"{model.reference.encode()[:96].decode(errors='ignore')} ({model.digest.hex()[:16]})"
 
 
 def _winner(outcome: Outcome, target: Target) -> bytes:

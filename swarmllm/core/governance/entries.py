@@ -15,6 +15,7 @@ from swarmllm.messages.governance import (
     NO_EVIDENCE,
     CanaryStep,
     Enacted,
+    NotCarriedOut,
     TierDecided,
     Validated,
 )
@@ -62,6 +63,11 @@ def entry_of_canary(id: bytes, course: Course) -> LedgerEntry:
         micros(course.during.mean),
     )
     return LedgerEntry(LedgerKind.CANARY, encode(step))
+
+
+def entry_of_idle(id: bytes, why: str) -> LedgerEntry:
+    """A case that has passed, and that this version cannot carry out."""
+    return LedgerEntry(LedgerKind.NOT_CARRIED_OUT, encode(NotCarriedOut(id, why)))
 
 
 def micros(seconds: float) -> int:

@@ -34,6 +34,7 @@ from swarmllm.core.governance.clocks import Uptime
 from swarmllm.core.governance.entries import (
     entries_of_proposal,
     entry_of_canary,
+    entry_of_idle,
     entry_of_record,
 )
 from swarmllm.core.governance.mandate import Mandate
@@ -106,7 +107,6 @@ class GovernanceMachine:
         self.registry = Registry(rules, verify, self.outcome_with)
         self.replica = Replica(GOV, self.registry, rng)
         self.damage = ""
-        self.audits = 0
         self.outcome: Outcome | None = None
         self._canaries = Canaries(identity, self.registry, self.progress, self.census)
         self._canaries.is_willing = options.canary
@@ -148,7 +148,7 @@ class GovernanceMachine:
 
     def knowledge(self, now: float) -> Knowledge:
         """What the gates of phases look at."""
-        return Knowledge(len(self.census.peers(now)), self._windows.read(now), self.audits)
+        return Knowledge(len(self.census.peers(now)), self._windows.read(now))
 
     def outcome_with(self, also: Sequence[Case]) -> Outcome:
         """What would be in force, and how cases would stand, if these were held too."""
@@ -296,9 +296,11 @@ class GovernanceMachine:
         effects: list[NodeEffect] = []
         for _ in range(len(book.cases) + 1):  # One may let another go on: a phase, bounds.
             assert self.outcome is not None
-            has_changed, steps = self.progress.advance(book.cases.values(), self.outcome, around)
-            effects += [AppendToLedger(entry_of_canary(id, course)) for id, course in steps]
-            if not has_changed:
+            found = self.progress.advance(book.cases.values(), self.outcome, around)
+            effects += [AppendToLedger(entry_of_canary(id, course)) for id, course in found.steps]
+            for id, why in found.idle:
+                self._writing.with_entry(entry_of_idle(id, why))
+            if not found.has_changed:
                 break
             self._writing.is_due = True
             self._evaluate()

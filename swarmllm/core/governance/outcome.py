@@ -35,6 +35,7 @@ from swarmllm.messages.governance import (
     OpenPhase,
     Revert,
     SetBounds,
+    SetDefaultModel,
     SetSetting,
 )
 
@@ -43,9 +44,10 @@ AGENT_DEPLOYS_FROM: Final = 3  # The phase.
 
 @dataclass(frozen=True, slots=True, order=True)
 class Target:
-    """What a change concerns: "setting" and "bounds" with the setting's code, or "phase"."""
+    """What a change concerns: "setting" and "bounds" with the setting's code, "phase", or "model",
+    the one that new nodes are offered."""
 
-    kind: Literal["setting", "bounds", "phase"]
+    kind: Literal["setting", "bounds", "phase", "model"]
     code: int = 0
 
 
@@ -87,6 +89,8 @@ def target_of(action: Action | None) -> Target | None:
             return Target("bounds", setting)
         case OpenPhase() | ClosePhase():
             return Target("phase")
+        case SetDefaultModel():
+            return Target("model")
         case _:
             return None
 
@@ -139,6 +143,7 @@ class _Evaluation:
             assert isinstance(case.action, SetBounds)
             self._bounds[target.code] = Range(case.action.low, case.action.high)
         self._phase = self._phase_of(people)
+        self._settle(people, "model")
         if self._phase >= AGENT_DEPLOYS_FROM:
             self._reverted |= self._reverts(self._cases, settings_only=True)
         self._void_before_halts()

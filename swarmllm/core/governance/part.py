@@ -34,7 +34,9 @@ from swarmllm.core.part import Part, Told
 from swarmllm.core.settings.table import BY_CODE
 from swarmllm.messages.declare import GOV
 
-WAITED_FOR: Final = frozenset({LedgerKind.ENACTMENT, LedgerKind.REVERT, LedgerKind.PHASE})
+WAITED_FOR: Final = frozenset(
+    {LedgerKind.ENACTMENT, LedgerKind.REVERT, LedgerKind.PHASE, LedgerKind.NOT_CARRIED_OUT}
+)
 """The kinds of entries that governance waits for."""
 
 

@@ -30,6 +30,7 @@ HEARD_S: Final = 3_600.0  # An expert that was not heard of for an hour is not k
 HEARD_MAX: Final = 8_192
 DIP_S: Final = 3_600.0  # Fewer experts for so long, and the stable days begin anew.
 DAY_S: Final = 86_400.0
+NO_AUDITS: Final = "this version makes no audits"
 
 
 class Census:
@@ -88,7 +89,8 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What this node knows of the swarm: `stable_s` by phase from 1 on."""
+    """What this node knows of the swarm: `stable_s` by phase from 1 on. `audits` are passed ones:
+    this version makes none, so none ever count as passed."""
 
     experts: int = 0
     stable_s: tuple[float, ...] = (0.0,) * PHASE_MAX
@@ -108,7 +110,7 @@ def obstacle(phase: int, evidence: bytes, terms: GovernanceTerms, known: Knowled
             f" and this node has seen {days:.1f}"
         )
     if known.audits < audits:
-        return f"phase {phase} needs {audits} passed audits, and this node knows {known.audits}"
+        return f"phase {phase} needs {audits} passed audits, and none were made: {NO_AUDITS}"
     if phase > 1 and evidence == NO_EVIDENCE:
         return f"phase {phase} needs the report of the quality gate; name it as evidence"
     return ""

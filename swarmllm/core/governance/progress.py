@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from swarmllm.core.governance.canary import BEFORE_MAX, Samples, Trial, is_worse, samples_of
 from swarmllm.core.governance.cases import Case
@@ -30,8 +30,8 @@ LOOK_AGAIN_S: Final = 600.0  # At what nothing tells us of: experts known, days 
 @dataclass(slots=True)
 class Course:
     """How far this node is with a case. `seen` counts from when the case was first on disk, `ripe`
-    from when it had passed and been reviewed, `trying` from when a canary began here; `waits` says
-    for what it waits, to people."""
+    from when it had passed and been reviewed, `trying` from when a canary began here; `idle`: it
+    has passed, and this version cannot carry it out; `waits` says for what it waits, to people."""
 
     seen: Stopwatch = field(default_factory=Stopwatch)
     ripe: Stopwatch = field(default_factory=Stopwatch)
@@ -39,6 +39,7 @@ class Course:
     released: bool = False
     trial: Trial = "none"
     reported: bool = False
+    idle: bool = False
     before: Samples = field(default_factory=Samples)
     during: Samples = field(default_factory=Samples)
     waits: str = ""
@@ -52,7 +53,8 @@ class Course:
         ripe_s = self.ripe.read(now) if self.is_ripe else None
         before = self.before if self.trial == "running" else Samples()
         seen_s = self.seen.read(now)
-        return SavedCourse(seen_s, ripe_s, self.released, self.trial, self.reported, before)
+        flags = self.released, self.trial, self.reported
+        return SavedCourse(seen_s, ripe_s, *flags, before, self.idle)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,15 @@ class Around:
     known: Knowledge
     canary_after: Callable[[bytes], float | None]
     review_pace: float = 1.0
+
+
+class Advanced(NamedTuple):
+    """Whether anything about the cases has changed, those whose canary took a step, and those that
+    have passed in vain, with the reason."""
+
+    has_changed: bool
+    steps: list[tuple[bytes, Course]]
+    idle: list[tuple[bytes, str]]
 
 
 class Progress:
@@ -85,6 +96,7 @@ class Progress:
         it: that was saved when it began."""
         for id, one in saved.items():
             course = Course(released=one.released, trial=one.trial, reported=one.reported)
+            course.idle = one.idle
             course.seen = Stopwatch(one.seen_s + away_s, now)
             if one.ripe_s is not None:
                 course.ripe = Stopwatch(one.ripe_s + away_s, now)
@@ -109,22 +121,21 @@ class Progress:
         course = self.courses.get(id)
         return course is not None and course.seen.has_counted(EXPIRES_S, now)
 
-    def advance(
-        self, cases: Iterable[Case], outcome: Outcome, around: Around
-    ) -> tuple[bool, list[tuple[bytes, Course]]]:
-        """Look at all cases: whether anything about them has changed, and those whose canary took
-        a step."""
-        has_changed, steps = False, []
+    def advance(self, cases: Iterable[Case], outcome: Outcome, around: Around) -> Advanced:
+        """Look at all cases."""
+        has_changed, steps, idle = False, [], []
         for case in cases:
             course = self.courses.setdefault(case.id, Course())
             standing, trial = outcome.standings[case.id], course.trial
-            before = (course.released, course.is_ripe)
+            before, was_idle = (course.released, course.is_ripe), course.idle
             course.waits, course.look_at = self._look(case, course, standing, around)
             if course.trial != trial:
                 steps.append((case.id, course))
-            if steps or before != (course.released, course.is_ripe):
+            if course.idle and not was_idle:
+                idle.append((case.id, standing.decision.lacks))
+            if steps or idle or before != (course.released, course.is_ripe):
                 has_changed = True
-        return has_changed, steps
+        return Advanced(has_changed, steps, idle)
 
     def _look(
         self, case: Case, course: Course, standing: Standing, around: Around
@@ -135,8 +146,11 @@ class Progress:
             return _votes(standing), course.seen.ends_at(EXPIRES_S)
         if course.released and course.trial != "running":
             return "", math.inf
-        if standing.void or not standing.decision.can_be_done:
-            return standing.void or "this version has no executor for it", math.inf
+        if standing.void:
+            return standing.void, math.inf
+        if standing.decision.lacks:
+            course.idle = True
+            return f"nothing comes of it: {standing.decision.lacks}", math.inf
         if around.halted:
             return "this node is halted", math.inf
         if not course.is_ripe:

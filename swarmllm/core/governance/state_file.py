@@ -22,11 +22,11 @@ STATE_KEY: Final = "governance/state"
 SLOTS_MAX: Final = 2_048
 _MAGIC: Final = b"swarmllm-gov-1\n"
 _TRIALS: Final[tuple[Trial, ...]] = ("none", "running", "fine", "worse")
-_KINDS: Final = ("setting", "bounds", "phase")
+_KINDS: Final = ("setting", "bounds", "phase", "model")
 
 InForce = tuple[bytes, tuple[int, ...]]
-"""The id of the case that put it into force (empty: the charter), and the value: one number, or low
-and high of bounds."""
+"""The id of the case that put it into force (empty: the charter), and the value: one number, low
+and high of bounds, or the bytes of the action that names a model."""
 
 
 class Damaged(Exception):
@@ -37,7 +37,7 @@ class Damaged(Exception):
 class SavedCourse:
     """How far the node was with a case; seconds of its own clock, `ripe_s` None before it was
     ripe. `before` is what a canary that runs here compares with: once the change is in force,
-    nobody can measure that again."""
+    nobody can measure that again. `idle`: it had passed, and could not be carried out."""
 
     seen_s: float
     ripe_s: float | None
@@ -45,6 +45,7 @@ class SavedCourse:
     trial: Trial
     reported: bool
     before: Samples = field(default_factory=Samples)
+    idle: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def pack(saved: Saved) -> bytes:
                 [
                     *(id, c.seen_s, c.ripe_s, c.released, _TRIALS.index(c.trial), c.reported),
                     [c.before.count, c.before.mean, c.before.squares],
+                    c.idle,
                 ]
                 for id, c in saved.courses.items()
             ],
@@ -108,7 +110,7 @@ def load(read: Callable[[str], bytes | None]) -> tuple[Saved, dict[bytes, list[b
     data = read(STATE_KEY)
     if data is None:
         return Saved(), {}
-    saved = _saved(_open(data, STATE_KEY))
+    saved = read_state(data)
     cases: dict[bytes, list[bytes]] = {}
     for slot, id in enumerate(saved.slots):
         if id:
@@ -117,6 +119,11 @@ def load(read: Callable[[str], bytes | None]) -> tuple[Saved, dict[bytes, list[b
                 raise Damaged(f"{slot_key(slot)} is missing")
             cases[id] = [bytes(record) for record in _open(held, slot_key(slot))]
     return saved, cases
+
+
+def read_state(data: bytes) -> Saved:
+    """What `pack` made, without its cases. Damaged if it cannot be relied on."""
+    return _saved(_open(data, STATE_KEY))
 
 
 def _saved(row: Any) -> Saved:
@@ -136,8 +143,9 @@ def _saved(row: Any) -> Saved:
                     _TRIALS[trial],
                     bool(reported),
                     Samples(*before),
+                    bool(idle),
                 )
-                for id, seen_s, ripe_s, released, trial, reported, before in courses
+                for id, seen_s, ripe_s, released, trial, reported, before, idle in courses
             },
             {Target(_KINDS[kind], code): (id, tuple(value)) for kind, code, id, value in in_force},
             tuple(float(seconds) for seconds in stable_s),

@@ -2,8 +2,8 @@
 force. Nothing that anybody writes about it changes that.
 
 What is not on the list of actions, or cannot be read, is deploy-major and has no executor: it can
-be voted on, and nothing comes of it. An action that is asked for at a lower tier than its own
-escalates: it waits at its own.
+be voted on, and nothing comes of it (`lacking` says why). An action that is asked for at a lower
+tier than its own escalates: it waits at its own.
 """
 
 from __future__ import annotations
@@ -78,17 +78,25 @@ Rules = Mapping[int, SettingRule]
 """The table of settings, by code."""
 Bounds = Callable[[int], Range | None]
 """The bounds in force of the setting with this code; None for no setting."""
+SHARED_REFERENCES: Final = ("hf:", "smollm2", "llama3-demo:")
+"""With which a model's reference begins if it names the same model on every machine. Any other may
+be the path of a file, which votes never choose."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The tier of a proposed action. `escalated`: more than was asked for; `why` in a sentence for
-    people. `can_be_done`: this version has an executor for it."""
+    people. `lacks`: why this version cannot carry it out, in a sentence; empty if it can."""
 
     tier: Tier
     escalated: bool
     why: str
-    can_be_done: bool
+    lacks: str = ""
+
+    @property
+    def can_be_done(self) -> bool:
+        """This version has an executor for it."""
+        return not self.lacks
 
 
 def read_action(data: bytes) -> Action | None:
@@ -107,11 +115,10 @@ def decide(
     own, why = tier_of(action, rules, bounds)
     if own is Tier.DEPLOY_MINOR and isinstance(action, SetSetting) and not has_evidence:
         own, why = Tier.DEPLOY_MAJOR, "no validation report: it was not tested in the sandbox"
+    lacks = lacking(action, rules)
     if asked > own:
-        return Decision(
-            Tier(asked), False, "its author asked for a higher tier", _executor(action, rules)
-        )
-    return Decision(own, asked < own, why, _executor(action, rules))
+        return Decision(Tier(asked), False, "its author asked for a higher tier", lacks)
+    return Decision(own, asked < own, why, lacks)
 
 
 def tier_of(action: Action | None, rules: Rules, bounds: Bounds) -> tuple[Tier, str]:
@@ -147,18 +154,38 @@ def _tier_of_setting(setting: int, value: int, rules: Rules, bounds: Bounds) -> 
     return Tier.DEPLOY_MINOR, f"{rule.key} is the agent's, and {value} is within its bounds"
 
 
-def _executor(action: Action | None, rules: Rules) -> bool:
-    """Whether this version can carry it out."""
+def lacking(action: Action | None, rules: Rules) -> str:
+    """Why this version cannot carry it out, in a sentence; empty if it has an executor for it."""
     match action:
         case SetSetting(setting=setting, value=value):
-            return setting in rules and _within(rules[setting].limits, value, value)
+            return _beyond(rules, setting, value, value)
         case SetBounds(setting=setting, low=low, high=high):
-            return setting in rules and _within(rules[setting].limits, low, high)
+            return _beyond(rules, setting, low, high)
         case OpenPhase() | ClosePhase() | Revert():
-            return True
-        case _:
-            return False
+            return ""
+        case SetDefaultModel(reference=reference):
+            shared = reference.startswith(SHARED_REFERENCES)
+            return "" if shared else "its model is not one that every machine finds by this name"
+        case SetFeature():
+            return NO_FEATURES
+        case Observe() | Suggest() | SandboxTest():
+            return "votes carry nothing of this tier out"
+        case None:
+            return "this version does not know the action"
 
 
-def _within(limits: Range, low: int, high: int) -> bool:
-    return limits.low <= low <= high <= limits.high
+NO_FEATURES: Final = (
+    "this version has no feature that votes could switch on or off; what they can switch off is a"
+    " setting, by 0"
+)
+"""The rest is not for votes: the kill switch, the ledger, signatures, whom to connect to, and what
+the owner of a node decides for it."""
+
+
+def _beyond(rules: Rules, setting: int, low: int, high: int) -> str:
+    if setting not in rules:
+        return f"this version has no setting {setting}"
+    limits = rules[setting].limits
+    if limits.low <= low <= high <= limits.high:
+        return ""
+    return f"{rules[setting].key} can only be from {limits.low} to {limits.high}"

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from swarmllm.core.governance.cases import Case
+from swarmllm.core.governance.changes import model_of
 from swarmllm.core.governance.journal import JournalEntry
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.governance.mandate import Tier
 from swarmllm.core.governance.phases import Knowledge, obstacle
 from swarmllm.core.governance.tiers import Action
-from swarmllm.messages.governance import NO_EVIDENCE, PHASE_MAX
+from swarmllm.messages.governance import NO_EVIDENCE, PHASE_MAX, SetDefaultModel
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalView:
     """`state` is one of open, passed, canary, enacted, superseded, withdrawn, void; `waits` says
-    for what it waits, or why it is void, in a sentence. `needs` None: it cannot be carried by
-    votes. `double` are voters whose two different votes count for nothing. Times in seconds."""
+    for what it waits, or why it is void, in a sentence. `lacks`: why this version cannot carry it
+    out; empty if it can. `needs` None: it cannot be carried by votes. `double` are voters whose two
+    different votes count for nothing. Times in seconds."""
 
     id: bytes
     author: bytes
@@ -31,7 +33,7 @@ class ProposalView:
     tier: Tier
     why_tier: str
     escalated: bool
-    can_be_done: bool
+    lacks: str
     state: str
     waits: str
     yes: Sequence[bytes]
@@ -56,7 +58,8 @@ class PhaseView:
 
 @dataclass(frozen=True, slots=True)
 class GovernanceView:
-    """`obstacle`: why nothing is put into force here now. Keys are ids."""
+    """`obstacle`: why nothing is put into force here now. Keys are ids. `model`: what new nodes
+    are offered, and the proposal that put it into force; None: nobody voted for one."""
 
     obstacle: str
     charter_version: int
@@ -73,6 +76,7 @@ class GovernanceView:
     proposals: Sequence[ProposalView]
     journal: Sequence[JournalEntry]
     records_refused: int
+    model: tuple[SetDefaultModel, bytes] | None = None
 
 
 def view_of(machine: GovernanceMachine, now: float) -> GovernanceView:
@@ -106,7 +110,14 @@ def view_of(machine: GovernanceMachine, now: float) -> GovernanceView:
         proposals=tuple(_proposal(machine, case, now) for case in cases),
         journal=machine.changes.journal.entries,
         records_refused=machine.replica.refused,
+        model=_model(machine),
     )
+
+
+def _model(machine: GovernanceMachine) -> tuple[SetDefaultModel, bytes] | None:
+    value = machine.changes.model
+    model = model_of(value)
+    return None if value is None or model is None else (model, value[0])
 
 
 def _newest(case: Case) -> tuple[int, bytes]:
@@ -132,7 +143,7 @@ def _proposal(machine: GovernanceMachine, case: Case, now: float) -> ProposalVie
         tier=standing.decision.tier,
         why_tier=standing.decision.why,
         escalated=standing.decision.escalated,
-        can_be_done=standing.decision.can_be_done,
+        lacks=standing.decision.lacks,
         state=_state(machine, case, is_live=is_live),
         waits=standing.void or ("" if course is None else course.waits),
         yes=tuple(sorted(key for key, yes in votes.items() if yes)),

@@ -49,6 +49,10 @@ class LedgerKind(IntEnum):
     """The verdict of an audit."""
     ALARM = 17
     """A neighbour's log was found forked or shrunk (`messages.ledger.LedgerAlarm`)."""
+    NOT_CARRIED_OUT = 18
+    """A proposal has passed, and this version cannot carry it out."""
+    ACKNOWLEDGED = 19
+    """The owner has looked at an alarm (`messages.ledger.AlarmAcknowledged`)."""
 
 
 @dataclass(frozen=True, slots=True)

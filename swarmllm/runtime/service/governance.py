@@ -37,8 +37,10 @@ from swarmllm.messages.governance import (
     WHY_MAX,
     GovernanceRecord,
     Proposal,
+    SetDefaultModel,
 )
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.model_reference import NotAReference, parse_shared
 from swarmllm.runtime.ports import Keyring
 from swarmllm.runtime.service.fields import records_in
 from swarmllm.runtime.service.governance_fields import (
@@ -135,6 +137,8 @@ class GovernanceService:
             raise UsageError(
                 f"this version knows no action {raw.hex()[:32]}, so it signs no proposal of it"
             )
+        if isinstance(action, SetDefaultModel):
+            _check_shared(action.reference)
         evidence = bytes.fromhex(_hex(params, "evidence", 64, usual=NO_EVIDENCE.hex()))
         drafted = authoring.draft(
             self._machine,
@@ -184,6 +188,7 @@ class GovernanceService:
             "why_tier": decision.why,
             "escalated": decision.escalated,
             "can_be_done": decision.can_be_done,
+            "lacks": decision.lacks,
             "needs": machine.mandate.needs(decision.tier),
             "electorate": machine.mandate.electorate,
             "review_s": machine.mandate.review_s if decision.tier is Tier.DEPLOY_MAJOR else 0.0,
@@ -225,6 +230,14 @@ class GovernanceService:
                 return {"outcome": "applied", "reason": ""}
             case _:
                 return {"outcome": "known", "reason": "this node holds it already"}
+
+
+def _check_shared(reference: str) -> None:
+    """UsageError if the nodes of a swarm could not all find this model."""
+    try:
+        parse_shared(reference)
+    except NotAReference as fault:
+        raise UsageError(f"{reference[:60]!r} is not {fault.expected}") from fault
 
 
 # --- parameters -----------------------------------------------------------------------------------

@@ -38,9 +38,14 @@ _MAY: Final = {
     Tier.SANDBOX_TEST: "run a proposal in the simulator",
     Tier.DEPLOY_MINOR: "set a setting of the agent's within its bounds, close a phase,"
     " take a change back",
-    Tier.DEPLOY_MAJOR: "set a setting beyond its bounds, change bounds, open a phase, and whatever"
-    " else changes the swarm or is unknown",
+    Tier.DEPLOY_MAJOR: "set a setting beyond its bounds or without a report, change bounds, open a"
+    " phase, choose the model that new nodes are offered",
 }
+_CANNOT: Final = {
+    Tier.DEPLOY_MAJOR: "switch a feature (this version has none that votes could switch); do what"
+    " this version does not know, which can be voted on and comes to nothing"
+}
+"""What belongs to the tier, and has no executor."""
 Fields = dict[str, Any]
 
 
@@ -79,7 +84,7 @@ def action_text(raw: bytes) -> str:
         case SetFeature(name=name, on=on):
             return f"switch the feature {name} {'on' if on else 'off'}"
         case SetDefaultModel(reference=reference, digest=digest):
-            return f"make {reference} ({digest.hex()[:16]}) the model that new nodes fetch"
+            return f"make {reference} ({digest.hex()[:16]}) the model that new nodes are offered"
         case Revert(proposal=proposal):
             return f"take back what proposal {proposal.hex()[:16]} changed"
         case _:
@@ -147,7 +152,8 @@ def proposal_fields(view: ProposalView) -> Fields:
         "why_tier": view.why_tier,
         "asked": int(view.asked),
         "escalated": view.escalated,
-        "can_be_done": view.can_be_done,
+        "can_be_done": not view.lacks,
+        "lacks": view.lacks,
         "yes": [key.hex() for key in view.yes],
         "no": [key.hex() for key in view.no],
         "double": [key.hex() for key in view.double],
@@ -175,6 +181,12 @@ def journal_fields(entry: JournalEntry) -> Fields:
     }
 
 
+def model_fields(model: SetDefaultModel, proposal: bytes) -> Fields:
+    """The model that new nodes are offered, as the swarm has voted."""
+    digest = model.digest.hex()
+    return {"reference": model.reference, "digest": digest, "proposal": proposal.hex()}
+
+
 # --- the whole ------------------------------------------------------------------------------------
 
 
@@ -192,6 +204,7 @@ def governance_fields(view: GovernanceView) -> Fields:
         "review_s": view.review_s,
         "canary_s": view.canary_s,
         "phase": view.phase,
+        "model": None if view.model is None else model_fields(*view.model),
         "experts": view.known.experts,
         "audits": view.known.audits,
         "stable_days": [round(seconds / DAY_S, 2) for seconds in view.known.stable_s],
@@ -217,6 +230,7 @@ def _tier_fields(tier: Tier, view: GovernanceView) -> Fields:
         "tier": int(tier),
         "name": TIER_NAMES[tier],
         "may": _MAY[tier],
+        "cannot": _CANNOT.get(tier, ""),
         "gate": _gate(tier, view),
         "agent": _agent(tier, view),
         "needs": needs,

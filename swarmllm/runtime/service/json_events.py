@@ -22,6 +22,7 @@ from swarmllm.core.events import (
     PeerSeen,
     Weighed,
 )
+from swarmllm.core.governance.view import GovernanceView
 from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.peers.view import ExpertView, VocabularyView
 from swarmllm.core.settings.holder import SettingView
@@ -267,6 +268,9 @@ def status_record(status: Status) -> Record:
         saves_failed=status.saves_failed,
         crowding=status.crowding,
         ledger=next((_ledger(one) for one in view.parts if isinstance(one, LedgerView)), None),
+        default_model=next(
+            (_default(one) for one in view.parts if isinstance(one, GovernanceView)), None
+        ),
     )
 
 
@@ -281,6 +285,15 @@ def _ledger(view: LedgerView) -> Record:
         "alarms": dict(view.alarms),
         "fault": view.fault,
     }
+
+
+def _default(view: GovernanceView) -> Record | None:
+    """The model that new nodes are offered; None: nobody voted for one."""
+    if view.model is None:
+        return None
+    model, proposal = view.model
+    digest = model.digest.hex()
+    return {"reference": model.reference, "digest": digest, "proposal": proposal.hex()}
 
 
 def _vocabulary(one: VocabularyView, ours: bytes) -> Record:

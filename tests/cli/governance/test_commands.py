@@ -79,8 +79,8 @@ def test_a_suggestion_is_shown_and_cannot_be_voted_on(desk: Desk, node: Governed
     [
         (("bounds", "router.hedging_extra", "0", "9"), "from 0 to 9", 4),
         (("phase", "0"), "go back to phase 0", 3),
-        (("feature", "agent", "on"), "switch the feature agent on", 4),
-        (("model", "hf:a/b", "ab" * 32), "make hf:a/b", 4),
+        (("feature", "agent", "on", "--suggest"), "switch the feature agent on", 1),
+        (("model", "hf:a/b:Q4", "ab" * 32), "make hf:a/b:Q4 (abab", 4),
     ],
 )
 def test_every_kind_of_action_can_be_proposed_and_has_its_own_tier(
@@ -137,7 +137,10 @@ def test_in_a_private_swarm_the_node_signs_and_nothing_waits(desk: Desk) -> None
         (("propose", "phase", "2", "--why", "w"), 2, "phase 2 needs 280 experts"),
         (("propose", "feature", "agent", "maybe", "--why", "w"), 2, "on or off, not 'maybe'"),
         (("propose", "feature", "x" * 129, "on", "--why", "w"), 2, "has 129 bytes"),
-        (("propose", "model", "hf:a/b", "12", "--why", "w"), 2, "'12' is no SHA-256"),
+        (("propose", "feature", "agent", "on", "--why", "w"), 2, "no feature that votes could"),
+        (("propose", "model", "hf:a/b:Q4", "12", "--why", "w"), 2, "'12' is no SHA-256"),
+        (("propose", "model", "./m.gguf", "12", "--why", "w"), 2, "'./m.gguf' is not a model that"),
+        (("propose", "model", "hf:a/b", "12", "--why", "w"), 2, "'hf:a/b' is not hf:OWNER"),
         (("propose", "revert", "abc", "--why", "w"), 2, "no proposal 'abc'"),
         (("vote", "abc", "yes"), 2, "no proposal 'abc'"),
         (("vote", "x y", "yes"), 2, "'x y' is no id of a proposal"),
