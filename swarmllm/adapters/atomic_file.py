@@ -74,31 +74,38 @@ def read_open(fd: int, path: Path, bytes_max: int, what: str) -> bytes:
     return b"".join(parts)
 
 
-def write_new(path: Path, data: bytes | Iterable[bytes], what: str, mode: int = 0o644) -> None:
+def write_new(
+    path: Path,
+    data: bytes | Iterable[bytes],
+    what: str,
+    mode: int = 0o644,
+    *,
+    option: str = " with --out",
+) -> None:
     """Make a file that is not there yet. LocalError if it is (nothing is ever overwritten) or if it
-    cannot be written."""
-    refuse_existing(path, what)
+    cannot be written; `option` says where its name is given."""
+    refuse_existing(path, what, option)
     partial = _write_aside(path, data, what, mode)
     try:
         os.link(partial, path)
     except FileExistsError:
-        refuse_existing(path, what)
+        refuse_existing(path, what, option)
         raise
     except OSError as error:
         raise LocalError(
-            f"cannot write {what} {path} ({_reason(error)}); choose another folder with --out"
+            f"cannot write {what} {path} ({_reason(error)}); choose another folder{option}"
         ) from error
     finally:
         partial.unlink(missing_ok=True)
     _flush_folder(path, what)
 
 
-def refuse_existing(path: Path, what: str) -> None:
+def refuse_existing(path: Path, what: str, option: str = " with --out") -> None:
     """LocalError if anything has this name, also a link to nothing."""
     if os.path.lexists(path):
         raise LocalError(
             f"{path} is there already and is not overwritten;"
-            f" choose another name for {what} with --out"
+            f" choose another name for {what}{option}"
         )
 
 
@@ -135,8 +142,7 @@ def _write_aside(path: Path, data: bytes | Iterable[bytes], what: str, mode: int
     except OSError as error:
         _remove(partial)
         raise LocalError(
-            f"cannot write {what} {path} ({_reason(error)});"
-            " free some space or choose another folder"
+            f"cannot write {what} {path} ({_reason(error)});{_remedy(error)} choose another place"
         ) from error
     except BaseException:  # Of whoever gives the pieces.
         _remove(partial)
@@ -165,7 +171,12 @@ def _flush_folder(path: Path, what: str) -> None:
         ) from error
 
 
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
 def _reason(error: OSError) -> str:
-    return (
-        "the disk is full" if error.errno in {errno.ENOSPC, errno.EDQUOT} else str(error.strerror)
-    )
+    return "the disk is full" if error.errno in _FULL else str(error.strerror)
+
+
+def _remedy(error: OSError) -> str:
+    return " free some space or" if error.errno in _FULL else ""

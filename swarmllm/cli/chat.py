@@ -3,18 +3,21 @@ ends.
 
 Each answer is asked for with all that was said, written by the model's chat template. The line
 editor needs the main thread (and signals reach only that one), so the event loop with
-the node runs in another.
+the node runs in another. Ctrl-C ends no conversation, however often and whenever it is pressed:
+outside of the line editor it raises nothing.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from types import FrameType
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeGuard
 
 import trio
 
@@ -22,13 +25,13 @@ from swarmllm.adapters.atomic_file import write_new
 from swarmllm.cli.client import NodeClient, open_client
 from swarmllm.cli.conversation import COMMANDS, Command, Conversation, command_in
 from swarmllm.cli.generate import ShownAnswer
-from swarmllm.cli.guard import OK
+from swarmllm.cli.guard import OK, ending_signals
 from swarmllm.cli.inspect import experts_table
 from swarmllm.cli.markdown_stream import shown
 from swarmllm.cli.output import answer as answer_screen
 from swarmllm.cli.output import complain, in_thread, notice, people
-from swarmllm.cli.streams import input_is_closed
-from swarmllm.errors import ContextError, SwarmError, UsageError
+from swarmllm.cli.streams import OutputError, input_is_closed
+from swarmllm.errors import ContextError, LocalError, SwarmError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import TextRequest
@@ -48,9 +51,12 @@ class _Loop:
         self._verbose = verbose
         self._ready = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
-        self._leave: trio.Event | None = None
+        self._scope = trio.CancelScope()
         self._client: NodeClient | None = None
         self._failure: BaseException | None = None
+        self._done = threading.Event()  # With what was asked last, or with everything.
+        self._asked: trio.CancelScope | None = None
+        self._is_stopped = False
         self._thread = threading.Thread(target=self._run, name="swarmllm-chat", daemon=True)
 
     def start(self) -> None:
@@ -60,12 +66,12 @@ class _Loop:
         self._raise()
 
     def answer(self, request: TextRequest) -> str:
-        """The text of one answer; KeyboardInterrupt ends it early and what came until then is
-        returned. SwarmError if none came."""
+        """The text of one answer; `stop` ends it early and what came until then is returned.
+        SwarmError if none came."""
         found: list[ShownAnswer] = []
         self._until_done(lambda client: self._shown(client, request, found))
         text = found[0].text if found else ""
-        if text and isinstance(self._failure, SwarmError):
+        if text and _is_of_the_answer(self._failure):
             complain(str(self._failure))  # What was shown stays part of the text.
             self._failure = None
         self._raise()
@@ -86,9 +92,18 @@ class _Loop:
         for record in found:
             people().print(experts_table(record.get("experts") or [], time.time()))
 
+    def stop(self) -> None:
+        """End what is being asked for, if anything is. A signal handler may call it."""
+        if self._asked is not None and self._token is not None:
+            self._is_stopped = True
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._asked.cancel)
+
     def leave(self) -> None:
-        if self._token is not None and self._leave is not None and self._thread.is_alive():
-            self._token.run_sync_soon(self._leave.set)
+        """Also while the node starts."""
+        if self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(self._scope.cancel)
             self._thread.join(LEAVE_S)
 
     def _raise(self) -> None:
@@ -102,17 +117,18 @@ class _Loop:
         except BaseException as failure:  # noqa: BLE001  Carried over to the main thread, which raises it.
             self._failure = failure
         self._ready.set()
+        self._done.set()
 
     async def _main(self) -> None:
-        self._token, self._leave = trio.lowlevel.current_trio_token(), trio.Event()
-        async with (
-            open_client(self._config, local=self._local) as client,
-            trio.open_nursery() as nursery,
-        ):
-            self._client, self._nursery = client, nursery
-            self._ready.set()
-            await self._leave.wait()
-            nursery.cancel_scope.cancel()
+        self._token = trio.lowlevel.current_trio_token()
+        with self._scope:
+            async with (
+                open_client(self._config, local=self._local) as client,
+                trio.open_nursery() as nursery,
+            ):
+                self._client, self._nursery = client, nursery
+                self._ready.set()
+                await trio.sleep_forever()
 
     async def _shown(
         self, client: NodeClient, request: TextRequest, found: list[ShownAnswer]
@@ -133,9 +149,9 @@ class _Loop:
             await found[0].run(request)
 
     def _until_done(self, work: Callable[[NodeClient], Awaitable[None]]) -> None:
-        """Do it in the loop, and wait for it; Ctrl-C ends it early."""
-        done, scope = threading.Event(), trio.CancelScope()
-        client, token = self._client, self._token
+        """Do it in the loop, and wait for it, or for the end of the loop, whose failure is then
+        ours."""
+        scope, client, token = trio.CancelScope(), self._client, self._token
         assert client is not None
         assert token is not None
 
@@ -145,16 +161,51 @@ class _Loop:
                     await work(client)
             except (SwarmError, OSError) as failure:
                 self._failure = failure
-            finally:
-                done.set()
+            self._done.set()
 
-        token.run_sync_soon(lambda: self._nursery.start_soon(body))
-        while not done.is_set():
-            try:
-                done.wait()
-            except KeyboardInterrupt:
-                token.run_sync_soon(scope.cancel)
-                notice("")
+        self._done.clear()
+        self._asked, self._is_stopped = scope, False
+        try:
+            token.run_sync_soon(lambda: self._nursery.start_soon(body))
+            self._done.wait()
+        except trio.RunFinishedError:
+            # Of what was said nothing is lost: `/save` needs no node.
+            self._failure = self._failure or LocalError(
+                "the node of this chat has ended; leave and start it again"
+            )
+        self._asked = None
+        if self._is_stopped:
+            notice("")
+
+
+class _Keyboard:
+    """The line editor, and the handler of SIGINT: while a line is written it throws that away
+    (KeyboardInterrupt, once a line), elsewhere it stops what is being asked for."""
+
+    def __init__(self, stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._is_typing = False
+        # In a pipe or a file are answers alone.
+        self._is_seen = sys.stdin.isatty() and sys.stdout.isatty()
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if not self._is_typing:
+            self._stop()
+            return
+        self._is_typing = False
+        raise KeyboardInterrupt
+
+    def read(self) -> str:
+        """A line. KeyboardInterrupt, EOFError."""
+        try:
+            self._is_typing = True
+            return input(PROMPT) if self._is_seen else input()
+        except SystemError:
+            # Python's word for a handler that returns while the KeyboardInterrupt of the one before
+            # it is on its way out of the line editor: Ctrl-C came twice at once.
+            raise KeyboardInterrupt from None
+        finally:
+            self._is_typing = False
 
 
 def chat(
@@ -165,28 +216,41 @@ def chat(
         raise UsageError(
             "chat reads what you write from standard input, which is closed; run it on a terminal"
         )
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in ending_signals():
+        signal.signal(number, _terminate)
     loop = _Loop(config, local=local, verbose=verbose)
-    loop.start()
-    notice("Ask something. Ctrl-C stops an answer, /help shows the commands, Ctrl-D ends.")
     try:
-        _talk(loop, options, Conversation(instructions))
+        loop.start()
+        notice("Ask something. Ctrl-C stops an answer, /help shows the commands, Ctrl-D ends.")
+        keyboard = _Keyboard(loop.stop)
+        signal.signal(signal.SIGINT, keyboard)
+        _talk(loop, options, Conversation(instructions), keyboard.read)
     finally:
         loop.leave()
     return OK
+
+
+def _is_of_the_answer(failure: BaseException | None) -> TypeGuard[SwarmError]:
+    """And no conversation: but where nothing can be shown any more there is none."""
+    return isinstance(failure, SwarmError) and not isinstance(failure, OutputError)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _talk(loop: _Loop, options: TextRequest, conversation: Conversation) -> None:
+def _talk(
+    loop: _Loop, options: TextRequest, conversation: Conversation, read: Callable[[], str]
+) -> None:
     # Gives `input` its line editing and its history, where the system has it.
-    import readline  # noqa: F401
+    import readline
 
+    if os.environ.get("TERM") not in {"dumb", "unknown"}:
+        # What is pasted is one question, however many lines it has.
+        readline.parse_and_bind("set enable-bracketed-paste on")
     while True:
         try:
-            line = typed_text(input(PROMPT), "the line")
+            line = typed_text(read(), "the line")
         except EOFError:
             notice("")
             return
@@ -234,7 +298,7 @@ def commanded(
 def _save(conversation: Conversation, word: str) -> None:
     def save() -> None:
         path = user_path(word)
-        write_new(path, conversation.as_markdown().encode(), "the conversation")
+        write_new(path, conversation.as_markdown().encode(), "the conversation", option="")
         notice(f"(Written to {path}.)")
 
     if not word:
@@ -250,6 +314,8 @@ def _said(body: Callable[[], None]) -> None:
     try:
         body()
     except SwarmError as fault:
+        if not _is_of_the_answer(fault):
+            raise
         complain(str(fault))
 
 
@@ -274,6 +340,8 @@ def turn(
                 notice("(The conversation no longer fits; its oldest turn is left out from here.)")
                 asked = shorter
     except SwarmError as fault:
+        if not _is_of_the_answer(fault):
+            raise
         complain(str(fault))
         notice("(Your last line got no answer and is left out; the rest is as it was.)")
         return before

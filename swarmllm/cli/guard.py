@@ -30,7 +30,7 @@ LEAVE_MAX_S = 4.0
 def guarded(body: Callable[[], int]) -> int:
     """The exit code of `body`, whatever it raises."""
     try:
-        with _sigterm_as_sigint():
+        with _ended_as_interrupted():
             return body()
     except BaseException as raised:  # noqa: BLE001  This is the guard: the last frame of every command.
         return exit_code_of(raised)
@@ -120,18 +120,27 @@ def machine_fault(error: OSError) -> str:
     return f"the system refuses {what} ({error.strerror}); {remedy}"
 
 
+def ending_signals() -> tuple[signal.Signals, ...]:
+    """By which a command is ended from outside: SIGTERM, and SIGHUP (its terminal is gone) unless
+    whoever started it has it ignored, as `nohup` does."""
+    hung_up = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return (signal.SIGTERM, signal.SIGHUP) if hung_up else (signal.SIGTERM,)
+
+
 @contextmanager
-def _sigterm_as_sigint() -> Iterator[None]:
-    """SIGTERM stops a command exactly as Ctrl-C does, also while modules are still being
-    imported."""
+def _ended_as_interrupted() -> Iterator[None]:
+    """They stop a command exactly as Ctrl-C does, also while modules are still being imported."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = {
+        number: signal.signal(number, signal.default_int_handler) for number in ending_signals()
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def run(
@@ -143,8 +152,8 @@ def run(
     """Run a trio program until it ends or somebody interrupts it; then the exit code is
     `interrupted`.
 
-    The first SIGINT or SIGTERM cancels `body`, whose clean-up must take under 2 s; the second one,
-    or LEAVE_MAX_S, ends the process at once after `at_force()`.
+    The first SIGINT, SIGTERM or SIGHUP cancels `body`, whose clean-up must take under 2 s; the
+    second one, or LEAVE_MAX_S, ends the process at once after `at_force()`.
     """
     import trio  # Here, so that help and usage errors need not wait for it.
 
@@ -173,7 +182,7 @@ async def _main(
             patience.start()
 
     try:
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        with trio.open_signal_receiver(signal.SIGINT, *ending_signals()) as signals:
             async with trio.open_nursery() as nursery:
                 scope = trio.CancelScope()
                 nursery.start_soon(watch, signals, scope)

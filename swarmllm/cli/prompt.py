@@ -35,9 +35,12 @@ def read_prompt(argument: str | None, file: str | None) -> str:
 
 
 def as_question(request: TextRequest, instructions: str, *, is_raw: bool) -> TextRequest:
-    """The same text as a question in a conversation. UsageError for instructions without one."""
+    """The same text as a question in a conversation. UsageError for instructions without one, and
+    for a text without a word."""
     if is_raw:
         raise UsageError("--system gives instructions in a conversation; add --chat")
+    if not request.prompt.strip():
+        raise UsageError("the question is empty; give the text that is to be answered")
     system = [ChatMessage(SYSTEM, typed_text(instructions, "--system"))] if instructions else []
     messages = (*system, ChatMessage(USER, request.prompt))
     return replace(request, prompt="", turns=(), messages=messages)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from swarmllm.cli.chat import commanded, turn
 from swarmllm.cli.conversation import COMMANDS, Command, Conversation, command_in
+from swarmllm.cli.prompt import as_question
 from swarmllm.core.chat import ASSISTANT, SYSTEM, USER, check_messages
 from swarmllm.errors import ContextError, LocalError, UsageError
 from swarmllm.runtime.service.request import TextRequest
@@ -108,7 +109,13 @@ def test_commands_change_what_they_say(capsys: pytest.CaptureFixture[str], tmp_p
         file.read_text()
         == "## Instructions\n\nold\n\n## You\n\nHello\n\n## Swarm\n\nsaid Hello\n\n"
     )
-    assert "is there already" in capsys.readouterr().err
+    refused = capsys.readouterr().err
+    assert "is there already" in refused
+    assert "--out" not in refused  # Which is an option of other commands.
+    commanded(talk, Command("/save", str(tmp_path / "none" / "talk.md")), nothing)
+    refused = capsys.readouterr().err
+    assert "No such file or directory" in refused
+    assert "free some space" not in refused
     commanded(Conversation(), Command("/save", str(tmp_path / "new.md")), nothing)
     commanded(talk, Command("/save", ""), nothing)
     commanded(talk, Command("/save", "\0"), nothing)
@@ -122,3 +129,9 @@ def test_a_command_that_fails_ends_nothing(capsys: pytest.CaptureFixture[str]) -
     talk = Conversation("x")
     assert commanded(talk, Command("/experts", ""), broken) == talk
     assert "the node is gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", "  \n\t"])
+def test_a_question_without_a_word_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="question is empty"):
+        as_question(TextRequest(prompt=text), "", is_raw=False)

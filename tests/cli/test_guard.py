@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import pytest
@@ -63,3 +66,56 @@ def test_the_result_of_the_program_is_its_code() -> None:
         return 7
 
     assert run(body) == 7
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("is_async", [True, False])
+def test_whoever_ends_a_command_interrupts_it(number: signal.Signals, is_async: bool) -> None:
+    cleaned = []
+
+    async def body() -> int:
+        try:
+            signal.raise_signal(number)
+            await trio.sleep(10)
+            return 0
+        finally:
+            cleaned.append(True)
+
+    def plain() -> int:
+        signal.raise_signal(number)
+        return 0
+
+    before = signal.getsignal(number)
+    assert guarded(lambda: run(body) if is_async else plain()) == 130
+    assert cleaned == [True] * is_async
+    assert signal.getsignal(number) is before
+
+
+def test_nohup_stays_in_force() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def body() -> int:
+        signal.raise_signal(signal.SIGHUP)
+        return 0
+
+    try:
+        assert guarded(body) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("when", ["prepare", "app"])
+def test_ctrl_c_before_and_after_a_command_shows_no_traceback(when: str) -> None:
+    """While modules are imported, and while the interpreter ends."""
+    program = (
+        "import atexit, signal, sys; import swarmllm.cli.streams as streams, swarmllm.cli as cli\n"
+        "def interrupt(): signal.raise_signal(signal.SIGINT)\n"
+        f"if {when!r} == 'prepare': streams.prepare = interrupt\n"
+        "else: atexit.register(interrupt)\n"
+        "cli.main(['--version'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, timeout=60, check=False
+    )
+    assert done.stderr == b""
+    assert done.returncode == (130 if when == "prepare" else 0)

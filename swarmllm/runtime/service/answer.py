@@ -330,8 +330,10 @@ class Answer:
         self._done = True
         # A stop string in the last token that was allowed: the node counted tokens, we read them.
         self._finish("stop" if self._stops.found else ended.reason, ended)
-        empty = why_empty(self.result) if piece is None and self.result is not None else None
-        return piece if empty is None else Notice(empty)
+        if piece is not None or self.result is None:
+            return piece
+        empty = why_empty(self.result, is_chat=bool(self._request.messages))
+        return None if empty is None else Notice(empty)
 
     def _finish(self, reason: EndReason, ended: Ended | None) -> None:
         tally = self._tally

@@ -9,7 +9,10 @@ from swarmllm.core.events import EndReason
 
 ENDED_AT_ONCE: Final = (
     "the answer is empty: the model ended the text at once (end-of-text); an instruct model expects"
-    " its chat format, so write the prompt as the beginning of a text, or use a base model"
+    " its chat format (generate --chat), so ask in it, or write the beginning of a text"
+)
+SAID_NOTHING: Final = (
+    "the answer is empty: the model ended its turn at once; ask in other words, or once more"
 )
 
 
@@ -35,7 +38,7 @@ class Result:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
-def why_empty(result: Result) -> str | None:
+def why_empty(result: Result, *, is_chat: bool) -> str | None:
     """One sentence for an answer without a visible character: it looks like a failure and is none.
     None for any other, and for one that has its own sentence (an error, a halt) or was given up by
     whoever asked."""
@@ -43,7 +46,7 @@ def why_empty(result: Result) -> str | None:
         return None
     match result.reason:
         case "eos":
-            return ENDED_AT_ONCE
+            return SAID_NOTHING if is_chat else ENDED_AT_ONCE
         case "stop":
             return "the answer is empty: it began with a stop string"
         case "length":

@@ -232,6 +232,17 @@ async def test_an_answer_that_begins_with_a_stop_string_is_said_to_be_empty() ->
 
 
 @under_mock_clock
+async def test_a_turn_without_a_word_gets_no_advice_about_chat_formats() -> None:
+    answer, _ = answer_of([EOS], TextRequest(messages=(ChatMessage("user", "x"),)), reason="eos")
+    parts = []
+    while (part := await answer.next_part()) is not None:
+        parts.append(part)
+    (notice,) = [part.text for part in parts if isinstance(part, Notice)]
+    assert "ended its turn" in notice
+    assert "chat" not in notice
+
+
+@under_mock_clock
 async def test_every_token_gives_one_piece_and_characters_come_whole() -> None:
     tokens = [*"aé€".encode(), 256]
     answer, _ = answer_of(list(tokens))
