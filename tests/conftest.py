@@ -1,10 +1,16 @@
 """What holds for every test: property tests never judge by the clock and in CI try the same
-examples each time, and the settings of whoever runs the tests are not theirs."""
+examples each time, the settings of whoever runs the tests are not theirs, and no test leaves a
+socket open."""
 
 from __future__ import annotations
 
+import gc
 import os
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import suppress
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # A slow example says that the machine is busy; `too_slow` would judge by the clock as well.
@@ -16,3 +22,36 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 for _variable in [name for name in os.environ if name.startswith("SWARMLLM_")]:
     del os.environ[_variable]  # Before anything is imported or started that could read it.
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What is imported and collected stays to the end: not to look through it again and again
+    saves a third of the time that collecting takes, and a tenth of a second in each full
+    collection of garbage afterwards."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+@pytest.fixture(autouse=True)
+def _no_socket_stays() -> Iterator[None]:
+    """Left to the garbage collector, it would be found in another test, which has not opened it."""
+    before = _sockets()
+    yield
+    left = _sockets() - before
+    assert not left, f"sockets that the test has left open: {len(left)}"
+
+
+def _sockets() -> set[int]:
+    """The inodes of this process's open sockets."""
+    found = set()
+    for name in os.listdir("/dev/fd"):
+        with suppress(OSError):  # The descriptor of that listing itself.
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                found.add(status.st_ino)
+    return found

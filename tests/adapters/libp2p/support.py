@@ -112,9 +112,11 @@ async def raw_peer(polite: bool = True, key: KeyFile | None = None) -> AsyncIter
     raw = RawPeer(key or ephemeral_key(), polite)
     async with trio.open_nursery() as nursery:
         await nursery.start(Supervisor(raw.switch).run)
-        yield raw
-        raw.switch.abort_all()
-        nursery.cancel_scope.cancel()
+        try:
+            yield raw
+        finally:
+            raw.switch.abort_all()
+            nursery.cancel_scope.cancel()
 
 
 async def until(true: Callable[[], object]) -> None:
