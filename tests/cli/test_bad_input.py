@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -59,20 +61,25 @@ def vocabulary_of(tokens: list[str], kinds: list[int] | None = None) -> bytes:
     )
 
 
+A_MILLION: Final = (1 << 20) + 1
+
+
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("tokens", "kinds", "said"),
     [
-        (vocabulary_of([]), "has no vocabulary of its own"),
-        (vocabulary_of([f"t{n}" for n in range((1 << 20) + 1)]), "1048577 tokens, more than"),
-        (vocabulary_of(["a", "\udcff"]), "token 1 is no UTF-8 text"),
-        (vocabulary_of(["a", "b", "a"]), "token 2 is a second one"),
-        (vocabulary_of(["a", "b"], [NORMAL]), "2 tokens but not as many types"),
+        (lambda: [], None, "has no vocabulary of its own"),
+        (lambda: [f"t{n}" for n in range(A_MILLION)], None, "1048577 tokens, more than"),
+        (lambda: ["a", "\udcff"], None, "token 1 is no UTF-8 text"),
+        (lambda: ["a", "b", "a"], None, "token 2 is a second one"),
+        (lambda: ["a", "b"], [NORMAL], "2 tokens but not as many types"),
     ],
     ids=["no tokens", "a million tokens", "no UTF-8", "a token twice", "types missing"],
 )
-def test_a_vocabulary_that_is_none_is_named(tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_vocabulary_that_is_none_is_named(
+    tmp_path: Path, tokens: Callable[[], list[str]], kinds: list[int] | None, said: str
+) -> None:
     path = tmp_path / "words.gguf"
-    path.write_bytes(content)
+    path.write_bytes(vocabulary_of(tokens(), kinds))
     done = run(tmp_path, *JOIN, "--model", str(path))
     assert done.code == 1
     assert "words.gguf" in done.sentence()

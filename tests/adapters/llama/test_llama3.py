@@ -26,6 +26,7 @@ from swarmllm.adapters.llama.vocabulary import (
     load_vocabulary,
     special_tokens,
 )
+from swarmllm.core.vocabulary import Vocabulary
 from swarmllm.errors import LocalError, UsageError
 from tests import ROOT
 
@@ -33,10 +34,13 @@ VECTORS = json.loads(
     (ROOT / "tests" / "vectors" / "llama3_tokens.json").read_text(encoding="utf-8")
 )["vectors"]
 
-TEXT = load_vocabulary()
-VOCABULARY = TEXT.vocabulary
 ids = st.lists(st.integers(0, LLAMA3_SIZE - 1), max_size=40)
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+
+
+def words() -> Vocabulary:
+    """Of the one that is loaded once, when the first test wants it."""
+    return load_vocabulary().vocabulary
 
 
 class Finder:
@@ -73,7 +77,7 @@ def _finder(searched: Finder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Finde
 
 
 def streamed(tokens: list[int]) -> str:
-    stream = VOCABULARY.decoder()
+    stream = words().decoder()
     return "".join([*map(stream.push, tokens), stream.finish()])
 
 
@@ -83,61 +87,63 @@ def test_there_are_46_published_vectors() -> None:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: repr(vector["text"][:20]))
 def test_published_vectors(vector: dict[str, Any]) -> None:
-    assert TEXT.tokenize(vector["text"]) == vector["ids"]
-    assert VOCABULARY.decode(vector["ids"]) == vector["text"]
+    assert load_vocabulary().tokenize(vector["text"]) == vector["ids"]
+    assert words().decode(vector["ids"]) == vector["text"]
     assert streamed(vector["ids"]) == vector["text"]
 
 
 def test_the_fingerprint_is_that_of_metas_file(searched: Finder) -> None:
     fingerprint, chat_digest = searched.tables.tokenizer().digests()
     assert fingerprint.hex() == LLAMA3_FINGERPRINT
-    assert (VOCABULARY.fingerprint, VOCABULARY.chat_digest) == (fingerprint, chat_digest)
-    assert VOCABULARY.size == LLAMA3_SIZE
+    assert (words().fingerprint, words().chat_digest) == (fingerprint, chat_digest)
+    assert words().size == LLAMA3_SIZE
 
 
 def test_special_tokens_are_256_different_ones() -> None:
     names = special_tokens()
     assert len(set(names)) == 256
-    assert {names[i - LLAMA3_BOS] for i in VOCABULARY.eog if i < 128_011} == {
+    assert {names[i - LLAMA3_BOS] for i in words().eog if i < 128_011} == {
         *("<|end_of_text|>", "<|eom_id|>", "<|eot_id|>", "<|finetune_right_pad_id|>"),
         *(f"<|reserved_special_token_{n}|>" for n in range(3)),
     }
-    assert names[(VOCABULARY.bos or 0) - LLAMA3_BOS] == "<|begin_of_text|>"
+    assert names[(words().bos or 0) - LLAMA3_BOS] == "<|begin_of_text|>"
 
 
 @given(texts)
 def test_decoding_undoes_encoding(text: str) -> None:
-    tokens = TEXT.tokenize(text)
-    assert VOCABULARY.decode(tokens) == text
+    tokens = load_vocabulary().tokenize(text)
+    assert words().decode(tokens) == text
     assert streamed(tokens) == text
 
 
 @given(st.lists(st.one_of(texts, st.sampled_from(special_tokens())), max_size=6))
 def test_no_text_can_spell_a_special_token(parts: list[str]) -> None:
     text = "".join(parts)
-    tokens = TEXT.tokenize(text)
+    tokens = load_vocabulary().tokenize(text)
     assert all(token < LLAMA3_BOS for token in tokens)
-    assert VOCABULARY.decode(tokens) == text
+    assert words().decode(tokens) == text
 
 
 @given(ids)
 def test_streaming_any_tokens_gives_what_decoding_them_at_once_gives(tokens: list[int]) -> None:
-    whole = b"".join(map(VOCABULARY.piece, tokens)).decode(errors="replace")
-    assert streamed(tokens) == VOCABULARY.decode(tokens) == whole
+    whole = b"".join(map(words().piece, tokens)).decode(errors="replace")
+    assert streamed(tokens) == words().decode(tokens) == whole
 
 
 @given(texts, st.data())
 def test_a_stream_holds_back_only_an_unfinished_character(text: str, data: st.DataObject) -> None:
     """However the bytes are cut into tokens: here, one token a byte, for some of the characters."""
     single = {token: rank for token, rank in load_merge_ranks().items() if len(token) == 1}
-    stream, seen = VOCABULARY.decoder(), b""
+    stream, seen = words().decoder(), b""
     out = ""
     for character in text:
         split = data.draw(st.booleans())
         for token in (
-            [single[bytes([b])] for b in character.encode()] if split else TEXT.tokenize(character)
+            [single[bytes([b])] for b in character.encode()]
+            if split
+            else load_vocabulary().tokenize(character)
         ):
-            seen += VOCABULARY.piece(token)
+            seen += words().piece(token)
             out += stream.push(token)
             assert out == seen.decode(errors="ignore")
     assert stream.finish() == ""
@@ -145,7 +151,7 @@ def test_a_stream_holds_back_only_an_unfinished_character(text: str, data: st.Da
 
 def test_a_character_cut_off_at_the_end_is_replaced() -> None:
     single = {token: rank for token, rank in load_merge_ranks().items() if len(token) == 1}
-    stream = VOCABULARY.decoder()
+    stream = words().decoder()
     assert [stream.push(single[bytes([b])]) for b in "🦙".encode()[:3]] == ["", "", ""]
     assert stream.finish() == "�"
 
@@ -159,12 +165,12 @@ def test_special_tokens_show_as_nothing_even_inside_a_character() -> None:
 @pytest.mark.parametrize("token", [-1, LLAMA3_SIZE])
 def test_an_id_outside_of_the_vocabulary_is_named(token: int) -> None:
     with pytest.raises(LocalError, match=f"{token} .*128,256"):
-        VOCABULARY.decoder().push(token)
+        words().decoder().push(token)
 
 
 def test_half_a_surrogate_pair_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match=r"U\+D83E at position 3"):
-        TEXT.tokenize("abc\ud83e")
+        load_vocabulary().tokenize("abc\ud83e")
 
 
 def test_the_search_is_done_once_a_machine(tmp_path: Path, finder: Finder) -> None:
