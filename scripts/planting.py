@@ -51,14 +51,19 @@ class Verdict:
 
 
 def plant(bug: Bug, folder: Path, copied: tuple[str, ...]) -> None:
-    """Copy these files and folders and put the bug in. SystemExit if it does not fit."""
+    """Copy these files and folders and put the bug in. SystemExit if it does not fit.
+
+    Times are copied, too, so that what is compiled of the unchanged files need not be compiled
+    again.
+    """
     for name in copied:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            # What is just being compiled beside us has such a name until it is whole.
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.pyc.*"))
         else:
-            shutil.copy(source, target)
+            shutil.copy2(source, target)
     for change in bug:
         path = folder / change.path
         path.write_text(changed(path.read_text(encoding="utf-8"), change), encoding="utf-8")
