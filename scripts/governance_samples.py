@@ -61,6 +61,7 @@ GOVERNANCE: Final[tuple[Any, ...]] = (
     g.CanaryStep(DIGEST, 1, 40, 60, 52_000, 48_000),
     g.Validated(DIGEST, FINGERPRINT),
     g.NotCarriedOut(DIGEST, "this version does not know the action"),
+    g.ReportRead(FINGERPRINT, 2, 3, 0),
     g.SetDigest(DIGEST[:8], CONTROL),
     g.SetSummary(DIGEST[:8], b""),
     g.SetSummary(DIGEST[:8], DIGEST),

@@ -45,6 +45,7 @@ from swarmllm.core.peers.dialling import load_saved
 from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
+from swarmllm.core.validation.part import RecordingPart
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import GOV, LEDGER, TOKENIZER
@@ -82,6 +83,7 @@ from swarmllm.runtime.service.json_events import (
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.request import usual_request
 from swarmllm.runtime.service.service import Service
+from swarmllm.runtime.service.validation import ValidationService
 from swarmllm.runtime.suspend_detector import SuspendDetector
 from swarmllm.wire.identity import swarm_hash
 
@@ -173,7 +175,8 @@ async def _start(
     governance = governance_part(
         orders.machine, keyring, store, settings, config.canary, parts.review_pace
     )
-    parts_of_node = (exchange, governance, part_of(keyring, rng, trio.current_time()))
+    recording = _recording(store)
+    parts_of_node = (exchange, governance, part_of(keyring, rng, trio.current_time()), recording)
     node = _node(config, keyring, rng, orders, text, parts_of_node, settings)
 
     def perform(effect: TokenizerEffect) -> None:
@@ -184,10 +187,7 @@ async def _start(
     nursery.start_soon(ledgers.run, driver.feed)
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
-        node,
-        driver,
-        network,
-        text,
+        *(node, driver, network, text),
         swarm=config.swarm,
         defaults=defaults,
         troubles=troubles,
@@ -202,9 +202,15 @@ async def _start(
     if learned is not None:
         nursery.start_soon(learned.learn, TextSwarm(local, exchange, driver))
     await _offer_terms(config, governance.machine, driver, warn)
-    _open_service(service, local, orders, governance.machine, driver, keyring)
+    validation = ValidationService(driver, recording, governance.machine, settings, local.view)
+    _open_service(service, local, orders, governance.machine, driver, keyring, validation)
     tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
     return local
+
+
+def _recording(store: SqliteStore) -> RecordingPart:
+    now = trio.current_time()
+    return RecordingPart((time.time() - now) / 60, now, store.load)
 
 
 def _node(
@@ -249,6 +255,7 @@ def _open_service(
     governance: GovernanceMachine,
     driver: Driver,
     keyring: KeyFile,
+    validation: ValidationService,
 ) -> None:
     def peers() -> tuple[PeerId, ...]:
         return local.view().peers
@@ -260,6 +267,7 @@ def _open_service(
         local,
         HaltService(driver, orders, peers),
         GovernanceService(driver, governance, keyring, peers, unix_ms),
+        validation,
     )
 
 

@@ -97,6 +97,16 @@ class SettingChanged(Fact):
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerEnded(Fact):
+    """An answer of this node has ended. `is_whole`: it was written to its end, or its user wanted
+    no more of it."""
+
+    is_whole: bool
+    tokens: int
+    failovers: int
+
+
+@dataclass(frozen=True, slots=True)
 class TokenMeasured(Fact):
     """A token of an answer of this node has cost so much: seconds of its round."""
 

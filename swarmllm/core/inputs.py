@@ -301,7 +301,21 @@ LedgerInput = (
     | ConsistencyProved
 )
 
-PartInput = TokenizerSought | TokenizerSealed | TokenizerJudged | LedgerInput | Committed
+
+@dataclass(frozen=True, slots=True)
+class ReportOffered:
+    """This node's user has handed it a validation report, which was read and found good. `verdict`
+    is numbered as in `messages.governance.ReportRead`."""
+
+    evidence: bytes
+    setting: int
+    value: int
+    verdict: int
+
+
+PartInput = (
+    TokenizerSought | TokenizerSealed | TokenizerJudged | LedgerInput | Committed | ReportOffered
+)
 """What only a part of the node wants."""
 
 ChangeInput = (

@@ -282,6 +282,18 @@ class NotCarriedOut:
     why: Annotated[str, Size(1, 200)]
 
 
+@message(code=93)
+class ReportRead:
+    """A validation report was read here, and its verdict follows from its figures: `evidence` is
+    its digest, `setting` and `value` what it is about. `verdict`: 0 better, 1 worse, 2 no
+    difference, 3 not shown, 4 a law broken."""
+
+    evidence: Digest
+    setting: SettingCode
+    value: U63
+    verdict: Annotated[int, Range(0, 4)]
+
+
 # --- frames of a replicated set -------------------------------------------------------------------
 
 

@@ -300,6 +300,7 @@ TYPE_CODES = {
     "CanaryStep": 89,
     "Validated": 90,
     "NotCarriedOut": 91,
+    "ReportRead": 93,
     "Proposal": 101,
     "Vote": 102,
     "Withdrawal": 103,

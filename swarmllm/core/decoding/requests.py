@@ -12,9 +12,9 @@ from typing import assert_never
 
 from swarmllm.core.decoding.generation import Generation, Step
 from swarmllm.core.decoding.members import Ask
-from swarmllm.core.effects import CloseSession, Effect, Emit, Penalise, RunScore, Send
+from swarmllm.core.effects import CloseSession, Effect, Emit, NodeEffect, Penalise, RunScore, Send
 from swarmllm.core.events import Ended, TokenChosen
-from swarmllm.core.facts import Fact, PeerGone, TokenMeasured, TokensForbidden
+from swarmllm.core.facts import AnswerEnded, Fact, PeerGone, TokenMeasured, TokensForbidden
 from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.inputs import Asked, Cancelled, Input, Received, Scored, TimerFired
 from swarmllm.core.part import Part, Told
@@ -74,14 +74,11 @@ class Requests(Part):
         return len(self)
 
     def handle(self, event: Input | Fact, now: float) -> Told:
-        """What the input brings about; and behind it, what each token has cost."""
+        """What the input brings about; and behind it, what each token has cost, and which answers
+        have ended."""
         told = self._handled(event, now)
-        costs = [
-            TokenMeasured(one.event.round_s)
-            for one in told
-            if isinstance(one, Emit) and isinstance(one.event, TokenChosen)
-        ]
-        return [*told, *costs] if costs else told
+        found = [one for one in map(_measured, told) if one is not None]
+        return [*told, *found] if found else told
 
     def _handled(self, event: Input | Fact, now: float) -> Told:
         match event:
@@ -204,6 +201,17 @@ class Requests(Part):
                 return [CloseSession(key)]
             case _:
                 assert_never(message)
+
+
+def _measured(one: NodeEffect | Fact) -> Fact | None:
+    """The fact that stands behind an event."""
+    match one:
+        case Emit(event=TokenChosen(round_s=round_s)):
+            return TokenMeasured(round_s)
+        case Emit(event=Ended(reason=reason, tokens=tokens, failovers=failovers)):
+            return AnswerEnded(reason not in {"error", "halted"}, tokens, failovers)
+        case _:
+            return None
 
 
 def _no_text(reasons: tuple[str, ...]) -> str:

@@ -147,6 +147,13 @@ def find(machine: GovernanceMachine, prefix: str) -> Case:
     return found[0]
 
 
+def base_of(machine: GovernanceMachine, action: Action) -> bytes:
+    """What the action would build on, as a proposal of it names that; zeros for nothing, and while
+    nothing is in force here."""
+    outcome = machine.outcome
+    return NO_BASE if outcome is None else _base(action, _cases(machine), outcome)[0]
+
+
 # --- what the sentences depend on -----------------------------------------------------------------
 
 

@@ -44,6 +44,8 @@ from swarmllm.runtime.service.json_events import (
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.request import DEFAULTS, TextRequest, parse_request
+from swarmllm.runtime.service.validation import OPS as VALIDATION_OPS
+from swarmllm.runtime.service.validation import ValidationService
 
 
 class Client(Protocol):
@@ -109,6 +111,7 @@ class Service:
         self._settings = settings or Settings()
         self._halts: HaltService | None = None
         self._governance: GovernanceService | None = None
+        self._validation: ValidationService | None = None
         self._open = trio.Event()
         self._shutdown = trio.Event()
         self._ops: Final[
@@ -127,16 +130,19 @@ class Service:
         node: LocalNode,
         halts: HaltService | None = None,
         governance: GovernanceService | None = None,
+        validation: ValidationService | None = None,
     ) -> None:
-        """The node has started. None: it has no kill switch, or takes no part in governance."""
+        """The node has started. None: it has no kill switch, or takes no part in governance or
+        in validations."""
         self.node = node
         self._halts = halts
         self._governance = governance
+        self._validation = validation
         self._open.set()
 
     @property
     def ops(self) -> tuple[str, ...]:
-        return (*self._ops, *sorted(HALT_OPS), *sorted(GOVERNANCE_OPS))
+        return (*self._ops, *sorted(HALT_OPS), *sorted(GOVERNANCE_OPS), *sorted(VALIDATION_OPS))
 
     def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> Call:
         """Nothing happens before the first record is asked for; an unknown `op` or a wrong
@@ -145,6 +151,8 @@ class Service:
             return Call(lambda _: self._halt(op, params))
         if op in GOVERNANCE_OPS:
             return Call(lambda _: self._govern(op, params))
+        if op in VALIDATION_OPS:
+            return Call(lambda _: self._validate(op, params))
         answer = self._ops.get(op)
         if answer is None:
             return Call(lambda _: self._unknown(op))
@@ -220,4 +228,13 @@ class Service:
                 "this node runs without governance; ask one that `swarmllm join` started"
             )
         async for record in self._governance.call(op, params):
+            yield record
+
+    async def _validate(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+        await self._started()
+        if self._validation is None:
+            raise LocalError(
+                "this node takes no part in validations; ask one that `swarmllm join` started"
+            )
+        async for record in self._validation.call(op, params):
             yield record
