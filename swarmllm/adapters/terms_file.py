@@ -24,7 +24,7 @@ from swarmllm.wire.signed import key_id
 # Terms of 4 KiB in base64, and a readable line for each key and setting.
 FILE_BYTES_MAX: Final = 64 << 10
 WHAT: Final = "the file of terms"
-_BEGIN: Final = "-----BEGIN SWARMLLM TERMS OF GOVERNANCE-----"
+BEGIN: Final = "-----BEGIN SWARMLLM TERMS OF GOVERNANCE-----"
 _END: Final = "-----END SWARMLLM TERMS OF GOVERNANCE-----"
 _LINE_CHARS: Final = 64
 
@@ -37,19 +37,24 @@ def terms_path(charter: Path) -> Path:
 def read_terms_file(path: Path) -> bytes:
     """The encoding of the terms in a file. LocalError for any other text than `render_terms`
     writes."""
-    text = read_bounded(path, FILE_BYTES_MAX, WHAT).decode("latin-1").replace("\r\n", "\n")
+    return parse_terms(read_bounded(path, FILE_BYTES_MAX, WHAT), str(path))
+
+
+def parse_terms(data_of_file: bytes, name: str) -> bytes:
+    """The same of the text of a file called `name`."""
+    text = data_of_file.decode("latin-1").replace("\r\n", "\n")
     body = text.partition("\n\n")[2].partition(f"\n{_END}")[0].replace("\n", "")
     try:
         data = base64.b64decode(body, validate=True)
         terms = read_terms(data)
     except (binascii.Error, ValueError, RemoteError) as fault:
         raise LocalError(
-            f"{path} holds no terms of governance ({fault}); give the file that `swarmllm charter`"
+            f"{name} holds no terms of governance ({fault}); give the file that `swarmllm charter`"
             " wrote"
         ) from fault
     if render_terms(terms) != text:
         raise LocalError(
-            f"{path} is damaged or was changed: its readable lines do not belong to its terms;"
+            f"{name} is damaged or was changed: its readable lines do not belong to its terms;"
             " ask for the file again"
         )
     return data
@@ -60,7 +65,7 @@ def render_terms(terms: GovernanceTerms) -> str:
     data = encode(terms)
     text = base64.b64encode(data).decode()
     lines = [
-        _BEGIN,
+        BEGIN,
         *(f"{name}: {value}" for name, value in described(terms)),
         f"Digest: {sha256(data).hexdigest()}",
         "",

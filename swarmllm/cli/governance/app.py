@@ -11,9 +11,11 @@ import typer
 
 from swarmllm.cli import options as o
 from swarmllm.cli.guard import guarded
-from swarmllm.cli.operators.options import OPERATOR, PassphraseFile
+from swarmllm.cli.operators.options import OPERATOR, PassphraseFile, Through
+from swarmllm.cli.operators.options import Out as NewFile
 
 if TYPE_CHECKING:  # Help must not cost their imports.
+    from swarmllm.cli.governance.places import Way
     from swarmllm.cli.governance.signing import Signer
     from swarmllm.core.governance.tiers import Action
     from swarmllm.runtime.config import Config
@@ -39,6 +41,35 @@ Key = Annotated[
         metavar="KEYFILE",
         help="The key file to sign with. Without this the running node signs with its own key,"
         " which has a say in a private swarm, or where the charter names it as an agent's.",
+        rich_help_panel=OPERATOR,
+    ),
+]
+State = Annotated[
+    str | None,
+    typer.Option(
+        "--state",
+        metavar="FILE",
+        help="Take the swarm and its proposals from a file that `proposals export` wrote, on a"
+        " machine that runs no node.",
+        rich_help_panel=OPERATOR,
+    ),
+]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="FILE",
+        help="Write what was signed to a file as well, to carry by hand; never overwritten.",
+    ),
+]
+Wait = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        max=60,
+        help="How long to wait for a peer to have it, with --peer.",
         rich_help_panel=OPERATOR,
     ),
 ]
@@ -90,6 +121,10 @@ class Given:
     ] = None
     key: Key = None
     passphrase_file: PassphraseFile = None
+    state: State = None
+    out: Out = None
+    wait: Wait = 10.0
+    peer: Through = None
     data_dir: o.DataDir = None
     json: o.Json = False
 
@@ -113,16 +148,17 @@ def _help(context: typer.Context) -> None:
 # --- propose --------------------------------------------------------------------------------------
 
 
-def _proposed(given: Given, action_of: Callable[[Config], Action]) -> None:
+def _proposed(given: Given, action_of: Callable[[Config, Way], Action]) -> None:
     def body() -> int:
         from swarmllm.cli.governance.propose import About
         from swarmllm.cli.governance.propose import propose as run
         from swarmllm.cli.settings import config_of
 
-        config = config_of(data_dir=given.data_dir)
+        config = config_of(data_dir=given.data_dir, peers=given.peer or [])
         signer = _signer(given.key, given.passphrase_file)
-        about = About(given.why, signer, given.evidence, given.tier, given.suggest)
-        return run(config, action_of(config), about, as_json=given.json)
+        way = _way(given.state, given.out, given.wait)
+        about = About(given.why, signer, way, given.evidence, given.tier, given.suggest)
+        return run(config, action_of(config, way), about, as_json=given.json)
 
     raise typer.Exit(guarded(body))
 
@@ -131,6 +167,12 @@ def _signer(key: str | None, passphrase_file: str | None) -> Signer:
     from swarmllm.cli.governance.signing import Signer
 
     return Signer(key, passphrase_file)
+
+
+def _way(state: str | None = None, out: str | None = None, wait_s: float = 10.0) -> Way:
+    from swarmllm.cli.governance.places import Way
+
+    return Way(state, out, wait_s)
 
 
 @propose.command("set")
@@ -144,7 +186,7 @@ def propose_set(
 ) -> None:
     """Set a setting of the swarm."""
 
-    def action(_: Config) -> Action:
+    def action(_: Config, __: Way) -> Action:
         from swarmllm.cli.governance.propose import set_action
 
         return set_action(key_of_setting, value)
@@ -162,7 +204,7 @@ def propose_bounds(
 ) -> None:
     """Change the bounds within which few votes are enough to set a setting."""
 
-    def action(_: Config) -> Action:
+    def action(_: Config, __: Way) -> Action:
         from swarmllm.cli.governance.propose import bounds_action
 
         return bounds_action(key_of_setting, low, high)
@@ -180,10 +222,10 @@ def propose_phase(
 
 
 def _propose_phase(number: int, given: Given) -> None:
-    def action(config: Config) -> Action:
+    def action(config: Config, way: Way) -> Action:
         from swarmllm.cli.governance.propose import phase_action
 
-        return phase_action(config, number)
+        return phase_action(config, way, number)
 
     _proposed(given, action)
 
@@ -192,16 +234,16 @@ def _propose_phase(number: int, given: Given) -> None:
 @o.spread
 def propose_feature(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The feature.")],
-    state: Annotated[str, typer.Argument(metavar="on|off")],
+    switch: Annotated[str, typer.Argument(metavar="on|off")],
     given: Given,
 ) -> None:
     """Suggest that a feature be switched on or off. This version has none that votes could switch,
     so a proposal is refused unless it is a suggestion (--suggest)."""
 
-    def action(_: Config) -> Action:
+    def action(_: Config, __: Way) -> Action:
         from swarmllm.cli.governance.propose import feature_action
 
-        return feature_action(name, state)
+        return feature_action(name, switch)
 
     _proposed(given, action)
 
@@ -228,7 +270,7 @@ def propose_model(
     """Make this model the one that new nodes are offered. No node fetches it without its owner's
     yes."""
 
-    def action(_: Config) -> Action:
+    def action(_: Config, __: Way) -> Action:
         from swarmllm.cli.governance.propose import model_action
 
         return model_action(reference, digest)
@@ -241,10 +283,10 @@ def propose_model(
 def propose_revert(id: Id, given: Given) -> None:
     """Take back what a proposal changed."""
 
-    def action(config: Config) -> Action:
+    def action(config: Config, way: Way) -> Action:
         from swarmllm.cli.governance.propose import revert_action
 
-        return revert_action(config, id)
+        return revert_action(config, way, id)
 
     _proposed(given, action)
 
@@ -254,7 +296,10 @@ def propose_revert(id: Id, given: Given) -> None:
 
 @proposals.callback(invoke_without_command=True)
 def proposals_root(
-    context: typer.Context, data_dir: o.DataDir = None, json: o.Json = False
+    context: typer.Context,
+    state: State = None,
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
 ) -> None:
     if context.invoked_subcommand is not None:
         return
@@ -263,20 +308,69 @@ def proposals_root(
         from swarmllm.cli.governance.views import proposals as run
         from swarmllm.cli.settings import config_of
 
-        return run(config_of(data_dir=data_dir), as_json=json)
+        return run(config_of(data_dir=data_dir), _way(state), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@proposals.command("export")
+def proposals_export(
+    out: NewFile,
+    id: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ID...]", help="The proposals; without this: all."),
+    ] = None,
+    state: State = None,
+    peer: Through = None,
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
+) -> None:
+    """Write proposals and votes to a file, to look at, sign and hand in on any machine."""
+
+    def body() -> int:
+        from swarmllm.cli.governance.carrying import export
+        from swarmllm.cli.settings import config_of
+
+        config = config_of(data_dir=data_dir, peers=peer or [])
+        return export(config, id or [], out, _way(state), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@proposals.command("import")
+def proposals_import(
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Files of proposals and votes.")
+    ],
+    wait: Wait = 10.0,
+    peer: Through = None,
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
+) -> None:
+    """Hand proposals and votes from files to the running node, or to peers. Each counts by its own
+    signature."""
+
+    def body() -> int:
+        from swarmllm.cli.governance.carrying import import_files
+        from swarmllm.cli.settings import config_of
+
+        config = config_of(data_dir=data_dir, peers=peer or [])
+        return import_files(config, files, _way(wait_s=wait), as_json=json)
 
     raise typer.Exit(guarded(body))
 
 
 @proposals.command("show")
-def proposals_show(id: Id, data_dir: o.DataDir = None, json: o.Json = False) -> None:
+def proposals_show(
+    id: Id, state: State = None, data_dir: o.DataDir = None, json: o.Json = False
+) -> None:
     """Show one proposal in full: why, evidence, who voted, what it waits for."""
 
     def body() -> int:
         from swarmllm.cli.governance.views import proposal as run
         from swarmllm.cli.settings import config_of
 
-        return run(config_of(data_dir=data_dir), id, as_json=json)
+        return run(config_of(data_dir=data_dir), id, _way(state), as_json=json)
 
     raise typer.Exit(guarded(body))
 
@@ -286,6 +380,10 @@ def vote(
     say: Annotated[str, typer.Argument(metavar="yes|no", help="Final: it cannot be taken back.")],
     key: Key = None,
     passphrase_file: PassphraseFile = None,
+    state: State = None,
+    out: Out = None,
+    wait: Wait = 10.0,
+    peer: Through = None,
     data_dir: o.DataDir = None,
     json: o.Json = False,
 ) -> None:
@@ -296,7 +394,8 @@ def vote(
         from swarmllm.cli.settings import config_of
 
         signer = _signer(key, passphrase_file)
-        return run(config_of(data_dir=data_dir), id, say, signer, as_json=json)
+        config, way = config_of(data_dir=data_dir, peers=peer or []), _way(state, out, wait)
+        return run(config, id, say, signer, way, as_json=json)
 
     raise typer.Exit(guarded(body))
 
@@ -305,6 +404,10 @@ def withdraw(
     id: Id,
     key: Key = None,
     passphrase_file: PassphraseFile = None,
+    state: State = None,
+    out: Out = None,
+    wait: Wait = 10.0,
+    peer: Through = None,
     data_dir: o.DataDir = None,
     json: o.Json = False,
 ) -> None:
@@ -315,7 +418,8 @@ def withdraw(
         from swarmllm.cli.settings import config_of
 
         signer = _signer(key, passphrase_file)
-        return run(config_of(data_dir=data_dir), id, signer, as_json=json)
+        config, way = config_of(data_dir=data_dir, peers=peer or []), _way(state, out, wait)
+        return run(config, id, signer, way, as_json=json)
 
     raise typer.Exit(guarded(body))
 

@@ -8,7 +8,8 @@ from hashlib import sha256
 from typing import Any, Final
 
 from swarmllm.adapters.atomic_file import read_bounded
-from swarmllm.cli.governance.signing import Signer, question, sign, told
+from swarmllm.cli.governance.places import Way, place_of
+from swarmllm.cli.governance.signing import Signer, sign, told
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import notice
 from swarmllm.core.governance.tiers import Action
@@ -45,6 +46,7 @@ class About:
 
     why: str
     signer: Signer
+    way: Way
     evidence: str | None = None
     tier: int | None = None
     suggest: bool = False
@@ -71,7 +73,7 @@ def propose(config: Config, action: Action, about: About, *, as_json: bool) -> i
         if not as_json:
             notice(f"{_sentence(action_text(raw))}: {_gate(draft)}.")
 
-    signed = sign(config, about.signer, "propose", Proposal, is_wanted, show, **values)
+    signed = sign(config, about.signer, "propose", Proposal, is_wanted, show, about.way, **values)
     draft = signed.draft
     about_it = {name: draft[name] for name in ("id", "tier", "tier_name", "escalated", "needs")}
     said = f"Proposal {draft['id'][:16]}"
@@ -115,11 +117,11 @@ def bounds_action(key: str, low: str, high: str) -> SetBounds:
     return made
 
 
-def phase_action(config: Config, phase: int) -> OpenPhase | ClosePhase:
-    """Opening or closing, by the phase that the running node is in."""
+def phase_action(config: Config, way: Way, phase: int) -> OpenPhase | ClosePhase:
+    """Opening or closing, by the phase that is in force."""
     if not 0 <= phase <= PHASE_MAX:
         raise UsageError(f"there is no phase {phase}; phases are 0 to {PHASE_MAX}")
-    current = int(question(config, "governance")["phase"])
+    current = int(place_of(config, way).ask("governance")["phase"])
     if phase == current:
         raise UsageError(f"phase {phase} is in force already; name another one")
     return OpenPhase(phase) if phase > current else ClosePhase(phase)
@@ -147,8 +149,9 @@ def model_action(reference: str, digest: str) -> SetDefaultModel:
     return SetDefaultModel(reference, bytes.fromhex(digest))
 
 
-def revert_action(config: Config, prefix: str) -> Revert:
-    return Revert(bytes.fromhex(str(question(config, "proposal", id=id_of(prefix))["id"])))
+def revert_action(config: Config, way: Way, prefix: str) -> Revert:
+    found = place_of(config, way).ask("proposal", id=id_of(prefix))
+    return Revert(bytes.fromhex(str(found["id"])))
 
 
 def id_of(prefix: str) -> str:

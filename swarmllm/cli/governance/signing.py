@@ -1,5 +1,5 @@
-"""Signing what governance asks for: the node drafts it, the key's owner sees that it says what was
-wanted, signs, and the node takes it.
+"""Signing what governance asks for: a node drafts it, or the same code on the records of a file;
+the key's owner sees that it says what was wanted, signs, and hands it in.
 
 A draft is asked for twice: before the passphrase is typed, so that nobody types it for something
 that would be refused, and after, because what is in force may have changed meanwhile.
@@ -8,19 +8,28 @@ that would be refused, and after, because what is in force may have changed mean
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
+from swarmllm.adapters.governance_file import GovernanceFile, case_of, opened
 from swarmllm.adapters.operator_keys import OperatorKey, read_key
-from swarmllm.cli.guard import OK, run
+from swarmllm.cli.governance.paper import Paper
+from swarmllm.cli.governance.places import (
+    Delivery,
+    Way,
+    file_path,
+    hand_in,
+    held_by,
+    place_of,
+    write_file,
+)
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.output import people, print_record
 from swarmllm.cli.screen import Line
-from swarmllm.cli.waiting import QUESTION
-from swarmllm.errors import LocalError, RemoteError
+from swarmllm.errors import LocalError, RemoteError, UsageError
 from swarmllm.messages.governance import Proposal, Vote, Withdrawal
 from swarmllm.runtime.config import Config
-from swarmllm.runtime.local_api.client import NoNodeError, ask
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.codec import decode
@@ -39,31 +48,13 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What was signed and taken. `by` names the key for people; `peers` were connected."""
+    """What was signed. `by` names the key for people; `delivery` None: it was not handed in;
+    `path` None: nor written to a file."""
 
     draft: Record
     by: str
-    peers: int
-
-
-def question(config: Config, op: str, **values: object) -> Record:
-    """One question to the running node. LocalError if none runs."""
-    found: list[Record] = []
-
-    async def body() -> int:
-        try:
-            found.append(await ask(config.data_dir, op, QUESTION, **values))
-        except NoNodeError as error:
-            raise NoNodeError(
-                f"no node runs on {config.data_dir}, and governance is a matter of running nodes;"
-                " start one with `swarmllm join`, or name its --data-dir"
-            ) from error
-        return OK
-
-    run(body)
-    if not found:
-        raise KeyboardInterrupt  # `run` ends when somebody asks it to; then so do we.
-    return found[0]
+    delivery: Delivery | None
+    path: Path | None
 
 
 def sign(
@@ -73,27 +64,69 @@ def sign(
     kind: type[R],
     is_wanted: Callable[[R], bool],
     show: Callable[[Record], None],
+    way: Way,
     **values: object,
 ) -> Signed:
-    """Have the node draft a record by `op`, sign it, and hand it over. `show` tells people of the
-    draft before they sign; `is_wanted` sees whether it is what they asked for."""
+    """Have a record drafted by `op`, sign it, and hand it in. `show` tells people of the draft
+    before they sign; `is_wanted` sees whether it is what they asked for."""
     key = None if signer.key_file is None else read_key(user_path(signer.key_file))
+    path = None if way.out is None else file_path(way.out)
+    place = place_of(config, way)
+    paper = place if isinstance(place, Paper) else None
+    _check_leads_somewhere(key, path, paper, config)
     asked = values if key is None else values | {"key": key.public_key.hex()}
-    draft = question(config, op, **asked)
+    draft = place.ask(op, **asked)
     _checked(draft, kind, is_wanted)
     show(draft)
     if key is None:
-        data, by = str(draft["signed"]), "this node"
+        data, by = bytes.fromhex(str(draft["signed"])), "this node"
     else:
         by_key = passphrase.unseal(key, signer.passphrase_file)
-        draft = question(config, op, **asked)
+        draft = place.ask(op, **asked)
         record = _checked(draft, kind, is_wanted)
-        data, by = sign_record(record, [(key.public_key, by_key)]).hex(), _named(key)
-    answer = question(config, "submit", records=[data])
-    (outcome,) = answer["outcomes"]
-    if outcome["outcome"] == "refused":
-        raise LocalError(f"the node refused the {kind.__name__.lower()}: {outcome['reason']}")
-    return Signed(draft, by, int(answer["peers"]))
+        data, by = sign_record(record, [(key.public_key, by_key)]), _named(key)
+    if path is not None:
+        _write(path, held_by(config) if paper is None else paper.file, data)
+    if paper is not None and not config.peers:
+        return Signed(draft, by, None, path)
+    delivery = _hand_in(config, way, paper, data)
+    if delivery.outcomes[-1]["outcome"] == "refused":
+        reason = delivery.outcomes[-1]["reason"]
+        raise LocalError(f"the node refused the {kind.__name__.lower()}: {reason}")
+    return Signed(draft, by, delivery, path)
+
+
+def _write(path: Path, held: GovernanceFile, data: bytes) -> None:
+    """What was signed, with what it is about."""
+    write_file(path, replace(held, cases=((*_about(held, data), data),)))
+
+
+def _hand_in(config: Config, way: Way, paper: Paper | None, data: bytes) -> Delivery:
+    """What was signed, and for a node of this command's own what it is about."""
+    if paper is None:
+        return hand_in(config, [data], way.wait_s, None)
+    terms = [paper.file.terms] if paper.file.terms else []
+    about = [*terms, *_about(paper.file, data), data]
+    return hand_in(config, about, way.wait_s, paper.state)
+
+
+def _check_leads_somewhere(
+    key: OperatorKey | None, path: Path | None, paper: Paper | None, config: Config
+) -> None:
+    """LocalError or UsageError, before anything is typed, for what could come to nothing."""
+    if paper is not None and key is None:
+        raise UsageError("no node signs here with its own key; name yours with --key")
+    if paper is not None and path is None and not config.peers:
+        raise UsageError(
+            "what is signed on a file has to go somewhere: write it with --out FILE, or hand it to"
+            " nodes with --peer"
+        )
+
+
+def _about(held: GovernanceFile, data: bytes) -> tuple[bytes, ...]:
+    """The proposal that a record is about, with what was signed to it before."""
+    id = case_of(opened(data))
+    return next((case for case in held.cases if case_of(opened(case[0])) == id), ())
 
 
 def _checked(draft: Record, kind: type[R], is_wanted: Callable[[R], bool]) -> R:
@@ -120,9 +153,31 @@ def _named(key: OperatorKey) -> str:
 
 def told(signed: Signed, event: str, said: str, *, as_json: bool, **values: object) -> None:
     """Say that it is done, and who else will know."""
+    delivery, path = signed.delivery, signed.path
     if as_json:
-        print_record({"event": event, "signed_by": signed.by, "peers": signed.peers} | values)
+        reach = {
+            "peers": 0 if delivery is None else delivery.peers,
+            "same": None if delivery is None else delivery.same,
+            "file": None if path is None else str(path),
+        }
+        print_record({"event": event, "signed_by": signed.by} | reach | values)
         return
-    peers = f"{signed.peers} connected peer{'' if signed.peers == 1 else 's'}"
-    reach = f"It goes to {peers} now." if signed.peers else "It goes to peers when they connect."
-    people().print(Line(f"{said}, signed by {signed.by}. {reach}", "green"), soft_wrap=True)
+    people().print(
+        Line(f"{said}, signed by {signed.by}. {reach_of(delivery)}".strip(), "green"),
+        soft_wrap=True,
+    )
+    if path is not None:
+        people().print(
+            Line(f"Written to {path}; `swarmllm proposals import {path}` hands it to any node."),
+            soft_wrap=True,
+        )
+
+
+def reach_of(delivery: Delivery | None) -> str:
+    """Who has it, in a sentence; empty if nobody was given it."""
+    if delivery is None:
+        return ""
+    peers = f"{delivery.peers} connected peer{'' if delivery.peers == 1 else 's'}"
+    if delivery.same is not None:
+        return f"{delivery.same} of {peers} {'has' if delivery.same == 1 else 'have'} it."
+    return f"It goes to {peers} now." if delivery.peers else "It goes to peers when they connect."

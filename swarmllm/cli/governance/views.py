@@ -8,8 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from swarmllm.adapters.record_files import moment
+from swarmllm.cli.governance.places import Way, place_of, question
 from swarmllm.cli.governance.propose import id_of
-from swarmllm.cli.governance.signing import question
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import ago, answer, print_record
 from swarmllm.cli.screen import Line
@@ -29,8 +29,8 @@ STYLES: Final = {
 CHANGES_SHOWN: Final = 8
 
 
-def proposals(config: Config, *, as_json: bool) -> int:
-    record = question(config, "proposals")
+def proposals(config: Config, way: Way, *, as_json: bool) -> int:
+    record = place_of(config, way).ask("proposals")
     if as_json:
         print_record(record)
     else:
@@ -38,8 +38,8 @@ def proposals(config: Config, *, as_json: bool) -> int:
     return OK
 
 
-def proposal(config: Config, prefix: str, *, as_json: bool) -> int:
-    record = question(config, "proposal", id=id_of(prefix))
+def proposal(config: Config, prefix: str, way: Way, *, as_json: bool) -> int:
+    record = place_of(config, way).ask("proposal", id=id_of(prefix))
     if as_json:
         print_record(record)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from swarmllm.cli.governance.places import Way
 from swarmllm.cli.governance.propose import id_of
 from swarmllm.cli.governance.signing import Signer, sign, told
 from swarmllm.cli.guard import OK
@@ -12,7 +13,7 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.service.record import Record
 
 
-def vote(config: Config, prefix: str, say: str, signer: Signer, *, as_json: bool) -> int:
+def vote(config: Config, prefix: str, say: str, signer: Signer, way: Way, *, as_json: bool) -> int:
     """Votes are final: two different ones of one key count for nothing."""
     if say not in {"yes", "no"}:
         raise UsageError(f"a vote is yes or no, not {say[:40]!r}")
@@ -22,7 +23,7 @@ def vote(config: Config, prefix: str, say: str, signer: Signer, *, as_json: bool
         return drafted.proposal.hex().startswith(id) and bool(drafted.yes) == yes
 
     signed = sign(
-        config, signer, "vote", Vote, is_wanted, lambda d: _show(d, as_json), id=id, yes=yes
+        config, signer, "vote", Vote, is_wanted, lambda d: _show(d, as_json), way, id=id, yes=yes
     )
     proposal = signed.draft["proposal"]
     said = f"Vote {say} on proposal {proposal['id'][:16]}"
@@ -30,7 +31,7 @@ def vote(config: Config, prefix: str, say: str, signer: Signer, *, as_json: bool
     return OK
 
 
-def withdraw(config: Config, prefix: str, signer: Signer, *, as_json: bool) -> int:
+def withdraw(config: Config, prefix: str, signer: Signer, way: Way, *, as_json: bool) -> int:
     """By its author at once, if it has not passed; by others when a majority of voters does."""
     id = id_of(prefix)
 
@@ -38,7 +39,7 @@ def withdraw(config: Config, prefix: str, signer: Signer, *, as_json: bool) -> i
         return drafted.proposal.hex().startswith(id)
 
     signed = sign(
-        config, signer, "withdraw", Withdrawal, is_wanted, lambda d: _show(d, as_json), id=id
+        config, signer, "withdraw", Withdrawal, is_wanted, lambda d: _show(d, as_json), way, id=id
     )
     proposal = signed.draft["proposal"]
     said = f"Withdrawal of proposal {proposal['id'][:16]}"

@@ -77,7 +77,7 @@ def deliver(
         if not peers:
             found.append(await hand_over(config.data_dir, records, wait_s, as_json=as_json))
             return OK
-        async with _messenger(config, peers, state) as folder:
+        async with messenger(config, peers, state) as folder:
             found.append(await hand_over(folder, records, wait_s, as_json=as_json))
         return OK
 
@@ -118,9 +118,9 @@ async def hand_over(
 
 
 @asynccontextmanager
-async def _messenger(config: Config, peers: Sequence[str], state: HaltState) -> AsyncIterator[Path]:
+async def messenger(config: Config, peers: Sequence[str], state: HaltState) -> AsyncIterator[Path]:
     """A node within this program: no model, no look-ups, reachable by nobody, connected to at least
-    one of the peers. LocalError if none of them answers."""
+    one of the peers; its data folder. LocalError if none of them answers."""
     # A second, which other commands need not wait.
     from swarmllm.assembly import Parts, configure, network_options, open_node
 

@@ -124,12 +124,12 @@ class Registry:
 
     def groups(self) -> Mapping[bytes, bytes]:
         found = {} if self.book is None else dict(self.book.groups())
-        if name := self._terms_name:
+        if name := self.terms_name:
             found[name] = name
         return found
 
     def records_of(self, name: bytes) -> Sequence[bytes]:
-        if self.terms is not None and name == self._terms_name:
+        if self.terms is not None and name == self.terms_name:
             return (encode(self.terms),)
         return () if self.book is None else self.book.records_of(name)
 
@@ -141,7 +141,7 @@ class Registry:
         return bool(taken.news) or self.has_new_terms, taken.rejected
 
     @property
-    def _terms_name(self) -> bytes:
+    def terms_name(self) -> bytes:
         """Of the group of the terms in force, if they are held."""
         state = self._state
         if self.terms is None or self.book is None or state is None:

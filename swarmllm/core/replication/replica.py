@@ -144,6 +144,10 @@ class Replica:
 
     # --- links ------------------------------------------------------------------------------------
 
+    def agreeing(self) -> tuple[PeerId, ...]:
+        """The peers that have told us of the same set."""
+        return tuple(peer for peer, link in self._links.items() if self._agrees(link))
+
     def opened(self, peer: PeerId, now: float) -> list[NodeEffect]:
         if self._entropy_at == math.inf:
             self._entropy_at = now + self._rng.uniform(*ENTROPY_S)

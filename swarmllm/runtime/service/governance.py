@@ -10,7 +10,7 @@ with its own, which has a say in a private swarm, and where the charter names it
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
@@ -56,6 +56,7 @@ from swarmllm.wire.signed import sign_record
 
 OPS: Final = frozenset(
     {"governance", "tiers", "proposals", "proposal", "propose", "vote", "withdraw", "submit"}
+    | {"governance_export", "governance_peers"}
 )
 RECORDS_MAX: Final = 128  # Handed over at once: more than a proposal can have.
 RECORD_MAX: Final = max(PROPOSAL_RECORD_MAX, TERMS_MAX)
@@ -107,6 +108,18 @@ class GovernanceService:
                 yield self._vote(params)
             case "withdraw":
                 yield self._withdraw(params)
+            case "governance_export":
+                for kind, records in self._held():
+                    yield record_of(kind, records=[record.hex() for record in records])
+                yield record_of("end")
+            case "governance_peers":
+                same, missing = self._machine.replica.agreeing(), self._machine.registry.needs_terms
+                yield record_of(
+                    "governance_peers",
+                    peers=sorted(self._peers()),
+                    same=sorted(same),
+                    complete=bool(same) and not missing,
+                )
             case "submit":
                 yield self._submit(records_in(params, "record", RECORD_MAX, RECORDS_MAX))
             case other:
@@ -117,6 +130,14 @@ class GovernanceService:
 
     def _view(self) -> GovernanceView:
         return view_of(self._machine, self._clock())
+
+    def _held(self) -> Iterator[tuple[str, Sequence[bytes]]]:
+        """The terms, if the charter names any, and each proposal with all that was signed to it."""
+        registry = self._machine.registry
+        if registry.terms_name:
+            yield "governance_terms", registry.records_of(registry.terms_name)
+        for case in list(registry.cases.values()):
+            yield "governance_records", case.records
 
     def _found(self, prefix: str) -> ProposalView:
         id = authoring.find(self._machine, prefix).id

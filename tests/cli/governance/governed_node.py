@@ -21,7 +21,7 @@ from swarmllm.core.governance.changes import Changes
 from swarmllm.core.governance.machine import GovernanceMachine, Options
 from swarmllm.core.governance.steering import SettingsSteering
 from swarmllm.core.halt.charter import charter_hash, private_charter
-from swarmllm.core.halt.state import HaltState
+from swarmllm.core.halt.state import HaltState, records_of
 from swarmllm.core.inputs import RecordOffered
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import BY_CODE
@@ -29,6 +29,7 @@ from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import GOV
 from swarmllm.runtime.service.governance import GovernanceService
+from swarmllm.runtime.service.halt_fields import state_fields
 from swarmllm.runtime.service.json_events import error_record
 from swarmllm.wire.signed import SignedRecord, open_record, sign_record
 from tests.cli.socket_node import Record, SocketNode
@@ -111,10 +112,18 @@ class GovernedNode(SocketNode):
     async def asked(self, op: str, params: Record) -> list[Record]:
         """The records that answer, an error's included."""
         params.pop("v", None)
+        if op.startswith("halt_"):
+            return [self._halts(op)]
         try:
             return [record async for record in self.service.call(op, params)]
         except SwarmError as error:
             return [error_record(error)]
+
+    def _halts(self, op: str) -> Record:
+        state = self.switch.state
+        if op == "halt_export":
+            return {"event": op, "records": [data.hex() for data in records_of(state)]}
+        return {"event": op, "durable": True, **state_fields(state)}
 
     def _in_mood(self, record: Record) -> Record:
         if record["event"] == "draft" and self.mood == "lies":
