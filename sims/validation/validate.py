@@ -29,9 +29,9 @@ from swarmllm.core.validation.report import (
     TESTS,
     TEXT_MAX,
     Case,
+    Comparison,
     PartResult,
     Report,
-    TestResult,
     case_fields,
     encode_fields,
 )
@@ -127,7 +127,7 @@ class _Validation:
             loads["replay"] = recorded(case.recording)
         else:
             notes.append(NO_REPLAY)
-        tests: list[TestResult] = []
+        tests: list[Comparison] = []
         pairs_max: dict[str, int] = {}
         for name in TESTS:
             if name not in loads or (tests and tests[-1].law):
@@ -136,7 +136,7 @@ class _Validation:
             tests.append(found)
         return Report(case, version_of(MODULE), pairs_max, tuple(tests), tuple(notes))
 
-    def _test(self, name: str, load: Load) -> tuple[TestResult, int]:
+    def _test(self, name: str, load: Load) -> tuple[Comparison, int]:
         """What one test came to, and to how many pairs it was bounded: fewer if time was over."""
         pairs_max = self.budget.pairs.get(name, self.budget.pairs_max)
         if not is_shown(self.case.setting):
@@ -150,7 +150,7 @@ class _Validation:
                     return self._out_of_time(name, pairs, found)
                 pair = self._pair(name, load, len(pairs))
                 if isinstance(pair, str):
-                    return TestResult(name, len(pairs), None, (), True, pair), pairs_max
+                    return Comparison(name, len(pairs), None, (), True, pair), pairs_max
                 pairs.append(pair)
                 self._tell(Progress(name, len(pairs), pairs_max, found))
             found = self._interval(pairs)
@@ -161,7 +161,7 @@ class _Validation:
 
     def _out_of_time(
         self, name: str, pairs: list[tuple[Played, Played]], found: Interval | None
-    ) -> tuple[TestResult, int]:
+    ) -> tuple[Comparison, int]:
         if found is None:
             raise OutOfTimeError(
                 f"{self.budget.wall_s:.0f} s were over after {len(pairs)} pairs of the {name} test,"
@@ -183,10 +183,10 @@ class _Validation:
 
     def _result(
         self, name: str, pairs: Sequence[tuple[Played, Played]], found: Interval
-    ) -> TestResult:
+    ) -> Comparison:
         parts = tuple(_part(part, pairs) for part in self._parts)
         differs = any(before.trace != after.trace for before, after in pairs)
-        return TestResult(name, len(pairs), found, parts, differs)
+        return Comparison(name, len(pairs), found, parts, differs)
 
     def _pair(self, name: str, load: Load, number: int) -> tuple[Played, Played] | str:
         """Without and with the change, from one seed; or the law that does not hold."""

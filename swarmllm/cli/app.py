@@ -18,6 +18,7 @@ from swarmllm.cli.ledger.app import ledger
 from swarmllm.cli.operators import app as operators
 from swarmllm.cli.output import write_stdout
 from swarmllm.cli.settings_command import settings
+from swarmllm.cli.validation import app as validation
 
 app = typer.Typer(
     name="swarmllm",
@@ -444,3 +445,4 @@ app.add_typer(settings, name="settings")
 operators.register(app)
 app.add_typer(ledger, name="ledger")
 governance.register(app)
+validation.register(app)

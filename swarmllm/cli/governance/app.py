@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -96,8 +96,9 @@ class Given:
         typer.Option(
             "--evidence",
             metavar="FILE",
-            help="The report that shows that it works; the proposal carries its SHA-256. A setting"
-            " that is proposed without one needs the votes of a major change.",
+            help="The report that shows that it works; the proposal carries its SHA-256. For a"
+            " setting it is what `swarmllm validate` wrote, and has to say that the change is"
+            " better; without one it needs the votes of a major change.",
             rich_help_panel=PROPOSAL,
         ),
     ] = None
@@ -183,8 +184,19 @@ def propose_set(
     ],
     value: Annotated[str, typer.Argument(metavar="VALUE", help="A whole number of its unit.")],
     given: Given,
+    validate: Annotated[
+        bool,
+        typer.Option(
+            "--validate",
+            help="Try it in the simulator first, as `swarmllm validate set` does, and propose it"
+            " with that report if it is better.",
+            rich_help_panel=PROPOSAL,
+        ),
+    ] = False,
 ) -> None:
     """Set a setting of the swarm."""
+    if validate:
+        given = _validated(key_of_setting, value, given)
 
     def action(_: Config, __: Way) -> Action:
         from swarmllm.cli.governance.propose import set_action
@@ -192,6 +204,32 @@ def propose_set(
         return set_action(key_of_setting, value)
 
     _proposed(given, action)
+
+
+def _validated(key: str, value: str, given: Given) -> Given:
+    """The same with a report that was made now."""
+    file = ""
+
+    def body() -> int:
+        nonlocal file
+        from swarmllm.cli.governance.propose import checked_why, set_action
+        from swarmllm.cli.settings import config_of
+        from swarmllm.cli.validation.command import validate_change
+        from swarmllm.errors import UsageError
+
+        checked_why(given.why)
+        set_action(key, value)
+        if given.evidence is not None:
+            raise UsageError(
+                "--validate makes a report, and --evidence names one; give one of them"
+            )
+        config = config_of(data_dir=given.data_dir)
+        file = validate_change(config, (key, value), None, (300.0, 32), as_json=given.json)
+        return 0
+
+    if code := guarded(body):
+        raise typer.Exit(code)
+    return replace(given, evidence=file)
 
 
 @propose.command("bounds")
@@ -371,6 +409,34 @@ def proposals_show(
         from swarmllm.cli.settings import config_of
 
         return run(config_of(data_dir=data_dir), id, _way(state), as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@proposals.command("verify")
+def proposals_verify(
+    id: Id,
+    report: Annotated[
+        str,
+        typer.Option("--report", metavar="FILE", help="The report, as its author gave it to you."),
+    ],
+    again: Annotated[
+        bool,
+        typer.Option(
+            "--again",
+            help="Run the same simulations here as well: the same must come of them, to the byte.",
+        ),
+    ] = False,
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
+) -> None:
+    """Check that a file is the validation report that a proposal names, and show what it says."""
+
+    def body() -> int:
+        from swarmllm.cli.settings import config_of
+        from swarmllm.cli.validation.command import verify
+
+        return verify(config_of(data_dir=data_dir), id, report, again=again, as_json=json)
 
     raise typer.Exit(guarded(body))
 

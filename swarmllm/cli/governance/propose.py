@@ -8,12 +8,15 @@ from hashlib import sha256
 from typing import Any, Final
 
 from swarmllm.adapters.atomic_file import read_bounded
-from swarmllm.cli.governance.places import Way, place_of
+from swarmllm.cli.governance.places import Way, place_of, question
 from swarmllm.cli.governance.signing import Signer, sign, told
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import notice
+from swarmllm.cli.validation.evidence import report_in
 from swarmllm.core.governance.tiers import Action
 from swarmllm.core.settings.setting import Setting
+from swarmllm.core.settings.table import BY_CODE
+from swarmllm.core.validation.report import Report, check_evidence
 from swarmllm.errors import UsageError
 from swarmllm.messages.governance import (
     NO_EVIDENCE,
@@ -53,20 +56,17 @@ class About:
 
 
 def propose(config: Config, action: Action, about: About, *, as_json: bool) -> int:
-    if not about.why.strip():
-        raise UsageError("whoever votes wants to know why; say it with --why TEXT")
-    if len(about.why.encode("utf-8", "replace")) > WHY_MAX:
-        raise UsageError(
-            f"--why has {len(about.why.encode('utf-8', 'replace'))} bytes, and a proposal holds"
-            f" {WHY_MAX}; shorten it, and put the rest into the report that --evidence names"
-        )
+    checked_why(about.why)
     raw = encode(Suggest(encode(action)) if about.suggest else action)
-    evidence = NO_EVIDENCE if about.evidence is None else digest_of(about.evidence)
+    evidence, report = _evidence(config, action, about)
     values: dict[str, object] = {"action": raw.hex(), "why": about.why, "evidence": evidence.hex()}
     if about.tier is not None:
         values["tier"] = about.tier
 
     def is_wanted(drafted: Proposal) -> bool:
+        if report is not None:
+            case = report.case
+            check_evidence(report, case.setting, case.value, drafted.base)
         return (drafted.action, drafted.why, drafted.evidence) == (raw, about.why, evidence)
 
     def show(draft: Record) -> None:
@@ -79,6 +79,32 @@ def propose(config: Config, action: Action, about: About, *, as_json: bool) -> i
     said = f"Proposal {draft['id'][:16]}"
     told(signed, "proposed", said, as_json=as_json, **about_it, text=action_text(raw))
     return OK
+
+
+def checked_why(why: str) -> None:
+    """UsageError for a reason that a proposal does not hold."""
+    if not why.strip():
+        raise UsageError("whoever votes wants to know why; say it with --why TEXT")
+    size = len(why.encode("utf-8", "replace"))
+    if size > WHY_MAX:
+        raise UsageError(
+            f"--why has {size} bytes, and a proposal holds {WHY_MAX}; shorten it, and put the rest"
+            " into the report that --evidence names"
+        )
+
+
+def _evidence(config: Config, action: Action, about: About) -> tuple[bytes, Report | None]:
+    """The digest of the report. One on a setting has to be evidence for this very change, which a
+    running node notes in its ledger; what it would be built on is compared with the draft."""
+    if about.evidence is None:
+        return NO_EVIDENCE, None
+    if not isinstance(action, SetSetting) or about.suggest:
+        return digest_of(about.evidence), None
+    report, data = report_in(about.evidence)
+    check_evidence(report, BY_CODE[action.setting], action.value, None)
+    if about.way.state is None and not config.peers:
+        question(config, "report", report=data.decode())
+    return sha256(data).digest(), report
 
 
 def _sentence(text: str) -> str:

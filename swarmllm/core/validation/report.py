@@ -80,7 +80,7 @@ class PartResult:
 
 
 @dataclass(frozen=True, slots=True)
-class TestResult:
+class Comparison:
     """One of `TESTS`. `objective`: the paired difference; None if a law was broken (`law` says
     which, and by whom). `differs`: whether any decision was another with the change."""
 
@@ -100,7 +100,7 @@ class Report:
     case: Case
     code: str
     pairs_max: Mapping[str, int]
-    tests: tuple[TestResult, ...]
+    tests: tuple[Comparison, ...]
     notes: tuple[str, ...]
 
     @property
@@ -123,7 +123,7 @@ class Report:
         return sha256(encode_report(self)).digest()
 
 
-def verdict_of(case: Case, tests: Sequence[TestResult]) -> tuple[Verdict, str]:
+def verdict_of(case: Case, tests: Sequence[Comparison]) -> tuple[Verdict, str]:
     """The verdict that follows from the results, and why. Worse in one test is worse; better has to
     be so in one test and worse in none."""
     setting, before, after = case.setting, case.before, case.value
@@ -183,7 +183,7 @@ def report_fields(report: Report) -> dict[str, Any]:
     }
 
 
-def _test_fields(test: TestResult) -> dict[str, Any]:
+def _test_fields(test: Comparison) -> dict[str, Any]:
     found = asdict(test)
     found["parts"] = [asdict(part) for part in test.parts]
     return found
@@ -261,7 +261,7 @@ def _report(found: Mapping[str, Any]) -> Report:
     return Report(read_case(_mapping(found["case"])), _text(found["code"]), pairs_max, tests, notes)
 
 
-def _test(found: Mapping[str, Any]) -> TestResult:
+def _test(found: Mapping[str, Any]) -> Comparison:
     objective, differs = found["objective"], found["differs"]
     parts = tuple(
         PartResult(_text(one["name"]), _number(one["before"]), _number(one["after"]))
@@ -273,7 +273,7 @@ def _test(found: Mapping[str, Any]) -> TestResult:
     if objective is not None:
         ends = [_number(objective[name]) for name in ("mean", "low", "high")]
         interval = Interval(ends[0], ends[1], ends[2], _whole(objective["pairs"]))
-    return TestResult(
+    return Comparison(
         _text(found["name"]), _whole(found["pairs"]), interval, parts, differs, _text(found["law"])
     )
 

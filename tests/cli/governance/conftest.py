@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from swarmllm.core.settings.table import EXTRA
+from swarmllm.core.validation.report import encode_report
 from tests.cli.governance.governed_node import GovernedNode
 from tests.cli.operators.conftest import Desk, cheap
+from tests.core.validation.cases import case, report
 
 __all__ = ["cheap", "desk", "node"]
 
@@ -22,7 +25,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     found.make("ann", "bob", "cy", "gus", "eve")
     found.ok("charter", "create", *ROLES, "--halt", "ann.pub", *TERMS, "--out", "c1")
     found.ok("charter", "sign", "c1", "--key", "ann.key", "--key", "bob.key")
-    (tmp_path / "report").write_text("better by 3 %\n")
+    (tmp_path / "report").write_bytes(encode_report(report(case(EXTRA, 3))))
     return found
 
 

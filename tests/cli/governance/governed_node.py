@@ -16,23 +16,32 @@ from swarmllm.adapters.operator_keys import verify
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.terms_file import read_terms_file, terms_path
 from swarmllm.core.effects import AppendToLedger, Commit, RecordChecked
+from swarmllm.core.governance.authoring import base_of
 from swarmllm.core.governance.canaries import Identity
 from swarmllm.core.governance.changes import Changes
 from swarmllm.core.governance.machine import GovernanceMachine, Options
 from swarmllm.core.governance.steering import SettingsSteering
 from swarmllm.core.halt.charter import charter_hash, private_charter
 from swarmllm.core.halt.state import HaltState, records_of
-from swarmllm.core.inputs import RecordOffered
+from swarmllm.core.inputs import RecordOffered, ReportOffered
+from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.core.settings.holder import Settings
-from swarmllm.core.settings.table import BY_CODE
+from swarmllm.core.settings.table import BY_CODE, EXTRA
+from swarmllm.core.validation.part import RecordingPart
+from swarmllm.core.validation.report import Comparison, Report, encode_report
 from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import GOV
+from swarmllm.messages.governance import SetSetting
 from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halt_fields import state_fields
 from swarmllm.runtime.service.json_events import error_record
+from swarmllm.runtime.service.validation import OPS as VALIDATION_OPS
+from swarmllm.runtime.service.validation import ValidationService
 from swarmllm.wire.signed import SignedRecord, open_record, sign_record
 from tests.cli.socket_node import Record, SocketNode
+from tests.core.capacity.support import record as capacity_record
+from tests.core.validation.cases import BETTER, case, report
 
 
 class Switch:
@@ -48,6 +57,28 @@ class Switch:
             charters = tuple(open_record(sheet.data) for sheet in read_sheets(charter))
         self.state = HaltState(charter_hash(charters[0]), charters)
         self.halted: tuple[str, ...] = ()
+
+
+def view_of_experts() -> NodeView:
+    """Four experts that this node is connected to, and has asked."""
+    experts = tuple(
+        ExpertView(
+            *(PeerId(f"p{number}"), capacity_record(), True, False, False),
+            *(5, 0.05, 0.02, 0.05),
+        )
+        for number in range(4)
+    )
+    peers = tuple(expert.peer for expert in experts)
+    return NodeView(PeerId("own"), 1, None, None, (), peers, experts, 0, 0)
+
+
+def write_report(node: GovernedNode, file: Path, value: int, result: Comparison = BETTER) -> Report:
+    """A report on router.hedging_extra, as if it had been validated now."""
+    base = base_of(node.machine, SetSetting(EXTRA.code, value))
+    values = {EXTRA: node.settings.get(EXTRA)}
+    made = report(case(EXTRA, value, base=base, values=values), result)
+    file.write_bytes(encode_report(made))
+    return made
 
 
 class GovernedNode(SocketNode):
@@ -80,6 +111,18 @@ class GovernedNode(SocketNode):
             lambda: 1_790_000_000_000,
             lambda: self.now,
         )
+
+        self.recording = RecordingPart(29_000_000.0, self.now, lambda _: None)
+        self.entered: list[Any] = []
+        """What the recording part wrote into the ledger."""
+        self.validation = ValidationService(
+            *(self, self.recording, self.machine, self.settings),  # type: ignore[arg-type]
+            view_of_experts,
+            lambda: self.now,
+        )
+
+    async def feed(self, event: ReportOffered) -> None:
+        self.entered += self.recording.handle(event, self.now)
 
     def act(self, event: RecordOffered) -> RecordChecked | None:
         return self._perform(self.machine.offered(event, self.now))
@@ -115,7 +158,8 @@ class GovernedNode(SocketNode):
         if op.startswith("halt_"):
             return [self._halts(op)]
         try:
-            return [record async for record in self.service.call(op, params)]
+            service = self.validation if op in VALIDATION_OPS else self.service
+            return [record async for record in service.call(op, params)]
         except SwarmError as error:
             return [error_record(error)]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from swarmllm.core.settings.holder import NONE, Values
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import EXTRA
 from swarmllm.core.validation.recording import Minute, Recording
-from swarmllm.core.validation.report import Case, PartResult, Report, TestResult
+from swarmllm.core.validation.report import Case, Comparison, PartResult, Report
 from swarmllm.core.validation.snapshot import ExpertFigures, Snapshot
 from swarmllm.core.validation.statistics import Interval
 
@@ -35,19 +36,23 @@ def case(
     value: int = 2,
     *,
     base: bytes = NO_BASE,
+    values: Values = NONE,
     snapshot: Snapshot | None = None,
     recording: Recording = (),
 ) -> Case:
-    return Case(setting, value, base, {}, snapshot or swarm(), recording, {})
+    return Case(setting, value, base, values, snapshot or swarm(), recording, {})
 
 
-def result(low: float, high: float, *, name: str = "snapshot", law: str = "") -> TestResult:
+def result(low: float, high: float, *, name: str = "snapshot", law: str = "") -> Comparison:
     interval = None if law else Interval((low + high) / 2, low, high, 8)
     parts = () if law else (PartResult("token", 0.1, 0.09),)
-    return TestResult(name, 8, interval, parts, True, law)
+    return Comparison(name, 8, interval, parts, True, law)
 
 
-def report(about: Case, *tests: TestResult) -> Report:
+BETTER, WORSE, NOTHING = result(-4.0, -2.0), result(2.0, 4.0), result(-1.0, 2.0)
+
+
+def report(about: Case, *tests: Comparison) -> Report:
     """Better, where no result is given."""
-    chosen = tests or (result(-4.0, -2.0),)
+    chosen = tests or (BETTER,)
     return Report(about, "0" * 16, {one.name: 32 for one in chosen}, chosen, ())

@@ -26,9 +26,17 @@ from swarmllm.core.validation.report import (
 )
 from swarmllm.core.validation.snapshot import ExpertFigures, Snapshot, fields_of, read_fields
 from swarmllm.errors import LocalError, UsageError
-from tests.core.validation.cases import NO_BASE, case, recorded, report, result, swarm
-
-BETTER, WORSE, NOTHING = result(-4.0, -2.0), result(2.0, 4.0), result(-1.0, 2.0)
+from tests.core.validation.cases import (
+    BETTER,
+    NO_BASE,
+    NOTHING,
+    WORSE,
+    case,
+    recorded,
+    report,
+    result,
+    swarm,
+)
 
 
 def test_every_setting_says_what_the_simulator_shows_of_it() -> None:

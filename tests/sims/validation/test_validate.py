@@ -3,8 +3,7 @@ and what follows; in small worlds, that it finds what is bad and good."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 
 from swarmllm.core.events import TokenChosen
 from swarmllm.core.settings.table import EXPERTS, EXTRA, FORGETTING
-from swarmllm.core.validation.objective import PARTS
 from swarmllm.core.validation.report import encode_report, read_report
 from swarmllm.sims.frame.store import Store
 from swarmllm.sims.validation.fitting import EXPERTS_MAX, LOSS, LOSS_MAX, Fitted, fit
@@ -30,27 +28,11 @@ from swarmllm.sims.validation.validate import (
 )
 from swarmllm.testing.world import Answer, Broken, Checker, Host
 from tests.core.validation.cases import case, recorded, swarm
+from tests.sims.validation.made_up import by_extra, by_nothing, made_up
 
 FEW: Final = Budget(pairs_max=8)
 # Short answers, so that a run takes a tenth of a second; nothing to be replayed.
 SHORT: Final = recorded(2, answers=0, late=3)
-
-
-def made_up(factor: Callable[[Values], float], noise: float = 0.02) -> Play:
-    """Runs that cost nothing: a token takes 0.1 s times the factor, and noise."""
-
-    def run(_: Fitted, values: Values, seed: int, __: Load) -> Played:
-        rng = random.Random(f"{seed} {sorted((s.key, v) for s, v in values.items())}")
-        figures = {part.name: 1.0 if part.kind == "ratio" else 0.0 for part in PARTS}
-        figures["token"] = 0.1 * factor(values) * rng.lognormvariate(0.0, noise)
-        return Played(figures, f"{figures['token']:.9f}")
-
-    return run
-
-
-def by_extra(values: Values) -> float:
-    """Each expert more that is asked makes a token a tenth slower; each less as much quicker."""
-    return 1.0 + 0.1 * (values.get(EXTRA, EXTRA.default) - EXTRA.default)
 
 
 class Thrifty(Checker):
@@ -98,10 +80,6 @@ def test_what_no_decision_depends_on_is_named_and_not_called_no_difference() -> 
     found = validate(case(EXTRA, 2), FEW, play=lambda *_: Played(by_nothing(), "same"))
     assert found.verdict == "not shown"
     assert "does not show effects of router.hedging_extra" in found.why
-
-
-def by_nothing() -> dict[str, float]:
-    return {part.name: 1.0 for part in PARTS}
 
 
 def test_a_setting_that_is_not_shown_is_run_for_the_laws_alone() -> None:

@@ -1,0 +1,1 @@
+"""`swarmllm validate`: what would become of the swarm if a setting were changed."""
