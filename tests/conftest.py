@@ -7,11 +7,16 @@ from __future__ import annotations
 import gc
 import os
 import stat
+import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from typing import Final
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+# For a thread that is about to close one: zeroconf says its goodbyes first.
+CLOSING_S: Final = 30.0
 
 # A slow example says that the machine is busy; `too_slow` would judge by the clock as well.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,7 +47,9 @@ def _no_socket_stays() -> Iterator[None]:
     """Left to the garbage collector, it would be found in another test, which has not opened it."""
     before = _sockets()
     yield
-    left = _sockets() - before
+    patience = time.monotonic() + CLOSING_S
+    while (left := _sockets() - before) and time.monotonic() < patience:
+        time.sleep(0.01)
     assert not left, f"sockets that the test has left open: {len(left)}"
 
 
