@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx2
-from huggingface_hub import HfApi, constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     FileMetadataError,
@@ -45,8 +45,9 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # Public by i
 )
 
 from swarmllm.adapters.llama.cache_file import alone
-from swarmllm.adapters.llama.gguf_parts import digest_of
+from swarmllm.adapters.llama.gguf_parts import PARTS_MAX, digest_of
 from swarmllm.adapters.models.catalog import Progress
+from swarmllm.adapters.models.hub_listing import gguf_files
 from swarmllm.errors import FetchError, LocalError, UsageError
 from swarmllm.runtime.model_reference import HubModel
 
@@ -55,7 +56,6 @@ PAUSE_S: Final = 1.0
 TIMEOUT_S: Final = 15.0  # Without a byte.
 CHUNK_BYTES: Final = 1 << 18
 SPARE_BYTES: Final = 16 * 1024 * 1024  # Disk that we leave to others.
-FILES_MAX: Final = 10_000  # Of one repository; then its listing is cut.
 SHOWN_MAX: Final = 12  # Names in a sentence.
 UNFINISHED: Final = ".incomplete"
 MAGIC: Final = b"GGUF"
@@ -107,14 +107,15 @@ def fetch(model: HubModel, progress: Progress) -> Path:
     it cannot be written here; UsageError if the reference fits no file, or several.
     """
     with _told(model):
-        file = model.file or _pick(model, _listed(model.repo), must=True)
+        file = model.file or _pick(model, gguf_files(model.repo, TIMEOUT_S), must=True)
         remotes = [_remote(model, part) for part in parts_named(file)]
         total, done = sum(remote.size for remote in remotes), 0
         for remote in remotes:
             _bring(model, remote, _from(progress, done, total))
             done += remote.size
         # Now that the content is there, the library only enters it under its name.
-        found = [Path(hf_hub_download(model.repo, remote.file)) for remote in remotes]
+        with _as_of_no_hub():
+            found = [Path(hf_hub_download(model.repo, remote.file)) for remote in remotes]
     for path, remote in zip(found, remotes, strict=True):
         if path.is_symlink() and path.resolve().name != remote.sha256:
             raise FetchError(f"{model} changed on the hub while it was fetched: try again")
@@ -155,21 +156,13 @@ def all_cached() -> list[HubModel]:
 
 
 def parts_named(file: str) -> list[str]:
-    """The names of all parts of the model that `file` is, or is a part of."""
+    """The names of all parts of the model that `file` is, or is a part of. A name with an
+    impossible part in it is that of one file."""
     split = _SPLIT.fullmatch(file)
-    if split is None:
+    part, count = (0, 0) if split is None else (int(split["part"]), int(split["count"]))
+    if split is None or not 1 <= part <= count <= PARTS_MAX:
         return [file]
-    count = int(split["count"])
     return [f"{split['stem']}-{n:05}-of-{count:05}.gguf" for n in range(1, count + 1)]
-
-
-def _listed(repo: str) -> list[str]:
-    files = []
-    for entry in HfApi().list_repo_tree(repo, recursive=True):
-        files.append(entry.path)
-        if len(files) >= FILES_MAX:
-            break
-    return [file for file in files if file.endswith(".gguf")]
 
 
 def _cached_files(repo: str) -> list[str]:
@@ -226,8 +219,9 @@ def _is_path(found: object) -> bool:
 
 
 def _remote(model: HubModel, file: str) -> _Remote:
-    seen = get_hf_file_metadata(hf_hub_url(model.repo, file), timeout=TIMEOUT_S)
-    if seen.commit_hash is None or seen.etag is None or seen.size is None:
+    with _as_of_no_hub():
+        seen = get_hf_file_metadata(hf_hub_url(model.repo, file), timeout=TIMEOUT_S)
+    if not seen.commit_hash or not seen.etag or not seen.size or seen.size < 0:
         raise FileMetadataError(f"no commit, checksum or size for {file}")
     if _SHA256.fullmatch(seen.etag) is None:
         raise FetchError(
@@ -271,6 +265,8 @@ def _download(model: HubModel, remote: _Remote, part: Path, progress: Progress) 
         try:
             _append(remote, part, held, progress)
             fault: Exception | None = None
+        except httpx2.UnsupportedProtocol:
+            raise  # It sent us to something that is no web address, and will again.
         except httpx2.TransportError as error:
             fault = error
         failures = 0 if _size(part) > held else failures + 1
@@ -372,12 +368,23 @@ def _told(model: HubModel) -> Iterator[None]:
         ) from error
     except HFValidationError as error:
         raise UsageError(f"{model} names no repository that the hub could have") from error
-    except httpx2.TransportError as error:
+    except (httpx2.RequestError, httpx2.InvalidURL) as error:
         raise FetchError(
             f"{constants.ENDPOINT} cannot be reached for {model} "
             f"({type(error).__name__}: {str(error)[:200]}): check the network and HF_ENDPOINT; "
             "what has come is kept"
         ) from error
+
+
+@contextmanager
+def _as_of_no_hub() -> Iterator[None]:
+    """What the library cannot make sense of in an answer, as one kind of error."""
+    try:
+        yield
+    except HFValidationError:
+        raise
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise FileMetadataError(f"{error or type(error).__name__}") from error
 
 
 def _sentence(model: HubModel, error: Exception) -> str:
