@@ -28,7 +28,7 @@ from swarmllm.testing.world.laws import all_laws
 from swarmllm.testing.world.run import SETTLE_S as QUIET_S
 
 SETTLE_S: Final = 20.0  # Until all have found each other.
-ANSWERS: Final = 12  # At least, of a steady run.
+ANSWERS: Final = 8  # At least, of a steady run.
 LIMIT_S: Final = 600.0  # No run asks for longer: the world's laws end an answer long before.
 WINDOW_MIN: Final = 4  # Of the recording, in one run.
 ANSWERS_MINUTE_MAX: Final = 3  # Replayed of one minute; more would take long and show the same.
@@ -105,19 +105,20 @@ class Run:
         self._left[answer.request] = then
 
     def _ended(self, answer: Answer) -> None:
-        left = self._left.pop(answer.request, 0)
-        if left:  # Not at once: inputs of a host never nest.
-            order = answer.order
-            self.world.event_queue.after(
-                0.0, self.ask, order.max_tokens, len(order.prompt), left - 1
-            )
+        """The next one of its stream, not at once: inputs of a host never nest."""
+        if self._left[answer.request]:
+            self.world.event_queue.after(0.0, self._ask_again, answer)
+        else:
+            del self._left[answer.request]
+
+    def _ask_again(self, answer: Answer) -> None:
+        left, order = self._left.pop(answer.request), answer.order
+        self.ask(order.max_tokens, len(order.prompt), left - 1)
 
     def finish(self) -> None:
         """Until all that was asked has ended."""
         world = self.world
-        world.run_for(
-            LIMIT_S, lambda: not self._left and all(answer.ends for answer in world.answers)
-        )
+        world.run_for(LIMIT_S, lambda: not self._left)
 
     # --- who comes and goes -----------------------------------------------------------------------
 

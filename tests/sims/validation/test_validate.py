@@ -15,8 +15,9 @@ from swarmllm.core.events import TokenChosen
 from swarmllm.core.settings.table import EXPERTS, EXTRA, FORGETTING
 from swarmllm.core.validation.report import encode_report, read_report
 from swarmllm.sims.frame.store import Store
+from swarmllm.sims.validation import playing
 from swarmllm.sims.validation.fitting import EXPERTS_MAX, LOSS, LOSS_MAX, Fitted, fit
-from swarmllm.sims.validation.playing import Load, Played, Values, play, steady
+from swarmllm.sims.validation.playing import ANSWERS, Load, Played, Run, Values, play, steady
 from swarmllm.sims.validation.validate import (
     NO_REPLAY,
     Budget,
@@ -166,10 +167,20 @@ def test_the_key_is_of_all_that_goes_in() -> None:
 # --- in worlds ------------------------------------------------------------------------------------
 
 
-def test_no_insurance_where_messages_come_late_is_worse() -> None:
+def test_no_insurance_where_messages_come_late_is_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playing, "ANSWERS", 3)
     about = case(EXTRA, 0, snapshot=swarm(6), recording=SHORT)
     found = validate(about, FEW, play=partial(play, laws=tuple))
     assert found.verdict == "worse", found.tests
+
+
+@pytest.mark.parametrize("busy", [1, 3])
+def test_a_steady_load_asks_each_stream_until_there_are_enough_answers(busy: int) -> None:
+    """The first answer that ends does not end the run."""
+    run = Run(replace(fit(swarm(4), SHORT, 4, 3), streams=busy), {}, 1, tuple)
+    steady(run)
+    assert len(run.world.answers) >= ANSWERS
+    assert all(answer.ends for answer in run.world.answers)
 
 
 def test_one_run_is_the_same_again_and_another_seed_is_another() -> None:
