@@ -10,10 +10,10 @@ import pytest
 from swarmllm.core.settings.table import EXTRA
 from swarmllm.core.validation.report import encode_report
 from tests.cli.governance.governed_node import GovernedNode
-from tests.cli.operators.conftest import Desk, cheap
+from tests.cli.operators.conftest import Desk, built_once, cheap
 from tests.core.validation.cases import case, report
 
-__all__ = ["cheap", "desk", "node"]
+__all__ = ["built_once", "cheap", "desk", "node"]
 
 ROLES = [f"--{role}={n}.pub" for role in ("root", "resume", "voter") for n in ("ann", "bob", "cy")]
 TERMS = ("--agent", "gus.pub", "--canary-seconds", "0", "--phase", "1")

@@ -4,9 +4,13 @@ process."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+import typer
+import typer.main
+import typer.testing
 from typer.testing import CliRunner
 
 from swarmllm.adapters import operator_keys
@@ -25,6 +29,14 @@ def cheap() -> Iterator[None]:
     operator_keys.SCRYPT_COST = 16  # type: ignore[misc]  # Final for everybody else.
     yield
     operator_keys.SCRYPT_COST = real  # type: ignore[misc]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_once() -> Iterator[None]:
+    """Typer builds the tree of all commands anew for each that is run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", cache(typer.main.get_command))
+        yield
 
 
 class Desk:
