@@ -39,6 +39,7 @@ from swarmllm.core.effects import TokenizerEffect
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.halt.charter import Pin
 from swarmllm.core.inputs import AddressesFound, OwnerStops, RecordOffered
+from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.part import Part
 from swarmllm.core.peers.dialling import load_saved
@@ -80,6 +81,7 @@ from swarmllm.runtime.service.json_events import (
     Stopping,
     Warned,
 )
+from swarmllm.runtime.service.ledgers import LedgerService
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.request import usual_request
 from swarmllm.runtime.service.service import Service
@@ -263,11 +265,15 @@ def _open_service(
     def unix_ms() -> int:
         return time.time_ns() // 1_000_000
 
+    def ledger() -> LedgerView:
+        return next(part for part in local.view().parts if isinstance(part, LedgerView))
+
     service.open(
         local,
         HaltService(driver, orders, peers),
         GovernanceService(driver, governance, keyring, peers, unix_ms),
         validation,
+        LedgerService(driver, ledger),
     )
 
 

@@ -232,13 +232,22 @@ class Recorded:
 @dataclass(frozen=True, slots=True)
 class LedgerOpened:
     """Our log is open, with so many entries and this Merkle root. `note` is our last checkpoint
-    (empty: none), `heads` are the last ones of neighbours, `alarms` what we found of them."""
+    (empty: none), `heads` are the last ones of neighbours, `alarms` what we found of them, and
+    `acknowledged` which of these our owner has looked at (SHA-256 of each)."""
 
     size: int
     root: bytes
     note: bytes
     heads: tuple[tuple[PeerId, bytes], ...]
     alarms: tuple[bytes, ...]
+    acknowledged: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerAcknowledges:
+    """The owner has looked at the alarm with this SHA-256."""
+
+    alarm: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,6 +308,7 @@ LedgerInput = (
     | CheckpointKept
     | HeadKept
     | ConsistencyProved
+    | OwnerAcknowledges
 )
 
 

@@ -13,6 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from hashlib import sha256
 from typing import Final, assert_never
 
 import trio
@@ -37,11 +38,13 @@ from swarmllm.core.inputs import (
     LedgerOpened,
     Recorded,
 )
+from swarmllm.core.ledger.alarms import acknowledgement
 from swarmllm.core.ledger.entry import LedgerEntry
-from swarmllm.errors import LocalError
-from swarmllm.messages import LedgerLeaf
+from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import LedgerAlarm, LedgerLeaf
 from swarmllm.runtime.ports import Ledger, LedgerWrites
 from swarmllm.wire.codec import encode
+from swarmllm.wire.signed import open_signed
 
 GROUP_MAX: Final = 256  # Effects in one transaction.
 # Effects that wait for a disk; beyond it those with a number are refused, others dropped and
@@ -267,8 +270,17 @@ def open_with(
     lacking = [entry for entry in held if not opened.holds(entry.payload)]
     heads = tuple(sorted(opened.heads().items()))
     alarms = tuple(data for _, data in sorted(opened.alarms().items()))
-    told = LedgerOpened(opened.size, opened.root, opened.note, heads, alarms)
+    seen = tuple(sha256(data).digest() for data in alarms if _is_acknowledged(opened, data))
+    told = LedgerOpened(opened.size, opened.root, opened.note, heads, alarms, seen)
     return opened, look(opened), lacking, told
+
+
+def _is_acknowledged(ledger: Ledger, alarm: bytes) -> bool:
+    try:
+        log = open_signed(alarm, (LedgerAlarm,)).record.log
+    except RemoteError:
+        return False  # Damaged: the audit says so.
+    return ledger.holds(acknowledgement(log, sha256(alarm).digest()).payload)
 
 
 def perform_group(ledger: Ledger, group: Sequence[LedgerEffect], unix_ms: int) -> list[LedgerInput]:

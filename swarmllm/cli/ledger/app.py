@@ -127,6 +127,40 @@ def ledger_export(
     raise typer.Exit(guarded(body))
 
 
+@ledger.command("alarms")
+def ledger_alarms(source: Source = None, data_dir: o.DataDir = None, json: o.Json = False) -> None:
+    """Show what this node found wrong with other nodes' ledgers, what proves it, and whether you
+    have acknowledged it."""
+
+    def body() -> int:
+        from swarmllm.cli.ledger.alarms import alarms
+        from swarmllm.cli.settings import config_of
+
+        return alarms(config_of(data_dir=data_dir), source, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
+@ledger.command("acknowledge")
+def ledger_acknowledge(
+    id: Annotated[
+        str, typer.Argument(metavar="ID", help="The alarm: the first digits of its id are enough.")
+    ],
+    data_dir: o.DataDir = None,
+    json: o.Json = False,
+) -> None:
+    """Say that you have looked at an alarm: `status` stops showing it. The alarm and its proof stay
+    in the ledger, and that node is not trusted again."""
+
+    def body() -> int:
+        from swarmllm.cli.ledger.alarms import acknowledge
+        from swarmllm.cli.settings import config_of
+
+        return acknowledge(config_of(data_dir=data_dir), id, as_json=json)
+
+    raise typer.Exit(guarded(body))
+
+
 @ledger.command("witnesses")
 def ledger_witnesses(
     source: Source = None, data_dir: o.DataDir = None, json: o.Json = False

@@ -29,8 +29,11 @@ from swarmllm.core.inputs import (
     LedgerFaulty,
     LedgerGrew,
     LedgerOpened,
+    OwnerAcknowledges,
+    Recorded,
     TimerFired,
 )
+from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.ledger.own_log import Keys, OwnLog
 from swarmllm.core.ledger.witness import Witness
 from swarmllm.core.part import Part
@@ -68,7 +71,8 @@ PROOFS_OF_ALL: Final = Rate(256, 8)
 class LedgerView:
     """What `status` shows. `checkpoint` is the size of our last one, `witnesses` those that
     cosigned it; `watched` are the logs that we witness, with the sizes of their last checkpoints,
-    `alarms` what we found of them, in words."""
+    `alarms` what we found of them, in words, and `acknowledged` those that our owner has looked
+    at."""
 
     size: int
     checkpoint: int
@@ -76,6 +80,7 @@ class LedgerView:
     watched: tuple[tuple[PeerId, int], ...]
     alarms: tuple[tuple[PeerId, str], ...]
     fault: str
+    acknowledged: tuple[PeerId, ...] = ()
 
 
 class LedgerPart(Part):
@@ -84,7 +89,7 @@ class LedgerPart(Part):
     channel = LEDGER
     inputs = (
         *(LedgerOpened, LedgerGrew, LedgerFaulty),
-        *(CheckpointKept, HeadKept, ConsistencyProved),
+        *(CheckpointKept, HeadKept, ConsistencyProved, OwnerAcknowledges, Recorded),
     )
 
     def __init__(self, keys: Keys, rng: random.Random, unix_ms: Callable[[float], int]) -> None:
@@ -129,15 +134,16 @@ class LedgerPart(Part):
             tuple((peer, one.checkpoint.size) for peer, one in self._witness.watched.items()),
             tuple((peer, ALARMS[alarm.what]) for peer, alarm in self._witness.alarms.items()),
             own.fault,
+            self._witness.alarms.acknowledged,
         )
 
     # --- from the disk ----------------------------------------------------------------------------
 
     def _written(self, event: Input | Fact, now: float) -> Sequence[NodeEffect]:
         match event:
-            case LedgerOpened(heads=heads, alarms=alarms):
+            case LedgerOpened(heads=heads, alarms=alarms, acknowledged=acknowledged):
                 doubts = self._own.opened(event, now)
-                self._witness.opened(heads, alarms)
+                self._witness.opened(heads, alarms, acknowledged)
                 greetings = [one for peer in self._asking for one in self._greeting(peer)]
                 return [*doubts, *greetings]
             case LedgerGrew(size=size, root=root):
@@ -156,6 +162,10 @@ class LedgerPart(Part):
                 return self._witness.kept(peer, note, ok, now)
             case ConsistencyProved():
                 return self._made(event)
+            case OwnerAcknowledges(alarm=alarm):
+                return self._witness.alarms.acknowledge(alarm)
+            case Recorded(kind=LedgerKind.ACKNOWLEDGED, number=number, ok=ok):
+                self._witness.alarms.recorded(number, ok)
             case _:
                 pass
         return []

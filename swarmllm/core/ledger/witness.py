@@ -30,6 +30,7 @@ from swarmllm.core.effects import (
     SendFrame,
 )
 from swarmllm.core.events import LogDoubted
+from swarmllm.core.ledger.alarms import Alarms
 from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
 from swarmllm.core.ledger.merkle import verify_consistency
 from swarmllm.core.ledger.own_log import Keys
@@ -99,11 +100,16 @@ class Witness:
         self._keys, self._unix_ms = keys, unix_ms
         self._neighbours: dict[PeerId, _Neighbour] = {}
         self._kept: dict[PeerId, _Kept] = {}
-        self._alarms: dict[PeerId, LedgerAlarm] = {}
+        self.alarms = Alarms()
         self._all = Allowance(HEADS_OF_ALL)
         self.dropped = 0  # Alarms beyond their number.
 
-    def opened(self, heads: Sequence[tuple[PeerId, bytes]], alarms: Sequence[bytes]) -> None:
+    def opened(
+        self,
+        heads: Sequence[tuple[PeerId, bytes]],
+        alarms: Sequence[bytes],
+        acknowledged: Sequence[bytes] = (),
+    ) -> None:
         """What was on disk at the start."""
         for peer, note in heads[:HEADS_MAX]:
             with suppress(RemoteError):  # Damaged: it is shown to us again.
@@ -111,7 +117,9 @@ class Witness:
         for data in alarms[:ALARMS_MAX]:
             with suppress(RemoteError):
                 alarm = open_signed(data, (LedgerAlarm,)).record
-                self._alarms[peer_id_of(alarm.log)] = alarm
+                self.alarms.hold(peer_id_of(alarm.log), alarm, data)
+        for digest in acknowledged:
+            self.alarms.seen(digest)
 
     @property
     def connected(self) -> tuple[PeerId, ...]:
@@ -120,10 +128,6 @@ class Witness:
     @property
     def watched(self) -> dict[PeerId, SignedCheckpoint]:
         return {peer: kept.head for peer, kept in self._kept.items()}
-
-    @property
-    def alarms(self) -> dict[PeerId, LedgerAlarm]:
-        return dict(self._alarms)
 
     def held_of(self, peer: PeerId) -> bytes:
         """The last checkpoint of its log that we hold; empty if none."""
@@ -189,7 +193,7 @@ class Witness:
         """A valid checkpoint of somebody else's log than ours."""
         at, is_own = shown.checkpoint, shown.checkpoint.peer == sender
         kept = self._kept.get(at.peer)
-        if at.peer in self._alarms:
+        if at.peer in self.alarms:
             return []
         if kept is None:
             return self._accept(at.peer, shown) if is_own else []
@@ -255,7 +259,7 @@ class Witness:
         first, second = one.checkpoint, other.checkpoint
         if (first.peer, first.size) != (second.peer, second.size) or first.root == second.root:
             return PeerId(""), [Penalise(sender, "two checkpoints that prove no fork")]
-        if first.peer in self._alarms:
+        if first.peer in self.alarms:
             return first.peer, []
         return first.peer, self._alarm(ALARM_FORKED, first.peer, one, other, now)
 
@@ -312,14 +316,14 @@ class Witness:
         self, what: int, peer: PeerId, held: SignedCheckpoint, shown: SignedCheckpoint, now: float
     ) -> Sequence[NodeEffect]:
         """Signed, entered, shown, and, where it proves itself, passed on."""
-        if peer in self._alarms:
+        if peer in self.alarms:
             return []
-        if len(self._alarms) >= ALARMS_MAX:
+        if len(self.alarms) >= ALARMS_MAX:
             self.dropped += 1
             return []
         alarm = LedgerAlarm(public_key_of(peer), what, held.note, shown.note, self._unix_ms(now))
-        self._alarms[peer] = alarm
         data = sign_record(alarm, [(self._keys.public_key, self._keys.sign)])
+        self.alarms.hold(peer, alarm, data)
         return [
             AppendToLedger(LedgerEntry(LedgerKind.ALARM, data)),
             KeepAlarm(peer, data),

@@ -276,13 +276,14 @@ def status_record(status: Status) -> Record:
 
 def _ledger(view: LedgerView) -> Record:
     """`checkpoint` is the size of the last one, `fault` why nothing can be written (empty: it
-    can)."""
+    can). `acknowledged` are alarms that the owner has looked at, and `alarms` the others."""
     return {
         "size": view.size,
         "checkpoint": view.checkpoint,
         "witnesses": list(view.witnesses),
         "watched": dict(view.watched),
-        "alarms": dict(view.alarms),
+        "alarms": {peer: one for peer, one in view.alarms if peer not in view.acknowledged},
+        "acknowledged": [peer for peer, _ in view.alarms if peer in view.acknowledged],
         "fault": view.fault,
     }
 

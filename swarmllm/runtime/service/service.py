@@ -41,6 +41,8 @@ from swarmllm.runtime.service.json_events import (
     starting_record,
     status_record,
 )
+from swarmllm.runtime.service.ledgers import OPS as LEDGER_OPS
+from swarmllm.runtime.service.ledgers import LedgerService
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.request import DEFAULTS, TextRequest, parse_request
@@ -112,6 +114,7 @@ class Service:
         self._halts: HaltService | None = None
         self._governance: GovernanceService | None = None
         self._validation: ValidationService | None = None
+        self._ledgers: LedgerService | None = None
         self._open = trio.Event()
         self._shutdown = trio.Event()
         self._ops: Final[
@@ -131,18 +134,20 @@ class Service:
         halts: HaltService | None = None,
         governance: GovernanceService | None = None,
         validation: ValidationService | None = None,
+        ledgers: LedgerService | None = None,
     ) -> None:
-        """The node has started. None: it has no kill switch, or takes no part in governance or
-        in validations."""
+        """The node has started. None: it has no kill switch or ledger, or takes no part in
+        governance or in validations."""
         self.node = node
         self._halts = halts
         self._governance = governance
         self._validation = validation
+        self._ledgers = ledgers
         self._open.set()
 
     @property
     def ops(self) -> tuple[str, ...]:
-        return (*self._ops, *sorted(HALT_OPS), *sorted(GOVERNANCE_OPS), *sorted(VALIDATION_OPS))
+        return (*self._ops, *sorted(HALT_OPS | GOVERNANCE_OPS | VALIDATION_OPS | LEDGER_OPS))
 
     def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> Call:
         """Nothing happens before the first record is asked for; an unknown `op` or a wrong
@@ -153,6 +158,8 @@ class Service:
             return Call(lambda _: self._govern(op, params))
         if op in VALIDATION_OPS:
             return Call(lambda _: self._validate(op, params))
+        if op in LEDGER_OPS:
+            return Call(lambda _: self._log(op, params))
         answer = self._ops.get(op)
         if answer is None:
             return Call(lambda _: self._unknown(op))
@@ -237,4 +244,11 @@ class Service:
                 "this node takes no part in validations; ask one that `swarmllm join` started"
             )
         async for record in self._validation.call(op, params):
+            yield record
+
+    async def _log(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+        await self._started()
+        if self._ledgers is None:
+            raise LocalError("this node keeps no ledger; ask one that `swarmllm join` started")
+        async for record in self._ledgers.call(op, params):
             yield record

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -15,12 +17,13 @@ from swarmllm.adapters.ledger import SqliteLedger
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
 from swarmllm.core.ledger.own_log import LAST_CHECKPOINT
-from swarmllm.messages import HaltedHere, OwnerCommand
+from swarmllm.messages import ALARM_FORKED, HaltedHere, LedgerAlarm, OwnerCommand
 from swarmllm.runtime.ledger_performer import leaf_of
 from swarmllm.runtime.ports import LedgerWrites
 from swarmllm.testing.operators import Founders
 from swarmllm.wire.checkpoint import Checkpoint, cosign, cosignature_line, sign_checkpoint
 from swarmllm.wire.codec import encode
+from swarmllm.wire.signed import sign_record
 from tests.cli.command import Finished, run
 
 KEY, WITNESS = ephemeral_key(), ephemeral_key()
@@ -216,3 +219,64 @@ def test_each_mistake_is_one_sentence(
     assert done.code == code, done
     assert sentence in done.sentence()
     assert done.out == ""
+
+
+# --- alarms ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def alarmed(folder: Path) -> str:
+    """The id of an alarm that the node of this folder raised about its witness's log."""
+    at = Checkpoint(WITNESS.peer, 3, b"\1" * 32)
+    notes = [
+        sign_checkpoint(replace(at, root=root), WITNESS.public_key, WITNESS.sign)
+        for root in (b"\1" * 32, b"\2" * 32)
+    ]
+    record = LedgerAlarm(WITNESS.public_key, ALARM_FORKED, notes[0], notes[1], AT)
+    data = sign_record(record, [(KEY.public_key, KEY.sign)])
+    with closing(SqliteLedger(folder / "ledger.sqlite")) as file:
+        entry = leaf_of(LedgerEntry(LedgerKind.ALARM, data), AT)
+        file.write(LedgerWrites((entry,), alarms=((WITNESS.peer, data),)))
+    return sha256(data).hexdigest()
+
+
+def test_an_alarm_is_shown_with_its_proof_and_acknowledged_without_losing_anything(
+    tmp_path: Path, folder: Path, alarmed: str
+) -> None:
+    [one] = ledger(tmp_path, "alarms", folder, "--json").records()[0]["alarms"]
+    assert (one["id"], one["log"], one["entry"]) == (alarmed, WITNESS.peer, 5)
+    assert one["proves_itself"] is True
+    assert one["held"] != one["shown"]
+    assert one["acknowledged_ms"] is None
+    said = " ".join(ledger(tmp_path, "alarms", folder).out.split())
+    assert "forked: it signed two histories" in said
+    assert "3 entries, root AgIC" in said
+    assert f"swarmllm ledger acknowledge {alarmed[:8]}" in said
+    done = ledger(tmp_path, "acknowledge", alarmed[:6], "--data-dir", folder)
+    assert done.code == 0, done
+    assert "stays in the ledger, entry 5" in done.err
+    [after] = ledger(tmp_path, "alarms", folder, "--json").records()[0]["alarms"]
+    assert after["acknowledged_ms"] is not None
+    assert {**after, "acknowledged_ms": None} == one, "nothing of the evidence is gone"
+    again = ledger(tmp_path, "acknowledge", alarmed, "--data-dir", folder, "--json")
+    assert again.records()[0]["known"] is True
+    kinds = [r["kind"] for r in ledger(tmp_path, "show", folder, "--json").records()]
+    assert kinds.count("acknowledged") == 1
+    assert ledger(tmp_path, "verify", folder).code == 0
+
+
+def test_an_exported_ledger_shows_its_alarms_too(
+    tmp_path: Path, folder: Path, alarmed: str
+) -> None:
+    file = tmp_path / "out.ledger"
+    ledger(tmp_path, "export", "--out", file, "--data-dir", folder)
+    [one] = ledger(tmp_path, "alarms", file, "--json").records()[0]["alarms"]
+    assert one["id"] == alarmed
+
+
+def test_no_alarm_and_no_such_alarm_are_said(tmp_path: Path, folder: Path) -> None:
+    assert "No alarm is in" in ledger(tmp_path, "alarms", folder).out
+    for id, sentence in (("ab", "no alarm of this ledger begins with 'ab'"), ("x", "is no id of")):
+        done = ledger(tmp_path, "acknowledge", id, "--data-dir", folder)
+        assert done.code == 2
+        assert sentence in done.sentence()
