@@ -124,18 +124,21 @@ def fetch(model: HubModel, progress: Progress) -> Path:
 
 def remove(model: HubModel) -> int:
     """Take the file and its parts out of the hub's cache, with what is left of attempts to fetch
-    them; the content too, unless another name leads to it. Returns the bytes that became free."""
+    them; the content too, unless another name leads to it, or it lies elsewhere: then somebody put
+    a link of their own there, and the file is theirs. Returns the bytes that became free."""
     freed = 0
     path = cached(model)
+    blobs = _folder(model.repo).resolve() / "blobs"
     for part in () if path is None else _siblings(path):
-        blob = part.resolve()
+        blob, size = part.resolve(), part.lstat().st_size
         part.unlink(missing_ok=True)
         others = (link for link in _folder(model.repo).glob("snapshots/**/*") if link.is_symlink())
-        if blob != part and not any(link.resolve() == blob for link in others):
-            freed += blob.stat().st_size
+        if blob.parent == blobs and not any(link.resolve() == blob for link in others):
+            size = blob.stat().st_size
             blob.unlink()
+        freed += size
     for left in _folder(model.repo).glob(f"blobs/*{UNFINISHED}"):
-        freed += left.stat().st_size
+        freed += left.lstat().st_size
         left.unlink()
     return freed
 

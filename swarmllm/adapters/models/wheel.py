@@ -82,7 +82,7 @@ def remove(model: PackagedModel, cache_dir: Path) -> int:
     """Bytes that became free; 0 if it was not there."""
     path = place_of(model, cache_dir)
     try:
-        freed = path.stat().st_size
+        freed = path.lstat().st_size  # Of a link of somebody's own, that alone.
         path.unlink()
     except FileNotFoundError:
         return 0

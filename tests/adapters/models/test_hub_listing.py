@@ -1,5 +1,5 @@
 """Laws of what a hub says: names of files within a repository, or one sentence, whatever comes and
-however much of it. In this process, against a hub on loopback."""
+however much of it; and of what leaves its cache. In this process, against a hub on loopback."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
@@ -120,7 +121,7 @@ def told(**headers: str) -> Reply:
     ids=["circle", "no-address", "negative", "empty", "word", "no-commit", "file"],
 )
 def test_a_description_that_makes_no_sense_is_one_sentence_at_once(
-    hub: Hub, reply: Reply, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: object
+    hub: Hub, reply: Reply, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     hub.instead = at("/resolve/", lambda asked: reply)
@@ -135,3 +136,24 @@ def test_an_impossible_part_is_a_file_of_its_own(hub: Hub, name: str) -> None:
     assert len(ours.parts_named("m-00002-of-00003.gguf")) == 3
     with pytest.raises(FetchError, match="has no file"):
         ours.fetch(HubModel(REPO, name), lambda done, total: None)
+
+
+# --- the cache ------------------------------------------------------------------------------------
+
+
+def test_a_link_of_somebodys_own_is_removed_and_its_file_is_not(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    cache, theirs = tmp_path / "cache", tmp_path / "my-model.gguf"
+    theirs.write_bytes(b"GGUF")
+    folder = cache / "models--some-org--Tiny-Model-GGUF"
+    link = folder / "snapshots" / COMMIT / FILE
+    for place in (link.parent, folder / "refs", folder / "blobs"):
+        place.mkdir(parents=True)
+    (folder / "refs/main").write_text(COMMIT)
+    link.symlink_to(theirs)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(ours, "cached", lambda model: link)  # Its default is that of the import.
+    assert ours.remove(HubModel(REPO, FILE)) > 0
+    assert theirs.read_bytes() == b"GGUF"
+    assert not link.is_symlink()
