@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from rich.markdown import Markdown
 from rich.table import Table
 
 from swarmllm.adapters.llama.demo import DemoCard, bundled, folder_of
@@ -101,6 +100,8 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
     if as_json:
         print_record({**row, "card": text})
         return OK
+    from rich.markdown import Markdown  # Here, so that no other command waits for it.
+
     console = answer()
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")

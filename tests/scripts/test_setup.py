@@ -93,7 +93,8 @@ def test_ci_runs_scripts_check_and_nothing_else() -> None:
         for line in (ROOT / ".ci/run").read_text().splitlines()
         if line and not line.startswith("#")
     ]
-    assert lines == ['exec "$(dirname "${BASH_SOURCE[0]}")/../scripts/check"']
+    check = 'exec "$(dirname "${BASH_SOURCE[0]}")/../scripts/check"'
+    assert lines == ["export CI=true", check]
 
 
 def test_all_that_is_missing_is_named_with_the_remedy_before_anything_is_made(
