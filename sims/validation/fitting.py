@@ -143,7 +143,7 @@ def _notes(
     found = []
     if taken < known:
         found.append(f"{taken} of {known} experts are simulated, drawn evenly by their speed")
-    if not has_pings:
+    if taken and not has_pings:
         found.append(f"no round trip was measured yet; {1000 * PING_S:.0f} ms are assumed")
     if streams > STREAMS_MAX:
         found.append(f"{STREAMS_MAX} answers at once are simulated, where {streams} seem to be")

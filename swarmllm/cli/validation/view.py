@@ -58,6 +58,9 @@ def _test_view(test: Comparison) -> list[RenderableType]:
             f"{part.weight:g}",
         )  # fmt: skip
     found = test.objective
+    if not test.differs:
+        said = f"{title}, {found.pairs} pairs: not one decision was another with the change"
+        return [table, Line(said)]
     said = (
         f"{title}, {found.pairs} pairs: {found.mean:+.1f} % in all"
         f" ({found.low:+.1f} to {found.high:+.1f}; less is better): {found.finding}"
