@@ -40,7 +40,9 @@ Json = Annotated[
 def option_of(name: str) -> Any:
     """The option of a setting, made of its row in the table."""
     row = SETTINGS[name]
-    text = (row.help or row.about).replace("`", "") + (" Repeatable." if row.kind is list else "")
+    text = (row.help or row.about).replace("`", "").replace("[", r"\[") + (
+        " Repeatable." if row.kind is list else ""
+    )
     return typer.Option(
         row.option, *row.also, metavar=row.metavar, help=text, rich_help_panel=row.panel
     )

@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
+from rich.text import Text
 
+from swarmllm.cli.app import app
 from tests.cli.command import command, environment, run
 
 COMMANDS = ("join", "generate", "chat", "status", "experts", "models", "doctor", "demo", "bench")
@@ -29,6 +34,21 @@ def test_every_command_has_help(tmp_path: Path, name: str) -> None:
     done = run(tmp_path, *name.split(), "--help")
     assert done.code == 0
     assert "Usage: swarmllm " + name in done.out
+
+
+def test_no_help_text_loses_what_stands_in_brackets() -> None:
+    """typer reads help as rich's markup, to which a bare `[pins]` is the name of a style."""
+    texts = list(help_texts(typer.main.get_command(app)))
+    assert any(r"\[pins]" in text for text in texts)
+    assert [t for t in texts if Text.from_markup(t).plain != t.replace("\\[", "[")] == []
+
+
+def help_texts(command: Any) -> Iterator[str]:
+    """Those of a command, of its parameters, and of the commands below it."""
+    for holder in (command, *command.params):
+        yield from filter(None, (getattr(holder, name, "") for name in ("help", "epilog")))
+    for below in getattr(command, "commands", {}).values():
+        yield from help_texts(below)
 
 
 def test_help_imports_neither_network_nor_model_library() -> None:
