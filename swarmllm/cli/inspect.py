@@ -80,7 +80,7 @@ def status_view(record: Record) -> RenderableType:
         f" {record['rounds_served_open']} rounds for others under way",
     )
     for reason in record.get("halted") or []:
-        table.add_row(Line("halted", "bold red"), Line(reason, "bold red"))
+        table.add_row(Line("no text", "bold red"), Line(reason, "bold red"))
     experts = record.get("experts") or []
     table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
     _add_default_model(table, record.get("default_model") or {})

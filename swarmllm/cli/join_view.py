@@ -192,7 +192,8 @@ def _line(record: Record) -> Line | None:
         case "expert_lost":
             return Line(f"- expert of {peer} ({record['reason']})", style="yellow")
         case "halted":
-            return Line(f"Halted: {'; '.join(record['reasons'])}", style="bold red")
+            why = "; ".join(record["reasons"])
+            return Line(f"This node writes no text any more: {why}", style="bold red")
         case "resumed":
             return Line("Started again: nothing halts this node any more", style="bold green")
         case "log_doubted":

@@ -94,13 +94,13 @@ class Requests(Part):
             case TimerFired():
                 return self.timer(self._pool(now))
             case Asked() if reasons := self._clearance.halted:
-                return [Emit(Ended(event.request, "halted", 0, 0, 0, _no_text(reasons)))]
+                return [Emit(Ended(event.request, "halted", 0, 0, 0, _refused(reasons)))]
             case Asked():
                 return self.asked(event, self._pool(now))
             case Cancelled():
                 return self.cancelled(event)
             case TokensForbidden(reasons=reasons):
-                return self.halted(_no_text(reasons))
+                return self.halted(f"the answer was stopped: {reasons[0]}")
             case _:
                 return ()
 
@@ -214,5 +214,5 @@ def _measured(one: NodeEffect | Fact) -> Fact | None:
             return None
 
 
-def _no_text(reasons: tuple[str, ...]) -> str:
+def _refused(reasons: tuple[str, ...]) -> str:
     return f"no text is generated: {reasons[0]}"

@@ -36,7 +36,16 @@ from swarmllm.core.halt.charter import (
     retired_halt_keys,
 )
 from swarmllm.errors import RemoteError, UsageError
-from swarmllm.messages import NO_HALT_DIGEST, SEQ_MAX, Charter, Halt, Live, Resume, Vectors
+from swarmllm.messages import (
+    NO_HALT_DIGEST,
+    SEQ_MAX,
+    Charter,
+    Halt,
+    Live,
+    Resume,
+    Vectors,
+    reason_name,
+)
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import Verify
 from swarmllm.wire.marks import marks_of, vector_of
@@ -111,7 +120,10 @@ class HaltState:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why this node is halted, a sentence each; empty if it is not."""
-        found = [f"halted by key {halt.key.hex()} with order {halt.seq}" for halt in self.standing]
+        found = [
+            f"halted by key {halt.key[:4].hex()} (reason: {reason_name(halt.reason_code)})"
+            for halt in self.standing
+        ]
         if self.stopped_here:
             found.append("stopped by the owner of this node")
         if self.lost:

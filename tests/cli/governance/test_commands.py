@@ -189,10 +189,10 @@ def test_a_fifth_open_proposal_of_one_author_is_refused(desk: Desk, node: Govern
 
 def test_a_halted_node_signs_nothing(desk: Desk, node: GovernedNode) -> None:
     id = minor(desk, node)
-    node.switch.halted = ("halted by key 0038d5ac (maintenance)",)
+    node.switch.halted = ("halted by key 0038d5ac (reason: maintenance)",)
     for words in (SET, ("vote", id, "yes")):
         refused = desk.refused(3, *words, "--key", "ann.key", *node.flags)
-        assert refused == "governance is suspended: halted by key 0038d5ac (maintenance)"
+        assert refused == "governance is suspended: halted by key 0038d5ac (reason: maintenance)"
     assert "Nothing is put into force here now: halted" in desk.ok("tiers", *node.flags).out
 
 

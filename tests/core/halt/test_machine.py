@@ -60,7 +60,7 @@ def test_a_halt_is_stop_tell_remember_in_this_order() -> None:  # HALT-15
     assert kinds(effects) == ["StopNow", "Relay", "EndStreams", "Persist", "Announce"]
     stop, relay, end, persist, announce = effects
     assert isinstance(stop, StopNow)
-    assert "order 4" in stop.reasons[0]
+    assert stop.reasons == (f"halted by key {A.id[:4].hex()} (reason: drill)",)
     assert relay == Relay(data, (Q,))
     assert end == EndStreams(Halted(machine.digest))
     assert isinstance(persist, Persist)
