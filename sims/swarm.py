@@ -4,12 +4,17 @@ from its seed.
     python sims/swarm.py [--runs 100] [--seed 0] [--jobs 1] [--failures 10] [--json]
     python sims/swarm.py --seed N --runs 1 --transcript FILE
     python sims/swarm.py --check                    the twenty worlds that `scripts/check` runs
+    python sims/swarm.py --governance [large]       worlds that are governed by votes
 
 Each seed draws its own machines, links, liars and faults (`swarmllm.testing.world.scenario`,
 `.faults`), runs half a minute to two minutes with faults and then some minutes without (`.run`),
 and is judged at every step by laws (`.laws`, `.halt_laws`). A world that breaks one is printed with
 the law and the one command that replays it; the transcript then holds every step up to the breach.
 One seed is one run, byte for byte, however many jobs there are.
+
+With `--governance` every host runs governance and a ledger that others witness, people propose,
+vote and lie for up to half an hour (`.governed`), and the laws of `.governance_laws` and
+`.witness_laws` are judged, too; `large` worlds have fifty hosts, and take minutes each.
 
 Exits with 0 if all worlds kept the laws, 1 if one did not, 2 for impossible options, 130 if it was
 interrupted.
@@ -25,17 +30,25 @@ import sys
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final
 
 if __package__ in (None, ""):  # As a file: the package beside it is meant, installed or not.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from swarmllm.testing.world.checks import Broken
-from swarmllm.testing.world.run import CHECK_SEEDS, Outcome, run
+from swarmllm.testing.world.governed import (
+    GOVERNED_SEEDS,
+    SIZES,
+    Governed,
+    governed_laws,
+    run_governed,
+)
+from swarmllm.testing.world.run import CHECK_SEEDS, Outcome, laws, run
 
 # Worlds per job that are handed out at once: a job never waits, and an interruption finds few
 # unfinished.
@@ -47,17 +60,40 @@ SEED_MAX: Final = 2**63 - 1
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A world that broke a law, or made the node's own code fail."""
+    """A world that broke a law, or made the node's own code fail. `governance`: the size of a
+    governed one."""
 
     seed: int
     law: str
     trace: str = ""
+    governance: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the law, without who broke it, and when."""
+        return self.law.partition(":")[0]
 
     @property
     def replay(self) -> str:
+        governance = f" --governance {self.governance}" if self.governance else ""
         return (
-            f"python sims/swarm.py --seed {self.seed} --runs 1 --transcript swarm-{self.seed}.txt"
+            f"python sims/swarm.py{governance} --seed {self.seed} --runs 1"
+            f" --transcript swarm-{self.seed}.txt"
         )
+
+
+Result = Outcome | Governed | Finding
+COUNTED: Final = {
+    "filed": "proposals filed",
+    "passed": "that passed",
+    "in_force": "in force at the end",
+    "kills": "processes killed while they wrote",
+    "checkpoints": "checkpoints of ledgers, at the end",
+    "cosigned": "cosignatures of them",
+    "tampered": "ledgers tampered with",
+    "alarms": "alarms of witnesses",
+}
+"""What is counted in governed worlds, and in what words."""
 
 
 @dataclass(slots=True)
@@ -71,12 +107,17 @@ class Tally:
     halted: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
+    governed: Counter[str] = field(default_factory=Counter)
+    """Of governed worlds: the sums of `COUNTED`."""
 
-    def add(self, found: Outcome | Finding) -> None:
+    def add(self, found: Result) -> None:
         self.worlds += 1
         if isinstance(found, Finding):
             self.findings.append(found)
             return
+        if isinstance(found, Governed):
+            self.governed.update({name: getattr(found, name) for name in COUNTED})
+            found = found.outcome
         self.hosts += found.hosts
         self.events += found.events
         self.simulated_s += found.simulated_s
@@ -84,34 +125,36 @@ class Tally:
         self.ends.update(found.ends)
 
 
-def try_seed(seed: int, transcript: TextIO | None = None) -> Outcome | Finding:
-    """The world of this seed. Whatever it raises is a finding; nothing else would be told from a
-    law that is broken."""
-    tell = None if transcript is None else lambda line: print(line, file=transcript)
+def try_seed(seed: int, governance: str = "", tell: Callable[[str], None] | None = None) -> Result:
+    """The world of this seed; `governance` is the size of a governed one, `tell` hears each step.
+    Whatever it raises is a finding; nothing else would be told from a law that is broken."""
     try:
-        return run(seed, tell)
+        return run_governed(seed, SIZES[governance], tell) if governance else run(seed, tell)
     except Broken as breach:
-        return Finding(seed, str(breach))
+        return Finding(seed, str(breach), governance=governance)
     except Exception as fault:  # noqa: BLE001  # An assertion or a KeyError in the node's code is what is looked for.
         return Finding(
             seed,
             f"the node's own code fails: {type(fault).__name__}: {fault} (seed {seed})",
             traceback.format_exc(),
+            governance,
         )
 
 
-def try_seeds(seeds: Sequence[int], jobs: int) -> Iterator[Outcome | Finding]:
+def try_seeds(
+    seeds: Sequence[int], jobs: int, trial: Callable[[int], Result] = try_seed
+) -> Iterator[Result]:
     """The worlds of these seeds, as they get finished."""
     if jobs == 1:
-        yield from map(try_seed, seeds)
+        yield from map(trial, seeds)
         return
     with ProcessPoolExecutor(jobs, initializer=_leave_interrupts) as pool:
         todo = iter(seeds)
-        running: set[Future[Outcome | Finding]] = set()
+        running: set[Future[Result]] = set()
         try:
             while True:
                 while len(running) < AHEAD * jobs and (seed := next(todo, None)) is not None:
-                    running.add(pool.submit(try_seed, seed))
+                    running.add(pool.submit(trial, seed))
                 if not running:
                     return
                 done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -133,6 +176,12 @@ class Progress:
         self._is_shown = is_shown and sys.stderr.isatty()
         self._begun = time.monotonic()
         self._shown_at = 0.0
+        self._inside = ""
+
+    def inside(self, tally: Tally, line: str) -> None:
+        """A step of a world that takes long."""
+        self._inside = line.partition(".")[0]
+        self.show(tally)
 
     def show(self, tally: Tally, *, is_last: bool = False) -> None:
         now = time.monotonic()
@@ -141,11 +190,10 @@ class Progress:
         self._shown_at = now
         done = BAR * tally.worlds // self._total
         rate = tally.worlds / max(1e-9, now - self._begun)
-        left_s = (self._total - tally.worlds) / rate if rate else 0.0
-        words = (
-            f"{tally.worlds}/{self._total} worlds, {len(tally.findings)} findings,"
-            f" {left_s:.0f} s left"
-        )
+        left = f"{(self._total - tally.worlds) / rate:.0f} s left" if rate else "begun"
+        words = f"{tally.worlds}/{self._total} worlds, {len(tally.findings)} findings, {left}"
+        if self._inside and not is_last:
+            words += f"; {self._inside} s simulated of this one"
         sys.stderr.write(
             f"\r\x1b[2K[{'#' * done}{'.' * (BAR - done)}] {words}" + ("\n" if is_last else "")
         )
@@ -159,16 +207,23 @@ class Progress:
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
-    seeds = CHECK_SEEDS if options.check else range(options.seed, options.seed + options.runs)
+    checked = GOVERNED_SEEDS if options.governance else CHECK_SEEDS
+    seeds = checked if options.check else range(options.seed, options.seed + options.runs)
     tally, begun = Tally(), time.monotonic()
     progress = Progress(len(seeds), not options.json)
     is_interrupted = False
     try:
         if options.transcript is not None:
             with open(options.transcript, "w", encoding="utf-8") as transcript:
-                _take(tally, try_seed(options.seed, transcript), progress, options)
+                write = partial(print, file=transcript)
+                found = try_seed(options.seed, options.governance, write)
+                _take(tally, found, progress, options)
         else:
-            for found in try_seeds(seeds, options.jobs):
+            progress.show(tally)
+            trial = partial(try_seed, governance=options.governance)
+            if options.jobs == 1 and options.governance:  # They take seconds, large ones minutes.
+                trial = partial(trial, tell=partial(progress.inside, tally))
+            for found in try_seeds(seeds, options.jobs, trial):
                 _take(tally, found, progress, options)
                 if len(tally.findings) >= options.failures:
                     break
@@ -182,9 +237,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 130 if is_interrupted else int(bool(tally.findings))
 
 
-def _take(
-    tally: Tally, found: Outcome | Finding, progress: Progress, options: argparse.Namespace
-) -> None:
+def _take(tally: Tally, found: Result, progress: Progress, options: argparse.Namespace) -> None:
     tally.add(found)
     if isinstance(found, Finding) and not options.json:
         progress.clear()
@@ -211,6 +264,9 @@ def _report(
             "wall_s": round(wall_s, 3),
             "interrupted": is_interrupted,
         }
+        if options.governance:
+            summary |= {name: tally.governed[name] for name in COUNTED}
+        summary["laws"] = dict(_laws(tally, options))
         summary["findings"] = [{**asdict(one), "replay": one.replay} for one in tally.findings]
         print(json.dumps(summary, sort_keys=True))
         return
@@ -224,8 +280,25 @@ def _report(
         f" {tally.hosts} hosts, {tally.events} events, {tally.simulated_s / 3600:.1f} simulated"
         f" hours in {wall_s:.0f} s; hosts halted {tally.halted} times; answers: {ends or 'none'}"
     )
+    if options.governance:
+        print(_table(tally, options))
     if options.transcript is not None:
         print(f"the transcript is in {options.transcript}")
+
+
+def _laws(tally: Tally, options: argparse.Namespace) -> list[tuple[str, int]]:
+    """Each law that these worlds are judged by, and how many of them broke it."""
+    broken = Counter(one.name for one in tally.findings)
+    names = governed_laws() if options.governance else laws()
+    return [(law, broken.pop(law, 0)) for law in names] + sorted(broken.items())
+
+
+def _table(tally: Tally, options: argparse.Namespace) -> str:
+    """What governed worlds came to, and each law with how many kept it."""
+    lines = [f"{tally.governed[name]:>9,}  {words}" for name, words in COUNTED.items()]
+    lines += ["", "   broken  law"]
+    lines += [f"{count or '-':>9}  {law}" for law, count in _laws(tally, options)]
+    return "\n".join(lines)
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -245,6 +318,15 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
         "--check",
         action="store_true",
         help="the worlds of `scripts/check` instead of --runs from --seed on",
+    )
+    parser.add_argument(
+        "--governance",
+        nargs="?",
+        const="small",
+        default="",
+        choices=sorted(SIZES),
+        metavar="SIZE",
+        help="worlds that are governed by votes, their ledgers witnessed: small, or large",
     )
     parser.add_argument("--json", action="store_true", help="one line of JSON instead of text")
     options = parser.parse_args(argv)

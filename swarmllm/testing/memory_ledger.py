@@ -67,6 +67,17 @@ class MemoryLedger:
     def alarms(self) -> dict[PeerId, bytes]:
         return dict(self._alarms)
 
+    def as_it_was(self, size: int) -> MemoryLedger:
+        """A copy that was made when it had so many entries."""
+        copy = MemoryLedger()
+        copy.write(
+            LedgerWrites(
+                leaves=tuple(self.leaves[:size]),
+                checkpoints=tuple(one for one in self._notes.items() if one[0] <= size),
+            )
+        )
+        return copy
+
     def close(self) -> None:
         """Nothing to close: it stays as a disk does."""
 

@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from swarmllm.testing.world.world import World
 
 
+def laws_of(*checkers: Checker | type[Checker]) -> tuple[str, ...]:
+    """The names of their laws, each once."""
+    classes = [one if isinstance(one, type) else type(one) for one in checkers]
+    names = (
+        value
+        for found in classes
+        for name, value in vars(found).items()
+        if name.isupper() and isinstance(value, str)
+    )
+    return tuple(dict.fromkeys(names))
+
+
 class Broken(AssertionError):
     """A law is broken; the text says which, by whom and when."""
 

@@ -212,6 +212,7 @@ def _enter(host: Host, effect: LedgerEffect) -> None:
 
 
 def _doubt(host: Host, effect: DoubtLedger) -> None:
+    host.ledger_fault = effect.sentence
     host.world.event_queue.after(0.0, host.receive_if, host.life, LedgerFaulty(effect.sentence))
 
 

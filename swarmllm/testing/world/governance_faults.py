@@ -37,6 +37,7 @@ from swarmllm.testing.world.faults import Faults
 from swarmllm.testing.world.government import REPORT, Government
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.scenario import Scenario
+from swarmllm.testing.world.witnesses import Logs
 from swarmllm.wire.codec import encode
 from swarmllm.wire.signed import sign_record
 
@@ -54,9 +55,15 @@ class GovernedFaults(Faults):
     """`flood` is how many proposals one author pours in when it comes to that."""
 
     def __init__(
-        self, world: World, scenario: Scenario, government: Government, flood: int = 200
+        self,
+        world: World,
+        scenario: Scenario,
+        government: Government,
+        logs: Logs,
+        flood: int = 200,
     ) -> None:
         self.government = government
+        self.logs = logs
         self.flood_size = flood
         super().__init__(world, scenario)
 
@@ -169,6 +176,22 @@ class GovernedFaults(Faults):
             else:
                 network.tell(host, peer, encode(SetRecords(machine.registry.scope, (record,))), GOV)
         self.world.event_queue.after(FLOOD_EVERY_S, self._pour, host, life, author, number + 1)
+
+    def restart_canary(self, host: Host) -> None:
+        """The process of one that tries a change dies, and is started at once."""
+        for one in self.world.alive():
+            courses = self.government.machine(one).progress.courses.values()
+            if not one.frozen and any(course.trial == "running" for course in courses):
+                self.world.crash(one)
+                self.world.start(one)
+                return
+
+    def put_back_ledger(self, host: Host) -> None:
+        """Of one host its owner puts an earlier copy of the ledger in place, while it is down."""
+        size, agents = host.disk.ledger.size, self.government.agent_hosts
+        is_first = not self.logs.put_back and host.number not in self.logs.forking
+        if not host.alive and size and is_first and host.number > 1 and host.number not in agents:
+            self.logs.put_back_copy(host, self.rng.randrange(size))
 
     def set_clock(self, host: Host) -> None:
         """From its next start on its wall clock is up to a year wrong, either way."""
@@ -310,5 +333,7 @@ GOVERNED: Final[dict[str, Callable[[GovernedFaults, Host], None]]] = {
     "forge_governance": GovernedFaults.forge_governance,
     "flood": GovernedFaults.flood,
     "set_clock": GovernedFaults.set_clock,
+    "restart_canary": GovernedFaults.restart_canary,
+    "put_back_ledger": GovernedFaults.put_back_ledger,
 }
 GovernedFaults.further = dict(GOVERNED)

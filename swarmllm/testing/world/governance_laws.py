@@ -1,6 +1,7 @@
 """What must hold of governance in every world whose hosts run it (`testing.world.government`).
 
-`Justified`         nothing is in force without its gate: votes, review, canary, and no halt
+`Justified`         nothing is in force without its gate (votes, review, canary), nothing is put
+                    into force while halted, and a halt takes the last changes back
 `OnceEach`          nothing is put into force twice without having been taken back between
 `PinsAreKept`       what an owner has pinned never changes
 `GovernanceBounded` every collection of governance keeps its bound, whoever floods it
@@ -30,7 +31,7 @@ from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.government import Government
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.network import CONNECTIONS_MAX
-from swarmllm.testing.world.referee import MAJOR, Force, Referee, Thing, Verdict
+from swarmllm.testing.world.referee import HALT_TOOK, MAJOR, Force, Referee, Thing, Verdict
 
 if TYPE_CHECKING:
     from swarmllm.core.effects import NodeEffect
@@ -44,18 +45,6 @@ LOOK_EVERY: Final = 64  # Steps of a host between two looks at its collections.
 # The design allows 50 bytes per node and second. A digest a minute is less than one.
 QUIET_BYTES_PER_S: Final = 50.0
 QUIET_AFTER_S: Final = 60.0  # After the last difference between peers.
-
-
-def governance_laws(government: Government) -> tuple[Checker, ...]:
-    """One of each, for one world."""
-    return (
-        Justified(government),
-        OnceEach(government),
-        PinsAreKept(),
-        GovernanceBounded(government),
-        GovernanceIsQuiet(government),
-        SettingsAgree(government),
-    )
 
 
 def in_force(machine: GovernanceMachine) -> Force:
@@ -110,6 +99,8 @@ class Justified(GovernanceLaw):
     halted. A halt takes back at once, on every host that has heard it."""
 
     LAW: Final = "nothing is in force without its gate"
+    HALTED: Final = "nothing is put into force while halted"
+    TAKEN_BACK: Final = "a halt takes the last changes back"
 
     def begin(self, world: World) -> None:
         super().begin(world)
@@ -204,7 +195,8 @@ class Justified(GovernanceLaw):
             raise self.broken(self.LAW, host, f"{name}: that was not voted on")
         # Orders are heard by the kill switch first; governance looks at the next tick.
         if id in verdict.void and self.world.now > memory.orders_at + TAKEN_BACK_S:
-            raise self.broken(self.LAW, host, f"{name}: {verdict.void[id]}")
+            law = self.TAKEN_BACK if verdict.void[id] == HALT_TOOK else self.LAW
+            raise self.broken(law, host, f"{name}: {verdict.void[id]}")
 
     def _had_its_gates(
         self,
@@ -219,7 +211,7 @@ class Justified(GovernanceLaw):
         name = f"{thing[0]} {thing[1]} by {id.hex()[:8]}"
         now = self._up(host)
         if machine.switch.state.reasons:
-            raise self.broken(self.LAW, host, f"{name} while {machine.switch.state.reasons[0]}")
+            raise self.broken(self.HALTED, host, f"{name} while {machine.switch.state.reasons[0]}")
         waited_s = now - memory.seen[id] + TURN_S
         if verdict.tiers[id] == MAJOR and waited_s < terms.review_h * 3600:
             raise self.broken(self.LAW, host, f"{name}: reviewed for {waited_s:.1f} s")
@@ -418,6 +410,8 @@ class SettingsAgree(GovernanceLaw):
         verdict = referee.verdict(sorted(records), digest)
         for host in hosts:
             machine = self.government.machine(host)
+            if host.ledger_fault:
+                continue  # What cannot be recorded there is not put into force there.
             if machine.damage or machine.obstacle:
                 raise self.broken(self.LAW, host, f"governance is suspended: {machine.obstacle}")
             expected = verdict.force
@@ -456,3 +450,18 @@ def _differ(force: Force, expected: Force) -> str:
 
 def _said(found: tuple[bytes, tuple[int, ...]] | None) -> str:
     return "not set" if found is None else f"{found[1]} by {found[0].hex()[:8] or 'the charter'}"
+
+
+def governance_laws(government: Government) -> tuple[Checker, ...]:
+    """One of each, for one world."""
+    of_governance = (law(government) for law in GOVERNANCE_LAWS)
+    return (*of_governance, PinsAreKept())
+
+
+GOVERNANCE_LAWS: Final[tuple[type[GovernanceLaw], ...]] = (
+    Justified,
+    OnceEach,
+    GovernanceBounded,
+    GovernanceIsQuiet,
+    SettingsAgree,
+)

@@ -4,7 +4,8 @@ every host, in half an hour of faults and as long as reviews and canaries take a
     outcome = run_governed(7)             a small swarm; Broken, or whatever else it raises
     outcome = run_governed(7, LARGE)      fifty hosts, and an author who floods them with 10,000
 
-**Safety**: all laws of worlds without governance, and those of `governance_laws`. **Liveness**:
+**Safety**: all laws of worlds without governance, and those of `governance_laws` and
+`witness_laws`. **Liveness**:
 once faults are over a new proposal is voted for, and in force everywhere; and what is in force is
 the same everywhere.
 """
@@ -19,14 +20,17 @@ from typing import Final
 from swarmllm.core.governance.mandate import DEFAULTS, pack_bounds, pack_values
 from swarmllm.core.governance.progress import REPORT_S
 from swarmllm.core.node import NodeConfig
+from swarmllm.core.part import Part
 from swarmllm.core.settings.table import BY_CODE, SHUFFLE_INTERVAL
 from swarmllm.messages import Range
 from swarmllm.messages.governance import GovernanceTerms, SetSetting
 from swarmllm.testing.operators import Operator
-from swarmllm.testing.world.checks import Broken
+from swarmllm.testing.world.checks import Broken, laws_of
 from swarmllm.testing.world.governance_faults import CODES, GovernedFaults, Killer
 from swarmllm.testing.world.governance_laws import (
+    GOVERNANCE_LAWS,
     GovernanceIsQuiet,
+    PinsAreKept,
     SettingsAgree,
     governance_laws,
     in_force,
@@ -38,6 +42,8 @@ from swarmllm.testing.world.recorder import Recorder
 from swarmllm.testing.world.roles import HONEST
 from swarmllm.testing.world.run import RESUME_S, SETTLE_S, Outcome
 from swarmllm.testing.world.scenario import Member, Scenario, draw
+from swarmllm.testing.world.witness_laws import WITNESS_LAWS
+from swarmllm.testing.world.witnesses import Logs
 from swarmllm.testing.world.world import FINGERPRINT, World
 
 GOVERNED_SEEDS: Final = (9, 10, 11, 12)
@@ -61,6 +67,9 @@ class Size:
 
 SMALL: Final = Size((3, 7), (300.0, 1_500.0), (3.0, 12.0), 200)
 LARGE: Final = Size((50, 50), (1_800.0, 1_800.0), (4.0, 4.0), 10_000)
+SIZES: Final = {"small": SMALL, "large": LARGE}
+PROPOSES: Final = "once faults are over, somebody can propose"
+VOTES_ARRIVE: Final = "once faults are over, votes reach everybody"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,13 @@ class Governed:
     in_force: int
     kills: int
     quiet_bytes_per_s: float
+    checkpoints: int
+    """Logs whose every entry is under a checkpoint at the end."""
+    cosigned: int
+    """Cosignatures under those."""
+    tampered: int
+    """Logs of two histories, or put back."""
+    alarms: int
 
 
 def draw_governed(seed: int, size: Size = SMALL) -> Scenario:
@@ -130,6 +146,20 @@ def draw_government(seed: int, scenario: Scenario) -> Government:
     return Government(f"governed {seed}", electorate, agent_hosts, terms, unwilling)
 
 
+def draw_logs(seed: int, scenario: Scenario) -> Logs:
+    """In some worlds one host keeps two histories; never one of the agents'."""
+    rng = random.Random(f"{seed} logs")
+    hosts = len(scenario.members)
+    forks = hosts >= 4 and rng.random() < 0.5
+    return Logs((rng.randrange(2, hosts),) if forks else ())
+
+
+def governed_laws() -> tuple[str, ...]:
+    """The names of all laws that a governed world is judged by, governance's own first."""
+    own = laws_of(*GOVERNANCE_LAWS, PinsAreKept, *WITNESS_LAWS)
+    return (*own, PROPOSES, VOTES_ARRIVE, *laws_of(*all_laws()))
+
+
 def run_governed(
     seed: int, size: Size = SMALL, tell: Callable[[str], None] | None = None
 ) -> Governed:
@@ -144,6 +174,7 @@ class GovernedRun:
         self.rng = random.Random(f"{seed} governed trial")
         self.recorder = Recorder(tell)
         self.killer = Killer(self.rng.choice((0.0, 0.02, 0.1)))
+        self.logs = draw_logs(seed, self.scenario)
         laws = governance_laws(self.government)
         self.quiet = next(law for law in laws if isinstance(law, GovernanceIsQuiet))
         self.agree = next(law for law in laws if isinstance(law, SettingsAgree))
@@ -153,11 +184,19 @@ class GovernedRun:
             overlay=replace(self.scenario.overlay, pings_s=0.0),
             config=NodeConfig(FINGERPRINT, look_up_every_s=300.0),
             founders=self.government.founders,
-            parts=self.government.part,
-            checkers=(*all_laws(), *laws, self.killer),
+            named_by_keys=True,
+            parts=self._parts,
+            checkers=(
+                *all_laws(),
+                *laws,
+                *(law(self.logs) for law in WITNESS_LAWS),
+                self.killer,
+            ),
             recorder=self.recorder,
         )
-        self.faults = GovernedFaults(self.world, self.scenario, self.government, size.flood)
+        self.faults = GovernedFaults(
+            self.world, self.scenario, self.government, self.logs, size.flood
+        )
 
     def run(self) -> Governed:
         world, government = self.world, self.government
@@ -183,6 +222,9 @@ class GovernedRun:
         self._is_in_force(last)
         return self._outcome()
 
+    def _parts(self, host: Host) -> tuple[Part, ...]:
+        return (*self.government.part(host), self.logs.part(host))
+
     def _be_faulty(self) -> None:
         ends_at = self.world.now + self.scenario.faulty_s
         while self.world.now < ends_at:
@@ -203,7 +245,7 @@ class GovernedRun:
                     self._everybody_votes(filed)
                     return filed
         obstacle = government.machine(host).obstacle or "nobody may"
-        raise self._broken("once faults are over, somebody can propose", host, obstacle)
+        raise self._broken(PROPOSES, host, obstacle)
 
     def _clear_desk(self, host: Host, voter: Operator) -> None:
         """Whoever has flooded everybody withdraws what is still open of it here."""
@@ -239,9 +281,7 @@ class GovernedRun:
             outcome = machine.outcome
             standing = None if outcome is None else outcome.standings.get(last.id)
             if standing is None or not standing.passed:
-                raise self._broken(
-                    "once faults are over, votes reach everybody", host, f"{standing}"
-                )
+                raise self._broken(VOTES_ARRIVE, host, f"{standing}")
 
     def _outcome(self) -> Governed:
         world = self.world
@@ -266,7 +306,18 @@ class GovernedRun:
             in_force=sum(bool(id) for id, _ in in_force(machine).values()),
             kills=self.killer.kills,
             quiet_bytes_per_s=self.quiet.most,
+            **self._of_ledgers(),
         )
+
+    def _of_ledgers(self) -> dict[str, int]:
+        world, logs = self.world, self.logs
+        views = [logs.parts[host.number].view(host.clock()) for host in world.alive()]
+        return {
+            "checkpoints": sum(bool(view.size) and view.checkpoint == view.size for view in views),
+            "cosigned": sum(len(view.witnesses) for view in views),
+            "tampered": len(logs.forking | logs.put_back.keys()),
+            "alarms": sum(len(view.alarms) for view in views),
+        }
 
     def _broken(self, law: str, host: Host, why: str) -> Broken:
         return Broken(

@@ -47,6 +47,7 @@ from swarmllm.testing.world.ledger import open_ledger
 from swarmllm.testing.world.links import Place
 from swarmllm.testing.world.network import Connection
 from swarmllm.testing.world.roles import Answer, Behaviour, Spec
+from swarmllm.wire.identity import peer_id_of
 from swarmllm.wire.signed import sign_record
 
 if TYPE_CHECKING:
@@ -66,9 +67,12 @@ class Host:
         self.spec = spec
         self.place = place
         self.behaviour = behaviour
-        self.peer = PeerId(f"n{number:06}")
         self.addrs = (f"/ip4/10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}/tcp/7339",)
         self.key = Operator(f"host {number}") if world.halts else None
+        self.peer = PeerId(f"n{number:06}")
+        if world.named_by_keys:
+            assert self.key is not None
+            self.peer = peer_id_of(self.key.public_key)
         self.private = b""  # Its own charter, signed; made at the first start.
         self.disk = Disk()
         self.life = 0
@@ -97,6 +101,7 @@ class Host:
         self.channels: tuple[str, ...] = ()  # The kill switch's, and those of further parts.
         self.halt_machine: HaltMachine | None = None
         self.engine: SimEngine | None = None
+        self.ledger_fault = ""  # Why nothing more is written into its ledger, in this life.
         self._strikes = Strikes()
         self._timer_at = float("inf")
         self._at_least = 0.0
@@ -140,6 +145,7 @@ class Host:
         self.boot_ms = unix_ms
         self.engine = None
         self.effects = EffectQueue(is_halted=world.halts)
+        self.ledger_fault = ""
         self._checked: dict[int, RecordChecked] = {}
         self.halt_machine = self._boot_halt_machine(rng, unix_ms) if world.halts else None
         sealing = self.behaviour.sealing(self, world.sealing.of(self.peer))

@@ -27,6 +27,7 @@ class LedgerHost(Protocol):
     alive: bool
     channels: tuple[str, ...]
     boot_ms: int
+    ledger_fault: str
     started_at: float
     halt_machine: HaltMachine | None
 
@@ -55,6 +56,10 @@ def _written(host: LedgerHost, queue: EventQueue, life: int, effect: LedgerEffec
         return
     answers: list[LedgerInput] = []
     host.disk.ledger.is_full = host.disk.full
+    if host.ledger_fault:  # Nothing is written upon what is wrong, or proved of it.
+        if (no := refusal(effect)) is not None:
+            host.receive(no)
+        return
     try:
         answers = perform_group(host.disk.ledger, [effect], _unix_ms(host, queue))
     except LocalError:

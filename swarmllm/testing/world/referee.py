@@ -38,6 +38,7 @@ from swarmllm.wire.envelope import Verify
 from swarmllm.wire.signed import good_signers, key_id, open_signed
 
 MINOR, MAJOR = 3, 4
+HALT_TOOK: Final = "a halt took it back"
 _Record = Proposal | Vote | Withdrawal | CanaryReport
 _RECORDS: Final[tuple[type[_Record], ...]] = (Proposal, Vote, Withdrawal, CanaryReport)
 _ACTIONS: Final = (
@@ -335,7 +336,7 @@ class _Trial:
         for found in over.values():
             found.sort(key=lambda m: (m.proposal.seq, m.id))
             for matter in found[-self.referee.taken_back :] if self.referee.taken_back else ():
-                self.void[matter.id] = "a halt took it back"
+                self.void[matter.id] = HALT_TOOK
 
     def _charter(self) -> None:
         """What is voted goes before what the charter starts from."""

@@ -19,7 +19,7 @@ from typing import Final
 
 from swarmllm.core.settings.holder import NONE, Values
 from swarmllm.core.values import GenerateRequest, Sampling
-from swarmllm.testing.world.checks import Broken
+from swarmllm.testing.world.checks import Broken, laws_of
 from swarmllm.testing.world.engine import VOCABULARY
 from swarmllm.testing.world.faults import Faults
 from swarmllm.testing.world.host import Host
@@ -38,6 +38,9 @@ RESUME_S: Final = 20.0
 CHECK_SEEDS: Final = (0, 4, 6, 8, 10, 11, 12, 13, 14, 16, 17, 19, 20, 24, 26, 27, 29, 49, 52, 53)
 """Worlds that together break a law for every bug of `scripts/plant_world_bugs.py`, and are quickly
 run."""
+FINISHES: Final = "once faults are over, every request is finished"
+REACHES: Final = "once faults are over, an order reaches everybody"
+STARTS: Final = "once an order is lifted, everybody starts again"
 FINISH_S: Final = 120.0
 TOKENS: Final = 12
 
@@ -60,6 +63,11 @@ def run(seed: int, tell: Callable[[str], None] | None = None, settings: Values =
     """Broken if a law does not hold in the world of this seed. `settings`: what the swarm has
     set."""
     return Run(draw(seed), tell, settings).run()
+
+
+def laws() -> tuple[str, ...]:
+    """The names of all laws that such a world is judged by."""
+    return (*laws_of(*all_laws(), TextIsKept), FINISHES, REACHES, STARTS)
 
 
 class Run:
@@ -146,7 +154,7 @@ class Run:
         for answer in asked:
             if answer.end is None or answer.end.reason != "length":
                 raise self._broken(
-                    "once faults are over, every request is finished",
+                    FINISHES,
                     answer.host,
                     f"{_said(answer)}",
                 )
@@ -160,7 +168,7 @@ class Run:
         for host in world.alive():
             if not host.is_halted:
                 raise self._broken(
-                    "once faults are over, an order reaches everybody",
+                    REACHES,
                     host,
                     f"it runs {HALT_S:.0f} s later",
                 )
@@ -169,7 +177,7 @@ class Run:
         for host in world.alive():
             if host.is_halted:
                 raise self._broken(
-                    "once an order is lifted, everybody starts again",
+                    STARTS,
                     host,
                     str(host.node.view(host.clock()).halted),
                 )

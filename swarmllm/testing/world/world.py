@@ -54,9 +54,9 @@ COLLECT: Final = (50_000, 20, 50)
 class World:
     """`settings` are what the swarm has set when a host starts, in place of the defaults. `halts`
     False leaves the kill switch out, for studies that would never use it. `founders` are whose
-    charter all hosts start with. `parts` makes
-    the further parts of a host's node, each time that it starts. `checkers` look at every step of
-    every host."""
+    charter all hosts start with. `named_by_keys` gives hosts the peer ids of their keys, as in
+    life, instead of short ones. `parts` makes the further parts of a host's node, each time that it
+    starts. `checkers` look at every step of every host."""
 
     def __init__(
         self,
@@ -68,6 +68,7 @@ class World:
         settings: Values = NONE,
         halts: bool = True,
         founders: Founders | None = None,
+        named_by_keys: bool = False,
         parts: Callable[[Host], tuple[Part, ...]] = lambda _: (),
         checkers: Sequence[Checker] = (),
         recorder: Recorder | None = None,
@@ -85,6 +86,7 @@ class World:
         )
         self.sealing = MemoSealing()
         self.halts = halts
+        self.named_by_keys = named_by_keys
         self.parts = parts
         self.founders = founders or Founders("world")
         self.checkers = tuple(checkers)
