@@ -4,13 +4,13 @@ for tests, drills and simulations."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from swarmllm.core.halt.charter import Pin, charter_hash
+from swarmllm.core.halt.charter import Pin, charter_hash, successor
 from swarmllm.messages import Charter, Halt, Resume
 from swarmllm.wire.marks import marks_of
 from swarmllm.wire.signed import key_id, open_record, sign_record
@@ -79,9 +79,21 @@ class Founders:
             expires_ms=0,
             ext=ext,
         )
-        self.charter = sign_record(charter, [(p.public_key, p.sign) for p in self.roots[:2]])
+        self._last = charter
+        self.charter = self._sign(charter)
         self.swarm = charter_hash(open_record(self.charter))
         self.pin = Pin(self.swarm, (self.charter,))
+
+    def rotate(self, lifts: dict[int, int], *, voter: Sequence[bytes], ext: bytes = b"") -> bytes:
+        """The next charter, signed by two of root: other voters and terms, the same otherwise;
+        halter i's orders stay lifted up to `lifts[i]`."""
+        changed = replace(self._last, voter=tuple(sorted(voter)), ext=ext)
+        lifted = {self.halters[i].id: seq for i, seq in lifts.items()}
+        self._last = successor(open_record(self._sign(self._last)), lifted, changed)
+        return self._sign(self._last)
+
+    def _sign(self, charter: Charter) -> bytes:
+        return sign_record(charter, [(p.public_key, p.sign) for p in self.roots[:2]])
 
     def halt(self, seq: int = 1, who: int = 0, *, issued_ms: int = 0) -> bytes:
         """A signed order to halt."""

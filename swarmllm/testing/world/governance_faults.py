@@ -45,7 +45,8 @@ if TYPE_CHECKING:
     from swarmllm.core.effects import NodeEffect
     from swarmllm.testing.world.world import World
 
-YEAR_S: Final = 365 * 86_400.0
+DAY_S: Final = 86_400.0
+YEAR_S: Final = 365 * DAY_S
 FLOOD_EVERY_S: Final = 0.02
 # Of few settings, so that proposals meet; the one that costs the world its time is left alone.
 CODES: Final = tuple(sorted(code for code in BY_CODE if code != SHUFFLE_INTERVAL.code))[:5]
@@ -185,6 +186,14 @@ class GovernedFaults(Faults):
                 self.world.crash(one)
                 self.world.start(one)
                 return
+
+    def be_away(self, host: Host) -> None:
+        """A process is stopped, and started again days or weeks later, on a machine that was up."""
+        down = [one for one in self.world.hosts if not one.alive and one.machine_up]
+        if down:
+            one = self.rng.choice(down)
+            self.government.leap(one, self.rng.choice((1, 15)) * DAY_S)
+            self.world.start(one)
 
     def put_back_ledger(self, host: Host) -> None:
         """Of one host its owner puts an earlier copy of the ledger in place, while it is down."""
@@ -334,6 +343,7 @@ GOVERNED: Final[dict[str, Callable[[GovernedFaults, Host], None]]] = {
     "flood": GovernedFaults.flood,
     "set_clock": GovernedFaults.set_clock,
     "restart_canary": GovernedFaults.restart_canary,
+    "be_away": GovernedFaults.be_away,
     "put_back_ledger": GovernedFaults.put_back_ledger,
 }
 GovernedFaults.further = dict(GOVERNED)

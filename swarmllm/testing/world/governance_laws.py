@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 # Between a halt and the look at what it takes back lies no more than one look at the clock.
 TAKEN_BACK_S: Final = 1.0
+KEPT_MAX_S: Final = 14 * 86_400 + 600
 TURN_S: Final = 1e-3  # What rounding does to a wait.
 VERDICTS_MAX: Final = 512  # Kept, for hosts that hold the same.
 LOOK_EVERY: Final = 64  # Steps of a host between two looks at its collections.
@@ -57,14 +58,17 @@ def records_of(machine: GovernanceMachine) -> list[bytes]:
     return [record for case in machine.registry.cases.values() for record in case.records]
 
 
-def referee_of(government: Government, world: World) -> Referee:
+def referee_of(government: Government, world: World, version: int) -> Referee:
+    """Of the charter of this version."""
+    era = government.eras[version]
     return Referee(
         government.founders.swarm,
-        [one.public_key for one in government.voters],
-        [one.public_key for one in government.agents],
-        government.terms,
+        [one.public_key for one in era.voters],
+        [one.public_key for one in era.agents],
+        era.terms,
         3,  # As the founders' charter has it.
         world.verify,
+        version,
     )
 
 
@@ -81,13 +85,14 @@ class GovernanceLaw(Checker):
 class Memory:
     """What the law knows of one disk: `force` as it was last, `was` everything that was in force
     here, when each case was first here (the host's own clock) and when it had passed; `orders_at`
-    says when the halt state changed last."""
+    says when the halt state changed last, and `tried` is what a canary on the host has begun with."""
 
     def __init__(self) -> None:
         self.force: Force = {}
         self.was: set[tuple[Thing, bytes]] = set()
         self.seen: dict[bytes, float] = {}
         self.passed: dict[bytes, float] = {}
+        self.tried: set[bytes] = set()
         self.key: object = None
         self.orders = b""
         self.orders_at = 0.0
@@ -104,7 +109,7 @@ class Justified(GovernanceLaw):
 
     def begin(self, world: World) -> None:
         super().begin(world)
-        self._referee = referee_of(self.government, world)
+        self._referees: dict[int, Referee] = {}
         self._memories: dict[int, Memory] = {}
         self._off_s: dict[int, float] = {}
         self._verdicts: dict[object, Verdict] = {}
@@ -126,6 +131,11 @@ class Justified(GovernanceLaw):
         state = machine.switch.state
         is_due = self.world.now > memory.orders_at + TAKEN_BACK_S
         # Once more after that time.
+        trials = {id for id, one in machine.progress.courses.items() if one.trial == "running"}
+        for id in trials - memory.tried:
+            if not self._is_canary(host, machine, id):
+                raise self.broken(self.LAW, host, f"{id.hex()[:8]} is tried out of turn")
+        memory.tried |= trials
         key = (machine.replica.digest, state.digest, len(force), is_due)
         if key == memory.key and force == memory.force:
             return
@@ -150,20 +160,27 @@ class Justified(GovernanceLaw):
 
     def _up(self, host: Host) -> float:
         """The host's own clock, less what its machine was off."""
-        return host.clock() - self._off_s.get(host.number, 0.0)
+        leapt_s = self.government.leapt_s.get(host.number, 0.0)
+        return host.clock() + leapt_s - self._off_s.get(host.number, 0.0)
 
     def _verdict(self, machine: GovernanceMachine) -> Verdict:
         """What is not released opens no phase here, and reverts nothing; the referee is told."""
         cases, digest = machine.registry.cases, machine.switch.state.digest
         released = machine.progress.released & cases.keys()
-        key = (*sorted((id, cases[id].digest, id in released) for id in cases), digest)
+        assert machine.mandate is not None
+        version = machine.mandate.version
+        if version not in self._referees:
+            self._referees[version] = referee_of(self.government, self.world, version)
+        referee = self._referees[version]
+        known = sorted((id, cases[id].digest, id in released) for id in cases)
+        key = (version, *known, digest)
         found = self._verdicts.get(key)
         if found is None:
             if len(self._verdicts) > VERDICTS_MAX:
                 self._verdicts.clear()
-            found = self._referee.verdict(records_of(machine), digest)
+            found = referee.verdict(records_of(machine), digest)
             if found.passed - released:
-                found = self._referee.verdict(records_of(machine), digest, released)
+                found = referee.verdict(records_of(machine), digest, released)
             self._verdicts[key] = found
         return found
 
@@ -207,7 +224,9 @@ class Justified(GovernanceLaw):
         thing: Thing,
         id: bytes,
     ) -> None:
-        matter, terms = verdict.matters[id], self.government.terms
+        assert machine.mandate is not None
+        era = self.government.eras[machine.mandate.version]
+        matter, terms = verdict.matters[id], era.terms
         name = f"{thing[0]} {thing[1]} by {id.hex()[:8]}"
         now = self._up(host)
         if machine.switch.state.reasons:
@@ -224,8 +243,8 @@ class Justified(GovernanceLaw):
                 raise self.broken(self.LAW, host, f"{name}: opened without a report")
         if thing[0] == "setting" and terms.canary_permille and terms.canary_s:
             since_s = now - memory.passed[id] + TURN_S
-            is_due = not self.government.agents and since_s >= terms.canary_s
-            if not (is_due or matter.reports or self._is_canary(host, machine, id)):
+            is_due = not era.agents and since_s >= terms.canary_s
+            if not (is_due or matter.reports or id in memory.tried):
                 raise self.broken(self.LAW, host, f"{name}: no canary has tried it")
 
     def _is_canary(self, host: Host, machine: GovernanceMachine, id: bytes) -> bool:
@@ -234,7 +253,8 @@ class Justified(GovernanceLaw):
         if host.number in self.government.agent_hosts:
             return True
         lot = _lot(id, host.peer)
-        if lot < self.government.terms.canary_permille / 1000:
+        assert machine.mandate is not None
+        if lot < machine.mandate.terms.canary_permille / 1000:
             return True
         known = machine.census.peers(host.clock())
         return all(lot <= _lot(id, peer) for peer in known)
@@ -350,7 +370,16 @@ class GovernanceBounded(GovernanceLaw):
                 says,
                 1 + 3 * len(self.government.voters) + (2 * len(self.government.agents) + 1),
             )
-            yield "courses", len(machine.progress.courses), len(found.cases)
+            courses = machine.progress.courses
+            yield "courses", len(courses), len(found.cases)
+            ages = [
+                round(course.seen.read(host.clock()))
+                for id, course in courses.items()
+                if id in found.cases
+                and not book.has_carried(found.cases[id], outcome.standings[id])
+            ]
+            # A process that was down finds out at its first look.
+            yield "seconds that an open proposal is kept", max(ages, default=0), KEPT_MAX_S
         yield "links", len(machine.replica._links), CONNECTIONS_MAX
         yield "news", len(machine.registry.news), 0
         yield "journal", len(machine.changes.journal.entries), journal.ENTRIES_MAX
@@ -400,35 +429,50 @@ class GovernanceIsQuiet(GovernanceLaw):
 
 
 class SettingsAgree(GovernanceLaw):
+    """Hosts that pass nothing on may keep to themselves what they alone were told; they, too, go by
+    all that they hold."""
+
     LAW: Final = "the same is in force everywhere when nothing changes"
 
     def settled(self) -> None:
-        referee = referee_of(self.government, self.world)
+        version = max(self.government.eras)
+        referee = referee_of(self.government, self.world, version)
         hosts = self.world.alive()
-        records = {record for host in hosts for record in records_of(self.government.machine(host))}
-        digest = self.government.machine(hosts[0]).switch.state.digest
-        verdict = referee.verdict(sorted(records), digest)
+        told = {
+            record
+            for host in hosts
+            if host.behaviour.relays(host)
+            for record in records_of(self.government.machine(host))
+        }
         for host in hosts:
             machine = self.government.machine(host)
             if host.ledger_fault:
                 continue  # What cannot be recorded there is not put into force there.
             if machine.damage or machine.obstacle:
                 raise self.broken(self.LAW, host, f"governance is suspended: {machine.obstacle}")
-            expected = verdict.force
-            if own := self._found_worse(machine):
-                ripe = verdict.matters.keys() - own
-                expected = referee.verdict(sorted(records), digest, ripe).force
-            force = in_force(machine)
-            if force != expected:
-                raise self.broken(self.LAW, host, _differ(force, expected))
-            saved, _ = load(host.disk.values.get)
-            written: Force = {(t.kind, t.code): value for t, value in saved.in_force.items()}
-            if written != expected:
-                raise self.broken(self.LAW, host, f"on disk, {_differ(written, expected)}")
-            for code, setting in BY_CODE.items():
-                _, value = expected.get(("setting", code), (b"", (setting.default,)))
-                if host.settings.get(setting) != value[0]:
-                    raise self.broken(self.LAW, host, f"{setting} is {host.settings.get(setting)}")
+            if machine.mandate is None or machine.mandate.version != version:
+                raise self.broken(self.LAW, host, f"charter {version} is not in force")
+            self._goes_by(host, machine, referee, sorted(told.union(records_of(machine))))
+
+    def _goes_by(
+        self, host: Host, machine: GovernanceMachine, referee: Referee, records: list[bytes]
+    ) -> None:
+        """What is in force there, and on its disk, and what its settings are, by these records."""
+        verdict = referee.verdict(records, machine.switch.state.digest)
+        if own := self._found_worse(machine):
+            ripe = verdict.matters.keys() - own
+            verdict = referee.verdict(records, machine.switch.state.digest, ripe)
+        expected, force = verdict.force, in_force(machine)
+        if force != expected:
+            raise self.broken(self.LAW, host, _differ(force, expected))
+        saved, _ = load(host.disk.values.get)
+        written: Force = {(t.kind, t.code): value for t, value in saved.in_force.items()}
+        if written != expected:
+            raise self.broken(self.LAW, host, f"on disk, {_differ(written, expected)}")
+        for code, setting in BY_CODE.items():
+            _, value = expected.get(("setting", code), (b"", (setting.default,)))
+            if host.settings.get(setting) != value[0]:
+                raise self.broken(self.LAW, host, f"{setting} is {host.settings.get(setting)}")
 
     def _found_worse(self, machine: GovernanceMachine) -> set[bytes]:
         """What a canary on the host itself has taken back, where no agents decide for all."""

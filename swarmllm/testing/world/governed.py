@@ -51,6 +51,7 @@ GOVERNED_SEEDS: Final = (9, 10, 11, 12)
 HOUR_S: Final = 3_600.0
 LOOK_EVERY_S: Final = 30.0
 QUIET_S: Final = 240.0
+SILENT_S: Final = 10.0  # For a cut to be noticed.
 WORKS_S: Final = 60.0  # For proposal and votes to be everywhere.
 
 
@@ -220,7 +221,10 @@ class GovernedRun:
         world.run_for(QUIET_S)
         world.settled()
         self._is_in_force(last)
-        return self._outcome()
+        found = self._outcome()
+        if self.rng.random() < 0.5:
+            self._rotate()
+        return found
 
     def _parts(self, host: Host) -> tuple[Part, ...]:
         return (*self.government.part(host), self.logs.part(host))
@@ -274,6 +278,32 @@ class GovernedRun:
             except Broken:
                 continue
             return
+
+    def _rotate(self) -> None:
+        """A new charter, while a third of the hosts is cut off: one voter is another one, and what
+        is to stay in force stands in the terms. Nothing signed under the old one counts any more,
+        though somebody plays all of it back."""
+        world, government = self.world, self.government
+        newcomer = Operator(f"voter of {world.seed}")
+        code, rule = CODES[1], BY_CODE[CODES[1]]
+        values = {SHUFFLE_INTERVAL.code: SHUFFLE_INTERVAL.bounds.high, code: rule.bounds.high}
+        terms = replace(government.terms, values=pack_values(values), bounds=())
+        lifts = {who: seq for who, seq in enumerate(self.faults.seqs) if seq}
+        charter = government.rotate(lifts, [newcomer, *government.voters[1:]], terms)
+        world.partition([world.alive()[1::3]])
+        world.run_for(SILENT_S)
+        world.publish(world.alive()[0], charter)
+        world.run_for(1.0)
+        government.tell_terms(world.alive()[0])
+        world.run_for(WORKS_S)
+        world.heal()
+        world.run_for(SETTLE_S)
+        for record in government.signed:
+            government.offer(self.rng.choice(world.alive()), record)
+        world.run_for(SETTLE_S)
+        for law in world.checkers:
+            if not isinstance(law, GovernanceIsQuiet):
+                law.settled()
 
     def _is_in_force(self, last: Filed) -> None:
         for host in self.world.alive():

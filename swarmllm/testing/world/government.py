@@ -51,9 +51,20 @@ class Filed:
     record: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Era:
+    """Who decides under one charter, and by which terms."""
+
+    version: int
+    voters: Sequence[Operator]
+    agents: Sequence[Operator]
+    terms: GovernanceTerms
+
+
 class Government:
     """`voters` are people, `agents` the operators of hosts (their keys are those of the hosts with
-    these numbers). `unwilling` are hosts whose owner lets them be no canary."""
+    these numbers). `unwilling` are hosts whose owner lets them be no canary. `eras` has an entry
+    for each charter; `leapt_s` is how far the own clock of a host went on while it was down."""
 
     def __init__(
         self,
@@ -67,6 +78,8 @@ class Government:
         self.agents = [Operator(f"host {number}") for number in agent_hosts]
         self.agent_hosts = tuple(agent_hosts)
         self.terms = terms
+        self.eras = {1: Era(1, self.voters, self.agents, terms)}
+        self.leapt_s: dict[int, float] = {}
         self.unwilling = unwilling
         self.founders = Founders(
             name, voter=[one.public_key for one in self.voters], ext=naming(terms)
@@ -99,6 +112,23 @@ class Government:
         )
         self.parts[host.number] = GovernancePart(machine)
         return (self.parts[host.number],)
+
+    def leap(self, host: Host, seconds: float) -> None:
+        """The process of this host was down for so long, while its machine was up."""
+        started = host.disk.machine_started
+        if host.boots in started:
+            started[host.boots] -= seconds
+            self.leapt_s[host.number] = self.leapt_s.get(host.number, 0.0) + seconds
+
+    def rotate(
+        self, lifts: dict[int, int], voters: Sequence[Operator], terms: GovernanceTerms
+    ) -> bytes:
+        """The next charter, as root signs it: from now on these decide."""
+        version = max(self.eras) + 1
+        self.voters, self.terms = list(voters), terms
+        self.eras[version] = Era(version, self.voters, self.agents, terms)
+        keys = [one.public_key for one in voters]
+        return self.founders.rotate(lifts, voter=keys, ext=naming(terms))
 
     def machine(self, host: Host) -> GovernanceMachine:
         return self.parts[host.number].machine

@@ -89,7 +89,8 @@ class Verdict:
 
 
 class Referee:
-    """`voters` and `agents` are the public keys in the charter and in its terms."""
+    """`voters` and `agents` are the public keys in the charter of this version and in its terms;
+    `taken_back` is how many changes a halt takes back."""
 
     def __init__(
         self,
@@ -99,8 +100,10 @@ class Referee:
         terms: GovernanceTerms,
         taken_back: int,
         verify: Verify,
+        version: int = 1,
     ) -> None:
         self.swarm = swarm
+        self.version = version
         self.voters = {key_id(key): key for key in voters}
         self.agents = {key_id(key): key for key in agents}
         self.terms = terms
@@ -154,7 +157,7 @@ class Referee:
             return None
         if {key_id(one) for one in signers} != {says} or record.swarm != self.swarm:
             return None
-        return (record, opened.payload) if record.charter_version == 1 else None
+        return (record, opened.payload) if record.charter_version == self.version else None
 
 
 class _Trial:

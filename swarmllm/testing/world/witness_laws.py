@@ -23,7 +23,7 @@ from swarmllm.messages import LEDGER, NOTE_MAX
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.network import CONNECTIONS_MAX
-from swarmllm.testing.world.witnesses import Logs
+from swarmllm.testing.world.witnesses import Logs, held_size
 from swarmllm.wire.checkpoint import open_checkpoint, open_cosignature
 
 if TYPE_CHECKING:
@@ -73,12 +73,10 @@ class TamperingIsFound(WitnessLaw):
                 continue
             if host.number in self.logs.forking and self._is_seen_twice(host, watching):
                 raise self.broken(self.LAW, host, "its two histories raised no alarm")
-            held = max((self._held(one, host) for one in watching), default=0)
-            put_back = self.logs.put_back.get(host.number)
-            knows = self.part(host).view(host.clock()).fault
-            if put_back is not None and held > put_back and host.connections and not knows:
-                size = host.disk.ledger.size
-                why = f"{held} entries were signed, {put_back} were put back, it has {size}"
+            knew = self.logs.put_back.get(host.number, frozenset())
+            near = [one for one in watching if one.number in knew and one.peer in host.connections]
+            if near and not self.part(host).view(host.clock()).fault:
+                why = f"an earlier copy was put back, and {near[0].peer} held more of it"
                 raise self.broken(self.LAW, host, why)
 
     def _alarms(self, host: Host) -> set[str]:
@@ -90,17 +88,9 @@ class TamperingIsFound(WitnessLaw):
         shown = {
             deceived.get(one.peer, False)
             for one in watching
-            if self._held(one, host) and one.peer in host.connections
+            if held_size(one, host) and one.peer in host.connections
         }
         return len(shown) == 2
-
-    @staticmethod
-    def _held(host: Host, log: Host) -> int:
-        """Entries of the last checkpoint that it holds of that log."""
-        note = host.disk.ledger.heads().get(log.peer)
-        if note is None:
-            return 0
-        return open_checkpoint(note, host.world.verify, NOTE_MAX).checkpoint.size
 
 
 class LogsAreWitnessed(WitnessLaw):

@@ -41,12 +41,12 @@ if TYPE_CHECKING:
 
 class Logs:
     """`forking` are the numbers of hosts that keep two histories; `put_back` those whose ledger is
-    an earlier copy, with the number of entries that it had."""
+    an earlier copy, with the numbers of the hosts that held a checkpoint of more."""
 
     def __init__(self, forking: Collection[int] = ()) -> None:
         self.parts: dict[int, LedgerPart] = {}
         self.forking = frozenset(forking)
-        self.put_back: dict[int, int] = {}
+        self.put_back: dict[int, frozenset[int]] = {}
         self.second: dict[int, SecondHistory] = {}
 
     def part(self, host: Host) -> LedgerPart:
@@ -71,8 +71,18 @@ class Logs:
 
     def put_back_copy(self, host: Host, size: int) -> None:
         """The ledger of a host that is down is an earlier copy of it from now on."""
-        self.put_back[host.number] = min(size, self.put_back.get(host.number, size))
+        self.put_back[host.number] = frozenset(
+            one.number for one in host.world.hosts if held_size(one, host) > size
+        )
         host.disk.ledger = host.disk.ledger.as_it_was(size)
+
+
+def held_size(host: Host, log: Host) -> int:
+    """Entries of the last checkpoint of that log that a host has on its disk; 0 if none."""
+    note = host.disk.ledger.heads().get(log.peer)
+    if note is None:
+        return 0
+    return open_checkpoint(note, host.world.verify, NOTE_MAX).checkpoint.size
 
 
 class SecondHistory:
