@@ -85,7 +85,7 @@ class GovernanceLaw(Checker):
 class Memory:
     """What the law knows of one disk: `force` as it was last, `was` everything that was in force
     here, when each case was first here (the host's own clock) and when it had passed; `orders_at`
-    says when the halt state changed last, and `tried` is what a canary on the host has begun with."""
+    says when the halt state changed last, and `tried` what a canary here has begun with."""
 
     def __init__(self) -> None:
         self.force: Force = {}
