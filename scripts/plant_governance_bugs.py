@@ -217,6 +217,13 @@ BUGS: Final[dict[str, Bug]] = {
             "if course.trial != 'worse' and any(key in agents for key in case.reports):",
         ),
     ),
+    "what an earlier charter started with stays": (
+        Change(
+            CHANGES,
+            "sorted(self.live.keys() - self.wanted.keys() - written.keys())",
+            "()",
+        ),
+    ),
     "peers that differ say nothing": (
         Change(REPLICA, "and link.digest != self.digest", "and False"),
     ),

@@ -115,10 +115,13 @@ class Changes:
         return entries
 
     def enact(self, written: Mapping[Target, InForce], at_ms: int) -> None:
-        """This is written down: what of it is still wanted, and not live yet, goes live."""
+        """This is written down: what of it is still wanted, and not live yet, goes live; what is
+        neither wanted nor written any more (a charter before set it) goes."""
         for target, value in written.items():
             if self.wanted.get(target) == value and self.live.get(target) != value:
                 self._apply(target, value, at_ms)
+        for target in sorted(self.live.keys() - self.wanted.keys() - written.keys()):
+            self._apply(target, None, at_ms)
 
     def name(self, target: Target) -> str:
         """For people: the setting's key, "phase" or "default model"."""

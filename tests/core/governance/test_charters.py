@@ -17,7 +17,7 @@ from swarmllm.core.governance.mandate import (
 )
 from swarmllm.core.halt.charter import private_charter, successor
 from swarmllm.core.halt.state import HaltState
-from swarmllm.core.settings.table import EXPERTS
+from swarmllm.core.settings.table import EXPERTS, EXTRA
 from swarmllm.messages import Range
 from swarmllm.messages.governance import GovernanceTerms, SetSetting
 from swarmllm.wire.codec import encode
@@ -82,6 +82,24 @@ def test_a_rotation_takes_over_what_its_terms_say_and_forgets_the_rest(carried: 
     assert node.value(EXPERTS_CODE) == (5 if carried else EXPERTS.default)
     node.boot()
     assert node.value(EXPERTS_CODE) == (5 if carried else EXPERTS.default)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_what_an_earlier_charter_starts_with_goes_with_it(restarts: bool) -> None:
+    """Values, bounds and phase that no vote set, but the terms of the charter before."""
+    bounds = {EXTRA_CODE: Range(0, 1)}
+    terms = replace(
+        DEFAULTS, phase=1, values=pack_values({EXPERTS_CODE: 5}), bounds=pack_bounds(bounds)
+    )
+    node = Node(switch=Switch(founded(charter(terms))), terms=terms)
+    assert (node.value(EXPERTS_CODE), node.machine.phase) == (5, 1)
+    assert node.settings.bounds(EXTRA) == Range(0, 1)
+    node.switch.state = rotated(node.switch.state, ext=b"")
+    node.look()
+    if restarts:
+        node.boot()
+    assert (node.value(EXPERTS_CODE), node.machine.phase) == (EXPERTS.default, 0)
+    assert node.settings.bounds(EXTRA) == EXTRA.bounds
 
 
 def test_terms_that_the_charter_does_not_name_are_not_taken() -> None:  # GOV-2
