@@ -178,30 +178,6 @@ class GovernedFaults(Faults):
                 network.tell(host, peer, encode(SetRecords(machine.registry.scope, (record,))), GOV)
         self.world.event_queue.after(FLOOD_EVERY_S, self._pour, host, life, author, number + 1)
 
-    def restart_canary(self, host: Host) -> None:
-        """The process of one that tries a change dies, and is started at once."""
-        for one in self.world.alive():
-            courses = self.government.machine(one).progress.courses.values()
-            if not one.frozen and any(course.trial == "running" for course in courses):
-                self.world.crash(one)
-                self.world.start(one)
-                return
-
-    def be_away(self, host: Host) -> None:
-        """A process is stopped, and started again days or weeks later, on a machine that was up."""
-        down = [one for one in self.world.hosts if not one.alive and one.machine_up]
-        if down:
-            one = self.rng.choice(down)
-            self.government.leap(one, self.rng.choice((1, 15)) * DAY_S)
-            self.world.start(one)
-
-    def put_back_ledger(self, host: Host) -> None:
-        """Of one host its owner puts an earlier copy of the ledger in place, while it is down."""
-        size, agents = host.disk.ledger.size, self.government.agent_hosts
-        is_first = not self.logs.put_back and host.number not in self.logs.forking
-        if not host.alive and size and is_first and host.number > 1 and host.number not in agents:
-            self.logs.put_back_copy(host, self.rng.randrange(size))
-
     def set_clock(self, host: Host) -> None:
         """From its next start on its wall clock is up to a year wrong, either way."""
         host.spec = replace(host.spec, skew_s=self.rng.uniform(-YEAR_S, YEAR_S))
@@ -269,6 +245,33 @@ class GovernedFaults(Faults):
                 self.world.network.tell(host, peer, frame, GOV)
             else:
                 self.world.network.whisper(host, peer, record, GOV)
+
+
+def restart_canary(faults: GovernedFaults, host: Host) -> None:
+    """The process of one that tries a change dies, and is started at once."""
+    for one in faults.world.alive():
+        courses = faults.government.machine(one).progress.courses.values()
+        if not one.frozen and any(course.trial == "running" for course in courses):
+            faults.world.crash(one)
+            faults.world.start(one)
+            return
+
+
+def be_away(faults: GovernedFaults, host: Host) -> None:
+    """A process is stopped, and started again days or weeks later, on a machine that was up."""
+    down = [one for one in faults.world.hosts if not one.alive and one.machine_up]
+    if down:
+        one = faults.rng.choice(down)
+        faults.government.leap(one, faults.rng.choice((1, 15)) * DAY_S)
+        faults.world.start(one)
+
+
+def put_back_ledger(faults: GovernedFaults, host: Host) -> None:
+    """Of one host its owner puts an earlier copy of the ledger in place, while it is down."""
+    size, agents = host.disk.ledger.size, faults.government.agent_hosts
+    is_first = not faults.logs.put_back and host.number not in faults.logs.forking
+    if not host.alive and size and is_first and host.number > 1 and host.number not in agents:
+        faults.logs.put_back_copy(host, faults.rng.randrange(size))
 
 
 class Killer(Checker):
@@ -342,8 +345,8 @@ GOVERNED: Final[dict[str, Callable[[GovernedFaults, Host], None]]] = {
     "forge_governance": GovernedFaults.forge_governance,
     "flood": GovernedFaults.flood,
     "set_clock": GovernedFaults.set_clock,
-    "restart_canary": GovernedFaults.restart_canary,
-    "be_away": GovernedFaults.be_away,
-    "put_back_ledger": GovernedFaults.put_back_ledger,
+    "restart_canary": restart_canary,
+    "be_away": be_away,
+    "put_back_ledger": put_back_ledger,
 }
 GovernedFaults.further = dict(GOVERNED)
