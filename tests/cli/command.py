@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Nothing may hang; on a busy machine importing everything alone takes some seconds.
-DEADLINE_S = 60.0
+# Nothing may hang. Far more than anything takes: with eight programs at work for each processor,
+# what takes three seconds of one has taken more than sixty.
+DEADLINE_S = 240.0
 
 
 def without_progress(said: str) -> str:

@@ -16,7 +16,7 @@ from swarmllm.adapters.llama.gguf_format import header
 from swarmllm.testing.gguf_fixture import write_model
 from swarmllm.testing.gguf_vocabularies import tokenizer
 from swarmllm.wire.tokenizer import NORMAL
-from tests.cli.command import RunningNode, run
+from tests.cli.command import DEADLINE_S, RunningNode, run
 
 JOIN = ("join", "--json", "--no-lan", "--listen", "127.0.0.1", "--port", "0")
 NOBODY = "12D3KooWLUxyGNiW3BnWM9F5DNFun5qpmcQ3STL6x2a6MS3fFsKU"
@@ -249,9 +249,9 @@ def test_a_peer_that_accepts_and_says_nothing_holds_up_neither_start_nor_end(
             tmp_path, tmp_path / "data", "--port", "0", "--model", "none", "--peer", address
         ) as node:
             node.wait_for("ready")
-            assert heard.wait(30)
+            assert heard.wait(DEADLINE_S)
             node.process.terminate()
-            assert node.ends(10) == 0
+            assert node.ends() == 0
         accepted[0].close()
 
 

@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from swarmllm.cli.app import app
-from tests.cli.command import command, environment, run
+from tests.cli.command import DEADLINE_S, command, environment, run
 
 COMMANDS = ("join", "generate", "chat", "status", "experts", "models", "doctor", "demo", "bench")
 
@@ -64,7 +64,11 @@ def test_help_imports_neither_network_nor_model_library() -> None:
         "assert not heavy, heavy\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
 
@@ -139,7 +143,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()
-        assert process.wait(60) == 0
+        assert process.wait(DEADLINE_S) == 0
         assert process.stderr.read() == ""
 
 

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.cli.first_model import Way, way_to_model
-from tests.cli.command import command, environment, run
+from tests.cli.command import DEADLINE_S, command, environment, run
 
 switch = st.booleans()
-SILENCE_S = 60.0  # Nothing has come for so long: it hangs.
+SILENCE_S = DEADLINE_S  # Nothing has come for so long: it hangs.
 # Ctrl-C is the terminal's business, so the node leads a session on it. In a process of its own:
 # what runs between fork and exec in a process of many threads may wait for ever.
 LEAD_THE_TERMINAL = """\
@@ -107,7 +107,7 @@ def test_a_person_is_asked_once(tmp_path: Path, reply: bytes, code: int | None) 
             os.write(ours, b"\x03")
             code = 0
         _drain(ours)
-        assert node.wait(20) == code
+        assert node.wait(DEADLINE_S) == code
     os.close(ours)
 
 

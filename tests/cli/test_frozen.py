@@ -14,7 +14,7 @@ import trio
 
 from swarmllm.errors import LocalError
 from swarmllm.runtime.local_api.client import Patience, asking
-from tests.cli.command import RunningNode, command, environment
+from tests.cli.command import DEADLINE_S, RunningNode, command, environment
 
 
 @contextmanager
@@ -56,7 +56,7 @@ def test_every_command_says_that_it_waits_and_goes_on_when_the_node_does(
         assert str(pid) in word
         with asked:
             asked.send_signal(signal.SIGINT if arguments[0] == "generate" else 0)
-            assert asked.wait(20) == (130 if arguments[0] == "generate" else 0)
+            assert asked.wait(DEADLINE_S) == (130 if arguments[0] == "generate" else 0)
 
 
 @pytest.mark.parametrize(

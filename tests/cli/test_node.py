@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.command import RunningNode, command, environment, names_of, run
+from tests.cli.command import DEADLINE_S, RunningNode, command, environment, names_of, run
 
 ASK = ("generate", "abc def", "--seed", "7", "--max-tokens", "12")
 
@@ -101,7 +101,7 @@ def test_a_client_that_is_interrupted_ends_its_answer_and_leaves_the_node(
         client.send_signal(signal.SIGINT)
         client.stdout.read()
         # 0 if the answer was complete before the signal arrived.
-        assert client.wait(20) in {130, 0}
+        assert client.wait(DEADLINE_S) in {130, 0}
         assert "Traceback" not in client.stderr.read()
     (status,) = run(node.home, "status", "--json", "--data-dir", str(node.data)).records()
     assert status["answers_open"] == 0
@@ -112,7 +112,7 @@ def test_a_signal_ends_a_node_cleanly(tmp_path: Path, number: signal.Signals) ->
     with RunningNode(tmp_path, tmp_path / "data", "--port", "0", "--model", "none") as node:
         node.wait_for("ready")
         node.process.send_signal(number)
-        assert node.ends(10) == 0
+        assert node.ends() == 0
         assert names_of(node.records)[-1] == "stopped"
         assert names_of(node.records).count("stopped") == 1
         assert node.complaint() == ""
@@ -124,7 +124,7 @@ def test_a_node_leaves_with_the_program_that_started_it(tmp_path: Path) -> None:
         node.wait_for("ready")
         assert node.process.stdin is not None
         node.process.stdin.close()
-        assert node.ends(10) == 0
+        assert node.ends() == 0
         node.process.stdin = None
 
 

@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 import pytest
 
-from tests.cli.command import Finished, command, environment, run
+from tests.cli.command import DEADLINE_S, Finished, command, environment, run
 
 FAULT = "fault of its own"
 NOT_UTF8 = b"a\xffb"
@@ -30,7 +30,7 @@ def through_shell(
         ["bash", "-c", line, "bash", *words],
         stdin=subprocess.DEVNULL,
         capture_output=True,
-        timeout=60,
+        timeout=DEADLINE_S,
         check=False,
         env=environment(home, **more),
     )
@@ -147,7 +147,7 @@ def test_a_full_pipe_that_does_not_block_is_waited_for(tmp_path: Path) -> None:
         command("models", "list", "--json"), stdout=writing, env=environment(tmp_path)
     ) as process:
         os.close(writing)
-        assert process.wait(60) == 0
+        assert process.wait(DEADLINE_S) == 0
     reader.join(60)
     os.close(reading)
     records = [json.loads(line) for line in b"".join(found).split(b"\n") if line]

@@ -33,7 +33,7 @@ from swarmllm.wire.sparse import decode_list
 
 TEXT = [7, 3, 250, 11, 90, 41, 5, 5, 17, 200, 33, 8, 61, 44, 2, 19, 77, 130, 12, 9]
 ENTRIES = 64
-PATIENCE_S = 60.0  # A hang is a failure and not a wait.
+PATIENCE_S = 240.0  # A hang is a failure and not a wait.
 
 T = TypeVar("T")
 OpenEngine = Callable[[], AbstractAsyncContextManager[Engine]]

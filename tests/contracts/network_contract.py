@@ -41,7 +41,7 @@ from swarmllm.runtime.ports import Keyring, Network
 from swarmllm.wire.envelope import seal
 from swarmllm.wire.framing import frame
 
-DEADLINE_S = 30.0
+DEADLINE_S = 120.0
 FINGERPRINT = bytes(range(32))
 
 _Kind = TypeVar("_Kind", bound=NetworkInput)

@@ -159,14 +159,14 @@ def test_an_interrupted_demo_leaves_no_process_behind(home: Path) -> None:
         env=environment(home),
     ) as demo:
         below: list[psutil.Process] = []
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + DEADLINE_S
         while len(below) < 4 and time.monotonic() < deadline and demo.poll() is None:
             below = psutil.Process(demo.pid).children(recursive=True)
             psutil.wait_procs(below, timeout=0.05)
         assert len(below) >= 4
         demo.send_signal(signal.SIGINT)
-        assert demo.wait(20) == 130
-        _, left = psutil.wait_procs(below, timeout=10)
+        assert demo.wait(DEADLINE_S) == 130
+        _, left = psutil.wait_procs(below, timeout=DEADLINE_S)
         assert not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
         assert demo.stderr is not None
         assert "Traceback" not in demo.stderr.read()

@@ -19,7 +19,7 @@ import pytest
 
 from tests.adapters.llama.models import model
 from tests.adapters.models.servers import PIECE, Asked, Hub, Reply, slowly
-from tests.cli.command import Finished, command, environment, run
+from tests.cli.command import DEADLINE_S, Finished, command, environment, run
 
 REPO: Final = "some-org/Tiny-Model-GGUF"
 FILE: Final = "tiny-model.Q8_0.gguf"
@@ -148,7 +148,7 @@ def test_a_node_fetches_and_serves_a_model_of_the_hub(tmp_path: Path, hub: Hub) 
         lines.append(line)
         if '"ready"' in line:
             break
-    _, errors = process.communicate("", timeout=30)
+    _, errors = process.communicate("", timeout=DEADLINE_S)
     assert any('"model_ready"' in line for line in lines), (lines, errors)
     assert any('"progress"' in line for line in lines)
     assert process.returncode == 0
@@ -185,7 +185,7 @@ def begun(hub: Hub, home: Path) -> subprocess.Popen[str]:
         text=True,
         env=environment(home, **settings(hub, home)),
     )
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE_S
     while not any(f.stat().st_size > PIECE for f in blob_folder(home).glob("*.incomplete")):
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()
@@ -200,7 +200,7 @@ def test_a_pull_that_was_ended_is_gone_on_with(
     hub.stall = slowly(0.05)
     process = begun(hub, tmp_path)
     process.send_signal(how)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == (-9 if how == signal.SIGKILL else 130), errors
     assert "Traceback" not in errors
     assert names(tmp_path) == []  # Nothing that could be taken for the model.
@@ -233,7 +233,7 @@ def test_two_pulls_at_once_are_one_download(tmp_path: Path, hub: Hub, content: b
     hub.stall = slowly(0.02)
     first = begun(hub, tmp_path)
     assert pull(hub, tmp_path).code == 0
-    _, errors = first.communicate(timeout=30)
+    _, errors = first.communicate(timeout=DEADLINE_S)
     assert first.returncode == 0, errors
     assert blobs(tmp_path) == [digest_of(content)]
     assert len(hub.downloads()) == 1

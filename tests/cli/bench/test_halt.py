@@ -34,7 +34,7 @@ from swarmllm.cli.bench.halt_swarm import (
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import Ack, HaltDigest, PeerId, Records
 from swarmllm.wire.codec import encode
-from tests.cli.command import command, environment, run
+from tests.cli.command import DEADLINE_S, command, environment, run
 
 
 def result(name: str, cycles: list[Cycle], nodes: int = 2) -> Result:
@@ -279,7 +279,7 @@ def test_an_interrupted_run_tells_what_it_has_and_leaves_no_process_behind(tmp_p
         began = time.monotonic()
         bench.send_signal(signal.SIGINT)
         rest = bench.stdout.read()
-        assert bench.wait(30) == 130
+        assert bench.wait(DEADLINE_S) == 130
         assert '"name":"halt: order to flag, each node"' in rest, time.monotonic() - began
-        _, left = psutil.wait_procs(below, timeout=10)
+        _, left = psutil.wait_procs(below, timeout=DEADLINE_S)
         assert not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from swarmllm.testing.gguf_fixture import FixtureShape, small_vocabulary, write_model
-from tests.cli.command import Finished, command, environment, run
+from tests.cli.command import DEADLINE_S, Finished, command, environment, run
 
 WORDS = "the cat sat on a mat and saw that it was good; def f(x): return x + 1  # and so on. "
 QUICK = (
@@ -143,7 +143,7 @@ def test_an_interrupted_run_keeps_its_documents_and_goes_on_from_there(
         # down.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509  A test with one thread.
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     while (
         not any(_finished_files(tmp_path))
         and process.poll() is None
@@ -151,7 +151,7 @@ def test_an_interrupted_run_keeps_its_documents_and_goes_on_from_there(
     ):
         time.sleep(0.005)
     os.killpg(process.pid, how) if how == signal.SIGINT else process.kill()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == (130 if how == signal.SIGINT else -how), err
     assert out == b""
     assert b"Traceback" not in err
