@@ -363,6 +363,10 @@ def _open(path: Path, bytes_max: int) -> sqlite3.Connection:
 def _check_kind(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if not application and not version and not path.stat().st_size:
+        raise LocalError(
+            f"the ledger {path} is empty: what it held was lost; restore it from a copy"
+        )
     if application != APPLICATION:
         raise LocalError(
             f"{path} is no ledger, or a database of another program; move it away or choose"

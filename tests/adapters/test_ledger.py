@@ -336,6 +336,12 @@ def test_it_is_read_while_its_node_writes(path: Path) -> None:
     assert (audit.size, audit.vouched, wrong) == (ENTRIES, ENTRIES, ())
 
 
+def test_an_empty_file_is_said_to_have_lost_what_it_held(path: Path) -> None:
+    path.write_bytes(b"")
+    with pytest.raises(LocalError, match=r"is empty: what it held was lost; restore it"):
+        LedgerFile(path)
+
+
 def test_there_is_no_ledger_to_read_where_no_node_ran(path: Path) -> None:
     with pytest.raises(LocalError, match="there is no ledger"):
         LedgerFile(path)

@@ -30,7 +30,8 @@ proposals = typer.Typer(
     help="Show all proposals: their votes, and what each of them waits for.", no_args_is_help=False
 )
 phase = typer.Typer(
-    help="Show the phase, which says what the agent may do, and what the next ones need.",
+    help="Show the phase: how much the swarm's agent, a program that proposes improvements, may do"
+    " by itself, and what the next phases need.",
     no_args_is_help=False,
 )
 
@@ -255,7 +256,7 @@ def propose_bounds(
 def propose_phase(
     number: Annotated[int, typer.Argument(metavar="N", help="The phase, 0 to 4.")], given: Given
 ) -> None:
-    """Open a phase, in which the agent may do more, or go back to one in which it may do less."""
+    """Open a phase, in which the swarm's agent may do more, or go back to an earlier one."""
     _propose_phase(number, given)
 
 

@@ -136,7 +136,8 @@ def _phase_view(record: Record) -> RenderableType:
     if model:
         table.add_row("default model", f"{model['reference']} (SHA-256 {model['digest'][:16]})")
     for one in record["phases"]:
-        text = one["missing"] or "could be opened, by a vote"
+        text = one["missing"].removeprefix(f"phase {one['phase']} ")
+        text = text or "could be opened, by a vote"
         table.add_row(f"phase {one['phase']}", Line(text, "yellow" if one["missing"] else "green"))
     for entry in record["journal"][: -CHANGES_SHOWN - 1 : -1]:
         table.add_row("changed", _change(entry))

@@ -138,8 +138,12 @@ def tier_of(action: Action | None, rules: Rules, bounds: Bounds) -> tuple[Tier, 
             return Tier.DEPLOY_MINOR, "it lets the agent do less"
         case Revert():
             return Tier.DEPLOY_MINOR, "it takes back what was voted before"
-        case SetBounds() | OpenPhase() | SetFeature() | SetDefaultModel():
-            return Tier.DEPLOY_MAJOR, "it changes what may be changed"
+        case SetBounds():
+            return Tier.DEPLOY_MAJOR, "it changes what few votes may change"
+        case OpenPhase():
+            return Tier.DEPLOY_MAJOR, "it lets the agent do more"
+        case SetFeature() | SetDefaultModel():
+            return Tier.DEPLOY_MAJOR, "it changes what nodes are"
 
 
 def _tier_of_setting(setting: int, value: int, rules: Rules, bounds: Bounds) -> tuple[Tier, str]:

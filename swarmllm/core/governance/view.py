@@ -145,7 +145,7 @@ def _proposal(machine: GovernanceMachine, case: Case, now: float) -> ProposalVie
         escalated=standing.decision.escalated,
         lacks=standing.decision.lacks,
         state=_state(machine, case, is_live=is_live),
-        waits=standing.void or ("" if course is None else course.waits),
+        waits=_waits(machine, case, is_live=is_live),
         yes=tuple(sorted(key for key, yes in votes.items() if yes)),
         no=tuple(sorted(key for key, yes in votes.items() if not yes)),
         double=case.doubled,
@@ -155,6 +155,20 @@ def _proposal(machine: GovernanceMachine, case: Case, now: float) -> ProposalVie
         issued_ms=proposal.issued_ms,
         seen_s=0.0 if course is None else course.seen.read(now),
     )
+
+
+def _waits(machine: GovernanceMachine, case: Case, *, is_live: bool) -> str:
+    assert machine.outcome is not None
+    standing, course = machine.outcome.standings[case.id], machine.progress.courses.get(case.id)
+    waits = standing.void or ("" if course is None else course.waits)
+    if not waits and not is_live and _is_wanted(machine, case):
+        return machine.obstacle or "this node could not write it to its disk and its ledger yet"
+    return waits
+
+
+def _is_wanted(machine: GovernanceMachine, case: Case) -> bool:
+    """Whether it is to be in force here, and may still have to be written down."""
+    return any(id == case.id for id, _ in machine.changes.wanted.values())
 
 
 def _state(machine: GovernanceMachine, case: Case, *, is_live: bool) -> str:
@@ -171,4 +185,6 @@ def _state(machine: GovernanceMachine, case: Case, *, is_live: bool) -> str:
         return "canary"
     if is_live:
         return "enacted"
+    if _is_wanted(machine, case):
+        return "passed"
     return "superseded" if course is not None and course.released else "passed"

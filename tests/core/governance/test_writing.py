@@ -6,6 +6,7 @@ import pytest
 
 from swarmllm.core.effects import AppendToLedger, Commit
 from swarmllm.core.governance.state_file import STATE_KEY, Damaged, Saved, load, pack, slot_key
+from swarmllm.core.governance.view import view_of
 from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.settings.table import EXPERTS
 from swarmllm.messages.governance import Revert
@@ -176,3 +177,20 @@ def test_what_is_overtaken_and_then_reverted_goes_at_once_whatever_the_disk_does
     node.disk.is_full = node.refuses_entries = False
     node.wait(2 * HOUR)
     assert node.value(EXPERTS_CODE) == 6
+
+
+@pytest.mark.parametrize("what", ["disk", "ledger"])
+def test_what_cannot_be_written_is_said_to_wait_for_that_and_not_to_be_overtaken(what: str) -> None:
+    node = Node()
+    node.disk.is_full, node.refuses_entries = what == "disk", what == "ledger"
+    record = node.propose(SET_EXPERTS)
+    id = id_of(record)
+    node.offer(record, plain_vote(id, VOTERS[0]), plain_vote(id, VOTERS[1]))
+    node.wait(2 * HOUR)  # Its canary's time, too.
+    (one,) = view_of(node.machine, node.now).proposals
+    assert (one.id, one.state) == (id, "passed")
+    assert one.waits == "this node could not write it to its disk and its ledger yet"
+    node.disk.is_full = node.refuses_entries = False
+    node.wait(HOUR)
+    (one,) = view_of(node.machine, node.now).proposals
+    assert (one.state, one.waits) == ("enacted", "")
