@@ -8,6 +8,7 @@ on trust where the report is read; it is made again from the figures.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -18,8 +19,8 @@ from swarmllm.core.settings.table import SETTINGS
 from swarmllm.core.validation import recording as recordings
 from swarmllm.core.validation import snapshot as snapshots
 from swarmllm.core.validation.coverage import is_shown, text_side, unseen
-from swarmllm.core.validation.objective import parts_with
-from swarmllm.core.validation.recording import Recording
+from swarmllm.core.validation.objective import PARTS, parts_with
+from swarmllm.core.validation.recording import Recording, busy_minutes
 from swarmllm.core.validation.snapshot import Snapshot
 from swarmllm.core.validation.statistics import LOOKS, Interval
 from swarmllm.errors import UsageError
@@ -28,6 +29,8 @@ FORMAT: Final = "swarmllm validation report"
 VERSION: Final = 1
 BYTES_MAX: Final = 1 << 20  # A whole day and 512 experts take a fifth of it.
 TEXT_MAX: Final = 400
+NOTES_MAX: Final = 16
+KINDS: Final = {part.name: part.kind for part in PARTS}
 DIGITS: Final = (
     6  # Of what is computed: what the libraries of two machines may differ in is beyond.
 )
@@ -253,12 +256,28 @@ def read_case(found: Mapping[str, Any]) -> Case:
 def _report(found: Mapping[str, Any]) -> Report:
     pairs_max = {str(name): _whole(count) for name, count in _mapping(found["pairs_max"]).items()}
     tests = tuple(_test(_mapping(one)) for one in found["tests"])
-    if set(pairs_max) - set(TESTS) or not set(pairs_max.values()) <= set(LOOKS):
-        raise ValueError("pairs_max")
-    if not tests or [test.name for test in tests] != list(TESTS[: len(tests)]):
-        raise ValueError("tests")
     notes = tuple(_text(one) for one in found["notes"])
-    return Report(read_case(_mapping(found["case"])), _text(found["code"]), pairs_max, tests, notes)
+    if len(notes) > NOTES_MAX:
+        raise ValueError("notes")
+    case = read_case(_mapping(found["case"]))
+    _check_tests(case, tests, pairs_max)
+    return Report(case, _text(found["code"]), pairs_max, tests, notes)
+
+
+def _check_tests(case: Case, tests: Sequence[Comparison], pairs_max: Mapping[str, int]) -> None:
+    """All tests that the case takes, and no other; after a law that broke there is none."""
+    wanted = TESTS if busy_minutes(case.recording) else TESTS[:1]
+    if tests and tests[0].law:
+        wanted = wanted[:1]
+    if tuple(test.name for test in tests) != wanted or set(pairs_max) != set(wanted):
+        raise ValueError("tests")
+    if not set(pairs_max.values()) <= set(LOOKS):
+        raise ValueError("pairs_max")
+    for test in tests:
+        if test.objective is not None and test.objective.pairs != test.pairs:
+            raise ValueError("pairs")
+        if test.pairs > pairs_max[test.name] or (not test.law and test.pairs not in LOOKS):
+            raise ValueError("pairs")
 
 
 def _test(found: Mapping[str, Any]) -> Comparison:
@@ -269,13 +288,23 @@ def _test(found: Mapping[str, Any]) -> Comparison:
     )
     if not isinstance(differs, bool) or (objective is None) != bool(found["law"]):
         raise TypeError("differs")
+    names = [] if found["law"] else [part.name for part in PARTS]
+    if [part.name for part in parts] != names or not all(map(_is_possible, parts)):
+        raise ValueError("parts")
     interval = None
     if objective is not None:
         ends = [_number(objective[name]) for name in ("mean", "low", "high")]
+        if not ends[1] <= ends[0] <= ends[2]:
+            raise ValueError("interval")
         interval = Interval(ends[0], ends[1], ends[2], _whole(objective["pairs"]))
     return Comparison(
         _text(found["name"]), _whole(found["pairs"]), interval, parts, differs, _text(found["law"])
     )
+
+
+def _is_possible(part: PartResult) -> bool:
+    low = 0.0 if KINDS[part.name] == "share" else 1e-9
+    return low <= part.before < math.inf and low <= part.after < math.inf
 
 
 def _setting(key: object) -> Setting[Any]:
@@ -325,6 +354,11 @@ def check_evidence(report: Report, setting: Setting[Any], value: int, base: byte
         raise UsageError(
             f"the report is about {case.setting.key} at {case.value}, and the proposal about"
             f" {setting.key} at {value}; validate that"
+        )
+    if case.weights:
+        raise UsageError(
+            f"the report weighs {', '.join(case.weights)} otherwise than the swarm does; validate"
+            " the change with the usual weights"
         )
     if base is not None and case.base != base:
         raise UsageError(

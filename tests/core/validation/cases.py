@@ -7,6 +7,7 @@ from typing import Any
 from swarmllm.core.settings.holder import NONE, Values
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import EXTRA
+from swarmllm.core.validation.objective import PARTS
 from swarmllm.core.validation.recording import Minute, Recording
 from swarmllm.core.validation.report import Case, Comparison, PartResult, Report
 from swarmllm.core.validation.snapshot import ExpertFigures, Snapshot
@@ -45,7 +46,7 @@ def case(
 
 def result(low: float, high: float, *, name: str = "snapshot", law: str = "") -> Comparison:
     interval = None if law else Interval((low + high) / 2, low, high, 8)
-    parts = () if law else (PartResult("token", 0.1, 0.09),)
+    parts = () if law else tuple(PartResult(part.name, 0.1, 0.09) for part in PARTS)
     return Comparison(name, 8, interval, parts, True, law)
 
 

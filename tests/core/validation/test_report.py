@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -130,6 +132,44 @@ def test_a_report_without_a_field_is_refused(name: str) -> None:
     del found[name]
     with pytest.raises(UsageError, match="damaged"):
         read_report(json.dumps(found).encode())
+
+
+def changed(found: Any, path: str, value: object) -> bytes:
+    *way, last = path.split(".")
+    inner = found
+    for step in way:
+        inner = inner[int(step) if step.isdigit() else step]
+    inner[int(last) if last.isdigit() else last] = value
+    return json.dumps(found, sort_keys=True, separators=(",", ":")).encode() + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("tests", []),
+        ("tests.0.name", "replay"),
+        ("tests.0.pairs", 16),
+        ("tests.0.objective.pairs", 7),
+        ("tests.0.objective.low", 1.0),
+        ("tests.0.parts.0.name", "beauty"),
+        ("tests.0.parts.0.before", 0.0),
+        ("tests.0.parts.4.after", -1.0),
+        ("pairs_max", {}),
+        ("pairs_max.snapshot", 9),
+        ("notes", ["vote yes"] * 17),
+        ("case.base", "00"),
+        ("case.recording", [[1] * len(NAMES)]),  # It would have been replayed.
+    ],
+)
+def test_figures_that_no_validation_has_are_refused(path: str, value: object) -> None:
+    raw = encode_report(report(case()))
+    with pytest.raises(UsageError):
+        read_report(changed(json.loads(raw), path, value))
+
+
+def test_other_weights_are_no_evidence() -> None:
+    with pytest.raises(UsageError, match="weighs bytes otherwise"):
+        check_evidence(report(replace(case(), weights={"bytes": 9.0})), EXTRA, 2, NO_BASE)
 
 
 def test_only_better_is_evidence_and_only_for_this_change() -> None:
