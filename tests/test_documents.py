@@ -18,6 +18,7 @@ import typer.main
 
 import swarmllm
 from swarmllm.cli.app import app
+from swarmllm.cli.demo_cast import real_cast
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.sims.study import find, questions
 from tests import ROOT
@@ -237,10 +238,23 @@ def test_the_example_of_the_readme_uses_what_there_is() -> None:
     for node in ast.walk(ast.parse(example)):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "swarmllm":
             assert node.attr in swarmllm.__all__
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "swarmllm.configure":
+            # It runs beside the node of the section before, and asks it.
+            assert {"data_dir", "peers"} <= {word.arg for word in node.keywords}
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "node.generate":
             assert {word.arg for word in node.keywords} <= {
                 *inspect.signature(LocalNode.generate).parameters
             }
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/demo.md"])
+def test_a_transcript_of_the_demo_has_the_experts_that_the_demo_has(name: str) -> None:
+    heads = re.findall(r"^ +token  .*agree$", (ROOT / name).read_text(encoding="utf-8"), re.M)
+    cast = [f"{at} {expert}" for at, expert in enumerate(real_cast().names, 1)]
+    assert heads
+    assert [head.split("  round")[0].split() for head in heads] == [
+        ["token", *" ".join(cast).split()]
+    ] * len(heads)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=named)

@@ -118,7 +118,7 @@ def _take(fd: int, path: Path) -> None:
         by = f"process {pid}" if pid else "another process"
         raise LocalError(
             f"the data folder {path} is in use by another node ({by}); stop it,"
-            " or give this one its own folder with --data-dir"
+            " or give this one its own folder with --data-dir (in Python: configure(data_dir=...))"
         ) from error
     except OSError as error:
         raise LocalError(
