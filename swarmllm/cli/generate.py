@@ -60,6 +60,14 @@ class ShownAnswer:
         async with self._client.answering(request) as records:
             async for record in records:
                 await self._show(record)
+        if not self.reason:
+            # Or half an answer would pass for a whole one.
+            if self.text and not self._as_json:
+                await self._write(self.text + "\n" if self._holds_text else "\n")
+            raise LocalError(
+                "the node ended before the answer did; start it again with `swarmllm join`,"
+                " and ask again"
+            )
 
     async def _show(self, record: Record) -> None:
         if self._as_json:

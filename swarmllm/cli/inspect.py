@@ -46,7 +46,6 @@ def _asked(config: Config, op: str) -> Record:
 def status_view(record: Record) -> RenderableType:
     if record.get("state") == "starting":
         return Line("The node is still loading its expert.")
-    model, load = record.get("model"), record.get("load")
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
     table.add_column(overflow="fold")  # An address that is cut cannot be pasted.
@@ -55,25 +54,7 @@ def status_view(record: Record) -> RenderableType:
         f"{short_peer(record['peer'])} in the swarm “{record['swarm']}”,"
         f" up for {ago(record['uptime_s'])}",
     )
-    if model:
-        table.add_row(
-            "expert",
-            f"{model['model']}, {count(model['n_params'])} parameters,"
-            f" context {model['context_max']} tokens",
-        )
-        whose = "its own" if record.get("has_chat_template") else "no"
-        table.add_row(
-            "text",
-            f"{model['vocab_size']} tokens ({model['vocab'][:12]}), {whose} chat template"
-            f" ({model['chat'][:12]})",
-        )
-    else:
-        table.add_row("expert", "none: this node asks others and offers nothing")
-    if load:
-        free = f"{load['sessions_free']} of {load['sessions_max']} sessions free"
-        table.add_row(
-            "load", f"{load['tokens_per_s']:.1f} tokens/s, {free}, {load['queue_depth']} waiting"
-        )
+    _add_expert(table, record)
     table.add_row(
         "answers",
         f"{record['answers_open']} of our own being written,"
@@ -89,7 +70,7 @@ def status_view(record: Record) -> RenderableType:
         said = f"{one['fingerprint'][:16]}, that of {one['model']}: {one['experts']} experts"
         if not one["asked"]:
             table.add_row("not asked", Line(f"vocabulary {said}", "dim"))
-        elif not model:
+        elif not record.get("model"):
             table.add_row("vocabulary", said)
     for addr in record.get("addrs") or []:
         table.add_row("reach it with", f"--peer {addr}")
@@ -99,9 +80,33 @@ def status_view(record: Record) -> RenderableType:
         "saves_failed": "saves failed",
     }
     told = [f"{record[name]} {what}" for name, what in troubles.items() if record.get(name)]
-    if told:
-        table.add_row("trouble", Line(", ".join(told), "yellow"))
+    for sentence in (*([", ".join(told)] if told else []), *(record.get("troubles") or [])):
+        table.add_row("trouble", Line(sentence, "yellow"))
     return Group(table, "", experts_table(experts, float(record["time"]))) if experts else table
+
+
+def _add_expert(table: Table, record: Record) -> None:
+    model, load = record.get("model"), record.get("load")
+    if not model:
+        down = Line("its engine is down, and is being started again; the log says why", "yellow")
+        table.add_row("expert", down if load else "none: this node asks others and offers nothing")
+        return
+    table.add_row(
+        "expert",
+        f"{model['model']}, {count(model['n_params'])} parameters,"
+        f" context {model['context_max']} tokens",
+    )
+    whose = "its own" if record.get("has_chat_template") else "no"
+    table.add_row(
+        "text",
+        f"{model['vocab_size']} tokens ({model['vocab'][:12]}), {whose} chat template"
+        f" ({model['chat'][:12]})",
+    )
+    if load:
+        free = f"{load['sessions_free']} of {load['sessions_max']} sessions free"
+        table.add_row(
+            "load", f"{load['tokens_per_s']:.1f} tokens/s, {free}, {load['queue_depth']} waiting"
+        )
 
 
 def _add_default_model(table: Table, default: Record) -> None:

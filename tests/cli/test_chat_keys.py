@@ -20,6 +20,8 @@ import trio
 
 from swarmllm.cli import chat
 from swarmllm.cli.conversation import Conversation
+from swarmllm.cli.generate import ShownAnswer
+from swarmllm.cli.output import people
 from swarmllm.cli.streams import OutputError
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
@@ -139,6 +141,34 @@ def test_a_node_that_ends_leaves_the_conversation_to_be_saved(
         loop.answer(QUESTION)
     loop.stop()
     loop.leave()
+
+
+async def cut_off() -> AsyncIterator[dict[str, Any]]:
+    yield {"event": "text", "text": "half"}
+
+
+def test_half_an_answer_of_a_node_that_died_is_told_and_kept(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = on(cut_off, monkeypatch)
+    loop.start()
+    assert loop.answer(QUESTION) == "half"
+    loop.leave()
+    shown = capsys.readouterr()
+    assert shown.out == "half\n"
+    assert "the node ended before the answer did" in shown.err
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_half_an_answer_is_a_failure_of_generate(as_json: bool) -> None:
+    @asynccontextmanager
+    async def answering(request: TextRequest) -> AsyncIterator[AsyncIterator[dict[str, Any]]]:
+        yield cut_off()
+
+    client: Any = SimpleNamespace(answering=answering, peer="")
+    answer = ShownAnswer(client, people(), as_json=as_json)
+    with pytest.raises(LocalError, match="ended before"):
+        trio.run(answer.run, QUESTION)
 
 
 def test_leaving_while_the_node_starts_waits_for_its_clean_up(

@@ -6,9 +6,19 @@ from __future__ import annotations
 import pytest
 
 from swarmllm.cli import output
+from swarmllm.cli.inspect import status_view
 from swarmllm.runtime.visible import flowing, one_line
-from tests.cli.hostile_views import VIEWS
-from tests.cli.terminal import ACTING, MARKUP, PRINTABLE, SEQUENCES, acting_in, words_on
+from tests.cli.hostile_views import VIEWS, status
+from tests.cli.terminal import (
+    ACTING,
+    MARKUP,
+    PRINTABLE,
+    SEQUENCES,
+    Terminal,
+    acting_in,
+    screen_on,
+    words_on,
+)
 
 
 def wrong_with(name: str, text: str) -> str:
@@ -52,3 +62,14 @@ def test_every_control_character_is_made_visible(name: str) -> None:
 def test_sequences_that_a_terminal_obeys_are_made_visible(name: str) -> None:
     wrong = [found for text in SEQUENCES if (found := wrong_with(name, text))]
     assert wrong == []
+
+
+def test_a_node_whose_engine_is_down_is_no_node_without_a_model() -> None:
+    terminal = Terminal()
+    down = {**status("x"), "model": None, "troubles": ["no way in from outside"]}
+    screen_on(terminal).print(status_view(down))
+    shown = words_on(terminal.getvalue())
+    assert words_on("its engine is down, and is being started again") in shown
+    assert words_on("no way in from outside") in shown
+    screen_on(terminal).print(status_view({**down, "load": None}))
+    assert words_on("this node asks others") in words_on(terminal.getvalue())

@@ -125,6 +125,8 @@ class LlamaText:
     async def _ask(
         self, order: tuple[Any, ...], kind: str, what: str, patience_s: float = PATIENCE_S
     ) -> Any:
+        if self._process is not None and self._process.has_ended:
+            await self._end()  # Between two questions: ended by the system or by a person.
         process = self._process or await self._start()
         self._used_at = trio.current_time()
         try:
@@ -208,6 +210,10 @@ class _Process:
             ) from error
         ours.setblocking(False)
         return cls(process, trio.SocketStream(trio.socket.from_stdlib_socket(ours)), words)
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     async def ask(
         self, order: tuple[Any, ...], kind: str, what: str, patience_s: float = PATIENCE_S

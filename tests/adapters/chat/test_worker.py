@@ -70,6 +70,20 @@ def test_control_tokens_come_from_the_template_alone(model: Callable[[str], Path
     run(model(TEMPLATE), body)
 
 
+def test_a_process_that_was_killed_between_two_questions_is_replaced(
+    model: Callable[[str], Path],
+) -> None:
+    async def body(text: LlamaText) -> None:
+        before = text._process
+        assert before is not None
+        before._process.kill()
+        await before._process.wait()
+        assert (await text.encode_chat([ChatMessage("user", "yes")])).ids
+        assert text._process is not before
+
+    run(model(TEMPLATE), body)
+
+
 def test_a_refused_conversation_ends_no_process(model: Callable[[str], Path]) -> None:
     async def body(text: LlamaText) -> None:
         before = text._process
