@@ -143,7 +143,9 @@ class Progress:
         """For what it waits, in a sentence, and when to look again."""
         now = around.now
         if not standing.passed:
-            return _votes(standing), course.seen.ends_at(EXPIRES_S)
+            expires_at = course.seen.ends_at(EXPIRES_S)
+            # One that had passed and lost its votes since is kept for good: nothing comes of it.
+            return _votes(standing), expires_at if now < expires_at else math.inf
         if course.released and course.trial != "running":
             return "", math.inf
         if standing.void:

@@ -21,6 +21,7 @@ from tests.core.governance.support import (
     id_of,
     plain_proposal,
     plain_vote,
+    plain_withdrawal,
 )
 from tests.core.halt.support import signed
 
@@ -134,3 +135,20 @@ def test_what_others_have_passed_comes_in_although_it_expired_here() -> None:  #
     node.look()
     node.wait(2 * HOUR)
     assert node.value(EXPERTS_CODE) == 5
+
+
+@pytest.mark.parametrize("how", ["withdrawn", "voted twice"])
+def test_a_node_does_not_look_for_ever_at_a_case_that_is_kept_beyond_its_time(how: str) -> None:
+    """One that has lost its votes is not dropped after two weeks, and is no reason to wake up."""
+    node = Node()
+    record = node.propose(SET_EXPERTS)
+    id = id_of(record)
+    node.offer(record, plain_vote(id, VOTERS[0]), plain_vote(id, VOTERS[1]))
+    if how == "withdrawn":
+        node.offer(*(plain_withdrawal(id, by) for by in VOTERS[:2]))
+    else:
+        node.offer(plain_vote(id, VOTERS[1], yes=0))
+    node.now += 15 * DAY
+    node.perform(node.machine.timer(node.now))
+    assert node.case(id)
+    assert node.machine.next_deadline() > node.now
