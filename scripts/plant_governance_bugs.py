@@ -3,6 +3,7 @@ must fail there.
 
     python scripts/plant_governance_bugs.py                all bugs, and which test noticed each
     python scripts/plant_governance_bugs.py --only NAME    one of them
+    python scripts/plant_governance_bugs.py --worlds 60    which law of sixty governed worlds noticed
 
 How a bug is planted stands in `planting.py`.
 """
@@ -10,7 +11,10 @@ How a bug is planted stands in `planting.py`.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+import tempfile
+import time
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -18,7 +22,16 @@ from typing import Final
 if __package__ in (None, ""):  # As a file: the folder above is meant.
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from scripts.planting import Bug, Change, options, tell, verdict_of_tests
+from scripts.planting import (
+    Bug,
+    Change,
+    Verdict,
+    options,
+    plant,
+    run_in,
+    tell,
+    verdict_of_tests,
+)
 
 TESTS: Final = (
     "tests/core/governance/test_votes.py",  # The quick ones first.
@@ -217,6 +230,9 @@ BUGS: Final[dict[str, Bug]] = {
             "if course.trial != 'worse' and any(key in agents for key in case.reports):",
         ),
     ),
+    "a node looks for ever at what it keeps": (
+        Change(PROGRESS, "expires_at if now < expires_at else math.inf", "expires_at"),
+    ),
     "what an earlier charter started with stays": (
         Change(
             CHANGES,
@@ -238,11 +254,51 @@ QUICK: Final = (
 )
 
 
+WORLDS: Final = (
+    *("anybody votes", "one vote is enough", "signatures are not checked"),
+    *("votes under another charter count", "votes of another swarm count"),
+    *("the first of two votes counts", "the lower id only wins if it comes first"),
+    *("what is unknown is minor", "bounds do not matter", "all votes at once shorten the review"),
+    *("a halt takes nothing back", "a halt takes everything back"),
+    *("a halted node releases what has been reviewed", "in force before it is written down"),
+    *("an agent deploys in any phase", "closing a phase may open one"),
+    *("canaries are promoted whatever they found", "an author fills the book"),
+    *("peers that differ say nothing", "what is void stays until its successor is written"),
+    *("what an earlier charter started with stays", "a node looks for ever at what it keeps"),
+)
+"""Bugs that show themselves in a swarm, without a look into the machine."""
+COPIED_FOR_WORLDS: Final = (
+    *("swarmllm/__init__.py", "swarmllm/__init__.pyi", "swarmllm/errors.py"),
+    *("swarmllm/messages", "swarmllm/wire", "swarmllm/core", "swarmllm/runtime"),
+    *("swarmllm/testing/__init__.py", "swarmllm/testing/memory_ledger.py"),
+    *("swarmllm/testing/operators.py", "swarmllm/testing/scripted_model.py"),
+    *("swarmllm/testing/sealing.py", "swarmllm/testing/world", "sims/swarm.py"),
+)
+
+
+def verdict_of_worlds(bug: Bug, runs: int) -> Verdict:
+    """Run governed worlds on a copy with the bug in it, until one breaks a law."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="swarmllm-bug-") as name:
+        plant(bug, Path(name), COPIED_FOR_WORLDS)
+        command = [sys.executable, "sims/swarm.py", "--governance", "--runs", str(runs)]
+        done = run_in(Path(name), [*command, "--failures", "1", "--json"], PYTHONPATH=name)
+    if done.returncode not in {0, 1} or not done.stdout:
+        sys.exit(f"the worlds did not run:\n{done.stdout}{done.stderr}")
+    said = json.loads(done.stdout)
+    law = said["findings"][0]["law"] if said["findings"] else ""
+    return Verdict(law, time.monotonic() - begun, f"{said['worlds']:3} worlds")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(
         description="Plant bugs in copies of governance and see whether its tests notice."
     )
+    parser.add_argument("--worlds", type=int, help="governed worlds of so many seeds, no tests")
     asked = options(parser, BUGS)
+    if asked.worlds is not None:
+        bugs = {name: BUGS[name] for name in WORLDS}
+        return tell(bugs, asked.only, partial(verdict_of_worlds, runs=asked.worlds), width=90)
     verdict_on = partial(verdict_of_tests, copied=COPIED, tests=TESTS, quick=QUICK)
     return tell(BUGS, asked.only, verdict_on, width=60)
 
