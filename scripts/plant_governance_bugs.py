@@ -3,7 +3,7 @@ must fail there.
 
     python scripts/plant_governance_bugs.py                all bugs, and which test noticed each
     python scripts/plant_governance_bugs.py --only NAME    one of them
-    python scripts/plant_governance_bugs.py --worlds 60    which law of sixty governed worlds noticed
+    python scripts/plant_governance_bugs.py --worlds 60    which law of governed worlds did
 
 How a bug is planted stands in `planting.py`.
 """
