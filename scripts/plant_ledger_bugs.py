@@ -112,7 +112,7 @@ BUGS: Final[dict[str, Bug]] = {
         Change(WITNESS, "if wrong or kept.unproven >= PROOF_TRIES:", "if wrong:"),
     ),
     "a doubted log is cosigned again": (
-        Change(WITNESS, "if at.peer in self._alarms: return []", "pass"),
+        Change(WITNESS, "if at.peer in self.alarms: return []", "pass"),
     ),
     "an owner does not mind an old copy": (Change(OWN, "if at.size > self.size:", "if False:"),),
     "an owner does not ask whether its log grew from what it signed": (

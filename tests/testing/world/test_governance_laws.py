@@ -299,7 +299,7 @@ def test_two_histories_are_found_by_a_witness_and_silence_about_them_by_the_law(
     views = [swarm.logs.parts[n].view(0.0) for n in range(3)]
     assert any(liar in dict(view.alarms) for view in views)
     for number in range(3):
-        swarm.logs.parts[number]._witness._alarms.clear()
+        swarm.logs.parts[number]._witness.alarms._alarms.clear()
     with pytest.raises(Broken, match="two histories raised no alarm"):
         swarm.world.settled()
 
@@ -323,7 +323,7 @@ def test_a_log_that_is_not_witnessed_is_found(what: str) -> None:
 def test_a_witness_beyond_its_bounds_is_found() -> None:
     swarm = Swarm(WitnessesAreBounded)
     swarm.world.settled()
-    alarms: Any = swarm.logs.parts[1]._witness._alarms
+    alarms: Any = swarm.logs.parts[1]._witness.alarms._alarms
     alarms.update({f"log {number}": None for number in range(65)})
     with pytest.raises(Broken, match="alarms: 65 > 64"):
         swarm.world.settled()
