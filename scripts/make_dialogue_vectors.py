@@ -51,6 +51,7 @@ VOCABULARY = bytes(32)
 EXPERT_KINDS = (
     m.Open,
     m.Score,
+    m.ScoreAllowed,
     m.Close,
     m.Shuffle,
     m.Scores,

@@ -222,7 +222,7 @@ def broken_messages() -> dict[str, bytes]:
 
 def codec_vectors() -> dict[str, object]:
     valid = _valid_messages()
-    invalid = broken_messages()
+    invalid = broken_messages() | broken_sets()
     taken = [encode(message) for message in valid]
     assert not set(taken) & set(invalid.values())
     assert len(set(invalid.values())) == len(invalid), "a replacement did not find its place"
@@ -239,10 +239,42 @@ def codec_vectors() -> dict[str, object]:
     }
 
 
+def _score_allowed(allowed: bytes) -> m.ScoreAllowed:
+    said = {f.name: getattr(SCORE, f.name) for f in fields(SCORE)}
+    return m.ScoreAllowed(**said | {"answer": (3,), "targets": ()}, allowed=allowed)
+
+
+def broken_sets() -> dict[str, bytes]:
+    """ScoreAllowed whose set is not as EXPERT-15 says, or that asks for more than EXPERT-14 lets
+    it."""
+    good = _score_allowed(bytes.fromhex("000000000500000fff"))
+    data, whole = encode(good), b"\xc4\x09" + good.allowed
+    assert data.endswith(whole)
+    head = data[: -len(whole)]
+
+    def changed(text: str) -> bytes:
+        body = bytes.fromhex(text)
+        return head + bytes((0xC4, len(body))) + body
+
+    return {
+        "allowed: no id": changed("00"),
+        "allowed: half an id": changed("00000000050000"),
+        "allowed: ids that fall": changed("0000000fff00000005"),
+        "allowed: an id twice": changed("000000000500000005"),
+        "allowed: an id of no vocabulary": changed("0000100000"),
+        "allowed: ids where a bitmap is shorter": changed("000000000100000002"),
+        "allowed: a bitmap where ids are shorter": changed("01000000000001"),
+        "allowed: a bitmap that ends in a zero": changed("01ff00"),
+        "allowed: an unknown form": changed("02ff"),
+    }
+
+
 def _valid_messages() -> list[Any]:
     return [
         m.Open(7, DIGEST, FINGERPRINT, CONTROL),
         SCORE,
+        _score_allowed(bytes.fromhex("000000000500000fff")),
+        _score_allowed(b"\x01\xff\xfe\x03"),
         replace(
             SCORE,
             base=0,

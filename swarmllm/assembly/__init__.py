@@ -25,6 +25,7 @@ from typing import Final
 import trio
 
 from swarmllm.adapters.datadir import DataDir, default_folders, locked
+from swarmllm.adapters.grammar.grammars import Grammars
 from swarmllm.adapters.halt_folder import HaltFolder
 from swarmllm.adapters.keyfile import KeyFile, load_or_create_key
 from swarmllm.adapters.ledger import part_of, performer_of
@@ -192,6 +193,7 @@ async def _start(
         *(node, driver, network, text),
         swarm=config.swarm,
         defaults=defaults,
+        grammars=Grammars(),
         troubles=troubles,
         crowding=crowding,
     )

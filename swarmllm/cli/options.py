@@ -147,6 +147,42 @@ Stop = Annotated[
         rich_help_panel=ANSWER,
     ),
 ]
+JsonSchema = Annotated[
+    str | None,
+    typer.Option(
+        "--json-schema",
+        metavar="FILE|TEXT",
+        help="The answer is JSON of this schema, which is in a file or given as text.",
+        rich_help_panel=ANSWER,
+    ),
+]
+Regex = Annotated[
+    str | None,
+    typer.Option(
+        "--regex",
+        metavar="EXPRESSION",
+        help="The answer matches this regular expression as a whole.",
+        rich_help_panel=ANSWER,
+    ),
+]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="text|json",
+        help="json: the answer is a JSON object.",
+        rich_help_panel=ANSWER,
+    ),
+]
+GrammarFile = Annotated[
+    str | None,
+    typer.Option(
+        "--grammar",
+        metavar="FILE",
+        help="The answer is a text of the Lark grammar in this file.",
+        rich_help_panel=ANSWER,
+    ),
+]
 Chat = Annotated[
     bool,
     typer.Option(
@@ -194,6 +230,10 @@ class Answering:
     sampling: Sampling = USUAL_SAMPLING
     seed: Seed = None
     stop: Stop = None
+    json_schema: JsonSchema = None
+    regex: Regex = None
+    format: Format = "text"
+    grammar: GrammarFile = None
     no_local: NoLocal = False
     verbose: Verbose = False
 
@@ -203,6 +243,7 @@ class Answering:
         return config_of(**self.settings)
 
     def request(self, prompt: str, config: Config) -> TextRequest:
+        from swarmllm.cli.grammars import grammar_of
         from swarmllm.runtime.service.request import usual_request
         from swarmllm.runtime.user_text import typed_text
 
@@ -214,6 +255,7 @@ class Answering:
             sampling=self.sampling,
             seed=self.seed,
             stop=tuple(typed_text(stop, "--stop") for stop in self.stop or ()),
+            grammar=grammar_of(self.json_schema, self.regex, self.grammar, self.format),
         )
 
 

@@ -27,7 +27,7 @@ def read_prompt(argument: str | None, file: str | None) -> str:
         found = "is no text" if file is None else "are two texts"
         raise UsageError(f"there {found} to continue; {WAYS}")
     if file is not None:
-        return _decoded(_of_file(file), file)
+        return text_of_file(file, PROMPT_BYTES_MAX)
     assert argument is not None
     if argument != "-":
         return typed_text(argument, "the text")
@@ -57,7 +57,12 @@ def _of_input() -> bytes:
         return read_descriptor(STDIN, PROMPT_BYTES_MAX, "standard input")
 
 
-def _of_file(file: str) -> bytes:
+def text_of_file(file: str, bytes_max: int) -> str:
+    """UsageError for what is no text or too long, LocalError for what cannot be read."""
+    return _decoded(_of_file(file, bytes_max), file)
+
+
+def _of_file(file: str, bytes_max: int) -> bytes:
     """A named pipe will do as well (`--file <(...)` in a shell)."""
     path = user_path(file)
     try:
@@ -66,7 +71,7 @@ def _of_file(file: str) -> bytes:
             try:
                 if stat.S_ISDIR(os.fstat(descriptor).st_mode):
                     raise UsageError(f"{path} is a folder; give the file that holds the text")
-                return read_descriptor(descriptor, PROMPT_BYTES_MAX, str(path))
+                return read_descriptor(descriptor, bytes_max, str(path))
             finally:
                 os.close(descriptor)
     except OSError as error:

@@ -25,7 +25,7 @@ class ExpertUse:
 @dataclass(frozen=True, slots=True)
 class TokenChosen:
     """`agreement` is the pooled overlap of the experts' lists: 1 - mean total variation between
-    each used expert and the pool."""
+    each used expert and the pool. `k` is 0 for a token that a grammar forced: nobody was asked."""
 
     request: int
     index: int

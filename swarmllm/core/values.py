@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Final
 
+from swarmllm.core.grammar import Grammar
 from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX, PeerId
 
 
@@ -172,7 +173,7 @@ class GenerateRequest:
     end) of the prompt that the ensemble did not write itself, rising and apart; empty: all of it.
     `domain`: experts that claim it are believed more at first. `chat_digest` (8 bytes): the chat
     format that the prompt is written in; experts that say another are believed less at first.
-    Empty: it is plain text.
+    Empty: it is plain text. `grammar`: the answer is a text of it, as long as `max_tokens` allows.
     """
 
     prompt: tuple[int, ...]
@@ -186,3 +187,4 @@ class GenerateRequest:
     sampling: Sampling = field(default_factory=Sampling)
     stop_tokens: frozenset[int] = frozenset()
     vocab_size: int = 128_256
+    grammar: Grammar | None = None

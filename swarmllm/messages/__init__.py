@@ -205,6 +205,9 @@ from swarmllm.messages.expert import (
     Score as Score,
 )
 from swarmllm.messages.expert import (
+    ScoreAllowed as ScoreAllowed,
+)
+from swarmllm.messages.expert import (
     Scores as Scores,
 )
 from swarmllm.messages.expert import (

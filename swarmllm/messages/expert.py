@@ -8,6 +8,7 @@ from typing import Annotated, Final
 from swarmllm.messages.bounds import (
     CONTEXT_MAX,
     U32,
+    VOCABULARY_MAX,
     Digest,
     Position,
     Range,
@@ -25,6 +26,10 @@ ANSWERS_MAX: Final = 64  # Lists per Scores frame.
 ENTRIES_MAX: Final = 1_024  # Entries per list; 256 is the standard.
 # Over all lists of one Scores: raw lists of so many are 192 KiB, under the frame bound.
 ANSWER_ENTRIES_MAX: Final = 32_768
+# The forms of a set of tokens: as ids, or as a bitmap of the vocabulary (`wire.token_set`).
+SET_IDS: Final = 0
+SET_BITMAP: Final = 1
+SET_BYTES_MAX: Final = 1 + VOCABULARY_MAX // 8
 
 
 @message(code=1, stream=EXPERT, sender=ASKER)
@@ -75,6 +80,40 @@ class Score:
         return rising_below("answer", self.answer, count) or rising_below(
             "targets", self.targets, count - 1
         )
+
+
+@message(code=5, stream=EXPERT, sender=ASKER, infers=True)
+class ScoreAllowed(Score):
+    """A Score that asks about the tokens of one set alone, which may be in nobody's list: those
+    that a grammar allows. Only for experts whose record says that they know it.
+
+    `answer` is one index and `targets` is empty. The one list of the answer is over the softmax of
+    the logits of `allowed` only; its one target log-probability is that of the whole set, under
+    the softmax of the full vocabulary.
+    """
+
+    allowed: Annotated[bytes, Size(2, SET_BYTES_MAX)]
+
+    def fault(self) -> str:
+        if len(self.answer) != 1 or self.targets:
+            return f"{len(self.answer)} answers and {len(self.targets)} targets; one and none fit"
+        return _set_fault(self.allowed) or Score.fault(self)
+
+
+def _set_fault(data: bytes) -> str:
+    """What is wrong with the encoding of a set of tokens; empty if nothing is."""
+    form, body = data[0], data[1:]
+    if form == SET_BITMAP:
+        count = int.from_bytes(body, "little").bit_count()
+        is_shortest = body[-1] != 0 and 4 * count > len(body)
+    elif form == SET_IDS and len(body) % 4 == 0:
+        ids = tuple(int.from_bytes(body[i : i + 4], "big") for i in range(0, len(body), 4))
+        if fault := rising_below("allowed", ids, VOCABULARY_MAX):
+            return fault
+        is_shortest = len(body) <= ids[-1] // 8 + 1
+    else:
+        return f"a set of tokens of form {form} in {len(data)} bytes"
+    return "" if is_shortest else "a set of tokens is not in its shortest form"
 
 
 @message(code=3, stream=EXPERT, sender=ASKER)

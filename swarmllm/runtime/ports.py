@@ -12,6 +12,7 @@ import trio
 
 from swarmllm.core.chat import ChatMessage, ChatPrompt
 from swarmllm.core.effects import NodeEffect
+from swarmllm.core.grammar import Grammar, GrammarSource
 from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady, Input, NetworkInput
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.core.vocabulary import Span, Vocabulary
@@ -259,6 +260,14 @@ class Ledger(Protocol):
         """What we signed about others' logs."""
 
     def close(self) -> None: ...
+
+
+class Grammars(Protocol):
+    """Compiles what an answer must be (`core.grammar`)."""
+
+    async def compile(self, source: GrammarSource, vocabulary: Vocabulary) -> Grammar:
+        """UsageError, one sentence, for a source that cannot be understood or costs too much. It
+        does not hold up the event loop."""
 
 
 class Text(Protocol):

@@ -17,14 +17,17 @@ from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.messages import (
     NO_HALT_DIGEST,
     REFUSED_CONTEXT,
+    REFUSED_VOCABULARY,
     ExpertReply,
     Need,
     Refused,
     Score,
+    ScoreAllowed,
     Scores,
 )
 from swarmllm.wire import context
-from swarmllm.wire.sparse_encoding import encode_logits
+from swarmllm.wire.sparse_encoding import encode_allowed, encode_logits
+from swarmllm.wire.token_set import largest
 
 SPREAD = 3.0  # Standard deviation of the logits: peaked enough that a greedy choice is clear.
 
@@ -68,6 +71,12 @@ class ScriptedModel:
         """The sparse list of the token that follows the text with this digest."""
         return encode_logits(self.logits(digest), entries_max, tail_max)
 
+    def list_among(self, digest: bytes, allowed: bytes, entries_max: int) -> tuple[bytes, int]:
+        """The same among the tokens of a set, and what a target log-probability says of the set."""
+        found = encode_allowed(self.logits(digest), allowed, entries_max, 0)
+        assert found is not None
+        return found
+
     def score(self, key: SessionKey, request: Score) -> ExpertReply:
         """What a real engine answers that has time."""
         if request.base + len(request.tokens) > self.card.context_max:
@@ -87,6 +96,8 @@ class ScriptedModel:
             held.tokens.append(token)
             held.digests.append(context.extend(held.digests[-1], token))
         after = held.digests[request.base + 1 :]
+        if isinstance(request, ScoreAllowed):
+            return self._allowed(request, after[request.answer[0]])
         lists = tuple(
             self.list_after(after[i], request.entries_max, request.tail_max) for i in request.answer
         )
@@ -97,6 +108,14 @@ class ScriptedModel:
         return Scores(
             request.session, request.round, request.epoch, lists, targets, 0, 1000, NO_HALT_DIGEST
         )
+
+    def _allowed(self, request: ScoreAllowed, digest: bytes) -> ExpertReply:
+        if largest(request.allowed) >= self.card.vocab_size:
+            return Refused(request.session, request.round, REFUSED_VOCABULARY)
+        data, mass = self.list_among(digest, request.allowed, request.entries_max)
+        said = mass.to_bytes(2, "big")
+        session, number, epoch = request.session, request.round, request.epoch
+        return Scores(session, number, epoch, (data,), said, 0, 1000, NO_HALT_DIGEST)
 
     def close(self, key: SessionKey) -> None:
         self._held.pop(key, None)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 CHAT_DIGEST: Final = 1  # In capacity records: how the author's model writes conversations; 8 bytes.
+ANSWERS_ALLOWED: Final = 3  # In capacity records: its expert answers ScoreAllowed; no bytes.
 GOVERNANCE_TERMS: Final = 2  # In charters: SHA-256 of the terms of governance; 32 bytes.
 
 
@@ -30,3 +31,8 @@ def chat_digest_in(ext: bytes) -> bytes:
     """Eight zero bytes if the record does not say it."""
     found = additions(ext).get(CHAT_DIGEST, b"")
     return found if len(found) == 8 else bytes(8)
+
+
+def answers_allowed(ext: bytes) -> bool:
+    """Whether the author of the record answers a ScoreAllowed."""
+    return ANSWERS_ALLOWED in additions(ext)

@@ -8,11 +8,14 @@ the cache.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import fields
 from typing import TypeVar
 
+import numpy as np
 import trio
 
 from swarmllm.core.inputs import EngineReady
@@ -20,16 +23,19 @@ from swarmllm.core.values import SessionKey
 from swarmllm.messages import (
     NO_HALT_DIGEST,
     REFUSED_CONTEXT,
+    REFUSED_VOCABULARY,
     ExpertReply,
     Need,
     PeerId,
     Refused,
     Score,
+    ScoreAllowed,
     Scores,
 )
 from swarmllm.runtime.ports import Engine
 from swarmllm.wire import context
 from swarmllm.wire.sparse import decode_list
+from swarmllm.wire.token_set import TokenSet, encode_set
 
 TEXT = [7, 3, 250, 11, 90, 41, 5, 5, 17, 200, 33, 8, 61, 44, 2, 19, 77, 130, 12, 9]
 ENTRIES = 64
@@ -99,6 +105,37 @@ class EngineContract(ABC):
             assert isinstance(first, EngineReady)
             assert first.card == engine.card
             assert first.load.sessions_free == first.load.sessions_max == engine.load.sessions_max
+
+        self.run(check)
+
+    def test_a_question_about_some_tokens_is_answered_among_them(self) -> None:
+        """The same model says of them what its list among all says, up to what both leave out."""
+
+        async def check(engine: Engine) -> None:
+            text = [7, 3, 9]
+            (whole,) = lists_of(await engine.score(key(1), ask(text)))
+            listed = decode_list(whole, ENTRIES, engine.card.vocab_size)
+            ids = sorted({*listed.ids[::2].tolist(), 200, 201, 202})
+            allowed = TokenSet.of(ids, engine.card.vocab_size)
+            plain = ask(text, base=2, round_=2)
+            said = {f.name: getattr(plain, f.name) for f in fields(plain)}
+            said["entries_max"] = len(ids)
+            reply = await engine.score(key(1), ScoreAllowed(**said, allowed=encode_set(allowed)))
+            (among,) = lists_of(reply)
+            assert isinstance(reply, Scores)
+            assert len(reply.target_logprobs) == 2
+            mass = math.exp(-int.from_bytes(reply.target_logprobs, "big") / 1024)
+            found = decode_list(among, len(ids), engine.card.vocab_size)
+            assert allowed.holds(found.ids).all()
+            told = dict(zip(found.ids.tolist(), np.exp(found.logprobs).tolist(), strict=True))
+            for token, logprob in zip(listed.ids.tolist(), listed.logprobs.tolist(), strict=True):
+                if token in told and math.exp(logprob) > 0.01:
+                    assert abs(told[token] * mass - math.exp(logprob)) < 0.1 * math.exp(logprob)
+            last = TokenSet.of([engine.card.vocab_size], engine.card.vocab_size + 1)
+            beyond = ScoreAllowed(**said | {"round": 3}, allowed=encode_set(last))
+            refused = await engine.score(key(1), beyond)
+            assert isinstance(refused, Refused)
+            assert refused.code == REFUSED_VOCABULARY
 
         self.run(check)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from swarmllm.adapters.grammar.grammars import Grammars
 from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.core.halt.charter import Pin
 from swarmllm.core.node import Node, NodeConfig
@@ -138,6 +139,6 @@ async def joined(
         network = await stack.enter_async_context(wire.network(keyring.peer, channels=channels))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, network, engine)
-            local = LocalNode(node, driver, network, ScriptedText(stop_tokens))
+            local = LocalNode(node, driver, network, ScriptedText(stop_tokens), grammars=Grammars())
             yield Member(keyring.peer, node, driver, local, network, engine, store, halts, orders)
             driver.stop()

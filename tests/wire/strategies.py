@@ -19,6 +19,7 @@ from swarmllm.messages import (
     Range,
     Resume,
     Score,
+    ScoreAllowed,
     Scores,
     Shuffle,
     Shuffled,
@@ -28,6 +29,7 @@ from swarmllm.messages import (
 )
 from swarmllm.messages import governance as g
 from swarmllm.wire.codec import CODES
+from swarmllm.wire.token_set import TokenSet, encode_set
 
 _LETTERS = st.characters(exclude_categories=("Cc", "Cs", "Cf", "Zl", "Zp"))
 
@@ -54,6 +56,15 @@ def of_type(draw: st.DrawFn, kind: type) -> Any:
     """A valid message of one type."""
     hints = get_type_hints(kind, include_extras=True)
     message: Any = kind(**{f.name: draw(_values(hints[f.name])) for f in fields(kind)})
+    if isinstance(message, ScoreAllowed):
+        ids = draw(st.sets(st.integers(0, (1 << 20) - 1), min_size=1, max_size=40))
+        return replace(
+            message,
+            base=min(message.base, (1 << 20) - len(message.tokens)),
+            answer=(draw(st.integers(0, len(message.tokens) - 1)),),
+            targets=(),
+            allowed=encode_set(TokenSet.of(ids, 1 << 20)),
+        )
     if isinstance(message, Score):
         count = len(message.tokens)
         answer = draw(

@@ -262,6 +262,7 @@ def test_memory_stays_in_proportion(data: bytes) -> None:  # WIRE-6
 TYPE_CODES = {
     "Open": 1,
     "Score": 2,
+    "ScoreAllowed": 5,
     "Close": 3,
     "Shuffle": 4,
     "Scores": 16,

@@ -40,7 +40,7 @@ from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
 from swarmllm.core.serving.answers import reply_of
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.errors import LocalError
-from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score
+from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score, ScoreAllowed
 
 EXACT: Final = {"GGML_CPU_TILED_MM": "0"}
 """For reproducible answers (see `llama_api`); llama.cpp reads it with getenv, so it must stand
@@ -152,7 +152,10 @@ class LlamaEngine:
         pending = self._pending[order] = _Pending(request)
         text = (request.epoch, request.base, request.context_hash, request.tokens)
         wanted = (request.answer, request.targets, request.entries_max, request.tail_max)
-        self._write((SCORE, order, time.monotonic(), key.peer, key.session, *text, *wanted))
+        allowed = request.allowed if isinstance(request, ScoreAllowed) else b""
+        self._write(
+            (SCORE, order, time.monotonic(), key.peer, key.session, *text, *wanted, allowed)
+        )
         try:
             await pending.answered.wait()
         finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,7 @@ from swarmllm.core.serving.batcher import Batcher
 from swarmllm.core.serving.planning import Copy, Output, Shape, Wanted
 from swarmllm.core.serving.rows import Rows, rows_of
 from swarmllm.errors import LocalError
-
-TARGET_STEPS: Final = 1024  # Per nat, see `messages.Scores`.
+from swarmllm.wire.sparse_encoding import TARGET_STEPS, encode_allowed
 
 Encode = Callable[[NDArray[np.float32], Sequence[tuple[int, int]]], Sequence[bytes | None]]
 """`wire.sparse_encoding.encode_rows`."""
@@ -82,7 +81,7 @@ def _outputs(
 ) -> list[Output | None]:
     """What is wanted of the rows `picked`, in this order; None for a row that is no
     distribution."""
-    listed = [n for n, want in enumerate(wanted) if want.is_list]
+    listed = [n for n, want in enumerate(wanted) if want.is_list and not want.allowed]
     bounds = [(wanted[n].entries_max, wanted[n].tail_max) for n in listed]
     # Mostly all rows, and then they need no copy.
     rows = [picked[n] for n in listed]
@@ -95,6 +94,8 @@ def _outputs(
 
 
 def _output(row: NDArray[np.float32], wanted: Wanted, data: bytes | None) -> Output | None:
+    if wanted.allowed:
+        return encode_allowed(row, wanted.allowed, wanted.entries_max, wanted.tail_max)
     if wanted.is_list and data is None:
         return None
     try:

@@ -45,7 +45,7 @@ from swarmllm.adapters.llama.stepping import Stopped, shape_of, step
 from swarmllm.adapters.private import keep_private
 from swarmllm.core.serving.answers import Answer, LoadNews
 from swarmllm.core.serving.batcher import Batcher
-from swarmllm.core.serving.session import Order
+from swarmllm.core.serving.session import Key, Order
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.wire.sparse_encoding import encode_rows
 
@@ -222,23 +222,7 @@ class Worker:
     def _receive(self, message: list[Any]) -> list[Answer]:
         match message:
             case [kind, order, sent_at, peer, session, *rest] if kind == SCORE:
-                epoch, base, context_hash, tokens, answer, targets, entries_max, tail_max = rest
-                key = (peer, session)
-                return self._batcher.submit(
-                    Order(
-                        order,
-                        key,
-                        epoch,
-                        base,
-                        context_hash,
-                        tokens,
-                        answer,
-                        targets,
-                        entries_max,
-                        tail_max,
-                        sent_at,
-                    )
-                )
+                return self._batcher.submit(_order(order, (peer, session), sent_at, rest))
             case [kind, peer, session] if kind == CLOSE:
                 return self._batcher.close((peer, session))
             case [kind, order] if kind == CANCEL:
@@ -269,6 +253,13 @@ class Worker:
             if hung_up.poll(WATCH_S * 1000) or os.getppid() != self._parent:
                 # By the second test also if somebody else still holds the pipe's other end.
                 os._exit(0)
+
+
+def _order(number: int, key: Key, sent_at: float, rest: list[Any]) -> Order:
+    """`rest` is what a SCORE holds of the request itself, see `engine.LlamaEngine.score`."""
+    epoch, base, context_hash, tokens, answer, targets, entries_max, tail_max, allowed = rest
+    text = epoch, base, context_hash, tokens
+    return Order(*(number, key, *text, answer, targets), entries_max, tail_max, sent_at, allowed)
 
 
 def _cannot_answer(path: Path, token: int, fault: str) -> LocalError:

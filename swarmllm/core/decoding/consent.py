@@ -18,10 +18,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from swarmllm.core.decoding.constrained import among
 from swarmllm.core.decoding.pooling import Holder, Pooled, pool
 from swarmllm.core.decoding.sampling import draw
 from swarmllm.core.values import GenerateRequest
 from swarmllm.wire.sparse import SparseList
+from swarmllm.wire.token_set import TokenSet
 
 SUPPORT_MIN: Final = 1e-4
 """From this probability on a model is said to want a token, too. What its list leaves out does not
@@ -35,11 +37,17 @@ def decide(
     holders: Sequence[Holder],
     rng: random.Random,
     text: Sequence[int],
+    allowed: TokenSet | None = None,
 ) -> tuple[int, float, list[float], Pooled]:
     """The next token after `text`, its log-probability in the pool that it came from, the weights
     that the lists had there (adding up to 1), and that pool. `rng` gives one number, or two where
-    the first token was not taken."""
+    the first token was not taken. With `allowed`, of which the lists must have a token, it is one
+    of these, and the pool is that of these alone."""
     pooled = pool(lists, weights, holders=holders)
+    if allowed is not None:
+        found = among(pooled, allowed)
+        assert found is not None, "no token of any list is allowed"
+        pooled = found
     token, logprob = draw(pooled, order.sampling, rng, text)
     muted = lone(order.stop_tokens, lists, holders) if token in order.stop_tokens else []
     if not muted:
@@ -47,9 +55,15 @@ def decide(
     rest = [i for i in range(len(lists)) if i not in muted]
     total = math.fsum(weights[i] for i in rest)
     heard = {i: weights[i] / total for i in rest}
-    pooled = pool(
+    others = pool(
         [lists[i] for i in rest], list(heard.values()), holders=[holders[i] for i in rest]
     )
+    if allowed is not None:
+        found = among(others, allowed)
+        if found is None:  # They have nothing else to say.
+            return token, logprob, list(weights), pooled
+        others = found
+    pooled = others
     token, logprob = draw(pooled, order.sampling, rng, text)
     return token, logprob, [heard.get(i, 0.0) for i in range(len(lists))], pooled
 

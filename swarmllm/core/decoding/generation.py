@@ -6,6 +6,9 @@ and how much each counts. Here the text grows: a complete round becomes a token,
 `quality` below 1 a round begins with one expert and goes on to K only where that one is unsure, or
 would end the text. Any expert can take part in any token after catching up, and a death costs one
 prefill elsewhere, never the answer; where nobody but the local expert is left, the user is told.
+With a grammar only what it allows is drawn, what it leaves no choice about is written without a
+round, and where the lists do not tell enough of what it allows, a second round asks for that alone
+(`core.decoding.constrained`).
 
 Laws: a request ends exactly once; no token is lost or doubled whoever dies; a late answer still
 counts for its own round and otherwise only for the expert's record; what passes
@@ -16,13 +19,16 @@ once.
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Final, Literal, assert_never
 
 from swarmllm.core.decoding import notices as telling
 from swarmllm.core.decoding import standing
 from swarmllm.core.decoding.cascade import surprise
 from swarmllm.core.decoding.consent import decide
+from swarmllm.core.decoding.constrained import is_unsure, weighed
 from swarmllm.core.decoding.ensemble import Ensemble
+from swarmllm.core.decoding.guide import Guide
 from swarmllm.core.decoding.members import Ask, Members
 from swarmllm.core.decoding.round import Experts, Reply, Round
 from swarmllm.core.decoding.standing import Standing
@@ -31,7 +37,9 @@ from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, NodeEvent, No
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import GenerateRequest
+from swarmllm.errors import LocalError
 from swarmllm.messages import Busy, ExpertReply, Need, PeerId, Refused, Scores
+from swarmllm.wire.token_set import TokenSet
 
 # An expert that says "busy, retry at once" must not become a tight loop.
 BUSY_MIN_S: Final = 0.05
@@ -52,6 +60,9 @@ class Generation:
         self.order = order
         self.ended = False
         self._text = Text(order.prompt)
+        self._guide = Guide(order)
+        # What was written before anybody was asked: told when it is known who is.
+        self._untold: list[Step] = []
         exploring = random.Random(order.sampling.seed ^ EXPLORE_SALT)
         self._ensemble = Ensemble(order, exploring, settings)
         self._standing = Standing()
@@ -63,7 +74,8 @@ class Generation:
         self._level = telling.Level(order.k)
         # Of the round under way: the user has heard that nobody answers.
         self._is_silence_told = False
-        self._round = self._new_round(0, now)
+        self._is_kept = False  # The experts of the first round were weighed.
+        self._round = Round(0, self._text.last, order, self._experts, now)
 
     def next_deadline(self) -> float:
         """When `timer` wants to be called."""
@@ -75,6 +87,11 @@ class Generation:
     # --- inputs --------------------------------------------------------------------------------
 
     def start(self, pool: ExpertPool) -> list[Step]:
+        written, end = self._write_forced(pool)
+        if end:
+            return [*written, *end]
+        self._untold = written
+        self._round = Round(0, self._text.last, self.order, self._experts, pool.now)
         return [*self._round.begin(pool)]
 
     def received(
@@ -127,7 +144,11 @@ class Generation:
         """A deadline may have come: go on with what is there, or look for others."""
         current, now = self._round, pool.now
         if not current.poll.replies and now >= current.gives_up_at():
-            return self._end("error", self._despair(pool))
+            why = self._standing.reasons, pool.shortage(len(self._text))
+            seconds, asked = now - current.clock.started_at, len(self._experts.ever_asked)
+            return self._end(
+                "error", telling.despair(asked, *why, seconds, is_final=current.is_hopeless)
+            )
         told = self._break_silence(pool)
         if current.is_overdue(now):
             current.miss(pool)
@@ -155,7 +176,9 @@ class Generation:
         lists = members.lists_of(peer, reply, self.order.vocab_size)
         question = members.question_of(peer)
         assert question is not None
-        self._ensemble.told(peer, question.evidence, reply.target_logprobs)
+        log_mass = members.log_mass_of(peer, reply)
+        if question.allowed is None:
+            self._ensemble.told(peer, question.evidence, reply.target_logprobs)
         members.answered(peer)
         self._standing.answered(peer)
         took_s = pool.now - question.sent_at
@@ -163,7 +186,7 @@ class Generation:
         is_late = question.round != current.number
         has_part = not is_late and peer in current.poll.asked
         if has_part and lists:
-            current.answered(pool, peer, Reply(lists, size_bytes, took_s))
+            current.answered(pool, peer, Reply(lists, size_bytes, took_s, log_mass))
         steps: list[Step] = [*current.expose(pool)]
         if peer in members and is_late:
             steps += current.rejoin(pool, peer)
@@ -177,10 +200,6 @@ class Generation:
         return self.members.drop(peer)
 
     # --- from round to round -------------------------------------------------------------------
-
-    def _new_round(self, number: int, now: float) -> Round:
-        positions = range(len(self._text) - 1, len(self._text))
-        return Round(number, positions, self.order, self._experts, now)
 
     def _settle(self, pool: ExpertPool) -> list[Step]:
         """Finish the round if it is complete; ask others in place of those who dropped out."""
@@ -204,20 +223,29 @@ class Generation:
         current, replies = self._round, self._round.poll.replies
         used = self._ensemble.best(replies, current.answers_wanted)
         used.sort(key=lambda peer: (not pool.is_local(peer), peer))
+        lists, weights = [replies[p].lists[0] for p in used], self._ensemble.weights(used)
+        steps: list[Step] = self._keep(pool) if current.is_first and not self._is_kept else []
+        try:
+            allowed = self._guide.allowed()
+        except LocalError as error:
+            return [*steps, *self._end("error", str(error))]
+        if current.allowed is not None:
+            lists = weighed(lists, [replies[p].log_mass for p in used])
+        elif allowed is not None and is_unsure(lists, weights, allowed):
+            if again := self._ask_allowed(pool, used, allowed):
+                return [*steps, *again]
+            if not any(allowed.holds(one.ids).any() for one in lists):
+                return [*steps, *self._end("error", telling.UNLISTED)]
         token, logprob, weights, pooled = decide(
-            self.order,
-            [replies[peer].lists[0] for peer in used],
-            self._ensemble.weights(used),
-            self._ensemble.holders(used),
-            self._rng,
-            self._text.tokens,
+            *(self.order, lists, weights, self._ensemble.holders(used)),
+            *(self._rng, self._text.tokens, allowed),
         )
         is_local = all(pool.is_local(peer) for peer in used)
         # One that was asked alone does not end a text where the user wants others to have a say.
         is_alone = current.answers_wanted < self.order.k and self.order.quality > 0
         is_hasty = token in self.order.stop_tokens and not is_local and is_alone
         if is_hasty and (others := current.ask_all(pool)):
-            return [*others]
+            return [*steps, *others]
         self._local_only += is_local
         chosen = TokenChosen(
             request=self.request,
@@ -226,25 +254,62 @@ class Generation:
             logprob=logprob,
             round=current.number,
             k=len(used),
-            round_s=pool.now - current.clock.started_at,
+            round_s=pool.now - current.asked_at,
             experts=current.poll.uses(used, weights),
             agreement=pooled.agreement,
         )
         said = self._level.change(len(used), current.answers_wanted, is_local)
-        steps: list[Step] = [Noticed(self.request, said)] if said else []
-        if current.is_first:
-            steps += self._keep(pool)
+        steps += [Noticed(self.request, said)] if said else []
         return [*steps, chosen, *self._append(pool, token)]
+
+    def _ask_allowed(
+        self, pool: ExpertPool, used: Sequence[PeerId], allowed: TokenSet
+    ) -> list[Step]:
+        """A round about the allowed tokens alone, by those whose answers count. Nothing if nobody
+        can be asked that."""
+        before = self._round
+        again = Round(
+            *(before.number + 1, before.positions, self.order, self._experts, pool.now), allowed
+        )
+        steps = again.begin(pool, before, used)
+        if steps:
+            self._round, self._is_silence_told = again, False
+        return [*steps]
 
     def _append(self, pool: ExpertPool, token: int) -> list[Step]:
         self._text.append(token)
         if token in self.order.stop_tokens:
             return self._end("eos")
-        if self._text.index >= self.order.max_tokens:
-            return self._end("length")
-        self._round = self._new_round(self._round.number + 1, pool.now)
+        try:
+            self._guide.took(token)
+        except LocalError as error:
+            return self._end("error", str(error))
+        written, end = self._write_forced(pool)
+        if end:
+            return [*written, *end]
+        number = self._round.number + 1
+        self._round = Round(number, self._text.last, self.order, self._experts, pool.now)
         self._is_silence_told = False
-        return [*self._round.begin(pool)]
+        return [*written, *self._round.begin(pool)]
+
+    def _write_forced(self, pool: ExpertPool) -> tuple[list[Step], list[Step]]:
+        """Write what the grammar leaves no choice about; and how the text ends, if it does so
+        now."""
+        written: list[Step] = []
+        try:
+            while not self._guide.is_done():
+                room = self.order.max_tokens - self._text.index
+                forced = self._guide.forced()[:room]
+                if not forced:
+                    return written, [] if room else self._end("length")
+                for token in forced:
+                    number = self._round.number
+                    written.append(forced_token(self.request, self._text.index, token, number))
+                    self._text.append(token)
+                    self._guide.took(token)
+        except LocalError as error:
+            return written, self._end("error", str(error))
+        return written, self._end("eos")
 
     def _keep(self, pool: ExpertPool) -> list[Step]:
         """After the first round: tell who was weighed, and let those go that this answer will
@@ -252,11 +317,13 @@ class Generation:
         poll = self._round.poll
         probed = [p for p in poll.replies if p in self.members]
         kept = self._ensemble.best(probed, self.order.k + self.order.extra)
-        weighed = tuple(self._ensemble.verdict(pool, probed, kept))
+        self._is_kept = True
+        found = tuple(self._ensemble.verdict(pool, probed, kept))
         known = len(poll.asked) + len(self._round.free(pool))
         gone = sorted(set(probed) - set(kept))
-        told = ExpertsWeighed(self.request, weighed, known)
-        return [told, *(self.members.close(peer) for peer in gone)]
+        told = ExpertsWeighed(self.request, found, known)
+        untold, self._untold = self._untold, []
+        return [told, *(self.members.close(peer) for peer in gone), *untold]
 
     # --- telling the user, and the end ---------------------------------------------------------
 
@@ -271,16 +338,16 @@ class Generation:
         said = telling.silence(len(current.poll.waiting), *why, left_s)
         return [Noticed(self.request, said)]
 
-    def _despair(self, pool: ExpertPool) -> str:
-        why = self._standing.reasons, pool.shortage(len(self._text))
-        seconds = pool.now - self._round.clock.started_at
-        asked = len(self._experts.ever_asked)
-        return telling.despair(asked, *why, seconds, is_final=self._round.is_hopeless)
-
     def _end(self, reason: EndReason, error: str = "") -> list[Step]:
         assert not self.ended
         self.ended = True
         ended = Ended(
             self.request, reason, self._text.index, self._failovers, self._local_only, error
         )
-        return [*self.members.close_all(), ended]
+        untold, self._untold = self._untold, []
+        return [*untold, *self.members.close_all(), ended]
+
+
+def forced_token(request: int, index: int, token: int, round_number: int) -> TokenChosen:
+    """A token that nobody was asked about."""
+    return TokenChosen(request, index, token, 0.0, round_number, 0, 0.0, (), 1.0)

@@ -11,7 +11,7 @@ what it lacks, in pieces of at most `TOKENS_MAX`, and only the last piece asks f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final
 
 from swarmllm.core.decoding.text import Text
@@ -20,6 +20,7 @@ from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import LIST_ENTRIES
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
+    ENTRIES_MAX,
     TOKENS_MAX,
     CapacityRecord,
     Close,
@@ -27,9 +28,11 @@ from swarmllm.messages import (
     Open,
     PeerId,
     Score,
+    ScoreAllowed,
     Scores,
 )
 from swarmllm.wire.sparse import SparseList, decode_list
+from swarmllm.wire.token_set import TokenSet, encode_set
 
 # Need replies of one expert in one round before it rests.
 NEEDS_MAX: Final = 4
@@ -51,7 +54,7 @@ class Question:
     The answer brings the distribution of the token behind each of `positions` (none while the
     expert only catches up), and for each position in `evidence` the log-probability of the token
     that follows it in the text. Both are indices into the text. A distribution lists `entries`
-    tokens at most.
+    tokens at most, and if `allowed` is given only such as are in it.
     """
 
     round: int
@@ -61,6 +64,7 @@ class Question:
     evidence: Sequence[int]
     entries: int
     sent_at: float
+    allowed: TokenSet | None = None
 
 
 @dataclass(slots=True)
@@ -118,19 +122,28 @@ class Members:
     # --- asking -----------------------------------------------------------------------------------
 
     def ask(
-        self, peer: PeerId, record: CapacityRecord, number: int, positions: range, pool: ExpertPool
+        self,
+        peer: PeerId,
+        record: CapacityRecord,
+        number: int,
+        positions: range,
+        pool: ExpertPool,
+        allowed: TokenSet | None = None,
     ) -> list[Ask]:
         """Ask for the distributions behind `positions`, or send a first piece of what it lacks for
-        them. Whoever has no session yet gets one."""
+        them. Whoever has no session yet gets one. With `allowed` it is asked about these tokens
+        alone, behind one position, and sent all that it lacks before it first."""
         member = self._members.setdefault(peer, Member(record))
-        base, upto = member.have, positions.stop
-        if upto - base > TOKENS_MAX:
+        # Who has answered for these positions already is asked behind the last of them again.
+        base, upto = min(member.have, positions.start), positions.stop
+        if upto - base > TOKENS_MAX or (allowed is not None and base < positions.start):
             upto = min(base + TOKENS_MAX, positions.start)
-        asked = positions if upto == positions.stop else range(0)
+        is_piece = upto != positions.stop
+        asked = range(0) if is_piece else positions
+        among = None if is_piece else allowed
         evidence = tuple(position for position in self._evidence if base <= position < upto - 1)
-        member.question = Question(
-            number, base, upto, asked, evidence, self._settings[LIST_ENTRIES], pool.now
-        )
+        entries = self._settings[LIST_ENTRIES] if among is None else ENTRIES_MAX
+        member.question = Question(number, base, upto, asked, evidence, entries, pool.now, among)
         score = Ask(peer, self._score(member.question, pool.digest))
         if member.opened:
             return [score]
@@ -142,7 +155,7 @@ class Members:
         return Open(self.session, record.model_digest, record.vocab_fingerprint, digest)
 
     def _score(self, question: Question, digest: bytes) -> Score:
-        return Score(
+        score = Score(
             session=self.session,
             round=question.round,
             epoch=0,
@@ -155,6 +168,10 @@ class Members:
             tail_max=0,
             ctl_digest=digest,
         )
+        if question.allowed is None:
+            return score
+        said = {f.name: getattr(score, f.name) for f in fields(score)}
+        return ScoreAllowed(**said, allowed=encode_set(question.allowed))
 
     # --- what comes back --------------------------------------------------------------------------
 
@@ -168,7 +185,26 @@ class Members:
                 f"expert {peer}: {len(reply.lists)} lists where {len(question.positions)} were "
                 "asked for"
             )
-        return tuple(decode_list(data, question.entries, vocab_size) for data in reply.lists)
+        lists = tuple(decode_list(data, question.entries, vocab_size) for data in reply.lists)
+        if question.allowed is not None and not all(
+            question.allowed.holds(one.ids).all() for one in lists
+        ):
+            raise RemoteError(f"expert {peer}: a list of tokens that it was not asked about")
+        return lists
+
+    def log_mass_of(self, peer: PeerId, reply: Scores) -> float:
+        """The log-probability of all that was allowed; 0 where all tokens were. RemoteError: it
+        does not tell it."""
+        question = self._members[peer].question
+        assert question is not None
+        if question.allowed is None:
+            return 0.0
+        if len(reply.target_logprobs) != 2:
+            raise RemoteError(
+                f"expert {peer}: {len(reply.target_logprobs)} bytes of target log-probabilities"
+                " where the mass of the allowed tokens was asked for"
+            )
+        return -int.from_bytes(reply.target_logprobs, "big") / 1024
 
     def answered(self, peer: PeerId) -> None:
         """It holds what it was sent."""

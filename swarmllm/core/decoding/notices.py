@@ -9,6 +9,12 @@ from typing import Final
 SAY_S: Final = 3.0  # Nothing has happened for so long: say why, and for how long it may go on.
 
 
+UNLISTED: Final = (
+    "none of the tokens that the grammar allows is among the likeliest of any expert, and none of"
+    " these experts answers about others; ask newer ones, or use another grammar"
+)
+
+
 class Level:
     """How many experts make a token: told when it falls below what was asked for, and when it is
     back."""

@@ -206,7 +206,7 @@ class Requests(Part):
 def _measured(one: NodeEffect | Fact) -> Fact | None:
     """The fact that stands behind an event."""
     match one:
-        case Emit(event=TokenChosen(round_s=round_s)):
+        case Emit(event=TokenChosen(k=k, round_s=round_s)) if k:  # Forced ones cost nothing.
             return TokenMeasured(round_s)
         case Emit(event=Ended(reason=reason, tokens=tokens, failovers=failovers)):
             return AnswerEnded(reason not in {"error", "halted"}, tokens, failovers)

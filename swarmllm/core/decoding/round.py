@@ -15,7 +15,7 @@ once a round.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from swarmllm.core.decoding import standing
@@ -30,7 +30,9 @@ from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import HEDGE_COST
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import REFUSED_CONTEXT, PeerId
+from swarmllm.wire.ext import answers_allowed
 from swarmllm.wire.sparse import SparseList
+from swarmllm.wire.token_set import TokenSet
 
 # Tokens missing, up to which an expert answers in a step and not after a prompt.
 CAUGHT_UP: Final = 16
@@ -50,11 +52,13 @@ class Experts:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """`lists[i]` is the distribution behind the round's position i."""
+    """`lists[i]` is the distribution behind the round's position i; in a round about allowed
+    tokens, that among them, and `log_mass` is what the expert gives to all of them."""
 
     lists: tuple[SparseList, ...]
     size_bytes: int
     rtt_s: float
+    log_mass: float = 0.0
 
 
 @dataclass(slots=True)
@@ -98,11 +102,21 @@ class Poll:
 
 class Round:
     """`answers_wanted` answers of the best experts complete it. Times are on the clock of whoever
-    asks, in seconds."""
+    asks, in seconds. `allowed`: it is about these tokens alone."""
 
     def __init__(
-        self, number: int, positions: range, request: GenerateRequest, experts: Experts, now: float
+        self,
+        number: int,
+        positions: range,
+        request: GenerateRequest,
+        experts: Experts,
+        now: float,
+        allowed: TokenSet | None = None,
     ) -> None:
+        self.allowed = allowed
+        # When these positions were asked about first, and what came back for them then, in bytes.
+        self.asked_at = now
+        self._bytes_before: dict[PeerId, int] = {}
         self.number = number
         self.is_first = number == 0
         self.positions = positions
@@ -166,12 +180,29 @@ class Round:
 
     # --- asking --------------------------------------------------------------------------------
 
-    def begin(self, pool: ExpertPool) -> list[Ask]:
+    def begin(
+        self, pool: ExpertPool, before: Round | None = None, used: Sequence[PeerId] = ()
+    ) -> list[Ask]:
         """Ask as many as are wanted and some more as hedges. Whoever still owes an answer to an
         earlier round is likelier late than lost, so each of them takes the place of a hedge that
-        would have to catch up for long."""
+        would have to catch up for long.
+
+        After a round `before` about the same positions, those whose answers counted there (`used`)
+        are asked about the allowed tokens alone, and others in place of those who do not know that
+        question; nothing if nobody does."""
         members, request = self._experts.members, self._request
         members.begin_round()
+        if before is not None:
+            self.is_narrow, self.answers_wanted = False, before.answers_wanted
+            self.asked_at = before.asked_at
+            self._bytes_before = {peer: before.poll.replies[peer].size_bytes for peer in used}
+            steps: list[Ask] = []
+            for peer in used:
+                known = before.poll.asked[peer]
+                if answers_allowed(known.record.ext) and peer in members:
+                    steps += self._ask(pool, replace(known, missing=len(self.positions)))
+            missing = len(used) - len(self.poll.asked)
+            return steps + self.widen(pool, missing) if missing > 0 else steps
         if self.is_narrow:
             return self.widen(pool, 1)
         count = request.k + request.extra
@@ -207,6 +238,7 @@ class Round:
             if (c.peer not in poll.asked or c.peer in poll.dropped_out)
             and experts.standing.may_ask(c.peer, c.record)
             and experts.members.question_of(c.peer) is None
+            and (self.allowed is None or answers_allowed(c.record.ext))
         ]
         self._has_known = bool(free)
         self._has_hope = self._has_known or pool.hopes(total)
@@ -231,7 +263,9 @@ class Round:
         """The next question to an expert that has a part in this round: it has taken in a piece of
         the text, or has lost one."""
         record = self.poll.asked[peer].record
-        return self._experts.members.ask(peer, record, self.number, self.positions, pool)
+        return self._experts.members.ask(
+            peer, record, self.number, self.positions, pool, self.allowed
+        )
 
     def refill(self, pool: ExpertPool) -> list[Ask]:
         """Ask others in place of those who dropped out."""
@@ -267,7 +301,8 @@ class Round:
     def answered(self, pool: ExpertPool, peer: PeerId, reply: Reply) -> None:
         """Once somebody has answered, it is clearer how long the others are worth waiting for."""
         poll, now = self.poll, pool.now
-        poll.replies[peer] = reply
+        size = reply.size_bytes + self._bytes_before.get(peer, 0)
+        poll.replies[peer] = replace(reply, size_bytes=size)
         if len(poll.replies) < self.answers_wanted:
             needed_s = max((pool.patience_s(poll.asked[p]) for p in poll.waiting), default=0.0)
             self.clock.answers_missing(needed_s, now)

@@ -27,6 +27,11 @@ class Text:
     def index(self) -> int:
         return len(self.tokens) - self._prompt
 
+    @property
+    def last(self) -> range:
+        """The position of its last token, behind which the next one is asked for."""
+        return range(len(self.tokens) - 1, len(self.tokens))
+
     def digest(self, length: int) -> bytes:
         """The context hash of the first `length` tokens."""
         return self._digests[length]

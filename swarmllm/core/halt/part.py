@@ -39,7 +39,7 @@ from swarmllm.core.inputs import (
     Woke,
 )
 from swarmllm.core.part import Part, Told
-from swarmllm.messages import Halted, Open, PeerId, Score, Scores
+from swarmllm.messages import Halted, Open, PeerId, Score, ScoreAllowed, Scores
 from swarmllm.messages.declare import HALT
 
 
@@ -49,7 +49,8 @@ class HaltPart(Part):
     channel = HALT
     inputs = (
         *(Persisted, OwnerStops, OwnerStarts, Woke),
-        *(Open, Score, Scores, Halted, RecordsHeard),  # Each says which records its author has.
+        # Each says which records its author has.
+        *(Open, Score, ScoreAllowed, Scores, Halted, RecordsHeard),
     )
 
     def __init__(self, machine: HaltMachine, connected: Collection[PeerId]) -> None:

@@ -26,7 +26,7 @@ from swarmllm.messages import (
     ExpertRecord,
     PeerId,
 )
-from swarmllm.wire.ext import CHAT_DIGEST, addition
+from swarmllm.wire.ext import ANSWERS_ALLOWED, CHAT_DIGEST, addition
 from swarmllm.wire.names import clip_name, is_address
 
 UNNAMED = "unnamed"
@@ -171,7 +171,7 @@ class Roster(Part):
             domains=tuple(d for d in (clip_name(domain, 16) for domain in card.domains[:4]) if d),
             addrs=self._short_addrs(),
             ctl_digest=self.digest,
-            ext=addition(CHAT_DIGEST, card.chat_digest) if any(card.chat_digest) else b"",
+            ext=_additions(card),
         )
 
     def dht_record(self) -> ExpertRecord | None:
@@ -243,3 +243,9 @@ def strangers(table: CapacityTable, fingerprint: bytes, now: float) -> str:
         f"; {len(others)} of other vocabularies are ({others[0].model}: {', '.join(theirs[:3])}), "
         f"and this node's is {fingerprint.hex()[:12]}: only models of one vocabulary can be mixed"
     )
+
+
+def _additions(card: ModelCard) -> bytes:
+    """What the record says in its `ext`."""
+    said = addition(CHAT_DIGEST, card.chat_digest) if any(card.chat_digest) else b""
+    return said + addition(ANSWERS_ALLOWED, b"")

@@ -45,6 +45,7 @@ from swarmllm.messages import (
     PeerId,
     Refused,
     Score,
+    ScoreAllowed,
     Scores,
 )
 
@@ -81,7 +82,7 @@ class Serving(Part):
     once."""
 
     inputs = (
-        *(Open, Score, Close, Halted, Scored, AskingEnded, PeerGone, TokensForbidden),
+        *(Open, Score, ScoreAllowed, Close, Halted, Scored, AskingEnded, PeerGone, TokensForbidden),
         *(EngineReady, EngineLoadChanged, EngineLost, SettingChanged),
     )
 

@@ -31,6 +31,7 @@ from swarmllm.core.serving.planning import (
 from swarmllm.core.serving.session import DECODE_MAX, Key, Order, Session
 from swarmllm.core.serving.shares import Turns, fits
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_OUTPUT, REFUSED_SESSION, REFUSED_VOCABULARY
+from swarmllm.wire.token_set import largest
 
 ORDERS_MAX: Final = 1024  # Waiting in all;
 STRANGERS_MAX: Final = 512  # and of strangers, which is the node's own bound as well.
@@ -366,6 +367,8 @@ def _fault(order: Order, vocab_size: int, context_max: int) -> int:
     if order.base + count > context_max:
         return REFUSED_CONTEXT
     if max(order.tokens) >= vocab_size or min(order.tokens) < 0:
+        return REFUSED_VOCABULARY
+    if order.allowed and largest(order.allowed) >= vocab_size:
         return REFUSED_VOCABULARY
     ends = order.wanted and (order.wanted[0] < 0 or order.wanted[-1] >= count)
     if ends or (order.targets and max(order.targets) >= count - 1):

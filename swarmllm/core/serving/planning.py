@@ -69,7 +69,8 @@ class Wanted(NamedTuple):
     or what a token has of it, or both.
 
     Its output is (list, -1024 times the log-probability of the target, at most 65535), with None
-    for what was not asked.
+    for what was not asked. With a set `allowed` (encoded; empty: none) the list is among its tokens
+    alone, and the log-probability that of the whole set.
     """
 
     digest: bytes
@@ -77,6 +78,7 @@ class Wanted(NamedTuple):
     target: int | None
     entries_max: int
     tail_max: int
+    allowed: bytes = b""
 
 
 Output = tuple[bytes | None, int | None]
@@ -145,7 +147,8 @@ def wanted_of(parts: Sequence[Part]) -> list[Wanted]:
             target = order.tokens[index + 1] if is_target else None
             found.append(
                 Wanted(
-                    digests[index - order.done], is_list, target, order.entries_max, order.tail_max
+                    *(digests[index - order.done], is_list, target),
+                    *(order.entries_max, order.tail_max, order.allowed),
                 )
             )
     return found

@@ -36,10 +36,10 @@ from swarmllm.core.vocabulary import Detokenizer, Vocabulary
 from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
-from swarmllm.runtime.ports import Text
+from swarmllm.runtime.ports import Grammars, Text
 from swarmllm.runtime.queues import AnswerFeed
 from swarmllm.runtime.service.request import TextRequest, breadth_of
-from swarmllm.runtime.service.result import Result, why_empty
+from swarmllm.runtime.service.result import Result, cut_short, why_empty
 from swarmllm.runtime.service.stop_strings import StopFilter
 
 
@@ -89,12 +89,14 @@ Part = Piece | Notice | Weighing
 class _Tally:
     texts: list[str] = field(default_factory=list)
     tokens: int = 0
+    asked: int = 0  # Tokens that experts were asked for: a grammar forces the others.
     replies: int = 0
     reply_bytes: int = 0
     pooled: int = 0
 
     def count(self, chosen: TokenChosen) -> None:
         self.tokens += 1
+        self.asked += chosen.k > 0
         self.pooled += chosen.k
         for use in chosen.experts:
             # Our own expert's answer crosses no wire and has no size.
@@ -130,10 +132,14 @@ class Answer:
         context_max: Callable[[], int | None],
         clock: Callable[[], float] = trio.current_time,
         settings: Settings | None = None,
+        grammars: Grammars | None = None,
     ) -> None:
         """`context_max` tells the longest context of the experts that can be reached now; None if
-        there are none. `settings` have what the request leaves open; None: the defaults."""
+        there are none. `settings` have what the request leaves open; None: the defaults.
+        `grammars` compile the request's grammar; None: it may have none."""
         request.check()
+        assert request.grammar is None or grammars is not None, "nobody compiles grammars"
+        self._grammars = grammars
         self._sampling = request.drawn()
         self._driver = driver
         self._text = text
@@ -269,6 +275,11 @@ class Answer:
     async def _start(self) -> None:
         request, vocabulary = self._request, await self._text.ready()
         prompt = await (self._chat() if request.messages else self._plain())
+        grammar = None
+        if request.grammar is not None:
+            assert self._grammars is not None
+            grammar = await self._grammars.compile(request.grammar, vocabulary)
+            self._stops = StopFilter(())  # The grammar says where the text ends.
         self._prompt_tokens = len(prompt.ids)
         self._check_context()
         order = GenerateRequest(
@@ -280,6 +291,7 @@ class Answer:
             sampling=self._sampling,
             stop_tokens=prompt.end_tokens,
             vocab_size=vocabulary.size,
+            grammar=grammar,
             **breadth_of(request, self._settings),
         )
         self._decoder = vocabulary.decoder()
@@ -325,11 +337,15 @@ class Answer:
     def _end(self, ended: Ended) -> Piece | Notice | None:
         if ended.reason == "error" and self._tally.tokens == 0:
             self._check_context()  # "No expert can be asked" may be because none is large enough.
-        rest = self._rest()
+        is_cut = self._request.grammar is not None and ended.reason == "length"
+        # Half a character is all that could be left of what is cut off.
+        rest = "" if is_cut else self._rest()
         piece = self._shown(Piece(rest, None)) if rest else None
         self._done = True
         # A stop string in the last token that was allowed: the node counted tokens, we read them.
         self._finish("stop" if self._stops.found else ended.reason, ended)
+        if is_cut and self._request.grammar is not None:
+            return Notice(cut_short(self._request.grammar.kind, self._request.max_tokens))
         if piece is not None or self.result is None:
             return piece
         empty = why_empty(self.result, is_chat=bool(self._request.messages))
@@ -345,7 +361,7 @@ class Answer:
             seconds=self._clock() - self._began_at,
             seed=self._sampling.seed,
             bytes_per_expert_per_token=tally.reply_bytes / tally.replies if tally.replies else 0.0,
-            experts_per_token=tally.pooled / tally.tokens if tally.tokens else 0.0,
+            experts_per_token=tally.pooled / tally.asked if tally.asked else 0.0,
             failovers=0 if ended is None else ended.failovers,
             local_only_tokens=0 if ended is None else ended.local_only_tokens,
             error="" if ended is None else ended.error,

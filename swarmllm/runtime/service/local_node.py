@@ -6,21 +6,24 @@ parts are put together is in `assembly`. `service` puts it to clients as questio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
 from swarmllm.core.chat import ChatMessage
 from swarmllm.core.events import LifeEvent
+from swarmllm.core.grammar import GrammarSource
 from swarmllm.core.inputs import OwnerStops
 from swarmllm.core.node import Node
 from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.driver import Clock, Driver
-from swarmllm.runtime.ports import Network, Text
+from swarmllm.runtime.ports import Grammars, Network, Text
 from swarmllm.runtime.queues import LifeFeed
 from swarmllm.runtime.service.answer import Answer
 from swarmllm.runtime.service.request import DEFAULTS, TextRequest, parse_request
@@ -59,6 +62,7 @@ class LocalNode:
         defaults: TextRequest = DEFAULTS,
         troubles: Callable[[], tuple[str, ...]] = tuple,
         crowding: Callable[[], dict[str, int]] = dict,
+        grammars: Grammars | None = None,
         clock: Clock = trio.current_time,
     ) -> None:
         """`defaults` holds what `generate` takes where the caller gives nothing; `troubles` tells
@@ -71,6 +75,7 @@ class LocalNode:
         self.defaults = defaults
         self._troubles = troubles
         self._crowding = crowding
+        self._grammars = grammars
         self._clock = clock
         self._began_at = clock()
         self._stop = trio.Event()
@@ -89,11 +94,16 @@ class LocalNode:
         max_tokens: int | None = None,
         seed: int | None = None,
         stop: str | Sequence[str] = (),
+        grammar: GrammarSource | None = None,
+        schema: Mapping[str, Any] | None = None,
         **sampling: float,
     ) -> Answer:
         """Continue `prompt`, or answer the conversation `messages`, which is written as the model's
         chat template says; see `Answer` for how to read it. What is left out is as this node is
         set, or as `TextRequest` has it.
+
+        With a `grammar` (or `schema`, short for one of the kind `json_schema`) the text is one of
+        it, or cut off at `max_tokens`, and then the result's reason is `length`.
 
         `sampling` are the fields of `Sampling` by name, such as `temperature=0.7`; those left out
         are the usual ones (`USUAL_SAMPLING`). UsageError at once for a setting that makes no sense.
@@ -114,13 +124,17 @@ class LocalNode:
             "messages": [message.as_fields() for message in messages],
             "domain": domain,
             "stop": (stop,) if isinstance(stop, str) else tuple(stop),
+            "grammar": grammar,
         }
+        if schema is not None:
+            params["grammar"] = GrammarSource("json_schema", json.dumps(schema))
         return self.answer(parse_request(params, self.defaults))
 
     def answer(self, request: TextRequest) -> Answer:
         """`generate` for a request that is put together already."""
         return Answer(
-            *(self._driver, self._text, request, self.context_max, self._clock), self._node.settings
+            *(self._driver, self._text, request, self.context_max, self._clock),
+            *(self._node.settings, self._grammars),
         )
 
     def context_max(self) -> int | None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from swarmllm.core.chat import ChatMessage, check_messages, message_of
 from swarmllm.core.decoding.sampling import validate
+from swarmllm.core.grammar import GrammarSource
 from swarmllm.core.settings.answering import usual_breadth
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import (
@@ -47,7 +48,7 @@ class TextRequest:
     (1: every token; 0: always the best one alone). `domain`: experts that claim it are believed
     more at first. `turns` are the places (in characters) where the prompt's author changes, first
     from outside to the ensemble and then back again, rising; what the ensemble wrote itself is no
-    evidence of how well it writes.
+    evidence of how well it writes. `grammar`: what the answer must be a text of.
     """
 
     prompt: str = ""
@@ -61,6 +62,7 @@ class TextRequest:
     sampling: Sampling = USUAL_SAMPLING
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    grammar: GrammarSource | None = None
 
     def drawn(self) -> Sampling:
         """The sampling with the request's seed in it, drawn if none was given."""
@@ -116,6 +118,12 @@ class TextRequest:
                 " no expert can claim it"
             )
         check_stops(self.stop)
+        if self.grammar is not None:
+            self.grammar.check()
+            if self.stop:
+                raise UsageError(
+                    "stop strings could cut a text of a grammar short; leave out one of the two"
+                )
         validate(self.drawn())
 
 
@@ -194,6 +202,8 @@ def _kind_of(name: str) -> str:
 
 def _typed(name: str, value: object) -> object:
     kind = _kind_of(name)
+    if name == "grammar":
+        return _grammar_of(value)
     if name in _LISTS:
         item, expected = _LISTS[name]
         if not isinstance(value, (list, tuple)) or not all(type(one) is item for one in value):
@@ -208,3 +218,19 @@ def _typed(name: str, value: object) -> object:
             " correct or leave it out"
         )
     return value
+
+
+def _grammar_of(value: object) -> GrammarSource | None:
+    """Its fields are `kind` and `text`."""
+    if value is None or isinstance(value, GrammarSource):
+        return value
+    if (
+        not isinstance(value, Mapping)
+        or not {"kind"} <= set(value) <= {"kind", "text"}
+        or not all(isinstance(one, str) for one in value.values())
+    ):
+        raise UsageError(
+            "the field 'grammar' of generate is an object with the texts 'kind' and 'text'; correct"
+            " or leave it out"
+        )
+    return GrammarSource(value["kind"], value.get("text", ""))

@@ -38,6 +38,14 @@ class Result:
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
 
 
+def cut_short(kind: str, max_tokens: int) -> str:
+    """A text of a grammar that was not finished."""
+    return (
+        f"the answer is no complete text of its {kind}: it was cut off after max_tokens"
+        f" {max_tokens}; allow more"
+    )
+
+
 def why_empty(result: Result, *, is_chat: bool) -> str | None:
     """One sentence for an answer without a visible character: it looks like a failure and is none.
     None for any other, and for one that has its own sentence (an error, a halt) or was given up by

@@ -26,7 +26,7 @@ from swarmllm.core.serving.places import IDLE_S
 from swarmllm.core.serving.planning import OUTPUTS_MAX, Batch, Output, Shape, Wanted
 from swarmllm.core.serving.session import Order
 from swarmllm.core.values import EngineLoad, SessionKey
-from swarmllm.messages import REFUSED_ENGINE, ExpertReply, PeerId, Refused, Score
+from swarmllm.messages import REFUSED_ENGINE, ExpertReply, PeerId, Refused, Score, ScoreAllowed
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.event_queue import EventQueue
 
@@ -163,8 +163,9 @@ class SimEngine:
         self._open[order] = request
         text = request.epoch, request.base, request.context_hash, list(request.tokens)
         wanted = list(request.answer), list(request.targets), request.entries_max, request.tail_max
+        allowed = request.allowed if isinstance(request, ScoreAllowed) else b""
         for answer in self._batcher.submit(
-            Order(order, (key.peer, key.session), *text, *wanted, self._event_queue.now)
+            Order(order, (key.peer, key.session), *text, *wanted, self._event_queue.now, allowed)
         ):
             self.refused += answer[0] == BUSY and answer[1] == order
             self._tell_later(answer)
@@ -260,6 +261,8 @@ class SimEngine:
             self._wake()
 
     def _output(self, wanted: Wanted) -> Output:
+        if wanted.allowed:
+            return self.model.list_among(wanted.digest, wanted.allowed, wanted.entries_max)
         data = (
             self.model.list_after(wanted.digest, wanted.entries_max, wanted.tail_max)
             if wanted.is_list

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from swarmllm.messages import ExpertMessage, Open, Score, Scores, Shuffle, Shuffled
+from swarmllm.messages import ExpertMessage, Open, Score, ScoreAllowed, Scores, Shuffle, Shuffled
 
 SMALL: Final = 16
 OPEN: Final = 88
@@ -24,6 +24,8 @@ def size_of(message: ExpertMessage) -> int:
                 + 3 * len(message.lists)
                 + len(message.target_logprobs)
             )
+        case ScoreAllowed():
+            return 55 + 3 * len(message.tokens) + len(message.answer) + len(message.allowed)
         case Score():
             return 52 + 3 * len(message.tokens) + len(message.answer) + len(message.targets)
         case Shuffle() | Shuffled():

@@ -1,0 +1,1 @@
+"""Grammars for constrained output: llguidance over the swarm's vocabulary."""
