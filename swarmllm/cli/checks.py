@@ -178,6 +178,8 @@ def model(config: Config) -> Verdict:
             return _file(reference.path, config)
         case SmolLM2() | HubModel():
             path = library.place_of(reference, config.cache_dir)
+            if isinstance(reference, SmolLM2) and path is None:  # A specialist is made of it.
+                path = library.place_of(SmolLM2(), config.cache_dir)
             if path is not None:
                 return _file(path, config)
             remedy = f"swarmllm models pull {shell_word(str(reference))}"

@@ -14,7 +14,12 @@ from swarmllm.adapters.llama.demo import DemoCard, bundled, folder_of
 from swarmllm.adapters.llama.gguf_parts import is_later_part
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.adapters.models import library
-from swarmllm.adapters.models.catalog import SMOLLM2_135M, SPECIALISTS, specialist
+from swarmllm.adapters.models.catalog import (
+    SMOLLM2_135M,
+    SPECIALIST_BYTES,
+    SPECIALISTS,
+    specialist,
+)
 from swarmllm.cli.fetching import fetched
 from swarmllm.cli.guard import FAILED, OK, run
 from swarmllm.cli.output import (
@@ -46,16 +51,17 @@ from swarmllm.runtime.user_path import user_path
 
 # Of one folder: each takes seconds to hash, and a folder of more is the wrong one.
 FILES_MAX: Final = 1000
-SHOWN: Final = (
-    "model",
-    "name",
-    "source",
-    "n_params",
-    "size_bytes",
-    "context_max",
-    "vocabulary",
-    "digest",
-)
+SHOWN: Final = {
+    "model": "model",
+    "name": "name",
+    "source": "file",
+    "n_params": "parameters",
+    "size_bytes": "size",
+    "context_max": "context",
+    "vocabulary": "vocabulary",
+    "digest": "SHA-256",
+}
+VOCABULARIES: Final = {LLAMA3_FINGERPRINT: "LLaMA-3", SMOLLM2_135M.vocabulary: "SmolLM2"}
 
 Row = dict[str, Any]
 
@@ -84,6 +90,7 @@ def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
             print_record(row)
     else:
         answer().print(_table(rows))
+        notice(f"Of its model's context, {_served(config)}.")
     for sentence in unfit:
         complain(sentence)
     return FAILED if unfit else OK
@@ -105,8 +112,9 @@ def show_model(config: Config, model: str, *, as_json: bool) -> int:
     console = answer()
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
-    for name in SHOWN:
-        table.add_row(name.replace("_", " "), Line(_shown(name, row[name])))
+    for name, heading in SHOWN.items():
+        if row[name]:
+            table.add_row(heading, Line(_shown(name, row[name], config)))
     console.print(table)
     if text:
         console.print()
@@ -154,7 +162,16 @@ def remove_model(config: Config, model: str, *, as_json: bool) -> int:
         print_record({"event": "removed", "model": str(reference), "freed_bytes": freed})
     else:
         answer().print(Line(f"{reference} is removed; {size(freed)} are free again"))
+        if reference == SmolLM2() and (made := _specialists_here(config)):
+            notice(f"What was made of it stays, and goes by its name: {', '.join(made)}.")
     return OK
+
+
+def _specialists_here(config: Config) -> list[str]:
+    found = (
+        (name, library.place_of(SmolLM2(name), config.cache_dir)) for name in sorted(SPECIALISTS)
+    )
+    return [f"{SmolLM2(name)} ({size(path.stat().st_size)})" for name, path in found if path]
 
 
 # --- references -----------------------------------------------------------------------------------
@@ -243,23 +260,24 @@ def _smollm2(reference: SmolLM2, config: Config) -> Row:
             "name": reference.specialist or SMOLLM2_135M.name
         }
     base = SMOLLM2_135M
+    made_of_base = library.place_of(SmolLM2(), config.cache_dir) is not None
+    source = f"not fetched yet: {size(base.wheel_bytes)} from the Python package index"
     return {
         "event": "model",
         "model": str(reference),
         "name": reference.specialist or base.name,
-        "source": f"not fetched yet: {size(base.wheel_bytes)} from the Python package index",
+        "source": "not made yet: of smollm2, on first use" if made_of_base else source,
         "here": False,
         "n_params": base.n_params,
-        "size_bytes": base.size_bytes,
+        "size_bytes": SPECIALIST_BYTES if reference.specialist else base.size_bytes,
         "context_max": base.context_max,
-        "vocabulary": "SmolLM2",
+        "vocabulary": VOCABULARIES[base.vocabulary],
         "digest": "" if reference.specialist else base.sha256,
     }
 
 
 def _file(model: str, path: Path, config: Config) -> Row:
     found = probe(path, config.cache_dir)
-    known = {LLAMA3_FINGERPRINT: "LLaMA-3"}
     return {
         "event": "model",
         "model": model,
@@ -269,13 +287,19 @@ def _file(model: str, path: Path, config: Config) -> Row:
         "n_params": found["n_params"],
         "size_bytes": found["size_bytes"],
         "context_max": found["context_max"],
-        "vocabulary": known.get(found["vocab"], found["vocab"]),
+        "vocabulary": VOCABULARIES.get(found["vocab"], found["vocab"]),
         "digest": found["digest"],
     }
 
 
-def _shown(name: str, value: object) -> str:
+def _served(config: Config) -> str:
+    return f"a node serves {config.context_max} tokens unless --context says otherwise"
+
+
+def _shown(name: str, value: object, config: Config) -> str:
     match name, value:
+        case "context_max", int():
+            return f"{value} tokens; {_served(config)}"
         case "n_params", int():
             return count(value)
         case "size_bytes", int():

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from swarmllm.adapters.models.catalog import SMOLLM2_135M
+from swarmllm.adapters.models import library
+from swarmllm.adapters.models.catalog import SMOLLM2_135M, SPECIALISTS
+from swarmllm.assembly import configure
+from swarmllm.cli.models import remove_model
+from swarmllm.runtime.model_reference import SmolLM2
 from tests.adapters.llama.models import model
 from tests.cli.command import run
 
@@ -31,6 +36,34 @@ def test_a_model_that_is_not_here_is_shown_and_not_removed(tmp_path: Path) -> No
     gone = run(tmp_path, "models", "remove", "smollm2")
     assert gone.code == 1
     assert "smollm2 is not on this machine" in gone.sentence()
+
+
+def test_specialists_are_counted_by_their_own_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They stay when their base goes, and need it no more."""
+    file = tmp_path / "made.gguf"
+    file.write_bytes(bytes(3000))
+    here = replace(SPECIALISTS["code"], place=lambda _: file)
+    monkeypatch.setitem(SPECIALISTS, "code", here)
+    monkeypatch.setattr(library.wheel, "remove", lambda *_: 5000)
+    config = configure(cache_dir=str(tmp_path / "cache"))
+    assert library.place_of(SmolLM2("code"), config.cache_dir) == file
+    found = library.find(
+        SmolLM2("code"), config.cache_dir, may_fetch=False, progress=lambda *_: None
+    )
+    assert found.path == file
+    assert remove_model(config, "smollm2", as_json=False) == 0
+    said = capfd.readouterr()
+    assert "5.0 kB are free again" in said.out
+    assert "smollm2:code (3.0 kB)" in said.err
+
+
+def test_what_is_shown_of_a_model_is_in_words(tmp_path: Path) -> None:
+    done = run(tmp_path, "models", "show", "smollm2:code")
+    assert "144.8 MB" in done.out
+    assert "a node serves 2048 tokens" in done.out
+    assert not {"n params", "size bytes", "context max", "digest"} & set(done.out.split("  "))
 
 
 def test_an_expanded_demo_expert_is_removed(tmp_path: Path) -> None:

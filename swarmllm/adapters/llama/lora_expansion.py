@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from swarmllm.adapters.llama.demo import bundled_folder
-from swarmllm.adapters.llama.expansion import Progress, made, unmake
+from swarmllm.adapters.llama.expansion import Progress, intact, made, unmake
 from swarmllm.adapters.llama.gguf_tensors import GgufTensors
 from swarmllm.adapters.llama.lora_adapter import AdapterCard, load_adapter, load_card
 from swarmllm.adapters.llama.lora_merge import MergedGguf
@@ -57,6 +57,12 @@ def merge_folder(
 
     path = place_of(folder, cache_dir)
     return made(path, content, "specialist", progress, adapter.card.merged_sha256)
+
+
+def merged_file(name: str, cache_dir: Path) -> Path | None:
+    """The merged file, if it is there whole (0.1 s)."""
+    path = place_of(adapters_folder() / name, cache_dir)
+    return path if intact(path) else None
 
 
 def forget_merged(name: str, cache_dir: Path) -> int:

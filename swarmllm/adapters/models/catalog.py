@@ -13,7 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from swarmllm.adapters.llama.lora_expansion import adapters, forget_merged, merge_into_cache
+from swarmllm.adapters.llama.lora_expansion import (
+    adapters,
+    forget_merged,
+    merge_into_cache,
+    merged_file,
+)
 from swarmllm.errors import UsageError
 from swarmllm.runtime.model_reference import SmolLM2
 
@@ -36,6 +41,7 @@ class PackagedModel:
     sha256: str
     n_params: int
     context_max: int
+    vocabulary: str  # Its fingerprint.
     licence: str
 
 
@@ -43,12 +49,14 @@ class PackagedModel:
 class Specialist:
     """`expand(base, cache_dir, progress)` makes the specialist's GGUF file of the base model's,
     once, and returns its path; later calls find it. It blocks for seconds.
+    `place(cache_dir)` is that file, if it is there whole.
     `remove(cache_dir)` takes that file away and returns the bytes that became free."""
 
     name: str
     summary: str
     domains: tuple[str, ...]
     expand: Callable[[Path, Path, Progress], Path]
+    place: Callable[[Path], Path | None]
     remove: Callable[[Path], int]
 
 
@@ -63,8 +71,12 @@ SMOLLM2_135M: Final = PackagedModel(
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     n_params=134_515_008,
     context_max=8192,
+    vocabulary="cef7b3668f2f849093c6ec294328e65d33aebebd830c759772be5829594df448",
     licence="Apache-2.0",
 )
+
+# The same for all: what an adapter changes is kept in more bits than the base has.
+SPECIALIST_BYTES: Final = 144_811_168
 
 SPECIALISTS: Final[dict[str, Specialist]] = {
     name: Specialist(
@@ -72,6 +84,7 @@ SPECIALISTS: Final[dict[str, Specialist]] = {
         summary=card.summary,
         domains=card.domains,
         expand=partial(merge_into_cache, name),
+        place=partial(merged_file, name),
         remove=partial(forget_merged, name),
     )
     for name, card in adapters()

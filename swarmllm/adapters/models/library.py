@@ -120,8 +120,10 @@ def find(reference: Findable, cache_dir: Path, *, may_fetch: bool, progress: Pro
             return Found(reference, _base(cache_dir, may_fetch, progress), SMOLLM2_135M.name)
         case SmolLM2(name):
             row = specialist(name)
-            base = _base(cache_dir, may_fetch, progress)
-            path = row.expand(base, cache_dir, progress)
+            path = row.place(cache_dir)
+            if path is None:
+                base = _base(cache_dir, may_fetch, progress)
+                path = row.expand(base, cache_dir, progress)
             return Found(reference, path, row.name, row.domains)
         case HubModel():
             return Found(reference, _of_hub(reference, cache_dir, may_fetch, progress))
@@ -133,11 +135,13 @@ def find(reference: Findable, cache_dir: Path, *, may_fetch: bool, progress: Pro
 
 
 def place_of(reference: SmolLM2 | HubModel, cache_dir: Path) -> Path | None:
-    """The file, if it is on this machine; of a specialist that of its base."""
+    """The file, if it is on this machine."""
     if isinstance(reference, HubModel):
         from swarmllm.adapters.models import hub
 
         return hub.cached(reference)
+    if reference.specialist:
+        return specialist(reference.specialist).place(cache_dir)
     there = wheel.is_there(SMOLLM2_135M, cache_dir)
     return wheel.place_of(SMOLLM2_135M, cache_dir) if there else None
 
