@@ -10,10 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from swarmllm.errors import UsageError
-from swarmllm.wire.token_set import TokenSet
+
+if TYPE_CHECKING:  # Help must not cost the import of numpy.
+    from swarmllm.wire.token_set import TokenSet
 
 GrammarKind = Literal["json_schema", "json_object", "regex", "lark"]
 KINDS: Final[tuple[GrammarKind, ...]] = ("json_schema", "json_object", "regex", "lark")
