@@ -98,6 +98,10 @@ def _evidence(config: Config, action: Action, about: About) -> tuple[bytes, Repo
     running node notes in its ledger; what it would be built on is compared with the draft."""
     if about.evidence is None:
         return NO_EVIDENCE, None
+    if isinstance(action, OpenPhase) and action.phase > 1 and not about.suggest:
+        from swarmllm.cli.governance.quality_gate import check_quality
+
+        check_quality(_report_bytes(about.evidence), about.evidence)
     if not isinstance(action, SetSetting) or about.suggest:
         return digest_of(about.evidence), None
     report, data = report_in(about.evidence)
@@ -124,7 +128,11 @@ def _gate(draft: Record) -> str:
 
 def digest_of(file: str) -> bytes:
     """SHA-256 of a validation report."""
-    return sha256(read_bounded(user_path(file), REPORT_BYTES_MAX, "the report")).digest()
+    return sha256(_report_bytes(file)).digest()
+
+
+def _report_bytes(file: str) -> bytes:
+    return read_bounded(user_path(file), REPORT_BYTES_MAX, "the report")
 
 
 # --- actions in words -----------------------------------------------------------------------------
