@@ -262,6 +262,20 @@ def running_node(config: Config) -> Verdict:
     return Verdict("ok", f"process {holder or '(unknown)'} holds {config.data_dir}")
 
 
+def _own_node_listens(config: Config) -> bool:
+    """Whether the node of this data folder holds the port of the settings."""
+    import psutil
+
+    holder = holder_of(config.data_dir)
+    try:
+        sockets = psutil.Process(holder).net_connections("tcp") if holder else []
+    except psutil.Error:  # It has ended, or is another user's.
+        return False
+    return any(
+        one.status == psutil.CONN_LISTEN and one.laddr.port == config.port for one in sockets
+    )
+
+
 def port(config: Config) -> Verdict:
     if config.port == 0:
         return Verdict("ok", "any free port")
@@ -272,6 +286,8 @@ def port(config: Config) -> Verdict:
         try:
             probe.bind((config.listen_host, config.port))
         except OSError as error:
+            if _own_node_listens(config):
+                return Verdict("ok", f"{config.listen_host}:{config.port} is your own node's")
             return Verdict(
                 "warn",
                 f"{config.listen_host}:{config.port} is taken ({error.strerror})",

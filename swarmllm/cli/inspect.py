@@ -19,7 +19,10 @@ def show_status(config: Config, *, as_json: bool) -> int:
     if as_json:
         print_record(record)
     else:
-        answer().print(status_view(record))
+        screen = answer()
+        screen.print(status_view(record))
+        for addr in record.get("addrs") or []:  # On a line of its own, to be copied whole.
+            screen.print(Line(f"reach it with  --peer {addr}"), soft_wrap=True)
     return OK
 
 
@@ -48,7 +51,7 @@ def status_view(record: Record) -> RenderableType:
         return Line("The node is still loading its expert.")
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
-    table.add_column(overflow="fold")  # An address that is cut cannot be pasted.
+    table.add_column(overflow="fold")
     table.add_row(
         "node",
         f"{short_peer(record['peer'])} in the swarm “{record['swarm']}”,"
@@ -72,8 +75,6 @@ def status_view(record: Record) -> RenderableType:
             table.add_row("not asked", Line(f"vocabulary {said}", "dim"))
         elif not record.get("model"):
             table.add_row("vocabulary", said)
-    for addr in record.get("addrs") or []:
-        table.add_row("reach it with", f"--peer {addr}")
     troubles = {
         "records_dropped": "records dropped",
         "records_refused": "records refused",

@@ -48,6 +48,8 @@ class JoinView:
             else None
         )
         self._told: set[str] = set()
+        # What was found before it is known which of the experts is our own; None from then on.
+        self._early: list[Record] | None = []
         self._faults: set[str] = set()
         with self.sheltered("start", self._without_live):
             if self._live is not None:
@@ -65,7 +67,13 @@ class JoinView:
                 case "progress":
                     self._progress(record)
                 case "ready":
+                    early, self._early = self._early or [], None
                     self._ready(record)
+                    for found in early:
+                        if found.get("peer") != record["peer"]:
+                            self.tell(found)
+                case "expert_found" if self._early is not None:
+                    self._early.append(record)
                 case _:
                     line = _line(record)
                     if line is not None:
@@ -151,13 +159,19 @@ class JoinView:
         show = self._console.print
         show(Line(f"Ready. This node is {record['peer']}", style="bold green"), soft_wrap=True)
         if record["invite"]:
-            show(Line("Others join it with:", style="bold"))
+            show(Line(_who_can_join(str(record["invite"])), style="bold"))
             show(Line(f"    swarmllm join --peer {record['invite']}", style="cyan"), soft_wrap=True)
         show(Line("Ask the swarm, here and now:", style="bold"))
         for command in (f"chat{self._ask_with}", f'generate -v{self._ask_with} "Once upon a time"'):
             show(Line(f"    swarmllm {command}", style="cyan"), soft_wrap=True)
         if self._is_first_run:
             show(Line(SHARE_NOTICE, style="yellow"))
+
+
+def _who_can_join(address: str) -> str:
+    if address.startswith(("/ip4/127.", "/ip6/::1/")):
+        return "Only this machine can reach it; another node on it joins with:"
+    return "Others join it with:"
 
 
 def _line(record: Record) -> Line | None:

@@ -13,16 +13,27 @@ makes a console or a `Text` of rich.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
-from rich.console import Console, ConsoleOptions, JustifyMethod, OverflowMethod, RenderableType
+from rich.console import (
+    Console,
+    ConsoleOptions,
+    Group,
+    JustifyMethod,
+    OverflowMethod,
+    RenderableType,
+)
 from rich.segment import Segment
 from rich.status import Status
 from rich.style import Style
+from rich.table import Table
 from rich.text import Text
 
 from swarmllm.runtime.visible import flowing, runs
+
+UNBOUNDED: Final = 100_000  # Columns.
 
 
 class Line(Text):
@@ -61,6 +72,23 @@ class Screen(Console):
     def __init__(self, **how: Any) -> None:
         """`how`: what `rich.console.Console` takes."""
         super().__init__(markup=False, emoji=False, highlight=False, **how)
+        self._is_for_programs = (
+            not self.is_terminal and how.get("width") is None and "COLUMNS" not in os.environ
+        )
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """In a pipe or a file a table has the width that it needs, and no line ends in blanks."""
+        if not (self._is_for_programs and objects and all(map(_is_tabular, objects))):
+            super().print(*objects, **how)
+            return
+        usual, self.width = self.width, UNBOUNDED
+        try:
+            with self.capture() as captured:
+                super().print(*objects, **how)
+        finally:
+            self.width = usual
+        lines = "\n".join(line.rstrip() for line in captured.get().split("\n"))
+        super().print(Flow(lines), end="", soft_wrap=True)
 
     def render_str(
         self,
@@ -93,6 +121,12 @@ class Screen(Console):
         """rich would end the program; whether a reader that has gone matters is for the command to
         say."""
         raise BrokenPipeError(errno.EPIPE, "nobody reads it any more")
+
+
+def _is_tabular(shown: object) -> bool:
+    if isinstance(shown, Group):
+        return all(isinstance(one, str) or _is_tabular(one) for one in shown.renderables)
+    return isinstance(shown, Table)
 
 
 class Tail:

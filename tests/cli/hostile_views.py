@@ -237,6 +237,8 @@ def joined(record: Callable[[str], Record]) -> Callable[[str], object]:
         with mock.patch.object(
             join_view.log, "error", side_effect=AssertionError("the view failed")
         ):
+            # Of experts it tells once it knows which is its own.
+            view.tell({"event": "ready", "peer": "ours", "invite": ""})
             view.tell(record(text))
             view.close()
         assert not view._faults

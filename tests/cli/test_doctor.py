@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 
@@ -82,3 +83,20 @@ def test_what_was_asked_for_is_on_standard_output(tmp_path: Path) -> None:
     done = run(tmp_path, "doctor")
     assert (done.code, done.complaint) == (0, "")
     assert "vocabulary" in done.out
+
+
+def test_the_port_of_ones_own_node_is_no_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as own:
+        config = Config(
+            data_dir=tmp_path,
+            cache_dir=tmp_path,
+            listen_host="127.0.0.1",
+            port=own.getsockname()[1],
+        )
+        assert checks.port(config).level == "warn"
+        monkeypatch.setattr(checks, "holder_of", lambda _: os.getpid())
+        assert checks.port(config) == checks.Verdict(
+            "ok", f"127.0.0.1:{config.port} is your own node's"
+        )

@@ -260,3 +260,19 @@ def test_a_terminal_that_has_gone_does_not_end_the_node(
     assert node.ended_well
     assert told(caplog)
     assert all(record.levelno == logging.ERROR for record in caplog.records)
+
+
+def ready(invite: str) -> Record:
+    return {"event": "ready", "peer": "12D3KooWours", "invite": invite}
+
+
+def test_of_the_experts_found_before_it_is_ready_its_own_is_none() -> None:
+    terminal = Terminal()
+    view = view_on(terminal)
+    for peer, model in (("12D3KooWours", "mine"), ("12D3KooWother", "theirs")):
+        view.tell({"event": "expert_found", "peer": peer, "model": model, "n_params": 7})
+    assert "expert" not in terminal.getvalue()
+    view.tell(ready("/ip4/127.0.0.1/tcp/7339/p2p/12D3KooWours"))
+    assert words_on("expert theirs") in words_on(terminal.getvalue())
+    assert words_on("expert mine") not in words_on(terminal.getvalue())
+    assert words_on("Only this machine can reach it") in words_on(terminal.getvalue())

@@ -3,10 +3,13 @@ nothing fails."""
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from swarmllm.cli import output
 from swarmllm.cli.inspect import status_view
+from swarmllm.cli.screen import Screen
 from swarmllm.runtime.visible import flowing, one_line
 from tests.cli.hostile_views import VIEWS, status
 from tests.cli.terminal import (
@@ -73,3 +76,17 @@ def test_a_node_whose_engine_is_down_is_no_node_without_a_model() -> None:
     assert words_on("no way in from outside") in shown
     screen_on(terminal).print(status_view({**down, "load": None}))
     assert words_on("this node asks others") in words_on(terminal.getvalue())
+
+
+def test_in_a_pipe_nothing_is_cut_and_no_line_ends_in_blanks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    name, addr = "SmolLM2-1.7B-Instruct-" + "Q4" * 60, "/ip4/192.0.2.7/tcp/7339/p2p/" + "a" * 90
+    pipe = io.StringIO()
+    record = status(name)
+    Screen(file=pipe).print(status_view(record | {"addrs": [addr]}))
+    lines = pipe.getvalue().split("\n")
+    assert name in pipe.getvalue()
+    assert len(lines) > 5
+    assert [line for line in lines if line != line.rstrip()] == []

@@ -120,11 +120,11 @@ def find(reference: Findable, cache_dir: Path, *, may_fetch: bool, progress: Pro
             return Found(reference, _base(cache_dir, may_fetch, progress), SMOLLM2_135M.name)
         case SmolLM2(name):
             row = specialist(name)
-            path = row.place(cache_dir)
-            if path is None:
+            made = row.place(cache_dir)
+            if made is None:
                 base = _base(cache_dir, may_fetch, progress)
-                path = row.expand(base, cache_dir, progress)
-            return Found(reference, path, row.name, row.domains)
+                made = row.expand(base, cache_dir, progress)
+            return Found(reference, made, row.name, row.domains)
         case HubModel():
             return Found(reference, _of_hub(reference, cache_dir, may_fetch, progress))
         case Auto():
