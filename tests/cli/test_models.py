@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from swarmllm.adapters.models import library
+from swarmllm.adapters.models import library, wheel
 from swarmllm.adapters.models.catalog import SMOLLM2_135M, SPECIALISTS
 from swarmllm.assembly import configure
 from swarmllm.cli.models import remove_model
@@ -46,7 +46,7 @@ def test_specialists_are_counted_by_their_own_files(
     file.write_bytes(bytes(3000))
     here = replace(SPECIALISTS["code"], place=lambda _: file)
     monkeypatch.setitem(SPECIALISTS, "code", here)
-    monkeypatch.setattr(library.wheel, "remove", lambda *_: 5000)
+    monkeypatch.setattr(wheel, "remove", lambda *_: 5000)
     config = configure(cache_dir=str(tmp_path / "cache"))
     assert library.place_of(SmolLM2("code"), config.cache_dir) == file
     found = library.find(
