@@ -46,7 +46,7 @@ class Entry:
         told = [
             f"{name} {_short(value)}"
             for name, value in self.fields.items()
-            if value not in ("", [])
+            if _says_something(name, value)
         ]
         by = (
             [f"signed by {', '.join(signer[:8] for signer in self.signers)}"]
@@ -107,6 +107,13 @@ def _opened(payload: bytes) -> tuple[Any, tuple[str, ...]]:
         return record, tuple(key_id(one[:32]).hex() for one in message.signatures)
     except RemoteError:
         return None, ()
+
+
+def _says_something(name: str, value: Any) -> bool:
+    """Not so a hash of nothing but zeros, nor a time that is not set."""
+    if isinstance(value, str):
+        return bool(value.strip("0"))
+    return value != [] and not (value == 0 and name.endswith(("_ms", "_s")))
 
 
 def _short(value: Any) -> str:
