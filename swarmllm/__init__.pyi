@@ -20,6 +20,7 @@ from swarmllm.core.events import NodeResumed as NodeResumed
 from swarmllm.core.events import PeerSeen as PeerSeen
 from swarmllm.core.events import TokenChosen as TokenChosen
 from swarmllm.core.events import Weighed as Weighed
+from swarmllm.core.grammar import GrammarSource as GrammarSource
 from swarmllm.core.peers.view import ExpertView as ExpertView
 from swarmllm.core.peers.view import NodeView as NodeView
 from swarmllm.core.peers.view import VocabularyView as VocabularyView

@@ -90,7 +90,8 @@ def list_models(config: Config, files: Sequence[str], *, as_json: bool) -> int:
             print_record(row)
     else:
         answer().print(_table(rows))
-        notice(f"Of its model's context, {_served(config)}.")
+        if answer().is_terminal:  # No program needs to be told.
+            notice(f"Of its model's context, {_served(config)}.")
     for sentence in unfit:
         complain(sentence)
     return FAILED if unfit else OK

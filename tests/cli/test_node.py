@@ -97,7 +97,7 @@ def test_a_client_that_is_interrupted_ends_its_answer_and_leaves_the_node(
     ) as client:
         assert client.stdout is not None
         assert client.stderr is not None
-        assert json.loads(client.stdout.readline())["event"] in {"token", "notice"}
+        assert json.loads(client.stdout.readline())["event"] in {"weighed", "token", "notice"}
         client.send_signal(signal.SIGINT)
         client.stdout.read()
         # 0 if the answer was complete before the signal arrived.

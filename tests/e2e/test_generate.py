@@ -66,5 +66,5 @@ def test_a_conversation_keeps_its_text_and_ends_with_its_input(home: Path) -> No
             stdin=b"The old man\n and then\n",
         )
     assert done.code == 0, done.err
-    assert done.out.count("> ") == 3  # Two turns, and the end of input.
-    assert len(done.out) > len("> > > ") + 4
+    assert done.out.count("\n") == 2, "two answers, and no prompt where nobody sits at a terminal"
+    assert all(line.strip() for line in done.out.splitlines())

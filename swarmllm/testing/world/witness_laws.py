@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 from swarmllm.core.effects import DoubtLedger, KeepAlarm, Penalise
 from swarmllm.core.inputs import FrameReceived
 from swarmllm.core.ledger import witness
+from swarmllm.core.ledger.audit import read_leaf
+from swarmllm.core.ledger.own_log import CHECKPOINT_AFTER_S
 from swarmllm.core.ledger.part import LedgerPart
 from swarmllm.errors import RemoteError
 from swarmllm.messages import LEDGER, NOTE_MAX
@@ -29,6 +31,7 @@ from swarmllm.wire.checkpoint import open_checkpoint, open_cosignature
 if TYPE_CHECKING:
     from swarmllm.core.effects import NodeEffect
 
+WRITES_S: Final = 10.0  # For a checkpoint to be on disk, and cosigned.
 LOOK_EVERY: Final = 64  # Frames of a host between two looks at its collections.
 
 
@@ -108,18 +111,27 @@ class LogsAreWitnessed(WitnessLaw):
                 signed = open_checkpoint(ledger.note, self.world.verify, NOTE_MAX).checkpoint
             except RemoteError as fault:
                 raise self.broken(self.LAW, host, str(fault)) from fault
-            if (signed.size, signed.root) != (size, ledger.root):
+            if signed.root != ledger.root_at(signed.size) or self._is_late(host, signed.size):
                 raise self.broken(self.LAW, host, f"{signed.size} of {size} entries are signed")
             near = [
                 peer
                 for peer, connection in host.connections.items()
                 if LEDGER in connection.channels and self.logs.is_honest(self.world.host_of(peer))
             ]
-            lines = [line for (at, _), line in ledger.cosignatures.items() if at == size]
+            cosigned = ledger.cosignatures.items()
+            lines = [line for (at, _), line in cosigned if at == signed.size]
             if near and not lines:
                 raise self.broken(self.LAW, host, f"none of {len(near)} neighbours cosigned")
             for line in lines:
                 open_cosignature(line.decode(), signed, self.world.verify)  # Or it raises.
+
+    def _is_late(self, host: Host, signed: int) -> bool:
+        """Whether the first entry beyond the checkpoint should be under one by now."""
+        if signed == host.disk.ledger.size:
+            return False
+        now_ms = host.boot_ms + 1_000 * (self.world.now - host.started_at)
+        waited_s = (now_ms - read_leaf(host.disk.ledger.leaves[signed]).at_ms) / 1_000
+        return waited_s > CHECKPOINT_AFTER_S + WRITES_S
 
 
 class WitnessesAreBounded(WitnessLaw):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 from huggingface_hub.errors import FileMetadataError
+from huggingface_hub.utils import close_session
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -38,6 +39,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         template = served.url + "/{repo_id}/resolve/{revision}/{filename}"
         monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
         yield served
+        close_session()  # Its connections to this hub, which its pool keeps.
 
 
 def at(part: str, reply: Callable[[Asked], Reply]) -> Callable[[Asked], Reply | None]:

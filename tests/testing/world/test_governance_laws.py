@@ -315,7 +315,7 @@ def test_a_log_that_is_not_witnessed_is_found(what: str) -> None:
         ledger.cosignatures.clear()
     else:
         swarm.hosts[1].disk.ledger = grown = ledger.as_it_was(ledger.size)
-        grown.leaves.append(ledger.leaves[-1])
+        grown.leaves.append(ledger.leaves[0])  # Written long ago, and never signed.
     with pytest.raises(Broken, match="a log is signed and witnessed"):
         swarm.world.settled()
 
