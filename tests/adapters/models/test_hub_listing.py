@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import close_session, constants
 from huggingface_hub.errors import FileMetadataError
-from huggingface_hub.utils import close_session
 from hypothesis import given
 from hypothesis import strategies as st
 
