@@ -24,7 +24,7 @@ app = typer.Typer(
     name="swarmllm",
     help="A swarm of equal peers that together serve one language model that no one owns.",
     epilog="First try: swarmllm demo. Then: swarmllm join on several machines of one network,"
-    " and swarmllm generate on any of them.",
+    " and swarmllm chat on any of them.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},

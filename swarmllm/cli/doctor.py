@@ -105,6 +105,6 @@ def examine(config: Config, *, as_json: bool) -> int:
     else:
         console.line()
         console.print(
-            Line(f"A node can run here{f' ({warned} warnings)' if warned else ''}.", "green")
+            Line(f"A node can run here{f' (warnings: {warned})' if warned else ''}.", "green")
         )
     return 1 if failed else 0

@@ -66,11 +66,13 @@ def status_view(record: Record) -> RenderableType:
     for reason in record.get("halted") or []:
         table.add_row(Line("no text", "bold red"), Line(reason, "bold red"))
     experts = record.get("experts") or []
-    table.add_row("swarm", f"{len(record['peers'])} peers connected, {len(experts)} experts known")
+    peers = _counted(len(record["peers"]), "peer")
+    table.add_row("swarm", f"{peers} connected, {_counted(len(experts), 'expert')} known")
     _add_default_model(table, record.get("default_model") or {})
     _add_ledger(table, record.get("ledger") or {})
     for one in record.get("vocabularies") or []:
-        said = f"{one['fingerprint'][:16]}, that of {one['model']}: {one['experts']} experts"
+        count = _counted(one["experts"], "expert")
+        said = f"{one['fingerprint'][:16]}, that of {one['model']}: {count}"
         if not one["asked"]:
             table.add_row("not asked", Line(f"vocabulary {said}", "dim"))
         elif not record.get("model"):
@@ -84,6 +86,10 @@ def status_view(record: Record) -> RenderableType:
     for sentence in (*([", ".join(told)] if told else []), *(record.get("troubles") or [])):
         table.add_row("trouble", Line(sentence, "yellow"))
     return Group(table, "", experts_table(experts, float(record["time"]))) if experts else table
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _add_expert(table: Table, record: Record) -> None:
