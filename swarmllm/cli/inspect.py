@@ -9,6 +9,7 @@ from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import ago, answer, count, print_record, short_peer
 from swarmllm.cli.screen import Line
 from swarmllm.cli.waiting import QUESTION
+from swarmllm.core.wording import several
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import ask
 from swarmllm.runtime.service.record import Record
@@ -66,12 +67,12 @@ def status_view(record: Record) -> RenderableType:
     for reason in record.get("halted") or []:
         table.add_row(Line("no text", "bold red"), Line(reason, "bold red"))
     experts = record.get("experts") or []
-    peers = _counted(len(record["peers"]), "peer")
-    table.add_row("swarm", f"{peers} connected, {_counted(len(experts), 'expert')} known")
+    peers = several(len(record["peers"]), "peer")
+    table.add_row("swarm", f"{peers} connected, {several(len(experts), 'expert')} known")
     _add_default_model(table, record.get("default_model") or {})
     _add_ledger(table, record.get("ledger") or {})
     for one in record.get("vocabularies") or []:
-        count = _counted(one["experts"], "expert")
+        count = several(one["experts"], "expert")
         said = f"{one['fingerprint'][:16]}, that of {one['model']}: {count}"
         if not one["asked"]:
             table.add_row("not asked", Line(f"vocabulary {said}", "dim"))
@@ -86,10 +87,6 @@ def status_view(record: Record) -> RenderableType:
     for sentence in (*([", ".join(told)] if told else []), *(record.get("troubles") or [])):
         table.add_row("trouble", Line(sentence, "yellow"))
     return Group(table, "", experts_table(experts, float(record["time"]))) if experts else table
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _add_expert(table: Table, record: Record) -> None:

@@ -21,6 +21,7 @@ from swarmllm.cli.operators.halt_source import refuse_other_swarm, standing_of, 
 from swarmllm.cli.output import complain, people, print_record
 from swarmllm.cli.screen import Line
 from swarmllm.core.halt.state import HaltState
+from swarmllm.core.wording import several
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.user_path import user_path
@@ -41,8 +42,8 @@ def export(config: Config, ids: Sequence[str], out: str, way: Way, *, as_json: b
         told = {"file": str(path), "proposals": len(cases), "records": records}
         print_record({"event": "exported"} | told)
         return OK
-    several = f"{len(cases)} proposal{'' if len(cases) == 1 else 's'}"
-    people().print(Line(f"{several} ({records} records) in {path}."), soft_wrap=True)
+    what = several(len(cases), "proposal")
+    people().print(Line(f"{what} ({records} records) in {path}."), soft_wrap=True)
     return OK
 
 

@@ -98,17 +98,18 @@ def _evidence(config: Config, action: Action, about: About) -> tuple[bytes, Repo
     running node notes in its ledger; what it would be built on is compared with the draft."""
     if about.evidence is None:
         return NO_EVIDENCE, None
+    if isinstance(action, SetSetting) and not about.suggest:
+        report, data = report_in(about.evidence)
+        check_evidence(report, BY_CODE[action.setting], action.value, None)
+        if about.way.state is None and not config.peers:
+            question(config, "report", report=data.decode())
+        return sha256(data).digest(), report
+    data = read_bounded(user_path(about.evidence), REPORT_BYTES_MAX, "the report")
     if isinstance(action, OpenPhase) and action.phase > 1 and not about.suggest:
         from swarmllm.cli.governance.quality_gate import check_quality
 
-        check_quality(_report_bytes(about.evidence), about.evidence)
-    if not isinstance(action, SetSetting) or about.suggest:
-        return digest_of(about.evidence), None
-    report, data = report_in(about.evidence)
-    check_evidence(report, BY_CODE[action.setting], action.value, None)
-    if about.way.state is None and not config.peers:
-        question(config, "report", report=data.decode())
-    return sha256(data).digest(), report
+        check_quality(data, about.evidence)
+    return sha256(data).digest(), None
 
 
 def _sentence(text: str) -> str:
@@ -124,15 +125,6 @@ def _gate(draft: Record) -> str:
     if draft["review_s"]:
         found += f" and {span(draft['review_s'])} of review"
     return found
-
-
-def digest_of(file: str) -> bytes:
-    """SHA-256 of a validation report."""
-    return sha256(_report_bytes(file)).digest()
-
-
-def _report_bytes(file: str) -> bytes:
-    return read_bounded(user_path(file), REPORT_BYTES_MAX, "the report")
 
 
 # --- actions in words -----------------------------------------------------------------------------

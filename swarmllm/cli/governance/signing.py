@@ -27,6 +27,7 @@ from swarmllm.cli.governance.places import (
 from swarmllm.cli.operators import passphrase
 from swarmllm.cli.output import people, print_record
 from swarmllm.cli.screen import Line
+from swarmllm.core.wording import several
 from swarmllm.errors import LocalError, RemoteError, UsageError
 from swarmllm.messages.governance import Proposal, Vote, Withdrawal
 from swarmllm.runtime.config import Config
@@ -177,7 +178,7 @@ def reach_of(delivery: Delivery | None) -> str:
     """Who has it, in a sentence; empty if nobody was given it."""
     if delivery is None:
         return ""
-    peers = f"{delivery.peers} connected peer{'' if delivery.peers == 1 else 's'}"
+    peers = several(delivery.peers, "connected peer")
     if delivery.same is not None:
         return f"{delivery.same} of {peers} {'has' if delivery.same == 1 else 'have'} it."
     return f"It goes to {peers} now." if delivery.peers else "It goes to peers when they connect."

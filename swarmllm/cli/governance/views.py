@@ -13,6 +13,7 @@ from swarmllm.cli.governance.propose import id_of
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import ago, answer, print_record
 from swarmllm.cli.screen import Line
+from swarmllm.core.wording import several
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.service.governance_fields import short_keys, span
 from swarmllm.runtime.service.record import Record
@@ -185,7 +186,7 @@ def _add_voters(table: Table, record: Record) -> None:
 
 
 def _needed(votes: int, what: str, seconds: float) -> str:
-    count = f"{votes} vote{'' if votes == 1 else 's'}"
+    count = several(votes, "vote")
     return f"{count}, then {what} for {span(seconds)}" if seconds else f"{count}, and no {what}"
 
 

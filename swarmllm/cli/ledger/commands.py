@@ -11,7 +11,7 @@ from swarmllm.adapters.atomic_file import write_new
 from swarmllm.adapters.ledger_files import EntryProof, export_lines
 from swarmllm.adapters.record_files import moment
 from swarmllm.cli.guard import OK
-from swarmllm.cli.ledger.entries import Entry, entry_of, kinds_of, several
+from swarmllm.cli.ledger.entries import Entry, entry_of, kinds_of
 from swarmllm.cli.ledger.sources import (
     Source,
     checkpoint_bytes,
@@ -22,6 +22,7 @@ from swarmllm.cli.ledger.sources import (
 )
 from swarmllm.cli.output import answer, notice, people, print_record, write_stdout
 from swarmllm.cli.screen import Line
+from swarmllm.core.wording import several
 from swarmllm.errors import LocalError, RemoteError, UsageError
 from swarmllm.messages import ALARMS, LedgerAlarm
 from swarmllm.runtime.config import Config

@@ -83,10 +83,6 @@ def kinds_of(names: list[str]) -> frozenset[str]:
     return frozenset(wanted)
 
 
-def several(count: int, one: str, more: str) -> str:
-    return f"{count} {one if count == 1 else more}"
-
-
 def plain(value: object) -> Any:
     """JSON has no bytes and no tuples: hex and lists."""
     match value:

@@ -12,12 +12,13 @@ from swarmllm.adapters.operator_keys import verify as good_signature
 from swarmllm.adapters.record_files import moment
 from swarmllm.adapters.store import peek
 from swarmllm.cli.guard import FAILED, OK
-from swarmllm.cli.ledger.entries import entry_of, several
+from swarmllm.cli.ledger.entries import entry_of
 from swarmllm.cli.ledger.sources import Source, cosigners, last_checkpoint, opened, progress
 from swarmllm.cli.output import answer, complain, print_record
 from swarmllm.cli.screen import Line
 from swarmllm.core.ledger.audit import Audit
 from swarmllm.core.ledger.own_log import LAST_CHECKPOINT
+from swarmllm.core.wording import several
 from swarmllm.errors import LocalError, RemoteError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.user_path import user_path

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from swarmllm.core.wording import several
+
 SAY_S: Final = 3.0  # Nothing has happened for so long: say why, and for how long it may go on.
 
 
@@ -41,7 +43,8 @@ def silence(asked: int, reasons: Sequence[str], shortage: str, left_s: float) ->
     """A round has gone on for a while without any answer. `asked` experts still owe one; `reasons`
     say why others fell out."""
     if asked:
-        why = f"{_experts(asked)} {'has' if asked == 1 else 'have'} been asked and not answered yet"
+        who = several(asked, "expert has", "experts have")
+        why = f"{who} been asked and not answered yet"
         why += f" (of others: {'; '.join(reasons)})" if reasons else ""
     else:
         why = "no expert answers: " + ("; ".join(reasons) or shortage)
@@ -60,10 +63,6 @@ def despair(
     if is_final:
         return f"no expert can go on with this text: {why}; `swarmllm experts` shows who is there"
     return (
-        f"none of {_experts(asked)} answered within {seconds:.0f} s: {why};"
+        f"none of {several(asked, 'expert')} answered within {seconds:.0f} s: {why};"
         " `swarmllm experts` shows who is there"
     )
-
-
-def _experts(count: int) -> str:
-    return f"{count} expert{'' if count == 1 else 's'}"

@@ -12,6 +12,7 @@ from swarmllm.core.governance.phases import AGENT_MAY, DAY_S
 from swarmllm.core.governance.tiers import Action, read_action
 from swarmllm.core.governance.view import GovernanceView, ProposalView
 from swarmllm.core.settings.table import BY_CODE
+from swarmllm.core.wording import several
 from swarmllm.messages.governance import (
     ClosePhase,
     Observe,
@@ -263,8 +264,7 @@ def _gate(tier: Tier, view: GovernanceView) -> str:
 def _votes(needs: int | None, view: GovernanceView) -> str:
     if needs is None:
         return "votes that nobody can give"
-    voters = "voter" if view.electorate == 1 else "voters"
-    return f"{needs} of {view.electorate} {voters}"
+    return f"{needs} of {several(view.electorate, 'voter')}"
 
 
 def _agent(tier: Tier, view: GovernanceView) -> str:
