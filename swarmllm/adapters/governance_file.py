@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, assert_never
 
+from swarmllm.adapters.armour import armoured
 from swarmllm.adapters.atomic_file import read_bounded
 from swarmllm.adapters.record_files import Sheet, moment, parse, render
 from swarmllm.adapters.terms_file import BEGIN as TERMS_BEGIN
@@ -40,7 +41,6 @@ FILE_BYTES_MAX: Final = 16 << 20
 RECORDS_MAX: Final = 16_384
 _BEGIN: Final = "-----BEGIN SWARMLLM GOVERNANCE RECORD-----"
 _END: Final = "-----END SWARMLLM GOVERNANCE RECORD-----"
-_LINE_CHARS: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,16 +163,8 @@ def _grouped(records: Sequence[bytes], name: str) -> tuple[tuple[bytes, ...], ..
 
 
 def _rendered(data: bytes) -> str:
-    text = base64.b64encode(data).decode()
-    lines = [
-        _BEGIN,
-        *(f"{name}: {value}" for name, value in _described(opened(data))),
-        f"Check: {sha256(data).hexdigest()[:16]}",
-        "",
-        *(text[at : at + _LINE_CHARS] for at in range(0, len(text), _LINE_CHARS)),
-        _END,
-    ]
-    return "\n".join(lines) + "\n"
+    lines = [*_described(opened(data)), ("Check", sha256(data).hexdigest()[:16])]
+    return armoured(_BEGIN, lines, data, _END)
 
 
 def _described(one: MultiSigned[GovernanceRecord]) -> list[tuple[str, str]]:

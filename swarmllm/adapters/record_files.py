@@ -27,6 +27,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final, assert_never
 
+from swarmllm.adapters.armour import armoured
 from swarmllm.adapters.atomic_file import read_bounded
 from swarmllm.adapters.operator_keys import verify
 from swarmllm.core.halt.charter import CHARTERS_MAX
@@ -57,7 +58,6 @@ RECORDS_MAX: Final = CHARTERS_MAX + 2 * ROLE_KEYS_MAX + 1  # A whole halt state,
 FILE_BYTES_MAX: Final = 1 << 20
 
 _SIGNED, _UNSIGNED = "SIGNED", "UNSIGNED"
-_LINE_CHARS: Final = 64
 # A HALT is made and signed in one step.
 _DRAFTS: Final[tuple[type[Resume | Charter], ...]] = (Resume, Charter)
 
@@ -212,16 +212,8 @@ def render(sheets: Sequence[Sheet]) -> str:
 def _rendered(sheet: Sheet) -> str:
     kind = _SIGNED if sheet.data else _UNSIGNED
     data = sheet.data or sheet.payload
-    text = base64.b64encode(data).decode()
-    lines = [
-        _edge("BEGIN", kind),
-        *(f"{name}: {value}" for name, value in _described(sheet)),
-        f"Check: {sha256(data).hexdigest()[:16]}",
-        "",
-        *(text[at : at + _LINE_CHARS] for at in range(0, len(text), _LINE_CHARS)),
-        _edge("END", kind),
-    ]
-    return "\n".join(lines) + "\n"
+    lines = [*_described(sheet), ("Check", sha256(data).hexdigest()[:16])]
+    return armoured(_edge("BEGIN", kind), lines, data, _edge("END", kind))
 
 
 def _edge(edge: str, kind: str) -> str:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from swarmllm.adapters.armour import armoured
 from swarmllm.adapters.atomic_file import read_bounded
 from swarmllm.core.governance.mandate import read_terms
 from swarmllm.core.settings.table import BY_CODE
@@ -26,7 +27,6 @@ FILE_BYTES_MAX: Final = 64 << 10
 WHAT: Final = "the file of terms"
 BEGIN: Final = "-----BEGIN SWARMLLM TERMS OF GOVERNANCE-----"
 _END: Final = "-----END SWARMLLM TERMS OF GOVERNANCE-----"
-_LINE_CHARS: Final = 64
 
 
 def terms_path(charter: Path) -> Path:
@@ -63,16 +63,7 @@ def parse_terms(data_of_file: bytes, name: str) -> bytes:
 def render_terms(terms: GovernanceTerms) -> str:
     """The text of a file with these terms."""
     data = encode(terms)
-    text = base64.b64encode(data).decode()
-    lines = [
-        BEGIN,
-        *(f"{name}: {value}" for name, value in described(terms)),
-        f"Digest: {sha256(data).hexdigest()}",
-        "",
-        *(text[at : at + _LINE_CHARS] for at in range(0, len(text), _LINE_CHARS)),
-        _END,
-    ]
-    return "\n".join(lines) + "\n"
+    return armoured(BEGIN, [*described(terms), ("Digest", sha256(data).hexdigest())], data, _END)
 
 
 def described(terms: GovernanceTerms) -> list[tuple[str, str]]:
