@@ -34,6 +34,7 @@ from swarmllm.wire.sparse import (
     SparseList,
 )
 from swarmllm.wire.sparse_compiled import compiled
+from swarmllm.wire.target_logprob import encode_target
 from swarmllm.wire.token_set import decode_set
 
 # The 1/32 of the vocabulary that survives the first look is still 16 times 256.
@@ -140,29 +141,31 @@ def _likeliest(
     return _Likeliest(ids, logprobs, mass, total - mass, winner)
 
 
-TARGET_STEPS: Final = 1024  # Per nat, see `messages.Scores`.
-
-
 def encode_allowed(
     logits: npt.NDArray[np.float32], allowed: bytes, entries_max: int, tail_max: int
 ) -> tuple[bytes, int] | None:
     """The answer to a ScoreAllowed: the list of the tokens of `allowed` (encoded) under softmax of
-    their logits alone, and -1024 times the log-probability of all of them under softmax of float[V]
-    `logits`, at most 65535. None if either is no distribution. The ids must be below V."""
+    their logits alone, and the code of the log-probability of all of them under softmax of float[V]
+    `logits` (`wire.target_logprob`). None if either is no distribution. The ids must be below V."""
     row = np.asarray(logits, dtype=np.float32)
     ids = decode_set(allowed)
     among = np.full_like(row, -np.inf)
     among[ids] = row[ids]
     data = encode_rows(among[None], [(entries_max, tail_max)])[0]
-    top = float(row.max())
-    if data is None or not math.isfinite(top):
+    whole = log_mass(row)
+    if data is None or not math.isfinite(whole):
         return None
+    return data, encode_target(whole - log_mass(row[ids]))
+
+
+def log_mass(logits: npt.NDArray[np.float32]) -> float:
+    """The logarithm of the sum of exp(logits), which must be some; the largest of them if that is
+    no number or not finite."""
+    top = float(logits.max())
+    if not math.isfinite(top):
+        return top
     with np.errstate(under="ignore"):
-        whole = float(np.exp(row - top).sum(dtype=np.float64))
-        best = float(among.max())
-        part = float(np.exp(among[ids] - best).sum(dtype=np.float64))
-    nats = top + math.log(whole) - best - math.log(part)
-    return data, round(min(65_535.0, max(0.0, nats * TARGET_STEPS)))
+        return top + math.log(float(np.exp(logits - top).sum(dtype=np.float64)))
 
 
 def encode_list(entries: SparseList, *, raw: bool = False) -> bytes:

@@ -15,7 +15,8 @@ from swarmllm.core.serving.batcher import Batcher
 from swarmllm.core.serving.planning import Copy, Output, Shape, Wanted
 from swarmllm.core.serving.rows import Rows, rows_of
 from swarmllm.errors import LocalError
-from swarmllm.wire.sparse_encoding import TARGET_STEPS, encode_allowed
+from swarmllm.wire.sparse_encoding import encode_allowed, log_mass
+from swarmllm.wire.target_logprob import encode_target
 
 Encode = Callable[[NDArray[np.float32], Sequence[tuple[int, int]]], Sequence[bytes | None]]
 """`wire.sparse_encoding.encode_rows`."""
@@ -105,11 +106,9 @@ def _output(row: NDArray[np.float32], wanted: Wanted, data: bytes | None) -> Out
 
 
 def _target(row: NDArray[np.float32], token: int) -> int:
-    """-1024 times the log-probability of `token` under softmax(row), at most 65535. LocalError if
-    the row is no distribution."""
-    top = float(row.max())
-    if not math.isfinite(top):
-        raise LocalError(f"the largest logit is {top}: the model's output is broken")
-    with np.errstate(under="ignore"):
-        mass = float(np.exp(row - top).sum(dtype=np.float64))
-    return round(min(65_535.0, max(0.0, (top + math.log(mass) - float(row[token])) * TARGET_STEPS)))
+    """The code of the log-probability of `token` under softmax(row). LocalError if the row is no
+    distribution."""
+    mass = log_mass(row)
+    if not math.isfinite(mass):
+        raise LocalError(f"the largest logit is {mass}: the model's output is broken")
+    return encode_target(mass - float(row[token]))

@@ -28,6 +28,7 @@ from swarmllm.core.settings.table import EXPLORATION, FIRST_THRESHOLD, PROBES, Q
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
+from swarmllm.wire.target_logprob import decode_target
 
 # Outside tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
 EVIDENCE_MAX = 64
@@ -149,7 +150,7 @@ class Ensemble:
                 " positions"
             )
         for i, position in enumerate(positions):
-            self.learn(peer, position, -int.from_bytes(raw[2 * i : 2 * i + 2], "big") / 1024)
+            self.learn(peer, position, decode_target(raw[2 * i : 2 * i + 2]))
 
     def learn(self, peer: PeerId, position: int, logprob: float) -> None:
         self._voices.clear()

@@ -14,7 +14,8 @@ class Guide:
 
     def __init__(self, order: GenerateRequest) -> None:
         self._constraint = order.grammar.begin() if order.grammar is not None else None
-        self._stops = TokenSet.of(order.stop_tokens, order.vocab_size)
+        if self._constraint is not None:
+            self._stops = TokenSet.of(order.stop_tokens, order.vocab_size)
         self._allowed: TokenSet | None = None
 
     def allowed(self) -> TokenSet | None:

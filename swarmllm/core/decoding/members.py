@@ -32,6 +32,7 @@ from swarmllm.messages import (
     Scores,
 )
 from swarmllm.wire.sparse import SparseList, decode_list
+from swarmllm.wire.target_logprob import decode_target
 from swarmllm.wire.token_set import TokenSet, encode_set
 
 # Need replies of one expert in one round before it rests.
@@ -204,7 +205,7 @@ class Members:
                 f"expert {peer}: {len(reply.target_logprobs)} bytes of target log-probabilities"
                 " where the mass of the allowed tokens was asked for"
             )
-        return -int.from_bytes(reply.target_logprobs, "big") / 1024
+        return decode_target(reply.target_logprobs)
 
     def answered(self, peer: PeerId) -> None:
         """It holds what it was sent."""
