@@ -63,6 +63,8 @@ def test_a_conversation_keeps_its_text_and_ends_with_its_input(home: Path) -> No
             str(home / "data"),
             "--max-tokens",
             "5",
+            "--regex",
+            "[a-z]+",  # No line of its own inside of an answer.
             stdin=b"The old man\n and then\n",
         )
     assert done.code == 0, done.err
