@@ -1,0 +1,138 @@
+"""The observation: what a node's own numbers say of the swarm, from which the agent proposes.
+
+Numbers only: no text, no name, no address. Each metric is declared here once, with its unit and
+which way is better; proposals cite metrics by these names, and a person reads the same table.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final, Literal
+
+from swarmllm.core.validation.recording import Minute, Recording
+from swarmllm.core.validation.snapshot import Snapshot
+
+VALUE_MAX: Final = 1e9  # Of any metric: what is more is a broken clock.
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """`better` is the direction in which the swarm's users gain; `none`: neither."""
+
+    name: str
+    unit: str
+    better: Literal["less", "more", "none"]
+    about: str
+
+
+METRICS: Final = (
+    Metric("token_ms", "ms", "less", "median time of a round"),
+    Metric("token_p99_ms", "ms", "less", "time that 99 of 100 rounds take at most"),
+    Metric("late_share", "share", "less", "rounds that took three times the median"),
+    Metric("unfinished_share", "share", "less", "answers that were not written to their end"),
+    Metric("failovers", "per answer", "less", "experts that were lost in the middle of an answer"),
+    Metric("tokens_per_s", "1/s", "more", "tokens of all answers"),
+    Metric("answers_per_min", "1/min", "none", "answers that began"),
+    Metric("prompt_tokens", "tokens", "none", "length of a prompt"),
+    Metric("experts", "experts", "more", "experts that can be asked"),
+    Metric("experts_lost", "1/h", "less", "of a hundred experts, how many went away in an hour"),
+    Metric("peers_left", "1/h", "less", "peers whose connection ended"),
+    Metric("busy_share", "share", "less", "sessions of all experts that are taken"),
+    Metric("round_trip_ms", "ms", "less", "median time of a ping to an expert"),
+    Metric("slow_ratio", "ratio", "less", "the slowest expert's round beside the median one's"),
+)
+BY_NAME: Final = {metric.name: metric for metric in METRICS}
+
+Observation = Mapping[str, float]
+"""Some of `METRICS` by name, each finite and at least 0; what is not known is left out."""
+
+
+def observe(recording: Recording, snapshot: Snapshot) -> Observation:
+    """What is known of the swarm from this node's recording and snapshot."""
+    found = _of_minutes(recording) | _of_experts(snapshot)
+    return {
+        name: min(VALUE_MAX, value)
+        for name, value in found.items()
+        if math.isfinite(value) and value >= 0
+    }
+
+
+def _of_minutes(recording: Recording) -> dict[str, float]:
+    def total(name: str) -> int:
+        return sum(getattr(one, name) for one in recording)
+
+    found: dict[str, float] = {}
+    working = [one for one in recording if one.tokens]
+    answers, ended, tokens = total("answers"), total("ended"), total("tokens")
+    if working:
+        found["token_ms"] = _weighed(working, "p50_ms")
+        found["token_p99_ms"] = _weighed(working, "p99_ms")
+        found["late_share"] = total("late") / tokens
+        found["tokens_per_s"] = tokens / (60 * len(working))
+    if ended:
+        found["unfinished_share"] = total("unfinished") / ended
+    if answers:
+        found["failovers"] = total("failovers") / answers
+        found["prompt_tokens"] = total("prompt_tokens") / answers
+    if recording:
+        hours = len(recording) / 60
+        found["answers_per_min"] = answers / len(recording)
+        found["peers_left"] = total("left") / hours
+        known = total("experts") / len(recording)
+        if known:
+            found["experts_lost"] = 100 * total("experts_went") / known / hours
+    return found
+
+
+def _weighed(minutes: Sequence[Minute], name: str) -> float:
+    """The mean of a minute's figure, each counting as often as it has tokens."""
+    weight = sum(one.tokens for one in minutes)
+    return math.fsum(getattr(one, name) * one.tokens for one in minutes) / weight
+
+
+def _of_experts(snapshot: Snapshot) -> dict[str, float]:
+    others = [one for one in snapshot.experts if not one.own]
+    found: dict[str, float] = {"experts": len(snapshot.experts)}
+    places = sum(one.sessions_max for one in snapshot.experts)
+    if places:
+        free = sum(min(one.sessions_free, one.sessions_max) for one in snapshot.experts)
+        found["busy_share"] = 1 - free / places
+    pings = [one.ping_us / 1000 for one in others if one.ping_us]
+    if pings:
+        found["round_trip_ms"] = median(pings)
+    rounds = [one.round_us for one in others if one.round_us]
+    if len(rounds) > 1:
+        found["slow_ratio"] = max(rounds) / median(rounds)
+    return found
+
+
+def table_of(observation: Observation) -> list[tuple[str, str, str]]:
+    """Name, value with its unit and meaning of each metric that is known, in their order: for
+    people and for a model's prompt."""
+    return [
+        (metric.name, f"{observation[metric.name]:.4g} {metric.unit}", metric.about)
+        for metric in METRICS
+        if metric.name in observation
+    ]
+
+
+# --- alarms ---------------------------------------------------------------------------------------
+
+Urgency = Literal["none", "soon", "now"]
+LOAD_HIGH, LOAD_FULL, FINISHED_LOW = 0.80, 0.95, 0.90
+
+
+def urgency_of(observation: Observation) -> tuple[Urgency, str]:
+    """Whether the next cycle should come earlier than its time, and why in a sentence."""
+    busy = observation.get("busy_share", 0.0)
+    finished = 1 - observation.get("unfinished_share", 0.0)
+    if busy > LOAD_FULL:
+        return "now", f"{100 * busy:.0f} % of all sessions are taken"
+    if finished < FINISHED_LOW:
+        return "soon", f"only {100 * finished:.0f} % of the answers are written to their end"
+    if busy > LOAD_HIGH:
+        return "soon", f"{100 * busy:.0f} % of all sessions are taken"
+    return "none", ""
