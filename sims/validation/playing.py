@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from swarmllm.core.effects import NodeEffect, RunScore
+from swarmllm.core.part import Part
 from swarmllm.core.settings.answering import usual_breadth
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.setting import Setting
@@ -62,12 +63,23 @@ class Run:
     """A fitted swarm under these settings, from one seed."""
 
     def __init__(
-        self, fitted: Fitted, values: Values, seed: int, laws: Callable[[], Sequence[Checker]]
+        self,
+        fitted: Fitted,
+        values: Values,
+        seed: int,
+        laws: Callable[[], Sequence[Checker]],
+        parts: Callable[[Host], tuple[Part, ...]] = lambda _: (),
     ) -> None:
         self.fitted = fitted
         self.rng = random.Random(f"{seed} validation")
         self.meter = Meter()
-        self.world = World(seed, link=fitted.link, settings=values, checkers=(*laws(), self.meter))
+        self.world = World(
+            seed,
+            link=fitted.link,
+            settings=values,
+            parts=parts,
+            checkers=(*laws(), self.meter),
+        )
         self._breadth = usual_breadth(Settings(values=values))
         self._is_over = False
         self._left: dict[int, int] = {}

@@ -16,6 +16,7 @@ from swarmllm.core.agent.observation import BY_NAME, METRICS, Observation
 from swarmllm.core.agent.suggestion import BoundsOf, Suggestion, Values
 from swarmllm.core.settings import table as t
 from swarmllm.core.settings.setting import Setting
+from swarmllm.core.validation.coverage import is_shown, text_side
 from swarmllm.messages import Range
 
 Tried = Collection[tuple[Setting[Any], int]]
@@ -44,9 +45,15 @@ class Situation:
             and (setting, value) not in self.tried
         )
 
+    def can_show(self, setting: Setting[Any], value: int) -> bool:
+        """Whether a validation could call it better: the simulator shows something of it, and it
+        costs the text nothing."""
+        return is_shown(setting) and text_side(setting, self.value(setting), value) >= 0
+
 
 class Proposer(Protocol):
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def propose(self, situation: Situation, rng: random.Random) -> Suggestion | None:
         """The next thing to try; None if it has nothing."""
@@ -86,7 +93,7 @@ class SearchProposer:
         for factor in self.FACTORS:
             for setting in settings:
                 for value in self._steps(situation, setting, factor, rng):
-                    if situation.is_new(setting, value):
+                    if situation.is_new(setting, value) and situation.can_show(setting, value):
                         return _of(situation, setting, value, "the next step of a search", ())
         return None
 
@@ -148,7 +155,7 @@ class RuleProposer:
 
     def propose(self, situation: Situation, rng: random.Random) -> Suggestion | None:
         for rule, value in self._wanted(situation):
-            if situation.is_new(rule.setting, value):
+            if situation.is_new(rule.setting, value) and situation.can_show(rule.setting, value):
                 return _of(situation, rule.setting, value, rule.finding, (rule.metric,))
         return None
 
@@ -159,6 +166,18 @@ class RuleProposer:
                 continue
             wanted = round(rule.factor * situation.value(rule.setting)) + rule.plus
             yield rule, max(bounds.low, min(bounds.high, wanted))
+
+
+@dataclass(frozen=True, slots=True)
+class InTurn:
+    """The first of several proposers that has something to propose."""
+
+    name: str
+    proposers: tuple[Proposer, ...]
+
+    def propose(self, situation: Situation, rng: random.Random) -> Suggestion | None:
+        found = (one.propose(situation, rng) for one in self.proposers)
+        return next((one for one in found if one is not None), None)
 
 
 def _of(

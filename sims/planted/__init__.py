@@ -1,0 +1,1 @@
+"""Planted faults: settings at bad values, and an agent's cycles that are to find and mend them."""

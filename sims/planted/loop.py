@@ -1,0 +1,235 @@
+"""The loop: an agent's cycles in a simulated swarm with a planted fault.
+
+`core.agent.cycle.Cycle` decides; this drives it. What a node would do is done by the same code: its
+own part records the minutes, its view gives the snapshot, `validate` simulates. Votes are assumed:
+what a validation calls better is carried at once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import fmean
+from typing import Any, Final
+
+from swarmllm.core.agent.cycle import (
+    Around,
+    Ask,
+    Cycle,
+    Done,
+    Effect,
+    Event,
+    File,
+    Filed,
+    Note,
+    Observe,
+    Observed,
+    Proposed,
+    Simulate,
+    Step,
+    TakeBack,
+    Terms,
+    Tick,
+    Validated,
+)
+from swarmllm.core.agent.observation import Observation, observe
+from swarmllm.core.agent.proposers import Proposer, Situation
+from swarmllm.core.governance.canary import Samples, samples_of
+from swarmllm.core.part import Part
+from swarmllm.core.settings.setting import Setting
+from swarmllm.core.settings.table import SETTINGS
+from swarmllm.core.validation.objective import cost_of
+from swarmllm.core.validation.part import RecordingPart
+from swarmllm.core.validation.recording import Recording
+from swarmllm.core.validation.report import Case
+from swarmllm.core.validation.snapshot import Snapshot, snapshot_of
+from swarmllm.core.validation.statistics import PAIRS_MIN
+from swarmllm.sims.planted.faults import Place
+from swarmllm.sims.validation.fitting import Fitted
+from swarmllm.sims.validation.playing import Load, Played, Run, play, steady
+from swarmllm.sims.validation.validate import Budget, validate
+from swarmllm.testing.world import Host
+from swarmllm.testing.world.laws import all_laws
+
+MINUTE: Final = 29_000_000.0  # Since 1970, when the simulated clock shows 0.
+LOOK_AFTER_S: Final = 2.0  # Of an answer under way, for the snapshot.
+BOUNDS: Final = {one: one.bounds for one in SETTINGS.values() if one.owner == "agent"}
+
+Values = Mapping[Setting[Any], int]
+Judge = Callable[[Case], tuple[str, bytes, float]]
+"""The verdict on a case, the digest of the report, and the seconds that were simulated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a node knows after some answers: its recording, its snapshot, what tokens took."""
+
+    recording: Recording
+    snapshot: Snapshot
+    costs: Samples
+
+
+Look = Callable[[Place, Values, int], Looked]
+"""Of a swarm, under these values, from this seed."""
+
+
+def look(place: Place, values: Values, seed: int) -> Looked:
+    recorders: list[RecordingPart] = []
+
+    def parts(_host: Host) -> tuple[Part, ...]:
+        if recorders:
+            return ()  # The first host is the one that asks.
+        recorders.append(RecordingPart(MINUTE, 0.0, lambda _key: None))
+        return (recorders[0],)
+
+    run = Run(place.fitted(), values, seed, all_laws, parts)
+    seen: list[Snapshot] = []
+    world = run.world
+
+    def take() -> None:
+        seen.append(snapshot_of(run.asker.node.view(world.now)))
+
+    world.event_queue.after(LOOK_AFTER_S, take)
+    run.play(steady)
+    gaps = [b - a for one in world.answers for a, b in pairwise(one.times)]
+    return Looked(recorders[0].recording(world.now), seen[0], samples_of(gaps))
+
+
+def judge(case: Case) -> tuple[str, bytes, float]:
+    simulated = 0.0
+
+    def counted(fitted: Fitted, values: Values, seed: int, load: Load) -> Played:
+        nonlocal simulated
+        run = Run(fitted, values, seed, all_laws)
+        found = run.play(load)
+        simulated += run.world.now
+        return found
+
+    budget = Budget(PAIRS_MIN, clock=lambda: 0.0)  # By pairs alone: the same on every machine.
+    report = validate(case, budget, play=counted)
+    return report.verdict, report.digest, simulated
+
+
+@dataclass(slots=True)
+class Loop:
+    """`values` are in force; the rest counts what was done."""
+
+    place: Place
+    values: dict[Setting[Any], int]
+    proposer: Proposer
+    seed: int
+    validations_max: int
+    judge: Judge = judge
+    look: Look = look
+    suggested: int = 0
+    actionable: int = 0
+    validations: int = 0
+    improving: int = 0
+    taken_back: int = 0
+    simulated_s: float = 0.0
+    notes: list[Note] = field(default_factory=list)
+    _observation: Observation = field(default_factory=dict)
+    _looked: Looked | None = None
+    _filed: dict[bytes, Setting[Any]] = field(default_factory=dict)
+    _earlier: dict[bytes, int] = field(default_factory=dict)
+    _enacted: File | None = None
+    _is_over: bool = False
+    _looks: int = 0
+    _now: float = 0.0
+    _rng: random.Random = field(init=False)
+    _cycle: Cycle = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._rng = random.Random(f"{self.seed} {self.proposer.name}")
+        self._cycle = Cycle(Terms(attempts=self.validations_max))
+
+    def run(self) -> None:
+        """Until there is nothing more to propose, or all validations are spent."""
+        event: Event = Tick()
+        while not self._is_over:
+            effects = self._cycle.handle(event, self._around(), self._now)
+            self.notes += [one for one in effects if isinstance(one, Note)]
+            wanted = next((one for one in effects if not isinstance(one, Note)), None)
+            if wanted is not None:
+                event = self._perform(wanted)
+                continue
+            event = Tick()
+            step = self._cycle.state.step
+            if step is Step.PROPOSING or (step is Step.RESTING and self._spent()):
+                return  # It may ask no more.
+            if step in (Step.RESTING, Step.MEASURING):
+                self._now = max(self._now, self._cycle.next_deadline())
+            if step is Step.MEASURING and self._enacted is not None:
+                self._enact(self._enacted)
+
+    def _spent(self) -> bool:
+        return self.validations >= self.validations_max
+
+    def _around(self) -> Around:
+        costs = Samples() if self._looked is None else self._looked.costs
+        state = "enacted" if self._cycle.state.proposal else ""
+        return Around(4, False, True, not self._spent(), state, costs)
+
+    def _look(self) -> Looked:
+        self._looks += 1
+        self._looked = self.look(self.place, self.values, self.seed + 1_000 * self._looks)
+        return self._looked
+
+    def _perform(self, effect: Effect) -> Event:
+        match effect:
+            case Observe():
+                looked = self._look()
+                self._observation = observe(looked.recording, looked.snapshot)
+                return Observed(self._observation)
+            case Ask():
+                return self._ask()
+            case Simulate(suggestion=suggestion):
+                return self._simulate(suggestion.setting, suggestion.value)
+            case File():
+                self._enacted = effect
+                return Filed(effect.report)
+            case TakeBack(proposal=proposal):
+                self.taken_back += 1
+                self.values[self._filed[proposal]] = self._earlier[proposal]
+                return Done()
+            case _:
+                raise AssertionError(effect)
+
+    def _ask(self) -> Event:
+        tried = self._cycle.state.tried
+        situation = Situation(self._observation, dict(self.values), BOUNDS, tried)
+        suggestion = self.proposer.propose(situation, self._rng)
+        if suggestion is None:
+            self._is_over = True
+            return Proposed(None)
+        self.suggested += 1
+        fault = suggestion.fault(self._observation, self.values, BOUNDS)
+        self.actionable += not fault
+        return Proposed(suggestion, fault)
+
+    def _simulate(self, setting: Setting[Any], value: int) -> Event:
+        assert self._looked is not None
+        known = self._looked
+        case = Case(setting, value, b"", dict(self.values), known.snapshot, known.recording, {})
+        verdict, digest, simulated_s = self.judge(case)
+        self.validations += 1
+        self.improving += verdict == "better"
+        self.simulated_s += simulated_s
+        return Validated(verdict, digest)
+
+    def _enact(self, filed: File) -> None:
+        """The change is in force, and a window of it was measured."""
+        wish = filed.suggestion
+        self._filed[filed.report] = wish.setting
+        self._earlier[filed.report] = self.values.get(wish.setting, wish.setting.default)
+        self.values[wish.setting] = wish.value
+        self._enacted = None
+        self._look()
+
+
+def cost(place: Place, values: Values, seeds: Sequence[int]) -> float:
+    """The mean objective under these values, where laws hold."""
+    fitted = place.fitted()
+    return fmean(cost_of(play(fitted, values, seed, steady).figures) for seed in seeds)
