@@ -58,7 +58,7 @@ LOOK_AFTER_S: Final = 2.0  # Of an answer under way, for the snapshot.
 BOUNDS: Final = {one: one.bounds for one in SETTINGS.values() if one.owner == "agent"}
 
 Values = Mapping[Setting[Any], int]
-Judge = Callable[[Case], tuple[str, bytes, float]]
+Validator = Callable[[Case], tuple[str, bytes, float]]
 """The verdict on a case, the digest of the report, and the seconds that were simulated."""
 
 
@@ -97,19 +97,19 @@ def look(place: Place, values: Values, seed: int) -> Looked:
     return Looked(recorders[0].recording(world.now), seen[0], samples_of(gaps))
 
 
-def judge(case: Case) -> tuple[str, bytes, float]:
-    simulated = 0.0
+def simulated(case: Case) -> tuple[str, bytes, float]:
+    seconds = 0.0
 
     def counted(fitted: Fitted, values: Values, seed: int, load: Load) -> Played:
-        nonlocal simulated
+        nonlocal seconds
         run = Run(fitted, values, seed, all_laws)
         found = run.play(load)
-        simulated += run.world.now
+        seconds += run.world.now
         return found
 
     budget = Budget(PAIRS_MIN, clock=lambda: 0.0)  # By pairs alone: the same on every machine.
     report = validate(case, budget, play=counted)
-    return report.verdict, report.digest, simulated
+    return report.verdict, report.digest, seconds
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class Loop:
     proposer: Proposer
     seed: int
     validations_max: int
-    judge: Judge = judge
+    validator: Validator = simulated
     look: Look = look
     suggested: int = 0
     actionable: int = 0
@@ -213,7 +213,7 @@ class Loop:
         assert self._looked is not None
         known = self._looked
         case = Case(setting, value, b"", dict(self.values), known.snapshot, known.recording, {})
-        verdict, digest, simulated_s = self.judge(case)
+        verdict, digest, simulated_s = self.validator(case)
         self.validations += 1
         self.improving += verdict == "better"
         self.simulated_s += simulated_s
@@ -221,10 +221,12 @@ class Loop:
 
     def _enact(self, filed: File) -> None:
         """The change is in force, and a window of it was measured."""
-        wish = filed.suggestion
-        self._filed[filed.report] = wish.setting
-        self._earlier[filed.report] = self.values.get(wish.setting, wish.setting.default)
-        self.values[wish.setting] = wish.value
+        suggestion = filed.suggestion
+        self._filed[filed.report] = suggestion.setting
+        self._earlier[filed.report] = self.values.get(
+            suggestion.setting, suggestion.setting.default
+        )
+        self.values[suggestion.setting] = suggestion.value
         self._enacted = None
         self._look()
 

@@ -34,7 +34,7 @@ from swarmllm.core.settings.table import EXTRA
 
 TERMS = Terms(interval_s=100, interval_max_s=800, soon_s=20, window_s=50, review_s=1000, attempts=3)
 KNOWN = {"late_share": 0.2, "token_ms": 40.0}
-WISH = Suggestion(EXTRA, 2, "many are late", ("late_share",), "late_share")
+CHANGE = Suggestion(EXTRA, 2, "many are late", ("late_share",), "late_share")
 REPORT, ID = b"\7" * 32, b"\1" * 32
 QUICK = samples_of([0.1, 0.11] * 10)
 SLOW = samples_of([0.3, 0.31] * 10)
@@ -68,13 +68,13 @@ def started() -> Driven:
 def validated(phase: int) -> Driven:
     driven = started()
     assert driven.tell(Observed(KNOWN), around(phase)) == Ask()
-    assert driven.tell(Proposed(WISH), around(phase)) == Simulate(WISH)
+    assert driven.tell(Proposed(CHANGE), around(phase)) == Simulate(CHANGE)
     return driven
 
 
 def in_force() -> Driven:
     driven = validated(3)
-    assert driven.tell(Validated("better", REPORT), around()) == File(WISH, REPORT, False)
+    assert driven.tell(Validated("better", REPORT), around()) == File(CHANGE, REPORT, False)
     assert driven.tell(Filed(ID), around()) is None
     assert driven.tell(Tick(), around(proposal="open"), 200) is None
     assert driven.tell(Tick(), around(proposal="canary"), 200) is None
@@ -92,14 +92,14 @@ def test_phase_0_only_observes() -> None:
 def test_phase_1_suggests_without_a_simulation() -> None:
     driven = started()
     driven.tell(Observed(KNOWN), around(1))
-    assert driven.tell(Proposed(WISH), around(1)) == File(WISH, b"", True)
+    assert driven.tell(Proposed(CHANGE), around(1)) == File(CHANGE, b"", True)
     assert driven.tell(Filed(ID), around(1)) is None
     assert driven.cycle.state.step is Step.RESTING
 
 
 def test_phase_2_suggests_what_a_simulation_found_better() -> None:
     driven = validated(2)
-    assert driven.tell(Validated("better", REPORT), around(2)) == File(WISH, REPORT, True)
+    assert driven.tell(Validated("better", REPORT), around(2)) == File(CHANGE, REPORT, True)
 
 
 def test_phase_3_waits_for_votes_and_keeps_what_is_no_worse() -> None:
@@ -124,7 +124,7 @@ def test_a_suggestion_that_is_no_better_makes_room_for_the_next() -> None:
     assert driven.tell(Validated("no difference", REPORT), around()) == Ask()
     assert (EXTRA, 2) in driven.cycle.state.tried
     for _ in range(2):
-        assert driven.tell(Proposed(WISH, "it is 2 already"), around()) in (Ask(), None)
+        assert driven.tell(Proposed(CHANGE, "it is 2 already"), around()) in (Ask(), None)
     assert driven.cycle.state.step is Step.RESTING, "three attempts and no more"
 
 
@@ -227,7 +227,7 @@ class AnyOrder(RuleBasedStateMachine):
         effect, self.pending = self.pending, None
         answers: dict[type, Event] = {
             Observe: Observed(KNOWN if well else {}),
-            Ask: Proposed(WISH if well else None),
+            Ask: Proposed(CHANGE if well else None),
             Simulate: Validated("better", REPORT) if well else Validated("worse", REPORT),
             File: Filed(ID) if well else Filed(b"", "the disk is full"),
             TakeBack: Done(),

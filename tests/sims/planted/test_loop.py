@@ -49,14 +49,14 @@ def looks(*costs: Samples) -> module.Look:
     return found
 
 
-def judged(case: Case) -> tuple[str, bytes, float]:
+def made_up(case: Case) -> tuple[str, bytes, float]:
     """Two is better than all else."""
     verdict = "better" if case.setting is EXTRA and case.value == 2 else "no difference"
     return verdict, bytes([case.value]) * 32, 10.0
 
 
 def loop_of(*values: int, costs: tuple[Samples, ...] = (QUICK,), most: int = 10) -> Loop:
-    return Loop(PLACE, {EXTRA: 0}, Listed([*values]), 1, most, judged, looks(*costs))
+    return Loop(PLACE, {EXTRA: 0}, Listed([*values]), 1, most, made_up, looks(*costs))
 
 
 def test_what_is_better_is_applied_and_all_is_counted() -> None:
