@@ -1,11 +1,13 @@
 """What must hold of governance in every world whose hosts run it (`testing.world.government`).
 
-`Justified`         nothing is in force without its gate (votes, review, canary), nothing is put
-                    into force while halted, and a halt takes the last changes back
+`RecordsHeld`       no record is held that nobody may have signed (`record_laws`)
+`Weighed`           each proposal has its tier, its votes, and is void for a reason (`record_laws`)
+`Justified`         nothing is in force without its gate (votes, review, canary, what is written),
+                    nothing is put into force while halted, and a halt takes the last changes back
 `OnceEach`          nothing is put into force twice without having been taken back between
 `PinsAreKept`       what an owner has pinned never changes
-`GovernanceBounded` every collection of governance keeps its bound, whoever floods it
-`GovernanceIsQuiet` a host whose peers agree with it sends next to nothing
+`GovernanceBounded` every collection keeps its bound, whoever floods it (`governance_bounds`)
+`GovernanceIsQuiet` a host whose peers agree with it sends next to nothing (`governance_bounds`)
 `SettingsAgree`     when nothing changes any more, the same is in force everywhere, on disk too, and
                     it is what the records say; what a halt took back is not among it
 
@@ -19,73 +21,39 @@ from collections.abc import Iterator
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.effects import SendFrame
-from swarmllm.core.governance import book, journal, phases, state_file
 from swarmllm.core.governance.machine import GovernanceMachine
-from swarmllm.core.governance.state_file import load
-from swarmllm.core.inputs import FrameReceived, RecordOffered
+from swarmllm.core.governance.state_file import STATE_KEY, Saved, load, read_state
+from swarmllm.core.ledger.audit import read_leaf
+from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.settings.table import BY_CODE
-from swarmllm.messages.declare import GOV
-from swarmllm.messages.governance import OpenPhase
+from swarmllm.messages.governance import ClosePhase, Enacted, OpenPhase
 from swarmllm.testing.world.checks import Checker
+from swarmllm.testing.world.governance_bounds import GovernanceBounded, GovernanceIsQuiet
+from swarmllm.testing.world.governance_checks import (
+    Bench,
+    GovernanceLaw,
+    in_force,
+    records_of,
+)
 from swarmllm.testing.world.government import Government
 from swarmllm.testing.world.host import Host
-from swarmllm.testing.world.network import CONNECTIONS_MAX
+from swarmllm.testing.world.record_laws import RecordsHeld, Weighed
 from swarmllm.testing.world.referee import HALT_TOOK, MAJOR, Force, Referee, Thing, Verdict
+from swarmllm.wire.codec import decode
 
 if TYPE_CHECKING:
-    from swarmllm.core.effects import NodeEffect
     from swarmllm.testing.world.world import World
 
 # Between a halt and the look at what it takes back lies no more than one look at the clock.
 TAKEN_BACK_S: Final = 1.0
-KEPT_MAX_S: Final = 14 * 86_400 + 600
 TURN_S: Final = 1e-3  # What rounding does to a wait.
-VERDICTS_MAX: Final = 512  # Kept, for hosts that hold the same.
-LOOK_EVERY: Final = 64  # Steps of a host between two looks at its collections.
-# The design allows 50 bytes per node and second. A digest a minute is less than one.
-QUIET_BYTES_PER_S: Final = 50.0
-QUIET_AFTER_S: Final = 60.0  # After the last difference between peers.
-
-
-def in_force(machine: GovernanceMachine) -> Force:
-    """What is in force on a host, in the referee's words."""
-    return {(target.kind, target.code): value for target, value in machine.changes.live.items()}
-
-
-def records_of(machine: GovernanceMachine) -> list[bytes]:
-    """Every record that a host holds."""
-    return [record for case in machine.registry.cases.values() for record in case.records]
-
-
-def referee_of(government: Government, world: World, version: int) -> Referee:
-    """Of the charter of this version."""
-    era = government.eras[version]
-    return Referee(
-        government.founders.swarm,
-        [one.public_key for one in era.voters],
-        [one.public_key for one in era.agents],
-        era.terms,
-        3,  # As the founders' charter has it.
-        world.verify,
-        version,
-    )
-
-
-class GovernanceLaw(Checker):
-    def __init__(self, government: Government) -> None:
-        self.government = government
-
-    def machine(self, host: Host) -> GovernanceMachine | None:
-        """Of a host that is up, and has got as far as governance."""
-        part = self.government.parts.get(host.number)
-        return part.machine if host.alive and part is not None else None
 
 
 class Memory:
     """What the law knows of one disk: `force` as it was last, `was` everything that was in force
     here, when each case was first here (the host's own clock) and when it had passed; `orders_at`
-    says when the halt state changed last, and `tried` what a canary here has begun with."""
+    says when the halt state changed last, and `tried` what a canary here has begun with. `starts`:
+    nothing was looked at yet in this life."""
 
     def __init__(self) -> None:
         self.force: Force = {}
@@ -93,6 +61,7 @@ class Memory:
         self.seen: dict[bytes, float] = {}
         self.passed: dict[bytes, float] = {}
         self.tried: set[bytes] = set()
+        self.starts = True
         self.key: object = None
         self.orders = b""
         self.orders_at = 0.0
@@ -100,25 +69,32 @@ class Memory:
 
 class Justified(GovernanceLaw):
     """Whatever is in force on a host has its votes among the records that the host holds, and is
-    not void by them. It came into force after its review and its canary, and not while the host was
-    halted. A halt takes back at once, on every host that has heard it."""
+    not void by them. It came into force after its review and its canary, when disk and ledger had
+    it, and not while the host was halted. A halt takes back at once, on every host that has heard
+    it."""
 
-    LAW: Final = "nothing is in force without its gate"
+    PROPOSED: Final = "nothing is in force that nobody proposed"
+    VOTES: Final = "nothing is in force without its votes"
+    VOID: Final = "nothing void is in force"
+    REVIEW: Final = "nothing large is in force before its review"
+    PHASE: Final = "no phase is opened before it is due"
+    CLOSES: Final = "closing a phase opens none"
+    CANARY: Final = "no setting is in force before a canary has tried it"
     HALTED: Final = "nothing is put into force while halted"
     TAKEN_BACK: Final = "a halt takes the last changes back"
+    WRITTEN: Final = "nothing is in force before disk and ledger have it"
+    FOLLOWED: Final = "a node goes by the settings in force"
 
     def begin(self, world: World) -> None:
         super().begin(world)
-        self._referees: dict[int, Referee] = {}
         self._memories: dict[int, Memory] = {}
         self._off_s: dict[int, float] = {}
-        self._verdicts: dict[object, Verdict] = {}
 
     def starting(self, host: Host) -> None:
         if not any(key.startswith("governance/") for key in host.disk.values):
             self._memories[host.number] = Memory()
         memory = self._memories[host.number]
-        memory.force, memory.key = {}, None
+        memory.force, memory.key, memory.starts = {}, None, True
         if not host.machine_up and host.died_at >= 0:
             off_s = (self.world.now - host.died_at) * host.spec.drift
             self._off_s[host.number] = self._off_s.get(host.number, 0.0) + off_s
@@ -134,7 +110,7 @@ class Justified(GovernanceLaw):
         trials = {id for id, one in machine.progress.courses.items() if one.trial == "running"}
         for id in trials - memory.tried:
             if not self._is_canary(host, machine, id):
-                raise self.broken(self.LAW, host, f"{id.hex()[:8]} is tried out of turn")
+                raise self.broken(self.CANARY, host, f"{id.hex()[:8]} is tried out of turn")
         memory.tried |= trials
         key = (machine.replica.digest, state.digest, len(force), is_due)
         if key == memory.key and force == memory.force:
@@ -145,7 +121,7 @@ class Justified(GovernanceLaw):
         now = self._up(host)
         for id in machine.registry.cases:
             memory.seen.setdefault(id, now)
-        verdict = self._verdict(machine)
+        verdict = self.bench.verdict(self.world, machine)
         for id in verdict.passed:
             memory.passed.setdefault(id, now)
         before, memory.force = memory.force, force
@@ -154,42 +130,27 @@ class Justified(GovernanceLaw):
             if not id:
                 continue
             self._has_votes(host, memory, verdict, thing, id, value)
-            if before.get(thing) != (id, value) and (thing, id) not in memory.was:
-                self._had_its_gates(host, machine, memory, verdict, thing, id)
+            if before.get(thing) != (id, value):
+                if (thing, id) not in memory.was:
+                    self._had_its_gates(host, machine, memory, verdict, thing, id)
+                if not memory.starts and _goes_on(before.get(thing), verdict):
+                    self._is_written(host, thing, id, value)
             memory.was.add((thing, id))
+        memory.starts = False
 
     def _up(self, host: Host) -> float:
         """The host's own clock, less what its machine was off."""
         leapt_s = self.government.leapt_s.get(host.number, 0.0)
         return host.clock() + leapt_s - self._off_s.get(host.number, 0.0)
 
-    def _verdict(self, machine: GovernanceMachine) -> Verdict:
-        """What is not released opens no phase here, and reverts nothing; the referee is told."""
-        cases, digest = machine.registry.cases, machine.switch.state.digest
-        released = machine.progress.released & cases.keys()
-        assert machine.mandate is not None
-        version = machine.mandate.version
-        if version not in self._referees:
-            self._referees[version] = referee_of(self.government, self.world, version)
-        referee = self._referees[version]
-        known = sorted((id, cases[id].digest, id in released) for id in cases)
-        key = (version, *known, digest)
-        found = self._verdicts.get(key)
-        if found is None:
-            if len(self._verdicts) > VERDICTS_MAX:
-                self._verdicts.clear()
-            found = referee.verdict(records_of(machine), digest)
-            if found.passed - released:
-                found = referee.verdict(records_of(machine), digest, released)
-            self._verdicts[key] = found
-        return found
-
     def _settings_follow(self, host: Host, force: Force) -> None:
         for code, setting in BY_CODE.items():
             _, value = force.get(("setting", code), (b"", (setting.default,)))
             if host.settings.get(setting) != value[0]:
                 raise self.broken(
-                    self.LAW, host, f"{setting.key} is {host.settings.get(setting)}, not {value[0]}"
+                    self.FOLLOWED,
+                    host,
+                    f"{setting.key} is {host.settings.get(setting)}, not {value[0]}",
                 )
 
     def _has_votes(
@@ -204,15 +165,15 @@ class Justified(GovernanceLaw):
         name = f"{thing[0]} {thing[1]} = {value} by {id.hex()[:8]}"
         matter = verdict.matters.get(id)
         if matter is None or matter.thing != thing:
-            raise self.broken(self.LAW, host, f"{name}: nobody signed that")
+            raise self.broken(self.PROPOSED, host, f"{name}: nobody signed that")
         if id not in verdict.passed:
             said = f"{len(matter.votes)} voted, tier {verdict.tiers.get(id)}"
-            raise self.broken(self.LAW, host, f"{name}: it has not passed ({said})")
+            raise self.broken(self.VOTES, host, f"{name}: it has not passed ({said})")
         if thing[0] != "phase" and value != _value_of(matter.action):
-            raise self.broken(self.LAW, host, f"{name}: that was not voted on")
+            raise self.broken(self.PROPOSED, host, f"{name}: that was not voted on")
         # Orders are heard by the kill switch first; governance looks at the next tick.
         if id in verdict.void and self.world.now > memory.orders_at + TAKEN_BACK_S:
-            law = self.TAKEN_BACK if verdict.void[id] == HALT_TOOK else self.LAW
+            law = self.TAKEN_BACK if verdict.void[id] == HALT_TOOK else self.VOID
             raise self.broken(law, host, f"{name}: {verdict.void[id]}")
 
     def _had_its_gates(
@@ -233,19 +194,33 @@ class Justified(GovernanceLaw):
             raise self.broken(self.HALTED, host, f"{name} while {machine.switch.state.reasons[0]}")
         waited_s = now - memory.seen[id] + TURN_S
         if verdict.tiers[id] == MAJOR and waited_s < terms.review_h * 3600:
-            raise self.broken(self.LAW, host, f"{name}: reviewed for {waited_s:.1f} s")
+            raise self.broken(self.REVIEW, host, f"{name}: reviewed for {waited_s:.1f} s")
         if isinstance(matter.action, OpenPhase):
             phase = matter.action.phase
             experts = len(machine.census.peers(host.clock()))
             if experts < terms.phase_experts[phase - 1]:
-                raise self.broken(self.LAW, host, f"{name}: opened with {experts} experts")
+                raise self.broken(self.PHASE, host, f"{name}: opened with {experts} experts")
             if phase > 1 and not any(matter.proposal.evidence):
-                raise self.broken(self.LAW, host, f"{name}: opened without a report")
+                raise self.broken(self.PHASE, host, f"{name}: opened without a report")
+        expected = verdict.force.get(thing)
+        if isinstance(matter.action, ClosePhase) and expected is not None and expected[0] == id:
+            phase = machine.changes.phase
+            if phase > expected[1][0]:
+                raise self.broken(self.CLOSES, host, f"{name}: {phase}, not {expected[1][0]}")
         if thing[0] == "setting" and terms.canary_permille and terms.canary_s:
             since_s = now - memory.passed[id] + TURN_S
             is_due = not era.agents and since_s >= terms.canary_s
             if not (is_due or matter.reports or id in memory.tried):
-                raise self.broken(self.LAW, host, f"{name}: no canary has tried it")
+                raise self.broken(self.CANARY, host, f"{name}: no canary has tried it")
+
+    def _is_written(self, host: Host, thing: Thing, id: bytes, value: tuple[int, ...]) -> None:
+        """By its own state, and by what its ledger has of this proposal."""
+        name = f"{thing[0]} {thing[1]} = {value} by {id.hex()[:8]}"
+        state = host.disk.values.get(STATE_KEY)
+        if state is None or _written_in(read_state(state)).get(thing) != (id, value):
+            raise self.broken(self.WRITTEN, host, f"{name} is not on disk")
+        if not any(entry.proposal == id for entry in _enacted(host)):
+            raise self.broken(self.WRITTEN, host, f"{name} is not in the ledger")
 
     def _is_canary(self, host: Host, machine: GovernanceMachine, id: bytes) -> bool:
         if host.number in self.government.unwilling:
@@ -258,6 +233,29 @@ class Justified(GovernanceLaw):
             return True
         known = machine.census.peers(host.clock())
         return all(lot <= _lot(id, peer) for peer in known)
+
+
+def _goes_on(before: tuple[bytes, tuple[int, ...]] | None, verdict: Verdict) -> bool:
+    """Whether what comes after it is put into force: if `before` is out of force by itself, what
+    comes after it is what was voted earlier, and is back at once."""
+    if before is None or not before[0]:
+        return True
+    return before[0] in verdict.passed and before[0] not in verdict.void
+
+
+def _written_in(saved: Saved) -> Force:
+    """What is in force by the state of a host."""
+    return {(target.kind, target.code): value for target, value in saved.in_force.items()}
+
+
+def _enacted(host: Host) -> Iterator[Enacted]:
+    """What the ledger of a host says that was put into force there, the newest first."""
+    for data in reversed(host.disk.ledger.leaves):
+        leaf = read_leaf(data)
+        if leaf.kind in (LedgerKind.ENACTMENT, LedgerKind.PHASE):
+            entry = decode(leaf.payload, (Enacted,))
+            if not entry.why:
+                yield entry
 
 
 def _value_of(action: Any) -> tuple[int, ...]:
@@ -316,118 +314,6 @@ class PinsAreKept(Checker):
                 raise self.broken(self.LAW, host, f"{setting} is read as {host.settings[setting]}")
 
 
-class GovernanceBounded(GovernanceLaw):
-    LAW: Final = "every collection of governance keeps its bound"
-
-    def begin(self, world: World) -> None:
-        super().begin(world)
-        self._steps: dict[int, int] = {}
-
-    def stepped(self, host: Host, event: object) -> None:
-        if not isinstance(event, FrameReceived | RecordOffered):
-            return
-        steps = self._steps[host.number] = self._steps.get(host.number, 0) + 1
-        if steps % LOOK_EVERY == 0:
-            self._look(host)
-
-    def settled(self) -> None:
-        for host in self.world.alive():
-            self._look(host)
-
-    def _look(self, host: Host) -> None:
-        machine = self.machine(host)
-        if machine is None or machine.damage:
-            return
-        for name, size, bound in self._collections(host, machine):
-            if size > bound:
-                raise self.broken(self.LAW, host, f"{name}: {size} > {bound}")
-
-    def _collections(
-        self, host: Host, machine: GovernanceMachine
-    ) -> Iterator[tuple[str, int, int]]:
-        found, outcome = machine.registry.book, machine.outcome
-        if found is not None and outcome is not None:
-            opened: dict[bytes, int] = {}
-            for id, case in found.cases.items():
-                standing = outcome.standings[id]
-                if book.is_open(case, standing):
-                    author = case.proposal.author
-                    opened[author] = opened.get(author, 0) + 1
-            keys = len(self.government.voters) + len(self.government.agents)
-            for author, count in opened.items():
-                yield f"open proposals of {author.hex()}", count, 4
-            yield "open proposals", sum(opened.values()), 256
-            # Open ones, and as many that their authors withdrew, beside those that have passed.
-            passed = sum(
-                book.has_carried(case, outcome.standings[id]) for id, case in found.cases.items()
-            )
-            yield "proposals", len(found.cases) - passed, 8 * keys
-            yield "passed proposals", passed, book.PASSED_MAX
-            yield "names of closed proposals", len(found._closed), book.CLOSED_MAX
-            says = max((len(case.says) for case in found.cases.values()), default=0)
-            yield (
-                "records of a proposal",
-                says,
-                1 + 3 * len(self.government.voters) + (2 * len(self.government.agents) + 1),
-            )
-            courses = machine.progress.courses
-            yield "courses", len(courses), len(found.cases)
-            ages = [
-                round(course.seen.read(host.clock()))
-                for id, course in courses.items()
-                if id in found.cases
-                and not book.has_carried(found.cases[id], outcome.standings[id])
-            ]
-            # A process that was down finds out at its first look.
-            yield "seconds that an open proposal is kept", max(ages, default=0), KEPT_MAX_S
-        yield "links", len(machine.replica._links), CONNECTIONS_MAX
-        yield "news", len(machine.registry.news), 0
-        yield "journal", len(machine.changes.journal.entries), journal.ENTRIES_MAX
-        yield "census", len(machine.census._heard), phases.HEARD_MAX
-        yield "slots", len(machine._writing.slots), state_file.SLOTS_MAX
-        kept = [key for key in host.disk.values if key.startswith("governance/")]
-        yield "values on disk", len(kept), state_file.SLOTS_MAX + 1
-        yield "costs", len(machine.progress._costs_s), 256
-
-
-class GovernanceIsQuiet(GovernanceLaw):
-    """Once all peers of a host hold what it holds, it sends a digest now and then. What peers that
-    differ for good (one has dropped what the other keeps) send each other is bounded, too."""
-
-    LAW: Final = "an idle host sends next to nothing"
-
-    def begin(self, world: World) -> None:
-        super().begin(world)
-        self._bytes: dict[int, int] = {}
-        self._since = 0.0
-
-    def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
-        sent = 0
-        for effect in effects:
-            if isinstance(effect, SendFrame) and effect.channel == GOV:
-                sent += len(self.world.encoded(effect.message))
-        if sent:
-            self._bytes[host.number] = self._bytes.get(host.number, 0) + sent
-
-    def start(self) -> None:
-        """From now on nobody does anything."""
-        self._bytes, self._since = {}, self.world.now
-
-    def settled(self) -> None:
-        seconds = self.world.now - self._since
-        if not self._since or seconds < QUIET_AFTER_S:
-            return
-        for host in self.world.alive():
-            rate = self._bytes.get(host.number, 0) / seconds
-            if rate > QUIET_BYTES_PER_S:
-                raise self.broken(self.LAW, host, f"{rate:.0f} bytes a second, and nothing happens")
-
-    @property
-    def most(self) -> float:
-        """Bytes a second of the host that sent most."""
-        return max(self._bytes.values(), default=0) / max(1e-9, self.world.now - self._since)
-
-
 class SettingsAgree(GovernanceLaw):
     """Hosts that pass nothing on may keep to themselves what they alone were told; they, too, go by
     all that they hold."""
@@ -436,7 +322,7 @@ class SettingsAgree(GovernanceLaw):
 
     def settled(self) -> None:
         version = max(self.government.eras)
-        referee = referee_of(self.government, self.world, version)
+        referee = self.bench.referee(self.world, version)
         hosts = self.world.alive()
         told = {
             record
@@ -465,8 +351,7 @@ class SettingsAgree(GovernanceLaw):
         expected, force = verdict.force, in_force(machine)
         if force != expected:
             raise self.broken(self.LAW, host, _differ(force, expected))
-        saved, _ = load(host.disk.values.get)
-        written: Force = {(t.kind, t.code): value for t, value in saved.in_force.items()}
+        written = _written_in(load(host.disk.values.get)[0])
         if written != expected:
             raise self.broken(self.LAW, host, f"on disk, {_differ(written, expected)}")
         for code, setting in BY_CODE.items():
@@ -498,11 +383,14 @@ def _said(found: tuple[bytes, tuple[int, ...]] | None) -> str:
 
 def governance_laws(government: Government) -> tuple[Checker, ...]:
     """One of each, for one world."""
-    of_governance = (law(government) for law in GOVERNANCE_LAWS)
+    bench = Bench(government)
+    of_governance = (law(government, bench) for law in GOVERNANCE_LAWS)
     return (*of_governance, PinsAreKept())
 
 
 GOVERNANCE_LAWS: Final[tuple[type[GovernanceLaw], ...]] = (
+    RecordsHeld,
+    Weighed,
     Justified,
     OnceEach,
     GovernanceBounded,

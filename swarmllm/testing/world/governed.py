@@ -26,14 +26,14 @@ from swarmllm.messages import Range
 from swarmllm.messages.governance import GovernanceTerms, SetSetting
 from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.checks import Broken, laws_of
+from swarmllm.testing.world.governance_bounds import GovernanceIsQuiet
+from swarmllm.testing.world.governance_checks import in_force
 from swarmllm.testing.world.governance_faults import CODES, GovernedFaults, Killer
 from swarmllm.testing.world.governance_laws import (
     GOVERNANCE_LAWS,
-    GovernanceIsQuiet,
     PinsAreKept,
     SettingsAgree,
     governance_laws,
-    in_force,
 )
 from swarmllm.testing.world.government import Filed, Government
 from swarmllm.testing.world.host import Host

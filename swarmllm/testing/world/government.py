@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -163,13 +163,15 @@ class Government:
         *,
         tier: int | None = None,
         has_evidence: bool = True,
+        drafted_for: Operator | None = None,
     ) -> Filed | None:
-        """What this host drafts, signed and offered to it; None if it would not."""
+        """What this host drafts, signed and offered to it; None if it would not. `drafted_for`:
+        the author makes his own of what the host drafts for somebody else."""
         try:
             drafted = draft(
                 self.machine(host),
                 action,
-                author.public_key,
+                (drafted_for or author).public_key,
                 now=host.clock(),
                 unix_ms=host.boot_ms,
                 evidence=REPORT if has_evidence else bytes(32),
@@ -177,7 +179,7 @@ class Government:
             )
         except UsageError:
             return None
-        return self.file(host, author, drafted)
+        return self.file(host, author, replace(drafted, author=author.id))
 
     def undrafted(
         self, host: Host, author: Operator, action: bytes, *, seq: int = 1, tier: int = 3

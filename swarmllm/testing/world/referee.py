@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from hashlib import sha256
 from typing import Final
 
@@ -39,6 +40,10 @@ from swarmllm.wire.signed import good_signers, key_id, open_signed
 
 MINOR, MAJOR = 3, 4
 HALT_TOOK: Final = "a halt took it back"
+REVERTED: Final = "a revert took it back"
+WORSE: Final = "a canary found it worse"
+NO_AGENTS_MATTER: Final = "no matter for an agent"
+PHASE_FORBIDS: Final = "an agent's, in a phase in which it may not deploy"
 _Record = Proposal | Vote | Withdrawal | CanaryReport
 _RECORDS: Final[tuple[type[_Record], ...]] = (Proposal, Vote, Withdrawal, CanaryReport)
 _ACTIONS: Final = (
@@ -50,6 +55,15 @@ Thing = tuple[str, int]
 """What can be in force: ("setting", code), ("bounds", code) or ("phase", 0)."""
 Force = dict[Thing, tuple[bytes, tuple[int, ...]]]
 """Thing -> (id of the proposal, or empty for the charter; value)."""
+
+
+class Refused(Enum):
+    """Why a record counts nothing."""
+
+    SIGNATURE = "it is not signed by the one whom it names"
+    ROLE = "who signed it may not sign that"
+    SWARM = "it is of another swarm"
+    CHARTER = "it is of another charter"
 
 
 @dataclass(slots=True)
@@ -78,12 +92,14 @@ class Matter:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`force` is what is to be in force; `tiers` the tier of each matter, `passed` those that have
-    their votes, `void` those that must not be in force all the same."""
+    """`force` is what is to be in force; `tiers` the tier of each matter, `yes` how many voted for
+    it, `passed` those that have their votes, `void` those that must not be in force all the same,
+    and why."""
 
     force: Force
     matters: Mapping[bytes, Matter]
     tiers: Mapping[bytes, int]
+    yes: Mapping[bytes, int]
     passed: frozenset[bytes]
     void: Mapping[bytes, str]
 
@@ -121,7 +137,7 @@ class Referee:
         return _Trial(self, self._matters(records), ctl_digest, ripe).verdict()
 
     def _matters(self, records: Iterable[bytes]) -> dict[bytes, Matter]:
-        signed = [one for one in map(self._read, records) if one is not None]
+        signed = [one for one in map(self.read, records) if not isinstance(one, Refused)]
         matters = {
             sha256(payload).digest(): Matter(
                 sha256(payload).digest(), record, _action(record.action)
@@ -143,21 +159,30 @@ class Referee:
                         matter.withdrawn_by.add(key)
         return matters
 
-    def _read(self, data: bytes) -> tuple[_Record, bytes] | None:
-        """A record that was signed by the one whom it names, who may sign that; else None."""
+    def read(self, data: bytes) -> tuple[_Record, bytes] | Refused:
+        """A record that was signed by the one whom it names, who may sign that; or what is wrong
+        with it."""
         try:
             opened = open_signed(data, _RECORDS)
-            record: _Record = opened.record
-            may = {Vote: self.voters, CanaryReport: self.agents}.get(
-                type(record), {**self.agents, **self.voters}
-            )
-            says = record.author if isinstance(record, Proposal) else record.key
+        except RemoteError:
+            return Refused.SIGNATURE
+        record: _Record = opened.record
+        may = {Vote: self.voters, CanaryReport: self.agents}.get(
+            type(record), {**self.agents, **self.voters}
+        )
+        says = record.author if isinstance(record, Proposal) else record.key
+        if record.swarm != self.swarm:
+            return Refused.SWARM
+        if record.charter_version != self.version:
+            return Refused.CHARTER
+        if says not in may:
+            return Refused.ROLE
+        try:
             signers = good_signers(opened, frozenset(may.values()), self.verify)
         except RemoteError:
-            return None
-        if {key_id(one) for one in signers} != {says} or record.swarm != self.swarm:
-            return None
-        return (record, opened.payload) if record.charter_version == self.version else None
+            return Refused.SIGNATURE
+        is_own = {key_id(one) for one in signers} == {says}
+        return (record, opened.payload) if is_own else Refused.SIGNATURE
 
 
 class _Trial:
@@ -175,6 +200,7 @@ class _Trial:
         self.bounds = dict(referee.bounds)
         self.phase = referee.terms.phase
         self.tiers: dict[bytes, int] = {}
+        self.yes: dict[bytes, int] = {}
         self.passed: set[bytes] = set()
         self.void: dict[bytes, str] = {}
         self.force: Force = {}
@@ -189,7 +215,7 @@ class _Trial:
         ]
         for matter in self.matters.values():
             if self._is_worse(matter):
-                self.void[matter.id] = "a canary found it worse"
+                self.void[matter.id] = WORSE
         # What needs no bounds to be judged: reverts by people, then bounds, then phases.
         self._weigh(m for m in people if not isinstance(m.action, SetSetting))
         self._revert(people)
@@ -202,14 +228,16 @@ class _Trial:
         self._weigh(agents)
         for matter in agents:
             if not isinstance(matter.action, SetSetting | Revert):
-                self.void[matter.id] = "no matter for an agent"
+                self.void[matter.id] = NO_AGENTS_MATTER
             elif self.phase < 3:
-                self.void[matter.id] = "an agent's, in a phase in which it may not deploy"
+                self.void[matter.id] = PHASE_FORBIDS
         self._revert(agents, settings_only=True)
         self._take_back()
         self._enact([*people, *agents], "setting")
         self._charter()
-        return Verdict(self.force, self.matters, self.tiers, frozenset(self.passed), self.void)
+        return Verdict(
+            self.force, self.matters, self.tiers, self.yes, frozenset(self.passed), self.void
+        )
 
     # --- votes ------------------------------------------------------------------------------------
 
@@ -220,6 +248,7 @@ class _Trial:
             tier = self.tiers[matter.id] = self._tier(matter)
             majority = len(referee.voters) // 2 + 1
             yes = sum(said == {1} for key, said in matter.votes.items() if key in referee.voters)
+            self.yes[matter.id] = yes
             needs = {MINOR: referee.terms.minor_threshold, MAJOR: majority}.get(tier)
             is_agents = matter.proposal.author not in referee.voters
             if tier == MINOR and is_agents and self.phase == 4 and referee.terms.unattended:
@@ -288,7 +317,7 @@ class _Trial:
             target = self.matters.get(id)
             if target is None or (settings_only and not isinstance(target.action, SetSetting)):
                 continue
-            self.void[id] = "a revert took it back"
+            self.void[id] = REVERTED
 
     def _enact(self, matters: Iterable[Matter], kind: str) -> None:
         best: dict[Thing, Matter] = {}

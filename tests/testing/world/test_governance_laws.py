@@ -9,27 +9,31 @@ from typing import Any
 import pytest
 
 from swarmllm.core.effects import SendFrame
-from swarmllm.core.governance.mandate import DEFAULTS
+from swarmllm.core.governance.machine import GovernanceMachine
+from swarmllm.core.governance.mandate import DEFAULTS, Tier
 from swarmllm.core.governance.outcome import Target
+from swarmllm.core.governance.tiers import Decision
 from swarmllm.core.part import Part
 from swarmllm.core.settings.table import EXPERTS, EXTRA
 from swarmllm.messages.declare import GOV
-from swarmllm.messages.governance import SetRecords, SetSetting
+from swarmllm.messages.governance import (
+    CanaryReport,
+    ClosePhase,
+    Revert,
+    SetRecords,
+    SetSetting,
+    Vote,
+)
 from swarmllm.testing.operators import Operator
 from swarmllm.testing.world import Broken, Host, LinkModel, Spec, World
 from swarmllm.testing.world.checks import Checker
+from swarmllm.testing.world.governance_bounds import GovernanceBounded, GovernanceIsQuiet
+from swarmllm.testing.world.governance_checks import records_of, referee_of
 from swarmllm.testing.world.governance_faults import forged_records
-from swarmllm.testing.world.governance_laws import (
-    GovernanceBounded,
-    GovernanceIsQuiet,
-    Justified,
-    OnceEach,
-    PinsAreKept,
-    SettingsAgree,
-    records_of,
-    referee_of,
-)
+from swarmllm.testing.world.governance_laws import Justified, OnceEach, PinsAreKept, SettingsAgree
 from swarmllm.testing.world.government import Filed, Government
+from swarmllm.testing.world.record_laws import RecordsHeld, Weighed
+from swarmllm.testing.world.referee import HALT_TOOK, Refused
 from swarmllm.testing.world.witness_laws import (
     HonestLogsAreBelieved,
     LogsAreWitnessed,
@@ -37,6 +41,7 @@ from swarmllm.testing.world.witness_laws import (
     WitnessesAreBounded,
 )
 from swarmllm.testing.world.witnesses import Logs
+from swarmllm.wire.signed import sign_record
 
 TERMS = replace(DEFAULTS, review_h=1, canary_s=0)
 ALL_VOTE = 3
@@ -106,16 +111,131 @@ def test_what_is_in_force_without_its_gate_is_found(sabotage: str) -> None:
     value, id = 5, bytes(32)
     match sabotage:
         case "unsigned":
-            says = "nobody signed that"
+            says = "that nobody proposed: .*nobody signed that"
         case "open":
-            id, says = swarm.carry(SET, votes=1).id, "it has not passed"
+            id, says = swarm.carry(SET, votes=1).id, "without its votes: .*it has not passed"
         case "other value":
-            id, value, says = swarm.carry(SET).id, 6, "that was not voted on"
+            id, value = swarm.carry(SET).id, 6
+            says = "that nobody proposed: .*that was not voted on"
         case _:
-            id, says = swarm.carry(SET, tier=4).id, "reviewed for"
+            id, says = swarm.carry(SET, tier=4).id, "before its review: .*reviewed for"
     swarm.force(swarm.hosts[1], id, value)
-    with pytest.raises(Broken, match=f"without its gate: .*{says}"):
+    with pytest.raises(Broken, match=says):
         swarm.world.run_for(60.0)
+
+
+@pytest.mark.parametrize("where", ["disk", "ledger"])
+def test_what_is_in_force_before_it_is_written_is_found(where: str) -> None:
+    swarm = Swarm(Justified)
+    host = swarm.hosts[1]
+    host.disk.full = where == "disk"
+    filed = swarm.carry(SET)
+    if where == "ledger":
+        changes: Any = swarm.government.machine(host).changes
+        changes._apply(Target("setting", EXPERTS.code), None, 0)
+        swarm.law.stepped(host, object())
+        host.disk.ledger.leaves = host.disk.ledger.leaves[:2]
+    assert swarm.value(host) == EXPERTS.default
+    swarm.force(host, filed.id, 5)
+    with pytest.raises(Broken, match=f"disk and ledger have it: .* is not (on|in the) {where}"):
+        swarm.world.run_for(60.0)
+
+
+def test_a_phase_that_is_opened_by_closing_is_found() -> None:
+    swarm = Swarm(Justified)
+    host = swarm.hosts[1]
+    host.disk.full = True
+    filed = swarm.carry(ClosePhase(3))
+    changes: Any = swarm.government.machine(host).changes
+    assert swarm.government.machine(swarm.hosts[0]).phase == 0
+    changes._apply(Target("phase"), (filed.id, (3,)), 0)
+    with pytest.raises(Broken, match=r"closing a phase opens none: .*3, not 0"):
+        swarm.world.run_for(60.0)
+
+
+@pytest.mark.parametrize("fault", list(Refused))
+def test_a_record_that_nobody_may_hold_is_found(fault: Refused) -> None:
+    """As if a host had not looked."""
+    swarm = Swarm(RecordsHeld)
+    filed, voter = swarm.file(SET), swarm.government.voters[1]
+    swarm.world.run_for(5.0)
+    vote = Vote(swarm.government.founders.swarm, 1, filed.id, voter.id, 1, 0)
+    signer = voter
+    match fault:
+        case Refused.ROLE:
+            signer = Operator("stranger")
+            vote = replace(vote, key=signer.id)
+        case Refused.SWARM:
+            vote = replace(vote, swarm=bytes(32))
+        case Refused.CHARTER:
+            vote = replace(vote, charter_version=2)
+        case Refused.SIGNATURE:
+            signer = Operator("stranger")
+    record = sign_record(vote, [(signer.public_key, signer.sign)])
+    machine = swarm.government.machine(swarm.hosts[1])
+    machine.registry.cases[filed.id].add(vote, record)
+    machine.replica.touched(swarm.hosts[1].clock())
+    law = getattr(RecordsHeld, fault.name)
+    with pytest.raises(Broken, match=f"{law}: .*{fault.value}"):
+        swarm.world.run_for(120.0)
+
+
+def weighed_wrongly(machine: GovernanceMachine, id: bytes, **wrong: Any) -> None:
+    """Sabotage: the host makes something else of a proposal."""
+    assert machine.outcome is not None
+    standings = dict(machine.outcome.standings)
+    standings[id] = replace(standings[id], **wrong)
+    machine.outcome = replace(machine.outcome, standings=standings)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "law"),
+    [
+        ({"decision": Decision(Tier.DEPLOY_MAJOR, False, "")}, Weighed.TIER),
+        ({"yes": 2}, Weighed.COUNT),
+        ({"passed": False}, Weighed.PASSES),
+        ({"void": "for no reason"}, Weighed.REASON),
+        ({"void": HALT_TOOK}, Weighed.NO_MORE),
+    ],
+)
+def test_a_proposal_that_is_weighed_wrongly_is_found(wrong: dict[str, Any], law: str) -> None:
+    swarm = Swarm(Weighed)
+    filed = swarm.carry(SET)
+    weighed_wrongly(swarm.government.machine(swarm.hosts[1]), filed.id, **wrong)
+    with pytest.raises(Broken, match=law):
+        swarm.world.run_for(120.0)
+
+
+@pytest.mark.parametrize("law", [Weighed.AGENT, Weighed.WORSE, Weighed.REVERT, Weighed.TAKEN_BACK])
+def test_what_counts_although_it_is_void_is_found(law: str) -> None:
+    terms = replace(TERMS, agent=(Operator("host 0").public_key,))
+    swarm = Swarm(Weighed, terms, agents=(0,))
+    government, host = swarm.government, swarm.hosts[0]
+    agent = government.agents[0]
+    if law == Weighed.AGENT:
+        filed = government.propose(host, agent, SET, drafted_for=government.voters[0])
+        assert filed is not None
+    else:
+        filed = swarm.carry(SET)
+    match law:
+        case Weighed.WORSE:
+            report = CanaryReport(
+                government.founders.swarm, 1, filed.id, agent.id, 1, 9, 9, 1, 9, 0
+            )
+            government.offer(host, government.sign(agent, report))
+        case Weighed.REVERT:
+            swarm.carry(Revert(filed.id))
+        case Weighed.TAKEN_BACK:
+            swarm.world.publish(host, swarm.world.founders.halt())
+        case _:
+            pass
+    swarm.world.run_for(5.0)
+    machine = government.machine(swarm.hosts[1])
+    assert machine.outcome is not None
+    assert machine.outcome.standings[filed.id].void
+    weighed_wrongly(machine, filed.id, void="")
+    with pytest.raises(Broken, match=law):
+        swarm.world.run_for(120.0)
 
 
 def test_what_no_canary_has_tried_is_found() -> None:
