@@ -25,7 +25,9 @@ class ExpertUse:
 @dataclass(frozen=True, slots=True)
 class TokenChosen:
     """`agreement` is the pooled overlap of the experts' lists: 1 - mean total variation between
-    each used expert and the pool. `k` is 0 for a token that a grammar forced: nobody was asked."""
+    each used expert and the pool. `k` is 0 for a token that a grammar forced: nobody was asked.
+    `likeliest` are the most probable tokens of the pool with their log-probabilities, as many as
+    the request asked for."""
 
     request: int
     index: int
@@ -36,6 +38,7 @@ class TokenChosen:
     round_s: float
     experts: tuple[ExpertUse, ...]
     agreement: float
+    likeliest: tuple[tuple[int, float], ...] = ()
 
 
 EndReason = Literal["length", "stop", "eos", "cancelled", "halted", "error"]

@@ -17,15 +17,21 @@ from swarmllm.errors import UsageError
 if TYPE_CHECKING:  # Help must not cost the import of numpy.
     from swarmllm.wire.token_set import TokenSet
 
-GrammarKind = Literal["json_schema", "json_object", "regex", "lark"]
-KINDS: Final[tuple[GrammarKind, ...]] = ("json_schema", "json_object", "regex", "lark")
+GrammarKind = Literal["json_schema", "json_object", "regex", "lark", "tool_calls"]
+KINDS: Final[tuple[GrammarKind, ...]] = (
+    "json_schema",
+    "json_object",
+    "regex",
+    "lark",
+    "tool_calls",
+)
 SOURCE_BYTES_MAX: Final = 1 << 16  # The longest schema of a published tool has some 20 kB.
 
 
 @dataclass(frozen=True, slots=True)
 class GrammarSource:
-    """What an answer must be: `text` is a JSON schema, a regular expression or a Lark grammar;
-    empty for `json_object`, any JSON object."""
+    """What an answer must be: `text` is a JSON schema, a regular expression, a Lark grammar or the
+    tools that it may call (`core.tool_calls.Offer`); empty for `json_object`, any JSON object."""
 
     kind: GrammarKind
     text: str = ""

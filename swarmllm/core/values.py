@@ -135,14 +135,34 @@ class Sampling:
             kind=int,
         ).as_metadata(),
     )
+    presence_penalty: float = field(
+        default=0.0,
+        metadata=Parameter(
+            low=-2.0,
+            high=2.0,
+            hint="0 switches it off",
+            about="Nats taken from each token that the answer has already (0: off).",
+        ).as_metadata(),
+    )
+    frequency_penalty: float = field(
+        default=0.0,
+        metadata=Parameter(
+            low=-2.0,
+            high=2.0,
+            hint="0 switches it off",
+            about="Nats taken from a token for each time that the answer has it (0: off).",
+        ).as_metadata(),
+    )
     seed: int = 0
+    bias: tuple[tuple[int, float], ...] = ()
+    """Nats added to tokens by id, each id once."""
 
 
 SAMPLING: Final[dict[str, Parameter]] = {
     f.name: f.metadata["parameter"] for f in fields(Sampling) if "parameter" in f.metadata
 }
-"""The parameters of the sampling: all its fields but the seed, which says nothing of how to draw.
-"""
+"""The parameters of the sampling that are one number each: all its fields but the seed, which says
+nothing of how to draw, and the bias."""
 
 USUAL_SAMPLING: Final = Sampling(
     **{
@@ -164,6 +184,18 @@ from these."""
 
 
 @dataclass(frozen=True, slots=True)
+class Only:
+    """Which experts an answer asks: those whose model has this digest (empty: of any model), and
+    of them our own alone, if `own`."""
+
+    digest: bytes = b""
+    own: bool = False
+
+
+ALL: Final = Only()
+
+
+@dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """What an answer needs: `k` experts per token plus `extra` more as insurance, `max_tokens`, and
     where to stop.
@@ -174,6 +206,8 @@ class GenerateRequest:
     `domain`: experts that claim it are believed more at first. `chat_digest` (8 bytes): the chat
     format that the prompt is written in; experts that say another are believed less at first.
     Empty: it is plain text. `grammar`: the answer is a text of it, as long as `max_tokens` allows.
+    `only`: whose experts are asked at all. `likeliest`: how many tokens of each pooled distribution
+    are told, from the most probable on.
     """
 
     prompt: tuple[int, ...]
@@ -188,3 +222,5 @@ class GenerateRequest:
     stop_tokens: frozenset[int] = frozenset()
     vocab_size: int = 128_256
     grammar: Grammar | None = None
+    only: Only = ALL
+    likeliest: int = 0

@@ -17,6 +17,7 @@ import numpy as np
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from swarmllm.adapters.grammar.source_bounds import check_bounds
+from swarmllm.adapters.grammar.tool_calls import lark_of
 from swarmllm.core.grammar import GrammarSource
 from swarmllm.core.vocabulary import Vocabulary
 from swarmllm.errors import LocalError, UsageError
@@ -68,16 +69,18 @@ class TokenTable:
 
 def compile_grammar(source: GrammarSource, table: TokenTable) -> CompiledGrammar:
     """UsageError, one sentence, for a source that cannot be understood, or that costs too much."""
-    schema = check_bounds(source)
+    found = check_bounds(source)
     try:
         match source.kind:
             case "json_schema":
-                assert schema is not None
+                assert found is not None
                 text = LLMatcher.grammar_from_json_schema(source.text, overrides=_JSON_OPTIONS)  # type: ignore[arg-type]
             case "json_object":
                 text = LLMatcher.grammar_from_json_schema(_ANY_OBJECT, overrides=_JSON_OPTIONS)  # type: ignore[arg-type]
             case "regex":
                 text = LLMatcher.grammar_from_regex(source.text)
+            case "tool_calls":
+                text = LLMatcher.grammar_from_lark(lark_of(found))
             case "lark":
                 text = LLMatcher.grammar_from_lark(source.text)
     except ValueError as error:

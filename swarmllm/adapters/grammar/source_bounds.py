@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from swarmllm.core.grammar import GrammarSource
+from swarmllm.core.tool_calls import offer_of
 from swarmllm.errors import UsageError
 
 DEPTH_MAX: Final = 32  # Published schemas stay under 12.
@@ -29,14 +30,19 @@ _RANGES: Final = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusive
 
 
 def check_bounds(source: GrammarSource) -> Any:
-    """The schema of a `json_schema`, None for other kinds. UsageError for what is too large, or no
-    JSON."""
+    """The schema of a `json_schema`, the offer of `tool_calls`, None for other kinds. UsageError
+    for what is too large, or no JSON."""
     source.check()
     match source.kind:
         case "json_schema":
             schema = _parsed(source.text)
             _check_schema(schema)
             return schema
+        case "tool_calls":
+            offer = offer_of(source.text)
+            for _, schema in offer.tools:
+                _check_schema(schema)
+            return offer
         case "regex" | "lark":
             _check_repeats(source.text)
         case "json_object":

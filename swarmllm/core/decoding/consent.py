@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from swarmllm.core.decoding.constrained import among
 from swarmllm.core.decoding.pooling import Holder, Pooled, pool
-from swarmllm.core.decoding.sampling import draw
+from swarmllm.core.decoding.sampling import draw, with_biased
 from swarmllm.core.values import GenerateRequest
 from swarmllm.wire.sparse import SparseList
 from swarmllm.wire.token_set import TokenSet
@@ -43,12 +43,13 @@ def decide(
     that the lists had there (adding up to 1), and that pool. `rng` gives one number, or two where
     the first token was not taken. With `allowed`, of which the lists must have a token, it is one
     of these, and the pool is that of these alone."""
-    pooled = pool(lists, weights, holders=holders)
+    sampling, written = order.sampling, text[len(order.prompt) :]
+    pooled = with_biased(pool(lists, weights, holders=holders), sampling, order.vocab_size)
     if allowed is not None:
         found = among(pooled, allowed)
         assert found is not None, "no token of any list is allowed"
         pooled = found
-    token, logprob = draw(pooled, order.sampling, rng, text)
+    token, logprob = draw(pooled, sampling, rng, text, written)
     muted = lone(order.stop_tokens, lists, holders) if token in order.stop_tokens else []
     if not muted:
         return token, logprob, list(weights), pooled
@@ -63,8 +64,8 @@ def decide(
         if found is None:  # They have nothing else to say.
             return token, logprob, list(weights), pooled
         others = found
-    pooled = others
-    token, logprob = draw(pooled, order.sampling, rng, text)
+    pooled = with_biased(others, sampling, order.vocab_size) if allowed is None else others
+    token, logprob = draw(pooled, sampling, rng, text, written)
     return token, logprob, [heard.get(i, 0.0) for i in range(len(lists))], pooled
 
 

@@ -31,6 +31,7 @@ from swarmllm.core.decoding.ensemble import Ensemble
 from swarmllm.core.decoding.guide import Guide
 from swarmllm.core.decoding.members import Ask, Members
 from swarmllm.core.decoding.round import Experts, Reply, Round
+from swarmllm.core.decoding.sampling import likeliest
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.decoding.text import Text
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, NodeEvent, Noticed, TokenChosen
@@ -257,6 +258,7 @@ class Generation:
             round_s=pool.now - current.asked_at,
             experts=current.poll.uses(used, weights),
             agreement=pooled.agreement,
+            likeliest=likeliest(pooled, self.order.likeliest),
         )
         said = self._level.change(len(used), current.answers_wanted, is_local)
         steps += [Noticed(self.request, said)] if said else []

@@ -234,14 +234,14 @@ class Round:
                 experts.standing.refused(peer, member.record, REFUSED_CONTEXT)
         free = [
             c
-            for c in pool.candidates(experts.members.missing(total), total)
+            for c in pool.candidates(experts.members.missing(total), total, self._request.only)
             if (c.peer not in poll.asked or c.peer in poll.dropped_out)
             and experts.standing.may_ask(c.peer, c.record)
             and experts.members.question_of(c.peer) is None
             and (self.allowed is None or answers_allowed(c.record.ext))
         ]
         self._has_known = bool(free)
-        self._has_hope = self._has_known or pool.hopes(total)
+        self._has_hope = self._has_known or pool.hopes(total, self._request.only)
         return experts.ensemble.fitted(pool, free)
 
     def _pick(

@@ -1,5 +1,5 @@
-"""One token out of the pooled distribution: penalty, temperature, top-k, top-p, min-p, then one
-random number.
+"""One token out of the pooled distribution: bias and penalties, temperature, top-k, top-p, min-p,
+then one random number.
 
 All of it happens at the requester and after pooling, so that experts need not know how anybody
 samples, and one pool serves every setting. The candidates stand in order of probability (equal ones
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from swarmllm.core.decoding.pooling import Pooled
 from swarmllm.core.values import SAMPLING, Parameter, Sampling
 from swarmllm.errors import UsageError
+from swarmllm.messages import VOCABULARY_MAX
 
 SEED_MAX = 2**63 - 1  # What other programs and JSON readers can hold.
 SEED = Parameter(
@@ -33,6 +34,12 @@ BLIND_NATS = 17 * math.log(2)
 """Probabilities count from here for the repetition penalty: 2**-17 is the chance of a token drawn
 blindly from 131,072."""
 
+TAIL_MIN = math.exp(-30)
+"""The least that a raised token counts for where the lists leave nothing out, so that a bias of 100
+outweighs everything."""
+BIAS_MAX = 100.0  # In nats; -100 bans a token.
+BIASES_MAX = 1024  # Of one request; each costs a look at the pool for every token.
+
 _Floats = npt.NDArray[np.float64]
 
 
@@ -41,23 +48,69 @@ def validate(sampling: Sampling) -> None:
     for name, parameter in SAMPLING.items():
         _check(name, getattr(sampling, name), parameter)
     _check("seed", sampling.seed, SEED)
+    if len(sampling.bias) > BIASES_MAX:
+        raise UsageError(
+            f"a bias for {len(sampling.bias)} tokens is more than the {BIASES_MAX} that there can"
+            " be; leave some out"
+        )
+    for token, nats in sampling.bias:
+        if not 0 <= token < VOCABULARY_MAX or not -BIAS_MAX <= nats <= BIAS_MAX:
+            raise UsageError(
+                f"the bias {nats!r} of token {token} makes no sense: choose a token id and a number"
+                f" from {-BIAS_MAX:g} to {BIAS_MAX:g}"
+            )
+
+
+def with_biased(pooled: Pooled, sampling: Sampling, vocab_size: int) -> Pooled:
+    """The pool with the tokens that the bias raises and that no list holds: each has the share of
+    the tail that falls to one token of those left out."""
+    raised = np.array([token for token, nats in sampling.bias if nats > 0], dtype=np.int32)
+    missing = np.setdiff1d(raised, pooled.ids)
+    if not missing.size:
+        return pooled
+    share = max(pooled.tail / max(1, vocab_size - pooled.ids.size), TAIL_MIN)
+    ids = np.concatenate([pooled.ids, missing])
+    probs = np.concatenate([pooled.probs, np.full(missing.size, share)])
+    order = np.argsort(ids)
+    return Pooled(ids[order], probs[order] / probs.sum(), pooled.tail, pooled.agreement)
+
+
+def likeliest(pooled: Pooled, count: int) -> tuple[tuple[int, float], ...]:
+    """The `count` most probable tokens with their log-probabilities; of equal ones the lowest id
+    first."""
+    if not count:
+        return ()
+    order = np.argsort(-pooled.probs, kind="stable")[:count]
+    return tuple(
+        (int(pooled.ids[i]), min(0.0, math.log(pooled.probs[i]))) for i in order if pooled.probs[i]
+    )
 
 
 def draw(
-    pooled: Pooled, sampling: Sampling, rng: random.Random, recent: Sequence[int]
+    pooled: Pooled,
+    sampling: Sampling,
+    rng: random.Random,
+    recent: Sequence[int],
+    written: Sequence[int] = (),
 ) -> tuple[int, float]:
     """A token, and the natural logarithm of its probability in `pooled`, before any of the
     settings.
 
-    `recent` is prompt and answer so far; the penalty looks at its last `penalty_last` tokens.
+    `recent` is prompt and answer so far; the repetition penalty looks at its last `penalty_last`
+    tokens. `written` is the answer alone, for the presence and the frequency penalty.
     Temperature 0 takes the likeliest token, the lowest id among equals, and leaves `rng` alone; any
     other takes exactly one number from it. `sampling` must be valid.
     """
-    scores = _penalised(pooled, sampling, recent)
+    # A token that only lists of weight 0 hold is impossible: -inf.
+    with np.errstate(divide="ignore"):
+        plain = np.log(pooled.probs)
+    scores = _penalised(plain, pooled, sampling, recent)
+    scores = _counted(scores, pooled, sampling, written)
+    scores = _biased(scores, pooled, sampling)
     if sampling.temperature == 0:
-        # Logarithms may round two probabilities to one, so they decide only where the penalty has
+        # Logarithms may round two probabilities to one, so they decide only where something has
         # moved them.
-        chosen = int(np.argmax(pooled.probs if sampling.repetition_penalty == 1 else scores))
+        chosen = int(np.argmax(pooled.probs if scores is plain else scores))
     else:
         order, odds = _candidates(scores, sampling)
         sums = np.cumsum(odds)
@@ -67,8 +120,11 @@ def draw(
     return int(pooled.ids[chosen]), min(0.0, math.log(pooled.probs[chosen]))
 
 
-def _penalised(pooled: Pooled, sampling: Sampling, recent: Sequence[int]) -> _Floats:
-    """Log-probabilities, float64[n], those of recent tokens moved by the repetition penalty.
+def _penalised(
+    plain: _Floats, pooled: Pooled, sampling: Sampling, recent: Sequence[int]
+) -> _Floats:
+    """Log-probabilities, float64[n], those of recent tokens moved by the repetition penalty; the
+    same array if there is nothing to move.
 
     The published rule (Keskar et al. 2019, arXiv 1909.05858) divides a positive logit by the
     penalty; a negative one is multiplied. We have no logits, and log-probabilities in their place
@@ -76,17 +132,40 @@ def _penalised(pooled: Pooled, sampling: Sampling, recent: Sequence[int]) -> _Fl
     logarithm of almost 0. So the rule is applied to nats above `BLIND_NATS`, which is where logits
     come from in spirit and depends neither on how far the lists reach nor on how many there are.
     """
-    # A token that only lists of weight 0 hold is impossible: -inf.
-    with np.errstate(divide="ignore"):
-        scores = np.log(pooled.probs)
     last = sampling.penalty_last
     if sampling.repetition_penalty == 1 or last == 0 or not recent:
-        return scores
+        return plain
+    scores = plain.copy()
     seen = np.isin(pooled.ids, np.array(recent[-last:], dtype=np.int64))
     above = scores[seen] + BLIND_NATS
     penalty = sampling.repetition_penalty
     scores[seen] = np.where(above > 0, above / penalty, above * penalty) - BLIND_NATS
     return scores
+
+
+def _counted(
+    scores: _Floats, pooled: Pooled, sampling: Sampling, written: Sequence[int]
+) -> _Floats:
+    """The presence and the frequency penalty, as OpenAI's API defines them; log-probabilities
+    differ from the logits it names by one constant."""
+    presence, frequency = sampling.presence_penalty, sampling.frequency_penalty
+    if (presence == 0 and frequency == 0) or not written:
+        return scores
+    ids, counts = np.unique(np.array(written, dtype=np.int64), return_counts=True)
+    places = np.flatnonzero(np.isin(pooled.ids, ids))
+    times = counts[np.searchsorted(ids, pooled.ids[places])]
+    moved = scores.copy()
+    moved[places] -= presence + frequency * times
+    return moved
+
+
+def _biased(scores: _Floats, pooled: Pooled, sampling: Sampling) -> _Floats:
+    if not sampling.bias:
+        return scores
+    moved = scores.copy()
+    for token, nats in sampling.bias:
+        moved[pooled.ids == token] += nats
+    return moved
 
 
 def _candidates(scores: _Floats, sampling: Sampling) -> tuple[npt.NDArray[np.intp], _Floats]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Candidate, Router
+from swarmllm.core.values import ALL, Only
 from swarmllm.messages import CapacityRecord, PeerId
 
 
@@ -33,22 +34,29 @@ class ExpertPool:
     def is_local(self, peer: PeerId) -> bool:
         return peer == self.roster.own
 
-    def candidates(self, missing: Mapping[PeerId, int], tokens: int) -> list[Candidate]:
+    def candidates(
+        self, missing: Mapping[PeerId, int], tokens: int, only: Only = ALL
+    ) -> list[Candidate]:
         """Experts that can be asked about a text of so many tokens; `missing[peer]` is known for
         members, all others lack all of it."""
         return [
             Candidate(peer, record, missing.get(peer, tokens), peer in missing)
             for peer, record in self.roster.askable(self.now)
-            if record.context_max >= tokens
+            if record.context_max >= tokens and self._is_of(only, peer, record)
         ]
 
-    def hopes(self, tokens: int) -> bool:
+    def hopes(self, tokens: int, only: Only = ALL) -> bool:
         """Whether an expert is known that could take so many tokens, but cannot be asked now: not
         connected, or not let yet."""
         return any(
-            record.context_max >= tokens and not self.roster.can_ask(peer, self.now)
+            record.context_max >= tokens
+            and self._is_of(only, peer, record)
+            and not self.roster.can_ask(peer, self.now)
             for peer, record in self.roster.experts(self.now)
         )
+
+    def _is_of(self, only: Only, peer: PeerId, record: CapacityRecord) -> bool:
+        return only.digest in {b"", record.model_digest} and (not only.own or self.is_local(peer))
 
     def shortage(self, tokens: int) -> str:
         """Why hardly anybody can be asked about a text of so many tokens: half a sentence for a

@@ -31,7 +31,7 @@ from swarmllm.core.events import (
 )
 from swarmllm.core.inputs import Cancelled
 from swarmllm.core.settings.holder import Settings
-from swarmllm.core.values import GenerateRequest
+from swarmllm.core.values import MAX_TOKENS_USUAL, GenerateRequest, Only
 from swarmllm.core.vocabulary import Detokenizer, Vocabulary
 from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
@@ -48,11 +48,15 @@ class Piece:
     """A token and the text that it completed (empty while a character or a possible stop string is
     unfinished).
 
-    `chosen` is None for text alone: what was still held back when the answer broke off.
+    `chosen` is None for text alone: what was still held back when the answer broke off. `data` are
+    the token's bytes and `likeliest` the most probable tokens there, each with its bytes and its
+    log-probability, if the request wants to know.
     """
 
     text: str
     chosen: TokenChosen | None
+    data: bytes | None = None
+    likeliest: tuple[tuple[int, bytes, float], ...] = ()
 
     @property
     def token(self) -> int | None:
@@ -129,12 +133,12 @@ class Answer:
         driver: Driver,
         text: Text,
         request: TextRequest,
-        context_max: Callable[[], int | None],
+        context_max: Callable[[Only], int | None],
         clock: Callable[[], float] = trio.current_time,
         settings: Settings | None = None,
         grammars: Grammars | None = None,
     ) -> None:
-        """`context_max` tells the longest context of the experts that can be reached now; None if
+        """`context_max` tells the longest context of those experts that can be reached now; None if
         there are none. `settings` have what the request leaves open; None: the defaults.
         `grammars` compile the request's grammar; None: it may have none."""
         request.check()
@@ -151,6 +155,7 @@ class Answer:
         self._decoder: Detokenizer | None = None
         self._feed: AnswerFeed | None = None
         self._prompt_tokens = 0
+        self._max_tokens = request.max_tokens
         self._began_at = 0.0
         self._tally = _Tally()
         self._done = False
@@ -252,6 +257,14 @@ class Answer:
     async def _plain(self) -> _Prompt:
         """The text that is to be continued."""
         request, vocabulary = self._request, self._text.vocabulary
+        if request.prompt_ids:
+            for token in request.prompt_ids:
+                if token >= vocabulary.size:
+                    raise UsageError(
+                        f"token id {token} of the prompt is outside of the {vocabulary.size:,}"
+                        " tokens of this vocabulary"
+                    )
+            return _Prompt(tuple(vocabulary.begin(request.prompt_ids)), (), vocabulary.eog)
         plain = await self._text.encode(request.prompt)
         if not plain:
             raise UsageError(
@@ -279,19 +292,23 @@ class Answer:
         if request.grammar is not None:
             assert self._grammars is not None
             grammar = await self._grammars.compile(request.grammar, vocabulary)
-            self._stops = StopFilter(())  # The grammar says where the text ends.
+            if request.grammar.kind != "tool_calls":  # Else there may be text before a call.
+                self._stops = StopFilter(())  # The grammar says where the text ends.
         self._prompt_tokens = len(prompt.ids)
+        self._max_tokens = room(request, self._prompt_tokens, self._context_max(request.experts()))
         self._check_context()
         order = GenerateRequest(
             prompt=prompt.ids,
             outside=prompt.others,
             domain=request.domain,
             chat_digest=vocabulary.chat_digest if request.messages else b"",
-            max_tokens=request.max_tokens,
+            max_tokens=self._max_tokens,
             sampling=self._sampling,
             stop_tokens=prompt.end_tokens,
             vocab_size=vocabulary.size,
             grammar=grammar,
+            only=request.experts(),
+            likeliest=request.likeliest or 0,
             **breadth_of(request, self._settings),
         )
         self._decoder = vocabulary.decoder()
@@ -302,13 +319,14 @@ class Answer:
 
     def _check_context(self) -> None:
         """ContextError if experts are known and none of them can hold the whole text."""
-        total, longest = self._prompt_tokens + self._request.max_tokens, self._context_max()
+        total = self._prompt_tokens + self._max_tokens
+        longest = self._context_max(self._request.experts())
         if total > CONTEXT_MAX:
             longest = min(CONTEXT_MAX, longest or CONTEXT_MAX)
         if longest is not None and total > longest:
             raise ContextError(
                 f"the prompt has {self._prompt_tokens} tokens and max_tokens is"
-                f" {self._request.max_tokens}, together {total}, but the longest context of any"
+                f" {self._max_tokens}, together {total}, but the longest context of any"
                 f" reachable expert is {longest} tokens; shorten the prompt or lower max_tokens"
             )
 
@@ -323,7 +341,7 @@ class Answer:
             self._driver.cancel(Cancelled(chosen.request, "stop"))
         elif self._feed.is_last:
             text += self._rest()
-        return self._shown(Piece(text, chosen))
+        return self._shown(piece_of(text, chosen, self._request, self._text.vocabulary))
 
     def _rest(self) -> str:
         assert self._decoder is not None
@@ -345,7 +363,7 @@ class Answer:
         # A stop string in the last token that was allowed: the node counted tokens, we read them.
         self._finish("stop" if self._stops.found else ended.reason, ended)
         if is_cut and self._request.grammar is not None:
-            return Notice(cut_short(self._request.grammar.kind, self._request.max_tokens))
+            return Notice(cut_short(self._request.grammar.kind, self._max_tokens))
         if piece is not None or self.result is None:
             return piece
         empty = why_empty(self.result, is_chat=bool(self._request.messages))
@@ -375,6 +393,27 @@ class Answer:
             self._driver.cancel(Cancelled(self._feed.request, "cancelled"))
             self._done = True
             self._finish("cancelled", None)
+
+
+def room(request: TextRequest, prompt_tokens: int, longest: int | None) -> int:
+    """How many tokens the answer may have, `longest` being the longest context that it can have
+    now. One that is clamped while nobody is known who would hold it gets the usual number, which is
+    likely to fit."""
+    if not request.clamp:
+        return request.max_tokens
+    if longest is None:
+        return min(request.max_tokens, MAX_TOKENS_USUAL)
+    return max(1, min(request.max_tokens, min(longest, CONTEXT_MAX) - prompt_tokens))
+
+
+def piece_of(text: str, chosen: TokenChosen, request: TextRequest, vocabulary: Vocabulary) -> Piece:
+    """A token with what the request wants to know of it."""
+    if request.likeliest is None:
+        return Piece(text, chosen)
+    # A grammar that leaves no choice has a pool of one token.
+    found = chosen.likeliest or ((chosen.token, chosen.logprob),)[: request.likeliest]
+    told = tuple((token, vocabulary.piece(token), logprob) for token, logprob in found)
+    return Piece(text, chosen, vocabulary.piece(chosen.token), told)
 
 
 def outside(

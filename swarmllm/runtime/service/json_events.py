@@ -171,8 +171,9 @@ def part_record(part: Part) -> Record:
             return record_of("notice", text=text)
         case Piece(text=text, chosen=None):
             return record_of("text", text=text)
-        case Piece(text=text, chosen=chosen):
+        case Piece(text=text, chosen=chosen, data=data, likeliest=likeliest):
             assert chosen is not None
+            told: Record = {} if data is None else _likeliest(data, likeliest)
             return record_of(
                 "token",
                 index=chosen.index,
@@ -184,9 +185,19 @@ def part_record(part: Part) -> Record:
                 round_ms=_ms(chosen.round_s),
                 experts=[_use(use) for use in chosen.experts],
                 agreement=round(chosen.agreement, 4),
+                **told,
             )
         case _:
             assert_never(part)
+
+
+def _likeliest(data: bytes, likeliest: tuple[tuple[int, bytes, float], ...]) -> Record:
+    """Bytes are in hexadecimal: a token may be half a character."""
+    found = [
+        {"id": token, "bytes": piece.hex(), "logprob": round(logprob, 4)}
+        for token, piece, logprob in likeliest
+    ]
+    return {"bytes": data.hex(), "likeliest": found}
 
 
 def _weighed(expert: Weighed) -> Record:

@@ -20,6 +20,7 @@ from swarmllm.core.grammar import GrammarSource
 from swarmllm.core.inputs import OwnerStops
 from swarmllm.core.node import Node
 from swarmllm.core.peers.view import ExpertView, NodeView
+from swarmllm.core.values import ALL, Only
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.driver import Clock, Driver
@@ -137,10 +138,17 @@ class LocalNode:
             *(self._node.settings, self._grammars),
         )
 
-    def context_max(self) -> int | None:
+    def context_max(self, only: Only = ALL) -> int | None:
         """The longest context, in tokens, of the experts that can be reached now; None if there are
         none."""
-        return max((e.record.context_max for e in self._reachable()), default=None)
+        return max(
+            (
+                e.record.context_max
+                for e in self._reachable()
+                if only.digest in {b"", e.record.model_digest} and (e.local or not only.own)
+            ),
+            default=None,
+        )
 
     # --- the swarm --------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ of the commands. How to draw is one value in it, `sampling`; its parameters are 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Final
@@ -19,13 +20,15 @@ from swarmllm.core.grammar import GrammarSource
 from swarmllm.core.settings.answering import usual_breadth
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import (
+    ALL,
     MAX_TOKENS_USUAL,
     SAMPLING,
     USUAL_SAMPLING,
+    Only,
     Sampling,
 )
 from swarmllm.errors import UsageError
-from swarmllm.messages import CONTEXT_MAX
+from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX
 from swarmllm.runtime.config import SETTINGS, Config
 from swarmllm.runtime.config.setting import Unfit
 from swarmllm.runtime.service.stop_strings import check_stops
@@ -34,14 +37,17 @@ from swarmllm.runtime.user_text import check_text
 # No context holds more: a token is 4 bytes of English on average, and seldom over 8.
 PROMPT_BYTES_MAX: Final = 8 * CONTEXT_MAX
 DOMAIN_BYTES_MAX: Final = 16  # Of a capacity record's domains.
+LIKELIEST_MAX: Final = 20  # As in OpenAI's API.
+OWN: Final = "own"
 TURNS_MAX: Final = 4096  # A conversation of this many turns fills any context.
 
 
 @dataclass(frozen=True, slots=True)
 class TextRequest:
-    """One text to be continued, or one conversation to be answered: `prompt`, or else `messages`,
-    which the model's chat template makes a prompt of. `seed` None: one is drawn, and told in the
-    result; that of `sampling` is not looked at. `stop`: strings that end the answer, not shown.
+    """One text to be continued, or one conversation to be answered: `prompt` (or its token ids,
+    `prompt_ids`), or else `messages`, which the model's chat template makes a prompt of. `seed`
+    None: one is drawn, and told in the result; that of `sampling` is not looked at. `stop`: strings
+    that end the answer, not shown.
 
     `k`, `extra` and `quality` None: what the settings of the node that answers have then, which the
     swarm may have changed. `quality` is the share of tokens that all `k` experts are asked about
@@ -49,9 +55,15 @@ class TextRequest:
     more at first. `turns` are the places (in characters) where the prompt's author changes, first
     from outside to the ensemble and then back again, rising; what the ensemble wrote itself is no
     evidence of how well it writes. `grammar`: what the answer must be a text of.
+
+    `clamp`: where `max_tokens` are more than the context has room for, the room is what counts.
+    `only`: whose experts are asked: all (empty), this node's alone (`OWN`), or those of the model
+    with this digest in hexadecimal. `likeliest` (None: not told): of each token its bytes are told,
+    and so many of the most probable ones. `bias`: nats added to tokens by id.
     """
 
     prompt: str = ""
+    prompt_ids: tuple[int, ...] = ()
     messages: tuple[ChatMessage, ...] = ()
     k: int | None = None
     extra: int | None = None
@@ -63,21 +75,35 @@ class TextRequest:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     grammar: GrammarSource | None = None
+    clamp: bool = False
+    only: str = ""
+    likeliest: int | None = None
+    bias: tuple[tuple[int, float], ...] = ()
 
     def drawn(self) -> Sampling:
-        """The sampling with the request's seed in it, drawn if none was given."""
+        """The sampling with the request's bias and seed in it, which is drawn if none was given."""
         return replace(
             self.sampling,
             seed=random.SystemRandom().randrange(1 << 31) if self.seed is None else self.seed,
+            bias=self.bias,
         )
+
+    def experts(self) -> Only:
+        """Whose experts are asked."""
+        if self.only == OWN:
+            return Only(own=True)
+        return Only(bytes.fromhex(self.only)) if self.only else ALL
 
     def check(self) -> None:
         """UsageError for whatever can be seen to be wrong without a vocabulary."""
-        if self.prompt and self.messages:
+        if sum(map(bool, (self.prompt, self.prompt_ids, self.messages))) > 1:
             raise UsageError("there is a prompt and a conversation; give one of them")
         self.check_options()
         if self.messages:
             check_messages(self.messages)
+            return
+        if self.prompt_ids:
+            self._check_ids()
             return
         if not self.prompt:
             raise UsageError("the prompt is empty; give the text that is to be continued")
@@ -94,6 +120,14 @@ class TextRequest:
             raise UsageError(
                 f"turns must be at most {TURNS_MAX} rising places in the prompt; leave them out"
             )
+
+    def _check_ids(self) -> None:
+        if len(self.prompt_ids) > CONTEXT_MAX or self.turns:
+            raise UsageError(
+                f"a prompt of token ids has at most {CONTEXT_MAX} of them, and no turns; correct it"
+            )
+        if any(not 0 <= token < VOCABULARY_MAX for token in self.prompt_ids):
+            raise UsageError(f"a token id is a whole number from 0 to {VOCABULARY_MAX - 1}")
 
     def check_options(self) -> None:
         """`check` for all but the prompt and its turns: before a text is there."""
@@ -116,6 +150,15 @@ class TextRequest:
             raise UsageError(
                 f"the domain {self.domain[:32]!r} has more than {DOMAIN_BYTES_MAX} bytes;"
                 " no expert can claim it"
+            )
+        if not re.fullmatch(rf"(?:{OWN}|[0-9a-f]{{64}})?", self.only):
+            raise UsageError(
+                f"only {self.only[:80]!r} is neither {OWN!r} nor a model's digest in hexadecimal"
+            )
+        if not 0 <= (self.likeliest or 0) <= LIKELIEST_MAX:
+            raise UsageError(
+                f"likeliest is {self.likeliest}, and it must be a whole number from 0 to"
+                f" {LIKELIEST_MAX}"
             )
         check_stops(self.stop)
         if self.grammar is not None:
@@ -153,10 +196,12 @@ _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "float": ((int, float), "a number"),
     "int | None": ((int, type(None)), "a whole number or null"),
     "float | None": ((int, float, type(None)), "a number or null"),
+    "bool": ((bool,), "true or false"),
 }
 _LISTS: Final[dict[str, tuple[type, str]]] = {
     "stop": (str, "a list of strings"),
     "turns": (int, "a list of whole numbers"),
+    "prompt_ids": (int, "a list of whole numbers"),
     "messages": (dict, "a list of messages"),
 }
 FIELDS: Final[dict[str, str]] = {
@@ -172,7 +217,7 @@ def parse_request(params: Mapping[str, object], defaults: TextRequest = DEFAULTS
 
     Whether the values make sense is said by `TextRequest.check`.
     """
-    if "prompt" not in params and "messages" not in params:
+    if not {"prompt", "prompt_ids", "messages"} & params.keys():
         for name in params:
             _kind_of(name)
         raise UsageError(
@@ -204,6 +249,8 @@ def _typed(name: str, value: object) -> object:
     kind = _kind_of(name)
     if name == "grammar":
         return _grammar_of(value)
+    if name == "bias":
+        return _bias_of(value)
     if name in _LISTS:
         item, expected = _LISTS[name]
         if not isinstance(value, (list, tuple)) or not all(type(one) is item for one in value):
@@ -212,12 +259,29 @@ def _typed(name: str, value: object) -> object:
             )
         return tuple(map(message_of, value)) if item is dict else tuple(value)
     types, expected = _KINDS[kind]
-    if not isinstance(value, types) or isinstance(value, bool):
+    if not isinstance(value, types) or isinstance(value, bool) is not (kind == "bool"):
         raise UsageError(
             f"the field {name!r} of generate is {expected}, not {type(value).__name__};"
             " correct or leave it out"
         )
     return value
+
+
+def _bias_of(value: object) -> tuple[tuple[int, float], ...]:
+    """A list of pairs: a token id and a number."""
+    found = []
+    for pair in value if isinstance(value, (list, tuple)) else [None]:
+        match pair:
+            case (int(token), int() | float() as nats) if bool not in {type(token), type(nats)}:
+                found.append((token, float(nats)))
+            case _:
+                raise UsageError(
+                    "the field 'bias' of generate is a list of pairs, a token id and a number each;"
+                    " correct or leave it out"
+                )
+    if len({token for token, _ in found}) < len(found):
+        raise UsageError("the field 'bias' of generate names a token twice; correct it")
+    return tuple(found)
 
 
 def _grammar_of(value: object) -> GrammarSource | None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from swarmllm.adapters.grammar.grammars import Grammars
 from swarmllm.adapters.grammar.llguidance_grammar import TokenTable, compile_grammar
 from swarmllm.core.grammar import SOURCE_BYTES_MAX, GrammarSource
+from swarmllm.core.tool_calls import Arguments, CallBegan, CallReader, Offer
 from swarmllm.core.vocabulary import Vocabulary, ends_of
 from swarmllm.errors import LocalError, UsageError
 
@@ -201,3 +202,43 @@ async def _twice() -> None:
 
 def test_what_was_compiled_is_kept() -> None:
     trio.run(_twice)
+
+
+OFFERED: Any = {
+    "get": {"properties": {"city": {"type": "string", "maxLength": 9}}, "required": ["city"]},
+    "now": {},
+}
+
+
+@pytest.mark.parametrize("least", [0, 1])
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_begins_as_a_call_is_one_of_an_offered_tool_and_fits_its_schema(
+    least: int, most: int, seed: int
+) -> None:
+    offer = Offer(tuple(OFFERED.items()), least, most)
+    text = written(GrammarSource("tool_calls", offer.as_text()), seed)
+    reader = CallReader()
+    parts = reader.push(text) + reader.finish()
+    names = [part.name for part in parts if isinstance(part, CallBegan)]
+    assert least <= len(names) <= most
+    for i, name in enumerate(names):
+        calls = "".join(p.text for p in parts if isinstance(p, Arguments)) if i == 0 else "{}"
+        if len(names) == 1:
+            jsonschema.validate(json.loads(calls), OFFERED[name])
+
+
+def test_a_text_that_writes_the_mark_has_begun_a_call() -> None:
+    offer = Offer(tuple(OFFERED.items()))
+    constraint = compile_grammar(GrammarSource("tool_calls", offer.as_text()), TABLE).begin()
+    constraint.commit(list(b"so <tool_call>"))
+    assert not constraint.may_end()
+    forced = b"".join(TABLE.tokens[token] for token in constraint.forced())
+    assert b'\n{"name": "'.startswith(forced[:11])
+    assert forced
+
+
+def test_the_bounds_of_schemas_hold_for_the_parameters_of_tools() -> None:
+    wide = {"properties": {"a": {"type": "string", "pattern": "a{9999999}"}}}
+    with pytest.raises(UsageError, match="repetitions"):
+        compile_grammar(GrammarSource("tool_calls", Offer((("get", wide),)).as_text()), TABLE)

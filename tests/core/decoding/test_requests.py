@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from swarmllm.core.events import ExpertLost, Noticed
 from swarmllm.core.inputs import Cancelled, Received
-from swarmllm.core.values import GenerateRequest, Sampling
+from swarmllm.core.values import GenerateRequest, Only, Sampling
 from swarmllm.messages import NO_HALT_DIGEST, Busy, Need, PeerId, Refused, Scores
+from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
 
 GREEDY = Sampling(temperature=0.0)
@@ -258,3 +259,15 @@ def test_same_seed_gives_the_same_run() -> None:
         return list(table.seats[table.peers[0]].events)
 
     assert run() == run()
+
+
+def test_only_the_experts_that_a_request_names_are_asked() -> None:
+    table = settled([7, 8, 8, 9])
+    asker = table.peers[0]
+    digest = ScriptedModel(seed=8).card.digest
+    wanted = [(Only(digest), table.peers[1:3]), (Only(own=True), [asker])]
+    for request, (only, expected) in enumerate(wanted, 1):
+        table.ask(asker, order(k=3, only=only), request)
+        assert table.finish(asker, request).reason == "length"
+        asked = {use.peer for chosen in table.chosen(asker, request) for use in chosen.experts}
+        assert asked == set(expected)

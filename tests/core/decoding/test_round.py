@@ -24,7 +24,7 @@ from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import FIRST_WAIT
-from swarmllm.core.values import GenerateRequest
+from swarmllm.core.values import ALL, GenerateRequest, Only
 from swarmllm.errors import RemoteError
 from swarmllm.messages import (
     NO_HALT_DIGEST,
@@ -51,7 +51,9 @@ class FlatPool:
         self.now = now
         return cast(ExpertPool, self)
 
-    def candidates(self, missing: Mapping[PeerId, int], tokens: int) -> list[Candidate]:
+    def candidates(
+        self, missing: Mapping[PeerId, int], tokens: int, only: Only = ALL
+    ) -> list[Candidate]:
         return [
             Candidate(p, record_of(p), missing.get(p, tokens), p in missing) for p in self.peers
         ]
@@ -74,7 +76,7 @@ class FlatPool:
     def is_local(self, peer: PeerId) -> bool:
         return False
 
-    def hopes(self, tokens: int) -> bool:
+    def hopes(self, tokens: int, only: Only = ALL) -> bool:
         return False
 
     def missed(self, peer: PeerId) -> None:

@@ -15,7 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.decoding.pooling import Pooled
-from swarmllm.core.decoding.sampling import BLIND_NATS, draw, validate
+from swarmllm.core.decoding.sampling import (
+    BLIND_NATS,
+    draw,
+    likeliest,
+    validate,
+    with_biased,
+)
 from swarmllm.core.values import Sampling
 from swarmllm.errors import UsageError
 
@@ -417,3 +423,41 @@ def test_nonsense_is_refused_by_name_and_value(field: str, value: object) -> Non
 def test_the_ends_of_every_range_are_allowed(sampling: Sampling) -> None:
     validate(sampling)
     assert draw(STANDARD, sampling, Scripted(0.5), [4])[0] in IDS
+
+
+def test_presence_and_frequency_penalties_count_the_answer_alone() -> None:
+    """OpenAI's rule: mu[j] - c[j] * frequency - (c[j] > 0) * presence."""
+    sampling = Sampling(presence_penalty=0.5, frequency_penalty=0.25)
+    pooled = pooled_of([0.5, 0.3, 0.2])
+    odds = [0.5 * math.exp(-0.5 - 2 * 0.25), 0.3 * math.exp(-0.5 - 0.25), 0.2]
+    found = Counter(
+        draw(pooled, sampling, Scripted((i + 0.5) / GRID), [2, 2, 0, 1, 0], [0, 1, 0])[0]
+        for i in range(GRID)
+    )
+    for token, weight in enumerate(odds):
+        assert abs(found[token] / GRID - weight / sum(odds)) <= 1 / GRID
+
+
+def test_a_bias_bans_and_raises_tokens_also_those_that_no_list_holds() -> None:
+    ban = Sampling(temperature=0, bias=((4, -100.0),))
+    assert draw(STANDARD, ban, Scripted(0), [])[0] == 40
+    rare = Sampling(temperature=0, bias=((77, 100.0),))
+    found = with_biased(STANDARD, rare, 128_256)
+    assert math.isclose(found.probs.sum(), 1)
+    assert list(found.ids) == sorted([*IDS, 77])
+    assert draw(found, rare, Scripted(0), [])[0] == 77
+    assert with_biased(STANDARD, ban, 128_256) is STANDARD
+    with pytest.raises(UsageError, match="bias 101"):
+        validate(Sampling(bias=((4, 101.0),)))
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=9).filter(any), st.integers(0, 12))
+def test_the_likeliest_tokens_are_those_of_the_pool_in_their_order(
+    probs: list[float], count: int
+) -> None:
+    pooled = pooled_of(probs)
+    found = likeliest(pooled, count)
+    assert len(found) == min(count, int(np.count_nonzero(pooled.probs)))
+    assert list(found) == sorted(found, key=lambda pair: (-pair[1], pair[0]))
+    for token, logprob in found:
+        assert math.isclose(math.exp(logprob), pooled.probs[token], rel_tol=1e-9)

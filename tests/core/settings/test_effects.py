@@ -61,7 +61,7 @@ class Pool:
     def __init__(self, found: Sequence[Candidate]) -> None:
         self._found = found
 
-    def candidates(self, missing: object, tokens: int) -> Sequence[Candidate]:
+    def candidates(self, missing: object, tokens: int, only: object = None) -> Sequence[Candidate]:
         return self._found
 
     def pick(self, wanted: int, found: Sequence[Candidate]) -> list[PeerId]:

@@ -16,7 +16,8 @@ from swarmllm.core.events import Ended, Noticed, TokenChosen
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import EXPERTS, EXTRA, WIDE_SHARE
 from swarmllm.core.values import GenerateRequest, Sampling
-from swarmllm.errors import HaltedError, LocalError, UsageError
+from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
+from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.queues import AnswerFeed
 from swarmllm.runtime.service.answer import Answer, Notice, Piece
@@ -66,7 +67,7 @@ def answer_of(
 ) -> tuple[Answer, ScriptedDriver]:
     driver = ScriptedDriver(script, **ending)
     return Answer(
-        driver, ScriptedText(), request or TextRequest("prompt"), lambda: context_max
+        driver, ScriptedText(), request or TextRequest("prompt"), lambda _: context_max
     ), driver
 
 
@@ -82,7 +83,7 @@ async def test_what_the_request_leaves_open_is_as_the_settings_are_when_it_begin
         (TextRequest("x", k=1), (1, 2, 0.5)),
     ):
         driver = ScriptedDriver([65])
-        answer = Answer(driver, ScriptedText(), request, lambda: 4096, settings=settings)
+        answer = Answer(driver, ScriptedText(), request, lambda _: 4096, settings=settings)
         for setting, value in ((EXPERTS, 5), (EXTRA, 2), (WIDE_SHARE, 500)):
             settings.set(setting, value)
         await read(answer)
@@ -104,7 +105,7 @@ def order_of(prompt: str, *, add_bos: bool, turns: tuple[int, ...] = ()) -> Gene
     driver = ScriptedDriver([65])
 
     async def body() -> None:
-        await read(Answer(driver, text, TextRequest(prompt, turns=turns), lambda: 4096))
+        await read(Answer(driver, text, TextRequest(prompt, turns=turns), lambda _: 4096))
 
     under_mock_clock(body)()
     return driver.orders[0]
@@ -139,7 +140,7 @@ def chat_order(template: str) -> GenerateRequest:
     driver = ScriptedDriver([65])
 
     async def body() -> None:
-        await read(Answer(driver, text, TextRequest(messages=TALK), lambda: 4096))
+        await read(Answer(driver, text, TextRequest(messages=TALK), lambda _: 4096))
 
     under_mock_clock(body)()
     return driver.orders[0]
@@ -398,7 +399,7 @@ async def test_experts_that_are_found_late_and_are_too_small_are_noticed_at_the_
 ):
     known: list[int | None] = [None]
     driver = ScriptedDriver([97, 98])
-    answer = Answer(driver, ScriptedText(), TextRequest("xx", max_tokens=50), lambda: known[0])
+    answer = Answer(driver, ScriptedText(), TextRequest("xx", max_tokens=50), lambda _: known[0])
 
     def appear() -> None:
         known[0] = 20
@@ -493,3 +494,37 @@ def test_a_second_end_is_a_fault() -> None:
     feed.put(Ended(1, "length", 0, 0, 0))
     with pytest.raises(AssertionError, match="after its end"):
         feed.put(Ended(1, "length", 0, 0, 0))
+
+
+@under_mock_clock
+async def test_an_answer_that_is_clamped_takes_what_room_the_context_has() -> None:
+    request = TextRequest("xx", max_tokens=CONTEXT_MAX, clamp=True)
+    answer, driver = answer_of([97, 98], request, context_max=20)
+    await read(answer)
+    assert driver.orders[0].max_tokens == 20 - len(driver.orders[0].prompt)
+
+
+@under_mock_clock
+async def test_a_prompt_that_fills_the_context_is_refused_with_both_numbers() -> None:
+    request = TextRequest("x" * 30, max_tokens=CONTEXT_MAX, clamp=True)
+    answer, _ = answer_of([97], request, context_max=20)
+    with pytest.raises(ContextError, match=r"31 tokens.*20 tokens"):
+        await read(answer)
+
+
+@under_mock_clock
+async def test_of_each_token_its_bytes_and_the_likeliest_ones_are_told_if_asked_for() -> None:
+    answer, _ = answer_of([97], TextRequest("x", likeliest=1))
+    pieces = await read(answer)
+    assert (pieces[0].data, pieces[0].likeliest) == (b"a", ((97, b"a", -0.5),))
+
+
+@under_mock_clock
+async def test_a_prompt_of_token_ids_is_taken_as_it_is_with_one_bos() -> None:
+    for ids in ((BOS, 104, 105), (104, 105)):
+        answer, driver = answer_of([97], TextRequest(prompt_ids=ids))
+        await read(answer)
+        assert driver.orders[0].prompt == (BOS, 104, 105)
+    answer, _ = answer_of([97], TextRequest(prompt_ids=(999,)))
+    with pytest.raises(UsageError, match="token id 999"):
+        await read(answer)
