@@ -74,6 +74,8 @@ async def open_model(
     if reading is not None:
         nursery.start_soon(reading.run, nursery)  # While the model is loaded.
     engine: Engine | None = None
+    if model is not None:
+        tell(Progress(f"loading {model.path.name}", 0, 0, ""))
     if parts.engine is not None:
         engine = await stack.enter_async_context(parts.engine)
         orders.take_engine(engine)
@@ -127,6 +129,8 @@ async def _open_text(
     """The text side of our own model; without one, LLaMA-3's or that of the swarm. LocalError if
     the model's file is now another one than was loaded."""
     if reading is not None:
+        if not reading.is_done:
+            tell(Progress("reading the model's vocabulary", 0, 0, ""))
         text: Text = await reading.result()
     elif engine is not None or config.vocabulary == "llama3":
         text = await trio.to_thread.run_sync(load_vocabulary, config.cache_dir)
@@ -162,6 +166,10 @@ class _Reading:
         except LocalError as fault:
             self._fault = fault
         self._done.set()
+
+    @property
+    def is_done(self) -> bool:
+        return self._done.is_set()
 
     async def result(self) -> LlamaText:
         await self._done.wait()

@@ -12,10 +12,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import termios
 import threading
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Final, NoReturn, TypeGuard
 
@@ -175,7 +176,7 @@ class _Loop:
             )
         self._asked = None
         if self._is_stopped:
-            notice("")
+            notice("(stopped)")
 
 
 class _Keyboard:
@@ -208,6 +209,24 @@ class _Keyboard:
             self._is_typing = False
 
 
+@contextmanager
+def keeping_what_is_typed_ahead() -> Iterator[None]:
+    """A terminal throws away what was typed and not read yet when Ctrl-C comes; here that stops an
+    answer, and the next question may have been typed already."""
+    try:
+        before = termios.tcgetattr(sys.stdin)
+    except (termios.error, OSError, ValueError):
+        yield  # No terminal.
+        return
+    flags = before[3] | termios.NOFLSH
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, [*before[:3], flags, *before[4:]])
+    try:
+        yield
+    finally:
+        with suppress(termios.error, OSError):
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, before)
+
+
 def chat(
     config: Config, options: TextRequest, *, instructions: str, verbose: bool, local: bool
 ) -> int:
@@ -224,7 +243,8 @@ def chat(
         notice("Ask something. Ctrl-C stops an answer, /help shows the commands, Ctrl-D ends.")
         keyboard = _Keyboard(loop.stop)
         signal.signal(signal.SIGINT, keyboard)
-        _talk(loop, options, Conversation(instructions), keyboard.read)
+        with keeping_what_is_typed_ahead():
+            _talk(loop, options, Conversation(instructions), keyboard.read)
     finally:
         loop.leave()
     return OK

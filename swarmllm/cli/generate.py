@@ -3,12 +3,12 @@ standard error."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Awaitable, Callable
 
 from swarmllm.cli.client import NodeClient, open_client
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import notice, people, print_record_async, write_answer_async
+from swarmllm.cli.progress_line import is_one_place
 from swarmllm.cli.rounds import line_of, weighed_line
 from swarmllm.cli.screen import Screen
 from swarmllm.errors import HaltedError, LocalError
@@ -50,9 +50,9 @@ class ShownAnswer:
         self._console = console
         self._as_json = as_json
         self._verbose = verbose
-        # Rows of rounds and the text would mix on one screen; then the text, which the rows show
-        # too, comes at the end.
-        self._holds_text = verbose and sys.stdout.isatty() and sys.stderr.isatty()
+        # Rows of rounds and the text would mix on one screen or in one file; then the text, which
+        # the rows show too, comes at the end.
+        self._holds_text = verbose and is_one_place()
 
     async def run(self, request: TextRequest) -> None:
         """Show it to its end. UsageError, LocalError or HaltedError, in the node's words, if it did

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from swarmllm.cli.output import complain, trace
+from swarmllm.cli.progress_line import progress_line
 from swarmllm.cli.streams import forget_output
 from swarmllm.errors import SwarmError
 
@@ -34,6 +35,8 @@ def guarded(body: Callable[[], int]) -> int:
             return body()
     except BaseException as raised:  # noqa: BLE001  This is the guard: the last frame of every command.
         return exit_code_of(raised)
+    finally:
+        progress_line.clear()
 
 
 def exit_code_of(raised: BaseException) -> int:

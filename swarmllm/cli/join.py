@@ -134,7 +134,7 @@ def _next_step(life: Life) -> str:
     """What a starting node does once it has told this."""
     match life:
         case Starting():
-            return "the key, the records of this folder and the model are being loaded"
+            return "the records of this folder are read"
         case Progress(what=what):
             return what
         case ModelReady():

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from rich.console import Group
@@ -23,6 +23,7 @@ from rich.rule import Rule
 
 from swarmllm.cli.inspect import status_view
 from swarmllm.cli.output import count, short_peer, size
+from swarmllm.cli.progress_line import progress_line
 from swarmllm.cli.screen import Line, Screen
 from swarmllm.runtime.service.record import Record
 
@@ -51,9 +52,11 @@ class JoinView:
         # What was found before it is known which of the experts is our own; None from then on.
         self._early: list[Record] | None = []
         self._faults: set[str] = set()
+        self._open = ExitStack()
         with self.sheltered("start", self._without_live):
             if self._live is not None:
                 self._live.start()
+                self._open.enter_context(progress_line.shown_by(self._waiting))
 
     @property
     def is_live(self) -> bool:
@@ -88,6 +91,7 @@ class JoinView:
 
     def close(self) -> None:
         with self.sheltered("end"):
+            self._open.close()
             if self._live is not None:
                 self._live.stop()
 
@@ -137,6 +141,7 @@ class JoinView:
             raise
 
     def _without_live(self) -> None:
+        self._open.close()
         live, self._live = self._live, None
         if live is not None:
             live.stop()
@@ -154,6 +159,12 @@ class JoinView:
         elif what not in self._told:
             self._told.add(what)
             self._console.print(Line(f"{what} …"))
+
+    def _waiting(self, sentence: str) -> None:
+        """From a thread of its own, at any time."""
+        with self.sheltered("show a wait"):
+            if self._live is not None and sentence:
+                self._live.update(Line(sentence, "dim"), refresh=True)
 
     def _ready(self, record: Record) -> None:
         show = self._console.print

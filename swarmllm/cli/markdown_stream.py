@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from rich.console import Group
 from rich.live import Live
 from rich.markdown import Markdown
 
-from swarmllm.cli.screen import Screen, Tail
+from swarmllm.cli.progress_line import progress_line
+from swarmllm.cli.screen import Line, Screen, Tail
 
 FENCE: Final = re.compile(r"^ {0,3}(```+|~~~+)")
 REFRESH_HZ: Final = 12
@@ -53,6 +55,10 @@ class MarkdownStream:
             self._screen.print()
         self._live.update(Tail(Markdown(self._open)))
 
+    def wait(self, sentence: str) -> None:
+        """Below what there is of the text, until more of it comes."""
+        self._live.update(Group(Tail(Markdown(self._open)), Line(sentence, "dim")))
+
     def finish(self) -> None:
         """The last block is as it will be."""
         self._live.update(Tail(Markdown("")))
@@ -71,6 +77,7 @@ def shown(screen: Screen) -> Iterator[MarkdownStream]:
     with Live(console=screen, refresh_per_second=REFRESH_HZ, transient=True) as live:
         stream = MarkdownStream(screen, live)
         try:
-            yield stream
+            with progress_line.shown_by(stream.wait):
+                yield stream
         finally:
             stream.finish()

@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TextIO, TypeVar
 
+from swarmllm.cli.progress_line import obeys, progress_line
 from swarmllm.cli.streams import write_all
 from swarmllm.errors import LocalError
 from swarmllm.runtime.logs import OneLine
@@ -49,11 +50,13 @@ def write_answer(text: str) -> None:
     """
     if sys.stdout is None or not sys.stdout.isatty():
         write_stdout(text)
+        progress_line.wrote(text)
         return
     shown = _with_faint(text) if _has_colours(sys.stdout) else flowing(text)
     # In the terminal's own encoding: a byte of a UTF-8 sequence may be a control character in
     # another.
     _write_all(shown, shown.encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+    progress_line.wrote(text)
 
 
 def _exact(text: str) -> bytes:
@@ -71,6 +74,7 @@ def _write_all(text: str, data: bytes) -> None:
             "standard output is closed, so nothing can be shown there; send it to a terminal,"
             " a file or a pipe"
         )
+    progress_line.clear()
     try:
         descriptor = sys.stdout.fileno()
     # Replaced by an object without a descriptor (a test, a notebook).
@@ -81,11 +85,7 @@ def _write_all(text: str, data: bytes) -> None:
 
 
 def _has_colours(stream: TextIO) -> bool:
-    return (
-        stream.isatty()
-        and "NO_COLOR" not in os.environ
-        and os.environ.get("TERM") not in {"dumb", "unknown"}
-    )
+    return "NO_COLOR" not in os.environ and obeys(stream)
 
 
 def _with_faint(text: str) -> str:
@@ -160,6 +160,13 @@ def notice(sentence: str) -> None:
     _say(sentence, "\x1b[2m")
 
 
+def waiting(sentence: str) -> None:
+    """One sentence about a wait that goes on: in place of the one before where that can be done,
+    else a notice."""
+    if not progress_line.show(sentence):
+        notice(sentence)
+
+
 def trace(raised: BaseException) -> None:
     """Where an exception comes from. Its text, and those of all before it, may quote a peer."""
     _say("".join(traceback.format_exception(raised)).rstrip("\n"), "")
@@ -171,9 +178,12 @@ def _say(sentence: str, colour: str) -> None:
     stream: TextIO | None = sys.stderr
     if stream is None:
         return  # It was closed before we began.
+    line_break = progress_line.line_break()
     try:
         begin, end = (colour, "\x1b[0m") if colour and _has_colours(stream) else ("", "")
-        stream.write(f"{begin}{flowing(sentence).replace(chr(10), chr(10) + '  ')}{end}\n")
+        stream.write(
+            f"{line_break}{begin}{flowing(sentence).replace(chr(10), chr(10) + '  ')}{end}\n"
+        )
         stream.flush()
     except (OSError, ValueError):
         return  # Nobody is there to read it; the exit code still tells.

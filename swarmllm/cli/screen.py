@@ -31,6 +31,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from swarmllm.cli.progress_line import progress_line
 from swarmllm.runtime.visible import flowing, runs
 
 UNBOUNDED: Final = 100_000  # Columns.
@@ -78,6 +79,7 @@ class Screen(Console):
 
     def print(self, *objects: Any, **how: Any) -> None:
         """In a pipe or a file a table has the width that it needs, and no line ends in blanks."""
+        progress_line.clear()
         if not (self._is_for_programs and objects and all(map(_is_tabular, objects))):
             super().print(*objects, **how)
             return

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from swarmllm.cli.output import notice
+from swarmllm.cli.output import waiting
+from swarmllm.cli.progress_line import progress_line
 from swarmllm.runtime.local_api.client import Patience
 
 WORD_EVERY_S: Final = 4.0  # Before a person has waited for 5 s without a word.
@@ -30,14 +31,14 @@ def _end_s(usual_s: float) -> float:
 
 
 # A node that is well answers a question within milliseconds.
-QUESTION: Final = Patience(notice, end_s=_end_s(20.0))
+QUESTION: Final = Patience(waiting, end_s=_end_s(20.0))
 # In the middle of a long answer a node may be given more time to come back.
-ANSWER: Final = Patience(notice, end_s=_end_s(60.0))
+ANSWER: Final = Patience(waiting, end_s=_end_s(60.0))
 
 
 @contextmanager
 def still_waiting(
-    what: str, tell: Callable[[str], object] = notice, every_s: float = WORD_EVERY_S
+    what: str, tell: Callable[[str], object] = waiting, every_s: float = WORD_EVERY_S
 ) -> Iterator[None]:
     """While the block runs, tell every few seconds that it waits for `what`.
 
@@ -58,6 +59,7 @@ def still_waiting(
     finally:
         over.set()
         watcher.join()
+        progress_line.show("")
 
 
 class Silence:
@@ -65,7 +67,7 @@ class Silence:
     Use as a context manager."""
 
     def __init__(
-        self, what: str, tell: Callable[[str], object] = notice, every_s: float = WORD_EVERY_S
+        self, what: str, tell: Callable[[str], object] = waiting, every_s: float = WORD_EVERY_S
     ) -> None:
         self._what, self._tell, self._every_s = what, tell, every_s
         self._began = self._told = time.monotonic()
@@ -116,6 +118,7 @@ class Silence:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._watcher.join()
+        progress_line.show("")
 
     def _watch(self) -> None:
         while not self._over.wait(self._every_s / 8):

@@ -21,7 +21,7 @@ DEADLINE_S = 240.0
 
 def without_progress(said: str) -> str:
     """Standard error without what a command says of its progress where the machine is busy."""
-    return re.sub(r"^Still (waiting|working).* \(\d+ s\)\.\n", "", said, flags=re.MULTILINE)
+    return re.sub(r"^Still (waiting|working).* \(\d+ s\).*\.\n", "", said, flags=re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)

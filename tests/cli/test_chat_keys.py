@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import builtins
 import io
+import os
 import signal
 import sys
+import termios
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -124,6 +126,41 @@ def test_an_answer_that_is_stopped_keeps_what_was_said(monkeypatch: pytest.Monke
         loop.stop()  # Nothing is asked: nothing happens.
     loop.leave()
     assert not loop._thread.is_alive()
+
+
+async def wordless() -> AsyncIterator[dict[str, Any]]:
+    await trio.sleep_forever()
+    yield {}
+
+
+def test_an_answer_that_is_stopped_before_its_first_word_is_told_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loop = on(wordless, monkeypatch)
+    loop.start()
+
+    def press() -> None:
+        while loop._asked is None:
+            time.sleep(0.001)
+        loop.stop()
+
+    fingers = threading.Thread(target=press)
+    fingers.start()
+    loop.answer(QUESTION)
+    fingers.join()
+    loop.leave()
+    assert capsys.readouterr().err == "(stopped)\n"
+
+
+def test_ctrl_c_leaves_a_line_that_was_typed_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    person, terminal = os.openpty()
+    with open(person, "wb", buffering=0), open(terminal) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        before = termios.tcgetattr(stdin)
+        with chat.keeping_what_is_typed_ahead():
+            os.write(person, b"kept\n\x03")
+            assert stdin.readline() == "kept\n"
+        assert termios.tcgetattr(stdin) == before
 
 
 def test_a_node_that_ends_leaves_the_conversation_to_be_saved(

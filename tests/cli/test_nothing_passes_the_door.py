@@ -18,7 +18,10 @@ import pytest
 from tests import ROOT
 
 FILES: Final = sorted(path.relative_to(ROOT) for path in (ROOT / "swarmllm").rglob("*.py"))
-DOOR: Final = {"swarmllm/cli/output.py", "swarmllm/cli/screen.py", "swarmllm/runtime/logs.py"}
+DOOR: Final = {
+    *(f"swarmllm/cli/{name}.py" for name in ("output", "progress_line", "screen")),
+    "swarmllm/runtime/logs.py",
+}
 # Run as a child: it prints numbers for the program that started it.
 TO_PARENTS: Final = {"swarmllm/adapters/llama/measure.py"}
 

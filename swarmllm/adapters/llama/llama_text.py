@@ -42,6 +42,8 @@ QUIET: Final = {"GGML_NO_BACKTRACE": "1"}
 IDLE_S: Final = 300.0  # A new process takes a third of a second.
 # A vocabulary of a million tokens on a slow machine; and 4 MiB of text, at 0.6 MB/s on a usual one.
 PATIENCE_S: Final = 60.0
+# For our own file at the start: the disk and the processors are busy with the model's load.
+START_PATIENCE_S: Final = 300.0
 # A chat template that takes longer has gone wrong; its own bounds stop most of these much sooner.
 CHAT_PATIENCE_S: Final = 15.0
 TEXT_BYTES_MAX: Final = 4 << 20  # The longest context, 2^20 tokens, is about as much.
@@ -108,7 +110,10 @@ class LlamaText:
         process = self._process = await _Process.spawn()
         try:
             order = (START, str(self._path), self._digests, sealed)
-            fields = await process.ask(order, READY, f"the vocabulary of {self._path}")
+            what, patience_s = f"the vocabulary of {self._path}", START_PATIENCE_S
+            if sealed:  # A peer made it.
+                patience_s = PATIENCE_S
+            fields = await process.ask(order, READY, what, patience_s)
         except BaseException:
             await self._end()
             raise
@@ -220,7 +225,10 @@ class _Process:
     ) -> Any:
         with trio.move_on_after(patience_s):
             return await self._asked(order, kind, what)
-        raise LocalError(f"the tokenizer's process took longer than {patience_s:.0f} s for {what}")
+        raise LocalError(
+            f"the tokenizer's process took longer than {patience_s:.0f} s for {what};"
+            " where this machine is busy with other things, try again when it is less so"
+        )
 
     async def _asked(self, order: tuple[Any, ...], kind: str, what: str) -> Any:
         try:

@@ -260,7 +260,9 @@ class Generation:
             agreement=pooled.agreement,
             likeliest=likeliest(pooled, self.order.likeliest),
         )
-        said = self._level.change(len(used), current.answers_wanted, is_local)
+        said = self._level.change(
+            len(used), current.answers_wanted, is_local, lambda: current.known(pool)
+        )
         steps += [Noticed(self.request, said)] if said else []
         return [*steps, chosen, *self._append(pool, token)]
 
@@ -321,7 +323,7 @@ class Generation:
         kept = self._ensemble.best(probed, self.order.k + self.order.extra)
         self._is_kept = True
         found = tuple(self._ensemble.verdict(pool, probed, kept))
-        known = len(poll.asked) + len(self._round.free(pool))
+        known = self._round.known(pool)
         gone = sorted(set(probed) - set(kept))
         told = ExpertsWeighed(self.request, found, known)
         untold, self._untold = self._untold, []

@@ -3,7 +3,7 @@ reason as far as it is known."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from swarmllm.core.wording import several
@@ -25,17 +25,27 @@ class Level:
         self._wished = wished
         self._level = wished
 
-    def change(self, used: int, wanted: int, is_local: bool) -> str:
+    def change(self, used: int, wanted: int, is_local: bool, known: Callable[[], int]) -> str:
         """What to say after a token by `used` of `wanted` experts, which are our own alone if
-        `is_local`; nothing if it is as before."""
+        `is_local`; nothing if it is as before. `known`: how many experts there are for this
+        text."""
         level = self._wished if used >= wanted else used
         before, self._level = self._level, level
         if level == before:
             return ""
         if level >= self._wished:
             return f"{level} experts again"
+        there, asked_for = known(), f"(asked for {self._wished})"
+        if is_local and there <= 1:
+            return f"no other expert is known; continuing with the local expert alone {asked_for}"
         if is_local:
-            return f"continuing with the local expert alone (asked for {self._wished})"
+            others = several(there - 1, "other expert")
+            return (
+                f"no answer of {others} in time; continuing with the local expert alone {asked_for}"
+            )
+        if there <= level:
+            only = several(there, "expert is", "experts are")
+            return f"only {only} known; continuing with {level} {asked_for}"
         return f"{level} of {self._wished} experts answered; continuing with {level}"
 
 

@@ -244,6 +244,10 @@ class Round:
         self._has_hope = self._has_known or pool.hopes(total, self._request.only)
         return experts.ensemble.fitted(pool, free)
 
+    def known(self, pool: ExpertPool) -> int:
+        """How many experts were asked in this round or could be."""
+        return len({*self.poll.asked, *(candidate.peer for candidate in self.free(pool))})
+
     def _pick(
         self, pool: ExpertPool, free: Sequence[Candidate], count: int, *, is_probing: bool
     ) -> list[PeerId]:

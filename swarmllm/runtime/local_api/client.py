@@ -25,6 +25,7 @@ from swarmllm.runtime.holder import holder_of
 from swarmllm.runtime.local_api.lines import (
     ALIVE,
     LINE_BYTES_MAX,
+    NOTICE,
     VERSION,
     Lines,
     format_line,
@@ -56,7 +57,8 @@ SILENT: Final = Patience()  # For programs, which have deadlines of their own.
 
 
 class Wait:
-    """One wait for one thing that a node is to say."""
+    """One wait for the next thing that is asked for; what a node tells besides, such as why it
+    takes long, does not end it."""
 
     def __init__(self, patience: Patience, node: str, pid: int) -> None:
         self._patience, self._node, self._pid = patience, node, pid
@@ -69,7 +71,7 @@ class Wait:
             raise LocalError(
                 f"{self._node} has not answered for {now - self._lived:.0f} s; {self._remedy()}"
             )
-        self._say(now, "which does not answer")
+        self._say(now, f"it has said nothing for {now - self._lived:.0f} s")
 
     def alive(self) -> None:
         """Nothing came but a sign of life. LocalError if that has lasted long enough."""
@@ -79,13 +81,17 @@ class Wait:
                 f"{self._node} is alive but has told nothing new for {now - self._began:.0f} s;"
                 f" {self._remedy()}"
             )
-        self._say(now, "which is alive and at work")
+        self._say(now, "it is at work")
+
+    def told(self) -> None:
+        """The node has said something itself about this wait."""
+        self._lived = self._told = trio.current_time()
 
     def _say(self, now: float, what: str) -> None:
         if now - self._told >= self._patience.word_s - 0.5 * min(1.0, self._patience.word_s):
             self._told = now
             self._patience.tell(
-                f"Still waiting for {self._node}, {what} ({now - self._began:.0f} s)."
+                f"Still waiting for {self._node} ({now - self._began:.0f} s); {what}."
             )
 
     def _remedy(self) -> str:
@@ -117,6 +123,7 @@ class Conversation:
         self._stream = stream
         self._lines = Lines(stream, LINE_BYTES_MAX)
         self._patience, self._node, self._pid = patience, node, pid_of(stream)
+        self._wait: Wait | None = None
 
     def _waiting(self) -> Wait:
         return Wait(
@@ -151,7 +158,7 @@ class Conversation:
             return  # It has ended already.
 
     async def __anext__(self) -> Record:
-        wait = self._waiting()
+        wait = self._wait = self._wait or self._waiting()
         while True:
             line: bytes | None = None
             with trio.move_on_after(self._patience.word_s) as scope:
@@ -165,6 +172,10 @@ class Conversation:
             if record.get("event") != ALIVE:
                 break
             wait.alive()
+        if record.get("event") == NOTICE:
+            wait.told()
+        else:
+            self._wait = None
         if record.get("event") == "error":
             raise _error_of(record)
         return record

@@ -17,6 +17,7 @@ LINE_BYTES_MAX: Final = (
     # experts.
 )
 ALIVE: Final = "alive"
+NOTICE: Final = "notice"  # About a wait: what is waited for is still to come.
 ALIVE_EVERY_S: Final = 2.0
 
 

@@ -106,7 +106,9 @@ def test_more_experts_asked_for_than_there_are_is_said_once() -> None:
     table.ask(table.peers[0], order(k=5))
     assert table.finish(table.peers[0]).reason == "length"
     notices = [e for e in table.seats[table.peers[0]].events if isinstance(e, Noticed)]
-    assert [n.text for n in notices] == ["2 of 5 experts answered; continuing with 2"]
+    assert [n.text for n in notices] == [
+        "only 2 experts are known; continuing with 2 (asked for 5)"
+    ]
 
 
 def test_at_most_one_question_per_expert_is_open() -> None:
