@@ -86,7 +86,8 @@ async def open_model(
     text = parts.text or await _open_text(nursery, config, reading, engine, tell)
     if engine is not None:
         took_s = trio.current_time() - began_at
-        tell(ModelReady(engine.card, took_s, engine.load.tokens_per_s))
+        file = "" if model is None else model.path.name
+        tell(ModelReady(engine.card, took_s, engine.load.tokens_per_s, file))
     return text, engine
 
 

@@ -313,7 +313,10 @@ def bench_root(
         typer.Option("--only", metavar="PART", help="transport, requester or engine (repeatable)."),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer cases and tokens, in about a minute.")
+        bool,
+        typer.Option(
+            "--quick", help="Fewer cases and tokens, in a minute or two on a machine that is idle."
+        ),
     ] = False,
     model: Annotated[
         str | None,

@@ -49,8 +49,9 @@ class JoinView:
             else None
         )
         self._told: set[str] = set()
-        # What was found before it is known which of the experts is our own; None from then on.
-        self._early: list[Record] | None = []
+        # Found before it is known which of the experts is our own.
+        self._early: list[Record] = []
+        self._own = ""  # This node's peer id, once it is known.
         self._faults: set[str] = set()
         self._open = ExitStack()
         with self.sheltered("start", self._without_live):
@@ -70,13 +71,14 @@ class JoinView:
                 case "progress":
                     self._progress(record)
                 case "ready":
-                    early, self._early = self._early or [], None
+                    early, self._early, self._own = self._early, [], str(record["peer"])
                     self._ready(record)
                     for found in early:
-                        if found.get("peer") != record["peer"]:
-                            self.tell(found)
-                case "expert_found" if self._early is not None:
+                        self.tell(found)
+                case "expert_found" if not self._own:
                     self._early.append(record)
+                case "expert_found" if record.get("peer") == self._own:
+                    pass
                 case _:
                     line = _line(record)
                     if line is not None:
@@ -195,10 +197,8 @@ def _line(record: Record) -> Line | None:
             facts = (
                 f"{count(record['n_params'])} parameters, context {record['context_max']} tokens"
             )
-            return Line(
-                f"Expert {record['model']} is ready: {facts}, loaded in {record['seconds']:.1f} s"
-                + expectation(record["tokens_per_s"])
-            )
+            loaded = f"loaded in {record['seconds']:.1f} s" + expectation(record["tokens_per_s"])
+            return Line(f"Expert {_with_file(record)} is ready: {facts}, {loaded}")
         case "listening":
             return Line(
                 f"Listening on {', '.join(record['addrs']) or 'no address that others could reach'}"
@@ -229,6 +229,12 @@ def _line(record: Record) -> Line | None:
             return Line("Left.")
         case _:
             return None
+
+
+def _with_file(record: Record) -> str:
+    """A model's own name, which others see, and that of the file where it is another."""
+    model, file = str(record["model"]), str(record.get("file", ""))
+    return f"{model} ({file})" if file and model not in file else model
 
 
 def expectation(rate: float) -> str:

@@ -16,6 +16,7 @@ import trio
 from swarmllm.cli import collector, inspect, join_view
 from swarmllm.cli import join as joining
 from swarmllm.cli.join_view import JoinView
+from swarmllm.cli.progress_line import progress_line
 from swarmllm.core.events import PeerSeen
 from swarmllm.messages import PeerId
 from swarmllm.runtime.config import Config
@@ -276,3 +277,31 @@ def test_of_the_experts_found_before_it_is_ready_its_own_is_none() -> None:
     assert words_on("expert theirs") in words_on(terminal.getvalue())
     assert words_on("expert mine") not in words_on(terminal.getvalue())
     assert words_on("Only this machine can reach it") in words_on(terminal.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("file", "shown"), [("mine.gguf", "Expert its own (mine.gguf) is"), ("", "Expert its own is")]
+)
+def test_a_model_is_told_with_the_name_of_its_file(file: str, shown: str) -> None:
+    terminal = Terminal()
+    facts = {"n_params": 7, "context_max": 9, "seconds": 1.0, "tokens_per_s": 5.0, "file": file}
+    view_on(terminal).tell({"event": "model_ready", "model": "its own", **facts})
+    assert words_on(shown) in words_on(terminal.getvalue())
+
+
+def test_its_own_expert_is_not_told_when_it_is_found_late() -> None:
+    terminal = Terminal()
+    view = view_on(terminal)
+    view.tell(ready(""))
+    for peer, model in (("12D3KooWours", "mine"), ("12D3KooWother", "theirs")):
+        view.tell({"event": "expert_found", "peer": peer, "model": model, "n_params": 7})
+    assert words_on("expert theirs") in words_on(terminal.getvalue())
+    assert words_on("expert mine") not in words_on(terminal.getvalue())
+
+
+def test_waits_of_the_start_are_told_in_the_live_state() -> None:
+    terminal = Terminal()
+    view = view_on(terminal)
+    assert progress_line.show("Still working (4 s).")
+    view.close()
+    assert words_on("Still working (4 s).") in words_on(terminal.getvalue())

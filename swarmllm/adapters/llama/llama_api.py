@@ -51,6 +51,7 @@ from swarmllm.adapters.llama.stepping import Stopped
 from swarmllm.adapters.llama.threads import Threads
 from swarmllm.core.serving.planning import OUTPUTS_MAX
 from swarmllm.core.serving.rows import Rows
+from swarmllm.core.wording import several
 from swarmllm.errors import LocalError
 
 CELLS_UNIT: Final = 256  # llama.cpp rounds a sequence's cells up to this.
@@ -126,13 +127,19 @@ def fitting_sessions(
             - room
             + each * (options.sessions_max if options.sessions_exact else 1)
         ) / MEMORY_SHARE
+        asked = options.sessions_max if options.sessions_exact else 1
         raise LocalError(
-            f"not enough memory for {options.sessions_max if options.sessions_exact else 1}"
-            f" session(s) of {context} tokens with model {model.name!r}:"
-            f" about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free;"
-            " choose a smaller context, fewer sessions or a smaller model"
+            f"not enough memory for {several(asked, 'session')} of {context} tokens with"
+            f" {model.parts[0].name} ({model.name}):"
+            f" about {needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free; {_smaller(asked)}"
         )
     return fit
+
+
+def _smaller(sessions: int) -> str:
+    """What to do where memory is short."""
+    fewer = ", fewer --sessions" if sessions > 1 else ""
+    return f"choose a smaller --context{fewer} or a smaller model"
 
 
 # --- the model ------------------------------------------------------------------------------------
@@ -223,8 +230,8 @@ class LlamaModel:
         opened = llama.llama_init_from_model(self._model, params)
         if not opened:
             raise LocalError(
-                f"llama.cpp cannot open {sessions} sessions of {context} tokens for {path}"
-                f" ({complaint()}): choose a smaller context, fewer sessions or a smaller model"
+                f"llama.cpp cannot open {several(sessions, 'session')} of {context} tokens for"
+                f" {path} ({complaint()}): {_smaller(sessions)}"
             )
         return opened
 

@@ -289,8 +289,8 @@ def main(arguments: list[str]) -> None:
                 (
                     FAILED,
                     (
-                        "not enough memory to load the model: choose a smaller context,"
-                        " fewer sessions or a smaller model"
+                        "not enough memory to load the model: choose a smaller --context,"
+                        " fewer --sessions or a smaller model"
                     ),
                 )
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from functools import partial
@@ -9,18 +10,21 @@ from typing import Final
 
 import trio
 
+from swarmllm.adapters import limits
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.models.library import Findable, bring
 from swarmllm.cli.bench import requester
 from swarmllm.cli.bench.report import Measurement, Report, table
 from swarmllm.cli.guard import OK, run
-from swarmllm.cli.output import answer, people
+from swarmllm.cli.output import answer, notice, people
 from swarmllm.cli.waiting import Silence
+from swarmllm.core.wording import several
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.model_reference import NoModel, parse_reference
 
 PARTS: Final = ("requester", "engine", "transport")
+BUSY_SHARE: Final = 0.5  # Of the cores, wanted by other programs before the first measurement.
 PART_MAX_S: Final = 1800.0  # The longest takes minutes on a slow machine.
 MODEL: Final = "llama3-demo:prose"  # Unless another is named: it is always there.
 TOKENS, TOKENS_QUICK = 200, 50  # Of the requester's part.
@@ -45,6 +49,8 @@ async def _bench(
     config: Config, reference: Findable, parts: Sequence[str], quick: bool, as_json: bool
 ) -> int:
     console = people()
+    if busy := busy_sentence(os.getloadavg()[0], limits.cores()):
+        notice(busy)
     report = Report(as_json=as_json)
     with console.status("starting") as status, Silence("the benchmark starts") as silence:
 
@@ -70,6 +76,16 @@ async def _bench(
     if not as_json:
         answer().print(table(report.measurements))
     return OK
+
+
+def busy_sentence(load: float, cores: int) -> str:
+    """What to know of figures that are measured while `load` programs want to run on `cores`."""
+    if load < BUSY_SHARE * cores:
+        return ""
+    return (
+        f"This machine is busy: in the last minute {load:.1f} programs wanted to run at a time, on"
+        f" {several(cores, 'core')}. The figures will be worse than what it can do."
+    )
 
 
 async def _part(

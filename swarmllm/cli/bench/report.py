@@ -24,6 +24,9 @@ BETTER: Final = {
 }
 
 
+IN_DOUBT: Final = 1.05  # A share above this is no scatter of two measurements.
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """`ceiling` is the best value that is possible in theory, in the same unit (for bytes and
@@ -86,8 +89,20 @@ class Report:
             print_record(measurement.record())
 
 
+def figure(value: float) -> str:
+    """Three digits that count, and no powers of ten."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def table(measurements: Sequence[Measurement]) -> Table:
-    shown = Table(title="measured, beside what is possible", title_justify="left", pad_edge=False)
+    """What was measured, what is possible, and what to know about both."""
+    shown = Table(
+        title="measured, beside what is possible",
+        title_justify="left",
+        caption=_reading(measurements),
+        caption_justify="left",
+        pad_edge=False,
+    )
     shown.add_column("what")
     shown.add_column("with", style="dim")
     for heading in ("measured", "possible", "share"):
@@ -97,24 +112,42 @@ def table(measurements: Sequence[Measurement]) -> Table:
     for m in measurements:
         if last and m.name != last:
             shown.add_section()
-        goal = (
-            ""
-            if m.goal is None
-            else Line(
-                f"{'≥' if BETTER[m.unit] == 'more' else '≤'} {m.goal:.4g}",
-                "green" if m.reached else "red",
-            )
-        )
         with_ = ", ".join(
             f"{name.replace('_', ' ')} {value}" for name, value in m.parameters.items()
         )
         shown.add_row(
             m.name if m.name != last else "",
             with_,
-            f"{m.value:.4g} {m.unit}",
-            f"{m.ceiling:.4g}",
+            f"{figure(m.value)} {m.unit}",
+            f"{figure(m.ceiling)} {m.unit}",
             f"{100 * m.ratio:.0f} %",
-            goal,
+            _goal(m),
         )
         last = m.name
     return shown
+
+
+def _goal(measurement: Measurement) -> Line:
+    if measurement.goal is None:
+        return Line()
+    sign = "≥" if BETTER[measurement.unit] == "more" else "≤"
+    wanted = f"{sign} {figure(measurement.goal)} {measurement.unit}"
+    return (
+        Line(f"{wanted}, reached", "green")
+        if measurement.reached
+        else Line(f"{wanted}, missed", "red")
+    )
+
+
+def _reading(measurements: Sequence[Measurement]) -> str:
+    """How to read the table."""
+    known = (
+        "possible: what no program can better, or the least work that this machine must do for it;"
+        " share: how much of that was reached; goal: what this version is to reach."
+    )
+    if all(m.ratio <= IN_DOUBT for m in measurements):
+        return known
+    return (
+        f"{known} A share above 100 % is no merit: other programs kept the machine busy while the"
+        " possible was measured. Measure again when it is idle."
+    )

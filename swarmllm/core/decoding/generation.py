@@ -261,7 +261,10 @@ class Generation:
             likeliest=likeliest(pooled, self.order.likeliest),
         )
         said = self._level.change(
-            len(used), current.answers_wanted, is_local, lambda: current.known(pool)
+            len(used),
+            current.answers_wanted,
+            is_local,
+            lambda: current.poll.known(current.free(pool)),
         )
         steps += [Noticed(self.request, said)] if said else []
         return [*steps, chosen, *self._append(pool, token)]
@@ -323,7 +326,7 @@ class Generation:
         kept = self._ensemble.best(probed, self.order.k + self.order.extra)
         self._is_kept = True
         found = tuple(self._ensemble.verdict(pool, probed, kept))
-        known = self._round.known(pool)
+        known = poll.known(self._round.free(pool))
         gone = sorted(set(probed) - set(kept))
         told = ExpertsWeighed(self.request, found, known)
         untold, self._untold = self._untold, []

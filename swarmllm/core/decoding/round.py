@@ -81,6 +81,10 @@ class Poll:
         """Answers that there are or may still be."""
         return len(self.replies) + len(self.waiting)
 
+    def known(self, free: Sequence[Candidate]) -> int:
+        """How many experts there are with those who were not asked."""
+        return len({*self.asked, *(candidate.peer for candidate in free)})
+
     def drop_out(self, peer: PeerId) -> None:
         """It will not answer; an answer that it has given still counts."""
         if peer in self.asked and peer not in self.replies:
@@ -243,10 +247,6 @@ class Round:
         self._has_known = bool(free)
         self._has_hope = self._has_known or pool.hopes(total, self._request.only)
         return experts.ensemble.fitted(pool, free)
-
-    def known(self, pool: ExpertPool) -> int:
-        """How many experts were asked in this round or could be."""
-        return len({*self.poll.asked, *(candidate.peer for candidate in self.free(pool))})
 
     def _pick(
         self, pool: ExpertPool, free: Sequence[Candidate], count: int, *, is_probing: bool

@@ -61,11 +61,12 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class ModelReady:
     """`seconds` it took to load; `tokens_per_s` is what one session decoded then (0: not measured,
-    because the node is halted)."""
+    because the node is halted). `file`: the name of the file that it was loaded from."""
 
     card: ModelCard
     seconds: float
     tokens_per_s: float = 0.0
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +113,8 @@ def life_record(event: Life) -> Record:
             return record_of("starting", data_dir=data_dir, swarm=swarm)
         case Progress(what=what, done=done, total=total, unit=unit):
             return record_of("progress", what=what, done=done, total=total, unit=unit)
-        case ModelReady(card=card, seconds=seconds, tokens_per_s=rate):
-            told = {"seconds": round(seconds, 3), "tokens_per_s": round(rate, 2)}
+        case ModelReady(card=card, seconds=seconds, tokens_per_s=rate, file=file):
+            told = {"seconds": round(seconds, 3), "tokens_per_s": round(rate, 2), "file": file}
             return record_of("model_ready", **_model(card), **told)
         case Listening(addrs=addrs):
             return record_of("listening", addrs=list(addrs))

@@ -113,8 +113,11 @@ def test_as_many_sessions_are_opened_as_fit_into_memory() -> None:
     assert fitting_sessions(file, options, 300, None) == 16
     least = next(free for free in range(0, 10**9, 10**5) if fits(file, options, free))
     assert fitting_sessions(file, options, 300, least) < 16
-    with pytest.raises(LocalError, match="not enough memory"):
-        fitting_sessions(file, EngineOptions(sessions_max=16, sessions_exact=True), 300, least)
+    exactly = EngineOptions(sessions_max=16, sessions_exact=True)
+    with pytest.raises(LocalError, match=r"16 sessions .* with .*gguf .*, fewer --sessions or"):
+        fitting_sessions(file, exactly, 300, least)
+    with pytest.raises(LocalError, match=r"1 session of 300 .* smaller --context or a smaller"):
+        fitting_sessions(file, options, 300, 0)
 
 
 def fits(file: object, options: EngineOptions, free: int) -> bool:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from swarmllm.cli.bench.report import Measurement
+from swarmllm.cli.bench import busy_sentence
+from swarmllm.cli.bench.report import Measurement, figure, table
 from swarmllm.cli.bench.transport import id_set_bytes
 from swarmllm.testing.gguf_fixture import write_model
 from tests.cli.command import run
+from tests.cli.terminal import Terminal, screen_on, words_on
 
 SCHEMA = {"event", "time", "name", "value", "unit", "ceiling", "parameters"}
 
@@ -93,3 +95,29 @@ def test_ratio_and_goal_know_which_way_is_better(
     )
     assert found.ratio == pytest.approx(ratio)
     assert found.reached is reached
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.013591, "0.0136"), (2.0, "2"), (99.94, "99.9"), (313.4, "313"), (12_345.6, "12,346")],
+)
+def test_a_figure_can_be_read(value: float, shown: str) -> None:
+    assert figure(value) == shown
+
+
+@pytest.mark.parametrize(("value", "is_doubted"), [(80.0, False), (104.0, False), (313.0, True)])
+def test_a_share_of_more_than_is_possible_is_said_to_be_in_doubt(
+    value: float, is_doubted: bool
+) -> None:
+    terminal = Terminal()
+    found = Measurement("x", value, "tokens/s", 100.0, goal=95.0)
+    screen_on(terminal).print(table([found]))
+    words = words_on(terminal.getvalue())
+    assert words_on(f"{value:.0f} tokens/s") in words
+    assert words_on(f"≥ 95 tokens/s, {'missed' if value < 95 else 'reached'}") in words
+    assert (words_on("Measure again") in words) is is_doubted
+
+
+def test_a_busy_machine_is_said_to_be_so() -> None:
+    assert "6.2 programs" in busy_sentence(6.2, 2)
+    assert busy_sentence(0.3, 2) == ""

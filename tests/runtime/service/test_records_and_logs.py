@@ -100,7 +100,7 @@ def test_an_end_record_is_as_documented() -> None:
             records.ModelReady(CARD, 1.0, 20.0),
             "model_ready",
             {"model", "vocab", "vocab_size", "chat", "n_params", "digest", "context_max", "domains"}
-            | {"seconds", "tokens_per_s"},
+            | {"seconds", "tokens_per_s", "file"},
         ),
         (records.Listening(("/ip4/127.0.0.1/tcp/1",)), "listening", {"addrs"}),
         (records.Warned("port taken"), "warning", {"text"}),
