@@ -59,6 +59,7 @@ from swarmllm.runtime.config.table import pinned
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.governing import governance_part
 from swarmllm.runtime.halt_performer import HaltPerformer
+from swarmllm.runtime.handing_in import HandingIn
 from swarmllm.runtime.learned_text import LearnedText
 from swarmllm.runtime.ledger_performer import LedgerPerformer
 from swarmllm.runtime.local_api.server import serve
@@ -173,12 +174,11 @@ async def _start(
     orders = await _boot_kill_switch(config, data, keyring, rng, warn)
     text, engine = await open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
     await imported.wait()
-    learned = text if isinstance(text, LearnedText) else None
     exchange = TokenizerExchange(digests_of(text) if isinstance(text, LlamaText) else None)
     governance = governance_part(
         orders.machine, keyring, store, settings, config.canary, parts.review_pace
     )
-    recording = _recording(store)
+    recording, handing_in = _recording(store), HandingIn()
     parts_of_node = (exchange, governance, part_of(keyring, rng, trio.current_time()), recording)
     node = _node(config, keyring, rng, orders, text, parts_of_node, settings)
 
@@ -186,7 +186,7 @@ async def _start(
         nursery.start_soon(perform_text, effect, text, driver)
 
     ledgers = performer_of(data.path / LEDGER_FILE, keyring, store, orders.machine, warn)
-    driver = _driver(node, keyring, store, orders, perform, ledgers)
+    driver = _driver(node, keyring, store, orders, perform, ledgers, handing_in)
     nursery.start_soon(ledgers.run, driver.feed)
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
@@ -203,11 +203,12 @@ async def _start(
     stack.callback(tell, Stopping("asked to"))
     tell(Listening(network.addrs))
     await _remember(config, driver, store)
-    if learned is not None:
-        nursery.start_soon(learned.learn, TextSwarm(local, exchange, driver))
+    if isinstance(text, LearnedText):
+        nursery.start_soon(text.learn, TextSwarm(local, exchange, driver))
     await _offer_terms(config, governance.machine, driver, warn)
+    governing = _governing(driver, handing_in, governance.machine, keyring, local)
     validation = ValidationService(driver, recording, governance.machine, settings, local.view)
-    _open_service(service, local, orders, governance.machine, driver, keyring, validation)
+    _open_service(service, local, orders, governing, driver, validation)
     tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
     return local
 
@@ -240,6 +241,7 @@ def _driver(
     orders: HaltPerformer,
     perform: Callable[[TokenizerEffect], None],
     ledgers: LedgerPerformer,
+    handing_in: HandingIn,
 ) -> Driver:
     return Driver(
         node,
@@ -249,31 +251,43 @@ def _driver(
         suspend_detector=SuspendDetector(),
         texts=perform,
         ledgers=ledgers.perform,
+        kept=handing_in.kept,
     )
+
+
+def _governing(
+    driver: Driver,
+    handing_in: HandingIn,
+    machine: GovernanceMachine,
+    keyring: KeyFile,
+    local: LocalNode,
+) -> GovernanceService:
+    def unix_ms() -> int:
+        return time.time_ns() // 1_000_000
+
+    peers = partial(_peers_of, local)
+    return GovernanceService(driver, handing_in, machine, keyring, peers, unix_ms)
+
+
+def _peers_of(local: LocalNode) -> tuple[PeerId, ...]:
+    return local.view().peers
 
 
 def _open_service(
     service: Service,
     local: LocalNode,
     orders: HaltPerformer,
-    governance: GovernanceMachine,
+    governance: GovernanceService,
     driver: Driver,
-    keyring: KeyFile,
     validation: ValidationService,
 ) -> None:
-    def peers() -> tuple[PeerId, ...]:
-        return local.view().peers
-
-    def unix_ms() -> int:
-        return time.time_ns() // 1_000_000
-
     def ledger() -> LedgerView:
         return next(part for part in local.view().parts if isinstance(part, LedgerView))
 
     service.open(
         local,
-        HaltService(driver, orders, peers),
-        GovernanceService(driver, governance, keyring, peers, unix_ms),
+        HaltService(driver, orders, partial(_peers_of, local)),
+        governance,
         validation,
         LedgerService(driver, ledger),
     )

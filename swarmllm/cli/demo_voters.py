@@ -114,6 +114,10 @@ async def _submit(folder: Path, record: Proposal | Vote, key: KeyFile) -> str:
     (outcome,) = answer["outcomes"]
     if outcome["outcome"] != "applied":
         raise LocalError(f"the node on {folder} did not take what was signed: {outcome['reason']}")
+    if answer["fault"]:
+        raise LocalError(
+            f"the node on {folder} did not write down what was signed: {answer['fault']}"
+        )
     return sha256(encode(record)).hexdigest()
 
 

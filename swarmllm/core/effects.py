@@ -101,6 +101,16 @@ class Commit:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordKept:
+    """What was offered by hand with this `check`, and taken, is on disk; or it is not, for this
+    reason (`fault`), and would be lost if the node ended now. For channels whose records are
+    written down by `Commit`."""
+
+    check: int
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Emit:
     event: NodeEvent
 
@@ -117,6 +127,7 @@ Effect = (
     | Penalise
     | Save
     | Commit
+    | RecordKept
     | Emit
 )
 

@@ -294,10 +294,12 @@ class ConsistencyProved:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The values of the `Commit` with this number are on disk (`ok`), or could not be written."""
+    """The values of the `Commit` with this number are on disk (`ok`), or could not be written:
+    `fault` says why, in a sentence."""
 
     number: int
     ok: bool
+    fault: str = ""
 
 
 LedgerInput = (

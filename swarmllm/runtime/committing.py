@@ -20,12 +20,12 @@ async def commit(
 ) -> None:
     """In a thread, each value after the other. What has begun ends, also while the node is being
     closed."""
-    ok = True
+    why = ""
     try:
         with trio.CancelScope(shield=True):
             for key, value in effect.values:
                 await trio.to_thread.run_sync(store.save, key, value)
     except LocalError as fault:
-        ok = False
+        why = str(fault)
         log.error("could not write down what the swarm has decided: %s", fault)
-    await answer(Committed(effect.number, ok))
+    await answer(Committed(effect.number, not why, why))

@@ -40,6 +40,7 @@ from swarmllm.core.effects import (
     ProveConsistency,
     PublishRecord,
     RecordChecked,
+    RecordKept,
     Relay,
     RunScore,
     Save,
@@ -126,10 +127,12 @@ class Driver:
         suspend_detector: SuspendDetector | None = None,
         texts: Callable[[TokenizerEffect], None] = lambda _: None,
         ledgers: Callable[[LedgerEffect], None] = lambda _: None,
+        kept: Callable[[RecordKept], None] = lambda _: None,
     ) -> None:
         """`orders` None: a node without a kill switch. `suspend_detector` None: one that never
         sleeps, because its time is a test's. `texts` performs what concerns tokenizers, `ledgers`
-        what concerns the ledger; neither may wait."""
+        what concerns the ledger, `kept` tells who handed a record in; none of them may wait."""
+        self._kept = kept
         self._texts = texts
         self._ledgers = ledgers
         self._node = node
@@ -363,6 +366,8 @@ class Driver:
             case Commit():
                 assert self._nursery is not None
                 self._nursery.start_soon(commit, effect, self._store, self._inbox.put)
+            case RecordKept():
+                self._kept(effect)
             case Save() | RecordChecked():
                 raise AssertionError(f"{type(effect).__name__} is not performed here")
             case SealTokenizer() | TokenizerFetched() | TokenizerMissing():

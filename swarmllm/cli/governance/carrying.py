@@ -12,6 +12,7 @@ from swarmllm.cli.governance.places import (
     file_path,
     hand_in,
     held_by,
+    refuse_unwritten,
     write_file,
 )
 from swarmllm.cli.governance.propose import id_of
@@ -67,10 +68,12 @@ def import_files(config: Config, files: Sequence[str], way: Way, *, as_json: boo
     refused = _tell(records, terms, delivery, as_json=as_json)
     if as_json:
         event = {"event": "imported", "outcomes": list(delivery.outcomes)}
-        print_record(event | {"peers": delivery.peers, "same": delivery.same})
+        reach = {"peers": delivery.peers, "same": delivery.same}
+        print_record(event | reach | {"durable": not delivery.fault})
     if refused:
         complain(f"{refused} of {len(records)} records were refused")
         return FAILED
+    refuse_unwritten("what is in the files", delivery)
     if not as_json:
         people().print(Line(reach_of(delivery), "green"), soft_wrap=True)
     return OK

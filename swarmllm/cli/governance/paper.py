@@ -34,6 +34,7 @@ from swarmllm.core.settings.table import BY_CODE
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import PeerId
 from swarmllm.messages.governance import PHASE_MAX, OpenPhase
+from swarmllm.runtime.handing_in import HandingIn
 from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.record import Record
 
@@ -55,6 +56,7 @@ class Paper:
         self._perform(self._machine.settle(NOW))
         self._service = GovernanceService(
             _NoDriver(),  # type: ignore[arg-type]  # Which is only asked to take records.
+            HandingIn(),
             self._machine,
             ephemeral_key(),
             tuple,

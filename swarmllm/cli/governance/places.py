@@ -4,7 +4,7 @@ file on a machine that runs none, or peers by a node for this command alone."""
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -44,11 +44,12 @@ class Way:
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """What became of each record. `peers` were connected, and `same` of them are known to hold it
-    (None: nobody waited for that)."""
+    (None: nobody waited for that). `fault`: why what was taken is not on the node's disk."""
 
     outcomes: tuple[Record, ...]
     peers: int
     same: int | None = None
+    fault: str = ""
 
 
 class Place(Protocol):
@@ -147,7 +148,7 @@ def hand_in(
             done = await _submit(folder, records)
             with still_waiting("a peer to take it"):
                 same = await _same(folder, wait_s)
-            return Delivery(done.outcomes, done.peers, same)
+            return replace(done, same=same)
 
     done = _run(body)
     if not done.same:
@@ -160,13 +161,13 @@ def hand_in(
 
 async def _submit(folder: Path, records: Sequence[bytes]) -> Delivery:
     outcomes: list[Record] = []
-    peers = 0
+    peers, fault = 0, ""
     for at in range(0, len(records), RECORDS_MAX):
         some = [one.hex() for one in records[at : at + RECORDS_MAX]]
         answer = await ask(folder, "submit", QUESTION, records=some)
         outcomes += answer["outcomes"]
-        peers = int(answer["peers"])
-    return Delivery(tuple(outcomes), peers)
+        peers, fault = int(answer["peers"]), fault or str(answer["fault"])
+    return Delivery(tuple(outcomes), peers, fault=fault)
 
 
 async def _same(folder: Path, wait_s: float) -> int:
@@ -177,6 +178,16 @@ async def _same(folder: Path, wait_s: float) -> int:
         if found["complete"] or trio.current_time() >= deadline:
             return len(found["same"]) if found["complete"] else 0
         await trio.sleep(LOOK_EVERY_S)
+
+
+def refuse_unwritten(what: str, delivery: Delivery) -> None:
+    """LocalError if the running node has taken it and could not write it down. What a node of this
+    command's own did not write is with the peers that have it."""
+    if delivery.fault and delivery.same is None:
+        raise LocalError(
+            f"the node took {what}, passes it on and keeps trying to write it down; until then a"
+            f" restart could lose it: {delivery.fault}"
+        )
 
 
 def _of_peers(config: Config, paper: Paper | None) -> Paper:

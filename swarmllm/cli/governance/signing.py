@@ -22,6 +22,7 @@ from swarmllm.cli.governance.places import (
     hand_in,
     held_by,
     place_of,
+    refuse_unwritten,
     write_file,
 )
 from swarmllm.cli.operators import passphrase
@@ -94,6 +95,7 @@ def sign(
     if delivery.outcomes[-1]["outcome"] == "refused":
         reason = delivery.outcomes[-1]["reason"]
         raise LocalError(f"the node refused the {kind.__name__.lower()}: {reason}")
+    refuse_unwritten(f"the {kind.__name__.lower()}", delivery)
     return Signed(draft, by, delivery, path)
 
 

@@ -161,9 +161,12 @@ def hand_over_terms(config: Config, charters: Sequence[Path], *, as_json: bool) 
 
     run(body)
     taken = [one for answer in submitted for one in answer["outcomes"]]
+    fault = next((answer["fault"] for answer in submitted), "")
     if as_json:
-        print_record({"event": "terms", "outcomes": taken})
-    elif any(one["outcome"] == "applied" for one in taken):
+        print_record({"event": "terms", "outcomes": taken, "durable": not fault})
+    if fault:
+        raise LocalError(f"the node took the terms of governance, and has not kept them: {fault}")
+    if not as_json and any(one["outcome"] == "applied" for one in taken):
         notice("The terms of governance beside it were handed over, too.")
 
 

@@ -177,6 +177,8 @@ class GovernanceMachine:
         is_news = bool(taken.news) or self.registry.has_new_terms
         outcome = taken.rejected[0] if taken.rejected else taken
         effects: list[NodeEffect] = [RecordChecked(offer.check, outcome, passes=is_news)]
+        if offer.forwarder is None and not taken.rejected:
+            self._writing.answer(offer.check)
         if is_news:
             self.replica.touched(now)
             if offer.forwarder is None:
@@ -185,7 +187,10 @@ class GovernanceMachine:
             effects += [
                 Penalise(offer.forwarder, one.reason) for one in taken.rejected if one.penalise
             ]
-        return [*effects, *self.settle(now)]
+        effects += self.settle(now)
+        if self.damage:
+            self._writing.answer_all(self.damage)
+        return [*effects, *self._writing.kept()]
 
     def received(self, peer: PeerId, frame: bytes, now: float) -> list[NodeEffect]:
         """One frame of a peer's stream."""
@@ -193,15 +198,17 @@ class GovernanceMachine:
         is_idle = not self.registry.news and not self.registry.has_new_terms
         return effects if is_idle else [*effects, *self.settle(now)]
 
-    def confirmed(self, number: int, ok: bool, now: float) -> list[NodeEffect]:
-        """Store or ledger have what was ordered with this number, or could not take it."""
-        done = self._writing.confirmed(number, ok, now)
+    def confirmed(self, number: int, ok: bool, now: float, fault: str = "") -> list[NodeEffect]:
+        """Store or ledger have what was ordered with this number, or could not take it (`fault`
+        says why, if it is known)."""
+        done = self._writing.confirmed(number, ok, now, fault)
+        kept = self._writing.kept()
         if done is None:
-            return []
+            return [*kept]
         self._written = dict(done.in_force)
         for id in done.cases & self.registry.cases.keys():  # One may have been closed meanwhile.
             self.progress.durable(id, now)
-        return self.settle(now)
+        return [*kept, *self.settle(now)]
 
     def timer(self, now: float) -> list[NodeEffect]:
         """`next_deadline` has come."""

@@ -80,8 +80,8 @@ class GovernancePart(Part):
                 return machine.received(peer, frame, now)
             case RecordOffered():
                 return machine.offered(event, now)
-            case Committed(number=number, ok=ok):
-                return machine.confirmed(number, ok, now)
+            case Committed(number=number, ok=ok, fault=fault):
+                return machine.confirmed(number, ok, now, fault)
             case Recorded(kind=kind, number=number, ok=ok):
                 return machine.confirmed(number, ok, now) if kind in WAITED_FOR else []
             case RecordsHeard(heard=heard):

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from swarmllm.core.effects import AppendToLedger, Commit, NodeEffect
+from swarmllm.core.effects import AppendToLedger, Commit, NodeEffect, RecordKept
 from swarmllm.core.governance.outcome import Target
 from swarmllm.core.governance.state_file import (
     SLOTS_MAX,
@@ -26,18 +26,21 @@ from swarmllm.core.governance.state_file import (
 from swarmllm.core.ledger.entry import LedgerEntry
 
 RETRY_S: Final = 1.0
+NO_LEDGER: Final = "its ledger cannot be written; `swarmllm status` says why"
 
 
 @dataclass(slots=True)
 class Write:
     """One write: what of it is still to be confirmed, and what takes effect once all is. `cases`
-    are those that are on disk by it, `slots` the places that its state names."""
+    are those that are on disk by it, `slots` the places that its state names, `checks` the offers
+    by hand that it answers."""
 
     number: int
     values: tuple[tuple[str, bytes], ...]
     in_force: Mapping[Target, InForce]
     cases: frozenset[bytes]
     slots: frozenset[int]
+    checks: list[int]
     stored: bool = False
     entries: dict[int, LedgerEntry] = field(default_factory=dict)
     failed: set[int] = field(default_factory=set)
@@ -62,6 +65,9 @@ class Writing:
         self._now: Write | None = None
         self._number = 0
         self._entries: list[LedgerEntry] = []
+        self._checks: list[int] = []  # Offers by hand that the next write answers.
+        self._kept: list[RecordKept] = []
+        self._fault = ""  # Why something could not be written, the last time.
 
     @property
     def is_behind(self) -> bool:
@@ -76,6 +82,30 @@ class Writing:
     def known(self, id: bytes, digest: bytes) -> None:
         """This case is on disk, as a former life of the node left it."""
         self._digests[id] = digest
+
+    def answer(self, check: int) -> None:
+        """Whoever offered something by hand hears when all that is known now is on disk."""
+        self._checks.append(check)
+
+    def kept(self) -> list[RecordKept]:
+        """The answers that can be given by now, each once. Nobody waits for what cannot be
+        written."""
+        write = self._now
+        is_stuck = write is not None and bool(
+            write.failed if self.is_due else write.number in write.failed
+        )
+        if is_stuck or (not self.is_due and (write is None or write.stored)):
+            self.answer_all(self._fault if is_stuck else "")
+        elif write is not None and not self.is_due:
+            write.checks += self._checks
+            self._checks = []
+        kept, self._kept = self._kept, []
+        return kept
+
+    def answer_all(self, fault: str) -> None:
+        """Whoever waits for the next write hears now: it is on disk, or is not for this reason."""
+        self._kept += [RecordKept(check, fault) for check in self._checks]
+        self._checks = []
 
     def begin(
         self,
@@ -104,7 +134,9 @@ class Writing:
             state.in_force,
             frozenset(digests),
             _taken(state.slots),
+            self._checks,
         )
+        self._checks = []
         for entry in self._entries:
             self._number += 1
             write.entries[self._number] = entry
@@ -124,18 +156,22 @@ class Writing:
         stored = [Commit(write.number, write.values)] if write.number in numbers else []
         return [*appended, *stored]
 
-    def confirmed(self, number: int, ok: bool, now: float) -> Write | None:
+    def confirmed(self, number: int, ok: bool, now: float, fault: str = "") -> Write | None:
         """The store has the values, or the ledger the entry, that was ordered with this number
-        (`ok`), or could not take it. The write that is done by this, if one is."""
+        (`ok`), or could not take it, for this reason. The write that is done by this, if one is."""
         write = self._now
         if write is None or (number != write.number and number not in write.entries):
             return None
         if not ok:
             write.failed.add(number)
             self.retry_at = min(self.retry_at, now + RETRY_S)
+            self._fault = fault or NO_LEDGER
+            if number == write.number:
+                self._answer(write, fault)
             return None
         if number == write.number:
             write.stored = True
+            self._answer(write, "")
         else:
             del write.entries[number]
         if not write.is_done:
@@ -143,6 +179,10 @@ class Writing:
         self._now, self.retry_at = None, math.inf
         self._named = write.slots
         return write
+
+    def _answer(self, write: Write, fault: str) -> None:
+        self._kept += [RecordKept(check, fault) for check in write.checks]
+        write.checks = []
 
     def again(self) -> list[NodeEffect]:
         """What could not be written is ordered once more, and nothing else."""

@@ -9,7 +9,6 @@ with its own, which has a say in a private swarm, and where the charter names it
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Final
@@ -40,6 +39,7 @@ from swarmllm.messages.governance import (
     SetDefaultModel,
 )
 from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.handing_in import HandingIn
 from swarmllm.runtime.model_reference import NotAReference, parse_shared
 from swarmllm.runtime.ports import Keyring
 from swarmllm.runtime.service.fields import records_in
@@ -64,11 +64,12 @@ RECORD_MAX: Final = max(PROPOSAL_RECORD_MAX, TERMS_MAX)
 
 class GovernanceService:
     """`own`: this node's key; `peers`: who is connected; `unix_ms`: the time that records carry
-    for people."""
+    for people. `handing_in` hears from the driver what is on disk."""
 
     def __init__(
         self,
         driver: Driver,
+        handing_in: HandingIn,
         machine: GovernanceMachine,
         own: Keyring,
         peers: Callable[[], tuple[PeerId, ...]],
@@ -76,12 +77,12 @@ class GovernanceService:
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._driver = driver
+        self._handing_in = handing_in
         self._machine = machine
         self._own = own
         self._peers = peers
         self._unix_ms = unix_ms
         self._clock = clock
-        self._checks = itertools.count(1)
 
     async def call(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
         """The record that answers one of `OPS`. UsageError for parameters that make no sense, and
@@ -121,7 +122,7 @@ class GovernanceService:
                     complete=bool(same) and not missing,
                 )
             case "submit":
-                yield self._submit(records_in(params, "record", RECORD_MAX, RECORDS_MAX))
+                yield await self._submit(records_in(params, "record", RECORD_MAX, RECORDS_MAX))
             case other:
                 raise UsageError(
                     f"the node knows no op {other[:40]!r} of governance;"
@@ -231,13 +232,21 @@ class GovernanceService:
 
     # --- records ----------------------------------------------------------------------------------
 
-    def _submit(self, records: list[bytes]) -> Record:
-        outcomes = [self._taken(record) for record in records]
-        return record_of("submitted", outcomes=outcomes, peers=len(self._peers()))
+    async def _submit(self, records: list[bytes]) -> Record:
+        """Answered when what was taken is on disk (`durable`), or cannot be written (`fault`)."""
+        outcomes, fault = await self._handing_in.submit(records, GOV, self._taken)
+        peers = len(self._peers())
+        return record_of(
+            "submitted", outcomes=outcomes, peers=peers, durable=not fault, fault=fault
+        )
 
-    def _taken(self, record: bytes) -> Record:
+    def _taken(self, offer: RecordOffered) -> tuple[Record, bool]:
+        outcome = self._checked(offer)
+        return outcome, outcome["outcome"] != "refused"
+
+    def _checked(self, offer: RecordOffered) -> Record:
         try:
-            checked = self._driver.act(RecordOffered(next(self._checks), record, None, GOV))
+            checked = self._driver.act(offer)
         except RemoteError as fault:
             return {"outcome": "refused", "reason": str(fault)}
         if checked is None:

@@ -29,6 +29,7 @@ from swarmllm.core.effects import (
     ProveConsistency,
     PublishRecord,
     RecordChecked,
+    RecordKept,
     Relay,
     RevertChanges,
     RunScore,
@@ -207,6 +208,10 @@ def _checked(host: Host, effect: RecordChecked) -> None:
     host.checked(effect)
 
 
+def _kept(_host: Host, _effect: RecordKept) -> None:
+    """Nobody waits for it here; `governance_laws.KeptIsOnDisk` looks whether it is so."""
+
+
 def _enter(host: Host, effect: LedgerEffect) -> None:
     write(host, host.world.event_queue, effect)
 
@@ -239,6 +244,7 @@ PERFORM: Final[dict[type, Callable[[Host, Any], None]]] = {
     RevertChanges: _revert,
     Announce: _announce,
     RecordChecked: _checked,
+    RecordKept: _kept,
     AppendToLedger: _enter,
     KeepCheckpoint: _enter,
     KeepCosignature: _enter,

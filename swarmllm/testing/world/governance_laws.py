@@ -6,6 +6,7 @@
                     nothing is put into force while halted, and a halt takes the last changes back
 `OnceEach`          nothing is put into force twice without having been taken back between
 `PinsAreKept`       what an owner has pinned never changes
+`KeptIsOnDisk`      what is said to be on disk is there, and soon (`keeping_law`)
 `GovernanceBounded` every collection keeps its bound, whoever floods it (`governance_bounds`)
 `GovernanceIsQuiet` a host whose peers agree with it sends next to nothing (`governance_bounds`)
 `SettingsAgree`     when nothing changes any more, the same is in force everywhere, on disk too, and
@@ -37,6 +38,7 @@ from swarmllm.testing.world.governance_checks import (
 )
 from swarmllm.testing.world.government import Government
 from swarmllm.testing.world.host import Host
+from swarmllm.testing.world.keeping_law import KeptIsOnDisk
 from swarmllm.testing.world.record_laws import RecordsHeld, Weighed
 from swarmllm.testing.world.referee import HALT_TOOK, MAJOR, Force, Referee, Thing, Verdict
 from swarmllm.wire.codec import decode
@@ -393,6 +395,7 @@ GOVERNANCE_LAWS: Final[tuple[type[GovernanceLaw], ...]] = (
     Weighed,
     Justified,
     OnceEach,
+    KeptIsOnDisk,
     GovernanceBounded,
     GovernanceIsQuiet,
     SettingsAgree,

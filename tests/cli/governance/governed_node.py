@@ -15,7 +15,7 @@ from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.operator_keys import verify
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.terms_file import read_terms_file, terms_path
-from swarmllm.core.effects import AppendToLedger, Commit, RecordChecked
+from swarmllm.core.effects import AppendToLedger, Commit, RecordChecked, RecordKept
 from swarmllm.core.governance.authoring import base_of
 from swarmllm.core.governance.canaries import Identity
 from swarmllm.core.governance.changes import Changes
@@ -33,6 +33,7 @@ from swarmllm.errors import SwarmError
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import GOV
 from swarmllm.messages.governance import SetSetting
+from swarmllm.runtime.handing_in import HandingIn
 from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halt_fields import state_fields
 from swarmllm.runtime.service.json_events import error_record
@@ -83,11 +84,12 @@ def write_report(node: GovernedNode, file: Path, value: int, result: Comparison 
 
 class GovernedNode(SocketNode):
     """In the data folder `folder`. `mood` "lies": it drafts something else than was asked for;
-    "old": it does not know what a draft is."""
+    "old": it does not know what a draft is. `disk_fault`: why its disk cannot be written."""
 
     def __init__(self, folder: Path, charter: Path | None) -> None:
         super().__init__(folder)
-        self.mood, self.now = "", 0.0
+        self.mood, self.now, self.disk_fault = "", 0.0, ""
+        self.handing_in = HandingIn()
         own = ephemeral_key()
         self.switch, self.settings = Switch(charter, own), Settings()
         self.machine = GovernanceMachine(
@@ -105,6 +107,7 @@ class GovernedNode(SocketNode):
             self.act(RecordOffered(1, read_terms_file(terms_path(charter)), None, GOV))
         self.service = GovernanceService(
             self,  # type: ignore[arg-type]  # All that is asked of the driver is `act`.
+            self.handing_in,
             self.machine,
             own,
             lambda: (PeerId("p1"), PeerId("p2")),
@@ -130,6 +133,7 @@ class GovernedNode(SocketNode):
     def wait(self, seconds: float) -> None:
         """Time goes by."""
         self.now += seconds
+        self._perform(self.machine.timer(self.now))
         self._perform(self.machine.settle(self.now))
 
     def _perform(self, effects: Any) -> RecordChecked | None:
@@ -137,11 +141,14 @@ class GovernedNode(SocketNode):
         for effect in effects:
             match effect:
                 case Commit(number=number):
-                    self._perform(self.machine.confirmed(number, True, self.now))
+                    ok, fault = not self.disk_fault, self.disk_fault
+                    self._perform(self.machine.confirmed(number, ok, self.now, fault))
                 case AppendToLedger(number=number) if number:
                     self._perform(self.machine.confirmed(number, True, self.now))
                 case RecordChecked():
                     checked = effect
+                case RecordKept():
+                    self.handing_in.kept(effect)
                 case _:
                     continue
         return checked

@@ -226,6 +226,43 @@ def test_a_wrong_passphrase_and_no_key_file_are_told(
     assert "does not open the key" in desk.refused(1, *SET, "--key", "ann.key", *node.flags)
 
 
+FULL = "cannot write the store: the disk is full; free some space and try again"
+
+
+def test_what_the_node_could_not_write_down_is_said_and_counts_all_the_same(
+    desk: Desk, node: GovernedNode
+) -> None:
+    """It has been passed on by then, so it is taken; whoever signed it knows that it could be
+    lost."""
+    id = minor(desk, node)
+    node.disk_fault = FULL
+    for words in (("vote", id[:8], "yes"), SET):
+        refused = desk.refused(1, *words, "--key", "ann.key", "--json", *node.flags)
+        assert "keeps trying to write it down" in refused
+        assert refused.endswith(FULL)
+    assert shown(desk, node, id)["yes"] == [desk.keys["ann"].id.hex()]
+    node.disk_fault = ""
+    node.wait(2.0)
+    assert "votes are final" in desk.refused(
+        2, "vote", id[:8], "no", "--key", "ann.key", *node.flags
+    )
+    vote(desk, node, id, "bob")
+    assert node.settings.get(EXTRA) == 3
+
+
+def test_files_that_the_node_could_not_write_down_are_told_too(
+    desk: Desk, node: GovernedNode
+) -> None:
+    id = minor(desk, node)
+    desk.ok("proposals", "export", "--out", "all", *node.flags)
+    with GovernedNode(desk.folder / "other", desk.folder / "c1") as other:
+        other.disk_fault = FULL
+        done = desk.run("proposals", "import", "all", "--json", *other.flags)
+        assert (done.code, done.records()[-1]["durable"]) == (1, False)
+        assert done.sentence().endswith(FULL)
+        assert shown(desk, other, id)["state"] == "open"
+
+
 # --- phase and tiers ------------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from swarmllm.core.effects import (
     Penalise,
     PublishRecord,
     RecordChecked,
+    RecordKept,
     SendFrame,
 )
 from swarmllm.core.governance.authoring import ballot, draft, withdrawal
@@ -133,6 +134,7 @@ class Node:
         self.published: list[bytes] = []
         self.penalised: list[tuple[PeerId, str]] = []
         self.checked: list[RecordChecked] = []
+        self.kept: list[RecordKept] = []
         self.boot(uptime or Uptime(), terms)
 
     def boot(
@@ -178,6 +180,8 @@ class Node:
                     self.penalised.append((peer, reason))
                 case RecordChecked():
                     self.checked.append(effect)
+                case RecordKept():
+                    self.kept.append(effect)
                 case _:
                     raise AssertionError(effect)
         while self.waiting and not self.is_manual:
@@ -194,7 +198,8 @@ class Node:
             ok = not self.refuses_entries
             if ok:
                 self.ledger.append(effect.entry)
-        self.perform(self.machine.confirmed(effect.number, ok, self.now))
+        fault = "" if ok or not isinstance(effect, Commit) else "the disk is full"
+        self.perform(self.machine.confirmed(effect.number, ok, self.now, fault))
 
     def wait(self, seconds: float) -> None:
         """Time goes by, with the machine's own deadlines."""
@@ -213,7 +218,7 @@ class Node:
     def offer(self, *records: bytes, forwarder: PeerId | None = None) -> Any:
         """By hand, or by gossip; what became of the last one."""
         for record in records:
-            offer = RecordOffered(1, record, forwarder, "gov")
+            offer = RecordOffered(len(self.checked) + 1, record, forwarder, "gov")
             self.perform(self.machine.offered(offer, self.now))
         return self.checked[-1].outcome if records else None
 

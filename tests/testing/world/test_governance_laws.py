@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from swarmllm.core.effects import SendFrame
+from swarmllm.core.effects import RecordKept, SendFrame
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.governance.mandate import DEFAULTS, Tier
 from swarmllm.core.governance.outcome import Target
@@ -32,6 +32,7 @@ from swarmllm.testing.world.governance_checks import records_of, referee_of
 from swarmllm.testing.world.governance_faults import forged_records
 from swarmllm.testing.world.governance_laws import Justified, OnceEach, PinsAreKept, SettingsAgree
 from swarmllm.testing.world.government import Filed, Government
+from swarmllm.testing.world.keeping_law import KeptIsOnDisk
 from swarmllm.testing.world.record_laws import RecordsHeld, Weighed
 from swarmllm.testing.world.referee import HALT_TOOK, Refused
 from swarmllm.testing.world.witness_laws import (
@@ -295,6 +296,37 @@ def test_a_pin_that_is_not_kept_is_found() -> None:
     swarm.hosts[1].spec = replace(swarm.hosts[1].spec, pins={EXPERTS: 7})
     with pytest.raises(Broken, match="a pinned value never changes"):
         swarm.world.run_for(60.0)
+
+
+@pytest.mark.parametrize(
+    ("sabotage", "says"),
+    [
+        ("at once", "what is said to be on disk is there"),
+        ("never", "offer 4 was not"),
+        ("twice", "was answered twice"),
+    ],
+)
+def test_an_answer_before_the_disk_has_it_or_none_at_all_is_found(
+    sabotage: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swarm = Swarm(KeptIsOnDisk)
+    swarm.carry(SET, votes=1)
+    writing = swarm.government.machine(swarm.hosts[0])._writing
+
+    def answer(check: int) -> None:
+        if sabotage == "at once":
+            writing._kept.append(RecordKept(check))
+        elif sabotage == "twice":
+            writing._checks.extend([check] * 2)
+
+    monkeypatch.setattr(writing, "answer", answer)
+
+    def goes_on() -> None:
+        swarm.carry(SetSetting(EXPERTS.code, 6), votes=1)
+        swarm.law.settled()
+
+    with pytest.raises(Broken, match=says):
+        goes_on()
 
 
 def test_a_collection_beyond_its_bound_is_found() -> None:
