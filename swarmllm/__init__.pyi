@@ -46,6 +46,7 @@ from swarmllm.runtime.service.json_events import Listening as Listening
 from swarmllm.runtime.service.json_events import ModelReady as ModelReady
 from swarmllm.runtime.service.json_events import Progress as Progress
 from swarmllm.runtime.service.json_events import Ready as Ready
+from swarmllm.runtime.service.json_events import ServiceOpened as ServiceOpened
 from swarmllm.runtime.service.json_events import Starting as Starting
 from swarmllm.runtime.service.json_events import Stopped as Stopped
 from swarmllm.runtime.service.json_events import Stopping as Stopping

@@ -24,6 +24,7 @@ from typing import Final
 
 import trio
 
+from swarmllm.adapters import grpc_service
 from swarmllm.adapters.datadir import DataDir, default_folders, locked
 from swarmllm.adapters.grammar.grammars import Grammars
 from swarmllm.adapters.halt_folder import HaltFolder
@@ -55,7 +56,7 @@ from swarmllm.runtime import logs
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.reading import load_config
-from swarmllm.runtime.config.table import pinned
+from swarmllm.runtime.config.table import NO_PORT, pinned
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.governing import governance_part
 from swarmllm.runtime.halt_performer import HaltPerformer
@@ -78,6 +79,7 @@ from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.json_events import (
     Listening,
     Ready,
+    ServiceOpened,
     Starting,
     Stopped,
     Stopping,
@@ -159,8 +161,7 @@ async def _start(
     defaults = usual_request(config)
     settings = Settings(pinned(config))
     service = Service(defaults, settings)
-    api: Path = await nursery.start(partial(serve, service, data.path, fallback=_short_folder()))
-    nursery.start_soon(_obey, service, nursery.cancel_scope)
+    api = await _open_doors(nursery, service, config, data, tell)
     keyring = await trio.to_thread.run_sync(load_or_create_key, data.key_file)
 
     def warn(text: str) -> None:
@@ -211,6 +212,18 @@ async def _start(
     _open_service(service, local, orders, governing, driver, validation)
     tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
     return local
+
+
+async def _open_doors(
+    nursery: trio.Nursery, service: Service, config: Config, data: DataDir, tell: SendFrame
+) -> Path:
+    """Where other programs of this machine ask: the local socket, whose path this is, and gRPC."""
+    api: Path = await nursery.start(partial(serve, service, data.path, fallback=_short_folder()))
+    nursery.start_soon(_obey, service, nursery.cancel_scope)
+    if config.grpc_port != NO_PORT:
+        serving = partial(grpc_service.serve, service, data.path, config.grpc_port)
+        tell(ServiceOpened(await nursery.start(serving)))
+    return api
 
 
 def _recording(store: SqliteStore) -> RecordingPart:

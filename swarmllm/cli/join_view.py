@@ -203,6 +203,8 @@ def _line(record: Record) -> Line | None:
             return Line(
                 f"Listening on {', '.join(record['addrs']) or 'no address that others could reach'}"
             )
+        case "service_opened":
+            return Line(f"The gRPC service listens on {record['grpc']}")
         case "warning":
             return Line(str(record["text"]), style="yellow")
         case "peer_found":

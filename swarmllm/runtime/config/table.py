@@ -31,6 +31,7 @@ from swarmllm.runtime.config.readers import (
 from swarmllm.runtime.config.setting import PANELS, Setting
 from swarmllm.runtime.model_reference import AUTO, GRAMMAR
 
+NO_PORT: Final = -1
 SESSIONS_LIMIT: Final = 256  # llama.cpp's own bound on parallel sequences.
 _, MODEL, ANSWER, OUTPUT = PANELS
 
@@ -230,6 +231,14 @@ class Config:
             metavar="KEY=VALUE",
         ),
     ] = ()
+    grpc_port: Annotated[
+        int,
+        Setting(
+            whole(NO_PORT, 65_535),
+            "The port of loopback for the gRPC service (docs/service.md). -1: none; 0: any free"
+            " one.",
+        ),
+    ] = NO_PORT
     log_level: Annotated[
         str,
         Setting(

@@ -75,6 +75,13 @@ class Listening:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceOpened:
+    """`address` is where the gRPC service can be called: host and port."""
+
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class Warned:
     """Something that a person should know and that stops nothing."""
 
@@ -103,7 +110,16 @@ class Stopped:
 
 SwarmEvent = ExpertFound | ExpertLost | PeerSeen | NodeHalted | NodeResumed | LogDoubted
 Life = (
-    Starting | Progress | ModelReady | Listening | Warned | Ready | Stopping | Stopped | SwarmEvent
+    Starting
+    | Progress
+    | ModelReady
+    | Listening
+    | ServiceOpened
+    | Warned
+    | Ready
+    | Stopping
+    | Stopped
+    | SwarmEvent
 )
 
 
@@ -118,6 +134,8 @@ def life_record(event: Life) -> Record:
             return record_of("model_ready", **_model(card), **told)
         case Listening(addrs=addrs):
             return record_of("listening", addrs=list(addrs))
+        case ServiceOpened(address=address):
+            return record_of("service_opened", grpc=address)
         case Warned(text=text):
             return record_of("warning", text=text)
         case Ready(peer=peer, api=api, invite=invite):

@@ -4,21 +4,17 @@ parameters in, records out.
     async with service.call("generate", {"prompt": "Once", "k": 3}) as records:
         async for record in records: ...
 
-The local socket (`local_api`) and a command's own node are thin callers of this. `generate` gives
-`weighed`, `token`, `notice` and at last `end`; `status`, `experts`, `settings` and `shutdown` give
-one record; `events` tells of experts and peers until the caller leaves; the kill switch's
-operations are in `halts`. What cannot be answered is raised as a UsageError, LocalError or
-HaltedError.
-`weighed`, `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` give one record;
-`events` tells of experts and peers until the caller leaves; the kill switch's operations are in
-`halts`, those of governance in `governance`. What cannot be answered is raised as a UsageError,
-LocalError or HaltedError.
+The local socket (`local_api`), gRPC and a command's own node are thin callers of this. `generate`
+gives `weighed`, `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` give one
+record; `events` tells of experts and peers until the caller leaves; the kill switch's operations
+are in `halts`, those of governance in `governance`, those of programs that manage nodes in `mesh`.
+What cannot be answered is raised as a UsageError, LocalError or HaltedError.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -27,6 +23,7 @@ import trio
 from swarmllm.core.settings.holder import Settings
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config.pins import setting_of
+from swarmllm.runtime.service import mesh
 from swarmllm.runtime.service.governance import OPS as GOVERNANCE_OPS
 from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halts import OPS as HALT_OPS
@@ -126,6 +123,8 @@ class Service:
             "settings": self._show_settings,
             "events": self._events,
             "shutdown": self._ask_shutdown,
+            "router_status": self._router_status,
+            "halt_mesh": self._halt_mesh,
         }
 
     def open(
@@ -169,7 +168,8 @@ class Service:
         """Until a client asks for the node to stop."""
         await self._shutdown.wait()
 
-    async def _started(self) -> LocalNode:
+    async def wait_started(self) -> LocalNode:
+        """Until `open` was called."""
         await self._open.wait()
         assert self.node is not None
         return self.node
@@ -196,6 +196,14 @@ class Service:
         views = [view for view in self._settings.view() if wanted in {None, view.setting}]
         yield settings_record("starting" if self.node is None else "running", views)
 
+    async def _router_status(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
+        yield await mesh.router_status(self)
+
+    async def _halt_mesh(self, params: Mapping[str, object], _: Call) -> AsyncGenerator[Record]:
+        async with aclosing(mesh.halt_mesh(self, params)) as records:
+            async for record in records:
+                yield record
+
     async def _ask_shutdown(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
         try:
             yield life_record(Stopping("asked to"))
@@ -203,7 +211,7 @@ class Service:
             self._shutdown.set()
 
     async def _events(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
-        node = await self._started()
+        node = await self.wait_started()
         with node.events() as events:
             async for event in events:
                 yield life_record(event)
@@ -211,7 +219,7 @@ class Service:
     async def _generate(self, params: Mapping[str, object], call: Call) -> AsyncGenerator[Record]:
         request = parse_request(params, self._defaults)
         request.check()  # A mistake is told at once, also while the node is still starting.
-        node = await self._started()
+        node = await self.wait_started()
         async with node.answer(request) as answer:
             call.when_cancelled(answer.cancel)
             while (part := await answer.next_part()) is not None:
@@ -220,16 +228,17 @@ class Service:
         yield end_record(answer.result)
 
     async def _halt(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
-        await self._started()
+        await self.wait_started()
         if self._halts is None:
             raise LocalError(
                 "this node runs without a kill switch; ask one that `swarmllm join` started"
             )
-        async for record in self._halts.call(op, params):
-            yield record
+        async with aclosing(self._halts.call(op, params)) as records:
+            async for record in records:
+                yield record
 
     async def _govern(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
-        await self._started()
+        await self.wait_started()
         if self._governance is None:
             raise LocalError(
                 "this node runs without governance; ask one that `swarmllm join` started"
@@ -238,7 +247,7 @@ class Service:
             yield record
 
     async def _validate(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
-        await self._started()
+        await self.wait_started()
         if self._validation is None:
             raise LocalError(
                 "this node takes no part in validations; ask one that `swarmllm join` started"
@@ -247,7 +256,7 @@ class Service:
             yield record
 
     async def _log(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
-        await self._started()
+        await self.wait_started()
         if self._ledgers is None:
             raise LocalError("this node keeps no ledger; ask one that `swarmllm join` started")
         async for record in self._ledgers.call(op, params):
