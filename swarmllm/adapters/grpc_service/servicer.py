@@ -77,7 +77,7 @@ class Servicer:
 
     def _router_status(self, request: _Bytes, context: Context) -> pb.GetRouterStatusResponse:
         most = experts_wanted(request.read(pb.GetRouterStatusRequest))
-        found = list(self._records("router_status", {}, context, UNARY_S))
+        found = list(self._records("mesh_status", {}, context, UNARY_S))
         return status_message(found[0], most)
 
     def _halt_mesh(self, request: _Bytes, context: Context) -> Iterator[pb.HaltMeshResponse]:

@@ -31,16 +31,16 @@ class Answers(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[Record]]: ...
 
 
-async def router_status(service: Answers) -> Record:
+async def mesh_status(service: Answers) -> Record:
     """`health` is starting, serving, no_expert or halted. Without governance the phase is 0."""
     status = await _one(service, "status")
     if status["state"] == "starting":
-        return record_of("router_status", state="starting", health="starting", experts=[])
+        return record_of("mesh_status", state="starting", health="starting", experts=[])
     governance = await _governance(service)
     online = [one for one in status["experts"] if one["connected"] or one["local"]]
     healthy = "serving" if online else "no_expert"
     return record_of(
-        "router_status",
+        "mesh_status",
         state="running",
         health="halted" if status["halted"] else healthy,
         peer=status["peer"],

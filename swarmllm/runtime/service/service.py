@@ -123,7 +123,7 @@ class Service:
             "settings": self._show_settings,
             "events": self._events,
             "shutdown": self._ask_shutdown,
-            "router_status": self._router_status,
+            "mesh_status": self._mesh_status,
             "halt_mesh": self._halt_mesh,
         }
 
@@ -196,8 +196,8 @@ class Service:
         views = [view for view in self._settings.view() if wanted in {None, view.setting}]
         yield settings_record("starting" if self.node is None else "running", views)
 
-    async def _router_status(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
-        yield await mesh.router_status(self)
+    async def _mesh_status(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
+        yield await mesh.mesh_status(self)
 
     async def _halt_mesh(self, params: Mapping[str, object], _: Call) -> AsyncGenerator[Record]:
         async with aclosing(mesh.halt_mesh(self, params)) as records:
