@@ -23,11 +23,11 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.model_reference import NoModel, parse_reference
 
-PARTS: Final = ("requester", "engine", "transport")
+PARTS: Final = ("requester", "constrained", "engine", "transport")
 BUSY_SHARE: Final = 0.5  # Of the cores, wanted by other programs before the first measurement.
 PART_MAX_S: Final = 1800.0  # The longest takes minutes on a slow machine.
 MODEL: Final = "llama3-demo:prose"  # Unless another is named: it is always there.
-TOKENS, TOKENS_QUICK = 200, 50  # Of the requester's part.
+TOKENS, TOKENS_QUICK = 200, 50  # Of the parts at the requester.
 
 Say = Callable[[str], None]
 
@@ -104,7 +104,11 @@ async def _part(
 
     cache_dir, may_fetch = config.cache_dir, not config.offline
     model = (await bring(reference, cache_dir, may_fetch=may_fetch, show=show)).path
-    if part == "engine":
+    if part == "constrained":
+        from swarmllm.cli.bench.constrained import measure as measure_constrained
+
+        found = measure_constrained(model, TOKENS_QUICK if quick else TOKENS, say)
+    elif part == "engine":
         from swarmllm.cli.bench.engine import measure as measure_engine
 
         options = EngineOptions(threads=config.threads, cache_dir=str(cache_dir))

@@ -44,6 +44,8 @@ from swarmllm.wire.token_set import TokenSet
 
 # An expert that says "busy, retry at once" must not become a tight loop.
 BUSY_MIN_S: Final = 0.05
+# After asking: the questions are on the wire by then, and the nearest engine is at work for longer.
+PREPARE_S: Final = 0.001
 # Keeps the draws of exploration apart from those of sampling.
 EXPLORE_SALT: Final = 0x5EED
 
@@ -81,9 +83,12 @@ class Generation:
     def next_deadline(self) -> float:
         """When `timer` wants to be called."""
         current = self._round
+        deadline = current.next_deadline()
+        if self._guide.is_behind:
+            deadline = min(deadline, current.asked_at + PREPARE_S)
         if current.poll.replies or self._is_silence_told:
-            return current.next_deadline()
-        return min(current.next_deadline(), current.clock.started_at + telling.SAY_S)
+            return deadline
+        return min(deadline, current.clock.started_at + telling.SAY_S)
 
     # --- inputs --------------------------------------------------------------------------------
 
@@ -144,6 +149,10 @@ class Generation:
     def timer(self, pool: ExpertPool) -> list[Step]:
         """A deadline may have come: go on with what is there, or look for others."""
         current, now = self._round, pool.now
+        try:
+            self._guide.allowed()
+        except LocalError as error:
+            return self._end("error", str(error))
         if not current.poll.replies and now >= current.gives_up_at():
             why = self._standing.reasons, pool.shortage(len(self._text))
             seconds, asked = now - current.clock.started_at, len(self._experts.ever_asked)

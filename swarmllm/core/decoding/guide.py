@@ -18,6 +18,12 @@ class Guide:
             self._stops = TokenSet.of(order.stop_tokens, order.vocab_size)
         self._allowed: TokenSet | None = None
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether `allowed` has work to do, milliseconds for some grammars: it may be called while
+        answers are waited for, and then costs nothing when they are there."""
+        return self._constraint is not None and self._allowed is None
+
     def allowed(self) -> TokenSet | None:
         """What may come next, with the tokens that end a text where the grammar lets it end; None:
         anything."""

@@ -27,6 +27,16 @@ def test_the_requesters_part_measures_each_k(tmp_path: Path) -> None:
     assert records[-1]["goal"] == 2.0
 
 
+def test_the_part_on_constrained_output_measures_each_kind_of_grammar(tmp_path: Path) -> None:
+    done = run(tmp_path, "bench", "--only", "constrained", "--quick", "--json")
+    records = done.records()
+    assert done.code == 0
+    assert len(records) == 6
+    assert {r["parameters"]["grammar"] for r in records} == {"schema", "any JSON", "date"}
+    assert all(set(r) >= SCHEMA and r["value"] > 0 and r["ceiling"] > 0 for r in records)
+    assert all(r["details"]["tokens"] == 50 for r in records)
+
+
 def test_the_engines_part_measures_sessions_and_drafts_with_a_model_of_ones_own(
     tmp_path: Path,
 ) -> None:

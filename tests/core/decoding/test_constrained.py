@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from swarmllm.core.decoding.constrained import among, error_max, is_unsure, weighed
+from swarmllm.core.decoding.generation import PREPARE_S
 from swarmllm.core.decoding.pooling import pool
 from swarmllm.core.grammar import Constraint
 from swarmllm.core.values import GenerateRequest, Sampling
@@ -296,3 +297,45 @@ def test_greedy_and_seeded_runs_use_the_random_numbers_of_plain_ones() -> None:
         table.finish(table.peers[0])
         texts.append(table.tokens(table.peers[0]))
     assert texts[0] == texts[1]
+
+
+class Seen(Turn):
+    """Notes when it is asked what is allowed, and for how many tokens."""
+
+    def __init__(self, sets: Sequence[tuple[int, ...]], table: Tabletop) -> None:
+        super().__init__(sets)
+        self.table, self.asked = table, list[tuple[int, float]]()
+
+    def allowed(self) -> TokenSet:
+        self.asked.append((len(self.sets), self.table.now))
+        return super().allowed()
+
+
+@dataclass(frozen=True)
+class Watched(Turns):
+    constraint: Seen
+
+    def begin(self) -> Constraint:
+        return self.constraint
+
+
+def test_what_is_allowed_is_worked_out_once_a_token_while_the_experts_are() -> None:
+    table = settled([None, 8, 9])
+    sets = (tuple(range(9)), tuple(range(VOCABULARY)), (4, 5))
+    constraint = Seen(sets, table)
+    table.ask(table.peers[0], order(Watched(sets, constraint)))
+    begun = table.now
+    assert table.finish(table.peers[0]).tokens == 3
+    lefts = [left for left, _ in constraint.asked]
+    assert lefts == sorted(set(lefts), reverse=True)
+    assert lefts[0] == 3
+    assert constraint.asked[0][1] == pytest.approx(begun + PREPARE_S)
+    assert 2 * table.seats[table.peers[1]].delay_s > PREPARE_S, "else nothing was shown"
+
+
+def test_a_grammar_that_cannot_be_followed_ends_an_answer_that_nobody_has_answered_yet() -> None:
+    table = settled([None, 8, 9])
+    table.ask(table.peers[0], order(Turns(((), (4, 5)))))
+    end = table.finish(table.peers[0])
+    assert (end.reason, end.tokens) == ("error", 0)
+    assert "no token of this vocabulary" in end.error
