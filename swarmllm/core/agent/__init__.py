@@ -1,0 +1,1 @@
+"""The self-improvement agent: it observes the swarm, proposes changes and has them tried."""
