@@ -93,6 +93,7 @@ LEDGERS = (
     m.OwnerCommand("stop"),
     m.LedgerAlarm(DIGEST, m.ALARM_FORKED, b"held\n", b"shown\n", 1_790_000_000_000),
     m.AlarmAcknowledged(DIGEST, FINGERPRINT),
+    m.AgentStep("scheduling", 7, "validating", "router.hedging_extra at 2: better"),
     m.LedgerHead(b"swarmllm/ledger/x\n1\n"),
     m.LedgerProofWanted(1, m.LOG_SIZE_MAX),
     m.LedgerProof(3, 7, (DIGEST, FINGERPRINT)),

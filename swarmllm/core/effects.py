@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from swarmllm.core.agent.cycle import Work
+from swarmllm.core.agent.proposers import Situation
 from swarmllm.core.events import HaltEvent, NodeEvent
 from swarmllm.core.ledger.entry import LedgerEntry
 from swarmllm.core.values import SessionKey
@@ -299,6 +301,30 @@ class ProveConsistency:
     new: int
 
 
+@dataclass(frozen=True, slots=True)
+class RunAgent:
+    """Do one thing that the agent of this domain wants, in the background; answered by `AgentDone`
+    with the same number. An `Ask` goes to `experts` (None: to any), about the `situation` and
+    what its owner has `said`, and is number `attempt` of its cycle."""
+
+    number: int
+    domain: str
+    work: Work
+    situation: Situation | None = None
+    said: str = ""
+    experts: frozenset[PeerId] | None = None
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StopAgent:
+    """Give up what this number is about; no answer is wanted."""
+
+    number: int
+
+
+AgentEffect = RunAgent | StopAgent
+
 LedgerEffect = (
     AppendToLedger
     | KeepCheckpoint
@@ -328,5 +354,5 @@ HaltEffect = (
 """To be performed in list order; none of them waits, a `Persist` runs in the background and comes
 back as `Persisted`."""
 
-NodeEffect = Effect | HaltEffect | TokenizerEffect | LedgerEffect
+NodeEffect = Effect | HaltEffect | TokenizerEffect | LedgerEffect | AgentEffect
 """Whatever `Node.handle` returns."""

@@ -81,9 +81,10 @@ class ExpertHeard(Fact):
 @dataclass(frozen=True, slots=True)
 class OwnExpertChanged(Fact):
     """There is news of our own expert: the engine is up, the engine is down, its last place was
-    taken or one is free again, its addresses are others."""
+    taken or one is free again, its addresses are others, its owner offers it to others or does not
+    any more."""
 
-    what: Literal["ready", "lost", "places", "addresses"]
+    what: Literal["ready", "lost", "places", "addresses", "offer"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ class AnswerEnded(Fact):
     is_whole: bool
     tokens: int
     failovers: int
+    request: int = 0
 
 
 @dataclass(frozen=True, slots=True)

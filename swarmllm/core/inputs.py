@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from swarmllm.core.agent.cycle import Event as AgentEvent
+from swarmllm.core.agent.tasks import Order as TaskOrder
 from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.values import EngineLoad, GenerateRequest, ModelCard
 from swarmllm.messages import ExpertMessage, ExpertReply, PeerId
@@ -69,6 +71,13 @@ class OwnerStarts:
 class Woke:
     """This process did not run for a while: stopped, starved, or its machine was asleep. Orders may
     have passed it by."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerOffers:
+    """The owner offers this node's expert to others, or not: then only this node uses it."""
+
+    is_offered: bool
 
 
 HaltInput = (
@@ -325,8 +334,40 @@ class ReportOffered:
     verdict: int
 
 
+@dataclass(frozen=True, slots=True)
+class AgentDone:
+    """What came of the `RunAgent` with this number. `experts` are those that were looked at, each
+    with the domains that it claims."""
+
+    number: int
+    event: AgentEvent
+    experts: tuple[tuple[PeerId, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CycleWanted:
+    """The owner wants a cycle of this domain now."""
+
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubmitted:
+    """A task for the agent, which was checked; `unix_ms` is the time."""
+
+    order: TaskOrder
+    unix_ms: int
+
+
+AgentInput = AgentDone | CycleWanted | TaskSubmitted
 PartInput = (
-    TokenizerSought | TokenizerSealed | TokenizerJudged | LedgerInput | Committed | ReportOffered
+    TokenizerSought
+    | TokenizerSealed
+    | TokenizerJudged
+    | LedgerInput
+    | Committed
+    | ReportOffered
+    | AgentInput
 )
 """What only a part of the node wants."""
 
@@ -342,6 +383,7 @@ ChangeInput = (
     | EngineLost
     | AddressesChanged
     | VocabularyLearned
+    | OwnerOffers
 )
 """What changes in the world around the node, wanted or not."""
 

@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from swarmllm.core.effects import NodeEffect, RunScore, Save, Send, StartAgain, StopNow
+from swarmllm.core.effects import NodeEffect, RunAgent, RunScore, Save, Send, StartAgain, StopNow
 from swarmllm.messages import DECLARED
 
 
 def infers(effect: NodeEffect) -> bool:
     """Whether a halted node must not perform it: it makes a token, or asks for one, or delivers
-    one."""
-    return isinstance(effect, RunScore) or (
+    one; or its agent does something."""
+    return isinstance(effect, RunScore | RunAgent) or (
         isinstance(effect, Send) and DECLARED[type(effect.message)].infers
     )
 

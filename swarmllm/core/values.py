@@ -186,10 +186,11 @@ from these."""
 @dataclass(frozen=True, slots=True)
 class Only:
     """Which experts an answer asks: those whose model has this digest (empty: of any model), and
-    of them our own alone, if `own`."""
+    of them our own alone, if `own`, or those that are `among` these (None: any)."""
 
     digest: bytes = b""
     own: bool = False
+    among: frozenset[PeerId] | None = None
 
 
 ALL: Final = Only()
@@ -208,6 +209,7 @@ class GenerateRequest:
     Empty: it is plain text. `grammar`: the answer is a text of it, as long as `max_tokens` allows.
     `only`: whose experts are asked at all. `likeliest`: how many tokens of each pooled distribution
     are told, from the most probable on.
+    `is_background`: nobody waits for it, so it gives way to whoever does.
     """
 
     prompt: tuple[int, ...]
@@ -224,3 +226,4 @@ class GenerateRequest:
     grammar: Grammar | None = None
     only: Only = ALL
     likeliest: int = 0
+    is_background: bool = False

@@ -339,6 +339,9 @@ from swarmllm.messages.ledger import (
     PROOF_HASHES_MAX as PROOF_HASHES_MAX,
 )
 from swarmllm.messages.ledger import (
+    AgentStep as AgentStep,
+)
+from swarmllm.messages.ledger import (
     AlarmAcknowledged as AlarmAcknowledged,
 )
 from swarmllm.messages.ledger import (

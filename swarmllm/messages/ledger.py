@@ -90,6 +90,17 @@ class AlarmAcknowledged:
     digest: Digest
 
 
+@message(code=94)
+class AgentStep:
+    """What this node's agent did in a step of a cycle: how many metrics it looked at, what is
+    proposed, what a simulation said, what it filed, kept or took back; in a sentence."""
+
+    domain: Annotated[str, Size(1, 32)]
+    cycle: Annotated[int, Range(0, 2**32 - 1)]
+    step: Annotated[str, Size(1, 32)]
+    text: Annotated[str, Size(1, REASON_MAX)]
+
+
 @message(code=116, stream=LEDGER, sender=BOTH)
 class LedgerHead:
     """A checkpoint, as a signed note: of the sender's own log, or the last one that the sender

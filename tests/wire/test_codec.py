@@ -320,6 +320,7 @@ TYPE_CODES = {
     "OwnerCommand": 85,
     "LedgerAlarm": 86,
     "AlarmAcknowledged": 92,
+    "AgentStep": 94,
     "LedgerHead": 116,
     "LedgerProofWanted": 117,
     "LedgerProof": 118,

@@ -60,7 +60,8 @@ class Terms:
 class Around:
     """What the cycle has to know whenever it goes on. `is_runner`: this node's turn has come;
     `may_ask`: no user waits, and the budget has something left; `proposal`: the state of what waits
-    for votes, as `proposals` shows it; `costs`: of the tokens of the last window."""
+    for votes, as `proposals` shows it; `costs`: of the tokens of the last window. `wanted` are the
+    verdicts that this cycle is for; not `is_filed`: the report is all that is to come of it."""
 
     phase: int
     is_halted: bool
@@ -68,6 +69,8 @@ class Around:
     may_ask: bool = True
     proposal: str = ""
     costs: Samples = field(default_factory=Samples)
+    wanted: tuple[str, ...] = ("better",)
+    is_filed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +100,23 @@ class Tick:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """The owner wants a cycle now, whoever's turn it is and however long it should rest."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     observation: Observation
 
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
-    """`fault`: why nobody can act on the suggestion, empty if one can."""
+    """`fault`: why nobody can act on the suggestion, or why there is none, empty if nothing is
+    wrong. `by`: whose it is, in words."""
 
     suggestion: Suggestion | None
     fault: str = ""
+    by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,10 +144,12 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What had no result to tell."""
+    """What had no result to tell; `why` it could not be done, empty if it was."""
+
+    why: str = ""
 
 
-Event = Tick | Observed | Proposed | Validated | Filed | Seen | Done
+Event = Tick | Begin | Observed | Proposed | Validated | Filed | Seen | Done
 
 
 # --- effects --------------------------------------------------------------------------------------
@@ -194,7 +206,9 @@ class Note:
     text: str
 
 
-Effect = Observe | Ask | Simulate | File | TakeBack | Withdraw | Note
+Work = Observe | Ask | Simulate | File | TakeBack | Withdraw
+"""What is done outside; one at a time."""
+Effect = Work | Note
 
 
 # --- the machine ----------------------------------------------------------------------------------
@@ -232,6 +246,15 @@ class Cycle:
         }
         return self._at + max(0.0, waits.get(state.step, 0.0) - state.waited_s)
 
+    def interrupted(self) -> None:
+        """What was under way was stopped, or is forgotten: `Tick` asks for it again. Without an
+        observation nothing can be proposed, so the cycle looks at the swarm again first."""
+        was_asking, self.is_waiting = self.is_waiting, False
+        state = self.state
+        if state.step is Step.PROPOSING:
+            attempts = max(0, state.attempts - 1) if was_asking else state.attempts
+            self.state = replace(state, step=Step.OBSERVING, waited_s=0.0, attempts=attempts)
+
     def _stopped(self, event: Event, around: Around) -> bool:
         """Whether a halt has ended what was under way."""
         state = self.state
@@ -250,6 +273,8 @@ class Cycle:
 
     def _next(self, event: Event, around: Around) -> Effect | None:
         step = self.state.step
+        if isinstance(event, Begin):
+            return self._rested(around, is_wanted=True) if step is Step.RESTING else None
         if isinstance(event, Tick):
             if step is Step.RESTING:
                 return self._rested(around)
@@ -259,7 +284,10 @@ class Cycle:
                 return self._measured(around)
             return None if self.is_waiting else self._again(around)
         if isinstance(event, Seen):
-            self._hurry(event.observation)
+            rest_s, why = hurried(self.state, event.observation, self.terms)
+            if why:
+                self._note(f"the next cycle comes sooner: {why}")
+                self.state = replace(self.state, rest_s=rest_s)
             return None
         if not self.is_waiting:
             return None  # The answer to what was given up.
@@ -267,14 +295,14 @@ class Cycle:
         match step, event:
             case Step.OBSERVING, Observed(observation=observation):
                 return self._observed(observation, around)
-            case Step.PROPOSING, Proposed(suggestion=suggestion, fault=fault):
-                return self._proposed(suggestion, fault, around)
+            case Step.PROPOSING, Proposed():
+                return self._proposed(event, around)
             case Step.VALIDATING, Validated(verdict=verdict, report=report):
                 return self._validated(verdict, report, around)
             case Step.FILING, Filed(proposal=proposal, why=why):
                 return self._filed(proposal, why, around)
-            case ((Step.TAKING_BACK | Step.WITHDRAWING), Done()):
-                self._end("done", worth=False)
+            case ((Step.TAKING_BACK | Step.WITHDRAWING), Done(why=why)):
+                self._end(f"that could not be done: {why}" if why else "done", worth=False)
             case _:
                 raise AssertionError(f"{event} while {step}")
         return None
@@ -284,38 +312,28 @@ class Cycle:
         state = self.state
         match state.step:
             case Step.OBSERVING:
-                return self._do(Observe())
+                return self._go(state.step, Observe())
             case Step.PROPOSING:
-                return self._do(Ask()) if around.may_ask else None
+                return self._go(state.step, Ask()) if around.may_ask else None
             case Step.VALIDATING if state.suggestion is not None:
-                return self._do(Simulate(state.suggestion))
+                return self._tried_out(state.suggestion, around)
             case Step.FILING if state.suggestion is not None:
-                return self._do(File(state.suggestion, state.report, around.phase < 3))
+                return self._file(state.suggestion, state.report, around)
             case Step.TAKING_BACK if not around.is_halted:
-                return self._do(TakeBack(state.proposal, WORSE))
+                return self._go(state.step, TakeBack(state.proposal, WORSE))
             case Step.WITHDRAWING if not around.is_halted:
-                return self._do(Withdraw(state.proposal))
+                return self._go(state.step, Withdraw(state.proposal))
         return None
 
     # --- step by step -----------------------------------------------------------------------------
 
-    def _rested(self, around: Around) -> Effect | None:
+    def _rested(self, around: Around, *, is_wanted: bool = False) -> Effect | None:
         state = self.state
-        if around.is_halted or not around.is_runner or state.waited_s < state.rest_s:
+        is_due = around.is_runner and state.waited_s >= state.rest_s
+        if around.is_halted or not (is_wanted or is_due):
             return None
         self.state = replace(state, cycle=state.cycle + 1, attempts=0)
         return self._go(Step.OBSERVING, Observe())
-
-    def _hurry(self, observation: Observation) -> None:
-        """An alarm between cycles brings the next one forward."""
-        urgency, why = urgency_of(observation)
-        state = self.state
-        if urgency == "none" or state.step is not Step.RESTING:
-            return
-        rest_s = 0.0 if urgency == "now" else self.terms.soon_s
-        if rest_s < state.rest_s:
-            self._note(f"the next cycle comes sooner: {why}")
-            self.state = replace(state, rest_s=rest_s)
 
     def _observed(self, observation: Observation, around: Around) -> Effect | None:
         self._note(f"{len(observation)} metrics are known")
@@ -334,29 +352,46 @@ class Cycle:
         self.state = replace(self.state, attempts=self.state.attempts + 1)
         return self._go(Step.PROPOSING, Ask() if around.may_ask else None)
 
-    def _proposed(self, suggestion: Suggestion | None, fault: str, around: Around) -> Effect | None:
+    def _proposed(self, proposed: Proposed, around: Around) -> Effect | None:
+        suggestion, fault = proposed.suggestion, proposed.fault
+        by = f" by {proposed.by}" if proposed.by else ""
         if suggestion is None:
-            self._end("there is nothing to propose", worth=False)
+            self._end(f"there is nothing to propose{fault and ': '}{fault}", worth=False)
             return None
         if fault:
-            self._note(f"nobody can act on the proposal: {fault}")
+            self._note(f"nobody can act on the proposal{by}: {fault}")
             return self._propose(around)
         self.state = replace(self.state, suggestion=suggestion, report=b"")
-        self._note(f"{suggestion.setting.key} at {suggestion.value} is proposed")
+        self._note(f"{suggestion.setting.key} at {suggestion.value} is proposed{by}")
+        return self._tried_out(suggestion, around)
+
+    def _tried_out(self, suggestion: Suggestion, around: Around) -> Effect | None:
+        """Simulate it where the phase allows that."""
         if around.phase < 2:
-            return self._go(Step.FILING, File(suggestion, b"", True))
+            return self._file(suggestion, b"", around)
         return self._go(Step.VALIDATING, Simulate(suggestion))
+
+    def _file(self, suggestion: Suggestion, report: bytes, around: Around) -> Effect | None:
+        """The phase may have been closed since this cycle began."""
+        if around.phase < 1:
+            self._end("in phase 0 it only observes", worth=True)
+            return None
+        return self._go(Step.FILING, File(suggestion, report, around.phase < 3))
 
     def _validated(self, verdict: str, report: bytes, around: Around) -> Effect | None:
         suggestion = self.state.suggestion
         assert suggestion is not None
         self._note(f"{suggestion.setting.key} at {suggestion.value}: {verdict}")
-        if verdict != "better" or not report:
+        if verdict not in around.wanted or not report:
             tried = (*self.state.tried, (suggestion.setting, suggestion.value))[-TRIED_MAX:]
             self.state = replace(self.state, tried=tried)
             return self._propose(around)
         self.state = replace(self.state, report=report)
-        return self._go(Step.FILING, File(suggestion, report, around.phase < 3))
+        if not around.is_filed:
+            self._tried()
+            self._end(f"report {report.hex()[:16]} is what was looked for", worth=True)
+            return None
+        return self._file(suggestion, report, around)
 
     def _filed(self, proposal: bytes, why: str, around: Around) -> Effect | None:
         if not proposal:
@@ -406,11 +441,7 @@ class Cycle:
 
     def _go(self, step: Step, effect: Effect | None) -> Effect | None:
         self.state = replace(self.state, step=step, waited_s=0.0)
-        self.is_waiting = False
-        return None if effect is None else self._do(effect)
-
-    def _do(self, effect: Effect) -> Effect:
-        self.is_waiting = True
+        self.is_waiting = effect is not None
         return effect
 
     def _end(self, why: str, *, worth: bool) -> None:
@@ -435,3 +466,12 @@ class Cycle:
 
     def _note(self, text: str) -> None:
         self._notes.append(Note(self.state.cycle, self.state.step, text))
+
+
+def hurried(state: State, observation: Observation, terms: Terms) -> tuple[float, str]:
+    """How long a cycle that rests should rest in all after an alarm, and why in a sentence (empty:
+    as long as before)."""
+    urgency, why = urgency_of(observation)
+    rest_s = 0.0 if urgency == "now" else terms.soon_s
+    is_sooner = urgency != "none" and state.step is Step.RESTING and rest_s < state.rest_s
+    return (rest_s, why) if is_sooner else (state.rest_s, "")

@@ -18,7 +18,6 @@ from typing import Final
 
 from swarmllm.messages import PeerId
 
-DOMAINS: Final = ("scheduling", "security", "storage", "network")
 MERIT_USUAL: Final = 1.0  # Of an expert of whom nothing is known in a domain.
 MERIT_MAX: Final = 16.0  # However good one claims to be, others have a chance.
 

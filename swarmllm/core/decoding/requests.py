@@ -208,8 +208,8 @@ def _measured(one: NodeEffect | Fact) -> Fact | None:
     match one:
         case Emit(event=TokenChosen(k=k, round_s=round_s)) if k:  # Forced ones cost nothing.
             return TokenMeasured(round_s)
-        case Emit(event=Ended(reason=reason, tokens=tokens, failovers=failovers)):
-            return AnswerEnded(reason not in {"error", "halted"}, tokens, failovers)
+        case Emit(event=Ended(request=request, reason=reason, tokens=tokens, failovers=failovers)):
+            return AnswerEnded(reason not in {"error", "halted"}, tokens, failovers, request)
         case _:
             return None
 

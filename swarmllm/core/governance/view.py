@@ -157,6 +157,15 @@ def _proposal(machine: GovernanceMachine, case: Case, now: float) -> ProposalVie
     )
 
 
+def state_of(machine: GovernanceMachine, id: bytes) -> str:
+    """The state of one proposal, as `ProposalView` has it; empty if there is none."""
+    case = machine.registry.cases.get(id)
+    if case is None or machine.outcome is None or id not in machine.outcome.standings:
+        return ""
+    is_live = any(live == id for live, _ in machine.changes.live.values())
+    return _state(machine, case, is_live=is_live)
+
+
 def _waits(machine: GovernanceMachine, case: Case, *, is_live: bool) -> str:
     assert machine.outcome is not None
     standing, course = machine.outcome.standings[case.id], machine.progress.courses.get(case.id)

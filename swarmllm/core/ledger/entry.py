@@ -45,6 +45,7 @@ class LedgerKind(IntEnum):
     PHASE = 14
     """The phase changed."""
     AGENT_STEP = 15
+    """What this node's agent did in a step of a cycle (`messages.ledger.AgentStep`)."""
     AUDIT = 16
     """The verdict of an audit."""
     ALARM = 17

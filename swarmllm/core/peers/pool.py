@@ -56,7 +56,11 @@ class ExpertPool:
         )
 
     def _is_of(self, only: Only, peer: PeerId, record: CapacityRecord) -> bool:
-        return only.digest in {b"", record.model_digest} and (not only.own or self.is_local(peer))
+        return (
+            only.digest in {b"", record.model_digest}
+            and (not only.own or self.is_local(peer))
+            and (only.among is None or peer in only.among)
+        )
 
     def shortage(self, tokens: int) -> str:
         """Why hardly anybody can be asked about a text of so many tokens: half a sentence for a

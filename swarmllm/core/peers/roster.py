@@ -177,7 +177,7 @@ class Roster(Part):
     def dht_record(self) -> ExpertRecord | None:
         """What the DHT may be told; None while there is no expert, or this node is stopped."""
         card = self._serving.card
-        if card is None or not self._clearance.serves:
+        if card is None or not self._clearance.serves or not self._serving.is_offered:
             return None
         addrs = tuple(a for a in self.addrs if is_address(a) and len(a) <= 128)[:8]
         name = clip_name(card.name, NAME_MAX) or UNNAMED

@@ -20,6 +20,7 @@ from swarmllm.core.inputs import (
     EngineLost,
     EngineReady,
     Input,
+    OwnerOffers,
     Received,
     Scored,
 )
@@ -83,7 +84,7 @@ class Serving(Part):
 
     inputs = (
         *(Open, Score, ScoreAllowed, Close, Halted, Scored, AskingEnded, PeerGone, TokensForbidden),
-        *(EngineReady, EngineLoadChanged, EngineLost, SettingChanged),
+        *(EngineReady, EngineLoadChanged, EngineLost, SettingChanged, OwnerOffers),
     )
 
     def __init__(
@@ -93,6 +94,7 @@ class Serving(Part):
         self._clearance = Clearance(PeerId(""), None) if clearance is None else clearance
         self.card: ModelCard | None = None
         self.load: EngineLoad | None = None
+        self.is_offered = True
         self._requesters: dict[PeerId, Requester] = {}
         self._orders: dict[int, tuple[SessionKey, Requester]] = {}
         self._next_order = 1
@@ -105,6 +107,8 @@ class Serving(Part):
     def offer(self) -> EngineLoad | None:
         """The engine's load as others are told it: with the sessions that they may have."""
         load = self.load
+        if load is not None and not self.is_offered:
+            return replace(load, sessions_free=0, sessions_max=0)
         if load is None or load.sessions_max <= self._settings[SESSIONS_OFFERED]:
             return load
         offered = self._settings[SESSIONS_OFFERED]
@@ -135,12 +139,21 @@ class Serving(Part):
             case EngineLost():
                 self.engine_lost()
                 return [OwnExpertChanged("lost")]
+            case OwnerOffers(is_offered=is_offered):
+                return self._offers(is_offered)
             case EngineLoadChanged(load=load):
                 return self._load_changed(load)
             case SettingChanged(setting=setting) if setting is SESSIONS_OFFERED:
                 return [OwnExpertChanged("places")] if self.load is not None else ()
             case _:
                 return ()
+
+    def _offers(self, is_offered: bool) -> Told:
+        """What others have open goes on to its next round, which is refused."""
+        if is_offered == self.is_offered:
+            return ()
+        self.is_offered = is_offered
+        return [OwnExpertChanged("offer")]
 
     def _load_changed(self, load: EngineLoad) -> Told:
         before, self.load = self.load, load
@@ -222,7 +235,7 @@ class Serving(Part):
             if requester.sessions.pop(oldest) == 0:
                 effects.append(CloseSession(SessionKey(peer, oldest)))
         code = 0
-        if self.card is None:
+        if self.card is None or not self.is_offered:
             code = REFUSED_ENGINE
         elif message.vocab_fingerprint != self.card.vocab_fingerprint:
             code = REFUSED_VOCABULARY
@@ -234,7 +247,7 @@ class Serving(Part):
     def _score(self, peer: PeerId, requester: Requester, message: Score) -> list[Effect]:
         requester.was_settled = True
         code = requester.sessions.get(message.session, REFUSED_SESSION)
-        if self.card is None:
+        if self.card is None or not self.is_offered:
             code = REFUSED_ENGINE
         elif code == 0 and message.base + len(message.tokens) > self.card.context_max:
             code = REFUSED_CONTEXT

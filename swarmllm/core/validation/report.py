@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import SETTINGS
@@ -36,6 +36,7 @@ DIGITS: Final = (
 )
 
 Verdict = Literal["better", "worse", "no difference", "not shown", "law broken"]
+VERDICTS: Final = get_args(Verdict)
 TESTS: Final = ("snapshot", "replay")
 
 

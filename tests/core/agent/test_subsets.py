@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmllm.core.agent.domains import DOMAINS
 from swarmllm.core.agent.subsets import (
-    DOMAINS,
     Merits,
     Subset,
     domain_of,
