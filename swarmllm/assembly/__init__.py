@@ -35,9 +35,10 @@ from swarmllm.adapters.llama.llama_text import LlamaText
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.adapters.terms_file import read_terms_file, terms_path
+from swarmllm.assembly.agent import NodeAgent, unix_ms
 from swarmllm.assembly.model import Parts as Parts
 from swarmllm.assembly.model import SendFrame, TextSwarm, digests_of, open_model, perform_text
-from swarmllm.core.effects import TokenizerEffect
+from swarmllm.core.effects import AgentEffect, TokenizerEffect
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.halt.charter import Pin
 from swarmllm.core.inputs import AddressesFound, OwnerStops, RecordOffered
@@ -168,9 +169,7 @@ async def _start(
         tell(Warned(text))
 
     store = stack.enter_context(SqliteStore(data.store_file, warn))
-    imported = trio.Event()
-    # Seconds on a slow machine, while the model is loaded elsewhere.
-    nursery.start_soon(_import_network, imported)
+    imported = _importing_network(nursery)
     rng = random.Random(random.SystemRandom().getrandbits(128))
     orders = await _boot_kill_switch(config, data, keyring, rng, warn)
     text, engine = await open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
@@ -180,14 +179,16 @@ async def _start(
         orders.machine, keyring, store, settings, config.canary, parts.review_pace
     )
     recording, handing_in = _recording(store), HandingIn()
-    parts_of_node = (exchange, governance, part_of(keyring, rng, trio.current_time()), recording)
+    agent = NodeAgent(config, governance.machine, settings, keyring, store)
+    ledger = part_of(keyring, rng, trio.current_time())
+    parts_of_node = (exchange, governance, ledger, recording, *agent.parts)
     node = _node(config, keyring, rng, orders, text, parts_of_node, settings)
 
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(perform_text, effect, text, driver)
 
     ledgers = performer_of(data.path / LEDGER_FILE, keyring, store, orders.machine, warn)
-    driver = _driver(node, keyring, store, orders, perform, ledgers, handing_in)
+    driver = _driver(*(node, keyring, store, orders, perform, ledgers, handing_in, agent.perform))
     nursery.start_soon(ledgers.run, driver.feed)
     network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
     local = LocalNode(
@@ -198,6 +199,7 @@ async def _start(
         troubles=troubles,
         crowding=crowding,
     )
+    agent.open(nursery, local, driver, recording, data.path)
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
     await stack.enter_async_context(_driving(driver, network, engine))
     await stack.enter_async_context(_forwarding(local, tell))
@@ -209,7 +211,7 @@ async def _start(
     await _offer_terms(config, governance.machine, driver, warn)
     governing = _governing(driver, handing_in, governance.machine, keyring, local)
     validation = ValidationService(driver, recording, governance.machine, settings, local.view)
-    _open_service(service, local, orders, governing, driver, validation)
+    _open_service(service, local, orders, governing, driver, validation, agent)
     tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
     return local
 
@@ -255,6 +257,7 @@ def _driver(
     perform: Callable[[TokenizerEffect], None],
     ledgers: LedgerPerformer,
     handing_in: HandingIn,
+    run_agent: Callable[[AgentEffect], None],
 ) -> Driver:
     return Driver(
         node,
@@ -265,6 +268,7 @@ def _driver(
         texts=perform,
         ledgers=ledgers.perform,
         kept=handing_in.kept,
+        agent=run_agent,
     )
 
 
@@ -275,9 +279,6 @@ def _governing(
     keyring: KeyFile,
     local: LocalNode,
 ) -> GovernanceService:
-    def unix_ms() -> int:
-        return time.time_ns() // 1_000_000
-
     peers = partial(_peers_of, local)
     return GovernanceService(driver, handing_in, machine, keyring, peers, unix_ms)
 
@@ -293,6 +294,7 @@ def _open_service(
     governance: GovernanceService,
     driver: Driver,
     validation: ValidationService,
+    agent: NodeAgent,
 ) -> None:
     def ledger() -> LedgerView:
         return next(part for part in local.view().parts if isinstance(part, LedgerView))
@@ -303,6 +305,7 @@ def _open_service(
         governance,
         validation,
         LedgerService(driver, ledger),
+        agent.service(driver, local),
     )
 
 
@@ -321,10 +324,17 @@ async def _offer_terms(
         warn(f"{path} does not hold the terms of governance that the charter in force names")
 
 
-async def _import_network(done: trio.Event) -> None:
-    """In a thread, so that the engine's lease and the local socket go on."""
-    await trio.to_thread.run_sync(importlib.import_module, NETWORK_MODULE)
-    done.set()
+def _importing_network(nursery: trio.Nursery) -> trio.Event:
+    """Seconds on a slow machine, while the model is loaded elsewhere. In a thread, so that the
+    engine's lease and the local socket go on."""
+    done = trio.Event()
+
+    async def load() -> None:
+        await trio.to_thread.run_sync(importlib.import_module, NETWORK_MODULE)
+        done.set()
+
+    nursery.start_soon(load)
+    return done
 
 
 async def _obey(service: Service, start: trio.CancelScope) -> None:

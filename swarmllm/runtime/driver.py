@@ -21,6 +21,7 @@ import trio
 
 from swarmllm.core.effects import (
     Advertise,
+    AgentEffect,
     AppendToLedger,
     CloseSession,
     Commit,
@@ -42,11 +43,13 @@ from swarmllm.core.effects import (
     RecordChecked,
     RecordKept,
     Relay,
+    RunAgent,
     RunScore,
     Save,
     SealTokenizer,
     Send,
     SendFrame,
+    StopAgent,
     StopNow,
     TokenizerEffect,
     TokenizerFetched,
@@ -128,12 +131,15 @@ class Driver:
         texts: Callable[[TokenizerEffect], None] = lambda _: None,
         ledgers: Callable[[LedgerEffect], None] = lambda _: None,
         kept: Callable[[RecordKept], None] = lambda _: None,
+        agent: Callable[[AgentEffect], None] = lambda _: None,
     ) -> None:
         """`orders` None: a node without a kill switch. `suspend_detector` None: one that never
         sleeps, because its time is a test's. `texts` performs what concerns tokenizers, `ledgers`
-        what concerns the ledger, `kept` tells who handed a record in; none of them may wait."""
+        what concerns the ledger, `kept` tells who handed a record in, `agent` does what the node's
+        agent wants; none of them may wait."""
         self._kept = kept
         self._texts = texts
+        self._agent = agent
         self._ledgers = ledgers
         self._node = node
         self._orders = orders
@@ -382,6 +388,8 @@ class Driver:
                 | DoubtLedger()
             ):
                 self._ledgers(effect)
+            case RunAgent() | StopAgent():
+                self._agent(effect)
             case StopNow():
                 for scope in self._scoring:
                     scope.cancel()

@@ -71,7 +71,7 @@ def case_of(config: Config, key: str, value: str) -> Case:
     setting = BY_CODE[action.setting]
     found: Mapping[str, Any] = question(config, "snapshot", setting=setting.key)
     try:
-        return read_case({**found, "to": action.value, "weights": {}})
+        return read_case({"weights": {}, **found, "to": action.value})
     except (KeyError, TypeError, ValueError) as fault:
         raise LocalError(
             "the node answered in a way that this version does not understand;"

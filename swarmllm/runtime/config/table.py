@@ -147,6 +147,15 @@ class Config:
             help="Never be among the first to try a change that the swarm has voted for.",
         ),
     ] = True
+    agent: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether this node takes part in the swarm's improvement of itself, as far as the"
+            " swarm's phase allows. Never before a user's request.",
+            help="Take part in the swarm's improvement of itself, as far as its phase allows.",
+        ),
+    ] = False
     sessions_max: Annotated[
         int,
         Setting(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import Self, assert_never
@@ -34,7 +34,7 @@ from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import MAX_TOKENS_USUAL, GenerateRequest, Only
 from swarmllm.core.vocabulary import Detokenizer, Vocabulary
 from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
-from swarmllm.messages import CONTEXT_MAX
+from swarmllm.messages import CONTEXT_MAX, PeerId
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Grammars, Text
 from swarmllm.runtime.queues import AnswerFeed
@@ -137,13 +137,18 @@ class Answer:
         clock: Callable[[], float] = trio.current_time,
         settings: Settings | None = None,
         grammars: Grammars | None = None,
+        *,
+        among: frozenset[PeerId] | None = None,
+        is_background: bool = False,
     ) -> None:
         """`context_max` tells the longest context of those experts that can be reached now; None if
         there are none. `settings` have what the request leaves open; None: the defaults.
-        `grammars` compile the request's grammar; None: it may have none."""
+        `grammars` compile the request's grammar; None: it may have none. `among`: as in `Only`,
+        `is_background`: as in `GenerateRequest`."""
         request.check()
         assert request.grammar is None or grammars is not None, "nobody compiles grammars"
         self._grammars = grammars
+        self._among, self._is_background = among, is_background
         self._sampling = request.drawn()
         self._driver = driver
         self._text = text
@@ -307,8 +312,9 @@ class Answer:
             stop_tokens=prompt.end_tokens,
             vocab_size=vocabulary.size,
             grammar=grammar,
-            only=request.experts(),
+            only=replace(request.experts(), among=self._among),
             likeliest=request.likeliest or 0,
+            is_background=self._is_background,
             **breadth_of(request, self._settings),
         )
         self._decoder = vocabulary.decoder()

@@ -131,11 +131,20 @@ class LocalNode:
             params["grammar"] = GrammarSource("json_schema", json.dumps(schema))
         return self.answer(parse_request(params, self.defaults))
 
-    def answer(self, request: TextRequest) -> Answer:
-        """`generate` for a request that is put together already."""
+    def answer(
+        self,
+        request: TextRequest,
+        *,
+        among: frozenset[PeerId] | None = None,
+        is_background: bool = False,
+    ) -> Answer:
+        """`generate` for a request that is put together already. `among`: only these experts are
+        asked; `is_background`: nobody waits for it."""
         return Answer(
             *(self._driver, self._text, request, self.context_max, self._clock),
             *(self._node.settings, self._grammars),
+            among=among,
+            is_background=is_background,
         )
 
     def context_max(self, only: Only = ALL) -> int | None:

@@ -7,8 +7,9 @@ parameters in, records out.
 The local socket (`local_api`), gRPC and a command's own node are thin callers of this. `generate`
 gives `weighed`, `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` give one
 record; `events` tells of experts and peers until the caller leaves; the kill switch's operations
-are in `halts`, those of governance in `governance`, those of programs that manage nodes in `mesh`.
-What cannot be answered is raised as a UsageError, LocalError or HaltedError.
+are in `halts`, those of governance in `governance`, those of programs that manage nodes in `mesh`,
+those of the agent and of the node's expert in `agent`. What cannot be answered is raised as a
+UsageError, LocalError or HaltedError.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from swarmllm.core.settings.holder import Settings
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config.pins import setting_of
 from swarmllm.runtime.service import mesh
+from swarmllm.runtime.service.agent import OPS as AGENT_OPS
+from swarmllm.runtime.service.agent import AgentService
 from swarmllm.runtime.service.governance import OPS as GOVERNANCE_OPS
 from swarmllm.runtime.service.governance import GovernanceService
 from swarmllm.runtime.service.halts import OPS as HALT_OPS
@@ -112,6 +115,7 @@ class Service:
         self._governance: GovernanceService | None = None
         self._validation: ValidationService | None = None
         self._ledgers: LedgerService | None = None
+        self._agent: AgentService | None = None
         self._open = trio.Event()
         self._shutdown = trio.Event()
         self._ops: Final[
@@ -134,19 +138,24 @@ class Service:
         governance: GovernanceService | None = None,
         validation: ValidationService | None = None,
         ledgers: LedgerService | None = None,
+        agent: AgentService | None = None,
     ) -> None:
         """The node has started. None: it has no kill switch or ledger, or takes no part in
-        governance or in validations."""
+        governance or in validations, or offers no expert for good."""
         self.node = node
         self._halts = halts
         self._governance = governance
         self._validation = validation
         self._ledgers = ledgers
+        self._agent = agent
         self._open.set()
 
     @property
     def ops(self) -> tuple[str, ...]:
-        return (*self._ops, *sorted(HALT_OPS | GOVERNANCE_OPS | VALIDATION_OPS | LEDGER_OPS))
+        return (
+            *self._ops,
+            *sorted(HALT_OPS | GOVERNANCE_OPS | VALIDATION_OPS | LEDGER_OPS | AGENT_OPS),
+        )
 
     def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> Call:
         """Nothing happens before the first record is asked for; an unknown `op` or a wrong
@@ -159,6 +168,8 @@ class Service:
             return Call(lambda _: self._validate(op, params))
         if op in LEDGER_OPS:
             return Call(lambda _: self._log(op, params))
+        if op in AGENT_OPS:
+            return Call(lambda _: self._ask_agent(op, params))
         answer = self._ops.get(op)
         if answer is None:
             return Call(lambda _: self._unknown(op))
@@ -260,4 +271,11 @@ class Service:
         if self._ledgers is None:
             raise LocalError("this node keeps no ledger; ask one that `swarmllm join` started")
         async for record in self._ledgers.call(op, params):
+            yield record
+
+    async def _ask_agent(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+        await self.wait_started()
+        if self._agent is None:
+            raise LocalError("this node has no agent; ask one that `swarmllm join` started")
+        async for record in self._agent.call(op, params):
             yield record

@@ -8,10 +8,11 @@ that answers others has not got to give.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from typing import Final, get_args
+from typing import Final
 
 import trio
 
+from swarmllm.core.agent.charter import grant_in
 from swarmllm.core.governance.authoring import base_of
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.inputs import ReportOffered
@@ -19,7 +20,7 @@ from swarmllm.core.peers.view import NodeView
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.validation.part import RecordingPart
 from swarmllm.core.validation.recording import rows_of
-from swarmllm.core.validation.report import BYTES_MAX, Verdict, read_report
+from swarmllm.core.validation.report import BYTES_MAX, VERDICTS, read_report
 from swarmllm.core.validation.snapshot import fields_of, snapshot_of
 from swarmllm.errors import UsageError
 from swarmllm.messages.governance import SetSetting
@@ -29,7 +30,6 @@ from swarmllm.runtime.service.json_events import record_of
 from swarmllm.runtime.service.record import Record
 
 OPS: Final = frozenset({"snapshot", "report"})
-VERDICTS: Final = get_args(Verdict)
 
 
 class ValidationService:
@@ -67,6 +67,7 @@ class ValidationService:
             values={one.key: value for one, value in changed.items()},
             snapshot=fields_of(snapshot_of(self._view())),
             recording=rows_of(self._recording.recording(self._clock())),
+            weights=dict(self._weights()),
         )
 
     async def _report(self, params: Mapping[str, object]) -> Record:
@@ -89,6 +90,11 @@ class ValidationService:
             why=report.why,
             base=self._base(case.setting.code).hex(),
         )
+
+    def _weights(self) -> Mapping[str, float]:
+        """Of the objective, where the charter has others than usual."""
+        mandate = self._governance.mandate
+        return grant_in(b"" if mandate is None else mandate.terms.ext).weights
 
     def _base(self, code: int) -> bytes:
         return base_of(self._governance, SetSetting(code, 0))
