@@ -93,26 +93,43 @@ class Changes:
         self, wanted: Wanted, outcome: Outcome, rank_of: RankOf, at_ms: int, *, halted: bool = False
     ) -> list[LedgerEntry]:
         """From now on this is to be in force. What has to be in the ledger before it is; what is
-        taken back is back already. A node that is `halted` goes back to nothing that was never in
-        force here: what was voted and overtaken before it came into force waits for the resume."""
+        taken back is back already.
+
+        What was voted and overtaken before it came into force here is nothing to go back to: where
+        it is next in turn it has to be written first, like anything new. A node that is `halted`
+        wants nothing of that kind until the resume.
+        """
         entries: list[LedgerEntry] = []
+        self.wanted = dict(self.wanted)  # A write that is under way has the one before.
         for target in sorted(wanted.keys() | self.wanted.keys()):
             old, new = self.wanted.get(target), wanted.get(target)
             if old == new:
                 continue
+            is_new = new is not None and new[0] not in self._lived
             why = self._taken_back(old, new, outcome, rank_of)
-            by = old if why else new
-            id = b"" if by is None else by[0]
-            entry = self.journal.add(
-                id, self.name(target), self._text(target, old), self._text(target, new), at_ms, why
-            )
-            entries.append(entry_of_change(target, entry))
             if why:
-                is_new = halted and new is not None and new[0] not in self._lived
-                self._apply(target, None if is_new else new, at_ms)
-        self.wanted = dict(wanted)
+                back = None if is_new else new
+                entries.append(self._step(target, old, back, at_ms, why))
+                self._apply(target, back, at_ms)
+                old = back
+            if old != new and not (halted and is_new):
+                entries.append(self._step(target, old, new, at_ms))
         self._drop_void(outcome, at_ms)
         return entries
+
+    def _step(
+        self, target: Target, old: InForce | None, new: InForce | None, at_ms: int, why: str = ""
+    ) -> LedgerEntry:
+        """This is wanted instead of that from now on, and journalled. `why`: that is taken back."""
+        by = old if why else new
+        texts = self._text(target, old), self._text(target, new)
+        id = b"" if by is None else by[0]
+        entry = self.journal.add(id, self.name(target), *texts, at_ms, why)
+        if new is None:
+            self.wanted.pop(target, None)
+        else:
+            self.wanted[target] = new
+        return entry_of_change(target, entry)
 
     def enact(self, written: Mapping[Target, InForce], at_ms: int) -> None:
         """This is written down: what of it is still wanted, and not live yet, goes live; what is
@@ -142,6 +159,8 @@ class Changes:
         if old is None or not old[0]:
             return ""  # What the charter says gives way to what is voted.
         if new is not None and new[0]:
+            if new[0] == old[0] and new[1] > old[1]:
+                return ""  # A phase case, by which the phase is higher: what it builds on opened.
             before, after = rank_of(old[0]), rank_of(new[0])
             if before is not None and after is not None and after > before:
                 return ""

@@ -40,7 +40,7 @@ from swarmllm.testing.world.government import Government
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.keeping_law import KeptIsOnDisk
 from swarmllm.testing.world.record_laws import RecordsHeld, Weighed
-from swarmllm.testing.world.referee import HALT_TOOK, MAJOR, Force, Referee, Thing, Verdict
+from swarmllm.testing.world.referee import HALT_TOOK, MAJOR, Force, Referee, Thing, Valued, Verdict
 from swarmllm.wire.codec import decode
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Justified(GovernanceLaw):
             if before.get(thing) != (id, value):
                 if (thing, id) not in memory.was:
                     self._had_its_gates(host, machine, memory, verdict, thing, id)
-                if not memory.starts and _goes_on(before.get(thing), verdict):
+                if not memory.starts and _goes_on(before.get(thing), (id, value), verdict):
                     self._is_written(host, thing, id, value)
             memory.was.add((thing, id))
         memory.starts = False
@@ -221,7 +221,8 @@ class Justified(GovernanceLaw):
         state = host.disk.values.get(STATE_KEY)
         if state is None or _written_in(read_state(state)).get(thing) != (id, value):
             raise self.broken(self.WRITTEN, host, f"{name} is not on disk")
-        if not any(entry.proposal == id for entry in _enacted(host)):
+        said = " to ".join(map(str, value))
+        if not any((entry.proposal, entry.new) == (id, said) for entry in _enacted(host)):
             raise self.broken(self.WRITTEN, host, f"{name} is not in the ledger")
 
     def _is_canary(self, host: Host, machine: GovernanceMachine, id: bytes) -> bool:
@@ -237,11 +238,13 @@ class Justified(GovernanceLaw):
         return all(lot <= _lot(id, peer) for peer in known)
 
 
-def _goes_on(before: tuple[bytes, tuple[int, ...]] | None, verdict: Verdict) -> bool:
-    """Whether what comes after it is put into force: if `before` is out of force by itself, what
-    comes after it is what was voted earlier, and is back at once."""
+def _goes_on(before: Valued | None, after: Valued, verdict: Verdict) -> bool:
+    """Whether `after` is put into force. It is taken back to, at once, if `before` is void, or if
+    it is the same phase case, by which the phase is lower now."""
     if before is None or not before[0]:
         return True
+    if before[0] == after[0]:
+        return after[1] > before[1]
     return before[0] in verdict.passed and before[0] not in verdict.void
 
 
@@ -271,7 +274,8 @@ def _lot(id: bytes, peer: str) -> float:
 
 class OnceEach(GovernanceLaw):
     """The journal, which lasts as long as the disk, has each change once between two takings back,
-    and each entry begins where the last one on the same thing ended."""
+    and each entry begins where the last one on the same thing ended. A phase can be in force by one
+    proposal, and then another phase by the same: what that builds on may come later."""
 
     LAW: Final = "nothing is put into force twice"
 
@@ -287,7 +291,7 @@ class OnceEach(GovernanceLaw):
         if self._numbers.get(host.number) == (host.life, number):
             return
         self._numbers[host.number] = (host.life, number)
-        standing: dict[str, bytes] = {}
+        standing: dict[str, tuple[bytes, str]] = {}
         last: dict[str, str] = {}
         for entry in machine.changes.journal.entries:
             if last.get(entry.what, entry.old) != entry.old:
@@ -299,10 +303,10 @@ class OnceEach(GovernanceLaw):
                 continue
             if entry.taken_back:
                 standing.pop(entry.what, None)
-            elif standing.get(entry.what) == entry.proposal:
+            elif standing.get(entry.what) == (entry.proposal, entry.new):
                 raise self.broken(self.LAW, host, f"{entry} again")
             else:
-                standing[entry.what] = entry.proposal
+                standing[entry.what] = (entry.proposal, entry.new)
 
 
 class PinsAreKept(Checker):
@@ -379,7 +383,7 @@ def _differ(force: Force, expected: Force) -> str:
     return "nothing differs"
 
 
-def _said(found: tuple[bytes, tuple[int, ...]] | None) -> str:
+def _said(found: Valued | None) -> str:
     return "not set" if found is None else f"{found[1]} by {found[0].hex()[:8] or 'the charter'}"
 
 

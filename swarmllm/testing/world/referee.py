@@ -53,8 +53,9 @@ _ACTIONS: Final = (
 
 Thing = tuple[str, int]
 """What can be in force: ("setting", code), ("bounds", code) or ("phase", 0)."""
-Force = dict[Thing, tuple[bytes, tuple[int, ...]]]
-"""Thing -> (id of the proposal, or empty for the charter; value)."""
+Valued = tuple[bytes, tuple[int, ...]]
+"""Id of the proposal, or empty for the charter; value."""
+Force = dict[Thing, Valued]
 
 
 class Refused(Enum):

@@ -14,9 +14,18 @@ from swarmllm.core.governance.book import OPEN_PER_AUTHOR_MAX
 from swarmllm.core.governance.clocks import Stopwatch
 from swarmllm.core.governance.mandate import DEFAULTS
 from swarmllm.core.governance.state_file import slot_key
+from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.settings.table import EXPERTS
 from swarmllm.messages import PeerId
-from swarmllm.messages.governance import NO_BASE, OpenPhase, SetSetting
+from swarmllm.messages.governance import (
+    NO_BASE,
+    ClosePhase,
+    Enacted,
+    OpenPhase,
+    Revert,
+    SetSetting,
+)
+from swarmllm.wire.codec import decode
 from tests.core.governance.support import (
     EXPERTS_CODE,
     HOUR,
@@ -175,9 +184,11 @@ def test_a_damaged_node_waits_for_no_time_that_has_passed() -> None:
     assert node.machine.next_deadline() > node.now
 
 
-def test_a_halted_node_goes_back_to_nothing_that_was_never_in_force_on_it() -> None:
-    node = Node()
+def overtaken(node: Node) -> list[bytes]:
+    """Four changes of one setting, to 5, 6, 7 and 8, of which the last one alone was ever in force
+    on this node, which confirms by hand: they were released together. Their ids."""
     node.is_manual = True
+    ids = []
     for height in range(1, 5):
         record = signed(
             plain_proposal(
@@ -189,19 +200,77 @@ def test_a_halted_node_goes_back_to_nothing_that_was_never_in_force_on_it() -> N
             ),
             VOTERS[0],
         )
-        node.offer(record, *(plain_vote(id_of(record), by) for by in VOTERS[:2]))
+        ids.append(id_of(record))
+        node.offer(record, *(plain_vote(ids[-1], by) for by in VOTERS[:2]))
     for _ in range(3):  # What has been released meanwhile is written together.
         node.wait(2 * HOUR)
-        while node.waiting:
-            node.confirm()
+        write(node)
     assert node.value(EXPERTS_CODE) == 8
+    return ids
+
+
+def write(node: Node) -> None:
+    while node.waiting:
+        node.confirm()
+
+
+def enacted(node: Node) -> list[bytes]:
+    """The proposals that the ledger has as put into force."""
+    kinds = (LedgerKind.ENACTMENT, LedgerKind.PHASE)
+    return [decode(one.payload, (Enacted,)).proposal for one in node.ledger if one.kind in kinds]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_halted_node_goes_back_to_nothing_that_was_never_in_force_on_it(restarts: bool) -> None:
+    node = Node()
+    overtaken(node)
     node.switch.halt()
     node.look()
     assert node.value(EXPERTS_CODE) == EXPERTS.default, "the first one was overtaken on the way"
+    if restarts:
+        write(node)
+        node.boot()
+        assert node.value(EXPERTS_CODE) == EXPERTS.default
     node.switch.resume()
     node.is_manual = False
     node.look()
-    while node.waiting:
-        node.confirm()
+    write(node)
     node.wait(2 * HOUR)
     assert node.value(EXPERTS_CODE) == 5
+
+
+def test_what_was_overtaken_before_it_was_in_force_is_written_before_it_is() -> None:  # GOV-21
+    """Seed 1, by the law that what comes into force is on disk and in the ledger: the change that
+    overtook it was taken back, and this one was in force at once, and in no ledger."""
+    node = Node()
+    ids = overtaken(node)
+    record = node.propose(Revert(ids[-1]))
+    node.offer(record, *(plain_vote(id_of(record), by) for by in VOTERS[:2]))
+    assert node.value(EXPERTS_CODE) == EXPERTS.default
+    before = enacted(node)
+    write(node)
+    assert node.value(EXPERTS_CODE) == 7
+    assert enacted(node) == [*before, ids[-2]]
+    default = str(EXPERTS.default)
+    assert node.journal[-2:] == [
+        ("answer.experts", "8", default, "a revert took it back"),
+        ("answer.experts", default, "7", ""),
+    ]
+
+
+def test_a_phase_that_opens_below_a_later_case_is_written_before_it_is_open() -> None:  # GOV-21
+    """Seeds 7 and 11: a phase was closed, and the opening voted on before had its review behind it
+    only then. The phase was open at once, and the ledger had that as a taking back."""
+    node = Node()
+    opening = node.propose(OpenPhase(1))
+    node.offer(opening, *(plain_vote(id_of(opening), by) for by in VOTERS))
+    closing = node.propose(ClosePhase(3))
+    node.offer(closing, *(plain_vote(id_of(closing), by) for by in VOTERS))
+    node.wait(1.0)
+    assert (node.machine.phase, node.journal[-1]) == (0, ("phase", "0", "0", ""))
+    node.is_manual = True
+    node.wait(25 * HOUR)
+    assert node.machine.phase == 0
+    write(node)
+    assert (node.machine.phase, node.journal[-1]) == (1, ("phase", "0", "1", ""))
+    assert enacted(node)[-1] == id_of(closing)

@@ -300,13 +300,13 @@ class Swarm(People):
     @invariant()
     def nothing_is_enacted_twice(self) -> None:
         for node in self.nodes:
-            in_force: dict[str, bytes] = {}
+            in_force: dict[str, tuple[bytes, str]] = {}
             for entry in node.machine.changes.journal.entries:
                 if entry.taken_back:
                     in_force.pop(entry.what, None)
                 else:
-                    assert in_force.get(entry.what) != entry.proposal
-                    in_force[entry.what] = entry.proposal
+                    assert in_force.get(entry.what) != (entry.proposal, entry.new)
+                    in_force[entry.what] = (entry.proposal, entry.new)
 
     @invariant()
     def honest_peers_are_not_blamed_and_authors_are_bounded(self) -> None:
