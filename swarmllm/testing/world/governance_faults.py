@@ -11,15 +11,12 @@ from typing import TYPE_CHECKING, Final
 from swarmllm.core.effects import Commit
 from swarmllm.core.governance.cases import Case
 from swarmllm.core.governance.tiers import Action
-from swarmllm.core.settings.table import BY_CODE, SHUFFLE_INTERVAL
+from swarmllm.core.settings.table import BY_CODE
 from swarmllm.messages.declare import GOV
 from swarmllm.messages.governance import (
-    NO_BASE,
-    CanaryReport,
     ClosePhase,
     Observe,
     OpenPhase,
-    Proposal,
     Revert,
     SetBounds,
     SetDefaultModel,
@@ -28,13 +25,15 @@ from swarmllm.messages.governance import (
     SetSetting,
     Suggest,
     Vote,
-    Withdrawal,
 )
-from swarmllm.testing.operators import Founders, Operator
+from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.effects import COMMIT_S
 from swarmllm.testing.world.faults import Faults
-from swarmllm.testing.world.government import REPORT, Government
+from swarmllm.testing.world.governance_forgeries import CODES, forged_records
+from swarmllm.testing.world.governance_schemes import OFTEN as SCHEMED
+from swarmllm.testing.world.governance_schemes import SCHEMES
+from swarmllm.testing.world.government import Filed, Government
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.scenario import Scenario
 from swarmllm.testing.world.witnesses import Logs
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400.0
 YEAR_S: Final = 365 * DAY_S
 FLOOD_EVERY_S: Final = 0.02
-# Of few settings, so that proposals meet; the one that costs the world its time is left alone.
-CODES: Final = tuple(sorted(code for code in BY_CODE if code != SHUFFLE_INTERVAL.code))[:5]
 
 
 class GovernedFaults(Faults):
@@ -83,7 +80,7 @@ class GovernedFaults(Faults):
         tier = rng.choice((None, None, None, 0, 2, 3, 4))
         action = self._action(host)
         if rng.random() < 0.1:
-            self._file_unknown(host, author)
+            self.file_unknown(host, author)
         else:
             has_evidence = rng.random() < 0.9
             government.propose(host, author, action, tier=tier, has_evidence=has_evidence)
@@ -223,10 +220,10 @@ class GovernedFaults(Faults):
             )
         return SetSetting(code, rng.randint(low, high))
 
-    def _file_unknown(self, host: Host, author: Operator) -> None:
+    def file_unknown(self, host: Host, author: Operator) -> Filed | None:
         """An action that no version knows, at a tier of its author's fancy."""
         action = encode(Vote(bytes(32), 1, bytes(32), bytes(16), 1, self.rng.randrange(999)))
-        self.government.file(
+        return self.government.file(
             host,
             author,
             self.government.undrafted(host, author, action, tier=self.rng.randint(0, 4)),
@@ -296,43 +293,11 @@ class Killer(Checker):
             self.world.crash(host)
 
 
-def forged_records(government: Government, target: bytes, number: int) -> tuple[bytes, ...]:
-    """What no host may count: a spoilt signature, strangers, votes taken from another proposal,
-    swarm or charter, reports by no agent, a vote in another's name."""
-    swarm, voter = government.founders.swarm, government.voters[number % len(government.voters)]
-    stranger = Operator("stranger")
-
-    def signed(record: object, by: Operator) -> bytes:
-        return sign_record(record, [(by.public_key, by.sign)])
-
-    moved = signed(Vote(swarm, 1, bytes(32), voter.id, 1, 0), voter).replace(bytes(32), target, 1)
-    action = encode(SetSetting(CODES[0], number % 5))
-    made = Proposal(
-        *(swarm, 1, stranger.id, 1 + number, 3, action, NO_BASE, 1, bytes(8), REPORT, "", 0)
-    )
-    spoilt = [
-        one[:-1] + bytes((one[-1] ^ 1,))
-        for one in (signed(Vote(swarm, 1, target, by.id, 1, 0), by) for by in government.voters)
-    ]
-    late = [signed(Vote(swarm, 2, target, by.id, 1, 0), by) for by in government.voters]
-    others = Founders("others").swarm
-    strange = [signed(Vote(others, 1, target, by.id, 1, 0), by) for by in government.voters]
-    crowd = [Operator(f"stranger {i}") for i in range(5)]
-    return (
-        *spoilt,
-        *late,
-        *strange,
-        *(signed(Vote(swarm, 1, target, one.id, 1, 0), one) for one in crowd),
-        moved,
-        signed(made, stranger),
-        signed(Vote(swarm, 1, target, voter.id, 1, 0), stranger),
-        signed(CanaryReport(swarm, 1, target, stranger.id, 1, 9, 9, 1, 9, 0), stranger),
-        signed(CanaryReport(swarm, 1, target, voter.id, 1, 9, 9, 1, 9, 0), voter),
-        signed(Withdrawal(swarm, 1, target, stranger.id, 0), stranger),
-    )
-
-
-OFTEN: Final = {"propose": 3.0, "support": 2.0, "vote": 1.0}
+OFTEN: Final = {
+    **{"propose": 3.0, "support": 2.0, "vote": 1.0},
+    **{"vote_twice": 0.5, "forge_governance": 0.5, "play_back": 0.5},
+    **SCHEMED,
+}
 GOVERNED: Final[dict[str, Callable[[GovernedFaults, Host], None]]] = {
     "propose": GovernedFaults.propose,
     "vote": GovernedFaults.vote,
@@ -348,5 +313,6 @@ GOVERNED: Final[dict[str, Callable[[GovernedFaults, Host], None]]] = {
     "restart_canary": restart_canary,
     "be_away": be_away,
     "put_back_ledger": put_back_ledger,
+    **SCHEMES,
 }
 GovernedFaults.further = dict(GOVERNED)

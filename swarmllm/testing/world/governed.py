@@ -28,7 +28,8 @@ from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.checks import Broken, laws_of
 from swarmllm.testing.world.governance_bounds import GovernanceIsQuiet
 from swarmllm.testing.world.governance_checks import in_force
-from swarmllm.testing.world.governance_faults import CODES, GovernedFaults, Killer
+from swarmllm.testing.world.governance_faults import GovernedFaults, Killer
+from swarmllm.testing.world.governance_forgeries import CODES
 from swarmllm.testing.world.governance_laws import (
     GOVERNANCE_LAWS,
     PinsAreKept,
@@ -298,8 +299,10 @@ class GovernedRun:
         world.run_for(WORKS_S)
         world.heal()
         world.run_for(SETTLE_S)
-        for record in government.signed:
-            government.offer(self.rng.choice(world.alive()), record)
+        patient = self.rng.choice(world.alive())
+        for record in government.signed:  # All of it to one of them, where it would add up.
+            for host in (patient, self.rng.choice(world.alive())):
+                government.offer(host, record)
         world.run_for(SETTLE_S)
         for law in world.checkers:
             if not isinstance(law, GovernanceIsQuiet):

@@ -29,7 +29,7 @@ from swarmllm.testing.world import Broken, Host, LinkModel, Spec, World
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.governance_bounds import GovernanceBounded, GovernanceIsQuiet
 from swarmllm.testing.world.governance_checks import records_of, referee_of
-from swarmllm.testing.world.governance_faults import forged_records
+from swarmllm.testing.world.governance_forgeries import forged_records
 from swarmllm.testing.world.governance_laws import Justified, OnceEach, PinsAreKept, SettingsAgree
 from swarmllm.testing.world.government import Filed, Government
 from swarmllm.testing.world.keeping_law import KeptIsOnDisk
