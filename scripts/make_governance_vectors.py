@@ -121,6 +121,7 @@ def records() -> dict[str, bytes]:
         "five withdrawn": by(withdrawal(FIVE, "voter 1"), "voter 1"),
         "five is fine": by(report(FIVE, "agent 1", 0), "agent 1"),
         "five is worse": by(report(FIVE, "agent 2", 1), "agent 2"),
+        "five is worse by the same": by(report(FIVE, "agent 1", 1), "agent 1"),
         "no to five by voter 2": by(vote(FIVE, "voter 2", 0), "voter 2"),
     }
     for name, one in (
@@ -182,6 +183,10 @@ SCENES = {
     "a canary finds it worse": (
         *("five", "yes to five by voter 2", "yes to five by voter 3"),
         *("five is fine", "five is worse"),
+    ),
+    "an agent finds it both": (
+        *("five", "yes to five by voter 2", "yes to five by voter 3"),
+        *("five is fine", "five is worse by the same"),
     ),
     "outside its bounds": ("outside", *(f"yes to outside by {voter}" for voter in VOTERS)),
     "unknown": ("unknown", *(f"yes to unknown by {voter}" for voter in VOTERS)),

@@ -1,5 +1,6 @@
 """A case: a proposal with all that was signed to it. Records only ever add to it, and each signer
-has one say: two different votes of one voter are no vote at all, and evidence against him."""
+has one say: two different votes of one voter are no vote at all, and evidence against him; two
+different reports of one agent are a bad one."""
 
 from __future__ import annotations
 
@@ -73,7 +74,8 @@ class Case:
     @property
     def votes(self) -> dict[bytes, int]:
         """Key id -> 1 or 0, of voters with one say."""
-        return self._single(Vote)
+        said = self._said(Vote)
+        return {key: found[0] for key, found in said.items() if len(found) == 1}
 
     @property
     def doubled(self) -> tuple[bytes, ...]:
@@ -91,12 +93,15 @@ class Case:
 
     @property
     def reports(self) -> dict[bytes, int]:
-        """Key id -> 1 (worse) or 0, of agents with one say."""
-        return self._single(CanaryReport)
+        """Key id -> 1 (worse) or 0. An agent that has said both says worse: were it to say nothing,
+        nodes that had released the change by its first report would differ for good from those
+        that heard both at once."""
+        said = self._said(CanaryReport)
+        return {key: max(found) for key, found in said.items()}
 
-    def _single(self, wanted: type[GovernanceRecord]) -> dict[bytes, int]:
+    def _said(self, wanted: type[GovernanceRecord]) -> dict[bytes, list[int]]:
         said: dict[bytes, list[int]] = {}
         for kind, key, which in self.says:
             if kind is wanted:
                 said.setdefault(key, []).append(which)
-        return {key: found[0] for key, found in said.items() if len(found) == 1}
+        return said

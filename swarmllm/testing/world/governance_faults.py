@@ -31,8 +31,6 @@ from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.effects import COMMIT_S
 from swarmllm.testing.world.faults import Faults
 from swarmllm.testing.world.governance_forgeries import CODES, forged_records
-from swarmllm.testing.world.governance_schemes import OFTEN as SCHEMED
-from swarmllm.testing.world.governance_schemes import SCHEMES
 from swarmllm.testing.world.government import Filed, Government
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.scenario import Scenario
@@ -296,7 +294,6 @@ class Killer(Checker):
 OFTEN: Final = {
     **{"propose": 3.0, "support": 2.0, "vote": 1.0},
     **{"vote_twice": 0.5, "forge_governance": 0.5, "play_back": 0.5},
-    **SCHEMED,
 }
 GOVERNED: Final[dict[str, Callable[[GovernedFaults, Host], None]]] = {
     "propose": GovernedFaults.propose,
@@ -313,6 +310,5 @@ GOVERNED: Final[dict[str, Callable[[GovernedFaults, Host], None]]] = {
     "restart_canary": restart_canary,
     "be_away": be_away,
     "put_back_ledger": put_back_ledger,
-    **SCHEMES,
 }
 GovernedFaults.further = dict(GOVERNED)

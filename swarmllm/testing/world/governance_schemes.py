@@ -1,24 +1,23 @@
 """Schemes in a governed world: several steps by people who know where one vote, one report or one
 write decides. What `governance_faults` does at random seldom comes to that.
 
-Each is one more thing that can happen (`SCHEMES`), drawn as often as its weight says.
+Each is one more thing that can happen (`SCHEMES`) to `SchemingFaults`, drawn as often as its weight
+says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Any, ClassVar, Final
 
 from swarmllm.core.governance.cases import Case
 from swarmllm.core.governance.outcome import Outcome
 from swarmllm.messages.governance import CanaryReport, ClosePhase, Revert, SetSetting
 from swarmllm.testing.operators import Operator
+from swarmllm.testing.world.governance_faults import GOVERNED, GovernedFaults
 from swarmllm.testing.world.governance_forgeries import CODES, forged_records
 from swarmllm.testing.world.government import Filed
 from swarmllm.testing.world.host import Host
-
-if TYPE_CHECKING:
-    from swarmllm.testing.world.governance_faults import GovernedFaults
 
 HALT_AFTER_S: Final = 10.0
 RESUME_AFTER_S: Final = 30.0
@@ -207,5 +206,14 @@ OFTEN: Final = {
     "contradict_canaries": 0.7,
     "revert_while_the_disk_is_full": 0.4,
 }
-"""Those who should not are always among what happens: half of all other events are left out of each
-world."""
+
+
+class SchemingFaults(GovernedFaults):
+    """Whoever schemes is always among what happens: half of all other events are left out of each
+    world."""
+
+    further: ClassVar[dict[str, Callable[[Any, Host], None]]] = {**GOVERNED, **SCHEMES}
+
+    def _weight(self, name: str) -> float:
+        often = OFTEN.get(name)
+        return super()._weight(name) if often is None else often

@@ -28,7 +28,7 @@ from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.checks import Broken, laws_of
 from swarmllm.testing.world.governance_bounds import GovernanceIsQuiet
 from swarmllm.testing.world.governance_checks import in_force
-from swarmllm.testing.world.governance_faults import GovernedFaults, Killer
+from swarmllm.testing.world.governance_faults import Killer
 from swarmllm.testing.world.governance_forgeries import CODES
 from swarmllm.testing.world.governance_laws import (
     GOVERNANCE_LAWS,
@@ -36,6 +36,7 @@ from swarmllm.testing.world.governance_laws import (
     SettingsAgree,
     governance_laws,
 )
+from swarmllm.testing.world.governance_schemes import SchemingFaults
 from swarmllm.testing.world.government import Filed, Government
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.laws import all_laws
@@ -196,7 +197,7 @@ class GovernedRun:
             ),
             recorder=self.recorder,
         )
-        self.faults = GovernedFaults(
+        self.faults = SchemingFaults(
             self.world, self.scenario, self.government, self.logs, size.flood
         )
 

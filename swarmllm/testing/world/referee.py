@@ -293,12 +293,9 @@ class _Trial:
                 return False
 
     def _is_worse(self, matter: Matter) -> bool:
-        said = [
-            one
-            for key, one in matter.reports.items()
-            if key in self.referee.agents and len(one) == 1
-        ]
-        return bool(said) and 2 * sum(one == {1} for one in said) >= len(said)
+        """Who says both says worse."""
+        said = [one for key, one in matter.reports.items() if key in self.referee.agents]
+        return bool(said) and 2 * sum(1 in one for one in said) >= len(said)
 
     def _counts(self, matter: Matter) -> bool:
         return (
