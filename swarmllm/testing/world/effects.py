@@ -143,7 +143,8 @@ def _commit(host: Host, effect: Commit) -> None:
         if ok and at + 1 < len(values):
             queue.after(COMMIT_S, step, at + 1)
         else:
-            host.receive_if(life, Committed(effect.number, ok))
+            fault = "" if ok else "the disk is full"
+            host.receive_if(life, Committed(effect.number, ok, fault))
 
     queue.after(COMMIT_S, step, 0)
 
