@@ -120,19 +120,21 @@ use_brew_gmp() {
 
 # --- long work, shown --------------------------------------------------------------------------------------------------------
 
-# The newest line of the log that says how far it is: ninja's `[26/193] ... -c folder/file.cpp`, shortened, rather than a warning of the
-# compiler's, or simply the last one. The first argument bounds its length.
+# The newest line of the log that says how far the command is: ninja's `[26/193] ... -c folder/file.cpp`, shortened, or what pip does. Not what a
+# compiler says of a file, thousands of lines at times, nor what the command before said. The first argument bounds its length.
 last_log_line() {
-  tail -n 100 "$LOG" 2>/dev/null | awk '
+  tail -n 3000 "$LOG" 2>/dev/null | awk '
+    /^=== / { told = ""; next }
     { sub(/^ +/, "") }
-    /^\[[0-9]+\/[0-9]+\]/ { sub(/\].* -c .*\//, "] "); step = $0 }
-    { last = $0 }
-    END { print step == "" ? last : step }' | tr -cd '[:print:]' | cut -c "1-$1"
+    /^\[[0-9]+\/[0-9]+\]/ { sub(/\].* -c .*\//, "] "); told = $0; next }
+    /^-- |^\*\*\* Configuring/ { told = "configuring"; next }
+    /^[A-Za-z]/ && !/: (warning|note|error|In|At|required)|^(In|At|from|inlined|required) |[{};]$/ { told = $0 }
+    END { print told }' | tr -cd '[:print:]' | cut -c "1-$1"
 }
 
 # shown TITLE COMMAND...: run with its output in the log. On a terminal one moving line; elsewhere a line every 20 s.
 shown() {
-  local title=$1 pid begun=$SECONDS told=$SECONDS turn=0 width status=0
+  local title=$1 pid begun=$SECONDS told=$SECONDS turn=0 width newest line='' status=0
   shift
   printf '\n=== %s\n' "$*" >>"$LOG"
   set -m # A process group of its own, so that Ctrl-C can end compilers too.
@@ -143,15 +145,16 @@ shown() {
   width=$(tput cols 2>/dev/null || echo 80)
   [ -t 2 ] || say "$title ..."
   while kill -0 "$pid" 2>/dev/null; do
+    newest=$(last_log_line $((width > ${#title} + 14 ? width - ${#title} - 14 : 1)))
+    line=${newest:-$line}
     if [ -t 2 ]; then
       turn=$(((turn + 1) % 4))
-      printf '\r\033[K%s %s %d s  %s' "$(printf '%s' '-+*#' | cut -c $((turn + 1)))" "$title" $((SECONDS - begun)) \
-        "$(last_log_line $((width > ${#title} + 14 ? width - ${#title} - 14 : 1)))" >&2
+      printf '\r\033[K%s %s %d s  %s' "$(printf '%s' '-+*#' | cut -c $((turn + 1)))" "$title" $((SECONDS - begun)) "$line" >&2
     elif [ $((SECONDS - told)) -ge 20 ]; then
       told=$SECONDS
-      say "  $title: $((SECONDS - begun)) s, $(last_log_line 100)"
+      say "  $title: $((SECONDS - begun)) s, $line"
     fi
-    sleep 0.2
+    sleep 0.5
   done
   wait "$pid" || status=$?
   trap - INT TERM HUP
