@@ -170,11 +170,20 @@ def says(found: Sequence[Summary]) -> str:
     ) / answers
     worst = min(found, key=lambda s: s.get("untouched"))
     slowest = max(found, key=lambda s: s.get("pause_max_s"))
+    if worst.get("untouched") < 1:
+        without = (
+            "if losing any expert at work ended an answer,"
+            f" only {100 * worst.get('untouched'):.0f} % would have been at a churn of"
+            f" {worst.parameters['churn']:g} per hour"
+        )
+    else:
+        without = (
+            "no expert at work left during any of them, so this says little about churn:"
+            " see more --answers, or a higher --churn"
+        )
     return (
         f"{finished:.0f} of {answers:.0f} answers were finished (with 95 % confidence at least"
-        f" {100 * (1 - most):.1f} % are); if losing any expert at work ended an answer,"
-        f" only {100 * worst.get('untouched'):.0f} % would have been at a churn of"
-        f" {worst.parameters['churn']:g} per hour;"
+        f" {100 * (1 - most):.1f} % are); {without};"
         f" the longest pause between two tokens was {slowest.get('pause_max_s'):.1f} s."
     )
 

@@ -278,7 +278,8 @@ def test_long_work_without_a_terminal_says_what_it_does_and_that_it_is_done(clon
         ("first\n  last one\n", "last one"),
         ("  [7/193] /usr/bin/c++ -O3 -o x.o -c /a/b/ggml.cpp\n  |      ^~~\n", "[7/193] ggml.cpp"),
         (
-            "Building wheel for llama\n  /a/b.cpp:7: warning: unused\n     7 |  int x\n      |  ^~~\n"
+            "Building wheel for llama\n  /a/b.cpp:7: warning: unused\n     7 |  int x\n"
+            "       |  ^~~\n"
             "  In file included from /a/b.h:3,\n                   from /a/c.h:4:\n",
             "Building wheel for llama",
         ),

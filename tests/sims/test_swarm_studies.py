@@ -12,7 +12,7 @@ from swarmllm.errors import UsageError
 from swarmllm.sims import churn, half_dies, scale, sybil, throughput
 from swarmllm.sims.crowd import CONTEXT_MAX, Request, add_askers, add_experts, untouched
 from swarmllm.sims.frame.command import simulate
-from swarmllm.sims.study import Study
+from swarmllm.sims.study import Mean, Study, Summary
 from swarmllm.testing.world import DESKTOP_8B, LinkModel, Spec, World
 from tests.sims.test_studies import SMALL
 
@@ -198,3 +198,13 @@ def test_every_answer_is_whole_after_half_have_died(freeze: bool) -> None:
         found = run(half_dies.STUDY, seed, freeze=freeze, tokens=32)
         assert found["finished"] == found["whole"] == found["answers"] == 8
         assert found["began"] > 0
+
+
+@pytest.mark.parametrize(
+    ("untouched_share", "said"), [(1.0, "says little about churn"), (0.25, "only 25 % would")]
+)
+def test_churn_that_met_no_answer_is_said_to_be_so(untouched_share: float, said: str) -> None:
+    figures = {"answers": 4.0, "finished": 1.0, "untouched": untouched_share, "pause_max_s": 0.5}
+    means = {name: Mean(value, 0.0, 1) for name, value in figures.items()}
+    summary = Summary({"churn": 0.3}, (1,), means, {})
+    assert said in churn.STUDY.says([summary])

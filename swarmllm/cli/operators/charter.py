@@ -34,14 +34,22 @@ from swarmllm.cli.operators.charter_terms import (
 )
 from swarmllm.cli.operators.charter_view import (
     Gathered,
+    charter_brief,
     charter_line,
     charter_table,
     root_signatures,
 )
 from swarmllm.cli.operators.halt_source import standing_of, state_in
-from swarmllm.cli.output import answer, complain, notice, print_record
+from swarmllm.cli.output import answer, complain, notice, print_record, shell_word
 from swarmllm.cli.screen import Line
-from swarmllm.core.halt.charter import charter_hash, expired, first_fault, next_fault, successor
+from swarmllm.core.halt.charter import (
+    FEW_SIGNATURES,
+    charter_hash,
+    expired,
+    first_fault,
+    next_fault,
+    successor,
+)
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import ROLE_KEYS_MAX, Charter
 from swarmllm.runtime.config import Config
@@ -92,7 +100,7 @@ def create(terms: Terms, governing: GovernanceGiven, out: str, *, as_json: bool)
     sheets = (draft(charter),)
     write_terms(path, governed)
     write_new(path, render(sheets).encode(), WHAT)
-    return _shown(path, sheets, as_json=as_json)
+    return _written(path, sheets, as_json=as_json)
 
 
 def rotate(
@@ -133,7 +141,7 @@ def rotate(
     written = (*sheets, draft(following))
     write_terms(path, governed)
     write_new(path, render(written).encode(), WHAT)
-    return _shown(path, written, as_json=as_json)
+    return _written(path, written, as_json=as_json)
 
 
 def _changed(current: Charter, keys: Mapping[str, Any], terms: Terms) -> Charter:
@@ -174,7 +182,7 @@ def _lifts(
 
 def show(file: str, *, as_json: bool) -> int:
     path = user_path(file)
-    return _shown(path, charters_in(path), as_json=as_json, only_last=False)
+    return _shown(path, charters_in(path), as_json=as_json)
 
 
 def sign(
@@ -218,7 +226,7 @@ def sign(
     written = (*sheets[:-1], last)
     if written != sheets:
         replace_whole(path, render(written).encode(), WHAT)
-    return _shown(path, written, as_json=as_json)
+    return _written(path, written, as_json=as_json)
 
 
 def verify_files(files: Sequence[str], after: str | None, *, as_json: bool) -> int:
@@ -251,14 +259,19 @@ def verify_files(files: Sequence[str], after: str | None, *, as_json: bool) -> i
                 | _signatures(gathered)
             )
         else:
-            said = Line(f"charter {version}: ").append(
-                wrong or "holds", "red" if wrong else "green"
-            )
+            # Which signatures are missing stands below.
+            is_short = FEW_SIGNATURES in wrong
+            why = "does not hold yet, since signatures are missing" if is_short else wrong
+            said = Line(f"charter {version}: ").append(why or "holds", "red" if why else "green")
             answer().print(said, soft_wrap=True)
             for one in gathered:
                 answer().print(f"  {one.sentence()}", soft_wrap=True)
     if faults:
-        complain(f"{faults} of {len(sheets)} charters do not hold")
+        complain(
+            f"{faults} of {len(sheets)} charters {'does' if faults == 1 else 'do'} not hold"
+            if len(sheets) > 1
+            else "the charter does not hold"
+        )
     return FAILED if faults else OK
 
 
@@ -371,7 +384,22 @@ def _signatures(gathered: Sequence[Gathered]) -> dict[str, object]:
     }
 
 
-def _shown(path: Path, sheets: Sequence[Sheet], *, as_json: bool, only_last: bool = True) -> int:
+def _written(path: Path, sheets: Sequence[Sheet], *, as_json: bool) -> int:
+    """The last charter, after it was written or signed: people are told what is new."""
+    if as_json:
+        return _shown(path, sheets, as_json=True, only_last=True)
+    charter, before = _charter(sheets[-1]), _charter(sheets[-2]) if len(sheets) > 1 else None
+    try:
+        held_terms(path, charter)
+        fault = ""
+    except LocalError as wrong:
+        fault = str(wrong)
+    answer().print(charter_brief(sheets[-1], before, fault))
+    notice(f"`swarmllm charter show {shell_word(str(path))}` shows its keys and all that it says.")
+    return OK
+
+
+def _shown(path: Path, sheets: Sequence[Sheet], *, as_json: bool, only_last: bool = False) -> int:
     for at, sheet in enumerate(sheets):
         if only_last and at + 1 < len(sheets):
             continue

@@ -94,6 +94,44 @@ def charter_line(sheet: Sheet, before: Charter | None) -> Record:
     }
 
 
+def charter_brief(sheet: Sheet, before: Charter | None, fault: str) -> Table:
+    """What changes by writing or signing a charter: its name, how many keys it has, who has signed.
+    `fault`: of the terms of governance beside it."""
+    charter = sheet.record
+    assert isinstance(charter, Charter)
+    together = {"root": charter.root_threshold, "resume": charter.resume_threshold}
+    keys = [
+        f"{role} {len(getattr(charter, role))}"
+        + (f" ({together[role]} together)" if role in together else "")
+        for role in ROLES
+        if getattr(charter, role)
+    ]
+    table = _begun(sheet, charter)
+    table.add_row("keys", ", ".join(keys))
+    if fault:
+        table.add_row("governance", Line(fault, "yellow"))
+    return _signed(table, sheet, before)
+
+
+def _begun(sheet: Sheet, charter: Charter) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("charter", f"{charter.version}, written {moment(charter.issued_ms)}")
+    is_first = charter.version == 1
+    table.add_row(
+        "swarm" if is_first else "follows",
+        sha256(sheet.payload).hexdigest() if is_first else charter.prev_hash.hex(),
+    )
+    return table
+
+
+def _signed(table: Table, sheet: Sheet, before: Charter | None) -> Table:
+    for one in root_signatures(sheet, before):
+        table.add_row("signed", Line(one.sentence(), style="yellow" if one.missing else "green"))
+    return table
+
+
 def charter_table(
     sheet: Sheet,
     before: Charter | None,
@@ -103,15 +141,7 @@ def charter_table(
     """`governance`: what its terms say, a row each."""
     charter = sheet.record
     assert isinstance(charter, Charter)
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    own_hash = sha256(sheet.payload).hexdigest()
-    table.add_row("charter", f"{charter.version}, written {moment(charter.issued_ms)}")
-    table.add_row(
-        "swarm" if charter.version == 1 else "follows",
-        own_hash if charter.version == 1 else charter.prev_hash.hex(),
-    )
+    table = _begun(sheet, charter)
     thresholds = {"root": charter.root_threshold, "resume": charter.resume_threshold}
     for role in ROLES:
         keys = getattr(charter, role)
@@ -138,6 +168,4 @@ def charter_table(
         )
     for name, said in governance:
         table.add_row(name, said)
-    for one in root_signatures(sheet, before):
-        table.add_row("signed", Line(one.sentence(), style="yellow" if one.missing else "green"))
-    return table
+    return _signed(table, sheet, before)

@@ -35,6 +35,7 @@ from swarmllm.wire.signed import SignedRecord, good_signers, key_id
 CHARTERS_MAX: Final = 64
 """Charters in a chain: a quarter of a MiB at most, kept by every node for those who come later. A
 rotation a month lasts five years."""
+FEW_SIGNATURES: Final = "root signatures that"  # How a refusal for lack of them can be told.
 REVERT_CHANGES: Final = 3  # The default: what an agent does in one sitting.
 
 
@@ -190,7 +191,7 @@ def _signature_fault(
         if have < charter.root_threshold:
             return Rejected(
                 f"charter {charter_of(opened).version}: {have} of the {charter.root_threshold}"
-                f" root signatures that charter {charter.version} asks for",
+                f" {FEW_SIGNATURES} charter {charter.version} asks for",
                 penalise=True,
             )
     return None

@@ -31,14 +31,22 @@ def test_a_charter_holds_once_the_threshold_has_signed(desk: Desk) -> None:
         "--out",
         "new",
     )
-    assert desk.run("charter", "verify", "new").code == 1
+    unsigned = desk.run("charter", "verify", "new")
+    assert unsigned.code == 1
+    assert "the charter does not hold" in unsigned.err
     first = desk.ok("charter", "sign", "new", "--key", "ann.key", "--json")
     (signatures,) = first.records()[0]["signatures"]
     assert (signatures["missing"], signatures["needed"]) == (1, 2)
     done = desk.run("charter", "verify", "new", "--json")
     assert done.code == 1
     assert done.records()[0]["missing"] == 1
-    desk.ok("charter", "sign", "new", "--key", "cy.key")
+    short = desk.run("charter", "verify", "new").out
+    assert short.startswith("charter 1: does not hold yet, since signatures are missing\n")
+    assert "1 of 2 signatures of the root keys" in short
+    signed = desk.ok("charter", "sign", "new", "--key", "cy.key")
+    assert len(signed.out.splitlines()) == 4  # Its name, its swarm, its keys, its signatures.
+    assert "root 3 (2 together), halt 1, resume 2 (2 together)" in signed.out
+    assert "charter show new" in signed.err
     assert desk.ok("charter", "verify", "new", "--json").records()[0]["ok"] is True
     shown = desk.ok("charter", "show", "new", "--json").records()[0]
     assert shown["expires"] == 1_924_905_600
