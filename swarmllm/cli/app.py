@@ -14,6 +14,7 @@ from swarmllm.cli import options as o
 from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.governance import app as governance
 from swarmllm.cli.guard import guarded
+from swarmllm.cli.helping import default_is, tidy
 from swarmllm.cli.ledger.app import ledger
 from swarmllm.cli.operators import app as operators
 from swarmllm.cli.output import write_stdout
@@ -23,8 +24,8 @@ from swarmllm.cli.validation import app as validation
 app = typer.Typer(
     name="swarmllm",
     help="A swarm of equal peers that together serve one language model that no one owns.",
-    epilog="First try: swarmllm demo. Then: swarmllm join on several machines of one network,"
-    " and swarmllm chat on any of them.",
+    epilog="First try: swarmllm demo, or swarmllm chat, alone on this machine. Then: swarmllm join"
+    " on several machines of one network, and swarmllm chat on any of them.",
     no_args_is_help=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -347,11 +348,14 @@ def bench_root(
 @bench.command("halt")
 def bench_halt(
     nodes: Annotated[
-        int | None, typer.Option("--nodes", help="Nodes, each a process (50).")
+        int | None, typer.Option("--nodes", help="Nodes, each a process." + default_is(50))
     ] = None,
     halts: Annotated[
         int | None,
-        typer.Option("--halts", help="Halts in each scenario, each followed by a resume (1000)."),
+        typer.Option(
+            "--halts",
+            help="Halts in each scenario, each followed by a resume." + default_is(1000),
+        ),
     ] = None,
     scenario: Annotated[
         list[str] | None,
@@ -449,3 +453,4 @@ operators.register(app)
 app.add_typer(ledger, name="ledger")
 governance.register(app)
 validation.register(app)
+tidy(app)

@@ -9,6 +9,7 @@ import typer
 
 from swarmllm.cli import options as o
 from swarmllm.cli.guard import guarded
+from swarmllm.cli.helping import default_is
 
 Models = Annotated[
     list[str] | None,
@@ -29,10 +30,12 @@ Corpora = Annotated[
     ),
 ]
 Documents = Annotated[
-    int | None, typer.Option("--documents", help="Documents of each kind of text (24).")
+    int | None,
+    typer.Option("--documents", help="Documents of each kind of text." + default_is(24)),
 ]
 Tokens = Annotated[
-    int | None, typer.Option("--tokens", help="Tokens of each document, at most (512).")
+    int | None,
+    typer.Option("--tokens", help="Tokens of each document, at most." + default_is(512)),
 ]
 Prompt = Annotated[
     int, typer.Option("--prompt", help="Tokens at its beginning that are evidence and not scored.")

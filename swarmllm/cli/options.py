@@ -16,9 +16,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from swarmllm.cli.helping import default_is
 from swarmllm.core.values import MAX_TOKENS_USUAL, SAMPLING, USUAL_SAMPLING, Sampling
 from swarmllm.runtime.config import SETTINGS
 from swarmllm.runtime.config.setting import PANELS
+from swarmllm.runtime.config.showing import NO_DEFAULT, default_text
 
 if TYPE_CHECKING:  # Help must not cost their imports.
     from swarmllm.runtime.config import Config
@@ -40,9 +42,11 @@ Json = Annotated[
 def option_of(name: str) -> Any:
     """The option of a setting, made of its row in the table."""
     row = SETTINGS[name]
-    text = (row.help or row.about).replace("`", "").replace("[", r"\[") + (
-        " Repeatable." if row.kind is list else ""
-    )
+    text = (row.help or row.about) + (" Repeatable." if row.kind is list else "")
+    text = text.replace("`", "").replace("[", r"\[")
+    usual = default_text(row).replace("`", "")
+    if row.kind is not bool and usual != NO_DEFAULT:
+        text += default_is(usual)
     return typer.Option(
         row.option, *row.also, metavar=row.metavar, help=text, rich_help_panel=row.panel
     )
@@ -214,7 +218,7 @@ NoLocal = Annotated[
     bool,
     typer.Option(
         "--no-local",
-        help="Without a running node: do not load the bundled expert as a fallback.",
+        help="Without a running node: ask others alone, and load no model that is here.",
         rich_help_panel=MODEL,
     ),
 ]

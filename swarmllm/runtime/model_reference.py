@@ -23,7 +23,6 @@ SMOLLM2: Final = "smollm2"
 DEMO: Final = "llama3-demo"
 DEMO_USUAL: Final = "prose"  # Its texts most resemble what people try first.
 HUB: Final = "hf:"
-GRAMMAR: Final = "auto|smollm2[:NAME]|hf:REPO/FILE|hf:REPO:QUANT|llama3-demo:NAME|none|FILE"
 EXPECTED: Final = (
     "auto, smollm2, smollm2:NAME, hf:OWNER/REPO/FILE.gguf, hf:OWNER/REPO:QUANT, llama3-demo:NAME, "
     "none or the path of a GGUF file"

@@ -3,6 +3,7 @@ code."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,22 @@ def test_no_help_text_loses_what_stands_in_brackets() -> None:
     texts = list(help_texts(typer.main.get_command(app)))
     assert any(r"\[pins]" in text for text in texts)
     assert [t for t in texts if Text.from_markup(t).plain != t.replace("\\[", "[")] == []
+
+
+def test_switches_take_no_value_and_defaults_are_told_in_one_way(tmp_path: Path) -> None:
+    for name in ("join", "chat", "charter create", "bench halt"):
+        shown = run(tmp_path, *name.split(), "--help", COLUMNS="200").out
+        assert "<bool>" not in shown
+        assert re.search(r"\((\d+|default.*)\)", shown) is None, name
+    chat = " ".join(run(tmp_path, "chat", "--help", COLUMNS="200").out.split())
+    assert "[default: 3, or what the swarm has set]" in chat
+    assert "[default: 128]" in chat
+
+
+def test_the_list_of_commands_breaks_no_sentence(tmp_path: Path) -> None:
+    shown = run(tmp_path, "--help", COLUMNS="300").out
+    assert "streaming it to standard output." in shown
+    assert "swarmllm chat, alone on this machine" in shown
 
 
 def help_texts(command: Any) -> Iterator[str]:

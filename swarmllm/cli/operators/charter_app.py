@@ -9,6 +9,7 @@ import typer
 
 from swarmllm.cli import options as o
 from swarmllm.cli.guard import guarded
+from swarmllm.cli.helping import default_is
 from swarmllm.cli.operators.options import OPERATOR, Keys, Merge, Out, PassphraseFile
 
 if TYPE_CHECKING:  # Help must not cost their imports.
@@ -44,7 +45,7 @@ RootThreshold = Annotated[
         "--root-threshold",
         min=1,
         max=5,
-        help="Root signatures that a charter needs (2).",
+        help="Root signatures that a charter needs." + default_is("2"),
         rich_help_panel=TERMS,
     ),
 ]
@@ -54,7 +55,7 @@ ResumeThreshold = Annotated[
         "--resume-threshold",
         min=1,
         max=5,
-        help="Resume signatures that a resume needs (2).",
+        help="Resume signatures that a resume needs." + default_is("2"),
         rich_help_panel=TERMS,
     ),
 ]
@@ -64,7 +65,7 @@ Revert = Annotated[
         "--revert",
         min=0,
         max=16,
-        help="Changes of the agent that a halt takes back (3).",
+        help="Changes of the agent that a halt takes back." + default_is("3"),
         rich_help_panel=TERMS,
     ),
 ]
@@ -75,7 +76,7 @@ BeaconTtl = Annotated[
         metavar="SECONDS",
         min=0,
         max=86_400,
-        help="Stop without a sign of life for so long (0: off).",
+        help="Stop without a sign of life for so long; 0: never." + default_is(0),
         rich_help_panel=TERMS,
     ),
 ]
@@ -125,52 +126,75 @@ class Given:
         )
 
 
-def _count(flag: str, low: int, high: int, what: str) -> object:
+def _count(flag: str, low: int, high: int, what: str, usual: int) -> object:
+    what += default_is(usual)
     return typer.Option(flag, min=low, max=high, help=what, rich_help_panel=GOVERNANCE)
 
 
-def _words(flag: str, form: str, what: str) -> object:
+def _words(flag: str, form: str, what: str, usual: str = "") -> object:
+    what += default_is(usual) if usual else ""
     return typer.Option(flag, metavar=form, help=what, rich_help_panel=GOVERNANCE)
 
 
 @dataclass(frozen=True, slots=True)
 class Governing:
-    """What `create` and `rotate` take of governance. Numbers in brackets are the defaults."""
+    """What `create` and `rotate` take of governance."""
 
     agent: Annotated[
         list[str] | None,
         _words("--agent", "KEY", "The agent's: may propose, and report on canaries (repeatable)."),
     ] = None
     minor_votes: Annotated[
-        int | None, _count("--minor-votes", 1, 16, "Votes that carry a minor change (2).")
+        int | None,
+        _count("--minor-votes", 1, 16, "Votes that carry a minor change.", 2),
     ] = None
     review_hours: Annotated[
         int | None,
-        _count("--review-hours", 1, 8_760, "How long a major change is open to review (24)."),
+        _count(
+            "--review-hours",
+            1,
+            8_760,
+            "How long a major change is open to review.",
+            24,
+        ),
     ] = None
     canary_permille: Annotated[
         int | None,
-        _count("--canary-permille", 0, 1_000, "Nodes of 1000 that try a setting first (10)."),
+        _count(
+            "--canary-permille",
+            0,
+            1_000,
+            "Nodes of 1000 that try a setting first.",
+            10,
+        ),
     ] = None
     canary_seconds: Annotated[
-        int | None, _count("--canary-seconds", 0, 604_800, "How long they try it (3600).")
+        int | None,
+        _count("--canary-seconds", 0, 604_800, "How long they try it.", 3600),
     ] = None
-    phase: Annotated[int | None, _count("--phase", 0, 4, "The phase to start in (0).")] = None
+    phase: Annotated[int | None, _count("--phase", 0, 4, "The phase to start in.", 0)] = None
     phase_experts: Annotated[
         str | None,
-        _words("--phase-experts", "N,N,N,N", "Experts that phases 1 to 4 need (0,280,1000,5000)."),
+        _words(
+            "--phase-experts",
+            "N,N,N,N",
+            "Experts that phases 1 to 4 need.",
+            "0,280,1000,5000",
+        ),
     ] = None
     phase_audits: Annotated[
-        str | None, _words("--phase-audits", "N,N,N,N", "Passed audits that they need (0,0,0,0).")
+        str | None,
+        _words("--phase-audits", "N,N,N,N", "Passed audits that they need.", "0,0,0,0"),
     ] = None
     stable_days: Annotated[
-        int | None, _count("--stable-days", 0, 3_650, "Days with as many experts (30).")
+        int | None,
+        _count("--stable-days", 0, 3_650, "Days with as many experts.", 30),
     ] = None
     unattended: Annotated[
         bool | None,
         typer.Option(
             "--unattended/--attended",
-            help="In phase 4 the agent's minor changes need no vote (attended).",
+            help="In phase 4 the agent's minor changes need no vote." + default_is("attended"),
             rich_help_panel=GOVERNANCE,
         ),
     ] = None

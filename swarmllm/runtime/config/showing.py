@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from swarmllm.runtime.config.setting import Setting, Unfit
+
+NO_DEFAULT: Final = "none"  # The text of a default that is nothing.
 
 
 def default_text(setting: Setting) -> str:
@@ -16,7 +20,7 @@ def default_text(setting: Setting) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if value in ("", ()):
-        return "none"
+        return NO_DEFAULT
     return f"{value:g}" if isinstance(value, (int, float)) else f"`{value}`"
 
 

@@ -29,7 +29,7 @@ from swarmllm.runtime.config.readers import (
     whole,
 )
 from swarmllm.runtime.config.setting import PANELS, Setting
-from swarmllm.runtime.model_reference import AUTO, GRAMMAR
+from swarmllm.runtime.model_reference import AUTO
 
 NO_PORT: Final = -1
 SESSIONS_LIMIT: Final = 256  # llama.cpp's own bound on parallel sequences.
@@ -63,10 +63,12 @@ class Config:
         str,
         Setting(
             read_model,
-            "The expert that this node offers. `auto`: SmolLM2 if it is here or may be fetched, "
-            "else a tiny demonstration expert. `none`: it asks others and offers nothing.",
+            "The expert that this node offers: `smollm2[:NAME]`, `hf:OWNER/REPO/FILE`,"
+            " `hf:OWNER/REPO:QUANT`, `llama3-demo:NAME`, or a GGUF file. `auto`: SmolLM2 if it is"
+            " here or may be fetched, else a tiny demonstration expert. `none`: it asks others and"
+            " offers nothing.",
             panel=MODEL,
-            metavar=GRAMMAR,
+            metavar="MODEL",
         ),
     ] = AUTO
     vocabulary: Annotated[
