@@ -1,11 +1,12 @@
 """The sandbox that chat templates run in: Jinja2's, with the names that templates on Hugging Face
-expect, and with bounds on steps, memory and output.
+expect, and with bounds on steps, processor time, memory and output.
 
 A template comes with a stranger's model file. Jinja2's sandbox keeps it from Python's attributes
 and from changing what it is given; it does not keep it from looping for ever, so every line that a
-template executes is counted. Built-in functions that work for long on little are out of its reach
-(powers, products of huge numbers), and whoever runs this in a process of its own bounds what is
-left by a time limit.
+template executes is counted, and the time is looked at between calls of Python functions. A single
+call of a function written in C that works for long on little is out of its reach (the products of
+huge numbers are refused, comparing lists that hold each other is not): whoever runs this in a
+process of its own bounds what is left by a time limit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -29,6 +31,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # The longest published template takes some 40 lines a message.
 STEPS_MAX: Final = 1_000_000
+# Of this thread, so that a busy machine makes no template hostile. The longest conversation that is
+# rendered at all, 4 MiB, takes a tenth of a second.
+PROCESSOR_S: Final = 5.0
+LOOK_EVERY: Final = 16  # Steps and calls between two looks at the time.
 # A template adds some tens of characters to each message.
 OUTPUT_CHARS_MAX: Final = 1 << 21
 # What rendering may allocate on top of what is there.
@@ -61,7 +67,7 @@ class Generation(Extension):
 class Sandbox(ImmutableSandboxedEnvironment):
     """`clock` is what `strftime_now` reads."""
 
-    intercepted_binops = frozenset({"+", "*", "**", "%"})
+    intercepted_binops = frozenset({"+", "-", "*", "/", "//", "**", "%"})
 
     def __init__(self, clock: Clock = datetime.now) -> None:
         # Not optimised: constants would be computed while the template is read, without bounds.
@@ -126,18 +132,30 @@ def _to_json(value: object, indent: int | None = None, **_: object) -> str:
 
 
 def _raise_exception(message: object) -> NoReturn:
-    raise TemplateRefuses(str(message)[:500])
+    raise TemplateRefuses(quoted(message, 500))
+
+
+def quoted(words: object, chars_max: int) -> str:
+    """A stranger's words, short, on one line and as text: a template may spell halves of
+    surrogate pairs, which no pipe carries."""
+    line = " ".join(str(words)[:chars_max].split())
+    return line.encode(errors="replace").decode()
 
 
 @contextmanager
 def _steps_counted() -> Iterator[None]:
-    """Counts the lines of compiled templates that this thread executes."""
+    """Counts the lines of compiled templates that this thread executes, and looks at its time."""
     left = STEPS_MAX
+    looks = 0
+    ends_at = time.thread_time() + PROCESSOR_S
 
     def step(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal left
+        nonlocal left, looks
+        looks += 1
+        if looks % LOOK_EVERY == 0 and time.thread_time() > ends_at:
+            raise TooLong(f"takes more than {PROCESSOR_S:g} s of processor time")
         if frame.f_code.co_filename != COMPILED_AS:
-            return None  # Jinja's own functions and Python's are bounded by what they are given.
+            return None  # Of other functions only the calls are seen.
         left -= 1
         if left < 0:
             raise TooLong(f"takes more than {STEPS_MAX:,} steps")

@@ -18,7 +18,7 @@ from typing import Any, Final
 import jinja2
 
 from swarmllm.adapters.chat.families import template_for
-from swarmllm.adapters.chat.sandbox import Sandbox, TemplateRefuses, TooLong
+from swarmllm.adapters.chat.sandbox import Sandbox, TemplateRefuses, TooLong, quoted
 from swarmllm.core.chat import ASSISTANT, USER, ChatMessage
 from swarmllm.core.vocabulary import Span
 from swarmllm.errors import LocalError, UsageError
@@ -106,7 +106,9 @@ class ChatTemplate:
             "documents": None,
         }
         try:
-            return self._sandbox.render_bounded(self._template, variables)
+            text = self._sandbox.render_bounded(self._template, variables)
+            text.encode()  # Half of a surrogate pair, which a template may spell, is no text.
+            return text
         except TemplateRefuses as refusal:
             raise UsageError(
                 f"the model's chat template refuses this conversation: {refusal}"
@@ -124,9 +126,8 @@ class ChatTemplate:
 
 
 def _reason(error: Exception) -> str:
-    """A stranger's words, short and on one line."""
     where = f"line {error.lineno}: " if isinstance(error, jinja2.TemplateSyntaxError) else ""
-    return " ".join(f"{where}{error or type(error).__name__}".split())[:200]
+    return quoted(f"{where}{error or type(error).__name__}", 200)
 
 
 class _Names:

@@ -46,6 +46,11 @@ PATIENCE_S: Final = 60.0
 START_PATIENCE_S: Final = 300.0
 # A chat template that takes longer has gone wrong; its own bounds stop most of these much sooner.
 CHAT_PATIENCE_S: Final = 15.0
+BUSY: Final = "; where this machine is busy with other things, try again when it is less so"
+TOO_MUCH_WORK: Final = (
+    f"{BUSY}; if it is not, the chat template of the model asks for too much: use another"
+    " conversion of the model, or generate --raw, which needs none"
+)
 TEXT_BYTES_MAX: Final = 4 << 20  # The longest context, 2^20 tokens, is about as much.
 REPLY_FRAME_MAX: Final = 96 << 20
 RECV_BYTES: Final = 1 << 18
@@ -225,9 +230,9 @@ class _Process:
     ) -> Any:
         with trio.move_on_after(patience_s):
             return await self._asked(order, kind, what)
+        advice = TOO_MUCH_WORK if kind == CHAT else BUSY
         raise LocalError(
-            f"the tokenizer's process took longer than {patience_s:.0f} s for {what};"
-            " where this machine is busy with other things, try again when it is less so"
+            f"the tokenizer's process took longer than {patience_s:.0f} s for {what}{advice}"
         )
 
     async def _asked(self, order: tuple[Any, ...], kind: str, what: str) -> Any:

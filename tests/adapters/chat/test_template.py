@@ -3,12 +3,14 @@ alone, and a hostile one ends in one sentence."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from swarmllm.adapters.chat import sandbox
 from swarmllm.adapters.chat.families import CHATML, GEMMA, PHI, PLAIN, PLAIN_STOP, template_for
 from swarmllm.adapters.chat.prompt import ChatPrompter
 from swarmllm.adapters.chat.sandbox import Sandbox
@@ -253,46 +255,134 @@ def test_token_ranges_lie_within_their_characters() -> None:
 # --- hostile templates -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("source", "complaint"),
-    [
-        ("{% for %}", "cannot be read \\(line 1"),
-        ("{{ messages[0]", "cannot be read"),
-        ("{{ messages.missing.deeper }}", "fails"),
-        ("{{ 1 // 0 }}", "fails"),
-        ("{{ ''.__class__.__mro__ }}", "fails"),
-        ("{{ messages.append(1) }}", "fails"),
-        ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", "steps"),
-        ("{% for a in range(99999) %}{{ 'x' * 10000 }}{% endfor %}", "characters"),
-        ("{{ 'x' * 10 ** 10 }}", "fails"),
-        ("{{ 'x' * 10000000000 }}", "characters"),
-        ("{{ 2 ** 99999999 }}", "fails"),
-        (
-            "{% set ns = namespace(s='ab') %}{% for i in range(60) %}"
-            "{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
-            "characters",
-        ),
-        (
-            "{% set ns = namespace(n=9) %}{% for i in range(60) %}"
-            "{% set ns.n = ns.n * ns.n %}{% endfor %}{{ ns.n }}",
-            "fails",
-        ),
-        (
-            "{% set ns = namespace(s='ab') %}{% for i in range(60) %}"
-            "{% set ns.s = ns.s ~ ns.s %}{% endfor %}{{ ns.s }}",
-            "memory",
-        ),
-        ("{{ 'x' | center(9999999999) }}", "memory"),
-        ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "fails"),
-        ("{{ raise_exception(1) }}", "refuses this conversation: 1"),
-        ("{% include 'other' %}", "fails"),
-    ],
-)
-def test_a_hostile_template_ends_in_one_sentence(source: str, complaint: str) -> None:
+def growing(body: str, shown: str) -> str:
+    """A template that does the same sixty times over."""
+    begun = "{% set ns = namespace(s='ab', n=9) %}{% for i in range(60) %}{% set "
+    return begun + body + " %}{% endfor %}{{ " + shown + " }}"
+
+
+UNSAFE = "is unsafe"
+# Whichever is reached first.
+BOUND = "takes more than .* (steps|processor time|memory)|writes more than .* characters"
+HOSTILE_TEMPLATES = [
+    # No template.
+    ("{% for %}", "cannot be read \\(line 1"),
+    ("{{ messages[0]", "cannot be read"),
+    ("{#" * 30_000, "cannot be read"),
+    ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", "cannot be read"),
+    ("{% if 1 %}" * 5000 + "{% endif %}" * 5000, "cannot be read"),
+    ("{% for a in messages %}" * 50 + "{% endfor %}" * 50, "cannot be read"),
+    ("{{ " + "9" * 60_000 + " }}", "cannot be read"),
+    ("{% debug %}", "cannot be read"),
+    # Ways to Python's own objects.
+    ("{{ ''.__class__.__mro__ }}", UNSAFE),
+    ("{{ messages | groupby('__class__') }}", UNSAFE),
+    ("{{ messages | sum(attribute='__class__.__name__') }}", UNSAFE),
+    ("{{ messages | min(attribute='content.__class__') }}", UNSAFE),
+    ("{{ self.__init__.__globals__ }}", UNSAFE),
+    ("{{ joiner.__init__.__globals__.os.popen('id').read() }}", UNSAFE),
+    ("{{ lipsum.__globals__['os'] }}", UNSAFE),
+    ("{{ strftime_now.__closure__[0].cell_contents }}", UNSAFE),
+    ("{{ '{0.__class__.__mro__}'.format(1) }}", UNSAFE),
+    ("{{ (messages | select).gi_frame.f_back.f_globals }}", UNSAFE),
+    ("{% macro m() %}{% endmacro %}{{ m._func.__globals__ }}", UNSAFE),
+    ("{{ ('x' | escape).__html__.__func__.__globals__ }}", UNSAFE),
+    ("{{ nothing._undefined_exception.mro() }}", UNSAFE),
+    ("{{ __import__('os') }}", "fails"),
+    ("{% include 'other' %}", "fails"),
+    ("{% import 'os' as os %}{{ os }}", "fails"),
+    ("{% extends '/etc/passwd' %}", "fails"),
+    # Changing what it is given.
+    ("{{ messages.append(1) }}", UNSAFE),
+    ("{{ messages.clear() }}", UNSAFE),
+    ("{{ messages[0].update({'role': 'system'}) }}", UNSAFE),
+    # Work.
+    ("{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}", BOUND),
+    ("{{ range(1000000000) | sum }}", "fails"),
+    ("{% for a in range(99999) %}{{ range(99999) | sum }}{% endfor %}", BOUND),
+    ("{% for a in range(99999) if range(99999) | sum < 0 %}{% endfor %}", BOUND),
+    ("{{ range(99999) | map('string') | map('center', 1000000) | map('length') | sum }}", BOUND),
+    (
+        "{% set s = 'a' * 2000000 %}{% for i in range(99999) %}{% set x = s.count('b') %}"
+        "{% endfor %}",
+        BOUND,
+    ),
+    ("{{ lipsum(1000000000) }}", BOUND),
+    ("{{ ('é' * 1000000).encode('punycode') }}", BOUND),
+    # Recursion.
+    ("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "recursion depth"),
+    (
+        "{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}"
+        "{{ m(60) }}",
+        BOUND,
+    ),
+    ("{% for m in messages recursive %}{{ loop([m]) }}{% endfor %}", "recursion depth"),
+    ("{% block b %}{{ self.b() }}{% endblock %}", "recursion depth"),
+    # Numbers.
+    ("{{ 1 // 0 }}", "fails"),
+    ("{{ 2 ** 99999999 }}", "powers"),
+    (growing("ns.n = ns.n * ns.n", "ns.n"), "bits"),
+    ("{% set a = ('f' * 2000000) | int(base=16) %}{{ a // (a - 1) }}", "bits"),
+    ("{{ ('f' * 2000000) | int(base=16) }}", "fails"),
+    # Growing texts.
+    ("{% for a in range(99999) %}{{ 'x' * 10000 }}{% endfor %}", BOUND),
+    ("{{ 'x' * 10000000000 }}", BOUND),
+    (growing("ns.s = ns.s + ns.s", "ns.s"), BOUND),
+    (growing("ns.s = ns.s ~ ns.s", "ns.s"), BOUND),
+    (growing("ns.s = ns.s | replace('a', ns.s)", "ns.s"), BOUND),
+    (growing("ns.s = [ns.s, ns.s, ns.s] | join(ns.s)", "ns.s"), BOUND),
+    ("{{ ('x' * 2000000).replace('', 'y' * 1000000) }}", BOUND),
+    ("{{ '%*d' % (2000000000, 1) }}", BOUND),
+    ("{{ '%.1000000000f' % 1.5 }}", BOUND),
+    ("{{ '{:9000000000}'.format(1) }}", BOUND),
+    ("{{ '%9000000000s' | format('x') }}", BOUND),
+    ("{{ 'x' | center(9999999999) }}", BOUND),
+    ("{{ '\\t'.expandtabs(2000000000) }}", BOUND),
+    ("{{ [1] | batch(1000000000, 1) | list }}", BOUND),
+    ("{{ [[[[1]]]] | tojson(indent=1000000000) }}", BOUND),
+    # What it says.
+    ("{{ messages.missing.deeper }}", "fails"),
+    ("{{ raise_exception(1) }}", "refuses this conversation: 1"),
+    ("{{ raise_exception('a\\nb') }}", "refuses this conversation: a b$"),
+    ("{{ raise_exception('x' * 2000000) }}", "refuses this conversation: x{500}$"),
+    ("{{ raise_exception('\\ud800') }}", "refuses this conversation: \\?$"),
+    ("{{ {}['\\ud800'].x }}", "fails"),
+    ("{{ '\\ud800' }}", "surrogates not allowed"),
+]
+
+
+@pytest.mark.parametrize(("source", "complaint"), HOSTILE_TEMPLATES)
+def test_a_hostile_template_ends_in_one_sentence(
+    source: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox, "PROCESSOR_S", 0.2)
+    monkeypatch.setattr(sandbox, "STEPS_MAX", 20_000)
+    monkeypatch.setattr(sandbox, "MEMORY_BYTES", 64 << 20)
     with pytest.raises((LocalError, UsageError), match=complaint) as caught:
         template(source).render(TALK)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 700
+    str(caught.value).encode()
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ ''.__class__ }}",
+        "{{ '' | attr('__cl' ~ 'ass__') }}",
+        "{{ ''['__class__'] }}",
+        "{{ raise_exception.__globals__ }}",
+        "{{ '{a.__class__}'.format_map({'a': 1}) }}",
+        "{% for a in messages %}{{ loop.__class__ }}{% endfor %}",
+        "{{ messages | select | attr('gi_frame') }}",
+        "{% macro m() %}{{ caller.__class__ }}{% endmacro %}{% call m() %}{% endcall %}",
+        "{{ __context__ }}",
+        "{{ self._TemplateReference__context }}",
+    ],
+)
+def test_a_walk_to_pythons_attributes_finds_nothing(source: str) -> None:
+    with suppress(LocalError):
+        assert template(source).render(TALK).text == ""
 
 
 def test_roles_that_a_template_refuses_are_told_in_its_words() -> None:
@@ -301,11 +391,11 @@ def test_roles_that_a_template_refuses_are_told_in_its_words() -> None:
 
 
 def test_what_templates_of_hugging_face_expect_is_there() -> None:
-    sandbox = Sandbox(clock=lambda: datetime(2026, 11, 28))
+    made = Sandbox(clock=lambda: datetime(2026, 11, 28))
     source = (
         "{{ strftime_now('%d %b %Y') }} {{ {'é': [1]} | tojson }} {{ tools is none }}"
         "{% for i in range(9) %}{% if i == 2 %}{% break %}{% endif %}{{ i }}{% endfor %}"
         "{% generation %} ours{% endgeneration %}"
     )
-    found = ChatTemplate(source, NAMES, sandbox=sandbox).render([USER])
+    found = ChatTemplate(source, NAMES, sandbox=made).render([USER])
     assert found.text == '28 Nov 2026 {"é": [1]} True01 ours'
