@@ -9,7 +9,6 @@ where nobody else is.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Final
 
 from swarmllm.adapters.datadir import DataDir, holder_of
 from swarmllm.adapters.store import SqliteStore
+from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.assembly import open_node
 from swarmllm.cli.fetching import fetched
 from swarmllm.cli.output import notice
@@ -58,8 +58,8 @@ async def open_client(config: Config, *, local: bool) -> AsyncIterator[NodeClien
         status = await ask(config.data_dir, "status", QUESTION)
         yield NodeClient(SocketClient(config.data_dir, ANSWER), str(status.get("peer", "")))
         return
-    with tempfile.TemporaryDirectory(prefix="swarmllm-") as folder:
-        async with _ephemeral(config, Path(folder), local=local) as node:
+    with temporary_folder() as folder:
+        async with _ephemeral(config, folder, local=local) as node:
             service = Service(node.defaults)
             service.open(node)
             yield NodeClient(service, node.peer)

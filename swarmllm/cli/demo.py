@@ -12,9 +12,7 @@ that was started here outlives it.
 from __future__ import annotations
 
 import secrets
-import shutil
 import signal
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +22,7 @@ import psutil
 import trio
 
 from swarmllm.adapters.models.library import TINY as TINY_REMARK
+from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.cli.demo_cast import NODES, Cast, K, Prompt, real_cast, tiny_cast
 from swarmllm.cli.demo_halt import halt_and_resume
 from swarmllm.cli.demo_view import DemoView, known
@@ -63,18 +62,16 @@ def demo(config: Config, *, as_json: bool, keep: bool, yes: bool, tiny: bool) ->
     assert chosen is not None, "the model is not left open"
     view = DemoView(answer(), as_json=as_json)
     fleets: list[Fleet] = []
-    folder = Path(tempfile.mkdtemp(prefix="swarmllm-demo-"))
-    try:
-        with view.silence:
-            return run(
-                lambda: _story(config, chosen, view, folder, fleets),
-                at_force=lambda: kill_all(fleets),
-            )
-    finally:
-        if keep:
-            view.say(f"The nodes' folders and logs are in {folder}", "dim")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder(keep=keep) as folder:
+        try:
+            with view.silence:
+                return run(
+                    lambda: _story(config, chosen, view, folder, fleets),
+                    at_force=lambda: kill_all(fleets),
+                )
+        finally:
+            if keep:
+                view.say(f"The nodes' folders and logs are in {folder}", "dim")
 
 
 async def _story(

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ import trio
 
 from swarmllm.adapters.datadir import DataDir
 from swarmllm.adapters.keyfile import load_or_create_key
+from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.cli.demo_cast import Cast, tiny_cast
 from swarmllm.cli.demo_node import HOUR_S
 from swarmllm.cli.demo_view import DemoView, known
@@ -119,17 +118,15 @@ async def until(look: Callable[[], Awaitable[bool]], within_s: float = SPREAD_S)
 def governance_demo(config: Config, *, as_json: bool, keep: bool) -> int:
     view = DemoView(answer(), as_json=as_json)
     fleets: list[Fleet] = []
-    folder = Path(tempfile.mkdtemp(prefix="swarmllm-demo-"))
-    try:
-        with view.silence:
-            return run(
-                lambda: _story(config, view, folder, fleets), at_force=lambda: kill_all(fleets)
-            )
-    finally:
-        if keep:
-            view.say(f"The nodes' folders and logs are in {folder}", "dim")
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder(keep=keep) as folder:
+        try:
+            with view.silence:
+                return run(
+                    lambda: _story(config, view, folder, fleets), at_force=lambda: kill_all(fleets)
+                )
+        finally:
+            if keep:
+                view.say(f"The nodes' folders and logs are in {folder}", "dim")
 
 
 async def _story(config: Config, view: DemoView, folder: Path, fleets: list[Fleet]) -> int:

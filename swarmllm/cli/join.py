@@ -21,6 +21,7 @@ from typing import Final
 import trio
 
 from swarmllm.adapters.datadir import DataDir, default_folders
+from swarmllm.adapters.temporary_folder import sweep
 from swarmllm.assembly import Parts, open_node
 from swarmllm.cli import collector
 from swarmllm.cli.first_model import Chosen, brought, choose
@@ -76,6 +77,7 @@ def join(
         )
     voted = voted_model(config) if config.model == AUTO else None
     chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json, voted=voted)
+    sweep()  # What killed commands left of nodes of their own.
     # Whatever a node writes is its owner's alone, also in a folder that others may look into.
     os.umask(0o077)
     return run(partial(_join, config, chosen, as_json, until_eof, parts), interrupted=OK)

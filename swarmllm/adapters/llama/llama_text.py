@@ -121,6 +121,8 @@ class LlamaText:
             fields = await process.ask(order, READY, what, patience_s)
         except BaseException:
             await self._end()
+            if sealed:  # It was written before it was tried, and may have ended the process.
+                self._path.unlink(missing_ok=True)
             raise
         found = Vocabulary(
             **{**fields, "ends": array("I", fields["ends"]), "eog": frozenset(fields["eog"])}

@@ -19,7 +19,6 @@ import random
 import secrets
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -33,6 +32,7 @@ import trio
 
 from swarmllm.adapters.datadir import DataDir, make_folder
 from swarmllm.adapters.keyfile import load_or_create_key
+from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.cli.bench.halt_flooder import FloodPlan, flood
 from swarmllm.cli.bench.halt_host import AT_ONCE, LINE_BYTES_MAX, PACED, HostPlan, Pace, live
 from swarmllm.cli.operators.throwaway_keys import Ring
@@ -364,8 +364,8 @@ async def open_swarm(
     rng = random.Random(seed)
     crew = Crew()
     crews.append(crew)
-    with tempfile.TemporaryDirectory(prefix="swarmllm-bench-") as name:
-        folder, ring = Path(name), Ring()
+    with temporary_folder() as folder:
+        ring = Ring()
         charter = ring.write(folder / "charter")
         async with trio.open_nursery() as nursery:
             try:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 import secrets
 import socket
-import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import trio
 
 from swarmllm.adapters.limits import cores
 from swarmllm.adapters.llama.engine import WORKER
+from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.cli.bench.steps import step_seconds
 from swarmllm.cli.demo_view import known
@@ -145,8 +145,8 @@ async def _at_distance(
     link = Link(delay_s=delay_ms / 1000)
     say(f"{delay_ms:.0f} ms: round trip")
     rtt_s = await _round_trip(link)
-    with tempfile.TemporaryDirectory(prefix="swarmllm-bench-") as folder:
-        async with _swarm(Path(folder), max(plan.experts), link, model, cache_dir, say) as swarm:
+    with temporary_folder() as folder:
+        async with _swarm(folder, max(plan.experts), link, model, cache_dir, say) as swarm:
             return [
                 await _case(swarm, k, delay_ms, rtt_s, steps[k], plan.tokens_max, say)
                 for k in plan.experts

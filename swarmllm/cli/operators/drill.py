@@ -11,7 +11,6 @@ machines, and knows nothing of the distances between them.
 from __future__ import annotations
 
 import math
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Final
 
 import trio
 
+from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.operators.publishing import START_S, hand_over
 from swarmllm.cli.operators.throwaway_keys import Ring
@@ -61,12 +61,12 @@ def drill(config: Config, nodes: int, halts: int, *, as_json: bool) -> int:
     times = Times()
 
     async def body() -> int:
-        with tempfile.TemporaryDirectory(prefix="swarmllm-drill-") as folder:
-            async with open_fleet(Path(folder)) as fleet:
+        with temporary_folder() as folder:
+            async with open_fleet(folder) as fleet:
                 fleets.append(fleet)
                 with Silence(f"{nodes} nodes start") as silence:
                     await _drill(
-                        config, fleet, Path(folder), nodes, halts, times, silence, as_json=as_json
+                        config, fleet, folder, nodes, halts, times, silence, as_json=as_json
                     )
         return OK
 

@@ -8,7 +8,6 @@ own, as any other node is one, took two more.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import trio
 from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.adapters.libp2p import open_network
 from swarmllm.adapters.record_files import render, sheet_of
+from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import complain, people, print_record
 from swarmllm.cli.screen import Line
@@ -124,9 +124,9 @@ async def messenger(config: Config, peers: Sequence[str], state: HaltState) -> A
     # A second, which other commands need not wait.
     from swarmllm.assembly import Parts, configure, network_options, open_node
 
-    with tempfile.TemporaryDirectory(prefix="swarmllm-") as name:
+    with temporary_folder() as outer:
         # Apart: a data folder holds what its node makes alone.
-        folder, charter = Path(name) / "node", Path(name) / "charter"
+        folder, charter = outer / "node", outer / "charter"
         folder.mkdir(mode=0o700)
         charter.write_text(render([sheet_of(one.data) for one in state.charters]), encoding="ascii")
         settings = configure(

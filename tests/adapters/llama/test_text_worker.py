@@ -46,6 +46,14 @@ def test_the_worker_keeps_what_is_right_and_nothing_else(tmp_path: Path) -> None
     assert hashlib.sha256(path.read_bytes()).digest() == kept
 
 
+def test_what_is_of_no_use_is_not_kept(tmp_path: Path) -> None:
+    """Else each made-up vocabulary would leave 32 MiB in the cache."""
+    unfit = replace(GOOD, model="evil")
+    with pytest.raises(LocalError, match="cannot read the vocabulary"):
+        start(tmp_path / "kept.gguf", unfit.sealed(), unfit.digests())
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_another_tokenizer_under_the_name_of_this_one_is_no_cache(tmp_path: Path) -> None:
     path = tmp_path / "kept.gguf"
     other = replace(GOOD, scores=b"")
