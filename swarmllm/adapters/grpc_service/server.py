@@ -17,14 +17,18 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from swarmllm.adapters.grpc_service.bridge import Bridge
-from swarmllm.adapters.grpc_service.servicer import HALTS_WAITING_MAX, SERVICE, Servicer
+from swarmllm.adapters.grpc_service.servicer import (
+    HALTS_WAITING_MAX,
+    SERVICE,
+    STREAMS_MAX,
+    Servicer,
+)
 from swarmllm.adapters.grpc_service.token_file import token_in
 from swarmllm.errors import LocalError
 from swarmllm.runtime.service.service import Service
 
 HOST: Final = "127.0.0.1"
-# One call each. Halts that wait for acknowledgements take half of them at most.
-THREADS: Final = 2 * HALTS_WAITING_MAX
+THREADS: Final = HALTS_WAITING_MAX + STREAMS_MAX + 8  # One call each; some are always free.
 CALLS_MAX: Final = 256  # At once, those that wait for a thread included.
 REQUEST_BYTES_MAX: Final = 640 * 1024  # 128 halt records of 4 KiB, and what is around them.
 METADATA_BYTES_MAX: Final = 8 * 1024

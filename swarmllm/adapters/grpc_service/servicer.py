@@ -8,6 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -20,7 +21,11 @@ from swarmllm.adapters.grpc_service.messages import (
     experts_wanted,
     halt_params,
     halting_message,
+    offer_message,
+    offer_params,
     status_message,
+    task_message,
+    task_params,
 )
 from swarmllm.adapters.grpc_service.token_file import TOKEN_FILE, Token
 from swarmllm.errors import SwarmError, UsageError
@@ -34,6 +39,10 @@ HALT_S: Final = WAIT_MAX_S + 5.0
 # Calls that wait for acknowledgements at once. One more halts as well, and waits for none: a thread
 # is always left that takes a halt in.
 HALTS_WAITING_MAX: Final = 16
+STREAMS_MAX: Final = (
+    8  # Calls that are followed at once: each has a thread for as long as it lasts.
+)
+FOLLOW_S: Final = 24 * 3_600.0
 
 Asked = TypeVar("Asked", bound=Message)
 Context = grpc.ServicerContext
@@ -56,12 +65,17 @@ class Servicer:
     def __init__(self, bridge: Bridge, token: Token) -> None:
         self._bridge = bridge
         self._token = token
+        self._streams = threading.BoundedSemaphore(STREAMS_MAX)
         self._halts = threading.BoundedSemaphore(HALTS_WAITING_MAX)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What the server is given."""
         unary = {"GetRouterStatus": self._router_status}
-        streams = {"HaltMesh": self._halt_mesh}
+        streams: dict[str, Callable[[_Bytes, Context], Iterator[Message]]] = {
+            "RegisterExpert": self._register_expert,
+            "SubmitSelfTask": self._submit_self_task,
+            "HaltMesh": self._halt_mesh,
+        }
         assert {method.name for method in SERVICE.methods} == {*unary, *streams}
         methods: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             name: grpc.unary_unary_rpc_method_handler(_answering(call), _Bytes, _serialized)
@@ -80,6 +94,29 @@ class Servicer:
         found = list(self._records("mesh_status", {}, context, UNARY_S))
         return status_message(found[0], most)
 
+    def _register_expert(
+        self, request: _Bytes, context: Context
+    ) -> Iterator[pb.RegisterExpertResponse]:
+        asked = request.read(pb.RegisterExpertRequest)
+        params = offer_params(asked)
+        self._check_token(context)
+        with self._following(context):
+            for record in self._records("offer_expert", params, context, FOLLOW_S):
+                yield offer_message(record, asked)
+
+    def _submit_self_task(
+        self, request: _Bytes, context: Context
+    ) -> Iterator[pb.SubmitSelfTaskResponse]:
+        params = task_params(request.read(pb.SubmitSelfTaskRequest))
+        self._check_token(context)
+        task: Record | None = None
+        with self._following(context):
+            for record in self._records("submit_self_task", params, context, FOLLOW_S):
+                if record["event"] == "agent_task":
+                    task = record
+                assert task is not None, "a step of no task"
+                yield task_message(task, None if record is task else record)
+
     def _halt_mesh(self, request: _Bytes, context: Context) -> Iterator[pb.HaltMeshResponse]:
         asked = request.read(pb.HaltMeshRequest)
         params = halt_params(asked)
@@ -97,6 +134,19 @@ class Servicer:
                 self._halts.release()
 
     # --- what they share --------------------------------------------------------------------------
+
+    @contextmanager
+    def _following(self, context: Context) -> Iterator[None]:
+        """A call that may last for hours."""
+        if not self._streams.acquire(blocking=False):
+            raise _FullError(
+                f"{STREAMS_MAX} calls are followed already; end one of them, or try again later"
+            )
+        try:
+            context.send_initial_metadata(())
+            yield
+        finally:
+            self._streams.release()
 
     def _records(
         self, op: str, params: dict[str, object], context: Context, usual_s: float
@@ -131,6 +181,13 @@ class _TokenError(Exception):
     pass
 
 
+class _FullError(Exception):
+    pass
+
+
+REFUSALS: Final = (SwarmError, ClosedError, LateError, _TokenError, _FullError)
+
+
 def _serialized(message: Message) -> bytes:
     return message.SerializeToString()
 
@@ -141,7 +198,7 @@ def _answering(
     def answer(request: _Bytes, context: Context) -> Message:
         try:
             return call(request, context)
-        except (SwarmError, ClosedError, LateError, _TokenError) as error:
+        except REFUSALS as error:
             _refuse(error, context)
 
     return answer
@@ -153,15 +210,13 @@ def _streaming(
     def answer(request: _Bytes, context: Context) -> Iterator[Message]:
         try:
             yield from call(request, context)
-        except (SwarmError, ClosedError, LateError, _TokenError) as error:
+        except REFUSALS as error:
             _refuse(error, context)
 
     return answer
 
 
-def _refuse(
-    error: SwarmError | ClosedError | LateError | _TokenError, context: Context
-) -> NoReturn:
+def _refuse(error: Exception, context: Context) -> NoReturn:
     code, sentence = grpc.StatusCode.FAILED_PRECONDITION, str(error)
     match error:
         case ClosedError():
@@ -171,6 +226,8 @@ def _refuse(
             sentence = "the node did not answer before the deadline"
         case _TokenError():
             code = grpc.StatusCode.UNAUTHENTICATED
+        case _FullError():
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
         case UsageError():
             code = grpc.StatusCode.INVALID_ARGUMENT
         case _:

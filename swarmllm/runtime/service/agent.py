@@ -8,6 +8,7 @@ that a signature does not: what an agent files is voted on like any proposal.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,11 +65,14 @@ class AgentService:
                 tasks = [] if self._part is None else list(self._part.tasks.all)
                 yield record_of("agent_tasks", tasks=[task_fields(one) for one in tasks])
             case "agent_run":
-                async for record in self._run(_domain(params, DOMAINS[0])):
-                    yield record
+                async with aclosing(self._run(_domain(params, DOMAINS[0]))) as records:
+                    async for record in records:
+                        yield record
             case "submit_self_task":
-                async for record in self._submit(order_of(params), _flag(params, "follow")):
-                    yield record
+                order, follow = order_of(params), _flag(params, "follow")
+                async with aclosing(self._submit(order, follow)) as records:
+                    async for record in records:
+                        yield record
             case "register_expert":
                 yield await self._register(_text(params, "model"))
             case "withdraw_expert":

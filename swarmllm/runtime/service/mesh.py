@@ -1,6 +1,6 @@
-"""What a program that manages nodes asks: the router's status in one record, and a halt of the
-swarm or of this node with everything that followed from it. gRPC and the local socket answer the
-same.
+"""What a program that manages nodes asks: the router's status in one record, its expert offered or
+not and how it is, and a halt of the swarm or of this node with everything that followed from it.
+gRPC and the local socket answer the same.
 
 Both are made of the service's other answers, so nothing is decided here: an order is checked as any
 record is, wherever it comes from, and who asks decides nothing.
@@ -13,12 +13,17 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
+import trio
+
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.service.json_events import record_of
 from swarmllm.runtime.service.record import NO_PARAMS, Record
 
 REQUESTER_MAX: Final = 64  # Characters; both go into the log.
 REASON_MAX: Final = 200
+EXPERT_ID_MAX: Final = 64
+MODEL_MAX: Final = 500
+REPORT_MAX_S: Final = 3_600
 
 log = logging.getLogger("swarmllm.service")
 
@@ -51,15 +56,67 @@ async def mesh_status(service: Answers) -> Record:
         tokens_per_s=sum(one["tokens_per_s"] for one in online),
         active=status["answers_open"] + status["rounds_served_open"],
         halted=status["halted"],
+        subsets=await _subsets(service),
         charter_version=governance.get("charter_version", 0),
         phase=governance.get("phase", 0),
         obstacle=governance.get("obstacle", ""),
     )
 
 
+async def _subsets(service: Answers) -> list[Record]:
+    """Whom the agent asks in each domain, once it has looked; none where it is off."""
+    lanes = (await _one(service, "agent_status")).get("lanes", [])
+    names = ("domain", "merged_with", "experts")
+    return [{name: lane[name] for name in names} for lane in lanes if lane["experts"]]
+
+
 def _best_first(expert: Record) -> tuple[bool, bool, str]:
     online = expert["connected"] or expert["local"]
     return not online, bool(expert["resting"]), str(expert["peer"])
+
+
+async def offer_expert(service: Answers, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+    """`offer` records: that this node's expert is offered to others, or (`withdraw`) is not, and
+    then how it is, every `report_s` until the caller leaves. UsageError for another node's
+    `expert_id`, and for a model that is not this node's."""
+    every_s = params.get("report_s", 0)
+    if not isinstance(every_s, int) or not 0 <= every_s <= REPORT_MAX_S:
+        raise UsageError(
+            f"the field 'report_s' is {str(every_s)[:40]}; it must be 0 to {REPORT_MAX_S}"
+        )
+    status = await mesh_status(service)
+    wanted = _text(params, "expert_id", EXPERT_ID_MAX)
+    if status["state"] == "running" and wanted not in {"", status["peer"]}:
+        raise UsageError(
+            f"this node is {status['peer']}, and registers no expert for {wanted!r}; leave"
+            " expert_id out"
+        )
+    if params.get("withdraw", False) is True:
+        done = await _one(service, "withdraw_expert")
+    else:
+        done = await _one(service, "register_expert", {"model": _text(params, "model", MODEL_MAX)})
+    message = done["message"]
+    while True:
+        status = await mesh_status(service)
+        own = next((one for one in status["experts"] if one["local"]), None)
+        yield record_of(
+            "offer",
+            registered=done["registered"],
+            message=message,
+            peer=status["peer"],
+            model=done["model_name"],
+            vocabulary=done["vocabulary"],
+            tokens_per_s=done["capacity_tokens_per_s"],
+            sessions_max=done["sessions_max"],
+            digest="" if own is None else own["digest"],
+            sessions_free=0 if own is None else own["sessions_free"],
+            queue_depth=0 if own is None else own["queue_depth"],
+            health=status["health"],
+        )
+        if not every_s:
+            return
+        message = ""
+        await trio.sleep(every_s)
 
 
 async def halt_mesh(service: Answers, params: Mapping[str, object]) -> AsyncGenerator[Record]:
@@ -130,8 +187,8 @@ def _text(params: Mapping[str, object], name: str, most: int) -> str:
     return found
 
 
-async def _one(service: Answers, op: str) -> Record:
-    async with service.call(op) as records:
+async def _one(service: Answers, op: str, params: Mapping[str, object] = NO_PARAMS) -> Record:
+    async with service.call(op, params) as records:
         found = [record async for record in records]
     return found[0]
 

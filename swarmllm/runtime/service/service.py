@@ -129,6 +129,7 @@ class Service:
             "shutdown": self._ask_shutdown,
             "mesh_status": self._mesh_status,
             "halt_mesh": self._halt_mesh,
+            "offer_expert": self._offer_expert,
         }
 
     def open(
@@ -215,6 +216,11 @@ class Service:
             async for record in records:
                 yield record
 
+    async def _offer_expert(self, params: Mapping[str, object], _: Call) -> AsyncGenerator[Record]:
+        async with aclosing(mesh.offer_expert(self, params)) as records:
+            async for record in records:
+                yield record
+
     async def _ask_shutdown(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
         try:
             yield life_record(Stopping("asked to"))
@@ -277,5 +283,6 @@ class Service:
         await self.wait_started()
         if self._agent is None:
             raise LocalError("this node has no agent; ask one that `swarmllm join` started")
-        async for record in self._agent.call(op, params):
-            yield record
+        async with aclosing(self._agent.call(op, params)) as records:
+            async for record in records:
+                yield record

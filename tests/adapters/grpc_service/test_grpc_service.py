@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -64,10 +65,15 @@ def charter_in(folder: Path) -> Path:
 
 @asynccontextmanager
 async def served(
-    folder: Path, wire: MemorySwarm, *, charter: bool = False, expert: bool = True
+    folder: Path,
+    wire: MemorySwarm,
+    *,
+    charter: bool = False,
+    expert: bool = True,
+    agent: bool = False,
 ) -> AsyncIterator[Served]:
     told: list[Life] = []
-    config = replace(config_in(folder), grpc_port=0)
+    config = replace(config_in(folder), grpc_port=0, agent=agent)
     if charter:
         config = replace(config, charter=str(charter_in(folder)))
     parts = parts_on(wire, scripted() if expert else None)
@@ -187,6 +193,95 @@ def test_the_token_is_its_owners_alone_and_another_at_each_start(tmp_path: Path)
 
     assert trio.run(once) != trio.run(once)
     assert not (tmp_path / "data" / TOKEN_FILE).exists()
+
+
+# --- the expert and the agent -------------------------------------------------------------------
+
+
+def test_an_expert_is_taken_back_and_offered_again_and_reported_on(tmp_path: Path) -> None:
+    def calls(stub: Any, folder: Path, peer: str) -> None:
+        def register(**fields: object) -> Any:
+            request = pb.RegisterExpertRequest(**fields)
+            return stub.RegisterExpert(request, timeout=TIMEOUT_S, metadata=bearer(folder))
+
+        (taken,) = register(withdraw=True)
+        assert (taken.success, taken.registered) == (True, False)
+        (again,) = register(
+            expert_id=peer, model_name="m", max_batch_size=10_000, tokenizer="ABCDEF"
+        )
+        assert (again.success, again.registered, again.router_id) == (True, True, peer)
+        assert (again.model_name, again.health) == ("m", pb.HEALTH_SERVING)
+        assert len(again.model_digest) == 32
+        assert "sessions, and not 10000" in again.message
+        assert "vocabulary" in again.message
+        reports = register(report_seconds=1)
+        assert [next(reports).message != "", next(reports).message] == [True, ""]
+        reports.cancel()
+        for fields, names in (
+            ({"expert_id": "12D3KooWother"}, "expert_id"),
+            ({"model_name": "another"}, "another"),
+            ({"model_name": "x" * 501}, "model"),
+            ({"report_seconds": 3_601}, "report_s"),
+            ({"tokenizer": "a" * 65}, "tokenizer"),
+        ):
+            code, sentence = refused(lambda fields=fields: register(**fields))  # type: ignore[misc]
+            assert (code, names in sentence) == (grpc.StatusCode.INVALID_ARGUMENT, True), sentence
+        request = pb.RegisterExpertRequest(withdraw=True)
+        code, _ = refused(lambda: stub.RegisterExpert(request, timeout=TIMEOUT_S))
+        assert code == grpc.StatusCode.UNAUTHENTICATED
+
+    async def body() -> None:
+        async with MemorySwarm() as wire, served(tmp_path, wire) as one:
+            await one.call(lambda stub: calls(stub, one.folder, one.node.peer))
+            assert one.node.view().card is not None  # It goes on using it.
+
+    run(body)
+
+
+def test_a_task_is_queued_for_whoever_has_the_token(tmp_path: Path) -> None:
+    def calls(stub: Any, folder: Path) -> None:
+        def submit(metadata: list[tuple[str, str]] | None, **fields: object) -> Any:
+            request = pb.SubmitSelfTaskRequest(**fields)
+            return stub.SubmitSelfTask(request, timeout=TIMEOUT_S, metadata=metadata)
+
+        asked = {"task_type": pb.TASK_TYPE_WRITE_TEST, "task_description": "what breaks it?"}
+        code, _ = refused(lambda: submit(None, **asked))
+        assert code == grpc.StatusCode.UNAUTHENTICATED
+        (task,) = submit(bearer(folder), priority=3, **asked)
+        assert (task.accepted, task.action_tier, task.domain) == (True, 2, "scheduling")
+        assert task.task_digest == sha256(b"what breaks it?").digest()
+        assert (task.proposal_id, task.step) == (b"", "")
+        for fields, names in (
+            ({}, "task_type"),
+            ({"task_type": 99}, "99"),
+            (asked | {"priority": 10}, "priority"),
+            (asked | {"domain": "kitchen"}, "kitchen"),
+            (asked | {"task_description": "x" * 513}, "513 bytes"),
+            (asked | {"deadline_seconds": 2**31}, "30 days"),
+        ):
+            code, sentence = refused(lambda fields=fields: submit(bearer(folder), **fields))  # type: ignore[misc]
+            assert (code, names in sentence) == (grpc.StatusCode.INVALID_ARGUMENT, True), sentence
+
+    async def body() -> None:
+        async with MemorySwarm() as wire, served(tmp_path, wire, agent=True) as one:
+            await one.call(lambda stub: calls(stub, one.folder))
+            (task,) = (await ask(one.folder, "agent_tasks"))["tasks"]
+            assert (task["type"], task["priority"]) == ("write_test", 3)
+
+    run(body)
+
+
+def test_where_the_agent_is_off_a_task_is_refused_with_what_would_help(tmp_path: Path) -> None:
+    def submit(stub: Any, folder: Path) -> Any:
+        request = pb.SubmitSelfTaskRequest(task_type=pb.TASK_TYPE_TUNE_SCHEDULER)
+        return stub.SubmitSelfTask(request, timeout=TIMEOUT_S, metadata=bearer(folder))
+
+    async def body() -> None:
+        async with MemorySwarm() as wire, served(tmp_path, wire) as one:
+            code, sentence = await one.call(lambda stub: refused(lambda: submit(stub, one.folder)))
+        assert (code, "--agent" in sentence) == (grpc.StatusCode.FAILED_PRECONDITION, True)
+
+    run(body)
 
 
 # --- what is wrong ----------------------------------------------------------------------------
