@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Final, Protocol
 
 import trio
@@ -19,6 +19,7 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.service.json_events import record_of
 from swarmllm.runtime.service.record import NO_PARAMS, Record
 
+OPS: Final = frozenset({"mesh_status", "offer_expert", "halt_mesh"})
 REQUESTER_MAX: Final = 64  # Characters; both go into the log.
 REASON_MAX: Final = 200
 EXPERT_ID_MAX: Final = 64
@@ -34,6 +35,21 @@ class Answers(Protocol):
     def call(
         self, op: str, params: Mapping[str, object] = NO_PARAMS
     ) -> AbstractAsyncContextManager[AsyncIterator[Record]]: ...
+
+
+async def call(service: Answers, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+    """The records that answer one of `OPS`."""
+    match op:
+        case "mesh_status":
+            yield await mesh_status(service)
+        case "offer_expert":
+            async with aclosing(offer_expert(service, params)) as records:
+                async for record in records:
+                    yield record
+        case _:
+            async with aclosing(halt_mesh(service, params)) as records:
+                async for record in records:
+                    yield record
 
 
 async def mesh_status(service: Answers) -> Record:

@@ -127,9 +127,6 @@ class Service:
             "settings": self._show_settings,
             "events": self._events,
             "shutdown": self._ask_shutdown,
-            "mesh_status": self._mesh_status,
-            "halt_mesh": self._halt_mesh,
-            "offer_expert": self._offer_expert,
         }
 
     def open(
@@ -155,7 +152,7 @@ class Service:
     def ops(self) -> tuple[str, ...]:
         return (
             *self._ops,
-            *sorted(HALT_OPS | GOVERNANCE_OPS | VALIDATION_OPS | LEDGER_OPS | AGENT_OPS),
+            *sorted(HALT_OPS | GOVERNANCE_OPS | VALIDATION_OPS | LEDGER_OPS | AGENT_OPS | mesh.OPS),
         )
 
     def call(self, op: str, params: Mapping[str, object] = NO_PARAMS) -> Call:
@@ -169,6 +166,8 @@ class Service:
             return Call(lambda _: self._validate(op, params))
         if op in LEDGER_OPS:
             return Call(lambda _: self._log(op, params))
+        if op in mesh.OPS:
+            return Call(lambda _: self._manage(op, params))
         if op in AGENT_OPS:
             return Call(lambda _: self._ask_agent(op, params))
         answer = self._ops.get(op)
@@ -208,16 +207,8 @@ class Service:
         views = [view for view in self._settings.view() if wanted in {None, view.setting}]
         yield settings_record("starting" if self.node is None else "running", views)
 
-    async def _mesh_status(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
-        yield await mesh.mesh_status(self)
-
-    async def _halt_mesh(self, params: Mapping[str, object], _: Call) -> AsyncGenerator[Record]:
-        async with aclosing(mesh.halt_mesh(self, params)) as records:
-            async for record in records:
-                yield record
-
-    async def _offer_expert(self, params: Mapping[str, object], _: Call) -> AsyncGenerator[Record]:
-        async with aclosing(mesh.offer_expert(self, params)) as records:
+    async def _manage(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
+        async with aclosing(mesh.call(self, op, params)) as records:
             async for record in records:
                 yield record
 
