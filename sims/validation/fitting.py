@@ -26,6 +26,10 @@ STEP_MIN_S: Final = 0.0005
 LOSS: Final = 0.005  # Of messages, where nothing was recorded.
 LOSS_MAX: Final = 0.1
 LEAVES_MAX: Final = 1 / 60  # Of an expert, per second.
+STALLS_MAX: Final = 1 / 20  # The same.
+STALL_MIN_S: Final = 1.0  # Retransmissions alone hardly make a round that much longer ...
+STALL_RATIO: Final = 4  # ... or times longer.
+STALL_MAX_S: Final = 5.0  # Whoever says nothing for longer counts as gone.
 TOKENS: Final = (8, 32)  # Of an answer: at least and at most.
 PROMPT: Final = (4, 128)
 SESSIONS_MAX: Final = 64
@@ -35,7 +39,9 @@ SESSIONS_MAX: Final = 64
 class Fitted:
     """`experts` are other nodes', `own` is the asking node's (None: it has none). `streams` answers
     are written at once, `tokens` long after prompts of `prompt` tokens. Each expert leaves with a
-    rate of `leaves` per second, and another one comes. `known`: the experts of the real swarm."""
+    rate of `leaves` per second, and another one comes; with a rate of `stalls` it stands still for
+    about `stall_s`, as a machine that sleeps or swaps does. `known`: the experts of the real
+    swarm."""
 
     experts: tuple[Spec, ...]
     own: Spec | None
@@ -46,6 +52,8 @@ class Fitted:
     leaves: float
     known: int
     notes: tuple[str, ...]
+    stalls: float = 0.0
+    stall_s: float = 0.0
 
 
 def fit(snapshot: Snapshot, recording: Recording, asked: int, k: int) -> Fitted:
@@ -56,7 +64,8 @@ def fit(snapshot: Snapshot, recording: Recording, asked: int, k: int) -> Fitted:
     pings = [one.ping_us / 1e6 for one in taken if one.ping_us]
     usual_s = median(pings) if pings else PING_S
     near_s, far_s = min(pings, default=usual_s), max(pings, default=usual_s)
-    loss = _loss(recording, asked, k)
+    stalls, stall_s = _stalls(recording, asked)
+    loss = LOSS if stalls else _loss(recording, asked, k)
     link = LinkModel(max(1e-4, near_s / 2), (far_s - near_s) / 2, loss=loss)
     in_use = sum(max(0, one.sessions_max - one.sessions_free) for one in others)
     streams = max(1, snapshot.answers, round(in_use / max(1, asked)))
@@ -71,6 +80,8 @@ def fit(snapshot: Snapshot, recording: Recording, asked: int, k: int) -> Fitted:
         _leaves(recording),
         len(others),
         _notes(len(taken), len(others), bool(pings), streams, recording),
+        stalls,
+        stall_s,
     )
 
 
@@ -115,6 +126,23 @@ def _loss(recording: Recording, asked: int, k: int) -> float:
     enough = asked - k + 1
     of_expert = math.pow(late / math.comb(asked, enough), 1 / enough)
     return min(LOSS_MAX, of_expert / 2)
+
+
+def _stalls(recording: Recording, asked: int) -> tuple[float, float]:
+    """How often an expert stands still (1/s) and for how long (s), if some rounds take so much
+    longer than others that messages that come late do not explain it: each late round is one that
+    met a stall of one of those who were asked."""
+    timed = [one for one in recording if one.p50_ms]
+    rounds = sum(one.tokens for one in timed)
+    late = sum(one.late for one in timed)
+    if not late:
+        return 0.0, 0.0
+    usual_s = sum(one.p50_ms * one.tokens for one in timed) / rounds / 1000
+    slowest_s = sum(one.p99_ms * one.tokens for one in timed) / rounds / 1000
+    stall_s = slowest_s - usual_s
+    if stall_s < max(STALL_MIN_S, STALL_RATIO * usual_s):
+        return 0.0, 0.0
+    return min(STALLS_MAX, late / (rounds * asked * usual_s)), min(STALL_MAX_S, stall_s)
 
 
 def _lengths(recording: Recording) -> tuple[int, int]:

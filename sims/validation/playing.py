@@ -71,7 +71,9 @@ class Run:
         parts: Callable[[Host], tuple[Part, ...]] = lambda _: (),
     ) -> None:
         self.fitted = fitted
+        # Each for itself, so that a change of one leaves what the others draw as it is.
         self.rng = random.Random(f"{seed} validation")
+        self._prompts = random.Random(f"{seed} validation prompts")
         self.meter = Meter()
         self.world = World(
             seed,
@@ -107,9 +109,9 @@ class Run:
     def ask(self, tokens: int, prompt: int, then: int = 0) -> None:
         """One answer at the node, and `then` so many more, each when the one before has ended."""
         order = GenerateRequest(
-            tuple(self.rng.randrange(VOCABULARY) for _ in range(prompt)),
+            tuple(self._prompts.randrange(VOCABULARY) for _ in range(prompt)),
             max_tokens=tokens,
-            sampling=Sampling(seed=self.rng.getrandbits(32)),
+            sampling=Sampling(seed=self._prompts.getrandbits(32)),
             vocab_size=VOCABULARY,
             **self._breadth,
         )
@@ -150,6 +152,25 @@ class Run:
                 return
             self.leave_at(when)
             self.come_at(when)
+
+    def stall_at_random(self, until: float) -> None:
+        """Each expert stands still at the fitted rate until then, for half to one and a half times
+        the fitted time."""
+        fitted, when = self.fitted, self.world.now
+        rate = fitted.stalls * len(self.experts)
+        rng = random.Random(f"{self.world.seed} validation stalls")
+        while rate:
+            when += rng.expovariate(rate)
+            if when >= until:
+                return
+            seconds = fitted.stall_s * rng.uniform(0.5, 1.5)
+            self.world.event_queue.at(when, self._stall, rng.random(), seconds)
+
+    def _stall(self, which: float, seconds: float) -> None:
+        host = self.experts[int(which * len(self.experts))]
+        if host.alive and not host.frozen and not self._is_over:
+            self.world.freeze(host)
+            self.world.event_queue.after(seconds, self.world.thaw, host)
 
     def _leave(self) -> None:
         """By a reset, without a word, or with a goodbye; the last one stays."""
@@ -208,6 +229,7 @@ def steady(run: Run) -> None:
     fitted = run.fitted
     each = -(-ANSWERS // fitted.streams)
     run.replace_at_random(run.world.now + LIMIT_S)
+    run.stall_at_random(run.world.now + LIMIT_S)
     for _ in range(fitted.streams):
         run.world.run_for(run.rng.random())  # Not in step with each other.
         run.ask(fitted.tokens, fitted.prompt, each - 1)
@@ -226,6 +248,7 @@ def recorded(recording: Recording) -> Load:
         for one in recording:
             if first <= one.minute < first + WINDOW_MIN:
                 _plan(run, one, began_at + 60.0 * (one.minute - first))
+        run.stall_at_random(began_at + 60.0 * WINDOW_MIN)
         run.world.run_until(began_at + 60.0 * WINDOW_MIN)
         run.finish()
 

@@ -110,6 +110,16 @@ class AnswerEnded(Fact):
 
 @dataclass(frozen=True, slots=True)
 class TokenMeasured(Fact):
-    """A token of an answer of this node has cost so much: seconds of its round."""
+    """A token of an answer of this node has cost so much: seconds of its round. It was made of the
+    lists of `used` experts; before the first one they take in the prompt."""
 
     cost_s: float
+    used: int = 1
+    is_first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertAsked(Fact):
+    """For an answer of this node an expert was given so many tokens to compute."""
+
+    tokens: int

@@ -14,7 +14,14 @@ from swarmllm.core.decoding.generation import Generation, Step
 from swarmllm.core.decoding.members import Ask
 from swarmllm.core.effects import CloseSession, Effect, Emit, NodeEffect, Penalise, RunScore, Send
 from swarmllm.core.events import Ended, TokenChosen
-from swarmllm.core.facts import AnswerEnded, Fact, PeerGone, TokenMeasured, TokensForbidden
+from swarmllm.core.facts import (
+    AnswerEnded,
+    ExpertAsked,
+    Fact,
+    PeerGone,
+    TokenMeasured,
+    TokensForbidden,
+)
 from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.inputs import Asked, Cancelled, Input, Received, Scored, TimerFired
 from swarmllm.core.part import Part, Told
@@ -74,8 +81,8 @@ class Requests(Part):
         return len(self)
 
     def handle(self, event: Input | Fact, now: float) -> Told:
-        """What the input brings about; and behind it, what each token has cost, and which answers
-        have ended."""
+        """What the input brings about; and behind it, what experts were asked, what each token has
+        cost, and which answers have ended."""
         told = self._handled(event, now)
         found = [one for one in map(_measured, told) if one is not None]
         return [*told, *found] if found else told
@@ -204,10 +211,12 @@ class Requests(Part):
 
 
 def _measured(one: NodeEffect | Fact) -> Fact | None:
-    """The fact that stands behind an event."""
+    """The fact that stands behind an effect."""
     match one:
-        case Emit(event=TokenChosen(k=k, round_s=round_s)) if k:  # Forced ones cost nothing.
-            return TokenMeasured(round_s)
+        case Send(message=Score(tokens=tokens)) | RunScore(request=Score(tokens=tokens)):
+            return ExpertAsked(len(tokens))
+        case Emit(event=TokenChosen(k=k, round_s=round_s, index=index)) if k:
+            return TokenMeasured(round_s, k, index == 0)  # Forced ones cost nothing.
         case Emit(event=Ended(request=request, reason=reason, tokens=tokens, failovers=failovers)):
             return AnswerEnded(reason not in {"error", "halted"}, tokens, failovers, request)
         case _:

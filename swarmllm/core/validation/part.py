@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from swarmllm.core.effects import AppendToLedger, NodeEffect, Save
-from swarmllm.core.facts import AnswerEnded, Fact, PeerGone, RecordsHeard, TokenMeasured
+from swarmllm.core.facts import (
+    AnswerEnded,
+    ExpertAsked,
+    Fact,
+    PeerGone,
+    RecordsHeard,
+    TokenMeasured,
+)
 from swarmllm.core.inputs import Asked, Input, PeerConnected, ReportOffered, TimerFired
 from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
 from swarmllm.core.part import Part, Told
@@ -44,7 +51,7 @@ class RecordingPart(Part):
 
     inputs = (
         *(Asked, PeerConnected, ReportOffered),
-        *(AnswerEnded, PeerGone, RecordsHeard, TokenMeasured),
+        *(AnswerEnded, ExpertAsked, PeerGone, RecordsHeard, TokenMeasured),
     )
 
     def __init__(
@@ -57,6 +64,7 @@ class RecordingPart(Part):
         # What a clock wrote that was ahead is not of the last day.
         self._past = [one for one in of_last_day(found, self._now.minute) if one != self._now]
         self._rounds_s: list[float] = []
+        self._firsts_s: list[float] = []
         self._connected: set[PeerId] = set()
         self._experts: set[PeerId] = set()
 
@@ -67,10 +75,15 @@ class RecordingPart(Part):
             case Asked(order=order):
                 current.answers += 1
                 current.prompt_tokens += len(order.prompt)
-            case TokenMeasured(cost_s=cost_s):
+            case TokenMeasured(cost_s=cost_s, used=used, is_first=is_first):
                 current.tokens += 1
-                if len(self._rounds_s) < ROUNDS_MAX:
-                    self._rounds_s.append(cost_s)
+                current.used += used
+                times = self._firsts_s if is_first else self._rounds_s
+                if len(times) < ROUNDS_MAX:
+                    times.append(cost_s)
+            case ExpertAsked(tokens=tokens):
+                current.asked += 1
+                current.sent += tokens
             case AnswerEnded(is_whole=is_whole, failovers=failovers):
                 current.ended += 1
                 current.unfinished += not is_whole
@@ -110,7 +123,7 @@ class RecordingPart(Part):
             return []
         closed = self._closed()
         self._past = [*of_last_day([*self._past, closed], minute)]
-        self._now, self._rounds_s = Minute(minute), []
+        self._now, self._rounds_s, self._firsts_s = Minute(minute), [], []
         is_due = closed.minute // SAVE_EVERY_MIN != minute // SAVE_EVERY_MIN
         return [self._save(closed.minute)] if is_due else []
 
@@ -124,6 +137,8 @@ class RecordingPart(Part):
         """This minute with what is known only of a whole one."""
         current, times = self._now, sorted(self._rounds_s)
         current.experts = len(self._experts)
+        if firsts := sorted(self._firsts_s):
+            current.first_ms = round(1000 * firsts[len(firsts) // 2])
         if times:
             median_s = times[len(times) // 2]
             current.p50_ms = round(1000 * median_s)

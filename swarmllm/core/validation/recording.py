@@ -17,16 +17,18 @@ from swarmllm.errors import UsageError
 DAY_MIN: Final = 1_440
 HOUR_MIN: Final = 60
 U32_MAX: Final = 2**32 - 1
-FORMAT: Final = b"\x01"
+FORMAT: Final = b"\x02"
 
 
 @dataclass(slots=True)
 class Minute:
     """One minute (`minute`: since 1970, by this node's clock). `answers` that began, their
     `prompt_tokens`, `ended` and how many of these were `unfinished`, `tokens` that came; `p50_ms`
-    and `p99_ms` of the time of their rounds, how many were `late` (three times the median);
-    `failovers`; peers that `joined` and `left`; `experts` known at its end, of whom some came and
-    some went."""
+    and `p99_ms` of the time of their rounds, how many were `late` (three times the median), without
+    those in which prompts are taken in, whose median is `first_ms`; `failovers`; peers that
+    `joined` and `left`; `experts` known at its end, of whom some came and some went. `asked` is how
+    often an expert was asked and `sent` how many tokens it was given to compute, both added up over
+    all experts; `used`: of how many of their answers tokens were made."""
 
     minute: int
     answers: int = 0
@@ -43,6 +45,10 @@ class Minute:
     experts: int = 0
     experts_came: int = 0
     experts_went: int = 0
+    first_ms: int = 0
+    asked: int = 0
+    sent: int = 0
+    used: int = 0
 
 
 NAMES: Final = tuple(one.name for one in fields(Minute))

@@ -26,7 +26,7 @@ from swarmllm.core.validation.statistics import LOOKS, Interval
 from swarmllm.errors import UsageError
 
 FORMAT: Final = "swarmllm validation report"
-VERSION: Final = 1
+VERSION: Final = 2
 BYTES_MAX: Final = 1 << 20  # A whole day and 512 experts take a fifth of it.
 TEXT_MAX: Final = 400
 NOTES_MAX: Final = 16

@@ -10,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.effects import AppendToLedger, Save
-from swarmllm.core.facts import AnswerEnded, Fact, Heard, PeerGone, RecordsHeard, TokenMeasured
+from swarmllm.core.facts import (
+    AnswerEnded,
+    ExpertAsked,
+    Fact,
+    Heard,
+    PeerGone,
+    RecordsHeard,
+    TokenMeasured,
+)
 from swarmllm.core.inputs import Asked, Input, PeerConnected, ReportOffered, TimerFired
 from swarmllm.core.validation.part import RecordingPart
 from swarmllm.core.validation.recording import DAY_MIN, Minute, of_last_day, pack, unpack
@@ -46,7 +54,11 @@ def test_what_happens_is_counted_in_its_minute() -> None:
         (1.0, PeerConnected(A)),
         (2.0, RecordsHeard((Heard(A, record(), True),))),
         (3.0, asked()),
+        (3.1, ExpertAsked(5)),
+        (3.2, ExpertAsked(5)),
+        (3.9, TokenMeasured(2.0, 2, is_first=True)),
         *[(4.0 + i, TokenMeasured(0.1 if i < 9 else 0.5)) for i in range(10)],
+        (15.0, ExpertAsked(1)),
         (20.0, AnswerEnded(is_whole=True, tokens=10, failovers=2)),
         (61.0, asked(7)),
         (62.0, AnswerEnded(is_whole=False, tokens=0, failovers=0)),
@@ -56,10 +68,14 @@ def test_what_happens_is_counted_in_its_minute() -> None:
         recording.handle(event, now)
     first, second = recording.recording(64.0)
     assert first == Minute(
-        *(START, 1, 5, 1, 0, 10, 100, 500, 1, 2),
+        *(START, 1, 5, 1, 0, 11, 100, 500, 1, 2),
         joined=1,
         experts=1,
         experts_came=1,
+        first_ms=2000,
+        asked=3,
+        sent=11,
+        used=12,
     )
     assert second == Minute(
         START + 1, answers=1, prompt_tokens=7, ended=1, unfinished=1, left=1, experts_went=1
