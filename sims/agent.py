@@ -21,8 +21,8 @@ from swarmllm.core.agent.proposers import (
     RuleProposer,
     SearchProposer,
 )
-from swarmllm.sims.planted.faults import FAULTS
-from swarmllm.sims.planted.loop import Loop, cost
+from swarmllm.sims.planted.faults import BY_NAME, FAULTS
+from swarmllm.sims.planted.trial import MENDED, Trial
 from swarmllm.sims.study import Lines, Parameter, Parameters, Result, Results, Study, Summary, main
 
 PROPOSERS: Final[dict[str, Callable[[], Proposer]]] = {
@@ -31,30 +31,12 @@ PROPOSERS: Final[dict[str, Callable[[], Proposer]]] = {
     "rules_search": lambda: InTurn("rules, then search", (RuleProposer(), SearchProposer())),
     "random": RandomProposer,
 }
-BY_NAME: Final = {one.name: one for one in FAULTS}
-FRESH: Final = 1_000_000  # From here on are seeds that no loop looks at.
-MENDED: Final = 0.5  # Of the loss, won back.
 
 
 def point(p: Parameters, seed: int) -> Results:
-    fault = BY_NAME[p["fault"]]
-    loop = Loop(fault.place, dict(fault.values), PROPOSERS[p["proposer"]](), seed, p["validations"])
-    loop.run()
-    fresh = range(FRESH * (seed + 1), FRESH * (seed + 1) + p["fresh"])
-    bad, good = cost(fault.place, fault.values, fresh), cost(fault.place, {}, fresh)
-    now = bad if loop.values == fault.values else cost(fault.place, loop.values, fresh)
-    loss = bad - good
-    won = (bad - now) / loss if loss > 0 else 0.0
-    return {
-        "loss": loss,
-        "actionable": loop.actionable / max(1, loop.suggested),
-        "improving": loop.improving / max(1, loop.suggested),
-        "won_back": won,
-        "mended": float(won >= MENDED),
-        "validations_used": loop.validations,
-        "taken_back": loop.taken_back,
-        "simulated_s": loop.simulated_s,
-    }
+    proposer = PROPOSERS[p["proposer"]]()
+    found = Trial(BY_NAME[p["fault"]], proposer, seed, p["validations"], p["fresh"]).run()
+    return {one.name: found[one.name] for one in STUDY.results}
 
 
 def says(found: Sequence[Summary]) -> str:

@@ -8,10 +8,8 @@ what a validation calls better is carried at once.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
-from statistics import fmean
 from typing import Any, Final
 
 from swarmllm.core.agent.cycle import (
@@ -34,26 +32,31 @@ from swarmllm.core.agent.cycle import (
     Tick,
     Validated,
 )
+from swarmllm.core.agent.domains import domain_of_setting
 from swarmllm.core.agent.observation import Observation, observe
 from swarmllm.core.agent.proposers import Proposer, Situation
+from swarmllm.core.agent.suggestion import BoundsOf, Suggestion
+from swarmllm.core.agent.tasks import TUNE, TaskKind
 from swarmllm.core.governance.canary import Samples, samples_of
 from swarmllm.core.part import Part
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import SETTINGS
-from swarmllm.core.validation.objective import cost_of
+from swarmllm.core.validation.coverage import is_shown, text_side
 from swarmllm.core.validation.part import RecordingPart
 from swarmllm.core.validation.recording import Recording
 from swarmllm.core.validation.report import Case
 from swarmllm.core.validation.snapshot import Snapshot, snapshot_of
 from swarmllm.core.validation.statistics import PAIRS_MIN
+from swarmllm.sims.frame.store import Store
 from swarmllm.sims.planted.faults import Place
 from swarmllm.sims.validation.fitting import Fitted
-from swarmllm.sims.validation.playing import Load, Played, Run, play, steady
-from swarmllm.sims.validation.validate import Budget, validate
+from swarmllm.sims.validation.playing import Load, Played, Run, steady
+from swarmllm.sims.validation.validate import Budget, key_of, validate
 from swarmllm.testing.world import Host
 from swarmllm.testing.world.laws import all_laws
 
 MINUTE: Final = 29_000_000.0  # Since 1970, when the simulated clock shows 0.
+NO_REPORT: Final = bytes(32)  # What is filed before it may be simulated.
 LOOK_AFTER_S: Final = 2.0  # Of an answer under way, for the snapshot.
 BOUNDS: Final = {one: one.bounds for one in SETTINGS.values() if one.owner == "agent"}
 
@@ -93,11 +96,25 @@ def look(place: Place, values: Values, seed: int) -> Looked:
 
     world.event_queue.after(LOOK_AFTER_S, take)
     run.play(steady)
-    gaps = [b - a for one in world.answers for a, b in pairwise(one.times)]
-    return Looked(recorders[0].recording(world.now), seen[0], samples_of(gaps))
+    costs = [chosen.round_s for one in world.answers for chosen in one.chosen]
+    return Looked(recorders[0].recording(world.now), seen[0], samples_of(costs))
 
 
-def simulated(case: Case) -> tuple[str, bytes, float]:
+def case_of(suggestion: Suggestion, values: Values, looked: Looked) -> Case:
+    """What is to be validated where these values are in force."""
+    known = dict(values), looked.snapshot, looked.recording
+    return Case(suggestion.setting, suggestion.value, b"", *known, {})
+
+
+def simulated(case: Case, store: Store | None = None) -> tuple[str, bytes, float]:
+    """`store` keeps what was found, for whoever validates the same again."""
+    setting, before, after = case.setting, case.before, case.value
+    if not is_shown(setting) or text_side(setting, before, after) < 0:
+        return "not shown", b"", 0.0  # Whatever the figures: it could not be called better.
+    key = f"validation {key_of(case)}"
+    held = None if store is None else store.get(key)
+    if held is not None:
+        return held["verdict"], bytes.fromhex(held["digest"]), held["seconds"]
     seconds = 0.0
 
     def counted(fitted: Fitted, values: Values, seed: int, load: Load) -> Played:
@@ -109,12 +126,18 @@ def simulated(case: Case) -> tuple[str, bytes, float]:
 
     budget = Budget(PAIRS_MIN, clock=lambda: 0.0)  # By pairs alone: the same on every machine.
     report = validate(case, budget, play=counted)
+    if store is not None:
+        found = {"verdict": report.verdict, "digest": report.digest.hex(), "seconds": seconds}
+        store.add(key, {"results": found})
     return report.verdict, report.digest, seconds
 
 
 @dataclass(slots=True)
 class Loop:
-    """`values` are in force; the rest counts what was done."""
+    """`values` are in force. It ends after `validations_max` validations, once `changes_max`
+    changes were found good and are kept, or after `cycles_max` cycles. `kind`: of the task that the
+    cycles are for; with a `domain` they may change its settings alone. The rest says what was
+    done."""
 
     place: Place
     values: dict[Setting[Any], int]
@@ -123,13 +146,20 @@ class Loop:
     validations_max: int
     validator: Validator = simulated
     look: Look = look
+    changes_max: int = 1
+    cycles_max: int = 1_000
+    kind: TaskKind = TUNE
+    domain: str = ""
     suggested: int = 0
     actionable: int = 0
     validations: int = 0
     improving: int = 0
+    enacted: int = 0
     taken_back: int = 0
     simulated_s: float = 0.0
     notes: list[Note] = field(default_factory=list)
+    filed: list[File] = field(default_factory=list)
+    found: list[tuple[Suggestion, str]] = field(default_factory=list)
     _observation: Observation = field(default_factory=dict)
     _looked: Looked | None = None
     _filed: dict[bytes, Setting[Any]] = field(default_factory=dict)
@@ -157,12 +187,27 @@ class Loop:
                 continue
             event = Tick()
             step = self._cycle.state.step
-            if step is Step.PROPOSING or (step is Step.RESTING and self._spent()):
+            kept = self.enacted - self.taken_back
+            is_over = (
+                self._spent()
+                or kept >= self.changes_max
+                or self._cycle.state.cycle >= self.cycles_max
+            )
+            if step is Step.PROPOSING or (step is Step.RESTING and is_over):
                 return  # It may ask no more.
             if step in (Step.RESTING, Step.MEASURING):
                 self._now = max(self._now, self._cycle.next_deadline())
             if step is Step.MEASURING and self._enacted is not None:
                 self._enact(self._enacted)
+
+    @property
+    def _bounds(self) -> BoundsOf:
+        mine = self.domain
+        return {
+            one: bounds
+            for one, bounds in BOUNDS.items()
+            if not mine or domain_of_setting(one) == mine
+        }
 
     def _spent(self) -> bool:
         return self.validations >= self.validations_max
@@ -170,7 +215,17 @@ class Loop:
     def _around(self) -> Around:
         costs = Samples() if self._looked is None else self._looked.costs
         state = "enacted" if self._cycle.state.proposal else ""
-        return Around(4, False, True, not self._spent(), state, costs)
+        kind = self.kind
+        return Around(
+            kind.phase_max,
+            is_halted=False,
+            is_runner=True,
+            may_ask=not self._spent(),
+            proposal=state,
+            costs=costs,
+            wanted=kind.wanted,
+            is_filed="better" in kind.wanted,
+        )
 
     def _look(self) -> Looked:
         self._looks += 1
@@ -186,10 +241,11 @@ class Loop:
             case Ask():
                 return self._ask()
             case Simulate(suggestion=suggestion):
-                return self._simulate(suggestion.setting, suggestion.value)
+                return self._simulate(suggestion)
             case File():
-                self._enacted = effect
-                return Filed(effect.report)
+                self.filed.append(effect)
+                self._enacted = None if effect.is_suggestion else effect
+                return Filed(effect.report or NO_REPORT)
             case TakeBack(proposal=proposal):
                 self.taken_back += 1
                 self.values[self._filed[proposal]] = self._earlier[proposal]
@@ -199,23 +255,23 @@ class Loop:
 
     def _ask(self) -> Event:
         tried = self._cycle.state.tried
-        situation = Situation(self._observation, dict(self.values), BOUNDS, tried)
+        situation = Situation(self._observation, dict(self.values), self._bounds, tried)
         suggestion = self.proposer.propose(situation, self._rng)
         if suggestion is None:
             self._is_over = True
             return Proposed(None)
         self.suggested += 1
-        fault = suggestion.fault(self._observation, self.values, BOUNDS)
+        fault = suggestion.fault(self._observation, self.values, self._bounds)
         self.actionable += not fault
         return Proposed(suggestion, fault)
 
-    def _simulate(self, setting: Setting[Any], value: int) -> Event:
+    def _simulate(self, suggestion: Suggestion) -> Event:
         assert self._looked is not None
-        known = self._looked
-        case = Case(setting, value, b"", dict(self.values), known.snapshot, known.recording, {})
+        case = case_of(suggestion, self.values, self._looked)
         verdict, digest, simulated_s = self.validator(case)
         self.validations += 1
         self.improving += verdict == "better"
+        self.found.append((suggestion, verdict))
         self.simulated_s += simulated_s
         return Validated(verdict, digest)
 
@@ -228,10 +284,5 @@ class Loop:
         )
         self.values[suggestion.setting] = suggestion.value
         self._enacted = None
+        self.enacted += 1
         self._look()
-
-
-def cost(place: Place, values: Values, seeds: Sequence[int]) -> float:
-    """The mean objective under these values, where laws hold."""
-    fitted = place.fitted()
-    return fmean(cost_of(play(fitted, values, seed, steady).figures) for seed in seeds)

@@ -18,7 +18,7 @@ from swarmllm.sims.flood import BASE_MS
 from swarmllm.sims.study import Curves, Study, find, questions
 
 SMALL: dict[str, dict[str, Any]] = {
-    "agent": {"fault": "no_hedge_lossy", "validations": 0, "fresh": 2},
+    "agent": {"fault": "no_hedge_few", "validations": 0, "fresh": 2},
     "gossip": {"nodes": 60},
     "halt": {"nodes": 60},
     "half_dies": {"experts": 6, "askers": 1, "answers": 2, "tokens": 12},

@@ -32,6 +32,11 @@ METRICS: Final = (
     Metric("token_ms", "ms", "less", "median time of a round"),
     Metric("token_p99_ms", "ms", "less", "time that 99 of 100 rounds take at most"),
     Metric("late_share", "share", "less", "rounds that took three times the median"),
+    Metric("stall_ratio", "ratio", "less", "the slowest of a hundred rounds beside the median one"),
+    Metric("first_token_ms", "ms", "less", "median time of a first round, prompts taken in"),
+    Metric("first_ratio", "ratio", "less", "a first round beside a later one"),
+    Metric("wasted_share", "share", "less", "experts' answers that no token was made of"),
+    Metric("recomputed", "ratio", "less", "tokens that experts compute, where 1 is each text once"),
     Metric("unfinished_share", "share", "less", "answers that were not written to their end"),
     Metric("failovers", "per answer", "less", "experts that were lost in the middle of an answer"),
     Metric("tokens_per_s", "1/s", "more", "tokens of all answers"),
@@ -67,11 +72,21 @@ def _of_minutes(recording: Recording) -> dict[str, float]:
     found: dict[str, float] = {}
     working = [one for one in recording if one.tokens]
     answers, ended, tokens = total("answers"), total("ended"), total("tokens")
+    timed = [one for one in working if one.p50_ms]
+    if timed:
+        found["token_ms"] = _weighed(timed, "p50_ms")
+        found["token_p99_ms"] = _weighed(timed, "p99_ms")
+        found["stall_ratio"] = found["token_p99_ms"] / found["token_ms"]
+    if firsts := [one for one in working if one.first_ms]:
+        found["first_token_ms"] = _weighed(firsts, "first_ms")
+        if timed:
+            found["first_ratio"] = found["first_token_ms"] / found["token_ms"]
     if working:
-        found["token_ms"] = _weighed(working, "p50_ms")
-        found["token_p99_ms"] = _weighed(working, "p99_ms")
         found["late_share"] = total("late") / tokens
         found["tokens_per_s"] = tokens / (60 * len(working))
+        found |= _of_work(
+            total("asked"), total("used"), total("sent"), tokens, total("prompt_tokens")
+        )
     if ended:
         found["unfinished_share"] = total("unfinished") / ended
     if answers:
@@ -85,6 +100,18 @@ def _of_minutes(recording: Recording) -> dict[str, float]:
         if known:
             found["experts_lost"] = 100 * total("experts_went") / known / hours
     return found
+
+
+def _of_work(asked: int, used: int, sent: int, tokens: int, prompts: int) -> dict[str, float]:
+    """What experts computed in vain. Once means: those who are asked at the same time take in each
+    prompt, and then a token a round."""
+    if not asked:
+        return {}
+    at_once = asked / tokens
+    return {
+        "wasted_share": max(0.0, 1 - used / asked),
+        "recomputed": sent / (asked + at_once * prompts),
+    }
 
 
 def _weighed(minutes: Sequence[Minute], name: str) -> float:

@@ -19,6 +19,10 @@ from swarmllm.core.settings.setting import Setting
 from swarmllm.core.validation.coverage import is_shown, text_side
 from swarmllm.messages import Range
 
+RUNGS_FEW: Final = 6  # Steps of one.
+STEP: Final = 4.0
+FOOT: Final = 64  # Parts of the highest value that are the smallest step from 0.
+
 Tried = Collection[tuple[Setting[Any], int]]
 """Settings and values that were validated lately and were not better."""
 
@@ -59,51 +63,64 @@ class Proposer(Protocol):
         """The next thing to try; None if it has nothing."""
 
 
+# --- without knowledge ----------------------------------------------------------------------------
+
+
+def ladder(bounds: Range) -> tuple[int, ...]:
+    """The values of a setting that are worth trying, rising: its bounds, and between them steps by
+    a factor of 4 at most, or every one where they are few."""
+    low, high = bounds.low, bounds.high
+    if high - low <= RUNGS_FEW:
+        return tuple(range(low, high + 1))
+    foot = max(low, high // FOOT, 1)
+    steps = math.ceil(math.log(high / foot, STEP)) or 1
+    rungs = {round(foot * (high / foot) ** (step / steps)) for step in range(steps + 1)}
+    return tuple(sorted(rungs | {low, high}))
+
+
+def rungs_of(situation: Situation) -> dict[Setting[Any], tuple[int, ...]]:
+    """The ladder of each setting that is the agent's, by code."""
+    settings = sorted(situation.bounds, key=lambda one: one.code)
+    return {one: ladder(situation.bounds[one]) for one in settings}
+
+
 class RandomProposer:
-    """Any setting at any value, evenly by its logarithm where its bounds are far apart."""
+    """Any setting at any rung of its ladder."""
 
     name = "random"
 
     def propose(self, situation: Situation, rng: random.Random) -> Suggestion | None:
-        settings = sorted(situation.bounds, key=lambda one: one.code)
-        for _ in range(100):
-            setting = rng.choice(settings)
-            value = _drawn(situation.bounds[setting], rng)
-            if situation.is_new(setting, value):
-                return _of(situation, setting, value, "chosen by chance", ())
-        return None
-
-
-def _drawn(bounds: Range, rng: random.Random) -> int:
-    if bounds.low > 0 and bounds.high >= 20 * bounds.low:
-        return round(math.exp(rng.uniform(math.log(bounds.low), math.log(bounds.high))))
-    return rng.randint(bounds.low, bounds.high)
+        rungs = [(one, value) for one, found in rungs_of(situation).items() for value in found]
+        new = [one for one in rungs if situation.is_new(*one)]
+        if not new:
+            return None
+        return suggestion_of(situation, *rng.choice(new), "chosen by chance", ())
 
 
 class SearchProposer:
-    """Coordinate search: one setting after another, in an order drawn anew each time around, a
-    step up and a step down by a factor, and ever smaller steps."""
+    """Coordinate search: one setting after another, in an order drawn anew each time, half of the
+    way to either end of its ladder; then the next rungs."""
 
     name = "search"
-    FACTORS: Final = (4.0, 2.0, 1.4)
 
     def propose(self, situation: Situation, rng: random.Random) -> Suggestion | None:
-        settings = sorted(situation.bounds, key=lambda one: one.code)
-        rng.shuffle(settings)
-        for factor in self.FACTORS:
-            for setting in settings:
-                for value in self._steps(situation, setting, factor, rng):
+        ladders = list(rungs_of(situation).items())
+        rng.shuffle(ladders)
+        for is_wide in (True, False):
+            for setting, rungs in ladders:
+                for value in self._steps(situation.value(setting), rungs, rng, is_wide=is_wide):
                     if situation.is_new(setting, value) and situation.can_show(setting, value):
-                        return _of(situation, setting, value, "the next step of a search", ())
+                        said = "the next step of a search"
+                        return suggestion_of(situation, setting, value, said, ())
         return None
 
     def _steps(
-        self, situation: Situation, setting: Setting[Any], factor: float, rng: random.Random
+        self, now: int, rungs: tuple[int, ...], rng: random.Random, *, is_wide: bool
     ) -> list[int]:
-        now, bounds = situation.value(setting), situation.bounds[setting]
-        up = max(now + 1, round(now * factor))
-        down = min(now - 1, round(now / factor))
-        steps = [min(bounds.high, up), max(bounds.low, down)]
+        above = [value for value in rungs if value > now]
+        below = [value for value in rungs if value < now]
+        steps = [above[len(above) // 2 if is_wide else 0]] if above else []
+        steps += [below[(len(below) - 1) // 2 if is_wide else -1]] if below else []
         rng.shuffle(steps)
         return steps
 
@@ -125,26 +142,24 @@ class Rule:
 
 
 RULES: Final = (
+    Rule("failovers", 0.5, t.PATIENCE_MAX, 2, "experts are given up while they take in a prompt"),
     Rule("late_share", 0.03, t.EXTRA, 1, "many rounds wait for one slow expert", plus=1),
+    Rule("wasted_share", 0.4, t.EXTRA, 0.25, "many experts that answer are not waited for"),
+    Rule("first_ratio", 15, t.EXTRA, 0.25, "the first token waits for a slow hedge"),
+    Rule("busy_share", 0.8, t.EXTRA, 0, "experts are busy with work that nobody uses"),
+    Rule("recomputed", 1.4, t.HEDGE_COST, 0.1, "hedges compute long texts to catch up"),
     Rule(
-        "late_share", 0.03, t.HEDGE_COST, 0.25, "insurance against slow experts is priced too high"
+        "recomputed", 1.4, t.BLUR, 0.1, "answers go from expert to expert, each with all the text"
     ),
-    Rule("late_share", 0.03, t.STRAGGLER_RATIO, 0.5, "stragglers are waited for too long"),
-    Rule("late_share", 0.03, t.STRAGGLER_FLOOR, 0.5, "stragglers are waited for too long"),
-    Rule("late_share", 0.03, t.LATE_RATIO, 0.7, "late experts hold up tokens"),
-    Rule("late_share", 0.03, t.LATE_FLOOR, 0.25, "late experts hold up tokens"),
+    Rule("recomputed", 1.4, t.PATIENCE_MAX, 2, "experts are given up while they take in a prompt"),
+    Rule("stall_ratio", 6, t.PATIENCE_FLOOR, 0.1, "an expert that stands still is waited for"),
+    Rule("experts", 10, t.SHUFFLE_INTERVAL, 4, "news of many experts cost more than they tell"),
+    Rule("late_share", 0.03, t.PATIENCE_FLOOR, 0.1, "an expert that stands still is waited for"),
+    Rule("late_share", 0.03, t.HEDGE_COST, 4, "insurance against slow experts is refused for cost"),
     Rule("failovers", 0.2, t.PATIENCE_FLOOR, 4, "experts are given up for a hiccup"),
-    Rule("failovers", 0.2, t.STRAGGLER_FLOOR, 4, "experts are given up too early"),
-    Rule("failovers", 0.2, t.STRAGGLER_RATIO, 2, "experts are given up too early"),
     Rule("unfinished_share", 0.02, t.PATIENCE_MAX, 2, "answers end because experts are given up"),
-    Rule("unfinished_share", 0.02, t.PATIENCE_FLOOR, 4, "answers end because experts are given up"),
-    Rule("slow_ratio", 3, t.WAIT_COST, 2, "slow experts are asked as if they were quick"),
-    Rule("slow_ratio", 3, t.PATIENCE_FLOOR, 0.25, "a dead expert is waited for too long"),
     Rule("slow_ratio", 3, t.SUSPECT_REST, 4, "experts that failed are asked again too soon"),
     Rule("experts_lost", 20, t.SHUFFLE_INTERVAL, 0.5, "news of experts come too late"),
-    Rule("busy_share", 0.8, t.EXTRA, 0, "experts are busy with work that nobody uses"),
-    Rule("busy_share", 0.8, t.SESSIONS_OFFERED, 2, "there are too few places"),
-    Rule("token_ms", 150, t.FIRST_WAIT, 0.25, "first tokens wait for experts that matter little"),
     Rule("token_ms", 150, t.EXPERTS, 0.5, "tokens cost more experts than they need"),
 )
 """The first that applies, may be set and was not tried is proposed."""
@@ -156,7 +171,7 @@ class RuleProposer:
     def propose(self, situation: Situation, rng: random.Random) -> Suggestion | None:
         for rule, value in self._wanted(situation):
             if situation.is_new(rule.setting, value) and situation.can_show(rule.setting, value):
-                return _of(situation, rule.setting, value, rule.finding, (rule.metric,))
+                return suggestion_of(situation, rule.setting, value, rule.finding, (rule.metric,))
         return None
 
     def _wanted(self, situation: Situation) -> Iterator[tuple[Rule, int]]:
@@ -165,7 +180,7 @@ class RuleProposer:
             if bounds is None or situation.observation.get(rule.metric, 0.0) <= rule.above:
                 continue
             wanted = round(rule.factor * situation.value(rule.setting)) + rule.plus
-            yield rule, max(bounds.low, min(bounds.high, wanted))
+            yield rule, min(ladder(bounds), key=lambda rung: abs(rung - wanted))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +195,7 @@ class InTurn:
         return next((one for one in found if one is not None), None)
 
 
-def _of(
+def suggestion_of(
     situation: Situation,
     setting: Setting[Any],
     value: int,

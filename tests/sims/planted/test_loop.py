@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
 from swarmllm.core.agent.proposers import Situation
 from swarmllm.core.agent.suggestion import Suggestion
 from swarmllm.core.governance.canary import Samples, samples_of
-from swarmllm.core.settings.table import EXTRA, HEDGE_COST
+from swarmllm.core.settings.table import EXPERTS, EXTRA, HEDGE_COST
 from swarmllm.core.validation.recording import Minute
 from swarmllm.core.validation.report import Case
 from swarmllm.core.validation.snapshot import ExpertFigures, Snapshot
+from swarmllm.sims.frame.store import Store
 from swarmllm.sims.planted import loop as module
 from swarmllm.sims.planted.faults import Place
-from swarmllm.sims.planted.loop import Looked, Loop, look
+from swarmllm.sims.planted.loop import Looked, Loop, look, simulated
 from swarmllm.sims.validation.playing import ANSWERS
+from swarmllm.sims.validation.validate import key_of
 
 PLACE = Place((0.04,) * 3, streams=1, tokens=8, prompt=8)
 MINUTE = Minute(1, answers=2, ended=2, tokens=16, p50_ms=50, late=4, experts=3)
 SNAPSHOT = Snapshot((ExpertFigures(0, 50_000, 20_000, 160, 8, 8, 0),), 1, 1)
+KEPT = {"verdict": "better", "digest": "0102", "seconds": 7.0}
 QUICK, SLOW = samples_of([0.1, 0.11] * 10), samples_of([0.3, 0.31] * 10)
 
 
@@ -92,3 +96,18 @@ def test_a_look_is_what_a_node_records_and_sees() -> None:
     assert found.costs.count > 0
     assert found == look(PLACE, {HEDGE_COST: 100}, 7)
     assert found != look(replace(PLACE, steps_s=(0.2,) * 3), {HEDGE_COST: 100}, 7)
+
+
+def test_a_validation_that_could_not_be_called_better_is_not_simulated() -> None:
+    known = {EXTRA: 0}, SNAPSHOT, (MINUTE,)
+    assert simulated(Case(EXPERTS, 1, b"", *known, {})) == ("not shown", b"", 0.0)
+
+
+def test_a_validation_that_was_made_is_kept(tmp_path: Path) -> None:
+    case = Case(EXTRA, 1, b"", {EXTRA: 0}, SNAPSHOT, (MINUTE,), {})
+    store = Store(tmp_path)
+    store.add(f"validation {key_of(case)}", {"results": KEPT})
+    store.close()
+    again = Store(tmp_path)
+    assert simulated(case, again) == ("better", b"\x01\x02", 7.0)
+    again.close()

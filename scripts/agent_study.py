@@ -1,0 +1,143 @@
+"""Run the planted faults of `swarmllm simulate agent` for every proposer, models among them, and
+write the table of docs/agent.md.
+
+    python -m scripts.agent_study run OUT [--fault NAME] [--proposer NAME] [--seed N]
+    python -m scripts.agent_study table OUT
+
+Everything that was computed is kept in OUT, so what is interrupted goes on where it was. Proposers
+that propose the same share a validation. The models are the bundled experts, in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from swarmllm.core.agent.proposers import Proposer
+from swarmllm.sims.agent import PROPOSERS
+from swarmllm.sims.frame.store import Store
+from swarmllm.sims.planted.faults import BY_NAME, FAULTS, Fault
+from swarmllm.sims.planted.trial import Trial
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+PAGE: Final = ROOT / "docs" / "agent.md"
+RESULTS: Final = ROOT / "sims" / "planted" / "results.json"
+BEGIN: Final = "<!-- made by scripts/agent_study.py -->"
+END: Final = "<!-- end -->"
+SEED: Final = 77
+VALIDATIONS: Final = 10
+FRESH: Final = 12
+
+
+def model_proposers() -> dict[str, Callable[[], Proposer]]:
+    """Loaded when one is asked for."""
+    from scripts.agent_model import EXPERTS, ModelProposer, Pool
+
+    def made(name: str, experts: tuple[str, ...]) -> Proposer:
+        return ModelProposer(name, Pool(experts))
+
+    return {
+        "ops": lambda: made("ops", ("ops",)),
+        "ensemble": lambda: made("ensemble", EXPERTS),
+    }
+
+
+MODELS: Final = ("ops", "ensemble")
+ALL: Final = (*PROPOSERS, *MODELS)
+
+
+def run(out: Path, faults: list[Fault], proposers: list[str], seed: int) -> None:
+    for name in proposers:
+        for fault in faults:
+            store = Store(out / fault.name)
+            key = f"trial {name} {seed} {VALIDATIONS} {FRESH}"
+            if store.get(key) is None:
+                proposer = (PROPOSERS if name in PROPOSERS else model_proposers())[name]()
+                found = Trial(fault, proposer, seed, VALIDATIONS, FRESH).run(store)
+                found["calls"] = float(getattr(proposer, "calls", 0))
+                store.add(key, {"results": found})
+                sys.stdout.write(f"{fault.name} {name} {json.dumps(found)}\n")
+                sys.stdout.flush()
+            store.close()
+
+
+def collect(out: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+    """By fault and proposer."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for fault in FAULTS:
+        store = Store(out / fault.name)
+        trials = {name: store.get(f"trial {name} {seed} {VALIDATIONS} {FRESH}") for name in ALL}
+        found[fault.name] = {name: dict(one) for name, one in trials.items() if one is not None}
+        store.close()
+    return found
+
+
+def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    names = [name for name in ALL if any(name in one for one in results.values())]
+    lines = [
+        "| fault | loss, % | " + " | ".join(names) + " |",
+        "|---|---:|" + "---:|" * len(names),
+    ]
+    for fault, trials in results.items():
+        if not trials:
+            continue
+        loss = next(iter(trials.values()))["loss"]
+        shares = [f"{100 * trials[n]['won_back']:.0f} %" if n in trials else "" for n in names]
+        lines.append(f"| `{fault}` | {loss:.0f} | " + " | ".join(shares) + " |")
+    return "\n".join([*lines, "", *_summary(results, names)])
+
+
+def _summary(results: dict[str, dict[str, dict[str, float]]], names: list[str]) -> list[str]:
+    lines = [
+        "| proposer | mended | actionable | improving | won back | validations | model calls |"
+        " simulated hours |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name in names:
+        its = [trials[name] for trials in results.values() if name in trials]
+        suggested = sum(one["suggested"] for one in its)
+
+        def share(what: str, its: list[dict[str, float]] = its, of: float = suggested) -> str:
+            return f"{100 * sum(one[what] * one['suggested'] for one in its) / max(1, of):.0f} %"
+
+        won = sum(max(0.0, one["won_back"]) for one in its) / len(its)
+        lines.append(
+            f"| {name} | {sum(one['mended'] for one in its):.0f} of {len(its)} |"
+            f" {share('actionable')} | {share('improving')} | {100 * won:.0f} % |"
+            f" {sum(one['validations_used'] for one in its):.0f} |"
+            f" {sum(one['calls'] for one in its):.0f} |"
+            f" {sum(one['simulated_s'] for one in its) / 3600:.0f} |"
+        )
+    return lines
+
+
+def write_page(results: dict[str, dict[str, dict[str, float]]]) -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    PAGE.write_text(f"{before}{BEGIN}\n{page(results)}\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--fault", choices=tuple(BY_NAME), action="append")
+    parser.add_argument("--proposer", choices=ALL, action="append")
+    parser.add_argument("--seed", type=int, default=SEED)
+    options: Any = parser.parse_args()
+    if options.what == "run":
+        faults = [BY_NAME[name] for name in options.fault or BY_NAME]
+        run(options.out, faults, options.proposer or list(ALL), options.seed)
+        return
+    results = collect(options.out, options.seed)
+    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_page(results)
+
+
+if __name__ == "__main__":
+    main()
