@@ -33,9 +33,14 @@ class FetchError(LocalError):
 
 
 class ContextError(UsageError):
-    """The text is longer than any expert that can be reached holds."""
+    """The text is longer than any expert that can be reached holds: by `excess` tokens, 1 where
+    nobody said."""
 
     code = "context_length_exceeded"
+
+    def __init__(self, message: str, excess: int = 1) -> None:
+        super().__init__(message)
+        self.excess = max(1, excess)
 
 
 class MissingExtraError(UsageError):

@@ -353,15 +353,22 @@ def turn(
             try:
                 text = answer(asked.request(options))
                 return asked.answered(text) if text else before
-            except ContextError:
-                shorter = asked.shortened()
-                if shorter == asked:
+            except ContextError as fault:
+                shorter = asked.shortened(fault.excess)
+                if shorter is None:
                     raise
-                notice("(The conversation no longer fits; its oldest turn is left out from here.)")
+                notice(_left_out((len(asked.said) - len(shorter.said)) // 2))
                 asked = shorter
     except SwarmError as fault:
         if not _is_of_the_answer(fault):
             raise
         complain(str(fault))
+        if isinstance(fault, ContextError) and before.instructions:
+            notice("(The instructions count as well; /system TEXT gives others.)")
         notice("(Your last line got no answer and is left out; the rest is as it was.)")
         return before
+
+
+def _left_out(turns: int) -> str:
+    what = "turn is" if turns == 1 else f"{turns} turns are"
+    return f"(The conversation no longer fits; its oldest {what} left out from here.)"

@@ -23,6 +23,10 @@ COMMANDS: Final = {
 }
 
 
+# What a chat template writes around one message; published ones take about five.
+TEMPLATE_TOKENS_MAX: Final = 64
+
+
 @dataclass(frozen=True, slots=True)
 class Conversation:
     """`instructions` is the system message; empty: none, and the template's own where it has one.
@@ -45,9 +49,14 @@ class Conversation:
     def answered(self, text: str) -> Conversation:
         return replace(self, said=(*self.said, ChatMessage(ASSISTANT, text)))
 
-    def shortened(self) -> Conversation:
-        """Without its oldest question and answer; the same where there is only one question."""
-        return replace(self, said=self.said[2:]) if len(self.said) > 2 else self
+    def shortened(self, excess: int) -> Conversation | None:
+        """Without the oldest questions and answers that are needed at the least to save so many
+        tokens; None where all of them would not do."""
+        begin = 0
+        while excess > 0 and begin + 2 < len(self.said):
+            excess -= sum(map(_tokens_at_most, self.said[begin : begin + 2]))
+            begin += 2
+        return None if excess > 0 else replace(self, said=self.said[begin:])
 
     def reset(self) -> Conversation:
         return replace(self, said=())
@@ -59,6 +68,10 @@ class Conversation:
         """For a file that people read."""
         names = {SYSTEM: "Instructions", USER: "You", ASSISTANT: "Swarm"}
         return "".join(f"## {names[m.role]}\n\n{m.content.strip()}\n\n" for m in self.messages)
+
+
+def _tokens_at_most(message: ChatMessage) -> int:
+    return len(message.content.encode()) + TEMPLATE_TOKENS_MAX
 
 
 @dataclass(frozen=True, slots=True)

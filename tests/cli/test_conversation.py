@@ -3,6 +3,7 @@ nothing, and no command loses what was said but the one that is asked to."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,52 @@ def test_where_it_no_longer_fits_the_oldest_turns_are_left_out() -> None:
     for line in ("one", "two", "three"):
         talk = turn(talk, line, OPTIONS, small)
     assert [m.content for m in talk.messages] == ["be short", "two", "!", "three", "!"]
+
+
+def held(most: int) -> Callable[[TextRequest], str]:
+    """An expert whose tokens are letters."""
+
+    def answer(request: TextRequest) -> str:
+        size = sum(len(m.content) for m in request.messages)
+        if size > most:
+            raise ContextError(f"{size} of {most}", size - most)
+        return "!"
+
+    return answer
+
+
+def test_turns_are_left_out_by_what_is_too_much_and_told_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    talk = Conversation()
+    for n in range(100):
+        talk = turn(talk, f"{n:03}" + "x" * 96, OPTIONS, held(10_000))
+    assert len(talk.said) == 200
+    capsys.readouterr()
+    after = turn(talk, "y" * 5_000, OPTIONS, held(10_000))
+    told = capsys.readouterr().err
+    kept = [m.content for m in after.said if m.role == USER]
+    assert kept == [*(m.content for m in talk.said if m.role == USER), "y" * 5_000][-len(kept) :]
+    assert len(kept) == 51  # As many as there is room for.
+    assert 1 <= told.count("left out from here") <= 10
+
+
+@pytest.mark.parametrize("instructions", ["", "z" * 11_000])
+def test_a_line_that_no_shortening_lets_in_costs_one_question_and_no_turn(
+    instructions: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk = turn(Conversation(), "short", OPTIONS, held(10_000)).instructed(instructions)
+    asked = list[TextRequest]()
+
+    def counted(request: TextRequest) -> str:
+        asked.append(request)
+        return held(10_000)(request)
+
+    assert turn(talk, "y" * (1 if instructions else 1 << 20), OPTIONS, counted) == talk
+    told = capsys.readouterr().err
+    assert len(asked) == 1
+    assert "left out from here" not in told
+    assert ("instructions count as well" in told) is bool(instructions)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,11 @@ class Conversation:
 
 def _error_of(record: Record) -> SwarmError:
     if record.get("code") == ContextError.code:
-        return ContextError(str(record.get("message", "the text is too long for any expert")))
+        excess = record.get("excess_tokens")
+        return ContextError(
+            str(record.get("message", "the text is too long for any expert")),
+            excess if isinstance(excess, int) else 1,
+        )
     kind = {2: UsageError, 3: HaltedError}.get(record.get("exit_code", 1), LocalError)
     return kind(str(record.get("message", "the node did not say what was wrong")))
 

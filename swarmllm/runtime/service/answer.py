@@ -333,7 +333,8 @@ class Answer:
             raise ContextError(
                 f"the prompt has {self._prompt_tokens} tokens and max_tokens is"
                 f" {self._max_tokens}, together {total}, but the longest context of any"
-                f" reachable expert is {longest} tokens; shorten the prompt or lower max_tokens"
+                f" reachable expert is {longest} tokens; shorten the prompt or lower max_tokens",
+                total - longest,
             )
 
     def _piece(self, chosen: TokenChosen) -> Piece:

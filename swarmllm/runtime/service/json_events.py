@@ -27,7 +27,7 @@ from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.peers.view import ExpertView, VocabularyView
 from swarmllm.core.settings.holder import SettingView
 from swarmllm.core.values import EngineLoad, ModelCard
-from swarmllm.errors import SwarmError
+from swarmllm.errors import ContextError, SwarmError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.service.answer import Notice, Part, Piece, Weighing
 from swarmllm.runtime.service.local_node import Status
@@ -262,8 +262,10 @@ def end_record(result: Result) -> Record:
 
 def error_record(error: SwarmError) -> Record:
     """What was asked for was not begun, or broke off; `exit_code` is what a command leaves with."""
-    code = {"code": error.code} if error.code else {}
-    return record_of("error", message=str(error), exit_code=error.exit_code, **code)
+    more: dict[str, object] = {"code": error.code} if error.code else {}
+    if isinstance(error, ContextError):
+        more["excess_tokens"] = error.excess
+    return record_of("error", message=str(error), exit_code=error.exit_code, **more)
 
 
 # --- questions ------------------------------------------------------------------------------------
