@@ -240,6 +240,19 @@ BUGS: Final[dict[str, Bug]] = {
             "()",
         ),
     ),
+    "an agent that reports both says nothing": (
+        Change(
+            CASES,
+            "return {key: max(found) for key, found in said.items()}",
+            "return {key: found[0] for key, found in said.items() if len(found) == 1}",
+        ),
+    ),
+    "what was overtaken is in force unwritten": (
+        Change(CHANGES, "back = None if is_new else new", "back = new"),
+    ),
+    "a phase opens below a later case unwritten": (
+        Change(CHANGES, "if new[0] == old[0] and new[1] > old[1]:", "if False:"),
+    ),
     "peers that differ say nothing": (
         Change(REPLICA, "and link.digest != self.digest", "and False"),
     ),
@@ -260,9 +273,13 @@ WORLDS: Final = (
     *("the first of two votes counts", "the lower id only wins if it comes first"),
     *("what is unknown is minor", "bounds do not matter", "all votes at once shorten the review"),
     *("a halt takes nothing back", "a halt takes everything back"),
+    "the next halt brings back what the last one took",
     *("a halted node releases what has been reviewed", "in force before it is written down"),
     *("an agent deploys in any phase", "closing a phase may open one"),
-    *("canaries are promoted whatever they found", "an author fills the book"),
+    *("canaries are promoted whatever they found", "anybody reports on canaries"),
+    *("an agent that reports both says nothing", "an author fills the book"),
+    *("an author withdraws what has passed", "what was overtaken is in force unwritten"),
+    "a phase opens below a later case unwritten",
     *("peers that differ say nothing", "what is void stays until its successor is written"),
     *("what an earlier charter started with stays", "a node looks for ever at what it keeps"),
 )

@@ -58,7 +58,8 @@ class Changes:
         self.live: Wanted = {}
         self.journal = Journal()
         self._changed: list[Changed] = []
-        self._lived = {b""}  # Ids that were in force in this life of the node; the charter always.
+        # Ids that were in force in this life of the node, or are again; the charter always.
+        self._lived = {b""}
 
     @property
     def phase(self) -> int:
@@ -81,12 +82,20 @@ class Changes:
         found, self._changed = self._changed, []
         return found
 
-    def restore(self, saved: Saved) -> None:
-        """What a former life put into force."""
+    @property
+    def lived(self) -> frozenset[bytes]:
+        """Of what is wanted, the ids that have taken effect here."""
+        return frozenset(id for id, _ in self.wanted.values() if id in self._lived)
+
+    def restore(self, saved: Saved, *, halted: bool = False) -> None:
+        """What a former life put into force. What it had only written down, a node that is
+        `halted` leaves to the resume."""
         self.journal = Journal(saved.journal, saved.next_number)
         self.wanted = dict(saved.in_force)
         for target, value in saved.in_force.items():
-            if target.kind != "setting" or target.code in self._rules:
+            is_new = value[0] not in saved.lived
+            is_known = target.kind != "setting" or target.code in self._rules
+            if is_known and not (halted and is_new):
                 self._apply(target, value, 0)
 
     def want(
@@ -131,14 +140,17 @@ class Changes:
             self.wanted[target] = new
         return entry_of_change(target, entry)
 
-    def enact(self, written: Mapping[Target, InForce], at_ms: int) -> None:
+    def enact(self, written: Mapping[Target, InForce], at_ms: int) -> bool:
         """This is written down: what of it is still wanted, and not live yet, goes live; what is
-        neither wanted nor written any more (a charter before set it) goes."""
+        neither wanted nor written any more (a charter before set it) goes. Whether anything has
+        taken effect for the first time, which is to be written down, too."""
+        before = len(self._lived)
         for target, value in written.items():
             if self.wanted.get(target) == value and self.live.get(target) != value:
                 self._apply(target, value, at_ms)
         for target in sorted(self.live.keys() - self.wanted.keys() - written.keys()):
             self._apply(target, None, at_ms)
+        return len(self._lived) > before
 
     def name(self, target: Target) -> str:
         """For people: the setting's key, "phase" or "default model"."""

@@ -167,7 +167,7 @@ class GovernanceMachine:
     def start(self, now: float) -> list[NodeEffect]:
         """What a former life put into force is in force again; then the records are looked at."""
         self._save_at = now + SAVE_EVERY_S
-        self.changes.restore(self._saved)
+        self.changes.restore(self._saved, halted=bool(self.switch.halted))
         self._written = dict(self._saved.in_force)
         return self.settle(now)
 
@@ -237,8 +237,8 @@ class GovernanceMachine:
             if not self.registry.news:
                 break
             effects += self._look(now)  # A canary on this node has reported.
-        if not self.obstacle:
-            self.changes.enact(self._written, self._options.unix_ms(now))
+        if not self.obstacle and self.changes.enact(self._written, self._options.unix_ms(now)):
+            self._writing.is_due = True
         return [*effects, *self._write(now)]
 
     def _look(self, now: float) -> list[NodeEffect]:
@@ -370,4 +370,5 @@ class GovernanceMachine:
             stable_s=self._windows.read(now),
             journal=journal.entries,
             next_number=journal.next_number,
+            lived=self.changes.lived,
         )

@@ -51,7 +51,8 @@ class SavedCourse:
 @dataclass(frozen=True, slots=True)
 class Saved:
     """`scope` is that of the records; `boot` and `uptime_s` are the reading of the clock when this
-    was written; `slots` are the ids of the cases, by slot (empty: free)."""
+    was written; `slots` are the ids of the cases, by slot (empty: free). `lived`: those in force by
+    these had taken effect when this was written."""
 
     scope: bytes = b""
     boot: bytes = b""
@@ -63,6 +64,7 @@ class Saved:
     stable_s: tuple[float, ...] = ()
     journal: tuple[JournalEntry, ...] = ()
     next_number: int = 1
+    lived: frozenset[bytes] = frozenset()
 
 
 def slot_key(slot: int) -> str:
@@ -95,6 +97,7 @@ def pack(saved: Saved) -> bytes:
                 for e in saved.journal
             ],
             saved.next_number,
+            sorted(saved.lived),
         ]
     )
 
@@ -128,7 +131,9 @@ def read_state(data: bytes) -> Saved:
 
 def _saved(row: Any) -> Saved:
     try:
-        scope, boot, uptime_s, terms, slots, courses, in_force, stable_s, journal, number = row
+        scope, boot, uptime_s, terms, slots, courses, in_force, stable_s, journal, number, lived = (
+            row
+        )
         return Saved(
             scope,
             boot,
@@ -151,6 +156,7 @@ def _saved(row: Any) -> Saved:
             tuple(float(seconds) for seconds in stable_s),
             tuple(JournalEntry(*entry) for entry in journal),
             int(number),
+            frozenset(lived),
         )
     except (ValueError, TypeError, IndexError) as fault:
         raise Damaged(f"{STATE_KEY} is not of this version: {fault}") from fault

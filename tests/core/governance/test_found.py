@@ -274,3 +274,27 @@ def test_a_phase_that_opens_below_a_later_case_is_written_before_it_is_open() ->
     write(node)
     assert (node.machine.phase, node.journal[-1]) == (1, ("phase", "0", "1", ""))
     assert enacted(node)[-1] == id_of(closing)
+
+
+@pytest.mark.parametrize("lived", [False, True])
+def test_a_halted_node_that_restarts_puts_nothing_into_force_that_was_only_written(
+    lived: bool,
+) -> None:  # GOV-20, GOV-21
+    """Seed 33: the disk had been full until the halt came, and took what was decided before only
+    then."""
+    node = Node()
+    record = node.propose(SetSetting(EXPERTS_CODE, 5), tier=4)  # No halt takes a major one back.
+    node.offer(record, *(plain_vote(id_of(record), by) for by in VOTERS))
+    node.disk.is_full = not lived
+    node.wait(27 * HOUR)
+    node.switch.halt()
+    node.look()
+    node.disk.is_full = False
+    node.wait(HOUR)
+    assert node.value(EXPERTS_CODE) == (5 if lived else EXPERTS.default)
+    node.boot()
+    node.wait(HOUR)
+    assert node.value(EXPERTS_CODE) == (5 if lived else EXPERTS.default)
+    node.switch.resume()
+    node.wait(HOUR)
+    assert node.value(EXPERTS_CODE) == 5
