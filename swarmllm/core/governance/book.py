@@ -12,6 +12,7 @@ not fetched again from somebody who still has it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -29,6 +30,9 @@ OPEN_MAX: Final = 256
 OPEN_PER_AUTHOR_MAX: Final = 4
 # A change a day for three years; then a new charter takes over what is in force.
 PASSED_MAX: Final = 1_024
+# Of those, what agents may pass without votes where the charter lets them; people have the rest. It
+# and whatever is open and withdrawn fit a summary (`GROUPS_MAX`) when the phase is closed, too.
+UNATTENDED_MAX: Final = 240
 CLOSED_MAX: Final = 4_096  # Names of closed cases: 128 KiB.
 NAME_BYTES: Final = 8
 
@@ -194,16 +198,24 @@ class Book:
             version = self.mandate.version
             return f"{PASSED_MAX} changes have passed under charter {version}; sign a new charter"
         if standings[case.id].passed:
+            alone = sum(standings[id].needs == 0 for id in self.cases)
+            if standings[case.id].needs == 0 and alone >= UNATTENDED_MAX:
+                return f"{UNATTENDED_MAX} changes have passed without votes; sign a new charter"
             return ""
         if self._closed.get(name) == case.id:
             return f"proposal {name.hex()} was closed here"
-        opened = [one for id, one in self.cases.items() if is_open(one, standings[id])]
-        if sum(one.proposal.author == author for one in opened) >= OPEN_PER_AUTHOR_MAX:
+        opened = Counter(
+            one.proposal.author for id, one in self.cases.items() if is_open(one, standings[id])
+        )
+        if opened[author] >= OPEN_PER_AUTHOR_MAX:
             return (
                 f"key {author.hex()} has {OPEN_PER_AUTHOR_MAX} open proposals already;"
                 " withdraw one, or wait until one has expired"
             )
-        return f"{OPEN_MAX} proposals are open already" if len(opened) >= OPEN_MAX else ""
+        # What has passed without votes is open again when the phase is closed: more than an author
+        # has places, and none of the others'.
+        places = sum(min(count, OPEN_PER_AUTHOR_MAX) for count in opened.values())
+        return f"{OPEN_MAX} proposals are open already" if places >= OPEN_MAX else ""
 
 
 def has_carried(case: Case, standing: Standing) -> bool:

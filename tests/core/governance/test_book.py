@@ -6,11 +6,25 @@ from dataclasses import replace
 
 import pytest
 
-from swarmllm.core.governance.book import CLOSED_MAX, OPEN_MAX, OPEN_PER_AUTHOR_MAX
+from swarmllm.core.governance import book as books
+from swarmllm.core.governance.book import (
+    CLOSED_MAX,
+    OPEN_MAX,
+    OPEN_PER_AUTHOR_MAX,
+    PASSED_MAX,
+    UNATTENDED_MAX,
+)
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
-from swarmllm.messages.governance import GROUP_RECORDS_MAX, CanaryReport, SetSetting
+from swarmllm.messages.governance import (
+    GROUP_RECORDS_MAX,
+    GROUPS_MAX,
+    CanaryReport,
+    ClosePhase,
+    SetSetting,
+)
 from tests.core.governance.support import (
+    AGENTS,
     DAY,
     EXPERTS_CODE,
     SET_EXPERTS,
@@ -54,6 +68,37 @@ def test_ten_thousand_proposals_by_one_author_fill_four_places() -> None:  # GOV
 
 def test_all_authors_together_stay_far_below_what_a_node_keeps() -> None:
     assert 2 * 16 * OPEN_PER_AUTHOR_MAX < OPEN_MAX
+
+
+def test_all_that_a_book_can_hold_fits_a_summary() -> None:
+    keys_max = 2 * 16
+    open_and_withdrawn = 2 * keys_max * OPEN_PER_AUTHOR_MAX
+    assert PASSED_MAX + UNATTENDED_MAX + open_and_withdrawn + 1 <= GROUPS_MAX
+
+
+def test_what_an_agent_passes_without_votes_is_bounded_and_takes_nobody_elses_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # GOV-12
+    """Seed 38: an agent that needs no votes filed as many as it liked, and when its phase was
+    closed they were open proposals, 84 of them, and nobody else could have filed any."""
+    monkeypatch.setattr(books, "UNATTENDED_MAX", 12)
+    monkeypatch.setattr(books, "OPEN_MAX", 8)
+    terms = replace(TERMS, phase=4, unattended=1)
+    state = founded(charter(terms))
+    node = Node(switch=Switch(state), terms=terms)
+    more = {"swarm": state.swarm, "ctl_digest": state.digest}
+    for seq in range(1, 20):
+        made = plain_proposal(SetSetting(EXPERTS_CODE, seq % 7 + 1), AGENTS[0], seq=seq, **more)
+        outcome = node.offer(signed(made, AGENTS[0]))
+    assert len(node.machine.registry.cases) == 12
+    assert "12 changes have passed without votes" in outcome.reason
+    record = node.propose(ClosePhase(0))
+    id = id_of(record)
+    node.offer(record, *(plain_vote(id, by, swarm=state.swarm) for by in VOTERS[:2]))
+    assert node.machine.phase == 0
+    record = node.propose(SetSetting(EXPERTS_CODE, 3))
+    node.offer(record)
+    assert id_of(record) in node.machine.registry.cases
 
 
 def test_withdrawn_proposals_are_kept_for_a_while_and_not_for_ever() -> None:
