@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from swarmllm.cli import options as o
+from swarmllm.cli.agent.app import agent, experts
 from swarmllm.cli.eval_command import evaluate
 from swarmllm.cli.governance import app as governance
 from swarmllm.cli.guard import guarded
@@ -162,19 +163,6 @@ def status(data_dir: o.DataDir = None, json: o.Json = False) -> None:
         from swarmllm.cli.settings import config_of
 
         return show_status(config_of(data_dir=data_dir), as_json=json)
-
-    raise typer.Exit(guarded(body))
-
-
-@app.command()
-def experts(data_dir: o.DataDir = None, json: o.Json = False) -> None:
-    """Show the experts that the running node knows, and what it has measured of them."""
-
-    def body() -> int:
-        from swarmllm.cli.inspect import show_experts
-        from swarmllm.cli.settings import config_of
-
-        return show_experts(config_of(data_dir=data_dir), as_json=json)
 
     raise typer.Exit(guarded(body))
 
@@ -451,6 +439,8 @@ app.command("eval")(evaluate)
 app.add_typer(settings, name="settings")
 operators.register(app)
 app.add_typer(ledger, name="ledger")
+app.add_typer(agent, name="agent")
+app.add_typer(experts, name="experts")
 governance.register(app)
 validation.register(app)
 tidy(app)

@@ -1,0 +1,1 @@
+"""`swarmllm agent` and `swarmllm experts`."""
