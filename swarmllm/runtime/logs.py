@@ -78,6 +78,13 @@ class BoundedFile(logging.handlers.RotatingFileHandler):
         except OSError:
             self.lost += 1
 
+    def close(self) -> None:
+        """What is still in its buffer is lost, too, and a node that leaves has left."""
+        try:
+            super().close()
+        except OSError:
+            self.lost += 1
+
     def handleError(self, record: logging.LogRecord) -> None:
         self.lost += 1
 

@@ -20,7 +20,7 @@ from swarmllm.cli.operators.halt_source import (
 )
 from swarmllm.cli.output import people, print_record
 from swarmllm.cli.screen import Line
-from swarmllm.errors import HaltedError
+from swarmllm.errors import HaltedError, LocalError
 from swarmllm.runtime.config import Config
 
 
@@ -36,7 +36,14 @@ def stop(config: Config, *, as_json: bool) -> int:
         record = status_of(Standing(stopped, str(config.data_dir)))
     if as_json:
         print_record(record)
-    elif record["running"]:
+    if record["running"] and not record["durable"]:
+        raise LocalError(
+            "this node is stopped, but that is not on its disk, and it would not be stopped after"
+            f" a restart: look whether {config.data_dir} can be written (a full disk?)"
+        )
+    if as_json:
+        return OK
+    if record["running"]:
         people().print(
             Line(
                 "This node is stopped: it makes no token and asks for none until `swarmllm start`.",
@@ -80,6 +87,11 @@ def start(config: Config, *, as_json: bool) -> int:
         raise HaltedError(
             f"the owner's stop is taken back, but the swarm is {record['halted'][0]};"
             " only its resume quorum can lift that"
+        )
+    if record["running"] and not record["durable"]:
+        raise LocalError(
+            f"a start counts only when it is on disk, and {config.data_dir} cannot be written"
+            " (a full disk?): make room, and the node starts by itself"
         )
     if not as_json:
         said = (

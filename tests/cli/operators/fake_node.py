@@ -23,7 +23,7 @@ from tests.cli.socket_node import Record, SocketNode
 
 class FakeNode(SocketNode):
     """In the data folder `folder`, under the charters of a file. `mood` is how it misbehaves:
-    silent, dies, garbage, short, halves."""
+    silent, dies, garbage, short, halves, full (its disk)."""
 
     def __init__(self, folder: Path, charter: Path) -> None:
         super().__init__(folder)
@@ -96,7 +96,7 @@ class FakeNode(SocketNode):
             "event": "halt_status",
             "time": 1.0,
             **state_fields(self.state),
-            "durable": True,
+            "durable": self.mood != "full",
             "peers": self.peers,
             "acknowledged": self.peers[: len(self.peers) - self.silent_peers],
         }

@@ -146,6 +146,12 @@ def test_stop_and_start_are_for_the_running_node(desk: Desk, node: FakeNode) -> 
     assert not node.state.stopped_here
 
 
+def test_what_is_not_on_disk_is_not_called_done(desk: Desk, node: FakeNode) -> None:
+    node.mood = "full"
+    assert "would not be stopped after a restart" in desk.refused(1, "stop", *node.flags)
+    assert "counts only when it is on disk" in desk.refused(1, "start", *node.flags)
+
+
 def test_stop_without_a_node_stops_the_next_one(desk: Desk) -> None:
     folder = ("--data-dir", str(desk.folder / "data"))
     assert "next `swarmllm join` will be stopped" in desk.ok("stop", *folder).err

@@ -186,6 +186,18 @@ def test_a_full_disk_loses_lines_and_nothing_else(
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_disk_that_is_full_when_a_node_leaves_is_no_fault(tmp_path: Path) -> None:
+    with logs.writing(tmp_path / "node.log", "info"):
+        handler = next(
+            h for h in logging.getLogger("swarmllm").handlers if isinstance(h, logs.BoundedFile)
+        )
+        before = handler.setStream(open("/dev/full", "w"))  # noqa: SIM115  Closed by the handler.
+        assert before is not None
+        before.close()
+        logging.getLogger("swarmllm.x").warning("said on a full disk")
+    assert handler.lost >= 2
+
+
 def test_the_tail_of_a_log_reads_like_sentences(tmp_path: Path) -> None:
     with logs.writing(tmp_path / "node.log", "info"):
         for i in range(30):
