@@ -172,7 +172,7 @@ BUGS: Final[dict[str, Bug]] = {
     "a damaged state is a new state": (
         Change(
             MACHINE,
-            'self.damage = f"what this node remembers of governance cannot be read: {fault}"',
+            "self.damage = unreadable(str(fault))\n            self.registry.close(self.damage)",
             "pass",
         ),
     ),

@@ -20,6 +20,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from swarmllm.adapters.sqlite_reading import open_to_read
 from swarmllm.core.halt.entries import entries_of
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.ledger.audit import Audit, opening_fault, read_leaf
@@ -215,7 +216,7 @@ class LedgerFile:
                 f"there is no ledger {path}; a node that has run on this folder has one"
             )
         with _told(path, "read"):
-            self._connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+            self._connection = open_to_read(path)
             try:
                 _check_kind(self._connection, path)
                 self._connection.execute(

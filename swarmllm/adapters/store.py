@@ -19,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from swarmllm.adapters.sqlite_reading import open_to_read
 from swarmllm.errors import LocalError
 from swarmllm.runtime.ports import KEY_BYTES_MAX, VALUE_BYTES_MAX
 
@@ -90,7 +91,7 @@ def peek(path: Path, key: str) -> bytes | None:
     if not path.exists():
         return None
     with _told(path, "read"):
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        connection = open_to_read(path)
         try:
             row = connection.execute("SELECT value FROM entry WHERE key = ?", (key,)).fetchone()
         finally:

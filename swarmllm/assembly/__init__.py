@@ -313,6 +313,8 @@ async def _offer_terms(
     config: Config, governance: GovernanceMachine, driver: Driver, warn: Callable[[str], None]
 ) -> None:
     """The terms of governance that lie beside the charter's file; elsewhere peers have them."""
+    if governance.damage:
+        warn(governance.damage)
     if not config.charter or not governance.registry.needs_terms:
         return
     path = terms_path(Path(config.charter))

@@ -88,24 +88,15 @@ def names_of(records: Sequence[dict[str, Any]]) -> list[str]:
 
 class RunningNode:
     """`swarmllm join --json` as a child whose records are read as they come. Use as a context
-    manager: it never outlives the block."""
+    manager: it never outlives the block. `before`: what starts it, which must become it."""
 
-    def __init__(self, home: Path, data: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, data: Path, *arguments: str, before: Sequence[str] = ()) -> None:
         self.home, self.data = home, data
         self.records: list[dict[str, Any]] = []
         self._changed = threading.Condition()
+        flags = ("--data-dir", str(data), "--no-lan", "--listen", "127.0.0.1", *arguments)
         self.process = subprocess.Popen(
-            command(
-                "join",
-                "--json",
-                "--until-eof",
-                "--data-dir",
-                str(data),
-                "--no-lan",
-                "--listen",
-                "127.0.0.1",
-                *arguments,
-            ),
+            [*before, *command("join", "--json", "--until-eof", *flags)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

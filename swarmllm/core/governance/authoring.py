@@ -16,7 +16,7 @@ from swarmllm.core.governance.mandate import Mandate, Tier
 from swarmllm.core.governance.outcome import Outcome, Target, rank, target_of
 from swarmllm.core.governance.phases import obstacle
 from swarmllm.core.governance.tiers import Action, decide
-from swarmllm.errors import UsageError
+from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages.governance import (
     NO_BASE,
     NO_EVIDENCE,
@@ -126,6 +126,7 @@ def withdrawal(
     machine: GovernanceMachine, id: bytes, public_key: bytes, unix_ms: int
 ) -> Withdrawal:
     """The withdrawal that this key should sign. UsageError if it should not sign any."""
+    _refuse_damaged(machine)
     mandate = machine.mandate
     if mandate is None:
         raise UsageError(machine.obstacle)
@@ -138,7 +139,9 @@ def withdrawal(
 
 
 def find(machine: GovernanceMachine, prefix: str) -> Case:
-    """The case whose id begins with these hexadecimal digits. UsageError for none or several."""
+    """The case whose id begins with these hexadecimal digits. UsageError for none or several,
+    LocalError if this node does not know what it held."""
+    _refuse_damaged(machine)
     found = [case for case in _cases(machine) if case.id.hex().startswith(prefix.lower())]
     if not found:
         raise UsageError(f"no proposal {prefix!r} is known here; `swarmllm proposals` lists them")
@@ -159,10 +162,16 @@ def base_of(machine: GovernanceMachine, action: Action) -> bytes:
 
 def _open(machine: GovernanceMachine) -> tuple[Mandate, Outcome]:
     """UsageError while nothing may be put into force here, so that nothing should be signed."""
+    _refuse_damaged(machine)
     mandate, outcome = machine.mandate, machine.outcome
     if machine.obstacle or mandate is None or outcome is None:
         raise UsageError(f"governance is suspended: {machine.obstacle}")
     return mandate, outcome
+
+
+def _refuse_damaged(machine: GovernanceMachine) -> None:
+    if machine.damage:
+        raise LocalError(machine.damage)
 
 
 def _cases(machine: GovernanceMachine) -> Sequence[Case]:

@@ -84,6 +84,14 @@ class Options:
         return max(0, self.unix_ms_at_zero + round(now * 1_000))
 
 
+def unreadable(what: str) -> str:
+    """What the owner of a node is told whose disk does not hold what it held."""
+    return (
+        f"what this node remembers of governance cannot be read: {what};"
+        " restore its data folder from a copy"
+    )
+
+
 class GovernanceMachine:
     """One node's. `read` gives what a former life saved under a key, None for nothing. A node calls
     `start` before anything else, then one method for each input, and `timer` at `next_deadline`."""
@@ -115,9 +123,10 @@ class GovernanceMachine:
             self._saved, self._cases = load(read)
             self.registry.recall_terms(self._saved.terms)
         except (Damaged, RemoteError) as fault:
-            self.damage = f"what this node remembers of governance cannot be read: {fault}"
+            self.damage = unreadable(str(fault))
+            self.registry.close(self.damage)
             self._saved, self._cases = Saved(), {}
-        self._writing = Writing(self._saved.slots, waits_for_ledger=options.waits_for_ledger)
+        self.writing = Writing(self._saved.slots, waits_for_ledger=options.waits_for_ledger)
         self._windows = Windows(self._saved.stable_s)
         self._written: dict[Target, InForce] = {}
         self._digest = b""  # Our halt state's, when the cases were last looked at.
@@ -159,7 +168,7 @@ class GovernanceMachine:
         if self.is_due:
             return -math.inf
         return min(
-            self._look_at, self._save_at, self._writing.retry_at, self.replica.next_deadline()
+            self._look_at, self._save_at, self.writing.retry_at, self.replica.next_deadline()
         )
 
     # --- inputs -----------------------------------------------------------------------------------
@@ -178,7 +187,7 @@ class GovernanceMachine:
         outcome = taken.rejected[0] if taken.rejected else taken
         effects: list[NodeEffect] = [RecordChecked(offer.check, outcome, passes=is_news)]
         if offer.forwarder is None and not taken.rejected:
-            self._writing.answer(offer.check)
+            self.writing.answer(offer.check)
         if is_news:
             self.replica.touched(now)
             if offer.forwarder is None:
@@ -189,8 +198,8 @@ class GovernanceMachine:
             ]
         effects += self.settle(now)
         if self.damage:
-            self._writing.answer_all(self.damage)
-        return [*effects, *self._writing.kept()]
+            self.writing.answer_all(self.damage)
+        return [*effects, *self.writing.kept()]
 
     def received(self, peer: PeerId, frame: bytes, now: float) -> list[NodeEffect]:
         """One frame of a peer's stream."""
@@ -201,8 +210,8 @@ class GovernanceMachine:
     def confirmed(self, number: int, ok: bool, now: float, fault: str = "") -> list[NodeEffect]:
         """Store or ledger have what was ordered with this number, or could not take it (`fault`
         says why, if it is known)."""
-        done = self._writing.confirmed(number, ok, now, fault)
-        kept = self._writing.kept()
+        done = self.writing.confirmed(number, ok, now, fault)
+        kept = self.writing.kept()
         if done is None:
             return [*kept]
         self._written = dict(done.in_force)
@@ -213,12 +222,12 @@ class GovernanceMachine:
     def timer(self, now: float) -> list[NodeEffect]:
         """`next_deadline` has come."""
         effects: list[NodeEffect] = self.replica.timer(now)
-        if now >= self._writing.retry_at:
-            effects += self._writing.again()
+        if now >= self.writing.retry_at:
+            effects += self.writing.again()
         if now >= self._save_at:
             self._save_at = now + SAVE_EVERY_S
-            self._writing.is_due = self._writing.is_due or bool(self.progress.courses)
-        if self.is_due or now >= min(self._look_at, self._save_at) or self._writing.is_due:
+            self.writing.is_due = self.writing.is_due or bool(self.progress.courses)
+        if self.is_due or now >= min(self._look_at, self._save_at) or self.writing.is_due:
             effects += self.settle(now)
         return effects
 
@@ -252,7 +261,7 @@ class GovernanceMachine:
             self._digest = self.switch.state.digest
             self._evaluate()
         for one in news:
-            self._writing.is_due = True
+            self.writing.is_due = True
             effects.append(AppendToLedger(entry_of_record(one.data)))
             if isinstance(one.record, Proposal) and self.outcome is not None:
                 standing = self.outcome.standings[one.case]
@@ -271,21 +280,21 @@ class GovernanceMachine:
             for id, records in cases.items():
                 case = self.registry.book.restore(records)
                 if case is None or case.id != id:
-                    self.damage = (
-                        "what this node remembers of governance cannot be read:"
-                        f" the records of proposal {id.hex()[:16]} contradict its charter"
-                    )
+                    name = id.hex()[:16]
+                    what = f"the records of proposal {name} contradict its charter"
+                    self.damage = unreadable(what)
+                    self.registry.close(self.damage)
                     return
-                self._writing.known(id, case.digest)
+                self.writing.known(id, case.digest)
             self.progress.restore(saved.courses, away_s, now)
-        self._writing.is_due = True
+        self.writing.is_due = True
         self.replica.touched(now)
         self._evaluate()
         if self.registry.book is None:  # What another charter had in force is not under this one.
             nothing = Outcome(0, {})
             at_ms = self._options.unix_ms(now)
             for entry in self.changes.want({}, nothing, lambda _: None, at_ms):
-                self._writing.with_entry(entry)
+                self.writing.with_entry(entry)
 
     def _evaluate(self) -> None:
         self.outcome = None if self.registry.book is None else self.outcome_with(())
@@ -306,10 +315,10 @@ class GovernanceMachine:
             found = self.progress.advance(book.cases.values(), self.outcome, around)
             effects += [AppendToLedger(entry_of_canary(id, course)) for id, course in found.steps]
             for id, why in found.idle:
-                self._writing.with_entry(entry_of_idle(id, why))
+                self.writing.with_entry(entry_of_idle(id, why))
             if not found.has_changed:
                 break
-            self._writing.is_due = True
+            self.writing.is_due = True
             self._evaluate()
         for report in self._canaries.reports(mandate, self._options.unix_ms(now)):
             if self.registry.accept([report]).news:
@@ -321,7 +330,7 @@ class GovernanceMachine:
         ranks = {id: rank(case) for id, case in book.cases.items()}
         at_ms = self._options.unix_ms(now)
         for entry in self.changes.want(wanted, self.outcome, ranks.get, at_ms, halted=halted):
-            self._writing.with_entry(entry)
+            self.writing.with_entry(entry)
         looks = (course.look_at for course in self.progress.courses.values())
         self._look_at = min(now + LOOK_AGAIN_S, min(looks, default=math.inf))
         return effects
@@ -342,7 +351,7 @@ class GovernanceMachine:
             self.progress.courses.pop(id, None)
         if closed:
             self.replica.touched(now, is_news=False)
-            self._writing.is_due = True
+            self.writing.is_due = True
             self._evaluate()
 
     # --- writing ----------------------------------------------------------------------------------
@@ -351,7 +360,7 @@ class GovernanceMachine:
         if self.damage:
             return []
         cases = self.registry.cases
-        return self._writing.begin(
+        return self.writing.begin(
             {id: case.digest for id, case in cases.items()},
             lambda id: cases[id].records,
             lambda slots: self._state(slots, now),

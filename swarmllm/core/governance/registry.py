@@ -75,6 +75,10 @@ class Registry:
             self.book = Book(found, self._rules, self._verify)
         return True
 
+    def close(self, reason: str) -> None:
+        """Hold nothing, and take nothing any more."""
+        self.book, self._state, self._found = None, None, reason
+
     @property
     def needs_terms(self) -> bool:
         """Whether the charter in force names terms that have not come yet."""

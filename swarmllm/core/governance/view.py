@@ -59,7 +59,8 @@ class PhaseView:
 @dataclass(frozen=True, slots=True)
 class GovernanceView:
     """`obstacle`: why nothing is put into force here now. Keys are ids. `model`: what new nodes
-    are offered, and the proposal that put it into force; None: nobody voted for one."""
+    are offered, and the proposal that put it into force; None: nobody voted for one. `fault`: why
+    the disk cannot be read or written; empty if it can be."""
 
     obstacle: str
     charter_version: int
@@ -77,6 +78,7 @@ class GovernanceView:
     journal: Sequence[JournalEntry]
     records_refused: int
     model: tuple[SetDefaultModel, bytes] | None = None
+    fault: str = ""
 
 
 def view_of(machine: GovernanceMachine, now: float) -> GovernanceView:
@@ -108,6 +110,7 @@ def view_of(machine: GovernanceMachine, now: float) -> GovernanceView:
             for phase in range(1, PHASE_MAX + 1)
         ),
         proposals=tuple(_proposal(machine, case, now) for case in cases),
+        fault=machine.damage or machine.writing.fault,
         journal=machine.changes.journal.entries,
         records_refused=machine.replica.refused,
         model=_model(machine),

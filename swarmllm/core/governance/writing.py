@@ -74,6 +74,13 @@ class Writing:
         """Whether something is still to be written."""
         return self.is_due or self._now is not None
 
+    @property
+    def fault(self) -> str:
+        """Why the disk does not have the write that is under way; empty if it may have it. Of the
+        ledger, the ledger tells."""
+        write = self._now
+        return self._fault if write is not None and write.number in write.failed else ""
+
     def with_entry(self, entry: LedgerEntry) -> None:
         """The next write waits for this entry of the ledger."""
         self._entries.append(entry)

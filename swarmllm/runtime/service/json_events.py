@@ -294,7 +294,7 @@ def status_record(status: Status) -> Record:
         vocabularies=[_vocabulary(one, view.vocabulary) for one in view.vocabularies],
         answers_open=view.answers_open,
         rounds_served_open=view.rounds_served_open,
-        troubles=list(status.troubles),
+        troubles=[*status.troubles, *_faults(view.parts)],
         records_dropped=view.records_dropped,
         records_refused=view.records_refused,
         saves_failed=status.saves_failed,
@@ -318,6 +318,10 @@ def _ledger(view: LedgerView) -> Record:
         "acknowledged": [peer for peer, _ in view.alarms if peer in view.acknowledged],
         "fault": view.fault,
     }
+
+
+def _faults(parts: Sequence[object]) -> list[str]:
+    return [one.fault for one in parts if isinstance(one, GovernanceView) and one.fault]
 
 
 def _default(view: GovernanceView) -> Record | None:

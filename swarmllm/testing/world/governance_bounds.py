@@ -99,7 +99,7 @@ class GovernanceBounded(GovernanceLaw):
         yield "news", len(machine.registry.news), 0
         yield "journal", len(machine.changes.journal.entries), journal.ENTRIES_MAX
         yield "census", len(machine.census._heard), phases.HEARD_MAX
-        yield "slots", len(machine._writing.slots), state_file.SLOTS_MAX
+        yield "slots", len(machine.writing.slots), state_file.SLOTS_MAX
         kept = [key for key in host.disk.values if key.startswith("governance/")]
         yield "values on disk", len(kept), state_file.SLOTS_MAX + 1
         yield "costs", len(machine.progress._costs_s), 256

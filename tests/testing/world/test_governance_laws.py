@@ -311,7 +311,7 @@ def test_an_answer_before_the_disk_has_it_or_none_at_all_is_found(
 ) -> None:
     swarm = Swarm(KeptIsOnDisk)
     swarm.carry(SET, votes=1)
-    writing = swarm.government.machine(swarm.hosts[0])._writing
+    writing = swarm.government.machine(swarm.hosts[0]).writing
 
     def answer(check: int) -> None:
         if sabotage == "at once":
