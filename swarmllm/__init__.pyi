@@ -26,6 +26,7 @@ from swarmllm.core.peers.view import NodeView as NodeView
 from swarmllm.core.peers.view import VocabularyView as VocabularyView
 from swarmllm.core.values import EngineLoad as EngineLoad
 from swarmllm.core.values import ModelCard as ModelCard
+from swarmllm.core.values import Only as Only
 from swarmllm.core.values import Sampling as Sampling
 from swarmllm.errors import HaltedError as HaltedError
 from swarmllm.errors import LocalError as LocalError

@@ -180,9 +180,8 @@ async def _start(
     )
     recording, handing_in = _recording(store), HandingIn()
     agent = NodeAgent(config, governance.machine, settings, keyring, store)
-    ledger = part_of(keyring, rng, trio.current_time())
-    parts_of_node = (exchange, governance, ledger, recording, *agent.parts)
-    node = _node(config, keyring, rng, orders, text, parts_of_node, settings)
+    made = exchange, governance, part_of(keyring, rng, trio.current_time()), recording
+    node = _node(config, keyring, rng, orders, text, (*made, *agent.parts), settings)
 
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(perform_text, effect, text, driver)
@@ -212,8 +211,13 @@ async def _start(
     governing = _governing(driver, handing_in, governance.machine, keyring, local)
     validation = ValidationService(driver, recording, governance.machine, settings, local.view)
     _open_service(service, local, orders, governing, driver, validation, agent)
-    tell(Ready(keyring.peer, f"unix:{api}", network.addrs[0] if network.addrs else ""))
+    http = await stack.enter_async_context(parts.http(service)) if parts.http else ""
+    tell(_ready(network, api, http))
     return local
+
+
+def _ready(network: Network, api: Path, http: str) -> Ready:
+    return Ready(network.peer, f"unix:{api}", next(iter(network.addrs), ""), http)
 
 
 async def _open_doors(

@@ -44,6 +44,7 @@ from swarmllm.runtime.service.json_events import (
     Warned,
 )
 from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.service import Service
 
 SendFrame = Callable[[Life], None]
 
@@ -51,12 +52,14 @@ SendFrame = Callable[[Life], None]
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Doubles for a test or other implementations for an embedder; None means the real one.
-    `review_pace` is a test clock: so many seconds of review go by in one."""
+    `review_pace` is a test clock: so many seconds of review go by in one. `http` opens another way
+    to ask the node, and gives its address; without one there is none."""
 
     engine: AbstractAsyncContextManager[Engine] | None = None
     text: Text | None = None
     network: Callable[[KeyFile, Driver], AbstractAsyncContextManager[Network]] | None = None
     review_pace: float = 1.0
+    http: Callable[[Service], AbstractAsyncContextManager[str]] | None = None
 
 
 async def open_model(

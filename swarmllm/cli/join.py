@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -22,6 +23,7 @@ import trio
 
 from swarmllm.adapters.datadir import DataDir, default_folders
 from swarmllm.adapters.temporary_folder import sweep
+from swarmllm.api.serving import TOKEN_FILE, Options, serving
 from swarmllm.assembly import Parts, open_node
 from swarmllm.cli import collector
 from swarmllm.cli.first_model import Chosen, brought, choose
@@ -46,6 +48,7 @@ from swarmllm.runtime.service.json_events import (
 )
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.record import Record
+from swarmllm.runtime.service.service import Service
 
 # Waiting to be written; then the oldest are lost, as they are for any other slow listener.
 RECORDS_MAX: Final = 1024
@@ -75,16 +78,31 @@ def join(
             "--until-eof waits for standard input to close, and it is closed already; keep it open,"
             " or leave this out"
         )
+    http = _http(config)
     voted = voted_model(config) if config.model == AUTO else None
     chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json, voted=voted)
     sweep()  # What killed commands left of nodes of their own.
     # Whatever a node writes is its owner's alone, also in a folder that others may look into.
     os.umask(0o077)
+    parts = replace(parts or Parts(), http=http)
     return run(partial(_join, config, chosen, as_json, until_eof, parts), interrupted=OK)
 
 
+def _http(config: Config) -> Callable[[Service], AbstractAsyncContextManager[str]] | None:
+    """What opens the HTTP API; None where it is not wanted. UsageError for one that others could
+    use without a key."""
+    if not config.api:
+        return None
+    options = Options(
+        *(config.api_host, config.api_port, config.api_keys, config.api_origins, config.api_hosts),
+        DataDir(config.data_dir).path / TOKEN_FILE,
+    )
+    options.check()
+    return partial(serving, options=options)
+
+
 async def _join(
-    config: Config, chosen: Chosen | None, as_json: bool, until_eof: bool, parts: Parts | None
+    config: Config, chosen: Chosen | None, as_json: bool, until_eof: bool, parts: Parts
 ) -> int:
     if chosen is not None:
         config = replace(config, model=str(await brought(chosen, config, as_json=as_json)))

@@ -177,8 +177,21 @@ class JoinView:
         show(Line("Ask the swarm, here and now:", style="bold"))
         for command in (f"chat{self._ask_with}", f'generate -v{self._ask_with} "Once upon a time"'):
             show(Line(f"    swarmllm {command}", style="cyan"), soft_wrap=True)
+        if record.get("http"):
+            show(Line("Other programs use it as they use OpenAI's API:", style="bold"))
+            for line in _curl(str(record["http"])):
+                show(Line(f"    {line}", style="cyan"), soft_wrap=True)
         if self._is_first_run:
             show(Line(SHARE_NOTICE, style="yellow"))
+
+
+def _curl(url: str) -> tuple[str, str]:
+    """The base URL for programs, and one call of it to try."""
+    body = '{"model":"swarm","messages":[{"role":"user","content":"Hello!"}]}'
+    return (
+        f"OPENAI_BASE_URL={url}/v1",
+        f"curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",
+    )
 
 
 def _who_can_join(address: str) -> str:

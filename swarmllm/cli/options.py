@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # Help must not cost their imports.
     from swarmllm.runtime.config import Config
     from swarmllm.runtime.service.request import TextRequest
 
-NODE, MODEL, ANSWER, OUTPUT = PANELS
+NODE, MODEL, ANSWER, OUTPUT, _ = PANELS
 
 Flags = dict[str, Any]
 """Settings as typed, by name, for `config_of`; None: not given."""

@@ -86,9 +86,11 @@ async def little_swarm(
     context_max: int = 4096,
     stop_tokens: frozenset[int] = frozenset(),
     pin: Pin | None = None,
+    chat_template: str = "",
+    grammars: Grammars | None = None,
 ) -> AsyncIterator[LittleSwarm]:
     """`seeds[i]` is the model seed of member i; None for one without an expert. With `pin` all have
-    a kill switch, of that swarm."""
+    a kill switch, of that swarm. `chat_template`: empty for role labels."""
     async with AsyncExitStack() as stack:
         wire = await stack.enter_async_context(MemorySwarm(delay_s=delay_s))
         members = []
@@ -100,7 +102,11 @@ async def little_swarm(
             )
             members.append(
                 await stack.enter_async_context(
-                    joined(wire, i + 1, model, service_s, stop_tokens, pin)
+                    joined(
+                        *(wire, i + 1, model, service_s, stop_tokens, pin),
+                        chat_template=chat_template,
+                        grammars=grammars,
+                    )
                 )
             )
         yield LittleSwarm(wire, members)
@@ -115,6 +121,8 @@ async def joined(
     stop_tokens: frozenset[int] = frozenset(),
     pin: Pin | None = None,
     halts: MemoryHalts | None = None,
+    chat_template: str = "",
+    grammars: Grammars | None = None,
 ) -> AsyncIterator[Member]:
     """One more member. `halts` is what it remembers of the kill switch from an earlier life."""
     keyring, store, rng = key(number), MemoryStore(), random.Random(number)
@@ -139,6 +147,7 @@ async def joined(
         network = await stack.enter_async_context(wire.network(keyring.peer, channels=channels))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, network, engine)
-            local = LocalNode(node, driver, network, ScriptedText(stop_tokens), grammars=Grammars())
+            text = ScriptedText(stop_tokens, chat_template=chat_template)
+            local = LocalNode(node, driver, network, text, grammars=grammars or Grammars())
             yield Member(keyring.peer, node, driver, local, network, engine, store, halts, orders)
             driver.stop()

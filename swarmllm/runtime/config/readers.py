@@ -5,8 +5,10 @@ A reader takes the raw value and whether it is text; see `setting.Reader`.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +20,8 @@ from swarmllm.wire.identity import public_key_of
 
 # Bootstrap peers are dialled for ever, each by a task of its own; nobody lists more by hand.
 ADDRS_MAX: Final = 64
+LIST_MAX: Final = 64
+KEY_HASH: Final = "sha256:"
 
 
 def read_folder(value: object, is_text: bool) -> Path:
@@ -218,3 +222,41 @@ def _is_host(kind: str, host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def several(read: Callable[[str], str], expected: str) -> Reader:
+    """A list of texts, each read by `read`; in text they are parted by commas."""
+
+    def read_all(value: object, is_text: bool) -> tuple[str, ...]:
+        if is_text and isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if (
+            not isinstance(value, (list, tuple))
+            or len(value) > LIST_MAX
+            or not all(isinstance(one, str) for one in value)
+        ):
+            raise Unfit(value, f"a list of at most {LIST_MAX} texts, each {expected}")
+        return tuple(dict.fromkeys(read(one) for one in value))
+
+    return read_all
+
+
+def hashed_key(key: str) -> str:
+    """A key as it is kept: keys are long and random, so that a plain hash is enough."""
+    if re.fullmatch(rf"{KEY_HASH}[0-9a-f]{{64}}", key):
+        return key
+    if not re.fullmatch(r"[!-~]{16,256}", key):
+        raise Unfit("the key", "16 to 256 visible ASCII characters, or sha256: and its hash")
+    return KEY_HASH + hashlib.sha256(key.encode()).hexdigest()
+
+
+def origin(value: str) -> str:
+    if not re.fullmatch(r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?", value):
+        raise Unfit(value, "an origin such as http://localhost:3000")
+    return value
+
+
+def host_name(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9.-]{1,253}", value.lower()):
+        raise Unfit(value, "the name of a host, without a port")
+    return value.lower()

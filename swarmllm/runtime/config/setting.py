@@ -16,7 +16,7 @@ from swarmllm.core.settings import setting as core
 
 PREFIX: Final = "SWARMLLM_"  # Of the environment variables.
 
-PANELS: Final = ("Node", "Model", "Answer", "Output")
+PANELS: Final = ("Node", "Model", "Answer", "Output", "HTTP API")
 """The groups of options in the help of a command."""
 
 Reader = Callable[[object, bool], object]

@@ -16,9 +16,12 @@ from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.config.pins import pins_of, read_pins
 from swarmllm.runtime.config.readers import (
+    hashed_key,
+    host_name,
     multiaddrs,
     number,
     one_of,
+    origin,
     read_charter,
     read_folder,
     read_host,
@@ -26,6 +29,7 @@ from swarmllm.runtime.config.readers import (
     read_swarm,
     read_switch,
     read_vocabulary,
+    several,
     whole,
 )
 from swarmllm.runtime.config.setting import PANELS, Setting
@@ -33,7 +37,7 @@ from swarmllm.runtime.model_reference import AUTO
 
 NO_PORT: Final = -1
 SESSIONS_LIMIT: Final = 256  # llama.cpp's own bound on parallel sequences.
-_, MODEL, ANSWER, OUTPUT = PANELS
+_, MODEL, ANSWER, OUTPUT, API = PANELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +162,66 @@ class Config:
             help="Take part in the swarm's improvement of itself, as far as its phase allows.",
         ),
     ] = False
+    api: Annotated[
+        bool,
+        Setting(
+            read_switch,
+            "Whether other programs can use this node over HTTP, as they use OpenAI's or"
+            " Anthropic's API.",
+            help="No HTTP API.",
+            panel=API,
+        ),
+    ] = True
+    api_host: Annotated[
+        str,
+        Setting(
+            read_host,
+            "The address that the HTTP API listens on. Beyond loopback it needs a key.",
+            panel=API,
+            metavar="HOST",
+        ),
+    ] = "127.0.0.1"
+    api_port: Annotated[
+        int,
+        Setting(
+            whole(0, 65_535),
+            "The port of the HTTP API; 0 takes any free one. If the default port is taken, the next"
+            " free one.",
+            panel=API,
+        ),
+    ] = 7337
+    api_keys: Annotated[
+        tuple[str, ...],
+        Setting(
+            several(hashed_key, "a key"),
+            "Keys that the HTTP API asks for, or `sha256:` and their hashes. A key given here can"
+            " be seen in the list of processes; the variable and the file are better places.",
+            flag="--api-key",
+            panel=API,
+            metavar="KEY",
+        ),
+    ] = ()
+    api_origins: Annotated[
+        tuple[str, ...],
+        Setting(
+            several(origin, "an origin"),
+            "Web pages that may use the HTTP API from a browser.",
+            flag="--api-allow-origin",
+            panel=API,
+            metavar="ORIGIN",
+        ),
+    ] = ()
+    api_hosts: Annotated[
+        tuple[str, ...],
+        Setting(
+            several(host_name, "a name"),
+            "Names of this machine under which the HTTP API may be asked, beside `localhost` and"
+            " addresses.",
+            flag="--api-allow-host",
+            panel=API,
+            metavar="NAME",
+        ),
+    ] = ()
     sessions_max: Annotated[
         int,
         Setting(

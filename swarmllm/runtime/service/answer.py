@@ -84,6 +84,7 @@ class Weighing:
 
     experts: tuple[Weighed, ...]
     known: int
+    prompt_tokens: int
 
 
 Part = Piece | Notice | Weighing
@@ -201,7 +202,7 @@ class Answer:
                     case Noticed(text=text):
                         return Notice(text)
                     case ExpertsWeighed(experts=experts, known=known):
-                        return Weighing(experts, known)
+                        return Weighing(experts, known, self._prompt_tokens)
                     case Ended():
                         return self._end(event)
                     case _:
@@ -390,6 +391,7 @@ class Answer:
             failovers=0 if ended is None else ended.failovers,
             local_only_tokens=0 if ended is None else ended.local_only_tokens,
             error="" if ended is None else ended.error,
+            stop=self._stops.which,
         )
 
     def _close(self) -> None:

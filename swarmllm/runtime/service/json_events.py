@@ -90,12 +90,13 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Always the last of the start. `api` is where local programs can ask; `invite` is an address
-    to give to others, if any."""
+    """Always the last of the start. `api` is where local programs can ask, and `http` where any
+    can; `invite` is an address to give to others. Empty: there is none."""
 
     peer: PeerId
     api: str
     invite: str
+    http: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,8 +139,8 @@ def life_record(event: Life) -> Record:
             return record_of("service_opened", grpc=address)
         case Warned(text=text):
             return record_of("warning", text=text)
-        case Ready(peer=peer, api=api, invite=invite):
-            return record_of("ready", peer=peer, api=api, invite=invite)
+        case Ready(peer=peer, api=api, invite=invite, http=http):
+            return record_of("ready", peer=peer, api=api, invite=invite, http=http)
         case Stopping(reason=reason):
             return record_of("stopping", reason=reason)
         case Stopped():
@@ -182,9 +183,12 @@ def part_record(part: Part) -> Record:
     """`weighed`, `token`, `notice`, or `text` for what was still held back when an answer broke
     off."""
     match part:
-        case Weighing(experts=experts, known=known):
+        case Weighing(experts=experts, known=known, prompt_tokens=prompt_tokens):
             return record_of(
-                "weighed", experts=[_weighed(expert) for expert in experts], known=known
+                "weighed",
+                experts=[_weighed(expert) for expert in experts],
+                known=known,
+                prompt_tokens=prompt_tokens,
             )
         case Notice(text=text):
             return record_of("notice", text=text)
@@ -255,6 +259,8 @@ def end_record(result: Result) -> Record:
         local_only_tokens=result.local_only_tokens,
         seed=result.seed,
     )
+    if result.stop:
+        record["stop"] = result.stop
     if result.error:
         record["error"] = result.error
     return record

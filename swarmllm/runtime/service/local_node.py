@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from swarmllm.core.chat import ChatMessage
+from swarmllm.core.chat import ChatMessage, check_messages
 from swarmllm.core.events import LifeEvent
 from swarmllm.core.grammar import GrammarSource
 from swarmllm.core.inputs import OwnerStops
@@ -146,6 +146,13 @@ class LocalNode:
             among=among,
             is_background=is_background,
         )
+
+    async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:
+        """Of a conversation as the chat template writes it. UsageError, LocalError: see
+        `Text.encode_chat`."""
+        check_messages(messages)
+        await self._text.ready()
+        return len((await self._text.encode_chat(messages)).ids)
 
     def context_max(self, only: Only = ALL) -> int | None:
         """The longest context, in tokens, of the experts that can be reached now; None if there are

@@ -19,7 +19,8 @@ SAID_NOTHING: Final = (
 @dataclass(frozen=True, slots=True)
 class Result:
     """`bytes_per_expert_per_token` is the mean size of the remote replies that were used; 0 if
-    there were none. `experts_per_token` is the mean number of experts whose answers were pooled."""
+    there were none. `experts_per_token` is the mean number of experts whose answers were pooled.
+    `stop` is the stop string that ended it."""
 
     reason: EndReason
     text: str
@@ -32,6 +33,7 @@ class Result:
     failovers: int
     local_only_tokens: int
     error: str = ""
+    stop: str = ""
 
     @property
     def tokens_per_s(self) -> float:

@@ -37,6 +37,7 @@ from swarmllm.runtime.service.json_events import (
     experts_record,
     life_record,
     part_record,
+    record_of,
     settings_record,
     starting_record,
     status_record,
@@ -122,6 +123,7 @@ class Service:
             dict[str, Callable[[Mapping[str, object], Call], AsyncGenerator[Record]]]
         ] = {
             "generate": self._generate,
+            "count": self._count,
             "status": self._status,
             "experts": self._experts,
             "settings": self._show_settings,
@@ -234,6 +236,13 @@ class Service:
                 yield part_record(part)
         assert answer.result is not None
         yield end_record(answer.result)
+
+    async def _count(self, params: Mapping[str, object], _: Call) -> AsyncGenerator[Record]:
+        if set(params) != {"messages"}:
+            raise UsageError("count takes the field 'messages', a conversation, and no other")
+        request = parse_request(params)
+        node = await self.wait_started()
+        yield record_of("count", tokens=await node.count_tokens(request.messages))
 
     async def _halt(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
         await self.wait_started()

@@ -38,14 +38,16 @@ class StopFilter:
         self._stops = tuple(stops)
         self._held = ""
         self.found = False
+        self.which = ""  # The one that was found.
 
     def push(self, text: str) -> str:
         """What can be shown now. Once `found`, nothing can."""
         if self.found:
             return ""
         text = self._held + text
-        at = min((i for i in (text.find(stop) for stop in self._stops) if i >= 0), default=-1)
-        if at >= 0:
+        found = [(i, stop) for stop in self._stops if (i := text.find(stop)) >= 0]
+        if found:
+            at, self.which = min(found)
             self.found, self._held = True, ""
             return text[:at]
         keep = max((self._overlap(text, stop) for stop in self._stops), default=0)

@@ -104,7 +104,7 @@ def test_an_end_record_is_as_documented() -> None:
         ),
         (records.Listening(("/ip4/127.0.0.1/tcp/1",)), "listening", {"addrs"}),
         (records.Warned("port taken"), "warning", {"text"}),
-        (records.Ready(PEER, "unix:/x", "/ip4"), "ready", {"peer", "api", "invite"}),
+        (records.Ready(PEER, "unix:/x", "/ip4"), "ready", {"peer", "api", "invite", "http"}),
         (records.Stopping("asked to"), "stopping", {"reason"}),
         (records.Stopped(), "stopped", set()),
         (PeerSeen(PEER, True), "peer_found", {"peer"}),

@@ -1,0 +1,1 @@
+"""The HTTP API of a node: OpenAI's and Anthropic's shapes over the node's service."""

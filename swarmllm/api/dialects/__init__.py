@@ -1,0 +1,1 @@
+"""The shapes of requests and replies that clients speak, one module each; pure translation."""

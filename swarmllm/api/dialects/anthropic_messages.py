@@ -1,0 +1,250 @@
+"""Anthropic's `/v1/messages` and `/v1/messages/count_tokens`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from swarmllm.api.asked import MAX_TOKENS, Asked, Sse, swarm_usage
+from swarmllm.api.body import Body, Sampled, read
+from swarmllm.api.choice import (
+    ArgumentsDelta,
+    CallDelta,
+    Choice,
+    Delta,
+    FinishDelta,
+    TextDelta,
+    arguments_of,
+)
+from swarmllm.api.conversation import (
+    Message,
+    call_text,
+    grammar_of,
+    joined,
+    offered,
+    result_text,
+    text_of,
+)
+from swarmllm.api.problem import Problem, as_anthropic, invalid, refused
+from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
+from swarmllm.runtime.service.record import Record
+
+_REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+
+
+class Tool(Body):
+    name: str
+    description: str | None = None
+    input_schema: dict[str, Any]
+    type: Literal["custom"] | None = None
+    cache_control: dict[str, Any] | None = None
+
+
+class ToolChoice(Body):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class Thinking(Body):
+    type: Literal["disabled"]
+
+
+class CountBody(Body):
+    model: str
+    messages: Annotated[list[Any], Field(min_length=1, max_length=4096)]
+    system: str | list[Any] | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+
+    unserved: ClassVar[dict[str, str]] = {
+        "mcp_servers": "cannot be served: no other server is asked",
+        "container": "cannot be served: nothing is run",
+        "context_management": "cannot be served",
+    }
+
+    @property
+    def offers_tools(self) -> bool:
+        return bool(self.tools) and not (self.tool_choice and self.tool_choice.type == "none")
+
+    def conversation(self) -> list[Message]:
+        system = text_of(self.system, "system")
+        first = [{"role": SYSTEM, "content": system}] if system else []
+        shown = [
+            {"name": one.name, "description": one.description or "", "parameters": one.input_schema}
+            for one in self.tools or ()
+        ]
+        return joined(
+            [*first, *_messages(self.messages)], offered(shown) if self.offers_tools else ""
+        )
+
+    def grammar(self) -> dict[str, str] | None:
+        choice = self.tool_choice
+        if not self.offers_tools:
+            if choice is not None and choice.type in {"any", "tool"}:
+                raise invalid("tool_choice", "needs tools")
+            return None
+        tools = [{"name": one.name, "parameters": one.input_schema} for one in self.tools or ()]
+        wanted = {"auto": "auto", "any": "required", "tool": (choice and choice.name) or ""}
+        return grammar_of(
+            tools,
+            wanted[choice.type] if choice else "auto",
+            is_parallel=not (choice and choice.disable_parallel_tool_use),
+        )
+
+
+class MessagesBody(CountBody, Sampled):
+    max_tokens: Annotated[int, Field(ge=1)]
+    stop_sequences: Annotated[list[str], Field(max_length=16)] | None = None
+
+    harmless: ClassVar[frozenset[str]] = frozenset(("metadata", "service_tier", "inference_geo"))
+
+    def question(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.drawing() | {
+            "messages": self.conversation(),
+            "max_tokens": min(self.max_tokens, MAX_TOKENS),
+            "clamp": True,
+            "stop": [stop for stop in self.stop_sequences or () if stop],
+        }
+        if (grammar := self.grammar()) is not None:
+            if found["stop"]:
+                raise refused("stop_sequences", "cannot be served beside tools")
+            found["grammar"] = grammar
+        return found
+
+
+def _messages(messages: Sequence[Any]) -> list[Message]:
+    found = []
+    for i, message in enumerate(messages):
+        where = f"messages[{i}]"
+        if not isinstance(message, dict) or message.get("role") not in {USER, ASSISTANT, SYSTEM}:
+            raise invalid(f"{where}.role", "must be user or assistant")
+        content = message.get("content")
+        blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
+        texts = [_block(one, f"{where}.content[{j}]") for j, one in enumerate(blocks)]
+        found.append({"role": message["role"], "content": "\n".join(filter(None, texts))})
+    return found
+
+
+def _block(block: Any, where: str) -> str:
+    match block:
+        case {"type": "text", "text": str(text)}:
+            return text
+        case {"type": "tool_use", "name": name, "input": arguments}:
+            return call_text(name, arguments, where)
+        case {"type": "tool_result"}:
+            return result_text(text_of(block.get("content"), f"{where}.content"))
+        case {"type": "thinking" | "redacted_thinking"}:
+            return ""  # Earlier thinking is not shown to a model again.
+        case {"type": str(kind)} if kind != "text":
+            raise refused(where, f"of the type {kind[:40]!r} cannot be served")
+        case _:
+            raise invalid(where, "is no block of a text")
+
+
+class MessagesDialect:
+    def __init__(self, found: dict[str, Any], head: dict[str, Any]) -> None:
+        """Problem for a body that cannot be served."""
+        body = read(MessagesBody, found)
+        self._head: Final = {
+            "id": f"msg_{str(head['id']).rpartition('-')[2]}",
+            "type": "message",
+            "role": "assistant",
+            "model": head["model"],
+        }
+        self._block: int | None = None
+        self._blocks = 0
+        self.asked = Asked((body.question(),), bool(body.stream), body.offers_tools)
+
+    def begin(self, choices: Sequence[Choice]) -> list[Sse]:
+        usage = {"input_tokens": choices[0].prompt_tokens, "output_tokens": 0}
+        more: dict[str, Any] = {
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+        return [_event("message_start", message=self._head | more)]
+
+    def push(self, choice: Choice, record: Record, deltas: Sequence[Delta]) -> list[Sse]:
+        found: list[Sse] = []
+        for delta in deltas:
+            match delta:
+                case TextDelta(text, _):
+                    if text and self._block is None:
+                        found += self._open({"type": "text", "text": ""})
+                    if text:
+                        found.append(self._delta({"type": "text_delta", "text": text}))
+                case CallDelta(_, id, name):
+                    found += self._close()
+                    block = {"type": "tool_use", "id": _tool_id(id), "name": name, "input": {}}
+                    found += self._open(block)
+                case ArgumentsDelta(_, text):
+                    found.append(self._delta({"type": "input_json_delta", "partial_json": text}))
+                case FinishDelta(_):
+                    found += self._close()
+        return found
+
+    def _open(self, block: dict[str, Any]) -> list[Sse]:
+        self._block, self._blocks = self._blocks, self._blocks + 1
+        return [_event("content_block_start", index=self._block, content_block=block)]
+
+    def _delta(self, delta: dict[str, Any]) -> Sse:
+        return _event("content_block_delta", index=self._block, delta=delta)
+
+    def _close(self) -> list[Sse]:
+        if self._block is None:
+            return []
+        index, self._block = self._block, None
+        return [_event("content_block_stop", index=index)]
+
+    def end(self, choices: Sequence[Choice]) -> list[Sse]:
+        delta = self._reason(choices[0])
+        return [
+            _event("message_delta", delta=delta, usage=_usage(choices[0])),
+            _event("message_stop"),
+        ]
+
+    def _reason(self, choice: Choice) -> dict[str, Any]:
+        if choice.stop is not None:
+            return {"stop_reason": "stop_sequence", "stop_sequence": choice.stop}
+        return {"stop_reason": _REASONS[choice.finish or "stop"], "stop_sequence": None}
+
+    def fail(self, problem: Problem) -> list[Sse]:
+        return [Sse(as_anthropic(problem), "error")]
+
+    def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
+        choice = choices[0]
+        content: list[dict[str, Any]] = []
+        if choice.text or not choice.calls:
+            content.append({"type": "text", "text": choice.text})
+        content += (
+            {
+                "type": "tool_use",
+                "id": _tool_id(call.id),
+                "name": call.name,
+                "input": arguments_of(call),
+            }
+            for call in choice.calls
+        )
+        more = {"content": content, "usage": _usage(choice)}
+        return self._head | self._reason(choice) | more
+
+
+def _tool_id(id: str) -> str:
+    return "toolu_" + id.removeprefix("call_")
+
+
+def _usage(choice: Choice) -> dict[str, Any]:
+    return {
+        "input_tokens": choice.prompt_tokens,
+        "output_tokens": choice.tokens,
+        "swarm": swarm_usage([choice]),
+    }
+
+
+def _event(kind: str, **more: Any) -> Sse:
+    return Sse({"type": kind, **more}, kind)

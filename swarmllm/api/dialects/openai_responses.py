@@ -1,0 +1,338 @@
+"""The stateless part of OpenAI's `/v1/responses`: what current clients use of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from swarmllm.api.asked import MAX_TOKENS, Asked, Sse, swarm_usage
+from swarmllm.api.body import Body, Format, Sampled, read
+from swarmllm.api.choice import (
+    ArgumentsDelta,
+    CallDelta,
+    Choice,
+    Delta,
+    FinishDelta,
+    TextDelta,
+)
+from swarmllm.api.conversation import (
+    Message,
+    call_text,
+    grammar_of,
+    joined,
+    offered,
+    result_text,
+    text_of,
+)
+from swarmllm.api.problem import Problem, invalid, refused
+from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
+from swarmllm.runtime.service.record import Record
+
+_PARTS: Final = ("input_text", "output_text", "text", "refusal")
+_ROLES: Final = {"system": SYSTEM, "developer": SYSTEM, "user": USER, "assistant": ASSISTANT}
+
+
+class Tool(Body):
+    type: Literal["function"]
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class TextFields(Body):
+    format: Format | None = None
+
+    unserved: ClassVar[dict[str, str]] = {"verbosity": "cannot be served"}
+
+
+class ResponsesBody(Sampled):
+    input: str | Annotated[list[Any], Field(min_length=1, max_length=4096)]
+    instructions: str | None = None
+    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    text: TextFields | None = None
+    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    include: list[Literal["reasoning.encrypted_content"]] | None = None
+    truncation: Literal["disabled"] | None = None
+    background: Literal[False] | None = None
+
+    harmless: ClassVar[frozenset[str]] = frozenset(
+        (
+            "user",
+            "metadata",
+            "store",
+            "service_tier",
+            "safety_identifier",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "stream_options",
+            "client_metadata",
+        )
+    )
+    unserved: ClassVar[dict[str, str]] = {
+        "previous_response_id": "cannot be served: nothing is kept; send the whole input",
+        "conversation": "cannot be served: nothing is kept; send the whole input",
+        "prompt": "cannot be served: no prompts are kept here",
+        "reasoning": "cannot be served: it would change nothing",
+        "max_tool_calls": "cannot be served",
+        "top_logprobs": "cannot be served here; /v1/chat/completions has it",
+    }
+
+    @property
+    def offers_tools(self) -> bool:
+        return bool(self.tools) and self.tool_choice != "none"
+
+    def question(self) -> dict[str, Any]:
+        first = [{"role": SYSTEM, "content": self.instructions}] if self.instructions else []
+        tools = [
+            tool.model_dump(exclude={"type", "strict"}, exclude_none=True)
+            for tool in self.tools or ()
+        ]
+        offer = offered(tools) if self.offers_tools else ""
+        found: dict[str, Any] = self.drawing() | {
+            "messages": joined([*first, *_messages(self.input)], offer),
+            "max_tokens": min(self.max_output_tokens or MAX_TOKENS, MAX_TOKENS),
+            "clamp": True,
+        }
+        form = self.text and self.text.format and self.text.format.grammar("text.format")
+        if self.offers_tools:
+            if form:
+                raise refused("text.format", "cannot be served beside tools")
+            is_parallel = self.parallel_tool_calls is not False
+            found["grammar"] = grammar_of(tools, self._choice(), is_parallel=is_parallel)
+        elif self.tool_choice not in ("none", "auto", None):
+            raise invalid("tool_choice", "needs tools")
+        elif form:
+            found["grammar"] = form
+        return found
+
+    def _choice(self) -> str:
+        match self.tool_choice:
+            case None:
+                return "auto"
+            case "auto" | "required" as word:
+                return str(word)
+            case {"type": "function", "name": str(name)}:
+                return name
+            case _:
+                raise invalid(
+                    "tool_choice", "is none, auto, required, or the function that must be called"
+                )
+
+
+def _messages(found: str | list[Any]) -> list[Message]:
+    if isinstance(found, str):
+        return [{"role": USER, "content": found}]
+    return [message for i, one in enumerate(found) for message in _item(one, f"input[{i}]")]
+
+
+def _item(item: Any, where: str) -> list[Message]:
+    match item:
+        case {"type": "function_call", "name": name, "arguments": arguments}:
+            return [{"role": ASSISTANT, "content": call_text(name, arguments, where)}]
+        case {"type": "function_call_output", "output": output}:
+            text = text_of(output, f"{where}.output", _PARTS)
+            return [{"role": USER, "content": result_text(text)}]
+        case {"type": "reasoning"}:
+            return []  # Earlier thinking is not shown to a model again.
+        case {"role": str(role)} if item.get("type", "message") == "message" and role in _ROLES:
+            text = text_of(item.get("content"), f"{where}.content", _PARTS)
+            return [{"role": _ROLES[role], "content": text}]
+        case {"type": str(kind)} if kind != "message":
+            raise refused(where, f"of the type {kind[:40]!r} cannot be served")
+        case _:
+            raise invalid(where, "is a message, a function_call or a function_call_output")
+
+
+class ResponsesDialect:
+    def __init__(self, found: dict[str, Any], head: dict[str, Any]) -> None:
+        """Problem for a body that cannot be served."""
+        self._body = body = read(ResponsesBody, found)
+        self._key = str(head["id"]).rpartition("-")[2]
+        self._created = head["created"]
+        self._number = -1  # Of the last event.
+        self._items: list[dict[str, Any]] = []
+        self._message: int | None = None  # The open one.
+        self.asked = Asked((body.question(),), bool(body.stream), body.offers_tools)
+
+    # --- streamed -----------------------------------------------------------------------------
+
+    def begin(self, choices: Sequence[Choice]) -> list[Sse]:
+        begun = self._response("in_progress", [])
+        return [
+            self._event("response.created", response=begun),
+            self._event("response.in_progress", response=begun),
+        ]
+
+    def _event(self, kind: str, **more: Any) -> Sse:
+        self._number += 1
+        return Sse({"type": kind, "sequence_number": self._number, **more}, kind)
+
+    def push(self, choice: Choice, record: Record, deltas: Sequence[Delta]) -> list[Sse]:
+        found: list[Sse] = []
+        for delta in deltas:
+            match delta:
+                case TextDelta(text, _) if text:
+                    found += self._say(text)
+                case TextDelta():
+                    pass
+                case CallDelta(_, id, name):
+                    found += self._close("completed")
+                    found += self._add(_call(id, name, "", "in_progress"))
+                case ArgumentsDelta(_, text):
+                    found += self._argue(text)
+                case FinishDelta(reason):
+                    if not self._items:
+                        found += self._add(self._said("", "in_progress"))
+                    found += self._close("incomplete" if reason == "length" else "completed")
+        return found
+
+    def _add(self, item: dict[str, Any]) -> list[Sse]:
+        self._items.append(item)
+        shown = item | ({"content": []} if item["type"] == "message" else {})
+        at = len(self._items) - 1
+        found = [self._event("response.output_item.added", output_index=at, item=shown)]
+        if item["type"] == "message":
+            part = _part("")
+            found.append(self._event("response.content_part.added", **self._at(), part=part))
+        return found
+
+    def _at(self) -> dict[str, Any]:
+        """Where the last item stands."""
+        item, at = self._items[-1], len(self._items) - 1
+        found = {"item_id": item["id"], "output_index": at}
+        return found | ({"content_index": 0} if item["type"] == "message" else {})
+
+    def _say(self, text: str) -> list[Sse]:
+        found: list[Sse] = []
+        if not self._items or self._items[-1]["type"] != "message":
+            found += self._close("completed")
+            found += self._add(self._said("", "in_progress"))
+        self._items[-1]["content"][0]["text"] += text
+        kind = "response.output_text.delta"
+        return [*found, self._event(kind, **self._at(), delta=text, logprobs=[])]
+
+    def _argue(self, text: str) -> list[Sse]:
+        self._items[-1]["arguments"] += text
+        return [self._event("response.function_call_arguments.delta", **self._at(), delta=text)]
+
+    def _close(self, status: str) -> list[Sse]:
+        """The last item is complete."""
+        if not self._items or self._items[-1]["status"] != "in_progress":
+            return []
+        item = self._items[-1]
+        item["status"] = status
+        found = []
+        if item["type"] == "message":
+            part = item["content"][0]
+            done = "response.output_text.done"
+            found.append(self._event(done, **self._at(), text=part["text"], logprobs=[]))
+            found.append(self._event("response.content_part.done", **self._at(), part=part))
+        else:
+            found.append(
+                self._event(
+                    "response.function_call_arguments.done",
+                    **self._at(),
+                    name=item["name"],
+                    arguments=item["arguments"],
+                )
+            )
+        at = len(self._items) - 1
+        return [*found, self._event("response.output_item.done", output_index=at, item=item)]
+
+    def end(self, choices: Sequence[Choice]) -> list[Sse]:
+        status = _status(choices[0])
+        found = self._response(status, self._items, choices[0])
+        return [self._event(f"response.{status}", response=found)]
+
+    def fail(self, problem: Problem) -> list[Sse]:
+        error = {"code": problem.code or problem.kind, "message": problem.message}
+        found = self._response("failed", self._items) | {"error": error}
+        return [self._event("response.failed", response=found)]
+
+    # --- whole --------------------------------------------------------------------------------
+
+    def whole(self, choices: Sequence[Choice]) -> dict[str, Any]:
+        choice = choices[0]
+        status = _status(choice)
+        items: list[dict[str, Any]] = []
+        if choice.text or not choice.calls:
+            items.append(self._said(choice.text, status))
+        items += (_call(call.id, call.name, call.arguments, status) for call in choice.calls)
+        return self._response(status, items, choice)
+
+    def _said(self, text: str, status: str) -> dict[str, Any]:
+        return {
+            "id": f"msg_{self._key}{len(self._items)}",
+            "type": "message",
+            "status": status,
+            "role": "assistant",
+            "content": [_part(text)],
+        }
+
+    def _response(
+        self, status: str, items: Sequence[dict[str, Any]], choice: Choice | None = None
+    ) -> dict[str, Any]:
+        body = self._body
+        return {
+            "id": f"resp_{self._key}",
+            "object": "response",
+            "created_at": self._created,
+            "status": status,
+            "error": None,
+            "incomplete_details": {"reason": "max_output_tokens"}
+            if status == "incomplete"
+            else None,
+            "instructions": body.instructions,
+            "max_output_tokens": body.max_output_tokens,
+            "model": body.model,
+            "output": [*items],
+            "parallel_tool_calls": body.parallel_tool_calls is not False,
+            "previous_response_id": None,
+            "store": False,
+            "temperature": body.temperature,
+            "text": {"format": self._format()},
+            "tool_choice": body.tool_choice or "auto",
+            "tools": [tool.model_dump() for tool in body.tools or ()],
+            "top_p": body.top_p,
+            "truncation": "disabled",
+            "usage": None if choice is None else _usage(choice),
+            "metadata": {},
+        }
+
+    def _format(self) -> dict[str, Any]:
+        form = self._body.text and self._body.text.format
+        return form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}
+
+
+def _status(choice: Choice) -> str:
+    return "incomplete" if choice.finish == "length" else "completed"
+
+
+def _part(text: str) -> dict[str, Any]:
+    return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+
+def _call(id: str, name: str, arguments: str, status: str) -> dict[str, Any]:
+    return {
+        "id": "fc_" + id.removeprefix("call_"),
+        "type": "function_call",
+        "status": status,
+        "call_id": id,
+        "name": name,
+        "arguments": arguments,
+    }
+
+
+def _usage(choice: Choice) -> dict[str, Any]:
+    return {
+        "input_tokens": choice.prompt_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": choice.tokens,
+        "output_tokens_details": {"reasoning_tokens": 0, "swarm": swarm_usage([choice])},
+        "total_tokens": choice.prompt_tokens + choice.tokens,
+    }

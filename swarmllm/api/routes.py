@@ -1,0 +1,172 @@
+"""The routes of the HTTP API: a thin layer between Starlette and the node's service."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from swarmllm.api.asked import Asked, Dialect
+from swarmllm.api.body import object_of, read
+from swarmllm.api.dialects.anthropic_messages import CountBody, MessagesDialect
+from swarmllm.api.dialects.openai_chat import ChatDialect
+from swarmllm.api.dialects.openai_completions import CompletionDialect
+from swarmllm.api.dialects.openai_responses import ResponsesDialect
+from swarmllm.api.guard import Guard
+from swarmllm.api.models import listed, resolved
+from swarmllm.api.problem import Problem, broken_off, problem_of
+from swarmllm.api.reply import Reply
+from swarmllm.api.shield import Shield
+from swarmllm.errors import SwarmError
+from swarmllm.runtime.service.record import NO_PARAMS, Record
+from swarmllm.runtime.service.service import Client
+
+READY_S: Final = 5.0  # For which an answer of `/ready` is good.
+READS: Final = frozenset(("status", "experts", "settings", "halt_status"))
+CHANGES: Final = frozenset(("stop_here", "start_here", "shutdown", "halt_publish"))
+_NOT_SERVED: Final = ("embeddings", "audio", "images", "moderations", "files", "fine_tuning")
+
+MakeDialect = Callable[[dict[str, Any], dict[str, Any]], Dialect]
+
+
+def api(client: Client, guard: Guard, clock: Callable[[], float] = time.time) -> ASGIApp:
+    """The whole application; `clock` tells Unix time."""
+    routes = _Routes(client, guard, clock)
+    table = [
+        Route("/health", routes.health),
+        Route("/ready", routes.ready),
+        Route("/v1/models", routes.models),
+        Route("/v1/models/{id:path}", routes.model),
+        Route("/v1/chat/completions", routes.dialect("chatcmpl", ChatDialect), methods=["POST"]),
+        Route("/v1/completions", routes.dialect("cmpl", CompletionDialect), methods=["POST"]),
+        Route("/v1/responses", routes.dialect("resp", ResponsesDialect), methods=["POST"]),
+        Route("/v1/messages", routes.dialect("msg", MessagesDialect), methods=["POST"]),
+        Route("/v1/messages/count_tokens", routes.count, methods=["POST"]),
+        Route("/api/{op}", routes.show, methods=["GET"]),
+        Route("/api/{op}", routes.change, methods=["POST"]),
+    ]
+    router = Router(table, redirect_slashes=False, default=_unknown)
+    return Shield(router, guard)
+
+
+class _Routes:
+    def __init__(self, client: Client, guard: Guard, clock: Callable[[], float]) -> None:
+        self._client = client
+        self._guard = guard
+        self._clock = clock
+        self._probed: tuple[float, Problem | None] | None = None
+        self._probing = trio.Lock()
+
+    # --- text -------------------------------------------------------------------------------------
+
+    def dialect(self, prefix: str, make: MakeDialect) -> Callable[[Request], Any]:
+        async def answer(request: Request) -> Response:
+            found = object_of(await request.body())
+            experts = await self._experts()
+            model = found.get("model")
+            asked_of = resolved(model, experts) if isinstance(model, str) else {}
+            request_id = request.state.id
+            head = {
+                "id": f"{prefix}-{request_id}",
+                "created": int(self._clock()),
+                "model": model,
+            }
+            dialect = make(found, head)
+            questions = tuple(asked_of | one for one in dialect.asked.questions)
+            dialect.asked = Asked(questions, dialect.asked.is_stream, dialect.asked.offers_tools)
+            return _Answering(Reply(self._client, dialect, request.state.outlet, request_id))
+
+        return answer
+
+    async def count(self, request: Request) -> Response:
+        body = read(CountBody, object_of(await request.body()))
+        resolved(body.model, await self._experts())
+        [record] = await self._records("count", {"messages": body.conversation()})
+        return JSONResponse({"input_tokens": record["tokens"]})
+
+    # --- models -----------------------------------------------------------------------------------
+
+    async def models(self, request: Request) -> Response:
+        found = listed(await self._experts(), self._clock())
+        return JSONResponse({"object": "list", "data": found})
+
+    async def model(self, request: Request) -> Response:
+        name, experts = request.path_params["id"], await self._experts()
+        resolved(name, experts)
+        found = [one for one in listed(experts, self._clock()) if one["id"] == name]
+        if not found:  # `swarm:K` is not listed.
+            found = [one | {"id": name} for one in listed(experts, self._clock())[:1]]
+        return JSONResponse(found[0])
+
+    async def _experts(self) -> list[Record]:
+        """Those that can be asked now."""
+        [record] = await self._records("experts")
+        return [one for one in record["experts"] if one["connected"] or one["local"]]
+
+    async def _records(self, op: str, params: Any = NO_PARAMS) -> list[Record]:
+        async with self._client.call(op, params) as records:
+            return [record async for record in records]
+
+    # --- the node ---------------------------------------------------------------------------------
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        """A real token, at most one every five seconds."""
+        async with self._probing:
+            now = trio.current_time()
+            if self._probed is None or now >= self._probed[0] + READY_S:
+                self._probed = now, await self._probe()
+        problem = self._probed[1]
+        if problem is not None:
+            raise problem
+        return JSONResponse({"status": "ready"})
+
+    async def _probe(self) -> Problem | None:
+        try:
+            records = await self._records("generate", {"prompt": "a", "max_tokens": 1, "k": 1})
+        except SwarmError as error:
+            return problem_of(error)
+        end = records[-1]
+        is_bad = end["reason"] in {"error", "halted"}
+        return broken_off(end["reason"], end.get("error", "")) if is_bad else None
+
+    async def show(self, request: Request) -> Response:
+        op = request.path_params["op"]
+        if op not in READS:
+            raise Problem(404, f"there is no /api/{op[:40]}; there is {', '.join(sorted(READS))}")
+        return JSONResponse((await self._records(op))[0])
+
+    async def change(self, request: Request) -> Response:
+        """State changes; with the token of the node's folder alone."""
+        op = request.path_params["op"]
+        if op not in CHANGES:
+            raise Problem(404, f"there is no /api/{op[:40]}; there is {', '.join(sorted(CHANGES))}")
+        self._guard.check_token(request.headers)
+        params = object_of(await request.body() or b"{}")
+        return JSONResponse({"records": await self._records(op, params)})
+
+
+class _Answering(Response):
+    """A reply that is written while the answer is."""
+
+    def __init__(self, reply: Reply) -> None:
+        self._reply = reply
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._reply.run(receive)
+
+
+async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
+    path = str(scope["path"])
+    kind = path.removeprefix("/v1/").partition("/")[0]
+    if kind in _NOT_SERVED:
+        raise Problem(404, f"{kind} cannot be served: the experts of the swarm write text")
+    raise Problem(404, f"there is no {path[:80]!r} here", code="not_found")

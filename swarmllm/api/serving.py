@@ -1,0 +1,194 @@
+"""The HTTP server of a node: Hypercorn's protocols under trio, over sockets that are bound at the
+start.
+
+Starlette, Hypercorn and pydantic are loaded, in a thread, when the first connection comes: a node
+that nobody asks over HTTP spends nothing on it. A client that reads nothing for `SEND_S` is given
+up; no connection can hold up the end of the node.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import trio
+
+from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.service.service import Client
+
+if TYPE_CHECKING:
+    from hypercorn.trio.tcp_server import TCPServer
+
+DEFAULT_PORT: Final = 7337  # Nobody chose it, so the next free one is as good.
+PORTS_TRIED: Final = 200
+CONNECTIONS_MAX: Final = 256
+SEND_S: Final = 30.0
+IDLE_S: Final = 75.0  # Between requests, and for the head of the first one.
+HEAD_BYTES_MAX: Final = 32 << 10
+TOKEN_FILE: Final = "api-token"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`keys` as `runtime.config.readers.hashed_key` keeps them. `token_file`: where the token for
+    state changes is kept."""
+
+    host: str
+    port: int
+    keys: tuple[str, ...]
+    origins: tuple[str, ...]
+    hosts: tuple[str, ...]
+    token_file: Path
+
+    def check(self) -> None:
+        """UsageError for an API that others could reach without a key."""
+        if not ipaddress.ip_address(self.host).is_loopback and not self.keys:
+            raise UsageError(
+                f"--api-host {self.host} lets other machines use this node, so it needs --api-key"
+                " (or SWARMLLM_API_KEYS, which the list of processes does not show); give one, or"
+                " leave --api-host out"
+            )
+
+
+@asynccontextmanager
+async def serving(client: Client, options: Options) -> AsyncIterator[str]:
+    """The API for as long as the block lasts; gives its address, `http://127.0.0.1:7337`.
+    UsageError, LocalError if it cannot be."""
+    options.check()
+    token = await trio.to_thread.run_sync(_token, options.token_file)
+    listener = await _listen(options.host, options.port)
+    port = listener.socket.getsockname()[1]
+    host = f"[{options.host}]" if ":" in options.host else options.host
+    server = _Server(client, options, token)
+    async with listener, trio.open_nursery() as nursery:
+        nursery.start_soon(trio.serve_listeners, server.attend, [listener])
+        try:
+            yield f"http://{host}:{port}"
+        finally:
+            server.abort()
+            nursery.cancel_scope.cancel()
+
+
+async def _listen(host: str, port: int) -> trio.SocketListener:
+    """The next free port where nobody chose one."""
+    ports = range(port, port + (PORTS_TRIED if port == DEFAULT_PORT else 1))
+    error: OSError | None = None
+    for one in ports:
+        try:
+            [listener] = await trio.open_tcp_listeners(one, host=host)
+            return listener
+        except OSError as found:
+            error = found
+    raise LocalError(
+        f"the HTTP API cannot listen on {host} port {port} ({error}); choose another --api-port, or"
+        " --no-api"
+    )
+
+
+def _token(path: Path) -> str:
+    """That of the file, which is made if it is not there. For its owner's eyes alone."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text(encoding="ascii").strip()
+    token = secrets.token_urlsafe(32)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(f"{token}\n")
+    return token
+
+
+class _Server:
+    def __init__(self, client: Client, options: Options, token: str) -> None:
+        self._client = client
+        self._options = options
+        self._token = token
+        self._loading = trio.Lock()
+        self._loaded: _Loaded | None = None
+        self._connections: set[_Connection] = set()
+
+    async def attend(self, stream: trio.SocketStream) -> None:
+        if len(self._connections) >= CONNECTIONS_MAX:
+            await stream.aclose()
+            return
+        connection = _Connection(stream)
+        self._connections.add(connection)
+        try:
+            async with stream:
+                loaded = await self._load()
+                await loaded.server(connection)
+        finally:
+            self._connections.discard(connection)
+
+    async def _load(self) -> _Loaded:
+        async with self._loading:
+            if self._loaded is None:
+                self._loaded = await trio.to_thread.run_sync(
+                    _Loaded, self._client, self._options, self._token
+                )
+        return self._loaded
+
+    def abort(self) -> None:
+        """Also for who is in the middle of sending to a client that does not read."""
+        for connection in self._connections:
+            connection.socket.close()
+
+
+class _Loaded:
+    """The application and what Hypercorn needs for each connection."""
+
+    def __init__(self, client: Client, options: Options, token: str) -> None:
+        from hypercorn.app_wrappers import ASGIWrapper
+        from hypercorn.config import Config
+        from hypercorn.trio.worker_context import WorkerContext
+
+        from swarmllm.api.guard import Guard
+        from swarmllm.api.routes import api
+
+        guard = Guard(
+            frozenset(options.keys), frozenset(options.hosts), frozenset(options.origins), token
+        )
+        self._app = ASGIWrapper(api(client, guard))  # type: ignore[arg-type]
+        self._config = Config()
+        self._config.errorlog = self._config.accesslog = None
+        self._config.include_server_header = False
+        self._config.keep_alive_timeout = IDLE_S
+        self._config.h11_max_incomplete_size = HEAD_BYTES_MAX
+        self._config.websocket_max_message_size = 1
+        self._context = WorkerContext(None)
+
+    def server(self, connection: _Connection) -> TCPServer:
+        from hypercorn.trio.tcp_server import TCPServer
+        from hypercorn.typing import ConnectionState
+
+        stream: Any = connection
+        return TCPServer(self._app, self._config, self._context, ConnectionState({}), stream)
+
+
+class _Connection:
+    """A stream whose `send_all` ends after `SEND_S`. Hypercorn shields its own from cancellation,
+    so that without this a client that does not read would keep its task for ever."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+
+    async def send_all(self, data: bytes) -> None:
+        with trio.move_on_after(SEND_S) as scope:
+            await self._stream.send_all(data)
+        if scope.cancelled_caught:
+            raise trio.BrokenResourceError(f"nothing was read for {SEND_S:.0f} s")
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._stream.send_eof()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
