@@ -238,8 +238,8 @@ class AgentPart(Part):
                 self._divide(lane, done, now)
             case Proposed(suggestion=suggestion) if suggestion is not None:
                 sees = self._sees
-                fault = suggestion.fault(lane.observation, sees.values(), sees.bounds(lane.domain))
-                event = Proposed(suggestion, fault)
+                values, bounds = sees.values(), sees.bounds(lane.domain)
+                event = replace(event, fault=suggestion.fault(lane.observation, values, bounds))
             case _:
                 pass
         return self._advance(lane, event, now)

@@ -1,51 +1,50 @@
-"""The observation: from a recording and a snapshot to metrics, whatever they hold."""
+"""An observation is finite numbers, whatever a clock or a stranger's record has brought."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import astuple
+from dataclasses import fields, replace
 
-import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from swarmllm.core.agent.observation import BY_NAME, VALUE_MAX, observe
+from swarmllm.core.agent.observation import BY_NAME, VALUE_MAX, observe, urgency_of
+from swarmllm.core.agent.proposers import RuleProposer, SearchProposer, Situation
+from swarmllm.core.settings.table import SETTINGS
 from swarmllm.core.validation.recording import Minute
-from swarmllm.core.validation.snapshot import ExpertFigures, Snapshot
+from swarmllm.core.validation.snapshot import U32_MAX, ExpertFigures, Snapshot, snapshot_of
+from tests.cli.governance.governed_node import view_of_experts
 
-NOBODY = Snapshot(())
-
-
-def test_what_experts_compute_in_vain_is_seen() -> None:
-    """Ten tokens by three experts of five who were asked, and a prompt of twenty for each."""
-    minute = Minute(1, answers=1, prompt_tokens=20, tokens=10, asked=50, sent=150, used=30)
-    found = observe((minute,), NOBODY)
-    assert found["wasted_share"] == pytest.approx(0.4)
-    assert found["recomputed"] == pytest.approx(1.0)
-
-
-def test_a_first_round_is_seen_beside_a_later_one() -> None:
-    minute = Minute(1, tokens=10, p50_ms=100, p99_ms=800, first_ms=1_500)
-    found = observe((minute,), NOBODY)
-    assert (found["first_ratio"], found["stall_ratio"]) == (15, 8)
+NUMBERS = st.sampled_from((0, 1, 7, 60_000, U32_MAX))
+MINUTES = st.lists(
+    st.builds(Minute, **{one.name: NUMBERS for one in fields(Minute)}), max_size=4
+).map(tuple)
+EXPERTS = st.lists(
+    st.builds(ExpertFigures, **{one.name: NUMBERS for one in fields(ExpertFigures)}), max_size=4
+).map(tuple)
 
 
-def test_an_answer_of_one_token_has_a_first_round_alone() -> None:
-    found = observe((Minute(1, tokens=1, first_ms=300),), NOBODY)
-    assert found["first_token_ms"] == 300
-    assert not {"token_ms", "first_ratio", "stall_ratio"} & found.keys()
-
-
-counts = st.integers(0, 2**32 - 1)
-minutes = st.builds(Minute, *[counts] * len(astuple(Minute(0))))
-experts = st.builds(ExpertFigures, *[counts] * 7)
-
-
-@given(st.lists(minutes, max_size=4), st.lists(experts, max_size=4))
-def test_metrics_are_finite_and_known_whatever_was_recorded(
-    recording: list[Minute], known: list[ExpertFigures]
+@given(MINUTES, EXPERTS, st.integers(0, 10))
+@settings(max_examples=150)
+def test_zeros_and_absurd_numbers_give_numbers_that_can_be_proposed_on(
+    minutes: tuple[Minute, ...], experts: tuple[ExpertFigures, ...], seed: int
 ) -> None:
-    for name, value in observe(tuple(recording), Snapshot(tuple(known))).items():
-        assert name in BY_NAME
-        assert math.isfinite(value)
-        assert 0 <= value <= VALUE_MAX
+    import random
+
+    found = observe(minutes, Snapshot(experts, 3, 1))
+    assert set(found) <= set(BY_NAME)
+    assert all(math.isfinite(value) and 0 <= value <= VALUE_MAX for value in found.values())
+    assert urgency_of(found)[0] in ("none", "soon", "now")
+    bounds = {one: one.bounds for one in SETTINGS.values() if one.owner == "agent"}
+    situation = Situation(found, {}, bounds, ())
+    for proposer in (RuleProposer(), SearchProposer()):
+        said = proposer.propose(situation, random.Random(seed))
+        assert said is None or not said.fault(found, {}, bounds)
+
+
+def test_a_round_trip_that_is_no_number_is_no_figure() -> None:
+    view = view_of_experts()
+    for wrong in (math.nan, math.inf, -math.inf, -1.0, 1e300):
+        experts = tuple(replace(one, rtt_s=wrong, ping_s=wrong) for one in view.experts)
+        found = observe((), snapshot_of(replace(view, experts=experts)))
+        assert all(math.isfinite(value) for value in found.values()), wrong

@@ -172,7 +172,8 @@ def test_what_the_agent_wants_is_dropped_like_inference_once_a_node_has_stopped(
 
 def test_a_halt_takes_the_last_three_changes_of_the_agent_back() -> None:
     changes = [replace(CHANGE, value=value) for value in (2, 3, 4, 0)]
-    world = World(phase=4, terms=terms_of(4, unattended=1), suggestions=list(changes))
+    hasty = terms_of(4, unattended=1, ext=naming(Grant(interval_min=1)))
+    world = World(phase=4, terms=hasty, suggestions=list(changes))
     for change in changes:
         world.give(CycleWanted("scheduling"))
         while world.answer():
@@ -180,13 +181,13 @@ def test_a_halt_takes_the_last_three_changes_of_the_agent_back() -> None:
         world.tick()
         assert world.node.value(EXTRA.code) == change.value
         world.measure(0.1)
-        world.run(3_700)
+        world.run(70)
         assert world.lane().step is not Step.MEASURING
     world.node.switch.halt()
     world.give(TokensForbidden(("halted",), by_order=True))
     world.tick()
     assert world.node.value(EXTRA.code) == 2, "the first of four is left"
-    world.run(600)
+    world.run(130)
     assert world.node.value(EXTRA.code) == 2
 
 
@@ -245,7 +246,7 @@ def test_killed_while_it_measures_it_still_takes_back_what_is_worse() -> None:
         world.run(50)
         world.boot()
         world.cost_s = 0.5
-        was_killed = world.run_killed(at, 150)
+        was_killed = world.run_killed(at, 120)
         assert "TakeBack" in world.works(), at
         actions = [type(one.action).__name__ for one in world.proposals()]
         assert actions.count("Revert") == 1, (at, actions)
@@ -429,7 +430,7 @@ def test_a_validation_that_never_ends_holds_up_nothing_else() -> None:
     world = World(phase=3)
     world.is_held = lambda order: isinstance(order.work, Simulate)
     world.give(CycleWanted("scheduling"))
-    world.run(7_200)
+    world.run(600)
     assert world.lane().step is Step.VALIDATING
     world.suggestions = [replace(CHANGE, setting=WAIT_COST, value=WAIT_COST.default + 1)]
     world.give(CycleWanted("network"))
@@ -449,6 +450,7 @@ def test_each_step_is_an_entry_of_the_ledger_and_none_is_longer_than_it_may_be()
     world = begun(3, suggestions=[replace(CHANGE, finding="x" * 200)])
     steps = [one.step for one in world.ledger]
     assert steps == ["observing", "proposing", "validating", "filing"]
+    assert world.ledger[1].text == "router.hedging_extra at 2 is proposed by a test"
     assert all(len(one.text) <= 200 for one in world.ledger)
 
 
