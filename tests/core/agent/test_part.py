@@ -246,7 +246,7 @@ def test_killed_while_it_measures_it_still_takes_back_what_is_worse() -> None:
         world.run(50)
         world.boot()
         world.cost_s = 0.5
-        was_killed = world.run_killed(at, 120)
+        was_killed = world.run_killed(at, 150)
         assert "TakeBack" in world.works(), at
         actions = [type(one.action).__name__ for one in world.proposals()]
         assert actions.count("Revert") == 1, (at, actions)
