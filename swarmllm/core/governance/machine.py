@@ -247,7 +247,7 @@ class GovernanceMachine:
                 break
             effects += self._look(now)  # A canary on this node has reported.
         if not self.obstacle and self.changes.enact(self._written, self._options.unix_ms(now)):
-            self._writing.is_due = True
+            self.writing.is_due = True
         return [*effects, *self._write(now)]
 
     def _look(self, now: float) -> list[NodeEffect]:
