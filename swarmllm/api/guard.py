@@ -27,6 +27,7 @@ OPEN_MAX: Final = 64  # Requests at once; as many answers as the node writes.
 BURST: Final = 240.0  # Requests of one key, ...
 PER_S: Final = 40.0  # ... and how many more it may send each second.
 BUCKETS_MAX: Final = 256
+HEALTH: Final = "/health"
 TOKEN_HEADER: Final = "x-swarmllm-token"
 
 
@@ -61,7 +62,9 @@ class Guard:
         """Problem for a request that is not answered. `headers` have small names."""
         self._check_host(headers.get("host", ""))
         self._check_origin(headers)
-        caller = "" if path == "/health" else self._check_key(headers)
+        if path == HEALTH:  # Whoever watches the node has no key, and asks also when it is busy.
+            return
+        caller = self._check_key(headers)
         bucket = self._buckets.pop(caller, None) or Bucket(at=now)
         self._buckets[caller] = bucket
         while len(self._buckets) > BUCKETS_MAX:
@@ -149,7 +152,8 @@ def _name_of(host: str) -> str:
     """A host without its port."""
     host = host.strip().lower()
     if host.startswith("["):
-        return host.partition("]")[0][1:]
+        name, bracket, _ = host[1:].partition("]")
+        return name if bracket else host
     name, _, port = host.rpartition(":")
     return name if name and port.isdigit() else host
 

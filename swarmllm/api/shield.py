@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from swarmllm.api.guard import BODY_BYTES_MAX, BODY_S, OPEN_MAX, Guard, too_large
+from swarmllm.api.guard import BODY_BYTES_MAX, BODY_S, HEALTH, OPEN_MAX, Guard, too_large
 from swarmllm.api.problem import Problem, as_anthropic, as_openai, problem_of
 from swarmllm.api.reply import Outlet
 from swarmllm.errors import SwarmError
@@ -58,7 +58,7 @@ class Shield:
             await _refuse(outlet, path, Problem(500, "the node failed to answer; its log says how"))
 
     async def _bounded(self, scope: Scope, receive: Receive) -> None:
-        if self._open >= OPEN_MAX:
+        if self._open >= OPEN_MAX and scope["path"] != HEALTH:
             raise Problem(
                 429, f"{OPEN_MAX} requests are open already; try again soon", code="too_many_open"
             )

@@ -1,0 +1,132 @@
+"""The server over real sockets: it answers, gives up clients that do not read, and ends at once."""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from swarmllm.api import serving as module
+from swarmllm.api.serving import TOKEN_FILE, Options, serving
+from swarmllm.errors import LocalError, UsageError
+from swarmllm.runtime.service.service import Service
+from tests.runtime.little_swarm import little_swarm
+
+
+def options(folder: Path, host: str = "127.0.0.1", port: int = 0, *keys: str) -> Options:
+    return Options(host, port, keys, (), (), folder / TOKEN_FILE)
+
+
+def run(body: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        with trio.fail_after(60):
+            await body()
+
+    trio.run(limited)
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[int]:
+    """The port of a node's API."""
+    async with little_swarm([7], delay_s=0.001, service_s=0.001) as swarm:
+        await swarm.wait_met()
+        service = Service()
+        service.open(swarm.members[0].local)
+        async with serving(service, options(folder)) as url:
+            yield int(url.rpartition(":")[2])
+
+
+def request(port: int, body: object, path: str = "/v1/completions") -> bytes:
+    data = json.dumps(body).encode()
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(data)}\r\n\r\n"
+    )
+    return head.encode() + data
+
+
+async def read_until(stream: trio.SocketStream, mark: bytes) -> bytes:
+    found = b""
+    while mark not in found:
+        more = await stream.receive_some(4096)
+        assert more, found
+        found += more
+    return found
+
+
+def test_a_stream_comes_over_a_socket_and_the_connection_serves_the_next_request(
+    tmp_path: Path,
+) -> None:
+    async def body() -> None:
+        async with opened(tmp_path) as port:
+            asked = {"model": "swarm", "prompt": "a", "max_tokens": 3, "stream": True}
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                for _ in range(2):
+                    await stream.send_all(request(port, asked))
+                    got = await read_until(stream, b"\r\n0\r\n\r\n")
+                    assert got.startswith(b"HTTP/1.1 200")
+                    assert b"text/event-stream" in got
+                    assert b"[DONE]" in got
+
+    run(body)
+
+
+def test_a_client_that_does_not_read_is_given_up_and_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEND_S", 3600.0)
+
+    async def body() -> None:
+        async with AsyncExitStack() as stack:
+            async with opened(tmp_path) as port:
+                stream = await stack.enter_async_context(
+                    await trio.open_tcp_stream("127.0.0.1", port)
+                )
+                await stream.send_all(request(port, {"model": "swarm", "prompt": "a"}) * 3)
+                await read_until(stream, b"HTTP/1.1 200")
+                # Much more than the buffers of both ends hold, none of it read.
+                many = request(port, {}, "/nowhere" + "x" * 3000)
+                with trio.move_on_after(0.5):
+                    await stream.send_all(many * 20_000)
+
+    run(body)
+
+
+def test_the_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
+    async def body() -> None:
+        for _ in range(2):
+            async with serving(Service(), options(tmp_path)):
+                tokens.append((tmp_path / TOKEN_FILE).read_text())
+
+    tokens: list[str] = []
+    run(body)
+    assert tokens[0] == tokens[1]
+    assert len(tokens[0]) > 40
+    assert stat.S_IMODE((tmp_path / TOKEN_FILE).stat().st_mode) == 0o600
+
+
+def test_a_port_that_is_taken_is_said_unless_nobody_chose_it(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with serving(Service(), options(tmp_path)) as url:
+            port = int(url.rpartition(":")[2])
+            with pytest.raises(LocalError, match=f"port {port}"):
+                async with serving(Service(), options(tmp_path, port=port)):
+                    pass
+            usual = options(tmp_path, port=module.DEFAULT_PORT)
+            async with serving(Service(), usual) as one, serving(Service(), usual) as other:
+                assert one != other
+
+    run(body)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::"])
+def test_beyond_loopback_there_is_no_api_without_a_key(tmp_path: Path, host: str) -> None:
+    with pytest.raises(UsageError, match="--api-key"):
+        options(tmp_path, host).check()
+    options(tmp_path, host, 0, "sha256:" + "0" * 64).check()
+    options(tmp_path, "::1").check()
