@@ -119,7 +119,11 @@ class AgentPart(Part):
             case TokensForbidden():
                 self._look_at = -math.inf
                 return [e for one in self._lanes.values() for e in self._stop(one)]
-            case HaltStateChanged() | TokensAllowed() | SettingChanged():
+            case TokensAllowed():
+                # What was ordered before was not performed: at a start, for instance.
+                self._look_at = -math.inf
+                return [e for one in self._lanes.values() for e in self._stop(one)]
+            case HaltStateChanged() | SettingChanged():
                 self._look_at = -math.inf  # Not now: nothing stands between a halt and the flag.
             case AgentDone() | CycleWanted() | TaskSubmitted() | TimerFired():
                 self._pass(now)
@@ -219,9 +223,15 @@ class AgentPart(Part):
         return Begin()
 
     def _is_taken(self, lane: Lane) -> bool:
-        """Whether the experts of this lane are at another one's cycle: too few to divide."""
-        others = [self._lanes[one] for one in lane.subset.domains if one != lane.domain]
-        return any(one.is_busy for one in others)
+        """Whether the experts of this lane are at another one's cycle: they are too few to divide,
+        or nobody has looked yet how many there are."""
+        busy = [one for one in self._lanes.values() if one is not lane and one.is_busy]
+        return any(
+            not one.subset.domains
+            or lane.domain in one.subset.domains
+            or one.domain in lane.subset.domains
+            for one in busy
+        )
 
     def _done(self, done: AgentDone, now: float) -> list[NodeEffect]:
         event = done.event

@@ -9,11 +9,12 @@ import pytest
 
 from swarmllm.core.agent.budget import FULL_S
 from swarmllm.core.agent.charter import Grant, naming
-from swarmllm.core.agent.cycle import Ask, File, Simulate, Step
+from swarmllm.core.agent.cycle import Ask, File, Observe, Simulate, Step
+from swarmllm.core.agent.domains import DOMAINS
 from swarmllm.core.agent.saved import TASKS_KEY, key_of
 from swarmllm.core.agent.tasks import TASKS_MAX, Order, TaskType
 from swarmllm.core.effects import RunAgent, StopAgent
-from swarmllm.core.facts import AnswerEnded, TokensForbidden
+from swarmllm.core.facts import AnswerEnded, TokensAllowed, TokensForbidden
 from swarmllm.core.governance.tiers import read_action
 from swarmllm.core.inputs import AgentDone, Asked, CycleWanted, TaskSubmitted, TimerFired
 from swarmllm.core.settings.table import EXTRA, WAIT_COST
@@ -330,12 +331,34 @@ def test_tasks_begin_by_priority_and_only_one_in_a_domain() -> None:
     assert states == {1: "queued", 9: "running", 5: "queued"}
 
 
+def test_what_was_ordered_before_a_start_was_allowed_is_ordered_again() -> None:
+    """A shell performs nothing of an agent before the kill switch has said that it may."""
+    world = World(phase=3)
+    world.is_held = lambda _: True
+    world.tick()
+    (dropped,) = world.held
+    world.give(TokensAllowed())
+    assert (world.stopped, world.held) == ([dropped.number], [])
+    world.is_held = lambda _: False
+    world.tick()
+    assert world.lane().step is Step.REVIEWING
+
+
+def test_before_it_is_known_who_there_is_one_domain_looks_at_a_time() -> None:
+    world = World(phase=3)
+    world.is_held = lambda order: isinstance(order.work, Observe)
+    world.tick()
+    world.tick()
+    assert [order.domain for order in world.held] == ["scheduling"]
+
+
 def test_four_domains_work_at_once_with_experts_that_none_shares() -> None:
     world = World(phase=1)
     world.is_held = lambda order: isinstance(order.work, Ask)
     for domain in ("scheduling", "security", "storage", "network"):
         world.give(TaskSubmitted(Order(TaskType.TUNE_CONFIGURATION, domain), 1))
-    world.tick()
+    for _ in DOMAINS:  # One looks after the other, until it is known who shares with whom.
+        world.tick()
     asked = [order for order in world.held if isinstance(order.work, Ask)]
     groups = {lane.domain: (lane.others, lane.experts) for lane in world.part.view(world.now).lanes}
     apart = {members for _, members in groups.values()}
