@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from swarmllm.adapters.datadir import DataDir, holder_of
-from swarmllm.adapters.store import SqliteStore
+from swarmllm.adapters.store import SqliteStore, peek
 from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.assembly import open_node
 from swarmllm.cli.fetching import fetched
@@ -25,6 +25,7 @@ from swarmllm.cli.waiting import ANSWER, QUESTION, still_waiting
 from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import EXPERTS
+from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.table import pinned
 from swarmllm.runtime.local_api.client import SocketClient, ask
@@ -93,11 +94,11 @@ async def _ephemeral(config: Config, folder: Path, *, local: bool) -> AsyncItera
 
 def _bring_saved_peers(data_dir: Path, folder: Path) -> None:
     """What the user's own node remembers of the swarm; nothing if it never ran."""
-    source = DataDir(data_dir).store_file
-    if not source.is_file():
+    try:
+        saved = peek(DataDir(data_dir).store_file, SAVED_PEERS)
+    except LocalError as fault:
+        notice(f"The peers that the node of this folder has met before are not known: {fault}.")
         return
-    with SqliteStore(source, notice) as store:
-        saved = store.load(SAVED_PEERS)
     if saved is not None:
         with SqliteStore(DataDir(folder).store_file, notice) as store:
             store.save(SAVED_PEERS, saved)
