@@ -2,6 +2,7 @@
 write the table of docs/agent.md.
 
     python -m scripts.agent_study run OUT [--fault NAME] [--proposer NAME] [--seed N]
+    python -m scripts.agent_study tasks OUT          a task of each type on its planted case
     python -m scripts.agent_study table OUT
 
 Everything that was computed is kept in OUT, so what is interrupted goes on where it was. Proposers
@@ -14,13 +15,18 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from swarmllm.core.agent.proposers import Proposer
+from swarmllm.core.agent.tasks import TaskType
 from swarmllm.sims.agent import PROPOSERS
 from swarmllm.sims.frame.store import Store
 from swarmllm.sims.planted.faults import BY_NAME, FAULTS, Fault
+from swarmllm.sims.planted.loop import simulated
+from swarmllm.sims.planted.tasks import run_task
 from swarmllm.sims.planted.trial import Trial
 
 ROOT: Final = Path(__file__).resolve().parent.parent
@@ -63,6 +69,36 @@ def run(out: Path, faults: list[Fault], proposers: list[str], seed: int) -> None
                 sys.stdout.write(f"{fault.name} {name} {json.dumps(found)}\n")
                 sys.stdout.flush()
             store.close()
+
+
+def run_tasks(out: Path, seed: int) -> None:
+    store = Store(out / "tasks")
+    for kind in TaskType:
+        if store.get(f"task {kind} {seed}") is None:
+            found = asdict(run_task(kind, seed, partial(simulated, store=store)))
+            store.add(f"task {kind} {seed}", {"results": found})
+            sys.stdout.write(f"{json.dumps(found)}\n")
+            sys.stdout.flush()
+    store.close()
+
+
+def tasks_page(tasks: dict[str, Any]) -> list[str]:
+    lines = [
+        "| task | planted case | result | actionable | simulations |",
+        "|---|---|---|---|---:|",
+    ]
+    for kind, one in tasks.items():
+        shown = f"`{kind}` | `{one['case']}` | {one['result']}"
+        yes = "yes" if one["is_actionable"] else "no"
+        lines.append(f"| {shown} | {yes} | {one['validations']} |")
+    return lines
+
+
+def collect_tasks(out: Path, seed: int) -> dict[str, Any]:
+    store = Store(out / "tasks")
+    found = {str(kind): store.get(f"task {kind} {seed}") for kind in TaskType}
+    store.close()
+    return {kind: dict(one) for kind, one in found.items() if one is not None}
 
 
 def collect(out: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
@@ -115,16 +151,17 @@ def _summary(results: dict[str, dict[str, dict[str, float]]], names: list[str]) 
     return lines
 
 
-def write_page(results: dict[str, dict[str, dict[str, float]]]) -> None:
+def write_page(results: dict[str, dict[str, dict[str, float]]], tasks: dict[str, Any]) -> None:
     text = PAGE.read_text(encoding="utf-8")
+    made = "\n".join([page(results), "", *tasks_page(tasks)])
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{page(results)}\n{END}{after}", encoding="utf-8")
+    PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=("run", "table"))
+    parser.add_argument("what", choices=("run", "tasks", "table"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--fault", choices=tuple(BY_NAME), action="append")
     parser.add_argument("--proposer", choices=ALL, action="append")
@@ -134,9 +171,13 @@ def main() -> None:
         faults = [BY_NAME[name] for name in options.fault or BY_NAME]
         run(options.out, faults, options.proposer or list(ALL), options.seed)
         return
-    results = collect(options.out, options.seed)
-    RESULTS.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    write_page(results)
+    if options.what == "tasks":
+        run_tasks(options.out, options.seed)
+        return
+    results, tasks = collect(options.out, options.seed), collect_tasks(options.out, options.seed)
+    kept = {"faults": results, "tasks": tasks}
+    RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_page(results, tasks)
 
 
 if __name__ == "__main__":

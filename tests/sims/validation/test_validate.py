@@ -16,7 +16,15 @@ from swarmllm.core.settings.table import EXPERTS, EXTRA, FORGETTING
 from swarmllm.core.validation.report import encode_report, read_report
 from swarmllm.sims.frame.store import Store
 from swarmllm.sims.validation import playing
-from swarmllm.sims.validation.fitting import EXPERTS_MAX, LOSS, LOSS_MAX, Fitted, fit
+from swarmllm.sims.validation.fitting import (
+    EXPERTS_MAX,
+    LOSS,
+    LOSS_MAX,
+    STALL_MAX_S,
+    STALLS_MAX,
+    Fitted,
+    fit,
+)
 from swarmllm.sims.validation.playing import ANSWERS, Load, Played, Run, Values, play, steady
 from swarmllm.sims.validation.validate import (
     NO_REPLAY,
@@ -226,3 +234,26 @@ def test_a_swarm_is_fitted_within_bounds() -> None:
     assert fit(swarm(3), (), 4, 3).link.loss == LOSS
     slowest = max(spec.service.step_s for spec in fitted.experts)
     assert slowest == pytest.approx(0.8 * 0.28)
+
+
+@pytest.mark.parametrize(
+    ("slowest_ms", "stall_s"),
+    [(400, 0.0), (900, 0.0), (2_100, 2.0), (60_000, STALL_MAX_S)],
+)
+def test_rounds_that_take_seconds_longer_are_stalls_and_no_late_messages(
+    slowest_ms: int, stall_s: float
+) -> None:
+    recording = recorded(5, tokens=100, late=3, p50_ms=100, p99_ms=slowest_ms)
+    found = fit(swarm(5), recording, 4, 3)
+    assert found.stall_s == pytest.approx(stall_s)
+    assert (found.stalls > 0) == (stall_s > 0)
+    assert found.stalls <= STALLS_MAX
+    assert (found.link.loss == LOSS) == (stall_s > 0)
+
+
+def test_experts_stand_still_as_often_as_was_fitted_and_go_on() -> None:
+    fitted = replace(fit(swarm(4), SHORT, 4, 3), stalls=0.5, stall_s=1.0)
+    calm = play(replace(fitted, stalls=0.0), {}, 1, steady)
+    stalling = play(fitted, {}, 1, steady)
+    assert stalling.figures["token"] > 1.2 * calm.figures["token"]
+    assert stalling.figures["unfinished"] == 0
