@@ -162,7 +162,7 @@ RULES: Final = (
     Rule("experts_lost", 20, t.SHUFFLE_INTERVAL, 0.5, "news of experts come too late"),
     Rule("token_ms", 150, t.EXPERTS, 0.5, "tokens cost more experts than they need"),
 )
-"""The first that applies, may be set and was not tried is proposed."""
+"""The first that applies, may be set and was not tried is proposed; then the next rung beyond."""
 
 
 class RuleProposer:
@@ -179,8 +179,13 @@ class RuleProposer:
             bounds = situation.bounds.get(rule.setting)
             if bounds is None or situation.observation.get(rule.metric, 0.0) <= rule.above:
                 continue
-            wanted = round(rule.factor * situation.value(rule.setting)) + rule.plus
-            yield rule, min(ladder(bounds), key=lambda rung: abs(rung - wanted))
+            now = situation.value(rule.setting)
+            wanted, rungs = round(rule.factor * now) + rule.plus, ladder(bounds)
+            nearest = min(rungs, key=lambda rung: abs(rung - wanted))
+            further = [v for v in rungs if (v > nearest) == (wanted > now) and v != nearest]
+            yield rule, nearest
+            if further:  # In the same direction.
+                yield rule, further[0] if wanted > now else further[-1]
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,6 +59,16 @@ def test_the_first_rule_that_applies_is_followed(
     assert (found.setting, found.value, found.evidence) == (setting, proposed, (metric,))
 
 
+def test_a_rule_goes_one_rung_further_if_its_first_was_not_better() -> None:
+    values: dict[Setting[Any], int] = {t.PATIENCE_MAX: 1_000}
+    tried = [(t.PATIENCE_MAX, 5_000)]
+    found = RuleProposer().propose(
+        Situation({"failovers": 3.0}, values, BOUNDS, tried), random.Random(1)
+    )
+    assert found is not None
+    assert (found.setting, found.value) == (t.PATIENCE_MAX, 17_321)
+
+
 def test_no_rule_applies_where_all_is_well() -> None:
     well = {rule.metric: rule.above for rule in RULES}
     assert RuleProposer().propose(Situation(well, {}, BOUNDS, ()), random.Random(1)) is None
