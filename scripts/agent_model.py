@@ -167,6 +167,10 @@ class ModelProposer:
                 return suggestion_of(situation, setting, value, "the likeliest for the model", ())
         return None
 
+    def ranking(self, situation: Situation) -> list[tuple[Setting[Any], int]]:
+        """All that a search could propose, the likeliest first."""
+        return self._rank(prompt_of(situation), situation)
+
     def _rank(self, prompt: str, situation: Situation) -> list[tuple[Setting[Any], int]]:
         self.calls += 1
         wanted = [

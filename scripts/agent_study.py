@@ -3,6 +3,7 @@ write the table of docs/agent.md.
 
     python -m scripts.agent_study run OUT [--fault NAME] [--proposer NAME] [--seed N]
     python -m scripts.agent_study tasks OUT          a task of each type on its planted case
+    python -m scripts.agent_study rank OUT           where models put what mends a fault
     python -m scripts.agent_study table OUT
 
 Everything that was computed is kept in OUT, so what is interrupted goes on where it was. Proposers
@@ -18,16 +19,21 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from swarmllm.core.agent.proposers import Proposer
+from swarmllm.core.agent.observation import observe
+from swarmllm.core.agent.proposers import Proposer, Situation
 from swarmllm.core.agent.tasks import TaskType
+from swarmllm.core.settings.setting import Setting
 from swarmllm.sims.agent import PROPOSERS
 from swarmllm.sims.frame.store import Store
 from swarmllm.sims.planted.faults import BY_NAME, FAULTS, Fault
-from swarmllm.sims.planted.loop import simulated
+from swarmllm.sims.planted.loop import BOUNDS, look, simulated
 from swarmllm.sims.planted.tasks import run_task
 from swarmllm.sims.planted.trial import Trial
+
+if TYPE_CHECKING:
+    from scripts.agent_model import ModelProposer
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "docs" / "agent.md"
@@ -39,11 +45,11 @@ VALIDATIONS: Final = 10
 FRESH: Final = 12
 
 
-def model_proposers() -> dict[str, Callable[[], Proposer]]:
+def model_proposers() -> dict[str, Callable[[], ModelProposer]]:
     """Loaded when one is asked for."""
     from scripts.agent_model import EXPERTS, ModelProposer, Pool
 
-    def made(name: str, experts: tuple[str, ...]) -> Proposer:
+    def made(name: str, experts: tuple[str, ...]) -> ModelProposer:
         return ModelProposer(name, Pool(experts))
 
     return {
@@ -62,9 +68,10 @@ def run(out: Path, faults: list[Fault], proposers: list[str], seed: int) -> None
             store = Store(out / fault.name)
             key = f"trial {name} {seed} {VALIDATIONS} {FRESH}"
             if store.get(key) is None:
-                proposer = (PROPOSERS if name in PROPOSERS else model_proposers())[name]()
-                found = Trial(fault, proposer, seed, VALIDATIONS, FRESH).run(store)
-                found["calls"] = float(getattr(proposer, "calls", 0))
+                made: Proposer | ModelProposer
+                made = PROPOSERS[name]() if name in PROPOSERS else model_proposers()[name]()
+                found = Trial(fault, made, seed, VALIDATIONS, FRESH).run(store)
+                found["calls"] = float(getattr(made, "calls", 0))
                 store.add(key, {"results": found})
                 sys.stdout.write(f"{fault.name} {name} {json.dumps(found)}\n")
                 sys.stdout.flush()
@@ -92,6 +99,34 @@ def tasks_page(tasks: dict[str, Any]) -> list[str]:
         yes = "yes" if one["is_actionable"] else "no"
         lines.append(f"| {shown} | {yes} | {one['validations']} |")
     return lines
+
+
+def rank(out: Path, faults: list[Fault], seed: int) -> None:
+    """The place of the first change that goes from the fault towards what is healthy, among all
+    that a search could propose; `chance` is where it is to be expected in a list without order."""
+    for name in MODELS:
+        proposer = model_proposers()[name]()
+        for fault in faults:
+            store = Store(out / fault.name)
+            if store.get(f"rank {name} {seed}") is None:
+                looked = look(fault.place, fault.values, seed)
+                seen = observe(looked.recording, looked.snapshot)
+                ranked = proposer.ranking(Situation(seen, fault.values, BOUNDS, ()))
+                places = [n for n, one in enumerate(ranked, 1) if mends(fault, *one)]
+                chance = (len(ranked) + 1) / (len(places) + 1)
+                found = {"place": places[0], "of": len(ranked), "chance": chance}
+                store.add(f"rank {name} {seed}", {"results": found})
+                sys.stdout.write(f"{fault.name} {name} {json.dumps(found)}\n")
+                sys.stdout.flush()
+            store.close()
+
+
+def mends(fault: Fault, setting: Setting[Any], value: int) -> bool:
+    """Whether this is a step of the planted setting in the right direction."""
+    if setting not in fault.values:
+        return False
+    now, healthy = fault.values[setting], fault.healthy.get(setting, setting.default)
+    return now < value if now < healthy else value < now
 
 
 def collect_tasks(out: Path, seed: int) -> dict[str, Any]:
@@ -161,7 +196,7 @@ def write_page(results: dict[str, dict[str, dict[str, float]]], tasks: dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=("run", "tasks", "table"))
+    parser.add_argument("what", choices=("run", "tasks", "rank", "table"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--fault", choices=tuple(BY_NAME), action="append")
     parser.add_argument("--proposer", choices=ALL, action="append")
@@ -170,6 +205,9 @@ def main() -> None:
     if options.what == "run":
         faults = [BY_NAME[name] for name in options.fault or BY_NAME]
         run(options.out, faults, options.proposer or list(ALL), options.seed)
+        return
+    if options.what == "rank":
+        rank(options.out, [BY_NAME[name] for name in options.fault or BY_NAME], options.seed)
         return
     if options.what == "tasks":
         run_tasks(options.out, options.seed)
