@@ -190,6 +190,21 @@ class Governing:
         int | None,
         _count("--stable-days", 0, 3_650, "Days with as many experts.", 30),
     ] = None
+    agent_interval: Annotated[
+        int | None,
+        _count("--agent-interval", 1, 1_440, "Minutes from one cycle of an agent to the next.", 60),
+    ] = None
+    agent_share: Annotated[
+        int | None,
+        _count("--agent-share", 0, 100, "Permille of the experts' time that an agent takes.", 50),
+    ] = None
+    agent_attempts: Annotated[
+        int | None, _count("--agent-attempts", 1, 16, "Proposals that a cycle may try.", 4)
+    ] = None
+    weight: Annotated[
+        list[str] | None,
+        _words("--weight", "PART=NUMBER", "What a part of the objective weighs, as token=1.5."),
+    ] = None
     unattended: Annotated[
         bool | None,
         typer.Option(
@@ -207,6 +222,7 @@ class Governing:
     ] = None
 
     def given(self) -> GovernanceGiven:
+        from swarmllm.cli.operators.agent_grant import GrantGiven
         from swarmllm.cli.operators.charter_terms import GovernanceGiven
 
         return GovernanceGiven(
@@ -222,6 +238,10 @@ class Governing:
             unattended=self.unattended,
             bounds=tuple(self.bounds or ()),
             value=tuple(self.value or ()),
+            grant=GrantGiven(
+                *(self.agent_interval, self.agent_share, self.agent_attempts),
+                tuple(self.weight or ()),
+            ),
         )
 
 

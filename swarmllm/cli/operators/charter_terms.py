@@ -13,6 +13,13 @@ from swarmllm.adapters.atomic_file import refuse_existing, write_new
 from swarmllm.adapters.operator_keys import read_public
 from swarmllm.adapters.terms_file import WHAT, named, read_terms_file, render_terms, terms_path
 from swarmllm.cli.guard import OK, run
+from swarmllm.cli.operators.agent_grant import NOTHING as NO_GRANT
+from swarmllm.cli.operators.agent_grant import (
+    GrantGiven,
+    grant_fields,
+    grant_sentence,
+    granted,
+)
 from swarmllm.cli.operators.halt_source import ask_node
 from swarmllm.cli.output import notice, print_record
 from swarmllm.cli.waiting import QUESTION
@@ -53,6 +60,7 @@ class GovernanceGiven:
     unattended: bool | None = None
     bounds: Sequence[str] = ()
     value: Sequence[str] = ()
+    grant: GrantGiven = NO_GRANT
 
 
 NOTHING: Final = GovernanceGiven()
@@ -81,6 +89,7 @@ def terms_of(
         unattended=int(_or(given.unattended, bool(start.unattended))),
         bounds=pack_bounds(_each("--bounds", given.bounds, _bound)) or start.bounds,
         values=pack_values(_each("--value", given.value, _value)) or start.values,
+        ext=granted(given.grant, start.ext),
     )
     if made.minor_threshold > voters:
         raise UsageError(
@@ -189,6 +198,7 @@ def terms_fields(terms: GovernanceTerms | None) -> dict[str, Any]:
         "unattended": bool(found.unattended),
         "bounds": {named(one[:2]): [_int(one[2:10]), _int(one[10:])] for one in found.bounds},
         "values": {named(one[:2]): _int(one[2:]) for one in found.values},
+        "agent_grant": grant_fields(found.ext),
         "default": terms is None,
     }
 
@@ -210,6 +220,8 @@ def terms_sentences(terms: GovernanceTerms | None, voters: int) -> list[tuple[st
         ("phase", f"starts in phase {found.phase}; {_phases(found)}"),
     ]
     rows += [("agent", f"{key_id(key).hex()}  {key.hex()}") for key in found.agent]
+    if found.agent:
+        rows.append(("agent may", grant_sentence(found.ext)))
     if found.unattended:
         rows.append(("unattended", "in phase 4 the agent's minor changes need no vote"))
     rows += [("bounds", f"{name}: {low} to {high}") for name, (low, high) in _bounds_of(found)]

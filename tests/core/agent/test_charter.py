@@ -63,3 +63,8 @@ def test_a_budget_is_a_share_of_the_time_and_nothing_is_asked_while_a_user_waits
     assert budget.may_ask(1_010.0), "nobody's answer"
     budget.fill(10.0**9)
     assert budget.left_s == FULL_S, "no more can be saved up"
+
+
+def test_the_size_that_the_protocol_names() -> None:
+    (data,) = [naming(USUAL)[2:]]
+    assert len(data) == 31
