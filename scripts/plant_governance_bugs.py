@@ -3,7 +3,7 @@ must fail there.
 
     python scripts/plant_governance_bugs.py                all bugs, and which test noticed each
     python scripts/plant_governance_bugs.py --only NAME    one of them
-    python scripts/plant_governance_bugs.py --worlds 60    which law of governed worlds did
+    python scripts/plant_governance_bugs.py --worlds 8     which law of governed worlds did
 
 How a bug is planted stands in `planting.py`.
 """
@@ -135,10 +135,10 @@ BUGS: Final[dict[str, Bug]] = {
     ),
     "a halted node releases what has been reviewed": (
         Change(PROGRESS, "if around.halted:", "if False:"),
-        Change(MACHINE, "if not self.obstacle:", "if True:"),
+        Change(MACHINE, "if not self.obstacle and self.changes", "if self.changes"),
     ),
     "a halted node finishes what was under way": (
-        Change(MACHINE, "if not self.obstacle:", "if True:"),
+        Change(MACHINE, "if not self.obstacle and self.changes", "if self.changes"),
     ),
     "a halt takes nothing back": (Change(OUTCOME, "digest != self._ctl_digest", "False"),),
     "a halt takes everything back": (
@@ -205,8 +205,8 @@ BUGS: Final[dict[str, Bug]] = {
     "an author fills the book": (
         Change(
             BOOK,
-            "for one in opened) >= OPEN_PER_AUTHOR_MAX:",
-            "for one in opened) >= 10 * OPEN_PER_AUTHOR_MAX:",
+            "if opened[author] >= OPEN_PER_AUTHOR_MAX:",
+            "if opened[author] >= 10 * OPEN_PER_AUTHOR_MAX:",
         ),
     ),
     "an author withdraws what has passed": (

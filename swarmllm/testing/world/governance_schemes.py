@@ -12,7 +12,14 @@ from typing import Any, ClassVar, Final
 
 from swarmllm.core.governance.cases import Case
 from swarmllm.core.governance.outcome import Outcome
-from swarmllm.messages.governance import CanaryReport, ClosePhase, Revert, SetSetting
+from swarmllm.messages.governance import (
+    PHASE_MAX,
+    CanaryReport,
+    ClosePhase,
+    OpenPhase,
+    Revert,
+    SetSetting,
+)
 from swarmllm.testing.operators import Operator
 from swarmllm.testing.world.governance_faults import GOVERNED, GovernedFaults
 from swarmllm.testing.world.governance_forgeries import CODES, forged_records
@@ -74,10 +81,17 @@ def overstep(faults: GovernedFaults, host: Host) -> None:
 
 
 def close_upwards(faults: GovernedFaults, host: Host) -> None:
-    """A phase is to be opened by the votes that closing one takes."""
-    if _is_governed(faults, host):
-        now = _outcome(faults, host).phase
-        _close(faults, host, faults.rng.randint(min(now + 1, 3), 3))
+    """A phase is to be opened by the votes that closing one takes; sometimes one is opened before,
+    so that its review ends below a later case."""
+    if not _is_governed(faults, host):
+        return
+    now = _outcome(faults, host).phase
+    if now < PHASE_MAX and faults.rng.random() < 0.5:
+        author, action = faults.rng.choice(faults.government.voters), OpenPhase(now + 1)
+        filed = faults.government.propose(host, author, action)
+        if filed is not None:
+            _carry(faults, host, filed)
+    _close(faults, host, faults.rng.randint(min(now + 1, 3), 3))
 
 
 def contradict_canaries(faults: GovernedFaults, host: Host) -> None:

@@ -30,21 +30,29 @@ class KeptIsOnDisk(GovernanceLaw):
 
     def begin(self, world: World) -> None:
         super().begin(world)
+        self._offered: dict[tuple[int, int, int], bytes] = {}
         self._waiting: dict[tuple[int, int, int], tuple[bytes, float]] = {}
 
     def starting(self, host: Host) -> None:
-        for key in [key for key in self._waiting if key[0] == host.number]:
-            del self._waiting[key]  # The node died before it answered.
+        for found in (self._offered, self._waiting):
+            for key in [key for key in found if key[0] == host.number]:
+                del found[key]  # The node died before it answered.
 
     def decided(self, host: Host, event: object, effects: list[NodeEffect]) -> None:
         if isinstance(event, RecordOffered) and event.channel == GOV and event.forwarder is None:
-            checked = next(one for one in effects if isinstance(one, RecordChecked))
-            if not isinstance(checked.outcome, Rejected):
-                key = (host.number, host.life, event.check)
-                self._waiting[key] = (event.record, self.world.now)
+            self._offered[host.number, host.life, event.check] = event.record
         for effect in effects:
-            if isinstance(effect, RecordKept):
+            if isinstance(effect, RecordChecked):
+                self._checked(host, effect)
+            elif isinstance(effect, RecordKept):
                 self._answered(host, effect)
+
+    def _checked(self, host: Host, effect: RecordChecked) -> None:
+        """At once, or later if the node holds inputs back."""
+        key = (host.number, host.life, effect.check)
+        record = self._offered.pop(key, None)
+        if record is not None and not isinstance(effect.outcome, Rejected):
+            self._waiting[key] = (record, self.world.now)
 
     def _answered(self, host: Host, effect: RecordKept) -> None:
         found = self._waiting.pop((host.number, host.life, effect.check), None)

@@ -84,7 +84,7 @@ def test_an_agent_oversteps_and_a_phase_is_closed_upwards(closed_phase: Scene) -
     assert standing.passed
     assert "suggestion" in standing.void
     closed_phase.scheme("close_upwards")
-    assert sum(one.passed for one in closed_phase.outcome.standings.values()) == 2
+    assert sum(one.passed for one in closed_phase.outcome.standings.values()) >= 2
     closed_phase.world.run_for(HALF_A_MINUTE_S)
     assert (
         closed_phase.outcome.phase == closed_phase.government.machine(closed_phase.host).phase == 0
