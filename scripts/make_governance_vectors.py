@@ -24,6 +24,7 @@ if __package__ in (None, ""):  # As a file: the folder above is meant.
 from scripts.make_halt_vectors import FIRST, private_of, public_of, role, seed_of, sign, verify
 from swarmllm.core.governance.admission import GOVERNING, Admitted, admit
 from swarmllm.core.governance.book import Book
+from swarmllm.core.governance.held_out import HeldOut, digest_of, held_out_in, pinning
 from swarmllm.core.governance.mandate import DEFAULTS, Mandate, mandate_of, naming
 from swarmllm.core.governance.tiers import decide, read_action
 from swarmllm.core.halt.charter import Rejected, charter_hash
@@ -292,6 +293,8 @@ def text() -> str:
             ' the only record after "five", and `strike` says whether that is counted against'
             " who sent it. `scenes` say what is in force once all proposals in them are released."
             " `actions` have their tier with the settings' own bounds. Keys come from the seeds."
+            " `held_out` has the digest of texts, and what the `ext` of a charter pins: null for"
+            " nothing, empty for what cannot be read, so that no report will do."
         ),
         "keys": {
             name: {
@@ -305,6 +308,7 @@ def text() -> str:
         "charter": sign(CHARTER, "root 1", "root 2").hex(),
         "terms": encode(TERMS).hex(),
         "scope": ask.scope.hex(),
+        "held_out": held_out(),
         "actions": actions(),
         "records": [{"name": name, "hex": data.hex()} for name, data in made.items()],
         "refused": [
@@ -315,6 +319,31 @@ def text() -> str:
         + [{"name": "after a halt", **scene(SCENES["one after the other"], AFTER_HALT)}],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+TEXTS = {"code": ("def f():", "return 1\n"), "prose": ("Once upon a time", "né en été")}
+
+
+def held_out() -> dict[str, Any]:
+    """The digest of some texts, and what an `ext` with an addition of type 5 pins."""
+    digest = digest_of(TEXTS)
+    named = pinning(HeldOut("news 2026", digest))
+    exts = {
+        "beside terms": CHARTER.ext + named,
+        "alone": named,
+        "none": CHARTER.ext,
+        "no name": pinning(HeldOut("", digest)),
+        "a name that cannot be printed": pinning(HeldOut("a\n", digest)),
+        "no UTF-8": bytes((5, 18)) + digest + b"\xff\xfe",
+        "too short": bytes((5, 4)) + bytes(4),
+        "a name of 13 bytes": bytes((5, 29)) + digest + b"a" * 13,
+    }
+    pins = []
+    for name, ext in exts.items():
+        held = held_out_in(ext)
+        said = None if held is None else {"name": held.name, "digest": held.digest.hex()}
+        pins.append({"name": name, "ext": ext.hex(), "pins": said})
+    return {"texts": TEXTS, "digest": digest.hex(), "pins": pins}
 
 
 def main() -> int:

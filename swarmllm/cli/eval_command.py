@@ -61,7 +61,7 @@ def evaluate(
     documents: Documents = None,
     tokens: Tokens = None,
     prompt: Prompt = 64,
-    seed: Seed = 1,
+    seed: Seed = 1,  # `eval.plan.SEED`, whose import help must not cost.
     out: Out = None,
     quick: Quick = False,
     threads: o.Threads = None,

@@ -8,6 +8,8 @@ from typing import Final
 CHAT_DIGEST: Final = 1  # In capacity records: how the author's model writes conversations; 8 bytes.
 ANSWERS_ALLOWED: Final = 3  # In capacity records: its expert answers ScoreAllowed; no bytes.
 AGENT_TERMS: Final = 4  # In terms of governance: what the charter grants an agent; 31 bytes.
+# In charters: the held-out text of the quality gate, its digest (16 bytes) and its name.
+HELD_OUT: Final = 5
 GOVERNANCE_TERMS: Final = 2  # In charters: SHA-256 of the terms of governance; 32 bytes.
 
 

@@ -11,7 +11,7 @@ nobody was trained on, with intervals.
     verdict      name (beats_all, beats_running, beats_single, beats_random, close_to_best), method,
                  text, holds (true, false, or null where the intervals leave it open), sentence
     summary      ok, models, documents, best_single, verdicts, notes, seconds, computed, cached,
-                 seed; always last
+                 seed, texts (the digest of the corpora, which a charter can pin); always last
 
 First every model reads every document, one model at a time; that is nearly all of the work and is
 kept in the cache. Then each document is looked at in every way, with only that document's lists in
@@ -117,7 +117,7 @@ def _measure(config: Config, plan: Plan, console: Screen) -> Report:
     return Report(
         plan, tuple(experts), kinds, scores, tuple(measured), tuple(verdicts(kinds, names)), notes,
         clock.laps, scored.fresh, len(experts) * len(texts.documents), _command(),
-        version("swarmllm"),
+        version("swarmllm"), texts.digest,
     )  # fmt: skip
 
 

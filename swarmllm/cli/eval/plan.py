@@ -20,6 +20,9 @@ NAME_MAX: Final = 32  # Columns of a table.
 RESERVED: Final = ("mixed", "single-domain")  # Names of text kinds that are made of the corpora.
 # Per text kind; intervals shrink with the square root, so more is patience wasted.
 DOCUMENTS_MAX: Final = 1000
+SEED: Final = 1  # Which documents are drawn where nobody says otherwise.
+# Of what `--json` prints: numbers; this is some million lines of them.
+REPORT_BYTES_MAX: Final = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)

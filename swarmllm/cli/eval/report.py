@@ -31,6 +31,7 @@ class Report:
     pairs: int
     command: str
     version: str
+    texts: bytes  # The digest of the corpora.
 
     @property
     def names(self) -> list[str]:
@@ -97,4 +98,5 @@ def summary_record(report: Report) -> Record:
         "computed": report.fresh,
         "cached": report.pairs - report.fresh,
         "seed": report.plan.seed,
+        "texts": report.texts.hex(),
     }

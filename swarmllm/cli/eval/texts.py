@@ -17,6 +17,7 @@ from typing import Final
 
 from swarmllm.cli.eval.corpora import Passage
 from swarmllm.cli.eval.plan import SCORED_MIN, SEGMENT_MAX, SEGMENT_MIN, Plan
+from swarmllm.core.governance.held_out import digest_of
 from swarmllm.errors import UsageError
 
 MIXED: Final = "mixed"
@@ -50,11 +51,12 @@ class Document:
 @dataclass(frozen=True, slots=True)
 class Texts:
     """`kinds` are the corpora's names and, with two corpora or more, "mixed". `notes` are sentences
-    for people."""
+    for people; `digest` is that of the corpora, whatever was drawn of them."""
 
     documents: tuple[Document, ...]
     kinds: tuple[str, ...]
     notes: tuple[str, ...]
+    digest: bytes
 
 
 def make_texts(corpora: Mapping[str, Sequence[Passage]], encode: Encode, plan: Plan) -> Texts:
@@ -82,7 +84,8 @@ def make_texts(corpora: Mapping[str, Sequence[Passage]], encode: Encode, plan: P
             f"with {next(iter(encoded))!r} as the only corpus there is no mixed text:"
             " name a second one with --corpus"
         )
-    return Texts(tuple(documents), tuple(kinds), tuple(notes))
+    digest = digest_of({name: [one.text for one in found] for name, found in corpora.items()})
+    return Texts(tuple(documents), tuple(kinds), tuple(notes), digest)
 
 
 def _pieces(name: str, passages: Sequence[Tokens], plan: Plan) -> list[Tokens]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from swarmllm.adapters.atomic_file import read_bounded
+from swarmllm.cli.eval.plan import REPORT_BYTES_MAX
 from swarmllm.cli.governance.places import Way, place_of, question
 from swarmllm.cli.governance.signing import Signer, sign, told
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import notice
 from swarmllm.cli.validation.evidence import report_in
+from swarmllm.core.governance.held_out import HeldOut
 from swarmllm.core.governance.tiers import Action
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import BY_CODE
@@ -39,8 +41,6 @@ from swarmllm.runtime.service.governance_fields import action_text, span
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.user_path import user_path
 from swarmllm.wire.codec import encode
-
-REPORT_BYTES_MAX: Final = 64 << 20  # A report is numbers; this is some million lines of them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,14 @@ def _evidence(config: Config, action: Action, about: About) -> tuple[bytes, Repo
     if isinstance(action, OpenPhase) and action.phase > 1 and not about.suggest:
         from swarmllm.cli.governance.quality_gate import check_quality
 
-        check_quality(data, about.evidence)
+        check_quality(data, about.evidence, pinned_by(config, about.way))
     return sha256(data).digest(), None
+
+
+def pinned_by(config: Config, way: Way) -> HeldOut | None:
+    """The held-out text that the charter in force pins for the quality gate."""
+    held = place_of(config, way).ask("governance")["held_out"]
+    return None if held is None else HeldOut(held["name"], bytes.fromhex(held["digest"]))
 
 
 def _sentence(text: str) -> str:

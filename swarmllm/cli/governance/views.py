@@ -133,6 +133,10 @@ def _phase_view(record: Record) -> RenderableType:
     table.add_row("this node knows", f"{record['experts']} experts")
     table.add_row("days with enough", f"{days} (phases 1 to 4)")
     table.add_row("audits", "none were made, and none count as passed: this version makes none")
+    held = record["held_out"]
+    if held:
+        said = f"over the text {held['name']} ({held['digest']})"
+        table.add_row("quality gate", said if held["name"] else "no report passes it here")
     model = record["model"]
     if model:
         table.add_row("default model", f"{model['reference']} (SHA-256 {model['digest'][:16]})")

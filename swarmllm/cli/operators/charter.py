@@ -40,8 +40,10 @@ from swarmllm.cli.operators.charter_view import (
     root_signatures,
 )
 from swarmllm.cli.operators.halt_source import standing_of, state_in
+from swarmllm.cli.operators.held_out import held_out_fields, held_out_rows, with_held_out
 from swarmllm.cli.output import answer, complain, notice, print_record, shell_word
 from swarmllm.cli.screen import Line
+from swarmllm.core.governance.held_out import held_out_in
 from swarmllm.core.halt.charter import (
     FEW_SIGNATURES,
     charter_hash,
@@ -72,6 +74,7 @@ class Terms:
     revert: int | None = None
     beacon_ttl: int | None = None
     expires: str | None = None
+    held_out: str | None = None
 
 
 def create(terms: Terms, governing: GovernanceGiven, out: str, *, as_json: bool) -> int:
@@ -95,7 +98,7 @@ def create(terms: Terms, governing: GovernanceGiven, out: str, *, as_json: bool)
         expires_ms=_expires(terms.expires or NEVER),
     )
     governed = terms_of(governing, None, len(charter.voter))
-    charter = with_terms(charter, governed)
+    charter = with_held_out(with_terms(charter, governed), terms.held_out)
     _check(charter)
     sheets = (draft(charter),)
     write_terms(path, governed)
@@ -146,7 +149,7 @@ def rotate(
 
 def _changed(current: Charter, keys: Mapping[str, Any], terms: Terms) -> Charter:
     return replace(
-        current,
+        with_held_out(current, terms.held_out),
         **keys,
         root_threshold=current.root_threshold
         if terms.root_threshold is None
@@ -422,12 +425,14 @@ def _terms_record(path: Path, charter: Charter) -> dict[str, Any]:
     except LocalError as fault:
         complain(str(fault))
         governed = None
-    return {"governance": governed, "terms": digest.hex() or None}
+    held = held_out_fields(held_out_in(charter.ext))
+    return {"governance": governed, "terms": digest.hex() or None, "held_out": held}
 
 
 def _terms_rows(path: Path, charter: Charter) -> list[tuple[str, str]]:
     """Of the last charter in the file: the terms beside it are those that it names."""
     try:
-        return terms_sentences(held_terms(path, charter), len(charter.voter))
+        said = terms_sentences(held_terms(path, charter), len(charter.voter))
     except LocalError as fault:
-        return [("governance", str(fault))]
+        said = [("governance", str(fault))]
+    return [*said, *held_out_rows(charter)]

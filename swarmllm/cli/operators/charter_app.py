@@ -89,6 +89,16 @@ Expires = Annotated[
         rich_help_panel=TERMS,
     ),
 ]
+HeldOutText = Annotated[
+    str | None,
+    typer.Option(
+        "--held-out",
+        metavar="NAME=REPORT",
+        help="Pin the text of the quality gate: a report for a phase has to be over the text that"
+        " this one of `swarmllm eval --json` is over (its digest will do; none: any text).",
+        rich_help_panel="Governance",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,7 @@ class Given:
     revert: Revert = None
     beacon_ttl: BeaconTtl = None
     expires: Expires = None
+    held_out: HeldOutText = None
 
     def terms(self) -> Terms:
         from swarmllm.cli.operators.charter import Terms
@@ -123,6 +134,7 @@ class Given:
             self.revert,
             self.beacon_ttl,
             self.expires,
+            self.held_out,
         )
 
 

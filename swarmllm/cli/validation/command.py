@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from swarmllm.adapters.atomic_file import refuse_existing, replace_whole
-from swarmllm.cli.governance.places import question
-from swarmllm.cli.governance.propose import id_of, set_action
+from swarmllm.adapters.atomic_file import read_bounded, refuse_existing, replace_whole
+from swarmllm.cli.eval.plan import REPORT_BYTES_MAX
+from swarmllm.cli.governance.places import Way, question
+from swarmllm.cli.governance.propose import id_of, pinned_by, set_action
 from swarmllm.cli.guard import OK
 from swarmllm.cli.output import answer, notice, print_record
 from swarmllm.cli.screen import Line
@@ -87,15 +88,12 @@ def verify(config: Config, prefix: str, file: str, *, again: bool, as_json: bool
     same comes of it here."""
     proposal = question(config, "proposal", id=id_of(prefix))
     action, name = proposal["action"], proposal["id"][:16]
+    if action["kind"] == "open_phase" and not again:
+        return _verify_quality(config, proposal, file, as_json=as_json)
     if action["kind"] != "set":
         raise UsageError(f"proposal {name} sets no setting, so there is no validation to repeat")
     report, data = report_in(file)
-    if sha256(data).hexdigest() != proposal["evidence"]:
-        raise LocalError(
-            f"{file} is not the report that proposal {name} names: its SHA-256 begins with"
-            f" {sha256(data).hexdigest()[:16]}, and the proposal's evidence with"
-            f" {proposal['evidence'][:16]}"
-        )
+    _check_digest(proposal, data, file)
     case = report.case
     if (case.setting.key, case.value) != (action["setting"], action["value"]):
         raise LocalError(f"proposal {name} names a report on another change: {case.setting.key}")
@@ -109,6 +107,35 @@ def verify(config: Config, prefix: str, file: str, *, again: bool, as_json: bool
         said = f"{file} is the report that proposal {name} names"
         said += ", and repeated here it is the same to the byte." if is_repeated else "."
         answer().print(Line(said, "green"), soft_wrap=True)
+    return OK
+
+
+def _check_digest(proposal: Mapping[str, Any], data: bytes, file: str) -> None:
+    digest, name = sha256(data).hexdigest(), proposal["id"][:16]
+    if digest != proposal["evidence"]:
+        raise LocalError(
+            f"{file} is not the report that proposal {name} names: its SHA-256 begins with"
+            f" {digest[:16]}, and the proposal's evidence with {str(proposal['evidence'])[:16]}"
+        )
+
+
+def _verify_quality(
+    config: Config, proposal: Mapping[str, Any], file: str, *, as_json: bool
+) -> int:
+    """The same for a phase, whose report is one of `swarmllm eval`."""
+    from swarmllm.cli.governance.quality_gate import check_quality
+
+    data = read_bounded(user_path(file), REPORT_BYTES_MAX, "the report")
+    _check_digest(proposal, data, file)
+    pinned = pinned_by(config, Way())
+    check_quality(data, file, pinned)
+    if as_json:
+        held = None if pinned is None else pinned.name
+        print_record({"event": "quality", "id": proposal["id"], "file": file, "held_out": held})
+        return OK
+    over = "" if pinned is None else f", over {pinned.name}, the text that the charter pins,"
+    said = f"{file} is the report that proposal {proposal['id'][:16]} names, and{over} it passes"
+    answer().print(Line(f"{said} the quality gate.", "green"), soft_wrap=True)
     return OK
 
 

@@ -14,6 +14,7 @@ from enum import IntEnum
 from hashlib import sha256
 from typing import Final
 
+from swarmllm.core.governance.held_out import HeldOut, held_out_in
 from swarmllm.core.halt.charter import charter_hash, charter_of, is_private, retired_halt_keys
 from swarmllm.errors import RemoteError
 from swarmllm.messages import Range
@@ -65,6 +66,7 @@ class Mandate:
     terms: GovernanceTerms
     revert_changes: int
     is_private: bool = False
+    held_out: HeldOut | None = None
     bounds: Mapping[int, Range] = field(default_factory=dict)
     values: Mapping[int, int] = field(default_factory=dict)
 
@@ -128,6 +130,7 @@ def mandate_of(
         len(charter.voter),
         found,
         charter.revert_changes,
+        held_out=held_out_in(charter.ext),
         bounds=_bounds(found),
         values=_values(found),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from swarmllm.core.governance.cases import Case
 from swarmllm.core.governance.changes import model_of
+from swarmllm.core.governance.held_out import HeldOut
 from swarmllm.core.governance.journal import JournalEntry
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.governance.mandate import Tier
@@ -79,6 +80,7 @@ class GovernanceView:
     records_refused: int
     model: tuple[SetDefaultModel, bytes] | None = None
     fault: str = ""
+    held_out: HeldOut | None = None
 
 
 def view_of(machine: GovernanceMachine, now: float) -> GovernanceView:
@@ -110,6 +112,7 @@ def view_of(machine: GovernanceMachine, now: float) -> GovernanceView:
             for phase in range(1, PHASE_MAX + 1)
         ),
         proposals=tuple(_proposal(machine, case, now) for case in cases),
+        held_out=None if mandate is None else mandate.held_out,
         fault=machine.damage or machine.writing.fault,
         journal=machine.changes.journal.entries,
         records_refused=machine.replica.refused,

@@ -205,6 +205,9 @@ def governance_fields(view: GovernanceView) -> Fields:
         "review_s": view.review_s,
         "canary_s": view.canary_s,
         "phase": view.phase,
+        "held_out": None
+        if view.held_out is None
+        else {"name": view.held_out.name, "digest": view.held_out.digest.hex()},
         "model": None if view.model is None else model_fields(*view.model),
         "experts": view.known.experts,
         "audits": view.known.audits,

@@ -56,6 +56,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
         36,
         "swarmllm eval",
         "1",
+        bytes(16),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from swarmllm.core.governance.admission import GOVERNING
 from swarmllm.core.governance.book import Book
+from swarmllm.core.governance.held_out import digest_of, held_out_in
 from swarmllm.core.governance.mandate import Mandate, mandate_of, read_terms
 from swarmllm.core.governance.tiers import decide, read_action
 from swarmllm.core.halt.state import HaltState
@@ -103,6 +104,18 @@ def test_terms_and_scope() -> None:  # GOV-1, GOV-2
     assert {*found.voters} == {key_id(keys[f"voter {i}"]) for i in (1, 2, 3)}
     assert {*found.agents} == {key_id(keys[f"agent {i}"]) for i in (1, 2)}
     assert VECTORS["domains"] == {kind.__name__: domain_of(kind).decode() for kind in GOVERNING}
+
+
+def test_held_out_text_that_a_charter_pins() -> None:  # GOV-28
+    found = VECTORS["held_out"]
+    assert digest_of(found["texts"]).hex() == found["digest"]
+    backwards = {kind: texts[::-1] for kind, texts in reversed(found["texts"].items())}
+    assert digest_of(backwards).hex() == found["digest"]
+    assert digest_of({"code": [*found["texts"]["code"], ""]}).hex() != found["digest"]
+    for one in found["pins"]:
+        held = held_out_in(bytes.fromhex(one["ext"]))
+        said = None if held is None else {"name": held.name, "digest": held.digest.hex()}
+        assert said == one["pins"], one["name"]
 
 
 def test_the_file_is_what_the_script_writes() -> None:
