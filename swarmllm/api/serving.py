@@ -182,6 +182,7 @@ class _Connection:
         with trio.move_on_after(SEND_S) as scope:
             await self._stream.send_all(data)
         if scope.cancelled_caught:
+            self.socket.close()  # Hypercorn would go on to wait for its next request.
             raise trio.BrokenResourceError(f"nothing was read for {SEND_S:.0f} s")
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
