@@ -211,8 +211,8 @@ async def _start(
     governing = _governing(driver, handing_in, governance.machine, keyring, local)
     validation = ValidationService(driver, recording, governance.machine, settings, local.view)
     _open_service(service, local, orders, governing, driver, validation, agent)
-    http = await stack.enter_async_context(parts.http(service)) if parts.http else ""
-    tell(_ready(network, api, http))
+    service.http = await stack.enter_async_context(parts.http(service)) if parts.http else ""
+    tell(_ready(network, api, service.http))
     return local
 
 

@@ -154,6 +154,33 @@ def chat(answer: o.Answering, system: o.System = "") -> None:
     raise typer.Exit(guarded(body))
 
 
+@app.command("run")
+def run_tool(
+    tool: Annotated[str, typer.Argument(metavar="claude|codex|opencode|aider")],
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[-- ...]", help="What the tool itself is given."),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", help="The model that it asks for, as /v1/models names it.")
+    ] = "swarm",
+    show: Annotated[
+        bool, typer.Option("--show", help="Write what would be run, and run nothing.")
+    ] = False,
+    data_dir: o.DataDir = None,
+) -> None:
+    """Start a coding tool of yours that asks the node running on this machine. A key, if the node
+    wants one, is taken from SWARM_API_KEY."""
+
+    def body() -> int:
+        from swarmllm.cli.launchers import launch
+        from swarmllm.cli.settings import config_of
+
+        return launch(config_of(data_dir=data_dir), tool, words or [], model=model, show=show)
+
+    raise typer.Exit(guarded(body))
+
+
 @app.command()
 def status(data_dir: o.DataDir = None, json: o.Json = False) -> None:
     """Show what the node running on this machine is doing."""

@@ -24,6 +24,8 @@ def show_status(config: Config, *, as_json: bool) -> int:
         screen.print(status_view(record))
         for addr in record.get("addrs") or []:  # On a line of its own, to be copied whole.
             screen.print(Line(f"reach it with  --peer {addr}"), soft_wrap=True)
+        if record.get("http"):
+            screen.print(Line(f"programs ask it at  {record['http']}/v1"), soft_wrap=True)
     return OK
 
 

@@ -110,6 +110,8 @@ class Service:
         """`defaults`: what `generate` takes where a client gives nothing. `settings`: the node's;
         None: the defaults."""
         self.node: LocalNode | None = None
+        self.http = ""
+        """The address of the HTTP API; empty: there is none."""
         self._defaults = defaults
         self._settings = settings or Settings()
         self._halts: HaltService | None = None
@@ -194,7 +196,8 @@ class Service:
         yield  # It is a generator all the same.
 
     async def _status(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
-        yield starting_record() if self.node is None else status_record(self.node.status())
+        found = starting_record() if self.node is None else status_record(self.node.status())
+        yield found | {"http": self.http}
 
     async def _experts(self, _: Mapping[str, object], __: Call) -> AsyncGenerator[Record]:
         yield experts_record(() if self.node is None else self.node.experts())
