@@ -337,7 +337,7 @@ class Cycle:
 
     def _observed(self, observation: Observation, around: Around) -> Effect | None:
         self._note(f"{len(observation)} metrics are known")
-        if not observation:
+        if not observation or observation.get("experts") == 0:
             self._end("nothing is known of the swarm yet", worth=False)
             return None
         if around.phase < 1:

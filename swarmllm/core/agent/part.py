@@ -61,6 +61,7 @@ WATCH_S: Final = 60.0  # How often the swarm is looked at between cycles, for al
 JUMP_S: Final = 60.0  # More between two looks was no time of ours: the machine slept.
 SAVE_EVERY_S: Final = 600.0  # How long a cycle has waited; what a crash loses only prolongs.
 COSTS_MAX: Final = 2_048  # Of the last tokens.
+COSTS_LEAST: Final = 100  # Tokens that say something of a swarm.
 EXPERTS_MAX: Final = 512
 SUBSET_LEAST: Final = 3  # Experts; fewer are no panel, and domains share theirs.
 DECLARED: Final = 2.0  # Merit of an expert in a domain that it claims.
@@ -288,7 +289,10 @@ class AgentPart(Part):
         return Around(
             phase=min(sees.machine.phase, kind.phase_max),
             is_halted=sees.is_halted,
-            is_runner=not self._is_taken(lane) and sees.is_runner(lane.domain, now),
+            # And there is something to go by: this node has written some answers since it started.
+            is_runner=len(self._costs) >= COSTS_LEAST
+            and not self._is_taken(lane)
+            and sees.is_runner(lane.domain, now),
             may_ask=self._budget.may_ask(self._clock_s),
             proposal=sees.state_of(state.proposal),
             costs=samples_of(cost for at, cost in self._costs if state.proposal and at > since),

@@ -11,6 +11,7 @@ from swarmllm.core.agent.budget import FULL_S
 from swarmllm.core.agent.charter import Grant, naming
 from swarmllm.core.agent.cycle import Ask, File, Observe, Simulate, Step
 from swarmllm.core.agent.domains import DOMAINS
+from swarmllm.core.agent.part import COSTS_LEAST
 from swarmllm.core.agent.saved import TASKS_KEY, key_of
 from swarmllm.core.agent.tasks import TASKS_MAX, Order, TaskType
 from swarmllm.core.effects import RunAgent, StopAgent
@@ -220,9 +221,9 @@ def test_killed_before_any_effect_it_goes_on_and_proposes_once() -> None:
     """kill -9 before each single effect, and before each answer: the same comes of it."""
     at = 0
     while True:
-        world = World(phase=3)
+        world = World(phase=3, cost_s=0.1)
         world.disk[key_of("scheduling")] = b""  # Another file's: it begins anew, and says so.
-        was_killed = world.run_killed(at, 30)
+        was_killed = world.run_killed(at, 90)
         assert len(world.proposals()) == 1, at
         (case,) = world.proposals()
         world.vote(case.id)
@@ -335,6 +336,7 @@ def test_what_was_ordered_before_a_start_was_allowed_is_ordered_again() -> None:
     """A shell performs nothing of an agent before the kill switch has said that it may."""
     world = World(phase=3)
     world.is_held = lambda _: True
+    world.measure(0.1, COSTS_LEAST)
     world.tick()
     (dropped,) = world.held
     world.give(TokensAllowed())
@@ -344,9 +346,22 @@ def test_what_was_ordered_before_a_start_was_allowed_is_ordered_again() -> None:
     assert world.lane().step is Step.REVIEWING
 
 
+def test_no_cycle_begins_by_itself_where_nobody_has_asked_anything() -> None:
+    world = World(phase=3)
+    world.run(600)
+    assert set(world.works()) == {"Observe"}  # For alarms.
+    world.measure(0.1, COSTS_LEAST - 1)
+    world.tick()
+    assert world.lane().step is Step.RESTING
+    world.measure(0.1, 1)
+    world.tick()
+    assert world.lane().step is Step.REVIEWING
+
+
 def test_before_it_is_known_who_there_is_one_domain_looks_at_a_time() -> None:
     world = World(phase=3)
     world.is_held = lambda order: isinstance(order.work, Observe)
+    world.measure(0.1, COSTS_LEAST)
     world.tick()
     world.tick()
     assert [order.domain for order in world.held] == ["scheduling"]
