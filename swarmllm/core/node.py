@@ -31,6 +31,7 @@ from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Router
 from swarmllm.core.peers.saving import AddressSaving
 from swarmllm.core.peers.sightings import Sightings
+from swarmllm.core.peers.subset_routers import SubsetRouters
 from swarmllm.core.peers.view import NodeView
 from swarmllm.core.peers.vocabularies import vocabularies
 from swarmllm.core.serving.admission import Serving
@@ -87,7 +88,8 @@ class Node:
         connected = self._peering.connected
         known = (self._table, self._router, self._peering, self._serving)
         self._roster = Roster(peer, boot, config.vocab_fingerprint, known, clearance)
-        pool = partial(ExpertPool, self._roster, self._router)
+        routers = SubsetRouters(self._router, peer, self.settings)
+        pool = partial(ExpertPool, self._roster, self._router, subsets=routers)
         self._requests = Requests(peer, rng, pool, clearance, self.settings)
         self._exchange = CapacityExchange(
             *(peer, rng, self._table, sealing, self._roster.next_record, self.settings),
@@ -101,7 +103,7 @@ class Node:
         # In this order each hears what several want: who knows before who acts upon it.
         self._parts: tuple[Part, ...] = (
             *(() if self._halts is None else (self._halts,)),
-            self._router,
+            routers,
             self._peering,
             AddressSaving(self._peering, rng, config.save_every_s),
             self._roster,

@@ -128,7 +128,7 @@ class Requests(Part):
         generation = Generation(event.request, session, event.order, self._settings, pool.now)
         self._generations[event.request] = generation
         self._by_session[session] = event.request
-        return self._perform(generation, generation.start(pool))
+        return self._perform(generation, generation.start(pool.seen_by(event.order.only)))
 
     def cancelled(self, event: Cancelled) -> list[Effect]:
         found = self._generations.get(event.request)
@@ -160,11 +160,15 @@ class Requests(Part):
         return self._answered(request, pool, self._own, reply, 0)
 
     def lost(self, pool: ExpertPool, peer: PeerId) -> list[Effect]:
-        return [e for g in self.generations() for e in self._perform(g, g.lost(pool, peer))]
+        return [
+            e
+            for g in self.generations()
+            for e in self._perform(g, g.lost(pool.seen_by(g.order.only), peer))
+        ]
 
     def timer(self, pool: ExpertPool) -> list[Effect]:
         due = [g for g in self.generations() if g.next_deadline() <= pool.now]
-        return [e for g in due for e in self._perform(g, g.timer(pool))]
+        return [e for g in due for e in self._perform(g, g.timer(pool.seen_by(g.order.only)))]
 
     def _answered(
         self,
@@ -175,6 +179,7 @@ class Requests(Part):
         size_bytes: int,
     ) -> list[Effect]:
         generation = self._generations[request]
+        pool = pool.seen_by(generation.order.only)
         try:
             return self._perform(generation, generation.received(pool, peer, reply, size_bytes))
         except RemoteError as fault:

@@ -8,10 +8,11 @@ act on what is no longer so.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Candidate, Router
+from swarmllm.core.peers.subset_routers import SubsetRouters
 from swarmllm.core.values import ALL, Only
 from swarmllm.messages import CapacityRecord, PeerId
 
@@ -23,6 +24,13 @@ class ExpertPool:
     roster: Roster
     router: Router
     now: float
+    subsets: SubsetRouters | None = None
+
+    def seen_by(self, only: Only) -> ExpertPool:
+        """For an answer that asks these alone: a subset has a router of its own."""
+        if only.among is None or self.subsets is None:
+            return self
+        return replace(self, router=self.subsets.of(only.among))
 
     # --- who is there --------------------------------------------------------------------------
 
