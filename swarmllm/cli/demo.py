@@ -41,6 +41,8 @@ from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.model_reference import AUTO, Auto, SmolLM2
 from swarmllm.runtime.service.record import Record
 
+# How a whole answer ended, for people.
+ENDS: Final = {"length": "complete to its limit", "eos": "complete to the model's own end"}
 START_S: Final = 90.0  # Four nodes load at once; on two busy cores that takes a fifth of this.
 MEET_S: Final = 45.0
 DHT_S: Final = 20.0
@@ -260,7 +262,7 @@ async def _first_answer(view: DemoView, speaker: NodeProcess, cast: Cast) -> Non
     view.checked(
         "first_answer_is_whole",
         _is_whole(tokens, end),
-        f"{len(tokens)} tokens, ended by {end['reason']}",
+        f"{len(tokens)} tokens, {ENDS.get(end['reason'], end['reason'])}",
     )
     full = [t for t in tokens if t["k"] == K and len({u["peer"] for u in uses(t)}) == K]
     view.checked(

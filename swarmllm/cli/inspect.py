@@ -104,7 +104,7 @@ def _add_expert(table: Table, record: Record) -> None:
     )
     whose = "its own" if record.get("has_chat_template") else "no"
     table.add_row(
-        "text",
+        "vocabulary",
         f"{model['vocab_size']} tokens ({model['vocab'][:12]}), {whose} chat template"
         f" ({model['chat'][:12]})",
     )

@@ -14,6 +14,7 @@ from swarmllm.cli.output import answer, notice, print_record
 from swarmllm.cli.screen import Line
 from swarmllm.cli.waiting import QUESTION
 from swarmllm.core.settings.holder import Settings
+from swarmllm.core.wording import several
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.pins import setting_of
 from swarmllm.runtime.config.table import pinned
@@ -79,10 +80,10 @@ def setting_view(row: Record) -> RenderableType:
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     table.add_row("setting", row["key"])
-    table.add_row("value", f"{row['value']} {row['unit']}")
+    table.add_row("value", _amount(row["value"], row["unit"]))
     if row["pinned"]:
-        table.add_row("the swarm's", f"{row['of_swarm']} {row['unit']}")
-    table.add_row("default", f"{row['default']} {row['unit']}")
+        table.add_row("the swarm's", _amount(row["of_swarm"], row["unit"]))
+    table.add_row("default", _amount(row["default"], row["unit"]))
     table.add_row("bounds", f"{row['low']} to {row['high']}")
     low, high = row["limits"]
     table.add_row("", f"beyond them by the whole electorate, from {low} to {high}")
@@ -92,6 +93,12 @@ def setting_view(row: Record) -> RenderableType:
     if said := _said(row):
         table.add_row("now", said)
     return table
+
+
+def _amount(value: int, unit: str) -> str:
+    """With a unit that is a word, such as experts; ms is none."""
+    is_word = unit != "ms" and unit.isalpha()
+    return several(value, unit.removesuffix("s"), unit) if is_word else f"{value} {unit}"
 
 
 def _said(row: Record) -> str:

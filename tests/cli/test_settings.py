@@ -5,6 +5,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from swarmllm.cli import settings_view
 from swarmllm.core.settings.table import SETTINGS
 from tests.cli.command import RunningNode, run
 
@@ -52,3 +55,16 @@ def test_mistakes_are_one_sentence(tmp_path: Path) -> None:
     wrong = run(tmp_path, "settings", SWARMLLM_K="4", SWARMLLM_PINS="answer.experts=5")
     assert wrong.code == 2
     assert "they are the same setting" in wrong.sentence()
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (1, "experts", "1 expert"),
+        (3, "experts", "3 experts"),
+        (1, "ms", "1 ms"),
+        (1, "millinats/s", "1 millinats/s"),
+    ],
+)
+def test_one_of_a_unit_is_one(value: int, unit: str, shown: str) -> None:
+    assert settings_view._amount(value, unit) == shown

@@ -19,6 +19,7 @@ from swarmllm.cli.operators.halt_source import standing_of
 from swarmllm.cli.operators.publishing import messenger
 from swarmllm.cli.waiting import QUESTION, still_waiting
 from swarmllm.core.halt.state import HaltState, records_of
+from swarmllm.core.wording import several
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import NoNodeError, ask, asking
@@ -153,8 +154,8 @@ def hand_in(
     done = _run(body)
     if not done.same:
         raise LocalError(
-            f"none of {done.peers} peers had it after {wait_s:g} s; hand it in again, or write it"
-            " to a file with --out"
+            f"none of {several(done.peers, 'peer')} had it after {wait_s:g} s;"
+            " hand it in again, or write it to a file with --out"
         )
     return done
 

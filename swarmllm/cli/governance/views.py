@@ -130,7 +130,7 @@ def _phase_view(record: Record) -> RenderableType:
     table.add_row("phase", str(record["phase"]))
     _add_voters(table, record)
     days = ", ".join(f"{one:g}" for one in record["stable_days"])
-    table.add_row("this node knows", f"{record['experts']} experts")
+    table.add_row("this node knows", several(record["experts"], "expert"))
     table.add_row("days with enough", f"{days} (phases 1 to 4)")
     table.add_row("audits", "none were made, and none count as passed: this version makes none")
     held = record["held_out"]

@@ -33,6 +33,7 @@ from swarmllm.core.inputs import Cancelled
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import MAX_TOKENS_USUAL, GenerateRequest, Only
 from swarmllm.core.vocabulary import Detokenizer, Vocabulary
+from swarmllm.core.wording import several
 from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX, PeerId
 from swarmllm.runtime.driver import Driver
@@ -332,7 +333,7 @@ class Answer:
             longest = min(CONTEXT_MAX, longest or CONTEXT_MAX)
         if longest is not None and total > longest:
             raise ContextError(
-                f"the prompt has {self._prompt_tokens} tokens and max_tokens is"
+                f"the prompt has {several(self._prompt_tokens, 'token')} and max_tokens is"
                 f" {self._max_tokens}, together {total}, but the longest context of any"
                 f" reachable expert is {longest} tokens; shorten the prompt or lower max_tokens",
                 total - longest,

@@ -291,7 +291,8 @@ def _missing(tier: Tier, view: GovernanceView) -> str:
         return view.obstacle
     needs = view.minor_needs if tier is Tier.DEPLOY_MINOR else view.major_needs
     if needs is not None and needs > len(view.voters):
-        return f"{needs} votes are needed, and {len(view.voters)} voters can vote"
+        there = several(len(view.voters), "voter")
+        return f"{several(needs, 'vote is', 'votes are')} needed, and {there} can vote"
     return ""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from swarmllm.core.events import EndReason
+from swarmllm.core.wording import several
 
 ENDED_AT_ONCE: Final = (
     "the answer is empty: the model ended the text at once (end-of-text); an instruct model expects"
@@ -61,7 +62,8 @@ def why_empty(result: Result, *, is_chat: bool) -> str | None:
             return "the answer is empty: it began with a stop string"
         case "length":
             return (
-                f"the answer is empty: there is nothing to read in its {result.tokens} tokens;"
+                f"the answer is empty: there is nothing to read in its"
+                f" {several(result.tokens, 'token')};"
                 " allow more with max_tokens"
             )
         case _:
