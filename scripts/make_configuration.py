@@ -67,7 +67,10 @@ DRAWING = """
 
 These are no settings of a node but parameters of each answer: options of `swarmllm generate` and
 `swarmllm chat`, fields of a `generate` question at the local socket, and arguments of
-`node.generate`. The defaults are the same in all three.
+`node.generate`. The defaults are the same in all three. In a chat (`swarmllm chat`, `generate
+--chat`, `messages`) what the makers of this node's own model advise goes before the default: its
+file's `general.sampling.*`, or for SmolLM2, whose file says nothing, temperature 0.2 and top_p 0.9.
+`swarmllm models show MODEL` tells it.
 
 | parameter | option | default | allowed | meaning |
 |---|---|---|---|---|

@@ -159,8 +159,7 @@ async def _start(
 ) -> LocalNode:
     nursery = await stack.enter_async_context(trio.open_nursery())
     stack.callback(nursery.cancel_scope.cancel)
-    defaults = usual_request(config)
-    settings = Settings(pinned(config))
+    defaults, settings = usual_request(config), Settings(pinned(config))
     service = Service(defaults, settings)
     api = await _open_doors(nursery, service, config, data, tell)
     keyring = await trio.to_thread.run_sync(load_or_create_key, data.key_file)
@@ -172,7 +171,7 @@ async def _start(
     imported = _importing_network(nursery)
     rng = random.Random(random.SystemRandom().getrandbits(128))
     orders = await _boot_kill_switch(config, data, keyring, rng, warn)
-    text, engine = await open_model(stack, nursery, config, tell, parts, orders, keyring.peer)
+    text, engine, advice = await open_model(stack, nursery, config, tell, parts, orders, keyring)
     await imported.wait()
     exchange = TokenizerExchange(digests_of(text) if isinstance(text, LlamaText) else None)
     governance = governance_part(
@@ -197,6 +196,7 @@ async def _start(
         grammars=Grammars(),
         troubles=troubles,
         crowding=crowding,
+        advice=advice,
     )
     agent.open(nursery, local, driver, recording, data.path)
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)

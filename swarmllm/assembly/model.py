@@ -3,7 +3,7 @@ or, without a model, the tokenizer of the swarm."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from swarmllm.adapters.llama.vocabulary import (
     LLAMA3_FINGERPRINT,
     load_vocabulary,
 )
+from swarmllm.adapters.models.advice import advice_of
 from swarmllm.adapters.models.library import Found, bring
 from swarmllm.core.effects import SealTokenizer, TokenizerEffect
 from swarmllm.core.inputs import Input, TokenizerSealed
@@ -44,6 +45,7 @@ from swarmllm.runtime.service.json_events import (
     Warned,
 )
 from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.request import NOTHING
 from swarmllm.runtime.service.service import Service
 
 SendFrame = Callable[[Life], None]
@@ -69,8 +71,9 @@ async def open_model(
     tell: SendFrame,
     parts: Parts,
     orders: HaltPerformer,
-    owner: PeerId,
-) -> tuple[Text, Engine | None]:
+    keyring: KeyFile,
+) -> tuple[Text, Engine | None, Mapping[str, float]]:
+    """The text side, the engine if there is one, and how its model's makers advise to draw."""
     began_at = trio.current_time()
     model = None if parts.engine is not None else await _find_model(config, tell)
     reading = None if model is None else _Reading(LlamaText(model.path))
@@ -83,7 +86,7 @@ async def open_model(
         engine = await stack.enter_async_context(parts.engine)
         orders.take_engine(engine)
     elif model is not None:
-        real = LlamaEngine(model.path, _engine_options(config, model, owner))
+        real = LlamaEngine(model.path, _engine_options(config, model, keyring.peer))
         orders.take_engine(real)  # The flag stands before there is a worker.
         engine = await stack.enter_async_context(real)
     text = parts.text or await _open_text(nursery, config, reading, engine, tell)
@@ -91,7 +94,8 @@ async def open_model(
         took_s = trio.current_time() - began_at
         file = "" if model is None else model.path.name
         tell(ModelReady(engine.card, took_s, engine.load.tokens_per_s, file))
-    return text, engine
+    advice = NOTHING if model is None else await trio.to_thread.run_sync(advice_of, model)
+    return text, engine, advice
 
 
 def _engine_options(config: Config, model: Found, owner: PeerId) -> EngineOptions:

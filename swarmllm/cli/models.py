@@ -14,6 +14,7 @@ from swarmllm.adapters.llama.demo import DemoCard, bundled, folder_of
 from swarmllm.adapters.llama.gguf_parts import is_later_part
 from swarmllm.adapters.llama.vocabulary import LLAMA3_FINGERPRINT
 from swarmllm.adapters.models import library
+from swarmllm.adapters.models.advice import advice_of
 from swarmllm.adapters.models.catalog import (
     SMOLLM2_135M,
     SPECIALIST_BYTES,
@@ -59,6 +60,7 @@ SHOWN: Final = {
     "size_bytes": "size",
     "context_max": "context",
     "vocabulary": "vocabulary",
+    "sampling": "in a chat",  # How its makers advise to draw.
     "digest": "SHA-256",
 }
 VOCABULARIES: Final = {LLAMA3_FINGERPRINT: "LLaMA-3", SMOLLM2_135M.vocabulary: "SmolLM2"}
@@ -222,7 +224,7 @@ def _gguf_files(names: Sequence[str]) -> Iterator[Path]:
 def _row(reference: library.Named | Reference, config: Config) -> Row:
     match reference:
         case OwnFile():
-            return _file(str(reference), reference.path, config)
+            return _file(reference, reference.path, config)
         case DemoExpert(name):
             return _demo(next(card for card in bundled() if card.name == name))
         case SmolLM2():
@@ -234,7 +236,7 @@ def _row(reference: library.Named | Reference, config: Config) -> Row:
                     f"{reference} is not on this machine; fetch it with "
                     f"`swarmllm models pull {shell_word(str(reference))}`"
                 )
-            return _file(str(reference), path, config)
+            return _file(reference, path, config)
         case _:
             raise AssertionError(f"{reference} is no model")
 
@@ -251,15 +253,14 @@ def _demo(card: DemoCard) -> Row:
         "context_max": card.shape.context,
         "vocabulary": "LLaMA-3",
         "digest": card.gguf_sha256,
+        "sampling": {},
     }
 
 
 def _smollm2(reference: SmolLM2, config: Config) -> Row:
     path = library.place_of(reference, config.cache_dir)
     if path is not None:
-        return _file(str(reference), path, config) | {
-            "name": reference.specialist or SMOLLM2_135M.name
-        }
+        return _file(reference, path, config) | {"name": reference.specialist or SMOLLM2_135M.name}
     base = SMOLLM2_135M
     made_of_base = library.place_of(SmolLM2(), config.cache_dir) is not None
     source = f"not fetched yet: {size(base.wheel_bytes)} from the Python package index"
@@ -274,11 +275,12 @@ def _smollm2(reference: SmolLM2, config: Config) -> Row:
         "context_max": base.context_max,
         "vocabulary": VOCABULARIES[base.vocabulary],
         "digest": "" if reference.specialist else base.sha256,
+        "sampling": dict(base.sampling),
     }
 
 
-def _file(model: str, path: Path, config: Config) -> Row:
-    found = probe(path, config.cache_dir)
+def _file(reference: library.Named, path: Path, config: Config) -> Row:
+    found, model = probe(path, config.cache_dir), str(reference)
     return {
         "event": "model",
         "model": model,
@@ -290,6 +292,7 @@ def _file(model: str, path: Path, config: Config) -> Row:
         "context_max": found["context_max"],
         "vocabulary": VOCABULARIES.get(found["vocab"], found["vocab"]),
         "digest": found["digest"],
+        "sampling": dict(advice_of(library.Found(reference, path))),
     }
 
 
@@ -303,6 +306,8 @@ def _shown(name: str, value: object, config: Config) -> str:
             return f"{value} tokens; {_served(config)}"
         case "n_params", int():
             return count(value)
+        case "sampling", dict():
+            return ", ".join(f"{one.replace('_', ' ')} {much:g}" for one, much in value.items())
         case "size_bytes", int():
             return size(value)
         case _:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from swarmllm.cli.helping import default_is
-from swarmllm.core.values import MAX_TOKENS_USUAL, SAMPLING, USUAL_SAMPLING, Sampling
+from swarmllm.core.values import MAX_TOKENS_USUAL, SAMPLING, USUAL_SAMPLING
 from swarmllm.runtime.config import SETTINGS
 from swarmllm.runtime.config.setting import PANELS
 from swarmllm.runtime.config.showing import NO_DEFAULT, default_text
@@ -28,8 +28,15 @@ if TYPE_CHECKING:  # Help must not cost their imports.
 
 NODE, MODEL, ANSWER, OUTPUT, _ = PANELS
 
+ADVISED = ", or what the model advises for a chat"
+
 Flags = dict[str, Any]
 """Settings as typed, by name, for `config_of`; None: not given."""
+
+
+class Drawing(dict[str, float]):
+    """The parameters of the sampling that were given, by name."""
+
 
 Json = Annotated[
     bool,
@@ -231,7 +238,7 @@ class Answering:
     settings: AskingSettings = field(default_factory=dict)
     domain: Domain = None
     max_tokens: MaxTokens = MAX_TOKENS_USUAL
-    sampling: Sampling = USUAL_SAMPLING
+    sampling: Drawing = field(default_factory=Drawing)
     seed: Seed = None
     stop: Stop = None
     json_schema: JsonSchema = None
@@ -265,8 +272,8 @@ class Answering:
 
 def spread(command: Callable[..., None]) -> Callable[..., None]:
     """The command with its groups of options shown one by one, in place: the fields of a parameter
-    whose type is a dataclass, the settings of one that is marked by `Takes`, the parameters of a
-    `Sampling`."""
+    whose type is a dataclass, the settings of one that is marked by `Takes`, the parameters of the
+    sampling for a `Drawing`."""
     shown: list[inspect.Parameter] = []
     groups: dict[str, Callable[[dict[str, Any]], Any]] = {}
     hints = get_type_hints(command, include_extras=True)
@@ -300,10 +307,10 @@ def _group(hint: Any) -> _Group:
     )
     if takes is not None:
         return takes.parameters(), takes.taken
-    if hint is Sampling:
-        return _sampling_parameters(), lambda values: Sampling(
-            **{name: values.pop(name) for name in SAMPLING}
-        )
+    if hint is Drawing:
+        return _drawing_parameters(), lambda values: {
+            name: value for name in SAMPLING if (value := values.pop(name)) is not None
+        }
     if not is_dataclass(hint):
         return [], None
     assert isinstance(hint, type)
@@ -324,11 +331,14 @@ def _fields_of(kind: type) -> _Group:
     return shown, lambda values: kind(**{name: take(values) for name, take in taken.items()})
 
 
-def _sampling_parameters() -> list[inspect.Parameter]:
+def _drawing_parameters() -> list[inspect.Parameter]:
     found = []
     for name, row in SAMPLING.items():
-        option = typer.Option(f"--{name.replace('_', '-')}", help=row.about, rich_help_panel=ANSWER)
-        found.append(_parameter(name, getattr(USUAL_SAMPLING, name), Annotated[row.kind, option]))
+        usual = f"{getattr(USUAL_SAMPLING, name):g}"
+        about = row.about + default_is(usual + (ADVISED if row.advised else ""))
+        option = typer.Option(f"--{name.replace('_', '-')}", help=about, rich_help_panel=ANSWER)
+        kind: Any = row.kind
+        found.append(_parameter(name, None, Annotated[kind | None, option]))
     return found
 
 

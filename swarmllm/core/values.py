@@ -50,7 +50,7 @@ class Parameter:
     """What a parameter of the sampling may be: from `low` (only above it, if `above`) to `high`.
     `usual` is what texts are drawn with where nobody says anything; None: the default, which leaves
     the distribution as it is. `hint` ends the sentence that refuses a value, and `about` is the
-    help of its option.
+    help of its option. `advised`: its name among a GGUF file's `general.sampling`.
     """
 
     low: float
@@ -59,6 +59,7 @@ class Parameter:
     about: str
     usual: float | None = None
     above: bool = False
+    advised: str = ""
     kind: type[int] | type[float] = float
 
     def as_metadata(self) -> dict[str, Parameter]:
@@ -77,6 +78,7 @@ class Sampling:
     temperature: float = field(
         default=1.0,
         metadata=Parameter(
+            advised="temp",
             low=0.0,
             # Far beyond the last sensible value, where the distribution is all but uniform.
             high=100.0,
@@ -88,6 +90,7 @@ class Sampling:
     top_k: int = field(
         default=0,
         metadata=Parameter(
+            advised="top_k",
             low=0,
             high=VOCABULARY_MAX,
             hint="0 switches it off",
@@ -98,6 +101,7 @@ class Sampling:
     top_p: float = field(
         default=1.0,
         metadata=Parameter(
+            advised="top_p",
             low=0.0,
             high=1.0,
             hint="1 switches it off",
@@ -109,6 +113,7 @@ class Sampling:
     min_p: float = field(
         default=0.0,
         metadata=Parameter(
+            advised="min_p",
             low=0.0,
             high=1.0,
             hint="0 switches it off",
@@ -118,6 +123,7 @@ class Sampling:
     repetition_penalty: float = field(
         default=1.0,
         metadata=Parameter(
+            advised="penalty_repeat",
             low=0.1,
             high=10.0,  # Published settings lie between 1 and 2.
             hint="1 switches it off",
@@ -127,6 +133,7 @@ class Sampling:
     penalty_last: int = field(
         default=64,
         metadata=Parameter(
+            advised="penalty_last_n",
             low=0,
             high=CONTEXT_MAX,
             hint="it counts tokens",

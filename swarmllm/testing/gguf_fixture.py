@@ -9,7 +9,7 @@ value.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -110,6 +110,9 @@ def wide_vocabulary(size: int = 128_256) -> FixtureVocabulary:
     )
 
 
+NO_ADVICE: Final[Mapping[str, float]] = {}
+
+
 def write_model(
     path: Path,
     shape: FixtureShape = SMALL,
@@ -117,8 +120,10 @@ def write_model(
     name: str = "fixture",
     *,
     part_tensors: int = 0,
+    sampling: Mapping[str, float] = NO_ADVICE,
 ) -> Path:
-    """Write one GGUF file and return its path. The same arguments give the same bytes.
+    """Write one GGUF file and return its path. The same arguments give the same bytes. `sampling`:
+    what it says under `general.sampling`.
 
     With `part_tensors` the model is split into files of so many tensors, PATH-00001-of-0000N.gguf,
     and the first one's path is returned.
@@ -126,6 +131,9 @@ def write_model(
     words = vocabulary or small_vocabulary()
     writer = gguf.GGUFWriter(str(path), shape.architecture, split_max_tensors=part_tensors)
     _write_header(writer, shape, words, name)
+    for key, value in sampling.items():
+        add = writer.add_float32 if isinstance(value, float) else writer.add_int32
+        add(f"general.sampling.{key}", value)
     rng = np.random.default_rng(shape.seed)
     for tensor, rows, columns, scale in _tensors(shape, _size(words)):
         if rows == 0:

@@ -43,6 +43,7 @@ class PackagedModel:
     context_max: int
     vocabulary: str  # Its fingerprint.
     licence: str
+    sampling: tuple[tuple[str, float], ...]  # As its makers advise; see `advice`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ SMOLLM2_135M: Final = PackagedModel(
     context_max=8192,
     vocabulary="cef7b3668f2f849093c6ec294328e65d33aebebd830c759772be5829594df448",
     licence="Apache-2.0",
+    # https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct
+    sampling=(("temperature", 0.2), ("top_p", 0.9)),
 )
 
 # The same for all: what an adapter changes is kept in more bits than the base has.

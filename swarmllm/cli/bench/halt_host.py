@@ -41,7 +41,6 @@ from swarmllm.assembly import Parts, configure, network_options, open_node
 from swarmllm.cli import collector
 from swarmllm.cli.bench.halt_log import Log
 from swarmllm.core.inputs import NetworkInput
-from swarmllm.core.values import Sampling
 from swarmllm.errors import SwarmError
 from swarmllm.messages import ExpertMessage, Halted, PeerId, Records, Scores
 from swarmllm.runtime.config import Config
@@ -58,6 +57,7 @@ from swarmllm.testing.scripted_text import ScriptedText
 from swarmllm.wire.codec import decode
 
 PROMPT: Final = "a text that goes on"
+WHOLE: Final = {"temperature": 1.0, "top_p": 1.0}  # The distribution as it is.
 K: Final = 3
 LONG: Final = 3_500  # Tokens: the scripted context holds 4,096.
 # After a resume, before the next answer begins: its experts have then agreed on it, too.
@@ -310,7 +310,7 @@ async def _write(local: LocalNode, log: Log, seed: int) -> None:
         while not (log.streaming and log.running):
             await log.changed.wait()
         await trio.sleep(SETTLE_S)
-        request = TextRequest(PROMPT, k=K, extra=1, max_tokens=LONG, sampling=Sampling(), seed=seed)
+        request = TextRequest(PROMPT, k=K, extra=1, max_tokens=LONG, sampling=WHOLE, seed=seed)
         try:
             async with local.answer(request) as answer:
                 while log.streaming and (part := await answer.next_part()) is not None:

@@ -16,7 +16,6 @@ from swarmllm.core.agent.schema import prompt_of, read_suggestion, schema_of
 from swarmllm.core.agent.suggestion import Suggestion
 from swarmllm.core.effects import RunAgent
 from swarmllm.core.grammar import GrammarSource
-from swarmllm.core.values import Sampling
 from swarmllm.errors import LocalError, SwarmError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.service.answer import Answer
@@ -42,7 +41,7 @@ class ModelProposer:
         request = TextRequest(
             prompt=prompt_of(situation, order.domain, order.said),
             max_tokens=TOKENS_MAX,
-            sampling=Sampling(temperature=TEMPERATURE),
+            sampling={"temperature": TEMPERATURE, "top_p": 1.0},
             grammar=GrammarSource("json_schema", schema),
         )
         async with self._answer(request, order.experts) as answer:

@@ -12,7 +12,7 @@ more is cancelled.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from types import TracebackType
@@ -39,7 +39,7 @@ from swarmllm.messages import CONTEXT_MAX, PeerId
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.ports import Grammars, Text
 from swarmllm.runtime.queues import AnswerFeed
-from swarmllm.runtime.service.request import TextRequest, breadth_of
+from swarmllm.runtime.service.request import NOTHING, TextRequest, breadth_of
 from swarmllm.runtime.service.result import Result, cut_short, why_empty
 from swarmllm.runtime.service.stop_strings import StopFilter
 
@@ -142,16 +142,17 @@ class Answer:
         *,
         among: frozenset[PeerId] | None = None,
         is_background: bool = False,
+        advice: Mapping[str, float] = NOTHING,
     ) -> None:
         """`context_max` tells the longest context of those experts that can be reached now; None if
         there are none. `settings` have what the request leaves open; None: the defaults.
         `grammars` compile the request's grammar; None: it may have none. `among`: as in `Only`,
-        `is_background`: as in `GenerateRequest`."""
+        `is_background`: as in `GenerateRequest`, `advice`: as in `TextRequest.drawn`."""
         request.check()
         assert request.grammar is None or grammars is not None, "nobody compiles grammars"
         self._grammars = grammars
         self._among, self._is_background = among, is_background
-        self._sampling = request.drawn()
+        self._sampling = request.drawn(advice)
         self._driver = driver
         self._text = text
         self._request = request

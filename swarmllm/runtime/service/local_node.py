@@ -27,7 +27,7 @@ from swarmllm.runtime.driver import Clock, Driver
 from swarmllm.runtime.ports import Grammars, Network, Text
 from swarmllm.runtime.queues import LifeFeed
 from swarmllm.runtime.service.answer import Answer
-from swarmllm.runtime.service.request import DEFAULTS, TextRequest, parse_request
+from swarmllm.runtime.service.request import DEFAULTS, NOTHING, TextRequest, parse_request
 
 READY_WAIT_S = 10.0  # As long as an answer itself waits for its first expert.
 
@@ -65,15 +65,18 @@ class LocalNode:
         crowding: Callable[[], dict[str, int]] = dict,
         grammars: Grammars | None = None,
         clock: Clock = trio.current_time,
+        advice: Mapping[str, float] = NOTHING,
     ) -> None:
-        """`defaults` holds what `generate` takes where the caller gives nothing; `troubles` tells
-        what is wrong now, in sentences."""
+        """`defaults` holds what `generate` takes where the caller gives nothing, and `advice` what
+        our model's makers advise for a conversation; `troubles` tells what is wrong now, in
+        sentences."""
         self._node = node
         self._driver = driver
         self._network = network
         self._text = text
         self._swarm = swarm
         self.defaults = defaults
+        self._advice = advice
         self._troubles = troubles
         self._crowding = crowding
         self._grammars = grammars
@@ -107,7 +110,7 @@ class LocalNode:
         it, or cut off at `max_tokens`, and then the result's reason is `length`.
 
         `sampling` are the fields of `Sampling` by name, such as `temperature=0.7`; those left out
-        are the usual ones (`USUAL_SAMPLING`). UsageError at once for a setting that makes no sense.
+        are as in `TextRequest`. UsageError at once for a setting that makes no sense.
         """
         given = {
             "k": k,
@@ -145,6 +148,7 @@ class LocalNode:
             *(self._node.settings, self._grammars),
             among=among,
             is_background=is_background,
+            advice=self._advice,
         )
 
     async def count_tokens(self, messages: Sequence[ChatMessage]) -> int:

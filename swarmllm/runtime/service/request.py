@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Final
 
 from swarmllm.core.chat import ChatMessage, check_messages, message_of
@@ -42,12 +42,16 @@ OWN: Final = "own"
 TURNS_MAX: Final = 4096  # A conversation of this many turns fills any context.
 
 
+NOTHING: Final[Mapping[str, float]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class TextRequest:
     """One text to be continued, or one conversation to be answered: `prompt` (or its token ids,
-    `prompt_ids`), or else `messages`, which the model's chat template makes a prompt of. `seed`
-    None: one is drawn, and told in the result; that of `sampling` is not looked at. `stop`: strings
-    that end the answer, not shown.
+    `prompt_ids`), or else `messages`, which the model's chat template makes a prompt of.
+    `sampling`: the parameters of `core.values.Sampling` that are given, by name; the others are
+    what the model advises for a conversation, or else the usual ones. `seed` None: one is drawn,
+    and told in the result. `stop`: strings that end the answer, not shown.
 
     `k`, `extra` and `quality` None: what the settings of the node that answers have then, which the
     swarm may have changed. `quality` is the share of tokens that all `k` experts are asked about
@@ -71,7 +75,7 @@ class TextRequest:
     domain: str = ""
     turns: tuple[int, ...] = ()
     max_tokens: int = MAX_TOKENS_USUAL
-    sampling: Sampling = USUAL_SAMPLING
+    sampling: Mapping[str, float] = field(default_factory=dict)
     seed: int | None = None
     stop: tuple[str, ...] = ()
     grammar: GrammarSource | None = None
@@ -80,10 +84,13 @@ class TextRequest:
     likeliest: int | None = None
     bias: tuple[tuple[int, float], ...] = ()
 
-    def drawn(self) -> Sampling:
-        """The sampling with the request's bias and seed in it, which is drawn if none was given."""
+    def drawn(self, advice: Mapping[str, float] = NOTHING) -> Sampling:
+        """How the answer is drawn, where the model has this advice; with the request's bias and
+        seed, which is drawn if none was given."""
+        told: dict[str, Any] = {**(advice if self.messages else NOTHING), **self.sampling}
         return replace(
-            self.sampling,
+            USUAL_SAMPLING,
+            **told,
             seed=random.SystemRandom().randrange(1 << 31) if self.seed is None else self.seed,
             bias=self.bias,
         )
@@ -205,8 +212,8 @@ _LISTS: Final[dict[str, tuple[type, str]]] = {
     "messages": (dict, "a list of messages"),
 }
 FIELDS: Final[dict[str, str]] = {
-    field.name: str(field.type) for field in fields(TextRequest) if field.name != "sampling"
-} | {name: parameter.kind.__name__ for name, parameter in SAMPLING.items()}
+    one.name: str(one.type) for one in fields(TextRequest) if one.name != "sampling"
+} | {name: f"{parameter.kind.__name__} | None" for name, parameter in SAMPLING.items()}
 """The fields of a request as a client writes them, those of `sampling` among the others, each with
 its kind."""
 
@@ -225,8 +232,9 @@ def parse_request(params: Mapping[str, object], defaults: TextRequest = DEFAULTS
             " the conversation that is to be answered"
         )
     values: dict[str, Any] = {name: _typed(name, value) for name, value in params.items()}
-    sampling = {name: values.pop(name) for name in list(values) if name in SAMPLING}
-    return replace(defaults, sampling=replace(defaults.sampling, **sampling), **values)
+    given = {name: values.pop(name) for name in list(values) if name in SAMPLING}
+    sampling = {name: value for name, value in given.items() if value is not None}
+    return replace(defaults, sampling={**defaults.sampling, **sampling}, **values)
 
 
 def params_of(request: TextRequest) -> dict[str, object]:
@@ -236,7 +244,7 @@ def params_of(request: TextRequest) -> dict[str, object]:
         for name, value in asdict(request).items()
     }
     sampling = values.pop("sampling")
-    return values | {name: sampling[name] for name in SAMPLING}
+    return values | {name: sampling.get(name) for name in SAMPLING}
 
 
 def _kind_of(name: str) -> str:

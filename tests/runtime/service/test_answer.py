@@ -15,7 +15,7 @@ from swarmllm.core.chat import ChatMessage
 from swarmllm.core.events import Ended, Noticed, TokenChosen
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import EXPERTS, EXTRA, WIDE_SHARE
-from swarmllm.core.values import GenerateRequest, Sampling
+from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.driver import Driver
@@ -368,9 +368,9 @@ def test_impossible_stop_strings_are_refused(stops: list[str]) -> None:
         (TextRequest("x", k=65), "65"),
         (TextRequest("x", extra=-1), "extra is -1"),
         (TextRequest("x", max_tokens=0), "max_tokens is 0"),
-        (TextRequest("x", sampling=Sampling(temperature=-1.0)), "temperature"),
-        (TextRequest("x", sampling=Sampling(temperature=float("nan"))), "temperature"),
-        (TextRequest("x", sampling=Sampling(top_p=0.0)), "top_p"),
+        (TextRequest("x", sampling={"temperature": -1.0}), "temperature"),
+        (TextRequest("x", sampling={"temperature": float("nan")}), "temperature"),
+        (TextRequest("x", sampling={"top_p": 0.0}), "top_p"),
         (TextRequest("x", seed=-1), "seed"),
         (TextRequest("x", stop=("",)), "stop"),
     ],

@@ -4,6 +4,7 @@ of it."""
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -264,7 +265,7 @@ def test_every_parameter_of_the_sampling_is_a_field_of_a_request_and_arrives() -
     for name, parameter in SAMPLING.items():
         value = parameter.kind(parameter.high)
         request = parse_request({"prompt": "x", name: value})
-        assert getattr(request.sampling, name) == value
+        assert getattr(request.drawn(), name) == value
         request.check()
         with pytest.raises(UsageError, match=name):
             parse_request({"prompt": "x", name: parameter.kind(parameter.high + 1)}).check()
@@ -273,16 +274,26 @@ def test_every_parameter_of_the_sampling_is_a_field_of_a_request_and_arrives() -
 
 
 def test_what_is_left_out_is_as_the_node_is_set() -> None:
-    defaults = TextRequest("", k=7, extra=2, quality=0.5, sampling=Sampling(temperature=0.1))
+    defaults = TextRequest("", k=7, extra=2, quality=0.5, sampling={"temperature": 0.1})
     request = parse_request({"prompt": "x", "top_k": 4}, defaults)
     assert request == TextRequest(
-        "x", k=7, extra=2, quality=0.5, sampling=Sampling(temperature=0.1, top_k=4)
+        "x", k=7, extra=2, quality=0.5, sampling={"temperature": 0.1, "top_k": 4}
     )
     assert parse_request({"prompt": "x"}) == TextRequest("x")
     settings = Settings(values={EXPERTS: 5})
     assert breadth_of(TextRequest("x"), settings) == {"k": 5, "extra": 1, "quality": 1.0}
     assert breadth_of(request, settings) == {"k": 7, "extra": 2, "quality": 0.5}
-    assert DEFAULTS.sampling == USUAL_SAMPLING == Sampling(temperature=0.8, top_p=0.95)
+    assert Sampling(temperature=0.8, top_p=0.95) == USUAL_SAMPLING
+    assert replace(DEFAULTS.drawn(), seed=0) == USUAL_SAMPLING
+
+
+def test_of_a_chat_the_options_given_win_then_the_models_advice_then_the_defaults() -> None:
+    advice = {"temperature": 0.2, "top_p": 0.9}
+    chat = parse_request({"messages": [{"role": "user", "content": "Hello"}], "top_p": 0.5})
+    assert replace(chat.drawn(advice), seed=0) == Sampling(temperature=0.2, top_p=0.5)
+    assert replace(chat.drawn(), seed=0) == Sampling(temperature=0.8, top_p=0.5)
+    text = parse_request({"prompt": "Once", "temperature": None})
+    assert replace(text.drawn(advice), seed=0) == USUAL_SAMPLING, "advice is for chats"
 
 
 def test_the_embedders_call_has_the_defaults_of_every_other_way() -> None:
@@ -292,7 +303,7 @@ def test_the_embedders_call_has_the_defaults_of_every_other_way() -> None:
             assert local.generate("x")._request == TextRequest("x")
             given = local.generate("x", k=1, penalty_last=9, top_k=3, stop="end")._request
             assert given == TextRequest(
-                "x", k=1, sampling=Sampling(0.8, 3, 0.95, penalty_last=9), stop=("end",)
+                "x", k=1, sampling={"penalty_last": 9, "top_k": 3}, stop=("end",)
             )
             with pytest.raises(UsageError, match="no field 'colour'"):
                 local.generate("x", colour=3)
@@ -300,14 +311,12 @@ def test_the_embedders_call_has_the_defaults_of_every_other_way() -> None:
     run(body)
 
 
-samplings = st.builds(
-    Sampling,
-    st.floats(0, 100),
-    st.integers(0, 9),
-    st.floats(0.1, 1),
-    st.floats(0, 1),
-    st.floats(0.1, 10),
-    st.integers(0, 99),
+samplings = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.integers(0, 9) if row.kind is int else st.floats(row.low, row.high)
+        for name, row in SAMPLING.items()
+    },
 )
 requests = st.builds(
     TextRequest,
