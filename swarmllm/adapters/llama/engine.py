@@ -40,7 +40,15 @@ from swarmllm.core.inputs import EngineLoadChanged, EngineLost, EngineReady
 from swarmllm.core.serving.answers import reply_of
 from swarmllm.core.values import EngineLoad, ModelCard, SessionKey
 from swarmllm.errors import LocalError
-from swarmllm.messages import REFUSED_ENGINE, Busy, ExpertReply, Refused, Score, ScoreAllowed
+from swarmllm.messages import (
+    REFUSED_ENGINE,
+    REFUSED_OUTPUT,
+    Busy,
+    ExpertReply,
+    Refused,
+    Score,
+    ScoreAllowed,
+)
 
 EXACT: Final = {"GGML_CPU_TILED_MM": "0"}
 """For reproducible answers (see `llama_api`); llama.cpp reads it with getenv, so it must stand
@@ -101,6 +109,7 @@ class LlamaEngine:
         self._card: ModelCard | None = None
         self._load = EngineLoad(0, 0, 0, 0.0)
         self._reproducible = False
+        self._no_numbers = 0  # Texts that the model has no answer to.
         self._alive = False
         self._entered = False
         self._reports, self._inputs = trio.open_memory_channel[
@@ -392,7 +401,11 @@ class LlamaEngine:
         pending = self._pending.pop(order, None)
         if pending is None:
             return  # Cancelled meanwhile.
-        pending.answer(reply_of(kind, rest, pending.request))
+        reply = reply_of(kind, rest, pending.request)
+        if isinstance(reply, Refused) and reply.code == REFUSED_OUTPUT:
+            self._no_numbers += 1
+            _note_no_numbers(self._path, self._no_numbers)
+        pending.answer(reply)
 
     def _report(self, event: EngineReady | EngineLoadChanged | EngineLost) -> None:
         try:
@@ -400,6 +413,18 @@ class LlamaEngine:
         except trio.WouldBlock:
             self._inputs.receive_nowait()
             self._reports.send_nowait(event)
+
+
+def _note_no_numbers(model: Path, times: int) -> None:
+    """For the owner, who would not learn it otherwise. Whoever asks decides how often it happens,
+    so only powers of ten are written."""
+    if 10 ** (len(str(times)) - 1) == times:
+        log.warning(
+            "the model %s gave no numbers (NaN) for a text, %d so far, and other experts answer in"
+            " its place: if that goes on, its weights are damaged; choose another file",
+            model,
+            times,
+        )
 
 
 def _cannot_start(error: OSError) -> LocalError:

@@ -147,6 +147,15 @@ class Conversation:
             if not sent:
                 wait.silent()
 
+    async def refusal(self) -> None:
+        """Raise what a node said that has closed the connection before it was asked: it may be
+        talking to as many programs as it can. Nothing, if it said nothing."""
+        try:
+            async for _ in self:
+                return
+        except trio.BrokenResourceError:
+            return
+
     def __aiter__(self) -> AsyncIterator[Record]:
         return self
 
@@ -233,6 +242,7 @@ async def asking(
         try:
             await conversation.send({"v": VERSION, "op": op, **values})
         except trio.BrokenResourceError as error:
+            await conversation.refusal()
             raise NoNodeError(
                 f"the node on {folder} has just stopped; start it again with `swarmllm join`"
             ) from error

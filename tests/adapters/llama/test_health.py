@@ -58,7 +58,9 @@ def test_a_model_that_cannot_answer_is_refused_in_one_sentence_that_names_the_fi
     assert "download" not in said
 
 
-def test_a_text_whose_logits_are_no_numbers_is_refused_and_the_worker_lives(tmp_path: Path) -> None:
+def test_a_text_whose_logits_are_no_numbers_is_refused_and_the_worker_lives(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     poison = 66
     assert poison not in (*TEXT, *probe_tokens(512))
     path = broken(tmp_path / "poison.gguf", "token_embd.weight", float("nan"), [poison])
@@ -77,6 +79,9 @@ def test_a_text_whose_logits_are_no_numbers_is_refused_and_the_worker_lives(tmp_
                 assert after == lists_of(await engine.score(key(0), ask(TEXT, session=0)))
 
     trio.run(main)
+    (told,) = [one.getMessage() for one in caplog.records if "no numbers" in one.getMessage()]
+    assert str(path) in told  # The owner is told once, however often he is asked.
+    assert "choose another file" in told
 
 
 def test_a_model_that_was_halted_before_it_could_be_looked_at_is_found_out_by_its_first_question(

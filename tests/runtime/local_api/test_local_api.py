@@ -23,6 +23,7 @@ from swarmllm.runtime.local_api.client import NoNodeError, ask, asking
 from swarmllm.runtime.local_api.lines import format_line, parse_line
 from swarmllm.runtime.local_api.server import serve
 from swarmllm.runtime.local_api.socket_path import NAME, PATH_BYTES_MAX, POINTER, bind, find
+from swarmllm.runtime.service.json_events import error_record
 from swarmllm.runtime.service.request import FIELDS, parse_request
 from swarmllm.runtime.service.service import Service
 from tests.runtime.little_swarm import LittleSwarm, little_swarm
@@ -351,5 +352,35 @@ def test_without_a_node_the_client_says_so(tmp_path: Path) -> None:
     async def body() -> None:
         with pytest.raises(NoNodeError, match="no node is running"):
             await ask(tmp_path, "status")
+
+    run(body)
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        (format_line(error_record(LocalError("64 programs are talking"))), "64 programs are"),
+        (b"", "has just stopped"),
+        (b'{"event": "err', "has just stopped"),
+    ],
+)
+def test_what_a_node_says_before_it_closes_is_told_although_it_took_no_question(
+    said: bytes, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that talks to as many programs as it can was said to have stopped."""
+
+    async def body() -> None:
+        async with serving(tmp_path):
+            ours, theirs = socket.socketpair()
+            theirs.sendall(said)
+            theirs.close()
+            ours.setblocking(False)
+
+            async def opened(path: str) -> trio.SocketStream:
+                return trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+
+            monkeypatch.setattr(trio, "open_unix_socket", opened)
+            with pytest.raises(LocalError, match=complaint):
+                await ask(tmp_path, "status")
 
     run(body)
