@@ -6,6 +6,7 @@ So help, usage errors and shell completion cost no import of the network or of t
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -304,6 +305,22 @@ def demo(
             help="Instead: three nodes that are changed by votes, and by nothing else.",
         ),
     ] = False,
+    agent: Annotated[
+        bool,
+        typer.Option(
+            "--agent",
+            help="Instead: five nodes, a setting that makes them slow, and an agent that finds it.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="FILE",
+            help="With --agent: a picture (PNG) of tokens/s before and after.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Run four nodes on this machine: they answer together, lose one in mid-answer, and obey a
@@ -311,9 +328,17 @@ def demo(
 
     def body() -> int:
         from swarmllm.cli.demo import demo as run
+        from swarmllm.cli.demo_agent import agent_demo
         from swarmllm.cli.demo_governance import governance_demo
         from swarmllm.cli.settings import config_of
+        from swarmllm.errors import UsageError
 
+        if governance and agent:
+            raise UsageError("--governance and --agent are two demonstrations; give one of them")
+        if out is not None and not agent:
+            raise UsageError("--out is the picture of --agent; give both, or leave it out")
+        if agent:
+            return agent_demo(config_of(cache_dir=cache_dir), as_json=json, keep=keep, picture=out)
         if governance:
             return governance_demo(config_of(cache_dir=cache_dir), as_json=json, keep=keep)
         return run(config_of(cache_dir=cache_dir), as_json=json, keep=keep, yes=yes, tiny=tiny)

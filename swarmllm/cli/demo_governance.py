@@ -13,9 +13,8 @@ import secrets
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -27,6 +26,7 @@ from swarmllm.adapters.keyfile import load_or_create_key
 from swarmllm.adapters.temporary_folder import temporary_folder
 from swarmllm.cli.demo_cast import Cast, tiny_cast
 from swarmllm.cli.demo_node import HOUR_S
+from swarmllm.cli.demo_stage import PROGRAM, SPREAD_S, Stage, until
 from swarmllm.cli.demo_view import DemoView, known
 from swarmllm.cli.demo_voters import CANARY_S, Voters
 from swarmllm.cli.fetching import fetched
@@ -50,69 +50,13 @@ TOKENS: Final = 16
 START_S: Final = 90.0
 MEET_S: Final = 45.0
 ANSWER_S: Final = 60.0
-SPREAD_S: Final = 30.0  # For what one node has to reach all; on an idle machine, milliseconds.
 ACKS_S: Final = 5.0
 LATE_S: Final = 0.5  # For replies that nobody waited for.
-LOOK_EVERY_S: Final = 0.1
 FAREWELL_S: Final = 15.0
 UNKNOWN: Final = bytes.fromhex("92cc7801")  # Looks like an action, of a type that nobody has.
-PROGRAM: Final = ("swarmllm.cli.demo_node",)
 FEWER, LESS_WAIT, LESS_TRYING = 0, 1_500, 50
 """What the three small changes set: experts, millinats/s, permille."""
 CHANGES: Final = ((EXTRA, FEWER), (WAIT_COST, LESS_WAIT), (EXPLORATION, LESS_TRYING))
-
-
-@dataclass
-class Stage:
-    """What all chapters need."""
-
-    view: DemoView
-    nodes: list[NodeProcess]
-    voters: Voters
-    cast: Cast
-    folder: Path
-    ids: list[str] = field(default_factory=list)  # Of the small changes.
-
-    # --- questions --------------------------------------------------------------------------------
-
-    async def proposal(self, node: NodeProcess, id: str) -> Record | None:
-        """As this node sees it; None if it has not come there."""
-        found = (await ask(node.folder, "proposals"))["proposals"]
-        return next((one for one in found if one["id"] == id), None)
-
-    async def settings(self, node: NodeProcess) -> dict[str, Record]:
-        rows = (await ask(node.folder, "settings"))["settings"]
-        return {row["key"]: row for row in rows}
-
-    async def values(self, key: str) -> list[int]:
-        """Of one setting, on all nodes."""
-        return [(await self.settings(node))[key]["value"] for node in self.nodes]
-
-    async def everywhere(self, id: str, is_so: Callable[[Record], bool]) -> list[Record]:
-        """The proposal as all nodes see it, once it is so on each. What they said last, if that
-        does not come."""
-        found: list[Record] = []
-
-        async def look() -> bool:
-            seen = [await self.proposal(node, id) for node in self.nodes]
-            found[:] = [one for one in seen if one is not None]
-            return len(found) == NODES and all(is_so(one) for one in found)
-
-        await until(look)
-        return found
-
-    async def voted(self, id: str, *names: str, through: int = 1) -> None:
-        for name in names:
-            await self.voters.vote(self.nodes[through].folder, name, id)
-
-
-async def until(look: Callable[[], Awaitable[bool]], within_s: float = SPREAD_S) -> bool:
-    """Whether it came to be so in time."""
-    with trio.move_on_after(within_s):
-        while not await look():  # noqa: ASYNC110  Nodes tell it when asked.
-            await trio.sleep(LOOK_EVERY_S)
-        return True
-    return False
 
 
 def governance_demo(config: Config, *, as_json: bool, keep: bool) -> int:

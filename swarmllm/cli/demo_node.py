@@ -1,5 +1,5 @@
-"""A node of `swarmllm demo --governance`: the same as `swarmllm join`, but for its clock of
-reviews, on which an hour goes by in seconds.
+"""A node of `swarmllm demo --governance` and `--agent`: the same as `swarmllm join`, but for its
+clock of reviews, on which an hour goes by in seconds.
 
 It is a program of its own, so that no option of a real node shortens a review.
 """

@@ -1,15 +1,16 @@
-"""The voters of `swarmllm demo --governance`: three keys that are thrown away, the charter that
-they found a swarm with, and what they sign."""
+"""The voters of `swarmllm demo --governance` and `--agent`: three keys that are thrown away, the
+charter that they found a swarm with, and what they sign."""
 
 from __future__ import annotations
 
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.record_files import render, sheet_of
@@ -18,6 +19,7 @@ from swarmllm.core.governance.mandate import DEFAULTS, naming
 from swarmllm.core.governance.tiers import Action
 from swarmllm.core.halt.charter import charter_hash
 from swarmllm.core.halt.state import HaltState, next_halt
+from swarmllm.core.settings.setting import Setting
 from swarmllm.errors import LocalError
 from swarmllm.messages import Charter, Halt, Resume
 from swarmllm.messages.governance import NO_EVIDENCE, GovernanceTerms, Proposal, Vote
@@ -31,20 +33,31 @@ NAMES: Final = ("ann", "ben", "cy")
 CANARY_S: Final = 3
 REVIEW_H: Final = 1
 DRILL_REASON: Final = 1
+_VALUE: Final = struct.Struct(">HQ")
 
 
 @dataclass
 class Voters:
-    """`agent`: the public key of the node whose reports on canaries count."""
+    """`agent`: the public key of the node whose reports on canaries count. `values` are the
+    settings that their charter starts with, and `phase` what it lets the agent do."""
 
     agent: bytes
+    values: Mapping[Setting[Any], int] = field(default_factory=dict)
+    phase: int = 1
     keys: dict[str, KeyFile] = field(
         default_factory=lambda: {name: ephemeral_key() for name in NAMES}
     )
 
     @cached_property
     def terms(self) -> GovernanceTerms:
-        return replace(DEFAULTS, agent=(self.agent,), canary_s=CANARY_S, review_h=REVIEW_H, phase=1)
+        return replace(
+            DEFAULTS,
+            agent=(self.agent,),
+            canary_s=CANARY_S,
+            review_h=REVIEW_H,
+            phase=self.phase,
+            values=tuple(sorted(_VALUE.pack(one.code, n) for one, n in self.values.items())),
+        )
 
     @cached_property
     def charter(self) -> bytes:
