@@ -43,7 +43,7 @@ def answered(*, kills: str) -> tuple[dict[str, Any], dict[str, frozenset[Any]]]:
     """What each domain's subset wrote, three answers one after another; the experts of one of them
     die in the middle of the first."""
     world, asker, hosts = swarm()
-    known = {host.peer: {} for host in hosts}
+    known: dict[Any, dict[str, float]] = {host.peer: {} for host in hosts}
     groups = {one.domains[0]: frozenset(one.experts) for one in subsets_of(1, DOMAINS, known, 3)}
     found: dict[str, Any] = {domain: [] for domain in groups}
     for turn in range(3):
