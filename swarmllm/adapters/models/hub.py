@@ -332,13 +332,17 @@ def _check_content(model: HubModel, remote: _Remote, part: Path) -> None:
 
 
 def _check_room(model: HubModel, part: Path, size: int) -> None:
-    if shutil.disk_usage(part.parent).free < size - _size(part) + SPARE_BYTES:
+    if shutil.disk_usage(part.parent).free < _room(part, size):
         raise _no_room(model, part, size)
+
+
+def _room(part: Path, size: int) -> int:
+    return size - _size(part) + SPARE_BYTES
 
 
 def _no_room(model: HubModel, part: Path, size: int) -> LocalError:
     return LocalError(
-        f"fetching {model} needs {size - _size(part):,} more bytes in {part.parent}, where "
+        f"fetching {model} needs {_room(part, size):,} more bytes in {part.parent}, where "
         f"{shutil.disk_usage(part.parent).free:,} are free: make room there or choose another "
         "cache folder with the variable HF_HOME; what has come is kept"
     )

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import random
+import re
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import pytest
 
+from swarmllm.adapters.models.hub import _check_room
+from swarmllm.errors import LocalError
+from swarmllm.runtime.model_reference import HubModel, parse_reference
 from tests.adapters.llama.models import model
 from tests.adapters.models.servers import PIECE, Asked, Hub, Reply, slowly
 from tests.cli.command import DEADLINE_S, Finished, command, environment, run
@@ -324,6 +330,20 @@ def test_a_full_disk_is_one_sentence(tmp_path: Path, hub: Hub, content: bytes) -
     (blob_folder(tmp_path) / f"{digest_of(content)}.incomplete").symlink_to("/dev/full")
     refused(pull(hub, tmp_path), "make room there", "are free")
     assert names(tmp_path) == []
+
+
+def test_what_is_needed_and_what_is_free_do_not_contradict_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some room is left to others; it counts as needed."""
+    model, free = parse_reference(REF), 30_000_000
+    assert isinstance(model, HubModel)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(LocalError, match="where 30,000,000 are free") as caught:
+        _check_room(model, tmp_path / "part", free - 1)
+    needed = re.search(r"needs ([0-9,]+) more bytes", str(caught.value))
+    assert needed is not None
+    assert int(needed[1].replace(",", "")) > free
 
 
 def test_a_file_that_was_damaged_in_the_cache_is_not_served(
