@@ -153,12 +153,15 @@ class AgentService:
         task = part.tasks.get(number)
         assert task is not None
         yield record_of("agent_task", accepted=True, **task_fields(task))
-        while follow and task is not None and not task.is_over:
-            await trio.sleep(LOOK_EVERY_S)
+        was_over = task.is_over
+        while follow and task is not None:
             for note in seen.news(self._view().notes, task.domain):
                 yield record_of("agent_step", **note_fields(note))
+            if task.is_over:
+                break
+            await trio.sleep(LOOK_EVERY_S)
             task = part.tasks.get(number)
-        if follow and task is not None:
+        if follow and task is not None and not was_over:
             yield record_of("agent_task", accepted=True, **task_fields(task))
 
     async def _number(self, known: set[int], order: Order) -> int:
