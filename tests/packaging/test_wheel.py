@@ -130,6 +130,7 @@ def test_its_description_says_what_it_is_and_what_is_optional(wheel: Path) -> No
         "cli",
         "plots",
         "cluster",
+        "grpc",
     }
     always = {
         re.split(r"[^\w-]", line.split()[1])[0]

@@ -175,7 +175,9 @@ RECORDED = (
 )
 
 
-@pytest.mark.parametrize(("kind", "extras"), [("plain", "cli,plots"), ("dev", "cli,plots,cluster")])
+@pytest.mark.parametrize(
+    ("kind", "extras"), [("plain", "cli,plots"), ("dev", "cli,plots,cluster,grpc")]
+)
 def test_what_is_installed_has_the_versions_of_the_constraints(
     clone: Path, kind: str, extras: str
 ) -> None:
