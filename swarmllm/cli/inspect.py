@@ -33,8 +33,10 @@ def show_experts(config: Config, *, as_json: bool) -> int:
     record = _asked(config, "experts")
     if as_json:
         print_record(record)
+    elif record.get("experts"):
+        answer().print(experts_table(record["experts"], float(record["time"])))
     else:
-        answer().print(experts_table(record.get("experts") or [], float(record["time"])))
+        answer().print(Line("No expert is known yet; `swarmllm doctor` shows what this node sees."))
     return OK
 
 

@@ -78,9 +78,10 @@ class Screen(Console):
         )
 
     def print(self, *objects: Any, **how: Any) -> None:
-        """In a pipe or a file a table has the width that it needs, and no line ends in blanks."""
+        """In a pipe or a file tables and sentences have the width that they need, and no line ends
+        in blanks."""
         progress_line.clear()
-        if not (self._is_for_programs and objects and all(map(_is_tabular, objects))):
+        if not (self._is_for_programs and objects and all(map(_is_bounded, objects))):
             super().print(*objects, **how)
             return
         usual, self.width = self.width, UNBOUNDED
@@ -125,10 +126,12 @@ class Screen(Console):
         raise BrokenPipeError(errno.EPIPE, "nobody reads it any more")
 
 
-def _is_tabular(shown: object) -> bool:
+def _is_bounded(shown: object) -> bool:
+    """Whether it takes no more columns than what stands in it: tables and lines of text, alone or
+    in a group. Rules and panels take all that there are."""
     if isinstance(shown, Group):
-        return all(isinstance(one, str) or _is_tabular(one) for one in shown.renderables)
-    return isinstance(shown, Table)
+        return all(isinstance(one, str) or _is_bounded(one) for one in shown.renderables)
+    return isinstance(shown, (Table, Text))
 
 
 class Tail:

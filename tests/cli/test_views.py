@@ -6,10 +6,11 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.console import Group
 
 from swarmllm.cli import output
 from swarmllm.cli.inspect import status_view
-from swarmllm.cli.screen import Screen
+from swarmllm.cli.screen import Line, Screen
 from swarmllm.runtime.visible import flowing, one_line
 from tests.cli.hostile_views import VIEWS, status
 from tests.cli.terminal import (
@@ -86,7 +87,11 @@ def test_in_a_pipe_nothing_is_cut_and_no_line_ends_in_blanks(
     pipe = io.StringIO()
     record = status(name)
     Screen(file=pipe).print(status_view(record | {"addrs": [addr]}))
+    sentence = "A sentence about " + "nothing " * 30
+    Screen(file=pipe).print(Line(sentence))
+    Screen(file=pipe).print(Group(Line(sentence), "", Line("another")))
     lines = pipe.getvalue().split("\n")
     assert name in pipe.getvalue()
+    assert lines.count(sentence.rstrip()) == 2
     assert len(lines) > 5
     assert [line for line in lines if line != line.rstrip()] == []

@@ -178,7 +178,8 @@ def witnesses(config: Config, named: str | None, *, as_json: bool) -> int:
         f" {several(len(good), 'node has', 'nodes have')} cosigned it."
     )
     answer().print(Line(summary if signed is not None else "Nothing was signed yet."))
-    answer().print(table)
+    if table.row_count:
+        answer().print(table)
     for fault in wrong:
         answer().print(Line(fault, "yellow"))
     return OK
