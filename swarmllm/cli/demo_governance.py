@@ -54,6 +54,7 @@ ACKS_S: Final = 5.0
 LATE_S: Final = 0.5  # For replies that nobody waited for.
 FAREWELL_S: Final = 15.0
 UNKNOWN: Final = bytes.fromhex("92cc7801")  # Looks like an action, of a type that nobody has.
+MEASURED: Final = "measurement.json"
 FEWER, LESS_WAIT, LESS_TRYING = 0, 1_500, 50
 """What the three small changes set: experts, millinats/s, permille."""
 CHANGES: Final = ((EXTRA, FEWER), (WAIT_COST, LESS_WAIT), (EXPLORATION, LESS_TRYING))
@@ -177,9 +178,9 @@ async def _small_change(stage: Stage) -> None:
     view, voters, nodes = stage.view, stage.voters, stage.nodes
     view.chapter("a small change: one vote is not enough, two are, and one node tries it first")
     before = await _asked(stage)
-    evidence = await _report(stage)
+    evidence = await _measurement(stage)
     through = nodes[1].folder
-    action, why = SetSetting(EXTRA.code, FEWER), "the report shows it: fewer experts compute"
+    action, why = SetSetting(EXTRA.code, FEWER), "as measured: fewer experts compute"
     id = await voters.propose(through, "ann", action, why, evidence)
     stage.ids.append(id)
     await stage.voted(id, "ann")
@@ -270,7 +271,7 @@ async def _large_change(stage: Stage) -> None:
 
 
 async def _two_more(stage: Stage) -> None:
-    evidence = sha256((stage.folder / "report.json").read_bytes()).digest()
+    evidence = sha256((stage.folder / MEASURED).read_bytes()).digest()
     for setting, value in CHANGES[1:]:
         action = SetSetting(setting.code, value)
         folder = stage.nodes[1].folder
@@ -428,9 +429,9 @@ async def _replies(node: NodeProcess) -> int:
     return sum(int(row["replies"]) for row in rows)
 
 
-async def _report(stage: Stage) -> bytes:
-    """A validation report: the same answer of node 1 as it is set and as it would be. SHA-256 of
-    the file."""
+async def _measurement(stage: Stage) -> bytes:
+    """The same answer of node 1 as it is set and as it would be, in the place of a report of
+    `swarmllm validate set`, which takes minutes. SHA-256 of the file."""
     rows = []
     for extra in (EXTRA.default, FEWER):
         tokens, asked = await _counted(stage, stage.nodes[0], {"extra": extra})
@@ -443,9 +444,12 @@ async def _report(stage: Stage) -> bytes:
             }
         )
     text = json.dumps(rows, indent=1) + "\n"
-    (stage.folder / "report.json").write_text(text, encoding="ascii")
+    (stage.folder / MEASURED).write_text(text, encoding="ascii")
     told = [f"{row['replies']} replies and {row['round_ms']} ms a token" for row in rows]
-    stage.view.say(f"  the report: {told[0]} as it is, {told[1]} with the change", "dim")
+    stage.view.say(f"  measured: {told[0]} as it is, {told[1]} with the change", "dim")
+    stage.view.say(
+        "  (where a report of `swarmllm validate set` belongs, which takes some minutes)", "dim"
+    )
     return sha256(text.encode()).digest()
 
 
