@@ -54,6 +54,7 @@ from swarmllm.core.halt.charter import (
 )
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.messages import ROLE_KEYS_MAX, Charter
+from swarmllm.messages.governance import GovernanceTerms
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.service.halt_fields import ROLES
 from swarmllm.runtime.user_path import user_path
@@ -144,7 +145,22 @@ def rotate(
     written = (*sheets, draft(following))
     write_terms(path, governed)
     write_new(path, render(written).encode(), WHAT)
+    for key in _losing_their_say(sheets, following, governed):
+        notice(
+            f"Key {key.hex()} halts no more and is retired by that, for good: it stays listed, and"
+            " cannot vote. Name another key of its owner in its place."
+        )
     return _written(path, written, as_json=as_json)
+
+
+def _losing_their_say(
+    sheets: Sequence[Sheet], following: Charter, governed: GovernanceTerms | None
+) -> list[bytes]:
+    """Ids of the voters and agents of the new charter that once were halt keys."""
+    ever = frozenset(key_id(key) for sheet in sheets for key in _charter(sheet).halt)
+    listed = (*following.voter, *(governed.agent if governed else ()))
+    still = frozenset(map(key_id, following.halt))
+    return sorted(key for key in map(key_id, listed) if key in ever - still)
 
 
 def _changed(current: Charter, keys: Mapping[str, Any], terms: Terms) -> Charter:

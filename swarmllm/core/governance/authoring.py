@@ -45,6 +45,7 @@ def draft(
     UsageError, one sentence, if it should not sign any."""
     mandate, outcome = _open(machine)
     author = key_id(public_key)
+    _refuse_retired(mandate, author)
     if author not in mandate.keys:
         raise UsageError(
             f"key {author.hex()} is neither a voter nor an agent of charter {mandate.version},"
@@ -94,6 +95,7 @@ def ballot(
     """The vote that this key should sign. UsageError if it should not sign any."""
     mandate, outcome = _open(machine)
     voter = key_id(public_key)
+    _refuse_retired(mandate, voter)
     if voter not in mandate.voters:
         raise UsageError(
             f"key {voter.hex()} is no voter of charter {mandate.version}; a vote by it counts"
@@ -167,6 +169,15 @@ def _open(machine: GovernanceMachine) -> tuple[Mandate, Outcome]:
     if machine.obstacle or mandate is None or outcome is None:
         raise UsageError(f"governance is suspended: {machine.obstacle}")
     return mandate, outcome
+
+
+def _refuse_retired(mandate: Mandate, key: bytes) -> None:
+    if key in mandate.retired:
+        raise UsageError(
+            f"key {key.hex()} was taken out as a halt key, for good, so what it signs counts"
+            f" nothing, though charter {mandate.version} lists it; its owner needs a new key, which"
+            " the charter has to name"
+        )
 
 
 def _refuse_damaged(machine: GovernanceMachine) -> None:

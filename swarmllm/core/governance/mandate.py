@@ -55,7 +55,8 @@ class Tier(IntEnum):
 class Mandate:
     """`voters` and `agents` are key id -> public key; `electorate` counts the voters that the
     charter lists, those included whose key was taken out as a halt key and who therefore cannot
-    vote. `scope` names the set of records under this charter (8 bytes)."""
+    vote; `retired` are the ids of such keys. `scope` names the set of records under this charter (8
+    bytes)."""
 
     swarm: bytes
     version: int
@@ -67,6 +68,7 @@ class Mandate:
     revert_changes: int
     is_private: bool = False
     held_out: HeldOut | None = None
+    retired: frozenset[bytes] = frozenset()
     bounds: Mapping[int, Range] = field(default_factory=dict)
     values: Mapping[int, int] = field(default_factory=dict)
 
@@ -131,6 +133,7 @@ def mandate_of(
         found,
         charter.revert_changes,
         held_out=held_out_in(charter.ext),
+        retired=retired & (voters.keys() | agents.keys()),
         bounds=_bounds(found),
         values=_values(found),
     )

@@ -263,6 +263,25 @@ def test_files_that_the_node_could_not_write_down_are_told_too(
         assert shown(desk, other, id)["state"] == "open"
 
 
+def test_a_voter_whose_halt_key_was_taken_out_is_told_that_he_has_no_vote(desk: Desk) -> None:
+    """HALT-6 retires a key for good; the electorate that a majority is counted from stays."""
+    rotate = ("charter", "rotate", "c1", "--halt", "bob.pub", "--state", "c1", "--out", "c2")
+    warned = desk.ok(*rotate).err
+    ann = desk.keys["ann"].id.hex()
+    assert f"Key {ann} halts no more and is retired by that" in warned
+    desk.ok("charter", "sign", "c2", "--key", "bob.key", "--key", "cy.key")
+    with GovernedNode(desk.folder / "data", desk.folder / "c2") as node:
+        assert "3, of whom 2 can vote" in desk.ok("tiers", *node.flags).out
+        id = str(propose(desk, node, *SET, by="bob")["id"])
+        for words in (("vote", id[:8], "yes"), SET):
+            refused = desk.refused(2, *words, "--key", "ann.key", *node.flags)
+            assert refused.startswith(f"key {ann} was taken out as a halt key, for good")
+        vote(desk, node, id, "bob")
+        assert shown(desk, node, id)["state"] == "open"
+        vote(desk, node, id, "cy")
+        assert shown(desk, node, id)["state"] == "passed"
+
+
 # --- phase and tiers ------------------------------------------------------------------------------
 
 

@@ -18,7 +18,7 @@ from swarmllm.core.halt.charter import (
     successor,
 )
 from swarmllm.core.halt.state import Applied, HaltState, Known, validate
-from swarmllm.errors import LocalError, UsageError
+from swarmllm.errors import LocalError, RemoteError, UsageError
 from swarmllm.messages import (
     CHARTER_RECORD_MAX,
     HALT_RECORD_MAX,
@@ -28,7 +28,7 @@ from swarmllm.messages import (
     Halt,
     Resume,
 )
-from swarmllm.wire.codec import encode
+from swarmllm.wire.codec import decode, encode
 from swarmllm.wire.marks import marks_of, vector_of
 from swarmllm.wire.signed import open_record, sign_record
 from tests.core.halt.support import (
@@ -230,6 +230,7 @@ BROKEN: dict[str, dict[str, Any]] = {
     "resume threshold above its keys": {"resume_threshold": 4},
     "keys out of order": {"halt": tuple(reversed(keys(HALTERS)))},
     "a key twice": {"resume": (keys(RESUMERS)[0],) * 2},
+    "a voter twice": {"voter": (keys(RESUMERS)[0],) * 2},
     "no halt key": {"halt": ()},
     "seventeen keys": {"voter": keys((*CROWD, STRANGER))},
     "beacons on without a key": {"beacon": (), "beacon_ttl_s": 5},
@@ -245,6 +246,15 @@ BROKEN: dict[str, dict[str, Any]] = {
 def test_a_charter_that_contradicts_itself_cannot_be_written(change: dict[str, Any]) -> None:
     with pytest.raises(LocalError):
         encode(replace(FIRST, **change))
+
+
+def test_a_charter_of_others_that_names_a_key_twice_is_not_read() -> None:  # HALT-2
+    """Such a voter would count twice in the electorate, and one who votes twice would be two."""
+    first, second = keys(CROWD[:2])
+    made = encode(replace(FIRST, voter=(first, second)))
+    assert decode(made, (Charter,)).voter == (first, second)
+    with pytest.raises(RemoteError, match="voter keys"):
+        decode(made.replace(second, first), (Charter,))
 
 
 def test_every_allowed_record_fits_its_bound_or_is_refused_when_it_is_made() -> None:  # HALT-1
