@@ -31,12 +31,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 # The longest published template takes some 40 lines a message.
 STEPS_MAX: Final = 1_000_000
-# Of this thread, so that a busy machine makes no template hostile. The longest conversation that is
-# rendered at all, 4 MiB, takes a tenth of a second.
-PROCESSOR_S: Final = 5.0
+# Of this thread, so that a busy machine makes no template hostile. 20,000 messages take half a
+# second.
+PROCESSOR_S: Final = 2.0
 LOOK_EVERY: Final = 16  # Steps and calls between two looks at the time.
-# A template adds some tens of characters to each message.
-OUTPUT_CHARS_MAX: Final = 1 << 21
+# The longest conversation has 4 MiB; a template adds some tens of characters to each message.
+OUTPUT_CHARS_MAX: Final = 1 << 23
 # What rendering may allocate on top of what is there.
 MEMORY_BYTES: Final = 512 << 20
 INTEGER_BITS_MAX: Final = 256

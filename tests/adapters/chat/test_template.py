@@ -15,6 +15,7 @@ from swarmllm.adapters.chat.families import CHATML, GEMMA, PHI, PLAIN, PLAIN_STO
 from swarmllm.adapters.chat.prompt import ChatPrompter
 from swarmllm.adapters.chat.sandbox import Sandbox
 from swarmllm.adapters.chat.template import ChatTemplate, token_ranges
+from swarmllm.adapters.llama.llama_text import TEXT_BYTES_MAX
 from swarmllm.core.chat import ChatMessage
 from swarmllm.core.vocabulary import Span, Vocabulary, ends_of
 from swarmllm.errors import LocalError, UsageError
@@ -95,6 +96,11 @@ def test_a_conversation_is_written_as_the_template_says(source: str, expected: s
     found = template(source).render(TALK)
     assert found.text == expected
     assert [found.text[a:b] for a, b in found.own] == ["A force."]
+
+
+def test_the_longest_conversation_is_no_fault_of_the_template() -> None:
+    said = [ChatMessage("user", "x" * TEXT_BYTES_MAX)]
+    assert len(template(SMOLLM2, ()).render(said).text) > TEXT_BYTES_MAX
 
 
 # --- control tokens ----------------------------------------------------------------------------
