@@ -146,7 +146,7 @@ class Choice:
             raise broken_off(reason, record.get("error", ""))
         self.prompt_tokens, self.tokens = record["prompt_tokens"], record["tokens"]
         self.failovers, self.seconds = record["failovers"], record["seconds"]
-        self.is_stopped = reason == "stop"
+        self.is_stopped, self.stop = reason == "stop", record.get("stop")
         found = [delta for part in self._reader.finish() for delta in self._part(part)]
         if self._untold and not self.is_stopped:  # Those of a stop string are not shown.
             found.append(TextDelta("", self._told()))

@@ -154,19 +154,15 @@ class MessagesDialect:
             "type": "message",
             "role": "assistant",
             "model": head["model"],
+            "container": None,
         }
         self._block: int | None = None
         self._blocks = 0
         self.asked = Asked((body.question(),), bool(body.stream), body.offers_tools)
 
     def begin(self, choices: Sequence[Choice]) -> list[Sse]:
-        usage = {"input_tokens": choices[0].prompt_tokens, "output_tokens": 0}
-        more: dict[str, Any] = {
-            "content": [],
-            "stop_reason": None,
-            "stop_sequence": None,
-            "usage": usage,
-        }
+        usage = _usage(choices[0]) | {"output_tokens": 0}
+        more: dict[str, Any] = _ended() | {"content": [], "usage": usage}
         return [_event("message_start", message=self._head | more)]
 
     def push(self, choice: Choice, record: Record, deltas: Sequence[Delta]) -> list[Sse]:
@@ -175,13 +171,12 @@ class MessagesDialect:
             match delta:
                 case TextDelta(text, _):
                     if text and self._block is None:
-                        found += self._open({"type": "text", "text": ""})
+                        found += self._open(_text(""))
                     if text:
                         found.append(self._delta({"type": "text_delta", "text": text}))
                 case CallDelta(_, id, name):
                     found += self._close()
-                    block = {"type": "tool_use", "id": _tool_id(id), "name": name, "input": {}}
-                    found += self._open(block)
+                    found += self._open(_tool_use(id, name, {}))
                 case ArgumentsDelta(_, text):
                     found.append(self._delta({"type": "input_json_delta", "partial_json": text}))
                 case FinishDelta(_):
@@ -209,9 +204,10 @@ class MessagesDialect:
         ]
 
     def _reason(self, choice: Choice) -> dict[str, Any]:
-        if choice.stop is not None:
-            return {"stop_reason": "stop_sequence", "stop_sequence": choice.stop}
-        return {"stop_reason": _REASONS[choice.finish or "stop"], "stop_sequence": None}
+        # A template without an end of turn has stop strings of its own.
+        if choice.stop in self.asked.questions[0]["stop"]:
+            return _ended("stop_sequence", choice.stop)
+        return _ended(_REASONS[choice.finish or "stop"])
 
     def fail(self, problem: Problem) -> list[Sse]:
         return [Sse(as_anthropic(problem), "error")]
@@ -220,28 +216,37 @@ class MessagesDialect:
         choice = choices[0]
         content: list[dict[str, Any]] = []
         if choice.text or not choice.calls:
-            content.append({"type": "text", "text": choice.text})
-        content += (
-            {
-                "type": "tool_use",
-                "id": _tool_id(call.id),
-                "name": call.name,
-                "input": arguments_of(call),
-            }
-            for call in choice.calls
-        )
+            content.append(_text(choice.text))
+        content += (_tool_use(call.id, call.name, arguments_of(call)) for call in choice.calls)
         more = {"content": content, "usage": _usage(choice)}
         return self._head | self._reason(choice) | more
 
 
-def _tool_id(id: str) -> str:
-    return "toolu_" + id.removeprefix("call_")
+def _ended(reason: str | None = None, stop: str | None = None) -> dict[str, Any]:
+    return {"stop_reason": reason, "stop_sequence": stop, "stop_details": None}
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text, "citations": None}
+
+
+def _tool_use(id: str, name: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    id = "toolu_" + id.removeprefix("call_")
+    call = {"type": "tool_use", "id": id, "name": name, "input": arguments}
+    return call | {"caller": {"type": "direct"}}
 
 
 def _usage(choice: Choice) -> dict[str, Any]:
     return {
         "input_tokens": choice.prompt_tokens,
         "output_tokens": choice.tokens,
+        "cache_creation": None,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "inference_geo": None,
+        "output_tokens_details": None,
+        "server_tool_use": None,
+        "service_tier": None,
         "swarm": swarm_usage([choice]),
     }
 

@@ -229,6 +229,7 @@ class ChatDialect:
             "role": "assistant",
             "content": choice.text if choice.text or not choice.calls else None,
             "refusal": None,
+            "annotations": [],
         }
         if choice.calls:
             message["tool_calls"] = [

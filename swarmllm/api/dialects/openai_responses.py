@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -28,6 +29,7 @@ from swarmllm.api.conversation import (
 )
 from swarmllm.api.problem import Problem, invalid, refused
 from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
+from swarmllm.core.values import USUAL_SAMPLING
 from swarmllm.runtime.service.record import Record
 
 _PARTS: Final = ("input_text", "output_text", "text", "refusal")
@@ -282,6 +284,8 @@ class ResponsesDialect:
             "id": f"resp_{self._key}",
             "object": "response",
             "created_at": self._created,
+            "completed_at": self._created + math.ceil(choice.seconds) if choice else None,
+            "background": False,
             "status": status,
             "error": None,
             "incomplete_details": {"reason": "max_output_tokens"}
@@ -294,11 +298,19 @@ class ResponsesDialect:
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": None,
             "store": False,
-            "temperature": body.temperature,
+            "temperature": _or_usual(body.temperature, USUAL_SAMPLING.temperature),
             "text": {"format": self._format()},
             "tool_choice": body.tool_choice or "auto",
             "tools": [tool.model_dump() for tool in body.tools or ()],
-            "top_p": body.top_p,
+            "top_p": _or_usual(body.top_p, USUAL_SAMPLING.top_p),
+            "presence_penalty": 0.0,
+            "frequency_penalty": 0.0,
+            "top_logprobs": 0,
+            "max_tool_calls": None,
+            "reasoning": None,
+            "safety_identifier": None,
+            "prompt_cache_key": None,
+            "service_tier": "default",
             "truncation": "disabled",
             "usage": None if choice is None else _usage(choice),
             "metadata": {},
@@ -307,6 +319,10 @@ class ResponsesDialect:
     def _format(self) -> dict[str, Any]:
         form = self._body.text and self._body.text.format
         return form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}
+
+
+def _or_usual(given: float | None, usual: float) -> float:
+    return usual if given is None else given
 
 
 def _status(choice: Choice) -> str:
