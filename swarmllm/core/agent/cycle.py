@@ -408,8 +408,12 @@ class Cycle:
         state = self.state
         if around.proposal == "enacted":
             self._note("the change is in force; it is measured")
-            self.state = replace(state, before=around.costs)
+            self.state = replace(state, before=state.before or around.costs)
             return self._go(Step.MEASURING, None)
+        is_tried = around.proposal in ("passed", "canary") and state.before is None
+        if is_tried and around.costs.count:
+            # This node may be a canary: from now on its tokens are those of the change.
+            self.state = replace(state, before=around.costs)
         if around.proposal in ("withdrawn", "void", "superseded", ""):
             self._tried()
             self._end(f"the proposal is {around.proposal or 'gone'}", worth=True)

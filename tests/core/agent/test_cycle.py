@@ -119,6 +119,19 @@ def test_what_is_worse_beyond_noise_is_taken_back_and_not_tried_again_soon() -> 
     assert driven.cycle.state.step is Step.RESTING
 
 
+def test_what_a_canary_of_this_node_measured_is_not_taken_for_the_time_before() -> None:
+    driven = validated(3)
+    driven.tell(Validated("better", REPORT), around())
+    driven.tell(Filed(ID), around())
+    driven.tell(Tick(), around(proposal="open", costs=QUICK), 5)
+    driven.tell(Tick(), around(proposal="canary", costs=QUICK), 5)
+    driven.tell(Tick(), around(proposal="canary", costs=SLOW), 5)
+    driven.tell(Tick(), around(proposal="enacted", costs=SLOW), 5)
+    assert driven.cycle.state.before == QUICK
+    effect = driven.tell(Tick(), around(proposal="enacted", costs=SLOW), 50)
+    assert effect == TakeBack(ID, "tokens cost more than before")
+
+
 def test_a_suggestion_that_is_no_better_makes_room_for_the_next() -> None:
     driven = validated(3)
     assert driven.tell(Validated("no difference", REPORT), around()) == Ask()
