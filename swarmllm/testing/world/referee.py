@@ -39,6 +39,7 @@ from swarmllm.wire.envelope import Verify
 from swarmllm.wire.signed import good_signers, key_id, open_signed
 
 MINOR, MAJOR = 3, 4
+READ_MAX: Final = 16_384  # Records whose reading is kept.
 HALT_TOOK: Final = "a halt took it back"
 REVERTED: Final = "a revert took it back"
 WORSE: Final = "a canary found it worse"
@@ -126,6 +127,7 @@ class Referee:
         self.terms = terms
         self.taken_back = taken_back
         self.verify = verify
+        self._read: dict[bytes, tuple[_Record, bytes] | Refused] = {}
         self.bounds = {
             _number(one[:2]): Range(_number(one[2:10]), _number(one[10:])) for one in terms.bounds
         }
@@ -162,7 +164,15 @@ class Referee:
 
     def read(self, data: bytes) -> tuple[_Record, bytes] | Refused:
         """A record that was signed by the one whom it names, who may sign that; or what is wrong
-        with it."""
+        with it. Each is read once: hosts hold the same ones."""
+        found = self._read.get(data)
+        if found is None:
+            if len(self._read) >= READ_MAX:
+                self._read.clear()
+            found = self._read[data] = self._judged(data)
+        return found
+
+    def _judged(self, data: bytes) -> tuple[_Record, bytes] | Refused:
         try:
             opened = open_signed(data, _RECORDS)
         except RemoteError:

@@ -16,4 +16,4 @@ def test_the_governed_world_of_this_seed_keeps_every_law(seed: int) -> None:
 
 
 def test_a_seed_gives_the_same_governed_world_again() -> None:
-    assert run_governed(GOVERNED_SEEDS[0]) == run_governed(GOVERNED_SEEDS[0])
+    assert run_governed(GOVERNED_SEEDS[1]) == run_governed(GOVERNED_SEEDS[1])
