@@ -1,6 +1,6 @@
 """What governance may cost a host, whatever others do: the laws `GovernanceBounded`, that every
-collection keeps its bound, whoever floods it, and `GovernanceIsQuiet`, that a host whose peers
-agree with it sends next to nothing."""
+collection keeps its bound, whoever floods it, `GovernanceIsQuiet`, that a host whose peers agree
+with it sends next to nothing, and `LooksAreFew`, that no node looks at its clock for ever."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from swarmllm.core.effects import SendFrame
 from swarmllm.core.governance import book, journal, phases, state_file
 from swarmllm.core.governance.machine import GovernanceMachine
-from swarmllm.core.inputs import FrameReceived, RecordOffered
+from swarmllm.core.inputs import FrameReceived, RecordOffered, TimerFired
 from swarmllm.messages.declare import GOV
 from swarmllm.testing.world.governance_checks import GovernanceLaw
 from swarmllm.testing.world.host import Host
@@ -25,6 +25,7 @@ LOOK_EVERY: Final = 64  # Steps of a host between two looks at its collections.
 # The design allows 50 bytes per node and second. A digest a minute is less than one.
 QUIET_BYTES_PER_S: Final = 50.0
 QUIET_AFTER_S: Final = 60.0  # After the last difference between peers.
+LOOKS_MAX: Final = 5_000  # In a second: a node with much to do has some hundreds.
 
 
 class GovernanceBounded(GovernanceLaw):
@@ -147,3 +148,22 @@ class GovernanceIsQuiet(GovernanceLaw):
     def most(self) -> float:
         """Bytes a second of the host that sent most."""
         return max(self._bytes.values(), default=0) / max(1e-9, self.world.now - self._since)
+
+
+class LooksAreFew(GovernanceLaw):
+    """A deadline that has passed already is looked at again at once, and again."""
+
+    LAW: Final = "no node looks at its clock for ever"
+
+    def begin(self, world: World) -> None:
+        super().begin(world)
+        self._looks: dict[int, tuple[int, int]] = {}
+
+    def stepped(self, host: Host, event: object) -> None:
+        if isinstance(event, TimerFired):
+            second = int(self.world.now)
+            since, looks = self._looks.get(host.number, (second, 0))
+            looks = looks + 1 if since == second else 1
+            self._looks[host.number] = second, looks
+            if looks > LOOKS_MAX:
+                raise self.broken(self.LAW, host, f"{looks} times within a second")

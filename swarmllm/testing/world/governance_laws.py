@@ -9,6 +9,7 @@
 `KeptIsOnDisk`      what is said to be on disk is there, and soon (`keeping_law`)
 `GovernanceBounded` every collection keeps its bound, whoever floods it (`governance_bounds`)
 `GovernanceIsQuiet` a host whose peers agree with it sends next to nothing (`governance_bounds`)
+`LooksAreFew`       no node looks at its clock for ever (`governance_bounds`)
 `SettingsAgree`     when nothing changes any more, the same is in force everywhere, on disk too, and
                     it is what the records say; what a halt took back is not among it
 
@@ -29,7 +30,11 @@ from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.settings.table import BY_CODE
 from swarmllm.messages.governance import ClosePhase, Enacted, OpenPhase
 from swarmllm.testing.world.checks import Checker
-from swarmllm.testing.world.governance_bounds import GovernanceBounded, GovernanceIsQuiet
+from swarmllm.testing.world.governance_bounds import (
+    GovernanceBounded,
+    GovernanceIsQuiet,
+    LooksAreFew,
+)
 from swarmllm.testing.world.governance_checks import (
     Bench,
     GovernanceLaw,
@@ -402,5 +407,6 @@ GOVERNANCE_LAWS: Final[tuple[type[GovernanceLaw], ...]] = (
     KeptIsOnDisk,
     GovernanceBounded,
     GovernanceIsQuiet,
+    LooksAreFew,
     SettingsAgree,
 )

@@ -29,6 +29,7 @@ from swarmllm.testing.world.host import Host
 HALT_AFTER_S: Final = 10.0
 RESUME_AFTER_S: Final = 30.0
 FULL_FOR_S: Final = 5.0
+AWAY_S: Final = 15 * 86_400.0
 
 
 def forge_the_last_vote(faults: GovernedFaults, host: Host) -> None:
@@ -145,6 +146,24 @@ def _empty(faults: GovernedFaults, host: Host) -> None:
     host.disk.clear(faults.world.now)
 
 
+def undo_and_be_away(faults: GovernedFaults, host: Host) -> None:
+    """All vote for a change, and then against it, so that it has lost its votes and is kept for
+    good; and its node is off for longer than an open one is kept."""
+    filed = _change(faults, host)
+    if filed is None:
+        return
+    for yes in (True, False):
+        _carry(faults, host, filed, yes=yes)
+    faults.world.event_queue.after(FULL_FOR_S, _be_away, faults, host, host.life)
+
+
+def _be_away(faults: GovernedFaults, host: Host, life: int) -> None:
+    if host.life == life and host.alive:
+        faults.world.crash(host)
+        faults.government.leap(host, AWAY_S)
+        faults.world.start(host)
+
+
 # --- steps ----------------------------------------------------------------------------------------
 
 
@@ -183,10 +202,10 @@ def _close(faults: GovernedFaults, host: Host, phase: int) -> Filed | None:
     return filed
 
 
-def _carry(faults: GovernedFaults, host: Host, filed: Filed) -> None:
-    """All vote yes, at this host."""
+def _carry(faults: GovernedFaults, host: Host, filed: Filed, *, yes: bool = True) -> None:
+    """All vote yes, or no, at this host."""
     for voter in faults.government.voters:
-        faults.government.offer(host, faults.government.plain_vote(voter, filed.id))
+        faults.government.offer(host, faults.government.plain_vote(voter, filed.id, yes=yes))
 
 
 def _report(faults: GovernedFaults, host: Host, agent: Operator, case: Case, worse: int) -> None:
@@ -210,6 +229,7 @@ SCHEMES: Final[dict[str, Callable[[GovernedFaults, Host], None]]] = {
     "close_upwards": close_upwards,
     "contradict_canaries": contradict_canaries,
     "revert_while_the_disk_is_full": revert_while_the_disk_is_full,
+    "undo_and_be_away": undo_and_be_away,
 }
 OFTEN: Final = {
     "forge_the_last_vote": 0.7,
@@ -219,6 +239,7 @@ OFTEN: Final = {
     "close_upwards": 0.4,
     "contradict_canaries": 0.7,
     "revert_while_the_disk_is_full": 0.4,
+    "undo_and_be_away": 0.3,
 }
 
 

@@ -13,6 +13,7 @@ from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.governance.mandate import DEFAULTS, Tier
 from swarmllm.core.governance.outcome import Target
 from swarmllm.core.governance.tiers import Decision
+from swarmllm.core.inputs import TimerFired
 from swarmllm.core.part import Part
 from swarmllm.core.settings.table import EXPERTS, EXTRA
 from swarmllm.messages.declare import GOV
@@ -27,7 +28,11 @@ from swarmllm.messages.governance import (
 from swarmllm.testing.operators import Operator
 from swarmllm.testing.world import Broken, Host, LinkModel, Spec, World
 from swarmllm.testing.world.checks import Checker
-from swarmllm.testing.world.governance_bounds import GovernanceBounded, GovernanceIsQuiet
+from swarmllm.testing.world.governance_bounds import (
+    GovernanceBounded,
+    GovernanceIsQuiet,
+    LooksAreFew,
+)
 from swarmllm.testing.world.governance_checks import records_of, referee_of
 from swarmllm.testing.world.governance_forgeries import forged_records
 from swarmllm.testing.world.governance_laws import Justified, OnceEach, PinsAreKept, SettingsAgree
@@ -364,6 +369,15 @@ def test_a_host_that_talks_while_nothing_happens_is_found() -> None:
     swarm.law.decided(host, object(), [SendFrame(other.peer, frame, GOV)] * 2)
     with pytest.raises(Broken, match="next to nothing"):
         swarm.world.settled()
+
+
+def test_a_node_that_looks_at_its_clock_for_ever_is_found() -> None:
+    swarm = Swarm(LooksAreFew)
+    machine: Any = swarm.government.machine(swarm.hosts[1])
+    machine.next_deadline = lambda: 0.0
+    swarm.hosts[1].feed(TimerFired())
+    with pytest.raises(Broken, match="looks at its clock for ever"):
+        swarm.world.run_for(60.0)
 
 
 @pytest.mark.parametrize("where", ["in force", "on disk"])

@@ -118,3 +118,15 @@ def test_what_is_in_force_is_reverted_while_its_successor_cannot_be_written(
     assert phase not in changes.live, "and nothing is in force there meanwhile"
     open_phase.world.run_for(10.0)
     assert changes.live[phase] == changes.wanted[phase]
+
+
+def test_what_has_lost_its_votes_is_kept_over_two_weeks_away(open_phase: Scene) -> None:
+    open_phase.scheme("undo_and_be_away")
+    (id,) = open_phase.outcome.standings
+    lives = open_phase.host.life
+    open_phase.world.run_for(HALF_A_MINUTE_S)
+    assert open_phase.host.life > lives
+    machine = open_phase.government.machine(open_phase.host)
+    assert not open_phase.outcome.standings[id].passed
+    assert machine.progress.is_expired(id, open_phase.host.clock())
+    assert id in machine.registry.cases
