@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from swarmllm.core.agent.observation import observe
@@ -60,6 +61,7 @@ def model_proposers() -> dict[str, Callable[[], ModelProposer]]:
 
 MODELS: Final = ("ops", "ensemble")
 ALL: Final = (*PROPOSERS, *MODELS)
+Results = dict[str, dict[str, dict[str, float]]]
 
 
 def run(out: Path, faults: list[Fault], proposers: list[str], seed: int) -> None:
@@ -129,6 +131,36 @@ def mends(fault: Fault, setting: Setting[Any], value: int) -> bool:
     return now < value if now < healthy else value < now
 
 
+def collect_ranks(out: Path, seed: int) -> Results:
+    """By model and fault."""
+    found: Results = {name: {} for name in MODELS}
+    for fault in FAULTS:
+        store = Store(out / fault.name)
+        for name in MODELS:
+            if (held := store.get(f"rank {name} {seed}")) is not None:
+                found[name][fault.name] = dict(held)
+        store.close()
+    return found
+
+
+def ranks_page(ranks: Results) -> list[str]:
+    lines = [
+        "| model | faults | place of the first change that mends, mean | by chance |"
+        " earlier than chance |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, found in ranks.items():
+        its = list(found.values())
+        if its:
+            place, chance = fmean(o["place"] for o in its), fmean(o["chance"] for o in its)
+            earlier = sum(one["place"] < one["chance"] for one in its)
+            lines.append(
+                f"| {name} | {len(its)} | {place:.0f} of {its[0]['of']:.0f} | {chance:.0f} |"
+                f" {earlier} of {len(its)} |"
+            )
+    return lines
+
+
 def collect_tasks(out: Path, seed: int) -> dict[str, Any]:
     store = Store(out / "tasks")
     found = {str(kind): store.get(f"task {kind} {seed}") for kind in TaskType}
@@ -136,9 +168,9 @@ def collect_tasks(out: Path, seed: int) -> dict[str, Any]:
     return {kind: dict(one) for kind, one in found.items() if one is not None}
 
 
-def collect(out: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
+def collect(out: Path, seed: int) -> Results:
     """By fault and proposer."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    found: Results = {}
     for fault in FAULTS:
         store = Store(out / fault.name)
         trials = {name: store.get(f"trial {name} {seed} {VALIDATIONS} {FRESH}") for name in ALL}
@@ -147,7 +179,7 @@ def collect(out: Path, seed: int) -> dict[str, dict[str, dict[str, float]]]:
     return found
 
 
-def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
+def page(results: Results) -> str:
     names = [name for name in ALL if any(name in one for one in results.values())]
     lines = [
         "| fault | loss, % | " + " | ".join(names) + " |",
@@ -162,7 +194,7 @@ def page(results: dict[str, dict[str, dict[str, float]]]) -> str:
     return "\n".join([*lines, "", *_summary(results, names)])
 
 
-def _summary(results: dict[str, dict[str, dict[str, float]]], names: list[str]) -> list[str]:
+def _summary(results: Results, names: list[str]) -> list[str]:
     lines = [
         "| proposer | mended | actionable | improving | won back | validations | model calls |"
         " simulated hours |",
@@ -186,9 +218,9 @@ def _summary(results: dict[str, dict[str, dict[str, float]]], names: list[str]) 
     return lines
 
 
-def write_page(results: dict[str, dict[str, dict[str, float]]], tasks: dict[str, Any]) -> None:
+def write_page(results: Results, tasks: dict[str, Any], ranks: Results) -> None:
     text = PAGE.read_text(encoding="utf-8")
-    made = "\n".join([page(results), "", *tasks_page(tasks)])
+    made = "\n".join([page(results), "", *ranks_page(ranks), "", *tasks_page(tasks)])
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
@@ -213,9 +245,10 @@ def main() -> None:
         run_tasks(options.out, options.seed)
         return
     results, tasks = collect(options.out, options.seed), collect_tasks(options.out, options.seed)
-    kept = {"faults": results, "tasks": tasks}
+    ranks = collect_ranks(options.out, options.seed)
+    kept = {"faults": results, "tasks": tasks, "ranks": ranks}
     RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    write_page(results, tasks)
+    write_page(results, tasks, ranks)
 
 
 if __name__ == "__main__":
