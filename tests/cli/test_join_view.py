@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from swarmllm.assembly import Parts
 from swarmllm.cli import collector, inspect, join_view
 from swarmllm.cli import join as joining
 from swarmllm.cli.join_view import JoinView
@@ -202,7 +203,7 @@ def joined(
     async def body() -> None:
         with trio.fail_after(DEADLINE_S):
             config = Config(data_dir=folder, cache_dir=folder)
-            assert await joining._join(config, None, False, False, None) == 0
+            assert await joining._join(config, None, False, False, Parts()) == 0
 
     trio.run(body)
     return node[0]
