@@ -69,7 +69,10 @@ def _asked(config: Config, op: str, params: Mapping[str, object] = NO_PARAMS) ->
 def _watched(config: Config, op: str, params: Mapping[str, object], *, as_json: bool) -> None:
     """Each record as it comes."""
 
+    shown = Line()
+
     def show(record: Record) -> None:
+        nonlocal shown
         if as_json:
             print_record(record)
             return
@@ -77,7 +80,9 @@ def _watched(config: Config, op: str, params: Mapping[str, object], *, as_json: 
             case "agent_step":
                 answer().print(step_line(record), soft_wrap=True)
             case "agent_task":
-                answer().print(task_line(record), soft_wrap=True)
+                if (line := task_line(record)) != shown:  # It may be over as soon as it is taken.
+                    shown = line
+                    answer().print(line, soft_wrap=True)
             case "agent_cycle":
                 waits = "it waits for votes" if record["step"] == "reviewing" else "it rests"
                 answer().print(Line(f"Cycle {record['cycle']} of {record['domain']}: {waits}."))

@@ -143,6 +143,7 @@ class AgentService:
         return next(one for one in self._view().lanes if one.domain == domain)
 
     async def _submit(self, order: Order, follow: bool) -> AsyncGenerator[Record]:
+        """The task as it was taken; with `follow` each step, and the task when it is over."""
         part = self._on()
         order.check()
         part.tasks.check_room()
@@ -153,7 +154,6 @@ class AgentService:
         task = part.tasks.get(number)
         assert task is not None
         yield record_of("agent_task", accepted=True, **task_fields(task))
-        was_over = task.is_over
         while follow and task is not None:
             for note in seen.news(self._view().notes, task.domain):
                 yield record_of("agent_step", **note_fields(note))
@@ -161,7 +161,7 @@ class AgentService:
                 break
             await trio.sleep(LOOK_EVERY_S)
             task = part.tasks.get(number)
-        if follow and task is not None and not was_over:
+        if follow and task is not None:
             yield record_of("agent_task", accepted=True, **task_fields(task))
 
     async def _number(self, known: set[int], order: Order) -> int:
