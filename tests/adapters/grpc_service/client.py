@@ -15,7 +15,7 @@ import grpc
 
 from scripts.make_mesh_stubs import compiled
 
-TIMEOUT_S: Final = 30.0
+TIMEOUT_S: Final = 45.0
 
 
 def _generated() -> Any:

@@ -120,7 +120,7 @@ def test_a_signed_order_halts_the_swarm_without_a_token(tmp_path: Path) -> None:
                 assert await one.node.wait_ready(2, TIMEOUT_S) == 2
                 answer = one.node.generate("hello", k=1, max_tokens=4_000)
                 assert await answer.next_part() is not None
-                order = partial(halting, records=[WE.halt()], wait_seconds=10, requester_id="ann")
+                order = partial(halting, records=[WE.halt()], wait_seconds=30, requester_id="ann")
                 said = await one.call(lambda stub: list(order(stub)))
                 await answer.aclose()
                 assert two.node.view().halted
