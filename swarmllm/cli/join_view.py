@@ -249,7 +249,12 @@ def _line(record: Record) -> Line | None:
 def _with_file(record: Record) -> str:
     """A model's own name, which others see, and that of the file where it is another."""
     model, file = str(record["model"]), str(record.get("file", ""))
-    return f"{model} ({file})" if file and model not in file else model
+    is_same = _letters(model) in _letters(file)
+    return model if is_same or not file else f"{model} ({file})"
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def expectation(rate: float) -> str:

@@ -281,7 +281,12 @@ def test_of_the_experts_found_before_it_is_ready_its_own_is_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "shown"), [("mine.gguf", "Expert its own (mine.gguf) is"), ("", "Expert its own is")]
+    ("file", "shown"),
+    [
+        ("mine.gguf", "Expert its own (mine.gguf) is"),
+        ("Its-Own.gguf", "Expert its own is"),
+        ("", "Expert its own is"),
+    ],
 )
 def test_a_model_is_told_with_the_name_of_its_file(file: str, shown: str) -> None:
     terminal = Terminal()
