@@ -188,7 +188,7 @@ def joined(
     async def open_node(
         _: Config, tell: Callable[[Life], None], parts: object
     ) -> AsyncIterator[FakeNode]:
-        assert parts is None
+        assert parts == Parts()
         node.append(FakeNode())
         prepare(node[0])
         tell(PeerSeen(PeerId("12D3KooWabcdef"), True))
