@@ -187,7 +187,7 @@ class JoinView:
 
 def _curl(url: str) -> tuple[str, str]:
     """The base URL for programs, and one call of it to try."""
-    body = '{"model":"swarm","messages":[{"role":"user","content":"Hello!"}]}'
+    body = '{"model":"swarm","max_tokens":100,"messages":[{"role":"user","content":"Hello!"}]}'
     return (
         f"OPENAI_BASE_URL={url}/v1",
         f"curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'",

@@ -43,7 +43,9 @@ def decide(
     that the lists had there (adding up to 1), and that pool. `rng` gives one number, or two where
     the first token was not taken. With `allowed`, of which the lists must have a token, it is one
     of these, and the pool is that of these alone."""
-    sampling, written = order.sampling, text[len(order.prompt) :]
+    sampling = order.sampling
+    is_counting = sampling.presence_penalty or sampling.frequency_penalty
+    written = text[len(order.prompt) :] if is_counting else ()
     pooled = with_biased(pool(lists, weights, holders=holders), sampling, order.vocab_size)
     if allowed is not None:
         found = among(pooled, allowed)

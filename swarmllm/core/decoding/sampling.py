@@ -64,6 +64,8 @@ def validate(sampling: Sampling) -> None:
 def with_biased(pooled: Pooled, sampling: Sampling, vocab_size: int) -> Pooled:
     """The pool with the tokens that the bias raises and that no list holds: each has the share of
     the tail that falls to one token of those left out."""
+    if not sampling.bias:  # Hardly any text has one, and each token comes by here.
+        return pooled
     raised = np.array([token for token, nats in sampling.bias if nats > 0], dtype=np.int32)
     missing = np.setdiff1d(raised, pooled.ids)
     if not missing.size:
