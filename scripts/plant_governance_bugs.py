@@ -43,6 +43,7 @@ TESTS: Final = (
     "tests/core/governance/test_tiers.py",
     "tests/core/governance/test_writing.py",
     "tests/core/governance/test_book.py",
+    "tests/core/governance/test_found.py",
     "tests/core/replication/test_replica.py",
     "tests/core/governance/test_schedules.py",
 )
