@@ -31,6 +31,7 @@ from swarmllm.api.problem import Problem, as_anthropic, invalid, refused
 from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
 from swarmllm.runtime.service.record import Record
 
+_ROLES: Final = (USER, ASSISTANT, SYSTEM)
 _REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
@@ -120,7 +121,7 @@ def _messages(messages: Sequence[Any]) -> list[Message]:
     found = []
     for i, message in enumerate(messages):
         where = f"messages[{i}]"
-        if not isinstance(message, dict) or message.get("role") not in {USER, ASSISTANT, SYSTEM}:
+        if not isinstance(message, dict) or message.get("role") not in _ROLES:
             raise invalid(f"{where}.role", "must be user or assistant")
         content = message.get("content")
         blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]

@@ -127,11 +127,7 @@ class ChatBody(Sampled):
     def _grammar(self) -> dict[str, str] | None:
         form = self.response_format and self.response_format.grammar("response_format")
         if not self.offers_tools:
-            if (
-                self.tool_choice not in {None, "none", "auto"}
-                if not isinstance(self.tool_choice, dict)
-                else True
-            ):
+            if self.tool_choice not in (None, "none", "auto"):
                 raise invalid("tool_choice", "needs tools")
             return form or None
         if form:
