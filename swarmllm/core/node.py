@@ -23,7 +23,15 @@ from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.halt.held import HeldInputs
 from swarmllm.core.halt.machine import HaltMachine
 from swarmllm.core.halt.part import HaltPart
-from swarmllm.core.inputs import Input, OwnerStarts, OwnerStops, Persisted, TimerFired, Woke
+from swarmllm.core.inputs import (
+    Input,
+    OwnerStarts,
+    OwnerStops,
+    Persisted,
+    RecordOffered,
+    TimerFired,
+    Woke,
+)
 from swarmllm.core.part import Part, hearers, key_of
 from swarmllm.core.peers.dialling import Dialling
 from swarmllm.core.peers.pool import ExpertPool
@@ -130,7 +138,8 @@ class Node:
         if key not in _URGENT:
             if self._holding and key is not TimerFired:
                 return [*self._held.hold(event)]
-            if self._held and not self._holding:
+            # Who offers a record is answered at once, whatever still waits.
+            if self._held and not self._holding and not isinstance(event, RecordOffered):
                 event = self._held.next(event)
                 key = key_of(event)
         effects: list[NodeEffect] = []

@@ -111,6 +111,23 @@ def test_a_part_hears_nothing_while_the_kill_switch_asks_and_everything_afterwar
     assert votes.heard == [PeerConnected(P), frame, TimerFired()]
 
 
+def test_a_record_is_answered_at_once_whatever_still_waits_after_the_kill_switch_has_asked() -> (
+    None
+):
+    """Whoever offers it, a gossip validator or a person, takes the answer from this very call."""
+    votes = Notebook(deadline=0.0)
+    node, _ = node_with(votes)
+    node.handle(Woke(), 100.0)
+    frame, offer = FrameReceived(P, b"1", "votes"), RecordOffered(7, b"record", P, "votes")
+    node.handle(frame, 100.1)
+    assert node.handle(offer, 100.2) == [], "not while it asks"
+    node.handle(offer, 200.0)
+    assert votes.heard == [offer]
+    for _ in range(2):
+        node.handle(TimerFired(), 200.0)
+    assert votes.heard == [offer, frame, TimerFired()]
+
+
 def test_every_message_and_every_input_is_wanted_by_a_part_of_the_node() -> None:
     node, _ = node_with()
     wanted = set(node._hearers)

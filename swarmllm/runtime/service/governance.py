@@ -59,7 +59,13 @@ OPS: Final = frozenset(
     | {"governance_export", "governance_peers"}
 )
 RECORDS_MAX: Final = 128  # Handed over at once: more than a proposal can have.
+WAKING_S: Final = 10.0
+LOOK_EVERY_S: Final = 0.1
 RECORD_MAX: Final = max(PROPOSAL_RECORD_MAX, TERMS_MAX)
+
+
+class _Waking(LocalError):
+    """The node takes no records while it asks for orders (HALT-34): 5 s at most."""
 
 
 class GovernanceService:
@@ -234,7 +240,15 @@ class GovernanceService:
 
     async def _submit(self, records: list[bytes]) -> Record:
         """Answered when what was taken is on disk (`durable`), or cannot be written (`fault`)."""
-        outcomes, fault = await self._handing_in.submit(records, GOV, self._taken)
+        until = self._clock() + WAKING_S
+        while True:
+            try:
+                outcomes, fault = await self._handing_in.submit(records, GOV, self._taken)
+                break
+            except _Waking:
+                if self._clock() >= until:
+                    raise
+                await trio.sleep(LOOK_EVERY_S)
         peers = len(self._peers())
         return record_of(
             "submitted", outcomes=outcomes, peers=peers, durable=not fault, fault=fault
@@ -250,8 +264,9 @@ class GovernanceService:
         except RemoteError as fault:
             return {"outcome": "refused", "reason": str(fault)}
         if checked is None:
-            raise LocalError(
-                "this node runs without governance; ask one that `swarmllm join` started"
+            raise _Waking(
+                "this node did not run for a while, and asks its peers for orders that it may have"
+                " missed; try again in a moment"
             )
         match checked.outcome:
             case Rejected(reason=reason):

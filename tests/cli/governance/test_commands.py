@@ -226,6 +226,17 @@ def test_a_wrong_passphrase_and_no_key_file_are_told(
     assert "does not open the key" in desk.refused(1, *SET, "--key", "ann.key", *node.flags)
 
 
+def test_a_node_that_has_just_woken_takes_what_was_signed_a_moment_later(
+    desk: Desk, node: GovernedNode
+) -> None:
+    """It takes no records while it asks for orders that it may have missed."""
+    act, asleep = node.act, [True, True]
+    node.act = lambda event: None if asleep and asleep.pop() else act(event)  # type: ignore[method-assign]
+    id = minor(desk, node)
+    assert asleep == []
+    assert shown(desk, node, id)["state"] == "open"
+
+
 FULL = "cannot write the store: the disk is full; free some space and try again"
 
 
