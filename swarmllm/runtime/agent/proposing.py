@@ -1,7 +1,8 @@
 """The proposers of a node's agent: the swarm's own model, and rules and a search without one.
 
-They take turns within a cycle, so that a model that is no better than chance costs half of the
-simulations and not all of them. Who proposed stands in the note of each step.
+They take turns within a cycle, rules first: the model was measured to be no better than chance
+(docs/agent.md), and must not cost a cycle its first simulations. Who proposed stands in the note of
+each step.
 """
 
 from __future__ import annotations
@@ -63,11 +64,11 @@ class SwarmProposer:
         self._plain = InTurn(PLAIN, (RuleProposer(), SearchProposer()))
 
     async def propose(self, order: RunAgent) -> tuple[Suggestion | None, str]:
-        """The model has the odd attempts of a cycle."""
+        """The model has the even attempts of a cycle."""
         situation = order.situation
         assert situation is not None
         why = ""
-        if order.attempt % 2 and self._has_model() and situation.bounds:
+        if order.attempt % 2 == 0 and self._has_model() and situation.bounds:
             try:
                 return await self._model.propose(order), "the model"
             except SwarmError as fault:
