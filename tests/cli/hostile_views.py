@@ -341,6 +341,7 @@ def model_row(text: str) -> dict[str, Any]:
         "source": text,
         "vocabulary": text,
         "digest": text,
+        "sampling": {"temperature": 0.2},
         **facts,
     }
 
