@@ -363,6 +363,7 @@ def test_without_a_node_the_client_says_so(tmp_path: Path) -> None:
         (b"", "has just stopped"),
         (b'{"event": "err', "has just stopped"),
     ],
+    ids=("whole", "nothing", "half"),  # A record holds the time, and a test's name must not.
 )
 def test_what_a_node_says_before_it_closes_is_told_although_it_took_no_question(
     said: bytes, complaint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
