@@ -155,7 +155,8 @@ class Progress:
             return f"nothing comes of it: {standing.decision.lacks}", math.inf
         if around.halted:
             return "this node is halted", math.inf
-        if not course.is_ripe:
+        # One that was ripe as a minor change may have become a major one since: bounds can move.
+        if not course.is_ripe or (not course.released and _is_in_review(course, standing, around)):
             waits, look_at = _unripe(case, course, standing, around)
             if waits:
                 return waits, look_at
@@ -215,12 +216,17 @@ def _votes(standing: Standing) -> str:
     return f"{standing.yes} of {standing.needs} votes"
 
 
+def _is_in_review(course: Course, standing: Standing, around: Around) -> bool:
+    review_s = around.mandate.review_s / around.review_pace
+    is_major = standing.decision.tier is Tier.DEPLOY_MAJOR
+    return is_major and not course.seen.has_counted(review_s, around.now)
+
+
 def _unripe(case: Case, course: Course, standing: Standing, around: Around) -> tuple[str, float]:
     """What has to be waited out before it may be released at all; empty once it was."""
     now, mandate = around.now, around.mandate
-    review_s = mandate.review_s / around.review_pace
-    is_major = standing.decision.tier is Tier.DEPLOY_MAJOR
-    if is_major and not course.seen.has_counted(review_s, now):
+    if _is_in_review(course, standing, around):
+        review_s = mandate.review_s / around.review_pace
         left_h = (review_s - course.seen.read(now)) * around.review_pace / 3_600
         look_at = course.seen.ends_at(review_s)
         return f"open to review for another {left_h:.1f} h", look_at

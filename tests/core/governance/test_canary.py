@@ -13,7 +13,7 @@ from swarmllm.core.governance.canary import SAMPLES_MIN, is_canary, is_worse, sa
 from swarmllm.core.ledger.entry import LedgerKind
 from swarmllm.core.settings.table import EXPERTS
 from swarmllm.messages import PeerId
-from swarmllm.messages.governance import CanaryReport
+from swarmllm.messages.governance import CanaryReport, SetBounds
 from swarmllm.wire.signed import open_signed
 from tests.core.governance.support import (
     AGENTS,
@@ -108,6 +108,25 @@ def test_without_any_report_nothing_is_promoted_where_there_are_agents() -> None
     other.wait(9 * 24 * HOUR)
     assert other.value(EXPERTS_CODE) == EXPERTS.default
     assert other.machine.progress.courses[id].waits == "no canary has reported yet"
+
+
+def test_what_becomes_a_major_change_while_it_waits_for_a_canary_is_reviewed() -> None:  # GOV-19
+    """Seed 92: it had its votes as a minor one, then bounds moved, and it was in force 14 s before
+    its review had ended."""
+    other = node_of("other", canary=False)
+    narrower = other.propose(SetBounds(EXPERTS_CODE, 1, 4))
+    votes = [plain_vote(id_of(narrower), by, swarm=STATE.swarm) for by in VOTERS]
+    other.offer(narrower, *votes)
+    other.wait(HOUR)
+    id = carried(other)
+    other.wait(23.5 * HOUR)
+    assert other.settings.bounds(EXPERTS).high == 4
+    other.offer(report(id, AGENTS[0], 0))
+    other.wait(60.0)
+    assert other.value(EXPERTS_CODE) == EXPERTS.default
+    assert "open to review" in other.machine.progress.courses[id].waits
+    other.wait(HOUR)
+    assert other.value(EXPERTS_CODE) == 5
 
 
 @pytest.mark.parametrize("by", [VOTERS[0], Person("stranger")])
