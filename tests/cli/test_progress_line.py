@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TextIO
 
 import pytest
@@ -35,10 +36,17 @@ def shown(
         monkeypatch.setattr(sys, "stderr", err)
         body()
         monkeypatch.undo()
-    found = os.read(reading, 1 << 16).decode()
     os.close(writing)
+    found = b"".join(_pieces(reading)).decode()
     os.close(reading)
     return found
+
+
+def _pieces(reading: int) -> Iterator[bytes]:
+    """Until the end, which a terminal tells by an error: it may hand over less than was written."""
+    with suppress(OSError):
+        while piece := os.read(reading, 1 << 16):
+            yield piece
 
 
 def faint(text: str) -> str:

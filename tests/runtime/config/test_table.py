@@ -16,6 +16,8 @@ from typer.core import TyperGroup, TyperOption
 from scripts import make_configuration
 from swarmllm.cli import options
 from swarmllm.cli.app import app
+from swarmllm.cli.helping import default_is
+from swarmllm.cli.options import ADVISED
 from swarmllm.core.values import SAMPLING, USUAL_SAMPLING, Sampling
 from swarmllm.runtime.config import SETTINGS, Config, Folders
 from swarmllm.runtime.config.reading import load_config
@@ -152,8 +154,10 @@ def test_every_parameter_of_the_sampling_is_an_option_with_the_usual_default(
     name: str, asking: str
 ) -> None:
     found = options_of(asking)[f"--{name.replace('_', '-')}"]
-    assert found.help == SAMPLING[name].about
-    assert found.default == getattr(USUAL_SAMPLING, name)
+    usual = f"{getattr(USUAL_SAMPLING, name):g}"
+    usual += ADVISED if SAMPLING[name].advised else ""
+    assert found.help == SAMPLING[name].about + default_is(usual)
+    assert found.default is None, "else it could not be told from what nobody asked for"
 
 
 def test_fields_of_the_sampling_but_seed_and_bias_are_parameters_of_their_types() -> None:

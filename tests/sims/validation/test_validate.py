@@ -176,7 +176,7 @@ def test_the_key_is_of_all_that_goes_in() -> None:
 
 
 def test_no_insurance_where_messages_come_late_is_worse(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playing, "ANSWERS", 3)
+    monkeypatch.setattr(playing, "ANSWERS", 6)
     about = case(EXTRA, 0, snapshot=swarm(6), recording=SHORT)
     found = validate(about, FEW, play=partial(play, laws=tuple))
     assert found.verdict == "worse", found.tests
