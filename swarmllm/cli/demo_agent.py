@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 import trio
@@ -48,8 +49,11 @@ MEET_S: Final = 45.0
 LOAD_S: Final = 12.0
 CYCLE_S: Final = 150.0
 ANSWER_TOKENS: Final = 48
-STILL_S: Final = 0.3  # An expert's machine stands still so long, and then the next one's.
-BETWEEN_S: Final = 0.1
+PACE_S: Final = 2.0
+# In rounds: how long an expert's machine stands still, and the time until the next one's does. So
+# one of every few rounds waits to its end, however fast this machine is.
+STILL_ROUNDS: Final = 8
+BETWEEN_ROUNDS: Final = 6
 LATE: Final = 0.03  # Of the tokens: as many as the agent's rules are about.
 RECOVERED: Final = 1.15  # Times the tokens/s of before.
 FAREWELL_S: Final = 15.0
@@ -106,7 +110,8 @@ async def _story(
     async with open_fleet(folder, PROGRAM) as fleet:
         fleets.append(fleet)
         scene = await _start(config, view, fleet, folder)
-        async with _standing_still(scene.experts):
+        round_s = await _pace(scene)
+        async with _standing_still(scene.experts, round_s):
             await _slow(scene)
             proposal = await _cycle(scene)
             if proposal is not None:
@@ -163,18 +168,20 @@ async def _met(asker: NodeProcess) -> None:
 
 
 @asynccontextmanager
-async def _standing_still(nodes: Sequence[NodeProcess]) -> AsyncIterator[None]:
-    """One machine after the other stands still for a moment, for as long as the block lasts."""
+async def _standing_still(nodes: Sequence[NodeProcess], round_s: float) -> AsyncIterator[None]:
+    """One machine after the other stands still for a moment, for as long as the block lasts.
+    `round_s` is what a round takes where all are awake."""
+    still_s, between_s = STILL_ROUNDS * round_s, BETWEEN_ROUNDS * round_s
 
     async def turn() -> None:
         while True:
             for node in nodes:
                 node.send(signal.SIGSTOP)
                 try:
-                    await trio.sleep(STILL_S)
+                    await trio.sleep(still_s)
                 finally:
                     node.send(signal.SIGCONT)
-                await trio.sleep(BETWEEN_S)
+                await trio.sleep(between_s)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turn)
@@ -183,6 +190,15 @@ async def _standing_still(nodes: Sequence[NodeProcess]) -> AsyncIterator[None]:
 
 
 # --- chapters -------------------------------------------------------------------------------------
+
+
+async def _pace(scene: Scene) -> float:
+    """Seconds of a round while all machines are awake, the median. LocalError if there is none."""
+    with scene.stage.view.waiting("node 1 asks while all are awake"):
+        gaps = gaps_of(await _load(scene, PACE_S))
+    if not gaps:
+        raise LocalError(f"{scene.asker.name} wrote less than two tokens within {PACE_S:.0f} s")
+    return median(gaps)
 
 
 async def _slow(scene: Scene) -> None:
@@ -199,10 +215,12 @@ async def _slow(scene: Scene) -> None:
 
 def late_share(tokens: Sequence[float]) -> float:
     """Of the tokens that came at these times, how many came after three times the median wait."""
-    gaps = sorted(b - a for a, b in itertools.pairwise(tokens))
-    if not gaps:
-        return 0.0
-    return sum(gap > 3 * gaps[len(gaps) // 2] for gap in gaps) / len(gaps)
+    gaps = gaps_of(tokens)
+    return sum(gap > 3 * median(gaps) for gap in gaps) / len(gaps) if gaps else 0.0
+
+
+def gaps_of(tokens: Sequence[float]) -> list[float]:
+    return [b - a for a, b in itertools.pairwise(tokens)]
 
 
 async def _cycle(scene: Scene) -> Record | None:
