@@ -27,7 +27,7 @@ from swarmllm.api.choice import (
     trace_of,
 )
 from swarmllm.api.conversation import grammar_of, joined, offered, openai_messages
-from swarmllm.api.dialects.openai_fields import bias_of, fingerprint, stops_of
+from swarmllm.api.dialects.openai_fields import HARMLESS, bias_of, fingerprint, stops_of
 from swarmllm.api.problem import Problem, as_openai, invalid, refused
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import LIKELIEST_MAX
@@ -69,17 +69,7 @@ class ChatBody(Sampled):
     parallel_tool_calls: bool | None = None
     modalities: list[Literal["text"]] | None = None
 
-    harmless: ClassVar[frozenset[str]] = frozenset(
-        (
-            "user",
-            "metadata",
-            "store",
-            "service_tier",
-            "safety_identifier",
-            "prompt_cache_key",
-            "prompt_cache_retention",
-        )
-    )
+    harmless: ClassVar[frozenset[str]] = HARMLESS
     unserved: ClassVar[dict[str, str]] = {
         "audio": "cannot be served: experts write text alone",
         "prediction": "cannot be served",

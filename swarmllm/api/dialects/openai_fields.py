@@ -1,4 +1,4 @@
-"""Fields that both of OpenAI's older routes have."""
+"""Fields that several of OpenAI's routes have."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from swarmllm.api.choice import Choice
 from swarmllm.api.problem import invalid
 
 STOPS_MAX: Final = 4
+# What chat and responses take beside the question, and what changes nothing here.
+HARMLESS: Final = frozenset(
+    (
+        "user",
+        "metadata",
+        "store",
+        "service_tier",
+        "safety_identifier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+    )
+)
 
 
 def stops_of(stop: str | list[str] | None) -> list[str]:

@@ -27,6 +27,7 @@ from swarmllm.api.conversation import (
     result_text,
     text_of,
 )
+from swarmllm.api.dialects.openai_fields import HARMLESS
 from swarmllm.api.problem import Problem, invalid, refused
 from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
 from swarmllm.core.values import USUAL_SAMPLING
@@ -62,19 +63,7 @@ class ResponsesBody(Sampled):
     truncation: Literal["disabled"] | None = None
     background: Literal[False] | None = None
 
-    harmless: ClassVar[frozenset[str]] = frozenset(
-        (
-            "user",
-            "metadata",
-            "store",
-            "service_tier",
-            "safety_identifier",
-            "prompt_cache_key",
-            "prompt_cache_retention",
-            "stream_options",
-            "client_metadata",
-        )
-    )
+    harmless: ClassVar[frozenset[str]] = HARMLESS | {"stream_options", "client_metadata"}
     unserved: ClassVar[dict[str, str]] = {
         "previous_response_id": "cannot be served: nothing is kept; send the whole input",
         "conversation": "cannot be served: nothing is kept; send the whole input",
