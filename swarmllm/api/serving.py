@@ -9,7 +9,6 @@ up; no connection can hold up the end of the node.
 from __future__ import annotations
 
 import ipaddress
-import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from swarmllm.adapters.atomic_file import read_bounded, replace_whole
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.service.service import Client
 
@@ -32,6 +32,7 @@ SEND_S: Final = 30.0
 IDLE_S: Final = 75.0  # Between requests, and for the head of the first one.
 HEAD_BYTES_MAX: Final = 32 << 10
 TOKEN_FILE: Final = "api-token"
+TOKEN_BYTES_MAX: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +93,14 @@ async def _listen(host: str, port: int) -> trio.SocketListener:
 
 
 def _token(path: Path) -> str:
-    """That of the file, which is made if it is not there. For its owner's eyes alone."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text(encoding="ascii").strip()
-    token = secrets.token_urlsafe(32)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{token}\n")
+    """That of the file, which is made if it is not there. For its owner's eyes alone. LocalError if
+    it cannot be made or read, or is none."""
+    if not path.exists():
+        replace_whole(path, f"{secrets.token_urlsafe(32)}\n".encode(), "the API's token", 0o600)
+    data = read_bounded(path, TOKEN_BYTES_MAX, "the API's token", is_secret=True)
+    token = data.decode("ascii", "replace").strip()
+    if not token or not token.isascii():
+        raise LocalError(f"the API's token {path} is no token; delete it, and a new one is made")
     return token
 
 

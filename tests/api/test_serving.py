@@ -127,6 +127,31 @@ def test_the_token_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / TOKEN_FILE).stat().st_mode) == 0o600
 
 
+@pytest.mark.parametrize("held", [b"", b"\n", "g\u00e9n\u00e9\n".encode(), b"a" * 300])
+def test_what_is_no_token_is_told_with_its_path(tmp_path: Path, held: bytes) -> None:
+    """An empty one is what a node leaves that is killed, or has no room, while it makes it."""
+
+    async def body() -> None:
+        with pytest.raises(LocalError, match=str(tmp_path / TOKEN_FILE)):
+            async with serving(Service(), options(tmp_path)):
+                pass
+
+    (tmp_path / TOKEN_FILE).write_bytes(held)
+    (tmp_path / TOKEN_FILE).chmod(0o600)
+    run(body)
+
+
+def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    async def body() -> None:
+        with pytest.raises(LocalError, match="chmod 600"):
+            async with serving(Service(), options(tmp_path)):
+                pass
+
+    (tmp_path / TOKEN_FILE).write_text("a" * 43)
+    (tmp_path / TOKEN_FILE).chmod(0o644)
+    run(body)
+
+
 def test_a_port_that_is_taken_is_said_unless_nobody_chose_it(tmp_path: Path) -> None:
     async def body() -> None:
         async with serving(Service(), options(tmp_path)) as url:

@@ -8,7 +8,6 @@ restart. Loopback is open to every user of the machine; the file is its owner's 
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from swarmllm.errors import LocalError
+from swarmllm.adapters.atomic_file import replace_whole
 
 TOKEN_FILE: Final = "grpc.token"
 TOKEN_BYTES: Final = 32
@@ -40,19 +39,7 @@ def token_in(folder: Path) -> Iterator[Token]:
     """A new token, in its file for as long as this lasts. The folder is held by us
     (`datadir.locked`). LocalError if it cannot be written."""
     path, token = folder / TOKEN_FILE, Token(secrets.token_hex(TOKEN_BYTES))
-    partial = folder / f".{TOKEN_FILE}.partial"
-    try:
-        partial.unlink(missing_ok=True)
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with open(fd, "w", encoding="ascii") as file:
-            os.fchmod(fd, 0o600)  # Whatever the umask.
-            file.write(token.value + "\n")
-        os.replace(partial, path)
-    except OSError as error:
-        raise LocalError(
-            f"cannot write the token {path} ({error.strerror}); check the disk, or choose another"
-            " folder with --data-dir"
-        ) from error
+    replace_whole(path, f"{token.value}\n".encode(), "the token", 0o600)
     try:
         yield token
     finally:
