@@ -3,8 +3,9 @@
 The API is on loopback, where any page that a browser shows can send requests to it. Against that
 stand the lists of hosts (a name that an attacker's DNS points here is not on it) and origins (a
 page's requests carry its own), and that bodies must be JSON, which a page cannot send elsewhere
-without a preflight. A key, where there is one, is asked for everywhere but at `/health`. State
-changes need a token that only programs which can read the node's folder know, on loopback too.
+without a preflight. A key, where there is one, is asked for everywhere but at `/health` and at the
+console's pages, which are empty then. State changes need a token that only programs which can read
+the node's folder know, on loopback too.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from swarmllm.api.console.paths import PAGES, is_open
 from swarmllm.api.problem import Problem
 from swarmllm.runtime.config.readers import KEY_HASH
 
@@ -61,10 +63,11 @@ class Guard:
     def check(self, method: str, path: str, headers: Mapping[str, str], now: float) -> None:
         """Problem for a request that is not answered. `headers` have small names."""
         self._check_host(headers.get("host", ""))
-        self._check_origin(headers)
+        if not _opens_a_page(method, path, headers):
+            self._check_origin(headers)
         if path == HEALTH:  # Whoever watches the node has no key, and asks also when it is busy.
             return
-        caller = self._check_key(headers)
+        caller = "" if is_open(path) else self._check_key(headers)
         bucket = self._buckets.pop(caller, None) or Bucket(at=now)
         self._buckets[caller] = bucket
         while len(self._buckets) > BUCKETS_MAX:
@@ -146,6 +149,13 @@ class Guard:
 
 def too_large() -> Problem:
     return Problem(413, f"the body has more than {BODY_BYTES_MAX >> 20} MiB", code="too_large")
+
+
+def _opens_a_page(method: str, path: str, headers: Mapping[str, str]) -> bool:
+    """Whether somebody has followed a link to the console: what comes goes to the window alone, not
+    to the page that has the link."""
+    how = headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")
+    return method == "GET" and path in PAGES and how == ("navigate", "document")
 
 
 def _name_of(host: str) -> str:

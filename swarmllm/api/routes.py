@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from swarmllm.api.asked import Asked, Dialect
 from swarmllm.api.body import object_of, read
+from swarmllm.api.console.routes import console
 from swarmllm.api.dialects.anthropic_messages import CountBody, MessagesDialect
 from swarmllm.api.dialects.openai_chat import ChatDialect
 from swarmllm.api.dialects.openai_completions import CompletionDialect
@@ -28,7 +29,9 @@ from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.service import Client
 
 READY_S: Final = 5.0  # For which an answer of `/ready` is good.
-READS: Final = frozenset(("status", "experts", "settings", "halt_status"))
+READS: Final = frozenset(
+    ("status", "experts", "settings", "halt_status", "governance", "proposals", "agent_status")
+)
 CHANGES: Final = frozenset(("stop_here", "start_here", "shutdown", "halt_publish"))
 _NOT_SERVED: Final = ("embeddings", "audio", "images", "moderations", "files", "fine_tuning")
 
@@ -39,6 +42,7 @@ def api(client: Client, guard: Guard, clock: Callable[[], float] = time.time) ->
     """The whole application; `clock` tells Unix time."""
     routes = _Routes(client, guard, clock)
     table = [
+        *console(client, guard),
         Route("/health", routes.health),
         Route("/ready", routes.ready),
         Route("/v1/models", routes.models),

@@ -178,6 +178,8 @@ class JoinView:
         for command in (f"chat{self._ask_with}", f'generate -v{self._ask_with} "Once upon a time"'):
             show(Line(f"    swarmllm {command}", style="cyan"), soft_wrap=True)
         if record.get("http"):
+            show(Line("Watch it, and chat, in a browser:", style="bold"))
+            show(Line(f"    {record['http']}/", style="cyan"), soft_wrap=True)
             show(Line("Other programs use it as they use OpenAI's API:", style="bold"))
             for line in _curl(str(record["http"])):
                 show(Line(f"    {line}", style="cyan"), soft_wrap=True)

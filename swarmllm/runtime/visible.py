@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-_RANGES: Final = (
+RANGES: Final = (
     (0x00, 0x1F),  # C0: escape, backspace, bell, carriage return
     (0x7F, 0x9F),  # DEL and C1: CSI, OSC and DCS in one character
     (0xAD, 0xAD),  # soft hyphen
@@ -59,8 +59,8 @@ def _class_of(ranges: tuple[tuple[int, int], ...], but: str = "") -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in parts if first <= last)
 
 
-_ANY: Final = re.compile(f"[{_class_of(_RANGES)}]")
-_BUT_LINES: Final = re.compile(f"[{_class_of(_RANGES, _STAY)}]")
+_ANY: Final = re.compile(f"[{_class_of(RANGES)}]")
+_BUT_LINES: Final = re.compile(f"[{_class_of(RANGES, _STAY)}]")
 
 
 def one_line(text: object) -> str:

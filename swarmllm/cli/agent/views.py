@@ -15,18 +15,6 @@ from swarmllm.core.wording import several
 from swarmllm.runtime.service.record import Record
 
 NOTES_SHOWN: Final = 12
-DID: Final = {
-    "observing": "seen",
-    "proposing": "said",
-    "validating": "tried",
-    "filing": "decided",
-    "reviewing": "decided",
-    "measuring": "happened",
-    "taking back": "happened",
-    "withdrawing": "happened",
-    "resting": "noted",
-}
-"""What a step is to whoever reads the timeline."""
 
 
 def status_view(record: Record) -> RenderableType:
@@ -76,8 +64,8 @@ def _timeline(notes: Sequence[Record]) -> list[RenderableType]:
 
 
 def step_line(note: Record) -> Line:
-    did = DID.get(note["step"], str(note["step"]))
-    return Line(f"{moment(note['at_ms'])}  {note['domain']} {note['cycle']}  {did}: {note['text']}")
+    head = f"{moment(note['at_ms'])}  {note['domain']} {note['cycle']}"
+    return Line(f"{head}  {note['did']}: {note['text']}")
 
 
 def tasks_view(tasks: Sequence[Record]) -> RenderableType:

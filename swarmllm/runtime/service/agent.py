@@ -270,12 +270,27 @@ def _approval(task: Task) -> str:
     return {"queued": "waiting", "running": "in progress"}.get(task.state, "nothing filed")
 
 
+DID: Final = {
+    "observing": "seen",
+    "proposing": "said",
+    "validating": "tried",
+    "filing": "decided",
+    "reviewing": "decided",
+    "measuring": "happened",
+    "taking back": "happened",
+    "withdrawing": "happened",
+    "resting": "noted",
+}
+"""What a step is to whoever reads the timeline."""
+
+
 def note_fields(note: StepNote) -> Record:
     return {
         "at_ms": note.at_ms,
         "domain": note.domain,
         "cycle": note.cycle,
         "step": note.step,
+        "did": DID.get(note.step, note.step),
         "text": note.text,
     }
 

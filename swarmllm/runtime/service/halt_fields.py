@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from swarmllm.core.halt.charter import Rejected
+from swarmllm.core.halt.charter import Rejected, is_private
 from swarmllm.core.halt.state import Applied, HaltState, Outcome
 from swarmllm.messages import Charter, Halt, reason_name
 
@@ -14,11 +14,13 @@ ROLES: Final = ("root", "halt", "resume", "voter", "beacon")
 
 
 def state_fields(state: HaltState) -> dict[str, Any]:
-    """The state by itself, wherever it is held. `halted` says why nothing may run under it."""
+    """The state by itself, wherever it is held. `halted` says why nothing may run under it;
+    `private`: the charter is that of a node by itself, which only its owner can halt."""
     return {
         "swarm": state.swarm.hex(),
         "charter_version": state.version,
         "charter": None if state.charter is None else charter_fields(state.charter),
+        "private": state.charter is not None and is_private(state.charter),
         "halted": list(state.reasons),
         "digest": state.digest.hex(),
         "standing": halts_fields(state.standing),

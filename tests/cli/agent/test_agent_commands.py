@@ -22,6 +22,7 @@ NOTE = {
     "domain": "network",
     "cycle": 3,
     "step": "proposing",
+    "did": "said",
     "text": f"{HOSTILE} is proposed by the model",
 }
 LANE = {
