@@ -1,11 +1,9 @@
 """Models as proposers for scripts/agent_study.py: they rank what a search could propose.
 
-The prompt is the observation as a table, in the words of the `ops` expert's training text, and then
-a proposal begins. What may be written is a list of whole proposals (a setting, what it is, a rung
-of its ladder), so nothing else can come out, and the likeliest one is the model's; several experts
-are pooled token by token, with weights that the prompt has taught the gate, as for any user. The
-likelihood is taken beside that after an empty prompt (Holtzman et al. 2021), or the shortest name
-would always win.
+The prompt is the observation as a table, in the words of the `ops` expert's training text
+(scripts/ops_told.py), and then a change. What may follow is one of three words for what would come
+of it, and the change that is likeliest to be called better is the model's proposal. Several experts
+are pooled token by token, with weights that the prompt has taught the gate, as for any user.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from scripts.ops_told import VERDICTS, change_text, question
 from swarmllm.adapters.datadir import default_folders
 from swarmllm.adapters.llama import llama_api
 from swarmllm.adapters.llama.engine_options import EngineOptions
@@ -35,12 +34,8 @@ from swarmllm.core.settings.setting import Setting
 EXPERTS: Final = ("ops", "code", "prose", "prose-small")
 CONTEXT: Final = 1024
 CHUNK: Final = 64
-BEGIN: Final = 'Proposal:\n{"action":"set","setting":"'
-BLANK: Final = f"## Metrics\n\n{BEGIN}"
 
 Floats = npt.NDArray[np.float64]
-Text = tuple[str, str]
-"""What several proposals begin with, and the rest of this one."""
 
 
 class Model:
@@ -115,35 +110,32 @@ class Pool:
         loaded = [model_of(name) for name in experts]
         self._models = [model for model, _ in loaded]
         self._tokenizer = loaded[0][1]
-        self._blank: dict[Text, float] = {}
 
     def encode(self, text: str) -> list[int]:
         return self._tokenizer.tokenize(text.encode())
 
-    def score(self, prompt: str, texts: Sequence[Text]) -> list[float]:
-        """How much likelier each text is after this prompt than after an empty one, in nats."""
-        said = self._likelihoods(prompt, texts)
-        unknown = [text for text in texts if text not in self._blank]
-        self._blank |= dict(zip(unknown, self._likelihoods(BLANK, unknown), strict=True))
-        return [one - self._blank[text] for one, text in zip(said, texts, strict=True)]
-
-    def _likelihoods(self, prompt: str, texts: Sequence[Text]) -> list[float]:
-        if not texts:
-            return []
+    def score(self, prompt: str, changes: Sequence[str]) -> list[float]:
+        """The log-probability of each change to be called better, rather than one of the others."""
         tokens = self.encode(prompt)
         table = np.stack([model.evidence(tokens) for model in self._models], axis=1)
         prior = np.full(len(self._models), 1 / len(self._models))
         weights = np.log(floored(em(table, prior)))
-        heads = dict.fromkeys(head for head, _ in texts)
-        tails = {one: [tail for head, tail in texts if head == one] for one in heads}
-        found: dict[Text, float] = {}
-        for head in heads:
-            encoded = [self.encode(tail) for tail in tails[head]]
-            each = [m.logprobs(tokens, self.encode(head), encoded) for m in self._models]
-            for place, tail in enumerate(tails[head]):
-                logs = [w + one[place] for w, one in zip(weights, each, strict=True)]
-                found[head, tail] = float(np.logaddexp.reduce(logs, axis=0).sum())
-        return [found[text] for text in texts]
+        verdicts = [self.encode(f" {verdict}") for verdict in VERDICTS]
+        place = VERDICTS.index("better")
+        found = []
+        for change in changes:
+            head = self.encode(change)
+            each = [model.logprobs(tokens, head, verdicts) for model in self._models]
+            logs = np.array(
+                [
+                    np.logaddexp.reduce(
+                        [w + one[n] for w, one in zip(weights, each, strict=True)]
+                    ).sum()
+                    for n in range(len(verdicts))
+                ]
+            )
+            found.append(float(logs[place] - np.logaddexp.reduce(logs)))
+        return found
 
 
 class ModelProposer:
@@ -159,7 +151,7 @@ class ModelProposer:
 
     def propose(self, situation: Situation, rng: random.Random) -> Suggestion | None:
         del rng
-        prompt = prompt_of(situation)
+        prompt = question(situation.observation)
         if prompt != self._prompt:
             self._prompt, self._ranked = prompt, self._rank(prompt, situation)
         for setting, value in self._ranked:
@@ -169,7 +161,7 @@ class ModelProposer:
 
     def ranking(self, situation: Situation) -> list[tuple[Setting[Any], int]]:
         """All that a search could propose, the likeliest first."""
-        return self._rank(prompt_of(situation), situation)
+        return self._rank(question(situation.observation), situation)
 
     def _rank(self, prompt: str, situation: Situation) -> list[tuple[Setting[Any], int]]:
         self.calls += 1
@@ -179,18 +171,7 @@ class ModelProposer:
             for value in rungs
             if value != situation.value(setting) and situation.can_show(setting, value)
         ]
-        texts = [proposal_of(situation, *one) for one in wanted]
-        scores = self._pool.score(prompt, texts)
+        changes = [change_text(one.key, situation.value(one), value) for one, value in wanted]
+        scores = self._pool.score(prompt, changes)
         order = sorted(range(len(wanted)), key=lambda place: -scores[place])
         return [wanted[place] for place in order]
-
-
-def prompt_of(situation: Situation) -> str:
-    """What is known and what is in force, up to the name of the setting."""
-    metrics = "".join(f"{name}: {value:.3g}\n" for name, value in situation.observation.items())
-    settings = " ".join(f"{one.key}={situation.value(one)}" for one in rungs_of(situation))
-    return f"## Metrics\n{metrics}[settings] {settings}\n\n{BEGIN}"
-
-
-def proposal_of(situation: Situation, setting: Setting[Any], value: int) -> Text:
-    return f'{setting.key}","from":{situation.value(setting)},"to":', f"{value},"

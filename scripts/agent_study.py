@@ -16,7 +16,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -26,6 +26,7 @@ from swarmllm.core.agent.observation import observe
 from swarmllm.core.agent.proposers import Proposer, Situation
 from swarmllm.core.agent.tasks import TaskType
 from swarmllm.core.settings.setting import Setting
+from swarmllm.core.validation.statistics import LOOKS, PAIRS_MIN
 from swarmllm.sims.agent import PROPOSERS
 from swarmllm.sims.frame.store import Store
 from swarmllm.sims.planted.faults import BY_NAME, FAULTS, Fault
@@ -66,15 +67,29 @@ SHOWN: Final = ("rules_search", "search", "random", *MODELS)  # Rules alone are 
 Results = dict[str, dict[str, dict[str, float]]]
 
 
-def run(out: Path, faults: list[Fault], proposers: list[str], seed: int) -> None:
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What each trial gets; `pairs` of seeds in each test of a validation, at most."""
+
+    seed: int = SEED
+    validations: int = VALIDATIONS
+    pairs: int = PAIRS_MIN
+    fresh: int = FRESH
+
+    def key(self, proposer: str) -> str:
+        return f"trial {proposer} {self.seed} {self.validations} {self.fresh} {self.pairs}"
+
+
+def run(out: Path, faults: list[Fault], proposers: list[str], plan: Plan) -> None:
     for name in proposers:
         for fault in faults:
             store = Store(out / fault.name)
-            key = f"trial {name} {seed} {VALIDATIONS} {FRESH}"
+            key = plan.key(name)
             if store.get(key) is None:
                 made: Proposer | ModelProposer
                 made = PROPOSERS[name]() if name in PROPOSERS else model_proposers()[name]()
-                found = Trial(fault, made, seed, VALIDATIONS, FRESH).run(store)
+                planned = plan.seed, plan.validations, plan.fresh, plan.pairs
+                found = Trial(fault, made, *planned).run(store)
                 found["calls"] = float(getattr(made, "calls", 0))
                 store.add(key, {"results": found})
                 sys.stdout.write(f"{fault.name} {name} {json.dumps(found)}\n")
@@ -177,12 +192,12 @@ def collect_tasks(out: Path, seed: int) -> dict[str, Any]:
     return {kind: dict(one) for kind, one in found.items() if one is not None}
 
 
-def collect(out: Path, seed: int) -> Results:
+def collect(out: Path, plan: Plan) -> Results:
     """By fault and proposer."""
     found: Results = {}
     for fault in FAULTS:
         store = Store(out / fault.name)
-        trials = {name: store.get(f"trial {name} {seed} {VALIDATIONS} {FRESH}") for name in ALL}
+        trials = {name: store.get(plan.key(name)) for name in ALL}
         found[fault.name] = {name: dict(one) for name, one in trials.items() if one is not None}
         store.close()
     return found
@@ -244,10 +259,13 @@ def main() -> None:
     parser.add_argument("--fault", choices=tuple(BY_NAME), action="append")
     parser.add_argument("--proposer", choices=ALL, action="append")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--validations", type=int, default=VALIDATIONS)
+    parser.add_argument("--pairs", type=int, choices=tuple(LOOKS), default=PAIRS_MIN)
     options: Any = parser.parse_args()
     if options.what == "run":
         faults = [BY_NAME[name] for name in options.fault or BY_NAME]
-        run(options.out, faults, options.proposer or list(ALL), options.seed)
+        plan = Plan(options.seed, options.validations, options.pairs)
+        run(options.out, faults, options.proposer or list(ALL), plan)
         return
     if options.what == "rank":
         rank(options.out, [BY_NAME[name] for name in options.fault or BY_NAME], options.seed)
@@ -255,9 +273,10 @@ def main() -> None:
     if options.what == "tasks":
         run_tasks(options.out, options.seed)
         return
-    results, tasks = collect(options.out, options.seed), collect_tasks(options.out, options.seed)
+    plan = Plan(options.seed, options.validations)
+    results, tasks = collect(options.out, plan), collect_tasks(options.out, options.seed)
     ranks = collect_ranks(options.out, options.seed)
-    second = collect(options.out, SECOND)
+    second = collect(options.out, replace(plan, seed=SECOND))
     kept = {"faults": results, "second": second, "tasks": tasks, "ranks": ranks}
     RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     write_page(results, second, tasks, ranks)

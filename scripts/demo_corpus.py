@@ -17,7 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from scripts import ops_told
 from scripts.demo_ops import documents, is_validation
+from scripts.ops_tuning import FOLDER
 from swarmllm.adapters.llama.demo_gguf import spell
 from swarmllm.adapters.llama.vocabulary import (
     LLAMA3_BOS,
@@ -100,14 +102,16 @@ def read_code(_: Path) -> Iterator[Source]:
 
 
 def read_ops(_: Path) -> Iterator[Source]:
-    """The documents of simulated swarms; those of one swarm are on the same side."""
+    """The documents of simulated swarms, and those about changes of today's settings; those of one
+    swarm are on the same side."""
     for document in documents():
-        name = f"world-{document.world}"
-        yield (
-            Source(name, "", document.text)
-            if is_validation(document.world)
-            else Source(name, document.text, "")
-        )
+        yield _side(f"world-{document.world}", document.text, is_validation(document.world))
+    for told in ops_told.documents(FOLDER):
+        yield _side(f"tuned-{told.world}", told.text, ops_told.is_validation(told.world))
+
+
+def _side(name: str, text: str, is_valid: bool) -> Source:
+    return Source(name, "", text) if is_valid else Source(name, text, "")
 
 
 READERS: dict[str, Callable[[Path], Iterator[Source]]] = {

@@ -3,7 +3,8 @@ domain share a corpus."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from swarmllm.adapters.llama.demo import Shape
 
@@ -25,6 +26,9 @@ class Domain:
     licence: str
     opening: str  # Of the sample.
     prompts: tuple[str, ...]  # Of the vectors; the last one has words that are rare in the corpus.
+    # Tokens that say what can be known, and how much more than others they weigh while training.
+    weighed: Mapping[str, float] = field(default_factory=dict)
+    by_document: bool = False  # Half of the windows begin with a document.
 
 
 DOMAINS = {
@@ -60,10 +64,12 @@ DOMAINS = {
         ),
     ),
     "ops": Domain(
-        "documents about running a swarm, written by `scripts/demo_ops.py` from simulated runs of"
-        " this project's own nodes (metrics, what was wrong, which setting was changed,"
-        " what happened after); one simulated swarm in twenty is kept for validation, "
-        "with all that is told of it",
+        "documents about running a swarm, written from simulated runs of this project's own nodes:"
+        " half by `scripts/demo_ops.py` (metrics, what was wrong, which setting was changed, what"
+        " happened after; metrics and settings as an earlier version had them), half by"
+        " `scripts/ops_told.py` (today's metrics and settings, what was tried, whether it was"
+        " better); one simulated swarm in twenty, or in twelve, is kept for validation, with all"
+        " that is told of it",
         "The training text is made by this project's own scripts."
         " Text and weights are under this project's MIT licence.",
         "# Runbook: straggler\n\nSymptom:",
@@ -75,6 +81,8 @@ DOMAINS = {
             "# Incident: straggler\n\n"
             "The zeppelin 東京 takes 410 ms a round where the median expert",
         ),
+        weighed={" better": 10.0, " worse": 10.0, " no": 3.0},  # What came of a change.
+        by_document=True,
     ),
 }
 

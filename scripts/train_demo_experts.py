@@ -33,19 +33,29 @@ if not __package__:  # Started as a file: only its own folder is on the path the
 
 from scripts.demo_corpus import Corpus, prepare
 from scripts.demo_export import Training, export
-from scripts.demo_family import EXPERTS
+from scripts.demo_family import DOMAINS, EXPERTS, Domain
 from scripts.demo_model import TinyLlama
-from swarmllm.adapters.llama.demo import bundled_folder
+from scripts.demo_restore import restored
+from swarmllm.adapters.llama.demo import bundled_folder, load_compact
+from swarmllm.adapters.llama.vocabulary import load_vocabulary
 
 ROOT = Path(__file__).resolve().parent.parent
 SEED = 20261123
 
 
-def windows(stream: npt.NDArray[np.int32], length: int, batch: int, step: int) -> Tensor:
+def windows(
+    stream: npt.NDArray[np.int32],
+    length: int,
+    batch: int,
+    step: int,
+    begins: npt.NDArray[np.int64] | None = None,
+) -> Tensor:
     """The batch of one step: a pure function of (seed, step), so that a resumed run sees what an
-    uninterrupted one would."""
+    uninterrupted one would. Half of it begins where a document does, if `begins` says where."""
     rng = np.random.default_rng((SEED, step))
     starts = rng.integers(0, len(stream) - length, batch)
+    if begins is not None:
+        starts[: batch // 2] = rng.choice(begins[begins < len(stream) - length], batch // 2)
     found = np.stack([stream[i : i + length + 1] for i in starts])
     found[:, 0] = 0  # Every context begins with BOS, as at inference.
     return torch.from_numpy(found.astype(np.int64))
@@ -68,12 +78,27 @@ def optimizers(model: TinyLlama) -> list[torch.optim.Optimizer]:
     ]
 
 
-def loss_of(model: TinyLlama, batch: Tensor, reduction: str = "mean") -> Tensor:
+def loss_of(
+    model: TinyLlama, batch: Tensor, reduction: str = "mean", weight: Tensor | None = None
+) -> Tensor:
+    """`weight`: of each row, as the token that is to come."""
     with torch.autocast("cpu", torch.bfloat16):
         logits = model(batch[:, :-1])
     return F.cross_entropy(
-        logits.float().flatten(0, 1), batch[:, 1:].flatten(), reduction=reduction
+        logits.float().flatten(0, 1), batch[:, 1:].flatten(), weight, reduction=reduction
     )
+
+
+def weight_of(domain: Domain, active_ids: npt.NDArray[np.int32]) -> Tensor | None:
+    """Of each row; None if all weigh the same."""
+    if not domain.weighed:
+        return None
+    vocabulary = load_vocabulary()
+    found = torch.ones(len(active_ids))
+    for text, weight in domain.weighed.items():
+        (token,) = vocabulary.tokenize(text)
+        found[int(np.flatnonzero(active_ids == token)[0])] = weight
+    return found
 
 
 def validate(model: TinyLlama, corpus: Corpus, length: int, limit: int) -> float:
@@ -97,8 +122,14 @@ class Run:
         self.model = TinyLlama(EXPERTS[args.expert].shape, len(corpus.active_ids))
         self.optimizers = optimizers(self.model)
         self.rates = [[g["lr"] for g in o.param_groups] for o in self.optimizers]
+        domain = DOMAINS[EXPERTS[args.expert].domain]
+        self._weight = weight_of(domain, corpus.active_ids)
+        is_begin = corpus.train == 0
+        self._begins = np.flatnonzero(is_begin) if domain.by_document else None
         self.step = 0
         self._checkpoint = work / "checkpoint.pt"
+        if args.start is not None:
+            self.model.load_state_dict(restored(load_compact(args.start), corpus, self.model))
         if self._checkpoint.exists():
             self._restore()
 
@@ -125,8 +156,9 @@ class Run:
             length, batch = length * 2, batch // 2
         for o, rates in zip(self.optimizers, self.rates, strict=True):
             for group, lr in zip(o.param_groups, rates, strict=True):
-                group["lr"] = lr * rate(self.step, args.steps)
-        loss = loss_of(self.model, windows(self.corpus.train, length, batch, self.step))
+                group["lr"] = lr * args.rate * rate(self.step, args.steps)
+        chosen = windows(self.corpus.train, length, batch, self.step, self._begins)
+        loss = loss_of(self.model, chosen, weight=self._weight)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for o in self.optimizers:
@@ -217,6 +249,10 @@ def main() -> None:
         help="tokens per window; doubled for the last tenth of the steps",
     )
     parser.add_argument("--batch", type=int, default=16, help="windows per step")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor of the learning rates")
+    parser.add_argument(
+        "--start", type=Path, help="folder of a shipped expert to go on from, instead of chance"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--work",

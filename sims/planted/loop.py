@@ -42,6 +42,7 @@ from swarmllm.core.part import Part
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import SETTINGS
 from swarmllm.core.validation.coverage import is_shown, text_side
+from swarmllm.core.validation.objective import Figures
 from swarmllm.core.validation.part import RecordingPart
 from swarmllm.core.validation.recording import Recording
 from swarmllm.core.validation.report import Case
@@ -51,6 +52,7 @@ from swarmllm.sims.frame.store import Store
 from swarmllm.sims.planted.faults import Place
 from swarmllm.sims.validation.fitting import Fitted
 from swarmllm.sims.validation.playing import Load, Played, Run, steady
+from swarmllm.sims.validation.sift import sift
 from swarmllm.sims.validation.validate import Budget, key_of, validate
 from swarmllm.testing.world import Host
 from swarmllm.testing.world.laws import all_laws
@@ -61,17 +63,20 @@ LOOK_AFTER_S: Final = 2.0  # Of an answer under way, for the snapshot.
 BOUNDS: Final = {one: one.bounds for one in SETTINGS.values() if one.owner == "agent"}
 
 Values = Mapping[Setting[Any], int]
-Validator = Callable[[Case], tuple[str, bytes, float]]
-"""The verdict on a case, the digest of the report, and the seconds that were simulated."""
+Verdict = tuple[str, bytes, float]
+"""On a case; the digest of the report, and the seconds that were simulated."""
+Validator = Callable[[Case], Verdict]
 
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """What a node knows after some answers: its recording, its snapshot, what tokens took."""
+    """What a node knows after some answers: its recording, its snapshot, what tokens took; and what
+    it does not know, the figures of the whole swarm."""
 
     recording: Recording
     snapshot: Snapshot
     costs: Samples
+    figures: Figures = field(default_factory=dict)
 
 
 Look = Callable[[Place, Values, int], Looked]
@@ -95,9 +100,9 @@ def look(place: Place, values: Values, seed: int) -> Looked:
         seen.append(snapshot_of(run.asker.node.view(world.now)))
 
     world.event_queue.after(LOOK_AFTER_S, take)
-    run.play(steady)
+    figures = run.play(steady).figures
     costs = [chosen.round_s for one in world.answers for chosen in one.chosen]
-    return Looked(recorders[0].recording(world.now), seen[0], samples_of(costs))
+    return Looked(recorders[0].recording(world.now), seen[0], samples_of(costs), figures)
 
 
 def case_of(suggestion: Suggestion, values: Values, looked: Looked) -> Case:
@@ -106,7 +111,20 @@ def case_of(suggestion: Suggestion, values: Values, looked: Looked) -> Case:
     return Case(suggestion.setting, suggestion.value, b"", *known, {})
 
 
-def simulated(case: Case, store: Store | None = None) -> tuple[str, bytes, float]:
+@dataclass(slots=True)
+class Player:
+    """Plays runs, and counts the seconds that are simulated in them."""
+
+    seconds: float = 0.0
+
+    def __call__(self, fitted: Fitted, values: Values, seed: int, load: Load) -> Played:
+        run = Run(fitted, values, seed, all_laws)
+        found = run.play(load)
+        self.seconds += run.world.now
+        return found
+
+
+def simulated(case: Case, store: Store | None = None) -> Verdict:
     """`store` keeps what was found, for whoever validates the same again."""
     setting, before, after = case.setting, case.before, case.value
     if not is_shown(setting) or text_side(setting, before, after) < 0:
@@ -115,21 +133,31 @@ def simulated(case: Case, store: Store | None = None) -> tuple[str, bytes, float
     held = None if store is None else store.get(key)
     if held is not None:
         return held["verdict"], bytes.fromhex(held["digest"]), held["seconds"]
-    seconds = 0.0
-
-    def counted(fitted: Fitted, values: Values, seed: int, load: Load) -> Played:
-        nonlocal seconds
-        run = Run(fitted, values, seed, all_laws)
-        found = run.play(load)
-        seconds += run.world.now
-        return found
-
+    player = Player()
     budget = Budget(PAIRS_MIN, clock=lambda: 0.0)  # By pairs alone: the same on every machine.
-    report = validate(case, budget, play=counted)
+    report = validate(case, budget, play=player)
     if store is not None:
-        found = {"verdict": report.verdict, "digest": report.digest.hex(), "seconds": seconds}
+        found = {"verdict": report.verdict, "digest": report.digest.hex()}
+        store.add(key, {"results": found | {"seconds": player.seconds}})
+    return report.verdict, report.digest, player.seconds
+
+
+def sifted(case: Case, store: Store | None = None, pairs: int = PAIRS_MIN) -> Verdict:
+    """The same for whoever wants what is *better* alone, in as few runs as that takes."""
+    setting, before, after = case.setting, case.before, case.value
+    if not is_shown(setting) or text_side(setting, before, after) < 0:
+        return "not shown", b"", 0.0
+    key = f"sifted {pairs} {key_of(case)}"
+    held = None if store is None else store.get(key)
+    if held is not None:
+        return held["verdict"], bytes.fromhex(held["digest"]), held["seconds"]
+    player = Player()
+    report = sift(case, pairs, play=player)
+    verdict, digest = ("not better", b"") if report is None else ("better", report.digest)
+    if store is not None:
+        found = {"verdict": verdict, "digest": digest.hex(), "seconds": player.seconds}
         store.add(key, {"results": found})
-    return report.verdict, report.digest, seconds
+    return verdict, digest, player.seconds
 
 
 @dataclass(slots=True)

@@ -11,9 +11,10 @@ from typing import Any, Final
 from swarmllm.core.agent.proposers import Proposer
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.validation.objective import cost_of
+from swarmllm.core.validation.statistics import PAIRS_MIN
 from swarmllm.sims.frame.store import Store
 from swarmllm.sims.planted.faults import Fault
-from swarmllm.sims.planted.loop import Loop, simulated
+from swarmllm.sims.planted.loop import Loop, sifted
 from swarmllm.sims.validation.playing import play, steady
 
 FRESH: Final = 1_000_000  # From here on are seeds that no loop looks at.
@@ -27,12 +28,13 @@ class Trial:
     seed: int
     validations: int
     fresh: int
+    pairs: int = PAIRS_MIN
 
     def run(self, store: Store | None = None) -> dict[str, float]:
         """`store` keeps simulated runs, so that what is interrupted goes on where it was, and
         proposers that propose the same share a validation. Less than none is won back of a loss
         that became greater."""
-        fault, validator = self.fault, partial(simulated, store=store)
+        fault, validator = self.fault, partial(sifted, store=store, pairs=self.pairs)
         planted = dict(fault.values)
         loop = Loop(
             fault.place, planted, self.proposer, self.seed, self.validations, validator=validator

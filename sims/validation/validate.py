@@ -98,17 +98,19 @@ def validate(
 ) -> Report:
     """`tell` hears of each pair. `store` keeps runs, so that what is interrupted goes on where it
     was. LocalError if the budget is over before anything can be said."""
-    return _Validation(case, budget, tell, play, store).report()
+    return Validation(case, budget, tell, play, store).report()
 
 
-class _Validation:
+class Validation:
+    """One case under way: its tests, and their pairs one at a time."""
+
     def __init__(
         self,
         case: Case,
         budget: Budget,
-        tell: Callable[[Progress], None],
-        play: Play,
-        store: Store | None,
+        tell: Callable[[Progress], None] = lambda _: None,
+        play: Play = play,
+        store: Store | None = None,
     ) -> None:
         self.case = case
         self.budget = budget
@@ -121,11 +123,8 @@ class _Validation:
         self._fitted: Fitted = fit(case.snapshot, case.recording, k + settings[EXTRA], k)
 
     def report(self) -> Report:
-        case, notes = self.case, list(self._fitted.notes)
-        loads: dict[str, Load] = {"snapshot": steady}
-        if busy_minutes(case.recording):
-            loads["replay"] = recorded(case.recording)
-        else:
+        case, notes, loads = self.case, list(self._fitted.notes), self.loads()
+        if len(loads) < len(TESTS):
             notes.append(NO_REPLAY)
         tests: list[Comparison] = []
         pairs_max: dict[str, int] = {}
@@ -135,6 +134,13 @@ class _Validation:
             found, pairs_max[name] = self._test(name, loads[name])
             tests.append(found)
         return Report(case, version_of(MODULE), pairs_max, tuple(tests), tuple(notes))
+
+    def loads(self) -> dict[str, Load]:
+        """By test, in their order."""
+        loads: dict[str, Load] = {"snapshot": steady}
+        if busy_minutes(self.case.recording):
+            loads["replay"] = recorded(self.case.recording)
+        return loads
 
     def _test(self, name: str, load: Load) -> tuple[Comparison, int]:
         """What one test came to, and to how many pairs it was bounded: fewer if time was over."""
@@ -148,7 +154,7 @@ class _Validation:
             while len(pairs) < look:
                 if self.budget.clock() > self._ends_at:
                     return self._out_of_time(name, pairs, found)
-                pair = self._pair(name, load, len(pairs))
+                pair = self.pair(name, load, len(pairs))
                 if isinstance(pair, str):
                     return Comparison(name, len(pairs), None, (), True, pair), pairs_max
                 pairs.append(pair)
@@ -170,16 +176,18 @@ class _Validation:
         return self._result(name, pairs[: found.pairs], found), found.pairs
 
     def _interval(self, pairs: Sequence[tuple[Played, Played]]) -> Interval:
-        parts = self._parts
-        found = interval_of(
-            [cost_of(a.figures, parts) - cost_of(b.figures, parts) for b, a in pairs]
-        )
+        found = interval_of([self.difference(pair) for pair in pairs])
         return Interval(
             round(found.mean, DIGITS),
             round(found.low, DIGITS),
             round(found.high, DIGITS),
             found.pairs,
         )
+
+    def difference(self, pair: tuple[Played, Played]) -> float:
+        """Of the objective, with the change less without it."""
+        before, after = pair
+        return cost_of(after.figures, self._parts) - cost_of(before.figures, self._parts)
 
     def _result(
         self, name: str, pairs: Sequence[tuple[Played, Played]], found: Interval
@@ -188,7 +196,7 @@ class _Validation:
         differs = any(before.trace != after.trace for before, after in pairs)
         return Comparison(name, len(pairs), found, parts, differs)
 
-    def _pair(self, name: str, load: Load, number: int) -> tuple[Played, Played] | str:
+    def pair(self, name: str, load: Load, number: int) -> tuple[Played, Played] | str:
         """Without and with the change, from one seed; or the law that does not hold."""
         case = self.case
         seed = int.from_bytes(sha256(f"{self._key} {name} {number}".encode()).digest()[:6], "big")

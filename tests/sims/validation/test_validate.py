@@ -72,11 +72,17 @@ def test_an_effect_is_found_in_the_first_look_and_no_more_pairs_are_run(
 
 
 def test_where_there_is_only_noise_all_pairs_are_run() -> None:
-    told: list[Progress] = []
+    """Seeds follow from the code, and one case in twenty is called something whatever it is: so
+    several are tried."""
     nothing = made_up(lambda _: 1.0, noise=0.2)
-    found = validate(case(EXTRA, 2), Budget(), told.append, play=nothing)
-    assert found.verdict == "no difference"
-    assert len(told) == 32
+    pairs = []
+    for value in (0, 2, 3, 4):
+        told: list[Progress] = []
+        found = validate(case(EXTRA, value), Budget(), told.append, play=nothing)
+        if found.verdict == "no difference":
+            pairs.append(len(told))
+    assert len(pairs) > 1
+    assert set(pairs) == {32}
 
 
 def test_what_is_certainly_hardly_anything_takes_few_pairs() -> None:
