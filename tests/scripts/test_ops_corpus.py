@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts import demo_corpus, demo_ops
+from scripts import demo_corpus, demo_ops, ops_told
 from scripts.demo_ops import (
     REGISTERS,
     SEED,
@@ -191,11 +191,13 @@ def test_the_worlds_of_the_two_sides_are_apart(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(
         demo_corpus, "documents", lambda: documents(worlds=28, only=some.__contains__)
     )
+    told = [ops_told.Document(number, "tries", f"told of {number}") for number in (0, 10, 11, 12)]
+    monkeypatch.setattr(ops_told, "documents", lambda _folder: iter(told))
     sources = list(demo_corpus.read_ops(Path()))
     trained = {source.name for source in sources if source.train}
     validated = {source.name for source in sources if source.valid}
-    assert trained == {"world-6", "world-8"}
-    assert validated == {"world-7", "world-27"}
+    assert trained == {"world-6", "world-8", "tuned-0", "tuned-10", "tuned-12"}
+    assert validated == {"world-7", "world-27", "tuned-11"}
     assert not {source.train for source in sources if source.train} & {
         source.valid for source in sources if source.valid
     }
