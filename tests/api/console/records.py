@@ -31,6 +31,7 @@ def expert(peer: str, **more: object) -> Record:
         "model": "prose",
         "digest": KEY,
         "n_params": 135_000_000,
+        "context_max": 2048,
         "tokens_per_s": 40.5,
         "sessions_free": 3,
         "sessions_max": 4,

@@ -1,5 +1,5 @@
 // The chat: an answer streams in, and each token tells which experts made it.
-import { ask, events, sentence, visible } from "/console/static/console.js";
+import { ask, events, prose, sentence, visible } from "/console/static/console.js";
 
 const $ = (id) => document.getElementById(id);
 const COLOURS = 8, SEEN = "swarmllm-seen", HISTORY_MAX = 64;
@@ -69,7 +69,7 @@ class Answer {
     this.tokens.answer = this;
     this.legend = make("ul", { className: "legend" });
     this.legend.setAttribute("aria-label", "Experts by colour");
-    this.item = make("li", { className: "answer" }, this.tokens, this.legend);
+    this.item = make("article", { className: "answer" }, this.tokens, this.legend);
   }
 
   push(chunk) {
@@ -115,8 +115,7 @@ class Answer {
 
   fail(message) {
     this.tokens.classList.remove("waiting");
-    const text = visible(message);
-    const told = make("p", { className: "fault", textContent: `${text[0].toUpperCase()}${text.slice(1)}${text.endsWith(".") ? "" : "."}` });
+    const told = make("p", { className: "fault", textContent: prose(message) });
     told.setAttribute("role", "alert");
     this.item.append(told);
   }
@@ -131,7 +130,7 @@ async function send(text) {
   $("welcome").hidden = true;
   $("clear").hidden = false;
   turns.push({ role: "user", content: text });
-  $("log").append(make("li", { className: "asked", textContent: visible(text) }));
+  $("log").append(make("div", { className: "asked", textContent: visible(text) }));
   const answer = new Answer();
   $("log").append(answer.item);
   answer.item.scrollIntoView({ block: "end" });
@@ -239,6 +238,7 @@ $("ask-swarm").addEventListener("submit", (event) => {
   $("prompt").value = "";
   send(text);
 });
+$("ask-swarm").addEventListener("keydown", (event) => event.key === "Escape" && running?.abort());
 $("prompt").addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();

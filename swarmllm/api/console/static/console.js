@@ -88,6 +88,12 @@ export function visible(text) {
   });
 }
 
+/** A reason as a sentence. */
+export function prose(text) {
+  const shown = visible(text);
+  return `${shown.slice(0, 1).toUpperCase()}${shown.slice(1)}${/[.!?]$/.test(shown) ? "" : "."}`;
+}
+
 let saidAt = 0;
 
 /** A short word to whoever looks, which goes away. */
@@ -144,7 +150,7 @@ function pill(state, text) {
 
 function showState(state) {
   const halted = state.halted.length > 0;
-  const banner = halted ? `No text is made here: ${visible(state.halted[0])}.` : "";
+  const banner = halted ? `No text is made here: ${prose(state.halted[0])}` : "";
   if ($("banner").textContent !== banner) $("banner").textContent = banner;
   $("banner").hidden = !halted;
   const experts = `${state.usable} ${state.usable === 1 ? "expert" : "experts"}`;
