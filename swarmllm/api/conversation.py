@@ -5,13 +5,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, ClassVar, Final, Literal, Protocol
 
-from swarmllm.api.problem import invalid, refused
+from pydantic import Field
+
+from swarmllm.api.body import EITHER, PARTS, TEXT, Loose
+from swarmllm.api.problem import invalid
 from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
 from swarmllm.core.tool_calls import CALLS_MAX, CLOSING, Offer, opening
 
 Message = dict[str, str]
+
+MESSAGES_MAX: Final = 4096
 
 # The words that Hermes and Qwen were trained on.
 _OFFERED: Final = """\
@@ -31,38 +36,110 @@ For each function call, return a json object with function name and arguments wi
 </tool_call>"""
 
 
-def text_of(content: object, param: str, kinds: Sequence[str] = ("text",)) -> str:
-    """A content: a text, or a list of parts that are texts. Problem for anything else."""
-    if content is None:
-        return ""
-    if isinstance(content, str):
-        return content
-    if not isinstance(content, list):
-        raise invalid(param, "is a text or a list of parts")
-    texts = []
-    for i, part in enumerate(content):
-        kind = part.get("type") if isinstance(part, dict) else None
-        if not isinstance(part, dict) or kind not in kinds:
-            raise refused(f"{param}[{i}]", f"of the type {str(kind)[:40]!r} cannot be served")
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if not isinstance(text, str):
-            raise invalid(f"{param}[{i}].text", "is a text")
-        texts.append(text)
-    return "\n".join(texts)
+class Said(Protocol):
+    """A part of a content that is text."""
+
+    @property
+    def said(self) -> str: ...
 
 
-def call_text(name: object, arguments: object, param: str) -> str:
-    """A call as the assistant wrote it. `arguments` are an object, or the JSON of one."""
-    if not isinstance(name, str):
-        raise invalid(f"{param}.name", "is a text")
-    if isinstance(arguments, str):
-        try:
-            arguments = json.loads(arguments or "{}")
-        except (ValueError, RecursionError):
-            raise invalid(f"{param}.arguments", "is the JSON of an object") from None
-    if not isinstance(arguments, dict):
-        raise invalid(f"{param}.arguments", "is the JSON of an object")
-    return opening(name) + json.dumps(arguments, ensure_ascii=False) + CLOSING
+class TextPart(Loose):
+    type: Literal["text"]
+    text: str
+
+    @property
+    def said(self) -> str:
+        return self.text
+
+
+class RefusalPart(Loose):
+    type: Literal["refusal"]
+    refusal: str
+
+    @property
+    def said(self) -> str:
+        return self.refusal
+
+
+Part = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+Content = Annotated[Annotated[str, TEXT] | Annotated[list[Part], PARTS], EITHER]
+
+
+class SystemMessage(Loose):
+    role: Literal["system", "developer"]
+    content: Content | None = None
+
+
+class UserMessage(Loose):
+    role: Literal["user"]
+    content: Content | None = None
+
+
+class ToolMessage(Loose):
+    role: Literal["tool"]
+    content: Content | None = None
+
+
+class CalledFunction(Loose):
+    name: str
+    arguments: str | dict[str, Any] | None = None
+
+
+class ToolCall(Loose):
+    function: CalledFunction
+
+
+class AssistantMessage(Loose):
+    role: Literal["assistant"]
+    content: Content | None = None
+    tool_calls: list[ToolCall] | None = None
+
+    unserved: ClassVar[dict[str, str]] = {
+        "audio": "cannot be served: experts write text alone",
+        "function_call": "is not served; use tool_calls",
+    }
+
+
+ChatMessage = Annotated[
+    SystemMessage | UserMessage | ToolMessage | AssistantMessage, Field(discriminator="role")
+]
+
+
+def openai_messages(messages: Sequence[ChatMessage]) -> list[Message]:
+    """Those of `/v1/chat/completions`."""
+    found = []
+    for message in messages:
+        text = text_of(message.content)
+        match message:
+            case SystemMessage():
+                found.append({"role": SYSTEM, "content": text})
+            case UserMessage():
+                found.append({"role": USER, "content": text})
+            case ToolMessage():
+                found.append({"role": USER, "content": result_text(text)})
+            case AssistantMessage():
+                calls = (one.function for one in message.tool_calls or ())
+                parts = [text, *(call_text(one.name, one.arguments) for one in calls)]
+                found.append({"role": ASSISTANT, "content": "\n".join(filter(None, parts))})
+    return found
+
+
+def text_of(content: str | Sequence[Said] | None) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    return "\n".join(part.said for part in content)
+
+
+def call_text(name: str, arguments: str | Mapping[str, Any] | None) -> str:
+    """A call as the assistant wrote it. Arguments that are no JSON, since they were cut off, are
+    shown as they are."""
+    if not isinstance(arguments, str):
+        return opening(name) + json.dumps(arguments or {}, ensure_ascii=False) + CLOSING
+    try:
+        text = json.dumps(json.loads(arguments or "{}"), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        text = arguments
+    return opening(name) + text + CLOSING
 
 
 def result_text(text: str) -> str:
@@ -112,46 +189,3 @@ def grammar_of(
         most=1 if is_named or not is_parallel else CALLS_MAX,
     )
     return {"kind": "tool_calls", "text": offer.as_text()}
-
-
-def openai_messages(messages: Sequence[Any]) -> list[Message]:
-    """Those of `/v1/chat/completions`."""
-    found = []
-    for i, message in enumerate(messages):
-        where = f"messages[{i}]"
-        if not isinstance(message, dict):
-            raise invalid(where, "is an object")
-        role = message.get("role")
-        text = text_of(message.get("content"), f"{where}.content", ("text", "refusal"))
-        match role:
-            case "system" | "developer":
-                found.append({"role": SYSTEM, "content": text})
-            case "user":
-                found.append({"role": USER, "content": text})
-            case "tool":
-                found.append({"role": USER, "content": result_text(text)})
-            case "assistant":
-                parts = [text] if text else []
-                for j, call in enumerate(_list(message.get("tool_calls"), f"{where}.tool_calls")):
-                    path = f"{where}.tool_calls[{j}].function"
-                    function = call.get("function") if isinstance(call, dict) else None
-                    if not isinstance(function, dict):
-                        raise invalid(path, "is an object")
-                    parts.append(call_text(function.get("name"), function.get("arguments"), path))
-                found.append({"role": ASSISTANT, "content": "\n".join(parts)})
-            case "function":
-                raise refused(f"{where}.role", "'function' cannot be served; use 'tool'")
-            case _:
-                raise invalid(
-                    f"{where}.role",
-                    f"is {str(role)[:40]!r}; it must be system, developer, user, assistant or tool",
-                )
-    return found
-
-
-def _list(found: object, param: str) -> list[Any]:
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise invalid(param, "is a list")
-    return found

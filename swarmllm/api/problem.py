@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from swarmllm.errors import ContextError, HaltedError, SwarmError, UsageError
@@ -22,13 +23,20 @@ class Problem(Exception):
     """Why a request is not answered, or no further. `param` names the field that is at fault."""
 
     def __init__(
-        self, status: int, message: str, *, code: str | None = None, param: str | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.code = code
         self.param = param
+        self._more = {name.lower(): value for name, value in (headers or {}).items()}
 
     @property
     def kind(self) -> str:
@@ -42,7 +50,7 @@ class Problem(Exception):
             case 401:
                 return {"www-authenticate": "Bearer"}
             case _:
-                return {}
+                return self._more
 
 
 def refused(param: str, why: str) -> Problem:

@@ -19,8 +19,10 @@ from swarmllm.api.dialects.anthropic_messages import CountBody, MessagesDialect
 from swarmllm.api.dialects.openai_chat import ChatDialect
 from swarmllm.api.dialects.openai_completions import CompletionDialect
 from swarmllm.api.dialects.openai_responses import ResponsesDialect
+from swarmllm.api.endpoints import CHANGES, READS
 from swarmllm.api.guard import Guard
 from swarmllm.api.models import listed, resolved
+from swarmllm.api.openapi import document
 from swarmllm.api.problem import Problem, broken_off, problem_of
 from swarmllm.api.reply import Reply
 from swarmllm.api.shield import Shield
@@ -29,10 +31,6 @@ from swarmllm.runtime.service.record import NO_PARAMS, Record
 from swarmllm.runtime.service.service import Client
 
 READY_S: Final = 5.0  # For which an answer of `/ready` is good.
-READS: Final = frozenset(
-    ("status", "experts", "settings", "halt_status", "governance", "proposals", "agent_status")
-)
-CHANGES: Final = frozenset(("stop_here", "start_here", "shutdown", "halt_publish"))
 _NOT_SERVED: Final = ("embeddings", "audio", "images", "moderations", "files", "fine_tuning")
 
 MakeDialect = Callable[[dict[str, Any], dict[str, Any]], Dialect]
@@ -40,11 +38,13 @@ MakeDialect = Callable[[dict[str, Any], dict[str, Any]], Dialect]
 
 def api(client: Client, guard: Guard, clock: Callable[[], float] = time.time) -> ASGIApp:
     """The whole application; `clock` tells Unix time."""
+    document(bool(guard.keys))  # Before there is a loop that it could hold.
     routes = _Routes(client, guard, clock)
     table = [
         *console(client, guard),
         Route("/health", routes.health),
         Route("/ready", routes.ready),
+        Route("/openapi.json", routes.openapi),
         Route("/v1/models", routes.models),
         Route("/v1/models/{id:path}", routes.model),
         Route("/v1/chat/completions", routes.dialect("chatcmpl", ChatDialect), methods=["POST"]),
@@ -52,8 +52,8 @@ def api(client: Client, guard: Guard, clock: Callable[[], float] = time.time) ->
         Route("/v1/responses", routes.dialect("resp", ResponsesDialect), methods=["POST"]),
         Route("/v1/messages", routes.dialect("msg", MessagesDialect), methods=["POST"]),
         Route("/v1/messages/count_tokens", routes.count, methods=["POST"]),
-        Route("/api/{op}", routes.show, methods=["GET"]),
-        Route("/api/{op}", routes.change, methods=["POST"]),
+        *(Route(f"/api/{op}", routes.show) for op in sorted(READS)),
+        *(Route(f"/api/{op}", routes.change, methods=["POST"]) for op in sorted(CHANGES)),
     ]
     router = Router(table, redirect_slashes=False, default=_unknown)
     return Shield(router, guard)
@@ -142,20 +142,21 @@ class _Routes:
         is_bad = end["reason"] in {"error", "halted"}
         return broken_off(end["reason"], end.get("error", "")) if is_bad else None
 
+    async def openapi(self, request: Request) -> Response:
+        return JSONResponse(document(bool(self._guard.keys)))
+
     async def show(self, request: Request) -> Response:
-        op = request.path_params["op"]
-        if op not in READS:
-            raise Problem(404, f"there is no /api/{op[:40]}; there is {', '.join(sorted(READS))}")
-        return JSONResponse((await self._records(op))[0])
+        return JSONResponse((await self._records(_op(request)))[0])
 
     async def change(self, request: Request) -> Response:
         """State changes; with the token of the node's folder alone."""
-        op = request.path_params["op"]
-        if op not in CHANGES:
-            raise Problem(404, f"there is no /api/{op[:40]}; there is {', '.join(sorted(CHANGES))}")
         self._guard.check_token(request.headers)
         params = object_of(await request.body() or b"{}")
-        return JSONResponse({"records": await self._records(op, params)})
+        return JSONResponse({"records": await self._records(_op(request), params)})
+
+
+def _op(request: Request) -> str:
+    return request.url.path.removeprefix("/api/")
 
 
 class _Answering(Response):
@@ -173,4 +174,7 @@ async def _unknown(scope: Scope, receive: Receive, send: Send) -> None:
     kind = path.removeprefix("/v1/").partition("/")[0]
     if kind in _NOT_SERVED:
         raise Problem(404, f"{kind} cannot be served: the experts of the swarm write text")
+    if path.startswith("/api/"):
+        told = ", ".join(sorted(READS | CHANGES))
+        raise Problem(404, f"there is no {path[:80]!r}; there is {told}", code="not_found")
     raise Problem(404, f"there is no {path[:80]!r} here", code="not_found")

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -37,7 +39,7 @@ class Shield:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
-        headers, path = Headers(scope=scope), scope["path"]
+        headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         request_id = secrets.token_hex(12)
         outlet = Outlet(send, self._headers(headers, request_id))
         try:
@@ -45,8 +47,11 @@ class Shield:
                 await outlet.begin(204, _preflight(headers))
                 await outlet.end()
                 return
-            self._guard.check(scope["method"], path, headers, trio.current_time())
-            await self._bounded({**scope, "state": {"id": request_id, "outlet": outlet}}, receive)
+            self._guard.check(method, path, headers, trio.current_time())
+            receiving = _Receiving(receive, partial(self._guard.check_body, method, headers))
+            # "app": where there is one, a method that a route does not take is told as an error.
+            more = {"app": self._app, "state": {"id": request_id, "outlet": outlet}}
+            await self._bounded({**scope, **more}, receiving)
         except ClientDisconnect:
             log.debug("a client went away before its request was whole")
         except (Problem, SwarmError, HTTPException) as error:
@@ -64,7 +69,7 @@ class Shield:
             )
         self._open += 1
         try:
-            await self._app(scope, _Receiving(receive), scope["state"]["outlet"].send)
+            await self._app(scope, receive, scope["state"]["outlet"].send)
         finally:
             self._open -= 1
 
@@ -95,10 +100,12 @@ class Shield:
 
 
 class _Receiving:
-    """A body arrives in bounded size and time."""
+    """A body arrives in bounded size and time. `check` says first whether it is read at all."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, check: Callable[[], None]) -> None:
         self._receive = receive
+        self._check = check
+        self._is_checked = False
         self._left = BODY_BYTES_MAX
         self._deadline = trio.current_time() + BODY_S
         self._is_whole = False
@@ -106,6 +113,9 @@ class _Receiving:
     async def __call__(self) -> Message:
         if self._is_whole:
             return await self._receive()
+        if not self._is_checked:
+            self._check()
+            self._is_checked = True
         message: Message | None = None
         with trio.move_on_at(self._deadline):
             message = await self._receive()
@@ -134,7 +144,7 @@ def _problem(error: Problem | SwarmError | HTTPException) -> Problem:
         case SwarmError():
             return problem_of(error)
         case _:
-            return Problem(error.status_code, error.detail)
+            return Problem(error.status_code, error.detail, headers=error.headers)
 
 
 async def _refuse(outlet: Outlet, path: str, problem: Problem) -> None:

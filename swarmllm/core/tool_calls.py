@@ -20,7 +20,8 @@ MARK: Final = "<tool_call>"
 CLOSING: Final = "}\n</tool_call>"
 TOOLS_MAX: Final = 128  # As in OpenAI's API.
 CALLS_MAX: Final = 8  # Of one answer.
-_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+TOOL_NAME: Final = "[A-Za-z0-9_.-]{1,64}"
+_NAME: Final = re.compile(TOOL_NAME)
 
 
 def opening(name: str) -> str:

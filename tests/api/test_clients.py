@@ -13,8 +13,11 @@ import pytest
 import trio
 from pydantic import BaseModel, ConfigDict
 
+from swarmllm.adapters.grammar.grammars import Grammars
 from swarmllm.api.serving import TOKEN_FILE, Options, serving
+from swarmllm.runtime.service.halts import HaltService
 from swarmllm.runtime.service.service import Service
+from swarmllm.testing.operators import Founders
 from swarmllm.testing.scripted_text import EOS
 from tests.runtime.little_swarm import little_swarm
 
@@ -35,17 +38,32 @@ class Kind(BaseModel):
     is_new: bool
 
 
-def against(folder: Path, use: Callable[[str], None]) -> None:
+def against(
+    folder: Path,
+    use: Callable[[str], None],
+    *,
+    stop_tokens: frozenset[int] = frozenset({EOS}),
+    context_max: int = 4096,
+    limit_s: float = 120,
+) -> None:
     """`use` runs in a thread with the address of a node's API."""
 
     async def body() -> None:
-        with trio.fail_after(120):
+        with trio.fail_after(limit_s):
             async with little_swarm(
-                [7, 8], delay_s=0.001, service_s=0.001, stop_tokens=frozenset({EOS})
+                [7, 8],
+                delay_s=0.001,
+                service_s=0.001,
+                context_max=context_max,
+                stop_tokens=stop_tokens,
+                pin=Founders().pin,
+                grammars=Grammars(),
             ) as swarm:
                 await swarm.wait_met()
-                service = Service()
-                service.open(swarm.members[0].local)
+                one, service = swarm.members[0], Service()
+                assert one.orders is not None
+                halts = HaltService(one.driver, one.orders, lambda: one.local.view().peers)
+                service.open(one.local, halts)
                 options = Options("127.0.0.1", 0, (HASHED,), (), (), folder / TOKEN_FILE)
                 async with serving(service, options) as url:
                     await trio.to_thread.run_sync(use, url)

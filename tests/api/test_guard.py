@@ -25,6 +25,7 @@ def status(guard: Guard, method: str = "GET", path: str = "/v1/models", **header
     given = {"host": HOST} | {name.replace("_", "-"): value for name, value in headers.items()}
     try:
         guard.check(method, path, given, 0.0)
+        guard.check_body(method, given)
     except Problem as problem:
         return problem.status
     return 200
@@ -134,7 +135,8 @@ async def test_changes_need_the_token_of_the_folder_also_on_loopback() -> None:
         got = await client.post("/api/shutdown", {}, **{"x-swarmllm-token": "t" * 20})
         assert got.json()["records"][0]["event"] == "stopping"
         nobody = await client.get("/api/shutdown")
-    assert nobody.status == 404
+    assert nobody.status == 405
+    assert nobody.headers["allow"] == "POST"
 
 
 @under_mock_clock

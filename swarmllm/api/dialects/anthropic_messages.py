@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from swarmllm.api.asked import MAX_TOKENS, Asked, Sse, swarm_usage
-from swarmllm.api.body import Body, Sampled, read
+from swarmllm.api.body import EITHER, PARTS, TEXT, WHOLE, Body, Loose, Sampled, read
 from swarmllm.api.choice import (
     ArgumentsDelta,
     CallDelta,
@@ -19,7 +19,10 @@ from swarmllm.api.choice import (
     arguments_of,
 )
 from swarmllm.api.conversation import (
+    MESSAGES_MAX,
     Message,
+    Said,
+    TextPart,
     call_text,
     grammar_of,
     joined,
@@ -28,22 +31,70 @@ from swarmllm.api.conversation import (
     text_of,
 )
 from swarmllm.api.problem import Problem, as_anthropic, invalid, refused
-from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
+from swarmllm.core.chat import SYSTEM
+from swarmllm.core.tool_calls import TOOL_NAME
 from swarmllm.runtime.service.record import Record
+from swarmllm.runtime.service.stop_strings import STOP_CHARS_MAX, STOPS_MAX
 
-_ROLES: Final = (USER, ASSISTANT, SYSTEM)
 _REASONS: Final = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
-class Tool(Body):
+ToolName = Annotated[str, Field(pattern=f"^{TOOL_NAME}$")]
+Texts = Annotated[Annotated[str, TEXT] | Annotated[list[TextPart], PARTS], EITHER]
+
+
+class UseBlock(Loose):
+    type: Literal["tool_use"]
     name: str
+    input: dict[str, Any]
+
+    @property
+    def said(self) -> str:
+        return call_text(self.name, self.input)
+
+
+class ResultBlock(Loose):
+    type: Literal["tool_result"]
+    content: Texts | None = None
+
+    @property
+    def said(self) -> str:
+        return result_text(text_of(self.content))
+
+
+class ThinkingBlock(Loose):
+    type: Literal["thinking", "redacted_thinking"]
+
+    @property
+    def said(self) -> str:
+        return ""  # Earlier thinking is not shown to a model again.
+
+
+Block = Annotated[TextPart | UseBlock | ResultBlock | ThinkingBlock, Field(discriminator="type")]
+
+
+class Turn(Loose):
+    role: Literal["user", "assistant", "system"]
+    content: Annotated[Annotated[str, TEXT] | Annotated[list[Block], PARTS], EITHER]
+
+    def message(self) -> Message:
+        blocks = [self.content] if isinstance(self.content, str) else map(_said, self.content)
+        return {"role": self.role, "content": "\n".join(filter(None, blocks))}
+
+
+def _said(block: Said) -> str:
+    return block.said
+
+
+class MessagesTool(Body):
+    name: ToolName
     description: str | None = None
     input_schema: dict[str, Any]
     type: Literal["custom"] | None = None
     cache_control: dict[str, Any] | None = None
 
 
-class ToolChoice(Body):
+class MessagesToolChoice(Body):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
@@ -55,10 +106,10 @@ class Thinking(Body):
 
 class CountBody(Body):
     model: str
-    messages: Annotated[list[Any], Field(min_length=1, max_length=4096)]
-    system: str | list[Any] | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: ToolChoice | None = None
+    messages: Annotated[list[Turn], Field(min_length=1, max_length=MESSAGES_MAX)]
+    system: Texts | None = None
+    tools: Annotated[list[MessagesTool], Field(max_length=128)] | None = None
+    tool_choice: MessagesToolChoice | None = None
     thinking: Thinking | None = None
 
     unserved: ClassVar[dict[str, str]] = {
@@ -72,14 +123,15 @@ class CountBody(Body):
         return bool(self.tools) and not (self.tool_choice and self.tool_choice.type == "none")
 
     def conversation(self) -> list[Message]:
-        system = text_of(self.system, "system")
+        system = text_of(self.system)
         first = [{"role": SYSTEM, "content": system}] if system else []
         shown = [
             {"name": one.name, "description": one.description or "", "parameters": one.input_schema}
             for one in self.tools or ()
         ]
         return joined(
-            [*first, *_messages(self.messages)], offered(shown) if self.offers_tools else ""
+            [*first, *(one.message() for one in self.messages)],
+            offered(shown) if self.offers_tools else "",
         )
 
     def grammar(self) -> dict[str, str] | None:
@@ -98,8 +150,13 @@ class CountBody(Body):
 
 
 class MessagesBody(CountBody, Sampled):
-    max_tokens: Annotated[int, Field(ge=1)]
-    stop_sequences: Annotated[list[str], Field(max_length=16)] | None = None
+    max_tokens: Annotated[int, Field(ge=1), WHOLE]
+    stop_sequences: (
+        Annotated[
+            list[Annotated[str, Field(max_length=STOP_CHARS_MAX)]], Field(max_length=STOPS_MAX)
+        ]
+        | None
+    ) = None
 
     harmless: ClassVar[frozenset[str]] = frozenset(("metadata", "service_tier", "inference_geo"))
 
@@ -115,35 +172,6 @@ class MessagesBody(CountBody, Sampled):
                 raise refused("stop_sequences", "cannot be served beside tools")
             found["grammar"] = grammar
         return found
-
-
-def _messages(messages: Sequence[Any]) -> list[Message]:
-    found = []
-    for i, message in enumerate(messages):
-        where = f"messages[{i}]"
-        if not isinstance(message, dict) or message.get("role") not in _ROLES:
-            raise invalid(f"{where}.role", "must be user or assistant")
-        content = message.get("content")
-        blocks = content if isinstance(content, list) else [{"type": "text", "text": content}]
-        texts = [_block(one, f"{where}.content[{j}]") for j, one in enumerate(blocks)]
-        found.append({"role": message["role"], "content": "\n".join(filter(None, texts))})
-    return found
-
-
-def _block(block: Any, where: str) -> str:
-    match block:
-        case {"type": "text", "text": str(text)}:
-            return text
-        case {"type": "tool_use", "name": name, "input": arguments}:
-            return call_text(name, arguments, where)
-        case {"type": "tool_result"}:
-            return result_text(text_of(block.get("content"), f"{where}.content"))
-        case {"type": "thinking" | "redacted_thinking"}:
-            return ""  # Earlier thinking is not shown to a model again.
-        case {"type": str(kind)} if kind != "text":
-            raise refused(where, f"of the type {kind[:40]!r} cannot be served")
-        case _:
-            raise invalid(where, "is no block of a text")
 
 
 class MessagesDialect:

@@ -15,7 +15,7 @@ from swarmllm.api.asked import (
     seeded,
     usage_of,
 )
-from swarmllm.api.body import Body, Format, Sampled, read
+from swarmllm.api.body import EITHER, PARTS, TEXT, WHOLE, Body, Format, Sampled, read
 from swarmllm.api.choice import (
     ArgumentsDelta,
     CallDelta,
@@ -26,46 +26,73 @@ from swarmllm.api.choice import (
     TextDelta,
     trace_of,
 )
-from swarmllm.api.conversation import grammar_of, joined, offered, openai_messages
-from swarmllm.api.dialects.openai_fields import HARMLESS, bias_of, fingerprint, stops_of
+from swarmllm.api.conversation import (
+    MESSAGES_MAX,
+    ChatMessage,
+    grammar_of,
+    joined,
+    offered,
+    openai_messages,
+)
+from swarmllm.api.dialects.openai_fields import (
+    HARMLESS,
+    Bias,
+    Penalty,
+    Stops,
+    StreamOptions,
+    ToolName,
+    bias_of,
+    fingerprint,
+    stops_of,
+)
 from swarmllm.api.problem import Problem, as_openai, invalid, refused
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import LIKELIEST_MAX
 
 
 class Function(Body):
-    name: str
+    name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class Tool(Body):
+class ChatTool(Body):
     type: Literal["function"]
     function: Function
 
 
-class StreamOptions(Body):
-    include_usage: bool | None = None
-    include_obfuscation: bool | None = None
+class NamedFunction(Body):
+    name: ToolName
+
+
+class NamedChatTool(Body):
+    type: Literal["function"]
+    function: NamedFunction
 
 
 class ChatBody(Sampled):
-    messages: Annotated[list[Any], Field(min_length=1, max_length=4096)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MESSAGES_MAX)]
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=CHOICES_MAX)] | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, float] | None = None
+    n: Annotated[int, Field(ge=1, le=CHOICES_MAX), WHOLE] | None = None
+    stop: Stops | None = None
+    seed: Annotated[int, WHOLE] | None = None
+    max_tokens: Annotated[int, Field(ge=1), WHOLE] | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1), WHOLE] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Bias | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=LIKELIEST_MAX)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=LIKELIEST_MAX), WHOLE] | None = None
     response_format: Format | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: Annotated[list[ChatTool], Field(max_length=128)] | None = None
+    tool_choice: (
+        Annotated[
+            Annotated[Literal["none", "auto", "required"], TEXT] | Annotated[NamedChatTool, PARTS],
+            EITHER,
+        ]
+        | None
+    ) = None
     parallel_tool_calls: bool | None = None
     modalities: list[Literal["text"]] | None = None
 
@@ -127,16 +154,10 @@ class ChatBody(Sampled):
 
     def _choice(self) -> str:
         match self.tool_choice:
-            case None:
-                return "auto"
-            case "auto" | "required" as word:
-                return str(word)
-            case {"type": "function", "function": {"name": str(name)}}:
+            case NamedChatTool(function=NamedFunction(name=name)):
                 return name
-            case _:
-                raise invalid(
-                    "tool_choice", "is none, auto, required, or the function that must be called"
-                )
+            case word:
+                return word or "auto"
 
 
 class ChatDialect:

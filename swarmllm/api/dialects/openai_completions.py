@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Annotated, Any, ClassVar, Final
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from swarmllm.api.asked import (
     CHOICES_MAX,
@@ -17,30 +17,67 @@ from swarmllm.api.asked import (
     swarm_usage,
     usage_of,
 )
-from swarmllm.api.body import Sampled, read
+from swarmllm.api.body import WHOLE, Sampled, read
 from swarmllm.api.choice import Choice, Delta, Entry, FinishDelta, TextDelta, trace_of
-from swarmllm.api.dialects.openai_chat import StreamOptions
-from swarmllm.api.dialects.openai_fields import bias_of, fingerprint, stops_of
+from swarmllm.api.dialects.openai_fields import (
+    Bias,
+    Penalty,
+    Stops,
+    StreamOptions,
+    bias_of,
+    fingerprint,
+    stops_of,
+)
 from swarmllm.api.problem import Problem, as_openai, invalid, refused
+from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import LIKELIEST_MAX
 
 MAX_TOKENS_LEGACY: Final = 16  # What this route has always had where nothing is said.
 
 
+Text = Annotated[str, Field(min_length=1)]
+Ids = Annotated[
+    list[Annotated[int, Field(ge=0, lt=VOCABULARY_MAX), WHOLE]],
+    Field(min_length=1, max_length=CONTEXT_MAX),
+]
+
+
+def _kind(prompt: object) -> str:
+    match prompt:
+        case str():
+            return "~text"
+        case [int() | float(), *_]:
+            return "~ids"
+        case [list(), *_]:
+            return "~lists"
+        case _:
+            return "~texts"
+
+
 class CompletionBody(Sampled):
-    prompt: str | list[Any]
+    prompt: Annotated[
+        Annotated[Text, Tag("~text")]
+        | Annotated[
+            Annotated[list[Text], Field(min_length=1, max_length=CHOICES_MAX)], Tag("~texts")
+        ]
+        | Annotated[Ids, Tag("~ids")]
+        | Annotated[
+            Annotated[list[Ids], Field(min_length=1, max_length=CHOICES_MAX)], Tag("~lists")
+        ],
+        Discriminator(_kind),
+    ]
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Field(ge=1, le=CHOICES_MAX)] | None = None
-    best_of: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    n: Annotated[int, Field(ge=1, le=CHOICES_MAX), WHOLE] | None = None
+    best_of: Annotated[int, WHOLE] | None = None
+    stop: Stops | None = None
+    seed: Annotated[int, WHOLE] | None = None
+    max_tokens: Annotated[int, Field(ge=1), WHOLE] | None = None
     echo: bool | None = None
-    presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
-    logit_bias: dict[str, float] | None = None
-    logprobs: Annotated[int, Field(ge=0, le=LIKELIEST_MAX)] | None = None
+    presence_penalty: Penalty | None = None
+    frequency_penalty: Penalty | None = None
+    logit_bias: Bias | None = None
+    logprobs: Annotated[int, Field(ge=0, le=LIKELIEST_MAX), WHOLE] | None = None
 
     harmless: ClassVar[frozenset[str]] = frozenset(("user",))
     unserved: ClassVar[dict[str, str]] = {
@@ -49,15 +86,8 @@ class CompletionBody(Sampled):
 
     def prompts(self) -> list[dict[str, Any]]:
         """The prompt of each choice, before `n`."""
-        match self.prompt:
-            case str(text):
-                return [{"prompt": text}]
-            case [int(), *_] as ids:
-                return [_ids(ids)]
-            case [_, *_] as several:
-                return [{"prompt": one} if isinstance(one, str) else _ids(one) for one in several]
-            case _:
-                raise invalid("prompt", "is a text, a list of texts, or token ids")
+        several = self.prompt if _kind(self.prompt) in {"~texts", "~lists"} else [self.prompt]
+        return [{"prompt" if isinstance(one, str) else "prompt_ids": one} for one in several]
 
     def questions(self) -> tuple[dict[str, Any], ...]:
         count = self.n or 1
@@ -83,12 +113,6 @@ class CompletionBody(Sampled):
         if len(found) > CHOICES_MAX:
             raise invalid("prompt", f"asks for {len(found)} choices; there can be {CHOICES_MAX}")
         return tuple(found)
-
-
-def _ids(found: object) -> dict[str, Any]:
-    if not isinstance(found, list) or not found or not all(type(one) is int for one in found):
-        raise invalid("prompt", "is a text, a list of texts, or token ids")
-    return {"prompt_ids": found}
 
 
 class CompletionDialect:

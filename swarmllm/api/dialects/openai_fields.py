@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
+from pydantic import Field
+
+from swarmllm.api.body import EITHER, PARTS, TEXT, Body, drawn
 from swarmllm.api.choice import Choice
-from swarmllm.api.problem import invalid
+from swarmllm.core.decoding.sampling import BIASES_MAX
+from swarmllm.core.tool_calls import TOOL_NAME
+from swarmllm.runtime.service.stop_strings import STOP_CHARS_MAX
 
 STOPS_MAX: Final = 4
 # What chat and responses take beside the question, and what changes nothing here.
@@ -24,25 +29,31 @@ HARMLESS: Final = frozenset(
 )
 
 
+Stop = Annotated[str, Field(min_length=1, max_length=STOP_CHARS_MAX)]
+Stops = Annotated[
+    Annotated[Stop, TEXT] | Annotated[list[Stop], Field(max_length=STOPS_MAX), PARTS], EITHER
+]
+TokenId = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
+Bias = Annotated[
+    dict[TokenId, Annotated[float, Field(ge=-100, le=100)]],
+    Field(max_length=BIASES_MAX, json_schema_extra={"additionalProperties": False}),
+]
+ToolName = Annotated[str, Field(pattern=f"^{TOOL_NAME}$")]
+Penalty = Annotated[float, drawn("presence_penalty")]  # The other one has the same bounds.
+
+
+class StreamOptions(Body):
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
 def stops_of(stop: str | list[str] | None) -> list[str]:
-    stops = [stop] if isinstance(stop, str) else stop or []
-    if len(stops) > STOPS_MAX:
-        raise invalid("stop", f"has {len(stops)} strings; there can be {STOPS_MAX}")
-    if not all(stops):
-        raise invalid("stop", "holds an empty string")
-    return list(stops)
+    return [stop] if isinstance(stop, str) else list(stop or ())
 
 
 def bias_of(found: dict[str, float]) -> list[list[float]]:
     """Pairs of a token id and nats."""
-    pairs: dict[int, float] = {}
-    for name, nats in found.items():
-        if not name.isascii() or not name.isdigit() or len(name) > 9:
-            raise invalid("logit_bias", f"names {name[:20]!r}, which is no token id")
-        if not -100 <= nats <= 100:
-            raise invalid("logit_bias", f"of token {name} is {nats:g}; it is from -100 to 100")
-        pairs[int(name)] = nats
-    return [[token, nats] for token, nats in pairs.items()]
+    return [[int(name), nats] for name, nats in found.items()]
 
 
 def fingerprint(choices: Sequence[Choice]) -> dict[str, Any]:

@@ -6,10 +6,10 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from swarmllm.api.asked import MAX_TOKENS, Asked, Sse, swarm_usage
-from swarmllm.api.body import Body, Format, Sampled, read
+from swarmllm.api.body import EITHER, PARTS, TEXT, WHOLE, Body, Format, Loose, Sampled, read
 from swarmllm.api.choice import (
     ArgumentsDelta,
     CallDelta,
@@ -19,7 +19,9 @@ from swarmllm.api.choice import (
     TextDelta,
 )
 from swarmllm.api.conversation import (
+    MESSAGES_MAX,
     Message,
+    RefusalPart,
     call_text,
     grammar_of,
     joined,
@@ -27,22 +29,74 @@ from swarmllm.api.conversation import (
     result_text,
     text_of,
 )
-from swarmllm.api.dialects.openai_fields import HARMLESS
+from swarmllm.api.dialects.openai_fields import HARMLESS, ToolName
 from swarmllm.api.problem import Problem, invalid, refused
 from swarmllm.core.chat import ASSISTANT, SYSTEM, USER
 from swarmllm.core.values import USUAL_SAMPLING
 from swarmllm.runtime.service.record import Record
 
-_PARTS: Final = ("input_text", "output_text", "text", "refusal")
 _ROLES: Final = {"system": SYSTEM, "developer": SYSTEM, "user": USER, "assistant": ASSISTANT}
 
 
-class Tool(Body):
-    type: Literal["function"]
+class ItemText(Loose):
+    type: Literal["input_text", "output_text", "text"]
+    text: str
+
+    @property
+    def said(self) -> str:
+        return self.text
+
+
+ItemPart = Annotated[ItemText | RefusalPart, Field(discriminator="type")]
+ItemContent = Annotated[Annotated[str, TEXT] | Annotated[list[ItemPart], PARTS], EITHER]
+
+
+class MessageItem(Loose):
+    type: Literal["message"] | None = None
+    role: Literal["system", "developer", "user", "assistant"]
+    content: ItemContent | None = None
+
+
+class CallItem(Loose):
+    type: Literal["function_call"]
     name: str
+    arguments: str | dict[str, Any] | None = None
+
+
+class OutputItem(Loose):
+    type: Literal["function_call_output"]
+    output: ItemContent | None = None
+
+
+class ReasoningItem(Loose):
+    type: Literal["reasoning"]
+
+
+def _type(item: object) -> str:
+    return str(item.get("type") or "message") if isinstance(item, dict) else "message"
+
+
+Item = Annotated[
+    Annotated[MessageItem, Tag("message")]
+    | Annotated[CallItem, Tag("function_call")]
+    | Annotated[OutputItem, Tag("function_call_output")]
+    | Annotated[ReasoningItem, Tag("reasoning")],
+    Discriminator(_type),
+]
+Items = Annotated[list[Item], Field(min_length=1, max_length=MESSAGES_MAX)]
+
+
+class ResponsesTool(Body):
+    type: Literal["function"]
+    name: ToolName
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
+
+
+class NamedResponsesTool(Body):
+    type: Literal["function"]
+    name: ToolName
 
 
 class TextFields(Body):
@@ -52,16 +106,23 @@ class TextFields(Body):
 
 
 class ResponsesBody(Sampled):
-    input: str | Annotated[list[Any], Field(min_length=1, max_length=4096)]
+    input: Annotated[Annotated[str, TEXT] | Annotated[Items, PARTS], EITHER]
     instructions: str | None = None
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_output_tokens: Annotated[int, Field(ge=1), WHOLE] | None = None
     text: TextFields | None = None
-    tools: Annotated[list[Tool], Field(max_length=128)] | None = None
-    tool_choice: str | dict[str, Any] | None = None
+    tools: Annotated[list[ResponsesTool], Field(max_length=128)] | None = None
+    tool_choice: (
+        Annotated[
+            Annotated[Literal["none", "auto", "required"], TEXT]
+            | Annotated[NamedResponsesTool, PARTS],
+            EITHER,
+        ]
+        | None
+    ) = None
     parallel_tool_calls: bool | None = None
     include: list[Literal["reasoning.encrypted_content"]] | None = None
     truncation: Literal["disabled"] | None = None
-    background: Literal[False] | None = None
+    background: Annotated[bool, Field(json_schema_extra={"const": False})] | None = None
 
     harmless: ClassVar[frozenset[str]] = HARMLESS | {"stream_options", "client_metadata"}
     unserved: ClassVar[dict[str, str]] = {
@@ -78,14 +139,19 @@ class ResponsesBody(Sampled):
         return bool(self.tools) and self.tool_choice != "none"
 
     def question(self) -> dict[str, Any]:
+        if self.background:
+            raise refused("background", "cannot be served: nothing is kept")
         first = [{"role": SYSTEM, "content": self.instructions}] if self.instructions else []
         tools = [
             tool.model_dump(exclude={"type", "strict"}, exclude_none=True)
             for tool in self.tools or ()
         ]
         offer = offered(tools) if self.offers_tools else ""
+        messages = joined([*first, *_messages(self.input)], offer)
+        if not messages:
+            raise invalid("input", "has nothing that could be answered")
         found: dict[str, Any] = self.drawing() | {
-            "messages": joined([*first, *_messages(self.input)], offer),
+            "messages": messages,
             "max_tokens": min(self.max_output_tokens or MAX_TOKENS, MAX_TOKENS),
             "clamp": True,
         }
@@ -103,40 +169,28 @@ class ResponsesBody(Sampled):
 
     def _choice(self) -> str:
         match self.tool_choice:
-            case None:
-                return "auto"
-            case "auto" | "required" as word:
-                return str(word)
-            case {"type": "function", "name": str(name)}:
+            case NamedResponsesTool(name=name):
                 return name
-            case _:
-                raise invalid(
-                    "tool_choice", "is none, auto, required, or the function that must be called"
-                )
+            case word:
+                return word or "auto"
 
 
-def _messages(found: str | list[Any]) -> list[Message]:
+def _messages(found: str | list[Item]) -> list[Message]:
     if isinstance(found, str):
         return [{"role": USER, "content": found}]
-    return [message for i, one in enumerate(found) for message in _item(one, f"input[{i}]")]
+    return [message for one in found for message in _item(one)]
 
 
-def _item(item: Any, where: str) -> list[Message]:
+def _item(item: Item) -> list[Message]:
     match item:
-        case {"type": "function_call", "name": name, "arguments": arguments}:
-            return [{"role": ASSISTANT, "content": call_text(name, arguments, where)}]
-        case {"type": "function_call_output", "output": output}:
-            text = text_of(output, f"{where}.output", _PARTS)
-            return [{"role": USER, "content": result_text(text)}]
-        case {"type": "reasoning"}:
+        case CallItem():
+            return [{"role": ASSISTANT, "content": call_text(item.name, item.arguments)}]
+        case OutputItem():
+            return [{"role": USER, "content": result_text(text_of(item.output))}]
+        case ReasoningItem():
             return []  # Earlier thinking is not shown to a model again.
-        case {"role": str(role)} if item.get("type", "message") == "message" and role in _ROLES:
-            text = text_of(item.get("content"), f"{where}.content", _PARTS)
-            return [{"role": _ROLES[role], "content": text}]
-        case {"type": str(kind)} if kind != "message":
-            raise refused(where, f"of the type {kind[:40]!r} cannot be served")
-        case _:
-            raise invalid(where, "is a message, a function_call or a function_call_output")
+        case MessageItem():
+            return [{"role": _ROLES[item.role], "content": text_of(item.content)}]
 
 
 class ResponsesDialect:
@@ -289,7 +343,7 @@ class ResponsesDialect:
             "store": False,
             "temperature": _or_usual(body.temperature, USUAL_SAMPLING.temperature),
             "text": {"format": self._format()},
-            "tool_choice": body.tool_choice or "auto",
+            "tool_choice": _shown(body.tool_choice),
             "tools": [tool.model_dump() for tool in body.tools or ()],
             "top_p": _or_usual(body.top_p, USUAL_SAMPLING.top_p),
             "presence_penalty": 0.0,
@@ -308,6 +362,10 @@ class ResponsesDialect:
     def _format(self) -> dict[str, Any]:
         form = self._body.text and self._body.text.format
         return form.model_dump(by_alias=True, exclude_none=True) if form else {"type": "text"}
+
+
+def _shown(choice: str | NamedResponsesTool | None) -> Any:
+    return choice.model_dump() if isinstance(choice, NamedResponsesTool) else choice or "auto"
 
 
 def _or_usual(given: float | None, usual: float) -> float:
