@@ -117,6 +117,7 @@ TESTING_EXCEPTIONS: Final = {
         )
     ),
     "swarmllm.cli.demo": frozenset({"swarmllm.testing.proxy"}),
+    "swarmllm.cli.demo_links": frozenset({"swarmllm.testing.proxy"}),
 }
 # Whoever runs simulations: the studies, and what would become of a proposed setting.
 SIMS_USERS: Final = ("swarmllm.cli.simulate", "swarmllm.cli.validation.running")

@@ -29,7 +29,8 @@ COMMAND: Final = (sys.executable, "-m", "swarmllm", "validate", "set")
 
 class ValidationProcess:
     """`runtime.agent.performer.Validator` for the node of this data folder. `seconds` and `pairs`
-    bound a validation; `command` is what is run."""
+    bound a validation; `command` is what is run, `nice` its priority, if it is no
+    higher than ours."""
 
     def __init__(
         self,
@@ -37,9 +38,10 @@ class ValidationProcess:
         seconds: float = SECONDS,
         pairs: int = PAIRS,
         command: Sequence[str] = COMMAND,
+        nice: int = NICE,
     ) -> None:
         self._data_dir, self._seconds, self._pairs = data_dir, seconds, pairs
-        self._command = tuple(command)
+        self._command, self._nice = tuple(command), nice
         self._one = trio.CapacityLimiter(1)  # A node has one processor to spare at most.
 
     async def validate(self, setting: Setting[Any], value: int) -> Report:
@@ -70,7 +72,9 @@ class ValidationProcess:
         )
         said = b""
         try:
-            os.setpriority(os.PRIO_PROCESS, process.pid, NICE)
+            # Never higher than ours, which is not ours to give.
+            nice = max(self._nice, os.getpriority(os.PRIO_PROCESS, 0))
+            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
             with trio.move_on_after(self._seconds + GRACE_S) as waiting:
                 assert process.stderr is not None
                 async for piece in process.stderr:

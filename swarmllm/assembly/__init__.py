@@ -35,6 +35,7 @@ from swarmllm.adapters.llama.llama_text import LlamaText
 from swarmllm.adapters.record_files import read_sheets
 from swarmllm.adapters.store import SqliteStore
 from swarmllm.adapters.terms_file import read_terms_file, terms_path
+from swarmllm.adapters.validation_process import ValidationProcess
 from swarmllm.assembly.agent import NodeAgent, unix_ms
 from swarmllm.assembly.model import Parts as Parts
 from swarmllm.assembly.model import SendFrame, TextSwarm, digests_of, open_model, perform_text
@@ -198,7 +199,7 @@ async def _start(
         crowding=crowding,
         advice=advice,
     )
-    agent.open(nursery, local, driver, recording, data.path)
+    agent.open(nursery, local, driver, recording, _validator(data, parts))
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
     await stack.enter_async_context(_driving(driver, network, engine))
     await stack.enter_async_context(_forwarding(local, tell))
@@ -230,6 +231,10 @@ async def _open_doors(
         serving = partial(grpc_service.serve, service, data.path, config.grpc_port)
         tell(ServiceOpened(await nursery.start(serving)))
     return api
+
+
+def _validator(data: DataDir, parts: Parts) -> ValidationProcess:
+    return ValidationProcess(data.path, nice=parts.validation_nice)
 
 
 def _recording(store: SqliteStore) -> RecordingPart:

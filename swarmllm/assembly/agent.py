@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import random
 import time
-from pathlib import Path
 
 import trio
 
 from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.adapters.store import SqliteStore
-from swarmllm.adapters.validation_process import ValidationProcess
 from swarmllm.core.agent.observation import Observation, observe
 from swarmllm.core.agent.part import AgentPart
 from swarmllm.core.agent.surroundings import Surroundings
@@ -23,7 +21,7 @@ from swarmllm.core.validation.part import RecordingPart
 from swarmllm.core.validation.snapshot import snapshot_of
 from swarmllm.messages import PeerId
 from swarmllm.runtime.agent.filing import Filing
-from swarmllm.runtime.agent.performer import AgentPerformer, Experts
+from swarmllm.runtime.agent.performer import AgentPerformer, Experts, Validator
 from swarmllm.runtime.agent.proposing import ModelProposer, SwarmProposer
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.driver import Driver
@@ -74,7 +72,7 @@ class NodeAgent:
         local: LocalNode,
         driver: Driver,
         recording: RecordingPart,
-        data_dir: Path,
+        validator: Validator,
     ) -> None:
         """Before the driver runs."""
 
@@ -93,7 +91,6 @@ class NodeAgent:
         )
         rng = random.Random(random.SystemRandom().getrandbits(64))
         proposer = SwarmProposer(ModelProposer(answer), lambda: bool(look()[1]), rng)
-        validator = ValidationProcess(data_dir)
         self._performer = AgentPerformer(
             *(look, proposer, validator, filing, driver.feed, nursery.start_soon)
         )

@@ -22,6 +22,7 @@ from swarmllm.adapters.llama.vocabulary import (
 )
 from swarmllm.adapters.models.advice import advice_of
 from swarmllm.adapters.models.library import Found, bring
+from swarmllm.adapters.validation_process import NICE
 from swarmllm.core.effects import SealTokenizer, TokenizerEffect
 from swarmllm.core.inputs import Input, TokenizerSealed
 from swarmllm.core.peers.view import VocabularyView
@@ -54,13 +55,15 @@ SendFrame = Callable[[Life], None]
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Doubles for a test or other implementations for an embedder; None means the real one.
-    `review_pace` is a test clock: so many seconds of review go by in one. `http` opens another way
+    `review_pace` is a test clock: so many seconds of review go by in one. `validation_nice` is the
+    priority of the agent's simulations. `http` opens another way
     to ask the node, and gives its address; without one there is none."""
 
     engine: AbstractAsyncContextManager[Engine] | None = None
     text: Text | None = None
     network: Callable[[KeyFile, Driver], AbstractAsyncContextManager[Network]] | None = None
     review_pace: float = 1.0
+    validation_nice: int = NICE
     http: Callable[[Service], AbstractAsyncContextManager[str]] | None = None
 
 

@@ -1,10 +1,12 @@
 """`swarmllm demo --agent`: five node processes, one setting that makes their answers slow, and an
 agent that finds it, says so, simulates a change, and waits for two people to vote for it.
 
-The swarm's experts stand still for a moment in turn, as laptops do; its charter says that nobody
-is asked beyond those that are needed, so each such moment is waited for. Nobody tells the agent.
-Each sentence at the end is a check on what the processes said when asked; exit code 0 only if each
-of them held.
+The experts are as far away as volunteers on the internet, so that a token takes time on the line
+and little of a processor: what hedging costs and brings here does not depend on how many cores all
+of them share. In turn each stands still for a moment, as a laptop does that has something else to
+do. The charter says that nobody is asked beyond those that are needed, and that each is waited for,
+so each such moment stops an answer. Nobody tells the agent. Each sentence at the end is a check on
+what the processes said when asked; exit code 0 only if each of them held.
 """
 
 from __future__ import annotations
@@ -14,19 +16,20 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import trio
 
 from swarmllm.adapters.datadir import DataDir
 from swarmllm.adapters.keyfile import load_or_create_key
 from swarmllm.cli.demo_cast import tiny_cast
-from swarmllm.cli.demo_chart import Load, check_picture, draw
+from swarmllm.cli.demo_chart import Load, check_picture, draw, lines_of
+from swarmllm.cli.demo_links import distances
 from swarmllm.cli.demo_stage import PROGRAM, Stage, until
 from swarmllm.cli.demo_view import DemoView, known
 from swarmllm.cli.demo_voters import CANARY_S, Voters
@@ -35,25 +38,30 @@ from swarmllm.cli.guard import run
 from swarmllm.cli.output import answer, print_record
 from swarmllm.cli.processes import Fleet, NodeProcess, kill_all, open_fleet
 from swarmllm.cli.screen import Line
-from swarmllm.core.settings.table import EXTRA, SETTINGS
+from swarmllm.core.settings.setting import Setting
+from swarmllm.core.settings.table import EXTRA, PATIENCE_FLOOR, SETTINGS
 from swarmllm.errors import LocalError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.service.record import Record
 
 EXPERTS: Final = 4
-FAULT: Final = 0
-"""Experts asked beyond those that are needed, as the charter starts."""
+FAULT: Final[Mapping[Setting[Any], int]] = {EXTRA: 0, PATIENCE_FLOOR: 2_000}
+"""What the charter starts with: nobody is asked beyond those that are needed, and each of them is
+waited for two seconds longer than usual."""
+WEIGHTS: Final = {"bytes": 0.0, "computed": 0.0}
+"""Of its objective: users' time alone counts, since volunteers' machines are idle."""
 START_S: Final = 90.0
 MEET_S: Final = 45.0
-LOAD_S: Final = 12.0
-CYCLE_S: Final = 150.0
-ANSWER_TOKENS: Final = 48
-PACE_S: Final = 2.0
-# In rounds: how long an expert's machine stands still, and the time until the next one's does. So
-# one of every few rounds waits to its end, however fast this machine is.
-STILL_ROUNDS: Final = 8
-BETWEEN_ROUNDS: Final = 6
+LOAD_S: Final = 20.0  # Each expert stands still twice.
+CYCLE_S: Final = 240.0
+ANSWER_TOKENS: Final = 200  # In its first round an answer waits for all, whoever is asked beyond.
+# One way, each expert's own, and how much it varies (`testing.proxy.Link`).
+DELAYS_S: Final = (0.030, 0.040, 0.050, 0.060)
+JITTER: Final = 0.2
+# How long an expert's machine stands still, and the time until the next one's does.
+STILL_S: Final = 1.5
+BETWEEN_S: Final = 1.0
 LATE: Final = 0.03  # Of the tokens: as many as the agent's rules are about.
 RECOVERED: Final = 1.15  # Times the tokens/s of before.
 FAREWELL_S: Final = 15.0
@@ -109,15 +117,14 @@ async def _story(
         await fetched(expert, config, as_json=view.as_json)
     async with open_fleet(folder, PROGRAM) as fleet:
         fleets.append(fleet)
-        scene = await _start(config, view, fleet, folder)
-        round_s = await _pace(scene)
-        async with _standing_still(scene.experts, round_s):
-            await _slow(scene)
-            proposal = await _cycle(scene)
-            if proposal is not None:
-                await _votes(scene, proposal)
-                await _recovered(scene, proposal)
-        await _farewell(scene)
+        async with _awake(config, view, fleet, folder) as scene:
+            async with _standing_still(scene.experts):
+                await _slow(scene)
+                proposal = await _cycle(scene)
+                if proposal is not None:
+                    await _votes(scene, proposal)
+                    await _recovered(scene, proposal)
+            await _farewell(scene)
     if picture is not None:
         draw(scene.loads, picture)
         view.say(f"The picture is {picture}", "dim")
@@ -127,13 +134,17 @@ async def _story(
 # --- coming to life -------------------------------------------------------------------------------
 
 
-async def _start(config: Config, view: DemoView, fleet: Fleet, folder: Path) -> Scene:
-    view.chapter("they start under a charter that asks nobody beyond those that are needed")
+@asynccontextmanager
+async def _awake(
+    config: Config, view: DemoView, fleet: Fleet, folder: Path
+) -> AsyncIterator[Scene]:
+    """Five nodes, and the lines between the first one and the others."""
+    view.chapter("they start under a charter that asks nobody beyond those it waits for")
     asker_folder = folder / "node-1"
     asker_folder.mkdir(mode=0o700)
     # The charter names the agent's key, so that comes before the charter.
     agent = load_or_create_key(DataDir(asker_folder).key_file)
-    voters = Voters(agent.public_key, values={EXTRA: FAULT}, phase=3)
+    voters = Voters(agent.public_key, values=FAULT, phase=3, weights=WEIGHTS)
     cast = tiny_cast()
     options = {
         "--swarm": f"demo-{secrets.token_hex(4)}",
@@ -145,18 +156,25 @@ async def _start(config: Config, view: DemoView, fleet: Fleet, folder: Path) -> 
     }
     flags = ["--no-lan", *(str(word) for option in options.items() for word in option)]
     names = ["(none: it asks)", *cast.names[:EXPERTS]]
-    with view.board(fleet.nodes, names), view.waiting("four nodes load their experts"):
-        asker = await fleet.start("node 1", [*flags, "--model", "none", "--agent"])
-        address = str((await asker.wait_for("listening", START_S))["addrs"][0])
-        for number, expert in enumerate(cast.experts[:EXPERTS], start=2):
-            # Their owners let others go first: so it is known who the canary is.
-            more = ["--no-canary", "--model", str(expert), "--peer", address]
-            await fleet.start(f"node {number}", [*flags, *more])
-        for node in fleet.nodes:
-            await node.wait_for("ready", START_S)
-        await _met(asker)
-    stage = Stage(view, list(fleet.nodes), voters, cast, folder)
-    return Scene(stage, fleet)
+    async with AsyncExitStack() as stack:
+        with view.board(fleet.nodes, names), view.waiting("four nodes load their experts"):
+            asker = await fleet.start("node 1", [*flags, "--model", "none", "--agent"])
+            address = str((await asker.wait_for("listening", START_S))["addrs"][0])
+            lines = await stack.enter_async_context(distances(address, DELAYS_S, JITTER))
+            for number, (expert, line) in enumerate(zip(cast.experts, lines, strict=True), start=2):
+                # Their owners let others go first: so it is known who the canary is.
+                more = ["--no-canary", "--model", str(expert), "--peer", line]
+                await fleet.start(f"node {number}", [*flags, *more])
+            for node in fleet.nodes:
+                await node.wait_for("ready", START_S)
+            await _met(asker)
+        low, high = (round(1000 * end(DELAYS_S)) for end in (min, max))
+        view.say(
+            f"  Between node 1 and each expert lies a line of {low} to {high} ms in each direction;"
+            f" {', '.join(f'{one.key} is {value}' for one, value in FAULT.items())}.",
+            "dim",
+        )
+        yield Scene(Stage(view, list(fleet.nodes), voters, cast, folder), fleet)
 
 
 async def _met(asker: NodeProcess) -> None:
@@ -168,20 +186,19 @@ async def _met(asker: NodeProcess) -> None:
 
 
 @asynccontextmanager
-async def _standing_still(nodes: Sequence[NodeProcess], round_s: float) -> AsyncIterator[None]:
+async def _standing_still(nodes: Sequence[NodeProcess]) -> AsyncIterator[None]:
     """One machine after the other stands still for a moment, for as long as the block lasts.
     `round_s` is what a round takes where all are awake."""
-    still_s, between_s = STILL_ROUNDS * round_s, BETWEEN_ROUNDS * round_s
 
     async def turn() -> None:
         while True:
             for node in nodes:
                 node.send(signal.SIGSTOP)
                 try:
-                    await trio.sleep(still_s)
+                    await trio.sleep(STILL_S)
                 finally:
                     node.send(signal.SIGCONT)
-                await trio.sleep(between_s)
+                await trio.sleep(BETWEEN_S)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(turn)
@@ -192,25 +209,37 @@ async def _standing_still(nodes: Sequence[NodeProcess], round_s: float) -> Async
 # --- chapters -------------------------------------------------------------------------------------
 
 
-async def _pace(scene: Scene) -> float:
-    """Seconds of a round while all machines are awake, the median. LocalError if there is none."""
-    with scene.stage.view.waiting("node 1 asks while all are awake"):
-        gaps = gaps_of(await _load(scene, PACE_S))
-    if not gaps:
-        raise LocalError(f"{scene.asker.name} wrote less than two tokens within {PACE_S:.0f} s")
-    return median(gaps)
-
-
 async def _slow(scene: Scene) -> None:
     """Answers while experts stand still in turn."""
     view = scene.stage.view
-    view.chapter("the machines of the experts stand still for a moment in turn: answers are slow")
+    view.chapter("the experts' machines stand still in turn, and answers are slow")
+    view.say(f"  One for {STILL_S:g} s, and after {BETWEEN_S:g} s the next one.", "dim")
     with view.waiting("node 1 asks, and its answers are counted"):
-        before = Load(f"{EXTRA.key} = {FAULT}", LOAD_S, await _load(scene, LOAD_S))
-    scene.loads.append(before)
+        before = Load("before", LOAD_S, await _load(scene, LOAD_S))
+    _counted(scene, before)
     late = late_share(before.tokens)
     detail = f"{before.rate:.1f} tokens/s; {100 * late:.0f} % of them wait for somebody"
     view.checked("answers_are_slow", late > LATE, detail)
+
+
+def _counted(scene: Scene, load: Load) -> None:
+    scene.loads.append(load)
+    if scene.stage.view.as_json:
+        tokens = [round(at, 3) for at in load.tokens]
+        print_record({"event": "load", "title": load.title, "s": load.seconds, "tokens_at": tokens})
+    scene.stage.view.say(f"  {told(load)}")
+
+
+def told(load: Load) -> str:
+    """What somebody who reads the answers notices."""
+    gaps = sorted(gaps_of(load.tokens))
+    if not gaps:
+        return f"{len(load.tokens)} tokens in {load.seconds:.0f} s"
+    half, slow = gaps[len(gaps) // 2], gaps[-max(1, len(gaps) // 20)]
+    return (
+        f"{len(load.tokens)} tokens in {load.seconds:.0f} s, {load.rate:.1f} a second: half of them"
+        f" came within {1000 * half:.0f} ms, one of twenty took {1000 * slow:.0f} ms or longer"
+    )
 
 
 def late_share(tokens: Sequence[float]) -> float:
@@ -315,7 +344,9 @@ async def _recovered(scene: Scene, proposal: Record) -> None:
     view.chapter("the machines stand still as before, and the answers come")
     with view.waiting("node 1 asks again, and its answers are counted"):
         tokens = await _load(scene, LOAD_S)
-    scene.loads.append(Load(f"{action['setting']} = {action['value']}", LOAD_S, tokens))
+    _counted(scene, Load(f"after: {action['setting']} = {action['value']}", LOAD_S, tokens))
+    for load, line in zip(scene.loads, lines_of(scene.loads), strict=True):
+        view.say(f"  {line} {load.title}")
     before, after = (load.rate for load in scene.loads)
     detail = f"{before:.1f} tokens/s before, {after:.1f} now: {after / max(before, 0.1):.2f} times"
     view.checked("tokens_come_faster", after > RECOVERED * before, detail)

@@ -1,4 +1,5 @@
-"""The picture of `swarmllm demo --agent`: tokens/s before and after the change, side by side."""
+"""The picture of `swarmllm demo --agent`: tokens/s before and after the change, side by side, and
+the same as a line of text each."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ from swarmllm.errors import LocalError, MissingExtraError
 COLOURS: Final = ("#D55E00", "#009E73")  # Okabe and Ito's; the titles tell the two apart as well.
 GREY: Final = "#555555"
 DPI: Final = 120
+BARS: Final = " ▁▂▃▄▅▆▇█"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,14 @@ class Load:
         """Tokens of each whole second."""
         whole = int(self.seconds)
         return [sum(int(at) == second for at in self.tokens) for second in range(whole)]
+
+
+def lines_of(loads: Sequence[Load]) -> list[str]:
+    """A bar for each second of each load, all on one scale."""
+    most = max((count for load in loads for count in load.counts()), default=0) or 1
+    top = len(BARS) - 1
+    # A second with a token is never shown as one without.
+    return ["".join(BARS[-(-count * top // most)] for count in load.counts()) for load in loads]
 
 
 def check_picture(file: Path) -> None:

@@ -1,5 +1,6 @@
 """A node of `swarmllm demo --governance` and `--agent`: the same as `swarmllm join`, but for its
-clock of reviews, on which an hour goes by in seconds.
+clock of reviews, on which an hour goes by in seconds, and for its simulations, which do not give
+way to other work: somebody looks on.
 
 It is a program of its own, so that no option of a real node shortens a review.
 """
@@ -27,7 +28,7 @@ def demo_node(settings: o.ServingSettings, until_eof: bool = False, json: o.Json
         from swarmllm.cli.join import join
         from swarmllm.cli.settings import config_of
 
-        parts = Parts(review_pace=3_600 / HOUR_S)
+        parts = Parts(review_pace=3_600 / HOUR_S, validation_nice=0)
         config = config_of(**settings)
         return join(config, as_json=json, until_eof=until_eof, yes=False, tiny=False, parts=parts)
 

@@ -15,6 +15,8 @@ from typing import Any, Final
 from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.record_files import render, sheet_of
 from swarmllm.adapters.terms_file import render_terms, terms_path
+from swarmllm.core.agent import charter as agent_charter
+from swarmllm.core.agent.charter import Grant
 from swarmllm.core.governance.mandate import DEFAULTS, naming
 from swarmllm.core.governance.tiers import Action
 from swarmllm.core.halt.charter import charter_hash
@@ -39,11 +41,13 @@ _VALUE: Final = struct.Struct(">HQ")
 @dataclass
 class Voters:
     """`agent`: the public key of the node whose reports on canaries count. `values` are the
-    settings that their charter starts with, and `phase` what it lets the agent do."""
+    settings that their charter starts with, `phase` what it lets the agent do, and `weights` what
+    the agent's objective weighs otherwise than usual."""
 
     agent: bytes
     values: Mapping[Setting[Any], int] = field(default_factory=dict)
     phase: int = 1
+    weights: Mapping[str, float] = field(default_factory=dict)
     keys: dict[str, KeyFile] = field(
         default_factory=lambda: {name: ephemeral_key() for name in NAMES}
     )
@@ -56,6 +60,7 @@ class Voters:
             canary_s=CANARY_S,
             review_h=REVIEW_H,
             phase=self.phase,
+            ext=agent_charter.naming(Grant(weights=self.weights)) if self.weights else b"",
             values=tuple(sorted(_VALUE.pack(one.code, n) for one, n in self.values.items())),
         )
 

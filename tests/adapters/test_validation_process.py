@@ -50,6 +50,14 @@ def test_it_runs_at_the_lowest_priority_and_is_told_its_bounds(tmp_path: Path) -
     )
 
 
+def test_it_runs_at_the_priority_that_it_is_given_and_never_above_ours(tmp_path: Path) -> None:
+    code = "import os,sys; sys.exit(f'at {os.getpriority(os.PRIO_PROCESS, 0)}')"
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    validation = ValidationProcess(tmp_path, command=(sys.executable, "-c", code), nice=ours - 1)
+    with pytest.raises(LocalError, match=f"at {ours}$"):
+        trio.run(validation.validate, EXTRA, 2)
+
+
 @pytest.mark.parametrize(
     ("code", "sentence"),
     [

@@ -9,8 +9,8 @@ import pytest
 import typer
 
 from swarmllm.cli.app import demo
-from swarmllm.cli.demo_agent import late_share
-from swarmllm.cli.demo_chart import Load, check_picture, draw
+from swarmllm.cli.demo_agent import FAULT, late_share, told
+from swarmllm.cli.demo_chart import Load, check_picture, draw, lines_of
 from swarmllm.errors import LocalError, MissingExtraError
 
 
@@ -18,6 +18,27 @@ def test_late_is_what_took_three_times_the_median() -> None:
     assert late_share([]) == late_share([1.0]) == 0.0
     assert late_share([0.0, 1.0, 2.0, 3.0, 4.0]) == 0.0
     assert late_share([0.0, 1.0, 2.0, 6.0, 7.0, 8.0]) == pytest.approx(1 / 5)
+
+
+def test_what_somebody_who_waits_notices_is_told() -> None:
+    steady = [0.1 * place for place in range(21)]
+    assert told(Load("x", 4.0, [*steady, 3.5])) == (
+        "22 tokens in 4 s, 5.5 a second: half of them came within 100 ms, one of twenty took"
+        " 1500 ms or longer"
+    )
+    assert told(Load("x", 4.0, [1.0])) == "1 tokens in 4 s"
+
+
+def test_a_bar_for_each_second_on_the_scale_of_all() -> None:
+    quick, slow = Load("x", 2.0, [0.1, 0.2, 0.3, 0.4, 1.5]), Load("y", 2.0, [1.1, 1.2])
+    assert lines_of([quick, slow]) == ["█▂", " ▄"]
+    assert lines_of([Load("z", 2.0, [])]) == ["  "]
+
+
+def test_its_charter_may_start_with_the_settings_that_make_answers_slow() -> None:
+    for setting, value in FAULT.items():
+        assert setting.limits.low <= value <= setting.limits.high
+        assert value != setting.default
 
 
 def test_the_tokens_of_each_second_are_counted() -> None:
