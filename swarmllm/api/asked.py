@@ -77,7 +77,7 @@ def usage_of(choices: Sequence[Choice]) -> dict[str, Any]:
 def swarm_usage(choices: Sequence[Choice]) -> dict[str, int]:
     return {
         "rounds": sum(one.rounds for one in choices),
-        "drafted": 0,
-        "accepted": 0,
+        "drafted": sum(one.drafted for one in choices),
+        "accepted": sum(one.accepted for one in choices),
         "failovers": sum(one.failovers for one in choices),
     }

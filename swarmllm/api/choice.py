@@ -79,6 +79,8 @@ class Choice:
     prompt_tokens: int = 0
     tokens: int = 0
     rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
     failovers: int = 0
     experts: tuple[str, ...] = ()
     seconds: float = 0.0
@@ -93,7 +95,6 @@ class Choice:
                 return []
             case "token":
                 self.tokens += 1
-                self.rounds += record["k"] > 0
                 if "bytes" in record:
                     self._note(record)
                 return self._read(record["text"])
@@ -146,6 +147,8 @@ class Choice:
             raise broken_off(reason, record.get("error", ""))
         self.prompt_tokens, self.tokens = record["prompt_tokens"], record["tokens"]
         self.failovers, self.seconds = record["failovers"], record["seconds"]
+        self.rounds = record["rounds"]
+        self.drafted, self.accepted = record["drafted"], record["accepted"]
         self.is_stopped, self.stop = reason == "stop", record.get("stop")
         found = [delta for part in self._reader.finish() for delta in self._part(part)]
         if self._untold and not self.is_stopped:  # Those of a stop string are not shown.

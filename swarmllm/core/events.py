@@ -27,7 +27,8 @@ class TokenChosen:
     """`agreement` is the pooled overlap of the experts' lists: 1 - mean total variation between
     each used expert and the pool. `k` is 0 for a token that a grammar forced: nobody was asked.
     `likeliest` are the most probable tokens of the pool with their log-probabilities, as many as
-    the request asked for."""
+    the request asked for. `shared`: how many tokens the round has brought, which took `round_s`
+    together; the experts' bytes are this token's part of them."""
 
     request: int
     index: int
@@ -39,6 +40,7 @@ class TokenChosen:
     experts: tuple[ExpertUse, ...]
     agreement: float
     likeliest: tuple[tuple[int, float], ...] = ()
+    shared: int = 1
 
 
 EndReason = Literal["length", "stop", "eos", "cancelled", "halted", "error"]
@@ -46,12 +48,16 @@ EndReason = Literal["length", "stop", "eos", "cancelled", "halted", "error"]
 
 @dataclass(frozen=True, slots=True)
 class Ended:
+    """`drafted`: tokens that were guessed and asked about; `accepted`: those of them that came."""
+
     request: int
     reason: EndReason
     tokens: int
     failovers: int
     local_only_tokens: int
     error: str = ""
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,9 @@ class Constraint(Protocol):
     def commit(self, tokens: Sequence[int]) -> None:
         """The text goes on with these."""
 
+    def fork(self) -> Constraint:
+        """Another text that has come as far, and goes on by itself."""
+
     def may_end(self) -> bool:
         """Whether the text so far is complete."""
 

@@ -4,7 +4,7 @@ sampling, and what an answer needs."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
-from typing import Final
+from typing import Final, Literal
 
 from swarmllm.core.grammar import Grammar
 from swarmllm.messages import CONTEXT_MAX, VOCABULARY_MAX, PeerId
@@ -182,6 +182,9 @@ USUAL_SAMPLING: Final = Sampling(
 ramble in its tail."""
 
 
+Speculative = Literal["auto", "off", "local", "lookup"]
+SPECULATIVE: Final[tuple[Speculative, ...]] = ("auto", "off", "local", "lookup")
+
 K_USUAL: Final = 3
 EXTRA_USUAL: Final = 1
 QUALITY_USUAL: Final = 1.0
@@ -216,7 +219,8 @@ class GenerateRequest:
     Empty: it is plain text. `grammar`: the answer is a text of it, as long as `max_tokens` allows.
     `only`: whose experts are asked at all. `likeliest`: how many tokens of each pooled distribution
     are told, from the most probable on.
-    `is_background`: nobody waits for it, so it gives way to whoever does.
+    `is_background`: nobody waits for it, so it gives way to whoever does. `speculation`: who may
+    draft tokens that are asked about together (`core.decoding.speculation`).
     """
 
     prompt: tuple[int, ...]
@@ -234,3 +238,4 @@ class GenerateRequest:
     only: Only = ALL
     likeliest: int = 0
     is_background: bool = False
+    speculation: Speculative = "auto"

@@ -142,6 +142,9 @@ class Matching:
         self._matcher.consume_tokens(list(tokens))
         self._check()
 
+    def fork(self) -> Matching:
+        return Matching(self._matcher.deep_copy(), self._table)
+
     def may_end(self) -> bool:
         return self._matcher.is_accepting()
 

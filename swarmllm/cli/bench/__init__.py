@@ -23,7 +23,7 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.model_reference import NoModel, parse_reference
 
-PARTS: Final = ("requester", "constrained", "engine", "transport")
+PARTS: Final = ("requester", "constrained", "engine", "transport", "speculation")
 BUSY_SHARE: Final = 0.5  # Of the cores, wanted by other programs before the first measurement.
 PART_MAX_S: Final = 1800.0  # The longest takes minutes on a slow machine.
 MODEL: Final = "llama3-demo:prose"  # Unless another is named: it is always there.
@@ -96,6 +96,13 @@ async def _part(
             yield measurement
             # The measuring itself keeps the loop busy; Ctrl-C is seen here.
             await trio.lowlevel.checkpoint()
+        return
+    if part == "speculation":
+        from swarmllm.cli.bench import speculation
+
+        async with aclosing(speculation.measure(quick, config, say)) as drafts:
+            async for measurement in drafts:
+                yield measurement
         return
     say("making the model ready")
 

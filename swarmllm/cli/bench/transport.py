@@ -144,7 +144,7 @@ async def _at_distance(
     hurts."""
     link = Link(delay_s=delay_ms / 1000)
     say(f"{delay_ms:.0f} ms: round trip")
-    rtt_s = await _round_trip(link)
+    rtt_s = await round_trip(link)
     with temporary_folder() as folder:
         async with _swarm(folder, max(plan.experts), link, model, cache_dir, say) as swarm:
             return [
@@ -201,7 +201,7 @@ def _burden(used: Sequence[float], tokens: int, parameters: Mapping[str, object]
     )
 
 
-async def _round_trip(link: Link) -> float:
+async def round_trip(link: Link) -> float:
     """Seconds: the median echo of a small message over plain TCP through a proxy with this link."""
 
     async def echo(stream: trio.SocketStream) -> None:
@@ -243,7 +243,9 @@ async def _swarm(
         ]
         fleet = await stack.enter_async_context(open_fleet(folder))
         nodes = [
-            await _start(fleet, stack, f"expert {i}", link, [*common, "--model", str(model)])
+            await start_behind_proxy(
+                *(fleet, stack, f"expert {i}", link, [*common, "--model", str(model)])
+            )
             for i in range(1, experts + 1)
         ]
         addresses: list[str] = []
@@ -251,7 +253,7 @@ async def _swarm(
             say(f"{link.delay_s * 1000:.0f} ms: starting expert {i} of {experts}")
             ready = await node.wait_for("listening", START_S)
             addresses += [argument for addr in ready["addrs"] for argument in ("--peer", addr)]
-        requester = await _start(
+        requester = await start_behind_proxy(
             fleet, stack, "requester", link, [*common, "--model", "none", *addresses]
         )
         await requester.wait_for("ready", START_S)
@@ -267,7 +269,7 @@ async def _swarm(
         yield _Swarm(requester, nodes)
 
 
-async def _start(
+async def start_behind_proxy(
     fleet: Fleet, stack: AsyncExitStack, name: str, link: Link, arguments: Sequence[str]
 ) -> NodeProcess:
     """A node behind a proxy of its own, which is the only address that others are told."""
@@ -291,6 +293,7 @@ async def _generate(
         "max_tokens": tokens,
         "temperature": 0.0,
         "seed": 1,
+        "speculation": "off",
     }
     times: list[float] = []
     records: list[Record] = []

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from swarmllm.core.decoding.constrained import among
-from swarmllm.core.decoding.pooling import Holder, Pooled, pool
-from swarmllm.core.decoding.sampling import draw, with_biased
+from swarmllm.core.decoding.pooling import Holder, Pooled, pool, single
+from swarmllm.core.decoding.sampling import draw, draw_with, with_biased
 from swarmllm.core.values import GenerateRequest
 from swarmllm.wire.sparse import SparseList
 from swarmllm.wire.token_set import TokenSet
@@ -40,18 +40,21 @@ def decide(
     allowed: TokenSet | None = None,
 ) -> tuple[int, float, list[float], Pooled]:
     """The next token after `text`, its log-probability in the pool that it came from, the weights
-    that the lists had there (adding up to 1), and that pool. `rng` gives one number, or two where
-    the first token was not taken. With `allowed`, of which the lists must have a token, it is one
-    of these, and the pool is that of these alone."""
+    that the lists had there (adding up to 1), and that pool. `rng` gives up to four numbers. With
+    `allowed`, of which the lists must have a token, it is one of these, and the pool is that of
+    these alone."""
     sampling = order.sampling
-    is_counting = sampling.presence_penalty or sampling.frequency_penalty
-    written = text[len(order.prompt) :] if is_counting else ()
+    written = written_of(order, text)
     pooled = with_biased(pool(lists, weights, holders=holders), sampling, order.vocab_size)
     if allowed is not None:
         found = among(pooled, allowed)
         assert found is not None, "no token of any list is allowed"
         pooled = found
-    token, logprob = draw(pooled, sampling, rng, text, written)
+    first = alone(lists[reference(weights, holders)], order, allowed) if len(lists) > 1 else None
+    if first is None:
+        token, logprob = draw(pooled, sampling, rng, text, written)
+    else:
+        token, logprob = draw_with(first, pooled, sampling, rng, text, written)
     muted = lone(order.stop_tokens, lists, holders) if token in order.stop_tokens else []
     if not muted:
         return token, logprob, list(weights), pooled
@@ -69,6 +72,25 @@ def decide(
     pooled = with_biased(others, sampling, order.vocab_size) if allowed is None else others
     token, logprob = draw(pooled, sampling, rng, text, written)
     return token, logprob, [heard.get(i, 0.0) for i in range(len(lists))], pooled
+
+
+def reference(weights: Sequence[float], holders: Sequence[Holder]) -> int:
+    """Whose own draw is looked at first: that of our own expert, which can draft without asking
+    anybody, else of the weightiest; the first among equals."""
+    return max(range(len(weights)), key=lambda i: (holders[i].is_own, weights[i], -i))
+
+
+def alone(one: SparseList, order: GenerateRequest, allowed: TokenSet | None) -> Pooled | None:
+    """What one expert says, to draw from; None if it names no token that is allowed."""
+    pooled = with_biased(single(one), order.sampling, order.vocab_size)
+    return pooled if allowed is None else among(pooled, allowed)
+
+
+def written_of(order: GenerateRequest, text: Sequence[int]) -> Sequence[int]:
+    """What the presence and the frequency penalty look at: the answer, if they are on."""
+    sampling = order.sampling
+    is_counting = sampling.presence_penalty or sampling.frequency_penalty
+    return text[len(order.prompt) :] if is_counting else ()
 
 
 def lone(ids: Collection[int], lists: Sequence[SparseList], holders: Sequence[Holder]) -> list[int]:

@@ -1,8 +1,9 @@
-"""One answer, token by token: ask K of N experts in parallel, pool what comes back, sample, repeat
-(strict mode: one token a round).
+"""One answer: draft what is likely to come, ask K of N experts about all of it in parallel, pool
+what comes back, and go token by token as far as the draft holds and one further; repeat.
 
 A `Round` asks and waits; `Members` hold the sessions at experts; the `Ensemble` says whom to ask
-and how much each counts. Here the text grows: a complete round becomes a token, or the end. With
+and how much each counts; `Speculation` how long a draft should be, and a draft of no tokens is
+strict mode. Here the text grows: a complete round becomes tokens, or the end. With
 `quality` below 1 a round begins with one expert and goes on to K only where that one is unsure, or
 would end the text. Any expert can take part in any token after catching up, and a death costs one
 prefill elsewhere, never the answer; where nobody but the local expert is left, the user is told.
@@ -10,7 +11,8 @@ With a grammar only what it allows is drawn, what it leaves no choice about is w
 round, and where the lists do not tell enough of what it allows, a second round asks for that alone
 (`core.decoding.constrained`).
 
-Laws: a request ends exactly once; no token is lost or doubled whoever dies; a late answer still
+Laws: a request ends exactly once; no token is lost or doubled whoever dies; a token is the same
+function of the lists and the seed whether it was drafted or not; a late answer still
 counts for its own round and otherwise only for the expert's record; what passes
 (`core.decoding.standing`) is waited for, up to `ROUND_MAX_S` a token, and what is final is said at
 once.
@@ -20,6 +22,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, assert_never
 
 from swarmllm.core.decoding import notices as telling
@@ -27,19 +30,24 @@ from swarmllm.core.decoding import standing
 from swarmllm.core.decoding.cascade import surprise
 from swarmllm.core.decoding.consent import decide
 from swarmllm.core.decoding.constrained import is_unsure, weighed
+from swarmllm.core.decoding.draft import Draft
 from swarmllm.core.decoding.ensemble import Ensemble
 from swarmllm.core.decoding.guide import Guide
-from swarmllm.core.decoding.members import Ask, Members
-from swarmllm.core.decoding.round import Experts, Reply, Round
-from swarmllm.core.decoding.sampling import likeliest
+from swarmllm.core.decoding.members import Ask, Members, Question
+from swarmllm.core.decoding.pooling import Pooled
+from swarmllm.core.decoding.round import CAUGHT_UP, Experts, Reply, Round
+from swarmllm.core.decoding.sampling import likeliest, numbers
+from swarmllm.core.decoding.speculation import DRAFT_MAX, Drafter, LookUp, Speculation
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.decoding.text import Text
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, NodeEvent, Noticed, TokenChosen
 from swarmllm.core.peers.pool import ExpertPool
+from swarmllm.core.peers.router import Candidate
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import LocalError
 from swarmllm.messages import Busy, ExpertReply, Need, PeerId, Refused, Scores
+from swarmllm.wire.sparse import SparseList
 from swarmllm.wire.token_set import TokenSet
 
 # An expert that says "busy, retry at once" must not become a tight loop.
@@ -49,15 +57,35 @@ PREPARE_S: Final = 0.001
 # Keeps the draws of exploration apart from those of sampling.
 EXPLORE_SALT: Final = 0x5EED
 
+# Beyond this a step of our own expert is not waited for: the round begins with what there is.
+DRAFT_PATIENCE_S: Final = 0.5
+
 Step = Ask | NodeEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A token, its log-probability in `pooled`, and how much each expert counted."""
+
+    token: int
+    logprob: float
+    weights: Sequence[float]
+    pooled: Pooled
 
 
 class Generation:
     """The machine of one request. Every method returns what to do; `ended` is final."""
 
     def __init__(
-        self, request: int, session: int, order: GenerateRequest, settings: Settings, now: float
+        self,
+        request: int,
+        session: int,
+        order: GenerateRequest,
+        settings: Settings,
+        now: float,
+        speculation: Speculation | None = None,
     ) -> None:
+        """`speculation`: what is known of drafts; None: nothing."""
         self.request = request
         self.session = session
         self.order = order
@@ -71,7 +99,12 @@ class Generation:
         self._standing = Standing()
         self.members = Members(session, self._text, self._ensemble.gate.positions, settings)
         self._experts = Experts(self.members, self._ensemble, self._standing, settings)
-        self._rng = random.Random(order.sampling.seed)
+        self._speculation = speculation or Speculation()
+        self._look_up = LookUp()
+        self._draft: Draft | None = None  # That our own expert is making ...
+        self._draft_until = now  # ... and how long its next token is waited for.
+        self._drafted: tuple[Drafter, list[float]] | None = None  # In the round under way.
+        self._counts = [0, 0]  # Tokens drafted and accepted.
         self._failovers = 0
         self._local_only = 0
         self._level = telling.Level(order.k)
@@ -82,6 +115,8 @@ class Generation:
 
     def next_deadline(self) -> float:
         """When `timer` wants to be called."""
+        if self._draft is not None:
+            return self._draft_until
         current = self._round
         deadline = current.next_deadline()
         if self._guide.is_behind:
@@ -109,6 +144,8 @@ class Generation:
         if question is None or reply.round != question.round:
             return []  # Nobody waits for it any more.
         match reply:
+            case Scores() if self._draft is not None and question.round == self._round.number:
+                return self._drafted_on(pool, peer, reply)
             case Scores():
                 return self._scored(pool, peer, reply, size_bytes)
             case Need(have=have):
@@ -149,6 +186,8 @@ class Generation:
     def timer(self, pool: ExpertPool) -> list[Step]:
         """A deadline may have come: go on with what is there, or look for others."""
         current, now = self._round, pool.now
+        if self._draft is not None:
+            return self._verify(pool) if now >= self._draft_until else []
         try:
             self._guide.allowed()
         except LocalError as error:
@@ -183,16 +222,12 @@ class Generation:
 
     def _scored(self, pool: ExpertPool, peer: PeerId, reply: Scores, size_bytes: int) -> list[Step]:
         members, current = self.members, self._round
-        lists = members.lists_of(peer, reply, self.order.vocab_size)
-        question = members.question_of(peer)
-        assert question is not None
         log_mass = members.log_mass_of(peer, reply)
-        if question.allowed is None:
-            self._ensemble.told(peer, question.evidence, reply.target_logprobs)
-        members.answered(peer)
-        self._standing.answered(peer)
-        took_s = pool.now - question.sent_at
-        pool.replied(peer, took_s, question.upto - question.base)
+        question, lists, took_s = self._taken(pool, peer, reply)
+        if lists and size_bytes:
+            self._speculation.listed(size_bytes, len(lists))
+        elif lists and question.upto - question.base == 1:
+            self._speculation.stepped(took_s)
         is_late = question.round != current.number
         has_part = not is_late and peer in current.poll.asked
         if has_part and lists:
@@ -203,6 +238,23 @@ class Generation:
         elif peer in members and has_part and not lists:
             steps += current.ask_on(pool, peer)
         return steps + self._settle(pool)
+
+    def _taken(
+        self, pool: ExpertPool, peer: PeerId, reply: Scores
+    ) -> tuple[Question, tuple[SparseList, ...], float]:
+        """What was asked, its lists, and the seconds that they took; all that does not depend on
+        the round is noted."""
+        members = self.members
+        question = members.question_of(peer)
+        assert question is not None
+        lists = members.lists_of(peer, reply, self.order.vocab_size)
+        if question.allowed is None:
+            self._ensemble.told(peer, question.evidence, reply.target_logprobs)
+        members.answered(peer)
+        self._standing.answered(peer)
+        took_s = pool.now - question.sent_at
+        pool.replied(peer, took_s, question.upto - question.base)
+        return question, lists, took_s
 
     def _drop(self, peer: PeerId) -> bool:
         """Whether others have to take up what it was working on."""
@@ -215,6 +267,9 @@ class Generation:
         """Finish the round if it is complete; ask others in place of those who dropped out."""
         if self.ended:
             return []
+        if self._draft is not None:
+            is_drafting = self.members.question_of(self._draft.drafter.peer) is not None
+            return [] if is_drafting else self._verify(pool)
         return self._complete(pool) if self._round.is_complete else [*self._round.refill(pool)]
 
     def _complete(self, pool: ExpertPool) -> list[Step]:
@@ -229,54 +284,99 @@ class Generation:
         return self._finish(pool)
 
     def _finish(self, pool: ExpertPool) -> list[Step]:
-        """Pool, sample, tell, and begin the next round."""
+        """Pool, sample, tell, as far as the draft holds; and begin the next round."""
         current, replies = self._round, self._round.poll.replies
         used = self._ensemble.best(replies, current.answers_wanted)
         used.sort(key=lambda peer: (not pool.is_local(peer), peer))
-        lists, weights = [replies[p].lists[0] for p in used], self._ensemble.weights(used)
         steps: list[Step] = self._keep(pool) if current.is_first and not self._is_kept else []
+        guesses, index = self._text.take_back(), self._text.index
+        held, accepted = len(self._text), 0
+        decided: list[Decided] = []
+        written: list[Step] = []
+        end: list[Step] | None = None
+        while True:
+            found = self._decide(pool, used, len(decided))
+            if not isinstance(found, Decided):
+                end = found
+                break
+            decided.append(found)
+            written, end = self._append(pool, found.token)
+            is_right = guesses[accepted : accepted + 1] == (found.token,)
+            accepted += is_right
+            if end is not None or written or not is_right:
+                break
+        self.members.cut(held + accepted)
+        steps += self._told(pool, used, decided, index)
+        self._learn(pool, len(decided), len(guesses), accepted, is_cut=bool(end or written))
+        steps += written
+        return steps + (self._next(pool) if end is None else end)
+
+    def _decide(
+        self, pool: ExpertPool, used: Sequence[PeerId], place: int
+    ) -> Decided | list[Step] | None:
+        """The token behind the round's position `place`; or what has to be done before it is known,
+        with which this round is over. None: it has to be asked about again."""
+        current, replies = self._round, self._round.poll.replies
+        lists, weights = [replies[p].lists[place] for p in used], self._ensemble.weights(used)
         try:
             allowed = self._guide.allowed()
         except LocalError as error:
-            return [*steps, *self._end("error", str(error))]
+            return self._end("error", str(error))
         if current.allowed is not None:
             lists = weighed(lists, [replies[p].log_mass for p in used])
         elif allowed is not None and is_unsure(lists, weights, allowed):
+            if place:
+                return None
+            self.members.cut(len(self._text))
             if again := self._ask_allowed(pool, used, allowed):
-                return [*steps, *again]
+                return again
             if not any(allowed.holds(one.ids).any() for one in lists):
-                return [*steps, *self._end("error", telling.UNLISTED)]
-        token, logprob, weights, pooled = decide(
-            *(self.order, lists, weights, self._ensemble.holders(used)),
-            *(self._rng, self._text.tokens, allowed),
+                return self._end("error", telling.UNLISTED)
+        decided = Decided(
+            *decide(
+                *(self.order, lists, weights, self._ensemble.holders(used)),
+                *(numbers(self.order.sampling.seed, self._text.index), self._text.tokens, allowed),
+            )
         )
         is_local = all(pool.is_local(peer) for peer in used)
         # One that was asked alone does not end a text where the user wants others to have a say.
         is_alone = current.answers_wanted < self.order.k and self.order.quality > 0
-        is_hasty = token in self.order.stop_tokens and not is_local and is_alone
-        if is_hasty and (others := current.ask_all(pool)):
-            return [*steps, *others]
-        self._local_only += is_local
-        chosen = TokenChosen(
-            request=self.request,
-            index=self._text.index,
-            token=token,
-            logprob=logprob,
-            round=current.number,
-            k=len(used),
-            round_s=pool.now - current.asked_at,
-            experts=current.poll.uses(used, weights),
-            agreement=pooled.agreement,
-            likeliest=likeliest(pooled, self.order.likeliest),
-        )
+        if decided.token in self.order.stop_tokens and not is_local and is_alone:
+            return [*current.ask_all(pool)] or decided
+        return decided
+
+    def _told(
+        self, pool: ExpertPool, used: Sequence[PeerId], decided: Sequence[Decided], index: int
+    ) -> list[Step]:
+        """What the user hears of the tokens that the round has brought."""
+        current = self._round
+        if not decided:
+            return []
+        is_local = all(pool.is_local(peer) for peer in used)
+        self._local_only += is_local * len(decided)
         said = self._level.change(
             len(used),
             current.answers_wanted,
             is_local,
             lambda: current.poll.known(current.free(pool)),
         )
-        steps += [Noticed(self.request, said)] if said else []
-        return [*steps, chosen, *self._append(pool, token)]
+        chosen = [
+            TokenChosen(
+                request=self.request,
+                index=index + place,
+                token=one.token,
+                logprob=one.logprob,
+                round=current.number,
+                k=len(used),
+                round_s=pool.now - current.asked_at,
+                experts=current.poll.uses(used, one.weights, place, len(decided)),
+                agreement=one.pooled.agreement,
+                likeliest=likeliest(one.pooled, self.order.likeliest),
+                shared=len(decided),
+            )
+            for place, one in enumerate(decided)
+        ]
+        return [*([Noticed(self.request, said)] if said else []), *chosen]
 
     def _ask_allowed(
         self, pool: ExpertPool, used: Sequence[PeerId], allowed: TokenSet
@@ -285,28 +385,148 @@ class Generation:
         can be asked that."""
         before = self._round
         again = Round(
-            *(before.number + 1, before.positions, self.order, self._experts, pool.now), allowed
+            *(before.number + 1, self._text.last, self.order, self._experts, pool.now), allowed
         )
-        steps = again.begin(pool, before, used)
+        steps = again.begin_again(pool, before, used)
         if steps:
             self._round, self._is_silence_told = again, False
         return [*steps]
 
-    def _append(self, pool: ExpertPool, token: int) -> list[Step]:
+    def _append(self, pool: ExpertPool, token: int) -> tuple[list[Step], list[Step] | None]:
+        """The text goes on with a token. What a grammar leaves no choice about behind it; and how
+        the text ends, if it does."""
         self._text.append(token)
         if token in self.order.stop_tokens:
-            return self._end("eos")
+            return [], self._end("eos")
         try:
             self._guide.took(token)
         except LocalError as error:
-            return self._end("error", str(error))
+            return [], self._end("error", str(error))
         written, end = self._write_forced(pool)
-        if end:
-            return [*written, *end]
+        return written, end or None
+
+    # --- drafts --------------------------------------------------------------------------------
+
+    def _next(self, pool: ExpertPool) -> list[Step]:
+        """The next round, with a draft if one pays."""
         number = self._round.number + 1
         self._round = Round(number, self._text.last, self.order, self._experts, pool.now)
-        self._is_silence_told = False
-        return [*written, *self._round.begin(pool)]
+        self._is_silence_told, self._drafted = False, None
+        room = self._room()
+        if room <= 0:
+            return [*self._round.begin(pool)]
+        looked, measures, gain = self._looked_up(room)
+        own = self._own_drafter(pool) if self._speculation.may_begin("local") else None
+        if (
+            own is not None
+            and self._speculation.gain("local", *self._speculation.usual("local")) >= gain
+        ):
+            self._draft = Draft(self.order, own, self._guide.fork(), room, pool.now)
+            self.members.begin_round()
+            return self._draft_on(pool)
+        if not looked:
+            return [*self._round.begin(pool)]
+        self._drafted = "lookup", measures
+        self._text.guess(*looked)
+        self._round = self._round_of_draft(pool.now)
+        return [*self._round.begin(pool)]
+
+    def _room(self) -> int:
+        """How many tokens a draft may have."""
+        order = self.order
+        if order.speculation == "off" or order.quality < 1:
+            return 0
+        left = order.max_tokens - self._text.index - 1
+        return min(left, DRAFT_MAX, self.members.room(len(self._text)) - 1)
+
+    def _looked_up(self, room: int) -> tuple[tuple[int, ...], list[float], float]:
+        """A draft of what followed the same words before, what its tokens are measured by, and the
+        tokens a second that may come of it; none where it does not pay."""
+        order, known = self.order, self._speculation
+        if order.speculation == "local" or order.grammar is not None:
+            return (), [], 0.0
+        looked, matched = self._look_up.find(self._text.tokens, room)
+        share, expected, reached, count = known.odds("lookup", matched), 0.0, 1.0, 0
+        for token in looked:
+            reached *= share
+            is_worth = known.is_worth("lookup", reached, count + 1, expected)
+            if token in order.stop_tokens or not is_worth:
+                break
+            expected, count = expected + reached, count + 1
+        gain = known.gain("lookup", expected, count) if count else 0.0
+        return looked[:count], [float(matched)] * count, gain
+
+    def _own_drafter(self, pool: ExpertPool) -> Candidate | None:
+        """Our own expert, if it can go on at once."""
+        if self.order.speculation == "lookup":
+            return None
+        return next(
+            (
+                c
+                for c in self._round.free(pool)
+                if pool.is_local(c.peer) and c.member and c.missing <= CAUGHT_UP
+            ),
+            None,
+        )
+
+    def _draft_on(self, pool: ExpertPool) -> list[Step]:
+        """Ask our own expert what comes behind the draft so far."""
+        assert self._draft is not None
+        drafter = self._draft.drafter
+        self._draft_until = pool.now + DRAFT_PATIENCE_S
+        number, last = self._round.number, self._text.last
+        return [*self.members.ask(drafter.peer, drafter.record, number, last, pool)]
+
+    def _drafted_on(self, pool: ExpertPool, peer: PeerId, reply: Scores) -> list[Step]:
+        """Our own expert has answered while it drafts."""
+        draft = self._draft
+        assert draft is not None
+        question, lists, took_s = self._taken(pool, peer, reply)
+        if not lists:
+            return self._draft_on(pool)
+        if question.upto - question.base == 1:
+            self._speculation.stepped(took_s)
+        token = draft.next(lists[0], self._text.tokens, self._text.index, self._speculation)
+        if token is None:
+            return self._verify(pool)
+        self._text.guess(token)
+        return self._draft_on(pool)
+
+    def _verify(self, pool: ExpertPool) -> list[Step]:
+        """Our own expert's draft is at its end: ask the others about all of it."""
+        draft, self._draft = self._draft, None
+        assert draft is not None
+        current = self._round = self._round_of_draft(pool.now)
+        current.asked_at = draft.began_at
+        self._drafted = "local", draft.measures
+        if len(draft.lists) == len(current.positions):
+            reply = Reply(tuple(draft.lists), 0, pool.now - draft.began_at)
+            steps = current.begin_drafted(pool, draft.drafter, reply)
+        else:
+            steps = current.begin(pool)
+        return [*steps, *self._settle(pool)]
+
+    def _round_of_draft(self, now: float) -> Round:
+        """The round under way, about the text's end and all guesses behind it."""
+        upto, guesses = len(self._text), len(self._text.guesses)
+        positions = range(upto - guesses - 1, upto)
+        return Round(self._round.number, positions, self.order, self._experts, now)
+
+    def _learn(
+        self, pool: ExpertPool, tokens: int, drafted: int, accepted: int, *, is_cut: bool
+    ) -> None:
+        current = self._round
+        if current.is_first or current.allowed is not None or not tokens:
+            return
+        drafter = None
+        if self._drafted is not None:
+            drafter, measures = self._drafted
+            self._speculation.verified(drafter, measures[:drafted], accepted, is_cut=is_cut)
+        self._counts[0] += drafted
+        self._counts[1] += accepted
+        began_at = current.clock.started_at
+        draft_s = began_at - current.asked_at
+        self._speculation.finished(tokens, drafted, pool.now - began_at, draft_s, drafter)
 
     def _write_forced(self, pool: ExpertPool) -> tuple[list[Step], list[Step]]:
         """Write what the grammar leaves no choice about; and how the text ends, if it does so
@@ -358,7 +578,13 @@ class Generation:
         assert not self.ended
         self.ended = True
         ended = Ended(
-            self.request, reason, self._text.index, self._failovers, self._local_only, error
+            self.request,
+            reason,
+            self._text.index - len(self._text.guesses),
+            self._failovers,
+            self._local_only,
+            error,
+            *self._counts,
         )
         untold, self._untold = self._untold, []
         return [*untold, *self.members.close_all(), ended]

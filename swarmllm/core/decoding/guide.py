@@ -3,6 +3,8 @@ about. Without a grammar it allows all and forces none."""
 
 from __future__ import annotations
 
+from copy import copy
+
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import LocalError
 from swarmllm.wire.token_set import TokenSet
@@ -17,6 +19,13 @@ class Guide:
         if self._constraint is not None:
             self._stops = TokenSet.of(order.stop_tokens, order.vocab_size)
         self._allowed: TokenSet | None = None
+
+    def fork(self) -> Guide:
+        """One that stands where this one does, and goes its own way."""
+        other = copy(self)
+        if self._constraint is not None:
+            other._constraint = self._constraint.fork()
+        return other
 
     @property
     def is_behind(self) -> bool:

@@ -11,7 +11,7 @@ what it lacks, in pieces of at most `TOKENS_MAX`, and only the last piece asks f
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 from swarmllm.core.decoding.text import Text
@@ -120,6 +120,10 @@ class Members:
         """How many of the first `length` tokens each of them lacks."""
         return {peer: length - member.have for peer, member in self._members.items()}
 
+    def room(self, length: int) -> int:
+        """How many tokens more than `length` all of them can take."""
+        return min((m.record.context_max for m in self._members.values()), default=length) - length
+
     # --- asking -----------------------------------------------------------------------------------
 
     def ask(
@@ -227,6 +231,14 @@ class Members:
         member.needs += 1
         member.have, member.question = have, None
         return member.needs > NEEDS_MAX
+
+    def cut(self, length: int) -> None:
+        """Of the text that they were asked about only the first `length` tokens stand: whoever
+        holds more, or will have it by its answer, holds no more than these of what counts."""
+        for member in self._members.values():
+            member.have = min(member.have, length)
+            if member.question is not None and member.question.upto > length:
+                member.question = replace(member.question, upto=length)
 
     def refused(self, peer: PeerId) -> None:
         """It will not answer the question that is open."""

@@ -115,6 +115,12 @@ def pool(
     return Pooled(ids, probs, tail, _agreement(table, probs))
 
 
+def single(one: SparseList) -> Pooled:
+    """The pool of one list alone."""
+    probs = np.exp(one.logprobs.astype(np.float64))
+    return Pooled(one.ids, probs / probs.sum(), one.tail, 1.0)
+
+
 _NOBODY = Holder(b"")
 
 

@@ -12,6 +12,7 @@ from typing import assert_never
 
 from swarmllm.core.decoding.generation import Generation, Step
 from swarmllm.core.decoding.members import Ask
+from swarmllm.core.decoding.speculation import Speculation
 from swarmllm.core.effects import CloseSession, Effect, Emit, NodeEffect, Penalise, RunScore, Send
 from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.facts import (
@@ -66,6 +67,7 @@ class Requests(Part):
         self._own = own
         self._settings = settings
         self._pool, self._clearance = pool, clearance
+        self._speculation = Speculation()
         self._generations: dict[int, Generation] = {}
         self._by_session: dict[int, int] = {}
         # At our own engine: order -> (request, score).
@@ -125,7 +127,9 @@ class Requests(Part):
             )
             return [Emit(Ended(event.request, "error", 0, 0, 0, refusal))]
         session, self._next_session = self._next_session, (self._next_session + 1) % (1 << 32)
-        generation = Generation(event.request, session, event.order, self._settings, pool.now)
+        generation = Generation(
+            *(event.request, session, event.order, self._settings, pool.now), self._speculation
+        )
         self._generations[event.request] = generation
         self._by_session[session] = event.request
         return self._perform(generation, generation.start(pool.seen_by(event.order.only)))
@@ -220,8 +224,9 @@ def _measured(one: NodeEffect | Fact) -> Fact | None:
     match one:
         case Send(message=Score(tokens=tokens)) | RunScore(request=Score(tokens=tokens)):
             return ExpertAsked(len(tokens))
-        case Emit(event=TokenChosen(k=k, round_s=round_s, index=index)) if k:
-            return TokenMeasured(round_s, k, index == 0)  # Forced ones cost nothing.
+        case Emit(event=TokenChosen(k=k, round_s=round_s, index=index, shared=shared)) if k:
+            # Forced ones cost nothing.
+            return TokenMeasured(round_s / shared, k, index == 0)
         case Emit(event=Ended(request=request, reason=reason, tokens=tokens, failovers=failovers)):
             return AnswerEnded(reason not in {"error", "halted"}, tokens, failovers, request)
         case _:

@@ -6,7 +6,8 @@ its deadline with those that are there; with none it goes on to ask others. The 
 won by who is quickest: whoever may still change what is known of the prompt is waited for.
 
 A round knows nothing of tokens that are drawn: it says when it is complete, and its owner looks at
-`replies`. Strict mode asks about one position, speculation about several.
+`replies`. Strict mode asks about one position, speculation about several; where our own expert has
+made the draft, what it says of them is there from the beginning.
 
 Laws: an answer counts for its own round only; whoever has not answered in time is noted down for it
 once a round.
@@ -95,13 +96,21 @@ class Poll:
         self.replies.pop(peer, None)
         self.drop_out(peer)
 
-    def uses(self, used: Sequence[PeerId], weights: Sequence[float]) -> tuple[ExpertUse, ...]:
-        """What a token was made of."""
+    def uses(
+        self, used: Sequence[PeerId], weights: Sequence[float], place: int, tokens: int
+    ) -> tuple[ExpertUse, ...]:
+        """What a token was made of, the one at `place` of those that the round has brought: they
+        share what the answers weighed on the wire."""
         parts = [(peer, self.asked[peer].record.model, self.replies[peer]) for peer in used]
         return tuple(
-            ExpertUse(p, m, w, r.size_bytes, r.rtt_s, True)
+            ExpertUse(p, m, w, _share(r.size_bytes, place, tokens), r.rtt_s, True)
             for (p, m, r), w in zip(parts, weights, strict=True)
         )
+
+
+def _share(whole: int, place: int, count: int) -> int:
+    """All shares add up to the whole."""
+    return whole * (place + 1) // count - whole * place // count
 
 
 class Round:
@@ -184,33 +193,42 @@ class Round:
 
     # --- asking --------------------------------------------------------------------------------
 
-    def begin(
-        self, pool: ExpertPool, before: Round | None = None, used: Sequence[PeerId] = ()
-    ) -> list[Ask]:
+    def begin(self, pool: ExpertPool) -> list[Ask]:
         """Ask as many as are wanted and some more as hedges. Whoever still owes an answer to an
         earlier round is likelier late than lost, so each of them takes the place of a hedge that
-        would have to catch up for long.
-
-        After a round `before` about the same positions, those whose answers counted there (`used`)
-        are asked about the allowed tokens alone, and others in place of those who do not know that
-        question; nothing if nobody does."""
+        would have to catch up for long."""
         members, request = self._experts.members, self._request
         members.begin_round()
-        if before is not None:
-            self.is_narrow, self.answers_wanted = False, before.answers_wanted
-            self.asked_at = before.asked_at
-            self._bytes_before = {peer: before.poll.replies[peer].size_bytes for peer in used}
-            steps: list[Ask] = []
-            for peer in used:
-                known = before.poll.asked[peer]
-                if answers_allowed(known.record.ext) and peer in members:
-                    steps += self._ask(pool, replace(known, missing=len(self.positions)))
-            missing = len(used) - len(self.poll.asked)
-            return steps + self.widen(pool, missing) if missing > 0 else steps
         if self.is_narrow:
             return self.widen(pool, 1)
         count = request.k + request.extra
-        return self.widen(pool, count, needed=max(request.k, count - members.open_questions()))
+        needed = max(request.k, count - members.open_questions())
+        there = len(self.poll.replies)
+        return self.widen(pool, count - there, needed=needed - there)
+
+    def begin_drafted(self, pool: ExpertPool, drafter: Candidate, reply: Reply) -> list[Ask]:
+        """As `begin`, where our own expert has said all that it will be asked."""
+        self.poll.asked[drafter.peer] = drafter
+        self.poll.replies[drafter.peer] = reply
+        self._experts.ever_asked.add(drafter.peer)
+        return self.begin(pool)
+
+    def begin_again(self, pool: ExpertPool, before: Round, used: Sequence[PeerId]) -> list[Ask]:
+        """After a round `before` those whose answers counted there (`used`) are asked about the
+        allowed tokens alone, and others in place of those who do not know that question; nothing if
+        nobody does."""
+        members = self._experts.members
+        members.begin_round()
+        self.is_narrow, self.answers_wanted = False, before.answers_wanted
+        self.asked_at = before.asked_at
+        self._bytes_before = {peer: before.poll.replies[peer].size_bytes for peer in used}
+        steps: list[Ask] = []
+        for peer in used:
+            known = before.poll.asked[peer]
+            if answers_allowed(known.record.ext) and peer in members:
+                steps += self._ask(pool, replace(known, missing=len(self.positions)))
+        missing = len(used) - len(self.poll.asked)
+        return steps + self.widen(pool, missing) if missing > 0 else steps
 
     def widen(self, pool: ExpertPool, count: int, needed: int | None = None) -> list[Ask]:
         """Ask up to `count` experts that have no part in this round yet (before the first token: as

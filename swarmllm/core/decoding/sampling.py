@@ -1,11 +1,20 @@
 """One token out of the pooled distribution: bias and penalties, temperature, top-k, top-p, min-p,
-then one random number.
+then a random number, or up to three.
 
 All of it happens at the requester and after pooling, so that experts need not know how anybody
 samples, and one pool serves every setting. The candidates stand in order of probability (equal ones
 by id) and the random number finds its place in their running sum; so what comes and goes in the
 tail, as when an expert drops out, rarely changes which token a number means: a seed keeps its
-sense.
+sense. For the same reason the numbers of a token depend on nothing but the seed and its place
+(`numbers`).
+
+One of the experts, the *reference*, is asked first (`draw_with`): what it alone would have drawn
+is taken with probability min(1, r / q), and else something is drawn from what the pool r has beyond
+its q. That is exactly r, and as often as any rule can it is what the reference would have drawn
+(Leviathan, Kalman and Matias 2023, arXiv 2211.17192). So whoever knows the reference's list and
+the seed knows the likeliest token before the others have answered: that is what a draft is
+(`core.decoding.drafting`). A token is this function of the lists and the seed whether it was
+drafted or not, so that the same seed gives the same text with speculation and without.
 """
 
 from __future__ import annotations
@@ -61,6 +70,11 @@ def validate(sampling: Sampling) -> None:
             )
 
 
+def numbers(seed: int, index: int) -> random.Random:
+    """The random numbers of the answer's token `index`."""
+    return random.Random((seed << 32) + index)
+
+
 def with_biased(pooled: Pooled, sampling: Sampling, vocab_size: int) -> Pooled:
     """The pool with the tokens that the bias raises and that no list holds: each has the share of
     the tail that falls to one token of those left out."""
@@ -103,23 +117,65 @@ def draw(
     Temperature 0 takes the likeliest token, the lowest id among equals, and leaves `rng` alone; any
     other takes exactly one number from it. `sampling` must be valid.
     """
+    scores = _scores(pooled, sampling, recent, written)
+    if sampling.temperature == 0:
+        return _told(pooled, int(np.argmax(scores)))
+    order, odds = _candidates(scores, sampling)
+    return _told(pooled, int(order[_place(odds, rng)]))
+
+
+def draw_with(
+    reference: Pooled,
+    pooled: Pooled,
+    sampling: Sampling,
+    rng: random.Random,
+    recent: Sequence[int],
+    written: Sequence[int] = (),
+) -> tuple[int, float]:
+    """As `draw`, with the same odds; but where `draw` would have taken `token` from `reference`
+    alone, with the same `rng`, this takes it too, as often as the odds of both allow. All tokens of
+    `reference` must be in `pooled`. It takes up to three numbers."""
+    scores = _scores(pooled, sampling, recent, written)
+    if sampling.temperature == 0:
+        return _told(pooled, int(np.argmax(scores)))
+    order, odds = _candidates(scores, sampling)
+    ours, theirs = np.zeros(pooled.ids.size), np.zeros(pooled.ids.size)
+    ours[order] = odds / odds.sum()
+    first, words = _candidates(_scores(reference, sampling, recent, written), sampling)
+    places = np.searchsorted(pooled.ids, reference.ids[first])
+    theirs[places] = words / words.sum()
+    chosen = int(places[_place(words, rng)])
+    if rng.random() * theirs[chosen] >= ours[chosen]:
+        beyond = np.maximum(ours - theirs, 0.0)[order]
+        if beyond.any():  # Else rounding has brought us here, and both are the same.
+            chosen = int(order[_place(beyond, rng)])
+    return _told(pooled, chosen)
+
+
+def _scores(
+    pooled: Pooled, sampling: Sampling, recent: Sequence[int], written: Sequence[int]
+) -> _Floats:
+    """Log-probabilities, float64[n], after penalties and bias. Where nothing has moved them and the
+    likeliest is wanted, the probabilities themselves, since logarithms may round two of them to
+    one."""
     # A token that only lists of weight 0 hold is impossible: -inf.
     with np.errstate(divide="ignore"):
         plain = np.log(pooled.probs)
     scores = _penalised(plain, pooled, sampling, recent)
     scores = _counted(scores, pooled, sampling, written)
     scores = _biased(scores, pooled, sampling)
-    if sampling.temperature == 0:
-        # Logarithms may round two probabilities to one, so they decide only where something has
-        # moved them.
-        chosen = int(np.argmax(pooled.probs if scores is plain else scores))
-    else:
-        order, odds = _candidates(scores, sampling)
-        sums = np.cumsum(odds)
-        # Each token owns [sum before it, sum with it). The number is 1 - 2**-53 at most, so the
-        # product stays below the last sum.
-        chosen = int(order[np.searchsorted(sums, rng.random() * sums[-1], side="right")])
-    return int(pooled.ids[chosen]), min(0.0, math.log(pooled.probs[chosen]))
+    return pooled.probs if scores is plain and sampling.temperature == 0 else scores
+
+
+def _place(odds: _Floats, rng: random.Random) -> int:
+    """Each owns [sum before it, sum with it). The number is 1 - 2**-53 at most, so the product
+    stays below the last sum."""
+    sums = np.cumsum(odds)
+    return int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
+
+
+def _told(pooled: Pooled, place: int) -> tuple[int, float]:
+    return int(pooled.ids[place]), min(0.0, math.log(pooled.probs[place]))
 
 
 def _penalised(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, get_type_hints
 
 from swarmllm.core.settings import setting as core
 from swarmllm.core.settings.table import EXPERTS, EXTRA, WIDE_SHARE
+from swarmllm.core.values import SPECULATIVE
 from swarmllm.errors import UsageError
 from swarmllm.messages import CONTEXT_MAX
 from swarmllm.runtime.config.pins import pins_of, read_pins
@@ -296,6 +297,18 @@ class Config:
             pins=WIDE_SHARE,
         ),
     ] = None
+    speculation: Annotated[
+        str,
+        Setting(
+            one_of(*SPECULATIVE),
+            "Who may draft tokens that are asked about together, so that one round trip brings"
+            " several: this node's own expert (`local`), what followed the same words before"
+            " (`lookup`), either where it pays (`auto`), nobody (`off`). The text is the same.",
+            help="Who drafts tokens that are asked about together; the text is the same.",
+            panel=ANSWER,
+            metavar="|".join(SPECULATIVE),
+        ),
+    ] = "auto"
     pins: Annotated[
         tuple[str, ...],
         Setting(

@@ -99,11 +99,15 @@ class _Tally:
     replies: int = 0
     reply_bytes: int = 0
     pooled: int = 0
+    rounds: int = 0
+    last_round: int = -1
 
     def count(self, chosen: TokenChosen) -> None:
         self.tokens += 1
         self.asked += chosen.k > 0
         self.pooled += chosen.k
+        if chosen.k and chosen.round != self.last_round:
+            self.rounds, self.last_round = self.rounds + 1, chosen.round
         for use in chosen.experts:
             # Our own expert's answer crosses no wire and has no size.
             if use.used and use.size_bytes:
@@ -394,6 +398,9 @@ class Answer:
             local_only_tokens=0 if ended is None else ended.local_only_tokens,
             error="" if ended is None else ended.error,
             stop=self._stops.which,
+            rounds=tally.rounds,
+            drafted=0 if ended is None else ended.drafted,
+            accepted=0 if ended is None else ended.accepted,
         )
 
     def _close(self) -> None:

@@ -206,6 +206,7 @@ def part_record(part: Part) -> Record:
                 round=chosen.round,
                 k=chosen.k,
                 round_ms=_ms(chosen.round_s),
+                shared=chosen.shared,
                 experts=[_use(use) for use in chosen.experts],
                 agreement=round(chosen.agreement, 4),
                 **told,
@@ -257,6 +258,9 @@ def end_record(result: Result) -> Record:
         experts_per_token=round(result.experts_per_token, 3),
         failovers=result.failovers,
         local_only_tokens=result.local_only_tokens,
+        rounds=result.rounds,
+        drafted=result.drafted,
+        accepted=result.accepted,
         seed=result.seed,
     )
     if result.stop:

@@ -55,7 +55,8 @@ class TextRequest:
 
     `k`, `extra` and `quality` None: what the settings of the node that answers have then, which the
     swarm may have changed. `quality` is the share of tokens that all `k` experts are asked about
-    (1: every token; 0: always the best one alone). `domain`: experts that claim it are believed
+    (1: every token; 0: always the best one alone). `speculation`: who may draft; None: as the node
+    is set. `domain`: experts that claim it are believed
     more at first. `turns` are the places (in characters) where the prompt's author changes, first
     from outside to the ensemble and then back again, rising; what the ensemble wrote itself is no
     evidence of how well it writes. `grammar`: what the answer must be a text of.
@@ -72,6 +73,7 @@ class TextRequest:
     k: int | None = None
     extra: int | None = None
     quality: float | None = None
+    speculation: str | None = None
     domain: str = ""
     turns: tuple[int, ...] = ()
     max_tokens: int = MAX_TOKENS_USUAL
@@ -178,8 +180,8 @@ class TextRequest:
 
 
 OWN_SETTINGS: Final = tuple(f.name for f in fields(TextRequest) if f.name in SETTINGS)
-"""The fields that a node has settings for: `k`, `extra` and `quality`. The settings' bounds are
-those of the fields."""
+"""The fields that a node has settings for: `k`, `extra`, `quality` and `speculation`. The settings'
+bounds are those of the fields."""
 DEFAULTS: Final = TextRequest()
 """What is asked for where nobody says anything, not even a node's config (`usual_request`)."""
 
@@ -190,8 +192,8 @@ def usual_request(config: Config) -> TextRequest:
 
 
 def breadth_of(request: TextRequest, settings: Settings) -> dict[str, Any]:
-    """`k`, `extra` and `quality` of a `GenerateRequest`, with what the settings have now for those
-    that the request leaves open."""
+    """`k`, `extra`, `quality` and `speculation` of a `GenerateRequest`, with what the settings have
+    now for those that the request leaves open."""
     given = {name: getattr(request, name) for name in OWN_SETTINGS}
     found = usual_breadth(settings)
     return found | {name: value for name, value in given.items() if value is not None}
@@ -199,6 +201,7 @@ def breadth_of(request: TextRequest, settings: Settings) -> dict[str, Any]:
 
 _KINDS: Final[dict[str, tuple[tuple[type, ...], str]]] = {
     "str": ((str,), "a text"),
+    "str | None": ((str, type(None)), "a text or null"),
     "int": ((int,), "a whole number"),
     "float": ((int, float), "a number"),
     "int | None": ((int, type(None)), "a whole number or null"),

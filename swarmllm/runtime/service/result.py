@@ -21,7 +21,8 @@ SAID_NOTHING: Final = (
 class Result:
     """`bytes_per_expert_per_token` is the mean size of the remote replies that were used; 0 if
     there were none. `experts_per_token` is the mean number of experts whose answers were pooled.
-    `stop` is the stop string that ended it."""
+    `stop` is the stop string that ended it. `rounds` of questions brought the tokens; of those
+    `drafted`, so many were `accepted`."""
 
     reason: EndReason
     text: str
@@ -35,6 +36,9 @@ class Result:
     local_only_tokens: int
     error: str = ""
     stop: str = ""
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
 
     @property
     def tokens_per_s(self) -> float:

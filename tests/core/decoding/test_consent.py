@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from swarmllm.core.decoding.consent import SUPPORT_MIN, decide, lone
-from swarmllm.core.decoding.pooling import Holder, pool
-from swarmllm.core.decoding.sampling import draw
+from swarmllm.core.decoding.pooling import Holder, pool, single
+from swarmllm.core.decoding.sampling import draw_with
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.wire.sparse import SparseList
 
@@ -92,8 +92,9 @@ def test_whoever_is_alone_or_agrees_ends_the_text_as_before(seed: int, temperatu
     ):
         weights = [1 / len(lists)] * len(lists)
         found = decide(wanted, lists, weights, holders, random.Random(seed), (1,))
-        pooled = pool(lists, weights)
-        assert found[:3] == (*draw(pooled, wanted.sampling, random.Random(seed), (1,)), weights)
+        pooled, first = pool(lists, weights), single(lists[0])
+        plain = draw_with(first, pooled, wanted.sampling, random.Random(seed), (1,))
+        assert found[:3] == (*plain, weights)
 
 
 class Numbers(random.Random):
@@ -113,9 +114,9 @@ def test_of_those_who_are_left_a_small_wish_is_obeyed() -> None:
     share = SUPPORT_MIN / 2 / (0.9 + SUPPORT_MIN / 2)
     found = []
     for times in (1.1, 0.9):
-        # The first number ends the text by the liar's wish alone, so that it is drawn again; the
-        # end is the less likely of the two tokens that the others name.
-        rng = Numbers(0.5, 1 - times * share)
+        # The first number is the liar's own end of the text, and the second takes it; so it is
+        # drawn again, and the end is the less likely of the two tokens that the others name.
+        rng = Numbers(0.5, 0.0, 1 - times * share)
         lists, weights, holders = [ENDS, rare, rare], [0.98, 0.01, 0.01], [LIAR, A, B]
         token, *_ = decide(order(), lists, weights, holders, rng, (1,))
         found.append(token)

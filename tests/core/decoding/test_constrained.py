@@ -55,6 +55,9 @@ class Turn:
             if not self.sets or token not in self.sets.pop(0):
                 raise LocalError(f"token {token} is not allowed")
 
+    def fork(self) -> Turn:
+        return Turn(self.sets)
+
     def may_end(self) -> bool:
         return not self.sets
 

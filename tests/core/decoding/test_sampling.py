@@ -18,7 +18,9 @@ from swarmllm.core.decoding.pooling import Pooled
 from swarmllm.core.decoding.sampling import (
     BLIND_NATS,
     draw,
+    draw_with,
     likeliest,
+    numbers,
     validate,
     with_biased,
 )
@@ -73,11 +75,11 @@ def chi_square(counts: Counter[int], expected: dict[int, float]) -> float:
     return sum((counts[token] - total * p) ** 2 / (total * p) for token, p in expected.items())
 
 
-def limit(expected: dict[int, float]) -> float:
+def limit(expected: dict[int, float], deviations: float = 4.0) -> float:
     """Four standard deviations above the mean of the chi-square distribution: about 1 in 500 by
     chance, and the seeds are fixed."""
     freedom = len(expected) - 1
-    return freedom + 4 * math.sqrt(2 * freedom)
+    return freedom + deviations * math.sqrt(2 * freedom)
 
 
 def by_id(values: npt.NDArray[np.float64]) -> dict[int, float]:
@@ -461,3 +463,59 @@ def test_the_likeliest_tokens_are_those_of_the_pool_in_their_order(
     assert list(found) == sorted(found, key=lambda pair: (-pair[1], pair[0]))
     for token, logprob in found:
         assert math.isclose(math.exp(logprob), pooled.probs[token], rel_tol=1e-9)
+
+
+# --- a reference that is looked at first ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(("sampling", "expected"), expected_odds())
+@pytest.mark.parametrize("words", [PROBS, PROBS[::-1], [1, 1, 1, 1, 1, 1, 1, 1], [1, 0, 0, 0]])
+def test_a_reference_changes_no_odds(
+    sampling: Sampling, expected: dict[int, float], words: list[float]
+) -> None:
+    ids = IDS[: len(words)]
+    first = pooled_of([max(w, 1e-12) for w in words], ids)
+    counts = Counter(
+        draw_with(first, STANDARD, sampling, numbers(9, i), [IDS[0]])[0] for i in range(DRAWS)
+    )
+    assert chi_square(counts, expected) < limit(expected, 6.0)  # There are many of these cases.
+
+
+def test_the_test_of_a_reference_can_fail() -> None:
+    first = pooled_of(PROBS[::-1], IDS)
+    counts = Counter(draw(first, Sampling(), numbers(9, i), [])[0] for i in range(DRAWS))
+    assert chi_square(counts, by_id(np.array(PROBS))) > limit(by_id(np.array(PROBS)))
+
+
+@pytest.mark.parametrize(
+    "words", [PROBS, PROBS[::-1], [0.3, 0.05, 0.02, 0.2, 0.13, 0.2, 0.05, 0.05]]
+)
+def test_what_the_reference_would_draw_is_taken_as_often_as_any_rule_allows(
+    words: list[float],
+) -> None:
+    """Whose chance is 1 minus the total variation."""
+    first = pooled_of(words, IDS)
+    same = sum(
+        draw(first, Sampling(), numbers(4, i), [])[0]
+        == draw_with(first, STANDARD, Sampling(), numbers(4, i), [])[0]
+        for i in range(DRAWS)
+    )
+    most = float(np.minimum(first.probs, STANDARD.probs).sum())
+    # The reference's token may also come by way of what the pool has beyond it, but not that often.
+    assert same / DRAWS == pytest.approx(most, abs=4 * math.sqrt(0.25 / DRAWS))
+
+
+@given(probabilities, samplings, st.lists(st.integers(0, 40), max_size=20), st.integers(0, 99))
+def test_a_reference_that_says_the_same_is_always_followed(
+    pooled: Pooled, sampling: Sampling, recent: list[int], index: int
+) -> None:
+    assert draw_with(pooled, pooled, sampling, numbers(1, index), recent) == draw(
+        pooled, sampling, numbers(1, index), recent
+    )
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(0, 1 << 20))
+def test_the_numbers_of_a_token_are_its_own(seed: int, index: int) -> None:
+    assert numbers(seed, index).random() == numbers(seed, index).random()
+    assert numbers(seed, index).random() != numbers(seed, index + 1).random()
+    assert numbers(seed, index).random() != numbers(seed ^ 1, index).random()

@@ -1,0 +1,215 @@
+"""Speculation between real node processes: tokens per second of every drafter beside strict mode,
+at several distances and numbers of experts.
+
+The requester has an expert of its own, and three others answer from behind proxies that take the
+one-way delay in each direction. The same prompts are asked with the same seeds in every mode, one
+mode after the other prompt by prompt, so that what else happens on the machine falls on all; and
+the texts are compared, since they must be the same. The ceiling of a row is what its own tokens per
+round would give if a round took a round trip, one step of the engines, and one step more for each
+token of the draft and a part of a step for each that is verified.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import trio
+
+from swarmllm.adapters.models.library import bring
+from swarmllm.adapters.temporary_folder import temporary_folder
+from swarmllm.cli.bench.report import Measurement
+from swarmllm.cli.bench.steps import step_seconds
+from swarmllm.cli.bench.transport import START_S, round_trip, start_behind_proxy
+from swarmllm.cli.demo_view import known
+from swarmllm.cli.eval.corpora import bundled_corpora, read_corpus
+from swarmllm.cli.processes import NodeProcess, open_fleet
+from swarmllm.cli.rounds import uses
+from swarmllm.errors import LocalError
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.local_api.client import asking
+from swarmllm.runtime.model_reference import DemoExpert
+from swarmllm.runtime.service.record import Record
+from swarmllm.testing.proxy import Link
+
+MODES: Final = ("off", "local", "lookup", "auto")
+EXPERTS: Final = ("prose", "prose-small", "code", "ops")  # The first is the requester's own.
+DELAYS_MS: Final = (0.0, 10.0, 25.0, 50.0, 100.0, 200.0)
+TOKENS: Final = 64
+PROMPTS: Final = 3
+PROMPT_CHARACTERS: Final = 300
+ANSWER_S: Final = 180.0
+GOAL: Final = 0.97  # Of strict mode.
+
+
+@dataclass
+class Tally:
+    """What the answers of one mode have added up to."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    rounds: int = 0
+    drafted: int = 0
+    accepted: int = 0
+    sizes: int = 0
+    replies: int = 0
+    texts: list[str] = field(default_factory=list)
+
+    def count(self, times: Sequence[float], records: Sequence[Record], end: Record) -> None:
+        # The first token waits for the prompt.
+        self.tokens += len(times) - 1
+        self.seconds += times[-1] - times[0]
+        self.rounds += end["rounds"] - 1
+        self.drafted += end["drafted"]
+        self.accepted += end["accepted"]
+        self.texts.append(end["text"])
+        remote = [use["bytes"] for one in records[1:] for use in uses(one) if use["bytes"]]
+        self.sizes, self.replies = self.sizes + sum(remote), self.replies + len(remote)
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
+
+async def measure(
+    quick: bool, config: Config, say: Callable[[str], None]
+) -> AsyncGenerator[Measurement]:
+    models = [
+        (
+            await bring(
+                DemoExpert(name),
+                config.cache_dir,
+                may_fetch=not config.offline,
+                show=lambda *_: say("making the models ready"),
+            )
+        ).path
+        for name in EXPERTS
+    ]
+    say("decode step")
+    step_s, _ = await step_seconds(1, models[0], config.cache_dir)
+    for delay_ms in (25.0, 100.0) if quick else DELAYS_MS:
+        link = Link(delay_s=delay_ms / 1000)
+        rtt_s = await round_trip(link)
+        with temporary_folder() as folder:
+            async with _swarm(folder, link, models, config.cache_dir, say) as requester:
+                for k in (4,) if quick else (2, 4):
+                    for kind, prompts in _prompts().items():
+                        say(f"{delay_ms:.0f} ms, K={k}, {kind} prompts")
+                        for found in await _modes(requester, k, prompts):
+                            yield _row(*found, rtt_s, step_s, k, delay_ms, kind)
+
+
+def _prompts() -> dict[str, list[str]]:
+    """Texts that the experts have never read: of the requester's domain, and such that turn from
+    code to prose."""
+    corpora = bundled_corpora()
+    prose, code = (
+        [passage.text for passage in read_corpus(name, corpora[name])[: 2 * PROMPTS]]
+        for name in ("prose", "code")
+    )
+    cut = PROMPT_CHARACTERS
+    return {
+        "one-domain": [text[:cut] for text in prose[:PROMPTS]],
+        "mixed": [
+            f"{a[: cut // 2]}\n\n{b[: cut // 2]}"
+            for a, b in zip(code[:PROMPTS], prose[PROMPTS:], strict=True)
+        ],
+    }
+
+
+async def _modes(
+    requester: NodeProcess, k: int, prompts: Sequence[str]
+) -> list[tuple[str, Tally, Tally]]:
+    tallies = {mode: Tally() for mode in MODES}
+    for number, prompt in enumerate(prompts):
+        for mode in MODES:
+            request = {"prompt": prompt, "k": k, "extra": 0, "seed": number, "speculation": mode}
+            await _ask(requester, {**request, "max_tokens": TOKENS}, tallies[mode])
+    return [(mode, tally, tallies["off"]) for mode, tally in tallies.items()]
+
+
+def _row(
+    mode: str,
+    tally: Tally,
+    strict: Tally,
+    rtt_s: float,
+    step_s: float,
+    k: int,
+    delay_ms: float,
+    kind: str,
+) -> Measurement:
+    per_round = tally.tokens / max(1, tally.rounds)
+    drafted = tally.drafted / max(1, tally.rounds)
+    round_s = rtt_s + step_s * (1 + (drafted if mode != "lookup" else 0))
+    details = {
+        "tokens_per_round": round(per_round, 2),
+        "drafted_per_round": round(drafted, 2),
+        "accepted": round(tally.accepted / tally.drafted, 3) if tally.drafted else None,
+        "bytes_per_expert_and_token": round(tally.sizes / max(1, tally.replies)),
+        "times_strict": round(tally.rate / strict.rate, 3),
+        "same_texts": sum(a == b for a, b in zip(tally.texts, strict.texts, strict=True)),
+        "round_trip_ms": round(1000 * rtt_s, 1),
+    }
+    return Measurement(
+        f"speed with speculation {mode}",
+        tally.rate,
+        "tokens/s",
+        per_round / round_s,
+        {"k": k, "one_way_ms": delay_ms, "prompts": kind},
+        GOAL * strict.rate,
+        details,
+    )
+
+
+async def _ask(requester: NodeProcess, request: dict[str, Any], tally: Tally) -> None:
+    times: list[float] = []
+    records: list[Record] = []
+    with trio.move_on_after(ANSWER_S):
+        async with asking(requester.folder, "generate", **request) as answer:
+            async for record in answer:
+                if record["event"] == "token":
+                    times.append(trio.current_time())
+                    records.append(record)
+                elif record["event"] == "end" and len(times) > 1:
+                    tally.count(times, records, record)
+                    return
+    raise LocalError(
+        f"the requester made {len(times)} tokens within {ANSWER_S:.0f} s{requester.last_words()}"
+    )
+
+
+@asynccontextmanager
+async def _swarm(
+    folder: Path,
+    link: Link,
+    models: Sequence[Path],
+    cache_dir: Path,
+    say: Callable[[str], None],
+) -> AsyncIterator[NodeProcess]:
+    """A requester with the first of the models, which knows an expert with each of the others."""
+    async with AsyncExitStack() as stack:
+        common = [
+            *("--swarm", f"bench-{secrets.token_hex(4)}", "--cache-dir", str(cache_dir)),
+            *("--no-lan", "--listen", "127.0.0.1", "--threads", "1"),
+        ]
+        fleet = await stack.enter_async_context(open_fleet(folder))
+        addresses: list[str] = []
+        for number, model in enumerate(models[1:], start=1):
+            say(f"{link.delay_s * 1000:.0f} ms: starting expert {number} of {len(models) - 1}")
+            options = [*common, "--model", str(model)]
+            node = await start_behind_proxy(fleet, stack, f"expert {number}", link, options)
+            ready = await node.wait_for("listening", START_S)
+            addresses += [argument for addr in ready["addrs"] for argument in ("--peer", addr)]
+        options = [*common, "--model", str(models[0]), *addresses]
+        requester = await start_behind_proxy(fleet, stack, "requester", link, options)
+        await requester.wait_for("ready", START_S)
+        with trio.move_on_after(START_S):
+            while len(known(requester, "expert")) < len(models) - 1:
+                await requester.change()
+        if len(known(requester, "expert")) < len(models) - 1:
+            raise LocalError(f"the requester did not find all experts within {START_S:.0f} s")
+        yield requester

@@ -1,0 +1,244 @@
+"""Speculation: whether a draft pays, who should make it, and how long it should be.
+
+A round of one token and a round of ten cost one round trip each. So the text goes on by guesses,
+the *draft*; the experts are asked about all of its positions at once, and what they say decides
+token by token how far it holds (`core.decoding.sampling`: the text is the same as without a draft).
+Who drafts decides what it is worth: our own expert, at one step of its engine a token, or a look-up
+of what followed the same words before in this text, at no cost.
+
+A draft goes on as long as the next token of it gains more than it costs: it is reached and accepted
+with some probability, and takes the time of one step and of one more position to verify, in which
+`rate` tokens would come otherwise (optimal stopping of a renewal process: at the best length what
+one more token brings a second equals what a whole round brings). Whoever drafts badly drafts
+nothing for a while and is tried again; so what speculation may cost is bounded, and strict mode is
+nothing but a draft of no tokens.
+
+All of this is measured as an answer goes on and kept for the next one. No peer can claim any of it;
+what a lie about distributions does to a draft is its rejection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+Drafter = Literal["local", "lookup"]
+
+DRAFT_MAX: Final = 15
+"""Tokens of one draft. With the token before it that is what an engine computes in one step
+(`serving.session.DECODE_MAX`)."""
+MATCH_MIN: Final = 3  # Tokens that must be the same before a look-up says anything.
+MATCH_MAX: Final = 8
+LOOK_BACK: Final = 4096  # Tokens of a prompt: more would take more than milliseconds at once.
+BYTES_MAX: Final = 1600.0
+"""Per expert and token that comes of it; a peer's limit is 2,000 (the lists of rejected positions
+are paid for by those that are accepted)."""
+RETRY_ROUNDS: Final = 24  # Without a draft, until one is tried again.
+RETRY_TOKENS: Final = 2
+
+KEEP: Final = 0.97  # Of what is known about acceptance, from token to token, ...
+SMOOTHING: Final = 0.15  # ... and weight of the newest of times and sizes.
+PRIOR_TRIES: Final = 3.0
+# Ends of the classes that drafted tokens fall into, by the drafter's own probability of them, ...
+SURE: Final = (0.15, 0.35, 0.6, 0.85)
+# ... with what is believed of each before it was tried.
+BELIEFS: Final = (0.25, 0.45, 0.6, 0.75, 0.9)
+# The same for look-ups, by how many tokens were the same.
+MATCHED: Final = (4, 6)
+LOOKUP_BELIEFS: Final = (0.4, 0.6, 0.8)
+
+
+@dataclass(slots=True)
+class Odds:
+    """How often tokens of one class were accepted; what is long ago counts less."""
+
+    hits: float
+    tries: float
+
+    @property
+    def share(self) -> float:
+        return self.hits / self.tries
+
+    def learn(self, *, accepted: bool) -> None:
+        self.hits = KEEP * self.hits + accepted
+        self.tries = KEEP * self.tries + 1
+
+
+def _believed(beliefs: Sequence[float]) -> list[Odds]:
+    return [Odds(PRIOR_TRIES * share, PRIOR_TRIES) for share in beliefs]
+
+
+@dataclass(slots=True)
+class Mean:
+    """Of what was measured lately; 0 before the first time."""
+
+    value: float = 0.0
+
+    def learn(self, measured: float) -> None:
+        newest = SMOOTHING if self.value else 1.0
+        self.value += newest * (measured - self.value)
+
+
+@dataclass(slots=True)
+class Slope:
+    """What one more position costs: the slope of the time that rounds take over the number of
+    their positions, by weighted least squares."""
+
+    count: float = 0.0
+    sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0, 0.0])
+
+    def learn(self, positions: int, seconds: float) -> None:
+        x = float(positions)
+        self.count = KEEP * self.count + 1
+        newest = (x, seconds, x * x, x * seconds)
+        self.sums = [KEEP * one + new for one, new in zip(self.sums, newest, strict=True)]
+
+    def within(self, low: float, high: float, otherwise: float) -> float:
+        """The slope, but no less than `low` and no more than `high`; `otherwise` while rounds were
+        too much alike."""
+        if self.count < 4:
+            return otherwise
+        x, y, xx, xy = (one / self.count for one in self.sums)
+        spread = xx - x * x
+        return otherwise if spread < 1 else min(high, max(low, (xy - x * y) / spread))
+
+
+class Speculation:
+    """What one node has learned of drafts, from answer to answer."""
+
+    def __init__(self) -> None:
+        self._odds: dict[Drafter, list[Odds]] = {
+            "local": _believed(BELIEFS),
+            "lookup": _believed(LOOKUP_BELIEFS),
+        }
+        self._step = Mean()
+        self._wait = Mean()
+        self._list_bytes = Mean()
+        self._slope = Slope()
+        self._tokens = self._seconds = 0.0
+        self._since: dict[Drafter, int] = {"local": RETRY_ROUNDS, "lookup": 0}
+
+    # --- deciding -------------------------------------------------------------------------------
+
+    @property
+    def rate(self) -> float:
+        """Tokens a second of late; 0: not known yet."""
+        return self._tokens / self._seconds if self._seconds > 0 else 0.0
+
+    def odds(self, drafter: Drafter, measure: float) -> float:
+        """How likely a token is accepted: `measure` is what the local drafter gives to it, or how
+        many tokens a look-up found the same."""
+        return self._odds[drafter][_class(drafter, measure)].share
+
+    def may_begin(self, drafter: Drafter) -> bool:
+        """Whether a draft could pay, before anything is known of its first token; now and then also
+        where the last ones did not."""
+        if not self.rate:
+            return False
+        best = max(one.share for one in self._odds[drafter])
+        return self.is_worth(drafter, best, 1, 0.0) or self._since[drafter] >= RETRY_ROUNDS
+
+    def is_worth(self, drafter: Drafter, reached: float, count: int, expected: float) -> bool:
+        """Whether a draft should have a token number `count` that is reached and accepted with
+        probability `reached`. `expected`: how many are accepted of those before it."""
+        if count > DRAFT_MAX or not self.rate:
+            return False
+        lists = (count + 1) / (1 + expected + reached)
+        if lists * self._list_bytes.value > BYTES_MAX:
+            return False
+        if self._since[drafter] >= RETRY_ROUNDS and count <= RETRY_TOKENS:
+            return True
+        step_s = self._step.value if drafter == "local" else 0.0
+        return reached > self.rate * (step_s + self._verify_s())
+
+    def _verify_s(self) -> float:
+        """Seconds that one more position costs."""
+        step_s = self._step.value or self._wait.value / 10
+        return self._slope.within(0.05 * step_s, step_s, 0.4 * step_s)
+
+    def gain(self, drafter: Drafter, expected: float, count: int) -> float:
+        """Tokens a second of a round with a draft of `count`, of which `expected` are accepted."""
+        step_s = self._step.value if drafter == "local" else 0.0
+        return (1 + expected) / (self._wait.value + count * (step_s + self._verify_s()) + 1e-9)
+
+    def usual(self, drafter: Drafter) -> tuple[float, int]:
+        """What a draft of this drafter is expected to be: accepted tokens, and tokens."""
+        share = sum(one.hits for one in self._odds[drafter])
+        share /= sum(one.tries for one in self._odds[drafter])
+        expected, reached, count = 0.0, share, 0
+        while self.is_worth(drafter, reached, count + 1, expected):
+            expected, reached, count = expected + reached, reached * share, count + 1
+        return expected, count
+
+    # --- learning -------------------------------------------------------------------------------
+
+    def stepped(self, seconds: float) -> None:
+        """Our own expert has answered for one more token."""
+        self._step.learn(seconds)
+
+    def listed(self, size_bytes: int, lists: int) -> None:
+        """An expert's answer of so many lists has come."""
+        self._list_bytes.learn(size_bytes / lists)
+
+    def verified(
+        self, drafter: Drafter, measures: Sequence[float], accepted: int, *, is_cut: bool
+    ) -> None:
+        """Of the drafted tokens with these measures the first `accepted` were; the one behind them
+        was rejected, unless the text was cut there for another reason."""
+        self._since[drafter] = 0
+        for measure in measures[:accepted]:
+            self._odds[drafter][_class(drafter, measure)].learn(accepted=True)
+        if accepted < len(measures) and not is_cut:
+            measure = measures[accepted]
+            self._odds[drafter][_class(drafter, measure)].learn(accepted=False)
+
+    def finished(
+        self, tokens: int, drafted: int, wait_s: float, draft_s: float, drafter: Drafter | None
+    ) -> None:
+        """A round is over that brought `tokens`: it took `draft_s` to make its draft and `wait_s`
+        to verify it."""
+        for name in self._since:
+            if name != drafter:
+                self._since[name] += 1
+        self._slope.learn(drafted + 1, wait_s)
+        self._wait.learn(max(0.0, wait_s - drafted * self._verify_s()))
+        self._tokens = (1 - SMOOTHING) * self._tokens + tokens
+        self._seconds = (1 - SMOOTHING) * self._seconds + wait_s + draft_s
+
+
+def _class(drafter: Drafter, measure: float) -> int:
+    ends = SURE if drafter == "local" else MATCHED
+    return sum(measure > end for end in ends)
+
+
+class LookUp:
+    """What followed the same words before, in prompt and answer: drafts by n-grams."""
+
+    def __init__(self) -> None:
+        self._ends: dict[tuple[int, ...], int] = {}
+        self._read = 0
+
+    def find(self, tokens: Sequence[int], most: int) -> tuple[tuple[int, ...], int]:
+        """`most` tokens that may come next, and how many before them are the same; nothing where
+        fewer than MATCH_MIN are. What ends within the text before there are so many goes round, as
+        loops do. `tokens` only ever grows."""
+        self._read_on(tokens)
+        end = self._ends.get(tuple(tokens[-MATCH_MIN:])) if most > 0 else None
+        if end is None:
+            return (), 0
+        matched = MATCH_MIN
+        while (
+            matched < MATCH_MAX
+            and matched < end
+            and tokens[end - 1 - matched] == tokens[len(tokens) - 1 - matched]
+        ):
+            matched += 1
+        size = len(tokens) - end
+        return tuple(tokens[end + i % size] for i in range(most)), matched
+
+    def _read_on(self, tokens: Sequence[int]) -> None:
+        """Remember where each run of MATCH_MIN tokens ended last, but for the run at the end."""
+        for end in range(max(self._read, MATCH_MIN, len(tokens) - LOOK_BACK), len(tokens)):
+            self._ends[tuple(tokens[end - MATCH_MIN : end])] = end
+        self._read = max(self._read, len(tokens))
