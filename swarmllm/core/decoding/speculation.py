@@ -25,9 +25,9 @@ from typing import Final, Literal
 
 Drafter = Literal["local", "lookup"]
 
-DRAFT_MAX: Final = 15
-"""Tokens of one draft. With the token before it that is what an engine computes in one step
-(`serving.session.DECODE_MAX`)."""
+DRAFT_MAX: Final = 14
+"""Tokens of one draft: with the token before it, fewer than an engine takes for a prompt
+(`serving.session.DECODE_MAX`) and the router for catching up."""
 MATCH_MIN: Final = 3  # Tokens that must be the same before a look-up says anything.
 MATCH_MAX: Final = 8
 LOOK_BACK: Final = 4096  # Tokens of a prompt: more would take more than milliseconds at once.

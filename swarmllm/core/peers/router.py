@@ -188,7 +188,7 @@ class Router(Part):
                 else history.ping_s + (1 / _rate(record) if record is not None else 0.0)
             )
             history.caught_up(max(0.0, seconds - alone_s) / (tokens - 1))
-        if tokens <= 4 or history.replies == 0:
+        if tokens < PREFILL_TOKENS or history.replies == 0:
             history.observe(
                 max(
                     0.0,

@@ -95,6 +95,7 @@ def records(pieces: list[str], reason: str) -> list[Record]:
     weighed = {"event": "weighed", "prompt_tokens": 3, "experts": []}
     tokens = [{"event": "token", "k": 1, "text": piece} for piece in pieces]
     more = {"prompt_tokens": 3, "tokens": len(pieces), "failovers": 0, "seconds": 1.5}
+    more |= {"rounds": len(pieces), "drafted": 0, "accepted": 0}
     return [weighed, *tokens, {"event": "end", "reason": reason, **more}]
 
 

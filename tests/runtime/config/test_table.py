@@ -44,6 +44,7 @@ OTHER: dict[str, tuple[object, object]] = {
     "k": (4, 4),
     "extra": (2, 2),
     "quality": (0.5, 0.5),
+    "speculation": ("lookup", "lookup"),
     "pins": (["router.hedging_extra=2"], ("router.hedging_extra=2",)),
 }
 

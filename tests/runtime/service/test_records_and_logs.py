@@ -50,6 +50,7 @@ def test_a_token_record_is_as_documented() -> None:
         "round": 0,
         "k": 3,
         "round_ms": 4.1,
+        "shared": 1,
         "experts": [
             {
                 "peer": PEER,
@@ -79,6 +80,9 @@ def test_an_end_record_is_as_documented() -> None:
         "experts_per_token": 2.5,
         "failovers": 1,
         "local_only_tokens": 0,
+        "rounds": 0,
+        "drafted": 0,
+        "accepted": 0,
         "seed": 7,
     }
     assert (
