@@ -58,6 +58,7 @@ class Tabletop:
         config: NodeConfig | None = None,
         settings: Values = NONE,
         seed: int = 0,
+        context_max: int = 4096,
     ) -> None:
         self.now = 0.0
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
@@ -66,7 +67,12 @@ class Tabletop:
         self.sealing = MemoSealing()
         self.peers = [PeerId(f"peer-{i}") for i in range(len(seeds))]
         for i, (peer, model_seed) in enumerate(zip(self.peers, seeds, strict=True)):
-            model = None if model_seed is None else ScriptedModel(f"model-{model_seed}", model_seed)
+            name = f"model-{model_seed}"
+            model = (
+                None
+                if model_seed is None
+                else ScriptedModel(name, model_seed, context_max=context_max)
+            )
             rng = random.Random(seed * 1000 + i)
             node = Node(
                 *(config or NodeConfig(bytes(32)), peer, 1000 + i, rng, self.sealing.of(peer)),

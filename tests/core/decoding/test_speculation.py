@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -24,17 +25,9 @@ PROMPT = (3, 1, 4, 1, 5)
 MODES: tuple[Speculative, ...] = ("auto", "local", "lookup")
 
 
-def order(
-    sampling: Sampling, mode: Speculative, k: int, tokens: int = 40, **more: object
-) -> GenerateRequest:
-    return GenerateRequest(  # type: ignore[arg-type]
-        PROMPT,
-        k=k,
-        max_tokens=tokens,
-        sampling=sampling,
-        vocab_size=512,
-        speculation=mode,
-        **more,
+def order(sampling: Sampling, mode: Speculative, k: int, tokens: int = 40) -> GenerateRequest:
+    return GenerateRequest(
+        PROMPT, k=k, max_tokens=tokens, sampling=sampling, vocab_size=512, speculation=mode
     )
 
 
@@ -133,7 +126,7 @@ def test_a_stop_token_ends_the_text_where_it_ends_without_a_draft(mode: Speculat
     for place in range(3, 20):
         stops = frozenset({strict[place].token})
         cut = next(i for i, one in enumerate(strict) if one.token in stops)
-        found, end, _ = written([7, 7, 7, 7], order(sampling, mode, 4, stop_tokens=stops))
+        found, end, _ = written([7, 7, 7, 7], replace(order(sampling, mode, 4), stop_tokens=stops))
         assert tokens_of(found) == tokens_of(strict)[: cut + 1]
         assert (end.reason, end.tokens) == ("eos", cut + 1)
 
@@ -145,19 +138,10 @@ def test_a_draft_never_goes_beyond_the_tokens_that_are_wanted(tokens: int) -> No
 
 
 def test_a_draft_ends_with_the_context_of_whoever_is_asked() -> None:
-    table = settled([7, 7, 7])
-    for seat in table.seats.values():
-        assert seat.model is not None
     strict, *_ = written([7, 7, 7], order(Sampling(seed=2), "off", 3))
-    wanted = order(Sampling(seed=2), "local", 3)
-    for seat in table.seats.values():
-        seat.model.card = seat.model.card.__class__(  # type: ignore[union-attr]
-            **{
-                **{name: getattr(seat.model.card, name) for name in seat.model.card.__slots__},  # type: ignore[union-attr]
-                "context_max": len(PROMPT) + 40,
-            }
-        )
-    table.ask(table.peers[0], wanted)
+    table = Tabletop([7, 7, 7], context_max=len(PROMPT) + 40)
+    table.run_until(2.0)
+    table.ask(table.peers[0], order(Sampling(seed=2), "local", 3))
     assert table.finish(table.peers[0]).reason == "length"
     assert table.tokens(table.peers[0]) == tokens_of(strict)
 
