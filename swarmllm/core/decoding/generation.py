@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, assert_never
 
 from swarmllm.core.decoding import notices as telling
@@ -30,24 +30,21 @@ from swarmllm.core.decoding import standing
 from swarmllm.core.decoding.cascade import surprise
 from swarmllm.core.decoding.consent import decide
 from swarmllm.core.decoding.constrained import is_unsure, weighed
-from swarmllm.core.decoding.draft import Draft
+from swarmllm.core.decoding.drafting import Drafting
 from swarmllm.core.decoding.ensemble import Ensemble
-from swarmllm.core.decoding.guide import Guide
-from swarmllm.core.decoding.members import Ask, Members, Question
+from swarmllm.core.decoding.members import Ask, Members
 from swarmllm.core.decoding.pooling import Pooled
-from swarmllm.core.decoding.round import CAUGHT_UP, Experts, Reply, Round
+from swarmllm.core.decoding.round import Experts, Round
 from swarmllm.core.decoding.sampling import likeliest, numbers
-from swarmllm.core.decoding.speculation import DRAFT_MAX, Drafter, LookUp, Speculation
+from swarmllm.core.decoding.speculation import Speculation
 from swarmllm.core.decoding.standing import Standing
-from swarmllm.core.decoding.text import Text
+from swarmllm.core.decoding.writing import End, Writing
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, NodeEvent, Noticed, TokenChosen
 from swarmllm.core.peers.pool import ExpertPool
-from swarmllm.core.peers.router import Candidate
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import LocalError
 from swarmllm.messages import Busy, ExpertReply, Need, PeerId, Refused, Scores
-from swarmllm.wire.sparse import SparseList
 from swarmllm.wire.token_set import TokenSet
 
 # An expert that says "busy, retry at once" must not become a tight loop.
@@ -56,9 +53,6 @@ BUSY_MIN_S: Final = 0.05
 PREPARE_S: Final = 0.001
 # Keeps the draws of exploration apart from those of sampling.
 EXPLORE_SALT: Final = 0x5EED
-
-# Beyond this a step of our own expert is not waited for: the round begins with what there is.
-DRAFT_PATIENCE_S: Final = 0.5
 
 Step = Ask | NodeEvent
 
@@ -90,48 +84,37 @@ class Generation:
         self.session = session
         self.order = order
         self.ended = False
-        self._text = Text(order.prompt)
-        self._guide = Guide(order)
+        self._writing = Writing(order)
+        self._text, self._guide = self._writing.text, self._writing.guide
         # What was written before anybody was asked: told when it is known who is.
-        self._untold: list[Step] = []
+        self._untold: list[TokenChosen] = []
         exploring = random.Random(order.sampling.seed ^ EXPLORE_SALT)
         self._ensemble = Ensemble(order, exploring, settings)
         self._standing = Standing()
         self.members = Members(session, self._text, self._ensemble.gate.positions, settings)
         self._experts = Experts(self.members, self._ensemble, self._standing, settings)
-        self._speculation = speculation or Speculation()
-        self._look_up = LookUp()
-        self._draft: Draft | None = None  # That our own expert is making ...
-        self._draft_until = now  # ... and how long its next token is waited for.
-        self._drafted: tuple[Drafter, list[float]] | None = None  # In the round under way.
-        self._counts = [0, 0]  # Tokens drafted and accepted.
+        self._drafting = Drafting(order, self._writing, self.members, speculation or Speculation())
         self._failovers = 0
         self._local_only = 0
         self._level = telling.Level(order.k)
-        # Of the round under way: the user has heard that nobody answers.
-        self._is_silence_told = False
         self._is_kept = False  # The experts of the first round were weighed.
         self._round = Round(0, self._text.last, order, self._experts, now)
 
     def next_deadline(self) -> float:
         """When `timer` wants to be called."""
-        if self._draft is not None:
-            return self._draft_until
+        if self._drafting.until is not None:
+            return self._drafting.until
         current = self._round
-        deadline = current.next_deadline()
-        if self._guide.is_behind:
-            deadline = min(deadline, current.asked_at + PREPARE_S)
-        if current.poll.replies or self._is_silence_told:
-            return deadline
-        return min(deadline, current.clock.started_at + telling.SAY_S)
+        deadline = min(current.next_deadline(), current.silence.due_at(current.poll.replies))
+        return min(deadline, current.asked_at + PREPARE_S) if self._guide.is_behind else deadline
 
     # --- inputs --------------------------------------------------------------------------------
 
     def start(self, pool: ExpertPool) -> list[Step]:
-        written, end = self._write_forced(pool)
-        if end:
-            return [*written, *end]
-        self._untold = written
+        end = self._writing.write_forced()
+        self._untold = self._writing.told(self.request, 0)
+        if end is not None:
+            return self._end(*end)
         self._round = Round(0, self._text.last, self.order, self._experts, pool.now)
         return [*self._round.begin(pool)]
 
@@ -144,8 +127,6 @@ class Generation:
         if question is None or reply.round != question.round:
             return []  # Nobody waits for it any more.
         match reply:
-            case Scores() if self._draft is not None and question.round == self._round.number:
-                return self._drafted_on(pool, peer, reply)
             case Scores():
                 return self._scored(pool, peer, reply, size_bytes)
             case Need(have=have):
@@ -156,7 +137,7 @@ class Generation:
                 # Others take its place away faster than it computes: no breach, and no use either.
                 if is_needy:
                     pool.rest(peer, self._standing.rebuffed(peer, standing.NEEDY))
-                    self._drop(peer)
+                    self._experts.drop(peer, self._round.poll)
             case Busy(retry_after_ms=retry_ms):
                 self.members.refused(peer)
                 pool.rest(peer, max(BUSY_MIN_S, retry_ms / 1000))
@@ -165,7 +146,7 @@ class Generation:
             case Refused(code=code):
                 record = self.members.record_of(peer)
                 pool.rest(peer, self._standing.refused(peer, record, code))
-                self._drop(peer)
+                self._experts.drop(peer, self._round.poll)
             case _:
                 assert_never(reply)
         return self._settle(pool)
@@ -174,7 +155,7 @@ class Generation:
         """The connection to an expert is gone, and with it the session there."""
         if peer not in self.members:
             return []
-        self._failovers += self._drop(peer)
+        self._failovers += self._experts.drop(peer, self._round.poll)
         self._standing.waits(peer, standing.LOST)
         return self._settle(pool)
 
@@ -186,8 +167,8 @@ class Generation:
     def timer(self, pool: ExpertPool) -> list[Step]:
         """A deadline may have come: go on with what is there, or look for others."""
         current, now = self._round, pool.now
-        if self._draft is not None:
-            return self._verify(pool) if now >= self._draft_until else []
+        if self._drafting.until is not None:
+            return self._verify(pool) if now >= self._drafting.until else []
         try:
             self._guide.allowed()
         except LocalError as error:
@@ -198,7 +179,13 @@ class Generation:
             return self._end(
                 "error", telling.despair(asked, *why, seconds, is_final=current.is_hopeless)
             )
-        told = self._break_silence(pool)
+        told: list[Step] = []
+        if now >= current.silence.due_at(current.poll.replies):
+            current.silence.broken()
+            why = self._standing.reasons, pool.shortage(len(self._text))
+            left_s = current.gives_up_at() - now
+            said = telling.silence(len(current.poll.waiting), *why, left_s)
+            told = [Noticed(self.request, said)]
         if current.is_overdue(now):
             current.miss(pool)
             if current.poll.replies:
@@ -220,46 +207,25 @@ class Generation:
 
     # --- what an answer brings -----------------------------------------------------------------
 
-    def _scored(self, pool: ExpertPool, peer: PeerId, reply: Scores, size_bytes: int) -> list[Step]:
+    def _scored(
+        self, pool: ExpertPool, peer: PeerId, scores: Scores, size_bytes: int
+    ) -> list[Step]:
         members, current = self.members, self._round
-        log_mass = members.log_mass_of(peer, reply)
-        question, lists, took_s = self._taken(pool, peer, reply)
-        if lists and size_bytes:
-            self._speculation.listed(size_bytes, len(lists))
-        elif lists and question.upto - question.base == 1:
-            self._speculation.stepped(took_s)
+        question, reply = self._experts.take(pool, peer, scores, self.order.vocab_size)
+        if self._drafting.is_step(question) and pool.is_local(peer):
+            steps = self._drafting.answered(pool, question, reply.lists, reply.rtt_s)
+            return [*steps] or self._verify(pool)
+        self._drafting.replied(question, size_bytes, len(reply.lists), reply.rtt_s)
         is_late = question.round != current.number
         has_part = not is_late and peer in current.poll.asked
-        if has_part and lists:
-            current.answered(pool, peer, Reply(lists, size_bytes, took_s, log_mass))
-        steps: list[Step] = [*current.expose(pool)]
+        if has_part and reply.lists:
+            current.answered(pool, peer, replace(reply, size_bytes=size_bytes))
+        steps = current.expose(pool)
         if peer in members and is_late:
             steps += current.rejoin(pool, peer)
-        elif peer in members and has_part and not lists:
+        elif peer in members and has_part and not reply.lists:
             steps += current.ask_on(pool, peer)
-        return steps + self._settle(pool)
-
-    def _taken(
-        self, pool: ExpertPool, peer: PeerId, reply: Scores
-    ) -> tuple[Question, tuple[SparseList, ...], float]:
-        """What was asked, its lists, and the seconds that they took; all that does not depend on
-        the round is noted."""
-        members = self.members
-        question = members.question_of(peer)
-        assert question is not None
-        lists = members.lists_of(peer, reply, self.order.vocab_size)
-        if question.allowed is None:
-            self._ensemble.told(peer, question.evidence, reply.target_logprobs)
-        members.answered(peer)
-        self._standing.answered(peer)
-        took_s = pool.now - question.sent_at
-        pool.replied(peer, took_s, question.upto - question.base)
-        return question, lists, took_s
-
-    def _drop(self, peer: PeerId) -> bool:
-        """Whether others have to take up what it was working on."""
-        self._round.poll.drop_out(peer)
-        return self.members.drop(peer)
+        return [*steps, *self._settle(pool)]
 
     # --- from round to round -------------------------------------------------------------------
 
@@ -267,9 +233,8 @@ class Generation:
         """Finish the round if it is complete; ask others in place of those who dropped out."""
         if self.ended:
             return []
-        if self._draft is not None:
-            is_drafting = self.members.question_of(self._draft.drafter.peer) is not None
-            return [] if is_drafting else self._verify(pool)
+        if self._drafting.until is not None:
+            return self._verify(pool) if self._drafting.is_stuck else []
         return self._complete(pool) if self._round.is_complete else [*self._round.refill(pool)]
 
     def _complete(self, pool: ExpertPool) -> list[Step]:
@@ -292,24 +257,29 @@ class Generation:
         guesses, index = self._text.take_back(), self._text.index
         held, accepted = len(self._text), 0
         decided: list[Decided] = []
-        written: list[Step] = []
-        end: list[Step] | None = None
+        follows: list[Step] | None = None  # In place of the next round.
+        end: End | None = None
         while True:
             found = self._decide(pool, used, len(decided))
             if not isinstance(found, Decided):
-                end = found
+                follows, is_right = found, True
                 break
             decided.append(found)
-            written, end = self._append(pool, found.token)
+            end = self._writing.append(found.token)
             is_right = guesses[accepted : accepted + 1] == (found.token,)
             accepted += is_right
-            if end is not None or written or not is_right:
+            if end is not None or self._writing.forced or not is_right:
                 break
         self.members.cut(held + accepted)
-        steps += self._told(pool, used, decided, index)
-        self._learn(pool, len(decided), len(guesses), accepted, is_cut=bool(end or written))
-        steps += written
-        return steps + (self._next(pool) if end is None else end)
+        self._drafting.finished(
+            *(current, pool.now, len(decided), len(guesses), accepted), is_cut=is_right
+        )
+        if decided:
+            steps += self._told(pool, used, decided, index)
+            steps += self._writing.told(self.request, current.number)
+        if end is not None:
+            follows = self._end(*end)
+        return [*steps, *(self._next(pool) if follows is None else follows)]
 
     def _decide(
         self, pool: ExpertPool, used: Sequence[PeerId], place: int
@@ -350,8 +320,6 @@ class Generation:
     ) -> list[Step]:
         """What the user hears of the tokens that the round has brought."""
         current = self._round
-        if not decided:
-            return []
         is_local = all(pool.is_local(peer) for peer in used)
         self._local_only += is_local * len(decided)
         said = self._level.change(
@@ -387,165 +355,22 @@ class Generation:
         again = Round(
             *(before.number + 1, self._text.last, self.order, self._experts, pool.now), allowed
         )
-        steps = again.begin_again(pool, before, used)
+        steps = again.begin(pool, before, used)
         if steps:
-            self._round, self._is_silence_told = again, False
+            self._round = again
         return [*steps]
 
-    def _append(self, pool: ExpertPool, token: int) -> tuple[list[Step], list[Step] | None]:
-        """The text goes on with a token. What a grammar leaves no choice about behind it; and how
-        the text ends, if it does."""
-        self._text.append(token)
-        if token in self.order.stop_tokens:
-            return [], self._end("eos")
-        try:
-            self._guide.took(token)
-        except LocalError as error:
-            return [], self._end("error", str(error))
-        written, end = self._write_forced(pool)
-        return written, end or None
-
-    # --- drafts --------------------------------------------------------------------------------
-
     def _next(self, pool: ExpertPool) -> list[Step]:
-        """The next round, with a draft if one pays."""
+        """The next round, after a draft if one pays."""
         number = self._round.number + 1
         self._round = Round(number, self._text.last, self.order, self._experts, pool.now)
-        self._is_silence_told, self._drafted = False, None
-        room = self._room()
-        if room <= 0:
-            return [*self._round.begin(pool)]
-        looked, measures, gain = self._looked_up(room)
-        own = self._own_drafter(pool) if self._speculation.may_begin("local") else None
-        if (
-            own is not None
-            and self._speculation.gain("local", *self._speculation.usual("local")) >= gain
-        ):
-            self._draft = Draft(self.order, own, self._guide.fork(), room, pool.now)
-            self.members.begin_round()
-            return self._draft_on(pool)
-        if not looked:
-            return [*self._round.begin(pool)]
-        self._drafted = "lookup", measures
-        self._text.guess(*looked)
-        self._round = self._round_of_draft(pool.now)
-        return [*self._round.begin(pool)]
-
-    def _room(self) -> int:
-        """How many tokens a draft may have."""
-        order = self.order
-        if order.speculation == "off" or order.quality < 1:
-            return 0
-        left = order.max_tokens - self._text.index - 1
-        return min(left, DRAFT_MAX, self.members.room(len(self._text)) - 1)
-
-    def _looked_up(self, room: int) -> tuple[tuple[int, ...], list[float], float]:
-        """A draft of what followed the same words before, what its tokens are measured by, and the
-        tokens a second that may come of it; none where it does not pay."""
-        order, known = self.order, self._speculation
-        if order.speculation == "local" or order.grammar is not None:
-            return (), [], 0.0
-        looked, matched = self._look_up.find(self._text.tokens, room)
-        share, expected, reached, count = known.odds("lookup", matched), 0.0, 1.0, 0
-        for token in looked:
-            reached *= share
-            is_worth = known.is_worth("lookup", reached, count + 1, expected)
-            if token in order.stop_tokens or not is_worth:
-                break
-            expected, count = expected + reached, count + 1
-        gain = known.gain("lookup", expected, count) if count else 0.0
-        return looked[:count], [float(matched)] * count, gain
-
-    def _own_drafter(self, pool: ExpertPool) -> Candidate | None:
-        """Our own expert, if it can go on at once."""
-        if self.order.speculation == "lookup":
-            return None
-        return next(
-            (
-                c
-                for c in self._round.free(pool)
-                if pool.is_local(c.peer) and c.member and c.missing <= CAUGHT_UP
-            ),
-            None,
-        )
-
-    def _draft_on(self, pool: ExpertPool) -> list[Step]:
-        """Ask our own expert what comes behind the draft so far."""
-        assert self._draft is not None
-        drafter = self._draft.drafter
-        self._draft_until = pool.now + DRAFT_PATIENCE_S
-        number, last = self._round.number, self._text.last
-        return [*self.members.ask(drafter.peer, drafter.record, number, last, pool)]
-
-    def _drafted_on(self, pool: ExpertPool, peer: PeerId, reply: Scores) -> list[Step]:
-        """Our own expert has answered while it drafts."""
-        draft = self._draft
-        assert draft is not None
-        question, lists, took_s = self._taken(pool, peer, reply)
-        if not lists:
-            return self._draft_on(pool)
-        if question.upto - question.base == 1:
-            self._speculation.stepped(took_s)
-        token = draft.next(lists[0], self._text.tokens, self._text.index, self._speculation)
-        if token is None:
-            return self._verify(pool)
-        self._text.guess(token)
-        return self._draft_on(pool)
+        return [*self._drafting.begin(pool, self._round)] or self._verify(pool)
 
     def _verify(self, pool: ExpertPool) -> list[Step]:
-        """Our own expert's draft is at its end: ask the others about all of it."""
-        draft, self._draft = self._draft, None
-        assert draft is not None
-        current = self._round = self._round_of_draft(pool.now)
-        current.asked_at = draft.began_at
-        self._drafted = "local", draft.measures
-        if len(draft.lists) == len(current.positions):
-            reply = Reply(tuple(draft.lists), 0, pool.now - draft.began_at)
-            steps = current.begin_drafted(pool, draft.drafter, reply)
-        else:
-            steps = current.begin(pool)
-        return [*steps, *self._settle(pool)]
-
-    def _round_of_draft(self, now: float) -> Round:
-        """The round under way, about the text's end and all guesses behind it."""
-        upto, guesses = len(self._text), len(self._text.guesses)
-        positions = range(upto - guesses - 1, upto)
-        return Round(self._round.number, positions, self.order, self._experts, now)
-
-    def _learn(
-        self, pool: ExpertPool, tokens: int, drafted: int, accepted: int, *, is_cut: bool
-    ) -> None:
-        current = self._round
-        if current.is_first or current.allowed is not None or not tokens:
-            return
-        drafter = None
-        if self._drafted is not None:
-            drafter, measures = self._drafted
-            self._speculation.verified(drafter, measures[:drafted], accepted, is_cut=is_cut)
-        self._counts[0] += drafted
-        self._counts[1] += accepted
-        began_at = current.clock.started_at
-        draft_s = began_at - current.asked_at
-        self._speculation.finished(tokens, drafted, pool.now - began_at, draft_s, drafter)
-
-    def _write_forced(self, pool: ExpertPool) -> tuple[list[Step], list[Step]]:
-        """Write what the grammar leaves no choice about; and how the text ends, if it does so
-        now."""
-        written: list[Step] = []
-        try:
-            while not self._guide.is_done():
-                room = self.order.max_tokens - self._text.index
-                forced = self._guide.forced()[:room]
-                if not forced:
-                    return written, [] if room else self._end("length")
-                for token in forced:
-                    number = self._round.number
-                    written.append(forced_token(self.request, self._text.index, token, number))
-                    self._text.append(token)
-                    self._guide.took(token)
-        except LocalError as error:
-            return written, self._end("error", str(error))
-        return written, self._end("eos")
+        """Ask about the draft, however far it has come; without one, about the next token."""
+        self._round = self._drafting.round(self._round, self._experts, pool.now)
+        steps = self._round.begin(pool)
+        return [*steps, *(self._complete(pool) if self._round.is_complete else [])]
 
     def _keep(self, pool: ExpertPool) -> list[Step]:
         """After the first round: tell who was weighed, and let those go that this answer will
@@ -563,17 +388,6 @@ class Generation:
 
     # --- telling the user, and the end ---------------------------------------------------------
 
-    def _break_silence(self, pool: ExpertPool) -> list[Step]:
-        current, now = self._round, pool.now
-        is_early = now < current.clock.started_at + telling.SAY_S
-        if current.poll.replies or self._is_silence_told or is_early:
-            return []
-        self._is_silence_told = True
-        why = self._standing.reasons, pool.shortage(len(self._text))
-        left_s = current.gives_up_at() - now
-        said = telling.silence(len(current.poll.waiting), *why, left_s)
-        return [Noticed(self.request, said)]
-
     def _end(self, reason: EndReason, error: str = "") -> list[Step]:
         assert not self.ended
         self.ended = True
@@ -584,12 +398,8 @@ class Generation:
             self._failovers,
             self._local_only,
             error,
-            *self._counts,
+            self._drafting.drafted,
+            self._drafting.accepted,
         )
         untold, self._untold = self._untold, []
         return [*untold, *self.members.close_all(), ended]
-
-
-def forced_token(request: int, index: int, token: int, round_number: int) -> TokenChosen:
-    """A token that nobody was asked about."""
-    return TokenChosen(request, index, token, 0.0, round_number, 0, 0.0, (), 1.0)

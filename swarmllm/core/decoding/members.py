@@ -67,6 +67,32 @@ class Question:
     sent_at: float
     allowed: TokenSet | None = None
 
+    def lists_in(self, peer: PeerId, reply: Scores, vocab_size: int) -> tuple[SparseList, ...]:
+        """The distributions of an answer, one per position that was asked about. RemoteError: it
+        brings more or fewer of them, or something else."""
+        if len(reply.lists) != len(self.positions):
+            raise RemoteError(
+                f"expert {peer}: {len(reply.lists)} lists where {len(self.positions)} were"
+                " asked for"
+            )
+        lists = tuple(decode_list(data, self.entries, vocab_size) for data in reply.lists)
+        allowed = self.allowed
+        if allowed is not None and not all(allowed.holds(one.ids).all() for one in lists):
+            raise RemoteError(f"expert {peer}: a list of tokens that it was not asked about")
+        return lists
+
+    def log_mass_in(self, peer: PeerId, reply: Scores) -> float:
+        """The log-probability of all that was allowed; 0 where all tokens were. RemoteError: it
+        does not tell it."""
+        if self.allowed is None:
+            return 0.0
+        if len(reply.target_logprobs) != 2:
+            raise RemoteError(
+                f"expert {peer}: {len(reply.target_logprobs)} bytes of target log-probabilities"
+                " where the mass of the allowed tokens was asked for"
+            )
+        return decode_target(reply.target_logprobs)
+
 
 @dataclass(slots=True)
 class Member:
@@ -179,37 +205,6 @@ class Members:
         return ScoreAllowed(**said, allowed=encode_set(question.allowed))
 
     # --- what comes back --------------------------------------------------------------------------
-
-    def lists_of(self, peer: PeerId, reply: Scores, vocab_size: int) -> tuple[SparseList, ...]:
-        """The distributions of an answer, one per position that was asked about. RemoteError: it
-        brings more or fewer of them, or something else; nothing has changed."""
-        question = self._members[peer].question
-        assert question is not None
-        if len(reply.lists) != len(question.positions):
-            raise RemoteError(
-                f"expert {peer}: {len(reply.lists)} lists where {len(question.positions)} were "
-                "asked for"
-            )
-        lists = tuple(decode_list(data, question.entries, vocab_size) for data in reply.lists)
-        if question.allowed is not None and not all(
-            question.allowed.holds(one.ids).all() for one in lists
-        ):
-            raise RemoteError(f"expert {peer}: a list of tokens that it was not asked about")
-        return lists
-
-    def log_mass_of(self, peer: PeerId, reply: Scores) -> float:
-        """The log-probability of all that was allowed; 0 where all tokens were. RemoteError: it
-        does not tell it."""
-        question = self._members[peer].question
-        assert question is not None
-        if question.allowed is None:
-            return 0.0
-        if len(reply.target_logprobs) != 2:
-            raise RemoteError(
-                f"expert {peer}: {len(reply.target_logprobs)} bytes of target log-probabilities"
-                " where the mass of the allowed tokens was asked for"
-            )
-        return decode_target(reply.target_logprobs)
 
     def answered(self, peer: PeerId) -> None:
         """It holds what it was sent."""

@@ -3,10 +3,12 @@ reason as far as it is known."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 from swarmllm.core.wording import several
+from swarmllm.messages import PeerId
 
 SAY_S: Final = 3.0  # Nothing has happened for so long: say why, and for how long it may go on.
 
@@ -47,6 +49,20 @@ class Level:
             only = several(there, "expert is", "experts are")
             return f"only {only} known; continuing with {level} {asked_for}"
         return f"{level} of {self._wished} experts answered; continuing with {level}"
+
+
+class Silence:
+    """Of a round that began at `now`: told once, after a while without any answer."""
+
+    def __init__(self, now: float) -> None:
+        self._at = now + SAY_S
+
+    def due_at(self, replies: Collection[PeerId]) -> float:
+        return math.inf if replies else self._at
+
+    def broken(self) -> None:
+        """The user has heard of it."""
+        self._at = math.inf
 
 
 def silence(asked: int, reasons: Sequence[str], shortage: str, left_s: float) -> str:

@@ -19,9 +19,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from swarmllm.core.decoding import notices as telling
 from swarmllm.core.decoding import standing
 from swarmllm.core.decoding.ensemble import Ensemble
-from swarmllm.core.decoding.members import Ask, Members
+from swarmllm.core.decoding.members import Ask, Members, Question
 from swarmllm.core.decoding.patience import RoundClock, gives_up_after_s
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.events import ExpertUse
@@ -30,7 +31,7 @@ from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import HEDGE_COST
 from swarmllm.core.values import GenerateRequest
-from swarmllm.messages import REFUSED_CONTEXT, PeerId
+from swarmllm.messages import REFUSED_CONTEXT, PeerId, Scores
 from swarmllm.wire.ext import answers_allowed
 from swarmllm.wire.sparse import SparseList
 from swarmllm.wire.token_set import TokenSet
@@ -49,6 +50,29 @@ class Experts:
     standing: Standing
     settings: Settings
     ever_asked: set[PeerId] = field(default_factory=set)
+
+    def drop(self, peer: PeerId, poll: Poll) -> bool:
+        """Its session is gone. Whether others have to take up what it was working on."""
+        poll.drop_out(peer)
+        return self.members.drop(peer)
+
+    def take(
+        self, pool: ExpertPool, peer: PeerId, reply: Scores, vocab_size: int
+    ) -> tuple[Question, Reply]:
+        """What an expert was asked, and what it says; all that does not depend on the round is
+        noted. RemoteError: it says something else than it was asked."""
+        members = self.members
+        question = members.question_of(peer)
+        assert question is not None
+        lists = question.lists_in(peer, reply, vocab_size)
+        log_mass = question.log_mass_in(peer, reply)
+        if question.allowed is None:
+            self.ensemble.told(peer, question.evidence, reply.target_logprobs)
+        members.answered(peer)
+        self.standing.answered(peer)
+        took_s = pool.now - question.sent_at
+        pool.replied(peer, took_s, question.upto - question.base)
+        return question, Reply(lists, 0, took_s, log_mass)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +109,10 @@ class Poll:
     def known(self, free: Sequence[Candidate]) -> int:
         """How many experts there are with those who were not asked."""
         return len({*self.asked, *(candidate.peer for candidate in free)})
+
+    def answered_by_own(self, own: Candidate, reply: Reply) -> None:
+        """Our own expert has said all that it would be asked."""
+        self.asked[own.peer], self.replies[own.peer] = own, reply
 
     def drop_out(self, peer: PeerId) -> None:
         """It will not answer; an answer that it has given still counts."""
@@ -144,6 +172,7 @@ class Round:
         self._has_known = False
         # ... or anybody known who could be asked if it were reached.
         self._has_hope = False
+        self.silence = telling.Silence(now)
 
     # --- how it stands -------------------------------------------------------------------------
 
@@ -193,42 +222,34 @@ class Round:
 
     # --- asking --------------------------------------------------------------------------------
 
-    def begin(self, pool: ExpertPool) -> list[Ask]:
+    def begin(
+        self, pool: ExpertPool, before: Round | None = None, used: Sequence[PeerId] = ()
+    ) -> list[Ask]:
         """Ask as many as are wanted and some more as hedges. Whoever still owes an answer to an
         earlier round is likelier late than lost, so each of them takes the place of a hedge that
-        would have to catch up for long."""
-        members, request = self._experts.members, self._request
-        members.begin_round()
-        if self.is_narrow:
-            return self.widen(pool, 1)
-        count = request.k + request.extra
-        needed = max(request.k, count - members.open_questions())
-        there = len(self.poll.replies)
-        return self.widen(pool, count - there, needed=needed - there)
+        would have to catch up for long.
 
-    def begin_drafted(self, pool: ExpertPool, drafter: Candidate, reply: Reply) -> list[Ask]:
-        """As `begin`, where our own expert has said all that it will be asked."""
-        self.poll.asked[drafter.peer] = drafter
-        self.poll.replies[drafter.peer] = reply
-        self._experts.ever_asked.add(drafter.peer)
-        return self.begin(pool)
-
-    def begin_again(self, pool: ExpertPool, before: Round, used: Sequence[PeerId]) -> list[Ask]:
-        """After a round `before` those whose answers counted there (`used`) are asked about the
+        After a round `before` those whose answers counted there (`used`) are asked about the
         allowed tokens alone, and others in place of those who do not know that question; nothing if
         nobody does."""
-        members = self._experts.members
+        members, request = self._experts.members, self._request
         members.begin_round()
-        self.is_narrow, self.answers_wanted = False, before.answers_wanted
-        self.asked_at = before.asked_at
-        self._bytes_before = {peer: before.poll.replies[peer].size_bytes for peer in used}
-        steps: list[Ask] = []
-        for peer in used:
-            known = before.poll.asked[peer]
-            if answers_allowed(known.record.ext) and peer in members:
-                steps += self._ask(pool, replace(known, missing=len(self.positions)))
-        missing = len(used) - len(self.poll.asked)
-        return steps + self.widen(pool, missing) if missing > 0 else steps
+        if before is not None:
+            self.is_narrow, self.answers_wanted = False, before.answers_wanted
+            self.asked_at = before.asked_at
+            self._bytes_before = {peer: before.poll.replies[peer].size_bytes for peer in used}
+            steps: list[Ask] = []
+            for peer in used:
+                known = before.poll.asked[peer]
+                if answers_allowed(known.record.ext) and peer in members:
+                    steps += self._ask(pool, replace(known, missing=len(self.positions)))
+            missing = len(used) - len(self.poll.asked)
+            return steps + self.widen(pool, missing) if missing > 0 else steps
+        if self.is_narrow:
+            return self.widen(pool, 1)
+        count, there = request.k + request.extra, len(self.poll.replies)
+        needed = max(request.k, count - members.open_questions())
+        return self.widen(pool, count - there, needed=needed - there)
 
     def widen(self, pool: ExpertPool, count: int, needed: int | None = None) -> list[Ask]:
         """Ask up to `count` experts that have no part in this round yet (before the first token: as

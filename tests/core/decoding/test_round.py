@@ -199,7 +199,8 @@ def test_an_answer_with_more_or_fewer_lists_than_positions_is_a_breach() -> None
     for count in (0, 1, 2, 4):
         lists = (b"",) * count
         with pytest.raises(RemoteError, match=f"{count} lists where 3 were asked for"):
-            experts.members.lists_of(a, Scores(1, 1, 0, lists, b"", 0, 0, NO_HALT_DIGEST), 512)
+            reply = Scores(1, 1, 0, lists, b"", 0, 0, NO_HALT_DIGEST)
+            experts.take(FlatPool([a]).at(0.0), a, reply, 512)
     assert experts.members.question_of(a) is not None
 
 
