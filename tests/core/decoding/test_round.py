@@ -197,9 +197,8 @@ def test_an_answer_with_more_or_fewer_lists_than_positions_is_a_breach() -> None
     current = Round(1, range(17, 20), order, experts, 0.0)
     current.begin(FlatPool([a]).at(0.0))
     for count in (0, 1, 2, 4):
-        lists = (b"",) * count
+        reply = Scores(1, 1, 0, (b"",) * count, b"", 0, 0, NO_HALT_DIGEST)
         with pytest.raises(RemoteError, match=f"{count} lists where 3 were asked for"):
-            reply = Scores(1, 1, 0, lists, b"", 0, 0, NO_HALT_DIGEST)
             experts.take(FlatPool([a]).at(0.0), a, reply, 512)
     assert experts.members.question_of(a) is not None
 
