@@ -241,6 +241,7 @@ def test_hostile_tokens_of_many_experts_are_text_in_colours_that_all_can_read(
     records = stage.puppet.records
     records["status"]["experts"] = [expert(f"12D3KooWpeer{one}") for one in range(10)]
     end = {"reason": "eos", "tokens": 10, "prompt_tokens": 1, "failovers": 0, "seconds": 1.0}
+    end |= {"rounds": 10, "drafted": 0, "accepted": 0}
     weighed = {"event": "weighed", "prompt_tokens": 1, "experts": []}
     tokens = [token(at, f" {HOSTILE}\n", 10) for at in range(10)]
     stage.puppet.answer = [weighed, *tokens, {"event": "end", **end}]
