@@ -21,6 +21,7 @@ from swarmllm.api.dialects.openai_completions import CompletionDialect
 from swarmllm.api.dialects.openai_responses import ResponsesDialect
 from swarmllm.api.endpoints import CHANGES, READS
 from swarmllm.api.guard import Guard
+from swarmllm.api.metrics import PATH, metrics
 from swarmllm.api.models import listed, resolved
 from swarmllm.api.openapi import document
 from swarmllm.api.problem import Problem, broken_off, problem_of
@@ -45,6 +46,7 @@ def api(client: Client, guard: Guard, clock: Callable[[], float] = time.time) ->
         Route("/health", routes.health),
         Route("/ready", routes.ready),
         Route("/openapi.json", routes.openapi),
+        Route(PATH, metrics(client)),
         Route("/v1/models", routes.models),
         Route("/v1/models/{id:path}", routes.model),
         Route("/v1/chat/completions", routes.dialect("chatcmpl", ChatDialect), methods=["POST"]),

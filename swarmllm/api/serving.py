@@ -149,12 +149,13 @@ class _Loaded:
         from hypercorn.trio.worker_context import WorkerContext
 
         from swarmllm.api.guard import Guard
+        from swarmllm.api.metrics import Counting
         from swarmllm.api.routes import api
 
         guard = Guard(
             frozenset(options.keys), frozenset(options.hosts), frozenset(options.origins), token
         )
-        self._app = ASGIWrapper(api(client, guard))  # type: ignore[arg-type]
+        self._app = ASGIWrapper(Counting(api(client, guard)))  # type: ignore[arg-type]
         self._config = Config()
         self._config.errorlog = self._config.accesslog = None
         self._config.include_server_header = False

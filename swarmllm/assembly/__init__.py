@@ -16,7 +16,7 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -44,6 +44,7 @@ from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.halt.charter import Pin
 from swarmllm.core.inputs import AddressesFound, OwnerStops, RecordOffered
 from swarmllm.core.ledger.part import LedgerView
+from swarmllm.core.metrics.observer import Observer
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.part import Part
 from swarmllm.core.peers.dialling import load_saved
@@ -66,10 +67,12 @@ from swarmllm.runtime.handing_in import HandingIn
 from swarmllm.runtime.learned_text import LearnedText
 from swarmllm.runtime.ledger_performer import LedgerPerformer
 from swarmllm.runtime.local_api.server import serve
+from swarmllm.runtime.loop_lag import measure_lag
 from swarmllm.runtime.ports import (
     Engine,
     Network,
     Text,
+    Traffic,
     governance_channel,
     halt_channel,
     ledger_channel,
@@ -89,7 +92,7 @@ from swarmllm.runtime.service.json_events import (
 )
 from swarmllm.runtime.service.ledgers import LedgerService
 from swarmllm.runtime.service.local_node import LocalNode
-from swarmllm.runtime.service.request import usual_request
+from swarmllm.runtime.service.request import TextRequest, usual_request
 from swarmllm.runtime.service.service import Service
 from swarmllm.runtime.service.validation import ValidationService
 from swarmllm.runtime.suspend_detector import SuspendDetector
@@ -104,6 +107,9 @@ LEDGER_FILE: Final = "ledger.sqlite"
 STOP_FILE: Final = "STOP"
 # One look costs some microseconds, and a stop within a second is the promise.
 STOP_FILE_EVERY_S: Final = 0.2
+
+Opened = tuple[Network, Callable[[], tuple[str, ...]], Callable[[], Traffic]]
+"""The network, what tells its troubles in sentences, and what it counts."""
 
 
 def configure(**settings: object) -> Config:
@@ -178,7 +184,7 @@ async def _start(
     governance = governance_part(
         orders.machine, keyring, store, settings, config.canary, parts.review_pace
     )
-    recording, handing_in = _recording(store), HandingIn()
+    recording, handing_in, observer = _recording(store), HandingIn(), _observer(nursery)
     agent = NodeAgent(config, governance.machine, settings, keyring, store)
     made = exchange, governance, part_of(keyring, rng, trio.current_time()), recording
     node = _node(config, keyring, rng, orders, text, (*made, *agent.parts), settings)
@@ -187,18 +193,13 @@ async def _start(
         nursery.start_soon(perform_text, effect, text, driver)
 
     ledgers = performer_of(data.path / LEDGER_FILE, keyring, store, orders.machine, warn)
-    driver = _driver(*(node, keyring, store, orders, perform, ledgers, handing_in, agent.perform))
-    nursery.start_soon(ledgers.run, driver.feed)
-    network, troubles, crowding = await _open_network(stack, config, keyring, driver, parts)
-    local = LocalNode(
-        *(node, driver, network, text),
-        swarm=config.swarm,
-        defaults=defaults,
-        grammars=Grammars(),
-        troubles=troubles,
-        crowding=crowding,
-        advice=advice,
+    driver = _driver(
+        *(node, keyring, store, orders, perform, ledgers, handing_in, agent.perform), observer
     )
+    nursery.start_soon(ledgers.run, driver.feed)
+    opened = await _open_network(stack, config, keyring, driver, parts)
+    network = opened[0]
+    local = _local(config, node, driver, opened, text, defaults, advice, observer)
     agent.open(nursery, local, driver, recording, _validator(data, parts))
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
     await stack.enter_async_context(_driving(driver, network, engine))
@@ -258,6 +259,35 @@ def _node(
     return Node(basics, keyring.peer, boot_ms, rng, sealing, orders.machine, parts, settings)
 
 
+def _observer(nursery: trio.Nursery) -> Observer:
+    observer = Observer()
+    nursery.start_soon(measure_lag, observer.lagged)
+    return observer
+
+
+def _local(
+    config: Config,
+    node: Node,
+    driver: Driver,
+    opened: Opened,
+    text: Text,
+    defaults: TextRequest,
+    advice: Mapping[str, float],
+    observer: Observer,
+) -> LocalNode:
+    network, troubles, traffic = opened
+    return LocalNode(
+        *(node, driver, network, text),
+        swarm=config.swarm,
+        defaults=defaults,
+        grammars=Grammars(),
+        troubles=troubles,
+        traffic=traffic,
+        observer=observer,
+        advice=advice,
+    )
+
+
 def _driver(
     node: Node,
     keyring: KeyFile,
@@ -267,6 +297,7 @@ def _driver(
     ledgers: LedgerPerformer,
     handing_in: HandingIn,
     run_agent: Callable[[AgentEffect], None],
+    observer: Observer,
 ) -> Driver:
     return Driver(
         node,
@@ -278,6 +309,7 @@ def _driver(
         ledgers=ledgers.perform,
         kept=handing_in.kept,
         agent=run_agent,
+        watch=observer.observe,
     )
 
 
@@ -414,11 +446,9 @@ async def _watch_stop_file(path: Path, driver: Driver) -> None:
 
 async def _open_network(
     stack: AsyncExitStack, config: Config, keyring: KeyFile, driver: Driver, parts: Parts
-) -> tuple[Network, Callable[[], tuple[str, ...]], Callable[[], dict[str, int]]]:
-    """The network, what tells its troubles in sentences, and what counts the connections that gave
-    way."""
+) -> Opened:
     if parts.network is not None:
-        return await stack.enter_async_context(parts.network(keyring, driver)), tuple, dict
+        return await stack.enter_async_context(parts.network(keyring, driver)), tuple, Traffic
     network = await stack.enter_async_context(
         open_network(network_options(config, keyring, driver))
     )
@@ -434,7 +464,7 @@ async def _open_network(
             *([f"the LAN is not searched: {network.lan_error}"] if network.lan_error else []),
         )
 
-    return network, troubles, lambda: network.crowding
+    return network, troubles, lambda: network.traffic
 
 
 def network_options(config: Config, keyring: KeyFile, driver: Driver) -> NetworkOptions:

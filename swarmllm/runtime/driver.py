@@ -112,6 +112,8 @@ NODE_STOPPED: Final = (
 )
 
 Clock = Callable[[], float]
+Watch = Callable[[object, float], None]
+"""Is shown each input and each effect, with the time; it must not wait, raise or change either."""
 
 log = logging.getLogger("swarmllm.driver")
 
@@ -132,11 +134,13 @@ class Driver:
         ledgers: Callable[[LedgerEffect], None] = lambda _: None,
         kept: Callable[[RecordKept], None] = lambda _: None,
         agent: Callable[[AgentEffect], None] = lambda _: None,
+        watch: Watch = lambda _, __: None,
     ) -> None:
         """`orders` None: a node without a kill switch. `suspend_detector` None: one that never
         sleeps, because its time is a test's. `texts` performs what concerns tokenizers, `ledgers`
         what concerns the ledger, `kept` tells who handed a record in, `agent` does what the node's
-        agent wants; none of them may wait."""
+        agent wants, `watch` counts; none of them may wait."""
+        self._watch = watch
         self._kept = kept
         self._texts = texts
         self._agent = agent
@@ -191,7 +195,9 @@ class Driver:
         """Handle it now, whatever waits in the queues; the loop looks at its timer again, and saves
         what is to be saved. Returns the answer to a `RecordOffered`."""
         checked: RecordChecked | None = None
-        for effect in self._effects.overtake(self._node.handle(event, self._clock())):
+        now = self._clock()
+        self._watch(event, now)
+        for effect in self._effects.overtake(self._node.handle(event, now)):
             if isinstance(effect, RecordChecked):
                 checked = effect
             else:
@@ -331,8 +337,10 @@ class Driver:
             self._look()
 
     async def _handle(self, event: Input) -> None:
+        now = self._clock()
+        self._watch(event, now)
         try:
-            effects = self._node.handle(event, self._clock())
+            effects = self._node.handle(event, now)
         except Exception:
             # Named by its kind alone: the input may hold what a user wrote.
             log.critical(
@@ -351,6 +359,7 @@ class Driver:
                 self._perform(effect)
 
     def _perform(self, effect: NodeEffect) -> None:
+        self._watch(effect, self._clock())
         match effect:
             case RunScore():
                 assert self._nursery is not None

@@ -4,8 +4,8 @@ contract test (`tests/contracts/`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import trio
@@ -108,6 +108,18 @@ def governance_channel(door: Door, swarm: str) -> Channel:
 def ledger_channel(door: Door) -> Channel:
     """That by which neighbours witness each other's logs."""
     return Channel(LEDGER, LEDGER_PROTOCOL, "", LEDGER_FRAME_MAX, 0, door)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What a network counts: `crowding`, connections that ended so far because there was no room
+    for all that peers wanted, by the bound that ended them; `connections` now, by their kind; bytes
+    of gossip so far."""
+
+    crowding: Mapping[str, int] = field(default_factory=dict)
+    connections: Mapping[str, int] = field(default_factory=dict)
+    gossip_sent_bytes: int = 0
+    gossip_received_bytes: int = 0
 
 
 class Network(Protocol):

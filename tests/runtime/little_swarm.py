@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from swarmllm.adapters.grammar.grammars import Grammars
 from swarmllm.adapters.keyfile import KeyFile
 from swarmllm.core.halt.charter import Pin
+from swarmllm.core.metrics.observer import Observer
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.messages import PeerId
 from swarmllm.runtime.booting import boot
@@ -134,7 +135,8 @@ async def joined(
     node = Node(
         NodeConfig(bytes(32)), keyring.peer, 1_000_000 + number, rng, sealing_with(keyring), machine
     )
-    driver = Driver(node, keyring, store, orders=orders)
+    observer = Observer()
+    driver = Driver(node, keyring, store, orders=orders, watch=observer.observe)
     async with AsyncExitStack() as stack:
         engine = (
             None
@@ -148,6 +150,8 @@ async def joined(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(driver.run, network, engine)
             text = ScriptedText(stop_tokens, chat_template=chat_template)
-            local = LocalNode(node, driver, network, text, grammars=grammars or Grammars())
+            local = LocalNode(
+                *(node, driver, network, text), grammars=grammars or Grammars(), observer=observer
+            )
             yield Member(keyring.peer, node, driver, local, network, engine, store, halts, orders)
             driver.stop()

@@ -66,6 +66,7 @@ class _Junk(Exception):
 
 class _Router(GossipSub):  # type: ignore[misc]
     def __init__(self) -> None:
+        self.sent_bytes = 0
         super().__init__(
             # Version 1.2 costs twice the processor time for small messages.
             protocols=[PROTOCOL_ID_V11],
@@ -90,6 +91,7 @@ class _Router(GossipSub):  # type: ignore[misc]
             self._send_part(peer_id, part, priority)
 
     def _send_part(self, peer_id: Any, rpc: Any, priority: bool) -> None:
+        self.sent_bytes += rpc.ByteSize()
         if rpc.publish:
             priority = True
             rpcs = self.pubsub.peer_queues.get(peer_id)
@@ -139,6 +141,7 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         self._timing, self._limits = options.timing, options.limits
         # Of peers with a gossip stream; bounded by the connections.
         self._budgets: dict[Any, _Budget] = {}
+        self.received_bytes = 0
         # The sequence number, too, starts where no earlier run of this node has been.
         self.counter: int = time.time_ns()
         network = host.get_network()
@@ -193,6 +196,7 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
                     while len(body) < size:
                         body += await self._read(stream, size - len(body))
                     rpc = rpc_pb2.RPC()
+                    self.received_bytes += size
                     rpc.ParseFromString(bytes(body))
                     return rpc, size
                 if size <= RPC_SKIPPED_MAX:
@@ -206,6 +210,7 @@ class _Pubsub(Pubsub):  # type: ignore[misc]
         while size:
             chunk = await self._read(stream, min(size, RPC_BYTES_MAX))
             size -= len(chunk)
+            self.received_bytes += len(chunk)
             await trio.sleep(budget.volume.take(len(chunk), trio.current_time()))
 
     async def _read(self, stream: Any, count: int) -> bytes:
@@ -290,6 +295,11 @@ class Gossip:
         self.services = (self._pubsub, self._pubsub.router)
         self._queue: deque[tuple[str, bytes]] = deque(maxlen=PUBLISH_QUEUE_MAX)
         self._more = trio.Event()
+
+    @property
+    def volume(self) -> tuple[int, int]:
+        """Bytes of frames that were sent and received so far."""
+        return self._pubsub.router.sent_bytes, self._pubsub.received_bytes
 
     async def join(self) -> None:
         for topic in self._channels:

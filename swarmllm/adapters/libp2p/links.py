@@ -11,6 +11,7 @@ connection without our noticing can come back at once.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -37,6 +38,7 @@ log = logging.getLogger("swarmllm.net")
 # Refused peers that are being told so; more at once are cut off in silence.
 TURNED_AWAY_MAX: Final = 4
 TURN_AWAY_S: Final = 1.0
+KINDS: Final = ("dialled", "accepted", "guest")
 
 
 class Links:
@@ -62,6 +64,8 @@ class Links:
         self._turned_away: set[Any] = set()  # Connections; at most TURNED_AWAY_MAX.
         self._changed = trio.Event()
         self._closing = False
+        self.kinds: dict[str, int] = {}
+        """How many connections there are of each kind."""
         self.host: Host
         """Set before anything runs; the host needs these links, too."""
 
@@ -349,6 +353,8 @@ class Links:
 
     def _count(self) -> None:
         self._commons.peers = sum(not link.is_guest for link in self._by_conn.values())
+        kinds = Counter(map(_kind, self._by_conn.values()))
+        self.kinds = {kind: kinds[kind] for kind in KINDS}
 
     def _broken(self, link: Link, reason: str) -> None:
         self.penalise(link.peer, reason)
@@ -356,6 +362,10 @@ class Links:
     def _announce_change(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+
+
+def _kind(link: Link) -> str:
+    return "guest" if link.is_guest else "dialled" if link.we_dialled else "accepted"
 
 
 def _described(link: Link) -> str:

@@ -40,6 +40,7 @@ from swarmllm.core.inputs import AddressesChanged, AddressesFound, DialFailed, N
 from swarmllm.core.peers.dial_rule import Vantage
 from swarmllm.errors import LocalError, RemoteError
 from swarmllm.messages import ExpertMessage, Halted, PeerId
+from swarmllm.runtime.ports import Traffic
 
 log = logging.getLogger("swarmllm.net")
 
@@ -124,15 +125,16 @@ class Libp2pNetwork:
         return self._lan.error if self._lan is not None else ""
 
     @property
-    def crowding(self) -> dict[str, int]:
-        """How many connections ended so far because there was no room for all that peers wanted, by
-        the bound that ended them."""
+    def traffic(self) -> Traffic:
+        """What is counted here."""
         unread = self._switch.unread
-        return {
+        crowding = {
             "evicted": self._switch.admission.given_way,
             "unread_exceeded": unread.exceeded,
             "unread_given_way": unread.given_way,
         }
+        sent, received = (0, 0) if self._gossip is None else self._gossip.volume
+        return Traffic(crowding, self._links.kinds, sent, received)
 
     def send(self, peer: PeerId, message: ExpertMessage) -> None:
         self._links.send(peer, message)

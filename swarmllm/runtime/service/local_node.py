@@ -18,13 +18,15 @@ from swarmllm.core.chat import ChatMessage, check_messages
 from swarmllm.core.events import LifeEvent
 from swarmllm.core.grammar import GrammarSource
 from swarmllm.core.inputs import OwnerStops
+from swarmllm.core.metrics.observer import Observer, Sample
+from swarmllm.core.metrics.state import Counted, state_samples
 from swarmllm.core.node import Node
 from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.core.values import ALL, Only
 from swarmllm.errors import UsageError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.driver import Clock, Driver
-from swarmllm.runtime.ports import Grammars, Network, Text
+from swarmllm.runtime.ports import Grammars, Network, Text, Traffic
 from swarmllm.runtime.queues import LifeFeed
 from swarmllm.runtime.service.answer import Answer
 from swarmllm.runtime.service.request import DEFAULTS, NOTHING, TextRequest, parse_request
@@ -62,14 +64,15 @@ class LocalNode:
         swarm: str = "private",
         defaults: TextRequest = DEFAULTS,
         troubles: Callable[[], tuple[str, ...]] = tuple,
-        crowding: Callable[[], dict[str, int]] = dict,
+        traffic: Callable[[], Traffic] = Traffic,
+        observer: Observer | None = None,
         grammars: Grammars | None = None,
         clock: Clock = trio.current_time,
         advice: Mapping[str, float] = NOTHING,
     ) -> None:
         """`defaults` holds what `generate` takes where the caller gives nothing, and `advice` what
         our model's makers advise for a conversation; `troubles` tells what is wrong now, in
-        sentences."""
+        sentences, and `observer` what was counted so far."""
         self._node = node
         self._driver = driver
         self._network = network
@@ -78,7 +81,8 @@ class LocalNode:
         self.defaults = defaults
         self._advice = advice
         self._troubles = troubles
-        self._crowding = crowding
+        self._traffic = traffic
+        self._observer = observer or Observer()
         self._grammars = grammars
         self._clock = clock
         self._began_at = clock()
@@ -194,7 +198,7 @@ class LocalNode:
             uptime_s=self._clock() - self._began_at,
             troubles=self._troubles(),
             saves_failed=driver.saves_failed,
-            crowding=self._crowding(),
+            crowding=dict(self._traffic().crowding),
             has_chat_template=None
             if view.card is None
             else bool(self._text.vocabulary.chat_template),
@@ -203,6 +207,20 @@ class LocalNode:
     def experts(self) -> tuple[ExpertView, ...]:
         """Every expert with our vocabulary that is known to be alive, our own included."""
         return self.view().experts
+
+    def metrics(self) -> list[Sample]:
+        """What this node has counted so far, and how it is now; `core.metrics.table` says what each
+        figure means."""
+        traffic = self._traffic()
+        counted = Counted(
+            uptime_s=self._clock() - self._began_at,
+            saves_failed=self._driver.saves_failed,
+            crowding=traffic.crowding,
+            connections=traffic.connections,
+            gossip_sent_bytes=traffic.gossip_sent_bytes,
+            gossip_received_bytes=traffic.gossip_received_bytes,
+        )
+        return [*self._observer.samples(), *state_samples(self.view(), counted)]
 
     def events(self) -> AbstractContextManager[LifeFeed[LifeEvent]]:
         """Experts and peers as they come and go: `with node.events() as events: async for event in

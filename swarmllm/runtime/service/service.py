@@ -5,11 +5,11 @@ parameters in, records out.
         async for record in records: ...
 
 The local socket (`local_api`), gRPC and a command's own node are thin callers of this. `generate`
-gives `weighed`, `token`, `notice` and at last `end`; `status`, `experts` and `shutdown` give one
-record; `events` tells of experts and peers until the caller leaves; the kill switch's operations
-are in `halts`, those of governance in `governance`, those of programs that manage nodes in `mesh`,
-those of the agent and of the node's expert in `agent`. What cannot be answered is raised as a
-UsageError, LocalError or HaltedError.
+gives `weighed`, `token`, `notice` and at last `end`; `status`, `experts`, `metrics` and `shutdown`
+give one record; `events` tells of experts and peers until the caller leaves; the kill switch's
+operations are in `halts`, those of governance in `governance`, those of programs that manage nodes
+in `mesh`, those of the agent and of the node's expert in `agent`. What cannot be answered is raised
+as a UsageError, LocalError or HaltedError.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import trio
 from swarmllm.core.settings.holder import Settings
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config.pins import setting_of
-from swarmllm.runtime.service import mesh
+from swarmllm.runtime.service import mesh, metrics
 from swarmllm.runtime.service.agent import OPS as AGENT_OPS
 from swarmllm.runtime.service.agent import AgentService
 from swarmllm.runtime.service.governance import OPS as GOVERNANCE_OPS
@@ -104,7 +104,7 @@ class Call:
 
 class Service:
     """The questions that one node answers. While it is still starting only `status`, `experts`,
-    `settings` and `shutdown` are answered at once, and the others when it has started."""
+    `settings`, `metrics` and `shutdown` are answered at once, the others when it has started."""
 
     def __init__(self, defaults: TextRequest = DEFAULTS, settings: Settings | None = None) -> None:
         """`defaults`: what `generate` takes where a client gives nothing. `settings`: the node's;
@@ -129,6 +129,7 @@ class Service:
             "status": self._status,
             "experts": self._experts,
             "settings": self._show_settings,
+            "metrics": lambda _, __: metrics.answer(self.node),
             "events": self._events,
             "shutdown": self._ask_shutdown,
         }

@@ -222,7 +222,7 @@ def test_a_crowd_from_two_addresses_keeps_neither_newcomers_out_nor_us_in() -> N
                 await connect(node, other)  # One more that we choose.
                 await still_answers(node, friend)
                 assert network_of(node)._switch.admission.ours == 2
-                assert network_of(node).crowding["evicted"] > 0  # What `status` shows.
+                assert network_of(node).traffic.crowding["evicted"] > 0  # What `status` shows.
 
     trio.run(main)
 

@@ -1,0 +1,1 @@
+"""Metrics: what a node counts of its own work, for whoever runs it."""
