@@ -55,13 +55,19 @@ class Outlet:
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
     async def end(self) -> None:
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        await self._finish(b"")
 
     async def whole(self, status: int, value: object, headers: dict[str, str]) -> None:
         data = json_of(value).encode()
         told = {"content-type": "application/json", "content-length": str(len(data))}
         await self.begin(status, told | headers)
-        await self._send({"type": "http.response.body", "body": data, "more_body": False})
+        await self._finish(data)
+
+    async def _finish(self, data: bytes) -> None:
+        """Shielded: with these bytes the server says that the client may be gone, which ends the
+        reply, and goes on to end the connection, or to make it ready for the next request."""
+        with trio.CancelScope(shield=True):
+            await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
 
 class Reply:

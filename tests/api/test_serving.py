@@ -77,6 +77,25 @@ def test_a_stream_comes_over_a_socket_and_the_connection_serves_the_next_request
     run(body)
 
 
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_connection_that_is_to_be_closed_is_closed_behind_the_reply(
+    tmp_path: Path, stream: bool
+) -> None:
+    """The end of the reply tells the application that its client is gone; that had cancelled the
+    server in the middle of closing, and such clients waited for ever."""
+
+    async def body() -> None:
+        async with opened(tmp_path) as port:
+            asked = {"model": "swarm", "prompt": "a", "max_tokens": 3, "stream": stream}
+            data = request(port, asked).replace(b"\r\n", b"\r\nconnection: close\r\n", 1)
+            async with await trio.open_tcp_stream("127.0.0.1", port) as connection:
+                await connection.send_all(data)
+                got = b"".join([one async for one in connection])
+                assert got.startswith(b"HTTP/1.1 200")
+
+    run(body)
+
+
 async def drained(stream: trio.SocketStream) -> None:
     """Until the other end has closed it."""
     with suppress(trio.BrokenResourceError):
