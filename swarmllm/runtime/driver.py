@@ -102,7 +102,10 @@ from swarmllm.runtime.suspend_detector import LOOK_EVERY_S, SuspendDetector
 from swarmllm.wire.codec import encode
 from swarmllm.wire.envelope import seal
 
-BATCH_MAX: Final = 64  # Inputs handled in one go before other tasks get a turn: a few milliseconds.
+# What is handled in one go before other tasks get a turn: inputs, and seconds. With 64 answers a
+# token of each may lie here at once, and each takes 0.3 ms.
+BATCH_MAX: Final = 64
+BATCH_S: Final = 0.005
 # Between two timer inputs, whatever deadline the node names: a mistake there must not burn a core.
 TIMER_GAP_S: Final = 0.001
 LISTENERS_MAX: Final = 64  # Programs that watch this node; each costs a queue.
@@ -307,12 +310,15 @@ class Driver:
         fired_at = -math.inf
         while not self._stopping:
             await self._perform_waiting()
+            until = self._clock() + BATCH_S
             for _ in range(BATCH_MAX):
                 self._look()
                 event = self._inbox.take()
                 if event is None:
                     break
                 await self._handle(event)
+                if self._clock() >= until:
+                    break
             now = self._clock()
             wake_at = max(self._node.next_deadline(), fired_at + TIMER_GAP_S)
             if wake_at <= now:

@@ -12,7 +12,7 @@ import trio.testing
 from swarmllm.core.effects import Effect
 from swarmllm.core.inputs import Input
 from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord
-from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.driver import Clock, Driver
 from swarmllm.runtime.suspend_detector import SuspendDetector
 from swarmllm.testing.memory_network import MemoryNetwork, MemorySwarm
 from swarmllm.testing.memory_store import MemoryStore
@@ -53,8 +53,11 @@ async def driving(
     machine: Puppet,
     store: MemoryStore | None = None,
     suspend_detector: SuspendDetector | None = None,
+    clock: Clock = trio.current_time,
 ) -> AsyncIterator[tuple[Driver, MemoryNetwork]]:
-    driver = Driver(machine, key(1), store or MemoryStore(), suspend_detector=suspend_detector)
+    driver = Driver(
+        *(machine, key(1), store or MemoryStore(), clock), suspend_detector=suspend_detector
+    )
     async with (
         MemorySwarm() as swarm,
         swarm.network(key(1).peer) as network,

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import threading
+from itertools import pairwise
 
 import pytest
 import trio
@@ -24,6 +25,7 @@ from swarmllm.core.inputs import (
 )
 from swarmllm.core.values import GenerateRequest, SessionKey
 from swarmllm.messages import NO_HALT_DIGEST, REFUSED_ENGINE, Refused, Score
+from swarmllm.runtime.driver import BATCH_MAX, BATCH_S
 from swarmllm.runtime.queues import INPUTS_MAX, LIFE_MAX, Inbox
 from swarmllm.testing.memory_store import MemoryStore
 from swarmllm.wire.context import EMPTY
@@ -41,6 +43,34 @@ async def test_inputs_are_handled_in_the_order_of_their_arrival() -> None:
     assert [e.reason for _, e in machine.inputs if isinstance(e, DialFailed)] == [
         str(i) for i in range(300)
     ]
+
+
+@under_mock_clock
+async def test_inputs_that_lie_ready_hold_the_others_up_for_milliseconds_only() -> None:
+    """64 streams at once bring a token each, and together held the event loop for 20 ms."""
+    cost_s, now, turns = 0.0015, [0.0], [0]
+
+    def costly(event: Input) -> list[Effect]:
+        now[0] += cost_s * isinstance(event, DialFailed)
+        return []
+
+    async def other() -> None:
+        while True:
+            turns.append(machine.count(DialFailed))
+            await trio.lowlevel.checkpoint()
+
+    machine = Puppet(costly)
+    async with (
+        driving(machine, clock=lambda: now[0]) as (driver, _),
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(BATCH_MAX):
+            await driver.feed(DialFailed(STRANGER, ""))
+        nursery.start_soon(other)
+        await machine.has(DialFailed, BATCH_MAX)
+        nursery.cancel_scope.cancel()
+    # Trio runs what is ready in any order, so two of the driver's turns may be neighbours.
+    assert max(b - a for a, b in pairwise(turns)) <= 2 * math.ceil(BATCH_S / cost_s)
 
 
 def test_a_save_is_durable_before_any_later_effect_begins_and_off_the_event_loop() -> None:
