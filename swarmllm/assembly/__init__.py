@@ -37,12 +37,13 @@ from swarmllm.adapters.store import SqliteStore
 from swarmllm.adapters.terms_file import read_terms_file, terms_path
 from swarmllm.adapters.validation_process import ValidationProcess
 from swarmllm.assembly.agent import NodeAgent, unix_ms
+from swarmllm.assembly.expert import NodeExpert, settle, with_choice
 from swarmllm.assembly.model import Parts as Parts
 from swarmllm.assembly.model import SendFrame, TextSwarm, digests_of, open_model, perform_text
 from swarmllm.core.effects import AgentEffect, TokenizerEffect
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.halt.charter import Pin
-from swarmllm.core.inputs import AddressesFound, OwnerStops, RecordOffered
+from swarmllm.core.inputs import AddressesFound, OwnerOffers, OwnerStops, RecordOffered
 from swarmllm.core.ledger.part import LedgerView
 from swarmllm.core.metrics.observer import Observer
 from swarmllm.core.node import Node, NodeConfig
@@ -133,6 +134,7 @@ async def open_node(
         async with AsyncExitStack() as stack:
             data = stack.enter_context(locked(config.data_dir))
             stack.enter_context(logs.writing(data.path / LOG_FILE, config.log_level))
+            config = with_choice(config)
             tell(Starting(str(data.path), config.swarm))
             stack.callback(tell, Stopped())
             node = await _start(stack, config, data, tell, parts or Parts())
@@ -202,6 +204,7 @@ async def _start(
     local = _local(config, node, driver, opened, text, defaults, advice, observer)
     agent.open(nursery, local, driver, recording, _validator(data, parts))
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
+    expert = await _expert(nursery, config, data, engine, text, driver, tell)
     await stack.enter_async_context(_driving(driver, network, engine))
     await stack.enter_async_context(_forwarding(local, tell))
     stack.callback(tell, Stopping("asked to"))
@@ -212,7 +215,7 @@ async def _start(
     await _offer_terms(config, governance.machine, driver, warn)
     governing = _governing(driver, handing_in, governance.machine, keyring, local)
     validation = ValidationService(driver, recording, governance.machine, settings, local.view)
-    _open_service(service, local, orders, governing, driver, validation, agent)
+    _open_service(service, local, orders, governing, driver, validation, agent, expert)
     service.http = await stack.enter_async_context(parts.http(service)) if parts.http else ""
     tell(_ready(network, api, service.http))
     return local
@@ -232,6 +235,24 @@ async def _open_doors(
         serving = partial(grpc_service.serve, service, data.path, config.grpc_port)
         tell(ServiceOpened(await nursery.start(serving)))
     return api
+
+
+async def _expert(
+    nursery: trio.Nursery,
+    config: Config,
+    data: DataDir,
+    engine: Engine | None,
+    text: Text,
+    driver: Driver,
+    tell: SendFrame,
+) -> NodeExpert:
+    """The owner's hand on the engine; before anybody is told of the expert."""
+    choice, remarks = await trio.to_thread.run_sync(settle, config, data.path)
+    for remark in remarks:
+        tell(Warned(remark))
+    if engine is not None and not choice.is_offered:
+        await driver.feed(OwnerOffers(False))
+    return NodeExpert(config, data.path, choice, engine, text, tell, nursery.start_soon)
 
 
 def _validator(data: DataDir, parts: Parts) -> ValidationProcess:
@@ -336,6 +357,7 @@ def _open_service(
     driver: Driver,
     validation: ValidationService,
     agent: NodeAgent,
+    expert: NodeExpert,
 ) -> None:
     def ledger() -> LedgerView:
         return next(part for part in local.view().parts if isinstance(part, LedgerView))
@@ -346,7 +368,7 @@ def _open_service(
         governance,
         validation,
         LedgerService(driver, ledger),
-        agent.service(driver, local),
+        agent.service(driver, local, expert),
     )
 
 

@@ -28,6 +28,7 @@ from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.service.agent import AgentService
 from swarmllm.runtime.service.answer import Answer
 from swarmllm.runtime.service.local_node import LocalNode
+from swarmllm.runtime.service.own_expert import OwnExpert
 from swarmllm.runtime.service.request import TextRequest
 
 
@@ -46,7 +47,7 @@ class NodeAgent:
         keyring: KeyFile,
         store: SqliteStore,
     ) -> None:
-        self._config, self._machine, self._settings = config, machine, settings
+        self._machine, self._settings = machine, settings
         self._keyring = keyring
         self._performer: AgentPerformer | None = None
         self.part: AgentPart | None = None
@@ -95,6 +96,6 @@ class NodeAgent:
             *(look, proposer, validator, filing, driver.feed, nursery.start_soon)
         )
 
-    def service(self, driver: Driver, local: LocalNode) -> AgentService:
-        machine, model = self._machine, self._config.model
-        return AgentService(driver, self.part, local.view, lambda: machine.phase, model, unix_ms)
+    def service(self, driver: Driver, local: LocalNode, expert: OwnExpert) -> AgentService:
+        machine = self._machine
+        return AgentService(driver, self.part, local.view, lambda: machine.phase, expert, unix_ms)

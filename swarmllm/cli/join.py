@@ -25,6 +25,7 @@ from swarmllm.adapters.datadir import DataDir, default_folders
 from swarmllm.adapters.temporary_folder import sweep
 from swarmllm.api.serving import TOKEN_FILE, Options, serving
 from swarmllm.assembly import Parts, open_node
+from swarmllm.assembly.expert import with_choice
 from swarmllm.cli import collector
 from swarmllm.cli.first_model import Chosen, brought, choose
 from swarmllm.cli.guard import OK, run
@@ -78,6 +79,7 @@ def join(
             "--until-eof waits for standard input to close, and it is closed already; keep it open,"
             " or leave this out"
         )
+    config = with_choice(config)
     http = _http(config)
     voted = voted_model(config) if config.model == AUTO else None
     chosen = choose(config, yes=yes, tiny=tiny, as_json=as_json, voted=voted)

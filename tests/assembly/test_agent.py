@@ -11,10 +11,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from swarmllm.adapters.ledger import LedgerFile
 from swarmllm.assembly import LEDGER_FILE, open_node
 from swarmllm.core.ledger.audit import read_leaf
 from swarmllm.core.ledger.entry import LedgerKind
+from swarmllm.errors import LocalError
 from swarmllm.messages import AgentStep
 from swarmllm.runtime.local_api.client import ask, asking
 from swarmllm.runtime.service.local_node import LocalNode
@@ -76,5 +79,26 @@ def test_an_expert_that_is_withdrawn_offers_no_place_and_is_used_by_its_node(
             await ask(folder, "register_expert")
             (expert,) = (await ask(folder, "experts"))["experts"]
             assert expert["sessions_max"] > 0
+            with pytest.raises(LocalError, match="loads no other model"):
+                await ask(folder, "register_expert", model="llama3-demo:code")
+
+    run(body)
+
+
+def test_an_expert_that_is_withdrawn_stays_so_over_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+
+    async def places() -> int:
+        (expert,) = (await ask(folder, "experts"))["experts"]
+        return int(expert["sessions_max"])
+
+    async def body() -> None:
+        async with node_in(tmp_path):
+            await ask(folder, "withdraw_expert")
+        async with node_in(tmp_path):
+            assert await places() == 0
+            await ask(folder, "register_expert")
+        async with node_in(tmp_path):
+            assert await places() > 0
 
     run(body)

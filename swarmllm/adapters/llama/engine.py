@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self
@@ -25,6 +26,7 @@ import trio
 
 from swarmllm.adapters.llama.engine_options import EngineOptions
 from swarmllm.adapters.llama.lease import RENEW_S, Lease
+from swarmllm.adapters.llama.model_choice import ModelChoice
 from swarmllm.adapters.llama.pipe import (
     CANCEL,
     CLOSE,
@@ -94,8 +96,7 @@ class LlamaEngine:
     if the model cannot be loaded."""
 
     def __init__(self, model: Path, options: EngineOptions | None = None) -> None:
-        self._path = model
-        self._options = options or EngineOptions()
+        self._model = ModelChoice(model, options or EngineOptions())
         try:
             self._lease = Lease.create()
         except OSError as error:
@@ -195,6 +196,18 @@ class LlamaEngine:
         if self._lease.stopped and self._lease.busy and self._process is not None:
             self._process.kill()
 
+    async def exchange(self, model: Path, name: str | None, domains: tuple[str, ...]) -> None:
+        """Load another model in place of this one, with the same options; whoever waits for an
+        answer is refused. LocalError if that cannot be done: then the one before is loaded
+        again."""
+        options = replace(self._model.options, name=name, domains=domains)
+        wanted = self._model.want(model, options)
+        if self._process is not None:
+            self._process.kill()
+        await wanted.done.wait()
+        if wanted.fault:
+            raise LocalError(f"the model {model} was not loaded: {wanted.fault}")
+
     # --- life -------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -240,6 +253,7 @@ class LlamaEngine:
         failures, started = 0, False
         while True:
             begun = trio.current_time()
+            self._model.begin()
             try:
                 reason = await self._live(task_status if not started else trio.TASK_STATUS_IGNORED)
             except LocalError as error:
@@ -247,6 +261,10 @@ class LlamaEngine:
                     raise
                 reason = str(error)
             started = True
+            if self._model.failed(reason) or self._model.is_wanted:
+                failures = 0
+                self._report(EngineLost("another model takes its place"))
+                continue
             failures = 0 if trio.current_time() - begun >= STEADY_S else failures
             pause_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
             failures += 1
@@ -254,7 +272,7 @@ class LlamaEngine:
             reason = f"{reason}{often}; it starts again in {pause_s:g} s"
             log.warning("%s", reason)
             self._report(EngineLost(reason))
-            await trio.sleep(pause_s)
+            await self._model.wait(pause_s)
 
     async def _live(self, task_status: Any) -> str:
         """The life of one worker; returns how it ended. LocalError if it ended before it was
@@ -263,7 +281,9 @@ class LlamaEngine:
             try:
                 ours, theirs = (files.enter_context(end) for end in socket.socketpair())
                 words: BinaryIO = files.enter_context(tempfile.TemporaryFile())
-                process = self._process = await self._spawn(theirs, words)
+                options = self._model.options
+                process = await _spawn(theirs, self._lease.fd, words, options)
+                self._process = process
             # Strangers' connections may hold every descriptor; that passes, and must not end the
             # node.
             except OSError as error:
@@ -274,7 +294,7 @@ class LlamaEngine:
             try:
                 async with trio.open_nursery() as nursery:
                     self._pipe = ours
-                    self._write((START, str(self._path), self._options.packed()))
+                    self._write((START, str(self._model.path), options.packed()))
                     nursery.start_soon(self._flush, ours)
                     reason = await self._listen(ours, task_status)
                     nursery.cancel_scope.cancel()
@@ -294,24 +314,6 @@ class LlamaEngine:
         if not was_ready:
             raise LocalError(reason)
         return reason
-
-    async def _spawn(self, pipe: socket.socket, words: BinaryIO) -> trio.Process:
-        return await trio.lowlevel.open_process(
-            [
-                sys.executable,
-                "-P",
-                "-m",
-                WORKER,
-                str(pipe.fileno()),
-                str(self._lease.fd),
-                str(os.getpid()),
-            ],
-            pass_fds=(pipe.fileno(), self._lease.fd),
-            stdin=subprocess.DEVNULL,
-            stdout=words,
-            stderr=words,
-            env=environment(self._options),
-        )
 
     def _reap(self) -> bool:
         """The worker is gone: refuse whoever waits. Returns whether it ever was ready."""
@@ -395,6 +397,7 @@ class LlamaEngine:
         sessions, rate = fields["sessions_max"], fields["tokens_per_s"]
         self._load = EngineLoad(0, sessions, sessions, rate)
         self._alive = True
+        self._model.ready()
         self._report(EngineReady(self._card, self.load))
 
     def _answer(self, kind: str, order: int, rest: list[Any]) -> None:
@@ -404,7 +407,7 @@ class LlamaEngine:
         reply = reply_of(kind, rest, pending.request)
         if isinstance(reply, Refused) and reply.code == REFUSED_OUTPUT:
             self._no_numbers += 1
-            _note_no_numbers(self._path, self._no_numbers)
+            _note_no_numbers(self._model.path, self._no_numbers)
         pending.answer(reply)
 
     def _report(self, event: EngineReady | EngineLoadChanged | EngineLost) -> None:
@@ -413,6 +416,19 @@ class LlamaEngine:
         except trio.WouldBlock:
             self._inputs.receive_nowait()
             self._reports.send_nowait(event)
+
+
+async def _spawn(
+    pipe: socket.socket, lease: int, words: BinaryIO, options: EngineOptions
+) -> trio.Process:
+    return await trio.lowlevel.open_process(
+        [sys.executable, "-P", "-m", WORKER, str(pipe.fileno()), str(lease), str(os.getpid())],
+        pass_fds=(pipe.fileno(), lease),
+        stdin=subprocess.DEVNULL,
+        stdout=words,
+        stderr=words,
+        env=environment(options),
+    )
 
 
 def _note_no_numbers(model: Path, times: int) -> None:

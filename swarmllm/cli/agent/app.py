@@ -158,13 +158,13 @@ def experts_register(
         str,
         typer.Argument(
             metavar="[MODEL]",
-            help="The model that the node was started with; needed only to be sure.",
+            help="A model as --model takes it, to be loaded in place of the present one.",
         ),
     ] = "",
     data_dir: o.DataDir = None,
     json: o.Json = False,
 ) -> None:
-    """Offer the running node's expert to the swarm again."""
+    """Offer the running node's expert to the swarm again, or another model in its place."""
 
     def body() -> int:
         from swarmllm.cli.agent.commands import offer

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 
 from swarmllm.cli.agent.views import status_view, step_line, task_line, tasks_view
@@ -13,6 +14,7 @@ from swarmllm.cli.waiting import QUESTION
 from swarmllm.errors import UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.local_api.client import asking
+from swarmllm.runtime.model_reference import HUB
 from swarmllm.runtime.service.record import NO_PARAMS, Record
 
 
@@ -50,13 +52,24 @@ def submit(config: Config, order: Mapping[str, object], *, as_json: bool) -> int
     return OK
 
 
-def offer(config: Config, op: str, *, as_json: bool, **params: object) -> int:
-    found = _asked(config, op, params)
-    if as_json:
-        print_record(found)
-    else:
-        said = f"{found['model_name']}: {found['message']}."
-        answer().print(Line(said), soft_wrap=True)
+def offer(config: Config, op: str, *, as_json: bool, model: str = "") -> int:
+    """The node has a current folder of its own, so a path is told it from / on."""
+    if model.endswith(".gguf") and not model.startswith(HUB):
+        model = os.path.abspath(os.path.expanduser(model))
+    told = ""
+
+    def show(record: Record) -> None:
+        nonlocal told
+        if as_json:
+            print_record(record)
+        elif record["event"] != "progress":
+            said = f"{record['model_name']}: {record['message']}."
+            answer().print(Line(said), soft_wrap=True)
+        elif record["what"] != told:
+            told = str(record["what"])
+            notice(f"{told} …")
+
+    _each(config, op, {"model": model} if model else NO_PARAMS, show)
     return OK
 
 

@@ -95,6 +95,7 @@ class Serving(Part):
         self.card: ModelCard | None = None
         self.load: EngineLoad | None = None
         self.is_offered = True
+        self._model = b""  # The digest of the one whose sessions are open.
         self._requesters: dict[PeerId, Requester] = {}
         self._orders: dict[int, tuple[SessionKey, Requester]] = {}
         self._next_order = 1
@@ -134,7 +135,7 @@ class Serving(Part):
             case TokensForbidden():
                 return self.halted()
             case EngineReady(card=card, load=load):
-                self.card, self.load = card, load
+                self._loaded(card, load)
                 return [OwnExpertChanged("ready")]
             case EngineLost():
                 self.engine_lost()
@@ -147,6 +148,16 @@ class Serving(Part):
                 return [OwnExpertChanged("places")] if self.load is not None else ()
             case _:
                 return ()
+
+    def _loaded(self, card: ModelCard, load: EngineLoad) -> None:
+        """Sessions outlive an engine that starts again, and not the model that they were opened
+        for."""
+        self.card, self.load = card, load
+        if self._model and card.digest != self._model:
+            for requester in self._requesters.values():
+                for session, code in requester.sessions.items():
+                    requester.sessions[session] = code or REFUSED_MODEL
+        self._model = card.digest
 
     def _offers(self, is_offered: bool) -> Told:
         """What others have open goes on to its next round, which is refused."""

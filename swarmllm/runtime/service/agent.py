@@ -7,6 +7,7 @@ that a signature does not: what an agent files is voted on like any proposal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -25,12 +26,14 @@ from swarmllm.errors import HaltedError, LocalError, UsageError
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.service.governance_fields import TIER_NAMES
 from swarmllm.runtime.service.json_events import record_of
+from swarmllm.runtime.service.own_expert import ModelChange, OwnExpert
 from swarmllm.runtime.service.record import Record
 
 AGENT_OPS: Final = frozenset({"agent_status", "agent_tasks", "agent_run", "submit_self_task"})
 EXPERT_OPS: Final = frozenset({"register_expert", "withdraw_expert"})
 OPS: Final = AGENT_OPS | EXPERT_OPS
 LOOK_EVERY_S: Final = 0.05
+TELL_EVERY_S: Final = 1.0
 TAKEN_S: Final = 5.0  # Until a task that was handed in is on the list.
 OFF: Final = (
     "the agent is off on this node; start it with `swarmllm join --agent`, or set `agent = true`"
@@ -38,7 +41,7 @@ OFF: Final = (
 
 
 class AgentService:
-    """`part` None: the agent is off. `model` is the reference that the node was started with."""
+    """`part` None: the agent is off."""
 
     def __init__(
         self,
@@ -46,12 +49,12 @@ class AgentService:
         part: AgentPart | None,
         view: Callable[[], NodeView],
         phase: Callable[[], int],
-        model: str,
+        expert: OwnExpert,
         unix_ms: Callable[[], int],
         clock: Callable[[], float] = trio.current_time,
     ) -> None:
         self._driver, self._part, self._node_view = driver, part, view
-        self._phase, self._model = phase, model
+        self._phase, self._expert = phase, expert
         self._unix_ms, self._clock = unix_ms, clock
 
     async def call(self, op: str, params: Mapping[str, object]) -> AsyncGenerator[Record]:
@@ -74,7 +77,9 @@ class AgentService:
                     async for record in records:
                         yield record
             case "register_expert":
-                yield await self._register(_text(params, "model"))
+                async with aclosing(self._register(_text(params, "model"))) as records:
+                    async for record in records:
+                        yield record
             case "withdraw_expert":
                 yield await self._withdraw()
             case other:
@@ -182,26 +187,52 @@ class AgentService:
 
     # --- the expert -------------------------------------------------------------------------------
 
-    async def _register(self, model: str) -> Record:
-        """Offer what this node has to others, after it was withdrawn. A node has one expert."""
+    async def _register(self, model: str) -> AsyncGenerator[Record]:
+        """Offer this node's expert to others, with another model if one is named: a node has one
+        expert, so that takes the place of the one before. `progress` records while it comes."""
         view = self._node_view()
         card = view.card
         if card is None:
             raise LocalError(
                 "this node has no expert; start it with one: swarmllm join --model REFERENCE"
             )
-        if model not in ("", self._model, card.name, card.digest.hex()):
-            raise UsageError(
-                f"this node's expert is {card.name!r}, and a node has one; for {model[:60]!r} start"
-                " another node with --model and a --data-dir of its own"
-            )
+        said = "it is offered to the swarm"
+        if model not in ("", self._expert.reference, card.name, card.digest.hex()):
+            said = f"it is offered to the swarm in place of {card.name}"
+            async with aclosing(self._loaded(self._expert.change(model))) as records:
+                async for record in records:
+                    yield record
+        await self._expert.offer(is_offered=True)
         await self._driver.feed(OwnerOffers(True))
-        return self._offered(view, "it is offered to the swarm", is_offered=True)
+        yield self._offered(self._node_view(), said, is_offered=True)
+
+    async def _loaded(self, change: ModelChange) -> AsyncGenerator[Record]:
+        """How it goes, until it is there. What went wrong is raised."""
+        told_at, told = -math.inf, ""
+        while not change.is_over:
+            if change.what != told or self._clock() >= told_at + TELL_EVERY_S:
+                told_at, told = self._clock(), change.what
+                yield record_of(
+                    "progress", what=told, done=change.done, total=change.size, unit="bytes"
+                )
+            await trio.sleep(LOOK_EVERY_S)
+        if change.fault is not None:
+            raise change.fault
+        with trio.move_on_after(TAKEN_S):
+            while not self._has(change.digest):  # noqa: ASYNC110  The view is looked at, as above.
+                await trio.sleep(LOOK_EVERY_S)
+            return
+        raise LocalError("the model is loaded, and the node has not heard of it; start it again")
+
+    def _has(self, digest: bytes) -> bool:
+        card = self._node_view().card
+        return card is not None and card.digest == digest
 
     async def _withdraw(self) -> Record:
         view = self._node_view()
         if view.card is None:
             raise LocalError("this node has no expert that could be withdrawn")
+        await self._expert.offer(is_offered=False)
         await self._driver.feed(OwnerOffers(False))
         said = "others are told that it has no place; this node goes on using it"
         return self._offered(view, said, is_offered=False)

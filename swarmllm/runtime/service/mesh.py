@@ -110,7 +110,7 @@ async def offer_expert(service: Answers, params: Mapping[str, object]) -> AsyncG
     if params.get("withdraw", False) is True:
         done = await _one(service, "withdraw_expert")
     else:
-        done = await _one(service, "register_expert", {"model": _text(params, "model", MODEL_MAX)})
+        done = await _last(service, "register_expert", {"model": _text(params, "model", MODEL_MAX)})
     message = done["message"]
     while True:
         status = await mesh_status(service)
@@ -207,6 +207,13 @@ async def _one(service: Answers, op: str, params: Mapping[str, object] = NO_PARA
     async with service.call(op, params) as records:
         found = [record async for record in records]
     return found[0]
+
+
+async def _last(service: Answers, op: str, params: Mapping[str, object]) -> Record:
+    """What it came to, after all that was told on the way."""
+    async with service.call(op, params) as records:
+        found = [record async for record in records]
+    return found[-1]
 
 
 async def _governance(service: Answers) -> Record:

@@ -219,7 +219,7 @@ def test_an_expert_is_taken_back_and_offered_again_and_reported_on(tmp_path: Pat
         reports.cancel()
         for fields, names in (
             ({"expert_id": "12D3KooWother"}, "expert_id"),
-            ({"model_name": "another"}, "another"),
+            ({"model_name": "hf:another"}, "hf:another"),
             ({"model_name": "x" * 501}, "model"),
             ({"report_seconds": 3_601}, "report_s"),
             ({"tokenizer": "a" * 65}, "tokenizer"),

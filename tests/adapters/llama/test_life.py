@@ -40,6 +40,52 @@ async def until(engine: LlamaEngine, kind: type) -> Any:
     return event
 
 
+def test_another_model_takes_the_place_of_the_first_and_what_waits_is_refused() -> None:
+    async def main() -> None:
+        with trio.fail_after(PATIENCE_S):
+            async with LlamaEngine(model(), OPTIONS) as engine:
+                await until(engine, EngineReady)
+                await engine.score(key(1), ask(TEXT))
+                first, replies = engine.card, []
+                assert engine.pid is not None
+                # So that the next round is surely on its way when its model is taken away.
+                os.kill(engine.pid, signal.SIGSTOP)
+
+                async def wait() -> None:
+                    replies.append(await engine.score(key(1), ask([*TEXT, 4], len(TEXT), round_=8)))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(wait)
+                    await trio.testing.wait_all_tasks_blocked(0.01)
+                    await engine.exchange(model("f32"), None, ())
+                assert replies == [Refused(1, 8, REFUSED_ENGINE)]
+                assert "another model" in (await until(engine, EngineLost)).reason
+                ready = await until(engine, EngineReady)
+                assert ready.card == engine.card
+                assert ready.card.digest != first.digest
+                assert isinstance(await engine.score(key(1), ask(TEXT)), Scores)
+
+    trio.run(main)
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_one_before(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.gguf"
+    bad.write_bytes(b"GGUF" + bytes(100))
+
+    async def main() -> None:
+        with trio.fail_after(PATIENCE_S):
+            async with LlamaEngine(model(), OPTIONS) as engine:
+                first = (await until(engine, EngineReady)).card
+                with pytest.raises(LocalError, match=r"bad\.gguf was not loaded: "):
+                    await engine.exchange(bad, None, ())
+                assert (await until(engine, EngineReady)).card == first
+                assert isinstance(await engine.score(key(1), ask(TEXT)), Scores)
+                await engine.exchange(model("f32"), None, ())
+                assert engine.card.digest != first.digest
+
+    trio.run(main)
+
+
 def ended(pid: int) -> bool:
     """Whether the process ends within `PATIENCE_S`."""
     try:

@@ -166,3 +166,21 @@ def test_what_the_node_refuses_is_one_sentence_and_so_is_no_node(
     monkeypatch.undo()
     assert guarded(lambda: commands.status(config(tmp_path), as_json=True)) == 1
     assert "no node is running" in capfd.readouterr().err
+
+
+def test_another_model_is_told_on_its_way_and_a_path_is_named_from_the_root_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coming = [{"event": "progress", "what": what} for what in ("fetching m", "fetching m", HOSTILE)]
+    there = {"event": "expert_registered", "model_name": "m", "message": "it is offered"}
+    monkeypatch.chdir(tmp_path)
+    with Double(tmp_path, *coming, there) as node:
+        for given in ("own/m.gguf", "hf:o/r/m.gguf", "m"):
+            commands.offer(config(node.folder), "register_expert", as_json=False, model=given)
+        commands.offer(config(node.folder), "register_expert", as_json=False)
+        wanted = [str(tmp_path / "own/m.gguf"), "hf:o/r/m.gguf", "m", None]
+        assert [one.get("model") for one in node.asked] == wanted
+    out, err = capsys.readouterr()
+    assert out.count("m: it is offered.") == 4
+    assert err.count("fetching m") == 4
+    assert "\x1b]0" not in out + err

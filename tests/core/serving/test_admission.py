@@ -10,6 +10,7 @@ from swarmllm.core.effects import CloseSession, RunScore, Send
 from swarmllm.core.inputs import (
     AskingEnded,
     ChannelOpened,
+    EngineLost,
     EngineReady,
     FrameReceived,
     OwnerStops,
@@ -51,6 +52,20 @@ from tests.core.halt.support import OWNER, SWARM, frame, fresh_boot, running
 
 PEER = PeerId("a")
 MODEL, VOCABULARY = b"m" * 32, b"v" * 32
+
+
+def test_a_session_outlives_its_engine_and_not_its_model() -> None:
+    found, load = Serving(), EngineLoad(0, 4, 4, 50.0)
+    mine = ModelCard("m", MODEL, VOCABULARY, 512, 1, 100)
+    found.handle(EngineReady(mine, load), 0.0)
+    found.received(PEER, opening())
+    found.handle(EngineLost("it died"), 1.0)
+    found.handle(EngineReady(mine, load), 2.0)
+    (run,) = found.received(PEER, score())
+    assert isinstance(run, RunScore)
+    found.handle(EngineLost("another model takes its place"), 3.0)
+    found.handle(EngineReady(replace(mine, digest=b"o" * 32), load), 4.0)
+    assert found.received(PEER, score()) == [Send(PEER, Refused(1, 0, REFUSED_MODEL))]
 
 
 def serving() -> Serving:

@@ -13,9 +13,29 @@ from swarmllm.errors import HaltedError, LocalError, SwarmError, UsageError
 from swarmllm.messages import PeerId
 from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.service.agent import OPS, AgentService
+from swarmllm.runtime.service.own_expert import ModelChange
 from swarmllm.testing.scripted_model import ScriptedModel
 from tests.cli.governance.governed_node import view_of_experts
 from tests.core.agent.rig import World
+
+
+class Expert:
+    """Of the real one what the service sees. A change ends when it is looked at for a while."""
+
+    reference = "demo:mine"
+
+    def __init__(self) -> None:
+        self.kept: list[bool] = []
+        self.changes: list[ModelChange] = []
+
+    def change(self, model: str) -> ModelChange:
+        if "/" in model:
+            raise UsageError(f"{model} is no model")
+        self.changes.append(ModelChange(f"looking for {model}"))
+        return self.changes[-1]
+
+    async def offer(self, *, is_offered: bool) -> None:
+        self.kept.append(is_offered)
 
 
 class Shell:
@@ -27,8 +47,9 @@ class Shell:
         card = ScriptedModel("mine").card
         self.view = replace(view_of_experts(), card=card, peer=PeerId("own"))
         part = None if world is None else world.part
+        self.expert = Expert()
         self.service = AgentService(
-            cast(Driver, self), part, lambda: self.view, lambda: 3, "demo:mine", lambda: 1, self.now
+            cast(Driver, self), part, lambda: self.view, lambda: 3, self.expert, lambda: 1, self.now
         )
 
     def now(self) -> float:
@@ -100,7 +121,7 @@ def test_a_task_is_followed_to_the_id_of_its_proposal() -> None:
         ("submit_self_task", {"type": "write_test", "description": "é" * 300}, "has 600 bytes"),
         ("agent_run", {"domain": "weather"}, "no domain 'weather'"),
         ("register_expert", {"model": 7}, "'model' is a text"),
-        ("register_expert", {"model": "/etc/passwd"}, "and a node has one"),
+        ("register_expert", {"model": "/etc/passwd"}, "/etc/passwd is no model"),
     ],
 )
 def test_parameters_that_make_no_sense_are_one_sentence_and_change_nothing(
@@ -140,10 +161,48 @@ def test_the_expert_is_taken_back_and_offered_again() -> None:
         *("expert_registered", True, "own"),
     )
     assert shell.fed == [OwnerOffers(False), OwnerOffers(True)]
+    assert shell.expert.kept == [False, True]
+    assert shell.expert.changes == []
     shell.view = replace(shell.view, card=None)
     for op in ("register_expert", "withdraw_expert"):
         with pytest.raises(SwarmError, match="no expert"):
             shell.ask(op)
+
+
+@pytest.mark.parametrize("fault", [None, LocalError("it cannot be loaded")])
+def test_another_model_is_told_of_until_the_node_has_it(fault: LocalError | None) -> None:
+    shell = Shell(None)
+    other = ScriptedModel("other", 3).card
+
+    async def loads() -> None:
+        while not shell.expert.changes:  # noqa: ASYNC110  The node is asked meanwhile.
+            await trio.sleep(0.01)
+        (change,) = shell.expert.changes
+        change.what, change.done, change.size = "fetching other", 3, 9
+        await trio.sleep(0.2)
+        change.fault, change.digest, change.is_over = fault, other.digest, True
+        await trio.sleep(0.1)
+        assert shell.fed == []  # The node has not heard of it yet.
+        shell.view = replace(shell.view, card=other)
+
+    found: list[dict[str, Any]] = []
+
+    async def body() -> None:
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(loads)
+                async for one in shell.service.call("register_expert", {"model": "demo:other"}):
+                    found.append(dict(one))
+
+    if fault is not None:
+        with pytest.RaisesGroup(pytest.RaisesExc(LocalError, match="it cannot be loaded")):
+            trio.run(body)
+        assert (shell.fed, shell.expert.kept) == ([], [])
+        return
+    trio.run(body)
+    assert {"fetching other"} <= {one["what"] for one in found[:-1]}
+    assert (found[-1]["event"], found[-1]["model_name"]) == ("expert_registered", other.name)
+    assert (shell.fed, shell.expert.kept) == ([OwnerOffers(True)], [True])
 
 
 def test_every_question_is_one_that_is_known() -> None:
