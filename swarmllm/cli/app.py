@@ -351,7 +351,11 @@ def bench_root(
     context: typer.Context,
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="PART", help="transport, requester or engine (repeatable)."),
+        typer.Option(
+            "--only",
+            metavar="PART",
+            help="requester, constrained, engine, api, transport or speculation (repeatable).",
+        ),
     ] = None,
     quick: Annotated[
         bool,

@@ -23,11 +23,12 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.model_reference import NoModel, parse_reference
 
-PARTS: Final = ("requester", "constrained", "engine", "transport", "speculation")
+PARTS: Final = ("requester", "constrained", "engine", "api", "transport", "speculation")
 BUSY_SHARE: Final = 0.5  # Of the cores, wanted by other programs before the first measurement.
 PART_MAX_S: Final = 1800.0  # The longest takes minutes on a slow machine.
 MODEL: Final = "llama3-demo:prose"  # Unless another is named: it is always there.
 TOKENS, TOKENS_QUICK = 200, 50  # Of the parts at the requester.
+API_TOKENS, API_TOKENS_QUICK = 100, 10  # Of each of its streams.
 
 Say = Callable[[str], None]
 
@@ -120,6 +121,10 @@ async def _part(
 
         options = EngineOptions(threads=config.threads, cache_dir=str(cache_dir))
         found = measure_engine(model, options, quick, say)
+    elif part == "api":
+        from swarmllm.cli.bench.api import measure as measure_api
+
+        found = measure_api(model, cache_dir, API_TOKENS_QUICK if quick else API_TOKENS, say)
     else:
         from swarmllm.cli.bench import transport
 

@@ -52,6 +52,22 @@ def test_the_engines_part_measures_sessions_and_drafts_with_a_model_of_ones_own(
     assert all(r["details"]["reproducible_share"] > 0 for r in records[:3])
 
 
+@pytest.mark.slow
+def test_the_apis_part_measures_its_own_time_the_loops_lag_and_a_halt(tmp_path: Path) -> None:
+    done = run(tmp_path, "bench", "--only", "api", "--quick", "--json")
+    records = done.records()
+    assert done.code == 0, done.err
+    assert [(r["name"].split(":")[0], r["parameters"]["streams"]) for r in records] == [
+        ("API's own time per token", 1),
+        ("API's own time per token", 64),
+        *(("event loop's lag", 64),) * 3,
+        ("longest turn of the event loop", 64),
+        ("halt", 64),
+    ]
+    assert all(set(r) >= SCHEMA and r["ceiling"] > 0 for r in records)
+    assert records[1]["details"]["tokens"] >= 64 * 10
+
+
 def test_there_must_be_a_model_to_measure(tmp_path: Path) -> None:
     done = run(tmp_path, "bench", "--only", "engine", "--model", "none")
     assert done.code == 2
