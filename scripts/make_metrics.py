@@ -138,6 +138,11 @@ PANELS: Final = (
         ),
     ),
     Panel(
+        "Speculation, tokens a second",
+        "short",
+        (("drafted", rate(m.DRAFTED)), ("accepted", rate(m.ACCEPTED))),
+    ),
+    Panel(
         "Failovers and refusals a second",
         "short",
         (

@@ -216,7 +216,11 @@ class Observer:
                 self._spread(table.FIRST_TOKEN, now - answer.began_at)
             is_same = answer.round == chosen.round
             answer.round = chosen.round
-            if is_same or not chosen.k:  # Several tokens of one round; or nobody was asked.
+            if not chosen.k:  # Nobody was asked.
+                return
+            if is_same:  # Several tokens of one round share its bytes; the rest is counted.
+                for use in chosen.experts:
+                    self._model(use.model).size_bytes += use.size_bytes
                 return
         self._spread(table.ROUNDS, chosen.round_s)
         for use in chosen.experts:
@@ -235,6 +239,8 @@ class Observer:
     def _ended(self, ended: Ended, now: float) -> None:
         self._count(table.REQUESTS, (ended.reason,))
         self._count(table.FAILOVERS, (), ended.failovers)
+        self._count(table.DRAFTED, (), ended.drafted)
+        self._count(table.ACCEPTED, (), ended.accepted)
         answer = self._open.pop(ended.request, None)
         if answer is None:
             return

@@ -93,6 +93,19 @@ FAILOVERS: Final = Metric(
     "Experts that were lost in the middle of an answer, and replaced.",
 )
 
+DRAFTED: Final = Metric(
+    "swarmllm_speculation_drafted_tokens_total",
+    "counter",
+    "tokens",
+    "Tokens that were guessed, and asked about in advance.",
+)
+ACCEPTED: Final = Metric(
+    "swarmllm_speculation_accepted_tokens_total",
+    "counter",
+    "tokens",
+    "Those of them that came, and cost no round of their own.",
+)
+
 # --- the experts that were asked ------------------------------------------------------------------
 
 ROUND_TRIP: Final = Metric(
@@ -256,7 +269,18 @@ HTTP_OPEN: Final = Metric(
 )
 
 METRICS: Final[tuple[Metric, ...]] = (
-    *(REQUESTS, TOKENS, TOKEN_USAGE, FIRST_TOKEN, PER_TOKEN, DURATION, ROUNDS, FAILOVERS),
+    *(
+        REQUESTS,
+        TOKENS,
+        TOKEN_USAGE,
+        FIRST_TOKEN,
+        PER_TOKEN,
+        DURATION,
+        ROUNDS,
+        FAILOVERS,
+        DRAFTED,
+        ACCEPTED,
+    ),
     *(ROUND_TRIP, EXPERT_BYTES, REPLIES, REFUSED_US),
     *(SERVED, POSITIONS, REFUSED_OTHERS, RESTARTS, QUEUE, SESSIONS, SPEED),
     *(EXPERTS, PEERS_LOST, STRIKES, CONNECTIONS, CROWDING, GOSSIP, RECORDS),

@@ -85,8 +85,12 @@ def test_a_round_of_several_tokens_counts_once_and_a_forced_token_is_no_round() 
         observer.observe(token(index, 0, use()), 1.0)
     observer.observe(token(3, 1, k=0), 1.0)
     assert value(observer, table.TOKENS) == 4
+    observer.observe(Emit(Ended(1, "eos", 4, 0, 0, drafted=5, accepted=2)), 1.0)
     assert counted(observer, table.ROUNDS) == 1
-    assert value(observer, table.EXPERT_BYTES, "prose") == 400
+    assert counted(observer, table.ROUND_TRIP, "prose") == 1
+    assert value(observer, table.EXPERT_BYTES, "prose") == 1200  # Each has its part of the bytes.
+    assert value(observer, table.DRAFTED) == 5
+    assert value(observer, table.ACCEPTED) == 2
 
 
 @pytest.mark.parametrize("reason", ["error", "halted"])
