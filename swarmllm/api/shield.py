@@ -22,6 +22,7 @@ from swarmllm.errors import SwarmError
 
 ANTHROPIC: Final = "/v1/messages"
 PREFLIGHT_S: Final = "600"
+DRAIN_S: Final = 1.0
 
 log = logging.getLogger("swarmllm.api")
 
@@ -39,6 +40,7 @@ class Shield:
             await receive()
             await send({"type": "websocket.close", "code": 1008})
             return
+        receiving = _Receiving(receive)
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         request_id = secrets.token_hex(12)
         outlet = Outlet(send, self._headers(headers, request_id))
@@ -48,13 +50,14 @@ class Shield:
                 await outlet.end()
                 return
             self._guard.check(method, path, headers, trio.current_time())
-            receiving = _Receiving(receive, partial(self._guard.check_body, method, headers))
+            receiving.check = partial(self._guard.check_body, method, headers)
             # "app": where there is one, a method that a route does not take is told as an error.
             more = {"app": self._app, "state": {"id": request_id, "outlet": outlet}}
             await self._bounded({**scope, **more}, receiving)
         except ClientDisconnect:
             log.debug("a client went away before its request was whole")
         except (Problem, SwarmError, HTTPException) as error:
+            await receiving.drain()
             await _refuse(outlet, path, _problem(error))
         # The guard's purpose: a fault in answering one request must not end the node, nor say in
         # the log what was asked.
@@ -102,9 +105,9 @@ class Shield:
 class _Receiving:
     """A body arrives in bounded size and time. `check` says first whether it is read at all."""
 
-    def __init__(self, receive: Receive, check: Callable[[], None]) -> None:
+    def __init__(self, receive: Receive) -> None:
         self._receive = receive
-        self._check = check
+        self.check: Callable[[], None] = _nothing
         self._is_checked = False
         self._left = BODY_BYTES_MAX
         self._deadline = trio.current_time() + BODY_S
@@ -114,7 +117,7 @@ class _Receiving:
         if self._is_whole:
             return await self._receive()
         if not self._is_checked:
-            self._check()
+            self.check()
             self._is_checked = True
         message: Message | None = None
         with trio.move_on_at(self._deadline):
@@ -126,6 +129,19 @@ class _Receiving:
             raise too_large()
         self._is_whole = not message.get("more_body", False)
         return message
+
+    async def drain(self) -> None:
+        """What was not read of a body that is refused: a client that still sends it while the
+        connection is closed would see no reply."""
+        with trio.move_on_at(min(self._deadline, trio.current_time() + DRAIN_S)):
+            while not self._is_whole and self._left >= 0:
+                message = await self._receive()
+                self._left -= len(message.get("body", b""))
+                self._is_whole = not message.get("more_body", False)
+
+
+def _nothing() -> None:
+    pass
 
 
 def _preflight(headers: Headers) -> dict[str, str]:

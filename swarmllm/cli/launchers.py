@@ -64,7 +64,10 @@ def _codex(to: Target) -> Launch:
     settings = {"model_provider": "swarmllm"} | {
         f"model_providers.swarmllm.{name}": value for name, value in provider.items()
     }
-    options = [word for name, value in settings.items() for word in ("-c", f'{name}="{value}"')]
+    told = [f'{name}="{value}"' for name, value in settings.items()]
+    # Its search runs at OpenAI, and its further agents come as a kind of tool that only OpenAI has.
+    told += ['web_search="disabled"', "features.multi_agent=false"]
+    options = [word for one in told for word in ("-c", one)]
     return Launch({KEY_VARIABLE: to.key}, [*options, "-m", to.model])
 
 

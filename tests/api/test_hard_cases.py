@@ -274,6 +274,23 @@ async def test_11_any_order_of_roles_is_answered_or_refused_with_a_reason(
         assert len(got.json()["error"]["message"]) > 10
 
 
+@pytest.mark.parametrize(
+    ("path", "more"),
+    [
+        (CHAT, {"messages": HELLO, "reasoning_effort": "none", "store": False, "user": "a"}),
+        ("/v1/responses", {"input": "a", "reasoning": {"effort": "none", "summary": "auto"}}),
+        ("/v1/responses", {"input": "a", "client_metadata": {}, "prompt_cache_key": "a"}),
+        ("/v1/messages", {"messages": HELLO, "max_tokens": 1, "thinking": {"type": "disabled"}}),
+    ],
+    ids=str,
+)
+@under_mock_clock
+async def test_11_what_agents_send_and_what_changes_nothing_is_taken(path: str, more: Any) -> None:
+    async with serving([7], stop_tokens=frozenset(range(64, 512))) as client:
+        got = await client.post(path, {"model": "local", **more})
+    assert got.status == 200
+
+
 @under_mock_clock
 async def test_12_events_of_responses_are_in_order_and_numbered() -> None:
     async with serving() as client:
@@ -311,21 +328,37 @@ async def test_13_a_seed_gives_one_text_beside_other_requests_and_n_choices_diff
     assert [one["index"] for one in several] == [0, 1, 2]
 
 
-def random_schema(rng: random.Random) -> dict[str, Any]:
-    words = ["".join(chr(rng.randrange(32, 0x3000)) for _ in range(5)) for _ in range(3)]
-    leaf: dict[str, Any] = rng.choice(
-        [{"enum": words}, {"type": "boolean"}, {"type": "integer", "minimum": 0, "maximum": 99}]
-    )
-    match rng.randrange(3):
+def random_words(rng: random.Random) -> list[str]:
+    return ["".join(chr(rng.randrange(32, 0x3000)) for _ in range(5)) for _ in range(3)]
+
+
+def random_schema(rng: random.Random, depth: int = 2) -> dict[str, Any]:
+    """Closed and bounded, so that an answer comes to an end whatever is drawn."""
+    match rng.randrange(9 if depth else 6):
         case 0:
-            return leaf
+            return {"enum": random_words(rng)}
         case 1:
-            return {"type": "array", "items": leaf, "maxItems": 2}
+            return {"type": rng.choice(["boolean", "null"])}
+        case 2:
+            low = rng.randrange(-99, 99)
+            return {"type": "integer", "minimum": low, "maximum": low + rng.randrange(2000)}
+        case 3:
+            return {"type": "string", "maxLength": rng.randrange(9)}
+        case 4:
+            return {"type": "string", "pattern": "^[a-c]{1,4}-[0-9]{2}$"}
+        case 5:
+            return {"const": rng.choice([*random_words(rng), 7, None])}
+        case 6:
+            items = random_schema(rng, depth - 1)
+            return {"type": "array", "items": items, "minItems": 1, "maxItems": 2}
+        case 7:
+            return {"anyOf": [random_schema(rng, depth - 1) for _ in range(2)]}
         case _:
+            names = rng.sample("abcdé", rng.randrange(1, 4))
             return {
                 "type": "object",
-                "properties": {"a": leaf, "b": {"enum": words}},
-                "required": ["a", "b"],
+                "properties": {name: random_schema(rng, depth - 1) for name in names},
+                "required": names[: rng.randrange(4)],
                 "additionalProperties": False,
             }
 
@@ -333,9 +366,12 @@ def random_schema(rng: random.Random) -> dict[str, Any]:
 @under_mock_clock
 async def test_14_replies_to_random_schemas_validate_at_a_high_temperature() -> None:
     rng = random.Random(1)
+    schemas: list[Any] = [{"enum": [word for _ in range(10) for word in random_words(rng)]}]
+    while len(schemas) < 51:
+        if (schema := random_schema(rng)) not in schemas:
+            schemas.append(schema)
     async with serving([7], stop_tokens=EOS) as client:
-        for seed in range(12):
-            schema = random_schema(rng)
+        for seed, schema in enumerate(schemas):
             form = {"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}
             body = chat(response_format=form, temperature=1.5, max_tokens=500, seed=seed)
             got = await client.post(CHAT, body)

@@ -96,6 +96,22 @@ def test_a_connection_that_is_to_be_closed_is_closed_behind_the_reply(
     run(body)
 
 
+def test_a_refusal_before_the_body_came_keeps_the_connection(tmp_path: Path) -> None:
+    async def body() -> None:
+        async with opened(tmp_path) as port:
+            asked = {"model": "swarm", "prompt": "a", "max_tokens": 1}
+            late = request(port, asked | {"prompt": "a" * 100_000}, "/v1/nothing")
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(late[:300])
+                await trio.sleep(0.1)
+                await stream.send_all(late[300:])
+                assert (await read_until(stream, b"not_found")).startswith(b"HTTP/1.1 404")
+                await stream.send_all(request(port, asked))
+                assert b"HTTP/1.1 200" in await read_until(stream, b"text_completion")
+
+    run(body)
+
+
 async def drained(stream: trio.SocketStream) -> None:
     """Until the other end has closed it."""
     with suppress(trio.BrokenResourceError):

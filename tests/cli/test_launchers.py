@@ -75,6 +75,16 @@ def test_opencode_is_told_the_least_context_of_the_experts(
     assert model["limit"] == {"context": 256, "output": 128}
 
 
+def test_codex_offers_no_tools_that_openai_alone_could_run(
+    tmp_path: Path, started: list[tuple[list[str], dict[str, str]]]
+) -> None:
+    with Node(tmp_path / "data") as node, pytest.raises(Became):
+        launch(config_of(data_dir=str(node.folder)), "codex", ["exec"], model="swarm", show=False)
+    options = started[0][0]
+    assert options[options.index('web_search="disabled"') - 1] == "-c"
+    assert options[options.index("features.multi_agent=false") - 1] == "-c"
+
+
 def test_what_cannot_be_started_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _: None)
     with Node(tmp_path / "data") as node:

@@ -95,6 +95,7 @@ class ChatBody(Sampled):
     ) = None
     parallel_tool_calls: bool | None = None
     modalities: list[Literal["text"]] | None = None
+    reasoning_effort: Literal["none"] | None = None
 
     harmless: ClassVar[frozenset[str]] = HARMLESS
     unserved: ClassVar[dict[str, str]] = {
@@ -103,7 +104,6 @@ class ChatBody(Sampled):
         "web_search_options": "cannot be served: nothing is looked up on the web",
         "functions": "is not served; use tools",
         "function_call": "is not served; use tool_choice",
-        "reasoning_effort": "cannot be served: it would change nothing",
         "verbosity": "cannot be served: it would change nothing",
     }
 

@@ -105,6 +105,14 @@ class TextFields(Body):
     unserved: ClassVar[dict[str, str]] = {"verbosity": "cannot be served"}
 
 
+class Reasoning(Body):
+    """What clients send that know of it: nothing of it is wanted."""
+
+    effort: Literal["none"] | None = None
+
+    harmless: ClassVar[frozenset[str]] = frozenset(("summary", "generate_summary", "context"))
+
+
 class ResponsesBody(Sampled):
     input: Annotated[Annotated[str, TEXT] | Annotated[Items, PARTS], EITHER]
     instructions: str | None = None
@@ -120,6 +128,7 @@ class ResponsesBody(Sampled):
         | None
     ) = None
     parallel_tool_calls: bool | None = None
+    reasoning: Reasoning | None = None
     include: list[Literal["reasoning.encrypted_content"]] | None = None
     truncation: Literal["disabled"] | None = None
     background: Annotated[bool, Field(json_schema_extra={"const": False})] | None = None
@@ -129,7 +138,6 @@ class ResponsesBody(Sampled):
         "previous_response_id": "cannot be served: nothing is kept; send the whole input",
         "conversation": "cannot be served: nothing is kept; send the whole input",
         "prompt": "cannot be served: no prompts are kept here",
-        "reasoning": "cannot be served: it would change nothing",
         "max_tool_calls": "cannot be served",
         "top_logprobs": "cannot be served here; /v1/chat/completions has it",
     }

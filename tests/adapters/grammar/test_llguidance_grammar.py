@@ -112,6 +112,23 @@ SCHEMAS = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        {"minimum": -(2**53) + 1, "maximum": 2**53 - 1},
+        {"minimum": 0, "maximum": 2**63 - 1},
+        {"exclusiveMinimum": 0, "maximum": 2**64 - 1},
+    ],
+    ids=str,
+)
+def test_the_bounds_that_other_languages_write_where_nobody_chose_one_are_taken(
+    bounds: dict[str, int],
+) -> None:
+    schema = {"type": "integer", **bounds}
+    for seed in range(20):
+        jsonschema.validate(json.loads(written(source(schema), seed, forces=True)), schema)
+
+
 @settings(max_examples=60, deadline=None)
 @given(SCHEMAS, st.integers(0, 99), st.booleans())
 def test_whatever_is_drawn_validates(schema: Any, seed: int, forces: bool) -> None:
