@@ -64,12 +64,16 @@ def metrics(client: Client) -> Callable[[Request], Awaitable[Response]]:
     return answer
 
 
-def exposition(rows: Iterable[Row], accept: str = "") -> tuple[bytes, str]:
-    """The figures in the format that `accept` asks for, and its media type."""
+def exposition(
+    rows: Iterable[Row], accept: str = "", *, with_process: bool = True
+) -> tuple[bytes, str]:
+    """The figures in the format that `accept` asks for, and its media type. `with_process`: with
+    those of this process."""
     encode, kind = choose_encoder(accept)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(list(rows)))
-    ProcessCollector(registry=registry)
+    if with_process:
+        ProcessCollector(registry=registry)
     found: bytes = encode(registry)
     return found, kind
 

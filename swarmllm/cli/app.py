@@ -275,14 +275,33 @@ def models_remove(
 
 
 @app.command()
-def doctor(data_dir: o.DataDir = None, cache_dir: o.CacheDir = None, json: o.Json = False) -> None:
+def doctor(
+    data_dir: o.DataDir = None,
+    cache_dir: o.CacheDir = None,
+    bundle: Annotated[
+        str | None,
+        typer.Option(
+            "--bundle",
+            metavar="FILE",
+            help="Also write what a bug report needs into this file (tar.gz): versions, settings,"
+            " status, metrics, the end of the log; no keys, prompts or addresses.",
+            rich_help_panel=o.OUTPUT,
+        ),
+    ] = None,
+    json: o.Json = False,
+) -> None:
     """Check everything that a node needs, and say what to do about what is missing."""
 
     def body() -> int:
         from swarmllm.cli.doctor import examine
         from swarmllm.cli.settings import config_of
+        from swarmllm.runtime.user_path import user_path
 
-        return examine(config_of(data_dir=data_dir, cache_dir=cache_dir), as_json=json)
+        return examine(
+            config_of(data_dir=data_dir, cache_dir=cache_dir),
+            as_json=json,
+            bundle=None if bundle is None else user_path(bundle),
+        )
 
     raise typer.Exit(guarded(body))
 

@@ -8,12 +8,14 @@ inside one is that check's finding.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Final, Literal
 
 from rich.table import Table
 
 from swarmllm.cli import checks
+from swarmllm.cli.bundle import refuse, write_bundle
 from swarmllm.cli.output import answer, print_record
 from swarmllm.cli.screen import Line
 from swarmllm.cli.waiting import still_waiting
@@ -71,12 +73,23 @@ def _look(name: str, check: Check, config: Config) -> Finding:
     return Finding(name, verdict.level, verdict.found, verdict.remedy)
 
 
-def examine(config: Config, *, as_json: bool) -> int:
-    """Exit code 1 if anything failed; warnings are fine."""
+def examine(config: Config, *, as_json: bool, bundle: Path | None = None) -> int:
+    """Exit code 1 if anything failed; warnings are fine. `bundle`: a file to be made of it all."""
+    if bundle is not None:
+        refuse(bundle)
+    findings = _examine(config, as_json=as_json)
+    if bundle is not None:
+        write_bundle(bundle, config, list(map(asdict, findings)), as_json=as_json)
+    return 1 if any(one.level == "fail" for one in findings) else 0
+
+
+def _examine(config: Config, *, as_json: bool) -> list[Finding]:
     console = answer()
     failed = warned = 0
+    findings = []
     for name, check in CHECKS:
         finding = _look(name, check, config)
+        findings.append(finding)
         failed += finding.level == "fail"
         warned += finding.level == "warn"
         if as_json:
@@ -107,4 +120,4 @@ def examine(config: Config, *, as_json: bool) -> int:
         console.print(
             Line(f"A node can run here{f' (warnings: {warned})' if warned else ''}.", "green")
         )
-    return 1 if failed else 0
+    return findings
