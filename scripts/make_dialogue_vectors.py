@@ -52,6 +52,7 @@ EXPERT_KINDS = (
     m.Open,
     m.Score,
     m.ScoreAllowed,
+    m.ScoreDraft,
     m.Close,
     m.Shuffle,
     m.Scores,

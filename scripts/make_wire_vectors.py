@@ -223,7 +223,7 @@ def broken_messages() -> dict[str, bytes]:
 
 def codec_vectors() -> dict[str, object]:
     valid = _valid_messages()
-    invalid = broken_messages() | broken_sets()
+    invalid = broken_messages() | broken_sets() | broken_drafts()
     taken = [encode(message) for message in valid]
     assert not set(taken) & set(invalid.values())
     assert len(set(invalid.values())) == len(invalid), "a replacement did not find its place"
@@ -243,6 +243,24 @@ def codec_vectors() -> dict[str, object]:
 def _score_allowed(allowed: bytes) -> m.ScoreAllowed:
     said = {f.name: getattr(SCORE, f.name) for f in fields(SCORE)}
     return m.ScoreAllowed(**said | {"answer": (3,), "targets": ()}, allowed=allowed)
+
+
+def _score_draft(steps: int) -> m.ScoreDraft:
+    said = {f.name: getattr(SCORE, f.name) for f in fields(SCORE)}
+    last = len(SCORE.tokens) - 1
+    return m.ScoreDraft(**said | {"answer": (last,), "targets": ()}, steps=steps)
+
+
+def broken_drafts() -> dict[str, bytes]:
+    """ScoreDraft that goes on from nowhere, or for longer than EXPERT-16 lets it."""
+    data = encode(_score_draft(1))
+    return {
+        "draft: no step": data[:-1] + b"\x00",
+        "draft: more steps than there are": data[:-1] + b"\x0f",
+        "draft: from a list that is not asked for": data.replace(
+            bytes.fromhex("c40400000003"), bytes.fromhex("c40400000000")
+        ),
+    }
 
 
 def broken_sets() -> dict[str, bytes]:
@@ -276,6 +294,7 @@ def _valid_messages() -> list[Any]:
         SCORE,
         _score_allowed(bytes.fromhex("000000000500000fff")),
         _score_allowed(b"\x01\xff\xfe\x03"),
+        _score_draft(14),
         replace(
             SCORE,
             base=0,

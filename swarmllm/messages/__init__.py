@@ -166,6 +166,9 @@ from swarmllm.messages.expert import (
     REFUSED_VOCABULARY as REFUSED_VOCABULARY,
 )
 from swarmllm.messages.expert import (
+    STEPS_MAX as STEPS_MAX,
+)
+from swarmllm.messages.expert import (
     TOKENS_MAX as TOKENS_MAX,
 )
 from swarmllm.messages.expert import (
@@ -206,6 +209,9 @@ from swarmllm.messages.expert import (
 )
 from swarmllm.messages.expert import (
     ScoreAllowed as ScoreAllowed,
+)
+from swarmllm.messages.expert import (
+    ScoreDraft as ScoreDraft,
 )
 from swarmllm.messages.expert import (
     Scores as Scores,

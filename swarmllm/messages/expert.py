@@ -26,6 +26,7 @@ ANSWERS_MAX: Final = 64  # Lists per Scores frame.
 ENTRIES_MAX: Final = 1_024  # Entries per list; 256 is the standard.
 # Over all lists of one Scores: raw lists of so many are 192 KiB, under the frame bound.
 ANSWER_ENTRIES_MAX: Final = 32_768
+STEPS_MAX: Final = 14  # Tokens of a draft.
 # The forms of a set of tokens: as ids, or as a bitmap of the vocabulary (`wire.token_set`).
 SET_IDS: Final = 0
 SET_BITMAP: Final = 1
@@ -114,6 +115,29 @@ def _set_fault(data: bytes) -> str:
     else:
         return f"a set of tokens of form {form} in {len(data)} bytes"
     return "" if is_shortest else "a set of tokens is not in its shortest form"
+
+
+@message(code=6, stream=EXPERT, sender=ASKER, infers=True)
+class ScoreDraft(Score):
+    """A Score that the expert goes on with by itself: it appends the likeliest token of its last
+    list (the lowest id among equals) and answers for the token behind that, up to `steps` times.
+    Only for experts whose record says that they know it.
+
+    The last index of `answer` is that of the last token. The answer has the lists of a Score, and
+    one more for each token that was appended; which tokens these are its lists say.
+    """
+
+    steps: Annotated[int, Range(1, STEPS_MAX)]
+
+    def fault(self) -> str:
+        count, lists = len(self.tokens), len(self.answer) + self.steps
+        if not self.answer or self.answer[-1] != count - 1:
+            return "a draft goes on from a list that is not asked for"
+        if self.base + count + self.steps > CONTEXT_MAX:
+            return f"context of {self.base + count + self.steps} tokens exceeds {CONTEXT_MAX}"
+        if lists > ANSWERS_MAX or lists * self.entries_max > ANSWER_ENTRIES_MAX:
+            return f"{lists} lists of {self.entries_max} entries are too many"
+        return Score.fault(self)
 
 
 @message(code=3, stream=EXPERT, sender=ASKER)

@@ -23,9 +23,11 @@ from swarmllm.messages import (
     Refused,
     Score,
     ScoreAllowed,
+    ScoreDraft,
     Scores,
 )
 from swarmllm.wire import context
+from swarmllm.wire.sparse import decode_list, likeliest_id
 from swarmllm.wire.sparse_encoding import encode_allowed, encode_logits
 from swarmllm.wire.token_set import largest
 
@@ -79,7 +81,8 @@ class ScriptedModel:
 
     def score(self, key: SessionKey, request: Score) -> ExpertReply:
         """What a real engine answers that has time."""
-        if request.base + len(request.tokens) > self.card.context_max:
+        steps = request.steps if isinstance(request, ScoreDraft) else 0
+        if request.base + len(request.tokens) + steps > self.card.context_max:
             return Refused(request.session, request.round, REFUSED_CONTEXT)
         held = self._held.get(key)
         if held is None:
@@ -101,6 +104,12 @@ class ScriptedModel:
         lists = tuple(
             self.list_after(after[i], request.entries_max, request.tail_max) for i in request.answer
         )
+        for _ in range(steps):
+            last = decode_list(lists[-1], request.entries_max, self.card.vocab_size)
+            held.tokens.append(likeliest_id(last))
+            held.digests.append(context.extend(held.digests[-1], held.tokens[-1]))
+            after_it = self.list_after(held.digests[-1], request.entries_max, request.tail_max)
+            lists = (*lists, after_it)
         targets = b"".join(
             self.target_after(after[i], request.tokens[i + 1]).to_bytes(2, "big")
             for i in request.targets

@@ -7,6 +7,7 @@ from typing import Final
 
 CHAT_DIGEST: Final = 1  # In capacity records: how the author's model writes conversations; 8 bytes.
 ANSWERS_ALLOWED: Final = 3  # In capacity records: its expert answers ScoreAllowed; no bytes.
+ANSWERS_DRAFTS: Final = 6  # In capacity records: its expert answers ScoreDraft; no bytes.
 AGENT_TERMS: Final = 4  # In terms of governance: what the charter grants an agent; 31 bytes.
 # In charters: the held-out text of the quality gate, its digest (16 bytes) and its name.
 HELD_OUT: Final = 5
@@ -39,3 +40,8 @@ def chat_digest_in(ext: bytes) -> bytes:
 def answers_allowed(ext: bytes) -> bool:
     """Whether the author of the record answers a ScoreAllowed."""
     return ANSWERS_ALLOWED in additions(ext)
+
+
+def answers_drafts(ext: bytes) -> bool:
+    """Whether the author of the record answers a ScoreDraft."""
+    return ANSWERS_DRAFTS in additions(ext)

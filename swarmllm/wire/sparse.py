@@ -72,6 +72,11 @@ class SparseList:
     tail: float
 
 
+def likeliest_id(found: SparseList) -> int:
+    """The token of the largest probability, the lowest id among equals."""
+    return int(found.ids[np.argmax(found.logprobs)])
+
+
 def size_max(entries_max: int) -> int:
     """No list of so many entries is longer, in bytes, in either form."""
     return 8 + 6 * entries_max

@@ -30,11 +30,12 @@ from swarmllm.messages import (
     Refused,
     Score,
     ScoreAllowed,
+    ScoreDraft,
     Scores,
 )
 from swarmllm.runtime.ports import Engine
 from swarmllm.wire import context
-from swarmllm.wire.sparse import decode_list
+from swarmllm.wire.sparse import decode_list, likeliest_id
 from swarmllm.wire.token_set import TokenSet, encode_set
 
 TEXT = [7, 3, 250, 11, 90, 41, 5, 5, 17, 200, 33, 8, 61, 44, 2, 19, 77, 130, 12, 9]
@@ -107,6 +108,53 @@ class EngineContract(ABC):
             assert first.load.sessions_free == first.load.sessions_max == engine.load.sessions_max
 
         self.run(check)
+
+    def test_a_draft_goes_on_with_its_own_likeliest_text(self) -> None:
+        """With the lists that asking step by step brings, from a prompt, from one token, and where
+        the session is asked on behind it or in the middle of it."""
+
+        async def check(engine: Engine) -> None:
+            for number, (base, steps) in enumerate(((0, 5), (2, 14), (3, 1)), start=1):
+                text, session = [7, 3, 9, 11], 10 * number
+                if base:
+                    await engine.score(key(1), ask(text[:base], session=session))
+                plain = ask(text, base, session=session)
+                said = {f.name: getattr(plain, f.name) for f in fields(plain)}
+                drafted = lists_of(await engine.score(key(1), ScoreDraft(**said, steps=steps)))
+                assert len(drafted) == steps + 1
+                for place, one in enumerate(drafted):
+                    (alone,) = lists_of(await engine.score(key(2), ask(text, session=session)))
+                    self.same(alone, one, engine.card.vocab_size)
+                    found = decode_list(one, ENTRIES, engine.card.vocab_size)
+                    text.append(likeliest_id(found)) if place < steps else None
+                for upto in (len(text), len(text) - 1):
+                    behind = [*text[:upto], 5]
+                    (on,) = lists_of(await engine.score(key(1), ask(behind, upto, session=session)))
+                    (alone,) = lists_of(await engine.score(key(2), ask(behind, session=session)))
+                    self.same(alone, on, engine.card.vocab_size)
+
+        self.run(check)
+
+    def test_a_draft_beyond_the_context_is_refused(self) -> None:
+        async def check(engine: Engine) -> None:
+            room = engine.card.context_max
+            plain = ask([7] * (room - 3))
+            said = {f.name: getattr(plain, f.name) for f in fields(plain)}
+            reply = await engine.score(key(1), ScoreDraft(**said, steps=4))
+            assert isinstance(reply, Refused)
+            assert reply.code == REFUSED_CONTEXT
+
+        self.run(check)
+
+    @staticmethod
+    def same(one: bytes, other: bytes, vocab_size: int) -> None:
+        """Two lists of one text, up to the rounding of the arithmetic."""
+        a, b = (decode_list(data, ENTRIES, vocab_size) for data in (one, other))
+        assert likeliest_id(a) == likeliest_id(b)
+        shared = sorted({*a.ids.tolist()} & {*b.ids.tolist()})
+        assert len(shared) > 0.9 * a.ids.size
+        places = np.searchsorted(a.ids, shared), np.searchsorted(b.ids, shared)
+        assert np.abs(a.logprobs[places[0]] - b.logprobs[places[1]]).max() < 0.6
 
     def test_a_question_about_some_tokens_is_answered_among_them(self) -> None:
         """The same model says of them what its list among all says, up to what both leave out."""

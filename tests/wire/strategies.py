@@ -20,6 +20,7 @@ from swarmllm.messages import (
     Resume,
     Score,
     ScoreAllowed,
+    ScoreDraft,
     Scores,
     Shuffle,
     Shuffled,
@@ -65,6 +66,10 @@ def of_type(draw: st.DrawFn, kind: type) -> Any:
             targets=(),
             allowed=encode_set(TokenSet.of(ids, 1 << 20)),
         )
+    if isinstance(message, ScoreDraft):
+        most = (1 << 20) - len(message.tokens) - message.steps
+        last = len(message.tokens) - 1
+        return replace(message, base=min(message.base, most), answer=(last,), targets=())
     if isinstance(message, Score):
         count = len(message.tokens)
         answer = draw(

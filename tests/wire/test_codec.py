@@ -263,6 +263,7 @@ TYPE_CODES = {
     "Open": 1,
     "Score": 2,
     "ScoreAllowed": 5,
+    "ScoreDraft": 6,
     "Close": 3,
     "Shuffle": 4,
     "Scores": 16,

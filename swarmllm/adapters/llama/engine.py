@@ -50,6 +50,7 @@ from swarmllm.messages import (
     Refused,
     Score,
     ScoreAllowed,
+    ScoreDraft,
 )
 
 EXACT: Final = {"GGML_CPU_TILED_MM": "0"}
@@ -163,9 +164,9 @@ class LlamaEngine:
         text = (request.epoch, request.base, request.context_hash, request.tokens)
         wanted = (request.answer, request.targets, request.entries_max, request.tail_max)
         allowed = request.allowed if isinstance(request, ScoreAllowed) else b""
-        self._write(
-            (SCORE, order, time.monotonic(), key.peer, key.session, *text, *wanted, allowed)
-        )
+        steps = request.steps if isinstance(request, ScoreDraft) else 0
+        question = (key.peer, key.session, *text, *wanted, allowed, steps)
+        self._write((SCORE, order, time.monotonic(), *question))
         try:
             await pending.answered.wait()
         finally:

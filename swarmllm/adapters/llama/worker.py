@@ -257,9 +257,10 @@ class Worker:
 
 def _order(number: int, key: Key, sent_at: float, rest: list[Any]) -> Order:
     """`rest` is what a SCORE holds of the request itself, see `engine.LlamaEngine.score`."""
-    epoch, base, context_hash, tokens, answer, targets, entries_max, tail_max, allowed = rest
+    epoch, base, context_hash, tokens, answer, targets, entries_max, tail_max, allowed, steps = rest
     text = epoch, base, context_hash, tokens
-    return Order(*(number, key, *text, answer, targets), entries_max, tail_max, sent_at, allowed)
+    wanted = answer, targets, entries_max, tail_max
+    return Order(*(number, key), *text, *wanted, sent_at, allowed, steps)
 
 
 def _cannot_answer(path: Path, token: int, fault: str) -> LocalError:

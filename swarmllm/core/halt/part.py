@@ -39,7 +39,7 @@ from swarmllm.core.inputs import (
     Woke,
 )
 from swarmllm.core.part import Part, Told
-from swarmllm.messages import Halted, Open, PeerId, Score, ScoreAllowed, Scores
+from swarmllm.messages import Halted, Open, PeerId, Score, ScoreAllowed, ScoreDraft, Scores
 from swarmllm.messages.declare import HALT
 
 
@@ -50,7 +50,7 @@ class HaltPart(Part):
     inputs = (
         *(Persisted, OwnerStops, OwnerStarts, Woke),
         # Each says which records its author has.
-        *(Open, Score, ScoreAllowed, Scores, Halted, RecordsHeard),
+        *(Open, Score, ScoreAllowed, ScoreDraft, Scores, Halted, RecordsHeard),
     )
 
     def __init__(self, machine: HaltMachine, connected: Collection[PeerId]) -> None:

@@ -26,7 +26,7 @@ from swarmllm.messages import (
     ExpertRecord,
     PeerId,
 )
-from swarmllm.wire.ext import ANSWERS_ALLOWED, CHAT_DIGEST, addition
+from swarmllm.wire.ext import ANSWERS_ALLOWED, ANSWERS_DRAFTS, CHAT_DIGEST, addition
 from swarmllm.wire.names import clip_name, is_address
 
 UNNAMED = "unnamed"
@@ -248,4 +248,4 @@ def strangers(table: CapacityTable, fingerprint: bytes, now: float) -> str:
 def _additions(card: ModelCard) -> bytes:
     """What the record says in its `ext`."""
     said = addition(CHAT_DIGEST, card.chat_digest) if any(card.chat_digest) else b""
-    return said + addition(ANSWERS_ALLOWED, b"")
+    return said + addition(ANSWERS_ALLOWED, b"") + addition(ANSWERS_DRAFTS, b"")

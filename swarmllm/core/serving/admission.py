@@ -47,6 +47,7 @@ from swarmllm.messages import (
     Refused,
     Score,
     ScoreAllowed,
+    ScoreDraft,
     Scores,
 )
 
@@ -83,7 +84,18 @@ class Serving(Part):
     once."""
 
     inputs = (
-        *(Open, Score, ScoreAllowed, Close, Halted, Scored, AskingEnded, PeerGone, TokensForbidden),
+        *(
+            Open,
+            Score,
+            ScoreAllowed,
+            ScoreDraft,
+            Close,
+            Halted,
+            Scored,
+            AskingEnded,
+            PeerGone,
+            TokensForbidden,
+        ),
         *(EngineReady, EngineLoadChanged, EngineLost, SettingChanged, OwnerOffers),
     )
 

@@ -34,6 +34,7 @@ class Order:
     tail_max: int
     arrived_at: float
     allowed: bytes = b""  # The set of tokens that is asked about; empty: all.
+    steps: int = 0  # How many tokens more the expert appends by itself.
     started_at: float | None = None
     done: int = 0  # How many of `tokens` are in the cache.
     wanted: list[int] = field(default_factory=list)  # Sorted union of `answer` and `targets`.

@@ -26,7 +26,15 @@ from swarmllm.core.serving.places import IDLE_S
 from swarmllm.core.serving.planning import OUTPUTS_MAX, Batch, Output, Shape, Wanted
 from swarmllm.core.serving.session import Order
 from swarmllm.core.values import EngineLoad, SessionKey
-from swarmllm.messages import REFUSED_ENGINE, ExpertReply, PeerId, Refused, Score, ScoreAllowed
+from swarmllm.messages import (
+    REFUSED_ENGINE,
+    ExpertReply,
+    PeerId,
+    Refused,
+    Score,
+    ScoreAllowed,
+    ScoreDraft,
+)
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.event_queue import EventQueue
 
@@ -164,9 +172,9 @@ class SimEngine:
         text = request.epoch, request.base, request.context_hash, list(request.tokens)
         wanted = list(request.answer), list(request.targets), request.entries_max, request.tail_max
         allowed = request.allowed if isinstance(request, ScoreAllowed) else b""
-        for answer in self._batcher.submit(
-            Order(order, (key.peer, key.session), *text, *wanted, self._event_queue.now, allowed)
-        ):
+        steps = request.steps if isinstance(request, ScoreDraft) else 0
+        asked = (*text, *wanted, self._event_queue.now, allowed, steps)
+        for answer in self._batcher.submit(Order(order, (key.peer, key.session), *asked)):
             self.refused += answer[0] == BUSY and answer[1] == order
             self._tell_later(answer)
         self._wake()

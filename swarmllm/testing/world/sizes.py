@@ -9,7 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from swarmllm.messages import ExpertMessage, Open, Score, ScoreAllowed, Scores, Shuffle, Shuffled
+from swarmllm.messages import (
+    ExpertMessage,
+    Open,
+    Score,
+    ScoreAllowed,
+    ScoreDraft,
+    Scores,
+    Shuffle,
+    Shuffled,
+)
 
 SMALL: Final = 16
 OPEN: Final = 88
@@ -26,6 +35,8 @@ def size_of(message: ExpertMessage) -> int:
             )
         case ScoreAllowed():
             return 55 + 3 * len(message.tokens) + len(message.answer) + len(message.allowed)
+        case ScoreDraft():
+            return 53 + 3 * len(message.tokens) + len(message.answer) + len(message.targets)
         case Score():
             return 52 + 3 * len(message.tokens) + len(message.answer) + len(message.targets)
         case Shuffle() | Shuffled():
