@@ -109,7 +109,7 @@ class SwarmFields(Body):
     extra: Annotated[int, _within(EXTRA), WHOLE] | None = None
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     domain: Annotated[str, Field(max_length=DOMAIN_BYTES_MAX)] | None = None
-    speculation: Literal["auto", "off", "local", "lookup"] | None = None
+    speculation: Literal["auto", "off", "local", "lookup", "remote"] | None = None
     trace: bool | None = None
 
 

@@ -52,7 +52,8 @@ NOTICE_S: Final = 15.0
 # Nobody waits for it but the check; on an idle machine it takes half a second.
 FAREWELL_S: Final = 15.0
 KILL_AFTER: Final = 12  # Tokens of the second answer.
-BYTES_MAX: Final = 2000  # Per expert and token: what a peer may cost, drafts that were rejected included.
+# Per expert and token, positions of drafts that were not accepted included: a peer's limit.
+BYTES_MAX: Final = 2000
 # Tokens that must have come after it, or the answer was not caught in its middle.
 AFTER_KILL: Final = 8
 ATTEMPTS: Final = 3  # A model may end its text early by itself; then another seed is drawn.

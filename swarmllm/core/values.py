@@ -182,8 +182,8 @@ USUAL_SAMPLING: Final = Sampling(
 ramble in its tail."""
 
 
-Speculative = Literal["auto", "off", "local", "lookup"]
-SPECULATIVE: Final[tuple[Speculative, ...]] = ("auto", "off", "local", "lookup")
+Speculative = Literal["auto", "off", "local", "lookup", "remote"]
+SPECULATIVE: Final[tuple[Speculative, ...]] = ("auto", "off", "local", "lookup", "remote")
 
 K_USUAL: Final = 3
 EXTRA_USUAL: Final = 1

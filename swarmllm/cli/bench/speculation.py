@@ -36,7 +36,7 @@ from swarmllm.runtime.model_reference import DemoExpert
 from swarmllm.runtime.service.record import Record
 from swarmllm.testing.proxy import Link
 
-MODES: Final = ("off", "local", "lookup", "auto")
+MODES: Final = ("off", "local", "lookup", "remote", "auto")
 EXPERTS: Final = ("prose", "prose-small", "code", "ops")  # The first is the requester's own.
 DELAYS_MS: Final = (0.0, 10.0, 25.0, 50.0, 100.0, 200.0)
 TOKENS: Final = 64

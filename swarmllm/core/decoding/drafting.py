@@ -2,8 +2,9 @@
 
 Our own expert drafts token by token: each of its lists is an answer to the round as well as a step
 of the draft, so at the end there is one list more than there are tokens, and it need not be asked
-again. A look-up is there at once. `core.decoding.speculation` says whether a draft pays, and how
-long it should be.
+again. A look-up is there at once. A remote expert answers a round and goes on by itself in the same
+breath (`ScoreDraft`): if what it says comes true to the end of the round, the tokens behind it are
+the next draft. `core.decoding.speculation` says whether a draft pays, and how long it should be.
 
 Laws: while a draft is made nobody else is asked; whatever becomes of the drafter, the round begins
 with what there is of the draft.
@@ -27,7 +28,8 @@ from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import LocalError
-from swarmllm.wire.sparse import SparseList
+from swarmllm.messages import STEPS_MAX, PeerId
+from swarmllm.wire.sparse import SparseList, likeliest_id
 
 # Beyond this a step of our own expert is not waited for.
 STEP_MAX_S: Final = 0.5
@@ -64,6 +66,9 @@ class Drafting:
         # Of the round under way: who made its draft, and what each of its tokens is measured by.
         self._drafter: Drafter | None = None
         self._measures: list[float] = []
+        # The remote expert that drafts, and its tokens behind the text, with what it gave to each.
+        self._leader: PeerId | None = None
+        self._ahead: list[tuple[int, float]] = []
         self.drafted = self.accepted = 0
 
     # --- how it stands --------------------------------------------------------------------------
@@ -88,6 +93,7 @@ class Drafting:
         """Begin a draft for this round, if one pays. Our own expert's first step; nothing where it
         makes none, and then the guesses are there, if there are any."""
         self._drafter, self._measures = None, []
+        self._steps = 0
         room = self._room()
         if room <= 0:
             return []
@@ -99,6 +105,14 @@ class Drafting:
             self._drafter = "local"
             self._members.begin_round()
             return self._step(pool, self._own)
+        if own is None and self._order.speculation in {"auto", "remote"}:
+            remote = self._from_remote(room)
+            if len(remote) > len(looked):
+                self._drafter, self._measures = "remote", [measure for _, measure in remote]
+                self._text.guess(*(token for token, _ in remote))
+                looked = ()
+            left = min(room - len(self._text.guesses) - 1, STEPS_MAX)
+            self._steps = max(0, min(left, self._known.ahead(len(self._text.guesses))))
         if looked:
             self._drafter, self._measures = "lookup", measures
             self._text.guess(*looked)
@@ -113,7 +127,7 @@ class Drafting:
         if not lists:
             return self._step(pool, own)
         if question.upto - question.base == 1:
-            self._known.stepped(took_s)
+            self._known.stepped("local", took_s)
         own.lists.append(lists[0])
         token = self._token(own, lists[0])
         if token is None:
@@ -127,6 +141,8 @@ class Drafting:
         upto, guesses = len(self._text), len(self._text.guesses)
         positions = range(upto - guesses - 1, upto)
         made = Round(current.number, positions, self._order, experts, now)
+        if self._steps:
+            made.drafter, made.steps = self._leader, self._steps
         if own is not None:
             made.asked_at = own.began_at
             if len(own.lists) == len(positions):
@@ -179,7 +195,7 @@ class Drafting:
         """A draft of what followed the same words before, what its tokens are measured by, and the
         tokens a second that may come of it; none where it does not pay."""
         order, known = self._order, self._known
-        if order.speculation == "local" or order.grammar is not None:
+        if order.speculation in {"local", "remote"} or order.grammar is not None:
             return (), [], 0.0
         looked, matched = self._look_up.find(self._text.tokens, room)
         share, expected, reached, count = known.odds("lookup", matched), 0.0, 1.0, 0
@@ -192,9 +208,23 @@ class Drafting:
         gain = known.gain("lookup", expected, count) if count else 0.0
         return looked[:count], [float(matched)] * count, gain
 
+    def _from_remote(self, room: int) -> list[tuple[int, float]]:
+        """What a remote expert has drafted behind the text, as far as it pays."""
+        found: list[tuple[int, float]] = []
+        expected, reached = 0.0, 1.0
+        guide = self._writing.guide.fork()
+        for token, measure in self._ahead[:room]:
+            reached *= self._known.odds("remote", measure)
+            is_worth = self._known.is_worth("remote", reached, len(found) + 1, expected)
+            if token in self._order.stop_tokens or not is_worth or not _takes(guide, token):
+                break
+            expected += reached
+            found.append((token, measure))
+        return found
+
     def _own_drafter(self, pool: ExpertPool, current: Round) -> Candidate | None:
         """Our own expert, if it can go on at once."""
-        if self._order.speculation == "lookup":
+        if self._order.speculation in {"lookup", "remote"}:
             return None
         return next(
             (
@@ -212,7 +242,23 @@ class Drafting:
         if lists and size_bytes:
             self._known.listed(size_bytes, lists)
         elif lists and question.upto - question.base == 1:
-            self._known.stepped(took_s)
+            self._known.stepped("local", took_s)
+
+    def look_ahead(self, current: Round, leader: PeerId | None, last: int | None) -> None:
+        """The round is over, of whose experts `leader` weighs most. `last`: the token behind all of
+        its positions; None: the text has left the draft before. What its drafter has written behind
+        that is the next draft."""
+        self._leader, self._ahead = leader, []
+        reply = current.poll.replies.get(current.drafter) if current.drafter is not None else None
+        if reply is None:
+            return
+        others = [r.rtt_s for p, r in current.poll.replies.items() if p != current.drafter]
+        if others:
+            self._known.stepped("remote", (reply.rtt_s - max(others)) / current.steps)
+        behind = reply.lists[len(current.positions) - 1 :]
+        chain = [(likeliest_id(one), math.exp(float(one.logprobs.max()))) for one in behind]
+        if last is not None and chain[0][0] == last:
+            self._ahead = chain[1:]
 
     def finished(
         self, current: Round, now: float, tokens: int, drafted: int, accepted: int, *, is_cut: bool
@@ -229,3 +275,10 @@ class Drafting:
         began_at = current.clock.started_at
         draft_s = began_at - current.asked_at
         self._known.finished(tokens, drafted, now - began_at, draft_s, self._drafter)
+
+
+def _takes(guide: Guide, token: int) -> bool:
+    try:
+        return guide.takes(token)
+    except LocalError:
+        return False  # Whoever decides about the text will find the same, and say so.

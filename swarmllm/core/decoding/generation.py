@@ -274,6 +274,9 @@ class Generation:
         self._drafting.finished(
             *(current, pool.now, len(decided), len(guesses), accepted), is_cut=is_right
         )
+        is_whole = bool(decided) and accepted == len(guesses) < len(decided)
+        leader = current.poll.leader(pool, used, self._ensemble.weights(used))
+        self._drafting.look_ahead(current, leader, decided[-1].token if is_whole else None)
         if decided:
             steps += self._told(pool, used, decided, index)
             steps += self._writing.told(self.request, current.number)

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from copy import copy
 
+import numpy as np
+
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import LocalError
 from swarmllm.wire.token_set import TokenSet
@@ -55,6 +57,17 @@ class Guide:
         if self._constraint is not None:
             self._allowed = None
             self._constraint.commit((token,))
+
+    def takes(self, token: int) -> bool:
+        """`took` for a token that may not be allowed, on a fork: whether it is, and something is
+        left to choose behind it."""
+        allowed = self.allowed()
+        if allowed is None:
+            return True
+        if not allowed.holds(np.array([token], np.int32)).all():
+            return False
+        self.took(token)
+        return not self.is_done() and not self.forced()
 
     def forced(self) -> tuple[int, ...]:
         """What comes next whatever anybody thinks."""

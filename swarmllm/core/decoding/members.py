@@ -29,6 +29,7 @@ from swarmllm.messages import (
     PeerId,
     Score,
     ScoreAllowed,
+    ScoreDraft,
     Scores,
 )
 from swarmllm.wire.sparse import SparseList, decode_list
@@ -55,7 +56,8 @@ class Question:
     The answer brings the distribution of the token behind each of `positions` (none while the
     expert only catches up), and for each position in `evidence` the log-probability of the token
     that follows it in the text. Both are indices into the text. A distribution lists `entries`
-    tokens at most, and if `allowed` is given only such as are in it.
+    tokens at most, and if `allowed` is given only such as are in it. With `steps` the expert goes
+    on by itself, and tells so many distributions more.
     """
 
     round: int
@@ -66,14 +68,15 @@ class Question:
     entries: int
     sent_at: float
     allowed: TokenSet | None = None
+    steps: int = 0
 
     def lists_in(self, peer: PeerId, reply: Scores, vocab_size: int) -> tuple[SparseList, ...]:
         """The distributions of an answer, one per position that was asked about. RemoteError: it
         brings more or fewer of them, or something else."""
-        if len(reply.lists) != len(self.positions):
+        wanted = len(self.positions) + self.steps
+        if len(reply.lists) != wanted:
             raise RemoteError(
-                f"expert {peer}: {len(reply.lists)} lists where {len(self.positions)} were"
-                " asked for"
+                f"expert {peer}: {len(reply.lists)} lists where {wanted} were asked for"
             )
         lists = tuple(decode_list(data, self.entries, vocab_size) for data in reply.lists)
         allowed = self.allowed
@@ -160,10 +163,12 @@ class Members:
         positions: range,
         pool: ExpertPool,
         allowed: TokenSet | None = None,
+        steps: int = 0,
     ) -> list[Ask]:
         """Ask for the distributions behind `positions`, or send a first piece of what it lacks for
         them. Whoever has no session yet gets one. With `allowed` it is asked about these tokens
-        alone, behind one position, and sent all that it lacks before it first."""
+        alone, behind one position, and sent all that it lacks before it first. With `steps` it goes
+        on by itself behind the last position."""
         member = self._members.setdefault(peer, Member(record))
         # Who has answered for these positions already is asked behind the last of them again.
         base, upto = min(member.have, positions.start), positions.stop
@@ -174,7 +179,10 @@ class Members:
         among = None if is_piece else allowed
         evidence = tuple(position for position in self._evidence if base <= position < upto - 1)
         entries = self._settings[LIST_ENTRIES] if among is None else ENTRIES_MAX
-        member.question = Question(number, base, upto, asked, evidence, entries, pool.now, among)
+        ahead = 0 if is_piece else steps
+        member.question = Question(
+            *(number, base, upto, asked, evidence, entries, pool.now), among, ahead
+        )
         score = Ask(peer, self._score(member.question, pool.digest))
         if member.opened:
             return [score]
@@ -199,9 +207,11 @@ class Members:
             tail_max=0,
             ctl_digest=digest,
         )
-        if question.allowed is None:
+        if question.allowed is None and not question.steps:
             return score
         said = {f.name: getattr(score, f.name) for f in fields(score)}
+        if question.allowed is None:
+            return ScoreDraft(**said, steps=question.steps)
         return ScoreAllowed(**said, allowed=encode_set(question.allowed))
 
     # --- what comes back --------------------------------------------------------------------------

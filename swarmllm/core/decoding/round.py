@@ -32,7 +32,7 @@ from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import HEDGE_COST
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import REFUSED_CONTEXT, PeerId, Scores
-from swarmllm.wire.ext import answers_allowed
+from swarmllm.wire.ext import answers_allowed, answers_drafts
 from swarmllm.wire.sparse import SparseList
 from swarmllm.wire.token_set import TokenSet
 
@@ -71,7 +71,8 @@ class Experts:
         members.answered(peer)
         self.standing.answered(peer)
         took_s = pool.now - question.sent_at
-        pool.replied(peer, took_s, question.upto - question.base)
+        if not question.steps:  # They say nothing of a round.
+            pool.replied(peer, took_s, question.upto - question.base)
         return question, Reply(lists, 0, took_s, log_mass)
 
 
@@ -113,6 +114,17 @@ class Poll:
     def answered_by_own(self, own: Candidate, reply: Reply) -> None:
         """Our own expert has said all that it would be asked."""
         self.asked[own.peer], self.replies[own.peer] = own, reply
+
+    def leader(
+        self, pool: ExpertPool, used: Sequence[PeerId], weights: Sequence[float]
+    ) -> PeerId | None:
+        """Of the remote experts that can draft, the one that weighs most."""
+        able = [
+            (weight, peer)
+            for peer, weight in zip(used, weights, strict=True)
+            if not pool.is_local(peer) and answers_drafts(self.asked[peer].record.ext)
+        ]
+        return max(able)[1] if able else None
 
     def drop_out(self, peer: PeerId) -> None:
         """It will not answer; an answer that it has given still counts."""
@@ -173,6 +185,9 @@ class Round:
         # ... or anybody known who could be asked if it were reached.
         self._has_hope = False
         self.silence = telling.Silence(now)
+        # Who goes on by itself behind the last position, and for how many tokens.
+        self.drafter: PeerId | None = None
+        self.steps = 0
 
     # --- how it stands -------------------------------------------------------------------------
 
@@ -306,8 +321,9 @@ class Round:
         """The next question to an expert that has a part in this round: it has taken in a piece of
         the text, or has lost one."""
         record = self.poll.asked[peer].record
+        steps = self.steps if peer == self.drafter else 0
         return self._experts.members.ask(
-            peer, record, self.number, self.positions, pool, self.allowed
+            peer, record, self.number, self.positions, pool, self.allowed, steps
         )
 
     def refill(self, pool: ExpertPool) -> list[Ask]:

@@ -3,8 +3,10 @@
 A round of one token and a round of ten cost one round trip each. So the text goes on by guesses,
 the *draft*; the experts are asked about all of its positions at once, and what they say decides
 token by token how far it holds (`core.decoding.sampling`: the text is the same as without a draft).
-Who drafts decides what it is worth: our own expert, at one step of its engine a token, or a look-up
-of what followed the same words before in this text, at no cost.
+Who drafts decides what it is worth: our own expert, at one step of its engine a token; a look-up of
+what followed the same words before in this text, at no cost; or, where there is no expert of our
+own, the one that weighs most, which goes on with its own likeliest text while it answers: then the
+draft is a round late, and only good if the token before it was right as well.
 
 A draft goes on as long as the next token of it gains more than it costs: it is reached and accepted
 with some probability, and takes the time of one step and of one more position to verify, in which
@@ -23,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-Drafter = Literal["local", "lookup"]
+Drafter = Literal["local", "lookup", "remote"]
 
 DRAFT_MAX: Final = 14
 """Tokens of one draft: with the token before it, fewer than an engine takes for a prompt
@@ -111,13 +113,15 @@ class Speculation:
         self._odds: dict[Drafter, list[Odds]] = {
             "local": _believed(BELIEFS),
             "lookup": _believed(LOOKUP_BELIEFS),
+            "remote": _believed(BELIEFS),
         }
-        self._step = Mean()
+        # Seconds of one more token of a draft.
+        self._steps: dict[Drafter, Mean] = {"local": Mean(), "lookup": Mean(), "remote": Mean()}
         self._wait = Mean()
         self._list_bytes = Mean()
         self._slope = Slope()
         self._tokens = self._seconds = 0.0
-        self._since: dict[Drafter, int] = {"local": RETRY_ROUNDS, "lookup": 0}
+        self._since: dict[Drafter, int] = {"local": RETRY_ROUNDS, "lookup": 0, "remote": 0}
 
     # --- deciding -------------------------------------------------------------------------------
 
@@ -127,8 +131,8 @@ class Speculation:
         return self._tokens / self._seconds if self._seconds > 0 else 0.0
 
     def odds(self, drafter: Drafter, measure: float) -> float:
-        """How likely a token is accepted: `measure` is what the local drafter gives to it, or how
-        many tokens a look-up found the same."""
+        """How likely a token is accepted: `measure` is what the drafter gives to it, or how many
+        tokens a look-up found the same."""
         return self._odds[drafter][_class(drafter, measure)].share
 
     def may_begin(self, drafter: Drafter) -> bool:
@@ -149,17 +153,16 @@ class Speculation:
             return False
         if self._since[drafter] >= RETRY_ROUNDS and count <= RETRY_TOKENS:
             return True
-        step_s = self._step.value if drafter == "local" else 0.0
-        return reached > self.rate * (step_s + self._verify_s())
+        return reached > self.rate * (self._steps[drafter].value + self._verify_s())
 
     def _verify_s(self) -> float:
         """Seconds that one more position costs."""
-        step_s = self._step.value or self._wait.value / 10
+        step_s = self._steps["local"].value or self._wait.value / 10
         return self._slope.within(0.05 * step_s, step_s, 0.4 * step_s)
 
     def gain(self, drafter: Drafter, expected: float, count: int) -> float:
         """Tokens a second of a round with a draft of `count`, of which `expected` are accepted."""
-        step_s = self._step.value if drafter == "local" else 0.0
+        step_s = self._steps[drafter].value
         return (1 + expected) / (self._wait.value + count * (step_s + self._verify_s()) + 1e-9)
 
     def usual(self, drafter: Drafter) -> tuple[float, int]:
@@ -173,9 +176,21 @@ class Speculation:
 
     # --- learning -------------------------------------------------------------------------------
 
-    def stepped(self, seconds: float) -> None:
-        """Our own expert has answered for one more token."""
-        self._step.learn(seconds)
+    def ahead(self, guesses: int) -> int:
+        """How many tokens a remote expert should go on behind so many guesses: they are of use only
+        if all of these, and the token behind them, are what it says."""
+        if not self.rate:
+            return 0
+        odds = self._odds["remote"]
+        share = sum(one.hits for one in odds) / sum(one.tries for one in odds)
+        reached, expected, count = share ** (guesses + 1), 0.0, 0
+        while self.is_worth("remote", reached * share, count + 1, expected):
+            reached, expected, count = reached * share, expected + reached * share, count + 1
+        return count
+
+    def stepped(self, drafter: Drafter, seconds: float) -> None:
+        """One more token of a draft has taken so long."""
+        self._steps[drafter].learn(max(0.0, seconds))
 
     def listed(self, size_bytes: int, lists: int) -> None:
         """An expert's answer of so many lists has come."""
@@ -208,7 +223,7 @@ class Speculation:
 
 
 def _class(drafter: Drafter, measure: float) -> int:
-    ends = SURE if drafter == "local" else MATCHED
+    ends = MATCHED if drafter == "lookup" else SURE
     return sum(measure > end for end in ends)
 
 

@@ -31,7 +31,6 @@ from swarmllm.core.serving.planning import (
 from swarmllm.core.serving.session import DECODE_MAX, Key, Order, Session
 from swarmllm.core.serving.shares import Turns, fits
 from swarmllm.messages import REFUSED_CONTEXT, REFUSED_OUTPUT, REFUSED_SESSION, REFUSED_VOCABULARY
-from swarmllm.wire.sparse import decode_list, likeliest_id
 from swarmllm.wire.token_set import largest
 
 ORDERS_MAX: Final = 1024  # Waiting in all;
@@ -307,7 +306,7 @@ class Batcher:
             if not is_sound:
                 broken.append(session)
             elif order.left == 0 and order.steps:
-                self._go_on(order)
+                order.go_on(self._shape.vocab_size)
             elif order.left == 0:
                 answers.append(self._finish(session, order, now))
         if not is_clean:
@@ -334,14 +333,6 @@ class Batcher:
             if target is not None:
                 order.target_logprobs.append(target)
         return is_sound
-
-    def _go_on(self, order: Order) -> None:
-        """The next token of a draft: the likeliest of the order's last list."""
-        found = decode_list(order.lists[-1], order.entries_max, self._shape.vocab_size)
-        order.answer.append(len(order.tokens))
-        order.wanted.append(len(order.tokens))
-        order.tokens.append(likeliest_id(found))
-        order.steps -= 1
 
     def _give_up(self, session: Session) -> list[Answer]:
         """The model has no answer to this text. That is no reason to keep it from others; the

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swarmllm.wire import context
+from swarmllm.wire.sparse import decode_list, likeliest_id
 
 # Tokens left up to which a round is a decode step: one token, or the verification of a draft.
 DECODE_MAX: Final = 16
@@ -44,6 +45,14 @@ class Order:
 
     def __post_init__(self) -> None:
         self.wanted = sorted({*self.answer, *self.targets})
+
+    def go_on(self, vocab_size: int) -> None:
+        """Append the next token of a draft: the likeliest of the last list."""
+        found = decode_list(self.lists[-1], self.entries_max, vocab_size)
+        self.answer.append(len(self.tokens))
+        self.wanted.append(len(self.tokens))
+        self.tokens.append(likeliest_id(found))
+        self.steps -= 1
 
     @property
     def left(self) -> int:

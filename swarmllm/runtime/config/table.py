@@ -303,7 +303,8 @@ class Config:
             one_of(*SPECULATIVE),
             "Who may draft tokens that are asked about together, so that one round trip brings"
             " several: this node's own expert (`local`), what followed the same words before"
-            " (`lookup`), either where it pays (`auto`), nobody (`off`). The text is the same.",
+            " (`lookup`), the expert that weighs most (`remote`), whoever it pays with (`auto`),"
+            " nobody (`off`). The text is the same.",
             help="Who drafts tokens that are asked about together; the text is the same.",
             panel=ANSWER,
             metavar="|".join(SPECULATIVE),

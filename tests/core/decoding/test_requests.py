@@ -234,7 +234,7 @@ def test_a_reply_nobody_asked_for_changes_nothing() -> None:
 def test_prompt_longer_than_a_frame_is_sent_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("swarmllm.core.decoding.members.TOKENS_MAX", 4)
     table = settled([None, 7, 7])
-    table.ask(table.peers[0], order(k=2))
+    table.ask(table.peers[0], order(k=2, speculation="off"))
     assert table.finish(table.peers[0]).reason == "length"
     assert table.tokens(table.peers[0]) == alone()
 
