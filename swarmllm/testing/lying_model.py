@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from swarmllm.core.values import SessionKey
-from swarmllm.messages import ExpertReply, Score, Scores
+from swarmllm.messages import ExpertReply, Score, ScoreDraft, Scores
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.wire.sparse_encoding import encode_logits
 
@@ -42,7 +42,9 @@ class LyingModel(ScriptedModel):
             said = min(65_535, round(self._nats * 1024)).to_bytes(2, "big")
             reply = replace(reply, target_logprobs=said * len(request.targets))
         if self._forced_at is not None:
-            lists = tuple(self._forced(request.base + i + 1, request) for i in request.answer)
+            steps = request.steps if isinstance(request, ScoreDraft) else 0
+            ends = *request.answer, *(len(request.tokens) + step for step in range(steps))
+            lists = tuple(self._forced(request.base + i + 1, request) for i in ends)
             reply = replace(reply, lists=lists)
         return reply
 

@@ -69,6 +69,8 @@ class Drafting:
         # The remote expert that drafts, and its tokens behind the text, with what it gave to each.
         self._leader: PeerId | None = None
         self._ahead: list[tuple[int, float]] = []
+        # Of the round under way: how many tokens it goes on behind it, and how long that takes.
+        self._steps, self._steps_s = 0, 0.0
         self.drafted = self.accepted = 0
 
     # --- how it stands --------------------------------------------------------------------------
@@ -93,7 +95,7 @@ class Drafting:
         """Begin a draft for this round, if one pays. Our own expert's first step; nothing where it
         makes none, and then the guesses are there, if there are any."""
         self._drafter, self._measures = None, []
-        self._steps = 0
+        self._steps, self._steps_s = 0, 0.0
         room = self._room()
         if room <= 0:
             return []
@@ -111,8 +113,7 @@ class Drafting:
                 self._drafter, self._measures = "remote", [measure for _, measure in remote]
                 self._text.guess(*(token for token, _ in remote))
                 looked = ()
-            left = min(room - len(self._text.guesses) - 1, STEPS_MAX)
-            self._steps = max(0, min(left, self._known.ahead(len(self._text.guesses))))
+            self._go_ahead(pool, room - len(self._text.guesses) - 1)
         if looked:
             self._drafter, self._measures = "lookup", measures
             self._text.guess(*looked)
@@ -143,6 +144,7 @@ class Drafting:
         made = Round(current.number, positions, self._order, experts, now)
         if self._steps:
             made.drafter, made.steps = self._leader, self._steps
+            made.steps_s = self._steps_s
         if own is not None:
             made.asked_at = own.began_at
             if len(own.lists) == len(positions):
@@ -207,6 +209,14 @@ class Drafting:
             expected, count = expected + reached, count + 1
         gain = known.gain("lookup", expected, count) if count else 0.0
         return looked[:count], [float(matched)] * count, gain
+
+    def _go_ahead(self, pool: ExpertPool, room: int) -> None:
+        """How far the remote expert goes on behind this round."""
+        if self._leader is None or self._leader not in self._members:
+            return
+        step_s = pool.step_s(self._members.record_of(self._leader))
+        steps, seconds = self._known.ahead(len(self._text.guesses), step_s)
+        self._steps, self._steps_s = max(0, min(steps, room, STEPS_MAX)), seconds
 
     def _from_remote(self, room: int) -> list[tuple[int, float]]:
         """What a remote expert has drafted behind the text, as far as it pays."""

@@ -185,9 +185,9 @@ class Round:
         # ... or anybody known who could be asked if it were reached.
         self._has_hope = False
         self.silence = telling.Silence(now)
-        # Who goes on by itself behind the last position, and for how many tokens.
+        # Who goes on by itself behind the last position, for how many tokens, and for how long.
         self.drafter: PeerId | None = None
-        self.steps = 0
+        self.steps, self.steps_s = 0, 0.0
 
     # --- how it stands -------------------------------------------------------------------------
 
@@ -278,7 +278,8 @@ class Round:
         for place, peer in enumerate(self._pick(pool, free, count, is_probing=is_probing)):
             candidate = candidates[peer]
             is_hedge = needed is not None and place >= needed and not is_probing
-            if is_hedge and pool.catch_up_s(candidate) > hedge_s:
+            is_behind = not candidate.member or candidate.missing > CAUGHT_UP
+            if is_hedge and is_behind and pool.catch_up_s(candidate) > hedge_s:
                 continue
             steps += self._ask(pool, candidate)
         self.clock.looked(pool.now)
@@ -314,7 +315,8 @@ class Round:
         self.poll.asked[peer] = candidate
         self.poll.dropped_out.discard(peer)
         self._experts.ever_asked.add(peer)
-        self.clock.waits_for(peer, pool.patience_s(candidate), pool.now)
+        more_s = self.steps_s if peer == self.drafter else 0.0
+        self.clock.waits_for(peer, pool.patience_s(candidate) + more_s, pool.now)
         return self.ask_on(pool, peer)
 
     def ask_on(self, pool: ExpertPool, peer: PeerId) -> list[Ask]:

@@ -176,17 +176,20 @@ class Speculation:
 
     # --- learning -------------------------------------------------------------------------------
 
-    def ahead(self, guesses: int) -> int:
-        """How many tokens a remote expert should go on behind so many guesses: they are of use only
-        if all of these, and the token behind them, are what it says."""
+    def ahead(self, guesses: int, step_s: float) -> tuple[int, float]:
+        """How many tokens a remote expert should go on behind so many guesses, and how long that
+        takes: they are of use only if all of these, and the token behind them, are what it says.
+        `step_s`: what it claims that a token takes it, which counts until it was measured."""
         if not self.rate:
-            return 0
+            return 0, 0.0
+        if not self._steps["remote"].value:
+            self._steps["remote"].learn(step_s)
         odds = self._odds["remote"]
         share = sum(one.hits for one in odds) / sum(one.tries for one in odds)
         reached, expected, count = share ** (guesses + 1), 0.0, 0
         while self.is_worth("remote", reached * share, count + 1, expected):
             reached, expected, count = reached * share, expected + reached * share, count + 1
-        return count
+        return count, count * max(step_s, self._steps["remote"].value)
 
     def stepped(self, drafter: Drafter, seconds: float) -> None:
         """One more token of a draft has taken so long."""

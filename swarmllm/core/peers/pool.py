@@ -97,6 +97,10 @@ class ExpertPool:
         """How long it will compute before it can answer for the last token alone."""
         return self.router.catch_up_s(candidate, self.now)
 
+    def step_s(self, record: CapacityRecord) -> float:
+        """How long one more token takes an expert, as its record has it."""
+        return self.router.step_s(record)
+
     # --- what an answer has learned ------------------------------------------------------------
 
     def weighed(self, peer: PeerId, merit: float, share: float) -> None:

@@ -318,7 +318,9 @@ def test_without_a_lease_no_answer_leaves_the_worker_and_with_one_it_does() -> N
         parent.lease.renew(time.monotonic_ns() - 10**10)  # Ran out long ago.
         wanted: tuple[object, ...] = ([len(TEXT) - 1], [], 64, 0)
         parent.pipe.sendall(
-            frame((SCORE, 1, time.monotonic(), "peer", 1, 0, 0, context.EMPTY, TEXT, *wanted, b""))
+            frame(
+                (SCORE, 1, time.monotonic(), "peer", 1, 0, 0, context.EMPTY, TEXT, *wanted, b"", 0)
+            )
         )
         assert parent.receive("scores", wait_s=0.3) is None
         parent.lease.renew(time.monotonic_ns() + 10**11)

@@ -106,7 +106,7 @@ def test_an_answer_resumes_as_soon_as_its_only_expert_is_back(code: int, since: 
 def test_an_expert_that_was_down_for_a_moment_takes_part_again(code: int) -> None:
     table = settled([None, 7, 7])
     refusing(table, 1, code, table.now + 0.1, table.now + 0.4)
-    table.ask(table.peers[0], order(k=2, max_tokens=60, extra=0))
+    table.ask(table.peers[0], order(k=2, max_tokens=400, extra=0))
     assert table.finish(table.peers[0]).reason == "length"
     parts = [{u.peer for u in chosen.experts} for chosen in table.chosen(table.peers[0])]
     assert any(table.peers[1] not in part for part in parts)
