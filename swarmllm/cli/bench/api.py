@@ -186,7 +186,7 @@ async def loaded(bench: Bench, streams: int, tokens: int) -> Load:
 
 async def clients(port: int, streams: int, tokens: int) -> list[Seen]:
     """In a process of their own."""
-    words = [sys.executable, "-m", CLIENT, str(port), str(streams), str(tokens)]
+    words = [sys.executable, "-P", "-m", CLIENT, str(port), str(streams), str(tokens)]
     done = await trio.run_process(words, capture_stdout=True, check=False)
     if done.returncode:
         raise LocalError(f"the clients of the benchmark ended with code {done.returncode}")
