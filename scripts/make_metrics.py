@@ -21,7 +21,7 @@ from swarmllm.core.metrics.table import METRICS, Metric
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
-HEAD = f"""# Metrics
+HEAD = f"""# Metrics and logs
 
 This page is written by `scripts/make_metrics.py` from the table in
 `swarmllm/core/metrics/table.py`. Do not edit it.
@@ -60,6 +60,24 @@ TAIL = """
 `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
 `process_start_time_seconds`, `process_open_fds`, `process_max_fds`. The model's worker is another
 process, and is not in them.
+
+## Logs
+
+A node's log is the file `node.log` of its data folder: one JSON object a line, two files of 1 MB at
+most. With `--log-format json` (for service managers; `SWARMLLM_LOG_FORMAT=json` for any command)
+the same lines go to standard error as well, and so does all that the command says there.
+
+    swarmllm join --log-format json --log-level info 2> join.jsonl
+
+| field | meaning |
+|---|---|
+| `time` | Unix seconds |
+| `level` | `debug`, `info`, `warning`, `error` or `critical` |
+| `event` | a logger's name, `swarmllm.life` (what befalls the node) or `swarmllm.cli` (a command) |
+| `message` | a sentence; of `swarmllm.life` the name of the record |
+| `record` | of `swarmllm.life` alone: the other fields of the record, as `join --json` has them |
+
+Nothing of a prompt or an answer is in a log at any level.
 """
 
 

@@ -14,7 +14,7 @@ import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Final
@@ -30,7 +30,9 @@ from swarmllm.cli import collector
 from swarmllm.cli.first_model import Chosen, brought, choose
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.join_view import JoinView
-from swarmllm.cli.output import in_thread, people, print_record_async, shell_word
+from swarmllm.cli.log_stream import life_line, streaming
+from swarmllm.cli.log_stream import show as show_line
+from swarmllm.cli.output import in_thread, people, shell_word
 from swarmllm.cli.streams import input_is_closed
 from swarmllm.cli.voted_model import voted_model
 from swarmllm.cli.waiting import Silence
@@ -108,10 +110,10 @@ async def _join(
 ) -> int:
     if chosen is not None:
         config = replace(config, model=str(await brought(chosen, config, as_json=as_json)))
-    is_first = not DataDir(config.data_dir).key_file.exists()
-    view = None if as_json else JoinView(people(), ask_with=_flags(config), is_first_run=is_first)
+    logs_json = config.log_format == "json"
+    view = None if as_json or logs_json else _view(config)
     feed: LifeFeed[Record] = LifeFeed(RECORDS_MAX)
-    show: Show = print_record_async if view is None else partial(in_thread, view.tell)
+    show: Show = show_line if view is None else partial(in_thread, view.tell)
 
     last: list[Life] = []
     silence, start = (
@@ -121,7 +123,11 @@ async def _join(
 
     def tell(life: Life) -> None:
         last[:] = [life]
-        feed.put(life_record(life))
+        record = life_record(life)
+        if as_json or not logs_json:
+            feed.put(record)
+        if logs_json:
+            feed.put(life_line(record))
         silence.at(_next_step(life))
         if not silence.is_over:
             start.deadline = trio.current_time() + START_MAX_S
@@ -129,7 +135,7 @@ async def _join(
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_write, feed, show)
-            with silence, start:
+            with silence, start, streaming(feed.put) if logs_json else nullcontext():
                 async with open_node(config, tell=tell, parts=parts) as node:
                     silence.end()
                     start.deadline = math.inf
@@ -150,6 +156,11 @@ async def _join(
         if view is not None:
             view.close()
     return OK
+
+
+def _view(config: Config) -> JoinView:
+    is_first = not DataDir(config.data_dir).key_file.exists()
+    return JoinView(people(), ask_with=_flags(config), is_first_run=is_first)
 
 
 def _next_step(life: Life) -> str:

@@ -20,7 +20,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TextIO, TypeVar
+from typing import TYPE_CHECKING, Final, TextIO, TypeVar
 
 from swarmllm.cli.progress_line import obeys, progress_line
 from swarmllm.cli.streams import write_all
@@ -32,6 +32,15 @@ if TYPE_CHECKING:
     from swarmllm.cli.screen import Screen
 
 _writing = threading.Lock()
+CLI: Final = "swarmllm.cli"  # The `event` of what a command itself says, where that is JSON.
+
+
+class _Manner:
+    """How this process speaks on standard error."""
+
+    is_json = False
+
+
 T = TypeVar("T")
 
 
@@ -149,41 +158,70 @@ def answer(*, width: int | None = None) -> Screen:
     return Screen(soft_wrap=False, width=width)
 
 
+def speak_json() -> None:
+    """From now on each sentence is one JSON object a line."""
+    _Manner.is_json = True
+
+
+def log_line(fields: Mapping[str, object]) -> None:
+    """One line of a log, on standard error."""
+    _write_stderr(line(fields))
+
+
 def complain(sentence: str) -> None:
     """One sentence of an error, red on a terminal. Plain writing, since it must work when all else
     does not."""
-    _say(f"swarmllm: {sentence}", "\x1b[31m")
+    if _Manner.is_json:
+        log_line({"level": "error", "event": CLI, "message": sentence})
+    else:
+        _say(f"swarmllm: {sentence}", "\x1b[31m")
 
 
 def notice(sentence: str) -> None:
     """One sentence that is no error."""
-    _say(sentence, "\x1b[2m")
+    if _Manner.is_json:
+        log_line({"level": "info", "event": CLI, "message": sentence})
+    else:
+        _say(sentence, "\x1b[2m")
 
 
 def waiting(sentence: str) -> None:
     """One sentence about a wait that goes on: in place of the one before where that can be done,
     else a notice."""
-    if not progress_line.show(sentence):
+    if _Manner.is_json or not progress_line.show(sentence):
         notice(sentence)
 
 
 def trace(raised: BaseException) -> None:
     """Where an exception comes from. Its text, and those of all before it, may quote a peer."""
-    _say("".join(traceback.format_exception(raised)).rstrip("\n"), "")
+    text = "".join(traceback.format_exception(raised)).rstrip("\n")
+    if _Manner.is_json:
+        log_line({"level": "error", "event": CLI, "message": text})
+    else:
+        _say(text, "")
 
 
 def _say(sentence: str, colour: str) -> None:
     """Sentences quote strangers. Further lines are set in, so that a line break in a quotation does
     not begin another sentence."""
+    begin, end = (colour, "\x1b[0m") if colour and _is_coloured() else ("", "")
+    _write_stderr(f"{begin}{flowing(sentence).replace(chr(10), chr(10) + '  ')}{end}\n")
+
+
+def _is_coloured() -> bool:
+    try:
+        return sys.stderr is not None and _has_colours(sys.stderr)
+    except ValueError:
+        return False  # It was closed.
+
+
+def _write_stderr(text: str) -> None:
     stream: TextIO | None = sys.stderr
     if stream is None:
         return  # It was closed before we began.
     line_break = progress_line.line_break()
     try:
-        begin, end = (colour, "\x1b[0m") if colour and _has_colours(stream) else ("", "")
-        stream.write(
-            f"{line_break}{begin}{flowing(sentence).replace(chr(10), chr(10) + '  ')}{end}\n"
-        )
+        stream.write(line_break + text)
         stream.flush()
     except (OSError, ValueError):
         return  # Nobody is there to read it; the exit code still tells.

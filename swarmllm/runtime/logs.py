@@ -53,12 +53,15 @@ class JsonLines(OneLine):
     `message`: exact, once parsed."""
 
     def format(self, record: logging.LogRecord) -> str:
-        what = {
+        return json_of(self.fields(record))
+
+    def fields(self, record: logging.LogRecord) -> dict[str, object]:
+        return {
+            "time": round(record.created, 3),
             "level": record.levelname.lower(),
             "event": record.name,
             "message": self.whole(record),
         }
-        return json_of({"time": round(record.created, 3), **what})
 
 
 class BoundedFile(logging.handlers.RotatingFileHandler):

@@ -337,6 +337,17 @@ class Config:
             metavar="debug|info|warning|error",
         ),
     ] = "warning"
+    log_format: Annotated[
+        str,
+        Setting(
+            one_of("plain", "json"),
+            "`json`: what a command tells of its work, and what the node logs, comes as one JSON"
+            " object a line on standard error (docs/metrics.md has the fields). `plain`: in"
+            " sentences for people, and the log in its file alone.",
+            panel=OUTPUT,
+            metavar="plain|json",
+        ),
+    ] = "plain"
     offline: Annotated[
         bool,
         Setting(

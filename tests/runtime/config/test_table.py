@@ -37,6 +37,7 @@ OTHER: dict[str, tuple[object, object]] = {
     "peers": ([ADDR], (ADDR,)),
     "announce": ([ADDR], (ADDR,)),
     "log_level": ("info", "info"),
+    "log_format": ("json", "json"),
     "api_host": ("::1", "::1"),
     "api_keys": (["sha256:" + "a" * 64], ("sha256:" + "a" * 64,)),
     "api_origins": (["http://localhost:3000"], ("http://localhost:3000",)),
