@@ -57,6 +57,7 @@ from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import GOV, LEDGER, TOKENIZER
 from swarmllm.runtime import logs
+from swarmllm.runtime.agent.own_figures import OwnFigures
 from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.reading import load_config
@@ -202,7 +203,8 @@ async def _start(
     opened = await _open_network(stack, config, keyring, driver, parts)
     network = opened[0]
     local = _local(config, node, driver, opened, text, defaults, advice, observer)
-    agent.open(nursery, local, driver, recording, _validator(data, parts))
+    own = OwnFigures(observer.samples, data.path, data.path / LEDGER_FILE)
+    agent.open(nursery, local, driver, recording, own, _validator(data, parts))
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
     expert = await _expert(nursery, config, data, engine, text, driver, tell)
     await stack.enter_async_context(_driving(driver, network, engine))

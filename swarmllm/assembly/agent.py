@@ -21,6 +21,7 @@ from swarmllm.core.validation.part import RecordingPart
 from swarmllm.core.validation.snapshot import snapshot_of
 from swarmllm.messages import PeerId
 from swarmllm.runtime.agent.filing import Filing
+from swarmllm.runtime.agent.own_figures import OwnFigures
 from swarmllm.runtime.agent.performer import AgentPerformer, Experts, Validator
 from swarmllm.runtime.agent.proposing import ModelProposer, SwarmProposer
 from swarmllm.runtime.config import Config
@@ -73,13 +74,14 @@ class NodeAgent:
         local: LocalNode,
         driver: Driver,
         recording: RecordingPart,
+        own: OwnFigures,
         validator: Validator,
     ) -> None:
         """Before the driver runs."""
 
         def look() -> tuple[Observation, Experts]:
-            view = local.view()
-            found = observe(recording.recording(trio.current_time()), snapshot_of(view))
+            view, now = local.view(), trio.current_time()
+            found = observe(recording.recording(now), snapshot_of(view), own.look(now))
             near = [one for one in view.experts if one.connected or one.local]
             return found, tuple((one.peer, one.record.domains) for one in near)
 

@@ -10,8 +10,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from types import MappingProxyType
 from typing import Final, Literal
 
+from swarmllm.core.agent.domains import SECURITY, STORAGE
 from swarmllm.core.validation.recording import Minute, Recording
 from swarmllm.core.validation.snapshot import Snapshot
 
@@ -48,16 +50,24 @@ METRICS: Final = (
     Metric("busy_share", "share", "less", "sessions of all experts that are taken"),
     Metric("round_trip_ms", "ms", "less", "median time of a ping to an expert"),
     Metric("slow_ratio", "ratio", "less", "the slowest expert's round beside the median one's"),
+    Metric("strikes", "strikes", "less", "breaches of the protocol in a quarter of an hour"),
+    Metric("refused_share", "share", "less", "questions that experts would not answer lately"),
+    Metric("storage_share", "share", "less", "how full the disk of the data folder is"),
+    Metric("ledger_mb", "MB", "less", "size of this node's ledger"),
 )
 BY_NAME: Final = {metric.name: metric for metric in METRICS}
 
+NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 Observation = Mapping[str, float]
 """Some of `METRICS` by name, each finite and at least 0; what is not known is left out."""
 
 
-def observe(recording: Recording, snapshot: Snapshot) -> Observation:
-    """What is known of the swarm from this node's recording and snapshot."""
-    found = _of_minutes(recording) | _of_experts(snapshot)
+def observe(
+    recording: Recording, snapshot: Snapshot, own: Mapping[str, float] = NOTHING
+) -> Observation:
+    """What is known of the swarm from this node's recording and snapshot, and `own`, which neither
+    has: a swarm that is simulated does not know it."""
+    found = {**_of_minutes(recording), **_of_experts(snapshot), **own}
     return {
         name: min(VALUE_MAX, value)
         for name, value in found.items()
@@ -162,4 +172,37 @@ def urgency_of(observation: Observation) -> tuple[Urgency, str]:
         return "soon", f"only {100 * finished:.0f} % of the answers are written to their end"
     if busy > LOAD_HIGH:
         return "soon", f"{100 * busy:.0f} % of all sessions are taken"
+    for name in sorted(alarms_of(observation)):
+        return "soon", ALARMS[name].says.format(observation[name])
     return "none", ""
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """More than `above` of a metric brings the next cycle of `domain` forward; `says` why."""
+
+    domain: str
+    above: float
+    says: str
+
+
+ALARMS: Final = {
+    "strikes": Alarm(SECURITY, 0.0, "peers have broken the protocol: {:.0f} strikes lately"),
+    "refused_share": Alarm(SECURITY, 0.2, "experts have refused {:.0%} of the questions lately"),
+    "storage_share": Alarm(STORAGE, 0.85, "the disk of the data folder is {:.0%} full"),
+}
+
+
+def alarms_of(observation: Observation) -> frozenset[str]:
+    """Which of `ALARMS` are over their bound."""
+    return frozenset(n for n, alarm in ALARMS.items() if observation.get(n, 0.0) > alarm.above)
+
+
+def heard_by(domain: str, observation: Observation, before: frozenset[str]) -> Observation:
+    """What a cycle of this domain sees between cycles: of alarms, its own that have come up since
+    `before`. One that stays, such as a full disk, does not call for a cycle again and again."""
+    return {
+        name: value
+        for name, value in observation.items()
+        if name not in ALARMS or (ALARMS[name].domain == domain and name not in before)
+    }

@@ -37,6 +37,7 @@ from swarmllm.core.agent.cycle import (
 from swarmllm.core.agent.domains import DOMAINS
 from swarmllm.core.agent.lane import Lane, LaneView, load_lanes
 from swarmllm.core.agent.notes import Notes, StepNote
+from swarmllm.core.agent.observation import Observation, alarms_of, heard_by
 from swarmllm.core.agent.proposers import Situation
 from swarmllm.core.agent.subsets import subsets_of
 from swarmllm.core.agent.surroundings import Surroundings
@@ -105,6 +106,7 @@ class AgentPart(Part):
         self._passed_at: float | None = None
         self._watch, self._watch_at = 0, WATCH_S  # Its number, on the clock of the cycles.
         self._jumped_s = 0.0
+        self._alarms: frozenset[str] = frozenset()  # As the swarm was looked at last.
 
     # --- the part ---------------------------------------------------------------------------------
 
@@ -237,8 +239,7 @@ class AgentPart(Part):
     def _done(self, done: AgentDone, now: float) -> list[NodeEffect]:
         event = done.event
         if isinstance(event, Observed) and done.number == self._watch:
-            seen, lanes = Seen(event.observation), self._lanes.values()
-            return [effect for lane in lanes for effect in self._advance(lane, seen, now)]
+            return self._watched(event.observation, now)
         lane = next((one for one in self._lanes.values() if one.number == done.number), None)
         if lane is None:
             return []  # It was given up.
@@ -254,6 +255,14 @@ class AgentPart(Part):
             case _:
                 pass
         return self._advance(lane, event, now)
+
+    def _watched(self, observation: Observation, now: float) -> list[NodeEffect]:
+        before, self._alarms = self._alarms, alarms_of(observation)
+        effects: list[NodeEffect] = []
+        for lane in self._lanes.values():
+            seen = Seen(heard_by(lane.domain, observation, before))
+            effects += self._advance(lane, seen, now)
+        return effects
 
     def _divide(self, lane: Lane, done: AgentDone, now: float) -> None:
         """Which experts this cycle asks."""

@@ -142,6 +142,8 @@ class Rule:
 
 
 RULES: Final = (
+    Rule("strikes", 0, t.PATIENCE_UNKNOWN, 0.25, "strangers break the protocol and are waited for"),
+    Rule("refused_share", 0.2, t.SUSPECT_REST, 4, "experts that refuse are asked again too soon"),
     Rule("failovers", 0.5, t.PATIENCE_MAX, 2, "experts are given up while they take in a prompt"),
     Rule("late_share", 0.03, t.EXTRA, 1, "many rounds wait for one slow expert", plus=1),
     Rule("wasted_share", 0.4, t.EXTRA, 0.25, "many experts that answer are not waited for"),

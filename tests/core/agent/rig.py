@@ -22,6 +22,7 @@ from swarmllm.core.agent.cycle import (
     Validated,
     Withdraw,
 )
+from swarmllm.core.agent.observation import Observation
 from swarmllm.core.agent.part import TICK_S, AgentPart
 from swarmllm.core.agent.suggestion import Suggestion
 from swarmllm.core.agent.surroundings import Surroundings
@@ -83,6 +84,7 @@ class World:
     phase: int = 3
     terms: GovernanceTerms | None = None
     verdict: str = "better"
+    known: Observation = field(default_factory=lambda: KNOWN)
     suggestions: list[Suggestion | None] = field(default_factory=lambda: [CHANGE])
     performed: list[Any] = field(default_factory=list)
     """All orders, each with the domain; what was killed before it was performed is not there."""
@@ -166,7 +168,7 @@ class World:
     def _done(self, order: RunAgent) -> Event:
         match order.work:
             case Observe():
-                return Observed(KNOWN)
+                return Observed(self.known)
             case Ask() if order.domain != "scheduling":
                 return Proposed(None)
             case Ask():

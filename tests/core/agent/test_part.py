@@ -11,7 +11,7 @@ from swarmllm.core.agent.budget import FULL_S
 from swarmllm.core.agent.charter import Grant, naming
 from swarmllm.core.agent.cycle import Ask, File, Observe, Simulate, Step
 from swarmllm.core.agent.domains import DOMAINS
-from swarmllm.core.agent.part import COSTS_LEAST
+from swarmllm.core.agent.part import COSTS_LEAST, WATCH_S
 from swarmllm.core.agent.saved import TASKS_KEY, key_of
 from swarmllm.core.agent.tasks import TASKS_MAX, Order, TaskType
 from swarmllm.core.effects import RunAgent, StopAgent
@@ -344,6 +344,24 @@ def test_what_was_ordered_before_a_start_was_allowed_is_ordered_again() -> None:
     world.is_held = lambda _: False
     world.tick()
     assert world.lane().step is Step.REVIEWING
+
+
+def test_strikes_bring_the_security_cycle_forward_once_and_no_other() -> None:
+    world = World(phase=3)
+    for domain in ("security", "network"):
+        world.give(CycleWanted(domain))
+        world.tick()
+        assert world.lane(domain).rests_s > 3_000
+    world.known = {**world.known, "strikes": 2.0}
+    world.run(2 * WATCH_S)
+    why = "the next cycle comes sooner: peers have broken the protocol: 2 strikes lately"
+    assert world.texts("security").count(why) == 1
+    assert world.lane("security").rests_s < 300
+    assert world.lane("network").rests_s > 3_000
+    world.measure(0.1, COSTS_LEAST)
+    world.run(600)
+    assert world.lane("security").cycle == 2
+    assert world.texts("security").count(why) == 1
 
 
 def test_no_cycle_begins_by_itself_where_nobody_has_asked_anything() -> None:
