@@ -69,14 +69,9 @@ def domain_of(epoch: int, domains: Collection[str], peer: PeerId, merits: Merits
     return max(domains, key=score)
 
 
-def runners_of(
-    epoch: int, subset: Subset, nodes: Iterable[PeerId]
-) -> tuple[PeerId | None, PeerId | None]:
-    """The node that runs the cycles of a subset in this epoch, and its witness, who looks whether
-    it does; None where there are too few nodes."""
-    drawn = sorted(nodes, key=lambda peer: _lot(epoch, "run:" + subset.domains[0], peer))
-    first, second = [*drawn[:2], None, None][:2]
-    return first, second
+def runner_of(epoch: int, domain: str, nodes: Iterable[PeerId]) -> PeerId | None:
+    """The node that runs the cycles of a domain in this epoch; None where there is none."""
+    return min(nodes, key=lambda peer: _lot(epoch, "run:" + domain, peer), default=None)
 
 
 def _lot(epoch: int, domain: str, peer: PeerId) -> float:

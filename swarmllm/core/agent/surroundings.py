@@ -9,7 +9,7 @@ from typing import Any
 
 from swarmllm.core.agent.charter import Grant, grant_in
 from swarmllm.core.agent.domains import domain_of_setting
-from swarmllm.core.agent.subsets import Subset, runners_of
+from swarmllm.core.agent.subsets import runner_of
 from swarmllm.core.governance.canaries import Identity
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.governance.view import state_of
@@ -67,8 +67,7 @@ class Surroundings:
         known = set(self.machine.census.peers(now))
         keys = [key for key in mandate.keys.values() if key != own.public_key]
         nodes: set[PeerId] = {own.peer, *({peer_id_of(key) for key in keys} & known)}
-        first, _ = runners_of(self.epoch(now), Subset((domain,), ()), nodes)
-        return first == own.peer
+        return runner_of(self.epoch(now), domain, nodes) == own.peer
 
     def epoch(self, now: float) -> int:
         return self.unix_ms(now) // (60_000 * self.grant.interval_min)

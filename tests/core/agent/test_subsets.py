@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from swarmllm.core.agent.domains import DOMAINS
 from swarmllm.core.agent.subsets import (
     Merits,
-    Subset,
     domain_of,
-    runners_of,
+    runner_of,
     subsets_of,
 )
 from swarmllm.messages import PeerId
@@ -73,14 +72,14 @@ def test_an_epoch_draws_anew() -> None:
     assert 60 < stay < 140, stay
 
 
-def test_one_node_runs_a_subset_and_another_is_its_witness() -> None:
-    nodes = [PeerId(f"node {n}") for n in range(200)]
-    subset = Subset(("network",), ())
-    run = Counter(runners_of(epoch, subset, nodes) for epoch in range(400))
-    assert all(first is not None and first != second for first, second in run)
-    assert max(run.values()) <= 3, "the same pair again and again"
-    first, second = runners_of(7, subset, nodes)
+def test_one_node_runs_a_domain_and_each_has_its_turn() -> None:
+    nodes = [PeerId(f"node {n}") for n in range(20)]
+    run = Counter(runner_of(epoch, "network", nodes) for epoch in range(400))
+    assert set(run) == set(nodes)
+    assert max(run.values()) < 50
+    first = runner_of(7, "network", nodes)
+    assert runner_of(7, "network", nodes[::-1]) == first, "whatever order they are known in"
     others = [node for node in nodes if node != first]
-    assert runners_of(7, subset, others)[0] == second, "the witness is who would be next"
-    assert runners_of(7, subset, nodes[:1]) == (nodes[0], None)
-    assert runners_of(7, subset, []) == (None, None)
+    assert runner_of(7, "network", others) in others
+    assert {runner_of(7, domain, nodes) for domain in DOMAINS} != {first}
+    assert runner_of(7, "network", []) is None
