@@ -37,7 +37,7 @@ from swarmllm.core.agent.cycle import (
 from swarmllm.core.agent.domains import DOMAINS
 from swarmllm.core.agent.lane import Lane, LaneView, load_lanes
 from swarmllm.core.agent.notes import Notes, StepNote
-from swarmllm.core.agent.observation import Observation, alarms_of, heard_by
+from swarmllm.core.agent.observation import alarms_of, heard_by
 from swarmllm.core.agent.proposers import Situation
 from swarmllm.core.agent.subsets import subsets_of
 from swarmllm.core.agent.surroundings import Surroundings
@@ -239,7 +239,13 @@ class AgentPart(Part):
     def _done(self, done: AgentDone, now: float) -> list[NodeEffect]:
         event = done.event
         if isinstance(event, Observed) and done.number == self._watch:
-            return self._watched(event.observation, now)
+            observation, before = event.observation, self._alarms
+            self._alarms = alarms_of(observation)
+            heard = [
+                (one, Seen(heard_by(one.domain, observation, before)))
+                for one in self._lanes.values()
+            ]
+            return [effect for one, seen in heard for effect in self._advance(one, seen, now)]
         lane = next((one for one in self._lanes.values() if one.number == done.number), None)
         if lane is None:
             return []  # It was given up.
@@ -255,14 +261,6 @@ class AgentPart(Part):
             case _:
                 pass
         return self._advance(lane, event, now)
-
-    def _watched(self, observation: Observation, now: float) -> list[NodeEffect]:
-        before, self._alarms = self._alarms, alarms_of(observation)
-        effects: list[NodeEffect] = []
-        for lane in self._lanes.values():
-            seen = Seen(heard_by(lane.domain, observation, before))
-            effects += self._advance(lane, seen, now)
-        return effects
 
     def _divide(self, lane: Lane, done: AgentDone, now: float) -> None:
         """Which experts this cycle asks."""
