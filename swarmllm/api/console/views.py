@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from swarmllm.runtime.service.record import Record
+from swarmllm.wire.signed import key_id
 
 EXPERTS_MAX: Final = 200  # Rows; a page of more is no help to anybody.
 CYCLES_MAX: Final = 20
@@ -48,7 +49,8 @@ def setting(settings: Record, key: str) -> int:
 
 
 def roles(charter: Mapping[str, list[str]]) -> list[tuple[str, str, list[str]]]:
-    """Each role of a charter, what it may do, and its keys."""
+    """Each role of a charter, what it may do, and the ids of its keys, as orders and votes have
+    them."""
     may = {
         "root": "change the charter",
         "halt": "stop the swarm, each alone",
@@ -56,7 +58,11 @@ def roles(charter: Mapping[str, list[str]]) -> list[tuple[str, str, list[str]]]:
         "voter": "vote on changes",
         "beacon": "keep it alive by a sign of life",
     }
-    return [(role, what, charter[role]) for role, what in may.items() if charter.get(role)]
+    return [
+        (role, what, [key_id(bytes.fromhex(key)).hex() for key in charter[role]])
+        for role, what in may.items()
+        if charter.get(role)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ def amount(number: float) -> str:
 def ms(value: float | None) -> str:
     if value is None:
         return NONE_YET
+    if value >= 1000:
+        return f"{value / 1000:.1f} s" if value < 10_000 else f"{value / 1000:.0f} s"
     return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
 
 
@@ -52,6 +54,7 @@ def short_key(key: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """With a capital and a full stop."""
-    text = f"{text[:1].upper()}{text[1:]}"
+    """With a capital, unless it begins with the name of a setting, and a full stop."""
+    if text.partition(" ")[0].isalpha():
+        text = f"{text[:1].upper()}{text[1:]}"
     return text if text.endswith((".", "!", "?")) else f"{text}."

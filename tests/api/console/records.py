@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from swarmllm.core.agent.notes import StepNote
 from swarmllm.runtime.service.agent import note_fields
 from swarmllm.runtime.service.record import Record
 
 KEY = "ab" * 32
+STATES: Final = frozenset(("state", "step", "did"))
+ROLES: Final = frozenset(("root", "halt", "resume", "voter", "beacon"))
 
 
 def everything() -> dict[str, Record]:
@@ -87,7 +89,7 @@ def _setting(key: str, value: int) -> Record:
 
 def _halt_status() -> Record:
     order = {"key": KEY, "seq": 1, "reason": "maintenance", "issued": 1e9}
-    keys = {role: [KEY] for role in ("root", "halt", "resume", "voter", "beacon")}
+    keys = {role: [KEY] for role in sorted(ROLES)}
     charter = {
         **{"version": 2, **keys, "resume_threshold": 2, "beacon_ttl_s": 600, "expires": 2e9},
     }
@@ -126,12 +128,13 @@ def _agent_status() -> Record:
     }
 
 
-def with_texts(value: Any, change: Callable[[str], str], path: str = "") -> Any:
-    """The same with every text changed, but for the words that say how a node is."""
+def with_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """The same with every text changed, but for the words that say how a node is and the keys of
+    its charter."""
     match value:
         case dict():
             return {
-                name: one if name in {"state", "step", "did"} else with_texts(one, change, name)
+                name: one if name in STATES | ROLES else with_texts(one, change)
                 for name, one in value.items()
             }
         case list():

@@ -10,7 +10,8 @@ import pytest
 from swarmllm.api.console.gathering import NEEDS
 from swarmllm.api.console.rendering import TITLES, Pages, prose
 from swarmllm.runtime.visible import one_line
-from tests.api.console.records import everything, status, with_texts
+from swarmllm.wire.signed import key_id
+from tests.api.console.records import KEY, everything, status, with_texts
 
 PAGES = Pages()
 HOSTILE = (
@@ -101,6 +102,10 @@ def test_the_owner_who_has_stopped_the_node_can_start_it() -> None:
     assert 'data-change="start_here"' in PAGES.live("node", found_for("node", found))
 
 
+def test_keys_are_shown_by_the_ids_that_orders_and_votes_have() -> None:
+    assert key_id(bytes.fromhex(KEY)).hex()[:8] in PAGES.live("safety", found_for("safety"))
+
+
 def test_cycles_are_told_as_seen_said_tried_decided_and_happened() -> None:
     said = PAGES.live("improvement", found_for("improvement"))
     places = [
@@ -115,7 +120,7 @@ def test_cycles_are_told_as_seen_said_tried_decided_and_happened() -> None:
         ("start it with `a <b>`", "Start it with <code>a &lt;b&gt;</code>."),
         ("one ` alone", "One ` alone."),
         ("`<i>`` `", "<code>&lt;i&gt;</code><code> </code>."),
-        ("a\u202e", "A\\u202e."),
+        ("a\u202e", "a\\u202e."),
     ],
 )
 def test_what_stands_between_backticks_is_code(text: str, expected: str) -> None:

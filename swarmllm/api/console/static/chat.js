@@ -15,7 +15,7 @@ function make(tag, props = {}, ...children) {
 
 const short = (peer) => `…${peer.slice(-6)}`;
 const percent = (share) => `${Math.round(100 * share)} %`;
-const time = (ms) => (ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`);
+const time = (ms) => (ms >= 1000 ? `${(ms / 1000).toFixed(1)} s` : ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`);
 
 /** The classes of an expert's colour; the less it weighs, the fainter. */
 function colour(one, weight = one?.weight ?? 0) {
@@ -115,7 +115,7 @@ class Answer {
 
   fail(message) {
     this.tokens.classList.remove("waiting");
-    const told = make("p", { className: "fault", textContent: prose(message) });
+    const told = make("p", { className: "fault" }, ...prose(message));
     told.setAttribute("role", "alert");
     this.item.append(told);
   }

@@ -88,10 +88,14 @@ export function visible(text) {
   });
 }
 
-/** A reason as a sentence. */
+/** A reason as a sentence, with what stands between backticks as code. */
 export function prose(text) {
-  const shown = visible(text);
-  return `${shown.slice(0, 1).toUpperCase()}${shown.slice(1)}${/[.!?]$/.test(shown) ? "" : "."}`;
+  let shown = visible(text);
+  if (/^\p{L}+( |$)/u.test(shown)) shown = shown[0].toUpperCase() + shown.slice(1);
+  if (!/[.!?]$/.test(shown)) shown += ".";
+  const parts = shown.split("`");
+  if (parts.length % 2 === 0) return [shown];
+  return parts.map((part, at) => (at % 2 ? Object.assign(document.createElement("code"), { textContent: part }) : part));
 }
 
 let saidAt = 0;
@@ -150,8 +154,9 @@ function pill(state, text) {
 
 function showState(state) {
   const halted = state.halted.length > 0;
-  const banner = halted ? `No text is made here: ${prose(state.halted[0])}` : "";
-  if ($("banner").textContent !== banner) $("banner").textContent = banner;
+  const banner = document.createElement("div");
+  if (halted) banner.append("No text is made here: ", ...prose(state.halted[0]));
+  if ($("banner").textContent !== banner.textContent) $("banner").replaceChildren(...banner.childNodes);
   $("banner").hidden = !halted;
   const experts = `${state.usable} ${state.usable === 1 ? "expert" : "experts"}`;
   pill(halted ? "halted" : state.state, halted ? "halted" : state.state === "running" ? `running, ${experts}` : state.state);
