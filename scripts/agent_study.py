@@ -2,6 +2,7 @@
 write the table of docs/agent.md.
 
     python -m scripts.agent_study run OUT [--fault NAME] [--proposer NAME] [--seed N]
+    python -m scripts.agent_study sizes OUT          some faults in swarms of 20, 50 and 200 nodes
     python -m scripts.agent_study tasks OUT          a task of each type on its planted case
     python -m scripts.agent_study rank OUT           where models put what mends a fault
     python -m scripts.agent_study table OUT
@@ -15,8 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -29,7 +30,7 @@ from swarmllm.core.settings.setting import Setting
 from swarmllm.core.validation.statistics import LOOKS, PAIRS_MIN
 from swarmllm.sims.agent import PROPOSERS
 from swarmllm.sims.frame.store import Store
-from swarmllm.sims.planted.faults import BY_NAME, FAULTS, Fault
+from swarmllm.sims.planted.faults import BY_NAME, FAULTS, SIZED, SIZES, Fault, sized
 from swarmllm.sims.planted.loop import BOUNDS, look, simulated
 from swarmllm.sims.planted.tasks import run_task
 from swarmllm.sims.planted.trial import Trial
@@ -46,6 +47,7 @@ SEED: Final = 77
 SECOND: Final = 78  # Of rules alone, for some of the faults.
 VALIDATIONS: Final = 10
 FRESH: Final = 12
+FRESH_SIZED: Final = 4  # Of large swarms.
 
 
 def model_proposers() -> dict[str, Callable[[], ModelProposer]]:
@@ -63,7 +65,7 @@ def model_proposers() -> dict[str, Callable[[], ModelProposer]]:
 
 MODELS: Final = ("ops", "ensemble")
 ALL: Final = (*PROPOSERS, *MODELS)
-SHOWN: Final = ("rules_search", "search", "random", *MODELS)  # Rules alone are in the first.
+SHOWN: Final = ("rules_search", "rules", "search", "random", *MODELS)
 Results = dict[str, dict[str, dict[str, float]]]
 
 
@@ -81,8 +83,8 @@ class Plan:
 
 
 def run(out: Path, faults: list[Fault], proposers: list[str], plan: Plan) -> None:
-    for name in proposers:
-        for fault in faults:
+    for fault in faults:
+        for name in proposers:
             store = Store(out / fault.name)
             key = plan.key(name)
             if store.get(key) is None:
@@ -95,6 +97,23 @@ def run(out: Path, faults: list[Fault], proposers: list[str], plan: Plan) -> Non
                 sys.stdout.write(f"{fault.name} {name} {json.dumps(found)}\n")
                 sys.stdout.flush()
             store.close()
+
+
+def sizes() -> list[Fault]:
+    return [sized(BY_NAME[name], nodes) for name in SIZED for nodes in SIZES]
+
+
+def sizes_page(found: Results) -> list[str]:
+    """The share that is won back, by fault and size; beside it the loss."""
+    lines = [
+        "| fault | " + " | ".join(f"{nodes} nodes: loss, %; won back" for nodes in SIZES) + " |",
+        "|---|" + "---:|" * len(SIZES),
+    ]
+    for name in SIZED:
+        its = [found.get(f"{name}_{nodes}", {}).get("rules_search") for nodes in SIZES]
+        cells = [f"{o['loss']:.0f}; {100 * o['won_back']:.0f} %" if o else "" for o in its]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return lines
 
 
 def run_tasks(out: Path, seed: int) -> None:
@@ -162,6 +181,8 @@ def collect_ranks(out: Path, seed: int) -> Results:
 
 def second_page(second: Results) -> list[str]:
     its = {fault: trials["rules"] for fault, trials in second.items() if "rules" in trials}
+    if not its:
+        return []
     shown = ", ".join(f"`{fault}` {100 * one['won_back']:.0f} %" for fault, one in its.items())
     mended = sum(one["mended"] for one in its.values())
     return [f"With a second seed, rules mend {mended:.0f} of {len(its)} that were run: {shown}."]
@@ -192,10 +213,10 @@ def collect_tasks(out: Path, seed: int) -> dict[str, Any]:
     return {kind: dict(one) for kind, one in found.items() if one is not None}
 
 
-def collect(out: Path, plan: Plan) -> Results:
+def collect(out: Path, plan: Plan, faults: Sequence[Fault] = FAULTS) -> Results:
     """By fault and proposer."""
     found: Results = {}
-    for fault in FAULTS:
+    for fault in faults:
         store = Store(out / fault.name)
         trials = {name: store.get(plan.key(name)) for name in ALL}
         found[fault.name] = {name: dict(one) for name, one in trials.items() if one is not None}
@@ -203,7 +224,7 @@ def collect(out: Path, plan: Plan) -> Results:
     return found
 
 
-def page(results: Results) -> str:
+def page(results: Results, validations: int) -> str:
     names = [name for name in SHOWN if any(name in one for one in results.values())]
     lines = [
         "| fault | loss, % | " + " | ".join(names) + " |",
@@ -215,7 +236,12 @@ def page(results: Results) -> str:
         loss = next(iter(trials.values()))["loss"]
         shares = [f"{100 * trials[n]['won_back']:.0f} %" if n in trials else "" for n in names]
         lines.append(f"| `{fault}` | {loss:.0f} | " + " | ".join(shares) + " |")
-    return "\n".join([*lines, "", *_summary(results, names)])
+    common = {fault: one for fault, one in results.items() if set(names) <= set(one)}
+    said = (
+        f"Over the {len(common)} faults that all of them had, with at most {validations}"
+        " validations each:"
+    )
+    return "\n".join([*lines, "", said, "", *_summary(common, names)])
 
 
 def _summary(results: Results, names: list[str]) -> list[str]:
@@ -231,7 +257,7 @@ def _summary(results: Results, names: list[str]) -> list[str]:
         def share(what: str, its: list[dict[str, float]] = its, of: float = suggested) -> str:
             return f"{100 * sum(one[what] * one['suggested'] for one in its) / max(1, of):.0f} %"
 
-        won = sum(max(0.0, one["won_back"]) for one in its) / len(its)
+        won = sum(max(0.0, one["won_back"]) for one in its) / max(1, len(its))
         lines.append(
             f"| {name} | {sum(one['mended'] for one in its):.0f} of {len(its)} |"
             f" {share('actionable')} | {share('improving')} | {100 * won:.0f} % |"
@@ -242,11 +268,16 @@ def _summary(results: Results, names: list[str]) -> list[str]:
     return lines
 
 
-def write_page(results: Results, second: Results, tasks: dict[str, Any], ranks: Results) -> None:
+def write_page(kept: dict[str, Any]) -> None:
     text = PAGE.read_text(encoding="utf-8")
-    made = "\n".join(
-        [page(results), "", *second_page(second), "", *ranks_page(ranks), "", *tasks_page(tasks)]
+    parts = (
+        [page(kept["faults"], kept["validations"])],
+        sizes_page(kept["sizes"]),
+        second_page(kept["second"]),
+        ranks_page(kept["ranks"]),
+        tasks_page(kept["tasks"]),
     )
+    made = "\n\n".join("\n".join(part) for part in parts if part)
     before, rest = text.split(BEGIN)
     _, after = rest.split(END)
     PAGE.write_text(f"{before}{BEGIN}\n{made}\n{END}{after}", encoding="utf-8")
@@ -254,7 +285,7 @@ def write_page(results: Results, second: Results, tasks: dict[str, Any], ranks: 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("what", choices=("run", "tasks", "rank", "table"))
+    parser.add_argument("what", choices=("run", "sizes", "tasks", "rank", "table"))
     parser.add_argument("out", type=Path)
     parser.add_argument("--fault", choices=tuple(BY_NAME), action="append")
     parser.add_argument("--proposer", choices=ALL, action="append")
@@ -270,16 +301,25 @@ def main() -> None:
     if options.what == "rank":
         rank(options.out, [BY_NAME[name] for name in options.fault or BY_NAME], options.seed)
         return
+    if options.what == "sizes":
+        run(options.out, sizes(), ["rules_search"], Plan(options.seed, fresh=FRESH_SIZED))
+        return
     if options.what == "tasks":
         run_tasks(options.out, options.seed)
         return
     plan = Plan(options.seed, options.validations)
-    results, tasks = collect(options.out, plan), collect_tasks(options.out, options.seed)
-    ranks = collect_ranks(options.out, options.seed)
-    second = collect(options.out, replace(plan, seed=SECOND))
-    kept = {"faults": results, "second": second, "tasks": tasks, "ranks": ranks}
+    earlier = json.loads(RESULTS.read_text(encoding="utf-8"))  # For what OUT has nothing of.
+    second = collect(options.out, Plan(SECOND))
+    kept = {
+        "validations": plan.validations,
+        "faults": collect(options.out, plan),
+        "sizes": collect(options.out, Plan(options.seed, fresh=FRESH_SIZED), sizes()),
+        "second": second if any(second.values()) else earlier["second"],
+        "tasks": collect_tasks(options.out, options.seed) or earlier["tasks"],
+        "ranks": collect_ranks(options.out, options.seed),
+    }
     RESULTS.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    write_page(results, second, tasks, ranks)
+    write_page(kept)
 
 
 if __name__ == "__main__":

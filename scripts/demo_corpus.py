@@ -31,6 +31,7 @@ from swarmllm.adapters.llama.vocabulary import (
 
 # Ids seen less often than this are split into their pieces (about 1 % of the tokens).
 MIN_COUNT = 8
+REHEARSED = 300  # Worlds of demo_ops.py, beside those of today's settings.
 # Whole books that no model is trained on, for validation and for `swarmllm eval`: three authors of
 # whom nothing is trained on or one short book, and one whose other novels are; a novel of manners,
 # detective stories, science fiction and a tale for children. Never take one back into training: the
@@ -104,7 +105,7 @@ def read_code(_: Path) -> Iterator[Source]:
 def read_ops(_: Path) -> Iterator[Source]:
     """The documents of simulated swarms, and those about changes of today's settings; those of one
     swarm are on the same side."""
-    for document in documents():
+    for document in documents(worlds=REHEARSED):
         yield _side(f"world-{document.world}", document.text, is_validation(document.world))
     for told in ops_told.documents(FOLDER):
         yield _side(f"tuned-{told.world}", told.text, ops_told.is_validation(told.world))

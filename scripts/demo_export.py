@@ -55,11 +55,13 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Training:
-    """How much was trained, and how fast (0: not known)."""
+    """How much was trained, and how fast (0: not known); of which shipped expert it went on from,
+    the steps (0: from chance)."""
 
     steps: int
     tokens_per_step: int
     tokens_per_s: int
+    earlier: int = 0
 
 
 # --- the shipped weights --------------------------------------------------------------------------
@@ -223,6 +225,7 @@ class Figures:
     compact_size: int
     gguf_size: int
     speed: int  # Of the training, in tokens/s; 0: not known.
+    earlier: int
     cost: Cost
     sample: str
     trial: str
@@ -235,6 +238,12 @@ def card_text(card: DemoCard, words: Domain, found: Figures) -> str:
         f" in bfloat16, {found.speed:,} tokens/s (the median of its log)"
         if found.speed
         else " in bfloat16"
+    )
+    earlier = (
+        f"; before that {found.earlier:,} steps on an earlier corpus, from whose shipped weights it"
+        " went on"
+        if found.earlier
+        else ""
     )
     trial = f"\n## Trial\n\n{found.trial}\n" if found.trial else ""
     quoted = "\n".join("    " + line for line in found.sample.split("\n"))
@@ -255,7 +264,7 @@ expanded into a GGUF file |
 | training data | {words.data} |
 | training | {card.steps:,} steps, {card.trained_tokens / 1e6:.1f} million tokens, on one CPU \
 thread{speed}; context 256, \
-then 512 tokens |
+then 512 tokens{earlier} |
 | validation | perplexity {math.exp(card.nats_per_token):.1f} per LLaMA-3 token \
 ({card.nats_per_token:.3f} nats), \
 {card.bits_per_byte:.3f} bits per byte |
@@ -331,6 +340,7 @@ def export(expert: str, model: TinyLlama, corpus: Corpus, training: Training, ou
         path.stat().st_size,
         reference.size_bytes,
         training.tokens_per_s,
+        training.earlier,
         cost,
         words.opening + sample,
         trial,

@@ -25,6 +25,8 @@ from swarmllm.core.agent.observation import BY_NAME, METRICS
 from swarmllm.core.settings.table import SETTINGS
 
 TOLD: Final = 40  # Times, of each world.
+TURNED: Final[Mapping[Found, int]] = {"better": 12, "no difference": 2, "worse": 12}
+"""Times that a change is told the other way round, by what it is called then."""
 JITTER: Final = 0.03  # Standard deviation of the logarithm of a figure.
 MOVED: Final = 0.1  # What a metric changes by at least to be told, relatively.
 VERDICTS: Final[tuple[Found, ...]] = ("better", "no difference", "worse")
@@ -166,17 +168,46 @@ REGISTERS: Final[Mapping[str, Callable[[random.Random, World], str]]] = {
 WEIGHTS: Final = (8, 1, 2)
 
 
-def tell(world: World, count: int = TOLD) -> Iterator[Document]:
+def tell(world: World, count: int = TOLD, seed: str = "") -> Iterator[Document]:
     for place in range(count):
-        rng = random.Random(f"told {world.number} {place}")
+        rng = random.Random(f"told {world.number} {place} {seed}")
         register = rng.choices(list(REGISTERS), WEIGHTS)[0]
         yield Document(world.number, register, REGISTERS[register](rng, world))
+
+
+def turned(world: World) -> Iterator[tuple[World, int]]:
+    """The worlds that tries have made of this one, each with the way back and the ways to other
+    values of the same setting; and how often to tell of it."""
+    for one in world.tries:
+        others = [(one.before, 0.0)]
+        others += [
+            (two.after, two.cost)
+            for two in world.tries
+            if two.setting == one.setting and two.after != one.after
+        ]
+        bounds = SETTINGS[one.setting].bounds
+        ways = tuple(
+            Try(one.setting, one.after, value, cost - one.cost, _metrics_at(world, one, value))
+            for value, cost in others
+            if bounds.low <= value <= bounds.high
+        )
+        if ways:
+            values = {**world.values, one.setting: one.after}
+            yield World(world.number, one.metrics, values, ways), TURNED[ways[0].found]
+
+
+def _metrics_at(world: World, one: Try, value: int) -> Mapping[str, float]:
+    if value == one.before:
+        return world.metrics
+    return next(t.metrics for t in world.tries if (t.setting, t.after) == (one.setting, value))
 
 
 def documents(folder: Path, count: int = WORLDS) -> Iterator[Document]:
     """Of all worlds that `folder` keeps, and those that it does not keep yet."""
     for world in worlds(folder, count):
         yield from tell(world)
+        for place, (other, often) in enumerate(turned(world)):
+            yield from tell(other, often, str(place))
 
 
 def main() -> None:

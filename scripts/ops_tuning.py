@@ -34,7 +34,7 @@ from swarmllm.sims.planted.loop import BOUNDS, look
 Found = Literal["better", "worse", "no difference"]
 FOLDER: Final = Path(__file__).resolve().parent.parent / ".train" / "worlds"
 SEED: Final = 40_000_000  # Of the first world; those of trials are elsewhere.
-WORLDS: Final = 240
+WORLDS: Final = 60
 SUITED: Final = 0.7  # Of the worlds are such that the planted setting has something to decide.
 TELLING: Final = 4.0  # Per cent of the objective between two runs: what is less is no difference.
 DECOYS: Final = 0.15  # The share of the settings that stand anywhere on their ladder.

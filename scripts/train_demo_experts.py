@@ -281,7 +281,10 @@ def main() -> None:
                 args.expert,
                 model,
                 corpus,
-                Training(step, args.length * args.batch, logged_speed(work / "log.jsonl")),
+                Training(
+                    *(step, args.length * args.batch, logged_speed(work / "log.jsonl")),
+                    load_compact(args.start).card.steps if args.start is not None else 0,
+                ),
                 args.out,
             )
         )

@@ -120,4 +120,16 @@ FAULTS: Final = (
         healthy={t.SHUFFLE_INTERVAL: 20_000},
     ),  # 14, 1
 )
+SIZES: Final = (20, 50, 200)
+SIZED: Final = ("no_hedge_uneven", "hedge_much_long", "shuffle_quick_quiet")
+"""Faults of which there are swarms of these sizes too."""
+
+
+def sized(fault: Fault, nodes: int) -> Fault:
+    """The same in a swarm of so many nodes, all but the one that asks experts like the fault's."""
+    few = fault.place.steps_s
+    steps = tuple(few[at % len(few)] for at in range(nodes - 1))
+    return replace(fault, name=f"{fault.name}_{nodes}", place=replace(fault.place, steps_s=steps))
+
+
 BY_NAME: Final = {one.name: one for one in FAULTS}

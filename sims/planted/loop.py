@@ -164,8 +164,8 @@ def sifted(case: Case, store: Store | None = None, pairs: int = PAIRS_MIN) -> Ve
 class Loop:
     """`values` are in force. It ends after `validations_max` validations, once `changes_max`
     changes were found good and are kept, or after `cycles_max` cycles. `kind`: of the task that the
-    cycles are for; with a `domain` they may change its settings alone. The rest says what was
-    done."""
+    cycles are for; with a `domain` they may change its settings alone. What chance decides
+    follows from `seed` and `draw`. The rest says what was done."""
 
     place: Place
     values: dict[Setting[Any], int]
@@ -178,6 +178,7 @@ class Loop:
     cycles_max: int = 1_000
     kind: TaskKind = TUNE
     domain: str = ""
+    draw: str = ""
     suggested: int = 0
     actionable: int = 0
     validations: int = 0
@@ -200,7 +201,7 @@ class Loop:
     _cycle: Cycle = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rng = random.Random(f"{self.seed} {self.proposer.name}")
+        self._rng = random.Random(f"{self.seed} {self.proposer.name} {self.draw}")
         self._cycle = Cycle(Terms(attempts=self.validations_max))
 
     def run(self) -> None:

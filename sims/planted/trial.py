@@ -37,7 +37,8 @@ class Trial:
         fault, validator = self.fault, partial(sifted, store=store, pairs=self.pairs)
         planted = dict(fault.values)
         loop = Loop(
-            fault.place, planted, self.proposer, self.seed, self.validations, validator=validator
+            *(fault.place, planted, self.proposer, self.seed, self.validations, validator),
+            draw=fault.name,  # Each fault gets another order of search.
         )
         loop.run()
         bad, good = self._cost(fault.values, store), self._cost(fault.healthy, store)

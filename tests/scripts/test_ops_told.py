@@ -4,6 +4,7 @@ the words in which it is asked."""
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from scripts.ops_told import (
     is_validation,
     question,
     tell,
+    turned,
 )
 from scripts.ops_tuning import STEERING, TELLING, Try, World, place_of, suited, worlds
 from swarmllm.core.agent.observation import BY_NAME
@@ -95,7 +97,7 @@ def test_the_question_is_what_stands_before_each_first_try() -> None:
         assert sorted(lines) == sorted(
             f"{change_text(t.setting, t.before, t.after)} {t.found}" for t in MADE_UP.tries
         )
-    assert len({one.text for one in told}) > 0.9 * len(told)
+    assert len({one.text for one in told}) > 0.7 * len(told)
 
 
 def test_every_register_says_what_helped() -> None:
@@ -106,10 +108,28 @@ def test_every_register_says_what_helped() -> None:
     assert all('"setting": "router.hedging_extra", "value": 2' in text for text in proposals)
 
 
+def test_a_change_is_told_both_ways() -> None:
+    more = replace(MADE_UP, tries=(*MADE_UP.tries, Try("router.hedging_extra", 0, 4, 5.0, METRICS)))
+    ways = {(one.tries[0].setting, one.tries[0].before): one for one, _ in turned(more)}
+    back = ways["router.hedging_extra", 2]
+    assert back.metrics == AFTER
+    assert [(one.after, one.cost, one.found) for one in back.tries] == [
+        (0, 31.0, "worse"),
+        (4, 36.0, "worse"),
+    ]
+    assert [one.metrics for one in back.tries] == [METRICS, METRICS]
+    assert ways["round.hedge_cost", 1000].tries[0].found == "better"
+
+
+def test_no_way_back_leads_out_of_bounds() -> None:
+    beyond = replace(MADE_UP, tries=(Try("round.hedge_cost", 60_000, 1000, -9.0, AFTER),))
+    assert list(turned(beyond)) == []
+
+
 def test_the_two_sides_are_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = {"metrics": METRICS, "values": {}, "tries": []}
     monkeypatch.setattr(ops_tuning, "simulate", lambda _number: made)
-    monkeypatch.setattr(ops_told, "tell", lambda world: [Document(world.number, "tries", "")])
+    monkeypatch.setattr(ops_told, "tell", lambda world, *_: [Document(world.number, "tries", "")])
     numbers = [one.world for one in documents(tmp_path, 24)]
     assert [number for number in numbers if is_validation(number)] == [11, 23]
 
