@@ -139,10 +139,10 @@ def tasks_page(tasks: dict[str, Any]) -> list[str]:
     return lines
 
 
-def rank(out: Path, faults: list[Fault], seed: int) -> None:
+def rank(out: Path, faults: list[Fault], models: Sequence[str], seed: int) -> None:
     """The place of the first change that goes from the fault towards what is healthy, among all
     that a search could propose; `chance` is where it is to be expected in a list without order."""
-    for name in MODELS:
+    for name in models:
         proposer = model_proposers()[name]()
         for fault in faults:
             store = Store(out / fault.name)
@@ -299,7 +299,9 @@ def main() -> None:
         run(options.out, faults, options.proposer or list(ALL), plan)
         return
     if options.what == "rank":
-        rank(options.out, [BY_NAME[name] for name in options.fault or BY_NAME], options.seed)
+        models = [name for name in options.proposer or MODELS if name in MODELS]
+        faults = [BY_NAME[name] for name in options.fault or BY_NAME]
+        rank(options.out, faults, models, options.seed)
         return
     if options.what == "sizes":
         run(options.out, sizes(), ["rules_search"], Plan(options.seed, fresh=FRESH_SIZED))
