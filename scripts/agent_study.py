@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -104,7 +104,9 @@ def sizes() -> list[Fault]:
 
 
 def sizes_page(found: Results) -> list[str]:
-    """The share that is won back, by fault and size; beside it the loss."""
+    """The share that is won back, by fault and size, beside the loss; empty if none was run."""
+    if not any(found.values()):
+        return []
     lines = [
         "| fault | " + " | ".join(f"{nodes} nodes: loss, %; won back" for nodes in SIZES) + " |",
         "|---|" + "---:|" * len(SIZES),
@@ -214,14 +216,23 @@ def collect_tasks(out: Path, seed: int) -> dict[str, Any]:
 
 
 def collect(out: Path, plan: Plan, faults: Sequence[Fault] = FAULTS) -> Results:
-    """By fault and proposer."""
+    """By fault and proposer. A trial that had more validations and used no more than these is the
+    same with these."""
     found: Results = {}
     for fault in faults:
         store = Store(out / fault.name)
-        trials = {name: store.get(plan.key(name)) for name in ALL}
+        trials = {name: _trial(store, plan, name) for name in ALL}
         found[fault.name] = {name: dict(one) for name, one in trials.items() if one is not None}
         store.close()
     return found
+
+
+def _trial(store: Store, plan: Plan, name: str) -> Mapping[str, float] | None:
+    for validations in range(plan.validations, VALIDATIONS + 1):
+        held = store.get(replace(plan, validations=validations).key(name))
+        if held is not None and held["validations_used"] <= plan.validations:
+            return held
+    return None
 
 
 def page(results: Results, validations: int) -> str:

@@ -231,20 +231,21 @@ class Figures:
     trial: str
 
 
+def _how(found: Figures) -> tuple[str, str]:
+    """How fast it was trained, and from what it went on, as clauses of the card."""
+    speed = f", {found.speed:,} tokens/s (the median of its log)" if found.speed else ""
+    if not found.earlier:
+        return f" in bfloat16{speed}", ""
+    return f" in bfloat16{speed}", (
+        f"; before that {found.earlier:,} steps on an earlier corpus, from whose shipped weights it"
+        " went on"
+    )
+
+
 def card_text(card: DemoCard, words: Domain, found: Figures) -> str:
     """The card of an expert, in Markdown."""
     shape = card.shape
-    speed = (
-        f" in bfloat16, {found.speed:,} tokens/s (the median of its log)"
-        if found.speed
-        else " in bfloat16"
-    )
-    earlier = (
-        f"; before that {found.earlier:,} steps on an earlier corpus, from whose shipped weights it"
-        " went on"
-        if found.earlier
-        else ""
-    )
+    speed, earlier = _how(found)
     trial = f"\n## Trial\n\n{found.trial}\n" if found.trial else ""
     quoted = "\n".join("    " + line for line in found.sample.split("\n"))
     return f"""# {card.name}
