@@ -21,7 +21,7 @@ from swarmllm.core.metrics.table import METRICS, Metric
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
-HEAD = f"""# Metrics and logs
+HEAD = f"""# Metrics, traces and logs
 
 This page is written by `scripts/make_metrics.py` from the table in
 `swarmllm/core/metrics/table.py`. Do not edit it.
@@ -60,6 +60,18 @@ TAIL = """
 `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_virtual_memory_bytes`,
 `process_start_time_seconds`, `process_open_fds`, `process_max_fds`. The model's worker is another
 process, and is not in them.
+
+## Traces
+
+    pip install 'swarmllm[otel]'
+    swarmllm join --otlp-endpoint http://localhost:4318/v1/traces
+
+Then each answer of the node is a span `answer`, and each of its rounds (the first 512) a span
+`round` below it, sent to a collector of OpenTelemetry. Without the setting none are made. Their
+attributes are counts and times: `gen_ai.usage.input_tokens`, `gen_ai.usage.output_tokens`,
+`gen_ai.response.finish_reasons`, `gen_ai.request.max_tokens`; `swarmllm.rounds`, `.failovers`,
+`.drafted`, `.accepted`; of a round `swarmllm.tokens`, `.experts`, `.late`, `.received_bytes`,
+`.round_trip_max_s`. The span's instance is this node's peer id.
 
 ## Logs
 

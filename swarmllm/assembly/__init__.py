@@ -40,6 +40,7 @@ from swarmllm.assembly.agent import NodeAgent, unix_ms
 from swarmllm.assembly.expert import NodeExpert, settle, with_choice
 from swarmllm.assembly.model import Parts as Parts
 from swarmllm.assembly.model import SendFrame, TextSwarm, digests_of, open_model, perform_text
+from swarmllm.assembly.watching import watching
 from swarmllm.core.effects import AgentEffect, TokenizerEffect
 from swarmllm.core.governance.machine import GovernanceMachine
 from swarmllm.core.halt.charter import Pin
@@ -62,14 +63,13 @@ from swarmllm.runtime.booting import boot, pin_of
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.config.reading import load_config
 from swarmllm.runtime.config.table import NO_PORT, pinned
-from swarmllm.runtime.driver import Driver
+from swarmllm.runtime.driver import Driver, Watch
 from swarmllm.runtime.governing import governance_part
 from swarmllm.runtime.halt_performer import HaltPerformer
 from swarmllm.runtime.handing_in import HandingIn
 from swarmllm.runtime.learned_text import LearnedText
 from swarmllm.runtime.ledger_performer import LedgerPerformer
 from swarmllm.runtime.local_api.server import serve
-from swarmllm.runtime.loop_lag import measure_lag
 from swarmllm.runtime.ports import (
     Engine,
     Network,
@@ -187,7 +187,8 @@ async def _start(
     governance = governance_part(
         orders.machine, keyring, store, settings, config.canary, parts.review_pace
     )
-    recording, handing_in, observer = _recording(store), HandingIn(), _observer(nursery)
+    recording, handing_in = _recording(store), HandingIn()
+    seen = await watching(stack, nursery, config.otlp_endpoint, keyring.peer)
     agent = NodeAgent(config, governance.machine, settings, keyring, store)
     made = exchange, governance, part_of(keyring, rng, trio.current_time()), recording
     node = _node(config, keyring, rng, orders, text, (*made, *agent.parts), settings)
@@ -197,13 +198,13 @@ async def _start(
 
     ledgers = performer_of(data.path / LEDGER_FILE, keyring, store, orders.machine, warn)
     driver = _driver(
-        *(node, keyring, store, orders, perform, ledgers, handing_in, agent.perform), observer
+        *(node, keyring, store, orders, perform, ledgers, handing_in, agent.perform), seen.watch
     )
     nursery.start_soon(ledgers.run, driver.feed)
     opened = await _open_network(stack, config, keyring, driver, parts)
     network = opened[0]
-    local = _local(config, node, driver, opened, text, defaults, advice, observer)
-    own = OwnFigures(observer.samples, data.path, data.path / LEDGER_FILE)
+    local = _local(config, node, driver, opened, text, defaults, advice, seen.observer)
+    own = OwnFigures(seen.observer.samples, data.path, data.path / LEDGER_FILE)
     agent.open(nursery, local, driver, recording, own, _validator(data, parts))
     nursery.start_soon(_watch_stop_file, data.path / STOP_FILE, driver)
     expert = await _expert(nursery, config, data, engine, text, driver, tell)
@@ -282,12 +283,6 @@ def _node(
     return Node(basics, keyring.peer, boot_ms, rng, sealing, orders.machine, parts, settings)
 
 
-def _observer(nursery: trio.Nursery) -> Observer:
-    observer = Observer()
-    nursery.start_soon(measure_lag, observer.lagged)
-    return observer
-
-
 def _local(
     config: Config,
     node: Node,
@@ -320,7 +315,7 @@ def _driver(
     ledgers: LedgerPerformer,
     handing_in: HandingIn,
     run_agent: Callable[[AgentEffect], None],
-    observer: Observer,
+    watch: Watch,
 ) -> Driver:
     return Driver(
         node,
@@ -332,7 +327,7 @@ def _driver(
         ledgers=ledgers.perform,
         kept=handing_in.kept,
         agent=run_agent,
-        watch=observer.observe,
+        watch=watch,
     )
 
 

@@ -25,7 +25,10 @@ from swarmllm.runtime.visible import json_of, one_line
 FILE_BYTES_MAX: Final = 1_000_000
 MESSAGE_CHARS_MAX: Final = 2_000  # One record cannot push all others out of the file.
 OURS: Final = "swarmllm"
-THEIRS: Final = ("libp2p", "multiaddr", "zeroconf", "trio", "async_service")
+THEIRS: Final = (
+    *("libp2p", "multiaddr", "zeroconf", "trio", "async_service"),
+    "opentelemetry",
+)
 
 
 class OneLine(logging.Formatter):

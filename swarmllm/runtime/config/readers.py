@@ -256,6 +256,13 @@ def origin(value: str) -> str:
     return value
 
 
+def read_endpoint(value: object, is_text: bool) -> str:
+    fits = r"(?:https?://[A-Za-z0-9.:\[\]-]{1,253}(?:/[A-Za-z0-9._~/-]{0,200})?)?"
+    if not isinstance(value, str) or not re.fullmatch(fits, value):
+        raise Unfit(value, "a URL such as http://localhost:4318/v1/traces")
+    return value
+
+
 def host_name(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9.-]{1,253}", value.lower()):
         raise Unfit(value, "the name of a host, without a port")

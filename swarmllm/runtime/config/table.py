@@ -24,6 +24,7 @@ from swarmllm.runtime.config.readers import (
     one_of,
     origin,
     read_charter,
+    read_endpoint,
     read_folder,
     read_host,
     read_model,
@@ -348,6 +349,16 @@ class Config:
             metavar="plain|json",
         ),
     ] = "plain"
+    otlp_endpoint: Annotated[
+        str,
+        Setting(
+            read_endpoint,
+            "Where traces of answers go (OpenTelemetry, OTLP over HTTP); needs the extra `otel`."
+            " Empty: none are made.",
+            panel=OUTPUT,
+            metavar="URL",
+        ),
+    ] = ""
     offline: Annotated[
         bool,
         Setting(

@@ -38,6 +38,7 @@ OTHER: dict[str, tuple[object, object]] = {
     "announce": ([ADDR], (ADDR,)),
     "log_level": ("info", "info"),
     "log_format": ("json", "json"),
+    "otlp_endpoint": ("http://localhost:4318/v1/traces", "http://localhost:4318/v1/traces"),
     "api_host": ("::1", "::1"),
     "api_keys": (["sha256:" + "a" * 64], ("sha256:" + "a" * 64,)),
     "api_origins": (["http://localhost:3000"], ("http://localhost:3000",)),
