@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
-from swarmllm.core.values import GenerateRequest, Sampling
+from swarmllm.core.values import GenerateRequest, Sampling, Speculative
 from swarmllm.messages import PeerId
 from swarmllm.testing.world import VOCABULARY, Answer, Host, Spec, World
 
@@ -37,6 +37,7 @@ class Request:
     tokens: int
     prompt_tokens: int = PROMPT_TOKENS
     temperature: float = 1.0
+    speculation: Speculative = "auto"
 
     def order(self, rng: random.Random) -> GenerateRequest:
         prompt = tuple(rng.randrange(VOCABULARY) for _ in range(self.prompt_tokens))
@@ -48,6 +49,7 @@ class Request:
             max_tokens=self.tokens,
             sampling=sampling,
             vocab_size=VOCABULARY,
+            speculation=self.speculation,
         )
 
 

@@ -49,6 +49,7 @@ IMPOSSIBLE: list[tuple[str, list[str], str]] = [
     ("churn", ["--models", "41"], "--models 41"),
     ("throughput", ["--experts", "4", "--k", "4"], "--experts 4"),
     ("throughput", ["--service", "abacus"], "abacus"),
+    ("throughput", ["--speculation", "local"], "--speculation local wants an expert"),
     ("sybil", ["--share", "0.9"], "--share 0.9"),
     ("sybil", ["--kind", "saint"], "saint"),
     ("scale", ["--load", "9", "--streams", "8"], "--load 9"),
@@ -148,6 +149,53 @@ def test_waiting_for_the_first_of_more_is_expected_to_be_quicker_and_is() -> Non
     assert insured["expected"] > plain["expected"]
     assert insured["tokens_per_s"] > plain["tokens_per_s"]
     assert insured["tokens_per_s"] == pytest.approx(insured["expected"], rel=0.15)
+
+
+DRAFTING: dict[str, Any] = {
+    "experts": 8,
+    "models": 8,
+    "tokens": 64,
+    "answers": 1,
+    "own": "laptop-1b",
+    "speculation": "auto",
+}
+
+
+def test_the_more_alike_models_are_the_more_tokens_a_round_brings() -> None:
+    found = [run(throughput.STUDY, **DRAFTING, likeness=x) for x in (0.0, 0.9, 1.0)]
+    alphas = [one["alpha"] for one in found]
+    assert alphas == sorted(alphas)
+    assert alphas[-1] == pytest.approx(1.0, abs=1e-6)  # One model under several names, ...
+    assert found[-1]["accepted"] == 1.0  # ... so that every draft holds.
+    per_round = [one["tokens_per_round"] for one in found]
+    assert per_round == sorted(per_round)
+    assert per_round[-1] > 5
+    rates = [one["times_strict"] for one in found]
+    assert rates == sorted(rates)
+
+
+@pytest.mark.parametrize("likeness", [0.0, 0.8, 0.98])
+def test_without_jitter_no_draft_passes_the_ceiling_of_its_row(likeness: float) -> None:
+    found = run(throughput.STUDY, **DRAFTING, likeness=likeness, jitter=0.0)
+    assert 0.8 <= found["of_ceiling"] <= 1.0 + 1e-9
+    assert found["tokens_per_round"] <= 1 + found["drafted_per_round"]
+
+
+def test_where_nothing_can_be_looked_up_nothing_is_lost() -> None:
+    found = run(throughput.STUDY, **DRAFTING | {"speculation": "lookup"}, likeness=0.9)
+    assert found["times_strict"] >= 0.97
+
+
+def test_a_draft_survives_stragglers_and_experts_that_leave() -> None:
+    found = run(
+        throughput.STUDY,
+        **DRAFTING | {"experts": 12, "models": 12},
+        likeness=0.95,
+        slow_share=0.25,
+        churn=60.0,
+    )
+    assert found["times_strict"] > 1.5
+    assert found["tokens_per_round"] > 2
 
 
 # --- Sybils ---------------------------------------------------------------------------------------

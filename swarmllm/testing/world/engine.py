@@ -9,10 +9,14 @@ worker; this is the loop around it on the world's event queue. A step takes `ste
 So each list is made once and used often, and a world of a thousand nodes spends its time on
 decisions instead of on made-up numbers. Replicas still give the same bytes for the same text, and
 another text still gives another distribution, which is all that the machines can see.
+
+Models of one world are a family: by its `likeness` a model shares its logits with all others, from
+nothing (0: what one of them says has nothing to do with what another says) to everything (1).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final
@@ -41,6 +45,8 @@ from swarmllm.testing.world.event_queue import EventQueue
 STATES: Final = 64
 PARAMS: Final = 8_000_000_000  # What every model says of its size.
 VOCABULARY: Final = 64
+FAMILY: Final = 0xFA311  # The seed of what all models of a world have in common.
+SPREAD: Final = 3.0  # Standard deviation of the logits, as of every `ScriptedModel`.
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +82,66 @@ A token more in a step is computed in 20 ms, whether it is another session's or 
 tokens of prompt a second."""
 DESKTOP_8B: Final = Service(0.014, 0.0008, 0.0005)
 """The same on a graphics card with 360 GB/s."""
-SERVICES: Final = {"demo": DEMO, "laptop-8b": LAPTOP_8B, "desktop-8b": DESKTOP_8B}
+NOTEBOOK_8B: Final = Service(0.047, 0.004, 0.004)
+"""The same on a notebook whose graphics share a memory of 100 GB/s: 250 tokens of prompt a
+second."""
+LAPTOP_1B: Final = Service(0.010, 0.002, 0.002)
+"""A model of 1B at 4 bits (0.8 GB) at 80 GB/s."""
+SERVICES: Final = {
+    "demo": DEMO,
+    "laptop-8b": LAPTOP_8B,
+    "desktop-8b": DESKTOP_8B,
+    "notebook-8b": NOTEBOOK_8B,
+    "laptop-1b": LAPTOP_1B,
+}
+
+
+def family_logits(state: int) -> npt.NDArray[np.float64]:
+    """What all models of a world have in common in this state."""
+    return np.random.default_rng([FAMILY, state]).standard_normal(VOCABULARY) * SPREAD
+
+
+def state_of(digest: bytes) -> int:
+    """The state of every `QuickModel` after the text with this digest."""
+    return digest[0] % STATES
+
+
+Shared = dict[tuple[int, float, int, int], bytes]
+"""Lists by seed, likeness, state, and how many entries they may have."""
 
 
 class QuickModel(ScriptedModel):
-    """A `ScriptedModel` of `STATES` states; `shared` keeps what replicas would compute again."""
+    """A `ScriptedModel` of `STATES` states; `shared` keeps what replicas would compute again.
+    `likeness`: the share of the variance of its logits that is common to the family."""
 
     def __init__(
         self,
         name: str,
         seed: int,
-        shared: dict[tuple[int, int, int], bytes],
+        shared: Shared,
         context_max: int,
         sessions_max: int,
+        likeness: float = 0.0,
     ) -> None:
         super().__init__(name, seed, VOCABULARY, context_max, sessions_max)
         self.card = replace(self.card, n_params=PARAMS)
+        self.likeness = likeness
         self._shared = shared
         self._rows: dict[int, npt.NDArray[np.float32]] = {}
 
     def logits(self, digest: bytes) -> npt.NDArray[np.float32]:
-        state = digest[0] % STATES
+        state = state_of(digest)
         row = self._rows.get(state)
         if row is None:
-            row = self._rows[state] = super().logits(bytes((state,)))
+            row = super().logits(bytes((state,)))
+            if self.likeness:
+                common = math.sqrt(self.likeness) * family_logits(state)
+                row = (common + math.sqrt(1 - self.likeness) * row).astype(np.float32)
+            self._rows[state] = row
         return row
 
     def list_after(self, digest: bytes, entries_max: int, tail_max: int) -> bytes:
-        key = (self.seed, digest[0] % STATES, entries_max)
+        key = (self.seed, self.likeness, state_of(digest), entries_max)
         found = self._shared.get(key)
         if found is None:
             found = self._shared[key] = super().list_after(digest, entries_max, tail_max)

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Spec:
     """What a host is. `model`: the seed of its expert (None: it offers none); equal seeds are
-    replicas. `skew_s`: how far its wall clock is ahead. `drift`: seconds of its clock per second.
-    `load_s`: from its start until its model is loaded. `is_dialable`: False behind a router that
-    lets no connection in. `pins`: the settings that its owner has pinned. `kind` is for whoever
-    counts."""
+    replicas. `likeness`: what that expert has in common with all others (`QuickModel`). `skew_s`:
+    how far its wall clock is ahead. `drift`: seconds of its clock per second. `load_s`: from its
+    start until its model is loaded. `is_dialable`: False behind a router that lets no connection
+    in. `pins`: the settings that its owner has pinned. `kind` is for whoever counts."""
 
     model: int | None = 1
     service: Service = DEMO
@@ -36,6 +36,7 @@ class Spec:
     is_dialable: bool = True
     pins: Values = field(default_factory=dict, hash=False)
     kind: str = "peer"
+    likeness: float = 0.0
 
 
 @dataclass(slots=True)

@@ -36,7 +36,7 @@ from swarmllm.testing.operators import Founders, verify
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.sealing import MemoSealing
 from swarmllm.testing.world.checks import Checker
-from swarmllm.testing.world.engine import QuickModel
+from swarmllm.testing.world.engine import QuickModel, Shared
 from swarmllm.testing.world.event_queue import EventQueue
 from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.links import LinkModel
@@ -95,7 +95,7 @@ class World:
         self.answers: list[Answer] = []
         self.on_end: Callable[[Answer], None] | None = None
         self.halts_heard: list[tuple[float, Host]] = []
-        self._lists: dict[tuple[int, int, int], bytes] = {}
+        self._lists: Shared = {}
         self._verified: dict[tuple[bytes, bytes, bytes], bool] = {}
         self._frames: dict[object, bytes] = {}
         self._requests = 0
@@ -249,7 +249,12 @@ class World:
     def model(self, spec: Spec) -> ScriptedModel:
         assert spec.model is not None
         return QuickModel(
-            f"model-{spec.model}", spec.model, self._lists, spec.context_max, spec.sessions_max
+            f"model-{spec.model}",
+            spec.model,
+            self._lists,
+            spec.context_max,
+            spec.sessions_max,
+            spec.likeness,
         )
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from swarmllm.core.serving.batcher import CHUNK_S, STRANGERS_MAX
@@ -21,7 +23,15 @@ from swarmllm.messages import (
     Scores,
 )
 from swarmllm.testing.scripted_model import ScriptedModel
-from swarmllm.testing.world.engine import DEMO, VOCABULARY, QuickModel, Service, SimEngine
+from swarmllm.testing.world.engine import (
+    DEMO,
+    SPREAD,
+    VOCABULARY,
+    QuickModel,
+    Service,
+    Shared,
+    SimEngine,
+)
 from swarmllm.testing.world.event_queue import EventQueue
 from swarmllm.wire import context
 
@@ -102,6 +112,35 @@ def test_what_waits_is_computed_together() -> None:
         (2.3, 2),
         (2.3, 3),
     ]
+
+
+def test_several_positions_cost_what_the_service_says_of_tokens_and_come_together() -> None:
+    """As when a draft is verified: one step, and a part of one for each position beyond the
+    first."""
+    bench = Bench(Service(1.0, 0.1, 0.01))
+    bench.ask(1, (1, 2, 3))
+    bench.event_queue.run_until(10.0)
+    began = bench.event_queue.now
+    digest = context.digests((1, 2, 3))[-1]
+    drafted = Score(1, 1, 0, 3, digest, (4, 5, 6, 7), (0, 1, 2, 3), (), 256, 0, bytes(8))
+    bench.engine.submit(99, SessionKey(PEER, 1), drafted)
+    bench.event_queue.run_until(20.0)
+    at, order, reply = bench.answers[-1]
+    assert (order, round(at - began, 9)) == (99, 1.13)
+    assert isinstance(reply, Scores)
+    assert len(reply.lists) == 4
+
+
+def test_models_of_a_family_are_as_alike_as_they_are_said_to_be() -> None:
+    def rows(likeness: float) -> npt.NDArray[np.float64]:
+        models = [QuickModel("m", seed, {}, 4096, 16, likeness) for seed in (1, 2)]
+        found = [[one.logits(bytes((state,))) for state in range(64)] for one in models]
+        return np.array(found, dtype=np.float64).reshape(2, -1)
+
+    for likeness in (0.0, 0.5, 0.9, 1.0):
+        found = rows(likeness)
+        assert np.asarray(np.corrcoef(found))[0, 1] == pytest.approx(likeness, abs=0.05)
+        assert found.std() == pytest.approx(SPREAD, rel=0.05)
 
 
 def test_a_long_prompt_takes_its_tokens_and_holds_up_nobody_for_long() -> None:
@@ -212,7 +251,7 @@ def test_whoever_closes_a_session_leaves_no_order_behind() -> None:
 
 
 def test_replicas_give_the_same_bytes_and_other_models_others() -> None:
-    shared: dict[tuple[int, int, int], bytes] = {}
+    shared: Shared = {}
     digest = context.digests((1, 2, 3))[-1]
     one, two = (QuickModel("m", 1, shared, 4096, 1) for _ in range(2))
     other = QuickModel("m", 2, shared, 4096, 1)
