@@ -105,6 +105,8 @@ class Tally:
     events: int = 0
     simulated_s: float = 0.0
     halted: int = 0
+    drafting: int = 0
+    accepted: int = 0
     ends: Counter[str] = field(default_factory=Counter)
     findings: list[Finding] = field(default_factory=list)
     governed: Counter[str] = field(default_factory=Counter)
@@ -122,6 +124,8 @@ class Tally:
         self.events += found.events
         self.simulated_s += found.simulated_s
         self.halted += found.halted
+        self.drafting += found.drafting
+        self.accepted += found.accepted
         self.ends.update(found.ends)
 
 
@@ -256,7 +260,10 @@ def _report(
     if options.json:
         summary = {
             name: getattr(tally, name)
-            for name in ("worlds", "hosts", "events", "simulated_s", "halted", "ends")
+            for name in (
+                *("worlds", "hosts", "events", "simulated_s", "halted", "drafting", "accepted"),
+                "ends",
+            )
         }
         summary |= {
             "seed": seeds[0],
@@ -278,7 +285,8 @@ def _report(
     print(
         f"{tally.worlds} worlds from seed {seeds[0]}: {len(tally.findings)} broke a law;"
         f" {tally.hosts} hosts, {tally.events} events, {tally.simulated_s / 3600:.1f} simulated"
-        f" hours in {wall_s:.0f} s; hosts halted {tally.halted} times; answers: {ends or 'none'}"
+        f" hours in {wall_s:.0f} s; hosts halted {tally.halted} times; answers: {ends or 'none'},"
+        f" {tally.drafting} of them with drafts, which brought {tally.accepted} tokens"
     )
     if options.governance:
         print(_table(tally, options))

@@ -42,7 +42,7 @@ from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.laws import all_laws
 from swarmllm.testing.world.recorder import Recorder
 from swarmllm.testing.world.roles import HONEST
-from swarmllm.testing.world.run import RESUME_S, SETTLE_S, Outcome
+from swarmllm.testing.world.run import RESUME_S, SETTLE_S, Outcome, outcome_of
 from swarmllm.testing.world.scenario import Member, Scenario, draw
 from swarmllm.testing.world.witness_laws import WITNESS_LAWS
 from swarmllm.testing.world.witnesses import Logs
@@ -319,22 +319,10 @@ class GovernedRun:
 
     def _outcome(self) -> Governed:
         world = self.world
-        ends: dict[str, int] = {}
-        for answer in world.answers:
-            reason = answer.end.reason if answer.end is not None else "died with its host"
-            ends[reason] = ends.get(reason, 0) + 1
         machine = self.government.machine(world.alive()[0])
         assert machine.outcome is not None
         return Governed(
-            Outcome(
-                seed=world.seed,
-                digest=self.recorder.digest,
-                hosts=len(world.hosts),
-                events=world.event_queue.done,
-                simulated_s=world.now,
-                ends=dict(sorted(ends.items())),
-                halted=len(world.halts_heard),
-            ),
+            outcome_of(world, self.recorder.digest),
             filed=len(self.government.filed),
             passed=sum(one.passed for one in machine.outcome.standings.values()),
             in_force=sum(bool(id) for id, _ in in_force(machine).values()),

@@ -1,8 +1,9 @@
 """Invariants of every world, checked at every step of every host.
 
     `AnswersEnd`      every request ends exactly once, in time; no token of it is lost or doubled
-    `TextIsKept`      where all experts are replicas of one model, a greedy answer is the text that
-                      one of them alone would write
+    `DraftsHold`      the tokens of one round come together, and as many as drafts account for
+    `TextIsKept`      where all experts are replicas of one model, an answer is the text that one of
+                      them alone would write, without a draft
     `SoundPicks`      only experts that are listed, connected and able are asked
     `Bounded`         every collection keeps its bound
     `TablesAgree`     when nothing changes any more, everybody lists those connected to it, and
@@ -18,17 +19,20 @@ heard.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from swarmllm.core.capacity import table as capacity
 from swarmllm.core.decoding import patience, requests
-from swarmllm.core.decoding.pooling import pool
+from swarmllm.core.decoding.consent import decide
+from swarmllm.core.decoding.pooling import Holder
+from swarmllm.core.decoding.sampling import numbers
 from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.peers import dialling as peering
 from swarmllm.core.peers import router
 from swarmllm.core.serving import admission as serving
 from swarmllm.core.settings.table import LIST_ENTRIES
+from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import Open, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.world.checks import Checker
@@ -48,7 +52,7 @@ from swarmllm.testing.world.host import Host
 from swarmllm.testing.world.network import CONNECTIONS_MAX
 from swarmllm.testing.world.roles import HONEST, Answer
 from swarmllm.wire import context
-from swarmllm.wire.sparse import decode_list
+from swarmllm.wire.sparse import SparseList, decode_list
 
 # The longest that a token can take before the request is given up.
 TOKEN_S: Final = patience.ROUND_MAX_S + patience.EXPERT_WAIT_S + 5.0
@@ -115,22 +119,60 @@ class AnswersEnd(Checker):
             )
 
 
+class DraftsHold(Checker):
+    """Tokens that a round brings together are told together, and each but the last is one that was
+    drafted and accepted; where none is wanted none is drafted."""
+
+    LAW: Final = "the tokens of a draft come together, and are accounted for"
+
+    def __init__(self) -> None:
+        # Request -> the round under way: its number, when it came, and how many are to follow.
+        self._open: dict[int, tuple[int, float, int]] = {}
+        self._gained: dict[int, int] = {}
+
+    def token(self, host: Host, answer: Answer, chosen: TokenChosen) -> None:
+        request = answer.request
+        number, at, left = self._open.pop(request, (chosen.round, self.world.now, chosen.shared))
+        if (chosen.round, self.world.now) != (number, at):
+            raise self.broken(
+                self.LAW,
+                host,
+                f"request {request}: token {chosen.index} is of round {chosen.round}, and {left}"
+                f" more of round {number} were to come",
+            )
+        if left > 1:
+            self._open[request] = (number, at, left - 1)
+            self._gained[request] = self._gained.get(request, 0) + 1
+
+    def ended(self, host: Host, answer: Answer, end: Ended) -> None:
+        gained = self._gained.pop(answer.request, 0)
+        is_off = answer.order.speculation == "off"
+        if not gained <= end.accepted <= end.drafted or (is_off and end.drafted):
+            raise self.broken(
+                self.LAW,
+                host,
+                f"request {answer.request}: {gained} tokens came with others, {end.accepted} of"
+                f" {end.drafted} drafted ones were accepted",
+            )
+        if self._open.pop(answer.request, None) is not None:
+            raise self.broken(self.LAW, host, f"request {answer.request} ended within a round")
+
+
 class TextIsKept(Checker):
     """For worlds whose experts all have `model`, and none of which lies. A lost, doubled or stale
-    token would change all that follow."""
+    token would change all that follow; so would a draft that is believed too early."""
 
-    LAW: Final = "a greedy answer of replicas is the text that one of them would write alone"
+    LAW: Final = "an answer of replicas is the text that one of them would write alone"
 
     def __init__(self, model: ScriptedModel) -> None:
         self._model = model
-        self._next: dict[bytes, int] = {}
+        self._lists: dict[bytes, SparseList] = {}
         self._digests: dict[int, bytes] = {}  # Request -> of the text so far.
 
     def token(self, host: Host, answer: Answer, chosen: TokenChosen) -> None:
-        if answer.order.sampling.temperature:
-            return
-        before = self._digests.get(answer.request) or context.digests(answer.order.prompt)[-1]
-        expected = self.after(before)
+        order = answer.order
+        before = self._digests.get(answer.request) or context.digests(order.prompt)[-1]
+        expected = self.after(order, answer.tokens[:-1], before)
         if chosen.token != expected:
             raise self.broken(
                 self.LAW,
@@ -140,15 +182,19 @@ class TextIsKept(Checker):
             )
         self._digests[answer.request] = context.extend(before, chosen.token)
 
-    def after(self, digest: bytes) -> int:
-        """The likeliest token after the text with this digest, the lowest of equals."""
-        found = self._next.get(digest)
+    def after(self, order: GenerateRequest, written: Sequence[int], digest: bytes) -> int:
+        """The token that one replica alone writes after the prompt and `written`, which have this
+        digest."""
+        found = self._lists.get(digest)
         if found is None:
-            entries = LIST_ENTRIES.default  # With fewer or more, the first is the same.
+            entries = LIST_ENTRIES.default  # It names the whole vocabulary of a world.
             data = self._model.list_after(digest, entries, 0)
-            pooled = pool([decode_list(data, entries, self._model.card.vocab_size)], [1.0])
-            found = self._next[digest] = int(pooled.ids[pooled.probs.argmax()])
-        return found
+            found = decode_list(data, entries, self._model.card.vocab_size)
+            self._lists[digest] = found
+        holder = Holder(self._model.card.digest, is_own=False)
+        rng = numbers(order.sampling.seed, len(written))
+        token, *_ = decide(order, [found], [1.0], [holder], rng, [*order.prompt, *written])
+        return token
 
 
 class SoundPicks(Checker):
@@ -297,6 +343,7 @@ def all_laws() -> tuple[Checker, ...]:
         OrdersArePassedOn(),
         HaltsArrive(),
         AnswersEnd(),
+        DraftsHold(),
         SoundPicks(),
         Bounded(),
         TablesAgree(),

@@ -57,12 +57,35 @@ class Outcome:
     ends: dict[str, int]
     halted: int
     """How often a host was halted."""
+    drafting: int
+    """Answers in which something was drafted, ..."""
+    accepted: int
+    """... and the tokens that came of drafts."""
 
 
 def run(seed: int, tell: Callable[[str], None] | None = None, settings: Values = NONE) -> Outcome:
     """Broken if a law does not hold in the world of this seed. `settings`: what the swarm has
     set."""
     return Run(draw(seed), tell, settings).run()
+
+
+def outcome_of(world: World, digest: str) -> Outcome:
+    ends: dict[str, int] = {}
+    for answer in world.answers:
+        reason = answer.end.reason if answer.end is not None else "died with its host"
+        ends[reason] = ends.get(reason, 0) + 1
+    drafts = [end for answer in world.answers for end in answer.ends]
+    return Outcome(
+        seed=world.seed,
+        digest=digest,
+        hosts=len(world.hosts),
+        events=world.event_queue.done,
+        simulated_s=world.now,
+        ends=dict(sorted(ends.items())),
+        halted=len(world.halts_heard),
+        drafting=sum(end.drafted > 0 for end in drafts),
+        accepted=sum(end.accepted for end in drafts),
+    )
 
 
 def laws() -> tuple[str, ...]:
@@ -108,20 +131,7 @@ class Run:
         if self.rng.random() < 0.5:
             self._halt_and_resume()
             self._finish_everywhere()
-        ends: dict[str, int] = {}
-        for answer in self.world.answers:
-            reason = answer.end.reason if answer.end is not None else "died with its host"
-            ends[reason] = ends.get(reason, 0) + 1
-        world = self.world
-        return Outcome(
-            seed=world.seed,
-            digest=self.recorder.digest,
-            hosts=len(world.hosts),
-            events=world.event_queue.done,
-            simulated_s=world.now,
-            ends=dict(sorted(ends.items())),
-            halted=len(world.halts_heard),
-        )
+        return outcome_of(self.world, self.recorder.digest)
 
     # --- safety -----------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from swarmllm.core.effects import Announce, Relay, RunScore, SendFrame, StartAga
 from swarmllm.core.events import Ended, HaltHeard, TokenChosen
 from swarmllm.core.halt.state import HaltState, with_halt, with_resume
 from swarmllm.core.inputs import Persisted
-from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
+from swarmllm.core.values import GenerateRequest, Sampling, SessionKey, Speculative
 from swarmllm.messages import Ack, Close, Halt, Open, PeerId, Score
 from swarmllm.testing.world import VOCABULARY, Answer, Broken, Checker, Host, LinkModel, Spec, World
 from swarmllm.testing.world.halt_laws import (
@@ -33,6 +34,7 @@ from swarmllm.testing.world.laws import (
     LOOK_EVERY,
     AnswersEnd,
     Bounded,
+    DraftsHold,
     NothingLingers,
     SoundPicks,
     TablesAgree,
@@ -286,8 +288,8 @@ def test_orders_that_differ_in_the_end_are_found() -> None:
 # --- of answers and tables ------------------------------------------------------------------------
 
 
-def an_answer(world: World, host: Host) -> Answer:
-    answer = Answer(1, host, ORDER, world.now, host.life)
+def an_answer(world: World, host: Host, order: GenerateRequest = ORDER) -> Answer:
+    answer = Answer(1, host, order, world.now, host.life)
     world.answers.append(answer)
     return answer
 
@@ -341,16 +343,53 @@ def test_an_answer_that_never_ends_is_found() -> None:
         world.settled()
 
 
-def test_another_text_is_found() -> None:
+@pytest.mark.parametrize(
+    "sampling", [Sampling(temperature=0.0), Sampling(seed=7, repetition_penalty=1.3)]
+)
+def test_another_text_is_found(sampling: Sampling) -> None:
     world = World(5, link=LinkModel(0.01))
     law = TextIsKept(world.model(Spec()))
     law.begin(world)
-    answer = an_answer(world, world.add(Spec()))
-    first = law.after(context.digests(ORDER.prompt)[-1])
+    order = replace(ORDER, sampling=sampling)
+    answer = an_answer(world, world.add(Spec()), order)
+    first = law.after(order, [], context.digests(order.prompt)[-1])
     say(law, answer, 0, first)
-    second = law.after(context.digests((*ORDER.prompt, first))[-1])
+    second = law.after(order, [first], context.digests((*order.prompt, first))[-1])
     with pytest.raises(Broken, match=f"token 1 is {second + 1} instead of {second}"):
         say(law, answer, 1, second + 1)
+
+
+def test_a_draft_that_is_not_accounted_for_is_found() -> None:
+    def begun(speculation: Speculative = "auto") -> tuple[DraftsHold, Answer]:
+        world = World(5, link=LinkModel(0.01))
+        law = DraftsHold()
+        law.begin(world)
+        return law, an_answer(world, world.add(Spec()), replace(ORDER, speculation=speculation))
+
+    def come(law: DraftsHold, answer: Answer, numbers: Sequence[int]) -> None:
+        for index, number in enumerate(numbers):
+            use = TokenChosen(1, index, 1, 0.0, number, 1, 0.0, (), 1.0, shared=len(numbers))
+            law.token(answer.host, answer, use)
+
+    law, answer = begun()
+    come(law, answer, (1, 1, 1))
+    law.ended(answer.host, answer, Ended(1, "length", 3, 0, 0, drafted=4, accepted=2))
+    for drafted, accepted in ((4, 1), (2, 3)):
+        law, answer = begun()
+        come(law, answer, (1, 1, 1))
+        end = Ended(1, "length", 3, 0, 0, drafted=drafted, accepted=accepted)
+        with pytest.raises(Broken, match=f"{accepted} of {drafted} drafted"):
+            law.ended(answer.host, answer, end)
+    law, answer = begun()
+    with pytest.raises(Broken, match="is of round 2, and 2 more of round 1"):
+        come(law, answer, (1, 2, 2))
+    law, answer = begun("off")
+    with pytest.raises(Broken, match="0 of 1 drafted"):
+        law.ended(answer.host, answer, Ended(1, "length", 3, 0, 0, drafted=1))
+    law, answer = begun()
+    law.token(answer.host, answer, TokenChosen(1, 0, 1, 0.0, 1, 1, 0.0, (), 1.0, shared=2))
+    with pytest.raises(Broken, match="ended within a round"):
+        law.ended(answer.host, answer, Ended(1, "length", 3, 0, 0, drafted=2, accepted=2))
 
 
 def test_an_expert_that_is_not_listed_not_able_or_another_is_found() -> None:

@@ -12,6 +12,7 @@ from swarmllm.testing.world.run import CHECK_SEEDS, run
 def test_the_world_of_this_seed_keeps_every_law(seed: int) -> None:
     outcome = run(seed)
     assert outcome.ends.get("length", 0) > 0
+    assert outcome.drafting > 0  # So that the laws are about drafts, too.
 
 
 def test_there_are_twenty() -> None:
