@@ -2,14 +2,19 @@
 docs/agent.md.
 
     python -m scripts.agent_load
+    python -m scripts.agent_load --real [PAIRS]    # five processes here (`agent_load_real`)
 """
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
+import trio
+
+from scripts.agent_load_real import measure
 from swarmllm.cli.output import write_stdout
 from swarmllm.core.agent.domains import DOMAINS
 from swarmllm.core.agent.subsets import subsets_of
@@ -108,6 +113,12 @@ def answers_per_minute(domains: int) -> float:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--real", type=int, nargs="?", const=6, metavar="PAIRS")
+    pairs = parser.parse_args().real
+    if pairs is not None:
+        trio.run(measure, pairs)
+        return
     for seed in (1, 2):
         for share in (0.0, 0.05, 1.0):
             median, high = users_beside(seed, share)

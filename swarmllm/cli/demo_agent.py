@@ -38,6 +38,7 @@ from swarmllm.cli.guard import run
 from swarmllm.cli.output import answer, print_record
 from swarmllm.cli.processes import Fleet, NodeProcess, kill_all, open_fleet
 from swarmllm.cli.screen import Line
+from swarmllm.core.agent.charter import Grant
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import EXTRA, PATIENCE_FLOOR, SETTINGS
 from swarmllm.errors import LocalError
@@ -52,7 +53,7 @@ waited for two seconds longer than usual."""
 WEIGHTS: Final = {"bytes": 0.0, "computed": 0.0}
 """Of its objective: users' time alone counts, since volunteers' machines are idle."""
 START_S: Final = 90.0
-MEET_S: Final = 45.0
+MEET_S: Final = 120.0  # Long enough for a machine that is busy with other work.
 LOAD_S: Final = 20.0  # Each expert stands still twice.
 CYCLE_S: Final = 240.0
 ANSWER_TOKENS: Final = 200  # In its first round an answer waits for all, whoever is asked beyond.
@@ -144,7 +145,7 @@ async def _awake(
     asker_folder.mkdir(mode=0o700)
     # The charter names the agent's key, so that comes before the charter.
     agent = load_or_create_key(DataDir(asker_folder).key_file)
-    voters = Voters(agent.public_key, values=FAULT, phase=3, weights=WEIGHTS)
+    voters = Voters(agent.public_key, values=FAULT, phase=3, grant=Grant(weights=WEIGHTS))
     cast = tiny_cast()
     options = {
         "--swarm": f"demo-{secrets.token_hex(4)}",
@@ -187,8 +188,7 @@ async def _met(asker: NodeProcess) -> None:
 
 @asynccontextmanager
 async def _standing_still(nodes: Sequence[NodeProcess]) -> AsyncIterator[None]:
-    """One machine after the other stands still for a moment, for as long as the block lasts.
-    `round_s` is what a round takes where all are awake."""
+    """One machine after the other stands still for a moment, for as long as the block lasts."""
 
     async def turn() -> None:
         while True:

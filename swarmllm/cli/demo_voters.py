@@ -16,7 +16,7 @@ from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
 from swarmllm.adapters.record_files import render, sheet_of
 from swarmllm.adapters.terms_file import render_terms, terms_path
 from swarmllm.core.agent import charter as agent_charter
-from swarmllm.core.agent.charter import Grant
+from swarmllm.core.agent.charter import USUAL, Grant
 from swarmllm.core.governance.mandate import DEFAULTS, naming
 from swarmllm.core.governance.tiers import Action
 from swarmllm.core.halt.charter import charter_hash
@@ -41,13 +41,13 @@ _VALUE: Final = struct.Struct(">HQ")
 @dataclass
 class Voters:
     """`agent`: the public key of the node whose reports on canaries count. `values` are the
-    settings that their charter starts with, `phase` what it lets the agent do, and `weights` what
-    the agent's objective weighs otherwise than usual."""
+    settings that their charter starts with, `phase` what it lets the agent do, and `grant` how
+    much of it."""
 
     agent: bytes
     values: Mapping[Setting[Any], int] = field(default_factory=dict)
     phase: int = 1
-    weights: Mapping[str, float] = field(default_factory=dict)
+    grant: Grant = USUAL
     keys: dict[str, KeyFile] = field(
         default_factory=lambda: {name: ephemeral_key() for name in NAMES}
     )
@@ -60,7 +60,7 @@ class Voters:
             canary_s=CANARY_S,
             review_h=REVIEW_H,
             phase=self.phase,
-            ext=agent_charter.naming(Grant(weights=self.weights)) if self.weights else b"",
+            ext=b"" if self.grant == USUAL else agent_charter.naming(self.grant),
             values=tuple(sorted(_VALUE.pack(one.code, n) for one, n in self.values.items())),
         )
 
