@@ -46,6 +46,7 @@ HALT_GOAL_MS: Final = 1000.0
 HALT_AFTER_S: Final = 2.0  # From the first token of all streams.
 HALT_TOKENS: Final = 450  # Nearly all that the context holds: none ends before the order.
 START_S: Final = 60.0
+WARM_UP: Final = 5  # Tokens that are not counted.
 CLIENT: Final = "swarmllm.cli.bench.api_load"
 
 Say = Callable[[str], None]
@@ -95,6 +96,8 @@ async def measure(
     say("an idle event loop")
     idle = await lags_of(partial(trio.sleep, 1.0))
     async with opened(model, cache_dir, say) as bench:
+        await embedded_ms(bench.node, 1, WARM_UP)
+        await loaded(bench, 1, WARM_UP)  # The server itself is loaded with the first connection.
         for streams in (1, STREAMS):
             say(f"{streams} answers without HTTP")
             bare_ms = await embedded_ms(bench.node, streams, tokens)
