@@ -108,6 +108,12 @@ def test_nothing_but_the_package_lands_beside_others(wheel: Path) -> None:
     studies = {f"swarmllm/{path.relative_to(ROOT)}" for path in (ROOT / "sims").rglob("*.py")}
     assert {name for name in names if name.endswith((".py", ".pyi"))} == sources | studies
     assert {"swarmllm/py.typed", "swarmllm/__init__.pyi"} <= set(names)
+    console = [
+        f"swarmllm/{path.relative_to(ROOT / 'swarmllm')}"
+        for folder in ("templates", "static")
+        for path in (ROOT / "swarmllm/api/console" / folder).iterdir()
+    ]
+    assert set(console) <= set(names)
     assert sum(name.startswith("swarmllm/experts/") for name in names) >= sum(
         path.is_file() for path in (ROOT / "swarmllm/experts").rglob("*") if path.suffix != ".pyc"
     )

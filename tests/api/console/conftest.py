@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pytest
 import trio
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from swarmllm.api.serving import TOKEN_FILE, Options, serving
 from swarmllm.runtime.service.record import NO_PARAMS, Record
@@ -22,6 +22,7 @@ from tests.cli.command import RunningNode
 
 BROWSERS: Final = ("chromium", "chromium-browser", "google-chrome")
 SWARM: Final = "console-test"
+PATIENCE_MS: Final = 120_000  # Nothing may hang; beside eight programs a page takes seconds.
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +30,7 @@ def browser() -> Iterator[Browser]:
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip("there is no Chromium here: apt-get install chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         # Root has no sandbox of its own; all that is opened are nodes of this machine.
         opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
@@ -54,7 +56,7 @@ def visiting(
         color_scheme=theme,
         permissions=["clipboard-read", "clipboard-write"],
     )
-    context.set_default_timeout(30_000)
+    context.set_default_timeout(PATIENCE_MS)
     visit = Visit(context.new_page())
     visit.page.on("console", lambda one: visit.faults.append(one.text))
     visit.page.on("pageerror", lambda one: visit.faults.append(str(one)))

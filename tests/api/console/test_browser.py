@@ -40,7 +40,7 @@ def live(visit: Visit, url: str) -> None:
 
 
 def follows(visit: Visit) -> None:
-    expect(visit.page.locator("#pill")).to_have_text(re.compile("running, |halted"), timeout=60_000)
+    expect(visit.page.locator("#pill")).to_have_text(re.compile("running, |halted"))
 
 
 def ask(visit: Visit) -> None:
