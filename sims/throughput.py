@@ -40,7 +40,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from swarmllm.core.values import GenerateRequest
+from swarmllm.core.values import SPECULATIVE, GenerateRequest
 from swarmllm.errors import UsageError
 from swarmllm.sims.churn import Comings
 from swarmllm.sims.crowd import Asking, Request, add_askers, add_experts, gaps_of, quantile, share
@@ -287,7 +287,7 @@ STUDY: Final = Study(
         Parameter("slow_factor", 10.0, "how much slower they compute", low=1, high=1000),
         Parameter("experts", 32, "size of the swarm", low=1, high=1000),
         Parameter("models", 32, "different models among them", low=1, high=1000),
-        Parameter("speculation", "off", "who drafts", choices=("off", "auto", "local", "lookup")),
+        Parameter("speculation", "off", "who drafts", choices=SPECULATIVE),
         Parameter(
             "own",
             "none",

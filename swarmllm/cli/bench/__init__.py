@@ -23,7 +23,10 @@ from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config import Config
 from swarmllm.runtime.model_reference import NoModel, parse_reference
 
-PARTS: Final = ("requester", "constrained", "engine", "api", "transport", "speculation")
+PARTS: Final = (
+    *("requester", "constrained", "engine", "api", "transport", "first-token"),
+    *("speculation", "speculation-faults"),
+)
 BUSY_SHARE: Final = 0.5  # Of the cores, wanted by other programs before the first measurement.
 PART_MAX_S: Final = 1800.0  # The longest takes minutes on a slow machine.
 MODEL: Final = "llama3-demo:prose"  # Unless another is named: it is always there.
@@ -98,11 +101,16 @@ async def _part(
             # The measuring itself keeps the loop busy; Ctrl-C is seen here.
             await trio.lowlevel.checkpoint()
         return
-    if part == "speculation":
-        from swarmllm.cli.bench import speculation
+    if part in {"first-token", "speculation", "speculation-faults"}:
+        from swarmllm.cli.bench import first_token, speculation, speculation_faults
 
-        async with aclosing(speculation.measure(quick, config, say)) as drafts:
-            async for measurement in drafts:
+        modules = {
+            "first-token": first_token.measure,
+            "speculation": speculation.measure,
+            "speculation-faults": speculation_faults.measure,
+        }
+        async with aclosing(modules[part](quick, config, say)) as figures:
+            async for measurement in figures:
                 yield measurement
         return
     say("making the model ready")

@@ -14,6 +14,7 @@ from swarmllm.cli.screen import Line
 
 BETTER: Final = {
     "tokens/s": "more",
+    "answers": "more",
     "bytes": "less",
     "ms": "less",
     "s": "less",

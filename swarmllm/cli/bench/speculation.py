@@ -86,7 +86,7 @@ async def measure(
         link = Link(delay_s=delay_ms / 1000)
         rtt_s = await round_trip(link)
         with temporary_folder() as folder:
-            async with _swarm(folder, link, models, config.cache_dir, say) as requester:
+            async with open_swarm(folder, link, models, config.cache_dir, say) as requester:
                 rate = 1 / (rtt_s + step_s)
                 tokens = int(min(TOKENS_MAX, max(TOKENS_MIN, SECONDS_PER_ANSWER * rate)))
                 for k in (4,) if quick else (2, 4):
@@ -193,7 +193,7 @@ async def _ask(requester: NodeProcess, request: dict[str, Any], tally: Tally) ->
 
 
 @asynccontextmanager
-async def _swarm(
+async def open_swarm(
     folder: Path,
     link: Link,
     models: Sequence[Path],
