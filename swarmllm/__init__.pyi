@@ -21,6 +21,8 @@ from swarmllm.core.events import PeerSeen as PeerSeen
 from swarmllm.core.events import TokenChosen as TokenChosen
 from swarmllm.core.events import Weighed as Weighed
 from swarmllm.core.grammar import GrammarSource as GrammarSource
+from swarmllm.core.metrics.observer import Sample as Sample
+from swarmllm.core.metrics.table import Metric as Metric
 from swarmllm.core.peers.view import ExpertView as ExpertView
 from swarmllm.core.peers.view import NodeView as NodeView
 from swarmllm.core.peers.view import VocabularyView as VocabularyView
