@@ -203,6 +203,19 @@ async def test_8_a_stop_string_across_two_tokens_leaks_no_beginning(as_list: boo
 
 
 @under_mock_clock
+async def test_8_a_stop_string_ends_the_json_of_a_format_and_stands_beside_tools() -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["abcdef"]}}}
+    async with serving([7], stop_tokens=EOS) as client:
+        _, cut = await both(client, chat(response_format=form, stop="de", max_tokens=50))
+        required = {"tools": TOOLS, "tool_choice": "required", "max_tokens": 400}
+        _, called = await both(client, chat(stop=['"', "n"], **required))
+    assert (cut["message"]["content"], cut["finish_reason"]) == ('"abc', "stop")
+    assert called["finish_reason"] == "tool_calls"
+    for call in called["message"]["tool_calls"]:
+        assert json.loads(call["function"]["arguments"])["n"] in {1, 2, 3}
+
+
+@under_mock_clock
 async def test_9_the_reason_of_the_end_is_in_the_last_delta_alone() -> None:
     form = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"enum": ["a"]}}}
     async with serving([7], stop_tokens=EOS) as client:

@@ -30,7 +30,7 @@ from swarmllm.api.conversation import (
     result_text,
     text_of,
 )
-from swarmllm.api.problem import Problem, as_anthropic, invalid, refused
+from swarmllm.api.problem import Problem, as_anthropic, invalid
 from swarmllm.core.chat import SYSTEM
 from swarmllm.core.tool_calls import TOOL_NAME
 from swarmllm.runtime.service.record import Record
@@ -168,8 +168,6 @@ class MessagesBody(CountBody, Sampled):
             "stop": [stop for stop in self.stop_sequences or () if stop],
         }
         if (grammar := self.grammar()) is not None:
-            if found["stop"]:
-                raise refused("stop_sequences", "cannot be served beside tools")
             found["grammar"] = grammar
         return found
 

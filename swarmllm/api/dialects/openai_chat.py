@@ -125,8 +125,6 @@ class ChatBody(Sampled):
         if self.logprobs:
             question["likeliest"] = self.top_logprobs or 0
         if (grammar := self._grammar()) is not None:
-            if question["stop"]:
-                raise refused("stop", "cannot be served beside tools or a response_format")
             question["grammar"] = grammar
         return seeded(question, self.seed, self.n or 1)
 

@@ -41,7 +41,7 @@ from swarmllm.runtime.ports import Grammars, Text
 from swarmllm.runtime.queues import AnswerFeed
 from swarmllm.runtime.service.request import NOTHING, TextRequest, breadth_of
 from swarmllm.runtime.service.result import Result, cut_short, why_empty
-from swarmllm.runtime.service.stop_strings import StopFilter
+from swarmllm.runtime.service.stop_strings import StopFilter, StopsBesideCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Answer:
         self._context_max = context_max
         self._clock = clock
         self._settings = settings or Settings()
-        self._stops = StopFilter(request.stop)
+        self._stops: StopFilter | StopsBesideCalls = StopFilter(request.stop)
         self._decoder: Detokenizer | None = None
         self._feed: AnswerFeed | None = None
         self._prompt_tokens = 0
@@ -304,8 +304,12 @@ class Answer:
         if request.grammar is not None:
             assert self._grammars is not None
             grammar = await self._grammars.compile(request.grammar, vocabulary)
-            if request.grammar.kind != "tool_calls":  # Else there may be text before a call.
-                self._stops = StopFilter(())  # The grammar says where the text ends.
+            if request.grammar.kind == "tool_calls":  # There may be text before a call.
+                assert isinstance(self._stops, StopFilter)
+                self._stops = StopsBesideCalls(self._stops)
+            else:
+                # The grammar says where the text ends, unless the client does.
+                self._stops = StopFilter(request.stop)
         self._prompt_tokens = len(prompt.ids)
         self._max_tokens = room(request, self._prompt_tokens, self._context_max(request.experts()))
         self._check_context()

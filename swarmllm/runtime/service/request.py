@@ -172,10 +172,6 @@ class TextRequest:
         check_stops(self.stop)
         if self.grammar is not None:
             self.grammar.check()
-            if self.stop:
-                raise UsageError(
-                    "stop strings could cut a text of a grammar short; leave out one of the two"
-                )
         validate(self.drawn())
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from swarmllm.core.tool_calls import CLOSING, MARK
 from swarmllm.errors import UsageError
 
 STOPS_MAX: Final = 16  # Each is looked for at every token; OpenAI's API allows 4.
@@ -50,7 +51,7 @@ class StopFilter:
             at, self.which = min(found)
             self.found, self._held = True, ""
             return text[:at]
-        keep = max((self._overlap(text, stop) for stop in self._stops), default=0)
+        keep = max((overlap(text, stop) for stop in self._stops), default=0)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
@@ -59,9 +60,53 @@ class StopFilter:
         held, self._held = self._held, ""
         return held
 
-    @staticmethod
-    def _overlap(text: str, stop: str) -> int:
-        """Length of the longest proper beginning of `stop` that `text` ends with."""
-        return next(
-            (n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0
-        )
+
+class StopsBesideCalls:
+    """The same for an answer that may call tools: a stop string ends the text beside the calls; one
+    within a call would only break it."""
+
+    def __init__(self, stops: StopFilter) -> None:
+        self._stops = stops
+        self._held = ""
+        self._is_call = False
+
+    @property
+    def found(self) -> bool:
+        return self._stops.found
+
+    @property
+    def which(self) -> str:
+        return self._stops.which
+
+    def push(self, text: str) -> str:
+        self._held += text
+        shown = ""
+        while not self.found:
+            mark = CLOSING if self._is_call else MARK
+            before, begun, after = self._held.partition(mark)
+            if not begun:
+                at = len(before) - overlap(before, mark)
+                self._held = before[at:]
+                return shown + self._let(before[:at])
+            self._held = after
+            shown += self._let(before)
+            if not self._is_call:
+                shown += self._stops.finish()
+            if not self.found:
+                shown += mark
+            self._is_call = not self._is_call
+        return shown
+
+    def _let(self, text: str) -> str:
+        return text if self._is_call else self._stops.push(text)
+
+    def finish(self) -> str:
+        held, self._held = self._held, ""
+        return "" if self.found else self._let(held) + self._stops.finish()
+
+
+def overlap(text: str, stop: str) -> int:
+    """Length of the longest proper beginning of `stop` that `text` ends with."""
+    return next(
+        (n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0
+    )

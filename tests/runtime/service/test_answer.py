@@ -15,6 +15,7 @@ from swarmllm.core.chat import ChatMessage
 from swarmllm.core.events import Ended, Noticed, TokenChosen
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import EXPERTS, EXTRA, WIDE_SHARE
+from swarmllm.core.tool_calls import CLOSING, opening
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import ContextError, HaltedError, LocalError, UsageError
 from swarmllm.messages import CONTEXT_MAX
@@ -22,7 +23,7 @@ from swarmllm.runtime.driver import Driver
 from swarmllm.runtime.queues import AnswerFeed
 from swarmllm.runtime.service.answer import Answer, Notice, Piece
 from swarmllm.runtime.service.request import TextRequest, params_of, parse_request
-from swarmllm.runtime.service.stop_strings import StopFilter, check_stops
+from swarmllm.runtime.service.stop_strings import StopFilter, StopsBesideCalls, check_stops
 from swarmllm.testing.scripted_text import BOS, EOS, SIZE, WORDS, ScriptedText
 from tests.clock import under_mock_clock
 
@@ -345,6 +346,25 @@ def test_a_stop_filter_shows_what_is_before_the_first_stop_however_the_text_is_c
         # leftmost one.
         assert any(text.startswith(stop, len(shown)) for stop in stops)
         assert len(shown) >= min(found)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_a_stop_string_ends_the_text_beside_calls_and_never_a_call(size: int) -> None:
+    called = opening("get") + '{"a":"STOP"}' + CLOSING
+    for text, shown in (
+        (f"So.{called}\nthen ST{called}", None),
+        (f"So.{called}\nthen STOP now{called}", f"So.{called}\nthen "),
+        (f"STOP{called}", ""),
+        (called, None),
+    ):
+        filtered = StopsBesideCalls(StopFilter(["STOP"]))
+        pieces = [text[i : i + size] for i in range(0, len(text), size)]
+        said = "".join(map(filtered.push, pieces)) + filtered.finish()
+        assert said == (text if shown is None else shown)
+        assert (filtered.found, filtered.which) == (
+            shown is not None,
+            "STOP" if filtered.found else "",
+        )
 
 
 def test_a_stop_filter_holds_back_no_more_than_it_must() -> None:
