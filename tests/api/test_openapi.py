@@ -14,6 +14,7 @@ import httpx
 import pytest
 from openapi_spec_validator import validate
 
+from scripts.make_api_page import page
 from swarmllm.api import guard
 from swarmllm.api.endpoints import ENDPOINTS
 from swarmllm.api.openapi import document
@@ -37,6 +38,13 @@ def test_it_is_an_openapi_file(with_keys: bool) -> None:
     found = document(with_keys)
     validate(found)
     assert sum(len(one) for one in found["paths"].values()) == len(ENDPOINTS)
+
+
+def test_the_page_has_the_fields_of_the_file() -> None:
+    text = (ROOT / "docs/api.md").read_text()
+    assert page(text) == text
+    assert "`temperature` (0 to 100)" in text
+    assert "`top_p` (above 0 to 1)" in text
 
 
 def test_examples_are_bodies() -> None:
