@@ -76,7 +76,15 @@ def bare_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["scripts/demo", "scripts/check", "scripts/lock", "scripts/lib.sh", ".ci/run"]
+    "name",
+    [
+        "scripts/demo",
+        "scripts/check",
+        "scripts/judges",
+        "scripts/lock",
+        "scripts/lib.sh",
+        ".ci/run",
+    ],
 )
 def test_every_script_parses(name: str) -> None:
     assert (
