@@ -116,7 +116,10 @@ def launch(config: Config, tool: str, words: Sequence[str], *, model: str, show:
 
 
 def _become(path: str, command: list[str], variables: dict[str, str]) -> NoReturn:
-    os.execve(path, command, {**os.environ, **variables})
+    try:
+        os.execve(path, command, {**os.environ, **variables})
+    except OSError as error:
+        raise LocalError(f"{path} cannot be started ({error.strerror}); install it anew") from None
 
 
 def _target(config: Config, model: str) -> Target:

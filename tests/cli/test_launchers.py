@@ -96,3 +96,13 @@ def test_what_cannot_be_started_is_said(tmp_path: Path, monkeypatch: pytest.Monk
         node.http = ""
         with pytest.raises(LocalError, match="--no-api"):
             launch(config, "aider", [], model="swarm", show=False)
+
+
+def test_what_is_no_program_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """npm leaves a text in the place of opencode where its install scripts may not run."""
+    broken = tmp_path / "opencode"
+    broken.write_text("run the postinstall script")
+    broken.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with Node(tmp_path / "data") as node, pytest.raises(LocalError, match="install it anew"):
+        launch(config_of(data_dir=str(node.folder)), "opencode", [], model="swarm", show=False)

@@ -45,12 +45,14 @@ AGENTS: Final = {
     "opencode": ["run"],
     "codex": ["exec", "--skip-git-repo-check", "--sandbox", "danger-full-access"],
 }
+AGENTS_TASK: Final = "copy a file"
 EXPLAINED: Final = {
     "image": "experts write text alone: an image is refused, by name",
     "reasoning": "skipped by llm-comply itself: it asks for OpenAI's reasoning models",
+    AGENTS_TASK: "the real model has room for 8,192 tokens, and an agent begins with more",
     "thinking": "skipped by llm-comply itself: it asks for Claude",
 }
-LIMIT_S: Final = 300.0
+LIMIT_S: Final = 150.0
 
 Words = list[str | Path]
 
@@ -65,7 +67,8 @@ class Verdict:
 
     @property
     def unexplained(self) -> list[str]:
-        return [one for one in self.failures if not any(word in one for word in EXPLAINED)]
+        words = EXPLAINED.keys() - {AGENTS_TASK}  # Of the real model alone.
+        return [one for one in self.failures if not any(word in one for word in words)]
 
 
 def output(command: Sequence[str | Path], more: Mapping[str, str], cwd: Path = ROOT) -> str:
@@ -156,7 +159,9 @@ def agent(tool: str, words: list[str], npm: Path, data: Path) -> Verdict:
         if copy.is_file() and copy.read_text() == COPIED:
             verdict.passed = 1
         else:
-            verdict.failures["copy a file"] = (said.strip().splitlines() or ["nothing"])[-1][:200]
+            lines = [line for line in said.splitlines() if line.strip()] or ["nothing was said"]
+            errors = [line for line in lines if "error" in line.lower()]
+            verdict.failures[AGENTS_TASK] = re.sub(r"\x1b\[\d+m", "", (errors or lines)[-1])
     return verdict
 
 
@@ -215,7 +220,7 @@ def page(verdicts: Mapping[str, list[Verdict]], told: str) -> str:
 
 def row(one: Verdict) -> str:
     told = "; ".join(
-        name if name not in one.unexplained else f"{name}: {re.sub(r'[|`]', ' ', why)[:120]}"
+        name if name not in one.unexplained else f"{name}: {re.sub(r'[|`]', ' ', why)[:200]}"
         for name, why in one.failures.items()
     )
     return f"| {one.name} | {one.passed} | {one.passed + len(one.failures)} | {told} |"
