@@ -60,9 +60,10 @@ BUGS: Final[dict[str, Bug]] = {
     "a token is skipped on failover": (
         Change(
             DECODING,
-            "        self._failovers += self._drop(peer)\n"
+            "        self._failovers += self._experts.drop(peer, self._round.poll)\n"
             "        self._standing.waits(peer, standing.LOST)",
-            "        if self._drop(peer):\n            self._text.append(0)",
+            "        if self._experts.drop(peer, self._round.poll):\n"
+            "            self._text.append(0)",
         ),
     ),
     "an answer of an earlier round counts": (

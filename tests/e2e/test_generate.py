@@ -126,7 +126,6 @@ def test_an_answer_is_what_its_grammar_says(
         (("--regex", "a", "--format", "json"), 2, "--regex and --format json"),
         (("--regex", "a{1000000}"), 2, "10000"),
         (("--format", "yaml"), 2, "yaml"),
-        (("--regex", "a", "--stop", "b"), 2, "stop strings"),
     ],
 )
 def test_a_grammar_that_cannot_be_used_is_refused_in_a_sentence(

@@ -137,6 +137,7 @@ def test_its_description_says_what_it_is_and_what_is_optional(wheel: Path) -> No
         "plots",
         "cluster",
         "grpc",
+        "otel",
     }
     always = {
         re.split(r"[^\w-]", line.split()[1])[0]

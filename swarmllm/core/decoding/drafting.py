@@ -188,7 +188,10 @@ class Drafting:
     def _room(self) -> int:
         """How many tokens a draft may have."""
         order = self._order
-        if order.speculation == "off" or order.quality < 1:
+        # What becomes of others changes nothing of a subset's answers (`core.agent.subsets`), and
+        # what is known of drafts depends on all.
+        is_apart = order.only.among is not None
+        if order.speculation == "off" or order.quality < 1 or is_apart:
             return 0
         left = order.max_tokens - self._text.index - 1
         return min(left, DRAFT_MAX, self._members.room(len(self._text)) - 1)

@@ -128,7 +128,8 @@ class Requests(Part):
             return [Emit(Ended(event.request, "error", 0, 0, 0, refusal))]
         session, self._next_session = self._next_session, (self._next_session + 1) % (1 << 32)
         generation = Generation(
-            *(event.request, session, event.order, self._settings, pool.now), self._speculation
+            *(event.request, session, event.order, self._settings, pool.now),
+            self._speculation if event.order.only.among is None else Speculation(),
         )
         self._generations[event.request] = generation
         self._by_session[session] = event.request

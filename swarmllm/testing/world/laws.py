@@ -160,7 +160,8 @@ class DraftsHold(Checker):
 
 class TextIsKept(Checker):
     """For worlds whose experts all have `model`, and none of which lies. A lost, doubled or stale
-    token would change all that follow; so would a draft that is believed too early."""
+    token would change all that follow; so would a draft that is believed too early. Where lists are
+    shorter than the vocabulary, only the likeliest tokens are looked at."""
 
     LAW: Final = "an answer of replicas is the text that one of them would write alone"
 
@@ -173,7 +174,8 @@ class TextIsKept(Checker):
         order = answer.order
         before = self._digests.get(answer.request) or context.digests(order.prompt)[-1]
         expected = self.after(order, answer.tokens[:-1], before)
-        if chosen.token != expected:
+        is_whole = host.settings[LIST_ENTRIES] >= order.vocab_size
+        if chosen.token != expected and (is_whole or not order.sampling.temperature):
             raise self.broken(
                 self.LAW,
                 host,
