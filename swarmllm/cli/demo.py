@@ -11,8 +11,10 @@ that was started here outlives it.
 
 from __future__ import annotations
 
+import json
 import secrets
 import signal
+import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +53,7 @@ ANSWER_S: Final = 90.0
 NOTICE_S: Final = 15.0
 # Nobody waits for it but the check; on an idle machine it takes half a second.
 FAREWELL_S: Final = 15.0
+HTTP_TOKENS: Final = 16
 KILL_AFTER: Final = 12  # Tokens of the second answer.
 # Per expert and token, positions of drafts that were not accepted included: a peer's limit.
 BYTES_MAX: Final = 2000
@@ -101,6 +104,7 @@ async def _story(
         columns = {n.peer: f"{n.name[-1]} {e}" for n, e in zip(nodes, cast.names, strict=True)}
         view.rounds = RoundTable(columns, speaker.peer)
         await _first_answer(view, speaker, cast)
+        await _over_http(view, speaker, cast)
         workers = [worker for node in nodes for worker in node.workers()]
         victim = await _second_answer(view, speaker, others, cast)
         place = nodes.index(victim)
@@ -287,6 +291,27 @@ async def _first_answer(view: DemoView, speaker: NodeProcess, cast: Cast) -> Non
         0 < mean < BYTES_MAX,
         f"{mean:.0f} per expert and token, below {BYTES_MAX}",
     )
+
+
+async def _over_http(view: DemoView, speaker: NodeProcess, cast: Cast) -> None:
+    """The same question as any program may ask it."""
+    ready = await speaker.wait_for("ready", START_S)
+    body = json.dumps({"model": "swarm", "prompt": cast.first.text, "max_tokens": HTTP_TOKENS})
+    url = f"{ready['http']}/v1/completions"
+    view.say("  Other programs ask it as they ask OpenAI's API:")
+    view.say(f"  curl {url} -H 'content-type: application/json' -d '{body}'", "cyan")
+    request = urllib.request.Request(url, body.encode(), {"content-type": "application/json"})
+
+    def ask_it() -> tuple[int, str]:
+        with urllib.request.urlopen(request, timeout=ANSWER_S) as reply:
+            return reply.status, str(json.load(reply)["choices"][0]["text"])
+
+    try:
+        status, text = await trio.to_thread.run_sync(ask_it)
+        detail = f"status {status}: “{' '.join(text.split())[:40]}”"
+    except (OSError, ValueError, KeyError) as error:
+        status, text, detail = 0, "", str(error)
+    view.checked("it_answers_over_http", status == 200 and bool(text), detail)
 
 
 async def _second_answer(

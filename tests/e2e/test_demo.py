@@ -30,6 +30,7 @@ CHECKS = {
     "three_experts_for_each_token",
     "time_and_bytes_of_each_round",
     "few_bytes",
+    "it_answers_over_http",
     "an_expert_was_killed",
     "killed_in_the_middle",
     "second_answer_is_whole",
