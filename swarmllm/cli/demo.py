@@ -296,15 +296,19 @@ async def _first_answer(view: DemoView, speaker: NodeProcess, cast: Cast) -> Non
 async def _over_http(view: DemoView, speaker: NodeProcess, cast: Cast) -> None:
     """The same question as any program may ask it."""
     ready = await speaker.wait_for("ready", START_S)
-    body = json.dumps({"model": "swarm", "prompt": cast.first.text, "max_tokens": HTTP_TOKENS})
-    url = f"{ready['http']}/v1/completions"
+    question = cast.first.asked()
+    body = json.dumps({"model": "swarm", "max_tokens": HTTP_TOKENS, **question})
+    path = "chat/completions" if cast.first.is_question else "completions"
+    url = f"{ready['http']}/v1/{path}"
     view.say("  Other programs ask it as they ask OpenAI's API:")
     view.say(f"  curl {url} -H 'content-type: application/json' -d '{body}'", "cyan")
     request = urllib.request.Request(url, body.encode(), {"content-type": "application/json"})
 
     def ask_it() -> tuple[int, str]:
         with urllib.request.urlopen(request, timeout=ANSWER_S) as reply:
-            return reply.status, str(json.load(reply)["choices"][0]["text"])
+            choice = json.load(reply)["choices"][0]
+            said = choice["message"]["content"] if cast.first.is_question else choice["text"]
+            return reply.status, str(said)
 
     try:
         status, text = await trio.to_thread.run_sync(ask_it)
