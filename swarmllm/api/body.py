@@ -22,7 +22,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError
 from swarmllm.api.problem import Problem, invalid, refused
 from swarmllm.core.settings.setting import Setting
 from swarmllm.core.settings.table import EXPERTS, EXTRA
-from swarmllm.core.values import SAMPLING
+from swarmllm.core.values import SAMPLING, Speculative
 from swarmllm.runtime.service.request import DOMAIN_BYTES_MAX
 
 B = TypeVar("B", bound="Body")
@@ -109,7 +109,7 @@ class SwarmFields(Body):
     extra: Annotated[int, _within(EXTRA), WHOLE] | None = None
     quality: Annotated[float, Field(ge=0, le=1)] | None = None
     domain: Annotated[str, Field(max_length=DOMAIN_BYTES_MAX)] | None = None
-    speculation: Literal["auto", "off", "local", "lookup", "remote"] | None = None
+    speculation: Speculative | None = None
     trace: bool | None = None
 
 

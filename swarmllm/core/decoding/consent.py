@@ -50,7 +50,9 @@ def decide(
         found = among(pooled, allowed)
         assert found is not None, "no token of any list is allowed"
         pooled = found
-    first = alone(lists[reference(weights, holders)], order, allowed) if len(lists) > 1 else None
+    first = None
+    if len(lists) > 1 and sampling.temperature:  # The likeliest is the pool's, whoever is asked.
+        first = alone(lists[reference(weights, holders)], order, allowed)
     if first is None:
         token, logprob = draw(pooled, sampling, rng, text, written)
     else:

@@ -165,16 +165,14 @@ class Speculation:
         step_s = self._steps[drafter].value
         return (1 + expected) / (self._wait.value + count * (step_s + self._verify_s()) + 1e-9)
 
-    def usual(self, drafter: Drafter) -> tuple[float, int]:
-        """What a draft of this drafter is expected to be: accepted tokens, and tokens."""
-        share = sum(one.hits for one in self._odds[drafter])
-        share /= sum(one.tries for one in self._odds[drafter])
-        expected, reached, count = 0.0, share, 0
+    def usual(self, drafter: Drafter, before: float = 1.0) -> tuple[float, int]:
+        """What a draft of this drafter is expected to be: accepted tokens, and tokens. `before`:
+        the probability that all is accepted which stands before it."""
+        share = self._share(drafter)
+        expected, reached, count = 0.0, before * share, 0
         while self.is_worth(drafter, reached, count + 1, expected):
             expected, reached, count = expected + reached, reached * share, count + 1
         return expected, count
-
-    # --- learning -------------------------------------------------------------------------------
 
     def ahead(self, guesses: int, step_s: float) -> tuple[int, float]:
         """How many tokens a remote expert should go on behind so many guesses, and how long that
@@ -184,12 +182,15 @@ class Speculation:
             return 0, 0.0
         if not self._steps["remote"].value:
             self._steps["remote"].learn(step_s)
-        odds = self._odds["remote"]
-        share = sum(one.hits for one in odds) / sum(one.tries for one in odds)
-        reached, expected, count = share ** (guesses + 1), 0.0, 0
-        while self.is_worth("remote", reached * share, count + 1, expected):
-            reached, expected, count = reached * share, expected + reached * share, count + 1
+        _, count = self.usual("remote", self._share("remote") ** (guesses + 1))
         return count, count * max(step_s, self._steps["remote"].value)
+
+    def _share(self, drafter: Drafter) -> float:
+        """Of its tokens of all classes, how many were accepted of late."""
+        odds = self._odds[drafter]
+        return sum(one.hits for one in odds) / sum(one.tries for one in odds)
+
+    # --- learning -------------------------------------------------------------------------------
 
     def stepped(self, drafter: Drafter, seconds: float) -> None:
         """One more token of a draft has taken so long."""
