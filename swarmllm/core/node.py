@@ -44,6 +44,7 @@ from swarmllm.core.peers.view import NodeView
 from swarmllm.core.peers.vocabularies import vocabularies
 from swarmllm.core.serving.admission import Serving
 from swarmllm.core.settings.holder import Settings
+from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import HALT
 
@@ -72,7 +73,8 @@ class Node:
 
     `halts` is the kill switch, started already; None leaves it out, for tests of other parts.
     `parts` are further machines, heard after the node's own in their order. `settings` are read at
-    each decision; None: the defaults, for good.
+    each decision; None: the defaults, for good. `track_records`: what was seen of other experts
+    before this start.
     """
 
     def __init__(
@@ -85,12 +87,13 @@ class Node:
         halts: HaltMachine | None = None,
         parts: Sequence[Part] = (),
         settings: Settings | None = None,
+        track_records: TrackRecords | None = None,
     ) -> None:
         self._peer = peer
         self.settings = settings or Settings()
         clearance = Clearance(peer, halts)
         self._table = CapacityTable()
-        self._router = Router(peer, rng, self.settings)
+        self._router = Router(peer, rng, self.settings, track_records)
         self._peering = Dialling(peer, rng)
         self._serving = Serving(clearance, self.settings)
         connected = self._peering.connected

@@ -36,6 +36,7 @@ from swarmllm.core.settings.table import (
     SWITCH_RATIO,
     WAIT_COST,
 )
+from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.messages import CapacityRecord, Halted, PeerId
 from swarmllm.wire.ext import chat_digest_in
 
@@ -137,9 +138,16 @@ class Candidate:
 class Router(Part):
     inputs = (PeerConnected, PingMeasured, Halted, TokensAllowed)
 
-    def __init__(self, own: PeerId, rng: random.Random, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        own: PeerId,
+        rng: random.Random,
+        settings: Settings | None = None,
+        track_records: TrackRecords | None = None,
+    ) -> None:
         self._own = own
         self._rng = rng
+        self.track_records = TrackRecords() if track_records is None else track_records
         self._settings = settings or Settings()
         self._history: dict[PeerId, History] = {}
 

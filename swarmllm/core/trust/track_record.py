@@ -1,0 +1,115 @@
+"""A track record is what this node has seen of one peer with one model: results that the peer could
+not make up.
+
+There are two kinds. A *hidden token* is one that the requester knew and the expert did not when it
+said what comes next. An *audit* compares what it said with what the same model says elsewhere. What
+an expert tells of tokens that it was given is neither, for anybody can say that of anything.
+
+Records belong to the pair of peer and digest: another model begins with nothing, and so does
+another peer that claims the same model. They are opinions of this node, and never leave it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from swarmllm.messages import PeerId
+
+# Of the running means, once there are many results: an expert that turns is noticed within some 32.
+GAIN_MIN: Final = 1 / 32
+NATS_MAX: Final = 8.0  # Of one result, either way: no single token brands an expert.
+RECORDS_MAX: Final = 4096  # As many as the router remembers peers.
+
+Key = tuple[PeerId, bytes]
+"""A peer, and the digest of the model that it claims."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackRecord:
+    """`hidden` and `audits` are how many results there were, in fractions where they decay;
+    `audits` counts those that were passed since the last one that was not. `merit`: by how much it
+    beat the uniform pool of all that were asked, in nats per hidden token. `overclaim`: by how much
+    what it says of tokens that it was given is better than what it does on hidden ones, likewise.
+    `is_refuted`: the last audit showed that it does not run the model."""
+
+    hidden: float = 0.0
+    audits: float = 0.0
+    merit: float = 0.0
+    overclaim: float = 0.0
+    is_refuted: bool = False
+
+    @property
+    def results(self) -> float:
+        return 0.0 if self.is_refuted else self.hidden + self.audits
+
+    def after_hidden(self, merit: float, overclaim: float | None) -> TrackRecord:
+        """With one more hidden token. `overclaim` None: it has said nothing of tokens that it was
+        given."""
+        gain = max(GAIN_MIN, 1 / (1 + self.hidden))
+        claimed = self.overclaim if overclaim is None else overclaim
+        return replace(
+            self,
+            hidden=self.hidden + 1,
+            merit=self.merit + gain * (_bounded(merit) - self.merit),
+            overclaim=self.overclaim + gain * (_bounded(claimed) - self.overclaim),
+        )
+
+    def after_audit(self, *, is_passed: bool) -> TrackRecord:
+        """With one more audit; one that was not passed makes all that was before it worthless."""
+        if is_passed:
+            return replace(self, audits=self.audits + 1, is_refuted=False)
+        return TrackRecord(is_refuted=True)
+
+    def decayed(self, share: float) -> TrackRecord:
+        """With `share` (0..1) of what it counted for: merit that is old says less."""
+        return replace(
+            self,
+            hidden=self.hidden * share,
+            audits=self.audits * share,
+            merit=self.merit * share,
+            overclaim=self.overclaim * share,
+        )
+
+
+NOTHING: Final = TrackRecord()
+
+
+class TrackRecords:
+    """Of all pairs of peer and digest, at most `RECORDS_MAX`: who was heard of longest ago is
+    forgotten. Whoever keeps them on disk asks for `changed`, and begins with what it kept."""
+
+    def __init__(self, kept: Iterable[tuple[Key, TrackRecord]] = ()) -> None:
+        self._records: OrderedDict[Key, TrackRecord] = OrderedDict()
+        self._changed: set[Key] = set()
+        for key, record in kept:
+            self._put(key, record)
+        self._changed.clear()
+
+    def __iter__(self) -> Iterator[tuple[Key, TrackRecord]]:
+        return iter(self._records.items())
+
+    def of(self, peer: PeerId, digest: bytes) -> TrackRecord:
+        return self._records.get((peer, digest), NOTHING)
+
+    def put(self, peer: PeerId, digest: bytes, record: TrackRecord) -> None:
+        self._put((peer, digest), record)
+
+    def changed(self) -> list[tuple[Key, TrackRecord]]:
+        """What is other than when this was asked last, by peer and digest."""
+        keys, self._changed = sorted(self._changed), set()
+        return [(key, self._records[key]) for key in keys if key in self._records]
+
+    def _put(self, key: Key, record: TrackRecord) -> None:
+        self._records[key] = record
+        self._records.move_to_end(key)
+        self._changed.add(key)
+        while len(self._records) > RECORDS_MAX:
+            gone, _ = self._records.popitem(last=False)
+            self._changed.discard(gone)
+
+
+def _bounded(nats: float) -> float:
+    return max(-NATS_MAX, min(NATS_MAX, nats))
