@@ -2,20 +2,23 @@
 at several distances and numbers of experts.
 
 The requester has an expert of its own, and three others answer from behind proxies that take the
-one-way delay in each direction. The same prompts are asked with the same seeds in every mode, one
+one-way delay in each direction. What a draft is worth depends on how much of the ensemble its
+expert is. So there are three kinds of prompts: of *one domain*, which the requester's own expert
+knows and no other does; of a *shared domain*, which a smaller expert knows too; and *mixed* ones,
+which turn from code to prose. The same prompts are asked with the same seeds in every mode, one
 mode after the other prompt by prompt, so that what else happens on the machine falls on all. (That
 the texts are the same is for tests to show: here what is learned of the experts in one answer
-weighs in the next.) The ceiling of a row is what its own tokens per
-round would give if a round took a round trip, one step of the engines, and one step more for each
-token of the draft and a part of a step for each that is verified.
+weighs in the next.) The ceiling of a row is what its own tokens per round would give if a round
+took a round trip, one step of the engine, and one step more for each token of the draft.
 """
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,12 +44,23 @@ from swarmllm.testing.proxy import Link
 MODES: Final = ("off", "local", "lookup", "remote", "auto")
 DELAYS_MS: Final = (0.0, 10.0, 25.0, 50.0, 100.0, 200.0)
 DELAYS_QUICK_MS: Final = (25.0, 100.0)
+QUICKER: Final = ("local", "auto")  # Than strict mode, by far.
+KINDS: Final = ("one-domain", "shared-domain", "mixed")
 TOKENS_MIN, TOKENS_MAX = 24, 64
-SECONDS_PER_ANSWER: Final = 8.0  # In strict mode.
-PROMPTS: Final = 2
+SECONDS_PER_ANSWER: Final = 5.0  # In strict mode.
+PROMPTS: Final = 3
 PROMPT_CHARACTERS: Final = 300
 ANSWER_S: Final = 180.0
 GOAL: Final = 0.97  # Of strict mode.
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is measured in one go: a number of experts, a one-way delay and a kind of prompts."""
+
+    k: int
+    delay_ms: float
+    kind: str
 
 
 @dataclass
@@ -79,29 +93,49 @@ class Tally:
 async def measure(
     quick: bool, config: Config, say: Callable[[str], None]
 ) -> AsyncGenerator[Measurement]:
-    models = [await _path(reference, config, say) for reference in _experts(config)]
+    for place in places(quick):
+        async with aclosing(measure_at(place, config, say)) as figures:
+            async for measurement in figures:
+                yield measurement
+
+
+def places(quick: bool) -> list[Place]:
+    """Every distance with K = 4; fewer experts at two of them, where prompts are of one domain or
+    of two."""
+    if quick:
+        return [Place(4, delay_ms, kind) for delay_ms in DELAYS_QUICK_MS for kind in KINDS]
+    most = [Place(4, delay_ms, kind) for delay_ms in DELAYS_MS for kind in KINDS]
+    fewer = product((1, 2), DELAYS_QUICK_MS, ("one-domain", "mixed"))
+    return [*most, *(Place(*one) for one in fewer)]
+
+
+async def measure_at(
+    place: Place, config: Config, say: Callable[[str], None]
+) -> AsyncGenerator[Measurement]:
+    """Every mode at one place, in a swarm of its own."""
+    models = [await _path(reference, config, say) for reference in _experts(config, place.kind)]
     say("decode step")
     step_s, _ = await step_seconds(1, models[0], config.cache_dir)
-    for delay_ms in DELAYS_QUICK_MS if quick else DELAYS_MS:
-        link = Link(delay_s=delay_ms / 1000)
-        rtt_s = await round_trip(link)
-        with temporary_folder() as folder:
-            async with open_swarm(folder, link, models, config.cache_dir, say) as requester:
-                rate = 1 / (rtt_s + step_s)
-                tokens = int(min(TOKENS_MAX, max(TOKENS_MIN, SECONDS_PER_ANSWER * rate)))
-                for k in (4,) if quick else (2, 4):
-                    for kind, prompts in _prompts().items():
-                        say(f"{delay_ms:.0f} ms, K={k}, {kind} prompts")
-                        for found in await _modes(requester, k, prompts, tokens):
-                            yield _row(*found, rtt_s, step_s, k, delay_ms, kind)
+    link = Link(delay_s=place.delay_ms / 1000)
+    rtt_s = await round_trip(link)
+    say(f"{place.delay_ms:.0f} ms, K={place.k}, {place.kind} prompts")
+    with temporary_folder() as folder:
+        async with open_swarm(folder, link, models, config.cache_dir, say) as requester:
+            prompts = _prompts(place.kind)
+            found = await _modes(requester, place.k, prompts, 1 / (rtt_s + step_s))
+    for mode, tally in found.items():
+        yield _row(mode, tally, found["off"], rtt_s, step_s, place)
 
 
-def _experts(config: Config) -> Sequence[DemoExpert | SmolLM2]:
-    """Four of one vocabulary; the first is the requester's own. The tiny ones are a specialist, a
-    smaller one of the same kind, and two of other kinds."""
+def _experts(config: Config, kind: str) -> Sequence[DemoExpert | SmolLM2]:
+    """Four of one vocabulary; the first is the requester's own."""
+    own = "code" if kind == "one-domain" else "prose"
     if isinstance(parse_reference(config.model), SmolLM2):
-        return [SmolLM2(), *(SmolLM2(name) for name in sorted(SPECIALISTS)[:3])]
-    return [DemoExpert(name) for name in ("prose", "prose-small", "code", "ops")]
+        first = SmolLM2(own)
+        others = [SmolLM2(name) for name in sorted(SPECIALISTS)[:3] if name != own]
+        return [first, *others, SmolLM2()]
+    names = ("prose", "prose-small", "code", "ops")
+    return [DemoExpert(own), *(DemoExpert(name) for name in names if name != own)]
 
 
 async def _path(
@@ -114,49 +148,47 @@ async def _path(
     return (await bring(reference, config.cache_dir, may_fetch=may_fetch, show=show)).path
 
 
-def _prompts() -> dict[str, list[str]]:
-    """Texts that the experts have never read: of the requester's domain, and such that turn from
-    code to prose."""
+def _prompts(kind: str) -> list[str]:
+    """Texts that the experts have never read."""
     corpora = bundled_corpora()
     prose, code = (
         [passage.text for passage in read_corpus(name, corpora[name])[: 2 * PROMPTS]]
         for name in ("prose", "code")
     )
     cut = PROMPT_CHARACTERS
-    return {
-        "one-domain": [text[:cut] for text in prose[:PROMPTS]],
-        "mixed": [
-            f"{a[: cut // 2]}\n\n{b[: cut // 2]}"
-            for a, b in zip(code[:PROMPTS], prose[PROMPTS:], strict=True)
-        ],
-    }
+    match kind:
+        case "one-domain":
+            return [text[:cut] for text in code[:PROMPTS]]
+        case "shared-domain":
+            return [text[:cut] for text in prose[:PROMPTS]]
+        case _:
+            turns = zip(code[:PROMPTS], prose[PROMPTS:], strict=True)
+            return [f"{a[: cut // 2]}\n\n{b[: cut // 2]}" for a, b in turns]
 
 
 async def _modes(
-    requester: NodeProcess, k: int, prompts: Sequence[str], tokens: int
-) -> list[tuple[str, Tally, Tally]]:
+    requester: NodeProcess, k: int, prompts: Sequence[str], strict_rate: float
+) -> dict[str, Tally]:
+    """What came of the prompts in each mode. `strict_rate`: what strict mode can reach; where a
+    mode is hardly quicker, fewer tokens say as much."""
+    few = int(min(TOKENS_MAX, max(TOKENS_MIN, SECONDS_PER_ANSWER * strict_rate)))
     tallies = {mode: Tally() for mode in MODES}
     for number, prompt in enumerate(prompts):
         for mode in MODES:
+            tokens = TOKENS_MAX if mode in QUICKER else few
             request = {"prompt": prompt, "k": k, "extra": 0, "seed": number, "speculation": mode}
             await _ask(requester, {**request, "max_tokens": tokens}, tallies[mode])
-    return [(mode, tally, tallies["off"]) for mode, tally in tallies.items()]
+    return tallies
 
 
 def _row(
-    mode: str,
-    tally: Tally,
-    strict: Tally,
-    rtt_s: float,
-    step_s: float,
-    k: int,
-    delay_ms: float,
-    kind: str,
+    mode: str, tally: Tally, strict: Tally, rtt_s: float, step_s: float, place: Place
 ) -> Measurement:
     per_round = tally.tokens / max(1, tally.rounds)
     drafted = tally.drafted / max(1, tally.rounds)
     round_s = rtt_s + step_s * (1 + (drafted if mode != "lookup" else 0))
     details = {
+        "tokens": tally.tokens,
         "tokens_per_round": round(per_round, 2),
         "drafted_per_round": round(drafted, 2),
         "accepted": round(tally.accepted / tally.drafted, 3) if tally.drafted else None,
@@ -169,7 +201,7 @@ def _row(
         tally.rate,
         "tokens/s",
         per_round / round_s,
-        {"k": k, "one_way_ms": delay_ms, "prompts": kind},
+        {"k": place.k, "one_way_ms": place.delay_ms, "prompts": place.kind},
         GOAL * strict.rate,
         details,
     )
