@@ -5,6 +5,9 @@ Frames are cut, decoded, and given to the real `Node`, which pools, draws and or
 its orders are framed again. Only the network and the experts are missing: their replies were
 encoded beforehand, from full-vocabulary distributions of realistic shape. The processor time of
 this thread is what counts, so that other programs on the machine do not.
+
+The same with drafts, where the first of the four experts is the requester's own: then the time of a
+round, with all steps of its draft, is divided by the positions that were asked about.
 """
 
 from __future__ import annotations
@@ -21,11 +24,11 @@ import numpy.typing as npt
 
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.core.capacity.exchange import Sealing
-from swarmllm.core.effects import Emit, NodeEffect, Send
+from swarmllm.core.effects import Emit, NodeEffect, RunScore, Send
 from swarmllm.core.events import Ended
-from swarmllm.core.inputs import Asked, PeerConnected, Received
+from swarmllm.core.inputs import Asked, EngineReady, PeerConnected, Received, Scored
 from swarmllm.core.node import Node, NodeConfig
-from swarmllm.core.values import GenerateRequest, Sampling
+from swarmllm.core.values import EngineLoad, GenerateRequest, ModelCard, Sampling
 from swarmllm.messages import (
     FRAME_MAX,
     NO_HALT_DIGEST,
@@ -46,7 +49,12 @@ PROMPT: Final = tuple(range(1000, 1032))
 # Different positions, repeated; encoding them is the experts' work and not measured.
 DISTRIBUTIONS: Final = 12
 GOAL_MS: Final = 2.0  # At K = 4.
+GOAL_DRAFTED_MS: Final = 0.3  # A position, at K = 4.
+ROUND_TRIP_S: Final = 0.2  # Long enough for long drafts.
+STEP_S: Final = 0.002
 SEED: Final = 7
+DRAFTED_TIMES: Final = 4  # As many tokens: a round brings some.
+WARM_UP: Final = 4
 
 
 def measure(tokens: int, say: Callable[[str], None]) -> Iterator[Measurement]:
@@ -71,6 +79,17 @@ def measure(tokens: int, say: Callable[[str], None]) -> Iterator[Measurement]:
             goal,
             details,
         )
+    say("requester with drafts at K=4")
+    found, positions = _drafted(tokens, lists)
+    yield Measurement(
+        "requester's own time per position of a draft",
+        median(found),
+        "ms",
+        _floor_ms(4),
+        {"k": 4, "positions": positions},
+        GOAL_DRAFTED_MS,
+        {"p95_ms": round(float(np.percentile(found, 95)), 3)},
+    )
 
 
 def _encoded_lists(experts: int) -> list[list[bytes]]:
@@ -89,8 +108,8 @@ def _encoded_lists(experts: int) -> list[list[bytes]]:
     return found
 
 
-def _node(experts: int) -> tuple[Node, list[PeerId]]:
-    """A pure requester that knows `experts` connected experts."""
+def _node(experts: int, *, is_expert: bool = False) -> tuple[Node, list[PeerId]]:
+    """A requester that knows `experts` connected experts; with `is_expert` it is one, too."""
     fingerprint = sha256(b"vocabulary").digest()
     own, *peers = [peer_id_of(sha256(bytes([i])).digest()) for i in range(experts + 1)]
     known: dict[bytes, tuple[PeerId, CapacityRecord]] = {}
@@ -101,6 +120,9 @@ def _node(experts: int) -> tuple[Node, list[PeerId]]:
         random.Random(SEED),
         Sealing(encode, known.__getitem__),
     )
+    if is_expert:
+        card = ModelCard("own", sha256(own.encode()).digest(), fingerprint, VOCABULARY, 1, 1 << 16)
+        node.handle(EngineReady(card, EngineLoad(0, 16, 16, 16 * 100.0)), 0.0)
     for i, peer in enumerate(peers):
         node.handle(PeerConnected(peer), 0.0)
         record = CapacityRecord(
@@ -163,6 +185,67 @@ def _answer(k: int, tokens: int, lists: list[list[bytes]]) -> list[float]:
         for e in effects
     )
     return took[1:]
+
+
+def _drafted(tokens: int, lists: list[list[bytes]]) -> tuple[list[float], int]:
+    """Milliseconds of each position that a round with a draft asks about, and how many these are in
+    the middle; the first rounds left out, in which it is learned what a draft is worth."""
+    node, peers = _node(3, is_expert=True)
+    order = GenerateRequest(
+        PROMPT,
+        k=4,
+        extra=0,
+        max_tokens=DRAFTED_TIMES * tokens,
+        sampling=Sampling(temperature=0.7, top_p=0.95, seed=SEED),
+        vocab_size=VOCABULARY,
+    )
+    took: list[float] = []
+    sizes: list[int] = []
+    now, spent = 1.0, 0.0
+    waiting: list[tuple[PeerId, Score]] = []
+    effects: list[NodeEffect] = node.handle(Asked(1, order), now)
+    while True:
+        own = [e for e in effects if isinstance(e, RunScore)]
+        waiting += [(e.peer, e.message) for e in _scores(effects)]
+        if not own and not waiting:
+            return took[WARM_UP:], int(median(sizes[WARM_UP:]))
+        if own:
+            now += STEP_S
+            replies = [_reply_at(one.request, lists[0]) for one in own]
+            began = time.thread_time()
+            effects = []
+            for one, reply in zip(own, replies, strict=True):
+                effects += node.handle(Scored(one.order, reply), now)
+            spent += time.thread_time() - began
+            continue
+        now += ROUND_TRIP_S
+        positions = len(waiting[0][1].answer)
+        answers = [
+            (peer, frame(_reply_at(asked, lists[1 + peers.index(peer)]))) for peer, asked in waiting
+        ]
+        waiting = []
+        began = time.thread_time()
+        effects = []
+        for peer, data in answers:
+            (whole,) = FrameReader(FRAME_MAX).feed(data)
+            message = decode(whole, EXPERT_REPLIES)
+            assert isinstance(message, Scores)
+            effects += node.handle(Received(peer, message, len(data)), now)
+        _ = [frame(e.message) for e in effects if isinstance(e, Send)]
+        spent += time.thread_time() - began
+        if positions > 1:
+            took.append(1000 * spent / positions)
+            sizes.append(positions)
+        spent = 0.0
+
+
+def _reply_at(request: Score, lists: list[bytes]) -> Scores:
+    """What an expert says that has `lists` in turns, by place in the text."""
+    found = tuple(lists[(request.base + index) % DISTRIBUTIONS] for index in request.answer)
+    evidence = (2048).to_bytes(2, "big") * len(request.targets)
+    return Scores(
+        *(request.session, request.round, request.epoch, found, evidence, 0, 2000), NO_HALT_DIGEST
+    )
 
 
 def _scores(effects: Sequence[NodeEffect]) -> Iterator[Send]:
