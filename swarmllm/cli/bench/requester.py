@@ -206,7 +206,11 @@ def _drafted(tokens: int, lists: list[list[bytes]]) -> tuple[list[float], int]:
     effects: list[NodeEffect] = node.handle(Asked(1, order), now)
     while True:
         own = [e for e in effects if isinstance(e, RunScore)]
-        waiting += [(e.peer, e.message) for e in _scores(effects)]
+        waiting += [
+            (e.peer, e.message)
+            for e in effects
+            if isinstance(e, Send) and isinstance(e.message, Score)
+        ]
         if not own and not waiting:
             return took[WARM_UP:], int(median(sizes[WARM_UP:]))
         if own:

@@ -27,7 +27,7 @@ from swarmllm.core.decoding.patience import RoundClock, gives_up_after_s
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.events import ExpertUse
 from swarmllm.core.peers.pool import ExpertPool
-from swarmllm.core.peers.router import MERIT_MAX_NATS, Candidate
+from swarmllm.core.peers.router import MERIT_MAX_NATS, PREFILL_TOKENS, Candidate
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import HEDGE_COST
 from swarmllm.core.values import GenerateRequest
@@ -36,8 +36,9 @@ from swarmllm.wire.ext import answers_allowed, answers_drafts
 from swarmllm.wire.sparse import SparseList
 from swarmllm.wire.token_set import TokenSet
 
-# Tokens missing, up to which an expert answers in a step and not after a prompt.
-CAUGHT_UP: Final = 16
+# Tokens missing, up to which an expert answers in a step and not after a prompt: the longest draft,
+# and some that were forced.
+CAUGHT_UP: Final = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,10 @@ class Experts:
         self.standing.answered(peer)
         took_s = pool.now - question.sent_at
         if not question.steps:  # They say nothing of a round.
-            pool.replied(peer, took_s, question.upto - question.base)
+            # A draft is taken in as it is verified, list by list, which is no catching up.
+            is_round = len(question.positions) > 1
+            count = question.upto - question.base
+            pool.replied(peer, took_s, min(count, PREFILL_TOKENS - 1) if is_round else count)
         return question, Reply(lists, 0, took_s, log_mass)
 
 

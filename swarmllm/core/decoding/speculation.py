@@ -27,9 +27,8 @@ from typing import Final, Literal
 
 Drafter = Literal["local", "lookup", "remote"]
 
-DRAFT_MAX: Final = 14
-"""Tokens of one draft: with the token before it, fewer than an engine takes for a prompt
-(`serving.session.DECODE_MAX`) and the router for catching up."""
+DRAFT_MAX: Final = 30
+"""Tokens of one draft."""
 MATCH_MIN: Final = 3  # Tokens that must be the same before a look-up says anything.
 MATCH_MAX: Final = 8
 LOOK_BACK: Final = 4096  # Tokens of a prompt: more would take more than milliseconds at once.

@@ -21,7 +21,7 @@ from swarmllm.core.decoding.round import Experts, Reply, Round
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.decoding.text import Text
 from swarmllm.core.peers.pool import ExpertPool
-from swarmllm.core.peers.router import Candidate
+from swarmllm.core.peers.router import PREFILL_TOKENS, Candidate
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import FIRST_WAIT
 from swarmllm.core.values import ALL, GenerateRequest, Only
@@ -36,6 +36,7 @@ from swarmllm.messages import (
     Scores,
 )
 from swarmllm.wire.sparse import SparseList
+from swarmllm.wire.sparse_encoding import encode_logits
 
 PROMPT = tuple(range(20))
 
@@ -46,6 +47,7 @@ class FlatPool:
     def __init__(self, peers: Sequence[PeerId], now: float = 0.0) -> None:
         self.peers, self.now, self.digest = peers, now, NO_HALT_DIGEST
         self.late: list[PeerId] = []
+        self.caught_up: list[int] = []
 
     def at(self, now: float) -> ExpertPool:
         self.now = now
@@ -81,6 +83,9 @@ class FlatPool:
 
     def missed(self, peer: PeerId) -> None:
         self.late.append(peer)
+
+    def replied(self, peer: PeerId, seconds: float, tokens: int) -> None:
+        self.caught_up.append(tokens)
 
 
 def record_of(peer: PeerId) -> CapacityRecord:
@@ -201,6 +206,26 @@ def test_an_answer_with_more_or_fewer_lists_than_positions_is_a_breach() -> None
         with pytest.raises(RemoteError, match=f"{count} lists where 3 were asked for"):
             experts.take(FlatPool([a]).at(0.0), a, reply, 512)
     assert experts.members.question_of(a) is not None
+
+
+@pytest.mark.parametrize(("drafted", "said"), [(0, 20), (30, PREFILL_TOKENS - 1)])
+def test_the_verification_of_a_long_draft_does_not_count_as_catching_up(
+    drafted: int, said: int
+) -> None:
+    """A list for each token takes longer than a prompt, which would be believed to take as long."""
+    order = GenerateRequest(PROMPT, k=1, extra=0, vocab_size=512)
+    experts, a = experts_for(order), PeerId("a")
+    experts.members.text.guess(*range(drafted))
+    current = Round(1, range(19, 20 + drafted), order, experts, 0.0)
+    pool = FlatPool([a])
+    current.begin(pool.at(0.0))
+    question = experts.members.question_of(a)
+    assert question is not None
+    one = encode_logits(np.arange(512, dtype=np.float32), 8, 0)
+    evidence = bytes(2 * len(question.evidence))
+    found = Scores(1, 1, 0, (one,) * (drafted + 1), evidence, 0, 0, NO_HALT_DIGEST)
+    experts.take(pool.at(0.1), a, found, 512)
+    assert pool.caught_up == [said]
 
 
 # --- the clock -----------------------------------------------------------------------------------

@@ -168,8 +168,9 @@ def test_where_the_drafter_is_right_a_round_brings_many_tokens() -> None:
     strict, _, slow_s = written([7, 7, 7, 7], order(Sampling(seed=3), "off", 4, 100))
     found, end, fast_s = written([7, 7, 7, 7], order(Sampling(seed=3), "local", 4, 100))
     assert {one.shared for one in strict} == {1}
-    assert fast_s < slow_s / 4
+    assert fast_s < slow_s / 6
     assert end.accepted == end.drafted > 60
+    assert max(one.shared for one in found) > DRAFT_MAX / 2
     rounds = [one.round for one in found]
     assert all(rounds.count(one.round) == one.shared for one in found)
 
