@@ -25,6 +25,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from scripts.governance_samples import GOVERNANCE, broken_governance
+from scripts.session_samples import SESSION, SESSIONS, broken_sessions, transcript_vectors
 from swarmllm import messages as m
 from swarmllm.errors import RemoteError
 from swarmllm.messages.declare import domain_of
@@ -94,6 +95,7 @@ LEDGERS = (
     m.LedgerAlarm(DIGEST, m.ALARM_FORKED, b"held\n", b"shown\n", 1_790_000_000_000),
     m.AlarmAcknowledged(DIGEST, FINGERPRINT),
     m.AgentStep("scheduling", 7, "validating", "router.hedging_extra at 2: better"),
+    m.ExpertExcluded("n000001", DIGEST, 1_790_000_000, "its lists differ"),
     m.LedgerHead(b"swarmllm/ledger/x\n1\n"),
     m.LedgerProofWanted(1, m.LOG_SIZE_MAX),
     m.LedgerProof(3, 7, (DIGEST, FINGERPRINT)),
@@ -169,7 +171,7 @@ def broken_messages() -> dict[str, bytes]:
     return {
         **broken_encodings(),
         **broken_ledgers(),
-        **broken_governance(),
+        **broken_governance() | broken_sessions(),
         "byte string with too long a header": score.replace(b"\xc4\x08", b"\xc5\x00\x08", 1),
         "text for bytes": score.replace(b"\xc4\x08", b"\xa8", 1),
         "hash of seven bytes": score.replace(
@@ -321,6 +323,7 @@ def _valid_messages() -> list[Any]:
         m.Need(7, 1, 3),
         m.Busy(7, 1, 250),
         m.Refused(7, 1, m.REFUSED_VOCABULARY),
+        *SESSIONS,
         SHUFFLE,
         m.Shuffle(bytes(8), (), (), m.SHUFFLE_RECORDS_MAX),
         m.Shuffled((0,) * m.SHUFFLE_RECORDS_MAX, (b"\1",) * m.SHUFFLE_RECORDS_MAX),
@@ -418,7 +421,7 @@ def context_vectors() -> dict[str, object]:
 def envelope_vectors() -> dict[str, object]:
     valid = [
         {**described(p), "hex": envelope.seal(p, PUBLIC, PRIVATE.sign).hex()}
-        for p in (CAPACITY, EXPERT)
+        for p in (CAPACITY, EXPERT, SESSION)
     ]
     packed, sealed = encode(EXPERT), envelope.seal(EXPERT, PUBLIC, PRIVATE.sign)
     domain, other = domain_of(m.ExpertRecord), domain_of(m.CapacityRecord)
@@ -445,7 +448,8 @@ def envelope_vectors() -> dict[str, object]:
         "public_key": PUBLIC.hex(),
         "peer": peer_id_of(PUBLIC),
         "domains": {
-            kind.__name__: domain_of(kind).decode() for kind in (m.CapacityRecord, m.ExpertRecord)
+            kind.__name__: domain_of(kind).decode()
+            for kind in (m.CapacityRecord, m.ExpertRecord, m.SessionRecord)
         },
         "valid": valid,
         "invalid": [{"name": name, "hex": data.hex()} for name, data in invalid.items()],
@@ -558,6 +562,9 @@ def files() -> dict[str, str]:
         "framing.json": framing_vectors(),
         "identity.json": identity_vectors(),
         "context.json": context_vectors(),
+        "transcript.json": transcript_vectors(
+            [SCORE, _score_draft(1), _score_allowed(b"\x01\xff\xfe\x03")]
+        ),
         "envelope.json": envelope_vectors(),
         "sparse.json": sparse_vectors(),
     }

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from swarmllm.core.settings.setting import Setting
-from swarmllm.messages import CapacityRecord, PeerId
+from swarmllm.messages import (
+    CapacityRecord,
+    ExpertReply,
+    ExpertRequest,
+    PeerId,
+    Score,
+    Scores,
+)
 
 
 class Fact:
@@ -123,3 +130,28 @@ class ExpertAsked(Fact):
     """For an answer of this node an expert was given so many tokens to compute."""
 
     tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertTold(Fact):
+    """For an answer of this node another peer's expert is sent this, behind this fact."""
+
+    peer: PeerId
+    message: ExpertRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertReplied(Fact):
+    """Another peer's expert has replied, whether or not anybody still waits for it."""
+
+    peer: PeerId
+    reply: ExpertReply
+
+
+@dataclass(frozen=True, slots=True)
+class SessionAnswered(Fact):
+    """Our own expert's answer to a question of a peer leaves."""
+
+    peer: PeerId
+    question: Score
+    reply: Scores

@@ -44,6 +44,8 @@ from swarmllm.core.peers.view import NodeView
 from swarmllm.core.peers.vocabularies import vocabularies
 from swarmllm.core.serving.admission import Serving
 from swarmllm.core.settings.holder import Settings
+from swarmllm.core.trust.audits import Audits, Surroundings, Trust
+from swarmllm.core.trust.signing import SessionSigning
 from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.messages import PeerId
 from swarmllm.messages.declare import HALT
@@ -74,7 +76,7 @@ class Node:
     `halts` is the kill switch, started already; None leaves it out, for tests of other parts.
     `parts` are further machines, heard after the node's own in their order. `settings` are read at
     each decision; None: the defaults, for good. `track_records`: what was seen of other experts
-    before this start.
+    before this start. `trust`: how experts are audited; None: they are not.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Node:
         parts: Sequence[Part] = (),
         settings: Settings | None = None,
         track_records: TrackRecords | None = None,
+        trust: Trust | None = None,
     ) -> None:
         self._peer = peer
         self.settings = settings or Settings()
@@ -110,7 +113,7 @@ class Node:
         self._halts = None if halts is None else HaltPart(halts, connected)
         self._held = HeldInputs()
         self._holding = False
-        self._further = tuple(parts)
+        self._further = (*parts, *self._trust_parts(trust, clearance))
         # In this order each hears what several want: who knows before who acts upon it.
         self._parts: tuple[Part, ...] = (
             *(() if self._halts is None else (self._halts,)),
@@ -133,6 +136,18 @@ class Node:
         self._dialling_at = self._parts.index(self._peering)
         self._calls = [(part.handle, _deadline_of(part)) for part in self._parts]
         self._holds = _never if halts is None else halts.holds
+
+    def _trust_parts(self, trust: Trust | None, clearance: Clearance) -> tuple[Part, ...]:
+        """What signs our own expert's sessions, and what audits those of others."""
+        if trust is None:
+            return ()
+        roster = self._roster
+        around = Surroundings(
+            self._peer, roster.askable, lambda: clearance.digest, clearance.is_cleared
+        )
+        audits = Audits(trust, around, self._router.track_records)
+        roster.trust, roster.signs = audits.trust, True
+        return SessionSigning(trust.seal), audits
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:
         """Everything that this input brings about, in order."""

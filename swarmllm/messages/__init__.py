@@ -166,6 +166,9 @@ from swarmllm.messages.expert import (
     REFUSED_VOCABULARY as REFUSED_VOCABULARY,
 )
 from swarmllm.messages.expert import (
+    SESSION_SEALED_MAX as SESSION_SEALED_MAX,
+)
+from swarmllm.messages.expert import (
     STEPS_MAX as STEPS_MAX,
 )
 from swarmllm.messages.expert import (
@@ -215,6 +218,15 @@ from swarmllm.messages.expert import (
 )
 from swarmllm.messages.expert import (
     Scores as Scores,
+)
+from swarmllm.messages.expert import (
+    SessionRecord as SessionRecord,
+)
+from swarmllm.messages.expert import (
+    SessionSigned as SessionSigned,
+)
+from swarmllm.messages.expert import (
+    SignSession as SignSession,
 )
 from swarmllm.messages.expert import (
     StreamMessage as StreamMessage,
@@ -349,6 +361,9 @@ from swarmllm.messages.ledger import (
 )
 from swarmllm.messages.ledger import (
     AlarmAcknowledged as AlarmAcknowledged,
+)
+from swarmllm.messages.ledger import (
+    ExpertExcluded as ExpertExcluded,
 )
 from swarmllm.messages.ledger import (
     HaltedHere as HaltedHere,

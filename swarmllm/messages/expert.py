@@ -31,6 +31,7 @@ STEPS_MAX: Final = 14  # Tokens of a draft.
 SET_IDS: Final = 0
 SET_BITMAP: Final = 1
 SET_BYTES_MAX: Final = 1 + VOCABULARY_MAX // 8
+SESSION_SEALED_MAX: Final = 256  # An envelope with a SessionRecord takes 190 bytes at most.
 
 
 @message(code=1, stream=EXPERT, sender=ASKER)
@@ -147,6 +148,14 @@ class Close:
     session: U32
 
 
+@message(code=7, stream=EXPERT, sender=ASKER)
+class SignSession:
+    """Sign what was asked and answered in this session, before its Close; only for experts whose
+    record says that they do."""
+
+    session: U32
+
+
 @message(code=16, stream=EXPERT, sender=ANSWERER, infers=True)
 class Scores:
     """The answer to one Score: a sparse list (wire.sparse) for each index in `answer`, in order,
@@ -197,6 +206,26 @@ class Refused:
     code: Annotated[int, Range(1, 255)]
 
 
+@message(code=21, stream=EXPERT, sender=ANSWERER)
+class SessionSigned:
+    """The answer to a SignSession: an envelope with a SessionRecord; empty if there is no such
+    session."""
+
+    session: U32
+    sealed: Annotated[bytes, Size(0, SESSION_SEALED_MAX)]
+
+
+@message(code=68, domain=b"swarmllm/session/1\0", size_max=SESSION_SEALED_MAX)
+class SessionRecord:
+    """What an expert answers for: the hash chain over `rounds` questions and answers of a session
+    (protocols/expert.md)."""
+
+    session: U32
+    model_digest: Digest
+    rounds: U32
+    chain: Digest
+
+
 REFUSED_MODEL: Final = 1  # Another model digest is loaded.
 REFUSED_VOCABULARY: Final = 2  # Another vocabulary.
 REFUSED_CONTEXT: Final = 3  # Longer than this expert's context.
@@ -228,5 +257,7 @@ class Halted:
 
 ExpertRequest = Open | Score | Close
 ExpertReply = Scores | Need | Busy | Refused
-ExpertMessage = ExpertRequest | ExpertReply | Shuffle | Shuffled | Halted
+ExpertMessage = (
+    ExpertRequest | ExpertReply | SignSession | SessionSigned | Shuffle | Shuffled | Halted
+)
 StreamMessage = ExpertMessage | Ping | Pong

@@ -101,6 +101,17 @@ class AgentStep:
     text: Annotated[str, Size(1, REASON_MAX)]
 
 
+@message(code=95)
+class ExpertExcluded:
+    """This node asks an expert no more until `until_s` (Unix time): it was shown to answer with
+    something else than its model."""
+
+    peer: Annotated[str, Size(1, 64)]
+    model_digest: Digest
+    until_s: U63
+    reason: Annotated[str, Size(1, REASON_MAX)]
+
+
 @message(code=116, stream=LEDGER, sender=BOTH)
 class LedgerHead:
     """A checkpoint, as a signed note: of the sender's own log, or the last one that the sender

@@ -8,6 +8,7 @@ from typing import Final
 CHAT_DIGEST: Final = 1  # In capacity records: how the author's model writes conversations; 8 bytes.
 ANSWERS_ALLOWED: Final = 3  # In capacity records: its expert answers ScoreAllowed; no bytes.
 ANSWERS_DRAFTS: Final = 6  # In capacity records: its expert answers ScoreDraft; no bytes.
+SIGNS_SESSIONS: Final = 7  # In capacity records: its expert answers SignSession; no bytes.
 AGENT_TERMS: Final = 4  # In terms of governance: what the charter grants an agent; 31 bytes.
 # In charters: the held-out text of the quality gate, its digest (16 bytes) and its name.
 HELD_OUT: Final = 5
@@ -45,3 +46,8 @@ def answers_allowed(ext: bytes) -> bool:
 def answers_drafts(ext: bytes) -> bool:
     """Whether the author of the record answers a ScoreDraft."""
     return ANSWERS_DRAFTS in additions(ext)
+
+
+def signs_sessions(ext: bytes) -> bool:
+    """Whether the author of the record answers a SignSession."""
+    return SIGNS_SESSIONS in additions(ext)

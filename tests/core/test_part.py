@@ -27,7 +27,7 @@ from swarmllm.core.inputs import (
 from swarmllm.core.node import Node, NodeConfig
 from swarmllm.core.part import Part
 from swarmllm.messages import HALT, ExpertMessage, PeerId
-from swarmllm.testing.sealing import MemoSealing
+from swarmllm.testing.sealing import MemoSealing, MemoSessions
 from tests.core.halt.support import P, Q, linked, running
 
 OWN = PeerId("own")
@@ -55,11 +55,11 @@ class Notebook:
         return len(self.heard)
 
 
-def node_with(*parts: Part) -> tuple[Node, object]:
+def node_with(*parts: Part, audits: bool = False) -> tuple[Node, object]:
     new_machine = linked(running(), P, Q)
-    return Node(
-        NodeConfig(bytes(32)), OWN, 1, random.Random(1), MemoSealing().of(OWN), new_machine, parts
-    ), new_machine
+    trust = MemoSessions().trust(OWN, random.Random(2), 0.0) if audits else None
+    given = NodeConfig(bytes(32)), OWN, 1, random.Random(1), MemoSealing().of(OWN)
+    return Node(*given, new_machine, parts, trust=trust), new_machine
 
 
 def test_a_part_hears_what_it_names_and_what_comes_on_its_channel() -> None:
@@ -129,7 +129,7 @@ def test_a_record_is_answered_at_once_whatever_still_waits_after_the_kill_switch
 
 
 def test_every_message_and_every_input_is_wanted_by_a_part_of_the_node() -> None:
-    node, _ = node_with()
+    node, _ = node_with(audits=True)
     wanted = set(node._hearers)
     assert {*get_args(ExpertMessage)} <= wanted
     brought = {*get_args(Input)} - {*get_args(PartInput), Received, TimerFired}

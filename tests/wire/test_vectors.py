@@ -13,7 +13,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from swarmllm.errors import RemoteError
-from swarmllm.messages import CapacityRecord, ExpertRecord
+from swarmllm.messages import CapacityRecord, ExpertRecord, SessionRecord
 from swarmllm.messages.declare import domain_of
 from swarmllm.wire.codec import CODES, decode, encode
 from swarmllm.wire.context import digests
@@ -27,7 +27,7 @@ from tests.wire.test_envelope import verify
 
 KINDS: tuple[type[Any], ...] = tuple(CODES)
 BY_NAME = {kind.__name__: kind for kind in KINDS}
-SIGNED: tuple[type[Any], ...] = (CapacityRecord, ExpertRecord)
+SIGNED: tuple[type[Any], ...] = (CapacityRecord, ExpertRecord, SessionRecord)
 
 
 def load(name: str) -> Any:

@@ -18,6 +18,8 @@ from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.facts import (
     AnswerEnded,
     ExpertAsked,
+    ExpertReplied,
+    ExpertTold,
     Fact,
     PeerGone,
     TokenMeasured,
@@ -84,10 +86,16 @@ class Requests(Part):
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         """What the input brings about; and behind it, what experts were asked, what each token has
-        cost, and which answers have ended."""
+        cost, and which answers have ended. What passes between this node and an expert of another
+        is told before it does anything else."""
         told = self._handled(event, now)
         found = [one for one in map(_measured, told) if one is not None]
-        return [*told, *found] if found else told
+        told = [*told, *found] if found else told
+        match event:
+            case Received(peer=peer, message=Scores() | Need() | Busy() | Refused() as reply):
+                return [ExpertReplied(peer, reply), *_with_questions(told)]
+            case _:
+                return _with_questions(told) if told else told
 
     def _handled(self, event: Input | Fact, now: float) -> Told:
         match event:
@@ -218,6 +226,19 @@ class Requests(Part):
                 return [CloseSession(key)]
             case _:
                 assert_never(message)
+
+
+def _with_questions(told: Told) -> Told:
+    """With a fact before whatever is sent to an expert."""
+    found: list[NodeEffect | Fact] = []
+    for one in told:
+        match one:
+            case Send(peer=peer, message=Open() | Score() | Close() as message):
+                found.append(ExpertTold(peer, message))
+            case _:
+                pass
+        found.append(one)
+    return found
 
 
 def _measured(one: NodeEffect | Fact) -> Fact | None:

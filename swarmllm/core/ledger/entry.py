@@ -47,7 +47,8 @@ class LedgerKind(IntEnum):
     AGENT_STEP = 15
     """What this node's agent did in a step of a cycle (`messages.ledger.AgentStep`)."""
     AUDIT = 16
-    """The verdict of an audit."""
+    """An expert was shown to answer with something else than its model, and is excluded for a time
+    (`messages.ledger.ExpertExcluded`)."""
     ALARM = 17
     """A neighbour's log was found forked or shrunk (`messages.ledger.LedgerAlarm`)."""
     NOT_CARRIED_OUT = 18

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Candidate, Router
 from swarmllm.core.peers.subset_routers import SubsetRouters
 from swarmllm.core.values import ALL, Only
 from swarmllm.messages import CapacityRecord, PeerId
+
+# Of one that was excluded while it had a part in an answer.
+TRUST_MIN: Final = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,8 @@ class ExpertPool:
 
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
         """How much an expert is believed in before it has seen the text: relative, > 0."""
-        return self.router.prior(peer, record, domain)
+        trust = self.roster.trust(peer, record.model_digest, self.now)
+        return self.router.prior(peer, record, domain) * max(TRUST_MIN, trust)
 
     def patience_s(self, candidate: Candidate) -> float:
         """How long to wait for its answer before it counts as missing."""

@@ -7,6 +7,7 @@ measured and whether the kill switch lets us talk to a peer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from swarmllm.core.capacity.table import CapacityTable
@@ -26,12 +27,21 @@ from swarmllm.messages import (
     ExpertRecord,
     PeerId,
 )
-from swarmllm.wire.ext import ANSWERS_ALLOWED, ANSWERS_DRAFTS, CHAT_DIGEST, addition
+from swarmllm.wire.ext import (
+    ANSWERS_ALLOWED,
+    ANSWERS_DRAFTS,
+    CHAT_DIGEST,
+    SIGNS_SESSIONS,
+    addition,
+)
 from swarmllm.wire.names import clip_name, is_address
 
 UNNAMED = "unnamed"
 NAME_MAX = 32
 
+
+TrustIn = Callable[[PeerId, bytes, float], float]
+"""What the word of an expert with this model counts now, as a factor; 0: it is excluded."""
 
 _Said = tuple[ModelCard, EngineLoad, tuple[str, ...], bytes, bool]
 
@@ -58,6 +68,9 @@ class Roster(Part):
         self._table, self._router, self._peering, self._serving = parts
         self._clearance = clearance
         self.is_cleared = clearance.is_cleared
+        self.trust: TrustIn = _whole
+        # Whether our own expert signs its sessions when it is asked to.
+        self.signs = False
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
@@ -171,7 +184,7 @@ class Roster(Part):
             domains=tuple(d for d in (clip_name(domain, 16) for domain in card.domains[:4]) if d),
             addrs=self._short_addrs(),
             ctl_digest=self.digest,
-            ext=_additions(card),
+            ext=_additions(card, signs=self.signs),
         )
 
     def dht_record(self) -> ExpertRecord | None:
@@ -204,7 +217,13 @@ class Roster(Part):
         """All that a question would reach and be allowed to, by peer id; without our own expert
         while it must not make tokens alone."""
         without = self.own if self._clearance.is_isolated(now) else None
-        return [e for e in self.experts(now) if e[0] != without and self.can_ask(e[0], now)]
+        return [
+            (peer, record)
+            for peer, record in self.experts(now)
+            if peer != without
+            and self.can_ask(peer, now)
+            and self.trust(peer, record.model_digest, now) > 0
+        ]
 
     def shortage(self, tokens: int, now: float) -> str:
         """Why hardly anybody can be asked about a text of so many tokens: half a sentence for a
@@ -245,7 +264,13 @@ def strangers(table: CapacityTable, fingerprint: bytes, now: float) -> str:
     )
 
 
-def _additions(card: ModelCard) -> bytes:
+def _additions(card: ModelCard, *, signs: bool) -> bytes:
     """What the record says in its `ext`."""
     said = addition(CHAT_DIGEST, card.chat_digest) if any(card.chat_digest) else b""
-    return said + addition(ANSWERS_ALLOWED, b"") + addition(ANSWERS_DRAFTS, b"")
+    said += addition(ANSWERS_ALLOWED, b"") + addition(ANSWERS_DRAFTS, b"")
+    return said + addition(SIGNS_SESSIONS, b"") if signs else said
+
+
+def _whole(_peer: PeerId, _digest: bytes, _now: float) -> float:
+    """Of a node that keeps no reputation."""
+    return 1.0

@@ -12,7 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from swarmllm.core.effects import CloseSession, Effect, RunScore, Send
-from swarmllm.core.facts import Fact, OwnExpertChanged, PeerGone, SettingChanged, TokensForbidden
+from swarmllm.core.facts import (
+    Fact,
+    OwnExpertChanged,
+    PeerGone,
+    SessionAnswered,
+    SettingChanged,
+    TokensForbidden,
+)
 from swarmllm.core.halt.clearance import Clearance
 from swarmllm.core.inputs import (
     AskingEnded,
@@ -109,7 +116,7 @@ class Serving(Part):
         self.is_offered = True
         self._model = b""  # The digest of the one whose sessions are open.
         self._requesters: dict[PeerId, Requester] = {}
-        self._orders: dict[int, tuple[SessionKey, Requester]] = {}
+        self._orders: dict[int, tuple[SessionKey, Requester, Score]] = {}
         self._next_order = 1
 
     @property
@@ -211,22 +218,24 @@ class Serving(Part):
 
     def scored(
         self, order: int, reply: ExpertReply, ctl_digest: bytes = NO_HALT_DIGEST
-    ) -> list[Effect]:
+    ) -> list[Effect | Fact]:
         """The engine's answer, which leaves with our halt digest. If the session was closed
         while it ran, the engine has begun a new cache for it: close that too."""
         found = self._orders.pop(order, None)
         if found is None:
             return []
-        key, requester = found
+        key, requester, question = found
         requester.rounds -= 1
-        effects: list[Effect] = []
+        told: list[Effect | Fact] = []
         if key.session not in requester.sessions:
-            effects.append(CloseSession(key))
+            told.append(CloseSession(key))
         if self._requesters.get(key.peer) is requester:
             if isinstance(reply, Scores) and reply.ctl_digest != ctl_digest:
                 reply = replace(reply, ctl_digest=ctl_digest)
-            effects.append(Send(key.peer, reply))
-        return effects
+            if isinstance(reply, Scores):
+                told.append(SessionAnswered(key.peer, question, reply))
+            told.append(Send(key.peer, reply))
+        return told
 
     def lost(self, peer: PeerId) -> list[Effect]:
         """The peer is gone: free its sessions; answers still to come are dropped."""
@@ -285,7 +294,7 @@ class Serving(Part):
             return [Send(peer, Busy(message.session, message.round, self.retry_after_ms()))]
         order = self._next_order
         self._next_order += 1
-        self._orders[order] = (key, requester)
+        self._orders[order] = (key, requester, message)
         requester.rounds += 1
         return [RunScore(order, key, message)]
 
@@ -295,7 +304,7 @@ class Serving(Part):
         offered = self._settings[SESSIONS_OFFERED]
         if self.load is None or self.load.sessions_max <= offered:
             return True
-        busy = {busy for busy, _ in self._orders.values()}
+        busy = {busy for busy, _, _ in self._orders.values()}
         held = sum(one.peer == key.peer for one in busy)
         return key in busy or fits(held, len(busy), offered)
 

@@ -37,6 +37,9 @@ from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.peers.strikes import Strikes
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.shell import EffectQueue
+from swarmllm.core.trust.audits import Trust
+from swarmllm.core.trust.findings import ACCOUNTS
+from swarmllm.core.trust.reputation import Reputation
 from swarmllm.core.values import EngineLoad
 from swarmllm.messages import HALT, ExpertReply, PeerId
 from swarmllm.testing.operators import Operator
@@ -100,6 +103,7 @@ class Host:
         self.settings: Settings
         self.channels: tuple[str, ...] = ()  # The kill switch's, and those of further parts.
         self.halt_machine: HaltMachine | None = None
+        self.reputation = Reputation()  # Of a world with audits.
         self.engine: SimEngine | None = None
         self.ledger_fault = ""  # Why nothing more is written into its ledger, in this life.
         self._strikes = Strikes()
@@ -157,6 +161,7 @@ class Host:
         self.node = Node(
             *(world.config, self.peer, unix_ms, rng, sealing, self.halt_machine, parts),
             self.settings,
+            trust=_trust(self, unix_ms) if world.audits else None,
         )
         open_ledger(self, world.event_queue)
         self.receive(AddressesChanged(self.addrs))
@@ -381,3 +386,13 @@ class Host:
         connection = self.connections.get(peer)
         if connection is not None and life == self.life:
             self.world.network.end(connection, self, "reset", reason)
+
+
+def _trust(host: Host, unix_ms: int) -> Trust:
+    """As `runtime.trusting`, with signatures that cost nothing."""
+    rng = random.Random(f"{host.world.seed} {host.number} {host.life} audits")
+    saved = host.disk.values.get(ACCOUNTS, b"")
+    zero_s = unix_ms / 1000 - host.clock()
+    trust = host.world.signed_sessions.trust(host.peer, rng, zero_s, saved)
+    host.reputation = trust.reputation
+    return trust

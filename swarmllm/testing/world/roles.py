@@ -37,6 +37,8 @@ class Spec:
     pins: Values = field(default_factory=dict, hash=False)
     kind: str = "peer"
     likeness: float = 0.0
+    claims: int | None = None
+    """The model that it says it has; None: the one that it has."""
 
 
 @dataclass(slots=True)

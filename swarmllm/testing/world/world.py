@@ -34,7 +34,7 @@ from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import PeerId
 from swarmllm.testing.operators import Founders, verify
 from swarmllm.testing.scripted_model import ScriptedModel
-from swarmllm.testing.sealing import MemoSealing
+from swarmllm.testing.sealing import MemoSealing, MemoSessions
 from swarmllm.testing.world.checks import Checker
 from swarmllm.testing.world.engine import QuickModel, Shared
 from swarmllm.testing.world.event_queue import EventQueue
@@ -70,6 +70,7 @@ class World:
         founders: Founders | None = None,
         named_by_keys: bool = False,
         parts: Callable[[Host], tuple[Part, ...]] = lambda _: (),
+        audits: bool = False,
         checkers: Sequence[Checker] = (),
         recorder: Recorder | None = None,
     ) -> None:
@@ -88,6 +89,8 @@ class World:
         self.halts = halts
         self.named_by_keys = named_by_keys
         self.parts = parts
+        self.audits = audits
+        self.signed_sessions = MemoSessions()
         self.founders = founders or Founders("world")
         self.checkers = tuple(checkers)
         self.recorder = recorder
@@ -248,14 +251,11 @@ class World:
 
     def model(self, spec: Spec) -> ScriptedModel:
         assert spec.model is not None
-        return QuickModel(
-            f"model-{spec.model}",
-            spec.model,
-            self._lists,
-            spec.context_max,
-            spec.sessions_max,
-            spec.likeness,
-        )
+        rest = self._lists, spec.context_max, spec.sessions_max, spec.likeness
+        model = QuickModel(f"model-{spec.model}", spec.model, *rest)
+        if spec.claims is not None:
+            model.card = QuickModel(f"model-{spec.claims}", spec.claims, *rest).card
+        return model
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
         """Ed25519; the same question is answered once, however many hosts ask it."""

@@ -1,0 +1,351 @@
+"""Audits: now and then, once a session is over and its expert has signed it, another holder of the
+same model is asked about some of its positions.
+
+Nobody waits for an audit: it begins when no answer is being written, or after `WAIT_S`, and its
+tokens are paid from a share of those of answers (`core.trust.purse`). What is found goes into the
+reputation, which says how likely the next session is audited, and who is asked no more.
+
+Laws: an expert that answers with its model is never excluded while those who lie about its model
+are fewer than those who do not; a case ends whoever dies; the expert learns nothing of what is
+looked at before it has signed.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final, assert_never
+
+from swarmllm.core.effects import CloseSession, NodeEffect, Penalise, RunScore, Send
+from swarmllm.core.facts import (
+    AnswerEnded,
+    ExpertReplied,
+    ExpertTold,
+    Fact,
+    PeerGone,
+    TokensForbidden,
+)
+from swarmllm.core.inputs import Asked, Input, Received, Scored, TimerFired
+from swarmllm.core.part import Part, Told
+from swarmllm.core.trust.case import Case, Finding, draw
+from swarmllm.core.trust.findings import Audit, Findings
+from swarmllm.core.trust.purse import Purse
+from swarmllm.core.trust.reputation import Account, Key, Reputation
+from swarmllm.core.trust.sessions import Ongoing, Sessions, Unseal
+from swarmllm.core.trust.track_record import TrackRecords
+from swarmllm.core.trust.transcript import replay
+from swarmllm.core.values import SessionKey
+from swarmllm.errors import RemoteError
+from swarmllm.messages import (
+    VOCABULARY_MAX,
+    CapacityRecord,
+    Close,
+    ExpertReply,
+    Open,
+    PeerId,
+    Score,
+    Scores,
+    SessionRecord,
+    SessionSigned,
+)
+from swarmllm.wire.context import EMPTY
+from swarmllm.wire.sparse import SparseList, decode_list
+
+WAITING_MAX: Final = 16  # Cases that wait for their turn; the oldest gives way.
+REPLY_S: Final = 60.0
+WAIT_S: Final = 30.0
+TRIES_MAX: Final = 4  # Holders that are asked for one case.
+FIRST_ORDER: Final = 1 << 48  # Apart from the orders of `serving` and of answers.
+FIRST_SESSION: Final = 1 << 31  # Answers begin below.
+
+Holders = Callable[[float], Sequence[tuple[PeerId, CapacityRecord]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What audits see of their node. `holders`: the experts that can be asked now, our own
+    included; `digest`: of our halt records; `is_cleared`: whether tokens may be made with a
+    peer."""
+
+    own: PeerId
+    holders: Holders
+    digest: Callable[[], bytes]
+    is_cleared: Callable[[PeerId, float], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What a node needs to judge experts. `rng` is secret: whoever could guess it would know what
+    is looked at. `unix_at_zero_s`: what the wall clock said when the clock of `now` said 0."""
+
+    reputation: Reputation
+    rng: random.Random
+    seal: Callable[[SessionRecord], bytes]
+    unseal: Unseal
+    unix_at_zero_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TrustView:
+    """`accounts` by expert and model, `trust` what each word counts; `audits` oldest first. Of
+    what experts computed for this node, `earned` tokens were for answers and `spent` for
+    audits."""
+
+    now_s: float
+    accounts: tuple[tuple[Key, Account, float], ...]
+    audits: tuple[Audit, ...]
+    earned: int
+    spent: int
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A case whose turn has not come, or has: then `by` is asked, until `until`."""
+
+    case: Case
+    text: tuple[int, ...]
+    session: Ongoing
+    since: float
+    by: PeerId | None = None
+    until: float = math.inf
+    number: int = 0
+    order: int = 0
+    tried: set[PeerId] = field(default_factory=set)
+    tokens: int = 0
+
+
+class Audits(Part):
+    inputs = (
+        *(ExpertTold, ExpertReplied, SessionSigned, Scored),
+        *(Asked, AnswerEnded, PeerGone, TokensForbidden),
+    )
+
+    def __init__(
+        self, trust: Trust, around: Surroundings, track_records: TrackRecords | None = None
+    ) -> None:
+        """What is found goes into `track_records` too, which the gate reads."""
+        self._around, self._rng = around, trust.rng
+        self._reputation, self._zero_s = trust.reputation, trust.unix_at_zero_s
+        records = TrackRecords() if track_records is None else track_records
+        self._sessions = Sessions(trust.reputation, trust.rng, trust.unseal)
+        self._findings = Findings(around.own, trust.reputation, records)
+        self._waiting: deque[Waiting] = deque()
+        self._current: Waiting | None = None
+        self._purse = Purse()
+        self._answers: set[int] = set()
+        self._next_session = FIRST_SESSION + self._rng.randrange(FIRST_SESSION)
+        self._next_order = FIRST_ORDER
+
+    def handle(self, event: Input | Fact, now: float) -> Told:
+        told = [*self._handled(event, now)]
+        told += self._go_on(now)
+        return [*told, *self._findings.save(now)]
+
+    def _handled(self, event: Input | Fact, now: float) -> Told:
+        match event:
+            case ExpertTold(peer=peer, message=message):
+                return self._told(peer, message, now)
+            case ExpertReplied(peer=peer, reply=reply):
+                self._sessions.replied(peer, reply)
+                return self._looked_at(peer, reply, now)
+            case Received(peer=peer, message=SessionSigned() as signed):
+                self._begin(self._sessions.signed(peer, signed), now)
+            case Scored(order=order, reply=reply):
+                current = self._current
+                if current is not None and current.order == order:
+                    return self._looked_at(self._around.own, reply, now)
+            case Asked(request=request):
+                self._answers.add(request)
+            case AnswerEnded(request=request):
+                self._answers.discard(request)
+            case PeerGone(peer=peer):
+                return self._gone(peer, now)
+            case TokensForbidden():
+                return self._halted()
+            case TimerFired():
+                return self._overdue(now)
+            case _:
+                pass
+        return ()
+
+    def _halted(self) -> Told:
+        """Every session is over, and what is still answered goes nowhere."""
+        current, self._current = self._current, None
+        self._sessions.clear()
+        self._waiting.clear()
+        if current is not None and current.by == self._around.own:
+            return [CloseSession(SessionKey(current.by, current.number))]
+        return ()
+
+    def next_deadline(self) -> float:
+        deadline = min(self._sessions.next_deadline(), self._findings.next_deadline())
+        if self._current is not None:
+            return min(deadline, self._current.until)
+        return min(deadline, self._waiting[0].since + WAIT_S) if self._waiting else deadline
+
+    def view(self, now: float) -> TrustView:
+        now_s, purse = self._unix_s(now), self._purse
+        audits = tuple(self._findings.history)
+        return TrustView(now_s, self._findings.accounts(now_s), audits, purse.earned, purse.spent)
+
+    def trust(self, peer: PeerId, digest: bytes, now: float) -> float:
+        """What its word counts now, as a factor; 0: it is excluded."""
+        return self._reputation.trust(peer, digest, self._unix_s(now))
+
+    # --- sessions ---------------------------------------------------------------------------------
+
+    def _told(self, peer: PeerId, message: Open | Score | Close, now: float) -> Told:
+        match message:
+            case Open(model_digest=digest):
+                record = next((r for p, r in self._around.holders(now) if p == peer), None)
+                if record is not None:
+                    self._sessions.opened(peer, message, record)
+                    self._reputation.met(peer, digest, self._unix_s(now))
+            case Score(tokens=tokens):
+                self._purse.earn(len(tokens))
+                self._sessions.asked(peer, message)
+            case Close(session=session):
+                told, over = self._sessions.closing(peer, session, now)
+                self._begin(over, now)
+                return told
+            case _:
+                assert_never(message)
+        return ()
+
+    # --- the cases --------------------------------------------------------------------------------
+
+    def _begin(self, session: Ongoing | None, now: float) -> None:
+        """What is looked at is drawn now that nothing can be changed any more."""
+        if session is None:
+            return
+        if session.can_sign and not session.is_signed:
+            self._reputation.unsigned(session.peer, session.digest, self._unix_s(now))
+        try:
+            # The answer has checked its lists under the size of their vocabulary.
+            found = replay(session.transcript.rounds, VOCABULARY_MAX)
+        except RemoteError:
+            return  # The answer has parted with such an expert already.
+        said = draw(found, self._rng)
+        if not said:
+            return
+        if len(self._waiting) >= WAITING_MAX:
+            self._waiting.popleft()
+        case = Case(session.peer, said, self._around.own)
+        self._waiting.append(Waiting(case, found.text[: said[-1].length], session, now))
+
+    def _go_on(self, now: float) -> list[NodeEffect | Fact]:
+        """The next case, if nothing is in its way."""
+        told: list[NodeEffect | Fact] = []
+        while self._current is None and self._waiting:
+            if self._answers and now < self._waiting[0].since + WAIT_S:
+                break
+            self._current = self._waiting.popleft()
+            told += self._ask(self._current, now)
+        return told
+
+    def _ask(self, waiting: Waiting, now: float) -> Told:
+        """The next holder; without one the case ends with what there is."""
+        able = [peer for peer in self._able(waiting, now) if peer not in waiting.tried]
+        size = len(waiting.text)
+        if not able or len(waiting.tried) >= TRIES_MAX or not self._purse.pay(size):
+            return self._ended(waiting, waiting.case.without_third(), now)
+        own = self._around.own
+        near = [peer for peer in able if peer in waiting.session.partners]
+        waiting.by = own if own in able else self._rng.choice(near or able)
+        waiting.tried.add(waiting.by)
+        waiting.until, waiting.tokens = now + REPLY_S, waiting.tokens + size
+        waiting.number = self._next_session
+        self._next_session = FIRST_SESSION + (self._next_session + 1) % FIRST_SESSION
+        score = self._question(waiting)
+        if waiting.by == own:
+            waiting.order, self._next_order = self._next_order, self._next_order + 1
+            return [RunScore(waiting.order, SessionKey(own, waiting.number), score)]
+        opened = replace(
+            waiting.session.opened, session=waiting.number, ctl_digest=self._around.digest()
+        )
+        return [Send(waiting.by, opened), Send(waiting.by, score)]
+
+    def _able(self, waiting: Waiting, now: float) -> list[PeerId]:
+        """Who else has the model, and room for the text. Our own first of all."""
+        digest = waiting.session.digest
+        return [
+            peer
+            for peer, record in self._around.holders(now)
+            if record.model_digest == digest
+            and peer != waiting.case.expert
+            and record.context_max >= len(waiting.text)
+        ]
+
+    def _question(self, waiting: Waiting) -> Score:
+        said = waiting.case.said
+        return Score(
+            session=waiting.number,
+            round=0,
+            epoch=0,
+            base=0,
+            context_hash=EMPTY,
+            tokens=waiting.text,
+            answer=tuple(one.length - 1 for one in said),
+            targets=(),
+            entries_max=max(one.entries_max for one in said),
+            tail_max=0,
+            ctl_digest=self._around.digest(),
+        )
+
+    def _looked_at(self, by: PeerId, reply: ExpertReply, now: float) -> Told:
+        """A holder's reply to an audit."""
+        waiting = self._current
+        if waiting is None or by != waiting.by or reply.session != waiting.number:
+            return ()
+        told: list[NodeEffect | Fact] = [self._close(waiting)]
+        if not isinstance(reply, Scores) or not self._around.is_cleared(by, now):
+            return [*told, *self._ask(waiting, now)]
+        try:
+            lists = self._lists(waiting, reply)
+        except RemoteError as fault:
+            penalty = [Penalise(by, str(fault))] if by != self._around.own else []
+            return [*told, *penalty, *self._ask(waiting, now)]
+        finding = waiting.case.answered(by, lists)
+        if finding is None:
+            return [*told, *self._ask(waiting, now)]
+        return [*told, *self._ended(waiting, finding, now)]
+
+    def _lists(self, waiting: Waiting, reply: Scores) -> tuple[SparseList, ...]:
+        said = waiting.case.said
+        if len(reply.lists) != len(said):
+            raise RemoteError(
+                f"expert {waiting.by}: {len(reply.lists)} lists where {len(said)} were asked for"
+            )
+        most = max(one.entries_max for one in said)
+        return tuple(decode_list(data, most, VOCABULARY_MAX) for data in reply.lists)
+
+    def _close(self, waiting: Waiting) -> NodeEffect:
+        assert waiting.by is not None
+        if waiting.by == self._around.own:
+            return CloseSession(SessionKey(waiting.by, waiting.number))
+        return Send(waiting.by, Close(waiting.number))
+
+    def _gone(self, peer: PeerId, now: float) -> Told:
+        self._sessions.gone(peer)
+        if self._current is not None and self._current.by == peer:
+            return self._ask(self._current, now)
+        return ()
+
+    def _overdue(self, now: float) -> Told:
+        for session in self._sessions.overdue(now):
+            self._begin(session, now)
+        current = self._current
+        if current is not None and current.until <= now:
+            return [self._close(current), *self._ask(current, now)]
+        return ()
+
+    def _ended(self, waiting: Waiting, finding: Finding, now: float) -> Told:
+        self._current = None
+        count, tokens = len(waiting.case.said), waiting.tokens
+        return self._findings.ended(waiting.session, finding, count, tokens, self._unix_s(now))
+
+    def _unix_s(self, now: float) -> float:
+        return self._zero_s + now

@@ -1,0 +1,102 @@
+"""An audit of one session: what was said is looked at by another holder of the model, and where
+those two differ, by a third.
+
+The case is pure: it says whom to ask next and what came of it. Our own file, if we hold the model,
+is never wrong; other holders are believed only two against one, and where there is no third nobody
+knows who is wrong.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from swarmllm.core.trust.comparison import Difference, compare
+from swarmllm.core.trust.suspicion import POSITIONS, differs
+from swarmllm.core.trust.transcript import Replay, Said
+from swarmllm.messages import TOKENS_MAX, PeerId
+from swarmllm.wire.sparse import SparseList
+
+
+class Verdict(StrEnum):
+    """What came of an audit."""
+
+    AGREED = "agreed"
+    DIFFERED = "differed"
+    DISPUTED = "in dispute"
+    NOBODY = "nobody to ask"
+
+
+def draw(found: Replay, rng: random.Random) -> tuple[Said, ...]:
+    """The positions that are looked at: at most `POSITIONS` of what can be asked about in one
+    question."""
+    able = [one for one in found.said if one.length <= TOKENS_MAX]
+    drawn = rng.sample(able, min(POSITIONS, len(able)))
+    return tuple(sorted(drawn, key=lambda one: one.length))
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`against`: whom the audit speaks against, by what differences (empty: nobody); `by`: who
+    looked at it."""
+
+    verdict: Verdict
+    found: tuple[Difference, ...] = ()
+    against: PeerId | None = None
+    by: tuple[PeerId, ...] = ()
+
+
+@dataclass(slots=True)
+class Case:
+    """`own` is our own peer id: what our own engine says of its model's file is so."""
+
+    expert: PeerId
+    said: tuple[Said, ...]
+    own: PeerId
+    _replies: dict[PeerId, tuple[SparseList, ...]] = field(default_factory=dict)
+
+    def answered(self, by: PeerId, lists: Sequence[SparseList]) -> Finding | None:
+        """What another holder says of the same positions. None: a third has to be asked."""
+        self._replies[by] = tuple(lists)
+        found = self._against_said(by)
+        asked = tuple(self._replies)
+        if not differs(found) and len(asked) == 1:
+            return Finding(Verdict.AGREED, found, by=asked)
+        if by == self.own:
+            return Finding(Verdict.DIFFERED, found, self.expert, asked)
+        if len(asked) == 1:
+            return None
+        second = asked[0]
+        if not differs(found):
+            between = self._between(second, by)
+            if not differs(between):  # It is near to both: they are hardly apart.
+                return Finding(Verdict.AGREED, found, by=asked)
+            return Finding(Verdict.DIFFERED, between, second, asked)
+        if not differs(self._between(second, by)):
+            return Finding(Verdict.DIFFERED, found, self.expert, asked)
+        return self.without_third()
+
+    def without_third(self) -> Finding:
+        """Nobody else can be asked."""
+        asked = tuple(self._replies)
+        if not asked:
+            return Finding(Verdict.NOBODY)
+        return Finding(Verdict.DISPUTED, self._against_said(asked[0]), by=asked)
+
+    @property
+    def asked(self) -> tuple[PeerId, ...]:
+        return tuple(self._replies)
+
+    def _against_said(self, by: PeerId) -> tuple[Difference, ...]:
+        return tuple(
+            compare(one.listed, other, one.entries_max, one.follows)
+            for one, other in zip(self.said, self._replies[by], strict=True)
+        )
+
+    def _between(self, one: PeerId, other: PeerId) -> tuple[Difference, ...]:
+        pairs = zip(self.said, self._replies[one], self._replies[other], strict=True)
+        return tuple(
+            compare(left, right, said.entries_max, said.follows) for said, left, right in pairs
+        )

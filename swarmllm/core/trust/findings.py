@@ -1,0 +1,142 @@
+"""What comes of audits: each is written down for people, changes what is thought of its expert,
+and may exclude it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import Final
+
+from swarmllm.core.effects import AppendToLedger, Save
+from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
+from swarmllm.core.part import Told
+from swarmllm.core.trust.case import Finding, Verdict
+from swarmllm.core.trust.comparison import Difference, mean
+from swarmllm.core.trust.reputation import Account, Key, Reputation
+from swarmllm.core.trust.sessions import Ongoing
+from swarmllm.core.trust.suspicion import Suspicion
+from swarmllm.core.trust.track_record import TrackRecords
+from swarmllm.messages import ExpertExcluded, PeerId
+from swarmllm.wire.codec import encode
+
+HISTORY_MAX: Final = 256
+SAVE_EVERY_S: Final = 60.0
+ACCOUNTS: Final = "trust"  # The key in the store.
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """One that has ended, for people. `mean`: of the differences; None: nothing was compared."""
+
+    at_s: float
+    expert: PeerId
+    model: str
+    model_digest: bytes
+    verdict: Verdict
+    positions: int
+    mean: Difference | None
+    by: tuple[PeerId, ...]
+    against: PeerId | None
+    is_signed: bool
+    is_excluded: bool
+    tokens: int
+
+
+class Findings:
+    """`own` is our own peer id; what is found goes into `track_records` too, which the gate
+    reads."""
+
+    def __init__(self, own: PeerId, reputation: Reputation, track_records: TrackRecords) -> None:
+        self._own, self._reputation, self._track_records = own, reputation, track_records
+        self.history: deque[Audit] = deque(maxlen=HISTORY_MAX)
+        self._saved_version = reputation.version
+        self._saved_at = -math.inf
+
+    def next_deadline(self) -> float:
+        """When there is something to save."""
+        is_same = self._reputation.version == self._saved_version
+        return math.inf if is_same else self._saved_at + SAVE_EVERY_S
+
+    def accounts(self, now_s: float) -> tuple[tuple[Key, Account, float], ...]:
+        return tuple(
+            (key, account.faded(now_s), self._reputation.trust(*key, now_s))
+            for key, account in self._reputation
+        )
+
+    def save(self, now: float) -> Told:
+        """Not more often than once a minute: what is lost with the last is found out again."""
+        if now < self.next_deadline():
+            return ()
+        self._saved_version, self._saved_at = self._reputation.version, now
+        return [Save(ACCOUNTS, self._reputation.packed())]
+
+    def ended(
+        self, session: Ongoing, finding: Finding, positions: int, tokens: int, now_s: float
+    ) -> Told:
+        """An audit of this session has come to this, at so many positions and for so many
+        tokens."""
+        peer, digest = session.peer, session.digest
+        told: Told = ()
+        match finding.verdict:
+            case Verdict.AGREED:
+                self._agreed(peer, digest, finding, now_s)
+            case Verdict.DIFFERED:
+                told = self._differed(digest, finding, now_s)
+                if finding.against != peer:  # A third has borne it out.
+                    self._agreed(peer, digest, replace(finding, found=()), now_s)
+            case Verdict.DISPUTED:
+                for one in (peer, *finding.by[:1]):
+                    self._reputation.disputed(one, digest, now_s)
+            case Verdict.NOBODY:
+                return ()
+        self.history.append(
+            Audit(
+                at_s=now_s,
+                expert=peer,
+                model=session.record.model,
+                model_digest=digest,
+                verdict=finding.verdict,
+                positions=positions,
+                mean=mean(finding.found) if finding.found else None,
+                by=finding.by,
+                against=finding.against,
+                is_signed=session.is_signed,
+                is_excluded=bool(told),
+                tokens=tokens,
+            )
+        )
+        return told
+
+    def _agreed(self, peer: PeerId, digest: bytes, finding: Finding, now_s: float) -> None:
+        """What speaks for it makes it less suspect; what speaks against it counts only if our own
+        engine says it, or a third."""
+        before = Suspicion(self._reputation.of(peer, digest, now_s).suspicion)
+        after = before.after(finding.found)
+        left = after if self._own in finding.by else min(before, after, key=_nats)
+        self._reputation.agreed(peer, digest, left, now_s)
+        self._tracked(peer, digest, is_passed=True)
+
+    def _differed(self, digest: bytes, finding: Finding, now_s: float) -> Told:
+        peer = finding.against
+        assert peer is not None
+        self._tracked(peer, digest, is_passed=False)
+        found = mean(finding.found)
+        suspicion = Suspicion(self._reputation.of(peer, digest, now_s).suspicion)
+        why = (
+            f"its lists differ from its model's by {found.variation:.2f} in total variation"
+            f" at {len(finding.found)} positions"
+        )
+        if not self._reputation.failed(peer, digest, suspicion.after(finding.found), now_s, why):
+            return ()
+        until_s = self._reputation.of(peer, digest, now_s).excluded_until_s
+        payload = encode(ExpertExcluded(peer, digest, math.ceil(until_s), why))
+        return [AppendToLedger(LedgerEntry(LedgerKind.AUDIT, payload))]
+
+    def _tracked(self, peer: PeerId, digest: bytes, *, is_passed: bool) -> None:
+        found = self._track_records.of(peer, digest).after_audit(is_passed=is_passed)
+        self._track_records.put(peer, digest, found)
+
+
+def _nats(one: Suspicion) -> float:
+    return one.nats

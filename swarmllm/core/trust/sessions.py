@@ -1,0 +1,153 @@
+"""The sessions of answers as they are written down: what was asked and answered, until the expert
+has signed it."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from swarmllm.core.effects import Send
+from swarmllm.core.part import Told
+from swarmllm.core.trust.reputation import Reputation
+from swarmllm.core.trust.transcript import Transcript
+from swarmllm.errors import RemoteError
+from swarmllm.messages import (
+    CapacityRecord,
+    ExpertReply,
+    Open,
+    PeerId,
+    Score,
+    Scores,
+    SessionRecord,
+    SessionSigned,
+    SignSession,
+)
+from swarmllm.wire.ext import signs_sessions
+
+SESSIONS_MAX: Final = 512  # That are written down at once; more than answers have.
+PARTY_MAX: Final = 64
+SIGN_S: Final = 10.0
+
+Unseal = Callable[[bytes], tuple[PeerId, SessionRecord]]
+
+
+@dataclass(slots=True)
+class Ongoing:
+    """A session of an answer with an expert. `sealed`: what the expert has signed; `partners`: who
+    else took part in the answer."""
+
+    peer: PeerId
+    transcript: Transcript
+    opened: Open
+    record: CapacityRecord
+    question: Score | None = None
+    signed_by: float = math.inf
+    sealed: bytes = b""
+    is_signed: bool = False
+    partners: tuple[PeerId, ...] = ()
+
+    @property
+    def digest(self) -> bytes:
+        return self.transcript.model_digest
+
+    @property
+    def can_sign(self) -> bool:
+        return signs_sessions(self.record.ext)
+
+
+class Sessions:
+    """`rng` is secret; `reputation` says how likely a session is audited."""
+
+    def __init__(self, reputation: Reputation, rng: random.Random, unseal: Unseal) -> None:
+        self._reputation, self._rng, self._unseal = reputation, rng, unseal
+        self._sessions: dict[tuple[PeerId, int], Ongoing] = {}
+        # Who took part in which answer, of the last ones: they hold its text.
+        self._parties: dict[int, list[PeerId]] = {}
+
+    def next_deadline(self) -> float:
+        return min((one.signed_by for one in self._sessions.values()), default=math.inf)
+
+    def opened(self, peer: PeerId, opened: Open, record: CapacityRecord) -> None:
+        self._took_part(opened.session, peer)
+        if len(self._sessions) < SESSIONS_MAX:
+            transcript = Transcript(opened.session, opened.model_digest)
+            self._sessions[peer, opened.session] = Ongoing(peer, transcript, opened, record)
+
+    def _took_part(self, session: int, peer: PeerId) -> None:
+        if session not in self._parties and len(self._parties) >= SESSIONS_MAX:
+            del self._parties[next(iter(self._parties))]
+        party = self._parties.setdefault(session, [])
+        if peer not in party and len(party) < PARTY_MAX:
+            party.append(peer)
+
+    def asked(self, peer: PeerId, question: Score) -> None:
+        ongoing = self._sessions.get((peer, question.session))
+        if ongoing is not None:
+            ongoing.question = question
+
+    def replied(self, peer: PeerId, reply: ExpertReply) -> None:
+        ongoing = self._sessions.get((peer, reply.session))
+        if ongoing is None or ongoing.question is None:
+            return
+        question = ongoing.question
+        if question.round != reply.round:
+            return
+        ongoing.question = None
+        if isinstance(reply, Scores):
+            ongoing.transcript.add(question, reply, self._rng)
+
+    def closing(self, peer: PeerId, session: int, now: float) -> tuple[Told, Ongoing | None]:
+        """The session is over: whether it is audited is drawn now, and never told. What is sent to
+        have it signed, or the session, if its expert signs none."""
+        ongoing = self._sessions.get((peer, session))
+        if ongoing is None:
+            return (), None
+        transcript = ongoing.transcript
+        is_drawn = self._rng.random() < self._reputation.audit_chance(peer, ongoing.digest)
+        is_told = any(one.body for one in transcript.rounds)
+        if not is_drawn or transcript.is_cut or not is_told:
+            del self._sessions[peer, session]
+            return (), None
+        if not ongoing.can_sign:
+            return (), self._over(ongoing)
+        ongoing.signed_by = now + SIGN_S
+        return [Send(peer, SignSession(session))], None
+
+    def signed(self, peer: PeerId, signed: SessionSigned) -> Ongoing | None:
+        """The session that this is of, if it was asked for."""
+        ongoing = self._sessions.get((peer, signed.session))
+        if ongoing is None or ongoing.signed_by == math.inf:
+            return None
+        ongoing.sealed = signed.sealed
+        ongoing.is_signed = self._is_of(ongoing)
+        return self._over(ongoing)
+
+    def overdue(self, now: float) -> list[Ongoing]:
+        """Those whose expert has not signed them in time."""
+        due = [one for one in self._sessions.values() if one.signed_by <= now]
+        return [self._over(one) for one in due]
+
+    def gone(self, peer: PeerId) -> None:
+        for key in [key for key in self._sessions if key[0] == peer]:
+            del self._sessions[key]
+
+    def clear(self) -> None:
+        self._sessions.clear()
+
+    def _over(self, ongoing: Ongoing) -> Ongoing:
+        session = ongoing.opened.session
+        del self._sessions[ongoing.peer, session]
+        ongoing.partners = tuple(self._parties.get(session, ()))
+        return ongoing
+
+    def _is_of(self, ongoing: Ongoing) -> bool:
+        """Whether the expert has signed the session as it was."""
+        found = ongoing.transcript
+        wanted = SessionRecord(found.session, found.model_digest, len(found.rounds), found.link)
+        try:
+            return self._unseal(ongoing.sealed) == (ongoing.peer, wanted)
+        except RemoteError:
+            return False
