@@ -25,10 +25,10 @@ from swarmllm.runtime.model_reference import NoModel, parse_reference
 
 PARTS: Final = (
     *("requester", "constrained", "engine", "api", "transport", "first-token"),
-    *("speculation", "speculation-faults"),
+    *("speculation", "speculation-exactness", "speculation-faults"),
 )
 BUSY_SHARE: Final = 0.5  # Of the cores, wanted by other programs before the first measurement.
-PART_MAX_S: Final = 1800.0  # The longest takes minutes on a slow machine.
+PART_MAX_S: Final = 3600.0  # All distances of speculation take half an hour.
 MODEL: Final = "llama3-demo:prose"  # Unless another is named: it is always there.
 TOKENS, TOKENS_QUICK = 200, 50  # Of the parts at the requester.
 API_TOKENS, API_TOKENS_QUICK = 100, 10  # Of each of its streams.
@@ -101,12 +101,18 @@ async def _part(
             # The measuring itself keeps the loop busy; Ctrl-C is seen here.
             await trio.lowlevel.checkpoint()
         return
-    if part in {"first-token", "speculation", "speculation-faults"}:
-        from swarmllm.cli.bench import first_token, speculation, speculation_faults
+    if part == "first-token" or part.startswith("speculation"):
+        from swarmllm.cli.bench import (
+            first_token,
+            speculation,
+            speculation_exactness,
+            speculation_faults,
+        )
 
         modules = {
             "first-token": first_token.measure,
             "speculation": speculation.measure,
+            "speculation-exactness": speculation_exactness.measure,
             "speculation-faults": speculation_faults.measure,
         }
         async with aclosing(modules[part](quick, config, say)) as figures:

@@ -231,12 +231,14 @@ async def open_swarm(
     models: Sequence[Path],
     cache_dir: Path,
     say: Callable[[str], None],
+    more: Sequence[str] = (),
 ) -> AsyncIterator[NodeProcess]:
-    """A requester with the first of the models, which knows an expert with each of the others."""
+    """A requester with the first of the models, which knows an expert with each of the others.
+    `more`: options of all of them."""
     async with AsyncExitStack() as stack:
         common = [
             *("--swarm", f"bench-{secrets.token_hex(4)}", "--cache-dir", str(cache_dir)),
-            *("--no-lan", "--listen", "127.0.0.1", "--threads", "1"),
+            *("--no-lan", "--listen", "127.0.0.1", "--threads", "1", *more),
         ]
         fleet = await stack.enter_async_context(open_fleet(folder))
         addresses: list[str] = []

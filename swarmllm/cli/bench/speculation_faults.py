@@ -2,7 +2,8 @@
 the text is the one that came without a draft while nothing broke.
 
 The requester and three experts are node processes with one model, so that a text is the same
-whoever is left. Between them lies the internet: every message takes its time, with jitter; and a
+whoever is left. Then the same once more with a requester that has no expert, so that a remote one
+makes the drafts. Between them lies the internet: every message takes its time, with jitter; and a
 script drawn from a seed resets connections, stops lines for a while, and kills expert processes,
 which are started again. Every other answer is greedy. The others are drawn with a seed; there an
 engine's rounding, which differs with what it computes together, may choose another token once in a
@@ -89,35 +90,48 @@ async def measure(
         show=lambda *_: say("making the model ready"),
     )
     count = ANSWERS_QUICK if quick else ANSWERS
-    toll = await play(found.path, config.cache_dir, count, 1, say)
-    yield Measurement(
-        "answers with drafts through faults that are whole",
-        toll.whole,
-        "answers",
-        count,
-        {"k": EXPERTS, "one_way_ms": 1000 * LINK.delay_s, "jitter": LINK.jitter, "tokens": TOKENS},
-        count,
-        {
-            "greedy_same": f"{toll.same[GREEDY]} of {toll.asked[GREEDY]}",
-            "drawn_same": f"{toll.same[DRAWN]} of {toll.asked[DRAWN]}",
-            "drafted": toll.drafted,
-            "accepted": toll.accepted,
-            "failovers": toll.failovers,
-            **toll.harm,
-            "faults": toll.faults,
-        },
-    )
+    for is_expert in (True, False):
+        toll = await play(found.path, config.cache_dir, count, 1, say, is_expert=is_expert)
+        yield Measurement(
+            "answers with drafts through faults that are whole",
+            toll.whole,
+            "answers",
+            count,
+            {
+                "drafter": "own" if is_expert else "remote",
+                **{"k": EXPERTS, "one_way_ms": 1000 * LINK.delay_s, "jitter": LINK.jitter},
+                "tokens": TOKENS,
+            },
+            count,
+            {
+                "greedy_same": f"{toll.same[GREEDY]} of {toll.asked[GREEDY]}",
+                "drawn_same": f"{toll.same[DRAWN]} of {toll.asked[DRAWN]}",
+                "drafted": toll.drafted,
+                "accepted": toll.accepted,
+                "failovers": toll.failovers,
+                **toll.harm,
+                "faults": toll.faults,
+            },
+        )
 
 
 async def play(
-    model: Path, cache_dir: Path, answers: int, seed: int, say: Callable[[str], None]
+    model: Path,
+    cache_dir: Path,
+    answers: int,
+    seed: int,
+    say: Callable[[str], None],
+    *,
+    is_expert: bool = True,
 ) -> Toll:
-    """Ask `answers` times while things break, drawn from `seed`."""
+    """Ask `answers` times while things break, drawn from `seed`. `is_expert`: the requester has the
+    model, too."""
     toll, rng = Toll(), random.Random(seed)
     with temporary_folder() as folder:
         async with AsyncExitStack() as stack:
             fleet = await stack.enter_async_context(open_fleet(folder))
-            requester, experts = await _start(fleet, stack, model, cache_dir, say)
+            own = model if is_expert else None
+            requester, experts = await _start(fleet, stack, model, own, cache_dir, say)
             wanted: dict[tuple[str, float], list[Record]] = {}
             for prompt in PROMPTS[: max(1, answers // 2)]:
                 for heat in (GREEDY, DRAWN):
@@ -199,12 +213,13 @@ async def _start(
     fleet: Fleet,
     stack: AsyncExitStack,
     model: Path,
+    own: Path | None,
     cache_dir: Path,
     say: Callable[[str], None],
 ) -> tuple[NodeProcess, list[_Expert]]:
     common = [
         *("--swarm", f"bench-{secrets.token_hex(4)}", "--cache-dir", str(cache_dir)),
-        *("--no-lan", "--listen", "127.0.0.1", "--threads", "1", "--model", str(model)),
+        *("--no-lan", "--listen", "127.0.0.1", "--threads", "1"),
     ]
     experts: list[_Expert] = []
     addresses: list[str] = []
@@ -215,12 +230,14 @@ async def _start(
             port: int = probe.getsockname()[1]
         proxy = await stack.enter_async_context(open_proxy("127.0.0.1", port, LINK, seed=number))
         announced = f"/ip4/127.0.0.1/tcp/{proxy.port}"
-        arguments = [*common, "--port", str(port), "--announce", announced, *addresses]
+        place = ["--port", str(port), "--announce", announced, *addresses]
+        arguments = [*common, "--model", str(model), *place]
         node = await fleet.start(f"expert {number}", arguments)
         ready = await node.wait_for("listening", START_S)
         addresses += [argument for addr in ready["addrs"] for argument in ("--peer", addr)]
         experts.append(_Expert(node.name, arguments, proxy, node))
-    requester = await fleet.start("requester", [*common, *addresses])
+    options = [*common, "--model", str(own or "none"), *addresses]
+    requester = await fleet.start("requester", options)
     await requester.wait_for("ready", START_S)
     with trio.move_on_after(START_S):
         while len(known(requester, "expert")) < EXPERTS:

@@ -16,15 +16,16 @@ from tests.cli.terminal import Terminal, screen_on, words_on
 SCHEMA = {"event", "time", "name", "value", "unit", "ceiling", "parameters"}
 
 
-def test_the_requesters_part_measures_each_k(tmp_path: Path) -> None:
+def test_the_requesters_part_measures_each_k_and_a_draft(tmp_path: Path) -> None:
     done = run(tmp_path, "bench", "--only", "requester", "--quick", "--json")
     records = done.records()
     assert done.code == 0
-    assert [r["parameters"]["k"] for r in records] == [1, 2, 4]
+    assert [r["parameters"]["k"] for r in records] == [1, 2, 4, 4]
+    assert records[-1]["parameters"]["positions"] > 1
     assert all(set(r) >= SCHEMA and r["event"] == "measurement" for r in records)
     # Nothing costs less than the least that must be done.
     assert all(0 < r["ceiling"] < r["value"] for r in records)
-    assert records[-1]["goal"] == 2.0
+    assert [r["goal"] for r in records[2:]] == [2.0, 0.3]
 
 
 def test_the_part_on_constrained_output_measures_each_kind_of_grammar(tmp_path: Path) -> None:
