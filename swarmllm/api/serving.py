@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,15 +58,17 @@ class Options:
 
 
 @asynccontextmanager
-async def serving(client: Client, options: Options) -> AsyncIterator[str]:
-    """The API for as long as the block lasts; gives its address, `http://127.0.0.1:7337`.
-    UsageError, LocalError if it cannot be."""
+async def serving(
+    client: Client, options: Options, loaded: Callable[[], None] = lambda: None
+) -> AsyncIterator[str]:
+    """The API for as long as the block lasts; gives its address, `http://127.0.0.1:7337`. `loaded`
+    is called once, when all that it needs is there. UsageError, LocalError if it cannot be."""
     options.check()
     token = await trio.to_thread.run_sync(_token, options.token_file)
     listener = await _listen(options.host, options.port)
     port = listener.socket.getsockname()[1]
     host = f"[{options.host}]" if ":" in options.host else options.host
-    server = _Server(client, options, token)
+    server = _Server(client, options, token, loaded)
     async with listener, trio.open_nursery() as nursery:
         nursery.start_soon(trio.serve_listeners, server.attend, [listener])
         try:
@@ -105,10 +107,13 @@ def _token(path: Path) -> str:
 
 
 class _Server:
-    def __init__(self, client: Client, options: Options, token: str) -> None:
+    def __init__(
+        self, client: Client, options: Options, token: str, loaded: Callable[[], None]
+    ) -> None:
         self._client = client
         self._options = options
         self._token = token
+        self._tell_loaded = loaded
         self._loading = trio.Lock()
         self._loaded: _Loaded | None = None
         self._connections: set[_Connection] = set()
@@ -132,6 +137,7 @@ class _Server:
                 self._loaded = await trio.to_thread.run_sync(
                     _Loaded, self._client, self._options, self._token
                 )
+                self._tell_loaded()
         return self._loaded
 
     def abort(self) -> None:

@@ -102,7 +102,7 @@ def _http(config: Config) -> Callable[[Service], AbstractAsyncContextManager[str
         DataDir(config.data_dir).path / TOKEN_FILE,
     )
     options.check()
-    return partial(serving, options=options)
+    return partial(serving, options=options, loaded=collector.leave_alone)
 
 
 async def _join(

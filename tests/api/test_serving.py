@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
@@ -32,13 +33,13 @@ def run(body: Callable[[], Awaitable[None]]) -> None:
 
 
 @asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[int]:
+async def opened(folder: Path, loaded: Callable[[], None] = lambda: None) -> AsyncIterator[int]:
     """The port of a node's API."""
     async with little_swarm([7], delay_s=0.001, service_s=0.001) as swarm:
         await swarm.wait_met()
         service = Service()
         service.open(swarm.members[0].local)
-        async with serving(service, options(folder)) as url:
+        async with serving(service, options(folder), loaded) as url:
             yield int(url.rpartition(":")[2])
 
 
@@ -73,6 +74,23 @@ def test_a_stream_comes_over_a_socket_and_the_connection_serves_the_next_request
                     assert got.startswith(b"HTTP/1.1 200")
                     assert b"text/event-stream" in got
                     assert b"[DONE]" in got
+
+    run(body)
+
+
+def test_it_is_told_once_that_all_which_the_api_needs_is_loaded(tmp_path: Path) -> None:
+    told: list[bool] = []
+
+    async def body() -> None:
+        async with opened(
+            tmp_path, lambda: told.append("hypercorn.trio.tcp_server" in sys.modules)
+        ) as port:
+            assert told == []
+            for _ in range(2):
+                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                    await stream.send_all(b"GET /health HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
+                    await read_until(stream, b"ok")
+        assert told == [True]
 
     run(body)
 

@@ -118,7 +118,7 @@ async def opened(model: Path, cache_dir: Path, say: Say) -> AsyncIterator[Bench]
 
     def http(service: Service, options: Options) -> AbstractAsyncContextManager[str]:
         services.append(service)
-        return serving(service, options)
+        return serving(service, options, collector.leave_alone)
 
     async with AsyncExitStack() as stack:
         folder, ring = stack.enter_context(temporary_folder()), Ring()
