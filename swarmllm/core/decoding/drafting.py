@@ -270,7 +270,12 @@ class Drafting:
             self._known.stepped("remote", (reply.rtt_s - max(others)) / current.steps)
         behind = reply.lists[len(current.positions) - 1 :]
         chain = [(likeliest_id(one), math.exp(float(one.logprobs.max()))) for one in behind]
-        if last is not None and chain[0][0] == last:
+        if last is None:
+            self._known.tried("remote")
+            return
+        is_right = chain[0][0] == last
+        self._known.verified("remote", [chain[0][1]], int(is_right), is_cut=False)
+        if is_right:
             self._ahead = chain[1:]
 
     def finished(

@@ -199,12 +199,16 @@ class Speculation:
         """An expert's answer of so many lists has come."""
         self._list_bytes.learn(size_bytes / lists)
 
+    def tried(self, drafter: Drafter) -> None:
+        """It has drafted, whatever became of that."""
+        self._since[drafter] = 0
+
     def verified(
         self, drafter: Drafter, measures: Sequence[float], accepted: int, *, is_cut: bool
     ) -> None:
         """Of the drafted tokens with these measures the first `accepted` were; the one behind them
         was rejected, unless the text was cut there for another reason."""
-        self._since[drafter] = 0
+        self.tried(drafter)
         for measure in measures[:accepted]:
             self._odds[drafter][_class(drafter, measure)].learn(accepted=True)
         if accepted < len(measures) and not is_cut:

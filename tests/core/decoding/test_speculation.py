@@ -18,7 +18,8 @@ from swarmllm.core.decoding.speculation import (
 )
 from swarmllm.core.events import Ended, TokenChosen
 from swarmllm.core.inputs import Cancelled, EngineLost
-from swarmllm.core.values import GenerateRequest, Sampling, Speculative
+from swarmllm.core.values import GenerateRequest, Sampling, SessionKey, Speculative
+from swarmllm.messages import ExpertReply, Score, ScoreDraft
 from swarmllm.testing.tabletop import Tabletop
 
 PROMPT = (3, 1, 4, 1, 5)
@@ -182,6 +183,30 @@ def test_a_requester_without_an_expert_gets_drafts_from_a_remote_one() -> None:
     assert tokens_of(found) == tokens_of(strict)
     assert fast_s < slow_s / 3
     assert end.accepted > 60
+
+
+def test_a_remote_expert_that_is_wrong_is_seldom_asked_to_go_on() -> None:
+    """Over a short way, where its steps hold up the round; and none is of use where it does not
+    even know the next token."""
+    table = settled([None, 7, 8, 9], delay_s=0.005)
+    asked: list[bool] = []
+    for peer in table.peers[1:]:
+        model = table.seats[peer].model
+        assert model is not None
+
+        def score(
+            key: SessionKey,
+            request: Score,
+            answer: Callable[[SessionKey, Score], ExpertReply] = model.score,
+        ) -> ExpertReply:
+            asked.append(isinstance(request, ScoreDraft))
+            return answer(key, request)
+
+        model.score = score  # type: ignore[method-assign]
+    table.ask(table.peers[0], order(Sampling(seed=1), "remote", 3, 200))
+    table.finish(table.peers[0], within_s=600.0)
+    assert 1 <= sum(asked) <= 40
+    assert len(asked) > 500
 
 
 def test_where_the_drafter_is_wrong_hardly_anything_is_lost() -> None:
