@@ -140,6 +140,7 @@ ENDPOINTS: Final = (
     Endpoint(path="/openapi.json", name="openapi", says="this API as a file", reply="Record"),
     _read("status", "the node's state"),
     _read("experts", "the experts that it knows"),
+    _read("audits", "what its audits of experts have found"),
     _read("settings", "the settings that the swarm can change"),
     _read("halt_status", "the kill switch", 503),
     _read("governance", "who votes, and what the charter says of it", 503),

@@ -53,6 +53,7 @@ from swarmllm.core.peers.dialling import load_saved
 from swarmllm.core.peers.saving import SAVED_PEERS
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.tokenizers.exchange import TokenizerExchange
+from swarmllm.core.trust.reputation import Terms
 from swarmllm.core.validation.part import RecordingPart
 from swarmllm.errors import LocalError
 from swarmllm.messages import PeerId
@@ -98,6 +99,7 @@ from swarmllm.runtime.service.request import TextRequest, usual_request
 from swarmllm.runtime.service.service import Service
 from swarmllm.runtime.service.validation import ValidationService
 from swarmllm.runtime.suspend_detector import SuspendDetector
+from swarmllm.runtime.trusting import track_records_of, trust_of
 from swarmllm.wire.identity import swarm_hash
 
 # Of the two seconds that closing may take: for the ends of answers to reach the experts.
@@ -191,7 +193,7 @@ async def _start(
     seen = await watching(stack, nursery, config.otlp_endpoint, keyring.peer)
     agent = NodeAgent(config, governance.machine, settings, keyring, store)
     made = exchange, governance, part_of(keyring, rng, trio.current_time()), recording
-    node = _node(config, keyring, rng, orders, text, (*made, *agent.parts), settings)
+    node = _node(config, keyring, rng, orders, text, (*made, *agent.parts), settings, store)
 
     def perform(effect: TokenizerEffect) -> None:
         nursery.start_soon(perform_text, effect, text, driver)
@@ -275,12 +277,18 @@ def _node(
     text: Text,
     parts: tuple[Part, ...],
     settings: Settings,
+    store: SqliteStore,
 ) -> Node:
     fingerprint = b"" if isinstance(text, LearnedText) else text.vocabulary.fingerprint
     basics = NodeConfig(fingerprint, swarm_hash(config.swarm))
     boot_ms = int(time.time() * 1000)
     sealing = sealing_with(keyring)
-    return Node(basics, keyring.peer, boot_ms, rng, sealing, orders.machine, parts, settings)
+    terms = Terms(config.trust_capped_days, config.trust_whole_days, config.trust_excluded_days)
+    return Node(
+        *(basics, keyring.peer, boot_ms, rng, sealing, orders.machine, parts, settings),
+        track_records_of(store, time.time()),
+        trust_of(keyring, store, terms, time.time() - trio.current_time()),
+    )
 
 
 def _local(

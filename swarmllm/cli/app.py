@@ -21,6 +21,7 @@ from swarmllm.cli.ledger.app import ledger
 from swarmllm.cli.operators import app as operators
 from swarmllm.cli.output import write_stdout
 from swarmllm.cli.settings_command import settings
+from swarmllm.cli.trust import app as trust
 from swarmllm.cli.validation import app as validation
 
 app = typer.Typer(
@@ -516,6 +517,7 @@ operators.register(app)
 app.add_typer(ledger, name="ledger")
 app.add_typer(agent, name="agent")
 app.add_typer(experts, name="experts")
+trust.register(app)
 governance.register(app)
 validation.register(app)
 tidy(app)

@@ -8,6 +8,7 @@ from rich.table import Table
 from swarmllm.cli.guard import OK, run
 from swarmllm.cli.output import ago, answer, count, print_record, short_peer
 from swarmllm.cli.screen import Line
+from swarmllm.cli.trust.views import STYLES
 from swarmllm.cli.waiting import QUESTION
 from swarmllm.core.wording import several
 from swarmllm.runtime.config import Config
@@ -140,7 +141,8 @@ def _add_ledger(table: Table, ledger: Record) -> None:
 
 def experts_table(experts: list[Record], now: float) -> Table:
     """One row per expert, the nearest first. "weight" is its mean share in our answers, "merit" how
-    many nats per token better than the uniform pool it knew our prompts."""
+    many nats per token better than the uniform pool it knew our prompts; `swarmllm audits` says why
+    its "standing" is what it is."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     for heading, justify in (
         ("expert", "left"),
@@ -150,7 +152,7 @@ def experts_table(experts: list[Record], now: float) -> Table:
         ("free", "right"),
     ):
         table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # rich types it as a literal.
-    for heading in ("round", "weight", "merit", "up for", ""):
+    for heading in ("round", "weight", "merit", "up for", "standing", ""):
         table.add_column(heading, justify="right")
     for expert in sorted(
         experts, key=lambda e: (not e["local"], not e["connected"], e["expected_ms"])
@@ -165,6 +167,7 @@ def experts_table(experts: list[Record], now: float) -> Table:
             "-" if expert["share"] is None else f"{100 * expert['share']:.0f} %",
             "-" if expert["merit_nats"] is None else f"{expert['merit_nats']:+.2f}",
             ago(max(0.0, now - expert["started"])),
+            Line(expert.get("standing") or "-", STYLES.get(expert.get("standing") or "", "")),
             Line("resting", "yellow")
             if expert["resting"]
             else Line("" if expert["connected"] or expert["local"] else "not connected", "dim"),

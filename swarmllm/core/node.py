@@ -146,7 +146,7 @@ class Node:
             self._peer, roster.askable, lambda: clearance.digest, clearance.is_cleared
         )
         audits = Audits(trust, around, self._router.track_records)
-        roster.trust, roster.signs = audits.trust, True
+        roster.trust, roster.standing, roster.signs = audits.trust, audits.standing, True
         return SessionSigning(trust.seal), audits
 
     def handle(self, event: Input, now: float) -> list[NodeEffect]:

@@ -31,6 +31,7 @@ from swarmllm.cli.operators import halt, keys, local, publishing
 from swarmllm.cli.operators.publishing import Delivery
 from swarmllm.cli.rounds import RoundTable
 from swarmllm.cli.settings_view import setting_view, settings_table
+from swarmllm.cli.trust.views import audits_view
 from swarmllm.core.halt.state import HaltState
 from swarmllm.core.settings.holder import Change, Settings
 from swarmllm.core.settings.table import EXPERTS
@@ -125,8 +126,19 @@ def expert(text: str, *, local: bool = False) -> Record:
         "expected_ms": 5.0,
         "prompts": 3,
         "merit_nats": 0.1,
+        "trust": 0.5,
+        "standing": "new",
+        "why": "known for 1.0 days, 2 valid audits lately",
         "share": 0.5,
     }
+
+
+def audits(text: str) -> Record:
+    account = {"peer": text, "digest": text, "standing": "doubted", "why": text, "trust": 0.5}
+    audit = {"at": 1.0, "peer": text, "model": text, "verdict": "differed", "against": text}
+    audit |= {"by": [text], "variation": 0.4, "nats": None, "signed": True}
+    said = {"accounts": [account], "audits": [audit], "time": 100.0}
+    return said | {"tokens_for_answers": 1, "tokens_for_audits": 2}
 
 
 def status(text: str) -> Record:
@@ -449,6 +461,7 @@ def stray(text: str) -> str:
 VIEWS: Final[dict[str, View]] = {
     "status": printed(lambda text: status_view(status(text))),
     "experts": printed(lambda text: experts_table([expert(text)], 100.0)),
+    "audits": printed(lambda text: audits_view(audits(text))),
     "settings": printed(lambda text: settings_table([setting(text)])),
     "settings show": printed(lambda text: setting_view(setting(text))),
     "join: state": done(refreshed),

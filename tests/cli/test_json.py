@@ -67,6 +67,7 @@ FAIL: Final[dict[str, str]] = {
     "agent run": "agent run",
     "agent tasks": "agent tasks",
     "agent submit": "agent submit nothing",
+    "audits": "audits",
     "experts": "experts",
     "experts register": "experts register",
     "experts withdraw": "experts withdraw",

@@ -19,6 +19,7 @@ from swarmllm.core.peers.dialling import Dialling
 from swarmllm.core.peers.router import Candidate, Router
 from swarmllm.core.peers.view import ExpertView
 from swarmllm.core.serving.admission import Serving
+from swarmllm.core.trust.standing import Standing, Word
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.messages import (
     RECORD_ADDR_MAX,
@@ -69,6 +70,7 @@ class Roster(Part):
         self._clearance = clearance
         self.is_cleared = clearance.is_cleared
         self.trust: TrustIn = _whole
+        self.standing: Callable[[PeerId, bytes, float], Standing] | None = None
         # Whether our own expert signs its sessions when it is asked to.
         self.signs = False
 
@@ -133,8 +135,16 @@ class Roster(Part):
             merit=history.merit,
             share=history.share,
             ping_s=history.ping_s,
+            standing=self._standing_of(peer, record, now),
             score_s=self._router.expected_s(Candidate(peer, record, 1, member=False), now),
         )
+
+    def _standing_of(self, peer: PeerId, record: CapacityRecord, now: float) -> Standing | None:
+        if peer == self.own:
+            return Standing(Word.OWN, "this node's own expert")
+        if self.standing is None:
+            return None
+        return self.standing(peer, record.model_digest, now)
 
     # --- what we say of ourselves -----------------------------------------------------------------
 

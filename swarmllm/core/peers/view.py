@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from swarmllm.core.trust.standing import Standing
 from swarmllm.core.values import EngineLoad, ModelCard
 from swarmllm.messages import CapacityRecord, PeerId
 
@@ -29,6 +30,8 @@ class ExpertView:
     prompts: int = 0
     merit: float = 0.0
     share: float = 0.0
+    standing: Standing | None = None
+    """What this node thinks of it; None: it judges nobody."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from swarmllm.core.trust.findings import Audit, Findings
 from swarmllm.core.trust.purse import Purse
 from swarmllm.core.trust.reputation import Account, Key, Reputation
 from swarmllm.core.trust.sessions import Ongoing, Sessions, Unseal
+from swarmllm.core.trust.standing import Standing, standing_of
 from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.core.trust.transcript import replay
 from swarmllm.core.values import SessionKey
@@ -142,7 +143,7 @@ class Audits(Part):
     def handle(self, event: Input | Fact, now: float) -> Told:
         told = [*self._handled(event, now)]
         told += self._go_on(now)
-        return [*told, *self._findings.save(now)]
+        return [*told, *self._findings.save(now, self._unix_s(now))]
 
     def _handled(self, event: Input | Fact, now: float) -> Told:
         match event:
@@ -194,6 +195,10 @@ class Audits(Part):
     def trust(self, peer: PeerId, digest: bytes, now: float) -> float:
         """What its word counts now, as a factor; 0: it is excluded."""
         return self._reputation.trust(peer, digest, self._unix_s(now))
+
+    def standing(self, peer: PeerId, digest: bytes, now: float) -> Standing:
+        """What this node thinks of it, for people."""
+        return standing_of(self._reputation, peer, digest, self._unix_s(now))
 
     # --- sessions ---------------------------------------------------------------------------------
 
@@ -304,7 +309,7 @@ class Audits(Part):
         if not isinstance(reply, Scores) or not self._around.is_cleared(by, now):
             return [*told, *self._ask(waiting, now)]
         try:
-            lists = self._lists(waiting, reply)
+            lists = _lists(waiting, reply)
         except RemoteError as fault:
             penalty = [Penalise(by, str(fault))] if by != self._around.own else []
             return [*told, *penalty, *self._ask(waiting, now)]
@@ -312,15 +317,6 @@ class Audits(Part):
         if finding is None:
             return [*told, *self._ask(waiting, now)]
         return [*told, *self._ended(waiting, finding, now)]
-
-    def _lists(self, waiting: Waiting, reply: Scores) -> tuple[SparseList, ...]:
-        said = waiting.case.said
-        if len(reply.lists) != len(said):
-            raise RemoteError(
-                f"expert {waiting.by}: {len(reply.lists)} lists where {len(said)} were asked for"
-            )
-        most = max(one.entries_max for one in said)
-        return tuple(decode_list(data, most, VOCABULARY_MAX) for data in reply.lists)
 
     def _close(self, waiting: Waiting) -> NodeEffect:
         assert waiting.by is not None
@@ -349,3 +345,13 @@ class Audits(Part):
 
     def _unix_s(self, now: float) -> float:
         return self._zero_s + now
+
+
+def _lists(waiting: Waiting, reply: Scores) -> tuple[SparseList, ...]:
+    said = waiting.case.said
+    if len(reply.lists) != len(said):
+        raise RemoteError(
+            f"expert {waiting.by}: {len(reply.lists)} lists where {len(said)} were asked for"
+        )
+    most = max(one.entries_max for one in said)
+    return tuple(decode_list(data, most, VOCABULARY_MAX) for data in reply.lists)

@@ -13,6 +13,7 @@ from swarmllm.core.ledger.entry import LedgerEntry, LedgerKind
 from swarmllm.core.part import Told
 from swarmllm.core.trust.case import Finding, Verdict
 from swarmllm.core.trust.comparison import Difference, mean
+from swarmllm.core.trust.keeping import RECORDS, pack
 from swarmllm.core.trust.reputation import Account, Key, Reputation
 from swarmllm.core.trust.sessions import Ongoing
 from swarmllm.core.trust.suspicion import Suspicion
@@ -64,12 +65,16 @@ class Findings:
             for key, account in self._reputation
         )
 
-    def save(self, now: float) -> Told:
+    def save(self, now: float, now_s: float) -> Told:
         """Not more often than once a minute: what is lost with the last is found out again."""
         if now < self.next_deadline():
             return ()
         self._saved_version, self._saved_at = self._reputation.version, now
-        return [Save(ACCOUNTS, self._reputation.packed())]
+        self._track_records.changed()
+        return [
+            Save(ACCOUNTS, self._reputation.packed()),
+            Save(RECORDS, pack(self._track_records, now_s)),
+        ]
 
     def ended(
         self, session: Ongoing, finding: Finding, positions: int, tokens: int, now_s: float

@@ -164,6 +164,32 @@ class Config:
             help="Take part in the swarm's improvement of itself, as far as its phase allows.",
         ),
     ] = False
+    trust_capped_days: Annotated[
+        float,
+        Setting(
+            number(0, 365),
+            "Days for which the word of an expert that this node has not known before counts half,"
+            " however well it does (docs/trust.md).",
+            metavar="DAYS",
+        ),
+    ] = 7.0
+    trust_whole_days: Annotated[
+        float,
+        Setting(
+            number(0, 3650),
+            "Days after which an expert's word counts fully; in between it grows.",
+            metavar="DAYS",
+        ),
+    ] = 30.0
+    trust_excluded_days: Annotated[
+        float,
+        Setting(
+            number(0, 3650),
+            "Days for which an expert is not asked that an audit has shown to answer with something"
+            " else than its model.",
+            metavar="DAYS",
+        ),
+    ] = 7.0
     api: Annotated[
         bool,
         Setting(

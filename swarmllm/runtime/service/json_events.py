@@ -33,6 +33,7 @@ from swarmllm.runtime.service.answer import Notice, Part, Piece, Weighing
 from swarmllm.runtime.service.local_node import Status
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.result import Result
+from swarmllm.runtime.service.trust_fields import standing_fields
 
 State = Literal["running", "starting", "none"]
 """Of the node; `none`: nothing runs, and what is shown is what one would start with."""
@@ -412,6 +413,7 @@ def _expert(view: ExpertView) -> Record:
         "prompts": view.prompts,
         "merit_nats": round(view.merit, 4) if view.prompts else None,
         "share": round(view.share, 4) if view.prompts else None,
+        **standing_fields(view),
     }
 
 

@@ -5,11 +5,11 @@ parameters in, records out.
         async for record in records: ...
 
 The local socket (`local_api`), gRPC and a command's own node are thin callers of this. `generate`
-gives `weighed`, `token`, `notice` and at last `end`; `status`, `experts`, `metrics` and `shutdown`
-give one record; `events` tells of experts and peers until the caller leaves; the kill switch's
-operations are in `halts`, those of governance in `governance`, those of programs that manage nodes
-in `mesh`, those of the agent and of the node's expert in `agent`. What cannot be answered is raised
-as a UsageError, LocalError or HaltedError.
+gives `weighed`, `token`, `notice` and at last `end`; `status`, `experts`, `audits`, `metrics` and
+`shutdown` give one record; `events` tells of experts and peers until the caller leaves; the kill
+switch's operations are in `halts`, those of governance in `governance`, those of programs that
+manage nodes in `mesh`, those of the agent and of the node's expert in `agent`. What cannot be
+answered is raised as a UsageError, LocalError or HaltedError.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import trio
 from swarmllm.core.settings.holder import Settings
 from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.config.pins import setting_of
-from swarmllm.runtime.service import mesh, metrics
+from swarmllm.runtime.service import mesh, metrics, trust_fields
 from swarmllm.runtime.service.agent import OPS as AGENT_OPS
 from swarmllm.runtime.service.agent import AgentService
 from swarmllm.runtime.service.governance import OPS as GOVERNANCE_OPS
@@ -128,6 +128,7 @@ class Service:
             "count": self._count,
             "status": self._status,
             "experts": self._experts,
+            "audits": lambda _, __: trust_fields.answer(self.node),
             "settings": self._show_settings,
             "metrics": lambda _, __: metrics.answer(self.node),
             "events": self._events,

@@ -39,7 +39,9 @@ from swarmllm.core.settings.holder import Settings
 from swarmllm.core.shell import EffectQueue
 from swarmllm.core.trust.audits import Trust
 from swarmllm.core.trust.findings import ACCOUNTS
+from swarmllm.core.trust.keeping import RECORDS, unpack
 from swarmllm.core.trust.reputation import Reputation
+from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.core.values import EngineLoad
 from swarmllm.messages import HALT, ExpertReply, PeerId
 from swarmllm.testing.operators import Operator
@@ -161,7 +163,7 @@ class Host:
         self.node = Node(
             *(world.config, self.peer, unix_ms, rng, sealing, self.halt_machine, parts),
             self.settings,
-            trust=_trust(self, unix_ms) if world.audits else None,
+            *((_track_records(self, unix_ms), _trust(self, unix_ms)) if world.audits else ()),
         )
         open_ledger(self, world.event_queue)
         self.receive(AddressesChanged(self.addrs))
@@ -386,6 +388,10 @@ class Host:
         connection = self.connections.get(peer)
         if connection is not None and life == self.life:
             self.world.network.end(connection, self, "reset", reason)
+
+
+def _track_records(host: Host, unix_ms: int) -> TrackRecords:
+    return TrackRecords(unpack(host.disk.values.get(RECORDS, b""), unix_ms / 1000))
 
 
 def _trust(host: Host, unix_ms: int) -> Trust:

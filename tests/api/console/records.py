@@ -46,6 +46,9 @@ def expert(peer: str, **more: object) -> Record:
         "ping_ms": None,
         "expected_ms": 12.0,
         "merit_nats": 0.25,
+        "trust": 0.5,
+        "standing": "new",
+        "why": "known for 1.0 days, 2 valid audits lately",
         "share": 0.5,
     }
     return found | more

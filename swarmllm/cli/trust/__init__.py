@@ -1,0 +1,1 @@
+"""Commands about what experts are worth to this node: audits and receipts."""

@@ -1,0 +1,88 @@
+"""The records that tell what a node thinks of experts, and by what audits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING
+
+from swarmllm.core.peers.view import ExpertView, NodeView
+from swarmllm.core.trust.audits import TrustView
+from swarmllm.core.trust.comparison import Difference
+from swarmllm.core.trust.findings import Audit
+from swarmllm.core.trust.reputation import Account, Key
+from swarmllm.core.trust.standing import described
+from swarmllm.runtime.service.record import Record
+
+if TYPE_CHECKING:
+    from swarmllm.runtime.service.local_node import LocalNode
+
+
+async def answer(node: LocalNode | None) -> AsyncGenerator[Record]:
+    """One record; of a node that is still starting (None) there is nothing to tell."""
+    fields = audits_fields(None if node is None else node.view())
+    yield {"event": "audits", "time": round(time.time(), 3), **fields}
+
+
+def standing_fields(view: ExpertView) -> Record:
+    """What this node thinks of an expert; None throughout where it judges nobody."""
+    found = view.standing
+    if found is None:
+        return {"trust": None, "standing": None, "why": None}
+    return {"trust": round(found.trust, 3), "standing": str(found.word), "why": found.why}
+
+
+def audits_fields(view: NodeView | None) -> Record:
+    """The last audits since the node has started, oldest first, and what is kept of each expert.
+    `tokens_for_answers` and `tokens_for_audits`: what experts have computed since then."""
+    parts = () if view is None else view.parts
+    found = next((part for part in parts if isinstance(part, TrustView)), None)
+    if found is None:
+        return {"audits": [], "accounts": [], "tokens_for_answers": 0, "tokens_for_audits": 0}
+    return {
+        "audits": [_audit(one) for one in found.audits],
+        "accounts": [_account(*one, found.now_s) for one in found.accounts],
+        "tokens_for_answers": found.earned,
+        "tokens_for_audits": found.spent,
+    }
+
+
+def _audit(one: Audit) -> Record:
+    return {
+        "at": round(one.at_s, 3),
+        "peer": one.expert,
+        "model": one.model,
+        "digest": one.model_digest.hex(),
+        "verdict": str(one.verdict),
+        "against": one.against,
+        "by": list(one.by),
+        "positions": one.positions,
+        **_difference(one.mean),
+        "signed": one.is_signed,
+        "excluded": one.is_excluded,
+        "tokens": one.tokens,
+    }
+
+
+def _difference(one: Difference | None) -> Record:
+    if one is None:
+        return {"variation": None, "nats": None, "ranks": None}
+    return {"variation": round(one.variation, 4), "nats": round(one.nats, 4), "ranks": one.ranks}
+
+
+def _account(key: Key, account: Account, trust: float, now_s: float) -> Record:
+    standing = described(account, trust, now_s)
+    return {
+        "peer": key[0],
+        "digest": key[1].hex(),
+        "standing": str(standing.word),
+        "why": standing.why,
+        "trust": round(trust, 3),
+        "since": round(account.since_s, 3),
+        "valid": round(account.valid, 2),
+        "failed": round(account.failed, 2),
+        "disputed": round(account.disputed, 2),
+        "unsigned": round(account.unsigned, 2),
+        "suspicion_nats": round(account.suspicion, 2),
+        "excluded_until": round(account.excluded_until_s, 3) or None,
+    }

@@ -1,0 +1,98 @@
+"""Real processes: who says that it runs a model and runs another is found by audits, and asked no
+more; those who run it are not."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from swarmllm.cli.processes import NodeProcess, open_fleet
+from swarmllm.runtime.local_api.client import ask, asking
+from swarmllm.runtime.service.record import Record
+from swarmllm.testing.gguf_fixture import LARGER, SMALL, small_vocabulary, write_model
+from tests import ROOT
+from tests.cli.command import run
+from tests.e2e.replicas import ANSWER_S, MEET_S, START_S, arguments
+
+pytestmark = pytest.mark.slow
+ANSWERS_MAX = 30
+
+
+async def write(node: NodeProcess, number: int) -> list[Record]:
+    """The token records of one answer."""
+    request: dict[str, Any] = {"prompt": f"The quick brown fox {number}", "k": 3, "max_tokens": 12}
+    with trio.fail_after(ANSWER_S):
+        async with asking(node.folder, "generate", **request, seed=number) as records:
+            return [record async for record in records if record["event"] == "token"]
+
+
+async def audits(node: NodeProcess) -> Record:
+    return await ask(node.folder, "audits")
+
+
+async def meet(node: NodeProcess, count: int) -> None:
+    with trio.fail_after(MEET_S):
+        while True:
+            experts = (await ask(node.folder, "experts"))["experts"]
+            if sum(one["connected"] for one in experts) >= count:
+                return
+            await trio.sleep(0.1)
+
+
+def test_an_imposter_is_excluded_and_nobody_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = str(ROOT), os.environ.get("PYTHONPATH", "")  # For the imposter, which is a test's.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    words = small_vocabulary()
+    model = write_model(tmp_path / "model.gguf", SMALL, words)
+    other = write_model(tmp_path / "other.gguf", LARGER, words)
+    swarm = f"e2e-{secrets.token_hex(4)}"
+    program = ("tests.e2e.imposter", str(model), "join")
+    (tmp_path / "liars").mkdir()
+
+    async def body() -> None:
+        async with (
+            open_fleet(tmp_path) as fleet,
+            open_fleet(tmp_path / "liars", program) as liars,
+        ):
+            asker = await fleet.start("asker", arguments(other, swarm))
+            address = (await asker.wait_for("listening", START_S))["addrs"][0]
+            near = "--peer", address
+            honest = [
+                await fleet.start(f"honest {i}", arguments(model, swarm, *near)) for i in range(2)
+            ]
+            liar = await liars.start("liar", arguments(other, swarm, *near))
+            for node in (*honest, liar):
+                await node.wait_for("ready", START_S)
+            await meet(asker, 3)
+            excluded: set[str] = set()
+            for number in range(ANSWERS_MAX):
+                await write(asker, number)
+                await trio.sleep(0.5)
+                found = await audits(asker)
+                excluded = {a["peer"] for a in found["accounts"] if a["excluded_until"]}
+                if excluded:
+                    break
+            assert excluded == {liar.peer}, found
+            assert any(one["signed"] and one["excluded"] for one in found["audits"])
+            tokens = await write(asker, 99)
+            assert liar.peer not in {e["peer"] for t in tokens for e in t["experts"]}
+            (standing,) = (
+                one["standing"]
+                for one in (await ask(asker.folder, "experts"))["experts"]
+                if one["peer"] == liar.peer
+            )
+            assert standing == "excluded"
+            shown = await trio.to_thread.run_sync(
+                lambda: run(tmp_path, "audits", "--data-dir", str(asker.folder), COLUMNS="200")
+            )
+            assert "excluded" in shown.out
+            assert "differed" in shown.out
+
+    trio.run(body)
