@@ -94,9 +94,11 @@ HaltInput = (
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A connection is up and our own expert stream on it is open: `Send` works from now on."""
+    """A connection is up and our own expert stream on it is open: `Send` works from now on. `host`
+    is the address at its other end, as this machine sees it; empty: not known."""
 
     peer: PeerId
+    host: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from swarmllm.errors import UsageError
 from swarmllm.sims import churn, half_dies, scale, sybil, throughput
 from swarmllm.sims.crowd import CONTEXT_MAX, Request, add_askers, add_experts, untouched
 from swarmllm.sims.frame.command import simulate
+from swarmllm.sims.liars import ATTACKS
 from swarmllm.sims.study import Mean, Study, Summary
 from swarmllm.testing.world import DESKTOP_8B, LinkModel, Spec, World
 from tests.sims.test_studies import SMALL
@@ -51,7 +52,7 @@ IMPOSSIBLE: list[tuple[str, list[str], str]] = [
     ("throughput", ["--service", "abacus"], "abacus"),
     ("throughput", ["--speculation", "local"], "--speculation local wants an expert"),
     ("sybil", ["--share", "0.9"], "--share 0.9"),
-    ("sybil", ["--kind", "saint"], "saint"),
+    ("sybil", ["--attack", "saint"], "saint"),
     ("scale", ["--load", "9", "--streams", "8"], "--load 9"),
     ("scale", ["--phase", "7"], "7"),
     ("half_dies", ["--share", "1"], "--share 1"),
@@ -201,27 +202,54 @@ def test_a_draft_survives_stragglers_and_experts_that_leave() -> None:
 # --- Sybils ---------------------------------------------------------------------------------------
 
 CROWD: dict[str, Any] = {
-    "experts": 20,
-    "models": 4,
+    "experts": 10,
+    "models": 3,
     "k": 3,
-    "before": 8,
-    "after": 5,
-    "askers": 2,
-    "tokens": 8,
+    "before": 2,
+    "after": 2,
+    "askers": 1,
+    "tokens": 12,
+    "share": 0.2,
 }
 
 
-@pytest.mark.parametrize("kind", ["boaster", "poisoner"])
-def test_defences_leave_liars_less_than_they_get_without(kind: str) -> None:
-    defended = run(sybil.STUDY, **CROWD, kind=kind, share=0.3)
-    bare = run(sybil.STUDY, **CROWD, kind=kind, share=0.3, defended=False)
-    assert bare["asked"] > defended["asked"]
-    assert defended["fair"] == bare["fair"] == 0.3
+@pytest.mark.parametrize("attack", ["heart", "believable", "replicas", "lookalike"])
+def test_who_made_up_what_it_knew_has_next_to_no_weight_and_without_the_defences_much(
+    attack: str,
+) -> None:
+    defended = run(sybil.STUDY, **CROWD, attack=attack)
+    bare = run(sybil.STUDY, **CROWD, attack=attack, defended=False)
+    assert bare["weight_share"] > 4 * defended["weight_share"]
+    assert defended["weight_share"] < sybil.GOAL
+    assert defended["alone"] == 0.0 < bare["alone"]
+    assert defended["tokens_changed"] < bare["tokens_changed"]
+    assert defended["nats"] < bare["nats"]
 
 
-def test_without_liars_nobody_lies() -> None:
-    found = run(sybil.STUDY, **CROWD | {"before": 1, "after": 1}, share=0.0)
-    assert found["asked"] == found["weight"] == found["fair"] == 0.0
+@pytest.mark.parametrize("attack", sorted(ATTACKS))
+def test_every_attack_runs_and_every_answer_is_whole(attack: str) -> None:
+    small = CROWD | {"before": 1, "after": 1, "tokens": 4}
+    found = run(sybil.STUDY, **small, attack=attack)
+    assert found["finished"] == 1.0
+    assert found["fair"] == 0.2
+
+
+def test_without_liars_nobody_lies_and_nothing_is_changed() -> None:
+    found = run(sybil.STUDY, **CROWD | {"before": 1, "after": 1, "share": 0.0})
+    assert found["weight_share"] == found["tokens_changed"] == found["alone"] == 0.0
+
+
+def test_a_look_alike_says_the_same_under_another_digest_and_a_replica_does_not() -> None:
+    parameters = {**sybil.STUDY.defaults, "attack": "lookalike"}
+    world = sybil.Swarm(1, halts=False)
+    honest = world.model(sybil.honest_spec(parameters, 2))
+    double = world.model(sybil.liar_spec(parameters, 2))
+    other = world.model(sybil.liar_spec(parameters, 6))
+    assert (double.logits(bytes(8)) == honest.logits(bytes(8))).all()
+    assert (other.logits(bytes(8)) == honest.logits(bytes(8))).all()
+    assert len({honest.card.digest, double.card.digest, other.card.digest}) == 3
+    slander = world.model(sybil.liar_spec(parameters | {"attack": "slanderer"}, 2))
+    assert slander.card.digest == honest.card.digest
 
 
 # --- scale ----------------------------------------------------------------------------------------

@@ -301,7 +301,7 @@ class Links:
         self._settled[link.peer] = link
         self._count()
         if not self._closing:
-            self._inbox.put(PeerConnected(link.peer))
+            self._inbox.put(PeerConnected(link.peer, _host_of(link)))
             self._on_ready(link)
         self._announce_change()
 
@@ -387,3 +387,9 @@ def _has_readable_key(peer: PeerId) -> bool:
     except RemoteError:
         return False
     return True
+
+
+def _host_of(link: Link) -> str:
+    """The address at the other end; empty once there is none any more."""
+    remote = link.conn.muxed_conn.get_remote_address()
+    return "" if remote is None else str(remote[0])

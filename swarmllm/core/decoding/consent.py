@@ -1,4 +1,5 @@
-"""End-of-text consent: a stop token that a single model wants is drawn again from the others.
+"""Consent: a stop token that a single model wants is drawn again from the others, and so is any
+token that only a model wants of which too little is known.
 
 A model that lies need not win any argument: to force the end of the text once is enough, and
 nothing can make it good. So where the token that was drawn ends the text, and only one model wants
@@ -6,6 +7,11 @@ an end while every other that was asked gives it hardly any probability, the tok
 from the others' pool. Our own expert may end a text alone, and so may whoever is asked alone.
 
 All tokens that end a text count as one wish: models end their texts with different ones.
+
+A model that is new here (`core.trust`) chooses no token alone, whatever it is: where it alone gives
+one more than hardly any probability, and a model that is known was asked, the token is drawn again.
+This is not asked of known ones: of the tokens of four specialists that have nothing in common up to
+six in ten, of specialists of one family one to six in a hundred, are in a single list.
 """
 
 from __future__ import annotations
@@ -57,7 +63,10 @@ def decide(
         token, logprob = draw(pooled, sampling, rng, text, written)
     else:
         token, logprob = draw_with(first, pooled, sampling, rng, text, written)
-    muted = lone(order.stop_tokens, lists, holders) if token in order.stop_tokens else []
+    if token in order.stop_tokens:
+        muted = lone(order.stop_tokens, lists, holders)
+    else:
+        muted = _lone_newcomers(token, lists, holders)
     if not muted:
         return token, logprob, list(weights), pooled
     rest = [i for i in range(len(lists)) if i not in muted]
@@ -109,6 +118,20 @@ def lone(ids: Collection[int], lists: Sequence[SparseList], holders: Sequence[Ho
         return []
     found = [i for i, holder in enumerate(holders) if holder.model in models]
     return found if len(found) < len(holders) else []
+
+
+def _lone_newcomers(
+    token: int, lists: Sequence[SparseList], holders: Sequence[Holder]
+) -> list[int]:
+    """The indices of the lists of the only model that wants this token, if it is new here and one
+    of the others is not."""
+    if len({holder.is_new for holder in holders}) < 2:
+        return []
+    muted = lone((token,), lists, holders)
+    if any(not holders[i].is_new for i in muted):
+        return []
+    others = [holder for i, holder in enumerate(holders) if i not in muted]
+    return muted if any(not holder.is_new for holder in others) else []
 
 
 def _mass(found: SparseList, wanted: npt.NDArray[np.int64]) -> float:

@@ -3,10 +3,14 @@ each of them counts.
 
 Probe, score, keep: the first round goes to more models than the answer will need. Each gives its
 distribution and says what it thought of the prompt; the models that knew it best are asked from
-then on, and the others are let go. What they turned out to be worth is remembered for the next
-answer. Replicas that say the same of the prompt are one voice and share its weight
-(`core.decoding.voices`); evidence is each peer's own, and nobody's word stands for another who says
-otherwise.
+then on, and the others are let go. Replicas that say the same of the prompt are one voice and share
+its weight (`core.decoding.voices`); evidence is each peer's own, and nobody's word stands for
+another who says otherwise.
+
+What an expert says of a prompt that it sees can be made up. So its word counts only once it has
+predicted enough tokens that it could not see (`core.trust.evidence`), and by as much less as it was
+found to boast; until then its model is capped (`core.trust.caps`). What hidden tokens show is
+remembered for the next answer.
 """
 
 from __future__ import annotations
@@ -24,7 +28,15 @@ from swarmllm.core.events import Weighed
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.peers.router import Candidate, format_trust
 from swarmllm.core.settings.holder import Settings
-from swarmllm.core.settings.table import EXPLORATION, FIRST_THRESHOLD, PROBES, QUORUM_SHARE
+from swarmllm.core.settings.table import (
+    EXPLORATION,
+    FIRST_THRESHOLD,
+    NEW_SHARE,
+    PROBES,
+    QUORUM_SHARE,
+)
+from swarmllm.core.trust.acquaintance import Acquaintance
+from swarmllm.core.trust.caps import capped, crowded
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import RemoteError
 from swarmllm.messages import CapacityRecord, PeerId
@@ -32,12 +44,12 @@ from swarmllm.wire.target_logprob import decode_target
 
 # Outside tokens (the last ones) that weigh the experts: each costs an expert a full row of logits.
 EVIDENCE_MAX = 64
-# With fewer, what was found says more about these words than about the expert, and is not
-# remembered.
-EVIDENCE_MIN = 8
 PROBE_PROMPT_MAX = 4096  # Tokens; beyond this a prefill is worth more than what it would tell.
 UNKNOWN_SHARE = 0.01  # What a model that was never probed is expected to be worth once others were.
 SETS_MAX = 64  # Sets of models whose shares are remembered.
+# Newcomers of one address block (IPv4 /24, IPv6 /64) in an answer, or as many as make a token;
+# twice as many of the next larger one (/16, /48).
+BLOCK_MAX = 4
 # Known to one answer; its candidates are bounded by connections, but these come and go.
 PEERS_MAX = 1024
 
@@ -59,6 +71,7 @@ class Ensemble:
         self._short = len(order.prompt) <= PROBE_PROMPT_MAX
         self._rng = rng
         self._settings = settings
+        self.trust = Acquaintance(order, rng, settings)
         self._records: dict[PeerId, CapacityRecord] = {}
         self._priors: dict[PeerId, float] = {}
         self._own: PeerId | None = None
@@ -73,8 +86,13 @@ class Ensemble:
 
     def fitted(self, pool: ExpertPool, candidates: Sequence[Candidate]) -> list[Candidate]:
         """The candidates with what is expected of their models. Who comes when `PEERS_MAX` are
-        known has no part in this answer."""
+        known has no part in this answer, nor has one of a crowd of newcomers at one address block,
+        until some of them are known."""
         candidates = [c for c in candidates if self._meet(pool, c.peer, c.record)]
+        newcomers = [c.peer for c in candidates if self.trust.is_new(c.peer)]
+        most = max(BLOCK_MAX, self._k)
+        left_out = crowded(pool.blocks(newcomers), most, 2 * most)
+        candidates = [c for c in candidates if c.peer not in left_out]
         fits = {
             voice: math.log(share)
             for voice, share in self._expected({c.peer for c in candidates}).items()
@@ -99,6 +117,7 @@ class Ensemble:
         others = sorted(c.peer for c in candidates if c.record.model_digest not in known)
         if others and self._short and self._rng.random() < self._settings[EXPLORATION]:
             picked.append(self._rng.choice(others))
+        self.trust.hide(pool, picked, self.gate.positions)
         return picked
 
     def best(self, peers: Iterable[PeerId], count: int) -> list[PeerId]:
@@ -157,6 +176,14 @@ class Ensemble:
         self._shares.clear()
         self.gate.learn(peer, position, logprob)
 
+    def conclude(self, pool: ExpertPool) -> None:
+        """All that the prompt can tell was told."""
+        self.trust.conclude(pool, self.gate.merits(self.trust.tested()))
+        for peer in sorted(self._records):
+            self._believe(pool, peer)
+        self._voices.clear()
+        self._shares.clear()
+
     def contradicted(self) -> list[PeerId]:
         """Those who claim the model that our own expert runs, and say of the prompt what it does
         not."""
@@ -174,25 +201,18 @@ class Ensemble:
         return [shares[self._voice(p)] / replicas[self._voice(p)] for p in peers]
 
     def holders(self, peers: Iterable[PeerId]) -> list[Holder]:
-        """Which model each of them claims, and which one is our own."""
-        return [Holder(self._model(p), p == self._own) for p in peers]
+        """Which model each of them claims, which one is our own, and who is not known yet."""
+        return [Holder(self._model(p), p == self._own, self.trust.is_new(p)) for p in peers]
 
     def verdict(
         self, pool: ExpertPool, probed: Iterable[PeerId], kept: Sequence[PeerId]
     ) -> list[Weighed]:
         """What each of the probed experts was worth, best first; the router remembers it."""
-        peers = sorted(probed)
-        merits, nats = self.gate.merits(self._voice(p) for p in peers), self.gate.nats()
+        peers, nats = sorted(probed), self.gate.nats()
         found = []
         for peer, share in zip(peers, self.weights(peers), strict=True):
-            voice = self._voice(peer)
-            if (
-                peer in nats
-                and voice in merits
-                and len(merits) > 1
-                and len(self.gate.positions) >= EVIDENCE_MIN
-            ):
-                pool.weighed(peer, merits[voice], share)
+            if peer in nats:
+                pool.weighed(peer, share)
             found.append(
                 Weighed(peer, self._records[peer].model, nats.get(peer), share, peer in kept)
             )
@@ -207,8 +227,7 @@ class Ensemble:
         if known is None and len(self._records) >= PEERS_MAX:
             return False
         self._records[peer] = record
-        believed = pool.prior(peer, record, self._domain)
-        self._priors[peer] = believed * format_trust(record, self._chat_digest)
+        self._believe(pool, peer)
         if pool.is_local(peer):
             self._own = peer
         if known is not None:
@@ -216,6 +235,12 @@ class Ensemble:
         self._voices.clear()
         self._shares.clear()
         return True
+
+    def _believe(self, pool: ExpertPool, peer: PeerId) -> None:
+        record = self._records[peer]
+        self.trust.meet(pool, peer, record.model_digest)
+        believed = pool.prior(peer, record, self._domain)
+        self._priors[peer] = believed * format_trust(record, self._chat_digest)
 
     def _model(self, peer: PeerId) -> Model:
         return self._records[peer].model_digest
@@ -240,14 +265,28 @@ class Ensemble:
         )
 
     def _among(self, found: frozenset[Voice]) -> dict[Voice, float]:
+        """What these voices weigh: by their word, as far as it counts, and under the caps. A voice
+        is known if one of its members is, and boasts no more than the most modest of these."""
         if self._shared_by != self._settings.version:
             self._shared_by = self._settings.version
             self._shares.clear()
         shares = self._shares.get(found)
-        if shares is None:
-            if len(self._shares) >= SETS_MAX:
-                self._shares.clear()
-            shares = self._shares[found] = self.gate.shares({v: self._prior(v) for v in found})
+        if shares is not None:
+            return shares
+        priors = {voice: self._prior(voice) for voice in sorted(found)}
+        doubts: dict[Voice, float] = {}
+        for peer in sorted(self._voices):
+            voice = self._voices[peer]
+            if voice in found and not self.trust.is_new(peer):
+                less = self.trust.doubt(peer)
+                doubts[voice] = min(less, doubts.get(voice, less))
+        new = {voice: self._model(voice) for voice in sorted(found) if voice not in doubts}
+        shares = self.gate.shares(priors, doubts)
+        if new:
+            shares = capped(shares, priors, new, self._settings[NEW_SHARE])
+        if len(self._shares) >= SETS_MAX:
+            self._shares.clear()
+        self._shares[found] = shares
         return shares
 
     def _expected(self, peers: Iterable[PeerId]) -> Mapping[Voice, float]:

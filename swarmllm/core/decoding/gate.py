@@ -137,22 +137,26 @@ class Gate:
         ]
         return math.fsum(gaps) / len(gaps) if gaps else math.inf
 
-    def shares(self, priors: Mapping[Source, float]) -> dict[Source, float]:
+    def shares(
+        self, priors: Mapping[Source, float], doubts: Mapping[Source, float] | None = None
+    ) -> dict[Source, float]:
         """The mixture weights of these sources, adding up to 1. `priors` are relative (> 0) and
-        need no scale.
+        need no scale. `doubts`: whose word counts, and by how many nats per token it is taken to be
+        too good; None: everybody's, as it is.
 
         Only positions are compared that all informed ones have in common. A source without evidence
-        keeps its part of the prior.
+        that counts keeps its part of the prior.
         """
         sources = sorted(priors)
         total = sum(priors.values())
         scaled = {s: priors[s] / total for s in sources}
-        informed = [s for s in sources if self.is_informed(s)]
+        informed = [s for s in sources if self.is_informed(s) and (doubts is None or s in doubts)]
         found = dict(scaled)
         if len(informed) > 1:
             mass = sum(scaled[s] for s in informed)
             prior = np.array([scaled[s] / mass for s in informed])
-            learned = self._learned(informed, prior)
+            less = np.array([0.0 if doubts is None else doubts[s] for s in informed])
+            learned = self._learned(informed, prior, less)
             found |= {s: mass * float(w) for s, w in zip(informed, learned, strict=True)}
         uniform = self._settings[UNIFORM_SHARE]
         return {s: (1 - uniform) * found[s] + uniform * scaled[s] for s in sources}
@@ -180,11 +184,11 @@ class Gate:
             if known
         }
 
-    def _learned(self, sources: Sequence[Source], prior: Floats) -> Floats:
+    def _learned(self, sources: Sequence[Source], prior: Floats, less: Floats) -> Floats:
         eta, share = self._settings[LEARNING_RATE], self._settings[FORGETTING]
         w = prior
         for i, turn in enumerate(self.turns):
-            table = self._table(sources, [turn])
+            table = self._table(sources, [turn]) - less
             if i == 0:
                 w = em(table, prior)
                 continue

@@ -34,6 +34,7 @@ from swarmllm.core.decoding.drafting import Drafting
 from swarmllm.core.decoding.ensemble import Ensemble
 from swarmllm.core.decoding.members import Ask, Members
 from swarmllm.core.decoding.pooling import Pooled
+from swarmllm.core.decoding.revealing import heard, reveal
 from swarmllm.core.decoding.round import Experts, Round
 from swarmllm.core.decoding.sampling import likeliest, numbers
 from swarmllm.core.decoding.speculation import Speculation
@@ -42,6 +43,7 @@ from swarmllm.core.decoding.writing import End, Writing
 from swarmllm.core.events import Ended, EndReason, ExpertsWeighed, NodeEvent, Noticed, TokenChosen
 from swarmllm.core.peers.pool import ExpertPool
 from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import HIDDEN_SHARE
 from swarmllm.core.values import GenerateRequest
 from swarmllm.errors import LocalError
 from swarmllm.messages import Busy, ExpertReply, Need, PeerId, Refused, Scores
@@ -84,6 +86,7 @@ class Generation:
         self.session = session
         self.order = order
         self.ended = False
+        self._settings = settings
         self._writing = Writing(order)
         self._text, self._guide = self._writing.text, self._writing.guide
         # What was written before anybody was asked: told when it is known who is.
@@ -188,6 +191,8 @@ class Generation:
             told = [Noticed(self.request, said)]
         if current.is_overdue(now):
             current.miss(pool)
+            if revealed := reveal(current, self._experts.hidden, pool, is_overdue=True):
+                return [*told, *revealed]
             if current.poll.replies:
                 return told + self._complete(pool)
             steps = current.retry(pool)
@@ -220,6 +225,8 @@ class Generation:
         has_part = not is_late and peer in current.poll.asked
         if has_part and reply.lists:
             current.answered(pool, peer, replace(reply, size_bytes=size_bytes))
+        elif has_part:
+            heard(current, self._experts.hidden, pool, peer, size_bytes)
         steps = current.expose(pool)
         if peer in members and is_late:
             steps += current.rejoin(pool, peer)
@@ -235,6 +242,8 @@ class Generation:
             return []
         if self._drafting.until is not None:
             return self._verify(pool) if self._drafting.is_stuck else []
+        if revealed := reveal(self._round, self._experts.hidden, pool):
+            return [*revealed, *self._round.refill(pool)]
         return self._complete(pool) if self._round.is_complete else [*self._round.refill(pool)]
 
     def _complete(self, pool: ExpertPool) -> list[Step]:
@@ -251,6 +260,9 @@ class Generation:
     def _finish(self, pool: ExpertPool) -> list[Step]:
         """Pool, sample, tell, as far as the draft holds; and begin the next round."""
         current, replies = self._round, self._round.poll.replies
+        if current.is_first and not self._is_kept:
+            self._ensemble.conclude(pool)
+        pool.allowance.earn(self._settings[HIDDEN_SHARE])
         used = self._ensemble.best(replies, current.answers_wanted)
         used.sort(key=lambda peer: (not pool.is_local(peer), peer))
         steps: list[Step] = self._keep(pool) if current.is_first and not self._is_kept else []

@@ -16,9 +16,9 @@ ones in total variation.
 Among the holders of one model there is a bound on what one of them may say alone: where at least
 three were asked, none of them counts for more than four times what the others say (and a
 ten-thousandth); our own expert, which we need not take on trust, bounds all others of its model and
-is bound by none. Of two strangers who contradict each other nobody knows which one lies, so two are
-left as they are. Honest holders say the same, and the bound never touches them: not one bit of
-their pool is another.
+is bound by none; and those that are known bound those that are not. Of two strangers who contradict
+each other nobody knows which one lies, so two are left as they are. Honest holders say the same,
+and the bound never touches them: not one bit of their pool is another.
 
 Greedy decoding hangs on exactness. Every step here is element by element in a fixed order of the
 lists, whatever order they came in: the same lists always give the same bits, and equal tokens stay
@@ -56,10 +56,12 @@ _Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who a list is from: which model it claims, and whether it is our own expert."""
+    """Who a list is from: which model it claims, whether it is our own expert, and whether there is
+    too little that shows what it is (`core.trust`)."""
 
     model: bytes
     is_own: bool = False
+    is_new: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,7 +128,7 @@ _NOBODY = Holder(b"")
 
 def _place(
     entry: tuple[SparseList, float, Holder],
-) -> tuple[float, float, bytes, bytes, bytes, bool]:
+) -> tuple[float, float, bytes, bytes, bytes, bool, bool]:
     """A list's place in the order of summation. Only lists that are equal in everything share
     one."""
     entries, weight, holder = entry
@@ -137,6 +139,7 @@ def _place(
         entries.logprobs.tobytes(),
         holder.model,
         holder.is_own,
+        holder.is_new,
     )
 
 
@@ -146,6 +149,9 @@ def _bound(
     """Cut what one holder of a model says beyond what the others bear out; whatever is cut,
     everybody else gains when it is renormalised.
 
+    Our own expert bounds all others, else those that are known bound those that are not; among
+    themselves holders need to be three.
+
     What a list leaves out bears out as much as it could have had there, so that lists which end at
     different tokens do not count as a contradiction.
     """
@@ -153,18 +159,22 @@ def _bound(
     for place, holder in enumerate(holders):
         groups.setdefault(holder.model, []).append(place)
     for places in groups.values():
-        own = next((place for place in places if holders[place].is_own), None)
-        if len(places) < (BOUND_MIN if own is None else 2):
+        own = [place for place in places if holders[place].is_own]
+        known = own or [place for place in places if not holders[place].is_new] or places
+        is_enough = not own and len(known) >= BOUND_MIN
+        if len(known) == len(places) and not is_enough:
             continue
-        most = [
-            np.where(held[p], table[p], min(lists[p].tail, table[p][held[p]].min())) for p in places
-        ]
-        total = _weighted_sum(np.array(most), [1.0] * len(most))
-        for place, words in zip(places, most, strict=True):
-            if place == own:
+        most = {
+            p: np.where(held[p], table[p], min(lists[p].tail, table[p][held[p]].min()))
+            for p in places
+        }
+        total = _weighted_sum(np.array([most[p] for p in known]), [1.0] * len(known))
+        for place in places:
+            if place in known and not is_enough:
                 continue
-            others = (total - words) / (len(places) - 1) if own is None else most[places.index(own)]
-            np.minimum(table[place], HOLDER_RATIO * others + HOLDER_FLOOR, out=table[place])
+            others = total - most[place] if place in known else total
+            mean = others / (len(known) - (place in known))
+            np.minimum(table[place], HOLDER_RATIO * mean + HOLDER_FLOOR, out=table[place])
 
 
 def _complete(lists: Sequence[SparseList]) -> tuple[npt.NDArray[np.int32], _Floats, _Mask]:

@@ -27,9 +27,10 @@ from swarmllm.core.decoding.patience import RoundClock, gives_up_after_s
 from swarmllm.core.decoding.standing import Standing
 from swarmllm.core.events import ExpertUse
 from swarmllm.core.peers.pool import ExpertPool
-from swarmllm.core.peers.router import MERIT_MAX_NATS, PREFILL_TOKENS, Candidate
+from swarmllm.core.peers.router import PREFILL_TOKENS, Candidate
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import HEDGE_COST
+from swarmllm.core.trust.evidence import HiddenTokens
 from swarmllm.core.values import GenerateRequest
 from swarmllm.messages import REFUSED_CONTEXT, PeerId, Scores
 from swarmllm.wire.ext import answers_allowed, answers_drafts
@@ -52,6 +53,11 @@ class Experts:
     settings: Settings
     ever_asked: set[PeerId] = field(default_factory=set)
 
+    @property
+    def hidden(self) -> HiddenTokens:
+        """The tokens of the prompt that no expert has been told yet."""
+        return self.ensemble.trust.hidden
+
     def drop(self, peer: PeerId, poll: Poll) -> bool:
         """Its session is gone. Whether others have to take up what it was working on."""
         poll.drop_out(peer)
@@ -71,6 +77,12 @@ class Experts:
             self.ensemble.told(peer, question.evidence, reply.target_logprobs)
         members.answered(peer)
         self.standing.answered(peer)
+        if question.round == 0 and self.hidden.is_about(question.positions):
+            position = question.positions[0]
+            logprob = self.hidden.listen(peer, position, lists[0])
+            if logprob is not None:
+                self.ensemble.learn(peer, position, logprob)
+            lists = ()  # They say nothing of the round's own positions.
         took_s = pool.now - question.sent_at
         if not question.steps:  # They say nothing of a round.
             # A draft is taken in as it is verified, list by list, which is no catching up.
@@ -94,12 +106,13 @@ class Reply:
 @dataclass(slots=True)
 class Poll:
     """Who was asked in a round, and what came back. `dropped_out`: without an answer; `missed`: let
-    the deadline pass, and may still answer."""
+    the deadline pass, and may still answer. `bytes_before`: what came back before the answer."""
 
     asked: dict[PeerId, Candidate] = field(default_factory=dict)
     replies: dict[PeerId, Reply] = field(default_factory=dict)
     dropped_out: set[PeerId] = field(default_factory=set)
     missed: set[PeerId] = field(default_factory=set)
+    bytes_before: dict[PeerId, int] = field(default_factory=dict)
 
     @property
     def waiting(self) -> list[PeerId]:
@@ -173,7 +186,6 @@ class Round:
         self.allowed = allowed
         # When these positions were asked about first, and what came back for them then, in bytes.
         self.asked_at = now
-        self._bytes_before: dict[PeerId, int] = {}
         self.number = number
         self.is_first = number == 0
         self.positions = positions
@@ -256,7 +268,7 @@ class Round:
         if before is not None:
             self.is_narrow, self.answers_wanted = False, before.answers_wanted
             self.asked_at = before.asked_at
-            self._bytes_before = {peer: before.poll.replies[peer].size_bytes for peer in used}
+            self.poll.bytes_before = {peer: before.poll.replies[peer].size_bytes for peer in used}
             steps: list[Ask] = []
             for peer in used:
                 known = before.poll.asked[peer]
@@ -328,8 +340,13 @@ class Round:
         the text, or has lost one."""
         record = self.poll.asked[peer].record
         steps = self.steps if peer == self.drafter else 0
+        positions = self.positions
+        if self.is_first and (cut := self._experts.hidden.cut) is not None:
+            if self._experts.hidden.has_said(peer):
+                return []  # It waits until all have said what they expect.
+            positions = range(cut, cut + 1)
         return self._experts.members.ask(
-            peer, record, self.number, self.positions, pool, self.allowed, steps
+            peer, record, self.number, positions, pool, self.allowed, steps
         )
 
     def refill(self, pool: ExpertPool) -> list[Ask]:
@@ -366,7 +383,7 @@ class Round:
     def answered(self, pool: ExpertPool, peer: PeerId, reply: Reply) -> None:
         """Once somebody has answered, it is clearer how long the others are worth waiting for."""
         poll, now = self.poll, pool.now
-        size = reply.size_bytes + self._bytes_before.get(peer, 0)
+        size = reply.size_bytes + self.poll.bytes_before.get(peer, 0)
         poll.replies[peer] = replace(reply, size_bytes=size)
         if len(poll.replies) < self.answers_wanted:
             needed_s = max((pool.patience_s(poll.asked[p]) for p in poll.waiting), default=0.0)
@@ -383,7 +400,7 @@ class Round:
         experts, steps = self._experts, []
         for peer in experts.ensemble.contradicted():
             if peer in experts.members:
-                pool.weighed(peer, -MERIT_MAX_NATS, 0.0)
+                experts.ensemble.trust.refuted(pool, peer)
                 experts.standing.excluded(peer, standing.CONTRADICTED)
                 self.poll.reject(peer)
                 steps.append(experts.members.close(peer))
@@ -394,7 +411,9 @@ class Round:
         answered, nobody has missed anything by being slower, except before the first token, for
         which it was waited."""
         late = self.poll.waiting
-        if len(self.poll.replies) >= self.answers_wanted:
+        if self.is_first and self._experts.hidden.cut is not None:
+            late = self._experts.hidden.owing(late)
+        elif len(self.poll.replies) >= self.answers_wanted:
             ensemble = self._experts.ensemble
             late = ensemble.evidence_awaited(self.poll.replies, late) if self.is_first else []
         for peer in late:

@@ -7,13 +7,16 @@ act on what is no longer so.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from swarmllm.core.peers.eviction import Block
 from swarmllm.core.peers.roster import Roster
 from swarmllm.core.peers.router import Candidate, Router
 from swarmllm.core.peers.subset_routers import SubsetRouters
+from swarmllm.core.trust.evidence import Allowance
+from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.core.values import ALL, Only
 from swarmllm.messages import CapacityRecord, PeerId
 
@@ -108,8 +111,25 @@ class ExpertPool:
 
     # --- what an answer has learned ------------------------------------------------------------
 
-    def weighed(self, peer: PeerId, merit: float, share: float) -> None:
-        self.router.weighed(peer, merit, share, self.now)
+    def weighed(self, peer: PeerId, share: float) -> None:
+        self.router.weighed(peer, share, self.now)
+
+    @property
+    def track_records(self) -> TrackRecords:
+        """What was seen of each peer with each model."""
+        return self.router.track_records
+
+    def blocks(self, peers: Iterable[PeerId]) -> list[tuple[PeerId, Block]]:
+        """The address blocks of these peers, as far as they are known; who was seen first stands
+        first."""
+        found = [(self.router.seen(peer, self.now), peer) for peer in sorted(peers)]
+        found.sort(key=lambda one: one[0].first_seen_at)
+        return [(peer, history.block) for history, peer in found if history.block is not None]
+
+    @property
+    def allowance(self) -> Allowance:
+        """The rounds that may be spent on hidden tokens."""
+        return self.router.allowance
 
     def replied(self, peer: PeerId, seconds: float, tokens: int) -> None:
         record = self.roster.record_heard(peer)

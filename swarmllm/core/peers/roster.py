@@ -132,7 +132,7 @@ class Roster(Part):
             replies=history.replies,
             rtt_s=history.mean_s,
             prompts=history.prompts,
-            merit=history.merit,
+            merit=self._router.track_records.of(peer, record.model_digest).merit,
             share=history.share,
             ping_s=history.ping_s,
             standing=self._standing_of(peer, record, now),

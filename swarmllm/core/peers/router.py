@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from swarmllm.core.facts import Fact, TokensAllowed
 from swarmllm.core.inputs import Input, PeerConnected, PingMeasured, Received
 from swarmllm.core.part import Part, Told
+from swarmllm.core.peers.eviction import Block, block_of
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.table import (
     BLUR,
@@ -36,6 +37,7 @@ from swarmllm.core.settings.table import (
     SWITCH_RATIO,
     WAIT_COST,
 )
+from swarmllm.core.trust.evidence import Allowance
 from swarmllm.core.trust.track_record import TrackRecords
 from swarmllm.messages import CapacityRecord, Halted, PeerId
 from swarmllm.wire.ext import chat_digest_in
@@ -69,8 +71,12 @@ DOMAIN_GAIN = (
     # can say of itself (its size, and the domain that the user names) makes no more than twice the
     # weight in all.
 )
-MERIT_GAIN = 1 / 8  # Of the running means of what an expert was worth to us.
+SHARE_GAIN = 1 / 8  # Of the running mean of the weight that an expert had.
 MERIT_MAX_NATS = 3.0  # Per token, either way: one strange prompt must not brand an expert.
+# From so many results on a holder of a model that has so much less merit than another one of that
+# model is not asked in its place: means of eight hidden tokens differ by some nat.
+FALSE_MIN, FALSE_NATS = 4, 3.0
+MERIT_DOUBT = 4.0  # Results that merit is taken to have had before, of which each said nothing.
 YOUNG_S = 120.0  # Session times are Weibull with shape < 1: who has just come is likeliest to go.
 YOUNG_PENALTY = 0.25  # Share of the expected time added for a peer heard of this moment.
 
@@ -89,15 +95,12 @@ class History:
     full_until: float = 0.0
     ping_s: float = 0.0
     prefill_s: float = 0.0  # Per token that it had to catch up with; 0: never seen.
+    block: Block | None = None  # The address block of its last connection, if that is known.
     prompts: int = 0  # That it was weighed on.
-    # How much better it knew them than the uniform pool of all that were asked, in nats per token.
-    merit: float = 0.0
     share: float = 0.0  # Its mean weight in our answers.
 
-    def weighed(self, merit: float, share: float) -> None:
-        merit = max(-MERIT_MAX_NATS, min(MERIT_MAX_NATS, merit))
-        gain = max(MERIT_GAIN, 1 / (1 + self.prompts))
-        self.merit += gain * (merit - self.merit)
+    def weighed(self, share: float) -> None:
+        gain = max(SHARE_GAIN, 1 / (1 + self.prompts))
         self.share += gain * (share - self.share)
         self.prompts += 1
 
@@ -148,13 +151,14 @@ class Router(Part):
         self._own = own
         self._rng = rng
         self.track_records = TrackRecords() if track_records is None else track_records
+        self.allowance = Allowance()
         self._settings = settings or Settings()
         self._history: dict[PeerId, History] = {}
 
     def handle(self, event: Input | Fact, now: float) -> Told:
         match event:
-            case PeerConnected(peer=peer):
-                self.seen(peer, now)
+            case PeerConnected(peer=peer, host=host):
+                self.seen(peer, now).block = block_of(host) if host else None
             case PingMeasured(peer=peer, rtt_s=rtt_s):
                 self.pinged(peer, rtt_s, now)
             case Received(peer=peer):
@@ -264,21 +268,23 @@ class Router(Part):
 
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str = "") -> float:
         """How much the expert is believed in before it has seen the text: relative, > 0."""
-        history = self._history.get(peer)
-        prompts, merit = (history.prompts, history.merit) if history is not None else (0, 0.0)
+        known = self.track_records.of(peer, record.model_digest)
+        merit = known.merit * known.results / (MERIT_DOUBT + known.results)
+        merit = -MERIT_MAX_NATS if known.is_refuted else merit
+        merit = max(-MERIT_MAX_NATS, min(MERIT_MAX_NATS, merit))
         size = math.pow((1 + record.n_params) / SIZE_TYPICAL, SIZE_POWER)
         size = max(1 / SIZE_GAIN_MAX, min(SIZE_GAIN_MAX, size))
-        believed = math.pow(size, 1 / (1 + prompts))  # What size is good for, merit tells.
+        # What size is good for, merit tells.
+        believed = math.pow(size, 1 / (1 + known.results))
         return (
             believed
             * (DOMAIN_GAIN if domain and domain in record.domains else 1.0)
             * math.exp(merit)
         )
 
-    def weighed(self, peer: PeerId, merit: float, share: float, now: float) -> None:
-        """How well the expert knew a text from outside, in nats per token above the pool, and the
-        share that it was given."""
-        self.seen(peer, now).weighed(merit, share)
+    def weighed(self, peer: PeerId, share: float, now: float) -> None:
+        """The share that the expert was given when it was weighed on a text from outside."""
+        self.seen(peer, now).weighed(share)
 
     def pick(self, count: int, candidates: Sequence[Candidate], now: float) -> list[PeerId]:
         """Up to `count` distinct peers that do not rest, best first."""
@@ -287,6 +293,9 @@ class Router(Part):
         for candidate in sorted(candidates, key=lambda c: c.peer):
             if not self.rests(candidate.peer, now):
                 replicas.setdefault(candidate.record.model_digest, []).append(candidate)
+        replicas = {
+            model: _credible(group, self.track_records) for model, group in replicas.items()
+        }
         fronts = {model: self._front(group, cost) for model, group in replicas.items()}
         scores = {model: self._score(front, cost) for model, front in fronts.items()}
         replica_nats = self._settings[REPLICA_COST]
@@ -359,3 +368,17 @@ def format_trust(record: CapacityRecord, chat_digest: bytes) -> float:
     factor; one that says nothing of its format loses nothing."""
     theirs = chat_digest_in(record.ext)
     return OTHER_FORMAT if chat_digest and any(theirs) and theirs != chat_digest else 1.0
+
+
+def _credible(group: list[Candidate], records: TrackRecords) -> list[Candidate]:
+    """The replicas that are not known to be something else than the model that they claim, if there
+    are any: who takes an honest name must not be asked in place of those who have it by right."""
+    known = [records.of(c.peer, c.record.model_digest) for c in group]
+    best = max((record.merit for record in known if not record.is_refuted), default=0.0)
+    credible = [
+        candidate
+        for candidate, record in zip(group, known, strict=True)
+        if not record.is_refuted
+        and not (record.results >= FALSE_MIN and record.merit < best - FALSE_NATS)
+    ]
+    return credible or group

@@ -188,6 +188,24 @@ FORGETTING = _declare(
     " followed sooner, and steady text is weighed less sharply.",
 )
 
+# --- what an expert's word is worth ---------------------------------------------------------------
+
+RESULTS = _declare(
+    *(whole, "trust.results", 34, "results", 8, (4, 32), (0, 1000)),
+    "An expert must have predicted more hidden tokens, or passed more audits, before its model may"
+    " weigh more than its part of the prior: liars are found more surely, and honest newcomers"
+    " weigh little for longer.",
+)
+NEW_SHARE = _declare(
+    *(thousandth, "trust.new_share", 35, "permille", 333, (100, 500), (1, 1000)),
+    "All models together that this node does not know may weigh more beside those that it knows.",
+)
+HIDDEN_SHARE = _declare(
+    *(thousandth, "trust.hidden_share", 36, "permille", 20, (5, 30), (0, 1000)),
+    "More of the rounds may be spent on hidden tokens: newcomers are known sooner and turncoats"
+    " found sooner, and first tokens come later.",
+)
+
 # --- what nodes do for each other -----------------------------------------------------------------
 
 SHUFFLE_INTERVAL = _declare(

@@ -43,6 +43,9 @@ TEXT: Final[dict[Setting[Any], Text]] = {
     t.UNIFORM_SHARE: "unknown",
     t.LEARNING_RATE: "unknown",
     t.FORGETTING: "unknown",
+    t.RESULTS: "unknown",
+    t.NEW_SHARE: "unknown",
+    t.HIDDEN_SHARE: "unknown",
     t.SHUFFLE_INTERVAL: "none",
     t.SESSIONS_OFFERED: "none",
 }

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,3 +122,29 @@ def test_of_those_who_are_left_a_small_wish_is_obeyed() -> None:
         token, *_ = decide(order(), lists, weights, holders, rng, (1,))
         found.append(token)
     assert found == [1, STOP]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_is_new_chooses_no_token_alone_where_a_known_one_was_asked(
+    temperature: float,
+) -> None:
+    forced, new = listed({9: 0.9999}), replace(LIAR, is_new=True)
+    lists, weights = [forced, GOES_ON], [0.9, 0.1]
+
+    def tokens(holders: list[Holder], lists: list[SparseList]) -> set[int]:
+        shares = [0.9, *[0.1 / (len(lists) - 1)] * (len(lists) - 1)]
+        return {
+            decide(order(temperature), lists, shares, holders, random.Random(seed), (1,))[0]
+            for seed in range(60)
+        }
+
+    assert 9 not in tokens([new, A], lists)
+    assert 9 in tokens([LIAR, A], lists)  # It is known.
+    assert 9 in tokens([new, replace(A, is_new=True)], lists)  # Nobody is.
+    assert 9 in tokens([replace(LIAR, is_own=True), A], lists)
+    supported = listed({1: 0.6, 9: 2 * SUPPORT_MIN})
+    assert 9 in tokens([new, A], [forced, supported])
+    # However many say it under one name; and what the others weigh then adds up to 1.
+    assert 9 not in tokens([new, A, new], [forced, GOES_ON, forced])
+    _, _, heard, _ = decide(order(temperature), lists, weights, [new, A], random.Random(1), (1,))
+    assert heard == pytest.approx([0.0, 1.0])

@@ -16,6 +16,7 @@ from swarmllm.core.decoding.constrained import among, error_max, is_unsure, weig
 from swarmllm.core.decoding.generation import PREPARE_S
 from swarmllm.core.decoding.pooling import pool
 from swarmllm.core.grammar import Constraint
+from swarmllm.core.trust.track_record import TrackRecord
 from swarmllm.core.values import GenerateRequest, Sampling
 from swarmllm.errors import LocalError
 from swarmllm.messages import Score, ScoreAllowed, Scores
@@ -169,7 +170,12 @@ def test_tokens_that_are_in_nobodys_list_are_asked_for_and_drawn_as_they_should_
     runs = 300
     table = settled(seeds)
     asker = table.peers[0]
-    # The weights of three strangers' lists follow the prompt; here none of it is evidence.
+    # The weights of three lists follow the prompt; here none of it is evidence. All are known.
+    records = table.seats[asker].node._router.track_records
+    for peer in table.peers[1:]:
+        model = table.seats[peer].model
+        assert model is not None
+        records.put(peer, model.card.digest, TrackRecord(hidden=1000))
     for seed in range(runs):
         table.seats[asker].events.clear()
         plain = order(

@@ -13,16 +13,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swarmllm.core.decoding.ensemble import EVIDENCE_MAX, Ensemble, evidence_turns
+from swarmllm.core.decoding.ensemble import BLOCK_MAX, EVIDENCE_MAX, Ensemble, evidence_turns
 from swarmllm.core.events import Ended, ExpertsWeighed
 from swarmllm.core.inputs import EngineReady
+from swarmllm.core.peers.eviction import block_of
 from swarmllm.core.peers.router import Candidate
 from swarmllm.core.settings.holder import Settings
+from swarmllm.core.trust.track_record import TrackRecord
 from swarmllm.core.values import GenerateRequest, Sampling, SessionKey
 from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, ExpertReply, PeerId, Score
 from swarmllm.testing.scripted_model import ScriptedModel
 from swarmllm.testing.tabletop import Tabletop
 from swarmllm.wire import context
+from tests.core.trust.trusting import Trusting
 
 PROMPT = tuple(range(3, 40))
 GREEDY = Sampling(temperature=0.0)
@@ -177,10 +180,11 @@ def test_the_one_expert_that_is_asked_may_die() -> None:
 # --- the ensemble alone ---------------------------------------------------------------------------
 
 
-class FlatPool:
+class FlatPool(Trusting):
     """All priors are alike, or as told; the first candidates are picked."""
 
     def __init__(self, priors: Mapping[str, float] | None = None, own: str = "") -> None:
+        super().__init__()
         self._priors = priors or {}
         self.own = own
         self.verdicts: dict[PeerId, float] = {}
@@ -188,8 +192,8 @@ class FlatPool:
     def prior(self, peer: PeerId, record: CapacityRecord, domain: str) -> float:
         return self._priors.get(peer, 1.0)
 
-    def weighed(self, peer: PeerId, merit: float, share: float) -> None:
-        self.verdicts[peer] = merit
+    def weighed(self, peer: PeerId, share: float) -> None:
+        self.verdicts[peer] = share
 
     def is_local(self, peer: PeerId) -> bool:
         return peer == self.own
@@ -302,15 +306,21 @@ def test_evidence_is_the_last_outside_tokens_and_never_our_own(
     assert positions == every[-EVIDENCE_MAX:]
 
 
-def test_few_words_leave_no_reputation() -> None:
+def test_a_crowd_of_newcomers_at_one_address_block_has_few_places_until_some_are_known() -> None:
+    crowd = [candidate(f"s{i}", i) for i in range(9)]
+    honest = [candidate("h", 20)]
     flat = FlatPool()
-    found = [candidate("a", 1), candidate("b", 2)]
-    for prompt, remembered in ((PROMPT[:5], False), (PROMPT, True)):
-        ensemble = ensemble_of(found, order(prompt=prompt), flat)
-        for c, level in zip(found, (-1.0, -3.0), strict=True):
-            for position in ensemble.gate.positions:
-                ensemble.learn(c.peer, position, level)
-        told = ensemble.verdict(flat, [c.peer for c in found], [PeerId("a")])  # type: ignore[arg-type]
-        assert [w.kept for w in told] == [True, False]
-        assert bool(flat.verdicts) == remembered
-    assert flat.verdicts[PeerId("a")] > 0 > flat.verdicts[PeerId("b")]
+    flat.hosts = {c.peer: block_of(f"8.8.8.{i}") for i, c in enumerate(crowd)}
+    flat.all_new()
+
+    def left(k: int) -> int:
+        ensemble = Ensemble(order(k=k), random.Random(1), Settings())
+        found = ensemble.fitted(flat, [*crowd, *honest])  # type: ignore[arg-type]
+        assert honest[0].peer in {c.peer for c in found}
+        return len(found) - 1
+
+    assert left(2) == BLOCK_MAX
+    assert left(6) == 6
+    for one in crowd[:3]:
+        flat.track_records.put(one.peer, one.record.model_digest, TrackRecord(hidden=8))
+    assert left(2) == BLOCK_MAX + 3

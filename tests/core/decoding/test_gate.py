@@ -149,3 +149,20 @@ def test_merit_compares_with_the_pool_of_all_that_were_asked() -> None:
 def test_the_floor_is_spread_as_the_prior_has_it() -> None:
     assert floored(np.array([1.0, 0.0, 0.0]), 0.3) == pytest.approx([0.8, 0.1, 0.1])
     assert floored(np.array([1.0, 0.0]), 0.2, np.array([0.25, 0.75])) == pytest.approx([0.85, 0.15])
+
+
+def test_a_word_that_does_not_count_changes_nothing_of_the_others_weights() -> None:
+    evidence = {A: dict.fromkeys(range(30), -1.0), B: dict.fromkeys(range(30), -3.0)}
+    boast = evidence | {C: dict.fromkeys(range(30), 0.0)}
+    alone = informed(evidence).shares({A: 1.0, B: 1.0})
+    found = informed(boast).shares(EVEN, {A: 0.0, B: 0.0})
+    assert found[C] == pytest.approx(1 / 3)
+    assert found[A] / found[B] == pytest.approx(alone[A] / alone[B], rel=0.2)
+
+
+def test_a_boast_is_taken_for_as_much_less_as_it_is_too_good() -> None:
+    evidence = {A: dict.fromkeys(range(30), -3.0), B: dict.fromkeys(range(30), 0.0)}
+    gate = informed(evidence)
+    assert gate.shares({A: 1.0, B: 1.0})[B] > 0.9
+    assert gate.shares({A: 1.0, B: 1.0}, {A: 0.0, B: 3.0})[B] == pytest.approx(0.5)
+    assert gate.shares({A: 1.0, B: 1.0}, {A: 0.0, B: 6.0})[B] < 0.1

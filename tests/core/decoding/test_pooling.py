@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -343,3 +344,15 @@ def test_the_bound_depends_on_no_order(
         for x in (parts, shuffled)
     ]
     assert bits(found[0]) == bits(found[1])
+
+
+def test_one_known_holder_bounds_those_that_are_not_known_and_is_bound_by_none() -> None:
+    new = replace(MODEL, is_new=True)
+    lists = [listed(TRUE), listed(FORCED), listed(FORCED)]
+    bound = spread(pool(lists, [1 / 3] * 3, holders=[MODEL, new, new]))
+    assert bound[9] < 0.05
+    assert bound[1] > 0.6
+    # Of strangers alone the majority is right; two that contradict each other are left as they are.
+    assert spread(pool(lists, [1 / 3] * 3, holders=[new, new, new]))[9] > 0.5
+    two = pool(lists[:2], [0.5] * 2, holders=[MODEL, MODEL])
+    assert spread(two)[9] == pytest.approx(spread(pool(lists[:2], [0.5] * 2))[9])

@@ -37,14 +37,16 @@ from swarmllm.messages import (
 )
 from swarmllm.wire.sparse import SparseList
 from swarmllm.wire.sparse_encoding import encode_logits
+from tests.core.trust.trusting import Trusting
 
 PROMPT = tuple(range(20))
 
 
-class FlatPool:
+class FlatPool(Trusting):
     """Everybody is as quick and as good as everybody else, and nobody rests."""
 
     def __init__(self, peers: Sequence[PeerId], now: float = 0.0) -> None:
+        super().__init__()
         self.peers, self.now, self.digest = peers, now, NO_HALT_DIGEST
         self.late: list[PeerId] = []
         self.caught_up: list[int] = []

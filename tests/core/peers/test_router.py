@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -17,6 +18,7 @@ from swarmllm.core.peers.router import (
     Router,
     format_trust,
 )
+from swarmllm.core.trust.track_record import TrackRecord
 from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, PeerId
 from swarmllm.wire.ext import CHAT_DIGEST, addition
 
@@ -176,9 +178,24 @@ def test_no_claim_of_size_outweighs_what_was_measured() -> None:
     router = Router(OWN, random.Random(1))
     plain = candidate("any").record
     liar, honest = replace(plain, n_params=2**63 - 1), replace(plain, n_params=1_000_000_000)
-    for _ in range(20):
-        router.weighed(PeerId("liar"), -MERIT_MAX_NATS, 0.1, 0.0)
+    known = TrackRecord(hidden=20, merit=-MERIT_MAX_NATS)
+    router.track_records.put(PeerId("liar"), liar.model_digest, known)
     assert router.prior(PeerId("liar"), liar) < router.prior(PeerId("honest"), honest)
+
+
+def test_who_takes_an_honest_name_is_not_asked_in_place_of_those_who_have_it_by_right() -> None:
+    """However quick it is; only where nobody else has the name, it is tried again."""
+    router = Router(OWN, random.Random(1))
+    honest, quick, refuted = (
+        candidate(n, rate=r) for n, r in (("h", 10), ("q", 5000), ("r", 5000))
+    )
+    digest = honest.record.model_digest
+    router.track_records.put(honest.peer, digest, TrackRecord(hidden=8, merit=-0.5))
+    router.track_records.put(quick.peer, digest, TrackRecord(hidden=8, merit=-6.0))
+    router.track_records.put(refuted.peer, digest, TrackRecord(is_refuted=True))
+    assert router.pick(3, [honest, quick, refuted], 0.0) == [honest.peer]
+    assert set(router.pick(3, [quick, refuted], 0.0)) == {quick.peer}
+    assert router.pick(3, [refuted], 0.0) == [refuted.peer]
 
 
 Claims = st.builds(
@@ -222,9 +239,27 @@ def test_the_prior_rises_with_size_claimed_domain_and_merit() -> None:
     assert router.prior(PeerId("p"), replace(small, domains=("code",)), "code") > plain
     assert router.prior(PeerId("p"), replace(small, domains=("code",)), "prose") == plain
     for merit, sign in ((5.0, 1), (-50.0, -1)):
-        router.weighed(PeerId(f"m{sign}"), merit, 0.5, 0.0)
+        record = TrackRecord(hidden=8, merit=merit)
+        router.track_records.put(PeerId(f"m{sign}"), small.model_digest, record)
         assert (router.prior(PeerId(f"m{sign}"), small) - plain) * sign > 0
-    assert router.seen(PeerId("m-1"), 0.0).merit >= -MERIT_MAX_NATS
+    assert router.prior(PeerId("m-1"), small) >= plain * math.exp(-MERIT_MAX_NATS)
+
+
+def test_merit_of_few_results_is_believed_little_and_a_failed_audit_is_the_least() -> None:
+    router, record = Router(OWN, random.Random(2)), of_model("s", 1).record
+    found = []
+    for number, known in enumerate(
+        (
+            TrackRecord(is_refuted=True),
+            TrackRecord(hidden=32, merit=-2.0),
+            TrackRecord(hidden=1, merit=-2.0),
+            TrackRecord(),
+        )
+    ):
+        router.track_records.put(PeerId(f"p{number}"), record.model_digest, known)
+        found.append(router.prior(PeerId(f"p{number}"), record))
+    assert found == sorted(found)
+    assert len(set(found)) == 4
 
 
 def test_another_chat_format_is_believed_less_and_never_refused() -> None:

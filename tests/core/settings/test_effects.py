@@ -29,9 +29,13 @@ from swarmllm.core.settings import table as t
 from swarmllm.core.settings.answering import usual_breadth
 from swarmllm.core.settings.holder import Settings
 from swarmllm.core.settings.setting import Setting
+from swarmllm.core.trust.evidence import ALLOWANCE_MAX
+from swarmllm.core.trust.track_record import TrackRecord
 from swarmllm.core.values import EngineLoad, GenerateRequest, ModelCard
 from swarmllm.messages import NO_HALT_DIGEST, CapacityRecord, Open, PeerId, Score
 from swarmllm.testing.sealing import MemoSealing
+from swarmllm.testing.tabletop import Tabletop
+from tests.core.trust.trusting import Trusting
 
 OWN: Final = PeerId("own")
 PROMPT: Final = tuple(range(20))
@@ -53,12 +57,13 @@ def candidate(
     return Candidate(PeerId(name), record, 1, have >= 0, fit)
 
 
-class Pool:
+class Pool(Trusting):
     """Of these experts, in their order; all of them would have to catch up for 200 ms."""
 
     digest, now = NO_HALT_DIGEST, 0.0
 
     def __init__(self, found: Sequence[Candidate]) -> None:
+        super().__init__()
         self._found = found
 
     def candidates(self, missing: object, tokens: int, only: object = None) -> Sequence[Candidate]:
@@ -234,6 +239,60 @@ def least_weight(settings: Settings) -> Decide:
     return lambda: min(ensemble.weights(peers))
 
 
+def asked_before_a_newcomer_is_known(settings: Settings) -> Decide:
+    """How many results an expert needs, before the weight that it claims is its own."""
+    a, b = (found.peer for found in MODELS[:2])
+
+    def decide() -> float:
+        for results in range(100):
+            ensemble, pool = ensemble_of(settings, [])
+            digest = MODELS[0].record.model_digest
+            cast(Pool, pool).all_new()
+            pool.track_records.put(b, MODELS[1].record.model_digest, TrackRecord(hidden=1000))
+            pool.track_records.put(a, digest, TrackRecord(hidden=results))
+            ensemble.fitted(pool, MODELS[:2])
+            for position in ensemble.gate.positions:
+                ensemble.learn(a, position, -1.0)
+                ensemble.learn(b, position, -5.0)
+            if ensemble.weights([a, b])[0] > 0.6:
+                return results
+        raise AssertionError("it is never known")
+
+    return decide
+
+
+def weight_of_newcomers(settings: Settings) -> Decide:
+    peers = [found.peer for found in MODELS[:4]]
+
+    def decide() -> float:
+        ensemble, pool = ensemble_of(settings, [])
+        cast(Pool, pool).all_new()
+        known = TrackRecord(hidden=1000)
+        pool.track_records.put(peers[0], MODELS[0].record.model_digest, known)
+        ensemble.fitted(pool, MODELS[:4])
+        return sum(ensemble.weights(peers)[1:])
+
+    return decide
+
+
+def rounds_for_hidden_tokens(settings: Settings) -> Decide:
+    """Of the rounds of a long answer, which an expert alone gives."""
+
+    def decide() -> float:
+        table = Tabletop([None, 1])
+        table.run_until(4.0)
+        asker = table.seats[table.peers[0]].node
+        asker.settings.set(t.HIDDEN_SHARE, round(1000 * settings[t.HIDDEN_SHARE]))
+        allowance = asker._router.allowance
+        allowance.spend(round(ALLOWANCE_MAX))
+        order = GenerateRequest(PROMPT, k=1, extra=0, max_tokens=250, vocab_size=512)
+        table.ask(table.peers[0], order)
+        table.finish(table.peers[0])
+        return allowance.spend(round(ALLOWANCE_MAX))
+
+    return decide
+
+
 def weight_of_who_knows_the_last_turn(later_nats: float) -> Probe:
     """The first turn speaks for the one, the last one for the other, or for nobody."""
 
@@ -323,6 +382,9 @@ EFFECTS: Final[dict[Setting[Any], tuple[Probe, int, int]]] = {
     t.EXPLORATION: (probed, 0, 1000),
     t.PROBES: (probed, 1, 4),
     t.QUORUM_SHARE: (waited_for, 500, 1000),
+    t.RESULTS: (asked_before_a_newcomer_is_known, 4, 32),
+    t.NEW_SHARE: (weight_of_newcomers, 100, 500),
+    t.HIDDEN_SHARE: (rounds_for_hidden_tokens, 5, 30),
     t.UNIFORM_SHARE: (least_weight, 20, 300),
     t.LEARNING_RATE: (weight_of_who_knows_the_last_turn(2.5), 50, 900),
     t.FORGETTING: (weight_of_who_knows_the_last_turn(0.0), 1, 200),

@@ -40,6 +40,9 @@ CODES: Final = {
     "gate.learning_rate": 30,
     "gate.forgetting": 31,
     "exchange.shuffle_interval": 32,
+    "trust.results": 34,
+    "trust.new_share": 35,
+    "trust.hidden_share": 36,
     "serving.sessions_offered": 33,
 }
 """On the wire and on disk, for ever."""

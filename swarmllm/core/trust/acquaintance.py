@@ -1,0 +1,81 @@
+"""Who is known in one answer: what was seen of its experts before, and what hidden tokens of its
+prompt add to that."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+
+from swarmllm.core.peers.pool import ExpertPool
+from swarmllm.core.settings.holder import Settings
+from swarmllm.core.settings.table import HIDDEN_SHARE, RESULTS
+from swarmllm.core.trust.evidence import HiddenTokens, cuts_of, doubt, merits_of
+from swarmllm.core.trust.track_record import NOTHING, TrackRecord
+from swarmllm.core.values import GenerateRequest
+from swarmllm.messages import PeerId
+
+
+class Acquaintance:
+    """Of one answer. `rng` draws the cuts by lot."""
+
+    def __init__(self, order: GenerateRequest, rng: random.Random, settings: Settings) -> None:
+        self._prompt, self._vocab_size = order.prompt, order.vocab_size
+        self._rng = rng
+        self._settings = settings
+        self._own: PeerId | None = None
+        self._models: dict[PeerId, bytes] = {}
+        self._known: dict[PeerId, TrackRecord] = {}
+        self.hidden = HiddenTokens(order.prompt, (), order.vocab_size)
+
+    def meet(self, pool: ExpertPool, peer: PeerId, digest: bytes) -> None:
+        """A peer that may take part, with the model that it claims; as many as the ensemble has."""
+        self._models[peer] = digest
+        self._known[peer] = pool.track_records.of(peer, digest)
+        if pool.is_local(peer):
+            self._own = peer
+
+    def is_new(self, peer: PeerId) -> bool:
+        """Whether there is too little that it could not make up. Our own expert is known."""
+        results = self._known.get(peer, NOTHING).results
+        return peer != self._own and results < self._settings[RESULTS]
+
+    def doubt(self, peer: PeerId) -> float:
+        """By how many nats per token its word for given tokens is taken to be too good."""
+        return 0.0 if peer == self._own else doubt(self._known[peer])
+
+    def hide(self, pool: ExpertPool, picked: Sequence[PeerId], positions: Sequence[int]) -> None:
+        """Which tokens behind these positions the experts are not told before they have said what
+        they expect there: as many as it takes to know the newest of them, or one now and then."""
+        others = [peer for peer in picked if peer != self._own]
+        if len({self._models[peer] for peer in picked}) < 2 or not self._settings[HIDDEN_SHARE]:
+            return  # There is nobody to compare with, or nothing to spend.
+        short = self._settings[RESULTS] - min(self._known[peer].results for peer in others)
+        wanted, reserve = (math.ceil(short), 0) if short > 0 else (1, self._settings[RESULTS])
+        count = pool.allowance.spend(min(wanted, len(positions)), reserve)
+        cuts = cuts_of(positions, count, self._rng)
+        self.hidden = HiddenTokens(self._prompt, cuts, self._vocab_size)
+
+    def conclude(self, pool: ExpertPool, claimed: Mapping[PeerId, float]) -> None:
+        """The whole prompt was told: remember what hidden tokens have shown. `claimed`: the merit
+        of each by its own word."""
+        for position in sorted(self.hidden.said):
+            said = self.hidden.said[position]
+            if len({self._models[peer] for peer in said}) < 2:
+                continue
+            for peer, merit in merits_of(said).items():
+                if peer != self._own:
+                    boast = claimed[peer] - merit if peer in claimed else None
+                    self._keep(pool, peer, self._known[peer].after_hidden(merit, boast))
+
+    def tested(self) -> set[PeerId]:
+        """Who has said what it expects behind any cut."""
+        return {peer for said in self.hidden.said.values() for peer in said}
+
+    def refuted(self, pool: ExpertPool, peer: PeerId) -> None:
+        """Our own expert, which is the same model, shows that this one does not run it."""
+        self._keep(pool, peer, self._known[peer].after_audit(is_passed=False))
+
+    def _keep(self, pool: ExpertPool, peer: PeerId, record: TrackRecord) -> None:
+        self._known[peer] = record
+        pool.track_records.put(peer, self._models[peer], record)
