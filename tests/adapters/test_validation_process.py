@@ -50,6 +50,17 @@ def test_it_runs_at_the_lowest_priority_and_is_told_its_bounds(tmp_path: Path) -
     )
 
 
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="no autogroups here")
+def test_its_whole_session_gives_way_to_others(tmp_path: Path) -> None:
+    code = (
+        "import os,sys,time\n"
+        "while os.sched_getscheduler(0) != os.SCHED_IDLE: time.sleep(0.01)\n"
+        "sys.exit(open('/proc/self/autogroup').read())"
+    )
+    with pytest.raises(LocalError, match="nice 19"):
+        trio.run(process(tmp_path, code).validate, EXTRA, 2)
+
+
 def test_it_runs_at_the_priority_that_it_is_given_and_never_above_ours(tmp_path: Path) -> None:
     code = "import os,sys; sys.exit(f'at {os.getpriority(os.PRIO_PROCESS, 0)}')"
     ours = os.getpriority(os.PRIO_PROCESS, 0)
