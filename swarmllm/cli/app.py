@@ -117,6 +117,16 @@ def generate(
     ] = None,
     chat: o.Chat = False,
     system: o.System = "",
+    receipt: Annotated[
+        str | None,
+        typer.Option(
+            "--receipt",
+            metavar="FILE",
+            help="Write what the experts of other nodes have signed to this file; swarmllm verify"
+            " looks at it. It holds the whole text.",
+            rich_help_panel=o.ANSWER,
+        ),
+    ] = None,
     json: o.Json = False,
 ) -> None:
     """Continue a text through the swarm, or answer a question (--chat), streaming it to standard
@@ -125,12 +135,15 @@ def generate(
     def body() -> int:
         from swarmllm.cli.generate import generate as run
         from swarmllm.cli.prompt import as_question, read_prompt
+        from swarmllm.cli.trust.receipts import wanted
 
         config = answer.config()
         request = answer.request(read_prompt(prompt, file), config)
         if chat or system:
             request = as_question(request, system, is_raw=not chat)
-        return run(config, request, as_json=json, verbose=answer.verbose, local=not answer.no_local)
+        request, keep = wanted(request, receipt)
+        told = {"as_json": json, "verbose": answer.verbose, "local": not answer.no_local}
+        return run(config, request, **told, keep=keep)
 
     raise typer.Exit(guarded(body))
 

@@ -16,15 +16,26 @@ from swarmllm.runtime.config import Config
 from swarmllm.runtime.service.record import Record
 from swarmllm.runtime.service.request import TextRequest
 
+Keep = Callable[[NodeClient], Awaitable[None]]
+
 
 def generate(
-    config: Config, request: TextRequest, *, as_json: bool, verbose: bool, local: bool
+    config: Config,
+    request: TextRequest,
+    *,
+    as_json: bool,
+    verbose: bool,
+    local: bool,
+    keep: Keep | None = None,
 ) -> int:
+    """`keep` fetches and keeps the answer's receipt, if one is wanted."""
     request.check()  # Before anything is loaded or connected.
 
     async def body() -> int:
         async with open_client(config, local=local) as client:
             await ShownAnswer(client, people(), as_json=as_json, verbose=verbose).run(request)
+            if keep is not None:
+                await keep(client)
         return OK
 
     return run(body)

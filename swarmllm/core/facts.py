@@ -134,10 +134,12 @@ class ExpertAsked(Fact):
 
 @dataclass(frozen=True, slots=True)
 class ExpertTold(Fact):
-    """For an answer of this node another peer's expert is sent this, behind this fact."""
+    """For an answer of this node another peer's expert is sent this, behind this fact. `receipt`:
+    the name under which the answer's sessions are wanted (empty: they are not)."""
 
     peer: PeerId
     message: ExpertRequest
+    receipt: str = ""
 
 
 @dataclass(frozen=True, slots=True)

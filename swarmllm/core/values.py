@@ -219,6 +219,8 @@ class GenerateRequest:
     Empty: it is plain text. `grammar`: the answer is a text of it, as long as `max_tokens` allows.
     `only`: whose experts are asked at all. `likeliest`: how many tokens of each pooled distribution
     are told, from the most probable on.
+    `receipt`: the name under which its sessions are kept, signed by their experts (empty: they are
+    not).
     `is_background`: nobody waits for it, so it gives way to whoever does. `speculation`: who may
     draft tokens that are asked about together (`core.decoding.speculation`).
     """
@@ -239,3 +241,4 @@ class GenerateRequest:
     likeliest: int = 0
     is_background: bool = False
     speculation: Speculative = "auto"
+    receipt: str = ""

@@ -28,6 +28,7 @@ FAIL: Final[dict[str, str]] = {
     "eval": "eval --documents 0",
     "stop": "stop --data-dir c1",
     "start": "start --data-dir c1",
+    "verify": "verify nothing",
     "vote": "vote ab maybe",
     "withdraw": "withdraw ab",
     "tiers": "tiers",

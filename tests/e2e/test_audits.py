@@ -44,6 +44,26 @@ async def meet(node: NodeProcess, count: int) -> None:
             await trio.sleep(0.1)
 
 
+def receipt_of_all(home: Path, asker: NodeProcess, model: Path, liar: str) -> None:
+    """Of an answer in which the imposter took part: all have signed, and one has signed lies."""
+    file = str(home / "receipt")
+    words = "--data-dir", str(asker.folder), "-k", "3", "--max-tokens", "8", "--receipt", file
+    assert run(home, "generate", "The quick", *words).code == 0
+    again = run(home, "generate", "The quick", *words)
+    assert "is there already" in again.sentence() or "exists" in again.sentence()
+    assert run(home, "verify", file).code == 0
+    found = run(home, "verify", file, "--model", str(model), "--json")
+    assert found.code == 1
+    assert liar in found.sentence()
+    verdicts = {one["peer"]: one["verdict"] for one in found.records()}
+    assert verdicts.pop(liar) == "differs"
+    assert set(verdicts.values()) == {"agrees"}
+    data = bytearray(Path(file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (home / "spoilt").write_bytes(data)
+    assert "proves nothing" in run(home, "verify", str(home / "spoilt")).sentence()
+
+
 def test_an_imposter_is_excluded_and_nobody_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -71,6 +91,7 @@ def test_an_imposter_is_excluded_and_nobody_else(
             for node in (*honest, liar):
                 await node.wait_for("ready", START_S)
             await meet(asker, 3)
+            await trio.to_thread.run_sync(receipt_of_all, tmp_path, asker, model, liar.peer)
             excluded: set[str] = set()
             for number in range(ANSWERS_MAX):
                 await write(asker, number)

@@ -93,9 +93,27 @@ class Requests(Part):
         told = [*told, *found] if found else told
         match event:
             case Received(peer=peer, message=Scores() | Need() | Busy() | Refused() as reply):
-                return [ExpertReplied(peer, reply), *_with_questions(told)]
+                return [ExpertReplied(peer, reply), *self._with_questions(told)]
             case _:
-                return _with_questions(told) if told else told
+                return self._with_questions(told) if told else told
+
+    def _with_questions(self, told: Told) -> Told:
+        """With a fact before whatever is sent to an expert."""
+        found: list[NodeEffect | Fact] = []
+        for one in told:
+            match one:
+                case Send(peer=peer, message=Open(session=session) as message):
+                    found.append(ExpertTold(peer, message, self._receipt_of(session)))
+                case Send(peer=peer, message=Score() | Close() as message):
+                    found.append(ExpertTold(peer, message))
+                case _:
+                    pass
+            found.append(one)
+        return found
+
+    def _receipt_of(self, session: int) -> str:
+        request = self._by_session.get(session)
+        return "" if request is None else self._generations[request].order.receipt
 
     def _handled(self, event: Input | Fact, now: float) -> Told:
         match event:
@@ -226,19 +244,6 @@ class Requests(Part):
                 return [CloseSession(key)]
             case _:
                 assert_never(message)
-
-
-def _with_questions(told: Told) -> Told:
-    """With a fact before whatever is sent to an expert."""
-    found: list[NodeEffect | Fact] = []
-    for one in told:
-        match one:
-            case Send(peer=peer, message=Open() | Score() | Close() as message):
-                found.append(ExpertTold(peer, message))
-            case _:
-                pass
-        found.append(one)
-    return found
 
 
 def _measured(one: NodeEffect | Fact) -> Fact | None:

@@ -33,6 +33,7 @@ from swarmllm.core.part import Part, Told
 from swarmllm.core.trust.case import Case, Finding, draw
 from swarmllm.core.trust.findings import Audit, Findings
 from swarmllm.core.trust.purse import Purse
+from swarmllm.core.trust.receipts import Receipts
 from swarmllm.core.trust.reputation import Account, Key, Reputation
 from swarmllm.core.trust.sessions import Ongoing, Sessions, Unseal
 from swarmllm.core.trust.standing import Standing, standing_of
@@ -93,13 +94,14 @@ class Trust:
 class TrustView:
     """`accounts` by expert and model, `trust` what each word counts; `audits` oldest first. Of
     what experts computed for this node, `earned` tokens were for answers and `spent` for
-    audits."""
+    audits. `receipts`: of the last answers for which one was wanted."""
 
     now_s: float
     accounts: tuple[tuple[Key, Account, float], ...]
     audits: tuple[Audit, ...]
     earned: int
     spent: int
+    receipts: Receipts
 
 
 @dataclass(slots=True)
@@ -136,6 +138,7 @@ class Audits(Part):
         self._waiting: deque[Waiting] = deque()
         self._current: Waiting | None = None
         self._purse = Purse()
+        self._receipts = Receipts(self._sessions.open_for)
         self._answers: set[int] = set()
         self._next_session = FIRST_SESSION + self._rng.randrange(FIRST_SESSION)
         self._next_order = FIRST_ORDER
@@ -147,8 +150,8 @@ class Audits(Part):
 
     def _handled(self, event: Input | Fact, now: float) -> Told:
         match event:
-            case ExpertTold(peer=peer, message=message):
-                return self._told(peer, message, now)
+            case ExpertTold(peer=peer, message=message, receipt=receipt):
+                return self._told(peer, message, receipt, now)
             case ExpertReplied(peer=peer, reply=reply):
                 self._sessions.replied(peer, reply)
                 return self._looked_at(peer, reply, now)
@@ -190,7 +193,8 @@ class Audits(Part):
     def view(self, now: float) -> TrustView:
         now_s, purse = self._unix_s(now), self._purse
         audits = tuple(self._findings.history)
-        return TrustView(now_s, self._findings.accounts(now_s), audits, purse.earned, purse.spent)
+        accounts, receipts = self._findings.accounts(now_s), self._receipts
+        return TrustView(now_s, accounts, audits, purse.earned, purse.spent, receipts)
 
     def trust(self, peer: PeerId, digest: bytes, now: float) -> float:
         """What its word counts now, as a factor; 0: it is excluded."""
@@ -202,12 +206,12 @@ class Audits(Part):
 
     # --- sessions ---------------------------------------------------------------------------------
 
-    def _told(self, peer: PeerId, message: Open | Score | Close, now: float) -> Told:
+    def _told(self, peer: PeerId, message: Open | Score | Close, receipt: str, now: float) -> Told:
         match message:
             case Open(model_digest=digest):
                 record = next((r for p, r in self._around.holders(now) if p == peer), None)
                 if record is not None:
-                    self._sessions.opened(peer, message, record)
+                    self._sessions.opened(peer, message, record, receipt)
                     self._reputation.met(peer, digest, self._unix_s(now))
             case Score(tokens=tokens):
                 self._purse.earn(len(tokens))
@@ -225,6 +229,9 @@ class Audits(Part):
     def _begin(self, session: Ongoing | None, now: float) -> None:
         """What is looked at is drawn now that nothing can be changed any more."""
         if session is None:
+            return
+        self._receipts.keep(session)
+        if not session.is_drawn:
             return
         if session.can_sign and not session.is_signed:
             self._reputation.unsigned(session.peer, session.digest, self._unix_s(now))

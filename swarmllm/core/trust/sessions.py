@@ -37,7 +37,8 @@ Unseal = Callable[[bytes], tuple[PeerId, SessionRecord]]
 @dataclass(slots=True)
 class Ongoing:
     """A session of an answer with an expert. `sealed`: what the expert has signed; `partners`: who
-    else took part in the answer."""
+    else took part in the answer; `receipt`: the name under which it is wanted, if it is;
+    `is_drawn`: it is audited."""
 
     peer: PeerId
     transcript: Transcript
@@ -48,6 +49,8 @@ class Ongoing:
     sealed: bytes = b""
     is_signed: bool = False
     partners: tuple[PeerId, ...] = ()
+    receipt: str = ""
+    is_drawn: bool = False
 
     @property
     def digest(self) -> bytes:
@@ -70,11 +73,13 @@ class Sessions:
     def next_deadline(self) -> float:
         return min((one.signed_by for one in self._sessions.values()), default=math.inf)
 
-    def opened(self, peer: PeerId, opened: Open, record: CapacityRecord) -> None:
+    def opened(self, peer: PeerId, opened: Open, record: CapacityRecord, receipt: str = "") -> None:
         self._took_part(opened.session, peer)
         if len(self._sessions) < SESSIONS_MAX:
             transcript = Transcript(opened.session, opened.model_digest)
-            self._sessions[peer, opened.session] = Ongoing(peer, transcript, opened, record)
+            self._sessions[peer, opened.session] = Ongoing(
+                peer, transcript, opened, record, receipt=receipt
+            )
 
     def _took_part(self, session: int, peer: PeerId) -> None:
         if session not in self._parties and len(self._parties) >= SESSIONS_MAX:
@@ -106,9 +111,10 @@ class Sessions:
         if ongoing is None:
             return (), None
         transcript = ongoing.transcript
-        is_drawn = self._rng.random() < self._reputation.audit_chance(peer, ongoing.digest)
+        ongoing.is_drawn = self._rng.random() < self._reputation.audit_chance(peer, ongoing.digest)
         is_told = any(one.body for one in transcript.rounds)
-        if not is_drawn or transcript.is_cut or not is_told:
+        is_wanted = ongoing.is_drawn or (ongoing.receipt and ongoing.can_sign)
+        if not is_wanted or transcript.is_cut or not is_told:
             del self._sessions[peer, session]
             return (), None
         if not ongoing.can_sign:
@@ -124,6 +130,10 @@ class Sessions:
         ongoing.sealed = signed.sealed
         ongoing.is_signed = self._is_of(ongoing)
         return self._over(ongoing)
+
+    def open_for(self, receipt: str) -> int:
+        """How many sessions of this receipt are not over yet, or not signed."""
+        return sum(one.receipt == receipt for one in self._sessions.values())
 
     def overdue(self, now: float) -> list[Ongoing]:
         """Those whose expert has not signed them in time."""

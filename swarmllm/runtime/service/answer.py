@@ -326,6 +326,7 @@ class Answer:
             only=replace(request.experts(), among=self._among),
             likeliest=request.likeliest or 0,
             is_background=self._is_background,
+            receipt=request.receipt,
             **breadth_of(request, self._settings),
         )
         self._decoder = vocabulary.decoder()

@@ -65,6 +65,8 @@ class TextRequest:
     `only`: whose experts are asked: all (empty), this node's alone (`OWN`), or those of the model
     with this digest in hexadecimal. `likeliest` (None: not told): of each token its bytes are told,
     and so many of the most probable ones. `bias`: nats added to tokens by id.
+    `receipt`: a name, drawn by whoever asks, under which the answer's signed receipt can be fetched
+    when it has ended.
     """
 
     prompt: str = ""
@@ -85,6 +87,7 @@ class TextRequest:
     only: str = ""
     likeliest: int | None = None
     bias: tuple[tuple[int, float], ...] = ()
+    receipt: str = ""
 
     def drawn(self, advice: Mapping[str, float] = NOTHING) -> Sampling:
         """How the answer is drawn, where the model has this advice; with the request's bias and
@@ -168,6 +171,11 @@ class TextRequest:
             raise UsageError(
                 f"likeliest is {self.likeliest}, and it must be a whole number from 0 to"
                 f" {LIKELIEST_MAX}"
+            )
+        if not re.fullmatch(r"(?:[0-9a-f]{32})?", self.receipt):
+            raise UsageError(
+                f"receipt {self.receipt[:40]!r} is not the name of one: 32 hexadecimal digits that"
+                " nobody else has drawn"
             )
         check_stops(self.stop)
         if self.grammar is not None:

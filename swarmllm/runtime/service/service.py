@@ -129,6 +129,7 @@ class Service:
             "status": self._status,
             "experts": self._experts,
             "audits": lambda _, __: trust_fields.answer(self.node),
+            "receipt": lambda params, _: trust_fields.receipt(self.wait_started, params),
             "settings": self._show_settings,
             "metrics": lambda _, __: metrics.answer(self.node),
             "events": self._events,

@@ -3,25 +3,59 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
-from typing import TYPE_CHECKING
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Final
+
+import trio
 
 from swarmllm.core.peers.view import ExpertView, NodeView
 from swarmllm.core.trust.audits import TrustView
 from swarmllm.core.trust.comparison import Difference
 from swarmllm.core.trust.findings import Audit
 from swarmllm.core.trust.reputation import Account, Key
+from swarmllm.core.trust.sessions import SIGN_S
 from swarmllm.core.trust.standing import described
+from swarmllm.errors import LocalError, UsageError
 from swarmllm.runtime.service.record import Record
 
 if TYPE_CHECKING:
     from swarmllm.runtime.service.local_node import LocalNode
 
 
+SIGNED_WITHIN_S: Final = SIGN_S + 2.0
+LOOK_EVERY_S: Final = 0.05
+
+
 async def answer(node: LocalNode | None) -> AsyncGenerator[Record]:
     """One record; of a node that is still starting (None) there is nothing to tell."""
     fields = audits_fields(None if node is None else node.view())
     yield {"event": "audits", "time": round(time.time(), 3), **fields}
+
+
+async def receipt(
+    wait_started: Callable[[], Awaitable[LocalNode]], params: Mapping[str, object]
+) -> AsyncGenerator[Record]:
+    """The receipt of an answer that has ended, when its experts have signed or have had time to.
+    LocalError if none did."""
+    name = params.get("name")
+    if not isinstance(name, str) or len(params) != 1:
+        raise UsageError("receipt takes the field 'name', which the answer was asked with")
+    node = await wait_started()
+    with trio.move_on_after(SIGNED_WITHIN_S):
+        while (found := _trust_in(node)) is not None and found.receipts.waits(name):  # noqa: ASYNC110  It tells when asked.
+            await trio.sleep(LOOK_EVERY_S)
+    found = _trust_in(node)
+    data = b"" if found is None else found.receipts.of(name)
+    if not data:
+        raise LocalError(
+            "no expert of another node has signed its part of this answer, so there is no receipt;"
+            " `swarmllm experts` shows who could"
+        )
+    yield {"event": "receipt", "time": round(time.time(), 3), "receipt": data.decode()}
+
+
+def _trust_in(node: LocalNode) -> TrustView | None:
+    return next((part for part in node.view().parts if isinstance(part, TrustView)), None)
 
 
 def standing_fields(view: ExpertView) -> Record:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from swarmllm.core.trust.audits import TrustView
 from swarmllm.core.trust.case import Verdict
 from swarmllm.core.trust.comparison import Difference
 from swarmllm.core.trust.findings import Audit
@@ -47,4 +46,3 @@ def test_an_account_says_until_when_and_why() -> None:
 
 def test_a_node_that_judges_nobody_has_found_nothing() -> None:
     assert audits_fields(None)["accounts"] == []
-    assert TrustView(0.0, (), (), 0, 0).audits == ()

@@ -1,0 +1,236 @@
+"""Receipts as files: written behind an answer, and looked at by anybody who has the models."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from swarmllm.adapters.atomic_file import read_bounded, refuse_existing, write_new
+from swarmllm.adapters.llama.engine import LlamaEngine
+from swarmllm.adapters.llama.engine_options import EngineOptions
+from swarmllm.adapters.operator_keys import verify as is_signed
+from swarmllm.cli.client import NodeClient
+from swarmllm.cli.fetching import fetched
+from swarmllm.cli.generate import Keep
+from swarmllm.cli.guard import OK, run
+from swarmllm.cli.output import answer, notice, print_record, short_peer
+from swarmllm.cli.screen import Line
+from swarmllm.core.trust.comparison import Difference, compare, mean
+from swarmllm.core.trust.receipt import RECEIPT_BYTES_MAX, Signed, contradictions, read
+from swarmllm.core.trust.suspicion import differs
+from swarmllm.core.trust.transcript import Said
+from swarmllm.core.values import SessionKey
+from swarmllm.errors import LocalError, RemoteError
+from swarmllm.messages import (
+    ANSWER_ENTRIES_MAX,
+    ANSWERS_MAX,
+    NO_HALT_DIGEST,
+    SESSION_SEALED_MAX,
+    TOKENS_MAX,
+    PeerId,
+    Score,
+    Scores,
+    SessionRecord,
+)
+from swarmllm.runtime.config import Config
+from swarmllm.runtime.model_reference import NoModel, parse_reference
+from swarmllm.runtime.service.json_events import record_of
+from swarmllm.runtime.service.record import Record
+from swarmllm.runtime.service.request import TextRequest
+from swarmllm.runtime.user_path import user_path
+from swarmllm.wire.context import EMPTY
+from swarmllm.wire.envelope import unseal
+from swarmllm.wire.sparse import decode_list
+
+WHAT: Final = "the receipt"
+
+
+def wanted(request: TextRequest, file: str | None) -> tuple[TextRequest, Keep | None]:
+    """The request with a name for its receipt, and what writes that to the file. LocalError if
+    there is such a file."""
+    if file is None:
+        return request, None
+    path, name = user_path(file), secrets.token_hex(16)
+    refuse_existing(path, WHAT, " with --receipt")
+
+    async def keep(client: NodeClient) -> None:
+        async with client.node.call("receipt", {"name": name}) as records:
+            async for record in records:
+                data = str(record["receipt"]).encode()
+                # It holds the whole text, and so is nobody else's to read.
+                await trio.to_thread.run_sync(_write, path, data)
+                notice(f"The receipt is in {path}; `swarmllm verify` looks at it.")
+
+    return replace(request, receipt=name), keep
+
+
+def _write(path: Path, data: bytes) -> None:
+    write_new(path, data, WHAT, 0o600, option=" with --receipt")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What came of looking at one signed session. `found` None: the model is not here."""
+
+    file: Path
+    signed: Signed
+    found: tuple[Difference, ...] | None
+
+    @property
+    def is_wrong(self) -> bool:
+        return self.found is not None and differs(self.found)
+
+    def record(self) -> Record:
+        said, record = self.signed.found, self.signed.record
+        seen = None if not self.found else mean(self.found)
+        return record_of(
+            "session_verified",
+            file=str(self.file),
+            peer=self.signed.peer,
+            digest=record.model_digest.hex(),
+            rounds=record.rounds,
+            tokens=len(said.text),
+            lists=len(said.said),
+            positions=len(self.found or ()),
+            variation=None if seen is None else round(seen.variation, 4),
+            nats=None if seen is None else round(seen.nats, 4),
+            verdict=self.verdict(),
+        )
+
+    def verdict(self) -> str:
+        if self.found is None:
+            return "signed"
+        if not self.found:
+            return "nothing to compare"
+        return "differs" if self.is_wrong else "agrees"
+
+    def sentence(self) -> str:
+        signed = f"{short_peer(self.signed.peer)} signed {self.signed.record.rounds} replies"
+        model = self.signed.record.model_digest.hex()[:12]
+        if not self.found:
+            return f"{signed} of the model {model}; they were not compared with a model."
+        seen = mean(self.found)
+        verb = "differ from" if self.is_wrong else "agree with"
+        return (
+            f"{signed}, which {verb} the model {model}: total variation {seen.variation:.3f} at"
+            f" {len(self.found)} positions."
+        )
+
+
+def verify(config: Config, files: Sequence[str], *, is_compared: bool, as_json: bool) -> int:
+    """Look at receipts: signatures, hashes, whether they contradict each other, and, with a model,
+    whether the lists are its. LocalError for what is wrong."""
+    paths = [user_path(file) for file in files]
+    sessions = [(path, one) for path in paths for one in _read(path)]
+    looks: list[Look] = []
+
+    async def body() -> int:
+        looks.extend(await _compared(config, sessions) if is_compared else _uncompared(sessions))
+        return OK
+
+    run(body)
+    for look in looks:
+        if as_json:
+            print_record(look.record())
+        else:
+            answer().print(Line(look.sentence()))
+    for (_, one), (_, other) in combinations(sessions, 2):
+        if contradictions(one, other):
+            raise LocalError(
+                f"{one.peer} has signed two replies to one question that contradict each other:"
+                " it does not answer with the model that it claims"
+            )
+    wrong = [look for look in looks if look.is_wrong]
+    if wrong:
+        raise LocalError(
+            f"{wrong[0].signed.peer} has signed lists that are not those of the model"
+            f" {wrong[0].signed.record.model_digest.hex()[:12]}"
+        )
+    return OK
+
+
+def _read(path: Path) -> tuple[Signed, ...]:
+    data = read_bounded(path, RECEIPT_BYTES_MAX, WHAT)
+    try:
+        return read(data, _unseal)
+    except RemoteError as fault:
+        raise LocalError(f"{path} proves nothing: {fault}") from fault
+
+
+def _unseal(sealed: bytes) -> tuple[PeerId, SessionRecord]:
+    return unseal(sealed, (SessionRecord,), is_signed, SESSION_SEALED_MAX)
+
+
+def _uncompared(sessions: Sequence[tuple[Path, Signed]]) -> list[Look]:
+    return [Look(path, one, None) for path, one in sessions]
+
+
+async def _compared(config: Config, sessions: Sequence[tuple[Path, Signed]]) -> list[Look]:
+    """With the model of the config, those sessions that are of it. LocalError if none is."""
+    reference = parse_reference(config.model)
+    if isinstance(reference, NoModel):
+        raise LocalError("--model none is no model to compare with; name one, or leave it out")
+    file = await fetched(reference, config)
+    longest = max(len(one.found.text) for _, one in sessions)
+    options = EngineOptions(
+        context_max=max(64, min(longest, TOKENS_MAX)),
+        sessions_max=1,
+        threads=config.threads,
+        gpu_layers=config.gpu_layers,
+        cache_dir=str(config.cache_dir),
+    )
+    async with LlamaEngine(file.path, options) as engine:
+        digest = engine.card.digest
+        if all(one.record.model_digest != digest for _, one in sessions):
+            raise LocalError(
+                f"no session of the receipt is of {file.path.name} ({digest.hex()[:12]}); give the"
+                " model that its experts claim"
+            )
+        return [
+            Look(path, one, await _differences(engine, one, number))
+            if one.record.model_digest == digest
+            else Look(path, one, None)
+            for number, (path, one) in enumerate(sessions)
+        ]
+
+
+async def _differences(engine: LlamaEngine, signed: Signed, number: int) -> tuple[Difference, ...]:
+    """At all kept positions that one question can ask about."""
+    limit = min(TOKENS_MAX, engine.card.context_max)
+    able = [one for one in signed.found.said if one.length <= limit]
+    entries = max((one.entries_max for one in able), default=1)
+    said = able[: min(ANSWERS_MAX, ANSWER_ENTRIES_MAX // entries)]
+    if not said:
+        return ()
+    key = SessionKey(PeerId(""), number)
+    reply = await engine.score(key, _question(signed, said, entries))
+    engine.close(key)
+    if not isinstance(reply, Scores):
+        raise LocalError(f"the model cannot score the text of the receipt ({reply})")
+    size = engine.card.vocab_size
+    return tuple(
+        compare(one.listed, decode_list(data, entries, size), one.entries_max, one.follows)
+        for one, data in zip(said, reply.lists, strict=True)
+    )
+
+
+def _question(signed: Signed, said: Sequence[Said], entries: int) -> Score:
+    return Score(
+        session=0,
+        round=0,
+        epoch=0,
+        base=0,
+        context_hash=EMPTY,
+        tokens=signed.found.text[: said[-1].length],
+        answer=tuple(one.length - 1 for one in said),
+        targets=(),
+        entries_max=entries,
+        tail_max=0,
+        ctl_digest=NO_HALT_DIGEST,
+    )

@@ -1,0 +1,123 @@
+"""A receipt proves what its expert signed, and whatever else stands in one is refused in a
+sentence."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from swarmllm.adapters.keyfile import KeyFile, ephemeral_key
+from swarmllm.adapters.operator_keys import verify
+from swarmllm.core.trust.receipt import (
+    RECEIPT_BYTES_MAX,
+    SESSIONS_MAX,
+    Signed,
+    contradictions,
+    read,
+    written,
+)
+from swarmllm.core.trust.transcript import Transcript
+from swarmllm.errors import RemoteError
+from swarmllm.messages import SESSION_SEALED_MAX, PeerId, SessionRecord
+from swarmllm.wire.envelope import seal, unseal
+from tests.core.trust.test_transcript import DIGEST, asked, kept, listed, said
+
+EXPERT = ephemeral_key()
+
+
+def opened(sealed: bytes) -> tuple[PeerId, SessionRecord]:
+    return unseal(sealed, (SessionRecord,), verify, SESSION_SEALED_MAX)
+
+
+def session(*numbers: int) -> Transcript:
+    """A text of one token more in each round; the lists are those of the numbers."""
+    return kept(*((asked(i, i + 1), said(listed(n))) for i, n in enumerate(numbers)))
+
+
+def signed(found: Transcript, key: KeyFile = EXPERT) -> bytes:
+    record = SessionRecord(found.session, DIGEST, len(found.rounds), found.link)
+    return seal(record, key.public_key, key.sign)
+
+
+def receipt(*found: Transcript) -> bytes:
+    return written([(signed(one), one.rounds) for one in found])
+
+
+def test_a_receipt_says_who_signed_which_text() -> None:
+    (one, other) = read(receipt(session(1, 2, 3), session(4)), opened)
+    assert (one.peer, one.record.rounds) == (EXPERT.peer, 3)
+    assert one.found.text == (1, 2, 3)
+    assert [s.length for s in one.found.said] == [1, 2, 3]
+    assert other.found.text == (1,)
+
+
+def changed(way: Any) -> bytes:
+    found = json.loads(receipt(session(1, 2, 3)))
+    way(found)
+    return json.dumps(found).encode()
+
+
+@pytest.mark.parametrize(
+    ("way", "why"),
+    [
+        (lambda r: r.update(format="other"), "its format is not"),
+        (lambda r: r.update(sessions=[]), "1 to 64 sessions"),
+        (lambda r: r.update(sessions=r["sessions"] * (SESSIONS_MAX + 1)), "1 to 64 sessions"),
+        (lambda r: r.update(sessions=[3]), "no object"),
+        (lambda r: r["sessions"][0]["rounds"].pop(), "2 rounds where"),
+        (lambda r: r["sessions"][0]["rounds"].reverse(), "are not those that"),
+        (lambda r: r["sessions"][0]["rounds"].clear(), "1 to 16384 rounds"),
+        (lambda r: r["sessions"][0]["rounds"][0].pop(), "not three values"),
+        (lambda r: r["sessions"][0].update(signed="%%"), "not base64"),
+        (lambda r: r["sessions"][0].update(signed="QUJD" * 200), "too long"),
+        (lambda r: r["sessions"][0].update(signed=""), "envelope|message"),
+        (lambda r: r["sessions"][0]["rounds"][1].__setitem__(2, "QUJD"), "not the one of its hash"),
+        (lambda r: r["sessions"][0]["rounds"][1].__setitem__(1, "QUJD"), "more than a session may"),
+    ],
+)
+def test_what_was_changed_proves_nothing(way: Any, why: str) -> None:
+    with pytest.raises(RemoteError, match=why):
+        read(changed(way), opened)
+
+
+def test_what_another_key_signed_is_of_that_key() -> None:
+    found, other = session(1, 2), ephemeral_key()
+    (one,) = read(written([(signed(found, other), found.rounds)]), opened)
+    assert one.peer == other.peer
+    sealed = bytearray(signed(found))
+    sealed[-1] ^= 1
+    with pytest.raises(RemoteError, match="bad signature"):
+        read(written([(bytes(sealed), found.rounds)]), opened)
+
+
+@given(st.one_of(st.binary(max_size=300), st.text(max_size=300).map(str.encode)))
+def test_whatever_is_no_receipt_is_refused_in_a_sentence(data: bytes) -> None:
+    with pytest.raises(RemoteError) as fault:
+        read(data, opened)
+    assert "\n" not in str(fault.value)
+
+
+def test_depth_and_size_are_bounded_before_anything_is_built() -> None:
+    for data in (b"[" * 100_000, b" " * (RECEIPT_BYTES_MAX + 1)):
+        with pytest.raises(RemoteError):
+            read(data, opened)
+
+
+def of(*numbers: int, key: KeyFile = EXPERT) -> Signed:
+    found = session(*numbers)
+    (one,) = read(written([(signed(found, key), found.rounds)]), opened)
+    return one
+
+
+def test_two_signed_replies_to_one_question_that_differ_prove_themselves() -> None:
+    assert len(contradictions(of(1, 2, 3), of(1, 5, 3))) == 1
+    assert contradictions(of(1, 2, 3), of(1, 2, 3)) == ()
+    assert contradictions(of(1, 2, 3), of(1, 2)) == ()
+
+
+def test_what_somebody_else_signed_contradicts_nobody() -> None:
+    assert contradictions(of(1, 2, 3), of(1, 5, 3, key=ephemeral_key())) == ()
