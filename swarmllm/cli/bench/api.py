@@ -3,7 +3,8 @@ with its engine's worker and its clients in processes of their own.
 
 *Its own time per token* is what the node's thread computes for a token that is streamed over HTTP,
 less what it computes for one that `node.generate` gives: processor time of that thread alone, so
-that other programs do not count. *Lag* is how late a timer fires that is set again and again while
+that other programs do not count. Both are measured in turns, and the median of the pairs counts;
+what a request costs whatever its length, which is told beside it, is in it. *Lag* is how late a timer fires that is set again and again while
 the streams run; an order to halt waits as long as a timer does. Other programs on the machine make
 it longer, so a *turn* is told beside it: the processor time between two looks at sockets and
 timers, which is what the node itself adds to a lag. *Halt* is from a signed order at
@@ -14,11 +15,13 @@ from __future__ import annotations
 
 import json
 import socket
+import statistics
+import subprocess
 import sys
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -33,6 +36,7 @@ from swarmllm.cli import collector
 from swarmllm.cli.bench.api_load import Seen
 from swarmllm.cli.bench.report import Measurement
 from swarmllm.cli.operators.throwaway_keys import Ring
+from swarmllm.core.wording import several
 from swarmllm.errors import LocalError
 from swarmllm.runtime.service.local_node import LocalNode
 from swarmllm.runtime.service.service import Service
@@ -47,6 +51,10 @@ HALT_AFTER_S: Final = 2.0  # From the first token of all streams.
 HALT_TOKENS: Final = 450  # Nearly all that the context holds: none ends before the order.
 START_S: Final = 60.0
 WARM_UP: Final = 5  # Tokens that are not counted.
+# Of a stream in each of the pairs. One stream makes as many tokens as the context holds, since a
+# collection of garbage more or less is much beside a hundred of them.
+PAIRS: Final = 7
+OVERHEAD_TOKENS: Final = {1: 400, STREAMS: 40}
 CLIENT: Final = "swarmllm.cli.bench.api_load"
 
 Say = Callable[[str], None]
@@ -60,6 +68,26 @@ class Bench:
     node: LocalNode
     service: Service
     port: int
+    clients: Clients
+
+
+class Clients:
+    """A process that asks as often as it is told to."""
+
+    def __init__(self, process: trio.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._orders, self._found = process.stdin, process.stdout
+
+    async def load(self, streams: int, tokens: int) -> list[Seen]:
+        await self._orders.send_all(f"{streams} {tokens}\n".encode())
+        line = b""
+        while not line.endswith(b"\n"):
+            more = await self._found.receive_some()
+            if not more:
+                raise LocalError("the clients of the benchmark ended before they had answered")
+            line += more
+        return [Seen(**one) for one in json.loads(line)]
 
 
 class Turns(trio.abc.Instrument):
@@ -76,18 +104,12 @@ class Turns(trio.abc.Instrument):
         self._began_s = time.thread_time()
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Load:
-    """What clients saw, and what the node's thread computed meanwhile; `lags_s` of its timers."""
+    """How late timers fired while streams were written, and how long turns were."""
 
-    streams: list[Seen]
-    processor_s: float
-    lags_s: list[float] = field(default_factory=list)
-    turns_s: list[float] = field(default_factory=list)
-
-    @property
-    def tokens(self) -> int:
-        return sum(one.events for one in self.streams)
+    lags_s: list[float]
+    turns_s: list[float]
 
 
 async def measure(
@@ -97,13 +119,12 @@ async def measure(
     idle = await lags_of(partial(trio.sleep, 1.0))
     async with opened(model, cache_dir, say) as bench:
         await embedded_ms(bench.node, 1, WARM_UP)
-        await loaded(bench, 1, WARM_UP)  # The server itself is loaded with the first connection.
-        for streams in (1, STREAMS):
-            say(f"{streams} answers without HTTP")
-            bare_ms = await embedded_ms(bench.node, streams, tokens)
-            say(f"{streams} answers over HTTP")
-            load = await loaded(bench, streams, tokens)
-            yield overhead(streams, load, bare_ms)
+        # The server itself is loaded with the first connection.
+        await bench.clients.load(1, WARM_UP)
+        for streams, count in OVERHEAD_TOKENS.items():
+            yield await overhead(bench, streams, min(tokens * 4, count), say)
+        say(f"{STREAMS} answers over HTTP")
+        load = await loaded(bench, STREAMS, tokens)
         for share in (50, 99, 100):
             yield lag(share, load.lags_s, idle)
         yield longest_turn(load.turns_s)
@@ -142,7 +163,22 @@ async def opened(model: Path, cache_dir: Path, say: Say) -> AsyncIterator[Bench]
             raise LocalError(f"the node of the benchmark was not ready within {START_S:.0f} s")
         collector.leave_alone()
         [service] = services
-        yield Bench(ring, node, service, int(service.http.rpartition(":")[2]))
+        port = int(service.http.rpartition(":")[2])
+        clients = await stack.enter_async_context(clients_of(port))
+        yield Bench(ring, node, service, port, clients)
+
+
+@asynccontextmanager
+async def clients_of(port: int) -> AsyncIterator[Clients]:
+    words = [sys.executable, "-P", "-m", CLIENT, str(port)]
+    process = await trio.lowlevel.open_process(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    clients = Clients(process)
+    try:
+        yield clients
+    finally:
+        process.kill()
+        with trio.CancelScope(shield=True):
+            await process.wait()
 
 
 # --- answers --------------------------------------------------------------------------------------
@@ -168,32 +204,33 @@ async def embedded_ms(node: LocalNode, streams: int, tokens: int) -> float:
     return 1000 * (time.thread_time() - began_s) / made
 
 
+async def http_ms(bench: Bench, streams: int, tokens: int) -> tuple[float, list[Seen]]:
+    """The same for one that is streamed over HTTP, and what the clients saw."""
+    began_s = time.thread_time()
+    found = await bench.clients.load(streams, tokens)
+    took_s = time.thread_time() - began_s
+    check(found)
+    return 1000 * took_s / sum(one.events for one in found), found
+
+
 async def loaded(bench: Bench, streams: int, tokens: int) -> Load:
-    """The same over HTTP, with the lag of the event loop."""
+    """What it does to the event loop."""
     found: list[Seen] = []
 
     async def read() -> None:
-        found.extend(await clients(bench.port, streams, tokens))
+        found.extend(await bench.clients.load(streams, tokens))
 
     turns = Turns()
     trio.lowlevel.add_instrument(turns)
-    began_s = time.thread_time()
     lags_s = await lags_of(read)
-    took_s = time.thread_time() - began_s
     trio.lowlevel.remove_instrument(turns)
-    load = Load(found, took_s, lags_s, turns.took_s)
+    check(found)
+    return Load(lags_s, turns.took_s)
+
+
+def check(found: Sequence[Seen]) -> None:
     if not all(one.is_done for one in found):
         raise LocalError("a stream of the benchmark broke off; run it again")
-    return load
-
-
-async def clients(port: int, streams: int, tokens: int) -> list[Seen]:
-    """In a process of their own."""
-    words = [sys.executable, "-P", "-m", CLIENT, str(port), str(streams), str(tokens)]
-    done = await trio.run_process(words, capture_stdout=True, check=False)
-    if done.returncode:
-        raise LocalError(f"the clients of the benchmark ended with code {done.returncode}")
-    return [Seen(**one) for one in json.loads(done.stdout)]
 
 
 async def lags_of(work: Callable[[], Awaitable[None]]) -> list[float]:
@@ -232,7 +269,7 @@ async def halted(bench: Bench) -> Measurement:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(order)
-        found = await clients(bench.port, STREAMS, HALT_TOKENS)
+        found = await bench.clients.load(STREAMS, HALT_TOKENS)
     if not all(one.is_halted for one in found):
         raise LocalError("a stream of the benchmark ended otherwise than by the halt; run it again")
     took = [1000 * (one.last_at - began_at) for one in found]
@@ -248,27 +285,47 @@ async def halted(bench: Bench) -> Measurement:
 # --- figures --------------------------------------------------------------------------------------
 
 
-def overhead(streams: int, load: Load, bare_ms: float) -> Measurement:
-    over_ms = 1000 * load.processor_s / load.tokens
-    took_s = max(one.last_at for one in load.streams) - min(one.began_at for one in load.streams)
+async def overhead(bench: Bench, streams: int, tokens: int, say: Say) -> Measurement:
+    """The median of pairs, with the least and the most of them."""
+    bare: list[float] = []
+    over: list[float] = []
+    requests: list[float] = []
+    found: list[Seen] = []
+    for pair in range(PAIRS):
+        say(f"{several(streams, 'answer')} with and without HTTP, pair {pair + 1} of {PAIRS}")
+        for is_http in (True, False) if pair % 2 else (False, True):
+            if is_http:
+                took_ms, found = await http_ms(bench, streams, tokens)
+                over.append(took_ms)
+            else:
+                bare.append(await embedded_ms(bench.node, streams, tokens))
+        whole_ms, seen = await http_ms(bench, streams, 1)
+        events = sum(one.events for one in seen) / streams
+        requests.append(whole_ms * events - await embedded_ms(bench.node, streams, 1))
+    pairs = [a - b for a, b in zip(over, bare, strict=True)]
+    made, took_s = sum(s.events for s in found), max(s.last_at for s in found) - found[0].began_at
+    size = sum(s.size_bytes for s in found) // made
     details = {
-        "http_ms": round(over_ms, 3),
-        "embedded_ms": round(bare_ms, 3),
-        "tokens": load.tokens,
-        "tokens_per_s": round(load.tokens / took_s, 1),
-        "bytes_per_token": round(sum(s.size_bytes for s in load.streams) / load.tokens, 1),
+        "least_ms": round(min(pairs), 3),
+        "most_ms": round(max(pairs), 3),
+        "http_ms": round(statistics.median(over), 3),
+        "embedded_ms": round(statistics.median(bare), 3),
+        "request_ms": round(statistics.median(requests), 3),
+        "tokens": made * PAIRS,
+        "tokens_per_s": round(made / took_s, 1),
+        "bytes_per_token": size,
     }
     return Measurement(
-        *("API's own time per token", over_ms - bare_ms, "ms", least_ms(load)),
+        *("API's own time per token", statistics.median(pairs), "ms", least_ms(size)),
         {"streams": streams},
         OVERHEAD_GOAL_MS,
         details,
     )
 
 
-def least_ms(load: Load) -> float:
+def least_ms(size: int) -> float:
     """What the kernel alone takes to carry the bytes of a token through a socket."""
-    rounds, size = 2000, max(1, sum(s.size_bytes for s in load.streams) // load.tokens)
+    rounds = 2000
     here, there = socket.socketpair()
     with here, there:
         began_s = time.thread_time()

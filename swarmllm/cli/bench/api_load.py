@@ -1,9 +1,10 @@
 """The clients of the API's benchmark, in a process of their own: so many streams at once, read as
 they come.
 
-They share nothing with the node but the socket, so that reading costs the node nothing. What they
-saw is one JSON object on standard output, its times those of the monotonic clock, which is one for
-the whole machine. They end with the node: its connections are all that they have.
+They share nothing with the node but the socket, so that reading costs the node nothing, and are
+started before anything is measured. Each line of standard input is a load, `streams tokens`; what
+they saw is a line of JSON on standard output, its times those of the monotonic clock, which is one
+for the whole machine. They end with the node, which then closes their standard input.
 """
 
 from __future__ import annotations
@@ -73,8 +74,11 @@ async def load(port: int, streams: int, tokens: int) -> list[Seen]:
 
 
 def main() -> None:
-    port, streams, tokens = map(int, sys.argv[1:])
-    json.dump([asdict(seen) for seen in trio.run(load, port, streams, tokens)], sys.stdout)
+    port = int(sys.argv[1])
+    for line in sys.stdin:
+        streams, tokens = map(int, line.split())
+        seen = [asdict(one) for one in trio.run(load, port, streams, tokens)]
+        print(json.dumps(seen), flush=True)
 
 
 if __name__ == "__main__":
