@@ -7,8 +7,7 @@ goes away ends its answers at once.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, Final
 
 import trio
@@ -78,7 +77,9 @@ class Reply:
         self._client = client
         self._dialect = dialect
         self._outlet = outlet
-        self._began_at = trio.current_time()
+        self._began_at = self._wrote_at = trio.current_time()
+        self._early: list[Item] = []
+        self._beginning = trio.Lock()
         asked = dialect.asked
         self._choices = [
             Choice(i, f"{request_id}{i}", asked.offers_tools) for i in range(len(asked.questions))
@@ -88,6 +89,8 @@ class Reply:
         problem: Problem | None = None
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_until_gone, receive, nursery.cancel_scope)
+            if self._dialect.asked.is_stream:
+                nursery.start_soon(self._keep_alive)
             async with answering(self._client, self._dialect.asked.questions) as items:
                 try:
                     if self._dialect.asked.is_stream:
@@ -106,7 +109,7 @@ class Reply:
 
     # --- whole --------------------------------------------------------------------------------
 
-    async def _whole(self, items: trio.MemoryReceiveChannel[Item]) -> None:
+    async def _whole(self, items: AsyncIterator[Item]) -> None:
         async for place, found in items:
             if isinstance(found, Problem):
                 raise found
@@ -115,40 +118,50 @@ class Reply:
 
     # --- streamed -----------------------------------------------------------------------------
 
-    async def _stream(self, items: trio.MemoryReceiveChannel[Item]) -> None:
+    async def _stream(self, items: AsyncIterator[Item]) -> None:
         """Events of the first tokens wait until each choice is known to have begun."""
-        early: list[Item] = []
         waiting = set(range(len(self._choices)))
-        deadline = trio.current_time() + KEEP_ALIVE_S
-        while waiting:
-            item = await _next(items, deadline)
-            if item is None:
-                break
+        while waiting and not self._outlet.is_begun:
+            item = await anext(items)
             place, found = item
             if isinstance(found, Problem):
                 raise found
-            early.append(item)
             if found["event"] == "weighed":
                 self._choices[place].push(found)
             if found["event"] in {"token", "text", "end"}:
                 if found["event"] == "end" and found["reason"] in {"error", "halted"}:
                     self._choices[place].push(found)
                 waiting.discard(place)
-        await self._outlet.begin(200, self._headers("prefill") | _SSE)
-        await self._write(self._dialect.begin(self._choices))
-        for place, found in early:
-            await self._push(place, found)
-        await self._go_on(items)
+            self._early.append(item)
+        await self._begin()
+        while any(choice.finish is None for choice in self._choices):
+            await self._push(*await anext(items))
         await self._write(self._dialect.end(self._choices))
         await self._outlet.end()
 
-    async def _go_on(self, items: trio.MemoryReceiveChannel[Item]) -> None:
-        while any(choice.finish is None for choice in self._choices):
-            item = await _next(items, trio.current_time() + KEEP_ALIVE_S)
-            if item is None:
-                await self._outlet.write(b": keep-alive\n\n")
-            else:
-                await self._push(*item)
+    async def _begin(self) -> None:
+        """Once, by whoever comes first; what has come so far is written."""
+        async with self._beginning:
+            if not self._outlet.is_begun:
+                await self._outlet.begin(200, self._headers("prefill") | _SSE)
+                await self._write(self._dialect.begin(self._choices))
+            early, self._early = self._early, []
+            for place, found in early:
+                await self._push(place, found)
+
+    async def _keep_alive(self) -> None:
+        """A task of its own, so that no token has to set a timer."""
+        while True:
+            due_at = self._wrote_at + KEEP_ALIVE_S
+            await trio.sleep_until(due_at)
+            if self._wrote_at + KEEP_ALIVE_S > due_at:
+                continue
+            with trio.CancelScope(shield=True):  # Half a head is no reply.
+                if self._outlet.is_begun:
+                    self._wrote_at = trio.current_time()
+                    await self._outlet.write(b": keep-alive\n\n")
+                else:
+                    await self._begin()
 
     async def _push(self, place: int, found: object) -> None:
         if isinstance(found, Problem):
@@ -159,6 +172,7 @@ class Reply:
 
     async def _write(self, events: list[Sse]) -> None:
         if events:
+            self._wrote_at = trio.current_time()
             await self._outlet.write(b"".join(event.encoded() for event in events))
 
     def _headers(self, what: str) -> dict[str, str]:
@@ -172,14 +186,6 @@ _SSE: Final = {
     "cache-control": "no-cache",
     "x-accel-buffering": "no",
 }
-
-
-async def _next(items: trio.MemoryReceiveChannel[Item], deadline: float) -> Item | None:
-    """None when the time is up."""
-    found: Item | None = None
-    with trio.move_on_at(deadline if math.isfinite(deadline) else math.inf):
-        found = await items.receive()
-    return found
 
 
 async def _until_gone(receive: Receive, scope: trio.CancelScope) -> None:

@@ -59,6 +59,8 @@ def _class_of(ranges: tuple[tuple[int, int], ...], but: str = "") -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in parts if first <= last)
 
 
+# Kept, for `json.dumps` makes another one for each value.
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _ANY: Final = re.compile(f"[{_class_of(RANGES)}]")
 _BUT_LINES: Final = re.compile(f"[{_class_of(RANGES, _STAY)}]")
 
@@ -90,9 +92,7 @@ def runs(text: str, *, flows: bool) -> Iterator[tuple[str, bool]]:
 def json_of(value: object) -> str:
     """JSON on one line. Parsed, it is `value` exactly; as it stands, it can be shown anywhere: the
     same characters are JSON escapes."""
-    return _ANY.sub(
-        _in_json, json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    )
+    return _ANY.sub(_in_json, _ENCODER.encode(value))
 
 
 def _written(found: re.Match[str]) -> str:

@@ -3,12 +3,12 @@ with its engine's worker and its clients in processes of their own.
 
 *Its own time per token* is what the node's thread computes for a token that is streamed over HTTP,
 less what it computes for one that `node.generate` gives: processor time of that thread alone, so
-that other programs do not count. Both are measured in turns, and the median of the pairs counts;
-what a request costs whatever its length, which is told beside it, is in it. *Lag* is how late a timer fires that is set again and again while
-the streams run; an order to halt waits as long as a timer does. Other programs on the machine make
-it longer, so a *turn* is told beside it: the processor time between two looks at sockets and
-timers, which is what the node itself adds to a lag. *Halt* is from a signed order at
-the node to the last byte of the last stream, as its client saw it.
+that other programs do not count. Both are measured in turns, and the median of the pairs counts.
+What a request costs whatever its length is in it, and told beside it. *Lag* is how late a timer
+fires that is set again and again while the streams run; an order to halt waits as long as a timer
+does. Other programs on the machine make it longer, so a *turn* is told beside it: the processor
+time between two looks at sockets and timers, which is what the node itself adds to a lag. *Halt*
+is from a signed order at the node to the last byte of the last stream, as its client saw it.
 """
 
 from __future__ import annotations
